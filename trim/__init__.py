@@ -1,0 +1,18 @@
+"""TRIM Lab's library: row-wise pruning of language models, one layer or a whole model at a time."""
+
+from trim.errors import (
+    CacheError,
+    CorpusError,
+    LayerNotFoundError,
+    ModelError,
+    NonFiniteError,
+    SettingsError,
+    ShapeError,
+    SparsityError,
+    TrimError,
+)
+from trim.masks import apply_mask, keep_mask, project_counts, uniform_counts
+from trim.quality import LAYER_QUALITIES, ROW_QUALITIES, layer_quality, row_quality
+from trim.retention import RetentionCurves, retention_curves
+from trim.scores import SCORES, magnitude_score, wanda_score
+from trim.search import SearchResult, SearchSettings, SearchTrace, search

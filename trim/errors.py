@@ -1,0 +1,40 @@
+"""Errors that a user can act on: each message says what is wrong and what to do about it."""
+
+
+class TrimError(Exception):
+    """Base of every error that TRIM Lab raises on purpose."""
+
+
+class SettingsError(TrimError, ValueError):
+    """A setting is outside what the method can do."""
+
+
+class SparsityError(SettingsError):
+    """A target sparsity that the rows of the layer cannot reach."""
+
+
+class NonFiniteError(TrimError, ValueError):
+    """A weight, an activation or a score is NaN or infinite."""
+
+
+class ShapeError(TrimError, ValueError):
+    """Arrays that belong together do not fit each other."""
+
+
+class ModelError(TrimError):
+    """A model cannot be found, read or understood."""
+
+
+class LayerNotFoundError(TrimError, KeyError):
+    """A layer name or pattern matches nothing in the model."""
+
+    def __str__(self) -> str:  # KeyError would show the message in quotes, with its line breaks escaped
+        return str(self.args[0])
+
+
+class CorpusError(TrimError):
+    """A text cannot be found, or is too short for the windows asked of it."""
+
+
+class CacheError(TrimError):
+    """A file in the cache is damaged."""

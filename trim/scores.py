@@ -1,0 +1,68 @@
+"""How important each weight is, and the order in which a row would lose them.
+
+Wanda: Sun et al., "A Simple and Effective Pruning Approach for Large Language Models", arXiv 2306.11695.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trim.errors import NonFiniteError, ShapeError
+
+
+def wanda_score(weight: Tensor, input_norm: Tensor) -> Tensor:
+    """Wanda's importance of each weight: abs(W) times the norm of the input feature it reads (section 3, eq. 1).
+
+    Args:
+        weight: (D, N), any float type.
+        input_norm: (N,), the norm of each input feature over all calibration tokens.
+
+    Returns:
+        (D, N) float32, never negative.
+
+    Raises:
+        ShapeError: `input_norm` does not hold one number per column of `weight`.
+    """
+    if input_norm.shape != weight.shape[1:]:
+        raise ShapeError(
+            f"a weight of shape {tuple(weight.shape)} needs {weight.shape[1]} input norms, one per column, "
+            f"but got {tuple(input_norm.shape)}"
+        )
+    return weight.float().abs() * input_norm.float()
+
+
+def magnitude_score(weight: Tensor) -> Tensor:
+    """The importance of each weight by its size alone: abs(W), (D, N) float32."""
+    return weight.float().abs()
+
+
+SCORES = ("wanda", "magnitude")
+
+
+def score_order(score: Tensor) -> Tensor:
+    """Each row's columns by ascending score; equal scores keep column order.
+
+    Args:
+        score: (D, N), not negative, finite.
+
+    Returns:
+        (D, N) int64; entry (i, k) is the column that row i loses as its (k + 1)-th.
+
+    Raises:
+        NonFiniteError: a score is NaN, infinite or negative.
+    """
+    if not bool(((score >= 0) & (score < torch.inf)).all()):
+        raise NonFiniteError("a score is NaN, infinite or negative; scores must be finite and at least 0")
+    if score.device.type != "cpu" or score.dtype == torch.float64:
+        return torch.argsort(score, dim=1, stable=True)
+    # The bits of a float32 that is not negative sort like the number. With the column in the low half of the
+    # key no two keys are equal, so NumPy's vectorised sort, which is not stable, gives the stable order.
+    bits = (score.float() + 0.0).contiguous().view(torch.int32).long()
+    keys = (bits << 32) | torch.arange(score.shape[1])
+    return torch.from_numpy(np.sort(keys.numpy(), axis=1) & 0xFFFFFFFF)
+
+
+def ranks_of(order: Tensor) -> Tensor:
+    """The inverse of an order: entry (i, j) is how many columns row i loses before column j. (D, N) int32."""
+    positions = torch.arange(order.shape[1], dtype=torch.int32, device=order.device).expand_as(order)
+    return torch.empty_like(order, dtype=torch.int32).scatter_(1, order, positions)
