@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -49,16 +50,16 @@ def project_counts(row_sparsity: Tensor, target_sparsity: float, columns: int, m
     Raises:
         SparsityError: the target is out of reach under the cap.
     """
-    rows = row_sparsity.shape[0]
+    rows = len(row_sparsity)
     total = total_count(target_sparsity, rows, columns, max_row_sparsity)
     limit = largest_count(columns, max_row_sparsity)
-    wanted = row_sparsity.double() * columns
-    exact = (wanted + _common_shift(wanted, total, limit)).clamp_(0, limit)
-    counts = exact.floor()
-    remainders = torch.where(counts < limit, exact - counts, -1.0)
-    left_over = total - counts.sum().long()
-    place = _places_descending(remainders)
-    return counts.long() + (place < left_over)
+    # D numbers, and float64 all through: NumPy on the CPU, wherever the search ran.
+    wanted = row_sparsity.double().cpu().numpy() * columns
+    exact = np.clip(wanted + _common_shift(wanted, total, limit), 0, limit)
+    counts = np.floor(exact).astype(np.int64)
+    remainders = np.where(counts < limit, exact - counts, -1.0)
+    counts[np.argsort(-remainders, kind="stable")[: total - counts.sum()]] += 1
+    return torch.from_numpy(counts).to(row_sparsity.device)
 
 
 def uniform_counts(rows: int, target_sparsity: float, columns: int, max_row_sparsity: float) -> Tensor:
@@ -69,29 +70,18 @@ def uniform_counts(rows: int, target_sparsity: float, columns: int, max_row_spar
     return counts
 
 
-def _places_descending(values: Tensor) -> Tensor:
-    """The place of each value when the largest comes first and equals keep their order, (D,) int64."""
-    place = torch.empty_like(values, dtype=torch.int64)
-    place[torch.argsort(values, descending=True, stable=True)] = torch.arange(len(values), device=values.device)
-    return place
-
-
-def _common_shift(wanted: Tensor, total: int, limit: int) -> Tensor:
+def _common_shift(wanted: np.ndarray, total: int, limit: int) -> float:
     """The s with Σ clamp(wanted + s, 0, limit) = total: a rising line with a bend where a row meets a bound."""
-    bends = torch.cat([-wanted, limit - wanted]).sort().values
-    # Σ clamp(w + s, 0, limit) = Σ max(w + s, 0) − Σ max(w + s − limit, 0), each from a sorted prefix sum.
-    ascending = wanted.sort().values
-    prefix = torch.cat([ascending.new_zeros(1), ascending.cumsum(0)])
+    ascending = np.sort(wanted)
+    prefix = np.concatenate([[0.0], np.cumsum(ascending)])
 
-    def excess_over(level: Tensor) -> Tensor:  # Σ_i max(w_i − level, 0)
-        first = torch.searchsorted(ascending, level, right=True)
+    def excess_over(level: np.ndarray) -> np.ndarray:  # Σ_i max(w_i − level, 0)
+        first = np.searchsorted(ascending, level, side="right")
         return prefix[-1] - prefix[first] - (len(ascending) - first) * level
 
+    bends = np.sort(np.concatenate([-wanted, limit - wanted]))
     sums = excess_over(-bends) - excess_over(limit - bends)
-    upper = torch.searchsorted(sums, float(total)).clamp_(1, len(bends) - 1)
-    rise = sums[upper] - sums[upper - 1]
-    part = torch.where(rise > 0, (total - sums[upper - 1]) / rise, 0.0).clamp_(0, 1)
-    return bends[upper - 1] + part * (bends[upper] - bends[upper - 1])
+    return float(np.interp(total, np.maximum.accumulate(sums), bends))
 
 
 def keep_mask(ranks: Tensor, counts: Tensor) -> Tensor:

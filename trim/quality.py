@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trim.errors import SettingsError
-from trim.retention import EPSILON, Retained
+from trim.retention import EPSILON, Retained, row_cosine
 
 NOISE_FLOOR = 1e-10  # z: keeps the noise power of a perfect row from being zero
 
@@ -55,9 +55,7 @@ def _row_psnr(retained: Retained) -> Tensor:
 
 
 def _cosim_flat(retained: Retained) -> Tensor:
-    dense = retained.curves.output_energy.sum().sqrt() + EPSILON
-    pruned = retained.energy.sum(dim=-1).sqrt() + EPSILON
-    return (retained.dot.sum(dim=-1) / (dense * pruned)).clamp(-1.0, 1.0)
+    return row_cosine(retained.dot.sum(dim=-1), retained.curves.total_output_norm, retained.energy.sum(dim=-1))
 
 
 def _snr(retained: Retained) -> Tensor:

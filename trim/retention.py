@@ -71,6 +71,11 @@ class RetentionCurves:
         return self.output_energy.sqrt()
 
     @cached_property
+    def total_output_norm(self) -> Tensor:
+        """‖Y‖ of the whole layer, () float64."""
+        return self.output_energy.sum().sqrt()
+
+    @cached_property
     def output_peak(self) -> Tensor:
         """The largest Y_i² of each row, (D,) float64."""
         return self.output.double().square().amax(dim=1)
@@ -118,27 +123,30 @@ class Retained:
     def __init__(self, curves: RetentionCurves, counts: Tensor) -> None:
         self.curves = curves
         self.counts = counts
-        self._places = counts + curves.row_start
+        self._places = (counts + curves.row_start).view(-1)
+
+    def _look_up(self, curve: Tensor) -> Tensor:
+        return curve.view(-1).index_select(0, self._places).view(self.counts.shape)
 
     @cached_property
     def dot(self) -> Tensor:
         """(..., D) float64."""
-        return torch.take(self.curves.dot, self._places)
+        return self._look_up(self.curves.dot)
 
     @cached_property
     def energy(self) -> Tensor:
         """(..., D) float64."""
-        return torch.take(self.curves.energy, self._places)
+        return self._look_up(self.curves.energy)
 
     @cached_property
     def error(self) -> Tensor:
         """(..., D) float64."""
-        return torch.take(self.curves.error, self._places)
+        return self._look_up(self.curves.error)
 
     @cached_property
     def cosine(self) -> Tensor:
         """(..., D) float64."""
-        return torch.take(self.curves.cosine, self._places)
+        return self._look_up(self.curves.cosine)
 
     def outputs(self) -> Iterator[Tensor]:
         """The pruned output Ŷ, (D, L) float32, of one candidate after the other: a masked product for each."""

@@ -100,7 +100,7 @@ class SearchTrace:
 
     @property
     def evaluated(self) -> tuple[float, ...]:
-        """The rates whose updates are known: all of them, or for a direct quality those that the search tried."""
+        """The rates whose updates are known: at least those that the search tried; all of them in a full trace."""
         known = ~torch.isnan(self.quality[:, -1])
         return tuple(rate for rate, is_known in zip(self.rates, known.tolist(), strict=True) if is_known)
 
@@ -148,8 +148,7 @@ class SearchResult:
 def search(curves: RetentionCurves, settings: SearchSettings) -> SearchResult:
     """Run TRIM on one layer.
 
-    Where the curves hold the layer quality the whole grid of rates is evaluated at once, since that costs only
-    lookups; a direct quality is evaluated rate by rate, and only for the rates that the published search tries.
+    Rates are evaluated as the publication comes to them; `full_trace` evaluates those it leaves untried.
 
     Raises:
         SparsityError: no counts under the row cap reach the target.
@@ -157,14 +156,17 @@ def search(curves: RetentionCurves, settings: SearchSettings) -> SearchResult:
     target, cap = settings.target_sparsity, settings.max_row_sparsity
     uniform = uniform_counts(curves.rows, target, curves.columns, cap).to(curves.dot.device)
     trace = _begin(curves, settings)
-    if settings.layer_quality not in DIRECT_QUALITIES:
-        _evaluate(curves, settings, trace, range(len(trace.rates)))
+    # No search tries fewer than two rates, and two cost hardly more than one.
+    at_once = 1 if settings.layer_quality in DIRECT_QUALITIES else 2
+    qualities: dict[float, float] = {}
 
     def quality_of(rate: float) -> float:
-        if rate not in trace.evaluated:
+        if rate not in qualities:
             place = trace.rates.index(rate)
-            _evaluate(curves, settings, trace, range(place, place + 1))
-        return trace.best_quality(rate)
+            batch = slice(place, place + at_once)
+            _evaluate(curves, settings, trace, batch)
+            qualities.update(zip(trace.rates[batch], trace.quality[batch].amax(dim=1).tolist(), strict=True))
+        return qualities[rate]
 
     uniform_quality = float(trace.quality[0, 0])
     tried = _try_in_order(settings.learning_rates, quality_of)
@@ -190,6 +192,13 @@ def search(curves: RetentionCurves, settings: SearchSettings) -> SearchResult:
         dead_rows=curves.dead_rows,
         trace=trace,
     )
+
+
+def full_trace(curves: RetentionCurves, settings: SearchSettings) -> SearchTrace:
+    """Every rate of the grid, also those that the published search would leave untried, evaluated at once."""
+    trace = _begin(curves, settings)
+    _evaluate(curves, settings, trace, slice(0, len(trace.rates)))
+    return trace
 
 
 def _try_in_order(rates: tuple[float, ...], quality_of: Callable[[float], float]) -> list[tuple[float, float]]:
@@ -229,35 +238,37 @@ def _taking_part(curves: RetentionCurves, settings: SearchSettings) -> Tensor | 
 
 def _variance(quality: Tensor) -> Tensor:
     """Population variance along the rows; 0 where no row takes part."""
-    return quality.var(dim=-1, correction=0) if quality.shape[-1] else quality.new_zeros(quality.shape[:-1])
+    rows = max(quality.shape[-1], 1)
+    mean = quality.sum(dim=-1, keepdim=True) / rows
+    return (quality - mean).square_().sum(dim=-1) / rows  # a fifth of the time of Tensor.var
 
 
-def _evaluate(curves: RetentionCurves, settings: SearchSettings, trace: SearchTrace, places: range) -> None:
+def _evaluate(curves: RetentionCurves, settings: SearchSettings, trace: SearchTrace, chosen: slice) -> None:
     """Fill in the updates of some rates of the grid, all at once (section 3, algorithm 1)."""
-    chosen = slice(places.start, places.stop)
     part = _taking_part(curves, settings)
     step = 2 * torch.tensor(trace.rates[chosen], dtype=torch.float64, device=curves.dot.device)[:, None]
     x = trace.row_sparsity[chosen, 0]
     rows = row_quality(curves.at(_floor_counts(x, curves.columns)), settings.row_quality)
-    qualities, variances = [], []
+    counts, row_qualities = [], []
     for iteration in range(1, settings.iterations + 1):
         moved = trace.row_sparsity[chosen, iteration]
         moved.copy_(x)
         moved[:, part] = _update(x[:, part], rows[:, part], step, settings)
         x = moved
-        retained = curves.at(_floor_counts(x, curves.columns))
-        rows = row_quality(retained, settings.row_quality)
-        qualities.append(layer_quality(retained, settings.layer_quality))
-        variances.append(_variance(rows[:, part]))
-    trace.quality[chosen, 1:] = torch.stack(qualities, dim=1).cpu()
-    trace.row_variance[chosen, 1:] = torch.stack(variances, dim=1).cpu()
+        counts.append(_floor_counts(x, curves.columns))
+        rows = row_quality(curves.at(counts[-1]), settings.row_quality)
+        row_qualities.append(rows)
+    # Whether an update is kept does not change the next one, so all are judged together.
+    retained = curves.at(torch.stack(counts, dim=1))
+    trace.quality[chosen, 1:] = layer_quality(retained, settings.layer_quality).cpu()
+    trace.row_variance[chosen, 1:] = _variance(torch.stack(row_qualities, dim=1)[..., part]).cpu()
 
 
 def _update(x: Tensor, quality: Tensor, step: Tensor, settings: SearchSettings) -> Tensor:
     """One step: rows of high quality lose more, the mean stays T. All (R, D) but `step` (R, 1)."""
     if x.shape[1] == 0:
         return x
-    low, high = quality.aminmax(dim=1, keepdim=True)
+    low, high = quality.amin(dim=1, keepdim=True), quality.amax(dim=1, keepdim=True)
     change = (quality - low).div_(high - low + 1e-6).mul_(step)
     moved = (x + change).sub_(change.mean(dim=1, keepdim=True)).clamp_(0.0, settings.max_row_sparsity)
     return moved.sub_(moved.mean(dim=1, keepdim=True)).add_(settings.target_sparsity)
