@@ -1,5 +1,7 @@
 """TRIM Lab's library: row-wise pruning of language models, one layer or a whole model at a time."""
 
+from trim.capture import LayerSample, capture
+from trim.corpora import load_corpus
 from trim.errors import (
     CacheError,
     CorpusError,
@@ -12,6 +14,7 @@ from trim.errors import (
     TrimError,
 )
 from trim.masks import apply_mask, keep_mask, project_counts, uniform_counts
+from trim.models import Model, load_model
 from trim.quality import LAYER_QUALITIES, ROW_QUALITIES, layer_quality, row_quality
 from trim.retention import RetentionCurves, retention_curves
 from trim.scores import SCORES, magnitude_score, wanda_score
