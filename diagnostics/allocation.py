@@ -1,0 +1,171 @@
+"""Row sparsities of allocations: distribution, ranks, relation to other properties of the rows.
+
+Which allocation set the sparsities is its `method` ("uniform", "trim", "optimal", ...); the `label` tells two
+allocations of one method apart.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import rankdata
+
+from diagnostics.arrays import check_shape, real_array, row_indices, spread_indices
+from diagnostics.correlation import RankCorrelation, rank_correlation
+from diagnostics.histograms import Histogram, count_edges, histogram, round_edges
+
+CURVE_POINTS = 1024
+SCATTER_POINTS = 4000
+_EXTREMES = 25  # rows kept at each end of both axes of a thinned scatter
+
+
+@dataclass(frozen=True, eq=False)
+class RowAllocation:
+    """How many weights each row of a layer lost.
+
+    counts: (D,) integers, row i's pruned weights of its `columns` (N). Raises ValueError for counts that are
+    not integers or lie outside 0..N.
+    """
+
+    method: str
+    label: str
+    counts: np.ndarray
+    columns: int
+
+    def __post_init__(self) -> None:
+        counts = np.asarray(self.counts)
+        if counts.ndim != 1 or counts.size == 0 or counts.dtype.kind not in "iu":
+            raise ValueError(f"counts must be a line of integers, got {counts.dtype} of shape {counts.shape}")
+        if counts.min() < 0 or counts.max() > self.columns:
+            raise ValueError(f"counts must lie in 0..{self.columns}, got {counts.min()}..{counts.max()}")
+
+    @property
+    def row_sparsity(self) -> np.ndarray:
+        """s_i = k_i / N, (D,), share of each row's weights pruned."""
+        return np.asarray(self.counts) / self.columns
+
+    @property
+    def layer_sparsity(self) -> float:
+        """Share of the layer's weights pruned: the mean row sparsity."""
+        return float(np.mean(self.row_sparsity))
+
+
+@dataclass(frozen=True, eq=False)
+class Ecdf:
+    """Steps of an empirical distribution function: from row_sparsity (P,) on, `share` (P,) of the rows lie
+    at or below it. Thinned to at most CURVE_POINTS steps, each of them exact."""
+
+    row_sparsity: np.ndarray
+    share: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class RankedRows:
+    """Rows by ascending sparsity, thinned to at most CURVE_POINTS.
+
+    rows, rank_fraction, row_sparsity: (P,), the drawn ones. all_rank_fraction: (D,), each row's own place.
+    """
+
+    rows: np.ndarray
+    rank_fraction: np.ndarray
+    row_sparsity: np.ndarray
+    all_rank_fraction: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class RowSparsityStatistics:
+    """Several allocations on shared axes; the histogram's lines, ecdfs and ranked follow their order."""
+
+    allocations: tuple[RowAllocation, ...]
+    histogram: Histogram
+    ecdfs: tuple[Ecdf, ...]
+    ranked: tuple[RankedRows, ...]
+
+
+def row_sparsity_statistics(allocations: Sequence[RowAllocation]) -> RowSparsityStatistics:
+    """Distributions of the row sparsities of allocations, which may differ in rows and columns."""
+    if not allocations:
+        raise ValueError("at least one allocation is needed")
+    sparsities = [allocation.row_sparsity for allocation in allocations]
+    if len({allocation.columns for allocation in allocations}) == 1:
+        edges = count_edges([allocation.counts for allocation in allocations], allocations[0].columns)
+    else:
+        edges = round_edges(sparsities)
+    return RowSparsityStatistics(
+        tuple(allocations),
+        histogram(sparsities, edges),
+        tuple(map(ecdf, sparsities)),
+        tuple(map(ranked_rows, sparsities)),
+    )
+
+
+def ecdf(row_sparsity: np.ndarray) -> Ecdf:
+    """Empirical distribution function of row sparsities (D,)."""
+    values, repeats = np.unique(real_array("row_sparsity", row_sparsity, 1), return_counts=True)
+    share = np.cumsum(repeats) / repeats.sum()
+    kept = spread_indices(len(values), CURVE_POINTS)
+    return Ecdf(values[kept], share[kept])
+
+
+def ranked_rows(row_sparsity: np.ndarray) -> RankedRows:
+    """Rows (D,) by ascending sparsity, ties in row order; the rank fraction runs from 0 to 1."""
+    row_sparsity = real_array("row_sparsity", row_sparsity, 1)
+    rank_fraction = (rankdata(row_sparsity, method="ordinal") - 1) / max(len(row_sparsity) - 1, 1)
+    order = np.argsort(row_sparsity, kind="stable")
+    rows = order[spread_indices(len(order), CURVE_POINTS)]
+    return RankedRows(rows, rank_fraction[rows], row_sparsity[rows], rank_fraction)
+
+
+@dataclass(frozen=True, eq=False)
+class RowScatter:
+    """Row sparsity against another property of the same rows.
+
+    quantity: which property ("gini", "weight_norm", "cosine"). rows, values, row_sparsity: (M,), the drawn
+    points, in row order. total_rows: rows with both numbers. correlation: over all of those, None if one of
+    the two does not vary.
+    """
+
+    allocation: RowAllocation
+    quantity: str
+    rows: np.ndarray
+    values: np.ndarray
+    row_sparsity: np.ndarray
+    total_rows: int
+    correlation: RankCorrelation | None
+
+    @property
+    def thinned(self) -> bool:
+        """Whether rows were left out of the drawing."""
+        return len(self.rows) < self.total_rows
+
+
+def row_scatter(
+    allocation: RowAllocation, quantity: str, values: np.ndarray, selected_rows: Iterable[int] = ()
+) -> RowScatter:
+    """Pair row sparsities with `values` (D,), NaN where a row has none (a row of zeros has no Gini).
+
+    Above SCATTER_POINTS rows a fixed sample is kept, always with `selected_rows` and both axes' extremes.
+    """
+    values = real_array(quantity, values, 1, finite=False)
+    row_sparsity = allocation.row_sparsity
+    check_shape(quantity, values, row_sparsity.shape)
+    selected = row_indices(selected_rows, len(values))
+    paired = np.flatnonzero(np.isfinite(values))
+    kept = paired
+    if len(paired) > SCATTER_POINTS:
+        always = set(selected[np.isfinite(values[selected])].tolist())
+        for axis in (values, row_sparsity):
+            order = paired[np.argsort(axis[paired], kind="stable")]
+            always.update(order[:_EXTREMES].tolist(), order[-_EXTREMES:].tolist())
+        # A permutation, not every n-th row: attention heads repeat at regular distances.
+        others = [row for row in np.random.default_rng(0).permutation(paired).tolist() if row not in always]
+        kept = np.sort(np.array([*always, *others[: max(SCATTER_POINTS - len(always), 0)]], dtype=np.int64))
+    return RowScatter(
+        allocation,
+        quantity,
+        kept,
+        values[kept],
+        row_sparsity[kept],
+        len(paired),
+        rank_correlation(values, row_sparsity),
+    )

@@ -1,0 +1,125 @@
+"""How concentrated the score is in each row: the Gini coefficient and its picture, the Lorenz curve.
+
+Source: Hurley and Rickard, "Comparing measures of sparsity", IEEE Trans. Inf. Theory 55 (2009); applied to
+the rows of a pruning score in TRIM (arXiv 2505.16743), figures 3a and 4.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from diagnostics.arrays import real_array, row_indices
+from diagnostics.histograms import Histogram, histogram, round_edges
+
+# Entries sorted at a time: bounds the float64 copy to 128 MiB however large the layer is.
+_BLOCK_ENTRIES = 2**24
+
+
+def gini(scores: np.ndarray) -> np.ndarray:
+    """Gini coefficient of each row, (D,) float64, in [0, 1); NaN for a row of zeros.
+
+    scores: (D, N), not negative. With a row's scores a ascending,
+    G = sum_j (2j - N - 1) a_(j) / (N sum_j a_(j)): 0 if all are equal, (N - 1) / N if one holds everything.
+    Raises ValueError for negative or non-finite scores.
+    """
+    scores = _scores(scores, 2)
+    rows, columns = scores.shape
+    weight = 2.0 * np.arange(1, columns + 1) - columns - 1
+    result = np.full(rows, np.nan)
+    step = max(1, _BLOCK_ENTRIES // columns)
+    for start in range(0, rows, step):
+        block = scores[start : start + step].astype(np.float64)
+        block.sort(axis=1)
+        largest = block[:, -1]
+        live = largest > 0
+        # Divided by the row's largest score: no sum can overflow, and equal scores give exactly 0.
+        block = block[live] / largest[live, None]
+        result[start : start + step][live] = (block @ weight) / (columns * block.sum(axis=1))
+    return np.clip(result, 0.0, (columns - 1) / columns)
+
+
+def lorenz(row_scores: np.ndarray, points: int = 129) -> tuple[np.ndarray, np.ndarray]:
+    """Lorenz curve of one row: which share of the score the least important share of the weights holds.
+
+    row_scores: (N,), not negative. Returns (population (P,), share (P,)), both from 0 to 1; the share is NaN
+    for a row of zeros. With points = N + 1 the Gini coefficient is 1 - 2 x the trapezoid area under it.
+    Raises ValueError for negative or non-finite scores and for fewer than two points.
+    """
+    ascending = np.sort(_scores(row_scores, 1).astype(np.float64))
+    if points < 2:
+        raise ValueError(f"a curve needs two points or more, got {points}")
+    population = np.linspace(0.0, 1.0, points)
+    if ascending[-1] == 0:
+        return population, np.full(points, np.nan)
+    cumulative = np.concatenate([[0.0], np.cumsum(ascending / ascending[-1])])
+    held = np.linspace(0.0, 1.0, len(cumulative))
+    return population, np.interp(population, held, cumulative / cumulative[-1])
+
+
+@dataclass(frozen=True)
+class GiniSummary:
+    """Quartiles of the rows' Gini coefficients (NaN if no row has one), and how many rows have none."""
+
+    rows: int
+    undefined: int
+    lower_quartile: float
+    median: float
+    upper_quartile: float
+
+
+def summarise_gini(coefficients: np.ndarray) -> GiniSummary:
+    """Summary of Gini coefficients (D,), in which NaN stands for a row of zeros."""
+    coefficients = real_array("coefficients", coefficients, 1, finite=False)
+    defined = coefficients[np.isfinite(coefficients)]
+    quartiles = np.percentile(defined, [25, 50, 75]) if defined.size else np.full(3, np.nan)
+    return GiniSummary(coefficients.size, coefficients.size - defined.size, *(float(q) for q in quartiles))
+
+
+@dataclass(frozen=True, eq=False)
+class GiniStatistics:
+    """Gini coefficients of the rows under one or several scores, with their histogram in shared bins.
+
+    labels: one per score ("wanda", "magnitude", or a model's name). coefficients: one (D,) each.
+    """
+
+    labels: tuple[str, ...]
+    coefficients: tuple[np.ndarray, ...]
+    histogram: Histogram
+    summaries: tuple[GiniSummary, ...]
+
+
+def gini_statistics(coefficients: Mapping[str, np.ndarray]) -> GiniStatistics:
+    """Statistics of {label: Gini coefficients (D,)}; the sets may differ in length."""
+    if not coefficients:
+        raise ValueError("at least one set of Gini coefficients is needed")
+    sets = tuple(real_array(label, values, 1, finite=False) for label, values in coefficients.items())
+    return GiniStatistics(
+        tuple(coefficients), sets, histogram(sets, round_edges(sets)), tuple(map(summarise_gini, sets))
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class LorenzCurve:
+    """One row's Lorenz curve, population (P,) and share (P,), and its Gini; NaN for a row of zeros."""
+
+    row: int
+    gini: float
+    population: np.ndarray
+    share: np.ndarray
+
+
+def lorenz_curves(scores: np.ndarray, rows: Iterable[int]) -> tuple[LorenzCurve, ...]:
+    """Lorenz curves of the chosen rows of scores (D, N)."""
+    curves = []
+    for row in row_indices(rows, len(scores)).tolist():
+        coefficient = float(gini(scores[row : row + 1])[0])
+        curves.append(LorenzCurve(row, coefficient, *lorenz(scores[row])))
+    return tuple(curves)
+
+
+def _scores(scores: np.ndarray, ndim: int) -> np.ndarray:
+    scores = real_array("scores", scores, ndim)
+    if (scores < 0).any():
+        raise ValueError("scores must not be negative: a score is the importance of a weight")
+    return scores

@@ -1,0 +1,317 @@
+"""Row sparsities of allocations: histogram, sorted curve, ECDF, and against other properties of the rows."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import plotly.graph_objects as go
+
+from diagnostics.allocation import RowScatter, RowSparsityStatistics
+from diagnostics.arrays import row_indices
+from diagnostics.figures.frame import count_rows, drawn, frame, signed
+from diagnostics.figures.theme import PALETTES, Style, Theme, escape, series_styles
+
+ROW_SPARSITY = "row sparsity (share of the row's weights pruned)"
+_ROW_SPARSITY_UPRIGHT = "row sparsity<br>(share of the row's weights pruned)"
+_QUANTITIES = {
+    "gini": (
+        "Are concentrated rows pruned more?",
+        "Gini of the row's scores (0 = even, 1 = one weight)",
+    ),
+    "weight_norm": (
+        "Are rows with small weights pruned more?",
+        "norm of the row's weights ‖Wᵢ‖ (in units of the weights)",
+    ),
+    "cosine": (
+        "Are rows that keep their output pruned more?",
+        "cosine of the row's output at row sparsity T",
+    ),
+}
+
+
+# In turn above, below and beside: rows of one sparsity often lie side by side.
+_LABEL_SHIFTS = ((0, 15), (0, -15), (22, 0), (-22, 0))
+
+_MOST_LABELS = 8
+
+
+def _styles(statistics: RowSparsityStatistics) -> list[Style]:
+    return series_styles([allocation.method for allocation in statistics.allocations])
+
+
+def row_sparsity_histogram(
+    statistics: RowSparsityStatistics, selected_rows: Iterable[int] = (), theme: Theme = "light"
+) -> go.Figure:
+    """Histograms in shared bins, selected rows as rugs; a spike that dwarfs the rest is cut and says so."""
+    palette = PALETTES[theme]
+    figure = go.Figure()
+    bins = statistics.histogram
+    styles = _styles(statistics)
+    selected = list(selected_rows)
+    peaks = bins.counts.max(axis=1)
+    # Uniform pruning puts all rows into one bin: at full height, nothing of the other allocations is visible.
+    top = 1.2 * float(peaks.min() if peaks.max() > 4 * peaks.min() else peaks.max())
+    limits = [f"{low:.1%} to {high:.1%}" for low, high in zip(bins.edges[:-1], bins.edges[1:], strict=True)]
+    for position, (allocation, style) in enumerate(zip(statistics.allocations, styles, strict=True)):
+        label = escape(allocation.label)
+        figure.add_bar(
+            x=drawn(bins.centers),
+            y=bins.counts[position].astype(np.int32),
+            width=drawn(np.diff(bins.edges)),
+            name=label,
+            customdata=np.arange(len(bins.centers), dtype=np.int32),
+            text=limits,
+            textposition="none",
+            marker={
+                "color": style.colour,
+                "opacity": 0.75,
+                "line": {"width": 0.5, "color": palette.surface},
+                "pattern": {
+                    "shape": style.pattern,
+                    "size": 6,
+                    "solidity": 0.15,
+                    "fgcolor": palette.surface,
+                    "fillmode": "overlay",
+                },
+            },
+            hovertemplate=f"<b>%{{y:,}} rows</b> with row sparsity %{{text}}<extra>{label}</extra>",
+        )
+        if peaks[position] > top:
+            peak = float(bins.centers[bins.counts[position].argmax()])
+            # The label stands on the side with more room.
+            leftwards = peak > (bins.edges[0] + bins.edges[-1]) / 2
+            figure.add_annotation(
+                x=peak,
+                y=top,
+                text=f"{label}: {peaks[position]:,} of {count_rows(len(allocation.counts))} ↑",
+                showarrow=False,
+                xanchor="right" if leftwards else "left",
+                xshift=-10 if leftwards else 10,
+                yanchor="top",
+            )
+        rows = row_indices(selected, len(allocation.counts))
+        if len(rows):
+            figure.add_scatter(
+                x=drawn(allocation.row_sparsity[rows]),
+                y=np.full(len(rows), -(0.05 + 0.07 * position) * top, dtype=np.float32),
+                mode="markers",
+                name=f"selected rows under {label}",
+                showlegend=False,
+                customdata=rows.astype(np.int32),
+                marker={"symbol": "line-ns", "size": 10, "line": {"width": 2, "color": style.colour}},
+                hovertemplate=(
+                    f"<b>row %{{customdata}}</b> under {label}<br>row sparsity %{{x:.2%}}"
+                    "<extra>selected</extra>"
+                ),
+            )
+    frame(
+        figure,
+        theme,
+        title="What sparsity did each row get?",
+        subtitle=_means(statistics) + (" Ticks below the bars: selected rows." if selected else ""),
+        x_title=ROW_SPARSITY,
+        y_title="rows (count)",
+        legend=len(statistics.allocations) > 1,
+    )
+    below = -(0.03 + 0.07 * len(statistics.allocations)) * top if selected else 0
+    figure.update_yaxes(zeroline=True, zerolinecolor=palette.faint)
+    figure.update_yaxes(range=[below, top], tickformat=",d", nticks=6)
+    figure.update_xaxes(tickformat=".0%", nticks=8)
+    return figure
+
+
+def _means(statistics: RowSparsityStatistics) -> str:
+    parts = [
+        f"{escape(allocation.label)} {allocation.row_sparsity.min():.1%} to "
+        f"{allocation.row_sparsity.max():.1%}"
+        f" (layer sparsity {allocation.layer_sparsity:.2%})"
+        for allocation in statistics.allocations
+    ]
+    return "Row sparsity by allocation: " + "; ".join(parts) + "."
+
+
+def sorted_row_sparsity(
+    statistics: RowSparsityStatistics, selected_rows: Iterable[int] = (), theme: Theme = "light"
+) -> go.Figure:
+    """Rows by ascending sparsity, one curve per allocation; selected rows as marks on their own rank."""
+    figure = go.Figure()
+    selected = list(selected_rows)
+    parts = zip(statistics.allocations, statistics.ranked, _styles(statistics), strict=True)
+    for allocation, ranked, style in parts:
+        label = escape(allocation.label)
+        figure.add_scatter(
+            x=drawn(ranked.rank_fraction),
+            y=drawn(ranked.row_sparsity),
+            mode="lines",
+            name=label,
+            line={"color": style.colour, "width": 2, "dash": style.dash},
+            customdata=ranked.rows.astype(np.int32),
+            hovertemplate=(
+                f"<b>row %{{customdata}}</b> under {label}<br>row sparsity %{{y:.2%}}<extra></extra>"
+            ),
+        )
+        rows = row_indices(selected, len(allocation.counts))
+        x, y = ranked.all_rank_fraction[rows], allocation.row_sparsity[rows]
+        _selected(figure, theme, rows, x, y, style, label)
+    # Numbers on the last allocation only: on a uniform one, ranks among equals say nothing.
+    _number_rows(figure, theme, rows, x, y)
+    frame(
+        figure,
+        theme,
+        title="How far apart are the rows' sparsities?",
+        subtitle="Rows in ascending order of their own sparsity. A flat line treats all rows alike.",
+        x_title="rows, sparsest last (share of all rows)",
+        y_title=_ROW_SPARSITY_UPRIGHT,
+        legend=True,
+    )
+    figure.update_xaxes(range=[-0.03, 1.03], tickformat=".0%", nticks=6)
+    figure.update_yaxes(tickformat=".0%", nticks=6)
+    return figure
+
+
+def row_sparsity_ecdf(statistics: RowSparsityStatistics, theme: Theme = "light") -> go.Figure:
+    """Empirical distribution functions of the row sparsities, as steps on shared axes."""
+    figure = go.Figure()
+    low = min(float(allocation.row_sparsity.min()) for allocation in statistics.allocations)
+    high = max(float(allocation.row_sparsity.max()) for allocation in statistics.allocations)
+    margin = max(0.05 * (high - low), 0.005)
+    for allocation, steps, style in zip(
+        statistics.allocations, statistics.ecdfs, _styles(statistics), strict=True
+    ):
+        label = escape(allocation.label)
+        figure.add_scatter(
+            x=drawn([low - margin, *steps.row_sparsity, high + margin]),
+            y=drawn([0, *steps.share, 1]),
+            mode="lines",
+            name=label,
+            line={"color": style.colour, "width": 2, "dash": style.dash, "shape": "hv"},
+            hovertemplate=(
+                f"{label}: <b>%{{y:.1%}} of rows</b> have<br>row sparsity %{{x:.2%}} or less<extra></extra>"
+            ),
+        )
+    frame(
+        figure,
+        theme,
+        title="What share of rows is pruned at most this much?",
+        subtitle="A vertical step gathers many rows at one sparsity; a slope spreads them.",
+        x_title=ROW_SPARSITY,
+        y_title="share of rows at or below",
+        legend=True,
+    )
+    figure.update_xaxes(range=[low - margin, high + margin], tickformat=".0%", nticks=8)
+    figure.update_yaxes(range=[0, 1.02], tickformat=".0%", nticks=6)
+    return figure
+
+
+def row_scatter_figure(
+    scatter: RowScatter, selected_rows: Iterable[int] = (), theme: Theme = "light"
+) -> go.Figure:
+    """Row sparsity against a property of the rows; rank correlation in the subtitle."""
+    figure = go.Figure()
+    question, axis = _QUANTITIES[scatter.quantity]
+    label = escape(scatter.allocation.label)
+    style = series_styles([scatter.allocation.method])[0]
+    figure.add_scatter(
+        x=drawn(scatter.values),
+        y=drawn(scatter.row_sparsity),
+        mode="markers",
+        name=label,
+        customdata=scatter.rows.astype(np.int32),
+        marker={"color": style.colour, "size": 5, "opacity": 0.5, "symbol": style.symbol},
+        hovertemplate=(
+            f"<b>row %{{customdata}}</b> under {label}<br>row sparsity %{{y:.2%}}"
+            "<br>%{xaxis.title.text}: %{x:.4g}<extra></extra>"
+        ),
+    )
+    rows = row_indices(selected_rows, len(scatter.allocation.counts))
+    shown = np.isin(scatter.rows, rows)
+    _selected(
+        figure, theme, scatter.rows[shown], scatter.values[shown], scatter.row_sparsity[shown], style, label
+    )
+    reference = scatter.allocation.layer_sparsity
+    figure.add_hline(
+        y=reference, line={"color": PALETTES[theme].muted, "width": 1, "dash": "dot"}, layer="below"
+    )
+    figure.add_annotation(
+        x=1,
+        xref="paper",
+        y=reference,
+        text=f"layer sparsity {reference:.1%}",
+        xanchor="right",
+        yanchor="bottom",
+        showarrow=False,
+        font={"size": 11, "color": PALETTES[theme].muted},
+        bgcolor=PALETTES[theme].surface,
+        opacity=0.8,
+    )
+    frame(
+        figure,
+        theme,
+        title=question,
+        subtitle=_scatter_sentence(scatter),
+        x_title=axis,
+        y_title=_ROW_SPARSITY_UPRIGHT,
+    )
+    figure.update_yaxes(tickformat=".0%", nticks=6)
+    return figure
+
+
+def _scatter_sentence(scatter: RowScatter) -> str:
+    correlation = scatter.correlation
+    if correlation is None:
+        sentence = "No rank correlation: one of the two does not vary over the rows."
+    else:
+        p_value = "p < 0.001" if correlation.p_value < 0.001 else f"p = {correlation.p_value:.3f}"
+        sentence = (
+            f"Spearman rank correlation {signed(correlation.coefficient, '.2f')} "
+            f"({p_value}, {count_rows(correlation.rows)})."
+        )
+    if scatter.thinned:
+        sentence += f" {len(scatter.rows):,} of {count_rows(scatter.total_rows)} drawn, extremes among them."
+    left_out = len(scatter.allocation.counts) - scatter.total_rows
+    if left_out:
+        sentence += f" {count_rows(left_out)} without this number left out."
+    return sentence
+
+
+def _selected(
+    figure: go.Figure, theme: Theme, rows: np.ndarray, x: np.ndarray, y: np.ndarray, style: Style, label: str
+) -> None:
+    """Selected rows on top, with a border in ink."""
+    if not len(rows):
+        return
+    figure.add_scatter(
+        x=drawn(x),
+        y=drawn(y),
+        mode="markers",
+        name=f"selected rows under {label}",
+        showlegend=False,
+        customdata=rows.astype(np.int32),
+        marker={
+            "symbol": style.symbol,
+            "size": 10,
+            "color": style.colour,
+            "line": {"width": 2, "color": PALETTES[theme].ink},
+        },
+        hovertemplate=(
+            f"<b>row %{{customdata}}</b> under {label}<br>row sparsity %{{y:.2%}}<extra>selected</extra>"
+        ),
+    )
+
+
+def _number_rows(figure: go.Figure, theme: Theme, rows: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
+    """The selected rows' numbers beside their marks, while there are few enough to tell apart."""
+    if len(rows) > _MOST_LABELS:
+        return
+    for place, index in enumerate(np.argsort(x, kind="stable").tolist()):
+        x_shift, y_shift = _LABEL_SHIFTS[place % len(_LABEL_SHIFTS)]
+        figure.add_annotation(
+            x=float(x[index]),
+            y=float(y[index]),
+            text=str(rows[index]),
+            xshift=x_shift,
+            yshift=y_shift,
+            showarrow=False,
+            borderpad=1,
+            bgcolor=PALETTES[theme].veil,
+            font={"size": 11},
+        )

@@ -1,0 +1,190 @@
+"""Gini histogram and Lorenz curves: how concentrated the score is in each row."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from diagnostics.arrays import row_indices
+from diagnostics.concentration import GiniStatistics, LorenzCurve
+from diagnostics.figures.frame import count_rows, drawn, frame, spread_labels
+from diagnostics.figures.theme import PALETTES, ROW_DASHES, Theme, escape, series_styles
+
+
+def gini_histogram(
+    statistics: GiniStatistics, selected_rows: Iterable[int] = (), theme: Theme = "light"
+) -> go.Figure:
+    """Histogram of the rows' Gini coefficients, one set of bars per score, medians marked.
+
+    `selected_rows` are rows of the first score and drawn as a rug under its bars.
+    """
+    palette = PALETTES[theme]
+    figure = go.Figure()
+    bins = statistics.histogram
+    limits = np.column_stack([bins.edges[:-1], bins.edges[1:]])
+    several = len(statistics.labels) > 1
+    styles = series_styles(list(statistics.labels))
+    top = int(bins.counts.max())
+    for position, (label, style) in enumerate(zip(statistics.labels, styles, strict=True)):
+        figure.add_bar(
+            x=drawn(bins.centers),
+            y=bins.counts[position].astype(np.int32),
+            width=drawn(np.diff(bins.edges)),
+            name=escape(label),
+            customdata=np.arange(len(bins.centers), dtype=np.int32),
+            text=[f"{low:.4g} to {high:.4g}" for low, high in limits],
+            textposition="none",
+            marker={
+                "color": style.colour,
+                "opacity": 0.6 if several else 0.85,
+                "line": {"width": 0.5, "color": palette.surface},
+                "pattern": {
+                    "shape": style.pattern if several else "",
+                    "size": 5,
+                    "solidity": 0.2,
+                    "fgcolor": palette.surface,
+                    "fillmode": "overlay",
+                },
+            },
+            hovertemplate=f"<b>%{{y:,}} rows</b> with Gini %{{text}}<extra>{escape(label)}</extra>",
+        )
+    lowest = min(summary.median for summary in statistics.summaries)
+    for position, (label, summary) in enumerate(zip(statistics.labels, statistics.summaries, strict=True)):
+        if np.isnan(summary.median):
+            continue
+        figure.add_shape(
+            type="line",
+            x0=summary.median,
+            x1=summary.median,
+            y0=0,
+            y1=1 - 0.07 * position,
+            yref="y domain",
+            line={"color": palette.ink, "width": 1.5, "dash": styles[position].dash if several else "solid"},
+        )
+        figure.add_annotation(
+            x=summary.median,
+            y=1 - 0.07 * position,
+            yref="y domain",
+            text=f"{escape(label) + ': ' if several else ''}median {summary.median:.3f}",
+            # With several medians, the lowest one's label goes to its left, out of the others' way.
+            xanchor="right" if several and summary.median == lowest else "left",
+            yanchor="top",
+            xshift=-4 if several and summary.median == lowest else 4,
+            showarrow=False,
+        )
+    rows = row_indices(selected_rows, len(statistics.coefficients[0]))
+    if len(rows):
+        values = statistics.coefficients[0][rows]
+        figure.add_scatter(
+            x=drawn(values),
+            y=np.full(len(rows), -0.045 * top, dtype=np.float32),
+            mode="markers",
+            name="selected rows",
+            showlegend=False,
+            customdata=rows.astype(np.int32),
+            marker={"symbol": "line-ns", "size": 12, "line": {"width": 2, "color": palette.ink}},
+            hovertemplate="<b>row %{customdata}</b><br>Gini %{x:.4f}<extra>selected</extra>",
+        )
+    frame(
+        figure,
+        theme,
+        title="How concentrated is the score in each row?",
+        subtitle=_gini_sentence(statistics, len(rows)),
+        x_title="Gini of the row's scores (0 = spread evenly, towards 1 = few weights hold it)",
+        y_title="rows (count)",
+        legend=several,
+    )
+    figure.update_yaxes(zeroline=True, zerolinecolor=palette.faint)
+    figure.update_yaxes(range=[-0.09 * top if len(rows) else 0, 1.12 * top], tickformat=",d", nticks=6)
+    return figure
+
+
+def _gini_sentence(statistics: GiniStatistics, selected: int) -> str:
+    parts = []
+    for label, summary in zip(statistics.labels, statistics.summaries, strict=True):
+        if np.isnan(summary.median):
+            parts.append(f"{escape(label)}: no row has a Gini, all scores are zero.")
+            continue
+        parts.append(
+            f"{escape(label)}: half of {count_rows(summary.rows)} lie between "
+            f"{summary.lower_quartile:.3f} and {summary.upper_quartile:.3f}."
+        )
+        if summary.undefined:
+            parts.append(f"{count_rows(summary.undefined)} of zeros without a Gini left out.")
+    if selected:
+        parts.append("Ticks below the bars: selected rows.")
+    return " ".join(parts)
+
+
+def lorenz_figure(curves: Sequence[LorenzCurve], theme: Theme = "light") -> go.Figure:
+    """Lorenz curves of chosen rows against the diagonal of equality, each labelled where it bends most."""
+    palette = PALETTES[theme]
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[0, 1],
+        y=[0, 1],
+        mode="lines",
+        name="every weight alike",
+        line={"color": palette.faint, "width": 1, "dash": "dot"},
+        hoverinfo="skip",
+    )
+    figure.add_annotation(
+        x=0.36,
+        y=0.36,
+        text="every weight alike (Gini 0)",
+        xanchor="right",
+        yanchor="bottom",
+        showarrow=False,
+        font={"size": 11, "color": palette.muted},
+    )
+    shown = [curve for curve in curves if not np.isnan(curve.gini)]
+    # By Gini, so that neighbouring curves have different dashes.
+    shown.sort(key=lambda curve: curve.gini)
+    middle = [float(curve.share[np.searchsorted(curve.population, 0.75)]) for curve in shown]
+    places = spread_labels(middle, 0.065)
+    for position, curve in enumerate(shown):
+        figure.add_scatter(
+            x=drawn(curve.population),
+            y=drawn(curve.share),
+            mode="lines",
+            name=f"row {curve.row}",
+            line={"color": palette.ink, "width": 1.6, "dash": ROW_DASHES[position % len(ROW_DASHES)]},
+            hovertemplate=(
+                f"<b>row {curve.row}</b>, Gini {curve.gini:.3f}<br>the lowest-scoring %{{x:.0%}} of weights"
+                "<br>hold %{y:.1%} of the row's score<extra></extra>"
+            ),
+        )
+        figure.add_annotation(
+            x=0.75,
+            y=middle[position],
+            ax=1.02,
+            ay=places[position],
+            axref="x",
+            ayref="y",
+            xref="x",
+            text=f"row {curve.row}: {curve.gini:.3f}",
+            showarrow=True,
+            arrowhead=0,
+            arrowwidth=0.8,
+            arrowcolor=palette.faint,
+            xanchor="left",
+        )
+    missing = [curve.row for curve in curves if np.isnan(curve.gini)]
+    sentence = "The further a curve hangs below the diagonal, the fewer weights hold the score. "
+    sentence += "Beside each row: its Gini."
+    if not curves:
+        sentence = "Select rows in another view to see their curves here."
+    if missing:
+        sentence += f" All scores are zero in: {', '.join(f'row {row}' for row in missing)}."
+    frame(
+        figure,
+        theme,
+        title="How few weights hold a row's score?",
+        subtitle=sentence,
+        x_title="share of the row's weights, lowest score first",
+        y_title="share of the row's score",
+        right=104 if shown else 16,
+    )
+    figure.update_xaxes(range=[0, 1], tickformat=".0%", nticks=6)
+    figure.update_yaxes(range=[0, 1], tickformat=".0%", nticks=6)
+    return figure

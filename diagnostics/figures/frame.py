@@ -1,0 +1,106 @@
+"""What all figures share: heading, axes, legend room, direct labels, hover boxes."""
+
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from diagnostics.figures.theme import PALETTES, Theme, template
+
+# Characters per line on a chart 420 px wide. Plotly breaks no lines itself, and cuts a title of two lines.
+_SUBTITLE_CHARACTERS = 66
+
+
+def frame(
+    figure: go.Figure,
+    theme: Theme,
+    *,
+    title: str,
+    subtitle: str,
+    x_title: str | None = None,
+    y_title: str | None = None,
+    plot_height: int = 290,
+    right: int = 16,
+    legend: bool = False,
+) -> go.Figure:
+    """Give a figure its template, heading and margins around a plot of `plot_height` pixels.
+
+    Text from users in `title` and `subtitle` has been escaped by the caller."""
+    # The plot keeps its height however many lines stand above it; a legend may wrap into two lines below it.
+    lines = textwrap.wrap(subtitle, _SUBTITLE_CHARACTERS, break_long_words=False)
+    top, bottom = 48 + 16 * len(lines), 90 if legend else 48
+    figure.update_layout(
+        template=template(theme),
+        title={
+            "text": f"<b>{title}</b>",
+            "subtitle": {"text": "<br>".join(lines)},
+            "x": 0,
+            "xref": "container",
+            "xanchor": "left",
+            "y": 1,
+            "yref": "container",
+            "yanchor": "top",
+            "pad": {"t": 10, "l": 12},
+        },
+        margin={"l": 56, "r": right, "t": top, "b": bottom},
+        height=top + plot_height + bottom,
+        showlegend=legend,
+        hovermode="closest",
+    )
+    if x_title is not None:
+        figure.update_xaxes(title_text=x_title)
+    if y_title is not None:
+        figure.update_yaxes(title_text=y_title)
+    return figure
+
+
+def drawn(values: object) -> np.ndarray:
+    """Numbers as they go to the browser: float32, half the bytes and more digits than pixels."""
+    return np.asarray(values, dtype=np.float32)
+
+
+def spread_labels(positions: Sequence[float], gap: float) -> list[float]:
+    """Positions moved as little as needed, in order, so that neighbours are at least `gap` apart."""
+    order = np.argsort(positions, kind="stable")
+    moved = np.asarray(positions, dtype=np.float64)[order]
+    offsets = gap * np.arange(len(moved))
+    # Isotonic regression on the gaps: the least squares answer, so labels move both ways.
+    blocks: list[list[float]] = []
+    for value in moved - offsets:
+        blocks.append([value, 1])
+        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
+            value_b, size_b = blocks.pop()
+            value_a, size_a = blocks.pop()
+            size = size_a + size_b
+            blocks.append([(value_a * size_a + value_b * size_b) / size, size])
+    flat = np.repeat([block[0] for block in blocks], [int(block[1]) for block in blocks]) + offsets
+    result = np.empty(len(flat))
+    result[order] = flat
+    return result.tolist()
+
+
+def reference_line(figure: go.Figure, theme: Theme, *, x: float, text: str, side: str = "left") -> None:
+    """A thin dotted vertical line with its name at the top."""
+    palette = PALETTES[theme]
+    figure.add_vline(x=x, line={"color": palette.muted, "width": 1, "dash": "dot"}, layer="below")
+    figure.add_annotation(
+        x=x,
+        y=1,
+        yref="paper",
+        yanchor="bottom",
+        text=text,
+        showarrow=False,
+        xanchor={"left": "right", "right": "left", "middle": "center"}[side],
+        font={"size": 11, "color": palette.muted},
+    )
+
+
+def count_rows(number: int) -> str:
+    """ "1 row", "1,536 rows"."""
+    return f"{number:,} row{'' if number == 1 else 's'}"
+
+
+def signed(value: float, pattern: str) -> str:
+    """A number with its sign, the minus a real one."""
+    return format(value, "+" + pattern).replace("-", "−")

@@ -1,0 +1,74 @@
+"""The mask as a picture: which parts of the matrix kept their weights."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import plotly.graph_objects as go
+
+from diagnostics.arrays import row_indices
+from diagnostics.figures.frame import frame
+from diagnostics.figures.theme import PALETTES, SEQUENTIAL, Theme
+from diagnostics.mask_density import MaskDensity
+
+
+def mask_figure(density: MaskDensity, selected_rows: Iterable[int] = (), theme: Theme = "light") -> go.Figure:
+    """Kept share of the weights over the matrix; arrows at the right edge point at selected rows."""
+    palette = PALETTES[theme]
+    blocks = f"{density.row_block} × {density.column_block}"
+    pooled = density.row_block * density.column_block > 1
+    figure = go.Figure()
+    figure.add_heatmap(
+        # Whole percents in a byte each: a quarter of float32, and finer than the colours can be told apart.
+        z=np.round(100 * density.kept_fraction).astype(np.uint8),
+        x0=(density.column_block - 1) / 2,
+        dx=density.column_block,
+        y0=(density.row_block - 1) / 2,
+        dy=density.row_block,
+        zmin=0,
+        zmax=100,
+        colorscale=SEQUENTIAL,
+        name="kept weights",
+        hovertemplate=(
+            "around row %{y:.0f}, column %{x:.0f}<br><b>%{z}% of weights kept</b>"
+            f"<extra>blocks of {blocks}</extra>"
+            if pooled
+            else "row %{y}, column %{x}: %{z}% kept<extra></extra>"
+        ),
+        colorbar={
+            "title": {"text": "kept", "side": "top"},
+            "thickness": 10,
+            "outlinewidth": 0,
+            "ticksuffix": "%",
+            "nticks": 5,
+            "tickfont": {"size": 11, "color": palette.muted},
+            "len": 0.8,
+            "x": 1.05,
+        },
+    )
+    rows = row_indices(selected_rows, density.rows)
+    if len(rows):
+        figure.add_scatter(
+            x=np.full(len(rows), density.columns - 0.5, dtype=np.float32),
+            y=rows.astype(np.int32),
+            mode="markers",
+            cliponaxis=False,
+            name="selected rows",
+            customdata=rows.astype(np.int32),
+            marker={"symbol": "arrow-left", "size": 11, "color": palette.ink},
+            hovertemplate="<b>row %{customdata}</b><extra>selected</extra>",
+        )
+    sentence = f"Layer sparsity {density.layer_sparsity:.2%} (share of the layer's weights pruned)."
+    if pooled:
+        sentence += f" Each dot averages {blocks} weights (rows × columns)."
+    frame(
+        figure,
+        theme,
+        title="Which weights does the layer keep?",
+        subtitle=sentence,
+        x_title="column (index of the input feature)",
+        y_title="row (index of the output dimension)",
+        plot_height=380,
+    )
+    figure.update_xaxes(range=[-0.5, density.columns - 0.5], nticks=6, tickformat=",d")
+    figure.update_yaxes(range=[density.rows - 0.5, -0.5], showgrid=False, nticks=8, tickformat=",d")
+    return figure

@@ -1,0 +1,145 @@
+"""The row inspector: one row's sorted scores with their borders, and rows' paths through the iterations."""
+
+import numpy as np
+import plotly.graph_objects as go
+
+from diagnostics.figures.frame import drawn, frame, spread_labels
+from diagnostics.figures.theme import PALETTES, ROW_DASHES, Theme, escape, series_styles
+from diagnostics.row_detail import RowPaths, RowScores
+
+
+def row_scores_figure(scores: RowScores, theme: Theme = "light") -> go.Figure:
+    """One row's scores in ascending order; left of an allocation's border, weights are pruned."""
+    palette = PALETTES[theme]
+    figure = go.Figure()
+    figure.add_scatter(
+        x=drawn(scores.weight_fraction),
+        y=drawn(scores.scores),
+        mode="lines",
+        name=f"row {scores.row}",
+        line={"color": palette.ink, "width": 1.8},
+        fill="tozeroy",
+        fillcolor=palette.band[0],
+        hovertemplate="score %{y:.4g}<br>%{x:.1%} of the row's weights score lower<extra></extra>",
+    )
+    top = float(scores.scores[-1]) or 1.0
+    styles = series_styles([border.method for border in scores.borders])
+    borders = sorted(zip(scores.borders, styles, strict=True), key=lambda pair: pair[0].row_sparsity)
+    for position, (border, style) in enumerate(borders):
+        label = escape(border.label)
+        # Labels stand left of their lines and the leftmost line is the shortest: no line crosses a label.
+        height = top * (1 - 0.1 * (len(borders) - 1 - position))
+        figure.add_scatter(
+            x=drawn([border.row_sparsity] * 2),
+            y=drawn([0, height]),
+            mode="lines",
+            name=label,
+            line={"color": style.colour, "width": 2, "dash": style.dash},
+            hovertemplate=(
+                f"<b>{label}</b> prunes {border.pruned:,} of {scores.columns:,} weights"
+                f"<br>row sparsity {border.row_sparsity:.2%}<extra></extra>"
+            ),
+        )
+        figure.add_annotation(
+            x=border.row_sparsity,
+            y=height,
+            text=f"{label}: {border.row_sparsity:.1%} pruned",
+            showarrow=False,
+            xanchor="right",
+            yanchor="top",
+            xshift=-6,
+        )
+    frame(
+        figure,
+        theme,
+        title=f"Which weights does row {scores.row} lose?",
+        subtitle=_border_sentence(scores),
+        x_title="the row's weights by score (share of the row, lowest first)",
+        y_title="score (weight × feature norm)",
+    )
+    figure.update_xaxes(range=[0, 1.005], tickformat=".0%", nticks=6)
+    figure.update_yaxes(range=[0, 1.05 * top], nticks=6)
+    return figure
+
+
+def _border_sentence(scores: RowScores) -> str:
+    parts = [
+        f"{escape(border.label)} removes {border.row_sparsity:.1%} of the row's weights and with them "
+        f"{border.score_share:.1%} of its score."
+        for border in scores.borders
+        if not np.isnan(border.score_share)
+    ]
+    if scores.borders and not parts:
+        return "All scores of this row are zero: its order is that of the columns."
+    return "Left of a border, weights are pruned. " + " ".join(parts)
+
+
+def row_paths_figure(paths: RowPaths, theme: Theme = "light") -> go.Figure:
+    """Chosen rows' sparsities x through the iterations, and the exact sparsity each ended with."""
+    palette = PALETTES[theme]
+    figure = go.Figure()
+    iterations = np.arange(paths.x.shape[1])
+    figure.add_vline(
+        x=paths.kept_iteration, line={"color": palette.muted, "width": 1, "dash": "dot"}, layer="below"
+    )
+    target_line = {"color": palette.muted, "width": 1.5, "dash": "dash"}
+    figure.add_hline(y=paths.target, line=target_line, layer="below")
+    trim = series_styles(["trim"])[0]
+    for position, row in enumerate(paths.rows.tolist()):
+        figure.add_scatter(
+            x=iterations,
+            y=drawn(paths.x[position]),
+            mode="lines+markers",
+            name=f"row {row}",
+            line={"color": palette.ink, "width": 1.6, "dash": ROW_DASHES[position % len(ROW_DASHES)]},
+            marker={"size": 4},
+            hovertemplate=f"<b>row {row}</b>, iteration %{{x}}<br>x = %{{y:.2%}}<extra></extra>",
+        )
+    figure.add_scatter(
+        x=[paths.kept_iteration] * len(paths.rows),
+        y=drawn(paths.row_sparsity),
+        mode="markers",
+        name="row sparsity kept",
+        customdata=paths.rows.astype(np.int32),
+        marker={
+            "symbol": trim.symbol,
+            "size": 11,
+            "color": trim.colour,
+            "line": {"width": 1.5, "color": palette.surface},
+        },
+        hovertemplate="<b>row %{customdata}</b> keeps row sparsity %{y:.2%}<extra></extra>",
+    )
+    low = min(float(paths.x.min()), float(paths.row_sparsity.min()), paths.target)
+    high = max(float(paths.x.max()), float(paths.row_sparsity.max()), paths.target)
+    margin = max(0.06 * (high - low), 0.005)
+    places = spread_labels(paths.x[:, -1].tolist(), 0.07 * (high - low + 2 * margin))
+    for row, place in zip(paths.rows.tolist(), places, strict=True):
+        figure.add_annotation(
+            x=1, xref="paper", y=place, text=f"row {row}", xanchor="left", xshift=6, showarrow=False
+        )
+    if low - margin < paths.cap < high + margin:
+        figure.add_hline(y=paths.cap, line={"color": palette.loss, "width": 1}, layer="below")
+        figure.add_annotation(
+            x=0,
+            xref="paper",
+            y=paths.cap,
+            text=f"cap {paths.cap:.0%}",
+            xanchor="left",
+            yanchor="bottom",
+            showarrow=False,
+            font={"size": 11, "color": palette.muted},
+        )
+    kept = f"kept iteration {paths.kept_iteration}" if paths.kept_iteration else "stayed uniform"
+    frame(
+        figure,
+        theme,
+        title="How did the search move these rows?",
+        subtitle=f"η = {paths.learning_rate:+g}; the layer {kept}. Dashed: the layer's sparsity T = "
+        f"{paths.target:.0%}. Marks: the exact row sparsity.",
+        x_title="iteration (count; 0 = uniform)",
+        y_title="x, the search's row sparsity (share)",
+        right=72,
+    )
+    figure.update_xaxes(range=[-0.2, iterations[-1] + 0.2], dtick=1 if len(iterations) <= 21 else None)
+    figure.update_yaxes(range=[low - margin, high + margin], tickformat=".1%", nticks=6)
+    return figure

@@ -1,0 +1,129 @@
+"""Cosine of the rows' outputs against row sparsity."""
+
+import numpy as np
+import plotly.graph_objects as go
+
+from diagnostics.figures.frame import count_rows, drawn, frame, reference_line, spread_labels
+from diagnostics.figures.theme import PALETTES, ROW_DASHES, Theme, escape, series_styles
+from diagnostics.similarity import CosineStatistics
+
+
+def cosine_figure(statistics: CosineStatistics, theme: Theme = "light") -> go.Figure:
+    """Percentile bands of all rows, chosen rows as lines, and where each allocation put those rows."""
+    palette = PALETTES[theme]
+    figure = go.Figure()
+    x = drawn(statistics.sparsity)
+    for low, high, name, colour in (
+        (0, 4, "90% of rows", palette.band[0]),
+        (1, 3, "half of the rows", palette.band[1]),
+    ):
+        lower = {"width": 0, "shape": "linear"}
+        figure.add_scatter(
+            x=x,
+            y=drawn(statistics.bands[low]),
+            mode="lines",
+            line=lower,
+            hoverinfo="skip",
+            showlegend=False,
+            name=f"{name}, lower edge",
+        )
+        figure.add_scatter(
+            x=x,
+            y=drawn(statistics.bands[high]),
+            mode="lines",
+            line=lower,
+            fill="tonexty",
+            fillcolor=colour,
+            hoverinfo="skip",
+            name=name,
+        )
+    figure.add_scatter(
+        x=x,
+        y=drawn(statistics.bands[2]),
+        mode="lines",
+        line={"color": palette.muted, "width": 1.5},
+        name="median row",
+        hovertemplate="median over rows: cosine %{y:.4f}<br>at row sparsity %{x:.1%}<extra></extra>",
+    )
+    for position, curve in enumerate(statistics.curves):
+        figure.add_scatter(
+            x=x,
+            y=drawn(curve.cosine),
+            mode="lines",
+            name=f"row {curve.row}",
+            showlegend=False,
+            line={"color": palette.ink, "width": 1.6, "dash": ROW_DASHES[position % len(ROW_DASHES)]},
+            hovertemplate=(
+                f"<b>row {curve.row}</b>: cosine %{{y:.4f}}<br>at row sparsity %{{x:.1%}}<extra></extra>"
+            ),
+        )
+    _marks(figure, statistics, theme)
+    _row_labels(figure, statistics, theme)
+    reference_line(figure, theme, x=statistics.target, text=f"layer target T = {statistics.target:.0%}")
+    sentence = "Cosine between a row's dense and pruned output; 1 = direction kept."
+    if statistics.dead_rows:
+        sentence += f" {count_rows(statistics.dead_rows)} without output left out of the bands."
+    if not statistics.curves:
+        sentence += " Select rows in another view to draw their curves."
+    frame(
+        figure,
+        theme,
+        title="How fast does each row lose its output?",
+        subtitle=sentence,
+        x_title="row sparsity (share of the row's weights pruned)",
+        y_title="cosine of dense and pruned output",
+        plot_height=340,
+        legend=True,
+        right=64 if statistics.curves else 16,
+    )
+    figure.update_xaxes(range=[0, 1], tickformat=".0%", nticks=6)
+    figure.update_yaxes(range=[min(0.0, float(np.nanmin(statistics.bands, initial=0.0))), 1.02], nticks=6)
+    return figure
+
+
+def _marks(figure: go.Figure, statistics: CosineStatistics, theme: Theme) -> None:
+    """One trace of marks per allocation, so that its symbol stands in the legend."""
+    if not statistics.curves:
+        return
+    first = statistics.curves[0].marks
+    styles = series_styles([mark.method for mark in first])
+    for position, (allocation, style) in enumerate(zip(first, styles, strict=True)):
+        marks = [(curve.row, curve.marks[position]) for curve in statistics.curves]
+        figure.add_scatter(
+            x=drawn([mark.row_sparsity for _, mark in marks]),
+            y=drawn([mark.cosine for _, mark in marks]),
+            mode="markers",
+            name=f"row under {escape(allocation.label)}",
+            customdata=[row for row, _ in marks],
+            marker={
+                "symbol": style.symbol,
+                "size": 10,
+                "color": style.colour,
+                "line": {"width": 1.5, "color": PALETTES[theme].surface},
+            },
+            hovertemplate=(
+                f"<b>row %{{customdata}}</b> under {escape(allocation.label)}"
+                "<br>row sparsity %{x:.2%}<br>cosine %{y:.4f}<extra></extra>"
+            ),
+        )
+
+
+def _row_labels(figure: go.Figure, statistics: CosineStatistics, theme: Theme) -> None:
+    """Each chosen row's number at the right edge, with a thin line to where its curve is steepest apart."""
+    at = int((statistics.sparsity <= 0.94).sum()) - 1
+    heights = [float(curve.cosine[at]) for curve in statistics.curves]
+    for curve, height, place in zip(statistics.curves, heights, spread_labels(heights, 0.06), strict=True):
+        figure.add_annotation(
+            x=float(statistics.sparsity[at]),
+            y=height,
+            ax=1.01,
+            ay=place,
+            axref="x",
+            ayref="y",
+            text=f"row {curve.row}",
+            xanchor="left",
+            showarrow=True,
+            arrowhead=0,
+            arrowwidth=0.8,
+            arrowcolor=PALETTES[theme].faint,
+        )

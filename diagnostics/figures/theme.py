@@ -1,0 +1,168 @@
+"""Colours, second cues and the light and dark templates of every figure."""
+
+import html
+from dataclasses import dataclass
+from typing import Literal
+
+import plotly.graph_objects as go
+
+Theme = Literal["light", "dark"]
+
+FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif"
+
+
+@dataclass(frozen=True)
+class Palette:
+    """Neutral colours of one theme. Ink marks what the user selected; hue is left to the methods."""
+
+    ink: str
+    muted: str
+    faint: str
+    grid: str
+    surface: str
+    veil: str
+    band: tuple[str, str]
+    gain: str
+    loss: str
+
+
+PALETTES: dict[Theme, Palette] = {
+    "light": Palette(
+        ink="#1c2430",
+        muted="#5c6773",
+        faint="#a9b1bb",
+        grid="#e9ecf0",
+        surface="#ffffff",
+        veil="rgba(255,255,255,0.55)",
+        band=("rgba(92,103,115,0.14)", "rgba(92,103,115,0.26)"),
+        gain="#01665e",
+        loss="#8c510a",
+    ),
+    "dark": Palette(
+        ink="#eef1f5",
+        muted="#a3adb9",
+        faint="#6b7683",
+        grid="#262c36",
+        surface="#0e1117",
+        veil="rgba(14,17,23,0.55)",
+        band=("rgba(163,173,185,0.16)", "rgba(163,173,185,0.30)"),
+        gain="#5ec4b6",
+        loss="#d9a441",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Style:
+    """How one method or series is drawn: its colour, and the cues that work without colour."""
+
+    colour: str
+    dash: str
+    symbol: str
+    pattern: str
+
+
+# Okabe and Ito's palette, told apart with any colour vision and on both backgrounds. Fixed: a method has one
+# colour on every page.
+METHOD_STYLES: dict[str, Style] = {
+    "uniform": Style("#D55E00", "dash", "circle", ""),
+    "trim": Style("#0072B2", "solid", "diamond", "/"),
+    "optimal": Style("#009E73", "dashdot", "square", "\\"),
+}
+# Selected rows are all in ink; their lines differ by dash.
+ROW_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+# Methods and series without a style of their own take these in turn.
+OTHER_STYLES: tuple[Style, ...] = (
+    Style("#56B4E9", "solid", "triangle-up", ""),
+    Style("#E69F00", "dot", "triangle-down", "/"),
+    Style("#CC79A7", "longdash", "cross", "\\"),
+    Style("#999999", "longdashdot", "star", "x"),
+)
+
+
+def series_styles(keys: list[str]) -> list[Style]:
+    """One style per key: a method's own, otherwise the next free one.
+
+    A method that comes again keeps its colour and takes another dash, symbol and pattern.
+    """
+    styles: list[Style] = []
+    others = 0
+    for position, key in enumerate(keys):
+        own = METHOD_STYLES.get(key)
+        if own is None:
+            own = OTHER_STYLES[others % len(OTHER_STYLES)]
+            others += 1
+        elif key in keys[:position]:
+            cue = OTHER_STYLES[keys[:position].count(key) % len(OTHER_STYLES)]
+            own = Style(own.colour, cue.dash, cue.symbol, cue.pattern)
+        styles.append(own)
+    return styles
+
+
+SEQUENTIAL = "Cividis"
+
+
+def diverging(theme: Theme) -> list[list[object]]:
+    """Scale for signs, to be centred at 0: brown for losses, teal for gains, the page's own shade between."""
+    if theme == "light":
+        colours = ["#543005", "#8c510a", "#dfc27d", "#f6f6f4", "#80cdc1", "#01665e", "#003c30"]
+    else:
+        colours = ["#f6d58a", "#d9a441", "#7a5518", "#1b2028", "#17635a", "#3aa899", "#a5e6da"]
+    return [[step / 6, colour] for step, colour in enumerate(colours)]
+
+
+def escape(text: object) -> str:
+    """Text from users, models and corpora, so that Plotly reads no tag, template or formula in it."""
+    return html.escape(str(text), quote=False).replace("%{", "%&#123;").replace("$", "&#36;")
+
+
+def template(theme: Theme) -> go.layout.Template:
+    """The Plotly template of one theme: transparent paper, quiet grid lines, the system's own fonts."""
+    palette = PALETTES[theme]
+    axis = {
+        "gridcolor": palette.grid,
+        "linecolor": palette.faint,
+        "tickcolor": palette.faint,
+        "tickfont": {"size": 11, "color": palette.muted},
+        "title": {"font": {"size": 12, "color": palette.muted}, "standoff": 8},
+        "zeroline": False,
+        "automargin": True,
+    }
+    return go.layout.Template(
+        layout={
+            "font": {"family": FONT, "size": 12, "color": palette.ink},
+            "title": {
+                "font": {"size": 15, "color": palette.ink},
+                "subtitle": {"font": {"size": 12, "color": palette.muted}},
+            },
+            "paper_bgcolor": "rgba(0,0,0,0)",
+            "plot_bgcolor": "rgba(0,0,0,0)",
+            "colorway": [style.colour for style in (*METHOD_STYLES.values(), *OTHER_STYLES)],
+            "xaxis": axis | {"showgrid": False, "showline": True, "ticks": "outside", "ticklen": 4},
+            "yaxis": axis | {"ticks": ""},
+            "legend": {
+                "orientation": "h",
+                "yref": "container",
+                "y": 0,
+                "yanchor": "bottom",
+                "x": 0,
+                "xanchor": "left",
+                "traceorder": "normal",
+                "font": {"size": 12, "color": palette.muted},
+                "bgcolor": "rgba(0,0,0,0)",
+                "itemsizing": "trace",
+            },
+            "hoverlabel": {
+                "bgcolor": palette.surface,
+                "bordercolor": palette.faint,
+                "font": {"family": FONT, "size": 12, "color": palette.ink},
+                "align": "left",
+            },
+            "annotationdefaults": {"font": {"size": 12, "color": palette.ink}, "showarrow": False},
+            "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": palette.faint, "activecolor": palette.ink},
+            "newselection": {"line": {"color": palette.ink, "width": 1, "dash": "dot"}},
+            "barmode": "overlay",
+            "bargap": 0.06,
+        },
+        data={"bar": [{"marker": {"line": {"width": 0}}}]},
+    )

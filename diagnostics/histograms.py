@@ -1,0 +1,83 @@
+"""Histograms with bins shared by several sets of values, counted here and not in the browser."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from diagnostics.arrays import real_array
+
+MAX_BINS = 48
+
+
+@dataclass(frozen=True, eq=False)
+class Histogram:
+    """How many of each set's values fall into each bin.
+
+    edges: (B + 1,) ascending; bin b holds edges[b] <= value < edges[b + 1], the outer bins also what rounding
+    puts just outside. counts: (S, B), one line per set. left_out: (S,), values that are NaN or infinite.
+    """
+
+    edges: np.ndarray
+    counts: np.ndarray
+    left_out: np.ndarray
+
+    @property
+    def centers(self) -> np.ndarray:
+        """Middle of each bin, (B,)."""
+        return (self.edges[:-1] + self.edges[1:]) / 2
+
+    def members(self, values: np.ndarray, bins: Sequence[int]) -> np.ndarray:
+        """Indices of the values that lie in any of `bins`: the rows behind the bars that a user selected."""
+        values = np.asarray(values)
+        finite = np.flatnonzero(np.isfinite(values))
+        chosen = np.asarray(bins, dtype=np.int64)
+        return finite[np.isin(_bin_of(values[finite], self.edges), chosen)]
+
+
+def histogram(sets: Sequence[np.ndarray], edges: np.ndarray) -> Histogram:
+    """Count each set's finite values in the bins between `edges` (B + 1,)."""
+    counts, left_out = [], []
+    for values in sets:
+        array = real_array("values", values, 1, finite=False)
+        finite = array[np.isfinite(array)]
+        counts.append(np.bincount(_bin_of(finite, edges), minlength=len(edges) - 1))
+        left_out.append(array.size - finite.size)
+    return Histogram(np.asarray(edges), np.array(counts), np.array(left_out))
+
+
+def round_edges(sets: Sequence[np.ndarray], max_bins: int = MAX_BINS) -> np.ndarray:
+    """Edges (B + 1,) over all finite values, B <= max_bins + 1; a bin is 1, 2 or 5 times a power of ten wide.
+
+    Without any finite value the one bin is [0, 1].
+    """
+    finite = [array[np.isfinite(array)] for array in map(np.asarray, sets)]
+    finite = [array for array in finite if array.size]
+    if not finite:
+        return np.array([0.0, 1.0])
+    low = min(float(array.min()) for array in finite)
+    high = max(float(array.max()) for array in finite)
+    # Equal values still need a bin of some width; a thousandth of their size keeps the label readable.
+    least = max(high - low, 1e-3 * max(abs(low), abs(high)), 1e-12) / max_bins
+    decade = 10.0 ** math.floor(math.log10(least))
+    width = next(decade * step for step in (1, 2, 5, 10) if decade * step >= least * (1 - 1e-9))
+    first, last = math.floor(low / width), max(math.ceil(high / width), math.floor(low / width) + 1)
+    return np.arange(first, last + 1) * width
+
+
+def count_edges(counts: Sequence[np.ndarray], columns: int, max_bins: int = MAX_BINS) -> np.ndarray:
+    """Edges (B + 1,) for row sparsities k / columns, each bin covering the same whole number of counts k.
+
+    Bins whose width is not a multiple of 1 / columns would hold now m, now m + 1 possible counts and draw a
+    comb that is not in the data.
+    """
+    low = min(int(array.min()) for array in counts)
+    high = max(int(array.max()) for array in counts)
+    per_bin = math.ceil((high - low + 1) / max_bins)
+    bins = math.ceil((high - low + 1) / per_bin)
+    return (low - 0.5 + per_bin * np.arange(bins + 1)) / columns
+
+
+def _bin_of(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    return np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)

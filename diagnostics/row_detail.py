@@ -1,0 +1,103 @@
+"""One row under the lens: its sorted scores with the borders of pruning, and its path through the search."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from diagnostics.allocation import RowAllocation
+from diagnostics.arrays import check_shape, real_array, row_indices
+from diagnostics.similarity import sparsity_grid
+
+SCORE_POINTS = 513
+
+
+@dataclass(frozen=True)
+class PruningBorder:
+    """Where an allocation cuts one row: its `pruned` lowest-score weights go, which hold `score_share` of the
+    row's score (NaN for a row of zeros)."""
+
+    method: str
+    label: str
+    pruned: int
+    row_sparsity: float
+    score_share: float
+
+
+@dataclass(frozen=True, eq=False)
+class RowScores:
+    """One row's scores in ascending order.
+
+    weight_fraction: (P,) in (0, 1), the middle of each drawn weight's place among the row's `columns`.
+    scores: (P,) ascending, thinned to at most SCORE_POINTS, densest at the largest.
+    """
+
+    row: int
+    columns: int
+    weight_fraction: np.ndarray
+    scores: np.ndarray
+    borders: tuple[PruningBorder, ...]
+
+
+def row_scores(row: int, scores: np.ndarray, allocations: Sequence[RowAllocation]) -> RowScores:
+    """Row `row`'s scores (N,) and where each allocation cuts them.
+
+    Raises ValueError for negative or non-finite scores, and for an allocation of other rows than these.
+    """
+    ascending = np.sort(real_array("scores", scores, 1).astype(np.float64))
+    if ascending[0] < 0:
+        raise ValueError("scores must not be negative: a score is the importance of a weight")
+    columns = len(ascending)
+    held = np.concatenate([[0.0], np.cumsum(ascending)])
+    borders = []
+    for allocation in allocations:
+        row_indices([row], len(allocation.counts))
+        if allocation.columns != columns:
+            raise ValueError(f"{allocation.label} prunes rows of {allocation.columns} weights, not {columns}")
+        pruned = int(allocation.counts[row])
+        share = float(held[pruned] / held[-1]) if held[-1] > 0 else float("nan")
+        borders.append(PruningBorder(allocation.method, allocation.label, pruned, pruned / columns, share))
+    drawn = np.arange(1) if columns == 1 else sparsity_grid(columns - 1, SCORE_POINTS)
+    return RowScores(row, columns, (drawn + 0.5) / columns, ascending[drawn], tuple(borders))
+
+
+@dataclass(frozen=True, eq=False)
+class RowPaths:
+    """How chosen rows' sparsities moved through the iterations of one learning rate.
+
+    rows: (S,) row indices. x: (S, K + 1), the search's real-valued row sparsity, column 0 uniform.
+    row_sparsity: (S,), the exact s_i = k_i / N in the end. kept_iteration: the one kept (0: uniform).
+    target: the layer's sparsity T. cap: the largest row sparsity allowed.
+    """
+
+    rows: np.ndarray
+    x: np.ndarray
+    row_sparsity: np.ndarray
+    learning_rate: float
+    kept_iteration: int
+    target: float
+    cap: float
+
+    def __post_init__(self) -> None:
+        x = real_array("x", self.x, 2)
+        check_shape("rows", np.asarray(self.rows), x.shape[:1])
+        check_shape("row_sparsity", real_array("row_sparsity", self.row_sparsity, 1), x.shape[:1])
+        if not 0 <= self.kept_iteration < x.shape[1]:
+            raise ValueError(f"kept_iteration must lie in 0..{x.shape[1] - 1}, got {self.kept_iteration}")
+
+
+def row_paths(
+    x: np.ndarray,
+    row_sparsity: np.ndarray,
+    rows: Iterable[int],
+    *,
+    learning_rate: float,
+    kept_iteration: int,
+    target: float,
+    cap: float,
+) -> RowPaths:
+    """Pick `rows` out of all rows' paths: x (D, K + 1) and row_sparsity (D,)."""
+    x = real_array("x", x, 2)
+    check_shape("row_sparsity", real_array("row_sparsity", row_sparsity, 1), x.shape[:1])
+    chosen = row_indices(rows, len(x))
+    return RowPaths(chosen, x[chosen], row_sparsity[chosen], learning_rate, kept_iteration, target, cap)

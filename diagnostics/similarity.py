@@ -1,0 +1,116 @@
+"""How each row's output turns away from the dense one as its sparsity grows (cosine similarity)."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from diagnostics.arrays import check_shape, real_array, row_indices
+
+PERCENTILES = (5, 25, 50, 75, 95)
+STORED_POINTS = 33
+DRAWN_POINTS = 97
+
+
+def sparsity_grid(columns: int, points: int = DRAWN_POINTS) -> np.ndarray:
+    """Counts k (P,) at which to sample curves over 0..columns: ascending, 0 and `columns` always among them.
+
+    The grid is k / columns = 1 - (1 - u)^2 at even u. Cosine curves stay near 1 and fall off a cliff close to
+    sparsity 1; on real layers this spacing cuts the error of linear interpolation by more than ten times
+    against an even one. Fewer than `points` where columns are few.
+    """
+    if columns < 1 or points < 2:
+        raise ValueError(f"a grid needs a column and two points or more, got {columns} and {points}")
+    if columns < points:
+        return np.arange(columns + 1)
+    even = np.linspace(0.0, 1.0, points)
+    return np.unique(np.round((1.0 - (1.0 - even) ** 2) * columns).astype(np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class AllocatedCosine:
+    """Where an allocation put the rows: row_sparsity (D,) and the rows' cosine (D,) at just that sparsity."""
+
+    method: str
+    label: str
+    row_sparsity: np.ndarray
+    cosine: np.ndarray
+
+    def __post_init__(self) -> None:
+        real_array("row_sparsity", self.row_sparsity, 1)
+        check_shape("cosine", real_array("cosine", self.cosine, 1), np.shape(self.row_sparsity))
+
+
+@dataclass(frozen=True)
+class CosineMark:
+    """One row under one allocation: its sparsity (share of the row) and the cosine of its output there."""
+
+    method: str
+    label: str
+    row_sparsity: float
+    cosine: float
+
+
+@dataclass(frozen=True, eq=False)
+class RowCurve:
+    """One row's cosine (P,) at the sparsities of the statistics that hold it, and its marks."""
+
+    row: int
+    cosine: np.ndarray
+    marks: tuple[CosineMark, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class CosineStatistics:
+    """Percentile bands of all live rows' curves and the curves of chosen rows.
+
+    sparsity: (P,) row sparsity. bands: (5, P), the percentiles of PERCENTILES over live rows, NaN if there
+    are none. target: the layer's sparsity T. dead_rows: how many rows have no output, hence no direction;
+    the bands leave them out.
+    """
+
+    sparsity: np.ndarray
+    bands: np.ndarray
+    target: float
+    rows: int
+    dead_rows: int
+    curves: tuple[RowCurve, ...]
+
+
+def cosine_statistics(
+    cosine: np.ndarray,
+    sparsity: np.ndarray,
+    target: float,
+    allocations: Sequence[AllocatedCosine] = (),
+    rows: Iterable[int] = (),
+) -> CosineStatistics:
+    """Bands over all rows and curves of `rows`, from a table of cosines.
+
+    cosine: (D, P), row i's cosine with row sparsity `sparsity` (P,), which ascends from 0 to 1.
+    Raises ValueError for shapes that do not fit, a sparsity grid without 0 and 1, or a target outside [0, 1].
+    """
+    cosine = real_array("cosine", cosine, 2)
+    sparsity = real_array("sparsity", sparsity, 1)
+    check_shape("sparsity", sparsity, cosine.shape[1:])
+    if sparsity[0] != 0 or sparsity[-1] != 1 or (np.diff(sparsity) <= 0).any():
+        raise ValueError("sparsity must ascend from 0 to 1")
+    if not 0 <= target <= 1:
+        raise ValueError(f"target must lie in [0, 1], got {target}")
+    for allocation in allocations:
+        check_shape(f"row_sparsity of {allocation.label}", allocation.row_sparsity, cosine.shape[:1])
+    # Before pruning, a row's cosine with itself is 1, unless it has no output at all: then it is 0.
+    live = cosine[:, 0] > 0.5
+    shape = (len(PERCENTILES), len(sparsity))
+    bands = np.percentile(cosine[live], PERCENTILES, axis=0) if live.any() else np.full(shape, np.nan)
+    curves = tuple(
+        RowCurve(
+            row,
+            cosine[row],
+            tuple(
+                CosineMark(a.method, a.label, float(a.row_sparsity[row]), float(a.cosine[row]))
+                for a in allocations
+            ),
+        )
+        for row in row_indices(rows, len(cosine)).tolist()
+    )
+    return CosineStatistics(sparsity, bands, float(target), len(cosine), int((~live).sum()), curves)
