@@ -1,0 +1,119 @@
+"""Fixtures of the browser tests: the app once, a browser per file, a page per test.
+
+A page fails its test at the end if anything was wrong in it that nobody would see: an error in the
+console, an uncaught exception, or a request to anywhere but the app itself.
+"""
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator
+from urllib.parse import urlsplit
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Error as PlaywrightError
+
+from tests.browser.harness import AppServer, count_runs, find_browser, running_app, screenshot
+
+WIDE = (1440, 900)
+NARROW = (420, 900)
+FLAGS = [
+    "--headless",
+    "--no-sandbox",  # CI runs as root, where Chromium's sandbox does not start; only our own page is opened
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+_failed = pytest.StashKey[bool]()
+
+
+@pytest.fixture(scope="session")
+def browser_path() -> str:
+    path = find_browser()
+    if path is None:
+        message = "no chromium or google-chrome on PATH: the browser tests need one"
+        if os.environ.get("TRIM_REQUIRE_BROWSER") == "1":
+            pytest.fail(message)
+        pytest.skip(message)
+    return path
+
+
+@pytest.fixture(scope="session")
+def app(browser_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
+    """The app, started once for all browser tests; asked for only where there is a browser."""
+    with running_app(tmp_path_factory.mktemp("app")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def browser(browser_path: str) -> Iterator[Browser]:
+    # Per file and not per session: while Playwright runs, it keeps an asyncio loop running in this thread,
+    # in which other tests could not start one of their own.
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def viewport() -> tuple[int, int]:
+    """Width and height in pixels; a test may parametrize it: @pytest.mark.parametrize("viewport", [...])."""
+    return WIDE
+
+
+@pytest.fixture
+def colour_scheme() -> str:
+    """What the reader's system asks for, "light" or "dark"; a test may parametrize it."""
+    return "light"
+
+
+@pytest.fixture
+def page(
+    app: AppServer,
+    browser: Browser,
+    viewport: tuple[int, int],
+    colour_scheme: str,
+    request: pytest.FixtureRequest,
+) -> Iterator[Page]:
+    """A new, empty page whose relative addresses are the app's: page.goto("/?target=60")."""
+    width, height = viewport
+    context = browser.new_context(
+        base_url=app.url, viewport={"width": width, "height": height}, color_scheme=colour_scheme
+    )
+    page = context.new_page()
+    count_runs(page)
+    faults: list[str] = []
+
+    def said(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            faults.append(message.text)
+
+    def asked(sent: Request) -> None:
+        if _is_foreign(sent.url):
+            faults.append(f"a request to {sent.url}")
+
+    page.on("console", said)
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("request", asked)
+    yield page
+    if request.node.stash.get(_failed, False):
+        with contextlib.suppress(PlaywrightError):  # a page that died has no picture; its test has said why
+            screenshot(page, "failed-" + re.sub(r"[^\w-]+", "-", request.node.name).strip("-"))
+    context.close()
+    assert not faults, "the page had errors:\n" + "\n".join(faults)
+
+
+def _is_foreign(url: str) -> bool:
+    parts = urlsplit(url)
+    return parts.scheme in ("http", "https", "ws", "wss") and parts.hostname != "127.0.0.1"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo):
+    """Remember a failed test, so that its page is photographed before it closes."""
+    report = yield
+    if report.when == "call" and report.failed:
+        item.stash[_failed] = True
+    return report
