@@ -49,6 +49,7 @@ def capture(
     *,
     vectors_per_sequence: int = 2,
     seed: int = 0,
+    also: Iterable[str] = (),
     progress: CaptureProgress | None = None,
 ) -> dict[str, LayerSample]:
     """Run the dense model over the windows once, and keep what the chosen layers received.
@@ -62,6 +63,7 @@ def capture(
         layers: names or shell patterns.
         vectors_per_sequence: how many input vectors are kept of each window; L is this times the sequences.
         seed: decides at which positions.
+        also: further layers to put into the cache if a forward pass is needed anyway.
         progress: told how many of how many windows have been read.
 
     Raises:
@@ -84,9 +86,11 @@ def capture(
     missing = [name for name in names if name not in kept]
     if missing:
         positions = _positions(windows, vectors_per_sequence, seed)
-        for name, received in _sweep(model, windows, missing, positions, progress).items():
+        swept = model.select({*missing, *also})
+        for name, received in _sweep(model, windows, swept, positions, progress).items():
             _write(folder / f"{name}.safetensors", received)
-            kept[name] = received
+            if name in missing:
+                kept[name] = received
         shrink_to_limit("captures", keep=folder)
     return {
         name: LayerSample(
