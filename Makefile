@@ -34,7 +34,8 @@ help:
 
 app: setup
 	@$(RUN) -c 'import socket; socket.create_server(("127.0.0.1", int("$(PORT)"))).close()' 2>/dev/null || \
-	  { echo "Port $(PORT) cannot be used: another program (perhaps this app) listens there. Try: make app PORT=8601" >&2; \
+	  { echo "Port $(PORT) cannot be used: something listens there (perhaps this app), or it is no port." \
+	         "Try: make app PORT=8601" >&2; \
 	    exit 1; }
 	$(RUN) -m streamlit run app/main.py --server.port $(PORT) $(if $(CI),--server.headless true)
 
@@ -61,7 +62,8 @@ $(MADE):
 	@"$(PYTHON)" -c 'import venv, ensurepip' 2>/dev/null || \
 	  { echo "'$(PYTHON)' cannot make environments: its venv module is missing" \
 	         "(on Debian and Ubuntu: apt install python3-venv)." >&2; exit 1; }
-	@{ $(RUN) -c 'import sys; sys.exit(sys.version_info < (3, 11))' && $(PIP) --version; } >/dev/null 2>&1 || \
+	@{ $(RUN) -c 'import sys; sys.exit(sys.version_info < (3, 11) or sys.prefix == sys.base_prefix)' && \
+	   $(PIP) --version; } >/dev/null 2>&1 || \
 	  "$(PYTHON)" -m venv --clear $(VENV)
 	@touch $@
 

