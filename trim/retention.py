@@ -190,8 +190,6 @@ def retention_curves(weight: Tensor, inputs: Tensor, score: Tensor, *, name: str
     except NonFiniteError as error:
         raise NonFiniteError(f"{name}: {error}") from None
     output = weight @ inputs
-    if not bool(torch.isfinite(output).all()):
-        raise NonFiniteError(f"{name} overflows float32 on the calibration text; its weights or inputs are too large")
     sorted_weight = weight.gather(1, order)
     energy, error = _sweep(sorted_weight, inputs, order, output)
     # ⟨Y_i, Ŷ_i(k)⟩ is ‖Y_i‖² less a running sum of w_j ⟨x_j, Y_i⟩: one product for all columns of all rows.
@@ -199,6 +197,11 @@ def retention_curves(weight: Tensor, inputs: Tensor, score: Tensor, *, name: str
     terms = sorted_weight.double() * (output @ inputs.T).gather(1, order)
     dot = torch.zeros_like(energy)
     dot[:, :-1] = terms.flip(1).cumsum_(1).flip(1)
+    for curve in (dot, energy, error):  # an overflow anywhere on the way, in Y, in a square or in a product
+        if not bool(torch.isfinite(curve).all()):
+            raise NonFiniteError(
+                f"{name} overflows float32 on the calibration text; its weights or inputs are too large"
+            )
     dot[:, 0] = energy[:, 0]
     return RetentionCurves(dot, energy, error, order, weight, inputs, output)
 
