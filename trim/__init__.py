@@ -15,7 +15,7 @@ from trim.errors import (
 )
 from trim.masks import apply_mask, keep_mask, project_counts, uniform_counts
 from trim.models import Model, load_model
-from trim.quality import LAYER_QUALITIES, ROW_QUALITIES, layer_quality, row_quality
+from trim.quality import DIRECT_QUALITIES, LAYER_QUALITIES, ROW_QUALITIES, layer_quality, row_quality
 from trim.retention import RetentionCurves, retention_curves
 from trim.scores import SCORES, magnitude_score, wanda_score
 from trim.search import SearchResult, SearchSettings, SearchTrace, full_trace, search

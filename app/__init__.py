@@ -1,0 +1,1 @@
+"""The Streamlit app: thin. Numbers come from `trim` and `diagnostics`, through `app.services`."""

@@ -1,0 +1,108 @@
+"""One job at a time, outside the threads in which Streamlit runs its scripts."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+from trim import TrimError
+
+
+class Cancelled(Exception):  # noqa: N818, not an error: the user asked for it
+    """Raised inside a job's work where it looks whether it is still wanted."""
+
+
+class Job:
+    """A piece of work and how far it is, readable from any thread.
+
+    Attributes:
+        words: what is being done now, for people.
+        fraction: how much of it, from 0 to 1; None where that is not known.
+    """
+
+    def __init__(self) -> None:
+        self.words = "Waiting for the job before this one"
+        self.fraction: float | None = None
+        self.future: Future | None = None
+        self._wanted = True
+
+    def say(self, words: str, fraction: float | None = None) -> None:
+        """Tell what is being done; called from inside the work.
+
+        Raises:
+            Cancelled: nobody wants the result any more.
+        """
+        if not self._wanted:
+            raise Cancelled
+        self.words, self.fraction = words, fraction
+
+    def cancel(self) -> None:
+        """Stop at the next word of progress; a job that has not begun never does."""
+        self._wanted = False
+        self.future.cancel()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it was cancelled, or is about to be."""
+        return not self._wanted
+
+    @property
+    def done(self) -> bool:
+        """Whether there is a result or an error."""
+        return self.future.done()
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended with an error."""
+        return self.done and (self.future.cancelled() or self.future.exception() is not None)
+
+    def result(self, timeout_seconds: float | None = None) -> object:
+        """The result; raises what the work raised, or TimeoutError."""
+        return self.future.result(timeout_seconds)
+
+
+class JobDesk:
+    """Runs jobs one after the other and keeps the last `keep` finished ones under their keys."""
+
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trim-job")
+        self._jobs: OrderedDict[Hashable, Job] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def job(self, key: Hashable, work: Callable[[Job], object]) -> Job:
+        """The job of that key: the one that is known, or a new one that will do `work`.
+
+        A failed or cancelled job is shown to whoever asks until `forget` is called for its key.
+        """
+        with self._lock:
+            job = self._jobs.get(key)
+            if job is None or job.cancelled:
+                job = Job()
+                job.future = self._worker.submit(_run, work, job)
+                self._jobs[key] = job
+            self._jobs.move_to_end(key)
+            finished = [known for known, held in self._jobs.items() if held.done and known != key]
+            for known in finished[: max(0, len(self._jobs) - self._keep)]:
+                del self._jobs[known]
+            return job
+
+    def forget(self, key: Hashable) -> None:
+        """Drop a job, so that the next request for its key does the work again."""
+        with self._lock:
+            self._jobs.pop(key, None)
+
+    def waiting(self) -> int:
+        """How many jobs have neither ended nor been cancelled."""
+        with self._lock:
+            return sum(not job.done for job in self._jobs.values())
+
+
+def _run(work: Callable[[Job], object], job: Job) -> object:
+    try:
+        return work(job)
+    except MemoryError:
+        raise TrimError(
+            "There is not enough memory for this. Choose a smaller model, fewer or shorter calibration windows, or "
+            "close other programs, then try again."
+        ) from None

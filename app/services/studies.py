@@ -1,0 +1,199 @@
+"""One layer, ready to be explored: what it received, its retention curves, and what a search makes of them."""
+
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+import trim
+from app.services.jobs import Job, JobDesk
+from diagnostics.allocation import RowAllocation
+from diagnostics.concentration import GiniStatistics, gini, gini_statistics
+from diagnostics.learning_rate import LearningRateTrace
+from diagnostics.similarity import AllocatedCosine, sparsity_grid
+
+KEPT_STUDIES = 6
+KEPT_OUTCOMES = 32
+
+
+@dataclass(frozen=True)
+class SampleKey:
+    """Which model reads which text, and how much of it."""
+
+    model: str = "demo"
+    corpus: str = "demo"
+    windows: int = 64
+    length: int = 128
+    vectors_per_sequence: int = 2
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class StudyKey:
+    """Which layer of which model, judged by which score."""
+
+    sample: SampleKey
+    layer: str
+    score: str
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """One search of a study, as the figures take it.
+
+    Attributes:
+        result: what the library returned.
+        allocations: uniform and TRIM, by method.
+        cosines: where each allocation put the rows on their cosine curves.
+        trace: every rate of the grid, also those the search left untried, where the curves hold the quality.
+    """
+
+    result: trim.SearchResult
+    allocations: tuple[RowAllocation, ...]
+    cosines: tuple[AllocatedCosine, ...]
+    trace: LearningRateTrace
+
+
+class Study:
+    """A layer with its curves. Statistics that do not depend on the target are computed once."""
+
+    def __init__(self, key: StudyKey, sample: trim.LayerSample) -> None:
+        self.key = key
+        self.sample = sample
+        if key.score == "wanda":
+            score = trim.wanda_score(sample.weight, sample.input_norm)
+        else:
+            score = trim.magnitude_score(sample.weight)
+        self.curves = trim.retention_curves(sample.weight, sample.inputs, score, name=sample.name)
+        self.score = score.cpu().numpy()
+        self._outcomes: OrderedDict[trim.SearchSettings, Outcome] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def rows(self) -> int:
+        """D."""
+        return self.curves.rows
+
+    @property
+    def columns(self) -> int:
+        """N."""
+        return self.curves.columns
+
+    @cached_property
+    def gini(self) -> GiniStatistics:
+        """How concentrated the score is in each row."""
+        return gini_statistics({self.key.score: gini(self.score)})
+
+    @cached_property
+    def weight_norm(self) -> np.ndarray:
+        """‖W_i‖, (D,)."""
+        return self.curves.weight.norm(dim=1).cpu().numpy()
+
+    @cached_property
+    def grid(self) -> np.ndarray:
+        """The counts at which cosine curves are drawn."""
+        return sparsity_grid(self.columns)
+
+    @cached_property
+    def cosine(self) -> np.ndarray:
+        """Each row's cosine similarity at the grid, (D, P)."""
+        return self.curves.cosine[:, self.grid].cpu().numpy()
+
+    @property
+    def dead_rows(self) -> np.ndarray:
+        """Indices of the rows without output on the calibration text."""
+        return self.curves.dead_rows.nonzero()[:, 0].cpu().numpy()
+
+    def outcome(self, settings: trim.SearchSettings) -> Outcome:
+        """Search the curves, or return what an equal search found."""
+        with self._lock:
+            if settings not in self._outcomes:
+                self._outcomes[settings] = self._search(settings)
+            self._outcomes.move_to_end(settings)
+            while len(self._outcomes) > KEPT_OUTCOMES:
+                self._outcomes.popitem(last=False)
+            return self._outcomes[settings]
+
+    def _search(self, settings: trim.SearchSettings) -> Outcome:
+        result = trim.search(self.curves, settings)
+        counts = {"uniform": result.uniform_counts, "trim": result.counts}
+        allocations = tuple(
+            RowAllocation(method, METHOD_LABELS[method], pruned.cpu().numpy(), self.columns)
+            for method, pruned in counts.items()
+        )
+        cosines = tuple(
+            AllocatedCosine(
+                allocation.method,
+                allocation.label,
+                allocation.row_sparsity,
+                self.curves.at(counts[allocation.method]).cosine.cpu().numpy(),
+            )
+            for allocation in allocations
+        )
+        return Outcome(result, allocations, cosines, self._trace(settings, result))
+
+    def _trace(self, settings: trim.SearchSettings, result: trim.SearchResult) -> LearningRateTrace:
+        direct = settings.layer_quality in trim.DIRECT_QUALITIES
+        trace = result.trace if direct else trim.full_trace(self.curves, settings)
+        tried = {rate for rate, _ in result.tried}
+        place = {rate: index for index, rate in enumerate(trace.rates)}
+        return LearningRateTrace(
+            rates=np.array(trace.rates),
+            quality=trace.quality.numpy(),
+            row_variance=trace.row_variance.numpy(),
+            tried=np.array([rate in tried for rate in trace.rates]),
+            chosen=place.get(result.learning_rate),
+            exhaustive=place.get(trace.exhaustive_rate),
+            layer_measure=settings.layer_quality,
+            row_measure=settings.row_quality,
+        )
+
+
+METHOD_LABELS = {"uniform": "Uniform", "trim": "TRIM"}
+
+
+class Laboratory:
+    """What one server shares between all its pages: a model, samples and studies, made by one worker."""
+
+    def __init__(self) -> None:
+        self._models = JobDesk(keep=1)
+        self._studies = JobDesk(keep=KEPT_STUDIES)
+
+    def model(self, source: str) -> Job:
+        """A job whose result is the loaded `trim.Model`."""
+        return self._models.job(source, lambda job: trim.load_model(source, progress=job.say))
+
+    def study(self, key: StudyKey, model: trim.Model) -> Job:
+        """A job whose result is the `Study` of a layer of a loaded model."""
+        return self._studies.job(key, lambda job: _study(key, model, job))
+
+    def forget(self, key: object) -> None:
+        """Make the next request for a model or study do its work again."""
+        self._models.forget(key)
+        self._studies.forget(key)
+
+
+def _study(key: StudyKey, model: trim.Model, job: Job) -> Study:
+    sample = key.sample
+    job.say("Cutting the calibration text into windows")
+    windows = trim.load_corpus(
+        sample.corpus, model.tokenizer, windows=sample.windows, length=sample.length, seed=sample.seed
+    )
+
+    def read(done: int, of: int) -> None:
+        job.say(f"Reading the calibration text: {done} of {of} windows", done / of)
+
+    job.say("Listening to every layer while the model reads the calibration text")
+    captured = trim.capture(
+        model,
+        windows,
+        [key.layer],
+        vectors_per_sequence=sample.vectors_per_sequence,
+        seed=sample.seed,
+        also=["*"],
+        progress=read,
+    )
+    job.say(f"Sweeping {key.layer} for its retention curves")
+    return Study(key, captured[key.layer])

@@ -1,0 +1,87 @@
+"""For each view: the formula behind it, and one sentence that says what is to be seen in this very layer."""
+
+import numpy as np
+
+from app.services.studies import Outcome, Study
+
+GINI_FORMULA = r"""
+$$G_i = \frac{\sum_j (2j - N - 1)\, a_{(j)}}{N \sum_j a_{(j)}}$$
+
+$a_{(1)} \le \dots \le a_{(N)}$ are row $i$'s scores. 0: every weight matters the same. Towards 1: few weights hold
+almost all of the score, and the rest can go (Hurley & Rickard 2009).
+"""
+
+COSINE_FORMULA = r"""
+$$c_i(k) = \frac{\langle Y_i, \hat Y_i(k)\rangle}{\lVert Y_i\rVert\,\lVert \hat Y_i(k)\rVert}$$
+
+$Y_i = W_i X$ is the row's output on the calibration vectors, $\hat Y_i(k)$ its output with the $k$ weights of
+lowest score removed. 1: pruning changed the length of the output at most. 0: nothing of its direction is left.
+"""
+
+ROW_SPARSITY_FORMULA = r"""
+$$d_i = 2\eta\,\frac{c_i - \min c}{\max c - \min c + 10^{-6}},\qquad x \leftarrow x + d - \bar d,\qquad
+x \leftarrow \mathrm{clip}(x, 0, 0.95),\qquad x \leftarrow x - \bar x + T$$
+
+Ten such updates per learning rate $\eta$; the best one is kept. $x$ becomes whole weights $k_i$ by one common shift
+and largest remainders, so that the layer loses exactly $T$ of its weights. Row sparsity is $s_i = k_i / N$.
+"""
+
+RATE_FORMULA = r"""
+$\eta > 0$: rows that keep their quality give more weights. $\eta < 0$: rows that lose it do. Rates
+.01, .02, .04, .08, .12, .16 are tried in turn until one is not better than the one before; only if none beat
+uniform, −.01, −.02, −.04. Layer quality (default) is the cosine between the whole dense and pruned output:
+
+$$\frac{\sum_i \langle Y_i, \hat Y_i\rangle}{\sqrt{\sum_i \lVert Y_i\rVert^2}\,\sqrt{\sum_i \lVert \hat Y_i\rVert^2}}$$
+"""
+
+
+def gini_seen(study: Study) -> str:
+    """What the Gini histogram shows."""
+    (summary,) = study.gini.summaries
+    (coefficients,) = study.gini.coefficients
+    if summary.undefined == summary.rows:
+        return "Every row's scores are all zero, so no row has a Gini."
+    low, high = np.nanmin(coefficients), np.nanmax(coefficients)
+    return (
+        f"Half of the rows have a Gini between {summary.lower_quartile:.3f} and {summary.upper_quartile:.3f}; "
+        f"the extremes are {low:.3f} and {high:.3f}. The further right a row stands, the fewer of its weights it "
+        "needs."
+    )
+
+
+def cosine_seen(study: Study, outcome: Outcome) -> str:
+    """What the cosine curves show at the target."""
+    uniform = outcome.cosines[0].cosine
+    live = uniform[~study.curves.dead_rows.cpu().numpy()]
+    if live.size == 0:
+        return "No row has any output on the calibration text."
+    worst, best = live.min(), live.max()
+    return (
+        f"At the same sparsity rows fare differently: with uniform sparsity at the target the best row keeps a "
+        f"cosine of {best:.3f}, the worst {worst:.3f}. That spread is what TRIM works with."
+    )
+
+
+def row_sparsity_seen(outcome: Outcome) -> str:
+    """What the learned row sparsities show."""
+    trim = outcome.allocations[1].row_sparsity
+    if outcome.result.learning_rate is None:
+        return "No learning rate beat uniform, so TRIM left every row at the layer's target."
+    return (
+        f"TRIM prunes between {trim.min():.1%} and {trim.max():.1%} of a row's weights, "
+        f"{np.std(trim) * 100:.2f} percentage points around the layer's {trim.mean():.1%}."
+    )
+
+
+def rate_seen(outcome: Outcome) -> str:
+    """What the learning rates show."""
+    result, trace = outcome.result, outcome.trace
+    tried = len(result.tried)
+    text = {
+        None: f"None of the {tried} rates tried beats uniform.",
+        True: f"A positive rate wins ({result.learning_rate}): rows that keep their quality give more weights.",
+        False: f"A negative rate wins ({result.learning_rate}): rows that already lose quality give more weights.",
+    }[None if result.learning_rate is None else result.learning_rate > 0]
+    if trace.exhaustive is not None and trace.exhaustive != trace.chosen:
+        text += f" An exhaustive search would have chosen {trace.rates[trace.exhaustive]:g} instead."
+    return text
