@@ -19,11 +19,13 @@ def total_count(target_sparsity: float, rows: int, columns: int, max_row_sparsit
     """How many weights a layer loses: round(T · D · N).
 
     Raises:
-        SparsityError: no rows under the cap can lose that many.
+        SparsityError: the target is no share, or no rows under the cap can lose that many.
     """
+    if not 0 <= target_sparsity <= 1:
+        raise SparsityError(f"the target sparsity of a layer is a share from 0 to 1, not {target_sparsity}")
     total = round(target_sparsity * rows * columns)
     room = rows * largest_count(columns, max_row_sparsity)
-    if target_sparsity < 0 or total > room:
+    if total > room:
         reachable = room / (rows * columns)
         raise SparsityError(
             f"a layer sparsity of {target_sparsity:g} cannot be reached: with at most {max_row_sparsity:g} of each "
