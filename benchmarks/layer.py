@@ -78,7 +78,9 @@ def median_seconds(run: Callable[[], object], repeats: int) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--layer", default="15.mlp.gate_proj")
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()

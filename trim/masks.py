@@ -34,7 +34,9 @@ def total_count(target_sparsity: float, rows: int, columns: int, max_row_sparsit
     return total
 
 
-def project_counts(row_sparsity: Tensor, target_sparsity: float, columns: int, max_row_sparsity: float) -> Tensor:
+def project_counts(
+    row_sparsity: Tensor, target_sparsity: float, columns: int, max_row_sparsity: float
+) -> Tensor:
     """The exact counts nearest in shape to `row_sparsity`.
 
     One common shift of all rows, clamped to [0, floor(cap · N)], so that the counts add up to round(T · D · N);
@@ -58,10 +60,19 @@ def project_counts(row_sparsity: Tensor, target_sparsity: float, columns: int, m
     # D numbers, and float64 all through: NumPy on the CPU, wherever the search ran.
     wanted = row_sparsity.double().cpu().numpy() * columns
     exact = np.clip(wanted + _common_shift(wanted, total, limit), 0, limit)
-    counts = np.floor(exact).astype(np.int64)
+    counts = exact.astype(np.int64)
     remainders = np.where(counts < limit, exact - counts, -1.0)
-    counts[np.argsort(-remainders, kind="stable")[: total - counts.sum()]] += 1
+    counts[_largest(remainders, total - int(counts.sum()))] += 1
     return torch.from_numpy(counts).to(row_sparsity.device)
+
+
+def _largest(values: np.ndarray, number: int) -> np.ndarray:
+    """Where the `number` largest values stand; of equal ones the first."""
+    if number == 0:
+        return np.empty(0, dtype=np.int64)
+    least = np.partition(values, len(values) - number)[len(values) - number]
+    above = np.flatnonzero(values > least)
+    return np.concatenate([above, np.flatnonzero(values == least)[: number - len(above)]])
 
 
 def uniform_counts(rows: int, target_sparsity: float, columns: int, max_row_sparsity: float) -> Tensor:
@@ -74,6 +85,9 @@ def uniform_counts(rows: int, target_sparsity: float, columns: int, max_row_spar
 
 def _common_shift(wanted: np.ndarray, total: int, limit: int) -> float:
     """The s with Σ clamp(wanted + s, 0, limit) = total: a rising line with a bend where a row meets a bound."""
+    free = (total - wanted.sum()) / len(wanted)
+    if wanted.min() + free >= 0 and wanted.max() + free <= limit:
+        return free  # no row meets a bound
     ascending = np.sort(wanted)
     prefix = np.concatenate([[0.0], np.cumsum(ascending)])
 

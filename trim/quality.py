@@ -35,7 +35,9 @@ def layer_quality(retained: Retained, name: str) -> Tensor:
     return _named(LAYER_QUALITIES, name, "layer quality")(retained)
 
 
-def _named(measures: dict[str, Callable[[Retained], Tensor]], name: str, kind: str) -> Callable[[Retained], Tensor]:
+def _named(
+    measures: dict[str, Callable[[Retained], Tensor]], name: str, kind: str
+) -> Callable[[Retained], Tensor]:
     if name not in measures:
         raise SettingsError(f"there is no {kind} named {name!r}; choose one of {', '.join(measures)}")
     return measures[name]
@@ -51,11 +53,13 @@ def _noise_power(retained: Retained) -> Tensor:
 
 
 def _row_psnr(retained: Retained) -> Tensor:
-    return _decibel(retained.curves.output_peak, retained.error / retained.curves.vectors)
+    return _decibel(retained.output_peak, retained.error / retained.curves.vectors)
 
 
 def _cosim_flat(retained: Retained) -> Tensor:
-    return row_cosine(retained.dot.sum(dim=-1), retained.curves.total_output_norm, retained.energy.sum(dim=-1))
+    return row_cosine(
+        retained.dot.sum(dim=-1), retained.curves.total_output_norm, retained.energy.sum(dim=-1)
+    )
 
 
 def _snr(retained: Retained) -> Tensor:

@@ -95,13 +95,14 @@ class RetentionCurves:
         """Where each row begins in a flattened curve, (D,) int64."""
         return torch.arange(self.rows, device=self.dot.device) * (self.columns + 1)
 
-    def at(self, counts: Tensor) -> "Retained":
+    def at(self, counts: Tensor, part: Tensor | None = None) -> "Retained":
         """What is retained when row i loses its `counts[..., i]` lowest-score weights.
 
         Args:
             counts: (..., D) int64, each from 0 to N; leading dimensions are candidates judged together.
+            part: (D',) int64, the rows that `counts` (..., D') speaks of; None: all of them.
         """
-        return Retained(self, counts)
+        return Retained(self, counts, part)
 
     @cached_property
     def cosine(self) -> Tensor:
@@ -120,10 +121,11 @@ def row_cosine(dot: Tensor, output_norm: Tensor, energy: Tensor) -> Tensor:
 class Retained:
     """The curves looked up at some counts; each is looked up when first asked for."""
 
-    def __init__(self, curves: RetentionCurves, counts: Tensor) -> None:
+    def __init__(self, curves: RetentionCurves, counts: Tensor, part: Tensor | None) -> None:
         self.curves = curves
         self.counts = counts
-        self._places = (counts + curves.row_start).view(-1)
+        self.part = part
+        self._places = (counts + (curves.row_start if part is None else curves.row_start[part])).view(-1)
 
     def _look_up(self, curve: Tensor) -> Tensor:
         return curve.view(-1).index_select(0, self._places).view(self.counts.shape)
@@ -148,6 +150,11 @@ class Retained:
         """(..., D) float64."""
         return self._look_up(self.curves.cosine)
 
+    @property
+    def output_peak(self) -> Tensor:
+        """The largest Y_i² of each row, (D,) float64."""
+        return self.curves.output_peak if self.part is None else self.curves.output_peak[self.part]
+
     def outputs(self) -> Iterator[Tensor]:
         """The pruned output Ŷ, (D, L) float32, of one candidate after the other: a masked product for each."""
         curves = self.curves
@@ -155,7 +162,9 @@ class Retained:
             yield (curves.weight * keep_mask(curves.ranks, counts)) @ curves.inputs
 
 
-def retention_curves(weight: Tensor, inputs: Tensor, score: Tensor, *, name: str = "the layer") -> RetentionCurves:
+def retention_curves(
+    weight: Tensor, inputs: Tensor, score: Tensor, *, name: str = "the layer"
+) -> RetentionCurves:
     """Sweep a layer once.
 
     Products are float32, sums over columns and over rows float64. The error is accumulated from the least
@@ -171,13 +180,20 @@ def retention_curves(weight: Tensor, inputs: Tensor, score: Tensor, *, name: str
         ShapeError: the three do not fit each other.
         NonFiniteError: NaN or infinity in any of them, or in their product.
     """
-    if weight.ndim != 2 or inputs.ndim != 2 or inputs.shape[0] != weight.shape[1] or score.shape != weight.shape:
+    if (
+        weight.ndim != 2
+        or inputs.ndim != 2
+        or inputs.shape[0] != weight.shape[1]
+        or score.shape != weight.shape
+    ):
         raise ShapeError(
             f"{name}: weight {tuple(weight.shape)} must be (D, N), inputs {tuple(inputs.shape)} (N, L) "
             f"and score {tuple(score.shape)} (D, N)"
         )
     if 0 in weight.shape or 0 in inputs.shape:
-        raise ShapeError(f"{name}: weight {tuple(weight.shape)} and inputs {tuple(inputs.shape)} must not be empty")
+        raise ShapeError(
+            f"{name}: weight {tuple(weight.shape)} and inputs {tuple(inputs.shape)} must not be empty"
+        )
     weight, inputs = weight.detach().float(), inputs.detach().float().contiguous()
     for what, values in (("weight", weight), ("calibration activation", inputs)):
         if not bool(torch.isfinite(values).all()):

@@ -4,9 +4,11 @@ Beck, Rudman, Eickhoff, "TRIM: Achieving Extreme Sparsity with Targeted Row-wise
 arXiv 2505.16743, section 3 and algorithm 1; ties, clamps and the order of learning rates as in the authors' code.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -81,13 +83,20 @@ class SearchTrace:
         quality: (R, K + 1) float64 layer quality at floor counts, on the CPU; NaN after the first column where
             a rate was not evaluated.
         row_variance: (R, K + 1) float64 variance over the rows of their quality, likewise.
-        row_sparsity: (R, K + 1, D) float64, x after each update, likewise, on the device of the curves.
+        updates: evaluated rate -> (K + 1, D) float64, x after each update, on the device of the curves.
     """
 
     rates: tuple[float, ...]
     quality: Tensor
     row_variance: Tensor
-    row_sparsity: Tensor = field(repr=False)
+    updates: dict[float, Tensor] = field(repr=False)
+
+    @cached_property
+    def row_sparsity(self) -> Tensor:
+        """x after each update of each rate, (R, K + 1, D) float64; NaN where a rate was not evaluated."""
+        known = next(iter(self.updates.values()))
+        unknown = torch.full_like(known, torch.nan)
+        return torch.stack([self.updates.get(rate, unknown) for rate in self.rates])
 
     def best_iteration(self, rate: float) -> int:
         """The first iteration with the rate's best quality; 0 is uniform."""
@@ -174,7 +183,7 @@ def search(curves: RetentionCurves, settings: SearchSettings) -> SearchResult:
         tried += _try_in_order(settings.negative_learning_rates, quality_of)
     rate, quality = max(tried, key=lambda pair: pair[1])
     iteration = trace.best_iteration(rate)
-    row_sparsity = trace.row_sparsity[trace.rates.index(rate), iteration]
+    row_sparsity = trace.updates[rate][iteration]
     counts = project_counts(row_sparsity, target, curves.columns, cap)
     realised = layer_quality(curves.at(torch.stack([uniform, counts])), settings.layer_quality)
     uniform_realised_quality, realised_quality = realised.tolist()
@@ -201,7 +210,9 @@ def full_trace(curves: RetentionCurves, settings: SearchSettings) -> SearchTrace
     return trace
 
 
-def _try_in_order(rates: tuple[float, ...], quality_of: Callable[[float], float]) -> list[tuple[float, float]]:
+def _try_in_order(
+    rates: tuple[float, ...], quality_of: Callable[[float], float]
+) -> list[tuple[float, float]]:
     """Rates and their qualities up to and with the first that is not better than the one before it."""
     tried: list[tuple[float, float]] = []
     for rate in rates:
@@ -211,29 +222,30 @@ def _try_in_order(rates: tuple[float, ...], quality_of: Callable[[float], float]
     return tried
 
 
-def _floor_counts(row_sparsity: Tensor, columns: int) -> Tensor:
-    """The publication's counts, clip(floor(N · x), 0, N): a little too low on average, but what it searches with."""
-    return (row_sparsity * columns).floor_().clamp_(0, columns).long()
-
-
 def _begin(curves: RetentionCurves, settings: SearchSettings) -> SearchTrace:
     """A trace in which every rate stands at uniform and none is evaluated."""
     rates = settings.learning_rates + settings.negative_learning_rates
     shape = (len(rates), settings.iterations + 1)
-    row_sparsity = torch.full((*shape, curves.rows), torch.nan, dtype=torch.float64, device=curves.dot.device)
-    row_sparsity[:, 0] = settings.target_sparsity
     quality, row_variance = (torch.full(shape, torch.nan, dtype=torch.float64) for _ in range(2))
-    retained = curves.at(_floor_counts(row_sparsity[0, 0], curves.columns))
+    uniform = curves.dot.new_full((curves.rows,), settings.target_sparsity)
+    part = _taking_part(curves, settings)
+    retained = curves.at(_floor_counts(uniform, curves.columns))
+    moving = retained if part is None else curves.at(retained.counts[part], part)
     quality[:, 0] = layer_quality(retained, settings.layer_quality)
-    row_variance[:, 0] = _variance(row_quality(retained, settings.row_quality)[_taking_part(curves, settings)])
-    return SearchTrace(rates, quality, row_variance, row_sparsity)
+    row_variance[:, 0] = _variance(row_quality(moving, settings.row_quality))
+    return SearchTrace(rates, quality, row_variance, {})
 
 
-def _taking_part(curves: RetentionCurves, settings: SearchSettings) -> Tensor | slice:
-    """The rows that the search moves: under `mse` and `psnr` a row without output has no part in it."""
+def _taking_part(curves: RetentionCurves, settings: SearchSettings) -> Tensor | None:
+    """The rows that the search moves, None for all: under `mse` and `psnr` those without output have no part in it."""
     if settings.row_quality == "cosim" or not bool(curves.dead_rows.any()):
-        return slice(None)
+        return None
     return (~curves.dead_rows).nonzero()[:, 0]
+
+
+def _floor_counts(row_sparsity: Tensor, columns: int) -> Tensor:
+    """The publication's counts, clip(floor(N · x), 0, N): a little too low on average, but what it searches with."""
+    return (row_sparsity * columns).clamp_(0, columns).long()
 
 
 def _variance(quality: Tensor) -> Tensor:
@@ -246,29 +258,53 @@ def _variance(quality: Tensor) -> Tensor:
 def _evaluate(curves: RetentionCurves, settings: SearchSettings, trace: SearchTrace, chosen: slice) -> None:
     """Fill in the updates of some rates of the grid, all at once (section 3, algorithm 1)."""
     part = _taking_part(curves, settings)
-    step = 2 * torch.tensor(trace.rates[chosen], dtype=torch.float64, device=curves.dot.device)[:, None]
-    x = trace.row_sparsity[chosen, 0]
-    rows = row_quality(curves.at(_floor_counts(x, curves.columns)), settings.row_quality)
-    counts, row_qualities = [], []
-    for iteration in range(1, settings.iterations + 1):
-        moved = trace.row_sparsity[chosen, iteration]
-        moved.copy_(x)
-        moved[:, part] = _update(x[:, part], rows[:, part], step, settings)
-        x = moved
-        counts.append(_floor_counts(x, curves.columns))
-        rows = row_quality(curves.at(counts[-1]), settings.row_quality)
-        row_qualities.append(rows)
+    rates = trace.rates[chosen]
+    x = curves.dot.new_empty(len(rates), settings.iterations + 1, curves.rows)
+    x[:, 0] = settings.target_sparsity
+    moving = x if part is None else x[..., part]
+    step = 2 * torch.tensor(rates, dtype=torch.float64, device=x.device)[:, None]
+    counts, row_qualities = _follow(curves, settings, step, part, moving.unbind(1))
+    if part is not None:
+        x[:, 1:] = settings.target_sparsity
+        x[..., part] = moving
+        counts = _floor_counts(x[:, 1:], curves.columns)
     # Whether an update is kept does not change the next one, so all are judged together.
-    retained = curves.at(torch.stack(counts, dim=1))
-    trace.quality[chosen, 1:] = layer_quality(retained, settings.layer_quality).cpu()
-    trace.row_variance[chosen, 1:] = _variance(torch.stack(row_qualities, dim=1)[..., part]).cpu()
+    trace.quality[chosen, 1:] = layer_quality(curves.at(counts), settings.layer_quality).cpu()
+    trace.row_variance[chosen, 1:] = _variance(row_qualities).cpu()
+    trace.updates.update(zip(rates, x, strict=True))
 
 
-def _update(x: Tensor, quality: Tensor, step: Tensor, settings: SearchSettings) -> Tensor:
-    """One step: rows of high quality lose more, the mean stays T. All (R, D) but `step` (R, 1)."""
-    if x.shape[1] == 0:
-        return x
-    low, high = quality.amin(dim=1, keepdim=True), quality.amax(dim=1, keepdim=True)
-    change = (quality - low).div_(high - low + 1e-6).mul_(step)
-    moved = (x + change).sub_(change.mean(dim=1, keepdim=True)).clamp_(0.0, settings.max_row_sparsity)
-    return moved.sub_(moved.mean(dim=1, keepdim=True)).add_(settings.target_sparsity)
+@torch.inference_mode()
+def _follow(
+    curves: RetentionCurves,
+    settings: SearchSettings,
+    step: Tensor,
+    part: Tensor | None,
+    x: tuple[Tensor, ...],
+) -> tuple[Tensor, Tensor]:
+    """Update x from x[0] on, and write it into the rest of `x`, each (R, D') for the D' rows that take part.
+
+    One step: rows of high quality lose more, the mean stays T. Each operation works on so few numbers that their
+    count is the cost; inference mode takes a tenth off each, and no tensor made here outlives the search.
+
+    Args:
+        step: (R, 1), twice the learning rate.
+
+    Returns:
+        (R, K, D') floor counts and (R, K, D') row quality after each update.
+    """
+    rows = max(x[0].shape[1], 1)
+    share = x[0].new_full((x[0].shape[1], 1), 1 / rows)  # values @ share is their mean
+    quality = row_quality(curves.at(_floor_counts(x[0], curves.columns), part), settings.row_quality)
+    counts, qualities = [], []
+    for now, moved in itertools.pairwise(x):
+        if part is None or len(part):
+            change = quality - quality.amin(dim=1, keepdim=True)
+            scale = step / (change.amax(dim=1, keepdim=True) + 1e-6)
+            torch.addcmul(now, change, scale, out=moved)
+            moved.sub_((change @ share).mul_(scale)).clamp_(0.0, settings.max_row_sparsity)
+            moved.sub_((moved @ share).sub_(settings.target_sparsity))
+        counts.append(_floor_counts(moved, curves.columns))
+        quality = row_quality(curves.at(counts[-1], part), settings.row_quality)
+        qualities.append(quality)
+    return torch.stack(counts, dim=1), torch.stack(qualities, dim=1)
