@@ -1,37 +1,18 @@
-"""Row sparsities of allocations: histogram, sorted curve, ECDF, and against other properties of the rows."""
+"""Row sparsities of allocations: histogram, sorted curve, ECDF."""
 
 from collections.abc import Iterable
 
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.allocation import RowScatter, RowSparsityStatistics
+from diagnostics.allocation import RowSparsityStatistics
 from diagnostics.arrays import row_indices
-from diagnostics.figures.frame import count_rows, drawn, frame, signed
+from diagnostics.figures.frame import count_rows, drawn, frame
+from diagnostics.figures.selection import mark_rows, number_rows
 from diagnostics.figures.theme import PALETTES, Style, Theme, escape, series_styles
 
 ROW_SPARSITY = "row sparsity (share of the row's weights pruned)"
-_ROW_SPARSITY_UPRIGHT = "row sparsity<br>(share of the row's weights pruned)"
-_QUANTITIES = {
-    "gini": (
-        "Are concentrated rows pruned more?",
-        "Gini of the row's scores (0 = even, 1 = one weight)",
-    ),
-    "weight_norm": (
-        "Are rows with small weights pruned more?",
-        "norm of the row's weights ‖Wᵢ‖ (in units of the weights)",
-    ),
-    "cosine": (
-        "Are rows that keep their output pruned more?",
-        "cosine of the row's output at row sparsity T",
-    ),
-}
-
-
-# In turn above, below and beside: rows of one sparsity often lie side by side.
-_LABEL_SHIFTS = ((0, 15), (0, -15), (22, 0), (-22, 0))
-
-_MOST_LABELS = 8
+ROW_SPARSITY_UPRIGHT = "row sparsity<br>(share of the row's weights pruned)"
 
 
 def _styles(statistics: RowSparsityStatistics) -> list[Style]:
@@ -115,7 +96,8 @@ def row_sparsity_histogram(
     below = -(0.03 + 0.07 * len(statistics.allocations)) * top if selected else 0
     figure.update_yaxes(zeroline=True, zerolinecolor=palette.faint)
     figure.update_yaxes(range=[below, top], tickformat=",d", nticks=6)
-    figure.update_xaxes(tickformat=".0%", nticks=8)
+    margin = 0.04 * (bins.edges[-1] - bins.edges[0])
+    figure.update_xaxes(range=[bins.edges[0] - margin, bins.edges[-1] + margin], tickformat=".0%", nticks=8)
     return figure
 
 
@@ -151,16 +133,16 @@ def sorted_row_sparsity(
         )
         rows = row_indices(selected, len(allocation.counts))
         x, y = ranked.all_rank_fraction[rows], allocation.row_sparsity[rows]
-        _selected(figure, theme, rows, x, y, style, label)
+        mark_rows(figure, theme, rows, x, y, style, label)
     # Numbers on the last allocation only: on a uniform one, ranks among equals say nothing.
-    _number_rows(figure, theme, rows, x, y)
+    number_rows(figure, theme, rows, x, y)
     frame(
         figure,
         theme,
         title="How far apart are the rows' sparsities?",
-        subtitle="Rows in ascending order of their own sparsity. A flat line treats all rows alike.",
+        subtitle="Rows in ascending order of row sparsity. A flat line treats all rows alike.",
         x_title="rows, sparsest last (share of all rows)",
-        y_title=_ROW_SPARSITY_UPRIGHT,
+        y_title=ROW_SPARSITY_UPRIGHT,
         legend=True,
     )
     figure.update_xaxes(range=[-0.03, 1.03], tickformat=".0%", nticks=6)
@@ -191,7 +173,7 @@ def row_sparsity_ecdf(statistics: RowSparsityStatistics, theme: Theme = "light")
     frame(
         figure,
         theme,
-        title="What share of rows is pruned at most this much?",
+        title="How are the rows' sparsities distributed?",
         subtitle="A vertical step gathers many rows at one sparsity; a slope spreads them.",
         x_title=ROW_SPARSITY,
         y_title="share of rows at or below",
@@ -200,118 +182,3 @@ def row_sparsity_ecdf(statistics: RowSparsityStatistics, theme: Theme = "light")
     figure.update_xaxes(range=[low - margin, high + margin], tickformat=".0%", nticks=8)
     figure.update_yaxes(range=[0, 1.02], tickformat=".0%", nticks=6)
     return figure
-
-
-def row_scatter_figure(
-    scatter: RowScatter, selected_rows: Iterable[int] = (), theme: Theme = "light"
-) -> go.Figure:
-    """Row sparsity against a property of the rows; rank correlation in the subtitle."""
-    figure = go.Figure()
-    question, axis = _QUANTITIES[scatter.quantity]
-    label = escape(scatter.allocation.label)
-    style = series_styles([scatter.allocation.method])[0]
-    figure.add_scatter(
-        x=drawn(scatter.values),
-        y=drawn(scatter.row_sparsity),
-        mode="markers",
-        name=label,
-        customdata=scatter.rows.astype(np.int32),
-        marker={"color": style.colour, "size": 5, "opacity": 0.5, "symbol": style.symbol},
-        hovertemplate=(
-            f"<b>row %{{customdata}}</b> under {label}<br>row sparsity %{{y:.2%}}"
-            "<br>%{xaxis.title.text}: %{x:.4g}<extra></extra>"
-        ),
-    )
-    rows = row_indices(selected_rows, len(scatter.allocation.counts))
-    shown = np.isin(scatter.rows, rows)
-    _selected(
-        figure, theme, scatter.rows[shown], scatter.values[shown], scatter.row_sparsity[shown], style, label
-    )
-    reference = scatter.allocation.layer_sparsity
-    figure.add_hline(
-        y=reference, line={"color": PALETTES[theme].muted, "width": 1, "dash": "dot"}, layer="below"
-    )
-    figure.add_annotation(
-        x=1,
-        xref="paper",
-        y=reference,
-        text=f"layer sparsity {reference:.1%}",
-        xanchor="right",
-        yanchor="bottom",
-        showarrow=False,
-        font={"size": 11, "color": PALETTES[theme].muted},
-        bgcolor=PALETTES[theme].surface,
-        opacity=0.8,
-    )
-    frame(
-        figure,
-        theme,
-        title=question,
-        subtitle=_scatter_sentence(scatter),
-        x_title=axis,
-        y_title=_ROW_SPARSITY_UPRIGHT,
-    )
-    figure.update_yaxes(tickformat=".0%", nticks=6)
-    return figure
-
-
-def _scatter_sentence(scatter: RowScatter) -> str:
-    correlation = scatter.correlation
-    if correlation is None:
-        sentence = "No rank correlation: one of the two does not vary over the rows."
-    else:
-        p_value = "p < 0.001" if correlation.p_value < 0.001 else f"p = {correlation.p_value:.3f}"
-        sentence = (
-            f"Spearman rank correlation {signed(correlation.coefficient, '.2f')} "
-            f"({p_value}, {count_rows(correlation.rows)})."
-        )
-    if scatter.thinned:
-        sentence += f" {len(scatter.rows):,} of {count_rows(scatter.total_rows)} drawn, extremes among them."
-    left_out = len(scatter.allocation.counts) - scatter.total_rows
-    if left_out:
-        sentence += f" {count_rows(left_out)} without this number left out."
-    return sentence
-
-
-def _selected(
-    figure: go.Figure, theme: Theme, rows: np.ndarray, x: np.ndarray, y: np.ndarray, style: Style, label: str
-) -> None:
-    """Selected rows on top, with a border in ink."""
-    if not len(rows):
-        return
-    figure.add_scatter(
-        x=drawn(x),
-        y=drawn(y),
-        mode="markers",
-        name=f"selected rows under {label}",
-        showlegend=False,
-        customdata=rows.astype(np.int32),
-        marker={
-            "symbol": style.symbol,
-            "size": 10,
-            "color": style.colour,
-            "line": {"width": 2, "color": PALETTES[theme].ink},
-        },
-        hovertemplate=(
-            f"<b>row %{{customdata}}</b> under {label}<br>row sparsity %{{y:.2%}}<extra>selected</extra>"
-        ),
-    )
-
-
-def _number_rows(figure: go.Figure, theme: Theme, rows: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
-    """The selected rows' numbers beside their marks, while there are few enough to tell apart."""
-    if len(rows) > _MOST_LABELS:
-        return
-    for place, index in enumerate(np.argsort(x, kind="stable").tolist()):
-        x_shift, y_shift = _LABEL_SHIFTS[place % len(_LABEL_SHIFTS)]
-        figure.add_annotation(
-            x=float(x[index]),
-            y=float(y[index]),
-            text=str(rows[index]),
-            xshift=x_shift,
-            yshift=y_shift,
-            showarrow=False,
-            borderpad=1,
-            bgcolor=PALETTES[theme].veil,
-            font={"size": 11},
-        )

@@ -48,28 +48,29 @@ def gini_histogram(
             },
             hovertemplate=f"<b>%{{y:,}} rows</b> with Gini %{{text}}<extra>{escape(label)}</extra>",
         )
-    lowest = min(summary.median for summary in statistics.summaries)
-    for position, (label, summary) in enumerate(zip(statistics.labels, statistics.summaries, strict=True)):
-        if np.isnan(summary.median):
-            continue
+    medians = [
+        (summary.median, label, style)
+        for label, summary, style in zip(statistics.labels, statistics.summaries, styles, strict=True)
+        if not np.isnan(summary.median)
+    ]
+    # The leftmost line is the tallest, and labels stand right of their lines: no line crosses a label.
+    for position, (median, label, style) in enumerate(sorted(medians, key=lambda entry: entry[0])):
+        height = top * (1.1 + 0.1 * (len(medians) - 1 - position))
         figure.add_shape(
             type="line",
-            x0=summary.median,
-            x1=summary.median,
+            x0=median,
+            x1=median,
             y0=0,
-            y1=1 - 0.07 * position,
-            yref="y domain",
-            line={"color": palette.ink, "width": 1.5, "dash": styles[position].dash if several else "solid"},
+            y1=height,
+            line={"color": palette.ink, "width": 1.5, "dash": style.dash if several else "solid"},
         )
         figure.add_annotation(
-            x=summary.median,
-            y=1 - 0.07 * position,
-            yref="y domain",
-            text=f"{escape(label) + ': ' if several else ''}median {summary.median:.3f}",
-            # With several medians, the lowest one's label goes to its left, out of the others' way.
-            xanchor="right" if several and summary.median == lowest else "left",
+            x=median,
+            y=height,
+            text=f"{escape(label) + ': ' if several else ''}median {median:.3f}",
+            xanchor="left",
             yanchor="top",
-            xshift=-4 if several and summary.median == lowest else 4,
+            xshift=4,
             showarrow=False,
         )
     rows = row_indices(selected_rows, len(statistics.coefficients[0]))
@@ -90,12 +91,16 @@ def gini_histogram(
         theme,
         title="How concentrated is the score in each row?",
         subtitle=_gini_sentence(statistics, len(rows)),
-        x_title="Gini of the row's scores (0 = spread evenly, towards 1 = few weights hold it)",
+        x_title="Gini of the row's scores (0 = even, 1 = one weight)",
         y_title="rows (count)",
         legend=several,
     )
+    margin = 0.04 * (bins.edges[-1] - bins.edges[0])
+    figure.update_xaxes(range=[bins.edges[0] - margin, bins.edges[-1] + margin], nticks=8)
     figure.update_yaxes(zeroline=True, zerolinecolor=palette.faint)
-    figure.update_yaxes(range=[-0.09 * top if len(rows) else 0, 1.12 * top], tickformat=",d", nticks=6)
+    figure.update_yaxes(
+        range=[-0.09 * top if len(rows) else 0, top * (1.02 + 0.1 * len(medians))], tickformat=",d", nticks=6
+    )
     return figure
 
 
@@ -124,14 +129,14 @@ def lorenz_figure(curves: Sequence[LorenzCurve], theme: Theme = "light") -> go.F
         x=[0, 1],
         y=[0, 1],
         mode="lines",
-        name="every weight alike",
+        name="equal weights",
         line={"color": palette.faint, "width": 1, "dash": "dot"},
         hoverinfo="skip",
     )
     figure.add_annotation(
-        x=0.36,
-        y=0.36,
-        text="every weight alike (Gini 0)",
+        x=0.5,
+        y=0.5,
+        text="equal weights",
         xanchor="right",
         yanchor="bottom",
         showarrow=False,

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.theme import PALETTES, Theme, template
+from diagnostics.figures.theme import Theme, template
 
 # Characters per line on a chart 420 px wide. Plotly breaks no lines itself, and cuts a title of two lines.
-_SUBTITLE_CHARACTERS = 66
+_SUBTITLE_CHARACTERS = 60
 
 
 def frame(
@@ -78,22 +78,6 @@ def spread_labels(positions: Sequence[float], gap: float) -> list[float]:
     result = np.empty(len(flat))
     result[order] = flat
     return result.tolist()
-
-
-def reference_line(figure: go.Figure, theme: Theme, *, x: float, text: str, side: str = "left") -> None:
-    """A thin dotted vertical line with its name at the top."""
-    palette = PALETTES[theme]
-    figure.add_vline(x=x, line={"color": palette.muted, "width": 1, "dash": "dot"}, layer="below")
-    figure.add_annotation(
-        x=x,
-        y=1,
-        yref="paper",
-        yanchor="bottom",
-        text=text,
-        showarrow=False,
-        xanchor={"left": "right", "right": "left", "middle": "center"}[side],
-        font={"size": 11, "color": palette.muted},
-    )
 
 
 def count_rows(number: int) -> str:

@@ -4,6 +4,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.figures.frame import drawn, frame, spread_labels
+from diagnostics.figures.iterations import ITERATION
 from diagnostics.figures.theme import PALETTES, ROW_DASHES, Theme, escape, series_styles
 from diagnostics.row_detail import RowPaths, RowScores
 
@@ -136,7 +137,7 @@ def row_paths_figure(paths: RowPaths, theme: Theme = "light") -> go.Figure:
         title="How did the search move these rows?",
         subtitle=f"η = {paths.learning_rate:+g}; the layer {kept}. Dashed: the layer's sparsity T = "
         f"{paths.target:.0%}. Marks: the exact row sparsity.",
-        x_title="iteration (count; 0 = uniform)",
+        x_title=ITERATION,
         y_title="x, the search's row sparsity (share)",
         right=72,
     )

@@ -3,7 +3,7 @@
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.frame import count_rows, drawn, frame, reference_line, spread_labels
+from diagnostics.figures.frame import count_rows, drawn, frame, spread_labels
 from diagnostics.figures.theme import PALETTES, ROW_DASHES, Theme, escape, series_styles
 from diagnostics.similarity import CosineStatistics
 
@@ -59,7 +59,19 @@ def cosine_figure(statistics: CosineStatistics, theme: Theme = "light") -> go.Fi
         )
     _marks(figure, statistics, theme)
     _row_labels(figure, statistics, theme)
-    reference_line(figure, theme, x=statistics.target, text=f"layer target T = {statistics.target:.0%}")
+    figure.add_vline(
+        x=statistics.target, line={"color": palette.muted, "width": 1, "dash": "dot"}, layer="below"
+    )
+    figure.add_annotation(
+        x=statistics.target,
+        y=1,
+        yref="paper",
+        text=f"layer target T = {statistics.target:.0%}",
+        xanchor="right" if statistics.target > 0.5 else "left",
+        yanchor="bottom",
+        showarrow=False,
+        font={"size": 11, "color": palette.muted},
+    )
     sentence = "Cosine between a row's dense and pruned output; 1 = direction kept."
     if statistics.dead_rows:
         sentence += f" {count_rows(statistics.dead_rows)} without output left out of the bands."

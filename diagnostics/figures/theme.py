@@ -69,26 +69,30 @@ METHOD_STYLES: dict[str, Style] = {
     "trim": Style("#0072B2", "solid", "diamond", "/"),
     "optimal": Style("#009E73", "dashdot", "square", "\\"),
 }
+SCORE_STYLES: dict[str, Style] = {
+    "wanda": Style("#56B4E9", "solid", "triangle-up", ""),
+    "magnitude": Style("#E69F00", "dot", "triangle-down", "/"),
+}
 # Selected rows are all in ink; their lines differ by dash.
 ROW_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 # Methods and series without a style of their own take these in turn.
 OTHER_STYLES: tuple[Style, ...] = (
-    Style("#56B4E9", "solid", "triangle-up", ""),
+    Style("#CC79A7", "longdash", "cross", ""),
     Style("#E69F00", "dot", "triangle-down", "/"),
-    Style("#CC79A7", "longdash", "cross", "\\"),
+    Style("#56B4E9", "solid", "triangle-up", "\\"),
     Style("#999999", "longdashdot", "star", "x"),
 )
 
 
 def series_styles(keys: list[str]) -> list[Style]:
-    """One style per key: a method's own, otherwise the next free one.
+    """One style per key: a method's or score's own, otherwise the next free one.
 
     A method that comes again keeps its colour and takes another dash, symbol and pattern.
     """
     styles: list[Style] = []
     others = 0
     for position, key in enumerate(keys):
-        own = METHOD_STYLES.get(key)
+        own = (METHOD_STYLES | SCORE_STYLES).get(key)
         if own is None:
             own = OTHER_STYLES[others % len(OTHER_STYLES)]
             others += 1

@@ -1,0 +1,180 @@
+"""TRIM's search, iteration by iteration: lines per learning rate, and the landscape of both."""
+
+import numpy as np
+import plotly.graph_objects as go
+
+from diagnostics.figures.frame import drawn, frame, signed
+from diagnostics.figures.learning_rate import LAYER_UNITS, rate_label
+from diagnostics.figures.theme import PALETTES, Theme, diverging
+from diagnostics.learning_rate import LearningRateTrace
+
+_ROW_UNITS = {"cosim": "cosine²", "mse": "error²", "psnr": "dB²"}
+ITERATION = "iteration (count; 0 = uniform)"
+
+
+def iteration_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Figure:
+    """Layer quality, and below it the variance of row quality, against iteration, one line per rate."""
+    palette = PALETTES[theme]
+    figure = go.Figure()
+    # Drawn last and strongest: what was tried, and above all what was chosen.
+    indices = sorted(range(len(trace.rates)), key=lambda i: (bool(trace.tried[i]), i == trace.chosen))
+    iterations = np.arange(trace.quality.shape[1])
+    for index in indices:
+        rate, tried = float(trace.rates[index]), bool(trace.tried[index])
+        colour = (palette.gain if rate > 0 else palette.loss) if tried else palette.faint
+        name = f"η = {rate_label(rate)}" + ("" if tried else " (not tried)")
+        line = {
+            "color": colour,
+            "width": 3 if index == trace.chosen else 1.6 if tried else 1,
+            "dash": "dot" if not tried else "solid" if rate > 0 else "dash",
+        }
+        for values, axis, what in ((trace.quality, "y", "quality"), (trace.row_variance, "y2", "variance")):
+            figure.add_scatter(
+                x=iterations,
+                y=drawn(values[index]) if axis == "y2" else values[index],
+                yaxis=axis,
+                mode="lines+markers" if tried else "lines",
+                marker={"size": 6 if index == trace.chosen else 4},
+                line=line,
+                name=name if tried else "not tried",
+                legendgroup=name if tried else "not tried",
+                showlegend=axis == "y" and (tried or index == indices[0]),
+                hovertemplate=f"<b>{name}</b><br>iteration %{{x}}: {what} %{{y:.6g}}<extra></extra>",
+            )
+    uniform, limit = trace.uniform_quality, trace.gain_limit
+    figure.add_hline(y=uniform, line={"color": palette.muted, "width": 1.5, "dash": "dash"}, layer="below")
+    if trace.chosen is not None:
+        best = int(np.argmax(trace.quality[trace.chosen]))
+        figure.add_annotation(
+            x=best,
+            y=float(trace.quality[trace.chosen, best]),
+            text=f"kept: η = {rate_label(float(trace.rates[trace.chosen]))}, iteration {best}",
+            showarrow=False,
+            yanchor="bottom",
+            yshift=6,
+            xanchor="left" if best < len(iterations) / 2 else "right",
+        )
+    frame(
+        figure,
+        theme,
+        title="What does each iteration bring?",
+        subtitle="Top: quality; losses beyond four times the best gain run off the chart. "
+        "Below: how unequal the rows still are. Dotted: not tried by the search.",
+        x_title=ITERATION,
+        plot_height=460,
+        legend=True,
+    )
+    figure.update_layout(
+        xaxis={
+            "anchor": "y2",
+            "dtick": 1 if len(iterations) <= 21 else None,
+            "range": [-0.2, iterations[-1] + 0.2],
+        },
+        yaxis={
+            "domain": [0.5, 1],
+            "title": {"text": f"layer quality<br>({LAYER_UNITS[trace.layer_measure]})"},
+            "range": [uniform - 4 * limit, uniform + 1.6 * limit],
+            "nticks": 6,
+        },
+        yaxis2={
+            "domain": [0, 0.42],
+            "title": {"text": f"variance of row quality<br>({_ROW_UNITS[trace.row_measure]}, log scale)"},
+            "type": "log",
+            "exponentformat": "power",
+            "dtick": 1,
+        },
+    )
+    return figure
+
+
+def landscape_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Figure:
+    """Gain over uniform for every rate and iteration; untried rates are hatched and say so."""
+    palette = PALETTES[theme]
+    figure = go.Figure()
+    order = np.argsort(trace.rates)
+    rates = [float(rate) for rate in trace.rates[order]]
+    tried = np.asarray(trace.tried)[order]
+    iterations = trace.quality.shape[1] - 1
+    limit = trace.gain_limit
+    figure.add_heatmap(
+        z=drawn(trace.gain[order]),
+        x=np.arange(iterations + 1, dtype=np.int32),
+        y=np.arange(len(rates), dtype=np.int32),
+        customdata=np.array([[rate_label(rate)] * (iterations + 1) for rate in rates]),
+        colorscale=diverging(theme),
+        zmid=0,
+        zmin=-limit,
+        zmax=limit,
+        xgap=1,
+        ygap=1,
+        name="gain over uniform",
+        hovertemplate="<b>η = %{customdata}</b>, iteration %{x}<br>gain %{z:+.3g}<extra></extra>",
+        colorbar={
+            "title": {"text": "gain", "side": "top"},
+            "thickness": 10,
+            "outlinewidth": 0,
+            "tickvals": [-limit, 0, limit],
+            "ticktext": [f"≤ {signed(-limit, '.1e')}", "0", signed(limit, ".1e")],
+            "tickfont": {"size": 11, "color": palette.muted},
+            "len": 0.7,
+        },
+    )
+    hatched = np.flatnonzero(~tried).tolist()
+    if hatched:
+        figure.add_bar(
+            orientation="h",
+            x=[iterations + 1] * len(hatched),
+            base=[-0.5] * len(hatched),
+            y=hatched,
+            width=0.96,
+            name="not tried",
+            hoverinfo="skip",
+            marker={
+                # Faded as well as hatched: on the strongest colours of the scale a hatch alone is lost.
+                "color": palette.veil,
+                "pattern": {
+                    "shape": "/",
+                    "size": 7,
+                    "solidity": 0.22,
+                    "fgcolor": palette.muted,
+                    "bgcolor": palette.veil,
+                },
+            },
+        )
+    for index, words, symbol in (
+        (trace.exhaustive, "best of the full grid", "square"),
+        (trace.chosen, "published choice", "circle"),
+    ):
+        if index is None:
+            continue
+        figure.add_scatter(
+            x=[int(np.nanargmax(trace.quality[index]))],
+            y=[int(np.flatnonzero(order == index)[0])],
+            mode="markers",
+            marker={
+                "symbol": symbol,
+                "size": 15 if symbol == "square" else 9,
+                "color": palette.surface,
+                "line": {"width": 2.5, "color": palette.ink},
+            },
+            name=words,
+            hoverinfo="skip",
+        )
+    frame(
+        figure,
+        theme,
+        title="Where in the search is there a gain?",
+        subtitle="Layer quality minus uniform quality: teal gains, brown loses. "
+        "Hatched: rates the published search never tried.",
+        x_title=ITERATION,
+        y_title="learning rate η (dimensionless)",
+        legend=True,
+    )
+    figure.update_xaxes(range=[-0.5, iterations + 0.5], dtick=1 if iterations <= 20 else None)
+    figure.update_yaxes(
+        tickvals=list(range(len(rates))),
+        ticktext=[rate_label(rate) for rate in rates],
+        range=[-0.5, len(rates) - 0.5],
+        showgrid=False,
+    )
+    return figure

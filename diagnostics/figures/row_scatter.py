@@ -1,0 +1,99 @@
+"""Row sparsity against other properties of the rows."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import plotly.graph_objects as go
+
+from diagnostics.allocation import RowScatter
+from diagnostics.arrays import row_indices
+from diagnostics.figures.allocation import ROW_SPARSITY_UPRIGHT
+from diagnostics.figures.frame import count_rows, drawn, frame, signed
+from diagnostics.figures.selection import mark_rows, number_rows
+from diagnostics.figures.theme import PALETTES, Theme, escape, series_styles
+
+_QUANTITIES = {
+    "gini": (
+        "Are concentrated rows pruned more?",
+        "Gini of the row's scores (0 = even, 1 = one weight)",
+    ),
+    "weight_norm": (
+        "Are rows with small weights pruned more?",
+        "norm of the row's weights ‖Wᵢ‖ (in units of the weights)",
+    ),
+    "cosine": (
+        "Are rows that keep their output pruned more?",
+        "cosine of the row's output at row sparsity T",
+    ),
+}
+
+
+def row_scatter_figure(
+    scatter: RowScatter, selected_rows: Iterable[int] = (), theme: Theme = "light"
+) -> go.Figure:
+    """Row sparsity against a property of the rows; rank correlation in the subtitle."""
+    figure = go.Figure()
+    question, axis = _QUANTITIES[scatter.quantity]
+    label = escape(scatter.allocation.label)
+    style = series_styles([scatter.allocation.method])[0]
+    figure.add_scatter(
+        x=drawn(scatter.values),
+        y=drawn(scatter.row_sparsity),
+        mode="markers",
+        name=label,
+        customdata=scatter.rows.astype(np.int32),
+        marker={"color": style.colour, "size": 5, "opacity": 0.5, "symbol": style.symbol},
+        hovertemplate=(
+            f"<b>row %{{customdata}}</b> under {label}<br>row sparsity %{{y:.2%}}"
+            "<br>%{xaxis.title.text}: %{x:.4g}<extra></extra>"
+        ),
+    )
+    rows = row_indices(selected_rows, len(scatter.allocation.counts))
+    shown = np.isin(scatter.rows, rows)
+    x, y = scatter.values[shown], scatter.row_sparsity[shown]
+    mark_rows(figure, theme, scatter.rows[shown], x, y, style, label)
+    number_rows(figure, theme, scatter.rows[shown], x, y)
+    reference = scatter.allocation.layer_sparsity
+    figure.add_hline(
+        y=reference, line={"color": PALETTES[theme].muted, "width": 1, "dash": "dot"}, layer="below"
+    )
+    figure.add_annotation(
+        x=1,
+        xref="paper",
+        y=reference,
+        text=f"layer sparsity {reference:.1%}",
+        xanchor="right",
+        yanchor="bottom",
+        showarrow=False,
+        font={"size": 11, "color": PALETTES[theme].muted},
+        bgcolor=PALETTES[theme].surface,
+        opacity=0.8,
+    )
+    frame(
+        figure,
+        theme,
+        title=question,
+        subtitle=_scatter_sentence(scatter),
+        x_title=axis,
+        y_title=ROW_SPARSITY_UPRIGHT,
+    )
+    figure.update_yaxes(tickformat=".0%", nticks=6)
+    return figure
+
+
+def _scatter_sentence(scatter: RowScatter) -> str:
+    correlation = scatter.correlation
+    if correlation is None:
+        sentence = "No rank correlation: one of the two does not vary over the rows."
+    else:
+        p_value = "p < 0.001" if correlation.p_value < 0.001 else f"p = {correlation.p_value:.3f}"
+        sentence = (
+            f"Spearman rank correlation {signed(correlation.coefficient, '.2f')} "
+            f"({p_value}, {count_rows(correlation.rows)})."
+        )
+    if scatter.thinned:
+        sentence += f" {len(scatter.rows):,} of {count_rows(scatter.total_rows)} drawn, extremes among them."
+    left_out = len(scatter.allocation.counts) - scatter.total_rows
+    if left_out:
+        sentence += f" {count_rows(left_out)} without this number left out."
+    return sentence
