@@ -162,7 +162,7 @@ def lorenz_figure(curves: Sequence[LorenzCurve], theme: Theme = "light") -> go.F
         figure.add_annotation(
             x=0.75,
             y=middle[position],
-            ax=1.02,
+            ax=1.005,
             ay=places[position],
             axref="x",
             ayref="y",
@@ -188,7 +188,7 @@ def lorenz_figure(curves: Sequence[LorenzCurve], theme: Theme = "light") -> go.F
         subtitle=sentence,
         x_title="share of the row's weights, lowest score first",
         y_title="share of the row's score",
-        right=104 if shown else 16,
+        right=108 if shown else 16,
     )
     figure.update_xaxes(range=[0, 1], tickformat=".0%", nticks=6)
     figure.update_yaxes(range=[0, 1], tickformat=".0%", nticks=6)

@@ -4,16 +4,20 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.figures.frame import drawn, frame, signed
-from diagnostics.figures.learning_rate import LAYER_UNITS, rate_label
+from diagnostics.figures.learning_rate import LAYER_UNITS, nothing_to_gain, rate_label
 from diagnostics.figures.theme import PALETTES, Theme, diverging
 from diagnostics.learning_rate import LearningRateTrace
 
 _ROW_UNITS = {"cosim": "cosine²", "mse": "error²", "psnr": "dB²"}
+ITERATION_TITLE = "What does each iteration bring?"
+LANDSCAPE_TITLE = "Where in the search is there a gain?"
 ITERATION = "iteration (count; 0 = uniform)"
 
 
 def iteration_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Figure:
     """Layer quality, and below it the variance of row quality, against iteration, one line per rate."""
+    if not np.isfinite(trace.uniform_quality):
+        return nothing_to_gain(theme, ITERATION_TITLE)
     palette = PALETTES[theme]
     figure = go.Figure()
     # Drawn last and strongest: what was tried, and above all what was chosen.
@@ -57,7 +61,7 @@ def iteration_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Fig
     frame(
         figure,
         theme,
-        title="What does each iteration bring?",
+        title=ITERATION_TITLE,
         subtitle="Top: quality; losses beyond four times the best gain run off the chart. "
         "Below: how unequal the rows still are. Dotted: not tried by the search.",
         x_title=ITERATION,
@@ -89,6 +93,8 @@ def iteration_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Fig
 
 def landscape_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Figure:
     """Gain over uniform for every rate and iteration; untried rates are hatched and say so."""
+    if not np.isfinite(trace.uniform_quality):
+        return nothing_to_gain(theme, LANDSCAPE_TITLE)
     palette = PALETTES[theme]
     figure = go.Figure()
     order = np.argsort(trace.rates)
@@ -163,7 +169,7 @@ def landscape_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Fig
     frame(
         figure,
         theme,
-        title="Where in the search is there a gain?",
+        title=LANDSCAPE_TITLE,
         subtitle="Layer quality minus uniform quality: teal gains, brown loses. "
         "Hatched: rates the published search never tried.",
         x_title=ITERATION,

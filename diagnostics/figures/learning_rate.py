@@ -20,6 +20,23 @@ LAYER_UNITS = {
     "psnr_sample": "mean vector PSNR, dB",
 }
 RATE = "learning rate η (dimensionless; grid values, evenly spaced)"
+RATE_TITLE = "Which learning rates beat uniform pruning?"
+
+
+def nothing_to_gain(theme: Theme, title: str) -> go.Figure:
+    """What stands in for a view of gains where the uniform quality is infinite: a signal without noise."""
+    figure = frame(
+        go.Figure(),
+        theme,
+        title=title,
+        subtitle="Uniform pruning has no measurable loss here: its quality is infinite and cannot be beaten. "
+        "Raise the layer's target T, or choose another quality.",
+        x_title=RATE,
+        y_title="gain in layer quality",
+    )
+    figure.update_xaxes(showticklabels=False)
+    figure.update_yaxes(showticklabels=False)
+    return figure
 
 
 def rate_label(rate: float) -> str:
@@ -31,6 +48,8 @@ def rate_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Figure:
     """Best quality of each rate, both signs on one axis; rates that the search never tried are hollow."""
     palette = PALETTES[theme]
     figure = go.Figure()
+    if not np.isfinite(trace.uniform_quality):
+        return nothing_to_gain(theme, RATE_TITLE)
     order = np.argsort(trace.rates)
     summaries = [rate_summaries(trace)[index] for index in order]
     uniform = trace.uniform_quality
@@ -66,7 +85,7 @@ def rate_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Figure:
     frame(
         figure,
         theme,
-        title="Which learning rates beat uniform pruning?",
+        title=RATE_TITLE,
         subtitle=_outcome_sentence(trace),
         x_title=RATE,
         y_title=f"best layer quality<br>({LAYER_UNITS[trace.layer_measure]})",

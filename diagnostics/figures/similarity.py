@@ -86,7 +86,7 @@ def cosine_figure(statistics: CosineStatistics, theme: Theme = "light") -> go.Fi
         y_title="cosine of dense and pruned output",
         plot_height=340,
         legend=True,
-        right=64 if statistics.curves else 16,
+        right=76 if statistics.curves else 16,
     )
     figure.update_xaxes(range=[0, 1], tickformat=".0%", nticks=6)
     figure.update_yaxes(range=[min(0.0, float(np.nanmin(statistics.bands, initial=0.0))), 1.02], nticks=6)
@@ -128,7 +128,7 @@ def _row_labels(figure: go.Figure, statistics: CosineStatistics, theme: Theme) -
         figure.add_annotation(
             x=float(statistics.sparsity[at]),
             y=height,
-            ax=1.01,
+            ax=1.005,
             ay=place,
             axref="x",
             ayref="y",

@@ -77,10 +77,10 @@ SCORE_STYLES: dict[str, Style] = {
 ROW_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 # Methods and series without a style of their own take these in turn.
 OTHER_STYLES: tuple[Style, ...] = (
-    Style("#CC79A7", "longdash", "cross", ""),
-    Style("#E69F00", "dot", "triangle-down", "/"),
-    Style("#56B4E9", "solid", "triangle-up", "\\"),
-    Style("#999999", "longdashdot", "star", "x"),
+    Style("#CC79A7", "longdash", "cross", "."),
+    Style("#E69F00", "dot", "triangle-down", "x"),
+    Style("#56B4E9", "solid", "triangle-up", "-"),
+    Style("#999999", "longdashdot", "star", "|"),
 )
 
 

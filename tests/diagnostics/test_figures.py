@@ -177,7 +177,8 @@ def test_styles_differ_in_colour_and_cue():
     assert len({style.colour for style in styles[:5]}) == 5
     assert len({style.symbol for style in styles[:5]}) == 5
     assert styles[5].colour == styles[1].colour
-    assert styles[5].dash != styles[1].dash
+    again, first = styles[5], styles[1]
+    assert all(getattr(again, cue) != getattr(first, cue) for cue in ("dash", "symbol", "pattern"))
 
 
 def test_marks_that_are_rows_carry_their_row(figures):
@@ -254,6 +255,15 @@ def test_a_layer_that_stays_uniform():
     assert "stays uniform" in subtitle(rate_figure(trace))
     heat = landscape_figure(trace).data[0]
     assert (heat.zmid, heat.zmin) == (0, -heat.zmax)
+
+
+@pytest.mark.parametrize("draw", [rate_figure, iteration_figure, landscape_figure])
+def test_a_quality_that_is_infinite_has_an_empty_state(draw):
+    quality = search_trace().quality.copy()
+    quality[:, 0] = np.inf
+    figure = draw(search_trace(quality=quality, chosen=None, exhaustive=None, layer_measure="snr"))
+    assert "cannot be beaten" in subtitle(figure)
+    assert not figure.data
 
 
 def test_the_landscape_is_centred_at_no_gain():
