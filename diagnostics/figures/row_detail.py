@@ -135,7 +135,7 @@ def row_paths_figure(paths: RowPaths, theme: Theme = "light") -> go.Figure:
         figure,
         theme,
         title="How did the search move these rows?",
-        subtitle=f"η = {paths.learning_rate:+g}; the layer {kept}. Dashed: the layer's sparsity T = "
+        subtitle=f"η = {paths.learning_rate:+g}; the layer {kept}. Dashed: target layer sparsity T = "
         f"{paths.target:.0%}. Marks: the exact row sparsity.",
         x_title=ITERATION,
         y_title="x, the search's row sparsity (share)",

@@ -1,6 +1,5 @@
 """Figures are tested by their traces: names, colours, axes, size, and what becomes of text from users."""
 
-import json
 import re
 
 import numpy as np
@@ -8,108 +7,26 @@ import plotly.graph_objects as go
 import pytest
 
 from diagnostics.allocation import RowAllocation, row_scatter, row_sparsity_statistics
-from diagnostics.concentration import gini, gini_statistics, lorenz_curves
+from diagnostics.concentration import gini_statistics, lorenz_curves
 from diagnostics.figures.allocation import row_sparsity_ecdf, row_sparsity_histogram, sorted_row_sparsity
 from diagnostics.figures.concentration import gini_histogram, lorenz_figure
 from diagnostics.figures.frame import spread_labels
-from diagnostics.figures.iterations import iteration_figure, landscape_figure
-from diagnostics.figures.learning_rate import rate_figure
 from diagnostics.figures.mask import mask_figure
-from diagnostics.figures.row_detail import row_paths_figure, row_scores_figure
+from diagnostics.figures.row_detail import row_scores_figure
 from diagnostics.figures.row_scatter import row_scatter_figure
 from diagnostics.figures.similarity import cosine_figure
 from diagnostics.figures.theme import METHOD_STYLES, PALETTES, escape, series_styles
-from diagnostics.learning_rate import LearningRateTrace
 from diagnostics.mask_density import pool_mask
-from diagnostics.row_detail import row_paths, row_scores
-from diagnostics.similarity import AllocatedCosine, cosine_statistics, sparsity_grid
+from diagnostics.row_detail import row_scores
+from diagnostics.similarity import cosine_statistics, sparsity_grid
+from tests.diagnostics.figure_cases import all_figures, subtitle, traces, visible_texts
 
 EVIL = "<b onclick=x>A&B</b> %{x} $a$"
-RATES = np.array([0.01, 0.02, 0.04, 0.08, 0.12, 0.16, -0.01, -0.02, -0.04])
-
-
-def search_trace(**changes):
-    quality = 0.9 + 0.01 * np.sin(np.outer(100 * RATES, np.arange(11)))
-    quality[:, 0] = 0.9
-    tried = np.arange(9) < 3
-    given = {
-        "rates": RATES,
-        "quality": quality,
-        "row_variance": np.full((9, 11), 1e-3),
-        "tried": tried,
-        "chosen": 1,
-        "exhaustive": 4,
-    }
-    return LearningRateTrace(**(given | changes))
-
-
-def all_figures(rows, columns, selected=(), label="TRIM", theme="light"):
-    """One of each figure, for a layer of this shape."""
-    rng = np.random.default_rng(0)
-    scores = rng.lognormal(size=(rows, min(columns, 64)))
-    coefficients = gini(scores)
-    counts = rng.integers(0, columns + 1, rows)
-    uniform = RowAllocation("uniform", "uniform", np.full(rows, columns // 2), columns)
-    trim = RowAllocation("trim", label, counts, columns)
-    distributions = row_sparsity_statistics([uniform, trim])
-    sparsity = sparsity_grid(columns) / columns
-    cosine = np.sqrt(1 - sparsity ** rng.uniform(2, 9, (rows, 1)))
-    places = [
-        AllocatedCosine(a.method, a.label, a.row_sparsity, rng.random(rows))
-        for a in distributions.allocations
-    ]
-    paths = np.cumsum(rng.normal(0, 0.01, (rows, 11)), axis=1) + 0.5
-    row = selected[0] if selected else 0
-    trace = search_trace()
-    return {
-        "gini": gini_histogram(gini_statistics({label: coefficients}), selected, theme),
-        "gini of two": gini_histogram(
-            gini_statistics({"wanda": coefficients, label: coefficients}), selected, theme
-        ),
-        "lorenz": lorenz_figure(lorenz_curves(scores, selected), theme),
-        "cosine": cosine_figure(cosine_statistics(cosine, sparsity, 0.5, places, selected), theme),
-        "histogram": row_sparsity_histogram(distributions, selected, theme),
-        "sorted": sorted_row_sparsity(distributions, selected, theme),
-        "ecdf": row_sparsity_ecdf(distributions, theme),
-        **{
-            f"scatter {quantity}": row_scatter_figure(
-                row_scatter(trim, quantity, rng.random(rows), selected), selected, theme
-            )
-            for quantity in ("gini", "weight_norm", "cosine")
-        },
-        "rate": rate_figure(trace, theme),
-        "iteration": iteration_figure(trace, theme),
-        "landscape": landscape_figure(trace, theme),
-        "mask": mask_figure(pool_mask(rng.random((rows, columns)) < 0.5), selected, theme),
-        "row scores": row_scores_figure(
-            row_scores(row, rng.random(columns), distributions.allocations), theme
-        ),
-        "row paths": row_paths_figure(
-            row_paths(
-                paths,
-                trim.row_sparsity,
-                selected or [0],
-                learning_rate=0.01,
-                kept_iteration=3,
-                target=0.5,
-                cap=0.95,
-            ),
-            theme,
-        ),
-    }
 
 
 @pytest.fixture(scope="module")
 def figures():
     return all_figures(60, 48, selected=[3, 50])
-
-
-def subtitle(figure):
-    return figure.layout.title.subtitle.text.replace("<br>", " ")
-
-
-def traces(figure, name):
-    return [trace for trace in figure.data if trace.name == name]
 
 
 def test_every_figure_says_what_it_asks_and_names_its_axes(figures):
@@ -130,23 +47,6 @@ def test_every_sparsity_says_what_it_is_of(figures):
         for text in visible_texts(figure):
             for match in re.finditer(r"([\w']+)(?:\s|<br>)+sparsit", text):
                 assert match.group(1).lower() in {"row", "rows'", "layer"}, (name, text)
-
-
-def visible_texts(figure):
-    found = []
-
-    def walk(value):
-        if isinstance(value, dict):
-            for item in value.values():
-                walk(item)
-        elif isinstance(value, list):
-            for item in value:
-                walk(item)
-        elif isinstance(value, str):
-            found.append(value)
-
-    walk(json.loads(figure.to_json()))
-    return found
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -210,67 +110,6 @@ def test_a_spike_is_cut_and_says_so():
     alike = row_sparsity_histogram(row_sparsity_statistics([uniform, uniform]))
     assert alike.layout.yaxis.range[1] > 500
     assert not alike.layout.annotations
-
-
-def test_an_untried_rate_never_looks_like_a_bad_one():
-    figure = rate_figure(search_trace())
-    (untried,) = traces(figure, "not tried")
-    assert untried.marker.symbol == "circle-open"
-    assert len(untried.x) == 6
-    (tried,) = traces(figure, "tried, positive")
-    assert not tried.marker.symbol.endswith("open")
-    assert len(tried.x) == 3
-    (hatch,) = traces(landscape_figure(search_trace()), "not tried")
-    assert (hatch.marker.pattern.shape, len(hatch.y)) == ("/", 6)
-    lines = iteration_figure(search_trace())
-    assert {line.line.dash for line in traces(lines, "not tried")} == {"dot"}
-    assert {line.line.color for line in traces(lines, "not tried")} == {PALETTES["light"].faint}
-
-
-def test_rates_that_were_never_computed_are_words_not_points():
-    quality = search_trace().quality.copy()
-    quality[5:] = np.nan
-    trace = search_trace(quality=quality)
-    figure = rate_figure(trace)
-    assert sum(note.text == "not<br>tried" for note in figure.layout.annotations) == 4
-    for other in (iteration_figure(trace), landscape_figure(trace)):
-        assert other.to_json()
-
-
-def test_both_choices_are_marked():
-    figure = rate_figure(search_trace())
-    assert [trace.name for trace in figure.data if trace.name in ("chosen", "best of grid")] == [
-        "chosen",
-        "best of grid",
-    ]
-    assert "chose η = +0.02 (positive" in subtitle(figure)
-    assert "would have chosen +0.12" in subtitle(figure)
-    same = rate_figure(search_trace(exhaustive=1))
-    assert len(traces(same, "chosen, best of grid")) == 1
-
-
-def test_a_layer_that_stays_uniform():
-    losses = np.minimum(search_trace().quality, 0.9)
-    trace = search_trace(quality=losses, chosen=None, exhaustive=None)
-    assert "stays uniform" in subtitle(rate_figure(trace))
-    heat = landscape_figure(trace).data[0]
-    assert (heat.zmid, heat.zmin) == (0, -heat.zmax)
-
-
-@pytest.mark.parametrize("draw", [rate_figure, iteration_figure, landscape_figure])
-def test_a_quality_that_is_infinite_has_an_empty_state(draw):
-    quality = search_trace().quality.copy()
-    quality[:, 0] = np.inf
-    figure = draw(search_trace(quality=quality, chosen=None, exhaustive=None, layer_measure="snr"))
-    assert "cannot be beaten" in subtitle(figure)
-    assert not figure.data
-
-
-def test_the_landscape_is_centred_at_no_gain():
-    heat = landscape_figure(search_trace()).data[0]
-    assert heat.zmid == 0
-    assert heat.zmin == -heat.zmax
-    assert list(heat.z[:, 0]) == [0] * 9
 
 
 def test_degenerate_layers_still_draw():

@@ -1,0 +1,118 @@
+"""One of each figure, and how tests read them."""
+
+import json
+
+import numpy as np
+
+from diagnostics.allocation import RowAllocation, row_scatter, row_sparsity_statistics
+from diagnostics.concentration import gini, gini_statistics, lorenz_curves
+from diagnostics.figures.allocation import row_sparsity_ecdf, row_sparsity_histogram, sorted_row_sparsity
+from diagnostics.figures.concentration import gini_histogram, lorenz_figure
+from diagnostics.figures.iterations import iteration_figure, landscape_figure
+from diagnostics.figures.learning_rate import rate_figure
+from diagnostics.figures.mask import mask_figure
+from diagnostics.figures.row_detail import row_paths_figure, row_scores_figure
+from diagnostics.figures.row_scatter import row_scatter_figure
+from diagnostics.figures.similarity import cosine_figure
+from diagnostics.learning_rate import LearningRateTrace
+from diagnostics.mask_density import pool_mask
+from diagnostics.row_detail import row_paths, row_scores
+from diagnostics.similarity import AllocatedCosine, cosine_statistics, sparsity_grid
+
+RATES = np.array([0.01, 0.02, 0.04, 0.08, 0.12, 0.16, -0.01, -0.02, -0.04])
+
+
+def search_trace(**changes):
+    quality = 0.9 + 0.01 * np.sin(np.outer(100 * RATES, np.arange(11)))
+    quality[:, 0] = 0.9
+    tried = np.arange(9) < 3
+    given = {
+        "rates": RATES,
+        "quality": quality,
+        "row_variance": np.full((9, 11), 1e-3),
+        "tried": tried,
+        "chosen": 1,
+        "exhaustive": 4,
+    }
+    return LearningRateTrace(**(given | changes))
+
+
+def all_figures(rows, columns, selected=(), label="TRIM", theme="light"):
+    """One of each figure, for a layer of this shape."""
+    rng = np.random.default_rng(0)
+    scores = rng.lognormal(size=(rows, min(columns, 64)))
+    coefficients = gini(scores)
+    counts = rng.integers(0, columns + 1, rows)
+    uniform = RowAllocation("uniform", "uniform", np.full(rows, columns // 2), columns)
+    trim = RowAllocation("trim", label, counts, columns)
+    distributions = row_sparsity_statistics([uniform, trim])
+    sparsity = sparsity_grid(columns) / columns
+    cosine = np.sqrt(1 - sparsity ** rng.uniform(2, 9, (rows, 1)))
+    places = [
+        AllocatedCosine(a.method, a.label, a.row_sparsity, rng.random(rows))
+        for a in distributions.allocations
+    ]
+    paths = np.cumsum(rng.normal(0, 0.01, (rows, 11)), axis=1) + 0.5
+    row = selected[0] if selected else 0
+    trace = search_trace()
+    return {
+        "gini": gini_histogram(gini_statistics({label: coefficients}), selected, theme),
+        "gini of two": gini_histogram(
+            gini_statistics({"wanda": coefficients, label: coefficients}), selected, theme
+        ),
+        "lorenz": lorenz_figure(lorenz_curves(scores, selected), theme),
+        "cosine": cosine_figure(cosine_statistics(cosine, sparsity, 0.5, places, selected), theme),
+        "histogram": row_sparsity_histogram(distributions, selected, theme),
+        "sorted": sorted_row_sparsity(distributions, selected, theme),
+        "ecdf": row_sparsity_ecdf(distributions, theme),
+        **{
+            f"scatter {quantity}": row_scatter_figure(
+                row_scatter(trim, quantity, rng.random(rows), selected), selected, theme
+            )
+            for quantity in ("gini", "weight_norm", "cosine")
+        },
+        "rate": rate_figure(trace, theme),
+        "iteration": iteration_figure(trace, theme),
+        "landscape": landscape_figure(trace, theme),
+        "mask": mask_figure(pool_mask(rng.random((rows, columns)) < 0.5), selected, theme),
+        "row scores": row_scores_figure(
+            row_scores(row, rng.random(columns), distributions.allocations), theme
+        ),
+        "row paths": row_paths_figure(
+            row_paths(
+                paths,
+                trim.row_sparsity,
+                selected or [0],
+                learning_rate=0.01,
+                kept_iteration=3,
+                target=0.5,
+                cap=0.95,
+            ),
+            theme,
+        ),
+    }
+
+
+def subtitle(figure):
+    return figure.layout.title.subtitle.text.replace("<br>", " ")
+
+
+def traces(figure, name):
+    return [trace for trace in figure.data if trace.name == name]
+
+
+def visible_texts(figure):
+    found = []
+
+    def walk(value):
+        if isinstance(value, dict):
+            for item in value.values():
+                walk(item)
+        elif isinstance(value, list):
+            for item in value:
+                walk(item)
+        elif isinstance(value, str):
+            found.append(value)
+
+    walk(json.loads(figure.to_json()))
+    return found
