@@ -6,6 +6,7 @@ arXiv 2505.16743, section 3 and algorithm 1; ties, clamps and the order of learn
 
 import itertools
 import math
+import numbers
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -64,8 +65,8 @@ class SearchSettings:
             )
         if len(set(rates)) < len(rates):
             raise SettingsError(f"each learning rate can be given once only: {rates}")
-        if not (isinstance(self.iterations, int) and self.iterations >= 1):
-            raise SettingsError(f"a search needs at least one iteration, not {self.iterations!r}")
+        if not (isinstance(self.iterations, numbers.Integral) and self.iterations >= 1):
+            raise SettingsError(f"iterations must be a whole number, 1 or more, not {self.iterations!r}")
         for kind, name, known in (
             ("layer_quality", self.layer_quality, LAYER_QUALITIES),
             ("row_quality", self.row_quality, ROW_QUALITIES),
@@ -269,7 +270,13 @@ def _evaluate(curves: RetentionCurves, settings: SearchSettings, trace: SearchTr
         x[..., part] = moving
         counts = _floor_counts(x[:, 1:], curves.columns)
     # Whether an update is kept does not change the next one, so all are judged together.
-    trace.quality[chosen, 1:] = layer_quality(curves.at(counts), settings.layer_quality).cpu()
+    quality = layer_quality(curves.at(counts), settings.layer_quality).cpu()
+    # Sums over batches of another shape round in another order, which must not make uniform beat itself.
+    uniform = trace.quality[chosen, :1]
+    if bool(((quality - uniform).abs() <= 1e-12 * uniform.abs()).any()):
+        unmoved = (counts == _floor_counts(x[:, :1], curves.columns)).all(dim=-1).cpu()
+        quality = torch.where(unmoved, uniform, quality)
+    trace.quality[chosen, 1:] = quality
     trace.row_variance[chosen, 1:] = _variance(row_qualities).cpu()
     trace.updates.update(zip(rates, x, strict=True))
 
@@ -297,8 +304,12 @@ def _follow(
     share = x[0].new_full((x[0].shape[1], 1), 1 / rows)  # values @ share is their mean
     quality = row_quality(curves.at(_floor_counts(x[0], curves.columns), part), settings.row_quality)
     counts, qualities = [], []
+    # Rows that are all alike stay: rounding in a mean must not carry N · T across a whole number.
+    differing = bool((quality != quality[:, :1]).any())
     for now, moved in itertools.pairwise(x):
-        if part is None or len(part):
+        if not differing:
+            moved.copy_(now)
+        else:
             change = quality - quality.amin(dim=1, keepdim=True)
             scale = step / (change.amax(dim=1, keepdim=True) + 1e-6)
             torch.addcmul(now, change, scale, out=moved)
