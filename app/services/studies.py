@@ -106,6 +106,12 @@ class Study:
         """Indices of the rows without output on the calibration text."""
         return self.curves.dead_rows.nonzero()[:, 0].cpu().numpy()
 
+    @property
+    def latest(self) -> Outcome | None:
+        """The outcome that was asked for last, if any."""
+        with self._lock:
+            return next(reversed(self._outcomes.values()), None)
+
     def outcome(self, settings: trim.SearchSettings) -> Outcome:
         """Search the curves, or return what an equal search found."""
         with self._lock:

@@ -1,21 +1,113 @@
-"""Charts in frames: the figure, what is to be seen in it, and its formula one click away."""
+"""Charts in frames: the figure, what is to be seen in it, its formula and its numbers one click away."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-CHART_CONFIG = {"displaylogo": False, "showSendToCloud": False, "displayModeBar": "hover"}
+from diagnostics.export import arrays_npz, table_csv
+
+CHART_HEIGHT = 430
 
 
-def chart(figure: go.Figure, *, key: str, seen: str, formula: str, alt: str) -> None:
-    """One view: a figure, one sentence of what is to be seen, and its formula."""
-    with st.container(border=True):
-        st.plotly_chart(figure, key=key, theme=None, config=CHART_CONFIG, alt=alt)
-        words, button = st.columns([5, 1], vertical_alignment="top")
-        words.caption(seen)
-        with button.popover("Formula", type="tertiary"):
-            st.markdown(formula)
+@dataclass(frozen=True)
+class View:
+    """What a card shows.
+
+    Attributes:
+        figure: the chart.
+        seen: one sentence of what is to be seen in it.
+        formula: Markdown.
+        alt: a text for readers who cannot see the chart.
+        numbers: the columns behind the chart; called only when somebody downloads them.
+    """
+
+    figure: go.Figure
+    seen: str
+    formula: str
+    alt: str
+    numbers: Callable[[], Mapping[str, np.ndarray]]
 
 
 def theme() -> str:
-    """"light" or "dark", as the reader's page is now."""
+    """ "light" or "dark", as the reader's page is now."""
     return st.context.theme.type or "light"
+
+
+def card(
+    key: str,
+    variants: Mapping[str, Callable[[], View]],
+    *,
+    file_name: str,
+    on_select: Callable[[], None] | None = None,
+    selectable: frozenset[str] = frozenset(),
+) -> None:
+    """A framed view; with several variants, a control above it says which.
+
+    Args:
+        key: names the card's widgets; the chart's own key is `key` itself.
+        variants: makes each view when it is wanted.
+        file_name: of the downloads, without its ending.
+        on_select: called when bars or points are selected in a variant named in `selectable`.
+    """
+    with st.container(border=True, height="stretch", key=f"card-{key}"):
+        chosen = next(iter(variants))
+        if len(variants) > 1:
+            chosen = st.segmented_control(
+                "View",
+                list(variants),
+                default=chosen,
+                required=True,
+                key=f"{key}_view",
+                label_visibility="collapsed",
+            )
+        view = variants[chosen]()
+        picks = {"on_select": on_select, "selection_mode": ("points", "box")} if chosen in selectable else {}
+        st.plotly_chart(
+            view.figure,
+            key=key if picks else f"{key}_{chosen}",
+            theme=None,
+            height=CHART_HEIGHT,
+            config=_config(f"{file_name}-{key}"),
+            alt=view.alt,
+            **picks,
+        )
+        st.caption(view.seen)
+        with st.container(horizontal=True, gap="small"):
+            with st.popover("Formula", type="tertiary", icon=":material/function:"):
+                st.markdown(view.formula)
+            with st.popover("Save", type="tertiary", icon=":material/download:"):
+                _downloads(view, f"{file_name}-{key}", key)
+
+
+def _config(file_name: str) -> dict:
+    picture = {"format": st.session_state.get("picture_format", "svg"), "filename": file_name, "scale": 2}
+    return {
+        "displaylogo": False,
+        "showSendToCloud": False,
+        "displayModeBar": "hover",
+        "toImageButtonOptions": picture,
+        "modeBarButtonsToRemove": ["autoScale2d", "zoomIn2d", "zoomOut2d"],
+    }
+
+
+def _downloads(view: View, file_name: str, key: str) -> None:
+    st.download_button(
+        "CSV: the numbers for a spreadsheet",
+        lambda: table_csv(view.numbers()),
+        f"{file_name}.csv",
+        "text/csv",
+        key=f"{key}_csv",
+        on_click="ignore",
+    )
+    st.download_button(
+        "NPZ: the same for NumPy",
+        lambda: arrays_npz(view.numbers()),
+        f"{file_name}.npz",
+        "application/octet-stream",
+        key=f"{key}_npz",
+        on_click="ignore",
+    )
+    st.caption("The picture: the camera above the chart saves it, in the format chosen in the side bar.")

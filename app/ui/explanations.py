@@ -3,6 +3,8 @@
 import numpy as np
 
 from app.services.studies import Outcome, Study
+from diagnostics.allocation import RowAllocation, RowScatter
+from diagnostics.row_detail import RowScores
 
 GINI_FORMULA = r"""
 $$G_i = \frac{\sum_j (2j - N - 1)\, a_{(j)}}{N \sum_j a_{(j)}}$$
@@ -32,6 +34,32 @@ $\eta > 0$: rows that keep their quality give more weights. $\eta < 0$: rows tha
 uniform, −.01, −.02, −.04. Layer quality (default) is the cosine between the whole dense and pruned output:
 
 $$\frac{\sum_i \langle Y_i, \hat Y_i\rangle}{\sqrt{\sum_i \lVert Y_i\rVert^2}\,\sqrt{\sum_i \lVert \hat Y_i\rVert^2}}$$
+"""
+
+
+LORENZ_FORMULA = r"""
+The point at $p$ is the share of the row's whole score that its $p\,N$ weights of lowest score hold together. On the
+diagonal every weight matters the same; the Gini is twice the area between the diagonal and the curve.
+"""
+
+SCORE_FORMULA = {
+    "wanda": r"""
+$$A_{ij} = |W_{ij}| \cdot n_j,\qquad n_j = \sqrt{\sum_{\mathrm{tokens}} x_j^2 \,/\, \mathrm{sequences}}$$
+
+Wanda's score: a weight's size times the norm of the input feature it reads (Sun et al., arXiv 2306.11695). A row loses
+its weights from the lowest score up.
+""",
+    "magnitude": r"""
+$$A_{ij} = |W_{ij}|$$
+
+A weight's size alone. A row loses its weights from the lowest score up.
+""",
+}
+
+MASK_FORMULA = r"""
+A weight is pruned if its score is among the $k_i$ lowest of its row. Each dot of the picture is the share of weights
+kept in a small block of the matrix: rows from top to bottom, input features from left to right. Dark columns are
+input features whose weights hardly any row needs.
 """
 
 
@@ -85,3 +113,59 @@ def rate_seen(outcome: Outcome) -> str:
     if trace.exhaustive is not None and trace.exhaustive != trace.chosen:
         text += f" An exhaustive search would have chosen {trace.rates[trace.exhaustive]:g} instead."
     return text
+
+
+def lorenz_seen(selected: bool) -> str:
+    """What Lorenz curves show."""
+    which = (
+        ""
+        if selected
+        else " Shown are the rows with the lowest, middle and highest Gini; select rows to see theirs."
+    )
+    return "The deeper a curve hangs below the diagonal, the fewer weights hold the row's score." + which
+
+
+def scatter_seen(scatter: RowScatter) -> str:
+    """Whether row sparsity goes with another property of the rows."""
+    correlation = scatter.correlation
+    if correlation is None:
+        return "One of the two is the same in every row, so no correlation is defined."
+    strength = abs(correlation.coefficient)
+    words = "hardly" if strength < 0.2 else "somewhat" if strength < 0.6 else "closely"
+    sign = "higher" if correlation.coefficient > 0 else "lower"
+    if strength < 0.2:
+        return f"The two hardly go together (Spearman {correlation.coefficient:+.2f})."
+    return (
+        f"Rows with a higher value got {sign} sparsity, {words} so (Spearman {correlation.coefficient:+.2f} over "
+        f"{correlation.rows:,} rows)."
+    )
+
+
+def row_scores_seen(scores: RowScores) -> str:
+    """What pruning takes from one row."""
+    uniform, trim = scores.borders
+    return (
+        f"Uniform prunes {uniform.pruned} of {scores.columns} weights, which hold {uniform.score_share:.1%} of the "
+        f"row's score; TRIM {trim.pruned}, which hold {trim.score_share:.1%}."
+    )
+
+
+def row_path_seen(outcome: Outcome, row: int) -> str:
+    """How a row's count was reached."""
+    result = outcome.result
+    iteration = result.trace.best_iteration(result.learning_rate)
+    x, count = float(result.row_sparsity[row]), int(result.counts[row])
+    columns = outcome.allocations[1].columns
+    return (
+        f"Iteration {iteration} was kept: x = {x:.4f}, that is {x * columns:.2f} of {columns} weights; the exact "
+        f"projection makes it {count}."
+    )
+
+
+def mask_seen(allocation: RowAllocation) -> str:
+    """What the mask shows."""
+    sparsity = allocation.row_sparsity
+    return (
+        f"{allocation.layer_sparsity:.2%} of the layer's weights are pruned, between {sparsity.min():.1%} and "
+        f"{sparsity.max():.1%} of a row's."
+    )

@@ -1,18 +1,16 @@
 """The first page: one layer of one model, TRIM re-run by a control."""
 
+import re
+
 import streamlit as st
 
 import trim
-from app.services.studies import SampleKey, Study, StudyKey
-from app.ui import explanations
-from app.ui.cards import chart, theme
+from app.services.studies import Outcome, SampleKey, Study, StudyKey
+from app.ui.inspector import mask_pictures, row_inspector, row_table
 from app.ui.laboratory import finished, laboratory
-from diagnostics.allocation import row_sparsity_statistics
-from diagnostics.figures.allocation import row_sparsity_histogram
-from diagnostics.figures.concentration import gini_histogram
-from diagnostics.figures.learning_rate import rate_figure
-from diagnostics.figures.similarity import cosine_figure
-from diagnostics.similarity import cosine_statistics
+from app.ui.layer_views import concentration_card, learning_rate_card, row_sparsity_card, similarity_card
+from app.ui.search_options import choose_search_options, settings
+from app.ui.selection import choose_rows
 
 DEFAULT_TARGET_PERCENT = 70
 
@@ -33,10 +31,6 @@ def choose_layer(model: trim.Model) -> tuple[str, str]:
     """The side bar's controls; the chosen layer and score."""
     block, path = default_layer(model)
     with st.sidebar:
-        st.selectbox("Model", ["demo"], key="model", format_func=lambda _: "Demo: SmolLM2-135M", bind="query-params")
-        st.selectbox(
-            "Calibration text", ["demo"], key="text", format_func=lambda _: "Demo: State of the Union addresses"
-        )
         block = st.slider("Block", 0, len(model.blocks) - 1, block, key="block", bind="query-params")
         paths = layer_paths(model, block)
         path = st.selectbox("Layer", paths, paths.index(path), key="layer", bind="query-params")
@@ -55,93 +49,111 @@ def choose_layer(model: trim.Model) -> tuple[str, str]:
 
 
 @st.fragment
-def explore(study: Study) -> None:
-    """The target slider and the four views; only this part runs again when the slider is let go."""
+def explore(study: Study, options: dict[str, object]) -> None:
+    """The target slider and the views; only this part runs again when a control in it is let go."""
     percent = st.slider(
         "Layer sparsity target: share of this layer's weights to prune",
         1,
-        95,
+        99,
         DEFAULT_TARGET_PERCENT,
         format="%d%%",
         key="target",
         bind="query-params",
     )
-    outcome = study.outcome(trim.SearchSettings(percent / 100))
-    show_summary(study, outcome)
-    show_views(study, outcome)
+    try:
+        outcome = study.outcome(settings(percent / 100, options))
+    except trim.TrimError as error:
+        st.error(str(error), icon=":material/error:")
+        outcome = study.latest
+        if outcome is None:
+            return
+        st.caption(
+            f"Below: the last result, for a layer target of {outcome.result.settings.target_sparsity:.0%}."
+        )
+    file_name = re.sub(r"\W+", "-", f"{study.key.sample.model}-{study.key.layer}-{percent}")
+    summary(study, outcome)
+    rows = choose_rows(study, outcome)
+    left, right = st.columns(2)
+    with left:
+        concentration_card(study, rows, file_name)
+    with right:
+        similarity_card(study, outcome, rows, file_name)
+    left, right = st.columns(2)
+    with left:
+        row_sparsity_card(study, outcome, rows, file_name)
+    with right:
+        learning_rate_card(outcome, file_name)
+    st.subheader("Selected rows")
+    row_table(study, outcome, rows)
+    if rows:
+        row_inspector(study, outcome, rows, file_name)
+    if st.toggle("Show which weights are pruned", key="masks", bind="query-params"):
+        mask_pictures(study, outcome, rows, file_name)
 
 
-def show_summary(study: Study, outcome) -> None:
-    """Layer quality uniform against TRIM, and what the search did."""
+def summary(study: Study, outcome: Outcome) -> None:
+    """Layer quality uniform against TRIM, at exact counts, and what the search did."""
     result = outcome.result
-    uniform, learned = st.columns(2)
     gain = result.realised_quality - result.uniform_realised_quality
-    columns = st.columns(4)
-    columns[0].metric("Layer quality, uniform", f"{result.uniform_realised_quality:.5f}", border=True)
-    columns[1].metric("Layer quality, TRIM", f"{result.realised_quality:.5f}", f"{gain:+.5f}", border=True)
+    pruned, weights = int(result.counts.sum()), study.rows * study.columns
     rate = result.learning_rate
+    columns = st.columns(4)
+    columns[0].metric(
+        "Layer quality, uniform",
+        f"{result.uniform_realised_quality:.5g}",
+        result.settings.layer_quality,
+        delta_color="off",
+        delta_arrow="off",
+        border=True,
+        height="stretch",
+        help="At exact counts: every row loses the same share. Larger is better.",
+    )
+    columns[1].metric(
+        "Layer quality, TRIM",
+        f"{result.realised_quality:.5g}",
+        f"{gain:+.2g} against uniform",
+        border=True,
+        height="stretch",
+        help="At the exact counts that masks and files use. The chart of learning rates shows the publication's "
+        "own reading, at rounded-down counts, which are a little too sparse on average.",
+    )
     columns[2].metric(
         "Learning rate",
         "none" if rate is None else f"{rate:+g}",
-        "stays uniform" if rate is None else ("positive" if rate > 0 else "negative"),
+        f"{len(result.tried)} tried" + (": stays uniform" if rate is None else ""),
         delta_color="off",
         delta_arrow="off",
         border=True,
+        height="stretch",
+        help="Positive: rows that keep their quality give more weights. Negative: rows that lose it do.",
     )
-    counts = result.counts.sum().item()
     columns[3].metric(
-        "Layer sparsity, realised",
-        f"{counts / (study.rows * study.columns):.2%}",
-        f"{counts:,} of {study.rows * study.columns:,} weights",
+        "Layer sparsity",
+        f"{pruned / weights:.2%}",
+        f"{pruned:,} of {weights:,} weights",
         delta_color="off",
         delta_arrow="off",
         border=True,
+        height="stretch",
     )
-
-
-def show_views(study: Study, outcome) -> None:
-    """The four views of one layer."""
-    colours = theme()
-    target = outcome.result.settings.target_sparsity
-    left, right = st.columns(2)
-    with left:
-        chart(
-            gini_histogram(study.gini, theme=colours),
-            key="gini",
-            seen=explanations.gini_seen(study),
-            formula=explanations.GINI_FORMULA,
-            alt="Histogram of the rows' Gini coefficients",
-        )
-    with right:
-        statistics = cosine_statistics(study.cosine, study.grid / study.columns, target, outcome.cosines)
-        chart(
-            cosine_figure(statistics, theme=colours),
-            key="cosine",
-            seen=explanations.cosine_seen(study, outcome),
-            formula=explanations.COSINE_FORMULA,
-            alt="Percentile bands of the rows' cosine similarity against row sparsity",
-        )
-    left, right = st.columns(2)
-    with left:
-        chart(
-            row_sparsity_histogram(row_sparsity_statistics(outcome.allocations), theme=colours),
-            key="row_sparsity",
-            seen=explanations.row_sparsity_seen(outcome),
-            formula=explanations.ROW_SPARSITY_FORMULA,
-            alt="Histogram of row sparsities, uniform and TRIM",
-        )
-    with right:
-        chart(
-            rate_figure(outcome.trace, theme=colours),
-            key="rate",
-            seen=explanations.rate_seen(outcome),
-            formula=explanations.RATE_FORMULA,
-            alt="Layer quality of each learning rate",
+    if len(study.dead_rows):
+        st.caption(
+            f":material/warning: {len(study.dead_rows):,} of {study.rows:,} rows have no output on this text "
+            f"(for example row {study.dead_rows[0]}); their cosine is 0 at any sparsity."
         )
 
 
 model = finished(laboratory().model("demo"), "demo")
 layer, score = choose_layer(model)
+options = choose_search_options()
+st.sidebar.segmented_control(
+    "Charts are saved as",
+    ["svg", "png"],
+    default="svg",
+    required=True,
+    key="picture_format",
+    format_func=str.upper,
+)
 key = StudyKey(SampleKey(), layer, score)
 study = finished(laboratory().study(key, model), key)
 st.title(layer)
@@ -149,4 +161,4 @@ st.caption(
     f"{model.title} · {study.rows:,} rows (output dimensions) of {study.columns:,} weights · "
     f"{study.curves.vectors} calibration vectors from State of the Union addresses"
 )
-explore(study)
+explore(study, options)

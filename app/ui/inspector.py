@@ -1,0 +1,125 @@
+"""The selected rows in a table, one of them in detail, and the picture of the mask."""
+
+import numpy as np
+import streamlit as st
+
+import trim
+from app.services.studies import Outcome, Study
+from app.ui import explanations
+from app.ui.cards import View, card, theme
+from app.ui.layer_views import row_numbers
+from diagnostics.concentration import lorenz_curves
+from diagnostics.figures.concentration import lorenz_figure
+from diagnostics.figures.mask import mask_figure
+from diagnostics.figures.row_detail import row_paths_figure, row_scores_figure
+from diagnostics.mask_density import pool_mask
+from diagnostics.row_detail import row_paths, row_scores
+
+COLUMN_NAMES = {
+    "row": "Row",
+    "gini": "Gini",
+    "weight_norm": "‖W‖",
+    "x": "x of the search",
+    "uniform_count": "pruned, uniform",
+    "uniform_row_sparsity": "row sparsity, uniform",
+    "uniform_cosine": "cosine, uniform",
+    "trim_count": "pruned, TRIM",
+    "trim_row_sparsity": "row sparsity, TRIM",
+    "trim_cosine": "cosine, TRIM",
+}
+
+
+def row_table(study: Study, outcome: Outcome, rows: list[int]) -> None:
+    """The selected rows as a table."""
+    if not rows:
+        st.info(
+            "No rows selected. Select bars or points in a chart with the box tool, type row numbers above, or pick "
+            "some from the list; the other charts then highlight them, and one row can be looked at in detail here.",
+            icon=":material/touch_app:",
+        )
+        return
+    numbers = row_numbers(study, outcome)
+    table = {COLUMN_NAMES[name]: values[rows] for name, values in numbers.items()}
+    share = st.column_config.NumberColumn(format="percent")
+    st.dataframe(
+        table,
+        hide_index=True,
+        height=min(38 + 35 * len(rows), 300),
+        column_config={"row sparsity, uniform": share, "row sparsity, TRIM": share},
+    )
+
+
+def row_inspector(study: Study, outcome: Outcome, rows: list[int], file_name: str) -> None:
+    """One row: its scores and where they are cut, its Lorenz curve, and how its count was reached."""
+    row = st.selectbox("Row to look into", rows, key="inspected_row")
+    left, middle, right = st.columns(3)
+    with left:
+        scores = row_scores(row, study.score[row], outcome.allocations)
+        view = View(
+            row_scores_figure(scores, theme()),
+            explanations.row_scores_seen(scores),
+            explanations.SCORE_FORMULA[study.key.score],
+            f"Scores of row {row} in ascending order, with the borders between pruned and kept",
+            lambda: {"score": np.sort(study.score[row])},
+        )
+        card("row_scores", {"Scores": lambda: view}, file_name=file_name)
+    with middle:
+        (curve,) = lorenz_curves(study.score, [row])
+        view_lorenz = View(
+            lorenz_figure([curve], theme()),
+            explanations.lorenz_seen(True),
+            explanations.LORENZ_FORMULA,
+            f"Lorenz curve of the scores of row {row}",
+            lambda: {"share_of_weights": curve.population, "share_of_score": curve.share},
+        )
+        card("row_lorenz", {"Lorenz": lambda: view_lorenz}, file_name=file_name)
+    with right:
+        _path_card(outcome, row, file_name)
+
+
+def _path_card(outcome: Outcome, row: int, file_name: str) -> None:
+    result = outcome.result
+    if result.learning_rate is None:
+        with st.container(border=True, height="stretch"):
+            st.markdown("**How was its count reached?**")
+            st.caption(
+                f"No learning rate beat uniform, so the row keeps the layer's target of "
+                f"{result.settings.target_sparsity:.0%}: {int(result.counts[row])} of its weights are pruned."
+            )
+        return
+    place = result.trace.rates.index(result.learning_rate)
+    x = result.trace.row_sparsity[place].T.cpu().numpy()
+    paths = row_paths(
+        x,
+        outcome.allocations[1].row_sparsity,
+        [row],
+        learning_rate=result.learning_rate,
+        kept_iteration=result.trace.best_iteration(result.learning_rate),
+        target=result.settings.target_sparsity,
+        cap=result.settings.max_row_sparsity,
+    )
+    view = View(
+        row_paths_figure(paths, theme()),
+        explanations.row_path_seen(outcome, row),
+        explanations.ROW_SPARSITY_FORMULA,
+        f"x of row {row} through the iterations",
+        lambda: {"iteration": np.arange(x.shape[1]), "x": x[row]},
+    )
+    card("row_path", {"Path": lambda: view}, file_name=file_name)
+
+
+def mask_pictures(study: Study, outcome: Outcome, rows: list[int], file_name: str) -> None:
+    """Which weights stay, under uniform and under TRIM, side by side."""
+    for column, allocation in zip(st.columns(2), outcome.allocations, strict=True):
+        counts = {"uniform": outcome.result.uniform_counts, "trim": outcome.result.counts}[allocation.method]
+        keep = trim.keep_mask(study.curves.ranks, counts).cpu().numpy()
+        view = View(
+            mask_figure(pool_mask(keep), rows, theme()),
+            explanations.mask_seen(allocation),
+            explanations.MASK_FORMULA,
+            f"Share of the weights kept over the matrix, {allocation.label}",
+            lambda counts=allocation.counts: {"row": np.arange(study.rows), "pruned": np.asarray(counts)},
+        )
+        with column:
+            st.markdown(f"**{allocation.label}**")
+            card(f"mask_{allocation.method}", {"Mask": lambda view=view: view}, file_name=file_name)

@@ -1,0 +1,189 @@
+"""The views of one layer, each made from a study and an outcome."""
+
+import numpy as np
+
+from app.services.studies import Outcome, Study
+from app.ui import explanations
+from app.ui.cards import View, card, theme
+from app.ui.selection import on_chart, rows_for
+from diagnostics.allocation import row_scatter, row_sparsity_statistics
+from diagnostics.concentration import lorenz_curves
+from diagnostics.figures.allocation import row_sparsity_ecdf, row_sparsity_histogram, sorted_row_sparsity
+from diagnostics.figures.concentration import gini_histogram, lorenz_figure
+from diagnostics.figures.iterations import iteration_figure, landscape_figure
+from diagnostics.figures.learning_rate import rate_figure
+from diagnostics.figures.row_scatter import row_scatter_figure
+from diagnostics.figures.similarity import cosine_figure
+from diagnostics.similarity import PERCENTILES, cosine_statistics
+
+MOST_LINES = 6  # rows drawn as lines of their own; more cannot be told apart
+
+
+def concentration_card(study: Study, rows: list[int], file_name: str) -> None:
+    """How concentrated the score is: Gini histogram, and the Lorenz curves it condenses."""
+    coefficients = study.gini.coefficients[0]
+
+    def histogram() -> View:
+        return View(
+            gini_histogram(study.gini, rows_for("gini", rows), theme()),
+            explanations.gini_seen(study),
+            explanations.GINI_FORMULA,
+            "Histogram of the Gini coefficients of the rows' scores",
+            lambda: {"row": np.arange(study.rows), "gini": coefficients},
+        )
+
+    def lorenz() -> View:
+        shown = rows[:MOST_LINES] or _extremes(coefficients)
+        curves = lorenz_curves(study.score, shown)
+        return View(
+            lorenz_figure(curves, theme()),
+            explanations.lorenz_seen(bool(rows)),
+            explanations.LORENZ_FORMULA,
+            "Lorenz curves of the scores of single rows",
+            lambda: (
+                {"share_of_weights": curves[0].population}
+                | {f"share_of_score_row_{curve.row}": curve.share for curve in curves}
+            ),
+        )
+
+    callback = on_chart(
+        "gini", lambda points: study.gini.histogram.members(coefficients, [p["point_index"] for p in points])
+    )
+    card(
+        "gini",
+        {"Gini": histogram, "Lorenz curves": lorenz},
+        file_name=file_name,
+        on_select=callback,
+        selectable=frozenset({"Gini"}),
+    )
+
+
+def _extremes(coefficients: np.ndarray) -> list[int]:
+    """The rows with the lowest, the middle and the highest Gini."""
+    order = np.argsort(coefficients)[: np.isfinite(coefficients).sum()]
+    return sorted({int(order[0]), int(order[len(order) // 2]), int(order[-1])}) if len(order) else []
+
+
+def similarity_card(study: Study, outcome: Outcome, rows: list[int], file_name: str) -> None:
+    """How fast rows lose their output."""
+    sparsity = study.grid / study.columns
+    target = outcome.result.settings.target_sparsity
+    statistics = cosine_statistics(study.cosine, sparsity, target, outcome.cosines, rows[:MOST_LINES])
+
+    def bands() -> View:
+        return View(
+            cosine_figure(statistics, theme()),
+            explanations.cosine_seen(study, outcome),
+            explanations.COSINE_FORMULA,
+            "Percentile bands of the rows' cosine similarity to their dense output, against row sparsity",
+            lambda: (
+                {"row_sparsity": sparsity}
+                | {f"percentile_{p}": band for p, band in zip(PERCENTILES, statistics.bands, strict=True)}
+                | {f"row_{curve.row}": curve.cosine for curve in statistics.curves}
+            ),
+        )
+
+    card("cosine", {"Cosine": bands}, file_name=file_name)
+
+
+def row_sparsity_card(study: Study, outcome: Outcome, rows: list[int], file_name: str) -> None:
+    """What sparsity each row got, and what goes with it."""
+    statistics = row_sparsity_statistics(outcome.allocations)
+    learned = outcome.allocations[1]
+
+    def view(figure, seen: str) -> View:
+        return View(
+            figure,
+            seen,
+            explanations.ROW_SPARSITY_FORMULA,
+            "Row sparsities under uniform allocation and under TRIM",
+            lambda: row_numbers(study, outcome),
+        )
+
+    def histogram() -> View:
+        figure = row_sparsity_histogram(statistics, rows_for("row_sparsity", rows), theme())
+        return view(figure, explanations.row_sparsity_seen(outcome))
+
+    def ranked() -> View:
+        figure = sorted_row_sparsity(statistics, rows, theme())
+        return view(figure, explanations.row_sparsity_seen(outcome))
+
+    def distribution() -> View:
+        return view(row_sparsity_ecdf(statistics, theme()), explanations.row_sparsity_seen(outcome))
+
+    def against(quantity: str, values: np.ndarray) -> View:
+        scatter = row_scatter(learned, quantity, values, rows)
+        return view(row_scatter_figure(scatter, rows, theme()), explanations.scatter_seen(scatter))
+
+    callback = on_chart(
+        "row_sparsity",
+        lambda points: np.concatenate(
+            [
+                statistics.histogram.members(
+                    outcome.allocations[p["curve_number"]].row_sparsity, [p["point_index"]]
+                )
+                for p in points
+                if p["curve_number"] < len(outcome.allocations)
+            ]
+            or [np.array([], dtype=np.int64)]
+        ),
+    )
+    card(
+        "row_sparsity",
+        {
+            "Histogram": histogram,
+            "Sorted": ranked,
+            "ECDF": distribution,
+            "Against Gini": lambda: against("gini", study.gini.coefficients[0]),
+            "Against weight norm": lambda: against("weight_norm", study.weight_norm),
+            "Against cosine": lambda: against("cosine", outcome.cosines[0].cosine),
+        },
+        file_name=file_name,
+        on_select=callback,
+        selectable=frozenset({"Histogram"}),
+    )
+
+
+def row_numbers(study: Study, outcome: Outcome) -> dict[str, np.ndarray]:
+    """Every row of the layer, one number per column of a table."""
+    numbers = {
+        "row": np.arange(study.rows),
+        "gini": study.gini.coefficients[0],
+        "weight_norm": study.weight_norm,
+        "x": outcome.result.row_sparsity.cpu().numpy(),
+    }
+    for allocation, cosine in zip(outcome.allocations, outcome.cosines, strict=True):
+        numbers[f"{allocation.method}_count"] = np.asarray(allocation.counts)
+        numbers[f"{allocation.method}_row_sparsity"] = allocation.row_sparsity
+        numbers[f"{allocation.method}_cosine"] = cosine.cosine
+    return numbers
+
+
+def learning_rate_card(outcome: Outcome, file_name: str) -> None:
+    """Which rates were tried, how each went, and the whole landscape."""
+    trace = outcome.trace
+
+    def numbers() -> dict[str, np.ndarray]:
+        rates, iterations = trace.quality.shape
+        return {
+            "learning_rate": np.repeat(trace.rates, iterations),
+            "iteration": np.tile(np.arange(iterations), rates),
+            "layer_quality_at_floor_counts": trace.quality.ravel(),
+            "row_quality_variance": trace.row_variance.ravel(),
+            "tried": np.repeat(trace.tried, iterations),
+        }
+
+    def view(draw, alt: str) -> View:
+        return View(
+            draw(trace, theme()), explanations.rate_seen(outcome), explanations.RATE_FORMULA, alt, numbers
+        )
+
+    card(
+        "rate",
+        {
+            "Rates": lambda: view(rate_figure, "Best layer quality of each learning rate, tried or not"),
+            "Iterations": lambda: view(iteration_figure, "Layer quality and row variance at each iteration"),
+            "Landscape": lambda: view(landscape_figure, "Gain over uniform by learning rate and iteration"),
+        },
+        file_name=file_name,
+    )

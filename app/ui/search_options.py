@@ -1,0 +1,111 @@
+"""Every option of the search, in the side bar."""
+
+import streamlit as st
+
+import trim
+
+DEFAULTS = trim.SearchSettings(0.5)
+LAYER_QUALITY_WORDS = {
+    "cosim_flat": "cosine of the whole output",
+    "cosim_dim": "mean cosine over rows",
+    "cosim_sample": "mean cosine over calibration vectors",
+    "mse": "mean squared error",
+    "mse_dim": "mean squared error, row by row",
+    "mae": "mean absolute error",
+    "snr": "signal-to-noise ratio",
+    "psnr_flat": "peak signal-to-noise ratio",
+    "psnr_dim": "mean peak signal-to-noise ratio over rows",
+    "psnr_sample": "mean peak signal-to-noise ratio over vectors",
+}
+ROW_QUALITY_WORDS = {
+    "cosim": "cosine",
+    "mse": "mean squared error",
+    "psnr": "peak signal-to-noise ratio",
+}
+
+
+def as_text(rates: tuple[float, ...]) -> str:
+    """Learning rates as they are typed."""
+    return ", ".join(f"{rate:g}" for rate in rates)
+
+
+def as_rates(text: str) -> tuple[float, ...]:
+    """Typed learning rates.
+
+    Raises:
+        SettingsError: one of them is no number.
+    """
+    rates = []
+    for part in filter(None, text.replace(";", ",").replace("−", "-").replace(" ", ",").split(",")):
+        try:
+            rates.append(float(part))
+        except ValueError:
+            raise trim.SettingsError(
+                f"Type learning rates as numbers with commas between them; “{part[:20]}” is no number."
+            ) from None
+    return tuple(rates)
+
+
+def choose_search_options() -> dict[str, object]:
+    """The side bar's search options, as they were typed; `settings` makes sense of them."""
+    with st.sidebar.expander("Search options", icon=":material/tune:"):
+        return {
+            "layer_quality": st.selectbox(
+                "Layer quality",
+                list(trim.LAYER_QUALITIES),
+                key="layer_quality",
+                bind="query-params",
+                format_func=lambda name: f"{name}: {LAYER_QUALITY_WORDS[name]}",
+                help="Decides which update is kept.",
+            ),
+            "row_quality": st.selectbox(
+                "Row quality",
+                list(trim.ROW_QUALITIES),
+                key="row_quality",
+                bind="query-params",
+                format_func=lambda name: f"{name}: {ROW_QUALITY_WORDS[name]}",
+                help="Drives the updates: rows that keep it give more weights, or fewer at a negative rate.",
+            ),
+            "iterations": st.number_input(
+                "Iterations per learning rate",
+                1,
+                100,
+                DEFAULTS.iterations,
+                key="iterations",
+                bind="query-params",
+            ),
+            "learning_rates": st.text_input(
+                "Learning rates, tried in this order",
+                as_text(DEFAULTS.learning_rates),
+                max_chars=200,
+                key="rates",
+                bind="query-params",
+            ),
+            "negative_learning_rates": st.text_input(
+                "Negative learning rates (empty: forbidden)",
+                as_text(DEFAULTS.negative_learning_rates),
+                max_chars=200,
+                key="negative_rates",
+                bind="query-params",
+            ),
+            "max_row_sparsity": st.number_input(
+                "Largest row sparsity (%)",
+                1,
+                100,
+                round(100 * DEFAULTS.max_row_sparsity),
+                key="cap",
+                bind="query-params",
+                help="No row loses more than this share of its weights.",
+            )
+            / 100,
+        }
+
+
+def settings(target_sparsity: float, options: dict[str, object]) -> trim.SearchSettings:
+    """The settings of a search.
+
+    Raises:
+        SettingsError: they do not fit together; the message says what to do.
+    """
+    rates = {name: as_rates(options[name]) for name in ("learning_rates", "negative_learning_rates")}
+    return trim.SearchSettings(target_sparsity, **(options | rates))

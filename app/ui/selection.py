@@ -1,0 +1,122 @@
+"""The rows a reader has selected: one text, which charts, quick picks and the keyboard write to.
+
+The text is in the address, so a shared view has its rows. Whatever is selected in one chart is highlighted in the
+others; the chart itself is left alone, since redrawing it would end its selection.
+"""
+
+import re
+from collections.abc import Callable
+
+import numpy as np
+import streamlit as st
+
+from app.services.studies import Outcome, Study
+
+MOST_ROWS = 200
+PICKS: dict[str, Callable[[Study, Outcome], np.ndarray]] = {
+    "score most concentrated": lambda study, outcome: -study.gini.coefficients[0],
+    "score most evenly spread": lambda study, outcome: study.gini.coefficients[0],
+    "pruned most by TRIM": lambda study, outcome: -outcome.allocations[1].row_sparsity,
+    "pruned least by TRIM": lambda study, outcome: outcome.allocations[1].row_sparsity,
+    "hurt most by uniform sparsity": lambda study, outcome: outcome.cosines[0].cosine,
+}
+PICKED_ROWS = 5
+
+
+class RowsError(ValueError):
+    """The typed rows cannot be read."""
+
+
+def parse_rows(text: str, rows: int) -> list[int]:
+    """Row numbers from text such as "3, 17, 20-25", ascending, each once.
+
+    Raises:
+        RowsError: something is no number, or no row of this layer.
+    """
+    chosen: set[int] = set()
+    for part in filter(None, re.split(r"[,;\s]+", text.strip())):
+        match = re.fullmatch(r"(\d{1,9})(?:[-–](\d{1,9}))?", part)
+        if match is None:
+            raise RowsError(f"Type row numbers such as 3, 17, 20-25; “{part[:20]}” is none.")
+        first = int(match[1])
+        last = int(match[2] or first)
+        if not first <= last < rows:
+            raise RowsError(f"This layer has the rows 0 to {rows - 1}; “{part[:20]}” is not among them.")
+        chosen.update(range(first, last + 1))
+        if len(chosen) > MOST_ROWS:
+            raise RowsError(f"Select at most {MOST_ROWS} rows.")
+    return sorted(chosen)
+
+
+def format_rows(rows: list[int]) -> str:
+    """The shortest text that `parse_rows` reads as these ascending rows."""
+    parts: list[list[int]] = []
+    for row in rows:
+        if parts and row == parts[-1][1] + 1:
+            parts[-1][1] = row
+        else:
+            parts.append([row, row])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
+
+
+def select(rows: np.ndarray | list[int], source: str | None) -> None:
+    """Select rows from a callback; `source` is the chart they were selected in."""
+    chosen = sorted({int(row) for row in rows})
+    if len(chosen) > MOST_ROWS:
+        st.toast(f"{len(chosen):,} rows selected; the first {MOST_ROWS} are shown.", icon=":material/info:")
+    st.session_state["rows"] = format_rows(chosen[:MOST_ROWS])
+    st.session_state["selected_in"] = source
+
+
+def on_chart(key: str, rows_of: Callable[[list[dict]], np.ndarray]) -> Callable[[], None]:
+    """A callback for the chart of that key; `rows_of` turns its selected points into rows."""
+
+    def callback() -> None:
+        points = st.session_state[key]["selection"]["points"]
+        if points:
+            select(rows_of(points), key)
+        elif st.session_state.get("selected_in") == key:
+            select([], None)
+
+    return callback
+
+
+def rows_for(chart: str, rows: list[int]) -> list[int]:
+    """The rows to highlight in a chart: none in the one they were selected in."""
+    return [] if st.session_state.get("selected_in") == chart else rows
+
+
+def choose_rows(study: Study, outcome: Outcome) -> list[int]:
+    """The controls for selecting rows, and the rows."""
+
+    def typed() -> None:
+        st.session_state["selected_in"] = None
+
+    def picked() -> None:
+        if pick := st.session_state["pick"]:
+            values = PICKS[pick](study, outcome)
+            order = np.argsort(np.where(np.isfinite(values), values, np.inf), kind="stable")
+            select(order[:PICKED_ROWS], None)
+
+    left, right = st.columns([3, 2])
+    text = left.text_input(
+        "Selected rows",
+        key="rows",
+        bind="query-params",
+        max_chars=2000,
+        on_change=typed,
+        placeholder="Type numbers such as 3, 17, 20-25, or select bars or points in a chart",
+    )
+    right.selectbox(
+        f"Pick the {PICKED_ROWS} rows …",
+        list(PICKS),
+        index=None,
+        key="pick",
+        on_change=picked,
+        placeholder="for example those hurt most",
+    )
+    try:
+        return parse_rows(text, study.rows)
+    except RowsError as error:
+        left.caption(f":red[{error}]")
+        return []
