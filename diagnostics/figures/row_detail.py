@@ -56,7 +56,7 @@ def row_scores_figure(scores: RowScores, theme: Theme = "light") -> go.Figure:
         title=f"Which weights does row {scores.row} lose?",
         subtitle=_border_sentence(scores),
         x_title="the row's weights by score (share of the row, lowest first)",
-        y_title="score (weight × feature norm)",
+        y_title="score of the weight (in units of the score)",
     )
     figure.update_xaxes(range=[0, 1.005], tickformat=".0%", nticks=6)
     figure.update_yaxes(range=[0, 1.05 * top], nticks=6)
