@@ -8,6 +8,8 @@ from trim.errors import (
     LayerNotFoundError,
     ModelError,
     NonFiniteError,
+    RunError,
+    RunLockedError,
     SettingsError,
     ShapeError,
     SparsityError,
@@ -17,5 +19,6 @@ from trim.masks import apply_mask, keep_mask, project_counts, uniform_counts
 from trim.models import Model, load_model
 from trim.quality import DIRECT_QUALITIES, LAYER_QUALITIES, ROW_QUALITIES, layer_quality, row_quality
 from trim.retention import RetentionCurves, retention_curves
+from trim.runs import Run, list_runs, open_run
 from trim.scores import SCORES, magnitude_score, wanda_score
 from trim.search import SearchResult, SearchSettings, SearchTrace, full_trace, search

@@ -37,4 +37,20 @@ class CorpusError(TrimError):
 
 
 class CacheError(TrimError):
-    """A file in the cache is damaged."""
+    """A file in the cache is damaged, or cannot be written."""
+
+
+class CacheWarning(UserWarning):
+    """What could have been kept in the cache could not be written; the result is whole, and will be made again."""
+
+
+class NotEnoughMemoryError(TrimError, MemoryError):
+    """The host or the accelerator has too little free memory for what was asked."""
+
+
+class RunError(TrimError):
+    """A run folder cannot be written, read or gone on with."""
+
+
+class RunLockedError(RunError):
+    """Another process is writing the run folder."""

@@ -1,0 +1,241 @@
+"""What a run keeps of one layer: plain NumPy, one flat set of arrays and a few numbers beside them."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from trim.errors import RunError
+
+CURVE_POINTS = 33
+
+
+def curve_counts(columns: int) -> np.ndarray:
+    """The numbers of pruned weights at which a row's cosine is kept, (P,) int64, from 0 to N.
+
+    P is 33, or N + 1 in rows of fewer than 33 weights. k / N = 1 − (1 − u)² at even u: a row's cosine stays near 1
+    for long and falls steeply towards sparsity 1, where the points stand closest.
+    """
+    if columns < CURVE_POINTS:
+        return np.arange(columns + 1)
+    even = np.linspace(0.0, 1.0, CURVE_POINTS)
+    return np.unique(np.round((1.0 - (1.0 - even) ** 2) * columns).astype(np.int64))
+
+
+@dataclass(frozen=True, eq=False)
+class SearchRecord:
+    """TRIM's search of one layer, at the floor counts of the publication.
+
+    Attributes:
+        learning_rate: the chosen rate; None: nothing beat uniform.
+        best_iteration: the update of the chosen rate that was kept; 0 is uniform.
+        tried: (rate, quality) in the order in which the published search tried them.
+        layer_quality, uniform_quality: of the kept x, and of uniform.
+        rates: (R,) float64, all that could have been tried.
+        quality, row_variance: (R, K + 1) float64, column 0 uniform, NaN where a rate was not evaluated.
+        row_sparsity: (K + 1, D) float32, x through the iterations of the chosen rate; (1, D) if none was chosen.
+    """
+
+    learning_rate: float | None
+    best_iteration: int
+    tried: tuple[tuple[float, float], ...]
+    layer_quality: float
+    uniform_quality: float
+    rates: np.ndarray = field(repr=False)
+    quality: np.ndarray = field(repr=False)
+    row_variance: np.ndarray = field(repr=False)
+    row_sparsity: np.ndarray = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class LayerRecord:
+    """One pruned layer of D rows and N columns.
+
+    Attributes:
+        name: such as "15.mlp.gate_proj".
+        columns: N.
+        budget: the layer's sparsity as the budget asked for it.
+        allocation: who set the counts: "uniform", "trim", …
+        score: "wanda" or "magnitude".
+        vectors: L, the calibration vectors behind every cosine.
+        quality_measure: which layer quality the next two are.
+        uniform_quality, realised_quality: at the exact uniform counts, and at `counts` (the mask that was applied).
+        counts: (D,) int32, pruned weights of each row.
+        gini: (D,) float32 of the row's scores; NaN for a row of zeros.
+        weight_norm: (D,) float32, ‖W_i‖.
+        cosine_uniform, cosine: (D,) float32, the row's cosine at the uniform counts, and as it was pruned.
+        cosine_curve: (D, P) float16, the row's cosine at `curve_counts(N)` pruned weights, lowest scores first.
+        dead_rows: (D,) bool, rows without output on the calibration text.
+        search: None unless TRIM searched.
+        packed_mask: (D, ceil(N / 8)) uint8, a set bit where a weight stays, `numpy.packbits` order; None: not kept.
+
+    Raises:
+        RunError: arrays that do not fit each other, or hold what they must not.
+    """
+
+    name: str
+    columns: int
+    budget: float
+    allocation: str
+    score: str
+    vectors: int
+    quality_measure: str
+    uniform_quality: float
+    realised_quality: float
+    counts: np.ndarray = field(repr=False)
+    gini: np.ndarray = field(repr=False)
+    weight_norm: np.ndarray = field(repr=False)
+    cosine_uniform: np.ndarray = field(repr=False)
+    cosine: np.ndarray = field(repr=False)
+    cosine_curve: np.ndarray = field(repr=False)
+    dead_rows: np.ndarray = field(repr=False)
+    search: SearchRecord | None = field(default=None, repr=False)
+    packed_mask: np.ndarray | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        arrays, numbers = to_parts(self)
+        for key, value in arrays.items():
+            check_array(self.name, key, value, numbers)
+
+    @property
+    def rows(self) -> int:
+        """D."""
+        return len(self.counts)
+
+    @property
+    def pruned(self) -> int:
+        """How many weights of the layer are pruned."""
+        return int(self.counts.sum(dtype=np.int64))
+
+    @property
+    def sparsity(self) -> float:
+        """The layer's realised sparsity."""
+        return self.pruned / (self.rows * self.columns)
+
+    @property
+    def row_sparsity(self) -> np.ndarray:
+        """(D,) float64, each row's realised sparsity."""
+        return self.counts / self.columns
+
+    @property
+    def uniform_counts(self) -> np.ndarray:
+        """(D,) int32, what the uniform allocation would have pruned of each row at the same layer total."""
+        each, left_over = divmod(self.pruned, self.rows)
+        counts = np.full(self.rows, each, dtype=np.int32)
+        counts[:left_over] += 1
+        return counts
+
+    def keep(self) -> np.ndarray:
+        """(D, N) bool, True where a weight stays.
+
+        Raises:
+            RunError: the run was kept without masks.
+        """
+        if self.packed_mask is None:
+            raise RunError(f"{self.name}: this run was kept without masks; prune again to make them")
+        return np.unpackbits(self.packed_mask, axis=1, count=self.columns).view(bool)
+
+
+# Name of each array: dtype, shape in terms of the layer's numbers, and whether NaN may stand in it.
+# D rows, B bytes of a packed row, P curve points, R rates, K1 iterations and uniform, X updates kept.
+ARRAYS: dict[str, tuple[str, tuple[str, ...], bool]] = {
+    "counts": ("int32", ("D",), False),
+    "gini": ("float32", ("D",), True),
+    "weight_norm": ("float32", ("D",), False),
+    "cosine_uniform": ("float32", ("D",), False),
+    "cosine": ("float32", ("D",), False),
+    "cosine_curve": ("float16", ("D", "P"), False),
+    "dead_rows": ("bool", ("D",), False),
+    "packed_mask": ("uint8", ("D", "B"), False),
+    "search_rates": ("float64", ("R",), False),
+    "search_quality": ("float64", ("R", "K1"), True),
+    "search_row_variance": ("float64", ("R", "K1"), True),
+    "search_row_sparsity": ("float32", ("X", "D"), False),
+}
+_SEARCH = tuple(key for key in ARRAYS if key.startswith("search_"))
+_ALWAYS = tuple(key for key in ARRAYS if key not in (*_SEARCH, "packed_mask"))
+_NUMBERS = ("columns", "budget", "allocation", "score", "vectors", "quality_measure")
+_QUALITIES = ("uniform_quality", "realised_quality")
+
+
+def to_parts(record: LayerRecord) -> tuple[dict[str, np.ndarray], dict]:
+    """A record as arrays by the names of `ARRAYS` and as numbers that JSON can hold."""
+    arrays = {key: getattr(record, key) for key in _ALWAYS}
+    numbers: dict = {key: getattr(record, key) for key in _NUMBERS}
+    numbers |= {key: _finite_or_name(getattr(record, key)) for key in _QUALITIES}
+    numbers["rows"] = len(record.counts)
+    if record.packed_mask is not None:
+        arrays["packed_mask"] = record.packed_mask
+    if (search := record.search) is not None:
+        arrays |= {key: getattr(search, key.removeprefix("search_")) for key in _SEARCH}
+        numbers["search"] = {
+            "learning_rate": search.learning_rate,
+            "best_iteration": search.best_iteration,
+            "tried": [[rate, _finite_or_name(quality)] for rate, quality in search.tried],
+            "layer_quality": _finite_or_name(search.layer_quality),
+            "uniform_quality": _finite_or_name(search.uniform_quality),
+            "rates": len(search.rates),
+            "steps": search.quality.shape[-1],
+            "kept_steps": len(search.row_sparsity),
+        }
+    return arrays, numbers
+
+
+def from_parts(name: str, arrays: Mapping[str, np.ndarray], numbers: dict) -> LayerRecord:
+    """The inverse of `to_parts`.
+
+    Raises:
+        RunError: something is missing or does not fit.
+    """
+    try:
+        search = None
+        if (kept := numbers.get("search")) is not None:
+            search = SearchRecord(
+                learning_rate=kept["learning_rate"],
+                best_iteration=kept["best_iteration"],
+                tried=tuple((rate, float(quality)) for rate, quality in kept["tried"]),
+                layer_quality=float(kept["layer_quality"]),
+                uniform_quality=float(kept["uniform_quality"]),
+                **{key.removeprefix("search_"): arrays[key] for key in _SEARCH},
+            )
+        return LayerRecord(
+            name=name,
+            **{key: numbers[key] for key in _NUMBERS},
+            **{key: float(numbers[key]) for key in _QUALITIES},
+            **{key: arrays[key] for key in _ALWAYS},
+            search=search,
+            packed_mask=arrays.get("packed_mask"),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{name}: the record lacks or misstates {error}") from error
+
+
+def check_array(name: str, key: str, value: np.ndarray, numbers: dict) -> None:
+    """Compare one array with what its name promises.
+
+    Raises:
+        RunError: unknown name, another dtype or shape, NaN or infinity, or numbers out of range.
+    """
+    if key not in ARRAYS:
+        raise RunError(f"{name}: unknown array {key!r}")
+    dtype, letters, may_hold_nan = ARRAYS[key]
+    columns = numbers["columns"]
+    sizes = {"D": numbers["rows"], "B": -(-columns // 8), "P": len(curve_counts(columns))}
+    if (search := numbers.get("search")) is not None:
+        sizes |= {"R": search["rates"], "K1": search["steps"], "X": search["kept_steps"]}
+    expected = tuple(sizes.get(letter) for letter in letters)
+    if value.dtype != np.dtype(dtype) or value.shape != expected:
+        raise RunError(f"{name}: {key} is {value.dtype} {value.shape}, not {dtype} {expected}")
+    if value.dtype.kind == "f":
+        wrong = np.isinf(value) if may_hold_nan else ~np.isfinite(value)
+        # The qualities of a noiseless layer, in decibel, are infinite by definition.
+        if key != "search_quality" and wrong.any():
+            raise RunError(f"{name}: {key} holds NaN or infinity")
+    if key == "counts" and value.size and not (value.min() >= 0 and value.max() <= columns):
+        raise RunError(f"{name}: counts outside 0 to {columns}")
+
+
+def _finite_or_name(value: float) -> float | str:
+    """JSON has no infinity: Python's own name for it, which `float` reads again."""
+    return value if math.isfinite(value) else str(value)
