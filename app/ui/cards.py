@@ -7,9 +7,10 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
+from app.ui.text import from_figure, plain
 from diagnostics.export import arrays_npz, table_csv
 
-CHART_HEIGHT = 430
+CHART_HEIGHT = 360
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def card(
                 label_visibility="collapsed",
             )
         view = variants[chosen]()
+        _heading(view.figure)
         picks = {"on_select": on_select, "selection_mode": ("points", "box")} if chosen in selectable else {}
         st.plotly_chart(
             view.figure,
@@ -80,6 +82,13 @@ def card(
                 st.markdown(view.formula)
             with st.popover("Save", type="tertiary", icon=":material/download:"):
                 _downloads(view, f"{file_name}-{key}", key)
+
+
+def _heading(figure: go.Figure) -> None:
+    """The figure's title and subtitle as text of the page, which wraps where Plotly would cut."""
+    title = figure.layout.title
+    st.markdown(f"**{plain(from_figure(title.text))}**  \n{plain(from_figure(title.subtitle.text or ''))}")
+    figure.update_layout(title=None, margin_t=28)
 
 
 def _config(file_name: str) -> dict:
