@@ -4,10 +4,12 @@ from trim.capture import LayerSample, capture
 from trim.corpora import load_corpus
 from trim.errors import (
     CacheError,
+    CacheWarning,
     CorpusError,
     LayerNotFoundError,
     ModelError,
     NonFiniteError,
+    NotEnoughMemoryError,
     RunError,
     RunLockedError,
     SettingsError,
@@ -16,7 +18,7 @@ from trim.errors import (
     TrimError,
 )
 from trim.masks import apply_mask, keep_mask, project_counts, uniform_counts
-from trim.models import Model, load_model
+from trim.models import Model, ModelDescription, describe_model, load_model
 from trim.quality import DIRECT_QUALITIES, LAYER_QUALITIES, ROW_QUALITIES, layer_quality, row_quality
 from trim.retention import RetentionCurves, retention_curves
 from trim.runs import Run, list_runs, open_run

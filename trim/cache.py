@@ -1,8 +1,8 @@
-"""Where things that can be made again are kept: dequantized models and captured activations.
+"""Where things that can be made again are kept: dequantized models, captured activations, checksums of large files.
 
-The folder is `TRIM_CACHE`, or `trim-lab` in the user's cache folder. Entries are folders that appear whole (written
-under a temporary name, then renamed); the least recently used captures go when the cache outgrows
-`TRIM_CACHE_LIMIT_BYTES`.
+The folder is `TRIM_CACHE`, or `trim-lab` in the user's cache folder. Entries appear whole (written under a
+temporary name, then renamed), so processes may share a cache. The least recently used entries go when the cache
+outgrows `TRIM_CACHE_LIMIT_BYTES`.
 """
 
 import contextlib
@@ -12,12 +12,16 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from trim.errors import SettingsError
 
 DEFAULT_LIMIT_BYTES = 20 * 2**30
+# Captures go before models: a forward pass is cheaper than half a minute of dequantizing.
+KINDS = ("checksums", "captures", "models")
+ABANDONED_SECONDS = 24 * 3600  # after this, a temporary file or folder is what a killed process left
 
 
 def cache_folder() -> Path:
@@ -40,7 +44,7 @@ def limit_bytes() -> int:
         SettingsError: `TRIM_CACHE_LIMIT_BYTES` is no whole number.
     """
     text = os.environ.get("TRIM_CACHE_LIMIT_BYTES", str(DEFAULT_LIMIT_BYTES))
-    if not text.isdigit():
+    if not text.isdecimal():
         raise SettingsError(f"TRIM_CACHE_LIMIT_BYTES must be a whole number of bytes, not {text!r}")
     return int(text)
 
@@ -56,36 +60,122 @@ def new_folder(target: Path) -> Iterator[Path]:
     """A temporary folder beside `target` that takes its name when the block ends well and goes away when it does not.
 
     An entry that another process finished first is kept.
+
+    Raises:
+        OSError: the folder cannot be made or renamed.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
         yield temporary
-        with contextlib.suppress(OSError):  # somebody else's entry of the same name stands already
+        try:
             temporary.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def size_bytes() -> int:
-    """What the cache holds now."""
-    return sum(path.stat().st_size for path in cache_folder().rglob("*") if path.is_file())
+@contextlib.contextmanager
+def new_file(target: Path) -> Iterator[Path]:
+    """A temporary path beside `target` that replaces it when the block ends well and goes away when it does not.
+
+    Raises:
+        OSError: the file cannot be made or renamed.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def touch(entry: Path) -> None:
+    """Mark an entry as used just now; one that another process removed meanwhile is no matter."""
+    with contextlib.suppress(OSError):
+        os.utime(entry)
+
+
+def file_sha256(path: Path) -> str:
+    """The sha256 of a file, 64 hex digits; remembered until the file's size or time changes.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    status = path.stat()
+    known_by = fingerprint(
+        {"path": str(path.resolve()), "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+    )
+    remembered = cache_folder() / "checksums" / known_by
+    with contextlib.suppress(OSError, ValueError):
+        text = remembered.read_text(encoding="ascii")
+        if len(text) == 64 and int(text, 16) >= 0:
+            return text
+    with path.open("rb") as file:
+        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+    with contextlib.suppress(OSError), new_file(remembered) as temporary:
+        temporary.write_text(sha256, encoding="ascii")
+    return sha256
+
+
+def usage_bytes() -> dict[str, int]:
+    """What each kind of entry takes on the disk now, by kind."""
+    return {kind: _size_bytes(cache_folder() / kind) for kind in KINDS}
 
 
 def clear() -> int:
-    """Remove everything in the cache; returns the bytes that were freed."""
-    freed = size_bytes()
-    shutil.rmtree(cache_folder(), ignore_errors=True)
-    return freed
+    """Remove every entry; returns the bytes that were freed.
+
+    Only the cache's own subfolders go: a `TRIM_CACHE` that points to a folder with other things in it keeps them.
+    """
+    freed = sum(usage_bytes().values())
+    for kind in KINDS:
+        shutil.rmtree(cache_folder() / kind, ignore_errors=True)
+    return freed - sum(usage_bytes().values())
 
 
-def shrink_to_limit(kind: str, keep: Path) -> None:
-    """Remove the least recently used entries of one kind, but not `keep`, until the cache is under its limit."""
-    entries = sorted((cache_folder() / kind).glob("[!.]*"), key=lambda entry: entry.stat().st_mtime)
-    excess = size_bytes() - limit_bytes()
-    for entry in entries:
-        if excess <= 0:
-            return
-        if entry != keep:
-            excess -= sum(path.stat().st_size for path in entry.rglob("*") if path.is_file())
-            shutil.rmtree(entry, ignore_errors=True)
+def shrink_to_limit(keep: Path | None = None) -> None:
+    """Remove the least recently used entries, but not `keep`, until the cache is under its limit.
+
+    Raises:
+        SettingsError: `TRIM_CACHE_LIMIT_BYTES` is no whole number.
+    """
+    excess = sum(usage_bytes().values()) - limit_bytes()
+    for kind in KINDS:
+        for entry in _least_recently_used(cache_folder() / kind):
+            abandoned = entry.name.startswith(".")
+            if entry != keep and (excess > 0 or abandoned):
+                excess -= _size_bytes(entry)
+                _remove(entry)
+
+
+def _least_recently_used(folder: Path) -> list[Path]:
+    """A kind's entries, the one unused for longest first; of temporary ones only those that nobody writes any more."""
+    now, found = time.time(), []
+    for entry in folder.glob("*"):
+        with contextlib.suppress(OSError):  # removed by another process
+            modified = entry.stat().st_mtime
+            if not entry.name.startswith(".") or now - modified > ABANDONED_SECONDS:
+                found.append((modified, entry))
+    return [entry for _, entry in sorted(found)]
+
+
+def _size_bytes(entry: Path) -> int:
+    total = 0
+    paths = [os.path.join(folder, name) for folder, _, names in os.walk(entry) for name in names]
+    for path in paths or [entry]:
+        with contextlib.suppress(OSError):  # removed by another process
+            total += os.stat(path).st_size
+    return total
+
+
+def _remove(entry: Path) -> None:
+    if entry.is_dir():
+        shutil.rmtree(entry, ignore_errors=True)
+    else:
+        entry.unlink(missing_ok=True)

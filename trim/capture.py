@@ -91,7 +91,7 @@ def capture(
             _write(folder / f"{name}.safetensors", received)
             if name in missing:
                 kept[name] = received
-        shrink_to_limit("captures", keep=folder)
+        shrink_to_limit(keep=folder)
     return {
         name: LayerSample(
             name,
@@ -141,7 +141,7 @@ class _Received:
         self.vectors.setdefault(name, []).append(picked.reshape(-1, flat.shape[-1]).cpu())
 
 
-class _LastBlockDone(Exception):
+class _LastBlockDone(Exception):  # noqa: N818 (no error)
     """Ends a forward pass as soon as no chosen layer is left to come."""
 
 

