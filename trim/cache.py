@@ -1,4 +1,4 @@
-"""Where things that can be made again are kept: dequantized models, captured activations, checksums of large files.
+"""Where things are kept between uses: dequantized models, captured activations, checksums, texts that users brought.
 
 The folder is `TRIM_CACHE`, or `trim-lab` in the user's cache folder. Entries appear whole (written under a
 temporary name, then renamed), so processes may share a cache. The least recently used entries go when the cache
@@ -19,8 +19,9 @@ from pathlib import Path
 from trim.errors import SettingsError
 
 DEFAULT_LIMIT_BYTES = 20 * 2**30
-# Captures go before models: a forward pass is cheaper than half a minute of dequantizing.
-KINDS = ("checksums", "captures", "models")
+# In the order in which room is made: a forward pass is cheaper than half a minute of dequantizing, and a text that a
+# user brought cannot be made again.
+KINDS = ("checksums", "captures", "models", "texts")
 ABANDONED_SECONDS = 24 * 3600  # after this, a temporary file or folder is what a killed process left
 
 
