@@ -77,7 +77,7 @@ class JobDesk:
         """
         with self._lock:
             job = self._jobs.get(key)
-            if job is None or job.cancelled:
+            if job is None:
                 job = Job()
                 job.future = self._worker.submit(_run, work, job)
                 self._jobs[key] = job
@@ -86,6 +86,11 @@ class JobDesk:
             for known in finished[: max(0, len(self._jobs) - self._keep)]:
                 del self._jobs[known]
             return job
+
+    def known(self, key: Hashable) -> Job | None:
+        """The job of that key, if there is one."""
+        with self._lock:
+            return self._jobs.get(key)
 
     def forget(self, key: Hashable) -> None:
         """Drop a job, so that the next request for its key does the work again."""

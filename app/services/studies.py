@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from torch import Tensor
 
 import trim
 from app.services.jobs import Job, JobDesk
@@ -16,13 +17,22 @@ from diagnostics.similarity import AllocatedCosine, sparsity_grid
 
 KEPT_STUDIES = 6
 KEPT_OUTCOMES = 32
+KEPT_WINDOWS = 4
+
+
+@dataclass(frozen=True)
+class ModelKey:
+    """Which model, where it computes and in which type; None: chosen by the library."""
+
+    source: str = "demo"
+    device: str | None = None
+    dtype: str | None = None
 
 
 @dataclass(frozen=True)
 class SampleKey:
-    """Which model reads which text, and how much of it."""
+    """Which text the model reads, and how much of it."""
 
-    model: str = "demo"
     corpus: str = "demo"
     windows: int = 64
     length: int = 128
@@ -34,6 +44,7 @@ class SampleKey:
 class StudyKey:
     """Which layer of which model, judged by which score."""
 
+    model: ModelKey
     sample: SampleKey
     layer: str
     score: str
@@ -59,9 +70,11 @@ class Outcome:
 class Study:
     """A layer with its curves. Statistics that do not depend on the target are computed once."""
 
-    def __init__(self, key: StudyKey, sample: trim.LayerSample) -> None:
+    def __init__(self, key: StudyKey, sample: trim.LayerSample, model_title: str, computed_on: str) -> None:
         self.key = key
         self.sample = sample
+        self.model_title = model_title
+        self.computed_on = computed_on
         if key.score == "wanda":
             score = trim.wanda_score(sample.weight, sample.input_norm)
         else:
@@ -165,41 +178,73 @@ class Laboratory:
 
     def __init__(self) -> None:
         self._models = JobDesk(keep=1)
+        self._descriptions = JobDesk(keep=16)
         self._studies = JobDesk(keep=KEPT_STUDIES)
+        self._windows: OrderedDict[tuple[str, SampleKey], Tensor] = (
+            OrderedDict()
+        )  # the studies' worker alone uses it
 
-    def model(self, source: str) -> Job:
+    def description(self, source: str) -> Job:
+        """A job whose result is a `trim.ModelDescription`, before anything large is downloaded."""
+        return self._descriptions.job(source, lambda job: _described(source, job))
+
+    def is_loaded(self, key: ModelKey) -> bool:
+        """Whether the model is there already, or about to be."""
+        return self._models.known(key) is not None
+
+    def model(self, key: ModelKey) -> Job:
         """A job whose result is the loaded `trim.Model`."""
-        return self._models.job(source, lambda job: trim.load_model(source, progress=job.say))
+        return self._models.job(
+            key, lambda job: trim.load_model(key.source, device=key.device, dtype=key.dtype, progress=job.say)
+        )
 
     def study(self, key: StudyKey, model: trim.Model) -> Job:
         """A job whose result is the `Study` of a layer of a loaded model."""
-        return self._studies.job(key, lambda job: _study(key, model, job))
+        return self._studies.job(key, lambda job: self._study(key, model, job))
+
+    def finished_study(self, key: StudyKey | None) -> Study | None:
+        """The study of that key if it is still kept."""
+        job = self._studies.known(key)
+        return job.result() if job is not None and job.done and not job.failed else None
 
     def forget(self, key: object) -> None:
-        """Make the next request for a model or study do its work again."""
-        self._models.forget(key)
-        self._studies.forget(key)
+        """Make the next request for a description, model or study do its work again."""
+        for desk in (self._descriptions, self._models, self._studies):
+            desk.forget(key)
+
+    def _study(self, key: StudyKey, model: trim.Model, job: Job) -> Study:
+        sample = key.sample
+        job.say("Cutting the calibration text into windows")
+        windows = self._windows_of(model, sample)
+
+        def read(done: int, of: int) -> None:
+            job.say(f"Reading the calibration text: {done} of {of} windows", done / of)
+
+        job.say("Listening to every layer while the model reads the calibration text")
+        captured = trim.capture(
+            model,
+            windows,
+            [key.layer],
+            vectors_per_sequence=sample.vectors_per_sequence,
+            seed=sample.seed,
+            also=["*"],
+            progress=read,
+        )
+        job.say(f"Sweeping {key.layer} for its retention curves")
+        computed_on = f"computed on {model.device} in {str(model.dtype).removeprefix('torch.')}"
+        return Study(key, captured[key.layer], model.title, computed_on)
+
+    def _windows_of(self, model: trim.Model, sample: SampleKey) -> Tensor:
+        key = (model.fingerprint, sample)
+        if key not in self._windows:
+            self._windows[key] = trim.load_corpus(
+                sample.corpus, model.tokenizer, windows=sample.windows, length=sample.length, seed=sample.seed
+            )
+            while len(self._windows) > KEPT_WINDOWS:
+                self._windows.popitem(last=False)
+        return self._windows[key]
 
 
-def _study(key: StudyKey, model: trim.Model, job: Job) -> Study:
-    sample = key.sample
-    job.say("Cutting the calibration text into windows")
-    windows = trim.load_corpus(
-        sample.corpus, model.tokenizer, windows=sample.windows, length=sample.length, seed=sample.seed
-    )
-
-    def read(done: int, of: int) -> None:
-        job.say(f"Reading the calibration text: {done} of {of} windows", done / of)
-
-    job.say("Listening to every layer while the model reads the calibration text")
-    captured = trim.capture(
-        model,
-        windows,
-        [key.layer],
-        vectors_per_sequence=sample.vectors_per_sequence,
-        seed=sample.seed,
-        also=["*"],
-        progress=read,
-    )
-    job.say(f"Sweeping {key.layer} for its retention curves")
-    return Study(key, captured[key.layer])
+def _described(source: str, job: Job) -> trim.ModelDescription:
+    job.say("Asking what the model is")
+    return trim.describe_model(source)

@@ -87,7 +87,9 @@ def card(
 def _heading(figure: go.Figure) -> None:
     """The figure's title and subtitle as text of the page, which wraps where Plotly would cut."""
     title = figure.layout.title
-    st.markdown(f"**{plain(from_figure(title.text))}**  \n{plain(from_figure(title.subtitle.text or ''))}")
+    st.markdown(f"**{plain(from_figure(title.text))}**")
+    if title.subtitle.text:
+        st.caption(plain(from_figure(title.subtitle.text)))
     figure.update_layout(title=None, margin_t=28)
 
 

@@ -1,10 +1,16 @@
 """The one laboratory of the server, and waiting for its jobs."""
 
+from concurrent.futures import CancelledError
+
 import streamlit as st
 
 from app.services.jobs import Cancelled, Job
 from app.services.studies import Laboratory
 from trim import TrimError
+
+
+class NothingToShow(Exception):  # noqa: N818, the page says why by itself
+    """A job ended without a result; the reader has been told."""
 
 
 @st.cache_resource(show_spinner=False)
@@ -14,24 +20,25 @@ def laboratory() -> Laboratory:
 
 
 def finished(job: Job, key: object) -> object:
-    """The job's result. Until there is one the page shows its progress and stops; an error is told and stops too."""
+    """The job's result. While there is none the page shows its progress and stops there.
+
+    Raises:
+        NothingToShow: the job failed or was cancelled; the page says so and offers another try.
+    """
     # A layer whose inputs are in the cache takes less than this: no progress flashes by for it.
     try:
-        return job.result(timeout_seconds=0.6)
+        return job.result(timeout_seconds=0.8)
     except TimeoutError:
         _progress(job)
         st.stop()
+    except (Cancelled, CancelledError):
+        st.info("Cancelled.", icon=":material/cancel:")
     except TrimError as error:
         st.error(str(error), icon=":material/error:")
-    except Cancelled:
-        st.info("Cancelled.", icon=":material/cancel:")
-    except Exception:
-        laboratory().forget(key)
-        raise
     if st.button("Try again", icon=":material/refresh:"):
         laboratory().forget(key)
         st.rerun()
-    st.stop()
+    raise NothingToShow
 
 
 @st.fragment(run_every=0.4)
@@ -41,4 +48,7 @@ def _progress(job: Job) -> None:
     with st.container(border=True):
         st.markdown("**Preparing the layer**")
         st.progress(job.fraction or 0.0, text=job.words)
-        st.caption("The first time takes about a minute; after that everything comes from the cache.")
+        st.caption("The first time may take a minute or more; after that everything comes from the cache.")
+        if st.button("Cancel", icon=":material/cancel:"):
+            job.cancel()
+            st.rerun()

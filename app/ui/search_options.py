@@ -46,6 +46,11 @@ def as_rates(text: str) -> tuple[float, ...]:
     return tuple(rates)
 
 
+def _explained(sentence: str, words: dict[str, str]) -> str:
+    """A help text: what the option does, and what each of its values is."""
+    return sentence + "".join(f"\n- `{name}`: {meaning}" for name, meaning in words.items())
+
+
 def choose_search_options() -> dict[str, object]:
     """The side bar's search options, as they were typed; `settings` makes sense of them."""
     with st.sidebar.expander("Search options", icon=":material/tune:"):
@@ -55,16 +60,17 @@ def choose_search_options() -> dict[str, object]:
                 list(trim.LAYER_QUALITIES),
                 key="layer_quality",
                 bind="query-params",
-                format_func=lambda name: f"{name}: {LAYER_QUALITY_WORDS[name]}",
-                help="Decides which update is kept.",
+                help=_explained("Decides which update is kept.", LAYER_QUALITY_WORDS),
             ),
             "row_quality": st.selectbox(
                 "Row quality",
                 list(trim.ROW_QUALITIES),
                 key="row_quality",
                 bind="query-params",
-                format_func=lambda name: f"{name}: {ROW_QUALITY_WORDS[name]}",
-                help="Drives the updates: rows that keep it give more weights, or fewer at a negative rate.",
+                help=_explained(
+                    "Drives the updates: rows that keep it give more weights, or fewer at a negative rate.",
+                    ROW_QUALITY_WORDS,
+                ),
             ),
             "iterations": st.number_input(
                 "Iterations per learning rate",

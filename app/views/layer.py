@@ -3,49 +3,21 @@
 import re
 
 import streamlit as st
+import torch
 
 import trim
-from app.services.studies import Outcome, SampleKey, Study, StudyKey
+from app.services.studies import ModelKey, Outcome, Study, StudyKey
+from app.ui.address import tell_refused
+from app.ui.choose import TEXT_WORDS, choose_layer, choose_model, choose_text
 from app.ui.inspector import mask_pictures, row_inspector, row_table
-from app.ui.laboratory import finished, laboratory
+from app.ui.laboratory import NothingToShow, finished, laboratory
 from app.ui.layer_views import concentration_card, learning_rate_card, row_sparsity_card, similarity_card
 from app.ui.search_options import choose_search_options, settings
 from app.ui.selection import choose_rows
+from app.ui.text import plain
+from trim.names import bytes_in_words
 
 DEFAULT_TARGET_PERCENT = 70
-
-
-def default_layer(model: trim.Model) -> tuple[int, str]:
-    """The middle block's gate projection, or its last layer where the architecture has no gate."""
-    block = len(model.blocks) // 2
-    paths = layer_paths(model, block)
-    return block, next((path for path in paths if path.endswith("gate_proj")), paths[-1])
-
-
-def layer_paths(model: trim.Model, block: int) -> list[str]:
-    """The layers of a block, without the block's index."""
-    return [name.split(".", 1)[1] for name in model.layers if name.startswith(f"{block}.")]
-
-
-def choose_layer(model: trim.Model) -> tuple[str, str]:
-    """The side bar's controls; the chosen layer and score."""
-    block, path = default_layer(model)
-    with st.sidebar:
-        block = st.slider("Block", 0, len(model.blocks) - 1, block, key="block", bind="query-params")
-        paths = layer_paths(model, block)
-        path = st.selectbox("Layer", paths, paths.index(path), key="layer", bind="query-params")
-        score = st.segmented_control(
-            "Score",
-            trim.SCORES,
-            default="wanda",
-            required=True,
-            key="score",
-            format_func=str.capitalize,
-            bind="query-params",
-            help="How important a weight is. Wanda: its size times the norm of the input feature it reads. "
-            "Magnitude: its size alone.",
-        )
-    return f"{block}.{path}", score
 
 
 @st.fragment
@@ -70,7 +42,7 @@ def explore(study: Study, options: dict[str, object]) -> None:
         st.caption(
             f"Below: the last result, for a layer target of {outcome.result.settings.target_sparsity:.0%}."
         )
-    file_name = re.sub(r"\W+", "-", f"{study.key.sample.model}-{study.key.layer}-{percent}")
+    file_name = re.sub(r"\W+", "-", f"{study.model_title}-{study.key.layer}-{percent}")
     summary(study, outcome)
     rows = choose_rows(study, outcome)
     left, right = st.columns(2)
@@ -143,8 +115,56 @@ def summary(study: Study, outcome: Outcome) -> None:
         )
 
 
-model = finished(laboratory().model("demo"), "demo")
-layer, score = choose_layer(model)
+def load(key: ModelKey) -> trim.Model:
+    """The model; before a large download the reader is asked."""
+    laboratory_ = laboratory()
+    if not laboratory_.is_loaded(key):
+        description = finished(laboratory_.description(key.source), key.source)
+        if description.download_bytes:
+            with st.container(border=True):
+                st.markdown(f"**{plain(description.title)}**")
+                st.markdown(
+                    f"{plain(description.architecture)}, {description.parameters / 1e6:,.0f} million parameters in "
+                    f"{description.blocks} blocks. It is not on this machine yet: "
+                    f"**{bytes_in_words(description.download_bytes)}** would be downloaded from the Hub."
+                )
+                if not st.button("Download and load", type="primary", icon=":material/download:"):
+                    raise NothingToShow
+    return finished(laboratory_.model(key), key)
+
+
+def chosen_study() -> Study:
+    """The layer that the side bar asks for.
+
+    Raises:
+        NothingToShow: it cannot be had; the page says why.
+    """
+    model_key = choose_model(["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))])
+    sample = choose_text()
+    model = load(model_key)
+    layer, score = choose_layer(model)
+    key = StudyKey(model_key, sample, layer, score)
+    return finished(laboratory().study(key, model), key)
+
+
+def heading(study: Study) -> None:
+    """Which layer this is, of which model, and what it received."""
+    text = TEXT_WORDS.get(study.key.sample.corpus) or study.key.sample.corpus
+    st.title(plain(study.key.layer))
+    st.caption(
+        f"{plain(study.model_title)} · {study.rows:,} rows (output dimensions) of {study.columns:,} weights · "
+        f"{study.curves.vectors:,} calibration vectors from {plain(text)} · {study.computed_on}"
+    )
+
+
+try:
+    study = chosen_study()
+    st.session_state["last_study"] = study.key
+except NothingToShow:
+    study = laboratory().finished_study(st.session_state.get("last_study"))
+    if study is None:
+        st.stop()
+    st.caption("Below: the last layer that could be shown.")
 options = choose_search_options()
 st.sidebar.segmented_control(
     "Charts are saved as",
@@ -154,11 +174,8 @@ st.sidebar.segmented_control(
     key="picture_format",
     format_func=str.upper,
 )
-key = StudyKey(SampleKey(), layer, score)
-study = finished(laboratory().study(key, model), key)
-st.title(layer)
-st.caption(
-    f"{model.title} · {study.rows:,} rows (output dimensions) of {study.columns:,} weights · "
-    f"{study.curves.vectors} calibration vectors from State of the Union addresses"
-)
+refused = st.container()
+heading(study)
 explore(study, options)
+with refused:
+    tell_refused()

@@ -1,0 +1,35 @@
+"""The page's address: what it asks for, and what of that the page cannot show.
+
+Streamlit drops a value it cannot use without a word; a presenter who shares a link should hear of it.
+"""
+
+import streamlit as st
+
+from app.ui.text import plain
+
+
+def remember_asked() -> None:
+    """Keep what the address asked for when the session began, before any widget has read it."""
+    if "asked" not in st.session_state:
+        st.session_state["asked"] = {name: st.query_params.get_all(name) for name in st.query_params}
+
+
+def tell_refused() -> None:
+    """After the widgets: say once which of the asked values are not the ones shown."""
+    asked = st.session_state.get("asked", {})
+    refused = [
+        f"{name}={values[-1][:40]}"
+        for name, values in asked.items()
+        if name in st.session_state and not _same(values[-1], st.session_state[name])
+    ]
+    st.session_state["asked"] = {}
+    if refused:
+        st.warning(
+            f"The address asks for {plain(', '.join(refused))}, which this page cannot show; it shows its own "
+            "values instead.",
+            icon=":material/link_off:",
+        )
+
+
+def _same(asked: str, shown: object) -> bool:
+    return asked.strip().casefold() == str(shown).strip().casefold()
