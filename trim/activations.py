@@ -1,0 +1,102 @@
+"""The hidden states between two blocks for the whole calibration text, on the GPU, in RAM or on disk."""
+
+import contextlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trim.devices import available_bytes
+from trim.errors import SettingsError
+
+try:
+    import resource
+except ImportError:  # Windows has no such limits
+    resource = None
+
+# What activations may take of what is free: the rest is for a block, its curves and a batch in flight.
+_SHARE_OF_GPU = 0.4
+_SHARE_OF_RAM = 0.5
+
+
+@dataclass(frozen=True, eq=False)
+class Activations:
+    """Hidden states of all sequences; a batch is read, pushed through a block and written back in place.
+
+    Attributes:
+        states: (sequences, length, hidden).
+        place: "gpu", "ram" or "disk".
+    """
+
+    states: Tensor
+    place: str
+
+    def read(self, part: slice, device: torch.device) -> Tensor:
+        """A batch on the device; a copy, unless it is there already."""
+        return self.states[part].to(device)
+
+    def write(self, part: slice, states: Tensor) -> None:
+        """Replace a batch."""
+        self.states[part].copy_(states)
+
+
+@contextlib.contextmanager
+def activations(
+    shape: tuple[int, int, int],
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    folder: Path,
+    limit_bytes: int | None = None,
+) -> Iterator[Activations]:
+    """Room for hidden states, in the fastest place that holds them; given back on any exit.
+
+    Args:
+        shape: (sequences, length, hidden).
+        dtype: the type in which the model computes.
+        device: where the model computes.
+        folder: where a file may be laid when memory does not suffice; the file is gone afterwards.
+        limit_bytes: the most that may be held in memory; None: part of what is free.
+
+    Raises:
+        SettingsError: neither memory nor disk has room.
+    """
+    size = torch.Size(shape).numel() * dtype.itemsize
+    if device.type == "cuda" and size <= (
+        _SHARE_OF_GPU * _free_bytes(device) if limit_bytes is None else limit_bytes
+    ):
+        yield Activations(torch.empty(shape, dtype=dtype, device=device), "gpu")
+        return
+    if size <= (_SHARE_OF_RAM * _free_bytes(torch.device("cpu")) if limit_bytes is None else limit_bytes):
+        yield Activations(torch.empty(shape, dtype=dtype, pin_memory=device.type == "cuda"), "ram")
+        return
+    free = shutil.disk_usage(folder).free
+    if size > free:
+        raise SettingsError(
+            f"the activations of {shape[0]:,} windows of {shape[1]:,} tokens take {size:,} bytes, more than memory may "
+            f"hold and more than the {free:,} bytes free on the disk of {folder}; use fewer or shorter windows"
+        )
+    descriptor, name = tempfile.mkstemp(prefix=".activations-", dir=folder)
+    os.close(descriptor)
+    try:
+        os.truncate(name, size)
+        # A shared mapping: the system may write it back at any time, and no data limit counts it.
+        flat = torch.from_file(name, shared=True, size=torch.Size(shape).numel(), dtype=dtype)
+        yield Activations(flat.view(shape), "disk")
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)
+
+
+def _free_bytes(device: torch.device) -> int:
+    """What can be had now, also under a data limit of this process."""
+    free = available_bytes(device)
+    if device.type == "cpu" and resource is not None:
+        limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
+        free = min(free, free if limit == resource.RLIM_INFINITY else limit)
+    return free

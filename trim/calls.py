@@ -1,0 +1,110 @@
+"""What the blocks of a model are called with, captured as it is and replayed.
+
+A model hands each block the hidden states and things made from the text: masks, positions, rotary tables, different
+ones for different kinds of blocks. None of them is known by name here.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trim.errors import ModelError
+
+
+@dataclass(frozen=True, eq=False)
+class BlockCall:
+    """The arguments of one call of a block, less the hidden states, which come first."""
+
+    arguments: tuple
+    options: dict
+
+    def replay(self, block: nn.Module, states: Tensor) -> Tensor:
+        """Call the block as it was called, with other hidden states (batch, length, hidden)."""
+        result = block(states, *self.arguments, **self.options)
+        if not isinstance(result, Tensor):
+            raise ModelError(
+                f"{type(block).__name__} returns {type(result).__name__} instead of hidden states; this architecture "
+                "cannot be pruned block by block"
+            )
+        return result
+
+
+class _LastBlockReached(Exception):  # noqa: N818 (no error)
+    """Ends a forward pass: what comes behind the blocks is not needed."""
+
+
+def record_calls(
+    module: nn.Module, blocks: list[nn.Module], tokens: Tensor, attention_mask: Tensor | None
+) -> tuple[Tensor, list[BlockCall]]:
+    """Run a model over a batch with blocks that do nothing, and note what each of them is called with.
+
+    Args:
+        module: the model; its blocks need no weights.
+        blocks: its blocks, in order.
+        tokens: (batch, length) int64.
+        attention_mask: (batch, length) bool, False where there is padding; None: there is none.
+
+    Returns:
+        The hidden states that enter the first block, (batch, length, hidden), and one call per block.
+    """
+    states: list[Tensor] = []
+    calls: list[BlockCall] = []
+
+    def note(hidden: Tensor, *arguments: object, **options: object) -> Tensor:
+        states.append(hidden)
+        calls.append(BlockCall(arguments, options))
+        if len(calls) == len(blocks):
+            raise _LastBlockReached
+        return hidden
+
+    options = {} if attention_mask is None else {"attention_mask": attention_mask.long()}
+    with _standing_in(blocks, note), contextlib.suppress(_LastBlockReached), torch.inference_mode():
+        module(tokens, use_cache=False, **options)
+    if len(calls) != len(blocks):
+        raise ModelError(
+            f"{type(module).__name__} calls {len(calls)} of its {len(blocks)} blocks; this architecture cannot be "
+            "pruned block by block"
+        )
+    return states[0], calls
+
+
+@contextlib.contextmanager
+def _standing_in(blocks: list[nn.Module], forward: Callable) -> Iterator[None]:
+    """Blocks that do something else than they do, until the end."""
+    try:
+        for block in blocks:
+            block.forward = forward
+        yield
+    finally:
+        for block in blocks:
+            block.__dict__.pop("forward", None)
+
+
+def shared(value: object, known: object) -> object:
+    """`value`, with each tensor in it that equals its counterpart in `known` replaced by that one.
+
+    Masks and rotary tables are the same for most batches: kept once, they take no memory to speak of.
+    """
+    if value is known:
+        return value
+    if isinstance(value, Tensor):
+        same = (
+            isinstance(known, Tensor)
+            and value.shape == known.shape
+            and value.dtype == known.dtype
+            and torch.equal(value, known)
+        )
+        return known if same else value
+    if isinstance(value, BlockCall):
+        other = known if isinstance(known, BlockCall) else BlockCall((), {})
+        return BlockCall(shared(value.arguments, other.arguments), shared(value.options, other.options))
+    if type(value) in (tuple, list):
+        others = known if type(known) is type(value) and len(known) == len(value) else [None] * len(value)
+        return type(value)(shared(part, other) for part, other in zip(value, others, strict=True))
+    if type(value) is dict:
+        others = known if type(known) is dict else {}
+        return {key: shared(part, others.get(key)) for key, part in value.items()}
+    return value

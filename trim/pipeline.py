@@ -1,0 +1,207 @@
+"""The one loop over blocks: with the blocks before it pruned and this block still dense, capture what its layers
+receive; score, allocate, mask; hand the pruned outputs to the next block.
+
+Every method goes through here; methods differ in how a layer's weights are scored and allocated, and in the budgets
+that each layer is given beforehand.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trim.allocations import ALLOCATIONS, Allocation, Pattern
+from trim.budgets import Budgets
+from trim.devices import is_out_of_memory
+from trim.errors import NonFiniteError, NotEnoughMemoryError
+from trim.events import BlockDone, Event, LayerPruned, Note, Stage
+from trim.inputs import LayerInputs, linear_layers
+from trim.layer_record import LayerRecord
+from trim.masks import apply_mask
+from trim.records import layer_record
+from trim.retention import RetentionCurves, retention_curves
+from trim.run_writer import RunWriter
+from trim.runs import Run
+from trim.scores import magnitude_score, wanda_score
+from trim.search import SearchSettings
+from trim.text_pass import Segments, TextPass
+
+Listener = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a layer is pruned, once its budget is known.
+
+    Attributes:
+        allocation: a name from `ALLOCATIONS`.
+        score: "wanda" or "magnitude".
+        pattern: n:m instead of an allocation by rows; None: none.
+        search_settings: a layer's sparsity to the settings of its search.
+    """
+
+    allocation: str
+    score: str
+    pattern: Pattern | None
+    search_settings: Callable[[float], SearchSettings]
+
+
+def prune_layer(
+    name: str, layer: nn.Linear, received: LayerInputs, total: int, method: Method
+) -> LayerRecord:
+    """Prune one layer in place, and tell what was done.
+
+    Args:
+        name: such as "15.mlp.gate_proj".
+        layer: with its dense weight, on the device.
+        received: what it received from the calibration text.
+        total: how many of its weights shall go.
+        method: how.
+
+    Raises:
+        NonFiniteError: a weight or activation is NaN or infinite.
+        NotEnoughMemoryError: its curves do not fit.
+    """
+    weight = layer.weight
+    try:
+        score = layer_score(name, weight, received.input_norm, method.score)
+        curves = retention_curves(weight, received.inputs, score, name=name)
+        settings = method.search_settings(total / weight.numel() if total else 0.5)
+        allocation = _allocate(curves, score, total, settings, method)
+        record = layer_record(
+            name,
+            curves,
+            score,
+            allocation.counts,
+            budget=total / weight.numel(),
+            allocation=method.allocation if method.pattern is None else "pattern",
+            score_name=method.score,
+            search=allocation.search,
+            quality_measure=settings.layer_quality,
+            retained=allocation.retained,
+            keep=allocation.keep,
+        )
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or is_out_of_memory(error)):
+            raise
+        raise NotEnoughMemoryError(
+            f"{name} ({weight.shape[0]:,} × {weight.shape[1]:,}, {received.inputs.shape[1]:,} input vectors) does not "
+            "fit into memory with its curves; keep fewer input vectors (--vectors, --windows) or use another --device"
+        ) from error
+    apply_mask(weight, allocation.keep)
+    return record
+
+
+def layer_score(name: str, weight: Tensor, input_norm: Tensor, score: str) -> Tensor:
+    """The importance of each weight, (D, N) float32.
+
+    Raises:
+        NonFiniteError: a weight is NaN or infinite; the message names the layer.
+    """
+    if not bool(torch.isfinite(weight).all()):
+        raise NonFiniteError(f"{name} has a weight that is NaN or infinite; check the checkpoint")
+    return wanda_score(weight, input_norm) if score == "wanda" else magnitude_score(weight)
+
+
+def _allocate(
+    curves: RetentionCurves, score: Tensor, total: int, settings: SearchSettings, method: Method
+) -> Allocation:
+    if total == 0:
+        return Allocation(
+            torch.zeros(curves.rows, dtype=torch.int64, device=score.device),
+            torch.ones_like(score, dtype=torch.bool),
+        )
+    if method.pattern is not None:
+        return method.pattern.allocate(curves, score)
+    return ALLOCATIONS[method.allocation](curves, score, settings)
+
+
+def prune_blocks(
+    text: TextPass,
+    budgets: Budgets,
+    method: Method,
+    writer: RunWriter,
+    run: Run,
+    *,
+    recalculate_inputs: bool,
+    listener: Listener,
+) -> None:
+    """Prune every block that the run does not hold yet; those that it holds are masked and passed through.
+
+    Args:
+        text: embedded, before the first block.
+        budgets: how many weights each layer loses; layers without a budget stay dense.
+        method: how a layer is pruned.
+        writer: takes each block as it is done.
+        run: as the run stands now.
+        recalculate_inputs: capture again after each group of layers that share an input.
+        listener: is told of progress.
+    """
+    model = text.model
+    last = len(model.blocks) - 1
+    begin, made = time.perf_counter(), 0
+    for index in range(len(model.blocks)):
+        block_begin, batch_before = time.perf_counter(), text.batch
+        entry = run.manifest["blocks"].get(str(index))
+        listener(Stage("replay" if entry else "loading", index))
+        with model.block(index) as block:
+            layers = linear_layers(block, index, budgets.totals)
+            if entry:
+                for name, layer in layers.items():
+                    apply_mask(layer.weight, torch.from_numpy(run.layer(name).keep()).to(model.device))
+                if index < last:
+                    text.propagate(index, block, entry["propagated"])
+                continue
+            records = _prune_block(text, index, block, layers, budgets, method, recalculate_inputs, listener)
+            segments: Segments = []
+            if index < last:
+                listener(Stage("propagate", index))
+                segments = text.propagate(index, block)
+            if text.batch < batch_before:
+                listener(Note(f"block {index}: memory ran out, from here on {text.batch} windows at once"))
+        size = writer.write_block(index, [records[name] for name in layers], propagated=segments)
+        made += 1
+        seconds = time.perf_counter() - block_begin
+        left = (time.perf_counter() - begin) / made * (last - index)
+        listener(BlockDone(index, last + 1, size, seconds, left))
+
+
+def _prune_block(
+    text: TextPass,
+    index: int,
+    block: nn.Module,
+    layers: dict[str, nn.Linear],
+    budgets: Budgets,
+    method: Method,
+    recalculate_inputs: bool,
+    listener: Listener,
+) -> dict[str, LayerRecord]:
+    """Prune the layers of one block in place."""
+    records: dict[str, LayerRecord] = {}
+    if not layers:
+        return records
+    groups = [list(layers)]
+    if recalculate_inputs:
+        groups = text.order_of_use(index, block, layers)
+    for group in groups:
+        listener(Stage("capture", index, ", ".join(group) if recalculate_inputs else ""))
+        received = text.capture(index, block, {name: layers[name] for name in group})
+        listener(Stage("search", index))
+        for name in group:
+            begin = time.perf_counter()
+            record = prune_layer(name, layers[name], received[name], budgets.totals[name], method)
+            records[name] = record
+            listener(
+                LayerPruned(
+                    name,
+                    index,
+                    record.sparsity,
+                    record.uniform_quality,
+                    record.realised_quality,
+                    record.search.learning_rate if record.search else None,
+                    time.perf_counter() - begin,
+                )
+            )
+    return records

@@ -1,0 +1,155 @@
+"""From a budget method to the weights that each layer loses, before the block loop begins."""
+
+import fnmatch
+from collections.abc import Callable
+from pathlib import Path
+
+from trim.allocations import Pattern
+from trim.budgets import (
+    Budgets,
+    Shapes,
+    alpha_budgets,
+    outlier_share,
+    owl_budgets,
+    project_budgets,
+    read_budgets,
+    squared_singular_values,
+    tail_exponent,
+    uniform_budgets,
+)
+from trim.errors import LayerNotFoundError, NonFiniteError, SettingsError
+from trim.events import Event, Note, Stage
+from trim.inputs import Calibration, linear_layers
+from trim.names import near_names
+from trim.pipeline import layer_score
+from trim.prune_settings import PruneSettings
+from trim.streaming import StreamedModel
+from trim.text_pass import text_pass
+
+Listener = Callable[[Event], None]
+
+
+def chosen_layers(patterns: tuple[str, ...], shapes: Shapes) -> dict[str, tuple[int, int]]:
+    """The layers that match any of some names or shell patterns, in the model's order.
+
+    Raises:
+        LayerNotFoundError: a pattern matches nothing; near names are listed.
+    """
+    chosen = set()
+    for pattern in patterns:
+        matches = fnmatch.filter(shapes, pattern)
+        if not matches:
+            raise LayerNotFoundError(
+                f"the model has no layer that matches {pattern!r}; near names: {near_names(pattern, shapes)}"
+            )
+        chosen.update(matches)
+    return {name: shape for name, shape in shapes.items() if name in chosen}
+
+
+def plan_budgets(
+    model: StreamedModel,
+    calibration: Calibration,
+    settings: PruneSettings,
+    *,
+    batch: int,
+    folder: Path,
+    activation_bytes: int | None,
+    listener: Listener,
+) -> Budgets:
+    """How many weights each layer loses.
+
+    Raises:
+        SettingsError: the target is out of reach, or a layer does not fit the pattern.
+        NonFiniteError: a weight or activation is NaN or infinite; the message names the layer.
+    """
+    shapes = chosen_layers(settings.layers, model.layers)
+    listener(Stage("budgets", text=settings.budget))
+    target = settings.target_sparsity
+    if settings.pattern:
+        group = Pattern.parse(settings.pattern).group
+        for name, (_, columns) in shapes.items():
+            if columns % group:
+                raise SettingsError(
+                    f"{name} has rows of {columns} weights, which groups of {group} do not divide; leave it out with "
+                    "--layers, or choose another pattern"
+                )
+        return project_budgets(uniform_budgets(shapes, target), shapes, target, 1.0, method="pattern")
+    if settings.budget.endswith(".json"):
+        asked = read_budgets(Path(settings.budget), shapes)
+        if target is None:
+            total = sum(rows * columns for rows, columns in shapes.values())
+            target = sum(asked[name] * rows * columns for name, (rows, columns) in shapes.items()) / total
+    elif settings.budget == "owl":
+        shares = _outlier_shares(
+            model, calibration, settings, shapes, batch, folder, activation_bytes, listener
+        )
+        asked = owl_budgets(shares, shapes, target, settings.owl_width)
+    elif settings.budget == "alphapruning":
+        asked = alpha_budgets(
+            _exponents(model, settings.alpha_fit, shapes, listener), shapes, target, settings.alpha_width
+        )
+    else:
+        asked = uniform_budgets(shapes, target)
+    budgets = project_budgets(asked, shapes, target, settings.max_row_sparsity, method=settings.budget)
+    if budgets.clipped:
+        listener(
+            Note(
+                f"{len(budgets.clipped)} of {len(shapes)} layers cannot be as sparse or as dense as {settings.budget} "
+                f"asks ({budgets.clipped[0]}, …); the others make up for it, and the model stays at its target"
+            )
+        )
+    return budgets
+
+
+def _block_layers(shapes: Shapes) -> dict[int, list[str]]:
+    blocks: dict[int, list[str]] = {}
+    for name in shapes:
+        blocks.setdefault(int(name.partition(".")[0]), []).append(name)
+    return blocks
+
+
+def _outlier_shares(
+    model: StreamedModel,
+    calibration: Calibration,
+    settings: PruneSettings,
+    shapes: Shapes,
+    batch: int,
+    folder: Path,
+    activation_bytes: int | None,
+    listener: Listener,
+) -> list[float]:
+    """OWL's outlier share of each block, from one pass of the text through the dense model."""
+    by_block = _block_layers(shapes)
+    shares = []
+    with text_pass(model, calibration, batch=batch, folder=folder, activation_bytes=activation_bytes) as text:
+        for index in range(max(by_block) + 1):
+            with model.block(index) as block:
+                if names := by_block.get(index):
+                    listener(Stage("budgets", index, settings.budget))
+                    layers = linear_layers(block, index, names)
+                    received = text.capture(index, block, layers)
+                    # OWL counts outliers of Wanda's score, whatever the weights are then pruned by.
+                    scores = [
+                        layer_score(name, layer.weight, received[name].input_norm, "wanda")
+                        for name, layer in layers.items()
+                    ]
+                    shares.append(outlier_share(scores, settings.owl_multiple))
+                if index < max(by_block):
+                    text.propagate(index, block)
+    return shares
+
+
+def _exponents(model: StreamedModel, fit: str, shapes: Shapes, listener: Listener) -> list[float]:
+    """Each block's mean tail exponent."""
+    means = []
+    for index, names in _block_layers(shapes).items():
+        listener(Stage("budgets", index, "alphapruning"))
+        exponents = []
+        for name in names:
+            weight = model.weight(name).to(model.device)
+            if not bool(weight.isfinite().all()):
+                raise NonFiniteError(f"{name} has a weight that is NaN or infinite; check the checkpoint")
+            exponents.append(tail_exponent(squared_singular_values(weight), fit))
+        known = [value for value in exponents if value == value]
+        means.append(sum(known) / len(known) if known else float("nan"))
+    return means

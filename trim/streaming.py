@@ -1,0 +1,132 @@
+"""A model of which one block at a time is in memory: a skeleton without weights, filled from safetensors.
+
+What a whole model needs at once is only what lies outside its blocks, and only while the text is embedded.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from trim.architecture import check_config, find_blocks
+from trim.checkpoint import read_config
+from trim.devices import choose_dtype
+from trim.errors import ModelError
+from trim.tensor_files import TensorFiles
+
+
+class StreamedModel:
+    """A causal language model on disk.
+
+    Attributes:
+        folder: where its files are.
+        files: its tensors.
+        module: the `transformers` model in eval mode; parameters without data, buffers with.
+        blocks: its transformer blocks, in order.
+        layers: (D, N) of each linear layer inside the blocks, by names such as "15.mlp.gate_proj".
+        device, dtype: where and in which type it computes.
+    """
+
+    def __init__(self, folder: Path, *, device: torch.device, dtype: str | None = None) -> None:
+        """Read the configuration and the headers, no weights.
+
+        Args:
+            folder: `config.json` and safetensors.
+            device: where to compute.
+            dtype: in which type, by name; None: what `devices.choose_dtype` says.
+
+        Raises:
+            ModelError: damaged or missing files, or an architecture that cannot be pruned.
+        """
+        self.folder = folder
+        self.files = TensorFiles(folder)
+        self.device = device
+        self.module = _skeleton(folder, dtype, device, self.files.main_dtype)
+        self.dtype = next(self.module.parameters()).dtype
+        for part in self.module.modules():
+            part._buffers.update(
+                {leaf: buffer.to(device) for leaf, buffer in part._buffers.items() if buffer is not None}
+            )
+        self.blocks = find_blocks(self.module)
+        inside = {id(part) for block in self.blocks for part in block.modules()}
+        names = {id(part): name for name, part in self.module.named_modules()}
+        self._prefixes = [names[id(block)] for block in self.blocks]
+        self._outside = [(name, part) for name, part in self.module.named_modules() if id(part) not in inside]
+        self.layers = {
+            f"{index}.{path}": (layer.out_features, layer.in_features)
+            for index, block in enumerate(self.blocks)
+            for path, layer in block.named_modules()
+            if isinstance(layer, nn.Linear)
+        }
+
+    def tensor_name(self, layer: str) -> str:
+        """The name in the files of a layer's weight."""
+        index, _, path = layer.partition(".")
+        return self._in_files(f"{self._prefixes[int(index)]}.{path}.weight")
+
+    def weight(self, layer: str) -> Tensor:
+        """A layer's weight as the files hold it, (D, N), in host memory."""
+        return self.files.read(self.tensor_name(layer))
+
+    @contextlib.contextmanager
+    def block(self, index: int) -> Iterator[nn.Module]:
+        """A block with its weights on the device; they are let go of on any exit."""
+        block, prefix = self.blocks[index], self._prefixes[index]
+        parts = [(f"{prefix}.{path}" if path else prefix, part) for path, part in block.named_modules()]
+        with self._filled(parts):
+            yield block
+
+    @contextlib.contextmanager
+    def embedding(self) -> Iterator[nn.Module]:
+        """The model with everything outside its blocks, but for the output head that no text reaches here."""
+        head = self.module.get_output_embeddings()
+        with self._filled([(name, part) for name, part in self._outside if part is not head]):
+            yield self.module
+
+    @contextlib.contextmanager
+    def _filled(self, parts: list[tuple[str, nn.Module]]) -> Iterator[None]:
+        empty: list[tuple[dict, str, Tensor]] = []
+        try:
+            for prefix, part in parts:
+                for held in (part._parameters, part._buffers):
+                    for leaf, tensor in held.items():
+                        if tensor is None or leaf in part._non_persistent_buffers_set:
+                            continue
+                        name = f"{prefix}.{leaf}" if prefix else leaf
+                        loaded = self.files.read(self._in_files(name))
+                        if loaded.shape != tensor.shape:
+                            raise ModelError(
+                                f"{self.folder}: {name} has the shape {tuple(loaded.shape)}, but config.json says "
+                                f"{tuple(tensor.shape)}"
+                            )
+                        loaded = loaded.to(self.device, tensor.dtype)
+                        empty.append((held, leaf, tensor))
+                        held[leaf] = nn.Parameter(loaded, False) if held is part._parameters else loaded
+            yield
+        finally:
+            for held, leaf, tensor in empty:
+                held[leaf] = tensor
+
+    def _in_files(self, name: str) -> str:
+        """Checkpoints of the bare model leave out the prefix of its place in the causal model."""
+        bare = name.removeprefix(f"{self.module.base_model_prefix}.")
+        return bare if name not in self.files.places and bare in self.files.places else name
+
+
+def _skeleton(folder: Path, dtype: str | None, device: torch.device, checkpoint: torch.dtype) -> nn.Module:
+    """The model of a folder's configuration: parameters on the meta device, buffers computed as usual."""
+    from accelerate import init_empty_weights
+    from transformers import AutoModelForCausalLM
+
+    config = read_config(folder)
+    check_config(config)
+    try:
+        with init_empty_weights(include_buffers=False):
+            module = AutoModelForCausalLM.from_config(
+                config, dtype=choose_dtype(dtype, checkpoint, device), trust_remote_code=False
+            )
+    except ValueError as error:
+        raise ModelError(f"{folder} holds no causal language model: {error}") from error
+    return module.eval().requires_grad_(False)
