@@ -8,6 +8,7 @@ sorted columns gives, for every k from 0 to N,
 and from then on any allocation of sparsity over the rows is judged by looking up D numbers.
 """
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -19,10 +20,9 @@ from trim.errors import NonFiniteError, ShapeError
 from trim.masks import keep_mask
 from trim.scores import ranks_of, score_order
 
-# A block of rows and a chunk of columns whose running outputs (rows × columns × vectors × 4 bytes, about 2 MiB
-# at 128 vectors) stay in a core's cache; found by measuring.
-BLOCK_ROWS = 128
-CHUNK_COLUMNS = 32
+# The sweep's running outputs: this many columns at a time, of as many rows as fill 3 MiB; found by measuring.
+CHUNK_COLUMNS = 8
+CHUNK_FLOATS = 3 * 2**18
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,44 +209,66 @@ def retention_curves(
     sorted_weight = weight.gather(1, order)
     energy, error = _sweep(sorted_weight, inputs, order, output)
     # ⟨Y_i, Ŷ_i(k)⟩ is ‖Y_i‖² less a running sum of w_j ⟨x_j, Y_i⟩: one product for all columns of all rows.
-    # Summed from the last column down it ends at exactly 0, where nothing is left of the row.
-    terms = sorted_weight.double() * (output @ inputs.T).gather(1, order)
-    dot = torch.zeros_like(energy)
-    dot[:, :-1] = terms.flip(1).cumsum_(1).flip(1)
+    # Taken from the sum itself it ends at exactly 0, where nothing is left of the row.
+    pruned_dot = torch.cumsum(
+        (output @ inputs.T).gather(1, order).mul_(sorted_weight), dim=1, dtype=torch.float64
+    )
+    dot = torch.empty_like(energy)
+    dot[:, 0] = energy[:, 0]
+    torch.sub(pruned_dot[:, -1:], pruned_dot, out=dot[:, 1:])
     for curve in (dot, energy, error):  # an overflow anywhere on the way, in Y, in a square or in a product
-        if not bool(torch.isfinite(curve).all()):
+        if not math.isfinite(curve.sum()):
             raise NonFiniteError(
                 f"{name} overflows float32 on the calibration text; its weights or inputs are too large"
             )
-    dot[:, 0] = energy[:, 0]
     return RetentionCurves(dot, energy, error, order, weight, inputs, output)
 
 
 def _sweep(weight: Tensor, inputs: Tensor, order: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
     """Energy and error of a layer whose weights stand in ascending order of score, (D, N + 1) float64 each.
 
-    A chunk's running outputs come from one small matrix product per row: the lower triangle of ones, its
-    columns scaled by the weights, times the inputs those weights read, plus what was pruned before the chunk.
+    What a chunk of columns adds to each row's output is gathered and scaled in one operation (bags of one input
+    vector each), then added up column by column: P(k), the pruned part of the output, from the first column up.
     """
     rows, columns = weight.shape
-    energy = weight.new_zeros(rows, columns + 1, dtype=torch.float64)
-    error = torch.zeros_like(energy)
-    energy[:, 0] = output.double().square().sum(dim=1)
-    triangle = weight.new_ones(CHUNK_COLUMNS, CHUNK_COLUMNS).tril_()
-    for top in range(0, rows, BLOCK_ROWS):
-        block = slice(top, top + BLOCK_ROWS)
+    pruned_norm, kept_norm = torch.empty_like(weight), torch.empty_like(weight)
+    block_rows = max(CHUNK_FLOATS // (CHUNK_COLUMNS * inputs.shape[1]), 1)
+    for top in range(0, rows, block_rows):
+        block = slice(top, top + block_rows)
         dense = output[block, None]
-        pruned = torch.zeros_like(dense)
+        before = torch.zeros_like(output[block])
         for left in range(0, columns, CHUNK_COLUMNS):
-            chunk = order[block, left : left + CHUNK_COLUMNS]
-            width = chunk.shape[1]
-            read = inputs.index_select(0, chunk.reshape(-1)).view(*chunk.shape, -1)
-            steps = weight[block, None, left : left + width] * triangle[:width, :width]
-            running = torch.baddbmm(pruned, steps, read)
-            after = slice(left + 1, left + width + 1)
-            error[block, after] = torch.linalg.vector_norm(running, dim=-1).double().square_()
-            pruned = running[:, -1:].clone()
-            energy[block, after] = torch.linalg.vector_norm(running.sub_(dense), dim=-1).double().square_()
-    energy[:, -1] = 0
+            chunk = slice(left, left + CHUNK_COLUMNS)
+            before = _add_columns(
+                before, dense, weight[block, chunk], inputs, order[block, chunk],
+                pruned_norm[block, chunk], kept_norm[block, chunk],
+            )  # fmt: skip
+    energy = weight.new_empty(rows, columns + 1, dtype=torch.float64)
+    error = torch.empty_like(energy)
+    energy[:, 0] = output.double().square().sum(dim=1)
+    torch.square(kept_norm.double(), out=energy[:, 1:])
+    torch.square(pruned_norm.double(), out=error[:, 1:])
+    energy[:, -1] = error[:, 0] = 0
     error[:, -1] = energy[:, 0]
     return energy, error
+
+
+def _add_columns(
+    before: Tensor,
+    dense: Tensor,
+    weight: Tensor,
+    inputs: Tensor,
+    read: Tensor,
+    pruned_norm: Tensor,
+    kept_norm: Tensor,
+) -> Tensor:
+    """Norms of the pruned and of the kept part while some columns join the pruned part; returns the latter."""
+    pruned = torch.embedding_bag(
+        inputs, read.reshape(-1), torch.arange(read.numel()), per_sample_weights=weight.reshape(-1)
+    )[0].view(*read.shape, -1)
+    for step in pruned.unbind(1):
+        before = step.add_(before)
+    torch.linalg.vector_norm(pruned, dim=-1, out=pruned_norm)
+    before = before.clone()
+    torch.linalg.vector_norm(pruned.sub_(dense), dim=-1, out=kept_norm)
+    return before
