@@ -3,10 +3,20 @@
 import html
 import re
 
+# What Streamlit reads into text after Markdown has taken the backslashes away: addresses, icons, arrows and dashes.
+_READ_LATER = re.compile(
+    r"(?<=:/)(?=/)|(?<=www)(?=\.)|(?<=@)(?=[-\w])|(?<=:)(?=material/|streamlit:)|(?<=[<~>-])(?=[->=])", re.I
+)
+_WORD_JOINER = "\u2060"  # has no width and breaks no line
+
 
 def plain(text: object) -> str:
-    """Text that Markdown shows as it is: no emphasis, link, picture, formula, colour or icon is read into it."""
-    return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|$:~^&\"'=])", r"\\\1", str(text)).replace("\n", " ")
+    """Text that Markdown shows as it is: no emphasis, link, picture, formula, colour or icon is read into it.
+
+    White space becomes single blanks, as on any page.
+    """
+    line = _READ_LATER.sub(_WORD_JOINER, " ".join(str(text).split()))
+    return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|$:~^&\"'=])", r"\\\1", line)
 
 
 def from_figure(label: str) -> str:
