@@ -1,0 +1,18 @@
+"""A layer and a model so small that a test may make its own."""
+
+import torch
+
+import trim
+
+
+def layer_sample(rows: int = 12, columns: int = 20, vectors: int = 24, seed: int = 0) -> trim.LayerSample:
+    """Random, but with rows and input features of unequal size, so that there is something to prune by."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def normal(*shape: int) -> torch.Tensor:
+        return torch.randn(*shape, generator=generator)
+
+    feature_size = normal(columns, 1).exp()
+    inputs = normal(columns, vectors) * feature_size
+    weight = normal(rows, columns) * normal(rows, 1).exp() * (normal(rows, columns).abs() + 0.1)
+    return trim.LayerSample("0.mlp.gate_proj", weight, inputs, feature_size[:, 0] * vectors**0.5)

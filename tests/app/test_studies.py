@@ -1,0 +1,179 @@
+"""A study hands on what the library says, in the form that figures take; it keeps few outcomes."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+import trim
+from app.services.studies import KEPT_OUTCOMES, ModelKey, SampleKey, Study, StudyKey
+from diagnostics.concentration import gini
+from tests.app.small import layer_sample
+
+DEAD_ROW = 5
+
+
+def study(score: str = "wanda", sample: trim.LayerSample | None = None) -> Study:
+    sample = sample or layer_sample()
+    key = StudyKey(ModelKey(), SampleKey(), sample.name, score)
+    return Study(key, sample, model_title="a small model", computed_on="cpu in float32")
+
+
+@pytest.fixture(scope="module", params=["wanda", "magnitude"])
+def studied(request) -> Study:
+    return study(request.param)
+
+
+@pytest.fixture
+def searches(monkeypatch) -> list[trim.SearchSettings]:
+    """The settings of every search that the library is asked for."""
+    asked, search = [], trim.search
+
+    def counted(curves, settings):
+        asked.append(settings)
+        return search(curves, settings)
+
+    monkeypatch.setattr(trim, "search", counted)
+    return asked
+
+
+def library_curves(study: Study) -> tuple[torch.Tensor, trim.RetentionCurves]:
+    sample = study.sample
+    score = {
+        "wanda": lambda: trim.wanda_score(sample.weight, sample.input_norm),
+        "magnitude": lambda: trim.magnitude_score(sample.weight),
+    }[study.key.score]()
+    return score, trim.retention_curves(sample.weight, sample.inputs, score)
+
+
+def test_statistics_are_those_of_the_score_and_the_curves(studied):
+    score, curves = library_curves(studied)
+    assert (studied.rows, studied.columns) == tuple(studied.sample.weight.shape)
+    np.testing.assert_array_equal(studied.score, score.numpy())
+    np.testing.assert_array_equal(studied.gini.coefficients[0], gini(score.numpy()))
+    assert studied.gini.labels == (studied.key.score,)
+    np.testing.assert_allclose(studied.weight_norm, studied.sample.weight.norm(dim=1).numpy())
+    assert studied.grid[[0, -1]].tolist() == [0, studied.columns]
+    for place, count in enumerate(studied.grid):
+        at_count = curves.at(torch.full((studied.rows,), int(count))).cosine.numpy()
+        np.testing.assert_allclose(studied.cosine[:, place], at_count, rtol=1e-12)
+    assert studied.dead_rows.tolist() == []
+
+
+@pytest.mark.parametrize("layer_quality", ["cosim_flat", "mse", "cosim_sample"])
+def test_an_outcome_is_what_the_library_finds(studied, layer_quality):
+    settings = trim.SearchSettings(0.5, layer_quality=layer_quality)
+    outcome = studied.outcome(settings)
+    _, curves = library_curves(studied)
+    expected = trim.search(curves, settings)
+    assert outcome.result.settings == settings
+    assert outcome.result.learning_rate == expected.learning_rate
+    assert outcome.result.tried == expected.tried
+    assert outcome.result.realised_quality == expected.realised_quality
+    for allocation, cosine, counts in zip(
+        outcome.allocations, outcome.cosines, (expected.uniform_counts, expected.counts), strict=True
+    ):
+        assert allocation.counts.tolist() == counts.tolist()
+        assert sum(allocation.counts) == round(0.5 * studied.rows * studied.columns)
+        np.testing.assert_array_equal(cosine.cosine, curves.at(counts).cosine.numpy())
+        np.testing.assert_array_equal(cosine.row_sparsity, counts.numpy() / studied.columns)
+    assert [allocation.method for allocation in outcome.allocations] == ["uniform", "trim"]
+
+
+def test_the_trace_tells_tried_from_untried(studied):
+    settings = trim.SearchSettings(0.6)
+    outcome = studied.outcome(settings)
+    trace, result = outcome.trace, outcome.result
+    assert tuple(trace.rates) == settings.learning_rates + settings.negative_learning_rates
+    assert {rate for rate, tried in zip(trace.rates, trace.tried, strict=True) if tried} == {
+        rate for rate, _ in result.tried
+    }
+    # The curves make the untried rates free, so all of them are known.
+    assert np.isfinite(trace.quality).all()
+    for rate, quality in result.tried:
+        assert trace.quality[list(trace.rates).index(rate)].max() == pytest.approx(quality, rel=1e-12)
+    chosen = None if trace.chosen is None else trace.rates[trace.chosen]
+    assert chosen == result.learning_rate
+    best = trace.quality.max(axis=1)
+    if trace.exhaustive is not None:
+        assert best[trace.exhaustive] == best.max() > result.uniform_quality
+    assert (trace.layer_measure, trace.row_measure) == ("cosim_flat", "cosim")
+
+
+def test_a_direct_quality_evaluates_only_what_was_tried(studied):
+    outcome = studied.outcome(trim.SearchSettings(0.6, layer_quality="mae"))
+    known = np.isfinite(outcome.trace.quality[:, -1])
+    np.testing.assert_array_equal(known, outcome.trace.tried)
+
+
+def test_no_gain_is_no_chosen_rate():
+    flat = layer_sample()
+    equal_rows = flat.weight[:1].expand(12, -1).contiguous()
+    same = study(sample=trim.LayerSample(flat.name, equal_rows, flat.inputs, flat.input_norm))
+    outcome = same.outcome(trim.SearchSettings(0.5))
+    assert outcome.result.learning_rate is None
+    assert outcome.trace.chosen is None
+    assert outcome.trace.exhaustive is None
+    assert outcome.allocations[1].counts.tolist() == outcome.allocations[0].counts.tolist()
+
+
+def test_dead_rows_are_named():
+    sample = layer_sample()
+    weight = sample.weight.clone()
+    weight[DEAD_ROW] = 0
+    dead = study(sample=trim.LayerSample(sample.name, weight, sample.inputs, sample.input_norm))
+    assert dead.dead_rows.tolist() == [DEAD_ROW]
+    assert np.isnan(dead.gini.coefficients[0][DEAD_ROW])
+    assert dead.outcome(trim.SearchSettings(0.5)).cosines[1].cosine[DEAD_ROW] == 0
+
+
+def test_equal_settings_are_searched_once(searches):
+    studied = study()
+    first = studied.outcome(trim.SearchSettings(0.5))
+    assert studied.outcome(trim.SearchSettings(0.5)) is first
+    assert studied.outcome(trim.SearchSettings(0.5, iterations=9)) is not first
+    assert len(searches) == 2
+
+
+def test_few_outcomes_are_kept(searches):
+    studied = study()
+    targets = [(10 + index) / 100 for index in range(KEPT_OUTCOMES)]
+    for target in targets:
+        studied.outcome(trim.SearchSettings(target))
+    studied.outcome(trim.SearchSettings(targets[0]))  # used last, so it stays
+    studied.outcome(trim.SearchSettings(0.9))
+    assert len(searches) == KEPT_OUTCOMES + 1
+    studied.outcome(trim.SearchSettings(targets[0]))
+    assert len(searches) == KEPT_OUTCOMES + 1
+    studied.outcome(trim.SearchSettings(targets[1]))
+    assert len(searches) == KEPT_OUTCOMES + 2
+
+
+def test_the_latest_outcome_survives_a_search_that_cannot_be():
+    studied = study()
+    assert studied.latest is None
+    first = studied.outcome(trim.SearchSettings(0.5))
+    second = studied.outcome(trim.SearchSettings(0.6))
+    assert studied.latest is second
+    studied.outcome(trim.SearchSettings(0.5))
+    assert studied.latest is first
+    # 20 weights a row: a cap of 0.93 lets 18 of them go, and 0.92 would need more.
+    with pytest.raises(trim.SparsityError):
+        studied.outcome(trim.SearchSettings(0.92, max_row_sparsity=0.93))
+    assert studied.latest is first
+
+
+def test_threads_share_one_search(searches):
+    studied, outcomes = study(), []
+
+    def ask() -> None:
+        outcomes.append(studied.outcome(trim.SearchSettings(0.5)))
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({id(outcome) for outcome in outcomes}) == 1
+    assert len(searches) == 1
