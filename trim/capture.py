@@ -1,25 +1,24 @@
-"""What a layer receives from a calibration text: feature norms over all tokens, and some input vectors."""
+"""What the layers of a loaded model receive from a calibration text, in one forward sweep kept on disk."""
 
 import contextlib
-import functools
-import os
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+import zlib
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 import transformers
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from trim.cache import cache_folder, fingerprint, shrink_to_limit
-from trim.errors import NonFiniteError, SettingsError, ShapeError
+from trim.cache import cache_folder, fingerprint, new_file, shrink_to_limit, touch
+from trim.devices import is_out_of_memory
+from trim.errors import CacheWarning, NonFiniteError, NotEnoughMemoryError, SettingsError
+from trim.inputs import Calibration, InputListener, LayerInputs
 from trim.models import Model
-
-BATCH_TOKENS = (
-    4096  # tokens in one forward pass: enough to keep two cores or a GPU busy, little enough for both
-)
+from trim.text_pass import default_batch
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +54,12 @@ def capture(
     """Run the dense model over the windows once, and keep what the chosen layers received.
 
     What was captured stays in the cache under a fingerprint of the model, the windows and the settings, so that a
-    layer captured before costs no forward pass.
+    layer captured before costs no forward pass. Where the cache cannot be written to, the result is whole all the
+    same, and a `CacheWarning` says so.
 
     Args:
         model: from `load_model`.
-        windows: (sequences, length) int64 tokens, from `load_corpus`.
+        windows: (sequences, length) int64 tokens, from `load_corpus`; all of them are real, none is padding.
         layers: names or shell patterns.
         vectors_per_sequence: how many input vectors are kept of each window; L is this times the sequences.
         seed: decides at which positions.
@@ -68,77 +68,84 @@ def capture(
 
     Raises:
         LayerNotFoundError: a pattern matches nothing.
-        SettingsError: more vectors asked for than a window has tokens.
+        SettingsError: windows that the model cannot read, or more vectors asked for than a window has tokens.
         NonFiniteError: a layer receives NaN or infinity; the message names it.
+        NotEnoughMemoryError: not even one window at a time fits into the device's memory.
     """
     names = model.select(layers)
-    if windows.ndim != 2 or 0 in windows.shape:
-        raise ShapeError(
-            f"windows must be (sequences, length) tokens and not empty, not {tuple(windows.shape)}"
-        )
-    if not 1 <= vectors_per_sequence <= windows.shape[1]:
-        raise SettingsError(
-            f"between 1 and {windows.shape[1]} input vectors can be kept of a window of {windows.shape[1]} tokens, "
-            f"not {vectors_per_sequence}"
-        )
+    calibration = Calibration.of(windows, vectors_per_sequence=vectors_per_sequence, seed=seed)
+    _check_windows(model, windows)
     folder = _cache_entry(model, windows, vectors_per_sequence, seed)
     kept = {name: received for name in names if (received := _read(folder / f"{name}.safetensors"))}
     missing = [name for name in names if name not in kept]
     if missing:
-        positions = _positions(windows, vectors_per_sequence, seed)
-        swept = model.select({*missing, *also})
-        for name, received in _sweep(model, windows, swept, positions, progress).items():
-            _write(folder / f"{name}.safetensors", received)
-            if name in missing:
-                kept[name] = received
-        shrink_to_limit(keep=folder)
+        received = _sweep_with_spare(model, calibration, missing, model.select(also), progress)
+        _write(folder, received)
+        kept |= received
+    else:
+        touch(folder)
     return {
         name: LayerSample(
             name,
             model.layers[name].weight.detach(),
-            kept[name]["inputs"].to(model.device),
-            kept[name]["input_norm"].to(model.device),
+            kept[name].inputs.to(model.device),
+            kept[name].input_norm.to(model.device),
         )
         for name in names
     }
 
 
-def _positions(windows: Tensor, vectors_per_sequence: int, seed: int) -> Tensor:
-    """Distinct random positions in each window, ascending, (sequences, vectors_per_sequence)."""
-    order = torch.rand(windows.shape, generator=torch.Generator().manual_seed(seed)).argsort(dim=1)
-    return order[:, :vectors_per_sequence].sort(dim=1).values
+def _check_windows(model: Model, windows: Tensor) -> None:
+    length = windows.shape[1]
+    if windows.is_floating_point() or windows.dtype == torch.bool:
+        raise SettingsError(f"windows must hold token numbers (int64), not {windows.dtype}")
+    if model.longest_window is not None and length > model.longest_window:
+        raise SettingsError(
+            f"{model.title} reads at most {model.longest_window:,} tokens at once; use shorter windows than {length:,}"
+        )
+    vocabulary = model.module.get_input_embeddings().num_embeddings
+    if int(windows.min()) < 0 or int(windows.max()) >= vocabulary:
+        raise SettingsError(
+            f"the windows hold token numbers outside the vocabulary of {model.title} (0 to {vocabulary - 1:,}); cut "
+            "the text with the tokenizer of this model"
+        )
 
 
-class _Received:
-    """Running statistics of what the layers receive; layers called with the same tensor share one of them."""
+def _sweep_with_spare(
+    model: Model,
+    calibration: Calibration,
+    wanted: list[str],
+    spare: list[str],
+    progress: CaptureProgress | None,
+) -> dict[str, LayerInputs]:
+    """What the wanted layers receive, and the spare ones unless they stand in the way."""
+    both = model.select({*wanted, *spare})
+    try:
+        return _sweep(model, calibration, both, progress)
+    except NonFiniteError:
+        if len(both) == len(wanted):
+            raise
+        return _sweep(model, calibration, wanted, progress)  # perhaps only a later layer overflows
 
-    def __init__(self) -> None:
-        self.shared_with: dict[str, str] = {}
-        self.squares: dict[str, Tensor] = {}
-        self.vectors: dict[str, list[Tensor]] = {}
-        self.positions: Tensor | None = None
-        self._last: tuple[Tensor, str] | None = None
 
-    def begin_batch(self, positions: Tensor) -> None:
-        """The next calls belong to windows of which the vectors at `positions` (sequences, V) are kept."""
-        self.positions, self._last = positions, None
-
-    def receive(self, name: str, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        """A forward pre-hook of the layer of that name."""
-        (inputs,) = arguments
-        if self._last is not None and self._last[0] is inputs:
-            self.shared_with[name] = self._last[1]
-            return
-        self._last = (inputs, name)
-        self.shared_with[name] = name
-        flat = inputs.reshape(-1, inputs.shape[-1])
-        squares = flat.float().square().sum(dim=0, dtype=torch.float64)
-        self.squares[name] = self.squares[name] + squares if name in self.squares else squares
-        sequences = len(self.positions)
-        by_sequence = flat.view(sequences, -1, flat.shape[-1])
-        rows = torch.arange(sequences, device=flat.device)[:, None]
-        picked = by_sequence[rows, self.positions.to(flat.device)]
-        self.vectors.setdefault(name, []).append(picked.reshape(-1, flat.shape[-1]).cpu())
+def _sweep(
+    model: Model, calibration: Calibration, names: list[str], progress: CaptureProgress | None
+) -> dict[str, LayerInputs]:
+    batch = default_batch(calibration, model.device)
+    while True:
+        try:
+            return _forward(model, calibration, names, batch, progress)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if batch == 1:
+                raise NotEnoughMemoryError(
+                    f"one window of {calibration.length:,} tokens at a time fills the memory of {model.device}; use "
+                    "shorter windows or fewer layers, load the model in a narrower type, or choose another device"
+                ) from error
+        batch //= 2  # outside of except: the traceback held the tensors that filled the memory
+        if model.device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 class _LastBlockDone(Exception):  # noqa: N818 (no error)
@@ -149,47 +156,31 @@ def _end_forward(module: nn.Module, arguments: tuple, output: object) -> None:
     raise _LastBlockDone
 
 
-@contextlib.contextmanager
-def _listening(model: Model, names: list[str], received: _Received) -> Iterator[None]:
-    """Hooks on the chosen layers and behind the last block that holds one of them, gone on any exit."""
-    last = max(int(name.split(".")[0]) for name in names)
-    hooks = [
-        model.layers[name].register_forward_pre_hook(functools.partial(received.receive, name))
-        for name in names
-    ]
-    hooks.append(model.blocks[last].register_forward_hook(_end_forward))
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
 @torch.inference_mode()
-def _sweep(
-    model: Model, windows: Tensor, names: list[str], positions: Tensor, progress: CaptureProgress | None
-) -> dict[str, dict[str, Tensor]]:
-    sequences, length = windows.shape
-    received = _Received()
-    batch = max(1, BATCH_TOKENS // length)
-    with _listening(model, names, received):
+def _forward(
+    model: Model,
+    calibration: Calibration,
+    names: list[str],
+    batch: int,
+    progress: CaptureProgress | None,
+) -> dict[str, LayerInputs]:
+    sequences = calibration.sequences
+    listener = InputListener(calibration, {name: model.layers[name] for name in names})
+    last = max(int(name.split(".")[0]) for name in names)
+    end = model.blocks[last].register_forward_hook(_end_forward)
+    try:
         for start in range(0, sequences, batch):
-            part = slice(start, start + batch)
-            received.begin_batch(positions[part])
-            with contextlib.suppress(_LastBlockDone):
-                model.module(windows[part].to(model.device), use_cache=False)
+            part = slice(start, min(start + batch, sequences))
+            with listener.listening(part), contextlib.suppress(_LastBlockDone):
+                model.module(calibration.tokens[part].to(model.device), use_cache=False)
             if progress:
-                progress(min(start + batch, sequences), sequences)
-    statistics = {}
-    for name in set(received.shared_with.values()):
-        norm = (received.squares[name] / sequences).sqrt().float().cpu()
-        if not bool(torch.isfinite(norm).all()):
-            raise NonFiniteError(
-                f"{name} receives NaN or infinite activations from the calibration text; check the checkpoint, or "
-                "load the model in a wider type (float32 instead of float16)"
-            )
-        statistics[name] = {"inputs": torch.cat(received.vectors[name]).T.contiguous(), "input_norm": norm}
-    return {name: statistics[received.shared_with[name]] for name in names}
+                progress(part.stop, sequences)
+    finally:
+        end.remove()
+    return {
+        name: LayerInputs(received.inputs.cpu(), received.input_norm.cpu())
+        for name, received in listener.received().items()
+    }
 
 
 def _cache_entry(model: Model, windows: Tensor, vectors_per_sequence: int, seed: int) -> Path:
@@ -207,21 +198,36 @@ def _cache_entry(model: Model, windows: Tensor, vectors_per_sequence: int, seed:
     return cache_folder() / "captures" / fingerprint(settings)
 
 
-def _read(path: Path) -> dict[str, Tensor] | None:
-    """A layer's file in the cache; None where there is none. A damaged one is removed, to be captured again."""
-    if not path.exists():
-        return None
+def _read(path: Path) -> LayerInputs | None:
+    """A layer's file in the cache; None where there is none, or a damaged one, which will be written anew."""
     try:
-        received = load_file(path)
-        os.utime(path.parent)  # recently used
+        with safe_open(path, framework="pt") as file:
+            received = LayerInputs(file.get_tensor("inputs"), file.get_tensor("input_norm"))
+            whole = (file.metadata() or {}).get("crc32") == _crc32(received)
     except (SafetensorError, OSError):
-        path.unlink(missing_ok=True)
         return None
-    return received
+    return received if whole else None
 
 
-def _write(path: Path, received: dict[str, Tensor]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    save_file(received, temporary)
-    os.replace(temporary, path)
+def _write(folder: Path, received: dict[str, LayerInputs]) -> None:
+    """Keep what was captured. The result does not depend on it, so a full disk is no error."""
+    try:
+        for name, layer in received.items():
+            tensors = {"inputs": layer.inputs, "input_norm": layer.input_norm}
+            with new_file(folder / f"{name}.safetensors") as temporary:
+                save_file(tensors, temporary, metadata={"crc32": _crc32(layer)})
+        shrink_to_limit(keep=folder)
+    except (SafetensorError, OSError) as error:
+        warnings.warn(
+            f"what the layers received cannot be kept in {folder.parent} ({type(error).__name__}), so the next use "
+            "reads the text again; make room on that disk, or set TRIM_CACHE to a folder on another one",
+            CacheWarning,
+            stacklevel=3,
+        )
+
+
+def _crc32(received: LayerInputs) -> str:
+    checksum = 0
+    for tensor in (received.inputs, received.input_norm):
+        checksum = zlib.crc32(tensor.contiguous().view(torch.uint8).numpy(), checksum)
+    return f"{checksum:08x}"
