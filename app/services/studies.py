@@ -1,11 +1,15 @@
 """One layer, ready to be explored: what it received, its retention curves, and what a search makes of them."""
 
+import dataclasses
+import hashlib
+import platform
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import torch
 from torch import Tensor
 
 import trim
@@ -18,6 +22,7 @@ from diagnostics.similarity import AllocatedCosine, sparsity_grid
 KEPT_STUDIES = 6
 KEPT_OUTCOMES = 32
 KEPT_WINDOWS = 4
+METHOD_LABELS = {"uniform": "Uniform", "trim": "TRIM"}
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,39 @@ class StudyKey:
     score: str
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where a study comes from, for its heading and for a run that is kept of it.
+
+    Attributes:
+        model_title, model_fingerprint: of the model it was captured from.
+        device, device_name, dtype: what computed the forward pass.
+        text_tokens, text_sha256: of the calibration windows.
+    """
+
+    model_title: str
+    model_fingerprint: str
+    device: str
+    device_name: str
+    dtype: str
+    text_tokens: int
+    text_sha256: str
+
+    @classmethod
+    def of(cls, model: trim.Model, windows: Tensor) -> "Origin":
+        """The origin of what `model` received from `windows`."""
+        device = model.device
+        return cls(
+            model.title,
+            model.fingerprint,
+            device.type,
+            torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+            str(model.dtype).removeprefix("torch."),
+            windows.numel(),
+            hashlib.sha256(windows.numpy().tobytes()).hexdigest(),
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Outcome:
     """One search of a study, as the figures take it.
@@ -58,7 +96,8 @@ class Outcome:
         result: what the library returned.
         allocations: uniform and TRIM, by method.
         cosines: where each allocation put the rows on their cosine curves.
-        trace: every rate of the grid, also those the search left untried, where the curves hold the quality.
+        trace: every rate of the grid, also those the search left untried, where the curves hold the quality; the
+            same as `result.trace`.
     """
 
     result: trim.SearchResult
@@ -70,11 +109,10 @@ class Outcome:
 class Study:
     """A layer with its curves. Statistics that do not depend on the target are computed once."""
 
-    def __init__(self, key: StudyKey, sample: trim.LayerSample, model_title: str, computed_on: str) -> None:
+    def __init__(self, key: StudyKey, sample: trim.LayerSample, origin: Origin) -> None:
         self.key = key
         self.sample = sample
-        self.model_title = model_title
-        self.computed_on = computed_on
+        self.origin = origin
         if key.score == "wanda":
             score = trim.wanda_score(sample.weight, sample.input_norm)
         else:
@@ -137,6 +175,9 @@ class Study:
 
     def _search(self, settings: trim.SearchSettings) -> Outcome:
         result = trim.search(self.curves, settings)
+        if settings.layer_quality not in trim.DIRECT_QUALITIES:
+            # Where the curves hold the quality, the rates that the publication leaves untried cost next to nothing.
+            result = dataclasses.replace(result, trace=trim.full_trace(self.curves, settings))
         counts = {"uniform": result.uniform_counts, "trim": result.counts}
         allocations = tuple(
             RowAllocation(method, METHOD_LABELS[method], pruned.cpu().numpy(), self.columns)
@@ -151,26 +192,23 @@ class Study:
             )
             for allocation in allocations
         )
-        return Outcome(result, allocations, cosines, self._trace(settings, result))
-
-    def _trace(self, settings: trim.SearchSettings, result: trim.SearchResult) -> LearningRateTrace:
-        direct = settings.layer_quality in trim.DIRECT_QUALITIES
-        trace = result.trace if direct else trim.full_trace(self.curves, settings)
-        tried = {rate for rate, _ in result.tried}
-        place = {rate: index for index, rate in enumerate(trace.rates)}
-        return LearningRateTrace(
-            rates=np.array(trace.rates),
-            quality=trace.quality.numpy(),
-            row_variance=trace.row_variance.numpy(),
-            tried=np.array([rate in tried for rate in trace.rates]),
-            chosen=place.get(result.learning_rate),
-            exhaustive=place.get(trace.exhaustive_rate),
-            layer_measure=settings.layer_quality,
-            row_measure=settings.row_quality,
-        )
+        return Outcome(result, allocations, cosines, _trace(result))
 
 
-METHOD_LABELS = {"uniform": "Uniform", "trim": "TRIM"}
+def _trace(result: trim.SearchResult) -> LearningRateTrace:
+    trace = result.trace
+    tried = {rate for rate, _ in result.tried}
+    place = {rate: index for index, rate in enumerate(trace.rates)}
+    return LearningRateTrace(
+        rates=np.array(trace.rates),
+        quality=trace.quality.numpy(),
+        row_variance=trace.row_variance.numpy(),
+        tried=np.array([rate in tried for rate in trace.rates]),
+        chosen=place.get(result.learning_rate),
+        exhaustive=place.get(trace.exhaustive_rate),
+        layer_measure=result.settings.layer_quality,
+        row_measure=result.settings.row_quality,
+    )
 
 
 class Laboratory:
@@ -180,9 +218,8 @@ class Laboratory:
         self._models = JobDesk(keep=1)
         self._descriptions = JobDesk(keep=16)
         self._studies = JobDesk(keep=KEPT_STUDIES)
-        self._windows: OrderedDict[tuple[str, SampleKey], Tensor] = (
-            OrderedDict()
-        )  # the studies' worker alone uses it
+        # Only the worker of the studies uses it, so it needs no lock.
+        self._windows: OrderedDict[tuple[str, SampleKey], Tensor] = OrderedDict()
 
     def description(self, source: str) -> Job:
         """A job whose result is a `trim.ModelDescription`, before anything large is downloaded."""
@@ -231,8 +268,7 @@ class Laboratory:
             progress=read,
         )
         job.say(f"Sweeping {key.layer} for its retention curves")
-        computed_on = f"computed on {model.device} in {str(model.dtype).removeprefix('torch.')}"
-        return Study(key, captured[key.layer], model.title, computed_on)
+        return Study(key, captured[key.layer], Origin.of(model, windows))
 
     def _windows_of(self, model: trim.Model, sample: SampleKey) -> Tensor:
         key = (model.fingerprint, sample)

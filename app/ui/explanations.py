@@ -150,6 +150,15 @@ def row_scores_seen(scores: RowScores) -> str:
     )
 
 
+def row_cosine_seen(outcome: Outcome, row: int) -> str:
+    """What uniform pruning and TRIM leave of one row."""
+    uniform, trim = outcome.cosines
+    return (
+        f"Uniform leaves the row a cosine of {uniform.cosine[row]:.4f} at {uniform.row_sparsity[row]:.1%} row "
+        f"sparsity, TRIM {trim.cosine[row]:.4f} at {trim.row_sparsity[row]:.1%}."
+    )
+
+
 def row_path_seen(outcome: Outcome, row: int) -> str:
     """How a row's count was reached."""
     result = outcome.result

@@ -12,8 +12,10 @@ from diagnostics.concentration import lorenz_curves
 from diagnostics.figures.concentration import lorenz_figure
 from diagnostics.figures.mask import mask_figure
 from diagnostics.figures.row_detail import row_paths_figure, row_scores_figure
+from diagnostics.figures.similarity import cosine_figure
 from diagnostics.mask_density import pool_mask
 from diagnostics.row_detail import row_paths, row_scores
+from diagnostics.similarity import cosine_statistics
 
 COLUMN_NAMES = {
     "row": "Row",
@@ -52,27 +54,40 @@ def row_table(study: Study, outcome: Outcome, rows: list[int]) -> None:
 def row_inspector(study: Study, outcome: Outcome, rows: list[int], file_name: str) -> None:
     """One row: its scores and where they are cut, its Lorenz curve, and how its count was reached."""
     row = st.selectbox("Row to look into", rows, key="inspected_row")
-    left, middle, right = st.columns(3)
+    left, right = st.columns(2)
     with left:
         scores = row_scores(row, study.score[row], outcome.allocations)
-        view = View(
+        score_view = View(
             row_scores_figure(scores, theme()),
             explanations.row_scores_seen(scores),
             explanations.SCORE_FORMULA[study.key.score],
             f"Scores of row {row} in ascending order, with the borders between pruned and kept",
             lambda: {"score": np.sort(study.score[row])},
         )
-        card("row_scores", {"Scores": lambda: view}, file_name=file_name)
-    with middle:
+        card("row_scores", {"Scores": lambda: score_view}, file_name=file_name)
+    with right:
         (curve,) = lorenz_curves(study.score, [row])
-        view_lorenz = View(
+        lorenz_view = View(
             lorenz_figure([curve], theme()),
             explanations.lorenz_seen(True),
             explanations.LORENZ_FORMULA,
             f"Lorenz curve of the scores of row {row}",
             lambda: {"share_of_weights": curve.population, "share_of_score": curve.share},
         )
-        card("row_lorenz", {"Lorenz": lambda: view_lorenz}, file_name=file_name)
+        card("row_lorenz", {"Lorenz": lambda: lorenz_view}, file_name=file_name)
+    left, right = st.columns(2)
+    with left:
+        target = outcome.result.settings.target_sparsity
+        sparsity = study.grid / study.columns
+        statistics = cosine_statistics(study.cosine, sparsity, target, outcome.cosines, [row])
+        cosine_view = View(
+            cosine_figure(statistics, theme()),
+            explanations.row_cosine_seen(outcome, row),
+            explanations.COSINE_FORMULA,
+            f"Cosine similarity of row {row} against its sparsity, before the bands of all rows",
+            lambda: {"row_sparsity": sparsity, "cosine": study.cosine[row]},
+        )
+        card("row_cosine", {"Cosine": lambda: cosine_view}, file_name=file_name)
     with right:
         _path_card(outcome, row, file_name)
 

@@ -10,6 +10,7 @@ from app.services.studies import ModelKey, Outcome, Study, StudyKey
 from app.ui.address import tell_refused
 from app.ui.choose import TEXT_WORDS, choose_layer, choose_model, choose_text
 from app.ui.inspector import mask_pictures, row_inspector, row_table
+from app.ui.keep import keep_controls
 from app.ui.laboratory import NothingToShow, finished, laboratory
 from app.ui.layer_views import concentration_card, learning_rate_card, row_sparsity_card, similarity_card
 from app.ui.search_options import choose_search_options, settings
@@ -42,7 +43,7 @@ def explore(study: Study, options: dict[str, object]) -> None:
         st.caption(
             f"Below: the last result, for a layer target of {outcome.result.settings.target_sparsity:.0%}."
         )
-    file_name = re.sub(r"\W+", "-", f"{study.model_title}-{study.key.layer}-{percent}")
+    file_name = re.sub(r"\W+", "-", f"{study.origin.model_title}-{study.key.layer}-{percent}")
     summary(study, outcome)
     rows = choose_rows(study, outcome)
     left, right = st.columns(2)
@@ -55,6 +56,7 @@ def explore(study: Study, options: dict[str, object]) -> None:
         row_sparsity_card(study, outcome, rows, file_name)
     with right:
         learning_rate_card(outcome, file_name)
+    keep_controls(study, outcome)
     st.subheader("Selected rows")
     row_table(study, outcome, rows)
     if rows:
@@ -152,8 +154,9 @@ def heading(study: Study) -> None:
     text = TEXT_WORDS.get(study.key.sample.corpus) or study.key.sample.corpus
     st.title(plain(study.key.layer))
     st.caption(
-        f"{plain(study.model_title)} · {study.rows:,} rows (output dimensions) of {study.columns:,} weights · "
-        f"{study.curves.vectors:,} calibration vectors from {plain(text)} · {study.computed_on}"
+        f"{plain(study.origin.model_title)} · {study.rows:,} rows (output dimensions) of {study.columns:,} weights · "
+        f"{study.curves.vectors:,} calibration vectors from {plain(text)} · computed on "
+        f"{study.origin.device} in {study.origin.dtype}"
     )
 
 
