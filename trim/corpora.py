@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from trim.errors import CorpusError
-from trim.names import near_names, one_line
+from trim.names import local_path, near_names, one_line
 from trim.texts import (
     C4_EVALUATION_DOCUMENTS,
     FILE_TYPES,
@@ -100,11 +100,11 @@ def _text(source: str | Path, split: str, say: Callable[[str], None]) -> str:
     if source == "c4":
         return " ".join(c4_documents(split, say)[:C4_EVALUATION_DOCUMENTS]["text"])
     name = str(source)
-    path = Path(name).expanduser()
-    if "\0" not in name and path.is_file():
+    path = local_path(name)
+    if path is not None:
         return file_text(path, split)
-    if path.suffix.lower() in FILE_TYPES or isinstance(source, Path):
-        raise CorpusError(f"there is no file {name!r}; check the path")
+    if name.lower().endswith(FILE_TYPES) or isinstance(source, Path):
+        raise CorpusError(f"there is no file {one_line(name)!r}; check the path")
     raise CorpusError(
         f"there is no text named {one_line(name)!r}; near names: {near_names(name, CORPORA)}; or give the path of a "
         f"{', '.join(FILE_TYPES)} file"

@@ -102,6 +102,6 @@ def require_memory(needed_bytes: int, device: torch.device, purpose: str, advice
         )
 
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Whether torch failed because the device's or the host's memory is full."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether something failed because the device's or the host's memory is full."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

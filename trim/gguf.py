@@ -13,8 +13,8 @@ import torch
 from trim.architecture import SUPPORTED, find_blocks
 from trim.cache import cache_folder, new_folder, shrink_to_limit, touch
 from trim.checkpoint import Progress, quiet
-from trim.devices import require_memory
-from trim.errors import CacheError, ModelError
+from trim.devices import is_out_of_memory, require_memory
+from trim.errors import CacheError, ModelError, NotEnoughMemoryError
 from trim.names import bytes_in_words
 
 MAGIC = b"GGUF"
@@ -201,7 +201,11 @@ def dequantized(path: Path, sha256: str, say: Progress) -> Path:
                 trust_remote_code=False,
                 dtype=torch.float32,
             )
-    except (OSError, ValueError, KeyError, IndexError, AttributeError, NotImplementedError) as error:
+    except Exception as error:  # a foreign file in foreign parsers; the Rust one raises plain Exception
+        if is_out_of_memory(error):
+            raise NotEnoughMemoryError(
+                f"memory filled up while {path.name} was widened; close other programs"
+            ) from error
         raise ModelError(
             f"transformers cannot read {path.name} (architecture {header.architecture!r}): the file is damaged, or "
             f"its kind is not supported; TRIM Lab prunes {SUPPORTED}; as a way out, load the model's folder with "

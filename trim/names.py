@@ -1,7 +1,8 @@
-"""Names and sizes in messages and titles."""
+"""Names, sizes and paths as users give them and as messages show them."""
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 def near_names(name: str, known: Iterable[str], most: int = 5) -> str:
@@ -24,3 +25,12 @@ def bytes_in_words(size_bytes: float) -> str:
             return f"{size_bytes:.0f} {unit}"
         size_bytes /= 1000
     return f"{size_bytes:,.1f} GB"
+
+
+def local_path(text: str) -> Path | None:
+    """The file or folder of that name; None where there is none, or where nothing can have such a name."""
+    try:
+        path = Path(text).expanduser()
+        return path if text and path.exists() else None
+    except (OSError, ValueError, RuntimeError):  # too long a name, a NUL in it, the home of nobody
+        return None
