@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diagnostics.arrays import real_array, row_indices
+from diagnostics.arrays import check_shape, real_array, row_indices
 from diagnostics.histograms import Histogram, histogram, round_edges
 
 # Entries sorted at a time: bounds the float64 copy to 128 MiB however large the layer is.
@@ -37,6 +37,27 @@ def gini(scores: np.ndarray) -> np.ndarray:
         block = block[live] / largest[live, None]
         result[start : start + step][live] = (block @ weight) / (columns * block.sum(axis=1))
     return np.clip(result, 0.0, (columns - 1) / columns)
+
+
+def gini_of_kept(scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Gini coefficient of each row's scores that are left once its lowest ones are pruned, (D,) float64.
+
+    scores: (D, N), not negative. counts: (D,), how many of row i's lowest scores are pruned. NaN where nothing but
+    zeros, or nothing at all, is left. Raises ValueError as `gini` does, and for counts outside 0..N.
+    """
+    ascending = np.sort(_scores(scores, 2).astype(np.float64), axis=1)
+    rows, columns = ascending.shape
+    check_shape("counts", np.asarray(counts), (rows,))
+    if np.min(counts) < 0 or np.max(counts) > columns:
+        raise ValueError(f"counts must lie in 0..{columns}")
+    kept = columns - np.asarray(counts)
+    # Rank j among the kept is the rank among all less the count, so the weight 2j − n − 1 only shifts.
+    rank = np.arange(1, columns + 1)[None, :] - np.asarray(counts)[:, None]
+    ascending[rank < 1] = 0.0
+    total = ascending.sum(axis=1)
+    weighted = (ascending * (2 * rank - kept[:, None] - 1)).sum(axis=1)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(total > 0, weighted / (kept * total), np.nan)
 
 
 def lorenz(row_scores: np.ndarray, points: int = 129) -> tuple[np.ndarray, np.ndarray]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diagnostics.arrays import check_shape, real_array, row_indices
+from diagnostics.histograms import Histogram, histogram, round_edges
 
 PERCENTILES = (5, 25, 50, 75, 95)
 STORED_POINTS = 33
@@ -114,3 +115,38 @@ def cosine_statistics(
         for row in row_indices(rows, len(cosine)).tolist()
     )
     return CosineStatistics(sparsity, bands, float(target), len(cosine), int((~live).sum()), curves)
+
+
+@dataclass(frozen=True, eq=False)
+class CosineDistribution:
+    """The rows' cosines as several allocations leave them, in shared bins.
+
+    methods, labels: of the allocations. medians: over rows with output, NaN if there is none. dead_rows: how many
+    rows have no output and are left out.
+    """
+
+    methods: tuple[str, ...]
+    labels: tuple[str, ...]
+    histogram: Histogram
+    medians: tuple[float, ...]
+    dead_rows: int
+
+
+def cosine_distribution(allocations: Sequence[AllocatedCosine], dead_rows: np.ndarray) -> CosineDistribution:
+    """Distribution of the cosines (D,) that each allocation leaves the rows; `dead_rows` (D,) bool are left out.
+
+    Raises ValueError without an allocation, or if the allocations have other rows than `dead_rows`.
+    """
+    if not allocations:
+        raise ValueError("at least one allocation is needed")
+    for allocation in allocations:
+        check_shape(f"cosine of {allocation.label}", allocation.cosine, np.shape(dead_rows))
+    live = ~np.asarray(dead_rows, dtype=bool)
+    sets = [np.where(live, allocation.cosine, np.nan) for allocation in allocations]
+    return CosineDistribution(
+        tuple(allocation.method for allocation in allocations),
+        tuple(allocation.label for allocation in allocations),
+        histogram(sets, round_edges(sets)),
+        tuple(float(np.median(values[live])) if live.any() else float("nan") for values in sets),
+        int(np.sum(dead_rows)),
+    )

@@ -3,7 +3,7 @@
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 from trim import TrimError
 
@@ -56,6 +56,11 @@ class Job:
         """Whether it ended with an error."""
         return self.done and (self.future.cancelled() or self.future.exception() is not None)
 
+    def wait(self, timeout_seconds: float) -> bool:
+        """Wait for the end of the job, but no longer than this; whether it has ended."""
+        wait([self.future], timeout_seconds)
+        return self.done
+
     def result(self, timeout_seconds: float | None = None) -> object:
         """The result; raises what the work raised, or TimeoutError."""
         return self.future.result(timeout_seconds)
@@ -106,6 +111,8 @@ class JobDesk:
 def _run(work: Callable[[Job], object], job: Job) -> object:
     try:
         return work(job)
+    except TrimError:  # among them one for memory, whose own words say more
+        raise
     except MemoryError:
         raise TrimError(
             "There is not enough memory for this. Choose a smaller model, fewer or shorter calibration windows, or "

@@ -5,6 +5,7 @@ import numpy as np
 from app.services.studies import Outcome, Study
 from diagnostics.allocation import RowAllocation, RowScatter
 from diagnostics.row_detail import RowScores
+from diagnostics.similarity import CosineDistribution
 
 GINI_FORMULA = r"""
 $$G_i = \frac{\sum_j (2j - N - 1)\, a_{(j)}}{N \sum_j a_{(j)}}$$
@@ -63,6 +64,12 @@ input features whose weights hardly any row needs.
 """
 
 
+KEPT_SEEN = (
+    "Pruning takes the lowest scores, so what is left is spread more evenly: both allocations stand left of the "
+    "unpruned layer. Where TRIM stands further left than uniform in a row, it kept fewer of its weights."
+)
+
+
 def gini_seen(study: Study) -> str:
     """What the Gini histogram shows."""
     (summary,) = study.gini.summaries
@@ -88,6 +95,15 @@ def cosine_seen(study: Study, outcome: Outcome) -> str:
         f"At the same sparsity rows fare differently: with uniform sparsity at the target the best row keeps a "
         f"cosine of {best:.3f}, the worst {worst:.3f}. That spread is what TRIM works with."
     )
+
+
+def cosine_after_seen(distribution: CosineDistribution) -> str:
+    """What the two allocations leave of the rows' outputs."""
+    uniform, trim = distribution.medians
+    if np.isnan(uniform):
+        return "No row has any output on the calibration text."
+    verb = "raises" if trim > uniform else "lowers" if trim < uniform else "leaves"
+    return f"TRIM {verb} the median row's cosine: {uniform:.4f} under uniform, {trim:.4f} under TRIM."
 
 
 def row_sparsity_seen(outcome: Outcome) -> str:

@@ -6,6 +6,7 @@ import streamlit as st
 
 from app.services.jobs import Cancelled, Job
 from app.services.studies import Laboratory
+from app.ui.text import plain
 from trim import TrimError
 
 
@@ -26,15 +27,18 @@ def finished(job: Job, key: object) -> object:
         NothingToShow: the job failed or was cancelled; the page says so and offers another try.
     """
     # A layer whose inputs are in the cache takes less than this: no progress flashes by for it.
-    try:
-        return job.result(timeout_seconds=0.8)
-    except TimeoutError:
+    if not job.wait(timeout_seconds=0.8):
         _progress(job)
         st.stop()
+    try:
+        return job.result()
     except (Cancelled, CancelledError):
         st.info("Cancelled.", icon=":material/cancel:")
     except TrimError as error:
-        st.error(str(error), icon=":material/error:")
+        st.error(plain(error), icon=":material/error:")
+    except Exception:
+        laboratory().forget(key)  # nobody foresaw it: a reload of the page tries again
+        raise
     if st.button("Try again", icon=":material/refresh:"):
         laboratory().forget(key)
         st.rerun()
@@ -47,7 +51,7 @@ def _progress(job: Job) -> None:
         st.rerun()
     with st.container(border=True):
         st.markdown("**Preparing the layer**")
-        st.progress(job.fraction or 0.0, text=job.words)
+        st.progress(job.fraction or 0.0, text=plain(job.words))
         st.caption("The first time may take a minute or more; after that everything comes from the cache.")
         if st.button("Cancel", icon=":material/cancel:"):
             job.cancel()

@@ -7,20 +7,20 @@ from app.ui import explanations
 from app.ui.cards import View, card, theme
 from app.ui.selection import on_chart, rows_for
 from diagnostics.allocation import row_scatter, row_sparsity_statistics
-from diagnostics.concentration import lorenz_curves
+from diagnostics.concentration import gini_of_kept, gini_statistics, lorenz_curves
 from diagnostics.figures.allocation import row_sparsity_ecdf, row_sparsity_histogram, sorted_row_sparsity
 from diagnostics.figures.concentration import gini_histogram, lorenz_figure
 from diagnostics.figures.iterations import iteration_figure, landscape_figure
 from diagnostics.figures.learning_rate import rate_figure
 from diagnostics.figures.row_scatter import row_scatter_figure
-from diagnostics.figures.similarity import cosine_figure
-from diagnostics.similarity import PERCENTILES, cosine_statistics
+from diagnostics.figures.similarity import cosine_figure, cosine_histogram
+from diagnostics.similarity import PERCENTILES, cosine_distribution, cosine_statistics
 
 MOST_LINES = 6  # rows drawn as lines of their own; more cannot be told apart
 
 
-def concentration_card(study: Study, rows: list[int], file_name: str) -> None:
-    """How concentrated the score is: Gini histogram, and the Lorenz curves it condenses."""
+def concentration_card(study: Study, outcome: Outcome, rows: list[int], file_name: str) -> None:
+    """How concentrated the score is: Gini histogram, the Lorenz curves it condenses, and what pruning leaves."""
     coefficients = study.gini.coefficients[0]
 
     def histogram() -> View:
@@ -46,12 +46,28 @@ def concentration_card(study: Study, rows: list[int], file_name: str) -> None:
             ),
         )
 
+    def kept() -> View:
+        left = {
+            allocation.method: gini_of_kept(study.score, allocation.counts)
+            for allocation in outcome.allocations
+        }
+        return View(
+            gini_histogram(gini_statistics(left), (), theme()),
+            explanations.KEPT_SEEN,
+            explanations.GINI_FORMULA,
+            "Histograms of the Gini coefficients of the scores that uniform and TRIM keep",
+            lambda: (
+                {"row": np.arange(study.rows)}
+                | {f"gini_kept_{name}": values for name, values in left.items()}
+            ),
+        )
+
     callback = on_chart(
         "gini", lambda points: study.gini.histogram.members(coefficients, [p["point_index"] for p in points])
     )
     card(
         "gini",
-        {"Gini": histogram, "Lorenz curves": lorenz},
+        {"Gini": histogram, "Lorenz curves": lorenz, "Gini after pruning": kept},
         file_name=file_name,
         on_select=callback,
         selectable=frozenset({"Gini"}),
@@ -83,7 +99,17 @@ def similarity_card(study: Study, outcome: Outcome, rows: list[int], file_name: 
             ),
         )
 
-    card("cosine", {"Cosine": bands}, file_name=file_name)
+    def after() -> View:
+        distribution = cosine_distribution(outcome.cosines, study.curves.dead_rows.cpu().numpy())
+        return View(
+            cosine_histogram(distribution, theme()),
+            explanations.cosine_after_seen(distribution),
+            explanations.COSINE_FORMULA,
+            "Histograms of the cosines that uniform and TRIM leave the rows",
+            lambda: row_numbers(study, outcome),
+        )
+
+    card("cosine", {"Against sparsity": bands, "After pruning": after}, file_name=file_name)
 
 
 def row_sparsity_card(study: Study, outcome: Outcome, rows: list[int], file_name: str) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import streamlit as st
 
 from app.services.studies import Outcome, Study
+from app.ui.text import plain
 
 MOST_ROWS = 200
 PICKS: dict[str, Callable[[Study, Outcome], np.ndarray]] = {
@@ -118,5 +119,5 @@ def choose_rows(study: Study, outcome: Outcome) -> list[int]:
     try:
         return parse_rows(text, study.rows)
     except RowsError as error:
-        left.caption(f":red[{error}]")
+        left.caption(f":red[{plain(error)}]")
         return []

@@ -48,7 +48,7 @@ def explore(study: Study, options: dict[str, object]) -> None:
     rows = choose_rows(study, outcome)
     left, right = st.columns(2)
     with left:
-        concentration_card(study, rows, file_name)
+        concentration_card(study, outcome, rows, file_name)
     with right:
         similarity_card(study, outcome, rows, file_name)
     left, right = st.columns(2)

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 from diagnostics.arrays import row_indices
 from diagnostics.concentration import GiniStatistics, LorenzCurve
 from diagnostics.figures.frame import count_rows, drawn, frame, spread_labels
+from diagnostics.figures.histogram_bars import histogram_bars, median_lines
 from diagnostics.figures.theme import PALETTES, ROW_DASHES, Theme, escape, series_styles
 
 
@@ -21,58 +22,11 @@ def gini_histogram(
     palette = PALETTES[theme]
     figure = go.Figure()
     bins = statistics.histogram
-    limits = np.column_stack([bins.edges[:-1], bins.edges[1:]])
     several = len(statistics.labels) > 1
     styles = series_styles(list(statistics.labels))
-    top = int(bins.counts.max())
-    for position, (label, style) in enumerate(zip(statistics.labels, styles, strict=True)):
-        figure.add_bar(
-            x=drawn(bins.centers),
-            y=bins.counts[position].astype(np.int32),
-            width=drawn(np.diff(bins.edges)),
-            name=escape(label),
-            customdata=np.arange(len(bins.centers), dtype=np.int32),
-            text=[f"{low:.4g} to {high:.4g}" for low, high in limits],
-            textposition="none",
-            marker={
-                "color": style.colour,
-                "opacity": 0.6 if several else 0.85,
-                "line": {"width": 0.5, "color": palette.surface},
-                "pattern": {
-                    "shape": style.pattern if several else "",
-                    "size": 5,
-                    "solidity": 0.2,
-                    "fgcolor": palette.surface,
-                    "fillmode": "overlay",
-                },
-            },
-            hovertemplate=f"<b>%{{y:,}} rows</b> with Gini %{{text}}<extra>{escape(label)}</extra>",
-        )
-    medians = [
-        (summary.median, label, style)
-        for label, summary, style in zip(statistics.labels, statistics.summaries, styles, strict=True)
-        if not np.isnan(summary.median)
-    ]
-    # The leftmost line is the tallest, and labels stand right of their lines: no line crosses a label.
-    for position, (median, label, style) in enumerate(sorted(medians, key=lambda entry: entry[0])):
-        height = top * (1.1 + 0.1 * (len(medians) - 1 - position))
-        figure.add_shape(
-            type="line",
-            x0=median,
-            x1=median,
-            y0=0,
-            y1=height,
-            line={"color": palette.ink, "width": 1.5, "dash": style.dash if several else "solid"},
-        )
-        figure.add_annotation(
-            x=median,
-            y=height,
-            text=f"{escape(label) + ': ' if several else ''}median {median:.3f}",
-            xanchor="left",
-            yanchor="top",
-            xshift=4,
-            showarrow=False,
-        )
+    medians = [summary.median for summary in statistics.summaries]
+    top = histogram_bars(figure, theme, bins, statistics.labels, styles, "Gini")
+    lines = median_lines(figure, theme, top, statistics.labels, styles, medians)
     rows = row_indices(selected_rows, len(statistics.coefficients[0]))
     if len(rows):
         values = statistics.coefficients[0][rows]
@@ -99,7 +53,7 @@ def gini_histogram(
     figure.update_xaxes(range=[bins.edges[0] - margin, bins.edges[-1] + margin], nticks=8)
     figure.update_yaxes(zeroline=True, zerolinecolor=palette.faint)
     figure.update_yaxes(
-        range=[-0.09 * top if len(rows) else 0, top * (1.02 + 0.1 * len(medians))], tickformat=",d", nticks=6
+        range=[-0.09 * top if len(rows) else 0, top * (1.02 + 0.1 * lines)], tickformat=",d", nticks=6
     )
     return figure
 

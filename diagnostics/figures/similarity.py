@@ -4,8 +4,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.figures.frame import count_rows, drawn, frame, spread_labels
+from diagnostics.figures.histogram_bars import histogram_bars, median_lines
 from diagnostics.figures.theme import PALETTES, ROW_DASHES, Theme, escape, series_styles
-from diagnostics.similarity import CosineStatistics
+from diagnostics.similarity import CosineDistribution, CosineStatistics
 
 
 def cosine_figure(statistics: CosineStatistics, theme: Theme = "light") -> go.Figure:
@@ -139,3 +140,25 @@ def _row_labels(figure: go.Figure, statistics: CosineStatistics, theme: Theme) -
             arrowwidth=0.8,
             arrowcolor=PALETTES[theme].faint,
         )
+
+
+def cosine_histogram(distribution: CosineDistribution, theme: Theme = "light") -> go.Figure:
+    """Histogram of the cosines that each allocation leaves the rows."""
+    figure = go.Figure()
+    bins, labels = distribution.histogram, distribution.labels
+    styles = series_styles(list(distribution.methods))
+    top = histogram_bars(figure, theme, bins, labels, styles, "cosine")
+    lines = median_lines(figure, theme, top, labels, styles, distribution.medians)
+    dead = f" {count_rows(distribution.dead_rows)} without output left out." if distribution.dead_rows else ""
+    frame(
+        figure,
+        theme,
+        title="What is left of the rows' outputs?",
+        subtitle=f"Cosine between each row's dense and pruned output, at the row's own sparsity.{dead}",
+        x_title="cosine of dense and pruned output (1 = direction kept)",
+        y_title="rows (count)",
+        legend=True,
+    )
+    figure.update_xaxes(nticks=8)
+    figure.update_yaxes(range=[0, top * (1.02 + 0.1 * lines)], tickformat=",d", nticks=6)
+    return figure

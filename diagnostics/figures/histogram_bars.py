@@ -1,0 +1,86 @@
+"""What histograms of one number per row share: bars of one or several series, and lines at their medians."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from diagnostics.figures.frame import drawn
+from diagnostics.figures.theme import PALETTES, Style, Theme, escape
+from diagnostics.histograms import Histogram
+
+
+def histogram_bars(
+    figure: go.Figure,
+    theme: Theme,
+    bins: Histogram,
+    labels: Sequence[str],
+    styles: Sequence[Style],
+    quantity: str,
+) -> int:
+    """Draw one set of bars per label; returns the height of the tallest. A bar's customdata is its bin's index."""
+    palette = PALETTES[theme]
+    limits = np.column_stack([bins.edges[:-1], bins.edges[1:]])
+    several = len(labels) > 1
+    for position, (label, style) in enumerate(zip(labels, styles, strict=True)):
+        figure.add_bar(
+            x=drawn(bins.centers),
+            y=bins.counts[position].astype(np.int32),
+            width=drawn(np.diff(bins.edges)),
+            name=escape(label),
+            customdata=np.arange(len(bins.centers), dtype=np.int32),
+            text=[f"{low:.4g} to {high:.4g}" for low, high in limits],
+            textposition="none",
+            marker={
+                "color": style.colour,
+                "opacity": 0.6 if several else 0.85,
+                "line": {"width": 0.5, "color": palette.surface},
+                "pattern": {
+                    "shape": style.pattern if several else "",
+                    "size": 5,
+                    "solidity": 0.2,
+                    "fgcolor": palette.surface,
+                    "fillmode": "overlay",
+                },
+            },
+            hovertemplate=f"<b>%{{y:,}} rows</b> with {quantity} %{{text}}<extra>{escape(label)}</extra>",
+        )
+    return int(bins.counts.max())
+
+
+def median_lines(
+    figure: go.Figure,
+    theme: Theme,
+    top: int,
+    labels: Sequence[str],
+    styles: Sequence[Style],
+    medians: Sequence[float],
+) -> int:
+    """Mark the medians that are not NaN above bars of height `top`; returns how many there are."""
+    several = len(labels) > 1
+    known = [
+        (median, label, style)
+        for median, label, style in zip(medians, labels, styles, strict=True)
+        if not np.isnan(median)
+    ]
+    # The leftmost line is the tallest, and labels stand right of their lines: no line crosses a label.
+    for position, (median, label, style) in enumerate(sorted(known, key=lambda entry: entry[0])):
+        height = top * (1.1 + 0.1 * (len(known) - 1 - position))
+        figure.add_shape(
+            type="line",
+            x0=median,
+            x1=median,
+            y0=0,
+            y1=height,
+            line={"color": PALETTES[theme].ink, "width": 1.5, "dash": style.dash if several else "solid"},
+        )
+        figure.add_annotation(
+            x=median,
+            y=height,
+            text=f"{escape(label) + ': ' if several else ''}median {median:.3f}",
+            xanchor="left",
+            yanchor="top",
+            xshift=4,
+            showarrow=False,
+        )
+    return len(known)
