@@ -10,7 +10,8 @@ import streamlit as st
 from app.ui.text import from_figure, plain
 from diagnostics.export import arrays_npz, table_csv
 
-CHART_HEIGHT = 360
+LEAST_HEIGHT = 360  # pixels; charts side by side are mostly as high as each other
+TOP_MARGIN = 28
 
 
 @dataclass(frozen=True)
@@ -65,13 +66,13 @@ def card(
                 label_visibility="collapsed",
             )
         view = variants[chosen]()
-        _heading(view.figure)
+        height = _heading(view.figure)
         picks = {"on_select": on_select, "selection_mode": ("points", "box")} if chosen in selectable else {}
         st.plotly_chart(
             view.figure,
             key=key if picks else f"{key}_{chosen}",
             theme=None,
-            height=CHART_HEIGHT,
+            height=height,
             config=_config(f"{file_name}-{key}"),
             alt=view.alt,
             **picks,
@@ -84,13 +85,16 @@ def card(
                 _downloads(view, f"{file_name}-{key}", key)
 
 
-def _heading(figure: go.Figure) -> None:
-    """The figure's title and subtitle as text of the page, which wraps where Plotly would cut."""
+def _heading(figure: go.Figure) -> int:
+    """The figure's title and subtitle as text of the page, which wraps where Plotly would cut; the height that is
+    left for the chart, in pixels."""
     title = figure.layout.title
     st.markdown(f"**{plain(from_figure(title.text))}**")
     if title.subtitle.text:
         st.caption(plain(from_figure(title.subtitle.text)))
-    figure.update_layout(title=None, margin_t=28)
+    height = max(LEAST_HEIGHT, figure.layout.height - figure.layout.margin.t + TOP_MARGIN)
+    figure.update_layout(title=None, margin_t=TOP_MARGIN, height=height)
+    return height
 
 
 def _config(file_name: str) -> dict:
