@@ -17,7 +17,7 @@ from trim.texts import (
     wikitext_text,
 )
 
-SPLITS = ("calibration", "evaluation")
+SPLITS = ("calibration", "evaluation", "whole")
 CORPORA = {
     "demo": "State of the Union addresses, 1990 to 2019 (demo)",
     "wikitext2": "WikiText-2, raw (from the Hub, 7 MB)",
@@ -40,7 +40,8 @@ def load_corpus(
 
     Calibration windows start at random places of the text, and for C4, as the methods' authors do, at a random place
     of a random document that is longer than the window. Evaluation windows follow each other from the beginning
-    without overlap; the tail that does not fill a window is dropped.
+    without overlap; the tail that does not fill a window is dropped. A user's file that holds nothing but text for
+    evaluation is read as a whole.
 
     Calibration and evaluation never share text. demo: two thirds and one third of the years. wikitext2: train and
     test. c4: a train and a validation shard (of this its first 1,100 documents). A user's file: about the first four
@@ -49,7 +50,7 @@ def load_corpus(
     Args:
         source: "demo", "wikitext2", "c4", or a file: .txt, .jsonl (field "text") or .parquet (column "text").
         tokenizer: the model's.
-        split: "calibration" or "evaluation".
+        split: "calibration", "evaluation", or "whole": all of a user's file, cut as an evaluation text.
         windows: how many; None: all that the evaluation text holds.
         length: tokens per window.
         seed: decides where calibration windows start.
@@ -62,11 +63,13 @@ def load_corpus(
         CorpusError: no such text or split, it cannot be had or read, or it is too short for the windows asked of it.
     """
     if split not in SPLITS:
-        raise CorpusError(f"a text has the parts {' and '.join(SPLITS)}, not {split!r}")
+        raise CorpusError(f"a text has the parts {', '.join(SPLITS)}, not {split!r}")
     if length < 2 or (windows is not None and windows < 1):
         raise CorpusError(f"ask for at least one window of at least 2 tokens, not {windows} of {length}")
     if windows is None and split == "calibration":
         raise CorpusError("say how many calibration windows to draw")
+    if split == "whole" and str(source) in CORPORA:
+        raise CorpusError(f"{source} has a part for evaluation; only a file of your own can be read as a whole")
     say = progress or (lambda words: None)
     generator = torch.Generator().manual_seed(seed)
     if source == "c4" and split == "calibration":
@@ -74,13 +77,13 @@ def load_corpus(
     text = _text(source, split, say)
     say(f"Cutting {CORPORA.get(str(source), one_line(Path(source).name))} into tokens")
     tokens = _tokens(text, tokenizer)
-    what = f"the {split} part of {one_line(str(source))!r}"
+    what = ("" if split == "whole" else f"the {split} part of ") + repr(one_line(str(source)))
     if len(tokens) < length:
         raise CorpusError(
             f"{what} holds {len(tokens):,} tokens, less than one window of {length:,}; use shorter windows or a longer "
             "text"
         )
-    if split == "evaluation":
+    if split != "calibration":
         whole = tokens[: len(tokens) // length * length].view(-1, length)
         if windows is not None and windows > len(whole):
             raise CorpusError(
@@ -127,7 +130,7 @@ def _from_documents(
     import pyarrow.compute
 
     # No token is shorter than a byte, so a text without enough bytes need not be cut into tokens.
-    sizes = torch.from_numpy(pyarrow.compute.binary_length(rows.data.column("text")).to_numpy())
+    sizes = torch.tensor(pyarrow.compute.binary_length(rows.data.column("text")).to_numpy())
     candidates = (sizes >= length).nonzero()[:, 0]
     candidates = candidates[torch.randperm(len(candidates), generator=generator)].tolist()
     long_enough: list[Tensor] = []

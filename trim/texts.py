@@ -115,7 +115,8 @@ def _without_bars(datasets: object) -> Iterator[None]:
 
 
 def file_text(path: Path, split: str) -> str:
-    """A part of a user's text: of its characters about four fifths for calibration, the last fifth for evaluation.
+    """A part of a user's text: of its characters about four fifths for calibration, the last fifth for evaluation, or
+    the whole.
 
     Documents (lines of a .jsonl, rows of a .parquet) stay whole and are joined by a blank line; a lone document, such
     as a .txt, is parted at the first space or line end after four fifths.
@@ -145,6 +146,8 @@ def file_text(path: Path, split: str) -> str:
 
 
 def _part(documents: Sequence[str], split: str) -> Sequence[str]:
+    if split == "whole":
+        return documents
     if len(documents) == 1:
         (text,) = documents
         space = re.compile(r"\s").search(text, 4 * len(text) // 5)
