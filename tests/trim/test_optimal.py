@@ -155,7 +155,7 @@ def test_counts_of_a_swept_layer_lose_less_than_any_uniform_ones() -> None:
 
 
 def test_rows_without_weight_go_first_and_the_flattest_of_them() -> None:
-    error = random_error(6, 20).cummax(dim=1).values  # nothing that is better pruned than kept
+    error = random_error(6, 20).cummax(dim=1).values + torch.arange(21.0)  # every weight costs something
     sensitivity = torch.tensor([1.0, 0.0, 2.0, 0.0, 1.0, 3.0])
     hull = lower_hull(error, 19)
     assert optimal_counts(hull, 38, sensitivity).tolist() == [0, 19, 0, 19, 0, 0]
