@@ -17,8 +17,11 @@ from trim.errors import (
     SparsityError,
     TrimError,
 )
+from trim.export import apply_run, export
 from trim.masks import apply_mask, keep_mask, project_counts, uniform_counts
 from trim.models import Model, ModelDescription, describe_model, load_model
+from trim.prune import prune, resume
+from trim.prune_settings import PruneSettings
 from trim.quality import DIRECT_QUALITIES, LAYER_QUALITIES, ROW_QUALITIES, layer_quality, row_quality
 from trim.retention import RetentionCurves, retention_curves
 from trim.runs import Run, list_runs, open_run

@@ -10,14 +10,17 @@ from pathlib import Path
 import numpy
 import torch
 import transformers
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 
 from trim.allocations import Pattern
+from trim.atomic import write_atomically
 from trim.budgets import Budgets, read_budgets
 from trim.checkpoint import load_tokenizer
 from trim.corpora import load_corpus
 from trim.devices import choose_device
-from trim.errors import CorpusError, RunError, SettingsError
+from trim.errors import CorpusError, RunError
 from trim.events import Began, Event, Finished, Stage, to_json
 from trim.inputs import Calibration
 from trim.models import model_folder
@@ -30,6 +33,8 @@ from trim.streaming import StreamedModel
 from trim.text_pass import default_batch, fixed_threads, text_pass
 
 Listener = Callable[[Event], None]
+
+TEXT_FILE = "calibration.safetensors"  # in the run folder while the run is not complete
 
 
 def prune(
@@ -66,18 +71,17 @@ def prune(
         NotEnoughMemoryError: memory does not suffice, with advice.
     """
     chosen = PruneSettings(model=model, **settings)
-    source = _Source.open(chosen, tokens, mask)
+    source = _Source.open(chosen, tokens, mask, progress)
     batch = chosen.batch or default_batch(source.calibration, source.model.device)
     record = source.record(min(batch, source.calibration.sequences), torch.get_num_threads())
     with RunWriter.create(out, record, name=name or chosen.name) as writer:
+        _write_text(writer.path / TEXT_FILE, source.calibration)
         return _work(writer, source, activation_bytes, progress)
 
 
 def resume(
     path: str | Path,
     *,
-    tokens: Tensor | None = None,
-    mask: Tensor | None = None,
     activation_bytes: int | None = None,
     repair: bool = False,
     progress: Listener | None = None,
@@ -86,7 +90,6 @@ def resume(
 
     Args:
         path: the run folder.
-        tokens, mask: the text of `prune`, if the run was begun with one.
         activation_bytes: as for `prune`.
         repair: look at every block file first, and make damaged ones again, and all blocks behind them.
         progress: is told of each step.
@@ -112,7 +115,8 @@ def resume(
         if run.complete:
             return run
         compute = run.settings["compute"]
-        source = _Source.open(PruneSettings.from_json(run.settings["request"]), tokens, mask)
+        tokens, mask = _read_text(run.path / TEXT_FILE)
+        source = _Source.open(PruneSettings.from_json(run.settings["request"]), tokens, mask, progress)
         _require_same(path, run.settings, source.record(compute["batch"], compute["threads"]))
         return _work(writer, source, activation_bytes, progress)
 
@@ -127,19 +131,33 @@ class _Source:
         self.calibration = calibration
 
     @classmethod
-    def open(cls, settings: PruneSettings, tokens: Tensor | None, mask: Tensor | None) -> "_Source":
-        folder, title = model_folder(settings.model)
+    def open(
+        cls, settings: PruneSettings, tokens: Tensor | None, mask: Tensor | None, progress: Listener | None
+    ) -> "_Source":
+        def say(words: str) -> None:
+            if progress:
+                progress(Stage("loading", text=words))
+
+        folder, title = model_folder(settings.model, progress=say)
         model = StreamedModel(folder, device=choose_device(settings.device), dtype=settings.dtype)
         chosen_layers(settings.layers, model.layers)  # a pattern that matches nothing says so at once
+        config = model.module.config.get_text_config()
         if tokens is None:
+            longest = getattr(config, "max_position_embeddings", None)
+            if longest and settings.length > longest:
+                raise CorpusError(
+                    f"{title} reads at most {longest:,} tokens at once, not {settings.length:,}; use shorter windows "
+                    "(--length)"
+                )
             tokens = load_corpus(
                 settings.corpus,
                 load_tokenizer(folder),
                 windows=settings.windows,
                 length=settings.length,
                 seed=settings.seed,
+                progress=say,
             )
-        if int(tokens.max()) >= (size := model.module.config.get_text_config().vocab_size):
+        if int(tokens.max()) >= (size := config.vocab_size):
             raise CorpusError(f"the text holds tokens beyond the model's vocabulary of {size:,}")
         calibration = Calibration.of(
             tokens, mask, vectors_per_sequence=settings.vectors_per_sequence, seed=settings.seed
@@ -225,8 +243,26 @@ def _work(writer: RunWriter, source: _Source, activation_bytes: int | None, prog
                 listener=tell,
             )
         metrics = _metrics(open_run(writer.path), budgets, time.perf_counter() - begin)
+        (writer.path / TEXT_FILE).unlink(missing_ok=True)
         tell(Finished(metrics["sparsity"]["realised"], metrics["seconds"]))
         return writer.finish(metrics)
+
+
+def _write_text(path: Path, calibration: Calibration) -> None:
+    """Keep the tokens until the run is complete, so that it can be gone on with whatever becomes of their source."""
+    tensors = {"tokens": calibration.tokens.int()}
+    if calibration.mask is not None:
+        tensors["mask"] = calibration.mask
+    write_atomically(path, save(tensors))
+
+
+def _read_text(path: Path) -> tuple[Tensor | None, Tensor | None]:
+    """The kept tokens (sequences, length) int64 and their mask; (None, None) where they are gone or damaged."""
+    try:
+        tensors = load(path.read_bytes())
+        return tensors["tokens"].long(), tensors.get("mask")
+    except (OSError, SafetensorError, KeyError):
+        return None, None
 
 
 @contextlib.contextmanager
@@ -304,13 +340,3 @@ def _require_same(path: str | Path, before: dict, now: dict) -> None:
                 f"{path} cannot be gone on with: {said} ({changes}). Restore what it began with, or prune again into "
                 "another folder"
             )
-
-
-def check_kind(run: Run) -> None:
-    """Refuse a run of single layers where a whole model is needed.
-
-    Raises:
-        SettingsError: the run keeps single layers only.
-    """
-    if run.kind != "model":
-        raise SettingsError(f"{run.path} keeps single layers from the app, not a whole model")
