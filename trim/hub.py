@@ -133,20 +133,27 @@ def fetch_file(repository: Repository, file: str, say: Callable[[str], None] = l
     Raises:
         TrimError: of the repository's own class: unknown, gated, unreachable, or the disk is full.
     """
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import LocalEntryNotFoundError
 
     where = {"revision": repository.revision, "repo_type": repository.kind}
     with hub_errors(repository):
         with contextlib.suppress(LocalEntryNotFoundError):
             return Path(hf_hub_download(repository.name, file, **where, local_files_only=True))
+        # hf_hub_download retries for half a minute where there is no network; asking for the file first does not.
+        about = get_hf_file_metadata(hf_hub_url(repository.name, file, **where), timeout=TIMEOUT_SECONDS)
         say(f"Downloading {file} of {repository.name}")
-        bar = _progress_class(repository.name, None, say)
-        path = hf_hub_download(repository.name, file, **where, etag_timeout=TIMEOUT_SECONDS, tqdm_class=bar)
+        path = hf_hub_download(
+            repository.name,
+            file,
+            **where,
+            etag_timeout=TIMEOUT_SECONDS,
+            tqdm_class=_progress_class(repository.name, about.size or 0, say),
+        )
     return Path(path)
 
 
-def _progress_class(name: str, size_bytes: int | None, say: Callable[[str], None]) -> type:
+def _progress_class(name: str, size_bytes: int, say: Callable[[str], None]) -> type:
     """A progress bar for `huggingface_hub` that tells how much is here instead of drawing itself."""
     from tqdm.auto import tqdm
 
@@ -160,11 +167,7 @@ def _progress_class(name: str, size_bytes: int | None, say: Callable[[str], None
             now = time.monotonic()
             if self.unit == "B" and self.n and now - Told.last_told > _SAY_EVERY_SECONDS:
                 Told.last_told = now
-                total = size_bytes or self.total
-                say(
-                    f"Downloading {name}: {bytes_in_words(self.n)}"
-                    + (f" of {bytes_in_words(total)}" if total else "")
-                )
+                say(f"Downloading {name}: {bytes_in_words(self.n)} of {bytes_in_words(size_bytes)}")
 
     return Told
 
