@@ -170,10 +170,19 @@ def _choices(figure: go.Figure, summaries: list[RateSummary], theme: Theme) -> N
                 "line": {"width": 1.8},
             },
             text=["<br>".join(words)],
-            # Away from the chosen rate, whose own word stands above it.
-            textposition="top center" if summary.chosen else "top right" if place > chosen else "top left",
+            textposition=_word_place(place, chosen, len(summaries)),
+            cliponaxis=False,
             textfont={"color": palette.ink, "size": 12},
         )
+
+
+def _word_place(place: int, chosen: int, rates: int) -> str:
+    """Above the chosen rate; elsewhere away from it, but never out of the chart."""
+    if place == chosen:
+        return "top center"
+    if place == rates - 1 or (place < chosen and place > 0):
+        return "top left"
+    return "top right"
 
 
 def _outcome_sentence(trace: LearningRateTrace) -> str:
