@@ -8,6 +8,7 @@ import pytest
 
 from app.services.jobs import Cancelled, Job, JobDesk
 from trim import TrimError
+from trim.errors import NotEnoughMemoryError
 
 PATIENCE_SECONDS = 20
 
@@ -57,9 +58,11 @@ def test_result_and_progress(desk):
     job = begun(desk, "a", gate)
     assert not job.done
     assert not job.failed
+    assert not job.wait(timeout_seconds=0.01)
     with pytest.raises(TimeoutError):
         job.result(timeout_seconds=0.01)
     gate.open.set()
+    assert job.wait(PATIENCE_SECONDS)
     assert job.result(PATIENCE_SECONDS) == "through"
     assert (job.words, job.fraction) == ("Through the gate", 0.5)
     assert job.done
@@ -215,3 +218,8 @@ def test_no_memory_is_told_in_words(desk):
     error = ended(desk.job("a", failing(MemoryError())))
     assert isinstance(error, TrimError)
     assert "not enough memory" in str(error)
+
+
+def test_the_librarys_own_words_about_memory_are_kept(desk):
+    error = ended(desk.job("a", failing(NotEnoughMemoryError("choose dtype bfloat16"))))
+    assert str(error) == "choose dtype bfloat16"

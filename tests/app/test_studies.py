@@ -7,17 +7,18 @@ import pytest
 import torch
 
 import trim
-from app.services.studies import KEPT_OUTCOMES, ModelKey, SampleKey, Study, StudyKey
+from app.services.studies import KEPT_OUTCOMES, ModelKey, Origin, SampleKey, Study, StudyKey
 from diagnostics.concentration import gini
 from tests.app.small import layer_sample
 
 DEAD_ROW = 5
+ORIGIN = Origin("a small model", "0", "cpu", "none", "float32", 0, "0")
 
 
 def study(score: str = "wanda", sample: trim.LayerSample | None = None) -> Study:
     sample = sample or layer_sample()
     key = StudyKey(ModelKey(), SampleKey(), sample.name, score)
-    return Study(key, sample, model_title="a small model", computed_on="cpu in float32")
+    return Study(key, sample, ORIGIN)
 
 
 @pytest.fixture(scope="module", params=["wanda", "magnitude"])

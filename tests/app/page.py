@@ -1,0 +1,99 @@
+"""The Layer page without a browser: run it until it stands still, and read what is on it."""
+
+import base64
+import json
+import re
+import time
+from pathlib import Path
+
+import numpy as np
+from streamlit.testing.v1 import AppTest
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_SECONDS = 240  # the first visit on a machine makes the demo model
+POLL_SECONDS = 0.05
+
+
+class LayerPage:
+    """One reader's visit. `test` is the AppTest behind it."""
+
+    def __init__(self, **address: str) -> None:
+        self.test = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=PATIENCE_SECONDS)
+        for name, value in address.items():
+            self.test.query_params[name] = value
+        self.run()
+
+    def run(self) -> "LayerPage":
+        """Run the script, again and again while it shows the progress of a job."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        self._run_once()
+        while self.test.get("progress"):
+            assert time.monotonic() < deadline, "the page still shows progress"
+            time.sleep(POLL_SECONDS)
+            self._run_once()
+        assert not self.test.exception, [each.value for each in self.test.exception]
+        return self
+
+    def _run_once(self) -> None:
+        for box in self.test.selectbox:
+            if box.value is not None and box.format_func(box.value) not in box.options:
+                box.options.append(box.format_func(box.value))  # AppTest knows no option that a reader typed
+        self.test.run()
+
+    def set(self, kind: str, key: str, value: object) -> "LayerPage":
+        """Change one control as a reader would."""
+        getattr(self.test, kind)(key=key).set_value(value)
+        return self.run()
+
+    def press(self, label: str) -> "LayerPage":
+        """Press the button with that label."""
+        (button,) = [each for each in self.test.button if each.label == label]
+        button.click()
+        return self.run()
+
+    @property
+    def charts(self) -> dict[str, dict]:
+        """Every chart's figure, as the browser gets it, by the key of its card."""
+        return {_card(chart.key): json.loads(chart.proto.spec) for chart in self.test.get("plotly_chart")}
+
+    @property
+    def chart_bytes(self) -> dict[str, int]:
+        """How much every chart sends to the browser, by the key of its card."""
+        return {_card(chart.key): len(chart.proto.spec.encode()) for chart in self.test.get("plotly_chart")}
+
+    @property
+    def metrics(self) -> dict[str, str]:
+        """The big numbers by their labels."""
+        return {metric.label: metric.value for metric in self.test.metric}
+
+    @property
+    def texts(self) -> list[str]:
+        """Headings and captions, as Markdown."""
+        return [
+            each.value
+            for kind in ("title", "subheader", "markdown", "caption")
+            for each in self.test.get(kind)
+        ]
+
+    @property
+    def errors(self) -> list[str]:
+        """The messages in red boxes."""
+        return [each.value for each in self.test.error]
+
+
+def _card(chart_key: str) -> str:
+    """A chart's key is its card's, or that and the name of the view, which begins with a capital letter."""
+    return re.sub(r"_[A-Z].*", "", chart_key)
+
+
+def trace(figure: dict, name: str) -> dict:
+    """The first trace of that name."""
+    return next(each for each in figure["data"] if each.get("name") == name)
+
+
+def numbers(value: object) -> np.ndarray:
+    """An array of a figure, decoded from the form in which Plotly sends it."""
+    if isinstance(value, dict):
+        array = np.frombuffer(base64.b64decode(value["bdata"]), dtype=np.dtype(value["dtype"]))
+        return array.reshape([int(size) for size in value["shape"].split(",")]) if "shape" in value else array
+    return np.asarray(value)
