@@ -62,9 +62,11 @@ def concentration_card(study: Study, outcome: Outcome, rows: list[int], file_nam
             ),
         )
 
-    callback = on_chart(
-        "gini", lambda points: study.gini.histogram.members(coefficients, [p["point_index"] for p in points])
-    )
+    def rows_of(points: list[dict]) -> np.ndarray:
+        bars = [point["point_index"] for point in points if point["curve_number"] == 0]
+        return study.gini.histogram.members(coefficients, bars)
+
+    callback = on_chart("gini", rows_of)
     card(
         "gini",
         {"Gini": histogram, "Lorenz curves": lorenz, "Gini after pruning": kept},
@@ -141,19 +143,17 @@ def row_sparsity_card(study: Study, outcome: Outcome, rows: list[int], file_name
         scatter = row_scatter(learned, quantity, values, rows)
         return view(row_scatter_figure(scatter, rows, theme()), explanations.scatter_seen(scatter))
 
-    callback = on_chart(
-        "row_sparsity",
-        lambda points: np.concatenate(
-            [
-                statistics.histogram.members(
-                    outcome.allocations[p["curve_number"]].row_sparsity, [p["point_index"]]
-                )
-                for p in points
-                if p["curve_number"] < len(outcome.allocations)
-            ]
-            or [np.array([], dtype=np.int64)]
-        ),
-    )
+    def rows_of(points: list[dict]) -> np.ndarray:
+        # The bars of each allocation come before everything else in the figure.
+        found = [
+            statistics.histogram.members(allocation.row_sparsity, [point["point_index"]])
+            for number, allocation in enumerate(outcome.allocations)
+            for point in points
+            if point["curve_number"] == number
+        ]
+        return np.concatenate(found) if found else np.array([], dtype=np.int64)
+
+    callback = on_chart("row_sparsity", rows_of)
     card(
         "row_sparsity",
         {

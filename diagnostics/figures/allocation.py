@@ -22,7 +22,7 @@ def _styles(statistics: RowSparsityStatistics) -> list[Style]:
 def row_sparsity_histogram(
     statistics: RowSparsityStatistics, selected_rows: Iterable[int] = (), theme: Theme = "light"
 ) -> go.Figure:
-    """Histograms in shared bins, selected rows as rugs; a spike that dwarfs the rest is cut and says so."""
+    """Histograms in shared bins, selected rows as rugs after them; a spike that dwarfs the rest is cut and says so."""
     palette = PALETTES[theme]
     figure = go.Figure()
     bins = statistics.histogram
@@ -69,6 +69,9 @@ def row_sparsity_histogram(
                 xshift=-10 if leftwards else 10,
                 yanchor="top",
             )
+    # After all bars: a bar's curve number is its allocation's place.
+    for position, (allocation, style) in enumerate(zip(statistics.allocations, styles, strict=True)):
+        label = escape(allocation.label)
         rows = row_indices(selected, len(allocation.counts))
         if len(rows):
             figure.add_scatter(
