@@ -1,77 +1,62 @@
-"""Tiny random models of each family, as folders with a tokenizer."""
+"""Models so small that a test can make them: random weights, two or three blocks, one token per byte of text."""
 
+import functools
 from pathlib import Path
 
 import torch
+import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import (
-    AutoModelForCausalLM,
-    GemmaConfig,
-    LlamaConfig,
-    MistralConfig,
-    OPTConfig,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen3Config,
-)
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from trim.checkpoint import quiet
-
-VOCABULARY = 260
+BLOCKS = 3
 _SIZES = {
-    "vocab_size": VOCABULARY,
+    "vocab_size": 256,
     "hidden_size": 32,
-    "num_hidden_layers": 3,
+    "num_hidden_layers": BLOCKS,
     "num_attention_heads": 4,
     "max_position_embeddings": 128,
+    "pad_token_id": 0,
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
-_GATED = _SIZES | {"intermediate_size": 48, "num_key_value_heads": 2}
+_GATED = {**_SIZES, "num_key_value_heads": 2, "intermediate_size": 48}
 
-CONFIGS = {
-    "llama": lambda **more: LlamaConfig(**(_GATED | more)),
-    "qwen2": lambda **more: Qwen2Config(**(_GATED | {"tie_word_embeddings": True} | more)),  # biases, tied
-    "qwen3": lambda **more: Qwen3Config(**(_GATED | {"head_dim": 16} | more)),  # norms inside attention
-    "mistral": lambda **more: MistralConfig(**(_GATED | {"sliding_window": 8} | more)),
-    "gemma": lambda **more: GemmaConfig(**(_GATED | {"head_dim": 16} | more)),
-    "opt": lambda **more: OPTConfig(**(_SIZES | {"ffn_dim": 48, "word_embed_proj_dim": 16} | more)),
+ATTENTION = ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj")
+GATED_LAYERS = (*ATTENTION, "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
+OPT_LAYERS = (*ATTENTION[:3], "self_attn.out_proj", "fc1", "fc2")
+
+# Configuration class, its settings, and the layers that a block must have.
+SUPPORTED = {
+    "llama": ("LlamaConfig", _GATED, GATED_LAYERS),
+    "mistral": ("MistralConfig", _GATED, GATED_LAYERS),
+    "qwen2": ("Qwen2Config", {**_GATED, "tie_word_embeddings": True}, GATED_LAYERS),
+    "qwen3": ("Qwen3Config", {**_GATED, "head_dim": 8}, GATED_LAYERS),
+    "gemma2": ("Gemma2Config", {**_GATED, "head_dim": 8}, GATED_LAYERS),
+    "gemma3": ("Gemma3TextConfig", {**_GATED, "head_dim": 8}, GATED_LAYERS),
+    "opt": ("OPTConfig", {**_SIZES, "ffn_dim": 48, "word_embed_proj_dim": 16}, OPT_LAYERS),
 }
 
 
-def make_model(family: str, folder: Path, seed: int = 0, **more: object) -> Path:
-    """Save a random model of a family with a byte tokenizer; returns the folder."""
-    torch.manual_seed(seed)
-    module = AutoModelForCausalLM.from_config(CONFIGS[family](**more))
-    with torch.no_grad():
-        for parameter in module.parameters():  # also biases and norms, which begin as 0 and 1
-            # A few large weights, so that rows differ.
-            noise = torch.randn_like(parameter)
-            parameter.add_(noise.pow(3) * (0.05 if parameter.ndim > 1 else 0.02))
-    with quiet():
-        module.save_pretrained(folder)
-        make_tokenizer().save_pretrained(folder)
-    return folder
+def module(kind: str, seed: int = 0) -> torch.nn.Module:
+    """A tiny model with random weights."""
+    name, settings, _ = SUPPORTED[kind]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(getattr(transformers, name)(**settings)).eval()
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """One token for each byte."""
+@functools.cache
+def tokenizer() -> PreTrainedTokenizerFast:
+    """One token per byte."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    vocabulary = {"<pad>": 0, "<s>": 1, "</s>": 2, "<unk>": 3} | {c: 4 + i for i, c in enumerate(alphabet)}
-    tokenizer = Tokenizer(models.BPE(vocabulary, [], unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>"
-    )
+    made = Tokenizer(models.BPE(vocab={letter: number for number, letter in enumerate(alphabet)}, merges=[]))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=made)
 
 
-def load(folder: Path) -> torch.nn.Module:
-    """The model with plain transformers, float32."""
-    with quiet():
-        return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-
-
-def random_tokens(sequences: int = 6, length: int = 16, seed: int = 0) -> torch.Tensor:
-    """(sequences, length) int64."""
-    return torch.randint(4, VOCABULARY, (sequences, length), generator=torch.Generator().manual_seed(seed))
+def folder(path: Path, kind: str = "llama", seed: int = 0, dtype: torch.dtype = torch.float32) -> Path:
+    """A folder with a tiny model, as `save_pretrained` writes it."""
+    module(kind, seed).to(dtype).save_pretrained(path)
+    tokenizer().save_pretrained(path)
+    return path
