@@ -17,9 +17,12 @@ from trim.errors import (
     SparsityError,
     TrimError,
 )
+from trim.evaluation import Evaluation, evaluate
 from trim.export import apply_run, export
+from trim.generation import Sampling, continue_prompt
 from trim.masks import apply_mask, keep_mask, project_counts, uniform_counts
 from trim.models import Model, ModelDescription, describe_model, load_model
+from trim.perplexity import Perplexity, perplexity
 from trim.prune import prune, resume
 from trim.prune_settings import PruneSettings
 from trim.quality import DIRECT_QUALITIES, LAYER_QUALITIES, ROW_QUALITIES, layer_quality, row_quality
@@ -27,3 +30,5 @@ from trim.retention import RetentionCurves, retention_curves
 from trim.runs import Run, list_runs, open_run
 from trim.scores import SCORES, magnitude_score, wanda_score
 from trim.search import SearchResult, SearchSettings, SearchTrace, full_trace, search
+from trim.workbench import EvaluationText, Workbench
+from trim.zero_shot import TaskResult, zero_shot

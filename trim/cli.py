@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from trim import cache
+from trim.cli_evaluate import add_evaluate, add_generate
 from trim.cli_prune import add_prune, add_resume
 from trim.errors import TrimError
 from trim.names import bytes_in_words
@@ -59,6 +60,8 @@ def make_parser() -> argparse.ArgumentParser:
     _add_apply(commands)
     _add_export(commands)
     _add_inspect(commands)
+    add_evaluate(commands)
+    add_generate(commands)
     _add_cache(commands)
     return parser
 
