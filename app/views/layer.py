@@ -1,6 +1,7 @@
 """The first page: one layer of one model, TRIM re-run by a control."""
 
 import re
+from pathlib import Path
 
 import streamlit as st
 import torch
@@ -151,7 +152,7 @@ def chosen_study() -> Study:
 
 def heading(study: Study) -> None:
     """Which layer this is, of which model, and what it received."""
-    text = TEXT_WORDS.get(study.key.sample.corpus) or study.key.sample.corpus
+    text = TEXT_WORDS.get(study.key.sample.corpus) or Path(study.key.sample.corpus).name
     st.title(plain(study.key.layer))
     st.caption(
         f"{plain(study.origin.model_title)} · {study.rows:,} rows (output dimensions) of {study.columns:,} weights · "
