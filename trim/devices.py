@@ -104,4 +104,7 @@ def require_memory(needed_bytes: int, device: torch.device, purpose: str, advice
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether something failed because the device's or the host's memory is full."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    full = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        words in str(error) for words in full
+    )

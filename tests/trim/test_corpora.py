@@ -191,6 +191,7 @@ def test_a_users_file_has_two_parts(kind: Callable, tmp_path: Path):
     parted = [f"document {n} says" in calibration and f"document {n} says" in evaluation for n in range(100)]
     assert not any(parted)
     assert text_of(load(path, split="evaluation", windows=2)) == evaluation[:32]
+    assert len(load(path, split="whole", windows=None)) > len(calibration) // 16
     assert all(text_of(window) in calibration for window in load(str(path)))
 
 
@@ -260,7 +261,8 @@ def test_places_that_are_no_file(tmp_path: Path):
 
 
 def test_settings_that_make_no_windows():
-    assert "calibration and evaluation" in refusal("demo", split="test")
+    assert "calibration, evaluation, whole" in refusal("demo", split="test")
+    assert "a file of your own" in refusal("demo", split="whole")
     assert "at least one window" in refusal("demo", windows=0)
     assert "at least 2 tokens" in refusal("demo", length=1)
     assert "how many" in refusal("demo", windows=None)

@@ -1,0 +1,86 @@
+"""Models and captures on a GPU: types, the same numbers as on the CPU, and memory that fills up."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+import trim
+from tests.trim import tiny
+from trim import cache, devices
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
+    pytest.mark.usefixtures("own_cache"),
+]
+
+GPU = torch.device("cuda", 0)
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.folder(tmp_path_factory.mktemp("models") / "tiny-llama")
+
+
+@pytest.fixture
+def little_memory() -> Iterator[None]:
+    """This process may use about 200 MB more of the GPU than it does."""
+    torch.cuda.empty_cache()
+    _, total = torch.cuda.mem_get_info(GPU)
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(GPU) + 200e6) / total, GPU)
+    yield
+    torch.cuda.set_per_process_memory_fraction(1.0, GPU)
+    torch.cuda.empty_cache()
+
+
+def windows(sequences: int, length: int) -> torch.Tensor:
+    return torch.randint(3, 256, (sequences, length), generator=torch.Generator().manual_seed(1))
+
+
+def test_the_gpu_and_a_half_type_are_chosen(llama: Path, tmp_path: Path):
+    model = trim.load_model(llama)
+    assert model.device == GPU
+    assert model.dtype == torch.bfloat16
+    assert trim.load_model(llama, dtype="float32").dtype == torch.float32
+    half = tiny.folder(tmp_path / "half", dtype=torch.float16)
+    assert trim.load_model(half, device="cuda:0").dtype == torch.float16
+    assert trim.load_model(half, device="cpu").dtype == torch.float32
+
+
+def test_a_capture_equals_that_of_the_cpu(llama: Path):
+    tokens = windows(6, 40)
+    on_gpu = trim.capture(trim.load_model(llama, dtype="float32"), tokens)
+    on_cpu = trim.capture(trim.load_model(llama, device="cpu"), tokens)
+    for name, sample in on_gpu.items():
+        assert {sample.weight.device, sample.inputs.device, sample.input_norm.device} == {GPU}
+        torch.testing.assert_close(sample.inputs.cpu(), on_cpu[name].inputs, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(sample.input_norm.cpu(), on_cpu[name].input_norm, rtol=1e-4, atol=1e-5)
+
+
+def test_batches_shrink_when_the_memory_is_full(
+    llama: Path, little_memory: None, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("trim.text_pass.GPU_BATCH_TOKENS", 2**20)
+    model, tokens, told = trim.load_model(llama, dtype="float32"), windows(4096, 64), []
+    samples = trim.capture(model, tokens, ["*.down_proj"], progress=lambda done, of: told.append(done))
+    assert 1 < told[0] < 4096
+    assert told[-1] == 4096
+    assert torch.isfinite(samples["2.mlp.down_proj"].input_norm).all()
+
+
+def test_a_model_that_does_not_fit_is_refused_before_it_is_loaded(
+    llama: Path, monkeypatch: pytest.MonkeyPatch
+):
+    assert devices.available_bytes(GPU) > 2**20
+    monkeypatch.setattr(devices, "available_bytes", lambda device: 1000)
+    with pytest.raises(trim.NotEnoughMemoryError, match=r'cuda:0.*device="cpu"'):
+        trim.load_model(llama)
+
+
+def test_a_capture_is_known_by_its_device(llama: Path):
+    tokens = windows(2, 8)
+    trim.capture(trim.load_model(llama, device="cpu"), tokens, ["0.mlp.up_proj"])
+    trim.capture(trim.load_model(llama, dtype="float32"), tokens, ["0.mlp.up_proj"])
+    assert len(list((cache.cache_folder() / "captures").iterdir())) == 2
