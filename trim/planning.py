@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trim.allocations import Pattern
+from trim.budget_cache import remembered, text_key, weights_key
 from trim.budgets import (
     Budgets,
     Shapes,
@@ -80,14 +81,29 @@ def plan_budgets(
             total = sum(rows * columns for rows, columns in shapes.values())
             target = sum(asked[name] * rows * columns for name, (rows, columns) in shapes.items()) / total
     elif settings.budget == "owl":
-        shares = _outlier_shares(
-            model, calibration, settings, shapes, batch, folder, activation_bytes, listener
+        key = {
+            "owl_multiple": settings.owl_multiple,
+            "layers": list(shapes),
+            "model": weights_key(model.files),
+            "text": text_key(calibration),
+            "compute": [str(model.device), str(model.dtype), batch],
+        }
+        shares = remembered(
+            key,
+            lambda: _outlier_shares(
+                model, calibration, settings, shapes, batch, folder, activation_bytes, listener
+            ),
         )
         asked = owl_budgets(shares, shapes, target, settings.owl_width)
     elif settings.budget == "alphapruning":
-        asked = alpha_budgets(
-            _exponents(model, settings.alpha_fit, shapes, listener), shapes, target, settings.alpha_width
-        )
+        key = {
+            "alpha_fit": settings.alpha_fit,
+            "layers": list(shapes),
+            "model": weights_key(model.files),
+            "compute": [str(model.device)],
+        }
+        exponents = remembered(key, lambda: _exponents(model, settings.alpha_fit, shapes, listener))
+        asked = alpha_budgets(exponents, shapes, target, settings.alpha_width)
     else:
         asked = uniform_budgets(shapes, target)
     budgets = project_budgets(asked, shapes, target, settings.max_row_sparsity, method=settings.budget)

@@ -21,7 +21,7 @@ TEXT = trim.EvaluationText("demo", windows=3, length=LENGTH)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.make_model("llama", tmp_path_factory.mktemp("models") / "tiny")
+    return tiny.folder(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_memory_that_runs_out_halves_the_batch(model, monkeypatch):
         (torch.zeros(0, 8, dtype=torch.int64), "nothing to evaluate"),
         (torch.zeros(2, 1, dtype=torch.int64), "at least 2 tokens"),
         (torch.zeros(1, 129, dtype=torch.int64), "at most 128 tokens at once, not 129"),
-        (torch.full((1, 8), 260), "outside the vocabulary of 260"),
+        (torch.full((1, 8), 256), "outside the vocabulary of 256"),
     ],
 )
 def test_windows_that_cannot_be_evaluated(model, windows, message):
@@ -160,7 +160,7 @@ def test_a_run_and_its_export_agree_and_the_run_keeps_the_result(run, folder, tm
 
 
 def test_a_run_on_another_model_is_not_written_into_the_run(run, tmp_path):
-    other = tiny.make_model("llama", tmp_path / "other", seed=1)
+    other = tiny.folder(tmp_path / "other", seed=1)
     before = trim.open_run(run.path).metrics
     (result,) = trim.evaluate(run.path, [TEXT], model=other)
     assert result.result.windows == 3
@@ -168,7 +168,7 @@ def test_a_run_on_another_model_is_not_written_into_the_run(run, tmp_path):
 
 
 def test_a_changed_model_is_refused(run, folder, tmp_path, monkeypatch):
-    other = tiny.make_model("llama", tmp_path / "other", seed=1)
+    other = tiny.folder(tmp_path / "other", seed=1)
     run.settings["request"]["model"] = str(other)
     try:
         with pytest.raises(trim.ModelError, match="has changed since"):

@@ -14,7 +14,7 @@ from trim.cli_evaluate import side_by_side
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.make_model("llama", tmp_path_factory.mktemp("models") / "tiny")
+    return tiny.folder(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture(scope="module")

@@ -61,7 +61,7 @@ def test_without_the_harness_its_requirements_are_named(monkeypatch):
 
 @harness
 def test_a_local_task(tasks, tmp_path, capsys):
-    folder = tiny.make_model("llama", tmp_path / "tiny")
+    folder = tiny.folder(tmp_path / "tiny")
     model = trim.load_model(folder, device="cpu")
     (result,) = trim.zero_shot(model, ["colours_and_numbers"], folder=tasks)
     # What the harness does, by hand: the choice whose tokens are the most probable together.
@@ -95,7 +95,7 @@ def best_choice(model: trim.Model, question: str, choices: list[str]) -> int:
 
 @harness
 def test_what_cannot_be_asked(tmp_path):
-    model = trim.load_model(tiny.make_model("llama", tmp_path / "tiny"), device="cpu")
+    model = trim.load_model(tiny.folder(tmp_path / "tiny"), device="cpu")
     with pytest.raises(trim.SettingsError, match=r"no task 'hellaswagg'.*hellaswag"):
         trim.zero_shot(model, ["hellaswagg"])
     with pytest.raises(trim.SettingsError, match="at least one task"):
