@@ -7,9 +7,10 @@ import streamlit as st
 from app.ui.address import remember_asked
 
 # A picture of our own: emoji and material icons for the browser's tab would be fetched from elsewhere.
-ICON = Path(__file__).parent / "assets" / "icon.svg"
+ASSETS = Path(__file__).parent / "assets"
 
-st.set_page_config(page_title="TRIM Lab", page_icon=str(ICON), layout="wide")
+st.set_page_config(page_title="TRIM Lab", page_icon=str(ASSETS / "icon.svg"), layout="wide")
+st.logo(str(ASSETS / "wordmark.svg"), size="large", icon_image=str(ASSETS / "icon.svg"))
 remember_asked()
 page = st.navigation([st.Page("views/layer.py", title="Layer", icon=":material/layers:", default=True)])
 page.run()

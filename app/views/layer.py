@@ -154,6 +154,10 @@ def heading(study: Study) -> None:
     """Which layer this is, of which model, and what it received."""
     text = TEXT_WORDS.get(study.key.sample.corpus) or Path(study.key.sample.corpus).name
     st.title(plain(study.key.layer))
+    st.markdown(
+        "TRIM gives every row (output dimension) of this layer its own sparsity, so that the layer as a whole loses "
+        "the target share of its weights. Move the target, and it searches again."
+    )
     st.caption(
         f"{plain(study.origin.model_title)} · {study.rows:,} rows (output dimensions) of {study.columns:,} weights · "
         f"{study.curves.vectors:,} calibration vectors from {plain(text)} · computed on "
