@@ -6,7 +6,7 @@ that each layer is given beforehand.
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -66,7 +66,7 @@ def prune_layer(
     """
     weight = layer.weight
     try:
-        score = layer_score(name, weight, received.input_norm, method.score)
+        score = layer_score(weight, received.input_norm, method.score)
         curves = retention_curves(weight, received.inputs, score, name=name)
         settings = method.search_settings(total / weight.numel() if total else 0.5)
         allocation = _allocate(curves, score, total, settings, method)
@@ -94,15 +94,20 @@ def prune_layer(
     return record
 
 
-def layer_score(name: str, weight: Tensor, input_norm: Tensor, score: str) -> Tensor:
-    """The importance of each weight, (D, N) float32.
+def layer_score(weight: Tensor, input_norm: Tensor, score: str) -> Tensor:
+    """The importance of each weight, (D, N) float32."""
+    return wanda_score(weight, input_norm) if score == "wanda" else magnitude_score(weight)
+
+
+def require_finite(weights: Mapping[str, Tensor]) -> None:
+    """Look at weights before any text goes through them: NaN spreads, and would be found in some other layer.
 
     Raises:
         NonFiniteError: a weight is NaN or infinite; the message names the layer.
     """
-    if not bool(torch.isfinite(weight).all()):
-        raise NonFiniteError(f"{name} has a weight that is NaN or infinite; check the checkpoint")
-    return wanda_score(weight, input_norm) if score == "wanda" else magnitude_score(weight)
+    for name, weight in weights.items():
+        if not bool(torch.isfinite(weight).all()):
+            raise NonFiniteError(f"{name} has a weight that is NaN or infinite; check the checkpoint")
 
 
 def _allocate(
@@ -182,6 +187,7 @@ def _prune_block(
     records: dict[str, LayerRecord] = {}
     if not layers:
         return records
+    require_finite({name: layer.weight for name, layer in layers.items()})
     groups = [list(layers)]
     if recalculate_inputs:
         groups = text.order_of_use(index, block, layers)

@@ -18,11 +18,11 @@ from trim.budgets import (
     tail_exponent,
     uniform_budgets,
 )
-from trim.errors import LayerNotFoundError, NonFiniteError, SettingsError
+from trim.errors import LayerNotFoundError, SettingsError
 from trim.events import Event, Note, Stage
 from trim.inputs import Calibration, linear_layers
 from trim.names import near_names
-from trim.pipeline import layer_score
+from trim.pipeline import layer_score, require_finite
 from trim.prune_settings import PruneSettings
 from trim.streaming import StreamedModel
 from trim.text_pass import text_pass
@@ -143,10 +143,11 @@ def _outlier_shares(
                 if names := by_block.get(index):
                     listener(Stage("budgets", index, settings.budget))
                     layers = linear_layers(block, index, names)
+                    require_finite({name: layer.weight for name, layer in layers.items()})
                     received = text.capture(index, block, layers)
                     # OWL counts outliers of Wanda's score, whatever the weights are then pruned by.
                     scores = [
-                        layer_score(name, layer.weight, received[name].input_norm, "wanda")
+                        layer_score(layer.weight, received[name].input_norm, "wanda")
                         for name, layer in layers.items()
                     ]
                     shares.append(outlier_share(scores, settings.owl_multiple))
@@ -163,8 +164,7 @@ def _exponents(model: StreamedModel, fit: str, shapes: Shapes, listener: Listene
         exponents = []
         for name in names:
             weight = model.weight(name).to(model.device)
-            if not bool(weight.isfinite().all()):
-                raise NonFiniteError(f"{name} has a weight that is NaN or infinite; check the checkpoint")
+            require_finite({name: weight})
             exponents.append(tail_exponent(squared_singular_values(weight), fit))
         known = [value for value in exponents if value == value]
         means.append(sum(known) / len(known) if known else float("nan"))

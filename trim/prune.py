@@ -82,6 +82,8 @@ def prune(
 def resume(
     path: str | Path,
     *,
+    tokens: Tensor | None = None,
+    mask: Tensor | None = None,
     activation_bytes: int | None = None,
     repair: bool = False,
     progress: Listener | None = None,
@@ -90,6 +92,7 @@ def resume(
 
     Args:
         path: the run folder.
+        tokens, mask: the text of `prune` where it was given; only needed to repair a run that is complete.
         activation_bytes: as for `prune`.
         repair: look at every block file first, and make damaged ones again, and all blocks behind them.
         progress: is told of each step.
@@ -115,8 +118,12 @@ def resume(
         if run.complete:
             return run
         compute = run.settings["compute"]
-        tokens, mask = _read_text(run.path / TEXT_FILE)
+        if tokens is None:
+            tokens, mask = _read_text(run.path / TEXT_FILE)
+        if tokens is None and run.settings["text"]["given"]:
+            raise RunError(f"{path} was begun with a text of its own: trim.resume({str(path)!r}, tokens=…)")
         source = _Source.open(PruneSettings.from_json(run.settings["request"]), tokens, mask, progress)
+        source.given = run.settings["text"]["given"]
         _require_same(path, run.settings, source.record(compute["batch"], compute["threads"]))
         return _work(writer, source, activation_bytes, progress)
 
@@ -124,7 +131,15 @@ def resume(
 class _Source:
     """The model and the text of a run."""
 
-    def __init__(self, settings: PruneSettings, title: str, model: StreamedModel, calibration: Calibration):
+    def __init__(
+        self,
+        settings: PruneSettings,
+        title: str,
+        model: StreamedModel,
+        calibration: Calibration,
+        given: bool,
+    ) -> None:
+        self.given = given
         self.settings = settings
         self.title = title
         self.model = model
@@ -142,6 +157,7 @@ class _Source:
         model = StreamedModel(folder, device=choose_device(settings.device), dtype=settings.dtype)
         chosen_layers(settings.layers, model.layers)  # a pattern that matches nothing says so at once
         config = model.module.config.get_text_config()
+        given = tokens is not None
         if tokens is None:
             longest = getattr(config, "max_position_embeddings", None)
             if longest and settings.length > longest:
@@ -162,7 +178,7 @@ class _Source:
         calibration = Calibration.of(
             tokens, mask, vectors_per_sequence=settings.vectors_per_sequence, seed=settings.seed
         )
-        return cls(settings, title, model, calibration)
+        return cls(settings, title, model, calibration, given)
 
     def record(self, batch: int, threads: int) -> dict:
         """Everything that changes the result; its hash is the run's fingerprint."""
@@ -173,7 +189,7 @@ class _Source:
         return {
             "request": self.settings.to_json(),
             "model": {"title": self.title, "weights": self.model.files.fingerprint()},
-            "text": {"tokens": self.calibration.real_tokens, "sha256": text.hexdigest()},
+            "text": {"given": self.given, "tokens": self.calibration.real_tokens, "sha256": text.hexdigest()},
             "budget_file": read_budgets(Path(budget_file), self.model.layers) if budget_file else None,
             "compute": {
                 "device": device.type,

@@ -157,5 +157,5 @@ class PruneSettings:
     def name(self) -> str:
         """What the run is called when nobody names it."""
         model = Path(self.model).name
-        how = self.pattern or f"{self.allocation} {self.target:.0%}" if self.target else self.allocation
+        how = self.pattern or (f"{self.allocation} {self.target:.0%}" if self.target else self.allocation)
         return f"{model} {how}" + ("" if self.budget == "uniform" else f" {Path(self.budget).stem}")
