@@ -125,7 +125,7 @@ def check(samples: dict[str, trim.LayerSample], expected: dict[str, np.ndarray],
             assert (np.diff(places) > 0).all()  # distinct tokens, in their order
 
 
-@pytest.mark.parametrize("kind", tiny.CONFIGS)
+@pytest.mark.parametrize("kind", tiny.SUPPORTED)
 def test_captures_equal_a_naive_forward_pass(kind: str):
     model, tokens = model_of(kind), windows()
     samples = trim.capture(model, tokens, vectors_per_sequence=3)

@@ -49,10 +49,10 @@ def refusal(source: str | Path, error: type[trim.TrimError] = trim.ModelError, *
     return message
 
 
-@pytest.mark.parametrize("kind", tiny.CONFIGS)
+@pytest.mark.parametrize("kind", tiny.SUPPORTED)
 def test_blocks_and_layers_are_found_by_structure(kind: str, tmp_path: Path):
     model = trim.load_model(str(tiny.folder(tmp_path / kind, kind)), device="cpu")
-    expected = [f"{block}.{layer}" for block in range(tiny.BLOCKS) for layer in tiny.LAYERS[kind]]
+    expected = [f"{block}.{layer}" for block in range(tiny.BLOCKS) for layer in tiny.SUPPORTED[kind][2]]
     assert sorted(model.layers) == sorted(expected)
     assert len(model.blocks) == tiny.BLOCKS
     inside = {parameter for block in model.blocks for parameter in block.parameters()}
