@@ -13,10 +13,14 @@ from trim import cache, devices
 pytestmark = [
     pytest.mark.gpu,
     pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
-    pytest.mark.usefixtures("own_cache"),
 ]
 
 GPU = torch.device("cuda", 0)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIM_CACHE", str(tmp_path / "cache"))
 
 
 @pytest.fixture(scope="module")
