@@ -145,9 +145,9 @@ def prune_blocks(
         listener: is told of progress.
     """
     model = text.model
-    last = len(model.blocks) - 1
+    last = max(int(name.partition(".")[0]) for name in budgets.totals)  # behind it everything stays dense
     begin, made = time.perf_counter(), 0
-    for index in range(len(model.blocks)):
+    for index in range(last + 1):
         block_begin, batch_before = time.perf_counter(), text.batch
         entry = run.manifest["blocks"].get(str(index))
         listener(Stage("replay" if entry else "loading", index))

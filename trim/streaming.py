@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from trim.architecture import check_config, find_blocks
+from trim.architecture import blueprint, find_blocks
 from trim.checkpoint import read_config
 from trim.devices import choose_dtype
 from trim.errors import ModelError
@@ -45,10 +45,6 @@ class StreamedModel:
         self.device = device
         self.module = _skeleton(folder, dtype, device, self.files.main_dtype)
         self.dtype = next(self.module.parameters()).dtype
-        for part in self.module.modules():
-            part._buffers.update(
-                {leaf: buffer.to(device) for leaf, buffer in part._buffers.items() if buffer is not None}
-            )
         self.blocks = find_blocks(self.module)
         inside = {id(part) for block in self.blocks for part in block.modules()}
         names = {id(part): name for name, part in self.module.named_modules()}
@@ -117,16 +113,21 @@ class StreamedModel:
 
 def _skeleton(folder: Path, dtype: str | None, device: torch.device, checkpoint: torch.dtype) -> nn.Module:
     """The model of a folder's configuration: parameters on the meta device, buffers computed as usual."""
-    from accelerate import init_empty_weights
-    from transformers import AutoModelForCausalLM
-
     config = read_config(folder)
-    check_config(config)
-    try:
-        with init_empty_weights(include_buffers=False):
-            module = AutoModelForCausalLM.from_config(
-                config, dtype=choose_dtype(dtype, checkpoint, device), trust_remote_code=False
-            )
-    except ValueError as error:
-        raise ModelError(f"{folder} holds no causal language model: {error}") from error
-    return module.eval().requires_grad_(False)
+    config.dtype = choose_dtype(dtype, checkpoint, device)
+    module = blueprint(config).eval().requires_grad_(False)
+    for part in module.modules():
+        computed = [leaf for leaf in part._non_persistent_buffers_set if part._buffers[leaf] is not None]
+        for leaf in computed:
+            empty = torch.empty_like(part._buffers[leaf], device=device)
+            part._buffers[leaf] = empty.fill_(torch.nan) if empty.is_floating_point() else empty
+        if computed:
+            with torch.no_grad():
+                module._init_weights(part)  # as transformers fills what no checkpoint holds
+        for leaf in computed:
+            if bool(part._buffers[leaf].isnan().any()):
+                raise ModelError(
+                    f"{type(part).__name__} computes its buffer {leaf} in a way of its own; load this model whole with "
+                    "transformers and prune it layer by layer"
+                )
+    return module

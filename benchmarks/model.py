@@ -1,0 +1,131 @@
+"""A whole model: seconds per block and tokens per second, beside the bare cost of the two forward passes.
+
+    python benchmarks/model.py                      the demo model's first blocks
+    python benchmarks/model.py --model FOLDER --blocks 32 --windows 128 --length 2048
+
+What bounds it: every token goes through every block twice, once dense to be captured and once pruned to be handed on.
+The peer is just that: the same windows in the same batches through the same blocks, twice, with the weights in memory
+and nothing else done. Sorting, curves, search, reading weights and writing the run come on top.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+import trim
+from trim.calls import record_calls
+from trim.devices import choose_device
+from trim.events import BlockDone, Stage
+from trim.inputs import Calibration
+from trim.models import model_folder
+from trim.streaming import StreamedModel
+from trim.text_pass import default_batch
+
+
+def synchronise(device: torch.device) -> None:
+    """Wait until the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+@torch.inference_mode()
+def bare_seconds(model: StreamedModel, windows: torch.Tensor, blocks: int, batch: int) -> list[float]:
+    """Seconds of two forward passes of all windows through each of the first blocks, after one warm-up batch."""
+    parts = [windows[start : start + batch].to(model.device) for start in range(0, len(windows), batch)]
+    with model.embedding() as module:
+        embedded = [record_calls(module, model.blocks, part, None) for part in parts]
+    states, calls = [list(column) for column in zip(*embedded, strict=True)]
+    seconds = []
+    for index in range(blocks):
+        with model.block(index) as block:
+            calls[0][index].replay(block, states[0])
+            synchronise(model.device)
+            begin = time.perf_counter()
+            for _ in range(2):
+                outputs = [call[index].replay(block, part) for call, part in zip(calls, states, strict=True)]
+            synchronise(model.device)
+            seconds.append(time.perf_counter() - begin)
+        states = outputs
+    return seconds
+
+
+def main() -> None:
+    """Prune, time, compare."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="demo")
+    parser.add_argument("--blocks", type=int, default=4, help="how many of its blocks are pruned and timed")
+    parser.add_argument("--windows", type=int, default=16)
+    parser.add_argument("--length", type=int, default=256)
+    parser.add_argument("--target", type=float, default=0.7)
+    parser.add_argument("--allocation", default="trim")
+    parser.add_argument("--device")
+    arguments = parser.parse_args()
+
+    folder, _ = model_folder(arguments.model)
+    model = StreamedModel(folder, device=choose_device(arguments.device))
+    vocabulary = model.module.config.get_text_config().vocab_size
+    shape = (arguments.windows, arguments.length)
+    windows = torch.randint(vocabulary, shape, generator=torch.Generator().manual_seed(0))
+    blocks = min(arguments.blocks, len(model.blocks))
+    batch = default_batch(Calibration.of(windows), model.device)
+    bare = bare_seconds(model, windows, blocks, batch)
+
+    stages: dict[str, float] = {}
+    done: list[float] = []
+    last = ["", time.perf_counter()]
+
+    def listen(event: object) -> None:
+        now = time.perf_counter()
+        if isinstance(event, Stage):
+            stages[last[0]] = stages.get(last[0], 0.0) + now - last[1]
+            last[:] = event.stage, now
+        elif isinstance(event, BlockDone) and event.block < blocks:
+            done.append(event.seconds)
+
+    if model.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(model.device)
+    with tempfile.TemporaryDirectory() as out:
+        run = trim.prune(
+            arguments.model,
+            Path(out) / "run",
+            tokens=windows,
+            target=arguments.target,
+            allocation=arguments.allocation,
+            layers=[f"{index}.*" for index in range(blocks)],
+            device=arguments.device,
+            progress=listen,
+        )
+        realised = run.metrics["sparsity"]["realised"]
+        if abs(realised - arguments.target) > 1e-6:
+            raise SystemExit(f"the model sparsity is {realised}, not {arguments.target}")
+    tokens = windows.numel()
+    for index, (ours, theirs) in enumerate(zip(done, bare, strict=True)):
+        print(f"block {index:>3}  {ours:7.3f} s  two bare passes {theirs:7.3f} s  {ours / theirs:5.2f} x")
+    report = {
+        "benchmark": "model",
+        "model": arguments.model,
+        "device": str(model.device),
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "blocks": blocks,
+        "tokens": tokens,
+        "batch": batch,
+        "seconds_per_block": sum(done) / blocks,
+        "tokens_per_second_and_block": tokens * blocks / sum(done),
+        "bare_seconds_per_block": sum(bare) / blocks,
+        "over_bare": sum(done) / sum(bare),
+        "stage_seconds": {stage: seconds for stage, seconds in stages.items() if stage},
+        "model_sparsity": realised,
+    }
+    if model.device.type == "cuda":
+        report["peak_gpu_bytes"] = torch.cuda.max_memory_allocated(model.device)
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
