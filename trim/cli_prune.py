@@ -53,19 +53,19 @@ def add_prune(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--name", default="", help="what to call the run")
     method = parser.add_argument_group("method")
-    _option(method, "--target", float, "model sparsity, such as 0.7")
-    _option(method, "--allocation", str, "who sets the sparsity of each row", choices=tuple(ALLOCATIONS))
-    _option(
+    option(method, "--target", float, "model sparsity, such as 0.7")
+    option(method, "--allocation", str, "who sets the sparsity of each row", choices=tuple(ALLOCATIONS))
+    option(
         method, "--budget", str, f"who sets the sparsity of each layer: {', '.join(BUDGETS)}, or a JSON file"
     )
-    _option(method, "--score", str, "importance of a weight", choices=SCORES)
-    _option(method, "--pattern", str, "n zeros in every m weights; sets the target itself", metavar="N:M")
+    option(method, "--score", str, "importance of a weight", choices=SCORES)
+    option(method, "--pattern", str, "n zeros in every m weights; sets the target itself", metavar="N:M")
     method.add_argument(
         "--recalculate-inputs",
         action="store_true",
         help="later layers of a block see what its earlier ones do after being pruned (about twice the time)",
     )
-    _option(
+    option(
         method,
         "--layers",
         str,
@@ -74,36 +74,23 @@ def add_prune(commands: argparse._SubParsersAction) -> None:
         metavar="PATTERN",
     )
     text = parser.add_argument_group("calibration text")
-    _option(text, "--corpus", str, "demo, wikitext2, c4, or a .txt, .jsonl or .parquet file")
-    _option(text, "--windows", int, "how many windows")
-    _option(text, "--length", int, "tokens in a window")
-    _option(text, "--seed", int, "which windows, and which input vectors of them")
-    _option(text, "--vectors", int, "input vectors kept of each window", dest="vectors_per_sequence")
-    search = parser.add_argument_group("TRIM's search")
-    _option(search, "--learning-rates", float, "tried in this order", nargs="+", metavar="RATE")
-    _option(
-        search,
-        "--negative-learning-rates",
-        float,
-        "if none of those helps; none: forbidden",
-        nargs="*",
-        metavar="RATE",
-    )
-    _option(search, "--iterations", int, "updates per learning rate")
-    _option(search, "--layer-quality", str, f"decides what is kept: {', '.join(LAYER_QUALITIES)}")
-    _option(search, "--row-quality", str, f"drives the updates: {', '.join(ROW_QUALITIES)}")
-    _option(search, "--max-row-sparsity", float, "the most that a row may lose", metavar="CAP")
+    option(text, "--corpus", str, "demo, wikitext2, c4, or a .txt, .jsonl or .parquet file")
+    option(text, "--windows", int, "how many windows")
+    option(text, "--length", int, "tokens in a window")
+    option(text, "--seed", int, "which windows, and which input vectors of them")
+    option(text, "--vectors", int, "input vectors kept of each window", dest="vectors_per_sequence")
+    add_search_options(parser.add_argument_group("TRIM's search"))
     budgets = parser.add_argument_group("budget methods")
-    _option(budgets, "--owl-width", float, "OWL's lambda")
-    _option(budgets, "--owl-multiple", float, "OWL's M: an outlier is above M times the mean score")
-    _option(budgets, "--alpha-width", float, "AlphaPruning's epsilon")
-    _option(budgets, "--alpha-fit", str, "how the tail of a spectrum is fitted", choices=ALPHA_FITS)
+    option(budgets, "--owl-width", float, "OWL's lambda")
+    option(budgets, "--owl-multiple", float, "OWL's M: an outlier is above M times the mean score")
+    option(budgets, "--alpha-width", float, "AlphaPruning's epsilon")
+    option(budgets, "--alpha-fit", str, "how the tail of a spectrum is fitted", choices=ALPHA_FITS)
     machine = parser.add_argument_group("machine")
-    _option(machine, "--device", str, "cpu, cuda or cuda:1 (default: a GPU where there is one)")
-    _option(
+    option(machine, "--device", str, "cpu, cuda or cuda:1 (default: a GPU where there is one)")
+    option(
         machine, "--dtype", str, "float32, bfloat16 or float16 (default: float32 on the CPU, half on a GPU)"
     )
-    _option(machine, "--batch", int, "windows in one forward pass (default: chosen by itself)")
+    option(machine, "--batch", int, "windows in one forward pass (default: chosen by itself)")
     _add_memory(machine)
     parser.set_defaults(work=_prune)
 
@@ -125,7 +112,24 @@ def add_resume(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(work=_resume)
 
 
-def _option(group: argparse._ArgumentGroup, flag: str, kind: type, help: str, **more: object) -> None:
+def add_search_options(group: argparse._ArgumentGroup) -> None:
+    """The settings of TRIM's search."""
+    option(group, "--learning-rates", float, "tried in this order", nargs="+", metavar="RATE")
+    option(
+        group,
+        "--negative-learning-rates",
+        float,
+        "if none of those helps; none: forbidden",
+        nargs="*",
+        metavar="RATE",
+    )
+    option(group, "--iterations", int, "updates per learning rate")
+    option(group, "--layer-quality", str, f"decides what is kept: {', '.join(LAYER_QUALITIES)}")
+    option(group, "--row-quality", str, f"drives the updates: {', '.join(ROW_QUALITIES)}")
+    option(group, "--max-row-sparsity", float, "the most that a row may lose", metavar="CAP")
+
+
+def option(group: argparse._ArgumentGroup, flag: str, kind: type, help: str, **more: object) -> None:
     """An option whose default is that of `PruneSettings`."""
     dest = more.pop("dest", flag.strip("-").replace("-", "_"))
     default = getattr(PruneSettings, dest)
@@ -219,10 +223,12 @@ class TerminalProgress:
         gains = [layer.realised_quality - layer.uniform_quality for layer in self._layers]
         rates = [layer.learning_rate or 0 for layer in self._layers]
         signs = "".join("+" if rate > 0 else "-" if rate < 0 else "0" for rate in rates)
-        gain = f"{sum(gains) / len(gains):+.4f}" if gains else "none"
+        found = ""
+        if any(layer.rates_tried for layer in self._layers):
+            found = f"quality against uniform {sum(gains) / len(gains):+.4f}  rates {signs}  "
         return (
-            f"block {event.block + 1:>3} of {event.blocks}  {event.seconds:6.1f} s  "
-            f"quality against uniform {gain}  rates {signs or '-'}  {_minutes(event.seconds_left)} left"
+            f"block {event.block + 1:>3} of {event.blocks}  {event.seconds:6.1f} s  {found}"
+            f"{_minutes(event.seconds_left)} left"
         )
 
     def _line(self, text: str) -> None:

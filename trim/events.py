@@ -27,7 +27,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class LayerPruned:
-    """One layer has its mask. Qualities are of the layer at exact counts."""
+    """One layer has its mask. Qualities are of the layer at exact counts; no rates are tried where TRIM is not used."""
 
     layer: str
     block: int
@@ -35,6 +35,7 @@ class LayerPruned:
     uniform_quality: float
     realised_quality: float
     learning_rate: float | None
+    rates_tried: int
     seconds: float
 
 

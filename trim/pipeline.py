@@ -207,6 +207,7 @@ def _prune_block(
                     record.uniform_quality,
                     record.realised_quality,
                     record.search.learning_rate if record.search else None,
+                    len(record.search.tried) if record.search else 0,
                     time.perf_counter() - begin,
                 )
             )

@@ -26,7 +26,7 @@ from trim.inputs import Calibration
 from trim.models import model_folder
 from trim.pipeline import Method, prune_blocks
 from trim.planning import chosen_layers, plan_budgets
-from trim.prune_settings import PruneSettings
+from trim.prune_settings import BUDGETS, PruneSettings
 from trim.run_writer import RunWriter
 from trim.runs import Run, open_run
 from trim.streaming import StreamedModel
@@ -34,6 +34,7 @@ from trim.text_pass import default_batch, fixed_threads, text_pass
 
 Listener = Callable[[Event], None]
 
+_NAMES = {"demo", "wikitext2", "c4", *BUDGETS}
 TEXT_FILE = "calibration.safetensors"  # in the run folder while the run is not complete
 
 
@@ -43,6 +44,7 @@ def prune(
     *,
     tokens: Tensor | None = None,
     mask: Tensor | None = None,
+    tokens_of_corpus: bool = False,
     name: str = "",
     activation_bytes: int | None = None,
     progress: Listener | None = None,
@@ -57,6 +59,7 @@ def prune(
         out: the run folder; must not hold anything yet.
         tokens: (sequences, length) int64, a calibration text of your own instead of `corpus`.
         mask: (sequences, length) bool, False where `tokens` are padding.
+        tokens_of_corpus: `tokens` are what `corpus` yields, read beforehand because several runs share them.
         name: what people call the run.
         activation_bytes: the most hidden states that memory may hold, the rest of RAM and disk being for the others;
             None: part of what is free. Has no influence on the result.
@@ -70,8 +73,11 @@ def prune(
         NonFiniteError: NaN or infinity in a layer; the message names it.
         NotEnoughMemoryError: memory does not suffice, with advice.
     """
-    chosen = PruneSettings(model=model, **settings)
+    # A run can be gone on with from any folder.
+    places = {key: _absolute(settings[key]) for key in ("corpus", "budget") if key in settings}
+    chosen = PruneSettings(model=_absolute(model), **settings | places)
     source = _Source.open(chosen, tokens, mask, progress)
+    source.given = source.given and not tokens_of_corpus
     batch = chosen.batch or default_batch(source.calibration, source.model.device)
     record = source.record(min(batch, source.calibration.sequences), torch.get_num_threads())
     with RunWriter.create(out, record, name=name or chosen.name) as writer:
@@ -126,6 +132,13 @@ def resume(
         source.given = run.settings["text"]["given"]
         _require_same(path, run.settings, source.record(compute["batch"], compute["threads"]))
         return _work(writer, source, activation_bytes, progress)
+
+
+def _absolute(source: object) -> str:
+    """A path that stays true wherever one stands; names such as "demo" as they are."""
+    text = str(source)
+    path = Path(text).expanduser()
+    return str(path.resolve()) if text not in _NAMES and path.exists() else text
 
 
 class _Source:

@@ -76,6 +76,14 @@ def test_without_a_folder_the_run_gets_one(llama, text, tmp_path, monkeypatch, c
     assert "model sparsity 0.5000" in capsys.readouterr().out
 
 
+def test_relative_paths_stay_true_from_another_folder(llama, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["prune", "model", "--target", "0.5", "--corpus", "text.txt", "--out", "run", *FEW]) == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert cli.main(["export", "../run", "out"]) == 0
+
+
 def test_every_option_reaches_its_setting(llama, text, tmp_path, capsys):
     options = {
         "--allocation": "trim",
