@@ -30,5 +30,8 @@ from trim.retention import RetentionCurves, retention_curves
 from trim.runs import Run, list_runs, open_run
 from trim.scores import SCORES, magnitude_score, wanda_score
 from trim.search import SearchResult, SearchSettings, SearchTrace, full_trace, search
+from trim.sweep import Sweep, create_sweep, list_sweeps, open_sweep
+from trim.sweep_run import run_sweep
+from trim.sweep_settings import SweepSettings
 from trim.workbench import EvaluationText, Workbench
 from trim.zero_shot import TaskResult, zero_shot

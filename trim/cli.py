@@ -16,9 +16,12 @@ from pathlib import Path
 from trim import cache
 from trim.cli_evaluate import add_evaluate, add_generate
 from trim.cli_prune import add_prune, add_resume
+from trim.cli_sweep import add_sweep
 from trim.errors import TrimError
 from trim.names import bytes_in_words
 from trim.runs import list_runs, open_run, runs_folder
+from trim.sweep import list_sweeps, open_sweep
+from trim.sweep_results import results_markdown
 
 _DESCRIPTION = """\
 Row-wise pruning of language models: TRIM (arXiv 2505.16743), Wanda and others, for whole models.
@@ -62,6 +65,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_inspect(commands)
     add_evaluate(commands)
     add_generate(commands)
+    add_sweep(commands)
     _add_cache(commands)
     return parser
 
@@ -96,8 +100,9 @@ def _add_apply(commands: argparse._SubParsersAction) -> None:
 def _add_inspect(commands: argparse._SubParsersAction) -> None:
     parser = commands.add_parser(
         "inspect",
-        help="show a run, a layer of it, or all runs in a folder",
-        description="Show what a run did. Needs neither the model nor a GPU. Given a folder of runs, lists them.",
+        help="show a run, a layer of it, a sweep, or all runs in a folder",
+        description="Show what a run or a sweep did. Needs neither the model nor a GPU. Given a folder of runs, lists "
+        "them.",
         epilog="examples: python -m trim inspect          (lists ./runs)\n"
         "          python -m trim inspect runs/first\n"
         "          python -m trim inspect runs/first --layer 15.mlp.gate_proj",
@@ -131,6 +136,10 @@ def _inspect(chosen: argparse.Namespace) -> None:
     from trim.summary import summary
 
     path = chosen.path or runs_folder()
+    if (path / "sweep.json").exists():
+        sweep = open_sweep(path)
+        print(results_markdown(sweep, sweep.outcomes()), end="")
+        return
     if path.is_dir() and not (path / "config.json").exists() and chosen.layer is None:
         _list_runs(path)
         return
@@ -154,8 +163,11 @@ def _inspect(chosen: argparse.Namespace) -> None:
 
 
 def _list_runs(folder: Path) -> None:
-    entries = list_runs(folder)
-    if not entries:
+    entries, sweeps = list_runs(folder), list_sweeps(folder)
+    for entry in sweeps:
+        about = entry.problem or f"a sweep of {len(entry.sweep.cells)} cells"
+        print(f"{entry.path.name}: {about}")
+    if not entries and not sweeps:
         print(
             f"{folder} holds no runs; make one with: python -m trim prune demo --target 0.7 --out {folder}/first"
         )
@@ -197,6 +209,8 @@ def _terminated_like_interrupted() -> Iterator[None]:
 
 def _how_to_go_on(chosen: argparse.Namespace) -> str:
     folder = getattr(chosen, "folder", None)
+    if folder is not None and (folder / "sweep.json").exists():
+        return f"Stopped; what was done is kept. Go on with: python -m trim sweep --resume {shlex.quote(str(folder))}"
     if folder is None or not (folder / "config.json").exists():
         return "Stopped."
     return f"Stopped; every block that was done is kept. Go on with: python -m trim resume {shlex.quote(str(folder))}"

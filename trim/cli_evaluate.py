@@ -48,7 +48,7 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("targets", nargs="+", metavar="TARGET", help="a model, an exported folder, or a run")
-    add_text_options(parser.add_argument_group("perplexity"), several=True)
+    add_text_options(parser.add_argument_group("perplexity"), alone=True)
     tasks = parser.add_argument_group("zero-shot tasks")
     tasks.add_argument(
         "--tasks", nargs="*", metavar="NAME", help="ask tasks instead; without names the seven of the papers"
@@ -82,19 +82,20 @@ def add_generate(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(work=_generate)
 
 
-def add_text_options(group: argparse._ArgumentGroup, *, several: bool) -> None:
+def add_text_options(group: argparse._ArgumentGroup, *, alone: bool) -> None:
     """--corpus, --windows, --length and --whole-text of an evaluation text.
 
     Args:
-        several: whether they are the command's only texts; if not, their names say that they evaluate.
+        alone: whether they are the command's only texts; if not, their names say what they are for.
     """
-    prefix = "" if several else "evaluation-"
+    prefix = "" if alone else "evaluation-"
     group.add_argument(
         f"--{prefix}corpus",
         nargs="+",
-        default=[EvaluationText.corpus],
+        default=[EvaluationText.corpus] if alone else None,
         metavar="CORPUS",
-        help="demo, wikitext2, c4, or a .txt, .jsonl or .parquet file (default: demo)",
+        help="demo, wikitext2, c4, or .txt, .jsonl or .parquet files (default: "
+        + ("demo)" if alone else "the evaluation part of the calibration text)"),
     )
     group.add_argument(f"--{prefix}windows", type=int, metavar="N", help="only the first N (default: all)")
     group.add_argument(

@@ -84,7 +84,7 @@ class Run:
     @cached_property
     def notes(self) -> dict[str, str]:
         """`notes.json`: "name" and "note"."""
-        written = _read_json(self.path / "notes.json", missing={})
+        written = read_json(self.path / "notes.json", missing={})
         return {
             "name": str(written.get("name") or self.config.get("name") or self.id),
             "note": str(written.get("note", "")),
@@ -98,12 +98,12 @@ class Run:
     @cached_property
     def budgets(self) -> dict:
         """`budgets.json`: "method", "layers" {name: sparsity}, "clipped" [names]; empty for a single layer."""
-        return _read_json(self.path / "budgets.json", missing={})
+        return read_json(self.path / "budgets.json", missing={})
 
     @cached_property
     def metrics(self) -> dict:
         """`metrics.json`; empty while the run goes on."""
-        return _read_json(self.path / "metrics.json", missing={})
+        return read_json(self.path / "metrics.json", missing={})
 
     def events(self) -> Iterator[dict]:
         """`events.jsonl`, in order; a line that a dying process left half written is passed over."""
@@ -241,7 +241,7 @@ def open_run(path: str | Path) -> Run:
         raise RunError(
             f"{path} is no run: it holds no config.json. A run is what `python -m trim prune … --out {path}` writes"
         )
-    config = _read_json(path / "config.json")
+    config = read_json(path / "config.json")
     if config.get("schema") != SCHEMA:
         raise RunError(
             f"{path / 'config.json'} is of schema {config.get('schema')!r}, and this version reads schema {SCHEMA}; "
@@ -256,7 +256,7 @@ def open_run(path: str | Path) -> Run:
             f"{path / 'config.json'} was edited: its settings no longer match their fingerprint. Restore the file, "
             "or prune again with the new settings into another folder"
         )
-    manifest = _read_json(path / "manifest.json")
+    manifest = read_json(path / "manifest.json")
     _check_manifest(path / "manifest.json", manifest)
     return Run(path, config, manifest)
 
@@ -303,7 +303,15 @@ def list_runs(folder: str | Path | None = None) -> list[RunEntry]:
     return sorted(entries, key=lambda entry: entry.run.created if entry.run else "", reverse=True)
 
 
-def _read_json(path: Path, missing: dict | None = None) -> dict:
+def read_json(path: Path, missing: dict | None = None) -> dict:
+    """The object in a JSON file of a run.
+
+    Args:
+        missing: what a file that is not there stands for; None: it must be there.
+
+    Raises:
+        RunError: no such file, or damaged; the message names it.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
