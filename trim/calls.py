@@ -71,6 +71,29 @@ def record_calls(
     return states[0], calls
 
 
+def run_behind(
+    module: nn.Module, blocks: list[nn.Module], tokens: Tensor, attention_mask: Tensor | None, states: Tensor
+) -> Tensor:
+    """The logits that a model makes of hidden states behind its last block, (batch, length, vocabulary).
+
+    Args:
+        module: the model; its blocks need no weights.
+        blocks: its blocks, in order.
+        tokens, attention_mask: as for `record_calls`.
+        states: (batch, length, hidden), what the last block returned.
+    """
+    left = len(blocks)
+
+    def stand_in(hidden: Tensor, *arguments: object, **options: object) -> Tensor:
+        nonlocal left
+        left -= 1
+        return hidden if left else states
+
+    options = {} if attention_mask is None else {"attention_mask": attention_mask.long()}
+    with _standing_in(blocks, stand_in):
+        return module(tokens, use_cache=False, **options).logits
+
+
 @contextlib.contextmanager
 def _standing_in(blocks: list[nn.Module], forward: Callable) -> Iterator[None]:
     """Blocks that do something else than they do, until the end."""

@@ -74,7 +74,7 @@ def lower_hull(error: Tensor, limit: int) -> Hull:
     pooling of adjacent violators, of all rows together. A dozen rounds for measured curves, never more than N.
 
     Args:
-        error: (D, N + 1) float64; column k belongs to k pruned weights.
+        error: (D, N + 1); column k belongs to k pruned weights.
         limit: from 1 to N.
     """
     rows, points = error.shape[0], limit + 1
@@ -88,7 +88,7 @@ def _hull_of(error: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor]:
     """Row, length and slope of the hulls' edges of some rows, the first of which is row `top`."""
     rows, points = error.shape
     count = torch.arange(points, device=error.device).repeat(rows)
-    value = error.reshape(-1)
+    value = error.reshape(-1).double()
     while True:
         length = count[1:] - count[:-1]  # negative where the next row begins
         slope = (value[1:] - value[:-1]) / length

@@ -82,6 +82,21 @@ class StreamedModel:
             yield self.module
 
     @contextlib.contextmanager
+    def outside(self) -> Iterator[nn.Module]:
+        """The model with everything outside its blocks, the output head too."""
+        head, table = self.module.get_output_embeddings(), self.module.get_input_embeddings()
+        tied = head.weight is table.weight
+        parts = [] if tied else [(name, part) for name, part in self._outside if part is head]
+        with self.embedding() as module, self._filled(parts):
+            empty = head.weight
+            if tied:
+                head.weight = table.weight
+            try:
+                yield module
+            finally:
+                head.weight = empty
+
+    @contextlib.contextmanager
     def _filled(self, parts: list[tuple[str, nn.Module]]) -> Iterator[None]:
         empty: list[tuple[dict, str, Tensor]] = []
         try:
