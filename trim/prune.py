@@ -2,40 +2,27 @@
 
 import contextlib
 import hashlib
-import platform
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy
 import torch
-import transformers
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
 from trim.allocations import Pattern
-from trim.atomic import write_atomically
-from trim.budgets import Budgets, read_budgets
-from trim.checkpoint import load_tokenizer
-from trim.corpora import load_corpus
-from trim.devices import choose_device
-from trim.errors import CorpusError, RunError
+from trim.budgets import Budgets
+from trim.errors import RunError
 from trim.events import Began, Event, Finished, Stage, to_json
-from trim.inputs import Calibration
-from trim.models import model_folder
 from trim.pipeline import Method, prune_blocks
 from trim.planning import chosen_layers, plan_budgets
-from trim.prune_settings import BUDGETS, PruneSettings
+from trim.prune_settings import PruneSettings
+from trim.run_source import TEXT_FILE, RunSource, absolute, read_text, require_same, write_text
 from trim.run_writer import RunWriter
 from trim.runs import Run, open_run
-from trim.streaming import StreamedModel
 from trim.text_pass import default_batch, fixed_threads, text_pass
 
 Listener = Callable[[Event], None]
-
-_NAMES = {"demo", "wikitext2", "c4", *BUDGETS}
-TEXT_FILE = "calibration.safetensors"  # in the run folder while the run is not complete
 
 
 def prune(
@@ -74,14 +61,14 @@ def prune(
         NotEnoughMemoryError: memory does not suffice, with advice.
     """
     # A run can be gone on with from any folder.
-    places = {key: _absolute(settings[key]) for key in ("corpus", "budget") if key in settings}
-    chosen = PruneSettings(model=_absolute(model), **settings | places)
-    source = _Source.open(chosen, tokens, mask, progress)
+    places = {key: absolute(settings[key]) for key in ("corpus", "budget") if key in settings}
+    chosen = PruneSettings(model=absolute(model), **settings | places)
+    source = RunSource.open(chosen, tokens, mask, progress)
     source.given = source.given and not tokens_of_corpus
     batch = chosen.batch or default_batch(source.calibration, source.model.device)
     record = source.record(min(batch, source.calibration.sequences), torch.get_num_threads())
     with RunWriter.create(out, record, name=name or chosen.name) as writer:
-        _write_text(writer.path / TEXT_FILE, source.calibration)
+        write_text(writer.path / TEXT_FILE, source.calibration)
         return _work(writer, source, activation_bytes, progress)
 
 
@@ -125,104 +112,18 @@ def resume(
             return run
         compute = run.settings["compute"]
         if tokens is None:
-            tokens, mask = _read_text(run.path / TEXT_FILE)
+            tokens, mask = read_text(run.path / TEXT_FILE)
         if tokens is None and run.settings["text"]["given"]:
             raise RunError(f"{path} was begun with a text of its own: trim.resume({str(path)!r}, tokens=…)")
-        source = _Source.open(PruneSettings.from_json(run.settings["request"]), tokens, mask, progress)
+        source = RunSource.open(PruneSettings.from_json(run.settings["request"]), tokens, mask, progress)
         source.given = run.settings["text"]["given"]
-        _require_same(path, run.settings, source.record(compute["batch"], compute["threads"]))
+        require_same(path, run.settings, source.record(compute["batch"], compute["threads"]))
         return _work(writer, source, activation_bytes, progress)
 
 
-def _absolute(source: object) -> str:
-    """A path that stays true wherever one stands; names such as "demo" as they are."""
-    text = str(source)
-    path = Path(text).expanduser()
-    return str(path.resolve()) if text not in _NAMES and path.exists() else text
-
-
-class _Source:
-    """The model and the text of a run."""
-
-    def __init__(
-        self,
-        settings: PruneSettings,
-        title: str,
-        model: StreamedModel,
-        calibration: Calibration,
-        given: bool,
-    ) -> None:
-        self.given = given
-        self.settings = settings
-        self.title = title
-        self.model = model
-        self.calibration = calibration
-
-    @classmethod
-    def open(
-        cls, settings: PruneSettings, tokens: Tensor | None, mask: Tensor | None, progress: Listener | None
-    ) -> "_Source":
-        def say(words: str) -> None:
-            if progress:
-                progress(Stage("loading", text=words))
-
-        folder, title = model_folder(settings.model, progress=say)
-        model = StreamedModel(folder, device=choose_device(settings.device), dtype=settings.dtype)
-        chosen_layers(settings.layers, model.layers)  # a pattern that matches nothing says so at once
-        config = model.module.config.get_text_config()
-        given = tokens is not None
-        if tokens is None:
-            longest = getattr(config, "max_position_embeddings", None)
-            if longest and settings.length > longest:
-                raise CorpusError(
-                    f"{title} reads at most {longest:,} tokens at once, not {settings.length:,}; use shorter windows "
-                    "(--length)"
-                )
-            tokens = load_corpus(
-                settings.corpus,
-                load_tokenizer(folder),
-                windows=settings.windows,
-                length=settings.length,
-                seed=settings.seed,
-                progress=say,
-            )
-        if int(tokens.max()) >= (size := config.vocab_size):
-            raise CorpusError(f"the text holds tokens beyond the model's vocabulary of {size:,}")
-        calibration = Calibration.of(
-            tokens, mask, vectors_per_sequence=settings.vectors_per_sequence, seed=settings.seed
-        )
-        return cls(settings, title, model, calibration, given)
-
-    def record(self, batch: int, threads: int) -> dict:
-        """Everything that changes the result; its hash is the run's fingerprint."""
-        device, text = self.model.device, hashlib.sha256(self.calibration.tokens.numpy().tobytes())
-        if self.calibration.mask is not None:
-            text.update(self.calibration.mask.numpy().tobytes())
-        budget_file = self.settings.budget if self.settings.budget.endswith(".json") else None
-        return {
-            "request": self.settings.to_json(),
-            "model": {"title": self.title, "weights": self.model.files.fingerprint()},
-            "text": {"given": self.given, "tokens": self.calibration.real_tokens, "sha256": text.hexdigest()},
-            "budget_file": read_budgets(Path(budget_file), self.model.layers) if budget_file else None,
-            "compute": {
-                "device": device.type,
-                "device_name": torch.cuda.get_device_name(device)
-                if device.type == "cuda"
-                else platform.machine(),
-                "dtype": str(self.model.dtype).removeprefix("torch."),
-                "batch": batch,
-                "threads": threads,
-            },
-            "versions": {
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "transformers": transformers.__version__,
-                "numpy": numpy.__version__,
-            },
-        }
-
-
-def _work(writer: RunWriter, source: _Source, activation_bytes: int | None, progress: Listener | None) -> Run:
+def _work(
+    writer: RunWriter, source: RunSource, activation_bytes: int | None, progress: Listener | None
+) -> Run:
     """Budgets, then the blocks that are missing, then the totals."""
     begin = time.perf_counter()
     run = open_run(writer.path)
@@ -277,23 +178,6 @@ def _work(writer: RunWriter, source: _Source, activation_bytes: int | None, prog
         return writer.finish(metrics)
 
 
-def _write_text(path: Path, calibration: Calibration) -> None:
-    """Keep the tokens until the run is complete, so that it can be gone on with whatever becomes of their source."""
-    tensors = {"tokens": calibration.tokens.int()}
-    if calibration.mask is not None:
-        tensors["mask"] = calibration.mask
-    write_atomically(path, save(tensors))
-
-
-def _read_text(path: Path) -> tuple[Tensor | None, Tensor | None]:
-    """The kept tokens (sequences, length) int64 and their mask; (None, None) where they are gone or damaged."""
-    try:
-        tensors = load(path.read_bytes())
-        return tensors["tokens"].long(), tensors.get("mask")
-    except (OSError, SafetensorError, KeyError):
-        return None, None
-
-
 @contextlib.contextmanager
 def _told_of_its_end(tell: Listener) -> Iterator[None]:
     """The last line of the log says that a run was stopped, and by what."""
@@ -305,7 +189,7 @@ def _told_of_its_end(tell: Listener) -> Iterator[None]:
         raise
 
 
-def _known_budgets(run: Run, source: _Source) -> Budgets | None:
+def _known_budgets(run: Run, source: RunSource) -> Budgets | None:
     """The budgets that the run began with, exact to the weight."""
     if not run.budgets:
         return None
@@ -347,25 +231,3 @@ def _damaged_blocks(run: Run) -> list[int]:
         if digest != entry.get("sha256"):
             damaged.append(index)
     return damaged
-
-
-_SAID = {
-    "model": "the model's files have changed since the run began",
-    "text": "the calibration text has changed since the run began",
-    "budget_file": "the budget file has changed since the run began",
-    "compute": "the run began on another device, or in another type",
-    "versions": "the run began with other versions of its libraries",
-}
-
-
-def _require_same(path: str | Path, before: dict, now: dict) -> None:
-    """Refuse to go on where the end would not be that of an uninterrupted run."""
-    for part, said in _SAID.items():
-        if before.get(part) != now[part]:
-            old, new = before.get(part) or {}, now[part] or {}
-            keys = [key for key in {**old, **new} if old.get(key) != new.get(key)][:3]
-            changes = ", ".join(f"{key}: {old.get(key)} → {new.get(key)}" for key in keys)
-            raise RunError(
-                f"{path} cannot be gone on with: {said} ({changes}). Restore what it began with, or prune again into "
-                "another folder"
-            )
