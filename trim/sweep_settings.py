@@ -163,6 +163,8 @@ def idle_fields(settings: PruneSettings) -> frozenset[str]:
     if settings.allocation in _ALLOCATIONS_WITHOUT_VECTORS:
         if fixed or settings.budget in _BUDGETS_WITHOUT_VECTORS:
             idle.add("vectors_per_sequence")
+            if settings.score == "magnitude":
+                idle.add("recalculate_inputs")
         if settings.score == "magnitude" and (fixed or settings.budget in _BUDGETS_WITHOUT_TEXT):
-            idle |= {"recalculate_inputs", "seed"}
+            idle.add("seed")
     return frozenset(idle)
