@@ -1,6 +1,7 @@
 """Which weights of a layer go, once it is known how many: the allocations and the baselines.
 
-Each takes the layer's curves and scores and returns an `Allocation`; `ALLOCATIONS` is their table.
+Each takes the layer's curves, its scores, the search's settings, of which most need only the target and the row cap,
+and the row weights of the optimal allocation; `ALLOCATIONS` is their table.
 """
 
 import dataclasses
@@ -13,7 +14,8 @@ import torch
 from torch import Tensor
 
 from trim.errors import SettingsError
-from trim.masks import keep_mask, uniform_counts
+from trim.masks import keep_mask, largest_count, total_count, uniform_counts
+from trim.optimal import lower_hull, optimal_counts
 from trim.retention import Retained, RetentionCurves, row_cosine
 from trim.search import SearchResult, SearchSettings, search
 
@@ -35,7 +37,9 @@ class Allocation:
     retained: Retained | None = None
 
 
-def allocate_uniform(curves: RetentionCurves, score: Tensor, settings: SearchSettings) -> Allocation:
+def allocate_uniform(
+    curves: RetentionCurves, score: Tensor, settings: SearchSettings, sensitivity: Tensor | None = None
+) -> Allocation:
     """Plain Wanda: every row the same, the remainder spread over the first rows."""
     counts = uniform_counts(
         curves.rows, settings.target_sparsity, curves.columns, settings.max_row_sparsity
@@ -43,13 +47,27 @@ def allocate_uniform(curves: RetentionCurves, score: Tensor, settings: SearchSet
     return Allocation(counts, keep_mask(curves.ranks, counts))
 
 
-def allocate_trim(curves: RetentionCurves, score: Tensor, settings: SearchSettings) -> Allocation:
+def allocate_trim(
+    curves: RetentionCurves, score: Tensor, settings: SearchSettings, sensitivity: Tensor | None = None
+) -> Allocation:
     """TRIM's search."""
     result = search(curves, settings)
     return Allocation(result.counts, keep_mask(curves.ranks, result.counts), search=result)
 
 
-def allocate_variant(curves: RetentionCurves, score: Tensor, settings: SearchSettings) -> Allocation:
+def allocate_optimal(
+    curves: RetentionCurves, score: Tensor, settings: SearchSettings, sensitivity: Tensor | None = None
+) -> Allocation:
+    """The counts that lose least: Σ f_i · error_i with the row weights f (D,); None: all rows weigh alike."""
+    total = total_count(settings.target_sparsity, curves.rows, curves.columns, settings.max_row_sparsity)
+    hull = lower_hull(curves.error, largest_count(curves.columns, settings.max_row_sparsity))
+    counts = optimal_counts(hull, total, sensitivity)
+    return Allocation(counts, keep_mask(curves.ranks, counts))
+
+
+def allocate_variant(
+    curves: RetentionCurves, score: Tensor, settings: SearchSettings, sensitivity: Tensor | None = None
+) -> Allocation:
     """Wanda's variant (appendix of arXiv 2306.11695): each row loses the lowest scores that together hold a share α.
 
     One α for the layer, found by bisection: the largest whose layer sparsity is not above the target. Rows are not
@@ -71,9 +89,10 @@ def allocate_variant(curves: RetentionCurves, score: Tensor, settings: SearchSet
     return Allocation(counts, keep_mask(curves.ranks, counts))
 
 
-ALLOCATIONS: dict[str, Callable[[RetentionCurves, Tensor, SearchSettings], Allocation]] = {
+ALLOCATIONS: dict[str, Callable[[RetentionCurves, Tensor, SearchSettings, Tensor | None], Allocation]] = {
     "uniform": allocate_uniform,
     "trim": allocate_trim,
+    "optimal": allocate_optimal,
     "variant": allocate_variant,
 }
 

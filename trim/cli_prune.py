@@ -8,7 +8,7 @@ from pathlib import Path
 from trim.allocations import ALLOCATIONS
 from trim.budgets import ALPHA_FITS
 from trim.events import Began, BlockDone, Event, Finished, LayerPruned, Note, Stage
-from trim.prune_settings import BUDGETS, PruneSettings
+from trim.prune_settings import BUDGETS, ROW_WEIGHTS, PruneSettings
 from trim.quality import LAYER_QUALITIES, ROW_QUALITIES
 from trim.run_writer import new_run_path
 from trim.runs import Run, runs_folder
@@ -29,6 +29,8 @@ examples:
     python -m trim prune demo --target 0.7 --allocation uniform --windows 16 --length 256
   as in the paper: 128 windows of 2,048 tokens of C4, OWL's layer budgets
     python -m trim prune Qwen/Qwen2.5-3B --target 0.7 --corpus c4 --length 2048 --budget owl --owl-width 0.12
+  the lowest loss that layers and rows can be balanced to, instead of TRIM
+    python -m trim prune demo --target 0.7 --allocation optimal --budget optimal
   two zeros in every four weights
     python -m trim prune demo --pattern 2:4 --allocation uniform
   the budgets of another run
@@ -85,6 +87,12 @@ def add_prune(commands: argparse._SubParsersAction) -> None:
     option(budgets, "--owl-multiple", float, "OWL's M: an outlier is above M times the mean score")
     option(budgets, "--alpha-width", float, "AlphaPruning's epsilon")
     option(budgets, "--alpha-fit", str, "how the tail of a spectrum is fitted", choices=ALPHA_FITS)
+    optimal = parser.add_argument_group("optimal allocation and budgets")
+    weights = (
+        "what an error in a row's output counts for: its empirical Fisher sensitivity, or all rows alike"
+    )
+    option(optimal, "--row-weights", str, weights, choices=ROW_WEIGHTS)
+    option(optimal, "--sensitivity-windows", int, "how many of the windows the sensitivity is measured on")
     machine = parser.add_argument_group("machine")
     option(machine, "--device", str, "cpu, cuda or cuda:1 (default: a GPU where there is one)")
     option(
@@ -126,7 +134,8 @@ def add_search_options(group: argparse._ArgumentGroup) -> None:
     option(group, "--iterations", int, "updates per learning rate")
     option(group, "--layer-quality", str, f"decides what is kept: {', '.join(LAYER_QUALITIES)}")
     option(group, "--row-quality", str, f"drives the updates: {', '.join(ROW_QUALITIES)}")
-    option(group, "--max-row-sparsity", float, "the most that a row may lose", metavar="CAP")
+    cap = "the most that a row may lose (default: 0.95, and 0.99 where anything is optimal)"
+    option(group, "--max-row-sparsity", float, cap, metavar="CAP")
 
 
 def option(group: argparse._ArgumentGroup, flag: str, kind: type, help: str, **more: object) -> None:

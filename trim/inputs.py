@@ -52,6 +52,11 @@ class Calibration:
         positions = draws.argsort(dim=1)[:, :vectors_per_sequence].sort(dim=1).values
         return cls(tokens, None if mask is None or bool(mask.all()) else mask, positions)
 
+    def first(self, windows: int) -> "Calibration":
+        """Its first windows."""
+        mask = None if self.mask is None else self.mask[:windows]
+        return Calibration(self.tokens[:windows], mask, self.positions[:windows])
+
     @property
     def sequences(self) -> int:
         """How many windows there are."""

@@ -67,6 +67,8 @@ class LayerRecord:
         cosine_uniform, cosine: (D,) float32, the row's cosine at the uniform counts, and as it was pruned.
         cosine_curve: (D, P) float16, the row's cosine at `curve_counts(N)` pruned weights, lowest scores first.
         dead_rows: (D,) bool, rows without output on the calibration text.
+        sensitivity: (D,) float32, what an error in the row's output costs the model's loss (`trim.sensitivity`); None
+            unless the optimal method asked for it.
         search: None unless TRIM searched.
         packed_mask: (D, ceil(N / 8)) uint8, a set bit where a weight stays, `numpy.packbits` order; None: not kept.
 
@@ -90,6 +92,7 @@ class LayerRecord:
     cosine: np.ndarray = field(repr=False)
     cosine_curve: np.ndarray = field(repr=False)
     dead_rows: np.ndarray = field(repr=False)
+    sensitivity: np.ndarray | None = field(default=None, repr=False)
     search: SearchRecord | None = field(default=None, repr=False)
     packed_mask: np.ndarray | None = field(default=None, repr=False)
 
@@ -147,6 +150,7 @@ ARRAYS: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "cosine": ("float32", ("D",), False),
     "cosine_curve": ("float16", ("D", "P"), False),
     "dead_rows": ("bool", ("D",), False),
+    "sensitivity": ("float32", ("D",), False),
     "packed_mask": ("uint8", ("D", "B"), False),
     "search_rates": ("float64", ("R",), False),
     "search_quality": ("float64", ("R", "K1"), True),
@@ -154,7 +158,8 @@ ARRAYS: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "search_row_sparsity": ("float32", ("X", "D"), False),
 }
 _SEARCH = tuple(key for key in ARRAYS if key.startswith("search_"))
-_ALWAYS = tuple(key for key in ARRAYS if key not in (*_SEARCH, "packed_mask"))
+_OPTIONAL = ("sensitivity", "packed_mask")
+_ALWAYS = tuple(key for key in ARRAYS if key not in (*_SEARCH, *_OPTIONAL))
 _NUMBERS = ("columns", "budget", "allocation", "score", "vectors", "quality_measure")
 _QUALITIES = ("uniform_quality", "realised_quality")
 
@@ -165,8 +170,7 @@ def to_parts(record: LayerRecord) -> tuple[dict[str, np.ndarray], dict]:
     numbers: dict = {key: getattr(record, key) for key in _NUMBERS}
     numbers |= {key: _finite_or_name(getattr(record, key)) for key in _QUALITIES}
     numbers["rows"] = len(record.counts)
-    if record.packed_mask is not None:
-        arrays["packed_mask"] = record.packed_mask
+    arrays |= {key: value for key in _OPTIONAL if (value := getattr(record, key)) is not None}
     if (search := record.search) is not None:
         arrays |= {key: getattr(search, key.removeprefix("search_")) for key in _SEARCH}
         numbers["search"] = {
@@ -205,7 +209,7 @@ def from_parts(name: str, arrays: Mapping[str, np.ndarray], numbers: dict) -> La
             **{key: float(numbers[key]) for key in _QUALITIES},
             **{key: arrays[key] for key in _ALWAYS},
             search=search,
-            packed_mask=arrays.get("packed_mask"),
+            **{key: arrays.get(key) for key in _OPTIONAL},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{name}: the record lacks or misstates {error}") from error

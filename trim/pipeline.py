@@ -40,12 +40,14 @@ class Method:
         score: "wanda" or "magnitude".
         pattern: n:m instead of an allocation by rows; None: none.
         search_settings: a layer's sparsity to the settings of its search.
+        sensitivity: each layer's row weights (D,) of the optimal allocation; None: all rows weigh alike.
     """
 
     allocation: str
     score: str
     pattern: Pattern | None
     search_settings: Callable[[float], SearchSettings]
+    sensitivity: Mapping[str, Tensor] | None = None
 
 
 def prune_layer(
@@ -69,7 +71,8 @@ def prune_layer(
         score = layer_score(weight, received.input_norm, method.score)
         curves = retention_curves(weight, received.inputs, score, name=name)
         settings = method.search_settings(total / weight.numel() if total else 0.5)
-        allocation = _allocate(curves, score, total, settings, method)
+        sensitivity = method.sensitivity[name].to(score.device) if method.sensitivity else None
+        allocation = _allocate(curves, score, total, settings, method, sensitivity)
         record = layer_record(
             name,
             curves,
@@ -82,6 +85,7 @@ def prune_layer(
             quality_measure=settings.layer_quality,
             retained=allocation.retained,
             keep=allocation.keep,
+            sensitivity=sensitivity,
         )
     except (MemoryError, RuntimeError) as error:
         if not (isinstance(error, MemoryError) or is_out_of_memory(error)):
@@ -111,7 +115,12 @@ def require_finite(weights: Mapping[str, Tensor]) -> None:
 
 
 def _allocate(
-    curves: RetentionCurves, score: Tensor, total: int, settings: SearchSettings, method: Method
+    curves: RetentionCurves,
+    score: Tensor,
+    total: int,
+    settings: SearchSettings,
+    method: Method,
+    sensitivity: Tensor | None,
 ) -> Allocation:
     if total == 0:
         return Allocation(
@@ -120,7 +129,7 @@ def _allocate(
         )
     if method.pattern is not None:
         return method.pattern.allocate(curves, score)
-    return ALLOCATIONS[method.allocation](curves, score, settings)
+    return ALLOCATIONS[method.allocation](curves, score, settings, sensitivity)
 
 
 def prune_blocks(

@@ -4,6 +4,8 @@ import fnmatch
 from collections.abc import Callable
 from pathlib import Path
 
+from torch import Tensor
+
 from trim.allocations import Pattern
 from trim.budget_cache import remembered, text_key, weights_key
 from trim.budgets import (
@@ -22,6 +24,7 @@ from trim.errors import LayerNotFoundError, SettingsError
 from trim.events import Event, Note, Stage
 from trim.inputs import Calibration, linear_layers
 from trim.names import near_names
+from trim.optimal_plan import optimal_budgets
 from trim.pipeline import layer_score, require_finite
 from trim.prune_settings import PruneSettings
 from trim.streaming import StreamedModel
@@ -56,8 +59,11 @@ def plan_budgets(
     folder: Path,
     activation_bytes: int | None,
     listener: Listener,
+    sensitivity: dict[str, Tensor] | None = None,
 ) -> Budgets:
     """How many weights each layer loses.
+
+    `sensitivity` are the row weights of optimal budgets; None: all rows weigh alike.
 
     Raises:
         SettingsError: the target is out of reach, or a layer does not fit the pattern.
@@ -104,9 +110,21 @@ def plan_budgets(
         }
         exponents = remembered(key, lambda: _exponents(model, settings.alpha_fit, shapes, listener))
         asked = alpha_budgets(exponents, shapes, target, settings.alpha_width)
+    elif settings.budget == "optimal":
+        asked = optimal_budgets(
+            model,
+            calibration,
+            settings,
+            shapes,
+            sensitivity,
+            batch=batch,
+            folder=folder,
+            activation_bytes=activation_bytes,
+            listener=listener,
+        )
     else:
         asked = uniform_budgets(shapes, target)
-    budgets = project_budgets(asked, shapes, target, settings.max_row_sparsity, method=settings.budget)
+    budgets = project_budgets(asked, shapes, target, settings.row_cap, method=settings.budget)
     if budgets.clipped:
         listener(
             Note(

@@ -14,6 +14,7 @@ from trim.allocations import Pattern
 from trim.budgets import Budgets
 from trim.errors import RunError
 from trim.events import Began, Event, Finished, Stage, to_json
+from trim.optimal_plan import SENSITIVITY_FILE, plan_sensitivity
 from trim.pipeline import Method, prune_blocks
 from trim.planning import chosen_layers, plan_budgets
 from trim.prune_settings import PruneSettings
@@ -140,11 +141,11 @@ def _work(
             "folder": writer.path,
             "activation_bytes": activation_bytes,
         }
+        origin = source.model, source.calibration, source.settings
+        sensitivity = plan_sensitivity(*origin, listener=tell, **options)
         budgets = _known_budgets(run, source)
         if budgets is None:
-            budgets = plan_budgets(
-                source.model, source.calibration, source.settings, listener=tell, **options
-            )
+            budgets = plan_budgets(*origin, sensitivity=sensitivity, listener=tell, **options)
             writer.write_budgets(budgets.to_json())
         with text_pass(source.model, source.calibration, **options) as text:
             tell(
@@ -166,6 +167,7 @@ def _work(
                     source.settings.score,
                     Pattern.parse(pattern) if pattern else None,
                     source.settings.search_settings,
+                    sensitivity,
                 ),
                 writer,
                 run,
@@ -173,7 +175,8 @@ def _work(
                 listener=tell,
             )
         metrics = _metrics(open_run(writer.path), budgets, time.perf_counter() - begin)
-        (writer.path / TEXT_FILE).unlink(missing_ok=True)
+        for only_on_the_way in (TEXT_FILE, SENSITIVITY_FILE):
+            (writer.path / only_on_the_way).unlink(missing_ok=True)
         tell(Finished(metrics["sparsity"]["realised"], metrics["seconds"]))
         return writer.finish(metrics)
 

@@ -11,7 +11,9 @@ from trim.names import near_names
 from trim.scores import SCORES
 from trim.search import SearchSettings
 
-BUDGETS = ("uniform", "owl", "alphapruning")
+BUDGETS = ("uniform", "owl", "alphapruning", "optimal")
+ROW_WEIGHTS = ("fisher", "ones")
+OPTIMAL_CAP = 0.99  # which row can be spared is measured, so nearly all of one may go
 
 
 @dataclass(frozen=True)
@@ -21,16 +23,20 @@ class PruneSettings:
     Attributes:
         model: a source that `load_model` knows.
         target: T, the model's sparsity over the chosen layers; None: the pattern or the budget file says it.
-        allocation: who sets the sparsity of each row: "trim", "uniform" or "variant".
-        budget: who sets the sparsity of each layer: "uniform", "owl", "alphapruning", or a JSON file.
+        allocation: who sets the sparsity of each row: "trim", "uniform", "optimal" or "variant".
+        budget: who sets the sparsity of each layer: "uniform", "owl", "alphapruning", "optimal", or a JSON
+            file.
         score: what the importance of a weight is: "wanda" or "magnitude".
         pattern: such as "2:4", two zeros in every four weights; sets the target itself.
         corpus, windows, length, seed: the calibration text, as `load_corpus` reads it.
         vectors_per_sequence: how many input vectors the search sees of each window.
         recalculate_inputs: later layers of a block see what its earlier ones do after being pruned.
         layers: names or shell patterns of the layers to prune; the others stay dense.
-        learning_rates, negative_learning_rates, iterations, layer_quality, row_quality, max_row_sparsity: of TRIM's
-            search.
+        max_row_sparsity: the cap on a row's sparsity; None: 0.95, and 0.99 where anything is optimal.
+        row_weights: what an error in a row's output counts for where anything is optimal: "fisher", its sensitivity,
+            or "ones".
+        sensitivity_windows: how many of the windows the sensitivity is measured on.
+        learning_rates, negative_learning_rates, iterations, layer_quality, row_quality: of TRIM's search.
         owl_width, owl_multiple: OWL's λ and M.
         alpha_width, alpha_fit: AlphaPruning's ε, and "alpha_peak" or "alpha_mid".
         device: "cpu" or "cuda"; None: a GPU where there is one.
@@ -59,7 +65,9 @@ class PruneSettings:
     iterations: int = SearchSettings.iterations
     layer_quality: str = SearchSettings.layer_quality
     row_quality: str = SearchSettings.row_quality
-    max_row_sparsity: float = SearchSettings.max_row_sparsity
+    max_row_sparsity: float | None = None
+    row_weights: str = ROW_WEIGHTS[0]
+    sensitivity_windows: int = 32
     owl_width: float = OWL_WIDTH
     owl_multiple: float = OWL_MULTIPLE
     alpha_width: float = ALPHA_WIDTH
@@ -76,7 +84,12 @@ class PruneSettings:
             object.__setattr__(self, key, tuple(value))
         object.__setattr__(self, "model", str(self.model))
         object.__setattr__(self, "budget", str(self.budget))
-        for key, known in (("allocation", tuple(ALLOCATIONS)), ("score", SCORES), ("alpha_fit", ALPHA_FITS)):
+        for key, known in (
+            ("allocation", tuple(ALLOCATIONS)),
+            ("score", SCORES),
+            ("alpha_fit", ALPHA_FITS),
+            ("row_weights", ROW_WEIGHTS),
+        ):
             if getattr(self, key) not in known:
                 raise SettingsError(f"{key} must be one of {', '.join(known)}, not {getattr(self, key)!r}")
         if self.budget not in BUDGETS and not self.budget.endswith(".json"):
@@ -93,11 +106,13 @@ class PruneSettings:
                 f"the target sparsity of the model must be above 0 and below 1, not {self.target}"
             )
         # A target above the row cap is refused here too, before anything slow starts.
-        self.search_settings(min(self.target or self.max_row_sparsity, 1.0) if self.pattern is None else 0.5)
+        self.search_settings(min(self.target or self.row_cap, 1.0) if self.pattern is None else 0.5)
         if not 0 < self.owl_width < 0.5 or self.owl_multiple <= 0:
             raise SettingsError("OWL's width must lie between 0 and 0.5, and its multiple above 0")
         if not 0 < self.alpha_width < 1:
             raise SettingsError("AlphaPruning's width must lie between 0 and 1")
+        if self.sensitivity_windows < 1:
+            raise SettingsError(f"sensitivity needs at least one window, not {self.sensitivity_windows}")
         if self.batch is not None and self.batch < 1:
             raise SettingsError(f"a batch holds at least one window, not {self.batch}")
 
@@ -122,6 +137,13 @@ class PruneSettings:
         """The target that holds: given, or the pattern's; None: the budget file's own."""
         return Pattern.parse(self.pattern).sparsity if self.pattern else self.target
 
+    @property
+    def row_cap(self) -> float:
+        """The cap on a row's sparsity that holds."""
+        if self.max_row_sparsity is not None:
+            return self.max_row_sparsity
+        return OPTIMAL_CAP if "optimal" in (self.allocation, self.budget) else SearchSettings.max_row_sparsity
+
     def search_settings(self, target: float) -> SearchSettings:
         """TRIM's settings for a layer of that sparsity."""
         return SearchSettings(
@@ -131,7 +153,7 @@ class PruneSettings:
             self.iterations,
             self.layer_quality,
             self.row_quality,
-            self.max_row_sparsity,
+            self.row_cap,
         )
 
     def to_json(self) -> dict:

@@ -25,6 +25,7 @@ def layer_record(
     quality_measure: str = "cosim_flat",
     retained: Retained | None = None,
     keep: Tensor | None = None,
+    sensitivity: Tensor | None = None,
 ) -> LayerRecord:
     """The record of one layer.
 
@@ -39,6 +40,7 @@ def layer_record(
         quality_measure: which layer quality is recorded at the exact counts.
         retained: what is retained; None: of `counts` lowest scores in each row.
         keep: (D, N) bool, the mask to store; None: none is stored.
+        sensitivity: (D,) the rows' weights of the optimal allocation; None: it was not used.
     """
     pruned = int(counts.sum())
     uniform = uniform_counts(curves.rows, pruned / (curves.rows * curves.columns), curves.columns, 1.0)
@@ -63,6 +65,7 @@ def layer_record(
         cosine_curve=_numpy(curves.cosine.index_select(1, grid), np.float16),
         dead_rows=_numpy(curves.dead_rows, np.bool_),
         search=None if search is None else search_record(search),
+        sensitivity=None if sensitivity is None else _numpy(sensitivity, np.float32),
         packed_mask=None if keep is None else np.packbits(keep.cpu().numpy(), axis=1),
     )
 

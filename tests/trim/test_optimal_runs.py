@@ -1,0 +1,147 @@
+"""Whole models pruned by the optimal method: every combination, exact totals, resume, and what the run keeps."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+import trim
+from tests.trim import rough
+from trim.events import BlockDone
+from trim.masks import largest_count
+from trim.prune import prune, resume
+from trim.prune_settings import PruneSettings
+from trim.runs import open_run
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    return rough.make_model("llama", tmp_path_factory.mktemp("optimal") / "model")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(own_cache):
+    pass
+
+
+def pruned(folder, out, **settings):
+    settings = {"target": 0.6, "allocation": "optimal", "sensitivity_windows": 4, "device": "cpu"} | settings
+    return prune(folder, out, tokens=rough.random_tokens(), **settings)
+
+
+@pytest.mark.parametrize(
+    ("allocation", "budget", "row_weights"),
+    [
+        ("optimal", "optimal", "fisher"),
+        ("optimal", "optimal", "ones"),
+        ("optimal", "uniform", "fisher"),
+        ("optimal", "owl", "fisher"),
+        ("optimal", "alphapruning", "ones"),
+        ("trim", "optimal", "fisher"),
+        ("uniform", "optimal", "ones"),
+    ],
+)
+def test_allocations_and_budgets_combine_freely(llama, tmp_path, allocation, budget, row_weights):
+    run = pruned(llama, tmp_path / "run", allocation=allocation, budget=budget, row_weights=row_weights)
+    pruned_weights = weights = 0
+    for name in run.layers:
+        record = run.layer(name)
+        assert (record.allocation, record.name) == (allocation, name)
+        assert record.pruned == round(record.budget * record.rows * record.columns)
+        assert int(record.counts.max()) <= largest_count(record.columns, 0.99)
+        assert (record.search is not None) == (allocation == "trim")
+        assert (record.sensitivity is not None) == (row_weights == "fisher")
+        pruned_weights, weights = pruned_weights + record.pruned, weights + record.rows * record.columns
+    assert pruned_weights == round(0.6 * weights)
+    budgets = [run.numbers(name)["budget"] for name in run.layers]
+    assert (max(budgets) - min(budgets) < 0.002) == (budget == "uniform")
+    assert run.budgets["method"] == budget
+    assert not list((tmp_path / "run").glob("*.safetensors"))
+
+
+def test_other_families(tmp_path):
+    for family in ("qwen2", "gemma3", "opt"):  # tied; two kinds of blocks; a projection behind the blocks
+        folder = rough.make_model(family, tmp_path / family)
+        run = pruned(folder, tmp_path / f"{family}-run", budget="optimal")
+        assert run.metrics["sparsity"]["realised"] == pytest.approx(0.6, abs=1e-4)
+
+
+def test_optimal_loses_less_than_uniform_in_every_layer(llama, tmp_path):
+    """By what it minimises: with all rows alike, the error of the layer's output."""
+    run = pruned(llama, tmp_path / "run", row_weights="ones", layer_quality="mse")
+    for name in run.layers:
+        numbers = run.numbers(name)
+        assert numbers["realised_quality"] > numbers["uniform_quality"]
+
+
+def test_a_stopped_run_ends_as_if_it_had_not_been(llama, tmp_path, monkeypatch):
+    whole = pruned(llama, tmp_path / "whole", budget="optimal")
+
+    def stop(event):
+        if isinstance(event, BlockDone):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pruned(llama, tmp_path / "stopped", budget="optimal", progress=stop)
+    # Neither the cache nor another measurement may be needed.
+    monkeypatch.setattr("trim.optimal_plan.row_sensitivity", None)
+    monkeypatch.setattr("trim.optimal_plan.remembered_sensitivity", None)
+    again = resume(tmp_path / "stopped")
+    assert open_run(tmp_path / "stopped").complete
+    for name in whole.layers:
+        one, other = whole.layer(name), again.layer(name)
+        assert np.array_equal(one.packed_mask, other.packed_mask)
+        assert np.array_equal(one.sensitivity, other.sensitivity)
+
+
+def test_optimal_budgets_can_be_used_again(llama, tmp_path):
+    first = pruned(llama, tmp_path / "first", budget="optimal")
+    second = pruned(llama, tmp_path / "second", budget=str(tmp_path / "first" / "budgets.json"))
+    assert [first.numbers(name)["budget"] for name in first.layers] == [
+        second.numbers(name)["budget"] for name in second.layers
+    ]
+    content = json.loads((tmp_path / "first" / "budgets.json").read_text())
+    assert content["clipped"] == []
+
+
+def test_only_some_layers(llama, tmp_path):
+    run = pruned(llama, tmp_path / "run", budget="optimal", layers=("*.q_proj", "1.mlp.*"))
+    assert len(run.layers) == 6
+    assert run.metrics["sparsity"]["realised"] == pytest.approx(0.6, abs=1e-3)
+
+
+def test_the_row_cap(llama, tmp_path):
+    assert PruneSettings("m", 0.7).row_cap == 0.95
+    assert PruneSettings("m", 0.7, allocation="optimal").row_cap == 0.99
+    assert PruneSettings("m", 0.7, budget="optimal").row_cap == 0.99
+    run = pruned(llama, tmp_path / "run", budget="optimal", max_row_sparsity=0.65)
+    assert max(int(run.layer(name).counts.max() / run.layer(name).columns > 0.65) for name in run.layers) == 0
+
+
+def test_settings_that_make_no_sense():
+    with pytest.raises(trim.SettingsError, match="row_weights must be one of"):
+        PruneSettings("m", 0.7, row_weights="hessian")
+    with pytest.raises(trim.SettingsError, match="at least one window"):
+        PruneSettings("m", 0.7, sensitivity_windows=0)
+    with pytest.raises(trim.SettingsError, match="nothing to"):
+        PruneSettings("m", pattern="2:4", allocation="optimal")
+
+
+def test_a_weight_that_is_no_number_is_named(llama, tmp_path):
+    folder = rough.make_model("llama", tmp_path / "model")
+    module = rough.load(folder)
+    with torch.no_grad():
+        module.model.layers[1].mlp.up_proj.weight[0, 0] = torch.inf
+    module.save_pretrained(folder)
+    with pytest.raises(trim.NonFiniteError, match=r"1\.mlp\.up_proj"):
+        pruned(folder, tmp_path / "run", budget="optimal")
+
+
+def test_the_sensitivity_is_measured_once(llama, tmp_path, own_cache):
+    pruned(llama, tmp_path / "first")
+    entries = list((own_cache / "captures").glob("*.safetensors"))
+    assert len(entries) == 1
+    before = entries[0].stat().st_ino
+    pruned(llama, tmp_path / "second", target=0.7, budget="optimal")
+    assert [entry.stat().st_ino for entry in (own_cache / "captures").glob("*.safetensors")] == [before]
