@@ -59,7 +59,7 @@ def layer_record(
         realised_quality=float(layer_quality(after, quality_measure)),
         counts=_numpy(counts, np.int32),
         gini=_numpy(gini(score, curves.order), np.float32),
-        weight_norm=_numpy(torch.linalg.vector_norm(curves.weight, dim=1), np.float32),
+        weight_norm=_numpy(torch.linalg.vector_norm(curves.weight, dim=1, dtype=torch.float32), np.float32),
         cosine_uniform=_numpy(before.cosine, np.float32),
         cosine=_numpy(after.cosine, np.float32),
         cosine_curve=_numpy(curves.cosine.index_select(1, grid), np.float16),

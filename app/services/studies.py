@@ -140,7 +140,7 @@ class Study:
     @cached_property
     def weight_norm(self) -> np.ndarray:
         """‖W_i‖, (D,)."""
-        return self.curves.weight.norm(dim=1).cpu().numpy()
+        return torch.linalg.vector_norm(self.curves.weight, dim=1, dtype=torch.float32).cpu().numpy()
 
     @cached_property
     def grid(self) -> np.ndarray:
