@@ -13,7 +13,7 @@ from trim.names import one_line
 from trim.perplexity import perplexity_in_words
 from trim.run_writer import update_metrics
 from trim.runs import open_run
-from trim.workbench import EvaluationText, Workbench, is_run, run_source
+from trim.workbench import EvaluationText, Workbench, is_run, source_of
 
 _EVALUATE = """\
 Measure how well models predict a text, and how well they answer zero-shot tasks.
@@ -139,7 +139,7 @@ def _check_targets(chosen: argparse.Namespace) -> None:
     for target in filter(is_run, chosen.targets):
         run = open_run(target)
         if chosen.model is None:
-            run_source(run)
+            source_of(run)
 
 
 def _evaluate(chosen: argparse.Namespace) -> None:

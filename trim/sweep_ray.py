@@ -37,13 +37,13 @@ def on_ray(
     with _cluster(address) as ray:
         gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
         options = {"num_gpus": gpus, "num_cpus": 1, "max_retries": LOST_WORKERS}
-        path, folder = str(sweep.path.resolve()), os.getcwd()
-        answer = ray.get(ray.remote(_measure_dense).options(**options).remote(path, folder))
+        path = str(sweep.path.resolve())
+        answer = ray.get(ray.remote(_measure_dense).options(**options).remote(path))
         if isinstance(answer, TrimError):
             raise answer
         dense(answer)
         task = ray.remote(_make_cell).options(**options)
-        running = {task.remote(path, folder, cell.id): cell for cell in cells}
+        running = {task.remote(path, cell.id): cell for cell in cells}
         try:
             while running:
                 (finished,), _ = ray.wait(list(running), num_returns=1)
@@ -58,16 +58,14 @@ def on_ray(
                 ray.cancel(left, force=True)
 
 
-def _measure_dense(path: str, folder: str) -> tuple[float, ...] | TrimError:
-    os.chdir(folder)
+def _measure_dense(path: str) -> tuple[float, ...] | TrimError:
     try:
         return _maker(path).measure_dense()
     except TrimError as error:
         return error
 
 
-def _make_cell(path: str, folder: str, name: str) -> None:
-    os.chdir(folder)
+def _make_cell(path: str, name: str) -> None:
     maker = _maker(path)
     maker.make(maker.sweep.cells[name])
 

@@ -9,6 +9,7 @@ from trim.cache import fingerprint
 from trim.errors import SettingsError
 from trim.names import near_names
 from trim.prune_settings import PruneSettings
+from trim.run_source import absolute
 from trim.workbench import EvaluationText
 
 # What may have several values, the last one varying fastest.
@@ -61,7 +62,7 @@ class SweepSettings:
         SweepSettings("demo", {"target": (0.6, 0.7), "allocation": ("uniform", "trim")}, {"windows": 16})
 
     Attributes:
-        model: a source that `load_model` knows.
+        model: a source that `load_model` knows. Its path, and those of texts and budget files, become absolute.
         grid: fields of `PruneSettings` named in `GRID`, with their values.
         shared: fields named in `SHARED`, with their value; the others have their defaults.
         texts: on which perplexity is measured.
@@ -78,7 +79,7 @@ class SweepSettings:
     cells: tuple[Cell, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "model", str(self.model))
+        object.__setattr__(self, "model", absolute(self.model))
         for given, known in ((self.grid, GRID), (self.shared, SHARED)):
             for name in given:
                 if name not in known:
@@ -90,6 +91,10 @@ class SweepSettings:
         grid = {name: tuple(dict.fromkeys(self.grid[name])) for name in GRID if name in self.grid}
         if empty := [name for name, values in grid.items() if not values]:
             raise SettingsError(f"give {empty[0]} at least one value")
+        if "budget" in grid:
+            grid["budget"] = tuple(map(absolute, grid["budget"]))
+        if "corpus" in self.shared:
+            object.__setattr__(self, "shared", self.shared | {"corpus": absolute(self.shared["corpus"])})
         object.__setattr__(self, "grid", grid)
         object.__setattr__(self, "texts", tuple(self.texts))
         object.__setattr__(self, "cells", tuple(self._cells()))

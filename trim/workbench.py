@@ -14,6 +14,7 @@ from trim.errors import CorpusError, ModelError
 from trim.export import apply_run
 from trim.models import Model, load_model, model_folder
 from trim.names import one_line
+from trim.run_source import absolute
 from trim.runs import Run, open_run
 from trim.tensor_files import TensorFiles
 
@@ -37,7 +38,7 @@ class EvaluationText:
     whole: bool = False
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "corpus", str(self.corpus))
+        object.__setattr__(self, "corpus", absolute(self.corpus))
         if (self.windows is not None and self.windows < 1) or (self.length is not None and self.length < 2):
             raise CorpusError(
                 f"evaluate at least one window of at least 2 tokens, not {self.windows} of {self.length}"
@@ -77,11 +78,12 @@ class Workbench:
         Raises:
             The errors of `load_model`.
         """
-        if self._model is None or self._source != str(source):
+        source = absolute(source)
+        if self._model is None or self._source != source:
             self._model = self._source = None  # before the next is loaded: two may not fit
             self._windows.clear()
             self._model = load_model(source, device=self.device, dtype=self.dtype, progress=self.progress)
-            self._source = str(source)
+            self._source = source
         return self._model
 
     @contextlib.contextmanager
@@ -101,7 +103,7 @@ class Workbench:
             yield self.model(target)
             return
         run = open_run(target)
-        model = self.model(run_source(run) if source is None else source)
+        model = self.model(source_of(run) if source is None else source)
         with pruned(model, run):
             yield model
 
@@ -131,7 +133,7 @@ def is_run(target: str | Path) -> bool:
     return (Path(target) / "manifest.json").is_file()
 
 
-def run_source(run: Run) -> str:
+def source_of(run: Run) -> str:
     """The model that a run pruned.
 
     Raises:

@@ -13,7 +13,7 @@ from tests.trim import tiny
 from trim.cli import main
 from trim.evaluation import entry_of
 from trim.perplexity import perplexity_in_words
-from trim.workbench import pruned, run_source
+from trim.workbench import pruned, source_of
 
 LENGTH = 32
 TEXT = trim.EvaluationText("demo", windows=3, length=LENGTH)
@@ -172,7 +172,7 @@ def test_a_changed_model_is_refused(run, folder, tmp_path, monkeypatch):
     run.settings["request"]["model"] = str(other)
     try:
         with pytest.raises(trim.ModelError, match="has changed since"):
-            run_source(run)
+            source_of(run)
     finally:
         run.settings["request"]["model"] = str(folder)
 

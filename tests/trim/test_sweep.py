@@ -141,6 +141,19 @@ def test_a_cell_equals_the_run_made_by_hand(done, model, tmp_path):
     assert of_sweep.perplexities[0]["perplexity"] == measured.result.perplexity
 
 
+def test_paths_hold_wherever_one_stands(model, tmp_path, monkeypatch):
+    (tmp_path / "text.txt").write_text("we the people " * 200)
+    (tmp_path / "model").symlink_to(model)
+    monkeypatch.chdir(tmp_path)
+    text = trim.EvaluationText("text.txt", windows=2, length=16)
+    grid = trim.SweepSettings("model", {"target": (0.5,)}, SHARED | {"corpus": "text.txt"}, (text,))
+    trim.create_sweep("s", grid)
+    monkeypatch.chdir("/")
+    sweep = trim.run_sweep(trim.open_sweep(tmp_path / "s"))
+    assert [outcome.problem for outcome in sweep.outcomes()] == [None]
+    assert sweep.outcomes()[0].done
+
+
 def test_masks_are_kept_where_asked_for(model, tmp_path):
     sweep = trim.create_sweep(tmp_path / "s", settings(model, target=(0.5,)), keep_masks=True)
     ((outcome,),) = [trim.run_sweep(sweep).outcomes()]
