@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from diagnostics.allocation import RowSparsityStatistics
 from diagnostics.arrays import row_indices
-from diagnostics.figures.frame import count_rows, drawn, frame
+from diagnostics.figures.frame import PERCENT, count_rows, drawn, frame
 from diagnostics.figures.selection import mark_rows, number_rows
 from diagnostics.figures.theme import PALETTES, Style, Theme, escape, series_styles
 
@@ -100,7 +100,7 @@ def row_sparsity_histogram(
     figure.update_yaxes(zeroline=True, zerolinecolor=palette.faint)
     figure.update_yaxes(range=[below, top], tickformat=",d", nticks=6)
     margin = 0.04 * (bins.edges[-1] - bins.edges[0])
-    figure.update_xaxes(range=[bins.edges[0] - margin, bins.edges[-1] + margin], tickformat=".0%", nticks=8)
+    figure.update_xaxes(range=[bins.edges[0] - margin, bins.edges[-1] + margin], tickformat=PERCENT, nticks=8)
     return figure
 
 
@@ -149,7 +149,7 @@ def sorted_row_sparsity(
         legend=True,
     )
     figure.update_xaxes(range=[-0.03, 1.03], tickformat=".0%", nticks=6)
-    figure.update_yaxes(tickformat=".0%", nticks=6)
+    figure.update_yaxes(tickformat=PERCENT, nticks=6)
     return figure
 
 
@@ -182,6 +182,6 @@ def row_sparsity_ecdf(statistics: RowSparsityStatistics, theme: Theme = "light")
         y_title="share of rows at or below",
         legend=True,
     )
-    figure.update_xaxes(range=[low - margin, high + margin], tickformat=".0%", nticks=8)
+    figure.update_xaxes(range=[low - margin, high + margin], tickformat=PERCENT, nticks=8)
     figure.update_yaxes(range=[0, 1.02], tickformat=".0%", nticks=6)
     return figure

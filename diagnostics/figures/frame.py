@@ -8,6 +8,8 @@ import plotly.graph_objects as go
 
 from diagnostics.figures.theme import Theme, template
 
+# Of ticks on an axis of any span: as many digits as neighbours need to differ, up to two.
+PERCENT = ".2~%"
 # Characters per line on a chart 420 px wide. Plotly breaks no lines itself, and cuts a title of two lines.
 _SUBTITLE_CHARACTERS = 60
 

@@ -19,7 +19,7 @@ LAYER_UNITS = {
     "psnr_dim": "mean row PSNR, dB",
     "psnr_sample": "mean vector PSNR, dB",
 }
-RATE = "learning rate η (dimensionless; grid values, evenly spaced)"
+RATE = "learning rate η (dimensionless; grid values)"
 RATE_TITLE = "Which learning rates beat uniform pruning?"
 
 

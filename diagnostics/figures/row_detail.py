@@ -3,7 +3,7 @@
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.frame import drawn, frame, spread_labels
+from diagnostics.figures.frame import PERCENT, drawn, frame, spread_labels
 from diagnostics.figures.iterations import ITERATION
 from diagnostics.figures.theme import PALETTES, ROW_DASHES, Theme, escape, series_styles
 from diagnostics.row_detail import RowPaths, RowScores
@@ -55,7 +55,7 @@ def row_scores_figure(scores: RowScores, theme: Theme = "light") -> go.Figure:
         theme,
         title=f"Which weights does row {scores.row} lose?",
         subtitle=_border_sentence(scores),
-        x_title="the row's weights by score (share of the row, lowest first)",
+        x_title="share of the row's weights, lowest score first",
         y_title="score of the weight (in units of the score)",
     )
     figure.update_xaxes(range=[0, 1.005], tickformat=".0%", nticks=6)
@@ -142,5 +142,5 @@ def row_paths_figure(paths: RowPaths, theme: Theme = "light") -> go.Figure:
         right=72,
     )
     figure.update_xaxes(range=[-0.2, iterations[-1] + 0.2], dtick=1 if len(iterations) <= 21 else None)
-    figure.update_yaxes(range=[low - margin, high + margin], tickformat=".1%", nticks=6)
+    figure.update_yaxes(range=[low - margin, high + margin], tickformat=PERCENT, nticks=6)
     return figure

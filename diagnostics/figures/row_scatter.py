@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from diagnostics.allocation import RowScatter
 from diagnostics.arrays import row_indices
 from diagnostics.figures.allocation import ROW_SPARSITY_UPRIGHT
-from diagnostics.figures.frame import count_rows, drawn, frame, signed
+from diagnostics.figures.frame import PERCENT, count_rows, drawn, frame, signed
 from diagnostics.figures.selection import mark_rows, number_rows
 from diagnostics.figures.theme import PALETTES, Theme, escape, series_styles
 
@@ -77,7 +77,7 @@ def row_scatter_figure(
         x_title=axis,
         y_title=ROW_SPARSITY_UPRIGHT,
     )
-    figure.update_yaxes(tickformat=".0%", nticks=6)
+    figure.update_yaxes(tickformat=PERCENT, nticks=6)
     return figure
 
 
