@@ -7,6 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
+from app.ui.selection import drawn_anew
 from app.ui.text import from_figure, plain
 from diagnostics.export import arrays_npz, table_csv
 
@@ -67,7 +68,13 @@ def card(
             )
         view = variants[chosen]()
         height = _heading(view.figure)
-        picks = {"on_select": on_select, "selection_mode": ("points", "box")} if chosen in selectable else {}
+        picks = {}
+        if chosen in selectable:
+            picks = {"on_select": on_select, "selection_mode": ("points", "box")}
+            # Bars are chosen by where they stand, however high they are.
+            view.figure.update_layout(dragmode="select", selectdirection="h")
+        else:
+            drawn_anew(key)
         st.plotly_chart(
             view.figure,
             key=key if picks else f"{key}_{chosen}",

@@ -8,22 +8,28 @@ from diagnostics.row_detail import RowScores
 from diagnostics.similarity import CosineDistribution
 
 GINI_FORMULA = r"""
-$$G_i = \frac{\sum_j (2j - N - 1)\, a_{(j)}}{N \sum_j a_{(j)}}$$
+$$
+G_i = \frac{\sum_j (2j - N - 1)\, a_{(j)}}{N \sum_j a_{(j)}}
+$$
 
 $a_{(1)} \le \dots \le a_{(N)}$ are row $i$'s scores. 0: every weight matters the same. Towards 1: few weights hold
 almost all of the score, and the rest can go (Hurley & Rickard 2009).
 """
 
 COSINE_FORMULA = r"""
-$$c_i(k) = \frac{\langle Y_i, \hat Y_i(k)\rangle}{\lVert Y_i\rVert\,\lVert \hat Y_i(k)\rVert}$$
+$$
+c_i(k) = \frac{\langle Y_i, \hat Y_i(k)\rangle}{\lVert Y_i\rVert\,\lVert \hat Y_i(k)\rVert}
+$$
 
 $Y_i = W_i X$ is the row's output on the calibration vectors, $\hat Y_i(k)$ its output with the $k$ weights of
 lowest score removed. 1: pruning changed the length of the output at most. 0: nothing of its direction is left.
 """
 
 ROW_SPARSITY_FORMULA = r"""
-$$d_i = 2\eta\,\frac{c_i - \min c}{\max c - \min c + 10^{-6}},\qquad x \leftarrow x + d - \bar d,\qquad
-x \leftarrow \mathrm{clip}(x, 0, 0.95),\qquad x \leftarrow x - \bar x + T$$
+$$
+d_i = 2\eta\,\frac{c_i - \min c}{\max c - \min c + 10^{-6}},\qquad x \leftarrow x + d - \bar d,\qquad
+x \leftarrow \mathrm{clip}(x, 0, 0.95),\qquad x \leftarrow x - \bar x + T
+$$
 
 Ten such updates per learning rate $\eta$; the best one is kept. $x$ becomes whole weights $k_i$ by one common shift
 and largest remainders, so that the layer loses exactly $T$ of its weights. Row sparsity is $s_i = k_i / N$.
@@ -34,7 +40,9 @@ $\eta > 0$: rows that keep their quality give more weights. $\eta < 0$: rows tha
 .01, .02, .04, .08, .12, .16 are tried in turn until one is not better than the one before; only if none beat
 uniform, −.01, −.02, −.04. Layer quality (default) is the cosine between the whole dense and pruned output:
 
-$$\frac{\sum_i \langle Y_i, \hat Y_i\rangle}{\sqrt{\sum_i \lVert Y_i\rVert^2}\,\sqrt{\sum_i \lVert \hat Y_i\rVert^2}}$$
+$$
+\frac{\sum_i \langle Y_i, \hat Y_i\rangle}{\sqrt{\sum_i \lVert Y_i\rVert^2}\,\sqrt{\sum_i \lVert \hat Y_i\rVert^2}}
+$$
 """
 
 
@@ -45,13 +53,17 @@ diagonal every weight matters the same; the Gini is twice the area between the d
 
 SCORE_FORMULA = {
     "wanda": r"""
-$$A_{ij} = |W_{ij}| \cdot n_j,\qquad n_j = \sqrt{\sum_{\mathrm{tokens}} x_j^2 \,/\, \mathrm{sequences}}$$
+$$
+A_{ij} = |W_{ij}| \cdot n_j,\qquad n_j = \sqrt{\sum_{\mathrm{tokens}} x_j^2 \,/\, \mathrm{sequences}}
+$$
 
 Wanda's score: a weight's size times the norm of the input feature it reads (Sun et al., arXiv 2306.11695). A row loses
 its weights from the lowest score up.
 """,
     "magnitude": r"""
-$$A_{ij} = |W_{ij}|$$
+$$
+A_{ij} = |W_{ij}|
+$$
 
 A weight's size alone. A row loses its weights from the lowest score up.
 """,

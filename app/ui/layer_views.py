@@ -5,7 +5,7 @@ import numpy as np
 from app.services.studies import Outcome, Study
 from app.ui import explanations
 from app.ui.cards import View, card, theme
-from app.ui.selection import on_chart, rows_for
+from app.ui.selection import Source, on_chart, rows_for
 from diagnostics.allocation import row_scatter, row_sparsity_statistics
 from diagnostics.concentration import gini_of_kept, gini_statistics, lorenz_curves
 from diagnostics.figures.allocation import row_sparsity_ecdf, row_sparsity_histogram, sorted_row_sparsity
@@ -22,10 +22,12 @@ MOST_LINES = 6  # rows drawn as lines of their own; more cannot be told apart
 def concentration_card(study: Study, outcome: Outcome, rows: list[int], file_name: str) -> None:
     """How concentrated the score is: Gini histogram, the Lorenz curves it condenses, and what pruning leaves."""
     coefficients = study.gini.coefficients[0]
+    source = Source("gini", study.key)
+    marked = rows_for(source, rows)
 
     def histogram() -> View:
         return View(
-            gini_histogram(study.gini, rows_for("gini", rows), theme()),
+            gini_histogram(study.gini, marked, theme()),
             explanations.gini_seen(study),
             explanations.GINI_FORMULA,
             "Histogram of the Gini coefficients of the rows' scores",
@@ -66,7 +68,7 @@ def concentration_card(study: Study, outcome: Outcome, rows: list[int], file_nam
         bars = [point["point_index"] for point in points if point["curve_number"] == 0]
         return study.gini.histogram.members(coefficients, bars)
 
-    callback = on_chart("gini", rows_of)
+    callback = on_chart(source, marked, rows_of)
     card(
         "gini",
         {"Gini": histogram, "Lorenz curves": lorenz, "Gini after pruning": kept},
@@ -118,6 +120,8 @@ def row_sparsity_card(study: Study, outcome: Outcome, rows: list[int], file_name
     """What sparsity each row got, and what goes with it."""
     statistics = row_sparsity_statistics(outcome.allocations)
     learned = outcome.allocations[1]
+    source = Source("row_sparsity", (study.key, outcome.result.settings))
+    marked = rows_for(source, rows)
 
     def view(figure, seen: str) -> View:
         return View(
@@ -129,7 +133,7 @@ def row_sparsity_card(study: Study, outcome: Outcome, rows: list[int], file_name
         )
 
     def histogram() -> View:
-        figure = row_sparsity_histogram(statistics, rows_for("row_sparsity", rows), theme())
+        figure = row_sparsity_histogram(statistics, marked, theme())
         return view(figure, explanations.row_sparsity_seen(outcome))
 
     def ranked() -> View:
@@ -144,16 +148,11 @@ def row_sparsity_card(study: Study, outcome: Outcome, rows: list[int], file_name
         return view(row_scatter_figure(scatter, rows, theme()), explanations.scatter_seen(scatter))
 
     def rows_of(points: list[dict]) -> np.ndarray:
-        # The bars of each allocation come before everything else in the figure.
-        found = [
-            statistics.histogram.members(allocation.row_sparsity, [point["point_index"]])
-            for number, allocation in enumerate(outcome.allocations)
-            for point in points
-            if point["curve_number"] == number
-        ]
-        return np.concatenate(found) if found else np.array([], dtype=np.int64)
+        # By TRIM's bars alone: uniform puts all rows into one or two.
+        bars = [point["point_index"] for point in points if point["curve_number"] == 1]
+        return statistics.histogram.members(learned.row_sparsity, bars)
 
-    callback = on_chart("row_sparsity", rows_of)
+    callback = on_chart(source, marked, rows_of)
     card(
         "row_sparsity",
         {

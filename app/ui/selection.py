@@ -1,11 +1,12 @@
 """The rows a reader has selected: one text, which charts, quick picks and the keyboard write to.
 
 The text is in the address, so a shared view has its rows. Whatever is selected in one chart is highlighted in the
-others; the chart itself is left alone, since redrawing it would end its selection.
+others; the chart itself is left alone as long as it shows the same, since redrawing it would end its selection.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
 
 import numpy as np
 import streamlit as st
@@ -60,7 +61,15 @@ def format_rows(rows: list[int]) -> str:
     return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
 
 
-def select(rows: np.ndarray | list[int], source: str | None) -> None:
+@dataclass(frozen=True)
+class Source:
+    """A chart in which rows can be selected, and what it shows: everything that a redrawing comes from."""
+
+    chart: str
+    shown: Hashable
+
+
+def select(rows: np.ndarray | list[int], source: Source | None) -> None:
     """Select rows from a callback; `source` is the chart they were selected in."""
     chosen = sorted({int(row) for row in rows})
     if len(chosen) > MOST_ROWS:
@@ -69,22 +78,37 @@ def select(rows: np.ndarray | list[int], source: str | None) -> None:
     st.session_state["selected_in"] = source
 
 
-def on_chart(key: str, rows_of: Callable[[list[dict]], np.ndarray]) -> Callable[[], None]:
-    """A callback for the chart of that key; `rows_of` turns its selected points into rows."""
+def on_chart(
+    source: Source, marked: list[int], rows_of: Callable[[list[dict]], np.ndarray]
+) -> Callable[[], None]:
+    """A callback for the chart; `rows_of` turns its selected points into rows.
+
+    Where rows were `marked` in it, it cannot be left alone: it is redrawn with the marks of the new ones.
+    """
 
     def callback() -> None:
-        points = st.session_state[key]["selection"]["points"]
+        points = st.session_state[source.chart]["selection"]["points"]
         if points:
-            select(rows_of(points), key)
-        elif st.session_state.get("selected_in") == key:
+            select(rows_of(points), None if marked else source)
+        elif st.session_state.get("selected_in") == source:
             select([], None)
 
     return callback
 
 
-def rows_for(chart: str, rows: list[int]) -> list[int]:
-    """The rows to highlight in a chart: none in the one they were selected in."""
-    return [] if st.session_state.get("selected_in") == chart else rows
+def rows_for(source: Source, rows: list[int]) -> list[int]:
+    """The rows to highlight in a chart: none in the one they were selected in, whose own selection shows them."""
+    if st.session_state.get("selected_in") == source:
+        return []
+    drawn_anew(source.chart)
+    return rows
+
+
+def drawn_anew(chart: str) -> None:
+    """A chart that shows something else, or is not shown, has lost its own selection."""
+    selected_in = st.session_state.get("selected_in")
+    if selected_in is not None and selected_in.chart == chart:
+        st.session_state["selected_in"] = None
 
 
 def choose_rows(study: Study, outcome: Outcome) -> list[int]:

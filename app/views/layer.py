@@ -44,12 +44,13 @@ def explore(study: Study, options: dict[str, object]) -> None:
         st.caption(
             f"Below: the last result, for a layer target of {outcome.result.settings.target_sparsity:.0%}."
         )
-    file_name = re.sub(r"\W+", "-", f"{study.origin.model_title}-{study.key.layer}-{percent}")
+    layer_name = re.sub(r"\W+", "-", f"{study.origin.model_title}-{study.key.layer}")
+    file_name = f"{layer_name}-{percent}"  # a chart whose file has another name is redrawn
     summary(study, outcome)
     rows = choose_rows(study, outcome)
     left, right = st.columns(2)
     with left:
-        concentration_card(study, outcome, rows, file_name)
+        concentration_card(study, outcome, rows, layer_name)
     with right:
         similarity_card(study, outcome, rows, file_name)
     left, right = st.columns(2)
