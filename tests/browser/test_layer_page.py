@@ -1,0 +1,211 @@
+"""The Layer page in a real browser: charts are drawn, controls move them, nothing is cut. A visit takes seconds, so a
+test is a visit and not a single question."""
+
+import csv
+import itertools
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page, expect
+
+import trim
+from tests.browser.harness import AppServer, drag_slider, redraw, screenshot, settled, slider, step_slider
+from tests.browser.layer_page import (
+    FOUR_CARDS,
+    TARGET,
+    arrived,
+    card,
+    download,
+    figures,
+    opened,
+    rows_field,
+    trace,
+)
+
+pytestmark = pytest.mark.browser
+
+ROWS, COLUMNS = 1536, 576
+WIDE, NARROW = (1440, 900), (420, 900)
+
+
+def changed(before: dict[str, list], after: dict[str, list]) -> set[str]:
+    return {name for name in FOUR_CARDS if before[name] != after[name]}
+
+
+def overflow(page: Page) -> list[str]:
+    """What of the page sticks out of the window sideways."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll('[data-testid=stMain], [data-testid=stMain] *')]
+            .filter((node) => node.getClientRects().length && !node.closest('[data-testid=stDataFrame]'))
+            .filter((node) => {
+                const box = node.getBoundingClientRect();
+                return box.width > 1 && box.height > 1 && (box.right > innerWidth + 1 || box.left < -1);
+            })
+            .map((node) => `${node.tagName} ${node.className} ${node.textContent.slice(0, 40)}`)"""
+    )
+
+
+def cut_labels(page: Page) -> list[str]:
+    """Words of charts that stick out of their chart."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll('[data-testid=stMain] .js-plotly-plot')].flatMap((chart) => {
+            const frame = chart.getBoundingClientRect();
+            return [...chart.querySelectorAll('.main-svg text')].filter((text) => {
+                const box = text.getBoundingClientRect();
+                return box.width > 0 && (box.left < frame.left - 1 || box.right > frame.right + 1 ||
+                                         box.top < frame.top - 1 || box.bottom > frame.bottom + 1);
+            }).map((text) => text.textContent);
+        })"""
+    )
+
+
+def overlapping_cards(page: Page) -> list[tuple[int, int]]:
+    boxes = [box.bounding_box() for box in page.locator("[class*=st-key-card-]").all()]
+    return [
+        (one, other)
+        for (one, a), (other, b) in itertools.combinations(enumerate(boxes), 2)
+        if a["x"] + a["width"] > b["x"] + 1
+        and b["x"] + b["width"] > a["x"] + 1
+        and a["y"] + a["height"] > b["y"] + 1
+        and b["y"] + b["height"] > a["y"] + 1
+    ]
+
+
+@pytest.mark.parametrize("colour_scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_first_visit(page, colour_scheme, viewport):
+    opened(page)
+    assert sum(trace(page, "gini", "wanda")["y"]) == ROWS
+    for name in FOUR_CARDS:
+        assert card(page, name).locator(".main-svg").first.bounding_box()["width"] > 250
+    assert overflow(page) == []
+    assert cut_labels(page) == []
+    background = page.get_by_test_id("stApp").evaluate("(node) => getComputedStyle(node).backgroundColor")
+    bright = sum(map(int, re.findall(r"\d+", background)[:3])) > 3 * 127
+    assert bright == (colour_scheme == "light")
+    screenshot(page, f"layer-{viewport[0]}-{colour_scheme}")
+
+
+@pytest.mark.parametrize("colour_scheme", ["dark"])
+@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_everything_open_at_once(page, colour_scheme, viewport):
+    opened(page, "/?masks=true&rows=3,17,20-24")
+    for name in ("mask_uniform", "mask_trim", "row_scores", "row_lorenz", "row_path"):
+        expect(card(page, name).locator(".main-svg").first).to_be_visible()
+    assert overflow(page) == []
+    assert cut_labels(page) == []
+    assert overlapping_cards(page) == []
+    screenshot(page, f"layer-{viewport[0]}-{colour_scheme}-rows")
+
+
+def test_the_target_moves_the_figures(page):
+    opened(page)
+    before = figures(page)
+    quality = page.get_by_test_id("stMetricValue").nth(1)
+    shown = quality.inner_text()
+    with redraw(page) as change:
+        assert drag_slider(page, TARGET, 60) == 60
+    assert change.charts >= 3
+    assert changed(before, figures(page)) == {"cosine", "row_sparsity", "rate"}
+    expect(page.get_by_text("60.00%", exact=True)).to_be_visible()
+    assert quality.inner_text() != shown
+
+    # Every press of an arrow key asks for a run; the last one counts.
+    step_slider(page, TARGET, 10)
+    expect(page.get_by_text("70.00%", exact=True)).to_be_visible()
+    settled(page)
+    assert figures(page) == before
+
+    # Out of reach: a message, and the earlier result stays.
+    step_slider(page, TARGET, 26)
+    expect(page.get_by_text("lower the target or raise the cap")).to_be_visible()
+    settled(page)
+    assert sum(trace(page, "gini", "wanda")["y"]) == ROWS
+    screenshot(page, "layer-refused-target")
+
+
+def test_the_address_holds_the_view(page):
+    opened(page)
+    step_slider(page, "Block", -2)
+    arrived(page, "13.mlp.gate_proj")
+    with redraw(page):
+        drag_slider(page, TARGET, 55)
+    rows_field(page).fill("7, 9-11")
+    with redraw(page):
+        page.keyboard.press("Enter")
+    before = figures(page)
+    assert "target=55" in page.url
+    assert "block=13" in page.url
+    opened(page, page.url, "13.mlp.gate_proj")
+    assert figures(page) == before
+    assert rows_field(page).input_value() == "7, 9-11"
+
+
+def test_a_shared_address(page):
+    opened(page, "/?target=60&block=3&layer=self_attn.k_proj&score=magnitude&rows=1,2", "3.self_attn.k_proj")
+    assert slider(page, TARGET).input_value() == "60"
+    assert slider(page, "Block").input_value() == "3"
+    assert sum(trace(page, "gini", "magnitude")["y"]) == 192
+    assert trace(page, "gini", "selected rows")["customdata"] == [1, 2]
+    opened(page, "/?target=999&layer=%3Cimg%20src=x%3E&rows=a*b*")
+    expect(page.get_by_text("The address asks for target=999")).to_be_visible()
+    assert page.locator("[data-testid=stAlert] img").count() == 0
+    expect(page.get_by_text("“a*b*” is none")).to_be_visible()
+    screenshot(page, "layer-refused-address")
+
+
+def test_formulas_files_and_runs(page, app: AppServer, tmp_path: Path):
+    opened(page)
+    for name in FOUR_CARDS:
+        card(page, name).get_by_role("button", name="Formula").click()
+        expect(page.get_by_test_id("stPopoverBody").locator(".katex-display").first).to_be_visible()
+        assert page.locator(".katex-error").count() == 0
+        screenshot(page, f"layer-formula-{name}")
+        page.keyboard.press("Escape")
+        expect(page.get_by_test_id("stPopoverBody")).to_have_count(0)
+
+    with download(page, "row_sparsity", "CSV", tmp_path).open(encoding="utf-8") as file:
+        columns = list(zip(*csv.reader(file), strict=True))
+    table = {name: np.array(values, dtype=float) for name, *values in columns}
+    with np.load(download(page, "row_sparsity", "NPZ", tmp_path), allow_pickle=False) as arrays:
+        for name, values in table.items():
+            np.testing.assert_allclose(arrays[name], values, equal_nan=True)
+    assert table["row"].tolist() == list(range(ROWS))
+    assert table["trim_count"].sum() == table["uniform_count"].sum() == round(0.7 * ROWS * COLUMNS)
+    np.testing.assert_allclose(table["trim_row_sparsity"], table["trim_count"] / COLUMNS)
+    bars = trace(page, "gini", "wanda")
+    width = bars["x"][1] - bars["x"][0]
+    edges = np.append(np.array(bars["x"]) - width / 2, bars["x"][-1] + width / 2)
+    assert np.histogram(table["gini"], bins=edges)[0].tolist() == bars["y"]
+
+    card(page, "gini").locator(".js-plotly-plot").hover()
+    with page.expect_download() as promise:
+        card(page, "gini").locator(".modebar-btn[data-title*='Download']").click()
+    picture = tmp_path / "gini.svg"
+    promise.value.save_as(picture)
+    assert promise.value.suggested_filename.endswith(".svg")
+    assert picture.read_text(encoding="utf-8").startswith("<svg")
+
+    page.get_by_role("button", name="Keep as a run").click()
+    page.get_by_label("Name", exact=True).fill("<b>my</b> run")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Keep", exact=True).click()
+    expect(page.get_by_text("Kept in")).to_be_visible()
+    screenshot(page, "layer-kept")
+    (folder,) = (app.log.parent / "runs").iterdir()
+    assert trim.open_run(folder).name == "<b>my</b> run"
+
+
+def test_every_view_is_drawn(page):
+    opened(page, "/?rows=3,17")
+    for name in FOUR_CARDS:
+        views = card(page, name).get_by_test_id("stButtonGroup").get_by_role("radio")
+        for index in range(views.count()):
+            views.nth(index).click()
+            expect(views.nth(index)).to_be_checked()
+            settled(page)
+            expect(card(page, name).locator(".main-svg").first).to_be_visible()
+            assert cut_labels(page) == []
+            card(page, name).screenshot(path=f"artifacts/view-{name}-{index}.png")
