@@ -1,0 +1,114 @@
+"""How far an allocation stays behind the optimal one: in quality, and row by row."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from diagnostics.allocation import RowAllocation
+from diagnostics.arrays import check_shape, real_array
+from diagnostics.comparison import RowMove
+from diagnostics.correlation import RankCorrelation, rank_correlation
+
+
+def captured_share(uniform: float, reached: float, best: float) -> float | None:
+    """How much of the way from uniform to the best was gone: 0 is uniform, 1 the best; below 0 worse than uniform.
+
+    Qualities, of which larger is better, or their opposite, such as the logarithm of a perplexity: only the three
+    places on one line matter. Above 1 where the best is best by another measure than this one.
+
+    None where there is no way to go: the best equals uniform, or one of them is not finite.
+    """
+    if not all(map(math.isfinite, (uniform, reached, best))) or best == uniform:
+        return None
+    return (reached - uniform) / (best - uniform)
+
+
+@dataclass(frozen=True, eq=False)
+class AllocationGap:
+    """What an allocation of one layer leaves to gain.
+
+    uniform_quality, reached_quality, best_quality: the layer's, at the same layer sparsity.
+    captured: `captured_share` of the three.
+    excess: (D,) row sparsity under `reached` less that under `best`: positive where too much of the row is pruned.
+    over, under: the rows with the largest excess, and with the least; each by size, without rows that agree. A move
+        leads from the best to what was reached.
+    misplaced_share: of the layer's pruned weights, those that the best allocation takes from other rows.
+    gini, sensitivity: Spearman of the excess with the rows' Gini and sensitivity; None if not given or not defined.
+    """
+
+    reached: RowAllocation
+    best: RowAllocation
+    uniform_quality: float
+    reached_quality: float
+    best_quality: float
+    captured: float | None
+    excess: np.ndarray
+    over: tuple[RowMove, ...]
+    under: tuple[RowMove, ...]
+    misplaced_share: float
+    gini: RankCorrelation | None
+    sensitivity: RankCorrelation | None
+
+
+def allocation_gap(
+    reached: RowAllocation,
+    best: RowAllocation,
+    *,
+    uniform_quality: float,
+    reached_quality: float,
+    best_quality: float,
+    gini: np.ndarray | None = None,
+    sensitivity: np.ndarray | None = None,
+    most: int = 10,
+) -> AllocationGap:
+    """Compare an allocation with the optimal one of the same layer and the same number of pruned weights.
+
+    Args:
+        reached, best: the two; `best` is optimal for some measure, and is taken as the reference.
+        uniform_quality, reached_quality, best_quality: the layer's quality under uniform and under both.
+        gini, sensitivity: (D,) of the rows; NaN where a row has none.
+        most: how many rows are named on either side.
+
+    Raises ValueError for allocations of other layers, or of other totals.
+    """
+    if reached.columns != best.columns or len(reached.counts) != len(best.counts):
+        raise ValueError(
+            f"{reached.label} and {best.label} must be of one layer, not {len(reached.counts)} × {reached.columns} and "
+            f"{len(best.counts)} × {best.columns}"
+        )
+    counts = np.asarray(reached.counts, dtype=np.int64), np.asarray(best.counts, dtype=np.int64)
+    total = int(counts[0].sum())
+    if total != int(counts[1].sum()):
+        raise ValueError(f"{reached.label} prunes {total} weights and {best.label} {int(counts[1].sum())}")
+    moved = counts[0] - counts[1]
+    excess = moved / reached.columns
+    order = np.argsort(-moved, kind="stable")
+    return AllocationGap(
+        reached,
+        best,
+        uniform_quality,
+        reached_quality,
+        best_quality,
+        captured_share(uniform_quality, reached_quality, best_quality),
+        excess,
+        _moves(reached, best, [row for row in order[:most] if moved[row] > 0]),
+        _moves(reached, best, [row for row in np.argsort(moved, kind="stable")[:most] if moved[row] < 0]),
+        int(np.abs(moved).sum()) / 2 / total if total else 0.0,
+        _correlation("gini", excess, gini),
+        _correlation("sensitivity", excess, sensitivity),
+    )
+
+
+def _moves(reached: RowAllocation, best: RowAllocation, rows: list[int]) -> tuple[RowMove, ...]:
+    return tuple(
+        RowMove(int(row), float(best.row_sparsity[row]), float(reached.row_sparsity[row])) for row in rows
+    )
+
+
+def _correlation(name: str, excess: np.ndarray, values: np.ndarray | None) -> RankCorrelation | None:
+    if values is None:
+        return None
+    values = real_array(name, values, 1, finite=False)
+    check_shape(name, values, excess.shape)
+    return rank_correlation(excess, values)
