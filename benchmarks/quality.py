@@ -31,7 +31,7 @@ def grids(chosen: argparse.Namespace) -> dict[str, dict[str, tuple]]:
     common = {"target": tuple(chosen.targets), "budget": tuple(chosen.budgets), "seed": tuple(chosen.seeds)}
     by_wanda = {
         "score": ("wanda",),
-        "allocation": ("uniform", "trim"),
+        "allocation": tuple(chosen.allocations),
         "recalculate_inputs": tuple(word == "yes" for word in chosen.recalculate_inputs),
         "vectors_per_sequence": tuple(chosen.vectors),
     }
@@ -65,6 +65,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--name", help="what the results call the model (default: its folder's name)")
     parser.add_argument("--targets", type=float, nargs="+", default=[0.5, 0.6, 0.7, 0.8])
+    parser.add_argument("--allocations", nargs="+", default=["uniform", "trim"], help="by Wanda's score")
     parser.add_argument("--budgets", nargs="+", default=["uniform", "owl", "alphapruning"])
     parser.add_argument("--recalculate-inputs", nargs="+", default=["no", "yes"], choices=("no", "yes"))
     parser.add_argument("--vectors", type=int, nargs="+", default=[1, 8])

@@ -12,7 +12,7 @@ from trim.cli_prune import add_search_options, option
 from trim.errors import RunError, SettingsError
 from trim.events import BlockDone, Note
 from trim.perplexity import perplexity_in_words
-from trim.prune_settings import BUDGETS
+from trim.prune_settings import BUDGETS, ROW_WEIGHTS
 from trim.run_writer import new_run_path
 from trim.runs import runs_folder
 from trim.scores import SCORES
@@ -102,6 +102,14 @@ def add_sweep(commands: argparse._SubParsersAction) -> None:
     _several(
         grid, "--alpha-fits", "alpha_fit", str, "how the tail of a spectrum is fitted", choices=ALPHA_FITS
     )
+    _several(
+        grid,
+        "--row-weights",
+        "row_weights",
+        str,
+        "what an error in a row's output counts for where anything is optimal",
+        choices=ROW_WEIGHTS,
+    )
     text = parser.add_argument_group("calibration text")
     option(text, "--corpus", str, "demo, wikitext2, c4, or a .txt, .jsonl or .parquet file")
     option(text, "--windows", int, "how many windows")
@@ -111,6 +119,12 @@ def add_sweep(commands: argparse._SubParsersAction) -> None:
     )
     add_text_options(parser.add_argument_group("evaluation texts"), alone=False)
     add_search_options(parser.add_argument_group("TRIM's search"))
+    option(
+        parser.add_argument_group("optimal allocation and budgets"),
+        "--sensitivity-windows",
+        int,
+        "how many of the windows the sensitivity is measured on",
+    )
     machine = parser.add_argument_group("machine")
     option(machine, "--device", str, "cpu, cuda or cuda:1 (default: a GPU where there is one)")
     option(

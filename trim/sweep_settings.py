@@ -21,6 +21,7 @@ GRID = (
     "owl_multiple",
     "alpha_width",
     "alpha_fit",
+    "row_weights",
     "recalculate_inputs",
     "vectors_per_sequence",
     "seed",
@@ -164,6 +165,8 @@ def idle_fields(settings: PruneSettings) -> frozenset[str]:
         idle |= {"owl_width", "owl_multiple"}
     if settings.budget != "alphapruning":
         idle |= {"alpha_width", "alpha_fit"}
+    if "optimal" not in (settings.allocation, settings.budget):
+        idle.add("row_weights")
     fixed = settings.budget.endswith(".json")
     if settings.allocation in _ALLOCATIONS_WITHOUT_VECTORS:
         if fixed or settings.budget in _BUDGETS_WITHOUT_VECTORS:

@@ -58,6 +58,7 @@ def test_cells_that_cannot_differ_are_made_once():
         == 1
     )
     assert count(budget=("uniform", "owl"), owl_width=(0.05, 0.1, 0.2), alpha_width=(0.1, 0.2)) == 4
+    assert count(allocation=("trim", "optimal"), row_weights=("fisher", "ones")) == 3
     magnitude = {"allocation": ("uniform",), "score": ("magnitude",), "budget": ("owl",)}
     assert count(**magnitude, seed=(0, 1), recalculate_inputs=(False, True)) == 2  # OWL looks at the text
     assert count(target=(0.5, 0.5)) == 1
@@ -178,6 +179,15 @@ def test_what_comes_out(done):
     table = (done.path / "results.md").read_text()
     assert "| method | 40% | 60% |" in table
     assert table.count("| wanda, ") == 2
+
+
+def test_allocations_and_budgets_combine(model, tmp_path):
+    names = {"allocation": ("uniform", "optimal"), "budget": ("owl", "optimal")}
+    sweep = trim.run_sweep(trim.create_sweep(tmp_path / "s", settings(model, target=(0.5,), **names)))
+    assert len(sweep.cells) == 4
+    assert [outcome.problem for outcome in sweep.outcomes() if not outcome.done] == []
+    labels = [curve["label"] for curve in results(sweep, sweep.outcomes())["curves"]]
+    assert len(set(labels)) == len(sweep.cells)
 
 
 def test_several_seeds_become_one_point(model, tmp_path):
