@@ -17,8 +17,9 @@ from torch import Tensor
 
 from trim.errors import NonFiniteError, SettingsError, ShapeError, SparsityError
 
-# Entries of a curve whose hull is found at a time: bounds what that takes beside the table itself.
-_BLOCK_ENTRIES = 2**22
+# Entries whose hulls are found at a time, which bounds what that takes beside the table: what fits a CPU's cache, and
+# what fills a GPU.
+_BLOCK_ENTRIES = {"cpu": 2**18, "cuda": 2**22}
 # Prices are summed up in bins of this many to the octave, 1.1% wide, when layers share one.
 BINS_PER_OCTAVE = 64
 _FREE = -(2**30)  # the bin of everything that costs nothing, or less
@@ -78,7 +79,7 @@ def lower_hull(error: Tensor, limit: int) -> Hull:
         limit: from 1 to N.
     """
     rows, points = error.shape[0], limit + 1
-    step = max(1, _BLOCK_ENTRIES // points)
+    step = max(1, _BLOCK_ENTRIES[error.device.type] // points)
     parts = [_hull_of(error[top : top + step, :points], top) for top in range(0, rows, step)]
     row, length, slope = (torch.cat(part) for part in zip(*parts, strict=True))
     return Hull(rows, limit, row, length, slope)

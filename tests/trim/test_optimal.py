@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.trim import oracle
 from trim.errors import NonFiniteError, SettingsError, ShapeError, SparsityError
-from trim.optimal import lower_hull, optimal_counts, price_summary, shared_totals
+from trim.optimal import _BLOCK_ENTRIES, lower_hull, optimal_counts, price_summary, shared_totals
 from trim.retention import retention_curves
 
 DEVICES = [
@@ -86,7 +86,7 @@ def test_hull_is_that_of_each_row(limit: int, device: str) -> None:
 def test_hull_in_blocks_of_rows_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     error = random_error(17, 30)
     whole = lower_hull(error, 29)
-    monkeypatch.setattr("trim.optimal._BLOCK_ENTRIES", 100)
+    monkeypatch.setitem(_BLOCK_ENTRIES, "cpu", 100)
     blocks = lower_hull(error, 29)
     for part in ("row", "length", "slope"):
         assert torch.equal(getattr(whole, part), getattr(blocks, part))

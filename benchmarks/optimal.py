@@ -1,0 +1,108 @@
+"""One layer's optimal allocation once its curves are known, against the same by bisection on the price.
+
+    python -m benchmarks.optimal
+
+The peer is the textbook's method, vectorised: bisection on λ, and for each λ one argmin over the whole table, until the
+counts jump over the target; then the rows that jump are filled in order. What bounds it: each step reads the (D, N + 1)
+table of float64 once. The hulls read it once and then hold some forty edges of each row. Both must lose the same,
+to within one row's jump. Prints one JSON line last.
+"""
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from trim.optimal import lower_hull, optimal_counts
+from trim.retention import retention_curves
+from trim.scores import wanda_score
+
+
+def by_bisection(table: Tensor, total: int) -> Tensor:
+    """Counts (D,) of the largest price at which no more than `total` weights go, then rows that jump, in order."""
+    places = torch.arange(table.shape[1], dtype=table.dtype, device=table.device)
+
+    def at(price: float) -> Tensor:
+        return (table - price * places).argmin(dim=1)
+
+    low, high = 0.0, float(table.diff(dim=1).max())
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if int(at(middle).sum()) <= total else (low, middle)
+    counts, above = at(low), at(high)
+    room = above - counts
+    left = total - int(counts.sum())
+    before = torch.cumsum(room, dim=0) - room
+    return counts + torch.minimum(room, (left - before).clamp(min=0))
+
+
+def median_seconds(run: Callable[[], object], device: torch.device, repeats: int) -> float:
+    """Median of `repeats` timings after one warm-up."""
+    run()
+    times = []
+    for _ in range(repeats):
+        begin = time.perf_counter()
+        run()
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        times.append(time.perf_counter() - begin)
+    return statistics.median(times)
+
+
+def main() -> None:
+    """Measure and compare."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rows", type=int, default=1536)
+    parser.add_argument("--columns", type=int, default=576)
+    parser.add_argument("--vectors", type=int, default=128)
+    parser.add_argument("--target", type=float, default=0.7)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    chosen = parser.parse_args()
+    device = torch.device(chosen.device)
+    generator = torch.Generator().manual_seed(0)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=generator).to(device)
+
+    weight = normal(chosen.rows, chosen.columns) * normal(chosen.rows, 1).exp()
+    inputs = normal(chosen.columns, chosen.vectors) * normal(chosen.columns, 1).exp()
+    score = wanda_score(weight, inputs.norm(dim=1))
+    sensitivity = normal(chosen.rows).exp()
+    curves = retention_curves(weight, inputs, score)
+    limit, total = int(0.99 * chosen.columns), round(chosen.target * weight.numel())
+    table = curves.error[:, : limit + 1].double() * sensitivity.double()[:, None]
+
+    def by_hulls() -> Tensor:
+        return optimal_counts(lower_hull(curves.error, limit), total, sensitivity)
+
+    mine, other = by_hulls(), by_bisection(table, total)
+    lost, lost_by_bisection = (float(table.gather(1, counts[:, None]).sum()) for counts in (mine, other))
+    assert int(mine.sum()) == int(other.sum()) == total
+    assert abs(lost - lost_by_bisection) <= 1e-6 * lost_by_bisection + float(table.diff(dim=1).abs().max())
+    seconds = median_seconds(by_hulls, device, chosen.repeats)
+    peer = median_seconds(lambda: by_bisection(table, total), device, chosen.repeats)
+    curve_seconds = median_seconds(lambda: retention_curves(weight, inputs, score), device, 3)
+    result = {
+        "rows": chosen.rows,
+        "columns": chosen.columns,
+        "device": str(device),
+        "seconds": round(seconds, 4),
+        "bisection_seconds": round(peer, 4),
+        "times_faster": round(peer / seconds, 1),
+        "curves_seconds": round(curve_seconds, 4),
+        "edges_per_row": round(len(lower_hull(curves.error, limit).row) / chosen.rows, 1),
+        "lost": lost,
+        "lost_by_bisection": lost_by_bisection,
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
