@@ -1,0 +1,65 @@
+"""The optimal method on a GPU agrees with the CPU but for rounding, and meets its totals exactly."""
+
+import pytest
+import torch
+
+import trim
+from tests.trim import rough
+from trim.inputs import Calibration
+from trim.optimal import lower_hull, optimal_counts
+from trim.sensitivity import row_sensitivity
+from trim.streaming import StreamedModel
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+def test_counts_are_those_of_the_cpu_and_the_same_twice():
+    generator = torch.Generator().manual_seed(0)
+    error = torch.rand(500, 700, generator=generator, dtype=torch.float64).cumsum(dim=1).square()
+    sensitivity = torch.rand(500, generator=generator)
+    expected = optimal_counts(lower_hull(error, 690), 200_000, sensitivity)
+    for _ in range(2):
+        found = optimal_counts(lower_hull(error.cuda(), 690), 200_000, sensitivity.cuda())
+        assert torch.equal(found.cpu(), expected)
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3", "opt"])
+def test_sensitivity_is_that_of_the_cpu(family, tmp_path):
+    folder = rough.make_model(family, tmp_path / "model")
+    tokens = rough.random_tokens()
+    mask = torch.ones_like(tokens, dtype=torch.bool)
+    mask[1, :5] = mask[4, :9] = False
+    found = [
+        row_sensitivity(
+            StreamedModel(folder, device=torch.device(device), dtype="float32"),
+            Calibration.of(tokens, mask),
+            batch=4,
+            folder=tmp_path,
+            activation_bytes=limit,
+        )
+        for device, limit in (("cpu", None), ("cuda", None), ("cuda", 0))
+    ]
+    for name, values in found[0].items():
+        for other in found[1:]:
+            torch.testing.assert_close(other[name], values, rtol=1e-2, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize(("allocation", "budget"), [("optimal", "optimal"), ("trim", "optimal")])
+def test_whole_models(allocation, budget, dtype, tmp_path):
+    folder = rough.make_model("llama", tmp_path / "model")
+    run = trim.prune(
+        folder,
+        tmp_path / "run",
+        tokens=rough.random_tokens(),
+        target=0.6,
+        allocation=allocation,
+        budget=budget,
+        sensitivity_windows=4,
+        dtype=dtype,
+    )
+    weights = run.metrics["weights"]
+    assert weights["pruned"] == round(0.6 * weights["of"])
