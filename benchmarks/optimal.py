@@ -95,7 +95,7 @@ def main() -> None:
         "device": str(device),
         "seconds": round(seconds, 4),
         "bisection_seconds": round(peer, 4),
-        "times_faster": round(peer / seconds, 1),
+        "speedup_over_bisection": round(peer / seconds, 1),
         "curves_seconds": round(curve_seconds, 4),
         "edges_per_row": round(len(lower_hull(curves.error, limit).row) / chosen.rows, 1),
         "lost": lost,

@@ -17,7 +17,8 @@ from trim.optimal import PriceSummary, lower_hull, price_summary, shared_totals
 from trim.pipeline import layer_score, require_finite
 from trim.prune_settings import PruneSettings
 from trim.retention import retention_curves
-from trim.sensitivity import remembered_sensitivity, row_sensitivity
+from trim.sensitivity import row_sensitivity
+from trim.sensitivity_cache import remembered_sensitivity
 from trim.streaming import StreamedModel
 from trim.text_pass import text_pass
 

@@ -19,14 +19,9 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
-import transformers
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from trim.activations import Activations, activations
-from trim.budget_cache import text_key
-from trim.cache import cache_folder, fingerprint, new_file, shrink_to_limit, touch
 from trim.calls import BlockCall, record_calls, run_behind, shared
 from trim.devices import is_out_of_memory
 from trim.errors import ModelError, NonFiniteError, NotEnoughMemoryError
@@ -276,31 +271,3 @@ def _normal(value: object) -> object:
     if type(value) is dict:
         return {key: _normal(part) for key, part in value.items()}
     return value
-
-
-def remembered_sensitivity(
-    weights: object, model: BlockModel, calibration: Calibration, measure: Callable[[], dict[str, Tensor]]
-) -> dict[str, Tensor]:
-    """What was measured before of this model on this text, or is measured now, and then kept in the cache.
-
-    Args:
-        weights: changes whenever the weights may have changed, as plain JSON.
-        model, calibration: of which and on which.
-        measure: does the work.
-    """
-    key = {
-        "sensitivity": 1,
-        "model": weights,
-        "text": text_key(calibration),
-        "compute": [model.device.type, str(model.dtype), torch.__version__, transformers.__version__],
-    }
-    path = cache_folder() / "captures" / f"{fingerprint(key)}.safetensors"
-    with contextlib.suppress(OSError, SafetensorError):
-        known = load(path.read_bytes())
-        touch(path)
-        return known
-    measured = measure()
-    with contextlib.suppress(OSError), new_file(path) as temporary:
-        temporary.write_bytes(save(measured))
-        shrink_to_limit(keep=path)
-    return measured

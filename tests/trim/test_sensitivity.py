@@ -11,7 +11,8 @@ from tests.trim import rough
 from trim.errors import NonFiniteError, NotEnoughMemoryError
 from trim.inputs import Calibration
 from trim.models import find_blocks
-from trim.sensitivity import LoadedModel, remembered_sensitivity, row_sensitivity
+from trim.sensitivity import LoadedModel, row_sensitivity
+from trim.sensitivity_cache import remembered_sensitivity
 from trim.streaming import StreamedModel
 
 CPU = torch.device("cpu")
@@ -85,13 +86,21 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return rough.make_model("llama", tmp_path_factory.mktemp("sensitivity") / "model")
 
 
-def test_a_loaded_model_gives_the_same_and_keeps_no_gradient(llama: Path, tmp_path: Path) -> None:
+def test_a_loaded_model_gives_the_same_and_keeps_no_gradient(
+    llama: Path, tmp_path: Path, own_cache: Path
+) -> None:
     calibration = Calibration.of(rough.random_tokens())
     model = trim.load_model(str(llama), device="cpu", dtype="float32")
     whole = row_sensitivity(LoadedModel(model), calibration, batch=6, folder=tmp_path)
     streamed = row_sensitivity(StreamedModel(llama, device=CPU), calibration, batch=6, folder=tmp_path)
     for name, values in whole.items():
         assert torch.equal(values, streamed[name])
+    blocks = []
+    for _ in range(2):  # the second time from the cache
+        by_name = trim.sensitivity(model, calibration.tokens, progress=blocks.append)
+        assert all(torch.equal(values, whole[name]) for name, values in by_name.items())
+        assert by_name.keys() == model.layers.keys()
+    assert blocks == [2, 1, 0]
     assert all(parameter.grad is None for parameter in model.module.parameters())
     assert hooks_left(model.module) == 0
 
