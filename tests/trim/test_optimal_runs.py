@@ -138,10 +138,19 @@ def test_a_weight_that_is_no_number_is_named(llama, tmp_path):
         pruned(folder, tmp_path / "run", budget="optimal")
 
 
-def test_the_sensitivity_is_measured_once(llama, tmp_path, own_cache):
+def test_what_does_not_depend_on_the_target_is_measured_once(llama, tmp_path, own_cache, monkeypatch):
     pruned(llama, tmp_path / "first")
     entries = list((own_cache / "captures").glob("*.safetensors"))
     assert len(entries) == 1
     before = entries[0].stat().st_ino
-    pruned(llama, tmp_path / "second", target=0.7, budget="optimal")
+    second = pruned(llama, tmp_path / "second", target=0.7, budget="optimal")
     assert [entry.stat().st_ino for entry in (own_cache / "captures").glob("*.safetensors")] == [before]
+    prices = list((own_cache / "budgets").glob("*.safetensors"))
+    assert len(prices) == 1
+    monkeypatch.setattr("trim.optimal_plan._prices", None)
+    again = pruned(llama, tmp_path / "again", target=0.7, budget="optimal", allocation="uniform")
+    assert again.budgets["layers"] == second.budgets["layers"]
+    monkeypatch.undo()
+    monkeypatch.setenv("TRIM_CACHE", str(own_cache))
+    prices[0].write_bytes(b"damaged")
+    assert pruned(llama, tmp_path / "last", target=0.7, budget="optimal").budgets == second.budgets
