@@ -1,14 +1,15 @@
 """One layer: building the retention curves and searching them, against an honest direct search.
 
-    python benchmarks/layer.py
+    python benchmarks/layer.py                                            a layer of the demo model, on the CPU
+    python benchmarks/layer.py --device cuda --rows 13824 --columns 5120  a random heavy-tailed layer, on a GPU
 
 The direct search is what a careful programmer writes without curves: the ranks and the dense output once, then for
 each candidate one mask from the ranks, one float32 product on all cores and the same qualities, the rates in
 published order. Both must return the same x. Targets from 50% to 90%, so that short and long searches count.
 
-What bounds each: the direct search one D × N × L product and two D × N passes (mask, masked weights) per candidate;
-the curves one such product, spread over small ones, and five D × N × L passes through the cache; the search on
-curves three random look-ups per row, rate and iteration.
+What bounds each: the direct search one D × N × L product and two D × N passes (mask, masked weights) per candidate.
+On the CPU the curves are bound by five D × N × L passes through the cache (gather and scale, add, norm, difference,
+norm), the search by the number of its small operations. On a GPU see `trim/kernels.py` and `trim/search_kernels.py`.
 """
 
 import argparse
@@ -22,6 +23,8 @@ import torch
 import trim
 from trim.retention import EPSILON
 from trim.scores import ranks_of, score_order
+
+TARGETS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
 
 def direct_search(
@@ -42,7 +45,7 @@ def direct_search(
         layer = dot.sum() / ((dense_energy.sum().sqrt() + EPSILON) * (energy.sum().sqrt() + EPSILON))
         return float(layer.clamp(-1, 1)), rows.clamp(-1, 1)
 
-    start = torch.full((len(weight),), settings.target_sparsity, dtype=torch.float64)
+    start = dense_energy.new_full((len(weight),), settings.target_sparsity)
     uniform, uniform_rows = judge(start)
     best_rate, best, best_x = None, uniform, start
     for rates in (settings.learning_rates, settings.negative_learning_rates):
@@ -71,54 +74,121 @@ def median_seconds(run: Callable[[], object], repeats: int) -> float:
     run()
     times = []
     for _ in range(repeats):
+        wait_for_device()
         begin = time.perf_counter()
         run()
+        wait_for_device()
         times.append(time.perf_counter() - begin)
     return statistics.median(times)
+
+
+def wait_for_device() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def demo_layer(name: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Weight, inputs (128 vectors) and score of a layer of the demo model, float32."""
+    model = trim.load_model("demo", device="cpu")
+    windows = trim.load_corpus("demo", model.tokenizer, split="calibration", windows=64, length=128, seed=0)
+    sample = trim.capture(model, windows, layers=[name], vectors_per_sequence=2)[name]
+    return sample.weight, sample.inputs, trim.wanda_score(sample.weight, sample.input_norm)
+
+
+def random_layer(rows: int, columns: int, vectors: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The same of a heavy-tailed random layer, float16: rows differ in how concentrated their weights are."""
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.empty(rows, columns, dtype=torch.float16)
+    for block in weight.split(1024):
+        spread = torch.rand(len(block), 1, generator=generator)
+        tails = torch.exp(spread * torch.randn(block.shape, generator=generator))
+        block.copy_(0.02 * torch.randn(block.shape, generator=generator) * tails)
+    inputs = torch.randn(columns, vectors, generator=generator)
+    inputs *= torch.exp(torch.randn(columns, 1, generator=generator))
+    inputs = inputs.half()
+    return weight, inputs, trim.wanda_score(weight, inputs.float().norm(dim=1))
+
+
+def on_device(
+    report: dict[str, object], weight: torch.Tensor, inputs: torch.Tensor, score: torch.Tensor
+) -> None:
+    """What only a GPU has: its name, the memory that curves need, and how near the kernels come to their bound."""
+    from trim import kernels
+
+    wait_for_device()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated() - score.nbytes  # the score is ours, weights and inputs are not
+    trim.retention_curves(weight, inputs, score)
+    report["peak_bytes"] = torch.cuda.max_memory_allocated() - before
+    order_seconds = median_seconds(lambda: kernels.sort_rows(weight, score), 7)
+    processors = torch.cuda.get_device_properties(0).multi_processor_count
+    instructions = weight.numel() * inputs.shape[1] / 256 * kernels.INSTRUCTIONS
+    bound = instructions / (processors * kernels.INSTRUCTIONS_PER_SECOND)
+    report |= {
+        "device_name": torch.cuda.get_device_name(),
+        "order_seconds": order_seconds,
+        "sweep_bound_seconds": bound,
+        "share_of_sweep_bound": bound / (report["curves_seconds"] - order_seconds),
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--layer", default="15.mlp.gate_proj")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--layer", default="15.mlp.gate_proj", help="of the demo model")
+    parser.add_argument("--rows", type=int, help="of a random layer, instead of one of the demo model")
+    parser.add_argument("--columns", type=int, help="likewise")
+    parser.add_argument("--inputs", type=int, default=256, help="calibration vectors of a random layer")
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
 
-    model = trim.load_model("demo")
-    windows = trim.load_corpus("demo", model.tokenizer, split="calibration", windows=64, length=128, seed=0)
-    sample = trim.capture(model, windows, layers=[arguments.layer], vectors_per_sequence=2)[arguments.layer]
-    score = trim.wanda_score(sample.weight, sample.input_norm)
-    build = lambda: trim.retention_curves(sample.weight, sample.inputs, score)  # noqa: E731
+    if (arguments.rows is None) != (arguments.columns is None):
+        parser.error("give both --rows and --columns, or neither")
+    if arguments.rows is None:
+        arrays = demo_layer(arguments.layer)
+    else:
+        arrays = random_layer(arguments.rows, arguments.columns, arguments.inputs)
+    weight, inputs, score = (values.to(arguments.device) for values in arrays)
+    build = lambda: trim.retention_curves(weight, inputs, score)  # noqa: E731
     curves = build()
     curves_seconds = median_seconds(build, arguments.repeats)
+    wide_weight, wide_inputs = weight.float(), inputs.float()
     rows = []
-    for target in (0.5, 0.6, 0.7, 0.8, 0.9):
+    for target in TARGETS:
         settings = trim.SearchSettings(target)
-        rate, x = direct_search(sample.weight, sample.inputs, score, settings)
+        rate, x = direct_search(wide_weight, wide_inputs, score, settings)
         result = trim.search(curves, settings)
         if result.learning_rate != rate or float((result.row_sparsity - x).abs().max()) > 2 / curves.columns:
             raise SystemExit(f"at {target} the two searches differ: {result.learning_rate} against {rate}")
         direct = median_seconds(
-            lambda s=settings: direct_search(sample.weight, sample.inputs, score, s), arguments.repeats
+            lambda s=settings: direct_search(wide_weight, wide_inputs, score, s), arguments.repeats
         )
         looked_up = median_seconds(lambda s=settings: trim.search(curves, s), 10 * arguments.repeats)
-        rows.append((target, len(result.tried), direct, looked_up))
+        rows.append((direct, looked_up))
         print(
             f"T {target:.0%}  rates tried {len(result.tried)}  direct {direct * 1e3:7.1f} ms  "
             f"curves {looked_up * 1e3:5.2f} ms  {direct / looked_up:5.0f} x"
         )
-    direct_seconds = statistics.median(row[2] for row in rows)
+    direct_seconds, search_seconds = (statistics.median(column) for column in zip(*rows, strict=True))
     report = {
         "benchmark": "layer",
-        "shape": list(sample.weight.shape),
+        "shape": list(weight.shape),
         "inputs": curves.vectors,
+        "dtype": str(inputs.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
-        "device": str(curves.dot.device),
-        "search_speedup": statistics.median(row[2] / row[3] for row in rows),
-        "search_speedup_least": min(row[2] / row[3] for row in rows),
+        "device": arguments.device,
+        "direct_seconds": direct_seconds,
+        "curves_seconds": curves_seconds,
+        "search_seconds": search_seconds,
+        "search_speedup": statistics.median(direct / looked_up for direct, looked_up in rows),
+        "search_speedup_least": min(direct / looked_up for direct, looked_up in rows),
+        "curves_and_search_speedup": direct_seconds / (curves_seconds + search_seconds),
         "curves_over_direct": curves_seconds / direct_seconds,
     }
+    if arguments.device == "cuda":
+        on_device(report, weight, inputs, score)
     print(json.dumps(report))
 
 

@@ -8,6 +8,7 @@ sorted columns gives, for every k from 0 to N,
 and from then on any allocation of sparsity over the rows is judged by looking up D numbers.
 """
 
+import importlib.util
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -18,52 +19,70 @@ from torch import Tensor
 
 from trim.errors import NonFiniteError, ShapeError
 from trim.masks import keep_mask
-from trim.scores import ranks_of, score_order
+from trim.scores import check_score, ranks_of, score_order
 
 # The sweep's running outputs: this many columns at a time, of as many rows as fill 3 MiB; found by measuring.
 CHUNK_COLUMNS = 8
 CHUNK_FLOATS = 3 * 2**18
+PIECE_COLUMNS = 1024
+COSINE_ROWS = 1024  # at a time, so that float64 in between stays small beside float32 curves
 
 
 @dataclass(frozen=True, eq=False)
 class RetentionCurves:
     """The three curves of a layer, and what the direct qualities need to multiply masked weights.
 
+    On a CUDA device the curves are float32.
+
     Attributes:
         dot, energy, error: (D, N + 1) float64; column k belongs to k pruned weights in the row.
-        order: (D, N) int64, each row's columns by ascending score.
-        weight: (D, N) float32.
-        inputs: (N, L) float32.
+        sorted_columns: (D, N), `order` in an integer type that is large enough.
+        captured_weight, captured_inputs: `weight` and `inputs` in the type in which the curves were computed.
         output: (D, L) float32, the dense output Y.
     """
 
     dot: Tensor
     energy: Tensor
     error: Tensor
-    order: Tensor
-    weight: Tensor
-    inputs: Tensor
+    sorted_columns: Tensor
+    captured_weight: Tensor
+    captured_inputs: Tensor
     output: Tensor = field(repr=False)
+
+    @property
+    def weight(self) -> Tensor:
+        """W, (D, N) float32."""
+        return self.captured_weight.float()
+
+    @property
+    def inputs(self) -> Tensor:
+        """X, (N, L) float32."""
+        return self.captured_inputs.float()
 
     @property
     def rows(self) -> int:
         """D, the output dimensions."""
-        return self.weight.shape[0]
+        return self.captured_weight.shape[0]
 
     @property
     def columns(self) -> int:
         """N, the weights in a row."""
-        return self.weight.shape[1]
+        return self.captured_weight.shape[1]
 
     @property
     def vectors(self) -> int:
         """L, the calibration vectors."""
-        return self.inputs.shape[1]
+        return self.captured_inputs.shape[1]
 
     @property
+    def order(self) -> Tensor:
+        """Each row's columns by ascending score, (D, N) int64."""
+        return self.sorted_columns.long()
+
+    @cached_property
     def output_energy(self) -> Tensor:
         """‖Y_i‖², (D,) float64."""
-        return self.energy[:, 0]
+        return self.energy[:, 0].double().contiguous()
 
     @cached_property
     def output_norm(self) -> Tensor:
@@ -86,6 +105,12 @@ class RetentionCurves:
         return self.output_energy == 0
 
     @cached_property
+    def whole_layer(self) -> Tensor:
+        """‖Y‖² of the whole layer, its largest Y² and how many rows have output, (3,) float64."""
+        alive = (~self.dead_rows).sum().double()
+        return torch.stack([self.output_energy.sum(), self.output_peak.amax(), alive])
+
+    @cached_property
     def ranks(self) -> Tensor:
         """How many columns row i loses before column j, (D, N) int32."""
         return ranks_of(self.order)
@@ -106,10 +131,19 @@ class RetentionCurves:
 
     @cached_property
     def cosine(self) -> Tensor:
-        """Row i's cosine similarity to its dense output after k pruned weights, (D, N + 1) float64."""
-        return row_cosine(self.dot, self.output_norm[:, None], self.energy)
+        """Row i's cosine similarity to its dense output after k pruned weights, (D, N + 1), of the curves' type."""
+        blocks = zip(
+            *(values.split(COSINE_ROWS) for values in (self.dot, self.output_norm, self.energy)), strict=True
+        )
+        return torch.cat(
+            [
+                row_cosine(dot.double(), norm[:, None], energy.double()).to(dot.dtype)
+                for dot, norm, energy in blocks
+            ]
+        )
 
 
+HALF = (torch.float16, torch.bfloat16)
 EPSILON = 1e-8  # beside each norm in the authors' code
 
 
@@ -128,7 +162,7 @@ class Retained:
         self._places = (counts + (curves.row_start if part is None else curves.row_start[part])).view(-1)
 
     def _look_up(self, curve: Tensor) -> Tensor:
-        return curve.view(-1).index_select(0, self._places).view(self.counts.shape)
+        return curve.view(-1).index_select(0, self._places).view(self.counts.shape).double()
 
     @cached_property
     def dot(self) -> Tensor:
@@ -148,7 +182,10 @@ class Retained:
     @cached_property
     def cosine(self) -> Tensor:
         """(..., D) float64."""
-        return self._look_up(self.curves.cosine)
+        if self.curves.dot.dtype == torch.float64:
+            return self._look_up(self.curves.cosine)
+        norm = self.curves.output_norm if self.part is None else self.curves.output_norm[self.part]
+        return row_cosine(self.dot, norm, self.energy)
 
     @property
     def output_peak(self) -> Tensor:
@@ -159,7 +196,9 @@ class Retained:
         """The pruned output Ŷ, (D, L) float32, of one candidate after the other: a masked product for each."""
         curves = self.curves
         for counts in self.counts.reshape(-1, curves.rows):
-            yield (curves.weight * keep_mask(curves.ranks, counts)) @ curves.inputs
+            yield full_product(
+                curves.captured_weight * keep_mask(curves.ranks, counts), curves.captured_inputs
+            )
 
 
 def retention_curves(
@@ -194,17 +233,12 @@ def retention_curves(
         raise ShapeError(
             f"{name}: weight {tuple(weight.shape)} and inputs {tuple(inputs.shape)} must not be empty"
         )
-    weight, inputs = weight.detach().float(), inputs.detach().float().contiguous()
-    for what, values in (("weight", weight), ("calibration activation", inputs)):
-        if not bool(torch.isfinite(values).all()):
-            raise NonFiniteError(
-                f"{name} has a {what} that is NaN or infinite; check the checkpoint, or load the model in a wider "
-                "type (float32 instead of float16)"
-            )
-    try:
-        order = score_order(score)
-    except NonFiniteError as error:
-        raise NonFiniteError(f"{name}: {error}") from None
+    weight, inputs, score = weight.detach(), inputs.detach(), score.detach()
+    if has_kernels(weight.device) and score.dtype != torch.float64:
+        return _curves_by_kernels(weight, inputs, score, name)
+    weight, inputs = weight.float(), inputs.float().contiguous()
+    _check_finite(weight, inputs, score, name)
+    order = score_order(score)
     output = weight @ inputs
     sorted_weight = weight.gather(1, order)
     energy, error = _sweep(sorted_weight, inputs, order, output)
@@ -216,12 +250,71 @@ def retention_curves(
     dot = torch.empty_like(energy)
     dot[:, 0] = energy[:, 0]
     torch.sub(pruned_dot[:, -1:], pruned_dot, out=dot[:, 1:])
-    for curve in (dot, energy, error):  # an overflow anywhere on the way, in Y, in a square or in a product
-        if not math.isfinite(curve.sum()):
+    curves = RetentionCurves(dot, energy, error, order, weight, inputs, output)
+    _check_overflow(curves, name)
+    return curves
+
+
+def has_kernels(device: torch.device) -> bool:
+    """Whether curves on this device come from `kernels`, and searches from `search_kernels`: CUDA, and Triton there."""
+    return device.type == "cuda" and importlib.util.find_spec("triton") is not None
+
+
+def _curves_by_kernels(weight: Tensor, inputs: Tensor, score: Tensor, name: str) -> RetentionCurves:
+    from trim import kernels
+
+    if weight.dtype not in HALF:
+        weight = weight.float()
+    if inputs.dtype not in HALF:
+        inputs = inputs.float()
+    vectors = inputs.shape[1]
+    # A copy, filled up with vectors that add nothing.
+    padded = inputs.new_zeros(len(inputs), kernels.padded_vectors(vectors, inputs.dtype))
+    padded[:, :vectors] = inputs
+    output = full_product(weight, padded)
+    score = score.float().contiguous()
+    dot, energy, error, order, sound = kernels.retention(weight.contiguous(), padded, score, output)
+    curves = RetentionCurves(dot, energy, error, order, weight, inputs, output[:, :vectors])
+    if not bool(sound):  # what was wrong is found out only now: the kernels looked at everything on the way
+        _check_finite(weight, inputs, score, name)
+        _check_overflow(curves, name)
+    return curves
+
+
+def full_product(weight: Tensor, inputs: Tensor) -> Tensor:
+    """weight @ inputs in float32, never rounded to less on the way, (D, L) float32."""
+    if weight.is_cuda and weight.dtype == inputs.dtype and weight.dtype in HALF:
+        # Tensor cores round their sums towards zero; short sums, added in float32, keep that small.
+        pieces = zip(weight.split(PIECE_COLUMNS, dim=1), inputs.split(PIECE_COLUMNS), strict=True)
+        return sum(torch.mm(left, right, out_dtype=torch.float32) for left, right in pieces)
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        return weight.float() @ inputs.float()
+    finally:
+        torch.set_float32_matmul_precision(precision)
+
+
+def _check_finite(weight: Tensor, inputs: Tensor, score: Tensor, name: str) -> None:
+    for what, values in (("weight", weight), ("calibration activation", inputs)):
+        if not bool(torch.isfinite(values).all()):
+            raise NonFiniteError(
+                f"{name} has a {what} that is NaN or infinite; check the checkpoint, or load the model in a wider "
+                "type (float32 instead of float16)"
+            )
+    try:
+        check_score(score)
+    except NonFiniteError as error:
+        raise NonFiniteError(f"{name}: {error}") from None
+
+
+def _check_overflow(curves: RetentionCurves, name: str) -> None:
+    """An overflow anywhere on the way, in Y, in a square or in a product, shows in a sum over a curve."""
+    for curve in (curves.dot, curves.energy, curves.error):
+        if not math.isfinite(curve.sum(dtype=torch.float64)):
             raise NonFiniteError(
                 f"{name} overflows float32 on the calibration text; its weights or inputs are too large"
             )
-    return RetentionCurves(dot, energy, error, order, weight, inputs, output)
 
 
 def _sweep(weight: Tensor, inputs: Tensor, order: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
@@ -264,7 +357,10 @@ def _add_columns(
 ) -> Tensor:
     """Norms of the pruned and of the kept part while some columns join the pruned part; returns the latter."""
     pruned = torch.embedding_bag(
-        inputs, read.reshape(-1), torch.arange(read.numel()), per_sample_weights=weight.reshape(-1)
+        inputs,
+        read.reshape(-1),
+        torch.arange(read.numel(), device=read.device),
+        per_sample_weights=weight.reshape(-1),
     )[0].view(*read.shape, -1)
     for step in pruned.unbind(1):
         before = step.add_(before)

@@ -51,8 +51,7 @@ def score_order(score: Tensor) -> Tensor:
     Raises:
         NonFiniteError: a score is NaN, infinite or negative.
     """
-    if not bool(((score >= 0) & (score < torch.inf)).all()):
-        raise NonFiniteError("a score is NaN, infinite or negative; scores must be finite and at least 0")
+    check_score(score)
     if score.device.type != "cpu" or score.dtype == torch.float64:
         return torch.argsort(score, dim=1, stable=True)
     # The bits of a float32 that is not negative sort like the number. With the column in the low half of the
@@ -60,6 +59,12 @@ def score_order(score: Tensor) -> Tensor:
     bits = (score.float() + 0.0).contiguous().view(torch.int32).long()
     keys = (bits << 32) | torch.arange(score.shape[1])
     return torch.from_numpy(np.sort(keys.numpy(), axis=1) & 0xFFFFFFFF)
+
+
+def check_score(score: Tensor) -> None:
+    """Raises NonFiniteError if a score is NaN, infinite or negative."""
+    if not bool(((score >= 0) & (score < torch.inf)).all()):
+        raise NonFiniteError("a score is NaN, infinite or negative; scores must be finite and at least 0")
 
 
 def ranks_of(order: Tensor) -> Tensor:
