@@ -69,7 +69,9 @@ def load_corpus(
     if windows is None and split == "calibration":
         raise CorpusError("say how many calibration windows to draw")
     if split == "whole" and str(source) in CORPORA:
-        raise CorpusError(f"{source} has a part for evaluation; only a file of your own can be read as a whole")
+        raise CorpusError(
+            f"{source} has a part for evaluation; only a file of your own can be read as a whole"
+        )
     say = progress or (lambda words: None)
     generator = torch.Generator().manual_seed(seed)
     if source == "c4" and split == "calibration":

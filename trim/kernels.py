@@ -28,7 +28,9 @@ LANE_BYTES = 16  # the widest load
 ROW_LANES = 8  # lanes that share a row: with 8 a warp reads whole cache lines, and sums need three shuffles
 CHUNK_COLUMNS = 8  # columns between two stores of the curves
 SLICE_VECTORS = 256  # calibration vectors in one sweep; more are swept in turn and added
-ITEM_BITS = 5  # a thread holds 2^5 keys of a sort, a warp compares the lowest 5 + 5 bits of their places by itself
+ITEM_BITS = (
+    5  # a thread holds 2^5 keys of a sort, a warp compares the lowest 5 + 5 bits of their places by itself
+)
 LONGEST_ROW = 2**15  # that one program's shared memory can hold
 SETTLE_COLUMNS = 1024
 INSTRUCTIONS = 50  # that a warp issues for one weight and 256 half-precision vectors, a quarter of 200
@@ -188,7 +190,9 @@ def _sort(score, keys, extreme, columns, nothing, ITEM_BITS: tl.constexpr, COLUM
     row = tl.program_id(0).to(tl.int64)
     thread = tl.arange(0, 1 << (COLUMN_BITS - ITEM_BITS))[:, None, None]
     item = (tl.arange(0, 1 << (ITEM_BITS - 2)) * 4)[None, :, None] + tl.arange(0, 4)[None, None, :]
-    near = (thread << ITEM_BITS) + item  # places that run through the items of a thread, and then through the threads
+    near = (
+        thread << ITEM_BITS
+    ) + item  # places that run through the items of a thread, and then through the threads
     far = (item << (COLUMN_BITS - ITEM_BITS)) + thread  # and the other way round
     column = far
     inside = column < columns

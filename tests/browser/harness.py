@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -253,12 +253,17 @@ class Redraw:
 
 
 @contextlib.contextmanager
-def redraw(page: Page, timeout_seconds: float = 30) -> Iterator[Redraw]:
+def redraw(
+    page: Page, timeout_seconds: float = 30, until: Callable[[], object] | None = None
+) -> Iterator[Redraw]:
     """Wait for all that the input inside the block causes, and time it.
 
     Times are the browser's own: from the last pointer-up or key-down to the first frame that shows the
     last of the charts drawn after it. A chart whose figure did not change is not drawn and not counted.
     TimeoutError if no run of the script ends in time, so an input that changes nothing fails here.
+
+    Where the page shows the progress of a job first, it stands still before its charts are there: `until`
+    then waits for what comes after the job.
 
         with redraw(page) as change:
             drag_slider(page, "Target", 60)
@@ -274,6 +279,8 @@ def redraw(page: Page, timeout_seconds: float = 30) -> Iterator[Redraw]:
         if time.monotonic() > deadline:
             raise TimeoutError(f"no run of the app's script ended within {timeout_seconds} s of the input")
         page.wait_for_timeout(10)
+    if until is not None:
+        until()
     settled(page, timeout_seconds)
     page.wait_for_timeout(250)  # a chart that draws once more (for its width, say) belongs to the change
     seen = page.evaluate(_UNWATCH)
