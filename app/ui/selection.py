@@ -4,6 +4,7 @@ The text is in the address, so a shared view has its rows. Whatever is selected 
 others; the chart itself is left alone as long as it shows the same, since redrawing it would end its selection.
 """
 
+import functools
 import re
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
@@ -85,15 +86,18 @@ def on_chart(
 
     Where rows were `marked` in it, it cannot be left alone: it is redrawn with the marks of the new ones.
     """
+    # Streamlit keeps the callback of every figure that a session has ever shown, so it must hold no study.
+    st.session_state.setdefault("charts", {})[source.chart] = (source, marked, rows_of)
+    return functools.partial(_selected, source.chart)
 
-    def callback() -> None:
-        points = st.session_state[source.chart]["selection"]["points"]
-        if points:
-            select(rows_of(points), None if marked else source)
-        elif st.session_state.get("selected_in") == source:
-            select([], None)
 
-    return callback
+def _selected(chart: str) -> None:
+    source, marked, rows_of = st.session_state["charts"][chart]
+    points = st.session_state[chart]["selection"]["points"]
+    if points:
+        select(rows_of(points), None if marked else source)
+    elif st.session_state.get("selected_in") == source:
+        select([], None)
 
 
 def rows_for(source: Source, rows: list[int]) -> list[int]:

@@ -1,6 +1,7 @@
 """The Layer page with other models than the demo: tiny ones, ones that fail, and ones with nasty names."""
 
 import dataclasses
+import gc
 import os
 from concurrent.futures import Future
 from pathlib import Path
@@ -268,3 +269,17 @@ def test_a_large_download_is_asked_about_first(llama, monkeypatch):
     page.press("Download and load")
     assert loaded == ["org/name"]
     assert len(page.charts) == 4
+
+
+# ------------------------------------------------------------------------------------------------ memory
+
+
+def test_a_session_holds_on_to_few_studies(llama):
+    page = LayerPage(model=str(llama), rows="1,2", **SMALL_TEXT)
+    for score in ("magnitude", "wanda"):
+        page.set("segmented_control", "score", score)
+        for path in page.test.selectbox(key="layer").options:
+            page.set("selectbox", "layer", path)
+    gc.collect()
+    alive = [each for each in gc.get_objects() if type(each) is studies.Study]
+    assert len(alive) <= studies.KEPT_STUDIES
