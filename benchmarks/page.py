@@ -1,0 +1,153 @@
+"""The Layer page in a real browser, with the demo model and a warm cache: how long a reader waits, what it costs.
+
+    python -m benchmarks.page
+
+Times are the browser's own, from the pointer-up or key-down to the frame that shows the last of the charts that it
+changes. Another target changes three of the four charts, another layer all four. What bounds them: the search and the
+figures a tenth of a second, the drawing of three or four Plotly charts the rest.
+
+Needs chromium or google-chrome on PATH, and nothing else running: everything shares the cores.
+"""
+
+import argparse
+import json
+import os
+import random
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from playwright.sync_api import Page, expect, sync_playwright
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+
+from tests.browser.conftest import FLAGS, WIDE
+from tests.browser.harness import (
+    AppServer,
+    count_runs,
+    drag_slider,
+    find_browser,
+    redraw,
+    running_app,
+    settled,
+    slider,
+    step_slider,
+)
+from tests.browser.layer_page import FOUR_CARDS, TARGET, arrived, card, opened
+
+WARM_UP = 10  # layer changes that fill the bounded caches
+
+
+def largest_chart(page: Page) -> list[int]:
+    """From now on, the bytes of the largest message with a chart in it."""
+    largest = [0]
+
+    def received(payload: str | bytes) -> None:
+        if isinstance(payload, bytes):
+            message = ForwardMsg.FromString(payload)
+            if message.delta.new_element.WhichOneof("type") == "plotly_chart":
+                largest[0] = max(largest[0], len(payload))
+
+    page.on("websocket", lambda socket: socket.on("framereceived", received))
+    return largest
+
+
+def time_targets(page: Page, releases: int) -> list[float]:
+    """Seconds from letting go of the target slider to the last new chart, at targets in random order."""
+    targets = random.Random(0).sample([target for target in range(30, 95) if target != 70], releases)
+    seconds = []
+    for target in targets:
+        with redraw(page) as change:
+            drag_slider(page, TARGET, target)
+        if change.charts < 3:
+            raise SystemExit(f"at a target of {target}% only {change.charts} charts changed")
+        seconds.append(change.seconds)
+    return seconds
+
+
+def time_layers(page: Page, changes: int) -> list[float]:
+    """Seconds from the key that asks for the next block to the last of its four charts."""
+    seconds = []
+    block, step = int(slider(page, "Block").input_value()), 1
+    for _ in range(changes):
+        if not 0 <= block + step <= 29:
+            step = -step
+        block += step
+        heading = f"{block}.mlp.gate_proj"
+        with redraw(page, until=lambda heading=heading: arrived(page, heading)) as change:
+            step_slider(page, "Block", step)
+        if change.charts < 4:
+            raise SystemExit(f"{heading} drew only {change.charts} charts")
+        seconds.append(change.seconds)
+    return seconds
+
+
+def open_every_view(page: Page) -> None:
+    """So that every chart is sent once."""
+    page.get_by_text("Show which weights are pruned").click()
+    page.get_by_role("textbox", name="Selected rows").fill("0-199")
+    page.keyboard.press("Enter")
+    settled(page)
+    for name in FOUR_CARDS:
+        views = card(page, name).get_by_test_id("stButtonGroup").get_by_role("radio")
+        for index in range(views.count()):
+            views.nth(index).click()
+            expect(views.nth(index)).to_be_checked()
+            settled(page)
+
+
+def measure(page: Page, server: AppServer, started: float, releases: int, changes: int) -> dict[str, object]:
+    count_runs(page)
+    largest = largest_chart(page)
+    opened(page, server.url)
+    report: dict[str, object] = {"start_seconds": time.perf_counter() - started}
+    report["resident_bytes"] = server.resident_bytes()
+    targets = time_targets(page, releases)
+    report["target_median_seconds"] = statistics.median(targets)
+    report["target_p95_seconds"] = float(np.percentile(targets, 95))
+    time_layers(page, WARM_UP)
+    before = server.resident_bytes()
+    layers = time_layers(page, changes)
+    report["layer_median_seconds"] = statistics.median(layers)
+    report["layer_p95_seconds"] = float(np.percentile(layers, 95))
+    report["resident_growth_bytes"] = server.resident_bytes() - before
+    report["resident_bytes_in_the_end"] = server.resident_bytes()
+    open_every_view(page)
+    report["largest_chart_bytes"] = largest[0]
+    return report
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--releases", type=int, default=20, help="of the target slider")
+    parser.add_argument("--changes", type=int, default=50, help="of the layer")
+    arguments = parser.parse_args()
+    path = find_browser()
+    if path is None:
+        raise SystemExit("no chromium or google-chrome on PATH")
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        page = browser.new_page(viewport={"width": WIDE[0], "height": WIDE[1]})
+        with running_app(Path(folder)) as server:  # fills the caches, also that of files on the disk
+            opened(page, server.url)
+        page.close()
+        page = browser.new_page(viewport={"width": WIDE[0], "height": WIDE[1]})
+        started = time.perf_counter()
+        with running_app(Path(folder)) as server:
+            report = measure(page, server, started, arguments.releases, arguments.changes)
+        browser.close()
+    for name, value in report.items():
+        print(f"{name:28} {value / 2**20:10.1f} MiB" if "bytes" in name else f"{name:28} {value:10.3f} s")
+    report = {
+        "benchmark": "page",
+        "releases": arguments.releases,
+        "layer_changes": arguments.changes,
+    } | report
+    print(json.dumps(report | {"cores": os.cpu_count(), "load_average": os.getloadavg()[0]}))
+
+
+if __name__ == "__main__":
+    main()
