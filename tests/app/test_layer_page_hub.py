@@ -1,0 +1,90 @@
+"""The Layer page and the Hub: a download is asked about first, and whatever goes wrong is told on the page."""
+
+from pathlib import Path
+
+import pytest
+from huggingface_hub import constants
+
+import trim
+from tests.app.page import LayerPage
+from tests.trim import tiny
+from tests.trim.fake_hub import FakeHub
+
+pytestmark = pytest.mark.usefixtures("own_laboratory")
+
+NAME = "org/tiny-llama"
+SMALL_TEXT = {"windows": "4", "length": "32"}
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in tiny.folder(tmp_path / "published").iterdir()}
+
+
+def test_a_download_is_asked_about_first(hub: FakeHub, files: dict[str, bytes]):
+    hub.add(NAME, files)
+    page = LayerPage(model=NAME, **SMALL_TEXT)
+    assert any("kB" in text and "would be downloaded" in text for text in page.texts)
+    assert "model.safetensors" not in hub.downloaded()
+    assert page.charts == {}
+    page.press("Download and load")
+    assert "model.safetensors" in hub.downloaded()
+    assert len(page.charts) == 4
+    assert len(LayerPage(model=NAME, **SMALL_TEXT).charts) == 4, "the second time it is here"
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "said"),
+    [
+        (404, "RepoNotFound", "check the spelling"),
+        (403, "GatedRepo", "accept its licence"),
+        (503, "", "status 503"),
+    ],
+)
+def test_what_the_hub_refuses(hub: FakeHub, monkeypatch, status: int, code: str, said: str):
+    monkeypatch.setenv("HF_TOKEN", "hf_secret")
+    hub.refuse(NAME, status, code)
+    page = LayerPage(model=NAME)
+    assert len(page.errors) == 1
+    assert said in page.errors[0].replace("\\", "")
+    assert "hf_secret" not in str(page.texts) + str(page.errors)
+
+
+def test_no_network(hub: FakeHub, files: dict[str, bytes], monkeypatch):
+    with monkeypatch.context() as unplugged:
+        unplugged.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
+        page = LayerPage(model=NAME, **SMALL_TEXT)
+        assert len(page.errors) == 1
+        assert "cannot be reached" in page.errors[0]
+    hub.add(NAME, files)
+    page.press("Try again")
+    assert not page.errors
+    page.press("Download and load")
+    assert len(page.charts) == 4
+
+
+def test_a_download_that_breaks_off(hub: FakeHub, files: dict[str, bytes], monkeypatch):
+    hub.add(NAME, files)
+    page = LayerPage(model=NAME, **SMALL_TEXT)
+    hub.refuse(NAME, 503, "")
+    page.press("Download and load")
+    assert len(page.errors) == 1
+    hub.add(NAME, files)
+    page.press("Try again")
+    if "Download and load" in [button.label for button in page.test.button]:
+        page.press("Download and load")
+    assert len(page.charts) == 4
+
+
+def test_no_memory(hub: FakeHub, files: dict[str, bytes], monkeypatch):
+    hub.add(NAME, files)
+
+    def full(*arguments: object, **options: object) -> None:
+        raise trim.errors.NotEnoughMemoryError(
+            "loading it needs 16 GB, and 2 GB are free; choose a smaller model"
+        )
+
+    monkeypatch.setattr(trim, "load_model", full)
+    page = LayerPage(model=NAME, **SMALL_TEXT).press("Download and load")
+    assert len(page.errors) == 1
+    assert "choose a smaller model" in page.errors[0]
