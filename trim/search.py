@@ -28,7 +28,7 @@ def search(curves: RetentionCurves, settings: SearchSettings) -> SearchResult:
         return _search_by_kernels(curves, settings)
     target, cap = settings.target_sparsity, settings.max_row_sparsity
     uniform = uniform_counts(curves.rows, target, curves.columns, cap).to(curves.dot.device)
-    trace = _begin(curves, settings)
+    trace = _begin(settings)
     # No search tries fewer than two rates, and two cost hardly more than one.
     at_once = 1 if settings.layer_quality in DIRECT_QUALITIES else 2
     qualities: dict[float, float] = {}
@@ -41,7 +41,9 @@ def search(curves: RetentionCurves, settings: SearchSettings) -> SearchResult:
             qualities.update(zip(trace.rates[batch], trace.quality[batch].amax(dim=1).tolist(), strict=True))
         return qualities[rate]
 
-    tried = _try(settings, float(trace.quality[0, 0]), quality_of)
+    quality_of(trace.rates[0])
+    uniform_quality = float(trace.quality[0, 0])
+    tried = _try(settings, uniform_quality, quality_of)
     rate, quality = max(tried, key=lambda pair: pair[1])
     iteration = trace.best_iteration(rate)
     row_sparsity = trace.updates[rate][iteration]
@@ -53,7 +55,7 @@ def search(curves: RetentionCurves, settings: SearchSettings) -> SearchResult:
         learning_rate=rate if iteration > 0 else None,
         tried=tried,
         layer_quality=quality,
-        uniform_quality=float(trace.quality[0, 0]),
+        uniform_quality=uniform_quality,
         realised_quality=realised_quality,
         uniform_realised_quality=uniform_realised_quality,
         row_sparsity=row_sparsity,
@@ -68,7 +70,7 @@ def full_trace(curves: RetentionCurves, settings: SearchSettings) -> SearchTrace
     """Every rate of the grid, also those that the published search would leave untried, evaluated at once."""
     if _by_kernels(curves, settings):
         return _search_by_kernels(curves, settings).trace
-    trace = _begin(curves, settings)
+    trace = _begin(settings)
     _evaluate(curves, settings, trace, slice(0, len(trace.rates)))
     return trace
 
@@ -140,17 +142,11 @@ def _try_in_order(
     return tried
 
 
-def _begin(curves: RetentionCurves, settings: SearchSettings) -> SearchTrace:
-    """A trace in which every rate stands at uniform and none is evaluated."""
+def _begin(settings: SearchSettings) -> SearchTrace:
+    """A trace of which nothing is known."""
     rates = settings.learning_rates + settings.negative_learning_rates
     shape = (len(rates), settings.iterations + 1)
     quality, row_variance = (torch.full(shape, torch.nan, dtype=torch.float64) for _ in range(2))
-    uniform = curves.output_energy.new_full((curves.rows,), settings.target_sparsity)
-    part = _taking_part(curves, settings)
-    retained = curves.at(_floor_counts(uniform, curves.columns))
-    moving = retained if part is None else curves.at(retained.counts[part], part)
-    quality[:, 0] = layer_quality(retained, settings.layer_quality)
-    row_variance[:, 0] = _variance(row_quality(moving, settings.row_quality))
     return SearchTrace(rates, quality, row_variance, {})
 
 
@@ -174,7 +170,11 @@ def _variance(quality: Tensor) -> Tensor:
 
 
 def _evaluate(curves: RetentionCurves, settings: SearchSettings, trace: SearchTrace, chosen: slice) -> None:
-    """Fill in the updates of some rates of the grid, all at once (section 3, algorithm 1)."""
+    """Fill in the updates of some rates of the grid, all at once (section 3, algorithm 1).
+
+    Uniform is judged in the same batch as they are: sums over batches of another shape may round in another order,
+    which must not make uniform beat itself.
+    """
     part = _taking_part(curves, settings)
     rates = trace.rates[chosen]
     x = curves.output_energy.new_empty(len(rates), settings.iterations + 1, curves.rows)
@@ -185,16 +185,16 @@ def _evaluate(curves: RetentionCurves, settings: SearchSettings, trace: SearchTr
     if part is not None:
         x[:, 1:] = settings.target_sparsity
         x[..., part] = moving
-        counts = _floor_counts(x[:, 1:], curves.columns)
+        counts = _floor_counts(x, curves.columns)
     # Whether an update is kept does not change the next one, so all are judged together.
     quality = layer_quality(curves.at(counts), settings.layer_quality).cpu()
-    # Sums over batches of another shape round in another order, which must not make uniform beat itself.
-    uniform = trace.quality[chosen, :1]
-    if bool(((quality - uniform).abs() <= 1e-12 * uniform.abs()).any()):
-        unmoved = (counts == _floor_counts(x[:, :1], curves.columns)).all(dim=-1).cpu()
-        quality = torch.where(unmoved, uniform, quality)
-    trace.quality[chosen, 1:] = quality
-    trace.row_variance[chosen, 1:] = _variance(row_qualities).cpu()
+    if trace.updates:
+        quality = torch.where(quality == quality[:, :1], trace.quality[0, 0], quality)
+    trace.quality[chosen] = quality
+    trace.row_variance[chosen] = _variance(row_qualities).cpu()
+    if not trace.updates:
+        trace.quality[:, 0] = trace.quality[0, 0]
+        trace.row_variance[:, 0] = trace.row_variance[0, 0]
     trace.updates.update(zip(rates, x, strict=True))
 
 
@@ -215,12 +215,13 @@ def _follow(
         step: (R, 1), twice the learning rate.
 
     Returns:
-        (R, K, D') floor counts and (R, K, D') row quality after each update.
+        (R, K + 1, D') floor counts and row quality, of uniform and after each update.
     """
     rows = max(x[0].shape[1], 1)
     share = x[0].new_full((x[0].shape[1], 1), 1 / rows)  # values @ share is their mean
-    quality = row_quality(curves.at(_floor_counts(x[0], curves.columns), part), settings.row_quality)
-    counts, qualities = [], []
+    counts = [_floor_counts(x[0], curves.columns)]
+    quality = row_quality(curves.at(counts[0], part), settings.row_quality)
+    qualities = [quality]
     # Rows that are all alike stay: rounding in a mean must not carry N · T across a whole number.
     differing = bool((quality != quality[:, :1]).any())
     for now, moved in itertools.pairwise(x):
