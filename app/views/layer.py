@@ -48,16 +48,16 @@ def explore(study: Study, options: dict[str, object]) -> None:
     file_name = f"{layer_name}-{percent}"  # a chart whose file has another name is redrawn
     summary(study, outcome)
     rows = choose_rows(study, outcome)
-    left, right = st.columns(2)
-    with left:
-        concentration_card(study, outcome, rows, layer_name)
-    with right:
+    above, below = st.columns(2), st.columns(2)
+    # The chart that does not depend on the target comes last: the others need not wait for it.
+    with above[1]:
         similarity_card(study, outcome, rows, file_name)
-    left, right = st.columns(2)
-    with left:
+    with below[0]:
         row_sparsity_card(study, outcome, rows, file_name)
-    with right:
+    with below[1]:
         learning_rate_card(outcome, file_name)
+    with above[0]:
+        concentration_card(study, outcome, rows, layer_name)
     keep_controls(study, outcome)
     st.subheader("Selected rows")
     row_table(study, outcome, rows)

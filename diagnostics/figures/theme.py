@@ -1,5 +1,6 @@
 """Colours, second cues and the light and dark templates of every figure."""
 
+import functools
 import html
 from dataclasses import dataclass
 from typing import Literal
@@ -120,6 +121,7 @@ def escape(text: object) -> str:
     return html.escape(str(text), quote=False).replace("%{", "%&#123;").replace("$", "&#36;")
 
 
+@functools.cache
 def template(theme: Theme) -> go.layout.Template:
     """The Plotly template of one theme: transparent paper, quiet grid lines, the system's own fonts."""
     palette = PALETTES[theme]
