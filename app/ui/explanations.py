@@ -27,8 +27,12 @@ lowest score removed. 1: pruning changed the length of the output at most. 0: no
 
 ROW_SPARSITY_FORMULA = r"""
 $$
-d_i = 2\eta\,\frac{c_i - \min c}{\max c - \min c + 10^{-6}},\qquad x \leftarrow x + d - \bar d,\qquad
-x \leftarrow \mathrm{clip}(x, 0, 0.95),\qquad x \leftarrow x - \bar x + T
+\begin{aligned}
+d_i &= 2\eta\,\frac{c_i - \min c}{\max c - \min c + 10^{-6}} \\
+x &\leftarrow x + d - \bar d \\
+x &\leftarrow \mathrm{clip}(x, 0, 0.95) \\
+x &\leftarrow x - \bar x + T
+\end{aligned}
 $$
 
 Ten such updates per learning rate $\eta$; the best one is kept. $x$ becomes whole weights $k_i$ by one common shift
@@ -54,7 +58,10 @@ diagonal every weight matters the same; the Gini is twice the area between the d
 SCORE_FORMULA = {
     "wanda": r"""
 $$
-A_{ij} = |W_{ij}| \cdot n_j,\qquad n_j = \sqrt{\sum_{\mathrm{tokens}} x_j^2 \,/\, \mathrm{sequences}}
+\begin{aligned}
+A_{ij} &= |W_{ij}| \cdot n_j \\
+n_j &= \sqrt{\textstyle\sum_{\mathrm{tokens}} x_j^2 \,/\, \mathrm{sequences}}
+\end{aligned}
 $$
 
 Wanda's score: a weight's size times the norm of the input feature it reads (Sun et al., arXiv 2306.11695). A row loses

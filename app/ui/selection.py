@@ -147,5 +147,5 @@ def choose_rows(study: Study, outcome: Outcome) -> list[int]:
     try:
         return parse_rows(text, study.rows)
     except RowsError as error:
-        left.caption(f":red[{plain(error)}]")
+        left.markdown(f":red[{plain(error)}]")
         return []

@@ -11,7 +11,16 @@ import pytest
 from playwright.sync_api import Page, expect
 
 import trim
-from tests.browser.harness import AppServer, drag_slider, redraw, screenshot, settled, slider, step_slider
+from tests.browser.harness import (
+    ARTIFACTS,
+    AppServer,
+    drag_slider,
+    redraw,
+    screenshot,
+    settled,
+    slider,
+    step_slider,
+)
 from tests.browser.layer_page import (
     FOUR_CARDS,
     TARGET,
@@ -98,6 +107,16 @@ def test_everything_open_at_once(page, colour_scheme, viewport):
     assert cut_labels(page) == []
     assert overlapping_cards(page) == []
     screenshot(page, f"layer-{viewport[0]}-{colour_scheme}-rows")
+    for name in (*FOUR_CARDS, "row_scores"):
+        card(page, name).get_by_role("button", name="Formula").click()
+        expect(page.get_by_test_id("stPopoverBody").locator(".katex-display").first).to_be_visible()
+        assert page.locator(".katex-error").count() == 0
+        assert page.locator(".katex-display").evaluate_all(
+            "(formulas) => formulas.every((formula) => formula.scrollWidth <= formula.clientWidth)"
+        )
+        page.get_by_test_id("stPopoverBody").screenshot(path=ARTIFACTS / f"formula-{viewport[0]}-{name}.png")
+        page.keyboard.press("Escape")
+        expect(page.get_by_test_id("stPopoverBody")).to_have_count(0)
 
 
 def test_the_target_moves_the_figures(page):
@@ -156,16 +175,8 @@ def test_a_shared_address(page):
     screenshot(page, "layer-refused-address")
 
 
-def test_formulas_files_and_runs(page, app: AppServer, tmp_path: Path):
+def test_files_and_runs(page, app: AppServer, tmp_path: Path):
     opened(page)
-    for name in FOUR_CARDS:
-        card(page, name).get_by_role("button", name="Formula").click()
-        expect(page.get_by_test_id("stPopoverBody").locator(".katex-display").first).to_be_visible()
-        assert page.locator(".katex-error").count() == 0
-        screenshot(page, f"layer-formula-{name}")
-        page.keyboard.press("Escape")
-        expect(page.get_by_test_id("stPopoverBody")).to_have_count(0)
-
     with download(page, "row_sparsity", "CSV", tmp_path).open(encoding="utf-8") as file:
         columns = list(zip(*csv.reader(file), strict=True))
     table = {name: np.array(values, dtype=float) for name, *values in columns}
@@ -208,4 +219,4 @@ def test_every_view_is_drawn(page):
             settled(page)
             expect(card(page, name).locator(".main-svg").first).to_be_visible()
             assert cut_labels(page) == []
-            card(page, name).screenshot(path=f"artifacts/view-{name}-{index}.png")
+            card(page, name).screenshot(path=ARTIFACTS / f"view-{name}-{index}.png")
