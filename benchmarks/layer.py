@@ -114,13 +114,14 @@ def on_device(
 ) -> None:
     """What only a GPU has: its name, the memory that curves need, and how near the kernels come to their bound."""
     from trim import kernels
+    from trim.order_kernels import sort_rows
 
     wait_for_device()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated() - score.nbytes  # the score is ours, weights and inputs are not
     trim.retention_curves(weight, inputs, score)
     report["peak_bytes"] = torch.cuda.max_memory_allocated() - before
-    order_seconds = median_seconds(lambda: kernels.sort_rows(weight, score), 7)
+    order_seconds = median_seconds(lambda: sort_rows(weight, score), 7)
     processors = torch.cuda.get_device_properties(0).multi_processor_count
     instructions = weight.numel() * inputs.shape[1] / 256 * kernels.INSTRUCTIONS
     bound = instructions / (processors * kernels.INSTRUCTIONS_PER_SECOND)

@@ -17,13 +17,11 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from trim.cpu_sweep import sweep
 from trim.errors import NonFiniteError, ShapeError
 from trim.masks import keep_mask
 from trim.scores import check_score, ranks_of, score_order
 
-# The sweep's running outputs: this many columns at a time, of as many rows as fill 3 MiB; found by measuring.
-CHUNK_COLUMNS = 8
-CHUNK_FLOATS = 3 * 2**18
 PIECE_COLUMNS = 1024
 COSINE_ROWS = 1024  # at a time, so that float64 in between stays small beside float32 curves
 
@@ -241,7 +239,7 @@ def retention_curves(
     order = score_order(score)
     output = weight @ inputs
     sorted_weight = weight.gather(1, order)
-    energy, error = _sweep(sorted_weight, inputs, order, output)
+    energy, error = sweep(sorted_weight, inputs, order, output)
     # ⟨Y_i, Ŷ_i(k)⟩ is ‖Y_i‖² less a running sum of w_j ⟨x_j, Y_i⟩: one product for all columns of all rows.
     # Taken from the sum itself it ends at exactly 0, where nothing is left of the row.
     pruned_dot = torch.cumsum(
@@ -273,7 +271,8 @@ def _curves_by_kernels(weight: Tensor, inputs: Tensor, score: Tensor, name: str)
     padded[:, :vectors] = inputs
     output = full_product(weight, padded)
     score = score.float().contiguous()
-    dot, energy, error, order, sound = kernels.retention(weight.contiguous(), padded, score, output)
+    with torch.cuda.device(weight.device):
+        dot, energy, error, order, sound = kernels.retention(weight.contiguous(), padded, score, output)
     curves = RetentionCurves(dot, energy, error, order, weight, inputs, output[:, :vectors])
     if not bool(sound):  # what was wrong is found out only now: the kernels looked at everything on the way
         _check_finite(weight, inputs, score, name)
@@ -315,56 +314,3 @@ def _check_overflow(curves: RetentionCurves, name: str) -> None:
             raise NonFiniteError(
                 f"{name} overflows float32 on the calibration text; its weights or inputs are too large"
             )
-
-
-def _sweep(weight: Tensor, inputs: Tensor, order: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
-    """Energy and error of a layer whose weights stand in ascending order of score, (D, N + 1) float64 each.
-
-    What a chunk of columns adds to each row's output is gathered and scaled in one operation (bags of one input
-    vector each), then added up column by column: P(k), the pruned part of the output, from the first column up.
-    """
-    rows, columns = weight.shape
-    pruned_norm, kept_norm = torch.empty_like(weight), torch.empty_like(weight)
-    block_rows = max(CHUNK_FLOATS // (CHUNK_COLUMNS * inputs.shape[1]), 1)
-    for top in range(0, rows, block_rows):
-        block = slice(top, top + block_rows)
-        dense = output[block, None]
-        before = torch.zeros_like(output[block])
-        for left in range(0, columns, CHUNK_COLUMNS):
-            chunk = slice(left, left + CHUNK_COLUMNS)
-            before = _add_columns(
-                before, dense, weight[block, chunk], inputs, order[block, chunk],
-                pruned_norm[block, chunk], kept_norm[block, chunk],
-            )  # fmt: skip
-    energy = weight.new_empty(rows, columns + 1, dtype=torch.float64)
-    error = torch.empty_like(energy)
-    energy[:, 0] = output.double().square().sum(dim=1)
-    torch.square(kept_norm.double(), out=energy[:, 1:])
-    torch.square(pruned_norm.double(), out=error[:, 1:])
-    energy[:, -1] = error[:, 0] = 0
-    error[:, -1] = energy[:, 0]
-    return energy, error
-
-
-def _add_columns(
-    before: Tensor,
-    dense: Tensor,
-    weight: Tensor,
-    inputs: Tensor,
-    read: Tensor,
-    pruned_norm: Tensor,
-    kept_norm: Tensor,
-) -> Tensor:
-    """Norms of the pruned and of the kept part while some columns join the pruned part; returns the latter."""
-    pruned = torch.embedding_bag(
-        inputs,
-        read.reshape(-1),
-        torch.arange(read.numel(), device=read.device),
-        per_sample_weights=weight.reshape(-1),
-    )[0].view(*read.shape, -1)
-    for step in pruned.unbind(1):
-        before = step.add_(before)
-    torch.linalg.vector_norm(pruned, dim=-1, out=pruned_norm)
-    before = before.clone()
-    torch.linalg.vector_norm(pruned.sub_(dense), dim=-1, out=kept_norm)
-    return before

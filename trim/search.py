@@ -85,18 +85,19 @@ def _search_by_kernels(curves: RetentionCurves, settings: SearchSettings) -> Sea
 
     target, cap = settings.target_sparsity, settings.max_row_sparsity
     rates = settings.learning_rates + settings.negative_learning_rates
-    found = search_kernels.run(
-        curves,
-        rates,
-        positive=len(settings.learning_rates),
-        iterations=settings.iterations,
-        target=target,
-        cap=cap,
-        total=total_count(target, curves.rows, curves.columns, cap),
-        limit=largest_count(curves.columns, cap),
-        row_measure=settings.row_quality,
-        layer_measure=settings.layer_quality,
-    )
+    with torch.cuda.device(curves.dot.device):
+        found = search_kernels.run(
+            curves,
+            rates,
+            positive=len(settings.learning_rates),
+            iterations=settings.iterations,
+            target=target,
+            cap=cap,
+            total=total_count(target, curves.rows, curves.columns, cap),
+            limit=largest_count(curves.columns, cap),
+            row_measure=settings.row_quality,
+            layer_measure=settings.layer_quality,
+        )
     trace = SearchTrace(
         rates, found.quality, found.row_variance, dict(zip(rates, found.row_sparsity, strict=True))
     )

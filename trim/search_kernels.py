@@ -1,9 +1,10 @@
 """TRIM's search on a CUDA device, in Triton: all rates at once, nothing read back before the end.
 
 Two kernels. In the first one program follows one rate through all its updates: D numbers, two passes over them per
-update, float64. What bounds it is latency: a few thousand cycles for the random look-ups of each pass, one after the
-other. The second, a single program, does what the publication does with the outcome: the rates in order, the best
-update, exact counts and their quality. All of it is written into one array, which the caller reads.
+update, float64. What bounds it is a single processor's arithmetic and look-ups: per row and update a square root and
+a division in float64 and two look-ups that share no cache line with others. The second, a single program, does what
+the publication does with the outcome: the rates in order, the best update, exact counts and their quality. All of it
+is written into one array, which the caller reads.
 """
 
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from trim.count_kernels import common_shift, largest_remainders
 from trim.retention import RetentionCurves
 
 ROW_MEASURES = {"cosim": 0, "mse": 1, "psnr": 2}
@@ -27,6 +29,7 @@ LAYER_MEASURES = {
 }
 SUMS = 5  # over the rows, of dot, energy, error, cosine and peak signal-to-noise ratio
 BLOCK = 2048
+WIDE_BLOCK = 8192  # where a pass keeps one number per row
 WARPS = 16
 
 
@@ -72,7 +75,6 @@ def run(
     """
     rows, columns, steps = curves.rows, curves.columns, iterations + 1
     device = curves.dot.device
-    whole = curves.whole_layer
     with_ratio = int(row_measure == "psnr" or layer_measure == "psnr_dim")
     numbers = torch.tensor((target, cap, *rates), dtype=torch.float64).to(device, non_blocking=True)
     x, scratch, sums, out, counts = (
@@ -85,16 +87,21 @@ def run(
             ((2, rows), torch.int64),
         )
     )
+    looked_up = (
+        curves.energy, curves.error, curves.output_energy, curves.output_norm, curves.output_peak,
+        curves.whole_layer,
+    )  # fmt: skip
     _follow[(len(rates),)](
-        curves.dot, curves.energy, curves.error, curves.output_norm, curves.output_peak, whole, numbers,
-        x, scratch, sums, out[len(rates) * steps :], rows, columns, curves.vectors, iterations,
-        ROW_MEASURES[row_measure], with_ratio, BLOCK=BLOCK, num_warps=WARPS,
+        *looked_up, numbers, x, scratch, sums, out[len(rates) * steps :],
+        rows, columns, curves.vectors, iterations, ROW_MEASURES[row_measure], with_ratio,
+        BLOCK=BLOCK, num_warps=WARPS,
     )  # fmt: skip
     _settle[(1,)](
-        curves.dot, curves.energy, curves.error, curves.output_norm, curves.output_peak, whole,
-        x, sums, out, counts, rows, columns, curves.vectors, len(rates), positive, steps, total, limit,
+        *looked_up, x, sums, out, counts,
+        rows, columns, curves.vectors, len(rates), positive, steps, total, limit,
         LAYER_MEASURES[layer_measure], with_ratio,
-        BLOCK=BLOCK, RATES=triton.next_power_of_2(len(rates)), STEPS=triton.next_power_of_2(steps), num_warps=WARPS,
+        BLOCK=BLOCK, WIDE_BLOCK=WIDE_BLOCK,
+        RATES=triton.next_power_of_2(len(rates)), STEPS=triton.next_power_of_2(steps), num_warps=WARPS,
     )  # fmt: skip
     read = out.cpu()
     table = read[:-2].view(2, len(rates), steps)
@@ -113,25 +120,28 @@ def _cosine(dot, output_norm, energy):
 
 
 @triton.jit
-def _look_up(dot, energy, error, output_norm, output_peak, row, count, inside, columns, vectors, with_ratio):
+def _look_up(
+    energy, error, output_energy, output_norm, output_peak, row, count, inside, columns, vectors, with_ratio
+):
     """Dot, energy, error, cosine and, if asked for, peak signal-to-noise ratio (else, or without output, 0) of rows."""
     place = row.to(tl.int64) * (columns + 1) + count
-    kept_dot = tl.load(dot + place, mask=inside, other=0.0).to(tl.float64)
     kept = tl.load(energy + place, mask=inside, other=0.0).to(tl.float64)
     lost = tl.load(error + place, mask=inside, other=0.0).to(tl.float64)
     norm = tl.load(output_norm + row, mask=inside, other=0.0)
+    # ‖Y − Ŷ‖² = ‖Y‖² − 2⟨Y, Ŷ⟩ + ‖Ŷ‖²: one look-up less.
+    dot = 0.5 * (tl.load(output_energy + row, mask=inside, other=0.0) + (kept - lost))
     ratio = lost * 0
     if with_ratio:
-        peak = tl.load(output_peak + row, mask=norm > 0, other=1.0)
+        peak = tl.load(output_peak + row, mask=inside & (norm > 0), other=1.0)
         ratio = tl.where(norm > 0, _decibel(peak, lost / vectors), 0.0)
-    return kept_dot, kept, lost, tl.where(inside, _cosine(kept_dot, norm, kept), 0.0), ratio
+    return dot, kept, lost, tl.where(inside, _cosine(dot, norm, kept), 0.0), ratio
 
 
-# A size of 1 would otherwise be compiled in as Python's int, which has no type to convert from.
-@triton.jit(do_not_specialize=["rows", "columns", "vectors", "iterations"])
+# An argument that is 1 would be taken for a constant, which has no type.
+@triton.jit(do_not_specialize=["rows", "columns", "vectors", "iterations", "row_measure", "with_ratio"])
 def _follow(
-    dot, energy, error, output_norm, output_peak, whole, numbers, x, scratch, sums, variance,
-    rows, columns, vectors, iterations, row_measure, with_ratio, BLOCK: tl.constexpr,
+    energy, error, output_energy, output_norm, output_peak, whole, numbers,
+    x, scratch, sums, variance, rows, columns, vectors, iterations, row_measure, with_ratio, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """One rate from uniform on: x, the sums at its floor counts and the variance of row quality, update by update."""
     rate = tl.program_id(0)
@@ -142,7 +152,8 @@ def _follow(
     scratch += rate.to(tl.int64) * rows
     sums += rate * (iterations + 1) * 5
     variance += rate * (iterations + 1)
-    part = tl.where(row_measure == 0, rows.to(tl.float64), tl.load(whole + 2))  # rows that the search moves
+    moving = tl.where(row_measure == 0, rows.to(tl.float64), tl.load(whole + 2))  # rows that take part
+    moving = tl.maximum(moving, 1.0)
     shift = target * 0
     for iteration in range(iterations + 1):
         dot_sum = tl.zeros((BLOCK,), tl.float64)
@@ -163,10 +174,11 @@ def _follow(
             here = tl.where(alive, here - shift, here)
             tl.store(x + row, here, mask=inside)
             count = tl.minimum(tl.maximum(here * columns, 0.0), columns.to(tl.float64)).to(tl.int64)
-            kept_dot, kept, lost, cosine, ratio = _look_up(
-                dot, energy, error, output_norm, output_peak, row, count, inside, columns, vectors, with_ratio
-            )
-            dot_sum += kept_dot
+            dot, kept, lost, cosine, ratio = _look_up(
+                energy, error, output_energy, output_norm, output_peak,
+                row, count, inside, columns, vectors, with_ratio,
+            )  # fmt: skip
+            dot_sum += tl.where(inside, dot, 0.0)
             energy_sum += kept
             error_sum += lost
             cosine_sum += cosine
@@ -181,9 +193,9 @@ def _follow(
         tl.store(sums + iteration * 5 + 2, tl.sum(error_sum, axis=0))
         tl.store(sums + iteration * 5 + 3, tl.sum(cosine_sum, axis=0))
         tl.store(sums + iteration * 5 + 4, tl.sum(ratio_sum, axis=0))
+        mean = tl.sum(quality_sum, axis=0) / moving
         lowest = tl.min(low, axis=0)
         spread = tl.max(high, axis=0) - lowest
-        mean = tl.sum(quality_sum, axis=0) / tl.maximum(part, 1.0)
         scale = step / (spread + 1e-6)
         x_sum = tl.zeros((BLOCK,), tl.float64)
         square_sum = tl.zeros((BLOCK,), tl.float64)
@@ -201,8 +213,8 @@ def _follow(
             x_sum += tl.where(alive, moved, 0.0)
             if iteration < iterations:
                 tl.store(x + rows + row, moved, mask=inside)
-        tl.store(variance + iteration, tl.sum(square_sum, axis=0) / tl.maximum(part, 1.0))
-        shift = tl.where(spread > 0, tl.sum(x_sum, axis=0) / tl.maximum(part, 1.0) - target, 0.0)
+        tl.store(variance + iteration, tl.sum(square_sum, axis=0) / moving)
+        shift = tl.where(spread > 0, tl.sum(x_sum, axis=0) / moving - target, 0.0)
         x += rows
 
 
@@ -222,9 +234,9 @@ def _layer_quality(measure, dot, energy, error, cosine, ratio, whole, rows, vect
 
 @triton.jit(do_not_specialize=["rows", "columns", "vectors", "rates", "positive", "steps", "total", "limit"])
 def _settle(
-    dot, energy, error, output_norm, output_peak, whole, x, sums, out, counts,
+    energy, error, output_energy, output_norm, output_peak, whole, x, sums, out, counts,
     rows, columns, vectors, rates, positive, steps, total, limit, layer_measure, with_ratio,
-    BLOCK: tl.constexpr, RATES: tl.constexpr, STEPS: tl.constexpr,
+    BLOCK: tl.constexpr, WIDE_BLOCK: tl.constexpr, RATES: tl.constexpr, STEPS: tl.constexpr,
 ):  # fmt: skip
     """Qualities, the published choice, its exact counts and uniform ones, and the quality of both."""
     rate = tl.arange(0, RATES)[:, None]
@@ -245,8 +257,8 @@ def _settle(
     chosen = _published_choice(quality, rate, step, rates, positive, steps, RATES)
     # The nearest exact counts, as masks.project_counts finds them.
     x += chosen.to(tl.int64) * rows
-    shift = _common_shift(x, rows, columns, total, limit, BLOCK)
-    _largest_remainders(x, counts, rows, columns, shift, total, limit, BLOCK)
+    shift = common_shift(x, rows, columns, total, limit, WIDE_BLOCK)
+    largest_remainders(x, counts, rows, columns, shift, total, limit, WIDE_BLOCK)
     each = total // rows
     left_over = total - each * rows
     for start in range(0, rows, BLOCK):
@@ -264,10 +276,11 @@ def _settle(
             row = start + tl.arange(0, BLOCK)
             inside = row < rows
             count = tl.load(at + row, mask=inside, other=0)
-            kept_dot, kept, lost, cosine, ratio = _look_up(
-                dot, energy, error, output_norm, output_peak, row, count, inside, columns, vectors, with_ratio
-            )
-            dot_sum += kept_dot
+            dot, kept, lost, cosine, ratio = _look_up(
+                energy, error, output_energy, output_norm, output_peak,
+                row, count, inside, columns, vectors, with_ratio,
+            )  # fmt: skip
+            dot_sum += tl.where(inside, dot, 0.0)
             energy_sum += kept
             error_sum += lost
             cosine_sum += cosine
@@ -303,86 +316,3 @@ def _published_choice(quality, rate, step, rates, positive, steps, RATES: tl.con
             trying = here > previous
             previous = here
     return chosen
-
-
-@triton.jit
-def _common_shift(x, rows, columns, total, limit, BLOCK: tl.constexpr):
-    """The s with Σ clamp(N·x + s, 0, limit) = total, from below."""
-    sum_of = tl.zeros((BLOCK,), tl.float64)
-    low = tl.full((BLOCK,), float("inf"), tl.float64)
-    high = tl.full((BLOCK,), float("-inf"), tl.float64)
-    for start in range(0, rows, BLOCK):
-        row = start + tl.arange(0, BLOCK)
-        wanted = tl.load(x + row, mask=row < rows, other=0.0) * columns
-        sum_of += wanted
-        low = tl.minimum(low, tl.where(row < rows, wanted, float("inf")))
-        high = tl.maximum(high, tl.where(row < rows, wanted, float("-inf")))
-    lowest = tl.min(low, axis=0)
-    highest = tl.max(high, axis=0)
-    shift = (total - tl.sum(sum_of, axis=0)) / rows
-    if (lowest + shift < 0) | (highest + shift > limit):
-        below = -highest
-        above = limit - lowest
-        for _halving in range(64):
-            middle = 0.5 * (below + above)
-            reached = tl.zeros((BLOCK,), tl.float64)
-            for start in range(0, rows, BLOCK):
-                row = start + tl.arange(0, BLOCK)
-                wanted = tl.load(x + row, mask=row < rows, other=0.0) * columns
-                moved = tl.minimum(tl.maximum(wanted + middle, 0.0), limit.to(tl.float64))
-                reached += tl.where(row < rows, moved, 0.0)
-            enough = tl.sum(reached, axis=0) > total
-            above = tl.where(enough, middle, above)
-            below = tl.where(enough, below, middle)
-        shift = below
-    return shift
-
-
-@triton.jit
-def _remainders(x, row, rows, columns, shift, limit):
-    """Floor counts after the shift and what rounding down took, −1 where a row has no room."""
-    wanted = tl.load(x + row, mask=row < rows, other=0.0) * columns
-    exact = tl.minimum(tl.maximum(wanted + shift, 0.0), limit.to(tl.float64))
-    count = exact.to(tl.int64)
-    room = (row < rows) & (count < limit)
-    return count, tl.where(room, exact - count.to(tl.float64), -1.0)
-
-
-@triton.jit
-def _largest_remainders(x, counts, rows, columns, shift, total, limit, BLOCK: tl.constexpr):
-    """Counts (D,) that add up to the total: rounded down, and one more for the largest remainders, lower rows first."""
-    rounded = tl.zeros((BLOCK,), tl.int64)
-    for start in range(0, rows, BLOCK):
-        row = start + tl.arange(0, BLOCK)
-        count, remainder = _remainders(x, row, rows, columns, shift, limit)
-        rounded += tl.where(row < rows, count, 0)
-    left_over = total - tl.sum(rounded, axis=0)
-    # In the end as many remainders as are left over reach the upper, or only equal ones lie between the two.
-    below = shift * 0
-    above = shift * 0 + 1
-    halvings = 0
-    while halvings < 54:
-        middle = 0.5 * (below + above)
-        reached = tl.zeros((BLOCK,), tl.int32)
-        for start in range(0, rows, BLOCK):
-            row = start + tl.arange(0, BLOCK)
-            count, remainder = _remainders(x, row, rows, columns, shift, limit)
-            reached += (remainder >= middle).to(tl.int32)
-        number = tl.sum(reached, axis=0)
-        below = tl.where(number >= left_over, middle, below)
-        above = tl.where(number > left_over, above, middle)
-        halvings = tl.where(number == left_over, 54, halvings + 1)
-    certain = tl.zeros((BLOCK,), tl.int32)
-    for start in range(0, rows, BLOCK):
-        row = start + tl.arange(0, BLOCK)
-        count, remainder = _remainders(x, row, rows, columns, shift, limit)
-        certain += (remainder >= above).to(tl.int32)
-    equal_left_over = left_over - tl.sum(certain, axis=0)
-    equal_before = 0
-    for start in range(0, rows, BLOCK):
-        row = start + tl.arange(0, BLOCK)
-        count, remainder = _remainders(x, row, rows, columns, shift, limit)
-        equal = ((remainder >= below) & (remainder < above)).to(tl.int32)
-        first = (equal > 0) & (equal_before + tl.cumsum(equal, axis=0) <= equal_left_over)
-        tl.store(counts + row, count + ((remainder >= above) | first).to(tl.int64), mask=row < rows)
-        equal_before += tl.sum(equal, axis=0)
