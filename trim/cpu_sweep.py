@@ -8,54 +8,80 @@ CHUNK_COLUMNS = 8
 CHUNK_FLOATS = 3 * 2**18
 
 
-def sweep(weight: Tensor, inputs: Tensor, order: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
+def sweep(
+    weight: Tensor, inputs: Tensor, order: Tensor, output: Tensor, dot: Tensor
+) -> tuple[Tensor, Tensor]:
     """Energy and error of a layer whose weights stand in ascending order of score, (D, N + 1) float64 each.
 
     What a chunk of columns adds to each row's output is gathered and scaled in one operation (bags of one input
     vector each), then added up column by column: P(k), the pruned part of the output, from the first column up.
+
+    The kept part Y − P(k) is formed only where it has to be. While dot ≥ ‖Y‖² / 2 in every row of a block, the
+    energy is error − ‖Y‖² + 2·dot: there energy ≥ dot² / ‖Y‖², so that rounding is magnified nine times at most.
     """
     rows, columns = weight.shape
-    pruned_norm, kept_norm = torch.empty_like(weight), torch.empty_like(weight)
-    block_rows = max(CHUNK_FLOATS // (CHUNK_COLUMNS * inputs.shape[1]), 1)
+    energy, error = torch.empty_like(dot), torch.empty_like(dot)
+    block_rows = min(max(CHUNK_FLOATS // (CHUNK_COLUMNS * inputs.shape[1]), 1), rows)
+    pruned_norms, kept_norms = (weight.new_empty(block_rows, columns) for _ in range(2))
     for top in range(0, rows, block_rows):
         block = slice(top, top + block_rows)
         dense = output[block, None]
+        pruned_norm, kept_norm = pruned_norms[: len(dense)], kept_norms[: len(dense)]
         before = torch.zeros_like(output[block])
-        for left in range(0, columns, CHUNK_COLUMNS):
+        large = (dot[block] >= 0.5 * dot[block, :1]).all(dim=0)
+        # Columns before the first that needs the kept part.
+        direct = int(large.long().cumprod(dim=0).sum()) - 1
+        direct -= direct % CHUNK_COLUMNS
+        lefts = range(0, columns, CHUNK_COLUMNS)
+        for left, read, scale in zip(lefts, _chunks(order[block].int()), _chunks(weight[block]), strict=True):
             chunk = slice(left, left + CHUNK_COLUMNS)
             before = _add_columns(
-                before, dense, weight[block, chunk], inputs, order[block, chunk],
-                pruned_norm[block, chunk], kept_norm[block, chunk],
+                before, scale, inputs, read, pruned_norm[:, chunk],
+                dense if left >= direct else None, kept_norm[:, chunk],
             )  # fmt: skip
-    energy = weight.new_empty(rows, columns + 1, dtype=torch.float64)
-    error = torch.empty_like(energy)
-    energy[:, 0] = output.double().square().sum(dim=1)
-    torch.square(kept_norm.double(), out=energy[:, 1:])
-    torch.square(pruned_norm.double(), out=error[:, 1:])
+        error[block, 1:] = pruned_norm
+        error[block, 1:].square_()
+        by_sums = slice(1, direct + 1)
+        torch.add(error[block, by_sums], dot[block, by_sums], alpha=2, out=energy[block, by_sums])
+        energy[block, by_sums] -= dot[block, :1]
+        energy[block, direct + 1 :] = kept_norm[:, direct:]
+        energy[block, direct + 1 :].square_()
+    energy[:, 0] = error[:, -1] = dot[:, 0]
     energy[:, -1] = error[:, 0] = 0
-    error[:, -1] = energy[:, 0]
     return energy, error
+
+
+def _chunks(values: Tensor) -> list[Tensor]:
+    """(b, N) cut into chunks of columns, each as one run of memory, row by row."""
+    rows, columns = values.shape
+    whole = columns - columns % CHUNK_COLUMNS
+    chunks = values[:, :whole].reshape(rows, -1, CHUNK_COLUMNS).transpose(0, 1).contiguous()
+    rest = [values[:, whole:].reshape(-1)] if whole < columns else []
+    return [*chunks.view(-1, rows * CHUNK_COLUMNS), *rest]
 
 
 def _add_columns(
     before: Tensor,
-    dense: Tensor,
     weight: Tensor,
     inputs: Tensor,
     read: Tensor,
     pruned_norm: Tensor,
+    dense: Tensor | None,
     kept_norm: Tensor,
 ) -> Tensor:
-    """Norms of the pruned and of the kept part while some columns join the pruned part; returns the latter."""
-    pruned = torch.embedding_bag(
-        inputs,
-        read.reshape(-1),
-        torch.arange(read.numel(), device=read.device),
-        per_sample_weights=weight.reshape(-1),
-    )[0].view(*read.shape, -1)
+    """Norms of the pruned part and, if `dense` is given, of the kept part while some columns join the former.
+
+    Returns:
+        (b, L), the pruned part with all of them.
+    """
+    bags = torch.arange(len(read), dtype=read.dtype, device=read.device)  # of one input vector each
+    pruned = torch.embedding_bag(inputs, read, bags, per_sample_weights=weight)[0].view(
+        len(before), -1, before.shape[1]
+    )
     for step in pruned.unbind(1):
         before = step.add_(before)
     torch.linalg.vector_norm(pruned, dim=-1, out=pruned_norm)
-    before = before.clone()
-    torch.linalg.vector_norm(pruned.sub_(dense), dim=-1, out=kept_norm)
+    before = before.clone()  # and let the chunk go
+    if dense is not None:
+        torch.linalg.vector_norm(pruned.sub_(dense), dim=-1, out=kept_norm)
     return before

@@ -239,15 +239,14 @@ def retention_curves(
     order = score_order(score)
     output = weight @ inputs
     sorted_weight = weight.gather(1, order)
-    energy, error = sweep(sorted_weight, inputs, order, output)
     # ⟨Y_i, Ŷ_i(k)⟩ is ‖Y_i‖² less a running sum of w_j ⟨x_j, Y_i⟩: one product for all columns of all rows.
     # Taken from the sum itself it ends at exactly 0, where nothing is left of the row.
-    pruned_dot = torch.cumsum(
-        (output @ inputs.T).gather(1, order).mul_(sorted_weight), dim=1, dtype=torch.float64
-    )
-    dot = torch.empty_like(energy)
-    dot[:, 0] = energy[:, 0]
-    torch.sub(pruned_dot[:, -1:], pruned_dot, out=dot[:, 1:])
+    terms = (output @ inputs.T).gather(1, order).mul_(sorted_weight)
+    dot = weight.new_empty(weight.shape[0], weight.shape[1] + 1, dtype=torch.float64)
+    pruned_dot = torch.cumsum(terms, dim=1, dtype=torch.float64, out=dot[:, 1:])
+    torch.sub(pruned_dot[:, -1:].clone(), pruned_dot, out=pruned_dot)
+    dot[:, 0] = output.double().square().sum(dim=1)
+    energy, error = sweep(sorted_weight, inputs, order, output, dot)
     curves = RetentionCurves(dot, energy, error, order, weight, inputs, output)
     _check_overflow(curves, name)
     return curves
@@ -296,7 +295,7 @@ def full_product(weight: Tensor, inputs: Tensor) -> Tensor:
 
 def _check_finite(weight: Tensor, inputs: Tensor, score: Tensor, name: str) -> None:
     for what, values in (("weight", weight), ("calibration activation", inputs)):
-        if not bool(torch.isfinite(values).all()):
+        if not math.isfinite(values.sum(dtype=torch.float64)):
             raise NonFiniteError(
                 f"{name} has a {what} that is NaN or infinite; check the checkpoint, or load the model in a wider "
                 "type (float32 instead of float16)"

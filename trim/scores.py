@@ -3,7 +3,6 @@
 Wanda: Sun et al., "A Simple and Effective Pruning Approach for Large Language Models", arXiv 2306.11695.
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -56,14 +55,17 @@ def score_order(score: Tensor) -> Tensor:
         return torch.argsort(score, dim=1, stable=True)
     # The bits of a float32 that is not negative sort like the number. With the column in the low half of the
     # key no two keys are equal, so NumPy's vectorised sort, which is not stable, gives the stable order.
-    bits = (score.float() + 0.0).contiguous().view(torch.int32).long()
-    keys = (bits << 32) | torch.arange(score.shape[1])
-    return torch.from_numpy(np.sort(keys.numpy(), axis=1) & 0xFFFFFFFF)
+    keys = score.float().contiguous().view(torch.int32).long()
+    keys.bitwise_and_(0x7FFFFFFF)  # −0 is 0
+    keys.bitwise_left_shift_(32).bitwise_or_(torch.arange(score.shape[1]))
+    keys.numpy().sort(axis=1)
+    return keys.bitwise_and_(0xFFFFFFFF)
 
 
 def check_score(score: Tensor) -> None:
     """Raises NonFiniteError if a score is NaN, infinite or negative."""
-    if not bool(((score >= 0) & (score < torch.inf)).all()):
+    low, high = torch.aminmax(score)
+    if not (low >= 0 and high < torch.inf):  # nor if they are NaN, as they are where one score is
         raise NonFiniteError("a score is NaN, infinite or negative; scores must be finite and at least 0")
 
 
