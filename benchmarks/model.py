@@ -1,7 +1,8 @@
 """A whole model: seconds per block and tokens per second, beside the bare cost of the two forward passes.
 
-    python benchmarks/model.py                      the demo model's first blocks
-    python benchmarks/model.py --model FOLDER --blocks 32 --windows 128 --length 2048
+    python -m benchmarks.model                      the demo model's first blocks
+    python -m benchmarks.model --model FOLDER --blocks 32 --windows 128 --length 2048
+    python -m benchmarks.model --shape llama-2-7b --blocks 32 --windows 128 --length 2048    random weights, float16
 
 What bounds it: every token goes through every block twice, once dense to be captured and once pruned to be handed on.
 The peer is just that: the same windows in the same batches through the same blocks, twice, with the weights in memory
@@ -15,6 +16,8 @@ import time
 from pathlib import Path
 
 import torch
+import transformers
+from safetensors.torch import save_file
 
 import trim
 from trim.calls import record_calls
@@ -53,12 +56,41 @@ def bare_seconds(model: StreamedModel, windows: torch.Tensor, blocks: int, batch
     return seconds
 
 
+SHAPES = {"llama-2-7b": {"hidden_size": 4096, "intermediate_size": 11008, "num_attention_heads": 32}}
+
+
+def random_model(folder: Path, shape: str, blocks: int) -> None:
+    """Write a Llama of a known shape with random weights, float16, one file per block."""
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        **SHAPES[shape], num_hidden_layers=blocks, vocab_size=32000, dtype="float16"
+    )
+    with torch.device("meta"):
+        model = transformers.LlamaForCausalLM(config)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    files: dict[str, dict[str, torch.Tensor]] = {}
+    for name, tensor in model.state_dict().items():
+        matrix = tensor.ndim > 1
+        values = torch.randn(tensor.shape, device=device).mul_(0.02) if matrix else torch.ones(tensor.shape)
+        part = name.split(".")[2] if name.startswith("model.layers.") else "outside"
+        files.setdefault(f"model-{part}.safetensors", {})[name] = values.half().cpu()
+    folder.mkdir()
+    for file, tensors in files.items():
+        save_file(tensors, folder / file, metadata={"format": "pt"})
+    places = {name: file for file, tensors in files.items() for name in tensors}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
+    config.save_pretrained(folder)
+
+
 def main() -> None:
     """Prune, time, compare."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="demo")
+    parser.add_argument(
+        "--shape", choices=sorted(SHAPES), help="random weights of this shape instead of a model"
+    )
     parser.add_argument("--blocks", type=int, default=4, help="how many of its blocks are pruned and timed")
     parser.add_argument("--windows", type=int, default=16)
     parser.add_argument("--length", type=int, default=256)
@@ -66,7 +98,15 @@ def main() -> None:
     parser.add_argument("--allocation", default="trim")
     parser.add_argument("--device")
     arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as made:
+        if arguments.shape:
+            arguments.model = str(Path(made) / arguments.shape)
+            random_model(Path(arguments.model), arguments.shape, arguments.blocks)
+        measure(arguments)
 
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Prune, time, compare, report."""
     folder, _ = model_folder(arguments.model)
     model = StreamedModel(folder, device=choose_device(arguments.device))
     vocabulary = model.module.config.get_text_config().vocab_size
@@ -91,6 +131,7 @@ def main() -> None:
     if model.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(model.device)
     with tempfile.TemporaryDirectory() as out:
+        begin = time.perf_counter()
         run = trim.prune(
             arguments.model,
             Path(out) / "run",
@@ -101,6 +142,8 @@ def main() -> None:
             device=arguments.device,
             progress=listen,
         )
+        listen(Stage(""))
+        seconds = time.perf_counter() - begin
         realised = run.metrics["sparsity"]["realised"]
         if abs(realised - arguments.target) > 1e-6:
             raise SystemExit(f"the model sparsity is {realised}, not {arguments.target}")
@@ -118,7 +161,9 @@ def main() -> None:
         "seconds_per_block": sum(done) / blocks,
         "tokens_per_second_and_block": tokens * blocks / sum(done),
         "bare_seconds_per_block": sum(bare) / blocks,
-        "over_bare": sum(done) / sum(bare),
+        "seconds": seconds,
+        "bare_seconds": sum(bare),
+        "over_bare": seconds / sum(bare),
         "stage_seconds": {stage: seconds for stage, seconds in stages.items() if stage},
         "model_sparsity": realised,
     }

@@ -138,7 +138,7 @@ class InputListener:
         real = by_token
         if self.calibration.mask is not None:
             real = by_token[self.calibration.mask[self._part].to(inputs.device)]
-        squares = real.reshape(-1, columns).float().square().sum(dim=0, dtype=torch.float64)
+        squares = sums_of_squares(real.reshape(-1, columns))
         self._squares[name] = self._squares[name] + squares if name in self._squares else squares
         rows = torch.arange(sequences, device=inputs.device)[:, None]
         positions = self.calibration.positions[self._part].to(inputs.device)
@@ -164,6 +164,13 @@ class InputListener:
         if idle := [name for name in self.layers if name not in result]:
             raise ModelError(f"{idle[0]} is never called; leave such layers out with --layers")
         return result
+
+
+def sums_of_squares(vectors: Tensor) -> Tensor:
+    """Σ x_j² over vectors (L, N), (N,) float64; on a GPU in one pass, without a copy in a wider type."""
+    if vectors.device.type == "cuda":
+        return torch.linalg.vector_norm(vectors, dim=0, dtype=torch.float32).double().square()
+    return vectors.float().square().sum(dim=0, dtype=torch.float64)
 
 
 class _LastInputReached(Exception):  # noqa: N818 (no error)

@@ -105,6 +105,15 @@ def keep_mask(ranks: Tensor, counts: Tensor) -> Tensor:
     return ranks >= counts[:, None]
 
 
+def pack_bits(keep: Tensor) -> np.ndarray:
+    """(D, N) bool as (D, ceil(N / 8)) uint8 in `numpy.packbits` order, packed where the mask is."""
+    if keep.device.type == "cpu":
+        return np.packbits(keep.numpy(), axis=1)
+    eights = torch.nn.functional.pad(keep.view(torch.uint8), (0, -keep.shape[1] % 8)).view(len(keep), -1, 8)
+    bits = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=keep.device)
+    return (eights * bits).sum(dim=2, dtype=torch.uint8).cpu().numpy()
+
+
 def apply_mask(weight: Tensor, keep: Tensor) -> None:
     """Set the pruned weights of a layer to zero, in place."""
     with torch.no_grad():

@@ -5,8 +5,10 @@ Every method goes through here; methods differ in how a layer's weights are scor
 that each layer is given beforehand.
 """
 
+import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -155,31 +157,66 @@ def prune_blocks(
     """
     model = text.model
     last = max(int(name.partition(".")[0]) for name in budgets.totals)  # behind it everything stays dense
-    begin, made = time.perf_counter(), 0
-    for index in range(last + 1):
-        block_begin, batch_before = time.perf_counter(), text.batch
-        entry = run.manifest["blocks"].get(str(index))
-        listener(Stage("replay" if entry else "loading", index))
-        with model.block(index) as block:
-            layers = linear_layers(block, index, budgets.totals)
-            if entry:
-                for name, layer in layers.items():
-                    apply_mask(layer.weight, torch.from_numpy(run.layer(name).keep()).to(model.device))
+    with _writing(writer, last, listener, behind=model.device.type == "cuda") as write:
+        for index in range(last + 1):
+            block_begin, batch_before = time.perf_counter(), text.batch
+            entry = run.manifest["blocks"].get(str(index))
+            listener(Stage("replay" if entry else "loading", index))
+            with model.block(index) as block:
+                layers = linear_layers(block, index, budgets.totals)
+                if entry:
+                    for name, layer in layers.items():
+                        apply_mask(layer.weight, torch.from_numpy(run.layer(name).keep()).to(model.device))
+                    if index < last:
+                        text.propagate(index, block, entry["propagated"])
+                    continue
+                records = _prune_block(
+                    text, index, block, layers, budgets, method, recalculate_inputs, listener
+                )
+                segments: Segments = []
                 if index < last:
-                    text.propagate(index, block, entry["propagated"])
-                continue
-            records = _prune_block(text, index, block, layers, budgets, method, recalculate_inputs, listener)
-            segments: Segments = []
-            if index < last:
-                listener(Stage("propagate", index))
-                segments = text.propagate(index, block)
-            if text.batch < batch_before:
-                listener(Note(f"block {index}: memory ran out, from here on {text.batch} windows at once"))
-        size = writer.write_block(index, [records[name] for name in layers], propagated=segments)
+                    listener(Stage("propagate", index))
+                    segments = text.propagate(index, block)
+                if text.batch < batch_before:
+                    listener(
+                        Note(f"block {index}: memory ran out, from here on {text.batch} windows at once")
+                    )
+            write(index, [records[name] for name in layers], segments, block_begin)
+
+
+Write = Callable[[int, list[LayerRecord], Segments, float], None]
+
+
+@contextlib.contextmanager
+def _writing(writer: RunWriter, last: int, listener: Listener, *, behind: bool) -> Iterator[Write]:
+    """A function that writes a block; on any exit what it was given is on disk.
+
+    `behind`: it returns before the block is on disk, and tells the listener when the next one comes.
+    """
+    begin, made = time.perf_counter(), 0
+    under_way: list[Future[BlockDone]] = []
+
+    def commit(index: int, records: list[LayerRecord], segments: Segments, block_begin: float) -> BlockDone:
+        size = writer.write_block(index, records, propagated=segments)
+        now = time.perf_counter()
+        left = (now - begin) / made * (last - index)
+        return BlockDone(index, last + 1, size, now - block_begin, left)
+
+    def finish() -> None:
+        while under_way:
+            listener(under_way.pop().result())
+
+    def write(index: int, records: list[LayerRecord], segments: Segments, block_begin: float) -> None:
+        nonlocal made
+        finish()
         made += 1
-        seconds = time.perf_counter() - block_begin
-        left = (time.perf_counter() - begin) / made * (last - index)
-        listener(BlockDone(index, last + 1, size, seconds, left))
+        under_way.append(thread.submit(commit, index, records, segments, block_begin))
+        if not behind:
+            finish()
+
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="trim-write") as thread:
+        yield write
+        finish()
 
 
 def _prune_block(

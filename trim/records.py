@@ -6,7 +6,7 @@ from torch import Tensor
 
 from trim.concentration import gini
 from trim.layer_record import LayerRecord, SearchRecord, curve_counts
-from trim.masks import keep_mask, uniform_counts
+from trim.masks import keep_mask, pack_bits, uniform_counts
 from trim.quality import layer_quality
 from trim.retention import Retained, RetentionCurves
 from trim.search import SearchResult
@@ -62,11 +62,11 @@ def layer_record(
         weight_norm=_numpy(torch.linalg.vector_norm(curves.weight, dim=1, dtype=torch.float32), np.float32),
         cosine_uniform=_numpy(before.cosine, np.float32),
         cosine=_numpy(after.cosine, np.float32),
-        cosine_curve=_numpy(curves.cosine.index_select(1, grid), np.float16),
+        cosine_curve=_numpy(curves.cosine_at(grid), np.float16),
         dead_rows=_numpy(curves.dead_rows, np.bool_),
         search=None if search is None else search_record(search),
         sensitivity=None if sensitivity is None else _numpy(sensitivity, np.float32),
-        packed_mask=None if keep is None else np.packbits(keep.cpu().numpy(), axis=1),
+        packed_mask=None if keep is None else pack_bits(keep),
     )
 
 

@@ -140,6 +140,11 @@ class RetentionCurves:
             ]
         )
 
+    def cosine_at(self, counts: Tensor) -> Tensor:
+        """The same after some numbers of pruned weights only, counts (P,) int64: (D, P) float64."""
+        dot, energy = (curve.index_select(1, counts).double() for curve in (self.dot, self.energy))
+        return row_cosine(dot, self.output_norm[:, None], energy)
+
 
 HALF = (torch.float16, torch.bfloat16)
 EPSILON = 1e-8  # beside each norm in the authors' code

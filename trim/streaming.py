@@ -14,6 +14,7 @@ from trim.architecture import blueprint, find_blocks
 from trim.checkpoint import read_config
 from trim.devices import choose_dtype
 from trim.errors import ModelError
+from trim.prefetch import Prefetcher
 from trim.tensor_files import TensorFiles
 
 
@@ -43,6 +44,8 @@ class StreamedModel:
         self.folder = folder
         self.files = TensorFiles(folder)
         self.device = device
+        self._prefetcher = Prefetcher(self.files)
+        self._last_block = -1
         self.module = _skeleton(folder, dtype, device, self.files.main_dtype)
         self.dtype = next(self.module.parameters()).dtype
         self.blocks = find_blocks(self.module)
@@ -68,11 +71,20 @@ class StreamedModel:
 
     @contextlib.contextmanager
     def block(self, index: int) -> Iterator[nn.Module]:
-        """A block with its weights on the device; they are let go of on any exit."""
-        block, prefix = self.blocks[index], self._prefixes[index]
-        parts = [(f"{prefix}.{path}" if path else prefix, part) for path, part in block.named_modules()]
-        with self._filled(parts):
-            yield block
+        """A block with its weights on the device; they are let go of on any exit.
+
+        On a GPU the one behind it is read meanwhile: the next one up, or down where blocks are asked for downwards.
+        """
+        ahead = index + (1 if index >= self._last_block else -1)
+        self._last_block = index
+        with self._filled(self._parts(index)):
+            if self.device.type == "cuda" and 0 <= ahead < len(self.blocks):
+                self._prefetcher.ask([name for *_, name in self._tensors(self._parts(ahead))])
+            try:
+                yield self.blocks[index]
+            except BaseException:
+                self._prefetcher.forget()
+                raise
 
     @contextlib.contextmanager
     def embedding(self) -> Iterator[nn.Module]:
@@ -96,25 +108,32 @@ class StreamedModel:
             finally:
                 head.weight = empty
 
+    def _parts(self, index: int) -> list[tuple[str, nn.Module]]:
+        block, prefix = self.blocks[index], self._prefixes[index]
+        return [(f"{prefix}.{path}" if path else prefix, part) for path, part in block.named_modules()]
+
+    def _tensors(self, parts: list[tuple[str, nn.Module]]) -> Iterator[tuple[nn.Module, dict, str, str]]:
+        """Each parameter and kept buffer of some modules: module, where it is held, as what, its name in the files."""
+        for prefix, part in parts:
+            for held in (part._parameters, part._buffers):
+                for leaf, tensor in held.items():
+                    if tensor is not None and leaf not in part._non_persistent_buffers_set:
+                        yield part, held, leaf, self._in_files(f"{prefix}.{leaf}" if prefix else leaf)
+
     @contextlib.contextmanager
     def _filled(self, parts: list[tuple[str, nn.Module]]) -> Iterator[None]:
         empty: list[tuple[dict, str, Tensor]] = []
         try:
-            for prefix, part in parts:
-                for held in (part._parameters, part._buffers):
-                    for leaf, tensor in held.items():
-                        if tensor is None or leaf in part._non_persistent_buffers_set:
-                            continue
-                        name = f"{prefix}.{leaf}" if prefix else leaf
-                        loaded = self.files.read(self._in_files(name))
-                        if loaded.shape != tensor.shape:
-                            raise ModelError(
-                                f"{self.folder}: {name} has the shape {tuple(loaded.shape)}, but config.json says "
-                                f"{tuple(tensor.shape)}"
-                            )
-                        loaded = loaded.to(self.device, tensor.dtype)
-                        empty.append((held, leaf, tensor))
-                        held[leaf] = nn.Parameter(loaded, False) if held is part._parameters else loaded
+            for part, held, leaf, name in self._tensors(parts):
+                tensor, loaded = held[leaf], self._prefetcher.take(name)
+                if loaded.shape != tensor.shape:
+                    raise ModelError(
+                        f"{self.folder}: {name} has the shape {tuple(loaded.shape)}, but config.json says "
+                        f"{tuple(tensor.shape)}"
+                    )
+                loaded = loaded.to(self.device, non_blocking=True).to(tensor.dtype)
+                empty.append((held, leaf, tensor))
+                held[leaf] = nn.Parameter(loaded, False) if held is part._parameters else loaded
             yield
         finally:
             for held, leaf, tensor in empty:

@@ -75,8 +75,12 @@ class TensorFiles:
             sizes[place.dtype] = sizes.get(place.dtype, 0) + place.length
         return max(sizes, key=sizes.__getitem__, default=torch.float32)
 
-    def read(self, name: str) -> Tensor:
+    def read(self, name: str, *, pinned: bool = False) -> Tensor:
         """One tensor, in host memory and in the type of the file.
+
+        Args:
+            name: as in the files.
+            pinned: in memory that a GPU can copy from while both go on.
 
         Raises:
             ModelError: no such tensor, or the file has become shorter.
@@ -84,7 +88,7 @@ class TensorFiles:
         if name not in self.places:
             raise ModelError(f"{self.folder} holds no weights named {name!r}; its checkpoint is not complete")
         place = self.places[name]
-        tensor = torch.empty(place.shape, dtype=place.dtype)
+        tensor = torch.empty(place.shape, dtype=place.dtype, pin_memory=pinned)
         with place.path.open("rb") as file:
             file.seek(place.start)
             buffer = memoryview(tensor.view(-1).view(torch.uint8).numpy()) if place.length else b""
