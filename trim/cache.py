@@ -1,5 +1,5 @@
 """Where things are kept between uses: dequantized models, captured activations, checksums, what budgets are made of,
-texts that users brought.
+runs that come with the app, texts that users brought.
 
 The folder is `TRIM_CACHE`, or `trim-lab` in the user's cache folder. Entries appear whole (written under a
 temporary name, then renamed), so processes may share a cache. The least recently used entries go when the cache
@@ -22,7 +22,7 @@ from trim.errors import SettingsError
 DEFAULT_LIMIT_BYTES = 20 * 2**30
 # In the order in which room is made: a forward pass is cheaper than half a minute of dequantizing, and a text that a
 # user brought cannot be made again.
-KINDS = ("checksums", "captures", "budgets", "models", "texts")
+KINDS = ("checksums", "shipped", "captures", "budgets", "models", "texts")
 ABANDONED_SECONDS = 24 * 3600  # after this, a temporary file or folder is what a killed process left
 
 

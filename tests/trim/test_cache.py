@@ -52,7 +52,7 @@ def test_the_limit_is_a_number(monkeypatch: pytest.MonkeyPatch):
 def test_captures_go_before_models_and_old_before_new(monkeypatch: pytest.MonkeyPatch):
     old, new = entry("captures", "old", 1000, 60), entry("captures", "new", 1000, 30)
     model, used = entry("models", "old", 1000, 3600), entry("models", "used", 1000, 7200)
-    assert cache.usage_bytes() == {"checksums": 0, "captures": 2000, "budgets": 0, "models": 2000, "texts": 0}
+    assert cache.usage_bytes() == dict.fromkeys(cache.KINDS, 0) | {"captures": 2000, "models": 2000}
     monkeypatch.setenv("TRIM_CACHE_LIMIT_BYTES", "3000")
     cache.shrink_to_limit()
     assert [path.exists() for path in (old, new, model, used)] == [False, True, True, True]

@@ -1,0 +1,84 @@
+"""Runs so small that a test may make its own: two blocks of two layers, written as the library writes them."""
+
+from pathlib import Path
+
+import torch
+
+import trim
+from tests.app.small import layer_sample
+from trim.layer_record import LayerRecord
+from trim.prune_settings import PruneSettings
+from trim.records import layer_record, record_of_search
+from trim.run_writer import RunWriter, write_notes
+
+PATHS = ("self_attn.q_proj", "mlp.gate_proj")
+BLOCKS = 2
+
+
+def record(name: str, allocation: str = "trim", target: float = 0.5, *, mask: bool = True) -> LayerRecord:
+    """A layer of 12 rows and 40 columns, different for every name."""
+    sample = layer_sample(columns=40, seed=sum(name.encode()))
+    score = trim.wanda_score(sample.weight, sample.input_norm)
+    curves = trim.retention_curves(sample.weight, sample.inputs, score)
+    if allocation == "trim":
+        result = trim.search(curves, trim.SearchSettings(target))
+        return record_of_search(name, curves, score, result, score_name="wanda", with_mask=mask)
+    counts = trim.uniform_counts(curves.rows, target, curves.columns, 1.0)
+    if allocation == "optimal":
+        counts = trim.optimal_counts(
+            trim.lower_hull(curves.error, int(0.99 * curves.columns)), int(counts.sum())
+        )
+    keep = trim.keep_mask(curves.ranks, counts)
+    return layer_record(
+        name,
+        curves,
+        score,
+        counts,
+        budget=target,
+        allocation=allocation,
+        score_name="wanda",
+        keep=keep if mask else None,
+        sensitivity=torch.ones(curves.rows) if allocation == "optimal" else None,
+    )
+
+
+def settings(allocation: str = "trim", target: float = 0.5) -> dict:
+    """The settings of a run, as `prune` records them."""
+    budget = "optimal" if allocation == "optimal" else "uniform"
+    request = PruneSettings("demo", target, allocation, budget, windows=2, length=16)
+    return {
+        "request": request.to_json(),
+        "model": {"title": "Tiny <b>model</b>", "weights": "0" * 32},
+        "text": {"given": False, "tokens": 32, "sha256": "0" * 64},
+        "compute": {"device": "cpu", "device_name": "x86_64", "dtype": "float32", "batch": 2, "threads": 2},
+        "versions": {"python": "3.11", "torch": "2", "transformers": "5", "numpy": "2"},
+    }
+
+
+def make_run(
+    path: Path,
+    allocation: str = "trim",
+    target: float = 0.5,
+    *,
+    name: str = "",
+    note: str = "",
+    blocks: int = BLOCKS,
+    mask: bool = True,
+    metrics: dict | None = None,
+) -> Path:
+    """A run of a whole (tiny) model; with fewer than BLOCKS blocks it was stopped on the way."""
+    with RunWriter.create(path, settings(allocation, target), name=name) as writer:
+        names = [[f"{block}.{layer}" for layer in PATHS] for block in range(BLOCKS)]
+        budgets = {each: target for block in names for each in block}
+        writer.write_budgets({"method": "uniform", "layers": budgets, "clipped": []})
+        for block in range(blocks):
+            records = [record(each, allocation, target, mask=mask) for each in names[block]]
+            writer.log({"event": "BlockDone", "block": block, "blocks": BLOCKS})
+            writer.write_block(block, records)
+        if blocks == BLOCKS:
+            writer.finish(
+                {"sparsity": {"requested": target, "realised": target}, "seconds": 1.0} | (metrics or {})
+            )
+    if note:
+        write_notes(path, name=name or path.name, note=note)
+    return path
