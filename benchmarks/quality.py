@@ -1,14 +1,22 @@
-"""Perplexity of a whole model pruned by Wanda, magnitude and TRIM, in uniform, OWL and AlphaPruning budgets.
+"""Perplexity of a whole model pruned by every method, at several sparsities.
 
-    python -m benchmarks.quality MODEL --calibration valid.txt --evaluation test.txt --out runs/quality-MODEL
+    python -m benchmarks.quality MODEL --calibration valid.txt --evaluation test.txt demo --out runs/quality-MODEL
 
-with the texts of WikiText-2. By default: model sparsities of 50, 60, 70 and 80%, with and without input recalculation,
-1 and 8 input vectors per window where the method looks at vectors. Calibrated on 128 windows of 1,024 tokens;
-perplexity on the first 96 windows of 1,024 tokens. Two sweeps in --out, which the same command goes on with.
-The result is added to benchmarks/results/quality-MODEL.json (--results), newest last.
+with the texts of WikiText-2, and the demo's speeches as another domain. Four parts, each some sweeps in --out, which
+the same command goes on with:
 
-The limit to measure against is the dense model's perplexity; the peers are each other. Prints the tables, and one JSON
-line last: for each method the perplexity at each sparsity.
+- scores: Wanda and magnitude, plain; TRIM; in uniform, OWL and AlphaPruning budgets; with and without input
+  recalculation; 1 and 8 input vectors per window.
+- methods: Wanda and TRIM in uniform, OWL and AlphaPruning budgets; three seeds, 4 input vectors per window.
+- optimal: the optimal allocation in uniform and optimal budgets, Wanda and TRIM in optimal budgets, likewise; and all
+  row weights alike.
+- parameters: TRIM in OWL and AlphaPruning budgets of other widths and multiples.
+
+Calibrated on 128 windows of 1,024 tokens, drawn by the seed; perplexity on the first 96 windows of 1,024 tokens of each
+text, 64 of the speeches. Each result is added to benchmarks/results/quality-MODEL.json (--results) as soon as it is
+there, in place of an earlier one of the same method; `python -m benchmarks.quality_table` makes tables and a figure.
+
+The limit to measure against is the dense model's perplexity; the peers are each other. Prints one JSON line last.
 """
 
 import argparse
@@ -19,63 +27,153 @@ import time
 from pathlib import Path
 
 import torch
+import transformers
 
 import trim
+from trim.perplexity import number_to_json
 from trim.run_writer import now, write_json
-from trim.sweep_results import results, results_markdown
 from trim.sweep_run import CellBegan, CellDone, DenseMeasured, SweepBegan, SweepEvent
 
+BUDGETS = ("uniform", "owl", "alphapruning")
+# Each part's sweeps: fields of the grid and their values.
+PARTS: dict[str, list[dict[str, tuple]]] = {
+    "scores": [
+        {
+            "score": ("wanda",),
+            "allocation": ("uniform", "trim"),
+            "budget": BUDGETS,
+            "recalculate_inputs": (False, True),
+            "vectors_per_sequence": (1, 8),
+            "seed": (0,),
+        },
+        {"score": ("magnitude",), "allocation": ("uniform",), "budget": BUDGETS, "seed": (0,)},
+    ],
+    "methods": [
+        {
+            "allocation": ("uniform", "trim"),
+            "budget": BUDGETS,
+            "vectors_per_sequence": (4,),
+            "seed": (0, 1, 2),
+        }
+    ],
+    "optimal": [
+        {
+            "allocation": ("optimal",),
+            "budget": ("uniform", "optimal"),
+            "vectors_per_sequence": (4,),
+            "seed": (0, 1, 2),
+        },
+        {
+            "allocation": ("uniform", "trim"),
+            "budget": ("optimal",),
+            "vectors_per_sequence": (4,),
+            "seed": (0, 1, 2),
+        },
+        {
+            "allocation": ("optimal",),
+            "budget": ("optimal",),
+            "row_weights": ("ones",),
+            "vectors_per_sequence": (4,),
+            "seed": (0,),
+        },
+    ],
+    "parameters": [
+        {
+            "allocation": ("trim",),
+            "budget": ("owl",),
+            "owl_width": (0.05, 0.08, 0.12, 0.2),
+            "owl_multiple": (5.0, 7.0),
+            "vectors_per_sequence": (4,),
+            "seed": (0,),
+        },
+        {
+            "allocation": ("trim",),
+            "budget": ("alphapruning",),
+            "alpha_width": (0.1, 0.2, 0.3),
+            "vectors_per_sequence": (4,),
+            "seed": (0,),
+        },
+    ],
+}
+SPEECH_WINDOWS = 64
+TARGETS = (0.5, 0.6, 0.7, 0.8)
 
-def grids(chosen: argparse.Namespace) -> dict[str, dict[str, tuple]]:
-    """One sweep by Wanda's score, plain and with TRIM; one by magnitude, which sees no activations."""
-    common = {"target": tuple(chosen.targets), "budget": tuple(chosen.budgets), "seed": tuple(chosen.seeds)}
-    by_wanda = {
-        "score": ("wanda",),
-        "allocation": tuple(chosen.allocations),
-        "recalculate_inputs": tuple(word == "yes" for word in chosen.recalculate_inputs),
-        "vectors_per_sequence": tuple(chosen.vectors),
-    }
-    return {
-        "wanda": common | by_wanda,
-        "magnitude": common | {"score": ("magnitude",), "allocation": ("uniform",)},
-    }
+
+class Results:
+    """One JSON file: how was measured, and one row for each method, seed and sparsity."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"rows": []}
+
+    def add(self, rows: list[dict], protocol: dict) -> None:
+        """Add rows in place of earlier ones of the same method.
+
+        Raises:
+            SystemExit: the file holds results of another protocol.
+        """
+        known = self.content.setdefault("protocol", protocol)
+        if known != protocol:
+            raise SystemExit(f"{self.path} holds results of another protocol; choose another --results")
+        merged = {row_key(row): row for row in (*self.content["rows"], *rows)}
+        self.content["rows"] = sorted(merged.values(), key=lambda row: json.dumps(row["method"]))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(self.path, self.content)
+
+
+def row_key(row: dict) -> str:
+    """What a row is a result of."""
+    return json.dumps(row["method"], sort_keys=True)
+
+
+def rows_of(sweep: trim.Sweep) -> list[dict]:
+    """The rows of a sweep's finished cells."""
+    return [
+        {
+            "method": {name: value for name, value in outcome.cell.method.items() if value is not None},
+            "model_sparsity": outcome.run.metrics["sparsity"]["realised"],
+            "perplexity": [entry["perplexity"] for entry in outcome.perplexities],
+            "prune_seconds": round(outcome.run.metrics["seconds"], 2),
+            "date": now()[:10],
+        }
+        for outcome in sweep.outcomes()
+        if outcome.done
+    ]
 
 
 def show(event: SweepEvent) -> None:
+    """Progress, for people."""
     match event:
         case SweepBegan():
             print(f"{event.cells} cells, {event.done} of them done already", file=sys.stderr)
         case DenseMeasured():
-            print(f"dense: {event.perplexities[0]:.3f}", file=sys.stderr)
+            print(f"dense: {', '.join(f'{value:.3f}' for value in event.perplexities)}", file=sys.stderr)
         case CellBegan():
             print(f"{event.number} of {event.cells}: {event.cell}", file=sys.stderr, flush=True)
         case CellDone():
-            said = event.problem or f"{event.perplexities[0]:.5g}"
+            said = event.problem or ", ".join(f"{value:.5g}" for value in event.perplexities)
             print(f"    {event.cell}: {said}  ({event.seconds_left / 60:.0f} min left)", file=sys.stderr)
 
 
 def main() -> None:
+    """Run the sweeps and keep what comes out."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("model")
     parser.add_argument("--calibration", required=True, help="text, of which the calibration part is used")
-    parser.add_argument("--evaluation", required=True, help="a text file, all of which may be used")
+    parser.add_argument("--evaluation", required=True, nargs="+", help='files, read whole, and "demo"')
     parser.add_argument("--out", type=Path, required=True, help="folder of the sweeps")
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--name", help="what the results call the model (default: its folder's name)")
-    parser.add_argument("--targets", type=float, nargs="+", default=[0.5, 0.6, 0.7, 0.8])
-    parser.add_argument("--allocations", nargs="+", default=["uniform", "trim"], help="by Wanda's score")
-    parser.add_argument("--budgets", nargs="+", default=["uniform", "owl", "alphapruning"])
-    parser.add_argument("--recalculate-inputs", nargs="+", default=["no", "yes"], choices=("no", "yes"))
-    parser.add_argument("--vectors", type=int, nargs="+", default=[1, 8])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--targets", type=float, nargs="+", default=TARGETS)
+    parser.add_argument("--seeds", type=int, nargs="+", help="instead of those of the part")
     parser.add_argument("--windows", type=int, default=128)
     parser.add_argument("--evaluation-windows", type=int, default=96)
     parser.add_argument("--length", type=int, default=1024, help="tokens in a window of either text")
     parser.add_argument("--device")
     parser.add_argument("--dtype")
-    parser.add_argument("--ray", nargs="?", const="local", metavar="ADDRESS")
     chosen = parser.parse_args()
 
     begin = time.perf_counter()
@@ -86,50 +184,66 @@ def main() -> None:
         "device": chosen.device,
         "dtype": chosen.dtype,
     }
-    text = trim.EvaluationText(chosen.evaluation, chosen.evaluation_windows, chosen.length, whole=True)
-    curves, failed, dense = [], [], None
-    for name, grid in grids(chosen).items():
-        settings = trim.SweepSettings(chosen.model, grid, shared, (text,))
-        sweep = trim.create_sweep(chosen.out / name, settings, name=name)
-        outcomes = trim.run_sweep(sweep, ray=chosen.ray, listener=show).outcomes()
-        print(results_markdown(sweep, outcomes))
-        found = results(sweep, outcomes)
-        curves += found["curves"]
-        failed += [outcome.cell.id for outcome in outcomes if not outcome.done]
-        dense = found["texts"][0]["dense_perplexity"]
+    texts = tuple(evaluation_text(text, chosen) for text in chosen.evaluation)
     name = chosen.name or Path(chosen.model).name
-    entry = {
+    found = Results(chosen.results / f"quality-{name}.json")
+    failed: list[str] = []
+    for part in chosen.parts:
+        for number, grid in enumerate(PARTS[part]):
+            grid = grid | {"target": tuple(chosen.targets)}
+            if chosen.seeds:
+                grid |= {"seed": tuple(chosen.seeds)}
+            settings = trim.SweepSettings(chosen.model, grid, shared, texts)
+            sweep = trim.create_sweep(chosen.out / f"{part}-{number}", settings, name=part)
+            protocol: dict = {}
+
+            def listen(event: SweepEvent, sweep: trim.Sweep = sweep, protocol: dict = protocol) -> None:
+                show(event)
+                if isinstance(event, DenseMeasured):
+                    protocol |= protocol_of(chosen, name, sweep)
+                if isinstance(event, CellDone):
+                    found.add(rows_of(sweep), protocol)
+
+            outcomes = trim.run_sweep(sweep, listener=listen).outcomes()
+            failed += [outcome.cell.id for outcome in outcomes if not outcome.done]
+    report = {
         "benchmark": "quality",
-        "date": now()[:10],
         "model": name,
-        "calibration": {
-            "corpus": Path(chosen.calibration).name,
-            "windows": chosen.windows,
-            "length": chosen.length,
-        },
-        "evaluation": {
-            "corpus": Path(chosen.evaluation).name,
-            "windows": chosen.evaluation_windows,
-            "length": chosen.length,
-        },
+        "rows": len(found.content["rows"]),
+        "failed": failed,
+        "seconds": round(time.perf_counter() - begin),
+    }
+    print(json.dumps(report | found.content.get("protocol", {})))
+    if failed:
+        raise SystemExit(f"{len(failed)} cells could not be made; the same command tries them again")
+
+
+def evaluation_text(source: str, chosen: argparse.Namespace) -> trim.EvaluationText:
+    """A text by its name on the command line; the demo's speeches fill a few windows more than `SPEECH_WINDOWS`."""
+    if source == "demo":
+        windows = min(SPEECH_WINDOWS, chosen.evaluation_windows)
+        return trim.EvaluationText("demo", windows, chosen.length)
+    return trim.EvaluationText(source, chosen.evaluation_windows, chosen.length, whole=True)
+
+
+def protocol_of(chosen: argparse.Namespace, name: str, sweep: trim.Sweep) -> dict:
+    """What all rows of a file share."""
+    dense = sweep.dense()
+    return {
+        "model": name,
+        "calibration": [Path(chosen.calibration).name, chosen.windows, chosen.length],
+        "evaluation": [
+            [Path(text.corpus).name, entry["windows"], entry["length"]]
+            for text, entry in zip(sweep.settings.texts, dense, strict=True)
+        ],
+        "dense_perplexity": [number_to_json(round(float(entry["perplexity"]), 4)) for entry in dense],
         "device": torch.cuda.get_device_name()
         if torch.cuda.is_available() and chosen.device != "cpu"
         else platform.machine(),
+        "dtype": dense[0]["dtype"],
         "torch": torch.__version__,
-        "seconds": round(time.perf_counter() - begin),
-        "dense_perplexity": dense,
-        "failed": failed,
-        "curves": curves,
+        "transformers": transformers.__version__,
     }
-    target = chosen.results / f"quality-{name}.json"
-    earlier = json.loads(target.read_text(encoding="utf-8"))["measured"] if target.exists() else []
-    write_json(target, {"measured": [*earlier, entry]})
-    brief = {
-        curve["label"]: dict(zip(curve["sparsity"], curve["perplexity"], strict=True)) for curve in curves
-    }
-    print(json.dumps({key: value for key, value in entry.items() if key != "curves"} | {"perplexity": brief}))
-    if failed:
-        raise SystemExit(f"{len(failed)} cells could not be made; the same command tries them again")
 
 
 if __name__ == "__main__":

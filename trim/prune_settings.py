@@ -35,7 +35,7 @@ class PruneSettings:
         max_row_sparsity: the cap on a row's sparsity; None: 0.95, and 0.99 where anything is optimal.
         row_weights: what an error in a row's output counts for where anything is optimal: "fisher", its sensitivity,
             or "ones".
-        sensitivity_windows: how many of the windows the sensitivity is measured on.
+        sensitivity_windows: how many of the windows the sensitivity, and the price that layers share, are measured on.
         learning_rates, negative_learning_rates, iterations, layer_quality, row_quality: of TRIM's search.
         owl_width, owl_multiple: OWL's λ and M.
         alpha_width, alpha_fit: AlphaPruning's ε, and "alpha_peak" or "alpha_mid".
