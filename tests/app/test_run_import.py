@@ -265,7 +265,7 @@ def test_a_full_disk(good, folder, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(RunError, match="No space left.*Free some space"):
+    with pytest.raises(RunError, match=r"No space left.*Free some space"):
         bring(packed(good), folder)
     monkeypatch.undo()
     assert not list(folder.iterdir())

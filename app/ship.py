@@ -1,0 +1,195 @@
+"""Makes the runs that come with the app: `python -m app.ship` (or `make shipped`), about a quarter of an hour on two
+cores.
+
+The demo model is pruned by Wanda with uniform sparsity, by TRIM and by the optimal method at four sparsities; of each
+its perplexity is kept, and at one sparsity TRIM's and the optimal run as a whole: every row of every layer, without
+masks. What rows hold is rounded for the archive's sake, which every run says in its note.
+"""
+
+import argparse
+import dataclasses
+import io
+import json
+import lzma
+import tarfile
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from app.services.run_files import copy_run
+from app.services.shipped import ARCHIVE
+from trim.atomic import atomic_file
+from trim.generation import Sampling, continue_prompt
+from trim.layer_record import LayerRecord
+from trim.run_writer import update_metrics, write_notes
+from trim.runs import Run, open_run
+from trim.sweep import Sweep, create_sweep
+from trim.sweep_run import CellDone, SweepEvent, run_sweep
+from trim.sweep_settings import SweepSettings
+from trim.workbench import EvaluationText, Workbench
+
+TARGETS = (0.5, 0.6, 0.7, 0.8)
+WHOLE_AT = 0.7  # the model sparsity at which runs are kept as a whole
+CALIBRATION = {"windows": 32, "length": 256}
+VECTORS = 8  # input vectors per window
+EVALUATION = EvaluationText("demo", windows=16, length=512)
+PROMPT = "We must create jobs for the American people, and we must"
+NEW_TOKENS = 32
+# Each sweep is a grid: the published methods share uniform budgets, the optimal one sets its own.
+SWEEPS = {
+    "demo-published": ("Wanda and TRIM on the demo model", ("uniform", "trim"), "uniform"),
+    "demo-optimal": ("The optimal method on the demo model", ("optimal",), "optimal"),
+}
+WHOLE = {"trim": ("demo-trim-70", "Demo model, TRIM"), "optimal": ("demo-optimal-70", "Demo model, optimal")}
+NOTE = (
+    "Came with the app. To keep it small it has no masks, and what it says of rows is rounded: cosine curves and the "
+    "search's steps to about two digits, the rest to three. Counts, qualities and perplexities are exact."
+)
+CURVE_STEP, SEARCH_STEP, OTHER_BITS = 1 / 128, 1 / 256, 10
+
+
+def ship(
+    work: Path,
+    archive: Path,
+    *,
+    model: str = "demo",
+    calibration: Mapping[str, int] = CALIBRATION,
+    evaluation: EvaluationText = EVALUATION,
+    targets: tuple[float, ...] = TARGETS,
+    whole_at: float = WHOLE_AT,
+    new_tokens: int = NEW_TOKENS,
+) -> None:
+    """Make the archive.
+
+    Args:
+        work: where the sweeps are made, some 200 MB; what is there already is gone on with.
+        archive: the file that takes its name when it is whole.
+        model, calibration, evaluation, targets, whole_at, new_tokens: what is pruned, and how it is measured.
+    """
+    sweeps = {}
+    for name, (title, allocations, budget) in SWEEPS.items():
+        grid = {
+            "target": targets,
+            "allocation": allocations,
+            "budget": (budget,),
+            "vectors_per_sequence": (VECTORS,),
+        }
+        settings = SweepSettings(model, grid, dict(calibration), (evaluation,))
+        sweeps[name] = create_sweep(work / name, settings, name=title, keep_masks=True)
+        run_sweep(sweeps[name], listener=_tell)
+    cells = {
+        cell.settings.allocation: sweep.cell_path(cell)
+        for sweep in sweeps.values()
+        for cell in sweep.cells.values()
+        if cell.settings.target == whole_at
+    }
+    compared = {
+        "dense_perplexities": list(sweeps["demo-published"].dense()),
+        "uniform_perplexities": open_run(cells["uniform"]).metrics["perplexities"],
+        "continuations": [_continuations(model, cells, new_tokens)],
+    }
+    with tempfile.TemporaryDirectory(dir=work) as temporary:
+        staged = Path(temporary)
+        for allocation, (name, title) in WHOLE.items():
+            _small_run(open_run(cells[allocation]), staged / name, f"{title} at {whole_at:.0%}")
+            update_metrics(staged / name, compared)
+        for name, sweep in sweeps.items():
+            _small_sweep(sweep, staged / name)
+        _pack(staged, archive)
+
+
+def _tell(event: SweepEvent) -> None:
+    if isinstance(event, CellDone):
+        print(
+            f"{event.cell}: perplexity {event.perplexities}, {event.seconds_left / 60:.0f} min left",
+            flush=True,
+        )
+
+
+def _continuations(model: str, cells: Mapping[str, Path], new_tokens: int) -> dict:
+    """One prompt, continued by the dense model and by the model as each method pruned it."""
+    workbench, texts = Workbench(), {}
+    for name, target in {"dense": model, **cells}.items():
+        with workbench.opened(target) as opened:
+            texts[name] = continue_prompt(opened, PROMPT, Sampling(new_tokens))
+    return {"prompt": PROMPT, "new_tokens": new_tokens, "temperature": 0.0, "texts": texts}
+
+
+def _small_run(run: Run, path: Path, title: str) -> None:
+    """Copy a run without its masks, with rounded rows and without the events of its making."""
+    copy_run(run, path, rounded)
+    (path / "events.jsonl").unlink(missing_ok=True)
+    write_notes(path, name=title, note=NOTE)
+
+
+def rounded(record: LayerRecord) -> LayerRecord:
+    """The record with fewer digits, which compress well."""
+    search = record.search
+    if search is not None:
+        search = dataclasses.replace(search, row_sparsity=_to_steps(search.row_sparsity, SEARCH_STEP))
+    short = {
+        key: _to_bits(value)
+        for key in ("gini", "weight_norm", "cosine_uniform", "cosine", "sensitivity")
+        if (value := getattr(record, key)) is not None
+    }
+    curve = _to_steps(record.cosine_curve, CURVE_STEP)
+    return dataclasses.replace(record, cosine_curve=curve, search=search, **short)
+
+
+def _to_steps(values: np.ndarray, step: float) -> np.ndarray:
+    return (np.round(values.astype(np.float64) / step) * step).astype(values.dtype)
+
+
+def _to_bits(values: np.ndarray) -> np.ndarray:
+    """Rounded to OTHER_BITS binary digits; no cosine leaves −1 to 1 by it, as ±1 are kept exactly."""
+    mantissa, exponent = np.frexp(values.astype(np.float64))
+    return np.ldexp(np.round(mantissa * 2**OTHER_BITS) / 2**OTHER_BITS, exponent).astype(values.dtype)
+
+
+def _small_sweep(sweep: Sweep, path: Path) -> None:
+    """Copy a sweep: perplexities and settings of every cell, without blocks."""
+    for file in sorted(sweep.path.glob("*.*")):
+        _copy(file, path / file.name)
+    for cell in sweep.cells.values():
+        folder = sweep.cell_path(cell)
+        for name in ("config.json", "metrics.json", "budgets.json"):
+            _copy(folder / name, path / "cells" / cell.id / name)
+        manifest = json.dumps({"complete": True, "blocks": {}})
+        (path / "cells" / cell.id / "manifest.json").write_text(manifest)
+
+
+def _copy(file: Path, to: Path) -> None:
+    to.parent.mkdir(parents=True, exist_ok=True)
+    to.write_bytes(file.read_bytes())
+
+
+def _pack(folder: Path, archive: Path) -> None:
+    """One compressed archive; the same files give the same bytes."""
+    # Arrays of two and four bytes compress best when positions within them are told apart.
+    filters = [{"id": lzma.FILTER_LZMA2, "preset": 9, "lp": 1, "lc": 3, "pb": 1}]
+    with (
+        atomic_file(archive) as file,
+        lzma.open(file, "wb", filters=filters) as packed,
+        tarfile.open(fileobj=packed, mode="w") as tar,
+    ):
+        for path in sorted(each for each in folder.rglob("*") if each.is_file() and each.name != "lock"):
+            info = tarfile.TarInfo(str(path.relative_to(folder)))
+            content = path.read_bytes()
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(prog="python -m app.ship", description=__doc__)
+    parser.add_argument("--work", type=Path, default=Path("runs/.shipped"), help="where sweeps are made")
+    parser.add_argument("--out", type=Path, default=ARCHIVE, help="the archive")
+    chosen = parser.parse_args()
+    ship(chosen.work, chosen.out)
+    print(f"{chosen.out}: {chosen.out.stat().st_size / 1e6:.1f} MB")
+
+
+if __name__ == "__main__":
+    main()

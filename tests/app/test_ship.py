@@ -1,0 +1,118 @@
+"""Making the shipped runs, on a tiny model; and the archive that is there."""
+
+import functools
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from app import ship
+from app.services import shipped
+from app.services.run_check import check_run
+from app.services.store import RunStore
+from tests.app.small_runs import record
+from tests.trim import tiny
+from trim import corpora
+from trim.errors import RunError
+from trim.sweep_results import results
+from trim.workbench import EvaluationText
+
+TINY = {
+    "calibration": {"windows": 2, "length": 16, "device": "cpu"},
+    "evaluation": EvaluationText("demo", windows=2, length=16),
+    "targets": (0.4, 0.7),
+    "new_tokens": 4,
+}
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("ship")
+    text = functools.cache(corpora.demo_text)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpora, "demo_text", lambda split: text(split)[:10_000])
+        model = str(tiny.folder(folder / "model"))
+        ship.ship(folder / "work", folder / "runs.tar.xz", model=model, **TINY)
+        first = (folder / "runs.tar.xz").read_bytes()
+        assert len(first) < 200_000
+    return folder / "runs.tar.xz"
+
+
+@pytest.fixture
+def unpacked(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> RunStore:
+    monkeypatch.setattr(shipped, "ARCHIVE", archive)
+    monkeypatch.setenv("TRIM_CACHE", str(tmp_path / "cache"))
+    return RunStore(lambda: tmp_path / "none")
+
+
+def test_what_is_shipped(unpacked):
+    runs = {entry.id: entry.opened() for entry in unpacked.runs()}
+    assert sorted(runs) == ["demo-optimal-70", "demo-trim-70"]
+    for run in runs.values():
+        check_run(run.path)
+        assert run.complete
+        assert len(run.layers) == 3 * 7
+        assert "rounded" in run.notes["note"]
+        assert run.metrics["sparsity"]["realised"] == pytest.approx(0.7, abs=1e-4)
+        for key in ("perplexities", "dense_perplexities", "uniform_perplexities"):
+            assert len(run.metrics[key]) == 1
+        (words,) = run.metrics["continuations"]
+        assert set(words["texts"]) == {"dense", "uniform", "trim", "optimal"}
+        assert run.layer(run.layers[0]).packed_mask is None
+    published, optimal = (
+        next(entry.sweep for entry in unpacked.sweeps() if entry.id == f"demo-{name}")
+        for name in ("published", "optimal")
+    )
+    assert [outcome.done for outcome in published.outcomes()] == [True] * 4
+    assert [outcome.done for outcome in optimal.outcomes()] == [True] * 2
+    curves = results(published, published.outcomes())["curves"]
+    assert [curve["method"]["allocation"] for curve in curves] == ["uniform", "trim"]
+    assert curves[0]["sparsity"] == [0.4, 0.7]
+
+
+def test_the_cache_may_be_emptied(unpacked):
+    folder = unpacked.find("demo-trim-70").path.parent
+    for file in sorted(folder.rglob("*"), reverse=True):
+        file.unlink() if file.is_file() else file.rmdir()
+    folder.rmdir()
+    assert unpacked.open("demo-trim-70").complete
+
+
+def test_a_broken_archive_or_cache_is_told(unpacked, archive, tmp_path, monkeypatch):
+    (tmp_path / "broken.tar.xz").write_bytes(archive.read_bytes()[:5000])
+    monkeypatch.setattr(shipped, "ARCHIVE", tmp_path / "broken.tar.xz")
+    assert unpacked.runs() == []
+    assert "cannot be unpacked" in unpacked.shipped_problem
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TRIM_CACHE", str(tmp_path / "file/cache"))
+    monkeypatch.setattr(shipped, "ARCHIVE", archive)
+    with pytest.raises(RunError, match="Free some space"):
+        shipped.shipped_folder()
+
+
+@pytest.mark.parametrize("allocation", ["trim", "optimal"])
+def test_rounding_is_small(allocation):
+    exact = record("1.mlp.gate_proj", allocation)
+    short = ship.rounded(exact)
+    np.testing.assert_array_equal(short.counts, exact.counts)
+    np.testing.assert_allclose(short.gini, exact.gini, rtol=2**-10)
+    np.testing.assert_allclose(short.cosine, exact.cosine, rtol=2**-10)
+    np.testing.assert_allclose(short.cosine_curve, exact.cosine_curve, atol=ship.CURVE_STEP)
+    if exact.search is not None:
+        np.testing.assert_allclose(
+            short.search.row_sparsity, exact.search.row_sparsity, atol=ship.SEARCH_STEP
+        )
+        np.testing.assert_array_equal(short.search.quality, exact.search.quality)
+
+
+def test_the_archive_of_the_product():
+    with tarfile.open(shipped.ARCHIVE) as archive:
+        members = archive.getmembers()
+    assert all(member.isfile() and not member.name.startswith(("/", ".")) for member in members)
+    assert shipped.ARCHIVE.stat().st_size < 10_000_000
+    store = RunStore(lambda: Path("nowhere"))
+    for entry in store.runs():
+        check_run(entry.path)
+    assert {entry.id for entry in store.runs()} == {"demo-trim-70", "demo-optimal-70"}
+    assert all(outcome.done for entry in store.sweeps() for outcome in entry.sweep.outcomes())
