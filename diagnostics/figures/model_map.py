@@ -1,0 +1,262 @@
+"""Heat maps of a whole model, block by layer type. A layer of marks above the cells carries hover and selection:
+Plotly selects marks, never cells of a heat map."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+
+from diagnostics.figures.frame import drawn, frame, signed
+from diagnostics.figures.learning_rate import LAYER_UNITS, rate_label
+from diagnostics.figures.theme import PALETTES, SEQUENTIAL, Theme, diverging, escape
+from diagnostics.model_map import LayerFacts, ModelMap, Quantity
+
+OUTCOME_SYMBOLS = {"positive": "triangle-up", "negative": "triangle-down", "none": "line-ew"}
+BLOCK = "block (index, first to last)"
+KIND = "layer type"
+_CELL = 22  # pixels of a row of cells
+LAYERS_TRACE = "layers"  # the marks that carry hover and selection
+
+_TITLES: dict[Quantity, str] = {
+    "median_gini": "Where is the score most concentrated?",
+    "layer_sparsity": "How much did each layer lose?",
+    "quality_gain": "Where does pruning beat uniform?",
+    "outcome": "Which way did TRIM move the rows?",
+    "row_variance_uniform": "How unequal does uniform leave the rows?",
+    "row_variance": "How unequal are the rows as pruned?",
+    "row_variance_change": "Did the rows become more equal?",
+}
+_SUBTITLES: dict[Quantity, str] = {
+    "median_gini": "Median over the layer's rows of the Gini of their scores.",
+    "layer_sparsity": "Share of each layer's weights that is pruned.",
+    "quality_gain": "Layer quality as pruned minus that of uniform: teal gains, brown loses.",
+    "outcome": "Sign of the learning rate that the search chose in each layer.",
+    "row_variance_uniform": "Variance over rows of the rows' cosine at uniform row sparsity.",
+    "row_variance": "Variance over rows of the rows' cosine, as they were pruned.",
+    "row_variance_change": "Variance of row cosines, as pruned over uniform: teal more equal, brown less.",
+}
+
+
+@dataclass(frozen=True)
+class _Colours:
+    """How values become colours: scale, its two ends, ticks of the bar and their words."""
+
+    scale: object
+    low: float
+    high: float
+    ticks: list[float]
+    words: list[str]
+
+
+def model_map_figure(shown: ModelMap, quantity: Quantity, theme: Theme = "light") -> go.Figure:
+    """One number of every layer as a coloured cell; layers that are not done yet are dots.
+
+    The marks in the trace "layers" have the layers' names as customdata.
+    """
+    palette = PALETTES[theme]
+    figure = go.Figure()
+    grid = shown.grid(quantity)
+    values = np.log10(grid, where=grid > 0, out=np.full_like(grid, np.nan)) if _is_log(quantity) else grid
+    colours = _colours(shown, quantity, values, theme)
+    blocks = np.array(shown.blocks, dtype=np.int32)
+    figure.add_heatmap(
+        z=drawn(values),
+        x=blocks,
+        y=np.arange(len(shown.kinds), dtype=np.int32),
+        colorscale=colours.scale,
+        zmin=colours.low,
+        zmax=colours.high,
+        xgap=1,
+        ygap=1,
+        hoverinfo="skip",
+        name=quantity,
+        showscale=quantity != "outcome",
+        colorbar={
+            "thickness": 10,
+            "outlinewidth": 0,
+            "tickvals": colours.ticks,
+            "ticktext": colours.words,
+            "tickfont": {"size": 11, "color": palette.muted},
+            "x": 1.01,
+            "xpad": 4,
+        },
+    )
+    _marks(figure, shown, quantity, theme)
+    _missing(figure, shown, theme)
+    frame(
+        figure,
+        theme,
+        title=_TITLES[quantity],
+        subtitle=_SUBTITLES[quantity] + _missing_words(shown),
+        x_title=BLOCK,
+        y_title=KIND,
+        plot_height=max(7, len(shown.kinds)) * _CELL + 60,
+        legend=quantity == "outcome",
+        right=16 if quantity == "outcome" else 8,
+    )
+    first, last = (shown.blocks[0], shown.blocks[-1]) if shown.blocks else (0, 0)
+    figure.update_xaxes(range=[first - 0.5, last + 0.5], dtick=max(1, math.ceil((last - first + 1) / 12)))
+    figure.update_yaxes(
+        tickvals=list(range(len(shown.kinds))),
+        ticktext=[escape(kind.rpartition(".")[2]) for kind in shown.kinds],
+        range=[len(shown.kinds) - 0.5, -0.5],
+        showgrid=False,
+    )
+    return figure
+
+
+def _is_log(quantity: Quantity) -> bool:
+    return quantity in ("row_variance_uniform", "row_variance")
+
+
+def _colours(shown: ModelMap, quantity: Quantity, values: np.ndarray, theme: Theme) -> _Colours:
+    if quantity == "outcome":
+        palette = PALETTES[theme]
+        bands = [palette.loss, palette.grid, palette.gain]
+        scale = [[edge, colour] for i, colour in enumerate(bands) for edge in (i / 3, (i + 1) / 3)]
+        return _Colours(scale, -1.5, 1.5, [], [])
+    finite = values[np.isfinite(values)]
+    if quantity in ("quality_gain", "row_variance_change"):
+        # One outlier must not bleach all others.
+        limit = float(np.percentile(np.abs(finite), 95)) if finite.size else 0.0
+        limit = limit or 1.0
+        scale = diverging(theme)
+        if quantity == "quality_gain":
+            words = [f"≤ {signed(-limit, '.1e')}", "0", f"≥ {signed(limit, '.1e')}"]
+        else:
+            scale = [[1 - step, colour] for step, colour in reversed(scale)]
+            words = [f"≤ × {10**-limit:.2g}", "× 1", f"≥ × {10**limit:.2g}"]
+        return _Colours(scale, -limit, limit, [-limit, 0.0, limit], words)
+    if _is_log(quantity):  # both readings on one scale, so that they can be compared
+        both = np.concatenate([shown.grid("row_variance_uniform"), shown.grid("row_variance")]).ravel()
+        finite = np.log10(both[both > 0])
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    if high - low < 1e-9:
+        low, high = low - 0.5, high + 0.5
+    ticks = [low, (low + high) / 2, high]
+    if quantity == "layer_sparsity":
+        words = [f"{tick:.0%}" if 0 <= tick <= 1 else "" for tick in ticks]
+        if finite.size and finite.max() - finite.min() < 1e-9:
+            ticks, words = ticks[1:2], [f"{ticks[1]:.1%}"]
+    elif _is_log(quantity):
+        words = [f"{10**tick:.0e}" for tick in ticks]
+    else:
+        words = [f"{tick:.2f}" for tick in ticks]
+    return _Colours(SEQUENTIAL, low, high, ticks, words)
+
+
+def _marks(figure: go.Figure, shown: ModelMap, quantity: Quantity, theme: Theme) -> None:
+    """One mark per layer: invisible where the cell says it all, a sign where the outcome is shown."""
+    palette = PALETTES[theme]
+    place = {kind: index for index, kind in enumerate(shown.kinds)}
+    chosen = {"marker": {"opacity": 1, "color": palette.ink}}
+    if quantity != "outcome":
+        figure.add_scatter(
+            x=[facts.block for facts in shown.layers],
+            y=[place[facts.kind] for facts in shown.layers],
+            mode="markers",
+            name=LAYERS_TRACE,
+            customdata=[facts.name for facts in shown.layers],
+            text=[_hover(shown, facts, quantity) for facts in shown.layers],
+            hovertemplate="%{text}<extra></extra>",
+            marker={"symbol": "square", "size": 12, "opacity": 0},
+            selected=chosen,
+            unselected={"marker": {"opacity": 0}},
+            showlegend=False,
+        )
+        return
+    styles = {
+        "positive": (palette.surface, "positive: rows that keep their quality give more weights"),
+        "negative": (palette.surface, "negative: rows that lose it give more"),
+        "none": (palette.muted, "none: nothing beat uniform"),
+    }
+    for outcome, (colour, words) in styles.items():
+        held = [facts for facts in shown.layers if facts.outcome == outcome]
+        figure.add_scatter(
+            x=[facts.block for facts in held],
+            y=[place[facts.kind] for facts in held],
+            mode="markers",
+            name=LAYERS_TRACE,
+            customdata=[facts.name for facts in held],
+            text=[_hover(shown, facts, quantity) for facts in held],
+            hovertemplate="%{text}<extra></extra>",
+            marker={
+                "symbol": OUTCOME_SYMBOLS[outcome],
+                "size": 8,
+                "color": colour,
+                "line": {"width": 2 if outcome == "none" else 0, "color": colour},
+            },
+            selected=chosen,
+            unselected={"marker": {"opacity": 0.6}},
+            showlegend=False,
+        )
+        legend = {"positive": palette.gain, "negative": palette.loss, "none": palette.muted}[outcome]
+        figure.add_scatter(
+            x=[None],
+            y=[None],
+            mode="markers",
+            name=words,
+            marker={
+                "symbol": OUTCOME_SYMBOLS[outcome],
+                "size": 10,
+                "color": legend,
+                "line": {"width": 2 if outcome == "none" else 0, "color": legend},
+            },
+        )
+
+
+def _missing(figure: go.Figure, shown: ModelMap, theme: Theme) -> None:
+    if not shown.missing:
+        return
+    figure.add_scatter(
+        x=[int(name.partition(".")[0]) for name in shown.missing],
+        y=[shown.kinds.index(name.partition(".")[2]) for name in shown.missing],
+        mode="markers",
+        name="not done yet",
+        marker={"symbol": "circle", "size": 3, "color": PALETTES[theme].faint},
+        text=[escape(name) for name in shown.missing],
+        hovertemplate="<b>%{text}</b>: not done yet<extra></extra>",
+        showlegend=False,
+    )
+
+
+def _missing_words(shown: ModelMap) -> str:
+    return (
+        f" Dots: {len(shown.missing):,} of {len(shown.planned):,} layers not done yet."
+        if shown.missing
+        else ""
+    )
+
+
+def _hover(shown: ModelMap, facts: LayerFacts, quantity: Quantity) -> str:
+    return f"<b>{escape(facts.name)}</b><br>{in_words(shown, facts, quantity)}<br>click to open it"
+
+
+def in_words(shown: ModelMap, facts: LayerFacts, quantity: Quantity) -> str:
+    """One number of a layer as a reader hears it."""
+    value = shown.value(facts, quantity)
+    if quantity == "outcome":
+        if facts.outcome is None:
+            return "TRIM did not search here"
+        rate = "" if facts.learning_rate is None else f", η = {rate_label(facts.learning_rate)}"
+        return f"learning-rate outcome {facts.outcome}{rate}"
+    if math.isnan(value):
+        return "not defined here"
+    unit = LAYER_UNITS.get(shown.quality_measure, escape(shown.quality_measure))
+    match quantity:
+        case "median_gini":
+            return f"median Gini {value:.3f}"
+        case "layer_sparsity":
+            return f"layer sparsity {value:.2%}"
+        case "quality_gain":
+            return (
+                f"quality gain {signed(value, '.3g')}<br>{facts.uniform_quality:.5g} uniform, "
+                f"{facts.realised_quality:.5g} as pruned ({unit})"
+            )
+        case "row_variance_change":
+            return (
+                f"variance of row cosines × {10**value:.3g}<br>{facts.row_variance_uniform:.3g} uniform, "
+                f"{facts.row_variance:.3g} as pruned"
+            )
+    return f"variance of row cosines {value:.3g}"

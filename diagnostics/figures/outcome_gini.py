@@ -1,0 +1,89 @@
+"""Learning-rate outcome against how concentrated the score is (figure 3c of arXiv 2505.16743)."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from diagnostics.figures.frame import drawn, frame
+from diagnostics.figures.model_map import OUTCOME_SYMBOLS
+from diagnostics.figures.theme import PALETTES, Theme, escape
+from diagnostics.model_map import OutcomeLane
+
+TITLE = "Does the Gini decide the learning rate's sign?"
+_LANE = 44  # pixels
+_SPREAD = 0.3  # of a lane, above and below its middle
+
+
+def outcome_gini_figure(lanes: Sequence[OutcomeLane], theme: Theme = "light") -> go.Figure:
+    """A lane per run and outcome, a mark per layer, a line at the lane's median. Customdata: the layers' names."""
+    palette = PALETTES[theme]
+    figure = go.Figure()
+    colours = {"positive": palette.gain, "negative": palette.loss, "none": palette.muted}
+    runs = list(dict.fromkeys(lane.run for lane in lanes))
+    for place, lane in enumerate(lanes):
+        # Marks of one Gini would hide each other: they stand above and below the middle in a fixed order.
+        shift = _SPREAD * (2 * ((0.618034 * np.arange(lane.gini.size)) % 1) - 1)
+        open_mark = "-open" if lane.run != runs[0] else ""
+        symbol = OUTCOME_SYMBOLS[lane.outcome]
+        figure.add_scatter(
+            x=drawn(lane.gini),
+            y=drawn(place + shift),
+            mode="markers",
+            name=f"{lane.outcome}, {escape(lane.run)}",
+            customdata=list(lane.names),
+            marker={
+                "symbol": symbol + ("" if lane.outcome == "none" else open_mark),
+                "size": 8,
+                "opacity": 0.75,
+                "color": colours[lane.outcome],
+                "line": {"width": 1.5, "color": colours[lane.outcome]},
+            },
+            hovertemplate=(
+                f"<b>%{{customdata}}</b>, {escape(lane.run)}<br>median Gini %{{x:.3f}}"
+                f"<br>learning-rate outcome {lane.outcome}<extra></extra>"
+            ),
+        )
+        if not math.isnan(lane.median):
+            figure.add_scatter(
+                x=[lane.median] * 2,
+                y=[place - 0.42, place + 0.42],
+                mode="lines",
+                line={"width": 2, "color": palette.ink},
+                hoverinfo="skip",
+                name=f"median, {lane.outcome}, {escape(lane.run)}",
+                showlegend=False,
+            )
+    labels = []
+    for lane in lanes:
+        run = f"{escape(_short(lane.run))}<br>" if len(runs) > 1 else ""
+        labels.append(f"{run}{lane.outcome}: {lane.gini.size:,}")
+    frame(
+        figure,
+        theme,
+        title=TITLE,
+        subtitle=_sentence(lanes),
+        x_title="median Gini of the layer's rows (0 = even, 1 = one weight)",
+        y_title="learning-rate outcome (layers)",
+        plot_height=max(5, len(lanes)) * _LANE,
+    )
+    figure.update_yaxes(
+        tickvals=list(range(len(lanes))), ticktext=labels, range=[-0.6, len(lanes) - 0.4], showgrid=False
+    )
+    for border in range(3, len(lanes), 3):
+        figure.add_hline(y=border - 0.5, line={"color": palette.grid, "width": 1}, layer="below")
+    return figure
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 18 else f"{name[:17]}…"
+
+
+def _sentence(lanes: Sequence[OutcomeLane]) -> str:
+    said = [
+        f"{lane.outcome} {lane.median:.3f}" + (f" ({escape(_short(lane.run))})" if len(lanes) > 3 else "")
+        for lane in lanes
+        if lane.gini.size
+    ]
+    return f"Median over layers, the lines: {', '.join(said)}." if said else "No layer was searched yet."

@@ -1,0 +1,84 @@
+"""Perplexities of a dense model and of runs of it, side by side."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import plotly.graph_objects as go
+
+from diagnostics.figures.frame import frame
+from diagnostics.figures.theme import PALETTES, Style, Theme, escape, series_styles
+
+_LOG_FROM = 8  # the ratio of the highest to the lowest from which bars need a logarithmic axis
+
+
+@dataclass(frozen=True)
+class PerplexityBar:
+    """One bar: a label, the method ("dense" for the unpruned model), and the perplexity."""
+
+    label: str
+    method: str
+    perplexity: float
+
+
+def perplexity_figure(bars: Sequence[PerplexityBar], text: str, theme: Theme = "light") -> go.Figure:
+    """One horizontal bar for each; `text` says what was predicted."""
+    palette = PALETTES[theme]
+    figure = go.Figure()
+    dense = Style(palette.muted, "solid", "circle", "")
+    pruned = iter(series_styles([bar.method for bar in bars if bar.method != "dense"]))
+    for place, bar in enumerate(bars):
+        style = dense if bar.method == "dense" else next(pruned)
+        figure.add_bar(
+            orientation="h",
+            x=[bar.perplexity],
+            y=[place],
+            width=0.62,
+            name=escape(bar.label),
+            text=[f"{bar.perplexity:,.4g}" if bar.perplexity < 1e4 else f"{bar.perplexity:,.0f}"],
+            textposition="outside",
+            cliponaxis=False,
+            marker={
+                "color": style.colour,
+                "opacity": 0.85,
+                "pattern": {
+                    "shape": style.pattern,
+                    "size": 6,
+                    "solidity": 0.15,
+                    "fgcolor": palette.surface,
+                    "fillmode": "overlay",
+                },
+            },
+            hovertemplate=f"<b>{escape(bar.label)}</b><br>perplexity %{{x:,.5g}}<extra></extra>",
+        )
+    values = [bar.perplexity for bar in bars]
+    logarithmic = len(values) > 1 and max(values) > _LOG_FROM * min(values)
+    frame(
+        figure,
+        theme,
+        title="How well does the model still predict?",
+        subtitle=f"{escape(text)}. Lower is better."
+        + (
+            " The axis is logarithmic: bars begin at 1, where every token is foreseen." if logarithmic else ""
+        ),
+        x_title="perplexity" + (" (log scale)" if logarithmic else ""),
+        y_title="model",
+        plot_height=max(4, len(bars)) * 46,
+        right=60,
+    )
+    figure.update_xaxes(showgrid=True)
+    if logarithmic:
+        figure.update_xaxes(type="log", range=[0, math.log10(max(values)) * 1.1])
+    else:
+        figure.update_xaxes(range=[0, 1.15 * max(values)])
+    figure.update_yaxes(
+        tickvals=list(range(len(bars))),
+        ticktext=[escape(_short(bar.label)) for bar in bars],
+        range=[len(bars) - 0.5, -0.5],
+        showgrid=False,
+    )
+    return figure
+
+
+def _short(label: str) -> str:
+    return label if len(label) <= 26 else f"{label[:25]}…"

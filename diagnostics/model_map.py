@@ -1,0 +1,213 @@
+"""A whole model at a glance: a few numbers for each layer, laid out by block and layer type."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+import numpy as np
+
+from diagnostics.learning_rate import Outcome
+
+Quantity = Literal[
+    "median_gini",
+    "quality_gain",
+    "outcome",
+    "layer_sparsity",
+    "row_variance_uniform",
+    "row_variance",
+    "row_variance_change",
+]
+OUTCOMES: tuple[Outcome, ...] = ("negative", "none", "positive")
+OUTCOME_CODES: dict[Outcome, int] = {"negative": -1, "none": 0, "positive": 1}
+
+
+@dataclass(frozen=True)
+class LayerFacts:
+    """One pruned layer in a few numbers.
+
+    Attributes:
+        name: such as "15.mlp.gate_proj".
+        median_gini: of the Gini coefficients of its rows; NaN if no row has one.
+        layer_sparsity: realised.
+        uniform_quality, realised_quality: layer quality at the exact uniform counts, and as it was pruned.
+        row_variance_uniform, row_variance: variance over the live rows of the rows' cosines, at the same two.
+        outcome: of TRIM's search; None where TRIM did not search.
+        learning_rate: the chosen one; None where none was.
+    """
+
+    name: str
+    median_gini: float
+    layer_sparsity: float
+    uniform_quality: float
+    realised_quality: float
+    row_variance_uniform: float
+    row_variance: float
+    outcome: Outcome | None
+    learning_rate: float | None
+
+    @property
+    def block(self) -> int:
+        """Index of the block."""
+        return int(self.name.partition(".")[0])
+
+    @property
+    def kind(self) -> str:
+        """The layer's own path in its block, such as "mlp.gate_proj"."""
+        return self.name.partition(".")[2]
+
+    @property
+    def quality_gain(self) -> float:
+        """Realised quality minus that of uniform; NaN where both are infinite."""
+        with np.errstate(invalid="ignore"):
+            return float(np.subtract(self.realised_quality, self.uniform_quality))
+
+    @property
+    def row_variance_change(self) -> float:
+        """log₁₀ of the variance as pruned over that of uniform; NaN where either is 0."""
+        if not (self.row_variance > 0 and self.row_variance_uniform > 0):
+            return float("nan")
+        return float(np.log10(self.row_variance / self.row_variance_uniform))
+
+
+def layer_facts(
+    name: str,
+    *,
+    gini: np.ndarray,
+    layer_sparsity: float,
+    qualities: tuple[float, float],
+    cosines: tuple[np.ndarray, np.ndarray],
+    dead_rows: np.ndarray,
+    learning_rate: float | None,
+    searched: bool,
+) -> LayerFacts:
+    """What a map shows of one layer.
+
+    gini: (D,), NaN for a row of zeros. qualities and cosines (D,): at the uniform counts, and as pruned.
+    dead_rows: (D,) bool, left out of the variances. searched: whether TRIM searched for a learning rate.
+    """
+    live = ~np.asarray(dead_rows, dtype=bool)
+    defined = np.asarray(gini)[np.isfinite(gini)]
+    variances = [
+        float(np.var(cosine[live], dtype=np.float64)) if live.any() else np.nan for cosine in cosines
+    ]
+    outcome: Outcome | None = None
+    if searched:
+        outcome = "none" if learning_rate is None else "positive" if learning_rate > 0 else "negative"
+    return LayerFacts(
+        name,
+        float(np.median(defined)) if defined.size else float("nan"),
+        float(layer_sparsity),
+        float(qualities[0]),
+        float(qualities[1]),
+        *variances,
+        outcome,
+        learning_rate,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class ModelMap:
+    """The layers of a run, laid out by block and layer type.
+
+    Attributes:
+        label: what the run is called.
+        planned: the names of all layers that are to be pruned, in the model's order.
+        layers: the facts of those that are done.
+        quality_measure: which layer quality the gains are of.
+    """
+
+    label: str
+    planned: tuple[str, ...]
+    layers: tuple[LayerFacts, ...]
+    quality_measure: str
+
+    @cached_property
+    def blocks(self) -> tuple[int, ...]:
+        """The blocks from the first to the last that holds a planned layer."""
+        indices = [int(name.partition(".")[0]) for name in self.planned]
+        return tuple(range(min(indices), max(indices) + 1)) if indices else ()
+
+    @cached_property
+    def kinds(self) -> tuple[str, ...]:
+        """The layer types in the model's order."""
+        return tuple(dict.fromkeys(name.partition(".")[2] for name in self.planned))
+
+    @cached_property
+    def by_name(self) -> dict[str, LayerFacts]:
+        """The facts by the layers' names."""
+        return {facts.name: facts for facts in self.layers}
+
+    @property
+    def searched(self) -> bool:
+        """Whether TRIM searched in any layer."""
+        return any(facts.outcome is not None for facts in self.layers)
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The planned layers that are not done yet."""
+        return tuple(name for name in self.planned if name not in self.by_name)
+
+    def value(self, facts: LayerFacts, quantity: Quantity) -> float:
+        """One number of one layer; an outcome is −1, 0 or 1, NaN where TRIM did not search."""
+        if quantity == "outcome":
+            return float("nan") if facts.outcome is None else float(OUTCOME_CODES[facts.outcome])
+        return float(getattr(facts, quantity))
+
+    def grid(self, quantity: Quantity) -> np.ndarray:
+        """(types, blocks) float64, NaN where no such layer is done."""
+        grid = np.full((len(self.kinds), len(self.blocks)), np.nan)
+        for facts in self.layers:
+            place = self.kinds.index(facts.kind), facts.block - self.blocks[0]
+            grid[place] = self.value(facts, quantity)
+        return grid
+
+    def outcome_counts(self) -> dict[Outcome, int]:
+        """How many layers had each outcome."""
+        outcomes = [facts.outcome for facts in self.layers]
+        return {outcome: outcomes.count(outcome) for outcome in OUTCOMES}
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """A table with one line per layer that is done."""
+        fields = ("median_gini", "layer_sparsity", "uniform_quality", "realised_quality", "quality_gain")
+        table = {"layer": np.array([facts.name for facts in self.layers], dtype=str)}
+        for name in (*fields, "row_variance_uniform", "row_variance"):
+            table[name] = np.array([getattr(facts, name) for facts in self.layers])
+        table["outcome"] = np.array([facts.outcome or "" for facts in self.layers], dtype=str)
+        table["learning_rate"] = np.array(
+            [np.nan if facts.learning_rate is None else facts.learning_rate for facts in self.layers]
+        )
+        return table
+
+
+@dataclass(frozen=True, eq=False)
+class OutcomeLane:
+    """The layers of one run with one outcome: their names and median Gini coefficients (M,)."""
+
+    run: str
+    outcome: Outcome
+    names: tuple[str, ...]
+    gini: np.ndarray
+
+    @property
+    def median(self) -> float:
+        """Of the layers' median Gini coefficients; NaN for an empty lane."""
+        return float(np.median(self.gini)) if self.gini.size else float("nan")
+
+
+def outcome_lanes(maps: Sequence[ModelMap]) -> tuple[OutcomeLane, ...]:
+    """Learning-rate outcome against median Gini (figure 3c of arXiv 2505.16743): for every run three lanes."""
+    lanes = []
+    for shown in maps:
+        known = [facts for facts in shown.layers if facts.outcome and np.isfinite(facts.median_gini)]
+        for outcome in OUTCOMES:
+            held = [facts for facts in known if facts.outcome == outcome]
+            lanes.append(
+                OutcomeLane(
+                    shown.label,
+                    outcome,
+                    tuple(facts.name for facts in held),
+                    np.array([facts.median_gini for facts in held]),
+                )
+            )
+    return tuple(lanes)
