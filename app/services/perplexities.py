@@ -67,7 +67,7 @@ def _read(entries: object) -> list[Measured]:
 
 
 def on_one_text(runs: Iterable[Run]) -> tuple[list[tuple[Run, float]], float | None, str]:
-    """The runs that were measured on the text of the first that was measured at all; the dense model there; the text."""
+    """The runs measured on the text of the first that was measured at all; their dense model there; that text."""
     runs = list(runs)
     known = {run.path: {each.tokens_sha256: each for each in reversed(perplexities(run))} for run in runs}
     text = next((each for run in runs for each in perplexities(run)), None)

@@ -1,95 +1,43 @@
 """Whole-model runs as subprocesses: start, watch, cancel and resume them, one at a time for the server.
 
-What is known of a job is on disk, in `.jobs` beside the runs: ID.job says which process it is, ID.end how it ended,
-ID.log what it printed. So a job outlives the page and the app, and a killed one is seen as what it is.
+What is known of a job is on disk (`job_records`), the progress of a run in its own folder.
 """
 
 import contextlib
 import datetime
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 
-from app.services.run_progress import RunProgress, read_progress
+from app.services.job_records import JobFolder, JobRecord, JobState
+from app.services.run_progress import read_progress
 from trim.atomic import FolderLock
 from trim.errors import RunError, RunLockedError, TrimError
 from trim.names import bytes_in_words
-from trim.run_writer import new_run_path, write_json
+from trim.run_writer import new_run_path
 from trim.runs import Run, open_run, runs_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 LEAST_FREE_BYTES = 200_000_000
-KEPT_JOBS = 50
-_ID = re.compile(r"[^\s./\\:\0][^/\\:\0]{0,199}")
-_LONGEST_MESSAGE = 2000
 
 
 class JobError(TrimError):
     """A job cannot be started, stopped or found; the message says why and what to do."""
 
 
-@dataclass(frozen=True)
-class JobRecord:
-    """One job as it is written down.
-
-    Attributes:
-        id: of its run; also the name of the run's folder.
-        kind: "prune", or "write" for a job that continues a prompt and belongs to no run.
-        title: what it is called on pages.
-        commands: argument lists of `python -m trim`.
-        after: those that follow the pruning, which a resumed run does too.
-        pid, process_started: of the subprocess; together they name it for ever.
-        cancelled: whether it was asked to stop.
-    """
-
-    id: str
-    kind: str
-    title: str
-    commands: list[list[str]]
-    after: list[list[str]]
-    pid: int
-    process_started: float
-    cancelled: bool = False
-
-
-@dataclass(frozen=True)
-class JobState:
-    """A run as pages show it.
-
-    Attributes:
-        status: "running", "stopping", "complete", "stopped" (can be gone on with) or "failed" (cannot).
-        ours: whether it was started here, so that it can be cancelled here.
-        message: why it stopped or failed, in words; "" where there is nothing to say.
-        progress: how far it is; None where it has told nothing yet.
-        memory_bytes: what its process holds now; None where it does not run.
-    """
-
-    status: str
-    ours: bool = False
-    message: str = ""
-    progress: RunProgress | None = None
-    memory_bytes: int | None = None
-
-    @property
-    def active(self) -> bool:
-        """Whether a process works on it."""
-        return self.status in ("running", "stopping")
-
-
 class RunJobs:
     """The jobs of one folder of runs."""
 
     def __init__(self, folder: Callable[[], Path] = runs_folder) -> None:
-        self._runs = folder
+        self._disk = JobFolder(folder)
         self._children: list[subprocess.Popen] = []
 
     # ------------------------------------------------------------------------------------ start and stop
@@ -106,7 +54,7 @@ class RunJobs:
             JobError: another job runs, or the disk is full.
         """
         with self._starting():
-            path = new_run_path(self._folder(), title)
+            path = new_run_path(self._disk.folder(), title)
             after = [["measure", str(path), *map(str, measure)]] if measure else []
             prune = ["prune", *command, "--out", str(path), f"--name={title}"]
             self._launch(path.name, "prune", title, [prune], after)
@@ -119,10 +67,10 @@ class RunJobs:
             JobError: another job runs, or the disk is full.
             RunError: no such run.
         """
-        path = self._path(run_id)
+        path = self._disk.path(run_id)
         run = open_run(path)
         with self._starting():
-            before = self._record(run_id)
+            before = self._disk.record(run_id)
             resume = ["resume", str(path), *(["--repair"] if repair else [])]
             self._launch(run_id, "prune", run.name, [resume], before.after if before else [])
 
@@ -140,19 +88,19 @@ class RunJobs:
 
         Finished blocks stay. Nothing happens to a job that has ended.
         """
-        record = self._record(job_id)
+        record = self._disk.record(job_id)
         process = self._process(record)
         if process is None:
             return
         for each in [*process.children(recursive=True), process]:
             with contextlib.suppress(psutil.Error):
                 each.kill() if record.cancelled else each.terminate()
-        self._write(replace(record, cancelled=True))
+        self._disk.write(replace(record, cancelled=True))
 
     @contextlib.contextmanager
     def _starting(self) -> Iterator[None]:
         """Only one process at a time is here, and only while no job runs."""
-        folder = self._folder() / ".jobs"
+        folder = self._disk.folder() / ".jobs"
         deadline = time.monotonic() + 5
         while True:
             try:
@@ -170,8 +118,8 @@ class RunJobs:
                 )
             if (free := shutil.disk_usage(folder).free) < LEAST_FREE_BYTES:
                 raise JobError(
-                    f"The disk of {self._folder()} is full: {bytes_in_words(free)} are free. Delete runs on the Runs "
-                    "page, or empty the cache with: python -m trim cache --empty"
+                    f"The disk of {self._disk.folder()} is full: {bytes_in_words(free)} are free. Delete runs on "
+                    "the Runs page, or empty the cache with: python -m trim cache --empty"
                 )
             yield
         finally:
@@ -180,9 +128,9 @@ class RunJobs:
     def _launch(
         self, job_id: str, kind: str, title: str, commands: list[list[str]], after: list[list[str]]
     ) -> None:
-        end, log = self._file(job_id, "end"), self._file(job_id, "log")
+        end, log = self._disk.file(job_id, "end"), self._disk.file(job_id, "log")
         end.unlink(missing_ok=True)
-        self._forget_old()
+        self._disk.forget_old()
         threads = str(max(1, (os.cpu_count() or 2) - 1))
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
@@ -206,16 +154,16 @@ class RunJobs:
             raise JobError(f"The run cannot be started ({error.strerror or error}).") from error
         self._children.append(process)
         started = psutil.Process(process.pid).create_time()
-        self._write(JobRecord(job_id, kind, title, commands, after, process.pid, started))
+        self._disk.write(JobRecord(job_id, kind, title, commands, after, process.pid, started))
 
     # -------------------------------------------------------------------------------------------- watch
 
     def running(self) -> JobRecord | None:
         """The job that runs now, whoever started it."""
         self._children = [child for child in self._children if child.poll() is None]
-        for file in self._jobs():
+        for file in self._disk.jobs():
             job_id = file.name.removesuffix(".job")
-            record = self._record(job_id)
+            record = self._disk.record(job_id)
             if record is not None and self._process(record) is not None:
                 return record
         return None
@@ -226,8 +174,8 @@ class RunJobs:
         Args:
             path: the run's folder, where it is not in this folder of runs.
         """
-        path = path or self._path(job_id)
-        record = self._record(job_id)
+        path = path or self._disk.path(job_id)
+        record = self._disk.record(job_id)
         process = self._process(record)
         run = _opened(path)
         progress = None
@@ -237,7 +185,7 @@ class RunJobs:
             return JobState(
                 "stopping" if record.cancelled else "running", True, "", progress, _memory_bytes(process)
             )
-        code, message = self._end(job_id)
+        code, message = self._disk.end(job_id)
         if run is not None and run.complete:
             return JobState("complete", message=message if code else "")
         if run is not None and progress is not None and not progress.ended and _held_elsewhere(path):
@@ -249,49 +197,20 @@ class RunJobs:
         elif run is not None:
             message = "Its process was ended from outside, or the machine was."
         else:
-            message = f"It ended before it wrote anything. {self._log_hint(job_id)}"
+            message = f"It ended before it wrote anything. {self._disk.log_hint(job_id)}"
         return JobState("failed" if run is None else "stopped", message=message, progress=progress)
 
     def begun(self, job_id: str) -> JobRecord | None:
         """The job of that id, if one was ever started."""
-        return self._record(job_id)
+        return self._disk.record(job_id)
 
     def output(self, job_id: str) -> str:
         """What a job has printed so far."""
-        try:
-            return self._file(job_id, "log").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return ""
+        return self._disk.output(job_id)
 
     def outcome(self, job_id: str) -> tuple[bool, int | None, str]:
         """Of a job that belongs to no run: whether it runs, the code it ended with, and its message."""
-        return self._process(self._record(job_id)) is not None, *self._end(job_id)
-
-    # ---------------------------------------------------------------------------------------- on disk
-
-    def _folder(self) -> Path:
-        return self._runs().resolve()
-
-    def _path(self, job_id: str) -> Path:
-        if not _ID.fullmatch(job_id):
-            raise RunError(f"There is no run {job_id[:60]!r}. Choose one on the Runs page.")
-        return self._folder() / job_id
-
-    def _file(self, job_id: str, ending: str) -> Path:
-        return self._path(job_id).parent / ".jobs" / f"{job_id}.{ending}"
-
-    def _jobs(self) -> list[Path]:
-        return list((self._folder() / ".jobs").glob("*.job"))
-
-    def _record(self, job_id: str) -> JobRecord | None:
-        try:
-            content = json.loads(self._file(job_id, "job").read_text(encoding="utf-8"))
-            return JobRecord(**content)
-        except (OSError, ValueError, TypeError):
-            return None
-
-    def _write(self, record: JobRecord) -> None:
-        write_json(self._file(record.id, "job"), asdict(record))
+        return self._process(self._disk.record(job_id)) is not None, *self._disk.end(job_id)
 
     def _process(self, record: JobRecord | None) -> psutil.Process | None:
         """The job's process if it is alive; a process that took over its number is none."""
@@ -305,33 +224,6 @@ class RunJobs:
             return process if same and process.status() != psutil.STATUS_ZOMBIE else None
         except psutil.Error:
             return None
-
-    def _end(self, job_id: str) -> tuple[int | None, str]:
-        """The code that the job ended with, None where it could not tell, and what it said about it."""
-        try:
-            code = int(json.loads(self._file(job_id, "end").read_text(encoding="utf-8"))["code"])
-        except (OSError, ValueError, TypeError, KeyError):
-            return None, ""
-        if code not in (1, 2):
-            return code, ""
-        printed = self.output(job_id)
-        _, found, message = (
-            printed.rpartition("\ntrim: ") if "\ntrim: " in printed else printed.rpartition("trim: ")
-        )
-        if not found:
-            _, found, message = printed.rpartition("error: ")
-        message = message.strip() if found else ""
-        return code, (message or f"It ended with an error. {self._log_hint(job_id)}")[:_LONGEST_MESSAGE]
-
-    def _log_hint(self, job_id: str) -> str:
-        return f"What it printed is in {self._file(job_id, 'log')}."
-
-    def _forget_old(self) -> None:
-        """Jobs that ended long ago leave nothing but their runs."""
-        jobs = sorted(self._jobs(), key=lambda file: file.stat().st_mtime, reverse=True)
-        for file in jobs[KEPT_JOBS:]:
-            for ending in ("job", "end", "log"):
-                file.with_name(f"{file.name.removesuffix('.job')}.{ending}").unlink(missing_ok=True)
 
 
 def _opened(path: Path) -> Run | None:
@@ -359,3 +251,6 @@ def _held_elsewhere(path: Path) -> bool:
         return process.create_time() <= written and process.status() != psutil.STATUS_ZOMBIE
     except (OSError, ValueError, psutil.Error):
         return False
+
+
+JOBS = RunJobs()

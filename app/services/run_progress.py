@@ -41,7 +41,7 @@ class RunProgress:
 
 
 def read_progress(events: Iterable[dict], now: datetime.datetime) -> RunProgress:
-    """The progress that events tell of, at the time `now` (with a time zone); lines that make no sense are passed over."""
+    """The progress that events tell of at the time `now`, which has a time zone; senseless lines are passed over."""
     stage, block, blocks, layers, layer, ended = "Starting", None, None, 0, "", ""
     done = in_block = 0
     left: tuple[float, str] | None = None
