@@ -4,6 +4,9 @@ from pathlib import Path
 
 import streamlit as st
 
+# Whole, before a page asks for a part of it: sessions run in threads, and two that began with different parts would
+# meet half-made modules.
+import trim  # noqa: F401
 from app.ui.address import remember_asked
 
 # A picture of our own: emoji and material icons for the browser's tab would be fetched from elsewhere.
@@ -12,5 +15,11 @@ ASSETS = Path(__file__).parent / "assets"
 st.set_page_config(page_title="TRIM Lab", page_icon=str(ASSETS / "icon.svg"), layout="wide")
 st.logo(str(ASSETS / "wordmark.svg"), size="large", icon_image=str(ASSETS / "icon.svg"))
 remember_asked()
-page = st.navigation([st.Page("views/layer.py", title="Layer", icon=":material/layers:", default=True)])
+page = st.navigation(
+    [
+        st.Page("views/layer.py", title="Layer", icon=":material/layers:", default=True),
+        st.Page("views/model.py", title="Model", icon=":material/grid_on:"),
+        st.Page("views/stored_layer.py", title="Layer of a run", url_path="stored", visibility="hidden"),
+    ]
+)
 page.run()

@@ -106,6 +106,20 @@ class FolderLock:
         self._file.close()
 
 
+def is_locked(folder: Path) -> bool:
+    """Whether some process, this one too, holds the folder's lock now."""
+    try:
+        file = (folder / "lock").open("r+")
+    except OSError:
+        return False
+    with file:
+        try:
+            _lock(file)
+        except OSError:
+            return True
+    return False
+
+
 def _lock(file: IO) -> None:
     if sys.platform == "win32":
         import msvcrt

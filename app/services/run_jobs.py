@@ -10,6 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -19,7 +20,7 @@ import psutil
 
 from app.services.job_records import JobFolder, JobRecord, JobState
 from app.services.run_progress import read_progress
-from trim.atomic import FolderLock
+from trim.atomic import FolderLock, is_locked
 from trim.errors import RunError, RunLockedError, TrimError
 from trim.names import bytes_in_words
 from trim.run_writer import new_run_path
@@ -38,7 +39,6 @@ class RunJobs:
 
     def __init__(self, folder: Callable[[], Path] = runs_folder) -> None:
         self._disk = JobFolder(folder)
-        self._children: list[subprocess.Popen] = []
 
     # ------------------------------------------------------------------------------------ start and stop
 
@@ -152,7 +152,8 @@ class RunJobs:
                 )
         except OSError as error:
             raise JobError(f"The run cannot be started ({error.strerror or error}).") from error
-        self._children.append(process)
+        # Somebody must ask how a child ended, or it stays in the system's list.
+        threading.Thread(target=process.wait, daemon=True).start()
         started = psutil.Process(process.pid).create_time()
         self._disk.write(JobRecord(job_id, kind, title, commands, after, process.pid, started))
 
@@ -160,7 +161,6 @@ class RunJobs:
 
     def running(self) -> JobRecord | None:
         """The job that runs now, whoever started it."""
-        self._children = [child for child in self._children if child.poll() is None]
         for file in self._disk.jobs():
             job_id = file.name.removesuffix(".job")
             record = self._disk.record(job_id)
@@ -188,7 +188,7 @@ class RunJobs:
         code, message = self._disk.end(job_id)
         if run is not None and run.complete:
             return JobState("complete", message=message if code else "")
-        if run is not None and progress is not None and not progress.ended and _held_elsewhere(path):
+        if run is not None and progress is not None and not progress.ended and is_locked(path):
             return JobState("running", progress=progress)
         if code in (1, 2):
             return JobState("failed" if run is None else "stopped", message=message, progress=progress)
@@ -216,8 +216,6 @@ class RunJobs:
         """The job's process if it is alive; a process that took over its number is none."""
         if record is None:
             return None
-        for child in self._children:
-            child.poll()  # an ended child stays in the system's list until somebody asks
         try:
             process = psutil.Process(record.pid)
             same = abs(process.create_time() - record.process_started) < 0.05
@@ -237,20 +235,6 @@ def _memory_bytes(process: psutil.Process) -> int | None:
     with contextlib.suppress(psutil.Error):
         return process.memory_info().rss
     return None
-
-
-def _held_elsewhere(path: Path) -> bool:
-    """Whether another process, such as a command line, is writing the run.
-
-    Its number is in the lock; a later process of that number began after the lock was written.
-    """
-    try:
-        lock = path / "lock"
-        pid, written = int(lock.read_text()), lock.stat().st_mtime
-        process = psutil.Process(pid)
-        return process.create_time() <= written and process.status() != psutil.STATUS_ZOMBIE
-    except (OSError, ValueError, psutil.Error):
-        return False
 
 
 JOBS = RunJobs()

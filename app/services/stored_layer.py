@@ -10,8 +10,9 @@ from diagnostics.concentration import GiniStatistics, gini_statistics
 from diagnostics.learning_rate import LearningRateTrace
 from diagnostics.similarity import AllocatedCosine
 from trim.errors import RunError
-from trim.layer_record import LayerRecord, curve_counts
+from trim.layer_record import LayerRecord, SearchRecord, curve_counts
 from trim.runs import Run
+from trim.search import SearchSettings
 
 METHOD_LABELS = {"uniform": "Uniform", "trim": "TRIM", "optimal": "Optimal", "variant": "Wanda variant"}
 
@@ -23,20 +24,29 @@ class StoredLayer:
     Attributes:
         record: what the run keeps of it.
         row_measure: the row quality that drove TRIM's updates, if it searched.
+        cap: the most of a row that could be pruned.
     """
 
     record: LayerRecord
     row_measure: str
+    cap: float = SearchSettings.max_row_sparsity
 
     @classmethod
     def of(cls, run: Run, record: LayerRecord) -> "StoredLayer":
         """The layer of an opened run."""
-        return cls(record, str(run.settings.get("request", {}).get("row_quality", "cosim")))
+        request = run.settings.get("request", {})
+        cap = request.get("max_row_sparsity") or SearchSettings.max_row_sparsity
+        return cls(record, str(request.get("row_quality", "cosim")), float(cap))
 
     @property
     def method(self) -> str:
         """Who set the counts: "uniform", "trim", "optimal", …"""
         return self.record.allocation
+
+    @property
+    def rows(self) -> int:
+        """D."""
+        return self.record.rows
 
     @property
     def label(self) -> str:
@@ -89,14 +99,17 @@ class StoredLayer:
             return None
         tried = {rate for rate, _ in search.tried}
         place = {rate: index for index, rate in enumerate(search.rates.tolist())}
+        chosen = place.get(search.learning_rate)
+        # A rate that was not computed has its beginning only, the uniform allocation: that is not how it went.
+        computed = np.isfinite(search.quality[:, 1:]).any(axis=1)[:, None]
         try:
             return LearningRateTrace(
                 rates=search.rates,
-                quality=search.quality,
-                row_variance=search.row_variance,
+                quality=np.where(computed, search.quality, np.nan),
+                row_variance=np.where(computed, search.row_variance, np.nan),
                 tried=np.array([rate in tried for rate in place]),
-                chosen=place.get(search.learning_rate),
-                exhaustive=None,  # a run keeps the rates that were tried, so it does not know
+                chosen=chosen,
+                exhaustive=_best_of_all(search, computed),
                 layer_measure=self.record.quality_measure,
                 row_measure=self.row_measure,
             )
@@ -104,3 +117,11 @@ class StoredLayer:
             raise RunError(
                 f"The search of {self.record.name} in this run is damaged: {error}. Prune again to make it."
             ) from error
+
+
+def _best_of_all(search: SearchRecord, computed: np.ndarray) -> int | None:
+    """The rate that an exhaustive search would have chosen; None as well where not all rates were computed."""
+    if not computed.all():
+        return None
+    best = int(np.argmax(np.nanmax(search.quality, axis=1)))
+    return best if np.nanmax(search.quality[best]) > search.uniform_quality else None

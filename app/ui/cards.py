@@ -46,6 +46,7 @@ def card(
     file_name: str,
     on_select: Callable[[], None] | None = None,
     selectable: frozenset[str] = frozenset(),
+    select_direction: str = "h",
 ) -> None:
     """A framed view; with several variants, a control above it says which.
 
@@ -54,6 +55,7 @@ def card(
         variants: makes each view when it is wanted.
         file_name: of the downloads, without its ending.
         on_select: called when bars or points are selected in a variant named in `selectable`.
+        select_direction: of the box: "h", as bars are chosen by where they stand, however high they are; or "any".
     """
     with st.container(border=True, height="stretch", key=f"card-{key}"):
         chosen = next(iter(variants))
@@ -71,8 +73,7 @@ def card(
         picks = {}
         if chosen in selectable:
             picks = {"on_select": on_select, "selection_mode": ("points", "box")}
-            # Bars are chosen by where they stand, however high they are.
-            view.figure.update_layout(dragmode="select", selectdirection="h")
+            view.figure.update_layout(dragmode="select", selectdirection=select_direction)
         else:
             drawn_anew(key)
         st.plotly_chart(

@@ -17,18 +17,23 @@ DTYPES = ("automatic", "float32", "bfloat16", "float16")
 DEFAULT_SAMPLE = SampleKey()
 
 
+def model_box(key: str, bind: str | None = None) -> str | None:
+    """Where a model's source is chosen or typed."""
+    return st.selectbox(
+        "Model",
+        ["demo"],
+        key=key,
+        bind=bind,
+        accept_new_options=True,
+        help="The demo is SmolLM2-135M. Or type a Hub id (Qwen/Qwen2.5-0.5B), a folder with safetensors, or the "
+        "path of a GGUF file.",
+    )
+
+
 def choose_model(devices: list[str]) -> ModelKey:
     """Any model: the demo, a Hub id, a folder or a GGUF file."""
     with st.sidebar:
-        source = st.selectbox(
-            "Model",
-            ["demo"],
-            key="model",
-            bind="query-params",
-            accept_new_options=True,
-            help="The demo is SmolLM2-135M. Or type a Hub id (Qwen/Qwen2.5-0.5B), a folder with safetensors, or the "
-            "path of a GGUF file.",
-        )
+        source = model_box("model", bind="query-params")
         with st.expander("Device and number type", icon=":material/memory:"):
             device = st.selectbox("Device", ["automatic", *devices], key="device")
             dtype = st.selectbox(
@@ -43,22 +48,10 @@ def choose_model(devices: list[str]) -> ModelKey:
 
 def choose_text() -> SampleKey:
     """Which text the model reads, and how much of it."""
-    uploaded: dict[str, str] = st.session_state.setdefault("uploaded_texts", {})
-    words = TEXT_WORDS | uploaded
     with st.sidebar:
-        corpus = st.selectbox(
-            "Calibration text",
-            list(words),
-            key="text",
-            bind="query-params",
-            accept_new_options=True,
-            help="What the model reads to show which inputs its layers receive. Choose one, type the path of a .txt, "
-            ".jsonl or .parquet file, or bring one below.",
-        )
-        if corpus in words:
-            st.caption(plain(words[corpus]))
+        corpus = text_box("text", bind="query-params")
         with st.expander("Text options", icon=":material/article:"):
-            _upload(uploaded)
+            bring_text("text")
             with st.form("sample", border=False):
                 windows = st.number_input(
                     "Windows (sequences)", 1, 4096, DEFAULT_SAMPLE.windows, key="windows", bind="query-params"
@@ -82,15 +75,39 @@ def choose_text() -> SampleKey:
     return SampleKey((corpus or "demo").strip(), windows, length, vectors, seed)
 
 
-def _upload(uploaded: dict[str, str]) -> None:
+def text_box(key: str, bind: str | None = None) -> str | None:
+    """Where a calibration text is chosen or typed."""
+    words = TEXT_WORDS | _uploaded()
+    corpus = st.selectbox(
+        "Calibration text",
+        list(words),
+        key=key,
+        bind=bind,
+        accept_new_options=True,
+        help="What the model reads to show which inputs its layers receive. Choose one, type the path of a .txt, "
+        ".jsonl or .parquet file, or bring one below.",
+    )
+    if corpus in words:
+        st.caption(plain(words[corpus]))
+    return corpus
+
+
+def bring_text(key: str) -> None:
+    """Where a text of one's own is brought; the text box of that key then has it."""
+
     def keep() -> None:
-        file = st.session_state["text_file"]
+        file = st.session_state[f"{key}_file"]
         if file is not None:
             path = str(store_text(file.name, file.getvalue()))
-            uploaded[path] = file.name
-            st.session_state["text"] = path
+            _uploaded()[path] = file.name
+            st.session_state[key] = path
 
-    st.file_uploader("Your own text", ["txt", "jsonl", "parquet"], key="text_file", on_change=keep)
+    st.file_uploader("Your own text", ["txt", "jsonl", "parquet"], key=f"{key}_file", on_change=keep)
+
+
+def _uploaded() -> dict[str, str]:
+    """The texts that this session brought: path and name."""
+    return st.session_state.setdefault("uploaded_texts", {})
 
 
 def default_layer(model: trim.Model) -> tuple[int, str]:

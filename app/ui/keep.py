@@ -20,3 +20,9 @@ def keep_controls(study: Study, outcome: Outcome) -> None:
                 st.error(plain(error), icon=":material/error:")
             else:
                 st.success(f"Kept in {plain(folder)}", icon=":material/check:")
+                st.page_link(
+                    "views/stored_layer.py",
+                    label="Open what was kept",
+                    icon=":material/layers:",
+                    query_params={"run": folder.name, "layer": study.key.layer},
+                )

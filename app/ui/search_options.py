@@ -54,57 +54,62 @@ def _explained(sentence: str, words: dict[str, str]) -> str:
 def choose_search_options() -> dict[str, object]:
     """The side bar's search options, as they were typed; `settings` makes sense of them."""
     with st.sidebar.expander("Search options", icon=":material/tune:"):
-        return {
-            "layer_quality": st.selectbox(
-                "Layer quality",
-                list(trim.LAYER_QUALITIES),
-                key="layer_quality",
-                bind="query-params",
-                help=_explained("Decides which update is kept.", LAYER_QUALITY_WORDS),
+        options = search_fields(bind="query-params")
+        cap = st.number_input(
+            "Largest row sparsity (%)",
+            1,
+            100,
+            round(100 * DEFAULTS.max_row_sparsity),
+            key="cap",
+            bind="query-params",
+            help="No row loses more than this share of its weights.",
+        )
+        return options | {"max_row_sparsity": cap / 100}
+
+
+def search_fields(prefix: str = "", bind: str | None = None) -> dict[str, object]:
+    """The options of TRIM's search apart from the row cap, whose default is not everywhere the same.
+
+    Args:
+        prefix: of the widgets' keys.
+        bind: "query-params" where the address shall hold them.
+    """
+    return {
+        "layer_quality": st.selectbox(
+            "Layer quality",
+            list(trim.LAYER_QUALITIES),
+            key=f"{prefix}layer_quality",
+            bind=bind,
+            help=_explained("Decides which update is kept.", LAYER_QUALITY_WORDS),
+        ),
+        "row_quality": st.selectbox(
+            "Row quality",
+            list(trim.ROW_QUALITIES),
+            key=f"{prefix}row_quality",
+            bind=bind,
+            help=_explained(
+                "Drives the updates: rows that keep it give more weights, or fewer at a negative rate.",
+                ROW_QUALITY_WORDS,
             ),
-            "row_quality": st.selectbox(
-                "Row quality",
-                list(trim.ROW_QUALITIES),
-                key="row_quality",
-                bind="query-params",
-                help=_explained(
-                    "Drives the updates: rows that keep it give more weights, or fewer at a negative rate.",
-                    ROW_QUALITY_WORDS,
-                ),
-            ),
-            "iterations": st.number_input(
-                "Iterations per learning rate",
-                1,
-                100,
-                DEFAULTS.iterations,
-                key="iterations",
-                bind="query-params",
-            ),
-            "learning_rates": st.text_input(
-                "Learning rates, tried in this order",
-                as_text(DEFAULTS.learning_rates),
-                max_chars=200,
-                key="rates",
-                bind="query-params",
-            ),
-            "negative_learning_rates": st.text_input(
-                "Negative learning rates (empty: forbidden)",
-                as_text(DEFAULTS.negative_learning_rates),
-                max_chars=200,
-                key="negative_rates",
-                bind="query-params",
-            ),
-            "max_row_sparsity": st.number_input(
-                "Largest row sparsity (%)",
-                1,
-                100,
-                round(100 * DEFAULTS.max_row_sparsity),
-                key="cap",
-                bind="query-params",
-                help="No row loses more than this share of its weights.",
-            )
-            / 100,
-        }
+        ),
+        "iterations": st.number_input(
+            "Iterations per learning rate", 1, 100, DEFAULTS.iterations, key=f"{prefix}iterations", bind=bind
+        ),
+        "learning_rates": st.text_input(
+            "Learning rates, tried in this order",
+            as_text(DEFAULTS.learning_rates),
+            max_chars=200,
+            key=f"{prefix}rates",
+            bind=bind,
+        ),
+        "negative_learning_rates": st.text_input(
+            "Negative learning rates (empty: forbidden)",
+            as_text(DEFAULTS.negative_learning_rates),
+            max_chars=200,
+            key=f"{prefix}negative_rates",
+            bind=bind,
+        ),
+    }
 
 
 def settings(target_sparsity: float, options: dict[str, object]) -> trim.SearchSettings:

@@ -12,15 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
+from app.services.stored_layer import StoredLayer
 from app.services.studies import Outcome, Study
 from app.ui.text import plain
 
 MOST_ROWS = 200
-PICKS: dict[str, Callable[[Study, Outcome], np.ndarray]] = {
+PICKS: dict[str, Callable[[Study | StoredLayer, Outcome | StoredLayer], np.ndarray]] = {
     "score most concentrated": lambda study, outcome: -study.gini.coefficients[0],
     "score most evenly spread": lambda study, outcome: study.gini.coefficients[0],
-    "pruned most by TRIM": lambda study, outcome: -outcome.allocations[1].row_sparsity,
-    "pruned least by TRIM": lambda study, outcome: outcome.allocations[1].row_sparsity,
+    "pruned most": lambda study, outcome: -outcome.allocations[-1].row_sparsity,
+    "pruned least": lambda study, outcome: outcome.allocations[-1].row_sparsity,
     "hurt most by uniform sparsity": lambda study, outcome: outcome.cosines[0].cosine,
 }
 PICKED_ROWS = 5
@@ -115,8 +116,8 @@ def drawn_anew(chart: str) -> None:
         st.session_state["selected_in"] = None
 
 
-def choose_rows(study: Study, outcome: Outcome) -> list[int]:
-    """The controls for selecting rows, and the rows."""
+def choose_rows(study: Study | StoredLayer, outcome: Outcome | StoredLayer) -> list[int]:
+    """The controls for selecting rows, and the rows. A stored layer is both the study and its outcome."""
 
     def typed() -> None:
         st.session_state["selected_in"] = None

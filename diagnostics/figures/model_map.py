@@ -120,8 +120,9 @@ def _colours(shown: ModelMap, quantity: Quantity, values: np.ndarray, theme: The
     if quantity in ("quality_gain", "row_variance_change"):
         # One outlier must not bleach all others.
         limit = float(np.percentile(np.abs(finite), 95)) if finite.size else 0.0
-        limit = limit or 1.0
         scale = diverging(theme)
+        if limit == 0:  # nothing differs from uniform
+            return _Colours(scale, -1.0, 1.0, [0.0], ["0" if quantity == "quality_gain" else "× 1"])
         if quantity == "quality_gain":
             words = [f"≤ {signed(-limit, '.1e')}", "0", f"≥ {signed(limit, '.1e')}"]
         else:

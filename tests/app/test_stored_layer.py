@@ -40,7 +40,9 @@ def test_the_search_as_it_was_recorded():
     search, trace = layer.record.search, layer.trace
     assert trace.rates[trace.tried].tolist() == [rate for rate, _ in search.tried]
     assert (None if trace.chosen is None else trace.rates[trace.chosen]) == search.learning_rate
-    assert trace.exhaustive is None
+    computed = np.isfinite(search.quality[:, 1:]).any(axis=1)
+    assert (trace.exhaustive is None) == (not computed.all())
+    assert np.isnan(trace.quality[~computed]).all()
     assert rate_figure(trace).data
     assert stored("optimal").trace is None
 

@@ -87,7 +87,7 @@ def page(
     faults: list[str] = []
 
     def said(message: ConsoleMessage) -> None:
-        if message.type == "error":
+        if message.type == "error" and not _looking_for_the_server(message):
             faults.append(message.text)
 
     def asked(sent: Request) -> None:
@@ -103,6 +103,12 @@ def page(
             screenshot(page, "failed-" + re.sub(r"[^\w-]+", "-", request.node.name).strip("-"))
     context.close()
     assert not faults, "the page had errors:\n" + "\n".join(faults)
+
+
+def _looking_for_the_server(message: ConsoleMessage) -> bool:
+    """Streamlit's page, opened below the root, first asks whether the app itself lives there: /model/_stcore/health."""
+    path = urlsplit(message.location["url"]).path
+    return "404" in message.text and re.fullmatch(r"/\w+/_stcore/(health|host-config)", path) is not None
 
 
 def _is_foreign(url: str) -> bool:

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 import trim
 from diagnostics import concentration, similarity
-from trim.atomic import FolderLock, atomic_file, write_atomically
+from trim.atomic import FolderLock, atomic_file, is_locked, write_atomically
 from trim.concentration import gini
 from trim.layer_record import curve_counts
 from trim.records import layer_record, record_of_search
@@ -285,7 +285,10 @@ def test_a_second_process_is_refused_and_a_dead_one_is_not(tmp_path):
     assert (
         f"RunLockedError: {tmp_path} is in use by another process (process id {os.getpid()})" in other.stderr
     )
+    assert is_locked(tmp_path)
     held.release()
+    assert not is_locked(tmp_path)
+    assert not is_locked(tmp_path / "nowhere")
     killed = subprocess.run(
         [sys.executable, "-c", take + "; import os; os.kill(os.getpid(), 9)"], cwd=ROOT, timeout=60
     )

@@ -1,0 +1,182 @@
+"""The views of a whole model: heat maps in which a click opens a layer, outcomes against the Gini, perplexities."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import streamlit as st
+
+from app.services.perplexities import on_one_text
+from app.ui.cards import View, card, theme
+from app.ui.model_words import FORMULAS, PERPLEXITY_FORMULA, lanes_seen, map_seen
+from app.ui.text import plain
+from diagnostics.figures.model_map import model_map_figure
+from diagnostics.figures.outcome_gini import outcome_gini_figure
+from diagnostics.figures.perplexity import PerplexityBar, perplexity_figure
+from diagnostics.model_map import ModelMap, Quantity, outcome_lanes
+from trim.runs import Run
+
+MAPS: dict[str, dict[str, Quantity]] = {
+    "map_gini": {"Median Gini": "median_gini", "Layer sparsity": "layer_sparsity"},
+    "map_outcome": {"Learning rate": "outcome"},
+    "map_gain": {"Gain over uniform": "quality_gain"},
+    "map_variance": {
+        "Change": "row_variance_change",
+        "Uniform": "row_variance_uniform",
+        "As pruned": "row_variance",
+    },
+}
+STORED_PAGE = "views/stored_layer.py"
+
+
+def map_card(key: str, shown: ModelMap, file_name: str) -> None:
+    """One of the cards of `MAPS`."""
+    if key == "map_outcome" and shown.layers and not shown.searched:
+        _nothing_searched(key)
+        return
+
+    def view(quantity: Quantity) -> View:
+        return View(
+            model_map_figure(shown, quantity, theme()),
+            plain(map_seen(shown, quantity)),
+            FORMULAS[quantity],
+            f"Heat map, block by layer type. {map_seen(shown, quantity)}",
+            shown.columns,
+        )
+
+    _selectable_card(key, {words: lambda q=q: view(q) for words, q in MAPS[key].items()}, file_name)
+
+
+def _nothing_searched(key: str) -> None:
+    with st.container(border=True, height="stretch", key=f"card-{key}"):
+        st.markdown("**Which way did TRIM move the rows?**")
+        st.info(
+            "This run was not made by TRIM, so no layer has a learning rate. Look at a run whose allocation is TRIM, "
+            "or put one beside this.",
+            icon=":material/info:",
+        )
+
+
+def outcome_card(maps: Sequence[ModelMap], file_name: str) -> None:
+    """Learning-rate outcome against median Gini, of one or two runs that TRIM made."""
+    searched = [shown for shown in maps if shown.searched][:2]
+    if not searched:
+        return
+    lanes = outcome_lanes(searched)
+
+    def numbers() -> dict[str, np.ndarray]:
+        sizes = [lane.gini.size for lane in lanes]
+        return {
+            "run": np.repeat([lane.run for lane in lanes], sizes),
+            "layer": np.array([name for lane in lanes for name in lane.names], dtype=str),
+            "outcome": np.repeat([lane.outcome for lane in lanes], sizes),
+            "median_gini": np.concatenate([lane.gini for lane in lanes]),
+        }
+
+    view = View(
+        outcome_gini_figure(lanes, theme()),
+        plain(lanes_seen(searched)),
+        FORMULAS["outcome"] + FORMULAS["median_gini"],
+        f"Learning-rate outcome of every layer against its median Gini. {lanes_seen(searched)}",
+        numbers,
+    )
+    card("outcome_gini", {"Outcome": lambda: view}, file_name=file_name)
+
+
+def perplexity_card(runs: Sequence[Run], file_name: str) -> None:
+    """Perplexity of runs and of their dense model on the same windows."""
+    measured, dense, text = on_one_text(runs)
+    if not measured:
+        with st.container(border=True, height="stretch", key="card-perplexity"):
+            st.markdown("**How well does the model still predict?**")
+            st.info(
+                "None of these runs was measured yet. Tick “Measure perplexity afterwards” for a new run, or: "
+                "`python -m trim evaluate RUN`",
+                icon=":material/speed:",
+            )
+        return
+    bars = [PerplexityBar("dense", "dense", dense)] if dense is not None else []
+    bars += [PerplexityBar(run.name, method_of(run), value) for run, value in measured]
+    seen = _perplexity_seen(bars)
+    if left_out := len(runs) - len(measured):
+        seen += f" {left_out} more were not measured on this text."
+    view = View(
+        perplexity_figure(bars, text, theme()),
+        plain(seen),
+        PERPLEXITY_FORMULA,
+        f"Bars of perplexity on {text}. {seen}",
+        lambda: {
+            "model": np.array([bar.label for bar in bars], dtype=str),
+            "method": np.array([bar.method for bar in bars], dtype=str),
+            "perplexity": np.array([bar.perplexity for bar in bars]),
+        },
+    )
+    card("perplexity", {"Perplexity": lambda: view}, file_name=file_name)
+
+
+def method_of(run: Run) -> str:
+    """Who set the rows' sparsities, by which its colour is chosen."""
+    return str(run.settings.get("request", {}).get("allocation", ""))
+
+
+def _perplexity_seen(bars: Sequence[PerplexityBar]) -> str:
+    pruned = [bar for bar in bars if bar.method != "dense"]
+    best = min(pruned, key=lambda bar: bar.perplexity)
+    words = f"{best.label} predicts best" if len(pruned) > 1 else best.label
+    sentence = f"{words}: {best.perplexity:,.4g}"
+    if bars[0].method == "dense":
+        sentence += (
+            f", {best.perplexity / bars[0].perplexity:,.3g} times the dense model's {bars[0].perplexity:,.4g}"
+        )
+    return sentence + "."
+
+
+def _selectable_card(key: str, variants: dict, file_name: str) -> None:
+    def selected() -> None:
+        points = st.session_state[key]["selection"]["points"]
+        st.session_state["clicked_layers"] = _names(points)
+
+    card(
+        key,
+        variants,
+        file_name=file_name,
+        on_select=selected,
+        selectable=frozenset(variants),
+        select_direction="any",
+    )
+
+
+def _names(points: list[dict]) -> list[str]:
+    """The layers that were clicked or boxed; dots of layers that are not done have no name."""
+    names = []
+    for point in points:
+        data = point.get("customdata")
+        name = data[0] if isinstance(data, list) and data else data
+        if isinstance(name, str):
+            names.append(name)
+    return list(dict.fromkeys(names))
+
+
+def open_layer(run_id: str, shown: ModelMap) -> None:
+    """A click opens a layer; a box lists several; a list does the same for the keyboard."""
+    known = [name for name in st.session_state.pop("clicked_layers", []) if name in shown.by_name]
+    if len(known) == 1:
+        st.switch_page(STORED_PAGE, query_params={"run": run_id, "layer": known[0]})
+    if not shown.layers:
+        return
+    names = known or list(shown.by_name)
+    with st.container(horizontal=True, vertical_alignment="bottom", key="open-layer"):
+        chosen = st.selectbox(
+            f"Open one of the {len(known)} layers in the box" if known else "Open a layer as this run saw it",
+            names,
+            index=None,
+            placeholder="Click a cell above, or choose here",
+            width=420,
+            key="layer_to_open",
+        )
+        if chosen is not None:
+            st.page_link(
+                STORED_PAGE,
+                label=f"Open {plain(chosen)}",
+                icon=":material/layers:",
+                query_params={"run": run_id, "layer": chosen},
+            )

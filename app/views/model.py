@@ -1,0 +1,178 @@
+"""The page of a whole model: start a run, watch it, and see what pruning did to each of its layers."""
+
+import re
+
+import streamlit as st
+import torch
+
+from app.services.run_jobs import JOBS
+from app.services.run_maps import model_map
+from app.services.store import STORE, StoredRun
+from app.ui.model_views import MAPS, map_card, method_of, open_layer, outcome_card, perplexity_card
+from app.ui.new_run import new_run_form
+from app.ui.prefill import prefill
+from app.ui.run_picker import choices, pick_run
+from app.ui.run_watch import watch
+from app.ui.text import plain
+from diagnostics.model_map import ModelMap
+from trim import TrimError
+from trim.runs import Run
+
+MOST_BESIDE = 4
+
+
+def default_run(entries: list[StoredRun]) -> str | None:
+    """What is being computed, or else the newest run that is not whole, or else TRIM's that came with the app."""
+    if (running := JOBS.running()) is not None:
+        return running.id
+    unfinished = [entry.id for entry in entries if entry.run is not None and not entry.run.complete]
+    shipped = [
+        entry.id for entry in entries if entry.shipped and entry.run and method_of(entry.run) == "trim"
+    ]
+    return next(iter(unfinished + shipped), None)
+
+
+def new_run(entries: list[StoredRun]) -> None:
+    """The form, folded away unless the address asks for it."""
+    source = st.query_params.get("from")
+    if source is not None and source != st.session_state.get("prefilled"):
+        st.session_state["prefilled"] = source
+        try:
+            prefill(source)
+        except TrimError as error:
+            st.warning(plain(error), icon=":material/link_off:")
+    with st.expander("Prune a model", icon=":material/add:", expanded=source is not None or not entries):
+        devices = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+        new_run_form(devices, entries)
+
+
+def heading(run: Run, shown: ModelMap) -> None:
+    """What was pruned, how far, by which method, and how that went in total."""
+    request = run.settings.get("request", {})
+    text = f"{request.get('windows')} windows of {request.get('length')} tokens of {request.get('corpus')}"
+    facts = [
+        run.settings.get("model", {}).get("title", ""),
+        f"score {request.get('score')}",
+        f"allocation {request.get('pattern') or request.get('allocation')}",
+        f"budgets {run.budgets.get('method', request.get('budget'))}",
+        text,
+        f"computed on {run.settings.get('compute', {}).get('device', '')}",
+    ]
+    st.caption(plain(" · ".join(map(str, facts))))
+    columns = st.columns(4)
+    sparsity = run.metrics.get("sparsity", {})
+    asked = sparsity.get("requested", request.get("target"))
+    columns[0].metric(
+        "Model sparsity",
+        f"{sparsity['realised']:.2%}" if "realised" in sparsity else "not whole yet",
+        f"{asked:.2%} asked for" if asked is not None else None,
+        delta_color="off",
+        delta_arrow="off",
+        border=True,
+        height="stretch",
+    )
+    columns[1].metric(
+        "Layers done",
+        f"{len(shown.layers):,}",
+        f"of {len(shown.planned):,} in {len(shown.blocks):,} blocks",
+        delta_color="off",
+        delta_arrow="off",
+        border=True,
+        height="stretch",
+    )
+    gains = [facts.quality_gain for facts in shown.layers]
+    columns[2].metric(
+        "Mean quality gain",
+        f"{sum(gains) / len(gains):+.2g}" if gains else "none yet",
+        shown.quality_measure,
+        delta_color="off",
+        delta_arrow="off",
+        border=True,
+        height="stretch",
+        help="Layer quality as pruned minus that of uniform row sparsity, mean over layers, at exact counts.",
+    )
+    counts = shown.outcome_counts()
+    columns[3].metric(
+        "Learning rates + / − / none",
+        f"{counts['positive']} / {counts['negative']} / {counts['none']}"
+        if shown.searched
+        else "not searched",
+        "layers",
+        delta_color="off",
+        delta_arrow="off",
+        border=True,
+        height="stretch",
+        help="Positive: rows that keep their quality give more weights. Negative: rows that lose it do.",
+    )
+
+
+def beside(run_id: str, run: Run, entries: list[StoredRun]) -> list[Run]:
+    """The shown run, and those that the reader puts beside it."""
+    others = {
+        entry.id: entry.run
+        for entry in entries
+        if entry.run is not None and entry.id != run_id and entry.run.blocks
+    }
+    same = [key for key, other in others.items() if _weights(other) == _weights(run) and other.complete]
+    chosen = st.multiselect(
+        "Runs beside it",
+        list(others),
+        default=same[: MOST_BESIDE - 1],
+        format_func=lambda key: others[key].name,
+        max_selections=MOST_BESIDE - 1,
+        key=f"beside_{run_id}",
+        help="For the views below. At first those of the same model.",
+    )
+    return [run, *(others[key] for key in chosen)]
+
+
+def _weights(run: Run) -> object:
+    return run.settings.get("model", {}).get("weights")
+
+
+def views(run_id: str, run: Run, entries: list[StoredRun]) -> None:
+    """All charts of a run."""
+    shown = model_map(run)
+    heading(run, shown)
+    file_name = re.sub(r"\W+", "-", run_id)
+    above, below = st.columns(2), st.columns(2)
+    for place, key in zip((*above, *below), MAPS, strict=True):
+        with place:
+            map_card(key, shown, file_name)
+    open_layer(run_id, shown)
+    st.subheader("Beside other runs")
+    runs = beside(run_id, run, entries)
+    left, right = st.columns(2)
+    with left:
+        perplexity_card(runs, file_name)
+    with right:
+        outcome_card([shown, *(model_map(other) for other in runs[1:])], file_name)
+
+
+st.title("How does a whole model take to pruning?")
+st.markdown(
+    "Each cell is one layer: a block across, a layer type down. Click a cell to open the layer as the run saw it."
+)
+entries = [entry for entry in STORE.runs() if entry.run is None or entry.run.kind == "model"]
+new_run(entries)
+run_id = pick_run(choices(entries, JOBS), default_run(entries))
+if run_id is None:
+    st.info(
+        "There is no run yet. Prune a model above; the demo takes about a minute.", icon=":material/info:"
+    )
+    st.stop()
+st.sidebar.segmented_control(
+    "Charts are saved as",
+    ["svg", "png"],
+    default="svg",
+    required=True,
+    key="picture_format",
+    format_func=str.upper,
+)
+try:
+    known = next((entry for entry in entries if entry.id == run_id), None)
+    watch(run_id, JOBS.state(run_id, known.path if known else None))
+    if known is not None:
+        views(run_id, known.opened(), entries)
+except TrimError as error:
+    st.error(plain(error), icon=":material/error:")

@@ -1,0 +1,163 @@
+"""One layer as a run saw it, from what the run stored: needs neither the model nor a GPU."""
+
+import re
+
+import streamlit as st
+
+from app.services.store import STORE
+from app.services.stored_layer import StoredLayer
+from app.ui.selection import choose_rows
+from app.ui.stored_views import (
+    concentration_card,
+    learning_rate_card,
+    row_sparsity_card,
+    row_table,
+    similarity_card,
+)
+from app.ui.text import plain
+from trim import TrimError
+from trim.runs import Run
+
+
+def heading(run: Run, layer: StoredLayer) -> None:
+    """Which layer of which run this is."""
+    record = layer.record
+    st.title(plain(record.name))
+    st.markdown(
+        f"The layer as the run **{plain(run.name)}** saw it: why some rows survived and others did not, from what the "
+        "run stored. No model is loaded."
+    )
+    title = run.settings.get("model", {}).get("title", "")
+    st.caption(
+        f"{plain(title)} · {record.rows:,} rows (output dimensions) of {record.columns:,} weights · "
+        f"{record.vectors:,} calibration vectors · score {plain(record.score)} · allocation {plain(layer.label)}"
+    )
+
+
+def summary(layer: StoredLayer) -> None:
+    """Quality uniform against the run's own, the learning rate, the sparsity."""
+    record = layer.record
+    gain = record.realised_quality - record.uniform_quality
+    columns = st.columns(4)
+    plain_number = {"delta_color": "off", "delta_arrow": "off", "border": True, "height": "stretch"}
+    columns[0].metric(
+        "Layer quality, uniform", f"{record.uniform_quality:.5g}", record.quality_measure, **plain_number
+    )
+    columns[1].metric(
+        f"Layer quality, {layer.label}",
+        f"{record.realised_quality:.5g}",
+        f"{gain:+.2g} against uniform",
+        border=True,
+        height="stretch",
+    )
+    rate = record.search.learning_rate if record.search else None
+    columns[2].metric(
+        "Learning rate",
+        "not searched" if record.search is None else "none" if rate is None else f"{rate:+g}",
+        f"{len(record.search.tried)} tried" if record.search else "",
+        **plain_number,
+    )
+    columns[3].metric(
+        "Layer sparsity",
+        f"{record.sparsity:.2%}",
+        f"{record.pruned:,} of {record.rows * record.columns:,} weights",
+        **plain_number,
+    )
+
+
+def needs_the_model(run: Run, layer: StoredLayer) -> None:
+    """Which controls are not here, and the way to them."""
+    request = run.settings.get("request", {})
+    block, _, path = layer.record.name.partition(".")
+    asked = {
+        "model": request.get("model"),
+        "text": request.get("corpus"),
+        "windows": request.get("windows"),
+        "length": request.get("length"),
+        "vectors": request.get("vectors_per_sequence"),
+        "seed": request.get("seed"),
+        "block": block,
+        "layer": path,
+        "score": layer.record.score,
+        "target": min(99, max(1, round(100 * layer.record.sparsity))),
+        "rows": st.session_state.get("rows") or None,
+    }
+    with st.container(border=True, key="needs-model"):
+        st.markdown("**With the model there is more to see**")
+        st.caption(
+            "Moving the target, trying other search options, the picture of the mask, Lorenz curves and the inspector "
+            "of one row need the weights. The Layer page loads the dense model and shows this layer there; what it "
+            "receives differs from what this run saw, because no block before it is pruned."
+        )
+        st.page_link(
+            "views/layer.py",
+            label="Load the model and open this layer",
+            icon=":material/science:",
+            query_params={name: str(value) for name, value in asked.items() if value is not None},
+        )
+
+
+def side_bar(run: Run, name: str) -> None:
+    """The list of the run's layers; another one changes the address."""
+
+    def moved() -> None:
+        st.query_params["layer"] = st.session_state["stored_layer"]
+
+    if st.session_state.get("stored_layer") != name:
+        st.session_state["stored_layer"] = name
+    with st.sidebar:
+        st.selectbox("Layer of this run", run.layers, key="stored_layer", on_change=moved)
+        if run.kind == "model":
+            st.page_link(
+                "views/model.py",
+                label="The whole run",
+                icon=":material/grid_on:",
+                query_params={"run": run.id},
+            )
+        st.segmented_control(
+            "Charts are saved as",
+            ["svg", "png"],
+            default="svg",
+            required=True,
+            key="picture_format",
+            format_func=str.upper,
+        )
+
+
+def page() -> None:
+    """The layer that the address names."""
+    run_id = st.query_params.get("run")
+    if run_id is None:
+        st.title("Which layer of which run?")
+        st.info("Open a run on the Model page and click a cell of its maps.", icon=":material/touch_app:")
+        st.page_link("views/model.py", label="To the Model page", icon=":material/grid_on:")
+        return
+    run = STORE.open(run_id)
+    name = st.query_params.get("layer") or next(iter(run.layers), "")
+    layer = StoredLayer.of(run, STORE.layer(run_id, name))
+    side_bar(run, name)
+    heading(run, layer)
+    summary(layer)
+    rows = choose_rows(layer, layer)
+    key = (run.path, run.created, name)
+    file_name = re.sub(r"\W+", "-", f"{run.id}-{name}")
+    above, below = st.columns(2), st.columns(2)
+    with above[0]:
+        concentration_card(layer, key, rows, file_name)
+    with above[1]:
+        similarity_card(layer, rows, file_name)
+    with below[0]:
+        row_sparsity_card(layer, key, rows, file_name)
+    with below[1]:
+        learning_rate_card(layer, rows, file_name)
+    st.subheader("Selected rows")
+    row_table(layer, rows)
+    needs_the_model(run, layer)
+
+
+try:
+    page()
+except TrimError as error:
+    st.title("This layer cannot be shown")
+    st.error(plain(error), icon=":material/error:")
+    st.page_link("views/model.py", label="To the Model page", icon=":material/grid_on:")
