@@ -108,12 +108,13 @@ def run_facts(entry: StoredRun) -> RunFacts:
 
 
 def is_being_written(path: Path) -> bool:
-    """Whether the process that took the folder's lock last still lives.
+    """Whether another process took the folder's lock last, and still lives; this one writes within a moment.
 
     Only for people to see: whoever wants to write takes the lock, which alone is certain.
     """
     try:
-        return psutil.pid_exists(int((path / "lock").read_text().strip()))
+        writer = int((path / "lock").read_text().strip())
+        return writer != os.getpid() and psutil.pid_exists(writer)
     except (OSError, ValueError):
         return False
 

@@ -1,0 +1,65 @@
+"""The store: every run and sweep, what became of it, and what can be done with it."""
+
+import streamlit as st
+
+from app.services.run_facts import run_facts
+from app.services.run_import import import_run
+from app.services.store import STORE
+from app.ui.run_details import show_run
+from app.ui.run_table import choose_run
+from app.ui.sweep_table import sweep_table
+from app.ui.text import plain
+from trim import TrimError
+from trim.runs import runs_folder
+
+
+def bring_in() -> None:
+    """A run from elsewhere, as a zip."""
+    with st.popover("Import a run", icon=":material/upload:"):
+        file = st.file_uploader("A run as a zip, at most 20 MB", ["zip"], key="import_file")
+        st.caption(
+            "What the list “Take with you” below makes, here or on another machine. Every path and array is checked."
+        )
+        if st.button("Import", type="primary", disabled=file is None):
+            known = {entry.id for entry in STORE.runs()}
+            try:
+                with st.spinner("Checking every array"):
+                    path = import_run(file, runs_folder(), known.__contains__, file.name)
+            except TrimError as error:
+                st.error(plain(error), icon=":material/error:")
+            else:
+                st.session_state["run_brought"] = path.name
+                st.session_state["search"] = ""
+                st.session_state["imported"] = path.name
+                st.rerun()
+
+
+def news() -> None:
+    """What the last action did, told once."""
+    if name := st.session_state.pop("deleted", None):
+        st.toast(f"{plain(name)} was deleted.", icon=":material/delete:")
+    if run_id := st.session_state.pop("imported", None):
+        st.toast(f"Imported as {plain(run_id)}.", icon=":material/check:")
+
+
+st.title("Runs")
+st.markdown(
+    "What has been pruned here, how far, and how did it go? A run keeps the settings, what every row lost and why; "
+    "looking at one needs neither its model nor a GPU."
+)
+news()
+entries = {entry.id: entry for entry in STORE.runs()}
+bring_in()
+if STORE.shipped_problem:
+    st.warning(plain(STORE.shipped_problem), icon=":material/inventory_2:")
+if not entries:
+    st.info(
+        "No run here yet. Keep a layer from the Layer page, prune a model on the Model page, or import a run.",
+        icon=":material/inventory_2:",
+    )
+else:
+    lines = [run_facts(entry) for entry in entries.values()]
+    chosen = choose_run(lines)
+    if chosen is not None:
+        show_run(entries[chosen], next(each for each in lines if each.id == chosen))
+sweep_table(STORE.sweeps())
