@@ -1,5 +1,6 @@
 """The Runs page in a browser: find a run, name it, take it along, bring it back, delete it."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -118,4 +119,5 @@ def test_ways_on_lead_to_the_run(page, runs):
     link = page.get_by_role("link", name="Open this layer")
     assert "stored?run=demo-trim-70&layer=15.self_attn.q_proj" in link.get_attribute("href")
     page.get_by_role("link", name="Open its maps").click()
-    expect(page).to_have_url(lambda url: "/model" in url and "run=demo-trim-70" in url)
+    expect(page).to_have_url(re.compile(r"/model\?.*run=demo-trim-70"))
+    shows(page, "Model")
