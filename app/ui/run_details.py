@@ -184,7 +184,7 @@ def _files(run: Run, facts: RunFacts) -> None:
             lambda: table_csv(row_columns(run)),
         )
     with st.container(border=True):
-        wanted = st.selectbox("Take with you", list(makers), key="export_kind")
+        wanted = st.selectbox("Export", list(makers), key="export_kind")
         ending, mime, make = makers[wanted]
         if ending == "report.html":
             st.multiselect(
@@ -222,7 +222,7 @@ def _delete(entry: StoredRun, facts: RunFacts) -> None:
         return
     with st.popover("Delete", icon=":material/delete:"):
         st.markdown(
-            f"Remove **{plain(facts.name)}** ({bytes_in_words(facts.size_bytes)}) from the disk? It cannot be had back."
+            f"Remove **{plain(facts.name)}** ({bytes_in_words(facts.size_bytes)}) from the disk? This cannot be undone."
         )
         if st.button("Delete it", type="primary", key="delete"):
             try:

@@ -18,7 +18,7 @@ def bring_in() -> None:
     with st.popover("Import a run", icon=":material/upload:"):
         file = st.file_uploader("A run as a zip, at most 20 MB", ["zip"], key="import_file")
         st.caption(
-            "What the list “Take with you” below makes, here or on another machine. Every path and array is checked."
+            "A zip that Export below has made, here or on another machine. Every path and array in it is checked."
         )
         if st.button("Import", type="primary", disabled=file is None):
             known = {entry.id for entry in STORE.runs()}

@@ -67,7 +67,7 @@ def test_find_name_take_along_bring_back_and_delete(page, runs, tmp_path, browse
     report = saved(page, tmp_path)
     opens_without_network(report, browser)
 
-    choose(page, "Take with you", "The run as a zip, whole")
+    choose(page, "Export", "The run as a zip, whole")
     zipped = saved(page, tmp_path)
     page.get_by_role("button", name="Import a run").click()
     page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(zipped)
@@ -120,4 +120,4 @@ def test_ways_on_lead_to_the_run(page, runs):
     assert "stored?run=demo-trim-70&layer=15.self_attn.q_proj" in link.get_attribute("href")
     page.get_by_role("link", name="Open its maps").click()
     expect(page).to_have_url(re.compile(r"/model\?.*run=demo-trim-70"))
-    shows(page, "Model")
+    shows(page, "How does a whole model take to pruning?")
