@@ -8,6 +8,7 @@ import streamlit as st
 # meet half-made modules.
 import trim  # noqa: F401
 from app.ui.address import remember_asked
+from app.ui.present import present, presenting
 
 # A picture of our own: emoji and material icons for the browser's tab would be fetched from elsewhere.
 ASSETS = Path(__file__).parent / "assets"
@@ -15,11 +16,14 @@ ASSETS = Path(__file__).parent / "assets"
 st.set_page_config(page_title="TRIM Lab", page_icon=str(ASSETS / "icon.svg"), layout="wide")
 st.logo(str(ASSETS / "wordmark.svg"), size="large", icon_image=str(ASSETS / "icon.svg"))
 remember_asked()
+if presenting():
+    present()
 page = st.navigation(
     [
         st.Page("views/layer.py", title="Layer", icon=":material/layers:", default=True),
         st.Page("views/model.py", title="Model", icon=":material/grid_on:"),
         st.Page("views/runs.py", title="Runs", icon=":material/inventory_2:"),
+        st.Page("views/learn.py", title="Learn", icon=":material/school:"),
         st.Page("views/stored_layer.py", title="Layer of a run", url_path="stored", visibility="hidden"),
     ]
 )

@@ -192,11 +192,11 @@ class Study:
             )
             for allocation in allocations
         )
-        return Outcome(result, allocations, cosines, _trace(result))
+        return Outcome(result, allocations, cosines, learning_rate_trace(result, result.trace))
 
 
-def _trace(result: trim.SearchResult) -> LearningRateTrace:
-    trace = result.trace
+def learning_rate_trace(result: trim.SearchResult, trace: trim.SearchTrace) -> LearningRateTrace:
+    """What the figures draw of a search: `result` says what it tried and chose, `trace` what each rate brings."""
     tried = {rate for rate, _ in result.tried}
     place = {rate: index for index, rate in enumerate(trace.rates)}
     return LearningRateTrace(

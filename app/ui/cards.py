@@ -7,9 +7,11 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
+from app.ui.present import LARGER, presenting
 from app.ui.selection import drawn_anew
 from app.ui.text import from_figure, plain
 from diagnostics.export import arrays_npz, table_csv
+from diagnostics.figures.frame import enlarged
 
 LEAST_HEIGHT = 360  # pixels; charts side by side are mostly as high as each other
 TOP_MARGIN = 28
@@ -69,15 +71,16 @@ def card(
                 label_visibility="collapsed",
             )
         view = variants[chosen]()
-        height = _heading(view.figure)
+        figure = enlarged(view.figure, LARGER) if presenting() else view.figure
+        height = _heading(figure)
         picks = {}
         if chosen in selectable:
             picks = {"on_select": on_select, "selection_mode": ("points", "box")}
-            view.figure.update_layout(dragmode="select", selectdirection=select_direction)
+            figure.update_layout(dragmode="select", selectdirection=select_direction)
         else:
             drawn_anew(key)
         st.plotly_chart(
-            view.figure,
+            figure,
             key=key if picks else f"{key}_{chosen}",
             theme=None,
             height=height,
@@ -100,7 +103,7 @@ def _heading(figure: go.Figure) -> int:
     st.markdown(f"**{plain(from_figure(title.text))}**")
     if title.subtitle.text:
         st.caption(plain(from_figure(title.subtitle.text)))
-    height = max(LEAST_HEIGHT, figure.layout.height - figure.layout.margin.t + TOP_MARGIN)
+    height = round(max(LEAST_HEIGHT, figure.layout.height - figure.layout.margin.t + TOP_MARGIN))
     figure.update_layout(title=None, margin_t=TOP_MARGIN, height=height)
     return height
 

@@ -57,6 +57,21 @@ def frame(
     return figure
 
 
+def enlarged(figure: go.Figure, factor: float) -> go.Figure:
+    """The same figure for readers at the far end of a room: its letters, marks and heights grow by `factor`."""
+
+    def grown(value: object, key: str, inside: str) -> object:
+        if isinstance(value, dict):
+            return {name: grown(item, name, key) for name, item in value.items()}
+        if isinstance(value, list | tuple):
+            return [grown(item, key, inside) for item in value]
+        lengths = (key == "size" and inside != "pattern") or key in ("xshift", "yshift", "standoff")
+        lengths = lengths or (key == "height" and inside == "layout") or inside == "margin"
+        return value * factor if lengths and isinstance(value, int | float) else value
+
+    return go.Figure(grown(figure.to_plotly_json(), "", ""))
+
+
 def drawn(values: object) -> np.ndarray:
     """Numbers as they go to the browser: float32, half the bytes and more digits than pixels."""
     return np.asarray(values, dtype=np.float32)

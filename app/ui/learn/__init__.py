@@ -1,0 +1,1 @@
+"""The lessons of the page Learn: what each says, asks and shows."""

@@ -1,0 +1,331 @@
+"""The lessons on a layer of four rows: scores, uniform damage, Gini, one update, the optimum."""
+
+import numpy as np
+import streamlit as st
+
+from app.services import lessons
+from app.ui import explanations
+from app.ui.cards import View, theme
+from app.ui.learn.step import Check, Step
+from diagnostics.figures.concentration import lorenz_figure
+from diagnostics.figures.frame import signed
+from diagnostics.figures.learning_rate import rate_label
+from diagnostics.figures.lesson_matrix import damage_figure, masks_figure, score_figure
+from diagnostics.figures.lesson_search import update_figure
+from diagnostics.gap import captured_share
+from diagnostics.lessons import PrunedMatrix
+
+RATES = (-0.16, -0.08, -0.04, -0.02, -0.01, 0.01, 0.02, 0.04, 0.08, 0.12, 0.16)
+TARGETS = (0.25, 0.375, 0.5, 0.625, 0.75)
+
+OPTIMAL_FORMULA = r"""
+$$
+\min_{k}\; \sum_i \lVert Y_i - \hat Y_i(k_i)\rVert^2 \quad\text{with}\quad \sum_i k_i = K
+$$
+
+For a price $\lambda$ of a weight each row takes the count $k_i$ with the least squared error less $\lambda k_i$; the
+price is raised until the counts add up to $K$ (Everett 1963; Shoham & Gersho 1988).
+"""
+
+
+# ----------------------------------------------------------------------------------------------- scores
+
+
+def _loudness() -> float:
+    return st.slider(
+        "How loud is feature 3? (its norm)", 0.0, 6.0, 3.0, 0.5, key="loudness", bind="query-params"
+    )
+
+
+def _scores(loudness: float) -> View:
+    lesson = lessons.scores(loudness)
+    weight, score = lesson.weight[0, 3], lesson.pruned.score[0, 3]
+    gone = [str(row) for row in range(len(lesson.weight)) if not lesson.pruned.keep[row, 3]]
+    fate = f"pruned in row {' and '.join(gone)}" if gone else "kept in every row"
+    return View(
+        score_figure(lesson, theme()),
+        f"Row 0, feature 3: weight {weight:.1f} times norm {lesson.norm[3]:.1f} is score {score:.1f}. "
+        f"Feature 3 is {fate}.",
+        explanations.SCORE_FORMULA["wanda"],
+        f"Weights, feature norms and scores of four rows; feature 3 has norm {lesson.norm[3]:.1f} and is {fate}",
+        lambda: _table(lesson.pruned) | {"weight": lesson.weight.ravel()},
+    )
+
+
+def _table(matrix: PrunedMatrix) -> dict[str, np.ndarray]:
+    rows, columns = np.indices(matrix.score.shape)
+    return {
+        "row": rows.ravel(),
+        "feature": columns.ravel(),
+        "score": matrix.score.ravel(),
+        "kept": matrix.keep.ravel(),
+    }
+
+
+SCORES = Step(
+    "Scores",
+    "Which weights matter?",
+    "A layer is a table of numbers, its **weights**. Each row multiplies the incoming features by its weights and adds "
+    "up; the sum is one output. To make the model smaller, weights are set to zero: **pruned**. Wanda prunes those "
+    "with the lowest **score**: the weight's size times how loud its feature is on real text, its **norm**.",
+    _loudness,
+    _scores,
+    "The crossed half of each row would be pruned. Make feature 3 quiet: no weight changes, and yet others survive. "
+    "Row 2's weight of 0.5 there goes from among the first to the pruned ones.",
+    Check(
+        "Row 3 has a weight of −1.3 at feature 2, which has norm 1, and one of 0.9 at feature 3, with norm 3. Which "
+        "is pruned first?",
+        (
+            "0.9: it is the smaller weight",
+            "−1.3: its score is the lower one",
+            "−1.3: negative weights go first",
+        ),
+        1,
+        "The scores are 1.3 · 1 = 1.3 and 0.9 · 3 = 2.7. The sign plays no part, and size alone does not decide.",
+    ),
+)
+
+
+# ---------------------------------------------------------------------------------------------- uniform
+
+
+def _pruned() -> int:
+    return st.slider("Weights pruned in every row (of 8)", 0, 8, 4, key="pruned", bind="query-params")
+
+
+def _damage(pruned: int) -> View:
+    matrix = lessons.damage(pruned)
+    worst, best = int(matrix.cosine.argmin()), int(matrix.cosine.argmax())
+    cosines = ", ".join(f"row {row} {value:.2f}" for row, value in enumerate(matrix.cosine))
+    if pruned in (0, lessons.COLUMNS):
+        seen = (
+            "Nothing is pruned: every output is what it was."
+            if pruned == 0
+            else "Nothing is left of any row."
+        )
+    else:
+        seen = (
+            f"With {pruned} of 8 weights gone, row {best} keeps a cosine of {matrix.cosine[best]:.2f} and row {worst} "
+            f"{matrix.cosine[worst]:.2f}."
+        )
+    return View(
+        damage_figure(matrix, theme()),
+        seen,
+        explanations.COSINE_FORMULA
+        + "\n\nHere each calibration vector excites one feature, so $c_i = \\sqrt{\\text{kept scores}^2 / "
+        "\\text{all scores}^2}$, sums over the row: check it by hand.",
+        f"Four rows with {pruned} of 8 weights pruned in each; cosines: {cosines}",
+        lambda: {"row": np.arange(len(matrix.cosine)), "cosine": matrix.cosine, "pruned": matrix.counts},
+    )
+
+
+UNIFORM = Step(
+    "Uniform",
+    "Does every row suffer the same?",
+    "Plain Wanda takes the same share from every row: **uniform** sparsity. How much a row suffers is told by the "
+    "**cosine** between its output before and after: 1 means that the output still points where it did, 0 that nothing "
+    "of it is left.",
+    _pruned,
+    _damage,
+    "Row 0 rests on one weight and does not mind losing half of the others. In row 1 all weights matter alike, and "
+    "each one that goes is missed.",
+    Check(
+        "Row 0 loses half of its weights and keeps a cosine of 1.00. Why?",
+        (
+            "One weight carries nearly all of its output, and that one stays",
+            "It had more weights than the other rows",
+            "Its output was zero anyway",
+        ),
+        0,
+        "Its weight at feature 3 has score 6.0; the seven others have 0.4 or less. Without four of those the output is "
+        "the same but for a hair.",
+    ),
+)
+
+
+# ------------------------------------------------------------------------------------------------- gini
+
+
+def _factor() -> int:
+    return st.slider(
+        "Make the weight of row 1 at feature 4 larger (times)", 1, 20, 1, key="factor", bind="query-params"
+    )
+
+
+def _lorenz(factor: int) -> View:
+    curves = lessons.concentration(factor)
+    row = curves[lessons.EVEN_ROW]
+    ginis = ", ".join(f"row {curve.row} {curve.gini:.2f}" for curve in curves)
+    place = sorted((curve.gini for curve in curves), reverse=True).index(row.gini) + 1
+    return View(
+        lorenz_figure(curves, theme()),
+        f"Row 1 has a Gini of {row.gini:.2f}, number {place} of the four. The others stay: {ginis}.",
+        explanations.GINI_FORMULA + explanations.LORENZ_FORMULA,
+        f"Lorenz curves of four rows. Gini: {ginis}",
+        lambda: (
+            {"share_of_weights": row.population}
+            | {f"share_of_score_row_{curve.row}": curve.share for curve in curves}
+        ),
+    )
+
+
+GINI = Step(
+    "Gini",
+    "How concentrated is a row?",
+    "Line up a row's scores from the lowest to the highest and add them up on the way: that is its **Lorenz curve**. "
+    "How deep it hangs below the diagonal is the **Gini**: 0 if every weight matters the same, towards 1 if few "
+    "weights hold everything.",
+    _factor,
+    _lorenz,
+    "Row 1 begins almost on the diagonal. Make one of its weights larger: the seven others have not changed, but "
+    "beside it they hardly count, and the curve sinks.",
+    Check(
+        "Two rows have a Gini of 0.1 and 0.7. Which one can lose more weights before its output turns away?",
+        (
+            "The one with 0.1",
+            "The one with 0.7",
+            "Both the same: Gini is about scores, not about outputs",
+        ),
+        1,
+        "With 0.7 few weights hold most of the score, and the many others can go. Gini is not the whole story (steps 6 "
+        "and 8), but it is a good first look.",
+    ),
+)
+
+
+# --------------------------------------------------------------------------------------------- one update
+
+
+def _rate() -> float:
+    return st.select_slider(
+        "Learning rate η", RATES, 0.08, format_func=rate_label, key="eta", bind="query-params"
+    )
+
+
+def _update(rate: float) -> View:
+    lesson = lessons.one_update(rate)
+    giver, getter = int(lesson.change.argmax()), int(lesson.change.argmin())
+    moves = ", ".join(
+        f"row {row} from {lesson.target:.0%} to {x:.1%}" for row, x in enumerate(lesson.row_sparsity)
+    )
+    return View(
+        update_figure(lesson, theme()),
+        f"Row {giver} gives most, row {getter} gets most back. In whole weights: {', '.join(map(str, lesson.counts))} "
+        f"pruned instead of 4 each; the layer's cosine goes from {lesson.uniform_quality:.4f} to "
+        f"{lesson.layer_quality:.4f}.",
+        explanations.ROW_SPARSITY_FORMULA,
+        f"Row sparsities before and after one update: {moves}",
+        lambda: {
+            "row": np.arange(len(lesson.quality)),
+            "cosine": lesson.quality,
+            "share": lesson.share,
+            "change": lesson.change,
+            "row_sparsity": lesson.row_sparsity,
+            "count": lesson.counts,
+        },
+    )
+
+
+def _arithmetic(rate: float) -> None:
+    lesson = lessons.one_update(rate)
+    quality, share, mean = lesson.quality, lesson.share, lesson.share.mean()
+    row = 2  # neither the best nor the worst, so that no term is 0 or 1
+    change, x = lesson.change[row], lesson.row_sparsity[row]
+    st.markdown("**The arithmetic of this update**")
+    st.markdown(
+        f"Row {row}: its cosine {quality[row]:.3f} lies p = ({quality[row]:.3f} − {quality.min():.3f}) / "
+        f"({quality.max():.3f} − {quality.min():.3f}) = **{share[row]:.3f}** of the way from the worst row to the "
+        f"best; the mean of the four is {mean:.3f}. So it moves by 2η (p − mean) = 2 · ({signed(rate, 'g')}) · "
+        f"({share[row]:.3f} − {mean:.3f}) = **{signed(change, '.3f')}**, to x = {lesson.target:.3f} "
+        f"{signed(change, '.3f')} = **{x:.3f}**: of eight weights {8 * x:.2f}, in whole ones **{lesson.counts[row]}**."
+    )
+    lines = [
+        "| row | cosine | p | p − mean | change | x | 8x | pruned |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row, values in enumerate(
+        zip(quality, share, share - mean, lesson.change, lesson.row_sparsity, lesson.counts, strict=True)
+    ):
+        cosine, p, above, moved, x, count = values
+        lines.append(
+            f"| {row} | {cosine:.3f} | {p:.3f} | {signed(above, '.3f')} | {signed(moved, '.3f')} | {x:.3f} | "
+            f"{8 * x:.2f} | {count} |"
+        )
+    st.markdown("\n".join(lines))
+    st.caption(
+        "8x is rarely whole; taken are the counts nearest to it that add up to 16, half of the 32 weights."
+    )
+
+
+UPDATE = Step(
+    "Update",
+    "What does TRIM do about it?",
+    "TRIM begins with uniform and looks at each row's cosine. Rows that do better than the average lose more weights, "
+    "rows that do worse get some back, and the layer as a whole loses as many as before. How far they move is the "
+    "**learning rate** η.",
+    _rate,
+    _update,
+    "The changes add up to zero: what one row gives another gets. A larger η moves them further; with a negative η "
+    "they move the other way.",
+    Check(
+        "With η = +0.08, why does row 1 get weights back?",
+        ("Its Gini is the highest", "Its turn has come", "Its cosine is the lowest of the four"),
+        2,
+        "Its cosine of 0.806 is the worst, so p = 0, below the mean: its change is negative, and fewer of its weights "
+        "are pruned.",
+    ),
+    _arithmetic,
+)
+
+
+# ---------------------------------------------------------------------------------------------- optimum
+
+
+def _target() -> float:
+    return st.select_slider(
+        "Layer sparsity",
+        TARGETS,
+        0.5,
+        format_func=lambda share: f"{share:.1%}",
+        key="share",
+        bind="query-params",
+    )
+
+
+def _optimum(target: float) -> View:
+    uniform, trim, optimal = matrices = lessons.three_allocations(target)
+    captured = captured_share(uniform.layer_cosine, trim.layer_cosine, optimal.layer_cosine)
+    qualities = ", ".join(f"{matrix.label} {matrix.layer_cosine:.4f}" for matrix in matrices)
+    return View(
+        masks_figure(matrices, theme()),
+        f"Cosine of the layer's output: {qualities}. TRIM captured {captured:.0%} of the possible gain over uniform.",
+        OPTIMAL_FORMULA,
+        f"Masks of three allocations at {target:.1%} layer sparsity. Layer cosine: {qualities}",
+        lambda: {f"pruned_{matrix.method}": matrix.counts for matrix in matrices},
+    )
+
+
+OPTIMUM = Step(
+    "Optimum",
+    "How far is TRIM from the best?",
+    "TRIM is a search and may miss the best. For the squared error of the layer's output the best can be computed: "
+    "always take the weight that costs least, in whatever row it is. Here features never act together, so these are "
+    "simply the lowest scores of the whole layer.",
+    _target,
+    _optimum,
+    "At 50% both take nearly all of row 0, and TRIM is not far behind. At 75% they part: the optimum gives up row 1, "
+    "of which no weight is large, and keeps more of row 3. TRIM goes by the rows' directions and does not see what a "
+    "weight costs.",
+    Check(
+        "At 75% the optimum leaves one weight of row 1's eight, and TRIM three. How can that be best?",
+        (
+            "Row 1's scores are all about 1: squared, they are less than what the large scores elsewhere hold",
+            "Row 1 had no output",
+            "It is an error of rounding",
+        ),
+        0,
+        "Row 1's whole squared output is 7.8; row 0's one large weight alone makes 36. The layer's error counts "
+        "outputs by their size, a row's cosine does not. Whether the model minds the loss of a small output is yet "
+        "another question; the optimal method can weigh rows by that as well (their sensitivity).",
+    ),
+)

@@ -1,0 +1,110 @@
+"""The last lesson: a layer of a real model, as a stored run recorded it. No model is loaded."""
+
+import numpy as np
+import streamlit as st
+
+from app.services.store import STORE
+from app.services.stored_layer import StoredLayer
+from app.ui import explanations
+from app.ui.cards import View, theme
+from app.ui.learn.step import Check, Step
+from app.ui.text import plain
+from diagnostics.allocation import row_scatter
+from diagnostics.figures.row_scatter import row_scatter_figure
+from trim.errors import RunError
+from trim.runs import Run
+
+LAYER = "mlp.gate_proj"
+DEFAULT_BLOCK = 15
+
+
+def real_run() -> Run | None:
+    """The run that the lesson shows: TRIM on a whole model, a shipped one if there is one."""
+    stored = [
+        entry
+        for entry in STORE.runs()
+        if entry.run is not None
+        and entry.run.settings.get("request", {}).get("allocation") == "trim"
+        and any(name.endswith(f".{LAYER}") for name in entry.run.layers)
+    ]
+    stored.sort(key=lambda entry: not entry.shipped)
+    return stored[0].run if stored else None
+
+
+def _layer() -> StoredLayer | None:
+    run = real_run()
+    if run is None:
+        st.info(
+            "There is no run of TRIM on a whole model yet. Make one on the page Model, or with `python -m trim prune "
+            "demo --target 0.7 --out runs/first`.",
+            icon=":material/info:",
+        )
+        return None
+    names = [name for name in run.layers if name.endswith(f".{LAYER}")]
+    blocks = [int(name.partition(".")[0]) for name in names]
+    block = blocks[0]
+    if len(blocks) > 1:
+        block = st.select_slider(
+            "Block of the model",
+            blocks,
+            DEFAULT_BLOCK if DEFAULT_BLOCK in blocks else blocks[len(blocks) // 2],
+            key="real_block",
+            bind="query-params",
+        )
+    try:
+        return StoredLayer.of(run, STORE.layer(run.id, f"{block}.{LAYER}"))
+    except RunError as error:
+        st.error(plain(error), icon=":material/error:")
+        return None
+
+
+def _view(layer: StoredLayer | None) -> View | None:
+    if layer is None:
+        return None
+    record = layer.record
+    scatter = row_scatter(layer.allocations[-1], "gini", record.gini, ())
+    return View(
+        row_scatter_figure(scatter, (), theme()),
+        _seen(layer, explanations.scatter_seen(scatter)),
+        explanations.ROW_SPARSITY_FORMULA,
+        f"Row sparsity against Gini for the {record.rows:,} rows of {record.name}",
+        lambda: {
+            "row": np.arange(record.rows),
+            "gini": record.gini,
+            "row_sparsity": record.row_sparsity,
+            "cosine": record.cosine,
+        },
+    )
+
+
+def _seen(layer: StoredLayer, correlation: str) -> str:
+    record = layer.record
+    rate = record.search.learning_rate if record.search else None
+    name = f"{record.name}: {record.rows:,} rows of {record.columns:,} weights, {record.sparsity:.0%} of them pruned."
+    if rate is None:
+        return f"{name} No learning rate beat uniform here, so TRIM left every row at the target."
+    sign = "rows that do well give" if rate > 0 else "rows that do badly give"
+    return f"{name} TRIM chose η = {rate:+g} ({sign}). {correlation}".replace("= -", "= −")
+
+
+REAL = Step(
+    "Real",
+    "And in a real layer?",
+    "This is a layer of a real language model, SmolLM2-135M, as a stored run kept it: one point per row, its Gini to "
+    "the right, the sparsity that TRIM gave it upwards. All eight steps happened to each of these rows.",
+    _layer,
+    _view,
+    "Go through the blocks: in some TRIM chose a positive rate, in some a negative one, in some it stayed with "
+    "uniform. The page Layer runs TRIM anew for any target, and Model shows all layers at once.",
+    Check(
+        "In a block TRIM chose η = −0.01. What do you expect of its rows with the lowest cosine?",
+        (
+            "They lose more weights than the target says",
+            "They lose fewer weights than the target says",
+            "They lose exactly as many as the target says",
+        ),
+        0,
+        "With a negative rate the rows that do badly give. It won because, in this layer, that cost the layer's output "
+        "less than the other way round (step 6).",
+    ),
+)

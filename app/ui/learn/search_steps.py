@@ -1,0 +1,209 @@
+"""The lessons on layers of more rows: iterations, the sign of the learning rate, budgets."""
+
+import numpy as np
+import streamlit as st
+
+from app.services import lessons
+from app.ui import explanations
+from app.ui.cards import View, theme
+from app.ui.learn.step import Check, Step
+from diagnostics.figures.lesson_search import budget_figure, path_figure, sign_figure
+from diagnostics.lessons import SignLesson
+
+BUDGET_FORMULA = r"""
+OWL (arXiv 2310.05175): the outlier share of a block is the share of its scores above $M = 5$ times their mean. Mapped
+linearly to $[0, 2\lambda]$ it is what the block keeps more; all layers are then shifted alike, so that the model's
+sparsity stays the target.
+"""
+
+
+# ------------------------------------------------------------------------------------------- iterations
+
+
+def _iteration() -> int:
+    last = len(lessons.path().quality) - 1
+    if st.session_state.get("playing"):
+        st.session_state["iteration"] = min(st.session_state["iteration"] + 1, last)
+        if st.session_state["iteration"] == last:
+            st.session_state["playing"] = False
+    iteration = st.slider("Updates done", 0, last, 0, key="iteration", bind="query-params")
+    if st.button(
+        "Play", icon=":material/play_arrow:", key="play", help="All updates from the first on, two a second."
+    ):
+        st.session_state["playing"] = True
+        st.session_state.pop("iteration")
+        st.session_state["iteration"] = 0
+        st.rerun()
+    return iteration
+
+
+def _path(iteration: int) -> View:
+    lesson = lessons.path()
+    x, quality = lesson.row_sparsity[iteration], lesson.quality
+    best = int(quality[: iteration + 1].argmax())
+    return View(
+        path_figure(lesson, iteration, theme()),
+        f"After {iteration} updates the rows lose between {x.min():.0%} and {x.max():.0%} of their weights; the "
+        f"layer's quality is {quality[iteration]:.4f}, the best so far {quality[best]:.4f} (iteration {best}).",
+        explanations.ROW_SPARSITY_FORMULA,
+        f"Sparsities of twelve rows after {iteration} updates, from {x.min():.0%} to {x.max():.0%}, and the layer "
+        "quality of each update",
+        lambda: {
+            "row": np.arange(len(x)),
+            "gini": lesson.gini,
+            **{f"row_sparsity_{step}": values for step, values in enumerate(lesson.row_sparsity)},
+        },
+    )
+
+
+ITERATIONS = Step(
+    "Iterations",
+    "What do more updates do?",
+    "The update is repeated, ten times for each learning rate. After each one TRIM measures the **layer quality**: the "
+    "cosine between the layer's whole output before and after pruning. It keeps the best state it has seen. Here are "
+    "twelve rows of 96 weights, row 0 the most evenly spread, row 11 the most concentrated.",
+    _iteration,
+    _path,
+    "Concentrated rows give, even rows get, in smaller and smaller steps. The quality rises, then falls a little: the "
+    "search went too far, and its best state is an earlier one.",
+    Check(
+        "Why does TRIM keep the best state and not the last one?",
+        (
+            "Because the last one is always uniform",
+            "Because making rows more alike does not always make the layer better",
+            "Because later updates prune more weights in total",
+        ),
+        1,
+        "Updates go by the rows' cosines, the verdict by the layer's quality. Past some point the two disagree. The "
+        "total stays the same throughout.",
+    ),
+)
+
+
+# ------------------------------------------------------------------------------------------------- sign
+
+
+def _outliers() -> int:
+    return st.slider(
+        "How concentrated are the loud rows? Share of their squared output in four outlier weights",
+        10,
+        95,
+        40,
+        5,
+        format="%d%%",
+        key="outliers",
+        bind="query-params",
+    )
+
+
+def _sign(percent: int) -> View:
+    lesson = lessons.sign(percent / 100)
+    return View(
+        sign_figure(lesson, theme()),
+        sign_seen(lesson),
+        explanations.RATE_FORMULA,
+        f"Scores of a loud and a quiet row, and the gain of nine learning rates; outcome: {lesson.trace.outcome}",
+        lambda: {
+            "learning_rate": lesson.trace.rates,
+            "gain": np.maximum(lesson.trace.gain.max(axis=1), 0),
+            "tried": np.asarray(lesson.trace.tried),
+        },
+    )
+
+
+def sign_seen(lesson: SignLesson) -> str:
+    """Why this sign won."""
+    dearer = "more" if lesson.loud_loss > lesson.quiet_loss else "less"
+    outcome = {
+        "positive": f"A positive rate wins ({lesson.trace.rates[lesson.trace.chosen or 0]:+g}): loud rows give.",
+        "negative": f"A negative rate wins ({lesson.trace.rates[lesson.trace.chosen or 0]:+g}): quiet rows give.",
+        "none": "No rate beats uniform.",
+    }[lesson.trace.outcome].replace("-0", "−0")
+    return (
+        f"Under uniform, loud rows keep a cosine of {lesson.loud_cosine:.3f} and quiet rows {lesson.quiet_cosine:.3f}. "
+        f"One more pruned weight costs {lesson.loud_loss:.4f} in a loud row, {dearer} than in a quiet one "
+        f"({lesson.quiet_loss:.4f}). {outcome}"
+    )
+
+
+SIGN = Step(
+    "Sign",
+    "When should the weak rows give?",
+    "Must the rows that do well always give? Here twelve rows are **loud**, their outputs half as large again as those "
+    "of twelve **quiet** rows, and hold part of it in four outlier weights. TRIM tries positive rates first (rows that "
+    "do well give), and negative ones (rows that do badly give) only if none of those beats uniform.",
+    _outliers,
+    _sign,
+    "From 40% to 80%: near 65% the sign turns. Loud rows do better all along. But while their output is spread over "
+    "many weights, each of these costs more than one of a quiet row; once the outliers hold it, the rest costs next to "
+    "nothing.",
+    Check(
+        "A negative rate won in a layer. What does that say?",
+        (
+            "The weights of the layer are mostly negative",
+            "Rows that already lose their direction are the cheaper ones to prune further",
+            "The layer cannot be pruned to the target",
+        ),
+        1,
+        "A negative η takes from the rows with the lowest cosine. That wins where those rows contribute little to the "
+        "layer's output, so that losing more of them costs less than touching the others.",
+    ),
+)
+
+
+# ---------------------------------------------------------------------------------------------- budgets
+
+
+def _width() -> float:
+    return st.slider(
+        "OWL's λ: how far apart may layers be?", 0.0, 0.2, 0.08, 0.01, key="owl", bind="query-params"
+    )
+
+
+def _budgets(width: float) -> View:
+    lesson = lessons.budgets(width)
+    least, most = int(lesson.sparsity.argmin()), int(lesson.sparsity.argmax())
+    if width == 0:
+        seen = "With λ = 0 every layer has the same target: uniform budgets."
+    else:
+        seen = (
+            f"Block {least} has the most outliers ({lesson.outliers[least]:.1%}) and loses "
+            f"{lesson.sparsity[least]:.0%}; block {most} has {lesson.outliers[most]:.1%} and loses "
+            f"{lesson.sparsity[most]:.0%}. The mean is {lesson.sparsity.mean():.0%}."
+        )
+    levels = ", ".join(f"block {block} {value:.0%}" for block, value in enumerate(lesson.sparsity))
+    return View(
+        budget_figure(lesson, theme()),
+        seen,
+        BUDGET_FORMULA,
+        f"Layer sparsities of six blocks under OWL: {levels}",
+        lambda: {
+            "block": np.arange(len(lesson.sparsity)),
+            "outlier_share": lesson.outliers,
+            "layer_sparsity": lesson.sparsity,
+        },
+    )
+
+
+BUDGETS = Step(
+    "Budgets",
+    "Must every layer lose the same?",
+    "So far one layer had one target. Who sets the target of each layer is the **budget**; TRIM then shares it out "
+    "among the layer's rows. OWL, one such method, lets blocks with many **outliers** (scores above five times the "
+    "mean) lose less, and the others more, so that the model's sparsity stays the same.",
+    _width,
+    _budgets,
+    "Six blocks that differ in outliers, at a model sparsity of 70%. λ = 0 is uniform; a larger λ drives the layers "
+    "apart, in the order of their outliers.",
+    Check(
+        "Budget and TRIM: who decides what?",
+        (
+            "The budget decides how much each layer loses, TRIM how much each row of it loses",
+            "TRIM decides how much each layer loses, the budget how much each row loses",
+            "Both decide the same; one of them is enough",
+        ),
+        0,
+        "A budget knows layers, TRIM knows rows. They combine freely: any budget can be shared out by TRIM, evenly "
+        "(uniform), or optimally.",
+    ),
+)

@@ -1,0 +1,53 @@
+"""Presenter mode, asked for by `?present=1`: larger type, no side bar, and the next step under the presenter's keys."""
+
+import streamlit as st
+
+LARGER = 1.35  # what letters grow by; charts, which measure in pixels, are enlarged by `cards`
+_BASE_PIXELS = 15  # baseFontSize of the theme
+
+# All sizes of the page hang on the root's. Side bar and the buttons above the page go.
+_STYLE = f"""
+<style>
+:root {{ font-size: {_BASE_PIXELS * LARGER:.4g}px !important; }}
+[data-testid=stMainBlockContainer] {{ padding-top: 1.5rem; }}
+[data-testid=stSidebar], [data-testid=stSidebarCollapsedControl], [data-testid=stHeader],
+[data-testid=stExpandSidebarButton] {{ display: none; }}
+</style>
+"""
+
+# Clickers send Page Down and Page Up, also while a slider has the focus. The arrows are shortcuts of the buttons.
+_KEYS = """
+<script>
+if (!window.trimClicker) {
+    window.trimClicker = (event) => {
+        const name = {PageDown: 'next_step', PageUp: 'previous_step'}[event.key];
+        const button = name && document.querySelector(`.st-key-${name} button`);
+        if (!button || button.disabled) return;
+        event.preventDefault();
+        event.stopPropagation();
+        button.click();
+    };
+    document.addEventListener('keydown', window.trimClicker, true);
+}
+</script>
+"""
+
+
+def presenting() -> bool:
+    """Whether the address asks for presenter mode."""
+    return st.query_params.get("present") == "1"
+
+
+def present() -> None:
+    """Give the page a presenter's looks; called once, before the page is drawn."""
+    st.html(_STYLE)
+
+
+def listen_to_clickers() -> None:
+    """Page Down and Page Up press the buttons with the keys `next_step` and `previous_step`."""
+    st.html(_KEYS, unsafe_allow_javascript=True)
+
+
+def kept() -> dict[str, str]:
+    """What links within the app hand on of the address: presenter mode, where it is on."""
+    return {"present": "1"} if presenting() else {}

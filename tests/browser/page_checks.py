@@ -1,0 +1,30 @@
+"""What must hold on any page, at any width: nothing sticks out, no word of a chart is cut."""
+
+from playwright.sync_api import Page
+
+
+def overflow(page: Page) -> list[str]:
+    """What of the page sticks out of the window sideways."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll('[data-testid=stMain], [data-testid=stMain] *')]
+            .filter((node) => node.getClientRects().length && !node.closest('[data-testid=stDataFrame]'))
+            .filter((node) => {
+                const box = node.getBoundingClientRect();
+                return box.width > 1 && box.height > 1 && (box.right > innerWidth + 1 || box.left < -1);
+            })
+            .map((node) => `${node.tagName} ${node.className} ${node.textContent.slice(0, 40)}`)"""
+    )
+
+
+def cut_labels(page: Page) -> list[str]:
+    """Words of charts that stick out of their chart."""
+    return page.evaluate(
+        """() => [...document.querySelectorAll('[data-testid=stMain] .js-plotly-plot')].flatMap((chart) => {
+            const frame = chart.getBoundingClientRect();
+            return [...chart.querySelectorAll('.main-svg text')].filter((text) => {
+                const box = text.getBoundingClientRect();
+                return box.width > 0 && (box.left < frame.left - 1 || box.right > frame.right + 1 ||
+                                         box.top < frame.top - 1 || box.bottom > frame.bottom + 1);
+            }).map((text) => text.textContent);
+        })"""
+    )

@@ -1,0 +1,127 @@
+"""The Learn page in a real browser: every step at both widths and in both colours, its control by key, presenter mode."""
+
+import re
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from app.ui.learn.course import STEPS
+from tests.browser.harness import redraw, screenshot, settled, slider, step_slider
+from tests.browser.page_checks import cut_labels, overflow
+
+pytestmark = pytest.mark.browser
+
+WIDE, NARROW = (1440, 900), (420, 900)
+# The label of each step's slider, and how many arrow keys move it somewhere else.
+SLIDERS = {
+    1: ("How loud", -4),
+    2: ("Weights pruned", 2),
+    3: ("Make the weight", 6),
+    4: ("Learning rate", -3),
+    5: ("Updates done", 3),
+    6: ("How concentrated", 8),
+    7: ("OWL's λ", 4),
+    8: ("Layer sparsity", 2),
+}
+
+
+def opened(page: Page, step: int, more: str = "") -> Page:
+    page.goto(f"/learn?step={step}{more}")
+    return arrived(page, step)
+
+
+def arrived(page: Page, step: int) -> Page:
+    expect(page.get_by_role("heading", name=f"{step}. {STEPS[step - 1].title}")).to_be_visible(timeout=60_000)
+    settled(page)
+    return page
+
+
+@pytest.mark.parametrize(
+    ("viewport", "colour_scheme"), [(WIDE, "light"), (NARROW, "light"), (WIDE, "dark"), (NARROW, "dark")]
+)
+def test_every_step_is_drawn_whole(page, viewport, colour_scheme):
+    opened(page, 1)
+    for step in range(1, len(STEPS) + 1):
+        arrived(page, step)
+        assert overflow(page) == [], step
+        assert cut_labels(page) == [], step
+        screenshot(page, f"learn-{step}-{viewport[0]}-{colour_scheme}")
+        if step < len(STEPS):
+            page.get_by_role("button", name="Next").click()
+
+
+def test_every_control_answers_its_keys_in_time(page):
+    seconds = {}
+    for step, (label, keys) in SLIDERS.items():
+        opened(page, step)
+        step_slider(page, label, keys - (1 if keys > 0 else -1))
+        settled(page)
+        page.wait_for_timeout(300)
+        with redraw(page) as change:
+            step_slider(page, label, 1 if keys > 0 else -1)
+        assert change.charts == 1, step
+        seconds[step] = change.seconds
+    print({step: round(value, 3) for step, value in seconds.items()})
+    assert sorted(seconds.values())[len(seconds) // 2] < 0.5, seconds
+
+
+def test_the_sign_turns_under_the_readers_hand(page):
+    opened(page, 6)
+    expect(page.get_by_text("A negative rate wins")).to_be_visible()
+    step_slider(page, "How concentrated", 8)
+    expect(page.get_by_text("A positive rate wins")).to_be_visible()
+    assert "outliers=80" in page.url
+
+
+def test_play_ends_at_the_last_update(page):
+    opened(page, 5)
+    page.get_by_role("button", name="Play").click()
+    expect(slider(page, "Updates done")).to_have_value("10", timeout=20_000)
+    expect(page.get_by_text("After 10 updates")).to_be_visible()
+
+
+def test_a_self_check_is_answered_by_key(page):
+    opened(page, 2)
+    check = STEPS[1].check
+    answers = page.locator(".st-key-self-check").get_by_role("radio")
+    answers.first.focus()
+    page.keyboard.press("Space")
+    expect(page.get_by_text(check.reason)).to_be_visible()
+    expect(page.get_by_test_id("stAlert")).to_contain_text("Yes.")
+    page.keyboard.press("ArrowDown")
+    expect(page.get_by_test_id("stAlert")).to_contain_text("Not quite.")
+
+
+def test_presenter_mode_turns_pages_by_key(page):
+    opened(page, 1, "&present=1")
+    expect(page.get_by_test_id("stSidebar")).to_be_hidden()
+    size = "() => parseFloat(getComputedStyle(document.querySelector('h1')).fontSize)"
+    large = page.evaluate(size)
+    page.keyboard.press("ArrowRight")
+    arrived(page, 2)
+    slider(page, "Weights pruned").focus()
+    page.keyboard.press("PageDown")  # a clicker, also while a slider has the focus
+    arrived(page, 3)
+    page.keyboard.press("PageUp")
+    arrived(page, 2)
+    page.locator("h1").click()
+    page.keyboard.press("ArrowLeft")
+    arrived(page, 1)
+    assert overflow(page) == []
+    assert cut_labels(page) == []
+    screenshot(page, "learn-presenter")
+    assert re.search(r"present=1", page.url)
+    page.get_by_role("link", name="Leave presenter mode").click()
+    expect(page.get_by_test_id("stSidebar")).to_be_visible()
+    settled(page)
+    assert page.evaluate(size) < 0.8 * large
+
+
+def test_links_lead_to_steps_and_hold(page):
+    opened(page, 1)
+    link = page.get_by_role("link", name="6 Sign")
+    assert link.get_attribute("href").endswith("/learn?step=6")
+    link.click()
+    arrived(page, 6)
+    page.go_back()
+    arrived(page, 1)
