@@ -134,7 +134,9 @@ def test_play_walks_through_the_updates():
 def test_the_arithmetic_is_in_the_page():
     test = opened(4)
     table = next(each.value for each in test.markdown if each.value.startswith("| row |"))
-    assert "| 1 | 0.806 | 0.000 | −0.642 | −0.103 | 0.397 | 3.18 | 3 |" in table
+    assert "| cosine | 0.999 | 0.806 | 0.963 | 0.951 |" in table
+    assert "| change | +0.057 | −0.103 | +0.028 | +0.018 |" in table
+    assert "| pruned | 5 | 3 | 4 | 4 |" in table
 
 
 def test_the_real_layer_is_the_runs_own():

@@ -123,7 +123,7 @@ def test_the_optimum_takes_the_lowest_scores_of_the_layer(target):
 
 
 def test_at_three_quarters_the_optimum_gives_row_1_up():
-    uniform, trim_, optimal = lessons.three_allocations(0.75)
+    _, trim_, optimal = lessons.three_allocations(0.75)
     assert optimal.counts[1] == 7
     assert trim_.counts[1] == 5
     energy = (lessons.WEIGHT * lessons.NORM).square().sum(dim=1)

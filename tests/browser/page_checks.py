@@ -8,6 +8,7 @@ def overflow(page: Page) -> list[str]:
     return page.evaluate(
         """() => [...document.querySelectorAll('[data-testid=stMain], [data-testid=stMain] *')]
             .filter((node) => node.getClientRects().length && !node.closest('[data-testid=stDataFrame]'))
+            .filter((node) => node.type !== 'range')  // invisible; it stands around the slider's thumb
             .filter((node) => {
                 const box = node.getBoundingClientRect();
                 return box.width > 1 && box.height > 1 && (box.right > innerWidth + 1 || box.left < -1);

@@ -239,17 +239,18 @@ def _arithmetic(rate: float) -> None:
         f"({share[row]:.3f} − {mean:.3f}) = **{signed(change, '.3f')}**, to x = {lesson.target:.3f} "
         f"{signed(change, '.3f')} = **{x:.3f}**: of eight weights {8 * x:.2f}, in whole ones **{lesson.counts[row]}**."
     )
-    lines = [
-        "| row | cosine | p | p − mean | change | x | 8x | pruned |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for row, values in enumerate(
-        zip(quality, share, share - mean, lesson.change, lesson.row_sparsity, lesson.counts, strict=True)
-    ):
-        cosine, p, above, moved, x, count = values
+    terms = {
+        "cosine": (quality, ".3f"),
+        "p": (share, ".3f"),
+        "change": (lesson.change, "+.3f"),
+        "x": (lesson.row_sparsity, ".3f"),
+        "8x": (8 * lesson.row_sparsity, ".2f"),
+        "pruned": (lesson.counts, "d"),
+    }
+    lines = ["| row | " + " | ".join(map(str, range(lessons.ROWS))) + " |", "|---" * (lessons.ROWS + 1) + "|"]
+    for term, (values, pattern) in terms.items():
         lines.append(
-            f"| {row} | {cosine:.3f} | {p:.3f} | {signed(above, '.3f')} | {signed(moved, '.3f')} | {x:.3f} | "
-            f"{8 * x:.2f} | {count} |"
+            f"| {term} | " + " | ".join(format(value, pattern) for value in values).replace("-", "−") + " |"
         )
     st.markdown("\n".join(lines))
     st.caption(
