@@ -71,6 +71,8 @@ def turn_pages(current: int) -> None:
 
 
 current = chosen_step()
+# A link within a page brings its parameters but leaves the address as it was: write them into it.
+st.query_params["step"] = str(current)
 step = STEPS[current - 1]
 if not presenting():
     st.caption(

@@ -19,6 +19,7 @@ CONTROL_SECONDS = 0.5
 @pytest.fixture(autouse=True)
 def _own_store(monkeypatch, tmp_path):
     """A store with one run of TRIM on a tiny model."""
+    monkeypatch.setattr(real_step, "LAYER", "mlp.gate_proj")  # what the tiny model has
     make_run(tmp_path / "runs" / "small", "trim", 0.5)
     own = RunStore(folder=lambda: tmp_path / "runs", shipped=lambda: tmp_path / "none")
     monkeypatch.setattr(store, "STORE", own)

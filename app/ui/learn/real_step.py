@@ -14,7 +14,7 @@ from diagnostics.figures.row_scatter import row_scatter_figure
 from trim.errors import RunError
 from trim.runs import Run
 
-LAYER = "mlp.gate_proj"
+LAYER = "mlp.down_proj"
 DEFAULT_BLOCK = 15
 
 
@@ -31,7 +31,18 @@ def real_run() -> Run | None:
     return stored[0].run if stored else None
 
 
-def _layer() -> StoredLayer | None:
+def _outcomes(run: Run) -> str:
+    """How often each sign won among the run's layers of this kind."""
+    searches = [run.numbers(name).get("search") for name in run.layers if name.endswith(f".{LAYER}")]
+    rates = [search["learning_rate"] or 0.0 for search in searches if search is not None]
+    positive, negative = sum(rate > 0 for rate in rates), sum(rate < 0 for rate in rates)
+    return (
+        f"Of the {len(rates)} layers of this kind {positive} took a positive rate, {negative} a negative one, and "
+        f"{len(rates) - positive - negative} stayed uniform."
+    )
+
+
+def _layer() -> tuple[Run, StoredLayer] | None:
     run = real_run()
     if run is None:
         st.info(
@@ -52,20 +63,21 @@ def _layer() -> StoredLayer | None:
             bind="query-params",
         )
     try:
-        return StoredLayer.of(run, STORE.layer(run.id, f"{block}.{LAYER}"))
+        return run, StoredLayer.of(run, STORE.layer(run.id, f"{block}.{LAYER}"))
     except RunError as error:
         st.error(plain(error), icon=":material/error:")
         return None
 
 
-def _view(layer: StoredLayer | None) -> View | None:
-    if layer is None:
+def _view(shown: tuple[Run, StoredLayer] | None) -> View | None:
+    if shown is None:
         return None
+    run, layer = shown
     record = layer.record
     scatter = row_scatter(layer.allocations[-1], "gini", record.gini, ())
     return View(
         row_scatter_figure(scatter, (), theme()),
-        _seen(layer, explanations.scatter_seen(scatter)),
+        f"{_seen(layer, explanations.scatter_seen(scatter))} {_outcomes(run)}",
         explanations.ROW_SPARSITY_FORMULA,
         f"Row sparsity against Gini for the {record.rows:,} rows of {record.name}",
         lambda: {
@@ -90,12 +102,12 @@ def _seen(layer: StoredLayer, correlation: str) -> str:
 REAL = Step(
     "Real",
     "And in a real layer?",
-    "This is a layer of a real language model, SmolLM2-135M, as a stored run kept it: one point per row, its Gini to "
-    "the right, the sparsity that TRIM gave it upwards. All eight steps happened to each of these rows.",
+    "This is a layer of a real language model, as a stored run kept it: one point per row, its Gini to the right, the "
+    "sparsity that TRIM gave it upwards. What the eight steps showed on a few rows has happened to all of these.",
     _layer,
     _view,
-    "Go through the blocks: in some TRIM chose a positive rate, in some a negative one, in some it stayed with "
-    "uniform. The page Layer runs TRIM anew for any target, and Model shows all layers at once.",
+    "Compare block 0 with one in the middle: do concentrated rows give, or the others? The page Layer runs TRIM anew "
+    "for any layer and target.",
     Check(
         "In a block TRIM chose η = −0.01. What do you expect of its rows with the lowest cosine?",
         (
