@@ -13,6 +13,7 @@ from app.services.stored_layer import StoredLayer
 from trim.allocations import ALLOCATIONS
 from trim.errors import RunError
 from trim.layer_record import LayerRecord
+from trim.prune_settings import PruneSettings
 from trim.quality import LAYER_QUALITIES, ROW_QUALITIES
 from trim.runs import Run, open_run
 from trim.scores import SCORES
@@ -60,26 +61,38 @@ def _check_settings(run: Run) -> None:
         raise RunError(
             f"config.json speaks of a run of kind {run.kind!r}; only models and layers are known here"
         )
-    request, model = run.settings.get("request"), run.settings.get("model")
-    known = isinstance(request, dict) and isinstance(model, dict)
-    if (
-        not known
-        or request.get("row_quality") not in ROW_QUALITIES
-        or not isinstance(model.get("title"), str)
-    ):
+    tables = [run.settings.get(key) for key in ("request", "model", "text", "compute", "versions")]
+    if not all(isinstance(table, dict) for table in tables) or not isinstance(tables[1].get("title"), str):
         raise RunError("config.json lacks the settings of a run; export the run again where it was made")
+    request = PruneSettings.from_json(tables[0])
+    if request.row_quality not in ROW_QUALITIES or not request.corpus.isprintable():
+        raise RunError("config.json asks for what this version does not know")
 
 
 def _check_small_files(run: Run) -> None:
     budgets = run.budgets.get("layers", {})
-    if not all(_LAYER.fullmatch(name) and 0 <= float(value) <= 1 for name, value in budgets.items()):
+    if not all(_LAYER.fullmatch(name) and _is_share(value) for name, value in budgets.items()):
         raise RunError("budgets.json holds a layer or a sparsity that cannot be")
+    for key in ("sparsity", "layer_sparsity"):
+        if key in run.metrics and not all(
+            _is_share(run.metrics[key][of]) for of in ("requested", "realised")
+        ):
+            raise RunError("metrics.json holds a sparsity outside 0 to 1")
     for key in ("perplexities", "dense_perplexities", "uniform_perplexities"):
         for entry in run.metrics.get(key, []):
-            float(entry["perplexity"])
-    for value in (run.metrics.get("sparsity", {}), run.metrics.get("layer_sparsity", {})):
-        if not all(0 <= float(each) <= 1 for each in value.values()):
-            raise RunError("metrics.json holds a sparsity outside 0 to 1")
+            words, sizes = (entry["corpus"], entry["tokens_sha256"]), (entry["windows"], entry["length"])
+            whole = all(isinstance(each, str) for each in words) and all(
+                isinstance(each, int) for each in sizes
+            )
+            if not whole or float(entry["perplexity"]) < 0:
+                raise RunError("metrics.json holds a perplexity that cannot be")
+    for entry in run.metrics.get("continuations", []):
+        if not all(isinstance(text, str) for text in (entry["prompt"], *entry["texts"].values())):
+            raise RunError("metrics.json holds a continued prompt that is no text")
+
+
+def _is_share(value: object) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= 1
 
 
 def _check_block(run: Run, index: int) -> None:

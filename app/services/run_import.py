@@ -8,6 +8,7 @@ import stat
 import tempfile
 import time
 import zipfile
+import zlib
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import IO
@@ -62,10 +63,15 @@ def import_run(file: IO[bytes], folder: Path, taken: Callable[[str], bool], name
             target = _free_place(folder, title, taken)
             os.rename(path, target)
         return target
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError) as error:
+    except (
+        zipfile.BadZipFile,
+        zipfile.LargeZipFile,
+        zlib.error,
+        EOFError,
+        ValueError,
+        RuntimeError,
+    ) as error:
         raise _refused(f"it is damaged, or no zip ({one_line(str(error))})") from error
-    except (NotImplementedError, RuntimeError) as error:  # a packing of another kind, or a password
-        raise _refused(f"it is packed in a way that is not read here ({one_line(str(error))})") from error
     except OSError as error:
         raise RunError(
             f"The run cannot be written to {folder} ({error.strerror or error}). Free some space there and import it "
@@ -120,8 +126,9 @@ def _check_member(member: zipfile.ZipInfo) -> None:
     kind = stat.S_IFMT(member.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise _refused(f"{one_line(name)!r} in it is a link or a device, not a file")
-    if member.flag_bits & 0x1:
-        raise _refused(f"{one_line(name)!r} in it is locked with a password; pack the run without one")
+    # Of ways to pack, the two that every archiver knows; others can be made to take any amount of memory.
+    if member.flag_bits & 0x1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise _refused(f"{one_line(name)!r} in it is packed in an unusual way, or with a password")
 
 
 def _top(files: Collection[str]) -> str:

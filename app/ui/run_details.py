@@ -12,6 +12,7 @@ from app.services.run_facts import RunFacts
 from app.services.run_files import LONGEST_NAME, LONGEST_NOTE, delete, exported, rename
 from app.services.run_rows import row_columns
 from app.services.store import StoredRun
+from app.ui.continuations import continuations_card
 from app.ui.run_table import state_words
 from app.ui.text import plain
 from diagnostics.export import arrays_npz, table_csv
@@ -37,6 +38,7 @@ def show_run(entry: StoredRun, facts: RunFacts) -> None:
     st.caption(plain(" · ".join(filter(None, [facts.model, facts.method, state_words(facts), facts.id]))))
     _numbers(run, facts)
     _ways_on(run, facts)
+    continuations_card(run)
     left, right = st.columns(2)
     with left:
         _name_and_note(entry, facts)

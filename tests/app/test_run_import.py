@@ -1,5 +1,6 @@
 """Importing a run: a good zip is the run it was, a bad one leaves nothing and says why."""
 
+import contextlib
 import hashlib
 import io
 import json
@@ -131,6 +132,34 @@ def test_bombs(good, folder, monkeypatch):
     refused(packed(good), folder, "too large")
 
 
+def test_unusual_packing(good, folder):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_LZMA) as archive:
+        for name, content in good.items():
+            archive.writestr(name, content)
+    refused(file, folder, "unusual way")
+    locked = bytearray(packed(good).getvalue())
+    first = locked.index(
+        b"PK\x01\x02"
+    )  # the directory's entry of the first file; its flags follow 8 bytes on
+    locked[first + 8] |= 1
+    refused(io.BytesIO(bytes(locked)), folder, "password")
+
+
+def test_whatever_is_damaged_is_refused_or_whole(good, folder):
+    """A few random bytes: nobody knows what happens, but it ends in a run that is whole or in a refusal."""
+    whole, random = packed(good).getvalue(), np.random.default_rng(0)
+    for _ in range(60):
+        content = np.frombuffer(whole, np.uint8).copy()
+        places = random.integers(0, len(content), 4)
+        content[places] = random.integers(0, 256, 4)
+        with contextlib.suppress(RunError):
+            path = bring(io.BytesIO(content.tobytes()), folder)
+            assert trim.open_run(path).layers
+            shutil.rmtree(path)
+        assert not list(folder.iterdir())
+
+
 def test_a_zip_that_lies_about_its_sizes(good, folder):
     honest = packed(good | {"events.jsonl": b"0" * 1_000_000}).getvalue()
     file = io.BytesIO(honest.replace(struct.pack("<I", 1_000_000), struct.pack("<I", 1_000)))
@@ -157,6 +186,9 @@ def test_a_damaged_byte(good, folder):
     refused(io.BytesIO(bytes(content)), folder, "damaged|not what")
 
 
+PERPLEXITY = {"corpus": "demo", "tokens_sha256": "0", "windows": 2, "length": 16, "perplexity": 20.0}
+
+
 def with_json(good: dict[str, bytes], name: str, change: Callable[[dict], object]) -> dict[str, bytes]:
     content = json.loads(good[name])
     change(content)
@@ -178,6 +210,18 @@ def with_json(good: dict[str, bytes], name: str, change: Callable[[dict], object
         ("budgets.json", lambda c: c["layers"].update({"0.mlp.gate_proj": 7}), "cannot be"),
         ("metrics.json", lambda c: c["sparsity"].update(realised=7), "outside 0 to 1"),
         ("metrics.json", lambda c: c.update(perplexities=[{"perplexity": []}]), "damaged"),
+        ("metrics.json", lambda c: c.update(sparsity="all"), "damaged"),
+        (
+            "metrics.json",
+            lambda c: c.update(perplexities=[PERPLEXITY | {"windows": "<b>"}]),
+            "perplexity that",
+        ),
+        (
+            "metrics.json",
+            lambda c: c.update(dense_perplexities=[PERPLEXITY | {"perplexity": -1}]),
+            "perplexity that",
+        ),
+        ("metrics.json", lambda c: c.update(continuations=[{"prompt": 1, "texts": {}}]), "no text"),
         ("metrics.json", lambda c: c.update(perplexities=float("nan")), "NaN"),
     ],
 )
@@ -190,6 +234,10 @@ def test_settings_of_something_else(good, folder):
     config["settings"] = {"a": 1}
     config["fingerprint"] = settings_fingerprint(config["settings"])
     refused(packed(good | {"config.json": json.dumps(config).encode()}), folder, "lacks the settings")
+    config["settings"] = json.loads(good["config.json"])["settings"]
+    config["settings"]["request"]["iterations"] = "many"
+    config["fingerprint"] = settings_fingerprint(config["settings"])
+    refused(packed(good | {"config.json": json.dumps(config).encode()}), folder, "whole number")
     refused(packed(good | {"metrics.json": b"[" * 100_000}), folder, "damaged")
 
 

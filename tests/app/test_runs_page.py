@@ -142,6 +142,9 @@ def test_what_came_with_the_app_stays(runs):
     ]
     assert "came with the app and stays as it is" in page.texts
     assert page.test.metric[0].value == "70.00%"
+    assert "What does the model still say?" in page.texts
+    assert "**Dense**" in page.texts
+    assert "We must create jobs" in page.texts
 
 
 @pytest.mark.parametrize("kind", ["Report: one", "without masks", "whole", "NPZ", "CSV"])
