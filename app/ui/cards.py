@@ -48,7 +48,7 @@ def card(
     file_name: str,
     on_select: Callable[[], None] | None = None,
     selectable: frozenset[str] = frozenset(),
-    select_direction: str = "h",
+    clickable: bool = False,
 ) -> None:
     """A framed view; with several variants, a control above it says which.
 
@@ -57,7 +57,8 @@ def card(
         variants: makes each view when it is wanted.
         file_name: of the downloads, without its ending.
         on_select: called when bars or points are selected in a variant named in `selectable`.
-        select_direction: of the box: "h", as bars are chosen by where they stand, however high they are; or "any".
+        clickable: whether a click selects, and the box tool has to be chosen above the chart; otherwise a drag selects
+            bars by where they stand, however high they are.
     """
     with st.container(border=True, height="stretch", key=f"card-{key}"):
         chosen = next(iter(variants))
@@ -76,7 +77,10 @@ def card(
         picks = {}
         if chosen in selectable:
             picks = {"on_select": on_select, "selection_mode": ("points", "box")}
-            figure.update_layout(dragmode="select", selectdirection=select_direction)
+            # While a drag selects, Streamlit lets no click select.
+            figure.update_layout(
+                dragmode="pan" if clickable else "select", selectdirection="any" if clickable else "h"
+            )
         else:
             drawn_anew(key)
         st.plotly_chart(

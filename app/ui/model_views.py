@@ -141,7 +141,7 @@ def _selectable_card(key: str, variants: dict, file_name: str) -> None:
         file_name=file_name,
         on_select=selected,
         selectable=frozenset(variants),
-        select_direction="any",
+        clickable=True,
     )
 
 

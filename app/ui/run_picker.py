@@ -54,25 +54,26 @@ def _label(entry: StoredRun) -> str:
 
 
 def pick_run(listed: Sequence[Choice], default: str | None) -> str | None:
-    """The id of the run that the reader, or else the address, or else `default` names; None: there is none."""
-    ids = [choice.id for choice in listed]
-    asked = st.session_state.pop("started_run", None) or st.query_params.get("run")
-    if asked is not None and asked != st.session_state.get("run_asked"):
-        st.session_state["run_asked"] = asked
-        if asked in ids:
-            st.session_state["run_shown"] = asked
-        else:
-            st.warning(
-                f"There is no run {plain(asked[:60])} of a whole model here; it may have been deleted.",
-                icon=":material/link_off:",
-            )
-    if not ids:
-        return None
-    if st.session_state.get("run_shown") not in ids:
-        st.session_state["run_shown"] = default if default in ids else ids[0]
+    """The id of the run that the address names, or else `default`; choosing another changes the address.
+
+    None: there is no run.
+    """
     labels = {choice.id: choice.label for choice in listed}
-    chosen = st.selectbox("Run", ids, format_func=labels.get, key="run_shown")
-    if st.query_params.get("run") != chosen:
-        st.session_state["run_asked"] = chosen
-        st.query_params["run"] = chosen
-    return chosen
+    asked = st.session_state.pop("started_run", None) or st.query_params.get("run")
+    if asked is not None and asked not in labels:
+        st.warning(
+            f"There is no run {plain(asked[:60])} of a whole model here; it may have been deleted.",
+            icon=":material/link_off:",
+        )
+    if not labels:
+        return None
+    if asked not in labels:
+        asked = default if default in labels else next(iter(labels))
+    if st.query_params.get("run") != asked:
+        st.query_params["run"] = asked
+    st.session_state["run_shown"] = asked
+
+    def chosen() -> None:
+        st.query_params["run"] = st.session_state["run_shown"]
+
+    return st.selectbox("Run", list(labels), format_func=labels.get, key="run_shown", on_change=chosen)

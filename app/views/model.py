@@ -151,7 +151,8 @@ def views(run_id: str, run: Run, entries: list[StoredRun]) -> None:
 
 st.title("How does a whole model take to pruning?")
 st.markdown(
-    "Each cell is one layer: a block across, a layer type down. Click a cell to open the layer as the run saw it."
+    "Each cell is one layer: a block across, a layer type down. Click a cell to open the layer as the run saw it, or "
+    "draw a box with the box tool above a chart to pick several."
 )
 entries = [entry for entry in STORE.runs() if entry.run is None or entry.run.kind == "model"]
 new_run(entries)

@@ -96,8 +96,12 @@ def model_map_figure(shown: ModelMap, quantity: Quantity, theme: Theme = "light"
         right=16 if quantity == "outcome" else 8,
     )
     first, last = (shown.blocks[0], shown.blocks[-1]) if shown.blocks else (0, 0)
-    figure.update_xaxes(range=[first - 0.5, last + 0.5], dtick=max(1, math.ceil((last - first + 1) / 12)))
+    # Fixed: a finger that scrolls the page must not move the cells.
+    figure.update_xaxes(
+        fixedrange=True, range=[first - 0.5, last + 0.5], dtick=max(1, math.ceil((last - first + 1) / 12))
+    )
     figure.update_yaxes(
+        fixedrange=True,
         tickvals=list(range(len(shown.kinds))),
         ticktext=[escape(kind.rpartition(".")[2]) for kind in shown.kinds],
         range=[len(shown.kinds) - 0.5, -0.5],
