@@ -23,6 +23,7 @@ page = st.navigation(
         st.Page("views/layer.py", title="Layer", icon=":material/layers:", default=True),
         st.Page("views/model.py", title="Model", icon=":material/grid_on:"),
         st.Page("views/runs.py", title="Runs", icon=":material/inventory_2:"),
+        st.Page("views/compare.py", title="Compare", icon=":material/compare_arrows:"),
         st.Page("views/learn.py", title="Learn", icon=":material/school:"),
         st.Page("views/stored_layer.py", title="Layer of a run", url_path="stored", visibility="hidden"),
     ]

@@ -43,10 +43,15 @@ class AllocationComparison:
     rows_differ: str | None
 
 
-def compare_allocations(first: RowAllocation, second: RowAllocation, most: int = 10) -> AllocationComparison:
-    """Compare two allocations; layers of another shape are compared as distributions only."""
+def compare_allocations(
+    first: RowAllocation, second: RowAllocation, most: int = 10, *, apart: str | None = None
+) -> AllocationComparison:
+    """Compare two allocations; layers of another shape are compared as distributions only.
+
+    most: how many of the rows that moved are named. apart: why the rows are not the same ones, where that is known.
+    """
     a, b = first.row_sparsity, second.row_sparsity
-    reason = _rows_differ(first, second)
+    reason = _rows_differ(first, second) or apart
     moved: tuple[RowMove, ...] = ()
     if reason is None:
         change = np.abs(b - a)

@@ -1,0 +1,145 @@
+"""Distances against scipy and against known distributions; pairs of rows; the figures of comparisons."""
+
+import json
+import math
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import ks_2samp, spearmanr, wasserstein_distance
+
+from diagnostics.allocation import RowAllocation
+from diagnostics.comparison import compare_allocations
+from diagnostics.concentration import gini_statistics
+from diagnostics.figures.gini_ridges import gini_ridges_figure
+from diagnostics.figures.pair import pair_figure
+from diagnostics.figures.perplexity_curves import PerplexityCurve, perplexity_curves_figure
+from diagnostics.figures.theme import METHOD_STYLES, PALETTES
+from tests.diagnostics.figure_cases import subtitle, traces
+
+COLUMNS = 50
+
+
+def allocation(counts, method="trim", label="A · TRIM", columns=COLUMNS):
+    return RowAllocation(method, label, np.asarray(counts), columns)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    st.lists(st.integers(0, COLUMNS), min_size=1, max_size=40),
+    st.lists(st.integers(0, COLUMNS), min_size=1, max_size=40),
+)
+def test_distances_are_scipys(first, second):
+    found = compare_allocations(allocation(first), allocation(second))
+    a, b = np.array(first) / COLUMNS, np.array(second) / COLUMNS
+    with warnings.catch_warnings(action="ignore"):  # about the p-value, which is not compared
+        assert found.ks_distance == pytest.approx(ks_2samp(a, b).statistic, abs=1e-12)
+    assert found.wasserstein_distance == pytest.approx(wasserstein_distance(a, b), abs=1e-12)
+    if found.correlation is not None:
+        assert found.correlation.coefficient == pytest.approx(spearmanr(a, b).statistic)
+
+
+def test_distances_of_known_distributions():
+    rows = np.arange(COLUMNS)
+    shifted = compare_allocations(allocation(rows), allocation(rows + 1))
+    assert shifted.wasserstein_distance == pytest.approx(1 / COLUMNS)
+    assert shifted.ks_distance == pytest.approx(1 / COLUMNS)
+    assert shifted.correlation.coefficient == pytest.approx(1)
+    # A point mass against an even spread around it: KS ½, W₁ a quarter of the spread's width.
+    point = compare_allocations(
+        allocation(np.full(1000, 25)), allocation(np.linspace(15, 35, 1000).round().astype(int))
+    )
+    assert point.ks_distance == pytest.approx(0.5, abs=0.03)
+    assert point.wasserstein_distance == pytest.approx(0.25 * 20 / COLUMNS, abs=0.003)
+    apart = compare_allocations(allocation([0, 0]), allocation([COLUMNS, COLUMNS]))
+    assert (apart.ks_distance, apart.wasserstein_distance) == (1, 1)
+
+
+def test_rows_known_to_be_others_are_not_paired():
+    found = compare_allocations(allocation([1, 2, 3]), allocation([3, 2, 1]), apart="they are of two layers")
+    assert found.rows_differ == "they are of two layers"
+    assert found.correlation is None
+    assert found.moved == ()
+    with pytest.raises(ValueError, match="two layers"):
+        pair_figure(found)
+    widths = compare_allocations(allocation([1, 2]), allocation([1, 2], columns=60), apart="x")
+    assert "weights" in widths.rows_differ
+
+
+def test_a_pair_draws_every_row_and_the_diagonal():
+    found = compare_allocations(allocation([10, 20, 30]), allocation([12, 20, 25], "optimal", "B · <b>"))
+    figure = pair_figure(found, [1])
+    (rows,) = traces(figure, "rows")
+    np.testing.assert_allclose(rows.x, [0.2, 0.4, 0.6], rtol=1e-6)
+    np.testing.assert_allclose(rows.y, [0.24, 0.4, 0.5], rtol=1e-6)
+    assert list(rows.customdata) == [0, 1, 2]
+    assert rows.marker.color == METHOD_STYLES["optimal"].colour
+    assert list(traces(figure, "selected rows")[0].customdata) == [1]
+    assert figure.layout.yaxis.title.text == "row sparsity under B · &lt;b&gt;"
+    (line,) = traces(figure, "same row sparsity")
+    assert list(line.x) == list(line.y)
+
+
+def test_many_rows_are_thinned_but_not_those_that_moved_most():
+    rng = np.random.default_rng(0)
+    before = rng.integers(20, 22, 10_000)
+    after = before.copy()
+    after[7777] = 50
+    figure = pair_figure(compare_allocations(allocation(before), allocation(after)))
+    drawn = list(traces(figure, "rows")[0].customdata)
+    assert 7777 in drawn
+    assert len(drawn) <= 4011
+
+
+def curve(label="TRIM <i>", method="trim", values=(50.0, math.nan, math.inf), **spread):
+    values = tuple(values)
+    return PerplexityCurve(
+        label,
+        method,
+        (0.5, 0.6, 0.7)[: len(values)],
+        values,
+        spread.get("least", values),
+        spread.get("most", values),
+    )
+
+
+def test_curves_leave_out_what_has_no_value_and_say_so():
+    figure = perplexity_curves_figure(
+        [curve(), curve("Uniform", "uniform", (60, 70, 80))], 27.0, "demo & more"
+    )
+    (trim,) = traces(figure, "TRIM &lt;i&gt;")
+    assert (list(trim.x), list(trim.y)) == ([0.5], [50.0])
+    assert trim.error_y.array is None
+    assert "2 without a finite value" in subtitle(figure)
+    assert "demo &amp; more" in subtitle(figure)
+    assert figure.layout.yaxis.type == "log"
+    (dense,) = [note for note in figure.layout.annotations if note.text.startswith("dense")]
+    assert dense.y == pytest.approx(math.log10(27))
+    assert list(figure.layout.xaxis.tickvals) == [0.5, 0.6, 0.7]
+
+
+def test_seeds_are_error_bars():
+    figure = perplexity_curves_figure(
+        [curve(values=(10, 20, 30), least=(9, 20, 30), most=(12, 21, 30))], None, "t"
+    )
+    bars = figure.data[0].error_y
+    np.testing.assert_allclose(bars.array, [2, 1, 0])
+    np.testing.assert_allclose(bars.arrayminus, [1, 0, 0])
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_ridges_stand_one_above_the_other(theme):
+    rng = np.random.default_rng(0)
+    statistics = gini_statistics(
+        {f"{block}.k_proj": rng.uniform(0.3 + 0.1 * block, 0.5, 40) for block in range(3)}
+    )
+    figure = gini_ridges_figure(statistics, "wanda", theme)
+    grounds = [min(traces(figure, f"{block}.k_proj")[0].y) for block in range(3)]
+    assert grounds == [2, 1, 0], "the first block is at the top"
+    medians = [traces(figure, f"median of {block}.k_proj")[0].x[0] for block in range(3)]
+    np.testing.assert_allclose(medians, [summary.median for summary in statistics.summaries], rtol=1e-6)
+    assert figure.layout.template.layout.font.color == PALETTES[theme].ink
+    empty = gini_ridges_figure(gini_statistics({"0.k_proj": np.full(3, np.nan)}), "magnitude", theme)
+    assert json.loads(empty.to_json())
