@@ -14,7 +14,7 @@ from trim.layer_record import LayerRecord
 from trim.runs import Run, open_run, runs_folder
 from trim.sweep import Sweep, open_sweep
 
-KEPT_RUNS = 256
+KEPT_RUNS = 1024
 KEPT_LAYERS = 64
 # What a run is read from, apart from its blocks; a change in any of them means that it is read again.
 _READ = ("config.json", "manifest.json", "metrics.json", "notes.json", "budgets.json")

@@ -42,9 +42,9 @@ def news() -> None:
         st.toast(f"Imported as {plain(run_id)}.", icon=":material/check:")
 
 
-st.title("Runs")
+st.title("What has been pruned here?")
 st.markdown(
-    "What has been pruned here, how far, and how did it go? A run keeps the settings, what every row lost and why; "
+    "How far, by which method, and how did it go? A run keeps its settings, what every row lost and why; "
     "looking at one needs neither its model nor a GPU."
 )
 news()

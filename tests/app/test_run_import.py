@@ -17,8 +17,11 @@ from safetensors.numpy import load_file, save
 
 import trim
 from app.services import run_import as module
+from app.services.keep import keep
 from app.services.run_files import exported
 from app.services.run_import import import_run
+from app.services.studies import ModelKey, Origin, SampleKey, Study, StudyKey
+from tests.app.small import layer_sample
 from tests.app.small_runs import make_run
 from trim.errors import RunError
 from trim.runs import settings_fingerprint
@@ -68,6 +71,25 @@ def test_a_good_zip_is_the_run_it_was(good, folder, top):
     assert sorted(each.name for each in folder.iterdir()) == [path.name]
     if top == "first/":
         assert path.name == "first"
+
+
+@pytest.mark.parametrize("allocation", ["uniform", "optimal"])
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_other_methods_and_runs_on_their_way(folder, tmp_path, allocation, blocks):
+    run = trim.open_run(make_run(tmp_path / "made/other", allocation, blocks=blocks))
+    with exported(run, masks=False) as file:
+        again = trim.open_run(bring(file, folder))
+    assert (again.config, again.complete, again.blocks) == (run.config, blocks == 2, run.blocks)
+
+
+def test_a_layer_kept_from_the_layer_page(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRIM_RUNS", str(tmp_path / "kept"))
+    origin = Origin("Tiny", "0" * 32, "cpu", "x86_64", "float32", 32, "0" * 64)
+    study = Study(StudyKey(ModelKey(), SampleKey(), "0.mlp.gate_proj", "wanda"), layer_sample(), origin)
+    run = trim.open_run(keep(study, study.outcome(trim.SearchSettings(0.5)), "Kept"))
+    with exported(run, masks=True) as file:
+        again = trim.open_run(bring(file, folder))
+    assert (again.id, again.kind, again.name) == (run.id, "layer", "Kept")
 
 
 def test_what_archivers_add_is_passed_over(good, folder):
