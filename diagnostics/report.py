@@ -1,6 +1,7 @@
 """Figures, tables and words as one HTML file that opens anywhere, without network and without this app."""
 
 import html
+import itertools
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,12 @@ from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
 LEAST_HEIGHT, TOP_MARGIN = 300, 28  # pixels
-CONFIG = {"showSendToCloud": False, "displaylogo": False, "responsive": True}
+CONFIG = {
+    "showSendToCloud": False,
+    "displaylogo": False,
+    "responsive": True,
+    "toImageButtonOptions": {"format": "svg"},
+}
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ _POLICY = (
 _STYLE = """
 :root { color-scheme: light }
 body { font: 16px/1.5 system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif;
-  color: #14181d; background: #fff; margin: 0 auto; max-width: 1100px; padding: 1.5rem 1rem 4rem }
+  color: #14181d; background: #fff; margin: 0 auto; max-width: 1280px; padding: 1.5rem 1rem 4rem }
 h1 { font-size: 1.75rem; line-height: 1.25; margin: 0 0 .25rem; overflow-wrap: anywhere }
 h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; border-top: 1px solid #d5dae1; padding-top: 1.25rem;
   overflow-wrap: anywhere }
@@ -72,7 +78,8 @@ caption { text-align: left; padding-bottom: .25rem }
 th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #e9ecf0; vertical-align: top;
   overflow-wrap: anywhere }
 summary { cursor: pointer }
-figure { margin: 1rem 0; break-inside: avoid }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(30rem, 100%), 1fr)); gap: 0 2rem }
+figure { margin: 0; min-width: 0; break-inside: avoid }
 """
 
 
@@ -81,7 +88,10 @@ def report_html(title: str, subtitle: str, parts: Iterable[Part]) -> bytes:
 
     Raises ValueError for a table whose rows are not as wide as its heading.
     """
-    body = "\n".join(_part(part) for part in parts)
+    body = ""
+    for charts, together in itertools.groupby(parts, lambda part: isinstance(part, Chart)):
+        inside = "\n".join(map(_part, together))
+        body += f'<div class="charts">{inside}</div>\n' if charts else f"{inside}\n"
     page = f"""<!doctype html>
 <html lang="en">
 <head>

@@ -4,18 +4,19 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from app.services.perplexities import on_one_text
+from app.services.perplexities import on_one_text, perplexities
 from app.services.reproduce import reproduce
 from app.services.run_maps import model_map
 from app.services.stored_layer import METHOD_LABELS, StoredLayer
-from diagnostics.allocation import row_sparsity_statistics
-from diagnostics.figures.allocation import row_sparsity_ecdf, row_sparsity_histogram
+from diagnostics.allocation import row_scatter, row_sparsity_statistics
+from diagnostics.figures.allocation import row_sparsity_ecdf, row_sparsity_histogram, sorted_row_sparsity
 from diagnostics.figures.concentration import gini_histogram
-from diagnostics.figures.iterations import iteration_figure
+from diagnostics.figures.iterations import iteration_figure, landscape_figure
 from diagnostics.figures.learning_rate import rate_figure
 from diagnostics.figures.model_map import model_map_figure
 from diagnostics.figures.outcome_gini import outcome_gini_figure
 from diagnostics.figures.perplexity import PerplexityBar, perplexity_figure
+from diagnostics.figures.row_scatter import row_scatter_figure
 from diagnostics.figures.similarity import cosine_figure, cosine_histogram
 from diagnostics.model_map import ModelMap, Quantity, outcome_lanes
 from diagnostics.report import Chart, Heading, Paragraph, Part, Table, report_html
@@ -87,6 +88,12 @@ def _summary(run: Run) -> Iterator[Part]:
     measured, dense, text = on_one_text([run])
     if measured:
         bars = [PerplexityBar("dense", "dense", dense)] if dense is not None else []
+        tokens = perplexities(run)[0].tokens_sha256
+        bars += [
+            PerplexityBar("Wanda, uniform", "uniform", float(entry["perplexity"]))
+            for entry in run.metrics.get("uniform_perplexities", [])
+            if entry.get("tokens_sha256") == tokens
+        ]
         bars += [PerplexityBar(run.name, str(request.get("allocation", "")), value) for _, value in measured]
         yield Chart(perplexity_figure(bars, text), f"Bars of perplexity on {text}")
 
@@ -97,7 +104,7 @@ def _words(run: Run) -> Iterator[Part]:
         yield Heading("One prompt, continued")
         yield Paragraph(str(entry.get("prompt", "")))
         texts = entry.get("texts", {})
-        rows = tuple((METHOD_LABELS.get(name, name), str(text)) for name, text in texts.items())
+        rows = tuple((METHOD_LABELS.get(name, name.capitalize()), str(text)) for name, text in texts.items())
         yield Table("The most probable continuation", ("model", "text"), rows)
 
 
@@ -133,10 +140,20 @@ def _layer(run: Run, name: str) -> Iterator[Part]:
     yield Chart(cosine_histogram(after), "Histogram of the rows' cosines after pruning")
     sparsities = row_sparsity_statistics(layer.allocations)
     yield Chart(row_sparsity_histogram(sparsities), "Histogram of row sparsities")
+    yield Chart(sorted_row_sparsity(sparsities), "Rows by ascending sparsity")
     yield Chart(row_sparsity_ecdf(sparsities), "Empirical distribution of row sparsities")
+    if layer.method != "uniform":
+        for quantity, values in (
+            ("gini", record.gini),
+            ("weight_norm", record.weight_norm),
+            ("cosine", record.cosine_uniform),
+        ):
+            scatter = row_scatter(layer.allocations[-1], quantity, values)
+            yield Chart(row_scatter_figure(scatter), f"Row sparsity against {quantity.replace('_', ' ')}")
     if (trace := layer.trace) is not None:
         yield Chart(rate_figure(trace), "Best layer quality of each learning rate")
         yield Chart(iteration_figure(trace), "Layer quality and row variance at each iteration")
+        yield Chart(landscape_figure(trace), "Gain over uniform by learning rate and iteration")
 
 
 def _layer_table(shown: ModelMap) -> Table:

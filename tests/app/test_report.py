@@ -46,8 +46,8 @@ def headings(report: str) -> list[str]:
 def test_report_of_a_run_by_trim(run):
     report = own_part(run_report(run, ["1.mlp.gate_proj"]))
     assert EVIL not in report
-    # Perplexity, seven maps, outcomes against Gini; seven charts of the layer.
-    assert len(headings(report)) == len(re.findall(r"Plotly.newPlot\(", report)) == 16
+    # Perplexity, seven maps, outcomes against Gini; twelve charts of the layer.
+    assert len(headings(report)) == len(re.findall(r"Plotly.newPlot\(", report)) == 9 + 12
     for words in (
         "First &lt;script&gt;",
         "Note &lt;script&gt;",
@@ -70,7 +70,7 @@ def test_report_of_a_run_by_trim(run):
 def test_report_of_other_methods(tmp_path, allocation):
     run = trim.open_run(make_run(tmp_path / "other", allocation))
     report = own_part(run_report(run, run.layers[:1]))
-    assert len(headings(report)) == 6 + 5
+    assert len(headings(report)) == 6 + (6 if allocation == "uniform" else 9)
     assert "not searched" in report
 
 
@@ -90,7 +90,7 @@ def test_report_of_a_kept_layer(tmp_path):
     report = own_part(run_report(run, run.layers))
     assert "a run of a single layer" in report
     assert "sparsity of the layer" in report
-    assert len(headings(report)) == 7
+    assert len(headings(report)) == 12
 
 
 def test_report_of_a_damaged_run(tmp_path):
