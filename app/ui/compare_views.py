@@ -138,7 +138,7 @@ def pair_card(compared: Sequence[Compared], rows: list[int]) -> AllocationCompar
             file_name=FILE_NAME,
             on_select=on_chart(source, marked, rows_of),
             selectable=frozenset({"Rows"}),
-            select_direction="any",
+            clickable=True,
         )
     return pair
 
