@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
+from app.services.compared import Pick
 from app.services.report import run_report
 from app.services.reproduce import reproduce
 from app.services.run_facts import RunFacts
@@ -13,6 +14,7 @@ from app.services.run_files import LONGEST_NAME, LONGEST_NOTE, delete, exported,
 from app.services.run_rows import row_columns
 from app.services.store import StoredRun
 from app.ui.continuations import continuations_card
+from app.ui.present import kept
 from app.ui.run_table import state_words
 from app.ui.text import plain
 from diagnostics.export import arrays_npz, table_csv
@@ -21,7 +23,7 @@ from trim.names import bytes_in_words
 from trim.perplexity import perplexity_in_words
 from trim.runs import Run
 
-MODEL_PAGE, STORED_PAGE = "views/model.py", "views/stored_layer.py"
+MODEL_PAGE, STORED_PAGE, COMPARE_PAGE = "views/model.py", "views/stored_layer.py", "views/compare.py"
 MOST_LAYERS_IN_REPORT = 8
 
 
@@ -99,20 +101,23 @@ def _ways_on(run: Run, facts: RunFacts) -> None:
     with st.container(horizontal=True, gap="small"):
         if facts.kind == "model":
             st.page_link(
-                MODEL_PAGE, label="Open its maps", icon=":material/grid_on:", query_params={"run": facts.id}
+                MODEL_PAGE,
+                label="Open its maps",
+                icon=":material/grid_on:",
+                query_params={"run": facts.id, **kept()},
             )
             if not run.complete:
                 st.page_link(
                     MODEL_PAGE,
-                    label="Go on with it",
+                    label="Watch it" if facts.state == "being written" else "Go on with it",
                     icon=":material/play_arrow:",
-                    query_params={"run": facts.id},
+                    query_params={"run": facts.id, **kept()},
                 )
             st.page_link(
                 MODEL_PAGE,
                 label="New run with its settings",
                 icon=":material/content_copy:",
-                query_params={"from": facts.id},
+                query_params={"from": facts.id, **kept()},
             )
     if run.layers:
         with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
@@ -123,7 +128,14 @@ def _ways_on(run: Run, facts: RunFacts) -> None:
                 STORED_PAGE,
                 label="Open this layer",
                 icon=":material/layers:",
-                query_params={"run": facts.id, "layer": layer},
+                query_params={"run": facts.id, "layer": layer, **kept()},
+            )
+            own, uniform = Pick(facts.id, layer), Pick(facts.id, layer, uniform=True)
+            st.page_link(
+                COMPARE_PAGE,
+                label="Compare it with uniform",
+                icon=":material/compare_arrows:",
+                query_params={"a": str(own), "b": str(uniform), **kept()},
             )
 
 

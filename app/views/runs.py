@@ -5,6 +5,7 @@ import streamlit as st
 from app.services.run_facts import run_facts
 from app.services.run_import import import_run
 from app.services.store import STORE
+from app.ui.address import tell_refused
 from app.ui.run_details import show_run
 from app.ui.run_table import choose_run
 from app.ui.sweep_table import sweep_table
@@ -63,3 +64,4 @@ else:
     if chosen is not None:
         show_run(entries[chosen], next(each for each in lines if each.id == chosen))
 sweep_table(STORE.sweeps())
+tell_refused()

@@ -108,6 +108,12 @@ def test_a_run_by_its_address(runs):
     assert "<b>" not in strange.test.warning[0].value
 
 
+def test_an_address_that_asks_for_what_is_not_there(runs):
+    page = Page(kind="Everything", run="first")
+    assert "kind\\=Everything" in page.test.warning[0].value
+    assert page.test.segmented_control(key="kind").value == "All"
+
+
 def test_names_are_escaped(runs):
     page = Page(run="first")
     assert "\\*starred\\*" in page.test.subheader[0].value

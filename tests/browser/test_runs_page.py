@@ -118,6 +118,8 @@ def test_ways_on_lead_to_the_run(page, runs):
     opened(page, "/runs?run=demo-trim-70", "Demo model, TRIM at 70%")
     link = page.get_by_role("link", name="Open this layer")
     assert "stored?run=demo-trim-70&layer=15.self_attn.q_proj" in link.get_attribute("href")
+    compare = page.get_by_role("link", name="Compare it with uniform").get_attribute("href")
+    assert "a=demo-trim-70%2F15.self_attn.q_proj&b=demo-trim-70%2F15.self_attn.q_proj%2Funiform" in compare
     page.get_by_role("link", name="Open its maps").click()
     expect(page).to_have_url(re.compile(r"/model\?.*run=demo-trim-70"))
     shows(page, "How does a whole model take to pruning?")
