@@ -10,7 +10,9 @@ from trim.run_writer import update_metrics
 from trim.runs import Run
 from trim.workbench import EvaluationText, Workbench, source_of
 
-DENSE = "dense_perplexities"  # in metrics.json, in the form of "perplexities"
+# In metrics.json, in the form of "perplexities".
+DENSE = "dense_perplexities"
+UNIFORM = "uniform_perplexities"  # of Wanda with uniform sparsity, in runs that came with the app
 
 
 @dataclass(frozen=True)
@@ -66,22 +68,46 @@ def _read(entries: object) -> list[Measured]:
     return found
 
 
-def on_one_text(runs: Iterable[Run]) -> tuple[list[tuple[Run, float]], float | None, str]:
-    """The runs measured on the text of the first that was measured at all; their dense model there; that text."""
+@dataclass(frozen=True, eq=False)
+class OnOneText:
+    """What was measured on the very same windows.
+
+    Attributes:
+        text: the windows in words.
+        runs: each run that was measured on them, with its perplexity.
+        dense: of the model that they pruned; None: not measured.
+        uniform: of Wanda with uniform sparsity, where a run keeps it and no run of it is among `runs`.
+    """
+
+    text: str
+    runs: list[tuple[Run, float]]
+    dense: float | None
+    uniform: float | None
+
+
+def on_one_text(runs: Iterable[Run]) -> OnOneText | None:
+    """The runs measured on the text of the first that was measured at all; None: none was."""
     runs = list(runs)
-    known = {run.path: {each.tokens_sha256: each for each in reversed(perplexities(run))} for run in runs}
     text = next((each for run in runs for each in perplexities(run)), None)
     if text is None:
-        return [], None, ""
-    measured = [
-        (run, known[run.path][text.tokens_sha256].perplexity)
-        for run in runs
-        if text.tokens_sha256 in known[run.path]
-    ]
-    dense = (
-        each.perplexity
-        for run in runs
-        for each in dense_perplexities(run)
-        if each.tokens_sha256 == text.tokens_sha256
-    )
-    return measured, next(dense, None), text.text
+        return None
+
+    def there(entries: list[Measured]) -> float | None:
+        return next((each.perplexity for each in entries if each.tokens_sha256 == text.tokens_sha256), None)
+
+    own = [(run, there(perplexities(run))) for run in runs]
+    measured = [(run, value) for run, value in own if value is not None]
+    dense = [there(dense_perplexities(run)) for run in runs]
+    uniform = [there(_read(run.metrics.get(UNIFORM))) for run in runs]
+    if any(method_of(run) == "uniform" for run, _ in measured):
+        uniform = []
+    return OnOneText(text.text, measured, _first(dense), _first(uniform))
+
+
+def method_of(run: Run) -> str:
+    """Who set the rows' sparsities: the allocation that was asked for."""
+    return str(run.settings.get("request", {}).get("allocation", ""))
+
+
+def _first(values: list[float | None]) -> float | None:
+    return next((value for value in values if value is not None), None)

@@ -201,7 +201,11 @@ class RunJobs:
         return JobState("failed" if run is None else "stopped", message=message, progress=progress)
 
     def begun(self, job_id: str) -> JobRecord | None:
-        """The job of that id, if one was ever started."""
+        """The job of that id, if one was ever started.
+
+        Raises:
+            RunError: nothing can have such a name.
+        """
         return self._disk.record(job_id)
 
     def output(self, job_id: str) -> str:

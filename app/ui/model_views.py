@@ -1,11 +1,12 @@
 """The views of a whole model: heat maps in which a click opens a layer, outcomes against the Gini, perplexities."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 import streamlit as st
 
-from app.services.perplexities import on_one_text
+from app.services.perplexities import method_of, on_one_text
 from app.ui.cards import View, card, theme
 from app.ui.model_words import FORMULAS, PERPLEXITY_FORMULA, lanes_seen, map_seen
 from app.ui.text import plain
@@ -84,8 +85,8 @@ def outcome_card(maps: Sequence[ModelMap], file_name: str) -> None:
 
 def perplexity_card(runs: Sequence[Run], file_name: str) -> None:
     """Perplexity of runs and of their dense model on the same windows."""
-    measured, dense, text = on_one_text(runs)
-    if not measured:
+    measured = on_one_text(runs)
+    if measured is None:
         with st.container(border=True, height="stretch", key="card-perplexity"):
             st.markdown("**How well does the model still predict?**")
             st.info(
@@ -94,16 +95,23 @@ def perplexity_card(runs: Sequence[Run], file_name: str) -> None:
                 icon=":material/speed:",
             )
         return
-    bars = [PerplexityBar("dense", "dense", dense)] if dense is not None else []
-    bars += [PerplexityBar(run.name, method_of(run), value) for run, value in measured]
+    bars = [PerplexityBar(run.name, method_of(run), value) for run, value in measured.runs]
+    if measured.uniform is not None:
+        bars.insert(0, PerplexityBar("Wanda, uniform", "uniform", measured.uniform))
+    if measured.dense is not None:
+        bars.insert(0, PerplexityBar("Dense", "dense", measured.dense))
+    without = [bar.label for bar in bars if not math.isfinite(bar.perplexity)]
+    bars = [bar for bar in bars if bar.label not in without]
     seen = _perplexity_seen(bars)
-    if left_out := len(runs) - len(measured):
+    if without:
+        seen += f" Beyond all numbers: {', '.join(without)}."
+    if left_out := len(runs) - len(measured.runs):
         seen += f" {left_out} more were not measured on this text."
     view = View(
-        perplexity_figure(bars, text, theme()),
+        perplexity_figure(bars, measured.text, theme()),
         plain(seen),
         PERPLEXITY_FORMULA,
-        f"Bars of perplexity on {text}. {seen}",
+        f"Bars of perplexity on {measured.text}. {seen}",
         lambda: {
             "model": np.array([bar.label for bar in bars], dtype=str),
             "method": np.array([bar.method for bar in bars], dtype=str),
@@ -113,13 +121,10 @@ def perplexity_card(runs: Sequence[Run], file_name: str) -> None:
     card("perplexity", {"Perplexity": lambda: view}, file_name=file_name)
 
 
-def method_of(run: Run) -> str:
-    """Who set the rows' sparsities, by which its colour is chosen."""
-    return str(run.settings.get("request", {}).get("allocation", ""))
-
-
 def _perplexity_seen(bars: Sequence[PerplexityBar]) -> str:
     pruned = [bar for bar in bars if bar.method != "dense"]
+    if not pruned:
+        return "No pruned model has a finite perplexity."
     best = min(pruned, key=lambda bar: bar.perplexity)
     words = f"{best.label} predicts best" if len(pruned) > 1 else best.label
     sentence = f"{words}: {best.perplexity:,.4g}"

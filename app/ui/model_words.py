@@ -91,7 +91,10 @@ def lanes_seen(maps: list[ModelMap]) -> str:
         positive, negative = lanes["positive"], lanes["negative"]
         if positive.gini.size and negative.gini.size:
             more = "more" if positive.median > negative.median else "less"
-            said.append(f"In {shown.label}, layers with a positive rate have {more} concentrated scores.")
+            said.append(
+                f"In {shown.label} the {positive.gini.size:,} layers with a positive rate have {more} concentrated "
+                f"scores than the {negative.gini.size:,} with a negative one."
+            )
         elif shown.layers:
             said.append(f"In {shown.label} only one sign occurs.")
     return " ".join(said) or "No layer was searched yet."

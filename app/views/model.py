@@ -5,10 +5,12 @@ import re
 import streamlit as st
 import torch
 
+from app.services.perplexities import method_of, perplexities
 from app.services.run_jobs import JOBS
 from app.services.run_maps import model_map
 from app.services.store import STORE, StoredRun
-from app.ui.model_views import MAPS, map_card, method_of, open_layer, outcome_card, perplexity_card
+from app.ui.continue_prompt import continue_prompt_views
+from app.ui.model_views import MAPS, map_card, open_layer, outcome_card, perplexity_card
 from app.ui.new_run import new_run_form
 from app.ui.prefill import prefill
 from app.ui.run_picker import choices, pick_run
@@ -114,6 +116,8 @@ def beside(run_id: str, run: Run, entries: list[StoredRun]) -> list[Run]:
         if entry.run is not None and entry.id != run_id and entry.run.blocks
     }
     same = [key for key, other in others.items() if _weights(other) == _weights(run) and other.complete]
+    if texts := _texts(run):
+        same = [key for key in same if texts & _texts(others[key])]
     chosen = st.multiselect(
         "Runs beside it",
         list(others),
@@ -121,13 +125,17 @@ def beside(run_id: str, run: Run, entries: list[StoredRun]) -> list[Run]:
         format_func=lambda key: others[key].name,
         max_selections=MOST_BESIDE - 1,
         key=f"beside_{run_id}",
-        help="For the views below. At first those of the same model.",
+        help="For the views below. At first those of the same model, measured on the same text.",
     )
     return [run, *(others[key] for key in chosen)]
 
 
 def _weights(run: Run) -> object:
     return run.settings.get("model", {}).get("weights")
+
+
+def _texts(run: Run) -> set[str]:
+    return {each.tokens_sha256 for each in perplexities(run)}
 
 
 def views(run_id: str, run: Run, entries: list[StoredRun]) -> None:
@@ -147,6 +155,7 @@ def views(run_id: str, run: Run, entries: list[StoredRun]) -> None:
         perplexity_card(runs, file_name)
     with right:
         outcome_card([shown, *(model_map(other) for other in runs[1:])], file_name)
+    continue_prompt_views(runs)
 
 
 st.title("How does a whole model take to pruning?")

@@ -31,7 +31,8 @@ _SUBTITLES: dict[Quantity, str] = {
     "median_gini": "Median over the layer's rows of the Gini of their scores.",
     "layer_sparsity": "Share of each layer's weights that is pruned.",
     "quality_gain": "Layer quality as pruned minus that of uniform: teal gains, brown loses.",
-    "outcome": "Sign of the learning rate that the search chose in each layer.",
+    "outcome": "Sign of the chosen learning rate. Positive: rows that keep their quality give more weights; "
+    "negative: rows that lose it do.",
     "row_variance_uniform": "Variance over rows of the rows' cosine at uniform row sparsity.",
     "row_variance": "Variance over rows of the rows' cosine, as they were pruned.",
     "row_variance_change": "Variance of row cosines, as pruned over uniform: teal more equal, brown less.",
@@ -172,9 +173,9 @@ def _marks(figure: go.Figure, shown: ModelMap, quantity: Quantity, theme: Theme)
         )
         return
     styles = {
-        "positive": (palette.surface, "positive: rows that keep their quality give more weights"),
-        "negative": (palette.surface, "negative: rows that lose it give more"),
-        "none": (palette.muted, "none: nothing beat uniform"),
+        "positive": (palette.surface, "positive"),
+        "negative": (palette.surface, "negative"),
+        "none": (palette.muted, "none: uniform stays"),
     }
     for outcome, (colour, words) in styles.items():
         held = [facts for facts in shown.layers if facts.outcome == outcome]

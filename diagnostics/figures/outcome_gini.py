@@ -64,7 +64,7 @@ def outcome_gini_figure(lanes: Sequence[OutcomeLane], theme: Theme = "light") ->
         theme,
         title=TITLE,
         subtitle=_sentence(lanes),
-        x_title="median Gini of the layer's rows (0 = even, 1 = one weight)",
+        x_title="median Gini of the layer's rows",
         y_title="learning-rate outcome (layers)",
         plot_height=max(5, len(lanes)) * _LANE,
     )

@@ -27,12 +27,17 @@ def perplexity_figure(bars: Sequence[PerplexityBar], text: str, theme: Theme = "
     figure = go.Figure()
     dense = Style(palette.muted, "solid", "circle", "")
     pruned = iter(series_styles([bar.method for bar in bars if bar.method != "dense"]))
+    values = [bar.perplexity for bar in bars]
+    logarithmic = len(values) > 1 and max(values) > _LOG_FROM * min(values)
+    base = 1 if logarithmic else 0
     for place, bar in enumerate(bars):
         style = dense if bar.method == "dense" else next(pruned)
         figure.add_bar(
             orientation="h",
-            x=[bar.perplexity],
+            x=[bar.perplexity - base],
+            base=base,
             y=[place],
+            customdata=[bar.perplexity],
             width=0.62,
             name=escape(bar.label),
             text=[f"{bar.perplexity:,.4g}" if bar.perplexity < 1e4 else f"{bar.perplexity:,.0f}"],
@@ -49,10 +54,8 @@ def perplexity_figure(bars: Sequence[PerplexityBar], text: str, theme: Theme = "
                     "fillmode": "overlay",
                 },
             },
-            hovertemplate=f"<b>{escape(bar.label)}</b><br>perplexity %{{x:,.5g}}<extra></extra>",
+            hovertemplate=f"<b>{escape(bar.label)}</b><br>perplexity %{{customdata:,.5g}}<extra></extra>",
         )
-    values = [bar.perplexity for bar in bars]
-    logarithmic = len(values) > 1 and max(values) > _LOG_FROM * min(values)
     frame(
         figure,
         theme,
@@ -68,9 +71,9 @@ def perplexity_figure(bars: Sequence[PerplexityBar], text: str, theme: Theme = "
     )
     figure.update_xaxes(showgrid=True)
     if logarithmic:
-        figure.update_xaxes(type="log", range=[0, math.log10(max(values)) * 1.1])
+        figure.update_xaxes(type="log", dtick=1, range=[0, math.log10(max(values)) * 1.1])
     else:
-        figure.update_xaxes(range=[0, 1.15 * max(values)])
+        figure.update_xaxes(range=[0, 1.15 * max(values, default=1.0)])
     figure.update_yaxes(
         tickvals=list(range(len(bars))),
         ticktext=[escape(_short(bar.label)) for bar in bars],

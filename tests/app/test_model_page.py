@@ -1,6 +1,7 @@
 """The Model page and the page of a stored layer, on runs so small that a test may make its own."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,19 @@ def test_no_run_at_all(runs, monkeypatch):
     test = visit("model")
     assert any("There is no run yet" in each.value for each in test.info)
     assert any(button.label == "Start" for button in test.button)
+
+
+def test_a_prompt(runs):
+    test = visit("model", run="trim")
+    test.text_area(key="prompt").set_value("x" * 100_000)
+    test.button(key="continue_prompt").click().run()
+    assert "100,000 characters" in test.error[0].value
+    test.text_area(key="prompt").set_value("Hello")
+    test.button(key="continue_prompt").click().run()  # its model has changed since, as far as the run knows
+    assert "has changed since" in test.error[0].value
+    for gone in ("trim", "optimal"):
+        shutil.rmtree(runs / gone)
+    assert any("no masks" in each.value for each in visit("model", run="half").info)
 
 
 def test_the_form_says_the_command_and_refuses_what_makes_no_sense(runs):

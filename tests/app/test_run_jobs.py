@@ -90,7 +90,9 @@ def test_a_run_with_its_perplexities(jobs, command, tmp_path):
     assert (own.windows, own.length) == (3, 32)
     assert own.tokens_sha256 == dense.tokens_sha256
     assert own.perplexity != dense.perplexity
-    assert on_one_text([run]) == ([(run, own.perplexity)], dense.perplexity, own.text)
+    measured = on_one_text([run])
+    assert (measured.runs, measured.dense) == ([(run, own.perplexity)], dense.perplexity)
+    assert (measured.text, measured.uniform) == ("text.txt, 3 windows of 32 tokens", None)
     assert jobs.state(run_id).message == ""
     assert [entry.run.id for entry in trim.list_runs(tmp_path / "runs")] == [run_id]
 

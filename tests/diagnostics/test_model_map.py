@@ -152,7 +152,7 @@ def test_perplexity_bars():
         PerplexityBar("balanced", "optimal", 140.0),
     ]
     figure = perplexity_figure(bars, "demo, 16 windows of 512 tokens")
-    assert [bar.x[0] for bar in figure.data] == [27.0, 563.0, 598.0, 140.0]
+    assert [bar.base + bar.x[0] for bar in figure.data] == [27.0, 563.0, 598.0, 140.0]
     assert [bar.marker.color for bar in figure.data] == [
         PALETTES["light"].muted,
         *(METHOD_STYLES[method].colour for method in ("uniform", "trim", "optimal")),

@@ -1,0 +1,167 @@
+"""The Model page in a real browser: maps at first sight, a click opens a layer; a tiny run is started, watched,
+cancelled and gone on with."""
+
+import json
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+import trim
+from tests.browser.harness import AppServer, screenshot, settled
+from tests.browser.layer_page import card
+from tests.browser.page_checks import cut_labels, overflow
+from tests.trim import rough
+
+pytestmark = pytest.mark.browser
+
+WIDE, NARROW = (1440, 900), (420, 900)
+MAPS = ("map_gini", "map_outcome", "map_gain", "map_variance")
+PATIENCE = 90_000  # milliseconds
+MOST_BYTES = 3_000_000
+BLOCKS = 150
+
+_CELL = """(chart, [block, row]) => {
+    const {xaxis, yaxis} = chart._fullLayout, frame = chart.getBoundingClientRect();
+    return [frame.left + xaxis._offset + xaxis.d2p(block), frame.top + yaxis._offset + yaxis.d2p(row)];
+}"""
+
+
+def opened(page: Page, address: str = "/model") -> Page:
+    page.goto(address)
+    for name in MAPS:
+        expect(card(page, name)).to_be_visible(timeout=PATIENCE)
+    settled(page)
+    return page
+
+
+def cell(page: Page, name: str, block: float, row: float) -> tuple[float, float]:
+    """Where a cell is in the window."""
+    chart = card(page, name).locator(".js-plotly-plot")
+    chart.scroll_into_view_if_needed()
+    return chart.evaluate(_CELL, [block, row])
+
+
+@pytest.mark.parametrize("colour_scheme", ["light", "dark"])
+@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_the_run_that_came_with_the_app(page, viewport, colour_scheme):
+    received = []
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda data: received.append(len(data))))
+    opened(page)
+    assert "run=demo-trim-70" in page.url
+    assert sum(received) < MOST_BYTES
+    assert overflow(page) == []
+    assert cut_labels(page) == []
+    screenshot(page, f"model-{viewport[0]}-{colour_scheme}")
+    page.mouse.click(*cell(page, "map_gini", 10, 4))
+    page.wait_for_url("**/stored?run=demo-trim-70&layer=10.mlp.gate_proj")
+    expect(page.get_by_role("heading", name="10.mlp.gate_proj")).to_be_visible(timeout=PATIENCE)
+    expect(card(page, "rate").locator(".main-svg").first).to_be_visible(timeout=PATIENCE)
+    settled(page)
+    assert overflow(page) == []
+    assert cut_labels(page) == []
+    screenshot(page, f"stored-{viewport[0]}-{colour_scheme}")
+    expect(page.get_by_role("link", name="Load the model and open this layer")).to_have_attribute(
+        "href", re.compile(r"block=10.*layer=mlp\.gate_proj.*target=70")
+    )
+    page.go_back()
+    expect(card(page, "map_gini").locator(".main-svg").first).to_be_visible(timeout=PATIENCE)
+    settled(page)
+    assert "run=demo-trim-70" in page.url
+
+
+def test_a_box_lists_layers_and_the_keyboard_opens_one(page):
+    opened(page, "/model?run=demo-optimal-70")
+    card(page, "map_gain").locator(".js-plotly-plot").hover()
+    card(page, "map_gain").locator("[data-title='Box Select']").click()
+    page.mouse.move(*cell(page, "map_gain", 3.5, 1.5))
+    page.mouse.down()
+    page.mouse.move(*cell(page, "map_gain", 5.5, 3.5), steps=4)
+    page.mouse.up()
+    chosen = page.get_by_role("combobox", name="Open one of the 4 layers in the box")
+    expect(chosen).to_be_visible()
+    settled(page)
+    chosen.focus()
+    page.keyboard.type("5.self_attn.v")
+    page.keyboard.press("Enter")
+    link = page.get_by_role("link", name="Open 5.self_attn.v_proj")
+    expect(link).to_be_visible()
+    link.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("heading", name="5.self_attn.v_proj")).to_be_visible(timeout=PATIENCE)
+
+
+@pytest.fixture
+def tiny(app: AppServer, tmp_path: Path) -> Iterator[str]:
+    """A run of a tiny model with many blocks, whose settings the form can take; its id."""
+    model = rough.make_model("llama", tmp_path / "model", num_hidden_layers=BLOCKS)
+    text = tmp_path / "text.txt"
+    text.write_text(
+        "\n\n".join(f"Paragraph {number} says that {number} is a number." for number in range(400))
+    )
+    runs = app.log.parent / "runs"
+    before = set(runs.glob("*"))
+    trim.prune(
+        model,
+        runs / "tiny",
+        target=0.6,
+        corpus=str(text),
+        windows=16,
+        length=64,
+        layers=("0.*",),
+        device="cpu",
+    )
+    # With all layers: a run that is not over before it can be cancelled.
+    config = runs / "tiny" / "config.json"
+    content = json.loads(config.read_text())
+    content["settings"]["request"]["layers"] = ["*"]
+    content["fingerprint"] = trim.runs.settings_fingerprint(content["settings"])
+    config.write_text(json.dumps(content))
+    yield "tiny"
+    for made in set(runs.glob("*")) - before:
+        shutil.rmtree(made)
+
+
+def test_start_watch_cancel_and_resume(page, app, tiny):
+    opened(page, f"/model?from={tiny}")
+    expect(page.get_by_test_id("stCode").first).to_contain_text("--target 0.6")
+    page.get_by_label("Windows for perplexity").fill("4")
+    page.keyboard.press("Enter")
+    page.get_by_label("Tokens in each").fill("64")
+    page.keyboard.press("Enter")
+    page.get_by_label("Name").fill("<b>mine</b>")
+    page.keyboard.press("Enter")
+    expect(page.get_by_test_id("stCode").first).to_contain_text("--windows 4 --length 64")
+    page.get_by_role("button", name="Start").click()
+    progress = page.locator(".st-key-run-progress")
+    expect(progress).to_contain_text(re.compile(r"block \d+ \(of 0 to 149\)"), timeout=PATIENCE)
+    expect(progress).to_contain_text("of memory")
+    expect(progress).to_contain_text("left")
+    # A second one is refused, in one sentence.
+    page.get_by_role("button", name="Start").click()
+    expect(page.get_by_test_id("stAlert").filter(has_text="one job at a time")).to_be_visible()
+    progress.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("button", name="Resume")).to_be_visible(timeout=PATIENCE)
+    expect(progress).to_contain_text("It was cancelled")
+    settled(page)
+    screenshot(page, "model-cancelled")
+    page.reload()  # as another tab, or after a restart
+    expect(page.get_by_role("button", name="Resume")).to_be_visible(timeout=PATIENCE)
+    settled(page)
+    page.get_by_role("button", name="Resume").click()
+    expect(progress).to_have_count(0, timeout=2 * PATIENCE)
+    settled(page)
+    expect(card(page, "perplexity")).to_contain_text("times the dense model's")
+    expect(page.get_by_test_id("stMetric").first).to_contain_text("60.00%")
+    (run_id,) = re.findall(r"run=([^&]+)", page.url)
+    run = trim.open_run(app.log.parent / "runs" / run_id)
+    assert run.complete
+    assert run.name == "<b>mine</b>"
+    deadline = time.monotonic() + 30
+    while (app.log.parent / "runs" / ".jobs" / f"{run_id}.end").exists() is False:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
