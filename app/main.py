@@ -25,6 +25,7 @@ page = st.navigation(
         st.Page("views/runs.py", title="Runs", icon=":material/inventory_2:"),
         st.Page("views/compare.py", title="Compare", icon=":material/compare_arrows:"),
         st.Page("views/learn.py", title="Learn", icon=":material/school:"),
+        st.Page("views/paper.py", title="Paper", icon=":material/article:"),
         st.Page("views/stored_layer.py", title="Layer of a run", url_path="stored", visibility="hidden"),
     ]
 )

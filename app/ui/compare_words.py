@@ -4,6 +4,7 @@ from diagnostics.comparison import AllocationComparison
 from diagnostics.concentration import GiniStatistics
 from diagnostics.figures.frame import signed
 from diagnostics.figures.perplexity_curves import PerplexityCurve
+from trim.perplexity import perplexity_in_words
 
 DISTANCE_FORMULA = r"""
 $$
@@ -104,7 +105,9 @@ def curves_words(curves: list[PerplexityCurve], dense: float | None) -> str:
     if not ends:
         return "Nothing was measured."
     (best, name), (worst, other) = ends[0], ends[-1]
-    words = f"At {last:.0%} model sparsity {name} predicts best, with a perplexity of {best:,.4g}"
+    words = (
+        f"At {last:.0%} model sparsity {name} predicts best, with a perplexity of {perplexity_in_words(best)}"
+    )
     if len(ends) > 1:
-        words += f"; {other} worst, with {worst:,.4g}"
-    return words + (f". Dense: {dense:,.4g}." if dense is not None else ".")
+        words += f"; {other} worst, with {perplexity_in_words(worst)}"
+    return words + (f". Dense: {perplexity_in_words(dense)}." if dense is not None else ".")

@@ -56,7 +56,7 @@ def gini_ridges_figure(statistics: GiniStatistics, score: str, theme: Theme = "l
         theme,
         title="Are the rows alike in every block?",
         subtitle="Gini histogram of each layer's rows, first block at the top; ticks at the medians.",
-        x_title="Gini of the row's scores (0 = even, 1 = one weight)",
+        x_title="Gini of the scores (0 even, 1 one weight)",
         y_title="layer",
         plot_height=_RIDGE * (len(labels) + 2),
     )

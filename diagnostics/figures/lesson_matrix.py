@@ -103,8 +103,8 @@ def masks_figure(matrices: Sequence[PrunedMatrix], theme: Theme = "light") -> go
     _finish(
         figure,
         theme,
-        title="Which weights would the optimum take?",
-        subtitle=f"The same scores three times, layer sparsity {sparsity:.1%} each. Above each: weights lost by row, "
+        title="Which weights does each method take?",
+        subtitle=f"The same scores, layer sparsity {sparsity:.1%} each. Above each: weights lost by row, "
         "and the cosine of the layer's output.",
         plot_height=_CELL * rows * len(matrices) + 110,
     )

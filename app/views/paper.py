@@ -1,0 +1,99 @@
+"""The figures of the TRIM paper, redrawn from stored runs: what it shows, what ours show, where they differ."""
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from app.services.compared import DEFAULT_LAYER
+from app.services.store import STORE
+from app.services.stored_layer import StoredLayer
+from app.ui.cards import card
+from app.ui.paper_figures import Redrawn, figure_1, figure_2, figure_3a, figure_3b, figure_3c, figure_4
+from app.ui.text import plain
+from trim.errors import RunError
+from trim.runs import Run
+
+NONE = "none"
+
+
+def show(draw: Callable[[], Redrawn | None], missing: str) -> None:
+    """One figure: the paper's words on the left, ours on the right; `missing` where it cannot be drawn."""
+    try:
+        redrawn = draw()
+    except RunError as error:
+        st.error(plain(error), icon=":material/error:")
+        return
+    if redrawn is None:
+        st.info(missing, icon=":material/info:")
+        return
+    st.subheader(f"Figure {redrawn.number}: {redrawn.title}", anchor=f"figure-{redrawn.number}")
+    words, picture = st.columns([2, 3], gap="large")
+    with words:
+        st.markdown(f"**The paper.** {redrawn.paper}")
+        st.markdown(f"**Where ours differs.** {plain(redrawn.differs)}")
+    with picture:
+        card(f"paper_{redrawn.number}", redrawn.views, file_name="paper")
+
+
+def runs_of_trim() -> dict[str, Run]:
+    """Runs of TRIM on whole models, those that came with the app first."""
+    entries = [
+        entry
+        for entry in STORE.runs()
+        if entry.run is not None
+        and entry.run.kind == "model"
+        and entry.run.layers
+        and entry.run.settings.get("request", {}).get("allocation") == "trim"
+    ]
+    return {entry.id: entry.run for entry in sorted(entries, key=lambda entry: not entry.shipped)}
+
+
+def choose(runs: dict[str, Run]) -> tuple[Run, str, list[Run]]:
+    """The run, the layer for the figures of one layer, and the runs of figure 3c."""
+    left, middle, right = st.columns(3)
+    run_id = left.selectbox("Run of TRIM", list(runs), key="paper_run", bind="query-params")
+    run = runs[run_id]
+    default = run.layers.index(DEFAULT_LAYER) if DEFAULT_LAYER in run.layers else 0
+    layer = middle.selectbox(
+        "Layer (figures 1, 3a, 3b)", run.layers, default, key="paper_layer", bind="query-params"
+    )
+    others = [name for name in runs if name != run_id]
+    second = right.selectbox(
+        "A second run (figure 3c)",
+        [NONE, *others],
+        key="paper_second",
+        bind="query-params",
+        disabled=not others,
+    )
+    return run, layer, [run] if second == NONE else [run, runs[second]]
+
+
+st.title("What does the paper show, and what do our runs?")
+st.markdown(
+    "The figures of *TRIM: Achieving Extreme Sparsity with Targeted Row-wise Iterative Metric-driven Pruning* "
+    "([arXiv 2505.16743](https://arxiv.org/abs/2505.16743)), redrawn from runs in the store. What is said of the paper "
+    "is what its figures draw and its abstract states; every word on ours is made from the numbers shown."
+)
+runs = runs_of_trim()
+if not runs:
+    st.info(
+        "There is no run of TRIM on a whole model yet; make one on the Model page.", icon=":material/info:"
+    )
+    st.stop()
+run, layer_name, runs_3c = choose(runs)
+st.caption(plain(f"{run.name} · {run.settings.get('model', {}).get('title', '')}"))
+
+
+def stored() -> StoredLayer:
+    return StoredLayer.of(run, STORE.layer(run.id, layer_name))
+
+
+show(lambda: figure_1(stored()), "")
+show(
+    lambda: figure_2([entry.sweep for entry in STORE.sweeps() if entry.sweep is not None]),
+    "Figure 2 needs a sweep at two model sparsities from 70% up: `python -m trim sweep demo --help`.",
+)
+show(lambda: figure_3a(stored()), "")
+show(lambda: figure_3b(stored()), "")
+show(lambda: figure_3c(runs_3c), "")
+show(lambda: figure_4(run), "Figure 4 needs layers named k_proj, which this model has not.")

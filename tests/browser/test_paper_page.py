@@ -1,0 +1,22 @@
+"""The Paper page in a real browser: its six figures, wide and narrow."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.harness import screenshot, settled
+from tests.browser.layer_page import card
+from tests.browser.page_checks import cut_labels, overflow
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.mark.parametrize(("viewport", "colour_scheme"), [((1440, 900), "light"), ((420, 900), "dark")])
+def test_all_figures_are_drawn_whole(page, viewport, colour_scheme):
+    page.goto("/paper")
+    expect(page.get_by_role("heading", name="Figure 4")).to_be_visible(timeout=60_000)
+    settled(page)
+    for number in ("1", "2", "3a", "3b", "3c", "4"):
+        expect(card(page, f"paper_{number}").locator(".main-svg").first).to_be_visible()
+    assert overflow(page) == []
+    assert cut_labels(page) == []
+    screenshot(page, f"paper-{viewport[0]}-{colour_scheme}")
