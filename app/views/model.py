@@ -1,6 +1,7 @@
 """The page of a whole model: start a run, watch it, and see what pruning did to each of its layers."""
 
 import re
+from pathlib import Path
 
 import streamlit as st
 import torch
@@ -51,7 +52,8 @@ def new_run(entries: list[StoredRun]) -> None:
 def heading(run: Run, shown: ModelMap) -> None:
     """What was pruned, how far, by which method, and how that went in total."""
     request = run.settings.get("request", {})
-    text = f"{request.get('windows')} windows of {request.get('length')} tokens of {request.get('corpus')}"
+    corpus = Path(str(request.get("corpus"))).name
+    text = f"{request.get('windows')} windows of {request.get('length')} tokens of {corpus}"
     facts = [
         run.settings.get("model", {}).get("title", ""),
         f"score {request.get('score')}",

@@ -76,7 +76,8 @@ def rate_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Figure:
         figure.add_annotation(
             x=place,
             y=uniform,
-            text="not<br>tried",
+            text="not tried",
+            textangle=-90,  # several stand side by side on a narrow chart
             showarrow=False,
             yanchor="bottom",
             font={"size": 11, "color": palette.muted},

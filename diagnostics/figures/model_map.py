@@ -189,7 +189,8 @@ def _marks(figure: go.Figure, shown: ModelMap, quantity: Quantity, theme: Theme)
             hovertemplate="%{text}<extra></extra>",
             marker={
                 "symbol": OUTCOME_SYMBOLS[outcome],
-                "size": 8,
+                # On a narrow chart a cell is some 200 pixels wide over the number of blocks.
+                "size": max(3, min(8, round(200 / max(1, len(shown.blocks))))),
                 "color": colour,
                 "line": {"width": 2 if outcome == "none" else 0, "color": colour},
             },

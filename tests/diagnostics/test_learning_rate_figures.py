@@ -29,7 +29,7 @@ def test_rates_that_were_never_computed_are_words_not_points():
     quality[5:] = np.nan
     trace = search_trace(quality=quality)
     figure = rate_figure(trace)
-    assert sum(note.text == "not<br>tried" for note in figure.layout.annotations) == 4
+    assert sum(note.text == "not tried" for note in figure.layout.annotations) == 4
     for other in (iteration_figure(trace), landscape_figure(trace)):
         assert other.to_json()
 
