@@ -8,6 +8,7 @@ import trim
 from app.services.continuations import begin, has_masks, writing_key, written
 from app.services.run_jobs import JOBS
 from app.ui.continuations import continuations_card
+from app.ui.present import kept
 from app.ui.text import plain
 from trim.generation import Sampling
 from trim.runs import Run
@@ -45,7 +46,7 @@ def _prune_again(run: Run) -> None:
         "views/model.py",
         label="Prune with these settings",
         icon=":material/add:",
-        query_params={"run": run.id, "from": run.id},
+        query_params={"run": run.id, "from": run.id, **kept()},
     )
 
 

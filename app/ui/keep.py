@@ -4,6 +4,7 @@ import streamlit as st
 
 from app.services.keep import keep
 from app.services.studies import Outcome, Study
+from app.ui.present import kept
 from app.ui.text import plain
 from trim import TrimError
 
@@ -24,5 +25,5 @@ def keep_controls(study: Study, outcome: Outcome) -> None:
                     "views/stored_layer.py",
                     label="Open what was kept",
                     icon=":material/layers:",
-                    query_params={"run": folder.name, "layer": study.key.layer},
+                    query_params={"run": folder.name, "layer": study.key.layer, **kept()},
                 )

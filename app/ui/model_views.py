@@ -9,6 +9,7 @@ import streamlit as st
 from app.services.perplexities import method_of, on_one_text
 from app.ui.cards import View, card, theme
 from app.ui.model_words import FORMULAS, PERPLEXITY_FORMULA, lanes_seen, map_seen
+from app.ui.present import kept
 from app.ui.text import plain
 from diagnostics.figures.model_map import model_map_figure
 from diagnostics.figures.outcome_gini import outcome_gini_figure
@@ -165,7 +166,7 @@ def open_layer(run_id: str, shown: ModelMap) -> None:
     """A click opens a layer; a box lists several; a list does the same for the keyboard."""
     known = [name for name in st.session_state.pop("clicked_layers", []) if name in shown.by_name]
     if len(known) == 1:
-        st.switch_page(STORED_PAGE, query_params={"run": run_id, "layer": known[0]})
+        st.switch_page(STORED_PAGE, query_params={"run": run_id, "layer": known[0], **kept()})
     if not shown.layers:
         return
     names = known or list(shown.by_name)
@@ -183,5 +184,5 @@ def open_layer(run_id: str, shown: ModelMap) -> None:
                 STORED_PAGE,
                 label=f"Open {plain(chosen)}",
                 icon=":material/layers:",
-                query_params={"run": run_id, "layer": chosen},
+                query_params={"run": run_id, "layer": chosen, **kept()},
             )

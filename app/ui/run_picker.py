@@ -38,9 +38,14 @@ def _failed(run_id: str, jobs: RunJobs) -> Choice | None:
     """A run that was begun and has no folder."""
     try:
         record = jobs.begun(run_id)
+        _, code, _ = jobs.outcome(run_id)
     except RunError:
         return None
-    return Choice(run_id, f"{record.title} · failed") if record and record.kind == "prune" else None
+    if (
+        record is None or record.kind != "prune" or code == 0
+    ):  # 0: it went well, and its run was deleted since
+        return None
+    return Choice(run_id, f"{record.title} · failed")
 
 
 def _label(entry: StoredRun) -> str:

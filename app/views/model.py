@@ -97,7 +97,7 @@ def heading(run: Run, shown: ModelMap) -> None:
     )
     counts = shown.outcome_counts()
     columns[3].metric(
-        "Learning rates + / − / none",
+        "Rates + / − / none",
         f"{counts['positive']} / {counts['negative']} / {counts['none']}"
         if shown.searched
         else "not searched",

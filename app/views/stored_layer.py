@@ -6,6 +6,7 @@ import streamlit as st
 
 from app.services.store import STORE
 from app.services.stored_layer import StoredLayer
+from app.ui.present import kept
 from app.ui.selection import choose_rows
 from app.ui.stored_views import (
     concentration_card,
@@ -93,7 +94,7 @@ def needs_the_model(run: Run, layer: StoredLayer) -> None:
             "views/layer.py",
             label="Load the model and open this layer",
             icon=":material/science:",
-            query_params={name: str(value) for name, value in asked.items() if value is not None},
+            query_params={name: str(value) for name, value in asked.items() if value is not None} | kept(),
         )
 
 
@@ -112,7 +113,7 @@ def side_bar(run: Run, name: str) -> None:
                 "views/model.py",
                 label="The whole run",
                 icon=":material/grid_on:",
-                query_params={"run": run.id},
+                query_params={"run": run.id, **kept()},
             )
         st.segmented_control(
             "Charts are saved as",

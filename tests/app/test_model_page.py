@@ -94,6 +94,20 @@ def test_a_run_that_is_not_there(runs, asked):
     assert charts(test)
 
 
+def test_a_run_that_is_deleted_while_it_is_shown(runs):
+    test = visit("model", run="trim")
+    shutil.rmtree(runs / "trim")
+    test.run()
+    assert not test.exception
+    assert "may have been deleted" in test.warning[0].value
+    assert test.query_params["run"] == "half"
+    test = visit("stored", run="optimal", layer="0.mlp.gate_proj")
+    shutil.rmtree(runs / "optimal")
+    test.run()
+    assert not test.exception
+    assert test.title[0].value == "This layer cannot be shown"
+
+
 def test_a_damaged_run(runs):
     (runs / "trim" / "blocks" / "001.safetensors").write_bytes(b"")
     assert any("is damaged" in each.value for each in visit("model", run="trim").error)
