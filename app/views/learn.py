@@ -34,8 +34,8 @@ def contents(current: int) -> None:
         for number, step in enumerate(STEPS, 1):
             st.page_link(
                 PAGE,
-                label=f":primary[{number} {step.name}]" if number == current else f"{number} {step.name}",
-                icon=":material/arrow_right:" if number == current else None,
+                label=f"{number} {step.name}",
+                icon=":material/radio_button_checked:" if number == current else None,
                 query_params=kept() | {"step": str(number)},
             )
 
@@ -61,7 +61,6 @@ def turn_pages(current: int) -> None:
         )
         st.button(
             "Next",
-            type="primary",
             key="next_step",
             shortcut="Right",
             disabled=current == len(STEPS),

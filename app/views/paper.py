@@ -57,14 +57,11 @@ def choose(runs: dict[str, Run]) -> tuple[Run, str, list[Run]]:
     layer = middle.selectbox(
         "Layer (figures 1, 3a, 3b)", run.layers, default, key="paper_layer", bind="query-params"
     )
-    others = [name for name in runs if name != run_id]
-    second = right.selectbox(
-        "A second run (figure 3c)",
-        [NONE, *others],
-        key="paper_second",
-        bind="query-params",
-        disabled=not others,
-    )
+    second = NONE
+    if others := [name for name in runs if name != run_id]:
+        second = right.selectbox(
+            "A second run (figure 3c)", [NONE, *others], key="paper_second", bind="query-params"
+        )
     return run, layer, [run] if second == NONE else [run, runs[second]]
 
 

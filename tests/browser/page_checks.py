@@ -1,5 +1,6 @@
-"""What must hold on any page, at any width: nothing sticks out, no word of a chart is cut."""
+"""What must hold on any page, at any width: nothing sticks out, no word of a chart is cut, nobody is kept out."""
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page
 
 
@@ -29,3 +30,13 @@ def cut_labels(page: Page) -> list[str]:
             }).map((text) => text.textContent);
         })"""
     )
+
+
+def kept_out(page: Page) -> list[str]:
+    """What axe finds serious or critical for readers with a screen reader, a keyboard or weak eyes."""
+    return [
+        f"{found['id']}: {node['html'][:120]}"
+        for found in Axe().run(page).response["violations"]
+        if found["impact"] in ("serious", "critical")
+        for node in found["nodes"]
+    ]

@@ -5,7 +5,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.harness import redraw, screenshot, settled
 from tests.browser.layer_page import box_over_bars, card, rows_field, traces
-from tests.browser.page_checks import cut_labels, overflow
+from tests.browser.page_checks import cut_labels, kept_out, overflow
 
 pytestmark = pytest.mark.browser
 
@@ -26,6 +26,7 @@ def test_the_first_look_is_drawn_whole(page, viewport, colour_scheme):
         expect(card(page, name).locator(".main-svg").first).to_be_visible()
     assert [each for each in overflow(page) if not each.startswith(("TABLE", "T"))] == []
     assert cut_labels(page) == []
+    assert kept_out(page) == []
     screenshot(page, f"compare-{viewport[0]}-{colour_scheme}")
 
 

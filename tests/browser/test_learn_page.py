@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from app.ui.learn.course import STEPS
 from tests.browser.harness import redraw, screenshot, settled, slider, step_slider
-from tests.browser.page_checks import cut_labels, overflow
+from tests.browser.page_checks import cut_labels, kept_out, overflow
 
 pytestmark = pytest.mark.browser
 
@@ -45,6 +45,7 @@ def test_every_step_is_drawn_whole_and_answers_its_keys(page, viewport, colour_s
         arrived(page, step)
         assert overflow(page) == [], step
         assert cut_labels(page) == [], step
+        assert kept_out(page) == [], step
         screenshot(page, f"learn-{step}-{viewport[0]}-{colour_scheme}")
         if step in SLIDERS:
             label, keys = SLIDERS[step]
@@ -103,6 +104,7 @@ def test_presenter_mode_turns_pages_by_key(page):
     arrived(page, 1)
     assert overflow(page) == []
     assert cut_labels(page) == []
+    assert kept_out(page) == []
     screenshot(page, "learn-presenter")
     assert re.search(r"present=1", page.url)
     page.get_by_role("link", name="Leave presenter mode").click()

@@ -5,7 +5,7 @@ from playwright.sync_api import expect
 
 from tests.browser.harness import screenshot, settled
 from tests.browser.layer_page import card
-from tests.browser.page_checks import cut_labels, overflow
+from tests.browser.page_checks import cut_labels, kept_out, overflow
 
 pytestmark = pytest.mark.browser
 
@@ -19,4 +19,5 @@ def test_all_figures_are_drawn_whole(page, viewport, colour_scheme):
         expect(card(page, f"paper_{number}").locator(".main-svg").first).to_be_visible()
     assert overflow(page) == []
     assert cut_labels(page) == []
+    assert kept_out(page) == []
     screenshot(page, f"paper-{viewport[0]}-{colour_scheme}")
