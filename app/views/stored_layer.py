@@ -4,6 +4,7 @@ import re
 
 import streamlit as st
 
+from app.services.compared import Pick
 from app.services.store import STORE
 from app.services.stored_layer import StoredLayer
 from app.ui.present import kept
@@ -115,6 +116,13 @@ def side_bar(run: Run, name: str) -> None:
                 icon=":material/grid_on:",
                 query_params={"run": run.id, **kept()},
             )
+        own, uniform = Pick(run.id, name), Pick(run.id, name, uniform=True)
+        st.page_link(
+            "views/compare.py",
+            label="Compare it with uniform",
+            icon=":material/compare_arrows:",
+            query_params={"a": str(own), "b": str(uniform), **kept()},
+        )
         st.segmented_control(
             "Charts are saved as",
             ["svg", "png"],

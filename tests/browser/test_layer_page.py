@@ -178,9 +178,13 @@ def test_files_and_runs(page, app: AppServer, tmp_path: Path):
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Keep", exact=True).click()
     expect(page.get_by_text("Kept in")).to_be_visible()
+    kept = page.get_by_role("link", name="Open what was kept")
+    expect(kept).to_be_visible()
     screenshot(page, "layer-kept")
     (folder,) = (app.log.parent / "runs").iterdir()
     assert trim.open_run(folder).name == "<b>my</b> run"
+    kept.press("Enter")
+    expect(page.get_by_text("The layer as the run")).to_be_visible()
 
 
 def test_every_view_is_drawn(page):
