@@ -133,7 +133,6 @@ def rows_of(sweep: trim.Sweep) -> list[dict]:
             "method": {name: value for name, value in outcome.cell.method.items() if value is not None},
             "model_sparsity": outcome.run.metrics["sparsity"]["realised"],
             "perplexity": [entry["perplexity"] for entry in outcome.perplexities],
-            "prune_seconds": round(outcome.run.metrics["seconds"], 2),
             "date": now()[:10],
         }
         for outcome in sweep.outcomes()

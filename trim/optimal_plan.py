@@ -28,10 +28,6 @@ from trim.text_pass import TextPass, text_pass
 
 Listener = Callable[[Event], None]
 
-# Layer means of f are raised to this power for the budgets: what errors in a layer cost, taken together, grows faster
-# than to second order. Chosen on text that calibration does not see, see docs/optimal.md.
-LAYER_EXPONENT = 1.2
-
 SENSITIVITY_FILE = "sensitivity.safetensors"  # in the run folder while the run is not complete
 
 
@@ -115,7 +111,7 @@ def optimal_budgets(
     """
     calibration = calibration.first(settings.sensitivity_windows)
     key = {
-        "prices": [BINS_PER_OCTAVE, LAYER_EXPONENT, settings.score, settings.row_cap, settings.row_weights],
+        "prices": [BINS_PER_OCTAVE, settings.score, settings.row_cap, settings.row_weights],
         "layers": list(shapes),
         "model": weights_key(model.files),
         "text": [text_key(calibration), calibration.positions.tolist()],
@@ -156,16 +152,10 @@ def _prices(
                 score = layer_score(layer.weight, received[name].input_norm, settings.score)
                 curves = retention_curves(layer.weight, received[name].inputs, score, name=name)
                 hull = lower_hull(curves.error, largest_count(curves.columns, settings.row_cap))
-                summaries[name] = price_summary(hull, widened(sensitivity[name]) if sensitivity else None)
+                summaries[name] = price_summary(hull, sensitivity[name] if sensitivity else None)
             if index < last:
                 text.propagate(index, block)
     return summaries
-
-
-def widened(sensitivity: Tensor) -> Tensor:
-    """A layer's row weights f (D,), scaled as their mean raised to `LAYER_EXPONENT` asks."""
-    mean = float(sensitivity.double().mean())
-    return sensitivity * mean ** (LAYER_EXPONENT - 1) if mean > 0 else sensitivity
 
 
 def _remembered(key: dict, measure: Callable[[], dict[str, PriceSummary]]) -> dict[str, PriceSummary]:

@@ -1,0 +1,226 @@
+"""Tables and figures of what `benchmarks.quality` measured.
+
+    python -m benchmarks.quality_table                              tables (Markdown), one for each model and question
+    python -m benchmarks.quality_table --figures docs/pictures      and quality-MODEL.svg, drawn by Chromium
+
+Perplexities are geometric means over seeds, with the least and the most in brackets where there are several.
+"""
+
+import argparse
+import base64
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from urllib.parse import unquote
+
+import plotly.graph_objects as go
+
+from diagnostics.figures.perplexity_curves import PerplexityCurve, perplexity_curves_figure
+from trim.perplexity import perplexity_in_words
+from trim.sweep_results import geometric_mean
+
+Row = dict
+ALLOCATIONS = {"uniform": "Wanda", "trim": "TRIM", "optimal": "optimal"}
+BUDGETS = {"uniform": "uniform", "owl": "OWL", "alphapruning": "AlphaPruning", "optimal": "optimal"}
+DEFAULTS = {"owl_width": 0.08, "owl_multiple": 5.0, "alpha_width": 0.3}
+
+
+def method_name(row: Row) -> str:
+    """ "TRIM in OWL budgets"."""
+    method = row["method"]
+    first = "magnitude" if method["score"] == "magnitude" else ALLOCATIONS[method["allocation"]]
+    return f"{first} in {BUDGETS[method['budget']]} budgets"
+
+
+def is_plain(row: Row) -> bool:
+    """Without input recalculation and with the usual parameters."""
+    method = row["method"]
+    usual = all(method.get(name, value) == value for name, value in DEFAULTS.items())
+    return usual and not method.get("recalculate_inputs") and method.get("row_weights", "fisher") == "fisher"
+
+
+def question_methods(row: Row) -> str | None:
+    """Which method, at 4 input vectors per window."""
+    if is_plain(row) and row["method"].get("vectors_per_sequence", 4) == 4:
+        return method_name(row)
+    return None
+
+
+def question_inputs(row: Row) -> str | None:
+    """What more input vectors and recalculated inputs change; one seed."""
+    method = row["method"]
+    usual = all(method.get(name, value) == value for name, value in DEFAULTS.items())
+    if (
+        not usual
+        or method["budget"] == "optimal"
+        or method["allocation"] == "optimal"
+        or method.get("seed", 0)
+    ):
+        return None
+    vectors = method.get("vectors_per_sequence")
+    if method["score"] == "magnitude" or vectors == 4:
+        return None
+    parts = [method_name(row)]
+    if vectors:
+        parts.append(f"{vectors} vector{'s' if vectors > 1 else ''}")
+    if method.get("recalculate_inputs"):
+        parts.append("recalculated")
+    return ", ".join(parts)
+
+
+def question_parameters(row: Row) -> str | None:
+    """TRIM in OWL and AlphaPruning budgets of other widths; seed 0."""
+    method = row["method"]
+    if method["allocation"] != "trim" or method.get("vectors_per_sequence") != 4 or method.get("seed", 0):
+        return None
+    if method.get("recalculate_inputs"):
+        return None
+    if method["budget"] == "owl":
+        return f"OWL + TRIM, λ {method['owl_width']:g}, M {method['owl_multiple']:g}"
+    return f"AlphaPruning + TRIM, ε {method['alpha_width']:g}" if method["budget"] == "alphapruning" else None
+
+
+QUESTIONS: dict[str, Callable[[Row], str | None]] = {
+    "Methods": question_methods,
+    "Input vectors and recalculated inputs": question_inputs,
+    "Parameters of the budgets": question_parameters,
+}
+
+
+def grouped(
+    rows: Sequence[Row], name_of: Callable[[Row], str | None], text: int
+) -> dict[str, dict[float, list[float]]]:
+    """Perplexities over seeds, by method and target."""
+    groups: dict[str, dict[float, list[float]]] = {}
+    for row in rows:
+        if name := name_of(row):
+            points = groups.setdefault(name, {})
+            points.setdefault(row["method"]["target"], []).append(float(row["perplexity"][text]))
+    return groups
+
+
+def table(groups: dict[str, dict[float, list[float]]], targets: Sequence[float]) -> str:
+    """Markdown: methods down, model sparsities across; the best of each column in bold."""
+    means = {
+        (name, target): geometric_mean(points[target])
+        for name, points in groups.items()
+        for target in targets
+        if target in points
+    }
+    best = {target: min(value for (_, at), value in means.items() if at == target) for target in targets}
+    lines = ["| model sparsity | " + " | ".join(f"{target:.0%}" for target in targets) + " |"]
+    lines.append("|---" * (len(targets) + 1) + "|")
+    for name, points in groups.items():
+        cells = []
+        for target in targets:
+            if target not in points:
+                cells.append("–")
+                continue
+            mean, values = means[name, target], points[target]
+            words = perplexity_in_words(mean)
+            if mean == best[target]:
+                words = f"**{words}**"
+            if len(values) > 1:
+                words += f" ({perplexity_in_words(min(values))}–{perplexity_in_words(max(values))})"
+            cells.append(words)
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+DRAWN = {
+    "Wanda in uniform budgets": ("Wanda, uniform", "uniform"),
+    "TRIM in uniform budgets": ("TRIM", "trim"),
+    "TRIM in OWL budgets": ("OWL + TRIM", "trim"),
+    "TRIM in AlphaPruning budgets": ("AlphaPruning + TRIM", "trim"),
+    "optimal in optimal budgets": ("optimal", "optimal"),
+}
+
+
+def figure(content: dict, targets: Sequence[float]) -> go.Figure:
+    """Perplexity against model sparsity on the first text."""
+    groups = grouped(content["rows"], question_methods, 0)
+    curves = []
+    for name, (label, method) in DRAWN.items():
+        values = [groups[name][target] for target in targets]
+        curves.append(
+            PerplexityCurve(
+                label,
+                method,
+                tuple(targets),
+                tuple(map(geometric_mean, values)),
+                tuple(map(min, values)),
+                tuple(map(max, values)),
+            )
+        )
+    protocol = content["protocol"]
+    drawn = perplexity_curves_figure(
+        curves, protocol["dense_perplexity"][0], f"{protocol['model']}, WikiText-2 test, three seeds"
+    )
+    return drawn.update_layout(width=760)
+
+
+def draw(figures: dict[Path, go.Figure]) -> None:
+    """Write each figure as SVG, drawn by Chromium.
+
+    Raises:
+        SystemExit: there is no Chromium, or no playwright to drive it.
+    """
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        raise SystemExit("figures are drawn by playwright: pip install -r tests/requirements.txt") from None
+    browser_path = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser_path is None:
+        raise SystemExit("figures are drawn by Chromium; install it (Debian: apt install chromium)")
+    with sync_playwright() as driver, tempfile.TemporaryDirectory() as folder:
+        browser = driver.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+        page = browser.new_page()
+        for path, content in figures.items():
+            file = Path(folder) / "figure.html"
+            content.write_html(file, include_plotlyjs=True, div_id="figure")
+            page.goto(file.as_uri())
+            size = {"format": "svg", "width": content.layout.width, "height": content.layout.height}
+            url = page.evaluate("size => Plotly.toImage(document.getElementById('figure'), size)", size)
+            header, _, data = url.partition(",")
+            path.write_bytes(base64.b64decode(data) if "base64" in header else unquote(data).encode())
+        browser.close()
+
+
+def main() -> None:
+    """Print the tables, and draw."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--figures", type=Path, metavar="FOLDER", help="also draw the figures")
+    chosen = parser.parse_args()
+    files = sorted(chosen.results.glob("quality-*.json"))
+    if not files:
+        raise SystemExit(f"{chosen.results} holds no results; make some with: python -m benchmarks.quality")
+    contents = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+    for content in contents:
+        protocol = content["protocol"]
+        for title, name_of in QUESTIONS.items():
+            for text, (corpus, windows, length) in enumerate(protocol["evaluation"]):
+                groups = grouped(content["rows"], name_of, text)
+                targets = sorted({target for points in groups.values() for target in points})
+                dense = perplexity_in_words(float(protocol["dense_perplexity"][text]))
+                print(
+                    f"### {title}: {protocol['model']} on {corpus}, {windows} windows of {length:,} (dense {dense})\n"
+                )
+                print(table(groups, targets) + "\n")
+    if chosen.figures:
+        draw(
+            {
+                chosen.figures / f"quality-{content['protocol']['model']}.svg": figure(
+                    content, (0.5, 0.6, 0.7, 0.8)
+                )
+                for content in contents
+            }
+        )
+
+
+if __name__ == "__main__":
+    main()
