@@ -92,7 +92,12 @@ def add_prune(commands: argparse._SubParsersAction) -> None:
         "what an error in a row's output counts for: its empirical Fisher sensitivity, or all rows alike"
     )
     option(optimal, "--row-weights", str, weights, choices=ROW_WEIGHTS)
-    option(optimal, "--sensitivity-windows", int, "how many of the windows sensitivity and prices are measured on")
+    option(
+        optimal,
+        "--sensitivity-windows",
+        int,
+        "how many of the windows sensitivity and prices are measured on",
+    )
     machine = parser.add_argument_group("machine")
     option(machine, "--device", str, "cpu, cuda or cuda:1 (default: a GPU where there is one)")
     option(

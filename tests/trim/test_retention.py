@@ -168,6 +168,8 @@ def test_cosine_falls_from_one_to_zero():
     torch.testing.assert_close(cosine[:, 0], torch.ones(5, dtype=torch.float64), rtol=0, atol=1e-6)
     assert bool((cosine[:, -1] == 0).all())
     assert float(cosine.abs().max()) <= 1
+    some = torch.tensor([0, 7, 30])
+    torch.testing.assert_close(curves_of(weight, inputs, score).cosine_at(some), cosine[:, some])
 
 
 def test_look_up_of_counts():

@@ -1,0 +1,37 @@
+"""The README's table of perplexities says what the results in the repository say."""
+
+import json
+from pathlib import Path
+
+from benchmarks.quality_table import grouped, question_methods
+from trim.perplexity import perplexity_in_words
+from trim.sweep_results import geometric_mean
+
+ROOT = Path(__file__).parents[1]
+MODELS = ("SmolLM2-135M", "Qwen2.5-Coder-0.5B")
+ROWS = {
+    "Wanda": "Wanda in uniform budgets",
+    "TRIM": "TRIM in uniform budgets",
+    "OWL + TRIM": "TRIM in OWL budgets",
+    "AlphaPruning + TRIM": "TRIM in AlphaPruning budgets",
+    "optimal (ours)": "optimal in optimal budgets",
+}
+
+
+def test_readme_table():
+    table = {}
+    for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip(" *") for cell in line.strip("|").split("|")]
+        if cells[0] in ROWS and len(cells) == 9:
+            table[cells[0]] = cells[1:]
+    assert list(table) == list(ROWS)
+    for place, model in enumerate(MODELS):
+        content = json.loads((ROOT / f"benchmarks/results/quality-{model}.json").read_text(encoding="utf-8"))
+        groups = grouped(content["rows"], question_methods, 0)
+        for said, name in ROWS.items():
+            for target, cell in zip((0.5, 0.6, 0.7, 0.8), table[said][4 * place :], strict=False):
+                assert len(groups[name][target]) == 3  # seeds
+                mean = geometric_mean(groups[name][target])
+                shown = float(cell.replace(",", ""))
+                digits = len(cell.partition(".")[2])
+                assert round(mean, digits) == shown, (model, said, target, perplexity_in_words(mean))
