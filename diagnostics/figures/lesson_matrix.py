@@ -38,7 +38,7 @@ def score_figure(lesson: ScoreLesson, theme: Theme = "light") -> go.Figure:
     _finish(
         figure,
         theme,
-        title="What does a weight do in practice?",
+        title="Which weights are kept?",
         subtitle="It matters if it is large and its feature is loud. Crossed out: the lowest half of each row.",
         plot_height=_CELL * (2 * rows + 1) + 110,
     )

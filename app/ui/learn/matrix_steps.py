@@ -65,13 +65,14 @@ def _table(matrix: PrunedMatrix) -> dict[str, np.ndarray]:
 SCORES = Step(
     "Scores",
     "Which weights matter?",
-    "A layer is a table of numbers, its **weights**. Each row multiplies the incoming features by its weights and adds "
-    "up; the sum is one output. To make the model smaller, weights are set to zero: **pruned**. Wanda prunes those "
-    "with the lowest **score**: the weight's size times how loud its feature is on real text, its **norm**.",
+    "A layer is a table of numbers, its **weights**. Each row takes the incoming numbers (*features*), multiplies them "
+    "by its weights and adds up: that is the row's output. To make a model smaller, weights are set to zero: "
+    "**pruned**. A simple method, Wanda, prunes those with the lowest **score**: the size of the weight times how loud "
+    "its feature is on real text, the feature's **norm**.",
     _loudness,
     _scores,
     "The crossed half of each row would be pruned. Make feature 3 quiet: no weight changes, and yet others survive. "
-    "Row 2's weight of 0.5 there goes from among the first to the pruned ones.",
+    "Row 2's weight of 0.5 at feature 3, kept at first, is then pruned.",
     Check(
         "Row 3 has a weight of −1.3 at feature 2, which has norm 1, and one of 0.9 at feature 3, with norm 3. Which "
         "is pruned first?",
@@ -122,9 +123,9 @@ def _damage(pruned: int) -> View:
 UNIFORM = Step(
     "Uniform",
     "Does every row suffer the same?",
-    "Plain Wanda takes the same share from every row: **uniform** sparsity. How much a row suffers is told by the "
-    "**cosine** between its output before and after: 1 means that the output still points where it did, 0 that nothing "
-    "of it is left.",
+    "Plain Wanda takes the same share from every row: **uniform** sparsity. How much does a row suffer? Over many "
+    "pieces of text it gives a list of outputs; the **cosine** compares that list before and after pruning. 1: it "
+    "still points where it did. 0: nothing of it is left.",
     _pruned,
     _damage,
     "Row 0 rests on one weight and does not mind losing half of the others. In row 1 all weights matter alike, and "

@@ -8,6 +8,7 @@ from app.services.stored_layer import StoredLayer
 from app.ui import explanations
 from app.ui.cards import View, theme
 from app.ui.learn.step import Check, Step
+from app.ui.present import kept
 from app.ui.text import plain
 from diagnostics.allocation import row_scatter
 from diagnostics.figures.row_scatter import row_scatter_figure
@@ -99,6 +100,19 @@ def _seen(layer: StoredLayer, correlation: str) -> str:
     return f"{name} TRIM chose η = {rate:+g} ({sign}). {correlation}".replace("= -", "= −")
 
 
+def _onwards(shown: object) -> None:
+    """Where a reader goes from here."""
+    with st.container(horizontal=True, key="onwards"):
+        for page, words in (
+            ("layer", "Run TRIM on a layer yourself"),
+            ("compare", "Compare TRIM with the optimum"),
+            ("paper", "See the paper's figures"),
+        ):
+            st.page_link(
+                f"views/{page}.py", label=words, icon=":material/arrow_forward:", query_params=kept()
+            )
+
+
 REAL = Step(
     "Real",
     "And in a real layer?",
@@ -119,4 +133,5 @@ REAL = Step(
         "With a negative rate the rows that do badly give. It won because, in this layer, that cost the layer's output "
         "less than the other way round (step 6).",
     ),
+    _onwards,
 )

@@ -59,9 +59,9 @@ def _path(iteration: int) -> View:
 ITERATIONS = Step(
     "Iterations",
     "What do more updates do?",
-    "The update is repeated, ten times for each learning rate. After each one TRIM measures the **layer quality**: the "
-    "cosine between the layer's whole output before and after pruning. It keeps the best state it has seen. Here are "
-    "twelve rows of 96 weights, row 0 the most evenly spread, row 11 the most concentrated.",
+    "TRIM repeats the update ten times. After each one it measures the **layer quality**: the cosine between the "
+    "outputs of the whole layer before and after pruning. It keeps the best state it has seen. Here are twelve rows of "
+    "96 weights, row 0 the most evenly spread, row 11 the most concentrated.",
     _iteration,
     _path,
     "Concentrated rows give, even rows get, in smaller and smaller steps. The quality rises, then falls a little: the "
@@ -129,9 +129,10 @@ def sign_seen(lesson: SignLesson) -> str:
 SIGN = Step(
     "Sign",
     "When should the weak rows give?",
-    "Must the rows that do well always give? Here twelve rows are **loud**, their outputs half as large again as those "
-    "of twelve **quiet** rows, and hold part of it in four outlier weights. TRIM tries positive rates first (rows that "
-    "do well give), and negative ones (rows that do badly give) only if none of those beats uniform.",
+    "Must the rows that do well always give? Here twelve rows are **loud**, with outputs one and a half times as large "
+    "as those of twelve **quiet** rows. In each loud row four *outliers*, very large weights, hold a share of the "
+    "output; you set the share. TRIM first tries positive rates (rows that do well give); only if none beats uniform "
+    "it tries negative ones (rows that do badly give).",
     _outliers,
     _sign,
     "From 40% to 80%: near 65% the sign turns. Loud rows do better all along. But while their output is spread over "
@@ -188,9 +189,10 @@ def _budgets(width: float) -> View:
 BUDGETS = Step(
     "Budgets",
     "Must every layer lose the same?",
-    "So far one layer had one target. Who sets the target of each layer is the **budget**; TRIM then shares it out "
-    "among the layer's rows. OWL, one such method, lets blocks with many **outliers** (scores above five times the "
-    "mean) lose less, and the others more, so that the model's sparsity stays the same.",
+    "A model is a stack of blocks, each with a few layers; so far we looked at one layer with one target. Who sets the "
+    "target of each layer is the **budget**; TRIM then shares it out among the layer's rows. OWL, one such method, "
+    "lets blocks with many **outliers** (scores above five times the mean) lose less, and the others more, so that the "
+    "model's sparsity stays the same.",
     _width,
     _budgets,
     "Six blocks that differ in outliers, at a model sparsity of 70%. λ = 0 is uniform; a larger λ drives the layers "
