@@ -8,7 +8,7 @@ import streamlit as st
 # meet half-made modules.
 import trim  # noqa: F401
 from app.ui.address import remember_asked
-from app.ui.present import present, presenting
+from app.ui.present import links_between, present, presenting
 
 # A picture of our own: emoji and material icons for the browser's tab would be fetched from elsewhere.
 ASSETS = Path(__file__).parent / "assets"
@@ -18,15 +18,18 @@ st.logo(str(ASSETS / "wordmark.svg"), size="large", icon_image=str(ASSETS / "ico
 remember_asked()
 if presenting():
     present()
-page = st.navigation(
-    [
-        st.Page("views/layer.py", title="Layer", icon=":material/layers:", default=True),
-        st.Page("views/model.py", title="Model", icon=":material/grid_on:"),
-        st.Page("views/runs.py", title="Runs", icon=":material/inventory_2:"),
-        st.Page("views/compare.py", title="Compare", icon=":material/compare_arrows:"),
-        st.Page("views/learn.py", title="Learn", icon=":material/school:"),
-        st.Page("views/paper.py", title="Paper", icon=":material/article:"),
-        st.Page("views/stored_layer.py", title="Layer of a run", url_path="stored", visibility="hidden"),
-    ]
+pages = [
+    st.Page("views/layer.py", title="Layer", icon=":material/layers:", default=True),
+    st.Page("views/model.py", title="Model", icon=":material/grid_on:"),
+    st.Page("views/runs.py", title="Runs", icon=":material/inventory_2:"),
+    st.Page("views/compare.py", title="Compare", icon=":material/compare_arrows:"),
+    st.Page("views/learn.py", title="Learn", icon=":material/school:"),
+    st.Page("views/paper.py", title="Paper", icon=":material/article:"),
+]
+stored_layer = st.Page(
+    "views/stored_layer.py", title="Layer of a run", url_path="stored", visibility="hidden"
 )
+page = st.navigation([*pages, stored_layer])
 page.run()
+if presenting():
+    links_between(pages)

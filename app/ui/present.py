@@ -1,5 +1,7 @@
 """Presenter mode, asked for by `?present=1`: larger type, no side bar, and the next step under the presenter's keys."""
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 LARGER = 1.35  # what letters grow by; charts, which measure in pixels, are enlarged by `cards`
@@ -51,3 +53,10 @@ def listen_to_clickers() -> None:
 def kept() -> dict[str, str]:
     """What links within the app hand on of the address: presenter mode, where it is on."""
     return {"present": "1"} if presenting() else {}
+
+
+def links_between(pages: Sequence[st.Page]) -> None:
+    """Without a side bar: a row of links to the pages, which stay in presenter mode."""
+    with st.container(horizontal=True, horizontal_alignment="center", gap="small", key="presenter-pages"):
+        for page in pages:
+            st.page_link(page, query_params=kept())

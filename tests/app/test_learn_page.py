@@ -161,3 +161,6 @@ def test_presenter_mode_has_larger_letters():
     assert figure(large)["layout"]["height"] > 1.2 * figure(plain)["layout"]["height"]
     assert len(large.get("html")) == 2
     assert not plain.get("html")
+    between = [link.proto for link in large.get("page_link")][-6:]
+    assert [link.label for link in between] == ["Layer", "Model", "Runs", "Compare", "Learn", "Paper"]
+    assert {link.query_string for link in between} == {"present=1"}

@@ -107,6 +107,11 @@ def test_presenter_mode_turns_pages_by_key(page):
     assert kept_out(page) == []
     screenshot(page, "learn-presenter")
     assert re.search(r"present=1", page.url)
+    page.locator(".st-key-presenter-pages").get_by_role("link", name="Paper").click()
+    expect(page.get_by_role("heading", name="Figure 4")).to_be_visible(timeout=60_000)
+    expect(page.get_by_test_id("stSidebar")).to_be_hidden()
+    page.locator(".st-key-presenter-pages").get_by_role("link", name="Learn").click()
+    arrived(page, 1)
     page.get_by_role("link", name="Leave presenter mode").click()
     expect(page.get_by_test_id("stSidebar")).to_be_visible()
     settled(page)
