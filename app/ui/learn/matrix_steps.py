@@ -134,8 +134,8 @@ UNIFORM = Step(
         "Row 0 loses half of its weights and keeps a cosine of 1.00. Why?",
         (
             "One weight carries nearly all of its output, and that one stays",
-            "It had more weights than the other rows",
-            "Its output was zero anyway",
+            "It had more weights than the other rows, so half of them is not much",
+            "Its output was zero before, and a cosine of zeros is 1",
         ),
         0,
         "Its weight at feature 3 has score 6.0; the seven others have 0.4 or less. Without four of those the output is "
@@ -157,10 +157,11 @@ def _lorenz(factor: int) -> View:
     curves = lessons.concentration(factor)
     row = curves[lessons.EVEN_ROW]
     ginis = ", ".join(f"row {curve.row} {curve.gini:.2f}" for curve in curves)
+    others = ", ".join(f"row {curve.row} {curve.gini:.2f}" for curve in curves if curve is not row)
     place = sorted((curve.gini for curve in curves), reverse=True).index(row.gini) + 1
     return View(
         lorenz_figure(curves, theme()),
-        f"Row 1 has a Gini of {row.gini:.2f}, number {place} of the four. The others stay: {ginis}.",
+        f"Row 1 has a Gini of {row.gini:.2f}, number {place} of the four. The others stay: {others}.",
         explanations.GINI_FORMULA + explanations.LORENZ_FORMULA,
         f"Lorenz curves of four rows. Gini: {ginis}",
         lambda: (
@@ -271,7 +272,11 @@ UPDATE = Step(
     "they move the other way.",
     Check(
         "With η = +0.08, why does row 1 get weights back?",
-        ("Its Gini is the highest", "Its turn has come", "Its cosine is the lowest of the four"),
+        (
+            "Its Gini is the highest of the four",
+            "Its weights are the largest",
+            "Its cosine is the lowest of the four",
+        ),
         2,
         "Its cosine of 0.806 is the worst, so p = 0, below the mean: its change is negative, and fewer of its weights "
         "are pruned.",
@@ -322,8 +327,8 @@ OPTIMUM = Step(
         "At 75% the optimum leaves one weight of row 1's eight, and TRIM three. How can that be best?",
         (
             "Row 1's scores are all about 1: squared, they are less than what the large scores elsewhere hold",
-            "Row 1 had no output",
-            "It is an error of rounding",
+            "Row 1 had no output to begin with, so nothing is lost when its weights go",
+            "The counts must add up to 24, and rounding left no other choice",
         ),
         0,
         "Row 1's whole squared output is 7.8; row 0's one large weight alone makes 36. The layer's error counts "

@@ -69,7 +69,7 @@ ITERATIONS = Step(
     Check(
         "Why does TRIM keep the best state and not the last one?",
         (
-            "Because the last one is always uniform",
+            "Because the last update always leads back to uniform",
             "Because making rows more alike does not always make the layer better",
             "Because later updates prune more weights in total",
         ),
@@ -141,9 +141,9 @@ SIGN = Step(
     Check(
         "A negative rate won in a layer. What does that say?",
         (
-            "The weights of the layer are mostly negative",
+            "Most weights of the layer are negative, so rows must be taken from the other end",
             "Rows that already lose their direction are the cheaper ones to prune further",
-            "The layer cannot be pruned to the target",
+            "The layer cannot be pruned to its target without going below zero in some row",
         ),
         1,
         "A negative η takes from the rows with the lowest cosine. That wins where those rows contribute little to the "
