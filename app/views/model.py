@@ -36,17 +36,21 @@ def default_run(entries: list[StoredRun]) -> str | None:
 
 
 def new_run(entries: list[StoredRun]) -> None:
-    """The form, folded away unless the address asks for it."""
+    """The form, folded away unless the address asks for it; then the page need not wait for its thirty controls."""
     source = st.query_params.get("from")
     if source is not None and source != st.session_state.get("prefilled"):
         st.session_state["prefilled"] = source
         try:
             prefill(source)
+            st.session_state["new_run"] = True
         except TrimError as error:
             st.warning(plain(error), icon=":material/link_off:")
-    with st.expander("Prune a model", icon=":material/add:", expanded=source is not None or not entries):
-        devices = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-        new_run_form(devices, entries)
+    elif not entries:
+        st.session_state.setdefault("new_run", True)
+    with st.expander("Prune a model", icon=":material/add:", key="new_run", on_change="rerun") as box:
+        if box.open:
+            devices = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
+            new_run_form(devices, entries)
 
 
 def heading(run: Run, shown: ModelMap) -> None:

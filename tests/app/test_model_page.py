@@ -34,7 +34,7 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def visit(page: str, **address: str) -> AppTest:
+def visit(page: str, form: bool = False, **address: str) -> AppTest:
     test = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=60)
     for name, value in address.items():
         test.query_params[name] = value
@@ -42,6 +42,9 @@ def visit(page: str, **address: str) -> AppTest:
         page
     )  # switch_page would need a first run, which is the Layer page with its model
     test.run()
+    if form:  # an open expander, which AppTest cannot press
+        test.session_state["new_run"] = True
+        test.run()
     assert not test.exception, [each.value for each in test.exception]
     return test
 
@@ -136,7 +139,7 @@ def test_a_prompt(runs):
 
 
 def test_the_form_says_the_command_and_refuses_what_makes_no_sense(runs):
-    test = visit("model")
+    test = visit("model", form=True)
     assert test.code[0].value.splitlines() == [
         "python -m trim prune demo --target 0.7 --windows 16 --length 256 --out runs/NAME",
         "python -m trim evaluate runs/NAME --windows 16 --length 512",
@@ -174,7 +177,7 @@ def test_starting(runs, monkeypatch):
                 raise JobError("“<b>x</b>” is being computed, and one job at a time is.")
             return "trim"
 
-    test = visit("model")
+    test = visit("model", form=True)
     monkeypatch.setattr("app.ui.new_run.JOBS", Jobs())
     test.button(key="new_start").click().run()
     command = ["demo", "--target", "0.7", "--windows", "16", "--length", "256"]

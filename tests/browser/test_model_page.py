@@ -76,6 +76,15 @@ def test_the_run_that_came_with_the_app(page, viewport, colour_scheme):
 
 def test_a_box_lists_layers_and_the_keyboard_opens_one(page):
     opened(page, "/model?run=demo-optimal-70")
+    page.get_by_text("Prune a model").click()
+    expect(page.get_by_role("button", name="Start")).to_be_visible()
+    page.get_by_text("All options").click()
+    expect(page.get_by_role("button", name="Help for Recalculate inputs")).to_be_visible()
+    assert overflow(page) == []
+    screenshot(page, "model-form")
+    page.get_by_text("Prune a model").click()
+    expect(page.get_by_role("button", name="Start")).to_have_count(0)
+    settled(page)
     card(page, "map_gain").locator(".js-plotly-plot").hover()
     card(page, "map_gain").locator("[data-title='Box Select']").click()
     page.mouse.move(*cell(page, "map_gain", 3.5, 1.5))
