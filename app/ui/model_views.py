@@ -31,31 +31,27 @@ STORED_PAGE = "views/stored_layer.py"
 
 
 def map_card(key: str, shown: ModelMap, file_name: str) -> None:
-    """One of the cards of `MAPS`."""
-    if key == "map_outcome" and shown.layers and not shown.searched:
-        _nothing_searched(key)
-        return
+    """One of the cards of `MAPS`; a run that TRIM did not make shows what its layers lost in place of learning rates."""
+    searched = shown.searched or not shown.layers
+    quantities = MAPS[key]
+    if not searched and key == "map_outcome":
+        quantities = {"Layer sparsity": "layer_sparsity"}
+    elif not searched and key == "map_gini":
+        quantities = {"Median Gini": "median_gini"}
 
     def view(quantity: Quantity) -> View:
+        seen = map_seen(shown, quantity)
+        if key == "map_outcome" and not searched:
+            seen += " This run was not made by TRIM, so no layer has a learning rate."
         return View(
             model_map_figure(shown, quantity, theme()),
-            plain(map_seen(shown, quantity)),
+            plain(seen),
             FORMULAS[quantity],
-            f"Heat map, block by layer type. {map_seen(shown, quantity)}",
+            f"Heat map, block by layer type. {seen}",
             shown.columns,
         )
 
-    _selectable_card(key, {words: lambda q=q: view(q) for words, q in MAPS[key].items()}, file_name)
-
-
-def _nothing_searched(key: str) -> None:
-    with st.container(border=True, height="stretch", key=f"card-{key}"):
-        st.markdown("**Which way did TRIM move the rows?**")
-        st.info(
-            "This run was not made by TRIM, so no layer has a learning rate. Look at a run whose allocation is TRIM, "
-            "or put one beside this.",
-            icon=":material/info:",
-        )
+    _selectable_card(key, {words: lambda q=q: view(q) for words, q in quantities.items()}, file_name)
 
 
 def outcome_card(maps: Sequence[ModelMap], file_name: str) -> None:

@@ -87,7 +87,8 @@ def test_the_newest_run_that_is_not_whole_is_shown_first(runs):
     assert trace(charts(test)["map_gain"], "not done yet")
     test.selectbox(key="run_shown").set_value("optimal").run()
     assert test.query_params["run"] == "optimal"
-    assert any("not made by TRIM" in each.value for each in test.info)
+    assert any("not made by TRIM" in each.value for each in test.caption)
+    assert trace(charts(test)["map_outcome"], "layer_sparsity")
 
 
 @pytest.mark.parametrize("asked", ["gone", "../x", "<b>x</b>", "a" * 500])
