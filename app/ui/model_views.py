@@ -31,7 +31,7 @@ STORED_PAGE = "views/stored_layer.py"
 
 
 def map_card(key: str, shown: ModelMap, file_name: str) -> None:
-    """One of the cards of `MAPS`; a run that TRIM did not make shows what its layers lost in place of learning rates."""
+    """One of the cards of `MAPS`; where TRIM did not search, what the layers lost stands in place of learning rates."""
     searched = shown.searched or not shown.layers
     quantities = MAPS[key]
     if not searched and key == "map_outcome":

@@ -155,6 +155,14 @@ def test_a_refusal_is_the_librarys_own(jobs, command):
     assert jobs.begun(run_id).title == "wrong"
 
 
+def test_a_text_too_short_to_measure_on(jobs, command):
+    run_id = jobs.start(command("short"), "whole", measure=(5000, 64))
+    state = wait_for(jobs, run_id, ended)
+    assert state.status == "complete"
+    assert "windows" in state.message
+    assert "Traceback" not in jobs.output(run_id)
+
+
 def test_a_full_disk(jobs, command, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 0))
     with pytest.raises(JobError, match="is full: 0 bytes are free"):
