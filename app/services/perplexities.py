@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import trim
+from diagnostics.figures.perplexity import PerplexityBar
 from trim.run_writer import update_metrics
 from trim.runs import Run
 from trim.workbench import EvaluationText, Workbench, source_of
@@ -83,6 +84,15 @@ class OnOneText:
     runs: list[tuple[Run, float]]
     dense: float | None
     uniform: float | None
+
+    def bars(self) -> list[PerplexityBar]:
+        """The dense model, Wanda with uniform sparsity and each run, as the figure takes them."""
+        found = [PerplexityBar(run.name, method_of(run), value) for run, value in self.runs]
+        if self.uniform is not None:
+            found.insert(0, PerplexityBar("Wanda, uniform", "uniform", self.uniform))
+        if self.dense is not None:
+            found.insert(0, PerplexityBar("Dense", "dense", self.dense))
+        return found
 
 
 def on_one_text(runs: Iterable[Run]) -> OnOneText | None:

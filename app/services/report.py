@@ -1,10 +1,11 @@
 """A run as one HTML file: what it is, every figure of it, its settings, versions and commands."""
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from app.services.perplexities import on_one_text, perplexities
+from app.services.perplexities import on_one_text
 from app.services.reproduce import reproduce
 from app.services.run_maps import model_map
 from app.services.stored_layer import METHOD_LABELS, StoredLayer
@@ -15,7 +16,7 @@ from diagnostics.figures.iterations import iteration_figure, landscape_figure
 from diagnostics.figures.learning_rate import rate_figure
 from diagnostics.figures.model_map import model_map_figure
 from diagnostics.figures.outcome_gini import outcome_gini_figure
-from diagnostics.figures.perplexity import PerplexityBar, perplexity_figure
+from diagnostics.figures.perplexity import perplexity_figure
 from diagnostics.figures.row_scatter import row_scatter_figure
 from diagnostics.figures.similarity import cosine_figure, cosine_histogram
 from diagnostics.model_map import ModelMap, Quantity, outcome_lanes
@@ -85,17 +86,9 @@ def _summary(run: Run) -> Iterator[Part]:
             text = f"{entry.get('corpus')}, {entry.get('windows')} windows of {entry.get('length')} tokens"
             rows.append((f"perplexity, {whose}, on {text}", perplexity_in_words(float(entry["perplexity"]))))
     yield Table("The run", ("", ""), tuple(rows))
-    measured, dense, text = on_one_text([run])
-    if measured:
-        bars = [PerplexityBar("dense", "dense", dense)] if dense is not None else []
-        tokens = perplexities(run)[0].tokens_sha256
-        bars += [
-            PerplexityBar("Wanda, uniform", "uniform", float(entry["perplexity"]))
-            for entry in run.metrics.get("uniform_perplexities", [])
-            if entry.get("tokens_sha256") == tokens
-        ]
-        bars += [PerplexityBar(run.name, str(request.get("allocation", "")), value) for _, value in measured]
-        yield Chart(perplexity_figure(bars, text), f"Bars of perplexity on {text}")
+    if measured := on_one_text([run]):
+        bars = [bar for bar in measured.bars() if math.isfinite(bar.perplexity)]
+        yield Chart(perplexity_figure(bars, measured.text), f"Bars of perplexity on {measured.text}")
 
 
 def _words(run: Run) -> Iterator[Part]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
-from app.services.perplexities import method_of, on_one_text
+from app.services.perplexities import on_one_text
 from app.ui.cards import View, card, theme
 from app.ui.model_words import FORMULAS, PERPLEXITY_FORMULA, lanes_seen, map_seen
 from app.ui.present import kept
@@ -14,6 +14,7 @@ from app.ui.text import plain
 from diagnostics.figures.model_map import model_map_figure
 from diagnostics.figures.outcome_gini import outcome_gini_figure
 from diagnostics.figures.perplexity import PerplexityBar, perplexity_figure
+from diagnostics.gap import captured_share
 from diagnostics.model_map import ModelMap, Quantity, outcome_lanes
 from trim.runs import Run
 
@@ -92,11 +93,7 @@ def perplexity_card(runs: Sequence[Run], file_name: str) -> None:
                 icon=":material/speed:",
             )
         return
-    bars = [PerplexityBar(run.name, method_of(run), value) for run, value in measured.runs]
-    if measured.uniform is not None:
-        bars.insert(0, PerplexityBar("Wanda, uniform", "uniform", measured.uniform))
-    if measured.dense is not None:
-        bars.insert(0, PerplexityBar("Dense", "dense", measured.dense))
+    bars = measured.bars()
     without = [bar.label for bar in bars if not math.isfinite(bar.perplexity)]
     bars = [bar for bar in bars if bar.label not in without]
     seen = _perplexity_seen(bars)
@@ -129,7 +126,18 @@ def _perplexity_seen(bars: Sequence[PerplexityBar]) -> str:
         sentence += (
             f", {best.perplexity / bars[0].perplexity:,.3g} times the dense model's {bars[0].perplexity:,.4g}"
         )
-    return sentence + "."
+    return f"{sentence}.{_captured_in_words(pruned)}"
+
+
+def _captured_in_words(pruned: Sequence[PerplexityBar]) -> str:
+    """How much of the way from uniform to optimal TRIM went, where one of each was measured."""
+    by_method = {bar.method: math.log(bar.perplexity) for bar in reversed(pruned)}
+    if not {"uniform", "trim", "optimal"} <= by_method.keys():
+        return ""
+    share = captured_share(by_method["uniform"], by_method["trim"], by_method["optimal"])
+    if share is None:
+        return ""
+    return f" TRIM went {share:.0%} of the way from uniform to optimal (logarithm of the perplexity)."
 
 
 def _selectable_card(key: str, variants: dict, file_name: str) -> None:
