@@ -14,7 +14,7 @@ def texts(sweeps: Sequence[Sweep]) -> list[str]:
 
 def curves(sweeps: Sequence[Sweep], text: str) -> tuple[list[PerplexityCurve], float | None]:
     """Every method's curve on that text, and the dense model's perplexity where one was measured there."""
-    found, dense = [], None
+    lines, dense = [], None
     for sweep in sweeps:
         read = _results(sweep)
         for place, said in enumerate(read["texts"]):
@@ -22,8 +22,49 @@ def curves(sweeps: Sequence[Sweep], text: str) -> tuple[list[PerplexityCurve], f
                 continue
             if dense is None and said["dense_perplexity"] is not None:
                 dense = float(said["dense_perplexity"])
-            found += [_curve(line) for line in read["curves"] if line["text"] == place and line["sparsity"]]
-    return found, dense
+            lines += [line for line in read["curves"] if line["text"] == place and line["sparsity"]]
+    labels = brief_labels([line["method"] for line in lines])
+    whole = [line["label"] for line in lines]
+    named = [full if labels.count(brief) > 1 else brief for brief, full in zip(labels, whole, strict=True)]
+    return [_curve(line, label) for line, label in zip(lines, named, strict=True)], dense
+
+
+_ALLOCATIONS = {"uniform": "Wanda", "trim": "TRIM", "optimal": "Optimal", "variant": "Wanda's variant"}
+_BUDGETS = {"owl": "OWL", "alphapruning": "AlphaPruning"}
+_OTHERS = {
+    "score": "{} score",
+    "owl_width": "λ {}",
+    "owl_multiple": "M {}",
+    "alpha_width": "ε {}",
+    "alpha_fit": "{}",
+    "row_weights": "row weights {}",
+    "vectors_per_sequence": "vectors {}",
+}
+
+
+def brief_labels(methods: Sequence[dict]) -> list[str]:
+    """Each method by what tells it from the others: "TRIM, OWL budgets"."""
+
+    def differs(name: str) -> bool:
+        return len({method[name] for method in methods if method[name] is not None}) > 1
+
+    labels = []
+    for method in methods:
+        first = _ALLOCATIONS.get(method["allocation"], method["allocation"])
+        if method["allocation"] == "uniform" and method["score"] != "wanda":
+            first = method["score"].capitalize()
+        parts, said_already = [first], {"score"} if method["allocation"] == "uniform" else set()
+        if differs("budget") and method["allocation"] != method["budget"]:
+            parts.append(f"{_BUDGETS.get(method['budget'], method['budget'])} budgets")
+        parts += [
+            said.format(method[name])
+            for name, said in _OTHERS.items()
+            if method[name] is not None and differs(name) and name not in said_already
+        ]
+        if method["recalculate_inputs"]:
+            parts.append("recalculated inputs")
+        labels.append(", ".join(parts))
+    return labels
 
 
 def _results(sweep: Sweep) -> dict:
@@ -34,6 +75,6 @@ def _said(text: dict) -> str:
     return f"{text['corpus']}, {text['windows']:,} windows of {text['length']:,} tokens"
 
 
-def _curve(line: dict) -> PerplexityCurve:
+def _curve(line: dict, label: str) -> PerplexityCurve:
     numbers = {name: tuple(map(float, line[name])) for name in ("perplexity", "least", "most")}
-    return PerplexityCurve(line["label"], line["method"]["allocation"], tuple(line["sparsity"]), **numbers)
+    return PerplexityCurve(label, line["method"]["allocation"], tuple(line["sparsity"]), **numbers)
