@@ -54,7 +54,8 @@ def brief_labels(methods: Sequence[dict]) -> list[str]:
         if method["allocation"] == "uniform" and method["score"] != "wanda":
             first = method["score"].capitalize()
         parts, said_already = [first], {"score"} if method["allocation"] == "uniform" else set()
-        if differs("budget") and method["allocation"] != method["budget"]:
+        alike = [other for other in methods if other["allocation"] == method["allocation"]]
+        if len({other["budget"] for other in alike}) > 1:
             parts.append(f"{_BUDGETS.get(method['budget'], method['budget'])} budgets")
         parts += [
             said.format(method[name])

@@ -30,7 +30,11 @@ def test_budgets_where_they_differ():
         "TRIM, OWL budgets, λ 0.08",
         "TRIM, OWL budgets, λ 0.12, recalculated inputs",
         "Optimal",
+        "Wanda",
+    ]
+    assert brief_labels([*methods, method(allocation="uniform")])[-2:] == [
         "Wanda, optimal budgets",
+        "Wanda, uniform budgets",
     ]
 
 
