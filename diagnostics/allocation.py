@@ -150,22 +150,31 @@ def row_scatter(
     row_sparsity = allocation.row_sparsity
     check_shape(quantity, values, row_sparsity.shape)
     selected = row_indices(selected_rows, len(values))
-    paired = np.flatnonzero(np.isfinite(values))
-    kept = paired
-    if len(paired) > SCATTER_POINTS:
-        always = set(selected[np.isfinite(values[selected])].tolist())
-        for axis in (values, row_sparsity):
-            order = paired[np.argsort(axis[paired], kind="stable")]
-            always.update(order[:_EXTREMES].tolist(), order[-_EXTREMES:].tolist())
-        # A permutation, not every n-th row: attention heads repeat at regular distances.
-        others = [row for row in np.random.default_rng(0).permutation(paired).tolist() if row not in always]
-        kept = np.sort(np.array([*always, *others[: max(SCATTER_POINTS - len(always), 0)]], dtype=np.int64))
+    kept, total = thin_rows(values, row_sparsity, selected)
     return RowScatter(
         allocation,
         quantity,
         kept,
         values[kept],
         row_sparsity[kept],
-        len(paired),
+        total,
         rank_correlation(values, row_sparsity),
     )
+
+
+def thin_rows(values: np.ndarray, others: np.ndarray, selected: np.ndarray) -> tuple[np.ndarray, int]:
+    """Which rows a scatter of two (D,) numbers draws, ascending, and how many have finite `values`.
+
+    Above SCATTER_POINTS a fixed sample, always with the `selected` rows and both axes' extremes.
+    """
+    paired = np.flatnonzero(np.isfinite(values))
+    if len(paired) <= SCATTER_POINTS:
+        return paired, len(paired)
+    always = set(selected[np.isfinite(values[selected])].tolist())
+    for axis in (values, others):
+        order = paired[np.argsort(axis[paired], kind="stable")]
+        always.update(order[:_EXTREMES].tolist(), order[-_EXTREMES:].tolist())
+    # A permutation, not every n-th row: attention heads repeat at regular distances.
+    rest = [row for row in np.random.default_rng(0).permutation(paired).tolist() if row not in always]
+    kept = np.array([*always, *rest[: max(SCATTER_POINTS - len(always), 0)]], dtype=np.int64)
+    return np.sort(kept), len(paired)

@@ -1,12 +1,13 @@
 """How far an allocation stays behind the optimal one: in quality, and row by row."""
 
 import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from diagnostics.allocation import RowAllocation
-from diagnostics.arrays import check_shape, real_array
+from diagnostics.allocation import RowAllocation, thin_rows
+from diagnostics.arrays import check_shape, real_array, row_indices
 from diagnostics.comparison import RowMove
 from diagnostics.correlation import RankCorrelation, rank_correlation
 
@@ -24,12 +25,19 @@ def captured_share(uniform: float, reached: float, best: float) -> float | None:
     return (reached - uniform) / (best - uniform)
 
 
+def quality_captured(uniform: float, reached: float, best: float) -> float | None:
+    """`captured_share` of qualities, of which larger is better; None where the best is no better than uniform."""
+    return captured_share(uniform, reached, best) if best > uniform else None
+
+
 @dataclass(frozen=True, eq=False)
 class AllocationGap:
     """What an allocation of one layer leaves to gain.
 
-    uniform_quality, reached_quality, best_quality: the layer's, at the same layer sparsity.
-    captured: `captured_share` of the three.
+    uniform_quality, reached_quality, best_quality: the layer's, at the same layer sparsity; larger is better.
+    captured: `captured_share` of the three; None as well where the best is not better than uniform in this quality,
+        because it is best in another measure.
+    loss_captured: the same of what the best minimises, where it is 1 at most; None if not given or not defined.
     excess: (D,) row sparsity under `reached` less that under `best`: positive where too much of the row is pruned.
     over, under: the rows with the largest excess, and with the least; each by size, without rows that agree. A move
         leads from the best to what was reached.
@@ -43,6 +51,7 @@ class AllocationGap:
     reached_quality: float
     best_quality: float
     captured: float | None
+    loss_captured: float | None
     excess: np.ndarray
     over: tuple[RowMove, ...]
     under: tuple[RowMove, ...]
@@ -58,6 +67,7 @@ def allocation_gap(
     uniform_quality: float,
     reached_quality: float,
     best_quality: float,
+    losses: tuple[float, float, float] | None = None,
     gini: np.ndarray | None = None,
     sensitivity: np.ndarray | None = None,
     most: int = 10,
@@ -67,6 +77,7 @@ def allocation_gap(
     Args:
         reached, best: the two; `best` is optimal for some measure, and is taken as the reference.
         uniform_quality, reached_quality, best_quality: the layer's quality under uniform and under both.
+        losses: what `best` minimises, under uniform and under both.
         gini, sensitivity: (D,) of the rows; NaN where a row has none.
         most: how many rows are named on either side.
 
@@ -90,7 +101,8 @@ def allocation_gap(
         uniform_quality,
         reached_quality,
         best_quality,
-        captured_share(uniform_quality, reached_quality, best_quality),
+        quality_captured(uniform_quality, reached_quality, best_quality),
+        None if losses is None else captured_share(*(-loss for loss in losses)),
         excess,
         _moves(reached, best, [row for row in order[:most] if moved[row] > 0]),
         _moves(reached, best, [row for row in np.argsort(moved, kind="stable")[:most] if moved[row] < 0]),
@@ -112,3 +124,63 @@ def _correlation(name: str, excess: np.ndarray, values: np.ndarray | None) -> Ra
     values = real_array(name, values, 1, finite=False)
     check_shape(name, values, excess.shape)
     return rank_correlation(excess, values)
+
+
+@dataclass(frozen=True, eq=False)
+class GapScatter:
+    """The rows' excess against another property of them.
+
+    quantity: which property ("gini", "sensitivity", "output_norm"). rows, values, excess: (M,), the drawn points, in
+    row order. total_rows: rows with a value. correlation: over all of those; None if one of the two does not vary.
+    """
+
+    gap: AllocationGap
+    quantity: str
+    rows: np.ndarray
+    values: np.ndarray
+    excess: np.ndarray
+    total_rows: int
+    correlation: RankCorrelation | None
+
+
+def gap_scatter(
+    gap: AllocationGap, quantity: str, values: np.ndarray, selected_rows: Iterable[int] = ()
+) -> GapScatter:
+    """Pair the excess with `values` (D,), NaN where a row has none; thinned as `row_scatter` is."""
+    values = real_array(quantity, values, 1, finite=False)
+    check_shape(quantity, values, gap.excess.shape)
+    selected = row_indices(selected_rows, len(values))
+    kept, total = thin_rows(values, gap.excess, selected)
+    correlation = rank_correlation(values, gap.excess)
+    return GapScatter(gap, quantity, kept, values[kept], gap.excess[kept], total, correlation)
+
+
+@dataclass(frozen=True, eq=False)
+class GapCurve:
+    """How far an allocation comes at several targets.
+
+    targets: (P,) layer sparsities, ascending. uniform, reached, best: (P,) the layer's quality. captured,
+    loss_captured: (P,) shares as in `AllocationGap`, NaN where not defined. measure: the quality's name.
+    """
+
+    targets: np.ndarray
+    uniform: np.ndarray
+    reached: np.ndarray
+    best: np.ndarray
+    captured: np.ndarray
+    loss_captured: np.ndarray
+    measure: str
+
+    @classmethod
+    def of(
+        cls,
+        targets: Sequence[float],
+        qualities: Sequence[tuple[float, float, float]],
+        loss_captured: Sequence[float | None],
+        measure: str,
+    ) -> "GapCurve":
+        """From the qualities of uniform, the allocation and the best, and `loss_captured`, at each target."""
+        places = np.asarray(qualities, dtype=np.float64).reshape(-1, 3)
+        captured = [quality_captured(*place) for place in places.tolist()]
+        shares = (np.array(values, dtype=np.float64) for values in (captured, list(loss_captured)))
+        return cls(np.asarray(targets, dtype=np.float64), *places.T, *shares, measure)

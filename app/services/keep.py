@@ -7,23 +7,40 @@ import numpy
 import torch
 import transformers
 
+import trim
+from app.services.optimum import SENSITIVITY_WINDOWS
 from app.services.studies import Outcome, Study
+from trim.layer_record import LayerRecord
 from trim.prune_settings import PruneSettings
-from trim.records import record_of_search
+from trim.records import layer_record, record_of_search
 from trim.run_writer import RunWriter, new_run_path
 from trim.runs import runs_folder
 
 
-def keep(study: Study, outcome: Outcome, name: str) -> Path:
-    """Write the outcome as a run of one layer, with its mask; the folder it is in.
+def keep(study: Study, outcome: Outcome, method: str, name: str) -> Path:
+    """Write an allocation of the outcome as a run of one layer, with its mask; the folder it is in.
+
+    Args:
+        study, outcome: what is explored.
+        method: "trim" or "optimal".
+        name: of the run.
 
     Raises:
         RunError: it cannot be written.
     """
     key, settings, origin = study.key, outcome.result.settings, study.origin
+    best = outcome.optimum
+    own = {"max_row_sparsity": settings.max_row_sparsity}
+    if method == "optimal":
+        own = {
+            "max_row_sparsity": best.cap,
+            "row_weights": best.row_weights,
+            "sensitivity_windows": SENSITIVITY_WINDOWS,
+        }
     request = PruneSettings(
         model=key.model.source,
         target=settings.target_sparsity,
+        allocation=method,
         score=key.score,
         corpus=key.sample.corpus,
         windows=key.sample.windows,
@@ -36,9 +53,9 @@ def keep(study: Study, outcome: Outcome, name: str) -> Path:
         iterations=settings.iterations,
         layer_quality=settings.layer_quality,
         row_quality=settings.row_quality,
-        max_row_sparsity=settings.max_row_sparsity,
         device=key.model.device,
         dtype=key.model.dtype,
+        **own,
     )
     record = {
         "request": request.to_json(),
@@ -52,16 +69,28 @@ def keep(study: Study, outcome: Outcome, name: str) -> Path:
             "numpy": numpy.__version__,
         },
     }
-    layer = record_of_search(
-        key.layer,
-        study.curves,
-        torch.from_numpy(study.score),
-        outcome.result,
-        score_name=key.score,
-        with_mask=True,
-    )
+    layer = _record(study, outcome, method)
     folder = new_run_path(runs_folder(), name)
     with RunWriter.create(folder, record, kind="layer", name=name) as writer:
         writer.write_block(int(key.layer.split(".")[0]), [layer])
         writer.finish({"layer_sparsity": {"requested": settings.target_sparsity, "realised": layer.sparsity}})
     return folder
+
+
+def _record(study: Study, outcome: Outcome, method: str) -> LayerRecord:
+    key, result, score = study.key, outcome.result, torch.from_numpy(study.score)
+    if method == "trim":
+        return record_of_search(key.layer, study.curves, score, result, score_name=key.score, with_mask=True)
+    best = outcome.optimum
+    return layer_record(
+        key.layer,
+        study.curves,
+        score,
+        best.counts,
+        budget=result.settings.target_sparsity,
+        allocation=method,
+        score_name=key.score,
+        quality_measure=result.settings.layer_quality,
+        keep=trim.keep_mask(study.curves.ranks, best.counts),
+        sensitivity=best.sensitivity,
+    )

@@ -5,6 +5,7 @@ import hashlib
 import platform
 import threading
 from collections import OrderedDict
+from collections.abc import Callable, Container, Hashable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -14,15 +15,18 @@ from torch import Tensor
 
 import trim
 from app.services.jobs import Job, JobDesk
+from app.services.optimum import SENSITIVITY_WINDOWS, Hulls, Optimum, gap_curve, layer_gap, optimum
+from app.services.stored_layer import METHOD_LABELS
 from diagnostics.allocation import RowAllocation
 from diagnostics.concentration import GiniStatistics, gini, gini_statistics
+from diagnostics.gap import AllocationGap, GapCurve
 from diagnostics.learning_rate import LearningRateTrace
 from diagnostics.similarity import AllocatedCosine, sparsity_grid
 
 KEPT_STUDIES = 6
 KEPT_OUTCOMES = 32
 KEPT_WINDOWS = 4
-METHOD_LABELS = {"uniform": "Uniform", "trim": "TRIM"}
+KEPT_GAP_CURVES = 4
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,14 @@ class SampleKey:
     length: int = 128
     vectors_per_sequence: int = 2
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class SensitivityKey:
+    """Of which model the rows' sensitivities are measured, on which text."""
+
+    model: ModelKey
+    sample: SampleKey
 
 
 @dataclass(frozen=True)
@@ -93,17 +105,31 @@ class Outcome:
     """One search of a study, as the figures take it.
 
     Attributes:
-        result: what the library returned.
-        allocations: uniform and TRIM, by method.
-        cosines: where each allocation put the rows on their cosine curves.
+        result: what the library's search returned.
+        optimum: the optimal allocation at the same target.
+        allocations: uniform, TRIM and optimal, or those of them that are shown.
+        cosines: where each of these allocations put the rows on their cosine curves.
         trace: every rate of the grid, also those the search left untried, where the curves hold the quality; the
             same as `result.trace`.
     """
 
     result: trim.SearchResult
+    optimum: Optimum
     allocations: tuple[RowAllocation, ...]
     cosines: tuple[AllocatedCosine, ...]
     trace: LearningRateTrace
+
+    def allocation(self, method: str) -> RowAllocation:
+        """The one of that method, "uniform", "trim" or "optimal"."""
+        return next(each for each in self.allocations if each.method == method)
+
+    def showing(self, methods: Container[str]) -> "Outcome":
+        """The same with the allocations of those methods only."""
+        return dataclasses.replace(
+            self,
+            allocations=tuple(each for each in self.allocations if each.method in methods),
+            cosines=tuple(each for each in self.cosines if each.method in methods),
+        )
 
 
 class Study:
@@ -119,7 +145,10 @@ class Study:
             score = trim.magnitude_score(sample.weight)
         self.curves = trim.retention_curves(sample.weight, sample.inputs, score, name=sample.name)
         self.score = score.cpu().numpy()
-        self._outcomes: OrderedDict[trim.SearchSettings, Outcome] = OrderedDict()
+        self.hulls = Hulls(self.curves)
+        # Beside the settings, whether the optimum took the rows' sensitivities.
+        self._outcomes: OrderedDict[tuple[trim.SearchSettings, bool], Outcome] = OrderedDict()
+        self._gap_curves: OrderedDict[tuple[trim.SearchSettings, bool], GapCurve] = OrderedDict()
         self._lock = threading.Lock()
 
     @property
@@ -143,6 +172,11 @@ class Study:
         return torch.linalg.vector_norm(self.curves.weight, dim=1, dtype=torch.float32).cpu().numpy()
 
     @cached_property
+    def output_norm(self) -> np.ndarray:
+        """‖Y_i‖, (D,)."""
+        return self.curves.output_norm.double().cpu().numpy()
+
+    @cached_property
     def grid(self) -> np.ndarray:
         """The counts at which cosine curves are drawn."""
         return sparsity_grid(self.columns)
@@ -163,22 +197,45 @@ class Study:
         with self._lock:
             return next(reversed(self._outcomes.values()), None)
 
-    def outcome(self, settings: trim.SearchSettings) -> Outcome:
-        """Search the curves, or return what an equal search found."""
-        with self._lock:
-            if settings not in self._outcomes:
-                self._outcomes[settings] = self._search(settings)
-            self._outcomes.move_to_end(settings)
-            while len(self._outcomes) > KEPT_OUTCOMES:
-                self._outcomes.popitem(last=False)
-            return self._outcomes[settings]
+    def outcome(self, settings: trim.SearchSettings, sensitivity: Tensor | None = None) -> Outcome:
+        """Search the curves, or return what an equal search found.
 
-    def _search(self, settings: trim.SearchSettings) -> Outcome:
+        Args:
+            settings: of TRIM's search; the optimum takes their target and measure.
+            sensitivity: (D,) the sensitivities of this layer's rows, for the optimum; None: all rows weigh alike.
+        """
+        with self._lock:
+            return _remembered(
+                self._outcomes,
+                (settings, sensitivity is not None),
+                lambda: self._search(settings, sensitivity),
+                KEPT_OUTCOMES,
+            )
+
+    def gap(self, outcome: Outcome) -> AllocationGap:
+        """What TRIM leaves to gain in an outcome of this study that shows all allocations."""
+        allocations = outcome.allocation("trim"), outcome.allocation("optimal")
+        return layer_gap(outcome.result, outcome.optimum, allocations, self.gini.coefficients[0])
+
+    def gap_curve(self, outcome: Outcome) -> GapCurve:
+        """The same at other targets."""
+        settings, weights = outcome.result.settings, outcome.optimum.sensitivity
+        anywhere = dataclasses.replace(settings, target_sparsity=settings.max_row_sparsity)
+        with self._lock:
+            return _remembered(
+                self._gap_curves,
+                (anywhere, weights is not None),
+                lambda: gap_curve(self.curves, self.hulls, settings, weights),
+                KEPT_GAP_CURVES,
+            )
+
+    def _search(self, settings: trim.SearchSettings, sensitivity: Tensor | None) -> Outcome:
         result = trim.search(self.curves, settings)
         if settings.layer_quality not in trim.DIRECT_QUALITIES:
             # Where the curves hold the quality, the rates that the publication leaves untried cost next to nothing.
             result = dataclasses.replace(result, trace=trim.full_trace(self.curves, settings))
-        counts = {"uniform": result.uniform_counts, "trim": result.counts}
+        best = optimum(self.curves, self.hulls, result, sensitivity)
+        counts = {"uniform": result.uniform_counts, "trim": result.counts, "optimal": best.counts}
         allocations = tuple(
             RowAllocation(method, METHOD_LABELS[method], pruned.cpu().numpy(), self.columns)
             for method, pruned in counts.items()
@@ -192,7 +249,17 @@ class Study:
             )
             for allocation in allocations
         )
-        return Outcome(result, allocations, cosines, learning_rate_trace(result, result.trace))
+        return Outcome(result, best, allocations, cosines, learning_rate_trace(result, result.trace))
+
+
+def _remembered(known: OrderedDict, key: Hashable, make: Callable[[], object], most: int) -> object:
+    """What is known under the key, or is made now; the `most` asked for last stay known."""
+    if key not in known:
+        known[key] = make()
+    known.move_to_end(key)
+    while len(known) > most:
+        known.popitem(last=False)
+    return known[key]
 
 
 def learning_rate_trace(result: trim.SearchResult, trace: trim.SearchTrace) -> LearningRateTrace:
@@ -239,13 +306,20 @@ class Laboratory:
         """A job whose result is the `Study` of a layer of a loaded model."""
         return self._studies.job(key, lambda job: self._study(key, model, job))
 
+    def sensitivity(self, key: SensitivityKey, model: trim.Model) -> Job:
+        """A job whose result is the sensitivity (D,) of the rows of every layer of a loaded model, by layer.
+
+        The worker of the studies does it: both put hooks on the model.
+        """
+        return self._studies.job(key, lambda job: self._sensitivity(key, model, job))
+
     def finished_study(self, key: StudyKey | None) -> Study | None:
         """The study of that key if it is still kept."""
         job = self._studies.known(key)
         return job.result() if job is not None and job.done and not job.failed else None
 
     def forget(self, key: object) -> None:
-        """Make the next request for a description, model or study do its work again."""
+        """Make the next request for a description, model, study or sensitivity do its work again."""
         for desk in (self._descriptions, self._models, self._studies):
             desk.forget(key)
 
@@ -269,6 +343,16 @@ class Laboratory:
         )
         job.say(f"Sweeping {key.layer} for its retention curves")
         return Study(key, captured[key.layer], Origin.of(model, windows))
+
+    def _sensitivity(self, key: SensitivityKey, model: trim.Model, job: Job) -> dict[str, Tensor]:
+        job.say("Reading the calibration text for the rows' sensitivities")
+        windows = self._windows_of(model, key.sample)[:SENSITIVITY_WINDOWS]
+        blocks = len(model.blocks)
+
+        def back(block: int) -> None:
+            job.say(f"Following the loss back through block {block}", (blocks - block - 1) / blocks)
+
+        return trim.sensitivity(model, windows, progress=back)
 
     def _windows_of(self, model: trim.Model, sample: SampleKey) -> Tensor:
         key = (model.fingerprint, sample)

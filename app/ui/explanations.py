@@ -4,6 +4,7 @@ import numpy as np
 
 from app.services.studies import Outcome, Study
 from diagnostics.allocation import RowAllocation, RowScatter
+from diagnostics.gap import AllocationGap, GapCurve, GapScatter
 from diagnostics.row_detail import RowScores
 from diagnostics.similarity import CosineDistribution
 
@@ -37,6 +38,38 @@ $$
 
 Ten such updates per learning rate $\eta$; the best one is kept. $x$ becomes whole weights $k_i$ by one common shift
 and largest remainders, so that the layer loses exactly $T$ of its weights. Row sparsity is $s_i = k_i / N$.
+"""
+
+OPTIMAL_FORMULA = r"""
+$$
+\min_k \sum_i f_i\, e_i(k_i) \quad\text{with}\quad \sum_i k_i = K
+$$
+
+$e_i(k) = \lVert Y_i - \hat Y_i(k)\rVert^2$ is the error that losing its $k$ lowest scores makes in row $i$, $f_i$ what
+such an error costs: 1, or the row's empirical Fisher sensitivity. One multiplier $\lambda$ decides for all rows: each
+takes the $k$ with the least $f_i\, e_i(k) - \lambda k$. Row sparsity is $s_i = k_i / N$.
+"""
+
+GAP_FORMULA = r"""
+$$
+\text{captured} = \frac{q_{\mathrm{TRIM}} - q_{\mathrm{uniform}}}{q_{\mathrm{optimal}} - q_{\mathrm{uniform}}}
+$$
+
+$q$ is the layer's quality at exact counts. 0: TRIM gains nothing over uniform; 1: as much as the optimum; below 0: TRIM
+is worse than uniform. The optimum minimises an error, $\sum_i f_i\, e_i(k_i)$, and not $q$ itself: in another measure,
+such as the cosine, TRIM can come out above 1, and where the optimum does not beat uniform there is no share. In the
+error itself (the second line, with minus the error as $q$) no allocation under the same cap captures more than all.
+TRIM's rows may lose as much as its row cap allows (95% by default), the optimum's 99%.
+"""
+
+EXCESS_FORMULA = r"""
+$$
+s_i^{\mathrm{TRIM}} - s_i^{\mathrm{optimal}}
+$$
+
+Row sparsity under TRIM less row sparsity under the optimum, in percentage points. Above 0 TRIM prunes more of the row
+than the optimum does, below 0 less; over all rows it adds up to 0. TRIM goes by the cosine of a row's output, which is
+blind to how large that output is; the optimum goes by the error, which is not.
 """
 
 RATE_FORMULA = r"""
@@ -83,10 +116,24 @@ input features whose weights hardly any row needs.
 """
 
 
-KEPT_SEEN = (
-    "Pruning takes the lowest scores, so what is left is spread more evenly: both allocations stand left of the "
-    "unpruned layer. Where TRIM stands further left than uniform in a row, it kept fewer of its weights."
-)
+_FORMULAS = {"trim": ROW_SPARSITY_FORMULA, "optimal": OPTIMAL_FORMULA}
+
+
+def row_sparsity_formula(outcome: Outcome) -> str:
+    """How the shown allocations set the rows' sparsities."""
+    shown = [each for each in outcome.allocations if each.method in _FORMULAS]
+    if len(shown) == 1:
+        return _FORMULAS[shown[0].method]
+    return "\n".join(f"**{each.label}**\n{_FORMULAS[each.method]}" for each in shown)
+
+
+def kept_seen(outcome: Outcome) -> str:
+    """What the Ginis after pruning show."""
+    others = " or ".join(each.label for each in outcome.allocations[1:])
+    return (
+        "Pruning takes the lowest scores, so what is left is spread more evenly: every allocation stands left of the "
+        f"unpruned layer. Where {others} stands further left than uniform in a row, it kept fewer of its weights."
+    )
 
 
 def gini_seen(study: Study) -> str:
@@ -117,23 +164,30 @@ def cosine_seen(study: Study, outcome: Outcome) -> str:
 
 
 def cosine_after_seen(distribution: CosineDistribution) -> str:
-    """What the two allocations leave of the rows' outputs."""
-    uniform, trim = distribution.medians
+    """What the shown allocations leave of the rows' outputs."""
+    uniform, *others = distribution.medians
     if np.isnan(uniform):
         return "No row has any output on the calibration text."
-    verb = "raises" if trim > uniform else "lowers" if trim < uniform else "leaves"
-    return f"TRIM {verb} the median row's cosine: {uniform:.4f} under uniform, {trim:.4f} under TRIM."
+    parts = []
+    for label, median in zip(distribution.labels[1:], others, strict=True):
+        verb = "raises" if median > uniform else "lowers" if median < uniform else "leaves"
+        parts.append(f"{label} {verb} it to {median:.4f}" if verb != "leaves" else f"{label} leaves it there")
+    return f"The median row's cosine is {uniform:.4f} under uniform; {', '.join(parts)}."
 
 
 def row_sparsity_seen(outcome: Outcome) -> str:
-    """What the learned row sparsities show."""
-    trim = outcome.allocations[1].row_sparsity
-    if outcome.result.learning_rate is None:
-        return "No learning rate beat uniform, so TRIM left every row at the layer's target."
-    return (
-        f"TRIM prunes between {trim.min():.1%} and {trim.max():.1%} of a row's weights, "
-        f"{np.std(trim) * 100:.2f} percentage points around the layer's {trim.mean():.1%}."
-    )
+    """What the shown row sparsities show."""
+    parts = []
+    for allocation in outcome.allocations[1:]:
+        sparsity = allocation.row_sparsity
+        if allocation.method == "trim" and outcome.result.learning_rate is None:
+            parts.append("No learning rate beat uniform, so TRIM left every row at the layer's target.")
+            continue
+        parts.append(
+            f"{allocation.label} prunes between {sparsity.min():.1%} and {sparsity.max():.1%} of a row's weights, "
+            f"{np.std(sparsity) * 100:.2f} percentage points around the layer's {sparsity.mean():.1%}."
+        )
+    return " ".join(parts)
 
 
 def rate_seen(outcome: Outcome) -> str:
@@ -178,20 +232,21 @@ def scatter_seen(scatter: RowScatter) -> str:
 
 def row_scores_seen(scores: RowScores) -> str:
     """What pruning takes from one row."""
-    uniform, trim = scores.borders
-    return (
-        f"Uniform prunes {uniform.pruned} of {scores.columns} weights, which hold {uniform.score_share:.1%} of the "
-        f"row's score; TRIM {trim.pruned}, which hold {trim.score_share:.1%}."
-    )
+    parts = [
+        f"{border.label} prunes {border.pruned} of {scores.columns} weights, which hold {border.score_share:.1%} of "
+        "the row's score"
+        for border in scores.borders
+    ]
+    return "; ".join(parts) + "."
 
 
 def row_cosine_seen(outcome: Outcome, row: int) -> str:
-    """What uniform pruning and TRIM leave of one row."""
-    uniform, trim = outcome.cosines
-    return (
-        f"Uniform leaves the row a cosine of {uniform.cosine[row]:.4f} at {uniform.row_sparsity[row]:.1%} row "
-        f"sparsity, TRIM {trim.cosine[row]:.4f} at {trim.row_sparsity[row]:.1%}."
-    )
+    """What the shown allocations leave of one row."""
+    parts = [
+        f"{each.label} leaves the row a cosine of {each.cosine[row]:.4f} at {each.row_sparsity[row]:.1%} row sparsity"
+        for each in outcome.cosines
+    ]
+    return "; ".join(parts) + "."
 
 
 def row_path_seen(outcome: Outcome, row: int) -> str:
@@ -199,7 +254,7 @@ def row_path_seen(outcome: Outcome, row: int) -> str:
     result = outcome.result
     iteration = result.trace.best_iteration(result.learning_rate)
     x, count = float(result.row_sparsity[row]), int(result.counts[row])
-    columns = outcome.allocations[1].columns
+    columns = outcome.allocations[0].columns
     return (
         f"Iteration {iteration} was kept: x = {x:.4f}, that is {x * columns:.2f} of {columns} weights; the exact "
         f"projection makes it {count}."
@@ -213,3 +268,62 @@ def mask_seen(allocation: RowAllocation) -> str:
         f"{allocation.layer_sparsity:.2%} of the layer's weights are pruned, between {sparsity.min():.1%} and "
         f"{sparsity.max():.1%} of a row's."
     )
+
+
+def captured_words(gap: AllocationGap) -> str:
+    """How much of the possible improvement TRIM captures, in a sentence."""
+    uniform, reached, best = gap.uniform_quality, gap.reached_quality, gap.best_quality
+    if gap.captured is None:
+        sentence = (
+            "In this layer quality the optimum is not better than uniform, so TRIM's share of it is not defined."
+            if best <= uniform
+            else "One of the qualities is not finite, so TRIM's share is not defined."
+        )
+    elif gap.captured < 0:
+        sentence = f"TRIM is worse than uniform ({reached:.5g} against {uniform:.5g}); the optimum reaches {best:.5g}."
+    elif gap.captured > 1:
+        sentence = (
+            f"TRIM gains {gap.captured:.3g} times what the optimum gains: the optimum minimises the error and not this "
+            "layer quality."
+        )
+    else:
+        sentence = (
+            f"TRIM captures {gap.captured:.1%} of the improvement over uniform that the optimum reaches."
+        )
+    if gap.loss_captured is not None:
+        sentence += f" Of the error that the optimum saves, TRIM saves {gap.loss_captured:.1%}."
+    return sentence
+
+
+def gap_rows_seen(gap: AllocationGap, scatter: GapScatter) -> str:
+    """Which rows TRIM prunes too much or too little."""
+    if not gap.over:
+        return "TRIM and the optimum prune every row alike."
+    over, under = gap.over[0], gap.under[0]
+    sentence = (
+        f"{gap.misplaced_share:.1%} of the weights that TRIM prunes the optimum takes from other rows. Row {over.row} "
+        f"is pruned too much ({over.second:.1%} row sparsity, optimally {over.first:.1%}), row {under.row} too little "
+        f"({under.second:.1%}, optimally {under.first:.1%})."
+    )
+    found = scatter.correlation
+    if found is not None and abs(found.coefficient) >= 0.2:
+        side = "too much" if found.coefficient > 0 else "too little"
+        sentence += f" Rows further right tend to be pruned {side} (Spearman {found.coefficient:+.2f})."
+    return sentence
+
+
+def gap_curve_seen(curve: GapCurve) -> str:
+    """What TRIM captures at several targets."""
+    known = np.isfinite(curve.captured)
+    if not known.any():
+        return "At no target is the optimum better than uniform in this layer quality."
+    captured, targets = curve.captured[known], curve.targets[known]
+    best = int(captured.argmax())
+    below = int((captured < 0).sum())
+    sentence = (
+        f"TRIM's share is largest at a layer target of {targets[best]:.0%}, with {captured[best]:.1%}, and "
+        f"{np.median(captured):.1%} at the median of {len(captured)} targets."
+    )
+    if below:
+        sentence += f" At {below} of them TRIM, at exact counts, is worse than uniform."
+    return sentence

@@ -2,6 +2,7 @@
 
 import numpy as np
 import streamlit as st
+import torch
 
 import trim
 from app.services.studies import Outcome, Study
@@ -25,9 +26,13 @@ COLUMN_NAMES = {
     "uniform_count": "pruned, uniform",
     "uniform_row_sparsity": "row sparsity, uniform",
     "uniform_cosine": "cosine, uniform",
+    "sensitivity": "sensitivity",
     "trim_count": "pruned, TRIM",
     "trim_row_sparsity": "row sparsity, TRIM",
     "trim_cosine": "cosine, TRIM",
+    "optimal_count": "pruned, Optimal",
+    "optimal_row_sparsity": "row sparsity, Optimal",
+    "optimal_cosine": "cosine, Optimal",
 }
 
 
@@ -47,7 +52,7 @@ def row_table(study: Study, outcome: Outcome, rows: list[int]) -> None:
         table,
         hide_index=True,
         height=min(38 + 35 * len(rows), 300),
-        column_config={"row sparsity, uniform": share, "row sparsity, TRIM": share},
+        column_config={name: share for key, name in COLUMN_NAMES.items() if key.endswith("_row_sparsity")},
     )
 
 
@@ -96,7 +101,7 @@ def _path_card(outcome: Outcome, row: int, file_name: str) -> None:
     result = outcome.result
     if result.learning_rate is None:
         with st.container(border=True, height="stretch"):
-            st.markdown("**How was its count reached?**")
+            st.markdown("**How was its count under TRIM reached?**")
             st.caption(
                 f"No learning rate beat uniform, so the row keeps the layer's target of "
                 f"{result.settings.target_sparsity:.0%}: {int(result.counts[row])} of its weights are pruned."
@@ -106,7 +111,7 @@ def _path_card(outcome: Outcome, row: int, file_name: str) -> None:
     x = result.trace.row_sparsity[place].T.cpu().numpy()
     paths = row_paths(
         x,
-        outcome.allocations[1].row_sparsity,
+        (result.counts / outcome.allocations[0].columns).cpu().numpy(),
         [row],
         learning_rate=result.learning_rate,
         kept_iteration=result.trace.best_iteration(result.learning_rate),
@@ -124,9 +129,10 @@ def _path_card(outcome: Outcome, row: int, file_name: str) -> None:
 
 
 def mask_pictures(study: Study, outcome: Outcome, rows: list[int], file_name: str) -> None:
-    """Which weights stay, under uniform and under TRIM, side by side."""
-    for column, allocation in zip(st.columns(2), outcome.allocations, strict=True):
-        counts = {"uniform": outcome.result.uniform_counts, "trim": outcome.result.counts}[allocation.method]
+    """Which weights stay, under each allocation that is shown, side by side."""
+    columns = st.columns(len(outcome.allocations))
+    for column, allocation in zip(columns, outcome.allocations, strict=True):
+        counts = torch.from_numpy(allocation.counts).to(study.curves.ranks.device)
         keep = trim.keep_mask(study.curves.ranks, counts).cpu().numpy()
         view = View(
             mask_figure(pool_mask(keep), rows, theme()),

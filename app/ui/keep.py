@@ -10,13 +10,19 @@ from trim import TrimError
 
 
 def keep_controls(study: Study, outcome: Outcome) -> None:
-    """Keep this layer, its settings and its result under a name."""
+    """Keep this layer, its settings and the allocation that is shown under a name; of two shown, one is chosen."""
     with st.popover("Keep as a run", icon=":material/bookmark_add:"):
         target = outcome.result.settings.target_sparsity
-        name = st.text_input("Name", f"{study.key.layer} at {target:.0%}", max_chars=80)
+        labels = {each.label: each.method for each in outcome.allocations if each.method != "uniform"}
+        label = next(iter(labels))
+        if len(labels) > 1:
+            label = st.segmented_control(
+                "Allocation to keep", list(labels), default=label, required=True, key="allocation_to_keep"
+            )
+        name = st.text_input("Name", f"{study.key.layer} at {target:.0%}, {label}", max_chars=80)
         if st.button("Keep", type="primary", disabled=not name.strip()):
             try:
-                folder = keep(study, outcome, name.strip())
+                folder = keep(study, outcome, labels[label], name.strip())
             except (TrimError, OSError) as error:
                 st.error(plain(error), icon=":material/error:")
             else:

@@ -45,12 +45,23 @@ def finished(job: Job, key: object) -> object:
     raise NothingToShow
 
 
+def meanwhile(job: Job, key: object, title: str) -> object | None:
+    """The job's result. While there is none, the page shows its progress and goes on; nor does a failure stop it."""
+    if not job.wait(timeout_seconds=0.8):
+        _progress(job, title)
+        return None
+    try:
+        return finished(job, key)
+    except NothingToShow:
+        return None
+
+
 @st.fragment(run_every=0.4)
-def _progress(job: Job) -> None:
+def _progress(job: Job, title: str = "Preparing the layer") -> None:
     if job.done:
         st.rerun()
     with st.container(border=True):
-        st.markdown("**Preparing the layer**")
+        st.markdown(f"**{title}**")
         st.progress(job.fraction or 0.0, text=plain(job.words))
         st.caption("The first time may take a minute or more; after that everything comes from the cache.")
         if st.button("Cancel", icon=":material/cancel:"):

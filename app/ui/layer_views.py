@@ -55,9 +55,9 @@ def concentration_card(study: Study, outcome: Outcome, rows: list[int], file_nam
         }
         return View(
             gini_histogram(gini_statistics(left), (), theme()),
-            explanations.KEPT_SEEN,
+            explanations.kept_seen(outcome),
             explanations.GINI_FORMULA,
-            "Histograms of the Gini coefficients of the scores that uniform and TRIM keep",
+            f"Histograms of the Gini coefficients of the scores that {_methods(outcome)} keep",
             lambda: (
                 {"row": np.arange(study.rows)}
                 | {f"gini_kept_{name}": values for name, values in left.items()}
@@ -109,7 +109,7 @@ def similarity_card(study: Study, outcome: Outcome, rows: list[int], file_name: 
             cosine_histogram(distribution, theme()),
             explanations.cosine_after_seen(distribution),
             explanations.COSINE_FORMULA,
-            "Histograms of the cosines that uniform and TRIM leave the rows",
+            f"Histograms of the cosines that {_methods(outcome)} leave the rows",
             lambda: row_numbers(study, outcome),
         )
 
@@ -119,16 +119,19 @@ def similarity_card(study: Study, outcome: Outcome, rows: list[int], file_name: 
 def row_sparsity_card(study: Study, outcome: Outcome, rows: list[int], file_name: str) -> None:
     """What sparsity each row got, and what goes with it."""
     statistics = row_sparsity_statistics(outcome.allocations)
-    learned = outcome.allocations[1]
-    source = Source("row_sparsity", (study.key, outcome.result.settings))
+    learned = outcome.allocations[1:]
+    weights = outcome.optimum.row_weights
+    source = Source(
+        "row_sparsity", (study.key, outcome.result.settings, weights, tuple(each.method for each in learned))
+    )
     marked = rows_for(source, rows)
 
     def view(figure, seen: str) -> View:
         return View(
             figure,
             seen,
-            explanations.ROW_SPARSITY_FORMULA,
-            "Row sparsities under uniform allocation and under TRIM",
+            explanations.row_sparsity_formula(outcome),
+            f"Row sparsities under {_methods(outcome)}",
             lambda: row_numbers(study, outcome),
         )
 
@@ -144,13 +147,17 @@ def row_sparsity_card(study: Study, outcome: Outcome, rows: list[int], file_name
         return view(row_sparsity_ecdf(statistics, theme()), explanations.row_sparsity_seen(outcome))
 
     def against(quantity: str, values: np.ndarray) -> View:
-        scatter = row_scatter(learned, quantity, values, rows)
+        # One allocation in a cloud of points: of two, the optimum, which moves rows further.
+        scatter = row_scatter(learned[-1], quantity, values, rows)
         return view(row_scatter_figure(scatter, rows, theme()), explanations.scatter_seen(scatter))
 
     def rows_of(points: list[dict]) -> np.ndarray:
-        # By TRIM's bars alone: uniform puts all rows into one or two.
-        bars = [point["point_index"] for point in points if point["curve_number"] == 1]
-        return statistics.histogram.members(learned.row_sparsity, bars)
+        # Not by uniform's bars, which are one or two for all rows.
+        found = []
+        for number, allocation in enumerate(learned, start=1):
+            bars = [point["point_index"] for point in points if point["curve_number"] == number]
+            found.append(statistics.histogram.members(allocation.row_sparsity, bars))
+        return np.unique(np.concatenate(found))
 
     callback = on_chart(source, marked, rows_of)
     card(
@@ -169,6 +176,10 @@ def row_sparsity_card(study: Study, outcome: Outcome, rows: list[int], file_name
     )
 
 
+def _methods(outcome: Outcome) -> str:
+    return " and ".join(allocation.label for allocation in outcome.allocations)
+
+
 def row_numbers(study: Study, outcome: Outcome) -> dict[str, np.ndarray]:
     """Every row of the layer, one number per column of a table."""
     numbers = {
@@ -177,6 +188,8 @@ def row_numbers(study: Study, outcome: Outcome) -> dict[str, np.ndarray]:
         "weight_norm": study.weight_norm,
         "x": outcome.result.row_sparsity.cpu().numpy(),
     }
+    if outcome.optimum.sensitivity is not None:
+        numbers["sensitivity"] = outcome.optimum.sensitivity.cpu().numpy()
     for allocation, cosine in zip(outcome.allocations, outcome.cosines, strict=True):
         numbers[f"{allocation.method}_count"] = np.asarray(allocation.counts)
         numbers[f"{allocation.method}_row_sparsity"] = allocation.row_sparsity

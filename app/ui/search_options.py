@@ -22,6 +22,12 @@ ROW_QUALITY_WORDS = {
     "mse": "mean squared error",
     "psnr": "peak signal-to-noise ratio",
 }
+ROW_WEIGHT_WORDS = {
+    "all alike": "the optimum minimises the error of the layer's output",
+    "Fisher": "the optimum minimises an estimate of the model's loss: each row counts by its sensitivity, the mean "
+    "square of the loss's gradient in its output, from a few backward passes (a minute for the demo on a CPU, once)",
+}
+SHOWN = {"TRIM": ("trim",), "Optimal": ("optimal",), "Both": ("trim", "optimal")}
 
 
 def as_text(rates: tuple[float, ...]) -> str:
@@ -56,15 +62,46 @@ def choose_search_options() -> dict[str, object]:
     with st.sidebar.expander("Search options", icon=":material/tune:"):
         options = search_fields(bind="query-params")
         cap = st.number_input(
-            "Largest row sparsity (%)",
+            "Largest row sparsity, TRIM (%)",
             1,
             100,
             round(100 * DEFAULTS.max_row_sparsity),
             key="cap",
             bind="query-params",
-            help="No row loses more than this share of its weights.",
+            help="No row loses more than this share of its weights. The optimum has a cap of its own: 99%, or this one "
+            "where it is higher.",
         )
         return options | {"max_row_sparsity": cap / 100}
+
+
+def fisher_wanted() -> bool:
+    """The side bar's choice of the optimum's row weights: whether they are the rows' sensitivities."""
+    with st.sidebar.expander("Optimal allocation", icon=":material/balance:"):
+        chosen = st.segmented_control(
+            "Row weights of the optimum",
+            list(ROW_WEIGHT_WORDS),
+            default="all alike",
+            required=True,
+            key="row_weights",
+            bind="query-params",
+            help=_explained("What an error in a row's output counts for.", ROW_WEIGHT_WORDS),
+        )
+        st.caption("Rows may lose up to 99% under the optimum, and up to TRIM's own cap (95%) under TRIM.")
+    return chosen == "Fisher"
+
+
+def choose_shown() -> frozenset[str]:
+    """The methods whose allocation the charts show: uniform, and TRIM or the optimum or both."""
+    chosen = st.segmented_control(
+        "Shown beside uniform",
+        list(SHOWN),
+        default="TRIM",
+        required=True,
+        key="shown",
+        bind="query-params",
+        help="Which allocation the charts, the inspector and the masks show. The table of rows always has all three.",
+    )
+    return frozenset(("uniform", *SHOWN[chosen]))
 
 
 def search_fields(prefix: str = "", bind: str | None = None) -> dict[str, object]:

@@ -24,7 +24,15 @@ PICKS: dict[str, Callable[[Study | StoredLayer, Outcome | StoredLayer], np.ndarr
     "pruned least": lambda study, outcome: outcome.allocations[-1].row_sparsity,
     "hurt most by uniform sparsity": lambda study, outcome: outcome.cosines[0].cosine,
 }
+GAP_PICKS: dict[str, Callable[[Outcome], np.ndarray]] = {
+    "TRIM prunes too much, against the optimum": lambda whole: -_excess(whole),
+    "TRIM prunes too little, against the optimum": lambda whole: _excess(whole),
+}
 PICKED_ROWS = 5
+
+
+def _excess(whole: Outcome) -> np.ndarray:
+    return whole.allocation("trim").row_sparsity - whole.allocation("optimal").row_sparsity
 
 
 class RowsError(ValueError):
@@ -116,15 +124,22 @@ def drawn_anew(chart: str) -> None:
         st.session_state["selected_in"] = None
 
 
-def choose_rows(study: Study | StoredLayer, outcome: Outcome | StoredLayer) -> list[int]:
-    """The controls for selecting rows, and the rows. A stored layer is both the study and its outcome."""
+def choose_rows(
+    study: Study | StoredLayer, outcome: Outcome | StoredLayer, whole: Outcome | None = None
+) -> list[int]:
+    """The controls for selecting rows, and the rows.
+
+    Args:
+        study, outcome: of the layer, as it is shown; a stored layer is both.
+        whole: the outcome with all allocations, where rows can be picked by how far TRIM is from the optimum.
+    """
 
     def typed() -> None:
         st.session_state["selected_in"] = None
 
     def picked() -> None:
         if pick := st.session_state["pick"]:
-            values = PICKS[pick](study, outcome)
+            values = PICKS[pick](study, outcome) if pick in PICKS else GAP_PICKS[pick](whole)
             order = np.argsort(np.where(np.isfinite(values), values, np.inf), kind="stable")
             select(order[:PICKED_ROWS], None)
 
@@ -139,7 +154,7 @@ def choose_rows(study: Study | StoredLayer, outcome: Outcome | StoredLayer) -> l
     )
     right.selectbox(
         f"Pick the {PICKED_ROWS} rows …",
-        list(PICKS),
+        [*PICKS, *(() if whole is None else GAP_PICKS)],
         index=None,
         key="pick",
         on_change=picked,

@@ -3,18 +3,9 @@
 import numpy as np
 
 from app.services.stored_layer import StoredLayer
-from app.ui.explanations import ROW_SPARSITY_FORMULA
+from app.ui.explanations import OPTIMAL_FORMULA, ROW_SPARSITY_FORMULA
 from diagnostics.similarity import CosineDistribution
 
-_OPTIMAL_FORMULA = r"""
-$$
-\min_k \sum_i f_i\, e_i(k_i) \quad\text{with}\quad \sum_i k_i = K
-$$
-
-$e_i(k) = \lVert Y_i - \hat Y_i(k)\rVert^2$ is the error that losing its $k$ lowest scores makes in row $i$, $f_i$ what
-such an error costs: 1, or the row's empirical Fisher sensitivity. One multiplier $\lambda$ decides for all rows: each
-takes the $k$ with the least $f_i\, e_i(k) - \lambda k$. Row sparsity is $s_i = k_i / N$.
-"""
 _UNIFORM_FORMULA = r"""
 $$
 k_i = T\,N
@@ -29,7 +20,7 @@ is the one at which the layer loses its target. Row sparsity is $s_i = k_i / N$.
 """
 _FORMULAS = {
     "trim": ROW_SPARSITY_FORMULA,
-    "optimal": _OPTIMAL_FORMULA,
+    "optimal": OPTIMAL_FORMULA,
     "uniform": _UNIFORM_FORMULA,
     "variant": _VARIANT_FORMULA,
 }

@@ -5,16 +5,19 @@ from pathlib import Path
 
 import streamlit as st
 import torch
+from torch import Tensor
 
 import trim
-from app.services.studies import ModelKey, Outcome, Study, StudyKey
+from app.services.studies import ModelKey, Outcome, SensitivityKey, Study, StudyKey
+from app.ui import explanations
 from app.ui.address import tell_refused
 from app.ui.choose import TEXT_WORDS, choose_layer, choose_model, choose_text
+from app.ui.gap_views import gap_section
 from app.ui.inspector import mask_pictures, row_inspector, row_table
 from app.ui.keep import keep_controls
-from app.ui.laboratory import NothingToShow, finished, laboratory
+from app.ui.laboratory import NothingToShow, finished, laboratory, meanwhile
 from app.ui.layer_views import concentration_card, learning_rate_card, row_sparsity_card, similarity_card
-from app.ui.search_options import choose_search_options, settings
+from app.ui.search_options import choose_search_options, choose_shown, fisher_wanted, settings
 from app.ui.selection import choose_rows
 from app.ui.text import plain
 from trim.names import bytes_in_words
@@ -23,7 +26,7 @@ DEFAULT_TARGET_PERCENT = 70
 
 
 @st.fragment
-def explore(study: Study, options: dict[str, object]) -> None:
+def explore(study: Study, options: dict[str, object], sensitivity: Tensor | None) -> None:
     """The target slider and the views; only this part runs again when a control in it is let go."""
     percent = st.slider(
         "Layer sparsity target: share of this layer's weights to prune",
@@ -35,7 +38,7 @@ def explore(study: Study, options: dict[str, object]) -> None:
         bind="query-params",
     )
     try:
-        outcome = study.outcome(settings(percent / 100, options))
+        outcome = study.outcome(settings(percent / 100, options), sensitivity)
     except trim.TrimError as error:
         st.error(str(error), icon=":material/error:")
         outcome = study.latest
@@ -47,7 +50,8 @@ def explore(study: Study, options: dict[str, object]) -> None:
     layer_name = re.sub(r"\W+", "-", f"{study.origin.model_title}-{study.key.layer}")
     file_name = f"{layer_name}-{percent}"  # a chart whose file has another name is redrawn
     summary(study, outcome)
-    rows = choose_rows(study, outcome)
+    whole, outcome = outcome, outcome.showing(choose_shown())
+    rows = choose_rows(study, outcome, whole)
     above, below = st.columns(2), st.columns(2)
     # The chart that does not depend on the target comes last: the others need not wait for it.
     with above[1]:
@@ -59,8 +63,12 @@ def explore(study: Study, options: dict[str, object]) -> None:
     with above[0]:
         concentration_card(study, outcome, rows, layer_name)
     keep_controls(study, outcome)
+    st.subheader("What TRIM leaves to gain")
+    st.markdown(explanations.captured_words(study.gap(whole)))
+    if st.toggle("Show where, and at other targets", key="gap", bind="query-params"):
+        gap_section(study, whole, rows, layer_name, file_name)
     st.subheader("Selected rows")
-    row_table(study, outcome, rows)
+    row_table(study, whole, rows)
     if rows:
         row_inspector(study, outcome, rows, file_name)
     if st.toggle("Show which weights are pruned", key="masks", bind="query-params"):
@@ -68,12 +76,18 @@ def explore(study: Study, options: dict[str, object]) -> None:
 
 
 def summary(study: Study, outcome: Outcome) -> None:
-    """Layer quality uniform against TRIM, at exact counts, and what the search did."""
-    result = outcome.result
+    """Layer quality of uniform, TRIM and the optimum, at exact counts, and what the search did."""
+    result, best = outcome.result, outcome.optimum
     gain = result.realised_quality - result.uniform_realised_quality
+    best_gain = best.quality - result.uniform_realised_quality
+    minimised = (
+        "the layer's error"
+        if best.sensitivity is None
+        else "an estimate of the model's loss (Fisher row weights)"
+    )
     pruned, weights = int(result.counts.sum()), study.rows * study.columns
     rate = result.learning_rate
-    columns = st.columns(4)
+    columns = st.columns([7, 7, 7, 5, 5.5])
     columns[0].metric(
         "Layer quality, uniform",
         f"{result.uniform_realised_quality:.5g}",
@@ -87,13 +101,23 @@ def summary(study: Study, outcome: Outcome) -> None:
     columns[1].metric(
         "Layer quality, TRIM",
         f"{result.realised_quality:.5g}",
-        f"{gain:+.2g} against uniform",
+        f"{gain:+.2g} vs uniform",
         border=True,
         height="stretch",
         help="At the exact counts that masks and files use. The chart of learning rates shows the publication's "
         "own reading, at rounded-down counts, which are a little too sparse on average.",
     )
     columns[2].metric(
+        "Layer quality, optimal",
+        f"{best.quality:.5g}",
+        f"{best_gain:+.2g} vs uniform",
+        border=True,
+        height="stretch",
+        help=f"The counts that minimise {minimised} for the same number of pruned weights; not this quality, though "
+        f"mostly the two agree. Its rows may lose up to {best.cap:.0%}, TRIM's up to "
+        f"{result.settings.max_row_sparsity:.0%}.",
+    )
+    columns[3].metric(
         "Learning rate",
         "none" if rate is None else f"{rate:+g}",
         f"{len(result.tried)} tried" + (": stays uniform" if rate is None else ""),
@@ -103,14 +127,15 @@ def summary(study: Study, outcome: Outcome) -> None:
         height="stretch",
         help="Positive: rows that keep their quality give more weights. Negative: rows that lose it do.",
     )
-    columns[3].metric(
+    columns[4].metric(
         "Layer sparsity",
         f"{pruned / weights:.2%}",
-        f"{pruned:,} of {weights:,} weights",
+        f"{pruned:,} pruned",
         delta_color="off",
         delta_arrow="off",
         border=True,
         height="stretch",
+        help=f"{pruned:,} of the layer's {weights:,} weights, under each of the three.",
     )
     if len(study.dead_rows):
         st.caption(
@@ -151,6 +176,19 @@ def chosen_study() -> Study:
     return finished(laboratory().study(key, model), key)
 
 
+def sensitivity_of(study: Study) -> Tensor | None:
+    """The sensitivity (D,) of the layer's rows; None while it is being measured, and where it cannot be."""
+    key = SensitivityKey(study.key.model, study.key.sample)
+    try:
+        job = laboratory().sensitivity(key, load(key.model))
+    except NothingToShow:
+        return None
+    measured = meanwhile(
+        job, key, "Measuring the rows' sensitivities; until then the optimum weighs all rows alike"
+    )
+    return None if measured is None else measured[study.key.layer]
+
+
 def heading(study: Study) -> None:
     """Which layer this is, of which model, and what it received."""
     text = TEXT_WORDS.get(study.key.sample.corpus) or Path(study.key.sample.corpus).name
@@ -175,6 +213,7 @@ except NothingToShow:
         st.stop()
     st.caption("Below: the last layer that could be shown.")
 options = choose_search_options()
+fisher = fisher_wanted()
 st.sidebar.segmented_control(
     "Charts are saved as",
     ["svg", "png"],
@@ -185,6 +224,6 @@ st.sidebar.segmented_control(
 )
 refused = st.container()
 heading(study)
-explore(study, options)
+explore(study, options, sensitivity_of(study) if fisher else None)
 with refused:
     tell_refused()

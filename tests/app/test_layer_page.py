@@ -9,7 +9,7 @@ import torch
 import trim
 from app.services.studies import ModelKey, SampleKey
 from app.ui.laboratory import laboratory
-from app.ui.selection import PICKED_ROWS, PICKS, parse_rows
+from app.ui.selection import GAP_PICKS, PICKED_ROWS, PICKS, parse_rows
 from tests.app.page import LayerPage, numbers, trace
 
 LAYER = "15.mlp.gate_proj"
@@ -44,6 +44,17 @@ def curves(first_visit: LayerPage) -> trim.RetentionCurves:
     )
 
 
+def best_counts(curves: trim.RetentionCurves, target: float) -> torch.Tensor:
+    """The optimal ones with all rows weighing alike."""
+    return trim.optimal_counts(
+        trim.lower_hull(curves.error, int(0.99 * COLUMNS)), round(target * ROWS * COLUMNS)
+    )
+
+
+def quality_of(curves: trim.RetentionCurves, counts: torch.Tensor) -> float:
+    return float(trim.layer_quality(curves.at(counts), "cosim_flat"))
+
+
 def changed(before: dict[str, dict], after: dict[str, dict]) -> set[str]:
     """The charts that are not the same in both."""
     return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
@@ -67,11 +78,12 @@ def test_metrics_are_what_the_library_finds(first_visit, curves):
     assert first_visit.metrics == {
         "Layer quality, uniform": f"{result.uniform_realised_quality:.5g}",
         "Layer quality, TRIM": f"{result.realised_quality:.5g}",
+        "Layer quality, optimal": f"{quality_of(curves, best_counts(curves, 0.7)):.5g}",
         "Learning rate": f"{result.learning_rate:+g}",
         "Layer sparsity": "70.00%",
     }
     (sparsity,) = [metric for metric in first_visit.test.metric if metric.label == "Layer sparsity"]
-    assert sparsity.delta == f"{round(0.7 * ROWS * COLUMNS):,} of {ROWS * COLUMNS:,} weights"
+    assert sparsity.delta == f"{round(0.7 * ROWS * COLUMNS):,} pruned"
 
 
 def test_charts_hold_the_layers_own_numbers(first_visit, curves):
@@ -174,6 +186,77 @@ def test_mask_pictures(page):
     assert max(page.chart_bytes.values()) < MOST_CHART_BYTES
 
 
+# ------------------------------------------------------------------------------------------- the optimum
+
+
+def test_what_is_shown_beside_uniform(page, curves):
+    rest = {name: page.charts[name] for name in ("gini", "rate")}
+    best = best_counts(curves, 0.7).numpy()
+    for shown, methods in (("Optimal", ["Optimal"]), ("Both", ["TRIM", "Optimal"])):
+        page.set("segmented_control", "shown", shown)
+        bars = {each["name"]: numbers(each["y"]) for each in page.charts["row_sparsity"]["data"]}
+        assert list(bars) == ["Uniform", *methods]
+        assert all(each.sum() == ROWS for each in bars.values())
+        assert {name: page.charts[name] for name in rest} == rest, "what does not show an allocation stays"
+    page.set("segmented_control", "shown", "Optimal")
+    page.set("text_input", "rows", "7, 9")
+    assert {each["name"] for each in page.charts["row_scores"]["data"]} == {"row 7", "Uniform", "Optimal"}
+    np.testing.assert_array_equal(page.test.dataframe[0].value["pruned, Optimal"], best[[7, 9]])
+    assert "row_path" in page.charts
+    page.set("toggle", "masks", True)
+    assert {"mask_uniform", "mask_optimal"} <= page.charts.keys()
+    assert "mask_trim" not in page.charts
+
+
+def test_the_gap(page, curves):
+    result = trim.search(curves, trim.SearchSettings(0.7))
+    best = quality_of(curves, best_counts(curves, 0.7))
+    uniform = result.uniform_realised_quality
+    captured = (result.realised_quality - uniform) / (best - uniform)
+    assert any(f"TRIM captures {captured:.1%} of the improvement" in text for text in page.texts)
+    page.set("text_input", "rows", "3, 17")
+    page.set("toggle", "gap", True)
+    scatter, excess = page.charts["gap_rows"], result.counts.numpy() - best_counts(curves, 0.7).numpy()
+    for name, side in (("TRIM prunes too much", excess > 0), ("TRIM prunes too little", excess < 0)):
+        drawn = trace(scatter, name)
+        assert numbers(drawn["customdata"]).tolist() == np.flatnonzero(side).tolist()
+        np.testing.assert_allclose(numbers(drawn["y"]), 100 * excess[side] / COLUMNS, rtol=1e-5)
+    assert numbers(trace(scatter, "selected rows")["customdata"]).tolist() == [3, 17]
+    line = trace(page.charts["gap_curve"], "Optimal")
+    np.testing.assert_allclose(numbers(line["x"])[8], 0.7, rtol=1e-6)
+    assert numbers(line["y"])[8] == pytest.approx(best)
+    curve = page.charts["gap_curve"]
+    page.set("slider", "target", 60)
+    assert page.charts["gap_curve"] == curve, "it shows all targets"
+    assert page.charts["gap_rows"] != scatter
+    page.set("segmented_control", "gap_curve_view", "Share captured")
+    shares = trace(page.charts["gap_curve"], "of the layer quality (cosim_flat)")
+    assert numbers(shares["y"])[8] == pytest.approx(captured, rel=1e-5)
+    assert not page.errors
+    assert max(page.chart_bytes.values()) < MOST_CHART_BYTES
+
+
+@pytest.mark.parametrize(("shown", "method"), [("TRIM", "trim"), ("Optimal", "optimal"), ("Both", "optimal")])
+def test_what_is_kept_is_what_is_shown(page, curves, tmp_path, monkeypatch, shown, method):
+    monkeypatch.setenv("TRIM_RUNS", str(tmp_path))
+    page.set("segmented_control", "shown", shown)
+    if shown == "Both":
+        page.set("segmented_control", "allocation_to_keep", "Optimal")
+    page.press("Keep")
+    (folder,) = tmp_path.iterdir()
+    run = trim.open_run(folder)
+    record, request = run.layer(LAYER), run.settings["request"]
+    assert record.allocation == request["allocation"] == method
+    assert request["max_row_sparsity"] == {"trim": 0.95, "optimal": 0.99}[method]
+    expected = best_counts(curves, 0.7)
+    if method == "trim":
+        expected = trim.search(curves, trim.SearchSettings(0.7)).counts
+    np.testing.assert_array_equal(record.counts, expected)
+    np.testing.assert_array_equal((~record.keep()).sum(axis=1), expected)
+    assert record.realised_quality == pytest.approx(quality_of(curves, expected), rel=1e-6)
+    assert (record.search is None) == (method == "optimal")
+
+
 # ------------------------------------------------------------------------------------------------- rows
 
 
@@ -208,7 +291,7 @@ def test_the_table_holds_the_librarys_numbers(page, curves):
     np.testing.assert_allclose(table["cosine, TRIM"], curves.at(result.counts).cosine[5:10])
 
 
-@pytest.mark.parametrize("pick", PICKS)
+@pytest.mark.parametrize("pick", [*PICKS, *GAP_PICKS])
 def test_quick_picks(page, pick):
     page.set("selectbox", "pick", pick)
     typed = page.test.text_input(key="rows").value
@@ -297,13 +380,15 @@ def test_options_in_the_address():
         negative_rates="-0.1",
         cap="90",
         masks="true",
+        shown="Both",
+        gap="true",
     )
     assert page.test.selectbox(key="layer_quality").value == "mse"
     assert page.test.selectbox(key="row_quality").value == "psnr"
     assert page.test.number_input(key="iterations").value == 4
     assert page.test.text_input(key="rates").value == "0.1"
     assert page.test.number_input(key="cap").value == 90
-    assert "mask_trim" in page.charts
+    assert {"mask_trim", "mask_optimal", "gap_rows", "gap_curve"} <= page.charts.keys()
     assert not page.test.warning
 
 
@@ -320,6 +405,8 @@ def test_options_in_the_address():
         ("iterations", "0"),
         ("cap", "1e9"),
         ("masks", "perhaps"),
+        ("shown", "all"),
+        ("row_weights", "many"),
     ],
 )
 def test_nonsense_in_the_address_is_said_and_the_page_works(name, value):

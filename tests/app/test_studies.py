@@ -62,6 +62,14 @@ def test_statistics_are_those_of_the_score_and_the_curves(studied):
     assert studied.dead_rows.tolist() == []
 
 
+def optimal_counts(
+    curves: trim.RetentionCurves, target: float, sensitivity: torch.Tensor | None = None
+) -> torch.Tensor:
+    total = round(target * curves.rows * curves.columns)
+    hull = trim.lower_hull(curves.error, int(0.99 * curves.columns))
+    return trim.optimal_counts(hull, total, sensitivity)
+
+
 @pytest.mark.parametrize("layer_quality", ["cosim_flat", "mse", "cosim_sample"])
 def test_an_outcome_is_what_the_library_finds(studied, layer_quality):
     settings = trim.SearchSettings(0.5, layer_quality=layer_quality)
@@ -72,14 +80,16 @@ def test_an_outcome_is_what_the_library_finds(studied, layer_quality):
     assert outcome.result.learning_rate == expected.learning_rate
     assert outcome.result.tried == expected.tried
     assert outcome.result.realised_quality == expected.realised_quality
+    best = optimal_counts(curves, 0.5)
     for allocation, cosine, counts in zip(
-        outcome.allocations, outcome.cosines, (expected.uniform_counts, expected.counts), strict=True
+        outcome.allocations, outcome.cosines, (expected.uniform_counts, expected.counts, best), strict=True
     ):
         assert allocation.counts.tolist() == counts.tolist()
         assert sum(allocation.counts) == round(0.5 * studied.rows * studied.columns)
         np.testing.assert_array_equal(cosine.cosine, curves.at(counts).cosine.numpy())
         np.testing.assert_array_equal(cosine.row_sparsity, counts.numpy() / studied.columns)
-    assert [allocation.method for allocation in outcome.allocations] == ["uniform", "trim"]
+    assert [allocation.method for allocation in outcome.allocations] == ["uniform", "trim", "optimal"]
+    assert outcome.optimum.quality == float(trim.layer_quality(curves.at(best), layer_quality))
 
 
 def test_the_trace_tells_tried_from_untried(studied):
@@ -178,3 +188,74 @@ def test_threads_share_one_search(searches):
         thread.join()
     assert len({id(outcome) for outcome in outcomes}) == 1
     assert len(searches) == 1
+
+
+# ------------------------------------------------------------------------------------------- the optimum
+
+
+@pytest.fixture(params=[None, "fisher"])
+def sensitivity(request) -> torch.Tensor | None:
+    return None if request.param is None else torch.linspace(0, 2, 12) ** 2
+
+
+def test_the_optimum_loses_least(studied, sensitivity):
+    outcome = studied.outcome(trim.SearchSettings(0.6), sensitivity)
+    _, curves = library_curves(studied)
+    expected = optimal_counts(curves, 0.6, sensitivity)
+    assert outcome.allocation("optimal").counts.tolist() == expected.tolist()
+    assert outcome.optimum.row_weights == ("ones" if sensitivity is None else "fisher")
+    weights = torch.ones(12) if sensitivity is None else sensitivity
+    for counts, loss in zip(
+        (outcome.result.uniform_counts, outcome.result.counts, expected), outcome.optimum.losses, strict=True
+    ):
+        assert loss == pytest.approx(float((weights * curves.at(counts).error).sum()), rel=1e-5)
+    assert outcome.optimum.losses[2] <= min(outcome.optimum.losses)
+    gap = studied.gap(outcome)
+    assert gap.loss_captured <= 1
+    assert (gap.sensitivity is None) == (sensitivity is None)
+
+
+def test_row_weights_have_outcomes_of_their_own(searches):
+    studied, settings = study(), trim.SearchSettings(0.5)
+    alike, weighed = studied.outcome(settings), studied.outcome(settings, torch.arange(12.0))
+    assert alike is not weighed
+    assert studied.outcome(settings) is alike
+    assert studied.outcome(settings, torch.arange(12.0)) is weighed
+    assert alike.allocation("trim").counts.tolist() == weighed.allocation("trim").counts.tolist()
+
+
+def test_the_optimum_reaches_whatever_trim_reaches():
+    # Under the optimum's own cap of 0.99 a row of 20 weights keeps one; TRIM's cap of 1 leaves none.
+    outcome = study().outcome(trim.SearchSettings(0.98, max_row_sparsity=1.0))
+    assert outcome.allocation("optimal").counts.sum() == outcome.allocation("trim").counts.sum()
+    assert outcome.optimum.cap == 1.0
+    assert study().outcome(trim.SearchSettings(0.5)).optimum.cap == 0.99
+
+
+def test_only_what_is_shown():
+    outcome = study().outcome(trim.SearchSettings(0.5))
+    shown = outcome.showing({"uniform", "optimal"})
+    assert [each.method for each in shown.allocations] == ["uniform", "optimal"]
+    assert [each.method for each in shown.cosines] == ["uniform", "optimal"]
+    assert shown.result is outcome.result
+
+
+def test_the_gap_at_other_targets(searches):
+    studied = study()
+    settings = trim.SearchSettings(0.5, layer_quality="mse")
+    curve = studied.gap_curve(studied.outcome(settings))
+    asked = len(searches)
+    # 20 weights a row: a cap of 95% lets 19 of them go.
+    np.testing.assert_allclose(curve.targets, np.arange(30, 100, 5) / 100)
+    elsewhere = studied.outcome(trim.SearchSettings(0.6, layer_quality="mse"))
+    place = curve.targets.tolist().index(0.6)
+    assert curve.uniform[place] == elsewhere.result.uniform_realised_quality
+    assert curve.reached[place] == elsewhere.result.realised_quality
+    assert curve.best[place] == elsewhere.optimum.quality
+    gap = studied.gap(elsewhere)
+    assert curve.captured[place] == pytest.approx(gap.captured)
+    assert curve.loss_captured[place] == pytest.approx(gap.loss_captured)
+    assert studied.gap_curve(elsewhere) is curve, "the target does not matter"
+    assert len(searches) == asked + 1
+    capped = studied.outcome(trim.SearchSettings(0.5, max_row_sparsity=0.72))
+    assert studied.gap_curve(capped).targets.max() == pytest.approx(0.7)

@@ -8,12 +8,14 @@ from diagnostics.allocation import RowAllocation, row_scatter, row_sparsity_stat
 from diagnostics.concentration import gini, gini_statistics, lorenz_curves
 from diagnostics.figures.allocation import row_sparsity_ecdf, row_sparsity_histogram, sorted_row_sparsity
 from diagnostics.figures.concentration import gini_histogram, lorenz_figure
+from diagnostics.figures.gap import gap_quality_figure, gap_scatter_figure, gap_share_figure
 from diagnostics.figures.iterations import iteration_figure, landscape_figure
 from diagnostics.figures.learning_rate import rate_figure
 from diagnostics.figures.mask import mask_figure
 from diagnostics.figures.row_detail import row_paths_figure, row_scores_figure
 from diagnostics.figures.row_scatter import row_scatter_figure
 from diagnostics.figures.similarity import cosine_figure
+from diagnostics.gap import GapCurve, allocation_gap, gap_scatter
 from diagnostics.learning_rate import LearningRateTrace
 from diagnostics.mask_density import pool_mask
 from diagnostics.row_detail import row_paths, row_scores
@@ -55,7 +57,19 @@ def all_figures(rows, columns, selected=(), label="TRIM", theme="light"):
     paths = np.cumsum(rng.normal(0, 0.01, (rows, 11)), axis=1) + 0.5
     row = selected[0] if selected else 0
     trace = search_trace()
+    # The same counts on other rows: a gap is between allocations of one total.
+    optimal = RowAllocation("optimal", "optimal", counts[::-1].copy(), columns)
+    gap = allocation_gap(trim, optimal, uniform_quality=0.5, reached_quality=0.6, best_quality=0.9)
+    over_targets = GapCurve.of([0.5, 0.7], [(0.5, 0.6, 0.9)] * 2, [0.2, 0.3], "cosim_flat")
     return {
+        "gap quality": gap_quality_figure(over_targets, theme),
+        "gap share": gap_share_figure(over_targets, theme),
+        **{
+            f"gap {quantity}": gap_scatter_figure(
+                gap_scatter(gap, quantity, 0.1 + rng.random(rows), selected), selected, theme
+            )
+            for quantity in ("output_norm", "gini", "sensitivity")
+        },
         "gini": gini_histogram(gini_statistics({label: coefficients}), selected, theme),
         "gini of two": gini_histogram(
             gini_statistics({"wanda": coefficients, label: coefficients}), selected, theme

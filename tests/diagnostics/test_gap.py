@@ -6,7 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diagnostics.allocation import RowAllocation
-from diagnostics.gap import allocation_gap, captured_share
+from diagnostics.figures.gap import gap_quality_figure, gap_scatter_figure, gap_share_figure
+from diagnostics.figures.theme import METHOD_STYLES, PALETTES
+from diagnostics.gap import GapCurve, allocation_gap, captured_share, gap_scatter
+from tests.diagnostics.figure_cases import subtitle, traces
 
 
 def allocation(counts, columns=50, method="trim"):
@@ -89,3 +92,83 @@ def test_misplaced_weights_against_a_count_of_them(counts, random):
 def test_what_does_not_fit_is_refused(reached, best, more, said):
     with pytest.raises(ValueError, match=said):
         gap(reached, best, **more)
+
+
+def test_no_share_of_an_improvement_that_is_none():
+    found = gap([10, 30], [20, 20], uniform_quality=0.7, best_quality=0.6, losses=(4.0, 3.0, 2.0))
+    assert found.captured is None
+    assert found.loss_captured == pytest.approx(0.5)
+
+
+# ----------------------------------------------------------------------------------------------- figures
+
+
+def scatter(quantity="gini", values=(0.1, 0.2, 0.9, math.nan), selected=()):
+    found = gap([10, 30, 20, 40], [20, 30, 5, 45])
+    return gap_scatter(found, quantity, np.array(values), selected)
+
+
+def test_rows_on_either_side():
+    figure = gap_scatter_figure(scatter(), [0, 3])
+    (over,), (under,) = traces(figure, "trim prunes too much"), traces(figure, "trim prunes too little")
+    assert (list(over.customdata), list(under.customdata)) == ([2], [0])
+    assert over.y[0] == pytest.approx(30)
+    assert under.y[0] == pytest.approx(-20)
+    assert over.marker.color != under.marker.color
+    assert over.marker.symbol != under.marker.symbol
+    assert list(traces(figure, "agree")[0].customdata) == [1]
+    assert list(traces(figure, "selected rows")[0].customdata) == [0], "row 3 has no Gini"
+    assert "over 3 rows" in subtitle(figure)
+    assert [note.text for note in figure.layout.annotations] == ["0"]
+
+
+@pytest.mark.parametrize("quantity", ["output_norm", "sensitivity"])
+def test_sizes_are_on_a_logarithmic_axis(quantity):
+    figure = gap_scatter_figure(scatter(quantity, [0.0, 10.0, 100.0, 1.0]), [0, 2], "dark")
+    assert figure.layout.xaxis.type == "log"
+    assert list(traces(figure, "selected rows")[0].customdata) == [2], "0 has no place on it"
+    assert traces(figure, "selected rows")[0].marker.color == PALETTES["dark"].ink
+    assert figure.layout.annotations[0].x == pytest.approx(2), "labels stand at logarithms"
+
+
+def test_a_wide_layer_is_thinned():
+    rows = 14_000
+    counts = np.random.default_rng(0).integers(0, 51, rows)
+    found = gap_scatter(gap(counts, counts[::-1].copy()), "gini", np.linspace(0, 1, rows), [7, 9_999])
+    assert {7, 9_999} <= set(found.rows.tolist())
+    figure = gap_scatter_figure(found, [7, 9_999])
+    assert "4,000 of 14,000 rows drawn" in subtitle(figure)
+    assert len(figure.to_json()) < 500_000
+
+
+def curve():
+    qualities = [(0.9, 0.91, 0.95), (0.8, 0.79, 0.9), (0.5, 0.6, 0.4)]
+    return GapCurve.of([0.5, 0.6, 0.7], qualities, [0.1, -0.2, None], "cosim_flat")
+
+
+def test_shares_over_targets():
+    np.testing.assert_allclose(curve().captured, [0.2, -0.1, np.nan])
+    np.testing.assert_allclose(curve().loss_captured, [0.1, -0.2, np.nan])
+    figure = gap_share_figure(curve())
+    np.testing.assert_allclose(
+        traces(figure, "of the layer quality (cosim_flat)")[0].y, [0.2, -0.1, np.nan], rtol=1e-6
+    )
+    np.testing.assert_allclose(
+        traces(figure, "of the error that the optimum minimises")[0].y, [0.1, -0.2, np.nan], rtol=1e-6
+    )
+
+
+def test_qualities_over_targets():
+    figure = gap_quality_figure(curve())
+    for method, label, values in (
+        ("uniform", "Uniform", [0.9, 0.8, 0.5]),
+        ("trim", "TRIM", [0.91, 0.79, 0.6]),
+        ("optimal", "Optimal", [0.95, 0.9, 0.4]),
+    ):
+        (line,) = traces(figure, label)
+        assert list(line.y) == values
+        assert (line.line.color, line.marker.symbol) == (
+            METHOD_STYLES[method].colour,
+            METHOD_STYLES[method].symbol,
+        )
+    assert "cosim_flat" in figure.layout.yaxis.title.text

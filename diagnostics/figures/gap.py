@@ -1,0 +1,153 @@
+"""What an allocation leaves to gain against the optimal one: over targets, and row by row."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import plotly.graph_objects as go
+
+from diagnostics.arrays import row_indices
+from diagnostics.figures.frame import count_rows, drawn, frame, signed
+from diagnostics.figures.selection import number_rows
+from diagnostics.figures.theme import PALETTES, Theme, escape, series_styles
+from diagnostics.gap import GapCurve, GapScatter
+
+TARGET = "layer sparsity (share of the layer's weights pruned)"
+_QUANTITIES = {
+    "output_norm": ("size of the row's output ‖Yᵢ‖ (log scale)", "log"),
+    "gini": ("Gini of the row's scores (0 = even, 1 = one weight)", "linear"),
+    "sensitivity": ("row's sensitivity fᵢ, mean (∂loss/∂yᵢ)² (log scale)", "log"),
+}
+
+
+def gap_quality_figure(curve: GapCurve, theme: Theme = "light") -> go.Figure:
+    """Layer quality against the target, a line for each of uniform, TRIM and optimal."""
+    figure = go.Figure()
+    lines = {
+        "uniform": ("Uniform", curve.uniform),
+        "trim": ("TRIM", curve.reached),
+        "optimal": ("Optimal", curve.best),
+    }
+    for (label, values), style in zip(lines.values(), series_styles(list(lines)), strict=True):
+        figure.add_scatter(
+            x=drawn(curve.targets),
+            y=values,
+            mode="lines+markers",
+            name=label,
+            line={"color": style.colour, "width": 2, "dash": style.dash},
+            marker={"symbol": style.symbol, "size": 7},
+            hovertemplate=f"<b>{label}</b>: layer quality %{{y:.5g}}<br>at layer sparsity %{{x:.0%}}<extra></extra>",
+        )
+    frame(
+        figure,
+        theme,
+        title="What does TRIM leave to gain?",
+        subtitle="Layer quality at exact counts, by who set the rows' sparsities.",
+        x_title=TARGET,
+        y_title=f"layer quality ({escape(curve.measure)})",
+        legend=True,
+    )
+    figure.update_xaxes(tickformat=".0%", nticks=8)
+    figure.update_yaxes(nticks=6)
+    return figure
+
+
+def gap_share_figure(curve: GapCurve, theme: Theme = "light") -> go.Figure:
+    """The captured share against the target: of the layer quality, and of what the optimum minimises."""
+    palette = PALETTES[theme]
+    (style,) = series_styles(["trim"])
+    figure = go.Figure()
+    of_quality = f"of the layer quality ({escape(curve.measure)})"
+    for name, values, dash, symbol, colour in (
+        (of_quality, curve.captured, style.dash, style.symbol, style.colour),
+        ("of the error that the optimum minimises", curve.loss_captured, "dot", "circle-open", palette.muted),
+    ):
+        figure.add_scatter(
+            x=drawn(curve.targets),
+            y=drawn(values),
+            mode="lines+markers",
+            name=name,
+            line={"color": colour, "width": 2, "dash": dash},
+            marker={"symbol": symbol, "size": 8},
+            hovertemplate=f"TRIM captures <b>%{{y:.1%}}</b> {name}<br>at layer sparsity %{{x:.0%}}<extra></extra>",
+        )
+    figure.add_hline(y=0, line={"color": palette.faint, "width": 1}, layer="below")
+    frame(
+        figure,
+        theme,
+        title="How much of what is possible does TRIM capture?",
+        subtitle="Share of the way from uniform to optimal: 0% is uniform, 100% the optimum.",
+        x_title=TARGET,
+        y_title="share captured by TRIM",
+        legend=True,
+    )
+    figure.update_xaxes(tickformat=".0%", nticks=8)
+    figure.update_yaxes(tickformat=".0~%", nticks=6)
+    return figure
+
+
+def gap_scatter_figure(
+    scatter: GapScatter, selected_rows: Iterable[int] = (), theme: Theme = "light"
+) -> go.Figure:
+    """A point for each row: above 0 the allocation prunes it more than the optimum does, below 0 less."""
+    palette = PALETTES[theme]
+    figure = go.Figure()
+    label = escape(scatter.gap.reached.label)
+    axis, scale = _QUANTITIES[scatter.quantity]
+    points = 100 * scatter.excess
+    for name, side, colour, symbol in (
+        (f"{label} prunes too much", scatter.excess > 0, palette.loss, "triangle-up"),
+        (f"{label} prunes too little", scatter.excess < 0, palette.gain, "triangle-down"),
+        ("agree", scatter.excess == 0, palette.muted, "circle"),
+    ):
+        if side.any():
+            figure.add_scatter(
+                x=drawn(scatter.values[side]),
+                y=drawn(points[side]),
+                mode="markers",
+                name=name,
+                customdata=scatter.rows[side].astype(np.int32),
+                marker={"color": colour, "size": 6, "opacity": 0.55, "symbol": symbol},
+                hovertemplate=(
+                    f"<b>row %{{customdata}}</b>: %{{y:+.1f}} percentage points of row sparsity, {label} less optimal"
+                    "<br>%{xaxis.title.text}: %{x:.4g}<extra></extra>"
+                ),
+            )
+    shown = np.isin(scatter.rows, row_indices(selected_rows, len(scatter.gap.excess)))
+    if scale == "log":
+        shown &= scatter.values > 0
+    if shown.any():
+        figure.add_scatter(
+            x=drawn(scatter.values[shown]),
+            y=drawn(points[shown]),
+            mode="markers",
+            name="selected rows",
+            showlegend=False,
+            customdata=scatter.rows[shown].astype(np.int32),
+            marker={"symbol": "circle-open", "size": 12, "color": palette.ink, "line": {"width": 2}},
+            hovertemplate="<b>row %{customdata}</b>: %{y:+.1f} percentage points<extra>selected</extra>",
+        )
+        x = np.log10(scatter.values[shown]) if scale == "log" else scatter.values[shown]
+        number_rows(figure, theme, scatter.rows[shown], x, points[shown])
+    figure.add_hline(y=0, line={"color": palette.ink, "width": 1}, layer="below")
+    frame(
+        figure,
+        theme,
+        title=f"Which rows does {label} prune too much?",
+        subtitle=_sentence(scatter),
+        x_title=axis,
+        y_title=f"row sparsity, {label} less optimal<br>(percentage points)",
+        legend=True,
+    )
+    figure.update_xaxes(type=scale, nticks=8)
+    figure.update_yaxes(tickformat="+.3~g", nticks=7)
+    return figure
+
+
+def _sentence(scatter: GapScatter) -> str:
+    found = scatter.correlation
+    sentence = "Above 0 the row loses more weights than under the optimum, below 0 fewer."
+    if found is not None:
+        sentence += f" Spearman {signed(found.coefficient, '.2f')} over {count_rows(found.rows)}."
+    if len(scatter.rows) < scatter.total_rows:
+        sentence += f" {len(scatter.rows):,} of {count_rows(scatter.total_rows)} drawn, extremes among them."
+    return sentence
