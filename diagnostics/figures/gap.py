@@ -22,9 +22,10 @@ _QUANTITIES = {
 def gap_quality_figure(curve: GapCurve, theme: Theme = "light") -> go.Figure:
     """Layer quality against the target, a line for each of uniform, TRIM and optimal."""
     figure = go.Figure()
+    # Uniform's dashes after TRIM's line, so that both are seen where they are one.
     lines = {
-        "uniform": ("Uniform", curve.uniform),
         "trim": ("TRIM", curve.reached),
+        "uniform": ("Uniform", curve.uniform),
         "optimal": ("Optimal", curve.best),
     }
     for (label, values), style in zip(lines.values(), series_styles(list(lines)), strict=True):
@@ -33,6 +34,7 @@ def gap_quality_figure(curve: GapCurve, theme: Theme = "light") -> go.Figure:
             y=values,
             mode="lines+markers",
             name=label,
+            legendrank=1 if label == "Uniform" else 2,
             line={"color": style.colour, "width": 2, "dash": style.dash},
             marker={"symbol": style.symbol, "size": 7},
             hovertemplate=f"<b>{label}</b>: layer quality %{{y:.5g}}<br>at layer sparsity %{{x:.0%}}<extra></extra>",
@@ -139,8 +141,21 @@ def gap_scatter_figure(
         legend=True,
     )
     figure.update_xaxes(type=scale, nticks=8)
-    figure.update_yaxes(tickformat="+.3~g", nticks=7)
+    if scale == "log":
+        ticks = _log_ticks(scatter.values[scatter.values > 0])
+        figure.update_xaxes(tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
+    figure.update_yaxes(tickformat=".3~g", nticks=7)
     return figure
+
+
+def _log_ticks(values: np.ndarray) -> list[float]:
+    """1, 2 and 5 of each decade that the values reach; of many decades every so many."""
+    if not len(values):
+        return []
+    low, high = (int(np.floor(np.log10(end))) for end in (values.min(), values.max()))
+    if high - low < 3:
+        return [step * 10.0**decade for decade in range(low, high + 1) for step in (1, 2, 5)]
+    return [10.0**decade for decade in range(low, high + 2, max(1, (high - low) // 6))]
 
 
 def _sentence(scatter: GapScatter) -> str:

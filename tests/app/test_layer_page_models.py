@@ -251,3 +251,48 @@ def test_a_session_holds_on_to_few_studies(llama):
     gc.collect()
     alive = [each for each in gc.get_objects() if type(each) is studies.Study]
     assert sum(each.key.model.source == str(llama) for each in alive) <= studies.KEPT_STUDIES
+
+
+# ----------------------------------------------------------------------------------------- sensitivities
+
+
+def test_fisher_row_weights(llama):
+    page = LayerPage(model=str(llama), rows="3", **SMALL_TEXT)
+    before, metrics = page.charts, page.metrics
+    page.set("segmented_control", "row_weights", "Fisher")
+    model = trim.load_model(llama)
+    windows = trim.load_corpus("demo", model.tokenizer, windows=4, length=32, seed=0)
+    sensitivity = trim.sensitivity(model, windows)["1.mlp.gate_proj"]
+    np.testing.assert_allclose(page.test.dataframe[0].value["sensitivity"], [sensitivity[3]])
+    assert page.charts == before, "TRIM does not know them"
+    assert page.metrics["Layer quality, optimal"] != metrics["Layer quality, optimal"]
+    page.set("toggle", "gap", True)
+    page.set("segmented_control", "gap_rows_view", "Against sensitivity")
+    assert "gap_rows" in page.charts
+    assert not page.errors
+    page.set("segmented_control", "row_weights", "all alike")
+    assert page.metrics == metrics
+    assert "gap_rows" in page.charts
+    assert not page.errors
+
+
+def test_an_address_with_fisher_row_weights(llama):
+    page = LayerPage(model=str(llama), row_weights="Fisher", shown="Optimal", **SMALL_TEXT)
+    assert page.test.segmented_control(key="row_weights").value == "Fisher"
+    assert len(page.charts) == 4
+    assert not page.test.warning
+    (optimal,) = [metric for metric in page.test.metric if metric.label == "Layer quality, optimal"]
+    assert "Fisher" in optimal.help
+
+
+def test_sensitivities_that_cannot_be_measured_leave_the_rest(llama, monkeypatch):
+    page = LayerPage(model=str(llama), **SMALL_TEXT)
+    metrics = page.metrics
+    failing_once(monkeypatch, "sensitivity", trim.ModelError("no gradient reaches it"))
+    page.set("segmented_control", "row_weights", "Fisher")
+    assert len(page.errors) == 1
+    assert page.metrics == metrics
+    assert len(page.charts) == 4
+    page.press("Try again")
+    assert not page.errors
+    assert page.metrics["Layer quality, optimal"] != metrics["Layer quality, optimal"]
