@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 
 import trim
-from app.services.jobs import Job, JobDesk
-from app.services.optimum import SENSITIVITY_WINDOWS, Hulls, Optimum, gap_curve, layer_gap, optimum
+from app.services.optimum import Hulls, Optimum, gap_curve, layer_gap, optimum
 from app.services.stored_layer import METHOD_LABELS
 from diagnostics.allocation import RowAllocation
 from diagnostics.concentration import GiniStatistics, gini, gini_statistics
@@ -23,9 +22,7 @@ from diagnostics.gap import AllocationGap, GapCurve
 from diagnostics.learning_rate import LearningRateTrace
 from diagnostics.similarity import AllocatedCosine, sparsity_grid
 
-KEPT_STUDIES = 6
 KEPT_OUTCOMES = 32
-KEPT_WINDOWS = 4
 KEPT_GAP_CURVES = 4
 
 
@@ -276,95 +273,3 @@ def learning_rate_trace(result: trim.SearchResult, trace: trim.SearchTrace) -> L
         layer_measure=result.settings.layer_quality,
         row_measure=result.settings.row_quality,
     )
-
-
-class Laboratory:
-    """What one server shares between all its pages: a model, samples and studies, made by one worker."""
-
-    def __init__(self) -> None:
-        self._models = JobDesk(keep=1)
-        self._descriptions = JobDesk(keep=16)
-        self._studies = JobDesk(keep=KEPT_STUDIES)
-        # Only the worker of the studies uses it, so it needs no lock.
-        self._windows: OrderedDict[tuple[str, SampleKey], Tensor] = OrderedDict()
-
-    def description(self, source: str) -> Job:
-        """A job whose result is a `trim.ModelDescription`, before anything large is downloaded."""
-        return self._descriptions.job(source, lambda job: _described(source, job))
-
-    def is_loaded(self, key: ModelKey) -> bool:
-        """Whether the model is there already, or about to be."""
-        return self._models.known(key) is not None
-
-    def model(self, key: ModelKey) -> Job:
-        """A job whose result is the loaded `trim.Model`."""
-        return self._models.job(
-            key, lambda job: trim.load_model(key.source, device=key.device, dtype=key.dtype, progress=job.say)
-        )
-
-    def study(self, key: StudyKey, model: trim.Model) -> Job:
-        """A job whose result is the `Study` of a layer of a loaded model."""
-        return self._studies.job(key, lambda job: self._study(key, model, job))
-
-    def sensitivity(self, key: SensitivityKey, model: trim.Model) -> Job:
-        """A job whose result is the sensitivity (D,) of the rows of every layer of a loaded model, by layer.
-
-        The worker of the studies does it: both put hooks on the model.
-        """
-        return self._studies.job(key, lambda job: self._sensitivity(key, model, job))
-
-    def finished_study(self, key: StudyKey | None) -> Study | None:
-        """The study of that key if it is still kept."""
-        job = self._studies.known(key)
-        return job.result() if job is not None and job.done and not job.failed else None
-
-    def forget(self, key: object) -> None:
-        """Make the next request for a description, model, study or sensitivity do its work again."""
-        for desk in (self._descriptions, self._models, self._studies):
-            desk.forget(key)
-
-    def _study(self, key: StudyKey, model: trim.Model, job: Job) -> Study:
-        sample = key.sample
-        job.say("Cutting the calibration text into windows")
-        windows = self._windows_of(model, sample)
-
-        def read(done: int, of: int) -> None:
-            job.say(f"Reading the calibration text: {done} of {of} windows", done / of)
-
-        job.say("Listening to every layer while the model reads the calibration text")
-        captured = trim.capture(
-            model,
-            windows,
-            [key.layer],
-            vectors_per_sequence=sample.vectors_per_sequence,
-            seed=sample.seed,
-            also=["*"],
-            progress=read,
-        )
-        job.say(f"Sweeping {key.layer} for its retention curves")
-        return Study(key, captured[key.layer], Origin.of(model, windows))
-
-    def _sensitivity(self, key: SensitivityKey, model: trim.Model, job: Job) -> dict[str, Tensor]:
-        job.say("Reading the calibration text for the rows' sensitivities")
-        windows = self._windows_of(model, key.sample)[:SENSITIVITY_WINDOWS]
-        blocks = len(model.blocks)
-
-        def back(block: int) -> None:
-            job.say(f"Following the loss back through block {block}", (blocks - block - 1) / blocks)
-
-        return trim.sensitivity(model, windows, progress=back)
-
-    def _windows_of(self, model: trim.Model, sample: SampleKey) -> Tensor:
-        key = (model.fingerprint, sample)
-        if key not in self._windows:
-            self._windows[key] = trim.load_corpus(
-                sample.corpus, model.tokenizer, windows=sample.windows, length=sample.length, seed=sample.seed
-            )
-            while len(self._windows) > KEPT_WINDOWS:
-                self._windows.popitem(last=False)
-        return self._windows[key]
-
-
-def _described(source: str, job: Job) -> trim.ModelDescription:
-    job.say("Asking what the model is")
-    return trim.describe_model(source)

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app.services.studies import Outcome, Study
-from app.ui import explanations
+from app.ui import gap_words
 from app.ui.cards import View, card, theme
 from app.ui.selection import Source, on_chart, rows_for
 from diagnostics.figures.gap import gap_quality_figure, gap_scatter_figure, gap_share_figure
@@ -42,7 +42,7 @@ def _curve_card(curve: GapCurve, file_name: str) -> None:
 
     def view(draw: Callable[..., go.Figure], alt: str) -> View:
         return View(
-            draw(curve, theme()), explanations.gap_curve_seen(curve), explanations.GAP_FORMULA, alt, numbers
+            draw(curve, theme()), gap_words.gap_curve_seen(curve), gap_words.GAP_FORMULA, alt, numbers
         )
 
     card(
@@ -77,8 +77,8 @@ def _rows_card(study: Study, outcome: Outcome, rows: list[int], file_name: str) 
         scatter = gap_scatter(gap, quantity, values, marked)
         return View(
             gap_scatter_figure(scatter, marked, theme()),
-            explanations.gap_rows_seen(gap, scatter),
-            explanations.EXCESS_FORMULA,
+            gap_words.gap_rows_seen(gap, scatter),
+            gap_words.EXCESS_FORMULA,
             "Row sparsity under TRIM less row sparsity under the optimum, row by row",
             lambda: {
                 "row": np.arange(study.rows),

@@ -5,7 +5,7 @@ from concurrent.futures import CancelledError
 import streamlit as st
 
 from app.services.jobs import Cancelled, Job
-from app.services.studies import Laboratory
+from app.services.laboratory import Laboratory
 from app.ui.text import plain
 from trim import TrimError
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import trim
 from app.services.studies import ModelKey, Outcome, SensitivityKey, Study, StudyKey
-from app.ui import explanations
+from app.ui import gap_words
 from app.ui.address import tell_refused
 from app.ui.choose import TEXT_WORDS, choose_layer, choose_model, choose_text
 from app.ui.gap_views import gap_section
@@ -64,7 +64,7 @@ def explore(study: Study, options: dict[str, object], sensitivity: Tensor | None
         concentration_card(study, outcome, rows, layer_name)
     keep_controls(study, outcome)
     st.subheader("What TRIM leaves to gain")
-    st.markdown(explanations.captured_words(study.gap(whole)))
+    st.markdown(gap_words.captured_words(study.gap(whole)))
     if st.toggle("Show where, and at other targets", key="gap", bind="query-params"):
         gap_section(study, whole, rows, layer_name, file_name)
     st.subheader("Selected rows")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.services.studies import Laboratory
+from app.services.laboratory import Laboratory
 from tests.trim.conftest import hub as hub
 
 

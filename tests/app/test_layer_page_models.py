@@ -11,7 +11,7 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 import trim
-from app.services import studies
+from app.services import laboratory, studies
 from app.services.jobs import Job
 from tests.app.page import LayerPage, numbers, trace
 from tests.trim import tiny
@@ -250,7 +250,7 @@ def test_a_session_holds_on_to_few_studies(llama):
             page.set("selectbox", "layer", path)
     gc.collect()
     alive = [each for each in gc.get_objects() if type(each) is studies.Study]
-    assert sum(each.key.model.source == str(llama) for each in alive) <= studies.KEPT_STUDIES
+    assert sum(each.key.model.source == str(llama) for each in alive) <= laboratory.KEPT_STUDIES
 
 
 # ----------------------------------------------------------------------------------------- sensitivities

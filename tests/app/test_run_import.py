@@ -86,7 +86,7 @@ def test_a_layer_kept_from_the_layer_page(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("TRIM_RUNS", str(tmp_path / "kept"))
     origin = Origin("Tiny", "0" * 32, "cpu", "x86_64", "float32", 32, "0" * 64)
     study = Study(StudyKey(ModelKey(), SampleKey(), "0.mlp.gate_proj", "wanda"), layer_sample(), origin)
-    run = trim.open_run(keep(study, study.outcome(trim.SearchSettings(0.5)), "Kept"))
+    run = trim.open_run(keep(study, study.outcome(trim.SearchSettings(0.5)), "trim", "Kept"))
     with exported(run, masks=True) as file:
         again = trim.open_run(bring(file, folder))
     assert (again.id, again.kind, again.name) == (run.id, "layer", "Kept")

@@ -9,7 +9,7 @@ import torch
 from tests.trim import tiny
 
 pytest.importorskip("streamlit", reason="the page needs streamlit")
-from app.services import studies
+from app.services import laboratory
 from tests.app.page import LayerPage, numbers, trace
 
 pytestmark = [
@@ -20,7 +20,7 @@ pytestmark = [
 
 def visit(monkeypatch: pytest.MonkeyPatch, device: str, address: dict[str, str]) -> LayerPage:
     """The page after its reader has chosen the device, in float32, on a server of its own."""
-    made = studies.Laboratory()
+    made = laboratory.Laboratory()
     monkeypatch.setattr("app.ui.laboratory.laboratory", lambda: made)
     page = LayerPage(**address)
     page.set("selectbox", "dtype", "float32")
@@ -38,7 +38,7 @@ def test_same_numbers_as_on_the_cpu(tmp_path, monkeypatch):
     on_gpu = visit(monkeypatch, "cuda:0", address)
     assert any("computed on cuda" in caption for caption in on_gpu.texts)
     assert on_gpu.metrics["Learning rate"] == on_cpu.metrics["Learning rate"]
-    for label in ("Layer quality, uniform", "Layer quality, TRIM"):
+    for label in ("Layer quality, uniform", "Layer quality, TRIM", "Layer quality, optimal"):
         assert float(on_gpu.metrics[label]) == pytest.approx(float(on_cpu.metrics[label]), rel=2e-5)
     for card, name in (("gini", "wanda"), ("cosine", "median row")):
         gpu, cpu = (numbers(trace(page.charts[card], name)["y"]) for page in (on_gpu, on_cpu))

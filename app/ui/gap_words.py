@@ -1,0 +1,86 @@
+"""What TRIM leaves to gain, in formulas and in sentences made from the numbers."""
+
+import numpy as np
+
+from diagnostics.gap import AllocationGap, GapCurve, GapScatter
+
+GAP_FORMULA = r"""
+$$
+\text{captured} = \frac{q_{\mathrm{TRIM}} - q_{\mathrm{uniform}}}{q_{\mathrm{optimal}} - q_{\mathrm{uniform}}}
+$$
+
+$q$ is the layer's quality at exact counts. 0: TRIM gains nothing over uniform; 1: as much as the optimum; below 0: TRIM
+is worse than uniform. The optimum minimises an error, $\sum_i f_i\, e_i(k_i)$, and not $q$ itself: in another measure,
+such as the cosine, TRIM can come out above 1, and where the optimum does not beat uniform there is no share. In the
+error itself (the second line, with minus the error as $q$) no allocation under the same cap captures more than all.
+TRIM's rows may lose as much as its row cap allows (95% by default), the optimum's 99%.
+"""
+
+EXCESS_FORMULA = r"""
+$$
+s_i^{\mathrm{TRIM}} - s_i^{\mathrm{optimal}}
+$$
+
+Row sparsity under TRIM less row sparsity under the optimum, in percentage points. Above 0 TRIM prunes more of the row
+than the optimum does, below 0 less; over all rows it adds up to 0. TRIM goes by the cosine of a row's output, which is
+blind to how large that output is; the optimum goes by the error, which is not.
+"""
+
+
+def captured_words(gap: AllocationGap) -> str:
+    """How much of the possible improvement TRIM captures, in a sentence."""
+    uniform, reached, best = gap.uniform_quality, gap.reached_quality, gap.best_quality
+    if gap.captured is None:
+        sentence = (
+            "In this layer quality the optimum is not better than uniform, so TRIM's share of it is not defined."
+            if best <= uniform
+            else "One of the qualities is not finite, so TRIM's share is not defined."
+        )
+    elif gap.captured < 0:
+        sentence = f"TRIM is worse than uniform ({reached:.5g} against {uniform:.5g}); the optimum reaches {best:.5g}."
+    elif gap.captured > 1:
+        sentence = (
+            f"TRIM gains {gap.captured:.3g} times what the optimum gains: the optimum minimises the error and not this "
+            "layer quality."
+        )
+    else:
+        sentence = (
+            f"TRIM captures {gap.captured:.1%} of the improvement over uniform that the optimum reaches."
+        )
+    if gap.loss_captured is not None:
+        sentence += f" Of the error that the optimum saves, TRIM saves {gap.loss_captured:.1%}."
+    return sentence
+
+
+def gap_rows_seen(gap: AllocationGap, scatter: GapScatter) -> str:
+    """Which rows TRIM prunes too much or too little."""
+    if not gap.over:
+        return "TRIM and the optimum prune every row alike."
+    over, under = gap.over[0], gap.under[0]
+    sentence = (
+        f"{gap.misplaced_share:.1%} of the weights that TRIM prunes the optimum takes from other rows. Row {over.row} "
+        f"is pruned too much ({over.second:.1%} row sparsity, optimally {over.first:.1%}), row {under.row} too little "
+        f"({under.second:.1%}, optimally {under.first:.1%})."
+    )
+    found = scatter.correlation
+    if found is not None and abs(found.coefficient) >= 0.2:
+        side = "too much" if found.coefficient > 0 else "too little"
+        sentence += f" Rows further right tend to be pruned {side} (Spearman {found.coefficient:+.2f})."
+    return sentence
+
+
+def gap_curve_seen(curve: GapCurve) -> str:
+    """What TRIM captures at several targets."""
+    known = np.isfinite(curve.captured)
+    if not known.any():
+        return "At no target is the optimum better than uniform in this layer quality."
+    captured, targets = curve.captured[known], curve.targets[known]
+    best = int(captured.argmax())
+    below = int((captured < 0).sum())
+    sentence = (
+        f"TRIM's share is largest at a layer target of {targets[best]:.0%}, with {captured[best]:.1%}, and "
+        f"{np.median(captured):.1%} at the median of {len(captured)} targets."
+    )
+    if below:
+        sentence += f" At {below} of them TRIM, at exact counts, is worse than uniform."
+    return sentence
