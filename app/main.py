@@ -9,6 +9,7 @@ import streamlit as st
 import trim  # noqa: F401
 from app.ui.address import remember_asked
 from app.ui.present import links_between, present, presenting
+from app.ui.seminar import seminar_bar
 
 # A picture of our own: emoji and material icons for the browser's tab would be fetched from elsewhere.
 ASSETS = Path(__file__).parent / "assets"
@@ -16,6 +17,7 @@ ASSETS = Path(__file__).parent / "assets"
 st.set_page_config(page_title="TRIM Lab", page_icon=str(ASSETS / "icon.svg"), layout="wide")
 st.logo(str(ASSETS / "wordmark.svg"), size="large", icon_image=str(ASSETS / "icon.svg"))
 remember_asked()
+seminar_bar()
 if presenting():
     present()
 pages = [

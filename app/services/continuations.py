@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import trim
 from app.services.run_jobs import RunJobs
+from app.services.seminar import SEMINAR
 from trim.generation import Sampling
 from trim.runs import Run
 from trim.workbench import source_of
@@ -75,6 +76,7 @@ def begin(jobs: RunJobs, prompt: str, sampling: Sampling, runs: Sequence[Run]) -
         JobError: another job runs, or the disk is full.
     """
     check_prompt(prompt)
+    SEMINAR.require("Continuing a prompt", runs[0].settings.get("request", {}).get("model"))
     key = writing_key(prompt, sampling, runs)
     source = source_of(runs[0])
     targets = [source, *(str(run.path.resolve()) for run in runs)]

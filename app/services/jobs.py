@@ -102,10 +102,16 @@ class JobDesk:
         with self._lock:
             self._jobs.pop(key, None)
 
-    def waiting(self) -> int:
-        """How many jobs have neither ended nor been cancelled."""
+    def unfinished(self) -> list[tuple[Hashable, Job]]:
+        """The jobs that have neither ended nor been cancelled, with their keys, in the order they were asked for."""
         with self._lock:
-            return sum(not job.done for job in self._jobs.values())
+            return [(key, job) for key, job in self._jobs.items() if not job.done]
+
+    def results(self) -> list[object]:
+        """What the kept jobs made, the one asked for last first."""
+        with self._lock:
+            jobs = [job for job in reversed(self._jobs.values()) if job.done and not job.failed]
+        return [job.result() for job in jobs]
 
 
 def _run(work: Callable[[Job], object], job: Job) -> object:

@@ -9,6 +9,7 @@ import transformers
 
 import trim
 from app.services.optimum import SENSITIVITY_WINDOWS
+from app.services.seminar import SEMINAR
 from app.services.studies import Outcome, Study
 from trim.layer_record import LayerRecord
 from trim.prune_settings import PruneSettings
@@ -28,6 +29,7 @@ def keep(study: Study, outcome: Outcome, method: str, name: str) -> Path:
     Raises:
         RunError: it cannot be written.
     """
+    SEMINAR.require("Keeping a layer as a run")
     key, settings, origin = study.key, outcome.result.settings, study.origin
     best = outcome.optimum
     own = {"max_row_sparsity": settings.max_row_sparsity}

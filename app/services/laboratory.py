@@ -1,12 +1,15 @@
 """What one server shares between all its pages: a model, samples, studies and sensitivities."""
 
 from collections import OrderedDict
+from collections.abc import Callable, Hashable
 
 from torch import Tensor
 
 import trim
 from app.services.jobs import Job, JobDesk
 from app.services.optimum import SENSITIVITY_WINDOWS
+from app.services.run_jobs import JOBS
+from app.services.seminar import SEMINAR
 from app.services.studies import ModelKey, Origin, SampleKey, SensitivityKey, Study, StudyKey
 
 KEPT_STUDIES = 6
@@ -24,7 +27,12 @@ class Laboratory:
         self._windows: OrderedDict[tuple[str, SampleKey], Tensor] = OrderedDict()
 
     def description(self, source: str) -> Job:
-        """A job whose result is a `trim.ModelDescription`, before anything large is downloaded."""
+        """A job whose result is a `trim.ModelDescription`, before anything large is downloaded.
+
+        Raises:
+            PresenterNeededError: a reader of a seminar asks; so for `model`, `study`, `sensitivity` and `forget`.
+        """
+        SEMINAR.require("Opening a model", source)
         return self._descriptions.job(source, lambda job: _described(source, job))
 
     def is_loaded(self, key: ModelKey) -> bool:
@@ -33,20 +41,30 @@ class Laboratory:
 
     def model(self, key: ModelKey) -> Job:
         """A job whose result is the loaded `trim.Model`."""
-        return self._models.job(
-            key, lambda job: trim.load_model(key.source, device=key.device, dtype=key.dtype, progress=job.say)
-        )
+        SEMINAR.require("Loading a model", key.source)
+        return self._models.job(key, lambda job: _loaded(key, job))
 
     def study(self, key: StudyKey, model: trim.Model) -> Job:
         """A job whose result is the `Study` of a layer of a loaded model."""
-        return self._studies.job(key, lambda job: self._study(key, model, job))
+        SEMINAR.require("Preparing a layer", key.model.source)
+        return self._studies.job(key, lambda job: self._in_turn(self._study, key, model, job))
 
     def sensitivity(self, key: SensitivityKey, model: trim.Model) -> Job:
         """A job whose result is the sensitivity (D,) of the rows of every layer of a loaded model, by layer.
 
         The worker of the studies does it: both put hooks on the model.
         """
-        return self._studies.job(key, lambda job: self._sensitivity(key, model, job))
+        SEMINAR.require("Measuring sensitivities", key.model.source)
+        return self._studies.job(key, lambda job: self._in_turn(self._sensitivity, key, model, job))
+
+    def open_studies(self) -> list[Study]:
+        """The studies that are kept, the one asked for last first."""
+        return [result for result in self._studies.results() if isinstance(result, Study)]
+
+    def unfinished(self) -> list[tuple[str, Job]]:
+        """What is being prepared or waits for that, each with a name for people."""
+        models = [(f"model {key.source}", job) for key, job in self._models.unfinished()]
+        return models + [(_said(key), job) for key, job in self._studies.unfinished()]
 
     def finished_study(self, key: StudyKey | None) -> Study | None:
         """The study of that key if it is still kept."""
@@ -55,8 +73,13 @@ class Laboratory:
 
     def forget(self, key: object) -> None:
         """Make the next request for a description, model, study or sensitivity do its work again."""
+        SEMINAR.require("Computing something again")
         for desk in (self._descriptions, self._models, self._studies):
             desk.forget(key)
+
+    def _in_turn(self, make: Callable, key: Hashable, model: trim.Model, job: Job) -> object:
+        with JOBS.turn(job.say):
+            return make(key, model, job)
 
     def _study(self, key: StudyKey, model: trim.Model, job: Job) -> Study:
         sample = key.sample
@@ -98,6 +121,15 @@ class Laboratory:
             while len(self._windows) > KEPT_WINDOWS:
                 self._windows.popitem(last=False)
         return self._windows[key]
+
+
+def _said(key: StudyKey | SensitivityKey) -> str:
+    return f"layer {key.layer}" if isinstance(key, StudyKey) else "sensitivities of the rows"
+
+
+def _loaded(key: ModelKey, job: Job) -> trim.Model:
+    with JOBS.turn(job.say):
+        return trim.load_model(key.source, device=key.device, dtype=key.dtype, progress=job.say)
 
 
 def _described(source: str, job: Job) -> trim.ModelDescription:

@@ -8,6 +8,7 @@ import numpy as np
 from app.services.perplexities import on_one_text
 from app.services.reproduce import reproduce
 from app.services.run_maps import model_map
+from app.services.seminar import SEMINAR
 from app.services.stored_layer import METHOD_LABELS, StoredLayer
 from diagnostics.allocation import row_scatter, row_sparsity_statistics
 from diagnostics.figures.allocation import row_sparsity_ecdf, row_sparsity_histogram, sorted_row_sparsity
@@ -70,7 +71,9 @@ def _summary(run: Run) -> Iterator[Part]:
         ),
         (
             "calibration text",
-            f"{request.get('corpus')}, {request.get('windows')} windows of {request.get('length')} tokens",
+            SEMINAR.without_paths(
+                f"{request.get('corpus')}, {request.get('windows')} windows of {request.get('length')} tokens"
+            ),
         ),
     ]
     for key, of in (("sparsity", "model"), ("layer_sparsity", "layer")):
@@ -184,7 +187,7 @@ def _number(value: float, pattern: str) -> str:
 
 def _settings(run: Run) -> Iterator[Part]:
     yield Paragraph("Made again by:")
-    yield Paragraph(reproduce(run), code=True)
+    yield Paragraph(SEMINAR.without_paths(reproduce(run)), code=True)
     rows = [("run", run.id), ("fingerprint", run.fingerprint), *_flat(run.settings)]
     yield Table("Every setting, the machine and the versions", ("", ""), tuple(rows), folded=True)
 
@@ -194,4 +197,4 @@ def _flat(settings: dict, prefix: str = "") -> Iterator[tuple[str, str]]:
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}, ")
         else:
-            yield f"{prefix}{key}", str(value)
+            yield f"{prefix}{key}", SEMINAR.without_paths(str(value))

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO
 
+from app.services.seminar import SEMINAR
 from app.services.store import StoredRun
 from trim.atomic import FolderLock
 from trim.errors import RunError
@@ -73,6 +74,7 @@ def rename(entry: StoredRun, name: str, note: str) -> None:
     Raises:
         RunError: the run came with the app, is gone, or cannot be written.
     """
+    SEMINAR.require("Renaming a run")
     _require_own(entry)
     write_notes(entry.path, name=name.strip()[:LONGEST_NAME], note=note.strip()[:LONGEST_NOTE])
 
@@ -84,6 +86,7 @@ def delete(entry: StoredRun) -> None:
         RunLockedError: a process is writing it.
         RunError: the run came with the app, is gone already, or its files cannot be removed.
     """
+    SEMINAR.require("Deleting a run")
     _require_own(entry)
     path = entry.path
     if path.is_symlink():

@@ -15,6 +15,7 @@ from typing import IO
 
 from app.services.run_check import check_run
 from app.services.run_files import SMALL_FILES
+from app.services.seminar import SEMINAR
 from trim.cache import ABANDONED_SECONDS
 from trim.errors import RunError
 from trim.names import bytes_in_words, one_line
@@ -49,6 +50,7 @@ def import_run(file: IO[bytes], folder: Path, taken: Callable[[str], bool], name
     Raises:
         RunError: it is no run that can be trusted, or there is no room; the message says why. Nothing is left.
     """
+    SEMINAR.require("Importing a run")
     staging = folder / STAGING
     try:
         staging.mkdir(parents=True, exist_ok=True)

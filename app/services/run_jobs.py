@@ -20,6 +20,7 @@ import psutil
 
 from app.services.job_records import JobFolder, JobRecord, JobState
 from app.services.run_progress import read_progress
+from app.services.seminar import SEMINAR, VARIABLES
 from trim.atomic import FolderLock, is_locked
 from trim.errors import RunError, RunLockedError, TrimError
 from trim.names import bytes_in_words
@@ -28,6 +29,7 @@ from trim.runs import Run, open_run, runs_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 LEAST_FREE_BYTES = 200_000_000
+POLL_SECONDS = 0.2
 
 
 class JobError(TrimError):
@@ -39,6 +41,7 @@ class RunJobs:
 
     def __init__(self, folder: Callable[[], Path] = runs_folder) -> None:
         self._disk = JobFolder(folder)
+        self._layer = threading.Lock()  # held while a layer is prepared in a seminar
 
     # ------------------------------------------------------------------------------------ start and stop
 
@@ -52,7 +55,9 @@ class RunJobs:
 
         Raises:
             JobError: another job runs, or the disk is full.
+            PresenterNeededError: it is a reader of a seminar who asks; so for `resume`, `write` and `cancel`.
         """
+        SEMINAR.require("Pruning a model", command[0])
         with self._starting():
             path = new_run_path(self._disk.folder(), title)
             after = [["measure", str(path), *map(str, measure)]] if measure else []
@@ -69,6 +74,7 @@ class RunJobs:
         """
         path = self._disk.path(run_id)
         run = open_run(path)
+        SEMINAR.require("Going on with a run", run.settings.get("request", {}).get("model"))
         with self._starting():
             before = self._disk.record(run_id)
             resume = ["resume", str(path), *(["--repair"] if repair else [])]
@@ -80,6 +86,7 @@ class RunJobs:
         Raises:
             JobError: another job runs, or the disk is full.
         """
+        SEMINAR.require("Continuing a prompt")
         with self._starting():
             self._launch(key, "write", title, [command], [])
 
@@ -88,6 +95,7 @@ class RunJobs:
 
         Finished blocks stay. Nothing happens to a job that has ended.
         """
+        SEMINAR.require("Stopping a job")
         record = self._disk.record(job_id)
         process = self._process(record)
         if process is None:
@@ -96,6 +104,15 @@ class RunJobs:
             with contextlib.suppress(psutil.Error):
                 each.kill() if record.cancelled else each.terminate()
         self._disk.write(replace(record, cancelled=True))
+
+    @contextlib.contextmanager
+    def turn(self, say: Callable[[str], None]) -> Iterator[None]:
+        """Prepare a model or a layer: in a seminar one job at a time computes, whatever its kind."""
+        while SEMINAR.on and (running := self.running()) is not None:
+            say(f"Waiting for “{running.title}”, which is being computed")
+            time.sleep(POLL_SECONDS)
+        with self._layer if SEMINAR.on else contextlib.nullcontext():
+            yield
 
     @contextlib.contextmanager
     def _starting(self) -> Iterator[None]:
@@ -115,6 +132,10 @@ class RunJobs:
                 raise JobError(
                     f"“{running.title}” is being computed, and one job at a time is. Wait until it is done, or "
                     "cancel it."
+                )
+            if self._layer.locked():
+                raise JobError(
+                    "A layer is being prepared, and one job at a time is computed. Try again in a minute."
                 )
             if (free := shutil.disk_usage(folder).free) < LEAST_FREE_BYTES:
                 raise JobError(
@@ -139,6 +160,8 @@ class RunJobs:
             "OMP_WAIT_POLICY": "PASSIVE",
             "PYTHONUNBUFFERED": "1",
         }
+        for name in VARIABLES:  # a job needs no code, and should not hand it on
+            environment.pop(name, None)
         worker = [sys.executable, "-m", "app.services.run_worker", str(end), json.dumps([*commands, *after])]
         try:
             with log.open("wb") as output:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 import trim
 from app.services.optimum import Hulls, Optimum, gap_curve, layer_gap, optimum
+from app.services.seminar import SEMINAR
 from app.services.stored_layer import METHOD_LABELS
 from diagnostics.allocation import RowAllocation
 from diagnostics.concentration import GiniStatistics, gini, gini_statistics
@@ -200,7 +201,12 @@ class Study:
         Args:
             settings: of TRIM's search; the optimum takes their target and measure.
             sensitivity: (D,) the sensitivities of this layer's rows, for the optimum; None: all rows weigh alike.
+
+        Raises:
+            PresenterNeededError: a reader of a seminar asks for more than another target.
         """
+        if settings != trim.SearchSettings(settings.target_sparsity):  # a target costs milliseconds
+            SEMINAR.require("A search with other options")
         with self._lock:
             return _remembered(
                 self._outcomes,

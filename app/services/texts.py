@@ -3,11 +3,13 @@
 import hashlib
 from pathlib import Path
 
+from app.services.seminar import SEMINAR
 from trim.cache import cache_folder, new_folder
 
 
 def store_text(name: str, content: bytes) -> Path:
     """Keep a brought file; the same content is kept once. Of its name only the ending is used."""
+    SEMINAR.require("Bringing a text")
     digest = hashlib.sha256(content).hexdigest()[:32]
     ending = Path(name).suffix.lower()
     folder = cache_folder() / "texts" / digest

@@ -9,6 +9,7 @@ from app.services.continuations import begin, has_masks, writing_key, written
 from app.services.run_jobs import JOBS
 from app.ui.continuations import continuations_card
 from app.ui.present import kept
+from app.ui.seminar import presenter_only
 from app.ui.text import plain
 from trim.generation import Sampling
 from trim.runs import Run
@@ -52,6 +53,8 @@ def _prune_again(run: Run) -> None:
 
 @st.fragment
 def _form(runs: Sequence[Run]) -> None:
+    if not presenter_only("Continuing a prompt"):
+        return
     prompt = st.text_area("Prompt", DEFAULT_PROMPT, height=68, key="prompt")
     with st.container(horizontal=True, vertical_alignment="bottom"):
         tokens = st.number_input("New tokens", 1, 512, NEW_TOKENS, key="new_tokens", width=160)

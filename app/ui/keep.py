@@ -5,12 +5,15 @@ import streamlit as st
 from app.services.keep import keep
 from app.services.studies import Outcome, Study
 from app.ui.present import kept
+from app.ui.seminar import presenter_only
 from app.ui.text import plain
 from trim import TrimError
 
 
 def keep_controls(study: Study, outcome: Outcome) -> None:
     """Keep this layer, its settings and the allocation that is shown under a name; of two shown, one is chosen."""
+    if not presenter_only("Keeping this layer as a run"):
+        return
     with st.popover("Keep as a run", icon=":material/bookmark_add:"):
         target = outcome.result.settings.target_sparsity
         labels = {each.label: each.method for each in outcome.allocations if each.method != "uniform"}

@@ -1,5 +1,6 @@
 """One run of the store: what it is, where to look at it, its name, its files, its end."""
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,10 +13,12 @@ from app.services.reproduce import reproduce
 from app.services.run_facts import RunFacts
 from app.services.run_files import LONGEST_NAME, LONGEST_NOTE, delete, exported, rename
 from app.services.run_rows import row_columns
+from app.services.seminar import SEMINAR
 from app.services.store import StoredRun
 from app.ui.continuations import continuations_card
 from app.ui.present import kept
 from app.ui.run_table import state_words
+from app.ui.seminar import presenter_only
 from app.ui.text import plain
 from diagnostics.export import arrays_npz, table_csv
 from trim import TrimError
@@ -48,9 +51,9 @@ def show_run(entry: StoredRun, facts: RunFacts) -> None:
         _files(run, facts)
         _delete(entry, facts)
     st.markdown("**The command that makes this run again**")
-    st.code(reproduce(run), language="bash", wrap_lines=True)
+    st.code(SEMINAR.without_paths(reproduce(run)), language="bash", wrap_lines=True)
     with st.expander("Every setting, and the versions it was made with", icon=":material/settings:"):
-        st.json(run.settings, expanded=2)
+        st.json(SEMINAR.without_paths(json.dumps(run.settings)), expanded=2)
 
 
 def _numbers(run: Run, facts: RunFacts) -> None:
@@ -146,6 +149,8 @@ def _name_and_note(entry: StoredRun, facts: RunFacts) -> None:
             icon=":material/lock:",
         )
         return
+    if not presenter_only("Changing its name"):
+        return
     with st.form(f"names-{facts.id}"):
         name = st.text_input("Name", facts.name, max_chars=LONGEST_NAME, key=f"name-{facts.id}")
         note = st.text_area("Note", facts.note, max_chars=LONGEST_NOTE, height=96, key=f"note-{facts.id}")
@@ -232,7 +237,7 @@ def _files(run: Run, facts: RunFacts) -> None:
 
 
 def _delete(entry: StoredRun, facts: RunFacts) -> None:
-    if entry.shipped:
+    if entry.shipped or not presenter_only("Deleting it"):
         return
     with st.popover("Delete", icon=":material/delete:"):
         st.markdown(

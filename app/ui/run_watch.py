@@ -7,6 +7,7 @@ import streamlit as st
 from app.services.job_records import JobState
 from app.services.run_jobs import JOBS
 from app.services.store import STORE
+from app.ui.seminar import presenter_only
 from app.ui.text import plain
 from trim import TrimError
 from trim.names import bytes_in_words
@@ -55,7 +56,7 @@ def _live(run_id: str) -> None:
             st.caption("Another program is writing this run; it can be stopped there.")
             return
         stopping = state.status == "stopping"
-        if st.button(
+        if presenter_only("Stopping it") and st.button(
             "Stop at once" if stopping else "Cancel",
             icon=":material/cancel:",
             key="cancel_run",
@@ -93,7 +94,9 @@ def _stopped(run_id: str, state: JobState) -> None:
         st.caption(
             "It goes on at the first block that is not whole, and ends bit for bit as if it had not been stopped."
         )
-        if st.button("Resume", type="primary", icon=":material/resume:", key="resume_run"):
+        if presenter_only("Going on with it") and st.button(
+            "Resume", type="primary", icon=":material/resume:", key="resume_run"
+        ):
             try:
                 JOBS.resume(run_id)
             except (TrimError, OSError) as error:

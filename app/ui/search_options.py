@@ -74,6 +74,18 @@ def choose_search_options() -> dict[str, object]:
         return options | {"max_row_sparsity": cap / 100}
 
 
+def default_options() -> dict[str, object]:
+    """What `choose_search_options` returns where nothing was changed."""
+    return {
+        "layer_quality": DEFAULTS.layer_quality,
+        "row_quality": DEFAULTS.row_quality,
+        "iterations": DEFAULTS.iterations,
+        "learning_rates": as_text(DEFAULTS.learning_rates),
+        "negative_learning_rates": as_text(DEFAULTS.negative_learning_rates),
+        "max_row_sparsity": DEFAULTS.max_row_sparsity,
+    }
+
+
 def fisher_wanted() -> bool:
     """The side bar's choice of the optimum's row weights: whether they are the rows' sensitivities."""
     with st.sidebar.expander("Optimal allocation", icon=":material/balance:"):

@@ -3,6 +3,8 @@
 import html
 import re
 
+from app.services.seminar import SEMINAR
+
 # What Streamlit reads into text after Markdown has taken the backslashes away: addresses, icons, arrows and dashes.
 _READ_LATER = re.compile(
     r"(?<=:/)(?=/)|(?<=www)(?=\.)|(?<=@)(?=[-\w])|(?<=:)(?=material/|streamlit:)|(?<=[<~>-])(?=[->=])", re.I
@@ -13,9 +15,9 @@ _WORD_JOINER = "\u2060"  # has no width and breaks no line
 def plain(text: object) -> str:
     """Text that Markdown shows as it is: no emphasis, link, picture, formula, colour or icon is read into it.
 
-    White space becomes single blanks, as on any page.
+    White space becomes single blanks, as on any page. Readers of a seminar see no path on the server.
     """
-    line = _READ_LATER.sub(_WORD_JOINER, " ".join(str(text).split()))
+    line = _READ_LATER.sub(_WORD_JOINER, " ".join(SEMINAR.without_paths(str(text)).split()))
     return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|$:~^&\"'=])", r"\\\1", line)
 
 

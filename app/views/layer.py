@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 import trim
+from app.services.seminar import SEMINAR
 from app.services.studies import ModelKey, Outcome, SensitivityKey, Study, StudyKey
 from app.ui import gap_words
 from app.ui.address import tell_refused
@@ -17,8 +18,15 @@ from app.ui.inspector import mask_pictures, row_inspector, row_table
 from app.ui.keep import keep_controls
 from app.ui.laboratory import NothingToShow, finished, laboratory, meanwhile
 from app.ui.layer_views import concentration_card, learning_rate_card, row_sparsity_card, similarity_card
-from app.ui.search_options import choose_search_options, choose_shown, fisher_wanted, settings
+from app.ui.search_options import (
+    choose_search_options,
+    choose_shown,
+    default_options,
+    fisher_wanted,
+    settings,
+)
 from app.ui.selection import choose_rows
+from app.ui.seminar import open_study
 from app.ui.text import plain
 from trim.names import bytes_in_words
 
@@ -205,15 +213,15 @@ def heading(study: Study) -> None:
 
 
 try:
-    study = chosen_study()
+    study = chosen_study() if SEMINAR.may() else open_study()
     st.session_state["last_study"] = study.key
 except NothingToShow:
     study = laboratory().finished_study(st.session_state.get("last_study"))
     if study is None:
         st.stop()
     st.caption("Below: the last layer that could be shown.")
-options = choose_search_options()
-fisher = fisher_wanted()
+options = choose_search_options() if SEMINAR.may() else default_options()
+fisher = SEMINAR.may() and fisher_wanted()
 st.sidebar.segmented_control(
     "Charts are saved as",
     ["svg", "png"],

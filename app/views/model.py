@@ -16,6 +16,7 @@ from app.ui.new_run import new_run_form
 from app.ui.prefill import prefill
 from app.ui.run_picker import choices, pick_run
 from app.ui.run_watch import watch
+from app.ui.seminar import presenter_only
 from app.ui.text import plain
 from diagnostics.model_map import ModelMap
 from trim import TrimError
@@ -48,7 +49,7 @@ def new_run(entries: list[StoredRun]) -> None:
     elif not entries:
         st.session_state.setdefault("new_run", True)
     with st.expander("Prune a model", icon=":material/add:", key="new_run", on_change="rerun") as box:
-        if box.open:
+        if box.open and presenter_only("Pruning a model"):
             devices = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
             new_run_form(devices, entries)
 

@@ -8,6 +8,7 @@ from app.services.store import STORE
 from app.ui.address import tell_refused
 from app.ui.run_details import show_run
 from app.ui.run_table import choose_run
+from app.ui.seminar import presenter_only
 from app.ui.sweep_table import sweep_table
 from app.ui.text import plain
 from trim import TrimError
@@ -16,6 +17,8 @@ from trim.runs import runs_folder
 
 def bring_in() -> None:
     """A run from elsewhere, as a zip."""
+    if not presenter_only("Importing a run"):
+        return
     with st.popover("Import a run", icon=":material/upload:"):
         file = st.file_uploader("A run as a zip, at most 20 MB", ["zip"], key="import_file")
         st.caption(

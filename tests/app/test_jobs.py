@@ -87,12 +87,12 @@ def test_one_at_a_time_and_in_order(desk):
     jobs = [desk.job(name, work(name)) for name in "abc"]
     assert not any(job.done for job in jobs)
     assert jobs[0].words == "Waiting for the job before this one"
-    assert desk.waiting() == 4
+    assert len(desk.unfinished()) == 4
     gate.open.set()
     assert [job.result(PATIENCE_SECONDS) for job in jobs] == list("abc")
     assert order == list("abc")
     assert first.done
-    assert desk.waiting() == 0
+    assert not desk.unfinished()
 
 
 def test_equal_keys_share_one_job(desk):

@@ -1,0 +1,363 @@
+"""Seminar mode: what a reader may not do is refused where it is done, and the code cannot be tried out."""
+
+import inspect
+import io
+import os
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import trim
+from app import seminar as launcher
+from app.services import continuations, keep, run_files, run_import, texts
+from app.services.laboratory import Laboratory
+from app.services.run_jobs import RunJobs
+from app.services.seminar import (
+    FIRST_WAIT_SECONDS,
+    FREE_TRIES,
+    LONGEST_WAIT_SECONDS,
+    PresenterNeededError,
+    Seminar,
+)
+from app.services.store import STORE
+from app.services.studies import ModelKey, Origin, SampleKey, Study, StudyKey
+from app.ui.text import plain
+from tests.app.small import layer_sample
+from tests.app.small_runs import make_run
+from trim.generation import Sampling
+
+CODE = "open sesame"
+MAIN = str(Path(__file__).resolve().parents[2] / "app/main.py")
+PAGES = ("layer", "model", "runs", "compare", "learn", "paper", "stored_layer")
+
+
+class Clock:
+    """A clock that is set by hand."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def timed() -> tuple[Seminar, Clock]:
+    """A seminar by a clock that is set by hand."""
+    clock = Clock()
+    made = Seminar(CODE, clock=clock)
+    made.who = lambda: "somebody"
+    return made, clock
+
+
+def small_study() -> Study:
+    """A study of a layer of twelve rows."""
+    key = StudyKey(ModelKey(), SampleKey(), "0.mlp.gate_proj", "wanda")
+    return Study(key, layer_sample(), Origin("Tiny", "0" * 32, "cpu", "cpu", "float32", 8, "0" * 64))
+
+
+# ------------------------------------------------------------------------------------------------- the code
+
+
+def test_outside_of_a_seminar_everybody_may():
+    nobody = Seminar.from_environment({})
+    assert nobody.may()
+    assert not nobody.on
+    nobody.require("Anything", "/any/model")
+    assert nobody.without_paths("/a/b/c") == "/a/b/c"
+
+
+@pytest.mark.parametrize("code", ["", "short", " short  ", "x" * 201])
+def test_a_seminar_without_a_proper_code_does_not_start(code):
+    with pytest.raises(ValueError, match="8 to 200 characters"):
+        Seminar.from_environment({"TRIM_SEMINAR": "1", "TRIM_PRESENTER_CODE": code})
+
+
+def test_the_code_makes_one_session_the_presenters():
+    made = Seminar(CODE)
+    made.who = lambda: "first"
+    with pytest.raises(PresenterNeededError, match="not the presenter's code"):
+        made.unlock("open sesamE")
+    made.unlock(CODE)
+    assert made.may()
+    made.who = lambda: "second"
+    assert not made.may()
+    made.who = lambda: None  # a thread without a session
+    assert not made.may()
+    with pytest.raises(PresenterNeededError):
+        made.unlock(CODE)
+    made.who = lambda: "first"
+    made.lock()
+    assert not made.may()
+
+
+def test_the_code_is_compared_in_constant_time():
+    assert "hmac.compare_digest" in inspect.getsource(Seminar.unlock)
+
+
+def test_wrong_codes_make_the_whole_server_wait(timed):
+    made, clock = timed
+    for each in range(FREE_TRIES):
+        made.who = lambda each=each: f"tab {each}"  # another tab, the same count
+        with pytest.raises(PresenterNeededError, match="not the presenter's code"):
+            made.unlock("wrong code")
+    made.who = lambda: "yet another tab"
+    clock.now += FIRST_WAIT_SECONDS - 1
+    with pytest.raises(PresenterNeededError, match="next try is possible in 1 s"):
+        made.unlock(CODE)
+    clock.now += 1.1
+    with pytest.raises(PresenterNeededError, match=f"in {2 * FIRST_WAIT_SECONDS:.0f} s"):
+        made.unlock("wrong again")
+    clock.now += 2 * FIRST_WAIT_SECONDS + 1
+    made.unlock(CODE)
+    assert made.may()
+    made.who = lambda: "another"
+    with pytest.raises(PresenterNeededError) as refused:  # a right code begins the count anew
+        made.unlock("wrong")
+    assert "next try" not in str(refused.value)
+
+
+def test_the_wait_is_bounded(timed):
+    made, clock = timed
+    for _ in range(40):
+        with pytest.raises(PresenterNeededError):
+            made.unlock("wrong code")
+        clock.now += LONGEST_WAIT_SECONDS
+    made.unlock(CODE)
+
+
+def test_presenters_are_bounded(timed):
+    made, _ = timed
+    for each in range(100):
+        made.who = lambda each=each: f"tab {each}"
+        made.unlock(CODE)
+    made.who = lambda: "tab 0"
+    assert not made.may()
+
+
+# ----------------------------------------------------------------------------------------------- the guard
+
+
+def test_every_service_that_changes_something_asks_the_guard(seminar, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRIM_RUNS", str(tmp_path))
+    make_run(tmp_path / "mine")
+    jobs, entry, laboratory = RunJobs(lambda: tmp_path), STORE.find("mine"), Laboratory()
+    key = small_study().key
+    study = small_study()
+    outcome = study.outcome(trim.SearchSettings(0.5))
+    attempts = {
+        "Pruning": lambda: jobs.start(["demo"], "mine too"),
+        "Going on": lambda: jobs.resume("mine"),
+        "Continuing a prompt": lambda: jobs.write("key", "a prompt", ["generate"]),
+        "Continuing": lambda: continuations.begin(jobs, "Hello", Sampling(1, 0.0, 0), [entry.run]),
+        "Stopping": lambda: jobs.cancel("mine"),
+        "Renaming": lambda: run_files.rename(entry, "other", ""),
+        "Deleting": lambda: run_files.delete(entry),
+        "Importing": lambda: run_import.import_run(io.BytesIO(b""), tmp_path, lambda _: False),
+        "Keeping": lambda: keep.keep(study, outcome, "trim", "kept"),
+        "Bringing": lambda: texts.store_text("a.txt", b"text"),
+        "Opening a model": lambda: laboratory.description("demo"),
+        "Loading a model": lambda: laboratory.model(ModelKey()),
+        "Preparing a layer": lambda: laboratory.study(key, None),
+        "Computing something again": lambda: laboratory.forget(key),
+        "A search with other options": lambda: study.outcome(trim.SearchSettings(0.5, iterations=99)),
+    }
+    before = sorted(tmp_path.rglob("*"))
+    for what, attempt in attempts.items():
+        with pytest.raises(PresenterNeededError, match=f"^{what}.*presenter's code"):
+            attempt()
+    assert sorted(tmp_path.rglob("*")) == before
+    assert not laboratory.unfinished()
+
+
+def test_a_reader_may_move_the_target(seminar):
+    assert small_study().outcome(trim.SearchSettings(0.61)).result.counts.sum() == round(0.61 * 12 * 20)
+
+
+def test_the_presenter_opens_only_the_models_of_the_seminar(seminar, tmp_path):
+    seminar.unlock(CODE)
+    jobs = RunJobs(lambda: tmp_path)
+    for attempt in (
+        lambda: Laboratory().description(str(tmp_path)),
+        lambda: Laboratory().model(ModelKey("someone/else")),
+        lambda: jobs.start([str(tmp_path)], "a path"),
+    ):
+        with pytest.raises(PresenterNeededError, match="limited to the models of this seminar: demo"):
+            attempt()
+
+
+def test_one_job_at_a_time_whatever_its_kind(seminar, tmp_path):
+    seminar.unlock(CODE)
+    jobs = RunJobs(lambda: tmp_path)
+    with (
+        jobs.turn(lambda words: None),
+        pytest.raises(trim.TrimError, match="layer is being prepared"),
+    ):
+        jobs.start(["demo"], "meanwhile")
+
+
+def test_jobs_are_not_told_the_code(seminar, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRIM_PRESENTER_CODE", CODE)
+    monkeypatch.setenv("TRIM_SEMINAR", "1")
+    told = {}
+
+    def refuse(*_, env: dict, **__):
+        told.update(env)
+        raise OSError("not in this test")
+
+    monkeypatch.setattr("app.services.run_jobs.subprocess.Popen", refuse)
+    seminar.unlock(CODE)
+    with pytest.raises(trim.TrimError, match="cannot be started"):
+        RunJobs(lambda: tmp_path).start(["demo"], "mine")
+    assert told
+    assert not [name for name in told if name.startswith(("TRIM_SEMINAR", "TRIM_PRESENTER"))]
+
+
+# ------------------------------------------------------------------------------------------------- no paths
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("cannot read /srv/lab/runs/mine/config.json (gone)", "cannot read …/config.json (gone)"),
+        ("“/srv/lab/model.gguf” is no model", "“…/model.gguf” is no model"),
+        ("see ~/lab/runs, then", "see …/runs, then"),
+        (r"C:\lab\runs\mine is full", "…/mine is full"),
+        ("rows/s, 1/2/3, and/or, https://arxiv.org/abs/2505.16743", None),
+        ("Qwen/Qwen2.5-0.5B and runs/first", None),
+    ],
+)
+def test_readers_see_no_path(seminar, text, shown):
+    assert seminar.without_paths(text) == (shown or text)
+    seminar.unlock(CODE)
+    assert seminar.without_paths(text) == text
+
+
+def test_folders_with_blanks_are_hidden_as_well(seminar, tmp_path, monkeypatch):
+    folder = tmp_path / "my lab, with blanks"
+    monkeypatch.setenv("TRIM_RUNS", str(folder))
+    shown = seminar.without_paths(f"The disk of {folder}/mine is full; so is {os.getcwd()}")
+    assert str(tmp_path) not in shown
+    assert "with blanks" not in shown
+    assert os.getcwd() not in shown
+    assert "/mine" in shown
+
+
+def test_text_on_pages_has_no_path(seminar):
+    assert "srv" not in plain("broken: /srv/lab/model.gguf")
+
+
+# ---------------------------------------------------------------------------------------------------- pages
+
+
+@pytest.fixture
+def own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of runs with one of the user's, and a laboratory in which nothing is open."""
+    monkeypatch.setenv("TRIM_RUNS", str(tmp_path))
+    made = Laboratory()
+    for place in ("laboratory", "seminar"):
+        monkeypatch.setattr(f"app.ui.{place}.laboratory", lambda: made)
+    make_run(tmp_path / "mine")
+    return tmp_path
+
+
+def visit(page: str, **address: str) -> AppTest:
+    """A page as a session sees it that came by that address."""
+    test = AppTest.from_file(MAIN, default_timeout=60)
+    for name, value in address.items():
+        test.query_params[name] = value
+    if page != "layer":
+        test.switch_page(f"views/{page}.py")
+    test.run()
+    assert not test.exception, [each.value for each in test.exception]
+    return test
+
+
+def labels(test: AppTest) -> set[str]:
+    """The labels of all buttons."""
+    return {button.label for button in test.button}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_readers_see_every_page_and_no_control_that_changes_anything(seminar, own_runs, page):
+    test = visit(page, run="mine", **{"from": "mine"} if page == "model" else {})
+    assert not labels(test) & {"Start", "Keep", "Delete it", "Import", "Resume", "Save name and note"}
+    assert not test.get("file_uploader")
+    assert str(own_runs) not in repr(test.main) + repr(test.sidebar)
+
+
+def test_the_layer_page_points_readers_to_stored_layers(seminar, own_runs):
+    test = visit("layer", model="/srv/somebody/else", text="/etc/hostname")
+    assert any("No layer is open on this server yet" in each.value for each in test.info)
+    assert not [box for box in test.selectbox if box.label == "Model"]
+
+
+def test_readers_explore_what_the_presenter_has_open(seminar, own_runs, monkeypatch):
+    study = small_study()
+    monkeypatch.setattr(Laboratory, "open_studies", lambda _: [study])
+    test = visit("layer", target="40", iterations="99")
+    assert test.title[0].value == plain("0.mlp.gate_proj")
+    assert len(test.get("plotly_chart")) >= 4
+    assert study.latest.result.settings == trim.SearchSettings(0.4)
+    test.slider(key="target").set_value(60).run()
+    assert study.latest.result.settings == trim.SearchSettings(0.6)
+
+
+def test_session_state_makes_nobody_the_presenter(seminar, own_runs):
+    test = AppTest.from_file(MAIN, default_timeout=60)
+    for name in ("presenter", "unlocked", "SEMINAR", "started_run", "may"):
+        test.session_state[name] = True
+    test.session_state["new_run"] = True
+    test.session_state["started_run"] = "mine"
+    test.switch_page("views/model.py").run()
+    assert not test.exception
+    assert "Start" not in labels(test)
+
+
+def test_the_code_is_entered_in_the_side_bar(seminar, own_runs):
+    test = visit("model")
+    test.text_input(key="presenter_code").set_value("wrong one").run()
+    next(each for each in test.button if each.label == "Unlock").click().run()
+    assert any("not the presenter" in each.value for each in test.error)
+    test.text_input(key="presenter_code").set_value(CODE)
+    next(each for each in test.button if each.label == "Unlock").click().run()
+    assert any("You are the presenter" in each.value for each in test.markdown)
+    next(each for each in test.button if each.label == "Become a reader again").click().run()
+    assert "Unlock" in labels(test)
+
+
+# ----------------------------------------------------------------------------------------------- the launcher
+
+
+def test_it_listens_elsewhere_only_as_a_seminar(monkeypatch, capsys):
+    started = {}
+
+    def become(program: str, command: list[str], environment: dict) -> None:
+        started.update(command=command, environment=environment)
+
+    monkeypatch.setattr(launcher.os, "execve", become)
+    monkeypatch.setattr(launcher, "check_port", lambda *_: None)
+    monkeypatch.delenv("TRIM_PRESENTER_CODE", raising=False)
+    assert launcher.main(["--port", "8502", "--model", "a/b", "--host", "lab.example.org"]) == 0
+    said, code = capsys.readouterr().out, started["environment"]["TRIM_PRESENTER_CODE"]
+    assert code in said
+    assert "http://lab.example.org:8502" in said
+    assert len(code) == 14
+    assert code != launcher.new_code()
+    options = " ".join(started["command"])
+    assert "--server.address 0.0.0.0" in options
+    assert "--server.allowedHosts lab.example.org" in options
+    made = Seminar.from_environment(started["environment"])
+    assert made.models == {"demo", "a/b"}
+    assert 'address = "127.0.0.1"' in (Path(MAIN).parents[1] / ".streamlit/config.toml").read_text()
+
+
+def test_a_code_of_ones_own_is_taken_and_not_printed(monkeypatch, capsys):
+    monkeypatch.setattr(launcher.os, "execve", lambda *_: None)
+    monkeypatch.setattr(launcher, "check_port", lambda *_: None)
+    monkeypatch.setenv("TRIM_PRESENTER_CODE", CODE)
+    assert launcher.main([]) == 0
+    assert CODE not in capsys.readouterr().out
+    monkeypatch.setenv("TRIM_PRESENTER_CODE", "short")
+    assert launcher.main([]) == 2
