@@ -76,13 +76,15 @@ class PathLesson:
     """A search, iteration by iteration.
 
     rate: the chosen learning rate. target: T. gini: (D,) of the rows' scores, ascending.
-    row_sparsity: (K + 1, D), x; line 0 is uniform. quality: (K + 1,) of the layer. kept: the best iteration.
+    row_sparsity: (K + 1, D), x; line 0 is uniform. cosine: (K + 1, D) of the rows at these. quality: (K + 1,) of the
+    layer. kept: the best iteration.
     """
 
     rate: float
     target: float
     gini: np.ndarray
     row_sparsity: np.ndarray
+    cosine: np.ndarray
     quality: np.ndarray
     kept: int
 

@@ -155,11 +155,13 @@ def path() -> PathLesson:
     curves, score = curves_of(wide_layer(PATH_SHARES, (1.0,) * len(PATH_SHARES)), torch.ones(WIDE_COLUMNS))
     result = trim.search(curves, trim.SearchSettings(TARGET))
     trace, rate = result.trace, result.learning_rate
+    counts = torch.stack([trim.project_counts(x, TARGET, WIDE_COLUMNS, CAP) for x in trace.updates[rate]])
     return PathLesson(
         rate,
         TARGET,
         gini(score.numpy()),
         trace.updates[rate].numpy(),
+        curves.at(counts).cosine.numpy(),
         trace.quality[trace.rates.index(rate)].numpy(),
         trace.best_iteration(rate),
     )

@@ -7,6 +7,9 @@ from diagnostics.allocation import RowAllocation, RowScatter
 from diagnostics.row_detail import RowScores
 from diagnostics.similarity import CosineDistribution
 
+# What the rows of a scatter may be ordered by, in a sentence.
+QUANTITY = {"gini": "Gini", "weight_norm": "weight norm", "cosine": "cosine"}
+
 GINI_FORMULA = r"""
 $$
 G_i = \frac{\sum_j (2j - N - 1)\, a_{(j)}}{N \sum_j a_{(j)}}
@@ -200,11 +203,11 @@ def scatter_seen(scatter: RowScatter) -> str:
     words = "hardly" if strength < 0.2 else "somewhat" if strength < 0.6 else "closely"
     sign = "higher" if correlation.coefficient > 0 else "lower"
     if strength < 0.2:
-        return f"The two hardly go together (Spearman {correlation.coefficient:+.2f})."
+        return f"The two hardly go together (Spearman {correlation.coefficient:+.2f}).".replace("-", "−")
     return (
-        f"Rows with a higher value got {sign} sparsity, {words} so (Spearman {correlation.coefficient:+.2f} over "
-        f"{correlation.rows:,} rows)."
-    )
+        f"Rows with a higher {QUANTITY[scatter.quantity]} got {sign} sparsity, {words} so (Spearman "
+        f"{correlation.coefficient:+.2f} over {correlation.rows:,} rows)."
+    ).replace("-", "−")
 
 
 def row_scores_seen(scores: RowScores) -> str:

@@ -140,7 +140,8 @@ def views(compared: list[Compared]) -> None:
 
 st.title("How do allocations differ?")
 st.markdown(
-    "Up to four layers of stored runs, by their rows' sparsities: as distributions, by distance, and row by row where "
+    "An allocation says how many weights each row of a layer loses (the page Learn explains how). Here up to four "
+    "layers of stored runs are compared by their rows' sparsities: as distributions, by distance, and row by row where "
     "the rows are the same ones."
 )
 entries = STORE.runs()

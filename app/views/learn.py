@@ -75,8 +75,9 @@ st.query_params["step"] = str(current)
 step = STEPS[current - 1]
 if not presenting():
     st.caption(
-        "A language model can be made smaller by setting most of its weights to zero. TRIM decides how many each row "
-        f"of a layer may lose. {len(STEPS)} steps, about fifteen minutes; every number is computed as you look."
+        "A language model can be made smaller by setting most of its weights to zero: zeros need not be stored. TRIM "
+        f"decides how many each row of a layer may lose. {len(STEPS)} steps, about fifteen minutes; "
+        "every number is computed as you look."
     )
 st.title(f"{current}. {step.title}")
 contents(current)

@@ -25,7 +25,7 @@ def score_figure(lesson: ScoreLesson, theme: Theme = "light") -> go.Figure:
         subplot_titles=(
             "weights W",
             "feature norms n",
-            "scores A = |W| · n",
+            "scores A = |W| · n: size of the weight times norm",
         ),
     )
     everything = np.ones(lesson.weight.shape, dtype=bool)
@@ -39,7 +39,7 @@ def score_figure(lesson: ScoreLesson, theme: Theme = "light") -> go.Figure:
         figure,
         theme,
         title="Which weights are kept?",
-        subtitle="It matters if it is large and its feature is loud. Crossed out: the lowest half of each row.",
+        subtitle="A weight matters if it is large and its feature is loud. Crossed out: the lowest half of each row.",
         plot_height=_CELL * (2 * rows + 1) + 110,
     )
     figure.update_xaxes(title_text="input feature (index)", row=3)

@@ -139,7 +139,7 @@ def path_figure(lesson: PathLesson, iteration: int, theme: Theme = "light") -> g
     frame(
         figure,
         theme,
-        title="What do more updates do?",
+        title="How do the rows and the layer's quality move?",
         subtitle=f"After {iteration} of {len(steps) - 1} updates with η = {rate_label(lesson.rate)}. Rows by "
         "rising Gini.",
         plot_height=460,
@@ -243,7 +243,8 @@ def sign_figure(lesson: SignLesson, theme: Theme = "light") -> go.Figure:
         figure,
         theme,
         title="Which sign of the learning rate wins?",
-        subtitle="Top: scores, largest first. Below: what each rate gains over uniform; hatched: not tried.",
+        subtitle="Top: scores, largest first. Below: what each rate gains over uniform; no bar: no gain; hatched: TRIM "
+        "stopped before trying it.",
         plot_height=470,
         legend=True,
     )

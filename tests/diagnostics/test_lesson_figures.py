@@ -59,7 +59,7 @@ def update():
 
 def path():
     x = np.linspace(0.7, [0.6, 0.8], 4)
-    return PathLesson(0.02, 0.7, np.array([0.3, 0.6]), x, np.array([0.9, 0.92, 0.95, 0.94]), 2)
+    return PathLesson(0.02, 0.7, np.array([0.3, 0.6]), x, 1 - x, np.array([0.9, 0.92, 0.95, 0.94]), 2)
 
 
 def sign(**changes):

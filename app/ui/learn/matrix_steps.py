@@ -13,6 +13,7 @@ from diagnostics.gap import captured_share
 from diagnostics.lessons import PrunedMatrix
 
 TARGETS = (0.25, 0.375, 0.5, 0.625, 0.75)
+PLACES = ("the lowest", "the second lowest", "the second highest", "the highest")
 
 OPTIMAL_FORMULA = r"""
 $$
@@ -37,13 +38,14 @@ def _scores(loudness: float) -> View:
     lesson = lessons.scores(loudness)
     weight, score = lesson.weight[0, 3], lesson.pruned.score[0, 3]
     gone = [str(row) for row in range(len(lesson.weight)) if not lesson.pruned.keep[row, 3]]
-    fate = f"pruned in row {' and '.join(gone)}" if gone else "kept in every row"
+    fate = f"pruned in row {', '.join(gone)}" if gone else "kept in every row"
     return View(
         score_figure(lesson, theme()),
         f"Row 0, feature 3: weight {weight:.1f} times norm {lesson.norm[3]:.1f} is score {score:.1f}. "
-        f"Feature 3 is {fate}.",
+        f"The weight at feature 3 is {fate}.",
         explanations.SCORE_FORMULA["wanda"],
-        f"Weights, feature norms and scores of four rows; feature 3 has norm {lesson.norm[3]:.1f} and is {fate}",
+        f"Weights, feature norms and scores of four rows; feature 3 has norm {lesson.norm[3]:.1f}, its weight is "
+        f"{fate}",
         lambda: _table(lesson.pruned) | {"weight": lesson.weight.ravel()},
     )
 
@@ -61,13 +63,14 @@ def _table(matrix: PrunedMatrix) -> dict[str, np.ndarray]:
 SCORES = Step(
     "Scores",
     "Which weights matter?",
-    "A layer is a table of numbers, its **weights**. Each row takes the incoming numbers (*features*), multiplies them "
-    "by its weights and adds up: that is the row's output. To make a model smaller, weights are set to zero: "
-    "**pruned**. A simple method, Wanda, prunes those with the lowest **score**: the size of the weight times how loud "
-    "its feature is on real text, the feature's **norm**.",
+    "A language model is a stack of **layers**. A layer is a table of numbers, its **weights**: each row multiplies "
+    "the incoming numbers (*features*) by its weights and adds up, and that is the row's output. To **prune** a weight "
+    "is to set it to zero. A simple method, Wanda, prunes those with the lowest **score**: the size of the weight, "
+    "whatever its sign, times its feature's **norm**, which says how large (*loud*) the feature is on real text.",
     _loudness,
     _scores,
-    "The crossed half of each row would be pruned. Make feature 3 quiet: no weight changes, and yet others survive. "
+    "At the bottom the half of each row that would be pruned is crossed out. Make feature 3 quiet: no weight changes, "
+    "and yet others survive. "
     "Row 2's weight of 0.5 at feature 3, kept at first, is then pruned.",
     Check(
         "Row 3 has a weight of −1.3 at feature 2, which has norm 1, and one of 0.9 at feature 3, with norm 3. Which "
@@ -119,12 +122,12 @@ def _damage(pruned: int) -> View:
 UNIFORM = Step(
     "Uniform",
     "Does every row suffer the same?",
-    "Plain Wanda takes the same share from every row: **uniform** sparsity. How much does a row suffer? Over many "
-    "pieces of text it gives a list of outputs; the **cosine** compares that list before and after pruning. 1: it "
-    "still points where it did. 0: nothing of it is left.",
+    "The share of weights pruned is the **sparsity**. Plain Wanda gives every row the same: **uniform**. How much does "
+    "a row suffer? Over many pieces of text it gives a list of outputs. Read the list as an arrow: pruning turns it, "
+    "and the **cosine** of the angle is 1 if the arrow points where it did, 0 if nothing of its direction is left.",
     _pruned,
     _damage,
-    "Row 0 rests on one weight and does not mind losing half of the others. In row 1 all weights matter alike, and "
+    "Row 0 rests on one weight and hardly minds losing the others. In row 1 all weights matter alike, and "
     "each one that goes is missed.",
     Check(
         "Row 0 loses half of its weights and keeps a cosine of 1.00. Why?",
@@ -145,7 +148,13 @@ UNIFORM = Step(
 
 def _factor() -> int:
     return st.slider(
-        "Make the weight of row 1 at feature 4 larger (times)", 1, 20, 1, key="factor", bind="query-params"
+        "Make the weight of row 1 at feature 4 larger (times)",
+        1,
+        20,
+        1,
+        format="%d ×",
+        key="factor",
+        bind="query-params",
     )
 
 
@@ -154,10 +163,10 @@ def _lorenz(factor: int) -> View:
     row = curves[lessons.EVEN_ROW]
     ginis = ", ".join(f"row {curve.row} {curve.gini:.2f}" for curve in curves)
     others = ", ".join(f"row {curve.row} {curve.gini:.2f}" for curve in curves if curve is not row)
-    place = sorted((curve.gini for curve in curves), reverse=True).index(row.gini) + 1
+    place = sorted(curve.gini for curve in curves).index(row.gini)
     return View(
         lorenz_figure(curves, theme()),
-        f"Row 1 has a Gini of {row.gini:.2f}, number {place} of the four. The others stay: {others}.",
+        f"Row 1 has a Gini of {row.gini:.2f}, {PLACES[place]} of the four. The others stay: {others}.",
         explanations.GINI_FORMULA + explanations.LORENZ_FORMULA,
         f"Lorenz curves of four rows. Gini: {ginis}",
         lambda: (
@@ -175,10 +184,11 @@ GINI = Step(
     "weights hold everything.",
     _factor,
     _lorenz,
-    "Row 1 begins almost on the diagonal. Make one of its weights larger: the seven others have not changed, but "
-    "beside it they hardly count, and the curve sinks.",
+    "Row 0, which hardly minded pruning in step 2, hangs deepest; row 1, which suffered most, is almost on the "
+    "diagonal. Make one weight of row 1 larger: the seven others have not changed, but beside it they hardly count, "
+    "and the curve sinks.",
     Check(
-        "Two rows have a Gini of 0.1 and 0.7. Which one can lose more weights before its output turns away?",
+        "Two rows have a Gini of 0.1 and 0.7. Which one can lose more weights and still keep a high cosine?",
         (
             "The one with 0.1",
             "The one with 0.7",
@@ -221,16 +231,17 @@ def _optimum(target: float) -> View:
 OPTIMUM = Step(
     "Optimum",
     "How far is TRIM from the best?",
-    "TRIM is a search and may miss the best. For the squared error of the layer's output the best can be computed: "
-    "always take the weight that costs least, in whatever row it is. Here features never act together, so these are "
-    "simply the lowest scores of the whole layer.",
+    "TRIM is a search and may miss the best. If best means the least **squared error** (how far the layer's outputs "
+    "are off, squared and added up), it can be computed: always take the weight that adds least to it, in whatever "
+    "row. In this layer each piece of text uses one feature only, so these are simply the lowest scores of the whole "
+    "layer.",
     _target,
     _optimum,
-    "At 50% both take nearly all of row 0, and TRIM is not far behind. At 75% they part: the optimum gives up row 1, "
-    "of which no weight is large, and keeps more of row 3. TRIM goes by the rows' directions and does not see what a "
+    "At 50% TRIM and the optimum both take nearly all of row 0. Move to 75%: they part. The optimum gives up row 1, in "
+    "which no weight is large, and keeps more of row 3. TRIM goes by the rows' directions and does not see what a "
     "weight costs.",
     Check(
-        "At 75% the optimum leaves one weight of row 1's eight, and TRIM three. How can that be best?",
+        "At 75% the optimum leaves row 1 one of its eight weights, and TRIM three. How can the optimum be better?",
         (
             "Row 1's scores are all about 1: squared, they are less than what the large scores elsewhere hold",
             "Row 1 had no output to begin with, so nothing is lost when its weights go",

@@ -57,7 +57,7 @@ def _layer() -> tuple[Run, StoredLayer] | None:
     block = blocks[0]
     if len(blocks) > 1:
         block = st.select_slider(
-            "Block of the model",
+            f"Block of the model (its layer {LAYER})",
             blocks,
             DEFAULT_BLOCK if DEFAULT_BLOCK in blocks else blocks[len(blocks) // 2],
             key="real_block",
@@ -96,7 +96,7 @@ def _seen(layer: StoredLayer, correlation: str) -> str:
     name = f"{record.name}: {record.rows:,} rows of {record.columns:,} weights, {record.sparsity:.0%} of them pruned."
     if rate is None:
         return f"{name} No learning rate beat uniform here, so TRIM left every row at the target."
-    sign = "rows that do well give" if rate > 0 else "rows that do badly give"
+    sign = "rows of high cosine give" if rate > 0 else "rows of low cosine give"
     return f"{name} TRIM chose η = {rate:+g} ({sign}). {correlation}".replace("= -", "= −")
 
 
@@ -116,21 +116,22 @@ def _onwards(shown: object) -> None:
 REAL = Step(
     "Real",
     "And in a real layer?",
-    "This is a layer of a real language model, as a stored run kept it: one point per row, its Gini to the right, the "
-    "sparsity that TRIM gave it upwards. What the eight steps showed on a few rows has happened to all of these.",
+    "A layer of a real language model, pruned by TRIM: one point per row, its Gini to the right, its sparsity upwards. "
+    "*Spearman's rank correlation* says whether the two rise together: +1 always, 0 no relation, −1 one falls as the "
+    "other rises.",
     _layer,
     _view,
     "Compare block 0 with one in the middle: do concentrated rows give, or the others? The page Layer runs TRIM anew "
     "for any layer and target.",
     Check(
-        "In a block TRIM chose η = −0.01. What do you expect of its rows with the lowest cosine?",
+        "In a layer TRIM chose η = −0.01. What do you expect of its rows with the lowest cosine?",
         (
             "They lose more weights than the target says",
             "They lose fewer weights than the target says",
             "They lose exactly as many as the target says",
         ),
         0,
-        "With a negative rate the rows that do badly give. It won because, in this layer, that cost the layer's output "
+        "With a negative rate the rows of low cosine give. It won because, in this layer, that cost the layer's output "
         "less than the other way round (step 6).",
     ),
     _onwards,

@@ -41,10 +41,19 @@ def _path(iteration: int) -> View:
     lesson = lessons.path()
     x, quality = lesson.row_sparsity[iteration], lesson.quality
     best = int(quality[: iteration + 1].argmax())
+    cosine = lesson.cosine[iteration]
+    alike = f"their cosines lie between {cosine.min():.2f} and {cosine.max():.2f}"
+    if iteration == 0:
+        seen = f"Before the first update every row loses {lesson.target:.0%} of its weights, and {alike}."
+    else:
+        seen = (
+            f"After {iteration} update{'s' if iteration > 1 else ''} the rows lose between {x.min():.0%} and "
+            f"{x.max():.0%} of their weights, and {alike}. The layer's quality is {quality[iteration]:.4f}, the best "
+            f"so far {quality[best]:.4f} (iteration {best})."
+        )
     return View(
         path_figure(lesson, iteration, theme()),
-        f"After {iteration} updates the rows lose between {x.min():.0%} and {x.max():.0%} of their weights; the "
-        f"layer's quality is {quality[iteration]:.4f}, the best so far {quality[best]:.4f} (iteration {best}).",
+        seen,
         explanations.ROW_SPARSITY_FORMULA,
         f"Sparsities of twelve rows after {iteration} updates, from {x.min():.0%} to {x.max():.0%}, and the layer "
         "quality of each update",
@@ -59,18 +68,18 @@ def _path(iteration: int) -> View:
 ITERATIONS = Step(
     "Iterations",
     "What do more updates do?",
-    "TRIM repeats the update ten times. After each one it measures the **layer quality**: the cosine between the "
-    "outputs of the whole layer before and after pruning. It keeps the best state it has seen. Here are twelve rows of "
-    "96 weights, row 0 the most evenly spread, row 11 the most concentrated.",
+    "TRIM repeats the update ten times, and the rows' cosines grow alike. After each update it measures the **layer "
+    "quality**: the cosine for the outputs of all rows together. It keeps the row sparsities with the best quality. "
+    "Here are twelve rows of 96 weights, row 0 the most evenly spread, row 11 the most concentrated.",
     _iteration,
     _path,
-    "Concentrated rows give, even rows get, in smaller and smaller steps. The quality rises, then falls a little: the "
-    "search went too far, and its best state is an earlier one.",
+    "Concentrated rows give, evenly spread ones get, in smaller and smaller steps. The quality rises, then falls a "
+    "little, though the rows' cosines stay as alike: what TRIM keeps is not the last update.",
     Check(
-        "Why does TRIM keep the best state and not the last one?",
+        "Why does TRIM keep the best update and not the last one?",
         (
             "Because the last update always leads back to uniform",
-            "Because making rows more alike does not always make the layer better",
+            "Because making the rows' cosines alike does not always make the layer better",
             "Because later updates prune more weights in total",
         ),
         1,
@@ -85,7 +94,7 @@ ITERATIONS = Step(
 
 def _outliers() -> int:
     return st.slider(
-        "How concentrated are the loud rows? Share of their squared output in four outlier weights",
+        "How concentrated are the loud rows? (share of their squared output in the outliers)",
         10,
         95,
         40,
@@ -114,35 +123,36 @@ def _sign(percent: int) -> View:
 def sign_seen(lesson: SignLesson) -> str:
     """Why this sign won."""
     dearer = "more" if lesson.loud_loss > lesson.quiet_loss else "less"
+    rate = lesson.trace.rates[lesson.trace.chosen or 0]
     outcome = {
-        "positive": f"A positive rate wins ({lesson.trace.rates[lesson.trace.chosen or 0]:+g}): loud rows give.",
-        "negative": f"A negative rate wins ({lesson.trace.rates[lesson.trace.chosen or 0]:+g}): quiet rows give.",
+        "positive": f"A positive rate wins ({rate:+g}): loud rows, of the higher cosine, give.",
+        "negative": f"A negative rate wins ({rate:+g}): quiet rows, of the lower cosine, give.",
         "none": "No rate beats uniform.",
     }[lesson.trace.outcome].replace("-0", "−0")
     return (
         f"Under uniform, loud rows keep a cosine of {lesson.loud_cosine:.3f} and quiet rows {lesson.quiet_cosine:.3f}. "
-        f"One more pruned weight costs {lesson.loud_loss:.4f} in a loud row, {dearer} than in a quiet one "
-        f"({lesson.quiet_loss:.4f}). {outcome}"
+        f"One more pruned weight adds {lesson.loud_loss:.4f} to the squared error in a loud row, {dearer} than in a "
+        f"quiet one ({lesson.quiet_loss:.4f}). {outcome}"
     )
 
 
 SIGN = Step(
     "Sign",
-    "When should the weak rows give?",
-    "Must the rows that do well always give? Here twelve rows are **loud**, with outputs one and a half times as large "
-    "as those of twelve **quiet** rows. In each loud row four *outliers*, very large weights, hold a share of the "
-    "output; you set the share. TRIM first tries positive rates (rows that do well give); only if none beats uniform "
-    "it tries negative ones (rows that do badly give).",
+    "Should rows of low cosine ever give?",
+    "Must the rows of high cosine always give? Here twelve rows are **loud**: their outputs are one and a half times "
+    "as large as those of twelve **quiet** rows. In each loud row four *outliers*, very large weights, hold a share of "
+    "the output; you set the share. TRIM first tries positive rates (rows of high cosine give); only if none beats "
+    "uniform it tries negative ones (rows of low cosine give).",
     _outliers,
     _sign,
-    "From 40% to 80%: near 65% the sign turns. Loud rows do better all along. But while their output is spread over "
-    "many weights, each of these costs more than one of a quiet row; once the outliers hold it, the rest costs next to "
-    "nothing.",
+    "Move from 40% to 80%: near 65% the sign turns. Loud rows have the higher cosine all along. But while their output "
+    "is spread over many weights, losing one of these costs the layer more than losing one of a quiet row; once the "
+    "outliers hold it, the rest costs next to nothing.",
     Check(
         "A negative rate won in a layer. What does that say?",
         (
             "Most weights of the layer are negative, so rows must be taken from the other end",
-            "Rows that already lose their direction are the cheaper ones to prune further",
+            "Rows of low cosine are the ones that cost the layer less when pruned further",
             "The layer cannot be pruned to its target without going below zero in some row",
         ),
         1,
@@ -157,7 +167,13 @@ SIGN = Step(
 
 def _width() -> float:
     return st.slider(
-        "OWL's λ: how far apart may layers be?", 0.0, 0.2, 0.08, 0.01, key="owl", bind="query-params"
+        "OWL's λ (lambda): how far apart may layers be?",
+        0.0,
+        0.2,
+        0.08,
+        0.01,
+        key="owl",
+        bind="query-params",
     )
 
 
@@ -189,14 +205,14 @@ def _budgets(width: float) -> View:
 BUDGETS = Step(
     "Budgets",
     "Must every layer lose the same?",
-    "A model is a stack of blocks, each with a few layers; so far we looked at one layer with one target. Who sets the "
-    "target of each layer is the **budget**; TRIM then shares it out among the layer's rows. OWL, one such method, "
-    "lets blocks with many **outliers** (scores above five times the mean) lose less, and the others more, so that the "
-    "model's sparsity stays the same.",
+    "A model is a stack of blocks, each with a few layers. So far we looked at one layer and its target, the share of "
+    "its weights to lose. A **budget** sets the target of each layer; TRIM then shares it out among the layer's rows. "
+    "OWL, one way to set budgets, lets blocks with many **outliers** (scores above five times the mean) lose less and "
+    "the others more; the model's sparsity stays the same.",
     _width,
     _budgets,
-    "Six blocks that differ in outliers, at a model sparsity of 70%. λ = 0 is uniform; a larger λ drives the layers "
-    "apart, in the order of their outliers.",
+    "Six blocks of one layer each, which differ in outliers, at a model sparsity of 70%. λ = 0 is uniform; a larger λ "
+    "drives the layers apart, in the order of their outliers.",
     Check(
         "Budget and TRIM: who decides what?",
         (

@@ -16,7 +16,7 @@ RATES = (-0.16, -0.08, -0.04, -0.02, -0.01, 0.01, 0.02, 0.04, 0.08, 0.12, 0.16)
 
 def _rate() -> float:
     return st.select_slider(
-        "Learning rate η", RATES, 0.08, format_func=rate_label, key="eta", bind="query-params"
+        "Learning rate η (eta)", RATES, 0.08, format_func=rate_label, key="eta", bind="query-params"
     )
 
 
@@ -59,10 +59,10 @@ def _arithmetic(rate: float) -> None:
     )
     terms = {
         "cosine": (quality, ".3f"),
-        "p": (share, ".3f"),
+        "p, from worst to best": (share, ".3f"),
         "change": (lesson.change, "+.3f"),
-        "x": (lesson.row_sparsity, ".3f"),
-        "8x": (8 * lesson.row_sparsity, ".2f"),
+        "x = 0.5 + change": (lesson.row_sparsity, ".3f"),
+        "8x, weights to prune": (8 * lesson.row_sparsity, ".2f"),
         "pruned": (lesson.counts, "d"),
     }
     lines = ["| row | " + " | ".join(map(str, range(lessons.ROWS))) + " |", "|---" * (lessons.ROWS + 1) + "|"]
@@ -79,9 +79,9 @@ def _arithmetic(rate: float) -> None:
 UPDATE = Step(
     "Update",
     "What does TRIM do about it?",
-    "TRIM begins with uniform and looks at each row's cosine. Rows that do better than the average lose more weights, "
-    "rows that do worse get some back, and the layer as a whole loses as many as before. How far they move is the "
-    "**learning rate** η.",
+    "TRIM's idea: let the rows suffer alike. It begins with uniform and looks at each row's cosine. Rows above the "
+    "average *give*: they lose more weights. Rows below *get* some back. The layer as a whole loses as many as before. "
+    "How far rows move is the **learning rate** η; nothing is trained.",
     _rate,
     _update,
     "The changes add up to zero: what one row gives another gets. A larger η moves them further; with a negative η "
