@@ -16,6 +16,7 @@ from app.ui.new_run import new_run_form
 from app.ui.prefill import prefill
 from app.ui.run_picker import choices, pick_run
 from app.ui.run_watch import watch
+from app.ui.search_options import LAYER_QUALITY_WORDS
 from app.ui.seminar import presenter_only
 from app.ui.text import plain
 from diagnostics.model_map import ModelMap
@@ -93,7 +94,7 @@ def heading(run: Run, shown: ModelMap) -> None:
     columns[2].metric(
         "Mean quality gain",
         f"{sum(gains) / len(gains):+.2g}" if gains else "none yet",
-        shown.quality_measure,
+        LAYER_QUALITY_WORDS.get(shown.quality_measure, shown.quality_measure),
         delta_color="off",
         delta_arrow="off",
         border=True,

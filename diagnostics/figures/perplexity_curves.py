@@ -63,7 +63,9 @@ def perplexity_curves_figure(
             showarrow=False,
             font={"size": 11, "color": palette.muted},
         )
-    sentence = f"{escape(text)}. Lower is better; the axis is logarithmic."
+    sentence = (
+        f"{escape(text)}. Among how many next tokens the model wavers; lower is better; logarithmic axis."
+    )
     if left_out:
         sentence += f" {left_out} without a finite value left out."
     frame(
