@@ -159,14 +159,17 @@ def gap_scatter(
 class GapCurve:
     """How far an allocation comes at several targets.
 
-    targets: (P,) layer sparsities, ascending. uniform, reached, best: (P,) the layer's quality. captured,
-    loss_captured: (P,) shares as in `AllocationGap`, NaN where not defined. measure: the quality's name.
+    targets: (P,) layer sparsities, ascending. uniform, reached, best: (P,) the layer's quality. reached_loss,
+    best_loss: (P,) what the best minimises, as a share of what it is under uniform. captured, loss_captured: (P,)
+    shares as in `AllocationGap`. NaN where not defined. measure: the quality's name.
     """
 
     targets: np.ndarray
     uniform: np.ndarray
     reached: np.ndarray
     best: np.ndarray
+    reached_loss: np.ndarray
+    best_loss: np.ndarray
     captured: np.ndarray
     loss_captured: np.ndarray
     measure: str
@@ -176,11 +179,21 @@ class GapCurve:
         cls,
         targets: Sequence[float],
         qualities: Sequence[tuple[float, float, float]],
-        loss_captured: Sequence[float | None],
+        losses: Sequence[tuple[float, float, float]],
         measure: str,
     ) -> "GapCurve":
-        """From the qualities of uniform, the allocation and the best, and `loss_captured`, at each target."""
-        places = np.asarray(qualities, dtype=np.float64).reshape(-1, 3)
-        captured = [quality_captured(*place) for place in places.tolist()]
-        shares = (np.array(values, dtype=np.float64) for values in (captured, list(loss_captured)))
-        return cls(np.asarray(targets, dtype=np.float64), *places.T, *shares, measure)
+        """From the qualities and the losses of uniform, the allocation and the best, at each target."""
+        uniform, reached, best = np.asarray(qualities, dtype=np.float64).reshape(-1, 3).T
+        loss = np.asarray(losses, dtype=np.float64).reshape(-1, 3)
+        base = np.where(loss[:, 0] > 0, loss[:, 0], np.nan)
+        return cls(
+            np.asarray(targets, dtype=np.float64),
+            uniform,
+            reached,
+            best,
+            loss[:, 1] / base,
+            loss[:, 2] / base,
+            np.array([quality_captured(*place) for place in qualities], dtype=np.float64),
+            np.array([captured_share(*(-each for each in place)) for place in losses], dtype=np.float64),
+            measure,
+        )

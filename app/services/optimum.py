@@ -9,7 +9,7 @@ from torch import Tensor
 
 import trim
 from diagnostics.allocation import RowAllocation
-from diagnostics.gap import AllocationGap, GapCurve, allocation_gap, captured_share
+from diagnostics.gap import AllocationGap, GapCurve, allocation_gap
 from trim.masks import largest_count
 from trim.optimal import Hull
 from trim.prune_settings import OPTIMAL_CAP
@@ -118,7 +118,7 @@ def gap_curve(
         settings: of TRIM's search; their target does not matter.
         sensitivity: (D,) the rows' weights; None: all alike.
     """
-    targets, qualities, of_loss = [], [], []
+    targets, qualities, losses = [], [], []
     for target in CURVE_TARGETS:
         if target > settings.max_row_sparsity:
             break
@@ -129,5 +129,5 @@ def gap_curve(
         best = optimum(curves, hulls, result, sensitivity)
         targets.append(target)
         qualities.append((result.uniform_realised_quality, result.realised_quality, best.quality))
-        of_loss.append(captured_share(*(-loss for loss in best.losses)))
-    return GapCurve.of(targets, qualities, of_loss, settings.layer_quality)
+        losses.append(best.losses)
+    return GapCurve.of(targets, qualities, losses, settings.layer_quality)

@@ -10,7 +10,7 @@ from app.services.studies import Outcome, Study
 from app.ui import gap_words
 from app.ui.cards import View, card, theme
 from app.ui.selection import Source, on_chart, rows_for
-from diagnostics.figures.gap import gap_quality_figure, gap_scatter_figure, gap_share_figure
+from diagnostics.figures.gap import gap_loss_figure, gap_quality_figure, gap_scatter_figure, gap_share_figure
 from diagnostics.gap import GapCurve, gap_scatter
 
 
@@ -36,6 +36,8 @@ def _curve_card(curve: GapCurve, file_name: str) -> None:
             "uniform_quality": curve.uniform,
             "trim_quality": curve.reached,
             "optimal_quality": curve.best,
+            "trim_error_of_uniforms": curve.reached_loss,
+            "optimal_error_of_uniforms": curve.best_loss,
             "captured": curve.captured,
             "captured_of_the_error": curve.loss_captured,
         }
@@ -50,6 +52,9 @@ def _curve_card(curve: GapCurve, file_name: str) -> None:
         {
             "Layer quality": lambda: view(
                 gap_quality_figure, "Layer quality of uniform, TRIM and optimal at targets from 30%"
+            ),
+            "Error": lambda: view(
+                gap_loss_figure, "Error under TRIM and optimal as a share of uniform's, at targets from 30%"
             ),
             "Share captured": lambda: view(
                 gap_share_figure, "Share of the possible improvement that TRIM captures at targets from 30%"

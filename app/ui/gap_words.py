@@ -12,7 +12,7 @@ $$
 $q$ is the layer's quality at exact counts. 0: TRIM gains nothing over uniform; 1: as much as the optimum; below 0: TRIM
 is worse than uniform. The optimum minimises an error, $\sum_i f_i\, e_i(k_i)$, and not $q$ itself: in another measure,
 such as the cosine, TRIM can come out above 1, and where the optimum does not beat uniform there is no share. In the
-error itself (the second line, with minus the error as $q$) no allocation under the same cap captures more than all.
+error itself (the other line, with minus the error as $q$) no allocation under the same cap captures more than all.
 TRIM's rows may lose as much as its row cap allows (95% by default), the optimum's 99%.
 """
 
@@ -27,12 +27,23 @@ blind to how large that output is; the optimum goes by the error, which is not.
 """
 
 
-def captured_words(gap: AllocationGap) -> str:
-    """How much of the possible improvement TRIM captures, in a sentence."""
+def captured_words(gap: AllocationGap, row_weights: str) -> str:
+    """How much of the possible improvement TRIM captures, in a sentence.
+
+    Args:
+        gap: between TRIM and the optimum.
+        row_weights: of the optimum, "ones" or "fisher".
+    """
+    error = "the error"
+    minimised = "the error of the layer's output"
+    if row_weights == "fisher":
+        error = "the estimated loss"
+        minimised = "an estimate of the model's loss, and gives up what the loss does not mind"
     uniform, reached, best = gap.uniform_quality, gap.reached_quality, gap.best_quality
     if gap.captured is None:
         sentence = (
-            "In this layer quality the optimum is not better than uniform, so TRIM's share of it is not defined."
+            "In this layer quality the optimum is not better than uniform, so TRIM's share is not defined: it "
+            f"minimises {minimised}."
             if best <= uniform
             else "One of the qualities is not finite, so TRIM's share is not defined."
         )
@@ -40,15 +51,15 @@ def captured_words(gap: AllocationGap) -> str:
         sentence = f"TRIM is worse than uniform ({reached:.5g} against {uniform:.5g}); the optimum reaches {best:.5g}."
     elif gap.captured > 1:
         sentence = (
-            f"TRIM gains {gap.captured:.3g} times what the optimum gains: the optimum minimises the error and not this "
-            "layer quality."
+            f"TRIM gains {gap.captured:.3g} times what the optimum gains: the optimum minimises {error} and not "
+            "this layer quality."
         )
     else:
         sentence = (
             f"TRIM captures {gap.captured:.1%} of the improvement over uniform that the optimum reaches."
         )
     if gap.loss_captured is not None:
-        sentence += f" Of the error that the optimum saves, TRIM saves {gap.loss_captured:.1%}."
+        sentence += f" Of {error} that the optimum saves, TRIM saves {gap.loss_captured:.1%}."
     return sentence
 
 
@@ -81,6 +92,8 @@ def gap_curve_seen(curve: GapCurve) -> str:
         f"TRIM's share is largest at a layer target of {targets[best]:.0%}, with {captured[best]:.1%}, and "
         f"{np.median(captured):.1%} at the median of {len(captured)} targets."
     )
+    if len(captured) < len(known):
+        sentence += " At the others the optimum is not better than uniform in this layer quality."
     if below:
         sentence += f" At {below} of them TRIM, at exact counts, is worse than uniform."
     return sentence

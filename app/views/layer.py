@@ -72,7 +72,7 @@ def explore(study: Study, options: dict[str, object], sensitivity: Tensor | None
         concentration_card(study, outcome, rows, layer_name)
     keep_controls(study, outcome)
     st.subheader("What TRIM leaves to gain")
-    st.markdown(gap_words.captured_words(study.gap(whole)))
+    st.markdown(gap_words.captured_words(study.gap(whole), whole.optimum.row_weights))
     if st.toggle("Show where, and at other targets", key="gap", bind="query-params"):
         gap_section(study, whole, rows, layer_name, file_name)
     st.subheader("Selected rows")

@@ -23,67 +23,82 @@ def gap_quality_figure(curve: GapCurve, theme: Theme = "light") -> go.Figure:
     """Layer quality against the target, a line for each of uniform, TRIM and optimal."""
     figure = go.Figure()
     # Uniform's dashes after TRIM's line, so that both are seen where they are one.
-    lines = {
-        "trim": ("TRIM", curve.reached),
-        "uniform": ("Uniform", curve.uniform),
-        "optimal": ("Optimal", curve.best),
-    }
-    for (label, values), style in zip(lines.values(), series_styles(list(lines)), strict=True):
-        figure.add_scatter(
-            x=drawn(curve.targets),
-            y=values,
-            mode="lines+markers",
-            name=label,
-            legendrank=1 if label == "Uniform" else 2,
-            line={"color": style.colour, "width": 2, "dash": style.dash},
-            marker={"symbol": style.symbol, "size": 7},
-            hovertemplate=f"<b>{label}</b>: layer quality %{{y:.5g}}<br>at layer sparsity %{{x:.0%}}<extra></extra>",
-        )
-    frame(
+    _line(figure, curve, "trim", "TRIM", curve.reached, "layer quality %{y:.5g}")
+    _line(figure, curve, "uniform", "Uniform", curve.uniform, "layer quality %{y:.5g}")
+    _line(figure, curve, "optimal", "Optimal", curve.best, "layer quality %{y:.5g}")
+    figure.data[1].legendrank = 1
+    return _over_targets(
         figure,
         theme,
         title="What does TRIM leave to gain?",
         subtitle="Layer quality at exact counts, by who set the rows' sparsities.",
-        x_title=TARGET,
         y_title=f"layer quality ({escape(curve.measure)})",
-        legend=True,
+        tickformat=None,
     )
-    figure.update_xaxes(tickformat=".0%", nticks=8)
-    figure.update_yaxes(nticks=6)
-    return figure
+
+
+def gap_loss_figure(curve: GapCurve, theme: Theme = "light") -> go.Figure:
+    """What the optimum minimises, as a share of what it is under uniform, against the target."""
+    figure = go.Figure()
+    _line(figure, curve, "trim", "TRIM", curve.reached_loss, "%{y:.1%} of uniform's error")
+    _line(figure, curve, "optimal", "Optimal", curve.best_loss, "%{y:.1%} of uniform's error")
+    (uniform,) = series_styles(["uniform"])
+    figure.add_hline(y=1, line={"color": uniform.colour, "width": 2, "dash": uniform.dash}, layer="below")
+    figure.add_annotation(
+        x=0, xref="paper", y=1, text="Uniform", xanchor="left", yanchor="bottom", yshift=6, showarrow=False
+    )
+    return _over_targets(
+        figure,
+        theme,
+        title="How much of uniform's error is left?",
+        subtitle="The error that the optimum minimises, each row's by its weight, as a share of uniform's.",
+        y_title="error (share of uniform's)",
+        tickformat=".0~%",
+    )
 
 
 def gap_share_figure(curve: GapCurve, theme: Theme = "light") -> go.Figure:
     """The captured share against the target: of the layer quality, and of what the optimum minimises."""
     palette = PALETTES[theme]
-    (style,) = series_styles(["trim"])
     figure = go.Figure()
     of_quality = f"of the layer quality ({escape(curve.measure)})"
-    for name, values, dash, symbol, colour in (
-        (of_quality, curve.captured, style.dash, style.symbol, style.colour),
-        ("of the error that the optimum minimises", curve.loss_captured, "dot", "circle-open", palette.muted),
-    ):
-        figure.add_scatter(
-            x=drawn(curve.targets),
-            y=drawn(values),
-            mode="lines+markers",
-            name=name,
-            line={"color": colour, "width": 2, "dash": dash},
-            marker={"symbol": symbol, "size": 8},
-            hovertemplate=f"TRIM captures <b>%{{y:.1%}}</b> {name}<br>at layer sparsity %{{x:.0%}}<extra></extra>",
-        )
+    _line(figure, curve, "trim", of_quality, curve.captured, "TRIM captures %{y:.1%}")
+    name = "of the error that the optimum minimises"
+    _line(figure, curve, "trim", name, curve.loss_captured, "TRIM captures %{y:.1%}")
+    figure.data[1].update(
+        line={"color": palette.muted, "dash": "dot"}, marker={"symbol": "circle-open", "color": palette.muted}
+    )
     figure.add_hline(y=0, line={"color": palette.faint, "width": 1}, layer="below")
-    frame(
+    return _over_targets(
         figure,
         theme,
         title="How much of what is possible does TRIM capture?",
         subtitle="Share of the way from uniform to optimal: 0% is uniform, 100% the optimum.",
-        x_title=TARGET,
         y_title="share captured by TRIM",
-        legend=True,
+        tickformat=".2~%",
     )
+
+
+def _line(figure: go.Figure, curve: GapCurve, method: str, name: str, values: np.ndarray, words: str) -> None:
+    (style,) = series_styles([method])
+    figure.add_scatter(
+        x=drawn(curve.targets),
+        y=values,  # in float64: qualities that differ in the sixth digit are told apart
+        mode="lines+markers",
+        name=name,
+        line={"color": style.colour, "width": 2, "dash": style.dash},
+        marker={"symbol": style.symbol, "size": 7, "color": style.colour},
+        legendrank=2,
+        hovertemplate=f"<b>{name}</b>: {words}<br>at layer sparsity %{{x:.0%}}<extra></extra>",
+    )
+
+
+def _over_targets(
+    figure: go.Figure, theme: Theme, *, title: str, subtitle: str, y_title: str, tickformat: str | None
+) -> go.Figure:
+    frame(figure, theme, title=title, subtitle=subtitle, x_title=TARGET, y_title=y_title, legend=True)
     figure.update_xaxes(tickformat=".0%", nticks=8)
-    figure.update_yaxes(tickformat=".0~%", nticks=6)
+    figure.update_yaxes(tickformat=tickformat, nticks=6)
     return figure
 
 

@@ -32,12 +32,17 @@ def gap(uniform: float, reached: float, best: float, counts=(10, 30, 20, 40), **
     ],
 )
 def test_captured(qualities, said):
-    assert said in captured_words(gap(*qualities))
-    assert "Of the error" not in captured_words(gap(*qualities))
+    for row_weights in ("ones", "fisher"):
+        assert said in captured_words(gap(*qualities), row_weights)
+        assert " that the optimum saves" not in captured_words(gap(*qualities), row_weights)
 
 
 def test_captured_of_the_error():
-    assert captured_words(gap(0.5, 0.6, 0.4, losses=(4.0, 3.0, 2.0))).endswith("TRIM saves 50.0%.")
+    found = gap(0.5, 0.6, 0.4, losses=(4.0, 3.0, 2.0))
+    assert captured_words(found, "ones").endswith("Of the error that the optimum saves, TRIM saves 50.0%.")
+    fisher = captured_words(found, "fisher")
+    assert "minimises an estimate of the model's loss" in fisher
+    assert fisher.endswith("Of the estimated loss that the optimum saves, TRIM saves 50.0%.")
 
 
 def test_rows():
@@ -53,9 +58,10 @@ def test_rows():
 
 def test_targets():
     curve = GapCurve.of(
-        [0.5, 0.6, 0.7], [(0.9, 0.91, 0.95), (0.8, 0.79, 0.9), (0.5, 0.6, 0.4)], [None] * 3, "mse"
+        [0.5, 0.6, 0.7], [(0.9, 0.91, 0.95), (0.8, 0.79, 0.9), (0.5, 0.6, 0.4)], [(2, 1, 1)] * 3, "mse"
     )
     said = gap_curve_seen(curve)
     assert "largest at a layer target of 50%, with 20.0%" in said
     assert "At 1 of them TRIM" in said
-    assert "At no target" in gap_curve_seen(GapCurve.of([0.7], [(0.5, 0.6, 0.4)], [None], "mse"))
+    assert "At the others the optimum is not better" in said
+    assert "At no target" in gap_curve_seen(GapCurve.of([0.7], [(0.5, 0.6, 0.4)], [(2, 1, 1)], "mse"))

@@ -31,6 +31,16 @@ _BOX = """(chart, [first, last]) => {
     return [x(bars.x[first] - 0.9 * half), middle, x(bars.x[last] + 0.9 * half), middle + 5];
 }"""
 
+# Where the mark of a row stands, in pixels of the window.
+_MARK = """(chart, [name, row]) => {
+    const {xaxis, yaxis} = chart._fullLayout;
+    const marks = chart._fullData.find((trace) => trace.name === name);
+    const place = Array.from(marks.customdata).indexOf(row);
+    const frame = chart.getBoundingClientRect();
+    return [frame.left + xaxis._offset + xaxis.d2p(marks.x[place]),
+            frame.top + yaxis._offset + yaxis.d2p(marks.y[place])];
+}"""
+
 
 def opened(page: Page, address: str = "/", heading: str = "15.mlp.gate_proj") -> Page:
     """Open the page and wait for its charts."""
@@ -81,6 +91,17 @@ def box_over_bars(page: Page, name: str, first: int, last: int) -> None:
     page.mouse.move((left + right) / 2, (top + bottom) / 2, steps=4)
     page.mouse.move(right, bottom, steps=4)
     page.mouse.up()
+
+
+def click_row(page: Page, name: str, label: str, row: int) -> None:
+    """Click the mark of a row in a card's scatter."""
+    chart = card(page, name).locator(".js-plotly-plot")
+    chart.scroll_into_view_if_needed()
+    x, y = chart.evaluate(_MARK, [label, row])
+    page.mouse.move(x - 2, y)
+    page.mouse.move(x, y, steps=3)
+    expect(chart.locator(".hoverlayer").get_by_text(f"row {row}").first).to_be_attached()
+    page.mouse.click(x, y)
 
 
 def download(page: Page, name: str, label: str, folder: Path) -> Path:

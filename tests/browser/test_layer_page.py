@@ -26,11 +26,13 @@ from tests.browser.layer_page import (
     TARGET,
     arrived,
     card,
+    click_row,
     download,
     figures,
     opened,
     rows_field,
     trace,
+    traces,
 )
 from tests.browser.page_checks import cut_labels, overflow
 
@@ -147,6 +149,39 @@ def test_a_shared_address(page):
     assert page.locator("[data-testid=stAlert] img").count() == 0
     expect(page.get_by_text("“a*b*” is none")).to_be_visible()
     screenshot(page, "layer-refused-address")
+
+
+def test_the_optimum_beside_trim(page, tmp_path: Path):
+    opened(page, "/?gap=true")
+    quality = [page.get_by_test_id("stMetricValue").nth(place).inner_text() for place in range(3)]
+    assert float(quality[2]) > float(quality[1]) > float(quality[0])
+    assert {each["name"] for each in traces(page, "row_sparsity")} == {"Uniform", "TRIM"}
+    before = traces(page, "gap_curve")
+    with redraw(page):
+        page.get_by_role("radio", name="Both", exact=True).click()
+    settled(page)
+    assert "shown=Both" in page.url
+    assert sum(trace(page, "row_sparsity", "Optimal")["y"]) == ROWS
+    assert traces(page, "gap_curve") == before
+    with download(page, "gap_rows", "CSV", tmp_path).open(encoding="utf-8") as file:
+        table = {name: np.array(values, dtype=float) for name, *values in zip(*csv.reader(file), strict=True)}
+    np.testing.assert_allclose(
+        table["excess"], table["trim_row_sparsity"] - table["optimal_row_sparsity"], atol=1e-9
+    )
+
+    # A click on the row that is pruned too much by most selects it, and all charts mark it.
+    row = int(table["excess"].argmax())
+    with redraw(page):
+        click_row(page, "gap_rows", "TRIM prunes too much", row)
+    settled(page)
+    assert rows_field(page).input_value() == str(row)
+    assert trace(page, "row_sparsity", "selected rows under Optimal")["customdata"] == [row]
+    with redraw(page):
+        drag_slider(page, TARGET, 60)
+    assert traces(page, "gap_curve") == before, "it shows every target"
+    assert overflow(page) == []
+    assert cut_labels(page) == []
+    screenshot(page, "layer-gap")
 
 
 def test_files_and_runs(page, app: AppServer, tmp_path: Path):

@@ -8,7 +8,7 @@ from diagnostics.allocation import RowAllocation, row_scatter, row_sparsity_stat
 from diagnostics.concentration import gini, gini_statistics, lorenz_curves
 from diagnostics.figures.allocation import row_sparsity_ecdf, row_sparsity_histogram, sorted_row_sparsity
 from diagnostics.figures.concentration import gini_histogram, lorenz_figure
-from diagnostics.figures.gap import gap_quality_figure, gap_scatter_figure, gap_share_figure
+from diagnostics.figures.gap import gap_loss_figure, gap_quality_figure, gap_scatter_figure, gap_share_figure
 from diagnostics.figures.iterations import iteration_figure, landscape_figure
 from diagnostics.figures.learning_rate import rate_figure
 from diagnostics.figures.mask import mask_figure
@@ -60,9 +60,10 @@ def all_figures(rows, columns, selected=(), label="TRIM", theme="light"):
     # The same counts on other rows: a gap is between allocations of one total.
     optimal = RowAllocation("optimal", "optimal", counts[::-1].copy(), columns)
     gap = allocation_gap(trim, optimal, uniform_quality=0.5, reached_quality=0.6, best_quality=0.9)
-    over_targets = GapCurve.of([0.5, 0.7], [(0.5, 0.6, 0.9)] * 2, [0.2, 0.3], "cosim_flat")
+    over_targets = GapCurve.of([0.5, 0.7], [(0.5, 0.6, 0.9)] * 2, [(4.0, 3.0, 2.0)] * 2, "cosim_flat")
     return {
         "gap quality": gap_quality_figure(over_targets, theme),
+        "gap loss": gap_loss_figure(over_targets, theme),
         "gap share": gap_share_figure(over_targets, theme),
         **{
             f"gap {quantity}": gap_scatter_figure(

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from diagnostics.allocation import RowAllocation
-from diagnostics.figures.gap import gap_quality_figure, gap_scatter_figure, gap_share_figure
+from diagnostics.figures.gap import gap_loss_figure, gap_quality_figure, gap_scatter_figure, gap_share_figure
 from diagnostics.figures.theme import METHOD_STYLES, PALETTES
 from diagnostics.gap import GapCurve, allocation_gap, captured_share, gap_scatter
 from tests.diagnostics.figure_cases import subtitle, traces
@@ -143,7 +143,7 @@ def test_a_wide_layer_is_thinned():
 
 def curve():
     qualities = [(0.9, 0.91, 0.95), (0.8, 0.79, 0.9), (0.5, 0.6, 0.4)]
-    return GapCurve.of([0.5, 0.6, 0.7], qualities, [0.1, -0.2, None], "cosim_flat")
+    return GapCurve.of([0.5, 0.6, 0.7], qualities, [(5, 4.5, 0), (5, 6, 0), (0, 0, 0)], "cosim_flat")
 
 
 def test_shares_over_targets():
@@ -156,6 +156,13 @@ def test_shares_over_targets():
     np.testing.assert_allclose(
         traces(figure, "of the error that the optimum minimises")[0].y, [0.1, -0.2, np.nan], rtol=1e-6
     )
+
+
+def test_losses_over_targets():
+    figure = gap_loss_figure(curve())
+    np.testing.assert_allclose(traces(figure, "TRIM")[0].y, [0.9, 1.2, np.nan], rtol=1e-6)
+    np.testing.assert_allclose(traces(figure, "Optimal")[0].y, [0, 0, np.nan])
+    assert [note.text for note in figure.layout.annotations] == ["Uniform"]
 
 
 def test_qualities_over_targets():
