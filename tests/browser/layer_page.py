@@ -96,7 +96,7 @@ def box_over_bars(page: Page, name: str, first: int, last: int) -> None:
 def click_row(page: Page, name: str, label: str, row: int) -> None:
     """Click the mark of a row in a card's scatter."""
     chart = card(page, name).locator(".js-plotly-plot")
-    chart.scroll_into_view_if_needed()
+    chart.hover()  # which waits until it stands still
     x, y = chart.evaluate(_MARK, [label, row])
     page.mouse.move(x - 2, y)
     page.mouse.move(x, y, steps=3)

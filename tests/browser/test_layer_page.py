@@ -163,14 +163,9 @@ def test_the_optimum_beside_trim(page, tmp_path: Path):
     assert "shown=Both" in page.url
     assert sum(trace(page, "row_sparsity", "Optimal")["y"]) == ROWS
     assert traces(page, "gap_curve") == before
-    with download(page, "gap_rows", "CSV", tmp_path).open(encoding="utf-8") as file:
-        table = {name: np.array(values, dtype=float) for name, *values in zip(*csv.reader(file), strict=True)}
-    np.testing.assert_allclose(
-        table["excess"], table["trim_row_sparsity"] - table["optimal_row_sparsity"], atol=1e-9
-    )
-
     # A click on the row that is pruned too much by most selects it, and all charts mark it.
-    row = int(table["excess"].argmax())
+    over = trace(page, "gap_rows", "TRIM prunes too much")
+    row = int(over["customdata"][np.argmax(over["y"])])
     with redraw(page):
         click_row(page, "gap_rows", "TRIM prunes too much", row)
     settled(page)
@@ -182,6 +177,11 @@ def test_the_optimum_beside_trim(page, tmp_path: Path):
     assert overflow(page) == []
     assert cut_labels(page) == []
     screenshot(page, "layer-gap")
+    with download(page, "gap_rows", "CSV", tmp_path).open(encoding="utf-8") as file:
+        table = {name: np.array(values, dtype=float) for name, *values in zip(*csv.reader(file), strict=True)}
+    np.testing.assert_allclose(
+        table["excess"], table["trim_row_sparsity"] - table["optimal_row_sparsity"], atol=1e-9
+    )
 
 
 def test_files_and_runs(page, app: AppServer, tmp_path: Path):
