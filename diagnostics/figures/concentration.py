@@ -97,17 +97,20 @@ def lorenz_figure(curves: Sequence[LorenzCurve], theme: Theme = "light") -> go.F
         font={"size": 11, "color": palette.muted},
     )
     shown = [curve for curve in curves if not np.isnan(curve.gini)]
-    # By Gini, so that neighbouring curves have different dashes.
+    # A row keeps its dash while it moves; where dashes must be shared, neighbouring curves have different ones.
+    few = len(shown) <= len(ROW_DASHES)
+    dashes = {curve.row: dash for curve, dash in zip(shown, ROW_DASHES, strict=False)} if few else {}
     shown.sort(key=lambda curve: curve.gini)
     middle = [float(curve.share[np.searchsorted(curve.population, 0.75)]) for curve in shown]
     places = spread_labels(middle, 0.065)
     for position, curve in enumerate(shown):
+        dash = dashes.get(curve.row, ROW_DASHES[position % len(ROW_DASHES)])
         figure.add_scatter(
             x=drawn(curve.population),
             y=drawn(curve.share),
             mode="lines",
             name=f"row {curve.row}",
-            line={"color": palette.ink, "width": 1.6, "dash": ROW_DASHES[position % len(ROW_DASHES)]},
+            line={"color": palette.ink, "width": 1.6, "dash": dash},
             hovertemplate=(
                 f"<b>row {curve.row}</b>, Gini {curve.gini:.3f}<br>the lowest-scoring %{{x:.0%}} of weights"
                 "<br>hold %{y:.1%} of the row's score<extra></extra>"

@@ -6,6 +6,7 @@ import torch
 
 import trim
 from app.services import lessons
+from diagnostics.figures.concentration import lorenz_figure
 from diagnostics.gap import captured_share
 
 
@@ -81,6 +82,14 @@ def test_the_path_rises_and_then_falls():
     assert (np.diff(path.row_sparsity[path.kept]) > 0).all(), "the more concentrated, the more it gives"
 
 
+def test_the_updates_bring_the_rows_cosines_together():
+    path = lessons.path()
+    spread = path.cosine.max(axis=1) - path.cosine.min(axis=1)
+    assert path.cosine.shape == path.row_sparsity.shape
+    assert spread[path.kept] < 0.3 * spread[0]
+    assert spread[-1] <= spread[path.kept]
+
+
 def test_the_sign_turns_once_and_for_the_reason_given():
     outcomes = []
     for percent in range(10, 100, 5):
@@ -138,3 +147,16 @@ def test_wide_rows_hold_what_was_asked():
     )
     assert float(largest[1]) == pytest.approx(0.9)
     assert torch.equal(weight, lessons.wide_layer((0.25, 0.9), (1.0, 2.0)))
+
+
+def test_a_row_keeps_its_dash_while_its_curve_moves():
+    before, after = (
+        {
+            trace.name: trace.line.dash
+            for trace in lorenz_figure(lessons.concentration(factor)).data
+            if str(trace.name).startswith("row ")
+        }
+        for factor in (1, 6)
+    )
+    assert len(before) == len(set(before.values())) == lessons.ROWS
+    assert after == before

@@ -38,7 +38,7 @@ def _scores(loudness: float) -> View:
     lesson = lessons.scores(loudness)
     weight, score = lesson.weight[0, 3], lesson.pruned.score[0, 3]
     gone = [str(row) for row in range(len(lesson.weight)) if not lesson.pruned.keep[row, 3]]
-    fate = f"pruned in row {', '.join(gone)}" if gone else "kept in every row"
+    fate = f"pruned in row{'s' * (len(gone) > 1)} {', '.join(gone)}" if gone else "kept in every row"
     return View(
         score_figure(lesson, theme()),
         f"Row 0, feature 3: weight {weight:.1f} times norm {lesson.norm[3]:.1f} is score {score:.1f}. "
@@ -184,7 +184,7 @@ GINI = Step(
     "weights hold everything.",
     _factor,
     _lorenz,
-    "Row 0, which hardly minded pruning in step 2, hangs deepest; row 1, which suffered most, is almost on the "
+    "Row 0, which hardly minded pruning in step 2, hangs deep; row 1, which suffered most, begins almost on the "
     "diagonal. Make one weight of row 1 larger: the seven others have not changed, but beside it they hardly count, "
     "and the curve sinks.",
     Check(
