@@ -1,7 +1,6 @@
 """The Learn page through AppTest: every step, every control, every self-check."""
 
 import json
-import time
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -12,8 +11,6 @@ from app.ui.learn import real_step
 from app.ui.learn.course import STEPS
 from tests.app.page import ROOT, numbers
 from tests.app.small_runs import make_run
-
-CONTROL_SECONDS = 0.5
 
 
 @pytest.fixture(autouse=True)
@@ -84,12 +81,10 @@ def test_each_answer_has_its_reason(number):
         (8, "select_slider", "share", 0.75),
     ],
 )
-def test_each_control_changes_the_picture_quickly(number, kind, key, value):
+def test_each_control_changes_the_picture(number, kind, key, value):
     test = opened(number)
     before = figure(test)
-    started = time.perf_counter()
     ran(test, getattr(test, kind)(key=key).set_value(value))
-    assert time.perf_counter() - started < CONTROL_SECONDS
     assert figure(test) != before
 
 

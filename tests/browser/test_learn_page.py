@@ -1,7 +1,6 @@
 """The Learn page in a real browser: every step, narrow and dark too, its control by key, presenter mode."""
 
 import re
-import statistics
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -40,7 +39,6 @@ def arrived(page: Page, step: int) -> Page:
 @pytest.mark.parametrize(("viewport", "colour_scheme"), [(WIDE, "light"), (NARROW, "dark")])
 def test_every_step_is_drawn_whole_and_answers_its_keys(page, viewport, colour_scheme):
     opened(page, 1)
-    seconds = {}
     for step in range(1, len(STEPS) + 1):
         arrived(page, step)
         assert overflow(page) == [], step
@@ -52,12 +50,9 @@ def test_every_step_is_drawn_whole_and_answers_its_keys(page, viewport, colour_s
             with redraw(page) as change:
                 step_slider(page, label, keys)
             assert change.charts == 1, step
-            seconds[step] = change.seconds
             settled(page)
         if step < len(STEPS):
             page.get_by_role("button", name="Next").click()
-    print({step: round(value, 2) for step, value in seconds.items()})
-    assert statistics.median(seconds.values()) < 0.5, seconds
 
 
 def test_the_sign_turns_under_the_readers_hand(page):
