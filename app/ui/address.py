@@ -3,15 +3,22 @@
 Streamlit drops a value it cannot use without a word; a presenter who shares a link should hear of it.
 """
 
+import math
+
 import streamlit as st
 
 from app.ui.text import plain
 
 
 def remember_asked() -> None:
-    """Keep what the address asked for when the session began, before any widget has read it."""
+    """Keep what the address asked for when the session began, before any widget has read it; drop what none can."""
     if "asked" not in st.session_state:
         st.session_state["asked"] = {name: st.query_params.get_all(name) for name in st.query_params}
+    endless = [name for name in st.query_params if any(map(_endless, st.query_params.get_all(name)))]
+    for name in endless:  # Streamlit's number boxes would end the page over it
+        del st.query_params[name]
+    if endless:
+        st.rerun()  # what a widget is first told is the address with which a run began
 
 
 def tell_refused() -> None:
@@ -29,6 +36,13 @@ def tell_refused() -> None:
             "values instead.",
             icon=":material/link_off:",
         )
+
+
+def _endless(value: str) -> bool:
+    try:
+        return math.isinf(float(value))
+    except ValueError:
+        return False
 
 
 def _same(asked: str, shown: object) -> bool:

@@ -140,4 +140,4 @@ def choose_layer(model: trim.Model) -> tuple[str, str]:
             help="How important a weight is. Wanda: its size times the norm of the input feature it reads. "
             "Magnitude: its size alone.",
         )
-    return f"{block}.{path}", score
+    return f"{block}.{path}", score or "wanda"

@@ -29,6 +29,7 @@ def choose_run(facts: Sequence[RunFacts]) -> str | None:
     kind = right.segmented_control(
         "Kind", list(KINDS), default="All", required=True, key="kind", bind="query-params"
     )
+    kind = kind or "All"  # nothing, where the address says nothing after the "="
     found = [
         each
         for each in facts

@@ -113,7 +113,7 @@ def choose_shown() -> frozenset[str]:
         bind="query-params",
         help="Which allocation the charts, the inspector and the masks show. The table of rows always has all three.",
     )
-    return frozenset(("uniform", *SHOWN[chosen]))
+    return frozenset(("uniform", *SHOWN[chosen or "TRIM"]))
 
 
 def search_fields(prefix: str = "", bind: str | None = None) -> dict[str, object]:

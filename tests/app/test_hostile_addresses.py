@@ -1,0 +1,294 @@
+"""Addresses that nobody meant: every parameter of every page, from a stranger."""
+
+import string
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
+
+import trim
+from app.services.compared import Pick
+from app.services.laboratory import Laboratory
+from app.services.run_jobs import JOBS
+from app.services.seminar import PresenterNeededError, Seminar
+from app.services.store import RunStore
+from app.services.studies import ModelKey, Origin, SampleKey, Study, StudyKey
+from app.ui import search_options
+from app.ui.selection import MOST_ROWS, RowsError, parse_rows
+from tests.app.page import ROOT
+from tests.app.small import layer_sample
+from tests.app.small_runs import make_run
+from trim.errors import RunError, TrimError
+
+PLACES = (
+    "../../etc/passwd",
+    "/etc/passwd",
+    "..\\..\\x",
+    "C:\\x",
+    "file:///etc/passwd",
+    "mine/../mine",
+    ".",
+    "mine\0",
+)
+MARKS = (
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>",
+    "[a](javascript:alert(1))",
+    "$x$",
+    "{{7*7}}",
+    "%s%n",
+)
+NUMBERS = (
+    "-1",
+    "0",
+    "1e999",
+    "nan",
+    "inf",
+    "-inf",
+    "2147483648",
+    "9" * 400,
+    "0x10",
+    "1_0",
+    "٣",
+    "½",
+    "--",
+    "1,5",
+)
+WORDS = (
+    "",
+    " ",
+    "true",
+    "None",
+    "null",
+    "[]",
+    "mine",
+    "mine/0.mlp.gate_proj",
+    "mine/0.mlp.gate_proj/uniform",
+    "a/b/c/d",
+)
+anything = st.one_of(
+    st.sampled_from(PLACES + MARKS + NUMBERS + WORDS),
+    st.text(max_size=30),
+    st.text(string.digits + "-–,. ", max_size=12),
+    st.integers().map(str),
+    st.floats().map(str),
+    st.text(min_size=300, max_size=400),
+)
+EACH = settings(max_examples=200, deadline=None, derandomize=True)
+# A visit takes a fifth of a second: whole pages get all parameters at once; what reads them is drilled above.
+VISITS = settings(
+    max_examples=10,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+
+LAYER = (
+    "model",
+    "text",
+    "windows",
+    "length",
+    "vectors",
+    "seed",
+    "block",
+    "layer",
+    "score",
+    "target",
+    "rows",
+    "masks",
+)
+LAYER += (
+    "gap",
+    "layer_quality",
+    "row_quality",
+    "iterations",
+    "rates",
+    "negative_rates",
+    "cap",
+    "row_weights",
+    "shown",
+)
+LEARN = ("step", "loudness", "pruned", "factor", "eta", "iteration", "real_block", "owl", "outliers", "share")
+PARAMETERS = {
+    "model": ("run", "from", "present"),
+    "runs": ("run", "search", "kind", "present"),
+    "compare": ("a", "b", "c", "d", "rows", "present"),
+    "paper": ("paper_run", "paper_layer", "paper_second", "present"),
+    "stored": ("run", "layer", "rows", "present"),
+    "learn": (*LEARN, "present"),
+    "": (*LAYER, "present"),
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of two runs, and nothing that came with the app."""
+    made = tmp_path_factory.mktemp("runs")
+    make_run(made / "mine")
+    make_run(made / "other", "optimal", blocks=1)
+    return made
+
+
+@pytest.fixture
+def laboratory(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Laboratory]:
+    """A server with those runs and one open layer, on which nothing else can be computed."""
+    monkeypatch.setenv("TRIM_RUNS", str(folder))
+    monkeypatch.setattr("app.services.store.STORE._shipped", lambda: tmp_path)
+    key = StudyKey(ModelKey(), SampleKey(), "0.mlp.gate_proj", "wanda")
+    study = Study(key, layer_sample(), Origin("Tiny", "0" * 32, "cpu", "cpu", "float32", 8, "0" * 64))
+    made = Laboratory()
+    monkeypatch.setattr(made, "open_studies", lambda: [study])
+    for place in ("laboratory", "seminar"):
+        monkeypatch.setattr(f"app.ui.{place}.laboratory", lambda: made)
+    return made
+
+
+# ---------------------------------------------------------------------------------------- what reads parameters
+
+
+@EACH
+@given(anything)
+def test_a_pick_is_refused_or_means_itself(text):
+    try:
+        pick = Pick.parse(text)
+    except RunError:
+        return
+    assert str(pick) == text
+
+
+@EACH
+@given(name=anything)
+def test_an_id_finds_a_run_or_nothing(folder, name):
+    store = RunStore(lambda: folder, lambda: folder / "none")
+    try:
+        found = store.find(name)
+    except RunError:
+        return
+    assert found.path.parent == folder
+
+
+@EACH
+@given(name=anything, layer=anything)
+def test_a_layer_of_a_run_is_refused_in_words(folder, name, layer):
+    store = RunStore(lambda: folder, lambda: folder / "none")
+    for run_id in (name, "mine"):
+        with pytest.raises(RunError):
+            store.layer(run_id, f"{layer}?")
+
+
+@EACH
+@given(name=anything)
+def test_no_job_has_such_a_name(name):
+    try:
+        assert not JOBS.state(name).active
+        assert JOBS.begun(name) is None
+    except RunError:
+        pass
+
+
+@EACH
+@given(anything)
+def test_rows_are_rows_of_the_layer(text):
+    try:
+        rows = parse_rows(text, 12)
+    except RowsError:
+        return
+    assert rows == sorted(set(rows))
+    assert all(0 <= row < 12 for row in rows)
+    assert len(rows) <= MOST_ROWS
+
+
+@EACH
+@given(target=st.floats(0.01, 0.99), rates=anything, negative=anything, iterations=st.integers(1, 100))
+def test_search_options_are_settings_or_refused(target, rates, negative, iterations):
+    options = search_options.default_options() | {
+        "learning_rates": rates,
+        "negative_learning_rates": negative,
+        "iterations": iterations,
+    }
+    try:
+        made = search_options.settings(target, options)
+    except TrimError:
+        return
+    assert isinstance(made, trim.SearchSettings)
+
+
+@EACH
+@given(given=anything)
+def test_no_guess_is_the_code(given):
+    made = Seminar("open sesame", clock=lambda: 0.0)
+    made.who = lambda: "guest"
+    with pytest.raises(PresenterNeededError):
+        made.unlock(given)
+    assert not made.may()
+
+
+def controls() -> None:
+    """Every control whose value is in the address of the Layer page or of a lesson, on one page without charts."""
+    import streamlit as st
+
+    from app.services.store import STORE
+    from app.services.stored_layer import StoredLayer
+    from app.ui.address import remember_asked
+    from app.ui.choose import choose_model, choose_text
+    from app.ui.learn.course import STEPS
+    from app.ui.search_options import choose_search_options, choose_shown, fisher_wanted
+    from app.ui.selection import choose_rows
+
+    remember_asked()
+    for step in STEPS:
+        step.control()
+    choose_model(["cpu"])
+    choose_text()
+    choose_search_options()
+    choose_shown()
+    fisher_wanted()
+    layer = StoredLayer.of(STORE.open("mine"), STORE.layer("mine", "0.mlp.gate_proj"))
+    choose_rows(layer, layer)
+    st.slider("target", 1, 99, 70, key="target", bind="query-params")
+    for name in ("gap", "masks"):
+        st.toggle(name, key=name, bind="query-params")
+
+
+@settings(
+    max_examples=200,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+@given(values=st.lists(anything, min_size=len(LAYER + LEARN), max_size=len(LAYER + LEARN)))
+def test_every_bound_control_takes_any_address(laboratory, values):
+    test = AppTest.from_function(controls, default_timeout=60)
+    for name, value in zip(LAYER + LEARN, values, strict=True):
+        test.query_params[name] = value
+    test.run()
+    assert not test.exception, [each.value for each in test.exception]
+    assert 1 <= test.slider(key="target").value <= 99
+    assert 1 <= test.number_input(key="windows").value <= 4096
+
+
+# --------------------------------------------------------------------------------------------------- whole pages
+
+
+@pytest.mark.parametrize("page", PARAMETERS)
+def test_every_page_stands_any_address(laboratory, seminar, page):
+    names = PARAMETERS[page]
+
+    @VISITS
+    @given(st.lists(anything, min_size=len(names), max_size=len(names)))
+    def visit(values: list[str]) -> None:
+        test = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=60)
+        for name, value in zip(names, values, strict=True):
+            test.query_params[name] = value
+        if page:
+            test._page_hash = calc_hash(page)
+        test.run()
+        assert not test.exception, (values, [each.value for each in test.exception])
+        assert test.title or test.subheader
+        assert not laboratory.unfinished()
+
+    visit()
