@@ -191,6 +191,12 @@ def _json_lines(path: Path, name: str) -> list[str]:
                     f'line {number:,} of {name} has no text in a field "text"; every line must look like '
                     '{"text": "…"}'
                 )
+            try:
+                row["text"].encode()
+            except UnicodeEncodeError as error:  # half of a pair of \uXXXX
+                raise CorpusError(
+                    f"line {number:,} of {name} holds half a character; save it again as UTF-8"
+                ) from error
             documents.append(row["text"])
     return documents
 
