@@ -42,22 +42,26 @@ def _curve_card(curve: GapCurve, file_name: str) -> None:
             "captured_of_the_error": curve.loss_captured,
         }
 
-    def view(draw: Callable[..., go.Figure], alt: str) -> View:
-        return View(
-            draw(curve, theme()), gap_words.gap_curve_seen(curve), gap_words.GAP_FORMULA, alt, numbers
-        )
+    def view(draw: Callable[..., go.Figure], alt: str, seen: Callable[[GapCurve], str]) -> View:
+        return View(draw(curve, theme()), seen(curve), gap_words.GAP_FORMULA, alt, numbers)
 
     card(
         "gap_curve",
         {
             "Layer quality": lambda: view(
-                gap_quality_figure, "Layer quality of uniform, TRIM and optimal at targets from 30%"
+                gap_quality_figure,
+                "Layer quality of uniform, TRIM and optimal at targets from 30%",
+                gap_words.gap_curve_seen,
             ),
             "Error": lambda: view(
-                gap_loss_figure, "Error under TRIM and optimal as a share of uniform's, at targets from 30%"
+                gap_loss_figure,
+                "Error under TRIM and optimal as a share of uniform's, at targets from 30%",
+                gap_words.gap_loss_seen,
             ),
             "Share captured": lambda: view(
-                gap_share_figure, "Share of the possible improvement that TRIM captures at targets from 30%"
+                gap_share_figure,
+                "Share of the possible improvement that TRIM captures at targets from 30%",
+                gap_words.gap_curve_seen,
             ),
         },
         file_name=file_name,

@@ -89,11 +89,25 @@ def gap_curve_seen(curve: GapCurve) -> str:
     best = int(captured.argmax())
     below = int((captured < 0).sum())
     sentence = (
-        f"TRIM's share is largest at a layer target of {targets[best]:.0%}, with {captured[best]:.1%}, and "
-        f"{np.median(captured):.1%} at the median of {len(captured)} targets."
+        f"TRIM's share is largest at a layer target of {targets[best]:.0%}, with {captured[best]:.2%}, and "
+        f"{np.median(captured):.2%} at the median of {len(captured)} targets."
     )
     if len(captured) < len(known):
         sentence += " At the others the optimum is not better than uniform in this layer quality."
     if below:
         sentence += f" At {below} of them TRIM, at exact counts, is worse than uniform."
     return sentence
+
+
+def gap_loss_seen(curve: GapCurve) -> str:
+    """What of uniform's error is left at several targets."""
+    parts = [
+        f"{label} leaves between {np.nanmin(shares):.1%} and {np.nanmax(shares):.1%} of uniform's error"
+        for label, shares in (("The optimum", curve.best_loss), ("TRIM", curve.reached_loss))
+        if np.isfinite(shares).any()
+    ]
+    return (
+        "; ".join(parts) + "."
+        if parts
+        else "Uniform makes no error at these targets, so none is left to save."
+    )

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from app.ui.gap_words import captured_words, gap_curve_seen, gap_rows_seen
+from app.ui.gap_words import captured_words, gap_curve_seen, gap_loss_seen, gap_rows_seen
 from diagnostics.allocation import RowAllocation
 from diagnostics.gap import AllocationGap, GapCurve, allocation_gap, gap_scatter
 
@@ -61,7 +61,18 @@ def test_targets():
         [0.5, 0.6, 0.7], [(0.9, 0.91, 0.95), (0.8, 0.79, 0.9), (0.5, 0.6, 0.4)], [(2, 1, 1)] * 3, "mse"
     )
     said = gap_curve_seen(curve)
-    assert "largest at a layer target of 50%, with 20.0%" in said
+    assert "largest at a layer target of 50%, with 20.00%" in said
     assert "At 1 of them TRIM" in said
     assert "At the others the optimum is not better" in said
     assert "At no target" in gap_curve_seen(GapCurve.of([0.7], [(0.5, 0.6, 0.4)], [(2, 1, 1)], "mse"))
+
+
+def test_what_is_left_of_the_error():
+    curve = GapCurve.of([0.5, 0.6], [(0.9, 0.91, 0.95)] * 2, [(4, 3, 2), (5, 5, 3)], "mse")
+    assert gap_loss_seen(curve) == (
+        "The optimum leaves between 50.0% and 60.0% of uniform's error; TRIM leaves between 75.0% and 100.0% of "
+        "uniform's error."
+    )
+    assert "Uniform makes no error" in gap_loss_seen(
+        GapCurve.of([0.5], [(1.0, 1.0, 1.0)], [(0, 0, 0)], "mse")
+    )
