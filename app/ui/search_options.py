@@ -25,7 +25,7 @@ ROW_QUALITY_WORDS = {
 ROW_WEIGHT_WORDS = {
     "all alike": "the optimum minimises the error of the layer's output",
     "Fisher": "the optimum minimises an estimate of the model's loss: each row counts by its sensitivity, the mean "
-    "square of the loss's gradient in its output, from a few backward passes (a minute or two for the demo on a CPU, once)",
+    "square of the loss's gradient in its output, from a few backward passes (once; on a CPU a minute or two)",
 }
 SHOWN = {"TRIM": ("trim",), "Optimal": ("optimal",), "Both": ("trim", "optimal")}
 
