@@ -1,0 +1,233 @@
+"""What may happen to a server overnight: afterwards the app starts, says what happened, and no finished block is lost.
+
+Faults of the library alone (damaged blocks, a full disk while pruning) are drilled in tests/trim/test_prune_faults.py.
+"""
+
+import datetime
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
+
+import trim
+from app import seminar
+from app.services import shipped, store
+from app.services.job_records import JobRecord
+from app.services.run_jobs import RunJobs
+from app.services.run_progress import read_progress
+from tests.app.page import ROOT
+from tests.app.small_runs import BLOCKS, PATHS, make_run, record
+from tests.trim import tiny
+from trim.run_writer import RunWriter, write_json
+
+PATIENCE_SECONDS = 90
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of runs, and none that came with the app."""
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    monkeypatch.setenv("TRIM_RUNS", str(folder))
+    (tmp_path / "none").mkdir()
+    monkeypatch.setattr(store.STORE, "_shipped", lambda: tmp_path / "none")
+    return folder
+
+
+def visit(page: str, **address: str) -> AppTest:
+    """A page after the app has started anew; it must not fail."""
+    test = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=60)
+    for name, value in address.items():
+        test.query_params[name] = value
+    test._page_hash = calc_hash(page)
+    test.run()
+    assert not test.exception, [each.value for each in test.exception]
+    return test
+
+
+def said(test: AppTest) -> str:
+    """Everything in words on a page."""
+    kinds = ("title", "subheader", "markdown", "caption", "info", "warning", "error")
+    return "\n".join(str(each.value) for kind in kinds for each in test.get(kind))
+
+
+APP = """
+import sys
+from pathlib import Path
+from app.services.run_jobs import RunJobs
+jobs = RunJobs(lambda: Path(sys.argv[1]))
+print(jobs.start(sys.argv[3:], sys.argv[2]), flush=True)
+import time; time.sleep(600)
+"""
+
+
+def test_the_app_is_killed_during_a_run(runs, tmp_path):
+    """The run goes on by itself, and the next app finds it."""
+    model = tiny.folder(tmp_path / "model")
+    text = tmp_path / "text.txt"
+    text.write_text("word " * 3000)
+    command = [str(model), "--target", "0.5", "--corpus", str(text), "--windows", "4", "--length", "16"]
+    app = subprocess.Popen(
+        [sys.executable, "-c", APP, str(runs), "overnight", *command, "--device", "cpu"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    run_id = app.stdout.readline().strip()
+    app.send_signal(signal.SIGKILL)
+    app.wait()
+    app.stdout.close()
+    jobs = RunJobs(lambda: runs)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (state := jobs.state(run_id)).active:
+        assert time.monotonic() < deadline, jobs.output(run_id)
+        time.sleep(0.1)
+    assert state.status == "complete", jobs.output(run_id)
+    assert "overnight" in said(visit("runs", run=run_id))
+
+
+def test_the_run_is_killed_during_a_write(runs):
+    """A block that was being written is as if it had not been begun; those before it are whole."""
+    path = make_run(runs / "half", blocks=1)
+    before = (path / "blocks/000.safetensors").read_bytes()
+    (path / "blocks/.001.safetensors.tmp").write_bytes(b"half of a block")
+    (path / "blocks/001.safetensors").write_bytes(b"a block that no manifest names")
+    (path / ".manifest.json.tmp").write_bytes(b'{"blo')
+    with (path / "events.jsonl").open("ab") as events:
+        events.write(b'{"event": "BlockDone", "block": 1, "blo')
+    test = visit("model", run="half")
+    assert "This run stopped" in said(test)
+    assert [button.label for button in test.button if button.label == "Resume"]
+    run = trim.open_run(path)
+    assert run.blocks == [0]
+    assert (path / "blocks/000.safetensors").read_bytes() == before
+    with RunWriter.reopen(path) as writer:
+        writer.write_block(1, [record(f"1.{name}") for name in PATHS])
+        writer.finish({"sparsity": {"requested": 0.5, "realised": 0.5}})
+    assert trim.open_run(path).blocks == list(range(BLOCKS))
+    assert (path / "blocks/000.safetensors").read_bytes() == before
+
+
+def test_the_disk_is_full(runs, monkeypatch):
+    make_run(runs / "mine", name="Still here")
+    usage = shutil.disk_usage(runs)
+    monkeypatch.setattr("app.services.run_jobs.shutil.disk_usage", lambda _: usage._replace(free=1000))
+    with pytest.raises(trim.TrimError, match=r"is full.*Delete runs"):
+        RunJobs(lambda: runs).start(["demo"], "no room")
+    assert [path.name for path in runs.iterdir() if not path.name.startswith(".")] == ["mine"]
+
+    def no_room(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("trim.atomic.os.fsync", no_room)
+    test = visit("runs", run="mine")
+    assert "Still here" in said(test)
+    test.text_input(key="name-mine").set_value("Another name")
+    next(button for button in test.button if button.label == "Save name and note").click().run()
+    assert not test.exception
+    assert "No space left" in said(test)
+    assert trim.open_run(runs / "mine").name == "Still here"
+
+
+def test_the_clock_goes_back(runs):
+    """Events of the future, and a job that began tomorrow."""
+    path = make_run(runs / "half", blocks=1)
+    events = (path / "events.jsonl").read_text()
+    assert '"2' in events
+    (path / "events.jsonl").write_text(events.replace('"20', '"21'))
+    test = visit("model", run="half")
+    assert "This run stopped" in said(test)
+    run = trim.open_run(path)
+    progress = read_progress(run.events(), datetime.datetime.now(datetime.UTC))
+    assert 0 <= progress.fraction <= 1
+    assert progress.seconds_left is None or progress.seconds_left >= 0
+    tomorrow = JobRecord("half", "prune", "half", [], [], os.getpid(), time.time() + 86_400)
+    (runs / ".jobs").mkdir(exist_ok=True)
+    write_json(runs / ".jobs/half.job", tomorrow.__dict__)
+    assert (
+        RunJobs(lambda: runs).running() is None
+    )  # our own process, but not the one that was started tomorrow
+    assert "half" in said(visit("runs", run="half"))
+
+
+def test_the_shipped_runs_are_damaged(runs, tmp_path, monkeypatch):
+    damaged = tmp_path / "runs.tar.xz"
+    damaged.write_bytes(shipped.ARCHIVE.read_bytes()[:100_000])
+    monkeypatch.setattr(shipped, "ARCHIVE", damaged)
+    monkeypatch.setenv("TRIM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(store.STORE, "_shipped", shipped.shipped_folder)
+    make_run(runs / "mine", name="Still here")
+    assert "cannot be unpacked" in said(visit("runs"))
+    assert "Still here" in said(visit("runs", run="mine"))
+    assert not visit("model", run="mine").error
+
+
+def test_one_shipped_run_is_damaged(runs, tmp_path, monkeypatch):
+    folder = tmp_path / "came along"
+    make_run(folder / "good", name="Good")
+    make_run(folder / "bad", name="Bad")
+    (folder / "bad/config.json").write_bytes(b"\0" * 100)
+    monkeypatch.setattr(store.STORE, "_shipped", lambda: folder)
+    assert "damaged" in said(visit("runs", run="bad"))
+    assert "damaged" in said(visit("model", run="bad"))
+    assert "Good" in said(visit("runs", run="good"))
+    for page in ("model", "compare", "paper", "learn"):
+        visit(page)
+
+
+def test_the_cache_is_damaged(runs, tmp_path, monkeypatch):
+    """What the cache holds is made anew where it cannot be read; a cache that is no folder is told."""
+    cache = tmp_path / "cache"
+    monkeypatch.setenv("TRIM_CACHE", str(cache))
+    archive = tmp_path / "runs.tar.xz"
+    make_run(tmp_path / "to ship/one", name="Came along")
+    with tarfile.open(archive, "w:xz") as made:
+        made.add(tmp_path / "to ship/one", "one")
+    monkeypatch.setattr(shipped, "ARCHIVE", archive)
+    monkeypatch.setattr(store.STORE, "_shipped", shipped.shipped_folder)
+    assert "Came along" in said(visit("runs", run="one"))
+    shutil.rmtree(cache)  # emptied while the app runs
+    assert "Came along" in said(visit("runs", run="one"))
+    shutil.rmtree(cache)
+    cache.write_bytes(b"not a folder")
+    make_run(runs / "mine", name="Still here")
+    assert "cannot be unpacked" in said(visit("runs"))
+    cache.unlink()
+    model, text = tiny.folder(tmp_path / "model"), "word " * 3000
+    (tmp_path / "text.txt").write_text(text)
+    loaded = trim.load_model(model, device="cpu")
+    windows = trim.load_corpus(str(tmp_path / "text.txt"), loaded.tokenizer, windows=4, length=16)
+    first = trim.capture(loaded, windows, [next(iter(loaded.layers))])[next(iter(loaded.layers))]
+    files = [file for file in (cache / "captures").rglob("*") if file.is_file()]
+    assert files
+    for file in files:
+        file.write_bytes(b"\xff" * 50)
+    again = trim.capture(loaded, windows, [next(iter(loaded.layers))])[next(iter(loaded.layers))]
+    assert (again.input_norm == first.input_norm).all()
+
+
+def test_the_port_is_in_use(monkeypatch, capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        assert seminar.main(["--port", port, "--listen", "127.0.0.1"]) == 1
+        assert "make seminar PORT=8601" in capsys.readouterr().err
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+        made = subprocess.run(
+            ["make", "app", f"PORT={port}", "PRODUCT=", "WEIGHTS=", "CI=1"],
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+    assert made.returncode != 0
+    assert "make app PORT=8601" in made.stderr
