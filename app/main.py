@@ -7,6 +7,7 @@ import streamlit as st
 # Whole, before a page asks for a part of it: sessions run in threads, and two that began with different parts would
 # meet half-made modules.
 import trim  # noqa: F401
+from app.services.memory import settle
 from app.ui.address import remember_asked
 from app.ui.present import links_between, present, presenting
 from app.ui.seminar import seminar_bar
@@ -16,6 +17,7 @@ ASSETS = Path(__file__).parent / "assets"
 
 st.set_page_config(page_title="TRIM Lab", page_icon=str(ASSETS / "icon.svg"), layout="wide")
 st.logo(str(ASSETS / "wordmark.svg"), size="large", icon_image=str(ASSETS / "icon.svg"))
+settle()
 remember_asked()
 seminar_bar()
 if presenting():

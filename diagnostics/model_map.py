@@ -106,7 +106,7 @@ def layer_facts(
     )
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class ModelMap:
     """The layers of a run, laid out by block and layer type.
 

@@ -1,12 +1,15 @@
 """Charts in frames: the figure, what is to be seen in it, its formula and its numbers one click away."""
 
-from collections.abc import Callable, Mapping
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
+from app.services.seminar import SEMINAR
 from app.ui.present import LARGER, presenting
 from app.ui.selection import drawn_anew
 from app.ui.text import from_figure, plain
@@ -15,6 +18,9 @@ from diagnostics.figures.frame import enlarged
 
 LEAST_HEIGHT = 360  # pixels; charts side by side are mostly as high as each other
 TOP_MARGIN = 28
+KEPT_DRAWN = 64
+_drawn: OrderedDict[Hashable, "_Drawn"] = OrderedDict()
+_drawing = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,7 @@ def card(
     on_select: Callable[[], None] | None = None,
     selectable: frozenset[str] = frozenset(),
     clickable: bool = False,
+    shared: Hashable = None,
 ) -> None:
     """A framed view; with several variants, a control above it says which.
 
@@ -59,6 +66,7 @@ def card(
         on_select: called when bars or points are selected in a variant named in `selectable`.
         clickable: whether a click selects, and the box tool has to be chosen above the chart; otherwise a drag selects
             bars by where they stand, however high they are.
+        shared: everything that the views are made of, where several readers look at the same: they are drawn once.
     """
     with st.container(border=True, height="stretch", key=f"card-{key}"):
         chosen = next(iter(variants))
@@ -71,20 +79,23 @@ def card(
                 key=f"{key}_view",
                 label_visibility="collapsed",
             )
-        view = variants[chosen]()
-        figure = enlarged(view.figure, LARGER) if presenting() else view.figure
-        height = _heading(figure)
+
+        def draw() -> _Drawn:
+            drag = None if chosen not in selectable else "pan" if clickable else "select"
+            return _draw(variants[chosen](), drag)
+
+        drawn = draw() if shared is None else _shared((key, chosen, shared), draw)
+        view, height = drawn.view, drawn.height
+        st.markdown(f"**{plain(drawn.title)}**")
+        if drawn.subtitle:
+            st.caption(plain(drawn.subtitle))
         picks = {}
         if chosen in selectable:
             picks = {"on_select": on_select, "selection_mode": ("points", "box")}
-            # While a drag selects, Streamlit lets no click select.
-            figure.update_layout(
-                dragmode="pan" if clickable else "select", selectdirection="any" if clickable else "h"
-            )
         else:
             drawn_anew(key)
         st.plotly_chart(
-            figure,
+            drawn.figure,
             key=key if picks else f"{key}_{chosen}",
             theme=None,
             height=height,
@@ -100,16 +111,45 @@ def card(
                 _downloads(view, f"{file_name}-{key}", key)
 
 
-def _heading(figure: go.Figure) -> int:
-    """The figure's title and subtitle as text of the page, which wraps where Plotly would cut; the height that is
-    left for the chart, in pixels."""
+@dataclass(frozen=True)
+class _Drawn:
+    """A view ready for the page; nothing in it changes any more, so readers can share it.
+
+    Attributes:
+        title, subtitle: of the figure, as text of the page, which wraps where Plotly would cut.
+        figure: the chart without them.
+        height: what is left for it, in pixels.
+    """
+
+    view: View
+    title: str
+    subtitle: str
+    figure: go.Figure
+    height: int
+
+
+def _draw(view: View, drag: str | None) -> _Drawn:
+    figure = enlarged(view.figure, LARGER) if presenting() else view.figure
     title = figure.layout.title
-    st.markdown(f"**{plain(from_figure(title.text))}**")
-    if title.subtitle.text:
-        st.caption(plain(from_figure(title.subtitle.text)))
+    words = from_figure(title.text), from_figure(title.subtitle.text or "")
     height = round(max(LEAST_HEIGHT, figure.layout.height - figure.layout.margin.t + TOP_MARGIN))
     figure.update_layout(title=None, margin_t=TOP_MARGIN, height=height)
-    return height
+    if drag is not None:
+        # While a drag selects, Streamlit lets no click select.
+        figure.update_layout(dragmode=drag, selectdirection="any" if drag == "pan" else "h")
+    return _Drawn(view, *words, figure, height)
+
+
+def _shared(key: Hashable, draw: Callable[[], _Drawn]) -> _Drawn:
+    """What a session has drawn before in the same looks for the same kind of reader, or is drawn now."""
+    key = (key, theme(), presenting(), SEMINAR.may())
+    with _drawing:
+        if key not in _drawn:
+            _drawn[key] = draw()
+        _drawn.move_to_end(key)
+        while len(_drawn) > KEPT_DRAWN:
+            _drawn.popitem(last=False)
+        return _drawn[key]
 
 
 def _config(file_name: str) -> dict:

@@ -52,7 +52,8 @@ def map_card(key: str, shown: ModelMap, file_name: str) -> None:
             shown.columns,
         )
 
-    _selectable_card(key, {words: lambda q=q: view(q) for words, q in quantities.items()}, file_name)
+    variants = {words: lambda q=q: view(q) for words, q in quantities.items()}
+    _selectable_card(key, variants, file_name, shown)
 
 
 def outcome_card(maps: Sequence[ModelMap], file_name: str) -> None:
@@ -71,14 +72,16 @@ def outcome_card(maps: Sequence[ModelMap], file_name: str) -> None:
             "median_gini": np.concatenate([lane.gini for lane in lanes]),
         }
 
-    view = View(
-        outcome_gini_figure(lanes, theme()),
-        plain(lanes_seen(searched)),
-        FORMULAS["outcome"] + FORMULAS["median_gini"],
-        f"Learning-rate outcome of every layer against its median Gini. {lanes_seen(searched)}",
-        numbers,
-    )
-    card("outcome_gini", {"Outcome": lambda: view}, file_name=file_name)
+    def view() -> View:
+        return View(
+            outcome_gini_figure(lanes, theme()),
+            plain(lanes_seen(searched)),
+            FORMULAS["outcome"] + FORMULAS["median_gini"],
+            f"Learning-rate outcome of every layer against its median Gini. {lanes_seen(searched)}",
+            numbers,
+        )
+
+    card("outcome_gini", {"Outcome": view}, file_name=file_name, shared=tuple(searched))
 
 
 def perplexity_card(runs: Sequence[Run], file_name: str) -> None:
@@ -101,18 +104,21 @@ def perplexity_card(runs: Sequence[Run], file_name: str) -> None:
         seen += f" Beyond all numbers: {', '.join(without)}."
     if left_out := len(runs) - len(measured.runs):
         seen += f" {left_out} more were not measured on this text."
-    view = View(
-        perplexity_figure(bars, measured.text, theme()),
-        plain(seen),
-        PERPLEXITY_FORMULA,
-        f"Bars of perplexity on {measured.text}. {seen}",
-        lambda: {
-            "model": np.array([bar.label for bar in bars], dtype=str),
-            "method": np.array([bar.method for bar in bars], dtype=str),
-            "perplexity": np.array([bar.perplexity for bar in bars]),
-        },
-    )
-    card("perplexity", {"Perplexity": lambda: view}, file_name=file_name)
+
+    def view() -> View:
+        return View(
+            perplexity_figure(bars, measured.text, theme()),
+            plain(seen),
+            PERPLEXITY_FORMULA,
+            f"Bars of perplexity on {measured.text}. {seen}",
+            lambda: {
+                "model": np.array([bar.label for bar in bars], dtype=str),
+                "method": np.array([bar.method for bar in bars], dtype=str),
+                "perplexity": np.array([bar.perplexity for bar in bars]),
+            },
+        )
+
+    card("perplexity", {"Perplexity": view}, file_name=file_name, shared=(tuple(bars), measured.text, seen))
 
 
 def _perplexity_seen(bars: Sequence[PerplexityBar]) -> str:
@@ -140,7 +146,7 @@ def _captured_in_words(pruned: Sequence[PerplexityBar]) -> str:
     return f" TRIM went {share:.0%} of the way from uniform to optimal (logarithm of the perplexity)."
 
 
-def _selectable_card(key: str, variants: dict, file_name: str) -> None:
+def _selectable_card(key: str, variants: dict, file_name: str, shown: ModelMap) -> None:
     def selected() -> None:
         points = st.session_state[key]["selection"]["points"]
         st.session_state["clicked_layers"] = _names(points)
@@ -152,6 +158,7 @@ def _selectable_card(key: str, variants: dict, file_name: str) -> None:
         on_select=selected,
         selectable=frozenset(variants),
         clickable=True,
+        shared=shown,
     )
 
 
