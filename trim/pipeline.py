@@ -26,7 +26,7 @@ from trim.records import layer_record
 from trim.retention import RetentionCurves, retention_curves
 from trim.run_writer import RunWriter
 from trim.runs import Run
-from trim.scores import magnitude_score, wanda_score
+from trim.scores import SCORES
 from trim.search import SearchSettings
 from trim.text_pass import Segments, TextPass
 
@@ -102,7 +102,7 @@ def prune_layer(
 
 def layer_score(weight: Tensor, input_norm: Tensor, score: str) -> Tensor:
     """The importance of each weight, (D, N) float32."""
-    return wanda_score(weight, input_norm) if score == "wanda" else magnitude_score(weight)
+    return SCORES[score](weight, input_norm)
 
 
 def require_finite(weights: Mapping[str, Tensor]) -> None:

@@ -3,6 +3,8 @@
 Wanda: Sun et al., "A Simple and Effective Pruning Approach for Large Language Models", arXiv 2306.11695.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -35,7 +37,11 @@ def magnitude_score(weight: Tensor) -> Tensor:
     return weight.float().abs()
 
 
-SCORES = ("wanda", "magnitude")
+# By name; each takes the weight (D, N) and the input norms (N,).
+SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "wanda": wanda_score,
+    "magnitude": lambda weight, input_norm: magnitude_score(weight),
+}
 
 
 def score_order(score: Tensor) -> Tensor:

@@ -137,10 +137,7 @@ class Study:
         self.key = key
         self.sample = sample
         self.origin = origin
-        if key.score == "wanda":
-            score = trim.wanda_score(sample.weight, sample.input_norm)
-        else:
-            score = trim.magnitude_score(sample.weight)
+        score = trim.SCORES[key.score](sample.weight, sample.input_norm)
         self.curves = trim.retention_curves(sample.weight, sample.inputs, score, name=sample.name)
         self.score = score.cpu().numpy()
         self.hulls = Hulls(self.curves)

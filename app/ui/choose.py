@@ -132,7 +132,7 @@ def choose_layer(model: trim.Model) -> tuple[str, str]:
         path = st.selectbox("Layer", paths, paths.index(path), key="layer", bind="query-params")
         score = st.segmented_control(
             "Score",
-            trim.SCORES,
+            list(trim.SCORES),
             default="wanda",
             required=True,
             key="score",

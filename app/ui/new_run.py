@@ -92,7 +92,7 @@ def _fields(devices: list[str], runs: list[StoredRun]) -> NewRun:
     )
     score = second[2].selectbox(
         "Score: weights",
-        trim.SCORES,
+        list(trim.SCORES),
         key=f"{P}score",
         help="Importance of a weight. Wanda: its size times the norm of the feature it reads. Magnitude: its size.",
     )
