@@ -1,0 +1,129 @@
+"""`make seminar` as it runs: who is answered, and what a message that no page of ours sends can do."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import websockets
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from streamlit.util import calc_hash
+
+from tests.app.page import ROOT
+from tests.app.small_runs import make_run
+from tests.browser.harness import _free_port, _healthy
+
+PATIENCE_SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
+    """A seminar on a free port, and its folder of runs."""
+    folder, port = tmp_path_factory.mktemp("seminar"), _free_port()
+    make_run(folder / "runs/mine", name="Mine")
+    make_run(folder / "runs/half", blocks=1)
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "app.seminar", "--port", str(port), "--listen", "127.0.0.1"],
+            cwd=ROOT,
+            env=os.environ | {"TRIM_RUNS": str(folder / "runs")},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not _healthy(f"http://127.0.0.1:{port}"):
+            assert process.poll() is None, (folder / "log").read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        yield port, folder
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(timeout=20)
+
+
+def ask(port: int, messages: list[BackMsg], **headers: str) -> list[ForwardMsg]:
+    """What the server answers to these messages of one session, up to the end of the last run of the page."""
+
+    async def talk() -> list[ForwardMsg]:
+        answers = []
+        url = f"ws://127.0.0.1:{port}/_stcore/stream"
+        async with (
+            asyncio.timeout(PATIENCE_SECONDS),
+            websockets.connect(
+                url, subprotocols=["streamlit"], max_size=None, proxy=None, additional_headers=headers
+            ) as socket,
+        ):
+            for message in messages:
+                await socket.send(message.SerializeToString())
+                while not answers or answers[-1].WhichOneof("type") != "script_finished":
+                    answers.append(ForwardMsg.FromString(await socket.recv()))
+                answers.append(ForwardMsg())
+        return answers
+
+    return asyncio.run(talk())
+
+
+def page(name: str, query: str = "") -> BackMsg:
+    message = BackMsg()
+    message.rerun_script.query_string = query
+    message.rerun_script.page_script_hash = calc_hash(name)
+    return message
+
+
+def test_readers_are_answered_and_strangers_are_not(server):
+    port, _ = server
+    said = str(ask(port, [page("model", "run=mine")]))
+    assert "How does a whole model take to pruning" in said
+    with pytest.raises(websockets.InvalidStatus):
+        ask(port, [page("model")], Origin="http://evil.example")
+
+
+def test_another_name_that_points_here_is_refused(server):
+    port, _ = server
+
+    async def knock() -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        lines = [
+            "GET /_stcore/stream HTTP/1.1",
+            "Host: evil.example",
+            "Upgrade: websocket",
+            "Connection: Upgrade",
+        ]
+        lines += ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "", ""]
+        writer.write("\r\n".join(lines).encode())
+        answer = await asyncio.wait_for(reader.readline(), 20)
+        writer.close()
+        await writer.wait_closed()
+        assert b"403" in answer
+
+    asyncio.run(knock())
+
+
+def test_forged_controls_reach_nothing(server):
+    """Buttons and boxes that a reader's page does not have, pressed and filled all the same."""
+    port, folder = server
+    before = sorted(path.name for path in (folder / "runs").iterdir())
+    forged = page("model", "run=half&from=mine")
+    for name in ("new_start", "resume_run", "cancel_run", "delete", "continue_prompt", "lock", "unlocked"):
+        for shape in (name, f"$$ID-{'0' * 32}-{name}"):
+            widget = forged.rerun_script.widget_states.widgets.add()
+            widget.id, widget.trigger_value = shape, True
+    for name in ("new_run", "presenter", "may"):
+        widget = forged.rerun_script.widget_states.widgets.add()
+        widget.id, widget.bool_value = name, True
+    answers = str(ask(port, [page("model", "run=half"), forged, forged]))
+    assert "Start" not in [
+        line.split('"')[1] for line in answers.splitlines() if line.strip().startswith("label:")
+    ]
+    assert "You are the presenter" not in answers
+    assert str(folder) not in answers
+    after = sorted(path.name for path in (folder / "runs").iterdir())
+    assert [name for name in after if name != ".jobs"] == [name for name in before if name != ".jobs"]
+    assert not list((folder / "runs").glob(".jobs/*.job"))
