@@ -4,7 +4,6 @@ Each takes the layer's curves, its scores, the search's settings, of which most 
 and the row weights of the optimal allocation; `ALLOCATIONS` is their table.
 """
 
-import dataclasses
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -168,8 +167,3 @@ class MaskRetained(Retained):
     def outputs(self) -> list[Tensor]:
         """The pruned output."""
         return [self.pruned_output]
-
-
-def at_target(settings: SearchSettings, target: float) -> SearchSettings:
-    """The same search for another layer sparsity."""
-    return dataclasses.replace(settings, target_sparsity=target)

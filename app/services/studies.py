@@ -5,7 +5,7 @@ import hashlib
 import platform
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Container, Hashable
+from collections.abc import Container
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,6 +15,7 @@ from torch import Tensor
 
 import trim
 from app.services.optimum import Hulls, Optimum, gap_curve, layer_gap, optimum
+from app.services.remembered import remembered
 from app.services.seminar import SEMINAR
 from app.services.stored_layer import METHOD_LABELS
 from diagnostics.allocation import RowAllocation
@@ -205,7 +206,7 @@ class Study:
         if not _only_a_target(settings):  # which costs milliseconds
             SEMINAR.require("A search with other options")
         with self._lock:
-            return _remembered(
+            return remembered(
                 self._outcomes,
                 (settings, sensitivity is not None),
                 lambda: self._search(settings, sensitivity),
@@ -222,7 +223,7 @@ class Study:
         settings, weights = outcome.result.settings, outcome.optimum.sensitivity
         anywhere = dataclasses.replace(settings, target_sparsity=settings.max_row_sparsity)
         with self._lock:
-            return _remembered(
+            return remembered(
                 self._gap_curves,
                 (anywhere, weights is not None),
                 lambda: gap_curve(self.curves, self.hulls, settings, weights),
@@ -258,16 +259,6 @@ def _only_a_target(settings: trim.SearchSettings) -> bool:
     if settings.max_row_sparsity != usual.max_row_sparsity:
         return False
     return settings == dataclasses.replace(usual, target_sparsity=settings.target_sparsity)
-
-
-def _remembered(known: OrderedDict, key: Hashable, make: Callable[[], object], most: int) -> object:
-    """What is known under the key, or is made now; the `most` asked for last stay known."""
-    if key not in known:
-        known[key] = make()
-    known.move_to_end(key)
-    while len(known) > most:
-        known.popitem(last=False)
-    return known[key]
 
 
 def learning_rate_trace(result: trim.SearchResult, trace: trim.SearchTrace) -> LearningRateTrace:

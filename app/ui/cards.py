@@ -9,6 +9,7 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
+from app.services.remembered import remembered
 from app.services.seminar import SEMINAR
 from app.ui.present import LARGER, presenting
 from app.ui.selection import drawn_anew
@@ -144,12 +145,19 @@ def _shared(key: Hashable, draw: Callable[[], _Drawn]) -> _Drawn:
     """What a session has drawn before in the same looks for the same kind of reader, or is drawn now."""
     key = (key, theme(), presenting(), SEMINAR.may())
     with _drawing:
-        if key not in _drawn:
-            _drawn[key] = draw()
-        _drawn.move_to_end(key)
-        while len(_drawn) > KEPT_DRAWN:
-            _drawn.popitem(last=False)
-        return _drawn[key]
+        return remembered(_drawn, key, draw, KEPT_DRAWN)
+
+
+def choose_picture_format() -> None:
+    """In which format the button above a chart saves it."""
+    st.segmented_control(
+        "Charts are saved as",
+        ["svg", "png"],
+        default="svg",
+        required=True,
+        key="picture_format",
+        format_func=str.upper,
+    )
 
 
 def _config(file_name: str) -> dict:

@@ -14,6 +14,7 @@ from diagnostics.figures.iterations import iteration_figure, landscape_figure
 from diagnostics.figures.learning_rate import rate_figure
 from diagnostics.figures.row_scatter import row_scatter_figure
 from diagnostics.figures.similarity import cosine_figure, cosine_histogram
+from diagnostics.learning_rate import LearningRateTrace
 from diagnostics.similarity import PERCENTILES, cosine_distribution, cosine_statistics
 
 MOST_LINES = 6  # rows drawn as lines of their own; more cannot be told apart
@@ -197,23 +198,29 @@ def row_numbers(study: Study, outcome: Outcome) -> dict[str, np.ndarray]:
     return numbers
 
 
+def rate_numbers(trace: LearningRateTrace) -> dict[str, np.ndarray]:
+    """The numbers of a search's charts, one line for each rate and iteration."""
+    rates, iterations = trace.quality.shape
+    return {
+        "learning_rate": np.repeat(trace.rates, iterations),
+        "iteration": np.tile(np.arange(iterations), rates),
+        "layer_quality_at_floor_counts": trace.quality.ravel(),
+        "row_quality_variance": trace.row_variance.ravel(),
+        "tried": np.repeat(trace.tried, iterations),
+    }
+
+
 def learning_rate_card(outcome: Outcome, file_name: str) -> None:
     """Which rates were tried, how each went, and the whole landscape."""
     trace = outcome.trace
 
-    def numbers() -> dict[str, np.ndarray]:
-        rates, iterations = trace.quality.shape
-        return {
-            "learning_rate": np.repeat(trace.rates, iterations),
-            "iteration": np.tile(np.arange(iterations), rates),
-            "layer_quality_at_floor_counts": trace.quality.ravel(),
-            "row_quality_variance": trace.row_variance.ravel(),
-            "tried": np.repeat(trace.tried, iterations),
-        }
-
     def view(draw, alt: str) -> View:
         return View(
-            draw(trace, theme()), explanations.rate_seen(outcome), explanations.RATE_FORMULA, alt, numbers
+            draw(trace, theme()),
+            explanations.rate_seen(outcome),
+            explanations.RATE_FORMULA,
+            alt,
+            lambda: rate_numbers(trace),
         )
 
     card(

@@ -14,6 +14,7 @@ from app.services.stored_layer import StoredLayer
 from app.services.sweep_curves import curves, texts
 from app.ui import compare_words, explanations
 from app.ui.cards import View, theme
+from app.ui.compare_views import curves_view
 from app.ui.model_words import FORMULAS
 from app.ui.text import plain
 from diagnostics.allocation import row_sparsity_statistics
@@ -23,7 +24,7 @@ from diagnostics.figures.concentration import gini_histogram
 from diagnostics.figures.gini_ridges import gini_ridges_figure
 from diagnostics.figures.lesson_matrix import masks_figure
 from diagnostics.figures.outcome_gini import outcome_gini_figure
-from diagnostics.figures.perplexity_curves import PerplexityCurve, perplexity_curves_figure
+from diagnostics.figures.perplexity_curves import PerplexityCurve
 from diagnostics.figures.similarity import cosine_figure
 from diagnostics.model_map import OutcomeLane, outcome_lanes
 from diagnostics.similarity import PERCENTILES, CosineStatistics, cosine_statistics
@@ -110,16 +111,8 @@ def figure_2(sweeps: list[Sweep]) -> Redrawn | None:
     saved = _saved(shown)
 
     def view() -> View:
-        return View(
-            perplexity_curves_figure(shown, dense, text, theme()),
-            plain(f"{words} {saved}"),
-            compare_words.CURVES_FORMULA,
-            f"Perplexity against model sparsity from 70%. {words} {saved}",
-            lambda: {
-                "method": np.repeat([line.label for line in shown], [len(line.sparsity) for line in shown]),
-                "model_sparsity": np.concatenate([line.sparsity for line in shown]),
-                "perplexity": np.concatenate([line.perplexity for line in shown]),
-            },
+        return curves_view(
+            shown, dense, text, f"{words} {saved}", "Perplexity against model sparsity from 70%"
         )
 
     return Redrawn(

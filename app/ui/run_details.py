@@ -16,6 +16,7 @@ from app.services.run_rows import row_columns
 from app.services.seminar import SEMINAR
 from app.services.store import StoredRun
 from app.ui.continuations import continuations_card
+from app.ui.facts import fact
 from app.ui.present import kept
 from app.ui.run_table import state_words
 from app.ui.seminar import presenter_only
@@ -59,44 +60,32 @@ def show_run(entry: StoredRun, facts: RunFacts) -> None:
 def _numbers(run: Run, facts: RunFacts) -> None:
     columns = st.columns(4)
     of = "kept layer" if facts.kind == "layer" else "model"
-    columns[0].metric(
+    fact(
+        columns[0],
         f"Sparsity of the {of}",
         "unknown" if facts.sparsity is None else f"{facts.sparsity:.2%}",
         "of its weights pruned" if run.complete else "asked for",
-        delta_color="off",
-        delta_arrow="off",
-        border=True,
-        height="stretch",
     )
-    columns[1].metric(
+    fact(
+        columns[1],
         "Perplexity",
         "not measured" if facts.perplexity is None else perplexity_in_words(facts.perplexity),
         None
         if facts.dense_perplexity is None or not math.isfinite(facts.dense_perplexity)
         else f"dense: {perplexity_in_words(facts.dense_perplexity)}",
-        delta_color="off",
-        delta_arrow="off",
-        border=True,
-        height="stretch",
         help="On the text that was measured last; lower is better.",
     )
-    columns[2].metric(
+    fact(
+        columns[2],
         "Layers",
         f"{len(run.layers):,}",
         f"in {facts.blocks_done:,} of {facts.blocks or facts.blocks_done:,} blocks",
-        delta_color="off",
-        delta_arrow="off",
-        border=True,
-        height="stretch",
     )
-    columns[3].metric(
+    fact(
+        columns[3],
         "On the disk",
         bytes_in_words(facts.size_bytes),
         facts.created[:16].replace("T", " ") + " UTC",
-        delta_color="off",
-        delta_arrow="off",
-        border=True,
-        height="stretch",
     )
 
 

@@ -9,7 +9,7 @@ from app.services.stored_layer import StoredLayer
 from app.ui import explanations, stored_words
 from app.ui.cards import View, card, theme
 from app.ui.inspector import COLUMN_NAMES
-from app.ui.layer_views import MOST_LINES
+from app.ui.layer_views import MOST_LINES, rate_numbers
 from app.ui.selection import Source, on_chart, rows_for
 from app.ui.text import plain
 from diagnostics.allocation import row_scatter, row_sparsity_statistics
@@ -140,19 +140,13 @@ def learning_rate_card(layer: StoredLayer, rows: list[int], file_name: str) -> N
             )
         return
 
-    def numbers() -> dict[str, np.ndarray]:
-        rates, iterations = trace.quality.shape
-        return {
-            "learning_rate": np.repeat(trace.rates, iterations),
-            "iteration": np.tile(np.arange(iterations), rates),
-            "layer_quality_at_floor_counts": trace.quality.ravel(),
-            "row_quality_variance": trace.row_variance.ravel(),
-            "tried": np.repeat(trace.tried, iterations),
-        }
-
     def view(draw, alt: str) -> View:
         return View(
-            draw(trace, theme()), stored_words.rate_seen(layer), explanations.RATE_FORMULA, alt, numbers
+            draw(trace, theme()),
+            stored_words.rate_seen(layer),
+            explanations.RATE_FORMULA,
+            alt,
+            lambda: rate_numbers(trace),
         )
 
     variants = {

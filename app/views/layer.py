@@ -12,7 +12,9 @@ from app.services.seminar import SEMINAR
 from app.services.studies import ModelKey, Outcome, SensitivityKey, Study, StudyKey
 from app.ui import gap_words
 from app.ui.address import tell_refused
+from app.ui.cards import choose_picture_format
 from app.ui.choose import TEXT_WORDS, choose_layer, choose_model, choose_text
+from app.ui.facts import fact
 from app.ui.gap_views import gap_section
 from app.ui.inspector import mask_pictures, row_inspector, row_table
 from app.ui.keep import keep_controls
@@ -96,14 +98,11 @@ def summary(study: Study, outcome: Outcome) -> None:
     pruned, weights = int(result.counts.sum()), study.rows * study.columns
     rate = result.learning_rate
     columns = st.columns([7, 7, 7, 5, 5.5])
-    columns[0].metric(
+    fact(
+        columns[0],
         "Layer quality, uniform",
         f"{result.uniform_realised_quality:.5g}",
         result.settings.layer_quality,
-        delta_color="off",
-        delta_arrow="off",
-        border=True,
-        height="stretch",
         help="At exact counts: every row loses the same share. Larger is better.",
     )
     columns[1].metric(
@@ -125,24 +124,18 @@ def summary(study: Study, outcome: Outcome) -> None:
         f"mostly the two agree. Its rows may lose up to {best.cap:.0%}, TRIM's up to "
         f"{result.settings.max_row_sparsity:.0%}.",
     )
-    columns[3].metric(
+    fact(
+        columns[3],
         "Learning rate",
         "none" if rate is None else f"{rate:+g}",
         f"{len(result.tried)} tried" + (": stays uniform" if rate is None else ""),
-        delta_color="off",
-        delta_arrow="off",
-        border=True,
-        height="stretch",
         help="Positive: rows that keep their quality give more weights. Negative: rows that lose it do.",
     )
-    columns[4].metric(
+    fact(
+        columns[4],
         "Layer sparsity",
         f"{pruned / weights:.2%}",
         f"{pruned:,} pruned",
-        delta_color="off",
-        delta_arrow="off",
-        border=True,
-        height="stretch",
         help=f"{pruned:,} of the layer's {weights:,} weights, under each of the three.",
     )
     if len(study.dead_rows):
@@ -222,14 +215,8 @@ except NothingToShow:
     st.caption("Below: the last layer that could be shown.")
 options = choose_search_options() if SEMINAR.may() else default_options()
 fisher = SEMINAR.may() and fisher_wanted()
-st.sidebar.segmented_control(
-    "Charts are saved as",
-    ["svg", "png"],
-    default="svg",
-    required=True,
-    key="picture_format",
-    format_func=str.upper,
-)
+with st.sidebar:
+    choose_picture_format()
 refused = st.container()
 heading(study)
 explore(study, options, sensitivity_of(study) if fisher else None)

@@ -10,7 +10,9 @@ from app.services.perplexities import method_of, perplexities
 from app.services.run_jobs import JOBS
 from app.services.run_maps import model_map
 from app.services.store import STORE, StoredRun
+from app.ui.cards import choose_picture_format
 from app.ui.continue_prompt import continue_prompt_views
+from app.ui.facts import fact
 from app.ui.model_views import MAPS, map_card, open_layer, outcome_card, perplexity_card
 from app.ui.new_run import new_run_form
 from app.ui.prefill import prefill
@@ -72,46 +74,34 @@ def heading(run: Run, shown: ModelMap) -> None:
     columns = st.columns(4)
     sparsity = run.metrics.get("sparsity", {})
     asked = sparsity.get("requested", request.get("target"))
-    columns[0].metric(
+    fact(
+        columns[0],
         "Model sparsity",
         f"{sparsity['realised']:.2%}" if "realised" in sparsity else "not whole yet",
         f"{asked:.2%} asked for" if asked is not None else None,
-        delta_color="off",
-        delta_arrow="off",
-        border=True,
-        height="stretch",
     )
-    columns[1].metric(
+    fact(
+        columns[1],
         "Layers done",
         f"{len(shown.layers):,}",
         f"of {len(shown.planned):,} in {len(shown.blocks):,} blocks",
-        delta_color="off",
-        delta_arrow="off",
-        border=True,
-        height="stretch",
     )
     gains = [facts.quality_gain for facts in shown.layers]
-    columns[2].metric(
+    fact(
+        columns[2],
         "Mean quality gain",
         f"{sum(gains) / len(gains):+.2g}" if gains else "none yet",
         LAYER_QUALITY_WORDS.get(shown.quality_measure, shown.quality_measure),
-        delta_color="off",
-        delta_arrow="off",
-        border=True,
-        height="stretch",
         help="Layer quality as pruned minus that of uniform row sparsity, mean over layers, at exact counts.",
     )
     counts = shown.outcome_counts()
-    columns[3].metric(
+    fact(
+        columns[3],
         "Rates + / − / none",
         f"{counts['positive']} / {counts['negative']} / {counts['none']}"
         if shown.searched
         else "not searched",
         "layers",
-        delta_color="off",
-        delta_arrow="off",
-        border=True,
-        height="stretch",
         help="Positive: rows that keep their quality give more weights. Negative: rows that lose it do.",
     )
 
@@ -179,14 +169,8 @@ if run_id is None:
         "There is no run yet. Prune a model above; the demo takes about a minute.", icon=":material/info:"
     )
     st.stop()
-st.sidebar.segmented_control(
-    "Charts are saved as",
-    ["svg", "png"],
-    default="svg",
-    required=True,
-    key="picture_format",
-    format_func=str.upper,
-)
+with st.sidebar:
+    choose_picture_format()
 try:
     known = next((entry for entry in entries if entry.id == run_id), None)
     watch(run_id, JOBS.state(run_id, known.path if known else None))

@@ -7,6 +7,8 @@ import streamlit as st
 from app.services.compared import Pick
 from app.services.store import STORE
 from app.services.stored_layer import StoredLayer
+from app.ui.cards import choose_picture_format
+from app.ui.facts import fact
 from app.ui.present import kept
 from app.ui.selection import choose_rows
 from app.ui.stored_views import (
@@ -41,10 +43,7 @@ def summary(layer: StoredLayer) -> None:
     record = layer.record
     gain = record.realised_quality - record.uniform_quality
     columns = st.columns(4)
-    plain_number = {"delta_color": "off", "delta_arrow": "off", "border": True, "height": "stretch"}
-    columns[0].metric(
-        "Layer quality, uniform", f"{record.uniform_quality:.5g}", record.quality_measure, **plain_number
-    )
+    fact(columns[0], "Layer quality, uniform", f"{record.uniform_quality:.5g}", record.quality_measure)
     columns[1].metric(
         f"Layer quality, {layer.label}",
         f"{record.realised_quality:.5g}",
@@ -53,17 +52,17 @@ def summary(layer: StoredLayer) -> None:
         height="stretch",
     )
     rate = record.search.learning_rate if record.search else None
-    columns[2].metric(
+    fact(
+        columns[2],
         "Learning rate",
         "not searched" if record.search is None else "none" if rate is None else f"{rate:+g}",
         f"{len(record.search.tried)} tried" if record.search else "",
-        **plain_number,
     )
-    columns[3].metric(
+    fact(
+        columns[3],
         "Layer sparsity",
         f"{record.sparsity:.2%}",
         f"{record.pruned:,} of {record.rows * record.columns:,} weights",
-        **plain_number,
     )
 
 
@@ -123,14 +122,7 @@ def side_bar(run: Run, name: str) -> None:
             icon=":material/compare_arrows:",
             query_params={"a": str(own), "b": str(uniform), **kept()},
         )
-        st.segmented_control(
-            "Charts are saved as",
-            ["svg", "png"],
-            default="svg",
-            required=True,
-            key="picture_format",
-            format_func=str.upper,
-        )
+        choose_picture_format()
 
 
 def page() -> None:

@@ -9,7 +9,7 @@ from diagnostics.allocation import RowSparsityStatistics
 from diagnostics.arrays import row_indices
 from diagnostics.figures.frame import PERCENT, count_rows, drawn, frame
 from diagnostics.figures.selection import mark_rows, number_rows
-from diagnostics.figures.theme import PALETTES, Style, Theme, escape, series_styles
+from diagnostics.figures.theme import PALETTES, Style, Theme, escape, hatching, series_styles
 
 ROW_SPARSITY = "row sparsity (share of the row's weights pruned)"
 ROW_SPARSITY_UPRIGHT = "row sparsity<br>(share of the row's weights pruned)"
@@ -46,13 +46,7 @@ def row_sparsity_histogram(
                 "color": style.colour,
                 "opacity": 0.75,
                 "line": {"width": 0.5, "color": palette.surface},
-                "pattern": {
-                    "shape": style.pattern,
-                    "size": 6,
-                    "solidity": 0.15,
-                    "fgcolor": palette.surface,
-                    "fillmode": "overlay",
-                },
+                "pattern": hatching(style, palette),
             },
             hovertemplate=f"<b>%{{y:,}} rows</b> with row sparsity %{{text}}<extra>{label}</extra>",
         )

@@ -6,7 +6,7 @@ from plotly.subplots import make_subplots
 
 from diagnostics.figures.frame import PERCENT, drawn, frame, signed
 from diagnostics.figures.learning_rate import rate_label
-from diagnostics.figures.theme import METHOD_STYLES, PALETTES, Theme
+from diagnostics.figures.theme import METHOD_STYLES, PALETTES, Theme, hatching
 from diagnostics.lessons import BudgetLesson, PathLesson, SignLesson, UpdateLesson
 
 _UNIFORM, _TRIM = METHOD_STYLES["uniform"], METHOD_STYLES["trim"]
@@ -77,13 +77,7 @@ def path_figure(lesson: PathLesson, iteration: int, theme: Theme = "light") -> g
         marker={
             "color": _TRIM.colour,
             "opacity": 0.85,
-            "pattern": {
-                "shape": _TRIM.pattern,
-                "size": 6,
-                "solidity": 0.15,
-                "fgcolor": palette.surface,
-                "fillmode": "overlay",
-            },
+            "pattern": hatching(_TRIM, palette),
         },
         customdata=drawn(lesson.gini),
         hovertemplate="<b>row %{x}</b>, Gini %{customdata:.3f}<br>row sparsity %{y:.1%}<extra></extra>",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import plotly.graph_objects as go
 
 from diagnostics.figures.frame import frame
-from diagnostics.figures.theme import PALETTES, Style, Theme, escape, series_styles
+from diagnostics.figures.theme import PALETTES, Style, Theme, escape, hatching, series_styles
 
 _LOG_FROM = 8  # the ratio of the highest to the lowest from which bars need a logarithmic axis
 
@@ -46,13 +46,7 @@ def perplexity_figure(bars: Sequence[PerplexityBar], text: str, theme: Theme = "
             marker={
                 "color": style.colour,
                 "opacity": 0.85,
-                "pattern": {
-                    "shape": style.pattern,
-                    "size": 6,
-                    "solidity": 0.15,
-                    "fgcolor": palette.surface,
-                    "fillmode": "overlay",
-                },
+                "pattern": hatching(style, palette),
             },
             hovertemplate=f"<b>{escape(bar.label)}</b><br>perplexity %{{customdata:,.5g}}<extra></extra>",
         )

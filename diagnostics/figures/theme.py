@@ -63,6 +63,17 @@ class Style:
     pattern: str
 
 
+def hatching(style: Style, palette: Palette) -> dict[str, object]:
+    """A method's pattern over the colour of its bars, the cue that needs no colour."""
+    return {
+        "shape": style.pattern,
+        "size": 6,
+        "solidity": 0.15,
+        "fgcolor": palette.surface,
+        "fillmode": "overlay",
+    }
+
+
 # Okabe and Ito's palette, told apart with any colour vision and on both backgrounds. Fixed: a method has one
 # colour on every page.
 METHOD_STYLES: dict[str, Style] = {

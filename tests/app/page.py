@@ -14,6 +14,13 @@ PATIENCE_SECONDS = 240  # the first visit on a machine makes the demo model
 POLL_SECONDS = 0.05
 
 
+def ran(test: AppTest, *changes: object) -> AppTest:
+    """Run the page, after what was changed in it."""
+    test.run()
+    assert not test.exception, [each.value for each in test.exception]
+    return test
+
+
 class LayerPage:
     """One reader's visit. `test` is the AppTest behind it."""
 

@@ -11,7 +11,7 @@ from app.services.compared import Pick
 from app.services.store import RunStore
 from app.services.sweep_curves import curves, texts
 from app.ui import compare_views
-from tests.app.page import ROOT
+from tests.app.page import ROOT, ran
 from tests.app.small_runs import make_run
 from trim.errors import RunError
 
@@ -35,13 +35,6 @@ def opened(**address: str) -> AppTest:
     for name, value in address.items():
         test.query_params[name] = value
     return ran(test)
-
-
-def ran(test: AppTest, *changes: object) -> AppTest:
-    """Run the page, after what was changed in it."""
-    test.run()
-    assert not test.exception, [each.value for each in test.exception]
-    return test
 
 
 def charts(test: AppTest) -> dict[str, dict]:

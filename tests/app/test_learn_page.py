@@ -9,7 +9,7 @@ from app.services import store
 from app.services.store import RunStore
 from app.ui.learn import real_step
 from app.ui.learn.course import STEPS
-from tests.app.page import ROOT, numbers
+from tests.app.page import ROOT, numbers, ran
 from tests.app.small_runs import make_run
 
 
@@ -29,13 +29,6 @@ def opened(step: int | str = 1, **address: str) -> AppTest:
     for name, value in {"step": str(step), **address}.items():
         test.query_params[name] = value
     return ran(test)
-
-
-def ran(test: AppTest, *changes: object) -> AppTest:
-    """Run the page, after what was changed in it."""
-    test.run()
-    assert not test.exception, [each.value for each in test.exception]
-    return test
 
 
 def figure(test: AppTest) -> dict:
