@@ -20,9 +20,9 @@ from torch import Tensor
 from trim.cpu_sweep import sweep
 from trim.errors import NonFiniteError, ShapeError
 from trim.masks import keep_mask
+from trim.products import HALF, full_product
 from trim.scores import check_score, ranks_of, score_order
 
-PIECE_COLUMNS = 1024
 COSINE_ROWS = 1024  # at a time, so that float64 in between stays small beside float32 curves
 
 
@@ -146,7 +146,6 @@ class RetentionCurves:
         return row_cosine(dot, self.output_norm[:, None], energy)
 
 
-HALF = (torch.float16, torch.bfloat16)
 EPSILON = 1e-8  # beside each norm in the authors' code
 
 
@@ -273,29 +272,14 @@ def _curves_by_kernels(weight: Tensor, inputs: Tensor, score: Tensor, name: str)
     # A copy, filled up with vectors that add nothing.
     padded = inputs.new_zeros(len(inputs), kernels.padded_vectors(vectors, inputs.dtype))
     padded[:, :vectors] = inputs
-    output = full_product(weight, padded)
     score = score.float().contiguous()
     with torch.cuda.device(weight.device):
-        dot, energy, error, order, sound = kernels.retention(weight.contiguous(), padded, score, output)
+        dot, energy, error, order, output, sound = kernels.retention(weight.contiguous(), padded, score)
     curves = RetentionCurves(dot, energy, error, order, weight, inputs, output[:, :vectors])
     if not bool(sound):  # what was wrong is found out only now: the kernels looked at everything on the way
         _check_finite(weight, inputs, score, name)
         _check_overflow(curves, name)
     return curves
-
-
-def full_product(weight: Tensor, inputs: Tensor) -> Tensor:
-    """weight @ inputs in float32, never rounded to less on the way, (D, L) float32."""
-    if weight.is_cuda and weight.dtype == inputs.dtype and weight.dtype in HALF:
-        # Tensor cores round their sums towards zero; short sums, added in float32, keep that small.
-        pieces = zip(weight.split(PIECE_COLUMNS, dim=1), inputs.split(PIECE_COLUMNS), strict=True)
-        return sum(torch.mm(left, right, out_dtype=torch.float32) for left, right in pieces)
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        return weight.float() @ inputs.float()
-    finally:
-        torch.set_float32_matmul_precision(precision)
 
 
 def _check_finite(weight: Tensor, inputs: Tensor, score: Tensor, name: str) -> None:

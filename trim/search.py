@@ -99,7 +99,7 @@ def _search_by_kernels(curves: RetentionCurves, settings: SearchSettings) -> Sea
             layer_measure=settings.layer_quality,
         )
     trace = SearchTrace(
-        rates, found.quality, found.row_variance, dict(zip(rates, found.row_sparsity, strict=True))
+        rates, found.quality, found.row_variance, dict(zip(rates, found.row_sparsity.unbind(), strict=True))
     )
     uniform_quality = float(found.quality[0, 0])
     tried = _try(settings, uniform_quality, trace.best_quality)

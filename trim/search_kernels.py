@@ -1,10 +1,11 @@
 """TRIM's search on a CUDA device, in Triton: all rates at once, nothing read back before the end.
 
-Two kernels. In the first one program follows one rate through all its updates: D numbers, two passes over them per
-update, float64. What bounds it is a single processor's arithmetic and look-ups: per row and update a square root and
-a division in float64 and two look-ups that share no cache line with others. The second, a single program, does what
-the publication does with the outcome: the rates in order, the best update, exact counts and their quality. All of it
-is written into one array, which the caller reads.
+Two kernels. In the first some programs share the rows of each rate through all its updates, float64; they meet twice
+per update, to learn the mean and the range of what all rows retain, and how far x has moved. All of them must run at
+once, which a cooperative launch sees to. What bounds it is latency: for each of K + 1 updates two look-ups in device
+memory one after the other, sums over a program and two meetings. The second kernel, a single program, does what the
+publication does with the outcome: the rates in order, the best update, exact counts and their quality. All of it is
+written into one array, which the caller reads.
 """
 
 from dataclasses import dataclass
@@ -27,8 +28,10 @@ LAYER_MEASURES = {
     "psnr_flat": 4,
     "psnr_dim": 5,
 }
-SUMS = 5  # over the rows, of dot, energy, error, cosine and peak signal-to-noise ratio
-BLOCK = 2048
+# Sums over the rows that a program stores: of dot, energy, error, cosine, peak signal-to-noise ratio, and of squared
+# distances from the mean row quality.
+SUMS = 6
+BLOCK = 1024  # rows that a program looks up at a time
 WIDE_BLOCK = 8192  # where a pass keeps one number per row
 WARPS = 16
 
@@ -76,13 +79,18 @@ def run(
     rows, columns, steps = curves.rows, curves.columns, iterations + 1
     device = curves.dot.device
     with_ratio = int(row_measure == "psnr" or layer_measure == "psnr_dim")
-    numbers = torch.tensor((target, cap, *rates), dtype=torch.float64).to(device, non_blocking=True)
-    x, scratch, sums, out, counts = (
+    parts = _parts(rows, len(rates), device)
+    # Zeros behind them count who has come to a meeting.
+    numbers = torch.tensor((target, cap, *rates, *(0 for _ in rates)), dtype=torch.float64).to(
+        device, non_blocking=True
+    )
+    x, scratch, told, sums, out, counts = (
         torch.empty(shape, dtype=dtype, device=device)
         for shape, dtype in (
             ((len(rates), steps, rows), torch.float64),
             ((len(rates), rows), torch.float64),
-            ((len(rates), steps, SUMS), torch.float64),
+            ((len(rates), steps, 4, parts), torch.float64),
+            ((len(rates) * steps + 1, parts, SUMS), torch.float64),
             ((2 * len(rates) * steps + 2,), torch.float64),
             ((2, rows), torch.int64),
         )
@@ -91,21 +99,28 @@ def run(
         curves.energy, curves.error, curves.output_energy, curves.output_norm, curves.output_peak,
         curves.whole_layer,
     )  # fmt: skip
-    _follow[(len(rates),)](
-        *looked_up, numbers, x, scratch, sums, out[len(rates) * steps :],
-        rows, columns, curves.vectors, iterations, ROW_MEASURES[row_measure], with_ratio,
-        BLOCK=BLOCK, num_warps=WARPS,
+    _follow[(parts, len(rates))](
+        *looked_up, numbers, x, scratch, told, sums, counts[1],
+        rows, columns, curves.vectors, iterations, total, ROW_MEASURES[row_measure], with_ratio,
+        PARTS=parts, PARTS_2=triton.next_power_of_2(parts), SUMS=SUMS, BLOCK=BLOCK,
+        num_warps=WARPS, launch_cooperative_grid=True,
     )  # fmt: skip
     _settle[(1,)](
         *looked_up, x, sums, out, counts,
         rows, columns, curves.vectors, len(rates), positive, steps, total, limit,
-        LAYER_MEASURES[layer_measure], with_ratio,
-        BLOCK=BLOCK, WIDE_BLOCK=WIDE_BLOCK,
+        ROW_MEASURES[row_measure], LAYER_MEASURES[layer_measure], with_ratio,
+        PARTS=parts, SUMS=SUMS, BLOCK=BLOCK, WIDE_BLOCK=WIDE_BLOCK,
         RATES=triton.next_power_of_2(len(rates)), STEPS=triton.next_power_of_2(steps), num_warps=WARPS,
     )  # fmt: skip
     read = out.cpu()
     table = read[:-2].view(2, len(rates), steps)
     return Found(table[0], table[1], x, counts[0], counts[1], float(read[-2]), float(read[-1]))
+
+
+def _parts(rows: int, rates: int, device: torch.device) -> int:
+    """Programs that share the rows of a rate: as many as have work, and all fit onto the device at once."""
+    processors = torch.cuda.get_device_properties(device).multi_processor_count
+    return max(1, min(processors // rates, triton.cdiv(rows, BLOCK)))
 
 
 @triton.jit
@@ -137,21 +152,111 @@ def _look_up(
     return dot, kept, lost, tl.where(inside, _cosine(dot, norm, kept), 0.0), ratio
 
 
-# An argument that is 1 would be taken for a constant, which has no type.
-@triton.jit(do_not_specialize=["rows", "columns", "vectors", "iterations", "row_measure", "with_ratio"])
-def _follow(
-    energy, error, output_energy, output_norm, output_peak, whole, numbers,
-    x, scratch, sums, variance, rows, columns, vectors, iterations, row_measure, with_ratio, BLOCK: tl.constexpr,
+@triton.jit
+def _add(a, b, c, d, e, f, g, h, i, j):
+    return a + f, b + g, c + h, d + i, e + j
+
+
+@triton.jit
+def _add_and_range(sum_a, low_a, high_a, sum_b, low_b, high_b):
+    return sum_a + sum_b, tl.minimum(low_a, low_b), tl.maximum(high_a, high_b)
+
+
+@triton.jit
+def _store_sums(sums, dot, energy, error, cosine, ratio):
+    dot_sum, energy_sum, error_sum, cosine_sum, ratio_sum = tl.reduce(
+        (dot, energy, error, cosine, ratio), 0, _add
+    )
+    tl.store(sums, dot_sum)
+    tl.store(sums + 1, energy_sum)
+    tl.store(sums + 2, error_sum)
+    tl.store(sums + 3, cosine_sum)
+    tl.store(sums + 4, ratio_sum)
+
+
+@triton.jit
+def _judge(
+    energy, error, output_energy, output_norm, output_peak, counts, sums,
+    first, last, columns, vectors, with_ratio, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One rate from uniform on: x, the sums at its floor counts and the variance of row quality, update by update."""
-    rate = tl.program_id(0)
+    """The sums over rows from the first to before the last, at their exact counts."""
+    dot_sum = tl.zeros((BLOCK,), tl.float64)
+    energy_sum = tl.zeros((BLOCK,), tl.float64)
+    error_sum = tl.zeros((BLOCK,), tl.float64)
+    cosine_sum = tl.zeros((BLOCK,), tl.float64)
+    ratio_sum = tl.zeros((BLOCK,), tl.float64)
+    for start in range(first, last, BLOCK):
+        row = start + tl.arange(0, BLOCK)
+        inside = row < last
+        count = tl.load(counts + row, mask=inside, other=0)
+        dot, kept, lost, cosine, ratio = _look_up(
+            energy, error, output_energy, output_norm, output_peak,
+            row, count, inside, columns, vectors, with_ratio,
+        )  # fmt: skip
+        dot_sum += tl.where(inside, dot, 0.0)
+        energy_sum += kept
+        error_sum += lost
+        cosine_sum += cosine
+        ratio_sum += ratio
+    _store_sums(sums, dot_sum, energy_sum, error_sum, cosine_sum, ratio_sum)
+
+
+@triton.jit
+def _arrive(counter):
+    """Let those who wait see what this program stored."""
+    tl.debug_barrier()
+    tl.atomic_add(counter, 1, sem="release")
+
+
+@triton.jit
+def _await(counter, arrivals):
+    """Until so many have arrived."""
+    while tl.atomic_add(counter, 0, sem="acquire") < arrivals:
+        pass
+    tl.debug_barrier()
+
+
+# An argument that is 1 would be taken for a constant, which has no type.
+@triton.jit(
+    do_not_specialize=["rows", "columns", "vectors", "iterations", "total", "row_measure", "with_ratio"]
+)
+def _follow(
+    energy, error, output_energy, output_norm, output_peak, whole, numbers, x, scratch, told, sums, uniform,
+    rows, columns, vectors, iterations, total, row_measure, with_ratio,
+    PARTS: tl.constexpr, PARTS_2: tl.constexpr, SUMS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """A share of the rows at one rate from uniform on, update by update: x, and the sums at its floor counts.
+
+    The programs of the first rate also find the exact uniform counts, and the sums at these.
+    """
+    part = tl.program_id(0)
+    rate = tl.program_id(1)
+    rates = tl.num_programs(1)
+    share = tl.cdiv(rows, PARTS)
+    first = part * share
+    last = tl.minimum(first + share, rows)
     target = tl.load(numbers)
     cap = tl.load(numbers + 1)
     step = 2 * tl.load(numbers + 2 + rate)
+    counter = (numbers + 2 + rates + rate).to(tl.pointer_type(tl.int32))
+    if rate == 0:
+        each = total // rows
+        left_over = total - each * rows
+        for start in range(first, last, BLOCK):
+            row = start + tl.arange(0, BLOCK)
+            tl.store(uniform + row, each + (row < left_over).to(tl.int64), mask=row < last)
+        tl.debug_barrier()
+        _judge(
+            energy, error, output_energy, output_norm, output_peak, uniform,
+            sums + (rates * (iterations + 1) * PARTS + part) * SUMS,
+            first, last, columns, vectors, with_ratio, BLOCK,
+        )  # fmt: skip
     x += rate.to(tl.int64) * (iterations + 1) * rows
     scratch += rate.to(tl.int64) * rows
-    sums += rate * (iterations + 1) * 5
-    variance += rate * (iterations + 1)
+    told += rate * (iterations + 1) * 4 * PARTS
+    sums += (rate * (iterations + 1) * PARTS + part) * SUMS
+    other = tl.arange(0, PARTS_2)
+    known = other < PARTS
     moving = tl.where(row_measure == 0, rows.to(tl.float64), tl.load(whole + 2))  # rows that take part
     moving = tl.maximum(moving, 1.0)
     shift = target * 0
@@ -164,9 +269,9 @@ def _follow(
         quality_sum = tl.zeros((BLOCK,), tl.float64)
         low = tl.full((BLOCK,), float("inf"), tl.float64)
         high = tl.full((BLOCK,), float("-inf"), tl.float64)
-        for start in range(0, rows, BLOCK):
+        for start in range(first, last, BLOCK):
             row = start + tl.arange(0, BLOCK)
-            inside = row < rows
+            inside = row < last
             here = tl.zeros((BLOCK,), tl.float64) + target
             if iteration > 0:
                 here = tl.load(x + row, mask=inside, other=0.0)
@@ -188,20 +293,25 @@ def _follow(
             quality_sum += tl.where(alive, quality, 0.0)
             low = tl.minimum(low, tl.where(alive, quality, float("inf")))
             high = tl.maximum(high, tl.where(alive, quality, float("-inf")))
-        tl.store(sums + iteration * 5, tl.sum(dot_sum, axis=0))
-        tl.store(sums + iteration * 5 + 1, tl.sum(energy_sum, axis=0))
-        tl.store(sums + iteration * 5 + 2, tl.sum(error_sum, axis=0))
-        tl.store(sums + iteration * 5 + 3, tl.sum(cosine_sum, axis=0))
-        tl.store(sums + iteration * 5 + 4, tl.sum(ratio_sum, axis=0))
-        mean = tl.sum(quality_sum, axis=0) / moving
-        lowest = tl.min(low, axis=0)
-        spread = tl.max(high, axis=0) - lowest
+        quality_here, lowest, highest = tl.reduce((quality_sum, low, high), 0, _add_and_range)
+        tl.store(told + part, quality_here)
+        tl.store(told + PARTS + part, lowest)
+        tl.store(told + 2 * PARTS + part, highest)
+        _arrive(counter)
+        _store_sums(sums, dot_sum, energy_sum, error_sum, cosine_sum, ratio_sum)
+        _await(counter, (2 * iteration + 1) * PARTS)
+        all_quality = tl.load(told + other, mask=known, other=0.0, cache_modifier=".cg")
+        all_low = tl.load(told + PARTS + other, mask=known, other=float("inf"), cache_modifier=".cg")
+        all_high = tl.load(told + 2 * PARTS + other, mask=known, other=float("-inf"), cache_modifier=".cg")
+        quality_here, lowest, highest = tl.reduce((all_quality, all_low, all_high), 0, _add_and_range)
+        mean = quality_here / moving
+        spread = highest - lowest
         scale = step / (spread + 1e-6)
         x_sum = tl.zeros((BLOCK,), tl.float64)
         square_sum = tl.zeros((BLOCK,), tl.float64)
-        for start in range(0, rows, BLOCK):
+        for start in range(first, last, BLOCK):
             row = start + tl.arange(0, BLOCK)
-            inside = row < rows
+            inside = row < last
             alive = inside & ((row_measure == 0) | (tl.load(output_norm + row, mask=inside, other=0.0) > 0))
             here = tl.load(x + row, mask=inside, other=0.0)
             quality = tl.load(scratch + row, mask=alive, other=0.0)
@@ -213,9 +323,15 @@ def _follow(
             x_sum += tl.where(alive, moved, 0.0)
             if iteration < iterations:
                 tl.store(x + rows + row, moved, mask=inside)
-        tl.store(variance + iteration, tl.sum(square_sum, axis=0) / moving)
-        shift = tl.where(spread > 0, tl.sum(x_sum, axis=0) / moving - target, 0.0)
+        tl.store(told + 3 * PARTS + part, tl.sum(x_sum, axis=0))
+        _arrive(counter)
+        tl.store(sums + 5, tl.sum(square_sum, axis=0))
+        _await(counter, (2 * iteration + 2) * PARTS)
+        all_moved = tl.load(told + 3 * PARTS + other, mask=known, other=0.0, cache_modifier=".cg")
+        shift = tl.where(spread > 0, tl.sum(all_moved, axis=0) / moving - target, 0.0)
         x += rows
+        told += 4 * PARTS
+        sums += PARTS * SUMS
 
 
 @triton.jit
@@ -232,64 +348,65 @@ def _layer_quality(measure, dot, energy, error, cosine, ratio, whole, rows, vect
     return tl.where(measure == 5, ratio / tl.maximum(tl.load(whole + 2), 1.0), quality)
 
 
-@triton.jit(do_not_specialize=["rows", "columns", "vectors", "rates", "positive", "steps", "total", "limit"])
+@triton.jit
+def _sum_of(sums, place, number, known, PARTS: tl.constexpr, SUMS: tl.constexpr):
+    """One of the sums over the rows of all programs, at some places of the (R · (K + 1) + 1) table."""
+    found = tl.load(sums + place * PARTS * SUMS + number, mask=known, other=0.0)
+    for part in range(1, PARTS):
+        found += tl.load(sums + (place * PARTS + part) * SUMS + number, mask=known, other=0.0)
+    return found
+
+
+@triton.jit
+def _quality_of(measure, sums, place, known, whole, rows, vectors, PARTS: tl.constexpr, SUMS: tl.constexpr):
+    return _layer_quality(
+        measure,
+        _sum_of(sums, place, 0, known, PARTS, SUMS),
+        _sum_of(sums, place, 1, known, PARTS, SUMS),
+        _sum_of(sums, place, 2, known, PARTS, SUMS),
+        _sum_of(sums, place, 3, known, PARTS, SUMS),
+        _sum_of(sums, place, 4, known, PARTS, SUMS),
+        whole, rows, vectors,
+    )  # fmt: skip
+
+
+@triton.jit(
+    do_not_specialize=[
+        "rows", "columns", "vectors", "rates", "positive", "steps", "total", "limit", "with_ratio",
+    ]
+)  # fmt: skip
 def _settle(
     energy, error, output_energy, output_norm, output_peak, whole, x, sums, out, counts,
-    rows, columns, vectors, rates, positive, steps, total, limit, layer_measure, with_ratio,
-    BLOCK: tl.constexpr, WIDE_BLOCK: tl.constexpr, RATES: tl.constexpr, STEPS: tl.constexpr,
+    rows, columns, vectors, rates, positive, steps, total, limit, row_measure, layer_measure, with_ratio,
+    PARTS: tl.constexpr, SUMS: tl.constexpr, BLOCK: tl.constexpr, WIDE_BLOCK: tl.constexpr,
+    RATES: tl.constexpr, STEPS: tl.constexpr,
 ):  # fmt: skip
-    """Qualities, the published choice, its exact counts and uniform ones, and the quality of both."""
+    """Qualities and variances, the published choice, its exact counts, and the quality of these and of uniform ones."""
     rate = tl.arange(0, RATES)[:, None]
     step = tl.arange(0, STEPS)[None, :]
     known = (rate < rates) & (step < steps)
     place = rate * steps + step
-    quality = _layer_quality(
-        layer_measure,
-        tl.load(sums + place * 5, mask=known, other=0.0),
-        tl.load(sums + place * 5 + 1, mask=known, other=0.0),
-        tl.load(sums + place * 5 + 2, mask=known, other=0.0),
-        tl.load(sums + place * 5 + 3, mask=known, other=0.0),
-        tl.load(sums + place * 5 + 4, mask=known, other=0.0),
-        whole, rows, vectors,
-    )  # fmt: skip
+    quality = _quality_of(layer_measure, sums, place, known, whole, rows, vectors, PARTS, SUMS)
     tl.store(out + place, quality, mask=known)
+    moving = tl.where(row_measure == 0, rows.to(tl.float64), tl.load(whole + 2))
+    variance = _sum_of(sums, place, 5, known, PARTS, SUMS) / tl.maximum(moving, 1.0)
+    tl.store(out + rates * steps + place, variance, mask=known)
     quality = tl.where(known, quality, float("-inf"))
     chosen = _published_choice(quality, rate, step, rates, positive, steps, RATES)
     # The nearest exact counts, as masks.project_counts finds them.
     x += chosen.to(tl.int64) * rows
     shift = common_shift(x, rows, columns, total, limit, WIDE_BLOCK)
     largest_remainders(x, counts, rows, columns, shift, total, limit, WIDE_BLOCK)
-    each = total // rows
-    left_over = total - each * rows
-    for start in range(0, rows, BLOCK):
-        row = start + tl.arange(0, BLOCK)
-        tl.store(counts + rows + row, each + (row < left_over).to(tl.int64), mask=row < rows)
     tl.debug_barrier()
-    for reading in range(2):  # uniform first
-        at = counts + (1 - reading) * rows
-        dot_sum = tl.zeros((BLOCK,), tl.float64)
-        energy_sum = tl.zeros((BLOCK,), tl.float64)
-        error_sum = tl.zeros((BLOCK,), tl.float64)
-        cosine_sum = tl.zeros((BLOCK,), tl.float64)
-        ratio_sum = tl.zeros((BLOCK,), tl.float64)
-        for start in range(0, rows, BLOCK):
-            row = start + tl.arange(0, BLOCK)
-            inside = row < rows
-            count = tl.load(at + row, mask=inside, other=0)
-            dot, kept, lost, cosine, ratio = _look_up(
-                energy, error, output_energy, output_norm, output_peak,
-                row, count, inside, columns, vectors, with_ratio,
-            )  # fmt: skip
-            dot_sum += tl.where(inside, dot, 0.0)
-            energy_sum += kept
-            error_sum += lost
-            cosine_sum += cosine
-            ratio_sum += ratio
-        realised = _layer_quality(
-            layer_measure, tl.sum(dot_sum, axis=0), tl.sum(energy_sum, axis=0), tl.sum(error_sum, axis=0),
-            tl.sum(cosine_sum, axis=0), tl.sum(ratio_sum, axis=0), whole, rows, vectors,
-        )  # fmt: skip
-        tl.store(out + 2 * rates * steps + reading, realised)
+    uniform = _quality_of(layer_measure, sums, rates * steps, rates > 0, whole, rows, vectors, PARTS, SUMS)
+    tl.store(out + 2 * rates * steps, uniform)
+    _judge(
+        energy, error, output_energy, output_norm, output_peak, counts, sums,
+        0, rows, columns, vectors, with_ratio, BLOCK,
+    )  # fmt: skip
+    tl.debug_barrier()
+    realised = _quality_of(layer_measure, sums, 0, rates > 0, whole, rows, vectors, 1, SUMS)
+    tl.store(out + 2 * rates * steps + 1, realised)
 
 
 @triton.jit
