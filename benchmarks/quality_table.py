@@ -1,6 +1,6 @@
 """Tables and figures of what `benchmarks.quality` measured.
 
-    python -m benchmarks.quality_table                              tables (Markdown), one for each model and question
+    python -m benchmarks.quality_table                              a page of tables (Markdown): docs/quality.md
     python -m benchmarks.quality_table --figures docs/pictures      and quality-MODEL.svg, drawn by Chromium
 
 Perplexities are geometric means over seeds, with the least and the most in brackets where there are several.
@@ -129,6 +129,49 @@ def table(groups: dict[str, dict[float, list[float]]], targets: Sequence[float])
     return "\n".join(lines)
 
 
+INTRODUCTION = """# Perplexities of every method
+
+Made by `python -m benchmarks.quality_table` of the results in `benchmarks/results`, which `python -m
+benchmarks.quality` measures. Calibrated on {calibration}, {windows} windows of {length:,} tokens drawn by the seed;
+Wanda's scores unless said otherwise; {device}, {dtype}, torch {torch}, transformers {transformers}; last measured {date}.
+Geometric means where there are several seeds, with the least and the most in brackets; the best of each column in bold.
+*demo* are the demo's speeches, another domain than the calibration text. Above some hundreds a single perplexity means
+little.
+"""
+
+
+def page(contents: Sequence[dict]) -> str:
+    """All tables, with how was measured."""
+    dates = [row["date"] for content in contents for row in content["rows"]]
+    protocol = contents[0]["protocol"]
+    corpus, windows, length = protocol["calibration"]
+    parts = [
+        INTRODUCTION.format(
+            **{key: protocol[key] for key in ("device", "dtype", "torch", "transformers")},
+            calibration=corpus,
+            windows=windows,
+            length=length,
+            date=max(dates),
+        )
+    ]
+    for content in contents:
+        protocol = content["protocol"]
+        parts.append(f"## {protocol['model']}\n")
+        for title, name_of in QUESTIONS.items():
+            for text, (corpus, windows, length) in enumerate(protocol["evaluation"]):
+                groups = grouped(content["rows"], name_of, text)
+                targets = sorted({target for points in groups.values() for target in points})
+                dense = perplexity_in_words(float(protocol["dense_perplexity"][text]))
+                parts.append(f"### {title}, {corpus}: {windows} windows of {length:,}, dense {dense}\n")
+                parts.append(table(groups, targets) + "\n")
+    return "\n".join(parts)
+
+
+def results(folder: Path) -> list[dict]:
+    """What was measured, by model."""
+    return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("quality-*.json"))]
+
+
 DRAWN = {
     "Wanda in uniform budgets": ("Wanda, uniform", "uniform"),
     "TRIM in uniform budgets": ("TRIM", "trim"),
@@ -196,21 +239,10 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="also draw the figures")
     chosen = parser.parse_args()
-    files = sorted(chosen.results.glob("quality-*.json"))
-    if not files:
+    contents = results(chosen.results)
+    if not contents:
         raise SystemExit(f"{chosen.results} holds no results; make some with: python -m benchmarks.quality")
-    contents = [json.loads(file.read_text(encoding="utf-8")) for file in files]
-    for content in contents:
-        protocol = content["protocol"]
-        for title, name_of in QUESTIONS.items():
-            for text, (corpus, windows, length) in enumerate(protocol["evaluation"]):
-                groups = grouped(content["rows"], name_of, text)
-                targets = sorted({target for points in groups.values() for target in points})
-                dense = perplexity_in_words(float(protocol["dense_perplexity"][text]))
-                print(
-                    f"### {title}: {protocol['model']} on {corpus}, {windows} windows of {length:,} (dense {dense})\n"
-                )
-                print(table(groups, targets) + "\n")
+    print(page(contents), end="")
     if chosen.figures:
         draw(
             {

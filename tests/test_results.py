@@ -1,9 +1,9 @@
-"""The README's table of perplexities says what the results in the repository say."""
+"""The README's table of perplexities, and the page of all of them, say what the results in the repository say."""
 
 import json
 from pathlib import Path
 
-from benchmarks.quality_table import grouped, question_methods
+from benchmarks.quality_table import grouped, page, question_methods, results
 from trim.perplexity import perplexity_in_words
 from trim.sweep_results import geometric_mean
 
@@ -35,3 +35,10 @@ def test_readme_table():
                 shown = float(cell.replace(",", ""))
                 digits = len(cell.partition(".")[2])
                 assert round(mean, digits) == shown, (model, said, target, perplexity_in_words(mean))
+
+
+def test_page_of_all_tables():
+    said = (ROOT / "docs/quality.md").read_text(encoding="utf-8")
+    assert said == page(results(ROOT / "benchmarks/results")), (
+        "make it anew: python -m benchmarks.quality_table > docs/quality.md"
+    )
