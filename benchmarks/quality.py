@@ -8,8 +8,8 @@ the same command goes on with:
 - scores: Wanda and magnitude, plain; TRIM; in uniform, OWL and AlphaPruning budgets; with and without input
   recalculation; 1 and 8 input vectors per window.
 - methods: Wanda and TRIM in uniform, OWL and AlphaPruning budgets; three seeds, 4 input vectors per window.
-- optimal: the optimal allocation in uniform and optimal budgets, Wanda and TRIM in optimal budgets, likewise; and all
-  row weights alike.
+- optimal: the optimal allocation in uniform and optimal budgets, Wanda and TRIM in optimal budgets, likewise; the
+  optimal one in two passes; and all row weights alike.
 - parameters: TRIM in OWL and AlphaPruning budgets of other widths and multiples.
 
 Calibrated on 128 windows of 1,024 tokens, drawn by the seed; perplexity on the first 96 windows of 1,024 tokens of each
@@ -66,6 +66,13 @@ PARTS: dict[str, list[dict[str, tuple]]] = {
         {
             "allocation": ("uniform", "trim"),
             "budget": ("optimal",),
+            "vectors_per_sequence": (4,),
+            "seed": (0, 1, 2),
+        },
+        {
+            "allocation": ("optimal",),
+            "budget": ("optimal",),
+            "second_pass": (True,),
             "vectors_per_sequence": (4,),
             "seed": (0, 1, 2),
         },

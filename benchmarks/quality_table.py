@@ -31,7 +31,9 @@ def method_name(row: Row) -> str:
     """ "TRIM in OWL budgets"."""
     method = row["method"]
     first = "magnitude" if method["score"] == "magnitude" else ALLOCATIONS[method["allocation"]]
-    return f"{first} in {BUDGETS[method['budget']]} budgets"
+    return f"{first} in {BUDGETS[method['budget']]} budgets" + (
+        ", two passes" if method.get("second_pass") else ""
+    )
 
 
 def is_plain(row: Row) -> bool:
@@ -133,8 +135,9 @@ INTRODUCTION = """# Perplexities of every method
 
 Made by `python -m benchmarks.quality_table` of the results in `benchmarks/results`, which `python -m
 benchmarks.quality` measures. Calibrated on {calibration}, {windows} windows of {length:,} tokens drawn by the seed;
-Wanda's scores unless said otherwise; {device}, {dtype}, torch {torch}, transformers {transformers}; last measured {date}.
-Geometric means where there are several seeds, with the least and the most in brackets; the best of each column in bold.
+Wanda's scores unless said otherwise; {device}, {dtype}, torch {torch}, transformers {transformers}; last measured
+{date}. Geometric means where there are several seeds, with the least and the most in brackets; the best of each column
+in bold.
 *demo* are the demo's speeches, another domain than the calibration text. Above some hundreds a single perplexity means
 little.
 """

@@ -110,6 +110,14 @@ def add_sweep(commands: argparse._SubParsersAction) -> None:
         "what an error in a row's output counts for where anything is optimal",
         choices=ROW_WEIGHTS,
     )
+    _several(
+        grid,
+        "--second-pass",
+        "second_pass",
+        _yes_or_no,
+        "whether what is optimal measures the sensitivity again in the model pruned once: no, yes, or both",
+        metavar="no|yes",
+    )
     text = parser.add_argument_group("calibration text")
     option(text, "--corpus", str, "demo, wikitext2, c4, or a .txt, .jsonl or .parquet file")
     option(text, "--windows", int, "how many windows")

@@ -18,7 +18,8 @@ class Began:
 
 @dataclass(frozen=True)
 class Stage:
-    """What is being done now: "loading", "budgets", "replay", "capture", "search", "propagate"."""
+    """What is being done now: "loading", "sensitivity", "first pass", "budgets", "replay", "capture", "search",
+    "propagate"."""
 
     stage: str
     block: int | None = None

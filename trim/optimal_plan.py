@@ -1,6 +1,7 @@
 """What the optimal method needs to know of a whole model before the block loop: sensitivities, and prices."""
 
 import contextlib
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -31,6 +32,22 @@ Listener = Callable[[Event], None]
 SENSITIVITY_FILE = "sensitivity.safetensors"  # in the run folder while the run is not complete
 
 
+def begun_with(folder: Path) -> dict[str, Tensor] | None:
+    """The sensitivity with which the run in a folder began; None: a new run, or one that was stopped before.
+
+    A gradient need not come out the same to the last bit twice.
+    """
+    try:
+        return load((folder / SENSITIVITY_FILE).read_bytes())
+    except (OSError, SafetensorError):
+        return None
+
+
+def begin_with(folder: Path, sensitivity: Mapping[str, Tensor]) -> None:
+    """Keep the sensitivity with which the run in a folder begins."""
+    write_atomically(folder / SENSITIVITY_FILE, save(dict(sensitivity)))
+
+
 def plan_sensitivity(
     model: StreamedModel,
     calibration: Calibration,
@@ -40,10 +57,8 @@ def plan_sensitivity(
     folder: Path,
     activation_bytes: int | None,
     listener: Listener,
-) -> dict[str, Tensor] | None:
-    """Each layer's row weights f, (D,) float32; None where nothing asks for them, or all rows weigh alike.
-
-    What a run began with stays in its folder: a gradient need not come out the same to the last bit twice.
+) -> dict[str, Tensor]:
+    """Each layer's row weights f, (D,) float32.
 
     Args:
         model: dense.
@@ -53,13 +68,6 @@ def plan_sensitivity(
         folder: the run folder.
         listener: is told of progress.
     """
-    if "optimal" not in (settings.allocation, settings.budget) or settings.row_weights == "ones":
-        return None
-    path = folder / SENSITIVITY_FILE
-    try:
-        return load(path.read_bytes())
-    except (OSError, SafetensorError):
-        pass  # a new run, or one that was stopped before
     part = calibration.first(settings.sensitivity_windows)
 
     def measure() -> dict[str, Tensor]:
@@ -77,9 +85,7 @@ def plan_sensitivity(
         )
 
     listener(Stage("sensitivity"))
-    found = remembered_sensitivity(weights_key(model.files), model, part, measure)
-    write_atomically(path, save(found))
-    return found
+    return remembered_sensitivity(weights_key(model.files), model, part, measure)
 
 
 def optimal_budgets(
@@ -111,7 +117,8 @@ def optimal_budgets(
     """
     calibration = calibration.first(settings.sensitivity_windows)
     key = {
-        "prices": [BINS_PER_OCTAVE, settings.score, settings.row_cap, settings.row_weights],
+        "prices": [BINS_PER_OCTAVE, settings.score, settings.row_cap],
+        "sensitivity": hashlib.sha256(save(dict(sensitivity))).hexdigest() if sensitivity else None,
         "layers": list(shapes),
         "model": weights_key(model.files),
         "text": [text_key(calibration), calibration.positions.tolist()],

@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,14 +14,16 @@ from torch import Tensor
 from trim.allocations import Pattern
 from trim.budgets import Budgets
 from trim.errors import RunError
-from trim.events import Began, Event, Finished, Stage, to_json
-from trim.optimal_plan import SENSITIVITY_FILE, plan_sensitivity
+from trim.events import Began, BlockDone, Event, Finished, Note, Stage, to_json
+from trim.optimal_plan import SENSITIVITY_FILE, begin_with, begun_with, plan_sensitivity
 from trim.pipeline import Method, prune_blocks
 from trim.planning import chosen_layers, plan_budgets
 from trim.prune_settings import PruneSettings
 from trim.run_source import TEXT_FILE, RunSource, absolute, read_text, require_same, write_text
 from trim.run_writer import RunWriter
 from trim.runs import Run, open_run
+from trim.second_pass import FIRST_PASS, PrunedModel, both, first_settings
+from trim.sensitivity import row_sensitivity
 from trim.text_pass import default_batch, fixed_threads, text_pass
 
 Listener = Callable[[Event], None]
@@ -142,7 +145,21 @@ def _work(
             "activation_bytes": activation_bytes,
         }
         origin = source.model, source.calibration, source.settings
-        sensitivity = plan_sensitivity(*origin, listener=tell, **options)
+        sensitivity = begun_with(writer.path)
+        if sensitivity is None and source.settings.asks_sensitivity:
+            sensitivity = plan_sensitivity(*origin, listener=tell, **options)
+            if source.settings.second_pass:
+                first = _first_pass(writer, source, activation_bytes, tell)
+                tell(Stage("sensitivity"))
+                found = row_sensitivity(
+                    PrunedModel(source.model, first),
+                    source.calibration.first(source.settings.sensitivity_windows),
+                    progress=lambda index: tell(Stage("sensitivity", index)),
+                    **options,
+                )
+                sensitivity = both(sensitivity, found)
+            begin_with(writer.path, sensitivity)
+            shutil.rmtree(writer.path / FIRST_PASS, ignore_errors=True)
         budgets = _known_budgets(run, source)
         if budgets is None:
             budgets = plan_budgets(*origin, sensitivity=sensitivity, listener=tell, **options)
@@ -179,6 +196,29 @@ def _work(
             (writer.path / only_on_the_way).unlink(missing_ok=True)
         tell(Finished(metrics["sparsity"]["realised"], metrics["seconds"]))
         return writer.finish(metrics)
+
+
+def _first_pass(writer: RunWriter, source: RunSource, activation_bytes: int | None, tell: Listener) -> Run:
+    """The first pass, as a run in the folder of the run that asks for it; gone on with where it was stopped."""
+    path = writer.path / FIRST_PASS
+    compute = open_run(writer.path).settings["compute"]
+    first = RunSource(
+        first_settings(source.settings), source.title, source.model, source.calibration, source.given
+    )
+
+    def listen(event: Event) -> None:
+        if isinstance(event, BlockDone):
+            tell(Stage("first pass", event.block))
+        elif isinstance(event, Note):
+            tell(event)
+
+    if not (path / "config.json").exists():
+        record = first.record(compute["batch"], compute["threads"])
+        with RunWriter.create(path, record, name="first pass") as inner:
+            return _work(inner, first, activation_bytes, listen)
+    with RunWriter.reopen(path) as inner:
+        run = open_run(path)
+        return run if run.complete else _work(inner, first, activation_bytes, listen)
 
 
 @contextlib.contextmanager

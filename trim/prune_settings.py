@@ -36,6 +36,7 @@ class PruneSettings:
         row_weights: what an error in a row's output counts for where anything is optimal: "fisher", its sensitivity,
             or "ones".
         sensitivity_windows: how many of the windows the sensitivity, and the price that layers share, are measured on.
+        second_pass: the sensitivity is measured again in the model pruned once, and both count (`trim.second_pass`).
         learning_rates, negative_learning_rates, iterations, layer_quality, row_quality: of TRIM's search.
         owl_width, owl_multiple: OWL's λ and M.
         alpha_width, alpha_fit: AlphaPruning's ε, and "alpha_peak" or "alpha_mid".
@@ -68,6 +69,7 @@ class PruneSettings:
     max_row_sparsity: float | None = None
     row_weights: str = ROW_WEIGHTS[0]
     sensitivity_windows: int = 32
+    second_pass: bool = False
     owl_width: float = OWL_WIDTH
     owl_multiple: float = OWL_MULTIPLE
     alpha_width: float = ALPHA_WIDTH
@@ -131,6 +133,11 @@ class PruneSettings:
                 f"the pattern {self.pattern} prunes every layer alike, so {self.budget} would have nothing to decide; "
                 "use budget uniform (--budget uniform)"
             )
+
+    @property
+    def asks_sensitivity(self) -> bool:
+        """Whether the rows' Fisher sensitivity decides anything."""
+        return "optimal" in (self.allocation, self.budget) and self.row_weights == "fisher"
 
     @property
     def target_sparsity(self) -> float | None:

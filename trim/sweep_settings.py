@@ -22,6 +22,7 @@ GRID = (
     "alpha_width",
     "alpha_fit",
     "row_weights",
+    "second_pass",
     "recalculate_inputs",
     "vectors_per_sequence",
     "seed",
@@ -29,7 +30,7 @@ GRID = (
 )
 SHARED = tuple(name for name in PruneSettings.__dataclass_fields__ if name not in (*GRID, "model", "pattern"))
 
-_SHORT = {"vectors_per_sequence": "vectors", "recalculate_inputs": "recalculated"}
+_SHORT = {"vectors_per_sequence": "vectors", "recalculate_inputs": "recalculated", "second_pass": "twice"}
 # These look at scores alone, not at what the layer makes of input vectors.
 _ALLOCATIONS_WITHOUT_VECTORS = ("uniform", "variant")
 _BUDGETS_WITHOUT_VECTORS = ("uniform", "owl", "alphapruning")
@@ -167,6 +168,8 @@ def idle_fields(settings: PruneSettings) -> frozenset[str]:
         idle |= {"alpha_width", "alpha_fit"}
     if "optimal" not in (settings.allocation, settings.budget):
         idle.add("row_weights")
+    if not settings.asks_sensitivity:
+        idle.add("second_pass")
     fixed = settings.budget.endswith(".json")
     if settings.allocation in _ALLOCATIONS_WITHOUT_VECTORS:
         if fixed or settings.budget in _BUDGETS_WITHOUT_VECTORS:

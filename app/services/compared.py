@@ -31,6 +31,7 @@ _REQUEST = {
     "vectors_per_sequence": "input vectors per sequence",
     "seed": "seed",
     "recalculate_inputs": "inputs recalculated",
+    "second_pass": "second pass",
     "layer_quality": "layer quality",
     "row_quality": "row quality",
     "iterations": "iterations",

@@ -8,6 +8,7 @@ STAGES = {
     "loading": "Reading weights",
     "budgets": "Setting the layers' budgets",
     "sensitivity": "Measuring which rows the loss is sensitive to",
+    "first pass": "Pruning a first time",
     "replay": "Putting finished masks back",
     "capture": "Reading the calibration text",
     "search": "Deciding row sparsities",

@@ -50,6 +50,7 @@ def prefill(run_id: str) -> None:
         "alpha_fit": settings.alpha_fit,
         "row_weights": settings.row_weights,
         "sensitivity_windows": settings.sensitivity_windows,
+        "second_pass": settings.second_pass,
     }
     for name, value in values.items():
         st.session_state[f"{P}{name}"] = value

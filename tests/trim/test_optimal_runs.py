@@ -8,11 +8,15 @@ import torch
 
 import trim
 from tests.trim import rough
+from trim import workbench
 from trim.events import BlockDone
+from trim.inputs import Calibration
 from trim.masks import largest_count
+from trim.models import load_model
 from trim.prune import prune, resume
 from trim.prune_settings import PruneSettings
 from trim.runs import open_run
+from trim.sensitivity import LoadedModel, row_sensitivity
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +158,61 @@ def test_what_does_not_depend_on_the_target_is_measured_once(llama, tmp_path, ow
     monkeypatch.setenv("TRIM_CACHE", str(own_cache))
     prices[0].write_bytes(b"damaged")
     assert pruned(llama, tmp_path / "last", target=0.7, budget="optimal").budgets == second.budgets
+
+
+def test_a_second_pass_weighs_rows_by_both_models(llama, tmp_path):
+    once = pruned(llama, tmp_path / "once", target=0.8, budget="optimal")
+    stages = []
+    twice = pruned(
+        llama,
+        tmp_path / "twice",
+        target=0.8,
+        budget="optimal",
+        second_pass=True,
+        progress=lambda event: stages.append(getattr(event, "stage", "")),
+    )
+    first = pruned(llama, tmp_path / "first", target=0.7, budget="optimal")
+    model = load_model(llama, device="cpu")
+    windows = rough.random_tokens()[:4]
+    with workbench.pruned(model, first):
+        seen = row_sensitivity(LoadedModel(model), Calibration.of(windows), batch=4, folder=tmp_path)
+    for name in twice.layers:
+        expected = (once.layer(name).sensitivity * seen[name].numpy()) ** 0.5
+        np.testing.assert_allclose(twice.layer(name).sensitivity, expected, rtol=1e-3)
+    assert twice.metrics["sparsity"] == once.metrics["sparsity"]
+    assert any((twice.layer(name).counts != once.layer(name).counts).any() for name in once.layers)
+    assert stages.count("first pass") == len(once.blocks)
+    assert not (tmp_path / "twice" / "first-pass").exists()
+
+
+@pytest.mark.parametrize("stop_after", ["the first block", "the first pass"])
+def test_a_second_pass_that_was_stopped_goes_on(llama, tmp_path, stop_after):
+    settings = {"target": 0.8, "budget": "optimal", "second_pass": True}
+    whole = pruned(llama, tmp_path / "whole", **settings)
+    seen = []
+
+    def stop(event):
+        seen.append(getattr(event, "stage", ""))
+        if seen[-1] == "first pass" and stop_after == "the first block":
+            raise KeyboardInterrupt
+        if seen[-1] == "sensitivity" and "first pass" in seen and stop_after == "the first pass":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pruned(llama, tmp_path / "run", **settings, progress=stop)
+    assert (tmp_path / "run" / "first-pass").exists()
+    run = resume(tmp_path / "run", tokens=rough.random_tokens())
+    for name in whole.layers:
+        np.testing.assert_array_equal(run.layer(name).keep(), whole.layer(name).keep())
+
+
+def test_a_second_pass_is_idle_where_nothing_is_weighed(llama, tmp_path):
+    stages = []
+    pruned(
+        llama,
+        tmp_path / "run",
+        row_weights="ones",
+        second_pass=True,
+        progress=lambda event: stages.append(getattr(event, "stage", "")),
+    )
+    assert not {"first pass", "sensitivity"} & set(stages)
