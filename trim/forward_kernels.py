@@ -63,7 +63,8 @@ def _rotated(states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
         states, out, cosine, sine, heads, length,
         *states.stride()[:3], *out.stride()[:3],
         cosine.stride(0) if cosine.shape[0] > 1 else 0, cosine.stride(1),
-        HALF=half, WIDTH=width, HEADS=head_block, num_warps=4, enable_fp_fusion=False,
+        HALF=half, WIDTH=width, HEADS=head_block,
+        num_warps=min(4, max(1, head_block * width // 512)), enable_fp_fusion=False,
     )  # fmt: skip
     return out
 

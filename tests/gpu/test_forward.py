@@ -123,7 +123,7 @@ def test_whole_blocks(family, dtype, tmp_path, monkeypatch):
             assert not any("forward" in vars(part) for part in block.modules())
             plain = calls[0].replay(block, states)
     step = torch.finfo(fused.dtype).eps
-    torch.testing.assert_close(fused, plain, rtol=8 * step, atol=8 * step)
+    torch.testing.assert_close(fused, plain, rtol=16 * step, atol=64 * step)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
