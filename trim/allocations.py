@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from trim.errors import SettingsError
-from trim.masks import keep_mask, largest_count, total_count, uniform_counts
+from trim.masks import keep_highest, largest_count, total_count, uniform_counts
 from trim.optimal import lower_hull, optimal_counts
 from trim.retention import Retained, RetentionCurves, row_cosine
 from trim.search import SearchResult, SearchSettings, search
@@ -43,7 +43,7 @@ def allocate_uniform(
     counts = uniform_counts(
         curves.rows, settings.target_sparsity, curves.columns, settings.max_row_sparsity
     ).to(curves.dot.device)
-    return Allocation(counts, keep_mask(curves.ranks, counts))
+    return Allocation(counts, keep_highest(score, curves.sorted_columns, counts))
 
 
 def allocate_trim(
@@ -51,7 +51,7 @@ def allocate_trim(
 ) -> Allocation:
     """TRIM's search."""
     result = search(curves, settings)
-    return Allocation(result.counts, keep_mask(curves.ranks, result.counts), search=result)
+    return Allocation(result.counts, keep_highest(score, curves.sorted_columns, result.counts), search=result)
 
 
 def allocate_optimal(
@@ -61,7 +61,7 @@ def allocate_optimal(
     total = total_count(settings.target_sparsity, curves.rows, curves.columns, settings.max_row_sparsity)
     hull = lower_hull(curves.error, largest_count(curves.columns, settings.max_row_sparsity))
     counts = optimal_counts(hull, total, sensitivity)
-    return Allocation(counts, keep_mask(curves.ranks, counts))
+    return Allocation(counts, keep_highest(score, curves.sorted_columns, counts))
 
 
 def allocate_variant(
@@ -85,7 +85,7 @@ def allocate_variant(
         middle = (low + high) / 2
         low, high = (middle, high) if int(counts_at(middle).sum()) <= most else (low, middle)
     counts = counts_at(low)
-    return Allocation(counts, keep_mask(curves.ranks, counts))
+    return Allocation(counts, keep_highest(score, curves.sorted_columns, counts))
 
 
 ALLOCATIONS: dict[str, Callable[[RetentionCurves, Tensor, SearchSettings, Tensor | None], Allocation]] = {

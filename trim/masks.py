@@ -83,6 +83,13 @@ def uniform_counts(rows: int, target_sparsity: float, columns: int, max_row_spar
     return counts
 
 
+def even_counts(counts: Tensor) -> Tensor:
+    """The uniform allocation of as many weights as `counts` (D,) int64 prune together, without reading them back."""
+    rows, total = len(counts), counts.sum()
+    each = total // rows
+    return each + (torch.arange(rows, device=counts.device) < total - each * rows)
+
+
 def _common_shift(wanted: np.ndarray, total: int, limit: int) -> float:
     """The s with Σ clamp(wanted + s, 0, limit) = total: a rising line with a bend where a row meets a bound."""
     free = (total - wanted.sum()) / len(wanted)
@@ -105,13 +112,26 @@ def keep_mask(ranks: Tensor, counts: Tensor) -> Tensor:
     return ranks >= counts[:, None]
 
 
-def pack_bits(keep: Tensor) -> np.ndarray:
-    """(D, N) bool as (D, ceil(N / 8)) uint8 in `numpy.packbits` order, packed where the mask is."""
-    if keep.device.type == "cpu":
-        return np.packbits(keep.numpy(), axis=1)
-    eights = torch.nn.functional.pad(keep.view(torch.uint8), (0, -keep.shape[1] % 8)).view(len(keep), -1, 8)
-    bits = torch.tensor([128, 64, 32, 16, 8, 4, 2, 1], dtype=torch.uint8, device=keep.device)
-    return (eights * bits).sum(dim=2, dtype=torch.uint8).cpu().numpy()
+def keep_highest(score: Tensor, order: Tensor, counts: Tensor) -> Tensor:
+    """The same from scores (D, N) and their order (D, N), of any integer type, in which rows lose their columns.
+
+    A weight stays if it comes no earlier than the first that stays: by score, and by column among equal scores.
+    """
+    columns, counts = score.shape[1], counts[:, None]
+    first = order.gather(1, counts.clamp(max=columns - 1)).long()
+    least = score.gather(1, first).masked_fill_(counts >= columns, torch.inf)
+    keep = (score == least).logical_and_(torch.arange(columns, device=score.device) >= first)
+    return keep.logical_or_(score > least)
+
+
+def pack_bits(keep: Tensor) -> Tensor:
+    """(D, N) bool as (D, ceil(N / 8)) uint8 in `numpy.packbits` order, where the mask is."""
+    # Eight bytes of 0 or 1 are one number of 64 bits; the product brings the bit of byte i to place 63 − i.
+    eights = torch.nn.functional.pad(keep.view(torch.uint8), (0, -keep.shape[1] % 8)).view(torch.int64)
+    return (eights * _GATHER_BITS).bitwise_right_shift_(56).to(torch.uint8)
+
+
+_GATHER_BITS = sum(2 ** (63 - 9 * byte) for byte in range(8)) - 2**64  # as a signed number
 
 
 def apply_mask(weight: Tensor, keep: Tensor) -> None:

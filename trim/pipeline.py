@@ -6,6 +6,7 @@ that each layer is given beforehand.
 """
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -111,8 +112,9 @@ def require_finite(weights: Mapping[str, Tensor]) -> None:
     Raises:
         NonFiniteError: a weight is NaN or infinite; the message names the layer.
     """
-    for name, weight in weights.items():
-        if not bool(torch.isfinite(weight).all()):
+    extremes = [torch.stack(torch.aminmax(weight)).double() for weight in weights.values()]  # NaN if one is
+    for name, values in zip(weights, torch.stack(extremes).tolist(), strict=True):
+        if not all(map(math.isfinite, values)):
             raise NonFiniteError(f"{name} has a weight that is NaN or infinite; check the checkpoint")
 
 

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 
 from trim.concentration import gini
-from trim.layer_record import LayerRecord, SearchRecord, curve_counts
-from trim.masks import keep_mask, pack_bits, uniform_counts
+from trim.layer_record import ARRAYS, LayerRecord, SearchRecord, curve_counts
+from trim.masks import even_counts, keep_highest, pack_bits
 from trim.quality import layer_quality
 from trim.retention import Retained, RetentionCurves
 from trim.search import SearchResult
@@ -42,11 +42,26 @@ def layer_record(
         keep: (D, N) bool, the mask to store; None: none is stored.
         sensitivity: (D,) the rows' weights of the optimal allocation; None: it was not used.
     """
-    pruned = int(counts.sum())
-    uniform = uniform_counts(curves.rows, pruned / (curves.rows * curves.columns), curves.columns, 1.0)
-    before = curves.at(uniform.to(curves.dot.device))
-    after = curves.at(counts.to(curves.dot.device)) if retained is None else retained
+    counts = counts.to(curves.dot.device)
+    before = curves.at(even_counts(counts))
+    after = curves.at(counts) if retained is None else retained
     grid = torch.from_numpy(curve_counts(curves.columns)).to(curves.dot.device)
+    found = {
+        "counts": counts,
+        "gini": gini(score, curves.sorted_columns),
+        "weight_norm": torch.linalg.vector_norm(curves.captured_weight, dim=1, dtype=torch.float32),
+        "cosine_uniform": before.cosine,
+        "cosine": after.cosine,
+        "cosine_curve": curves.cosine_at(grid),
+        "dead_rows": curves.dead_rows,
+    }
+    qualities = torch.stack([layer_quality(one, quality_measure) for one in (before, after)])
+    if sensitivity is not None:
+        found["sensitivity"] = sensitivity
+    packed = [] if keep is None else [pack_bits(keep)]
+    qualities, *arrays = _on_host([qualities, *found.values(), *packed])
+    packed_mask = arrays.pop() if packed else None
+    uniform_quality, realised_quality = qualities.tolist()
     return LayerRecord(
         name=name,
         columns=curves.columns,
@@ -55,18 +70,11 @@ def layer_record(
         score=score_name,
         vectors=curves.vectors,
         quality_measure=quality_measure,
-        uniform_quality=float(layer_quality(before, quality_measure)),
-        realised_quality=float(layer_quality(after, quality_measure)),
-        counts=_numpy(counts, np.int32),
-        gini=_numpy(gini(score, curves.order), np.float32),
-        weight_norm=_numpy(torch.linalg.vector_norm(curves.weight, dim=1, dtype=torch.float32), np.float32),
-        cosine_uniform=_numpy(before.cosine, np.float32),
-        cosine=_numpy(after.cosine, np.float32),
-        cosine_curve=_numpy(curves.cosine_at(grid), np.float16),
-        dead_rows=_numpy(curves.dead_rows, np.bool_),
+        uniform_quality=uniform_quality,
+        realised_quality=realised_quality,
         search=None if search is None else search_record(search),
-        sensitivity=None if sensitivity is None else _numpy(sensitivity, np.float32),
-        packed_mask=None if keep is None else pack_bits(keep),
+        packed_mask=packed_mask,
+        **{key: _typed(values, ARRAYS[key][0]) for key, values in zip(found, arrays, strict=True)},
     )
 
 
@@ -74,10 +82,11 @@ def search_record(result: SearchResult) -> SearchRecord:
     """What a run keeps of a search."""
     trace = result.trace
     if result.learning_rate is None:
-        iteration, path = 0, trace.row_sparsity[0, :1]
+        iteration, path = 0, trace.updates[trace.rates[0]][:1]
     else:
         iteration = trace.best_iteration(result.learning_rate)
-        path = trace.row_sparsity[trace.rates.index(result.learning_rate)]
+        path = trace.updates[result.learning_rate]
+    quality, row_variance, row_sparsity = _on_host([trace.quality, trace.row_variance, path.float()])
     return SearchRecord(
         learning_rate=result.learning_rate,
         best_iteration=iteration,
@@ -85,9 +94,9 @@ def search_record(result: SearchResult) -> SearchRecord:
         layer_quality=result.layer_quality,
         uniform_quality=result.uniform_quality,
         rates=np.asarray(trace.rates, dtype=np.float64),
-        quality=_numpy(trace.quality, np.float64),
-        row_variance=_numpy(trace.row_variance, np.float64),
-        row_sparsity=_numpy(path, np.float32),
+        quality=_typed(quality, "float64"),
+        row_variance=_typed(row_variance, "float64"),
+        row_sparsity=_typed(row_sparsity, "float32"),
     )
 
 
@@ -111,9 +120,18 @@ def record_of_search(
         score_name=score_name,
         search=result,
         quality_measure=result.settings.layer_quality,
-        keep=keep_mask(curves.ranks, result.counts) if with_mask else None,
+        keep=keep_highest(score, curves.sorted_columns, result.counts) if with_mask else None,
     )
 
 
-def _numpy(values: Tensor, dtype: type) -> np.ndarray:
-    return np.ascontiguousarray(values.detach().cpu().numpy().astype(dtype))
+def _on_host(tensors: list[Tensor]) -> list[np.ndarray]:
+    """The same in host memory; all copies are under way before any is waited for."""
+    copies = [values.detach().to("cpu", non_blocking=True) for values in tensors]
+    for device in {values.device for values in tensors if values.is_cuda}:
+        torch.cuda.current_stream(device).synchronize()
+    return [values.numpy() for values in copies]
+
+
+def _typed(values: np.ndarray, dtype: str) -> np.ndarray:
+    """A copy that is the record's own."""
+    return np.array(values, dtype=dtype, order="C")

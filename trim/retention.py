@@ -276,6 +276,8 @@ def _curves_by_kernels(weight: Tensor, inputs: Tensor, score: Tensor, name: str)
     with torch.cuda.device(weight.device):
         dot, energy, error, order, output, sound = kernels.retention(weight.contiguous(), padded, score)
     curves = RetentionCurves(dot, energy, error, order, weight, inputs, output[:, :vectors])
+    # What every search begins with: on its way before the sweep is waited for.
+    _ = curves.output_norm, curves.whole_layer
     if not bool(sound):  # what was wrong is found out only now: the kernels looked at everything on the way
         _check_finite(weight, inputs, score, name)
         _check_overflow(curves, name)

@@ -29,7 +29,8 @@ def wanda_score(weight: Tensor, input_norm: Tensor) -> Tensor:
             f"a weight of shape {tuple(weight.shape)} needs {weight.shape[1]} input norms, one per column, "
             f"but got {tuple(input_norm.shape)}"
         )
-    return weight.float().abs() * input_norm.float()
+    size = weight.abs() if weight.dtype.itemsize == 2 else weight.float().abs()
+    return size * input_norm.float()  # a half type is widened on the way
 
 
 def magnitude_score(weight: Tensor) -> Tensor:

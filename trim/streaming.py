@@ -14,6 +14,7 @@ from trim.architecture import blueprint, find_blocks
 from trim.checkpoint import read_config
 from trim.devices import choose_dtype
 from trim.errors import ModelError
+from trim.fused_blocks import fused
 from trim.prefetch import Prefetcher
 from trim.tensor_files import TensorFiles
 
@@ -74,10 +75,11 @@ class StreamedModel:
         """A block with its weights on the device; they are let go of on any exit.
 
         On a GPU the one behind it is read meanwhile: the next one up, or down where blocks are asked for downwards.
+        What stands between its matrix products is fused there (`fused_blocks`).
         """
         ahead = index + (1 if index >= self._last_block else -1)
         self._last_block = index
-        with self._filled(self._parts(index)):
+        with self._filled(self._parts(index)), fused(self.blocks[index], self.device):
             if self.device.type == "cuda" and 0 <= ahead < len(self.blocks):
                 self._prefetcher.ask([name for *_, name in self._tensors(self._parts(ahead))])
             try:

@@ -7,6 +7,7 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 import trim
+from trim.masks import even_counts, keep_highest, pack_bits
 from trim.scores import ranks_of, score_order
 
 thorough = settings(derandomize=True, deadline=None, max_examples=300)
@@ -138,6 +139,14 @@ def test_masks_remove_exactly_the_lowest_scores(rows, columns, seed, tied):
         lowest = sorted(range(columns), key=lambda column, row=row: (float(score[row, column]), column))
         removed = set((~keep[row]).nonzero()[:, 0].tolist())
         assert removed == set(lowest[: int(counts[row])])
+    order = score_order(score)
+    for kind in (torch.int16, torch.int32, torch.int64):
+        assert torch.equal(keep_highest(score, order.to(kind), counts), keep)
+    packed = np.packbits(keep.numpy(), axis=1)
+    np.testing.assert_array_equal(pack_bits(keep).numpy(), packed)
+    assert torch.equal(
+        even_counts(counts), trim.uniform_counts(rows, int(counts.sum()) / keep.numel(), columns, 1.0)
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])

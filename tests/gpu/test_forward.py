@@ -1,0 +1,143 @@
+"""Fused forward passes on a CUDA device: each kernel against the plain code there, whole blocks, and whole runs."""
+
+import pytest
+import torch
+from torch import Tensor
+
+import trim
+from tests.gpu.layers import on_gpu
+from tests.trim import rough
+from trim import fused_blocks
+from trim.calls import record_calls
+from trim.streaming import StreamedModel
+
+pytestmark = on_gpu
+
+GPU = torch.device("cuda", 0)
+TYPES = [torch.float16, torch.bfloat16, torch.float32]
+
+
+def normal(dtype: torch.dtype, *shape: int, seed: int = 0) -> Tensor:
+    generator = torch.Generator(GPU).manual_seed(seed)
+    return torch.randn(shape, generator=generator, device=GPU).to(dtype)
+
+
+def assert_rounded_alike(found: Tensor, expected: Tensor, share: float) -> None:
+    """At most `share` of the numbers differ, and those by no more than four times the type's precision."""
+    assert found.dtype == expected.dtype
+    assert found.shape == expected.shape
+    assert found.stride() == expected.stride()
+    apart = (found.double() - expected.double()).abs()
+    unit = torch.finfo(expected.dtype).eps * expected.double().abs() + torch.finfo(expected.dtype).tiny
+    assert float((apart / unit).max()) <= 4
+    assert float((apart > 0).double().mean()) <= share
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("shape", [(2, 3, 4096), (700, 5120), (5, 32), (3, 7, 4, 48), (2, 11000)])
+def test_norms(shape, dtype):
+    from trim import forward_kernels
+
+    states, weight = 3 * normal(dtype, *shape), normal(dtype, shape[-1], seed=1)
+    found = forward_kernels.rms_norm(states, weight, 1e-5)
+    # In float32 the order of the sum shows in the last bit; a half type rounds nearly all of that away.
+    share = 1.0 if dtype == torch.float32 else 0.002
+    assert_rounded_alike(found, fused_blocks.plain_norm(states, weight, 1e-5), share)
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(
+    ("batch", "heads", "key_heads", "length", "dimensions", "tables"),
+    [
+        (2, 32, 32, 40, 128, 1),
+        (3, 14, 2, 17, 64, 3),
+        (2, 3, 1, 5, 80, 1),
+        (1, 72, 8, 3, 96, 1),
+        (1, 1, 1, 1, 2, 1),
+    ],
+)
+def test_rotary_embeddings_are_bitwise_the_same(batch, heads, key_heads, length, dimensions, tables, dtype):
+    from trim import forward_kernels
+
+    query, key = (
+        normal(dtype, batch, length, number * dimensions, seed=number).view(batch, length, number, -1)
+        for number in (heads, key_heads)
+    )
+    cosine, sine = (normal(dtype, tables, length, dimensions, seed=seed) for seed in (100, 101))
+    as_views = [states.transpose(1, 2) for states in (query, key)]
+    for given in (as_views, [states.contiguous() for states in as_views]):
+        found = forward_kernels.rotary(*given, cosine, sine)
+        expected = fused_blocks.plain_rotary(*given, cosine, sine)
+        for one, other in zip(found, expected, strict=True):
+            assert torch.equal(one, other)
+            assert one.transpose(1, 2).is_contiguous() == other.transpose(1, 2).is_contiguous()
+
+
+@pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize("shape", [(2, 3, 11008), (5,), (4097, 48)])
+def test_gated_activations(shape, dtype):
+    from trim import forward_kernels
+
+    gate, up = 4 * normal(dtype, *shape), normal(dtype, *shape, seed=1)
+    gate.view(-1)[:3] = torch.tensor([0.0, 80.0, -90.0], dtype=dtype)
+    found = forward_kernels.silu_product(gate, up)
+    assert_rounded_alike(found, fused_blocks.plain_gated(gate, up), 0.001)
+
+
+def test_tensors_of_more_than_two_billion_numbers():
+    from trim import forward_kernels
+
+    if torch.cuda.mem_get_info(GPU)[0] < 30e9:
+        pytest.skip("needs 30 GB of GPU memory")
+    rows, columns = 2**19 + 3, 4096
+    states = torch.zeros(rows, columns, dtype=torch.float16, device=GPU)
+    states[-2:] = normal(torch.float16, 2, columns)
+    weight = normal(torch.float16, columns, seed=1)
+    found = forward_kernels.rms_norm(states, weight, 1e-5)[-2:]
+    assert_rounded_alike(found, fused_blocks.plain_norm(states[-2:], weight, 1e-5), 0.002)
+    found = forward_kernels.silu_product(states, states)[-2:]
+    assert_rounded_alike(found, fused_blocks.plain_gated(states[-2:], states[-2:]), 0.001)
+    heads = states.view(1, rows, 32, 128).transpose(1, 2)
+    tables = [
+        normal(torch.float16, 1, 2, 128, seed=seed).repeat(1, rows // 2 + 1, 1)[:, :rows] for seed in (2, 3)
+    ]
+    found = forward_kernels.rotary(heads, heads[:, :1], *tables)[0]
+    last = [values[..., -2:, :] for values in (heads, heads[:, :1], *tables)]
+    assert torch.equal(found[..., -2:, :], fused_blocks.plain_rotary(*last)[0])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "mistral", "gemma", "opt"])
+def test_whole_blocks(family, dtype, tmp_path, monkeypatch):
+    model = StreamedModel(rough.make_model(family, tmp_path / "model"), device=GPU, dtype=dtype)
+    with model.embedding() as module:
+        states, calls = record_calls(module, model.blocks, rough.random_tokens(4, 40).to(GPU), None)
+    with torch.inference_mode():
+        with model.block(0) as block:
+            assert any("forward" in vars(part) for part in block.modules()) == (
+                family not in ("gemma", "opt")
+            )
+            fused = calls[0].replay(block, states)
+        monkeypatch.setattr(fused_blocks, "has_kernels", lambda device: False)
+        with model.block(0) as block:
+            assert not any("forward" in vars(part) for part in block.modules())
+            plain = calls[0].replay(block, states)
+    step = torch.finfo(fused.dtype).eps
+    torch.testing.assert_close(fused, plain, rtol=16 * step, atol=64 * step)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+@pytest.mark.parametrize("family", ["llama", "qwen2"])
+def test_whole_runs(family, dtype, tmp_path, monkeypatch):
+    folder = rough.make_model(family, tmp_path / "model")
+    options = {"tokens": rough.random_tokens(8, 32), "target": 0.5, "dtype": dtype}
+    fused = trim.prune(folder, tmp_path / "fused", **options)
+    monkeypatch.setattr(fused_blocks, "has_kernels", lambda device: False)
+    plain = trim.prune(folder, tmp_path / "plain", **options)
+    assert fused.metrics["sparsity"] == plain.metrics["sparsity"]
+    for name in fused.layers:
+        one, other = fused.layer(name), plain.layer(name)
+        assert (one.keep() == other.keep()).mean() > 0.97
+        assert one.realised_quality == pytest.approx(other.realised_quality, abs=2e-3)
+        assert one.uniform_quality == pytest.approx(other.uniform_quality, abs=2e-3)
+        assert abs(one.gini - other.gini).max() < 2e-2

@@ -1,0 +1,143 @@
+"""What stands between the matrix products of a block, on a CUDA device, in Triton: one pass each over its numbers.
+
+Imported only where such a device is used. Every value is rounded where the plain code in `fused_blocks` rounds it, so
+that only the order of a norm's sum of squares differs. Device memory bounds all three: each number is read once and
+written once.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+from triton.language.extra import libdevice
+
+TILE = 4096  # numbers that a program of a norm or a rotation works on at once
+GATED_BLOCK = 2048
+
+
+def rms_norm(states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """Root mean square norm.
+
+    Args:
+        states: (..., N), contiguous.
+        weight: (N,), contiguous, of the same type.
+        epsilon: beside the mean square.
+
+    Returns:
+        (..., N), of the same type.
+    """
+    columns = states.shape[-1]
+    rows = states.numel() // columns
+    out = torch.empty_like(states)
+    block = triton.next_power_of_2(columns)
+    row_block = max(1, TILE // block)
+    _rms_norm[(triton.cdiv(rows, row_block),)](
+        states, weight, out, rows, columns, 1 / columns, epsilon,
+        ROWS=row_block, BLOCK=block, num_warps=min(16, max(4, row_block * block // 512)),
+        enable_fp_fusion=False,
+    )  # fmt: skip
+    return out
+
+
+def rotary(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotary position embedding.
+
+    Args:
+        query: (batch, heads, length, dimensions), in any layout whose last stride is 1; dimensions are even.
+        key: likewise, of as many heads or fewer.
+        cosine, sine: (batch or 1, length, dimensions), last stride 1, both with the same strides.
+
+    Returns:
+        Query and key turned, in the same layout where it has no gaps.
+    """
+    return _rotated(query, cosine, sine), _rotated(key, cosine, sine)
+
+
+def _rotated(states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    batch, heads, length, dimensions = states.shape
+    out = torch.empty_like(states)
+    half = dimensions // 2
+    width = triton.next_power_of_2(half)
+    head_block = min(triton.next_power_of_2(heads), max(1, TILE // 2 // width))
+    _rotate[(batch * length, triton.cdiv(heads, head_block))](
+        states, out, cosine, sine, heads, length,
+        *states.stride()[:3], *out.stride()[:3],
+        cosine.stride(0) if cosine.shape[0] > 1 else 0, cosine.stride(1),
+        HALF=half, WIDTH=width, HEADS=head_block,
+        num_warps=min(4, max(1, head_block * width // 512)), enable_fp_fusion=False,
+    )  # fmt: skip
+    return out
+
+
+def silu_product(gate: Tensor, up: Tensor) -> Tensor:
+    """SiLU(gate) · up, of tensors of one shape and type, contiguous."""
+    out = torch.empty_like(gate)
+    _silu_product[(triton.cdiv(gate.numel(), GATED_BLOCK),)](
+        gate, up, out, gate.numel(), BLOCK=GATED_BLOCK, num_warps=4
+    )
+    return out
+
+
+@triton.jit
+def _rms_norm(
+    states, weight, out, rows, columns, share, epsilon, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):  # fmt: skip
+    """`ROWS` rows; share = 1 / N."""
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    column = tl.arange(0, BLOCK)[None, :]
+    inside = (row < rows) & (column < columns)
+    place = row * columns + column
+    values = tl.load(states + place, mask=inside, other=0.0).to(tl.float32)
+    mean_square = tl.sum(values * values, axis=1) * share
+    normed = (values * tl.rsqrt(mean_square + epsilon)[:, None]).to(out.dtype.element_ty)
+    scale = tl.load(weight + column, mask=column < columns, other=0.0)
+    result = scale.to(tl.float32) * normed.to(tl.float32)
+    tl.store(out + place, result.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _rounded_product(left, right):
+    """The product in the type of both."""
+    return (left.to(tl.float32) * right.to(tl.float32)).to(left.dtype)
+
+
+@triton.jit
+def _rotate(
+    states, out, cosine, sine, heads, length,
+    batch_stride, head_stride, token_stride, out_batch_stride, out_head_stride, out_token_stride,
+    table_batch_stride, table_token_stride,
+    HALF: tl.constexpr, WIDTH: tl.constexpr, HEADS: tl.constexpr,
+):  # fmt: skip
+    """`HEADS` heads of one token: x · cos + (−second half, first half of x) · sin."""
+    batch = (tl.program_id(0) // length).to(tl.int64)
+    token = (tl.program_id(0) % length).to(tl.int64)
+    head = (tl.program_id(1) * HEADS + tl.arange(0, HEADS)[:, None]).to(tl.int64)
+    dimension = tl.arange(0, WIDTH)[None, :]
+    within = dimension < HALF
+    inside = (head < heads) & within
+    table = batch * table_batch_stride + token * table_token_stride + dimension
+    place = states + batch * batch_stride + token * token_stride + head * head_stride + dimension
+    target = out + batch * out_batch_stride + token * out_token_stride + head * out_head_stride + dimension
+    first = tl.load(place, mask=inside, other=0.0)
+    second = tl.load(place + HALF, mask=inside, other=0.0)
+    first_cosine = tl.load(cosine + table, mask=within, other=0.0)
+    second_cosine = tl.load(cosine + table + HALF, mask=within, other=0.0)
+    first_sine = tl.load(sine + table, mask=within, other=0.0)
+    second_sine = tl.load(sine + table + HALF, mask=within, other=0.0)
+    left = _rounded_product(first, first_cosine).to(tl.float32)
+    left -= _rounded_product(second, first_sine).to(tl.float32)
+    right = _rounded_product(second, second_cosine).to(tl.float32)
+    right += _rounded_product(first, second_sine).to(tl.float32)
+    tl.store(target, left.to(out.dtype.element_ty), mask=inside)
+    tl.store(target + HALF, right.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
+def _silu_product(gate, up, out, numbers, BLOCK: tl.constexpr):
+    """The exponential and the division are those of torch's kernel, to the last bit."""
+    place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = place < numbers
+    x = tl.load(gate + place, mask=inside, other=0.0).to(tl.float32)
+    activated = tl.div_rn(x, 1.0 + libdevice.exp(-x)).to(out.dtype.element_ty)
+    factor = tl.load(up + place, mask=inside, other=0.0)
+    tl.store(out + place, _rounded_product(activated, factor), mask=inside)
