@@ -10,9 +10,11 @@ and nothing else done. Sorting, curves, search, reading weights and writing the 
 """
 
 import argparse
+import contextlib
 import json
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
@@ -20,6 +22,7 @@ import transformers
 from safetensors.torch import save_file
 
 import trim
+from trim import streaming
 from trim.calls import record_calls
 from trim.devices import choose_device
 from trim.events import BlockDone, Stage
@@ -35,16 +38,29 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
+@contextlib.contextmanager
+def as_they_are() -> Iterator[None]:
+    """Blocks without our kernels in them."""
+    fused, streaming.fused = streaming.fused, lambda block, device: contextlib.nullcontext()
+    try:
+        yield
+    finally:
+        streaming.fused = fused
+
+
 @torch.inference_mode()
 def bare_seconds(model: StreamedModel, windows: torch.Tensor, blocks: int, batch: int) -> list[float]:
-    """Seconds of two forward passes of all windows through each of the first blocks, after one warm-up batch."""
+    """Seconds of two forward passes of all windows through each of the first blocks, after one warm-up batch.
+
+    Through the blocks of `transformers` as they are.
+    """
     parts = [windows[start : start + batch].to(model.device) for start in range(0, len(windows), batch)]
     with model.embedding() as module:
         embedded = [record_calls(module, model.blocks, part, None) for part in parts]
     states, calls = [list(column) for column in zip(*embedded, strict=True)]
     seconds = []
     for index in range(blocks):
-        with model.block(index) as block:
+        with as_they_are(), model.block(index) as block:
             calls[0][index].replay(block, states[0])
             synchronise(model.device)
             begin = time.perf_counter()

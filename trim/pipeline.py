@@ -112,6 +112,8 @@ def require_finite(weights: Mapping[str, Tensor]) -> None:
     Raises:
         NonFiniteError: a weight is NaN or infinite; the message names the layer.
     """
+    if not weights:
+        return
     extremes = [torch.stack(torch.aminmax(weight)).double() for weight in weights.values()]  # NaN if one is
     for name, values in zip(weights, torch.stack(extremes).tolist(), strict=True):
         if not all(map(math.isfinite, values)):

@@ -216,3 +216,9 @@ def test_a_second_pass_is_idle_where_nothing_is_weighed(llama, tmp_path):
         progress=lambda event: stages.append(getattr(event, "stage", "")),
     )
     assert not {"first pass", "sensitivity"} & set(stages)
+
+
+def test_blocks_without_a_chosen_layer(llama, tmp_path):
+    run = pruned(llama, tmp_path / "run", budget="optimal", layers=["1.*"])
+    assert all(name.startswith("1.") for name in run.layers)
+    assert run.metrics["sparsity"]["realised"] == pytest.approx(0.6, abs=1e-3)
