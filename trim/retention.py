@@ -257,7 +257,7 @@ def retention_curves(
 
 
 def has_kernels(device: torch.device) -> bool:
-    """Whether curves on this device come from `kernels`, and searches from `search_kernels`: CUDA, and Triton there."""
+    """Whether curves here come from `kernels`, searches and hulls from their own kernels: CUDA, and Triton there."""
     return device.type == "cuda" and importlib.util.find_spec("triton") is not None
 
 

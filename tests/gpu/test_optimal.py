@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import trim
+from tests.gpu.layers import Layer
 from tests.trim import rough
 from trim.inputs import Calibration
 from trim.optimal import lower_hull, optimal_counts
@@ -24,6 +25,55 @@ def test_counts_are_those_of_the_cpu_and_the_same_twice():
     for _ in range(2):
         found = optimal_counts(lower_hull(error.cuda(), 690), 200_000, sensitivity.cuda())
         assert torch.equal(found.cpu(), expected)
+
+
+def curves_of(kind: str, rows: int, points: int) -> torch.Tensor:
+    """Float32 curves from 0 on, (rows, points)."""
+    generator = torch.Generator().manual_seed(points)
+
+    def uniform() -> torch.Tensor:
+        return torch.rand(rows, points, generator=generator)
+
+    if kind == "measured":
+        return Layer(rows, points - 1, 16, kind="dead rows").curves("cpu").error.float()
+    steps = {
+        "random": lambda: uniform() - 0.5,
+        "monotone": uniform,
+        "convex": lambda: uniform().sort(dim=1).values,
+        "concave": lambda: uniform().sort(dim=1, descending=True).values,
+        "flat runs": lambda: (uniform() < 0.2).float(),
+        "straight": lambda: torch.ones(rows, points),
+        "zero": lambda: torch.zeros(rows, points),
+        "wide": lambda: torch.exp(12 * uniform()),
+    }[kind]()
+    curves = steps.cumsum(dim=1)
+    return curves - curves[:, :1]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["measured", "random", "monotone", "convex", "concave", "flat runs", "straight", "zero", "wide"],
+)
+@pytest.mark.parametrize(
+    ("rows", "points", "limit"),
+    [(1, 2, 1), (3, 66, 65), (576, 1537, 1520), (1, 5000, 4999), (2500, 577, 300), (100, 33001, 32999)],
+)
+def test_hulls_by_kernels_are_those_of_the_cpu(kind, rows, points, limit):
+    error = curves_of(kind, rows, points)
+    expected = lower_hull(error, limit)
+    found = lower_hull(error.cuda(), limit)
+    assert (found.rows, found.limit) == (rows, limit)
+    for part in ("row", "length", "slope"):
+        assert torch.equal(getattr(found, part).cpu(), getattr(expected, part))
+
+
+def test_hulls_by_kernels_in_blocks_of_rows(monkeypatch):
+    error = curves_of("random", 700, 600).cuda()
+    whole = lower_hull(error, 599)
+    monkeypatch.setattr("trim.optimal._KERNEL_ENTRIES", 50_000)
+    blocks = lower_hull(error, 599)
+    for part in ("row", "length", "slope"):
+        assert torch.equal(getattr(whole, part), getattr(blocks, part))
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma3", "opt"])

@@ -67,12 +67,12 @@ def hull_totals(error: torch.Tensor, limit: int, sensitivity: torch.Tensor) -> l
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("limit", [3, 37, 40])
+@pytest.mark.parametrize("limit", [3, 37, 40, 150])
 def test_hull_is_that_of_each_row(limit: int, device: str) -> None:
-    error = random_error(9, 40, seed=limit)
+    error = random_error(9, 150, seed=limit)
     error[4] = 0.0  # a dead row
-    error[5] = torch.arange(41.0)  # a straight line
-    error[6] = torch.arange(41.0).sqrt()  # concave: one edge
+    error[5] = torch.arange(151.0)  # a straight line
+    error[6] = torch.arange(151.0).sqrt()  # concave: one edge
     error[7, -8:] = error[7, 10]  # falls at the end
     hull = lower_hull(error.to(device), limit)
     for row in range(9):
