@@ -1,18 +1,17 @@
 """Retention curves of a layer on a CUDA device, in Triton.
 
 Imported only where such a device is used. What `retention.retention_curves` says holds here too, with running
-outputs and curves in float32. A row's pruned part p, the sum of w_j · x_j from the least important column up, stays in
-registers, eight lanes to a row. Where a chunk of columns begins, its error ‖p‖² and energy ‖Y − p‖² are summed up
-afresh, element by element; within it a column adds w · (2⟨p, x⟩ + w · ‖x‖²) to the error, and that less 2w · ⟨Y, x⟩
-to the energy. ⟨Y, x⟩ of all columns of all rows is one matrix product beforehand.
+outputs and curves in float32: the error from the pruned part, accumulated from the least important column up, and
+the energy from its elementwise difference to the dense output.
 
 What bounds the sweep: for every weight of the layer one input vector set (L values) is gathered, 2 L bytes where it
-was captured in half precision, and every value costs a conversion and two float32 operations (multiply with the part,
-add to it). For one column of four rows and 256 vectors a warp issues about 140 instructions: 96 of these, 12 for its
-share of what a chunk begins with, 6 shuffles and additions of the sum over vectors, 8 selections that keep it until
-eight columns are done, 6 loads, and what turns eight sums into curves. On an H200 (132 processors of four schedulers,
-1.98 GHz) 13824 × 5120 with 256 inputs is bound by them to 2.4 ms; the 36 GB that are gathered from L2 would pass the
-processors' ports (64 bytes a cycle) in 2.2 ms, and device memory (curves, order and products, 1.5 GB) takes 0.4 ms.
+was captured in half precision, and every value costs a conversion and four float32 operations (add the column,
+square, take the difference, square). A row's running output stays in registers, eight lanes to a row. For one column
+of four rows and 256 vectors a warp issues about 200 instructions: 160 of these, 12 shuffles and additions of the sums
+over vectors, 16 selections that keep a result until eight are stored, 6 loads. On an H200 (132 processors of four
+schedulers, 1.98 GHz) 13824 × 5120 with 256 inputs is bound by them to 3.4 ms; the 36 GB that are gathered from L2
+would pass the processors' ports (64 bytes a cycle) in 2.2 ms, and device memory (curves and order, 1.2 GB) takes
+0.3 ms.
 """
 
 import torch
@@ -21,13 +20,15 @@ import triton.language as tl
 from torch import Tensor
 
 from trim.order_kernels import sort_rows
-from trim.products import full_product, wide_product
+from trim.products import full_product
 
 LANE_BYTES = 16  # the widest load
 ROW_LANES = 8  # lanes that share a row: with 8 a warp reads whole cache lines, and sums need three shuffles
 CHUNK_COLUMNS = 8  # columns between two stores of the curves
+REGISTERS = 104  # of a lane: with fewer, more warps wait for their loads beside each other
+AHEAD = 3  # chunks of which order and weights are fetched beforehand
 SLICE_VECTORS = 256  # calibration vectors in one sweep; more are swept in turn and added
-INSTRUCTIONS = 35  # that a warp issues for one weight and 256 half-precision vectors, a quarter of 140
+INSTRUCTIONS = 50  # that a warp issues for one weight and 256 half-precision vectors, a quarter of 200
 INSTRUCTIONS_PER_SECOND = 4 * 1.98e9  # of a processor, at an H200's highest clock
 
 
@@ -54,17 +55,14 @@ def retention(
     total = output.square().sum(dim=1)
     curve_sum = torch.zeros_like(total)
     row_block, segments, width = _tile(inputs)
-    slices = inputs.split(segments * width, dim=1)
-    for number, part in enumerate(slices):
-        left = number * segments * width
-        output_part = output[:, left : left + segments * width]
-        size = torch.linalg.vector_norm(part, dim=1, dtype=torch.float32).square_()
+    slices = range(0, inputs.shape[1], segments * width)
+    for left in slices:
         _sweep[(triton.cdiv(rows, row_block),)](
-            part, order, sorted_weight, output_part, wide_product(output_part, part.T), size,
-            total, energy, error, dot, curve_sum,
+            inputs[:, left:], order, sorted_weight, output[:, left:], total, energy, error, dot, curve_sum,
             rows, columns, inputs.shape[1], order.stride(0),
-            FIRST=number == 0, LAST=number == len(slices) - 1,
-            ROWS=row_block, SEGMENTS=segments, WIDTH=width, CHUNK=CHUNK_COLUMNS, num_warps=1,
+            FIRST=left == 0, LAST=left == slices[-1],
+            ROWS=row_block, SEGMENTS=segments, WIDTH=width, CHUNK=CHUNK_COLUMNS, AHEAD=AHEAD, num_warps=1,
+            maxnreg=REGISTERS,
         )  # fmt: skip
     energy[:, 0], error[:, 0], dot[:, 0] = total, 0, total
     energy[:, -1], error[:, -1], dot[:, -1] = 0, total, 0
@@ -86,11 +84,18 @@ def _tile(inputs: Tensor) -> tuple[int, int, int]:
 
 
 @triton.jit
+def _fetch(place):
+    """Bring what stands there into the first cache; nothing waits for it."""
+    tl.inline_asm_elementwise(
+        "prefetch.global.L1 [$1]; mov.b32 $0, 0;", "=r,l", [place], dtype=tl.int32, is_pure=False, pack=1
+    )
+
+
+@triton.jit
 def _sweep(
-    inputs, order, weight, output, product, size, total, energy, error, dot, curve_sum,
-    rows, columns, vectors, stride,
+    inputs, order, weight, output, total, energy, error, dot, curve_sum, rows, columns, vectors, stride,
     FIRST: tl.constexpr, LAST: tl.constexpr,
-    ROWS: tl.constexpr, SEGMENTS: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr,
+    ROWS: tl.constexpr, SEGMENTS: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr, AHEAD: tl.constexpr,
 ):  # fmt: skip
     """Curves of `ROWS` rows over one slice of the vectors, added to those of the slices before it."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
@@ -103,41 +108,34 @@ def _sweep(
     curve_sums = tl.zeros((ROWS, CHUNK), tl.float32)
     step_of = tl.arange(0, CHUNK)[None, :]
     for left in range(0, columns, CHUNK):
-        rest = dense - pruned
-        lost = tl.sum(tl.sum(pruned * pruned, axis=1), axis=1)[:, None]
-        kept = tl.sum(tl.sum(rest * rest, axis=1), axis=1)[:, None]
-        met = tl.zeros((ROWS, CHUNK), tl.float32)
+        if AHEAD > 0:
+            _fetch(order + row * stride + tl.minimum(left + AHEAD * CHUNK, stride - 1))
+            _fetch(weight + row * stride + tl.minimum(left + AHEAD * CHUNK, stride - 1))
+        lost = tl.zeros((ROWS, CHUNK), tl.float32)
+        kept = tl.zeros((ROWS, CHUNK), tl.float32)
         for step in tl.static_range(CHUNK):
             column = tl.load(order + row * stride + left + step).to(tl.int32)
             scale = tl.load(weight + row * stride + left + step).to(tl.float32)
             # As in _sort, an untrue hint: it spreads rows, rather than segments, over the lanes.
             source = inputs + (column * vectors)[:, None, None] + vector
             read = tl.load(tl.max_contiguous(source, [2, 1, WIDTH])).to(tl.float32)
-            met_here = tl.sum(tl.sum(pruned * read, axis=1), axis=1)
-            met = tl.where(step_of == step, met_here[:, None], met)
             pruned += scale[:, None, None] * read
-        # Behind the last column stand weights of 0.
-        place = row[:, None] * stride + left + step_of
-        column = tl.load(order + place).to(tl.int32)
-        scale = tl.load(weight + place).to(tl.float32)
-        grown = scale * (2 * met + scale * tl.load(size + column))
-        shrunk = 2 * scale * tl.load(product + row[:, None] * columns + column) - grown
-        lost += tl.cumsum(grown, axis=1)
-        kept -= tl.cumsum(shrunk, axis=1)
+            rest = dense - pruned
+            lost_here = tl.sum(tl.sum(pruned * pruned, axis=1), axis=1)
+            kept_here = tl.sum(tl.sum(rest * rest, axis=1), axis=1)
+            lost = tl.where(step_of == step, lost_here[:, None], lost)
+            kept = tl.where(step_of == step, kept_here[:, None], kept)
         after = left + 1 + step_of
         place = row[:, None] * (columns + 1) + after
         inside = real[:, None] & (after <= columns)
         if not FIRST:
             lost += tl.load(error + place, mask=inside, other=0.0)
             kept += tl.load(energy + place, mask=inside, other=0.0)
-        if LAST:
-            curve_sums += lost + kept
-            # Rounding may leave a little less than nothing.
-            lost = tl.maximum(lost, 0.0)
-            kept = tl.maximum(kept, 0.0)
-            # ‖Y − Ŷ‖² = ‖Y‖² − 2⟨Y, Ŷ⟩ + ‖Ŷ‖²
-            tl.store(dot + place, 0.5 * (total_energy + (kept - lost)), mask=inside)
         tl.store(error + place, lost, mask=inside)
         tl.store(energy + place, kept, mask=inside)
+        if LAST:
+            # ‖Y − Ŷ‖² = ‖Y‖² − 2⟨Y, Ŷ⟩ + ‖Ŷ‖²
+            tl.store(dot + place, 0.5 * (total_energy + (kept - lost)), mask=inside)
+            curve_sums += lost + kept
     if LAST:
         tl.store(curve_sum + row, tl.sum(curve_sums, axis=1), mask=real)
