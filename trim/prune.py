@@ -142,7 +142,8 @@ def _work(
             "activation_bytes": activation_bytes,
         }
         origin = source.model, source.calibration, source.settings
-        sensitivity = plan_sensitivity(*origin, listener=tell, **options)
+        shapes = chosen_layers(source.settings.layers, source.model.layers)
+        sensitivity = plan_sensitivity(*origin, shapes, listener=tell, **options)
         budgets = _known_budgets(run, source)
         if budgets is None:
             budgets = plan_budgets(*origin, sensitivity=sensitivity, listener=tell, **options)
