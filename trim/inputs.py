@@ -128,6 +128,7 @@ class InputListener:
             group = [name]
             self.groups.append(group)
         self._last = (inputs, group)
+        inputs = inputs.detach()
         columns = inputs.shape[-1]
         sequences = self._part.stop - self._part.start
         if inputs.numel() != sequences * self.calibration.length * columns:
@@ -143,6 +144,13 @@ class InputListener:
         rows = torch.arange(sequences, device=inputs.device)[:, None]
         positions = self.calibration.positions[self._part].to(inputs.device)
         self._vectors.setdefault(name, []).append(by_token[rows, positions].reshape(-1, columns))
+
+    def add(self, other: "InputListener") -> None:
+        """Go on with what another one heard of the sequences that come next."""
+        self.groups = self.groups or other.groups
+        for name, squares in other._squares.items():
+            self._squares[name] = self._squares[name] + squares if name in self._squares else squares
+            self._vectors.setdefault(name, []).extend(other._vectors[name])
 
     def received(self) -> dict[str, LayerInputs]:
         """What each layer received, in order of use.

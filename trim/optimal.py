@@ -114,8 +114,8 @@ def _hull_of(error: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor]:
         if 2 * reach < points:
             rise = value[:, reach:] - value[:, :-reach]
             keep[:, reach:-reach] &= rise[:, :-reach] < rise[:, reach:]
-    place = keep.view(-1).nonzero()[:, 0]
-    count, value = place % points, value.reshape(-1)[place]
+    kept = keep.view(-1).nonzero()[:, 0]
+    count, value = kept % points, value.reshape(-1).index_select(0, kept)
     while True:
         length = count[1:] - count[:-1]  # negative where the next row begins
         slope = (value[1:] - value[:-1]) / length
@@ -123,7 +123,8 @@ def _hull_of(error: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor]:
         keep[1:-1] = (slope[:-1] < slope[1:]) | (length[:-1] < 0) | (length[1:] < 0)
         if bool(keep.all()):
             break
-        count, value = count[keep], value[keep]
+        kept = keep.nonzero()[:, 0]
+        count, value = count.index_select(0, kept), value.index_select(0, kept)
     edge = length > 0
     row = torch.cumsum(~edge, dim=0)[edge] + top
     return row, length[edge], slope[edge]

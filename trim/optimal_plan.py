@@ -9,14 +9,14 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from trim.atomic import write_atomically
 from trim.budget_cache import text_key, weights_key
 from trim.budgets import Shapes
 from trim.cache import cache_folder, fingerprint, new_file, touch
 from trim.events import Event, Stage
-from trim.inputs import Calibration, linear_layers
+from trim.inputs import Calibration, LayerInputs, linear_layers
 from trim.masks import largest_count
 from trim.optimal import BINS_PER_OCTAVE, PriceSummary, lower_hull, price_summary, shared_totals
 from trim.pipeline import layer_score, require_finite
@@ -52,6 +52,7 @@ def plan_sensitivity(
     model: StreamedModel,
     calibration: Calibration,
     settings: PruneSettings,
+    shapes: Shapes,
     *,
     batch: int,
     folder: Path,
@@ -60,15 +61,23 @@ def plan_sensitivity(
 ) -> dict[str, Tensor]:
     """Each layer's row weights f, (D,) float32.
 
+    Where budgets will ask for prices too, they are made on the way, out of what the layers receive when the gradient's
+    blocks are run again, and remembered: `optimal_budgets` then needs no pass of its own.
+
     Args:
         model: dense.
         calibration: of its windows the first `settings.sensitivity_windows` are read.
         settings: of the run.
+        shapes: (D, N) of the layers to prune.
         batch, activation_bytes: as for `row_sensitivity`.
         folder: the run folder.
         listener: is told of progress.
     """
     part = calibration.first(settings.sensitivity_windows)
+    summaries: dict[str, PriceSummary] = {}
+
+    def visit(name: str, layer: nn.Linear, received: LayerInputs, weights: Tensor) -> None:
+        summaries[name] = _price(name, layer, received, settings, weights)
 
     def measure() -> dict[str, Tensor]:
         for index in range(len(model.blocks)):
@@ -82,10 +91,15 @@ def plan_sensitivity(
             folder=folder,
             activation_bytes=activation_bytes,
             progress=lambda index: listener(Stage("sensitivity", index)),
+            visited=shapes if settings.budget == "optimal" else (),
+            visit=visit,
         )
 
     listener(Stage("sensitivity"))
-    return remembered_sensitivity(weights_key(model.files), model, part, measure)
+    found = remembered_sensitivity(weights_key(model.files), model, part, measure)
+    if summaries:
+        _remember(_price_file(model, part, settings, shapes, found, batch), summaries)
+    return found
 
 
 def optimal_budgets(
@@ -116,22 +130,14 @@ def optimal_budgets(
         NonFiniteError: a weight or activation is NaN or infinite; the message names the layer.
     """
     calibration = calibration.first(settings.sensitivity_windows)
-    key = {
-        "prices": [BINS_PER_OCTAVE, settings.score, settings.row_cap],
-        "sensitivity": hashlib.sha256(save(dict(sensitivity))).hexdigest() if sensitivity else None,
-        "layers": list(shapes),
-        "model": weights_key(model.files),
-        "text": [text_key(calibration), calibration.positions.tolist()],
-        "compute": [str(model.device), str(model.dtype), batch],
-    }
-
-    def measure() -> dict[str, PriceSummary]:
+    path = _price_file(model, calibration, settings, shapes, sensitivity, batch)
+    summaries = _remembered(path)
+    if summaries is None:
         with text_pass(
             model, calibration, batch=batch, folder=folder, activation_bytes=activation_bytes
         ) as text:
-            return _prices(text, settings, shapes, sensitivity, listener)
-
-    summaries = _remembered(key, measure)
+            summaries = _prices(text, settings, shapes, sensitivity, listener)
+        _remember(path, summaries)
     weights = {name: rows * columns for name, (rows, columns) in shapes.items()}
     totals = shared_totals(
         {name: summaries[name] for name in shapes}, round(settings.target * sum(weights.values()))
@@ -156,24 +162,55 @@ def _prices(
             require_finite({name: layer.weight for name, layer in layers.items()})
             received = text.capture(index, block, layers) if layers else {}
             for name, layer in layers.items():
-                score = layer_score(layer.weight, received[name].input_norm, settings.score)
-                curves = retention_curves(layer.weight, received[name].inputs, score, name=name)
-                hull = lower_hull(curves.error, largest_count(curves.columns, settings.row_cap))
-                summaries[name] = price_summary(hull, sensitivity[name] if sensitivity else None)
+                weights = sensitivity[name] if sensitivity else None
+                summaries[name] = _price(name, layer, received[name], settings, weights)
             if index < last:
                 text.propagate(index, block)
     return summaries
 
 
-def _remembered(key: dict, measure: Callable[[], dict[str, PriceSummary]]) -> dict[str, PriceSummary]:
-    """Summaries that were made before under this key, or are made now; a cache that cannot be used is no matter."""
-    path = cache_folder() / "budgets" / f"{fingerprint(key)}.safetensors"
-    with contextlib.suppress(OSError, SafetensorError):
+def _price(
+    name: str, layer: nn.Linear, received: LayerInputs, settings: PruneSettings, sensitivity: Tensor | None
+) -> PriceSummary:
+    """What one layer asks, by what it received."""
+    score = layer_score(layer.weight, received.input_norm, settings.score)
+    curves = retention_curves(layer.weight, received.inputs, score, name=name)
+    hull = lower_hull(curves.error, largest_count(curves.columns, settings.row_cap))
+    return price_summary(hull, sensitivity)
+
+
+def _price_file(
+    model: StreamedModel,
+    calibration: Calibration,
+    settings: PruneSettings,
+    shapes: Shapes,
+    sensitivity: Mapping[str, Tensor] | None,
+    batch: int,
+) -> Path:
+    """Where the cache keeps what the layers ask."""
+    key = {
+        "prices": [BINS_PER_OCTAVE, settings.score, settings.row_cap],
+        "sensitivity": hashlib.sha256(save(dict(sensitivity))).hexdigest() if sensitivity else None,
+        "layers": list(shapes),
+        "model": weights_key(model.files),
+        "text": [text_key(calibration), calibration.positions.tolist()],
+        "compute": [str(model.device), str(model.dtype), batch],
+    }
+    return cache_folder() / "budgets" / f"{fingerprint(key)}.safetensors"
+
+
+def _remembered(path: Path) -> dict[str, PriceSummary] | None:
+    """Summaries that were made before; None: there are none that can be read."""
+    try:
         pairs = load(path.read_bytes())
         touch(path)
-        return {name: PriceSummary(*pair.numpy()) for name, pair in pairs.items()}
-    measured = measure()
-    pairs = {name: torch.from_numpy(np.stack([made.bins, made.weights])) for name, made in measured.items()}
+    except (OSError, SafetensorError):
+        return None
+    return {name: PriceSummary(*pair.numpy()) for name, pair in pairs.items()}
+
+
+def _remember(path: Path, summaries: Mapping[str, PriceSummary]) -> None:
+    """Keep summaries; a cache that cannot be used is no matter."""
+    pairs = {name: torch.from_numpy(np.stack([made.bins, made.weights])) for name, made in summaries.items()}
     with contextlib.suppress(OSError), new_file(path) as temporary:
         temporary.write_bytes(save(pairs))
-    return measured

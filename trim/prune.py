@@ -147,7 +147,8 @@ def _work(
         origin = source.model, source.calibration, source.settings
         sensitivity = begun_with(writer.path)
         if sensitivity is None and source.settings.asks_sensitivity:
-            sensitivity = plan_sensitivity(*origin, listener=tell, **options)
+            shapes = chosen_layers(source.settings.layers, source.model.layers)
+            sensitivity = plan_sensitivity(*origin, shapes, listener=tell, **options)
             if source.settings.second_pass:
                 first = _first_pass(writer, source, activation_bytes, tell)
                 tell(Stage("sensitivity"))

@@ -12,7 +12,7 @@ batch are in memory, and no weight has a gradient.
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,8 +25,11 @@ from trim.activations import Activations, activations
 from trim.calls import BlockCall, record_calls, run_behind, shared
 from trim.devices import is_out_of_memory
 from trim.errors import ModelError, NonFiniteError, NotEnoughMemoryError
-from trim.inputs import Calibration, linear_layers
+from trim.inputs import Calibration, InputListener, LayerInputs, linear_layers
 from trim.models import Model
+
+# Is told a layer's name, the layer, what it received, and its rows' sensitivity (D,) float32.
+Visitor = Callable[[str, nn.Linear, LayerInputs, Tensor], None]
 
 
 class BlockModel(Protocol):
@@ -70,6 +73,8 @@ def row_sensitivity(
     folder: Path,
     activation_bytes: int | None = None,
     progress: Callable[[int], None] | None = None,
+    visited: Collection[str] = (),
+    visit: Visitor | None = None,
 ) -> dict[str, Tensor]:
     """The empirical Fisher sensitivity of every row of every linear layer in the blocks.
 
@@ -80,6 +85,8 @@ def row_sensitivity(
         folder: where hidden states may be laid when memory does not hold them.
         activation_bytes: the most of them that memory may hold; None: part of what is free.
         progress: told the block through which the gradient goes now.
+        visited, visit: what is done with some layers while their block's weights are there, from the last block to the
+            first.
 
     Returns:
         (D,) float32 for each layer, in host memory, in the model's order.
@@ -98,7 +105,7 @@ def row_sensitivity(
         ) as kept:
             work = _Pass(model, calibration, kept, batch)
             work.forward()
-            return work.backward(progress)
+            return work.backward(progress, visited, visit)
 
 
 class _Pass:
@@ -125,7 +132,9 @@ class _Pass:
 
                     self._in_batches(through)
 
-    def backward(self, progress: Callable[[int], None] | None) -> dict[str, Tensor]:
+    def backward(
+        self, progress: Callable[[int], None] | None, visited: Collection[str], visit: Visitor | None
+    ) -> dict[str, Tensor]:
         """From the last slot to the first, replace hidden states by the loss's gradient with respect to them."""
         with torch.enable_grad():
             with self.model.outside() as module:
@@ -135,7 +144,10 @@ class _Pass:
                 if progress:
                     progress(index)
                 with self.model.block(index) as block:
-                    found.append(self._block_back(index, block))
+                    listener = InputListener(self.calibration, linear_layers(block, index, visited))
+                    found.append(self._block_back(index, block, listener))
+                    if listener.layers:
+                        self._visit(listener, found[-1], visit)
         return {name: values for block in reversed(found) for name, values in block.items()}
 
     def _embed(self, module: nn.Module, part: slice) -> None:
@@ -157,7 +169,13 @@ class _Pass:
             gradients[one] = torch.autograd.grad(loss, entering)[0]
         self._write(last, part, gradients)
 
-    def _block_back(self, index: int, block: nn.Module) -> dict[str, Tensor]:
+    @torch.no_grad()
+    def _visit(self, listener: InputListener, sensitivity: Mapping[str, Tensor], visit: Visitor) -> None:
+        received = listener.received()
+        for name, layer in listener.layers.items():
+            visit(name, layer, received[name], sensitivity[name])
+
+    def _block_back(self, index: int, block: nn.Module, listener: InputListener) -> dict[str, Tensor]:
         layers = linear_layers(block, index, (f"{index}.{path}" for path, _ in block.named_modules()))
         sums = {
             name: torch.zeros(layer.out_features, dtype=torch.float64, device=self.model.device)
@@ -167,11 +185,14 @@ class _Pass:
         def back(part: slice) -> None:
             gradient = self._read(index + 1, part)
             entering = self._read(index, part).clone().requires_grad_()
-            with _listening(layers) as squares:
+            # One listener for each part: what a part that ran out of memory heard is forgotten with it.
+            heard = InputListener(self.calibration, listener.layers)
+            with _listening(layers) as squares, heard.listening(part):
                 leaving = self._replay(index, block, part, entering)
                 (gradient,) = torch.autograd.grad(leaving, entering, gradient)
             for name, layer_squares in squares.items():
                 sums[name] += layer_squares
+            listener.add(heard)
             self._write(index, part, gradient)
 
         self._in_batches(back)

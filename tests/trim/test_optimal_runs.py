@@ -1,10 +1,12 @@
 """Whole models pruned by the optimal method: every combination, exact totals, resume, and what the run keeps."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import trim
 from tests.trim import rough
@@ -222,3 +224,19 @@ def test_blocks_without_a_chosen_layer(llama, tmp_path):
     run = pruned(llama, tmp_path / "run", budget="optimal", layers=["1.*"])
     assert all(name.startswith("1.") for name in run.layers)
     assert run.metrics["sparsity"]["realised"] == pytest.approx(0.6, abs=1e-3)
+
+
+def test_prices_made_on_the_gradients_way_are_those_of_a_pass_of_their_own(
+    llama, tmp_path, own_cache, monkeypatch
+):
+    pruned(llama, tmp_path / "before")  # sensitivities without prices
+    apart = pruned(llama, tmp_path / "apart", budget="optimal")
+    (prices,) = (own_cache / "budgets").glob("*.safetensors")
+    content = load_file(prices)
+    shutil.rmtree(own_cache)
+    monkeypatch.setattr("trim.optimal_plan._prices", None)
+    together = pruned(llama, tmp_path / "together", budget="optimal")
+    assert together.budgets == apart.budgets
+    again = load_file(prices)
+    assert again.keys() == content.keys()
+    assert all(torch.equal(again[name], pair) for name, pair in content.items())

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import trim
 from tests.trim import rough
 from trim.errors import NonFiniteError, NotEnoughMemoryError
-from trim.inputs import Calibration
+from trim.inputs import Calibration, LayerInputs
 from trim.models import find_blocks
 from trim.sensitivity import LoadedModel, row_sensitivity
 from trim.sensitivity_cache import remembered_sensitivity
@@ -113,7 +113,14 @@ def test_a_full_memory_halves_the_batch(llama: Path, tmp_path: Path, monkeypatch
     """At any moment; and what was gathered of a batch that failed is not counted twice."""
     model = StreamedModel(llama, device=CPU)
     calibration = Calibration.of(rough.random_tokens())
-    whole = row_sensitivity(model, calibration, batch=1, folder=tmp_path)
+    visited = ["1.mlp.up_proj", "1.mlp.gate_proj", "0.self_attn.o_proj"]
+    heard: list[LayerInputs] = []
+
+    def visit(name: str, layer: nn.Linear, received: LayerInputs, sensitivity: torch.Tensor) -> None:
+        assert sensitivity.shape == (layer.out_features,)
+        heard.append(received)
+
+    whole = row_sensitivity(model, calibration, batch=1, folder=tmp_path, visited=visited, visit=visit)
     plain, calls = torch.autograd.grad, []
 
     def sometimes_full(*arguments: object, **options: object) -> tuple:
@@ -123,9 +130,13 @@ def test_a_full_memory_halves_the_batch(llama: Path, tmp_path: Path, monkeypatch
         return plain(*arguments, **options)
 
     monkeypatch.setattr(torch.autograd, "grad", sometimes_full)
-    found = row_sensitivity(model, calibration, batch=4, folder=tmp_path)
+    found = row_sensitivity(model, calibration, batch=4, folder=tmp_path, visited=visited, visit=visit)
     for name, values in found.items():
         torch.testing.assert_close(values, whole[name], rtol=1e-4, atol=1e-9)
+    assert len(heard) == 2 * len(visited)
+    for expected, received in zip(heard[:3], heard[3:], strict=True):
+        torch.testing.assert_close(received.inputs, expected.inputs, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(received.input_norm, expected.input_norm, rtol=1e-4, atol=1e-5)
 
     def always_full(*arguments: object, **options: object) -> tuple:
         raise torch.OutOfMemoryError("full")

@@ -1,0 +1,116 @@
+"""A whole model by the optimal method, in optimal budgets, and by TRIM, in uniform ones: how much longer it takes.
+
+    python -m benchmarks.optimal_model              the demo model
+    python -m benchmarks.optimal_model --shape llama-2-7b --blocks 32 --windows 128 --length 2048    random weights
+
+What bounds it: TRIM sends every window forward twice, to be captured and to be handed on. The optimal method first
+sends the sensitivity's windows forward, forward again and backward, and sweeps every layer's curves once more. Each run
+begins with an empty cache: this is the first run of a model, and at another target sensitivities and prices are known.
+Prints one JSON line last.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+
+import trim
+from benchmarks.model import SHAPES, random_model
+from trim.devices import choose_device
+from trim.events import Stage
+from trim.models import model_folder
+
+METHODS = {
+    "trim": {"allocation": "trim", "budget": "uniform"},
+    "optimal": {"allocation": "optimal", "budget": "optimal"},
+}
+
+
+def timed(model: str, tokens: torch.Tensor, settings: dict[str, object]) -> dict[str, float]:
+    """Seconds of one run, whole and in sensitivities, budgets and blocks, with nothing in the cache."""
+    begin = time.perf_counter()
+    spent = dict.fromkeys(("sensitivity", "budgets", "blocks"), 0.0)
+    last = ["", begin]
+
+    def listen(event: object) -> None:
+        if isinstance(event, Stage):
+            now = time.perf_counter()
+            stage = last[0] if last[0] in spent else "blocks"
+            spent[stage] += now - last[1]
+            last[:] = event.stage, now
+
+    with tempfile.TemporaryDirectory() as empty:
+        before, os.environ["TRIM_CACHE"] = os.environ.get("TRIM_CACHE"), str(Path(empty) / "cache")
+        try:
+            trim.prune(model, Path(empty) / "run", tokens=tokens, progress=listen, **settings)
+        finally:
+            os.environ.pop("TRIM_CACHE")
+            if before is not None:
+                os.environ["TRIM_CACHE"] = before
+        listen(Stage(""))
+    return {"seconds": last[1] - begin} | {f"{stage}_seconds": seconds for stage, seconds in spent.items()}
+
+
+def main() -> None:
+    """Prune by both methods in turn, compare, report."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", default="demo")
+    parser.add_argument(
+        "--shape", choices=sorted(SHAPES), help="random weights of this shape instead of a model"
+    )
+    parser.add_argument("--blocks", type=int, default=4, help="how many blocks a model of random weights has")
+    parser.add_argument("--windows", type=int, default=64)
+    parser.add_argument("--length", type=int, default=256)
+    parser.add_argument("--sensitivity-windows", type=int, default=32)
+    parser.add_argument("--target", type=float, default=0.7)
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--device")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as made:
+        if arguments.shape:
+            arguments.model = str(Path(made) / arguments.shape)
+            random_model(Path(arguments.model), arguments.shape, arguments.blocks)
+            shape = (arguments.windows, arguments.length)
+            tokens = torch.randint(32000, shape, generator=torch.Generator().manual_seed(0))
+        else:
+            tokenizer = trim.load_model(arguments.model).tokenizer
+            tokens = trim.load_corpus(
+                "demo", tokenizer, split="calibration", windows=arguments.windows, length=arguments.length
+            )
+            arguments.model = str(model_folder(arguments.model)[0])
+        measure(arguments, tokens)
+
+
+def measure(arguments: argparse.Namespace, tokens: torch.Tensor) -> None:
+    """The fastest of some repeats of each method; on a GPU after one in which kernels are compiled."""
+    common = {
+        "target": arguments.target,
+        "sensitivity_windows": arguments.sensitivity_windows,
+        "device": arguments.device,
+    }
+    runs: dict[str, list[dict[str, float]]] = {method: [] for method in METHODS}
+    warm_up = int(choose_device(arguments.device).type == "cuda")
+    for _ in range(warm_up + arguments.repeats):
+        for method, settings in METHODS.items():
+            runs[method].append(timed(arguments.model, tokens, common | settings))
+    best = {method: min(some[warm_up:], key=lambda run: run["seconds"]) for method, some in runs.items()}
+    result = {
+        "tokens": tokens.numel(),
+        "sensitivity_windows": arguments.sensitivity_windows,
+        "windows": arguments.windows,
+        **{
+            f"{method}_{part}": round(value, 3) for method, run in best.items() for part, value in run.items()
+        },
+        "optimal_over_trim": round(best["optimal"]["seconds"] / best["trim"]["seconds"], 3),
+    }
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
