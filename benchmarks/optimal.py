@@ -1,6 +1,7 @@
 """One layer's optimal allocation once its curves are known, against the same by bisection on the price.
 
     python -m benchmarks.optimal
+    python -m benchmarks.optimal --device cuda --rows 13824 --columns 5120 --vectors 256
 
 The peer is the textbook's method, vectorised: bisection on λ, and for each λ one argmin over the whole table, until the
 counts jump over the target; then the rows that jump are filled in order. What bounds it: each step reads the (D, N + 1)
@@ -88,15 +89,17 @@ def main() -> None:
     assert abs(lost - lost_by_bisection) <= 1e-6 * lost_by_bisection + float(table.diff(dim=1).abs().max())
     seconds = median_seconds(by_hulls, device, chosen.repeats)
     peer = median_seconds(lambda: by_bisection(table, total), device, chosen.repeats)
+    hull_seconds = median_seconds(lambda: lower_hull(curves.error, limit), device, chosen.repeats)
     curve_seconds = median_seconds(lambda: retention_curves(weight, inputs, score), device, 3)
     result = {
         "rows": chosen.rows,
         "columns": chosen.columns,
         "device": str(device),
-        "seconds": round(seconds, 4),
+        "seconds": round(seconds, 5),
+        "hull_seconds": round(hull_seconds, 5),
         "bisection_seconds": round(peer, 4),
         "speedup_over_bisection": round(peer / seconds, 1),
-        "curves_seconds": round(curve_seconds, 4),
+        "curves_seconds": round(curve_seconds, 5),
         "edges_per_row": round(len(lower_hull(curves.error, limit).row) / chosen.rows, 1),
         "lost": lost,
         "lost_by_bisection": lost_by_bisection,

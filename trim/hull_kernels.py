@@ -8,11 +8,14 @@ other, and a piece of M points takes no more than 2 M steps. The last two vertic
 stack in memory.
 
 What bounds it is waiting: a step waits for one load, of the next point or of the vertex below, and among 32 lanes with
-a cache line each there is nearly always one that misses: some 700 cycles. 13824 × 5121 in five pieces of 1025 are 2050
-steps, 0.7 ms at 1.98 GHz if all warps are resident at once, and the second pass has some 600 steps, 0.2 ms. More
-pieces shorten the first pass and lengthen the second, and their lines no longer fit the first cache: 16 warps on a
-processor hold 512 lines of curve and as many of stack, 128 KB of its 256.
+a cache line each there is nearly always one that misses: some 700 cycles. 6912 × 5121 in ten pieces of 513 are 1026
+steps, 0.36 ms at 1.98 GHz with all warps resident at once, and the second pass over some fifty vertices of each piece
+is as many; so 13824 × 5121, in two blocks of rows, should take 1.5 ms. More pieces shorten the first pass and lengthen
+the second, and their lines no longer fit the first cache: 16 warps on a processor hold 512 lines of curve and as many
+of stack, 128 KB of its 256.
 """
+
+from math import isqrt
 
 import torch
 import triton
@@ -21,7 +24,7 @@ from torch import Tensor
 
 LANES = 32  # one warp to a program: a lane then holds one chain
 WARPS_PER_PROCESSOR = 16
-SHORTEST_PIECE = 64
+SHORTEST_PIECE = 4  # in √points: shorter ones leave the second pass more to do than the first
 # Below the first vertex of a chain: the point (−1, ∞), from which every slope is −∞, so that the first stays.
 BELOW_ALL = tl.constexpr((-1 << 32) | 0x7F800000)
 
@@ -45,7 +48,7 @@ def hull_edges(error: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor]:
 def _hull_edges(error: Tensor, top: int, lanes: int) -> tuple[Tensor, Tensor, Tensor]:
     """The same, with about so many chains at once."""
     rows, points = error.shape
-    length = max(triton.cdiv(points, triton.cdiv(lanes, rows)), min(SHORTEST_PIECE, points))
+    length = max(triton.cdiv(points, triton.cdiv(lanes, rows)), min(SHORTEST_PIECE * isqrt(points), points))
     pieces = triton.cdiv(points, length)
     stack = torch.empty(rows, points, dtype=torch.int64, device=error.device)
     size = torch.empty(pieces, rows, dtype=torch.int32, device=error.device)

@@ -20,7 +20,7 @@ from trim.retention import has_kernels
 
 # Entries whose hulls are found at a time, which bounds what that takes beside the table: what fits a CPU's cache, and
 # what fills a GPU.
-_BLOCK_ENTRIES = {"cpu": 2**18, "cuda": 2**22}
+_BLOCK_ENTRIES = {"cpu": 2**19, "cuda": 2**22}
 _KERNEL_ENTRIES = 2**26  # likewise for `hull_kernels`, which take 8 bytes of each
 _CHORDS = (
     1,

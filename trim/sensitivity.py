@@ -265,7 +265,8 @@ def _listening(layers: Mapping[str, nn.Linear]) -> Iterator[dict[str, Tensor]]:
     squares: dict[str, Tensor] = {}
 
     def add(name: str, gradient: Tensor) -> None:
-        square = gradient.float().square().flatten(0, -2).sum(dim=0).double()
+        norm = torch.linalg.vector_norm(gradient.flatten(0, -2), dim=0, dtype=torch.float32)  # in one pass
+        square = norm.double().square()
         squares[name] = squares[name] + square if name in squares else square
 
     def listen(name: str, module: nn.Module, arguments: tuple, output: Tensor) -> None:
