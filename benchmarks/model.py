@@ -14,7 +14,7 @@ import contextlib
 import json
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -121,6 +121,26 @@ def main() -> None:
         measure(arguments)
 
 
+def prune(
+    arguments: argparse.Namespace,
+    windows: torch.Tensor,
+    out: Path,
+    blocks: int,
+    listener: Callable[[object], None] | None = None,
+) -> trim.Run:
+    """Prune the first blocks."""
+    return trim.prune(
+        arguments.model,
+        out / "run",
+        tokens=windows,
+        target=arguments.target,
+        allocation=arguments.allocation,
+        layers=[f"{index}.*" for index in range(blocks)],
+        device=arguments.device,
+        progress=listener,
+    )
+
+
 def measure(arguments: argparse.Namespace) -> None:
     """Prune, time, compare, report."""
     folder, _ = model_folder(arguments.model)
@@ -146,18 +166,12 @@ def measure(arguments: argparse.Namespace) -> None:
 
     if model.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(model.device)
+    if model.device.type == "cuda":  # kernels are compiled once on a machine
+        with tempfile.TemporaryDirectory() as out:
+            prune(arguments, windows, Path(out), 1)
     with tempfile.TemporaryDirectory() as out:
         begin = time.perf_counter()
-        run = trim.prune(
-            arguments.model,
-            Path(out) / "run",
-            tokens=windows,
-            target=arguments.target,
-            allocation=arguments.allocation,
-            layers=[f"{index}.*" for index in range(blocks)],
-            device=arguments.device,
-            progress=listen,
-        )
+        run = prune(arguments, windows, Path(out), blocks, listen)
         listen(Stage(""))
         seconds = time.perf_counter() - begin
         realised = run.metrics["sparsity"]["realised"]

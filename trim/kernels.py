@@ -12,6 +12,9 @@ over vectors, 16 selections that keep a result until eight are stored, 6 loads. 
 schedulers, 1.98 GHz) 13824 × 5120 with 256 inputs is bound by them to 3.4 ms; the 36 GB that are gathered from L2
 would pass the processors' ports (64 bytes a cycle) in 2.2 ms, and device memory (curves and order, 1.2 GB) takes
 0.3 ms.
+
+Tried and slower there: adding 2w · ⟨p, x⟩ + w² · ‖x‖² to the error instead of summing up squares (three operations a
+value instead of five, but registers for half as many warps), fewer registers, order and weights fetched beforehand.
 """
 
 import torch
@@ -25,8 +28,6 @@ from trim.products import full_product
 LANE_BYTES = 16  # the widest load
 ROW_LANES = 8  # lanes that share a row: with 8 a warp reads whole cache lines, and sums need three shuffles
 CHUNK_COLUMNS = 8  # columns between two stores of the curves
-REGISTERS = 104  # of a lane: with fewer, more warps wait for their loads beside each other
-AHEAD = 3  # chunks of which order and weights are fetched beforehand
 SLICE_VECTORS = 256  # calibration vectors in one sweep; more are swept in turn and added
 INSTRUCTIONS = 50  # that a warp issues for one weight and 256 half-precision vectors, a quarter of 200
 INSTRUCTIONS_PER_SECOND = 4 * 1.98e9  # of a processor, at an H200's highest clock
@@ -61,8 +62,7 @@ def retention(
             inputs[:, left:], order, sorted_weight, output[:, left:], total, energy, error, dot, curve_sum,
             rows, columns, inputs.shape[1], order.stride(0),
             FIRST=left == 0, LAST=left == slices[-1],
-            ROWS=row_block, SEGMENTS=segments, WIDTH=width, CHUNK=CHUNK_COLUMNS, AHEAD=AHEAD, num_warps=1,
-            maxnreg=REGISTERS,
+            ROWS=row_block, SEGMENTS=segments, WIDTH=width, CHUNK=CHUNK_COLUMNS, num_warps=1,
         )  # fmt: skip
     energy[:, 0], error[:, 0], dot[:, 0] = total, 0, total
     energy[:, -1], error[:, -1], dot[:, -1] = 0, total, 0
@@ -84,18 +84,10 @@ def _tile(inputs: Tensor) -> tuple[int, int, int]:
 
 
 @triton.jit
-def _fetch(place):
-    """Bring what stands there into the first cache; nothing waits for it."""
-    tl.inline_asm_elementwise(
-        "prefetch.global.L1 [$1]; mov.b32 $0, 0;", "=r,l", [place], dtype=tl.int32, is_pure=False, pack=1
-    )
-
-
-@triton.jit
 def _sweep(
     inputs, order, weight, output, total, energy, error, dot, curve_sum, rows, columns, vectors, stride,
     FIRST: tl.constexpr, LAST: tl.constexpr,
-    ROWS: tl.constexpr, SEGMENTS: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr, AHEAD: tl.constexpr,
+    ROWS: tl.constexpr, SEGMENTS: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
     """Curves of `ROWS` rows over one slice of the vectors, added to those of the slices before it."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
@@ -108,9 +100,6 @@ def _sweep(
     curve_sums = tl.zeros((ROWS, CHUNK), tl.float32)
     step_of = tl.arange(0, CHUNK)[None, :]
     for left in range(0, columns, CHUNK):
-        if AHEAD > 0:
-            _fetch(order + row * stride + tl.minimum(left + AHEAD * CHUNK, stride - 1))
-            _fetch(weight + row * stride + tl.minimum(left + AHEAD * CHUNK, stride - 1))
         lost = tl.zeros((ROWS, CHUNK), tl.float32)
         kept = tl.zeros((ROWS, CHUNK), tl.float32)
         for step in tl.static_range(CHUNK):
