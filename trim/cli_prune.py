@@ -101,8 +101,7 @@ def add_prune(commands: argparse._SubParsersAction) -> None:
     optimal.add_argument(
         "--second-pass",
         action="store_true",
-        help="prune once, measure the sensitivity again in what is left, prune anew (twice the time; pays at 70%% and "
-        "above)",
+        help="prune once, measure the sensitivity again in what is left, prune anew (twice the time; pays at 80%%)",
     )
     machine = parser.add_argument_group("machine")
     option(machine, "--device", str, "cpu, cuda or cuda:1 (default: a GPU where there is one)")

@@ -189,8 +189,8 @@ def _method_fields(allocation: str, budget: str) -> dict[str, object]:
         more["second_pass"] = st.checkbox(
             "Second pass",
             key=f"{P}second_pass",
-            help="Prune once, measure the sensitivity again in what is left, prune anew: pays at 70% and above, takes "
-            "twice the time. Only with Fisher weights.",
+            help="Prune once, measure the sensitivity again in what is left, prune anew: pays at 80%, takes twice "
+            "the time. Only with Fisher weights.",
         )
     return more
 
