@@ -90,7 +90,7 @@ def plan_sensitivity(
             batch=batch,
             folder=folder,
             activation_bytes=activation_bytes,
-            progress=lambda index: listener(Stage("sensitivity", index)),
+            progress=lambda index, back: listener(Stage("sensitivity", index)),
             visited=shapes if settings.budget == "optimal" else (),
             visit=visit,
         )

@@ -155,7 +155,7 @@ def _work(
                 found = row_sensitivity(
                     PrunedModel(source.model, first),
                     source.calibration.first(source.settings.sensitivity_windows),
-                    progress=lambda index: tell(Stage("sensitivity", index)),
+                    progress=lambda index, back: tell(Stage("sensitivity", index)),
                     **options,
                 )
                 sensitivity = both(sensitivity, found)

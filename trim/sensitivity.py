@@ -28,6 +28,8 @@ from trim.errors import ModelError, NonFiniteError, NotEnoughMemoryError
 from trim.inputs import Calibration, InputListener, LayerInputs, linear_layers
 from trim.models import Model
 
+# Is told which block is run now, and whether the gradient goes back through it.
+Progress = Callable[[int, bool], None]
 # Is told a layer's name, the layer, what it received, and its rows' sensitivity (D,) float32.
 Visitor = Callable[[str, nn.Linear, LayerInputs, Tensor], None]
 
@@ -72,7 +74,7 @@ def row_sensitivity(
     batch: int,
     folder: Path,
     activation_bytes: int | None = None,
-    progress: Callable[[int], None] | None = None,
+    progress: Progress | None = None,
     visited: Collection[str] = (),
     visit: Visitor | None = None,
 ) -> dict[str, Tensor]:
@@ -84,7 +86,7 @@ def row_sensitivity(
         batch: windows in one pass; halves when memory runs out.
         folder: where hidden states may be laid when memory does not hold them.
         activation_bytes: the most of them that memory may hold; None: part of what is free.
-        progress: told the block through which the gradient goes now.
+        progress: told of each block, on the way forward and on the way back.
         visited, visit: what is done with some layers while their block's weights are there, from the last block to the
             first.
 
@@ -103,19 +105,27 @@ def row_sensitivity(
         with activations(
             shape, model.dtype, model.device, folder=folder, limit_bytes=activation_bytes
         ) as kept:
-            work = _Pass(model, calibration, kept, batch)
+            work = _Pass(model, calibration, kept, batch, progress)
             work.forward()
-            return work.backward(progress, visited, visit)
+            return work.backward(visited, visit)
 
 
 class _Pass:
     """The text's way forward and the gradient's way back; slot b of the states is what enters block b."""
 
-    def __init__(self, model: BlockModel, calibration: Calibration, kept: Activations, batch: int) -> None:
+    def __init__(
+        self,
+        model: BlockModel,
+        calibration: Calibration,
+        kept: Activations,
+        batch: int,
+        progress: Progress | None,
+    ) -> None:
         self.model = model
         self.calibration = calibration
         self.kept = kept
         self.batch = min(batch, calibration.sequences)
+        self.progress = progress or (lambda index, back: None)
         self._calls: dict[tuple[int, int], list[BlockCall]] = {}
 
     def forward(self) -> None:
@@ -124,6 +134,7 @@ class _Pass:
             with self.model.outside() as module:
                 self._in_batches(functools.partial(self._embed, module))
             for index in range(len(self.model.blocks)):
+                self.progress(index, False)
                 with self.model.block(index) as block:
 
                     def through(part: slice, index: int = index, block: nn.Module = block) -> None:
@@ -132,17 +143,14 @@ class _Pass:
 
                     self._in_batches(through)
 
-    def backward(
-        self, progress: Callable[[int], None] | None, visited: Collection[str], visit: Visitor | None
-    ) -> dict[str, Tensor]:
+    def backward(self, visited: Collection[str], visit: Visitor | None) -> dict[str, Tensor]:
         """From the last slot to the first, replace hidden states by the loss's gradient with respect to them."""
         with torch.enable_grad():
             with self.model.outside() as module:
                 self._in_batches(functools.partial(self._behind, module))
             found: list[dict[str, Tensor]] = []
             for index in reversed(range(len(self.model.blocks))):
-                if progress:
-                    progress(index)
+                self.progress(index, True)
                 with self.model.block(index) as block:
                     listener = InputListener(self.calibration, linear_layers(block, index, visited))
                     found.append(self._block_back(index, block, listener))

@@ -15,7 +15,7 @@ from trim.budget_cache import text_key
 from trim.cache import cache_folder, fingerprint, new_file, shrink_to_limit, touch
 from trim.inputs import Calibration
 from trim.models import Model
-from trim.sensitivity import BlockModel, LoadedModel, row_sensitivity
+from trim.sensitivity import BlockModel, LoadedModel, Progress, row_sensitivity
 from trim.text_pass import default_batch
 
 
@@ -47,15 +47,13 @@ def remembered_sensitivity(
     return measured
 
 
-def sensitivity(
-    model: Model, windows: Tensor, *, progress: Callable[[int], None] | None = None
-) -> dict[str, Tensor]:
+def sensitivity(model: Model, windows: Tensor, *, progress: Progress | None = None) -> dict[str, Tensor]:
     """`row_sensitivity` of a loaded model, kept in the cache.
 
     Args:
         model: from `load_model`.
         windows: (sequences, length) int64 tokens; a few windows suffice.
-        progress: told the block through which the gradient goes now.
+        progress: told of each block, on the way forward and on the way back.
 
     Raises:
         The errors of `row_sensitivity`.
