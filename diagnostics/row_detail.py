@@ -1,4 +1,5 @@
-"""One row under the lens: its sorted scores with the borders of pruning, and its path through the search."""
+"""One row under the lens: its sorted scores with the borders of pruning, its path through the search, and what its
+weights cost the optimum."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -101,3 +102,43 @@ def row_paths(
     check_shape("row_sparsity", real_array("row_sparsity", row_sparsity, 1), x.shape[:1])
     chosen = row_indices(rows, len(x))
     return RowPaths(chosen, x[chosen], row_sparsity[chosen], learning_rate, kept_iteration, target, cap)
+
+
+@dataclass(frozen=True, eq=False)
+class RowPrices:
+    """What one row asks for its weights, the least important ones first.
+
+    row_sparsity: (M + 1,) ascending from 0, between which a price holds. prices: (M,) ascending, cost per weight.
+    common: the price λ up to which all rows of the layer lose weights. pruned: how many the optimum takes of this row.
+    columns: the weights of the row.
+    """
+
+    row: int
+    row_sparsity: np.ndarray
+    prices: np.ndarray
+    common: float
+    pruned: int
+    columns: int
+
+    @property
+    def next_price(self) -> float:
+        """What the row would ask for one weight more; NaN at the row cap."""
+        beyond = self.row_sparsity[1:] * self.columns > self.pruned + 0.5
+        return float(self.prices[beyond][0]) if beyond.any() else float("nan")
+
+
+def row_prices(
+    row: int, lengths: np.ndarray, prices: np.ndarray, common: float, pruned: int, columns: int
+) -> RowPrices:
+    """Row `row`'s prices (M,), each of which holds for `lengths` (M,) weights of the row's `columns`.
+
+    Raises ValueError for prices that fall, and for more weights than the row has.
+    """
+    lengths, prices = np.asarray(lengths), real_array("prices", prices, 1)
+    check_shape("lengths", lengths, prices.shape)
+    if (np.diff(prices) < 0).any():
+        raise ValueError("prices must ascend: a row loses its cheapest weights first")
+    ends = np.concatenate([[0], np.cumsum(lengths)])
+    if ends[-1] > columns or not 0 <= pruned <= columns:
+        raise ValueError(f"a row of {columns} weights cannot lose {max(int(ends[-1]), pruned)}")
+    return RowPrices(row, ends / columns, prices.astype(np.float64), common, pruned, columns)

@@ -162,6 +162,18 @@ def optimal_counts(hull: Hull, total: int, sensitivity: Tensor | None = None) ->
     return counts.scatter_add_(0, hull.row[order], taken)
 
 
+def last_price(hull: Hull, counts: Tensor, sensitivity: Tensor | None = None) -> float:
+    """λ: the highest price at which rows with these counts, of `optimal_counts`, lost a weight; 0 if none did.
+
+    Args:
+        hull, sensitivity: of which the counts were made.
+        counts: (D,) int64.
+    """
+    before = torch.cumsum(hull.length, dim=0) - hull.length - hull.row * hull.limit  # in its row
+    prices = hull.price(sensitivity)[before < counts[hull.row]]
+    return float(prices.max()) if len(prices) else 0.0
+
+
 @dataclass(frozen=True, eq=False)
 class PriceSummary:
     """How many of a layer's weights can go at which price: all that a shared price needs of it, a few kilobytes.

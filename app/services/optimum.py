@@ -11,7 +11,7 @@ import trim
 from diagnostics.allocation import RowAllocation
 from diagnostics.gap import AllocationGap, GapCurve, allocation_gap
 from trim.masks import largest_count
-from trim.optimal import Hull
+from trim.optimal import Hull, last_price
 from trim.prune_settings import OPTIMAL_CAP
 
 CURVE_TARGETS = tuple(percent / 100 for percent in range(30, 100, 5))
@@ -27,6 +27,7 @@ class Optimum:
         quality: the layer's, in the measure that TRIM searches by.
         losses: Σ f_i · error_i under uniform, TRIM and these counts: what these minimise.
         cap: the most of a row that could be pruned.
+        price: λ, what the dearest weight costs that was pruned.
         sensitivity: (D,) the rows' weights f; None: all alike.
     """
 
@@ -34,6 +35,7 @@ class Optimum:
     quality: float
     losses: tuple[float, float, float]
     cap: float
+    price: float
     sensitivity: Tensor | None = field(default=None, repr=False)
 
     @property
@@ -73,13 +75,22 @@ def optimum(
         sensitivity: (D,) the rows' weights; None: all alike.
     """
     cap = optimal_cap(result.settings)
-    counts = trim.optimal_counts(hulls.under(cap), int(result.counts.sum()), sensitivity)
+    hull = hulls.under(cap)
+    counts = trim.optimal_counts(hull, int(result.counts.sum()), sensitivity)
     retained = curves.at(torch.stack([result.uniform_counts, result.counts, counts]))
     error = retained.error.double()
     if sensitivity is not None:
         error = error * sensitivity.to(error.device, torch.float64)
     quality = float(trim.layer_quality(curves.at(counts), result.settings.layer_quality))
-    return Optimum(counts, quality, tuple(error.sum(dim=-1).tolist()), cap, sensitivity)
+    price = last_price(hull, counts, sensitivity)
+    return Optimum(counts, quality, tuple(error.sum(dim=-1).tolist()), cap, price, sensitivity)
+
+
+def prices_of_row(hulls: Hulls, best: Optimum, row: int) -> tuple[np.ndarray, np.ndarray]:
+    """What a row asks for its weights: how many at each price (M,) int64, and the prices (M,) float64, ascending."""
+    hull = hulls.under(best.cap)
+    here = hull.row == row
+    return hull.length[here].cpu().numpy(), hull.price(best.sensitivity)[here].cpu().numpy()
 
 
 def layer_gap(

@@ -4,7 +4,7 @@ import numpy as np
 
 from app.services.studies import Outcome, Study
 from diagnostics.allocation import RowAllocation, RowScatter
-from diagnostics.row_detail import RowScores
+from diagnostics.row_detail import RowPrices, RowScores
 from diagnostics.similarity import CosineDistribution
 
 # What the rows of a scatter may be ordered by, in a sentence.
@@ -239,6 +239,19 @@ def row_path_seen(outcome: Outcome, row: int) -> str:
         f"Iteration {iteration} was kept: x = {x:.4f}, that is {x * columns:.2f} of {columns} weights; the exact "
         f"projection makes it {count}."
     )
+
+
+COST = {"ones": "error of the output", "fisher": "estimate of the loss"}
+
+
+def row_prices_seen(prices: RowPrices) -> str:
+    """Why the optimum takes so many weights of a row."""
+    gone = (
+        f"The layer's price is λ = {prices.common:.3g}, and {prices.pruned} of the row's weights cost no more"
+    )
+    if np.isnan(prices.next_price):
+        return gone + "; at the row cap it has none left to give."
+    return gone + f"; the next ones would cost {prices.next_price:.3g} each."
 
 
 def mask_seen(allocation: RowAllocation) -> str:

@@ -5,6 +5,7 @@ import streamlit as st
 import torch
 
 import trim
+from app.services.optimum import prices_of_row
 from app.services.studies import Outcome, Study
 from app.ui import explanations
 from app.ui.cards import View, card, theme
@@ -12,10 +13,10 @@ from app.ui.layer_views import row_numbers
 from diagnostics.concentration import lorenz_curves
 from diagnostics.figures.concentration import lorenz_figure
 from diagnostics.figures.mask import mask_figure
-from diagnostics.figures.row_detail import row_paths_figure, row_scores_figure
+from diagnostics.figures.row_detail import row_paths_figure, row_prices_figure, row_scores_figure
 from diagnostics.figures.similarity import cosine_figure
 from diagnostics.mask_density import pool_mask
-from diagnostics.row_detail import row_paths, row_scores
+from diagnostics.row_detail import row_paths, row_prices, row_scores
 from diagnostics.similarity import cosine_statistics
 
 COLUMN_NAMES = {
@@ -57,7 +58,7 @@ def row_table(study: Study, outcome: Outcome, rows: list[int]) -> None:
 
 
 def row_inspector(study: Study, outcome: Outcome, rows: list[int], file_name: str) -> None:
-    """One row: its scores and where they are cut, its Lorenz curve, and how its count was reached."""
+    """One row: its scores and where they are cut, its Lorenz curve, its cosine, and how its counts were reached."""
     row = st.selectbox("Row to look into", rows, key="inspected_row")
     left, right = st.columns(2)
     with left:
@@ -80,24 +81,50 @@ def row_inspector(study: Study, outcome: Outcome, rows: list[int], file_name: st
             lambda: {"share_of_weights": curve.population, "share_of_score": curve.share},
         )
         card("row_lorenz", {"Lorenz": lambda: lorenz_view}, file_name=file_name)
-    left, right = st.columns(2)
-    with left:
-        target = outcome.result.settings.target_sparsity
-        sparsity = study.grid / study.columns
-        statistics = cosine_statistics(study.cosine, sparsity, target, outcome.cosines, [row])
-        cosine_view = View(
-            cosine_figure(statistics, theme()),
-            explanations.row_cosine_seen(outcome, row),
-            explanations.COSINE_FORMULA,
-            f"Cosine similarity of row {row} against its sparsity, before the bands of all rows",
-            lambda: {"row_sparsity": sparsity, "cosine": study.cosine[row]},
-        )
-        card("row_cosine", {"Cosine": lambda: cosine_view}, file_name=file_name)
-    with right:
-        _path_card(outcome, row, file_name)
+    shown = {allocation.method for allocation in outcome.allocations}
+    cards = [card for method, card in (("trim", _path_card), ("optimal", _price_card)) if method in shown]
+    if len(cards) == 1:
+        cards.insert(0, _cosine_card)
+    for place, show in zip(st.columns(2), cards, strict=True):
+        with place:
+            show(study, outcome, row, file_name)
+    if _cosine_card not in cards:
+        _cosine_card(study, outcome, row, file_name)
 
 
-def _path_card(outcome: Outcome, row: int, file_name: str) -> None:
+def _cosine_card(study: Study, outcome: Outcome, row: int, file_name: str) -> None:
+    target = outcome.result.settings.target_sparsity
+    sparsity = study.grid / study.columns
+    statistics = cosine_statistics(study.cosine, sparsity, target, outcome.cosines, [row])
+    view = View(
+        cosine_figure(statistics, theme()),
+        explanations.row_cosine_seen(outcome, row),
+        explanations.COSINE_FORMULA,
+        f"Cosine similarity of row {row} against its sparsity, before the bands of all rows",
+        lambda: {"row_sparsity": sparsity, "cosine": study.cosine[row]},
+    )
+    card("row_cosine", {"Cosine": lambda: view}, file_name=file_name)
+
+
+def _price_card(study: Study, outcome: Outcome, row: int, file_name: str) -> None:
+    best = outcome.optimum
+    lengths, asked = prices_of_row(study.hulls, best, row)
+    prices = row_prices(row, lengths, asked, best.price, int(best.counts[row]), study.columns)
+    view = View(
+        row_prices_figure(prices, explanations.COST[best.row_weights], theme()),
+        explanations.row_prices_seen(prices),
+        explanations.OPTIMAL_FORMULA,
+        f"Price of a further weight of row {row} against its sparsity",
+        lambda: {
+            "from_row_sparsity": prices.row_sparsity[:-1],
+            "to_row_sparsity": prices.row_sparsity[1:],
+            "price": prices.prices,
+        },
+    )
+    card("row_prices", {"Prices": lambda: view}, file_name=file_name)
+
+
+def _path_card(study: Study, outcome: Outcome, row: int, file_name: str) -> None:
     result = outcome.result
     if result.learning_rate is None:
         with st.container(border=True, height="stretch"):

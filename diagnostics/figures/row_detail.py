@@ -1,4 +1,5 @@
-"""The row inspector: one row's sorted scores with their borders, and rows' paths through the iterations."""
+"""The row inspector: one row's sorted scores with their borders, rows' paths through the iterations, and what the
+optimum pays for a row's weights."""
 
 import numpy as np
 import plotly.graph_objects as go
@@ -6,7 +7,7 @@ import plotly.graph_objects as go
 from diagnostics.figures.frame import PERCENT, drawn, frame, spread_labels
 from diagnostics.figures.iterations import ITERATION
 from diagnostics.figures.theme import PALETTES, ROW_DASHES, Theme, escape, series_styles
-from diagnostics.row_detail import RowPaths, RowScores
+from diagnostics.row_detail import RowPaths, RowPrices, RowScores
 
 
 def row_scores_figure(scores: RowScores, theme: Theme = "light") -> go.Figure:
@@ -143,4 +144,78 @@ def row_paths_figure(paths: RowPaths, theme: Theme = "light") -> go.Figure:
     )
     figure.update_xaxes(range=[-0.2, iterations[-1] + 0.2], dtick=1 if len(iterations) <= 21 else None)
     figure.update_yaxes(range=[low - margin, high + margin], tickformat=PERCENT, nticks=6)
+    return figure
+
+
+PRICE_DECADES = 4.5  # below the highest price that is drawn: cheaper weights are gone long before
+
+
+def row_prices_figure(prices: RowPrices, cost: str, theme: Theme = "light") -> go.Figure:
+    """What each further weight of a row costs, and the price up to which all rows of the layer lose theirs.
+
+    `cost` says in what: "output error", or "loss".
+    """
+    palette = PALETTES[theme]
+    optimal = series_styles(["optimal"])[0]
+    figure = go.Figure()
+    top = max(float(prices.prices[-1]), prices.common) or 1.0
+    floor = top * 10**-PRICE_DECADES
+    steps = np.maximum(np.append(prices.prices, prices.prices[-1]), floor)
+    figure.add_scatter(
+        x=drawn(prices.row_sparsity),
+        y=drawn(steps),
+        customdata=np.append(prices.prices, prices.prices[-1]),
+        mode="lines",
+        name=f"row {prices.row}",
+        line={"color": palette.ink, "width": 1.8, "shape": "hv"},
+        hovertemplate="from %{x:.1%} of the row on<br>a weight costs %{customdata:.3g}<extra></extra>",
+    )
+    sparsity = prices.pruned / prices.columns
+    if prices.common > floor:
+        figure.add_scatter(
+            x=[0, 1],
+            y=drawn([prices.common] * 2),
+            mode="lines",
+            name="price of the layer",
+            line={"color": palette.muted, "width": 1.5, "dash": "dash"},
+            hovertemplate=f"λ = {prices.common:.3g}, for every row of the layer<extra></extra>",
+        )
+        figure.add_annotation(
+            x=0.01,
+            y=np.log10(prices.common),
+            text="price of the layer",
+            xanchor="left",
+            yanchor="bottom",
+            showarrow=False,
+            font={"size": 11, "color": palette.muted},
+        )
+    figure.add_scatter(
+        x=[sparsity],
+        y=drawn([max(prices.common, floor)]),
+        mode="markers",
+        name="optimal",
+        marker={
+            "symbol": optimal.symbol,
+            "size": 11,
+            "color": optimal.colour,
+            "line": {"width": 1.5, "color": palette.surface},
+        },
+        hovertemplate=(
+            f"<b>optimal</b> prunes {prices.pruned:,} of {prices.columns:,} weights"
+            f"<br>row sparsity {sparsity:.2%}<extra></extra>"
+        ),
+    )
+    frame(
+        figure,
+        theme,
+        title=f"What does row {prices.row} ask for its weights?",
+        subtitle=f"Every row of the layer loses weights up to one price (dashed). Row {prices.row} has "
+        f"{sparsity:.1%} that cost no more (mark).",
+        x_title="share of the row's weights, lowest score first",
+        y_title=f"price of a weight ({cost})",
+    )
+    figure.update_xaxes(range=[0, 1.005], tickformat=".0%", nticks=6)
+    figure.update_yaxes(
+        type="log", range=[np.log10(floor), np.log10(top) + 0.15], nticks=6, exponentformat="power"
+    )
     return figure

@@ -202,7 +202,12 @@ def test_what_is_shown_beside_uniform(page, curves):
     page.set("text_input", "rows", "7, 9")
     assert {each["name"] for each in page.charts["row_scores"]["data"]} == {"row 7", "Uniform", "Optimal"}
     np.testing.assert_array_equal(page.test.dataframe[0].value["pruned, Optimal"], best[[7, 9]])
-    assert "row_path" in page.charts
+    assert "row_path" not in page.charts
+    (mark,) = (each for each in page.charts["row_prices"]["data"] if each["name"] == "optimal")
+    assert numbers(mark["x"])[0] == pytest.approx(best[7] / COLUMNS)
+    page.set("segmented_control", "shown", "Both")
+    assert {"row_path", "row_prices"} <= page.charts.keys()
+    page.set("segmented_control", "shown", "Optimal")
     page.set("toggle", "masks", True)
     assert {"mask_uniform", "mask_optimal"} <= page.charts.keys()
     assert "mask_trim" not in page.charts

@@ -76,8 +76,8 @@ def test_first_visit(page, colour_scheme, viewport):
 @pytest.mark.parametrize("colour_scheme", ["dark"])
 @pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
 def test_everything_open_at_once(page, colour_scheme, viewport):
-    opened(page, "/?masks=true&rows=3,17,20-24")
-    for name in ("mask_uniform", "mask_trim", "row_scores", "row_lorenz", "row_path"):
+    opened(page, "/?masks=true&rows=3,17,20-24&shown=Both")
+    for name in ("mask_uniform", "mask_trim", "mask_optimal", "row_scores", "row_path", "row_prices"):
         expect(card(page, name).locator(".main-svg").first).to_be_visible()
     assert overflow(page) == []
     assert cut_labels(page) == []

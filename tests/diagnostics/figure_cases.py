@@ -12,13 +12,13 @@ from diagnostics.figures.gap import gap_loss_figure, gap_quality_figure, gap_sca
 from diagnostics.figures.iterations import iteration_figure, landscape_figure
 from diagnostics.figures.learning_rate import rate_figure
 from diagnostics.figures.mask import mask_figure
-from diagnostics.figures.row_detail import row_paths_figure, row_scores_figure
+from diagnostics.figures.row_detail import row_paths_figure, row_prices_figure, row_scores_figure
 from diagnostics.figures.row_scatter import row_scatter_figure
 from diagnostics.figures.similarity import cosine_figure
 from diagnostics.gap import GapCurve, allocation_gap, gap_scatter
 from diagnostics.learning_rate import LearningRateTrace
 from diagnostics.mask_density import pool_mask
-from diagnostics.row_detail import row_paths, row_scores
+from diagnostics.row_detail import row_paths, row_prices, row_scores
 from diagnostics.similarity import AllocatedCosine, cosine_statistics, sparsity_grid
 
 RATES = np.array([0.01, 0.02, 0.04, 0.08, 0.12, 0.16, -0.01, -0.02, -0.04])
@@ -92,6 +92,11 @@ def all_figures(rows, columns, selected=(), label="TRIM", theme="light"):
         "mask": mask_figure(pool_mask(rng.random((rows, columns)) < 0.5), selected, theme),
         "row scores": row_scores_figure(
             row_scores(row, rng.random(columns), distributions.allocations), theme
+        ),
+        "row prices": row_prices_figure(
+            row_prices(row, np.full(4, columns // 4), np.geomspace(1e-3, 10, 4), 0.2, columns // 2, columns),
+            "output error",
+            theme,
         ),
         "row paths": row_paths_figure(
             row_paths(

@@ -3,7 +3,7 @@ import pytest
 
 from diagnostics.allocation import RowAllocation
 from diagnostics.mask_density import PICTURE_LIMIT, pool_mask
-from diagnostics.row_detail import SCORE_POINTS, row_paths, row_scores
+from diagnostics.row_detail import SCORE_POINTS, row_paths, row_prices, row_scores
 
 
 def allocation(counts, columns):
@@ -68,3 +68,17 @@ def test_row_paths_pick_rows():
         row_paths(x, x[:, 1], [0], kept_iteration=2, **settings)
     with pytest.raises(ValueError, match="row_sparsity"):
         row_paths(x, x[:2, 1], [0], kept_iteration=0, **settings)
+
+
+def test_row_prices():
+    prices = row_prices(7, [3, 1, 2], np.array([0.0, 0.5, 2.0]), 0.5, 4, 8)
+    assert prices.row_sparsity.tolist() == [0, 3 / 8, 4 / 8, 6 / 8]
+    assert prices.next_price == 2
+    assert row_prices(7, [3, 1, 2], np.array([0.0, 0.5, 2.0]), 0.5, 5, 8).next_price == 2  # within a step
+    assert np.isnan(row_prices(7, [3, 1, 2], np.array([0.0, 0.5, 2.0]), 9.0, 6, 8).next_price)
+    with pytest.raises(ValueError, match="ascend"):
+        row_prices(0, [1, 1], np.array([2.0, 1.0]), 1.0, 1, 4)
+    with pytest.raises(ValueError, match="4 weights cannot lose 5"):
+        row_prices(0, [3, 2], np.array([1.0, 2.0]), 1.0, 1, 4)
+    with pytest.raises(ValueError, match="lengths"):
+        row_prices(0, [3], np.array([1.0, 2.0]), 1.0, 1, 4)

@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from tests.trim import oracle
 from trim.errors import NonFiniteError, SettingsError, ShapeError, SparsityError
-from trim.optimal import _BLOCK_ENTRIES, lower_hull, optimal_counts, price_summary, shared_totals
+from trim.optimal import (
+    _BLOCK_ENTRIES,
+    last_price,
+    lower_hull,
+    optimal_counts,
+    price_summary,
+    shared_totals,
+)
 from trim.retention import retention_curves
 
 DEVICES = [
@@ -217,3 +224,20 @@ def test_shared_price_splits_a_bin_evenly_and_takes_what_is_free_first() -> None
     assert shared_totals({"a": alike, "b": free}, 61) == {"a": 1, "b": 60}
     with pytest.raises(SparsityError, match="cannot lose"):
         shared_totals({"a": alike, "b": free}, 121)
+
+
+def test_the_last_price_parts_what_goes_from_what_stays() -> None:
+    generator = torch.Generator().manual_seed(4)
+    error = torch.rand(6, 41, generator=generator, dtype=torch.float64).cumsum(dim=1).square()
+    error[:, 0] = 0
+    weights = torch.rand(6, generator=generator)
+    hull = lower_hull(error, 40)
+    for total in (1, 60, 239):
+        counts = optimal_counts(hull, total, weights)
+        price = last_price(hull, counts, weights)
+        for row, count in enumerate(counts.tolist()):
+            ends = hull.length[hull.row == row].cumsum(dim=0)
+            asked = hull.price(weights)[hull.row == row]
+            assert bool((asked[ends <= count] <= price).all())
+            assert bool((asked[ends > count] >= price).all())
+    assert last_price(hull, torch.zeros(6, dtype=torch.int64), weights) == 0
