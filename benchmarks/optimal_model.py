@@ -31,7 +31,7 @@ METHODS = {
 
 
 def timed(model: str, tokens: torch.Tensor, settings: dict[str, object]) -> dict[str, float]:
-    """Seconds of one run, whole and in sensitivities, budgets and blocks, with nothing in the cache."""
+    """Seconds of one run with nothing in the cache, whole and in sensitivities, budgets and the rest, called blocks."""
     begin = time.perf_counter()
     spent = dict.fromkeys(("sensitivity", "budgets", "blocks"), 0.0)
     last = ["", begin]

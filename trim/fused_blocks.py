@@ -56,13 +56,18 @@ def _forward(part: nn.Module, forward: Callable) -> Iterator[None]:
 def _replaced(names: dict, name: str, value: Callable) -> Iterator[None]:
     """Other code that runs meanwhile and finds `value` is served too: what does not fit goes the plain way."""
     before, names[name] = names[name], value
+    if isinstance(before, functools.partial):  # ours, of another thread that came between
+        before = before.args[0]
     try:
         yield
     finally:
         names[name] = before
 
 
-def _norm(part: nn.Module, device: torch.device, states: Tensor) -> Tensor:
+def _norm(part: nn.Module, device: torch.device, *arguments: object, **options: object) -> Tensor:
+    if options or len(arguments) != 1:
+        return type(part).forward(part, *arguments, **options)
+    (states,) = arguments
     if not _fit(device, states, part.weight) or states.shape[-1:] != part.weight.shape:
         return type(part).forward(part, states)
     from trim import forward_kernels
@@ -71,9 +76,10 @@ def _norm(part: nn.Module, device: torch.device, states: Tensor) -> Tensor:
         return forward_kernels.rms_norm(states, part.weight, part.variance_epsilon)
 
 
-def _gated(part: nn.Module, device: torch.device, states: Tensor) -> Tensor:
-    if not _fit(device, states):
-        return type(part).forward(part, states)
+def _gated(part: nn.Module, device: torch.device, *arguments: object, **options: object) -> Tensor:
+    if options or len(arguments) != 1 or not _fit(device, *arguments):
+        return type(part).forward(part, *arguments, **options)
+    (states,) = arguments
     gate, up = part.gate_proj(states), part.up_proj(states)
     if not _fit(device, gate, up) or gate.shape != up.shape:
         return part.down_proj(part.act_fn(gate) * up)

@@ -127,7 +127,9 @@ def keep_highest(score: Tensor, order: Tensor, counts: Tensor) -> Tensor:
 def pack_bits(keep: Tensor) -> Tensor:
     """(D, N) bool as (D, ceil(N / 8)) uint8 in `numpy.packbits` order, where the mask is."""
     # Eight bytes of 0 or 1 are one number of 64 bits; the product brings the bit of byte i to place 63 − i.
-    eights = torch.nn.functional.pad(keep.view(torch.uint8), (0, -keep.shape[1] % 8)).view(torch.int64)
+    eights = torch.nn.functional.pad(keep.contiguous().view(torch.uint8), (0, -keep.shape[1] % 8)).view(
+        torch.int64
+    )
     return (eights * _GATHER_BITS).bitwise_right_shift_(56).to(torch.uint8)
 
 

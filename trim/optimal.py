@@ -22,14 +22,8 @@ from trim.retention import has_kernels
 # what fills a GPU.
 _BLOCK_ENTRIES = {"cpu": 2**19, "cuda": 2**22}
 _KERNEL_ENTRIES = 2**26  # likewise for `hull_kernels`, which take 8 bytes of each
-_CHORDS = (
-    1,
-    2,
-    4,
-    8,
-    16,
-    32,
-)  # how far on either side of a point the ends of the chords above it are looked for
+# How far on either side of a point the ends of the chords above it are looked for.
+_CHORDS = (1, 2, 4, 8, 16, 32)
 # Prices are summed up in bins of this many to the octave, 1.1% wide, when layers share one.
 BINS_PER_OCTAVE = 64
 _FREE = -(2**30)  # the bin of everything that costs nothing, or less

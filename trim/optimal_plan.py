@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from trim.events import Event, Stage
 from trim.inputs import Calibration, LayerInputs, linear_layers
 from trim.masks import largest_count
 from trim.optimal import BINS_PER_OCTAVE, PriceSummary, lower_hull, price_summary, shared_totals
-from trim.pipeline import layer_score, require_finite
+from trim.pipeline import layer_score, memory_for_curves, require_finite
 from trim.prune_settings import PruneSettings
 from trim.retention import retention_curves
 from trim.sensitivity import row_sensitivity
@@ -32,20 +33,20 @@ Listener = Callable[[Event], None]
 SENSITIVITY_FILE = "sensitivity.safetensors"  # in the run folder while the run is not complete
 
 
-def begun_with(folder: Path) -> dict[str, Tensor] | None:
-    """The sensitivity with which the run in a folder began; None: a new run, or one that was stopped before.
+def begun_with(file: Path) -> dict[str, Tensor] | None:
+    """The sensitivity with which a run began; None: a new run, or one that was stopped before.
 
     A gradient need not come out the same to the last bit twice.
     """
     try:
-        return load((folder / SENSITIVITY_FILE).read_bytes())
+        return load(file.read_bytes())
     except (OSError, SafetensorError):
         return None
 
 
-def begin_with(folder: Path, sensitivity: Mapping[str, Tensor]) -> None:
-    """Keep the sensitivity with which the run in a folder begins."""
-    write_atomically(folder / SENSITIVITY_FILE, save(dict(sensitivity)))
+def begin_with(file: Path, sensitivity: Mapping[str, Tensor]) -> None:
+    """Keep the sensitivity with which a run begins."""
+    write_atomically(file, save(dict(sensitivity)))
 
 
 def plan_sensitivity(
@@ -173,10 +174,11 @@ def _price(
     name: str, layer: nn.Linear, received: LayerInputs, settings: PruneSettings, sensitivity: Tensor | None
 ) -> PriceSummary:
     """What one layer asks, by what it received."""
-    score = layer_score(layer.weight, received.input_norm, settings.score)
-    curves = retention_curves(layer.weight, received.inputs, score, name=name)
-    hull = lower_hull(curves.error, largest_count(curves.columns, settings.row_cap))
-    return price_summary(hull, sensitivity)
+    with memory_for_curves(name, layer.weight, received):
+        score = layer_score(layer.weight, received.input_norm, settings.score)
+        curves = retention_curves(layer.weight, received.inputs, score, name=name)
+        hull = lower_hull(curves.error, largest_count(curves.columns, settings.row_cap))
+        return price_summary(hull, sensitivity)
 
 
 def _price_file(
@@ -187,14 +189,18 @@ def _price_file(
     sensitivity: Mapping[str, Tensor] | None,
     batch: int,
 ) -> Path:
-    """Where the cache keeps what the layers ask."""
+    """Where the cache keeps what the layers ask.
+
+    On a GPU prices made on the gradient's way and those of a pass of their own may differ by rounding: the former run
+    blocks without `fused_blocks`. Whichever came first is kept.
+    """
     key = {
         "prices": [BINS_PER_OCTAVE, settings.score, settings.row_cap],
         "sensitivity": hashlib.sha256(save(dict(sensitivity))).hexdigest() if sensitivity else None,
         "layers": list(shapes),
         "model": weights_key(model.files),
         "text": [text_key(calibration), calibration.positions.tolist()],
-        "compute": [str(model.device), str(model.dtype), batch],
+        "compute": [str(model.device), str(model.dtype), batch, torch.__version__, transformers.__version__],
     }
     return cache_folder() / "budgets" / f"{fingerprint(key)}.safetensors"
 

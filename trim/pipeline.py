@@ -70,7 +70,7 @@ def prune_layer(
         NotEnoughMemoryError: its curves do not fit.
     """
     weight = layer.weight
-    try:
+    with memory_for_curves(name, weight, received):
         score = layer_score(weight, received.input_norm, method.score)
         curves = retention_curves(weight, received.inputs, score, name=name)
         settings = method.search_settings(total / weight.numel() if total else 0.5)
@@ -90,6 +90,15 @@ def prune_layer(
             keep=allocation.keep,
             sensitivity=sensitivity,
         )
+    apply_mask(weight, allocation.keep)
+    return record
+
+
+@contextlib.contextmanager
+def memory_for_curves(name: str, weight: Tensor, received: LayerInputs) -> Iterator[None]:
+    """Say what to do where the curves of a layer do not fit into memory."""
+    try:
+        yield
     except (MemoryError, RuntimeError) as error:
         if not (isinstance(error, MemoryError) or is_out_of_memory(error)):
             raise
@@ -97,8 +106,6 @@ def prune_layer(
             f"{name} ({weight.shape[0]:,} × {weight.shape[1]:,}, {received.inputs.shape[1]:,} input vectors) does not "
             "fit into memory with its curves; keep fewer input vectors (--vectors, --windows) or use another --device"
         ) from error
-    apply_mask(weight, allocation.keep)
-    return record
 
 
 def layer_score(weight: Tensor, input_norm: Tensor, score: str) -> Tensor:

@@ -50,6 +50,19 @@ def chosen_layers(patterns: tuple[str, ...], shapes: Shapes) -> dict[str, tuple[
     return {name: shape for name, shape in shapes.items() if name in chosen}
 
 
+def asked_sparsity(settings: PruneSettings, shapes: Shapes) -> float:
+    """The model sparsity that was asked for: the target, or what the budget file adds up to.
+
+    Raises:
+        SettingsError: the budget file does not fit the layers.
+    """
+    if settings.target_sparsity is not None:
+        return settings.target_sparsity
+    asked = read_budgets(Path(settings.budget), shapes)
+    total = sum(rows * columns for rows, columns in shapes.values())
+    return sum(asked[name] * rows * columns for name, (rows, columns) in shapes.items()) / total
+
+
 def plan_budgets(
     model: StreamedModel,
     calibration: Calibration,
@@ -71,7 +84,7 @@ def plan_budgets(
     """
     shapes = chosen_layers(settings.layers, model.layers)
     listener(Stage("budgets", text=settings.budget))
-    target = settings.target_sparsity
+    target = asked_sparsity(settings, shapes)
     if settings.pattern:
         group = Pattern.parse(settings.pattern).group
         for name, (_, columns) in shapes.items():
@@ -83,9 +96,6 @@ def plan_budgets(
         return project_budgets(uniform_budgets(shapes, target), shapes, target, 1.0, method="pattern")
     if settings.budget.endswith(".json"):
         asked = read_budgets(Path(settings.budget), shapes)
-        if target is None:
-            total = sum(rows * columns for rows, columns in shapes.values())
-            target = sum(asked[name] * rows * columns for name, (rows, columns) in shapes.items()) / total
     elif settings.budget == "owl":
         key = {
             "owl_multiple": settings.owl_multiple,

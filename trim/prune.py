@@ -13,16 +13,22 @@ from torch import Tensor
 
 from trim.allocations import Pattern
 from trim.budgets import Budgets
-from trim.errors import RunError
-from trim.events import Began, BlockDone, Event, Finished, Note, Stage, to_json
+from trim.errors import NonFiniteError, RunError, SettingsError
+from trim.events import Began, Event, Finished, Note, Stage, to_json
 from trim.optimal_plan import SENSITIVITY_FILE, begin_with, begun_with, plan_sensitivity
 from trim.pipeline import Method, prune_blocks
-from trim.planning import chosen_layers, plan_budgets
+from trim.planning import asked_sparsity, chosen_layers, plan_budgets
 from trim.prune_settings import PruneSettings
 from trim.run_source import TEXT_FILE, RunSource, absolute, read_text, require_same, write_text
 from trim.run_writer import RunWriter
 from trim.runs import Run, open_run
-from trim.second_pass import FIRST_PASS, PrunedModel, both, first_settings
+from trim.second_pass import (
+    DENSE_FILE,
+    FIRST_PASS,
+    StreamedPrunedModel,
+    first_settings,
+    geometric_means,
+)
 from trim.sensitivity import row_sensitivity
 from trim.text_pass import default_batch, fixed_threads, text_pass
 
@@ -67,6 +73,11 @@ def prune(
     # A run can be gone on with from any folder.
     places = {key: absolute(settings[key]) for key in ("corpus", "budget") if key in settings}
     chosen = PruneSettings(model=absolute(model), **settings | places)
+    if chosen.second_pass and not chosen.asks_sensitivity:
+        raise SettingsError(
+            "a second pass measures the sensitivity again, which only the optimal allocation and optimal budgets with "
+            "Fisher row weights ask for; leave --second-pass out, or choose --allocation optimal"
+        )
     source = RunSource.open(chosen, tokens, mask, progress)
     source.given = source.given and not tokens_of_corpus
     batch = chosen.batch or default_batch(source.calibration, source.model.device)
@@ -145,22 +156,17 @@ def _work(
             "activation_bytes": activation_bytes,
         }
         origin = source.model, source.calibration, source.settings
-        sensitivity = begun_with(writer.path)
+        sensitivity = begun_with(writer.path / SENSITIVITY_FILE)
         if sensitivity is None and source.settings.asks_sensitivity:
-            shapes = chosen_layers(source.settings.layers, source.model.layers)
-            sensitivity = plan_sensitivity(*origin, shapes, listener=tell, **options)
+            sensitivity = begun_with(writer.path / DENSE_FILE)
+            if sensitivity is None:
+                shapes = chosen_layers(source.settings.layers, source.model.layers)
+                sensitivity = plan_sensitivity(*origin, shapes, listener=tell, **options)
             if source.settings.second_pass:
-                first = _first_pass(writer, source, activation_bytes, tell)
-                tell(Stage("sensitivity"))
-                found = row_sensitivity(
-                    PrunedModel(source.model, first),
-                    source.calibration.first(source.settings.sensitivity_windows),
-                    progress=lambda index, back: tell(Stage("sensitivity", index)),
-                    **options,
-                )
-                sensitivity = both(sensitivity, found)
-            begin_with(writer.path, sensitivity)
-            shutil.rmtree(writer.path / FIRST_PASS, ignore_errors=True)
+                begin_with(writer.path / DENSE_FILE, sensitivity)
+                first = _first_pass(writer, source, sensitivity, activation_bytes, tell)
+                sensitivity = geometric_means(sensitivity, _seen_once_pruned(source, first, tell, options))
+            begin_with(writer.path / SENSITIVITY_FILE, sensitivity)
         budgets = _known_budgets(run, source)
         if budgets is None:
             budgets = plan_budgets(*origin, sensitivity=sensitivity, listener=tell, **options)
@@ -193,33 +199,61 @@ def _work(
                 listener=tell,
             )
         metrics = _metrics(open_run(writer.path), budgets, time.perf_counter() - begin)
-        for only_on_the_way in (TEXT_FILE, SENSITIVITY_FILE):
+        for only_on_the_way in (TEXT_FILE, SENSITIVITY_FILE, DENSE_FILE):
             (writer.path / only_on_the_way).unlink(missing_ok=True)
+        if source.settings.second_pass:
+            shutil.rmtree(writer.path / FIRST_PASS, ignore_errors=True)
         tell(Finished(metrics["sparsity"]["realised"], metrics["seconds"]))
         return writer.finish(metrics)
 
 
-def _first_pass(writer: RunWriter, source: RunSource, activation_bytes: int | None, tell: Listener) -> Run:
+def _first_pass(
+    writer: RunWriter,
+    source: RunSource,
+    sensitivity: dict[str, Tensor],
+    activation_bytes: int | None,
+    tell: Listener,
+) -> Run:
     """The first pass, as a run in the folder of the run that asks for it; gone on with where it was stopped."""
     path = writer.path / FIRST_PASS
     compute = open_run(writer.path).settings["compute"]
-    first = RunSource(
-        first_settings(source.settings), source.title, source.model, source.calibration, source.given
-    )
+    shapes = chosen_layers(source.settings.layers, source.model.layers)
+    settings = first_settings(source.settings, asked_sparsity(source.settings, shapes))
+    first = RunSource(settings, source.title, source.model, source.calibration, source.given)
 
     def listen(event: Event) -> None:
-        if isinstance(event, BlockDone):
+        if isinstance(event, Stage):
             tell(Stage("first pass", event.block))
         elif isinstance(event, Note):
             tell(event)
 
-    if not (path / "config.json").exists():
-        record = first.record(compute["batch"], compute["threads"])
-        with RunWriter.create(path, record, name="first pass") as inner:
-            return _work(inner, first, activation_bytes, listen)
-    with RunWriter.reopen(path) as inner:
-        run = open_run(path)
-        return run if run.complete else _work(inner, first, activation_bytes, listen)
+    if (path / "config.json").exists():
+        inner = RunWriter.reopen(path)
+    else:
+        inner = RunWriter.create(path, first.record(compute["batch"], compute["threads"]), name="first pass")
+    with inner:
+        if damaged := _damaged_blocks(open_run(path)):
+            inner.drop_blocks(index for index in open_run(path).blocks if index >= damaged[0])
+        if (run := open_run(path)).complete:
+            return run
+        begin_with(path / SENSITIVITY_FILE, sensitivity)
+        return _work(inner, first, activation_bytes, listen)
+
+
+def _seen_once_pruned(source: RunSource, first: Run, tell: Listener, options: dict) -> dict[str, Tensor]:
+    """The sensitivity of the model as the first pass left it."""
+    tell(Stage("sensitivity"))
+    try:
+        return row_sensitivity(
+            StreamedPrunedModel(source.model, first),
+            source.calibration.first(source.settings.sensitivity_windows),
+            progress=lambda index, back: tell(Stage("sensitivity", index)),
+            **options,
+        )
+    except NonFiniteError as error:
+        raise NonFiniteError(
+            f"in the model that the first pass left: {error}; or go without --second-pass"
+        ) from error
 
 
 @contextlib.contextmanager

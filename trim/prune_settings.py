@@ -187,4 +187,5 @@ class PruneSettings:
         """What the run is called when nobody names it."""
         model = Path(self.model).name
         how = self.pattern or (f"{self.allocation} {self.target:.0%}" if self.target else self.allocation)
-        return f"{model} {how}" + ("" if self.budget == "uniform" else f" {Path(self.budget).stem}")
+        twice = ", second pass" if self.second_pass else ""
+        return f"{model} {how}" + ("" if self.budget == "uniform" else f" {Path(self.budget).stem}") + twice

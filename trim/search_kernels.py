@@ -103,7 +103,7 @@ def run(
         *looked_up, numbers, x, scratch, told, sums, counts[1],
         rows, columns, curves.vectors, iterations, total, ROW_MEASURES[row_measure], with_ratio,
         PARTS=parts, PARTS_2=triton.next_power_of_2(parts), SUMS=SUMS, BLOCK=BLOCK,
-        num_warps=WARPS, launch_cooperative_grid=True,
+        num_warps=WARPS, launch_cooperative_grid=parts > 1,
     )  # fmt: skip
     _settle[(1,)](
         *looked_up, x, sums, out, counts,

@@ -18,18 +18,19 @@ from trim.prune_settings import PruneSettings
 from trim.runs import Run
 from trim.streaming import StreamedModel
 
-FIRST_PASS = "first-pass"  # the folder in the run folder, while the run is not complete
+# In the run folder while the run is not complete: the first pass's run, and the dense model's sensitivity.
+FIRST_PASS = "first-pass"
+DENSE_FILE = "dense-sensitivity.safetensors"
 MOST_SPARSE = 0.7
 
 
-def first_settings(settings: PruneSettings) -> PruneSettings:
-    """What the first pass prunes."""
-    target = None if settings.target is None else min(settings.target, MOST_SPARSE)
-    return replace(settings, target=target, second_pass=False)
+def first_settings(settings: PruneSettings, sparsity: float) -> PruneSettings:
+    """What the first pass prunes, where the run is asked for that model sparsity."""
+    return replace(settings, target=min(sparsity, MOST_SPARSE), second_pass=False)
 
 
 @dataclass(frozen=True, eq=False)
-class PrunedModel:
+class StreamedPrunedModel:
     """A model as a run left it, seen block by block: what `row_sensitivity` asks for."""
 
     model: StreamedModel
@@ -47,6 +48,6 @@ class PrunedModel:
             yield block
 
 
-def both(dense: Mapping[str, Tensor], pruned: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def geometric_means(dense: Mapping[str, Tensor], pruned: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The geometric mean of two sensitivities, by layer, (D,) float32."""
     return {name: values.sqrt() * pruned[name].sqrt() for name, values in dense.items()}

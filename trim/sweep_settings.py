@@ -106,6 +106,8 @@ class SweepSettings:
         for values in itertools.product(*self.grid.values()):
             settings = PruneSettings(self.model, **self.shared, **dict(zip(self.grid, values, strict=True)))
             idle = idle_fields(settings)
+            if "second_pass" in idle:
+                settings = dataclasses.replace(settings, second_pass=False)
             key = tuple(None if name in idle else getattr(settings, name) for name in GRID)
             found.setdefault(key, settings)
         cells: dict[str, Cell] = {}

@@ -186,11 +186,12 @@ def _method_fields(allocation: str, budget: str) -> dict[str, object]:
             PruneSettings.sensitivity_windows,
             key=f"{P}sensitivity_windows",
         )
+    if "optimal" in (allocation, budget) and more["row_weights"] == "fisher":
         more["second_pass"] = st.checkbox(
             "Second pass",
             key=f"{P}second_pass",
             help="Prune once, measure the sensitivity again in what is left, prune anew: pays at 80%, takes twice "
-            "the time. Only with Fisher weights.",
+            "the time.",
         )
     return more
 

@@ -59,6 +59,8 @@ def test_cells_that_cannot_differ_are_made_once():
     )
     assert count(budget=("uniform", "owl"), owl_width=(0.05, 0.1, 0.2), alpha_width=(0.1, 0.2)) == 4
     assert count(allocation=("trim", "optimal"), row_weights=("fisher", "ones")) == 3
+    assert count(allocation=("trim", "optimal"), second_pass=(False, True)) == 3
+    assert count(allocation=("trim", "optimal"), second_pass=(True,)) == 2
     magnitude = {"allocation": ("uniform",), "score": ("magnitude",), "budget": ("owl",)}
     assert count(**magnitude, seed=(0, 1), recalculate_inputs=(False, True)) == 2  # OWL looks at the text
     assert count(target=(0.5, 0.5)) == 1
