@@ -165,10 +165,9 @@ def measure(arguments: argparse.Namespace) -> None:
             done.append(event.seconds)
 
     if model.device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(model.device)
-    if model.device.type == "cuda":  # kernels are compiled once on a machine
-        with tempfile.TemporaryDirectory() as out:
+        with tempfile.TemporaryDirectory() as out:  # kernels are compiled once on a machine
             prune(arguments, windows, Path(out), 1)
+        torch.cuda.reset_peak_memory_stats(model.device)
     with tempfile.TemporaryDirectory() as out:
         begin = time.perf_counter()
         run = prune(arguments, windows, Path(out), blocks, listen)

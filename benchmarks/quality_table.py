@@ -147,6 +147,8 @@ def page(contents: Sequence[dict]) -> str:
     """All tables, with how was measured."""
     dates = [row["date"] for content in contents for row in content["rows"]]
     protocol = contents[0]["protocol"]
+    shared = ("calibration", "device", "dtype", "torch", "transformers")
+    assert all(content["protocol"][key] == protocol[key] for content in contents for key in shared)
     corpus, windows, length = protocol["calibration"]
     parts = [
         INTRODUCTION.format(
