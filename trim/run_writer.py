@@ -2,6 +2,7 @@
 
 import datetime
 import hashlib
+import itertools
 import json
 import re
 import unicodedata
@@ -160,9 +161,9 @@ class RunWriter:
 
 def _remove_half_written(path: Path) -> None:
     """What a killed process left under temporary names; the lock says that nobody writes them now."""
-    for folder in (path, path / "blocks"):
-        for leftover in folder.glob(".*.*-*"):
-            leftover.unlink(missing_ok=True)
+    names = (path.glob(".*.*-*"), (path / "blocks").glob(".*.*-*"), path.glob(".activations-*"))
+    for leftover in itertools.chain(*names):
+        leftover.unlink(missing_ok=True)
 
 
 def update_metrics(path: Path, metrics: dict) -> None:

@@ -217,7 +217,9 @@ def test_a_second_pass_that_was_stopped_goes_on(llama, tmp_path, own_cache, plac
     whole = pruned(llama, tmp_path / "whole", **TWICE)
     stopped_in_its_first_pass(llama, tmp_path / "run", place, **TWICE)
     shutil.rmtree(own_cache)
-    monkeypatch.setattr("trim.optimal_plan.remembered_sensitivity", None)  # the dense model's is in the folder
+    monkeypatch.setattr(
+        "trim.optimal_plan.remembered_sensitivity", None
+    )  # the dense model's is in the folder
     run = resume(tmp_path / "run", tokens=rough.random_tokens())
     assert_same_masks(run, whole)
     assert not (tmp_path / "run" / "first-pass").exists()

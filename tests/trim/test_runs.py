@@ -323,6 +323,17 @@ def test_an_interrupted_file_leaves_nothing(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    path = tmp_path / "run"
+    RunWriter.create(path, SETTINGS).__exit__()
+    (path / "blocks").mkdir(exist_ok=True)
+    left = [path / ".manifest.json-x1", path / "blocks" / ".000.safetensors-x2", path / ".activations-x3"]
+    for file in left:
+        file.touch()
+    RunWriter.reopen(path).__exit__()
+    assert not [file for file in left if file.exists()]
+
+
 def test_an_unwritable_folder_says_so(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(trim.RunError, match="choose another folder"):
