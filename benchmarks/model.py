@@ -12,6 +12,7 @@ and nothing else done. Sorting, curves, search, reading weights and writing the 
 import argparse
 import contextlib
 import json
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -96,6 +97,7 @@ def random_model(folder: Path, shape: str, blocks: int) -> None:
     places = {name: file for file, tensors in files.items() for name in tensors}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
     config.save_pretrained(folder)
+    os.sync()  # a disk that is still writing would be timed with the runs
 
 
 def main() -> None:
