@@ -31,6 +31,8 @@ examples:
     python -m trim prune Qwen/Qwen2.5-3B --target 0.7 --corpus c4 --length 2048 --budget owl --owl-width 0.12
   the lowest loss that layers and rows can be balanced to, instead of TRIM
     python -m trim prune demo --target 0.7 --allocation optimal --budget optimal
+  the same, and the weights that stay changed so that they make up for the others
+    python -m trim prune demo --target 0.7 --allocation optimal --budget optimal --refit
   two zeros in every four weights
     python -m trim prune demo --pattern 2:4 --allocation uniform
   the budgets of another run
@@ -66,6 +68,11 @@ def add_prune(commands: argparse._SubParsersAction) -> None:
         "--recalculate-inputs",
         action="store_true",
         help="later layers of a block see what its earlier ones do after being pruned (about twice the time)",
+    )
+    method.add_argument(
+        "--refit",
+        action="store_true",
+        help="change the weights that stay so that they make up for those that went (least squares on the text)",
     )
     option(
         method,

@@ -96,6 +96,14 @@ def add_sweep(commands: argparse._SubParsersAction) -> None:
         "whether later layers of a block see what its earlier ones do after being pruned: no, yes, or both",
         metavar="no|yes",
     )
+    _several(
+        grid,
+        "--refit",
+        "refit",
+        _yes_or_no,
+        "whether the weights that stay are refitted to make up for those that went: no, yes, or both",
+        metavar="no|yes",
+    )
     _several(grid, "--owl-widths", "owl_width", float, "OWL's lambda")
     _several(grid, "--owl-multiples", "owl_multiple", float, "OWL's M")
     _several(grid, "--alpha-widths", "alpha_width", float, "AlphaPruning's epsilon")

@@ -1,6 +1,7 @@
-"""Put a run's masks on a model: in memory, or into a folder that plain `transformers` loads.
+"""Put a run on a model: in memory, or into a folder that plain `transformers` loads.
 
-A folder is copied file by file and tensor by tensor, in the types of the original; only pruned weights differ.
+A folder is copied file by file and tensor by tensor, in the types of the original. Only pruned weights differ, and in a
+refitted run (`trim.refit`) those that stay in the same layers.
 """
 
 import contextlib
@@ -19,15 +20,17 @@ from trim.errors import ModelError, RunError
 from trim.hub import parse_id
 from trim.models import Model, model_folder
 from trim.names import one_line
+from trim.records import put_on
 from trim.runs import Run, open_run
 from trim.streaming import StreamedModel
 from trim.summary import summary
+from trim.tensor_files import TensorFiles
 
 _CHUNK_BYTES = 2**24
 
 
 def apply_run(run: Run | str | Path, model: Model) -> None:
-    """Set the pruned weights of a loaded model to zero, in place.
+    """Set the pruned weights of a loaded model to zero, in place; a refitted run gives those that stay new values too.
 
     Raises:
         RunError: the run has no masks, or is not whole.
@@ -40,8 +43,7 @@ def apply_run(run: Run | str | Path, model: Model) -> None:
     )
     with torch.no_grad():
         for name in run.layers:
-            weight = model.layers[name].weight
-            weight.masked_fill_(torch.from_numpy(~run.layer(name).keep()).to(weight.device), 0)
+            put_on(model.layers[name].weight, run.layer(name))
 
 
 def export(
@@ -60,7 +62,7 @@ def export(
         progress: told in words what is being done.
 
     Raises:
-        RunError: the run is not complete, or the folder exists already or cannot be written.
+        RunError: the run is not complete, or refitted another model, or the folder exists already or cannot be written.
         ModelError: the model cannot be read, has changed since the run, or has other layers.
     """
     run, out, say = (
@@ -79,6 +81,7 @@ def export(
             f"{source} has changed since {run.path} pruned it; restore it, or put the masks on it as it is with: "
             f"python -m trim apply {run.path} {source} {out}"
         )
+    require_refitted(run, streamed.files, title)
     _require_layers(run, streamed.layers, title)
     with _disk_errors_named(out), new_folder(out.absolute()) as new:
         masked = {streamed.tensor_name(layer): layer for layer in run.layers}
@@ -111,6 +114,19 @@ def _require_masks(run: Run) -> None:
             raise RunError(f"{run.path} was kept without masks; prune again to make them")
 
 
+def require_refitted(run: Run, files: TensorFiles, title: str) -> None:
+    """Keep a refitted run off every model but its own, whose weights it would replace by those of another.
+
+    Raises:
+        RunError: the run was refitted to other weights than these.
+    """
+    if run.settings["request"].get("refit") and files.fingerprint() != run.settings["model"]["weights"]:
+        raise RunError(
+            f"{run.path} refitted the weights that stay to {run.settings['model']['title']}, and they would replace "
+            f"those of {title}; prune that model itself, or take the masks of a run without --refit"
+        )
+
+
 def _require_layers(run: Run, shapes: dict[str, tuple[int, int]], title: str) -> None:
     for name in run.layers:
         numbers = run.numbers(name)
@@ -131,7 +147,7 @@ def _copy_masked(path: Path, target: Path, model: StreamedModel, masked: dict[st
             if (layer := masked.get(name)) is None:
                 continue
             weight = model.files.read(name)
-            weight.masked_fill_(torch.from_numpy(~run.layer(layer).keep()), 0)
+            put_on(weight, run.layer(layer))
             new.seek(place.start)
             new.write(memoryview(weight.view(-1).view(torch.uint8).numpy()))
         new.flush()
@@ -169,7 +185,8 @@ def _model_card(run: Run, source: str, title: str) -> str:
         "",
         f"Of the {run.metrics['weights']['of']:,} weights in the linear layers of its blocks, "
         f"{run.metrics['weights']['pruned']:,} are zero: a sparsity of {sparsity['realised']:.6f} over these layers "
-        f"(asked for: {sparsity['requested']:.6f}). Embeddings and output head are dense.",
+        f"(asked for: {sparsity['requested']:.6f}). Embeddings and output head are dense."
+        + (" The weights that stay are refitted to the dense outputs." if request.get("refit") else ""),
         "",
         f"- method: {how}, budgets {Path(request['budget']).name}, score {request['score']}"
         + (", inputs recalculated within blocks" if request["recalculate_inputs"] else ""),

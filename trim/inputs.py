@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trim.errors import ModelError, NonFiniteError, SettingsError
+from trim.products import HALF
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,20 +81,29 @@ class LayerInputs:
     Attributes:
         inputs: (N, L), the kept input vectors.
         input_norm: (N,) float32, √(Σ x_j² over real tokens / sequences).
+        gram: (N, N) float32, Σ x xᵀ over real tokens; None: it was not asked for.
     """
 
     inputs: Tensor = field(repr=False)
     input_norm: Tensor = field(repr=False)
+    gram: Tensor | None = field(default=None, repr=False)
 
 
 class InputListener:
-    """Running statistics of some layers; layers called with the same tensor share one of them."""
+    """Running statistics of some layers; layers called with the same tensor share one of them.
 
-    def __init__(self, calibration: Calibration, layers: dict[str, nn.Linear]) -> None:
+    `with_gram`: Gram matrices too, N² numbers for each input of N features.
+    """
+
+    def __init__(
+        self, calibration: Calibration, layers: dict[str, nn.Linear], *, with_gram: bool = False
+    ) -> None:
         self.calibration = calibration
         self.layers = layers
+        self.with_gram = with_gram
         self.groups: list[list[str]] = []  # by order of use; one input per group
         self._squares: dict[str, Tensor] = {}
+        self._grams: dict[str, Tensor] = {}
         self._vectors: dict[str, list[Tensor]] = {}
         self._part = slice(0)
         self._last: tuple[Tensor, list[str]] | None = None
@@ -141,6 +151,9 @@ class InputListener:
             real = by_token[self.calibration.mask[self._part].to(inputs.device)]
         squares = sums_of_squares(real.reshape(-1, columns))
         self._squares[name] = self._squares[name] + squares if name in self._squares else squares
+        if self.with_gram:
+            products = gram(real.reshape(-1, columns))
+            self._grams[name] = self._grams[name].add_(products) if name in self._grams else products
         rows = torch.arange(sequences, device=inputs.device)[:, None]
         positions = self.calibration.positions[self._part].to(inputs.device)
         self._vectors.setdefault(name, []).append(by_token[rows, positions].reshape(-1, columns))
@@ -168,7 +181,7 @@ class InputListener:
                     f"{group[0]} receives NaN or infinite activations from the calibration text; check the checkpoint, "
                     "or compute in a wider type (--dtype float32)"
                 )
-            result |= dict.fromkeys(group, LayerInputs(inputs, norm))
+            result |= dict.fromkeys(group, LayerInputs(inputs, norm, self._grams.get(group[0])))
         if idle := [name for name in self.layers if name not in result]:
             raise ModelError(f"{idle[0]} is never called; leave such layers out with --layers")
         return result
@@ -179,6 +192,14 @@ def sums_of_squares(vectors: Tensor) -> Tensor:
     if vectors.device.type == "cuda":
         return torch.linalg.vector_norm(vectors, dim=0, dtype=torch.float32).double().square()
     return vectors.float().square().sum(dim=0, dtype=torch.float64)
+
+
+def gram(vectors: Tensor) -> Tensor:
+    """Σ x xᵀ over vectors (L, N), (N, N) float32; of half types on a GPU by its tensor cores, without a wider copy."""
+    if vectors.device.type == "cuda" and vectors.dtype in HALF:
+        return torch.mm(vectors.T, vectors, out_dtype=torch.float32)
+    vectors = vectors.float()
+    return vectors.T @ vectors
 
 
 class _LastInputReached(Exception):  # noqa: N818 (no error)

@@ -71,6 +71,9 @@ class LayerRecord:
             unless the optimal method asked for it.
         search: None unless TRIM searched.
         packed_mask: (D, ceil(N / 8)) uint8, a set bit where a weight stays, `numpy.packbits` order; None: not kept.
+        refitted_quality: of the layer with the weights that stay refitted (`trim.refit`); None: they are as they were.
+            Everything else here is of the mask alone.
+        refitted: (K,) float16, these weights, row by row; None: there are none, or they were not kept.
 
     Raises:
         RunError: arrays that do not fit each other, or hold what they must not.
@@ -95,6 +98,8 @@ class LayerRecord:
     sensitivity: np.ndarray | None = field(default=None, repr=False)
     search: SearchRecord | None = field(default=None, repr=False)
     packed_mask: np.ndarray | None = field(default=None, repr=False)
+    refitted_quality: float | None = None
+    refitted: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         arrays, numbers = to_parts(self)
@@ -141,7 +146,8 @@ class LayerRecord:
 
 
 # Name of each array: dtype, shape in terms of the layer's numbers, and whether NaN may stand in it.
-# D rows, B bytes of a packed row, P curve points, R rates, K1 iterations and uniform, X updates kept.
+# D rows, B bytes of a packed row, P curve points, R rates, K1 iterations and uniform, X updates kept, K weights that
+# stay.
 ARRAYS: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "counts": ("int32", ("D",), False),
     "gini": ("float32", ("D",), True),
@@ -152,13 +158,16 @@ ARRAYS: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "dead_rows": ("bool", ("D",), False),
     "sensitivity": ("float32", ("D",), False),
     "packed_mask": ("uint8", ("D", "B"), False),
+    "refitted": ("float16", ("K",), False),
     "search_rates": ("float64", ("R",), False),
     "search_quality": ("float64", ("R", "K1"), True),
     "search_row_variance": ("float64", ("R", "K1"), True),
     "search_row_sparsity": ("float32", ("X", "D"), False),
 }
 _SEARCH = tuple(key for key in ARRAYS if key.startswith("search_"))
-_OPTIONAL = ("sensitivity", "packed_mask")
+# What puts the run on its model, and needs the room.
+MASK_ARRAYS = ("packed_mask", "refitted")
+_OPTIONAL = ("sensitivity", *MASK_ARRAYS)
 _ALWAYS = tuple(key for key in ARRAYS if key not in (*_SEARCH, *_OPTIONAL))
 _NUMBERS = ("columns", "budget", "allocation", "score", "vectors", "quality_measure")
 _QUALITIES = ("uniform_quality", "realised_quality")
@@ -170,6 +179,9 @@ def to_parts(record: LayerRecord) -> tuple[dict[str, np.ndarray], dict]:
     numbers: dict = {key: getattr(record, key) for key in _NUMBERS}
     numbers |= {key: _finite_or_name(getattr(record, key)) for key in _QUALITIES}
     numbers["rows"] = len(record.counts)
+    if record.refitted_quality is not None:
+        numbers["refitted_quality"] = _finite_or_name(record.refitted_quality)
+        numbers["kept"] = len(record.counts) * record.columns - record.pruned
     arrays |= {key: value for key in _OPTIONAL if (value := getattr(record, key)) is not None}
     if (search := record.search) is not None:
         arrays |= {key: getattr(search, key.removeprefix("search_")) for key in _SEARCH}
@@ -209,6 +221,7 @@ def from_parts(name: str, arrays: Mapping[str, np.ndarray], numbers: dict) -> La
             **{key: float(numbers[key]) for key in _QUALITIES},
             **{key: arrays[key] for key in _ALWAYS},
             search=search,
+            refitted_quality=float(numbers["refitted_quality"]) if "refitted_quality" in numbers else None,
             **{key: arrays.get(key) for key in _OPTIONAL},
         )
     except (KeyError, TypeError, ValueError) as error:
@@ -225,7 +238,12 @@ def check_array(name: str, key: str, value: np.ndarray, numbers: dict) -> None:
         raise RunError(f"{name}: unknown array {key!r}")
     dtype, letters, may_hold_nan = ARRAYS[key]
     columns = numbers["columns"]
-    sizes = {"D": numbers["rows"], "B": -(-columns // 8), "P": len(curve_counts(columns))}
+    sizes = {
+        "D": numbers["rows"],
+        "B": -(-columns // 8),
+        "P": len(curve_counts(columns)),
+        "K": numbers.get("kept"),
+    }
     if (search := numbers.get("search")) is not None:
         sizes |= {"R": search["rates"], "K1": search["steps"], "X": search["kept_steps"]}
     expected = tuple(sizes.get(letter) for letter in letters)

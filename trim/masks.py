@@ -136,7 +136,15 @@ def pack_bits(keep: Tensor) -> Tensor:
 _GATHER_BITS = sum(2 ** (63 - 9 * byte) for byte in range(8)) - 2**64  # as a signed number
 
 
-def apply_mask(weight: Tensor, keep: Tensor) -> None:
-    """Set the pruned weights of a layer to zero, in place."""
+def apply_mask(weight: Tensor, keep: Tensor, kept: Tensor | None = None) -> None:
+    """Set the pruned weights of a layer to zero, in place.
+
+    Args:
+        weight: (D, N).
+        keep: (D, N) bool, True where a weight stays.
+        kept: (K,) what stands there from now on, row by row; None: what stands there now.
+    """
     with torch.no_grad():
-        weight.mul_(keep)
+        weight.masked_fill_(~keep, 0)
+        if kept is not None:
+            weight.masked_scatter_(keep, kept.to(weight.dtype))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trim.allocations import ALLOCATIONS, Allocation, Pattern
+from trim.allocations import ALLOCATIONS, Allocation, Pattern, WeightRetained
 from trim.budgets import Budgets
 from trim.devices import is_out_of_memory
 from trim.errors import NonFiniteError, NotEnoughMemoryError
@@ -23,7 +23,9 @@ from trim.events import BlockDone, Event, LayerPruned, Note, Stage
 from trim.inputs import LayerInputs, linear_layers
 from trim.layer_record import LayerRecord
 from trim.masks import apply_mask
-from trim.records import layer_record
+from trim.quality import layer_quality
+from trim.records import layer_record, put_on
+from trim.refit import refit
 from trim.retention import RetentionCurves, retention_curves
 from trim.run_writer import RunWriter
 from trim.runs import Run
@@ -44,6 +46,7 @@ class Method:
         pattern: n:m instead of an allocation by rows; None: none.
         search_settings: a layer's sparsity to the settings of its search.
         sensitivity: each layer's row weights (D,) of the optimal allocation; None: all rows weigh alike.
+        refit: the weights that stay are refitted to the dense outputs.
     """
 
     allocation: str
@@ -51,6 +54,7 @@ class Method:
     pattern: Pattern | None
     search_settings: Callable[[float], SearchSettings]
     sensitivity: Mapping[str, Tensor] | None = None
+    refit: bool = False
 
 
 def prune_layer(
@@ -76,6 +80,12 @@ def prune_layer(
         settings = method.search_settings(total / weight.numel() if total else 0.5)
         sensitivity = method.sensitivity[name].to(score.device) if method.sensitivity else None
         allocation = _allocate(curves, score, total, settings, method, sensitivity)
+        refitted, refitted_quality = None, None
+        if method.refit and total:
+            fitted = _refitted(name, weight, allocation.keep, received)
+            retained = WeightRetained(curves, allocation.counts, fitted)
+            refitted_quality = layer_quality(retained, settings.layer_quality)
+            refitted = fitted[allocation.keep]
         record = layer_record(
             name,
             curves,
@@ -89,9 +99,22 @@ def prune_layer(
             retained=allocation.retained,
             keep=allocation.keep,
             sensitivity=sensitivity,
+            refitted=refitted,
+            refitted_quality=refitted_quality,
         )
-    apply_mask(weight, allocation.keep)
+    apply_mask(weight, allocation.keep, refitted)
     return record
+
+
+def _refitted(name: str, weight: Tensor, keep: Tensor, received: LayerInputs) -> Tensor:
+    """The weights as the run will keep them, (D, N) float16; pruned ones 0."""
+    try:
+        fitted = refit(weight, keep, received.gram).half()
+    except NonFiniteError as error:
+        raise NonFiniteError(f"{name}: {error}") from None
+    if not bool(fitted.isfinite().all()):
+        raise NonFiniteError(f"{name}: a refitted weight leaves the range of float16; go without --refit")
+    return fitted
 
 
 @contextlib.contextmanager
@@ -177,7 +200,7 @@ def prune_blocks(
                 layers = linear_layers(block, index, budgets.totals)
                 if entry:
                     for name, layer in layers.items():
-                        apply_mask(layer.weight, torch.from_numpy(run.layer(name).keep()).to(model.device))
+                        put_on(layer.weight, run.layer(name))
                     if index < last:
                         text.propagate(index, block, entry["propagated"])
                     continue
@@ -250,7 +273,7 @@ def _prune_block(
         groups = text.order_of_use(index, block, layers)
     for group in groups:
         listener(Stage("capture", index, ", ".join(group) if recalculate_inputs else ""))
-        received = text.capture(index, block, {name: layers[name] for name in group})
+        received = text.capture(index, block, {name: layers[name] for name in group}, with_gram=method.refit)
         listener(Stage("search", index))
         for name in group:
             begin = time.perf_counter()

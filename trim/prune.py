@@ -192,6 +192,7 @@ def _work(
                     Pattern.parse(pattern) if pattern else None,
                     source.settings.search_settings,
                     sensitivity,
+                    source.settings.refit,
                 ),
                 writer,
                 run,

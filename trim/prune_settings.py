@@ -31,6 +31,7 @@ class PruneSettings:
         corpus, windows, length, seed: the calibration text, as `load_corpus` reads it.
         vectors_per_sequence: how many input vectors the search sees of each window.
         recalculate_inputs: later layers of a block see what its earlier ones do after being pruned.
+        refit: the weights that stay are refitted to the dense outputs (`trim.refit`); they stay as they are otherwise.
         layers: names or shell patterns of the layers to prune; the others stay dense.
         max_row_sparsity: the cap on a row's sparsity; None: 0.95, and 0.99 where anything is optimal.
         row_weights: what an error in a row's output counts for where anything is optimal: "fisher", its sensitivity,
@@ -60,6 +61,7 @@ class PruneSettings:
     seed: int = 0
     vectors_per_sequence: int = 2
     recalculate_inputs: bool = False
+    refit: bool = False
     layers: tuple[str, ...] = ("*",)
     learning_rates: tuple[float, ...] = SearchSettings.learning_rates
     negative_learning_rates: tuple[float, ...] = SearchSettings.negative_learning_rates
@@ -187,5 +189,5 @@ class PruneSettings:
         """What the run is called when nobody names it."""
         model = Path(self.model).name
         how = self.pattern or (f"{self.allocation} {self.target:.0%}" if self.target else self.allocation)
-        twice = ", second pass" if self.second_pass else ""
-        return f"{model} {how}" + ("" if self.budget == "uniform" else f" {Path(self.budget).stem}") + twice
+        more = (", second pass" if self.second_pass else "") + (", refitted" if self.refit else "")
+        return f"{model} {how}" + ("" if self.budget == "uniform" else f" {Path(self.budget).stem}") + more

@@ -1,4 +1,4 @@
-"""From tensors to what a run keeps of a layer."""
+"""From tensors to what a run keeps of a layer, and back onto its weight."""
 
 import numpy as np
 import torch
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from trim.concentration import gini
 from trim.layer_record import ARRAYS, LayerRecord, SearchRecord, curve_counts
-from trim.masks import even_counts, keep_highest, pack_bits
+from trim.masks import apply_mask, even_counts, keep_highest, pack_bits
 from trim.quality import layer_quality
 from trim.retention import Retained, RetentionCurves
 from trim.search import SearchResult
@@ -26,6 +26,8 @@ def layer_record(
     retained: Retained | None = None,
     keep: Tensor | None = None,
     sensitivity: Tensor | None = None,
+    refitted: Tensor | None = None,
+    refitted_quality: Tensor | None = None,
 ) -> LayerRecord:
     """The record of one layer.
 
@@ -41,6 +43,8 @@ def layer_record(
         retained: what is retained; None: of `counts` lowest scores in each row.
         keep: (D, N) bool, the mask to store; None: none is stored.
         sensitivity: (D,) the rows' weights of the optimal allocation; None: it was not used.
+        refitted: (K,) float16, the weights that stay, where they were refitted.
+        refitted_quality: () the quality of the layer with them.
     """
     counts = counts.to(curves.dot.device)
     before = curves.at(even_counts(counts))
@@ -58,10 +62,13 @@ def layer_record(
     qualities = torch.stack([layer_quality(one, quality_measure) for one in (before, after)])
     if sensitivity is not None:
         found["sensitivity"] = sensitivity
-    packed = [] if keep is None else [pack_bits(keep)]
-    qualities, *arrays = _on_host([qualities, *found.values(), *packed])
-    packed_mask = arrays.pop() if packed else None
-    uniform_quality, realised_quality = qualities.tolist()
+    if keep is not None:
+        found["packed_mask"] = pack_bits(keep)
+    if refitted is not None:
+        qualities = torch.cat([qualities, refitted_quality[None]])
+        found["refitted"] = refitted
+    qualities, *arrays = _on_host([qualities, *found.values()])
+    uniform_quality, realised_quality, *with_refitted = qualities.tolist()
     return LayerRecord(
         name=name,
         columns=curves.columns,
@@ -73,7 +80,7 @@ def layer_record(
         uniform_quality=uniform_quality,
         realised_quality=realised_quality,
         search=None if search is None else search_record(search),
-        packed_mask=packed_mask,
+        refitted_quality=with_refitted[0] if with_refitted else None,
         **{key: _typed(values, ARRAYS[key][0]) for key, values in zip(found, arrays, strict=True)},
     )
 
@@ -98,6 +105,17 @@ def search_record(result: SearchResult) -> SearchRecord:
         row_variance=_typed(row_variance, "float64"),
         row_sparsity=_typed(row_sparsity, "float32"),
     )
+
+
+def put_on(weight: Tensor, record: LayerRecord) -> None:
+    """Give a layer's weight (D, N), in place, the record's mask and, where it has them, its refitted weights.
+
+    Raises:
+        RunError: the run was kept without masks.
+    """
+    keep = torch.from_numpy(record.keep()).to(weight.device)
+    kept = None if record.refitted is None else torch.from_numpy(record.refitted).to(weight.device)
+    apply_mask(weight, keep, kept)
 
 
 def record_of_search(

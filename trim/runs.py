@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 
 from trim.cache import fingerprint
 from trim.errors import RunError
-from trim.layer_record import LayerRecord, check_array, from_parts
+from trim.layer_record import MASK_ARRAYS, LayerRecord, check_array, from_parts
 from trim.names import near_names
 
 SCHEMA = 1
@@ -146,7 +146,7 @@ class Run:
 
         Args:
             name: such as "15.mlp.gate_proj".
-            mask: whether to read its mask too, the largest part of it.
+            mask: whether to read its mask and its refitted weights too, the largest part of it.
 
         Raises:
             RunError: no such layer in the run, or its file is damaged; the message names the file.
@@ -158,7 +158,7 @@ class Run:
                 arrays = {
                     key.removeprefix(prefix): file.get_tensor(key)
                     for key in file.keys()  # noqa: SIM118
-                    if key.startswith(prefix) and (mask or not key.endswith("/packed_mask"))
+                    if key.startswith(prefix) and (mask or key.removeprefix(prefix) not in MASK_ARRAYS)
                 }
             for key, value in arrays.items():
                 check_array(name, key, value, numbers)

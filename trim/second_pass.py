@@ -9,12 +9,11 @@ import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-import torch
 from torch import Tensor, nn
 
 from trim.inputs import linear_layers
-from trim.masks import apply_mask
 from trim.prune_settings import PruneSettings
+from trim.records import put_on
 from trim.runs import Run
 from trim.streaming import StreamedModel
 
@@ -44,7 +43,7 @@ class StreamedPrunedModel:
         """A block with its weights, pruned ones 0."""
         with self.model.block(index) as block:
             for name, layer in linear_layers(block, index, self.run.layers).items():
-                apply_mask(layer.weight, torch.from_numpy(self.run.layer(name).keep()).to(self.model.device))
+                put_on(layer.weight, self.run.layer(name))
             yield block
 
 

@@ -16,6 +16,7 @@ SCHEMA = 1
 _METHOD = tuple(name for name in GRID if name not in ("seed", "target"))
 _SAID = {
     "recalculate_inputs": "recalculated",
+    "refit": "refitted",
     "vectors_per_sequence": "vectors",
     "owl_width": "λ",
     "owl_multiple": "M",

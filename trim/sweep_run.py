@@ -1,6 +1,5 @@
 """Working through a sweep: one cell after another here, or many at once on Ray."""
 
-import dataclasses
 import functools
 import time
 from collections.abc import Callable, Iterator
@@ -219,7 +218,7 @@ def drop_masks(path: str | Path) -> None:
             names = entry["layers"]
             if not names:
                 continue
-            records = [dataclasses.replace(run.layer(name), packed_mask=None) for name in names]
+            records = [run.layer(name, mask=False) for name in names]
             facts = {
                 key: value for key, value in entry.items() if key not in ("file", "bytes", "sha256", "layers")
             }

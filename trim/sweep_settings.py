@@ -24,13 +24,19 @@ GRID = (
     "row_weights",
     "second_pass",
     "recalculate_inputs",
+    "refit",
     "vectors_per_sequence",
     "seed",
     "target",
 )
 SHARED = tuple(name for name in PruneSettings.__dataclass_fields__ if name not in (*GRID, "model", "pattern"))
 
-_SHORT = {"vectors_per_sequence": "vectors", "recalculate_inputs": "recalculated", "second_pass": "twice"}
+_SHORT = {
+    "vectors_per_sequence": "vectors",
+    "recalculate_inputs": "recalculated",
+    "refit": "refitted",
+    "second_pass": "twice",
+}
 # These look at scores alone, not at what the layer makes of input vectors.
 _ALLOCATIONS_WITHOUT_VECTORS = ("uniform", "variant")
 _BUDGETS_WITHOUT_VECTORS = ("uniform", "owl", "alphapruning")
@@ -44,7 +50,7 @@ class Cell:
     Attributes:
         id: the name of its folder.
         settings: all of it.
-        idle: fields of the grid that cannot change which weights it prunes; such cells are made once.
+        idle: fields of the grid that cannot change what it leaves of the model; such cells are made once.
     """
 
     id: str
@@ -162,7 +168,7 @@ class SweepSettings:
 
 
 def idle_fields(settings: PruneSettings) -> frozenset[str]:
-    """The fields of the grid that cannot change which weights are pruned, given the others."""
+    """The fields of the grid that cannot change what is left of the model, given the others."""
     idle: set[str] = set()
     if settings.budget != "owl":
         idle |= {"owl_width", "owl_multiple"}
@@ -176,8 +182,12 @@ def idle_fields(settings: PruneSettings) -> frozenset[str]:
     if settings.allocation in _ALLOCATIONS_WITHOUT_VECTORS:
         if fixed or settings.budget in _BUDGETS_WITHOUT_VECTORS:
             idle.add("vectors_per_sequence")
-            if settings.score == "magnitude":
+            if settings.score == "magnitude" and not settings.refit:
                 idle.add("recalculate_inputs")
-        if settings.score == "magnitude" and (fixed or settings.budget in _BUDGETS_WITHOUT_TEXT):
+        if (
+            settings.score == "magnitude"
+            and not settings.refit
+            and (fixed or settings.budget in _BUDGETS_WITHOUT_TEXT)
+        ):
             idle.add("seed")
     return frozenset(idle)

@@ -51,11 +51,13 @@ class TextPass:
         self._calls: dict[tuple[int, int], list[BlockCall]] = {}
         self._shrinking(lambda: self._embed(0, self.batch))
 
-    def capture(self, index: int, block: nn.Module, layers: dict[str, nn.Linear]) -> dict[str, LayerInputs]:
+    def capture(
+        self, index: int, block: nn.Module, layers: dict[str, nn.Linear], *, with_gram: bool = False
+    ) -> dict[str, LayerInputs]:
         """What the layers of a block receive; the hidden states stay as they are."""
 
         def sweep() -> InputListener:
-            listener = InputListener(self.calibration, layers)
+            listener = InputListener(self.calibration, layers, with_gram=with_gram)
             for part in self._parts(0, self.batch):
                 with listener.listening(part):
                     self._output(index, block, part)

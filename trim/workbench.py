@@ -11,7 +11,7 @@ from torch import Tensor
 from trim.checkpoint import Progress
 from trim.corpora import load_corpus
 from trim.errors import CorpusError, ModelError
-from trim.export import apply_run
+from trim.export import apply_run, require_refitted
 from trim.models import Model, load_model, model_folder
 from trim.names import one_line
 from trim.run_source import absolute
@@ -95,7 +95,7 @@ class Workbench:
             source: another model of the same shape for a run; None: the one that it pruned.
 
         Raises:
-            RunError: the run has no masks, or is not whole.
+            RunError: the run has no masks, or is not whole, or refitted another model.
             ModelError: the model has changed since the run, or does not fit it.
             The errors of `load_model`.
         """
@@ -103,6 +103,9 @@ class Workbench:
             yield self.model(target)
             return
         run = open_run(target)
+        if source is not None:
+            folder, title = model_folder(source)
+            require_refitted(run, TensorFiles(folder), title)
         model = self.model(source_of(run) if source is None else source)
         with pruned(model, run):
             yield model

@@ -1,0 +1,239 @@
+"""Refitted weights: against a least-squares solver row by row, and in whole runs."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import trim
+from tests.trim import rough
+from trim import refit as module
+from trim.events import BlockDone
+from trim.inputs import Calibration, InputListener
+from trim.refit import refit
+from trim.sweep_run import drop_masks
+
+
+def layer(rows=6, columns=20, tokens=80, sparsity=0.6, seed=0):
+    """A weight, a mask and a text whose features depend on each other."""
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(rows, columns, generator=generator)
+    mixed = torch.randn(columns, columns, generator=generator) / columns**0.5 + 0.3
+    inputs = mixed @ torch.randn(columns, tokens, generator=generator)
+    keep = torch.rand(rows, columns, generator=generator) >= sparsity
+    return weight, keep, inputs
+
+
+def objective(weight, fitted, inputs, damping=0.0):
+    """‖(w − ŵ) X‖² + λ ‖w − ŵ‖² of each row, float64."""
+    difference, inputs = weight.double() - fitted.double(), inputs.double()
+    ridge = damping * inputs.square().sum(dim=1).mean()
+    return (difference @ inputs).square().sum(dim=1) + ridge * difference.square().sum(dim=1)
+
+
+def solved(weight, keep, inputs, damping):
+    """The exact minimum, a row at a time."""
+    inputs = inputs.double().numpy()
+    gram = inputs @ inputs.T
+    gram += damping * np.diag(gram).mean() * np.eye(len(gram))
+    fitted = np.zeros(weight.shape)
+    for row, stays, out in zip(weight.double().numpy(), keep.numpy(), fitted, strict=True):
+        out[stays] = np.linalg.solve(gram[np.ix_(stays, stays)], gram[stays] @ row)
+    return torch.from_numpy(fitted)
+
+
+@pytest.mark.parametrize("damping", [0.01, 1.0])
+def test_enough_iterations_solve_it(damping):
+    weight, keep, inputs = layer()
+    fitted = refit(weight, keep, inputs @ inputs.T, iterations=60, damping=damping)
+    torch.testing.assert_close(fitted.double(), solved(weight, keep, inputs, damping), rtol=1e-3, atol=1e-4)
+
+
+def test_the_default_is_near_the_minimum():
+    weight, keep, inputs = layer(rows=40, columns=200, tokens=1000)
+    reached = objective(weight, refit(weight, keep, inputs @ inputs.T), inputs, module.DAMPING)
+    least = objective(weight, solved(weight, keep, inputs, module.DAMPING), inputs, module.DAMPING)
+    masked = objective(weight, weight * keep, inputs, module.DAMPING)
+    assert bool((reached - least < 0.05 * (masked - least)).all())
+
+
+@given(
+    st.integers(1, 5),
+    st.integers(1, 12),
+    st.integers(1, 30),
+    st.floats(0, 1),
+    st.integers(0, 9),
+    st.integers(1, 30),
+)
+@settings(derandomize=True, deadline=None, max_examples=80)
+def test_never_worse_than_the_mask_alone(rows, columns, tokens, sparsity, seed, iterations):
+    weight, keep, inputs = layer(rows, columns, tokens, sparsity, seed)
+    fitted = refit(weight, keep, inputs @ inputs.T, iterations=iterations)
+    assert bool((fitted[~keep] == 0).all())
+    assert bool(fitted.isfinite().all())
+    before = objective(weight, weight * keep, inputs, module.DAMPING)
+    after = objective(weight, fitted, inputs, module.DAMPING)
+    assert bool((after <= before * (1 + 1e-4) + 1e-6 * objective(weight, 0 * weight, inputs)).all())
+
+
+def test_rows_with_nothing_to_make_up_for_stay():
+    weight, keep, inputs = layer()
+    keep[0], keep[1], weight[2] = True, False, 0
+    inputs[::3] = 0  # features that never occur
+    fitted = refit(weight, keep, inputs @ inputs.T)
+    assert torch.equal(fitted[0], weight[0])
+    assert not bool(fitted[1:3].any())
+    silent = refit(weight, keep, torch.zeros(20, 20))
+    assert torch.equal(silent, weight * keep)
+
+
+def test_rows_at_a_time_do_not_matter(monkeypatch):
+    weight, keep, inputs = layer()
+    whole = refit(weight, keep, inputs @ inputs.T)
+    monkeypatch.setattr(module, "_BLOCK_ENTRIES", 41)
+    torch.testing.assert_close(refit(weight, keep, inputs @ inputs.T), whole)
+
+
+def test_an_overflowing_text_is_named():
+    weight, keep, _ = layer()
+    with pytest.raises(trim.NonFiniteError, match="without --refit"):
+        refit(weight, keep, torch.full((20, 20), torch.inf))
+
+
+def test_the_gram_matrix_counts_real_tokens_once():
+    tokens, mask = rough.random_tokens(), torch.ones(6, 16, dtype=torch.bool)
+    mask[1, :5] = False
+    linear = torch.nn.Linear(8, 4)
+    states = torch.randn(6, 16, 8, generator=torch.Generator().manual_seed(0))
+    listener = InputListener(Calibration.of(tokens, mask), {"0.up": linear}, with_gram=True)
+    for part in (slice(0, 4), slice(4, 6)):
+        with listener.listening(part):
+            linear(states[part])
+    received = listener.received()["0.up"]
+    real = states[mask]
+    torch.testing.assert_close(received.gram, real.T @ real)
+    torch.testing.assert_close(received.gram.diagonal() / 6, received.input_norm.square())
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    return rough.make_model("llama", tmp_path_factory.mktemp("llama"))
+
+
+def pruned(folder, out, **more):
+    more = {"target": 0.6, "device": "cpu", "allocation": "uniform", "refit": True} | more
+    return trim.prune(folder, out, tokens=rough.random_tokens(), **more)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "opt"])
+def test_a_refitted_run_and_its_export(family, tmp_path):
+    """Masks are those of the same scores; the export holds what the run keeps; less of every output is lost."""
+    folder = rough.make_model(family, tmp_path / "model")
+    # Every token is an input vector: what the refit minimises is what the quality measures.
+    run = pruned(folder, tmp_path / "run", vectors_per_sequence=16, layer_quality="mse")
+    exported = trim.export(run, tmp_path / "out")
+    assert "refitted" in (exported / "README.md").read_text()
+    after, dense = (trim.load_model(path, device="cpu") for path in (exported, folder))
+    for name in run.layers:
+        record, weight = run.layer(name), after.layers[name].weight
+        keep = torch.from_numpy(record.keep())
+        assert record.refitted_quality > record.realised_quality
+        assert torch.equal(weight[keep], torch.from_numpy(record.refitted).float())
+        assert not bool(weight[~keep].any())
+        assert bool((weight[keep] != dense.layers[name].weight[keep]).any())
+    trim.apply_run(run, dense)
+    assert all(torch.equal(dense.layers[name].weight, after.layers[name].weight) for name in run.layers)
+    plain = pruned(folder, tmp_path / "plain", refit=False)
+    first = [name for name in run.layers if name.startswith("0.")]  # what later blocks receive differs
+    assert all(np.array_equal(run.layer(name).packed_mask, plain.layer(name).packed_mask) for name in first)
+    assert plain.layer(first[0]).refitted_quality is None
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"allocation": "optimal", "budget": "optimal", "sensitivity_windows": 4},
+        {"allocation": "trim", "budget": "owl", "recalculate_inputs": True},
+        {"pattern": "2:4", "target": None},
+        {"score": "magnitude", "layers": ["*.mlp.*"]},
+    ],
+    ids=str,
+)
+def test_it_goes_with_every_method(llama, tmp_path, own_cache, more):
+    run = pruned(llama, tmp_path / "run", **more)
+    assert run.complete
+    for name in run.layers:
+        record = run.layer(name)
+        assert len(record.refitted) == record.rows * record.columns - record.pruned
+    assert np.isfinite(trim.evaluate(run.path, [trim.EvaluationText("demo", 2, 32)])[0].result.perplexity)
+
+
+def test_a_second_pass_measures_the_refitted_model(llama, tmp_path, own_cache):
+    settings = {"allocation": "optimal", "budget": "optimal", "sensitivity_windows": 4, "second_pass": True}
+    one, other = (
+        pruned(llama, tmp_path / str(refitted), refit=refitted, **settings) for refitted in (True, False)
+    )
+    assert any((one.layer(name).sensitivity != other.layer(name).sensitivity).any() for name in one.layers)
+
+
+def test_stopped_and_gone_on_with(llama, tmp_path):
+    whole = pruned(llama, tmp_path / "whole")
+
+    def stop(event):
+        if isinstance(event, BlockDone):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pruned(llama, tmp_path / "stopped", progress=stop)
+    trim.resume(tmp_path / "stopped")
+    for index in whole.blocks:
+        file = whole.manifest["blocks"][str(index)]["file"]
+        assert (tmp_path / "stopped" / file).read_bytes() == (whole.path / file).read_bytes()
+
+
+def test_only_its_own_model_takes_it(llama, tmp_path):
+    run = pruned(llama, tmp_path / "run")
+    other = rough.make_model("llama", tmp_path / "other", seed=1)
+    with pytest.raises(trim.RunError, match="prune that model itself"):
+        trim.export(run, tmp_path / "out", model=other)
+    with pytest.raises(trim.RunError, match="prune that model itself"):
+        trim.evaluate(run.path, [trim.EvaluationText("demo", 1, 16)], model=other)
+    assert (trim.export(run, tmp_path / "out", model=llama) / "model.safetensors").exists()
+
+
+def test_without_masks_there_are_no_refitted_weights(llama, tmp_path):
+    run = pruned(llama, tmp_path / "run")
+    before = sum(path.stat().st_size for path in (run.path / "blocks").iterdir())
+    quality = run.layer(run.layers[0]).refitted_quality
+    drop_masks(run.path)
+    run = trim.open_run(run.path)
+    record = run.layer(run.layers[0])
+    assert (record.packed_mask, record.refitted, record.refitted_quality) == (None, None, quality)
+    assert sum(path.stat().st_size for path in (run.path / "blocks").iterdir()) < before
+    with pytest.raises(trim.RunError, match="without masks"):
+        trim.export(run, tmp_path / "out")
+
+
+def test_a_record_whose_weights_do_not_fit_its_mask(llama, tmp_path):
+    run = pruned(llama, tmp_path / "run")
+    record = run.layer(run.layers[0])
+    with pytest.raises(trim.RunError, match="refitted is float16"):
+        type(record)(**(vars(record) | {"refitted": record.refitted[1:]}))
+
+
+def test_settings_and_name(llama, tmp_path):
+    settings = trim.PruneSettings("demo", 0.7, refit=True)
+    assert settings.name == "demo trim 70%, refitted"
+    assert trim.PruneSettings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
+    grid = {"target": (0.5,), "refit": (False, True), "score": ("magnitude",), "allocation": ("uniform",)}
+    sweep = trim.SweepSettings(str(llama), grid | {"seed": (0, 1)})
+    # Magnitude reads no text, so that seeds are alike, until it is refitted to one.
+    base = "magnitude-uniform-uniform"
+    assert [cell.id for cell in sweep.cells] == [
+        f"{base}-0.5",
+        f"{base}-refitted-seed0-0.5",
+        f"{base}-refitted-seed1-0.5",
+    ]

@@ -1,0 +1,97 @@
+"""Weights that stay, refitted so that they make up for those that went.
+
+A mask says which weights of a row stay; it need not say that they stay as they were. Of all rows ŵ with that mask, the
+one nearest to the dense output on the whole calibration text minimises
+
+    ‖(w − ŵ) X‖² + λ ‖w − ŵ‖²
+
+a least-squares problem for each row (Frantar and Alistarh, "Optimal Brain Compression", arXiv 2208.11580, section 3).
+All rows of a layer are solved at once by conjugate gradients on their masks, with the diagonal as preconditioner (Meng
+et al., "ALPS", arXiv 2406.07831, section 3.3, refine a given mask so): the only thing that needs the text is its Gram
+matrix X Xᵀ, and an iteration is one product of the layer with it. The objective falls in every iteration, so however
+few there are, the layer's error on the text is below that of the mask alone, or as good as it can be.
+"""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from trim.errors import NonFiniteError
+
+ITERATIONS = 20
+DAMPING = (
+    0.01  # λ in shares of the mean of the Gram matrix's diagonal, as SparseGPT (arXiv 2301.00774) damps it
+)
+_BLOCK_ENTRIES = 2**25  # of the layer at a time: six matrices as large are in memory
+
+
+def refit(
+    weight: Tensor, keep: Tensor, gram: Tensor, *, iterations: int = ITERATIONS, damping: float = DAMPING
+) -> Tensor:
+    """The weights that stay, nearest to the dense output; those that went are 0.
+
+    Args:
+        weight: (D, N), dense.
+        keep: (D, N) bool, True where a weight stays.
+        gram: (N, N) float32, Σ x xᵀ over the text's tokens.
+        iterations: of conjugate gradients.
+        damping: λ in shares of the mean of the Gram matrix's diagonal.
+
+    Returns:
+        (D, N) float32.
+
+    Raises:
+        NonFiniteError: the Gram matrix overflows float32.
+    """
+    scale = gram.diagonal().mean()
+    if not bool(scale.isfinite()):
+        raise NonFiniteError("the sums of squares of its inputs overflow float32; go without --refit")
+    ridge = damping * scale
+    rows = max(1, _BLOCK_ENTRIES // weight.shape[1])
+    with _fast_products(weight.device):
+        parts = [
+            _solve(part.float(), stays, gram, ridge, iterations)
+            for part, stays in zip(weight.split(rows), keep.split(rows), strict=True)
+        ]
+    return torch.cat(parts)
+
+
+def _solve(weight: Tensor, keep: Tensor, gram: Tensor, ridge: Tensor, iterations: int) -> Tensor:
+    """Some rows, from the masked weights on; a row whose residual is 0 stays where it is."""
+    inverse_diagonal = 1 / (gram.diagonal() + ridge).clamp_min_(torch.finfo(torch.float32).tiny)
+
+    def times(rows: Tensor) -> Tensor:
+        return (rows @ gram).add_(rows * ridge).mul_(keep)
+
+    fitted = weight * keep
+    residual = times(weight - fitted)
+    step = residual * inverse_diagonal
+    direction = step.clone()
+    fall = (residual * step).sum(dim=1, keepdim=True)
+    for _ in range(iterations):
+        moved = times(direction)
+        length = _share(fall, (direction * moved).sum(dim=1, keepdim=True))
+        fitted.addcmul_(direction, length)
+        residual.addcmul_(moved, -length)
+        torch.mul(residual, inverse_diagonal, out=step)
+        before, fall = fall, (residual * step).sum(dim=1, keepdim=True)
+        direction.mul_(_share(fall, before)).add_(step)
+    return fitted
+
+
+def _share(part: Tensor, whole: Tensor) -> Tensor:
+    """part / whole, 0 where there is no whole."""
+    return torch.where(whole > 0, part / whole, 0.0)
+
+
+@contextlib.contextmanager
+def _fast_products(device: torch.device) -> Iterator[None]:
+    """TF32 on a GPU: what its rounding leaves undone in one iteration, the next ones take up."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("high" if device.type == "cuda" else "highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
