@@ -2,7 +2,7 @@
 
     python -m benchmarks.quality MODEL --calibration valid.txt --evaluation test.txt demo --out runs/quality-MODEL
 
-with the texts of WikiText-2, and the demo's speeches as another domain. Four parts, each some sweeps in --out, which
+with the texts of WikiText-2, and the demo's speeches as another domain. Five parts, each some sweeps in --out, which
 the same command goes on with:
 
 - scores: Wanda and magnitude, plain; TRIM; in uniform, OWL and AlphaPruning budgets; with and without input
@@ -10,7 +10,9 @@ the same command goes on with:
 - methods: Wanda and TRIM in uniform, OWL and AlphaPruning budgets; three seeds, 4 input vectors per window.
 - optimal: the optimal allocation in uniform and optimal budgets, Wanda and TRIM in optimal budgets, likewise; the
   optimal one in two passes; and all row weights alike.
-- parameters: TRIM in OWL and AlphaPruning budgets of other widths and multiples.
+- refit: the weights that stay refitted, for Wanda, TRIM and the optimal allocation; these rows of seeds 1 and 2 only
+  where budgets are optimal.
+- parameters: TRIM in OWL and AlphaPruning budgets of other widths and multiples; AlphaPruning's other fit.
 
 Calibrated on 128 windows of 1,024 tokens, drawn by the seed; perplexity on the first 96 windows of 1,024 tokens of each
 text, 64 of the speeches. Each result is added to benchmarks/results/quality-MODEL.json (--results) as soon as it is
@@ -21,7 +23,7 @@ The limit to measure against is the dense model's perplexity; the peers are each
 
 import argparse
 import json
-import platform
+import math
 import sys
 import time
 from pathlib import Path
@@ -84,6 +86,30 @@ PARTS: dict[str, list[dict[str, tuple]]] = {
             "seed": (0,),
         },
     ],
+    "refit": [
+        {
+            "allocation": ("optimal",),
+            "budget": ("optimal",),
+            "refit": (True,),
+            "vectors_per_sequence": (4,),
+            "seed": (0, 1, 2),
+        },
+        {
+            "allocation": ("uniform", "trim", "optimal"),
+            "budget": ("uniform",),
+            "refit": (True,),
+            "vectors_per_sequence": (4,),
+            "seed": (0,),
+        },
+        {
+            "allocation": ("optimal",),
+            "budget": ("optimal",),
+            "refit": (True,),
+            "second_pass": (True,),
+            "vectors_per_sequence": (4,),
+            "seed": (0, 1, 2),
+        },
+    ],
     "parameters": [
         {
             "allocation": ("trim",),
@@ -97,6 +123,13 @@ PARTS: dict[str, list[dict[str, tuple]]] = {
             "allocation": ("trim",),
             "budget": ("alphapruning",),
             "alpha_width": (0.1, 0.2, 0.3),
+            "vectors_per_sequence": (4,),
+            "seed": (0,),
+        },
+        {
+            "allocation": ("uniform", "trim"),
+            "budget": ("alphapruning",),
+            "alpha_fit": ("alpha_mid",),
             "vectors_per_sequence": (4,),
             "seed": (0,),
         },
@@ -120,12 +153,20 @@ class Results:
             SystemExit: the file holds results of another protocol.
         """
         known = self.content.setdefault("protocol", protocol)
-        if known != protocol:
+        if not same_protocol(known, protocol):
             raise SystemExit(f"{self.path} holds results of another protocol; choose another --results")
         merged = {row_key(row): row for row in (*self.content["rows"], *rows)}
         self.content["rows"] = sorted(merged.values(), key=lambda row: json.dumps(row["method"]))
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.path, self.content)
+
+
+def same_protocol(one: dict, other: dict) -> bool:
+    """Whether results can stand side by side; the dense model's perplexity rounds otherwise on another device."""
+    dense = zip(*(map(float, each["dense_perplexity"]) for each in (one, other)), strict=True)
+    return all(math.isclose(*pair, rel_tol=1e-3) for pair in dense) and all(
+        one.get(key) == other.get(key) for key in {*one, *other} - {"dense_perplexity"}
+    )
 
 
 def row_key(row: dict) -> str:
@@ -141,6 +182,7 @@ def rows_of(sweep: trim.Sweep) -> list[dict]:
             "model_sparsity": outcome.run.metrics["sparsity"]["realised"],
             "perplexity": [entry["perplexity"] for entry in outcome.perplexities],
             "date": now()[:10],
+            "device": outcome.run.settings["compute"]["device_name"],
         }
         for outcome in sweep.outcomes()
         if outcome.done
@@ -243,9 +285,6 @@ def protocol_of(chosen: argparse.Namespace, name: str, sweep: trim.Sweep) -> dic
             for text, entry in zip(sweep.settings.texts, dense, strict=True)
         ],
         "dense_perplexity": [number_to_json(round(float(entry["perplexity"]), 4)) for entry in dense],
-        "device": torch.cuda.get_device_name()
-        if torch.cuda.is_available() and chosen.device != "cpu"
-        else platform.machine(),
         "dtype": dense[0]["dtype"],
         "torch": torch.__version__,
         "transformers": transformers.__version__,

@@ -24,38 +24,47 @@ from trim.sweep_results import geometric_mean
 Row = dict
 ALLOCATIONS = {"uniform": "Wanda", "trim": "TRIM", "optimal": "optimal"}
 BUDGETS = {"uniform": "uniform", "owl": "OWL", "alphapruning": "AlphaPruning", "optimal": "optimal"}
-DEFAULTS = {"owl_width": 0.08, "owl_multiple": 5.0, "alpha_width": 0.3}
+DEFAULTS = {"owl_width": 0.08, "owl_multiple": 5.0, "alpha_width": 0.3, "alpha_fit": "alpha_peak"}
 
 
 def method_name(row: Row) -> str:
     """ "TRIM in OWL budgets"."""
     method = row["method"]
     first = "magnitude" if method["score"] == "magnitude" else ALLOCATIONS[method["allocation"]]
-    return f"{first} in {BUDGETS[method['budget']]} budgets" + (
-        ", two passes" if method.get("second_pass") else ""
-    )
+    passes = ", two passes" if method.get("second_pass") else ""
+    return f"{first} in {BUDGETS[method['budget']]} budgets{passes}"
+
+
+def is_usual(row: Row) -> bool:
+    """With the usual parameters of budgets."""
+    return all(row["method"].get(name, value) == value for name, value in DEFAULTS.items())
 
 
 def is_plain(row: Row) -> bool:
-    """Without input recalculation and with the usual parameters."""
+    """Such, without input recalculation, and rows weighed by their sensitivity."""
     method = row["method"]
-    usual = all(method.get(name, value) == value for name, value in DEFAULTS.items())
-    return usual and not method.get("recalculate_inputs") and method.get("row_weights", "fisher") == "fisher"
+    fisher = method.get("row_weights", "fisher") == "fisher"
+    return is_usual(row) and not method.get("recalculate_inputs") and fisher
 
 
 def question_methods(row: Row) -> str | None:
-    """Which method, at 4 input vectors per window."""
-    if is_plain(row) and row["method"].get("vectors_per_sequence", 4) == 4:
+    """Which method, at 4 input vectors per window; weights that stay are as they were."""
+    if not row["method"]["refit"] and is_plain(row) and row["method"].get("vectors_per_sequence", 4) == 4:
         return method_name(row)
     return None
+
+
+def question_refit(row: Row) -> str | None:
+    """The same with the weights that stay refitted."""
+    return method_name(row) if row["method"]["refit"] and is_plain(row) else None
 
 
 def question_inputs(row: Row) -> str | None:
     """What more input vectors and recalculated inputs change; one seed."""
     method = row["method"]
-    usual = all(method.get(name, value) == value for name, value in DEFAULTS.items())
     if (
-        not usual
+        not is_usual(row)
+        or method["refit"]
         or method["budget"] == "optimal"
         or method["allocation"] == "optimal"
         or method.get("seed", 0)
@@ -73,19 +82,24 @@ def question_inputs(row: Row) -> str | None:
 
 
 def question_parameters(row: Row) -> str | None:
-    """TRIM in OWL and AlphaPruning budgets of other widths; seed 0."""
+    """Wanda and TRIM in OWL and AlphaPruning budgets of other parameters; seed 0."""
     method = row["method"]
-    if method["allocation"] != "trim" or method.get("vectors_per_sequence") != 4 or method.get("seed", 0):
+    if method["allocation"] == "optimal" or method["score"] == "magnitude" or method.get("seed", 0):
         return None
-    if method.get("recalculate_inputs"):
+    if method.get("vectors_per_sequence", 4) != 4 or method.get("recalculate_inputs") or method["refit"]:
         return None
+    rows = ALLOCATIONS[method["allocation"]]
     if method["budget"] == "owl":
-        return f"OWL + TRIM, λ {method['owl_width']:g}, M {method['owl_multiple']:g}"
-    return f"AlphaPruning + TRIM, ε {method['alpha_width']:g}" if method["budget"] == "alphapruning" else None
+        return f"OWL + {rows}, λ {method['owl_width']:g}, M {method['owl_multiple']:g}"
+    if method["budget"] != "alphapruning":
+        return None
+    fit = "" if method["alpha_fit"] == DEFAULTS["alpha_fit"] else f", {method['alpha_fit']}"
+    return f"AlphaPruning + {rows}, ε {method['alpha_width']:g}{fit}"
 
 
 QUESTIONS: dict[str, Callable[[Row], str | None]] = {
     "Methods": question_methods,
+    "The weights that stay refitted": question_refit,
     "Input vectors and recalculated inputs": question_inputs,
     "Parameters of the budgets": question_parameters,
 }
@@ -135,7 +149,7 @@ INTRODUCTION = """# Perplexities of every method
 
 Made by `python -m benchmarks.quality_table` of the results in `benchmarks/results`, which `python -m
 benchmarks.quality` measures. Calibrated on {calibration}, {windows} windows of {length:,} tokens drawn by the seed;
-Wanda's scores unless said otherwise; {device}, {dtype}, torch {torch}, transformers {transformers}; last measured
+Wanda's scores unless said otherwise; {devices}, {dtype}, torch {torch}, transformers {transformers}; last measured
 {date}. Geometric means where there are several seeds, with the least and the most in brackets; the best of each column
 in bold.
 *demo* are the demo's speeches, another domain than the calibration text. Above some hundreds a single perplexity means
@@ -145,18 +159,19 @@ little.
 
 def page(contents: Sequence[dict]) -> str:
     """All tables, with how was measured."""
-    dates = [row["date"] for content in contents for row in content["rows"]]
+    rows = [row for content in contents for row in content["rows"]]
     protocol = contents[0]["protocol"]
-    shared = ("calibration", "device", "dtype", "torch", "transformers")
+    shared = ("calibration", "dtype", "torch", "transformers")
     assert all(content["protocol"][key] == protocol[key] for content in contents for key in shared)
     corpus, windows, length = protocol["calibration"]
     parts = [
         INTRODUCTION.format(
-            **{key: protocol[key] for key in ("device", "dtype", "torch", "transformers")},
+            **{key: protocol[key] for key in ("dtype", "torch", "transformers")},
+            devices=" and ".join(sorted({row["device"] for row in rows})),
             calibration=corpus,
             windows=windows,
             length=length,
-            date=max(dates),
+            date=max(row["date"] for row in rows),
         )
     ]
     for content in contents:

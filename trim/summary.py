@@ -13,6 +13,7 @@ _HEADINGS = (
     "Gini",
     "uniform",
     "realised",
+    "refitted",
     "+ / - / 0",
 )
 
@@ -21,7 +22,8 @@ def summary(run: Run) -> str:
     """A table with one line per layer type, and the totals.
 
     Sparsities are of layers; Gini is the median over rows; the qualities (such as cosim_flat) are means over layers
-    at exact counts; + / - / 0 counts the layers whose learning rate was positive, negative, or none.
+    at exact counts: uniform, as pruned, and with the weights that stay refitted; + / - / 0 counts the layers whose learning
+    rate was positive, negative, or none.
     """
     types: dict[str, list[str]] = {}
     for name in run.layers:
@@ -60,6 +62,7 @@ def _row(run: Run, kind: str, names: list[str]) -> tuple[str, ...]:
         sum(rate is not None and rate < 0 for rate in searches),
         sum(rate is None for rate in searches),
     ]
+    refitted = [float(of["refitted_quality"]) for of in numbers if "refitted_quality" in of]
     return (
         kind,
         str(len(names)),
@@ -69,5 +72,6 @@ def _row(run: Run, kind: str, names: list[str]) -> tuple[str, ...]:
         f"{np.median(gini):.3f}" if gini.size else "none",
         f"{np.mean([float(of['uniform_quality']) for of in numbers]):.4f}",
         f"{np.mean([float(of['realised_quality']) for of in numbers]):.4f}",
+        f"{np.mean(refitted):.4f}" if refitted else "-",
         " / ".join(map(str, signs)) if searches else "-",
     )

@@ -31,6 +31,7 @@ _REQUEST = {
     "vectors_per_sequence": "input vectors per sequence",
     "seed": "seed",
     "recalculate_inputs": "inputs recalculated",
+    "refit": "weights refitted",
     "second_pass": "second pass",
     "layer_quality": "layer quality",
     "row_quality": "row quality",
@@ -118,6 +119,8 @@ def opened(store: RunStore, letter: str, pick: Pick) -> Compared:
             realised_quality=record.uniform_quality,
             search=None,
             packed_mask=None,
+            refitted=None,
+            refitted_quality=None,
         )
         stored = dataclasses.replace(stored, record=uniform)
     return Compared(letter, pick, run, stored)

@@ -64,6 +64,8 @@ def brief_labels(methods: Sequence[dict]) -> list[str]:
         ]
         if method["recalculate_inputs"]:
             parts.append("recalculated inputs")
+        if method["refit"]:
+            parts.append("refitted")
         if method["second_pass"]:
             parts.append("second pass")
         labels.append(", ".join(parts))

@@ -33,6 +33,7 @@ def prefill(run_id: str) -> None:
         "pattern": settings.pattern or "",
         "layers": " ".join(settings.layers),
         "recalculate": settings.recalculate_inputs,
+        "refit": settings.refit,
         "vectors": settings.vectors_per_sequence,
         "seed": settings.seed,
         "cap": None if settings.max_row_sparsity is None else round(100 * settings.max_row_sparsity),

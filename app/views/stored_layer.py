@@ -32,9 +32,15 @@ def heading(run: Run, layer: StoredLayer) -> None:
         "run stored. No model is loaded."
     )
     title = run.settings.get("model", {}).get("title", "")
+    refitted = (
+        ""
+        if record.refitted_quality is None
+        else f" · weights that stay refitted, which makes the layer quality {record.refitted_quality:.5g}"
+    )
     st.caption(
         f"{plain(title)} · {record.rows:,} rows (output dimensions) of {record.columns:,} weights · "
         f"{record.vectors:,} calibration vectors · score {plain(record.score)} · allocation {plain(layer.label)}"
+        + refitted
     )
 
 

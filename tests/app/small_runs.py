@@ -1,7 +1,9 @@
 """Runs so small that a test may make its own: two blocks of two layers, written as the library writes them."""
 
+import dataclasses
 from pathlib import Path
 
+import numpy as np
 import torch
 
 import trim
@@ -40,6 +42,12 @@ def record(name: str, allocation: str = "trim", target: float = 0.5, *, mask: bo
         keep=keep if mask else None,
         sensitivity=torch.ones(curves.rows) if allocation == "optimal" else None,
     )
+
+
+def refitted(record: LayerRecord, quality: float = 0.875) -> LayerRecord:
+    """The same with the weights that stay refitted, whatever that made of them."""
+    kept = np.linspace(-1, 1, record.rows * record.columns - record.pruned, dtype=np.float16)
+    return dataclasses.replace(record, refitted=kept, refitted_quality=quality)
 
 
 def settings(allocation: str = "trim", target: float = 0.5) -> dict:

@@ -11,7 +11,7 @@ from streamlit.util import calc_hash
 from app.services.run_jobs import JobError
 from app.services.store import RunStore
 from tests.app.page import ROOT, numbers, trace
-from tests.app.small_runs import BLOCKS, PATHS, make_run, record, settings
+from tests.app.small_runs import BLOCKS, PATHS, make_run, record, refitted, settings
 from trim.run_writer import RunWriter
 
 EVIL = "<b>bold</b> *x* $y$ [a](b)"
@@ -151,6 +151,9 @@ def test_the_form_says_the_command_and_refuses_what_makes_no_sense(runs):
     assert test.code[0].value == (
         "python -m trim prune demo --target 0.7 --budget owl --windows 16 --length 256 --owl-width 0.12 --out runs/NAME"
     )
+    test.checkbox(key="new_refit").check().run()
+    assert " --refit --owl-width" in test.code[0].value
+    test.checkbox(key="new_refit").uncheck().run()
     test.text_input(key="new_pattern").set_value("2:4").run()
     assert "prunes every row alike" in test.error[0].value
     assert not test.code
@@ -166,6 +169,13 @@ def test_the_form_with_the_settings_of_another_run(runs):
     assert "--target 0.5 --allocation optimal --budget optimal" in test.code[0].value
     assert "--windows 2 --length 16" in test.code[0].value
     assert any("There is no run" in each.value for each in visit("model", **{"from": "gone"}).warning)
+
+
+def test_a_refitted_layer_says_so(runs):
+    with RunWriter.create(runs / "refitted", settings()) as writer:
+        writer.write_block(0, [refitted(record("0.mlp.gate_proj"))])
+    assert "refitted, which makes the layer quality 0.875" in said(visit("stored", run="refitted"))
+    assert "refitted" not in said(visit("stored", run="trim", layer="0.mlp.gate_proj"))
 
 
 def test_starting(runs, monkeypatch):

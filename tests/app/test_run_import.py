@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import io
 import json
+import math
 import shutil
 import stat
 import struct
@@ -22,8 +23,9 @@ from app.services.run_files import exported
 from app.services.run_import import import_run
 from app.services.studies import ModelKey, Origin, SampleKey, Study, StudyKey
 from tests.app.small import layer_sample
-from tests.app.small_runs import make_run
+from tests.app.small_runs import make_run, record, refitted, settings
 from trim.errors import RunError
+from trim.run_writer import RunWriter
 from trim.runs import settings_fingerprint
 
 
@@ -90,6 +92,23 @@ def test_a_layer_kept_from_the_layer_page(folder, tmp_path, monkeypatch):
     with exported(run, masks=True) as file:
         again = trim.open_run(bring(file, folder))
     assert (again.id, again.kind, again.name) == (run.id, "layer", "Kept")
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_a_refitted_run(folder, tmp_path, masks):
+    with RunWriter.create(tmp_path / "made/first", settings()) as writer:
+        writer.write_block(0, [refitted(record("0.mlp.gate_proj"))])
+    with exported(trim.open_run(tmp_path / "made/first"), masks=masks) as file:
+        layer = trim.open_run(bring(file, folder)).layer("0.mlp.gate_proj")
+    assert (layer.refitted is not None) == masks
+    assert layer.refitted_quality == 0.875
+
+
+def test_a_refitted_quality_that_is_no_number(folder, tmp_path):
+    with RunWriter.create(tmp_path / "made/first", settings()) as writer:
+        writer.write_block(0, [refitted(record("0.mlp.gate_proj"), math.nan)])
+    with exported(trim.open_run(tmp_path / "made/first"), masks=True) as file:
+        refused(file, folder, "quality that is no number")
 
 
 def test_what_archivers_add_is_passed_over(good, folder):

@@ -211,7 +211,7 @@ EVERYTHING = [
     {"target": 0.7, "learning_rates": (0.01, 0.5), "negative_learning_rates": (), "iterations": 3},
     {"target": 0.7, "negative_learning_rates": (-0.01, -0.5), "layer_quality": "snr", "row_quality": "mse"},
     {"target": 0.5, "max_row_sparsity": 0.8, "corpus": "c4", "windows": 5, "length": 99, "device": "cpu"},
-    {"pattern": "2:4", "allocation": "uniform"},
+    {"pattern": "2:4", "allocation": "uniform", "refit": True},
     {"budget": "runs/first/budgets.json"},
 ]
 
