@@ -15,7 +15,6 @@ from torch import Tensor
 from trim.errors import SettingsError
 from trim.masks import keep_highest, largest_count, total_count, uniform_counts
 from trim.optimal import lower_hull, optimal_counts
-from trim.products import full_product
 from trim.retention import Retained, RetentionCurves, row_cosine
 from trim.search import SearchResult, SearchSettings, search
 
@@ -130,27 +129,20 @@ class Pattern:
         lowest = groups.argsort(dim=2, stable=True)[..., : self.zeros]
         keep = torch.ones_like(groups, dtype=torch.bool).scatter_(2, lowest, False).view(rows, columns)
         counts = torch.full((rows,), columns // self.group * self.zeros, device=score.device)
-        return Allocation(
-            counts, keep, retained=WeightRetained(curves, counts, curves.captured_weight * keep)
-        )
+        return Allocation(counts, keep, retained=MaskRetained(curves, keep))
 
 
-class WeightRetained(Retained):
-    """What is retained under any mask, or by other weights, by one product instead of looking up.
+class MaskRetained(Retained):
+    """What is retained under any mask, by one masked product instead of looking up."""
 
-    Args:
-        counts: (D,) int64, pruned weights of each row.
-        weight: (D, N), what is left of the layer.
-    """
-
-    def __init__(self, curves: RetentionCurves, counts: Tensor, weight: Tensor) -> None:
-        super().__init__(curves, counts, None)
-        self.weight = weight
+    def __init__(self, curves: RetentionCurves, keep: Tensor) -> None:
+        super().__init__(curves, (~keep).sum(dim=1), None)
+        self.keep = keep
 
     @cached_property
     def pruned_output(self) -> Tensor:
         """Ŷ, (D, L) float32."""
-        return full_product(self.weight, self.curves.captured_inputs)
+        return (self.curves.weight * self.keep) @ self.curves.inputs
 
     @cached_property
     def dot(self) -> Tensor:

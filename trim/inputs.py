@@ -81,36 +81,50 @@ class LayerInputs:
     Attributes:
         inputs: (N, L), the kept input vectors.
         input_norm: (N,) float32, √(Σ x_j² over real tokens / sequences).
-        gram: (N, N) float32, Σ x xᵀ over real tokens; None: it was not asked for.
+        dense: what it would have received of the dense model; None: that was not asked for.
     """
 
     inputs: Tensor = field(repr=False)
     input_norm: Tensor = field(repr=False)
-    gram: Tensor | None = field(default=None, repr=False)
+    dense: "DenseInputs | None" = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class DenseInputs:
+    """What a layer receives of the dense model, beside what it receives of the pruned one.
+
+    Attributes:
+        inputs: (N, L), of the same tokens as the kept input vectors.
+        gram: (N, N) float32, Σ x̂ x̂ᵀ over real tokens, x̂ of the pruned model.
+        cross: (N, N) float32, Σ x x̂ᵀ, x of the dense one.
+    """
+
+    inputs: Tensor = field(repr=False)
+    gram: Tensor = field(repr=False)
+    cross: Tensor = field(repr=False)
 
 
 class InputListener:
-    """Running statistics of some layers; layers called with the same tensor share one of them.
+    """Running statistics of some layers; layers called with the same tensor share one of them."""
 
-    `with_gram`: Gram matrices too, N² numbers for each input of N features.
-    """
-
-    def __init__(
-        self, calibration: Calibration, layers: dict[str, nn.Linear], *, with_gram: bool = False
-    ) -> None:
+    def __init__(self, calibration: Calibration, layers: dict[str, nn.Linear]) -> None:
         self.calibration = calibration
         self.layers = layers
-        self.with_gram = with_gram
         self.groups: list[list[str]] = []  # by order of use; one input per group
         self._squares: dict[str, Tensor] = {}
-        self._grams: dict[str, Tensor] = {}
         self._vectors: dict[str, list[Tensor]] = {}
+        self._dense: tuple[list[Tensor], Tensor, Tensor] | None = None
         self._part = slice(0)
         self._last: tuple[Tensor, list[str]] | None = None
+        self._beside: Tensor | None = None
 
     @contextlib.contextmanager
-    def listening(self, part: slice) -> Iterator[None]:
-        """Hooks on the layers while the sequences of `part` go through; gone on any exit."""
+    def listening(self, part: slice, beside: Tensor | None = None) -> Iterator[None]:
+        """Hooks on the layers while the sequences of `part` go through; gone on any exit.
+
+        `beside`: what the layers, which then share one input, receive of the dense model, (sequences, length, N).
+        """
+        self._beside = beside
         first_batch = not self.groups
         self._part, self._last = part, None
         hooks = []
@@ -123,7 +137,7 @@ class InputListener:
             with contextlib.suppress(_LastInputReached):
                 yield
         finally:
-            self._last = None
+            self._last = self._beside = None
             for hook in hooks:
                 hook.remove()
 
@@ -146,17 +160,31 @@ class InputListener:
                 f"{name} receives only part of the tokens; layers behind a router cannot be pruned yet"
             )
         by_token = inputs.reshape(sequences, -1, columns)
-        real = by_token
-        if self.calibration.mask is not None:
-            real = by_token[self.calibration.mask[self._part].to(inputs.device)]
-        squares = sums_of_squares(real.reshape(-1, columns))
+        real = self._real(by_token)
+        squares = sums_of_squares(real)
         self._squares[name] = self._squares[name] + squares if name in self._squares else squares
-        if self.with_gram:
-            products = gram(real.reshape(-1, columns))
-            self._grams[name] = self._grams[name].add_(products) if name in self._grams else products
-        rows = torch.arange(sequences, device=inputs.device)[:, None]
-        positions = self.calibration.positions[self._part].to(inputs.device)
-        self._vectors.setdefault(name, []).append(by_token[rows, positions].reshape(-1, columns))
+        self._vectors.setdefault(name, []).append(self._kept(by_token))
+        if self._beside is not None:
+            beside = self._beside.reshape(sequences, -1, columns)
+            gram, cross = products(real, real), products(self._real(beside), real)
+            if self._dense is None:
+                self._dense = [], gram, cross
+            else:
+                self._dense[1].add_(gram)
+                self._dense[2].add_(cross)
+            self._dense[0].append(self._kept(beside))
+
+    def _real(self, by_token: Tensor) -> Tensor:
+        """The real tokens of (sequences, length, N), (L, N)."""
+        if self.calibration.mask is not None:
+            return by_token[self.calibration.mask[self._part].to(by_token.device)]
+        return by_token.reshape(-1, by_token.shape[-1])
+
+    def _kept(self, by_token: Tensor) -> Tensor:
+        """Those whose vectors are kept."""
+        rows = torch.arange(len(by_token), device=by_token.device)[:, None]
+        positions = self.calibration.positions[self._part].to(by_token.device)
+        return by_token[rows, positions].reshape(-1, by_token.shape[-1])
 
     def add(self, other: "InputListener") -> None:
         """Go on with what another one heard of the sequences that come next."""
@@ -175,13 +203,17 @@ class InputListener:
         result = {}
         for group in self.groups:
             norm = (self._squares[group[0]] / self.calibration.sequences).sqrt().float()
-            inputs = torch.cat(self._vectors[group[0]]).T.contiguous()
+            inputs = _vectors(self._vectors[group[0]])
             if not bool(torch.isfinite(norm).all()):
                 raise NonFiniteError(
                     f"{group[0]} receives NaN or infinite activations from the calibration text; check the checkpoint, "
                     "or compute in a wider type (--dtype float32)"
                 )
-            result |= dict.fromkeys(group, LayerInputs(inputs, norm, self._grams.get(group[0])))
+            dense = None
+            if self._dense is not None:
+                vectors, *sums = self._dense
+                dense = DenseInputs(_vectors(vectors), *sums)
+            result |= dict.fromkeys(group, LayerInputs(inputs, norm, dense))
         if idle := [name for name in self.layers if name not in result]:
             raise ModelError(f"{idle[0]} is never called; leave such layers out with --layers")
         return result
@@ -194,12 +226,33 @@ def sums_of_squares(vectors: Tensor) -> Tensor:
     return vectors.float().square().sum(dim=0, dtype=torch.float64)
 
 
-def gram(vectors: Tensor) -> Tensor:
-    """Σ x xᵀ over vectors (L, N), (N, N) float32; of half types on a GPU by its tensor cores, without a wider copy."""
-    if vectors.device.type == "cuda" and vectors.dtype in HALF:
-        return torch.mm(vectors.T, vectors, out_dtype=torch.float32)
-    vectors = vectors.float()
-    return vectors.T @ vectors
+def products(left: Tensor, right: Tensor) -> Tensor:
+    """Σ x yᵀ over vectors (L, N) and (L, N), (N, N) float32; of half types on a GPU without wider copies."""
+    if left.device.type == "cuda" and left.dtype in HALF:
+        return torch.mm(left.T, right, out_dtype=torch.float32)
+    return left.float().T @ right.float()
+
+
+def _vectors(parts: list[Tensor]) -> Tensor:
+    """Parts (L', N) as columns, (N, L)."""
+    return torch.cat(parts).T.contiguous()
+
+
+@contextlib.contextmanager
+def input_of(layer: nn.Linear) -> Iterator[list[Tensor]]:
+    """The first input of a layer while a block runs, which ends there."""
+    seen: list[Tensor] = []
+
+    def look(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        seen.append(arguments[0].detach())
+        raise _LastInputReached
+
+    hook = layer.register_forward_pre_hook(look)
+    try:
+        with contextlib.suppress(_LastInputReached):
+            yield seen
+    finally:
+        hook.remove()
 
 
 class _LastInputReached(Exception):  # noqa: N818 (no error)

@@ -71,8 +71,8 @@ class LayerRecord:
             unless the optimal method asked for it.
         search: None unless TRIM searched.
         packed_mask: (D, ceil(N / 8)) uint8, a set bit where a weight stays, `numpy.packbits` order; None: not kept.
-        refitted_quality: of the layer with the weights that stay refitted (`trim.refit`); None: they are as they were.
-            Everything else here is of the mask alone.
+        error_left: where the weights that stay were refitted (`trim.refit`), which part of the mask's output error on
+            the calibration vectors that leaves; None: they are as they were. Everything else is of the mask alone.
         refitted: (K,) float16, these weights, row by row; None: there are none, or they were not kept.
 
     Raises:
@@ -98,7 +98,7 @@ class LayerRecord:
     sensitivity: np.ndarray | None = field(default=None, repr=False)
     search: SearchRecord | None = field(default=None, repr=False)
     packed_mask: np.ndarray | None = field(default=None, repr=False)
-    refitted_quality: float | None = None
+    error_left: float | None = None
     refitted: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -179,8 +179,8 @@ def to_parts(record: LayerRecord) -> tuple[dict[str, np.ndarray], dict]:
     numbers: dict = {key: getattr(record, key) for key in _NUMBERS}
     numbers |= {key: _finite_or_name(getattr(record, key)) for key in _QUALITIES}
     numbers["rows"] = len(record.counts)
-    if record.refitted_quality is not None:
-        numbers["refitted_quality"] = _finite_or_name(record.refitted_quality)
+    if record.error_left is not None:
+        numbers["error_left"] = _finite_or_name(record.error_left)
         numbers["kept"] = len(record.counts) * record.columns - record.pruned
     arrays |= {key: value for key in _OPTIONAL if (value := getattr(record, key)) is not None}
     if (search := record.search) is not None:
@@ -221,7 +221,7 @@ def from_parts(name: str, arrays: Mapping[str, np.ndarray], numbers: dict) -> La
             **{key: float(numbers[key]) for key in _QUALITIES},
             **{key: arrays[key] for key in _ALWAYS},
             search=search,
-            refitted_quality=float(numbers["refitted_quality"]) if "refitted_quality" in numbers else None,
+            error_left=float(numbers["error_left"]) if "error_left" in numbers else None,
             **{key: arrays.get(key) for key in _OPTIONAL},
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -15,15 +15,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trim.allocations import ALLOCATIONS, Allocation, Pattern, WeightRetained
+from trim.allocations import ALLOCATIONS, Allocation, Pattern
 from trim.budgets import Budgets
+from trim.dense_pass import DensePass
 from trim.devices import is_out_of_memory
 from trim.errors import NonFiniteError, NotEnoughMemoryError
 from trim.events import BlockDone, Event, LayerPruned, Note, Stage
 from trim.inputs import LayerInputs, linear_layers
 from trim.layer_record import LayerRecord
 from trim.masks import apply_mask
-from trim.quality import layer_quality
+from trim.products import full_product
 from trim.records import layer_record, put_on
 from trim.refit import refit
 from trim.retention import RetentionCurves, retention_curves
@@ -46,7 +47,6 @@ class Method:
         pattern: n:m instead of an allocation by rows; None: none.
         search_settings: a layer's sparsity to the settings of its search.
         sensitivity: each layer's row weights (D,) of the optimal allocation; None: all rows weigh alike.
-        refit: the weights that stay are refitted to the dense outputs.
     """
 
     allocation: str
@@ -54,7 +54,6 @@ class Method:
     pattern: Pattern | None
     search_settings: Callable[[float], SearchSettings]
     sensitivity: Mapping[str, Tensor] | None = None
-    refit: bool = False
 
 
 def prune_layer(
@@ -80,12 +79,9 @@ def prune_layer(
         settings = method.search_settings(total / weight.numel() if total else 0.5)
         sensitivity = method.sensitivity[name].to(score.device) if method.sensitivity else None
         allocation = _allocate(curves, score, total, settings, method, sensitivity)
-        refitted, refitted_quality = None, None
-        if method.refit and total:
-            fitted = _refitted(name, weight, allocation.keep, received)
-            retained = WeightRetained(curves, allocation.counts, fitted)
-            refitted_quality = layer_quality(retained, settings.layer_quality)
-            refitted = fitted[allocation.keep]
+        refitted = error_left = None
+        if received.dense is not None:
+            refitted, error_left = _refitted(name, weight, allocation.keep, received)
         record = layer_record(
             name,
             curves,
@@ -100,21 +96,26 @@ def prune_layer(
             keep=allocation.keep,
             sensitivity=sensitivity,
             refitted=refitted,
-            refitted_quality=refitted_quality,
+            error_left=error_left,
         )
     apply_mask(weight, allocation.keep, refitted)
     return record
 
 
-def _refitted(name: str, weight: Tensor, keep: Tensor, received: LayerInputs) -> Tensor:
-    """The weights as the run will keep them, (D, N) float16; pruned ones 0."""
+def _refitted(name: str, weight: Tensor, keep: Tensor, received: LayerInputs) -> tuple[Tensor, Tensor]:
+    """The weights that stay as the run will keep them, (K,) float16, and which part of the output error they leave."""
     try:
-        fitted = refit(weight, keep, received.gram).half()
+        fitted = refit(weight, keep, received.dense.gram, received.dense.cross).half()
     except NonFiniteError as error:
         raise NonFiniteError(f"{name}: {error}") from None
     if not bool(fitted.isfinite().all()):
         raise NonFiniteError(f"{name}: a refitted weight leaves the range of float16; go without --refit")
-    return fitted
+    dense = full_product(weight, received.dense.inputs)
+    errors = [
+        (dense - full_product(left.to(weight.dtype), received.inputs)).square().sum()
+        for left in (fitted, weight * keep)
+    ]
+    return fitted[keep], torch.where(errors[1] > 0, errors[0] / errors[1], 1.0)
 
 
 @contextlib.contextmanager
@@ -176,6 +177,7 @@ def prune_blocks(
     run: Run,
     *,
     recalculate_inputs: bool,
+    dense: DensePass | None,
     listener: Listener,
 ) -> None:
     """Prune every block that the run does not hold yet; those that it holds are masked and passed through.
@@ -187,6 +189,8 @@ def prune_blocks(
         writer: takes each block as it is done.
         run: as the run stands now.
         recalculate_inputs: capture again after each group of layers that share an input.
+        dense: the text before the first block of the dense model, where the weights that stay are refitted to it;
+            inputs are recalculated then too.
         listener: is told of progress.
     """
     model = text.model
@@ -196,21 +200,28 @@ def prune_blocks(
             block_begin, batch_before = time.perf_counter(), text.batch
             entry = run.manifest["blocks"].get(str(index))
             listener(Stage("replay" if entry else "loading", index))
-            with model.block(index) as block:
+            with contextlib.ExitStack() as stack:
+                block = stack.enter_context(model.block(index))
                 layers = linear_layers(block, index, budgets.totals)
+                if dense:
+                    stack.enter_context(dense.block(layers.values()))
                 if entry:
                     for name, layer in layers.items():
                         put_on(layer.weight, run.layer(name))
                     if index < last:
                         text.propagate(index, block, entry["propagated"])
+                        if dense:
+                            dense.propagate(index, block, entry["propagated"])
                     continue
                 records = _prune_block(
-                    text, index, block, layers, budgets, method, recalculate_inputs, listener
+                    text, index, block, layers, budgets, method, recalculate_inputs, dense, listener
                 )
                 segments: Segments = []
                 if index < last:
                     listener(Stage("propagate", index))
                     segments = text.propagate(index, block)
+                    if dense:
+                        dense.propagate(index, block, segments)
                 if text.batch < batch_before:
                     listener(
                         Note(f"block {index}: memory ran out, from here on {text.batch} windows at once")
@@ -261,6 +272,7 @@ def _prune_block(
     budgets: Budgets,
     method: Method,
     recalculate_inputs: bool,
+    dense: DensePass | None,
     listener: Listener,
 ) -> dict[str, LayerRecord]:
     """Prune the layers of one block in place."""
@@ -269,11 +281,13 @@ def _prune_block(
         return records
     require_finite({name: layer.weight for name, layer in layers.items()})
     groups = [list(layers)]
-    if recalculate_inputs:
+    by_group = recalculate_inputs or dense is not None
+    if by_group:
         groups = text.order_of_use(index, block, layers)
     for group in groups:
-        listener(Stage("capture", index, ", ".join(group) if recalculate_inputs else ""))
-        received = text.capture(index, block, {name: layers[name] for name in group}, with_gram=method.refit)
+        listener(Stage("capture", index, ", ".join(group) if by_group else ""))
+        beside = dense.receives(index, block, layers[group[0]]) if dense else None
+        received = text.capture(index, block, {name: layers[name] for name in group}, beside)
         listener(Stage("search", index))
         for name in group:
             begin = time.perf_counter()

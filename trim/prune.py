@@ -13,6 +13,7 @@ from torch import Tensor
 
 from trim.allocations import Pattern
 from trim.budgets import Budgets
+from trim.dense_pass import DensePass
 from trim.errors import NonFiniteError, RunError, SettingsError
 from trim.events import Began, Event, Finished, Note, Stage, to_json
 from trim.optimal_plan import SENSITIVITY_FILE, begin_with, begun_with, plan_sensitivity
@@ -171,7 +172,12 @@ def _work(
         if budgets is None:
             budgets = plan_budgets(*origin, sensitivity=sensitivity, listener=tell, **options)
             writer.write_budgets(budgets.to_json())
-        with text_pass(source.model, source.calibration, **options) as text:
+        with contextlib.ExitStack() as stack:
+            passes = [
+                stack.enter_context(text_pass(source.model, source.calibration, **options))
+                for _ in range(2 if source.settings.refit else 1)
+            ]
+            text, dense = passes[0], DensePass(passes[1]) if source.settings.refit else None
             tell(
                 Began(
                     len(source.model.blocks),
@@ -192,11 +198,11 @@ def _work(
                     Pattern.parse(pattern) if pattern else None,
                     source.settings.search_settings,
                     sensitivity,
-                    source.settings.refit,
                 ),
                 writer,
                 run,
                 recalculate_inputs=source.settings.recalculate_inputs,
+                dense=dense,
                 listener=tell,
             )
         metrics = _metrics(open_run(writer.path), budgets, time.perf_counter() - begin)

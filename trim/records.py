@@ -27,7 +27,7 @@ def layer_record(
     keep: Tensor | None = None,
     sensitivity: Tensor | None = None,
     refitted: Tensor | None = None,
-    refitted_quality: Tensor | None = None,
+    error_left: Tensor | None = None,
 ) -> LayerRecord:
     """The record of one layer.
 
@@ -44,7 +44,7 @@ def layer_record(
         keep: (D, N) bool, the mask to store; None: none is stored.
         sensitivity: (D,) the rows' weights of the optimal allocation; None: it was not used.
         refitted: (K,) float16, the weights that stay, where they were refitted.
-        refitted_quality: () the quality of the layer with them.
+        error_left: () which part of the mask's output error they leave.
     """
     counts = counts.to(curves.dot.device)
     before = curves.at(even_counts(counts))
@@ -65,10 +65,10 @@ def layer_record(
     if keep is not None:
         found["packed_mask"] = pack_bits(keep)
     if refitted is not None:
-        qualities = torch.cat([qualities, refitted_quality[None]])
+        qualities = torch.cat([qualities, error_left.double()[None]])
         found["refitted"] = refitted
     qualities, *arrays = _on_host([qualities, *found.values()])
-    uniform_quality, realised_quality, *with_refitted = qualities.tolist()
+    uniform_quality, realised_quality, *left = qualities.tolist()
     return LayerRecord(
         name=name,
         columns=curves.columns,
@@ -80,7 +80,7 @@ def layer_record(
         uniform_quality=uniform_quality,
         realised_quality=realised_quality,
         search=None if search is None else search_record(search),
-        refitted_quality=with_refitted[0] if with_refitted else None,
+        error_left=left[0] if left else None,
         **{key: _typed(values, ARRAYS[key][0]) for key, values in zip(found, arrays, strict=True)},
     )
 

@@ -1,15 +1,18 @@
 """Weights that stay, refitted so that they make up for those that went.
 
 A mask says which weights of a row stay; it need not say that they stay as they were. Of all rows ŵ with that mask, the
-one nearest to the dense output on the whole calibration text minimises
+one whose output in the pruned model is nearest to the row's in the dense model, on the whole calibration text,
+minimises
 
-    ‖(w − ŵ) X‖² + λ ‖w − ŵ‖²
+    ‖w X − ŵ X̂‖² + λ ‖w − ŵ‖²
 
-a least-squares problem for each row (Frantar and Alistarh, "Optimal Brain Compression", arXiv 2208.11580, section 3).
-All rows of a layer are solved at once by conjugate gradients on their masks, with the diagonal as preconditioner (Meng
-et al., "ALPS", arXiv 2406.07831, section 3.3, refine a given mask so): the only thing that needs the text is its Gram
-matrix X Xᵀ, and an iteration is one product of the layer with it. The objective falls in every iteration, so however
-few there are, the layer's error on the text is below that of the mask alone, or as good as it can be.
+a least-squares problem for each row (Frantar and Alistarh, "Optimal Brain Compression", arXiv 2208.11580, section 3),
+where X is what the layer receives in the dense model, and X̂ what it receives behind layers that have been pruned: so
+each layer makes up for those before it too. All rows of a layer are solved at once by conjugate gradients on their
+masks, with the diagonal as preconditioner (Meng et al., "ALPS", arXiv 2406.07831, section 3.3, refine a given mask so):
+all that needs the text are X̂ X̂ᵀ and X X̂ᵀ, and an iteration is one product of the layer with the first. The objective
+falls in every iteration, so however few there are, the layer's error is below that of the mask alone, or as good as it
+can be.
 """
 
 import contextlib
@@ -28,14 +31,21 @@ _BLOCK_ENTRIES = 2**25  # of the layer at a time: six matrices as large are in m
 
 
 def refit(
-    weight: Tensor, keep: Tensor, gram: Tensor, *, iterations: int = ITERATIONS, damping: float = DAMPING
+    weight: Tensor,
+    keep: Tensor,
+    gram: Tensor,
+    cross: Tensor,
+    *,
+    iterations: int = ITERATIONS,
+    damping: float = DAMPING,
 ) -> Tensor:
     """The weights that stay, nearest to the dense output; those that went are 0.
 
     Args:
         weight: (D, N), dense.
         keep: (D, N) bool, True where a weight stays.
-        gram: (N, N) float32, Σ x xᵀ over the text's tokens.
+        gram: (N, N) float32, Σ x̂ x̂ᵀ over the text's tokens.
+        cross: (N, N) float32, Σ x x̂ᵀ.
         iterations: of conjugate gradients.
         damping: λ in shares of the mean of the Gram matrix's diagonal.
 
@@ -43,30 +53,36 @@ def refit(
         (D, N) float32.
 
     Raises:
-        NonFiniteError: the Gram matrix overflows float32.
+        NonFiniteError: a matrix overflows float32.
     """
+    drift = cross - gram
     scale = gram.diagonal().mean()
-    if not bool(scale.isfinite()):
+    if not bool(scale.isfinite() & drift.sum().isfinite()):
         raise NonFiniteError("the sums of squares of its inputs overflow float32; go without --refit")
     ridge = damping * scale
     rows = max(1, _BLOCK_ENTRIES // weight.shape[1])
     with _fast_products(weight.device):
         parts = [
-            _solve(part.float(), stays, gram, ridge, iterations)
+            _solve(part.float(), stays, gram, drift, ridge, iterations)
             for part, stays in zip(weight.split(rows), keep.split(rows), strict=True)
         ]
     return torch.cat(parts)
 
 
-def _solve(weight: Tensor, keep: Tensor, gram: Tensor, ridge: Tensor, iterations: int) -> Tensor:
-    """Some rows, from the masked weights on; a row whose residual is 0 stays where it is."""
+def _solve(
+    weight: Tensor, keep: Tensor, gram: Tensor, drift: Tensor, ridge: Tensor, iterations: int
+) -> Tensor:
+    """Some rows, from the masked weights on; a row whose residual is 0 stays where it is.
+
+    `drift` is (X − X̂) X̂ᵀ: with it the residual is no difference of large products.
+    """
     inverse_diagonal = 1 / (gram.diagonal() + ridge).clamp_min_(torch.finfo(torch.float32).tiny)
 
     def times(rows: Tensor) -> Tensor:
         return (rows @ gram).add_(rows * ridge).mul_(keep)
 
     fitted = weight * keep
-    residual = times(weight - fitted)
+    residual = times(weight - fitted).add_((weight @ drift).mul_(keep))
     step = residual * inverse_diagonal
     direction = step.clone()
     fall = (residual * step).sum(dim=1, keepdim=True)

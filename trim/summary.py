@@ -13,7 +13,7 @@ _HEADINGS = (
     "Gini",
     "uniform",
     "realised",
-    "refitted",
+    "error left",
     "+ / - / 0",
 )
 
@@ -22,8 +22,8 @@ def summary(run: Run) -> str:
     """A table with one line per layer type, and the totals.
 
     Sparsities are of layers; Gini is the median over rows; the qualities (such as cosim_flat) are means over layers
-    at exact counts: uniform, as pruned, and with the weights that stay refitted; + / - / 0 counts the layers whose learning
-    rate was positive, negative, or none.
+    at exact counts; "error left" is the part of the output error that refitting left, a mean too; + / - / 0 counts the
+    layers whose learning rate was positive, negative, or none.
     """
     types: dict[str, list[str]] = {}
     for name in run.layers:
@@ -62,7 +62,7 @@ def _row(run: Run, kind: str, names: list[str]) -> tuple[str, ...]:
         sum(rate is not None and rate < 0 for rate in searches),
         sum(rate is None for rate in searches),
     ]
-    refitted = [float(of["refitted_quality"]) for of in numbers if "refitted_quality" in of]
+    left = [float(of["error_left"]) for of in numbers if "error_left" in of]
     return (
         kind,
         str(len(names)),
@@ -72,6 +72,6 @@ def _row(run: Run, kind: str, names: list[str]) -> tuple[str, ...]:
         f"{np.median(gini):.3f}" if gini.size else "none",
         f"{np.mean([float(of['uniform_quality']) for of in numbers]):.4f}",
         f"{np.mean([float(of['realised_quality']) for of in numbers]):.4f}",
-        f"{np.mean(refitted):.4f}" if refitted else "-",
+        f"{np.mean(left):.4f}" if left else "-",
         " / ".join(map(str, signs)) if searches else "-",
     )

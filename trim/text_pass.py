@@ -52,15 +52,22 @@ class TextPass:
         self._shrinking(lambda: self._embed(0, self.batch))
 
     def capture(
-        self, index: int, block: nn.Module, layers: dict[str, nn.Linear], *, with_gram: bool = False
+        self,
+        index: int,
+        block: nn.Module,
+        layers: dict[str, nn.Linear],
+        beside: Callable[[slice], Tensor] | None = None,
     ) -> dict[str, LayerInputs]:
-        """What the layers of a block receive; the hidden states stay as they are."""
+        """What the layers of a block receive; the hidden states stay as they are.
+
+        `beside`: what the layers, which then share one input, receive of the dense model, by windows.
+        """
 
         def sweep() -> InputListener:
-            listener = InputListener(self.calibration, layers, with_gram=with_gram)
+            listener = InputListener(self.calibration, layers)
             for part in self._parts(0, self.batch):
-                with listener.listening(part):
-                    self._output(index, block, part)
+                with listener.listening(part, None if beside is None else beside(part)):
+                    self.output(index, block, part)
             return listener
 
         return self._shrinking(sweep).received()
@@ -72,7 +79,7 @@ class TextPass:
             listener = InputListener(self.calibration, layers)
             part = next(self._parts(0, self.batch))
             with listener.listening(part):
-                self._output(index, block, part)
+                self.output(index, block, part)
             return listener.groups
 
         return self._shrinking(look)
@@ -92,7 +99,7 @@ class TextPass:
             stops = [start for start, _ in segments[1:]] + [self.calibration.sequences]
             for (start, size), stop in zip(segments, stops, strict=True):
                 for part in self._parts(start, size, stop):
-                    self.states.write(part, self._output(index, block, part))
+                    self.states.write(part, self.output(index, block, part))
             self.batch = segments[-1][1]
             return segments
         used, done = [[0, self.batch]], 0
@@ -102,7 +109,7 @@ class TextPass:
             if used[-1][1] != self.batch:
                 used.append([done, self.batch])
             for part in self._parts(done, self.batch):
-                self.states.write(part, self._output(index, block, part))
+                self.states.write(part, self.output(index, block, part))
                 done = part.stop
 
         self._shrinking(sweep)
@@ -113,7 +120,8 @@ class TextPass:
         for first in range(start, stop, size):
             yield slice(first, min(first + size, stop))
 
-    def _output(self, index: int, block: nn.Module, part: slice) -> Tensor:
+    def output(self, index: int, block: nn.Module, part: slice) -> Tensor:
+        """What a block makes of some windows; the hidden states stay as they are."""
         if (part.start, part.stop) not in self._calls:
             self._embed(part.start, part.stop - part.start, keep_states=True)
         call = self._calls[part.start, part.stop][index]

@@ -120,7 +120,7 @@ def opened(store: RunStore, letter: str, pick: Pick) -> Compared:
             search=None,
             packed_mask=None,
             refitted=None,
-            refitted_quality=None,
+            error_left=None,
         )
         stored = dataclasses.replace(stored, record=uniform)
     return Compared(letter, pick, run, stored)

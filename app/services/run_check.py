@@ -132,8 +132,7 @@ def _check_layer(run: Run, layer: LayerRecord) -> None:
         raise RunError(f"{name} was made by a method that this version does not know")
     if not (math.isfinite(layer.budget) and 0 <= layer.budget <= 1 and isinstance(layer.vectors, int)):
         raise RunError(f"{name} has a budget or a number of vectors that cannot be")
-    qualities = (layer.uniform_quality, layer.realised_quality, layer.refitted_quality or 0.0)
-    if any(map(math.isnan, qualities)):
+    if any(map(math.isnan, (layer.uniform_quality, layer.realised_quality, layer.error_left or 0.0))):
         raise RunError(f"{name} has a quality that is no number")
     for key in ("cosine_uniform", "cosine", "cosine_curve"):
         if np.abs(getattr(layer, key)).max() > 1 + _ROUNDING:

@@ -34,8 +34,8 @@ def heading(run: Run, layer: StoredLayer) -> None:
     title = run.settings.get("model", {}).get("title", "")
     refitted = (
         ""
-        if record.refitted_quality is None
-        else f" · weights that stay refitted, which makes the layer quality {record.refitted_quality:.5g}"
+        if record.error_left is None
+        else f" · weights that stay refitted, which leaves {record.error_left:.1%} of the output error"
     )
     st.caption(
         f"{plain(title)} · {record.rows:,} rows (output dimensions) of {record.columns:,} weights · "

@@ -174,7 +174,7 @@ def test_the_form_with_the_settings_of_another_run(runs):
 def test_a_refitted_layer_says_so(runs):
     with RunWriter.create(runs / "refitted", settings()) as writer:
         writer.write_block(0, [refitted(record("0.mlp.gate_proj"))])
-    assert "refitted, which makes the layer quality 0.875" in said(visit("stored", run="refitted"))
+    assert "refitted, which leaves 87.5% of the output error" in said(visit("stored", run="refitted"))
     assert "refitted" not in said(visit("stored", run="trim", layer="0.mlp.gate_proj"))
 
 

@@ -101,10 +101,10 @@ def test_a_refitted_run(folder, tmp_path, masks):
     with exported(trim.open_run(tmp_path / "made/first"), masks=masks) as file:
         layer = trim.open_run(bring(file, folder)).layer("0.mlp.gate_proj")
     assert (layer.refitted is not None) == masks
-    assert layer.refitted_quality == 0.875
+    assert layer.error_left == 0.875
 
 
-def test_a_refitted_quality_that_is_no_number(folder, tmp_path):
+def test_an_error_left_that_is_no_number(folder, tmp_path):
     with RunWriter.create(tmp_path / "made/first", settings()) as writer:
         writer.write_block(0, [refitted(record("0.mlp.gate_proj"), math.nan)])
     with exported(trim.open_run(tmp_path / "made/first"), masks=True) as file:
