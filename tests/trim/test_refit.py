@@ -10,34 +10,12 @@ from hypothesis import strategies as st
 
 import trim
 from tests.trim import rough
+from tests.trim.refit_cases import layer, objective, refitted
 from trim import refit as module
 from trim.events import BlockDone
 from trim.inputs import Calibration, InputListener
 from trim.refit import refit
 from trim.sweep_run import drop_masks
-
-
-def layer(rows=6, columns=20, tokens=80, sparsity=0.6, seed=0):
-    """A weight, a mask, and texts in the dense and in the pruned model, whose features depend on each other."""
-    generator = torch.Generator().manual_seed(seed)
-    weight = torch.randn(rows, columns, generator=generator)
-    mixed = torch.randn(columns, columns, generator=generator) / columns**0.5 + 0.3
-    dense = mixed @ torch.randn(columns, tokens, generator=generator)
-    pruned = dense + 0.3 * torch.randn(columns, tokens, generator=generator)
-    keep = torch.rand(rows, columns, generator=generator) >= sparsity
-    return weight, keep, dense, pruned
-
-
-def refitted(weight, keep, dense, pruned, **more):
-    return refit(weight, keep, pruned @ pruned.T, dense @ pruned.T, **more)
-
-
-def objective(weight, fitted, dense, pruned, damping=module.DAMPING):
-    """‖w X − ŵ X̂‖² + λ ‖w − ŵ‖² of each row, float64."""
-    weight, fitted, dense, pruned = (values.double() for values in (weight, fitted, dense, pruned))
-    ridge = damping * pruned.square().sum(dim=1).mean()
-    error = (weight @ dense - fitted @ pruned).square().sum(dim=1)
-    return error + ridge * (weight - fitted).square().sum(dim=1)
 
 
 def solved(weight, keep, dense, pruned, damping=module.DAMPING):
