@@ -17,6 +17,7 @@ _METHOD = tuple(name for name in GRID if name not in ("seed", "target"))
 _SAID = {
     "recalculate_inputs": "recalculated",
     "refit": "refitted",
+    "second_pass": "two passes",
     "vectors_per_sequence": "vectors",
     "owl_width": "λ",
     "owl_multiple": "M",
