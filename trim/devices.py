@@ -72,6 +72,11 @@ def available_bytes(device: torch.device) -> int:
     return min(psutil.virtual_memory().available, _container_bytes())
 
 
+def half_is_free(device: torch.device) -> bool:
+    """Whether at least half of a GPU's memory could be had now."""
+    return 2 * available_bytes(device) >= torch.cuda.get_device_properties(device).total_memory
+
+
 def _container_bytes() -> int:
     """What the container's limit leaves (Linux control groups, version 2); as much as there is without a limit."""
     try:

@@ -2,7 +2,8 @@
 
 import contextlib
 import functools
-from collections.abc import Iterable, Iterator
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -263,8 +264,22 @@ def _stop(module: nn.Module, arguments: tuple) -> None:
     raise _LastInputReached
 
 
-def linear_layers(block: nn.Module, index: int, chosen: Iterable[str]) -> dict[str, nn.Linear]:
-    """The chosen linear layers of a block, by their full names, in the model's order."""
-    chosen = set(chosen)
+def linear_layers(block: nn.Module, index: int, chosen: Iterable[str] | None = None) -> dict[str, nn.Linear]:
+    """The chosen linear layers of a block (None: all), by their full names, in the model's order."""
     found = {f"{index}.{path}": part for path, part in block.named_modules() if isinstance(part, nn.Linear)}
+    chosen = found.keys() if chosen is None else set(chosen)
     return {name: layer for name, layer in found.items() if name in chosen}
+
+
+def require_finite(weights: Mapping[str, Tensor]) -> None:
+    """Look at weights before any text goes through them: NaN spreads, and would be found in some other layer.
+
+    Raises:
+        NonFiniteError: a weight is NaN or infinite; the message names the layer.
+    """
+    if not weights:
+        return
+    extremes = [torch.stack(torch.aminmax(weight)).double() for weight in weights.values()]  # NaN if one is
+    for name, values in zip(weights, torch.stack(extremes).tolist(), strict=True):
+        if not all(map(math.isfinite, values)):
+            raise NonFiniteError(f"{name} has a weight that is NaN or infinite; check the checkpoint")

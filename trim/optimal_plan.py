@@ -17,10 +17,10 @@ from trim.budget_cache import text_key, weights_key
 from trim.budgets import Shapes
 from trim.cache import cache_folder, fingerprint, new_file, touch
 from trim.events import Event, Stage
-from trim.inputs import Calibration, LayerInputs, linear_layers
+from trim.inputs import Calibration, LayerInputs, linear_layers, require_finite
 from trim.masks import largest_count
 from trim.optimal import BINS_PER_OCTAVE, PriceSummary, lower_hull, price_summary, shared_totals
-from trim.pipeline import layer_score, memory_for_curves, require_finite
+from trim.pipeline import layer_score, memory_for_curves
 from trim.prune_settings import PruneSettings
 from trim.retention import retention_curves
 from trim.sensitivity import row_sensitivity
@@ -81,20 +81,17 @@ def plan_sensitivity(
         summaries[name] = _price(name, layer, received, settings, weights)
 
     def measure() -> dict[str, Tensor]:
-        for index in range(len(model.blocks)):
-            with model.block(index) as block:
-                layers = linear_layers(block, index, model.layers)
-                require_finite({name: layer.weight for name, layer in layers.items()})
-        return row_sensitivity(
-            model,
-            part,
-            batch=batch,
-            folder=folder,
-            activation_bytes=activation_bytes,
-            progress=lambda index, back: listener(Stage("sensitivity", index)),
-            visited=shapes if settings.budget == "optimal" else (),
-            visit=visit,
-        )
+        with model.keeping():  # the gradient's way back and the block loop read the same blocks again
+            return row_sensitivity(
+                model,
+                part,
+                batch=batch,
+                folder=folder,
+                activation_bytes=activation_bytes,
+                progress=lambda index, back: listener(Stage("sensitivity", index)),
+                visited=shapes if settings.budget == "optimal" else (),
+                visit=visit,
+            )
 
     listener(Stage("sensitivity"))
     found = remembered_sensitivity(weights_key(model.files), model, part, measure)

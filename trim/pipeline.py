@@ -6,7 +6,6 @@ that each layer is given beforehand.
 """
 
 import contextlib
-import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,7 +20,7 @@ from trim.dense_pass import DensePass
 from trim.devices import is_out_of_memory
 from trim.errors import NonFiniteError, NotEnoughMemoryError
 from trim.events import BlockDone, Event, LayerPruned, Note, Stage
-from trim.inputs import LayerInputs, linear_layers
+from trim.inputs import LayerInputs, linear_layers, require_finite
 from trim.layer_record import LayerRecord
 from trim.masks import apply_mask
 from trim.products import full_product
@@ -135,20 +134,6 @@ def memory_for_curves(name: str, weight: Tensor, received: LayerInputs) -> Itera
 def layer_score(weight: Tensor, input_norm: Tensor, score: str) -> Tensor:
     """The importance of each weight, (D, N) float32."""
     return SCORES[score](weight, input_norm)
-
-
-def require_finite(weights: Mapping[str, Tensor]) -> None:
-    """Look at weights before any text goes through them: NaN spreads, and would be found in some other layer.
-
-    Raises:
-        NonFiniteError: a weight is NaN or infinite; the message names the layer.
-    """
-    if not weights:
-        return
-    extremes = [torch.stack(torch.aminmax(weight)).double() for weight in weights.values()]  # NaN if one is
-    for name, values in zip(weights, torch.stack(extremes).tolist(), strict=True):
-        if not all(map(math.isfinite, values)):
-            raise NonFiniteError(f"{name} has a weight that is NaN or infinite; check the checkpoint")
 
 
 def _allocate(

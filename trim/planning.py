@@ -22,10 +22,10 @@ from trim.budgets import (
 )
 from trim.errors import LayerNotFoundError, SettingsError
 from trim.events import Event, Note, Stage
-from trim.inputs import Calibration, linear_layers
+from trim.inputs import Calibration, linear_layers, require_finite
 from trim.names import near_names
 from trim.optimal_plan import optimal_budgets
-from trim.pipeline import layer_score, require_finite
+from trim.pipeline import layer_score
 from trim.prune_settings import PruneSettings
 from trim.streaming import StreamedModel
 from trim.text_pass import text_pass

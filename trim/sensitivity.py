@@ -25,7 +25,7 @@ from trim.activations import Activations, activations
 from trim.calls import BlockCall, record_calls, run_behind, shared
 from trim.devices import is_out_of_memory
 from trim.errors import ModelError, NonFiniteError, NotEnoughMemoryError
-from trim.inputs import Calibration, InputListener, LayerInputs, linear_layers
+from trim.inputs import Calibration, InputListener, LayerInputs, linear_layers, require_finite
 from trim.models import Model
 
 # Is told which block is run now, and whether the gradient goes back through it.
@@ -94,7 +94,7 @@ def row_sensitivity(
         (D,) float32 for each layer, in host memory, in the model's order.
 
     Raises:
-        NonFiniteError: a gradient is NaN or infinite; the message names the layer.
+        NonFiniteError: a weight or a gradient is NaN or infinite; the message names the layer.
         NotEnoughMemoryError: not even one window fits.
         SettingsError: the hidden states fit neither into memory nor on the disk.
         ModelError: the architecture cannot be run block by block.
@@ -136,6 +136,8 @@ class _Pass:
             for index in range(len(self.model.blocks)):
                 self.progress(index, False)
                 with self.model.block(index) as block:
+                    layers = linear_layers(block, index)
+                    require_finite({name: layer.weight for name, layer in layers.items()})
 
                     def through(part: slice, index: int = index, block: nn.Module = block) -> None:
                         states = self._replay(index, block, part, self._read(index, part))
@@ -184,7 +186,7 @@ class _Pass:
             visit(name, layer, received[name], sensitivity[name])
 
     def _block_back(self, index: int, block: nn.Module, listener: InputListener) -> dict[str, Tensor]:
-        layers = linear_layers(block, index, (f"{index}.{path}" for path, _ in block.named_modules()))
+        layers = linear_layers(block, index)
         sums = {
             name: torch.zeros(layer.out_features, dtype=torch.float64, device=self.model.device)
             for name, layer in layers.items()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from trim.architecture import blueprint, find_blocks
 from trim.checkpoint import read_config
-from trim.devices import choose_dtype
+from trim.devices import choose_dtype, half_is_free
 from trim.errors import ModelError
 from trim.fused_blocks import fused
 from trim.prefetch import Prefetcher
@@ -47,6 +47,8 @@ class StreamedModel:
         self.device = device
         self._prefetcher = Prefetcher(self.files)
         self._last_block = -1
+        self._keeping = False
+        self._kept: dict[str, Tensor] = {}
         self.module = _skeleton(folder, dtype, device, self.files.main_dtype)
         self.dtype = next(self.module.parameters()).dtype
         self.blocks = find_blocks(self.module)
@@ -71,22 +73,38 @@ class StreamedModel:
         return self.files.read(self.tensor_name(layer))
 
     @contextlib.contextmanager
+    def keeping(self) -> Iterator[None]:
+        """On a GPU, weights of blocks that are used meanwhile stay there for their next use, while half of it is free.
+
+        Nobody may change them meanwhile. Whoever uses a block afterwards has its weights to himself.
+        """
+        self._keeping = self.device.type == "cuda"
+        try:
+            yield
+        finally:
+            self._keeping = False
+
+    @contextlib.contextmanager
     def block(self, index: int) -> Iterator[nn.Module]:
-        """A block with its weights on the device; they are let go of on any exit.
+        """A block with its weights on the device; they are let go of on any exit, but for `keeping`.
 
         On a GPU the one behind it is read meanwhile: the next one up, or down where blocks are asked for downwards.
         What stands between its matrix products is fused there (`fused_blocks`).
         """
         ahead = index + (1 if index >= self._last_block else -1)
         self._last_block = index
-        with self._filled(self._parts(index)), fused(self.blocks[index], self.device):
+        parts = self._parts(index)
+        with self._filled(parts), fused(self.blocks[index], self.device):
             if self.device.type == "cuda" and 0 <= ahead < len(self.blocks):
-                self._prefetcher.ask([name for *_, name in self._tensors(self._parts(ahead))])
+                names = (name for *_, name in self._tensors(self._parts(ahead)))
+                self._prefetcher.ask([name for name in names if name not in self._kept])
             try:
                 yield self.blocks[index]
             except BaseException:
                 self._prefetcher.forget()
                 raise
+            if self._keeping and half_is_free(self.device):
+                self._kept |= {name: held[leaf].data for _, held, leaf, name in self._tensors(parts)}
 
     @contextlib.contextmanager
     def embedding(self) -> Iterator[nn.Module]:
@@ -127,7 +145,9 @@ class StreamedModel:
         empty: list[tuple[dict, str, Tensor]] = []
         try:
             for part, held, leaf, name in self._tensors(parts):
-                tensor, loaded = held[leaf], self._prefetcher.take(name)
+                tensor, loaded = held[leaf], self._kept.pop(name, None)
+                if loaded is None:
+                    loaded = self._prefetcher.take(name)
                 if loaded.shape != tensor.shape:
                     raise ModelError(
                         f"{self.folder}: {name} has the shape {tuple(loaded.shape)}, but config.json says "

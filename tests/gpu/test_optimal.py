@@ -10,6 +10,7 @@ from trim.inputs import Calibration
 from trim.optimal import lower_hull, optimal_counts
 from trim.sensitivity import row_sensitivity
 from trim.streaming import StreamedModel
+from trim.tensor_files import TensorFiles
 
 pytestmark = [
     pytest.mark.gpu,
@@ -113,3 +114,31 @@ def test_whole_models(allocation, budget, dtype, tmp_path):
     )
     weights = run.metrics["weights"]
     assert weights["pruned"] == round(0.6 * weights["of"])
+
+
+def test_blocks_that_stay_on_the_device_are_read_once(tmp_path, monkeypatch):
+    model = StreamedModel(rough.make_model("llama", tmp_path), device=torch.device("cuda"))
+    read, count = TensorFiles.read, []
+
+    def counted(files: TensorFiles, name: str, **options: bool) -> torch.Tensor:
+        count.append(name)
+        return read(files, name, **options)
+
+    monkeypatch.setattr(TensorFiles, "read", counted)
+
+    def weights() -> list[torch.Tensor]:
+        found = []
+        for index in (0, 1, 2, 1, 0):
+            with model.block(index) as block:
+                found.append(block.mlp.up_proj.weight.clone())
+        return found
+
+    with model.keeping():
+        kept = weights()
+    assert len(count) == len(set(count))
+    with model.block(1) as block:  # its own from now on
+        block.mlp.up_proj.weight.data.zero_()
+    assert len(count) == len(set(count))
+    again = weights()
+    assert len(count) > len(set(count))
+    assert all(torch.equal(*pair) for pair in zip(kept, again, strict=True))

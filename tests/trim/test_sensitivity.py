@@ -146,11 +146,21 @@ def test_a_full_memory_halves_the_batch(llama: Path, tmp_path: Path, monkeypatch
         row_sensitivity(model, calibration, batch=4, folder=tmp_path)
 
 
-def test_a_gradient_that_is_no_number_names_its_layer(llama: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("model.layers.1.mlp.down_proj", r"1\.mlp\.down_proj has a weight that is NaN"),
+        (
+            "model.layers.1.post_attention_layernorm",
+            r"gradient at 2\.\S+ is NaN or infinite",
+        ),  # no layer's own
+    ],
+)
+def test_what_is_no_number_names_its_layer(llama: Path, tmp_path: Path, where: str, said: str) -> None:
     model = trim.load_model(str(llama), device="cpu", dtype="float32")
     with torch.no_grad():
-        model.layers["1.mlp.down_proj"].weight[3, 4] = torch.nan
-    with pytest.raises(NonFiniteError, match=r"2\.\S+ is NaN or infinite"):
+        model.module.get_submodule(where).weight[3] = torch.nan
+    with pytest.raises(NonFiniteError, match=said):
         row_sensitivity(LoadedModel(model), Calibration.of(rough.random_tokens()), batch=4, folder=tmp_path)
     assert hooks_left(model.module) == 0
 
