@@ -1,9 +1,8 @@
-"""Makes the runs that come with the app: `python -m app.ship` (or `make shipped`), about a quarter of an hour on two
-cores.
+"""Makes the runs that come with the app: `python -m app.ship` (or `make shipped`), less than half an hour on two cores.
 
-The demo model is pruned by Wanda with uniform sparsity, by TRIM and by the optimal method at four sparsities; of each
-its perplexity is kept, and at one sparsity TRIM's and the optimal run as a whole: every row of every layer, without
-masks. What rows hold is rounded for the archive's sake, which every run says in its note.
+The demo model is pruned by Wanda with uniform sparsity, by TRIM and by the optimal method, the latter also with the
+weights that stay refitted, at four sparsities; of each its perplexity is kept, and at one sparsity TRIM's and the
+optimal run as a whole: every row of every layer, without masks. What rows hold is rounded for the archive's sake, which every run says in its note.
 """
 
 import argparse
@@ -39,8 +38,8 @@ PROMPT = "We must create jobs for the American people, and we must"
 NEW_TOKENS = 32
 # Each sweep is a grid: the published methods share uniform budgets, the optimal one sets its own.
 SWEEPS = {
-    "demo-published": ("Wanda and TRIM on the demo model", ("uniform", "trim"), "uniform"),
-    "demo-optimal": ("The optimal method on the demo model", ("optimal",), "optimal"),
+    "demo-published": ("Wanda and TRIM on the demo model", ("uniform", "trim"), "uniform", (False,)),
+    "demo-optimal": ("The optimal method on the demo model", ("optimal",), "optimal", (False, True)),
 }
 WHOLE = {"trim": ("demo-trim-70", "Demo model, TRIM"), "optimal": ("demo-optimal-70", "Demo model, optimal")}
 NOTE = (
@@ -69,11 +68,12 @@ def ship(
         model, calibration, evaluation, targets, whole_at, new_tokens: what is pruned, and how it is measured.
     """
     sweeps = {}
-    for name, (title, allocations, budget) in SWEEPS.items():
+    for name, (title, allocations, budget, refit) in SWEEPS.items():
         grid = {
             "target": targets,
             "allocation": allocations,
             "budget": (budget,),
+            "refit": refit,
             "vectors_per_sequence": (VECTORS,),
         }
         settings = SweepSettings(model, grid, dict(calibration), (evaluation,))
@@ -83,7 +83,7 @@ def ship(
         cell.settings.allocation: sweep.cell_path(cell)
         for sweep in sweeps.values()
         for cell in sweep.cells.values()
-        if cell.settings.target == whole_at
+        if cell.settings.target == whole_at and not cell.settings.refit
     }
     compared = {
         "dense_perplexities": list(sweeps["demo-published"].dense()),

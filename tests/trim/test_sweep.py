@@ -130,6 +130,22 @@ def test_each_cell_is_a_run_that_is_measured(done, model):
     assert done.dense()[0]["perplexity"] == dense.result.perplexity
 
 
+def test_what_is_switched_on_everywhere_is_said(model, tmp_path):
+    grid = {
+        "allocation": ("optimal",),
+        "second_pass": (True,),
+        "refit": (True,),
+        "recalculate_inputs": (True,),
+    }
+    shared = SHARED | {"sensitivity_windows": 1}
+    chosen = trim.SweepSettings(model, {"target": (0.5,), **grid}, shared, TEXTS)
+    sweep = trim.run_sweep(trim.create_sweep(tmp_path / "s", chosen, name="all"))
+    (curve,) = results(sweep, sweep.outcomes())["curves"]
+    assert curve["perplexity"]
+    for said in ("recalculated", "refitted", "two passes"):
+        assert said in curve["label"]
+
+
 def test_a_cell_equals_the_run_made_by_hand(done, model, tmp_path):
     cell = done.cells["wanda-trim-uniform-0.6"]
     fields = {key: getattr(cell.settings, key) for key in PruneSettings.__dataclass_fields__}
