@@ -192,21 +192,22 @@ def results(folder: Path) -> list[dict]:
     return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("quality-*.json"))]
 
 
-DRAWN = {
-    "Wanda in uniform budgets": ("Wanda, uniform", "uniform"),
-    "TRIM in uniform budgets": ("TRIM", "trim"),
-    "TRIM in OWL budgets": ("OWL + TRIM", "trim"),
-    "TRIM in AlphaPruning budgets": ("AlphaPruning + TRIM", "trim"),
-    "optimal in optimal budgets": ("optimal", "optimal"),
-}
+DRAWN = [
+    (question_methods, "Wanda in uniform budgets", "Wanda, uniform", "uniform"),
+    (question_methods, "TRIM in uniform budgets", "TRIM", "trim"),
+    (question_methods, "TRIM in OWL budgets", "OWL + TRIM", "trim"),
+    (question_methods, "TRIM in AlphaPruning budgets", "AlphaPruning + TRIM", "trim"),
+    (question_methods, "optimal in optimal budgets", "optimal", "optimal"),
+    (question_refit, "optimal in optimal budgets", "optimal, refitted", "optimal"),
+]
 
 
 def figure(content: dict, targets: Sequence[float]) -> go.Figure:
     """Perplexity against model sparsity on the first text."""
-    groups = grouped(content["rows"], question_methods, 0)
     curves = []
-    for name, (label, method) in DRAWN.items():
-        values = [groups[name][target] for target in targets]
+    for question, name, label, method in DRAWN:
+        points = grouped(content["rows"], question, 0)[name]
+        values = [points[target] for target in targets]
         curves.append(
             PerplexityCurve(
                 label,
