@@ -173,11 +173,12 @@ def _work(
             budgets = plan_budgets(*origin, sensitivity=sensitivity, listener=tell, **options)
             writer.write_budgets(budgets.to_json())
         with contextlib.ExitStack() as stack:
-            passes = [
-                stack.enter_context(text_pass(source.model, source.calibration, **options))
-                for _ in range(2 if source.settings.refit else 1)
-            ]
-            text, dense = passes[0], DensePass(passes[1]) if source.settings.refit else None
+            dense = None
+            if source.settings.refit:
+                if activation_bytes is not None:
+                    options["activation_bytes"] = activation_bytes // 2  # for each of two
+                dense = DensePass(stack.enter_context(text_pass(source.model, source.calibration, **options)))
+            text = stack.enter_context(text_pass(source.model, source.calibration, **options))
             tell(
                 Began(
                     len(source.model.blocks),
