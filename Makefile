@@ -31,7 +31,7 @@ help:
 	@echo "make seminar open it to a room: readers look, whoever has the presenter's code computes (docs/seminar.md)"
 	@echo "make test    run every test                (some: make test ARGS='-k search')"
 	@echo "make lint    check the style of the code"
-	@echo "make shipped make the runs that come with the app anew (less than half an hour on two cores)"
+	@echo "make shipped make the runs that come with the app anew (an hour on two cores)"
 	@echo "make setup   only make the environment, as app and test do when there is none"
 	@echo "make clean   remove the environment and what the tools left; runs and caches stay"
 	@echo

@@ -1,8 +1,9 @@
-"""Makes the runs that come with the app: `python -m app.ship` (or `make shipped`), less than half an hour on two cores.
+"""Makes the runs that come with the app: `python -m app.ship` (or `make shipped`), an hour on two cores.
 
 The demo model is pruned by Wanda with uniform sparsity, by TRIM and by the optimal method, the latter also with the
 weights that stay refitted, at four sparsities; of each its perplexity is kept, and at one sparsity TRIM's and the
-optimal run as a whole: every row of every layer, without masks. What rows hold is rounded for the archive's sake, which every run says in its note.
+optimal run as a whole: every row of every layer, without masks. What rows hold is rounded for the archive's sake, which
+every run says in its note.
 """
 
 import argparse

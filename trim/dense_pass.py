@@ -43,10 +43,10 @@ class DensePass:
 
         return received
 
-    def propagate(self, index: int, block: nn.Module, segments: Segments) -> None:
-        """Go on to the next block, in the batches in which the pruned model did."""
+    def propagate(self, index: int, block: nn.Module, segments: Segments | None = None) -> Segments:
+        """Go on to the next block, as `TextPass.propagate` does."""
         with self._dense():
-            self.text.propagate(index, block, segments)
+            return self.text.propagate(index, block, segments)
 
     @contextlib.contextmanager
     def _dense(self) -> Iterator[None]:

@@ -33,7 +33,7 @@ def apply_run(run: Run | str | Path, model: Model) -> None:
     """Set the pruned weights of a loaded model to zero, in place; a refitted run gives those that stay new values too.
 
     Raises:
-        RunError: the run has no masks, or is not whole.
+        RunError: the run has no masks, or is not whole, or refitted another model.
         ModelError: the model lacks a layer of the run, or has it in another shape; nothing has been changed then.
     """
     run = run if isinstance(run, Run) else open_run(run)
@@ -41,6 +41,8 @@ def apply_run(run: Run | str | Path, model: Model) -> None:
     _require_layers(
         run, {name: tuple(layer.weight.shape) for name, layer in model.layers.items()}, model.title
     )
+    if is_refitted(run):
+        _require_refitted(run, TensorFiles(model_folder(model.name)[0]), model.title)
     with torch.no_grad():
         for name in run.layers:
             put_on(model.layers[name].weight, run.layer(name))
@@ -77,11 +79,13 @@ def export(
     folder, title = model_folder(source, progress=say)
     streamed = StreamedModel(folder, device=choose_device("cpu"))
     if model is None and streamed.files.fingerprint() != run.settings["model"]["weights"]:
+        way_out = f"put the masks on it as it is with: python -m trim apply {run.path} {source} {out}"
         raise ModelError(
-            f"{source} has changed since {run.path} pruned it; restore it, or put the masks on it as it is with: "
-            f"python -m trim apply {run.path} {source} {out}"
+            f"{source} has changed since {run.path} pruned it; restore it, or "
+            + ("prune it again" if is_refitted(run) else way_out)
         )
-    require_refitted(run, streamed.files, title)
+    if is_refitted(run):
+        _require_refitted(run, streamed.files, title)
     _require_layers(run, streamed.layers, title)
     with _disk_errors_named(out), new_folder(out.absolute()) as new:
         masked = {streamed.tensor_name(layer): layer for layer in run.layers}
@@ -114,13 +118,14 @@ def _require_masks(run: Run) -> None:
             raise RunError(f"{run.path} was kept without masks; prune again to make them")
 
 
-def require_refitted(run: Run, files: TensorFiles, title: str) -> None:
-    """Keep a refitted run off every model but its own, whose weights it would replace by those of another.
+def is_refitted(run: Run) -> bool:
+    """Whether the weights that stay are the run's own too."""
+    return bool(run.settings["request"].get("refit"))
 
-    Raises:
-        RunError: the run was refitted to other weights than these.
-    """
-    if run.settings["request"].get("refit") and files.fingerprint() != run.settings["model"]["weights"]:
+
+def _require_refitted(run: Run, files: TensorFiles, title: str) -> None:
+    """Keep a refitted run off every model but its own, whose weights it would replace by those of another."""
+    if files.fingerprint() != run.settings["model"]["weights"]:
         raise RunError(
             f"{run.path} refitted the weights that stay to {run.settings['model']['title']}, and they would replace "
             f"those of {title}; prune that model itself, or take the masks of a run without --refit"

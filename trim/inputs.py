@@ -215,8 +215,7 @@ class InputListener:
                 vectors, *sums = self._dense
                 dense = DenseInputs(_vectors(vectors), *sums)
             result |= dict.fromkeys(group, LayerInputs(inputs, norm, dense))
-        if idle := [name for name in self.layers if name not in result]:
-            raise ModelError(f"{idle[0]} is never called; leave such layers out with --layers")
+        require_called(self.layers, result)
         return result
 
 
@@ -227,8 +226,23 @@ def sums_of_squares(vectors: Tensor) -> Tensor:
     return vectors.float().square().sum(dim=0, dtype=torch.float64)
 
 
+def require_called(layers: Iterable[str], called: Iterable[str]) -> None:
+    """Refuse layers that no text reaches.
+
+    Raises:
+        ModelError: a layer was never called.
+    """
+    called = set(called)
+    if idle := [name for name in layers if name not in called]:
+        raise ModelError(f"{idle[0]} is never called; leave such layers out with --layers")
+
+
 def products(left: Tensor, right: Tensor) -> Tensor:
-    """Σ x yᵀ over vectors (L, N) and (L, N), (N, N) float32; of half types on a GPU without wider copies."""
+    """Σ x yᵀ over vectors (L, N) and (L, N), (N, N) float32; of half types on a GPU without wider copies.
+
+    In sums as long as there are vectors, unlike `full_product`: what tensor cores round away so is far below what a
+    refit is damped by.
+    """
     if left.device.type == "cuda" and left.dtype in HALF:
         return torch.mm(left.T, right, out_dtype=torch.float32)
     return left.float().T @ right.float()

@@ -79,7 +79,7 @@ def prune_layer(
         sensitivity = method.sensitivity[name].to(score.device) if method.sensitivity else None
         allocation = _allocate(curves, score, total, settings, method, sensitivity)
         refitted = error_left = None
-        if received.dense is not None:
+        if received.dense is not None and total:
             refitted, error_left = _refitted(name, weight, allocation.keep, received)
         record = layer_record(
             name,
@@ -128,6 +128,7 @@ def memory_for_curves(name: str, weight: Tensor, received: LayerInputs) -> Itera
         raise NotEnoughMemoryError(
             f"{name} ({weight.shape[0]:,} × {weight.shape[1]:,}, {received.inputs.shape[1]:,} input vectors) does not "
             "fit into memory with its curves; keep fewer input vectors (--vectors, --windows) or use another --device"
+            + ("" if received.dense is None else ", or go without --refit")
         ) from error
 
 
@@ -180,6 +181,7 @@ def prune_blocks(
     """
     model = text.model
     last = max(int(name.partition(".")[0]) for name in budgets.totals)  # behind it everything stays dense
+    model.forget(behind=last)
     with _writing(writer, last, listener, behind=model.device.type == "cuda") as write:
         for index in range(last + 1):
             block_begin, batch_before = time.perf_counter(), text.batch
@@ -196,17 +198,17 @@ def prune_blocks(
                     if index < last:
                         text.propagate(index, block, entry["propagated"])
                         if dense:
-                            dense.propagate(index, block, entry["propagated"])
+                            dense.propagate(index, block, entry["dense_propagated"])
                     continue
                 records = _prune_block(
                     text, index, block, layers, budgets, method, recalculate_inputs, dense, listener
                 )
-                segments: Segments = []
+                segments: dict[str, Segments] = {"propagated": []}
                 if index < last:
                     listener(Stage("propagate", index))
-                    segments = text.propagate(index, block)
+                    segments["propagated"] = text.propagate(index, block)
                     if dense:
-                        dense.propagate(index, block, segments)
+                        segments["dense_propagated"] = dense.propagate(index, block)
                 if text.batch < batch_before:
                     listener(
                         Note(f"block {index}: memory ran out, from here on {text.batch} windows at once")
@@ -214,7 +216,7 @@ def prune_blocks(
             write(index, [records[name] for name in layers], segments, block_begin)
 
 
-Write = Callable[[int, list[LayerRecord], Segments, float], None]
+Write = Callable[[int, list[LayerRecord], dict[str, Segments], float], None]
 
 
 @contextlib.contextmanager
@@ -226,8 +228,10 @@ def _writing(writer: RunWriter, last: int, listener: Listener, *, behind: bool) 
     begin, made = time.perf_counter(), 0
     under_way: list[Future[BlockDone]] = []
 
-    def commit(index: int, records: list[LayerRecord], segments: Segments, block_begin: float) -> BlockDone:
-        size = writer.write_block(index, records, propagated=segments)
+    def commit(
+        index: int, records: list[LayerRecord], segments: dict[str, Segments], block_begin: float
+    ) -> BlockDone:
+        size = writer.write_block(index, records, **segments)
         now = time.perf_counter()
         left = (now - begin) / made * (last - index)
         return BlockDone(index, last + 1, size, now - block_begin, left)
@@ -236,7 +240,9 @@ def _writing(writer: RunWriter, last: int, listener: Listener, *, behind: bool) 
         while under_way:
             listener(under_way.pop().result())
 
-    def write(index: int, records: list[LayerRecord], segments: Segments, block_begin: float) -> None:
+    def write(
+        index: int, records: list[LayerRecord], segments: dict[str, Segments], block_begin: float
+    ) -> None:
         nonlocal made
         finish()
         made += 1

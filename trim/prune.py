@@ -173,12 +173,13 @@ def _work(
             budgets = plan_budgets(*origin, sensitivity=sensitivity, listener=tell, **options)
             writer.write_budgets(budgets.to_json())
         with contextlib.ExitStack() as stack:
+            if source.settings.refit and activation_bytes is not None:
+                options["activation_bytes"] = activation_bytes // 2  # for each of two
+            text = stack.enter_context(text_pass(source.model, source.calibration, **options))
             dense = None
             if source.settings.refit:
-                if activation_bytes is not None:
-                    options["activation_bytes"] = activation_bytes // 2  # for each of two
-                dense = DensePass(stack.enter_context(text_pass(source.model, source.calibration, **options)))
-            text = stack.enter_context(text_pass(source.model, source.calibration, **options))
+                second = text_pass(source.model, source.calibration, beside=text, **options)
+                dense = DensePass(stack.enter_context(second))
             tell(
                 Began(
                     len(source.model.blocks),

@@ -67,7 +67,7 @@ def refit(
     for part, stays in zip(weight.split(rows), keep.split(rows), strict=True):
         dense = part.float()
         fitted = dense * stays
-        # With (X − X̂) X̂ᵀ the residual is no difference of large products.
+        # Of W (X − X̂) X̂ᵀ and (W − Ŵ) X̂ X̂ᵀ, each of which is small where nothing is wrong, the residual is a sum.
         wanted = full_product(dense, drift)
         for _ in range(rounds):
             missing = dense - fitted

@@ -48,6 +48,9 @@ class BlockModel(Protocol):
     def outside(self) -> AbstractContextManager[nn.Module]:
         """The model with the weights outside its blocks."""
 
+    def forget(self) -> None:
+        """Let go of what memory holds for later."""
+
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
@@ -65,6 +68,9 @@ class LoadedModel:
     def outside(self) -> AbstractContextManager[nn.Module]:
         """The model."""
         return contextlib.nullcontext(self.model.module)
+
+    def forget(self) -> None:
+        """There is nothing to let go of."""
 
 
 def row_sensitivity(
@@ -265,6 +271,7 @@ class _Pass:
                     ) from error
             self.batch = max(1, self.batch // 2)
             self._calls.clear()
+            self.model.forget()
             if self.model.device.type == "cuda":
                 torch.cuda.empty_cache()
 

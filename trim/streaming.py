@@ -84,6 +84,12 @@ class StreamedModel:
         finally:
             self._keeping = False
 
+    def forget(self, *, behind: int = -1) -> None:
+        """Let go of kept weights: of the blocks behind one of them, or of all."""
+        for index in range(behind + 1, len(self.blocks)):
+            for *_, name in self._tensors(self._parts(index)):
+                self._kept.pop(name, None)
+
     @contextlib.contextmanager
     def block(self, index: int) -> Iterator[nn.Module]:
         """A block with its weights on the device; they are let go of on any exit, but for `keeping`.

@@ -178,6 +178,8 @@ def idle_fields(settings: PruneSettings) -> frozenset[str]:
         idle.add("row_weights")
     if not settings.asks_sensitivity:
         idle.add("second_pass")
+    if settings.refit:
+        idle.add("recalculate_inputs")  # they are anyway
     fixed = settings.budget.endswith(".json")
     if settings.allocation in _ALLOCATIONS_WITHOUT_VECTORS:
         if fixed or settings.budget in _BUDGETS_WITHOUT_VECTORS:

@@ -12,7 +12,7 @@ from trim.activations import Activations, activations
 from trim.calls import BlockCall, record_calls, shared
 from trim.devices import is_out_of_memory
 from trim.errors import NotEnoughMemoryError
-from trim.inputs import Calibration, InputListener, LayerInputs
+from trim.inputs import Calibration, InputListener, LayerInputs, require_called
 from trim.streaming import StreamedModel
 
 CPU_BATCH_TOKENS = 4096  # in one forward pass: enough to keep two cores busy
@@ -41,14 +41,19 @@ class TextPass:
     """
 
     def __init__(
-        self, model: StreamedModel, calibration: Calibration, states: Activations, batch: int
+        self,
+        model: StreamedModel,
+        calibration: Calibration,
+        states: Activations,
+        batch: int,
+        beside: "TextPass | None" = None,
     ) -> None:
         """Embed the text; see `text_pass`."""
         self.model = model
         self.calibration = calibration
         self.states = states
         self.batch = batch
-        self._calls: dict[tuple[int, int], list[BlockCall]] = {}
+        self._calls: dict[tuple[int, int], list[BlockCall]] = {} if beside is None else beside._calls
         self._shrinking(lambda: self._embed(0, self.batch))
 
     def capture(
@@ -70,7 +75,8 @@ class TextPass:
                     self.output(index, block, part)
             return listener
 
-        return self._shrinking(sweep).received()
+        advice = "" if beside is None else ", or go without --refit"
+        return self._shrinking(sweep, advice).received()
 
     def order_of_use(self, index: int, block: nn.Module, layers: dict[str, nn.Linear]) -> list[list[str]]:
         """The layers in order of use, one group for each input, from one batch."""
@@ -82,7 +88,9 @@ class TextPass:
                 self.output(index, block, part)
             return listener.groups
 
-        return self._shrinking(look)
+        groups = self._shrinking(look)
+        require_called(layers, (name for group in groups for name in group))
+        return groups
 
     def propagate(self, index: int, block: nn.Module, segments: Segments | None = None) -> Segments:
         """Replace the hidden states by what the block makes of them.
@@ -147,7 +155,7 @@ class TextPass:
                 if not keep_states:
                     self.states.write(part, states)
 
-    def _shrinking(self, work: Callable[[], T]) -> T:
+    def _shrinking(self, work: Callable[[], T], advice: str = "") -> T:
         """Do some work, with half the batch as often as memory runs out."""
         while True:
             try:
@@ -158,10 +166,11 @@ class TextPass:
                 if self.batch == 1:
                     raise NotEnoughMemoryError(
                         f"one window of {self.calibration.length:,} tokens does not fit into memory beside a block; "
-                        "use shorter windows (--length), a half type (--dtype bfloat16), or another --device"
+                        f"use shorter windows (--length), a half type (--dtype bfloat16), or another --device{advice}"
                     ) from error
             self.batch = max(1, self.batch // 2)
             self._calls.clear()
+            self.model.forget()
             if self.model.device.type == "cuda":
                 torch.cuda.empty_cache()
 
@@ -174,6 +183,7 @@ def text_pass(
     batch: int,
     folder: Path,
     activation_bytes: int | None = None,
+    beside: TextPass | None = None,
 ) -> Iterator[TextPass]:
     """The text, embedded and before the first block.
 
@@ -183,6 +193,7 @@ def text_pass(
         batch: sequences in one forward pass.
         folder: where hidden states may be laid when memory does not hold them.
         activation_bytes: the most of them that memory may hold; None: part of what is free.
+        beside: another pass of the same text, with which blocks are called alike.
 
     Raises:
         NotEnoughMemoryError: not even one window fits into memory.
@@ -191,7 +202,7 @@ def text_pass(
     hidden = model.module.config.get_text_config().hidden_size
     shape = (calibration.sequences, calibration.length, hidden)
     with activations(shape, model.dtype, model.device, folder=folder, limit_bytes=activation_bytes) as states:
-        yield TextPass(model, calibration, states, batch)
+        yield TextPass(model, calibration, states, batch, beside)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from torch import Tensor
 from trim.checkpoint import Progress
 from trim.corpora import load_corpus
 from trim.errors import CorpusError, ModelError
-from trim.export import apply_run, require_refitted
+from trim.export import apply_run, is_refitted
 from trim.models import Model, load_model, model_folder
 from trim.names import one_line
 from trim.run_source import absolute
@@ -103,9 +103,6 @@ class Workbench:
             yield self.model(target)
             return
         run = open_run(target)
-        if source is not None:
-            folder, title = model_folder(source)
-            require_refitted(run, TensorFiles(folder), title)
         model = self.model(source_of(run) if source is None else source)
         with pruned(model, run):
             yield model
@@ -147,9 +144,11 @@ def source_of(run: Run) -> str:
         raise ModelError(f"{run.path} keeps single layers; evaluate a run of a whole model")
     folder, _ = model_folder(request["model"])
     if TensorFiles(folder).fingerprint() != run.settings["model"]["weights"]:
+        way_out = (
+            "prune it again" if is_refitted(run) else "name another model of the same shape with --model"
+        )
         raise ModelError(
-            f"{request['model']} has changed since {run.path} pruned it; restore it, or name another model of the same "
-            "shape with --model"
+            f"{request['model']} has changed since {run.path} pruned it; restore it, or {way_out}"
         )
     return request["model"]
 

@@ -65,7 +65,8 @@ def test_what_is_shipped(unpacked):
         for name in ("published", "optimal")
     )
     assert [outcome.done for outcome in published.outcomes()] == [True] * 4
-    assert [outcome.done for outcome in optimal.outcomes()] == [True] * 2
+    assert [outcome.done for outcome in optimal.outcomes()] == [True] * 4
+    assert {outcome.cell.settings.refit for outcome in optimal.outcomes()} == {False, True}
     curves = results(published, published.outcomes())["curves"]
     assert [curve["method"]["allocation"] for curve in curves] == ["uniform", "trim"]
     assert curves[0]["sparsity"] == [0.4, 0.7]

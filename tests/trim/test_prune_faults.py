@@ -332,12 +332,13 @@ def test_blocks_that_cannot_be_replayed(llama, tmp_path, monkeypatch):
         pruned(llama, tmp_path / "run")
 
 
-def test_layers_that_are_never_called(llama, tmp_path, monkeypatch):
+@pytest.mark.parametrize("more", [{}, {"recalculate_inputs": True}, {"refit": True}], ids=str)
+def test_layers_that_are_never_called(llama, tmp_path, monkeypatch, more):
     monkeypatch.setattr(
         "transformers.models.llama.modeling_llama.LlamaMLP.forward", lambda self, states: states
     )
     with pytest.raises(trim.ModelError, match=r"0\.mlp\.gate_proj is never called"):
-        pruned(llama, tmp_path / "run")
+        pruned(llama, tmp_path / "run", **more)
 
 
 def test_resume_of_what_is_no_whole_model(tmp_path):

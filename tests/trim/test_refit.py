@@ -12,6 +12,7 @@ import trim
 from tests.trim import rough
 from tests.trim.refit_cases import layer, objective, refitted
 from trim import refit as module
+from trim.dense_pass import DensePass
 from trim.events import BlockDone
 from trim.inputs import Calibration, InputListener
 from trim.refit import refit
@@ -194,9 +195,69 @@ def test_only_its_own_model_takes_it(llama, tmp_path):
     other = rough.make_model("llama", tmp_path / "other", seed=1)
     with pytest.raises(trim.RunError, match="prune that model itself"):
         trim.export(run, tmp_path / "out", model=other)
+    loaded = trim.load_model(other, device="cpu")
+    before = [layer.weight.clone() for layer in loaded.layers.values()]
+    with pytest.raises(trim.RunError, match="prune that model itself"):
+        trim.apply_run(run, loaded)
+    assert all(map(torch.equal, before, (layer.weight for layer in loaded.layers.values())))
     with pytest.raises(trim.RunError, match="prune that model itself"):
         trim.evaluate(run.path, [trim.EvaluationText("demo", 1, 16)], model=other)
     assert (trim.export(run, tmp_path / "out", model=llama) / "model.safetensors").exists()
+
+
+def test_a_model_that_has_changed_is_to_be_pruned_again(tmp_path):
+    folder = rough.make_model("llama", tmp_path / "model")
+    run = pruned(folder, tmp_path / "run")
+    rough.make_model("llama", folder, seed=1)
+    for work in (lambda: trim.export(run, tmp_path / "out"), lambda: trim.evaluate(run.path)):
+        with pytest.raises(trim.ModelError, match="restore it, or prune it again"):
+            work()
+
+
+def test_layers_that_lose_nothing_stay_as_they_are(llama, tmp_path):
+    budgets = tmp_path / "budgets.json"
+    budgets.write_text(json.dumps({"*": 0.6, "*.down_proj": 0.0}))
+    run = pruned(llama, tmp_path / "run", target=None, budget=budgets)
+    after, dense = (
+        trim.load_model(path, device="cpu") for path in (trim.export(run, tmp_path / "out"), llama)
+    )
+    for name in run.layers:
+        same = torch.equal(after.layers[name].weight, dense.layers[name].weight)
+        assert same == name.endswith("down_proj") == (run.layer(name).error_left is None)
+
+
+def test_memory_that_runs_out_on_the_dense_way(llama, tmp_path, monkeypatch):
+    """The batch there is halved, and a run that is gone on with repeats it."""
+    whole, propagate = [], DensePass.propagate
+
+    def full_once(self, index, block, segments=None):
+        output = self.text.output
+
+        def once(index, block, part):
+            if part.stop - part.start > 2:
+                raise torch.OutOfMemoryError("full")
+            return output(index, block, part)
+
+        monkeypatch.setattr(self.text, "output", once)
+        whole.append(segments)
+        return propagate(self, index, block, segments)
+
+    monkeypatch.setattr(DensePass, "propagate", full_once)
+    run = pruned(llama, tmp_path / "whole", batch=6)
+    assert run.manifest["blocks"]["0"]["dense_propagated"] == [[0, 6], [0, 3], [0, 1]]
+    assert run.manifest["blocks"]["0"]["propagated"] == [[0, 6]]
+
+    def stop(event):
+        if isinstance(event, BlockDone):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pruned(llama, tmp_path / "stopped", batch=6, progress=stop)
+    trim.resume(tmp_path / "stopped")
+    assert any(whole)
+    for index in run.blocks:
+        file = run.manifest["blocks"][str(index)]["file"]
+        assert (tmp_path / "stopped" / file).read_bytes() == (run.path / file).read_bytes()
 
 
 def test_without_masks_there_are_no_refitted_weights(llama, tmp_path):
@@ -227,8 +288,10 @@ def test_settings_and_name(llama, tmp_path):
     sweep = trim.SweepSettings(str(llama), grid | {"seed": (0, 1)})
     # Magnitude reads no text, so that seeds are alike, until it is refitted to one.
     base = "magnitude-uniform-uniform"
+    both = {"recalculate_inputs": (False, True)}
     assert [cell.id for cell in sweep.cells] == [
         f"{base}-0.5",
         f"{base}-refitted-seed0-0.5",
         f"{base}-refitted-seed1-0.5",
     ]
+    assert len(trim.SweepSettings(str(llama), grid | both).cells) == 2  # a refit recalculates inputs anyway
