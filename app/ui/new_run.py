@@ -107,6 +107,12 @@ def _fields(devices: list[str], runs: list[StoredRun]) -> NewRun:
     elif budget != "uniform":
         more["budget"] = budget
     more |= _method_fields(allocation, budget)
+    more["refit"] = st.checkbox(
+        "Refit the weights that stay",
+        key=f"{P}refit",
+        help="Least squares on the text: what stays of a row is changed so that its output comes nearest to the dense "
+        "model's. Loses much less, above all from 60% on; masks are then not all there is to the pruned model.",
+    )
     with st.expander("All options", icon=":material/tune:"):
         more |= _other_fields(devices)
     measured = st.checkbox(
@@ -221,12 +227,6 @@ def _other_fields(devices: list[str]) -> dict[str, object]:
             key=f"{P}recalculate",
             help="Later layers of a block see what its earlier ones do after being pruned; about twice the time.",
         )
-        refit = st.checkbox(
-            "Refit the weights that stay",
-            key=f"{P}refit",
-            help="Least squares on the text: what stays of a row is changed so that its output comes nearest to the "
-            "dense one. Loses much less above 60%; masks are then not all there is to the pruned model.",
-        )
         vectors = st.number_input(
             "Input vectors kept per window", 1, 256, PruneSettings.vectors_per_sequence, key=f"{P}vectors"
         )
@@ -255,7 +255,6 @@ def _other_fields(devices: list[str]) -> dict[str, object]:
         "pattern": pattern.strip() or None,
         "layers": tuple(layers.split()) or ("*",),
         "recalculate_inputs": recalculate,
-        "refit": refit,
         "vectors_per_sequence": vectors,
         "seed": seed,
         "max_row_sparsity": None if cap is None else cap / 100,

@@ -67,6 +67,7 @@ def heading(run: Run, shown: ModelMap) -> None:
         f"score {request.get('score')}",
         f"allocation {request.get('pattern') or request.get('allocation')}",
         f"budgets {run.budgets.get('method', request.get('budget'))}",
+        *(["weights that stay refitted"] if request.get("refit") else []),
         text,
         f"computed on {run.settings.get('compute', {}).get('device', '')}",
     ]
