@@ -97,7 +97,13 @@ def zero_shot(
                 raise SettingsError(
                     f"there is no task {task!r}; near names: {near_names(task, manager.all_tasks)}"
                 )
-        harness = HFLM(pretrained=model.module, tokenizer=model.tokenizer, batch_size=batch, backend="causal")
+        harness = HFLM(
+            pretrained=model.module,
+            tokenizer=model.tokenizer,
+            batch_size=batch,
+            backend="causal",
+            prefix_token_id=_first_token(model),
+        )
         try:
             answer = simple_evaluate(
                 model=harness,
@@ -114,6 +120,17 @@ def zero_shot(
                 "with local data (--task-folder)"
             ) from error
     return [_result(task, answer) for task in tasks]
+
+
+def _first_token(model: Model) -> int | None:
+    """What stands before a text without a context, where the tokenizer names neither a first nor a last token.
+
+    None: it names one, which the harness takes by itself.
+    """
+    tokenizer, config = model.tokenizer, model.module.config.get_text_config()
+    if tokenizer.bos_token_id is not None or tokenizer.eos_token_id is not None:
+        return None
+    return next((token for token in (config.bos_token_id, config.eos_token_id) if isinstance(token, int)), 0)
 
 
 def _result(task: str, answer: dict) -> TaskResult:

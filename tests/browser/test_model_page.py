@@ -23,7 +23,7 @@ WIDE, NARROW = (1440, 900), (420, 900)
 MAPS = ("map_gini", "map_outcome", "map_gain", "map_variance")
 PATIENCE = 90_000  # milliseconds
 MOST_BYTES = 3_000_000
-BLOCKS = 150
+BLOCKS = 110
 
 _CELL = """(chart, [block, row]) => {
     const {xaxis, yaxis} = chart._fullLayout, frame = chart.getBoundingClientRect();
@@ -147,7 +147,7 @@ def test_start_watch_cancel_and_resume(page, app, tiny):
     expect(page.get_by_test_id("stCode").first).to_contain_text("--windows 4 --length 64")
     page.get_by_role("button", name="Start").click()
     progress = page.locator(".st-key-run-progress")
-    expect(progress).to_contain_text(re.compile(r"block \d+ \(of 0 to 149\)"), timeout=PATIENCE)
+    expect(progress).to_contain_text(re.compile(rf"block \d+ \(of 0 to {BLOCKS - 1}\)"), timeout=PATIENCE)
     expect(progress).to_contain_text("of memory")
     expect(progress).to_contain_text("left")
     # A second one is refused, in one sentence.
