@@ -70,7 +70,8 @@ def test_words_are_the_numbers(run, layer):
     assert float(said.split()[2].rstrip(".")) == pytest.approx(high, abs=0.03)
     (outcome,) = figure_3c([run]).views.values()
     rates = [run.numbers(name)["search"]["learning_rate"] for name in run.layers]
-    assert f"of 210 layers {sum(rate > 0 for rate in rates)} positive" in outcome().seen
+    assert f"of 210 layers {sum((rate or 0) > 0 for rate in rates)} positive" in outcome().seen
+    assert f"{rates.count(None)} stayed uniform" in outcome().seen
     ridges = figure_4(run).views["Blocks"]()
     medians = [float(np.median(run.array(f"{block}.self_attn.k_proj", "gini"))) for block in range(30)]
     assert f"between {min(medians):.3f} and {max(medians):.3f}" in ridges.seen
@@ -83,10 +84,10 @@ def test_figure_2_begins_at_70_percent_and_names_the_change():
     sweeps = [entry.sweep for entry in STORE.sweeps() if entry.shipped]
     view = figure_2(sweeps).views["Curves"]()
     lines = [line for line in json.loads(view.figure.to_json())["data"] if "x" in line]
-    assert len(lines) == 3
+    assert {line["name"] for line in lines} == {"Wanda", "TRIM", "Optimal", "Optimal, refitted"}
     assert all(line["x"] == [0.7, 0.8] for line in lines)
     ends = {line["name"]: line["y"]["bdata"] for line in lines}
-    assert len(set(ends.values())) == 3
+    assert len(set(ends.values())) == 4
     values = {line: view.numbers()["perplexity"][2 * place + 1] for place, line in enumerate(ends)}
     change = 1 - values["TRIM"] / values["Wanda"]
     assert f"TRIM lowers uniform's perplexity by {change:.0%}" in view.seen.replace("\\", "")

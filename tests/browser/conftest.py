@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.sync_api import Browser, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
 
 from tests.browser.harness import AppServer, count_runs, find_browser, running_app, screenshot
@@ -27,6 +27,8 @@ FLAGS = [
     "--disable-sync",
 ]
 _failed = pytest.StashKey[bool]()
+# Milliseconds for whatever a test expects to see: on busy cores an answer can take several seconds.
+expect.set_options(timeout=30_000)
 
 
 @pytest.fixture(scope="session")
