@@ -254,7 +254,7 @@ class Redraw:
 
 @contextlib.contextmanager
 def redraw(
-    page: Page, timeout_seconds: float = 30, until: Callable[[], object] | None = None
+    page: Page, timeout_seconds: float = 60, until: Callable[[], object] | None = None
 ) -> Iterator[Redraw]:
     """Wait for all that the input inside the block causes, and time it.
 

@@ -1,17 +1,20 @@
 """The Model page in a real browser: maps at first sight, a click opens a layer; a tiny run is started, watched,
 cancelled and gone on with."""
 
+import contextlib
 import json
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 from playwright.sync_api import Page, expect
 
 import trim
+from app.services.run_jobs import RunJobs
 from tests.browser.harness import AppServer, screenshot, settled
 from tests.browser.layer_page import card
 from tests.browser.page_checks import cut_labels, overflow
@@ -23,7 +26,7 @@ WIDE, NARROW = (1440, 900), (420, 900)
 MAPS = ("map_gini", "map_outcome", "map_gain", "map_variance")
 PATIENCE = 90_000  # milliseconds
 MOST_BYTES = 3_000_000
-BLOCKS = 110
+BLOCKS = 30
 
 _CELL = """(chart, [block, row]) => {
     const {xaxis, yaxis} = chart._fullLayout, frame = chart.getBoundingClientRect();
@@ -135,6 +138,30 @@ def tiny(app: AppServer, tmp_path: Path) -> Iterator[str]:
         shutil.rmtree(made)
 
 
+def waited(until: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE / 1000
+    while not until():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def held(jobs: RunJobs) -> Iterator[str]:
+    """The run that has just been started, paused once a block is done until the block ends; its id."""
+
+    def begun() -> bool:
+        job = jobs.running()
+        progress = job and jobs.state(job.id).progress
+        return bool(progress) and progress.fraction > 0.05
+
+    waited(begun)
+    job = jobs.running()
+    process = psutil.Process(job.pid)
+    process.suspend()
+    yield job.id
+    process.resume()
+
+
 def test_start_watch_cancel_and_resume(page, app, tiny):
     opened(page, f"/model?from={tiny}")
     expect(page.get_by_test_id("stCode").first).to_contain_text("--target 0.6")
@@ -146,14 +173,17 @@ def test_start_watch_cancel_and_resume(page, app, tiny):
     page.keyboard.press("Enter")
     expect(page.get_by_test_id("stCode").first).to_contain_text("--windows 4 --length 64")
     page.get_by_role("button", name="Start").click()
+    jobs = RunJobs(lambda: app.log.parent / "runs")
     progress = page.locator(".st-key-run-progress")
-    expect(progress).to_contain_text(re.compile(rf"block \d+ \(of 0 to {BLOCKS - 1}\)"), timeout=PATIENCE)
-    expect(progress).to_contain_text("of memory")
-    expect(progress).to_contain_text("left")
-    # A second one is refused, in one sentence.
-    page.get_by_role("button", name="Start").click()
-    expect(page.get_by_test_id("stAlert").filter(has_text="one job at a time")).to_be_visible()
-    progress.get_by_role("button", name="Cancel").click()
+    with held(jobs) as run_id:
+        expect(progress).to_contain_text(re.compile(rf"block \d+ \(of 0 to {BLOCKS - 1}\)"), timeout=PATIENCE)
+        expect(progress).to_contain_text("of memory")
+        expect(progress).to_contain_text("left")
+        # A second one is refused, in one sentence.
+        page.get_by_role("button", name="Start").click()
+        expect(page.get_by_test_id("stAlert").filter(has_text="one job at a time")).to_be_visible()
+        progress.get_by_role("button", name="Cancel").click()
+        waited(lambda: jobs.begun(run_id).cancelled)
     expect(page.get_by_role("button", name="Resume")).to_be_visible(timeout=PATIENCE)
     expect(progress).to_contain_text("It was cancelled")
     settled(page)
@@ -166,11 +196,8 @@ def test_start_watch_cancel_and_resume(page, app, tiny):
     settled(page)
     expect(card(page, "perplexity")).to_contain_text("times the dense model's")
     expect(page.get_by_test_id("stMetric").first).to_contain_text("60.00%")
-    (run_id,) = re.findall(r"run=([^&]+)", page.url)
+    assert re.findall(r"run=([^&]+)", page.url) == [run_id]
     run = trim.open_run(app.log.parent / "runs" / run_id)
     assert run.complete
     assert run.name == "<b>mine</b>"
-    deadline = time.monotonic() + 30
-    while (app.log.parent / "runs" / ".jobs" / f"{run_id}.end").exists() is False:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    waited(lambda: jobs.running() is None)
