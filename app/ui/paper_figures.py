@@ -121,8 +121,8 @@ def figure_2(sweeps: list[Sweep]) -> Redrawn | None:
         "Perplexity against model sparsity for several methods, from 70 to 80%. The abstract says: at 80% TRIM reduces "
         "perplexity by 48% for Qwen2.5-14B and by over 90% for OPT-13B, compared to baseline methods.",
         "Another model, far smaller, and another text than the paper's WikiText-2, so only the order of methods can be "
-        "compared, not the numbers. The optimal method is ours and not in the paper; where it says refitted, the weights "
-        "that stay are changed as well, which the paper's methods never do.",
+        "compared, not the numbers. The optimal method is ours and not in the paper; where it says refitted, "
+        "the weights that stay are changed as well, which TRIM and Wanda do not.",
         {"Curves": view},
     )
 
