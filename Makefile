@@ -7,7 +7,7 @@ PORT ?= 8501
 # Of a seminar: models beside the demo that may be opened, further names under which readers reach this machine.
 MODELS ?=
 HOSTS ?=
-# Test files run in this many processes at once; further arguments for pytest: make test ARGS="-k search -x"
+# Tests run in this many processes at once; further arguments for pytest: make test ARGS="-k search -x"
 WORKERS ?= 2
 ARGS ?=
 
@@ -49,7 +49,7 @@ seminar: setup
 	@$(RUN) -m app.seminar --port $(PORT) $(foreach model,$(MODELS),--model $(model)) $(foreach host,$(HOSTS),--host $(host))
 
 test: setup $(TOOLS)
-	$(RUN) -m pytest --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+	$(RUN) -m pytest --numprocesses $(WORKERS) $(ARGS)
 
 setup: $(PRODUCT) $(WEIGHTS)
 	@:

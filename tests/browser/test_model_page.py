@@ -99,6 +99,7 @@ def test_a_box_lists_layers_and_the_keyboard_opens_one(page):
     settled(page)
     chosen.focus()
     page.keyboard.type("5.self_attn.v")
+    expect(page.get_by_role("option")).to_have_text(["5.self_attn.v_proj"])
     page.keyboard.press("Enter")
     link = page.get_by_role("link", name="Open 5.self_attn.v_proj")
     expect(link).to_be_visible()
