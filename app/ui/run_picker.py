@@ -79,6 +79,8 @@ def pick_run(listed: Sequence[Choice], default: str | None) -> str | None:
     st.session_state["run_shown"] = asked
 
     def chosen() -> None:
-        st.query_params["run"] = st.session_state["run_shown"]
+        # No id, but a label that no run has any more: the browser answered before it heard that the run ended.
+        if st.session_state["run_shown"] in labels:
+            st.query_params["run"] = st.session_state["run_shown"]
 
     return st.selectbox("Run", list(labels), format_func=labels.get, key="run_shown", on_change=chosen)

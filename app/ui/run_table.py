@@ -92,7 +92,7 @@ def _follow_address(known: Sequence[str], ids: Sequence[str]) -> None:
                 icon=":material/link_off:",
             )
     if st.session_state.get("run_shown_here") not in ids:
-        st.session_state["run_shown_here"] = ids[0]
+        st.session_state["run_shown_here"] = asked if asked in ids else ids[0]
 
 
 def _columns(facts: Sequence[RunFacts]) -> dict[str, list]:

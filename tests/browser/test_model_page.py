@@ -26,7 +26,7 @@ WIDE, NARROW = (1440, 900), (420, 900)
 MAPS = ("map_gini", "map_outcome", "map_gain", "map_variance")
 PATIENCE = 90_000  # milliseconds
 MOST_BYTES = 3_000_000
-BLOCKS = 30
+BLOCKS = 20
 
 _CELL = """(chart, [block, row]) => {
     const {xaxis, yaxis} = chart._fullLayout, frame = chart.getBoundingClientRect();
