@@ -81,7 +81,7 @@ anything = st.one_of(
 EACH = settings(max_examples=200, deadline=None, derandomize=True)
 # A visit takes a fifth of a second: whole pages get all parameters at once; what reads them is drilled above.
 VISITS = settings(
-    max_examples=8,
+    max_examples=10,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
@@ -255,7 +255,7 @@ def controls() -> None:
 
 
 @settings(
-    max_examples=80,
+    max_examples=200,
     deadline=None,
     derandomize=True,
     suppress_health_check=[HealthCheck.function_scoped_fixture],

@@ -159,8 +159,10 @@ def held(jobs: RunJobs) -> Iterator[str]:
     job = jobs.running()
     process = psutil.Process(job.pid)
     process.suspend()
-    yield job.id
-    process.resume()
+    try:
+        yield job.id
+    finally:
+        process.resume()
 
 
 def test_start_watch_cancel_and_resume(page, app, tiny):
@@ -201,4 +203,4 @@ def test_start_watch_cancel_and_resume(page, app, tiny):
     run = trim.open_run(app.log.parent / "runs" / run_id)
     assert run.complete
     assert run.name == "<b>mine</b>"
-    waited(lambda: jobs.running() is None)
+    waited((app.log.parent / "runs" / ".jobs" / f"{run_id}.end").exists)
