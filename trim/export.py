@@ -78,13 +78,14 @@ def export(
     source = run.settings["request"]["model"] if model is None else str(model)
     folder, title = model_folder(source, progress=say)
     streamed = StreamedModel(folder, device=choose_device("cpu"))
-    if model is None and streamed.files.fingerprint() != run.settings["model"]["weights"]:
-        way_out = f"put the masks on it as it is with: python -m trim apply {run.path} {source} {out}"
-        raise ModelError(
-            f"{source} has changed since {run.path} pruned it; restore it, or "
-            + ("prune it again" if is_refitted(run) else way_out)
-        )
-    if is_refitted(run):
+    if model is None:
+        if streamed.files.fingerprint() != run.settings["model"]["weights"]:
+            way_out = f"put the masks on it as it is with: python -m trim apply {run.path} {source} {out}"
+            raise ModelError(
+                f"{source} has changed since {run.path} pruned it; restore it, or "
+                + ("prune it again" if is_refitted(run) else way_out)
+            )
+    elif is_refitted(run):
         _require_refitted(run, streamed.files, title)
     _require_layers(run, streamed.layers, title)
     with _disk_errors_named(out), new_folder(out.absolute()) as new:
