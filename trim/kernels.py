@@ -15,10 +15,12 @@ would pass the processors' ports (64 bytes a cycle) in 2.2 ms, and device memory
 
 Tried and slower there: adding 2w · ⟨p, x⟩ + w² · ‖x‖² to the error instead of summing up squares (three operations a
 value instead of five, but registers for half as many warps), fewer registers, order and weights fetched beforehand. On
-an H100, where the sweep takes 4.8 ms, sort and the rest 3.5: while ⟨Y, Ŷ⟩ is above half of ‖Y‖², the energy from error
-and dot with ⟨Y, x⟩ summed up on the way (5.9 ms) or from a product of all columns beforehand (5.3 ms), four and three
-operations a value; four or sixteen lanes to a row; chunks of rows that are sorted on a stream of their own while those
-before them are swept (a sweep takes as long as one wave of its programs, however few rows it has).
+an H100, where the sweep takes 4.8 ms (4.7 where all columns read are one, so L2 is not what it waits for), sort and
+the rest 2.3: while ⟨Y, Ŷ⟩ is above half of ‖Y‖², the energy from error and dot with ⟨Y, x⟩ summed up on the way (5.9
+ms) or from a product of all columns beforehand (5.3 ms), four and three operations a value; four or sixteen lanes to a
+row; 134 registers to a thread, with which a processor holds 15 warps instead of 16 (5.9 ms); chunks of rows that are
+sorted on a stream of their own while those before them are swept (a sweep takes as long as one wave of its programs,
+however few rows it has).
 """
 
 import torch
@@ -33,6 +35,7 @@ LANE_BYTES = 16  # the widest load
 ROW_LANES = 8  # lanes that share a row: with 8 a warp reads whole cache lines, and sums need three shuffles
 CHUNK_COLUMNS = 8  # columns between two stores of the curves
 SLICE_VECTORS = 256  # calibration vectors in one sweep; more are swept in turn and added
+REGISTERS = 128  # of a thread, so that a processor holds 16 warps
 INSTRUCTIONS = 50  # that a warp issues for one weight and 256 half-precision vectors, a quarter of 200
 INSTRUCTIONS_PER_SECOND = 4 * 1.98e9  # of a processor, at an H200's highest clock
 
@@ -44,37 +47,38 @@ def retention(
 
     Args:
         weight: (D, N) float16, bfloat16 or float32.
-        inputs: (N, L') likewise, contiguous; L' = `padded_vectors(L, dtype)`, zero beyond L.
+        inputs: (N, L) likewise.
         score: (D, N) float32.
 
     Returns:
         dot, energy, error: (D, N + 1) float32.
         order: (D, N) int16 or int32.
-        output: (D, L') float32.
-        sound: () bool; False: a score is not finite or is negative, or a curve is not finite.
+        output: (D, L) float32.
+        unsound: (1,) int32; not 0: a score is not finite or is negative, or a curve is not finite.
     """
     rows, columns = weight.shape
-    order, sorted_weight, sound = sort_rows(weight, score)
-    output = full_product(weight, inputs)
+    vectors = inputs.shape[1]
+    unsound = weight.new_zeros(1, dtype=torch.int32)
+    order, sorted_weight = sort_rows(weight, score, unsound)
+    # A copy, filled up with vectors that add nothing.
+    padded = inputs.new_zeros(columns, _padded_vectors(vectors, inputs.dtype))
+    padded[:, :vectors] = inputs
+    output = full_product(weight, padded)
     energy, error, dot = (weight.new_empty(rows, columns + 1, dtype=torch.float32) for _ in range(3))
-    total = output.square().sum(dim=1)
-    curve_sum = torch.zeros_like(total)
-    row_block, segments, width = _tile(inputs)
-    slices = range(0, inputs.shape[1], segments * width)
+    row_block, segments, width = _tile(padded)
+    slices = range(0, padded.shape[1], segments * width)
     for left in slices:
         _sweep[(triton.cdiv(rows, row_block),)](
-            inputs[:, left:], order, sorted_weight, output[:, left:], total, energy, error, dot, curve_sum,
-            rows, columns, inputs.shape[1], order.stride(0),
+            padded[:, left:], order, sorted_weight, output[:, left:], energy, error, dot, unsound,
+            rows, columns, padded.shape[1], order.stride(0),
             FIRST=left == 0, LAST=left == slices[-1],
-            ROWS=row_block, SEGMENTS=segments, WIDTH=width, CHUNK=CHUNK_COLUMNS, num_warps=1,
+            ROWS=row_block, SEGMENTS=segments, WIDTH=width, CHUNK=CHUNK_COLUMNS, num_warps=1, maxnreg=REGISTERS,
         )  # fmt: skip
-    energy[:, 0], error[:, 0], dot[:, 0] = total, 0, total
-    energy[:, -1], error[:, -1], dot[:, -1] = 0, total, 0
-    return dot, energy, error, order[:, :columns], output, sound & torch.isfinite(curve_sum).all()
+    return dot, energy, error, order[:, :columns], output[:, :vectors], unsound
 
 
-def padded_vectors(vectors: int, dtype: torch.dtype) -> int:
-    """L', the calibration vectors with those of value 0 that fill up the sweep's tiles."""
+def _padded_vectors(vectors: int, dtype: torch.dtype) -> int:
+    """L calibration vectors and those of value 0 that fill up the sweep's tiles."""
     width = ROW_LANES * LANE_BYTES // dtype.itemsize
     if vectors >= SLICE_VECTORS:
         return triton.cdiv(vectors, SLICE_VECTORS) * SLICE_VECTORS
@@ -89,7 +93,7 @@ def _tile(inputs: Tensor) -> tuple[int, int, int]:
 
 @triton.jit
 def _sweep(
-    inputs, order, weight, output, total, energy, error, dot, curve_sum, rows, columns, vectors, stride,
+    inputs, order, weight, output, energy, error, dot, unsound, rows, columns, vectors, stride,
     FIRST: tl.constexpr, LAST: tl.constexpr,
     ROWS: tl.constexpr, SEGMENTS: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
@@ -99,7 +103,11 @@ def _sweep(
     row = tl.minimum(row, rows - 1).to(tl.int64)
     vector = (tl.arange(0, SEGMENTS) * WIDTH)[None, :, None] + tl.arange(0, WIDTH)[None, None, :]
     dense = tl.load(output + (row * vectors)[:, None, None] + vector)
-    total_energy = tl.load(total + row)[:, None]
+    start = row * (columns + 1)
+    total = tl.sum(tl.sum(dense * dense, axis=1), axis=1)
+    if not FIRST:
+        total += tl.load(energy + start)
+    tl.store(energy + start, total, mask=real)
     pruned = tl.zeros((ROWS, SEGMENTS, WIDTH), tl.float32)
     curve_sums = tl.zeros((ROWS, CHUNK), tl.float32)
     step_of = tl.arange(0, CHUNK)[None, :]
@@ -119,8 +127,8 @@ def _sweep(
             lost = tl.where(step_of == step, lost_here[:, None], lost)
             kept = tl.where(step_of == step, kept_here[:, None], kept)
         after = left + 1 + step_of
-        place = row[:, None] * (columns + 1) + after
-        inside = real[:, None] & (after <= columns)
+        place = start[:, None] + after
+        inside = real[:, None] & (after < columns)
         if not FIRST:
             lost += tl.load(error + place, mask=inside, other=0.0)
             kept += tl.load(energy + place, mask=inside, other=0.0)
@@ -128,7 +136,14 @@ def _sweep(
         tl.store(energy + place, kept, mask=inside)
         if LAST:
             # ‖Y − Ŷ‖² = ‖Y‖² − 2⟨Y, Ŷ⟩ + ‖Ŷ‖²
-            tl.store(dot + place, 0.5 * (total_energy + (kept - lost)), mask=inside)
+            tl.store(dot + place, 0.5 * (total[:, None] + (kept - lost)), mask=inside)
             curve_sums += lost + kept
     if LAST:
-        tl.store(curve_sum + row, tl.sum(curve_sums, axis=1), mask=real)
+        nothing = tl.zeros((ROWS,), tl.float32)
+        tl.store(error + start, nothing, mask=real)
+        tl.store(dot + start, total, mask=real)
+        tl.store(energy + start + columns, nothing, mask=real)
+        tl.store(error + start + columns, total, mask=real)
+        tl.store(dot + start + columns, nothing, mask=real)
+        finite = tl.sum(curve_sums, axis=1) < float("inf")
+        tl.atomic_or(unsound, 1, mask=tl.min((finite | ~real).to(tl.int32), axis=0) == 0)

@@ -11,8 +11,11 @@ def full_product(left: Tensor, right: Tensor) -> Tensor:
     """left @ right, (M, K) and (K, N), in float32."""
     if left.is_cuda and left.dtype == right.dtype and left.dtype in HALF:
         # Tensor cores round their sums towards zero; short sums, added in float32, keep that small.
-        pieces = zip(left.split(_PIECE, dim=1), right.split(_PIECE), strict=True)
-        return sum(torch.mm(*piece, out_dtype=torch.float32) for piece in pieces)
+        first, *others = zip(left.split(_PIECE, dim=1), right.split(_PIECE), strict=True)
+        product = torch.mm(*first, out_dtype=torch.float32)
+        for piece in others:
+            torch.addmm(product, *piece, out_dtype=torch.float32, out=product)
+        return product
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")
     try:

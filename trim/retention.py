@@ -95,7 +95,7 @@ class RetentionCurves:
     @cached_property
     def output_peak(self) -> Tensor:
         """The largest Y_i² of each row, (D,) float64."""
-        return self.output.double().square().amax(dim=1)
+        return torch.linalg.vector_norm(self.output, math.inf, dim=1).double().square()
 
     @cached_property
     def dead_rows(self) -> Tensor:
@@ -268,17 +268,13 @@ def _curves_by_kernels(weight: Tensor, inputs: Tensor, score: Tensor, name: str)
         weight = weight.float()
     if inputs.dtype not in HALF:
         inputs = inputs.float()
-    vectors = inputs.shape[1]
-    # A copy, filled up with vectors that add nothing.
-    padded = inputs.new_zeros(len(inputs), kernels.padded_vectors(vectors, inputs.dtype))
-    padded[:, :vectors] = inputs
     score = score.float().contiguous()
     with torch.cuda.device(weight.device):
-        dot, energy, error, order, output, sound = kernels.retention(weight.contiguous(), padded, score)
-    curves = RetentionCurves(dot, energy, error, order, weight, inputs, output[:, :vectors])
+        dot, energy, error, order, output, unsound = kernels.retention(weight.contiguous(), inputs, score)
+    curves = RetentionCurves(dot, energy, error, order, weight, inputs, output)
     # What every search begins with: on its way before the sweep is waited for.
     _ = curves.output_norm, curves.whole_layer
-    if not bool(sound):  # what was wrong is found out only now: the kernels looked at everything on the way
+    if bool(unsound):  # what was wrong is found out only now: the kernels looked at everything on the way
         _check_finite(weight, inputs, score, name)
         _check_overflow(curves, name)
     return curves

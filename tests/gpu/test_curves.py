@@ -51,7 +51,7 @@ def test_the_same_twice(layer):
         assert torch.equal(getattr(first, name), getattr(second, name))
 
 
-@pytest.mark.parametrize("columns", [100, 3000, 6000])
+@pytest.mark.parametrize("columns", [100, 300, 384, 385, 3000, 6000, 9000, 20000])
 @pytest.mark.parametrize("kind", ["close", "equal", "close and equal", "wide", "zeros"])
 def test_order_of_scores_that_are_hard_to_tell_apart(kind, columns):
     generator = torch.Generator().manual_seed(columns)
