@@ -5,13 +5,12 @@ outputs and curves in float32: the error from the pruned part, accumulated from 
 the energy from its elementwise difference to the dense output.
 
 What bounds the sweep: for every weight of the layer one input vector set (L values) is gathered, 2 L bytes where it
-was captured in half precision, and every value costs a conversion and four float32 operations (add the column,
-square, take the difference, square). A row's running output stays in registers, eight lanes to a row. For one column
-of four rows and 256 vectors a warp issues about 200 instructions: 160 of these, 12 shuffles and additions of the sums
-over vectors, 16 selections that keep a result until eight are stored, 6 loads. On an H200 (132 processors of four
-schedulers, 1.98 GHz) 13824 × 5120 with 256 inputs is bound by them to 3.4 ms; the 36 GB that are gathered from L2
-would pass the processors' ports (64 bytes a cycle) in 2.2 ms, and device memory (curves and order, 1.2 GB) takes
-0.3 ms.
+was captured in half precision, and every value costs a conversion and four float32 operations (add the column, square,
+take the difference, square). A row's running output stays in registers, eight lanes to a row. For one column of four
+rows and 256 vectors a warp issues 193 instructions: 160 of these, 14 shuffles and additions of the sums over vectors,
+6 loads, and addresses, conversions of the weight and stores. On an H200 (132 processors of four schedulers, 1.98 GHz)
+13824 × 5120 with 256 inputs is bound by them to 3.3 ms; the 36 GB that are gathered from L2 would pass the processors'
+ports (64 bytes a cycle) in 2.2 ms, and device memory (curves and order, 1.2 GB) takes 0.3 ms.
 
 Tried and slower there: adding 2w · ⟨p, x⟩ + w² · ‖x‖² to the error instead of summing up squares (three operations a
 value instead of five, but registers for half as many warps), fewer registers, order and weights fetched beforehand. On
@@ -36,7 +35,7 @@ ROW_LANES = 8  # lanes that share a row: with 8 a warp reads whole cache lines, 
 CHUNK_COLUMNS = 8  # columns between two stores of the curves
 SLICE_VECTORS = 256  # calibration vectors in one sweep; more are swept in turn and added
 REGISTERS = 128  # of a thread, so that a processor holds 16 warps
-INSTRUCTIONS = 50  # that a warp issues for one weight and 256 half-precision vectors, a quarter of 200
+INSTRUCTIONS = 193 / 4  # that a warp issues for one weight and 256 half-precision vectors
 INSTRUCTIONS_PER_SECOND = 4 * 1.98e9  # of a processor, at an H200's highest clock
 
 
@@ -104,7 +103,7 @@ def _sweep(
     vector = (tl.arange(0, SEGMENTS) * WIDTH)[None, :, None] + tl.arange(0, WIDTH)[None, None, :]
     dense = tl.load(output + (row * vectors)[:, None, None] + vector)
     start = row * (columns + 1)
-    total = tl.sum(tl.sum(dense * dense, axis=1), axis=1)
+    total = tl.sum(tl.reshape(dense * dense, (ROWS, SEGMENTS * WIDTH)), axis=1)
     if not FIRST:
         total += tl.load(energy + start)
     tl.store(energy + start, total, mask=real)
@@ -122,8 +121,9 @@ def _sweep(
             read = tl.load(tl.max_contiguous(source, [2, 1, WIDTH])).to(tl.float32)
             pruned += scale[:, None, None] * read
             rest = dense - pruned
-            lost_here = tl.sum(tl.sum(pruned * pruned, axis=1), axis=1)
-            kept_here = tl.sum(tl.sum(rest * rest, axis=1), axis=1)
+            # Summed up along one axis: along two, a lane would add eight sums of four products instead of products.
+            lost_here = tl.sum(tl.reshape(pruned * pruned, (ROWS, SEGMENTS * WIDTH)), axis=1)
+            kept_here = tl.sum(tl.reshape(rest * rest, (ROWS, SEGMENTS * WIDTH)), axis=1)
             lost = tl.where(step_of == step, lost_here[:, None], lost)
             kept = tl.where(step_of == step, kept_here[:, None], kept)
         after = left + 1 + step_of

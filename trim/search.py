@@ -98,13 +98,12 @@ def _search_by_kernels(curves: RetentionCurves, settings: SearchSettings) -> Sea
             row_measure=settings.row_quality,
             layer_measure=settings.layer_quality,
         )
-    trace = SearchTrace(
-        rates, found.quality, found.row_variance, dict(zip(rates, found.row_sparsity.unbind(), strict=True))
-    )
-    uniform_quality = float(found.quality[0, 0])
-    tried = _try(settings, uniform_quality, trace.best_quality)
+    trace = SearchTrace(rates, found.quality, found.row_variance, found.updates)
+    qualities = dict(zip(rates, found.quality.tolist(), strict=True))
+    uniform_quality = qualities[rates[0]][0]
+    tried = _try(settings, uniform_quality, lambda rate: max(qualities[rate]))
     rate, quality = max(tried, key=lambda pair: pair[1])
-    iteration = trace.best_iteration(rate)
+    iteration = qualities[rate].index(quality)
     return SearchResult(
         settings=settings,
         learning_rate=rate if iteration > 0 else None,

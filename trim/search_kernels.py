@@ -32,7 +32,7 @@ LAYER_MEASURES = {
 # distances from the mean row quality.
 SUMS = 6
 BLOCK = 1024  # rows that a program looks up at a time
-WIDE_BLOCK = 8192  # where a pass keeps one number per row
+WIDE_BLOCK = 2048  # where a pass keeps one number per row
 WARPS = 16
 
 
@@ -42,14 +42,14 @@ class Found:
 
     Attributes:
         quality, row_variance: (R, K + 1) float64 on the CPU.
-        row_sparsity: (R, K + 1, D) float64.
+        updates: rate -> (K + 1, D) float64.
         counts, uniform_counts: (D,) int64.
         uniform_realised_quality, realised_quality: at those counts.
     """
 
     quality: Tensor
     row_variance: Tensor
-    row_sparsity: Tensor
+    updates: dict[float, Tensor]
     counts: Tensor
     uniform_counts: Tensor
     uniform_realised_quality: float
@@ -112,9 +112,11 @@ def run(
         PARTS=parts, SUMS=SUMS, BLOCK=BLOCK, WIDE_BLOCK=WIDE_BLOCK,
         RATES=triton.next_power_of_2(len(rates)), STEPS=triton.next_power_of_2(steps), num_warps=WARPS,
     )  # fmt: skip
+    updates = dict(zip(rates, x, strict=True))  # while the device is at work
+    chosen, uniform = counts
     read = out.cpu()
-    table = read[:-2].view(2, len(rates), steps)
-    return Found(table[0], table[1], x, counts[0], counts[1], float(read[-2]), float(read[-1]))
+    quality, row_variance = read[:-2].view(2, len(rates), steps)
+    return Found(quality, row_variance, updates, chosen, uniform, *read[-2:].tolist())
 
 
 def _parts(rows: int, rates: int, device: torch.device) -> int:
