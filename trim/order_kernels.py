@@ -69,7 +69,8 @@ def _split(columns: int) -> tuple[int, int, int]:
     column_bits = max((columns - 1).bit_length(), 7)
     head_bits = column_bits - 1
     threads = _thread_bits(head_bits)
-    # A thread stores four places at once; places that other warps hold are at most as many bits apart as items are.
+    # A thread stores four places at once. An exchange brings it as many bits of a place as its items have: warps must
+    # have no more.
     tail_bits = max((columns - 2**head_bits - 1).bit_length(), threads + 2, 2 * threads - 5)
     if columns > 2**head_bits and tail_bits < head_bits:
         return column_bits, head_bits, tail_bits
