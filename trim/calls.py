@@ -31,6 +31,10 @@ class BlockCall:
             )
         return result
 
+    def for_gradients(self) -> "BlockCall":
+        """The same with copies of the tensors that may not stand in a graph: those made for inference."""
+        return BlockCall(_normal(self.arguments), _normal(self.options))
+
 
 class _LastBlockReached(Exception):  # noqa: N818 (no error)
     """Ends a forward pass: what comes behind the blocks is not needed."""
@@ -130,4 +134,15 @@ def shared(value: object, known: object) -> object:
     if type(value) is dict:
         others = known if type(known) is dict else {}
         return {key: shared(part, others.get(key)) for key, part in value.items()}
+    return value
+
+
+def _normal(value: object) -> object:
+    """The same without tensors made for inference."""
+    if isinstance(value, Tensor):
+        return value.clone() if value.is_inference() else value
+    if type(value) in (tuple, list):
+        return type(value)(_normal(part) for part in value)
+    if type(value) is dict:
+        return {key: _normal(part) for key, part in value.items()}
     return value

@@ -2,8 +2,8 @@
 
 Norms, rotary embeddings and gated activations are found by what they compute: the plain code of an installed
 `transformers` takes their place only where it gives what `plain_norm`, `plain_rotary` and `plain_gated` give, bit for
-bit, on a few numbers. Everything else, whatever needs gradients, and every call that the kernels do not fit stays as
-it is.
+bit, on a few numbers. Everything else, and every call that the kernels do not fit, stays as it is. A gradient goes back
+through them where it is not asked for with respect to a norm's weight or a rotary table.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
+from trim import fused_gradients
 from trim.devices import DTYPES
 from trim.retention import has_kernels
 
@@ -68,12 +69,11 @@ def _norm(part: nn.Module, device: torch.device, *arguments: object, **options: 
     if options or len(arguments) != 1:
         return type(part).forward(part, *arguments, **options)
     (states,) = arguments
-    if not _fit(device, states, part.weight) or states.shape[-1:] != part.weight.shape:
+    fits = _fit(device, states, part.weight) and _frozen(part.weight)
+    if not fits or states.shape[-1:] != part.weight.shape:
         return type(part).forward(part, states)
-    from trim import forward_kernels
-
     with _on(device, states):
-        return forward_kernels.rms_norm(states, part.weight, part.variance_epsilon)
+        return fused_gradients.rms_norm(states, part.weight, part.variance_epsilon)
 
 
 def _gated(part: nn.Module, device: torch.device, *arguments: object, **options: object) -> Tensor:
@@ -83,10 +83,8 @@ def _gated(part: nn.Module, device: torch.device, *arguments: object, **options:
     gate, up = part.gate_proj(states), part.up_proj(states)
     if not _fit(device, gate, up) or gate.shape != up.shape:
         return part.down_proj(part.act_fn(gate) * up)
-    from trim import forward_kernels
-
     with _on(device, states):
-        product = forward_kernels.silu_product(gate, up)
+        product = fused_gradients.silu_product(gate, up)
     del gate, up
     return part.down_proj(product)
 
@@ -96,15 +94,14 @@ def _rotary(
 ) -> tuple[Tensor, Tensor]:
     if options or len(arguments) != 4 or not _can_turn(device, *arguments):
         return plain(*arguments, **options)
-    from trim import forward_kernels
-
     with _on(device, arguments[0]):
-        return forward_kernels.rotary(*arguments)
+        return fused_gradients.rotary(*arguments)
 
 
 def _can_turn(device: torch.device, query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> bool:
     tensors = (query, key, cosine, sine)
-    if query.ndim != 4 or key.ndim != 4 or not _fit(device, *tensors, contiguous=False):
+    fits = _fit(device, *tensors, contiguous=False) and _frozen(cosine, sine)
+    if query.ndim != 4 or key.ndim != 4 or not fits:
         return False
     batch, _, length, dimensions = query.shape
     return (
@@ -118,14 +115,18 @@ def _can_turn(device: torch.device, query: Tensor, key: Tensor, cosine: Tensor, 
 
 
 def _fit(device: torch.device, *tensors: Tensor, contiguous: bool = True) -> bool:
-    """Whether kernels may take these tensors: no gradient is wanted, they are of one type and where kernels run."""
+    """Whether kernels may take these tensors: they are of one type and where kernels run."""
     dtype = tensors[0].dtype
     return (
-        not torch.is_grad_enabled()
-        and dtype in DTYPES.values()
+        dtype in DTYPES.values()
         and all(values.dtype == dtype and values.device.type == device.type for values in tensors)
         and (not contiguous or all(values.is_contiguous() for values in tensors))
     )
+
+
+def _frozen(*tensors: Tensor) -> bool:
+    """Whether no gradient is asked for with respect to these."""
+    return not torch.is_grad_enabled() or not any(values.requires_grad for values in tensors)
 
 
 def _on(device: torch.device, states: Tensor) -> contextlib.AbstractContextManager:

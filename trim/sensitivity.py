@@ -224,8 +224,7 @@ class _Pass:
         if (part.start, part.stop) not in self._calls:
             with self.model.outside() as module:
                 self._record(module, part)
-        call = self._calls[part.start, part.stop][index]
-        return BlockCall(_normal(call.arguments), _normal(call.options)).replay(block, states)
+        return self._calls[part.start, part.stop][index].for_gradients().replay(block, states)
 
     def _record(self, module: nn.Module, part: slice) -> Tensor:
         """Note what the blocks are called with; returns the embedded text. What is the same twice is kept once."""
@@ -299,14 +298,3 @@ def _listening(layers: Mapping[str, nn.Linear]) -> Iterator[dict[str, Tensor]]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _normal(value: object) -> object:
-    """The same with copies of its tensors that may stand in a graph: those made for inference may not."""
-    if isinstance(value, Tensor):
-        return value.clone() if value.is_inference() else value
-    if type(value) in (tuple, list):
-        return type(value)(_normal(part) for part in value)
-    if type(value) is dict:
-        return {key: _normal(part) for key, part in value.items()}
-    return value

@@ -13,6 +13,7 @@ import trim
 from tests.trim import rough
 from trim import fused_blocks
 from trim.calls import record_calls
+from trim.fused_blocks import plain_gated, plain_norm, plain_rotary
 from trim.inputs import Calibration
 from trim.sensitivity import row_sensitivity
 from trim.streaming import StreamedModel
@@ -24,32 +25,43 @@ CPU = torch.device("cpu")
 def called(monkeypatch: pytest.MonkeyPatch) -> Counter:
     """How often each kernel was called, where the plain code is called in its place."""
     calls: Counter = Counter()
-    kernels = ModuleType("trim.forward_kernels")
-    for name, plain in (
-        ("rms_norm", fused_blocks.plain_norm),
-        ("rotary", fused_blocks.plain_rotary),
-        ("silu_product", fused_blocks.plain_gated),
-    ):
+    kernels = ModuleType("trim.block_kernels")
 
-        def count(*arguments, name=name, plain=plain):
+    def stand_in(name, plain):
+        def counted(*arguments):
             calls[name] += 1
             return plain(*arguments)
 
-        setattr(kernels, name, count)
-    monkeypatch.setitem(sys.modules, "trim.forward_kernels", kernels)
-    monkeypatch.setattr(trim, "forward_kernels", kernels, raising=False)
+        setattr(kernels, name, counted)
+
+    stand_in("rms_norm", fused_blocks.plain_norm)
+    stand_in("rms_norm_back", lambda gradient, *given: gradients(plain_norm, given, [gradient], 1)[0])
+    stand_in("rotary", fused_blocks.plain_rotary)
+    stand_in("rotary_back", lambda *arriving: gradients(plain_rotary, arriving, arriving[:2], 2))
+    stand_in("silu_product", fused_blocks.plain_gated)
+    stand_in("silu_product_back", lambda gradient, *given: gradients(plain_gated, given, [gradient], 2))
+    monkeypatch.setitem(sys.modules, "trim.block_kernels", kernels)
+    monkeypatch.setattr(trim, "block_kernels", kernels, raising=False)
     monkeypatch.setattr(fused_blocks, "has_kernels", lambda device: True)
     return calls
 
 
+def gradients(plain, given, arriving, number):
+    """Gradients with respect to the first few of what is given, by torch."""
+    with torch.enable_grad():
+        first = [values.detach().requires_grad_() for values in given[:number]]
+        left = plain(*first, *given[number:])
+        return torch.autograd.grad(left, first, arriving)
+
+
 def first_block(family: str):
-    """A block, and what it is called with."""
+    """A block and a call of it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         module = AutoModelForCausalLM.from_config(rough.CONFIGS[family]()).eval()
     blocks = (module.model.decoder if family == "opt" else module.model).layers
     states, calls = record_calls(module, list(blocks), rough.random_tokens(2, 8), None)
-    return blocks[0], lambda: calls[0].replay(blocks[0], states)
+    return blocks[0], lambda entering=states: calls[0].for_gradients().replay(blocks[0], entering)
 
 
 FUSED = {
@@ -101,19 +113,37 @@ def test_hooks_on_linear_layers_see_what_they_saw(called):
     assert same == [[one is other for other in plain] for one in plain]
 
 
-def test_gradients_take_the_plain_way(called):
+@pytest.mark.parametrize("family", FUSED)
+def test_a_gradient_goes_back_through_what_is_fused(family, called):
+    block, run = first_block(family)
+    block.requires_grad_(False)
+
+    def there_and_back():
+        with torch.enable_grad():
+            entering = torch.randn(2, 8, 32, generator=torch.Generator().manual_seed(0)).requires_grad_()
+            leaving = run(entering)
+            return leaving, *torch.autograd.grad(leaving, entering, torch.cos(leaving.detach()))
+
+    plain, plain_gradient = there_and_back()
+    assert not called
+    with fused_blocks.fused(block, CPU):
+        fused, gradient = there_and_back()
+    back = {f"{name}_back": number for name, number in FUSED[family].items()}
+    assert called == FUSED[family] | back
+    assert torch.equal(fused, plain)
+    torch.testing.assert_close(gradient, plain_gradient)
+
+
+def test_gradients_of_weights_and_tables_take_the_plain_way(called):
     block, _ = first_block("llama")
-    states, heads, table = (
-        torch.randn(2, 3, 32),
-        torch.randn(2, 4, 3, 8, requires_grad=True),
-        torch.randn(1, 3, 8),
-    )
+    states = torch.randn(2, 3, 32)
+    heads, table = torch.randn(2, 4, 3, 8), torch.randn(1, 3, 8, requires_grad=True)
     with fused_blocks.fused(block, CPU), torch.enable_grad():
-        block.mlp(block.input_layernorm(states)).sum().backward()
+        block.input_layernorm(states).sum().backward()
         modeling_llama.apply_rotary_pos_emb(heads, heads, table, table)[0].sum().backward()
     assert not called
     assert bool(block.input_layernorm.weight.grad.any())
-    assert bool(heads.grad.any())
+    assert bool(table.grad.any())
 
 
 def test_everything_is_put_back_on_any_exit(called):
@@ -203,4 +233,5 @@ def test_whole_runs_and_sensitivities(called, tmp_path):
     called.clear()
     calibration = Calibration.of(rough.random_tokens())
     row_sensitivity(StreamedModel(folder, device=CPU), calibration, batch=6, folder=tmp_path)
-    assert called == {"rms_norm": 6, "rotary": 3, "silu_product": 3}  # on the way forward only
+    back = {"rms_norm_back": 6, "rotary_back": 3, "silu_product_back": 3}
+    assert called == {"rms_norm": 12, "rotary": 6, "silu_product": 6} | back

@@ -1,8 +1,8 @@
 """What stands between the matrix products of a block, on a CUDA device, in Triton: one pass each over its numbers.
 
-Imported only where such a device is used. Every value is rounded where the plain code in `fused_blocks` rounds it, so
-that only the order of a norm's sum of squares differs. Device memory bounds all three: each number is read once and
-written once.
+Imported only where such a device is used. Forward every value is rounded where the plain code in `fused_blocks` rounds
+it, so that only the order of a norm's sum of squares differs; on the way back in the types that torch's own gradients
+have there. Device memory bounds all of them: each number is read once and written once.
 """
 
 import torch
@@ -39,6 +39,25 @@ def rms_norm(states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     return out
 
 
+def rms_norm_back(gradient: Tensor, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """The gradient with respect to the states of `rms_norm`, from that with respect to what it returned.
+
+    Args:
+        gradient: (..., N), contiguous, of the states' type.
+        states, weight, epsilon: as they were.
+    """
+    columns = states.shape[-1]
+    rows = states.numel() // columns
+    out = torch.empty_like(states)
+    block = triton.next_power_of_2(columns)
+    row_block = max(1, TILE // block)
+    _rms_norm_back[(triton.cdiv(rows, row_block),)](
+        gradient, states, weight, out, rows, columns, 1 / columns, epsilon,
+        ROWS=row_block, BLOCK=block, num_warps=min(16, max(4, row_block * block // 512)),
+    )  # fmt: skip
+    return out
+
+
 def rotary(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
     """Rotary position embedding.
 
@@ -50,10 +69,15 @@ def rotary(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Te
     Returns:
         Query and key turned, in the same layout where it has no gaps.
     """
-    return _rotated(query, cosine, sine), _rotated(key, cosine, sine)
+    return _rotated(query, cosine, sine, back=False), _rotated(key, cosine, sine, back=False)
 
 
-def _rotated(states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+def rotary_back(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients with respect to query and key of `rotary`, from those with respect to what it returned."""
+    return _rotated(query, cosine, sine, back=True), _rotated(key, cosine, sine, back=True)
+
+
+def _rotated(states: Tensor, cosine: Tensor, sine: Tensor, back: bool) -> Tensor:
     batch, heads, length, dimensions = states.shape
     out = torch.empty_like(states)
     half = dimensions // 2
@@ -63,7 +87,7 @@ def _rotated(states: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
         states, out, cosine, sine, heads, length,
         *states.stride()[:3], *out.stride()[:3],
         cosine.stride(0) if cosine.shape[0] > 1 else 0, cosine.stride(1),
-        HALF=half, WIDTH=width, HEADS=head_block,
+        HALF=half, WIDTH=width, HEADS=head_block, BACK=back,
         num_warps=min(4, max(1, head_block * width // 512)), enable_fp_fusion=False,
     )  # fmt: skip
     return out
@@ -76,6 +100,15 @@ def silu_product(gate: Tensor, up: Tensor) -> Tensor:
         gate, up, out, gate.numel(), BLOCK=GATED_BLOCK, num_warps=4
     )
     return out
+
+
+def silu_product_back(gradient: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients with respect to gate and up of `silu_product`, from that with respect to what it returned."""
+    of_gate, of_up = torch.empty_like(gate), torch.empty_like(up)
+    _silu_product_back[(triton.cdiv(gate.numel(), GATED_BLOCK),)](
+        gradient, gate, up, of_gate, of_up, gate.numel(), BLOCK=GATED_BLOCK, num_warps=4
+    )
+    return of_gate, of_up
 
 
 @triton.jit
@@ -96,6 +129,25 @@ def _rms_norm(
 
 
 @triton.jit
+def _rms_norm_back(
+    gradient, states, weight, out, rows, columns, share, epsilon, ROWS: tl.constexpr, BLOCK: tl.constexpr
+):  # fmt: skip
+    """With r = 1 / √(mean x² + ε) and g = weight · gradient: r · g − r³ · mean(g · x) · x."""
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    column = tl.arange(0, BLOCK)[None, :]
+    inside = (row < rows) & (column < columns)
+    place = row * columns + column
+    values = tl.load(states + place, mask=inside, other=0.0).to(tl.float32)
+    root = tl.rsqrt(tl.sum(values * values, axis=1) * share + epsilon)[:, None]
+    scale = tl.load(weight + column, mask=column < columns, other=0.0)
+    arriving = tl.load(gradient + place, mask=inside, other=0.0)
+    arriving = _rounded_product(arriving, scale).to(tl.float32)
+    along = tl.sum(arriving * values, axis=1)[:, None] * share
+    result = root * arriving - root * root * root * along * values
+    tl.store(out + place, result.to(out.dtype.element_ty), mask=inside)
+
+
+@triton.jit
 def _rounded_product(left, right):
     """The product in the type of both."""
     return (left.to(tl.float32) * right.to(tl.float32)).to(left.dtype)
@@ -106,9 +158,9 @@ def _rotate(
     states, out, cosine, sine, heads, length,
     batch_stride, head_stride, token_stride, out_batch_stride, out_head_stride, out_token_stride,
     table_batch_stride, table_token_stride,
-    HALF: tl.constexpr, WIDTH: tl.constexpr, HEADS: tl.constexpr,
+    HALF: tl.constexpr, WIDTH: tl.constexpr, HEADS: tl.constexpr, BACK: tl.constexpr,
 ):  # fmt: skip
-    """`HEADS` heads of one token: x · cos + (−second half, first half of x) · sin."""
+    """`HEADS` heads of one token: x · cos + (−second half, first half of x) · sin; back, the transposed matrix."""
     batch = (tl.program_id(0) // length).to(tl.int64)
     token = (tl.program_id(0) % length).to(tl.int64)
     head = (tl.program_id(1) * HEADS + tl.arange(0, HEADS)[:, None]).to(tl.int64)
@@ -125,9 +177,13 @@ def _rotate(
     first_sine = tl.load(sine + table, mask=within, other=0.0)
     second_sine = tl.load(sine + table + HALF, mask=within, other=0.0)
     left = _rounded_product(first, first_cosine).to(tl.float32)
-    left -= _rounded_product(second, first_sine).to(tl.float32)
     right = _rounded_product(second, second_cosine).to(tl.float32)
-    right += _rounded_product(first, second_sine).to(tl.float32)
+    if BACK:
+        left += _rounded_product(second, second_sine).to(tl.float32)
+        right -= _rounded_product(first, first_sine).to(tl.float32)
+    else:
+        left -= _rounded_product(second, first_sine).to(tl.float32)
+        right += _rounded_product(first, second_sine).to(tl.float32)
     tl.store(target, left.to(out.dtype.element_ty), mask=inside)
     tl.store(target + HALF, right.to(out.dtype.element_ty), mask=inside)
 
@@ -141,3 +197,19 @@ def _silu_product(gate, up, out, numbers, BLOCK: tl.constexpr):
     activated = tl.div_rn(x, 1.0 + libdevice.exp(-x)).to(out.dtype.element_ty)
     factor = tl.load(up + place, mask=inside, other=0.0)
     tl.store(out + place, _rounded_product(activated, factor), mask=inside)
+
+
+@triton.jit
+def _silu_product_back(gradient, gate, up, of_gate, of_up, numbers, BLOCK: tl.constexpr):
+    """With s the sigmoid of x: the activation is x · s, its slope s · (1 + x · (1 − s))."""
+    place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    inside = place < numbers
+    x = tl.load(gate + place, mask=inside, other=0.0).to(tl.float32)
+    sigmoid = tl.div_rn(1.0, 1.0 + libdevice.exp(-x))
+    activated = (x * sigmoid).to(of_up.dtype.element_ty)
+    arriving = tl.load(gradient + place, mask=inside, other=0.0)
+    factor = tl.load(up + place, mask=inside, other=0.0)
+    tl.store(of_up + place, _rounded_product(arriving, activated), mask=inside)
+    slope = sigmoid * (1.0 + x * (1.0 - sigmoid))
+    result = _rounded_product(arriving, factor).to(tl.float32) * slope
+    tl.store(of_gate + place, result.to(of_gate.dtype.element_ty), mask=inside)

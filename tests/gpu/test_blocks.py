@@ -1,4 +1,7 @@
-"""Fused forward passes on a CUDA device: each kernel against the plain code there, whole blocks, and whole runs."""
+"""Fused passes on a CUDA device, there and back: each kernel against plain code, whole blocks, and whole runs."""
+
+import functools
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -9,6 +12,8 @@ from tests.gpu.layers import on_gpu
 from tests.trim import rough
 from trim import fused_blocks
 from trim.calls import record_calls
+from trim.inputs import Calibration
+from trim.sensitivity import row_sensitivity
 from trim.streaming import StreamedModel
 
 pytestmark = on_gpu
@@ -33,16 +38,33 @@ def assert_rounded_alike(found: Tensor, expected: Tensor, share: float) -> None:
     assert float((apart > 0).double().mean()) <= share
 
 
+def assert_gradients_alike(
+    found: Sequence[Tensor], plain: Callable, given: Sequence[Tensor], *arriving: Tensor
+):
+    """Gradients of half types are the plain code's but for a last bit here and there; what is summed up, in float32."""
+    given = [values.detach().requires_grad_() for values in given]
+    expected = torch.autograd.grad(plain(*given), given, arriving)
+    for one, other in zip(found, expected, strict=True):
+        assert one.dtype == other.dtype
+        step = torch.finfo(one.dtype).eps
+        torch.testing.assert_close(one, other, rtol=4 * step, atol=4 * step * float(other.abs().max()))
+
+
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("shape", [(2, 3, 4096), (700, 5120), (5, 32), (3, 7, 4, 48), (2, 11000)])
 def test_norms(shape, dtype):
-    from trim import forward_kernels
+    from trim import block_kernels
 
     states, weight = 3 * normal(dtype, *shape), normal(dtype, shape[-1], seed=1)
-    found = forward_kernels.rms_norm(states, weight, 1e-5)
+    found = block_kernels.rms_norm(states, weight, 1e-5)
     # In float32 the order of the sum shows in the last bit; a half type rounds nearly all of that away.
     share = 1.0 if dtype == torch.float32 else 0.002
     assert_rounded_alike(found, fused_blocks.plain_norm(states, weight, 1e-5), share)
+    arriving = normal(dtype, *shape, seed=2)
+    found = block_kernels.rms_norm_back(arriving, states, weight, 1e-5)
+    assert_gradients_alike(
+        [found], lambda values: fused_blocks.plain_norm(values, weight, 1e-5), [states], arriving
+    )
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -57,7 +79,7 @@ def test_norms(shape, dtype):
     ],
 )
 def test_rotary_embeddings_are_bitwise_the_same(batch, heads, key_heads, length, dimensions, tables, dtype):
-    from trim import forward_kernels
+    from trim import block_kernels
 
     query, key = (
         normal(dtype, batch, length, number * dimensions, seed=number).view(batch, length, number, -1)
@@ -66,26 +88,33 @@ def test_rotary_embeddings_are_bitwise_the_same(batch, heads, key_heads, length,
     cosine, sine = (normal(dtype, tables, length, dimensions, seed=seed) for seed in (100, 101))
     as_views = [states.transpose(1, 2) for states in (query, key)]
     for given in (as_views, [states.contiguous() for states in as_views]):
-        found = forward_kernels.rotary(*given, cosine, sine)
+        found = block_kernels.rotary(*given, cosine, sine)
         expected = fused_blocks.plain_rotary(*given, cosine, sine)
         for one, other in zip(found, expected, strict=True):
             assert torch.equal(one, other)
             assert one.transpose(1, 2).is_contiguous() == other.transpose(1, 2).is_contiguous()
+        arriving = [normal(dtype, *values.shape, seed=102) for values in given]
+        found = block_kernels.rotary_back(*arriving, cosine, sine)
+        plain = functools.partial(fused_blocks.plain_rotary, cosine=cosine, sine=sine)
+        assert_gradients_alike(found, plain, given, *arriving)
 
 
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("shape", [(2, 3, 11008), (5,), (4097, 48)])
 def test_gated_activations(shape, dtype):
-    from trim import forward_kernels
+    from trim import block_kernels
 
     gate, up = 4 * normal(dtype, *shape), normal(dtype, *shape, seed=1)
     gate.view(-1)[:3] = torch.tensor([0.0, 80.0, -90.0], dtype=dtype)
-    found = forward_kernels.silu_product(gate, up)
+    found = block_kernels.silu_product(gate, up)
     assert_rounded_alike(found, fused_blocks.plain_gated(gate, up), 0.001)
+    arriving = normal(dtype, *shape, seed=2)
+    found = block_kernels.silu_product_back(arriving, gate, up)
+    assert_gradients_alike(found, fused_blocks.plain_gated, [gate, up], arriving)
 
 
 def test_tensors_of_more_than_two_billion_numbers():
-    from trim import forward_kernels
+    from trim import block_kernels
 
     if torch.cuda.mem_get_info(GPU)[0] < 30e9:
         pytest.skip("needs 30 GB of GPU memory")
@@ -93,15 +122,15 @@ def test_tensors_of_more_than_two_billion_numbers():
     states = torch.zeros(rows, columns, dtype=torch.float16, device=GPU)
     states[-2:] = normal(torch.float16, 2, columns)
     weight = normal(torch.float16, columns, seed=1)
-    found = forward_kernels.rms_norm(states, weight, 1e-5)[-2:]
+    found = block_kernels.rms_norm(states, weight, 1e-5)[-2:]
     assert_rounded_alike(found, fused_blocks.plain_norm(states[-2:], weight, 1e-5), 0.002)
-    found = forward_kernels.silu_product(states, states)[-2:]
+    found = block_kernels.silu_product(states, states)[-2:]
     assert_rounded_alike(found, fused_blocks.plain_gated(states[-2:], states[-2:]), 0.001)
     heads = states.view(1, rows, 32, 128).transpose(1, 2)
     tables = [
         normal(torch.float16, 1, 2, 128, seed=seed).repeat(1, rows // 2 + 1, 1)[:, :rows] for seed in (2, 3)
     ]
-    found = forward_kernels.rotary(heads, heads[:, :1], *tables)[0]
+    found = block_kernels.rotary(heads, heads[:, :1], *tables)[0]
     last = [values[..., -2:, :] for values in (heads, heads[:, :1], *tables)]
     assert torch.equal(found[..., -2:, :], fused_blocks.plain_rotary(*last)[0])
 
@@ -124,6 +153,25 @@ def test_whole_blocks(family, dtype, tmp_path, monkeypatch):
             plain = calls[0].replay(block, states)
     step = torch.finfo(fused.dtype).eps
     torch.testing.assert_close(fused, plain, rtol=16 * step, atol=64 * step)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
+@pytest.mark.parametrize("family", ["llama", "qwen2", "qwen3", "mistral"])
+def test_sensitivities(family, dtype, tmp_path, monkeypatch):
+    folder = rough.make_model(family, tmp_path / "model")
+    calibration = Calibration.of(rough.random_tokens(8, 32))
+
+    def found() -> dict[str, Tensor]:
+        model = StreamedModel(folder, device=GPU, dtype=dtype)
+        return row_sensitivity(model, calibration, batch=4, folder=tmp_path)
+
+    fused = found()
+    monkeypatch.setattr(fused_blocks, "has_kernels", lambda device: False)
+    plain = found()
+    assert list(fused) == list(plain)
+    for name, values in fused.items():
+        step = 1e-4 if dtype == "float32" else 5e-2
+        torch.testing.assert_close(values, plain[name], rtol=step, atol=step * float(values.max()))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])

@@ -1,0 +1,76 @@
+"""The kernels of `block_kernels` as functions that a gradient goes back through.
+
+Only with respect to activations: weights and rotary tables are taken as they are. Less is kept for the way back than
+by the plain code, which keeps every product on the way.
+"""
+
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import FunctionCtx
+
+# The kernels need Triton, which not every machine has: they are imported where one is called.
+
+
+def rms_norm(states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """`block_kernels.rms_norm`."""
+    return _Norm.apply(states, weight, epsilon)
+
+
+def rotary(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
+    """`block_kernels.rotary`."""
+    return _Rotary.apply(query, key, cosine, sine)
+
+
+def silu_product(gate: Tensor, up: Tensor) -> Tensor:
+    """`block_kernels.silu_product`."""
+    return _Gated.apply(gate, up)
+
+
+class _Norm(Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        from trim import block_kernels
+
+        ctx.save_for_backward(states, weight)
+        ctx.epsilon = epsilon
+        return block_kernels.rms_norm(states, weight, epsilon)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        from trim import block_kernels
+
+        gradient = gradient.contiguous()
+        return block_kernels.rms_norm_back(gradient, *ctx.saved_tensors, ctx.epsilon), None, None
+
+
+class _Rotary(Function):
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        from trim import block_kernels
+
+        ctx.save_for_backward(cosine, sine)
+        return block_kernels.rotary(query, key, cosine, sine)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        from trim import block_kernels
+
+        query, key = (values if values.stride(-1) == 1 else values.contiguous() for values in gradients)
+        return *block_kernels.rotary_back(query, key, *ctx.saved_tensors), None, None
+
+
+class _Gated(Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, gate: Tensor, up: Tensor) -> Tensor:
+        from trim import block_kernels
+
+        ctx.save_for_backward(gate, up)
+        return block_kernels.silu_product(gate, up)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        from trim import block_kernels
+
+        return block_kernels.silu_product_back(gradient.contiguous(), *ctx.saved_tensors)
