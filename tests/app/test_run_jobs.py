@@ -20,7 +20,7 @@ from trim.prune_settings import PruneSettings
 from trim.run_writer import RunWriter
 
 PATIENCE_SECONDS = 120
-LONG = 120  # blocks: a run that is still going when a test looks
+LONG = 40  # blocks: a run that is still going when a test looks
 
 
 @pytest.fixture(scope="module")

@@ -58,8 +58,7 @@ def overlapping_cards(page: Page) -> list[tuple[int, int]]:
     ]
 
 
-@pytest.mark.parametrize("colour_scheme", ["light", "dark"])
-@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
+@pytest.mark.parametrize(("viewport", "colour_scheme"), [(WIDE, "light"), (NARROW, "dark")])
 def test_first_visit(page, colour_scheme, viewport):
     opened(page)
     assert sum(trace(page, "gini", "wanda")["y"]) == ROWS

@@ -26,7 +26,7 @@ WIDE, NARROW = (1440, 900), (420, 900)
 MAPS = ("map_gini", "map_outcome", "map_gain", "map_variance")
 PATIENCE = 90_000  # milliseconds
 MOST_BYTES = 3_000_000
-BLOCKS = 20
+BLOCKS = 8
 
 _CELL = """(chart, [block, row]) => {
     const {xaxis, yaxis} = chart._fullLayout, frame = chart.getBoundingClientRect();
@@ -49,8 +49,7 @@ def cell(page: Page, name: str, block: float, row: float) -> tuple[float, float]
     return chart.evaluate(_CELL, [block, row])
 
 
-@pytest.mark.parametrize("colour_scheme", ["light", "dark"])
-@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
+@pytest.mark.parametrize(("viewport", "colour_scheme"), [(WIDE, "light"), (NARROW, "dark")])
 def test_the_run_that_came_with_the_app(page, viewport, colour_scheme):
     received = []
     page.on("websocket", lambda socket: socket.on("framereceived", lambda data: received.append(len(data))))
