@@ -72,9 +72,9 @@ def rotary(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Te
     return _rotated(query, cosine, sine, back=False), _rotated(key, cosine, sine, back=False)
 
 
-def rotary_back(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients with respect to query and key of `rotary`, from those with respect to what it returned."""
-    return _rotated(query, cosine, sine, back=True), _rotated(key, cosine, sine, back=True)
+def rotary_back(gradient: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+    """The gradient with respect to query or key of `rotary`, from that with respect to what it returned."""
+    return _rotated(gradient, cosine, sine, back=True)
 
 
 def _rotated(states: Tensor, cosine: Tensor, sine: Tensor, back: bool) -> Tensor:

@@ -6,7 +6,7 @@ by the plain code, which keeps every product on the way.
 
 from torch import Tensor
 from torch.autograd import Function
-from torch.autograd.function import FunctionCtx
+from torch.autograd.function import FunctionCtx, once_differentiable
 
 # The kernels need Triton, which not every machine has: they are imported where one is called.
 
@@ -36,6 +36,7 @@ class _Norm(Function):
         return block_kernels.rms_norm(states, weight, epsilon)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:
         from trim import block_kernels
 
@@ -51,14 +52,21 @@ class _Rotary(Function):
         from trim import block_kernels
 
         ctx.save_for_backward(cosine, sine)
+        ctx.set_materialize_grads(False)  # None where a block does not use one of the two
         return block_kernels.rotary(query, key, cosine, sine)
 
     @staticmethod
-    def backward(ctx: FunctionCtx, *gradients: Tensor) -> tuple[Tensor, Tensor, None, None]:
+    @once_differentiable
+    def backward(ctx: FunctionCtx, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         from trim import block_kernels
 
-        query, key = (values if values.stride(-1) == 1 else values.contiguous() for values in gradients)
-        return *block_kernels.rotary_back(query, key, *ctx.saved_tensors), None, None
+        def back(gradient: Tensor | None) -> Tensor | None:
+            if gradient is None:
+                return None
+            gradient = gradient if gradient.stride(-1) == 1 else gradient.contiguous()
+            return block_kernels.rotary_back(gradient, *ctx.saved_tensors)
+
+        return *map(back, gradients), None, None
 
 
 class _Gated(Function):
@@ -70,6 +78,7 @@ class _Gated(Function):
         return block_kernels.silu_product(gate, up)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor]:
         from trim import block_kernels
 

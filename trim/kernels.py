@@ -45,9 +45,9 @@ def retention(
     """Order, curves and dense output of a layer.
 
     Args:
-        weight: (D, N) float16, bfloat16 or float32.
-        inputs: (N, L) likewise.
-        score: (D, N) float32.
+        weight: (D, N) float16, bfloat16 or float32, contiguous.
+        inputs: (N, L) of such a type, in any layout.
+        score: (D, N) float32, contiguous.
 
     Returns:
         dot, energy, error: (D, N + 1) float32.
@@ -116,7 +116,7 @@ def _sweep(
         for step in tl.static_range(CHUNK):
             column = tl.load(order + row * stride + left + step).to(tl.int32)
             scale = tl.load(weight + row * stride + left + step).to(tl.float32)
-            # As in _sort, an untrue hint: it spreads rows, rather than segments, over the lanes.
+            # As in order_kernels, an untrue hint: it spreads rows, rather than segments, over the lanes.
             source = inputs + (column * vectors)[:, None, None] + vector
             read = tl.load(tl.max_contiguous(source, [2, 1, WIDTH])).to(tl.float32)
             pruned += scale[:, None, None] * read
@@ -145,5 +145,6 @@ def _sweep(
         tl.store(energy + start + columns, nothing, mask=real)
         tl.store(error + start + columns, total, mask=real)
         tl.store(dot + start + columns, nothing, mask=real)
-        finite = tl.sum(curve_sums, axis=1) < float("inf")
+        # What earlier slices gave at the ends is in the total.
+        finite = tl.sum(curve_sums, axis=1) + total < float("inf")
         tl.atomic_or(unsound, 1, mask=tl.min((finite | ~real).to(tl.int32), axis=0) == 0)

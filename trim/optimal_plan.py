@@ -188,8 +188,8 @@ def _price_file(
 ) -> Path:
     """Where the cache keeps what the layers ask.
 
-    On a GPU prices made on the gradient's way and those of a pass of their own may differ by rounding: the former run
-    blocks without `fused_blocks`. Whichever came first is kept.
+    On a GPU prices made on the gradient's way and those of a pass of their own may differ by rounding: where a gradient
+    is wanted, attention may run other kernels. Whichever came first is kept.
     """
     key = {
         "prices": [BINS_PER_OCTAVE, settings.score, settings.row_cap],

@@ -27,7 +27,7 @@ def sort_rows(weight: Tensor, score: Tensor, unsound: Tensor) -> tuple[Tensor, T
     """Each row's columns by ascending score, ties in column order, and its weights in that order.
 
     Args:
-        weight, score: (D, N); the score float32.
+        weight, score: (D, N), contiguous; the score float32.
         unsound: (1,) int32, set to 1 if a score is not finite or is negative.
 
     Returns:

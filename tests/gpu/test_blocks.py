@@ -93,10 +93,16 @@ def test_rotary_embeddings_are_bitwise_the_same(batch, heads, key_heads, length,
         for one, other in zip(found, expected, strict=True):
             assert torch.equal(one, other)
             assert one.transpose(1, 2).is_contiguous() == other.transpose(1, 2).is_contiguous()
-        arriving = [normal(dtype, *values.shape, seed=102) for values in given]
-        found = block_kernels.rotary_back(*arriving, cosine, sine)
-        plain = functools.partial(fused_blocks.plain_rotary, cosine=cosine, sine=sine)
-        assert_gradients_alike(found, plain, given, *arriving)
+        arriving = normal(dtype, *query.transpose(1, 2).shape, seed=102)
+        as_it_comes = arriving.transpose(1, 2).contiguous().transpose(1, 2)
+        for gradient in (arriving, as_it_comes, arriving[:, :1].expand_as(arriving)):
+            found = block_kernels.rotary_back(gradient, cosine, sine)
+            assert_gradients_alike(
+                [found],
+                lambda one: fused_blocks.plain_rotary(one, one, cosine, sine)[0],
+                given[:1],
+                gradient,
+            )
 
 
 @pytest.mark.parametrize("dtype", TYPES)
@@ -124,8 +130,13 @@ def test_tensors_of_more_than_two_billion_numbers():
     weight = normal(torch.float16, columns, seed=1)
     found = block_kernels.rms_norm(states, weight, 1e-5)[-2:]
     assert_rounded_alike(found, fused_blocks.plain_norm(states[-2:], weight, 1e-5), 0.002)
+    found = block_kernels.rms_norm_back(states, states, weight, 1e-5)[-2:]
+    plain_norm = functools.partial(fused_blocks.plain_norm, weight=weight, epsilon=1e-5)
+    assert_gradients_alike([found], plain_norm, [states[-2:]], states[-2:])
     found = block_kernels.silu_product(states, states)[-2:]
     assert_rounded_alike(found, fused_blocks.plain_gated(states[-2:], states[-2:]), 0.001)
+    found = [values[-2:] for values in block_kernels.silu_product_back(states, states, states)]
+    assert_gradients_alike(found, fused_blocks.plain_gated, [states[-2:], states[-2:]], states[-2:])
     heads = states.view(1, rows, 32, 128).transpose(1, 2)
     tables = [
         normal(torch.float16, 1, 2, 128, seed=seed).repeat(1, rows // 2 + 1, 1)[:, :rows] for seed in (2, 3)
@@ -133,6 +144,10 @@ def test_tensors_of_more_than_two_billion_numbers():
     found = block_kernels.rotary(heads, heads[:, :1], *tables)[0]
     last = [values[..., -2:, :] for values in (heads, heads[:, :1], *tables)]
     assert torch.equal(found[..., -2:, :], fused_blocks.plain_rotary(*last)[0])
+    found = block_kernels.rotary_back(heads, *tables)[..., -2:, :]
+    assert_gradients_alike(
+        [found], lambda one: fused_blocks.plain_rotary(one, one, *last[2:])[0], last[:1], last[0]
+    )
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
@@ -170,8 +185,8 @@ def test_sensitivities(family, dtype, tmp_path, monkeypatch):
     plain = found()
     assert list(fused) == list(plain)
     for name, values in fused.items():
-        step = 1e-4 if dtype == "float32" else 5e-2
-        torch.testing.assert_close(values, plain[name], rtol=step, atol=step * float(values.max()))
+        rtol, atol = (1e-4, 1e-5) if dtype == "float32" else (5e-2, 5e-3)
+        torch.testing.assert_close(values, plain[name], rtol=rtol, atol=atol * float(values.max()))
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])

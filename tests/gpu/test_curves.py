@@ -94,6 +94,19 @@ def test_what_is_not_finite_is_named(what, value):
         trim.retention_curves(weight.cuda(), inputs.cuda(), score.cuda(), name="3.up")
 
 
+@pytest.mark.parametrize("vectors", [200, 300, 1000])
+@pytest.mark.parametrize(
+    ("columns", "value", "said"),
+    [(1, float("nan"), "has a cal"), (1, 3e19, "overflows"), (2, 1.2e19, "overflows")],
+)
+def test_what_only_the_first_vectors_show_is_found(columns, value, said, vectors):
+    inputs = torch.ones(columns, vectors)
+    inputs[:, 3] = value
+    weight, score = torch.ones(3, columns), torch.ones(3, columns)
+    with pytest.raises(trim.NonFiniteError, match=said):
+        trim.retention_curves(weight.cuda(), inputs.cuda(), score.cuda())
+
+
 def test_negative_scores_and_overflow_are_refused():
     weight, inputs, score = (values.cuda() for values in Layer(12, 96, 40).arrays())
     negative = score.clone()

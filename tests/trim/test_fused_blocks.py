@@ -37,13 +37,17 @@ def called(monkeypatch: pytest.MonkeyPatch) -> Counter:
     stand_in("rms_norm", fused_blocks.plain_norm)
     stand_in("rms_norm_back", lambda gradient, *given: gradients(plain_norm, given, [gradient], 1)[0])
     stand_in("rotary", fused_blocks.plain_rotary)
-    stand_in("rotary_back", lambda *arriving: gradients(plain_rotary, arriving, arriving[:2], 2))
+    stand_in("rotary_back", lambda gradient, *tables: rotated_back(gradient, *tables))
     stand_in("silu_product", fused_blocks.plain_gated)
     stand_in("silu_product_back", lambda gradient, *given: gradients(plain_gated, given, [gradient], 2))
     monkeypatch.setitem(sys.modules, "trim.block_kernels", kernels)
     monkeypatch.setattr(trim, "block_kernels", kernels, raising=False)
     monkeypatch.setattr(fused_blocks, "has_kernels", lambda device: True)
     return calls
+
+
+def rotated_back(gradient, cosine, sine):
+    return gradients(lambda one: plain_rotary(one, one, cosine, sine)[0], [gradient], [gradient], 1)[0]
 
 
 def gradients(plain, given, arriving, number):
@@ -128,10 +132,25 @@ def test_a_gradient_goes_back_through_what_is_fused(family, called):
     assert not called
     with fused_blocks.fused(block, CPU):
         fused, gradient = there_and_back()
-    back = {f"{name}_back": number for name, number in FUSED[family].items()}
+    back = {f"{name}_back": number * (1 + (name == "rotary")) for name, number in FUSED[family].items()}
     assert called == FUSED[family] | back
     assert torch.equal(fused, plain)
     torch.testing.assert_close(gradient, plain_gradient)
+
+
+def test_no_gradient_where_only_one_is_used(called):
+    block, _ = first_block("llama")
+    query, key = (torch.randn(2, 4, 3, 8, requires_grad=True) for _ in range(2))
+    table = torch.randn(1, 3, 8)
+    with fused_blocks.fused(block, CPU), torch.enable_grad():
+        turned, _ = modeling_llama.apply_rotary_pos_emb(query, key, table, table)
+        found = torch.autograd.grad(turned.sum(), (query, key), allow_unused=True, retain_graph=True)
+        assert found[0] is not None
+        assert found[1] is None
+        (once,) = torch.autograd.grad(turned.square().sum(), query, create_graph=True)
+        with pytest.raises(RuntimeError, match="once_differentiable"):
+            once.sum().backward()
+    assert called == {"rotary": 1, "rotary_back": 2}
 
 
 def test_gradients_of_weights_and_tables_take_the_plain_way(called):
@@ -233,5 +252,5 @@ def test_whole_runs_and_sensitivities(called, tmp_path):
     called.clear()
     calibration = Calibration.of(rough.random_tokens())
     row_sensitivity(StreamedModel(folder, device=CPU), calibration, batch=6, folder=tmp_path)
-    back = {"rms_norm_back": 6, "rotary_back": 3, "silu_product_back": 3}
+    back = {"rms_norm_back": 6, "rotary_back": 6, "silu_product_back": 3}
     assert called == {"rms_norm": 12, "rotary": 6, "silu_product": 6} | back
