@@ -1,13 +1,18 @@
-"""Fixtures for pages that load models of their own."""
+"""Fixtures for pages that load models of their own, and what a page's visit needs once only."""
 
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from streamlit.components.v2 import manifest_scanner
 
 from app.services.laboratory import Laboratory
 from app.services.seminar import SEMINAR, Seminar
 from tests.trim.conftest import hub as hub
+
+# AppTest reads the metadata of every installed package at each run of a page, which takes longer than most pages.
+manifest_scanner.scan_component_manifests = functools.cache(manifest_scanner.scan_component_manifests)
 
 
 @pytest.fixture
