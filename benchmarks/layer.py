@@ -1,7 +1,7 @@
 """One layer: building the retention curves and searching them, against an honest direct search.
 
-    python benchmarks/layer.py                                            a layer of the demo model, on the CPU
-    python benchmarks/layer.py --device cuda --rows 13824 --columns 5120  a random heavy-tailed layer, on a GPU
+    python -m benchmarks.layer                                            a layer of the demo model, on the CPU
+    python -m benchmarks.layer --device cuda --rows 13824 --columns 5120  a random heavy-tailed layer, on a GPU
 
 The direct search is what a careful programmer writes without curves: the ranks and the dense output once, then for
 each candidate one mask from the ranks, one float32 product on all cores and the same qualities, the rates in
