@@ -26,16 +26,9 @@ def rms_norm(states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     Returns:
         (..., N), of the same type.
     """
-    columns = states.shape[-1]
-    rows = states.numel() // columns
     out = torch.empty_like(states)
-    block = triton.next_power_of_2(columns)
-    row_block = max(1, TILE // block)
-    _rms_norm[(triton.cdiv(rows, row_block),)](
-        states, weight, out, rows, columns, 1 / columns, epsilon,
-        ROWS=row_block, BLOCK=block, num_warps=min(16, max(4, row_block * block // 512)),
-        enable_fp_fusion=False,
-    )  # fmt: skip
+    grid, shape, tile = _in_tiles(states)
+    _rms_norm[grid](states, weight, out, *shape, epsilon, **tile, enable_fp_fusion=False)
     return out
 
 
@@ -46,16 +39,21 @@ def rms_norm_back(gradient: Tensor, states: Tensor, weight: Tensor, epsilon: flo
         gradient: (..., N), contiguous, of the states' type.
         states, weight, epsilon: as they were.
     """
+    out = torch.empty_like(states)
+    grid, shape, tile = _in_tiles(states)
+    _rms_norm_back[grid](gradient, states, weight, out, *shape, epsilon, **tile)
+    return out
+
+
+def _in_tiles(states: Tensor) -> tuple[tuple[int], tuple[int, int, float], dict[str, int]]:
+    """How a norm of states (..., N) is launched: the grid; rows, N and 1 / N; the tile of a program and its warps."""
     columns = states.shape[-1]
     rows = states.numel() // columns
-    out = torch.empty_like(states)
     block = triton.next_power_of_2(columns)
     row_block = max(1, TILE // block)
-    _rms_norm_back[(triton.cdiv(rows, row_block),)](
-        gradient, states, weight, out, rows, columns, 1 / columns, epsilon,
-        ROWS=row_block, BLOCK=block, num_warps=min(16, max(4, row_block * block // 512)),
-    )  # fmt: skip
-    return out
+    warps = min(16, max(4, row_block * block // 512))
+    tile = {"ROWS": row_block, "BLOCK": block, "num_warps": warps}
+    return (triton.cdiv(rows, row_block),), (rows, columns, 1 / columns), tile
 
 
 def rotary(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
@@ -112,14 +110,19 @@ def silu_product_back(gradient: Tensor, gate: Tensor, up: Tensor) -> tuple[Tenso
 
 
 @triton.jit
+def _tile(rows, columns, ROWS: tl.constexpr, BLOCK: tl.constexpr):
+    """A program's columns, where its numbers lie, and which of them are some of (rows, columns)."""
+    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
+    column = tl.arange(0, BLOCK)[None, :]
+    return column, row * columns + column, (row < rows) & (column < columns)
+
+
+@triton.jit
 def _rms_norm(
     states, weight, out, rows, columns, share, epsilon, ROWS: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
     """`ROWS` rows; share = 1 / N."""
-    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
-    column = tl.arange(0, BLOCK)[None, :]
-    inside = (row < rows) & (column < columns)
-    place = row * columns + column
+    column, place, inside = _tile(rows, columns, ROWS, BLOCK)
     values = tl.load(states + place, mask=inside, other=0.0).to(tl.float32)
     mean_square = tl.sum(values * values, axis=1) * share
     normed = (values * tl.rsqrt(mean_square + epsilon)[:, None]).to(out.dtype.element_ty)
@@ -133,10 +136,7 @@ def _rms_norm_back(
     gradient, states, weight, out, rows, columns, share, epsilon, ROWS: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
     """With r = 1 / √(mean x² + ε) and g = weight · gradient: r · g − r³ · mean(g · x) · x."""
-    row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
-    column = tl.arange(0, BLOCK)[None, :]
-    inside = (row < rows) & (column < columns)
-    place = row * columns + column
+    column, place, inside = _tile(rows, columns, ROWS, BLOCK)
     values = tl.load(states + place, mask=inside, other=0.0).to(tl.float32)
     root = tl.rsqrt(tl.sum(values * values, axis=1) * share + epsilon)[:, None]
     scale = tl.load(weight + column, mask=column < columns, other=0.0)
