@@ -7,10 +7,10 @@ import streamlit as st
 # Whole, before a page asks for a part of it: sessions run in threads, and two that began with different parts would
 # meet half-made modules.
 import trim  # noqa: F401
-from app.services.memory import settle
-from app.ui.address import remember_asked
-from app.ui.present import links_between, present, presenting
-from app.ui.seminar import seminar_bar
+from app.services.server.memory import settle
+from app.ui.common.address import remember_asked
+from app.ui.common.present import links_between, present, presenting
+from app.ui.common.seminar import seminar_bar
 
 # A picture of our own: emoji and material icons for the browser's tab would be fetched from elsewhere.
 ASSETS = Path(__file__).parent / "assets"

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.services.seminar import CODE, LONGEST_CODE, MODELS, ON, SHORTEST_CODE
+from app.services.server.access import CODE, LONGEST_CODE, MODELS, ON, SHORTEST_CODE
 
 MAIN = Path(__file__).parent / "main.py"
 # No letters that are taken for others when they are read from a screen.

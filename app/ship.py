@@ -18,17 +18,17 @@ from pathlib import Path
 
 import numpy as np
 
-from app.services.run_files import copy_run
-from app.services.shipped import ARCHIVE
-from trim.atomic import atomic_file
-from trim.generation import Sampling, continue_prompt
-from trim.layer_record import LayerRecord
-from trim.run_writer import update_metrics, write_notes
-from trim.runs import Run, open_run
-from trim.sweep import Sweep, create_sweep
-from trim.sweep_run import CellDone, SweepEvent, run_sweep
-from trim.sweep_settings import SweepSettings
-from trim.workbench import EvaluationText, Workbench
+from app.services.runs.files import copy_run
+from app.services.runs.shipped import ARCHIVE
+from trim.evaluation.generation import Sampling, continue_prompt
+from trim.evaluation.workbench import EvaluationText, Workbench
+from trim.files import atomic_file
+from trim.runs.folder import Run, open_run
+from trim.runs.record import LayerRecord
+from trim.runs.writer import update_metrics, write_notes
+from trim.sweeps.folder import Sweep, create_sweep
+from trim.sweeps.run import CellDone, SweepEvent, run_sweep
+from trim.sweeps.settings import SweepSettings
 
 TARGETS = (0.5, 0.6, 0.7, 0.8)
 WHOLE_AT = 0.7  # the model sparsity at which runs are kept as a whole

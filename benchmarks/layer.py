@@ -9,7 +9,7 @@ published order. Both must return the same x. Targets from 50% to 90%, so that s
 
 What bounds each: the direct search one D × N × L product and two D × N passes (mask, masked weights) per candidate.
 On the CPU the curves are bound by five D × N × L passes through the cache (gather and scale, add, norm, difference,
-norm), the search by the number of its small operations. On a GPU see `trim/kernels.py` and `trim/search_kernels.py`.
+norm), the search by the number of its small operations. On a GPU see `trim/kernels/`.
 """
 
 import argparse
@@ -21,8 +21,8 @@ from collections.abc import Callable
 import torch
 
 import trim
-from trim.retention import EPSILON
-from trim.scores import ranks_of, score_order
+from trim.methods.retention import EPSILON
+from trim.methods.scores import ranks_of, score_order
 
 TARGETS = (0.5, 0.6, 0.7, 0.8, 0.9)
 
@@ -113,8 +113,8 @@ def on_device(
     report: dict[str, object], weight: torch.Tensor, inputs: torch.Tensor, score: torch.Tensor
 ) -> None:
     """What only a GPU has: its name, the memory that curves need, and how near the kernels come to their bound."""
-    from trim import kernels
-    from trim.order_kernels import sort_rows
+    from trim.kernels import sweep as kernels
+    from trim.kernels.sort import sort_rows
 
     wait_for_device()
     torch.cuda.reset_peak_memory_stats()

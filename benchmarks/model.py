@@ -23,14 +23,14 @@ import transformers
 from safetensors.torch import save_file
 
 import trim
-from trim import streaming
-from trim.calls import record_calls
+from trim.calibration.inputs import Calibration
+from trim.calibration.replay import record_calls
+from trim.calibration.text_pass import default_batch
 from trim.devices import choose_device
-from trim.events import BlockDone, Stage
-from trim.inputs import Calibration
-from trim.models import model_folder
-from trim.streaming import StreamedModel
-from trim.text_pass import default_batch
+from trim.models import streamed as streaming
+from trim.models.loaded import model_folder
+from trim.models.streamed import StreamedModel
+from trim.pruning.events import BlockDone, Stage
 
 
 def synchronise(device: torch.device) -> None:

@@ -18,9 +18,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from trim.optimal import lower_hull, optimal_counts
-from trim.retention import retention_curves
-from trim.scores import wanda_score
+from trim.methods.optimal import lower_hull, optimal_counts
+from trim.methods.retention import retention_curves
+from trim.methods.scores import wanda_score
 
 
 def by_bisection(table: Tensor, total: int) -> Tensor:

@@ -21,8 +21,8 @@ import torch
 import trim
 from benchmarks.model import SHAPES, random_model
 from trim.devices import choose_device
-from trim.events import Stage
-from trim.models import model_folder
+from trim.models.loaded import model_folder
+from trim.pruning.events import Stage
 
 METHODS = {
     "trim": {"allocation": "trim", "budget": "uniform"},

@@ -18,8 +18,8 @@ from urllib.parse import unquote
 import plotly.graph_objects as go
 
 from diagnostics.figures.perplexity_curves import PerplexityCurve, perplexity_curves_figure
-from trim.perplexity import perplexity_in_words
-from trim.sweep_results import geometric_mean
+from trim.evaluation.perplexity import perplexity_in_words
+from trim.sweeps.results import geometric_mean
 
 Row = dict
 ALLOCATIONS = {"uniform": "Wanda", "trim": "TRIM", "optimal": "optimal"}

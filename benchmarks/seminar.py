@@ -24,7 +24,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.util import calc_hash
 
-from app.services.run_jobs import RunJobs
+from app.services.jobs.manager import RunJobs
 from tests.browser.harness import AppServer, running_app
 
 RUN = "demo-trim-70"

@@ -9,12 +9,12 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 import trim
-from app.services.stored_layer import StoredLayer
+from app.services.runs.layer import StoredLayer
 from tests.app.small import layer_sample
 from tests.app.small_runs import make_run
 from tests.trim import tiny
-from trim.allocations import ALLOCATIONS
-from trim.scores import SCORES
+from trim.methods.allocations import ALLOCATIONS
+from trim.methods.scores import SCORES
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/extending.md"
 

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from benchmarks.quality_table import grouped, page, question_methods, question_refit, results
-from trim.perplexity import perplexity_in_words
-from trim.sweep_results import geometric_mean
+from trim.evaluation.perplexity import perplexity_in_words
+from trim.sweeps.results import geometric_mean
 
 ROOT = Path(__file__).parents[1]
 MODELS = ("SmolLM2-135M", "Qwen2.5-Coder-0.5B")

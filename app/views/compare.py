@@ -4,9 +4,19 @@ import itertools
 
 import streamlit as st
 
-from app.services.compared import LETTERS, Compared, Pick, comparison, default_picks, opened, run_label
-from app.services.store import STORE, StoredRun
-from app.ui.compare_views import (
+from app.services.results.compared import (
+    LETTERS,
+    Compared,
+    Pick,
+    comparison,
+    default_picks,
+    opened,
+    run_label,
+)
+from app.services.runs.store import STORE, StoredRun
+from app.ui.common.selection import choose_rows
+from app.ui.common.text import plain
+from app.ui.compare.cards import (
     distances,
     distribution_card,
     gini_card,
@@ -17,8 +27,6 @@ from app.ui.compare_views import (
     settings_table,
     sweep_card,
 )
-from app.ui.selection import choose_rows
-from app.ui.text import plain
 from trim.errors import RunError
 
 NOTHING = ""

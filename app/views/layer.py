@@ -8,28 +8,28 @@ import torch
 from torch import Tensor
 
 import trim
-from app.services.seminar import SEMINAR
-from app.services.studies import ModelKey, Outcome, SensitivityKey, Study, StudyKey
-from app.ui import gap_words
-from app.ui.address import tell_refused
-from app.ui.cards import choose_picture_format
-from app.ui.choose import TEXT_WORDS, choose_layer, choose_model, choose_text
-from app.ui.facts import fact
-from app.ui.gap_views import gap_section
-from app.ui.inspector import mask_pictures, row_inspector, row_table
-from app.ui.keep import keep_controls
-from app.ui.laboratory import NothingToShow, finished, laboratory, meanwhile
-from app.ui.layer_views import concentration_card, learning_rate_card, row_sparsity_card, similarity_card
-from app.ui.search_options import (
+from app.services.layer.study import ModelKey, Outcome, SensitivityKey, Study, StudyKey
+from app.services.server.access import SEMINAR
+from app.ui.common.address import tell_refused
+from app.ui.common.cards import choose_picture_format
+from app.ui.common.choose import TEXT_WORDS, choose_layer, choose_model, choose_text
+from app.ui.common.facts import fact
+from app.ui.common.search_options import (
     choose_search_options,
     choose_shown,
     default_options,
     fisher_wanted,
     settings,
 )
-from app.ui.selection import choose_rows
-from app.ui.seminar import open_study
-from app.ui.text import plain
+from app.ui.common.selection import choose_rows
+from app.ui.common.seminar import open_study
+from app.ui.common.text import plain
+from app.ui.common.waiting import NothingToShow, finished, laboratory, meanwhile
+from app.ui.layer import gap_words
+from app.ui.layer.cards import concentration_card, learning_rate_card, row_sparsity_card, similarity_card
+from app.ui.layer.gap import gap_section
+from app.ui.layer.inspector import mask_pictures, row_inspector, row_table
+from app.ui.layer.keep import keep_controls
 from trim.names import bytes_in_words
 
 DEFAULT_TARGET_PERCENT = 70

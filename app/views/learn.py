@@ -2,10 +2,10 @@
 
 import streamlit as st
 
+from app.ui.common.present import kept, listen_to_clickers, presenting
+from app.ui.common.text import plain
 from app.ui.learn.course import STEPS
 from app.ui.learn.step import show
-from app.ui.present import kept, listen_to_clickers, presenting
-from app.ui.text import plain
 
 PAGE = "views/learn.py"
 PLAY_SECONDS = 0.5

@@ -6,24 +6,24 @@ from pathlib import Path
 import streamlit as st
 import torch
 
-from app.services.perplexities import method_of, perplexities
-from app.services.run_jobs import JOBS
-from app.services.run_maps import model_map
-from app.services.store import STORE, StoredRun
-from app.ui.cards import choose_picture_format
-from app.ui.continue_prompt import continue_prompt_views
-from app.ui.facts import fact
-from app.ui.model_views import MAPS, map_card, open_layer, outcome_card, perplexity_card
-from app.ui.new_run import new_run_form
-from app.ui.prefill import prefill
-from app.ui.run_picker import choices, pick_run
-from app.ui.run_watch import watch
-from app.ui.search_options import LAYER_QUALITY_WORDS
-from app.ui.seminar import presenter_only
-from app.ui.text import plain
+from app.services.jobs.manager import JOBS
+from app.services.results.perplexities import method_of, perplexities
+from app.services.results.tables import model_map
+from app.services.runs.store import STORE, StoredRun
+from app.ui.common.cards import choose_picture_format
+from app.ui.common.facts import fact
+from app.ui.common.search_options import LAYER_QUALITY_WORDS
+from app.ui.common.seminar import presenter_only
+from app.ui.common.text import plain
+from app.ui.model.cards import MAPS, map_card, open_layer, outcome_card, perplexity_card
+from app.ui.model.continue_prompt import continue_prompt_views
+from app.ui.model.new_run import new_run_form
+from app.ui.model.prefill import prefill
+from app.ui.model.run_picker import choices, pick_run
+from app.ui.model.run_watch import watch
 from diagnostics.model_map import ModelMap
 from trim import TrimError
-from trim.runs import Run
+from trim.runs.folder import Run
 
 MOST_BESIDE = 4
 

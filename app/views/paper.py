@@ -4,14 +4,14 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from app.services.compared import DEFAULT_LAYER
-from app.services.store import STORE
-from app.services.stored_layer import StoredLayer
-from app.ui.cards import card
-from app.ui.paper_figures import Redrawn, figure_1, figure_2, figure_3a, figure_3b, figure_3c, figure_4
-from app.ui.text import plain
+from app.services.results.compared import DEFAULT_LAYER
+from app.services.runs.layer import StoredLayer
+from app.services.runs.store import STORE
+from app.ui.common.cards import card
+from app.ui.common.text import plain
+from app.ui.paper import Redrawn, figure_1, figure_2, figure_3a, figure_3b, figure_3c, figure_4
 from trim.errors import RunError
-from trim.runs import Run
+from trim.runs.folder import Run
 
 NONE = "none"
 

@@ -2,17 +2,17 @@
 
 import streamlit as st
 
-from app.services.run_facts import run_facts
-from app.services.run_import import import_run
-from app.services.store import STORE
-from app.ui.address import tell_refused
-from app.ui.run_details import show_run
-from app.ui.run_table import choose_run
-from app.ui.seminar import presenter_only
-from app.ui.sweep_table import sweep_table
-from app.ui.text import plain
+from app.services.runs.facts import run_facts
+from app.services.runs.importing import import_run
+from app.services.runs.store import STORE
+from app.ui.common.address import tell_refused
+from app.ui.common.seminar import presenter_only
+from app.ui.common.text import plain
+from app.ui.runs.details import show_run
+from app.ui.runs.sweeps import sweep_table
+from app.ui.runs.table import choose_run
 from trim import TrimError
-from trim.runs import runs_folder
+from trim.runs.folder import runs_folder
 
 
 def bring_in() -> None:

@@ -4,23 +4,23 @@ import re
 
 import streamlit as st
 
-from app.services.compared import Pick
-from app.services.store import STORE
-from app.services.stored_layer import StoredLayer
-from app.ui.cards import choose_picture_format
-from app.ui.facts import fact
-from app.ui.present import kept
-from app.ui.selection import choose_rows
-from app.ui.stored_views import (
+from app.services.results.compared import Pick
+from app.services.runs.layer import StoredLayer
+from app.services.runs.store import STORE
+from app.ui.common.cards import choose_picture_format
+from app.ui.common.facts import fact
+from app.ui.common.present import kept
+from app.ui.common.selection import choose_rows
+from app.ui.common.text import plain
+from app.ui.layer.stored_cards import (
     concentration_card,
     learning_rate_card,
     row_sparsity_card,
     row_table,
     similarity_card,
 )
-from app.ui.text import plain
 from trim import TrimError
-from trim.runs import Run
+from trim.runs.folder import Run
 
 
 def heading(run: Run, layer: StoredLayer) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from streamlit.components.v2 import manifest_scanner
 
-from app.services.laboratory import Laboratory
-from app.services.seminar import SEMINAR, Seminar
+from app.services.layer.laboratory import Laboratory
+from app.services.server.access import SEMINAR, Seminar
 from tests.trim.conftest import hub as hub
 
 # AppTest reads the metadata of every installed package at each run of a page, which takes longer than most pages.
@@ -19,7 +19,7 @@ manifest_scanner.scan_component_manifests = functools.cache(manifest_scanner.sca
 def own_laboratory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Laboratory:
     """A server that has nothing loaded, with caches of its own."""
     made = Laboratory()
-    monkeypatch.setattr("app.ui.laboratory.laboratory", lambda: made)
+    monkeypatch.setattr("app.ui.common.waiting.laboratory", lambda: made)
     monkeypatch.setenv("TRIM_CACHE", str(tmp_path / "cache"))
     return made
 

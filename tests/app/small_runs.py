@@ -8,10 +8,10 @@ import torch
 
 import trim
 from tests.app.small import layer_sample
-from trim.layer_record import LayerRecord
-from trim.prune_settings import PruneSettings
-from trim.records import layer_record, record_of_search
-from trim.run_writer import RunWriter, write_notes
+from trim.runs.record import LayerRecord
+from trim.runs.recording import layer_record, record_of_search
+from trim.runs.settings import PruneSettings
+from trim.runs.writer import RunWriter, write_notes
 
 PATHS = ("self_attn.q_proj", "mlp.gate_proj")
 BLOCKS = 2

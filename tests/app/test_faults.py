@@ -1,6 +1,6 @@
 """What may happen to a server overnight: afterwards the app starts, says what happened, and no finished block is lost.
 
-Faults of the library alone (damaged blocks, a full disk while pruning) are drilled in tests/trim/test_prune_faults.py.
+Faults of the library alone (damaged blocks, a full disk) are drilled in tests/trim/pruning/test_prune_faults.py.
 """
 
 import datetime
@@ -20,14 +20,14 @@ from streamlit.util import calc_hash
 
 import trim
 from app import seminar
-from app.services import shipped, store
-from app.services.job_records import JobRecord
-from app.services.run_jobs import RunJobs
-from app.services.run_progress import read_progress
+from app.services.jobs.manager import RunJobs
+from app.services.jobs.progress import read_progress
+from app.services.jobs.records import JobRecord
+from app.services.runs import shipped, store
 from tests.app.page import ROOT
 from tests.app.small_runs import BLOCKS, PATHS, make_run, record
 from tests.trim import tiny
-from trim.run_writer import RunWriter, write_json
+from trim.runs.writer import RunWriter, write_json
 
 PATIENCE_SECONDS = 90
 
@@ -120,7 +120,7 @@ def test_the_run_is_killed_during_a_write(runs):
 def test_the_disk_is_full(runs, monkeypatch):
     make_run(runs / "mine", name="Still here")
     usage = shutil.disk_usage(runs)
-    monkeypatch.setattr("app.services.run_jobs.shutil.disk_usage", lambda _: usage._replace(free=1000))
+    monkeypatch.setattr("app.services.jobs.manager.shutil.disk_usage", lambda _: usage._replace(free=1000))
     with pytest.raises(trim.TrimError, match=r"is full.*Delete runs"):
         RunJobs(lambda: runs).start(["demo"], "no room")
     assert [path.name for path in runs.iterdir() if not path.name.startswith(".")] == ["mine"]
@@ -128,7 +128,7 @@ def test_the_disk_is_full(runs, monkeypatch):
     def no_room(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("trim.atomic.os.fsync", no_room)
+    monkeypatch.setattr("trim.files.os.fsync", no_room)
     test = visit("runs", run="mine")
     assert "Still here" in said(test)
     test.text_input(key="name-mine").set_value("Another name")

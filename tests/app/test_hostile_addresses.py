@@ -11,14 +11,14 @@ from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
 import trim
-from app.services.compared import Pick
-from app.services.laboratory import Laboratory
-from app.services.run_jobs import JOBS
-from app.services.seminar import PresenterNeededError, Seminar
-from app.services.store import RunStore
-from app.services.studies import ModelKey, Origin, SampleKey, Study, StudyKey
-from app.ui import search_options
-from app.ui.selection import MOST_ROWS, RowsError, parse_rows
+from app.services.jobs.manager import JOBS
+from app.services.layer.laboratory import Laboratory
+from app.services.layer.study import ModelKey, Origin, SampleKey, Study, StudyKey
+from app.services.results.compared import Pick
+from app.services.runs.store import RunStore
+from app.services.server.access import PresenterNeededError, Seminar
+from app.ui.common import search_options
+from app.ui.common.selection import MOST_ROWS, RowsError, parse_rows
 from tests.app.page import ROOT
 from tests.app.small import layer_sample
 from tests.app.small_runs import make_run
@@ -137,7 +137,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def laboratory(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Laboratory]:
     """A server with those runs and one open layer, on which nothing else can be computed."""
     monkeypatch.setenv("TRIM_RUNS", str(folder))
-    monkeypatch.setattr("app.services.store.STORE._shipped", lambda: tmp_path)
+    monkeypatch.setattr("app.services.runs.store.STORE._shipped", lambda: tmp_path)
     key = StudyKey(ModelKey(), SampleKey(), "0.mlp.gate_proj", "wanda")
     study = Study(key, layer_sample(), Origin("Tiny", "0" * 32, "cpu", "cpu", "float32", 8, "0" * 64))
     made = Laboratory()
@@ -231,13 +231,13 @@ def controls() -> None:
     """Every control whose value is in the address of the Layer page or of a lesson, on one page without charts."""
     import streamlit as st
 
-    from app.services.store import STORE
-    from app.services.stored_layer import StoredLayer
-    from app.ui.address import remember_asked
-    from app.ui.choose import choose_model, choose_text
+    from app.services.runs.layer import StoredLayer
+    from app.services.runs.store import STORE
+    from app.ui.common.address import remember_asked
+    from app.ui.common.choose import choose_model, choose_text
+    from app.ui.common.search_options import choose_search_options, choose_shown, fisher_wanted
+    from app.ui.common.selection import choose_rows
     from app.ui.learn.course import STEPS
-    from app.ui.search_options import choose_search_options, choose_shown, fisher_wanted
-    from app.ui.selection import choose_rows
 
     remember_asked()
     for step in STEPS:

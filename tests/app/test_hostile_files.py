@@ -18,12 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import trim
-from app.services.run_files import exported
-from app.services.run_import import import_run
-from app.services.texts import store_text
+from app.services.runs.files import exported
+from app.services.runs.importing import import_run
+from app.services.runs.uploads import store_text
 from tests.app.small_runs import make_run
 from tests.trim import tiny
-from tests.trim.test_gguf import write as write_gguf
+from tests.trim.models.test_gguf import write as write_gguf
 from trim.errors import TrimError
 
 

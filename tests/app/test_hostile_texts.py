@@ -10,12 +10,12 @@ from google.protobuf.message import Message
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
-from app.services.report import run_report
-from app.services.store import STORE
+from app.services.results.report import run_report
+from app.services.runs.store import STORE
 from tests.app.page import ROOT
 from tests.app.small_runs import PATHS, make_run, settings
-from trim.run_writer import RunWriter, write_notes
-from trim.runs import settings_fingerprint
+from trim.runs.folder import settings_fingerprint
+from trim.runs.writer import RunWriter, write_notes
 
 SCRIPT = "<script>alert(1)</script>"
 EVIL = f"{SCRIPT}<img src=x onerror=alert(1)>[click](https://evil.example)![pic](https://evil.example/a.png)<b>x</b>"
@@ -92,7 +92,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those runs, and none that came with the app."""
     monkeypatch.setenv("TRIM_RUNS", str(folder))
-    monkeypatch.setattr("app.services.store.STORE._shipped", lambda: tmp_path)
+    monkeypatch.setattr("app.services.runs.store.STORE._shipped", lambda: tmp_path)
 
 
 def texts(message: Message, place: str = "") -> Iterator[tuple[str, str]]:

@@ -10,22 +10,26 @@ from streamlit.testing.v1 import AppTest
 
 import trim
 from app import seminar as launcher
-from app.services import continuations, keep, run_files, run_import, texts
-from app.services.laboratory import Laboratory
-from app.services.run_jobs import RunJobs
-from app.services.seminar import (
+from app.services.jobs import continuations
+from app.services.jobs.manager import RunJobs
+from app.services.layer import keep
+from app.services.layer.laboratory import Laboratory
+from app.services.layer.study import ModelKey, Origin, SampleKey, Study, StudyKey
+from app.services.runs import files as run_files
+from app.services.runs import importing as run_import
+from app.services.runs import uploads as texts
+from app.services.runs.store import STORE
+from app.services.server.access import (
     FIRST_WAIT_SECONDS,
     FREE_TRIES,
     LONGEST_WAIT_SECONDS,
     PresenterNeededError,
     Seminar,
 )
-from app.services.store import STORE
-from app.services.studies import ModelKey, Origin, SampleKey, Study, StudyKey
-from app.ui.text import plain
+from app.ui.common.text import plain
 from tests.app.small import layer_sample
 from tests.app.small_runs import make_run
-from trim.generation import Sampling
+from trim.evaluation.generation import Sampling
 
 CODE = "open sesame"
 MAIN = str(Path(__file__).resolve().parents[2] / "app/main.py")
@@ -206,7 +210,7 @@ def test_jobs_are_not_told_the_code(seminar, tmp_path, monkeypatch):
         told.update(env)
         raise OSError("not in this test")
 
-    monkeypatch.setattr("app.services.run_jobs.subprocess.Popen", refuse)
+    monkeypatch.setattr("app.services.jobs.manager.subprocess.Popen", refuse)
     seminar.unlock(CODE)
     with pytest.raises(trim.TrimError, match="cannot be started"):
         RunJobs(lambda: tmp_path).start(["demo"], "mine")

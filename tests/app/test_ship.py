@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 
 from app import ship
-from app.services import shipped
-from app.services.run_check import check_run
-from app.services.store import RunStore
+from app.services.runs import shipped
+from app.services.runs.check import check_run
+from app.services.runs.store import RunStore
 from tests.app.small_runs import record
 from tests.trim import tiny
-from trim import corpora
+from trim.calibration import corpora
 from trim.errors import RunError
-from trim.sweep_results import results
-from trim.workbench import EvaluationText
+from trim.evaluation.workbench import EvaluationText
+from trim.sweeps.results import results
 
 TINY = {
     "calibration": {"windows": 2, "length": 16, "device": "cpu"},

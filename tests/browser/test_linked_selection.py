@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from app.ui.selection import parse_rows
+from app.ui.common.selection import parse_rows
 from tests.browser.harness import drag_slider, redraw, screenshot, settled
 from tests.browser.layer_page import TARGET, box_over_bars, card, download, opened, rows_field, trace, traces
 

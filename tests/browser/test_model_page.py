@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 import trim
-from app.services.run_jobs import RunJobs
+from app.services.jobs.manager import RunJobs
 from tests.browser.harness import AppServer, screenshot, settled
 from tests.browser.layer_page import card
 from tests.browser.page_checks import cut_labels, overflow

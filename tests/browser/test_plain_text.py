@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
-from app.ui.text import plain
+from app.ui.common.text import plain
 from tests.browser.harness import running_app
 
 pytestmark = pytest.mark.browser

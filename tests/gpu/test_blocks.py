@@ -10,11 +10,11 @@ from torch import Tensor
 import trim
 from tests.gpu.layers import on_gpu
 from tests.trim import rough
-from trim import fused_blocks
-from trim.calls import record_calls
-from trim.inputs import Calibration
-from trim.sensitivity import row_sensitivity
-from trim.streaming import StreamedModel
+from trim.calibration.inputs import Calibration
+from trim.calibration.replay import record_calls
+from trim.calibration.sensitivity import row_sensitivity
+from trim.models import fusion as fused_blocks
+from trim.models.streamed import StreamedModel
 
 pytestmark = on_gpu
 
@@ -53,7 +53,7 @@ def assert_gradients_alike(
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("shape", [(2, 3, 4096), (700, 5120), (5, 32), (3, 7, 4, 48), (2, 11000)])
 def test_norms(shape, dtype):
-    from trim import block_kernels
+    from trim.kernels import block as block_kernels
 
     states, weight = 3 * normal(dtype, *shape), normal(dtype, shape[-1], seed=1)
     found = block_kernels.rms_norm(states, weight, 1e-5)
@@ -79,7 +79,7 @@ def test_norms(shape, dtype):
     ],
 )
 def test_rotary_embeddings_are_bitwise_the_same(batch, heads, key_heads, length, dimensions, tables, dtype):
-    from trim import block_kernels
+    from trim.kernels import block as block_kernels
 
     query, key = (
         normal(dtype, batch, length, number * dimensions, seed=number).view(batch, length, number, -1)
@@ -108,7 +108,7 @@ def test_rotary_embeddings_are_bitwise_the_same(batch, heads, key_heads, length,
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize("shape", [(2, 3, 11008), (5,), (4097, 48)])
 def test_gated_activations(shape, dtype):
-    from trim import block_kernels
+    from trim.kernels import block as block_kernels
 
     gate, up = 4 * normal(dtype, *shape), normal(dtype, *shape, seed=1)
     gate.view(-1)[:3] = torch.tensor([0.0, 80.0, -90.0], dtype=dtype)
@@ -120,7 +120,7 @@ def test_gated_activations(shape, dtype):
 
 
 def test_tensors_of_more_than_two_billion_numbers():
-    from trim import block_kernels
+    from trim.kernels import block as block_kernels
 
     if torch.cuda.mem_get_info(GPU)[0] < 30e9:
         pytest.skip("needs 30 GB of GPU memory")

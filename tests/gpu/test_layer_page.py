@@ -9,7 +9,7 @@ import torch
 from tests.trim import tiny
 
 pytest.importorskip("streamlit", reason="the page needs streamlit")
-from app.services import laboratory
+from app.services.layer import laboratory
 from tests.app.page import LayerPage, numbers, trace
 
 pytestmark = [
@@ -21,7 +21,7 @@ pytestmark = [
 def visit(monkeypatch: pytest.MonkeyPatch, device: str, address: dict[str, str]) -> LayerPage:
     """The page after its reader has chosen the device, in float32, on a server of its own."""
     made = laboratory.Laboratory()
-    monkeypatch.setattr("app.ui.laboratory.laboratory", lambda: made)
+    monkeypatch.setattr("app.ui.common.waiting.laboratory", lambda: made)
     page = LayerPage(**address)
     page.set("selectbox", "dtype", "float32")
     return page.set("selectbox", "device", device)

@@ -66,7 +66,7 @@ def test_a_capture_equals_that_of_the_cpu(llama: Path):
 def test_batches_shrink_when_the_memory_is_full(
     llama: Path, little_memory: None, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr("trim.text_pass.GPU_BATCH_TOKENS", 2**20)
+    monkeypatch.setattr("trim.calibration.text_pass.GPU_BATCH_TOKENS", 2**20)
     model, tokens, told = trim.load_model(llama, dtype="float32"), windows(4096, 64), []
     samples = trim.capture(model, tokens, ["*.down_proj"], progress=lambda done, of: told.append(done))
     assert 1 < told[0] < 4096

@@ -6,11 +6,11 @@ import torch
 import trim
 from tests.gpu.layers import Layer
 from tests.trim import rough
-from trim.inputs import Calibration
-from trim.optimal import lower_hull, optimal_counts
-from trim.sensitivity import row_sensitivity
-from trim.streaming import StreamedModel
-from trim.tensor_files import TensorFiles
+from trim.calibration.inputs import Calibration
+from trim.calibration.sensitivity import row_sensitivity
+from trim.methods.optimal import lower_hull, optimal_counts
+from trim.models.streamed import StreamedModel
+from trim.models.tensor_files import TensorFiles
 
 pytestmark = [
     pytest.mark.gpu,
@@ -71,7 +71,7 @@ def test_hulls_by_kernels_are_those_of_the_cpu(kind, rows, points, limit):
 def test_hulls_by_kernels_in_blocks_of_rows(monkeypatch):
     error = curves_of("random", 700, 600).cuda()
     whole = lower_hull(error, 599)
-    monkeypatch.setattr("trim.optimal._KERNEL_ENTRIES", 50_000)
+    monkeypatch.setattr("trim.methods.optimal._KERNEL_ENTRIES", 50_000)
     blocks = lower_hull(error, 599)
     for part in ("row", "length", "slope"):
         assert torch.equal(getattr(whole, part), getattr(blocks, part))

@@ -6,10 +6,10 @@ import torch
 
 import trim
 from tests.gpu.layers import Layer, on_gpu
-from trim.concentration import gini
-from trim.layer_record import curve_counts
-from trim.masks import keep_highest, keep_mask, pack_bits
-from trim.records import layer_record
+from trim.methods.gini import gini
+from trim.methods.masks import keep_highest, keep_mask, pack_bits
+from trim.runs.record import curve_counts
+from trim.runs.recording import layer_record
 
 pytestmark = on_gpu
 

@@ -7,7 +7,7 @@ import trim
 from tests.gpu.layers import on_gpu
 from tests.trim import rough
 from tests.trim.refit_cases import layer, objective, refitted
-from trim.inputs import products
+from trim.calibration.inputs import products
 
 pytestmark = on_gpu
 

@@ -2,8 +2,8 @@
 
 import torch
 
-from trim import refit as module
-from trim.refit import refit
+from trim.methods import refit as module
+from trim.methods.refit import refit
 
 
 def layer(rows=6, columns=20, tokens=80, sparsity=0.6, seed=0):

@@ -15,7 +15,7 @@ from transformers import (
 )
 
 from tests.trim import tiny
-from trim.checkpoint import quiet
+from trim.models.checkpoint import quiet
 
 VOCABULARY = 256
 _SIZES = {

@@ -3,9 +3,9 @@
 import numpy as np
 import streamlit as st
 
-from app.services import lessons
-from app.ui import explanations
-from app.ui.cards import View, theme
+from app.services.layer import lessons
+from app.ui.common import explanations
+from app.ui.common.cards import View, theme
 from app.ui.learn.step import Check, Step
 from diagnostics.figures.concentration import lorenz_figure
 from diagnostics.figures.lesson_matrix import damage_figure, masks_figure, score_figure

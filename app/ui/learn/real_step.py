@@ -3,17 +3,17 @@
 import numpy as np
 import streamlit as st
 
-from app.services.store import STORE
-from app.services.stored_layer import StoredLayer
-from app.ui import explanations
-from app.ui.cards import View, theme
+from app.services.runs.layer import StoredLayer
+from app.services.runs.store import STORE
+from app.ui.common import explanations
+from app.ui.common.cards import View, theme
+from app.ui.common.present import kept
+from app.ui.common.text import plain
 from app.ui.learn.step import Check, Step
-from app.ui.present import kept
-from app.ui.text import plain
 from diagnostics.allocation import row_scatter
 from diagnostics.figures.row_scatter import row_scatter_figure
 from trim.errors import RunError
-from trim.runs import Run
+from trim.runs.folder import Run
 
 LAYER = "mlp.down_proj"
 DEFAULT_BLOCK = 15

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from app.ui.cards import View, card
+from app.ui.common.cards import View, card
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Whole-model runs in processes of their own, and what they report."""

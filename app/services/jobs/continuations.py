@@ -1,0 +1,108 @@
+"""One prompt, continued by the dense model and by runs of it, in a subprocess that writes as it goes."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import trim
+from app.services.jobs.manager import RunJobs
+from app.services.server.access import SEMINAR
+from trim.evaluation.generation import Sampling
+from trim.evaluation.workbench import source_of
+from trim.runs.folder import Run
+
+MOST_CHARACTERS = 8000
+
+
+@dataclass(frozen=True)
+class Writing:
+    """A prompt being continued.
+
+    Attributes:
+        texts: what is written so far, by target: "dense", or the run's id.
+        active: whether more comes.
+        message: why it ended early; "" if it did not.
+    """
+
+    texts: dict[str, str]
+    active: bool
+    message: str
+
+
+def has_masks(run: Run) -> bool:
+    """Whether a run can be put on its model.
+
+    Raises:
+        RunError: a file of it is damaged.
+    """
+    if not run.complete or not run.layers:
+        return False
+    try:
+        run.array(run.layers[0], "packed_mask")
+    except trim.RunError:
+        return False
+    return True
+
+
+def check_prompt(prompt: str) -> None:
+    """Refuse what no model here could continue, before anything is loaded.
+
+    Raises:
+        CorpusError: empty, or far too long.
+    """
+    if not prompt.strip():
+        raise trim.CorpusError("The prompt is empty; give a few words to continue.")
+    if len(prompt) > MOST_CHARACTERS:
+        raise trim.CorpusError(
+            f"The prompt has {len(prompt):,} characters; {MOST_CHARACTERS:,} are the most. Shorten it: models read a "
+            "few thousand tokens at once, and a sentence is enough to compare them."
+        )
+
+
+def writing_key(prompt: str, sampling: Sampling, runs: Sequence[Run]) -> str:
+    """The same for the same question."""
+    asked = [prompt, sampling.new_tokens, sampling.temperature, sampling.seed]
+    asked += [[run.id, run.fingerprint] for run in runs]
+    return "continued-" + hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:24]
+
+
+def begin(jobs: RunJobs, prompt: str, sampling: Sampling, runs: Sequence[Run]) -> str:
+    """Let the dense model and the runs continue the prompt; the key under which `written` finds it.
+
+    Raises:
+        CorpusError: the prompt cannot be continued.
+        ModelError: the model of the runs is not there any more.
+        JobError: another job runs, or the disk is full.
+    """
+    check_prompt(prompt)
+    SEMINAR.require("Continuing a prompt", runs[0].settings.get("request", {}).get("model"))
+    key = writing_key(prompt, sampling, runs)
+    source = source_of(runs[0])
+    targets = [source, *(str(run.path.resolve()) for run in runs)]
+    options = [
+        *("--new-tokens", str(sampling.new_tokens)),
+        *("--temperature", str(sampling.temperature)),
+        *("--seed", str(sampling.seed)),
+    ]
+    command = ["generate", "--json", f"--prompt={prompt}", *options, "--", *targets]
+    jobs.write(key, "a prompt", command)
+    return key
+
+
+def written(jobs: RunJobs, key: str, runs: Sequence[Run]) -> Writing:
+    """What was written under a key."""
+    names = {str(run.path.resolve()): run.id for run in runs}
+    texts = {}
+    for line in jobs.output(key).splitlines():
+        if not line.startswith("{"):
+            continue
+        try:
+            said = json.loads(line)
+            texts[names.get(said["target"], "dense")] = str(said["continuation"])
+        except (ValueError, KeyError, TypeError):  # half written yet
+            continue
+    active, code, message = jobs.outcome(key)
+    if not active and code != 0 and not message:
+        message = "It was stopped before everything was written."
+    return Writing(texts, active, message)

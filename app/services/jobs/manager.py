@@ -1,0 +1,267 @@
+"""Whole-model runs as subprocesses: start, watch, cancel and resume them, one at a time for the server.
+
+What is known of a job is on disk (`job_records`), the progress of a run in its own folder.
+"""
+
+import contextlib
+import datetime
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+
+from app.services.jobs.progress import read_progress
+from app.services.jobs.records import JobFolder, JobRecord, JobState
+from app.services.server.access import SEMINAR, VARIABLES
+from trim.errors import RunError, RunLockedError, TrimError
+from trim.files import FolderLock, is_locked
+from trim.names import bytes_in_words
+from trim.runs.folder import Run, open_run, runs_folder
+from trim.runs.writer import new_run_path
+
+ROOT = Path(__file__).resolve().parents[3]
+LEAST_FREE_BYTES = 200_000_000
+POLL_SECONDS = 0.2
+
+
+class JobError(TrimError):
+    """A job cannot be started, stopped or found; the message says why and what to do."""
+
+
+class RunJobs:
+    """The jobs of one folder of runs."""
+
+    def __init__(self, folder: Callable[[], Path] = runs_folder) -> None:
+        self._disk = JobFolder(folder)
+        self._layer = threading.Lock()  # held while a layer is prepared in a seminar
+
+    # ------------------------------------------------------------------------------------ start and stop
+
+    def start(self, command: list[str], title: str, measure: tuple[int, int] | None = None) -> str:
+        """Prune a model; returns the new run's id.
+
+        Args:
+            command: what follows `python -m trim prune`, without --out.
+            title: what to call the run.
+            measure: windows and tokens per window of a perplexity to be measured afterwards; None: none.
+
+        Raises:
+            JobError: another job runs, or the disk is full.
+            PresenterNeededError: it is a reader of a seminar who asks; so for `resume`, `write` and `cancel`.
+        """
+        SEMINAR.require("Pruning a model", command[0])
+        with self._starting():
+            path = new_run_path(self._disk.folder(), title)
+            after = [["measure", str(path), *map(str, measure)]] if measure else []
+            prune = ["prune", *command, "--out", str(path), f"--name={title}"]
+            self._launch(path.name, "prune", title, [prune], after)
+        return path.name
+
+    def resume(self, run_id: str, *, repair: bool = False) -> None:
+        """Go on with a run that was stopped.
+
+        Raises:
+            JobError: another job runs, or the disk is full.
+            RunError: no such run.
+        """
+        path = self._disk.path(run_id)
+        run = open_run(path)
+        SEMINAR.require("Going on with a run", run.settings.get("request", {}).get("model"))
+        with self._starting():
+            before = self._disk.record(run_id)
+            resume = ["resume", str(path), *(["--repair"] if repair else [])]
+            self._launch(run_id, "prune", run.name, [resume], before.after if before else [])
+
+    def write(self, key: str, title: str, command: list[str]) -> None:
+        """Run a command whose output is wanted; `output` returns it.
+
+        Raises:
+            JobError: another job runs, or the disk is full.
+        """
+        SEMINAR.require("Continuing a prompt")
+        with self._starting():
+            self._launch(key, "write", title, [command], [])
+
+    def cancel(self, job_id: str) -> None:
+        """Ask a job to stop at the end of what it is doing; asked again, it is stopped at once.
+
+        Finished blocks stay. Nothing happens to a job that has ended.
+        """
+        SEMINAR.require("Stopping a job")
+        record = self._disk.record(job_id)
+        process = self._process(record)
+        if process is None:
+            return
+        for each in [*process.children(recursive=True), process]:
+            with contextlib.suppress(psutil.Error):
+                each.kill() if record.cancelled else each.terminate()
+        self._disk.write(replace(record, cancelled=True))
+
+    @contextlib.contextmanager
+    def turn(self, say: Callable[[str], None]) -> Iterator[None]:
+        """Prepare a model or a layer: in a seminar one job at a time computes, whatever its kind."""
+        while SEMINAR.on and (running := self.running()) is not None:
+            say(f"Waiting for “{running.title}”, which is being computed")
+            time.sleep(POLL_SECONDS)
+        with self._layer if SEMINAR.on else contextlib.nullcontext():
+            yield
+
+    @contextlib.contextmanager
+    def _starting(self) -> Iterator[None]:
+        """Only one process at a time is here, and only while no job runs."""
+        folder = self._disk.folder() / ".jobs"
+        deadline = time.monotonic() + 5
+        while True:
+            try:
+                lock = FolderLock(folder)
+                break
+            except RunLockedError:
+                if time.monotonic() > deadline:
+                    raise JobError("Another run is being started at this moment; try again.") from None
+                time.sleep(0.05)
+        try:
+            if (running := self.running()) is not None:
+                raise JobError(
+                    f"“{running.title}” is being computed, and one job at a time is. Wait until it is done, or "
+                    "cancel it."
+                )
+            if self._layer.locked():
+                raise JobError(
+                    "A layer is being prepared, and one job at a time is computed. Try again in a minute."
+                )
+            if (free := shutil.disk_usage(folder).free) < LEAST_FREE_BYTES:
+                raise JobError(
+                    f"The disk of {self._disk.folder()} is full: {bytes_in_words(free)} are free. Delete runs on "
+                    "the Runs page, or empty the cache with: python -m trim cache --empty"
+                )
+            yield
+        finally:
+            lock.release()
+
+    def _launch(
+        self, job_id: str, kind: str, title: str, commands: list[list[str]], after: list[list[str]]
+    ) -> None:
+        end, log = self._disk.file(job_id, "end"), self._disk.file(job_id, "log")
+        end.unlink(missing_ok=True)
+        self._disk.forget_old()
+        threads = str(max(1, (os.cpu_count() or 2) - 1))
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
+            "OMP_NUM_THREADS": threads,
+            "MKL_NUM_THREADS": threads,
+            "OMP_WAIT_POLICY": "PASSIVE",
+            "PYTHONUNBUFFERED": "1",
+        }
+        for name in VARIABLES:  # a job needs no code, and should not hand it on
+            environment.pop(name, None)
+        worker = [sys.executable, "-m", "app.services.jobs.worker", str(end), json.dumps([*commands, *after])]
+        try:
+            with log.open("wb") as output:
+                process = subprocess.Popen(
+                    worker,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        except OSError as error:
+            raise JobError(f"The run cannot be started ({error.strerror or error}).") from error
+        # Somebody must ask how a child ended, or it stays in the system's list.
+        threading.Thread(target=process.wait, daemon=True).start()
+        started = psutil.Process(process.pid).create_time()
+        self._disk.write(JobRecord(job_id, kind, title, commands, after, process.pid, started))
+
+    # -------------------------------------------------------------------------------------------- watch
+
+    def running(self) -> JobRecord | None:
+        """The job that runs now, whoever started it."""
+        for file in self._disk.jobs():
+            job_id = file.name.removesuffix(".job")
+            record = self._disk.record(job_id)
+            if record is not None and self._process(record) is not None:
+                return record
+        return None
+
+    def state(self, job_id: str, path: Path | None = None) -> JobState:
+        """What there is to say of a run; of one that was never begun, "failed" with the reason.
+
+        Args:
+            path: the run's folder, where it is not in this folder of runs.
+        """
+        path = path or self._disk.path(job_id)
+        record = self._disk.record(job_id)
+        process = self._process(record)
+        run = _opened(path)
+        progress = None
+        if run is not None and (not run.complete or process is not None):
+            progress = read_progress(run.events(), datetime.datetime.now(datetime.UTC))
+        if process is not None:
+            return JobState(
+                "stopping" if record.cancelled else "running", True, "", progress, _memory_bytes(process)
+            )
+        code, message = self._disk.end(job_id)
+        if run is not None and run.complete:
+            return JobState("complete", message=message if code else "")
+        if run is not None and progress is not None and not progress.ended and is_locked(path):
+            return JobState("running", progress=progress)
+        if code in (1, 2):
+            return JobState("failed" if run is None else "stopped", message=message, progress=progress)
+        if record is not None and record.cancelled:
+            message = "It was cancelled."
+        elif run is not None:
+            message = "Its process was ended from outside, or the machine was."
+        else:
+            message = f"It ended before it wrote anything. {self._disk.log_hint(job_id)}"
+        return JobState("failed" if run is None else "stopped", message=message, progress=progress)
+
+    def begun(self, job_id: str) -> JobRecord | None:
+        """The job of that id, if one was ever started.
+
+        Raises:
+            RunError: nothing can have such a name.
+        """
+        return self._disk.record(job_id)
+
+    def output(self, job_id: str) -> str:
+        """What a job has printed so far."""
+        return self._disk.output(job_id)
+
+    def outcome(self, job_id: str) -> tuple[bool, int | None, str]:
+        """Of a job that belongs to no run: whether it runs, the code it ended with, and its message."""
+        return self._process(self._disk.record(job_id)) is not None, *self._disk.end(job_id)
+
+    def _process(self, record: JobRecord | None) -> psutil.Process | None:
+        """The job's process if it is alive; a process that took over its number is none."""
+        if record is None:
+            return None
+        try:
+            process = psutil.Process(record.pid)
+            same = abs(process.create_time() - record.process_started) < 0.05
+            return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+        except psutil.Error:
+            return None
+
+
+def _opened(path: Path) -> Run | None:
+    try:
+        return open_run(path)
+    except RunError:
+        return None
+
+
+def _memory_bytes(process: psutil.Process) -> int | None:
+    with contextlib.suppress(psutil.Error):
+        return process.memory_info().rss
+    return None
+
+
+JOBS = RunJobs()

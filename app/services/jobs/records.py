@@ -1,0 +1,140 @@
+"""What is known of jobs, on disk in `.jobs` beside the runs: ID.job says which process one is, ID.end how it ended,
+ID.log what it printed. So a job outlives the page and the app, and a killed one is seen as what it is."""
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from app.services.jobs.progress import RunProgress
+from trim.errors import RunError
+from trim.runs.writer import write_json
+
+KEPT_JOBS = 50
+_ID = re.compile(r"[^\s./\\:\0][^/\\:\0]{0,199}")
+_LONGEST_MESSAGE = 2000
+
+
+@dataclass(frozen=True)
+class JobRecord:
+    """One job as it is written down.
+
+    Attributes:
+        id: of its run; also the name of the run's folder.
+        kind: "prune", or "write" for a job that continues a prompt and belongs to no run.
+        title: what it is called on pages.
+        commands: argument lists of `python -m trim`.
+        after: those that follow the pruning, which a resumed run does too.
+        pid, process_started: of the subprocess; together they name it for ever.
+        cancelled: whether it was asked to stop.
+    """
+
+    id: str
+    kind: str
+    title: str
+    commands: list[list[str]]
+    after: list[list[str]]
+    pid: int
+    process_started: float
+    cancelled: bool = False
+
+
+@dataclass(frozen=True)
+class JobState:
+    """A run as pages show it.
+
+    Attributes:
+        status: "running", "stopping", "complete", "stopped" (can be gone on with) or "failed" (cannot).
+        ours: whether it was started here, so that it can be cancelled here.
+        message: why it stopped or failed, in words; "" where there is nothing to say.
+        progress: how far it is; None where it has told nothing yet.
+        memory_bytes: what its process holds now; None where it does not run.
+    """
+
+    status: str
+    ours: bool = False
+    message: str = ""
+    progress: RunProgress | None = None
+    memory_bytes: int | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether a process works on it."""
+        return self.status in ("running", "stopping")
+
+
+class JobFolder:
+    """The jobs that are written down beside the runs of one folder."""
+
+    def __init__(self, runs: Callable[[], Path]) -> None:
+        self._runs = runs
+
+    def folder(self) -> Path:
+        """The folder of the runs."""
+        return self._runs().resolve()
+
+    def path(self, job_id: str) -> Path:
+        """A run's folder, whether or not it is there.
+
+        Raises:
+            RunError: nothing can have such a name; ids come from addresses.
+        """
+        if not _ID.fullmatch(job_id):
+            raise RunError(f"There is no run {job_id[:60]!r}. Choose one on the Runs page.")
+        return self.folder() / job_id
+
+    def file(self, job_id: str, ending: str) -> Path:
+        """Where a job's "job", "end" or "log" is."""
+        return self.path(job_id).parent / ".jobs" / f"{job_id}.{ending}"
+
+    def jobs(self) -> list[Path]:
+        """The records of all jobs."""
+        return list((self.folder() / ".jobs").glob("*.job"))
+
+    def record(self, job_id: str) -> JobRecord | None:
+        """The job of that id, if one was ever started."""
+        try:
+            content = json.loads(self.file(job_id, "job").read_text(encoding="utf-8"))
+            return JobRecord(**content)
+        except (OSError, ValueError, TypeError):
+            return None
+
+    def write(self, record: JobRecord) -> None:
+        """Write a job down."""
+        write_json(self.file(record.id, "job"), asdict(record))
+
+    def end(self, job_id: str) -> tuple[int | None, str]:
+        """The code that the job ended with, None where it could not tell, and what it said about it."""
+        try:
+            code = int(json.loads(self.file(job_id, "end").read_text(encoding="utf-8"))["code"])
+        except (OSError, ValueError, TypeError, KeyError):
+            return None, ""
+        if code not in (1, 2):
+            return code, ""
+        printed = self.output(job_id)
+        _, found, message = (
+            printed.rpartition("\ntrim: ") if "\ntrim: " in printed else printed.rpartition("trim: ")
+        )
+        if not found:
+            _, found, message = printed.rpartition("error: ")
+        message = message.strip() if found else ""
+        return code, (message or f"It ended with an error. {self.log_hint(job_id)}")[:_LONGEST_MESSAGE]
+
+    def log_hint(self, job_id: str) -> str:
+        """Where to look further."""
+        return f"What it printed is in {self.file(job_id, 'log')}."
+
+    def forget_old(self) -> None:
+        """Jobs that ended long ago leave nothing but their runs."""
+        jobs = sorted(self.jobs(), key=lambda file: file.stat().st_mtime, reverse=True)
+        for file in jobs[KEPT_JOBS:]:
+            for ending in ("job", "end", "log"):
+                file.with_name(f"{file.name.removesuffix('.job')}.{ending}").unlink(missing_ok=True)
+
+    def output(self, job_id: str) -> str:
+        """What a job has printed so far."""
+        try:
+            return self.file(job_id, "log").read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""

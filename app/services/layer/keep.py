@@ -1,0 +1,98 @@
+"""Keeping an exploration of one layer as a run, in the schema of the command line's runs."""
+
+import platform
+from pathlib import Path
+
+import numpy
+import torch
+import transformers
+
+import trim
+from app.services.layer.optimum import SENSITIVITY_WINDOWS
+from app.services.layer.study import Outcome, Study
+from app.services.server.access import SEMINAR
+from trim.runs.folder import runs_folder
+from trim.runs.record import LayerRecord
+from trim.runs.recording import layer_record, record_of_search
+from trim.runs.settings import PruneSettings
+from trim.runs.writer import RunWriter, new_run_path
+
+
+def keep(study: Study, outcome: Outcome, method: str, name: str) -> Path:
+    """Write an allocation of the outcome as a run of one layer, with its mask; the folder it is in.
+
+    Args:
+        study, outcome: what is explored.
+        method: "trim" or "optimal".
+        name: of the run.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    SEMINAR.require("Keeping a layer as a run")
+    key, settings, origin = study.key, outcome.result.settings, study.origin
+    best = outcome.optimum
+    own = {"max_row_sparsity": settings.max_row_sparsity}
+    if method == "optimal":
+        own = {
+            "max_row_sparsity": best.cap,
+            "row_weights": best.row_weights,
+            "sensitivity_windows": SENSITIVITY_WINDOWS,
+        }
+    request = PruneSettings(
+        model=key.model.source,
+        target=settings.target_sparsity,
+        allocation=method,
+        score=key.score,
+        corpus=key.sample.corpus,
+        windows=key.sample.windows,
+        length=key.sample.length,
+        seed=key.sample.seed,
+        vectors_per_sequence=key.sample.vectors_per_sequence,
+        layers=(key.layer,),
+        learning_rates=settings.learning_rates,
+        negative_learning_rates=settings.negative_learning_rates,
+        iterations=settings.iterations,
+        layer_quality=settings.layer_quality,
+        row_quality=settings.row_quality,
+        device=key.model.device,
+        dtype=key.model.dtype,
+        **own,
+    )
+    record = {
+        "request": request.to_json(),
+        "model": {"title": origin.model_title, "weights": origin.model_fingerprint},
+        "text": {"tokens": origin.text_tokens, "sha256": origin.text_sha256},
+        "compute": {"device": origin.device, "device_name": origin.device_name, "dtype": origin.dtype},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "numpy": numpy.__version__,
+        },
+    }
+    layer = _record(study, outcome, method)
+    folder = new_run_path(runs_folder(), name)
+    with RunWriter.create(folder, record, kind="layer", name=name) as writer:
+        writer.write_block(int(key.layer.split(".")[0]), [layer])
+        writer.finish({"layer_sparsity": {"requested": settings.target_sparsity, "realised": layer.sparsity}})
+    return folder
+
+
+def _record(study: Study, outcome: Outcome, method: str) -> LayerRecord:
+    key, result, score = study.key, outcome.result, torch.from_numpy(study.score)
+    if method == "trim":
+        return record_of_search(key.layer, study.curves, score, result, score_name=key.score, with_mask=True)
+    best = outcome.optimum
+    return layer_record(
+        key.layer,
+        study.curves,
+        score,
+        best.counts,
+        budget=result.settings.target_sparsity,
+        allocation=method,
+        score_name=key.score,
+        quality_measure=result.settings.layer_quality,
+        keep=trim.keep_mask(study.curves.ranks, best.counts),
+        sensitivity=best.sensitivity,
+    )

@@ -1,0 +1,141 @@
+"""What one server shares between all its pages: a model, samples, studies and sensitivities."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+
+from torch import Tensor
+
+import trim
+from app.services.jobs.manager import JOBS
+from app.services.layer.background import Job, JobDesk
+from app.services.layer.optimum import SENSITIVITY_WINDOWS
+from app.services.layer.study import ModelKey, Origin, SampleKey, SensitivityKey, Study, StudyKey
+from app.services.server.access import SEMINAR
+
+KEPT_STUDIES = 6
+KEPT_WINDOWS = 4
+
+
+class Laboratory:
+    """Makes them one after the other, and keeps the last few."""
+
+    def __init__(self) -> None:
+        self._models = JobDesk(keep=1)
+        self._descriptions = JobDesk(keep=16)
+        self._studies = JobDesk(keep=KEPT_STUDIES)
+        # Only the worker of the studies uses it, so it needs no lock.
+        self._windows: OrderedDict[tuple[str, SampleKey], Tensor] = OrderedDict()
+
+    def description(self, source: str) -> Job:
+        """A job whose result is a `trim.ModelDescription`, before anything large is downloaded.
+
+        Raises:
+            PresenterNeededError: a reader of a seminar asks; so for `model`, `study`, `sensitivity` and `forget`.
+        """
+        SEMINAR.require("Opening a model", source)
+        return self._descriptions.job(source, lambda job: _described(source, job))
+
+    def is_loaded(self, key: ModelKey) -> bool:
+        """Whether the model is there already, or about to be."""
+        return self._models.known(key) is not None
+
+    def model(self, key: ModelKey) -> Job:
+        """A job whose result is the loaded `trim.Model`."""
+        SEMINAR.require("Loading a model", key.source)
+        return self._models.job(key, lambda job: _loaded(key, job))
+
+    def study(self, key: StudyKey, model: trim.Model) -> Job:
+        """A job whose result is the `Study` of a layer of a loaded model."""
+        SEMINAR.require("Preparing a layer", key.model.source)
+        return self._studies.job(key, lambda job: self._in_turn(self._study, key, model, job))
+
+    def sensitivity(self, key: SensitivityKey, model: trim.Model) -> Job:
+        """A job whose result is the sensitivity (D,) of the rows of every layer of a loaded model, by layer.
+
+        The worker of the studies does it: both put hooks on the model.
+        """
+        SEMINAR.require("Measuring sensitivities", key.model.source)
+        return self._studies.job(key, lambda job: self._in_turn(self._sensitivity, key, model, job))
+
+    def open_studies(self) -> list[Study]:
+        """The studies that are kept, the one asked for last first."""
+        return [result for result in self._studies.results() if isinstance(result, Study)]
+
+    def unfinished(self) -> list[tuple[str, Job]]:
+        """What is being prepared or waits for that, each with a name for people."""
+        models = [(f"model {key.source}", job) for key, job in self._models.unfinished()]
+        return models + [(_said(key), job) for key, job in self._studies.unfinished()]
+
+    def finished_study(self, key: StudyKey | None) -> Study | None:
+        """The study of that key if it is still kept."""
+        job = self._studies.known(key)
+        return job.result() if job is not None and job.done and not job.failed else None
+
+    def forget(self, key: object) -> None:
+        """Make the next request for a description, model, study or sensitivity do its work again."""
+        SEMINAR.require("Computing something again")
+        for desk in (self._descriptions, self._models, self._studies):
+            desk.forget(key)
+
+    def _in_turn(self, make: Callable, key: Hashable, model: trim.Model, job: Job) -> object:
+        with JOBS.turn(job.say):
+            return make(key, model, job)
+
+    def _study(self, key: StudyKey, model: trim.Model, job: Job) -> Study:
+        sample = key.sample
+        job.say("Cutting the calibration text into windows")
+        windows = self._windows_of(model, sample)
+
+        def read(done: int, of: int) -> None:
+            job.say(f"Reading the calibration text: {done} of {of} windows", done / of)
+
+        job.say("Listening to every layer while the model reads the calibration text")
+        captured = trim.capture(
+            model,
+            windows,
+            [key.layer],
+            vectors_per_sequence=sample.vectors_per_sequence,
+            seed=sample.seed,
+            also=["*"],
+            progress=read,
+        )
+        job.say(f"Sweeping {key.layer} for its retention curves")
+        return Study(key, captured[key.layer], Origin.of(model, windows))
+
+    def _sensitivity(self, key: SensitivityKey, model: trim.Model, job: Job) -> dict[str, Tensor]:
+        job.say("Reading the calibration text for the rows' sensitivities")
+        windows = self._windows_of(model, key.sample)[:SENSITIVITY_WINDOWS]
+        blocks = len(model.blocks)
+
+        def said(block: int, back: bool) -> None:
+            if back:  # costs about three times the way forward
+                share = (blocks + 3 * (blocks - block - 1)) / (4 * blocks)
+                job.say(f"Following the loss back through block {block}", share)
+            else:
+                job.say(f"Reading the calibration text: block {block}", block / (4 * blocks))
+
+        return trim.sensitivity(model, windows, progress=said)
+
+    def _windows_of(self, model: trim.Model, sample: SampleKey) -> Tensor:
+        key = (model.fingerprint, sample)
+        if key not in self._windows:
+            self._windows[key] = trim.load_corpus(
+                sample.corpus, model.tokenizer, windows=sample.windows, length=sample.length, seed=sample.seed
+            )
+            while len(self._windows) > KEPT_WINDOWS:
+                self._windows.popitem(last=False)
+        return self._windows[key]
+
+
+def _said(key: StudyKey | SensitivityKey) -> str:
+    return f"layer {key.layer}" if isinstance(key, StudyKey) else "sensitivities of the rows"
+
+
+def _loaded(key: ModelKey, job: Job) -> trim.Model:
+    with JOBS.turn(job.say):
+        return trim.load_model(key.source, device=key.device, dtype=key.dtype, progress=job.say)
+
+
+def _described(source: str, job: Job) -> trim.ModelDescription:
+    job.say("Asking what the model is")
+    return trim.describe_model(source)

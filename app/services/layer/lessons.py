@@ -1,0 +1,225 @@
+"""The numbers of the lessons: small layers, everything on them computed by the library when it is asked for."""
+
+import functools
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import trim
+from app.services.layer.study import learning_rate_trace
+from diagnostics.concentration import LorenzCurve, gini, lorenz_curves
+from diagnostics.lessons import (
+    BudgetLesson,
+    PathLesson,
+    PrunedMatrix,
+    ScoreLesson,
+    SignLesson,
+    UpdateLesson,
+)
+from trim.methods.budgets import OWL_MULTIPLE, outlier_share, owl_budgets, project_budgets
+
+CAP = trim.SearchSettings(0.5).max_row_sparsity
+
+# A layer of four rows and eight input features. Row 0 rests on one weight, row 1 on all of them alike; row 3 has large
+# weights on quiet features.
+WEIGHT = torch.tensor(
+    [
+        [0.2, -0.1, 0.3, 2.0, 0.1, 0.2, -0.3, 0.1],
+        [0.9, -0.5, 0.8, 0.3, -1.1, 0.6, 1.2, -0.7],
+        [0.5, 0.6, -0.2, 0.5, 1.4, 0.1, -0.4, 0.8],
+        [1.2, -0.7, -1.3, 0.9, 0.2, 1.0, 0.3, -0.1],
+    ]
+)
+NORM = torch.tensor([1.0, 2.0, 1.0, 3.0, 1.0, 2.0, 1.0, 1.0])
+ROWS, COLUMNS = WEIGHT.shape
+LOUD_FEATURE, EVEN_ROW, LARGEST = 3, 1, 4  # what the first and the third control change
+
+# Layers of many rows, made of two kinds of weights: a bell curve, and a few outliers of equal size.
+WIDE_COLUMNS, OUTLIERS = 96, 4
+PATH_SHARES = tuple(np.linspace(0.05, 0.95, 12).tolist())
+SIGN_ROWS, LOUDNESS = 24, 1.5
+# One layer per block, of the same shape: bell curves raised to these powers, so that their tails differ.
+BLOCK_POWERS, BLOCK_SHAPE = (2.6, 1.2, 1.0, 1.3, 1.6, 2.2), (64, 64)
+TARGET = 0.7
+
+
+def curves_of(weight: Tensor, norm: Tensor) -> tuple[trim.RetentionCurves, Tensor]:
+    """Curves and Wanda scores of a layer whose calibration vectors excite one input feature each, with its norm.
+
+    Features never act together, so a row's squared output is the sum of its squared scores: the arithmetic can be
+    checked by hand.
+    """
+    score = trim.wanda_score(weight, norm)
+    return trim.retention_curves(weight, torch.diag(norm), score), score
+
+
+@functools.cache
+def _small() -> tuple[trim.RetentionCurves, Tensor]:
+    return curves_of(WEIGHT, NORM)
+
+
+def pruned_matrix(
+    curves: trim.RetentionCurves, score: Tensor, counts: Tensor, method: str, label: str
+) -> PrunedMatrix:
+    """What the counts (D,) leave of the layer."""
+    retained = curves.at(counts)
+    return PrunedMatrix(
+        method,
+        label,
+        score.numpy(),
+        trim.keep_mask(curves.ranks, counts).numpy(),
+        retained.cosine.numpy(),
+        float(trim.layer_quality(retained, "cosim_flat")),
+    )
+
+
+def scores(loudness: float) -> ScoreLesson:
+    """The small layer's scores with one feature as loud as `loudness`, half of each row pruned."""
+    norm = NORM.clone()
+    norm[LOUD_FEATURE] = loudness
+    curves, score = curves_of(WEIGHT, norm)
+    half = trim.uniform_counts(ROWS, 0.5, COLUMNS, CAP)
+    return ScoreLesson(WEIGHT.numpy(), norm.numpy(), pruned_matrix(curves, score, half, "uniform", "Uniform"))
+
+
+def damage(pruned: int) -> PrunedMatrix:
+    """The small layer with that many weights pruned in every row."""
+    curves, score = _small()
+    return pruned_matrix(curves, score, torch.full((ROWS,), pruned), "uniform", "Uniform")
+
+
+def concentration(factor: float) -> tuple[LorenzCurve, ...]:
+    """Lorenz curves of the small layer's rows, one weight of the even row made `factor` times as large."""
+    weight = WEIGHT.clone()
+    weight[EVEN_ROW, LARGEST] *= factor
+    score = trim.wanda_score(weight, NORM).numpy()
+    return lorenz_curves(score, range(ROWS))
+
+
+def one_update(rate: float, target: float = 0.5) -> UpdateLesson:
+    """The first update of the search at one learning rate, with its terms."""
+    curves, _ = _small()
+    positive, negative = ((rate,), ()) if rate > 0 else ((), (rate,))
+    settings = trim.SearchSettings(
+        target, learning_rates=positive, negative_learning_rates=negative, iterations=1
+    )
+    x = trim.full_trace(curves, settings).updates[rate][1]
+    uniform = trim.uniform_counts(ROWS, target, COLUMNS, CAP)
+    quality = curves.at(uniform).cosine
+    share = (quality - quality.min()) / (quality.max() - quality.min() + 1e-6)
+    change = 2 * rate * (share - share.mean())
+    counts = trim.project_counts(x, target, COLUMNS, CAP)
+    before, after = trim.layer_quality(curves.at(torch.stack([uniform, counts])), "cosim_flat").tolist()
+    return UpdateLesson(
+        rate,
+        target,
+        COLUMNS,
+        quality.numpy(),
+        share.numpy(),
+        change.numpy(),
+        x.numpy(),
+        counts.numpy(),
+        before,
+        after,
+    )
+
+
+def _bell_curve(number: int) -> Tensor:
+    """The sizes of that many evenly spaced draws from a normal distribution, ascending."""
+    return torch.erfinv((torch.arange(number) + 0.5) / number)
+
+
+def wide_layer(shares: tuple[float, ...], loudness: tuple[float, ...]) -> Tensor:
+    """Rows of a bell curve's weights and a few outliers, (D, N).
+
+    Args:
+        shares: of each row's squared output that its outliers hold.
+        loudness: each row's output norm.
+    """
+    generator = torch.Generator().manual_seed(0)
+    bell = _bell_curve(WIDE_COLUMNS - OUTLIERS)
+    bell /= bell.norm()
+    rows = []
+    for share, loud in zip(shares, loudness, strict=True):
+        outliers = torch.full((OUTLIERS,), (share / OUTLIERS) ** 0.5)
+        row = torch.cat([bell * (1 - share) ** 0.5, outliers]) * loud
+        signs = torch.randn(WIDE_COLUMNS, generator=generator).sign()
+        rows.append((row * signs)[torch.randperm(WIDE_COLUMNS, generator=generator)])
+    return torch.stack(rows)
+
+
+@functools.cache
+def path() -> PathLesson:
+    """TRIM's search on rows of equal loudness, from evenly spread to concentrated."""
+    curves, score = curves_of(wide_layer(PATH_SHARES, (1.0,) * len(PATH_SHARES)), torch.ones(WIDE_COLUMNS))
+    result = trim.search(curves, trim.SearchSettings(TARGET))
+    trace, rate = result.trace, result.learning_rate
+    counts = torch.stack([trim.project_counts(x, TARGET, WIDE_COLUMNS, CAP) for x in trace.updates[rate]])
+    return PathLesson(
+        rate,
+        TARGET,
+        gini(score.numpy()),
+        trace.updates[rate].numpy(),
+        curves.at(counts).cosine.numpy(),
+        trace.quality[trace.rates.index(rate)].numpy(),
+        trace.best_iteration(rate),
+    )
+
+
+def sign(outliers: float) -> SignLesson:
+    """Half of the rows are louder, and hold `outliers` of their squared output in four weights."""
+    half = SIGN_ROWS // 2
+    weight = wide_layer(
+        (outliers,) * half + (OUTLIERS / WIDE_COLUMNS,) * half, (LOUDNESS,) * half + (1.0,) * half
+    )
+    curves, score = curves_of(weight, torch.ones(WIDE_COLUMNS))
+    settings = trim.SearchSettings(TARGET)
+    result = trim.search(curves, settings)
+    trace = learning_rate_trace(result, trim.full_trace(curves, settings))
+    ordered = np.sort(score.numpy(), axis=1)[:, ::-1]
+    coefficients = gini(score.numpy())
+    at = result.uniform_counts
+    cosine = curves.at(at).cosine.numpy()
+    loss = (curves.at(at + 1).error - curves.at(at).error).numpy()
+    return SignLesson(
+        ordered[0],
+        ordered[half],
+        *(float(values[row]) for values in (coefficients, cosine, loss) for row in (0, half)),
+        TARGET,
+        trace,
+    )
+
+
+@functools.cache
+def _blocks() -> tuple[dict[str, tuple[int, int]], list[float]]:
+    """Shapes of six layers, and the outlier share of each."""
+    shapes = {f"{block}.layer": BLOCK_SHAPE for block in range(len(BLOCK_POWERS))}
+    bell = _bell_curve(BLOCK_SHAPE[0] * BLOCK_SHAPE[1]).reshape(BLOCK_SHAPE)
+    norm = torch.ones(BLOCK_SHAPE[1])
+    scores = [trim.wanda_score(bell**power, norm) for power in BLOCK_POWERS]
+    return shapes, [outlier_share([score], OWL_MULTIPLE) for score in scores]
+
+
+def budgets(width: float) -> BudgetLesson:
+    """OWL's budgets for six blocks that differ in outliers."""
+    shapes, outliers = _blocks()
+    asked = owl_budgets(outliers, shapes, TARGET, width)
+    given = project_budgets(asked, shapes, TARGET, CAP, method="owl")
+    return BudgetLesson(width, TARGET, np.array(outliers), np.array(list(given.layers.values())))
+
+
+def three_allocations(target: float) -> tuple[PrunedMatrix, ...]:
+    """The small layer under uniform sparsity, TRIM and the optimal allocation, at the same layer sparsity."""
+    curves, score = _small()
+    result = trim.search(curves, trim.SearchSettings(target))
+    total = int(result.counts.sum())
+    optimal = trim.optimal_counts(trim.lower_hull(curves.error, COLUMNS), total)
+    return tuple(
+        pruned_matrix(curves, score, counts, method, label)
+        for method, label, counts in (
+            ("uniform", "Uniform", result.uniform_counts),
+            ("trim", "TRIM", result.counts),
+            ("optimal", "Optimal", optimal),
+        )
+    )

@@ -1,0 +1,277 @@
+"""One layer, ready to be explored: what it received, its retention curves, and what a search makes of them."""
+
+import dataclasses
+import hashlib
+import platform
+import threading
+from collections import OrderedDict
+from collections.abc import Container
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import trim
+from app.services.layer.optimum import Hulls, Optimum, gap_curve, layer_gap, optimum
+from app.services.runs.layer import METHOD_LABELS
+from app.services.server.access import SEMINAR
+from app.services.server.lru import remembered
+from diagnostics.allocation import RowAllocation
+from diagnostics.concentration import GiniStatistics, gini, gini_statistics
+from diagnostics.gap import AllocationGap, GapCurve
+from diagnostics.learning_rate import LearningRateTrace
+from diagnostics.similarity import AllocatedCosine, sparsity_grid
+
+KEPT_OUTCOMES = 32
+KEPT_GAP_CURVES = 4
+
+
+@dataclass(frozen=True)
+class ModelKey:
+    """Which model, where it computes and in which type; None: chosen by the library."""
+
+    source: str = "demo"
+    device: str | None = None
+    dtype: str | None = None
+
+
+@dataclass(frozen=True)
+class SampleKey:
+    """Which text the model reads, and how much of it."""
+
+    corpus: str = "demo"
+    windows: int = 64
+    length: int = 128
+    vectors_per_sequence: int = 2
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class SensitivityKey:
+    """Of which model the rows' sensitivities are measured, on which text."""
+
+    model: ModelKey
+    sample: SampleKey
+
+
+@dataclass(frozen=True)
+class StudyKey:
+    """Which layer of which model, judged by which score."""
+
+    model: ModelKey
+    sample: SampleKey
+    layer: str
+    score: str
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a study comes from, for its heading and for a run that is kept of it.
+
+    Attributes:
+        model_title, model_fingerprint: of the model it was captured from.
+        device, device_name, dtype: what computed the forward pass.
+        text_tokens, text_sha256: of the calibration windows.
+    """
+
+    model_title: str
+    model_fingerprint: str
+    device: str
+    device_name: str
+    dtype: str
+    text_tokens: int
+    text_sha256: str
+
+    @classmethod
+    def of(cls, model: trim.Model, windows: Tensor) -> "Origin":
+        """The origin of what `model` received from `windows`."""
+        device = model.device
+        return cls(
+            model.title,
+            model.fingerprint,
+            device.type,
+            torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
+            str(model.dtype).removeprefix("torch."),
+            windows.numel(),
+            hashlib.sha256(windows.numpy().tobytes()).hexdigest(),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """One search of a study, as the figures take it.
+
+    Attributes:
+        result: what the library's search returned.
+        optimum: the optimal allocation at the same target.
+        allocations: uniform, TRIM and optimal, or those of them that are shown.
+        cosines: where each of these allocations put the rows on their cosine curves.
+        trace: every rate of the grid, also those the search left untried, where the curves hold the quality; the
+            same as `result.trace`.
+    """
+
+    result: trim.SearchResult
+    optimum: Optimum
+    allocations: tuple[RowAllocation, ...]
+    cosines: tuple[AllocatedCosine, ...]
+    trace: LearningRateTrace
+
+    def allocation(self, method: str) -> RowAllocation:
+        """The one of that method, "uniform", "trim" or "optimal"."""
+        return next(each for each in self.allocations if each.method == method)
+
+    def showing(self, methods: Container[str]) -> "Outcome":
+        """The same with the allocations of those methods only."""
+        return dataclasses.replace(
+            self,
+            allocations=tuple(each for each in self.allocations if each.method in methods),
+            cosines=tuple(each for each in self.cosines if each.method in methods),
+        )
+
+
+class Study:
+    """A layer with its curves. Statistics that do not depend on the target are computed once."""
+
+    def __init__(self, key: StudyKey, sample: trim.LayerSample, origin: Origin) -> None:
+        self.key = key
+        self.sample = sample
+        self.origin = origin
+        score = trim.SCORES[key.score](sample.weight, sample.input_norm)
+        self.curves = trim.retention_curves(sample.weight, sample.inputs, score, name=sample.name)
+        self.score = score.cpu().numpy()
+        self.hulls = Hulls(self.curves)
+        # Beside the settings, whether the optimum took the rows' sensitivities.
+        self._outcomes: OrderedDict[tuple[trim.SearchSettings, bool], Outcome] = OrderedDict()
+        self._gap_curves: OrderedDict[tuple[trim.SearchSettings, bool], GapCurve] = OrderedDict()
+        self._lock = threading.Lock()
+
+    @property
+    def rows(self) -> int:
+        """D."""
+        return self.curves.rows
+
+    @property
+    def columns(self) -> int:
+        """N."""
+        return self.curves.columns
+
+    @cached_property
+    def gini(self) -> GiniStatistics:
+        """How concentrated the score is in each row."""
+        return gini_statistics({self.key.score: gini(self.score)})
+
+    @cached_property
+    def weight_norm(self) -> np.ndarray:
+        """‖W_i‖, (D,)."""
+        return torch.linalg.vector_norm(self.curves.weight, dim=1, dtype=torch.float32).cpu().numpy()
+
+    @cached_property
+    def output_norm(self) -> np.ndarray:
+        """‖Y_i‖, (D,)."""
+        return self.curves.output_norm.double().cpu().numpy()
+
+    @cached_property
+    def grid(self) -> np.ndarray:
+        """The counts at which cosine curves are drawn."""
+        return sparsity_grid(self.columns)
+
+    @cached_property
+    def cosine(self) -> np.ndarray:
+        """Each row's cosine similarity at the grid, (D, P)."""
+        return self.curves.cosine[:, self.grid].cpu().numpy()
+
+    @property
+    def dead_rows(self) -> np.ndarray:
+        """Indices of the rows without output on the calibration text."""
+        return self.curves.dead_rows.nonzero()[:, 0].cpu().numpy()
+
+    @property
+    def latest(self) -> Outcome | None:
+        """The outcome that was asked for last, if any."""
+        with self._lock:
+            return next(reversed(self._outcomes.values()), None)
+
+    def outcome(self, settings: trim.SearchSettings, sensitivity: Tensor | None = None) -> Outcome:
+        """Search the curves, or return what an equal search found.
+
+        Args:
+            settings: of TRIM's search; the optimum takes their target and measure.
+            sensitivity: (D,) the sensitivities of this layer's rows, for the optimum; None: all rows weigh alike.
+
+        Raises:
+            PresenterNeededError: a reader of a seminar asks for more than another target.
+        """
+        if not _only_a_target(settings):  # which costs milliseconds
+            SEMINAR.require("A search with other options")
+        with self._lock:
+            return remembered(
+                self._outcomes,
+                (settings, sensitivity is not None),
+                lambda: self._search(settings, sensitivity),
+                KEPT_OUTCOMES,
+            )
+
+    def gap(self, outcome: Outcome) -> AllocationGap:
+        """What TRIM leaves to gain in an outcome of this study that shows all allocations."""
+        allocations = outcome.allocation("trim"), outcome.allocation("optimal")
+        return layer_gap(outcome.result, outcome.optimum, allocations, self.gini.coefficients[0])
+
+    def gap_curve(self, outcome: Outcome) -> GapCurve:
+        """The same at other targets."""
+        settings, weights = outcome.result.settings, outcome.optimum.sensitivity
+        anywhere = dataclasses.replace(settings, target_sparsity=settings.max_row_sparsity)
+        with self._lock:
+            return remembered(
+                self._gap_curves,
+                (anywhere, weights is not None),
+                lambda: gap_curve(self.curves, self.hulls, settings, weights),
+                KEPT_GAP_CURVES,
+            )
+
+    def _search(self, settings: trim.SearchSettings, sensitivity: Tensor | None) -> Outcome:
+        result = trim.search(self.curves, settings)
+        if settings.layer_quality not in trim.DIRECT_QUALITIES:
+            # Where the curves hold the quality, the rates that the publication leaves untried cost next to nothing.
+            result = dataclasses.replace(result, trace=trim.full_trace(self.curves, settings))
+        best = optimum(self.curves, self.hulls, result, sensitivity)
+        counts = {"uniform": result.uniform_counts, "trim": result.counts, "optimal": best.counts}
+        allocations = tuple(
+            RowAllocation(method, METHOD_LABELS[method], pruned.cpu().numpy(), self.columns)
+            for method, pruned in counts.items()
+        )
+        cosines = tuple(
+            AllocatedCosine(
+                allocation.method,
+                allocation.label,
+                allocation.row_sparsity,
+                self.curves.at(counts[allocation.method]).cosine.cpu().numpy(),
+            )
+            for allocation in allocations
+        )
+        return Outcome(result, best, allocations, cosines, learning_rate_trace(result, result.trace))
+
+
+def _only_a_target(settings: trim.SearchSettings) -> bool:
+    """Whether everything else is as usual."""
+    usual = trim.SearchSettings(0.5)
+    if settings.max_row_sparsity != usual.max_row_sparsity:
+        return False
+    return settings == dataclasses.replace(usual, target_sparsity=settings.target_sparsity)
+
+
+def learning_rate_trace(result: trim.SearchResult, trace: trim.SearchTrace) -> LearningRateTrace:
+    """What the figures draw of a search: `result` says what it tried and chose, `trace` what each rate brings."""
+    tried = {rate for rate, _ in result.tried}
+    place = {rate: index for index, rate in enumerate(trace.rates)}
+    return LearningRateTrace(
+        rates=np.array(trace.rates),
+        quality=trace.quality.numpy(),
+        row_variance=trace.row_variance.numpy(),
+        tried=np.array([rate in tried for rate in trace.rates]),
+        chosen=place.get(result.learning_rate),
+        exhaustive=place.get(trace.exhaustive_rate),
+        layer_measure=result.settings.layer_quality,
+        row_measure=result.settings.row_quality,
+    )

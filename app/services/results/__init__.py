@@ -1,0 +1,1 @@
+"""Numbers of several runs: comparisons, perplexities, tables, reports."""

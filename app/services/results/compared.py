@@ -1,0 +1,222 @@
+"""What the Compare page sets side by side: up to four layers of stored runs, as pruned or as uniform would do it."""
+
+import dataclasses
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.services.runs.facts import run_facts
+from app.services.runs.layer import METHOD_LABELS, StoredLayer
+from app.services.runs.store import RunStore, StoredRun
+from diagnostics.allocation import RowAllocation
+from diagnostics.comparison import AllocationComparison, compare_allocations
+from trim.errors import RunError
+from trim.runs.folder import Run
+
+LETTERS = "ABCD"
+DEFAULT_LAYER = "15.mlp.gate_proj"
+_UNIFORM = "uniform"
+# What of a run's request the table of settings names, in its order.
+_REQUEST = {
+    "model": "model asked for",
+    "target": "target sparsity",
+    "allocation": "allocation of the run",
+    "budget": "budgets of the run",
+    "score": "score",
+    "pattern": "n:m pattern",
+    "corpus": "calibration text",
+    "windows": "calibration windows",
+    "length": "tokens per window",
+    "vectors_per_sequence": "input vectors per sequence",
+    "seed": "seed",
+    "recalculate_inputs": "inputs recalculated",
+    "refit": "weights refitted",
+    "second_pass": "second pass",
+    "layer_quality": "layer quality",
+    "row_quality": "row quality",
+    "iterations": "iterations",
+    "max_row_sparsity": "row cap",
+    "dtype": "type asked for",
+}
+
+
+@dataclass(frozen=True)
+class Pick:
+    """A layer of a run; with `uniform`, what uniform would have pruned of it at the same layer sparsity."""
+
+    run_id: str
+    layer: str
+    uniform: bool = False
+
+    def __str__(self) -> str:
+        return "/".join((self.run_id, self.layer, *([_UNIFORM] if self.uniform else [])))
+
+    @classmethod
+    def parse(cls, text: str) -> "Pick":
+        """The inverse of `str`.
+
+        Raises:
+            RunError: the text is none.
+        """
+        parts = text.split("/")
+        if len(parts) not in (2, 3) or not all(parts) or (len(parts) == 3 and parts[2] != _UNIFORM):
+            raise RunError(
+                f"The address asks to compare {text[:60]!r}; write a run's id, a slash and a layer, such as "
+                f"demo-trim-70/{DEFAULT_LAYER}."
+            )
+        return cls(parts[0], parts[1], len(parts) == 3)
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """One of the compared layers.
+
+    Attributes:
+        letter: "A" to "D".
+        pick: which layer of which run.
+        run, stored: the opened run, and the layer as it was pruned, or as uniform would have.
+    """
+
+    letter: str
+    pick: Pick
+    run: Run
+    stored: StoredLayer
+
+    @property
+    def label(self) -> str:
+        """In legends: its letter and its method."""
+        return f"{self.letter} · {self.stored.label}"
+
+    @property
+    def allocation(self) -> RowAllocation:
+        """Its row sparsities, under that label."""
+        return RowAllocation(
+            self.stored.method, self.label, self.stored.record.counts, self.stored.record.columns
+        )
+
+    @property
+    def rows_are(self) -> tuple:
+        """Equal for two whose rows are the same ones: the same layer of the same weights."""
+        return self.run.settings.get("model", {}).get("weights"), self.pick.layer
+
+
+def opened(store: RunStore, letter: str, pick: Pick) -> Compared:
+    """Read one of the compared layers.
+
+    Raises:
+        RunError: no such run or layer, or a damaged file.
+    """
+    run = store.open(pick.run_id)
+    stored = StoredLayer.of(run, store.layer(pick.run_id, pick.layer))
+    if pick.uniform:
+        record = stored.record
+        uniform = dataclasses.replace(
+            record,
+            allocation=_UNIFORM,
+            counts=record.uniform_counts,
+            cosine=record.cosine_uniform,
+            realised_quality=record.uniform_quality,
+            search=None,
+            packed_mask=None,
+            refitted=None,
+            error_left=None,
+        )
+        stored = dataclasses.replace(stored, record=uniform)
+    return Compared(letter, pick, run, stored)
+
+
+def default_picks(runs: Sequence[StoredRun]) -> list[Pick]:
+    """TRIM, optimal and uniform on one layer, of the runs that came with the app where they are there."""
+    known = [entry for entry in runs if entry.run is not None and entry.run.layers]
+    known.sort(key=lambda entry: not entry.shipped)
+    by_method: dict[str, StoredRun] = {}
+    for entry in known:
+        by_method.setdefault(str(entry.run.settings.get("request", {}).get("allocation")), entry)
+    first = by_method.get("trim") or next(iter(known), None)
+    if first is None:
+        return []
+    layer = DEFAULT_LAYER if DEFAULT_LAYER in first.run.layers else first.run.layers[0]
+    picks = [Pick(first.id, layer)]
+    second = by_method.get("optimal")
+    if second is not None and second is not first and layer in second.run.layers:
+        picks.append(Pick(second.id, layer))
+    return [*picks, Pick(first.id, layer, uniform=True)]
+
+
+def comparison(first: Compared, second: Compared) -> AllocationComparison:
+    """Their distances; rows are paired only where they are the same rows."""
+    apart = None
+    if first.rows_are != second.rows_are:
+        what = "layers" if first.rows_are[0] == second.rows_are[0] else "models"
+        apart = f"they are rows of two {what}: row 5 of one has nothing to do with row 5 of the other"
+    return compare_allocations(first.allocation, second.allocation, apart=apart)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A line of the table of settings: its name, a value for each of the compared, and whether they differ."""
+
+    name: str
+    values: tuple[str, ...]
+
+    @property
+    def differs(self) -> bool:
+        """Whether not all values are the same."""
+        return len(set(self.values)) > 1
+
+
+def settings(compared: Sequence[Compared]) -> list[Setting]:
+    """Everything that made the compared what they are; what differs first."""
+    lines = [
+        Setting("run", tuple(each.run.name for each in compared)),
+        Setting(
+            "model", tuple(str(each.run.settings.get("model", {}).get("title", "")) for each in compared)
+        ),
+        Setting("layer", tuple(each.pick.layer for each in compared)),
+        Setting("rows × weights", tuple(_shape(each) for each in compared)),
+        Setting("rows set by", tuple(each.stored.label for each in compared)),
+        Setting("layer sparsity", tuple(f"{each.stored.record.sparsity:.2%}" for each in compared)),
+    ]
+    requests = [each.run.settings.get("request", {}) for each in compared]
+    for key, name in _REQUEST.items():
+        lines.append(Setting(name, tuple(_words(request.get(key)) for request in requests)))
+    lines.append(
+        Setting(
+            "calibration tokens",
+            tuple(str(each.run.settings.get("text", {}).get("tokens")) for each in compared),
+        )
+    )
+    known = [line for line in lines if any(value != "–" for value in line.values)]
+    return sorted(known, key=lambda line: not line.differs)
+
+
+def _shape(each: Compared) -> str:
+    return f"{each.stored.rows:,} × {each.stored.record.columns:,}"
+
+
+def _words(value: object) -> str:
+    if value is None:
+        return "–"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def gini_sets(compared: Sequence[Compared]) -> dict[str, np.ndarray]:
+    """Gini of the rows of each layer, under the letters that share it; what a layer received differs between runs."""
+    found: list[tuple[list[Compared], np.ndarray]] = []
+    for each in compared:
+        values = each.stored.record.gini
+        for members, known in found:
+            if members[0].pick.layer == each.pick.layer and np.array_equal(values, known, equal_nan=True):
+                members.append(each)
+                break
+        else:
+            found.append(([each], values))
+    return {", ".join(each.letter for each in members): values for members, values in found}
+
+
+def run_label(entry: StoredRun) -> str:
+    """A run in a list: its name, and its method where the name does not say it."""
+    facts = run_facts(entry)
+    method = METHOD_LABELS.get(facts.allocation, facts.allocation)
+    return facts.name if method.casefold() in facts.name.casefold() else f"{facts.name} ({method})"

@@ -1,0 +1,123 @@
+"""Perplexities that runs keep: of the run, and of the dense model on the very same windows."""
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import trim
+from diagnostics.figures.perplexity import PerplexityBar
+from trim.evaluation.workbench import EvaluationText, Workbench, source_of
+from trim.runs.folder import Run
+from trim.runs.writer import update_metrics
+
+# In metrics.json, in the form of "perplexities".
+DENSE = "dense_perplexities"
+UNIFORM = "uniform_perplexities"  # of Wanda with uniform sparsity, in runs that came with the app
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A perplexity in a run's metrics, and the text that it is of."""
+
+    corpus: str
+    windows: int
+    length: int
+    tokens_sha256: str
+    perplexity: float
+
+    @property
+    def text(self) -> str:
+        """The text in words."""
+        return f"{Path(self.corpus).name}, {self.windows:,} windows of {self.length:,} tokens"
+
+
+def measure(folder: Path, *, windows: int, length: int) -> None:
+    """Measure a run and its dense model on the evaluation part of its calibration text, and write both down.
+
+    Raises:
+        TrimError: the text, the model or the run does not allow it.
+    """
+    run = trim.open_run(folder)
+    text = EvaluationText(run.settings["request"]["corpus"], windows, length)
+    request = run.settings["request"]
+    workbench = Workbench(device=request["device"], dtype=request["dtype"])
+    trim.evaluate(folder, [text], workbench=workbench)
+    dense = trim.evaluate(source_of(run), [text], workbench=workbench)
+    update_metrics(folder, {DENSE: [entry.to_json() for entry in dense]})
+
+
+def perplexities(run: Run) -> list[Measured]:
+    """What was measured of a run, last first."""
+    return _read(run.metrics.get("perplexities"))
+
+
+def dense_perplexities(run: Run) -> list[Measured]:
+    """What was measured of its dense model, last first."""
+    return _read(run.metrics.get(DENSE))
+
+
+def _read(entries: object) -> list[Measured]:
+    fields = [field.name for field in dataclasses.fields(Measured)]
+    found = []
+    for entry in reversed(entries) if isinstance(entries, list) else ():
+        try:
+            values = {name: entry[name] for name in fields}
+            found.append(Measured(**values | {"perplexity": float(values["perplexity"])}))
+        except (KeyError, TypeError, ValueError):  # from another version, or edited: as good as not measured
+            continue
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class OnOneText:
+    """What was measured on the very same windows.
+
+    Attributes:
+        text: the windows in words.
+        runs: each run that was measured on them, with its perplexity.
+        dense: of the model that they pruned; None: not measured.
+        uniform: of Wanda with uniform sparsity, where a run keeps it and no run of it is among `runs`.
+    """
+
+    text: str
+    runs: list[tuple[Run, float]]
+    dense: float | None
+    uniform: float | None
+
+    def bars(self) -> list[PerplexityBar]:
+        """The dense model, Wanda with uniform sparsity and each run, as the figure takes them."""
+        found = [PerplexityBar(run.name, method_of(run), value) for run, value in self.runs]
+        if self.uniform is not None:
+            found.insert(0, PerplexityBar("Wanda, uniform", "uniform", self.uniform))
+        if self.dense is not None:
+            found.insert(0, PerplexityBar("Dense", "dense", self.dense))
+        return found
+
+
+def on_one_text(runs: Iterable[Run]) -> OnOneText | None:
+    """The runs measured on the text of the first that was measured at all; None: none was."""
+    runs = list(runs)
+    text = next((each for run in runs for each in perplexities(run)), None)
+    if text is None:
+        return None
+
+    def there(entries: list[Measured]) -> float | None:
+        return next((each.perplexity for each in entries if each.tokens_sha256 == text.tokens_sha256), None)
+
+    own = [(run, there(perplexities(run))) for run in runs]
+    measured = [(run, value) for run, value in own if value is not None]
+    dense = [there(dense_perplexities(run)) for run in runs]
+    uniform = [there(_read(run.metrics.get(UNIFORM))) for run in runs]
+    if any(method_of(run) == "uniform" for run, _ in measured):
+        uniform = []
+    return OnOneText(text.text, measured, _first(dense), _first(uniform))
+
+
+def method_of(run: Run) -> str:
+    """Who set the rows' sparsities: the allocation that was asked for."""
+    return str(run.settings.get("request", {}).get("allocation", ""))
+
+
+def _first(values: list[float | None]) -> float | None:
+    return next((value for value in values if value is not None), None)

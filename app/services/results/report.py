@@ -1,0 +1,200 @@
+"""A run as one HTML file: what it is, every figure of it, its settings, versions and commands."""
+
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from app.services.results.perplexities import on_one_text
+from app.services.results.tables import model_map
+from app.services.runs.layer import METHOD_LABELS, StoredLayer
+from app.services.runs.reproduce import reproduce
+from app.services.server.access import SEMINAR
+from diagnostics.allocation import row_scatter, row_sparsity_statistics
+from diagnostics.figures.allocation import row_sparsity_ecdf, row_sparsity_histogram, sorted_row_sparsity
+from diagnostics.figures.concentration import gini_histogram
+from diagnostics.figures.iterations import iteration_figure, landscape_figure
+from diagnostics.figures.learning_rate import rate_figure
+from diagnostics.figures.model_map import model_map_figure
+from diagnostics.figures.outcome_gini import outcome_gini_figure
+from diagnostics.figures.perplexity import perplexity_figure
+from diagnostics.figures.row_scatter import row_scatter_figure
+from diagnostics.figures.similarity import cosine_figure, cosine_histogram
+from diagnostics.model_map import ModelMap, Quantity, outcome_lanes
+from diagnostics.report import Chart, Heading, Paragraph, Part, Table, report_html
+from diagnostics.similarity import cosine_distribution, cosine_statistics
+from trim.evaluation.perplexity import perplexity_in_words
+from trim.runs.folder import Run
+
+MAPS: dict[Quantity, str] = {
+    "layer_sparsity": "Layer sparsity, block by layer type",
+    "median_gini": "Median Gini, block by layer type",
+    "quality_gain": "Gain in layer quality over uniform, block by layer type",
+    "row_variance_uniform": "Variance of row cosines at uniform row sparsity, block by layer type",
+    "row_variance": "Variance of row cosines as pruned, block by layer type",
+    "row_variance_change": "Change of that variance, block by layer type",
+}
+
+
+def run_report(run: Run, layers: Sequence[str]) -> bytes:
+    """The report; `layers` are those whose charts it holds, the others are in its tables and maps.
+
+    Raises:
+        RunError: a file of the run is damaged or gone.
+    """
+    shown = model_map(run)
+    parts: list[Part] = [*_summary(run), *_words(run)]
+    if run.kind == "model" and shown.layers:
+        parts += [Heading("The whole model"), *_maps(run, shown)]
+    for name in layers:
+        parts += [Heading(f"Layer {name}"), *_layer(run, name)]
+    parts += [Heading("Every layer"), _layer_table(shown), Heading("Settings and versions"), *_settings(run)]
+    kind = "whole model" if run.kind == "model" else "single layer"
+    title = str(run.settings.get("model", {}).get("title", ""))
+    return report_html(run.name, f"TRIM Lab, a run of a {kind} · {title} · {run.created[:16]} UTC", parts)
+
+
+def _summary(run: Run) -> Iterator[Part]:
+    if run.notes["note"]:
+        yield Paragraph(run.notes["note"])
+    request = run.settings.get("request", {})
+    rows = [
+        ("state", "complete" if run.complete else f"unfinished: {len(run.blocks)} blocks are done"),
+        ("score", str(request.get("score", ""))),
+        (
+            "allocation, who sets each row's sparsity",
+            str(request.get("pattern") or request.get("allocation", "")),
+        ),
+        (
+            "budgets, who sets each layer's sparsity",
+            str(run.budgets.get("method", request.get("budget", ""))),
+        ),
+        (
+            "calibration text",
+            SEMINAR.without_paths(
+                f"{request.get('corpus')}, {request.get('windows')} windows of {request.get('length')} tokens"
+            ),
+        ),
+    ]
+    for key, of in (("sparsity", "model"), ("layer_sparsity", "layer")):
+        if found := run.metrics.get(key):
+            words = f"{found['realised']:.4%} (asked for: {found['requested']:.4%})"
+            rows.append((f"sparsity of the {of}, share of its weights pruned", words))
+    for key, whose in (
+        ("perplexities", "as pruned"),
+        ("uniform_perplexities", "Wanda with uniform sparsity"),
+        ("dense_perplexities", "dense"),
+    ):
+        for entry in run.metrics.get(key, []):
+            text = f"{entry.get('corpus')}, {entry.get('windows')} windows of {entry.get('length')} tokens"
+            rows.append((f"perplexity, {whose}, on {text}", perplexity_in_words(float(entry["perplexity"]))))
+    yield Table("The run", ("", ""), tuple(rows))
+    if measured := on_one_text([run]):
+        bars = [bar for bar in measured.bars() if math.isfinite(bar.perplexity)]
+        yield Chart(perplexity_figure(bars, measured.text), f"Bars of perplexity on {measured.text}")
+
+
+def _words(run: Run) -> Iterator[Part]:
+    """One prompt, continued by the model as each method left it, where the run keeps that."""
+    for entry in run.metrics.get("continuations", []):
+        yield Heading("One prompt, continued")
+        yield Paragraph(str(entry.get("prompt", "")))
+        texts = entry.get("texts", {})
+        rows = tuple((METHOD_LABELS.get(name, name.capitalize()), str(text)) for name, text in texts.items())
+        yield Table("The most probable continuation", ("model", "text"), rows)
+
+
+def _maps(run: Run, shown: ModelMap) -> Iterator[Part]:
+    if shown.searched:
+        alt = "Outcome of TRIM's learning rate, block by layer type"
+        yield Chart(model_map_figure(shown, "outcome"), alt)
+    for quantity, alt in MAPS.items():
+        yield Chart(model_map_figure(shown, quantity), alt)
+    if shown.searched:
+        alt = "Learning-rate outcome of every layer against its median Gini"
+        yield Chart(outcome_gini_figure(outcome_lanes([shown])), alt)
+
+
+def _layer(run: Run, name: str) -> Iterator[Part]:
+    layer = StoredLayer.of(run, run.layer(name, mask=False))
+    record = layer.record
+    yield Paragraph(
+        f"{record.rows:,} rows (output dimensions) of {record.columns:,} weights; layer sparsity "
+        f"{record.sparsity:.4%}. Layer quality ({record.quality_measure}): {record.uniform_quality:.5g} uniform, "
+        f"{record.realised_quality:.5g} as pruned, over {record.vectors:,} calibration vectors."
+    )
+    yield Chart(gini_histogram(layer.gini), "Histogram of the Gini coefficients of the rows")
+    extremes = [int(np.argmin(record.row_sparsity)), int(np.argmax(record.row_sparsity))]
+    statistics = cosine_statistics(
+        layer.cosine_curves, layer.sparsity_grid, record.sparsity, layer.cosines, rows=extremes
+    )
+    yield Chart(
+        cosine_figure(statistics),
+        "Cosine similarity against row sparsity, with the rows pruned least and most",
+    )
+    after = cosine_distribution(layer.cosines, record.dead_rows)
+    yield Chart(cosine_histogram(after), "Histogram of the rows' cosines after pruning")
+    sparsities = row_sparsity_statistics(layer.allocations)
+    yield Chart(row_sparsity_histogram(sparsities), "Histogram of row sparsities")
+    yield Chart(sorted_row_sparsity(sparsities), "Rows by ascending sparsity")
+    yield Chart(row_sparsity_ecdf(sparsities), "Empirical distribution of row sparsities")
+    if layer.method != "uniform":
+        for quantity, values in (
+            ("gini", record.gini),
+            ("weight_norm", record.weight_norm),
+            ("cosine", record.cosine_uniform),
+        ):
+            scatter = row_scatter(layer.allocations[-1], quantity, values)
+            yield Chart(row_scatter_figure(scatter), f"Row sparsity against {quantity.replace('_', ' ')}")
+    if (trace := layer.trace) is not None:
+        yield Chart(rate_figure(trace), "Best layer quality of each learning rate")
+        yield Chart(iteration_figure(trace), "Layer quality and row variance at each iteration")
+        yield Chart(landscape_figure(trace), "Gain over uniform by learning rate and iteration")
+
+
+def _layer_table(shown: ModelMap) -> Table:
+    columns = (
+        "layer",
+        "layer sparsity",
+        "median Gini",
+        "quality, uniform",
+        "quality, as pruned",
+        "learning rate",
+    )
+    rows = tuple(
+        (
+            facts.name,
+            f"{facts.layer_sparsity:.4%}",
+            _number(facts.median_gini, ".4f"),
+            _number(facts.uniform_quality, ".6g"),
+            _number(facts.realised_quality, ".6g"),
+            "not searched"
+            if facts.outcome is None
+            else "none"
+            if facts.learning_rate is None
+            else f"{facts.learning_rate:+g}",
+        )
+        for facts in shown.layers
+    )
+    return Table(
+        f"{len(rows):,} layers; quality: {shown.quality_measure}, at exact counts", columns, rows, folded=True
+    )
+
+
+def _number(value: float, pattern: str) -> str:
+    return "none" if np.isnan(value) else format(value, pattern)
+
+
+def _settings(run: Run) -> Iterator[Part]:
+    yield Paragraph("Made again by:")
+    yield Paragraph(SEMINAR.without_paths(reproduce(run)), code=True)
+    rows = [("run", run.id), ("fingerprint", run.fingerprint), *_flat(run.settings)]
+    yield Table("Every setting, the machine and the versions", ("", ""), tuple(rows), folded=True)
+
+
+def _flat(settings: dict, prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}, ")
+        else:
+            yield f"{prefix}{key}", SEMINAR.without_paths(str(value))

@@ -1,0 +1,85 @@
+"""Perplexity against sparsity of stored sweeps, as the figure takes it."""
+
+from collections.abc import Sequence
+
+from diagnostics.figures.perplexity_curves import PerplexityCurve
+from trim.sweeps.folder import Sweep
+from trim.sweeps.results import results
+
+
+def texts(sweeps: Sequence[Sweep]) -> list[str]:
+    """The texts that sweeps were measured on, each once, in words that tell them apart."""
+    return list(dict.fromkeys(_said(text) for sweep in sweeps for text in _results(sweep)["texts"]))
+
+
+def curves(sweeps: Sequence[Sweep], text: str) -> tuple[list[PerplexityCurve], float | None]:
+    """Every method's curve on that text, and the dense model's perplexity where one was measured there."""
+    lines, dense = [], None
+    for sweep in sweeps:
+        read = _results(sweep)
+        for place, said in enumerate(read["texts"]):
+            if _said(said) != text:
+                continue
+            if dense is None and said["dense_perplexity"] is not None:
+                dense = float(said["dense_perplexity"])
+            lines += [line for line in read["curves"] if line["text"] == place and line["sparsity"]]
+    labels = brief_labels([line["method"] for line in lines])
+    whole = [line["label"] for line in lines]
+    named = [full if labels.count(brief) > 1 else brief for brief, full in zip(labels, whole, strict=True)]
+    return [_curve(line, label) for line, label in zip(lines, named, strict=True)], dense
+
+
+_ALLOCATIONS = {"uniform": "Wanda", "trim": "TRIM", "optimal": "Optimal", "variant": "Wanda's variant"}
+_BUDGETS = {"owl": "OWL", "alphapruning": "AlphaPruning"}
+_OTHERS = {
+    "score": "{} score",
+    "owl_width": "λ {}",
+    "owl_multiple": "M {}",
+    "alpha_width": "ε {}",
+    "alpha_fit": "{}",
+    "row_weights": "row weights {}",
+    "vectors_per_sequence": "vectors {}",
+}
+
+
+def brief_labels(methods: Sequence[dict]) -> list[str]:
+    """Each method by what tells it from the others: "TRIM, OWL budgets"."""
+
+    def differs(name: str) -> bool:
+        return len({method[name] for method in methods if method[name] is not None}) > 1
+
+    labels = []
+    for method in methods:
+        first = _ALLOCATIONS.get(method["allocation"], method["allocation"])
+        if method["allocation"] == "uniform" and method["score"] != "wanda":
+            first = method["score"].capitalize()
+        parts, said_already = [first], {"score"} if method["allocation"] == "uniform" else set()
+        alike = [other for other in methods if other["allocation"] == method["allocation"]]
+        if len({other["budget"] for other in alike}) > 1:
+            parts.append(f"{_BUDGETS.get(method['budget'], method['budget'])} budgets")
+        parts += [
+            said.format(method[name])
+            for name, said in _OTHERS.items()
+            if method[name] is not None and differs(name) and name not in said_already
+        ]
+        if method["recalculate_inputs"]:
+            parts.append("recalculated inputs")
+        if method["refit"]:
+            parts.append("refitted")
+        if method["second_pass"]:
+            parts.append("second pass")
+        labels.append(", ".join(parts))
+    return labels
+
+
+def _results(sweep: Sweep) -> dict:
+    return results(sweep, sweep.outcomes())
+
+
+def _said(text: dict) -> str:
+    return f"{text['corpus']}, {text['windows']:,} windows of {text['length']:,} tokens"
+
+
+def _curve(line: dict, label: str) -> PerplexityCurve:
+    numbers = {name: tuple(map(float, line[name])) for name in ("perplexity", "least", "most")}
+    return PerplexityCurve(label, line["method"]["allocation"], tuple(line["sparsity"]), **numbers)

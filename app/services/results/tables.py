@@ -1,0 +1,57 @@
+"""From runs to the numbers of their heat maps. A block that was read once is not read again."""
+
+import threading
+from collections import OrderedDict
+
+import numpy as np
+
+from diagnostics.model_map import LayerFacts, ModelMap, layer_facts
+from trim.runs.folder import Run
+
+KEPT_BLOCKS = 1024
+_facts: OrderedDict[tuple, tuple[LayerFacts, ...]] = OrderedDict()
+_lock = threading.Lock()
+
+
+def model_map(run: Run, label: str = "") -> ModelMap:
+    """The map of a run as it is now, whole or not; `label` instead of its name.
+
+    Raises:
+        RunError: a file of it is damaged.
+    """
+    layers = [facts for block in run.blocks for facts in _block_facts(run, block)]
+    budgets = run.budgets.get("layers") or {}
+    planned = tuple(budgets) or tuple(run.layers)
+    measure = str(run.settings.get("request", {}).get("layer_quality", "cosim_flat"))
+    return ModelMap(label or run.name, planned, tuple(layers), measure)
+
+
+def _block_facts(run: Run, block: int) -> tuple[LayerFacts, ...]:
+    entry = run.manifest["blocks"][str(block)]
+    key = (run.path, run.created, block, entry.get("sha256"), entry["bytes"])
+    with _lock:
+        if key in _facts:
+            _facts.move_to_end(key)
+            return _facts[key]
+    made = tuple(_layer_facts(run, name) for name in entry["layers"])
+    with _lock:
+        _facts[key] = made
+        while len(_facts) > KEPT_BLOCKS:
+            _facts.popitem(last=False)
+    return made
+
+
+def _layer_facts(run: Run, name: str) -> LayerFacts:
+    numbers = run.numbers(name)
+    search = numbers.get("search")
+    pruned = int(run.array(name, "counts").sum(dtype=np.int64))
+    return layer_facts(
+        name,
+        gini=run.array(name, "gini"),
+        layer_sparsity=pruned / (numbers["rows"] * numbers["columns"]),
+        qualities=(float(numbers["uniform_quality"]), float(numbers["realised_quality"])),
+        cosines=(run.array(name, "cosine_uniform"), run.array(name, "cosine")),
+        dead_rows=run.array(name, "dead_rows"),
+        learning_rate=None if search is None else search["learning_rate"],
+        searched=search is not None,
+    )

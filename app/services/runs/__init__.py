@@ -1,0 +1,1 @@
+"""Stored runs: list, read, import and describe them."""

@@ -1,0 +1,118 @@
+"""What is done to a run as a whole: copy, export as a zip, give another name, delete."""
+
+import contextlib
+import shutil
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
+
+from app.services.runs.store import StoredRun
+from app.services.server.access import SEMINAR
+from trim.errors import RunError
+from trim.files import FolderLock
+from trim.runs.folder import Run, block_file
+from trim.runs.record import LayerRecord
+from trim.runs.writer import RunWriter, write_notes
+
+# What belongs to a run, besides its blocks. The calibration text and the sensitivities of a run on its way are made
+# again where they are missing.
+SMALL_FILES = ("config.json", "manifest.json", "budgets.json", "metrics.json", "notes.json", "events.jsonl")
+LONGEST_NAME, LONGEST_NOTE = 120, 4000
+
+
+def copy_run(run: Run, path: Path, change: Callable[[LayerRecord], LayerRecord]) -> None:
+    """Copy a run into a new folder, without its masks; `change` may take more away.
+
+    Raises:
+        RunError: the run is damaged, or the folder cannot be written.
+    """
+    with RunWriter.create(path, run.settings, kind=run.kind) as writer:
+        for index in run.blocks:
+            entry = run.manifest["blocks"][str(index)]
+            facts = {key: entry[key] for key in entry if key not in ("file", "bytes", "sha256", "layers")}
+            records = [change(run.layer(name, mask=False)) for name in entry["layers"]]
+            writer.write_block(index, records, **facts)
+        if run.complete:
+            writer.finish(run.metrics)
+    for name in SMALL_FILES:
+        if name != "manifest.json" and (run.path / name).exists():
+            shutil.copyfile(run.path / name, path / name)
+
+
+@contextlib.contextmanager
+def exported(run: Run, *, masks: bool) -> Iterator[IO[bytes]]:
+    """The run as a zip, an open temporary file; what `run_import` reads.
+
+    Raises:
+        RunError: the run is damaged, or there is no room for the zip.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            source = run.path
+            if not masks:
+                source = Path(stack.enter_context(tempfile.TemporaryDirectory())) / run.path.name
+                copy_run(run, source, lambda record: record)
+            file = stack.enter_context(tempfile.TemporaryFile())
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name in (*SMALL_FILES, *map(block_file, run.blocks)):
+                    if (source / name).exists():
+                        archive.write(source / name, f"{run.path.name}/{name}")
+        except OSError as error:
+            raise RunError(
+                f"{run.path.name} cannot be exported ({error.strerror or error}); free some space for temporary "
+                "files, or copy the run's folder"
+            ) from error
+        file.seek(0)
+        yield file
+
+
+def rename(entry: StoredRun, name: str, note: str) -> None:
+    """Give a run of the user's another name and note.
+
+    Raises:
+        RunError: the run came with the app, is gone, or cannot be written.
+    """
+    SEMINAR.require("Renaming a run")
+    _require_own(entry)
+    write_notes(entry.path, name=name.strip()[:LONGEST_NAME], note=note.strip()[:LONGEST_NOTE])
+
+
+def delete(entry: StoredRun) -> None:
+    """Remove a run of the user's from the disk.
+
+    Raises:
+        RunLockedError: a process is writing it.
+        RunError: the run came with the app, is gone already, or its files cannot be removed.
+    """
+    SEMINAR.require("Deleting a run")
+    _require_own(entry)
+    path = entry.path
+    if path.is_symlink():
+        raise RunError(
+            f"{path} is a link to a folder elsewhere; remove it there, or remove the link yourself"
+        )
+    if not path.is_dir():
+        raise RunError(f"{path} is gone already")
+    lock = FolderLock(path)
+    try:
+        # Without its config it is no run any more, whatever happens to the rest.
+        (path / "config.json").unlink(missing_ok=True)
+        for each in path.iterdir():
+            if each != lock.path:
+                shutil.rmtree(each) if each.is_dir() and not each.is_symlink() else each.unlink()
+    except OSError as error:
+        raise RunError(
+            f"{path} could not be removed whole ({error.strerror or error}); remove what is left of it yourself"
+        ) from error
+    finally:
+        lock.release()
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _require_own(entry: StoredRun) -> None:
+    if entry.shipped:
+        raise RunError(
+            f"{entry.id} came with the app and stays as it is; export and import it to have a copy"
+        )

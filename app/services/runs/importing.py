@@ -1,0 +1,175 @@
+"""Bringing a run in from a zip: every path and every array is checked before anything of it is among the runs."""
+
+import contextlib
+import os
+import re
+import shutil
+import stat
+import tempfile
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Collection
+from pathlib import Path
+from typing import IO
+
+from app.services.runs.check import check_run
+from app.services.runs.files import SMALL_FILES
+from app.services.server.access import SEMINAR
+from trim.cache import ABANDONED_SECONDS
+from trim.errors import RunError
+from trim.names import bytes_in_words, one_line
+from trim.runs.writer import new_run_path
+
+MOST_FILES = 2_000
+MOST_BYTES = 1_000_000_000  # unpacked
+MOST_RATIO = 100  # unpacked to packed; runs stay below 10
+MOST_JSON_BYTES = 20_000_000
+CHUNK_BYTES = 1 << 20
+STAGING = ".importing"  # in the runs' folder, where a rename is atomic; nothing in it is listed as a run
+
+_BLOCK = re.compile(r"blocks/\d{3,6}\.safetensors")
+# What archivers and our own locks leave beside a run, and what an unfinished run can make again: passed over.
+_LEFT_OUT = re.compile(
+    r"(.*/)?(\.DS_Store|lock|calibration\.safetensors|sensitivity\.safetensors)|__MACOSX/.*"
+)
+
+
+def import_run(file: IO[bytes], folder: Path, taken: Callable[[str], bool], name: str = "run") -> Path:
+    """Unpack, check and keep a run.
+
+    Args:
+        file: the zip, seekable.
+        folder: where the user's runs are.
+        taken: whether an id is in use already; then the run gets another.
+        name: the zip's own name, for a run that lies in it without a folder.
+
+    Returns:
+        The folder of the new run.
+
+    Raises:
+        RunError: it is no run that can be trusted, or there is no room; the message says why. Nothing is left.
+    """
+    SEMINAR.require("Importing a run")
+    staging = folder / STAGING
+    try:
+        staging.mkdir(parents=True, exist_ok=True)
+        _discard_leftovers(staging)
+        with tempfile.TemporaryDirectory(dir=staging) as temporary:
+            path = Path(temporary) / "run"
+            title = _unpack(file, path) or Path(name).stem
+            try:
+                check_run(path)
+            except RunError as error:
+                raise _refused(str(error).rstrip(".")) from error
+            target = _free_place(folder, title, taken)
+            os.rename(path, target)
+        return target
+    except (
+        zipfile.BadZipFile,
+        zipfile.LargeZipFile,
+        zlib.error,
+        EOFError,
+        ValueError,
+        RuntimeError,
+    ) as error:
+        raise _refused(f"it is damaged, or no zip ({one_line(str(error))})") from error
+    except OSError as error:
+        raise RunError(
+            f"The run cannot be written to {folder} ({error.strerror or error}). Free some space there and import it "
+            "again."
+        ) from error
+    finally:
+        with contextlib.suppress(OSError):
+            staging.rmdir()  # unless another import is on its way
+
+
+def _unpack(file: IO[bytes], path: Path) -> str:
+    """Write the files of a run below `path`; returns the name of the folder that held them, "" for none."""
+    with zipfile.ZipFile(file) as archive:
+        members = archive.infolist()
+        _check_sizes(members)
+        names = {member.filename: member for member in members}
+        if len(names) < len(members):
+            raise _refused("it holds two files of one name")
+        for member in members:
+            _check_member(member)
+        files = {name: member for name, member in names.items() if not member.is_dir()}
+        wanted = {name: member for name, member in files.items() if not _LEFT_OUT.fullmatch(name)}
+        top = _top(wanted)
+        left = MOST_BYTES
+        for name, member in wanted.items():
+            inside = name.removeprefix(top)
+            if inside not in SMALL_FILES and not _BLOCK.fullmatch(inside):
+                raise _refused(f"it holds {one_line(name)!r}, which is no part of a run")
+            most = min(left, MOST_JSON_BYTES) if inside in SMALL_FILES else left
+            left -= _extract(archive, member, path / inside, most)
+    return top.rstrip("/")
+
+
+def _check_sizes(members: Collection[zipfile.ZipInfo]) -> None:
+    packed = sum(member.compress_size for member in members)
+    unpacked = sum(member.file_size for member in members)
+    if len(members) > MOST_FILES:
+        raise _refused(f"it holds {len(members):,} files, and a run at most {MOST_FILES:,}")
+    if unpacked > MOST_BYTES or unpacked > max(packed, 1) * MOST_RATIO:
+        raise _refused(
+            f"it would unpack from {bytes_in_words(packed)} to {bytes_in_words(unpacked)}, more than any run does"
+        )
+
+
+def _check_member(member: zipfile.ZipInfo) -> None:
+    name = member.filename
+    parts = name.rstrip("/").split("/")
+    if name.startswith("/") or "\\" in member.orig_filename or ":" in name or not name.isprintable():
+        raise _refused(f"it holds the path {one_line(name)!r}, which would lie outside of the run")
+    if any(part in ("", ".", "..") for part in parts):
+        raise _refused(f"it holds the path {one_line(name)!r}, which would lie outside of the run")
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise _refused(f"{one_line(name)!r} in it is a link or a device, not a file")
+    # Of ways to pack, the two that every archiver knows; others can be made to take any amount of memory.
+    if member.flag_bits & 0x1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise _refused(f"{one_line(name)!r} in it is packed in an unusual way, or with a password")
+
+
+def _top(files: Collection[str]) -> str:
+    """The folder in which the run lies inside the zip, with its slash; "" if it lies at the top."""
+    configs = [name for name in files if name.rpartition("/")[2] == "config.json"]
+    if not configs:
+        raise _refused("it holds no config.json, so it is no run")
+    if len(configs) > 1:
+        raise _refused(f"it holds {len(configs)} runs; import them one by one")
+    return configs[0].removesuffix("config.json")
+
+
+def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, most: int) -> int:
+    """Write one file, counting what comes out rather than believing what the zip says; returns its bytes."""
+    content = bytearray()
+    with archive.open(member) as source:
+        while chunk := source.read(CHUNK_BYTES):
+            content += chunk
+            if len(content) > most:
+                raise _refused(f"{one_line(member.filename)!r} in it is too large for a run's")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.write_bytes(content)
+    return len(content)
+
+
+def _free_place(folder: Path, title: str, taken: Callable[[str], bool]) -> Path:
+    """The run's own id where that is free and plain, otherwise a new one."""
+    if re.fullmatch(r"\w[\w.-]{0,99}", title) and not taken(title) and not (folder / title).exists():
+        return folder / title
+    return new_run_path(folder, title)
+
+
+def _refused(why: str) -> RunError:
+    return RunError(f"This zip was not imported: {why}. Nothing of it was kept.")
+
+
+def _discard_leftovers(staging: Path) -> None:
+    """Remove what imports left that were killed on the way."""
+    for leftover in staging.iterdir():
+        with contextlib.suppress(OSError):
+            if time.time() - leftover.stat().st_mtime > ABANDONED_SECONDS:
+                shutil.rmtree(leftover)

@@ -1,0 +1,199 @@
+"""The run store: the runs and sweeps in the user's folder, and the small ones that come with the app."""
+
+import contextlib
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.services.runs.shipped import shipped_folder
+from trim.errors import RunError
+from trim.runs.folder import Run, open_run, runs_folder
+from trim.runs.record import LayerRecord
+from trim.sweeps.folder import Sweep, open_sweep
+
+KEPT_RUNS = 1024
+KEPT_LAYERS = 64
+# What a run is read from, apart from its blocks; a change in any of them means that it is read again.
+_READ = ("config.json", "manifest.json", "metrics.json", "notes.json", "budgets.json")
+_ID = re.compile(r"[^\s./\\:\0][^/\\:\0]{0,199}")
+
+
+@dataclass(frozen=True, eq=False)
+class StoredRun:
+    """A run in the store: opened, or the reason why it cannot be.
+
+    Attributes:
+        id: the name of its folder, which addresses and links use.
+        path: the folder.
+        shipped: whether it came with the app; such runs are never written to.
+        run: None if it cannot be read.
+        problem: why not, and what to do; None: nothing is wrong.
+    """
+
+    id: str
+    path: Path
+    shipped: bool
+    run: Run | None
+    problem: str | None
+
+    def opened(self) -> Run:
+        """The run.
+
+        Raises:
+            RunError: it cannot be read; the message is `problem`.
+        """
+        if self.run is None:
+            raise RunError(self.problem)
+        return self.run
+
+
+@dataclass(frozen=True, eq=False)
+class StoredSweep:
+    """A sweep in the store; the attributes are those of `StoredRun`."""
+
+    id: str
+    path: Path
+    shipped: bool
+    sweep: Sweep | None
+    problem: str | None
+
+
+class RunStore:
+    """Lists and opens runs by id. What was read is kept until a file of the run changes; what is kept is bounded.
+
+    A run of the user's that has the id of a shipped one takes its place.
+    """
+
+    def __init__(
+        self, folder: Callable[[], Path] = runs_folder, shipped: Callable[[], Path] = shipped_folder
+    ) -> None:
+        self._folder, self._shipped = folder, shipped
+        self._runs: OrderedDict[tuple, StoredRun] = OrderedDict()
+        self._layers: OrderedDict[tuple, LayerRecord] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def runs(self) -> list[StoredRun]:
+        """All runs: the user's, newest first, then those that came with the app."""
+        found: dict[str, StoredRun] = {}
+        for folder, shipped in self._folders():
+            entries = [self._read(file.parent, shipped) for file in folder.glob("*/config.json")]
+            entries.sort(key=lambda entry: (entry.run.created if entry.run else "", entry.id), reverse=True)
+            for entry in entries:
+                found.setdefault(entry.id, entry)
+        return list(found.values())
+
+    def sweeps(self) -> list[StoredSweep]:
+        """All sweeps, likewise."""
+        found: dict[str, StoredSweep] = {}
+        for folder, shipped in self._folders():
+            entries = [_read_sweep(file.parent, shipped) for file in folder.glob("*/sweep.json")]
+            entries.sort(key=lambda entry: entry.sweep.created if entry.sweep else "", reverse=True)
+            for entry in entries:
+                found.setdefault(entry.id, entry)
+        return list(found.values())
+
+    def find(self, run_id: str) -> StoredRun:
+        """One run, whatever state it is in.
+
+        Raises:
+            RunError: there is none of that id; it may have been deleted while it was on a page.
+        """
+        if _ID.fullmatch(run_id):
+            for folder, shipped in self._folders():
+                if (folder / run_id / "config.json").is_file():
+                    return self._read(folder / run_id, shipped)
+        raise RunError(
+            f"There is no run {run_id[:60]!r} any more, or never was: it may have been deleted, renamed or moved. "
+            "Choose another on the Runs page."
+        )
+
+    def open(self, run_id: str) -> Run:
+        """One run, opened.
+
+        Raises:
+            RunError: there is none of that id, or it is damaged or of another version.
+        """
+        return self.find(run_id).opened()
+
+    def layer(self, run_id: str, name: str) -> LayerRecord:
+        """One layer of a run, without its mask.
+
+        Raises:
+            RunError: no such run or layer, or a damaged file.
+        """
+        run = self.open(run_id)
+        key = (run.path, _stamp(run.path), name)
+        with self._lock:
+            if key in self._layers:
+                self._layers.move_to_end(key)
+                return self._layers[key]
+        try:
+            record = run.layer(name, mask=False)
+        except RunError:
+            self.find(run_id)  # deleted meanwhile: say that rather than that a file is missing
+            raise
+        with self._lock:
+            _keep(self._layers, key, record, KEPT_LAYERS)
+        return record
+
+    @property
+    def shipped_problem(self) -> str | None:
+        """Why the shipped runs are missing; None: they are there."""
+        try:
+            self._shipped()
+        except RunError as error:
+            return str(error)
+        return None
+
+    def _folders(self) -> list[tuple[Path, bool]]:
+        folders = [(self._folder(), False)]
+        with contextlib.suppress(RunError):  # the user's own runs are there without the shipped ones
+            folders.append((self._shipped(), True))
+        return folders
+
+    def _read(self, path: Path, shipped: bool) -> StoredRun:
+        key = (path, _stamp(path))
+        with self._lock:
+            if key in self._runs:
+                self._runs.move_to_end(key)
+                return self._runs[key]
+        try:
+            run, problem = open_run(path), None
+            _ = run.notes, run.metrics, run.budgets  # read now, so that a damaged one shows here
+        except RunError as error:
+            run, problem = None, str(error)
+        entry = StoredRun(path.name, path, shipped, run, problem)
+        with self._lock:
+            _keep(self._runs, key, entry, KEPT_RUNS)
+        return entry
+
+
+def _read_sweep(path: Path, shipped: bool) -> StoredSweep:
+    try:
+        return StoredSweep(path.name, path, shipped, open_sweep(path), None)
+    except RunError as error:
+        return StoredSweep(path.name, path, shipped, None, str(error))
+
+
+def _stamp(path: Path) -> tuple:
+    stamp = []
+    for name in _READ:
+        try:
+            status = (path / name).stat()
+            stamp.append((status.st_mtime_ns, status.st_size, status.st_ino))
+        except OSError:
+            stamp.append(None)
+    return tuple(stamp)
+
+
+def _keep(known: OrderedDict, key: object, value: object, most: int) -> None:
+    known[key] = value
+    known.move_to_end(key)
+    while len(known) > most:
+        known.popitem(last=False)
+
+
+STORE = RunStore()

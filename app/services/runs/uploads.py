@@ -1,0 +1,19 @@
+"""Texts that readers bring: kept in the cache under a name made of their content."""
+
+import hashlib
+from pathlib import Path
+
+from app.services.server.access import SEMINAR
+from trim.cache import cache_folder, new_folder
+
+
+def store_text(name: str, content: bytes) -> Path:
+    """Keep a brought file; the same content is kept once. Of its name only the ending is used."""
+    SEMINAR.require("Bringing a text")
+    digest = hashlib.sha256(content).hexdigest()[:32]
+    ending = Path(name).suffix.lower()
+    folder = cache_folder() / "texts" / digest
+    if not folder.exists():
+        with new_folder(folder) as made:
+            (made / f"text{ending}").write_bytes(content)
+    return folder / f"text{ending}"

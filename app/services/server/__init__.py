@@ -1,0 +1,1 @@
+"""What all sessions of one server share: who may compute, memory, bounded caches."""

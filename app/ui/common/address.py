@@ -1,0 +1,49 @@
+"""The page's address: what it asks for, and what of that the page cannot show.
+
+Streamlit drops a value it cannot use without a word; a presenter who shares a link should hear of it.
+"""
+
+import math
+
+import streamlit as st
+
+from app.ui.common.text import plain
+
+
+def remember_asked() -> None:
+    """Keep what the address asked for when the session began, before any widget has read it; drop what none can."""
+    if "asked" not in st.session_state:
+        st.session_state["asked"] = {name: st.query_params.get_all(name) for name in st.query_params}
+    endless = [name for name in st.query_params if any(map(_endless, st.query_params.get_all(name)))]
+    for name in endless:  # Streamlit's number boxes would end the page over it
+        del st.query_params[name]
+    if endless:
+        st.rerun()  # what a widget is first told is the address with which a run began
+
+
+def tell_refused() -> None:
+    """After the widgets: say once which of the asked values are not the ones shown."""
+    asked = st.session_state.get("asked", {})
+    refused = [
+        f"{name}={values[-1][:40]}"
+        for name, values in asked.items()
+        if name in st.session_state and not _same(values[-1], st.session_state[name])
+    ]
+    st.session_state["asked"] = {}
+    if refused:
+        st.warning(
+            f"The address asks for {plain(', '.join(refused))}, which this page cannot show; it shows its own "
+            "values instead.",
+            icon=":material/link_off:",
+        )
+
+
+def _endless(value: str) -> bool:
+    try:
+        return math.isinf(float(value))
+    except ValueError:
+        return False
+
+
+def _same(asked: str, shown: object) -> bool:
+    return asked.strip().casefold() == str(shown).strip().casefold()

@@ -1,0 +1,191 @@
+"""Charts in frames: the figure, what is to be seen in it, its formula and its numbers one click away."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
+
+from app.services.server.access import SEMINAR
+from app.services.server.lru import remembered
+from app.ui.common.present import LARGER, presenting
+from app.ui.common.selection import drawn_anew
+from app.ui.common.text import from_figure, plain
+from diagnostics.export import arrays_npz, table_csv
+from diagnostics.figures.frame import enlarged
+
+LEAST_HEIGHT = 360  # pixels; charts side by side are mostly as high as each other
+TOP_MARGIN = 28
+KEPT_DRAWN = 64
+_drawn: OrderedDict[Hashable, "_Drawn"] = OrderedDict()
+_drawing = threading.Lock()
+
+
+@dataclass(frozen=True)
+class View:
+    """What a card shows.
+
+    Attributes:
+        figure: the chart.
+        seen: one sentence of what is to be seen in it.
+        formula: Markdown.
+        alt: a text for readers who cannot see the chart.
+        numbers: the columns behind the chart; called only when somebody downloads them.
+    """
+
+    figure: go.Figure
+    seen: str
+    formula: str
+    alt: str
+    numbers: Callable[[], Mapping[str, np.ndarray]]
+
+
+def theme() -> str:
+    """ "light" or "dark", as the reader's page is now."""
+    return st.context.theme.type or "light"
+
+
+def card(
+    key: str,
+    variants: Mapping[str, Callable[[], View]],
+    *,
+    file_name: str,
+    on_select: Callable[[], None] | None = None,
+    selectable: frozenset[str] = frozenset(),
+    clickable: bool = False,
+    shared: Hashable = None,
+) -> None:
+    """A framed view; with several variants, a control above it says which.
+
+    Args:
+        key: names the card's widgets; the chart's own key is `key` itself.
+        variants: makes each view when it is wanted.
+        file_name: of the downloads, without its ending.
+        on_select: called when bars or points are selected in a variant named in `selectable`.
+        clickable: whether a click selects, and the box tool has to be chosen above the chart; otherwise a drag selects
+            bars by where they stand, however high they are.
+        shared: everything that the views are made of, where several readers look at the same: they are drawn once.
+    """
+    with st.container(border=True, height="stretch", key=f"card-{key}"):
+        chosen = next(iter(variants))
+        if len(variants) > 1:
+            chosen = st.segmented_control(
+                "View",
+                list(variants),
+                default=chosen,
+                required=True,
+                key=f"{key}_view",
+                label_visibility="collapsed",
+            )
+
+        def draw() -> _Drawn:
+            drag = None if chosen not in selectable else "pan" if clickable else "select"
+            return _draw(variants[chosen](), drag)
+
+        drawn = draw() if shared is None else _shared((key, chosen, shared), draw)
+        view, height = drawn.view, drawn.height
+        st.markdown(f"**{plain(drawn.title)}**")
+        if drawn.subtitle:
+            st.caption(plain(drawn.subtitle))
+        picks = {}
+        if chosen in selectable:
+            picks = {"on_select": on_select, "selection_mode": ("points", "box")}
+        else:
+            drawn_anew(key)
+        st.plotly_chart(
+            drawn.figure,
+            key=key if picks else f"{key}_{chosen}",
+            theme=None,
+            height=height,
+            config=_config(f"{file_name}-{key}"),
+            alt=view.alt,
+            **picks,
+        )
+        st.caption(view.seen)
+        with st.container(horizontal=True, gap="small"):
+            with st.popover("Formula", type="tertiary", icon=":material/function:"):
+                st.markdown(view.formula)
+            with st.popover("Save", type="tertiary", icon=":material/download:"):
+                _downloads(view, f"{file_name}-{key}", key)
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """A view ready for the page; nothing in it changes any more, so readers can share it.
+
+    Attributes:
+        title, subtitle: of the figure, as text of the page, which wraps where Plotly would cut.
+        figure: the chart without them.
+        height: what is left for it, in pixels.
+    """
+
+    view: View
+    title: str
+    subtitle: str
+    figure: go.Figure
+    height: int
+
+
+def _draw(view: View, drag: str | None) -> _Drawn:
+    figure = enlarged(view.figure, LARGER) if presenting() else view.figure
+    title = figure.layout.title
+    words = from_figure(title.text), from_figure(title.subtitle.text or "")
+    height = round(max(LEAST_HEIGHT, figure.layout.height - figure.layout.margin.t + TOP_MARGIN))
+    figure.update_layout(title=None, margin_t=TOP_MARGIN, height=height)
+    if drag is not None:
+        # While a drag selects, Streamlit lets no click select.
+        figure.update_layout(dragmode=drag, selectdirection="any" if drag == "pan" else "h")
+    return _Drawn(view, *words, figure, height)
+
+
+def _shared(key: Hashable, draw: Callable[[], _Drawn]) -> _Drawn:
+    """What a session has drawn before in the same looks for the same kind of reader, or is drawn now."""
+    key = (key, theme(), presenting(), SEMINAR.may())
+    with _drawing:
+        return remembered(_drawn, key, draw, KEPT_DRAWN)
+
+
+def choose_picture_format() -> None:
+    """In which format the button above a chart saves it."""
+    st.segmented_control(
+        "Charts are saved as",
+        ["svg", "png"],
+        default="svg",
+        required=True,
+        key="picture_format",
+        format_func=str.upper,
+    )
+
+
+def _config(file_name: str) -> dict:
+    picture = {"format": st.session_state.get("picture_format", "svg"), "filename": file_name, "scale": 2}
+    return {
+        "displaylogo": False,
+        "showSendToCloud": False,
+        "displayModeBar": "hover",
+        "toImageButtonOptions": picture,
+        "modeBarButtonsToRemove": ["autoScale2d", "zoomIn2d", "zoomOut2d"],
+    }
+
+
+def _downloads(view: View, file_name: str, key: str) -> None:
+    st.download_button(
+        "CSV: the numbers for a spreadsheet",
+        lambda: table_csv(view.numbers()),
+        f"{file_name}.csv",
+        "text/csv",
+        key=f"{key}_csv",
+        on_click="ignore",
+    )
+    st.download_button(
+        "NPZ: the same for NumPy",
+        lambda: arrays_npz(view.numbers()),
+        f"{file_name}.npz",
+        "application/octet-stream",
+        key=f"{key}_npz",
+        on_click="ignore",
+    )
+    st.caption("The picture: the camera above the chart saves it, in the format chosen in the side bar.")

@@ -1,0 +1,143 @@
+"""The side bar: which model, which text, which layer, which score."""
+
+import streamlit as st
+
+import trim
+from app.services.layer.study import ModelKey, SampleKey
+from app.services.runs.uploads import store_text
+from app.ui.common.text import plain
+
+# Bound widgets show their plain values: what a widget shows is what the address holds.
+TEXT_WORDS = {
+    "demo": "State of the Union addresses, 1990 to 2019",
+    "wikitext2": "WikiText-2, from the Hub",
+    "c4": "C4 (English, one shard), from the Hub",
+}
+DTYPES = ("automatic", "float32", "bfloat16", "float16")
+DEFAULT_SAMPLE = SampleKey()
+
+
+def model_box(key: str, bind: str | None = None) -> str | None:
+    """Where a model's source is chosen or typed."""
+    return st.selectbox(
+        "Model",
+        ["demo"],
+        key=key,
+        bind=bind,
+        accept_new_options=True,
+        help="The demo is SmolLM2-135M. Or type a Hub id (Qwen/Qwen2.5-0.5B), a folder with safetensors, or the "
+        "path of a GGUF file.",
+    )
+
+
+def choose_model(devices: list[str]) -> ModelKey:
+    """Any model: the demo, a Hub id, a folder or a GGUF file."""
+    with st.sidebar:
+        source = model_box("model", bind="query-params")
+        with st.expander("Device and number type", icon=":material/memory:"):
+            device = st.selectbox("Device", ["automatic", *devices], key="device")
+            dtype = st.selectbox(
+                "Number type",
+                DTYPES,
+                key="dtype",
+                help="Automatic: float32 on the CPU, on a GPU the half type of the checkpoint.",
+            )
+    automatic = {"automatic": None}
+    return ModelKey((source or "demo").strip(), automatic.get(device, device), automatic.get(dtype, dtype))
+
+
+def choose_text() -> SampleKey:
+    """Which text the model reads, and how much of it."""
+    with st.sidebar:
+        corpus = text_box("text", bind="query-params")
+        with st.expander("Text options", icon=":material/article:"):
+            bring_text("text")
+            with st.form("sample", border=False):
+                windows = st.number_input(
+                    "Windows (sequences)", 1, 4096, DEFAULT_SAMPLE.windows, key="windows", bind="query-params"
+                )
+                length = st.number_input(
+                    "Tokens per window", 2, 32768, DEFAULT_SAMPLE.length, key="length", bind="query-params"
+                )
+                vectors = st.number_input(
+                    "Input vectors kept per window",
+                    1,
+                    256,
+                    DEFAULT_SAMPLE.vectors_per_sequence,
+                    key="vectors",
+                    bind="query-params",
+                    help="The layer's output is compared on these; the Wanda norms always use every token.",
+                )
+                seed = st.number_input(
+                    "Seed", 0, 2**31 - 1, DEFAULT_SAMPLE.seed, key="seed", bind="query-params"
+                )
+                st.form_submit_button("Read the text again with these", icon=":material/refresh:")
+    return SampleKey((corpus or "demo").strip(), windows, length, vectors, seed)
+
+
+def text_box(key: str, bind: str | None = None) -> str | None:
+    """Where a calibration text is chosen or typed."""
+    words = TEXT_WORDS | _uploaded()
+    corpus = st.selectbox(
+        "Calibration text",
+        list(words),
+        key=key,
+        bind=bind,
+        accept_new_options=True,
+        help="What the model reads to show which inputs its layers receive. Choose one, type the path of a .txt, "
+        ".jsonl or .parquet file, or bring one below.",
+    )
+    if corpus in words:
+        st.caption(plain(words[corpus]))
+    return corpus
+
+
+def bring_text(key: str) -> None:
+    """Where a text of one's own is brought; the text box of that key then has it."""
+
+    def keep() -> None:
+        file = st.session_state[f"{key}_file"]
+        if file is not None:
+            path = str(store_text(file.name, file.getvalue()))
+            _uploaded()[path] = file.name
+            st.session_state[key] = path
+
+    st.file_uploader("Your own text", ["txt", "jsonl", "parquet"], key=f"{key}_file", on_change=keep)
+
+
+def _uploaded() -> dict[str, str]:
+    """The texts that this session brought: path and name."""
+    return st.session_state.setdefault("uploaded_texts", {})
+
+
+def default_layer(model: trim.Model) -> tuple[int, str]:
+    """The middle block's gate projection, or its last layer where the architecture has no gate."""
+    block = len(model.blocks) // 2
+    paths = layer_paths(model, block)
+    return block, next((path for path in paths if path.endswith("gate_proj")), paths[-1])
+
+
+def layer_paths(model: trim.Model, block: int) -> list[str]:
+    """The layers of a block, without the block's index."""
+    return [name.split(".", 1)[1] for name in model.layers if name.startswith(f"{block}.")]
+
+
+def choose_layer(model: trim.Model) -> tuple[str, str]:
+    """The layer's name, and the score that ranks its weights."""
+    block, path = default_layer(model)
+    with st.sidebar:
+        if len(model.blocks) > 1:
+            block = st.slider("Block", 0, len(model.blocks) - 1, block, key="block", bind="query-params")
+        paths = layer_paths(model, block)
+        path = st.selectbox("Layer", paths, paths.index(path), key="layer", bind="query-params")
+        score = st.segmented_control(
+            "Score",
+            list(trim.SCORES),
+            default="wanda",
+            required=True,
+            key="score",
+            bind="query-params",
+            help="How important a weight is. Wanda: its size times the norm of the input feature it reads. "
+            "Magnitude: its size alone.",
+        )
+    return f"{block}.{path}", score or "wanda"

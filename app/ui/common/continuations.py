@@ -1,0 +1,26 @@
+"""One prompt, continued by the dense model and by the same model as several methods pruned it, side by side."""
+
+import streamlit as st
+
+from app.services.runs.layer import METHOD_LABELS
+from app.ui.common.text import plain
+from trim.runs.folder import Run
+
+MOST_COLUMNS = 4
+
+
+def continuations_card(run: Run) -> None:
+    """What a run keeps of its prompts; nothing where it keeps none."""
+    for entry in run.metrics.get("continuations", []):
+        with st.container(border=True):
+            st.markdown("**What does the model still say?**")
+            st.caption(
+                f"“{plain(entry['prompt'])}” and the most probable words that follow, "
+                f"at most {entry.get('new_tokens', '?')} tokens, from each model at the same model sparsity."
+            )
+            texts = list(entry["texts"].items())
+            for start in range(0, len(texts), MOST_COLUMNS):
+                columns = st.columns(MOST_COLUMNS)
+                for column, (name, text) in zip(columns, texts[start:], strict=False):
+                    column.markdown(f"**{plain(METHOD_LABELS.get(name, name.capitalize()))}**")
+                    column.markdown(plain(text) or ":gray[nothing]")

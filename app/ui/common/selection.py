@@ -1,0 +1,167 @@
+"""The rows a reader has selected: one text, which charts, quick picks and the keyboard write to.
+
+The text is in the address, so a shared view has its rows. Whatever is selected in one chart is highlighted in the
+others; the chart itself is left alone as long as it shows the same, since redrawing it would end its selection.
+"""
+
+import functools
+import re
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+import numpy as np
+import streamlit as st
+
+from app.services.layer.study import Outcome, Study
+from app.services.runs.layer import StoredLayer
+from app.ui.common.text import plain
+
+MOST_ROWS = 200
+PICKS: dict[str, Callable[[Study | StoredLayer, Outcome | StoredLayer], np.ndarray]] = {
+    "score most concentrated": lambda study, outcome: -study.gini.coefficients[0],
+    "score most evenly spread": lambda study, outcome: study.gini.coefficients[0],
+    "pruned most": lambda study, outcome: -outcome.allocations[-1].row_sparsity,
+    "pruned least": lambda study, outcome: outcome.allocations[-1].row_sparsity,
+    "hurt most by uniform sparsity": lambda study, outcome: outcome.cosines[0].cosine,
+}
+GAP_PICKS: dict[str, Callable[[Outcome], np.ndarray]] = {
+    "TRIM prunes too much, against the optimum": lambda whole: -_excess(whole),
+    "TRIM prunes too little, against the optimum": lambda whole: _excess(whole),
+}
+PICKED_ROWS = 5
+
+
+def _excess(whole: Outcome) -> np.ndarray:
+    return whole.allocation("trim").row_sparsity - whole.allocation("optimal").row_sparsity
+
+
+class RowsError(ValueError):
+    """The typed rows cannot be read."""
+
+
+def parse_rows(text: str, rows: int) -> list[int]:
+    """Row numbers from text such as "3, 17, 20-25", ascending, each once.
+
+    Raises:
+        RowsError: something is no number, or no row of this layer.
+    """
+    chosen: set[int] = set()
+    for part in filter(None, re.split(r"[,;\s]+", text.strip())):
+        match = re.fullmatch(r"(\d{1,9})(?:[-–](\d{1,9}))?", part)
+        if match is None:
+            raise RowsError(f"Type row numbers such as 3, 17, 20-25; “{part[:20]}” is none.")
+        first = int(match[1])
+        last = int(match[2] or first)
+        if not first <= last < rows:
+            raise RowsError(f"This layer has the rows 0 to {rows - 1}; “{part[:20]}” is not among them.")
+        chosen.update(range(first, last + 1))
+        if len(chosen) > MOST_ROWS:
+            raise RowsError(f"Select at most {MOST_ROWS} rows.")
+    return sorted(chosen)
+
+
+def format_rows(rows: list[int]) -> str:
+    """The shortest text that `parse_rows` reads as these ascending rows."""
+    parts: list[list[int]] = []
+    for row in rows:
+        if parts and row == parts[-1][1] + 1:
+            parts[-1][1] = row
+        else:
+            parts.append([row, row])
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
+
+
+@dataclass(frozen=True)
+class Source:
+    """A chart in which rows can be selected, and what it shows: everything that a redrawing comes from."""
+
+    chart: str
+    shown: Hashable
+
+
+def select(rows: np.ndarray | list[int], source: Source | None) -> None:
+    """Select rows from a callback; `source` is the chart they were selected in."""
+    chosen = sorted({int(row) for row in rows})
+    if len(chosen) > MOST_ROWS:
+        st.toast(f"{len(chosen):,} rows selected; the first {MOST_ROWS} are shown.", icon=":material/info:")
+    st.session_state["rows"] = format_rows(chosen[:MOST_ROWS])
+    st.session_state["selected_in"] = source
+
+
+def on_chart(
+    source: Source, marked: list[int], rows_of: Callable[[list[dict]], np.ndarray]
+) -> Callable[[], None]:
+    """A callback for the chart; `rows_of` turns its selected points into rows.
+
+    Where rows were `marked` in it, it cannot be left alone: it is redrawn with the marks of the new ones.
+    """
+    # Streamlit keeps the callback of every figure that a session has ever shown, so it must hold no study.
+    st.session_state.setdefault("charts", {})[source.chart] = (source, marked, rows_of)
+    return functools.partial(_selected, source.chart)
+
+
+def _selected(chart: str) -> None:
+    source, marked, rows_of = st.session_state["charts"][chart]
+    points = st.session_state[chart]["selection"]["points"]
+    if points:
+        select(rows_of(points), None if marked else source)
+    elif st.session_state.get("selected_in") == source:
+        select([], None)
+
+
+def rows_for(source: Source, rows: list[int]) -> list[int]:
+    """The rows to highlight in a chart: none in the one they were selected in, whose own selection shows them."""
+    if st.session_state.get("selected_in") == source:
+        return []
+    drawn_anew(source.chart)
+    return rows
+
+
+def drawn_anew(chart: str) -> None:
+    """A chart that shows something else, or is not shown, has lost its own selection."""
+    selected_in = st.session_state.get("selected_in")
+    if selected_in is not None and selected_in.chart == chart:
+        st.session_state["selected_in"] = None
+
+
+def choose_rows(
+    study: Study | StoredLayer, outcome: Outcome | StoredLayer, whole: Outcome | None = None
+) -> list[int]:
+    """The controls for selecting rows, and the rows.
+
+    Args:
+        study, outcome: of the layer, as it is shown; a stored layer is both.
+        whole: the outcome with all allocations, where rows can be picked by how far TRIM is from the optimum.
+    """
+
+    def typed() -> None:
+        st.session_state["selected_in"] = None
+
+    def picked() -> None:
+        if pick := st.session_state["pick"]:
+            values = PICKS[pick](study, outcome) if pick in PICKS else GAP_PICKS[pick](whole)
+            order = np.argsort(np.where(np.isfinite(values), values, np.inf), kind="stable")
+            select(order[:PICKED_ROWS], None)
+
+    left, right = st.columns([3, 2])
+    text = left.text_input(
+        "Selected rows",
+        key="rows",
+        bind="query-params",
+        max_chars=2000,
+        on_change=typed,
+        placeholder="Type numbers such as 3, 17, 20-25, or select bars or points in a chart",
+    )
+    right.selectbox(
+        f"Pick the {PICKED_ROWS} rows …",
+        [*PICKS, *(() if whole is None else GAP_PICKS)],
+        index=None,
+        key="pick",
+        on_change=picked,
+        placeholder="for example those hurt most",
+    )
+    try:
+        return parse_rows(text, study.rows)
+    except RowsError as error:
+        left.markdown(f":red[{plain(error)}]")
+        return []

@@ -1,0 +1,107 @@
+"""The seminar on pages: who asks, the presenter's code, what is being computed, and what readers see of a layer."""
+
+from functools import partial
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import get_script_run_ctx
+
+from app.services.jobs.manager import JOBS
+from app.services.layer.study import Study
+from app.services.server.access import LONGEST_CODE, SEMINAR, PresenterNeededError
+from app.ui.common.text import plain
+from app.ui.common.waiting import NothingToShow, laboratory
+
+QUEUE_SECONDS = 3.0  # how often what is being computed is told anew, while something is
+
+
+def _session() -> str | None:
+    context = get_script_run_ctx(suppress_warning=True)
+    return None if context is None else context.session_id
+
+
+SEMINAR.who = _session
+
+
+def presenter_only(what: str) -> bool:
+    """Whether what follows on the page may be used; a reader is told what it would be.
+
+    Args:
+        what: a subject: "Pruning a model".
+    """
+    if SEMINAR.may():
+        return True
+    st.caption(f":material/lock: {what} needs the presenter's code (in the side bar).")
+    return False
+
+
+def seminar_bar() -> None:
+    """In the side bar, during a seminar: the presenter's code, and what is being computed."""
+    if not SEMINAR.on:
+        return
+    with st.sidebar.container(border=True, key="seminar"):
+        if SEMINAR.may():
+            st.markdown(":material/co_present: **You are the presenter**")
+            st.button("Become a reader again", icon=":material/lock:", key="lock", on_click=SEMINAR.lock)
+        else:
+            st.markdown(":material/groups: **Seminar**")
+            st.caption("Stored runs and all pages are open to you; computing is the presenter's.")
+            with st.expander("I am the presenter", icon=":material/key:"):
+                _code()
+        active = JOBS.running() is not None or laboratory().unfinished()
+        st.fragment(_queue, run_every=QUEUE_SECONDS if active else None)()
+
+
+def _code() -> None:
+    with st.form("presenter", border=False, clear_on_submit=True):
+        given = st.text_input(
+            "Presenter's code", type="password", max_chars=LONGEST_CODE, key="presenter_code"
+        )
+        if st.form_submit_button("Unlock", icon=":material/lock_open:"):
+            try:
+                SEMINAR.unlock(given)
+            except PresenterNeededError as error:
+                st.error(plain(error), icon=":material/error:")
+            else:
+                st.rerun()
+
+
+def _queue() -> None:
+    lines = [f"run “{running.title}”"] if (running := JOBS.running()) is not None else []
+    lines += [f"{name}: {job.words}" for name, job in laboratory().unfinished()]
+    if not lines:
+        st.caption(":material/hourglass_empty: Nothing is being computed.")
+        return
+    st.caption(f":material/hourglass_top: Being computed: {plain(lines[0])}")
+    for place, line in enumerate(lines[1:], 1):
+        st.caption(f"{place} waiting: {plain(line)}")
+
+
+def open_study() -> Study:
+    """For readers: a layer that the presenter has open.
+
+    Raises:
+        NothingToShow: none is; the page says where stored layers are.
+    """
+    studies = {str(study.key): study for study in laboratory().open_studies()}
+    if not studies:
+        st.title("Which layer?")
+        st.info(
+            "No layer is open on this server yet. As soon as the presenter opens one, it can be explored here; until "
+            "then, every layer of every stored run is open to you.",
+            icon=":material/groups:",
+        )
+        st.page_link("views/model.py", label="To the layers of stored runs", icon=":material/grid_on:")
+        raise NothingToShow
+    chosen = st.sidebar.selectbox(
+        "Layer that the presenter has open",
+        list(studies),
+        format_func=partial(_named, studies),
+        key="open_study",
+    )
+    st.sidebar.caption("Move the target as you like; other layers and options are the presenter's.")
+    return studies[chosen]
+
+
+def _named(studies: dict[str, Study], key: str) -> str:
+    study = studies[key]
+    return f"{study.key.layer}, {study.origin.model_title}, {study.key.score}"

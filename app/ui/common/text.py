@@ -1,0 +1,26 @@
+"""Text from users, models and corpora on its way into a page."""
+
+import html
+import re
+
+from app.services.server.access import SEMINAR
+
+# What Streamlit reads into text after Markdown has taken the backslashes away: addresses, icons, arrows and dashes.
+_READ_LATER = re.compile(
+    r"(?<=:/)(?=/)|(?<=www)(?=\.)|(?<=@)(?=[-\w])|(?<=:)(?=material/|streamlit:)|(?<=[<~>-])(?=[->=])", re.I
+)
+_WORD_JOINER = "\u2060"  # has no width and breaks no line
+
+
+def plain(text: object) -> str:
+    """Text that Markdown shows as it is: no emphasis, link, picture, formula, colour or icon is read into it.
+
+    White space becomes single blanks, as on any page. Readers of a seminar see no path on the server.
+    """
+    line = _READ_LATER.sub(_WORD_JOINER, " ".join(SEMINAR.without_paths(str(text)).split()))
+    return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|$:~^&\"'=])", r"\\\1", line)
+
+
+def from_figure(label: str) -> str:
+    """A figure's heading, which Plotly reads as a little HTML, as plain text."""
+    return html.unescape(re.sub(r"<br\s*/?>", " ", label).replace("<b>", "").replace("</b>", ""))

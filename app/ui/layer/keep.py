@@ -1,0 +1,38 @@
+"""The control that keeps what is on the page as a run."""
+
+import streamlit as st
+
+from app.services.layer.keep import keep
+from app.services.layer.study import Outcome, Study
+from app.ui.common.present import kept
+from app.ui.common.seminar import presenter_only
+from app.ui.common.text import plain
+from trim import TrimError
+
+
+def keep_controls(study: Study, outcome: Outcome) -> None:
+    """Keep this layer, its settings and the allocation that is shown under a name; of two shown, one is chosen."""
+    if not presenter_only("Keeping this layer as a run"):
+        return
+    with st.popover("Keep as a run", icon=":material/bookmark_add:"):
+        target = outcome.result.settings.target_sparsity
+        labels = {each.label: each.method for each in outcome.allocations if each.method != "uniform"}
+        label = next(iter(labels))
+        if len(labels) > 1:
+            label = st.segmented_control(
+                "Allocation to keep", list(labels), default=label, required=True, key="allocation_to_keep"
+            )
+        name = st.text_input("Name", f"{study.key.layer} at {target:.0%}, {label}", max_chars=80)
+        if st.button("Keep", type="primary", disabled=not name.strip()):
+            try:
+                folder = keep(study, outcome, labels[label], name.strip())
+            except (TrimError, OSError) as error:
+                st.error(plain(error), icon=":material/error:")
+            else:
+                st.success(f"Kept in {plain(folder)}", icon=":material/check:")
+                st.page_link(
+                    "views/stored_layer.py",
+                    label="Open what was kept",
+                    icon=":material/layers:",
+                    query_params={"run": folder.name, "layer": study.key.layer, **kept()},
+                )

@@ -1,0 +1,199 @@
+"""The views of a whole model: heat maps in which a click opens a layer, outcomes against the Gini, perplexities."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import streamlit as st
+
+from app.services.results.perplexities import on_one_text
+from app.ui.common.cards import View, card, theme
+from app.ui.common.present import kept
+from app.ui.common.text import plain
+from app.ui.model.words import FORMULAS, PERPLEXITY_FORMULA, lanes_seen, map_seen
+from diagnostics.figures.model_map import model_map_figure
+from diagnostics.figures.outcome_gini import outcome_gini_figure
+from diagnostics.figures.perplexity import PerplexityBar, perplexity_figure
+from diagnostics.gap import captured_share
+from diagnostics.model_map import ModelMap, Quantity, outcome_lanes
+from trim.runs.folder import Run
+
+MAPS: dict[str, dict[str, Quantity]] = {
+    "map_gini": {"Median Gini": "median_gini", "Layer sparsity": "layer_sparsity"},
+    "map_outcome": {"Learning rate": "outcome"},
+    "map_gain": {"Gain over uniform": "quality_gain"},
+    "map_variance": {
+        "Change": "row_variance_change",
+        "Uniform": "row_variance_uniform",
+        "As pruned": "row_variance",
+    },
+}
+STORED_PAGE = "views/stored_layer.py"
+
+
+def map_card(key: str, shown: ModelMap, file_name: str) -> None:
+    """One of the cards of `MAPS`; where TRIM did not search, what the layers lost stands in place of learning rates."""
+    searched = shown.searched or not shown.layers
+    quantities = MAPS[key]
+    if not searched and key == "map_outcome":
+        quantities = {"Layer sparsity": "layer_sparsity"}
+    elif not searched and key == "map_gini":
+        quantities = {"Median Gini": "median_gini"}
+
+    def view(quantity: Quantity) -> View:
+        seen = map_seen(shown, quantity)
+        if key == "map_outcome" and not searched:
+            seen += " This run was not made by TRIM, so no layer has a learning rate."
+        return View(
+            model_map_figure(shown, quantity, theme()),
+            plain(seen),
+            FORMULAS[quantity],
+            f"Heat map, block by layer type. {seen}",
+            shown.columns,
+        )
+
+    variants = {words: lambda q=q: view(q) for words, q in quantities.items()}
+    _selectable_card(key, variants, file_name, shown)
+
+
+def outcome_card(maps: Sequence[ModelMap], file_name: str) -> None:
+    """Learning-rate outcome against median Gini, of one or two runs that TRIM made."""
+    searched = [shown for shown in maps if shown.searched][:2]
+    if not searched:
+        return
+    lanes = outcome_lanes(searched)
+
+    def numbers() -> dict[str, np.ndarray]:
+        sizes = [lane.gini.size for lane in lanes]
+        return {
+            "run": np.repeat([lane.run for lane in lanes], sizes),
+            "layer": np.array([name for lane in lanes for name in lane.names], dtype=str),
+            "outcome": np.repeat([lane.outcome for lane in lanes], sizes),
+            "median_gini": np.concatenate([lane.gini for lane in lanes]),
+        }
+
+    def view() -> View:
+        return View(
+            outcome_gini_figure(lanes, theme()),
+            plain(lanes_seen(searched)),
+            FORMULAS["outcome"] + FORMULAS["median_gini"],
+            f"Learning-rate outcome of every layer against its median Gini. {lanes_seen(searched)}",
+            numbers,
+        )
+
+    card("outcome_gini", {"Outcome": view}, file_name=file_name, shared=tuple(searched))
+
+
+def perplexity_card(runs: Sequence[Run], file_name: str) -> None:
+    """Perplexity of runs and of their dense model on the same windows."""
+    measured = on_one_text(runs)
+    if measured is None:
+        with st.container(border=True, height="stretch", key="card-perplexity"):
+            st.markdown("**How well does the model still predict?**")
+            st.info(
+                "None of these runs was measured yet. Tick “Measure perplexity afterwards” for a new run, or: "
+                "`python -m trim evaluate RUN`",
+                icon=":material/speed:",
+            )
+        return
+    bars = measured.bars()
+    without = [bar.label for bar in bars if not math.isfinite(bar.perplexity)]
+    bars = [bar for bar in bars if bar.label not in without]
+    seen = _perplexity_seen(bars)
+    if without:
+        seen += f" Beyond all numbers: {', '.join(without)}."
+    if left_out := len(runs) - len(measured.runs):
+        seen += f" {left_out} more were not measured on this text."
+
+    def view() -> View:
+        return View(
+            perplexity_figure(bars, measured.text, theme()),
+            plain(seen),
+            PERPLEXITY_FORMULA,
+            f"Bars of perplexity on {measured.text}. {seen}",
+            lambda: {
+                "model": np.array([bar.label for bar in bars], dtype=str),
+                "method": np.array([bar.method for bar in bars], dtype=str),
+                "perplexity": np.array([bar.perplexity for bar in bars]),
+            },
+        )
+
+    card("perplexity", {"Perplexity": view}, file_name=file_name, shared=(tuple(bars), measured.text, seen))
+
+
+def _perplexity_seen(bars: Sequence[PerplexityBar]) -> str:
+    pruned = [bar for bar in bars if bar.method != "dense"]
+    if not pruned:
+        return "No pruned model has a finite perplexity."
+    best = min(pruned, key=lambda bar: bar.perplexity)
+    words = f"{best.label} predicts best" if len(pruned) > 1 else best.label
+    sentence = f"{words}: {best.perplexity:,.4g}"
+    if bars[0].method == "dense":
+        sentence += (
+            f", {best.perplexity / bars[0].perplexity:,.3g} times the dense model's {bars[0].perplexity:,.4g}"
+        )
+    return f"{sentence}.{_captured_in_words(pruned)}"
+
+
+def _captured_in_words(pruned: Sequence[PerplexityBar]) -> str:
+    """How much of the way from uniform to optimal TRIM went, where one of each was measured."""
+    by_method = {bar.method: math.log(bar.perplexity) for bar in reversed(pruned)}
+    if not {"uniform", "trim", "optimal"} <= by_method.keys():
+        return ""
+    share = captured_share(by_method["uniform"], by_method["trim"], by_method["optimal"])
+    if share is None:
+        return ""
+    return f" TRIM went {share:.0%} of the way from uniform to optimal (logarithm of the perplexity)."
+
+
+def _selectable_card(key: str, variants: dict, file_name: str, shown: ModelMap) -> None:
+    def selected() -> None:
+        points = st.session_state[key]["selection"]["points"]
+        st.session_state["clicked_layers"] = _names(points)
+
+    card(
+        key,
+        variants,
+        file_name=file_name,
+        on_select=selected,
+        selectable=frozenset(variants),
+        clickable=True,
+        shared=shown,
+    )
+
+
+def _names(points: list[dict]) -> list[str]:
+    """The layers that were clicked or boxed; dots of layers that are not done have no name."""
+    names = []
+    for point in points:
+        data = point.get("customdata")
+        name = data[0] if isinstance(data, list) and data else data
+        if isinstance(name, str):
+            names.append(name)
+    return list(dict.fromkeys(names))
+
+
+def open_layer(run_id: str, shown: ModelMap) -> None:
+    """A click opens a layer; a box lists several; a list does the same for the keyboard."""
+    known = [name for name in st.session_state.pop("clicked_layers", []) if name in shown.by_name]
+    if len(known) == 1:
+        st.switch_page(STORED_PAGE, query_params={"run": run_id, "layer": known[0], **kept()})
+    if not shown.layers:
+        return
+    names = known or list(shown.by_name)
+    with st.container(horizontal=True, vertical_alignment="bottom", key="open-layer"):
+        chosen = st.selectbox(
+            f"Open one of the {len(known)} layers in the box" if known else "Open a layer as this run saw it",
+            names,
+            index=None,
+            placeholder="Click a cell above, or choose here",
+            width=420,
+            key="layer_to_open",
+        )
+        if chosen is not None:
+            st.page_link(
+                STORED_PAGE,
+                label=f"Open {plain(chosen)}",
+                icon=":material/layers:",
+                query_params={"run": run_id, "layer": chosen, **kept()},
+            )

@@ -1,0 +1,112 @@
+"""A prompt of the reader's own, continued by the dense model and by the runs on the page, side by side."""
+
+from collections.abc import Sequence
+
+import streamlit as st
+
+import trim
+from app.services.jobs.continuations import begin, has_masks, writing_key, written
+from app.services.jobs.manager import JOBS
+from app.ui.common.continuations import continuations_card
+from app.ui.common.present import kept
+from app.ui.common.seminar import presenter_only
+from app.ui.common.text import plain
+from trim.evaluation.generation import Sampling
+from trim.runs.folder import Run
+
+DEFAULT_PROMPT = "My fellow citizens, the state of our Union is"
+NEW_TOKENS = 40
+POLL_SECONDS = 1.0
+
+
+def continue_prompt_views(runs: Sequence[Run]) -> None:
+    """What the runs keep of prompts, and a prompt of one's own for those that have masks."""
+    for run in runs[:1]:
+        continuations_card(run)
+    weights = runs[0].settings.get("model", {}).get("weights")
+    able = [run for run in runs if has_masks(run) and run.settings.get("model", {}).get("weights") == weights]
+    unable = [run for run in runs if run not in able]
+    with st.container(border=True, key="card-continue"):
+        st.markdown("**What do they make of a prompt of yours?**")
+        if not able:
+            st.info(
+                "A run needs its masks and its model to write. Those that came with the app have no masks; prune the "
+                "model with the same settings, and the new run can.",
+                icon=":material/edit_note:",
+            )
+            _prune_again(runs[0])
+            return
+        _form(able)
+        if unable:
+            names = ", ".join(run.name for run in unable)
+            st.caption(f"Without masks of this model, or not whole, and so left out: {plain(names)}.")
+
+
+def _prune_again(run: Run) -> None:
+    st.page_link(
+        "views/model.py",
+        label="Prune with these settings",
+        icon=":material/add:",
+        query_params={"run": run.id, "from": run.id, **kept()},
+    )
+
+
+@st.fragment
+def _form(runs: Sequence[Run]) -> None:
+    if not presenter_only("Continuing a prompt"):
+        return
+    prompt = st.text_area("Prompt", DEFAULT_PROMPT, height=68, key="prompt")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        tokens = st.number_input("New tokens", 1, 512, NEW_TOKENS, key="new_tokens", width=160)
+        temperature = st.number_input(
+            "Temperature",
+            0.0,
+            5.0,
+            0.0,
+            0.1,
+            key="temperature",
+            width=160,
+            help="0: always the most probable token. Above: drawn, the flatter the higher.",
+        )
+        seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="prompt_seed", width=160)
+        asked = st.button("Continue it", icon=":material/edit_note:", key="continue_prompt")
+    sampling = Sampling(tokens, temperature, seed)
+    if asked:
+        key = writing_key(prompt, sampling, runs)
+        known = JOBS.begun(key) is not None and not written(JOBS, key, runs).message
+        try:
+            st.session_state["writing"] = key if known else begin(JOBS, prompt, sampling, runs)
+        except (trim.TrimError, OSError) as error:
+            st.session_state.pop("writing", None)
+            st.error(plain(error), icon=":material/error:")
+    key = st.session_state.get("writing")
+    if key is None or JOBS.begun(key) is None:
+        return
+    if written(JOBS, key, runs).active:
+        _live(key, runs)
+    else:
+        _texts(key, runs)
+
+
+@st.fragment(run_every=POLL_SECONDS)
+def _live(key: str, runs: Sequence[Run]) -> None:
+    writing = written(JOBS, key, runs)
+    if not writing.active:
+        st.rerun()
+    done, of = len(writing.texts), len(runs) + 1
+    st.progress(done / of, text=f"Loading the model and writing: {done} of {of} are done")
+    if st.button("Cancel", icon=":material/cancel:", key="cancel_writing"):
+        JOBS.cancel(key)
+    _texts(key, runs)
+
+
+def _texts(key: str, runs: Sequence[Run]) -> None:
+    writing = written(JOBS, key, runs)
+    titles = {"dense": "Dense"} | {run.id: run.name for run in runs}
+    if writing.texts or writing.active:
+        for column, (target, title) in zip(st.columns(len(titles)), titles.items(), strict=True):
+            column.markdown(f"**{plain(title)}**")
+            text = writing.texts.get(target)
+            column.markdown(":gray[…]" if text is None else plain(text) or ":gray[nothing]")
+    if writing.message:
+        st.error(plain(writing.message), icon=":material/error:")

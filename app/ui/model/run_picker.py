@@ -1,0 +1,86 @@
+"""Which run is on the page: a list that the address follows, and the address that it follows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import streamlit as st
+
+from app.services.jobs.manager import RunJobs
+from app.services.runs.store import StoredRun
+from app.ui.common.text import plain
+from trim.errors import RunError
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A run in the list: its id, what it is called, and how it stands."""
+
+    id: str
+    label: str
+
+
+def choices(entries: Sequence[StoredRun], jobs: RunJobs) -> list[Choice]:
+    """All runs of whole models; first what is being computed, also while it has no folder yet, or never had one."""
+    known = {entry.id for entry in entries}
+    listed = []
+    running = jobs.running()
+    if running is not None and running.kind == "prune":
+        listed.append(Choice(running.id, f"{running.title} · running"))
+    for asked in dict.fromkeys([st.session_state.get("started_run"), st.query_params.get("run")]):
+        failed = _failed(asked, jobs) if asked and asked not in known else None
+        if failed is not None and (running is None or asked != running.id):
+            listed.append(failed)
+    above = {choice.id for choice in listed}
+    return listed + [Choice(entry.id, _label(entry)) for entry in entries if entry.id not in above]
+
+
+def _failed(run_id: str, jobs: RunJobs) -> Choice | None:
+    """A run that was begun and has no folder."""
+    try:
+        record = jobs.begun(run_id)
+        _, code, _ = jobs.outcome(run_id)
+    except RunError:
+        return None
+    if (
+        record is None or record.kind != "prune" or code == 0
+    ):  # 0: it went well, and its run was deleted since
+        return None
+    return Choice(run_id, f"{record.title} · failed")
+
+
+def _label(entry: StoredRun) -> str:
+    if entry.run is None:
+        return f"{entry.id} · cannot be read"
+    if entry.shipped:
+        return f"{entry.run.name} · came with the app"
+    if not entry.run.complete:
+        return f"{entry.run.name} · {len(entry.run.blocks)} blocks"
+    return f"{entry.run.name} · {entry.run.created[:10]}"
+
+
+def pick_run(listed: Sequence[Choice], default: str | None) -> str | None:
+    """The id of the run that the address names, or else `default`; choosing another changes the address.
+
+    None: there is no run.
+    """
+    labels = {choice.id: choice.label for choice in listed}
+    asked = st.session_state.pop("started_run", None) or st.query_params.get("run")
+    if asked is not None and asked not in labels:
+        st.warning(
+            f"There is no run {plain(asked[:60])} of a whole model here; it may have been deleted.",
+            icon=":material/link_off:",
+        )
+    if not labels:
+        return None
+    if asked not in labels:
+        asked = default if default in labels else next(iter(labels))
+    if st.query_params.get("run") != asked:
+        st.query_params["run"] = asked
+    st.session_state["run_shown"] = asked
+
+    def chosen() -> None:
+        # No id, but a label that no run has any more: the browser answered before it heard that the run ended.
+        if st.session_state["run_shown"] in labels:
+            st.query_params["run"] = st.session_state["run_shown"]
+
+    return st.selectbox("Run", list(labels), format_func=labels.get, key="run_shown", on_change=chosen)

@@ -1,0 +1,100 @@
+"""For each view of a whole model: the formula behind it, and one sentence of what is to be seen in it."""
+
+import numpy as np
+
+from app.ui.common.explanations import GINI_FORMULA, RATE_FORMULA
+from diagnostics.figures.model_map import in_words
+from diagnostics.model_map import ModelMap, Quantity, outcome_lanes
+
+_VARIANCE = r"""
+$$
+\frac{1}{D}\sum_i \left(c_i - \bar c\right)^2, \qquad
+c_i = \frac{\langle Y_i, \hat Y_i\rangle}{\lVert Y_i\rVert\,\lVert \hat Y_i\rVert}
+$$
+
+over the rows that have any output; $Y_i$ is a row's dense output on the calibration vectors, $\hat Y_i$ its output as
+it was pruned, or with the uniform counts of the same layer sparsity.
+"""
+_GAIN = r"""
+$$
+Q(\hat Y_{\text{as pruned}}) - Q(\hat Y_{\text{uniform}})
+$$
+
+$Q$ is the layer quality of the run's settings, by default the cosine between the layer's whole dense and pruned output.
+Both are taken at exact counts and at the same layer sparsity, each layer receiving what the pruned blocks before it
+send.
+"""
+_SPARSITY = r"""
+$$
+\frac{1}{D\,N}\sum_i k_i
+$$
+
+the share of the layer's weights that is pruned. Who sets it is the budget method: uniform, OWL, AlphaPruning or
+optimal; weighted by size, the layers add up to the model's sparsity.
+"""
+FORMULAS: dict[Quantity, str] = {
+    "median_gini": GINI_FORMULA,
+    "layer_sparsity": _SPARSITY,
+    "quality_gain": _GAIN,
+    "outcome": RATE_FORMULA,
+    "row_variance_uniform": _VARIANCE,
+    "row_variance": _VARIANCE,
+    "row_variance_change": _VARIANCE,
+}
+PERPLEXITY_FORMULA = r"""
+$$
+\exp\left(-\frac{1}{M}\sum_t \log p(x_t \mid x_{<t})\right)
+$$
+
+over $M$ predictions: all tokens of every window but its first. A model that chose evenly between $n$ tokens would have
+perplexity $n$. Only runs measured on the very same windows stand side by side.
+"""
+
+
+def map_seen(shown: ModelMap, quantity: Quantity) -> str:
+    """What one heat map shows; also its text for readers who cannot see it."""
+    if not shown.layers:
+        return "No block is done yet."
+    if quantity == "outcome":
+        counts = shown.outcome_counts()
+        return (
+            f"Of {sum(counts.values()):,} layers, {counts['positive']:,} chose a positive rate, {counts['negative']:,} "
+            f"a negative one, and in {counts['none']:,} nothing beat uniform."
+        )
+    values = np.array([shown.value(facts, quantity) for facts in shown.layers])
+    if not np.isfinite(values).any():
+        return "It is not defined for any layer here."
+    if np.ptp(values[np.isfinite(values)]) < 1e-12:
+        return f"The same in every layer: {_plain_words(shown, 0, quantity)}."
+    low, high = int(np.nanargmin(values)), int(np.nanargmax(values))
+    sentence = f"Lowest in {shown.layers[low].name} ({_plain_words(shown, low, quantity)}), highest in "
+    sentence += f"{shown.layers[high].name} ({_plain_words(shown, high, quantity)})."
+    if quantity == "quality_gain":
+        losing = int((values < 0).sum())
+        sentence = f"{(values > 0).sum():,} layers gain, {losing:,} lose. {sentence}"
+    if quantity == "row_variance_change":
+        sentence = (
+            f"In {(values < 0).sum():,} of {len(values):,} layers the rows became more equal. {sentence}"
+        )
+    return sentence
+
+
+def _plain_words(shown: ModelMap, place: int, quantity: Quantity) -> str:
+    return in_words(shown, shown.layers[place], quantity).split("<br>")[0]
+
+
+def lanes_seen(maps: list[ModelMap]) -> str:
+    """What the outcomes against the Gini show."""
+    said = []
+    for shown in maps:
+        lanes = {lane.outcome: lane for lane in outcome_lanes([shown])}
+        positive, negative = lanes["positive"], lanes["negative"]
+        if positive.gini.size and negative.gini.size:
+            more = "more" if positive.median > negative.median else "less"
+            said.append(
+                f"In {shown.label} the {positive.gini.size:,} layers with a positive rate have {more} concentrated "
+                f"scores than the {negative.gini.size:,} with a negative one."
+            )
+        elif shown.layers:
+            said.append(f"In {shown.label} only one sign occurs.")
+    return " ".join(said) or "No layer was searched yet."

@@ -1,0 +1,305 @@
+"""The paper's figures from our own runs: what it shows, what ours shows in words made from its numbers, what differs.
+
+The paper: Beck, Rudman, Eickhoff, arXiv 2505.16743. Said of it is what its figures draw and its abstract states.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.services.layer import lessons
+from app.services.results.sweep_curves import curves, texts
+from app.services.results.tables import model_map
+from app.services.runs.layer import StoredLayer
+from app.ui.common import explanations
+from app.ui.common.cards import View, theme
+from app.ui.common.text import plain
+from app.ui.compare import words as compare_words
+from app.ui.compare.cards import curves_view
+from app.ui.model.words import FORMULAS
+from diagnostics.allocation import row_sparsity_statistics
+from diagnostics.concentration import gini_statistics
+from diagnostics.figures.allocation import sorted_row_sparsity
+from diagnostics.figures.concentration import gini_histogram
+from diagnostics.figures.gini_ridges import gini_ridges_figure
+from diagnostics.figures.lesson_matrix import masks_figure
+from diagnostics.figures.outcome_gini import outcome_gini_figure
+from diagnostics.figures.perplexity_curves import PerplexityCurve
+from diagnostics.figures.similarity import cosine_figure
+from diagnostics.model_map import OutcomeLane, outcome_lanes
+from diagnostics.similarity import PERCENTILES, CosineStatistics, cosine_statistics
+from trim.runs.folder import Run
+from trim.sweeps.folder import Sweep
+
+FIRST_SPARSITY = 0.7  # where the paper's figure 2 begins
+KEYS = "k_proj"
+FEW = 10
+
+
+@dataclass(frozen=True)
+class Redrawn:
+    """A figure of the paper and ours beside it.
+
+    Attributes:
+        number: as the paper counts.
+        title: what it is of.
+        paper: what the paper's figure shows.
+        differs: in what ours differs, and why.
+        views: ours, one or several; each says in a sentence what is to be seen.
+    """
+
+    number: str
+    title: str
+    paper: str
+    differs: str
+    views: dict[str, Callable[[], View]]
+
+
+def figure_1(layer: StoredLayer) -> Redrawn:
+    """Uniform against row-wise sparsity, drawn."""
+    uniform, trim = lessons.three_allocations(0.5)[:2]
+    sparsity = layer.record.row_sparsity
+    counts = [", ".join(map(str, matrix.counts)) for matrix in (uniform, trim)]
+    statistics = row_sparsity_statistics(layer.allocations)
+    low, high = np.percentile(sparsity, [5, 95])
+
+    def drawn() -> View:
+        seen = f"By row, uniform takes {counts[0]} of 8 weights, and TRIM {counts[1]}; both take half of all."
+        return View(
+            masks_figure((uniform, trim), theme()),
+            seen,
+            explanations.ROW_SPARSITY_FORMULA,
+            f"Masks of uniform and TRIM on a small layer. {seen}",
+            lambda: {"row": np.arange(4), "uniform_pruned": uniform.counts, "trim_pruned": trim.counts},
+        )
+
+    def real() -> View:
+        seen = (
+            f"In {layer.record.name} 90% of the rows lie between {low:.1%} and {high:.1%} row sparsity, the extremes "
+            f"at {sparsity.min():.1%} and {sparsity.max():.1%}, at a layer sparsity of {layer.record.sparsity:.1%}."
+        )
+        return View(
+            sorted_row_sparsity(statistics, (), theme()),
+            plain(seen),
+            explanations.ROW_SPARSITY_FORMULA,
+            f"Row sparsities in ascending order. {seen}",
+            lambda: {"row": np.arange(layer.rows), "row_sparsity": sparsity},
+        )
+
+    return Redrawn(
+        "1",
+        "Uniform against row-wise sparsity",
+        "A drawing. On the left Wanda, which prunes every output dimension (row) by the layer's sparsity T; on the "
+        "right TRIM, which gives each row a sparsity of its own. The layer's sparsity is the same.",
+        "The paper draws an idea; this is computed, by the library, on a layer of four rows. In a real layer the rows "
+        f"move less than such drawings suggest: here by {100 * float(np.std(sparsity)):.1f} percentage points "
+        "(standard deviation).",
+        {"Small layer": drawn, "Real layer": real},
+    )
+
+
+def figure_2(sweeps: list[Sweep]) -> Redrawn | None:
+    """Perplexity from 70% to 80% model sparsity; None where nothing was measured there."""
+    for text in texts(sweeps):
+        found, dense = curves(sweeps, text)
+        shown = [cut for curve in found if (cut := _from(curve, FIRST_SPARSITY)) is not None]
+        if shown:
+            break
+    else:
+        return None
+    words = compare_words.curves_words(shown, dense)
+    saved = _saved(shown)
+
+    def view() -> View:
+        return curves_view(
+            shown, dense, text, f"{words} {saved}", "Perplexity against model sparsity from 70%"
+        )
+
+    return Redrawn(
+        "2",
+        "Perplexity from 70% to 80%",
+        "Perplexity against model sparsity for several methods, from 70 to 80%. The abstract says: at 80% TRIM reduces "
+        "perplexity by 48% for Qwen2.5-14B and by over 90% for OPT-13B, compared to baseline methods.",
+        "Another model, far smaller, and another text than the paper's WikiText-2, so only the order of methods can be "
+        "compared, not the numbers. The optimal method is ours and not in the paper; where it says refitted, "
+        "the weights that stay are changed as well, which TRIM and Wanda do not.",
+        {"Curves": view},
+    )
+
+
+def _from(curve: PerplexityCurve, least: float) -> PerplexityCurve | None:
+    kept = [place for place, sparsity in enumerate(curve.sparsity) if sparsity >= least]
+    if len(kept) < 2:
+        return None
+    columns = (curve.sparsity, curve.perplexity, curve.least, curve.most)
+    return PerplexityCurve(
+        curve.label, curve.method, *(tuple(line[place] for place in kept) for line in columns)
+    )
+
+
+def _saved(shown: list[PerplexityCurve]) -> str:
+    """TRIM against uniform at the highest sparsity, where both are drawn."""
+    ends = {curve.method: (curve.sparsity[-1], curve.perplexity[-1]) for curve in shown}
+    if "trim" not in ends or "uniform" not in ends or ends["trim"][0] != ends["uniform"][0]:
+        return ""
+    change = ends["trim"][1] / ends["uniform"][1] - 1
+    verb = "lowers" if change < 0 else "raises"
+    return f"At {ends['trim'][0]:.0%} TRIM {verb} uniform's perplexity by {abs(change):.0%}."
+
+
+def figure_3a(layer: StoredLayer) -> Redrawn:
+    """Gini histogram of one layer."""
+    (summary,) = layer.gini.summaries
+    gini = layer.record.gini
+    seen = (
+        f"{layer.record.name}: the median row has a Gini of {summary.median:.3f}, half of the rows lie between "
+        f"{summary.lower_quartile:.3f} and {summary.upper_quartile:.3f}, the largest is {np.nanmax(gini):.3f}."
+    )
+
+    def view() -> View:
+        return View(
+            gini_histogram(layer.gini, (), theme()),
+            plain(seen),
+            explanations.GINI_FORMULA,
+            f"Gini histogram. {seen}",
+            lambda: {"row": np.arange(layer.rows), "gini": gini},
+        )
+
+    above = int((gini > summary.upper_quartile + 3 * (summary.upper_quartile - summary.lower_quartile)).sum())
+    return Redrawn(
+        "3a",
+        "How concentrated the rows are",
+        "A histogram of the Gini coefficients of a layer's rows (output dimensions).",
+        f"Another model. Here {above:,} of {layer.rows:,} rows lie far to the right of the rest (more than three times "
+        "the middle half's width above it); choose other layers above to see how that changes.",
+        {"Gini": view},
+    )
+
+
+def figure_3b(layer: StoredLayer) -> Redrawn:
+    """Cosine against row sparsity."""
+    statistics = cosine_statistics(layer.cosine_curves, layer.sparsity_grid, layer.record.sparsity)
+    at_half, at_most = (_bands_at(statistics, share) for share in (0.5, 0.9))
+    seen = (
+        f"At 50% row sparsity 90% of the rows keep a cosine between {at_half[0]:.2f} and {at_half[1]:.2f}; at 90% "
+        f"between {at_most[0]:.2f} and {at_most[1]:.2f}."
+    )
+
+    def view() -> View:
+        return View(
+            cosine_figure(statistics, theme()),
+            seen,
+            explanations.COSINE_FORMULA,
+            f"Cosine against row sparsity. {seen}",
+            lambda: (
+                {"row_sparsity": statistics.sparsity}
+                | {f"percentile_{p}": band for p, band in zip(PERCENTILES, statistics.bands, strict=True)}
+            ),
+        )
+
+    wider = at_most[1] - at_most[0] > at_half[1] - at_half[0]
+    return Redrawn(
+        "3b",
+        "How fast rows lose their output",
+        "The cosine similarity between rows' pruned and dense outputs, against sparsity.",
+        "Another model. Ours draws bands of all rows, at 33 stored sparsities. Here the rows "
+        f"{'drift apart as sparsity grows' if wider else 'stay about as far apart at 90% as at 50%'}.",
+        {"Cosine": view},
+    )
+
+
+def _bands_at(statistics: CosineStatistics, share: float) -> tuple[float, float]:
+    return tuple(float(np.interp(share, statistics.sparsity, statistics.bands[place])) for place in (0, 4))
+
+
+def figure_3c(runs: list[Run]) -> Redrawn:
+    """Sign of the learning rate against Gini, of one or two models."""
+    lanes = outcome_lanes([model_map(run) for run in runs])
+    counts = {
+        outcome: sum(lane.gini.size for lane in lanes if lane.outcome == outcome)
+        for outcome in ("positive", "negative", "none")
+    }
+    seen = " ".join(_lane_words(run.name, [lane for lane in lanes if lane.run == run.name]) for run in runs)
+
+    def view() -> View:
+        sizes = [lane.gini.size for lane in lanes]
+        return View(
+            outcome_gini_figure(lanes, theme()),
+            plain(seen),
+            FORMULAS["outcome"],
+            f"Learning-rate outcome of every layer against its median Gini. {seen}",
+            lambda: {
+                "layer": np.array([name for lane in lanes for name in lane.names], dtype=str),
+                "outcome": np.repeat([lane.outcome for lane in lanes], sizes),
+                "median_gini": np.concatenate([lane.gini for lane in lanes]),
+            },
+        )
+
+    differs = "The paper compares two models. "
+    differs += (
+        "Here are two runs as well. "
+        if len(runs) > 1
+        else "Here is one; a second can be chosen above once it is pruned. "
+    )
+    if min(counts["positive"], counts["negative"]) < FEW:
+        differs += (
+            f"With {counts['negative']} layers of negative and {counts['positive']} of positive rate, ours cannot tell "
+            "whether the Gini decides the sign. Step 6 of Learn shows how it can."
+        )
+    return Redrawn(
+        "3c",
+        "The learning rate's sign against the Gini",
+        "The sign of the learning rate that TRIM chose in a layer, against the Gini, for two models.",
+        differs,
+        {"Outcome": view},
+    )
+
+
+def _lane_words(name: str, lanes: list[OutcomeLane]) -> str:
+    parts = [
+        f"{lane.gini.size} {'stayed uniform' if lane.outcome == 'none' else lane.outcome}"
+        + (f" (median Gini {lane.median:.3f})" if lane.gini.size else "")
+        for lane in sorted(lanes, key=lambda lane: -lane.gini.size)
+    ]
+    return f"{name}: of {sum(lane.gini.size for lane in lanes)} layers {', '.join(parts)}."
+
+
+def figure_4(run: Run) -> Redrawn | None:
+    """Gini histograms of the key projections of all blocks; None where the model has none of that name."""
+    names = [name for name in run.layers if name.endswith(f".{KEYS}")]
+    if not names:
+        return None
+    coefficients = {name.partition(".")[0]: run.array(name, "gini") for name in names}
+    statistics = gini_statistics({f"block {block}": values for block, values in coefficients.items()})
+    medians = np.array([summary.median for summary in statistics.summaries])
+    typical = float(np.nanmedian(medians))
+    odd = int(np.nanargmax(np.abs(medians - typical)))
+    seen = (
+        f"The blocks' medians lie between {np.nanmin(medians):.3f} and {np.nanmax(medians):.3f}. Farthest from the "
+        f"rest is block {list(coefficients)[odd]} with {medians[odd]:.3f}; the typical block has {typical:.3f}."
+    )
+
+    def view() -> View:
+        return View(
+            gini_ridges_figure(
+                statistics, str(run.settings.get("request", {}).get("score", "wanda")), theme()
+            ),
+            seen,
+            explanations.GINI_FORMULA,
+            f"Gini histograms of the key projections of {len(names)} blocks. {seen}",
+            lambda: {
+                "block": np.repeat(list(coefficients), [len(values) for values in coefficients.values()]),
+                "gini": np.concatenate(list(coefficients.values())),
+            },
+        )
+
+    rows = len(next(iter(coefficients.values())))
+    return Redrawn(
+        "4",
+        "Gini of the key projections in all blocks",
+        "Gini histograms of the key projection (K-proj), for all blocks.",
+        f"Another model, with {rows:,} rows to a key projection. Ours stand one above the other on one axis, so that "
+        "blocks can be compared.",
+        {"Blocks": view},
+    )

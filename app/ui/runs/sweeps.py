@@ -1,0 +1,52 @@
+"""The sweeps: models pruned in many ways, and how far each is."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import streamlit as st
+
+from app.services.runs.store import StoredSweep
+from app.ui.common.text import plain
+from trim.names import one_line
+
+
+def sweep_table(sweeps: Sequence[StoredSweep]) -> None:
+    """One line each; nothing where there is none."""
+    if not sweeps:
+        return
+    st.subheader("Sweeps")
+    st.caption(
+        "A sweep prunes one model in many ways and measures the perplexity of each: `python -m trim sweep --help`. "
+        "Their curves are on the Compare page."
+    )
+    lines = [_line(entry) for entry in sweeps]
+    st.dataframe(
+        {key: [line[key] for line in lines] for key in lines[0]},
+        hide_index=True,
+        alt=f"Table of {len(lines)} sweeps",
+    )
+    for entry in sweeps:
+        if entry.problem:
+            st.error(f"{plain(entry.id)}: {plain(entry.problem)}", icon=":material/broken_image:")
+
+
+def _line(entry: StoredSweep) -> dict[str, str]:
+    sweep = entry.sweep
+    if sweep is None:
+        return {
+            "Name": entry.id,
+            "Cells": "cannot be read",
+            "Model": "",
+            "Model sparsities": "",
+            "Created (UTC)": "",
+        }
+    outcomes = sweep.outcomes()
+    done = sum(outcome.done for outcome in outcomes)
+    targets = sorted({cell.settings.target for cell in sweep.cells.values() if cell.settings.target})
+    return {
+        "Name": sweep.name,
+        "Cells": f"{done} of {len(outcomes)} measured" + (", came with the app" if entry.shipped else ""),
+        "Model": one_line(Path(sweep.settings.model).name),
+        "Model sparsities": ", ".join(f"{target:.0%}" for target in targets),
+        "Created (UTC)": sweep.created[:16].replace("T", " "),
+    }

@@ -1,0 +1,158 @@
+"""The table of all runs, and which of them is chosen."""
+
+import datetime
+import math
+from collections.abc import Sequence
+
+import streamlit as st
+
+from app.services.runs.facts import RunFacts
+from app.ui.common.text import plain
+
+KINDS = {"All": "", "Whole models": "model", "Single layers": "layer"}
+ROW_PIXELS = 35
+SCROLLBAR_PIXELS = 14
+MOST_ROWS = 12  # shown at once; the table scrolls
+
+
+def choose_run(facts: Sequence[RunFacts]) -> str | None:
+    """Search, table and list; the id of the chosen run, which the address follows; None: there is none to choose."""
+    left, right = st.columns([3, 2], vertical_alignment="bottom")
+    search = left.text_input(
+        "Search",
+        key="search",
+        bind="query-params",
+        placeholder="name, note, model, method, state: every word must be somewhere",
+        max_chars=200,
+        icon=":material/search:",
+    )
+    kind = right.segmented_control(
+        "Kind", list(KINDS), default="All", required=True, key="kind", bind="query-params"
+    )
+    kind = kind or "All"  # nothing, where the address says nothing after the "="
+    found = [
+        each
+        for each in facts
+        if each.matches(search or "") and (not KINDS[kind] or each.kind in (KINDS[kind], ""))
+    ]
+    if not found:
+        st.info(
+            f"None of the {len(facts):,} runs here has “{plain(search)}” in its line. Search for less.",
+            icon=":material/search_off:",
+        )
+        return None
+    ids = [each.id for each in found]
+    _follow_address([each.id for each in facts], ids)
+
+    # A table whose tick is to stand elsewhere is another table: its key says what it was last told.
+    key = f"table-{st.session_state.get('table_round', 0)}-{hash(tuple(ids))}"
+
+    def picked() -> None:
+        if rows := st.session_state[key]["selection"]["rows"]:
+            st.session_state["run_shown_here"] = ids[rows[0]]
+
+    st.dataframe(
+        _columns(found),
+        hide_index=True,
+        key=key,
+        on_select=picked,
+        selection_mode="single-row-required",
+        selection_default={"selection": {"rows": [ids.index(st.session_state["run_shown_here"])]}},
+        row_height=ROW_PIXELS,
+        placeholder="",
+        height=ROW_PIXELS * (min(len(found), MOST_ROWS) + 1) + SCROLLBAR_PIXELS,
+        column_config=_column_config(),
+        alt=f"Table of {len(found)} runs",
+    )
+    words = "" if len(found) == len(facts) else f" of {len(facts):,}"
+    st.caption(f"{len(found):,}{words} runs. Tick a line, or choose below.")
+    labels = {each.id: f"{each.name} ({each.id})" if each.name != each.id else each.id for each in found}
+    chosen = st.selectbox("Run", ids, format_func=labels.get, key="run_shown_here", on_change=_move_tick)
+    if st.query_params.get("run") != chosen:
+        st.session_state["run_asked_here"] = chosen
+        st.query_params["run"] = chosen
+    return chosen
+
+
+def _move_tick() -> None:
+    st.session_state["table_round"] = st.session_state.get("table_round", 0) + 1
+
+
+def _follow_address(known: Sequence[str], ids: Sequence[str]) -> None:
+    """Before the list is made: what the address asks for, once, and what the list can show."""
+    asked = st.session_state.pop("run_brought", None) or st.query_params.get("run")
+    if asked is not None and asked != st.session_state.get("run_asked_here"):
+        st.session_state["run_asked_here"] = asked
+        if asked in ids:
+            st.session_state["run_shown_here"] = asked
+            _move_tick()
+        elif asked not in known:
+            st.warning(
+                f"There is no run {plain(asked[:60])} here any more, or never was: it may have been deleted or moved.",
+                icon=":material/link_off:",
+            )
+    if st.session_state.get("run_shown_here") not in ids:
+        st.session_state["run_shown_here"] = asked if asked in ids else ids[0]
+
+
+def _columns(facts: Sequence[RunFacts]) -> dict[str, list]:
+    return {
+        "Name": [each.name for each in facts],
+        "Method": [each.method for each in facts],
+        "Sparsity": [None if each.sparsity is None else 100 * each.sparsity for each in facts],
+        "Perplexity": [_short(each.perplexity) for each in facts],
+        "State": [state_words(each) for each in facts],
+        "Kind": [each.kind for each in facts],
+        "Model": [each.model for each in facts],
+        "Created": [_time(each.created) for each in facts],
+        "Size": [each.size_bytes / 1e6 for each in facts],
+        "Note": [each.note for each in facts],
+    }
+
+
+def _column_config() -> dict[str, object]:
+    column = st.column_config
+    return {
+        "Name": column.TextColumn(width=200),
+        "Method": column.TextColumn(width=220),
+        "State": column.TextColumn(width=170),
+        "Kind": column.TextColumn(
+            width=70, help="A whole model, or a single layer that was kept from the Layer page."
+        ),
+        "Model": column.TextColumn(width=200),
+        "Sparsity": column.NumberColumn(
+            "Sparsity (%)",
+            format="%.2f",
+            help="Of the whole model, or of the kept layer, as the column Kind says: the share of its weights that is "
+            "pruned. Where the run is not complete: as it was asked for.",
+        ),
+        "Perplexity": column.NumberColumn(
+            format="localized", help="On the text measured last; lower is better. Empty: not measured."
+        ),
+        "Created": column.DatetimeColumn("Created (UTC)", format="YYYY-MM-DD HH:mm"),
+        "Size": column.NumberColumn("Size (MB)", format="%.1f", help="On the disk."),
+    }
+
+
+def state_words(facts: RunFacts) -> str:
+    """How a run stands, in a few words."""
+    if facts.state == "complete":
+        return "came with the app" if facts.shipped else "complete"
+    if facts.state == "damaged":
+        return "cannot be read"
+    of = f" of {facts.blocks}" if facts.blocks else ""
+    return f"{facts.state}, {facts.blocks_done}{of} blocks"
+
+
+def _short(value: float | None) -> float | None:
+    """Four digits; the table leaves what is no number empty."""
+    if value is None or not math.isfinite(value) or value <= 0:
+        return None
+    return round(value, max(0, 3 - math.floor(math.log10(value))))
+
+
+def _time(created: str) -> datetime.datetime | None:
+    try:
+        return datetime.datetime.fromisoformat(created).astimezone(datetime.UTC).replace(tzinfo=None)
+    except ValueError:
+        return None

@@ -1,0 +1,69 @@
+"""A prompt continued in a subprocess by a tiny model and a run of it."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+import trim
+from app.services.jobs.continuations import (
+    MOST_CHARACTERS,
+    begin,
+    check_prompt,
+    has_masks,
+    writing_key,
+    written,
+)
+from app.services.jobs.manager import JobError, RunJobs
+from tests.app.small_runs import make_run
+from tests.trim import rough
+from trim.evaluation.generation import Sampling
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> trim.Run:
+    folder = tmp_path_factory.mktemp("continued")
+    model = rough.make_model("llama", folder / "model")
+    return trim.prune(
+        model,
+        folder / "runs" / "first",
+        tokens=rough.random_tokens(),
+        target=0.5,
+        allocation="uniform",
+        device="cpu",
+    )
+
+
+def test_the_dense_model_and_a_run_continue_a_prompt(run):
+    jobs, prompt, sampling = RunJobs(lambda: run.path.parent), "-x <b>y</b>\n{", Sampling(new_tokens=8)
+    key = begin(jobs, prompt, sampling, [run])
+    assert key == writing_key(prompt, sampling, [run]) != writing_key("other", sampling, [run])
+    with pytest.raises(JobError, match="a prompt"):
+        begin(jobs, "other", sampling, [run])
+    deadline = time.monotonic() + 120
+    while (writing := written(jobs, key, [run])).active:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert writing.message == "", jobs.output(key)
+    model = trim.load_model(run.settings["request"]["model"], device="cpu")
+    assert writing.texts["dense"] == trim.continue_prompt(model, prompt, sampling)
+    assert set(writing.texts) == {"dense", "first"}
+    # A prompt that leaves no room is refused in the library's own words.
+    key = begin(jobs, "x" * 130, sampling, [run])
+    while (writing := written(jobs, key, [run])).active:
+        time.sleep(0.1)
+    assert "exceeds the 128 tokens" in writing.message
+    assert "Traceback" not in writing.message
+
+
+@pytest.mark.parametrize(("prompt", "why"), [(" \n", "empty"), ("x" * 100_000, "100,000 characters")])
+def test_prompts_that_are_refused(prompt, why):
+    with pytest.raises(trim.CorpusError, match=why):
+        check_prompt(prompt)
+    check_prompt("x" * MOST_CHARACTERS)
+
+
+def test_which_runs_can_write(run, tmp_path: Path):
+    assert has_masks(run)
+    assert not has_masks(trim.open_run(make_run(tmp_path / "bare", mask=False)))
+    assert not has_masks(trim.open_run(make_run(tmp_path / "half", blocks=1)))

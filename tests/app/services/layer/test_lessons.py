@@ -1,0 +1,162 @@
+"""The lessons' numbers: against arithmetic done here by hand, and against what the pages say of them."""
+
+import numpy as np
+import pytest
+import torch
+
+import trim
+from app.services.layer import lessons
+from diagnostics.figures.concentration import lorenz_figure
+from diagnostics.gap import captured_share
+
+
+def cosine(kept: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """Where features never act together, √(kept scores² / all scores²), row by row."""
+    return np.sqrt((score**2 * kept).sum(axis=1) / (score**2).sum(axis=1))
+
+
+def test_scores_follow_the_loud_feature():
+    for loudness in (0.0, 0.5, 3.0, 6.0):
+        lesson = lessons.scores(loudness)
+        norm = lessons.NORM.numpy().copy()
+        norm[lessons.LOUD_FEATURE] = loudness
+        np.testing.assert_allclose(lesson.pruned.score, np.abs(lessons.WEIGHT.numpy()) * norm, rtol=1e-6)
+        assert lesson.pruned.counts.tolist() == [4] * 4
+    # What the page says to try: at 3 row 2 keeps its weight there, at 0.5 it does not, and no weight changes.
+    assert lessons.scores(3.0).pruned.keep[2, 3]
+    assert not lessons.scores(0.5).pruned.keep[2, 3]
+    assert (lessons.scores(0.5).weight == lessons.scores(3.0).weight).all()
+
+
+@pytest.mark.parametrize("pruned", range(9))
+def test_damage_can_be_checked_by_hand(pruned):
+    matrix = lessons.damage(pruned)
+    ascending = np.sort(matrix.score, axis=1)
+    kept = np.arange(8) >= pruned
+    np.testing.assert_allclose(matrix.cosine, cosine(kept, ascending), atol=1e-6)
+    total = np.sqrt((ascending**2 * kept).sum() / (ascending**2).sum())
+    assert matrix.layer_cosine == pytest.approx(total, abs=1e-6)
+
+
+def test_half_of_row_0_is_not_missed():
+    matrix = lessons.damage(4)
+    assert f"{matrix.cosine[0]:.2f}" == "1.00"
+    assert matrix.cosine.argmin() == 1
+
+
+def test_one_weight_made_larger_concentrates_its_row_alone():
+    before, after = lessons.concentration(1), lessons.concentration(20)
+    assert before[1].gini < 0.1
+    assert after[1].gini > 0.6
+    for row in (0, 2, 3):
+        assert before[row].gini == after[row].gini
+
+
+@pytest.mark.parametrize("rate", [-0.16, -0.01, 0.01, 0.08, 0.16])
+def test_the_arithmetic_is_the_librarys(rate):
+    lesson = lessons.one_update(rate)
+    assert lesson.change.sum() == pytest.approx(0, abs=1e-9)
+    np.testing.assert_allclose(lesson.target + lesson.change, lesson.row_sparsity, atol=1e-9)
+    assert lesson.counts.sum() == 16
+    # x is the search's own first update.
+    curves, _ = lessons.curves_of(lessons.WEIGHT, lessons.NORM)
+    x = trim.full_trace(curves, trim.SearchSettings(0.5, iterations=1)).updates
+    if rate in x:
+        np.testing.assert_allclose(lesson.row_sparsity, x[rate][1].numpy())
+
+
+def test_at_a_rate_of_008_row_1_gets_weights_back():
+    lesson = lessons.one_update(0.08)
+    assert lesson.quality.argmin() == 1
+    assert f"{lesson.quality[1]:.3f}" == "0.806"
+    assert lesson.counts[1] < 4
+    assert lesson.layer_quality > lesson.uniform_quality
+
+
+def test_the_path_rises_and_then_falls():
+    path = lessons.path()
+    assert (np.diff(path.gini) > 0).all()
+    np.testing.assert_allclose(path.row_sparsity.mean(axis=1), lessons.TARGET)
+    assert 0 < path.kept < len(path.quality) - 1
+    assert path.quality[-1] < path.quality[path.kept]
+    assert (np.diff(path.row_sparsity[path.kept]) > 0).all(), "the more concentrated, the more it gives"
+
+
+def test_the_updates_bring_the_rows_cosines_together():
+    path = lessons.path()
+    spread = path.cosine.max(axis=1) - path.cosine.min(axis=1)
+    assert path.cosine.shape == path.row_sparsity.shape
+    assert spread[path.kept] < 0.3 * spread[0]
+    assert spread[-1] <= spread[path.kept]
+
+
+def test_the_sign_turns_once_and_for_the_reason_given():
+    outcomes = []
+    for percent in range(10, 100, 5):
+        lesson = lessons.sign(percent / 100)
+        outcomes.append(lesson.trace.outcome)
+        assert lesson.loud_cosine > lesson.quiet_cosine or percent == 10
+    turn = outcomes.index("positive")
+    assert 10 + 5 * turn == 65
+    assert outcomes == ["negative"] * turn + ["positive"] * (len(outcomes) - turn)
+    assert lessons.sign(0.4).loud_loss > 1.5 * lessons.sign(0.4).quiet_loss
+    assert lessons.sign(0.8).loud_loss < lessons.sign(0.8).quiet_loss
+
+
+def test_loss_is_what_one_more_weight_costs():
+    lesson = lessons.sign(0.4)
+    pruned = round(lesson.target * len(lesson.loud))
+    ascending = lesson.loud[::-1]
+    around = ascending[pruned - 2 : pruned + 2] ** 2
+    assert around.min() <= lesson.loud_loss <= around.max()
+
+
+def test_budgets_keep_the_models_sparsity_and_spare_outliers():
+    for width in (0.0, 0.08, 0.2):
+        lesson = lessons.budgets(width)
+        assert lesson.sparsity.mean() == pytest.approx(lessons.TARGET, abs=1e-4)
+        assert np.ptp(lesson.sparsity) == pytest.approx(2 * width, abs=1e-3)
+    assert (np.argsort(lesson.outliers) == np.argsort(-lesson.sparsity)).all()
+    assert len(set(lesson.outliers)) == len(lesson.outliers)
+
+
+@pytest.mark.parametrize("target", [0.25, 0.375, 0.5, 0.625, 0.75])
+def test_the_optimum_takes_the_lowest_scores_of_the_layer(target):
+    uniform, trim_, optimal = lessons.three_allocations(target)
+    assert uniform.layer_cosine < trim_.layer_cosine <= optimal.layer_cosine
+    assert {matrix.counts.sum() for matrix in (uniform, trim_, optimal)} == {round(32 * target)}
+    lost = optimal.score[~optimal.keep]
+    assert lost.max() <= optimal.score[optimal.keep].min() + 1e-6
+    share = captured_share(uniform.layer_cosine, trim_.layer_cosine, optimal.layer_cosine)
+    assert 0 < share < 1
+
+
+def test_at_three_quarters_the_optimum_gives_row_1_up():
+    _, trim_, optimal = lessons.three_allocations(0.75)
+    assert optimal.counts[1] == 7
+    assert trim_.counts[1] == 5
+    energy = (lessons.WEIGHT * lessons.NORM).square().sum(dim=1)
+    assert float(energy[1]) == pytest.approx(7.8, abs=0.05)
+
+
+def test_wide_rows_hold_what_was_asked():
+    weight = lessons.wide_layer((0.25, 0.9), (1.0, 2.0))
+    assert weight.norm(dim=1).tolist() == pytest.approx([1, 2])
+    largest = weight.square().sort(dim=1, descending=True).values[:, :4].sum(dim=1) / weight.square().sum(
+        dim=1
+    )
+    assert float(largest[1]) == pytest.approx(0.9)
+    assert torch.equal(weight, lessons.wide_layer((0.25, 0.9), (1.0, 2.0)))
+
+
+def test_a_row_keeps_its_dash_while_its_curve_moves():
+    before, after = (
+        {
+            trace.name: trace.line.dash
+            for trace in lorenz_figure(lessons.concentration(factor)).data
+            if str(trace.name).startswith("row ")
+        }
+        for factor in (1, 6)
+    )
+    assert len(before) == len(set(before.values())) == lessons.ROWS
+    assert after == before

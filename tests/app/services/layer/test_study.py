@@ -1,0 +1,261 @@
+"""A study hands on what the library says, in the form that figures take; it keeps few outcomes."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+import trim
+from app.services.layer.study import KEPT_OUTCOMES, ModelKey, Origin, SampleKey, Study, StudyKey
+from diagnostics.concentration import gini
+from tests.app.small import layer_sample
+
+DEAD_ROW = 5
+ORIGIN = Origin("a small model", "0", "cpu", "none", "float32", 0, "0")
+
+
+def study(score: str = "wanda", sample: trim.LayerSample | None = None) -> Study:
+    sample = sample or layer_sample()
+    key = StudyKey(ModelKey(), SampleKey(), sample.name, score)
+    return Study(key, sample, ORIGIN)
+
+
+@pytest.fixture(scope="module", params=["wanda", "magnitude"])
+def studied(request) -> Study:
+    return study(request.param)
+
+
+@pytest.fixture
+def searches(monkeypatch) -> list[trim.SearchSettings]:
+    """The settings of every search that the library is asked for."""
+    asked, search = [], trim.search
+
+    def counted(curves, settings):
+        asked.append(settings)
+        return search(curves, settings)
+
+    monkeypatch.setattr(trim, "search", counted)
+    return asked
+
+
+def library_curves(study: Study) -> tuple[torch.Tensor, trim.RetentionCurves]:
+    sample = study.sample
+    score = {
+        "wanda": lambda: trim.wanda_score(sample.weight, sample.input_norm),
+        "magnitude": lambda: trim.magnitude_score(sample.weight),
+    }[study.key.score]()
+    return score, trim.retention_curves(sample.weight, sample.inputs, score)
+
+
+def test_statistics_are_those_of_the_score_and_the_curves(studied):
+    score, curves = library_curves(studied)
+    assert (studied.rows, studied.columns) == tuple(studied.sample.weight.shape)
+    np.testing.assert_array_equal(studied.score, score.numpy())
+    np.testing.assert_array_equal(studied.gini.coefficients[0], gini(score.numpy()))
+    assert studied.gini.labels == (studied.key.score,)
+    np.testing.assert_allclose(studied.weight_norm, studied.sample.weight.norm(dim=1).numpy())
+    assert studied.grid[[0, -1]].tolist() == [0, studied.columns]
+    for place, count in enumerate(studied.grid):
+        at_count = curves.at(torch.full((studied.rows,), int(count))).cosine.numpy()
+        np.testing.assert_allclose(studied.cosine[:, place], at_count, rtol=1e-12)
+    assert studied.dead_rows.tolist() == []
+
+
+def optimal_counts(
+    curves: trim.RetentionCurves, target: float, sensitivity: torch.Tensor | None = None
+) -> torch.Tensor:
+    total = round(target * curves.rows * curves.columns)
+    hull = trim.lower_hull(curves.error, int(0.99 * curves.columns))
+    return trim.optimal_counts(hull, total, sensitivity)
+
+
+@pytest.mark.parametrize("layer_quality", ["cosim_flat", "mse", "cosim_sample"])
+def test_an_outcome_is_what_the_library_finds(studied, layer_quality):
+    settings = trim.SearchSettings(0.5, layer_quality=layer_quality)
+    outcome = studied.outcome(settings)
+    _, curves = library_curves(studied)
+    expected = trim.search(curves, settings)
+    assert outcome.result.settings == settings
+    assert outcome.result.learning_rate == expected.learning_rate
+    assert outcome.result.tried == expected.tried
+    assert outcome.result.realised_quality == expected.realised_quality
+    best = optimal_counts(curves, 0.5)
+    for allocation, cosine, counts in zip(
+        outcome.allocations, outcome.cosines, (expected.uniform_counts, expected.counts, best), strict=True
+    ):
+        assert allocation.counts.tolist() == counts.tolist()
+        assert sum(allocation.counts) == round(0.5 * studied.rows * studied.columns)
+        np.testing.assert_array_equal(cosine.cosine, curves.at(counts).cosine.numpy())
+        np.testing.assert_array_equal(cosine.row_sparsity, counts.numpy() / studied.columns)
+    assert [allocation.method for allocation in outcome.allocations] == ["uniform", "trim", "optimal"]
+    assert outcome.optimum.quality == float(trim.layer_quality(curves.at(best), layer_quality))
+
+
+def test_the_trace_tells_tried_from_untried(studied):
+    settings = trim.SearchSettings(0.6)
+    outcome = studied.outcome(settings)
+    trace, result = outcome.trace, outcome.result
+    assert tuple(trace.rates) == settings.learning_rates + settings.negative_learning_rates
+    assert {rate for rate, tried in zip(trace.rates, trace.tried, strict=True) if tried} == {
+        rate for rate, _ in result.tried
+    }
+    # The curves make the untried rates free, so all of them are known.
+    assert np.isfinite(trace.quality).all()
+    for rate, quality in result.tried:
+        assert trace.quality[list(trace.rates).index(rate)].max() == pytest.approx(quality, rel=1e-12)
+    chosen = None if trace.chosen is None else trace.rates[trace.chosen]
+    assert chosen == result.learning_rate
+    best = trace.quality.max(axis=1)
+    if trace.exhaustive is not None:
+        assert best[trace.exhaustive] == best.max() > result.uniform_quality
+    assert (trace.layer_measure, trace.row_measure) == ("cosim_flat", "cosim")
+
+
+def test_a_direct_quality_evaluates_only_what_was_tried(studied):
+    outcome = studied.outcome(trim.SearchSettings(0.6, layer_quality="mae"))
+    known = np.isfinite(outcome.trace.quality[:, -1])
+    np.testing.assert_array_equal(known, outcome.trace.tried)
+
+
+def test_no_gain_is_no_chosen_rate():
+    flat = layer_sample()
+    equal_rows = flat.weight[:1].expand(12, -1).contiguous()
+    same = study(sample=trim.LayerSample(flat.name, equal_rows, flat.inputs, flat.input_norm))
+    outcome = same.outcome(trim.SearchSettings(0.5))
+    assert outcome.result.learning_rate is None
+    assert outcome.trace.chosen is None
+    assert outcome.trace.exhaustive is None
+    assert outcome.allocations[1].counts.tolist() == outcome.allocations[0].counts.tolist()
+
+
+def test_dead_rows_are_named():
+    sample = layer_sample()
+    weight = sample.weight.clone()
+    weight[DEAD_ROW] = 0
+    dead = study(sample=trim.LayerSample(sample.name, weight, sample.inputs, sample.input_norm))
+    assert dead.dead_rows.tolist() == [DEAD_ROW]
+    assert np.isnan(dead.gini.coefficients[0][DEAD_ROW])
+    assert dead.outcome(trim.SearchSettings(0.5)).cosines[1].cosine[DEAD_ROW] == 0
+
+
+def test_equal_settings_are_searched_once(searches):
+    studied = study()
+    first = studied.outcome(trim.SearchSettings(0.5))
+    assert studied.outcome(trim.SearchSettings(0.5)) is first
+    assert studied.outcome(trim.SearchSettings(0.5, iterations=9)) is not first
+    assert len(searches) == 2
+
+
+def test_few_outcomes_are_kept(searches):
+    studied = study()
+    targets = [(10 + index) / 100 for index in range(KEPT_OUTCOMES)]
+    for target in targets:
+        studied.outcome(trim.SearchSettings(target))
+    studied.outcome(trim.SearchSettings(targets[0]))  # used last, so it stays
+    studied.outcome(trim.SearchSettings(0.9))
+    assert len(searches) == KEPT_OUTCOMES + 1
+    studied.outcome(trim.SearchSettings(targets[0]))
+    assert len(searches) == KEPT_OUTCOMES + 1
+    studied.outcome(trim.SearchSettings(targets[1]))
+    assert len(searches) == KEPT_OUTCOMES + 2
+
+
+def test_the_latest_outcome_survives_a_search_that_cannot_be():
+    studied = study()
+    assert studied.latest is None
+    first = studied.outcome(trim.SearchSettings(0.5))
+    second = studied.outcome(trim.SearchSettings(0.6))
+    assert studied.latest is second
+    studied.outcome(trim.SearchSettings(0.5))
+    assert studied.latest is first
+    # 20 weights a row: a cap of 0.93 lets 18 of them go, and 0.92 would need more.
+    with pytest.raises(trim.SparsityError):
+        studied.outcome(trim.SearchSettings(0.92, max_row_sparsity=0.93))
+    assert studied.latest is first
+
+
+def test_threads_share_one_search(searches):
+    studied, outcomes = study(), []
+
+    def ask() -> None:
+        outcomes.append(studied.outcome(trim.SearchSettings(0.5)))
+
+    threads = [threading.Thread(target=ask) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len({id(outcome) for outcome in outcomes}) == 1
+    assert len(searches) == 1
+
+
+# ------------------------------------------------------------------------------------------- the optimum
+
+
+@pytest.fixture(params=[None, "fisher"])
+def sensitivity(request) -> torch.Tensor | None:
+    return None if request.param is None else torch.linspace(0, 2, 12) ** 2
+
+
+def test_the_optimum_loses_least(studied, sensitivity):
+    outcome = studied.outcome(trim.SearchSettings(0.6), sensitivity)
+    _, curves = library_curves(studied)
+    expected = optimal_counts(curves, 0.6, sensitivity)
+    assert outcome.allocation("optimal").counts.tolist() == expected.tolist()
+    assert outcome.optimum.row_weights == ("ones" if sensitivity is None else "fisher")
+    weights = torch.ones(12) if sensitivity is None else sensitivity
+    for counts, loss in zip(
+        (outcome.result.uniform_counts, outcome.result.counts, expected), outcome.optimum.losses, strict=True
+    ):
+        assert loss == pytest.approx(float((weights * curves.at(counts).error).sum()), rel=1e-5)
+    assert outcome.optimum.losses[2] <= min(outcome.optimum.losses)
+    gap = studied.gap(outcome)
+    assert gap.loss_captured <= 1
+    assert (gap.sensitivity is None) == (sensitivity is None)
+
+
+def test_row_weights_have_outcomes_of_their_own(searches):
+    studied, settings = study(), trim.SearchSettings(0.5)
+    alike, weighed = studied.outcome(settings), studied.outcome(settings, torch.arange(12.0))
+    assert alike is not weighed
+    assert studied.outcome(settings) is alike
+    assert studied.outcome(settings, torch.arange(12.0)) is weighed
+    assert alike.allocation("trim").counts.tolist() == weighed.allocation("trim").counts.tolist()
+
+
+def test_the_optimum_reaches_whatever_trim_reaches():
+    # Under the optimum's own cap of 0.99 a row of 20 weights keeps one; TRIM's cap of 1 leaves none.
+    outcome = study().outcome(trim.SearchSettings(0.98, max_row_sparsity=1.0))
+    assert outcome.allocation("optimal").counts.sum() == outcome.allocation("trim").counts.sum()
+    assert outcome.optimum.cap == 1.0
+    assert study().outcome(trim.SearchSettings(0.5)).optimum.cap == 0.99
+
+
+def test_only_what_is_shown():
+    outcome = study().outcome(trim.SearchSettings(0.5))
+    shown = outcome.showing({"uniform", "optimal"})
+    assert [each.method for each in shown.allocations] == ["uniform", "optimal"]
+    assert [each.method for each in shown.cosines] == ["uniform", "optimal"]
+    assert shown.result is outcome.result
+
+
+def test_the_gap_at_other_targets(searches):
+    studied = study()
+    settings = trim.SearchSettings(0.5, layer_quality="mse")
+    curve = studied.gap_curve(studied.outcome(settings))
+    asked = len(searches)
+    # 20 weights a row: a cap of 95% lets 19 of them go.
+    np.testing.assert_allclose(curve.targets, np.arange(30, 100, 5) / 100)
+    elsewhere = studied.outcome(trim.SearchSettings(0.6, layer_quality="mse"))
+    place = curve.targets.tolist().index(0.6)
+    assert curve.uniform[place] == elsewhere.result.uniform_realised_quality
+    assert curve.reached[place] == elsewhere.result.realised_quality
+    assert curve.best[place] == elsewhere.optimum.quality
+    gap = studied.gap(elsewhere)
+    assert curve.captured[place] == pytest.approx(gap.captured)
+    assert curve.loss_captured[place] == pytest.approx(gap.loss_captured)
+    assert studied.gap_curve(elsewhere) is curve, "the target does not matter"
+    assert len(searches) == asked + 1
+    capped = studied.outcome(trim.SearchSettings(0.5, max_row_sparsity=0.72))
+    assert studied.gap_curve(capped).targets.max() == pytest.approx(0.7)

@@ -1,0 +1,370 @@
+"""Importing a run: a good zip is the run it was, a bad one leaves nothing and says why."""
+
+import contextlib
+import hashlib
+import io
+import json
+import math
+import shutil
+import stat
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save
+
+import trim
+from app.services.layer.keep import keep
+from app.services.layer.study import ModelKey, Origin, SampleKey, Study, StudyKey
+from app.services.runs import importing as module
+from app.services.runs.files import exported
+from app.services.runs.importing import import_run
+from tests.app.small import layer_sample
+from tests.app.small_runs import make_run, record, refitted, settings
+from trim.errors import RunError
+from trim.runs.folder import settings_fingerprint
+from trim.runs.writer import RunWriter
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of a good zip by their names inside the run's folder."""
+    run = trim.open_run(make_run(tmp_path_factory.mktemp("made") / "first", name="First"))
+    with exported(run, masks=True) as file, zipfile.ZipFile(file) as archive:
+        return {name.removeprefix("first/"): archive.read(name) for name in archive.namelist()}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "runs"
+
+
+def packed(files: dict[str, bytes], top: str = "first/") -> io.BytesIO:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in files.items():
+            archive.writestr(top + name, content)
+    return file
+
+
+def bring(file: io.BytesIO, folder: Path, *taken: str) -> Path:
+    return import_run(file, folder, taken.__contains__, "a zip.zip")
+
+
+def refused(file: io.BytesIO, folder: Path, said: str) -> None:
+    with pytest.raises(RunError, match=said) as caught:
+        bring(file, folder)
+    assert "Nothing of it was kept." in str(caught.value)
+    assert str(folder) not in str(caught.value)
+    assert not folder.exists() or not list(folder.iterdir())
+
+
+@pytest.mark.parametrize("top", ["first/", "", "a/b/first/"])
+def test_a_good_zip_is_the_run_it_was(good, folder, top):
+    path = bring(packed(good, top), folder)
+    run = trim.open_run(path)
+    assert run.name == "First"
+    assert run.complete
+    assert len(run.layers) == 4
+    assert run.layer("1.mlp.gate_proj").packed_mask is not None
+    assert sorted(each.name for each in folder.iterdir()) == [path.name]
+    if top == "first/":
+        assert path.name == "first"
+
+
+@pytest.mark.parametrize("allocation", ["uniform", "optimal"])
+@pytest.mark.parametrize("blocks", [1, 2])
+def test_other_methods_and_runs_on_their_way(folder, tmp_path, allocation, blocks):
+    run = trim.open_run(make_run(tmp_path / "made/other", allocation, blocks=blocks))
+    with exported(run, masks=False) as file:
+        again = trim.open_run(bring(file, folder))
+    assert (again.config, again.complete, again.blocks) == (run.config, blocks == 2, run.blocks)
+
+
+def test_a_layer_kept_from_the_layer_page(folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRIM_RUNS", str(tmp_path / "kept"))
+    origin = Origin("Tiny", "0" * 32, "cpu", "x86_64", "float32", 32, "0" * 64)
+    study = Study(StudyKey(ModelKey(), SampleKey(), "0.mlp.gate_proj", "wanda"), layer_sample(), origin)
+    run = trim.open_run(keep(study, study.outcome(trim.SearchSettings(0.5)), "trim", "Kept"))
+    with exported(run, masks=True) as file:
+        again = trim.open_run(bring(file, folder))
+    assert (again.id, again.kind, again.name) == (run.id, "layer", "Kept")
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_a_refitted_run(folder, tmp_path, masks):
+    with RunWriter.create(tmp_path / "made/first", settings()) as writer:
+        writer.write_block(0, [refitted(record("0.mlp.gate_proj"))])
+    with exported(trim.open_run(tmp_path / "made/first"), masks=masks) as file:
+        layer = trim.open_run(bring(file, folder)).layer("0.mlp.gate_proj")
+    assert (layer.refitted is not None) == masks
+    assert layer.error_left == 0.875
+
+
+def test_an_error_left_that_is_no_number(folder, tmp_path):
+    with RunWriter.create(tmp_path / "made/first", settings()) as writer:
+        writer.write_block(0, [refitted(record("0.mlp.gate_proj"), math.nan)])
+    with exported(trim.open_run(tmp_path / "made/first"), masks=True) as file:
+        refused(file, folder, "quality that is no number")
+
+
+def test_what_archivers_add_is_passed_over(good, folder):
+    extra = {"lock": b"12", ".DS_Store": b"\0", "calibration.safetensors": b"x"}
+    file = packed(good | extra)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr("__MACOSX/first/._config.json", b"\0")
+        archive.mkdir("first/empty")
+    assert sorted(each.name for each in bring(file, folder).iterdir()) == sorted(
+        {name.partition("/")[0] for name in good}
+    )
+
+
+def test_an_id_that_is_taken_gets_another(good, folder):
+    assert bring(packed(good), folder, "first").name != "first"
+    assert bring(packed(good), folder).name == "first"
+    third = bring(packed(good), folder)
+    assert third.name.startswith("first-")
+    assert len(list(folder.iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "../evil.json",
+        "/etc/evil.json",
+        "first/../../evil.json",
+        "C:/evil.json",
+        "first//x",
+        "first/./x",
+        "a\nb",
+    ],
+)
+def test_paths_that_lead_elsewhere(good, folder, tmp_path, path):
+    file = packed(good)
+    with zipfile.ZipFile(file, "a") as archive:
+        archive.writestr(zipfile.ZipInfo(path), b"x")
+    refused(file, folder, "outside of the run")
+    assert not list(tmp_path.rglob("evil*"))
+
+
+def test_a_path_with_backslashes(good, folder):
+    content = packed(good | {"XXevil.json": b"x"}).getvalue().replace(b"first/XXevil", b"first\\..\\evil")
+    refused(io.BytesIO(content), folder, "outside of the run|damaged")
+
+
+def test_a_link(good, folder):
+    file = packed(good)
+    with zipfile.ZipFile(file, "a") as archive:
+        link = zipfile.ZipInfo("first/notes2.json")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "/etc/passwd")
+    refused(file, folder, "is a link")
+
+
+def test_bombs(good, folder, monkeypatch):
+    refused(packed(good | {"events.jsonl": b"0" * 30_000_000}), folder, "more than any run")
+    monkeypatch.setattr(module, "MOST_FILES", 3)
+    refused(packed(good), folder, "holds [0-9]+ files")
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "MOST_JSON_BYTES", 100)
+    refused(packed(good), folder, "too large")
+
+
+def test_unusual_packing(good, folder):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_LZMA) as archive:
+        for name, content in good.items():
+            archive.writestr(name, content)
+    refused(file, folder, "unusual way")
+    locked = bytearray(packed(good).getvalue())
+    first = locked.index(
+        b"PK\x01\x02"
+    )  # the directory's entry of the first file; its flags follow 8 bytes on
+    locked[first + 8] |= 1
+    refused(io.BytesIO(bytes(locked)), folder, "password")
+
+
+def test_whatever_is_damaged_is_refused_or_whole(good, folder):
+    """A few random bytes: nobody knows what happens, but it ends in a run that is whole or in a refusal."""
+    whole, random = packed(good).getvalue(), np.random.default_rng(0)
+    for _ in range(60):
+        content = np.frombuffer(whole, np.uint8).copy()
+        places = random.integers(0, len(content), 4)
+        content[places] = random.integers(0, 256, 4)
+        with contextlib.suppress(RunError):
+            path = bring(io.BytesIO(content.tobytes()), folder)
+            assert trim.open_run(path).layers
+            shutil.rmtree(path)
+        assert not list(folder.iterdir())
+
+
+def test_a_zip_that_lies_about_its_sizes(good, folder):
+    honest = packed(good | {"events.jsonl": b"0" * 1_000_000}).getvalue()
+    file = io.BytesIO(honest.replace(struct.pack("<I", 1_000_000), struct.pack("<I", 1_000)))
+    refused(file, folder, "damaged|too large|cut")
+
+
+def test_pickles_and_strangers(good, folder):
+    refused(packed(good | {"weights.pkl": b"\x80\x04."}), folder, "no part of a run")
+    refused(packed(good | {"blocks/000.pt": b"\x80\x04."}), folder, "no part of a run")
+    refused(packed(good | {"blocks/000.safetensors": b"\x80\x04\x95."}), folder, "cut short|damaged")
+
+
+def test_no_zip_no_run_and_two_runs(good, folder):
+    refused(io.BytesIO(b"PK\x03\x04 no zip"), folder, "no zip")
+    refused(io.BytesIO(b""), folder, "no zip")
+    refused(packed({"readme.txt": b""}), folder, "no config")
+    refused(packed(good | {"second/config.json": b"{}"}), folder, "2 runs")
+    refused(io.BytesIO(packed(good).getvalue()[:-400]), folder, "no zip")
+
+
+def test_a_damaged_byte(good, folder):
+    content = bytearray(packed(good).getvalue())
+    content[len(content) // 3] ^= 0xFF
+    refused(io.BytesIO(bytes(content)), folder, "damaged|not what")
+
+
+PERPLEXITY = {"corpus": "demo", "tokens_sha256": "0", "windows": 2, "length": 16, "perplexity": 20.0}
+
+
+def with_json(good: dict[str, bytes], name: str, change: Callable[[dict], object]) -> dict[str, bytes]:
+    content = json.loads(good[name])
+    change(content)
+    return good | {name: json.dumps(content).encode()}
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        ("config.json", lambda c: c.update(schema=2), "schema 2"),
+        ("config.json", lambda c: c["settings"]["request"].update(target=0.9), "edited"),
+        ("config.json", lambda c: c.update(kind="sweep", fingerprint=c["fingerprint"]), "of kind 'sweep'"),
+        ("manifest.json", lambda c: c["blocks"]["0"].update(file="../../x"), "damaged"),
+        ("manifest.json", lambda c: c["blocks"].pop("0") and c["blocks"].update({"7": {}}), "damaged"),
+        ("manifest.json", lambda c: c["blocks"]["0"].update(sha256="0"), "not what the run recorded"),
+        ("manifest.json", lambda c: c["blocks"]["0"]["layers"].append("0.<b>"), "name that cannot be"),
+        ("manifest.json", lambda c: c["blocks"]["0"]["layers"].append("0.more"), "misstates|made by|damaged"),
+        ("manifest.json", lambda c: c["blocks"]["0"]["layers"].pop(), "does not name"),
+        ("budgets.json", lambda c: c["layers"].update({"0.mlp.gate_proj": 7}), "cannot be"),
+        ("metrics.json", lambda c: c["sparsity"].update(realised=7), "outside 0 to 1"),
+        ("metrics.json", lambda c: c.update(perplexities=[{"perplexity": []}]), "damaged"),
+        ("metrics.json", lambda c: c.update(sparsity="all"), "damaged"),
+        (
+            "metrics.json",
+            lambda c: c.update(perplexities=[PERPLEXITY | {"windows": "<b>"}]),
+            "perplexity that",
+        ),
+        (
+            "metrics.json",
+            lambda c: c.update(dense_perplexities=[PERPLEXITY | {"perplexity": -1}]),
+            "perplexity that",
+        ),
+        ("metrics.json", lambda c: c.update(continuations=[{"prompt": 1, "texts": {}}]), "no text"),
+        ("metrics.json", lambda c: c.update(perplexities=float("nan")), "NaN"),
+    ],
+)
+def test_json_that_says_what_cannot_be(good, folder, name, change, said):
+    refused(packed(with_json(good, name, change)), folder, said)
+
+
+def test_settings_of_something_else(good, folder):
+    config = json.loads(good["config.json"])
+    config["settings"] = {"a": 1}
+    config["fingerprint"] = settings_fingerprint(config["settings"])
+    refused(packed(good | {"config.json": json.dumps(config).encode()}), folder, "lacks the settings")
+    config["settings"] = json.loads(good["config.json"])["settings"]
+    config["settings"]["request"]["iterations"] = "many"
+    config["fingerprint"] = settings_fingerprint(config["settings"])
+    refused(packed(good | {"config.json": json.dumps(config).encode()}), folder, "whole number")
+    refused(packed(good | {"metrics.json": b"[" * 100_000}), folder, "damaged")
+
+
+def with_block(
+    good: dict[str, bytes],
+    tmp_path: Path,
+    arrays: Callable[[dict], object] = lambda a: None,
+    numbers: Callable[[dict], object] = lambda n: None,
+) -> dict[str, bytes]:
+    """The run with another first block, honestly entered into its manifest."""
+    (tmp_path / "block").write_bytes(good["blocks/000.safetensors"])
+    found = load_file(tmp_path / "block")
+    length = struct.unpack("<Q", good["blocks/000.safetensors"][:8])[0]
+    header = json.loads(good["blocks/000.safetensors"][8 : 8 + length])["__metadata__"]
+    facts = json.loads(header["trim"])
+    arrays(found)
+    numbers(facts["layers"]["0.mlp.gate_proj"])
+    content = save(found, metadata={"trim": json.dumps(facts)})
+
+    def enter(manifest: dict) -> None:
+        manifest["blocks"]["0"] |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+
+    return with_json(good | {"blocks/000.safetensors": content}, "manifest.json", enter)
+
+
+L = "0.mlp.gate_proj/"
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        (lambda a: a.update({L + "counts": a[L + "counts"][:-1]}), "counts is int32"),
+        (lambda a: a.update({L + "counts": a[L + "counts"].astype(np.int64)}), "counts is int64"),
+        (lambda a: a.update({L + "counts": a[L + "counts"] + 100}), "counts outside"),
+        (lambda a: a.update({L + "counts": a[L + "counts"][::-1].copy() * 0}), "the mask keeps"),
+        (lambda a: a[L + "cosine"].fill(np.nan), "cosine holds NaN"),
+        (lambda a: a[L + "gini"].fill(np.inf), "gini holds NaN or infinity"),
+        (lambda a: a[L + "gini"].fill(3), "gini leaves"),
+        (lambda a: a[L + "cosine_curve"].fill(2), "range of a cosine"),
+        (lambda a: a[L + "weight_norm"].fill(-1), "negative"),
+        (lambda a: a.pop(L + "cosine"), "lacks or misstates"),
+        (lambda a: a.update({L + "extra": np.zeros(3)}), "unknown array"),
+        (lambda a: a.update({"0.other/counts": np.zeros(3)}), "does not name"),
+        (lambda a: a[L + "search_quality"].fill(np.nan), "search of"),
+    ],
+)
+def test_arrays_that_cannot_be(good, folder, tmp_path, arrays, said):
+    refused(packed(with_block(good, tmp_path, arrays)), folder, said)
+
+
+@pytest.mark.parametrize(
+    "numbers",
+    [
+        {"columns": 0},
+        {"columns": 41},
+        {"columns": "40"},
+        {"rows": 10**12},
+        {"allocation": "<script>"},
+        {"score": 5},
+        {"budget": 7},
+        {"vectors": None},
+        {"realised_quality": "nan"},
+        {"quality_measure": []},
+        {"search": {}},
+    ],
+)
+def test_numbers_that_cannot_be(good, folder, tmp_path, numbers):
+    refused(packed(with_block(good, tmp_path, numbers=lambda n: n.update(numbers))), folder, "not imported")
+
+
+def test_a_full_disk(good, folder, monkeypatch):
+    def full(self: Path, content: bytes) -> int:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(RunError, match=r"No space left.*Free some space"):
+        bring(packed(good), folder)
+    monkeypatch.undo()
+    assert not list(folder.iterdir())
+
+
+def test_what_a_killed_import_left_goes_away(good, folder, monkeypatch):
+    (folder / ".importing/old/run").mkdir(parents=True)
+    bring(packed(good), folder)
+    assert (folder / ".importing/old").is_dir()
+    monkeypatch.setattr(module, "ABANDONED_SECONDS", -1)
+    shutil.rmtree(folder / "first")
+    bring(packed(good), folder)
+    assert sorted(each.name for each in folder.iterdir()) == ["first"]

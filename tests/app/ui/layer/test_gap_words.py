@@ -1,0 +1,78 @@
+"""The sentences about the gap say what the numbers say, also where the share is odd or none."""
+
+import math
+
+import numpy as np
+import pytest
+
+from app.ui.layer.gap_words import captured_words, gap_curve_seen, gap_loss_seen, gap_rows_seen
+from diagnostics.allocation import RowAllocation
+from diagnostics.gap import AllocationGap, GapCurve, allocation_gap, gap_scatter
+
+
+def gap(uniform: float, reached: float, best: float, counts=(10, 30, 20, 40), **more) -> AllocationGap:
+    return allocation_gap(
+        RowAllocation("trim", "TRIM", np.array(counts), 50),
+        RowAllocation("optimal", "Optimal", np.array([20, 30, 5, 45]), 50),
+        uniform_quality=uniform,
+        reached_quality=reached,
+        best_quality=best,
+        **more,
+    )
+
+
+@pytest.mark.parametrize(
+    ("qualities", "said"),
+    [
+        ((0.5, 0.6, 0.9), "TRIM captures 25.0% of the improvement"),
+        ((0.5, 0.4, 0.9), "TRIM is worse than uniform (0.4 against 0.5); the optimum reaches 0.9"),
+        ((0.5, 0.9, 0.7), "TRIM gains 2 times what the optimum gains"),
+        ((0.5, 0.6, 0.4), "the optimum is not better than uniform"),
+        ((0.5, 0.6, math.inf), "not finite"),
+    ],
+)
+def test_captured(qualities, said):
+    for row_weights in ("ones", "fisher"):
+        assert said in captured_words(gap(*qualities), row_weights)
+        assert " that the optimum saves" not in captured_words(gap(*qualities), row_weights)
+
+
+def test_captured_of_the_error():
+    found = gap(0.5, 0.6, 0.4, losses=(4.0, 3.0, 2.0))
+    assert captured_words(found, "ones").endswith("Of the error that the optimum saves, TRIM saves 50.0%.")
+    fisher = captured_words(found, "fisher")
+    assert "minimises an estimate of the model's loss" in fisher
+    assert fisher.endswith("Of the estimated loss that the optimum saves, TRIM saves 50.0%.")
+
+
+def test_rows():
+    found = gap(0.5, 0.6, 0.9)
+    said = gap_rows_seen(found, gap_scatter(found, "gini", np.array([0.1, 0.2, 0.9, 0.15])))
+    assert said.startswith("15.0% of the weights that TRIM prunes the optimum takes from other rows.")
+    assert "Row 2 is pruned too much (40.0% row sparsity, optimally 10.0%)" in said
+    assert "row 0 too little (20.0%, optimally 40.0%)" in said
+    assert "pruned too much (Spearman +1.00)" in said
+    same = gap(0.5, 0.6, 0.9, counts=(20, 30, 5, 45))
+    assert "every row alike" in gap_rows_seen(same, gap_scatter(same, "gini", np.arange(4.0)))
+
+
+def test_targets():
+    curve = GapCurve.of(
+        [0.5, 0.6, 0.7], [(0.9, 0.91, 0.95), (0.8, 0.79, 0.9), (0.5, 0.6, 0.4)], [(2, 1, 1)] * 3, "mse"
+    )
+    said = gap_curve_seen(curve)
+    assert "largest at a layer target of 50%, with 20.00%" in said
+    assert "At 1 of them TRIM" in said
+    assert "At the others the optimum is not better" in said
+    assert "At no target" in gap_curve_seen(GapCurve.of([0.7], [(0.5, 0.6, 0.4)], [(2, 1, 1)], "mse"))
+
+
+def test_what_is_left_of_the_error():
+    curve = GapCurve.of([0.5, 0.6], [(0.9, 0.91, 0.95)] * 2, [(4, 3, 2), (5, 5, 3)], "mse")
+    assert gap_loss_seen(curve) == (
+        "The optimum leaves between 50.0% and 60.0% of uniform's error; TRIM leaves between 75.0% and 100.0% of "
+        "uniform's error."
+    )
+    assert "Uniform makes no error" in gap_loss_seen(
+        GapCurve.of([0.5], [(1.0, 1.0, 1.0)], [(0, 0, 0)], "mse")
+    )

@@ -1,0 +1,30 @@
+"""The list of runs and the address, where a run's label changes while the browser still shows the old one."""
+
+import pytest
+from streamlit.proto.WidgetStates_pb2 import WidgetState
+from streamlit.testing.v1 import AppTest
+from streamlit.testing.v1.element_tree import Selectbox
+
+
+def page() -> None:
+    import streamlit as st
+
+    from app.ui.model.run_picker import Choice, pick_run
+
+    st.text(pick_run([Choice("mine", st.session_state["label"]), Choice("other", "Other")], "other"))
+
+
+def test_an_old_label_is_no_run(monkeypatch: pytest.MonkeyPatch):
+    test = AppTest.from_function(page)
+    test.query_params["run"] = "mine"
+    test.session_state["label"] = "Mine · running"
+    test.run()
+    test.session_state["label"] = "Mine · 2026-11-25"
+    test.run()
+    # The browser answers once more with what it showed before the run was whole.
+    late = property(lambda box: WidgetState(id=box.id, string_value="Mine · running"))
+    monkeypatch.setattr(Selectbox, "_widget_state", late)
+    test.run()
+    assert not test.warning
+    assert test.query_params["run"] == "mine"
+    assert test.text[0].value == "mine"

@@ -1,0 +1,429 @@
+"""The Layer page with the real demo model, through AppTest: what the browser would be sent."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+import trim
+from app.services.layer.study import ModelKey, SampleKey
+from app.ui.common.selection import GAP_PICKS, PICKED_ROWS, PICKS, parse_rows
+from app.ui.common.waiting import laboratory
+from tests.app.page import LayerPage, numbers, trace
+
+LAYER = "15.mlp.gate_proj"
+ROWS, COLUMNS = 1536, 576
+FOUR_CHARTS = ["gini", "cosine", "row_sparsity", "rate"]
+MOST_CHART_BYTES = 500_000
+
+
+@pytest.fixture
+def page() -> LayerPage:
+    return LayerPage()
+
+
+@pytest.fixture(scope="module")
+def first_visit() -> LayerPage:
+    """A visit that no test changes."""
+    return LayerPage()
+
+
+@pytest.fixture(scope="module")
+def curves(first_visit: LayerPage) -> trim.RetentionCurves:
+    """The layer of the first visit through the library alone."""
+    model, key = laboratory().model(ModelKey()).result(), SampleKey()
+    windows = trim.load_corpus(
+        key.corpus, model.tokenizer, windows=key.windows, length=key.length, seed=key.seed
+    )
+    sample = trim.capture(
+        model, windows, [LAYER], vectors_per_sequence=key.vectors_per_sequence, seed=key.seed
+    )[LAYER]
+    return trim.retention_curves(
+        sample.weight, sample.inputs, trim.wanda_score(sample.weight, sample.input_norm)
+    )
+
+
+def best_counts(curves: trim.RetentionCurves, target: float) -> torch.Tensor:
+    """The optimal ones with all rows weighing alike."""
+    return trim.optimal_counts(
+        trim.lower_hull(curves.error, int(0.99 * COLUMNS)), round(target * ROWS * COLUMNS)
+    )
+
+
+def quality_of(curves: trim.RetentionCurves, counts: torch.Tensor) -> float:
+    return float(trim.layer_quality(curves.at(counts), "cosim_flat"))
+
+
+def changed(before: dict[str, dict], after: dict[str, dict]) -> set[str]:
+    """The charts that are not the same in both."""
+    return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
+
+
+# ------------------------------------------------------------------------------------------ first visit
+
+
+def test_the_first_visit_needs_no_click(first_visit):
+    assert first_visit.test.title[0].value == r"15\.mlp\.gate\_proj"
+    assert any("SmolLM2" in text for text in first_visit.texts)
+    assert list(first_visit.charts) == FOUR_CHARTS
+    assert not first_visit.errors
+    assert not first_visit.test.warning
+    assert first_visit.test.slider(key="target").value == 70
+    assert any("No rows selected" in info.value for info in first_visit.test.info)
+
+
+def test_metrics_are_what_the_library_finds(first_visit, curves):
+    result = trim.search(curves, trim.SearchSettings(0.7))
+    assert first_visit.metrics == {
+        "Layer quality, uniform": f"{result.uniform_realised_quality:.5g}",
+        "Layer quality, TRIM": f"{result.realised_quality:.5g}",
+        "Layer quality, optimal": f"{quality_of(curves, best_counts(curves, 0.7)):.5g}",
+        "Learning rate": f"{result.learning_rate:+g}",
+        "Layer sparsity": "70.00%",
+    }
+    (sparsity,) = [metric for metric in first_visit.test.metric if metric.label == "Layer sparsity"]
+    assert sparsity.delta == f"{round(0.7 * ROWS * COLUMNS):,} pruned"
+
+
+def test_charts_hold_the_layers_own_numbers(first_visit, curves):
+    charts = first_visit.charts
+    assert numbers(trace(charts["gini"], "wanda")["y"]).sum() == ROWS
+    for method in ("Uniform", "TRIM"):
+        assert numbers(trace(charts["row_sparsity"], method)["y"]).sum() == ROWS
+    median = trace(charts["cosine"], "median row")
+    counts = torch.from_numpy(np.rint(numbers(median["x"]) * COLUMNS)).long()
+    expected = np.median(curves.cosine[:, counts].cpu().numpy(), axis=0)
+    np.testing.assert_allclose(numbers(median["y"]), expected, atol=1e-6)
+    tried = trim.search(curves, trim.SearchSettings(0.7)).tried
+    assert len(numbers(trace(charts["rate"], "tried, positive")["x"])) == len(tried)
+
+
+def test_no_chart_is_heavy(first_visit):
+    assert max(first_visit.chart_bytes.values()) < MOST_CHART_BYTES
+
+
+# --------------------------------------------------------------------------------------------- controls
+
+
+def test_the_target_changes_what_depends_on_it(page):
+    before, metrics = page.charts, page.metrics
+    page.set("slider", "target", 60)
+    assert changed(before, page.charts) == {"cosine", "row_sparsity", "rate"}
+    assert page.metrics["Layer sparsity"] == "60.00%"
+    assert float(page.metrics["Layer quality, uniform"]) > float(metrics["Layer quality, uniform"])
+    page.set("slider", "target", 70)
+    assert page.charts == before
+    assert page.metrics == metrics
+
+
+def test_another_score_changes_every_view(page):
+    before = page.charts
+    page.set("segmented_control", "score", "magnitude")
+    assert changed(before, page.charts) == set(FOUR_CHARTS)
+    assert trace(page.charts["gini"], "magnitude")
+
+
+def test_another_block_and_layer(page):
+    before = page.charts
+    page.set("slider", "block", 3)
+    assert page.test.title[0].value == r"3\.mlp\.gate\_proj"
+    assert changed(before, page.charts) == set(FOUR_CHARTS)
+    page.set("selectbox", "layer", "self_attn.k_proj")
+    assert page.test.title[0].value == r"3\.self\_attn\.k\_proj"
+    assert numbers(trace(page.charts["gini"], "wanda")["y"]).sum() == 192
+    assert page.metrics["Layer sparsity"] == "70.00%"
+
+
+@pytest.mark.parametrize("name", trim.LAYER_QUALITIES)
+def test_every_layer_quality(page, name):
+    page.set("selectbox", "layer_quality", name)
+    (uniform,) = [metric for metric in page.test.metric if metric.label == "Layer quality, uniform"]
+    assert uniform.delta == name
+    assert list(page.charts) == FOUR_CHARTS
+    assert not page.errors
+
+
+@pytest.mark.parametrize("name", trim.ROW_QUALITIES)
+def test_every_row_quality(page, name):
+    page.set("selectbox", "row_quality", name)
+    page.set("segmented_control", "rate_view", "Iterations")
+    assert "rate" in page.charts
+    assert not page.errors
+
+
+def test_iterations_rates_and_cap(page, curves):
+    page.set("number_input", "iterations", 3)
+    page.set("text_input", "rates", "0.3")
+    page.set("text_input", "negative_rates", "")
+    page.set("number_input", "cap", 75)
+    settings = trim.SearchSettings(0.7, (0.3,), (), iterations=3, max_row_sparsity=0.75)
+    result = trim.search(curves, settings)
+    assert page.metrics["Layer quality, TRIM"] == f"{result.realised_quality:.5g}"
+    assert page.metrics["Learning rate"] == f"{result.learning_rate:+g}" if result.learning_rate else "none"
+    assert float(result.counts.max()) <= 0.75 * COLUMNS
+    assert not page.errors
+
+
+def test_every_view_of_every_card(page):
+    controls = [control.key for control in page.test.segmented_control if control.key.endswith("_view")]
+    assert {f"{card}_view" for card in FOUR_CHARTS} >= set(controls) >= {"gini_view", "row_sparsity_view"}
+    for key in controls:
+        drawn = []
+        for view in page.test.segmented_control(key=key).options:
+            page.set("segmented_control", key, view)
+            drawn.append(page.charts[key.removesuffix("_view")])
+            assert list(page.charts) == FOUR_CHARTS
+            assert max(page.chart_bytes.values()) < MOST_CHART_BYTES
+            assert not page.errors
+        assert len(drawn) > 1
+        assert all(one != other for one, other in itertools.combinations(drawn, 2))
+
+
+def test_mask_pictures(page):
+    page.set("toggle", "masks", True)
+    assert {"mask_uniform", "mask_trim"} <= page.charts.keys()
+    assert max(page.chart_bytes.values()) < MOST_CHART_BYTES
+
+
+# ------------------------------------------------------------------------------------------- the optimum
+
+
+def test_what_is_shown_beside_uniform(page, curves):
+    rest = {name: page.charts[name] for name in ("gini", "rate")}
+    best = best_counts(curves, 0.7).numpy()
+    for shown, methods in (("Optimal", ["Optimal"]), ("Both", ["TRIM", "Optimal"])):
+        page.set("segmented_control", "shown", shown)
+        bars = {each["name"]: numbers(each["y"]) for each in page.charts["row_sparsity"]["data"]}
+        assert list(bars) == ["Uniform", *methods]
+        assert all(each.sum() == ROWS for each in bars.values())
+        assert {name: page.charts[name] for name in rest} == rest, "what does not show an allocation stays"
+    page.set("segmented_control", "shown", "Optimal")
+    page.set("text_input", "rows", "7, 9")
+    assert {each["name"] for each in page.charts["row_scores"]["data"]} == {"row 7", "Uniform", "Optimal"}
+    np.testing.assert_array_equal(page.test.dataframe[0].value["pruned, Optimal"], best[[7, 9]])
+    assert "row_path" not in page.charts
+    (mark,) = (each for each in page.charts["row_prices"]["data"] if each["name"] == "optimal")
+    assert numbers(mark["x"])[0] == pytest.approx(best[7] / COLUMNS)
+    page.set("segmented_control", "shown", "Both")
+    assert {"row_path", "row_prices"} <= page.charts.keys()
+    page.set("segmented_control", "shown", "Optimal")
+    page.set("toggle", "masks", True)
+    assert {"mask_uniform", "mask_optimal"} <= page.charts.keys()
+    assert "mask_trim" not in page.charts
+
+
+def test_the_gap(page, curves):
+    result = trim.search(curves, trim.SearchSettings(0.7))
+    best = quality_of(curves, best_counts(curves, 0.7))
+    uniform = result.uniform_realised_quality
+    captured = (result.realised_quality - uniform) / (best - uniform)
+    assert any(f"TRIM captures {captured:.1%} of the improvement" in text for text in page.texts)
+    page.set("text_input", "rows", "3, 17")
+    page.set("toggle", "gap", True)
+    scatter, excess = page.charts["gap_rows"], result.counts.numpy() - best_counts(curves, 0.7).numpy()
+    for name, side in (("TRIM prunes too much", excess > 0), ("TRIM prunes too little", excess < 0)):
+        drawn = trace(scatter, name)
+        assert numbers(drawn["customdata"]).tolist() == np.flatnonzero(side).tolist()
+        np.testing.assert_allclose(numbers(drawn["y"]), 100 * excess[side] / COLUMNS, rtol=1e-5)
+    assert numbers(trace(scatter, "selected rows")["customdata"]).tolist() == [3, 17]
+    line = trace(page.charts["gap_curve"], "Optimal")
+    np.testing.assert_allclose(numbers(line["x"])[8], 0.7, rtol=1e-6)
+    assert numbers(line["y"])[8] == pytest.approx(best)
+    curve = page.charts["gap_curve"]
+    page.set("slider", "target", 60)
+    assert page.charts["gap_curve"] == curve, "it shows all targets"
+    assert page.charts["gap_rows"] != scatter
+    page.set("segmented_control", "gap_curve_view", "Share captured")
+    shares = trace(page.charts["gap_curve"], "of the layer quality (cosim_flat)")
+    assert numbers(shares["y"])[8] == pytest.approx(captured, rel=1e-5)
+    assert not page.errors
+    assert max(page.chart_bytes.values()) < MOST_CHART_BYTES
+
+
+@pytest.mark.parametrize(("shown", "method"), [("TRIM", "trim"), ("Optimal", "optimal"), ("Both", "optimal")])
+def test_what_is_kept_is_what_is_shown(page, curves, tmp_path, monkeypatch, shown, method):
+    monkeypatch.setenv("TRIM_RUNS", str(tmp_path))
+    page.set("segmented_control", "shown", shown)
+    if shown == "Both":
+        page.set("segmented_control", "allocation_to_keep", "Optimal")
+    page.press("Keep")
+    (folder,) = tmp_path.iterdir()
+    run = trim.open_run(folder)
+    record, request = run.layer(LAYER), run.settings["request"]
+    assert record.allocation == request["allocation"] == method
+    assert request["max_row_sparsity"] == {"trim": 0.95, "optimal": 0.99}[method]
+    expected = best_counts(curves, 0.7)
+    if method == "trim":
+        expected = trim.search(curves, trim.SearchSettings(0.7)).counts
+    np.testing.assert_array_equal(record.counts, expected)
+    np.testing.assert_array_equal((~record.keep()).sum(axis=1), expected)
+    assert record.realised_quality == pytest.approx(quality_of(curves, expected), rel=1e-6)
+    assert (record.search is None) == (method == "optimal")
+
+
+# ------------------------------------------------------------------------------------------------- rows
+
+
+def selected_table(page: LayerPage) -> list[int]:
+    return page.test.dataframe[0].value["Row"].tolist() if page.test.dataframe else []
+
+
+def test_typed_rows_appear_everywhere(page):
+    page.set("text_input", "rows", "3, 17, 20-22")
+    rows = [3, 17, 20, 21, 22]
+    assert selected_table(page) == rows
+    assert numbers(trace(page.charts["gini"], "selected rows")["customdata"]).tolist() == rows
+    for method in ("Uniform", "TRIM"):
+        marked = trace(page.charts["row_sparsity"], f"selected rows under {method}")
+        assert numbers(marked["customdata"]).tolist() == rows
+    for key in ("row_scores", "row_lorenz", "row_path"):
+        assert key in page.charts
+    page.set("selectbox", "inspected_row", 17)
+    assert any("row 17" in text for text in page.texts)
+    page.set("text_input", "rows", "")
+    assert selected_table(page) == []
+    assert list(page.charts) == FOUR_CHARTS
+
+
+def test_the_table_holds_the_librarys_numbers(page, curves):
+    page.set("text_input", "rows", "5-9")
+    result = trim.search(curves, trim.SearchSettings(0.7))
+    table = page.test.dataframe[0].value
+    np.testing.assert_array_equal(table["pruned, TRIM"], result.counts[5:10])
+    np.testing.assert_array_equal(table["pruned, uniform"], result.uniform_counts[5:10])
+    np.testing.assert_allclose(table["x of the search"], result.row_sparsity[5:10])
+    np.testing.assert_allclose(table["cosine, TRIM"], curves.at(result.counts).cosine[5:10])
+
+
+@pytest.mark.parametrize("pick", [*PICKS, *GAP_PICKS])
+def test_quick_picks(page, pick):
+    page.set("selectbox", "pick", pick)
+    typed = page.test.text_input(key="rows").value
+    assert len(parse_rows(typed, ROWS)) == PICKED_ROWS
+    assert selected_table(page) == parse_rows(typed, ROWS)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("all of them", r"“all” is none"),
+        ("1536", r"the rows 0 to 1535"),
+        ("0-500", r"at most 200 rows"),
+        ("<b>3</b>", r"“\<b\>3\</b\>” is none"),
+        ("*3*]", r"“\*3\*\]” is none"),
+    ],
+)
+def test_nonsense_rows_get_one_message(page, typed, said):
+    page.set("text_input", "rows", typed)
+    messages = [text for text in page.texts if text.startswith(":red[")]
+    assert len(messages) == 1
+    assert said in messages[0].replace(r"\-", "-")
+    assert list(page.charts) == FOUR_CHARTS
+
+
+# -------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "value", "said"),
+    [
+        ("text_input", "rates", "fast", "is no number"),
+        ("text_input", "rates", "-0.1", "must all be above 0"),
+        ("text_input", "rates", "0.1, 0.1", "once only"),
+        ("text_input", "negative_rates", "0.1", "below 0"),
+        ("text_input", "rates", "<img src=x>", "is no number"),
+        ("number_input", "cap", 60, "lower the target or raise the cap"),
+    ],
+)
+def test_bad_options_get_one_message_and_the_earlier_result_stays(page, kind, key, value, said):
+    before, metrics = page.charts, page.metrics
+    page.set(kind, key, value)
+    assert len(page.errors) == 1
+    assert said in page.errors[0].replace("\\", "")
+    assert page.charts == before
+    assert page.metrics == metrics
+    assert any("the last result, for a layer target of 70%" in text for text in page.texts)
+
+
+def test_a_target_above_the_cap(page):
+    page.set("slider", "target", 99)
+    assert len(page.errors) == 1
+    assert "raise the cap" in page.errors[0]
+    assert page.metrics["Layer sparsity"] == "70.00%"
+    page.set("number_input", "cap", 100)
+    assert not page.errors
+    assert page.metrics["Layer sparsity"] == "99.00%"
+
+
+def test_no_rates_at_all(page):
+    page.set("text_input", "rates", "")
+    assert not page.errors, "negative rates alone are fine"
+    page.set("text_input", "negative_rates", "")
+    assert len(page.errors) == 1
+    assert "at least one learning rate" in page.errors[0]
+
+
+# ------------------------------------------------------------------------------------------ the address
+
+
+def test_an_address_holds_a_view():
+    page = LayerPage(target="60", block="3", layer="self_attn.k_proj", score="magnitude", rows="1,2")
+    assert page.test.title[0].value == r"3\.self\_attn\.k\_proj"
+    assert page.metrics["Layer sparsity"] == "60.00%"
+    assert selected_table(page) == [1, 2]
+    assert trace(page.charts["gini"], "magnitude")
+    assert not page.test.warning
+
+
+def test_options_in_the_address():
+    page = LayerPage(
+        layer_quality="mse",
+        row_quality="psnr",
+        iterations="4",
+        rates="0.1",
+        negative_rates="-0.1",
+        cap="90",
+        masks="true",
+        shown="Both",
+        gap="true",
+    )
+    assert page.test.selectbox(key="layer_quality").value == "mse"
+    assert page.test.selectbox(key="row_quality").value == "psnr"
+    assert page.test.number_input(key="iterations").value == 4
+    assert page.test.text_input(key="rates").value == "0.1"
+    assert page.test.number_input(key="cap").value == 90
+    assert {"mask_trim", "mask_optimal", "gap_rows", "gap_curve"} <= page.charts.keys()
+    assert not page.test.warning
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("target", "999"),
+        ("target", "seventy"),
+        ("block", "-1"),
+        ("block", "3000000000"),
+        ("layer", "mlp.nothing"),
+        ("score", "<script>alert(1)</script>"),
+        ("layer_quality", "best"),
+        ("iterations", "0"),
+        ("cap", "1e9"),
+        ("masks", "perhaps"),
+        ("shown", "all"),
+        ("row_weights", "many"),
+    ],
+)
+def test_nonsense_in_the_address_is_said_and_the_page_works(name, value):
+    page = LayerPage(**{name: value})
+    assert page.test.title[0].value == r"15\.mlp\.gate\_proj"
+    assert list(page.charts) == FOUR_CHARTS
+    assert page.metrics["Layer sparsity"] == "70.00%"
+    (warning,) = page.test.warning
+    assert f"{name}={value}" in warning.value.replace("\\", "").replace("\u2060", "")
+    page.run()
+    assert not page.test.warning, "it is said once"
+
+
+def test_an_unknown_parameter_is_no_matter():
+    assert list(LayerPage(utm_source="mail").charts) == FOUR_CHARTS

@@ -1,0 +1,299 @@
+"""The Layer page with other models than the demo: tiny ones, ones that fail, and ones with nasty names."""
+
+import gc
+import os
+from concurrent.futures import Future
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from streamlit.testing.v1 import AppTest
+
+import trim
+from app.services.layer import laboratory
+from app.services.layer import study as studies
+from app.services.layer.background import Job
+from tests.app.page import LayerPage, numbers, trace
+from tests.trim import tiny
+
+NASTY = "<b>bold<b> *star* [x](y) $a$ :red[r]"
+SMALL_TEXT = {"windows": "4", "length": "32"}
+
+
+pytestmark = pytest.mark.usefixtures("own_laboratory")
+
+
+@pytest.fixture
+def llama(tmp_path: Path) -> Path:
+    return tiny.folder(tmp_path / "llama")
+
+
+def failing_once(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception) -> None:
+    """The first call of a function of the library fails."""
+    function, calls = getattr(trim, name), []
+
+    def fails(*arguments: object, **options: object) -> object:
+        calls.append(1)
+        if len(calls) == 1:
+            raise error
+        return function(*arguments, **options)
+
+    monkeypatch.setattr(trim, name, fails)
+
+
+# ----------------------------------------------------------------------------------------- architectures
+
+
+@pytest.mark.parametrize(
+    ("kind", "title"),
+    [
+        ("llama", "1.mlp.gate_proj"),
+        ("qwen2", "1.mlp.gate_proj"),
+        ("opt", "1.fc2"),
+    ],
+)
+def test_any_architecture(tmp_path, kind, title):
+    page = LayerPage(model=str(tiny.folder(tmp_path / kind, kind)), **SMALL_TEXT)
+    assert page.test.title[0].value.replace("\\", "") == title
+    assert len(page.charts) == 4
+    assert page.metrics["Layer sparsity"] in ("69.99%", "70.00%", "70.01%")
+    for path in page.test.selectbox(key="layer").options:
+        page.set("selectbox", "layer", path)
+        assert page.test.title[0].value.replace("\\", "") == f"1.{path}"
+        assert len(page.charts) == 4
+        assert not page.errors
+
+
+def test_dead_rows_are_told(tmp_path):
+    folder = tiny.folder(tmp_path / "dead")
+    model = trim.load_model(folder)
+    model.layers["1.mlp.gate_proj"].weight.data[[3, 7]] = 0
+    model.module.save_pretrained(folder)
+    page = LayerPage(model=str(folder), rows="3", **SMALL_TEXT)
+    assert any("2 of 48 rows have no output" in text and "row 3" in text for text in page.texts)
+    assert numbers(trace(page.charts["gini"], "wanda")["y"]).sum() == 46
+    table = page.test.dataframe[0].value
+    assert np.isnan(table["Gini"][0])
+    assert table["cosine, TRIM"][0] == 0
+
+
+# ------------------------------------------------------------------------------------------------ names
+
+
+def test_names_are_text_and_nothing_else(tmp_path):
+    page = LayerPage(model=str(tiny.folder(tmp_path / NASTY)), rows="1", **SMALL_TEXT)
+    assert len(page.charts) >= 4
+    (heading,) = [text for text in page.texts if "bold" in text]
+    assert heading.startswith(r"\<b\>bold\<b\> \*star\* \[x\]\(y\) \$a\$ \:red\[r\] · 48 rows")
+    assert not any("<b>bold" in str(figure) for figure in page.charts.values())
+
+
+def test_errors_are_text_and_nothing_else():
+    page = LayerPage(model=f"./{NASTY}")
+    (error,) = page.errors
+    assert r"\<b\>bold\<b\> \*star\* \[x\]\(y\) \$a\$ \:red\[r\]" in error
+
+
+def waiting() -> None:
+    """A page that waits for a job, as AppTest runs it."""
+    import streamlit as st
+
+    from app.ui.common.waiting import finished
+
+    finished(st.session_state["job"], "key")
+
+
+def test_progress_is_text_and_nothing_else():
+    job = Job()
+    job.future = Future()
+    job.say(NASTY, 0.25)
+    test = AppTest.from_function(waiting)
+    test.session_state["job"] = job
+    test.run()
+    (progress,) = test.get("progress")
+    assert progress.proto.text.startswith(r"\<b\>bold\<b\> \*star\*")
+    assert progress.proto.value == 25
+    assert not test.exception
+
+
+def test_cancel_ends_the_wait(own_laboratory):
+    job = Job()
+    job.future = Future()
+    test = AppTest.from_function(waiting)
+    test.session_state["job"] = job
+    test.run()
+    (cancel,) = test.button
+    cancel.click().run()
+    assert job.cancelled
+    assert [info.value for info in test.info] == ["Cancelled."]
+    assert [button.label for button in test.button] == ["Try again"]
+
+
+# ----------------------------------------------------------------------------------------------- errors
+
+
+@pytest.mark.parametrize(
+    ("function", "error", "said"),
+    [
+        ("describe_model", trim.ModelError("there is no such model"), "there is no such model"),
+        ("load_model", trim.ModelError("the file is damaged"), "the file is damaged"),
+        ("load_corpus", trim.CorpusError("the text is too short"), "the text is too short"),
+        ("capture", trim.NonFiniteError("1.fc1 receives NaN"), "1.fc1 receives NaN"),
+        ("retention_curves", trim.NonFiniteError("weights hold NaN"), "weights hold NaN"),
+        ("load_model", MemoryError(), "not enough memory"),
+    ],
+)
+def test_what_fails_is_told_and_can_be_tried_again(llama, monkeypatch, function, error, said):
+    failing_once(monkeypatch, function, error)
+    page = LayerPage(model=str(llama), **SMALL_TEXT)
+    assert len(page.errors) == 1
+    assert said in page.errors[0].replace("\\", "")
+    assert page.charts == {}
+    page.run()
+    assert len(page.errors) == 1, "it is told until somebody tries again"
+    page.press("Try again")
+    assert not page.errors
+    assert len(page.charts) == 4
+
+
+def test_the_earlier_layer_stays_when_the_next_cannot_be(llama, monkeypatch):
+    page = LayerPage(model=str(llama), **SMALL_TEXT)
+    before, title = page.charts, page.test.title[0].value
+    failing_once(monkeypatch, "load_model", trim.ModelError("no memory for that type"))
+    page.set("selectbox", "dtype", "float16")
+    assert len(page.errors) == 1
+    assert page.test.title[0].value == title
+    assert page.charts == before
+    assert any("Below: the last layer that could be shown" in text for text in page.texts)
+    page.set("slider", "target", 50)
+    assert page.metrics["Layer sparsity"] == "50.00%"
+    page.set("selectbox", "dtype", "automatic")
+    assert not page.errors
+    assert len(page.charts) == 4
+
+
+def test_an_error_nobody_foresaw_is_gone_after_a_reload(llama, monkeypatch):
+    failing_once(monkeypatch, "retention_curves", ZeroDivisionError())
+    with pytest.raises(AssertionError, match="encountered an error"):
+        LayerPage(model=str(llama), **SMALL_TEXT)
+    assert len(LayerPage(model=str(llama), **SMALL_TEXT).charts) == 4
+
+
+def test_a_timeout_inside_the_work_is_no_endless_progress(llama, monkeypatch):
+    failing_once(monkeypatch, "describe_model", TimeoutError("the Hub is slow"))
+    with pytest.raises(AssertionError, match="encountered an error"):
+        LayerPage(model=str(llama), **SMALL_TEXT)
+
+
+# ---------------------------------------------------------------------------------------------- bad input
+
+
+@pytest.mark.parametrize("content", ["nothing", "text", "broken"])
+def test_folders_and_files_that_are_no_model(tmp_path, content):
+    path = tmp_path / "model"
+    if content == "nothing":
+        path.mkdir()
+    elif content == "text":
+        path = tmp_path / "model.gguf"
+        path.write_text("no GGUF at all")
+    else:
+        tiny.folder(path)
+        weights = path / "model.safetensors"
+        os.truncate(weights, weights.stat().st_size // 2)
+    page = LayerPage(model=str(path))
+    assert len(page.errors) == 1
+    assert len(page.errors[0]) > 40
+    assert "Try again" in [button.label for button in page.test.button]
+
+
+def test_weights_that_are_not_finite(tmp_path):
+    folder = tiny.folder(tmp_path / "nan")
+    model = trim.load_model(folder)
+    model.layers["1.mlp.gate_proj"].weight.data[0, 0] = torch.nan
+    model.module.save_pretrained(folder)
+    page = LayerPage(model=str(folder), **SMALL_TEXT)
+    assert len(page.errors) == 1
+    assert "1.mlp.gate_proj" in page.errors[0].replace("\\", "")
+
+
+def test_a_text_shorter_than_a_window(llama, tmp_path):
+    short = tmp_path / "short.txt"
+    short.write_text("Too short.")
+    page = LayerPage(model=str(llama), text=str(short), **SMALL_TEXT)
+    assert len(page.errors) == 1
+    assert "window" in page.errors[0]
+    assert page.charts == {}
+
+
+def test_a_text_of_ones_own(llama, tmp_path):
+    text = tmp_path / "own.txt"
+    text.write_text("It was a dark and stormy night. " * 200)
+    page = LayerPage(model=str(llama), text=str(text), **SMALL_TEXT)
+    assert len(page.charts) == 4
+    assert any("own" in caption and "calibration vectors" in caption for caption in page.texts)
+
+
+def test_more_vectors_than_tokens(llama):
+    page = LayerPage(model=str(llama), windows="4", length="8", vectors="9")
+    assert len(page.errors) == 1
+    assert "input vectors" in page.errors[0]
+
+
+# ------------------------------------------------------------------------------------------------ memory
+
+
+def test_a_session_holds_on_to_few_studies(llama):
+    page = LayerPage(model=str(llama), rows="1,2", **SMALL_TEXT)
+    for score in ("magnitude", "wanda"):
+        page.set("segmented_control", "score", score)
+        for path in page.test.selectbox(key="layer").options:
+            page.set("selectbox", "layer", path)
+    gc.collect()
+    alive = [each for each in gc.get_objects() if type(each) is studies.Study]
+    assert sum(each.key.model.source == str(llama) for each in alive) <= laboratory.KEPT_STUDIES
+
+
+# ----------------------------------------------------------------------------------------- sensitivities
+
+
+def test_fisher_row_weights(llama):
+    page = LayerPage(model=str(llama), rows="3", **SMALL_TEXT)
+    before, metrics = page.charts, page.metrics
+    page.set("segmented_control", "row_weights", "Fisher")
+    model = trim.load_model(llama)
+    windows = trim.load_corpus("demo", model.tokenizer, windows=4, length=32, seed=0)
+    sensitivity = trim.sensitivity(model, windows)["1.mlp.gate_proj"]
+    np.testing.assert_allclose(page.test.dataframe[0].value["sensitivity"], [sensitivity[3]])
+    assert page.charts == before, "TRIM does not know them"
+    assert page.metrics["Layer quality, optimal"] != metrics["Layer quality, optimal"]
+    page.set("toggle", "gap", True)
+    page.set("segmented_control", "gap_rows_view", "Against sensitivity")
+    assert "gap_rows" in page.charts
+    assert not page.errors
+    page.set("segmented_control", "row_weights", "all alike")
+    assert page.metrics == metrics
+    assert "gap_rows" in page.charts
+    assert not page.errors
+
+
+def test_an_address_with_fisher_row_weights(llama):
+    page = LayerPage(model=str(llama), row_weights="Fisher", shown="Optimal", **SMALL_TEXT)
+    assert page.test.segmented_control(key="row_weights").value == "Fisher"
+    assert len(page.charts) == 4
+    assert not page.test.warning
+    (optimal,) = [metric for metric in page.test.metric if metric.label == "Layer quality, optimal"]
+    assert "Fisher" in optimal.help
+
+
+def test_sensitivities_that_cannot_be_measured_leave_the_rest(llama, monkeypatch):
+    page = LayerPage(model=str(llama), **SMALL_TEXT)
+    metrics = page.metrics
+    failing_once(monkeypatch, "sensitivity", trim.ModelError("no gradient reaches it"))
+    page.set("segmented_control", "row_weights", "Fisher")
+    assert len(page.errors) == 1
+    assert page.metrics == metrics
+    assert len(page.charts) == 4
+    page.press("Try again")
+    assert not page.errors
+    assert page.metrics["Layer quality, optimal"] != metrics["Layer quality, optimal"]

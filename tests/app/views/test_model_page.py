@@ -1,0 +1,258 @@
+"""The Model page and the page of a stored layer, on runs so small that a test may make its own."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
+
+from app.services.jobs.manager import JobError
+from app.services.runs.store import RunStore
+from tests.app.page import ROOT, numbers, trace
+from tests.app.small_runs import BLOCKS, PATHS, make_run, record, refitted, settings
+from trim.runs.writer import RunWriter
+
+EVIL = "<b>bold</b> *x* $y$ [a](b)"
+MAPS = ["map_gini", "map_outcome", "map_gain", "map_variance"]
+ENTRY = {"corpus": "demo", "windows": 2, "length": 16, "tokens_sha256": "0", "perplexity": 12.5}
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of runs: TRIM, optimal, one that was stopped; nothing came with the app."""
+    folder = tmp_path / "runs"
+    monkeypatch.setenv("TRIM_RUNS", str(folder))
+    (tmp_path / "none").mkdir()
+    store = RunStore(shipped=lambda: tmp_path / "none")
+    for module in ("app.services.runs.store", "app.ui.model.run_watch", "app.ui.model.prefill"):
+        monkeypatch.setattr(f"{module}.STORE", store)
+    make_run(folder / "trim", name=EVIL, metrics={"perplexities": [ENTRY]})
+    make_run(folder / "optimal", "optimal", metrics={"perplexities": [ENTRY | {"perplexity": "inf"}]})
+    make_run(folder / "half", blocks=1)
+    return folder
+
+
+def visit(page: str, form: bool = False, **address: str) -> AppTest:
+    test = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=60)
+    for name, value in address.items():
+        test.query_params[name] = value
+    test._page_hash = calc_hash(
+        page
+    )  # switch_page would need a first run, which is the Layer page with its model
+    test.run()
+    if form:  # an open expander, which AppTest cannot press
+        test.session_state["new_run"] = True
+        test.run()
+    assert not test.exception, [each.value for each in test.exception]
+    return test
+
+
+def charts(test: AppTest) -> dict[str, dict]:
+    return {chart.key.split("_Perp")[0]: json.loads(chart.proto.spec) for chart in test.get("plotly_chart")}
+
+
+def said(test: AppTest) -> str:
+    kinds = ("title", "markdown", "caption", "info", "warning", "error", "metric")
+    return "\n".join(str(each.value) for kind in kinds for each in test.get(kind))
+
+
+def test_a_run_at_first_sight(runs):
+    test = visit("model", run="trim")
+    drawn = charts(test)
+    assert [key for key in drawn if key in MAPS] == MAPS
+    layers = [
+        name
+        for mark in drawn["map_outcome"]["data"]
+        if mark.get("name") == "layers"
+        for name in mark["customdata"]
+    ]
+    assert sorted(layers) == sorted(f"{block}.{path}" for block in range(BLOCKS) for path in PATHS)
+    assert numbers(trace(drawn["map_gini"], "median_gini")["z"]).shape == (len(PATHS), BLOCKS)
+    assert "50.00%" in said(test)
+    assert not test.error
+    assert not test.warning
+    assert sum(len(chart.proto.spec) for chart in test.get("plotly_chart")) < 3_000_000
+    labels = [bar["name"] for bar in drawn["perplexity"]["data"]]
+    assert any("&lt;b&gt;bold" in label for label in labels)
+
+
+def test_the_newest_run_that_is_not_whole_is_shown_first(runs):
+    test = visit("model")
+    assert test.selectbox(key="run_shown").value == "half"
+    assert test.query_params["run"] == "half"
+    assert any("This run stopped" in each.value for each in test.markdown)
+    assert [button.label for button in test.button if button.label == "Resume"]
+    assert trace(charts(test)["map_gain"], "not done yet")
+    test.selectbox(key="run_shown").set_value("optimal").run()
+    assert test.query_params["run"] == "optimal"
+    assert any("not made by TRIM" in each.value for each in test.caption)
+    assert trace(charts(test)["map_outcome"], "layer_sparsity")
+
+
+@pytest.mark.parametrize("asked", ["gone", "../x", "<b>x</b>", "a" * 500])
+def test_a_run_that_is_not_there(runs, asked):
+    test = visit("model", run=asked)
+    assert len(test.warning) == 1
+    assert charts(test)
+
+
+def test_a_run_that_is_deleted_while_it_is_shown(runs):
+    test = visit("model", run="trim")
+    shutil.rmtree(runs / "trim")
+    test.run()
+    assert not test.exception
+    assert "may have been deleted" in test.warning[0].value
+    assert test.query_params["run"] == "half"
+    test = visit("stored", run="optimal", layer="0.mlp.gate_proj")
+    shutil.rmtree(runs / "optimal")
+    test.run()
+    assert not test.exception
+    assert test.title[0].value == "This layer cannot be shown"
+
+
+def test_a_damaged_run(runs):
+    (runs / "trim" / "blocks" / "001.safetensors").write_bytes(b"")
+    assert any("is damaged" in each.value for each in visit("model", run="trim").error)
+    (runs / "trim" / "config.json").write_text("{}")
+    assert any("schema" in each.value for each in visit("model", run="trim").error)
+
+
+def test_no_run_at_all(runs, monkeypatch):
+    monkeypatch.setenv("TRIM_RUNS", str(runs / "empty"))
+    test = visit("model")
+    assert any("There is no run yet" in each.value for each in test.info)
+    assert any(button.label == "Start" for button in test.button)
+
+
+def test_a_prompt(runs):
+    test = visit("model", run="trim")
+    test.text_area(key="prompt").set_value("x" * 100_000)
+    test.button(key="continue_prompt").click().run()
+    assert "100,000 characters" in test.error[0].value
+    test.text_area(key="prompt").set_value("Hello")
+    test.button(key="continue_prompt").click().run()  # its model has changed since, as far as the run knows
+    assert "has changed since" in test.error[0].value
+    for gone in ("trim", "optimal"):
+        shutil.rmtree(runs / gone)
+    assert any("no masks" in each.value for each in visit("model", run="half").info)
+
+
+def test_the_form_says_the_command_and_refuses_what_makes_no_sense(runs):
+    test = visit("model", form=True)
+    assert test.code[0].value.splitlines() == [
+        "python -m trim prune demo --target 0.7 --windows 16 --length 256 --out runs/NAME",
+        "python -m trim evaluate runs/NAME --windows 16 --length 512",
+    ]
+    test.selectbox(key="new_budget").set_value("owl").run()
+    test.number_input(key="new_owl_width").set_value(0.12).run()
+    test.checkbox(key="new_measured").uncheck().run()
+    assert test.code[0].value == (
+        "python -m trim prune demo --target 0.7 --budget owl --windows 16 --length 256 --owl-width 0.12 --out runs/NAME"
+    )
+    test.checkbox(key="new_refit").check().run()
+    assert " --refit --owl-width" in test.code[0].value
+    test.checkbox(key="new_refit").uncheck().run()
+    test.text_input(key="new_pattern").set_value("2:4").run()
+    assert "prunes every row alike" in test.error[0].value
+    assert not test.code
+    test.text_input(key="new_pattern").set_value("").run()
+    test.number_input(key="new_target").set_value(97.0).run()
+    assert "row cap" in test.error[0].value
+    test.text_input(key="new_rates").set_value("much").run()
+    assert "no number" in test.error[0].value
+
+
+def test_the_form_with_the_settings_of_another_run(runs):
+    test = visit("model", **{"from": "optimal"})
+    assert "--target 0.5 --allocation optimal --budget optimal" in test.code[0].value
+    assert "--windows 2 --length 16" in test.code[0].value
+    assert any("There is no run" in each.value for each in visit("model", **{"from": "gone"}).warning)
+
+
+def test_a_refitted_layer_says_so(runs):
+    with RunWriter.create(runs / "refitted", settings()) as writer:
+        writer.write_block(0, [refitted(record("0.mlp.gate_proj"))])
+    assert "refitted, which leaves 87.5% of the output error" in said(visit("stored", run="refitted"))
+    assert "refitted" not in said(visit("stored", run="trim", layer="0.mlp.gate_proj"))
+
+
+def test_starting(runs, monkeypatch):
+    started = []
+
+    class Jobs:
+        def start(self, *arguments):
+            started.append(arguments)
+            if len(started) > 1:
+                raise JobError("“<b>x</b>” is being computed, and one job at a time is.")
+            return "trim"
+
+    test = visit("model", form=True)
+    monkeypatch.setattr("app.ui.model.new_run.JOBS", Jobs())
+    test.button(key="new_start").click().run()
+    command = ["demo", "--target", "0.7", "--windows", "16", "--length", "256"]
+    assert started == [(command, "demo trim 70%", (16, 512))]
+    assert test.selectbox(key="run_shown").value == "trim"
+    test.button(key="new_start").click().run()
+    assert r"\<b\>x" in test.error[0].value
+
+
+def test_a_stored_layer(runs):
+    test = visit("stored", run="trim", layer="1.mlp.gate_proj")
+    assert test.title[0].value == r"1\.mlp\.gate\_proj"
+    made = record("1.mlp.gate_proj")
+    values = {metric.label: metric.value for metric in test.metric}
+    assert values["Layer quality, TRIM"] == f"{made.realised_quality:.5g}"
+    assert values["Layer sparsity"] == "50.00%"
+    drawn = charts(test)
+    assert {key.split("_Agai")[0].split("_Rates")[0] for key in drawn} == {
+        "gini",
+        "cosine",
+        "row_sparsity",
+        "rate",
+    }
+    assert numbers(trace(drawn["gini"], "wanda")["y"]).sum() == made.rows
+    assert not test.error
+    test.text_input(key="rows").set_value("3, 5").run()
+    assert not test.exception
+    assert len(test.dataframe[0].value) == 2
+    assert trace(charts(test)["gini"], "selected rows")
+    test.sidebar.selectbox(key="stored_layer").set_value("0.self_attn.q_proj").run()
+    assert test.query_params["layer"] == "0.self_attn.q_proj"
+    assert test.title[0].value == r"0\.self\_attn\.q\_proj"
+
+
+def test_a_stored_layer_that_trim_did_not_prune(runs):
+    test = visit("stored", run="optimal", layer="0.mlp.gate_proj")
+    assert any("None was tried" in each.value for each in test.info)
+    assert {metric.label for metric in test.metric} >= {"Layer quality, Optimal"}
+
+
+def test_a_kept_layer(runs):
+    with RunWriter.create(runs / "kept", settings(), kind="layer", name="kept") as writer:
+        writer.write_block(1, [record("1.mlp.gate_proj")])
+        writer.finish({})
+    test = visit("stored", run="kept")
+    assert test.title[0].value == r"1\.mlp\.gate\_proj"
+    assert not test.error
+    assert "kept" not in visit("model").selectbox(key="run_shown").options
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        {"run": "gone"},
+        {"run": "trim", "layer": "9.x"},
+        {"run": "../trim"},
+        {"run": "half", "layer": "1.mlp.gate_proj"},
+    ],
+)
+def test_a_stored_layer_that_is_not_there(runs, address):
+    test = visit("stored", **address)
+    assert test.title[0].value == "This layer cannot be shown"
+    assert len(test.error) == 1
+
+
+def test_no_layer_named(runs):
+    assert "Which layer" in visit("stored").title[0].value

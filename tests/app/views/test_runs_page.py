@@ -1,0 +1,210 @@
+"""The Runs page without a browser: what it lists, what it does, and what it says of bad input."""
+
+import io
+import re
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+import trim
+from app.services.runs.files import exported
+from tests.app.small_runs import make_run
+from trim.files import FolderLock
+
+ROOT = Path(__file__).resolve().parents[3]
+NAME = "<b>Bold</b> & *starred* [link](http://x.y)"
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    make_run(folder / "first", name=NAME, note="A <img src=x> note")
+    make_run(folder / "stopped", "optimal", blocks=1, name="Stopped on the way")
+    return folder
+
+
+@pytest.fixture
+def runs(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's runs, to which TRIM_RUNS points; nothing came with this app."""
+    shutil.copytree(made, tmp_path / "runs")
+    monkeypatch.setenv("TRIM_RUNS", str(tmp_path / "runs"))
+    return tmp_path / "runs"
+
+
+class Page:
+    """One visit; every step must end without an exception."""
+
+    def __init__(self, **address: str) -> None:
+        self.test = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=60)
+        for name, value in address.items():
+            self.test.query_params[name] = value
+        self.test.switch_page("views/runs.py")
+        self.step()
+
+    def step(self) -> "Page":
+        self.test.run()
+        assert not self.test.exception, [each.value for each in self.test.exception]
+        return self
+
+    def press(self, label: str) -> "Page":
+        (button,) = [each for each in self.test.button if each.label == label]
+        button.click()
+        return self.step()
+
+    def choose(self, run_id: str) -> "Page":
+        self.test.selectbox(key="run_shown_here").set_value(run_id)
+        return self.step()
+
+    @property
+    def table(self) -> dict[str, list]:
+        return self.test.dataframe[0].value.to_dict("list")
+
+    @property
+    def texts(self) -> str:
+        kinds = ("title", "subheader", "markdown", "caption", "error", "warning", "info")
+        return "\n".join(str(each.value) for kind in kinds for each in self.test.get(kind))
+
+
+def test_what_is_listed(runs):
+    shutil.copytree(runs / "first", runs / "bad")
+    (runs / "bad/manifest.json").write_text("{")
+    page = Page()
+    table = page.table
+    mine = dict(
+        zip(table["Name"], zip(table["State"], table["Method"], table["Sparsity"], strict=True), strict=True)
+    )
+    assert mine[NAME] == ("complete", "trim, wanda", 50)
+    assert mine["Stopped on the way"][:2] == ("unfinished, 1 of 2 blocks", "optimal, budgets optimal, wanda")
+    assert mine["bad"][0] == "cannot be read"
+    assert [state for state, *_ in mine.values()].count("came with the app") == 2
+    assert {page.test.selectbox(key="run_shown_here").value} <= {"first", "stopped"}
+    assert "Sweeps" in page.texts
+    page.choose("bad")
+    assert "is damaged" in page.test.error[0].value
+
+
+def test_search_and_kinds(runs):
+    page = Page(search="BOLD starred")
+    assert page.table["Name"] == [NAME]
+    page.test.text_input(key="search").set_value("no such thing")
+    page.step()
+    assert "has “no such thing” in its line" in page.texts
+    page.test.text_input(key="search").set_value("")
+    page.test.segmented_control(key="kind").set_value("Single layers")
+    page.step()
+    assert "None of the" in page.texts
+
+
+def test_a_run_by_its_address(runs):
+    page = Page(run="stopped")
+    assert page.test.subheader[0].value == "Stopped on the way"
+    assert "in 1 of 2 blocks" in str([metric.delta for metric in page.test.metric])
+    assert "python -m trim prune demo --target 0.5" in page.test.code[0].value
+    strange = Page(run="<b>no</b>")
+    assert "There is no run" in strange.test.warning[0].value
+    assert "<b>" not in strange.test.warning[0].value
+
+
+def test_an_address_that_asks_for_what_is_not_there(runs):
+    page = Page(kind="Everything", run="first")
+    assert "kind\\=Everything" in page.test.warning[0].value
+    assert page.test.segmented_control(key="kind").value == "All"
+
+
+def test_names_are_escaped(runs):
+    page = Page(run="first")
+    assert "\\*starred\\*" in page.test.subheader[0].value
+    assert not re.search(r"(?<!\\)<(b|img)", page.texts)
+
+
+def test_rename(runs):
+    page = Page(run="first")
+    page.test.text_input(key="name-first").set_value("Another name")
+    page.test.text_area(key="note-first").set_value("Another note")
+    page.press("Save name and note")
+    assert trim.open_run(runs / "first").notes == {"name": "Another name", "note": "Another note"}
+    assert page.test.subheader[0].value == "Another name"
+    assert "Another note" in page.texts
+
+
+def test_delete(runs):
+    page = Page(run="first")
+    lock = FolderLock(runs / "first")
+    page.press("Delete it")
+    assert "in use by another process" in page.test.error[0].value
+    lock.release()
+    page.press("Delete it")
+    assert not (runs / "first").exists()
+    assert NAME not in page.table["Name"]
+
+
+def test_what_came_with_the_app_stays(runs):
+    page = Page(run="demo-trim-70")
+    assert not [
+        button for button in page.test.button if "Delete" in button.label or "Save name" in button.label
+    ]
+    assert "came with the app and stays as it is" in page.texts
+    assert page.test.metric[0].value == "70.00%"
+    assert "What does the model still say?" in page.texts
+    assert "**Dense**" in page.texts
+    assert "We must create jobs" in page.texts
+
+
+@pytest.mark.parametrize("kind", ["Report: one", "without masks", "whole", "NPZ", "CSV"])
+def test_files_to_take(runs, kind):
+    page = Page(run="first")
+    box = page.test.selectbox(key="export_kind")
+    box.set_value(next(each for each in box.options if kind in each))
+    page.step().press("Make the file")
+    assert not page.test.error
+    assert [each.label for each in page.test.get("download_button")]
+
+
+def test_a_run_deleted_while_it_is_open(runs):
+    page = Page(run="first")
+    shutil.rmtree(runs / "first")
+    page.press("Make the file")
+    assert "first" not in page.test.selectbox(key="run_shown_here").options
+    page = Page(run="stopped")
+    (runs / "stopped/blocks/000.safetensors").unlink()
+    page.press("Make the file")
+    assert "is damaged" in page.test.error[0].value
+
+
+def zipped(run: trim.Run) -> bytes:
+    with exported(run, masks=True) as file:
+        return file.read()
+
+
+def test_import(runs):
+    content = zipped(trim.open_run(runs / "first"))
+    page = Page()
+    page.test.get("file_uploader")[0].upload("first.zip", content, "application/zip")
+    page.step().press("Import")
+    (new,) = {path.name for path in runs.iterdir()} - {"first", "stopped"}
+    assert new.startswith("first-")
+    assert page.test.selectbox(key="run_shown_here").value == new
+    assert page.table["Name"].count(NAME) == 2
+
+
+def test_import_of_what_is_no_run(runs):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("../../evil.json", "{}")
+    page = Page()
+    page.test.get("file_uploader")[0].upload("evil.zip", file.getvalue(), "application/zip")
+    page.step().press("Import")
+    assert "outside of the run" in page.test.error[0].value
+    assert {path.name for path in runs.iterdir()} == {"first", "stopped"}
+
+
+def test_no_runs_at_all(tmp_path, monkeypatch):
+    monkeypatch.setenv("TRIM_RUNS", str(tmp_path / "none"))
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("TRIM_CACHE", str(tmp_path / "file/cache"))
+    page = Page()
+    assert "No run here yet" in page.texts
+    assert "cannot be unpacked" in page.texts

@@ -1,0 +1,269 @@
+"""Texts and windows: disjoint parts, the authors' way with C4, a user's files, and what cannot be read."""
+
+import gzip
+import io
+import json
+import random
+import string
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+import torch
+from huggingface_hub import constants
+from hypothesis import given
+from hypothesis import strategies as st
+
+import trim
+from tests.trim import tiny
+from tests.trim.fake_hub import FakeHub
+from trim.calibration import texts
+
+WIKITEXT, C4 = "Salesforce/wikitext", "allenai/c4"
+
+
+def text_of(windows: torch.Tensor) -> str:
+    return tiny.tokenizer().decode(windows.reshape(-1).tolist())
+
+
+def load(source: str | Path, **settings: object) -> torch.Tensor:
+    return trim.load_corpus(source, tiny.tokenizer(), **{"windows": 4, "length": 16} | settings)
+
+
+def refusal(source: str | Path, **settings: object) -> str:
+    with pytest.raises(trim.CorpusError) as caught:
+        load(source, **settings)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def parquet(rows: list[str | None], column: str = "text") -> bytes:
+    content = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.table({column: rows}), content)
+    return content.getvalue()
+
+
+def json_lines(rows: list[str]) -> bytes:
+    return "".join(json.dumps({"text": row}) + "\n" for row in rows).encode()
+
+
+@pytest.fixture
+def wikitext(hub: FakeHub) -> dict[str, bytes]:
+    files = {
+        texts.WIKITEXT_FILES["calibration"]: parquet([f"train {number}" for number in range(50)]),
+        texts.WIKITEXT_FILES["evaluation"]: parquet(["", " = Title = \n", *map("test {}".format, range(50))]),
+    }
+    hub.add(WIKITEXT, files, kind="datasets")
+    return files
+
+
+@pytest.fixture
+def c4(hub: FakeHub) -> list[str]:
+    """Documents of 1 to 120 tokens."""
+    documents = ["".join(random.Random(n).choices(string.ascii_letters, k=n)) for n in range(1, 121)]
+    hub.add(
+        C4,
+        {
+            texts.C4_FILES["calibration"]: gzip.compress(json_lines(documents)),
+            texts.C4_FILES["evaluation"]: gzip.compress(json_lines([f"validation {n}" for n in range(1200)])),
+        },
+        kind="datasets",
+    )
+    return documents
+
+
+def test_the_demo_has_two_parts():
+    calibration = load("demo", windows=8, length=64)
+    evaluation = load("demo", split="evaluation", windows=None, length=512)
+    assert calibration.shape == (8, 64)
+    assert calibration.dtype == torch.int64
+    told = texts.demo_text("calibration"), texts.demo_text("evaluation")
+    long_ones = [{line for line in text.split("\n") if len(line) > 200} for text in told]
+    assert min(map(len, long_ones)) > 100
+    assert not long_ones[0] & long_ones[1]
+    assert evaluation.shape[0] == len(told[1].encode()) // 512
+    assert text_of(evaluation[:2]) in told[1]
+
+
+def test_windows_follow_the_seed(tmp_path: Path):
+    path = tmp_path / "a.txt"
+    path.write_text(" ".join(map(str, range(1000))))
+    assert torch.equal(load(path, seed=3), load(path, seed=3))
+    assert not torch.equal(load(path, seed=3), load(path, seed=4))
+
+
+def test_wikitext(hub: FakeHub, wikitext: dict[str, bytes]):
+    said = []
+    evaluation = load("wikitext2", split="evaluation", windows=None, length=10, progress=said.append)
+    joined = "\n\n".join(["", " = Title = \n", *map("test {}".format, range(50))])
+    assert text_of(evaluation) == joined[: len(joined) // 10 * 10]
+    assert any("Downloading" in words for words in said)
+    calibration = load("wikitext2")
+    assert "test" not in text_of(calibration)
+    hub.requests.clear()
+    assert torch.equal(load("wikitext2"), calibration)
+    assert hub.requests == []
+
+
+def test_c4_windows_come_from_documents_longer_than_them(hub: FakeHub, c4: list[str]):
+    windows = load("c4", windows=30, length=60)
+    sources = [next(d for d in c4 if text_of(window) in d) for window in windows]
+    assert all(len(source) > 60 for source in sources)
+    assert len(set(sources)) == 30
+    starts = [source.index(text_of(window)) for source, window in zip(sources, windows, strict=True)]
+    assert len(set(starts)) > 5
+    assert hub.downloaded() == {texts.C4_FILES["calibration"]}
+
+
+def test_few_long_documents_of_c4_are_used_again(c4: list[str]):
+    windows = load("c4", windows=5, length=118)
+    assert {next(d for d in c4 if text_of(window) in d) for window in windows} == set(c4[-2:])
+    assert "longer than a window of 120 tokens" in refusal("c4", length=120)
+    assert "shorter windows" in refusal("c4", length=5000)
+
+
+def test_c4_for_evaluation_is_the_beginning_of_its_validation_part(c4: list[str]):
+    joined = " ".join(f"validation {n}" for n in range(1100))
+    assert (
+        text_of(load("c4", split="evaluation", windows=None, length=100))
+        == joined[: len(joined) // 100 * 100]
+    )
+
+
+@pytest.mark.parametrize("source", ["wikitext2", "c4"])
+def test_refusals_of_the_hub(hub: FakeHub, source: str, monkeypatch: pytest.MonkeyPatch):
+    name = {"wikitext2": WIKITEXT, "c4": C4}[source]
+    assert "the Hub knows no dataset" in refusal(source)
+    hub.refuse(name, 403, "GatedRepo", kind="datasets")
+    assert f"https://huggingface.co/datasets/{name}" in refusal(source)
+    hub.add(name, {}, kind="datasets")
+    assert "no such file" in refusal(source)
+    monkeypatch.setattr(
+        constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"
+    )
+    before = time.monotonic()
+    assert "cannot be reached" in refusal(source)
+    assert time.monotonic() - before < 5
+
+
+def test_damaged_downloads(hub: FakeHub):
+    hub.add(WIKITEXT, {texts.WIKITEXT_FILES["calibration"]: b"no parquet"}, kind="datasets")
+    assert "damaged" in refusal("wikitext2")
+    hub.add(C4, {texts.C4_FILES["calibration"]: b"no gzip"}, kind="datasets")
+    assert "damaged" in refusal("c4")
+    hub.add(WIKITEXT, {texts.WIKITEXT_FILES["evaluation"]: parquet(["a"], "words")}, kind="datasets")
+    assert 'no field "text"' in refusal("wikitext2", split="evaluation")
+
+
+def test_without_the_package_datasets(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    assert "pip install datasets" in refusal("wikitext2")
+
+
+def as_text(documents: list[str]) -> tuple[str, bytes]:
+    return ".txt", "\n\n".join(documents).encode()
+
+
+def as_lines(documents: list[str]) -> tuple[str, bytes]:
+    return ".jsonl", json_lines(documents)
+
+
+def as_parquet(documents: list[str]) -> tuple[str, bytes]:
+    return ".parquet", parquet([*documents, None])
+
+
+@pytest.mark.parametrize("kind", [as_text, as_lines, as_parquet])
+def test_a_users_file_has_two_parts(kind: Callable, tmp_path: Path):
+    documents = [f"document {number} says {'x' * (number % 7)}" for number in range(100)]
+    ending, content = kind(documents)
+    path = tmp_path / f"my text{ending.upper()}"
+    path.write_bytes(content)
+    calibration, evaluation = (texts.file_text(path, split) for split in ("calibration", "evaluation"))
+    share = len(evaluation) / (len(calibration) + len(evaluation))
+    assert 0.15 < share < 0.25
+    assert "document 0 " in calibration
+    assert "document 99 " in evaluation
+    parted = [f"document {n} says" in calibration and f"document {n} says" in evaluation for n in range(100)]
+    assert not any(parted)
+    assert text_of(load(path, split="evaluation", windows=2)) == evaluation[:32]
+    assert len(load(path, split="whole", windows=None)) > len(calibration) // 16
+    assert all(text_of(window) in calibration for window in load(str(path)))
+
+
+@given(st.lists(st.text(min_size=1).filter(str.strip), min_size=1, max_size=12))
+def test_the_parts_hold_every_document_once(documents: list[str]):
+    calibration, evaluation = (texts._part(documents, split) for split in ("calibration", "evaluation"))
+    assert "".join([*calibration, *evaluation]) == "".join(documents)
+    if len(documents) > 1:
+        assert calibration
+        assert evaluation
+        assert [*calibration, *evaluation] == documents
+        assert sum(map(len, calibration[:-1])) < 0.8 * sum(map(len, documents))
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path: Path):
+    (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf" + b"word " * 100)
+    (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + json_lines(["word " * 100]))
+    for name in ("a.txt", "a.jsonl"):
+        assert texts.file_text(tmp_path / name, "calibration").startswith("word")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("a.txt", b"", "no text"),
+        ("a.txt", b" \n\t ", "no text"),
+        ("a.txt", b"caf\xe9 " * 100, "byte 3"),
+        ("a.txt", b"short", "less than one window of 16"),
+        ("a.jsonl", b"", "no text"),
+        ("a.jsonl", b'{"text": "a"}\n\n{"text": "b"\n', "line 3"),
+        ("a.jsonl", b'{"text": "a"}\n{"words": "b"}\n', 'line 2 of a.jsonl has no text in a field "text"'),
+        ("a.jsonl", b'{"text": 3}\n', "line 1"),
+        ("a.jsonl", b'["text"]\n', "line 1"),
+        ("a.jsonl", b'{"text": "caf\xe9"}\n', "not UTF-8"),
+        ("a.jsonl", b"[" * 100_000, "line 1"),
+        ("a.parquet", b"", "no parquet"),
+        ("a.parquet", b"PAR1 and then nothing", "no parquet"),
+        ("a.parquet", parquet(["a"], "words"), 'no column "text", only words'),
+        ("a.parquet", parquet([None, ""]), "no text"),
+        ("a.pdf", b"%PDF", "give one of .txt, .jsonl, .parquet"),
+        ("a\x1b<b>.pdf", b"", "a <b>.pdf"),
+    ],
+)
+def test_files_that_cannot_be_read(name: str, content: bytes, said: str, tmp_path: Path):
+    (tmp_path / name).write_bytes(content)
+    assert said in refusal(tmp_path / name)
+
+
+def test_a_column_of_numbers_is_no_text(tmp_path: Path):
+    pyarrow.parquet.write_table(pyarrow.table({"text": np.arange(5)}), tmp_path / "a.parquet")
+    assert "int64" in refusal(tmp_path / "a.parquet")
+
+
+def test_a_file_too_large_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(texts, "LARGEST_FILE_BYTES", 10)
+    (tmp_path / "a.txt").write_text("more than ten")
+    assert "13 bytes" in refusal(tmp_path / "a.txt")
+
+
+def test_places_that_are_no_file(tmp_path: Path):
+    assert "no file" in refusal(tmp_path / "gone.txt")
+    assert "no file" in refusal("gone.jsonl")
+    assert "give one of" in refusal(tmp_path)
+    assert "near names: wikitext2" in refusal("wikitext")
+    assert "near names" in refusal("x" * 5000)
+    assert "near names" in refusal("\0")
+
+
+def test_settings_that_make_no_windows():
+    assert "calibration, evaluation, whole" in refusal("demo", split="test")
+    assert "a file of your own" in refusal("demo", split="whole")
+    assert "at least one window" in refusal("demo", windows=0)
+    assert "at least 2 tokens" in refusal("demo", length=1)
+    assert "how many" in refusal("demo", windows=None)
+    assert "fills" in refusal("demo", split="evaluation", windows=10_000, length=512)

@@ -1,0 +1,229 @@
+"""Every command end to end on a tiny model, as a user types it."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+import trim
+from tests.trim import rough
+from trim import cli
+
+ROOT = Path(__file__).resolve().parents[3]
+FEW = ["--windows", "4", "--length", "32", "--device", "cpu"]
+
+
+@pytest.fixture
+def llama(tmp_path):
+    return rough.make_model("llama", tmp_path / "model")
+
+
+@pytest.fixture
+def text(tmp_path):
+    path = tmp_path / "text.txt"
+    path.write_text(
+        "\n\n".join(f"Paragraph {number} says that {number} is a number." for number in range(200))
+    )
+    return path
+
+
+@pytest.fixture
+def run(llama, text, tmp_path, capsys):
+    out = tmp_path / "runs" / "first"
+    arguments = ["prune", str(llama), "--target", "0.6", "--corpus", str(text), "--out", str(out), *FEW]
+    assert cli.main(arguments) == 0
+    capsys.readouterr()
+    return out
+
+
+def test_prune_inspect_export_apply(llama, run, tmp_path, capsys):
+    assert cli.main(["inspect", str(run)]) == 0
+    shown = capsys.readouterr().out
+    assert "mlp.gate_proj" in shown
+    assert "model sparsity: 0.600" in shown
+    assert cli.main(["inspect", str(run), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["settings"]["request"]["target"] == 0.6
+    assert cli.main(["inspect", str(run), "--layer", "1.mlp.up_proj"]) == 0
+    assert json.loads(capsys.readouterr().out)["rows"] == 48
+    assert cli.main(["inspect", str(run.parent)]) == 0
+    assert "first: model trim 60%, model sparsity 0.6000" in capsys.readouterr().out
+    assert cli.main(["export", str(run), str(tmp_path / "out")]) == 0
+    assert cli.main(["apply", str(run), str(llama), str(tmp_path / "applied")]) == 0
+    one, other = (rough.load(tmp_path / name) for name in ("out", "applied"))
+    assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert card.startswith("---\nlibrary_name: transformers\n")
+    assert "sparsity of 0.600" in card
+    assert str(tmp_path) not in card
+
+
+def test_without_a_folder_the_run_gets_one(llama, text, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TRIM_RUNS", str(tmp_path / "mine"))
+    assert cli.main(["inspect"]) == 2
+    assert "no folder" in capsys.readouterr().err
+    assert (
+        cli.main(
+            ["prune", str(llama), "--pattern", "1:2", "--allocation", "uniform", "--corpus", str(text), *FEW]
+        )
+        == 0
+    )
+    assert cli.main(["inspect"]) == 0
+    assert "model sparsity 0.5000" in capsys.readouterr().out
+
+
+def test_relative_paths_stay_true_from_another_folder(llama, text, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["prune", "model", "--target", "0.5", "--corpus", "text.txt", "--out", "run", *FEW]) == 0
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert cli.main(["export", "../run", "out"]) == 0
+
+
+def test_every_option_reaches_its_setting(llama, text, tmp_path, capsys):
+    options = {
+        "--allocation": "trim",
+        "--budget": "owl",
+        "--score": "magnitude",
+        "--seed": 3,
+        "--vectors": 5,
+        "--iterations": 4,
+        "--layer-quality": "mse",
+        "--row-quality": "mse",
+        "--max-row-sparsity": 0.9,
+        "--owl-width": 0.05,
+        "--owl-multiple": 7.0,
+        "--alpha-width": 0.1,
+        "--alpha-fit": "alpha_mid",
+        "--dtype": "float32",
+        "--batch": 2,
+    }
+    given = [str(part) for pair in options.items() for part in pair]
+    out = tmp_path / "run"
+    lists = [
+        "--learning-rates",
+        "0.05",
+        "0.1",
+        "--negative-learning-rates",
+        "-0.03",
+        "--layers",
+        "*.mlp.*",
+        "1.*",
+    ]
+    flags = ["--recalculate-inputs", "--name", "mine <b>", "--activation-memory", "0.001"]
+    arguments = ["prune", str(llama), "--target", "0.55", "--corpus", str(text), "--out", str(out), *FEW]
+    assert cli.main([*arguments, *given, *lists, *flags]) == 0
+    request = trim.open_run(out).settings["request"]
+    named = {flag.strip("-").replace("-", "_"): value for flag, value in options.items()}
+    named["vectors_per_sequence"] = named.pop("vectors")
+    assert named.items() <= request.items()
+    assert request["learning_rates"] == [0.05, 0.1]
+    assert request["negative_learning_rates"] == [-0.03]
+    assert request["layers"] == ["*.mlp.*", "1.*"]
+    assert request["recalculate_inputs"] is True
+    assert trim.open_run(out).name == "mine <b>"
+
+
+@pytest.mark.parametrize("command", ["", "prune", "resume", "apply", "export", "inspect", "cache"])
+def test_help_teaches(command, capsys):
+    with pytest.raises(SystemExit) as end:
+        cli.main([*command.split(), "--help"])
+    assert end.value.code == 0
+    shown = capsys.readouterr().out
+    assert "python -m trim" in shown
+    if command == "prune":
+        assert "examples:" in shown
+        assert "default: 128" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prune", "nowhere", "--target", "0.5"], "nowhere"),
+        (["prune", "demo"], "--target 0.7"),
+        (["prune", "demo", "--target", "0.99"], "row cap"),
+        (["prune", "demo", "--target", "0.5", "--pattern", "2:4"], "have nothing to decide"),
+        (["resume", "nowhere"], "nowhere is no folder"),
+        (["export", "nowhere", "out"], "nowhere is no folder"),
+        (["inspect", "nowhere"], "nowhere is no folder"),
+    ],
+)
+def test_mistakes_are_one_paragraph(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert "Traceback" not in error
+    assert error.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_stopped_and_gone_on_with(llama, text, tmp_path, how, capsys):
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "trim", "prune", str(llama), "--target", "0.5", "--corpus", str(text)]
+    worker = subprocess.Popen(
+        [
+            *command,
+            "--out",
+            str(out),
+            "--windows",
+            "64",
+            "--length",
+            "128",
+            "--device",
+            "cpu",
+            "--recalculate-inputs",
+        ],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in worker.stdout:
+        if "layers in 3 blocks" in line:
+            time.sleep(0.05)
+            worker.send_signal(how)
+    error = worker.communicate(timeout=60)[1]
+    if worker.returncode == 0:
+        pytest.skip("it was done before it could be stopped")
+    assert worker.returncode == 130, error
+    assert f"python -m trim resume {out}" in error
+    assert "Traceback" not in error
+    assert cli.main(["resume", str(out)]) == 0
+    assert cli.main(["resume", str(out)]) == 0
+    assert "complete already" in capsys.readouterr().out
+
+
+def test_cache(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("TRIM_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "cache" / "captures" / "one").mkdir(parents=True)
+    (tmp_path / "cache" / "captures" / "one" / "x").write_bytes(b"12345")
+    assert cli.main(["cache"]) == 0
+    assert "captures: 5 bytes" in capsys.readouterr().out
+    assert cli.main(["cache", "--empty"]) == 0
+    assert "5 bytes freed" in capsys.readouterr().out
+
+
+def test_the_demo_model(tmp_path, capsys):
+    """Two blocks of the real one; whole it is pruned in benchmarks/model.py."""
+    arguments = [
+        "prune",
+        "demo",
+        "--target",
+        "0.7",
+        "--windows",
+        "2",
+        "--length",
+        "64",
+        "--layers",
+        "0.*",
+        "1.*k_proj",
+    ]
+    assert cli.main([*arguments, "--out", str(tmp_path / "run"), "--device", "cpu"]) == 0
+    assert trim.open_run(tmp_path / "run").metrics["sparsity"]["realised"] == pytest.approx(0.7, abs=1e-6)
+    assert "model sparsity 0.7000" in capsys.readouterr().out

@@ -1,0 +1,214 @@
+"""Perplexity against a naive one; models, runs and exported folders; what is written down; bad input."""
+
+import json
+import math
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import trim
+from tests.trim import tiny
+from trim.cli import main
+from trim.evaluation.evaluate import entry_of
+from trim.evaluation.perplexity import perplexity_in_words
+from trim.evaluation.workbench import pruned, source_of
+
+LENGTH = 32
+TEXT = trim.EvaluationText("demo", windows=3, length=LENGTH)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.folder(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> trim.Run:
+    return trim.prune(
+        folder,
+        tmp_path_factory.mktemp("runs") / "wanda",
+        target=0.6,
+        allocation="uniform",
+        windows=4,
+        length=16,
+    )
+
+
+@pytest.fixture
+def model(folder: Path) -> trim.Model:
+    return trim.load_model(folder, device="cpu")
+
+
+def naive(module: torch.nn.Module, windows: torch.Tensor) -> float:
+    """Token by token in float64, from the definition."""
+    with torch.no_grad():
+        logits = module.double()(windows, use_cache=False).logits
+    module.float()
+    losses = []
+    for window, of_window in zip(windows, logits, strict=True):
+        losses += [
+            -of_window[place].log_softmax(0)[window[place + 1]].item() for place in range(len(window) - 1)
+        ]
+    return math.exp(sum(losses) / len(losses))
+
+
+@pytest.mark.parametrize("length", [2, 5, 128])
+@pytest.mark.parametrize("batch", [1, 2, None])
+def test_perplexity_is_that_of_the_definition(model, length, batch):
+    windows = torch.randint(0, 256, (3, length), generator=torch.Generator().manual_seed(length))
+    result = trim.perplexity(model, windows, batch=batch)
+    assert result.perplexity == pytest.approx(naive(model.module, windows), rel=1e-5)
+    assert (result.windows, result.length, result.undefined_windows) == (3, length, 0)
+
+
+def test_long_windows_are_widened_in_slices(model, monkeypatch):
+    windows = torch.randint(0, 256, (2, 100))
+    whole = trim.perplexity(model, windows).perplexity
+    monkeypatch.setattr(sys.modules["trim.evaluation.perplexity"], "SLICE_TOKENS", 7)
+    assert trim.perplexity(model, windows).perplexity == pytest.approx(whole, rel=1e-6)
+
+
+def test_nan_is_reported_as_such(model):
+    windows = torch.randint(1, 256, (3, 8))
+    windows[1, 2] = 0
+    with torch.no_grad():
+        model.module.get_input_embeddings().weight[0] = math.nan
+    result = trim.perplexity(model, windows)
+    assert math.isnan(result.perplexity)
+    assert result.undefined_windows == 1
+    written = json.loads(json.dumps(result.to_json(), allow_nan=False))
+    assert math.isnan(float(written["perplexity"]))
+    assert perplexity_in_words(result.perplexity) == "NaN"
+
+
+def test_an_overflow_is_infinite(model):
+    with torch.no_grad():
+        model.module.lm_head.weight.mul_(1e6)
+    result = trim.perplexity(model, torch.randint(0, 256, (1, 16)))
+    assert result.perplexity == math.inf
+    assert 700 < result.negative_log_likelihood < math.inf
+    assert float(result.to_json()["perplexity"]) == math.inf
+    assert perplexity_in_words(math.inf) == "infinite"
+
+
+def test_memory_that_runs_out_halves_the_batch(model, monkeypatch):
+    windows = torch.randint(0, 256, (4, 8))
+    expected = trim.perplexity(model, windows).perplexity
+    forward, sizes = model.module.forward, []
+
+    def small_memory(input_ids, **more):
+        sizes.append(len(input_ids))
+        if len(input_ids) > largest:
+            raise torch.OutOfMemoryError
+        return forward(input_ids, **more)
+
+    monkeypatch.setattr(model.module, "forward", small_memory)
+    largest = 1
+    assert trim.perplexity(model, windows, batch=4).perplexity == pytest.approx(expected, rel=1e-6)
+    assert sizes == [4, 2, 1, 1, 1, 1]
+    largest = 0
+    with pytest.raises(trim.NotEnoughMemoryError, match="one window of 8 tokens"):
+        trim.perplexity(model, windows)
+
+
+@pytest.mark.parametrize(
+    ("windows", "message"),
+    [
+        (torch.zeros(0, 8, dtype=torch.int64), "nothing to evaluate"),
+        (torch.zeros(2, 1, dtype=torch.int64), "at least 2 tokens"),
+        (torch.zeros(1, 129, dtype=torch.int64), "at most 128 tokens at once, not 129"),
+        (torch.full((1, 8), 256), "outside the vocabulary of 256"),
+    ],
+)
+def test_windows_that_cannot_be_evaluated(model, windows, message):
+    with pytest.raises(trim.CorpusError, match=message):
+        trim.perplexity(model, windows)
+
+
+def test_a_run_is_put_on_its_model_and_taken_off(folder, run, model):
+    dense = {name: layer.weight.clone() for name, layer in model.layers.items()}
+
+    def crash_inside() -> None:
+        with pruned(model, run):
+            for name, layer in model.layers.items():
+                assert torch.equal(layer.weight == 0, torch.from_numpy(~run.layer(name).keep()))
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        crash_inside()
+    assert all(torch.equal(layer.weight, dense[name]) for name, layer in model.layers.items())
+
+
+def test_a_run_and_its_export_agree_and_the_run_keeps_the_result(run, folder, tmp_path):
+    exported = trim.export(run, tmp_path / "exported")
+    (of_run,) = trim.evaluate(run.path, [TEXT])
+    (of_folder,) = trim.evaluate(exported, [TEXT])
+    (dense,) = trim.evaluate(folder, [TEXT])
+    assert of_run.result == of_folder.result
+    assert of_run.result != dense.result
+    (entry,) = trim.open_run(run.path).metrics["perplexities"]
+    assert entry["perplexity"] == of_run.result.perplexity
+    assert entry == entry_of([entry], trim.EvaluationText("demo"))
+    assert entry_of([entry], trim.EvaluationText("wikitext2")) is None
+    trim.evaluate(run.path, [TEXT])  # again: replaced, not added
+    trim.evaluate(run.path, [trim.EvaluationText("demo", windows=2, length=LENGTH)])
+    metrics = trim.open_run(run.path).metrics
+    assert [entry["windows"] for entry in metrics["perplexities"]] == [3, 2]
+    assert metrics["sparsity"]["realised"] == pytest.approx(0.6, abs=1e-6)
+
+
+def test_a_run_on_another_model_is_not_written_into_the_run(run, tmp_path):
+    other = tiny.folder(tmp_path / "other", seed=1)
+    before = trim.open_run(run.path).metrics
+    (result,) = trim.evaluate(run.path, [TEXT], model=other)
+    assert result.result.windows == 3
+    assert trim.open_run(run.path).metrics == before
+
+
+def test_a_changed_model_is_refused(run, folder, tmp_path, monkeypatch):
+    other = tiny.folder(tmp_path / "other", seed=1)
+    run.settings["request"]["model"] = str(other)
+    try:
+        with pytest.raises(trim.ModelError, match="has changed since"):
+            source_of(run)
+    finally:
+        run.settings["request"]["model"] = str(folder)
+
+
+def test_default_windows_are_as_long_as_the_model_reads(folder, tmp_path):
+    text = tmp_path / "short.txt"
+    text.write_text("a b c " * 100)
+    (result,) = trim.evaluate(folder, [trim.EvaluationText(text, whole=True)])
+    assert (result.result.windows, result.result.length) == (4, 128)  # 600 bytes; the tail of 88 is dropped
+    (part,) = trim.evaluate(folder, [trim.EvaluationText(text, length=16)])
+    assert part.result.windows == 120 // 16
+
+
+def test_bad_texts(folder, tmp_path):
+    empty = tmp_path / "empty.txt"
+    empty.write_text("  \n")
+    with pytest.raises(trim.CorpusError, match="holds no text"):
+        trim.evaluate(folder, [trim.EvaluationText(empty)])
+    with pytest.raises(trim.CorpusError, match="at most 128 tokens at once, not 500"):
+        trim.evaluate(folder, [trim.EvaluationText("demo", length=500)])
+    with pytest.raises(trim.CorpusError, match="only a file of your own"):
+        trim.evaluate(folder, [trim.EvaluationText("demo", whole=True)])
+    with pytest.raises(trim.CorpusError, match="not 0 of None"):
+        trim.EvaluationText("demo", windows=0)
+
+
+def test_command_line(run, folder, capsys):
+    asked = ["--windows", "2", "--length", "32", "--device", "cpu"]
+    assert main(["evaluate", str(folder), str(run.path), *asked]) == 0
+    dense, of_run = capsys.readouterr().out.splitlines()
+    assert dense.startswith(str(folder))
+    assert "perplexity" in of_run
+    assert "demo, 2 windows of 32" in of_run
+    assert main(["evaluate", str(run.path), *asked, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["windows"] == 2
+    assert main(["evaluate", str(run.path), "--corpus", "wikitex"]) == 2
+    assert "wikitext2" in capsys.readouterr().err
+    assert main(["evaluate", str(run.path), "--batch", "0"]) == 2
+    assert "at least one window" in capsys.readouterr().err

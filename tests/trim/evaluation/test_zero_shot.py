@@ -1,0 +1,113 @@
+"""Zero-shot tasks: a small local one end to end, and what is said when something is missing."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+import trim
+from tests.trim import tiny
+from trim.cli import main
+from trim.evaluation.zero_shot import TASKS
+
+harness = pytest.mark.skipif(
+    importlib.util.find_spec("lm_eval") is None,
+    reason="lm-eval is not installed: python -m pip install -r requirements-zero-shot.txt",
+)
+# Its dependencies warn at import; what is ours is tested everywhere else.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+QUESTIONS = [
+    {"question": "The sky is", "choices": ["blue", "a spoon made of wood"], "gold": 0},
+    {"question": "Two and two make", "choices": ["a river in the north of it", "four"], "gold": 1},
+    {"question": "Fish live in", "choices": ["water", "the month of February"], "gold": 0},
+]
+TASK = """\
+task: colours_and_numbers
+dataset_path: json
+dataset_kwargs:
+  data_files:
+    test: {data}
+output_type: multiple_choice
+test_split: test
+doc_to_text: "{{{{question}}}}"
+doc_to_target: gold
+doc_to_choice: choices
+metric_list:
+  - metric: acc
+    aggregation: mean
+    higher_is_better: true
+"""
+
+
+@pytest.fixture
+def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with one task on local data."""
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "datasets"))
+    folder = tmp_path / "tasks"
+    folder.mkdir()
+    data = folder / "questions.jsonl"
+    data.write_text("\n".join(map(json.dumps, QUESTIONS)))
+    (folder / "colours_and_numbers.yaml").write_text(TASK.format(data=data))
+    return folder
+
+
+def test_without_the_harness_its_requirements_are_named(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(trim.SettingsError, match=r"requirements-zero-shot\.txt"):
+        trim.zero_shot(None)
+
+
+@harness
+def test_a_local_task(tasks, tmp_path, capsys):
+    folder = tiny.folder(tmp_path / "tiny")
+    model = trim.load_model(folder, device="cpu")
+    (result,) = trim.zero_shot(model, ["colours_and_numbers"], folder=tasks)
+    # What the harness does, by hand: the choice whose tokens are the most probable together.
+    right = sum(best_choice(model, q["question"], q["choices"]) == q["gold"] for q in QUESTIONS)
+    assert result.accuracy == pytest.approx(right / len(QUESTIONS))
+    assert result.examples == len(QUESTIONS)
+    (limited,) = trim.zero_shot(model, ["colours_and_numbers"], folder=tasks, limit=1)
+    assert limited.examples == 1
+
+    run = trim.prune(folder, tmp_path / "run", target=0.5, allocation="uniform", windows=2, length=16)
+    asked = ["evaluate", str(run.path), "--tasks", "colours_and_numbers", "--task-folder", str(tasks)]
+    assert main(asked) == 0
+    assert "accuracy" in capsys.readouterr().out
+    (entry,) = trim.open_run(run.path).metrics["zero_shot"]
+    assert entry["task"] == "colours_and_numbers"
+    assert entry["examples"] == 3
+
+
+def best_choice(model: trim.Model, question: str, choices: list[str]) -> int:
+    import torch
+
+    scores = []
+    for choice in choices:
+        tokens = model.tokenizer(f"{question} {choice}", return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            log_probabilities = model.module(tokens).logits[0].log_softmax(-1)
+        places = torch.arange(len(question) - 1, tokens.shape[1] - 1)
+        scores.append(float(log_probabilities[places, tokens[0, places + 1]].sum()))
+    return scores.index(max(scores))
+
+
+@harness
+def test_what_cannot_be_asked(tmp_path):
+    model = trim.load_model(tiny.folder(tmp_path / "tiny"), device="cpu")
+    with pytest.raises(trim.SettingsError, match=r"no task 'hellaswagg'.*hellaswag"):
+        trim.zero_shot(model, ["hellaswagg"])
+    with pytest.raises(trim.SettingsError, match="at least one task"):
+        trim.zero_shot(model, [])
+    with pytest.raises(trim.SettingsError, match="at least one example"):
+        trim.zero_shot(model, limit=0)
+    with pytest.raises(trim.SettingsError, match="no folder"):
+        trim.zero_shot(model, folder=tmp_path / "missing")
+
+
+@harness
+def test_the_seven_of_the_papers_are_known():
+    from lm_eval.tasks import TaskManager
+
+    assert set(TASKS) <= set(TaskManager().all_tasks)

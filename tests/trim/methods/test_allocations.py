@@ -1,0 +1,116 @@
+"""The baselines inside a layer, and which combinations of settings make sense."""
+
+import math
+
+import pytest
+import torch
+
+import trim
+from trim.methods.allocations import ALLOCATIONS, Pattern, allocate_variant
+from trim.methods.quality import layer_quality
+from trim.runs.settings import PruneSettings
+
+
+def make_curves(rows=10, columns=24, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(rows, columns, generator=generator)
+    weight *= torch.linspace(0.2, 3, rows)[:, None].pow(torch.rand(rows, columns, generator=generator) * 3)
+    inputs = torch.randn(columns, 7, generator=generator)
+    score = trim.wanda_score(weight, inputs.norm(dim=1))
+    return trim.retention_curves(weight, inputs, score), score
+
+
+@pytest.mark.parametrize("name", ALLOCATIONS)
+def test_counts_masks_and_scores_agree(name):
+    curves, score = make_curves()
+    allocation = ALLOCATIONS[name](curves, score, trim.SearchSettings(0.6))
+    assert allocation.keep.shape == score.shape
+    assert torch.equal((~allocation.keep).sum(dim=1), allocation.counts)
+    for row in range(len(score)):
+        kept, gone = score[row, allocation.keep[row]], score[row, ~allocation.keep[row]]
+        assert kept.min() >= gone.max()
+    if name != "variant":
+        assert int(allocation.counts.sum()) == round(0.6 * score.numel())
+
+
+def test_variant_is_one_share_for_all_rows():
+    curves, score = make_curves()
+    allocation = allocate_variant(curves, score, trim.SearchSettings(0.6))
+    ascending = score.sort(dim=1).values.double()
+    shares = ascending.cumsum(dim=1) / ascending.sum(dim=1, keepdim=True)
+    held = [
+        float(shares[row, count - 1]) if count else 0.0
+        for row, count in enumerate(allocation.counts.tolist())
+    ]
+    nexts = [float(shares[row, count]) for row, count in enumerate(allocation.counts.tolist())]
+    assert max(held) <= min(nexts)
+    assert 0.55 < float(allocation.counts.sum()) / score.numel() <= 0.6
+
+
+def test_variant_with_a_row_of_zeros():
+    curves, score = make_curves()
+    score[4] = 0
+    curves = trim.retention_curves(curves.weight, curves.inputs, score)
+    allocation = allocate_variant(curves, score, trim.SearchSettings(0.5))
+    assert allocation.counts[4] == 12
+
+
+@pytest.mark.parametrize(("text", "zeros", "group"), [("2:4", 2, 4), ("1:2", 1, 2), ("6:8", 6, 8)])
+def test_patterns(text, zeros, group):
+    curves, score = make_curves()
+    pattern = Pattern.parse(text)
+    allocation = pattern.allocate(curves, score)
+    groups = (~allocation.keep).view(10, -1, group)
+    assert bool((groups.sum(dim=2) == zeros).all())
+    assert pattern.sparsity == zeros / group == float(allocation.counts.double().mean()) / 24
+    for kept, values in zip(allocation.keep.view(-1, group), score.view(-1, group), strict=True):
+        assert values[kept].min() >= values[~kept].max()
+    pruned = (curves.weight * allocation.keep) @ curves.inputs
+    expected = torch.nn.functional.cosine_similarity(curves.output.flatten(), pruned.flatten(), dim=0)
+    assert float(layer_quality(allocation.retained, "cosim_flat")) == pytest.approx(float(expected), abs=1e-6)
+    assert math.isfinite(float(layer_quality(allocation.retained, "mae")))
+    assert math.isfinite(float(layer_quality(allocation.retained, "psnr_dim")))
+
+
+def test_equal_scores_lose_the_first_of_the_group():
+    curves, score = make_curves()
+    keep = Pattern(2, 4).allocate(curves, torch.ones_like(score)).keep
+    assert torch.equal(keep.view(-1, 4), torch.tensor([False, False, True, True]).expand(60, 4))
+
+
+@pytest.mark.parametrize("text", ["", "4", "4:2", "0:4", "2:4:8", "a:b", "2:2"])
+def test_no_patterns(text):
+    with pytest.raises(trim.SettingsError, match="a pattern is n:m"):
+        Pattern.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({}, "say how sparse"),
+        ({"target": 1.2}, "above 0 and below 1"),
+        ({"target": 0.97}, "row cap"),
+        ({"target": 0.7, "allocation": "best"}, "allocation must be one of"),
+        ({"target": 0.7, "score": "luck"}, "score must be one of"),
+        ({"target": 0.7, "budget": "owls"}, "near names: owl"),
+        ({"target": 0.7, "layers": "1.*"}, "must be several"),
+        ({"target": 0.7, "batch": 0}, "at least one window"),
+        ({"target": 0.7, "owl_width": 0.9}, "OWL's width"),
+        ({"target": 0.7, "alpha_width": 0}, "AlphaPruning's width"),
+        ({"target": 0.7, "alpha_fit": "mid"}, "alpha_fit"),
+        ({"pattern": "2:4"}, "trim would have nothing to decide"),
+        ({"pattern": "2:4", "allocation": "uniform", "target": 0.7}, "leave the target out"),
+        ({"pattern": "2:4", "allocation": "uniform", "budget": "owl"}, "owl would have nothing to decide"),
+        ({"target": 0.7, "iterations": 0}, "iteration"),
+    ],
+)
+def test_settings_that_make_no_sense(settings, message):
+    with pytest.raises(trim.SettingsError, match=message):
+        PruneSettings("demo", **settings)
+
+
+def test_settings_travel_as_json():
+    settings = PruneSettings("demo", target=0.7, layers=["1.*"], learning_rates=[0.1], budget="owl")
+    assert PruneSettings.from_json(settings.to_json()) == settings
+    with pytest.raises(trim.SettingsError, match="another version"):
+        PruneSettings.from_json({"model": "demo", "target": 0.5, "temperature": 1})

@@ -1,0 +1,297 @@
+"""Refitted weights: against a least-squares solver row by row, and in whole runs."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import trim
+from tests.trim import rough
+from tests.trim.refit_cases import layer, objective, refitted
+from trim.calibration.dense_pass import DensePass
+from trim.calibration.inputs import Calibration, InputListener
+from trim.methods import refit as module
+from trim.methods.refit import refit
+from trim.pruning.events import BlockDone
+from trim.sweeps.run import drop_masks
+
+
+def solved(weight, keep, dense, pruned, damping=module.DAMPING):
+    """The exact minimum, a row at a time."""
+    dense, pruned = dense.double().numpy(), pruned.double().numpy()
+    gram = pruned @ pruned.T
+    ridge = damping * np.diag(gram).mean()
+    fitted = np.zeros(weight.shape)
+    for row, stays, out in zip(weight.double().numpy(), keep.numpy(), fitted, strict=True):
+        wanted = (row @ dense @ pruned.T + ridge * row)[stays]
+        out[stays] = np.linalg.solve((gram + ridge * np.eye(len(gram)))[np.ix_(stays, stays)], wanted)
+    return torch.from_numpy(fitted)
+
+
+@pytest.mark.parametrize("damping", [0.01, 1.0])
+def test_enough_iterations_solve_it(damping):
+    case = layer()
+    fitted = refitted(*case, iterations=60, damping=damping)
+    torch.testing.assert_close(fitted.double(), solved(*case, damping), rtol=1e-3, atol=1e-4)
+
+
+def test_the_default_is_near_the_minimum():
+    weight, keep, *texts = case = layer(rows=40, columns=200, tokens=1000)
+    reached = objective(weight, refitted(*case), *texts)
+    least, masked = (objective(weight, each, *texts) for each in (solved(*case), weight * keep))
+    assert bool((reached - least < 0.05 * (masked - least)).all())
+
+
+@given(
+    st.integers(1, 5),
+    st.integers(1, 12),
+    st.integers(1, 30),
+    st.floats(0, 1),
+    st.integers(0, 9),
+    st.integers(1, 30),
+)
+@settings(derandomize=True, deadline=None, max_examples=80)
+def test_never_worse_than_the_mask_alone(rows, columns, tokens, sparsity, seed, iterations):
+    weight, keep, *texts = case = layer(rows, columns, tokens, sparsity, seed)
+    fitted = refitted(*case, iterations=iterations)
+    assert bool((fitted[~keep] == 0).all())
+    assert bool(fitted.isfinite().all())
+    before, after = (objective(weight, each, *texts) for each in (weight * keep, fitted))
+    assert bool((after <= before * (1 + 1e-4) + 1e-6 * objective(weight, 0 * weight, *texts)).all())
+
+
+def test_rows_with_nothing_to_make_up_for_stay():
+    weight, keep, dense, _ = layer()
+    keep[0], keep[1], weight[2] = True, False, 0
+    dense[::3] = 0  # features that never occur
+    fitted = refitted(weight, keep, dense, dense)
+    assert torch.equal(fitted[0], weight[0])
+    assert not bool(fitted[1:3].any())
+    silent = refit(weight, keep, torch.zeros(20, 20), torch.zeros(20, 20))
+    assert torch.equal(silent, weight * keep)
+
+
+def test_rows_at_a_time_do_not_matter(monkeypatch):
+    case = layer()
+    whole = refitted(*case)
+    monkeypatch.setattr(module, "_BLOCK_ENTRIES", 41)
+    # A product of fewer rows may round otherwise, and the iterations carry that on.
+    torch.testing.assert_close(refitted(*case), whole, rtol=1e-2, atol=1e-3)
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_an_overflowing_text_is_named(which):
+    weight, keep, *_ = layer()
+    matrices = [torch.eye(20), torch.eye(20)]
+    matrices[which][3, 3] = torch.inf
+    with pytest.raises(trim.NonFiniteError, match="without --refit"):
+        refit(weight, keep, *matrices)
+
+
+def test_products_count_real_tokens_once():
+    tokens, mask = rough.random_tokens(), torch.ones(6, 16, dtype=torch.bool)
+    mask[1, :5] = False
+    linear = torch.nn.Linear(8, 4)
+    generator = torch.Generator().manual_seed(0)
+    states, dense = (torch.randn(6, 16, 8, generator=generator) for _ in range(2))
+    listener = InputListener(Calibration.of(tokens, mask), {"0.up": linear})
+    for part in (slice(0, 4), slice(4, 6)):
+        with listener.listening(part, dense[part]):
+            linear(states[part])
+    received = listener.received()["0.up"]
+    real = states[mask]
+    torch.testing.assert_close(received.dense.gram, real.T @ real)
+    torch.testing.assert_close(received.dense.cross, dense[mask].T @ real)
+    torch.testing.assert_close(received.dense.gram.diagonal() / 6, received.input_norm.square())
+    places = [
+        (states[row, at] == received.inputs.T[2 * row]).all(-1).nonzero()[0]
+        for row, at in ((0, ...), (5, ...))
+    ]
+    torch.testing.assert_close(received.dense.inputs.T[0], dense[0, places[0][0]])
+    torch.testing.assert_close(received.dense.inputs.T[10], dense[5, places[1][0]])
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    return rough.make_model("llama", tmp_path_factory.mktemp("llama"))
+
+
+def pruned(folder, out, **more):
+    more = {"target": 0.6, "device": "cpu", "allocation": "uniform", "refit": True} | more
+    return trim.prune(folder, out, tokens=rough.random_tokens(), **more)
+
+
+@pytest.mark.parametrize("family", ["llama", "qwen2", "opt"])
+def test_a_refitted_run_and_its_export(family, tmp_path):
+    """Masks are those of the same scores; the export holds what the run keeps; less of every output is lost."""
+    folder = rough.make_model(family, tmp_path / "model")
+    # Every token is an input vector: what is minimised is what is measured.
+    run = pruned(folder, tmp_path / "run", vectors_per_sequence=16)
+    exported = trim.export(run, tmp_path / "out")
+    assert "refitted" in (exported / "README.md").read_text()
+    after, dense = (trim.load_model(path, device="cpu") for path in (exported, folder))
+    for name in run.layers:
+        record, weight = run.layer(name), after.layers[name].weight
+        keep = torch.from_numpy(record.keep())
+        assert 0 < record.error_left < 1
+        assert torch.equal(weight[keep], torch.from_numpy(record.refitted).float())
+        assert not bool(weight[~keep].any())
+        assert bool((weight[keep] != dense.layers[name].weight[keep]).any())
+    trim.apply_run(run, dense)
+    assert all(torch.equal(dense.layers[name].weight, after.layers[name].weight) for name in run.layers)
+    plain = pruned(folder, tmp_path / "plain", refit=False)
+    first = run.layers[0]  # what later ones receive differs
+    np.testing.assert_array_equal(run.layer(first).packed_mask, plain.layer(first).packed_mask)
+    assert plain.layer(first).error_left is None
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"allocation": "optimal", "budget": "optimal", "sensitivity_windows": 4},
+        {"allocation": "trim", "budget": "owl", "recalculate_inputs": True},
+        {"pattern": "2:4", "target": None},
+        {"score": "magnitude", "layers": ["*.mlp.*"]},
+    ],
+    ids=str,
+)
+def test_it_goes_with_every_method(llama, tmp_path, own_cache, more):
+    run = pruned(llama, tmp_path / "run", **more)
+    assert run.complete
+    for name in run.layers:
+        record = run.layer(name)
+        assert len(record.refitted) == record.rows * record.columns - record.pruned
+    assert np.isfinite(trim.evaluate(run.path, [trim.EvaluationText("demo", 2, 32)])[0].result.perplexity)
+
+
+def test_a_second_pass_measures_the_refitted_model(llama, tmp_path, own_cache):
+    settings = {"allocation": "optimal", "budget": "optimal", "sensitivity_windows": 4, "second_pass": True}
+    one, other = (
+        pruned(llama, tmp_path / str(refitted), refit=refitted, **settings) for refitted in (True, False)
+    )
+    assert any((one.layer(name).sensitivity != other.layer(name).sensitivity).any() for name in one.layers)
+
+
+def test_stopped_and_gone_on_with(llama, tmp_path):
+    whole = pruned(llama, tmp_path / "whole")
+
+    def stop(event):
+        if isinstance(event, BlockDone):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pruned(llama, tmp_path / "stopped", progress=stop)
+    trim.resume(tmp_path / "stopped")
+    for index in whole.blocks:
+        file = whole.manifest["blocks"][str(index)]["file"]
+        assert (tmp_path / "stopped" / file).read_bytes() == (whole.path / file).read_bytes()
+
+
+def test_only_its_own_model_takes_it(llama, tmp_path):
+    run = pruned(llama, tmp_path / "run")
+    other = rough.make_model("llama", tmp_path / "other", seed=1)
+    with pytest.raises(trim.RunError, match="prune that model itself"):
+        trim.export(run, tmp_path / "out", model=other)
+    loaded = trim.load_model(other, device="cpu")
+    before = [layer.weight.clone() for layer in loaded.layers.values()]
+    with pytest.raises(trim.RunError, match="prune that model itself"):
+        trim.apply_run(run, loaded)
+    assert all(map(torch.equal, before, (layer.weight for layer in loaded.layers.values())))
+    with pytest.raises(trim.RunError, match="prune that model itself"):
+        trim.evaluate(run.path, [trim.EvaluationText("demo", 1, 16)], model=other)
+    assert (trim.export(run, tmp_path / "out", model=llama) / "model.safetensors").exists()
+
+
+def test_a_model_that_has_changed_is_to_be_pruned_again(tmp_path):
+    folder = rough.make_model("llama", tmp_path / "model")
+    run = pruned(folder, tmp_path / "run")
+    rough.make_model("llama", folder, seed=1)
+    for work in (lambda: trim.export(run, tmp_path / "out"), lambda: trim.evaluate(run.path)):
+        with pytest.raises(trim.ModelError, match="restore it, or prune it again"):
+            work()
+
+
+def test_layers_that_lose_nothing_stay_as_they_are(llama, tmp_path):
+    budgets = tmp_path / "budgets.json"
+    budgets.write_text(json.dumps({"*": 0.6, "*.down_proj": 0.0}))
+    run = pruned(llama, tmp_path / "run", target=None, budget=budgets)
+    after, dense = (
+        trim.load_model(path, device="cpu") for path in (trim.export(run, tmp_path / "out"), llama)
+    )
+    for name in run.layers:
+        same = torch.equal(after.layers[name].weight, dense.layers[name].weight)
+        assert same == name.endswith("down_proj") == (run.layer(name).error_left is None)
+
+
+def test_memory_that_runs_out_on_the_dense_way(llama, tmp_path, monkeypatch):
+    """The batch there is halved, and a run that is gone on with repeats it."""
+    whole, propagate = [], DensePass.propagate
+
+    def full_once(self, index, block, segments=None):
+        output = self.text.output
+
+        def once(index, block, part):
+            if part.stop - part.start > 2:
+                raise torch.OutOfMemoryError("full")
+            return output(index, block, part)
+
+        monkeypatch.setattr(self.text, "output", once)
+        whole.append(segments)
+        return propagate(self, index, block, segments)
+
+    monkeypatch.setattr(DensePass, "propagate", full_once)
+    run = pruned(llama, tmp_path / "whole", batch=6)
+    assert run.manifest["blocks"]["0"]["dense_propagated"] == [[0, 6], [0, 3], [0, 1]]
+    assert run.manifest["blocks"]["0"]["propagated"] == [[0, 6]]
+
+    def stop(event):
+        if isinstance(event, BlockDone):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pruned(llama, tmp_path / "stopped", batch=6, progress=stop)
+    trim.resume(tmp_path / "stopped")
+    assert any(whole)
+    for index in run.blocks:
+        file = run.manifest["blocks"][str(index)]["file"]
+        assert (tmp_path / "stopped" / file).read_bytes() == (run.path / file).read_bytes()
+
+
+def test_without_masks_there_are_no_refitted_weights(llama, tmp_path):
+    run = pruned(llama, tmp_path / "run")
+    before = sum(path.stat().st_size for path in (run.path / "blocks").iterdir())
+    left = run.layer(run.layers[0]).error_left
+    drop_masks(run.path)
+    run = trim.open_run(run.path)
+    record = run.layer(run.layers[0])
+    assert (record.packed_mask, record.refitted, record.error_left) == (None, None, left)
+    assert sum(path.stat().st_size for path in (run.path / "blocks").iterdir()) < before
+    with pytest.raises(trim.RunError, match="without masks"):
+        trim.export(run, tmp_path / "out")
+
+
+def test_a_record_whose_weights_do_not_fit_its_mask(llama, tmp_path):
+    run = pruned(llama, tmp_path / "run")
+    record = run.layer(run.layers[0])
+    with pytest.raises(trim.RunError, match="refitted is float16"):
+        type(record)(**(vars(record) | {"refitted": record.refitted[1:]}))
+
+
+def test_settings_and_name(llama, tmp_path):
+    settings = trim.PruneSettings("demo", 0.7, refit=True)
+    assert settings.name == "demo trim 70%, refitted"
+    assert trim.PruneSettings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
+    grid = {"target": (0.5,), "refit": (False, True), "score": ("magnitude",), "allocation": ("uniform",)}
+    sweep = trim.SweepSettings(str(llama), grid | {"seed": (0, 1)})
+    # Magnitude reads no text, so that seeds are alike, until it is refitted to one.
+    base = "magnitude-uniform-uniform"
+    both = {"recalculate_inputs": (False, True)}
+    assert [cell.id for cell in sweep.cells] == [
+        f"{base}-0.5",
+        f"{base}-refitted-seed0-0.5",
+        f"{base}-refitted-seed1-0.5",
+    ]
+    assert len(trim.SweepSettings(str(llama), grid | both).cells) == 2  # a refit recalculates inputs anyway

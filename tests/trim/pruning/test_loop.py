@@ -1,0 +1,396 @@
+"""Whole models: the loop over blocks against plain transformers, its exact sparsities, and stops at any moment."""
+
+import contextlib
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import trim
+from tests.trim import rough, tiny
+from trim.calibration.inputs import Calibration, linear_layers
+from trim.calibration.text_pass import text_pass
+from trim.models.streamed import StreamedModel
+from trim.runs.settings import PruneSettings
+
+ROOT = Path(__file__).resolve().parents[3]
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    return rough.make_model("llama", tmp_path_factory.mktemp("llama"))
+
+
+def pruned(folder, out, **settings):
+    settings = {"target": 0.5, "device": "cpu"} | settings
+    return trim.prune(folder, out, tokens=settings.pop("tokens", rough.random_tokens()), **settings)
+
+
+def same_runs(one, other):
+    """Every block file, bit for bit."""
+    one, other = trim.open_run(one), trim.open_run(other)
+    assert one.blocks == other.blocks
+    for index in one.blocks:
+        name = one.manifest["blocks"][str(index)]["file"]
+        assert (one.path / name).read_bytes() == (other.path / name).read_bytes(), name
+
+
+def hidden_states(module, tokens, mask=None):
+    """What enters each block, and what leaves the last one, by plain transformers."""
+    states, blocks = [], trim.models.find_blocks(module)
+    with contextlib.ExitStack() as hooks, torch.inference_mode():
+        for block in blocks:
+            hooks.callback(
+                block.register_forward_pre_hook(
+                    lambda block, arguments, options: states.append(arguments[0]), with_kwargs=True
+                ).remove
+            )
+        last = []
+        hooks.callback(
+            blocks[-1].register_forward_hook(lambda block, arguments, output: last.append(output)).remove
+        )
+        module(tokens, attention_mask=None if mask is None else mask.long(), use_cache=False)
+    return [*states, *last]
+
+
+@pytest.mark.parametrize("family", rough.CONFIGS)
+def test_blocks_compute_what_the_whole_model_computes(family, tmp_path):
+    """At no sparsity, in batches that do not divide the windows, with padding on the left and without."""
+    folder = rough.make_model(family, tmp_path / "model")
+    tokens = rough.random_tokens()
+    mask = torch.ones_like(tokens, dtype=torch.bool)
+    mask[1, :5] = mask[4, :9] = False
+    for padding in (None, mask):
+        model = StreamedModel(folder, device=CPU)
+        calibration = Calibration.of(tokens, padding)
+        expected = hidden_states(rough.load(folder), tokens, padding)
+        with torch.inference_mode(), text_pass(model, calibration, batch=4, folder=tmp_path) as text:
+            for index in range(3):
+                with model.block(index) as block:
+                    before = text.states.states.clone()
+                    torch.testing.assert_close(before[mask], expected[index][mask])
+                    text.capture(index, block, linear_layers(block, index, model.layers))
+                    assert torch.equal(text.states.states, before), (
+                        "capturing must not change what it looks at"
+                    )
+                    text.propagate(index, block)
+            torch.testing.assert_close(text.states.states[mask], expected[3][mask])
+        assert not [name for name, part in model.module.named_parameters() if not part.is_meta]
+
+
+@pytest.mark.parametrize("family", rough.CONFIGS)
+def test_every_family_end_to_end(family, tmp_path):
+    """Layer and model sparsities are exact to the weight; what is exported is the masked original."""
+    folder = rough.make_model(family, tmp_path / "model")
+    run = pruned(folder, tmp_path / "run", target=0.63)
+    original, result = rough.load(folder), rough.load(trim.export(run, tmp_path / "out"))
+    before, after = original.state_dict(), result.state_dict()
+    weights = gone = 0
+    masked = {}
+    for index, block in enumerate(trim.models.find_blocks(original)):
+        for path, layer in block.named_modules():
+            if isinstance(layer, nn.Linear):
+                name = f"{index}.{path}"
+                record = run.layer(name)
+                total = record.rows * record.columns
+                assert abs(record.pruned - 0.63 * total) <= 1
+                assert record.pruned == round(run.budgets["layers"][name] * total)
+                np.testing.assert_array_equal((~record.keep()).sum(axis=1), record.counts)
+                weights, gone = weights + total, gone + record.pruned
+                masked[id(layer.weight)] = torch.from_numpy(record.keep())
+    assert abs(gone / weights - 0.63) <= 0.5 / weights + 1e-12
+    assert run.metrics["sparsity"]["realised"] == gone / weights
+    for name, parameter in original.named_parameters():
+        expected = parameter * masked[id(parameter)] if id(parameter) in masked else parameter
+        assert torch.equal(after[name], expected), name
+    assert before.keys() == after.keys()
+    with torch.inference_mode():
+        assert bool(torch.isfinite(result(rough.random_tokens()).logits).all())
+
+
+def test_statistics_are_those_of_capture(llama):
+    """The first block, which no pruning has touched, sees what `trim.capture` sees."""
+    tokens = rough.random_tokens()
+    model = StreamedModel(llama, device=CPU)
+    samples = trim.capture(trim.load_model(llama, device="cpu"), tokens, layers=["0.*"])
+    calibration = Calibration.of(tokens)
+    with (
+        torch.inference_mode(),
+        text_pass(model, calibration, batch=4, folder=llama) as text,
+        model.block(0) as block,
+    ):
+        received = text.capture(0, block, linear_layers(block, 0, samples))
+    for name, sample in samples.items():
+        torch.testing.assert_close(received[name].input_norm, sample.input_norm)
+        torch.testing.assert_close(received[name].inputs, sample.inputs)
+
+
+def test_the_loop_sees_pruned_blocks_before_and_this_one_dense(llama, tmp_path):
+    """Against a slow oracle: mask the blocks so far with plain transformers, capture, score, allocate."""
+    tokens = rough.random_tokens()
+    run = pruned(llama, tmp_path / "run", allocation="uniform", tokens=tokens)
+    for index in range(3):
+        model = trim.load_model(llama, device="cpu")
+        for name in run.layers:
+            if int(name[0]) < index:
+                model.layers[name].weight.mul_(torch.from_numpy(run.layer(name).keep()))
+        model.fingerprint = f"pruned up to {index}"
+        for name, sample in trim.capture(model, tokens, layers=[f"{index}.*"]).items():
+            score = trim.wanda_score(sample.weight, sample.input_norm)
+            rows, columns = score.shape
+            counts = trim.uniform_counts(rows, 0.5, columns, 0.95)
+            order = score.argsort(dim=1, stable=True)
+            expected = torch.ones(rows, columns, dtype=torch.bool)
+            for row in range(rows):
+                expected[row, order[row, : counts[row]]] = False
+            assert (expected.numpy() == run.layer(name).keep()).mean() > 0.999
+
+
+def test_recalculated_inputs_follow_the_order_of_use(llama, tmp_path):
+    groups = []
+    run = pruned(
+        llama,
+        tmp_path / "run",
+        recalculate_inputs=True,
+        progress=lambda event: (
+            groups.append(event.text) if getattr(event, "stage", "") == "capture" else None
+        ),
+    )
+    of_block = [
+        "{0}.self_attn.q_proj, {0}.self_attn.k_proj, {0}.self_attn.v_proj",
+        "{0}.self_attn.o_proj",
+        "{0}.mlp.gate_proj, {0}.mlp.up_proj",
+        "{0}.mlp.down_proj",
+    ]
+    assert groups == [group.format(index) for index in range(3) for group in of_block]
+    plain = pruned(llama, tmp_path / "plain")
+    same, other = "0.self_attn.q_proj", "0.mlp.down_proj"
+    np.testing.assert_array_equal(run.layer(same).keep(), plain.layer(same).keep())
+    assert (run.layer(other).keep() != plain.layer(other).keep()).any()
+    assert run.metrics["sparsity"] == plain.metrics["sparsity"]
+
+
+def test_padding_never_counts(llama, tmp_path):
+    """Whatever stands under the padding, the masks are the same."""
+    tokens, mask = rough.random_tokens(), torch.ones(6, 16, dtype=torch.bool)
+    mask[0, :7] = mask[3, :2] = False
+    runs = []
+    for seed in (1, 2):
+        under = torch.where(mask, tokens, rough.random_tokens(seed=seed))
+        runs.append(pruned(llama, tmp_path / str(seed), tokens=under, mask=mask))
+    for name in runs[0].layers:
+        one, two = (run.layer(name) for run in runs)
+        np.testing.assert_array_equal(one.keep(), two.keep())
+        np.testing.assert_allclose(one.cosine, two.cosine, atol=1e-6)
+
+
+def test_batches_and_places_of_activations_do_not_matter(llama, tmp_path):
+    whole = pruned(llama, tmp_path / "ram", batch=6)
+    places = []
+    spilled = pruned(
+        llama,
+        tmp_path / "disk",
+        batch=6,
+        activation_bytes=0,
+        progress=lambda event: places.append(getattr(event, "activations", None)),
+    )
+    assert "disk" in places
+    same_runs(whole.path, spilled.path)
+    assert not list((tmp_path / "disk").glob(".activations*"))
+    single = pruned(llama, tmp_path / "single", batch=1)
+    for name in whole.layers:
+        assert (whole.layer(name).keep() == single.layer(name).keep()).mean() > 0.99
+
+
+@pytest.mark.parametrize("allocation", ["uniform", "trim", "variant"])
+@pytest.mark.parametrize("budget", ["uniform", "owl", "alphapruning", "file.json"])
+@pytest.mark.parametrize("score", ["wanda", "magnitude"])
+def test_every_combination_that_makes_sense(llama, tmp_path, allocation, budget, score):
+    if budget == "file.json":
+        (tmp_path / budget).write_text(json.dumps({"*": 0.5, "1.*": 0.8}))
+        budget = str(tmp_path / budget)
+    run = pruned(llama, tmp_path / "run", target=0.6, allocation=allocation, budget=budget, score=score)
+    for name in run.layers:
+        record = run.layer(name)
+        assert (record.allocation, record.score) == (allocation, score)
+        assert (record.search is not None) == (allocation == "trim")
+        if allocation == "variant":
+            assert record.sparsity <= record.budget + 1e-12
+        else:
+            assert record.pruned == round(record.budget * record.rows * record.columns)
+    weights = run.metrics["weights"]["of"]
+    assert abs(run.metrics["sparsity"]["requested"] - 0.6) <= 0.5 / weights + 1e-12
+    blocks = {index: run.numbers(f"{index}.mlp.up_proj")["budget"] for index in range(3)}
+    if run.settings["request"]["budget"] == "uniform":
+        assert max(blocks.values()) - min(blocks.values()) < 0.001
+    else:
+        assert max(blocks.values()) - min(blocks.values()) > 0.01
+
+
+def test_patterns(llama, tmp_path):
+    run = pruned(llama, tmp_path / "run", target=None, pattern="2:4", allocation="uniform")
+    assert run.metrics["sparsity"]["realised"] == 0.5
+    for name in run.layers:
+        groups = run.layer(name).keep().reshape(-1, 4)
+        assert (groups.sum(axis=1) == 2).all()
+    with pytest.raises(trim.SettingsError, match="do not divide"):
+        pruned(llama, tmp_path / "other", target=None, pattern="3:5", allocation="uniform")
+
+
+def test_a_file_sets_the_target_itself_and_layers_may_stay_dense(llama, tmp_path):
+    path = tmp_path / "budgets.json"
+    path.write_text(json.dumps({"*": 0.5, "1.mlp.*": 0.0}))
+    run = pruned(llama, tmp_path / "run", target=None, budget=path)
+    assert run.layer("1.mlp.up_proj").pruned == 0
+    assert run.layer("0.mlp.up_proj").sparsity == 0.5
+    again = pruned(llama, tmp_path / "again", target=None, budget=run.path / "budgets.json")
+    same_runs(run.path, again.path)
+    some = pruned(llama, tmp_path / "some", layers=["*.mlp.*"])
+    assert all(".mlp." in name for name in some.layers)
+    assert some.metrics["sparsity"]["realised"] == 0.5
+    with pytest.raises(trim.LayerNotFoundError, match="near names"):
+        pruned(llama, tmp_path / "none", layers=["*.mpl.*"])
+
+
+# What a killed process does: prune in a process of its own, and say what it has done.
+WORKER = """
+import sys, trim, torch
+from tests.trim import rough
+torch.set_num_threads(1)
+say = lambda event: print(type(event).__name__, flush=True)
+if sys.argv[1] == "prune":
+    options = {"target": 0.5, "device": "cpu", "budget": "owl"}
+    trim.prune(sys.argv[2], sys.argv[3], tokens=rough.random_tokens(), progress=say, **options)
+else:
+    trim.resume(sys.argv[3], progress=say)
+"""
+
+
+def start_worker(what, folder, out):
+    return subprocess.Popen(
+        [sys.executable, "-c", WORKER, what, str(folder), str(out)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_killed_at_random_moments_and_resumed_is_bitwise_the_same(llama, tmp_path):
+    chance = random.Random(4)
+    whole = start_worker("prune", llama, tmp_path / "whole")
+    printed, problem = whole.communicate(timeout=120)
+    assert whole.returncode == 0, problem
+    events = len(printed.splitlines())
+    kills = 0
+    worker = start_worker("prune", llama, tmp_path / "killed")
+    while True:
+        stop_after = chance.randrange(3, events)
+        for count, _ in enumerate(worker.stdout):
+            if count == stop_after and kills < 3:
+                time.sleep(chance.random() * 0.01)
+                worker.send_signal(signal.SIGKILL)
+        problem = worker.communicate(timeout=120)[1]
+        if worker.returncode == 0:
+            break
+        assert worker.returncode == -signal.SIGKILL, problem
+        kills += 1
+        worker = start_worker("resume", llama, tmp_path / "killed")
+    assert kills
+    same_runs(tmp_path / "whole", tmp_path / "killed")
+    assert not list((tmp_path / "killed").glob(".*"))
+    for name in ("whole", "killed"):
+        trim.export(tmp_path / name, tmp_path / f"{name} out")
+    one, other = (
+        (tmp_path / f"{name} out" / "model.safetensors").read_bytes() for name in ("whole", "killed")
+    )
+    assert one == other
+
+
+LIMITED = """
+import resource, sys, torch, trim
+from tests.trim import rough
+from trim.streaming import StreamedModel
+torch.set_num_threads(1)
+tokens = rough.random_tokens(4, 8)
+def used():
+    return int(next(line for line in open("/proc/self/status") if line.startswith("VmData")).split()[1]) * 1024
+# What a first product and an import take once, they take before the limit.
+options = {"tokens": tokens, "target": 0.5, "device": "cpu"}
+trim.prune(sys.argv[1], sys.argv[3], layers=["0.*k_proj"], **options)
+limit = used() + int(sys.argv[4])
+resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+try:
+    torch.zeros(int(sys.argv[5]), dtype=torch.uint8)
+except RuntimeError:
+    print("the whole model does not fit")
+run = trim.prune(sys.argv[2], sys.argv[3] + "2", layers=["?.*", "29.*"], **options)
+print(run.metrics["sparsity"]["realised"])
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's data limit")
+def test_a_model_larger_than_memory(tmp_path):
+    """More than 100 MB in 30 blocks, of which the process may hold less than half; eleven are pruned."""
+    small = rough.make_model("llama", tmp_path / "small")
+    large = rough.make_model(
+        "llama", tmp_path / "large", hidden_size=256, intermediate_size=1024, num_hidden_layers=30
+    )
+    size = (large / "model.safetensors").stat().st_size
+    assert size > 100e6
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            LIMITED,
+            str(small),
+            str(large),
+            str(tmp_path / "run"),
+            str(size // 2),
+            str(size),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"MALLOC_ARENA_MAX": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["the whole model does not fit", "0.5"]
+
+
+def test_a_trained_opt_has_rows_that_differ(tmp_path):
+    """Briefly trained on the demo text: TRIM then gives rows different sparsities and does not lose to uniform."""
+    folder = rough.make_model("opt", tmp_path / "model")
+    module, tokenizer = rough.load(folder), tiny.tokenizer()
+    windows = trim.load_corpus("demo", tokenizer, windows=64, length=32)
+    optimizer = torch.optim.Adam(module.train().parameters(), lr=3e-3)
+    for step in range(40):
+        batch = windows[(step * 16) % 64 :][:16]
+        loss = module(batch, labels=batch).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    module.eval().save_pretrained(folder)
+    run = pruned(folder, tmp_path / "run", target=0.6, tokens=windows[:16])
+    spreads = [float(np.std(run.layer(name).row_sparsity)) for name in run.layers]
+    assert max(spreads) > 0.01
+    for name in run.layers:
+        search = run.layer(name).search
+        assert search.layer_quality >= search.uniform_quality
+
+
+def test_the_name_of_a_run_says_what_it_is():
+    assert PruneSettings("demo", target=0.7).name == "demo trim 70%"
+    assert PruneSettings("a/b", pattern="2:4", allocation="uniform").name == "b 2:4"
+    assert PruneSettings("demo", target=0.7, budget="owl").name == "demo trim 70% owl"

@@ -1,0 +1,278 @@
+"""Whole models pruned by the optimal method: every combination, exact totals, resume, and what the run keeps."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import trim
+from tests.trim import rough
+from trim.calibration.inputs import Calibration
+from trim.calibration.sensitivity import LoadedModel, row_sensitivity
+from trim.evaluation import workbench
+from trim.methods.masks import largest_count
+from trim.models.loaded import load_model
+from trim.pruning.events import BlockDone, Stage
+from trim.pruning.prune import prune, resume
+from trim.runs.folder import open_run
+from trim.runs.settings import PruneSettings
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    return rough.make_model("llama", tmp_path_factory.mktemp("optimal") / "model")
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(own_cache):
+    pass
+
+
+def pruned(folder, out, **settings):
+    settings = {"target": 0.6, "allocation": "optimal", "sensitivity_windows": 4, "device": "cpu"} | settings
+    return prune(folder, out, tokens=rough.random_tokens(), **settings)
+
+
+@pytest.mark.parametrize(
+    ("allocation", "budget", "row_weights"),
+    [
+        ("optimal", "optimal", "fisher"),
+        ("optimal", "optimal", "ones"),
+        ("optimal", "uniform", "fisher"),
+        ("optimal", "owl", "fisher"),
+        ("optimal", "alphapruning", "ones"),
+        ("trim", "optimal", "fisher"),
+        ("uniform", "optimal", "ones"),
+    ],
+)
+def test_allocations_and_budgets_combine_freely(llama, tmp_path, allocation, budget, row_weights):
+    run = pruned(llama, tmp_path / "run", allocation=allocation, budget=budget, row_weights=row_weights)
+    pruned_weights = weights = 0
+    for name in run.layers:
+        record = run.layer(name)
+        assert (record.allocation, record.name) == (allocation, name)
+        assert record.pruned == round(record.budget * record.rows * record.columns)
+        assert int(record.counts.max()) <= largest_count(record.columns, 0.99)
+        assert (record.search is not None) == (allocation == "trim")
+        assert (record.sensitivity is not None) == (row_weights == "fisher")
+        pruned_weights, weights = pruned_weights + record.pruned, weights + record.rows * record.columns
+    assert pruned_weights == round(0.6 * weights)
+    budgets = [run.numbers(name)["budget"] for name in run.layers]
+    assert (max(budgets) - min(budgets) < 0.002) == (budget == "uniform")
+    assert run.budgets["method"] == budget
+    assert not list((tmp_path / "run").glob("*.safetensors"))
+
+
+def test_other_families(tmp_path):
+    for family in ("qwen2", "gemma3", "opt"):  # tied; two kinds of blocks; a projection behind the blocks
+        folder = rough.make_model(family, tmp_path / family)
+        run = pruned(folder, tmp_path / f"{family}-run", budget="optimal")
+        assert run.metrics["sparsity"]["realised"] == pytest.approx(0.6, abs=1e-4)
+
+
+def test_optimal_loses_less_than_uniform_in_every_layer(llama, tmp_path):
+    """By what it minimises: with all rows alike, the error of the layer's output."""
+    run = pruned(llama, tmp_path / "run", row_weights="ones", layer_quality="mse")
+    for name in run.layers:
+        numbers = run.numbers(name)
+        assert numbers["realised_quality"] > numbers["uniform_quality"]
+
+
+def test_a_stopped_run_ends_as_if_it_had_not_been(llama, tmp_path, monkeypatch):
+    whole = pruned(llama, tmp_path / "whole", budget="optimal")
+
+    def stop(event):
+        if isinstance(event, BlockDone):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pruned(llama, tmp_path / "stopped", budget="optimal", progress=stop)
+    # Neither the cache nor another measurement may be needed.
+    monkeypatch.setattr("trim.pruning.plan_optimal.row_sensitivity", None)
+    monkeypatch.setattr("trim.pruning.plan_optimal.remembered_sensitivity", None)
+    again = resume(tmp_path / "stopped")
+    assert open_run(tmp_path / "stopped").complete
+    for name in whole.layers:
+        one, other = whole.layer(name), again.layer(name)
+        assert np.array_equal(one.packed_mask, other.packed_mask)
+        assert np.array_equal(one.sensitivity, other.sensitivity)
+
+
+def test_optimal_budgets_can_be_used_again(llama, tmp_path):
+    first = pruned(llama, tmp_path / "first", budget="optimal")
+    second = pruned(llama, tmp_path / "second", budget=str(tmp_path / "first" / "budgets.json"))
+    assert [first.numbers(name)["budget"] for name in first.layers] == [
+        second.numbers(name)["budget"] for name in second.layers
+    ]
+    content = json.loads((tmp_path / "first" / "budgets.json").read_text())
+    assert content["clipped"] == []
+
+
+def test_only_some_layers(llama, tmp_path):
+    run = pruned(llama, tmp_path / "run", budget="optimal", layers=("*.q_proj", "1.mlp.*"))
+    assert len(run.layers) == 6
+    assert run.metrics["sparsity"]["realised"] == pytest.approx(0.6, abs=1e-3)
+
+
+def test_the_row_cap(llama, tmp_path):
+    assert PruneSettings("m", 0.7).row_cap == 0.95
+    assert PruneSettings("m", 0.7, allocation="optimal").row_cap == 0.99
+    assert PruneSettings("m", 0.7, budget="optimal").row_cap == 0.99
+    run = pruned(llama, tmp_path / "run", budget="optimal", max_row_sparsity=0.65)
+    assert max(int(run.layer(name).counts.max() / run.layer(name).columns > 0.65) for name in run.layers) == 0
+
+
+def test_settings_that_make_no_sense():
+    with pytest.raises(trim.SettingsError, match="row_weights must be one of"):
+        PruneSettings("m", 0.7, row_weights="hessian")
+    with pytest.raises(trim.SettingsError, match="at least one window"):
+        PruneSettings("m", 0.7, sensitivity_windows=0)
+    with pytest.raises(trim.SettingsError, match="nothing to"):
+        PruneSettings("m", pattern="2:4", allocation="optimal")
+
+
+def test_a_weight_that_is_no_number_is_named(llama, tmp_path):
+    folder = rough.make_model("llama", tmp_path / "model")
+    module = rough.load(folder)
+    with torch.no_grad():
+        module.model.layers[1].mlp.up_proj.weight[0, 0] = torch.inf
+    module.save_pretrained(folder)
+    with pytest.raises(trim.NonFiniteError, match=r"1\.mlp\.up_proj"):
+        pruned(folder, tmp_path / "run", budget="optimal")
+
+
+def test_what_does_not_depend_on_the_target_is_measured_once(llama, tmp_path, own_cache, monkeypatch):
+    pruned(llama, tmp_path / "first")
+    entries = list((own_cache / "captures").glob("*.safetensors"))
+    assert len(entries) == 1
+    before = entries[0].stat().st_ino
+    second = pruned(llama, tmp_path / "second", target=0.7, budget="optimal")
+    assert [entry.stat().st_ino for entry in (own_cache / "captures").glob("*.safetensors")] == [before]
+    prices = list((own_cache / "budgets").glob("*.safetensors"))
+    assert len(prices) == 1
+    monkeypatch.setattr("trim.pruning.plan_optimal._prices", None)
+    again = pruned(llama, tmp_path / "again", target=0.7, budget="optimal", allocation="uniform")
+    assert again.budgets["layers"] == second.budgets["layers"]
+    monkeypatch.undo()
+    monkeypatch.setenv("TRIM_CACHE", str(own_cache))
+    prices[0].write_bytes(b"damaged")
+    assert pruned(llama, tmp_path / "last", target=0.7, budget="optimal").budgets == second.budgets
+
+
+def test_a_second_pass_weighs_rows_by_both_models(llama, tmp_path):
+    once = pruned(llama, tmp_path / "once", target=0.8, budget="optimal")
+    stages = []
+    twice = pruned(
+        llama,
+        tmp_path / "twice",
+        target=0.8,
+        budget="optimal",
+        second_pass=True,
+        progress=lambda event: stages.append(getattr(event, "stage", "")),
+    )
+    first = pruned(llama, tmp_path / "first", target=0.7, budget="optimal")
+    model = load_model(llama, device="cpu")
+    windows = rough.random_tokens()[:4]
+    with workbench.pruned(model, first):
+        seen = row_sensitivity(LoadedModel(model), Calibration.of(windows), batch=4, folder=tmp_path)
+    for name in twice.layers:
+        expected = (once.layer(name).sensitivity * seen[name].numpy()) ** 0.5
+        np.testing.assert_allclose(twice.layer(name).sensitivity, expected, rtol=1e-3)
+    assert twice.metrics["sparsity"] == once.metrics["sparsity"]
+    assert any((twice.layer(name).counts != once.layer(name).counts).any() for name in once.layers)
+    assert stages.count("first pass") >= len(once.blocks)
+    assert not list((tmp_path / "twice").glob("*first*")) + list((tmp_path / "twice").glob("*.safetensors"))
+
+
+def stopped_in_its_first_pass(folder, out, place, **settings):
+    """Stopped in the second block of the first pass, or in the second measurement."""
+    seen = set()
+
+    def stop(event):
+        if isinstance(event, Stage):
+            seen.add(event.stage)
+            in_block = (event.stage, event.block) == ("first pass", 1) and place == "first pass"
+            if in_block or (seen >= {"first pass", "sensitivity"} and event.stage == place == "sensitivity"):
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pruned(folder, out, **settings, progress=stop)
+    assert (out / "first-pass").exists()
+
+
+def assert_same_masks(run, other):
+    for name in other.layers:
+        np.testing.assert_array_equal(run.layer(name).keep(), other.layer(name).keep())
+        np.testing.assert_array_equal(run.layer(name).sensitivity, other.layer(name).sensitivity)
+
+
+TWICE = {"target": 0.8, "budget": "optimal", "second_pass": True}
+
+
+@pytest.mark.parametrize("place", ["first pass", "sensitivity"])
+def test_a_second_pass_that_was_stopped_goes_on(llama, tmp_path, own_cache, place, monkeypatch):
+    whole = pruned(llama, tmp_path / "whole", **TWICE)
+    stopped_in_its_first_pass(llama, tmp_path / "run", place, **TWICE)
+    shutil.rmtree(own_cache)
+    monkeypatch.setattr(
+        "trim.pruning.plan_optimal.remembered_sensitivity", None
+    )  # the dense model's is in the folder
+    run = resume(tmp_path / "run", tokens=rough.random_tokens())
+    assert_same_masks(run, whole)
+    assert not (tmp_path / "run" / "first-pass").exists()
+
+
+def test_damaged_blocks_of_a_first_pass_are_made_again(llama, tmp_path):
+    whole = pruned(llama, tmp_path / "whole", **TWICE)
+    stopped_in_its_first_pass(llama, tmp_path / "run", "sensitivity", **TWICE)
+    block = tmp_path / "run" / "first-pass" / "blocks" / "001.safetensors"
+    content = bytearray(block.read_bytes())
+    content[-1] ^= 1
+    block.write_bytes(content)
+    assert_same_masks(resume(tmp_path / "run", tokens=rough.random_tokens()), whole)
+
+
+def test_a_first_pass_in_budgets_of_a_file_stays_at_its_cap(llama, tmp_path):
+    shapes = pruned(llama, tmp_path / "once").layers
+    budgets = tmp_path / "budgets.json"
+    budgets.write_text(json.dumps(dict.fromkeys(shapes, 0.85)))
+    settings = {"target": None, "budget": str(budgets), "second_pass": True}
+    stopped_in_its_first_pass(llama, tmp_path / "run", "sensitivity", **settings)
+    first = open_run(tmp_path / "run" / "first-pass")
+    assert first.metrics["sparsity"]["realised"] == pytest.approx(0.7, abs=1e-3)
+    run = resume(tmp_path / "run", tokens=rough.random_tokens())
+    assert run.metrics["sparsity"]["realised"] == pytest.approx(0.85, abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"row_weights": "ones"}, {"allocation": "trim"}, {"allocation": "uniform", "target": 0.5}]
+)
+def test_a_second_pass_where_nothing_is_weighed_is_refused(llama, tmp_path, settings):
+    with pytest.raises(trim.SettingsError, match="leave --second-pass out"):
+        pruned(llama, tmp_path / "run", second_pass=True, **settings)
+    assert not (tmp_path / "run").exists()
+
+
+def test_blocks_without_a_chosen_layer(llama, tmp_path):
+    run = pruned(llama, tmp_path / "run", budget="optimal", layers=["1.*"])
+    assert all(name.startswith("1.") for name in run.layers)
+    assert run.metrics["sparsity"]["realised"] == pytest.approx(0.6, abs=1e-3)
+
+
+def test_prices_made_on_the_gradients_way_are_those_of_a_pass_of_their_own(
+    llama, tmp_path, own_cache, monkeypatch
+):
+    pruned(llama, tmp_path / "before")  # sensitivities without prices
+    apart = pruned(llama, tmp_path / "apart", budget="optimal")
+    (prices,) = (own_cache / "budgets").glob("*.safetensors")
+    content = load_file(prices)
+    shutil.rmtree(own_cache)
+    monkeypatch.setattr("trim.pruning.plan_optimal._prices", None)
+    together = pruned(llama, tmp_path / "together", budget="optimal")
+    assert together.budgets == apart.budgets
+    again = load_file(prices)
+    assert again.keys() == content.keys()
+    assert all(torch.equal(again[name], pair) for name, pair in content.items())

@@ -1,0 +1,364 @@
+"""Whatever goes wrong on the way: nothing is lost, the message names the file and what to do, and no hook is left."""
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+import trim
+from tests.trim import rough
+from tests.trim.pruning.test_loop import pruned, same_runs
+from trim.calibration import text_pass
+from trim.calibration.replay import BlockCall
+from trim.models.streamed import StreamedModel
+from trim.runs import writer as run_writer
+
+
+@pytest.fixture
+def llama(tmp_path):
+    return rough.make_model("llama", tmp_path / "model")
+
+
+@pytest.fixture(autouse=True)
+def streamed(monkeypatch):
+    """Every model that a test streams; afterwards none holds hooks, weights or stand-ins."""
+    models = []
+    begin = StreamedModel.__init__
+
+    def remember(self, *arguments, **options):
+        begin(self, *arguments, **options)
+        models.append(self)
+
+    monkeypatch.setattr(StreamedModel, "__init__", remember)
+    yield models
+    for model in models:
+        for name, part in model.module.named_modules():
+            assert not part._forward_pre_hooks, name
+            assert not part._forward_hooks, name
+            assert "forward" not in part.__dict__, name
+        assert all(parameter.is_meta for parameter in model.module.parameters())
+
+
+def stop_after_block(number):
+    def progress(event):
+        if type(event).__name__ == "BlockDone" and event.block == number:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+@pytest.fixture
+def stopped(llama, tmp_path):
+    """A run that was stopped after its first block."""
+    with pytest.raises(KeyboardInterrupt):
+        pruned(llama, tmp_path / "run", progress=stop_after_block(0))
+    return tmp_path / "run"
+
+
+def edit_weight(folder, name, change):
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    tensors[name] = change(tensors[name].clone())
+    save_file(tensors, path, metadata={"format": "pt"})
+
+
+def test_ctrl_c_keeps_what_is_done(llama, stopped, tmp_path):
+    run = trim.open_run(stopped)
+    assert (run.blocks, run.complete) == ([0], False)
+    assert list(run.events())[-1]["text"] == "KeyboardInterrupt"
+    with pytest.raises(trim.RunError, match=r"not a complete run.*resume"):
+        trim.export(stopped, tmp_path / "out")
+    trim.resume(stopped)
+    pruned(llama, tmp_path / "whole")
+    same_runs(stopped, tmp_path / "whole")
+    assert trim.resume(stopped).complete
+    assert not (stopped / "calibration.safetensors").exists()
+
+
+def test_a_run_is_not_overwritten(llama, stopped):
+    with pytest.raises(trim.RunError, match=r"this very run, not complete.*resume"):
+        pruned(llama, stopped)
+    with pytest.raises(trim.RunError, match=r"other settings \(request\.target\)"):
+        pruned(llama, stopped, target=0.6)
+
+
+def test_a_model_that_has_changed_is_refused(llama, stopped, tmp_path):
+    edit_weight(llama, "model.layers.2.mlp.up_proj.weight", lambda weight: weight * 1.01)
+    with pytest.raises(trim.RunError, match="the model's files have changed since the run began"):
+        trim.resume(stopped)
+    assert trim.open_run(stopped).blocks == [0]
+
+
+def test_export_of_a_model_that_has_changed(llama, tmp_path):
+    run = pruned(llama, tmp_path / "run")
+    edit_weight(llama, "model.layers.2.mlp.up_proj.weight", lambda weight: weight * 1.01)
+    with pytest.raises(trim.ModelError, match=r"has changed.*trim apply"):
+        trim.export(run, tmp_path / "out")
+    out = trim.export(run, tmp_path / "out", model=llama)
+    weight = load_file(out / "model.safetensors")["model.layers.2.mlp.up_proj.weight"]
+    keep = torch.from_numpy(run.layer("2.mlp.up_proj").keep())
+    original = load_file(llama / "model.safetensors")["model.layers.2.mlp.up_proj.weight"]
+    assert torch.equal(weight, original * keep)
+
+
+def test_edited_settings_are_refused(stopped):
+    path = stopped / "config.json"
+    path.write_text(path.read_text().replace('"target": 0.5', '"target": 0.6'))
+    with pytest.raises(trim.RunError, match=r"config\.json was edited"):
+        trim.resume(stopped)
+
+
+def test_other_versions_and_devices_are_refused(stopped, monkeypatch):
+    monkeypatch.setattr("platform.python_version", lambda: "3.0")
+    with pytest.raises(trim.RunError, match=r"other versions of its libraries.*python"):
+        trim.resume(stopped)
+
+
+@pytest.mark.parametrize("damage", ["truncate", "alter", "remove"])
+def test_damaged_blocks_are_named_and_repaired(llama, tmp_path, damage):
+    run = pruned(llama, tmp_path / "run")
+    shutil.copytree(tmp_path / "run", tmp_path / "whole")
+    path = tmp_path / "run" / "blocks" / "001.safetensors"
+    content = bytearray(path.read_bytes())
+    if damage == "truncate":
+        path.write_bytes(content[:-100])
+    elif damage == "alter":
+        content[-5] ^= 1
+        path.write_bytes(content)
+    else:
+        path.unlink()
+    with pytest.raises(trim.RunError, match=r"001\.safetensors is damaged.*--repair"):
+        trim.resume(run.path)
+    with pytest.raises(trim.RunError, match=r"a text of its own"):
+        trim.resume(run.path, repair=True)
+    repaired = trim.resume(run.path, repair=True, tokens=rough.random_tokens())
+    assert repaired.complete
+    same_runs(run.path, tmp_path / "whole")
+
+
+def test_a_second_process_is_refused(llama, stopped):
+    with (
+        run_writer.RunWriter.reopen(stopped),
+        pytest.raises(trim.RunLockedError, match="in use by another process"),
+    ):
+        trim.resume(stopped)
+    assert trim.resume(stopped).complete
+
+
+def test_a_full_disk(llama, tmp_path, monkeypatch):
+    write, calls = os.fsync, []
+
+    def full(descriptor):
+        calls.append(descriptor)
+        if len(calls) > 12:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(trim.RunError, match=r"No space left on device.*python -m trim resume"):
+        pruned(llama, tmp_path / "run")
+    monkeypatch.setattr(os, "fsync", write)
+    trim.resume(tmp_path / "run")
+    pruned(llama, tmp_path / "whole")
+    same_runs(tmp_path / "run", tmp_path / "whole")
+
+
+def test_a_full_disk_while_exporting(llama, tmp_path, monkeypatch):
+    run = pruned(llama, tmp_path / "run")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(trim.RunError, match=r"No space left on device.*export again"):
+        trim.export(run, tmp_path / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "run"]
+
+
+def test_outputs_that_cannot_be_written(llama, tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(trim.RunError, match="choose another folder"):
+        pruned(llama, tmp_path / "file" / "run")
+    run = pruned(llama, tmp_path / "run")
+    with pytest.raises(trim.RunError, match="exists already"):
+        trim.export(run, llama)
+    with pytest.raises(trim.RunError, match="cannot be written"):
+        trim.export(run, tmp_path / "file" / "out")
+
+
+@pytest.mark.parametrize("budget", ["uniform", "owl", "alphapruning"])
+def test_nan_in_a_weight_names_the_layer(llama, tmp_path, budget):
+    edit_weight(
+        llama,
+        "model.layers.1.self_attn.v_proj.weight",
+        lambda weight: weight.index_fill_(0, torch.tensor(3), torch.nan),
+    )
+    with pytest.raises(trim.NonFiniteError, match=r"1\.self_attn\.v_proj has a weight"):
+        pruned(llama, tmp_path / "run", budget=budget)
+    assert trim.open_run(tmp_path / "run").blocks == ([0] if budget == "uniform" else [])
+
+
+def test_nan_in_an_activation_names_the_layer(llama, tmp_path):
+    edit_weight(llama, "model.layers.1.post_attention_layernorm.weight", lambda weight: weight * torch.inf)
+    with pytest.raises(trim.NonFiniteError, match=r"1\.mlp\.gate_proj receives NaN or infinite"):
+        pruned(llama, tmp_path / "run")
+
+
+def out_of_memory_above(limit, monkeypatch, only_after=0):
+    """Blocks that have room for so many windows only."""
+    replay, calls = BlockCall.replay, []
+
+    def limited(self, block, states):
+        calls.append(len(states))
+        if len(states) > limit and len(calls) > only_after:
+            raise torch.OutOfMemoryError("no room")
+        return replay(self, block, states)
+
+    monkeypatch.setattr(BlockCall, "replay", limited)
+
+
+@pytest.mark.parametrize("only_after", [0, 3, 5])
+def test_memory_that_runs_out_makes_batches_smaller(llama, tmp_path, monkeypatch, only_after):
+    notes = []
+    with monkeypatch.context() as patch:
+        out_of_memory_above(2, patch, only_after)
+        run = pruned(
+            llama, tmp_path / "run", batch=4, progress=lambda event: notes.append(getattr(event, "text", ""))
+        )
+    assert any("memory ran out" in note for note in notes)
+    assert run.complete
+    segments = [run.manifest["blocks"][str(index)]["propagated"] for index in range(3)]
+    assert segments[1][-1][1] == 2
+    # The last block made again, from the record of its batches: the same, bit for bit.
+    shutil.copytree(run.path, tmp_path / "again")
+    path = tmp_path / "again" / "manifest.json"
+    manifest = json.loads(path.read_text())
+    manifest["complete"] = False
+    del manifest["blocks"]["2"]
+    path.write_text(json.dumps(manifest))
+    trim.resume(tmp_path / "again", tokens=rough.random_tokens())
+    same_runs(run.path, tmp_path / "again")
+
+
+def test_one_window_that_does_not_fit(llama, tmp_path, monkeypatch):
+    out_of_memory_above(0, monkeypatch)
+    with pytest.raises(trim.NotEnoughMemoryError, match="--length"):
+        pruned(llama, tmp_path / "run", batch=4)
+
+
+def test_curves_that_do_not_fit(llama, tmp_path, monkeypatch):
+    def full(*arguments, **options):
+        raise MemoryError
+
+    monkeypatch.setattr("trim.pruning.loop.retention_curves", full)
+    with pytest.raises(trim.NotEnoughMemoryError, match=r"0\.self_attn\.q_proj.*--vectors"):
+        pruned(llama, tmp_path / "run")
+
+
+def test_activations_that_fit_nowhere(llama, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: shutil._ntuple_diskusage(100, 100, 0))
+    with pytest.raises(trim.SettingsError, match="fewer or shorter windows"):
+        pruned(llama, tmp_path / "run", activation_bytes=0)
+
+
+def test_a_crash_inside_a_hook(llama, tmp_path, monkeypatch):
+    def crash(self, name, module, arguments):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(text_pass.InputListener, "_receive", crash)
+    with pytest.raises(ZeroDivisionError):
+        pruned(llama, tmp_path / "run")
+
+
+def test_texts_that_do_not_fit_the_model(llama, tmp_path):
+    with pytest.raises(trim.CorpusError, match="at most 128 tokens"):
+        trim.prune(llama, tmp_path / "run", target=0.5, length=200, windows=2, device="cpu")
+    with pytest.raises(trim.CorpusError, match="beyond the model's vocabulary"):
+        pruned(llama, tmp_path / "run", tokens=torch.full((2, 8), 5000))
+    with pytest.raises(trim.SettingsError, match="input vectors"):
+        pruned(llama, tmp_path / "run", vectors_per_sequence=17)
+    assert not (tmp_path / "run").exists()
+
+
+def test_incomplete_and_unreadable_models(llama, tmp_path):
+    path = llama / "model.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1000])
+    with pytest.raises(trim.ModelError, match=r"model\.safetensors is damaged"):
+        pruned(llama, tmp_path / "run")
+    path.write_bytes(b"\x08")
+    with pytest.raises(trim.ModelError, match=r"model\.safetensors is damaged"):
+        pruned(llama, tmp_path / "run")
+    path.write_bytes(content)
+    tensors = load_file(path)
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, path, metadata={"format": "pt"})
+    with pytest.raises(
+        trim.ModelError, match=r"no weights named model\.layers\.1\.mlp\.up_proj\.weight|no weights"
+    ):
+        pruned(llama, tmp_path / "run")
+    config = json.loads((llama / "config.json").read_text())
+    (llama / "config.json").write_text(json.dumps(config | {"intermediate_size": 40}))
+    save_file(load_file(path), path, metadata={"format": "pt"})
+    with pytest.raises(trim.ModelError, match=r"config\.json says"):
+        pruned(llama, tmp_path / "other")
+
+
+def test_masks_on_a_loaded_model(llama, tmp_path):
+    run = pruned(llama, tmp_path / "run")
+    model = trim.load_model(llama, device="cpu")
+    trim.apply_run(run.path, model)
+    exported = rough.load(trim.export(run, tmp_path / "out"))
+    for one, other in zip(model.module.parameters(), exported.parameters(), strict=True):
+        assert torch.equal(one, other)
+    other = trim.load_model(rough.make_model("llama", tmp_path / "wide", intermediate_size=64), device="cpu")
+    before = other.layers["0.self_attn.q_proj"].weight.clone()
+    with pytest.raises(trim.ModelError, match=r"do not fit.*0\.mlp\.gate_proj is \(48, 32\)"):
+        trim.apply_run(run, other)
+    assert torch.equal(other.layers["0.self_attn.q_proj"].weight, before)
+
+
+def test_blocks_that_cannot_be_replayed(llama, tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "transformers.models.llama.modeling_llama.LlamaDecoderLayer.forward",
+        lambda self, states, **more: (states,),
+    )
+    with pytest.raises(trim.ModelError, match="LlamaDecoderLayer returns tuple"):
+        pruned(llama, tmp_path / "run")
+
+
+@pytest.mark.parametrize("more", [{}, {"recalculate_inputs": True}, {"refit": True}], ids=str)
+def test_layers_that_are_never_called(llama, tmp_path, monkeypatch, more):
+    monkeypatch.setattr(
+        "transformers.models.llama.modeling_llama.LlamaMLP.forward", lambda self, states: states
+    )
+    with pytest.raises(trim.ModelError, match=r"0\.mlp\.gate_proj is never called"):
+        pruned(llama, tmp_path / "run", **more)
+
+
+def test_resume_of_what_is_no_whole_model(tmp_path):
+    with pytest.raises(trim.RunError, match="no folder"):
+        trim.resume(tmp_path / "missing")
+    assert not (tmp_path / "missing").exists()
+    with run_writer.RunWriter.create(tmp_path / "layer", {}, kind="layer"):
+        pass
+    with pytest.raises(trim.RunError, match="single layers"):
+        trim.resume(tmp_path / "layer")
+
+
+def test_types_of_the_original_are_kept(llama, tmp_path):
+    rough.load(llama).to(torch.bfloat16).save_pretrained(tmp_path / "half")
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(llama / name, tmp_path / "half" / name)
+    run = pruned(tmp_path / "half", tmp_path / "run")
+    assert run.settings["compute"]["dtype"] == "float32"
+    out = trim.export(run, tmp_path / "out")
+    assert {tensor.dtype for tensor in load_file(out / "model.safetensors").values()} == {torch.bfloat16}
+    assert Path(out / "tokenizer.json").exists()
+    assert isinstance(rough.load(out), nn.Module)

@@ -1,0 +1,340 @@
+"""The run folder: what is written is what is read, and whatever happens to it has a clear outcome."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
+
+import trim
+from diagnostics import concentration, similarity
+from trim.files import FolderLock, atomic_file, is_locked, write_atomically
+from trim.methods.gini import gini
+from trim.runs.folder import list_runs, open_run
+from trim.runs.record import curve_counts
+from trim.runs.recording import layer_record, record_of_search
+from trim.runs.writer import RunWriter, new_run_path, update_metrics, write_notes
+
+ROOT = Path(__file__).resolve().parents[3]
+SETTINGS = {"model": {"source": "demo"}, "target": 0.5}
+
+
+def make_curves(rows=12, columns=40, vectors=9, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(rows, columns, generator=generator)
+    weight[3] = 0
+    inputs = torch.randn(columns, vectors, generator=generator)
+    score = trim.wanda_score(weight, inputs.norm(dim=1))
+    return trim.retention_curves(weight, inputs, score), score
+
+
+def make_record(name="2.mlp.up_proj", target=0.5, with_mask=True, **options):
+    curves, score = make_curves()
+    result = trim.search(curves, trim.SearchSettings(target, **options))
+    return (
+        record_of_search(name, curves, score, result, score_name="wanda", with_mask=with_mask),
+        curves,
+        result,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    record, _, _ = make_record()
+    with RunWriter.create(tmp_path / "run", SETTINGS, kind="layer", name="a <b>name</b>") as writer:
+        writer.log({"event": "begun"})
+        writer.write_block(2, [record])
+        writer.finish({"sparsity": {"realised": record.sparsity}})
+    return tmp_path / "run"
+
+
+def test_what_is_written_is_what_is_read(folder):
+    record, curves, result = make_record()
+    run = open_run(folder)
+    assert (run.kind, run.complete, run.blocks, run.layers) == ("layer", True, [2], ["2.mlp.up_proj"])
+    assert run.settings == SETTINGS
+    assert run.name == "a <b>name</b>"
+    assert run.metrics["sparsity"]["realised"] == record.sparsity == 0.5
+    assert [event["event"] for event in run.events()] == ["begun"]
+    read = run.layer("2.mlp.up_proj")
+    for key in ("counts", "gini", "weight_norm", "cosine", "cosine_uniform", "cosine_curve", "dead_rows"):
+        np.testing.assert_array_equal(getattr(read, key), getattr(record, key))
+        np.testing.assert_array_equal(run.array(read.name, key), getattr(record, key))
+    for key in ("rates", "quality", "row_variance", "row_sparsity"):
+        np.testing.assert_array_equal(getattr(read.search, key), getattr(record.search, key))
+    assert read.search.tried == tuple(result.tried)
+    assert read.search.learning_rate == result.learning_rate
+    np.testing.assert_array_equal(read.counts, result.counts)
+    np.testing.assert_array_equal(read.uniform_counts, result.uniform_counts)
+    np.testing.assert_array_equal(read.keep(), trim.keep_mask(curves.ranks, result.counts))
+    np.testing.assert_allclose(read.cosine, curves.at(result.counts).cosine, atol=1e-6)
+    assert read.realised_quality == pytest.approx(result.realised_quality)
+    assert read.dead_rows.tolist() == [row == 3 for row in range(12)]
+    assert np.isnan(read.gini[3])
+    assert run.block(2)["2.mlp.up_proj"].sparsity == 0.5
+    assert run.layer("2.mlp.up_proj", mask=False).packed_mask is None
+
+
+def test_the_kept_row_sparsity_ends_where_the_search_did():
+    record, _, result = make_record()
+    np.testing.assert_allclose(
+        record.search.row_sparsity[record.search.best_iteration], result.row_sparsity, atol=1e-7
+    )
+
+
+def test_a_noiseless_layer_has_infinite_quality_and_is_kept(tmp_path):
+    curves, score = make_curves(rows=4, columns=40)
+    counts = torch.zeros(4, dtype=torch.int64)
+    record = layer_record(
+        "0.up",
+        curves,
+        score,
+        counts,
+        budget=0.0,
+        allocation="uniform",
+        score_name="wanda",
+        quality_measure="snr",
+    )
+    with RunWriter.create(tmp_path / "run", SETTINGS) as writer:
+        writer.write_block(0, [record])
+    assert open_run(tmp_path / "run").layer("0.up").realised_quality == np.inf
+
+
+def test_gini_and_curve_points_are_those_of_the_figures():
+    score = torch.rand(7, 50).square()
+    score[2] = 0
+    score[3] = 1
+    expected = concentration.gini(score.numpy())
+    np.testing.assert_allclose(gini(score), expected, atol=1e-12)
+    np.testing.assert_allclose(gini(score, score.argsort(dim=1)), expected, atol=1e-12)
+    for columns in (1, 5, 33, 64, 576, 11008):
+        np.testing.assert_array_equal(
+            curve_counts(columns), similarity.sparsity_grid(columns, similarity.STORED_POINTS)
+        )
+
+
+def test_a_run_without_masks_says_so(tmp_path):
+    record, _, _ = make_record(with_mask=False)
+    with RunWriter.create(tmp_path / "run", SETTINGS) as writer:
+        writer.write_block(2, [record])
+    with pytest.raises(trim.RunError, match="without masks"):
+        open_run(tmp_path / "run").layer("2.mlp.up_proj").keep()
+
+
+def test_blocks_are_written_the_same_twice(tmp_path):
+    record, _, _ = make_record()
+    for name in ("one", "two"):
+        with RunWriter.create(tmp_path / name, SETTINGS) as writer:
+            writer.write_block(2, [record])
+    one, two = (tmp_path / name / "blocks/002.safetensors" for name in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+
+
+def test_names_and_notes_change_without_the_record(folder):
+    before = (folder / "config.json").read_bytes()
+    write_notes(folder, name=" second ", note="<script>\nÄ")
+    run = open_run(folder)
+    assert (run.name, run.notes["note"]) == ("second", "<script>\nÄ")
+    assert (folder / "config.json").read_bytes() == before
+
+
+def test_metrics_are_added_to(folder):
+    update_metrics(folder, {"perplexity": [1.5]})
+    assert set(open_run(folder).metrics) == {"sparsity", "perplexity"}
+
+
+def test_lists_name_what_cannot_be_opened(folder):
+    (folder.parent / "no run").mkdir()
+    broken = folder.parent / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text("{")
+    entries = {entry.path.name: entry for entry in list_runs(folder.parent)}
+    assert set(entries) == {"run", "broken"}
+    assert entries["run"].run.name == "a <b>name</b>"
+    assert "damaged" in entries["broken"].problem
+    assert list_runs(folder.parent / "missing") == []
+
+
+def test_new_runs_get_folders_of_their_own(tmp_path):
+    first = new_run_path(tmp_path, "Ärger / ../<b>")
+    assert first.parent == tmp_path
+    assert first.name.startswith("arger-b-")
+    first.mkdir()
+    assert new_run_path(tmp_path, "Ärger / ../<b>") != first
+    assert new_run_path(tmp_path, "日本").name.startswith("run-")
+
+
+def edit_config(folder, **changes):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda run: edit_config(run, schema=99), "schema 99"),
+        (lambda run: edit_config(run, settings={"target": 0.9}), "was edited"),
+        (lambda run: edit_config(run, kind=None), "kind is missing"),
+        (lambda run: (run / "config.json").write_text("[1]"), "no JSON object"),
+        (lambda run: (run / "config.json").unlink(), "is no run"),
+        (
+            lambda run: (run / "manifest.json").write_text('{"blocks": {"0": {}}, "complete": true}'),
+            "manifest.json",
+        ),
+        (lambda run: (run / "manifest.json").unlink(), "manifest.json is missing"),
+    ],
+)
+def test_damaged_folders_are_named(folder, damage, message):
+    damage(folder)
+    with pytest.raises(trim.RunError, match=message):
+        open_run(folder)
+
+
+def test_a_folder_that_is_none(tmp_path):
+    with pytest.raises(trim.RunError, match="no folder"):
+        open_run(tmp_path / "missing")
+
+
+def test_a_path_out_of_the_folder_in_the_manifest_is_refused(folder):
+    path = folder / "manifest.json"
+    path.write_text(path.read_text().replace("blocks/002", "../../002"))
+    with pytest.raises(trim.RunError, match=r"manifest\.json is damaged"):
+        open_run(folder)
+
+
+def test_truncated_and_altered_block_files(folder):
+    path = folder / "blocks" / "002.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[:-10])
+    with pytest.raises(trim.RunError, match=r"002\.safetensors is damaged: it has"):
+        open_run(folder).layer("2.mlp.up_proj")
+    path.write_bytes(b"\xff" * len(content))
+    with pytest.raises(trim.RunError, match=r"002\.safetensors is damaged"):
+        open_run(folder).layer("2.mlp.up_proj")
+    path.unlink()
+    with pytest.raises(trim.RunError, match=r"002\.safetensors is damaged"):
+        open_run(folder).layer("2.mlp.up_proj")
+
+
+@pytest.mark.parametrize(
+    ("key", "change"),
+    [
+        ("counts", lambda a: a + 100),
+        ("counts", lambda a: a.astype(np.int64)),
+        ("cosine", lambda a: a * np.float32(np.nan)),
+        ("cosine", lambda a: a[:-1]),
+        ("search_quality", lambda a: a[:, :-1]),
+    ],
+)
+def test_arrays_that_break_their_promise(folder, key, change):
+    path = folder / "blocks" / "002.safetensors"
+    with safe_open(path, "np") as file:
+        metadata = file.metadata()
+    arrays = load_file(path)
+    arrays[f"2.mlp.up_proj/{key}"] = change(arrays[f"2.mlp.up_proj/{key}"])
+    save_file(arrays, path, metadata)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["blocks"]["2"]["bytes"] = path.stat().st_size
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(trim.RunError, match=key):
+        open_run(folder).layer("2.mlp.up_proj")
+
+
+def test_unknown_layers_and_blocks(folder):
+    run = open_run(folder)
+    with pytest.raises(trim.RunError, match=r"near names: 2\.mlp\.up_proj"):
+        run.layer("2.mlp.up")
+    with pytest.raises(trim.RunError, match="resume"):
+        run.block(7)
+    with pytest.raises(trim.RunError, match="keeps no packed"):
+        run.array("2.mlp.up_proj", "packed")
+
+
+def test_a_run_is_never_overwritten(folder):
+    before = (folder / "config.json").read_bytes()
+    with pytest.raises(trim.RunError, match=r"other settings \(target\)"):
+        RunWriter.create(folder, SETTINGS | {"target": 0.6})
+    with pytest.raises(trim.RunError, match="this very run, complete"):
+        RunWriter.create(folder, SETTINGS)
+    assert (folder / "config.json").read_bytes() == before
+    (folder.parent / "full").mkdir()
+    (folder.parent / "full" / "thesis.tex").touch()
+    with pytest.raises(trim.RunError, match=r"thesis\.tex"):
+        RunWriter.create(folder.parent / "full", SETTINGS)
+
+
+def test_half_a_line_of_events_is_passed_over(folder):
+    with (folder / "events.jsonl").open("a") as file:
+        file.write('{"event": "blo')
+    assert [event["event"] for event in open_run(folder).events()] == ["begun"]
+
+
+def test_a_second_process_is_refused_and_a_dead_one_is_not(tmp_path):
+    held = FolderLock(tmp_path)
+    take = (
+        f"from trim.atomic import FolderLock; from pathlib import Path; FolderLock(Path({str(tmp_path)!r}))"
+    )
+    other = subprocess.run([sys.executable, "-c", take], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert (
+        f"RunLockedError: {tmp_path} is in use by another process (process id {os.getpid()})" in other.stderr
+    )
+    assert is_locked(tmp_path)
+    held.release()
+    assert not is_locked(tmp_path)
+    assert not is_locked(tmp_path / "nowhere")
+    killed = subprocess.run(
+        [sys.executable, "-c", take + "; import os; os.kill(os.getpid(), 9)"], cwd=ROOT, timeout=60
+    )
+    assert killed.returncode == -9
+    FolderLock(tmp_path).release()
+
+
+def test_a_full_disk_keeps_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "manifest.json"
+    write_atomically(path, b"whole")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(
+        trim.RunError, match=r"manifest\.json cannot be written \(No space left on device\).*resume"
+    ):
+        write_atomically(path, b"half")
+    assert path.read_bytes() == b"whole"
+    assert os.listdir(tmp_path) == ["manifest.json"]
+
+
+def test_an_interrupted_file_leaves_nothing(tmp_path):
+    def interrupted():
+        with atomic_file(tmp_path / "x") as file:
+            file.write(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert os.listdir(tmp_path) == []
+
+
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    path = tmp_path / "run"
+    RunWriter.create(path, SETTINGS).__exit__()
+    (path / "blocks").mkdir(exist_ok=True)
+    left = [path / ".manifest.json-x1", path / "blocks" / ".000.safetensors-x2", path / ".activations-x3"]
+    for file in left:
+        file.touch()
+    RunWriter.reopen(path).__exit__()
+    assert not [file for file in left if file.exists()]
+
+
+def test_an_unwritable_folder_says_so(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(trim.RunError, match="choose another folder"):
+        RunWriter.create(tmp_path / "file" / "run", SETTINGS)

@@ -1,0 +1,1 @@
+"""Calibration: texts, and what a text makes a model's layers receive."""

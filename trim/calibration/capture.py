@@ -1,0 +1,233 @@
+"""What the layers of a loaded model receive from a calibration text, in one forward sweep kept on disk."""
+
+import contextlib
+import warnings
+import zlib
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import transformers
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from trim.cache import cache_folder, fingerprint, new_file, shrink_to_limit, touch
+from trim.calibration.inputs import Calibration, InputListener, LayerInputs
+from trim.calibration.text_pass import default_batch
+from trim.devices import is_out_of_memory
+from trim.errors import CacheWarning, NonFiniteError, NotEnoughMemoryError, SettingsError
+from trim.models.loaded import Model
+
+
+@dataclass(frozen=True, eq=False)
+class LayerSample:
+    """One layer and what it received.
+
+    Attributes:
+        name: such as "15.mlp.gate_proj".
+        weight: (D, N).
+        inputs: (N, L), L vectors at random positions of the calibration windows.
+        input_norm: (N,) float32, √(Σ x_j² over all tokens / sequences).
+    """
+
+    name: str
+    weight: Tensor = field(repr=False)
+    inputs: Tensor = field(repr=False)
+    input_norm: Tensor = field(repr=False)
+
+
+CaptureProgress = Callable[[int, int], None]
+
+
+def capture(
+    model: Model,
+    windows: Tensor,
+    layers: Iterable[str] = ("*",),
+    *,
+    vectors_per_sequence: int = 2,
+    seed: int = 0,
+    also: Iterable[str] = (),
+    progress: CaptureProgress | None = None,
+) -> dict[str, LayerSample]:
+    """Run the dense model over the windows once, and keep what the chosen layers received.
+
+    What was captured stays in the cache under a fingerprint of the model, the windows and the settings, so that a
+    layer captured before costs no forward pass. Where the cache cannot be written to, the result is whole all the
+    same, and a `CacheWarning` says so.
+
+    Args:
+        model: from `load_model`.
+        windows: (sequences, length) int64 tokens, from `load_corpus`; all of them are real, none is padding.
+        layers: names or shell patterns.
+        vectors_per_sequence: how many input vectors are kept of each window; L is this times the sequences.
+        seed: decides at which positions.
+        also: further layers to put into the cache if a forward pass is needed anyway.
+        progress: told how many of how many windows have been read.
+
+    Raises:
+        LayerNotFoundError: a pattern matches nothing.
+        SettingsError: windows that the model cannot read, or more vectors asked for than a window has tokens.
+        NonFiniteError: a layer receives NaN or infinity; the message names it.
+        NotEnoughMemoryError: not even one window at a time fits into the device's memory.
+    """
+    names = model.select(layers)
+    calibration = Calibration.of(windows, vectors_per_sequence=vectors_per_sequence, seed=seed)
+    _check_windows(model, windows)
+    folder = _cache_entry(model, windows, vectors_per_sequence, seed)
+    kept = {name: received for name in names if (received := _read(folder / f"{name}.safetensors"))}
+    missing = [name for name in names if name not in kept]
+    if missing:
+        received = _sweep_with_spare(model, calibration, missing, model.select(also), progress)
+        _write(folder, received)
+        kept |= received
+    else:
+        touch(folder)
+    return {
+        name: LayerSample(
+            name,
+            model.layers[name].weight.detach(),
+            kept[name].inputs.to(model.device),
+            kept[name].input_norm.to(model.device),
+        )
+        for name in names
+    }
+
+
+def _check_windows(model: Model, windows: Tensor) -> None:
+    length = windows.shape[1]
+    if windows.is_floating_point() or windows.dtype == torch.bool:
+        raise SettingsError(f"windows must hold token numbers (int64), not {windows.dtype}")
+    if model.longest_window is not None and length > model.longest_window:
+        raise SettingsError(
+            f"{model.title} reads at most {model.longest_window:,} tokens at once; use shorter windows than {length:,}"
+        )
+    vocabulary = model.module.get_input_embeddings().num_embeddings
+    if int(windows.min()) < 0 or int(windows.max()) >= vocabulary:
+        raise SettingsError(
+            f"the windows hold token numbers outside the vocabulary of {model.title} (0 to {vocabulary - 1:,}); cut "
+            "the text with the tokenizer of this model"
+        )
+
+
+def _sweep_with_spare(
+    model: Model,
+    calibration: Calibration,
+    wanted: list[str],
+    spare: list[str],
+    progress: CaptureProgress | None,
+) -> dict[str, LayerInputs]:
+    """What the wanted layers receive, and the spare ones unless they stand in the way."""
+    both = model.select({*wanted, *spare})
+    try:
+        return _sweep(model, calibration, both, progress)
+    except NonFiniteError:
+        if len(both) == len(wanted):
+            raise
+        return _sweep(model, calibration, wanted, progress)  # perhaps only a later layer overflows
+
+
+def _sweep(
+    model: Model, calibration: Calibration, names: list[str], progress: CaptureProgress | None
+) -> dict[str, LayerInputs]:
+    batch = default_batch(calibration, model.device)
+    while True:
+        try:
+            return _forward(model, calibration, names, batch, progress)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            if batch == 1:
+                raise NotEnoughMemoryError(
+                    f"one window of {calibration.length:,} tokens at a time fills the memory of {model.device}; use "
+                    "shorter windows or fewer layers, load the model in a narrower type, or choose another device"
+                ) from error
+        batch //= 2  # outside of except: the traceback held the tensors that filled the memory
+        if model.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+class _LastBlockDone(Exception):  # noqa: N818 (no error)
+    """Ends a forward pass as soon as no chosen layer is left to come."""
+
+
+def _end_forward(module: nn.Module, arguments: tuple, output: object) -> None:
+    raise _LastBlockDone
+
+
+@torch.inference_mode()
+def _forward(
+    model: Model,
+    calibration: Calibration,
+    names: list[str],
+    batch: int,
+    progress: CaptureProgress | None,
+) -> dict[str, LayerInputs]:
+    sequences = calibration.sequences
+    listener = InputListener(calibration, {name: model.layers[name] for name in names})
+    last = max(int(name.split(".")[0]) for name in names)
+    end = model.blocks[last].register_forward_hook(_end_forward)
+    try:
+        for start in range(0, sequences, batch):
+            part = slice(start, min(start + batch, sequences))
+            with listener.listening(part), contextlib.suppress(_LastBlockDone):
+                model.module(calibration.tokens[part].to(model.device), use_cache=False)
+            if progress:
+                progress(part.stop, sequences)
+    finally:
+        end.remove()
+    return {
+        name: LayerInputs(received.inputs.cpu(), received.input_norm.cpu())
+        for name, received in listener.received().items()
+    }
+
+
+def _cache_entry(model: Model, windows: Tensor, vectors_per_sequence: int, seed: int) -> Path:
+    """The folder of these settings in the cache; everything that changes what is captured is in its name."""
+    settings = {
+        "model": model.fingerprint,
+        "dtype": str(model.dtype),
+        "device": model.device.type,
+        "windows": fingerprint({"tokens": windows.tolist()}),
+        "vectors_per_sequence": vectors_per_sequence,
+        "seed": seed,
+        "torch": torch.__version__,
+        "transformers": transformers.__version__,
+    }
+    return cache_folder() / "captures" / fingerprint(settings)
+
+
+def _read(path: Path) -> LayerInputs | None:
+    """A layer's file in the cache; None where there is none, or a damaged one, which will be written anew."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            received = LayerInputs(file.get_tensor("inputs"), file.get_tensor("input_norm"))
+            whole = (file.metadata() or {}).get("crc32") == _crc32(received)
+    except (SafetensorError, OSError):
+        return None
+    return received if whole else None
+
+
+def _write(folder: Path, received: dict[str, LayerInputs]) -> None:
+    """Keep what was captured. The result does not depend on it, so a full disk is no error."""
+    try:
+        for name, layer in received.items():
+            tensors = {"inputs": layer.inputs, "input_norm": layer.input_norm}
+            with new_file(folder / f"{name}.safetensors") as temporary:
+                save_file(tensors, temporary, metadata={"crc32": _crc32(layer)})
+        shrink_to_limit(keep=folder)
+    except (SafetensorError, OSError) as error:
+        warnings.warn(
+            f"what the layers received cannot be kept in {folder.parent} ({type(error).__name__}), so the next use "
+            "reads the text again; make room on that disk, or set TRIM_CACHE to a folder on another one",
+            CacheWarning,
+            stacklevel=3,
+        )
+
+
+def _crc32(received: LayerInputs) -> str:
+    checksum = 0
+    for tensor in (received.inputs, received.input_norm):
+        checksum = zlib.crc32(tensor.contiguous().view(torch.uint8).numpy(), checksum)
+    return f"{checksum:08x}"

@@ -1,0 +1,299 @@
+"""What the layers of a block receive: feature norms over all real tokens, and some input vectors."""
+
+import contextlib
+import functools
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from trim.errors import ModelError, NonFiniteError, SettingsError
+from trim.matmul import HALF
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """The calibration text.
+
+    Attributes:
+        tokens: (sequences, length) int64.
+        mask: (sequences, length) bool, False where there is padding; None: all tokens are real.
+        positions: (sequences, V) int64, ascending: whose input vectors are kept.
+    """
+
+    tokens: Tensor = field(repr=False)
+    mask: Tensor | None = field(repr=False)
+    positions: Tensor = field(repr=False)
+
+    @classmethod
+    def of(
+        cls, tokens: Tensor, mask: Tensor | None = None, *, vectors_per_sequence: int = 2, seed: int = 0
+    ) -> "Calibration":
+        """Choose distinct random positions among the real tokens of each sequence.
+
+        Raises:
+            SettingsError: a sequence has fewer real tokens than vectors are asked of it.
+        """
+        if tokens.ndim != 2 or 0 in tokens.shape:
+            raise SettingsError(
+                f"windows must be (sequences, length) tokens and not empty, not {tuple(tokens.shape)}"
+            )
+        if mask is not None and (mask.shape != tokens.shape or mask.dtype != torch.bool):
+            raise SettingsError(f"the mask must be bool of shape {tuple(tokens.shape)}")
+        draws = torch.rand(tokens.shape, generator=torch.Generator().manual_seed(seed))
+        real = tokens.shape[1]
+        if mask is not None:
+            draws, real = draws.masked_fill(~mask, torch.inf), int(mask.sum(dim=1).min())
+        if not 1 <= vectors_per_sequence <= real:
+            raise SettingsError(
+                f"between 1 and {real} input vectors can be kept of a window of {real} tokens, "
+                f"not {vectors_per_sequence}"
+            )
+        positions = draws.argsort(dim=1)[:, :vectors_per_sequence].sort(dim=1).values
+        return cls(tokens, None if mask is None or bool(mask.all()) else mask, positions)
+
+    def first(self, windows: int) -> "Calibration":
+        """Its first windows."""
+        mask = None if self.mask is None else self.mask[:windows]
+        return Calibration(self.tokens[:windows], mask, self.positions[:windows])
+
+    @property
+    def sequences(self) -> int:
+        """How many windows there are."""
+        return self.tokens.shape[0]
+
+    @property
+    def length(self) -> int:
+        """Tokens per window, padding included."""
+        return self.tokens.shape[1]
+
+    @property
+    def real_tokens(self) -> int:
+        """Tokens that are no padding."""
+        return self.tokens.numel() if self.mask is None else int(self.mask.sum())
+
+
+@dataclass(frozen=True, eq=False)
+class LayerInputs:
+    """What one layer received.
+
+    Attributes:
+        inputs: (N, L), the kept input vectors.
+        input_norm: (N,) float32, √(Σ x_j² over real tokens / sequences).
+        dense: what it would have received of the dense model; None: that was not asked for.
+    """
+
+    inputs: Tensor = field(repr=False)
+    input_norm: Tensor = field(repr=False)
+    dense: "DenseInputs | None" = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class DenseInputs:
+    """What a layer receives of the dense model, beside what it receives of the pruned one.
+
+    Attributes:
+        inputs: (N, L), of the same tokens as the kept input vectors.
+        gram: (N, N) float32, Σ x̂ x̂ᵀ over real tokens, x̂ of the pruned model.
+        cross: (N, N) float32, Σ x x̂ᵀ, x of the dense one.
+    """
+
+    inputs: Tensor = field(repr=False)
+    gram: Tensor = field(repr=False)
+    cross: Tensor = field(repr=False)
+
+
+class InputListener:
+    """Running statistics of some layers; layers called with the same tensor share one of them."""
+
+    def __init__(self, calibration: Calibration, layers: dict[str, nn.Linear]) -> None:
+        self.calibration = calibration
+        self.layers = layers
+        self.groups: list[list[str]] = []  # by order of use; one input per group
+        self._squares: dict[str, Tensor] = {}
+        self._vectors: dict[str, list[Tensor]] = {}
+        self._dense: tuple[list[Tensor], Tensor, Tensor] | None = None
+        self._part = slice(0)
+        self._last: tuple[Tensor, list[str]] | None = None
+        self._beside: Tensor | None = None
+
+    @contextlib.contextmanager
+    def listening(self, part: slice, beside: Tensor | None = None) -> Iterator[None]:
+        """Hooks on the layers while the sequences of `part` go through; gone on any exit.
+
+        `beside`: what the layers, which then share one input, receive of the dense model, (sequences, length, N).
+        """
+        self._beside = beside
+        first_batch = not self.groups
+        self._part, self._last = part, None
+        hooks = []
+        try:
+            for name, layer in self.layers.items():
+                if first_batch or name in self._squares:
+                    hooks.append(layer.register_forward_pre_hook(functools.partial(self._receive, name)))
+            if not first_batch:  # nothing behind the last input is needed
+                hooks.append(self.layers[self.groups[-1][0]].register_forward_pre_hook(_stop))
+            with contextlib.suppress(_LastInputReached):
+                yield
+        finally:
+            self._last = self._beside = None
+            for hook in hooks:
+                hook.remove()
+
+    def _receive(self, name: str, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        inputs = arguments[0]
+        if self._last is not None and self._last[0] is inputs:
+            if name not in self._last[1]:
+                self._last[1].append(name)
+            return
+        group = next((group for group in self.groups if group[0] == name), None)
+        if group is None:
+            group = [name]
+            self.groups.append(group)
+        self._last = (inputs, group)
+        inputs = inputs.detach()
+        columns = inputs.shape[-1]
+        sequences = self._part.stop - self._part.start
+        if inputs.numel() != sequences * self.calibration.length * columns:
+            raise ModelError(
+                f"{name} receives only part of the tokens; layers behind a router cannot be pruned yet"
+            )
+        by_token = inputs.reshape(sequences, -1, columns)
+        real = self._real(by_token)
+        squares = sums_of_squares(real)
+        self._squares[name] = self._squares[name] + squares if name in self._squares else squares
+        self._vectors.setdefault(name, []).append(self._kept(by_token))
+        if self._beside is not None:
+            beside = self._beside.reshape(sequences, -1, columns)
+            gram, cross = products(real, real), products(self._real(beside), real)
+            if self._dense is None:
+                self._dense = [], gram, cross
+            else:
+                self._dense[1].add_(gram)
+                self._dense[2].add_(cross)
+            self._dense[0].append(self._kept(beside))
+
+    def _real(self, by_token: Tensor) -> Tensor:
+        """The real tokens of (sequences, length, N), (L, N)."""
+        if self.calibration.mask is not None:
+            return by_token[self.calibration.mask[self._part].to(by_token.device)]
+        return by_token.reshape(-1, by_token.shape[-1])
+
+    def _kept(self, by_token: Tensor) -> Tensor:
+        """Those whose vectors are kept."""
+        rows = torch.arange(len(by_token), device=by_token.device)[:, None]
+        positions = self.calibration.positions[self._part].to(by_token.device)
+        return by_token[rows, positions].reshape(-1, by_token.shape[-1])
+
+    def add(self, other: "InputListener") -> None:
+        """Go on with what another one heard of the sequences that come next."""
+        self.groups = self.groups or other.groups
+        for name, squares in other._squares.items():
+            self._squares[name] = self._squares[name] + squares if name in self._squares else squares
+            self._vectors.setdefault(name, []).extend(other._vectors[name])
+
+    def received(self) -> dict[str, LayerInputs]:
+        """What each layer received, in order of use.
+
+        Raises:
+            NonFiniteError: NaN or infinity reached a layer; the message names it.
+            ModelError: a layer was never called.
+        """
+        result = {}
+        for group in self.groups:
+            norm = (self._squares[group[0]] / self.calibration.sequences).sqrt().float()
+            inputs = _vectors(self._vectors[group[0]])
+            if not bool(torch.isfinite(norm).all()):
+                raise NonFiniteError(
+                    f"{group[0]} receives NaN or infinite activations from the calibration text; check the checkpoint, "
+                    "or compute in a wider type (--dtype float32)"
+                )
+            dense = None
+            if self._dense is not None:
+                vectors, *sums = self._dense
+                dense = DenseInputs(_vectors(vectors), *sums)
+            result |= dict.fromkeys(group, LayerInputs(inputs, norm, dense))
+        require_called(self.layers, result)
+        return result
+
+
+def sums_of_squares(vectors: Tensor) -> Tensor:
+    """Σ x_j² over vectors (L, N), (N,) float64; on a GPU in one pass, without a copy in a wider type."""
+    if vectors.device.type == "cuda":
+        return torch.linalg.vector_norm(vectors, dim=0, dtype=torch.float32).double().square()
+    return vectors.float().square().sum(dim=0, dtype=torch.float64)
+
+
+def require_called(layers: Iterable[str], called: Iterable[str]) -> None:
+    """Refuse layers that no text reaches.
+
+    Raises:
+        ModelError: a layer was never called.
+    """
+    called = set(called)
+    if idle := [name for name in layers if name not in called]:
+        raise ModelError(f"{idle[0]} is never called; leave such layers out with --layers")
+
+
+def products(left: Tensor, right: Tensor) -> Tensor:
+    """Σ x yᵀ over vectors (L, N) and (L, N), (N, N) float32; of half types on a GPU without wider copies.
+
+    In sums as long as there are vectors, unlike `full_product`: what tensor cores round away so is far below what a
+    refit is damped by.
+    """
+    if left.device.type == "cuda" and left.dtype in HALF:
+        return torch.mm(left.T, right, out_dtype=torch.float32)
+    return left.float().T @ right.float()
+
+
+def _vectors(parts: list[Tensor]) -> Tensor:
+    """Parts (L', N) as columns, (N, L)."""
+    return torch.cat(parts).T.contiguous()
+
+
+@contextlib.contextmanager
+def input_of(layer: nn.Linear) -> Iterator[list[Tensor]]:
+    """The first input of a layer while a block runs, which ends there."""
+    seen: list[Tensor] = []
+
+    def look(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        seen.append(arguments[0].detach())
+        raise _LastInputReached
+
+    hook = layer.register_forward_pre_hook(look)
+    try:
+        with contextlib.suppress(_LastInputReached):
+            yield seen
+    finally:
+        hook.remove()
+
+
+class _LastInputReached(Exception):  # noqa: N818 (no error)
+    """Ends the forward pass of a block."""
+
+
+def _stop(module: nn.Module, arguments: tuple) -> None:
+    raise _LastInputReached
+
+
+def linear_layers(block: nn.Module, index: int, chosen: Iterable[str] | None = None) -> dict[str, nn.Linear]:
+    """The chosen linear layers of a block (None: all), by their full names, in the model's order."""
+    found = {f"{index}.{path}": part for path, part in block.named_modules() if isinstance(part, nn.Linear)}
+    chosen = found.keys() if chosen is None else set(chosen)
+    return {name: layer for name, layer in found.items() if name in chosen}
+
+
+def require_finite(weights: Mapping[str, Tensor]) -> None:
+    """Look at weights before any text goes through them: NaN spreads, and would be found in some other layer.
+
+    Raises:
+        NonFiniteError: a weight is NaN or infinite; the message names the layer.
+    """
+    if not weights:
+        return
+    extremes = [torch.stack(torch.aminmax(weight)).double() for weight in weights.values()]  # NaN if one is
+    for name, values in zip(weights, torch.stack(extremes).tolist(), strict=True):
+        if not all(map(math.isfinite, values)):
+            raise NonFiniteError(f"{name} has a weight that is NaN or infinite; check the checkpoint")

@@ -1,0 +1,300 @@
+"""How much a model's loss minds errors in each output row: the rows' empirical Fisher information.
+
+f_i = mean over tokens of (∂loss/∂y_i)², with the loss a window's sum of next-token cross-entropies. To second order an
+error δ in row i's output costs f_i · δ² / 2 on average (the diagonal of the empirical Fisher matrix in place of the
+Hessian, as in LeCun, Denker, Solla, "Optimal Brain Damage", NIPS 1989, and Singh and Alistarh, "WoodFisher",
+arXiv 2004.14340), so Σ f_i · error_i weighs errors of different rows and layers against each other.
+
+Block by block: the text goes forward once, and the hidden states between blocks are kept; then the gradient goes back
+through one block at a time, which is run again from what entered it. So one block of weights and the graph of one
+batch are in memory, and no weight has a gradient.
+"""
+
+import contextlib
+import functools
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+
+from trim.calibration.hidden_states import Activations, activations
+from trim.calibration.inputs import Calibration, InputListener, LayerInputs, linear_layers, require_finite
+from trim.calibration.replay import BlockCall, record_calls, run_behind, shared
+from trim.devices import is_out_of_memory
+from trim.errors import ModelError, NonFiniteError, NotEnoughMemoryError
+from trim.models.loaded import Model
+
+# Is told which block is run now, and whether the gradient goes back through it.
+Progress = Callable[[int, bool], None]
+# Is told a layer's name, the layer, what it received, and its rows' sensitivity (D,) float32.
+Visitor = Callable[[str, nn.Linear, LayerInputs, Tensor], None]
+
+
+class BlockModel(Protocol):
+    """What is asked of a model: `StreamedModel` has it, and `LoadedModel` gives it to a `Model`."""
+
+    module: nn.Module
+    blocks: list[nn.Module]
+    device: torch.device
+    dtype: torch.dtype
+
+    def block(self, index: int) -> AbstractContextManager[nn.Module]:
+        """A block with its weights."""
+
+    def outside(self) -> AbstractContextManager[nn.Module]:
+        """The model with the weights outside its blocks."""
+
+    def forget(self) -> None:
+        """Let go of what memory holds for later."""
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """A model whose weights are all in memory, seen block by block."""
+
+    model: Model
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.model, name)
+
+    def block(self, index: int) -> AbstractContextManager[nn.Module]:
+        """A block."""
+        return contextlib.nullcontext(self.model.blocks[index])
+
+    def outside(self) -> AbstractContextManager[nn.Module]:
+        """The model."""
+        return contextlib.nullcontext(self.model.module)
+
+    def forget(self) -> None:
+        """There is nothing to let go of."""
+
+
+def row_sensitivity(
+    model: BlockModel,
+    calibration: Calibration,
+    *,
+    batch: int,
+    folder: Path,
+    activation_bytes: int | None = None,
+    progress: Progress | None = None,
+    visited: Collection[str] = (),
+    visit: Visitor | None = None,
+) -> dict[str, Tensor]:
+    """The empirical Fisher sensitivity of every row of every linear layer in the blocks.
+
+    Args:
+        model: as it is now; pruned weights count as pruned.
+        calibration: the text; padding never counts. A few windows suffice.
+        batch: windows in one pass; halves when memory runs out.
+        folder: where hidden states may be laid when memory does not hold them.
+        activation_bytes: the most of them that memory may hold; None: part of what is free.
+        progress: told of each block, on the way forward and on the way back.
+        visited, visit: what is done with some layers while their block's weights are there, from the last block to the
+            first.
+
+    Returns:
+        (D,) float32 for each layer, in host memory, in the model's order.
+
+    Raises:
+        NonFiniteError: a weight or a gradient is NaN or infinite; the message names the layer.
+        NotEnoughMemoryError: not even one window fits.
+        SettingsError: the hidden states fit neither into memory nor on the disk.
+        ModelError: the architecture cannot be run block by block.
+    """
+    with torch.inference_mode(False):  # whose tensors could not be part of a graph
+        config = model.module.config.get_text_config()
+        shape = ((len(model.blocks) + 1) * calibration.sequences, calibration.length, config.hidden_size)
+        with activations(
+            shape, model.dtype, model.device, folder=folder, limit_bytes=activation_bytes
+        ) as kept:
+            work = _Pass(model, calibration, kept, batch, progress)
+            work.forward()
+            return work.backward(visited, visit)
+
+
+class _Pass:
+    """The text's way forward and the gradient's way back; slot b of the states is what enters block b."""
+
+    def __init__(
+        self,
+        model: BlockModel,
+        calibration: Calibration,
+        kept: Activations,
+        batch: int,
+        progress: Progress | None,
+    ) -> None:
+        self.model = model
+        self.calibration = calibration
+        self.kept = kept
+        self.batch = min(batch, calibration.sequences)
+        self.progress = progress or (lambda index, back: None)
+        self._calls: dict[tuple[int, int], list[BlockCall]] = {}
+
+    def forward(self) -> None:
+        """Fill every slot."""
+        with torch.no_grad():
+            with self.model.outside() as module:
+                self._in_batches(functools.partial(self._embed, module))
+            for index in range(len(self.model.blocks)):
+                self.progress(index, False)
+                with self.model.block(index) as block:
+                    layers = linear_layers(block, index)
+                    require_finite({name: layer.weight for name, layer in layers.items()})
+
+                    def through(part: slice, index: int = index, block: nn.Module = block) -> None:
+                        states = self._replay(index, block, part, self._read(index, part))
+                        self._write(index + 1, part, states)
+
+                    self._in_batches(through)
+
+    def backward(self, visited: Collection[str], visit: Visitor | None) -> dict[str, Tensor]:
+        """From the last slot to the first, replace hidden states by the loss's gradient with respect to them."""
+        with torch.enable_grad():
+            with self.model.outside() as module:
+                self._in_batches(functools.partial(self._behind, module))
+            found: list[dict[str, Tensor]] = []
+            for index in reversed(range(len(self.model.blocks))):
+                self.progress(index, True)
+                with self.model.block(index) as block:
+                    listener = InputListener(self.calibration, linear_layers(block, index, visited))
+                    found.append(self._block_back(index, block, listener))
+                    if listener.layers:
+                        self._visit(listener, found[-1], visit)
+        return {name: values for block in reversed(found) for name, values in block.items()}
+
+    def _embed(self, module: nn.Module, part: slice) -> None:
+        self._write(0, part, self._record(module, part))
+
+    def _behind(self, module: nn.Module, part: slice) -> None:
+        """The gradient behind the last block, one window at a time: logits are large."""
+        last, mask = len(self.model.blocks), self._mask(part)
+        states = self._read(last, part)
+        gradients = torch.empty_like(states)
+        tokens = self.calibration.tokens[part].to(self.model.device)
+        for place in range(len(states)):
+            one = slice(place, place + 1)
+            entering = states[one].clone().requires_grad_()
+            seen = None if mask is None else mask[one]
+            logits = run_behind(module, self.model.blocks, tokens[one], seen, entering)[0, :-1].float()
+            real = slice(None) if mask is None else mask[place, :-1] & mask[place, 1:]
+            loss = nn.functional.cross_entropy(logits[real], tokens[place, 1:][real], reduction="sum")
+            gradients[one] = torch.autograd.grad(loss, entering)[0]
+        self._write(last, part, gradients)
+
+    @torch.no_grad()
+    def _visit(self, listener: InputListener, sensitivity: Mapping[str, Tensor], visit: Visitor) -> None:
+        received = listener.received()
+        for name, layer in listener.layers.items():
+            visit(name, layer, received[name], sensitivity[name])
+
+    def _block_back(self, index: int, block: nn.Module, listener: InputListener) -> dict[str, Tensor]:
+        layers = linear_layers(block, index)
+        sums = {
+            name: torch.zeros(layer.out_features, dtype=torch.float64, device=self.model.device)
+            for name, layer in layers.items()
+        }
+
+        def back(part: slice) -> None:
+            gradient = self._read(index + 1, part)
+            entering = self._read(index, part).clone().requires_grad_()
+            # One listener for each part: what a part that ran out of memory heard is forgotten with it.
+            heard = InputListener(self.calibration, listener.layers)
+            with _listening(layers) as squares, heard.listening(part):
+                leaving = self._replay(index, block, part, entering)
+                (gradient,) = torch.autograd.grad(leaving, entering, gradient)
+            for name, layer_squares in squares.items():
+                sums[name] += layer_squares
+            listener.add(heard)
+            self._write(index, part, gradient)
+
+        self._in_batches(back)
+        for name, total in sums.items():
+            if not bool(total.isfinite().all()):
+                raise NonFiniteError(
+                    f"the loss's gradient at {name} is NaN or infinite on the calibration text; check the checkpoint, "
+                    "or compute in a wider type (--dtype float32)"
+                )
+        return {name: (total / self.calibration.real_tokens).float().cpu() for name, total in sums.items()}
+
+    def _replay(self, index: int, block: nn.Module, part: slice, states: Tensor) -> Tensor:
+        if (part.start, part.stop) not in self._calls:
+            with self.model.outside() as module:
+                self._record(module, part)
+        return self._calls[part.start, part.stop][index].for_gradients().replay(block, states)
+
+    def _record(self, module: nn.Module, part: slice) -> Tensor:
+        """Note what the blocks are called with; returns the embedded text. What is the same twice is kept once."""
+        tokens = self.calibration.tokens[part].to(self.model.device)
+        states, calls = record_calls(module, self.model.blocks, tokens, self._mask(part))
+        known = next(iter(self._calls.values()), None)
+        for place, call in enumerate(calls):
+            call = shared(call, calls[place - 1]) if place else call
+            calls[place] = shared(call, known[place]) if known else call
+        self._calls[part.start, part.stop] = calls
+        return states
+
+    def _mask(self, part: slice) -> Tensor | None:
+        mask = self.calibration.mask
+        return None if mask is None else mask[part].to(self.model.device)
+
+    def _place(self, slot: int, part: slice) -> slice:
+        first = slot * self.calibration.sequences
+        return slice(first + part.start, first + part.stop)
+
+    def _read(self, slot: int, part: slice) -> Tensor:
+        return self.kept.read(self._place(slot, part), self.model.device)
+
+    def _write(self, slot: int, part: slice, states: Tensor) -> None:
+        self.kept.write(self._place(slot, part), states.detach())
+
+    def _in_batches(self, work: Callable[[slice], None]) -> None:
+        """Work on part after part of the windows, with half the batch as often as memory runs out."""
+        done = 0
+        while done < self.calibration.sequences:
+            part = slice(done, min(done + self.batch, self.calibration.sequences))
+            try:
+                work(part)
+                done = part.stop
+                continue
+            except (MemoryError, RuntimeError) as error:
+                if not is_out_of_memory(error):
+                    raise
+                if self.batch == 1:
+                    raise NotEnoughMemoryError(
+                        f"one window of {self.calibration.length:,} tokens does not fit into memory with its "
+                        "gradients; use shorter windows (--length), a half type (--dtype bfloat16), or another --device"
+                    ) from error
+            self.batch = max(1, self.batch // 2)
+            self._calls.clear()
+            self.model.forget()
+            if self.model.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+
+@contextlib.contextmanager
+def _listening(layers: Mapping[str, nn.Linear]) -> Iterator[dict[str, Tensor]]:
+    """Hooks that gather, while a gradient goes back, the sum of its squares in each row (D,); gone on any exit."""
+    squares: dict[str, Tensor] = {}
+
+    def add(name: str, gradient: Tensor) -> None:
+        norm = torch.linalg.vector_norm(gradient.flatten(0, -2), dim=0, dtype=torch.float32)  # in one pass
+        square = norm.double().square()
+        squares[name] = squares[name] + square if name in squares else square
+
+    def listen(name: str, module: nn.Module, arguments: tuple, output: Tensor) -> None:
+        output.register_hook(functools.partial(add, name))
+
+    hooks = []
+    try:
+        for name, layer in layers.items():
+            hooks.append(layer.register_forward_hook(functools.partial(listen, name)))
+        yield squares
+        if idle := [name for name in layers if name not in squares]:
+            raise ModelError(f"no gradient reaches {idle[0]}; leave such layers out with --layers")
+    finally:
+        for hook in hooks:
+            hook.remove()

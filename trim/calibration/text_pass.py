@@ -1,0 +1,216 @@
+"""The calibration text on its way through a model, block by block and batch by batch."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from trim.calibration.hidden_states import Activations, activations
+from trim.calibration.inputs import Calibration, InputListener, LayerInputs, require_called
+from trim.calibration.replay import BlockCall, record_calls, shared
+from trim.devices import is_out_of_memory
+from trim.errors import NotEnoughMemoryError
+from trim.models.streamed import StreamedModel
+
+CPU_BATCH_TOKENS = 4096  # in one forward pass: enough to keep two cores busy
+GPU_BATCH_TOKENS = 32768
+
+T = TypeVar("T")
+
+# From which sequence on which batch size was used; a shrink in the middle of a block adds an entry.
+Segments = list[list[int]]
+
+
+def default_batch(calibration: Calibration, device: torch.device) -> int:
+    """Sequences in one forward pass."""
+    tokens = CPU_BATCH_TOKENS if device.type == "cpu" else GPU_BATCH_TOKENS
+    return max(1, min(calibration.sequences, tokens // calibration.length))
+
+
+class TextPass:
+    """Holds the hidden states before the next block, and what each block is called with.
+
+    Attributes:
+        model: on which the text goes through.
+        calibration: the text.
+        states: the hidden states.
+        batch: sequences in one forward pass; halves when memory runs out.
+    """
+
+    def __init__(
+        self,
+        model: StreamedModel,
+        calibration: Calibration,
+        states: Activations,
+        batch: int,
+        beside: "TextPass | None" = None,
+    ) -> None:
+        """Embed the text; see `text_pass`."""
+        self.model = model
+        self.calibration = calibration
+        self.states = states
+        self.batch = batch
+        self._calls: dict[tuple[int, int], list[BlockCall]] = {} if beside is None else beside._calls
+        self._shrinking(lambda: self._embed(0, self.batch))
+
+    def capture(
+        self,
+        index: int,
+        block: nn.Module,
+        layers: dict[str, nn.Linear],
+        beside: Callable[[slice], Tensor] | None = None,
+    ) -> dict[str, LayerInputs]:
+        """What the layers of a block receive; the hidden states stay as they are.
+
+        `beside`: what the layers, which then share one input, receive of the dense model, by windows.
+        """
+
+        def sweep() -> InputListener:
+            listener = InputListener(self.calibration, layers)
+            for part in self._parts(0, self.batch):
+                with listener.listening(part, None if beside is None else beside(part)):
+                    self.output(index, block, part)
+            return listener
+
+        advice = "" if beside is None else ", or go without --refit"
+        return self._shrinking(sweep, advice).received()
+
+    def order_of_use(self, index: int, block: nn.Module, layers: dict[str, nn.Linear]) -> list[list[str]]:
+        """The layers in order of use, one group for each input, from one batch."""
+
+        def look() -> list[list[str]]:
+            listener = InputListener(self.calibration, layers)
+            part = next(self._parts(0, self.batch))
+            with listener.listening(part):
+                self.output(index, block, part)
+            return listener.groups
+
+        groups = self._shrinking(look)
+        require_called(layers, (name for group in groups for name in group))
+        return groups
+
+    def propagate(self, index: int, block: nn.Module, segments: Segments | None = None) -> Segments:
+        """Replace the hidden states by what the block makes of them.
+
+        Args:
+            index: the block's place.
+            block: with its weights, pruned or not.
+            segments: the batch sizes of an earlier pass that is to be repeated exactly.
+
+        Returns:
+            The batch sizes that were used.
+        """
+        if segments:
+            stops = [start for start, _ in segments[1:]] + [self.calibration.sequences]
+            for (start, size), stop in zip(segments, stops, strict=True):
+                for part in self._parts(start, size, stop):
+                    self.states.write(part, self.output(index, block, part))
+            self.batch = segments[-1][1]
+            return segments
+        used, done = [[0, self.batch]], 0
+
+        def sweep() -> None:
+            nonlocal done
+            if used[-1][1] != self.batch:
+                used.append([done, self.batch])
+            for part in self._parts(done, self.batch):
+                self.states.write(part, self.output(index, block, part))
+                done = part.stop
+
+        self._shrinking(sweep)
+        return used
+
+    def _parts(self, start: int, size: int, stop: int | None = None) -> Iterator[slice]:
+        stop = self.calibration.sequences if stop is None else stop
+        for first in range(start, stop, size):
+            yield slice(first, min(first + size, stop))
+
+    def output(self, index: int, block: nn.Module, part: slice) -> Tensor:
+        """What a block makes of some windows; the hidden states stay as they are."""
+        if (part.start, part.stop) not in self._calls:
+            self._embed(part.start, part.stop - part.start, keep_states=True)
+        call = self._calls[part.start, part.stop][index]
+        return call.replay(block, self.states.read(part, self.model.device))
+
+    def _embed(self, start: int, size: int, keep_states: bool = False) -> None:
+        """Record what the blocks are called with from a sequence on, and begin with the embedded text."""
+        mask = self.calibration.mask
+        known = next(iter(self._calls.values()), None)
+        with self.model.embedding() as module:
+            for part in self._parts(start, size):
+                states, calls = record_calls(
+                    module,
+                    self.model.blocks,
+                    self.calibration.tokens[part].to(self.model.device),
+                    None if mask is None else mask[part].to(self.model.device),
+                )
+                # What equals that of the block before, or of the batch before, is kept once.
+                for place, call in enumerate(calls):
+                    call = shared(call, calls[place - 1]) if place else call
+                    calls[place] = shared(call, known[place]) if known else call
+                self._calls[part.start, part.stop] = known = calls
+                if not keep_states:
+                    self.states.write(part, states)
+
+    def _shrinking(self, work: Callable[[], T], advice: str = "") -> T:
+        """Do some work, with half the batch as often as memory runs out."""
+        while True:
+            try:
+                return work()
+            except (MemoryError, RuntimeError) as error:
+                if not (isinstance(error, MemoryError) or is_out_of_memory(error)):
+                    raise
+                if self.batch == 1:
+                    raise NotEnoughMemoryError(
+                        f"one window of {self.calibration.length:,} tokens does not fit into memory beside a block; "
+                        f"use shorter windows (--length), a half type (--dtype bfloat16), or another --device{advice}"
+                    ) from error
+            self.batch = max(1, self.batch // 2)
+            self._calls.clear()
+            self.model.forget()
+            if self.model.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+
+@contextlib.contextmanager
+def text_pass(
+    model: StreamedModel,
+    calibration: Calibration,
+    *,
+    batch: int,
+    folder: Path,
+    activation_bytes: int | None = None,
+    beside: TextPass | None = None,
+) -> Iterator[TextPass]:
+    """The text, embedded and before the first block.
+
+    Args:
+        model: on which it goes through.
+        calibration: the text.
+        batch: sequences in one forward pass.
+        folder: where hidden states may be laid when memory does not hold them.
+        activation_bytes: the most of them that memory may hold; None: part of what is free.
+        beside: another pass of the same text, with which blocks are called alike.
+
+    Raises:
+        NotEnoughMemoryError: not even one window fits into memory.
+        SettingsError: the hidden states fit neither into memory nor on the disk.
+    """
+    hidden = model.module.config.get_text_config().hidden_size
+    shape = (calibration.sequences, calibration.length, hidden)
+    with activations(shape, model.dtype, model.device, folder=folder, limit_bytes=activation_bytes) as states:
+        yield TextPass(model, calibration, states, batch, beside)
+
+
+@contextlib.contextmanager
+def fixed_threads(threads: int) -> Iterator[None]:
+    """So many threads for torch: sums depend on how they are shared out."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

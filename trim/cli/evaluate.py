@@ -1,0 +1,251 @@
+"""The commands `evaluate` and `generate`: their options, and their tables on the terminal."""
+
+import argparse
+import json
+import shutil
+import sys
+import textwrap
+from pathlib import Path
+
+from trim.errors import SettingsError
+from trim.evaluation.generation import Sampling, continue_prompt
+from trim.evaluation.perplexity import perplexity_in_words
+from trim.evaluation.workbench import EvaluationText, Workbench, is_run, source_of
+from trim.names import one_line
+from trim.runs.folder import open_run
+from trim.runs.writer import update_metrics
+
+_EVALUATE = """\
+Measure how well models predict a text, and how well they answer zero-shot tasks.
+
+A target is a model ("demo", a Hub id, a folder, a GGUF file), a folder that `export` wrote, or a run, whose masks are
+put on its model in memory; what is measured of a run is also written into its metrics.json."""
+
+_EVALUATE_EXAMPLES = """\
+examples:
+  how much two runs lose
+    python -m trim evaluate demo runs/first runs/second
+  WikiText-2 as in the papers: its whole test part in windows of 2,048 tokens
+    python -m trim evaluate runs/first --corpus wikitext2
+  a file that is nothing but evaluation text, its first 96 windows of 1,024 tokens
+    python -m trim evaluate runs/first --corpus test.txt --whole-text --windows 96 --length 1024
+  accuracy on zero-shot tasks (needs: python -m pip install -r requirements-zero-shot.txt)
+    python -m trim evaluate demo runs/first --tasks boolq rte arc_easy
+
+perplexity: exp of the mean negative log-likelihood per token, over length − 1 predictions in each window."""
+
+_GENERATE = """\
+Let models and runs continue one prompt, side by side. Targets are those of `evaluate`."""
+
+
+def add_evaluate(commands: argparse._SubParsersAction) -> None:
+    """Add `evaluate` to the commands."""
+    parser = commands.add_parser(
+        "evaluate",
+        help="perplexity and zero-shot accuracy of models and runs",
+        description=_EVALUATE,
+        epilog=_EVALUATE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("targets", nargs="+", metavar="TARGET", help="a model, an exported folder, or a run")
+    add_text_options(parser.add_argument_group("perplexity"), alone=True)
+    tasks = parser.add_argument_group("zero-shot tasks")
+    tasks.add_argument(
+        "--tasks", nargs="*", metavar="NAME", help="ask tasks instead; without names the seven of the papers"
+    )
+    tasks.add_argument("--limit", type=int, metavar="N", help="the most examples of each task (default: all)")
+    tasks.add_argument("--task-folder", metavar="DIR", help="task files (YAML) of your own")
+    _add_machine(parser)
+    parser.add_argument("--json", action="store_true", help="for programs: one JSON object a line")
+    parser.set_defaults(work=_evaluate)
+
+
+def add_generate(commands: argparse._SubParsersAction) -> None:
+    """Add `generate` to the commands."""
+    parser = commands.add_parser(
+        "generate",
+        help="one prompt continued by several models and runs",
+        description=_GENERATE,
+        epilog='example: python -m trim generate --prompt "The state of our Union is" demo runs/first',
+    )
+    parser.add_argument("targets", nargs="+", metavar="TARGET", help="a model, an exported folder, or a run")
+    parser.add_argument("--prompt", required=True, help="the text to continue")
+    parser.add_argument(
+        "--new-tokens", type=int, default=Sampling.new_tokens, metavar="N", help="how many at most"
+    )
+    parser.add_argument(
+        "--temperature", type=float, default=Sampling.temperature, help="0: the most probable token (default)"
+    )
+    parser.add_argument("--seed", type=int, default=Sampling.seed, help="decides the draws (default: 0)")
+    _add_machine(parser)
+    parser.add_argument("--json", action="store_true", help="for programs: one JSON object a line")
+    parser.set_defaults(work=_generate)
+
+
+def add_text_options(group: argparse._ArgumentGroup, *, alone: bool) -> None:
+    """--corpus, --windows, --length and --whole-text of an evaluation text.
+
+    Args:
+        alone: whether they are the command's only texts; if not, their names say what they are for.
+    """
+    prefix = "" if alone else "evaluation-"
+    group.add_argument(
+        f"--{prefix}corpus",
+        nargs="+",
+        default=[EvaluationText.corpus] if alone else None,
+        metavar="CORPUS",
+        help="demo, wikitext2, c4, or .txt, .jsonl or .parquet files (default: "
+        + ("demo)" if alone else "the evaluation part of the calibration text)"),
+    )
+    group.add_argument(f"--{prefix}windows", type=int, metavar="N", help="only the first N (default: all)")
+    group.add_argument(
+        f"--{prefix}length",
+        type=int,
+        metavar="N",
+        help="tokens in a window (default: 2,048, or the model's context where that is shorter)",
+    )
+    group.add_argument(
+        "--whole-text", action="store_true", help="read all of a file, not only its part for evaluation"
+    )
+
+
+def texts_of(chosen: argparse.Namespace, prefix: str = "") -> tuple[EvaluationText, ...]:
+    """The evaluation texts that the options name."""
+    windows, length = getattr(chosen, f"{prefix}windows"), getattr(chosen, f"{prefix}length")
+    return tuple(
+        EvaluationText(corpus, windows, length, chosen.whole_text)
+        for corpus in getattr(chosen, f"{prefix}corpus")
+    )
+
+
+def _add_machine(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("machine")
+    group.add_argument("--model", metavar="MODEL", help="put the runs on this model of the same shape")
+    group.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU where there is one)")
+    group.add_argument(
+        "--dtype", help="float32, bfloat16 or float16 (default: float32 on the CPU, half on a GPU)"
+    )
+    group.add_argument("--batch", type=int, metavar="N", help="windows in one forward pass")
+
+
+def _workbench(chosen: argparse.Namespace) -> Workbench:
+    if chosen.batch is not None and chosen.batch < 1:
+        raise SettingsError(f"a batch holds at least one window, not {chosen.batch}")
+    return Workbench(device=chosen.device, dtype=chosen.dtype, progress=_say)
+
+
+def _check_targets(chosen: argparse.Namespace) -> None:
+    """What is no complete run of an unchanged model is found before the first target is measured."""
+    for target in filter(is_run, chosen.targets):
+        run = open_run(target)
+        if chosen.model is None:
+            source_of(run)
+
+
+def _evaluate(chosen: argparse.Namespace) -> None:
+    from trim.evaluation.evaluate import evaluate
+
+    workbench = _workbench(chosen)
+    _check_targets(chosen)
+    if chosen.tasks is not None:
+        _ask(chosen, workbench)
+        return
+    width = max(len(target) for target in chosen.targets)
+    for target in chosen.targets:
+        results = evaluate(
+            target,
+            texts_of(chosen),
+            model=chosen.model,
+            batch=chosen.batch,
+            workbench=workbench,
+            progress=lambda done, of: _say(f"{done} of {of} windows"),
+        )
+        for result in results:
+            if chosen.json:
+                print(json.dumps({"target": target, **result.to_json()}))
+                continue
+            measured = result.result
+            undefined = (
+                f", {measured.undefined_windows} without a number" if measured.undefined_windows else ""
+            )
+            _line(
+                f"{target.ljust(width)}  perplexity {perplexity_in_words(measured.perplexity):>9}  "
+                f"{result.text.title}, {measured.windows:,} windows of {measured.length:,}{undefined}, "
+                f"{result.dtype} on {result.device}, {result.seconds:.0f} s"
+            )
+
+
+def _ask(chosen: argparse.Namespace, workbench: Workbench) -> None:
+    from trim.evaluation.zero_shot import TASKS, zero_shot
+
+    width = max(len(target) for target in chosen.targets)
+    for target in chosen.targets:
+        with workbench.opened(target, source=chosen.model) as model:
+            _say(f"Asking {target}")
+            results = zero_shot(
+                model,
+                chosen.tasks or TASKS,
+                limit=chosen.limit,
+                batch=chosen.batch or 1,
+                folder=chosen.task_folder,
+            )
+        if chosen.model is None and is_run(target):
+            update_metrics(Path(target), {"zero_shot": [result.to_json() for result in results]})
+        for result in results:
+            if chosen.json:
+                print(json.dumps({"target": target, **result.to_json()}))
+            else:
+                _line(
+                    f"{target.ljust(width)}  {result.task:<16} accuracy {result.accuracy:.4f} "
+                    f"± {result.standard_error:.4f}  {result.examples:,} examples"
+                )
+
+
+def _generate(chosen: argparse.Namespace) -> None:
+    workbench = _workbench(chosen)
+    sampling = Sampling(chosen.new_tokens, chosen.temperature, chosen.seed)
+    _check_targets(chosen)
+    written: list[tuple[str, str]] = []
+    for target in chosen.targets:
+        with workbench.opened(target, source=chosen.model) as model:
+            _say(f"{target} writes")
+            text = continue_prompt(model, chosen.prompt, sampling)
+        if chosen.json:
+            print(json.dumps({"target": target, "prompt": chosen.prompt, "continuation": text}))
+        written.append((Path(target).name or target, text))
+    if not chosen.json:
+        _line(side_by_side(written, shutil.get_terminal_size((100, 24)).columns))
+
+
+def side_by_side(columns: list[tuple[str, str]], width: int) -> str:
+    """Texts in columns below their titles, as wide as fits; below each other where a column would be too narrow."""
+    each = (width - 3 * (len(columns) - 1)) // len(columns)
+    clean = [(one_line(title), _printable(text)) for title, text in columns]
+    if each < 24:
+        return "\n\n".join(
+            "\n".join([title, "-" * len(title), *_wrapped(text, width)]) for title, text in clean
+        )
+    boxes = [[one_line(title, each), "-" * each, *_wrapped(text, each)] for title, text in clean]
+    height = max(map(len, boxes))
+    rows = zip(*([*box, *[""] * (height - len(box))] for box in boxes), strict=True)
+    return "\n".join("   ".join(cell.ljust(each) for cell in row).rstrip() for row in rows)
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    return [line for part in text.split("\n") for line in textwrap.wrap(part, width) or [""]]
+
+
+def _say(words: str) -> None:
+    """What is being done now, on a terminal."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{words}"[:100], end="", file=sys.stderr, flush=True)
+
+
+def _line(text: str) -> None:
+    if sys.stderr.isatty():
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+    print(text, flush=True)

@@ -1,0 +1,1 @@
+"""What a model still can do: perplexity, zero-shot tasks, continued prompts."""

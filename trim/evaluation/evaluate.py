@@ -1,0 +1,139 @@
+"""Perplexity of models, of runs and of exported folders, and where the results are kept."""
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from trim.evaluation.perplexity import Perplexity, perplexity
+from trim.evaluation.workbench import EvaluationText, Workbench, is_run
+from trim.models.loaded import Model
+from trim.runs.folder import Run, open_run
+from trim.runs.writer import update_metrics
+
+# An evaluation replaces an earlier one that agrees in these.
+_IDENTITY = ("corpus", "whole", "tokens_sha256", "windows", "length", "dtype")
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The perplexity of one target on one text.
+
+    Attributes:
+        target: the model's source, or the run's folder.
+        text: as it was asked for.
+        result: the perplexity and what it is a mean of.
+        tokens_sha256: of the windows, int64, row by row.
+        dtype, device: in which and where the model computed.
+        seconds: how long it took.
+    """
+
+    target: str
+    text: EvaluationText
+    result: Perplexity
+    tokens_sha256: str
+    dtype: str
+    device: str
+    seconds: float
+
+    def to_json(self) -> dict:
+        """An entry of "perplexities" in `metrics.json`."""
+        return {
+            "corpus": self.text.corpus,
+            "whole": self.text.whole,
+            **self.result.to_json(),
+            "tokens_sha256": self.tokens_sha256,
+            "dtype": self.dtype,
+            "device": self.device,
+            "seconds": self.seconds,
+        }
+
+
+def evaluate(
+    target: str | Path,
+    texts: Sequence[EvaluationText] = (EvaluationText(),),
+    *,
+    model: str | Path | None = None,
+    batch: int | None = None,
+    workbench: Workbench | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Evaluation]:
+    """Measure perplexity; results of a run are also written into its `metrics.json`.
+
+        trim.evaluate("runs/first", [trim.EvaluationText("wikitext2")])
+
+    Args:
+        target: a source that `load_model` knows (an exported folder is one), or a run folder, whose masks are put on
+            its model in memory.
+        texts: on which.
+        model: another model of the same shape for a run; None: the one that it pruned. Such results are not written.
+        batch: windows in one forward pass; None: chosen by itself.
+        workbench: keeps the model for further calls; None: one for this call.
+        progress: told how many windows of how many are done.
+
+    Raises:
+        ModelError, RunError, CorpusError, NotEnoughMemoryError: with advice.
+    """
+    workbench = workbench or Workbench()
+    with workbench.opened(target, source=model) as opened:
+        cut = [workbench.windows(text) for text in texts]  # a bad text is found before anything slow starts
+        results = [
+            _evaluate(str(target), opened, text, windows, batch, progress)
+            for text, windows in zip(texts, cut, strict=True)
+        ]
+    if model is None and is_run(target):
+        record_perplexities(open_run(target), results)
+    return results
+
+
+def _evaluate(
+    target: str,
+    model: Model,
+    text: EvaluationText,
+    windows: torch.Tensor,
+    batch: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> Evaluation:
+    begin = time.perf_counter()
+    result = perplexity(model, windows, batch=batch, progress=progress)
+    return Evaluation(
+        target,
+        text,
+        result,
+        hashlib.sha256(windows.contiguous().numpy().tobytes()).hexdigest(),
+        str(model.dtype).removeprefix("torch."),
+        model.device.type,
+        time.perf_counter() - begin,
+    )
+
+
+def record_perplexities(run: Run, evaluations: Sequence[Evaluation]) -> None:
+    """Add to the "perplexities" of a run's `metrics.json`; the same text in the same type replaces what was there.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    new = [evaluation.to_json() for evaluation in evaluations]
+    identities = [_identity(entry) for entry in new]
+    kept = [entry for entry in run.metrics.get("perplexities", []) if _identity(entry) not in identities]
+    update_metrics(run.path, {"perplexities": kept + new})
+
+
+def _identity(entry: dict) -> tuple:
+    return tuple(entry.get(key) for key in _IDENTITY)
+
+
+def entry_of(entries: Sequence[dict], text: EvaluationText) -> dict | None:
+    """The last recorded perplexity on a text, or None.
+
+    Args:
+        entries: "perplexities" of a run's metrics.
+        text: windows and length that are None match any.
+    """
+    asked = {key: value for key, value in dataclasses.asdict(text).items() if value is not None}
+    found = [entry for entry in entries if all(entry.get(key) == value for key, value in asked.items())]
+    return found[-1] if found else None

@@ -1,0 +1,116 @@
+"""What a model writes after a prompt."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from trim.errors import CorpusError, NonFiniteError, SettingsError
+from trim.models.loaded import Model
+from trim.names import one_line
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen.
+
+    Attributes:
+        new_tokens: how many to write at most.
+        temperature: 0: always the most probable token; above: drawn, the flatter the higher.
+        seed: decides the draws.
+
+    Raises:
+        SettingsError: no tokens to write, or a temperature below 0.
+    """
+
+    new_tokens: int = 64
+    temperature: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.new_tokens < 1:
+            raise SettingsError(f"write at least one token, not {self.new_tokens}")
+        if not 0 <= self.temperature < float("inf"):
+            raise SettingsError(f"the temperature must be 0 (greedy) or above, not {self.temperature:g}")
+
+
+def continue_prompt(model: Model, prompt: str, sampling: Sampling | None = None) -> str:
+    """The text that the model writes after the prompt, without the prompt; it ends where the model ends it.
+
+    The same model, prompt and sampling on the same device give the same text.
+
+    Raises:
+        CorpusError: the prompt is empty, or leaves no room in the model's context for the new tokens.
+        NonFiniteError: the model computes NaN instead of probabilities.
+    """
+    sampling = sampling or Sampling()
+    # verbose: it would warn that the prompt is longer than the model can read, which is an error here
+    tokens = model.tokenizer(prompt, return_tensors="pt", verbose=False)["input_ids"].long()
+    if not prompt.strip() or tokens.shape[1] == 0:
+        raise CorpusError("the prompt is empty; give a few words to continue")
+    longest = model.longest_window
+    if longest and tokens.shape[1] + sampling.new_tokens > longest:
+        raise CorpusError(
+            f"the prompt {one_line(prompt, 40)!r} has {tokens.shape[1]:,} tokens, and with {sampling.new_tokens:,} new "
+            f"ones it exceeds the {longest:,} tokens that {model.title} reads at once; shorten the prompt or ask for "
+            "fewer new tokens"
+        )
+    written = _generate(model, tokens.to(model.device), sampling)
+    return model.tokenizer.decode(written.tolist(), skip_special_tokens=True)
+
+
+def _generate(model: Model, tokens: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+    """The new tokens, (new,) int64."""
+    from transformers import GenerationConfig
+
+    known = model.module.generation_config
+    end = known.eos_token_id if known is not None else None
+    end = model.tokenizer.eos_token_id if end is None else end
+    padding = end[0] if isinstance(end, list) else end
+    drawn = {"do_sample": True, "temperature": sampling.temperature, "top_k": 0, "top_p": 1.0}
+    config = GenerationConfig(
+        max_new_tokens=sampling.new_tokens,
+        eos_token_id=end,
+        pad_token_id=0 if padding is None else padding,
+        **(drawn if sampling.temperature > 0 else {"do_sample": False}),
+    )
+    with torch.inference_mode(), _seeded(sampling.seed, model.device), _without_defaults(model):
+        output = model.module.generate(
+            tokens,
+            attention_mask=torch.ones_like(tokens),
+            generation_config=config,
+            logits_processor=[_require_numbers],
+        )
+    return output[0, tokens.shape[1] :]
+
+
+def _require_numbers(tokens: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+    """A logits processor: drawing from NaN would end the process on a GPU."""
+    if bool((scores.isnan() | scores.isposinf()).any()):
+        raise NonFiniteError(
+            "the model computes NaN or infinity after this prompt; compute in a wider type (--dtype float32), or check "
+            "the checkpoint"
+        )
+    return scores
+
+
+@contextlib.contextmanager
+def _seeded(seed: int, device: torch.device) -> Iterator[None]:
+    """Draws decided by a seed; the program's own random numbers go on as if nothing had been drawn."""
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextlib.contextmanager
+def _without_defaults(model: Model) -> Iterator[None]:
+    """A checkpoint's own generation defaults (temperature, top_p, penalties) would mix with ours."""
+    from transformers import GenerationConfig
+
+    before = model.module.generation_config
+    model.module.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.module.generation_config = before

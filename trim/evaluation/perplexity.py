@@ -1,0 +1,165 @@
+"""Perplexity of a language model on windows of a text, as the authors of Wanda and TRIM measure it."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trim.devices import is_out_of_memory
+from trim.errors import CorpusError, NotEnoughMemoryError
+from trim.models.loaded import Model
+
+# The logits of one forward pass, in bytes of float32: a vocabulary of 152,000 makes them the largest tensor by far.
+LOGIT_BYTES = {"cpu": 2**29, "cuda": 2**32}
+SLICE_TOKENS = 256  # whose logits are widened to float32 at once
+
+
+@dataclass(frozen=True)
+class Perplexity:
+    """How well a model predicts a text.
+
+    Attributes:
+        perplexity: exp of the mean negative log-likelihood; NaN or infinity where that is what came out.
+        negative_log_likelihood: the mean over all predictions, in nats per token.
+        windows, length: how many windows of how many tokens; each yields length − 1 predictions.
+        undefined_windows: how many windows gave NaN or infinity; any makes the perplexity so.
+    """
+
+    perplexity: float
+    negative_log_likelihood: float
+    windows: int
+    length: int
+    undefined_windows: int = 0
+
+    def to_json(self) -> dict:
+        """Plain JSON. NaN and infinity, which JSON lacks, are the words "nan" and "inf", which `float` reads."""
+        return {
+            "perplexity": number_to_json(self.perplexity),
+            "negative_log_likelihood": number_to_json(self.negative_log_likelihood),
+            "windows": self.windows,
+            "length": self.length,
+            "undefined_windows": self.undefined_windows,
+        }
+
+
+def number_to_json(value: float) -> float | str:
+    """A number as JSON can hold it: NaN and infinity as words that `float` reads."""
+    return value if math.isfinite(value) else str(float(value))
+
+
+def perplexity_in_words(value: float) -> str:
+    """As people read it: "20.9", "651", "72,850"; "NaN" and "infinite" as such."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "infinite"
+    if value >= 1e7:
+        return f"{value:.2e}"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
+
+
+def perplexity(
+    model: Model,
+    windows: Tensor,
+    *,
+    batch: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Perplexity:
+    """exp of the mean negative log-likelihood of each token given those before it in its window.
+
+    Log-probabilities are float32, their sums float64. Every window has the same weight.
+
+    Args:
+        model: in any type, on any device.
+        windows: (windows, length) int64, as `load_corpus(…, split="evaluation")` cuts them.
+        batch: windows in one forward pass; None: chosen by the size of the logits. Halves when memory runs out.
+        progress: told how many windows of how many are done.
+
+    Raises:
+        CorpusError: no windows, windows longer than the model's context, or tokens that the model does not have.
+        NotEnoughMemoryError: not even one window fits into memory.
+
+    Source: Wanda (arXiv 2306.11695), `eval_ppl_wikitext` of its code.
+    """
+    check_windows(model, windows)
+    vocabulary = model.module.config.get_text_config().vocab_size
+    window_bytes = windows.shape[1] * vocabulary * 4
+    batch = min(batch or max(1, LOGIT_BYTES[model.device.type] // window_bytes), len(windows))
+    losses: list[Tensor] = []
+    done = 0
+    with torch.inference_mode():
+        while done < len(windows):
+            part = windows[done : done + batch].to(model.device)
+            try:
+                losses.append(_negative_log_likelihood(model, part).cpu())
+            except (MemoryError, RuntimeError) as error:
+                if not (isinstance(error, MemoryError) or is_out_of_memory(error)):
+                    raise
+                if batch == 1:
+                    raise NotEnoughMemoryError(
+                        f"one window of {windows.shape[1]:,} tokens does not fit into memory with its logits over "
+                        f"{vocabulary:,} tokens; use shorter windows (--length) or a half type (--dtype bfloat16)"
+                    ) from error
+            else:
+                done += len(part)
+                if progress:
+                    progress(done, len(windows))
+                continue
+            batch //= 2
+            if model.device.type == "cuda":
+                torch.cuda.empty_cache()
+    by_window = torch.cat(losses)
+    mean = float(by_window.mean())
+    return Perplexity(
+        _exp(mean), mean, len(windows), windows.shape[1], int((~torch.isfinite(by_window)).sum())
+    )
+
+
+def check_windows(model: Model, windows: Tensor) -> None:
+    """Refuse what cannot be evaluated.
+
+    Raises:
+        CorpusError: no windows, windows longer than the model's context, or tokens that the model does not have.
+    """
+    if windows.ndim != 2 or windows.shape[0] == 0 or windows.shape[1] < 2:
+        raise CorpusError(
+            f"there is nothing to evaluate: windows of shape {tuple(windows.shape)}; give at least one window of at "
+            "least 2 tokens"
+        )
+    longest = model.longest_window
+    if longest and windows.shape[1] > longest:
+        raise CorpusError(
+            f"{model.title} reads at most {longest:,} tokens at once, not {windows.shape[1]:,}; use shorter windows "
+            f"(--length {longest})"
+        )
+    vocabulary = model.module.config.get_text_config().vocab_size
+    if int(windows.max()) >= vocabulary or int(windows.min()) < 0:
+        raise CorpusError(
+            f"the text holds tokens outside the vocabulary of {vocabulary:,} of {model.title}; cut it with the "
+            "model's own tokenizer"
+        )
+
+
+def _negative_log_likelihood(model: Model, tokens: Tensor) -> Tensor:
+    """Each window's mean over its length − 1 predictions, (windows,) float64; a few tokens at a time in float32."""
+    logits = model.module(input_ids=tokens, use_cache=False).logits
+    total = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
+    predictions = tokens.shape[1] - 1
+    for start in range(0, predictions, SLICE_TOKENS):
+        stop = min(start + SLICE_TOKENS, predictions)
+        loss = torch.nn.functional.cross_entropy(
+            logits[:, start:stop].float().flatten(0, 1),
+            tokens[:, start + 1 : stop + 1].flatten(),
+            reduction="none",
+        )
+        total += loss.view(len(tokens), -1).double().sum(dim=1)
+    return total / predictions
+
+
+def _exp(value: float) -> float:
+    try:
+        return math.exp(value)
+    except OverflowError:
+        return math.inf

@@ -1,0 +1,173 @@
+"""One dense model in memory, and runs put on it one after another."""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trim.calibration.corpora import load_corpus
+from trim.errors import CorpusError, ModelError
+from trim.models.checkpoint import Progress
+from trim.models.loaded import Model, load_model, model_folder
+from trim.models.tensor_files import TensorFiles
+from trim.names import one_line
+from trim.pruning.export import apply_run, is_refitted
+from trim.pruning.source import absolute
+from trim.runs.folder import Run, open_run
+
+LONGEST_WINDOW = 2048  # as the authors of Wanda and TRIM evaluate, where the model's context is not shorter
+
+
+@dataclass(frozen=True)
+class EvaluationText:
+    """A text on which perplexity is measured.
+
+    Attributes:
+        corpus: "demo", "wikitext2", "c4", or a file.
+        windows: how many, from the beginning; None: all that it holds.
+        length: tokens per window; None: 2,048, or the model's context where that is shorter.
+        whole: all of a file instead of its evaluation part, for a file that holds nothing but evaluation text.
+    """
+
+    corpus: str = "demo"
+    windows: int | None = None
+    length: int | None = None
+    whole: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "corpus", absolute(self.corpus))
+        if (self.windows is not None and self.windows < 1) or (self.length is not None and self.length < 2):
+            raise CorpusError(
+                f"evaluate at least one window of at least 2 tokens, not {self.windows} of {self.length}"
+            )
+
+    @property
+    def title(self) -> str:
+        """What a table calls it."""
+        return one_line(Path(self.corpus).name, 40)
+
+
+class Workbench:
+    """Loads a model once for all that is done with it.
+
+    Attributes:
+        device, dtype: as `load_model` takes them.
+        progress: told in words what is being done.
+    """
+
+    def __init__(
+        self,
+        *,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.device = device
+        self.dtype = dtype
+        self.progress = progress
+        self._source: str | None = None
+        self._model: Model | None = None
+        self._windows: dict[EvaluationText, Tensor] = {}
+
+    def model(self, source: str | Path) -> Model:
+        """The dense model; one at a time stays in memory.
+
+        Raises:
+            The errors of `load_model`.
+        """
+        source = absolute(source)
+        if self._model is None or self._source != source:
+            self._model = self._source = None  # before the next is loaded: two may not fit
+            self._windows.clear()
+            self._model = load_model(source, device=self.device, dtype=self.dtype, progress=self.progress)
+            self._source = source
+        return self._model
+
+    @contextlib.contextmanager
+    def opened(self, target: str | Path, *, source: str | Path | None = None) -> Iterator[Model]:
+        """A model, or a run on its model: for the time of the block its pruned weights are zero.
+
+        Args:
+            target: a source that `load_model` knows, or a run folder.
+            source: another model of the same shape for a run; None: the one that it pruned.
+
+        Raises:
+            RunError: the run has no masks, or is not whole, or refitted another model.
+            ModelError: the model has changed since the run, or does not fit it.
+            The errors of `load_model`.
+        """
+        if not is_run(target):
+            yield self.model(target)
+            return
+        run = open_run(target)
+        model = self.model(source_of(run) if source is None else source)
+        with pruned(model, run):
+            yield model
+
+    def windows(self, text: EvaluationText) -> Tensor:
+        """The text in the tokens of the model that is loaded, (windows, length) int64; cut once.
+
+        Raises:
+            CorpusError: no such text, or it is too short.
+        """
+        if text not in self._windows:
+            model = self._model
+            assert model is not None, "load a model first"
+            longest = model.longest_window or LONGEST_WINDOW
+            self._windows[text] = load_corpus(
+                text.corpus,
+                model.tokenizer,
+                split="whole" if text.whole else "evaluation",
+                windows=text.windows,
+                length=text.length or min(LONGEST_WINDOW, longest),
+                progress=self.progress,
+            )
+        return self._windows[text]
+
+
+def is_run(target: str | Path) -> bool:
+    """Whether the folder is a run's, and not a model's."""
+    return (Path(target) / "manifest.json").is_file()
+
+
+def source_of(run: Run) -> str:
+    """The model that a run pruned.
+
+    Raises:
+        ModelError: it cannot be read, or has changed since.
+    """
+    request = run.settings.get("request")
+    if request is None:
+        raise ModelError(f"{run.path} keeps single layers; evaluate a run of a whole model")
+    folder, _ = model_folder(request["model"])
+    if TensorFiles(folder).fingerprint() != run.settings["model"]["weights"]:
+        way_out = (
+            "prune it again" if is_refitted(run) else "name another model of the same shape with --model"
+        )
+        raise ModelError(
+            f"{request['model']} has changed since {run.path} pruned it; restore it, or {way_out}"
+        )
+    return request["model"]
+
+
+@contextlib.contextmanager
+def pruned(model: Model, run: Run) -> Iterator[None]:
+    """The masks of a run on a loaded model; on any exit its dense weights are back.
+
+    Raises:
+        RunError: the run has no masks, or is not whole.
+        ModelError: the model lacks a layer of the run, or has it in another shape.
+    """
+    dense = {
+        name: model.layers[name].weight.to("cpu", copy=True) for name in run.layers if name in model.layers
+    }
+    try:
+        apply_run(run, model)
+        yield
+    finally:
+        with torch.no_grad():
+            for name, weight in dense.items():
+                model.layers[name].weight.copy_(weight)

@@ -1,0 +1,172 @@
+"""Accuracy on zero-shot tasks, by the Language Model Evaluation Harness (EleutherAI), which is an optional extra."""
+
+import contextlib
+import importlib.util
+import logging
+import math
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trim.errors import SettingsError
+from trim.models.loaded import Model
+from trim.names import near_names
+
+# The seven of Wanda (arXiv 2306.11695, section 4) and TRIM, by the harness's names.
+TASKS = ("boolq", "rte", "hellaswag", "winogrande", "arc_easy", "arc_challenge", "openbookqa")
+REQUIREMENTS = "requirements-zero-shot.txt"
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """What a model reached on one task.
+
+    Attributes:
+        task: the harness's name.
+        accuracy: the share of right answers; NaN where the task does not measure it.
+        standard_error: of the accuracy; NaN where it is not known.
+        examples: how many were asked.
+        metrics: all numbers of the task, by the harness's names.
+    """
+
+    task: str
+    accuracy: float
+    standard_error: float
+    examples: int
+    metrics: dict[str, float]
+
+    def to_json(self) -> dict:
+        """An entry of "zero_shot" in `metrics.json`; a number that is not known is null."""
+
+        def known(value: float) -> float | None:
+            return value if math.isfinite(value) else None
+
+        return {
+            "task": self.task,
+            "accuracy": known(self.accuracy),
+            "standard_error": known(self.standard_error),
+            "examples": self.examples,
+            "metrics": {name: known(value) for name, value in self.metrics.items()},
+        }
+
+
+def zero_shot(
+    model: Model,
+    tasks: Sequence[str] = TASKS,
+    *,
+    limit: int | None = None,
+    batch: int = 1,
+    folder: str | Path | None = None,
+) -> list[TaskResult]:
+    """Ask a model tasks without examples.
+
+    Args:
+        model: dense or pruned, in memory.
+        tasks: the harness's names.
+        limit: the most examples of each task; None: all.
+        batch: requests in one forward pass.
+        folder: with task files (YAML) of your own, which may name local data.
+
+    Returns:
+        One result per task, in the order of `tasks`.
+
+    Raises:
+        SettingsError: the harness is not installed, there is no such task (near names are listed), or its data cannot
+            be had.
+    """
+    if importlib.util.find_spec("lm_eval") is None:
+        raise SettingsError(
+            f"zero-shot tasks need the package lm-eval; install it: python -m pip install -r {REQUIREMENTS}"
+        )
+    if not tasks:
+        raise SettingsError(f"name at least one task, such as {', '.join(TASKS)}")
+    if (limit is not None and limit < 1) or batch < 1:
+        raise SettingsError("ask at least one example, in batches of at least one")
+    if folder is not None and not Path(folder).is_dir():
+        raise SettingsError(f"there is no folder {folder}; give one with task files (YAML)")
+    with _quiet():
+        from lm_eval import simple_evaluate
+        from lm_eval.models.huggingface import HFLM
+        from lm_eval.tasks import TaskManager
+
+        manager = TaskManager(include_path=None if folder is None else str(folder))
+        for task in tasks:
+            if task not in manager.all_tasks:
+                raise SettingsError(
+                    f"there is no task {task!r}; near names: {near_names(task, manager.all_tasks)}"
+                )
+        harness = HFLM(
+            pretrained=model.module,
+            tokenizer=model.tokenizer,
+            batch_size=batch,
+            backend="causal",
+            prefix_token_id=_first_token(model),
+        )
+        try:
+            answer = simple_evaluate(
+                model=harness,
+                tasks=list(tasks),
+                num_fewshot=0,
+                limit=limit,
+                task_manager=manager,
+                bootstrap_iters=0,
+                log_samples=False,
+            )
+        except (OSError, ConnectionError) as error:
+            raise SettingsError(
+                f"the data of {', '.join(tasks)} cannot be had ({error}); connect to the network once, or give tasks "
+                "with local data (--task-folder)"
+            ) from error
+    return [_result(task, answer) for task in tasks]
+
+
+def _first_token(model: Model) -> int | None:
+    """What stands before a text without a context, where the tokenizer names neither a first nor a last token.
+
+    None: it names one, which the harness takes by itself.
+    """
+    tokenizer, config = model.tokenizer, model.module.config.get_text_config()
+    if tokenizer.bos_token_id is not None or tokenizer.eos_token_id is not None:
+        return None
+    return next((token for token in (config.bos_token_id, config.eos_token_id) if isinstance(token, int)), 0)
+
+
+def _result(task: str, answer: dict) -> TaskResult:
+    """One task, or a group of tasks, of what the harness says."""
+    found = answer["results"].get(task) or answer.get("groups", {}).get(task) or {}
+    # "acc,none": the metric and the filter of answers.
+    metrics = {
+        name.partition(",")[0]: float(value)
+        for name, value in found.items()
+        if "," in name and isinstance(value, int | float)
+    }
+    counts = answer.get("n-samples", {})
+    members = answer.get("group_subtasks", {}).get(task) or [task]
+    return TaskResult(
+        task,
+        metrics.get("acc", math.nan),
+        metrics.get("acc_stderr", math.nan),
+        sum(counts.get(member, {}).get("effective", 0) for member in members),
+        metrics,
+    )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The harness logs its whole configuration and shows bars; what matters comes back as results and errors."""
+    logger = logging.getLogger("lm_eval")
+    level, before = logger.level, os.environ.get("TQDM_DISABLE")
+    logger.setLevel(logging.ERROR)
+    os.environ["TQDM_DISABLE"] = "1"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the harness's many dependencies
+            yield
+    finally:
+        logger.setLevel(level)
+        if before is None:
+            del os.environ["TQDM_DISABLE"]
+        else:
+            os.environ["TQDM_DISABLE"] = before

@@ -1,0 +1,1 @@
+"""Triton kernels: the parts of the method and of a transformer block that torch alone computes too slowly on a GPU."""

@@ -1,0 +1,85 @@
+"""The kernels of `block_kernels` as functions that a gradient goes back through.
+
+Only with respect to activations: weights and rotary tables are taken as they are. Less is kept for the way back than
+by the plain code, which keeps every product on the way.
+"""
+
+from torch import Tensor
+from torch.autograd import Function
+from torch.autograd.function import FunctionCtx, once_differentiable
+
+# The kernels need Triton, which not every machine has: they are imported where one is called.
+
+
+def rms_norm(states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """`block_kernels.rms_norm`."""
+    return _Norm.apply(states, weight, epsilon)
+
+
+def rotary(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
+    """`block_kernels.rotary`."""
+    return _Rotary.apply(query, key, cosine, sine)
+
+
+def silu_product(gate: Tensor, up: Tensor) -> Tensor:
+    """`block_kernels.silu_product`."""
+    return _Gated.apply(gate, up)
+
+
+class _Norm(Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+        from trim.kernels import block as block_kernels
+
+        ctx.save_for_backward(states, weight)
+        ctx.epsilon = epsilon
+        return block_kernels.rms_norm(states, weight, epsilon)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        from trim.kernels import block as block_kernels
+
+        gradient = gradient.contiguous()
+        return block_kernels.rms_norm_back(gradient, *ctx.saved_tensors, ctx.epsilon), None, None
+
+
+class _Rotary(Function):
+    @staticmethod
+    def forward(
+        ctx: FunctionCtx, query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        from trim.kernels import block as block_kernels
+
+        ctx.save_for_backward(cosine, sine)
+        ctx.set_materialize_grads(False)  # None where a block does not use one of the two
+        return block_kernels.rotary(query, key, cosine, sine)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        from trim.kernels import block as block_kernels
+
+        def back(gradient: Tensor | None) -> Tensor | None:
+            if gradient is None:
+                return None
+            gradient = gradient if gradient.stride(-1) == 1 else gradient.contiguous()
+            return block_kernels.rotary_back(gradient, *ctx.saved_tensors)
+
+        return *map(back, gradients), None, None
+
+
+class _Gated(Function):
+    @staticmethod
+    def forward(ctx: FunctionCtx, gate: Tensor, up: Tensor) -> Tensor:
+        from trim.kernels import block as block_kernels
+
+        ctx.save_for_backward(gate, up)
+        return block_kernels.silu_product(gate, up)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        from trim.kernels import block as block_kernels
+
+        return block_kernels.silu_product_back(gradient.contiguous(), *ctx.saved_tensors)

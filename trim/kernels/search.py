@@ -1,0 +1,437 @@
+"""TRIM's search on a CUDA device, in Triton: all rates at once, nothing read back before the end.
+
+Two kernels. In the first some programs share the rows of each rate through all its updates, float64; they meet twice
+per update, to learn the mean and the range of what all rows retain, and how far x has moved. All of them must run at
+once, which a cooperative launch sees to. What bounds it is latency: for each of K + 1 updates two look-ups in device
+memory one after the other, sums over a program and two meetings. The second kernel, a single program, does what the
+publication does with the outcome: the rates in order, the best update, exact counts and their quality. All of it is
+written into one array, which the caller reads.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from trim.kernels.counts import common_shift, largest_remainders
+from trim.methods.retention import RetentionCurves
+
+ROW_MEASURES = {"cosim": 0, "mse": 1, "psnr": 2}
+LAYER_MEASURES = {
+    "cosim_flat": 0,
+    "cosim_dim": 1,
+    "mse": 2,
+    "mse_dim": 2,
+    "snr": 3,
+    "psnr_flat": 4,
+    "psnr_dim": 5,
+}
+# Sums over the rows that a program stores: of dot, energy, error, cosine, peak signal-to-noise ratio, and of squared
+# distances from the mean row quality.
+SUMS = 6
+BLOCK = 1024  # rows that a program looks up at a time
+WIDE_BLOCK = 2048  # where a pass keeps one number per row
+WARPS = 16
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the kernels found for R rates and K updates, in the words of `search.SearchTrace` and `SearchResult`.
+
+    Attributes:
+        quality, row_variance: (R, K + 1) float64 on the CPU.
+        updates: rate -> (K + 1, D) float64.
+        counts, uniform_counts: (D,) int64.
+        uniform_realised_quality, realised_quality: at those counts.
+    """
+
+    quality: Tensor
+    row_variance: Tensor
+    updates: dict[float, Tensor]
+    counts: Tensor
+    uniform_counts: Tensor
+    uniform_realised_quality: float
+    realised_quality: float
+
+
+def run(
+    curves: RetentionCurves,
+    rates: tuple[float, ...],
+    positive: int,
+    iterations: int,
+    target: float,
+    cap: float,
+    total: int,
+    limit: int,
+    row_measure: str,
+    layer_measure: str,
+) -> Found:
+    """Search a curves.
+
+    Args:
+        rates: R learning rates in published order; the first `positive` of them are positive.
+        target, cap: T and the highest sparsity of a row.
+        total, limit: how many weights the layer loses, and a row at most.
+        row_measure, layer_measure: of `ROW_MEASURES`, `LAYER_MEASURES`.
+    """
+    rows, columns, steps = curves.rows, curves.columns, iterations + 1
+    device = curves.dot.device
+    with_ratio = int(row_measure == "psnr" or layer_measure == "psnr_dim")
+    parts = _parts(rows, len(rates), device)
+    # Zeros behind them count who has come to a meeting.
+    numbers = torch.tensor((target, cap, *rates, *(0 for _ in rates)), dtype=torch.float64).to(
+        device, non_blocking=True
+    )
+    x, scratch, told, sums, out, counts = (
+        torch.empty(shape, dtype=dtype, device=device)
+        for shape, dtype in (
+            ((len(rates), steps, rows), torch.float64),
+            ((len(rates), rows), torch.float64),
+            ((len(rates), steps, 4, parts), torch.float64),
+            ((len(rates) * steps + 1, parts, SUMS), torch.float64),
+            ((2 * len(rates) * steps + 2,), torch.float64),
+            ((2, rows), torch.int64),
+        )
+    )
+    looked_up = (
+        curves.energy, curves.error, curves.output_energy, curves.output_norm, curves.output_peak,
+        curves.whole_layer,
+    )  # fmt: skip
+    _follow[(parts, len(rates))](
+        *looked_up, numbers, x, scratch, told, sums, counts[1],
+        rows, columns, curves.vectors, iterations, total, ROW_MEASURES[row_measure], with_ratio,
+        PARTS=parts, PARTS_2=triton.next_power_of_2(parts), SUMS=SUMS, BLOCK=BLOCK,
+        num_warps=WARPS, launch_cooperative_grid=parts > 1,
+    )  # fmt: skip
+    _settle[(1,)](
+        *looked_up, x, sums, out, counts,
+        rows, columns, curves.vectors, len(rates), positive, steps, total, limit,
+        ROW_MEASURES[row_measure], LAYER_MEASURES[layer_measure], with_ratio,
+        PARTS=parts, SUMS=SUMS, BLOCK=BLOCK, WIDE_BLOCK=WIDE_BLOCK,
+        RATES=triton.next_power_of_2(len(rates)), STEPS=triton.next_power_of_2(steps), num_warps=WARPS,
+    )  # fmt: skip
+    updates = dict(zip(rates, x, strict=True))  # while the device is at work
+    chosen, uniform = counts
+    read = out.cpu()
+    quality, row_variance = read[:-2].view(2, len(rates), steps)
+    return Found(quality, row_variance, updates, chosen, uniform, *read[-2:].tolist())
+
+
+def _parts(rows: int, rates: int, device: torch.device) -> int:
+    """Programs that share the rows of a rate: as many as have work, and all fit onto the device at once."""
+    processors = torch.cuda.get_device_properties(device).multi_processor_count
+    return max(1, min(processors // rates, triton.cdiv(rows, BLOCK)))
+
+
+@triton.jit
+def _decibel(peak, noise):
+    return 4.342944819032518 * tl.log(peak / (noise + 1e-10))  # 10 / ln 10
+
+
+@triton.jit
+def _cosine(dot, output_norm, energy):
+    cosine = dot / ((output_norm + 1e-8) * (tl.sqrt(energy) + 1e-8))
+    return tl.minimum(tl.maximum(cosine, -1.0), 1.0)
+
+
+@triton.jit
+def _look_up(
+    energy, error, output_energy, output_norm, output_peak, row, count, inside, columns, vectors, with_ratio
+):
+    """Dot, energy, error, cosine and, if asked for, peak signal-to-noise ratio (else, or without output, 0) of rows."""
+    place = row.to(tl.int64) * (columns + 1) + count
+    kept = tl.load(energy + place, mask=inside, other=0.0).to(tl.float64)
+    lost = tl.load(error + place, mask=inside, other=0.0).to(tl.float64)
+    norm = tl.load(output_norm + row, mask=inside, other=0.0)
+    # ‖Y − Ŷ‖² = ‖Y‖² − 2⟨Y, Ŷ⟩ + ‖Ŷ‖²: one look-up less.
+    dot = 0.5 * (tl.load(output_energy + row, mask=inside, other=0.0) + (kept - lost))
+    ratio = lost * 0
+    if with_ratio:
+        peak = tl.load(output_peak + row, mask=inside & (norm > 0), other=1.0)
+        ratio = tl.where(norm > 0, _decibel(peak, lost / vectors), 0.0)
+    return dot, kept, lost, tl.where(inside, _cosine(dot, norm, kept), 0.0), ratio
+
+
+@triton.jit
+def _add(a, b, c, d, e, f, g, h, i, j):
+    return a + f, b + g, c + h, d + i, e + j
+
+
+@triton.jit
+def _add_and_range(sum_a, low_a, high_a, sum_b, low_b, high_b):
+    return sum_a + sum_b, tl.minimum(low_a, low_b), tl.maximum(high_a, high_b)
+
+
+@triton.jit
+def _store_sums(sums, dot, energy, error, cosine, ratio):
+    dot_sum, energy_sum, error_sum, cosine_sum, ratio_sum = tl.reduce(
+        (dot, energy, error, cosine, ratio), 0, _add
+    )
+    tl.store(sums, dot_sum)
+    tl.store(sums + 1, energy_sum)
+    tl.store(sums + 2, error_sum)
+    tl.store(sums + 3, cosine_sum)
+    tl.store(sums + 4, ratio_sum)
+
+
+@triton.jit
+def _judge(
+    energy, error, output_energy, output_norm, output_peak, counts, sums,
+    first, last, columns, vectors, with_ratio, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """The sums over rows from the first to before the last, at their exact counts."""
+    dot_sum = tl.zeros((BLOCK,), tl.float64)
+    energy_sum = tl.zeros((BLOCK,), tl.float64)
+    error_sum = tl.zeros((BLOCK,), tl.float64)
+    cosine_sum = tl.zeros((BLOCK,), tl.float64)
+    ratio_sum = tl.zeros((BLOCK,), tl.float64)
+    for start in range(first, last, BLOCK):
+        row = start + tl.arange(0, BLOCK)
+        inside = row < last
+        count = tl.load(counts + row, mask=inside, other=0)
+        dot, kept, lost, cosine, ratio = _look_up(
+            energy, error, output_energy, output_norm, output_peak,
+            row, count, inside, columns, vectors, with_ratio,
+        )  # fmt: skip
+        dot_sum += tl.where(inside, dot, 0.0)
+        energy_sum += kept
+        error_sum += lost
+        cosine_sum += cosine
+        ratio_sum += ratio
+    _store_sums(sums, dot_sum, energy_sum, error_sum, cosine_sum, ratio_sum)
+
+
+@triton.jit
+def _arrive(counter):
+    """Let those who wait see what this program stored."""
+    tl.debug_barrier()
+    tl.atomic_add(counter, 1, sem="release")
+
+
+@triton.jit
+def _await(counter, arrivals):
+    """Until so many have arrived."""
+    while tl.atomic_add(counter, 0, sem="acquire") < arrivals:
+        pass
+    tl.debug_barrier()
+
+
+# An argument that is 1 would be taken for a constant, which has no type.
+@triton.jit(
+    do_not_specialize=["rows", "columns", "vectors", "iterations", "total", "row_measure", "with_ratio"]
+)
+def _follow(
+    energy, error, output_energy, output_norm, output_peak, whole, numbers, x, scratch, told, sums, uniform,
+    rows, columns, vectors, iterations, total, row_measure, with_ratio,
+    PARTS: tl.constexpr, PARTS_2: tl.constexpr, SUMS: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """A share of the rows at one rate from uniform on, update by update: x, and the sums at its floor counts.
+
+    The programs of the first rate also find the exact uniform counts, and the sums at these.
+    """
+    part = tl.program_id(0)
+    rate = tl.program_id(1)
+    rates = tl.num_programs(1)
+    share = tl.cdiv(rows, PARTS)
+    first = part * share
+    last = tl.minimum(first + share, rows)
+    target = tl.load(numbers)
+    cap = tl.load(numbers + 1)
+    step = 2 * tl.load(numbers + 2 + rate)
+    counter = (numbers + 2 + rates + rate).to(tl.pointer_type(tl.int32))
+    if rate == 0:
+        each = total // rows
+        left_over = total - each * rows
+        for start in range(first, last, BLOCK):
+            row = start + tl.arange(0, BLOCK)
+            tl.store(uniform + row, each + (row < left_over).to(tl.int64), mask=row < last)
+        tl.debug_barrier()
+        _judge(
+            energy, error, output_energy, output_norm, output_peak, uniform,
+            sums + (rates * (iterations + 1) * PARTS + part) * SUMS,
+            first, last, columns, vectors, with_ratio, BLOCK,
+        )  # fmt: skip
+    x += rate.to(tl.int64) * (iterations + 1) * rows
+    scratch += rate.to(tl.int64) * rows
+    told += rate * (iterations + 1) * 4 * PARTS
+    sums += (rate * (iterations + 1) * PARTS + part) * SUMS
+    other = tl.arange(0, PARTS_2)
+    known = other < PARTS
+    moving = tl.where(row_measure == 0, rows.to(tl.float64), tl.load(whole + 2))  # rows that take part
+    moving = tl.maximum(moving, 1.0)
+    shift = target * 0
+    for iteration in range(iterations + 1):
+        dot_sum = tl.zeros((BLOCK,), tl.float64)
+        energy_sum = tl.zeros((BLOCK,), tl.float64)
+        error_sum = tl.zeros((BLOCK,), tl.float64)
+        cosine_sum = tl.zeros((BLOCK,), tl.float64)
+        ratio_sum = tl.zeros((BLOCK,), tl.float64)
+        quality_sum = tl.zeros((BLOCK,), tl.float64)
+        low = tl.full((BLOCK,), float("inf"), tl.float64)
+        high = tl.full((BLOCK,), float("-inf"), tl.float64)
+        for start in range(first, last, BLOCK):
+            row = start + tl.arange(0, BLOCK)
+            inside = row < last
+            here = tl.zeros((BLOCK,), tl.float64) + target
+            if iteration > 0:
+                here = tl.load(x + row, mask=inside, other=0.0)
+            alive = inside & ((row_measure == 0) | (tl.load(output_norm + row, mask=inside, other=0.0) > 0))
+            here = tl.where(alive, here - shift, here)
+            tl.store(x + row, here, mask=inside)
+            count = tl.minimum(tl.maximum(here * columns, 0.0), columns.to(tl.float64)).to(tl.int64)
+            dot, kept, lost, cosine, ratio = _look_up(
+                energy, error, output_energy, output_norm, output_peak,
+                row, count, inside, columns, vectors, with_ratio,
+            )  # fmt: skip
+            dot_sum += tl.where(inside, dot, 0.0)
+            energy_sum += kept
+            error_sum += lost
+            cosine_sum += cosine
+            ratio_sum += ratio
+            quality = tl.where(row_measure == 0, cosine, tl.where(row_measure == 1, -lost / vectors, ratio))
+            tl.store(scratch + row, quality, mask=inside)
+            quality_sum += tl.where(alive, quality, 0.0)
+            low = tl.minimum(low, tl.where(alive, quality, float("inf")))
+            high = tl.maximum(high, tl.where(alive, quality, float("-inf")))
+        quality_here, lowest, highest = tl.reduce((quality_sum, low, high), 0, _add_and_range)
+        tl.store(told + part, quality_here)
+        tl.store(told + PARTS + part, lowest)
+        tl.store(told + 2 * PARTS + part, highest)
+        _arrive(counter)
+        _store_sums(sums, dot_sum, energy_sum, error_sum, cosine_sum, ratio_sum)
+        _await(counter, (2 * iteration + 1) * PARTS)
+        all_quality = tl.load(told + other, mask=known, other=0.0, cache_modifier=".cg")
+        all_low = tl.load(told + PARTS + other, mask=known, other=float("inf"), cache_modifier=".cg")
+        all_high = tl.load(told + 2 * PARTS + other, mask=known, other=float("-inf"), cache_modifier=".cg")
+        quality_here, lowest, highest = tl.reduce((all_quality, all_low, all_high), 0, _add_and_range)
+        mean = quality_here / moving
+        spread = highest - lowest
+        scale = step / (spread + 1e-6)
+        x_sum = tl.zeros((BLOCK,), tl.float64)
+        square_sum = tl.zeros((BLOCK,), tl.float64)
+        for start in range(first, last, BLOCK):
+            row = start + tl.arange(0, BLOCK)
+            inside = row < last
+            alive = inside & ((row_measure == 0) | (tl.load(output_norm + row, mask=inside, other=0.0) > 0))
+            here = tl.load(x + row, mask=inside, other=0.0)
+            quality = tl.load(scratch + row, mask=alive, other=0.0)
+            square_sum += tl.where(alive, (quality - mean) * (quality - mean), 0.0)
+            moved = here + ((quality - lowest) * scale - (mean - lowest) * scale)
+            moved = tl.minimum(tl.maximum(moved, 0.0), cap)
+            moved = tl.where(spread > 0, moved, here)  # rows that are all alike stay
+            moved = tl.where(alive, moved, here)
+            x_sum += tl.where(alive, moved, 0.0)
+            if iteration < iterations:
+                tl.store(x + rows + row, moved, mask=inside)
+        tl.store(told + 3 * PARTS + part, tl.sum(x_sum, axis=0))
+        _arrive(counter)
+        tl.store(sums + 5, tl.sum(square_sum, axis=0))
+        _await(counter, (2 * iteration + 2) * PARTS)
+        all_moved = tl.load(told + 3 * PARTS + other, mask=known, other=0.0, cache_modifier=".cg")
+        shift = tl.where(spread > 0, tl.sum(all_moved, axis=0) / moving - target, 0.0)
+        x += rows
+        told += 4 * PARTS
+        sums += PARTS * SUMS
+
+
+@triton.jit
+def _layer_quality(measure, dot, energy, error, cosine, ratio, whole, rows, vectors):
+    """The quality of the layer from sums over its rows."""
+    output_energy = tl.load(whole)
+    values = rows.to(tl.float64) * vectors
+    noise = error / values
+    snr = tl.where(noise < 1e-10, float("inf"), _decibel(output_energy / values, noise))
+    quality = tl.where(measure == 0, _cosine(dot, tl.sqrt(output_energy), energy), cosine / rows)
+    quality = tl.where(measure == 2, -noise, quality)
+    quality = tl.where(measure == 3, snr, quality)
+    quality = tl.where(measure == 4, _decibel(tl.load(whole + 1), noise), quality)
+    return tl.where(measure == 5, ratio / tl.maximum(tl.load(whole + 2), 1.0), quality)
+
+
+@triton.jit
+def _sum_of(sums, place, number, known, PARTS: tl.constexpr, SUMS: tl.constexpr):
+    """One of the sums over the rows of all programs, at some places of the (R · (K + 1) + 1) table."""
+    found = tl.load(sums + place * PARTS * SUMS + number, mask=known, other=0.0)
+    for part in range(1, PARTS):
+        found += tl.load(sums + (place * PARTS + part) * SUMS + number, mask=known, other=0.0)
+    return found
+
+
+@triton.jit
+def _quality_of(measure, sums, place, known, whole, rows, vectors, PARTS: tl.constexpr, SUMS: tl.constexpr):
+    return _layer_quality(
+        measure,
+        _sum_of(sums, place, 0, known, PARTS, SUMS),
+        _sum_of(sums, place, 1, known, PARTS, SUMS),
+        _sum_of(sums, place, 2, known, PARTS, SUMS),
+        _sum_of(sums, place, 3, known, PARTS, SUMS),
+        _sum_of(sums, place, 4, known, PARTS, SUMS),
+        whole, rows, vectors,
+    )  # fmt: skip
+
+
+@triton.jit(
+    do_not_specialize=[
+        "rows", "columns", "vectors", "rates", "positive", "steps", "total", "limit", "with_ratio",
+    ]
+)  # fmt: skip
+def _settle(
+    energy, error, output_energy, output_norm, output_peak, whole, x, sums, out, counts,
+    rows, columns, vectors, rates, positive, steps, total, limit, row_measure, layer_measure, with_ratio,
+    PARTS: tl.constexpr, SUMS: tl.constexpr, BLOCK: tl.constexpr, WIDE_BLOCK: tl.constexpr,
+    RATES: tl.constexpr, STEPS: tl.constexpr,
+):  # fmt: skip
+    """Qualities and variances, the published choice, its exact counts, and the quality of these and of uniform ones."""
+    rate = tl.arange(0, RATES)[:, None]
+    step = tl.arange(0, STEPS)[None, :]
+    known = (rate < rates) & (step < steps)
+    place = rate * steps + step
+    quality = _quality_of(layer_measure, sums, place, known, whole, rows, vectors, PARTS, SUMS)
+    tl.store(out + place, quality, mask=known)
+    moving = tl.where(row_measure == 0, rows.to(tl.float64), tl.load(whole + 2))
+    variance = _sum_of(sums, place, 5, known, PARTS, SUMS) / tl.maximum(moving, 1.0)
+    tl.store(out + rates * steps + place, variance, mask=known)
+    quality = tl.where(known, quality, float("-inf"))
+    chosen = _published_choice(quality, rate, step, rates, positive, steps, RATES)
+    # The nearest exact counts, as masks.project_counts finds them.
+    x += chosen.to(tl.int64) * rows
+    shift = common_shift(x, rows, columns, total, limit, WIDE_BLOCK)
+    largest_remainders(x, counts, rows, columns, shift, total, limit, WIDE_BLOCK)
+    tl.debug_barrier()
+    uniform = _quality_of(layer_measure, sums, rates * steps, rates > 0, whole, rows, vectors, PARTS, SUMS)
+    tl.store(out + 2 * rates * steps, uniform)
+    _judge(
+        energy, error, output_energy, output_norm, output_peak, counts, sums,
+        0, rows, columns, vectors, with_ratio, BLOCK,
+    )  # fmt: skip
+    tl.debug_barrier()
+    realised = _quality_of(layer_measure, sums, 0, rates > 0, whole, rows, vectors, 1, SUMS)
+    tl.store(out + 2 * rates * steps + 1, realised)
+
+
+@triton.jit
+def _published_choice(quality, rate, step, rates, positive, steps, RATES: tl.constexpr):
+    """Where the best update of all tried rates stands in the (rates, steps) table."""
+    best_of_rate = tl.max(quality, axis=1)
+    # The first of equal ones.
+    step_of_rate = tl.min(tl.where(quality == best_of_rate[:, None], step, steps), axis=1)
+    lane = tl.arange(0, RATES)
+    uniform = tl.max(tl.where((rate == 0) & (step == 0), quality, float("-inf")))
+    best = uniform * 0 + float("-inf")
+    previous = best
+    chosen = 0
+    trying = True
+    for place in range(rates):
+        if place == positive:
+            trying = best <= uniform
+            previous = previous * 0 + float("-inf")
+        if trying:
+            here = tl.max(tl.where(lane == place, best_of_rate, float("-inf")), axis=0)
+            if here > best:
+                best = here
+                chosen = place * steps + tl.max(tl.where(lane == place, step_of_rate, 0), axis=0)
+            trying = here > previous
+            previous = here
+    return chosen

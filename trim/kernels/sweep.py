@@ -1,0 +1,150 @@
+"""Retention curves of a layer on a CUDA device, in Triton.
+
+Imported only where such a device is used. What `retention.retention_curves` says holds here too, with running
+outputs and curves in float32: the error from the pruned part, accumulated from the least important column up, and
+the energy from its elementwise difference to the dense output.
+
+What bounds the sweep: for every weight of the layer one input vector set (L values) is gathered, 2 L bytes where it
+was captured in half precision, and every value costs a conversion and four float32 operations (add the column, square,
+take the difference, square). A row's running output stays in registers, eight lanes to a row. For one column of four
+rows and 256 vectors a warp issues 193 instructions: 160 of these, 14 shuffles and additions of the sums over vectors,
+6 loads, and addresses, conversions of the weight and stores. On an H200 (132 processors of four schedulers, 1.98 GHz)
+13824 × 5120 with 256 inputs is bound by them to 3.3 ms; the 36 GB that are gathered from L2 would pass the processors'
+ports (64 bytes a cycle) in 2.2 ms, and device memory (curves and order, 1.2 GB) takes 0.3 ms.
+
+Tried and slower there: adding 2w · ⟨p, x⟩ + w² · ‖x‖² to the error instead of summing up squares (three operations a
+value instead of five, but registers for half as many warps), fewer registers, order and weights fetched beforehand. On
+an H100, where the sweep takes 4.8 ms (4.7 where all columns read are one, so L2 is not what it waits for), sort and
+the rest 2.3: while ⟨Y, Ŷ⟩ is above half of ‖Y‖², the energy from error and dot with ⟨Y, x⟩ summed up on the way (5.9
+ms) or from a product of all columns beforehand (5.3 ms), four and three operations a value; four or sixteen lanes to a
+row; 134 registers to a thread, with which a processor holds 15 warps instead of 16 (5.9 ms); chunks of rows that are
+sorted on a stream of their own while those before them are swept (a sweep takes as long as one wave of its programs,
+however few rows it has).
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from trim.kernels.sort import sort_rows
+from trim.matmul import full_product
+
+LANE_BYTES = 16  # the widest load
+ROW_LANES = 8  # lanes that share a row: with 8 a warp reads whole cache lines, and sums need three shuffles
+CHUNK_COLUMNS = 8  # columns between two stores of the curves
+SLICE_VECTORS = 256  # calibration vectors in one sweep; more are swept in turn and added
+REGISTERS = 128  # of a thread, so that a processor holds 16 warps
+INSTRUCTIONS = 193 / 4  # that a warp issues for one weight and 256 half-precision vectors
+INSTRUCTIONS_PER_SECOND = 4 * 1.98e9  # of a processor, at an H200's highest clock
+
+
+def retention(
+    weight: Tensor, inputs: Tensor, score: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Order, curves and dense output of a layer.
+
+    Args:
+        weight: (D, N) float16, bfloat16 or float32, contiguous.
+        inputs: (N, L) of such a type, in any layout.
+        score: (D, N) float32, contiguous.
+
+    Returns:
+        dot, energy, error: (D, N + 1) float32.
+        order: (D, N) int16 or int32.
+        output: (D, L) float32.
+        unsound: (1,) int32; not 0: a score is not finite or is negative, or a curve is not finite.
+    """
+    rows, columns = weight.shape
+    vectors = inputs.shape[1]
+    unsound = weight.new_zeros(1, dtype=torch.int32)
+    order, sorted_weight = sort_rows(weight, score, unsound)
+    # A copy, filled up with vectors that add nothing.
+    padded = inputs.new_zeros(columns, _padded_vectors(vectors, inputs.dtype))
+    padded[:, :vectors] = inputs
+    output = full_product(weight, padded)
+    energy, error, dot = (weight.new_empty(rows, columns + 1, dtype=torch.float32) for _ in range(3))
+    row_block, segments, width = _tile(padded)
+    slices = range(0, padded.shape[1], segments * width)
+    for left in slices:
+        _sweep[(triton.cdiv(rows, row_block),)](
+            padded[:, left:], order, sorted_weight, output[:, left:], energy, error, dot, unsound,
+            rows, columns, padded.shape[1], order.stride(0),
+            FIRST=left == 0, LAST=left == slices[-1],
+            ROWS=row_block, SEGMENTS=segments, WIDTH=width, CHUNK=CHUNK_COLUMNS, num_warps=1, maxnreg=REGISTERS,
+        )  # fmt: skip
+    return dot, energy, error, order[:, :columns], output[:, :vectors], unsound
+
+
+def _padded_vectors(vectors: int, dtype: torch.dtype) -> int:
+    """L calibration vectors and those of value 0 that fill up the sweep's tiles."""
+    width = ROW_LANES * LANE_BYTES // dtype.itemsize
+    if vectors >= SLICE_VECTORS:
+        return triton.cdiv(vectors, SLICE_VECTORS) * SLICE_VECTORS
+    return max(triton.next_power_of_2(vectors), width)
+
+
+def _tile(inputs: Tensor) -> tuple[int, int, int]:
+    """Rows, segments and vectors in a segment of one warp's tile: `ROW_LANES` lanes load a segment of a row at once."""
+    width = ROW_LANES * LANE_BYTES // inputs.element_size()
+    return 32 // ROW_LANES, min(inputs.shape[1], SLICE_VECTORS) // width, width
+
+
+@triton.jit
+def _sweep(
+    inputs, order, weight, output, energy, error, dot, unsound, rows, columns, vectors, stride,
+    FIRST: tl.constexpr, LAST: tl.constexpr,
+    ROWS: tl.constexpr, SEGMENTS: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr,
+):  # fmt: skip
+    """Curves of `ROWS` rows over one slice of the vectors, added to those of the slices before it."""
+    row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    real = row < rows
+    row = tl.minimum(row, rows - 1).to(tl.int64)
+    vector = (tl.arange(0, SEGMENTS) * WIDTH)[None, :, None] + tl.arange(0, WIDTH)[None, None, :]
+    dense = tl.load(output + (row * vectors)[:, None, None] + vector)
+    start = row * (columns + 1)
+    total = tl.sum(tl.reshape(dense * dense, (ROWS, SEGMENTS * WIDTH)), axis=1)
+    if not FIRST:
+        total += tl.load(energy + start)
+    tl.store(energy + start, total, mask=real)
+    pruned = tl.zeros((ROWS, SEGMENTS, WIDTH), tl.float32)
+    curve_sums = tl.zeros((ROWS, CHUNK), tl.float32)
+    step_of = tl.arange(0, CHUNK)[None, :]
+    for left in range(0, columns, CHUNK):
+        lost = tl.zeros((ROWS, CHUNK), tl.float32)
+        kept = tl.zeros((ROWS, CHUNK), tl.float32)
+        for step in tl.static_range(CHUNK):
+            column = tl.load(order + row * stride + left + step).to(tl.int32)
+            scale = tl.load(weight + row * stride + left + step).to(tl.float32)
+            # As in order_kernels, an untrue hint: it spreads rows, rather than segments, over the lanes.
+            source = inputs + (column * vectors)[:, None, None] + vector
+            read = tl.load(tl.max_contiguous(source, [2, 1, WIDTH])).to(tl.float32)
+            pruned += scale[:, None, None] * read
+            rest = dense - pruned
+            # Summed up along one axis: along two, a lane would add eight sums of four products instead of products.
+            lost_here = tl.sum(tl.reshape(pruned * pruned, (ROWS, SEGMENTS * WIDTH)), axis=1)
+            kept_here = tl.sum(tl.reshape(rest * rest, (ROWS, SEGMENTS * WIDTH)), axis=1)
+            lost = tl.where(step_of == step, lost_here[:, None], lost)
+            kept = tl.where(step_of == step, kept_here[:, None], kept)
+        after = left + 1 + step_of
+        place = start[:, None] + after
+        inside = real[:, None] & (after < columns)
+        if not FIRST:
+            lost += tl.load(error + place, mask=inside, other=0.0)
+            kept += tl.load(energy + place, mask=inside, other=0.0)
+        tl.store(error + place, lost, mask=inside)
+        tl.store(energy + place, kept, mask=inside)
+        if LAST:
+            # ‖Y − Ŷ‖² = ‖Y‖² − 2⟨Y, Ŷ⟩ + ‖Ŷ‖²
+            tl.store(dot + place, 0.5 * (total[:, None] + (kept - lost)), mask=inside)
+            curve_sums += lost + kept
+    if LAST:
+        nothing = tl.zeros((ROWS,), tl.float32)
+        tl.store(error + start, nothing, mask=real)
+        tl.store(dot + start, total, mask=real)
+        tl.store(energy + start + columns, nothing, mask=real)
+        tl.store(error + start + columns, total, mask=real)
+        tl.store(dot + start + columns, nothing, mask=real)
+        # What earlier slices gave at the ends is in the total.
+        finite = tl.sum(curve_sums, axis=1) + total < float("inf")
+        tl.atomic_or(unsound, 1, mask=tl.min((finite | ~real).to(tl.int32), axis=0) == 0)

@@ -1,0 +1,1 @@
+"""The papers' formulas: arrays or tensors in, arrays or tensors out."""

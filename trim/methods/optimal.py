@@ -1,0 +1,229 @@
+"""The allocation that loses least: a layer's counts, and one price of a weight for any set of layers.
+
+Minimise Σ_i f_i · error_i(k_i) over the rows, with Σ k_i fixed and 0 ≤ k_i ≤ limit. For a price λ of a weight each row
+takes argmin_k f_i · error_i(k) − λ · k on its own, and a λ whose counts add up solves the whole (Everett, "Generalized
+Lagrange multiplier method", Operations Research 11, 1963; Shoham and Gersho, "Efficient bit allocation for an
+arbitrary set of quantizers", IEEE Trans. ASSP 36, 1988). A row's choice can only be a vertex of the lower convex hull
+of its curve. So all edges of all hulls in ascending order of their slope are the solutions for every total at once,
+each a prefix of that order. Exact wherever a prefix ends with an edge; elsewhere the last row stops within its edge.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trim.errors import NonFiniteError, SettingsError, ShapeError, SparsityError
+from trim.methods.retention import has_kernels
+
+# Entries whose hulls are found at a time, which bounds what that takes beside the table: what fits a CPU's cache, and
+# what fills a GPU.
+_BLOCK_ENTRIES = {"cpu": 2**19, "cuda": 2**22}
+_KERNEL_ENTRIES = 2**26  # likewise for `hull_kernels`, which take 8 bytes of each
+# How far on either side of a point the ends of the chords above it are looked for.
+_CHORDS = (1, 2, 4, 8, 16, 32)
+# Prices are summed up in bins of this many to the octave, 1.1% wide, when layers share one.
+BINS_PER_OCTAVE = 64
+_FREE = -(2**30)  # the bin of everything that costs nothing, or less
+
+
+@dataclass(frozen=True, eq=False)
+class Hull:
+    """The edges of the lower convex hulls of a layer's error curves; row after row, in a row from k = 0 up to limit.
+
+    Attributes:
+        rows: D.
+        limit: the most weights that a row may lose.
+        row: (E,) int64, whose edge it is.
+        length: (E,) int64, how many weights it spans.
+        slope: (E,) float64, error per weight; strictly ascending within a row.
+    """
+
+    rows: int
+    limit: int
+    row: Tensor = field(repr=False)
+    length: Tensor = field(repr=False)
+    slope: Tensor = field(repr=False)
+
+    def price(self, sensitivity: Tensor | None) -> Tensor:
+        """What each edge costs per weight, f_i · slope, (E,) float64.
+
+        Args:
+            sensitivity: (D,) the rows' weights f, finite and not negative; None: all alike.
+
+        Raises:
+            ShapeError: not one number for each row.
+            NonFiniteError: one is NaN or infinite.
+            SettingsError: one is negative.
+        """
+        if sensitivity is None:
+            return self.slope
+        if sensitivity.shape != (self.rows,):
+            raise ShapeError(
+                f"{self.rows} rows need one weight each, not the shape {tuple(sensitivity.shape)}"
+            )
+        weight = sensitivity.to(self.slope.device, torch.float64)
+        if not bool(weight.isfinite().all()):
+            raise NonFiniteError("a row's weight in the optimal allocation is NaN or infinite")
+        if bool((weight < 0).any()):
+            raise SettingsError("a row's weight in the optimal allocation is negative")
+        return weight[self.row] * self.slope + 0.0  # no −0, which a sort may put before 0
+
+
+def lower_hull(error: Tensor, limit: int) -> Hull:
+    """The lower convex hull of each row's curve over 0 ≤ k ≤ limit.
+
+    Float32 curves on a CUDA device go through `hull_kernels`, which find the same edges.
+
+    Args:
+        error: (D, N + 1); column k belongs to k pruned weights.
+        limit: from 1 to N.
+    """
+    rows, points = error.shape[0], limit + 1
+    hull_of, entries = _hull_of, _BLOCK_ENTRIES[error.device.type]
+    if has_kernels(error.device) and error.dtype == torch.float32:
+        from trim.kernels.hull import hull_edges
+
+        hull_of, entries = hull_edges, _KERNEL_ENTRIES
+    blocks = min(rows, -(-rows * points // entries))
+    step = -(-rows // blocks)  # blocks of one size: a small last one would take as long as the others
+    parts = [hull_of(error[top : top + step, :points], top) for top in range(0, rows, step)]
+    row, length, slope = (torch.cat(part) for part in zip(*parts, strict=True))
+    return Hull(rows, limit, row, length, slope)
+
+
+def _hull_of(error: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Row, length and slope of the hulls' edges of some rows, the first of which is row `top`.
+
+    First every point goes that lies on or above the middle of a short chord, of measured curves four in five. Then
+    every one that lies on or above the line between its two neighbours, all at once, until none does: the pooling of
+    adjacent violators, of all rows together. A dozen rounds for measured curves, never more than N.
+    """
+    points = error.shape[1]
+    value = error.double()
+    keep = torch.ones_like(value, dtype=torch.bool)
+    for reach in _CHORDS:
+        if 2 * reach < points:
+            rise = value[:, reach:] - value[:, :-reach]
+            keep[:, reach:-reach] &= rise[:, :-reach] < rise[:, reach:]
+    kept = keep.view(-1).nonzero()[:, 0]
+    count, value = kept % points, value.reshape(-1).index_select(0, kept)
+    while True:
+        length = count[1:] - count[:-1]  # negative where the next row begins
+        slope = (value[1:] - value[:-1]) / length
+        keep = torch.ones_like(count, dtype=torch.bool)
+        keep[1:-1] = (slope[:-1] < slope[1:]) | (length[:-1] < 0) | (length[1:] < 0)
+        if bool(keep.all()):
+            break
+        kept = keep.nonzero()[:, 0]
+        count, value = count.index_select(0, kept), value.index_select(0, kept)
+    edge = length > 0
+    row = torch.cumsum(~edge, dim=0)[edge] + top
+    return row, length[edge], slope[edge]
+
+
+def optimal_counts(hull: Hull, total: int, sensitivity: Tensor | None = None) -> Tensor:
+    """The counts that lose least.
+
+    Edges are taken by ascending price; of equal prices the flatter edge first, which decides between rows of weight 0;
+    of these the lower row. What is left over for the edge that does not fit goes to its row.
+
+    Args:
+        hull: of the layer's error curves.
+        total: Σ k_i.
+        sensitivity: (D,) the rows' weights f, finite and not negative; None: all alike.
+
+    Returns:
+        (D,) int64, from 0 to the hull's limit.
+
+    Raises:
+        SparsityError: the rows cannot lose that many.
+        ShapeError, NonFiniteError, SettingsError: weights that are none.
+    """
+    if not 0 <= total <= hull.rows * hull.limit:
+        raise SparsityError(
+            f"{hull.rows} rows that may lose {hull.limit} weights each cannot lose {total} together"
+        )
+    order = torch.sort(hull.slope, stable=True).indices
+    if sensitivity is not None:
+        order = order[torch.sort(hull.price(sensitivity)[order], stable=True).indices]
+    length = hull.length[order]
+    before = torch.cumsum(length, dim=0) - length
+    taken = torch.minimum(length, (total - before).clamp_(min=0))
+    counts = torch.zeros(hull.rows, dtype=torch.int64, device=length.device)
+    return counts.scatter_add_(0, hull.row[order], taken)
+
+
+def last_price(hull: Hull, counts: Tensor, sensitivity: Tensor | None = None) -> float:
+    """λ: the highest price at which rows with these counts, of `optimal_counts`, lost a weight; 0 if none did.
+
+    Args:
+        hull, sensitivity: of which the counts were made.
+        counts: (D,) int64.
+    """
+    before = torch.cumsum(hull.length, dim=0) - hull.length - hull.row * hull.limit  # in its row
+    prices = hull.price(sensitivity)[before < counts[hull.row]]
+    return float(prices.max()) if len(prices) else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class PriceSummary:
+    """How many of a layer's weights can go at which price: all that a shared price needs of it, a few kilobytes.
+
+    Attributes:
+        bins: (B,) int64, ascending; floor(64 · log₂ price).
+        weights: (B,) int64, how many weights its edges in that bin span.
+    """
+
+    bins: np.ndarray
+    weights: np.ndarray
+
+
+def price_summary(hull: Hull, sensitivity: Tensor | None = None) -> PriceSummary:
+    """What a layer asks for its weights.
+
+    Args:
+        hull: of the layer's error curves; these must be sums over the same calibration vectors in every layer.
+        sensitivity: (D,) the rows' weights f, as for `optimal_counts`.
+    """
+    price = hull.price(sensitivity)
+    bins = torch.where(price > 0, (price.log2() * BINS_PER_OCTAVE).floor(), _FREE).long()
+    found, place = torch.unique(bins, return_inverse=True)
+    weights = torch.zeros_like(found).scatter_add_(0, place, hull.length)
+    return PriceSummary(found.cpu().numpy(), weights.cpu().numpy())
+
+
+def shared_totals(summaries: Mapping[str, PriceSummary], total: int) -> dict[str, int]:
+    """How many weights each layer loses when all of them ask the same price λ.
+
+    Layers give everything below the bin of λ, and of that bin equal shares, rounded by largest remainder.
+
+    Args:
+        summaries: of any layers: a block's, all of one kind, a model's.
+        total: how many weights they lose together.
+
+    Raises:
+        SparsityError: they cannot lose that many.
+    """
+    summaries = dict(summaries)
+    room = sum(int(summary.weights.sum()) for summary in summaries.values())
+    if not 0 <= total <= room:
+        raise SparsityError(f"layers that can lose {room:,} weights cannot lose {total:,}; lower the target")
+    bins = np.concatenate([summary.bins for summary in summaries.values()])
+    weights = np.concatenate([summary.weights for summary in summaries.values()])
+    layer = np.repeat(np.arange(len(summaries)), [len(summary.bins) for summary in summaries.values()])
+    order = np.argsort(bins, kind="stable")
+    reached = np.searchsorted(np.cumsum(weights[order]), total)
+    last = bins[order[min(reached, len(order) - 1)]]
+    below = np.zeros(len(summaries), dtype=np.int64)
+    np.add.at(below, layer[bins < last], weights[bins < last])
+    within = np.zeros(len(summaries), dtype=np.int64)
+    within[layer[bins == last]] = weights[bins == last]
+    missing = total - int(below.sum())
+    share = within * (missing / within.sum())
+    extra = np.minimum(np.floor(share).astype(np.int64), within)
+    by_remainder = np.argsort(-np.where(extra < within, share - extra, -1.0), kind="stable")
+    extra[by_remainder[: missing - int(extra.sum())]] += 1
+    return dict(zip(summaries, (below + extra).tolist(), strict=True))

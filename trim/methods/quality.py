@@ -1,0 +1,127 @@
+"""Quality of a pruned layer and of each of its rows: larger is always better.
+
+TRIM: Beck, Rudman, Eickhoff, arXiv 2505.16743, section 3, and the constants of the authors' code. A measure takes
+what is retained at some counts, (..., D), and judges all leading dimensions (candidates) at once.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from trim.errors import SettingsError
+from trim.methods.retention import EPSILON, Retained, row_cosine
+
+NOISE_FLOOR = 1e-10  # z: keeps the noise power of a perfect row from being zero
+
+
+def row_quality(retained: Retained, name: str) -> Tensor:
+    """The quality of each row, (..., D) float64, by one of `ROW_QUALITIES`.
+
+    Under `psnr` a row without output has no quality: it is −inf there, and the search leaves such rows out.
+
+    Raises:
+        SettingsError: no such measure.
+    """
+    return _named(ROW_QUALITIES, name, "row quality")(retained)
+
+
+def layer_quality(retained: Retained, name: str) -> Tensor:
+    """The quality of the layer, (...) float64, by one of `LAYER_QUALITIES`.
+
+    Raises:
+        SettingsError: no such measure.
+    """
+    return _named(LAYER_QUALITIES, name, "layer quality")(retained)
+
+
+def _named(
+    measures: dict[str, Callable[[Retained], Tensor]], name: str, kind: str
+) -> Callable[[Retained], Tensor]:
+    if name not in measures:
+        raise SettingsError(f"there is no {kind} named {name!r}; choose one of {', '.join(measures)}")
+    return measures[name]
+
+
+def _decibel(peak: Tensor, noise: Tensor) -> Tensor:
+    return 10 * torch.log10(peak / (noise + NOISE_FLOOR))
+
+
+def _noise_power(retained: Retained) -> Tensor:
+    """Mean squared error over all D · L outputs, (...)."""
+    return retained.error.sum(dim=-1) / (retained.curves.rows * retained.curves.vectors)
+
+
+def _row_psnr(retained: Retained) -> Tensor:
+    return _decibel(retained.output_peak, retained.error / retained.curves.vectors)
+
+
+def _cosim_flat(retained: Retained) -> Tensor:
+    return row_cosine(
+        retained.dot.sum(dim=-1), retained.curves.total_output_norm, retained.energy.sum(dim=-1)
+    )
+
+
+def _snr(retained: Retained) -> Tensor:
+    noise = _noise_power(retained)
+    signal = retained.curves.output_energy.sum() / (retained.curves.rows * retained.curves.vectors)
+    return torch.where(noise < NOISE_FLOOR, torch.inf, _decibel(signal, noise))
+
+
+def _psnr_dim(retained: Retained) -> Tensor:
+    alive = ~retained.curves.dead_rows
+    return torch.where(alive, _row_psnr(retained), 0.0).sum(dim=-1) / alive.sum().clamp(min=1)
+
+
+def _direct(measure: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Retained], Tensor]:
+    """A measure of y and ŷ, (D, L) float64 each, applied to one candidate after the other."""
+
+    def quality(retained: Retained) -> Tensor:
+        dense = retained.curves.output.double()
+        values = [measure(dense, pruned.double()) for pruned in retained.outputs()]
+        return torch.stack(values).reshape(retained.counts.shape[:-1])
+
+    return quality
+
+
+def _cosim_sample(dense: Tensor, pruned: Tensor) -> Tensor:
+    norms = (dense.norm(dim=0) + EPSILON) * (pruned.norm(dim=0) + EPSILON)
+    return ((dense * pruned).sum(dim=0) / norms).clamp(-1.0, 1.0).mean()
+
+
+def _mae(dense: Tensor, pruned: Tensor) -> Tensor:
+    return -(dense - pruned).abs().mean()
+
+
+def _psnr_sample(dense: Tensor, pruned: Tensor) -> Tensor:
+    peak = dense.square().amax(dim=0)
+    alive = peak > 0  # a vector on which the layer is silent has no peak to compare with
+    decibel = _decibel(peak, (dense - pruned).square().mean(dim=0))
+    return torch.where(alive, decibel, 0.0).sum() / alive.sum().clamp(min=1)
+
+
+def _mse(retained: Retained) -> Tensor:
+    return -_noise_power(retained)
+
+
+ROW_QUALITIES: dict[str, Callable[[Retained], Tensor]] = {
+    "cosim": lambda retained: retained.cosine,
+    "mse": lambda retained: -retained.error / retained.curves.vectors,
+    "psnr": _row_psnr,
+}
+
+LAYER_QUALITIES: dict[str, Callable[[Retained], Tensor]] = {
+    "cosim_flat": _cosim_flat,
+    "cosim_dim": lambda retained: retained.cosine.mean(dim=-1),
+    "cosim_sample": _direct(_cosim_sample),
+    "mse": _mse,
+    "mse_dim": _mse,
+    "mae": _direct(_mae),
+    "snr": _snr,
+    "psnr_flat": lambda retained: _decibel(retained.curves.output_peak.amax(), _noise_power(retained)),
+    "psnr_dim": _psnr_dim,
+    "psnr_sample": _direct(_psnr_sample),
+}
+
+# These multiply masked weights for every candidate instead of looking the curves up.
+DIRECT_QUALITIES = frozenset({"cosim_sample", "mae", "psnr_sample"})

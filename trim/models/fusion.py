@@ -1,0 +1,240 @@
+"""What stands between the matrix products of a block, put in place as one kernel each while the block runs on a GPU.
+
+Norms, rotary embeddings and gated activations are found by what they compute: the plain code of an installed
+`transformers` takes their place only where it gives what `plain_norm`, `plain_rotary` and `plain_gated` give, bit for
+bit, on a few numbers. Everything else, and every call that the kernels do not fit, stays as it is. A gradient goes back
+through them where it is not asked for with respect to a norm's weight or a rotary table.
+"""
+
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+
+import torch
+from torch import Tensor, nn
+
+from trim.devices import DTYPES
+from trim.kernels import block_autograd as fused_gradients
+from trim.methods.retention import has_kernels
+
+ROTARY = "apply_rotary_pos_emb"  # its name in every modeling file of transformers
+
+
+@contextlib.contextmanager
+def fused(block: nn.Module, device: torch.device) -> Iterator[None]:
+    """Kernels in a block on this device, until the end; nothing changes where there are none.
+
+    Linear layers are still called as modules, with the same inputs, so that hooks on them see what they saw.
+    """
+    if not has_kernels(device):
+        yield
+        return
+    with contextlib.ExitStack() as stack:
+        for part in block.modules():
+            if "forward" in vars(part):
+                continue  # somebody else's
+            if is_norm(part):
+                stack.enter_context(_forward(part, functools.partial(_norm, part, device)))
+            elif is_gated(part):
+                stack.enter_context(_forward(part, functools.partial(_gated, part, device)))
+        for names in rotary_places(block):
+            stack.enter_context(_replaced(names, ROTARY, functools.partial(_rotary, names[ROTARY], device)))
+        yield
+
+
+@contextlib.contextmanager
+def _forward(part: nn.Module, forward: Callable) -> Iterator[None]:
+    part.forward = forward
+    try:
+        yield
+    finally:
+        part.__dict__.pop("forward", None)
+
+
+@contextlib.contextmanager
+def _replaced(names: dict, name: str, value: Callable) -> Iterator[None]:
+    """Other code that runs meanwhile and finds `value` is served too: what does not fit goes the plain way."""
+    before, names[name] = names[name], value
+    if isinstance(before, functools.partial):  # ours, of another thread that came between
+        before = before.args[0]
+    try:
+        yield
+    finally:
+        names[name] = before
+
+
+def _norm(part: nn.Module, device: torch.device, *arguments: object, **options: object) -> Tensor:
+    if options or len(arguments) != 1:
+        return type(part).forward(part, *arguments, **options)
+    (states,) = arguments
+    fits = _fit(device, states, part.weight) and _frozen(part.weight)
+    if not fits or states.shape[-1:] != part.weight.shape:
+        return type(part).forward(part, states)
+    with _on(device, states):
+        return fused_gradients.rms_norm(states, part.weight, part.variance_epsilon)
+
+
+def _gated(part: nn.Module, device: torch.device, *arguments: object, **options: object) -> Tensor:
+    if options or len(arguments) != 1 or not _fit(device, *arguments):
+        return type(part).forward(part, *arguments, **options)
+    (states,) = arguments
+    gate, up = part.gate_proj(states), part.up_proj(states)
+    if not _fit(device, gate, up) or gate.shape != up.shape:
+        return part.down_proj(part.act_fn(gate) * up)
+    with _on(device, states):
+        product = fused_gradients.silu_product(gate, up)
+    del gate, up
+    return part.down_proj(product)
+
+
+def _rotary(
+    plain: Callable, device: torch.device, *arguments: object, **options: object
+) -> tuple[Tensor, Tensor]:
+    if options or len(arguments) != 4 or not _can_turn(device, *arguments):
+        return plain(*arguments, **options)
+    with _on(device, arguments[0]):
+        return fused_gradients.rotary(*arguments)
+
+
+def _can_turn(device: torch.device, query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> bool:
+    tensors = (query, key, cosine, sine)
+    fits = _fit(device, *tensors, contiguous=False) and _frozen(cosine, sine)
+    if query.ndim != 4 or key.ndim != 4 or not fits:
+        return False
+    batch, _, length, dimensions = query.shape
+    return (
+        (key.shape[0], *key.shape[2:]) == (batch, length, dimensions)
+        and cosine.shape in ((1, length, dimensions), (batch, length, dimensions))
+        and sine.shape == cosine.shape
+        and sine.stride() == cosine.stride()
+        and all(values.stride(-1) == 1 for values in tensors)
+        and dimensions % 2 == 0
+    )
+
+
+def _fit(device: torch.device, *tensors: Tensor, contiguous: bool = True) -> bool:
+    """Whether kernels may take these tensors: they are of one type and where kernels run."""
+    dtype = tensors[0].dtype
+    return (
+        dtype in DTYPES.values()
+        and all(values.dtype == dtype and values.device.type == device.type for values in tensors)
+        and (not contiguous or all(values.is_contiguous() for values in tensors))
+    )
+
+
+def _frozen(*tensors: Tensor) -> bool:
+    """Whether no gradient is asked for with respect to these."""
+    return not torch.is_grad_enabled() or not any(values.requires_grad for values in tensors)
+
+
+def _on(device: torch.device, states: Tensor) -> contextlib.AbstractContextManager:
+    """Triton launches on the current device."""
+    return torch.cuda.device(states.device) if device.type == "cuda" else contextlib.nullcontext()
+
+
+def plain_norm(states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    """Root mean square norm of states (..., N) with a weight (N,): statistics and quotient in float32."""
+    wide = states.to(torch.float32)
+    wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + epsilon)
+    return weight * wide.to(states.dtype)
+
+
+def plain_rotary(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
+    """Rotary embedding of query and key (batch, heads, length, dimensions) by tables (batch, length, dimensions)."""
+
+    def turned(states: Tensor) -> Tensor:
+        first, second = states.chunk(2, dim=-1)
+        return states * cosine[:, None] + torch.cat((-second, first), dim=-1) * sine[:, None]
+
+    return turned(query), turned(key)
+
+
+def plain_gated(gate: Tensor, up: Tensor) -> Tensor:
+    """SiLU(gate) · up."""
+    return nn.functional.silu(gate) * up
+
+
+def is_norm(part: nn.Module) -> bool:
+    """Whether a module computes `plain_norm` with its `weight` and `variance_epsilon`."""
+    return (
+        isinstance(getattr(part, "weight", None), Tensor)
+        and isinstance(getattr(part, "variance_epsilon", None), float)
+        and _norm_class(type(part))
+    )
+
+
+def is_gated(part: nn.Module) -> bool:
+    """Whether a module computes down_proj(`plain_gated`(gate_proj(x), up_proj(x)))."""
+    layers = (getattr(part, name, None) for name in ("gate_proj", "up_proj", "down_proj"))
+    return all(isinstance(layer, nn.Linear) for layer in layers) and _gated_class(
+        type(part), type(getattr(part, "act_fn", None))
+    )
+
+
+def rotary_places(block: nn.Module) -> list[dict]:
+    """The namespaces in which parts of a block look up a rotary function that computes `plain_rotary`."""
+    found: list[dict] = []
+    for kind in {type(part) for part in block.modules()}:
+        forward = inspect.unwrap(kind.forward)
+        if ROTARY not in getattr(getattr(forward, "__code__", None), "co_names", ()):
+            continue
+        names = forward.__globals__
+        function = names.get(ROTARY)
+        # A partial is ours, put there for another block that runs now.
+        if function is None or isinstance(function, functools.partial) or any(names is one for one in found):
+            continue
+        if _turns(function):
+            found.append(names)
+    return found
+
+
+@functools.cache
+def _norm_class(kind: type) -> bool:
+    def same(dtype: torch.dtype) -> bool:
+        states, weight = _examples(dtype, 3, 24), _examples(dtype, 24)
+        part = SimpleNamespace(weight=weight, variance_epsilon=1e-2)
+        return torch.equal(kind.forward(part, states), plain_norm(states, weight, 1e-2))
+
+    return _always(same)
+
+
+@functools.cache
+def _gated_class(kind: type, activation: type) -> bool:
+    def same(dtype: torch.dtype) -> bool:
+        states = _examples(dtype, 3, 24)
+        part = SimpleNamespace(
+            gate_proj=lambda x: x[:, :8], up_proj=lambda x: x[:, 8:16], down_proj=lambda x: x.cumsum(dim=1),
+            act_fn=activation(),
+        )  # fmt: skip
+        expected = plain_gated(states[:, :8], states[:, 8:16]).cumsum(dim=1)
+        return torch.equal(kind.forward(part, states), expected)
+
+    return _always(same)
+
+
+@functools.cache
+def _turns(function: Callable) -> bool:
+    def same(dtype: torch.dtype) -> bool:
+        query, key = _examples(dtype, 2, 2, 3, 8), _examples(dtype, 2, 1, 3, 8)
+        cosine, sine = _examples(dtype, 1, 3, 8), _examples(dtype, 1, 3, 8).flip(1)
+        found, expected = function(query, key, cosine, sine), plain_rotary(query, key, cosine, sine)
+        return all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+    return _always(same)
+
+
+def _examples(dtype: torch.dtype, *shape: int) -> Tensor:
+    """Numbers that look random, without drawing any."""
+    places = torch.arange(1, torch.Size(shape).numel() + 1, dtype=torch.float64, device="cpu")
+    return (3 * torch.sin(places.square())).to(dtype).view(shape)
+
+
+def _always(same: Callable[[torch.dtype], bool]) -> bool:
+    """Whether something holds in every type; code of another form may fail in any way, and is not the same."""
+    try:
+        with torch.no_grad():
+            return all(same(dtype) for dtype in DTYPES.values())
+    except Exception:
+        return False

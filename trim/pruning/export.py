@@ -1,0 +1,218 @@
+"""Put a run on a model: in memory, or into a folder that plain `transformers` loads.
+
+A folder is copied file by file and tensor by tensor, in the types of the original. Only pruned weights differ, and in a
+refitted run (`trim.refit`) those that stay in the same layers.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from trim.cache import new_folder
+from trim.devices import choose_device
+from trim.errors import ModelError, RunError
+from trim.hub import parse_id
+from trim.models.checkpoint import CONFIG_FILES, INDEX, TOKENIZER_FILES, Progress
+from trim.models.loaded import Model, model_folder
+from trim.models.streamed import StreamedModel
+from trim.models.tensor_files import TensorFiles
+from trim.names import one_line
+from trim.runs.folder import Run, open_run
+from trim.runs.recording import put_on
+from trim.runs.summary import summary
+
+_CHUNK_BYTES = 2**24
+
+
+def apply_run(run: Run | str | Path, model: Model) -> None:
+    """Set the pruned weights of a loaded model to zero, in place; a refitted run gives those that stay new values too.
+
+    Raises:
+        RunError: the run has no masks, or is not whole, or refitted another model.
+        ModelError: the model lacks a layer of the run, or has it in another shape; nothing has been changed then.
+    """
+    run = run if isinstance(run, Run) else open_run(run)
+    _require_masks(run)
+    _require_layers(
+        run, {name: tuple(layer.weight.shape) for name, layer in model.layers.items()}, model.title
+    )
+    if is_refitted(run):
+        _require_refitted(run, TensorFiles(model_folder(model.name)[0]), model.title)
+    with torch.no_grad():
+        for name in run.layers:
+            put_on(model.layers[name].weight, run.layer(name))
+
+
+def export(
+    run: Run | str | Path,
+    out: str | Path,
+    *,
+    model: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Write the pruned model as a folder that plain `transformers` loads, with its sparsity in the model card.
+
+    Args:
+        run: a whole-model run, complete and with masks.
+        out: the new folder.
+        model: another model of the same shape to put the masks on; None: the one that the run pruned.
+        progress: told in words what is being done.
+
+    Raises:
+        RunError: the run is not complete, or refitted another model, or the folder exists already or cannot be written.
+        ModelError: the model cannot be read, has changed since the run, or has other layers.
+    """
+    run, out, say = (
+        run if isinstance(run, Run) else open_run(run),
+        Path(out),
+        progress or (lambda words: None),
+    )
+    _require_masks(run)
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise RunError(f"{out} exists already; choose another folder, or remove it first")
+    source = run.settings["request"]["model"] if model is None else str(model)
+    folder, title = model_folder(source, progress=say)
+    streamed = StreamedModel(folder, device=choose_device("cpu"))
+    if model is None:
+        if streamed.files.fingerprint() != run.settings["model"]["weights"]:
+            way_out = f"put the masks on it as it is with: python -m trim apply {run.path} {source} {out}"
+            raise ModelError(
+                f"{source} has changed since {run.path} pruned it; restore it, or "
+                + ("prune it again" if is_refitted(run) else way_out)
+            )
+    elif is_refitted(run):
+        _require_refitted(run, streamed.files, title)
+    _require_layers(run, streamed.layers, title)
+    with _disk_errors_named(out), new_folder(out.absolute()) as new:
+        masked = {streamed.tensor_name(layer): layer for layer in run.layers}
+        for path in streamed.files.files:
+            say(f"Writing {path.name}")
+            _copy_masked(path, new / path.name, streamed, masked, run)
+        names = (*CONFIG_FILES, *TOKENIZER_FILES, INDEX, "LICENSE", "LICENSE.txt", "NOTICE")
+        for name in names:
+            if (folder / name).is_file():
+                shutil.copyfile(folder / name, new / name)
+        (new / "README.md").write_text(_model_card(run, source, title), encoding="utf-8")
+        if out.exists():
+            out.rmdir()
+    return out
+
+
+def _require_masks(run: Run) -> None:
+    if run.kind != "model" or not run.complete:
+        raise RunError(
+            f"{run.path} is not a complete run of a whole model; "
+            + (
+                f"go on with: python -m trim resume {run.path}"
+                if run.kind == "model"
+                else "it keeps single layers"
+            )
+        )
+    for block in run.blocks:
+        names = run.manifest["blocks"][str(block)]["layers"]
+        if names and run.layer(names[0]).packed_mask is None:
+            raise RunError(f"{run.path} was kept without masks; prune again to make them")
+
+
+def is_refitted(run: Run) -> bool:
+    """Whether the weights that stay are the run's own too."""
+    return bool(run.settings["request"].get("refit"))
+
+
+def _require_refitted(run: Run, files: TensorFiles, title: str) -> None:
+    """Keep a refitted run off every model but its own, whose weights it would replace by those of another."""
+    if files.fingerprint() != run.settings["model"]["weights"]:
+        raise RunError(
+            f"{run.path} refitted the weights that stay to {run.settings['model']['title']}, and they would replace "
+            f"those of {title}; prune that model itself, or take the masks of a run without --refit"
+        )
+
+
+def _require_layers(run: Run, shapes: dict[str, tuple[int, int]], title: str) -> None:
+    for name in run.layers:
+        numbers = run.numbers(name)
+        expected = (numbers["rows"], numbers["columns"])
+        if shapes.get(name) != expected:
+            has = f"has it as {shapes[name]}" if name in shapes else "has no such layer"
+            raise ModelError(
+                f"the masks of {run.path} do not fit {title}: {name} is {expected}, and the model {has}"
+            )
+
+
+def _copy_masked(path: Path, target: Path, model: StreamedModel, masked: dict[str, str], run: Run) -> None:
+    """Copy one safetensors file, with the pruned weights of its layers set to zero."""
+    places = {name: place for name, place in model.files.places.items() if place.path == path}
+    with path.open("rb") as old, target.open("wb") as new:
+        shutil.copyfileobj(old, new, _CHUNK_BYTES)
+        for name, place in places.items():
+            if (layer := masked.get(name)) is None:
+                continue
+            weight = model.files.read(name)
+            put_on(weight, run.layer(layer))
+            new.seek(place.start)
+            new.write(memoryview(weight.view(-1).view(torch.uint8).numpy()))
+        new.flush()
+        os.fsync(new.fileno())
+
+
+@contextlib.contextmanager
+def _disk_errors_named(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or out
+        raise RunError(
+            f"{where} cannot be written ({error.strerror or error}); free some space or choose another folder, then "
+            "export again"
+        ) from error
+
+
+def _model_card(run: Run, source: str, title: str) -> str:
+    """README.md: what was pruned, how far and how; front matter as the Hub reads it."""
+    request, sparsity = run.settings["request"], run.metrics["sparsity"]
+    front = ["---", "library_name: transformers", "tags: [pruned, sparse, trim]"]
+    if parse_id(source) and not Path(source).exists():
+        front.append(f"base_model: {json.dumps(parse_id(source)[0])}")
+    how = f"pattern {request['pattern']}" if request["pattern"] else f"allocation {request['allocation']}"
+    search = {
+        key: request[key]
+        for key in ("learning_rates", "negative_learning_rates", "iterations", "layer_quality", "row_quality")
+    }
+    lines = [
+        *front,
+        "---",
+        "",
+        f"# {one_line(title)}, pruned to {sparsity['realised']:.2%}",
+        "",
+        f"Of the {run.metrics['weights']['of']:,} weights in the linear layers of its blocks, "
+        f"{run.metrics['weights']['pruned']:,} are zero: a sparsity of {sparsity['realised']:.6f} over these layers "
+        f"(asked for: {sparsity['requested']:.6f}). Embeddings and output head are dense."
+        + (" The weights that stay are refitted to the dense outputs." if request.get("refit") else ""),
+        "",
+        f"- method: {how}, budgets {Path(request['budget']).name}, score {request['score']}"
+        + (", inputs recalculated within blocks" if request["recalculate_inputs"] else ""),
+        f"- calibration: {run.settings['text']['tokens']:,} tokens of {one_line(Path(request['corpus']).name)}, "
+        f"seed {request['seed']}",
+        f"- search: {json.dumps(search)}" if request["allocation"] == "trim" else "- search: none",
+        f"- run: {one_line(run.name)}, fingerprint {run.fingerprint}",
+        "",
+        "```python",
+        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        "",
+        'model = AutoModelForCausalLM.from_pretrained("THIS FOLDER")',
+        'tokenizer = AutoTokenizer.from_pretrained("THIS FOLDER")',
+        "```",
+        "",
+        "```",
+        summary(run),
+        "```",
+        "",
+        "TRIM: Beck, Rudman, Eickhoff, arXiv 2505.16743. Wanda: Sun et al., arXiv 2306.11695.",
+        "",
+    ]
+    return "\n".join(lines)

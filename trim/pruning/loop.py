@@ -1,0 +1,299 @@
+"""The one loop over blocks: with the blocks before it pruned and this block still dense, capture what its layers
+receive; score, allocate, mask; hand the pruned outputs to the next block.
+
+Every method goes through here; methods differ in how a layer's weights are scored and allocated, and in the budgets
+that each layer is given beforehand.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trim.calibration.dense_pass import DensePass
+from trim.calibration.inputs import LayerInputs, linear_layers, require_finite
+from trim.calibration.text_pass import Segments, TextPass
+from trim.devices import is_out_of_memory
+from trim.errors import NonFiniteError, NotEnoughMemoryError
+from trim.matmul import full_product
+from trim.methods.allocations import ALLOCATIONS, Allocation, Pattern
+from trim.methods.budgets import Budgets
+from trim.methods.masks import apply_mask
+from trim.methods.refit import refit
+from trim.methods.retention import RetentionCurves, retention_curves
+from trim.methods.scores import SCORES
+from trim.methods.search import SearchSettings
+from trim.pruning.events import BlockDone, Event, LayerPruned, Note, Stage
+from trim.runs.folder import Run
+from trim.runs.record import LayerRecord
+from trim.runs.recording import layer_record, put_on
+from trim.runs.writer import RunWriter
+
+Listener = Callable[[Event], None]
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a layer is pruned, once its budget is known.
+
+    Attributes:
+        allocation: a name from `ALLOCATIONS`.
+        score: "wanda" or "magnitude".
+        pattern: n:m instead of an allocation by rows; None: none.
+        search_settings: a layer's sparsity to the settings of its search.
+        sensitivity: each layer's row weights (D,) of the optimal allocation; None: all rows weigh alike.
+    """
+
+    allocation: str
+    score: str
+    pattern: Pattern | None
+    search_settings: Callable[[float], SearchSettings]
+    sensitivity: Mapping[str, Tensor] | None = None
+
+
+def prune_layer(
+    name: str, layer: nn.Linear, received: LayerInputs, total: int, method: Method
+) -> LayerRecord:
+    """Prune one layer in place, and tell what was done.
+
+    Args:
+        name: such as "15.mlp.gate_proj".
+        layer: with its dense weight, on the device.
+        received: what it received from the calibration text.
+        total: how many of its weights shall go.
+        method: how.
+
+    Raises:
+        NonFiniteError: a weight or activation is NaN or infinite.
+        NotEnoughMemoryError: its curves do not fit.
+    """
+    weight = layer.weight
+    with memory_for_curves(name, weight, received):
+        score = layer_score(weight, received.input_norm, method.score)
+        curves = retention_curves(weight, received.inputs, score, name=name)
+        settings = method.search_settings(total / weight.numel() if total else 0.5)
+        sensitivity = method.sensitivity[name].to(score.device) if method.sensitivity else None
+        allocation = _allocate(curves, score, total, settings, method, sensitivity)
+        refitted = error_left = None
+        if received.dense is not None and total:
+            refitted, error_left = _refitted(name, weight, allocation.keep, received)
+        record = layer_record(
+            name,
+            curves,
+            score,
+            allocation.counts,
+            budget=total / weight.numel(),
+            allocation=method.allocation if method.pattern is None else "pattern",
+            score_name=method.score,
+            search=allocation.search,
+            quality_measure=settings.layer_quality,
+            retained=allocation.retained,
+            keep=allocation.keep,
+            sensitivity=sensitivity,
+            refitted=refitted,
+            error_left=error_left,
+        )
+    apply_mask(weight, allocation.keep, refitted)
+    return record
+
+
+def _refitted(name: str, weight: Tensor, keep: Tensor, received: LayerInputs) -> tuple[Tensor, Tensor]:
+    """The weights that stay as the run will keep them, (K,) float16, and which part of the output error they leave."""
+    try:
+        fitted = refit(weight, keep, received.dense.gram, received.dense.cross).half()
+    except NonFiniteError as error:
+        raise NonFiniteError(f"{name}: {error}") from None
+    if not bool(fitted.isfinite().all()):
+        raise NonFiniteError(f"{name}: a refitted weight leaves the range of float16; go without --refit")
+    dense = full_product(weight, received.dense.inputs)
+    errors = [
+        (dense - full_product(left.to(weight.dtype), received.inputs)).square().sum()
+        for left in (fitted, weight * keep)
+    ]
+    return fitted[keep], torch.where(errors[1] > 0, errors[0] / errors[1], 1.0)
+
+
+@contextlib.contextmanager
+def memory_for_curves(name: str, weight: Tensor, received: LayerInputs) -> Iterator[None]:
+    """Say what to do where the curves of a layer do not fit into memory."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or is_out_of_memory(error)):
+            raise
+        raise NotEnoughMemoryError(
+            f"{name} ({weight.shape[0]:,} × {weight.shape[1]:,}, {received.inputs.shape[1]:,} input vectors) does not "
+            "fit into memory with its curves; keep fewer input vectors (--vectors, --windows) or use another --device"
+            + ("" if received.dense is None else ", or go without --refit")
+        ) from error
+
+
+def layer_score(weight: Tensor, input_norm: Tensor, score: str) -> Tensor:
+    """The importance of each weight, (D, N) float32."""
+    return SCORES[score](weight, input_norm)
+
+
+def _allocate(
+    curves: RetentionCurves,
+    score: Tensor,
+    total: int,
+    settings: SearchSettings,
+    method: Method,
+    sensitivity: Tensor | None,
+) -> Allocation:
+    if total == 0:
+        return Allocation(
+            torch.zeros(curves.rows, dtype=torch.int64, device=score.device),
+            torch.ones_like(score, dtype=torch.bool),
+        )
+    if method.pattern is not None:
+        return method.pattern.allocate(curves, score)
+    return ALLOCATIONS[method.allocation](curves, score, settings, sensitivity)
+
+
+def prune_blocks(
+    text: TextPass,
+    budgets: Budgets,
+    method: Method,
+    writer: RunWriter,
+    run: Run,
+    *,
+    recalculate_inputs: bool,
+    dense: DensePass | None,
+    listener: Listener,
+) -> None:
+    """Prune every block that the run does not hold yet; those that it holds are masked and passed through.
+
+    Args:
+        text: embedded, before the first block.
+        budgets: how many weights each layer loses; layers without a budget stay dense.
+        method: how a layer is pruned.
+        writer: takes each block as it is done.
+        run: as the run stands now.
+        recalculate_inputs: capture again after each group of layers that share an input.
+        dense: the text before the first block of the dense model, where the weights that stay are refitted to it;
+            inputs are recalculated then too.
+        listener: is told of progress.
+    """
+    model = text.model
+    last = max(int(name.partition(".")[0]) for name in budgets.totals)  # behind it everything stays dense
+    model.forget(behind=last)
+    with _writing(writer, last, listener, behind=model.device.type == "cuda") as write:
+        for index in range(last + 1):
+            block_begin, batch_before = time.perf_counter(), text.batch
+            entry = run.manifest["blocks"].get(str(index))
+            listener(Stage("replay" if entry else "loading", index))
+            with contextlib.ExitStack() as stack:
+                block = stack.enter_context(model.block(index))
+                layers = linear_layers(block, index, budgets.totals)
+                if dense:
+                    stack.enter_context(dense.block(layers.values()))
+                if entry:
+                    for name, layer in layers.items():
+                        put_on(layer.weight, run.layer(name))
+                    if index < last:
+                        text.propagate(index, block, entry["propagated"])
+                        if dense:
+                            dense.propagate(index, block, entry["dense_propagated"])
+                    continue
+                records = _prune_block(
+                    text, index, block, layers, budgets, method, recalculate_inputs, dense, listener
+                )
+                segments: dict[str, Segments] = {"propagated": []}
+                if index < last:
+                    listener(Stage("propagate", index))
+                    segments["propagated"] = text.propagate(index, block)
+                    if dense:
+                        segments["dense_propagated"] = dense.propagate(index, block)
+                if text.batch < batch_before:
+                    listener(
+                        Note(f"block {index}: memory ran out, from here on {text.batch} windows at once")
+                    )
+            write(index, [records[name] for name in layers], segments, block_begin)
+
+
+Write = Callable[[int, list[LayerRecord], dict[str, Segments], float], None]
+
+
+@contextlib.contextmanager
+def _writing(writer: RunWriter, last: int, listener: Listener, *, behind: bool) -> Iterator[Write]:
+    """A function that writes a block; on any exit what it was given is on disk.
+
+    `behind`: it returns before the block is on disk, and tells the listener when the next one comes.
+    """
+    begin, made = time.perf_counter(), 0
+    under_way: list[Future[BlockDone]] = []
+
+    def commit(
+        index: int, records: list[LayerRecord], segments: dict[str, Segments], block_begin: float
+    ) -> BlockDone:
+        size = writer.write_block(index, records, **segments)
+        now = time.perf_counter()
+        left = (now - begin) / made * (last - index)
+        return BlockDone(index, last + 1, size, now - block_begin, left)
+
+    def finish() -> None:
+        while under_way:
+            listener(under_way.pop().result())
+
+    def write(
+        index: int, records: list[LayerRecord], segments: dict[str, Segments], block_begin: float
+    ) -> None:
+        nonlocal made
+        finish()
+        made += 1
+        under_way.append(thread.submit(commit, index, records, segments, block_begin))
+        if not behind:
+            finish()
+
+    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="trim-write") as thread:
+        yield write
+        finish()
+
+
+def _prune_block(
+    text: TextPass,
+    index: int,
+    block: nn.Module,
+    layers: dict[str, nn.Linear],
+    budgets: Budgets,
+    method: Method,
+    recalculate_inputs: bool,
+    dense: DensePass | None,
+    listener: Listener,
+) -> dict[str, LayerRecord]:
+    """Prune the layers of one block in place."""
+    records: dict[str, LayerRecord] = {}
+    if not layers:
+        return records
+    require_finite({name: layer.weight for name, layer in layers.items()})
+    groups = [list(layers)]
+    by_group = recalculate_inputs or dense is not None
+    if by_group:
+        groups = text.order_of_use(index, block, layers)
+    for group in groups:
+        listener(Stage("capture", index, ", ".join(group) if by_group else ""))
+        beside = dense.receives(index, block, layers[group[0]]) if dense else None
+        received = text.capture(index, block, {name: layers[name] for name in group}, beside)
+        listener(Stage("search", index))
+        for name in group:
+            begin = time.perf_counter()
+            record = prune_layer(name, layers[name], received[name], budgets.totals[name], method)
+            records[name] = record
+            listener(
+                LayerPruned(
+                    name,
+                    index,
+                    record.sparsity,
+                    record.uniform_quality,
+                    record.realised_quality,
+                    record.search.learning_rate if record.search else None,
+                    len(record.search.tried) if record.search else 0,
+                    time.perf_counter() - begin,
+                )
+            )
+    return records

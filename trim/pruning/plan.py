@@ -1,0 +1,199 @@
+"""From a budget method to the weights that each layer loses, before the block loop begins."""
+
+import fnmatch
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import Tensor
+
+from trim.calibration.budget_cache import remembered, text_key, weights_key
+from trim.calibration.inputs import Calibration, linear_layers, require_finite
+from trim.calibration.text_pass import text_pass
+from trim.errors import LayerNotFoundError, SettingsError
+from trim.methods.allocations import Pattern
+from trim.methods.budgets import (
+    Budgets,
+    Shapes,
+    alpha_budgets,
+    outlier_share,
+    owl_budgets,
+    project_budgets,
+    read_budgets,
+    squared_singular_values,
+    tail_exponent,
+    uniform_budgets,
+)
+from trim.models.streamed import StreamedModel
+from trim.names import near_names
+from trim.pruning.events import Event, Note, Stage
+from trim.pruning.loop import layer_score
+from trim.pruning.plan_optimal import optimal_budgets
+from trim.runs.settings import PruneSettings
+
+Listener = Callable[[Event], None]
+
+
+def chosen_layers(patterns: tuple[str, ...], shapes: Shapes) -> dict[str, tuple[int, int]]:
+    """The layers that match any of some names or shell patterns, in the model's order.
+
+    Raises:
+        LayerNotFoundError: a pattern matches nothing; near names are listed.
+    """
+    chosen = set()
+    for pattern in patterns:
+        matches = fnmatch.filter(shapes, pattern)
+        if not matches:
+            raise LayerNotFoundError(
+                f"the model has no layer that matches {pattern!r}; near names: {near_names(pattern, shapes)}"
+            )
+        chosen.update(matches)
+    return {name: shape for name, shape in shapes.items() if name in chosen}
+
+
+def asked_sparsity(settings: PruneSettings, shapes: Shapes) -> float:
+    """The model sparsity that was asked for: the target, or what the budget file adds up to.
+
+    Raises:
+        SettingsError: the budget file does not fit the layers.
+    """
+    if settings.target_sparsity is not None:
+        return settings.target_sparsity
+    asked = read_budgets(Path(settings.budget), shapes)
+    total = sum(rows * columns for rows, columns in shapes.values())
+    return sum(asked[name] * rows * columns for name, (rows, columns) in shapes.items()) / total
+
+
+def plan_budgets(
+    model: StreamedModel,
+    calibration: Calibration,
+    settings: PruneSettings,
+    *,
+    batch: int,
+    folder: Path,
+    activation_bytes: int | None,
+    listener: Listener,
+    sensitivity: dict[str, Tensor] | None = None,
+) -> Budgets:
+    """How many weights each layer loses.
+
+    `sensitivity` are the row weights of optimal budgets; None: all rows weigh alike.
+
+    Raises:
+        SettingsError: the target is out of reach, or a layer does not fit the pattern.
+        NonFiniteError: a weight or activation is NaN or infinite; the message names the layer.
+    """
+    shapes = chosen_layers(settings.layers, model.layers)
+    listener(Stage("budgets", text=settings.budget))
+    target = asked_sparsity(settings, shapes)
+    if settings.pattern:
+        group = Pattern.parse(settings.pattern).group
+        for name, (_, columns) in shapes.items():
+            if columns % group:
+                raise SettingsError(
+                    f"{name} has rows of {columns} weights, which groups of {group} do not divide; leave it out with "
+                    "--layers, or choose another pattern"
+                )
+        return project_budgets(uniform_budgets(shapes, target), shapes, target, 1.0, method="pattern")
+    if settings.budget.endswith(".json"):
+        asked = read_budgets(Path(settings.budget), shapes)
+    elif settings.budget == "owl":
+        key = {
+            "owl_multiple": settings.owl_multiple,
+            "layers": list(shapes),
+            "model": weights_key(model.files),
+            "text": text_key(calibration),
+            "compute": [str(model.device), str(model.dtype), batch],
+        }
+        shares = remembered(
+            key,
+            lambda: _outlier_shares(
+                model, calibration, settings, shapes, batch, folder, activation_bytes, listener
+            ),
+        )
+        asked = owl_budgets(shares, shapes, target, settings.owl_width)
+    elif settings.budget == "alphapruning":
+        key = {
+            "alpha_fit": settings.alpha_fit,
+            "layers": list(shapes),
+            "model": weights_key(model.files),
+            "compute": [str(model.device)],
+        }
+        exponents = remembered(key, lambda: _exponents(model, settings.alpha_fit, shapes, listener))
+        asked = alpha_budgets(exponents, shapes, target, settings.alpha_width)
+    elif settings.budget == "optimal":
+        asked = optimal_budgets(
+            model,
+            calibration,
+            settings,
+            shapes,
+            sensitivity,
+            batch=batch,
+            folder=folder,
+            activation_bytes=activation_bytes,
+            listener=listener,
+        )
+    else:
+        asked = uniform_budgets(shapes, target)
+    budgets = project_budgets(asked, shapes, target, settings.row_cap, method=settings.budget)
+    if budgets.clipped:
+        listener(
+            Note(
+                f"{len(budgets.clipped)} of {len(shapes)} layers cannot be as sparse or as dense as {settings.budget} "
+                f"asks ({budgets.clipped[0]}, …); the others make up for it, and the model stays at its target"
+            )
+        )
+    return budgets
+
+
+def _block_layers(shapes: Shapes) -> dict[int, list[str]]:
+    blocks: dict[int, list[str]] = {}
+    for name in shapes:
+        blocks.setdefault(int(name.partition(".")[0]), []).append(name)
+    return blocks
+
+
+def _outlier_shares(
+    model: StreamedModel,
+    calibration: Calibration,
+    settings: PruneSettings,
+    shapes: Shapes,
+    batch: int,
+    folder: Path,
+    activation_bytes: int | None,
+    listener: Listener,
+) -> list[float]:
+    """OWL's outlier share of each block, from one pass of the text through the dense model."""
+    by_block = _block_layers(shapes)
+    shares = []
+    with text_pass(model, calibration, batch=batch, folder=folder, activation_bytes=activation_bytes) as text:
+        for index in range(max(by_block) + 1):
+            with model.block(index) as block:
+                if names := by_block.get(index):
+                    listener(Stage("budgets", index, settings.budget))
+                    layers = linear_layers(block, index, names)
+                    require_finite({name: layer.weight for name, layer in layers.items()})
+                    received = text.capture(index, block, layers)
+                    # OWL counts outliers of Wanda's score, whatever the weights are then pruned by.
+                    scores = [
+                        layer_score(layer.weight, received[name].input_norm, "wanda")
+                        for name, layer in layers.items()
+                    ]
+                    shares.append(outlier_share(scores, settings.owl_multiple))
+                if index < max(by_block):
+                    text.propagate(index, block)
+    return shares
+
+
+def _exponents(model: StreamedModel, fit: str, shapes: Shapes, listener: Listener) -> list[float]:
+    """Each block's mean tail exponent."""
+    means = []
+    for index, names in _block_layers(shapes).items():
+        listener(Stage("budgets", index, "alphapruning"))
+        exponents = []
+        for name in names:
+            weight = model.weight(name).to(model.device)
+            require_finite({name: weight})
+            exponents.append(tail_exponent(squared_singular_values(weight), fit))
+        known = [value for value in exponents if value == value]
+        means.append(sum(known) / len(known) if known else float("nan"))
+    return means

@@ -1,0 +1,219 @@
+"""What the optimal method needs to know of a whole model before the block loop: sensitivities, and prices."""
+
+import contextlib
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor, nn
+
+from trim.cache import cache_folder, fingerprint, new_file, touch
+from trim.calibration.budget_cache import text_key, weights_key
+from trim.calibration.inputs import Calibration, LayerInputs, linear_layers, require_finite
+from trim.calibration.sensitivity import row_sensitivity
+from trim.calibration.sensitivity_cache import remembered_sensitivity
+from trim.calibration.text_pass import TextPass, text_pass
+from trim.files import write_atomically
+from trim.methods.budgets import Shapes
+from trim.methods.masks import largest_count
+from trim.methods.optimal import BINS_PER_OCTAVE, PriceSummary, lower_hull, price_summary, shared_totals
+from trim.methods.retention import retention_curves
+from trim.models.streamed import StreamedModel
+from trim.pruning.events import Event, Stage
+from trim.pruning.loop import layer_score, memory_for_curves
+from trim.runs.settings import PruneSettings
+
+Listener = Callable[[Event], None]
+
+SENSITIVITY_FILE = "sensitivity.safetensors"  # in the run folder while the run is not complete
+
+
+def begun_with(file: Path) -> dict[str, Tensor] | None:
+    """The sensitivity with which a run began; None: a new run, or one that was stopped before.
+
+    A gradient need not come out the same to the last bit twice.
+    """
+    try:
+        return load(file.read_bytes())
+    except (OSError, SafetensorError):
+        return None
+
+
+def begin_with(file: Path, sensitivity: Mapping[str, Tensor]) -> None:
+    """Keep the sensitivity with which a run begins."""
+    write_atomically(file, save(dict(sensitivity)))
+
+
+def plan_sensitivity(
+    model: StreamedModel,
+    calibration: Calibration,
+    settings: PruneSettings,
+    shapes: Shapes,
+    *,
+    batch: int,
+    folder: Path,
+    activation_bytes: int | None,
+    listener: Listener,
+) -> dict[str, Tensor]:
+    """Each layer's row weights f, (D,) float32.
+
+    Where budgets will ask for prices too, they are made on the way, out of what the layers receive when the gradient's
+    blocks are run again, and remembered: `optimal_budgets` then needs no pass of its own.
+
+    Args:
+        model: dense.
+        calibration: of its windows the first `settings.sensitivity_windows` are read.
+        settings: of the run.
+        shapes: (D, N) of the layers to prune.
+        batch, activation_bytes: as for `row_sensitivity`.
+        folder: the run folder.
+        listener: is told of progress.
+    """
+    part = calibration.first(settings.sensitivity_windows)
+    summaries: dict[str, PriceSummary] = {}
+
+    def visit(name: str, layer: nn.Linear, received: LayerInputs, weights: Tensor) -> None:
+        summaries[name] = _price(name, layer, received, settings, weights)
+
+    def measure() -> dict[str, Tensor]:
+        with model.keeping():  # the gradient's way back and the block loop read the same blocks again
+            return row_sensitivity(
+                model,
+                part,
+                batch=batch,
+                folder=folder,
+                activation_bytes=activation_bytes,
+                progress=lambda index, back: listener(Stage("sensitivity", index)),
+                visited=shapes if settings.budget == "optimal" else (),
+                visit=visit,
+            )
+
+    listener(Stage("sensitivity"))
+    found = remembered_sensitivity(weights_key(model.files), model, part, measure)
+    if summaries:
+        _remember(_price_file(model, part, settings, shapes, found, batch), summaries)
+    return found
+
+
+def optimal_budgets(
+    model: StreamedModel,
+    calibration: Calibration,
+    settings: PruneSettings,
+    shapes: Shapes,
+    sensitivity: Mapping[str, Tensor] | None,
+    *,
+    batch: int,
+    folder: Path,
+    activation_bytes: int | None,
+    listener: Listener,
+) -> dict[str, float]:
+    """The sparsity of each layer when all of them ask the same price of a weight, by the dense model's curves.
+
+    Args:
+        model: dense.
+        calibration: the text, of which the first `settings.sensitivity_windows` are read.
+        settings: the target, the score and the row cap.
+        shapes: (D, N) of the layers to prune.
+        sensitivity: their row weights; None: all alike.
+        batch, folder, activation_bytes: as for `text_pass`.
+        listener: is told of progress.
+
+    Raises:
+        SparsityError: the target is out of reach under the cap.
+        NonFiniteError: a weight or activation is NaN or infinite; the message names the layer.
+    """
+    calibration = calibration.first(settings.sensitivity_windows)
+    path = _price_file(model, calibration, settings, shapes, sensitivity, batch)
+    summaries = _remembered(path)
+    if summaries is None:
+        with text_pass(
+            model, calibration, batch=batch, folder=folder, activation_bytes=activation_bytes
+        ) as text:
+            summaries = _prices(text, settings, shapes, sensitivity, listener)
+        _remember(path, summaries)
+    weights = {name: rows * columns for name, (rows, columns) in shapes.items()}
+    totals = shared_totals(
+        {name: summaries[name] for name in shapes}, round(settings.target * sum(weights.values()))
+    )
+    return {name: totals[name] / weights[name] for name in shapes}
+
+
+def _prices(
+    text: TextPass,
+    settings: PruneSettings,
+    shapes: Shapes,
+    sensitivity: Mapping[str, Tensor] | None,
+    listener: Listener,
+) -> dict[str, PriceSummary]:
+    """What each layer of the dense model asks for its weights; does not depend on the target."""
+    summaries: dict[str, PriceSummary] = {}
+    last = max(int(name.partition(".")[0]) for name in shapes)
+    for index in range(last + 1):
+        with text.model.block(index) as block:
+            listener(Stage("budgets", index, settings.budget))
+            layers = linear_layers(block, index, shapes)
+            require_finite({name: layer.weight for name, layer in layers.items()})
+            received = text.capture(index, block, layers) if layers else {}
+            for name, layer in layers.items():
+                weights = sensitivity[name] if sensitivity else None
+                summaries[name] = _price(name, layer, received[name], settings, weights)
+            if index < last:
+                text.propagate(index, block)
+    return summaries
+
+
+def _price(
+    name: str, layer: nn.Linear, received: LayerInputs, settings: PruneSettings, sensitivity: Tensor | None
+) -> PriceSummary:
+    """What one layer asks, by what it received."""
+    with memory_for_curves(name, layer.weight, received):
+        score = layer_score(layer.weight, received.input_norm, settings.score)
+        curves = retention_curves(layer.weight, received.inputs, score, name=name)
+        hull = lower_hull(curves.error, largest_count(curves.columns, settings.row_cap))
+        return price_summary(hull, sensitivity)
+
+
+def _price_file(
+    model: StreamedModel,
+    calibration: Calibration,
+    settings: PruneSettings,
+    shapes: Shapes,
+    sensitivity: Mapping[str, Tensor] | None,
+    batch: int,
+) -> Path:
+    """Where the cache keeps what the layers ask.
+
+    On a GPU prices made on the gradient's way and those of a pass of their own may differ by rounding: where a gradient
+    is wanted, attention may run other kernels. Whichever came first is kept.
+    """
+    key = {
+        "prices": [BINS_PER_OCTAVE, settings.score, settings.row_cap],
+        "sensitivity": hashlib.sha256(save(dict(sensitivity))).hexdigest() if sensitivity else None,
+        "layers": list(shapes),
+        "model": weights_key(model.files),
+        "text": [text_key(calibration), calibration.positions.tolist()],
+        "compute": [str(model.device), str(model.dtype), batch, torch.__version__, transformers.__version__],
+    }
+    return cache_folder() / "budgets" / f"{fingerprint(key)}.safetensors"
+
+
+def _remembered(path: Path) -> dict[str, PriceSummary] | None:
+    """Summaries that were made before; None: there are none that can be read."""
+    try:
+        pairs = load(path.read_bytes())
+        touch(path)
+    except (OSError, SafetensorError):
+        return None
+    return {name: PriceSummary(*pair.numpy()) for name, pair in pairs.items()}
+
+
+def _remember(path: Path, summaries: Mapping[str, PriceSummary]) -> None:
+    """Keep summaries; a cache that cannot be used is no matter."""
+    pairs = {name: torch.from_numpy(np.stack([made.bins, made.weights])) for name, made in summaries.items()}
+    with contextlib.suppress(OSError), new_file(path) as temporary:
+        temporary.write_bytes(save(pairs))

@@ -1,0 +1,320 @@
+"""Prune a whole model into a run folder, and go on with a run that was stopped."""
+
+import contextlib
+import hashlib
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy
+import torch
+from torch import Tensor
+
+from trim.calibration.dense_pass import DensePass
+from trim.calibration.sensitivity import row_sensitivity
+from trim.calibration.text_pass import default_batch, fixed_threads, text_pass
+from trim.errors import NonFiniteError, RunError, SettingsError
+from trim.methods.allocations import Pattern
+from trim.methods.budgets import Budgets
+from trim.pruning.events import Began, Event, Finished, Note, Stage, to_json
+from trim.pruning.loop import Method, prune_blocks
+from trim.pruning.plan import asked_sparsity, chosen_layers, plan_budgets
+from trim.pruning.plan_optimal import SENSITIVITY_FILE, begin_with, begun_with, plan_sensitivity
+from trim.pruning.second_pass import (
+    DENSE_FILE,
+    FIRST_PASS,
+    StreamedPrunedModel,
+    first_settings,
+    geometric_means,
+)
+from trim.pruning.source import TEXT_FILE, RunSource, absolute, read_text, require_same, write_text
+from trim.runs.folder import Run, open_run
+from trim.runs.settings import PruneSettings
+from trim.runs.writer import RunWriter
+
+Listener = Callable[[Event], None]
+
+
+def prune(
+    model: str | Path,
+    out: str | Path,
+    *,
+    tokens: Tensor | None = None,
+    mask: Tensor | None = None,
+    tokens_of_corpus: bool = False,
+    name: str = "",
+    activation_bytes: int | None = None,
+    progress: Listener | None = None,
+    **settings: object,
+) -> Run:
+    """Prune a whole model; weights are read block by block, and the result is a run folder with its masks.
+
+        run = trim.prune("demo", "runs/first", target=0.7, windows=16, length=256)
+
+    Args:
+        model: a source that `load_model` knows.
+        out: the run folder; must not hold anything yet.
+        tokens: (sequences, length) int64, a calibration text of your own instead of `corpus`.
+        mask: (sequences, length) bool, False where `tokens` are padding.
+        tokens_of_corpus: `tokens` are what `corpus` yields, read beforehand because several runs share them.
+        name: what people call the run.
+        activation_bytes: the most hidden states that memory may hold, the rest of RAM and disk being for the others;
+            None: part of what is free. Has no influence on the result.
+        progress: is told of each step (`trim.events`).
+        settings: what `PruneSettings` takes: target, allocation, budget, score, windows, …
+
+    Raises:
+        SettingsError: settings that make no sense.
+        ModelError, CorpusError: the model or text cannot be read.
+        RunError: the folder is not empty, or cannot be written.
+        NonFiniteError: NaN or infinity in a layer; the message names it.
+        NotEnoughMemoryError: memory does not suffice, with advice.
+    """
+    # A run can be gone on with from any folder.
+    places = {key: absolute(settings[key]) for key in ("corpus", "budget") if key in settings}
+    chosen = PruneSettings(model=absolute(model), **settings | places)
+    if chosen.second_pass and not chosen.asks_sensitivity:
+        raise SettingsError(
+            "a second pass measures the sensitivity again, which only the optimal allocation and optimal budgets with "
+            "Fisher row weights ask for; leave --second-pass out, or choose --allocation optimal"
+        )
+    source = RunSource.open(chosen, tokens, mask, progress)
+    source.given = source.given and not tokens_of_corpus
+    batch = chosen.batch or default_batch(source.calibration, source.model.device)
+    record = source.record(min(batch, source.calibration.sequences), torch.get_num_threads())
+    with RunWriter.create(out, record, name=name or chosen.name) as writer:
+        write_text(writer.path / TEXT_FILE, source.calibration)
+        return _work(writer, source, activation_bytes, progress)
+
+
+def resume(
+    path: str | Path,
+    *,
+    tokens: Tensor | None = None,
+    mask: Tensor | None = None,
+    activation_bytes: int | None = None,
+    repair: bool = False,
+    progress: Listener | None = None,
+) -> Run:
+    """Go on with a run that was stopped; it ends bit for bit as if it had not been.
+
+    Args:
+        path: the run folder.
+        tokens, mask: the text of `prune` where it was given; only needed to repair a run that is complete.
+        activation_bytes: as for `prune`.
+        repair: look at every block file first, and make damaged ones again, and all blocks behind them.
+        progress: is told of each step.
+
+    Raises:
+        RunError: no run, or the model, the text, the device or a version changed since it began.
+        The errors of `prune`.
+    """
+    run = open_run(path)
+    if run.kind != "model":
+        raise RunError(f"{path} keeps single layers from the app; there is nothing to go on with")
+    with RunWriter.reopen(path) as writer:
+        damaged = _damaged_blocks(open_run(path))
+        if damaged and not repair:
+            open_run(path).block(damaged[0])  # a file cut short says so itself
+            raise RunError(
+                f"{writer.path / run.manifest['blocks'][str(damaged[0])]['file']} is damaged: its content has changed. "
+                f"To make it again: python -m trim resume {path} --repair"
+            )
+        if damaged:
+            writer.drop_blocks(index for index in run.blocks if index >= damaged[0])
+        run = open_run(path)
+        if run.complete:
+            return run
+        compute = run.settings["compute"]
+        if tokens is None:
+            tokens, mask = read_text(run.path / TEXT_FILE)
+        if tokens is None and run.settings["text"]["given"]:
+            raise RunError(f"{path} was begun with a text of its own: trim.resume({str(path)!r}, tokens=…)")
+        source = RunSource.open(PruneSettings.from_json(run.settings["request"]), tokens, mask, progress)
+        source.given = run.settings["text"]["given"]
+        require_same(path, run.settings, source.record(compute["batch"], compute["threads"]))
+        return _work(writer, source, activation_bytes, progress)
+
+
+def _work(
+    writer: RunWriter, source: RunSource, activation_bytes: int | None, progress: Listener | None
+) -> Run:
+    """Budgets, then the blocks that are missing, then the totals."""
+    begin = time.perf_counter()
+    run = open_run(writer.path)
+    compute = run.settings["compute"]
+
+    def tell(event: Event) -> None:
+        writer.log(to_json(event))
+        if progress:
+            progress(event)
+
+    with fixed_threads(compute["threads"]), torch.inference_mode(), _told_of_its_end(tell):
+        options = {
+            "batch": compute["batch"],
+            "folder": writer.path,
+            "activation_bytes": activation_bytes,
+        }
+        origin = source.model, source.calibration, source.settings
+        sensitivity = begun_with(writer.path / SENSITIVITY_FILE)
+        if sensitivity is None and source.settings.asks_sensitivity:
+            sensitivity = begun_with(writer.path / DENSE_FILE)
+            if sensitivity is None:
+                shapes = chosen_layers(source.settings.layers, source.model.layers)
+                sensitivity = plan_sensitivity(*origin, shapes, listener=tell, **options)
+            if source.settings.second_pass:
+                begin_with(writer.path / DENSE_FILE, sensitivity)
+                first = _first_pass(writer, source, sensitivity, activation_bytes, tell)
+                sensitivity = geometric_means(sensitivity, _seen_once_pruned(source, first, tell, options))
+            begin_with(writer.path / SENSITIVITY_FILE, sensitivity)
+        budgets = _known_budgets(run, source)
+        if budgets is None:
+            budgets = plan_budgets(*origin, sensitivity=sensitivity, listener=tell, **options)
+            writer.write_budgets(budgets.to_json())
+        with contextlib.ExitStack() as stack:
+            if source.settings.refit and activation_bytes is not None:
+                options["activation_bytes"] = activation_bytes // 2  # for each of two
+            text = stack.enter_context(text_pass(source.model, source.calibration, **options))
+            dense = None
+            if source.settings.refit:
+                second = text_pass(source.model, source.calibration, beside=text, **options)
+                dense = DensePass(stack.enter_context(second))
+            tell(
+                Began(
+                    len(source.model.blocks),
+                    len(budgets.totals),
+                    len(run.blocks),
+                    source.calibration.real_tokens,
+                    text.batch,
+                    text.states.place,
+                )
+            )
+            pattern = source.settings.pattern
+            prune_blocks(
+                text,
+                budgets,
+                Method(
+                    source.settings.allocation,
+                    source.settings.score,
+                    Pattern.parse(pattern) if pattern else None,
+                    source.settings.search_settings,
+                    sensitivity,
+                ),
+                writer,
+                run,
+                recalculate_inputs=source.settings.recalculate_inputs,
+                dense=dense,
+                listener=tell,
+            )
+        metrics = _metrics(open_run(writer.path), budgets, time.perf_counter() - begin)
+        for only_on_the_way in (TEXT_FILE, SENSITIVITY_FILE, DENSE_FILE):
+            (writer.path / only_on_the_way).unlink(missing_ok=True)
+        if source.settings.second_pass:
+            shutil.rmtree(writer.path / FIRST_PASS, ignore_errors=True)
+        tell(Finished(metrics["sparsity"]["realised"], metrics["seconds"]))
+        return writer.finish(metrics)
+
+
+def _first_pass(
+    writer: RunWriter,
+    source: RunSource,
+    sensitivity: dict[str, Tensor],
+    activation_bytes: int | None,
+    tell: Listener,
+) -> Run:
+    """The first pass, as a run in the folder of the run that asks for it; gone on with where it was stopped."""
+    path = writer.path / FIRST_PASS
+    compute = open_run(writer.path).settings["compute"]
+    shapes = chosen_layers(source.settings.layers, source.model.layers)
+    settings = first_settings(source.settings, asked_sparsity(source.settings, shapes))
+    first = RunSource(settings, source.title, source.model, source.calibration, source.given)
+
+    def listen(event: Event) -> None:
+        if isinstance(event, Stage):
+            tell(Stage("first pass", event.block))
+        elif isinstance(event, Note):
+            tell(event)
+
+    if (path / "config.json").exists():
+        inner = RunWriter.reopen(path)
+    else:
+        inner = RunWriter.create(path, first.record(compute["batch"], compute["threads"]), name="first pass")
+    with inner:
+        if damaged := _damaged_blocks(open_run(path)):
+            inner.drop_blocks(index for index in open_run(path).blocks if index >= damaged[0])
+        if (run := open_run(path)).complete:
+            return run
+        begin_with(path / SENSITIVITY_FILE, sensitivity)
+        return _work(inner, first, activation_bytes, listen)
+
+
+def _seen_once_pruned(source: RunSource, first: Run, tell: Listener, options: dict) -> dict[str, Tensor]:
+    """The sensitivity of the model as the first pass left it."""
+    tell(Stage("sensitivity"))
+    try:
+        return row_sensitivity(
+            StreamedPrunedModel(source.model, first),
+            source.calibration.first(source.settings.sensitivity_windows),
+            progress=lambda index, back: tell(Stage("sensitivity", index)),
+            **options,
+        )
+    except NonFiniteError as error:
+        raise NonFiniteError(
+            f"in the model that the first pass left: {error}; or go without --second-pass"
+        ) from error
+
+
+@contextlib.contextmanager
+def _told_of_its_end(tell: Listener) -> Iterator[None]:
+    """The last line of the log says that a run was stopped, and by what."""
+    try:
+        yield
+    except BaseException as error:
+        with contextlib.suppress(RunError):
+            tell(Stage("stopped", text=type(error).__name__))
+        raise
+
+
+def _known_budgets(run: Run, source: RunSource) -> Budgets | None:
+    """The budgets that the run began with, exact to the weight."""
+    if not run.budgets:
+        return None
+    shapes = chosen_layers(source.settings.layers, source.model.layers)
+    try:
+        sparsities = run.budgets["layers"]
+        totals = {name: round(sparsities[name] * rows * columns) for name, (rows, columns) in shapes.items()}
+        return Budgets(
+            run.budgets["method"], totals, shapes, run.budgets["requested"], tuple(run.budgets["clipped"])
+        )
+    except (KeyError, TypeError) as error:
+        raise RunError(
+            f"{run.path / 'budgets.json'} is damaged ({error}); prune again into another folder"
+        ) from error
+
+
+def _metrics(run: Run, budgets: Budgets, seconds: float) -> dict:
+    layers = {name: run.numbers(name) for name in run.layers}
+    weights = sum(numbers["rows"] * numbers["columns"] for numbers in layers.values())
+    pruned = sum(int(run.array(name, "counts").sum(dtype=numpy.int64)) for name in layers)
+    return {
+        "sparsity": {"requested": budgets.sparsity, "realised": pruned / weights},
+        "weights": {"pruned": pruned, "of": weights},
+        "clipped_budgets": len(budgets.clipped),
+        "seconds": run.metrics.get("seconds", 0) + seconds,
+    }
+
+
+def _damaged_blocks(run: Run) -> list[int]:
+    """Blocks whose file is missing or not what the manifest says."""
+    damaged = []
+    for index in run.blocks:
+        entry = run.manifest["blocks"][str(index)]
+        try:
+            with (run.path / entry["file"]).open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError:
+            digest = None
+        if digest != entry.get("sha256"):
+            damaged.append(index)
+    return damaged

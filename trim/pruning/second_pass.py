@@ -1,0 +1,52 @@
+"""The rows' sensitivity where a model is going: measured again in the model pruned once.
+
+An error in a row costs the dense model something else than it costs the model that pruning leaves. So the model is
+pruned as asked for, but to 70% at most, beyond which little is left to measure; the gradient goes through what remains;
+and the geometric mean of both sensitivities weighs the rows when the dense model is pruned anew. See docs/optimal.md.
+"""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+from torch import Tensor, nn
+
+from trim.calibration.inputs import linear_layers
+from trim.models.streamed import StreamedModel
+from trim.runs.folder import Run
+from trim.runs.recording import put_on
+from trim.runs.settings import PruneSettings
+
+# In the run folder while the run is not complete: the first pass's run, and the dense model's sensitivity.
+FIRST_PASS = "first-pass"
+DENSE_FILE = "dense-sensitivity.safetensors"
+MOST_SPARSE = 0.7
+
+
+def first_settings(settings: PruneSettings, sparsity: float) -> PruneSettings:
+    """What the first pass prunes, where the run is asked for that model sparsity."""
+    return replace(settings, target=min(sparsity, MOST_SPARSE), second_pass=False)
+
+
+@dataclass(frozen=True, eq=False)
+class StreamedPrunedModel:
+    """A model as a run left it, seen block by block: what `row_sensitivity` asks for."""
+
+    model: StreamedModel
+    run: Run
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.model, name)
+
+    @contextlib.contextmanager
+    def block(self, index: int) -> Iterator[nn.Module]:
+        """A block with its weights, pruned ones 0."""
+        with self.model.block(index) as block:
+            for name, layer in linear_layers(block, index, self.run.layers).items():
+                put_on(layer.weight, self.run.layer(name))
+            yield block
+
+
+def geometric_means(dense: Mapping[str, Tensor], pruned: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The geometric mean of two sensitivities, by layer, (D,) float32."""
+    return {name: values.sqrt() * pruned[name].sqrt() for name, values in dense.items()}

@@ -1,0 +1,1 @@
+"""The run folder: its settings, its records of layers, and the files that hold them."""

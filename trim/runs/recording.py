@@ -1,0 +1,155 @@
+"""From tensors to what a run keeps of a layer, and back onto its weight."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trim.methods.gini import gini
+from trim.methods.masks import apply_mask, even_counts, keep_highest, pack_bits
+from trim.methods.quality import layer_quality
+from trim.methods.retention import Retained, RetentionCurves
+from trim.methods.search import SearchResult
+from trim.runs.record import ARRAYS, LayerRecord, SearchRecord, curve_counts
+
+
+def layer_record(
+    name: str,
+    curves: RetentionCurves,
+    score: Tensor,
+    counts: Tensor,
+    *,
+    budget: float,
+    allocation: str,
+    score_name: str,
+    search: SearchResult | None = None,
+    quality_measure: str = "cosim_flat",
+    retained: Retained | None = None,
+    keep: Tensor | None = None,
+    sensitivity: Tensor | None = None,
+    refitted: Tensor | None = None,
+    error_left: Tensor | None = None,
+) -> LayerRecord:
+    """The record of one layer.
+
+    Args:
+        name: such as "15.mlp.gate_proj".
+        curves: its retention curves.
+        score: (D, N), what the curves were ordered by.
+        counts: (D,) exact pruned weights of each row.
+        budget: the layer's sparsity as it was asked for.
+        allocation, score_name: who set the counts, and what the score is called.
+        search: TRIM's result, where TRIM searched.
+        quality_measure: which layer quality is recorded at the exact counts.
+        retained: what is retained; None: of `counts` lowest scores in each row.
+        keep: (D, N) bool, the mask to store; None: none is stored.
+        sensitivity: (D,) the rows' weights of the optimal allocation; None: it was not used.
+        refitted: (K,) float16, the weights that stay, where they were refitted.
+        error_left: () which part of the mask's output error they leave.
+    """
+    counts = counts.to(curves.dot.device)
+    before = curves.at(even_counts(counts))
+    after = curves.at(counts) if retained is None else retained
+    grid = torch.from_numpy(curve_counts(curves.columns)).to(curves.dot.device)
+    found = {
+        "counts": counts,
+        "gini": gini(score, curves.sorted_columns),
+        "weight_norm": torch.linalg.vector_norm(curves.captured_weight, dim=1, dtype=torch.float32),
+        "cosine_uniform": before.cosine,
+        "cosine": after.cosine,
+        "cosine_curve": curves.cosine_at(grid),
+        "dead_rows": curves.dead_rows,
+    }
+    qualities = torch.stack([layer_quality(one, quality_measure) for one in (before, after)])
+    if sensitivity is not None:
+        found["sensitivity"] = sensitivity
+    if keep is not None:
+        found["packed_mask"] = pack_bits(keep)
+    if refitted is not None:
+        qualities = torch.cat([qualities, error_left.double()[None]])
+        found["refitted"] = refitted
+    qualities, *arrays = _on_host([qualities, *found.values()])
+    uniform_quality, realised_quality, *left = qualities.tolist()
+    return LayerRecord(
+        name=name,
+        columns=curves.columns,
+        budget=float(budget),
+        allocation=allocation,
+        score=score_name,
+        vectors=curves.vectors,
+        quality_measure=quality_measure,
+        uniform_quality=uniform_quality,
+        realised_quality=realised_quality,
+        search=None if search is None else search_record(search),
+        error_left=left[0] if left else None,
+        **{key: _typed(values, ARRAYS[key][0]) for key, values in zip(found, arrays, strict=True)},
+    )
+
+
+def search_record(result: SearchResult) -> SearchRecord:
+    """What a run keeps of a search."""
+    trace = result.trace
+    if result.learning_rate is None:
+        iteration, path = 0, trace.updates[trace.rates[0]][:1]
+    else:
+        iteration = trace.best_iteration(result.learning_rate)
+        path = trace.updates[result.learning_rate]
+    quality, row_variance, row_sparsity = _on_host([trace.quality, trace.row_variance, path.float()])
+    return SearchRecord(
+        learning_rate=result.learning_rate,
+        best_iteration=iteration,
+        tried=tuple(result.tried),
+        layer_quality=result.layer_quality,
+        uniform_quality=result.uniform_quality,
+        rates=np.asarray(trace.rates, dtype=np.float64),
+        quality=_typed(quality, "float64"),
+        row_variance=_typed(row_variance, "float64"),
+        row_sparsity=_typed(row_sparsity, "float32"),
+    )
+
+
+def put_on(weight: Tensor, record: LayerRecord) -> None:
+    """Give a layer's weight (D, N), in place, the record's mask and, where it has them, its refitted weights.
+
+    Raises:
+        RunError: the run was kept without masks.
+    """
+    keep = torch.from_numpy(record.keep()).to(weight.device)
+    kept = None if record.refitted is None else torch.from_numpy(record.refitted).to(weight.device)
+    apply_mask(weight, keep, kept)
+
+
+def record_of_search(
+    name: str,
+    curves: RetentionCurves,
+    score: Tensor,
+    result: SearchResult,
+    *,
+    score_name: str,
+    with_mask: bool = False,
+) -> LayerRecord:
+    """The record of a TRIM search that somebody made by hand, for keeping it as a run of one layer."""
+    return layer_record(
+        name,
+        curves,
+        score,
+        result.counts,
+        budget=result.settings.target_sparsity,
+        allocation="trim",
+        score_name=score_name,
+        search=result,
+        quality_measure=result.settings.layer_quality,
+        keep=keep_highest(score, curves.sorted_columns, result.counts) if with_mask else None,
+    )
+
+
+def _on_host(tensors: list[Tensor]) -> list[np.ndarray]:
+    """The same in host memory; all copies are under way before any is waited for."""
+    copies = [values.detach().to("cpu", non_blocking=True) for values in tensors]
+    for device in {values.device for values in tensors if values.is_cuda}:
+        torch.cuda.current_stream(device).synchronize()
+    return [values.numpy() for values in copies]
+
+
+def _typed(values: np.ndarray, dtype: str) -> np.ndarray:
+    """A copy that is the record's own."""
+    return np.array(values, dtype=dtype, order="C")

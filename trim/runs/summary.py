@@ -1,0 +1,77 @@
+"""A run in a few lines of text."""
+
+import numpy as np
+
+from trim.runs.folder import Run
+
+_HEADINGS = (
+    "layer type",
+    "layers",
+    "sparsity",
+    "lowest",
+    "highest",
+    "Gini",
+    "uniform",
+    "realised",
+    "error left",
+    "+ / - / 0",
+)
+
+
+def summary(run: Run) -> str:
+    """A table with one line per layer type, and the totals.
+
+    Sparsities are of layers; Gini is the median over rows; the qualities (such as cosim_flat) are means over layers
+    at exact counts; "error left" is the part of the output error that refitting left, a mean too; + / - / 0 counts the
+    layers whose learning rate was positive, negative, or none.
+    """
+    types: dict[str, list[str]] = {}
+    for name in run.layers:
+        types.setdefault(name.partition(".")[2], []).append(name)
+    rows = [_HEADINGS, *(_row(run, kind, names) for kind, names in types.items())]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
+    lines = [
+        "  ".join(
+            text.ljust(width) if column == 0 else text.rjust(width)
+            for column, (text, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]
+    if run.layers:
+        measure = run.numbers(run.layers[0])["quality_measure"]
+        lines.append(f"quality: {measure}, mean over layers")
+    if sparsity := run.metrics.get("sparsity"):
+        lines.append(
+            f"model sparsity: {sparsity['realised']:.6f} (asked for: {sparsity['requested']:.6f}), "
+            f"{run.metrics['weights']['pruned']:,} of {run.metrics['weights']['of']:,} weights"
+        )
+    return "\n".join(lines)
+
+
+def _row(run: Run, kind: str, names: list[str]) -> tuple[str, ...]:
+    numbers = [run.numbers(name) for name in names]
+    sparsities = [
+        run.array(name, "counts").sum(dtype=np.int64) / (of["rows"] * of["columns"])
+        for name, of in zip(names, numbers, strict=True)
+    ]
+    gini = np.concatenate([run.array(name, "gini") for name in names])
+    gini = gini[~np.isnan(gini)]
+    searches = [of["search"]["learning_rate"] for of in numbers if "search" in of]
+    signs = [
+        sum(rate is not None and rate > 0 for rate in searches),
+        sum(rate is not None and rate < 0 for rate in searches),
+        sum(rate is None for rate in searches),
+    ]
+    left = [float(of["error_left"]) for of in numbers if "error_left" in of]
+    return (
+        kind,
+        str(len(names)),
+        f"{np.mean(sparsities):.4f}",
+        f"{min(sparsities):.4f}",
+        f"{max(sparsities):.4f}",
+        f"{np.median(gini):.3f}" if gini.size else "none",
+        f"{np.mean([float(of['uniform_quality']) for of in numbers]):.4f}",
+        f"{np.mean([float(of['realised_quality']) for of in numbers]):.4f}",
+        f"{np.mean(left):.4f}" if left else "-",
+        " / ".join(map(str, signs)) if searches else "-",
+    )

@@ -1,0 +1,228 @@
+"""The run folder, written: each file whole or absent, each block committed by the manifest, one writer at a time."""
+
+import datetime
+import hashlib
+import itertools
+import json
+import re
+import unicodedata
+from collections.abc import Iterable
+from pathlib import Path
+
+from safetensors.numpy import save
+
+from trim.errors import RunError
+from trim.files import FolderLock, write_atomically
+from trim.runs.folder import SCHEMA, Run, block_file, open_run, settings_fingerprint
+from trim.runs.record import LayerRecord, to_parts
+
+# What a folder may hold before a run begins in it.
+_HARMLESS = {"lock", "manifest.json", "notes.json", ".gitignore", ".DS_Store"}
+
+
+class RunWriter:
+    """Writes one run, and keeps other processes out of its folder while it is open (`with RunWriter…`)."""
+
+    def __init__(self, path: Path, lock: FolderLock, manifest: dict) -> None:
+        self.path = path
+        self.manifest = manifest
+        self._lock = lock
+
+    @classmethod
+    def create(cls, path: str | Path, settings: dict, *, kind: str = "model", name: str = "") -> "RunWriter":
+        """Begin a run in a folder that holds none yet.
+
+        Args:
+            path: the folder; made if it is missing.
+            settings: everything that changes the result, as plain JSON, never a token.
+            kind: "model", or "layer" for an exploration that is kept.
+            name: what people call it.
+
+        Raises:
+            RunError: the folder holds a run already, or anything else, or cannot be written.
+            RunLockedError: another process is writing there.
+        """
+        path = Path(path)
+        lock = FolderLock(path)
+        try:
+            _remove_half_written(path)
+            if (path / "config.json").exists():
+                raise _in_the_way(path, settings)
+            if foreign := sorted(entry.name for entry in path.iterdir() if entry.name not in _HARMLESS):
+                raise RunError(f"{path} is not empty (it holds {foreign[0]}); choose another folder")
+            writer = cls(path, lock, {"complete": False, "blocks": {}})
+            writer._write_manifest()
+            write_json(
+                path / "config.json",
+                {
+                    "schema": SCHEMA,
+                    "kind": kind,
+                    "name": name or path.name,
+                    "created": now(),
+                    "fingerprint": settings_fingerprint(settings),
+                    "settings": settings,
+                },
+            )
+        except BaseException:
+            lock.release()
+            raise
+        return writer
+
+    @classmethod
+    def reopen(cls, path: str | Path) -> "RunWriter":
+        """Go on with a run.
+
+        Raises:
+            RunError: no run, or a damaged one.
+            RunLockedError: another process is writing there.
+        """
+        open_run(path)  # before the lock, which would make the folder
+        lock = FolderLock(Path(path))
+        try:
+            _remove_half_written(Path(path))
+            return cls(Path(path), lock, open_run(path).manifest)
+        except BaseException:
+            lock.release()
+            raise
+
+    def __enter__(self) -> "RunWriter":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._lock.release()
+
+    def write_block(self, index: int, records: Iterable[LayerRecord], **facts: object) -> int:
+        """Write a block and commit it.
+
+        Args:
+            index: the block's place in the model.
+            records: its layers; each name begins with the index.
+            facts: what the manifest shall say about the block besides.
+
+        Returns:
+            The size of its file in bytes.
+
+        Raises:
+            RunError: it cannot be written; blocks committed before stay.
+        """
+        arrays, numbers = {}, {}
+        for record in records:
+            parts, numbers[record.name] = to_parts(record)
+            arrays |= {f"{record.name}/{key}": value for key, value in parts.items()}
+        # One key: the order of several in the file would change from one writing to the next.
+        content = save(arrays, metadata={"trim": json.dumps({"schema": SCHEMA, "layers": numbers})})
+        write_atomically(self.path / block_file(index), content)
+        self.manifest["blocks"][str(index)] = {
+            "file": block_file(index),
+            "bytes": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "layers": list(numbers),
+            **facts,
+        }
+        self._write_manifest()
+        return len(content)
+
+    def drop_blocks(self, indices: Iterable[int]) -> None:
+        """Take blocks out of the manifest, so that they are made again."""
+        for index in indices:
+            self.manifest["blocks"].pop(str(index), None)
+        self.manifest["complete"] = False
+        self._write_manifest()
+
+    def write_budgets(self, budgets: dict) -> None:
+        """Write `budgets.json`."""
+        write_json(self.path / "budgets.json", budgets)
+
+    def log(self, event: dict) -> None:
+        """Add a line to `events.jsonl`; it is a record, so it need not survive a crash.
+
+        Raises:
+            RunError: the disk is full.
+        """
+        try:
+            with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"time": now(), **event}) + "\n")
+        except OSError as error:
+            raise RunError(
+                f"{self.path / 'events.jsonl'} cannot be written ({error.strerror}); free some space and go on with: "
+                f"python -m trim resume {self.path}"
+            ) from error
+
+    def finish(self, metrics: dict) -> Run:
+        """Write the metrics and mark the run complete."""
+        update_metrics(self.path, metrics)
+        self.manifest["complete"] = True
+        self._write_manifest()
+        return open_run(self.path)
+
+    def _write_manifest(self) -> None:
+        write_json(self.path / "manifest.json", self.manifest)
+
+
+def _remove_half_written(path: Path) -> None:
+    """What a killed process left under temporary names; the lock says that nobody writes them now."""
+    names = (path.glob(".*.*-*"), (path / "blocks").glob(".*.*-*"), path.glob(".activations-*"))
+    for leftover in itertools.chain(*names):
+        leftover.unlink(missing_ok=True)
+
+
+def update_metrics(path: Path, metrics: dict) -> None:
+    """Add to a run's `metrics.json`, in which top-level keys are replaced."""
+    target = path / "metrics.json"
+    known = json.loads(target.read_text(encoding="utf-8")) if target.exists() else {}
+    write_json(target, known | metrics)
+
+
+def write_notes(path: str | Path, *, name: str, note: str) -> None:
+    """Give a run another name and a note. Its record stays as it is.
+
+    Raises:
+        RunError: no run, or its folder cannot be written.
+    """
+    run = open_run(path)
+    write_json(run.path / "notes.json", {"name": name.strip(), "note": note})
+
+
+def new_run_path(folder: Path, name: str) -> Path:
+    """A folder for a new run: the name in plain letters and the time, and a number where that is taken."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    plain = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")[:60] or "run"
+    base = f"{plain}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
+    path, number = folder / base, 2
+    while path.exists():
+        path, number = folder / f"{base}-{number}", number + 1
+    return path
+
+
+def write_json(path: Path, content: dict) -> None:
+    """Write a JSON file whole; NaN and infinity are refused, no other program reads them."""
+    write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+
+
+def _in_the_way(path: Path, settings: dict) -> RunError:
+    """Why a new run cannot begin where one stands already."""
+    run = open_run(path)
+    if run.fingerprint == settings_fingerprint(settings):
+        state = "complete" if run.complete else "not complete"
+        return RunError(f"{path} holds this very run, {state}; go on with: python -m trim resume {path}")
+    before, after = _flat(run.settings), _flat(settings)
+    different = sorted(key for key in before | after if before.get(key) != after.get(key))
+    return RunError(
+        f"{path} holds a run with other settings ({', '.join(different[:6])}); it is not overwritten. "
+        "Choose another folder with --out"
+    )
+
+
+def _flat(settings: dict, prefix: str = "") -> dict:
+    flat = {}
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[prefix + key] = value
+    return flat

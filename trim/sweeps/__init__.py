@@ -1,0 +1,1 @@
+"""Sweeps: grids of runs of one model, and their results."""

@@ -1,0 +1,225 @@
+"""The sweep folder: many prunings of one model, each a run without masks, and what came out of them.
+
+sweep.json                 what is varied, what is shared; the fingerprint is their hash
+dense.json                 perplexities of the dense model
+cells/<id>/                a run; its metrics.json holds the perplexities
+cells/<id>.problem.json    why a cell could not be made, until it is
+results.json, .csv, .md    everything together, written anew after each cell
+"""
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from trim.errors import RunError, SettingsError
+from trim.evaluation.evaluate import entry_of
+from trim.files import FolderLock
+from trim.runs.folder import Run, RunEntry, list_runs, open_run, read_json, runs_folder
+from trim.runs.writer import now, write_json
+from trim.sweeps.settings import Cell, SweepSettings
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, eq=False)
+class CellOutcome:
+    """How far a cell is.
+
+    Attributes:
+        cell: which.
+        run: its run, as far as it has come; None: not begun.
+        perplexities: an entry of the run's metrics for each text of the sweep, None where not measured.
+        problem: why it could not be made or read; None: nothing is wrong.
+    """
+
+    cell: Cell
+    run: Run | None
+    perplexities: tuple[dict | None, ...]
+    problem: str | None
+
+    @property
+    def done(self) -> bool:
+        """Whether the model is pruned and measured on every text."""
+        return self.run is not None and self.run.complete and None not in self.perplexities
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """A sweep on disk.
+
+    Attributes:
+        path: the folder.
+        config: `sweep.json`, checked against its fingerprint.
+        settings: the same, with its cells.
+    """
+
+    path: Path
+    config: dict
+    settings: SweepSettings
+
+    @property
+    def id(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def name(self) -> str:
+        """What people call the sweep."""
+        return str(self.config.get("name") or self.id)
+
+    @property
+    def created(self) -> str:
+        """When the sweep began, ISO 8601 in UTC."""
+        return self.config["created"]
+
+    @property
+    def keep_masks(self) -> bool:
+        """Whether the cells keep their masks, most of a run's size."""
+        return bool(self.config.get("keep_masks"))
+
+    @cached_property
+    def cells(self) -> dict[str, Cell]:
+        """The cells by their names."""
+        return {cell.id: cell for cell in self.settings.cells}
+
+    @property
+    def cells_folder(self) -> Path:
+        """Where the cells' runs are; `list_runs` reads it as any folder of runs."""
+        return self.path / "cells"
+
+    def runs(self) -> list[RunEntry]:
+        """The cells that have begun, as runs."""
+        return list_runs(self.cells_folder)
+
+    def cell_path(self, cell: Cell) -> Path:
+        """The run folder of a cell."""
+        return self.cells_folder / cell.id
+
+    def problem_path(self, cell: Cell) -> Path:
+        """The file that says why a cell could not be made."""
+        return self.cells_folder / f"{cell.id}.problem.json"
+
+    def dense(self) -> tuple[dict | None, ...]:
+        """The dense model's perplexity on each text, None where not measured yet."""
+        known = read_json(self.path / "dense.json", missing={}).get("perplexities", [])
+        return tuple(entry_of(known, text) for text in self.settings.texts)
+
+    def outcome(self, cell: Cell) -> CellOutcome:
+        """How far a cell is."""
+        nothing = (None,) * len(self.settings.texts)
+        problem = read_json(self.problem_path(cell), missing={}).get("problem")
+        if not (self.cell_path(cell) / "config.json").exists():
+            return CellOutcome(cell, None, nothing, problem)
+        try:
+            run = open_run(self.cell_path(cell))
+            known = run.metrics.get("perplexities", [])
+        except RunError as error:
+            return CellOutcome(cell, None, nothing, str(error))
+        return CellOutcome(cell, run, tuple(entry_of(known, text) for text in self.settings.texts), problem)
+
+    def outcomes(self) -> list[CellOutcome]:
+        """How far each cell is, in the order of the grid."""
+        return [self.outcome(cell) for cell in self.settings.cells]
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps a second process from working on the sweep.
+
+        Raises:
+            RunLockedError: one does.
+        """
+        lock = FolderLock(self.path)
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+def create_sweep(
+    path: str | Path, settings: SweepSettings, *, name: str = "", keep_masks: bool = False
+) -> Sweep:
+    """Begin a sweep, or open the same one again to go on with it.
+
+    Raises:
+        RunError: the folder holds another sweep, or something else, or cannot be written.
+    """
+    path = Path(path)
+    if (path / "sweep.json").exists():
+        sweep = open_sweep(path)
+        if sweep.settings.fingerprint != settings.fingerprint:
+            before, after = sweep.settings.to_json(), settings.to_json()
+            different = ", ".join(key for key in before if before[key] != after[key])
+            raise RunError(
+                f"{path} holds another sweep (its {different} differs); go on with that one: python -m trim sweep "
+                f"--resume {path}; or choose another folder with --out"
+            )
+        return sweep
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise RunError(f"{path} is not empty and holds no sweep; choose another folder with --out")
+    write_json(
+        path / "sweep.json",
+        {
+            "schema": SCHEMA,
+            "name": name,
+            "created": now(),
+            "keep_masks": keep_masks,
+            "fingerprint": settings.fingerprint,
+            "settings": settings.to_json(),
+        },
+    )
+    return open_sweep(path)
+
+
+def open_sweep(path: str | Path) -> Sweep:
+    """Open a sweep folder for reading.
+
+    Raises:
+        RunError: no sweep folder, another version, or a damaged file; the message names the file and what to do.
+    """
+    path = Path(path)
+    file = path / "sweep.json"
+    if not file.is_file():
+        raise RunError(
+            f"{path} is no sweep: it holds no sweep.json. A sweep is what `python -m trim sweep … --out {path}` writes"
+        )
+    config = read_json(file)
+    if config.get("schema") != SCHEMA:
+        raise RunError(
+            f"{file} is of schema {config.get('schema')!r}, and this version reads schema {SCHEMA}; go on with the "
+            "version of TRIM Lab that wrote it, or sweep again into another folder"
+        )
+    if not isinstance(config.get("settings"), dict) or not isinstance(config.get("created"), str):
+        raise RunError(f"{file} is damaged; sweep again into another folder")
+    try:
+        settings = SweepSettings.from_json(config["settings"])
+    except SettingsError as error:
+        raise RunError(f"{file}: {error}; sweep again into another folder") from error
+    if settings.fingerprint != config.get("fingerprint"):
+        raise RunError(
+            f"{file} was edited: its settings no longer match their fingerprint. Restore the file, or sweep again into "
+            "another folder"
+        )
+    return Sweep(path, config, settings)
+
+
+@dataclass(frozen=True)
+class SweepEntry:
+    """A sweep folder in a list: opened, or the reason why it cannot be."""
+
+    path: Path
+    sweep: Sweep | None
+    problem: str | None
+
+
+def list_sweeps(folder: str | Path | None = None) -> list[SweepEntry]:
+    """The sweeps in a folder (default: where runs live), newest first; other folders are passed over."""
+    folder = runs_folder() if folder is None else Path(folder)
+    entries = []
+    for file in sorted(folder.glob("*/sweep.json")):
+        try:
+            entries.append(SweepEntry(file.parent, open_sweep(file.parent), None))
+        except RunError as error:
+            entries.append(SweepEntry(file.parent, None, str(error)))
+    return sorted(entries, key=lambda entry: entry.sweep.created if entry.sweep else "", reverse=True)

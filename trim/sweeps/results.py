@@ -1,0 +1,197 @@
+"""What came out of a sweep: a table for people (Markdown), one for programs (CSV), and curves to draw (JSON)."""
+
+import csv
+import io
+import math
+from pathlib import Path
+
+from trim.evaluation.perplexity import number_to_json, perplexity_in_words
+from trim.files import write_atomically
+from trim.names import one_line
+from trim.runs.writer import write_json
+from trim.sweeps.folder import CellOutcome, Sweep
+from trim.sweeps.settings import GRID
+
+SCHEMA = 1
+_METHOD = tuple(name for name in GRID if name not in ("seed", "target"))
+_SAID = {
+    "recalculate_inputs": "recalculated",
+    "refit": "refitted",
+    "second_pass": "two passes",
+    "vectors_per_sequence": "vectors",
+    "owl_width": "λ",
+    "owl_multiple": "M",
+    "alpha_width": "ε",
+}
+
+
+def write_results(sweep: Sweep) -> None:
+    """Write results.json, results.csv and results.md into the sweep's folder, each whole or not at all."""
+    outcomes = sweep.outcomes()
+    write_json(sweep.path / "results.json", results(sweep, outcomes))
+    write_atomically(sweep.path / "results.csv", results_csv(sweep, outcomes).encode())
+    write_atomically(sweep.path / "results.md", results_markdown(sweep, outcomes).encode())
+
+
+def results(sweep: Sweep, outcomes: list[CellOutcome]) -> dict:
+    """Every cell, and perplexity against model sparsity for each method; plain JSON without paths of this machine.
+
+    "curves" holds, for each method and text: "sparsity" (targets, ascending), "perplexity" (the geometric mean over
+    seeds), "least" and "most" (over seeds), "seeds" (how many). NaN and infinity are the words "nan" and "inf".
+    """
+    settings = sweep.settings
+    shared = dict(settings.to_json()["shared"])
+    if "corpus" in shared:
+        shared["corpus"] = _basename(shared["corpus"])
+    return {
+        "schema": SCHEMA,
+        "sweep": sweep.name,
+        "created": sweep.created,
+        "model": _basename(settings.model),
+        "shared": shared,
+        "texts": [
+            {
+                "corpus": _basename(text.corpus),
+                "whole": text.whole,
+                "windows": dense["windows"] if dense else text.windows,
+                "length": dense["length"] if dense else text.length,
+                "dense_perplexity": dense["perplexity"] if dense else None,
+            }
+            for text, dense in zip(settings.texts, sweep.dense(), strict=True)
+        ],
+        "cells": [_cell(outcome) for outcome in outcomes],
+        "curves": _curves(outcomes, len(settings.texts)),
+    }
+
+
+def _basename(source: str) -> str:
+    """A model or text without the folder in which this machine keeps it."""
+    return one_line(Path(source).name) if Path(source).exists() else one_line(source)
+
+
+def _method(outcome: CellOutcome) -> dict[str, object]:
+    method = {name: value for name, value in outcome.cell.method.items() if name in _METHOD}
+    return method | {"budget": Path(str(method["budget"])).name}
+
+
+def _cell(outcome: CellOutcome) -> dict:
+    run = outcome.run
+    metrics = run.metrics if run is not None else {}
+    return {
+        "id": outcome.cell.id,
+        **_method(outcome),
+        "seed": outcome.cell.method["seed"],
+        "target": outcome.cell.settings.target,
+        "model_sparsity": metrics.get("sparsity", {}).get("realised"),
+        "seconds": metrics.get("seconds"),
+        "compute": run.settings["compute"] if run is not None else None,
+        "done": outcome.done,
+        "problem": outcome.problem,
+        "perplexities": [entry and entry["perplexity"] for entry in outcome.perplexities],
+    }
+
+
+def _groups(outcomes: list[CellOutcome]) -> dict[tuple, list[CellOutcome]]:
+    """Cells that differ in target and seed only, by their method."""
+    groups: dict[tuple, list[CellOutcome]] = {}
+    for outcome in outcomes:
+        groups.setdefault(tuple(_method(outcome).items()), []).append(outcome)
+    return groups
+
+
+def _curves(outcomes: list[CellOutcome], texts: int) -> list[dict]:
+    curves = []
+    for method, members in _groups(outcomes).items():
+        for text in range(texts):
+            points = {}
+            for outcome in members:
+                if entry := outcome.perplexities[text]:
+                    points.setdefault(outcome.cell.settings.target, []).append(float(entry["perplexity"]))
+            targets = sorted(points)
+            curves.append(
+                {
+                    "method": dict(method),
+                    "label": _label(dict(method)),
+                    "text": text,
+                    "sparsity": targets,
+                    "perplexity": [number_to_json(geometric_mean(points[target])) for target in targets],
+                    "least": [number_to_json(_extreme(min, points[target])) for target in targets],
+                    "most": [number_to_json(_extreme(max, points[target])) for target in targets],
+                    "seeds": [len(points[target]) for target in targets],
+                }
+            )
+    return curves
+
+
+def geometric_mean(values: list[float]) -> float:
+    """exp of the mean logarithm; NaN if any value is NaN."""
+    return math.exp(math.fsum(map(math.log, values)) / len(values))
+
+
+def _extreme(choose: object, values: list[float]) -> float:
+    """min or max, which would pass over a NaN."""
+    return math.nan if any(map(math.isnan, values)) else choose(values)
+
+
+def _label(method: dict[str, object]) -> str:
+    """ "wanda, trim, budgets owl, λ 0.08": what is idle or off is left out."""
+    parts = [f"{method['score']}, {method['allocation']}, budgets {method['budget']}"]
+    for name in _METHOD[3:]:
+        value = method[name]
+        if value is True:
+            parts.append(_SAID[name])
+        elif value is not None and value is not False:
+            parts.append(f"{_SAID.get(name, '')} {value}".strip())
+    return ", ".join(parts)
+
+
+def results_markdown(sweep: Sweep, outcomes: list[CellOutcome]) -> str:
+    """One table for each text: methods down, model sparsities across, perplexities inside (least and most of several
+    seeds in brackets)."""
+    targets = sorted({outcome.cell.settings.target for outcome in outcomes})
+    lines = [f"# {one_line(sweep.name)}: {_basename(sweep.settings.model)}", ""]
+    for index, (text, dense) in enumerate(zip(sweep.settings.texts, sweep.dense(), strict=True)):
+        size = f", {dense['windows']:,} windows of {dense['length']:,} tokens" if dense else ""
+        known = perplexity_in_words(float(dense["perplexity"])) if dense else "not measured"
+        lines += [
+            f"Perplexity on {text.title}{size}; dense: {known}",
+            "",
+            "| method | " + " | ".join(f"{target * 100:g}%" for target in targets) + " |",
+            "|---" * (len(targets) + 1) + "|",
+        ]
+        for method, members in _groups(outcomes).items():
+            cells = [
+                _table_cell([member for member in members if member.cell.settings.target == target], index)
+                for target in targets
+            ]
+            lines.append(f"| {_label(dict(method))} | " + " | ".join(cells) + " |")
+        lines.append("")
+    failed = [outcome for outcome in outcomes if outcome.problem]
+    lines += [f"- {outcome.cell.id}: {one_line(outcome.problem, 300)}" for outcome in failed]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _table_cell(members: list[CellOutcome], text: int) -> str:
+    values = [float(entry["perplexity"]) for member in members if (entry := member.perplexities[text])]
+    if not values:
+        return "failed" if any(member.problem for member in members) else "–"
+    words = perplexity_in_words(geometric_mean(values))
+    if len(values) > 1:
+        words += (
+            f" ({perplexity_in_words(_extreme(min, values))}–{perplexity_in_words(_extreme(max, values))})"
+        )
+    return words
+
+
+def results_csv(sweep: Sweep, outcomes: list[CellOutcome]) -> str:
+    """One line for each cell and text; fields that make no difference to a cell are empty."""
+    content = io.StringIO()
+    writer = csv.writer(content, lineterminator="\n")
+    writer.writerow(["cell", *GRID, "text", "model_sparsity", "perplexity", "seconds", "done", "problem"])
+    for outcome in outcomes:
+        cell = _cell(outcome)
+        for text, value in zip(sweep.settings.texts, cell["perplexities"], strict=True):
+            fields = [cell[name] for name in GRID]
+            rest = [text.title, cell["model_sparsity"], value, cell["seconds"], cell["done"], cell["problem"]]
+            writer.writerow([cell["id"], *fields, *rest])
+    return content.getvalue()

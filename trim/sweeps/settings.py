@@ -1,0 +1,195 @@
+"""What a sweep varies, what its cells share, and which cells follow from that."""
+
+import dataclasses
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from trim.cache import fingerprint
+from trim.errors import SettingsError
+from trim.evaluation.workbench import EvaluationText
+from trim.names import near_names
+from trim.pruning.source import absolute
+from trim.runs.settings import PruneSettings
+
+# What may have several values, the last one varying fastest.
+GRID = (
+    "score",
+    "allocation",
+    "budget",
+    "owl_width",
+    "owl_multiple",
+    "alpha_width",
+    "alpha_fit",
+    "row_weights",
+    "second_pass",
+    "recalculate_inputs",
+    "refit",
+    "vectors_per_sequence",
+    "seed",
+    "target",
+)
+SHARED = tuple(name for name in PruneSettings.__dataclass_fields__ if name not in (*GRID, "model", "pattern"))
+
+_SHORT = {
+    "vectors_per_sequence": "vectors",
+    "recalculate_inputs": "recalculated",
+    "refit": "refitted",
+    "second_pass": "twice",
+}
+# These look at scores alone, not at what the layer makes of input vectors.
+_ALLOCATIONS_WITHOUT_VECTORS = ("uniform", "variant")
+_BUDGETS_WITHOUT_VECTORS = ("uniform", "owl", "alphapruning")
+_BUDGETS_WITHOUT_TEXT = ("uniform", "alphapruning")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One pruning of a sweep.
+
+    Attributes:
+        id: the name of its folder.
+        settings: all of it.
+        idle: fields of the grid that cannot change what it leaves of the model; such cells are made once.
+    """
+
+    id: str
+    settings: PruneSettings
+    idle: frozenset[str]
+
+    @property
+    def method(self) -> dict[str, object]:
+        """The fields of the grid, None where idle."""
+        return {name: None if name in self.idle else getattr(self.settings, name) for name in GRID}
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """A sweep over a grid: one cell for each combination that can differ from the others.
+
+        SweepSettings("demo", {"target": (0.6, 0.7), "allocation": ("uniform", "trim")}, {"windows": 16})
+
+    Attributes:
+        model: a source that `load_model` knows. Its path, and those of texts and budget files, become absolute.
+        grid: fields of `PruneSettings` named in `GRID`, with their values.
+        shared: fields named in `SHARED`, with their value; the others have their defaults.
+        texts: on which perplexity is measured.
+        cells: what is to be done.
+
+    Raises:
+        SettingsError: a field that cannot vary, no target, or a cell that makes no sense.
+    """
+
+    model: str
+    grid: dict[str, tuple]
+    shared: dict[str, object] = field(default_factory=dict)
+    texts: tuple[EvaluationText, ...] = (EvaluationText(),)
+    cells: tuple[Cell, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "model", absolute(self.model))
+        for given, known in ((self.grid, GRID), (self.shared, SHARED)):
+            for name in given:
+                if name not in known:
+                    raise SettingsError(f"{name!r} is no such setting; near names: {near_names(name, known)}")
+        if not self.grid.get("target"):
+            raise SettingsError("say how sparse the model shall be: one or more targets (--targets 0.6 0.7)")
+        if not self.texts:
+            raise SettingsError("name at least one text to measure perplexity on")
+        grid = {name: tuple(dict.fromkeys(self.grid[name])) for name in GRID if name in self.grid}
+        if empty := [name for name, values in grid.items() if not values]:
+            raise SettingsError(f"give {empty[0]} at least one value")
+        if "budget" in grid:
+            grid["budget"] = tuple(map(absolute, grid["budget"]))
+        if "corpus" in self.shared:
+            object.__setattr__(self, "shared", self.shared | {"corpus": absolute(self.shared["corpus"])})
+        object.__setattr__(self, "grid", grid)
+        object.__setattr__(self, "texts", tuple(self.texts))
+        object.__setattr__(self, "cells", tuple(self._cells()))
+
+    def _cells(self) -> list[Cell]:
+        found: dict[tuple, PruneSettings] = {}
+        for values in itertools.product(*self.grid.values()):
+            settings = PruneSettings(self.model, **self.shared, **dict(zip(self.grid, values, strict=True)))
+            idle = idle_fields(settings)
+            if "second_pass" in idle:
+                settings = dataclasses.replace(settings, second_pass=False)
+            key = tuple(None if name in idle else getattr(settings, name) for name in GRID)
+            found.setdefault(key, settings)
+        cells: dict[str, Cell] = {}
+        for settings in found.values():
+            idle = idle_fields(settings)
+            name = base = self._name(settings, idle)
+            number = 2
+            while name in cells:  # two budget files of one name
+                name, number = f"{base}-{number}", number + 1
+            cells[name] = Cell(name, settings, idle)
+        return list(cells.values())
+
+    def _name(self, settings: PruneSettings, idle: frozenset[str]) -> str:
+        parts = [settings.score, settings.allocation, Path(settings.budget).stem]
+        for name in GRID[3:-1]:
+            value = getattr(settings, name)
+            if len(self.grid.get(name, ())) < 2 or name in idle or value is False:
+                continue
+            parts.append(_SHORT.get(name, name) + ("" if value is True else f"{value}"))
+        parts.append(f"{settings.target:g}")
+        return "-".join(parts).replace("_", "-")
+
+    @property
+    def fingerprint(self) -> str:
+        """The hash of all settings."""
+        return fingerprint(self.to_json())
+
+    def to_json(self) -> dict:
+        """Plain JSON, from which `from_json` makes the same settings."""
+        return {
+            "model": self.model,
+            "grid": {name: list(values) for name, values in self.grid.items()},
+            "shared": {
+                name: list(value) if isinstance(value, tuple) else value
+                for name, value in self.shared.items()
+            },
+            "texts": [dataclasses.asdict(text) for text in self.texts],
+        }
+
+    @classmethod
+    def from_json(cls, content: dict) -> "SweepSettings":
+        """Settings of a sweep.
+
+        Raises:
+            SettingsError: names that this version does not know.
+        """
+        try:
+            texts = tuple(EvaluationText(**text) for text in content["texts"])
+            return cls(content["model"], content["grid"], content["shared"], texts)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise SettingsError(f"these settings are of another version of TRIM Lab: {error!r}") from error
+
+
+def idle_fields(settings: PruneSettings) -> frozenset[str]:
+    """The fields of the grid that cannot change what is left of the model, given the others."""
+    idle: set[str] = set()
+    if settings.budget != "owl":
+        idle |= {"owl_width", "owl_multiple"}
+    if settings.budget != "alphapruning":
+        idle |= {"alpha_width", "alpha_fit"}
+    if "optimal" not in (settings.allocation, settings.budget):
+        idle.add("row_weights")
+    if not settings.asks_sensitivity:
+        idle.add("second_pass")
+    if settings.refit:
+        idle.add("recalculate_inputs")  # they are anyway
+    fixed = settings.budget.endswith(".json")
+    if settings.allocation in _ALLOCATIONS_WITHOUT_VECTORS:
+        if fixed or settings.budget in _BUDGETS_WITHOUT_VECTORS:
+            idle.add("vectors_per_sequence")
+            if settings.score == "magnitude" and not settings.refit:
+                idle.add("recalculate_inputs")
+        if (
+            settings.score == "magnitude"
+            and not settings.refit
+            and (fixed or settings.budget in _BUDGETS_WITHOUT_TEXT)
+        ):
+            idle.add("seed")
+    return frozenset(idle)
