@@ -20,14 +20,16 @@ import numpy as np
 
 from app.services.runs.files import copy_run
 from app.services.runs.shipped import ARCHIVE
-from trim.evaluation.generation import Sampling, continue_prompt
-from trim.evaluation.workbench import EvaluationText, Workbench
+from trim.evaluation.generation import continue_prompt
+from trim.evaluation.settings import EvaluationText, Sampling
+from trim.evaluation.workbench import Workbench
 from trim.files import atomic_file
 from trim.runs.folder import Run, open_run
 from trim.runs.record import LayerRecord
 from trim.runs.writer import update_metrics, write_notes
+from trim.sweeps.events import CellDone, SweepEvent
 from trim.sweeps.folder import Sweep, create_sweep
-from trim.sweeps.run import CellDone, SweepEvent, run_sweep
+from trim.sweeps.run import run_sweep
 from trim.sweeps.settings import SweepSettings
 
 TARGETS = (0.5, 0.6, 0.7, 0.8)

@@ -23,8 +23,8 @@ import transformers
 from safetensors.torch import save_file
 
 import trim
-from trim.calibration.inputs import Calibration
 from trim.calibration.replay import record_calls
+from trim.calibration.text import Calibration
 from trim.calibration.text_pass import default_batch
 from trim.devices import choose_device
 from trim.models import streamed as streaming

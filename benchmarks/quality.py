@@ -33,9 +33,9 @@ import torch
 import transformers
 
 import trim
-from trim.evaluation.perplexity import number_to_json
+from trim.evaluation.entries import number_to_json
 from trim.runs.writer import now, write_json
-from trim.sweeps.run import CellBegan, CellDone, DenseMeasured, SweepBegan, SweepEvent
+from trim.sweeps.events import CellBegan, CellDone, DenseMeasured, SweepBegan, SweepEvent
 
 BUDGETS = ("uniform", "owl", "alphapruning")
 # Each part's sweeps: fields of the grid and their values.

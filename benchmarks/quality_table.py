@@ -17,8 +17,8 @@ from urllib.parse import unquote
 
 import plotly.graph_objects as go
 
-from diagnostics.figures.perplexity_curves import PerplexityCurve, perplexity_curves_figure
-from trim.evaluation.perplexity import perplexity_in_words
+from diagnostics.figures.perplexity import PerplexityCurve, perplexity_curves_figure
+from trim.evaluation.entries import perplexity_in_words
 from trim.sweeps.results import geometric_mean
 
 Row = dict

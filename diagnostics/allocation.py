@@ -10,9 +10,18 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.stats import rankdata
 
-from diagnostics.arrays import check_shape, real_array, row_indices, spread_indices
-from diagnostics.correlation import RankCorrelation, rank_correlation
-from diagnostics.histograms import Histogram, count_edges, histogram, round_edges
+from diagnostics.numeric import (
+    Histogram,
+    RankCorrelation,
+    check_shape,
+    count_edges,
+    histogram,
+    rank_correlation,
+    real_array,
+    round_edges,
+    row_indices,
+    spread_indices,
+)
 
 CURVE_POINTS = 1024
 SCATTER_POINTS = 4000
@@ -178,3 +187,46 @@ def thin_rows(values: np.ndarray, others: np.ndarray, selected: np.ndarray) -> t
     rest = [row for row in np.random.default_rng(0).permutation(paired).tolist() if row not in always]
     kept = np.array([*always, *rest[: max(SCATTER_POINTS - len(always), 0)]], dtype=np.int64)
     return np.sort(kept), len(paired)
+
+
+PICTURE_LIMIT = 512
+
+
+@dataclass(frozen=True, eq=False)
+class MaskDensity:
+    """Share of kept weights per block of a (rows, columns) mask.
+
+    kept_fraction: (h, w) float32, h and w at most PICTURE_LIMIT. Each entry covers `row_block` rows and
+    `column_block` columns; the last ones cover what is left.
+    """
+
+    kept_fraction: np.ndarray
+    rows: int
+    columns: int
+    row_block: int
+    column_block: int
+    layer_sparsity: float
+
+
+def pool_mask(mask: np.ndarray) -> MaskDensity:
+    """Pool a mask (D, N), True where a weight is kept. Raises ValueError unless it is bool with two axes."""
+    mask = np.asarray(mask)
+    if mask.dtype != bool or mask.ndim != 2 or mask.size == 0:
+        raise ValueError(f"mask must be a bool matrix, got {mask.dtype} of shape {mask.shape}")
+    rows, columns = mask.shape
+    row_block, column_block = (-(-size // PICTURE_LIMIT) for size in mask.shape)
+    row_starts = np.arange(0, rows, row_block)
+    column_starts = np.arange(0, columns, column_block)
+    # Row blocks one at a time: a reduceat over the whole mask would first widen every bit to an integer.
+    by_rows = np.stack([mask[start : start + row_block].sum(axis=0) for start in row_starts])
+    kept = np.add.reduceat(by_rows, column_starts, axis=1)
+    height = np.minimum(row_starts + row_block, rows) - row_starts
+    width = np.minimum(column_starts + column_block, columns) - column_starts
+    return MaskDensity(
+        (kept / np.outer(height, width)).astype(np.float32),
+        rows,
+        columns,
+        row_block,
+        column_block,
+        1.0 - float(kept.sum()) / mask.size,
+    )

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import wasserstein_distance
 
 from diagnostics.allocation import RowAllocation
-from diagnostics.correlation import RankCorrelation, rank_correlation
+from diagnostics.numeric import RankCorrelation, rank_correlation
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diagnostics.arrays import check_shape, real_array, row_indices
-from diagnostics.histograms import Histogram, histogram, round_edges
+from diagnostics.numeric import Histogram, check_shape, histogram, real_array, round_edges, row_indices
 
 # Entries sorted at a time: bounds the float64 copy to 128 MiB however large the layer is.
 _BLOCK_ENTRIES = 2**24

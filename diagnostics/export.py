@@ -1,10 +1,17 @@
 """Numbers of a view as files: CSV for a spreadsheet, NPZ for a notebook."""
 
 import csv
+import html
 import io
-from collections.abc import Mapping
+import itertools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
+import plotly.graph_objects as go
+from plotly.io import to_html
+from plotly.offline import get_plotlyjs
 
 
 def table_csv(columns: Mapping[str, np.ndarray]) -> bytes:
@@ -35,3 +42,156 @@ def arrays_npz(arrays: Mapping[str, np.ndarray]) -> bytes:
     file = io.BytesIO()
     np.savez_compressed(file, **plain)
     return file.getvalue()
+
+
+LEAST_HEIGHT, TOP_MARGIN = 300, 28  # pixels
+
+
+CONFIG = {
+    "showSendToCloud": False,
+    "displaylogo": False,
+    "responsive": True,
+    "toImageButtonOptions": {"format": "svg"},
+}
+
+
+@dataclass(frozen=True)
+class Heading:
+    """Begins a section; text as it is, not HTML."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """A few words; line breaks are kept. `code`: in the type of commands."""
+
+    text: str
+    code: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows below column names; `folded` tables open on a click on their caption."""
+
+    caption: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    folded: bool = False
+
+
+@dataclass(frozen=True, eq=False)
+class Chart:
+    """A figure, whose title and subtitle become text above it; `alt` is for readers who cannot see it."""
+
+    figure: go.Figure
+    alt: str
+
+
+Part = Heading | Paragraph | Table | Chart
+
+
+# Nothing may be fetched, not even by a text that found its way into the file.
+_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
+    "img-src data: blob:; font-src data:"
+)
+
+
+_STYLE = """
+:root { color-scheme: light }
+body { font: 16px/1.5 system-ui, -apple-system, 'Segoe UI', Roboto, 'Helvetica Neue', Arial, sans-serif;
+  color: #14181d; background: #fff; margin: 0 auto; max-width: 1280px; padding: 1.5rem 1rem 4rem }
+h1 { font-size: 1.75rem; line-height: 1.25; margin: 0 0 .25rem; overflow-wrap: anywhere }
+h2 { font-size: 1.25rem; margin: 2.5rem 0 .5rem; border-top: 1px solid #d5dae1; padding-top: 1.25rem;
+  overflow-wrap: anywhere }
+h3 { font-size: 1.05rem; margin: 1.5rem 0 0 }
+h3 + .subtitle { font-size: .9rem; margin: 0 }
+p { white-space: pre-wrap; overflow-wrap: anywhere; margin: .5rem 0; max-width: 48rem }
+.subtitle, caption, summary { color: #55606c }
+pre { background: #f5f6f8; border: 1px solid #d5dae1; border-radius: 6px; padding: .75rem 1rem; overflow-x: auto;
+  white-space: pre-wrap; overflow-wrap: anywhere }
+.wide { overflow-x: auto; margin: .75rem 0 }
+table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums }
+caption { text-align: left; padding-bottom: .25rem }
+th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px solid #e9ecf0; vertical-align: top;
+  overflow-wrap: anywhere }
+summary { cursor: pointer }
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(30rem, 100%), 1fr)); gap: 0 2rem }
+figure { margin: 0; min-width: 0; break-inside: avoid }
+"""
+
+
+def report_html(title: str, subtitle: str, parts: Iterable[Part]) -> bytes:
+    """A whole page, UTF-8. All words are escaped; a figure's own labels must be, as those of `figures` are.
+
+    Raises ValueError for a table whose rows are not as wide as its heading.
+    """
+    body = ""
+    for charts, together in itertools.groupby(parts, lambda part: isinstance(part, Chart)):
+        inside = "\n".join(map(_part, together))
+        body += f'<div class="charts">{inside}</div>\n' if charts else f"{inside}\n"
+    page = f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="{_POLICY}">
+<title>{html.escape(title)}</title>
+<style>{_STYLE}</style>
+<script>{get_plotlyjs()}</script>
+</head>
+<body>
+<h1>{html.escape(title)}</h1>
+<p class="subtitle">{html.escape(subtitle)}</p>
+{body}
+</body>
+</html>
+"""
+    return page.encode()
+
+
+def _part(part: Part) -> str:
+    match part:
+        case Heading(text):
+            return f"<h2>{html.escape(text)}</h2>"
+        case Paragraph(text, code):
+            return f"<pre>{html.escape(text)}</pre>" if code else f"<p>{html.escape(text)}</p>"
+        case Table():
+            return _table(part)
+        case Chart(figure, alt):
+            return _chart(figure, alt)
+    raise TypeError(f"a report has no place for {type(part).__name__}")
+
+
+def _chart(figure: go.Figure, alt: str) -> str:
+    title = figure.layout.title
+    words = f"<h3>{_label(title.text)}</h3>"
+    if title.subtitle.text:
+        words += f'<p class="subtitle">{_label(title.subtitle.text)}</p>'
+    below = go.Figure(figure)
+    height = max(LEAST_HEIGHT, figure.layout.height - figure.layout.margin.t + TOP_MARGIN)
+    below.update_layout(title=None, margin_t=TOP_MARGIN, height=height)
+    drawn = to_html(below, full_html=False, include_plotlyjs=False, config=CONFIG)
+    return f'<figure>{words}<div role="img" aria-label="{html.escape(alt)}">{drawn}</div></figure>'
+
+
+def _label(text: str) -> str:
+    """A figure's heading, in which Plotly reads a little HTML, as words that wrap by themselves."""
+    return html.escape(html.unescape(re.sub(r"</?b>", "", re.sub(r"<br ?/?>", " ", text))))
+
+
+def _table(table: Table) -> str:
+    if any(len(row) != len(table.columns) for row in table.rows):
+        raise ValueError(f"every row of {table.caption!r} needs {len(table.columns)} cells")
+    head = _row("th", table.columns) if any(table.columns) else ""
+    rows = "".join(_row("td", row) for row in table.rows)
+    caption = html.escape(table.caption)
+    if table.folded:
+        inside = f'<div class="wide"><table>{head}{rows}</table></div>'
+        return f"<details><summary>{caption}</summary>{inside}</details>"
+    return f'<div class="wide"><table><caption>{caption}</caption>{head}{rows}</table></div>'
+
+
+def _row(tag: str, cells: Sequence[str]) -> str:
+    return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"

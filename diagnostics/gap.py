@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from diagnostics.allocation import RowAllocation, thin_rows
-from diagnostics.arrays import check_shape, real_array, row_indices
 from diagnostics.comparison import RowMove
-from diagnostics.correlation import RankCorrelation, rank_correlation
+from diagnostics.numeric import RankCorrelation, check_shape, rank_correlation, real_array, row_indices
 
 
 def captured_share(uniform: float, reached: float, best: float) -> float | None:

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from diagnostics.arrays import check_shape, real_array
+from diagnostics.numeric import check_shape, real_array
 
 Outcome = Literal["positive", "negative", "none"]
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diagnostics.arrays import check_shape, real_array
 from diagnostics.learning_rate import LearningRateTrace
+from diagnostics.numeric import check_shape, real_array
 
 
 @dataclass(frozen=True, eq=False)

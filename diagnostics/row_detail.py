@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diagnostics.allocation import RowAllocation
-from diagnostics.arrays import check_shape, real_array, row_indices
+from diagnostics.numeric import check_shape, real_array, row_indices
 from diagnostics.similarity import sparsity_grid
 
 SCORE_POINTS = 513

@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diagnostics.arrays import check_shape, real_array, row_indices
-from diagnostics.histograms import Histogram, histogram, round_edges
+from diagnostics.numeric import Histogram, check_shape, histogram, real_array, round_edges, row_indices
 
 PERCENTILES = (5, 25, 50, 75, 95)
 STORED_POINTS = 33

@@ -13,8 +13,7 @@ from app.services.runs.layer import StoredLayer
 from tests.app.small import layer_sample
 from tests.app.small_runs import make_run
 from tests.trim import tiny
-from trim.methods.allocations import ALLOCATIONS
-from trim.methods.scores import SCORES
+from trim.methods.choices import ALLOCATIONS, SCORES
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/extending.md"
 

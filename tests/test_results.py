@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from benchmarks.quality_table import grouped, page, question_methods, question_refit, results
-from trim.evaluation.perplexity import perplexity_in_words
+from trim.evaluation.entries import perplexity_in_words
 from trim.sweeps.results import geometric_mean
 
 ROOT = Path(__file__).parents[1]

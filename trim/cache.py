@@ -9,12 +9,13 @@ outgrows `TRIM_CACHE_LIMIT_BYTES`.
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from trim.errors import SettingsError
@@ -181,3 +182,24 @@ def _remove(entry: Path) -> None:
         shutil.rmtree(entry, ignore_errors=True)
     else:
         entry.unlink(missing_ok=True)
+
+
+def remembered(key: dict, measure: Callable[[], list[float]]) -> list[float]:
+    """Numbers that were measured before under this key, or are measured now; NaN is a number here.
+
+    Where the cache cannot be read or written, they are measured again each time.
+
+    Args:
+        key: everything that they depend on, as plain JSON.
+        measure: does the work.
+    """
+    path = cache_folder() / "budgets" / f"{fingerprint(key)}.json"
+    with contextlib.suppress(OSError, ValueError, TypeError):
+        known = [math.nan if value is None else float(value) for value in json.loads(path.read_text("utf-8"))]
+        touch(path)
+        return known
+    measured = measure()
+    plain = [None if math.isnan(value) else value for value in measured]
+    with contextlib.suppress(OSError), new_file(path) as temporary:
+        temporary.write_text(json.dumps(plain), encoding="utf-8")
+    return measured

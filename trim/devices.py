@@ -1,5 +1,6 @@
 """Where a model computes and in which type, and whether it fits there."""
 
+import importlib.util
 from pathlib import Path
 
 import psutil
@@ -113,3 +114,8 @@ def is_out_of_memory(error: Exception) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
         words in str(error) for words in full
     )
+
+
+def has_kernels(device: torch.device) -> bool:
+    """Whether curves here come from `kernels`, searches and hulls from their own kernels: CUDA, and Triton there."""
+    return device.type == "cuda" and importlib.util.find_spec("triton") is not None

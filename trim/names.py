@@ -1,8 +1,18 @@
 """Names, sizes and paths as users give them and as messages show them."""
 
 import difflib
-from collections.abc import Iterable
+import fnmatch
+from collections.abc import Collection, Iterable
 from pathlib import Path
+
+from trim.errors import LayerNotFoundError
+
+# Texts with a name, and what a page calls them; "demo" comes with the packages.
+CORPORA = {
+    "demo": "State of the Union addresses, 1990 to 2019 (demo)",
+    "wikitext2": "WikiText-2, raw (from the Hub, 7 MB)",
+    "c4": "C4, one shard (from the Hub, 320 MB)",
+}
 
 
 def near_names(name: str, known: Iterable[str], most: int = 5) -> str:
@@ -34,3 +44,40 @@ def local_path(text: str) -> Path | None:
         return path if text and path.exists() else None
     except (OSError, ValueError, RuntimeError):  # too long a name, a NUL in it, the home of nobody
         return None
+
+
+def absolute(source: object, reserved: Collection[str] = ()) -> str:
+    """Make a path absolute, so that it stays true from any working directory.
+
+    Args:
+        source: a path, or a name such as a Hub id.
+        reserved: names that mean the same everywhere, even beside a file of that name.
+    """
+    text = str(source)
+    path = Path(text).expanduser()
+    return str(path.resolve()) if text not in reserved and path.exists() else text
+
+
+def match_layers(
+    patterns: Iterable[str], names: Iterable[str], problem: str = "the model has no layer that matches"
+) -> dict[str, list[str]]:
+    """Match shell patterns ("15.*", "*.q_proj") with the names of layers.
+
+    Args:
+        patterns: names or shell patterns.
+        names: all layers, in the model's order.
+        problem: how the message begins, before the pattern.
+
+    Returns:
+        For each pattern the names that it matches, in the model's order.
+
+    Raises:
+        LayerNotFoundError: a pattern matches nothing; near names are listed.
+    """
+    names = list(names)
+    found = {}
+    for pattern in patterns:
+        found[pattern] = fnmatch.filter(names, pattern)
+        if not found[pattern]:
+            raise LayerNotFoundError(f"{problem} {pattern!r}; near names: {near_names(pattern, names)}")
+    return found

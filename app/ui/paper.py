@@ -14,18 +14,16 @@ from app.services.results.tables import model_map
 from app.services.runs.layer import StoredLayer
 from app.ui.common import explanations
 from app.ui.common.cards import View, theme
+from app.ui.common.curves import curves_view, curves_words
+from app.ui.common.explanations import MAP_FORMULAS
 from app.ui.common.text import plain
-from app.ui.compare import words as compare_words
-from app.ui.compare.cards import curves_view
-from app.ui.model.words import FORMULAS
 from diagnostics.allocation import row_sparsity_statistics
 from diagnostics.concentration import gini_statistics
 from diagnostics.figures.allocation import sorted_row_sparsity
-from diagnostics.figures.concentration import gini_histogram
-from diagnostics.figures.gini_ridges import gini_ridges_figure
+from diagnostics.figures.concentration import gini_histogram, gini_ridges_figure
 from diagnostics.figures.lesson_matrix import masks_figure
 from diagnostics.figures.outcome_gini import outcome_gini_figure
-from diagnostics.figures.perplexity_curves import PerplexityCurve
+from diagnostics.figures.perplexity import PerplexityCurve
 from diagnostics.figures.similarity import cosine_figure
 from diagnostics.model_map import OutcomeLane, outcome_lanes
 from diagnostics.similarity import PERCENTILES, CosineStatistics, cosine_statistics
@@ -108,7 +106,7 @@ def figure_2(sweeps: list[Sweep]) -> Redrawn | None:
             break
     else:
         return None
-    words = compare_words.curves_words(shown, dense)
+    words = curves_words(shown, dense)
     saved = _saved(shown)
 
     def view() -> View:
@@ -227,7 +225,7 @@ def figure_3c(runs: list[Run]) -> Redrawn:
         return View(
             outcome_gini_figure(lanes, theme()),
             plain(seen),
-            FORMULAS["outcome"],
+            MAP_FORMULAS["outcome"],
             f"Learning-rate outcome of every layer against its median Gini. {seen}",
             lambda: {
                 "layer": np.array([name for lane in lanes for name in lane.names], dtype=str),

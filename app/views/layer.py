@@ -11,9 +11,8 @@ import trim
 from app.services.layer.study import ModelKey, Outcome, SensitivityKey, Study, StudyKey
 from app.services.server.access import SEMINAR
 from app.ui.common.address import tell_refused
-from app.ui.common.cards import choose_picture_format
+from app.ui.common.cards import choose_picture_format, fact
 from app.ui.common.choose import TEXT_WORDS, choose_layer, choose_model, choose_text
-from app.ui.common.facts import fact
 from app.ui.common.search_options import (
     choose_search_options,
     choose_shown,
@@ -25,9 +24,8 @@ from app.ui.common.selection import choose_rows
 from app.ui.common.seminar import open_study
 from app.ui.common.text import plain
 from app.ui.common.waiting import NothingToShow, finished, laboratory, meanwhile
-from app.ui.layer import gap_words
 from app.ui.layer.cards import concentration_card, learning_rate_card, row_sparsity_card, similarity_card
-from app.ui.layer.gap import gap_section
+from app.ui.layer.gap import captured_words, gap_section
 from app.ui.layer.inspector import mask_pictures, row_inspector, row_table
 from app.ui.layer.keep import keep_controls
 from trim.names import bytes_in_words
@@ -74,7 +72,7 @@ def explore(study: Study, options: dict[str, object], sensitivity: Tensor | None
         concentration_card(study, outcome, rows, layer_name)
     keep_controls(study, outcome)
     st.subheader("What TRIM leaves to gain")
-    st.markdown(gap_words.captured_words(study.gap(whole), whole.optimum.row_weights))
+    st.markdown(captured_words(study.gap(whole), whole.optimum.row_weights))
     if st.toggle("Show where, and at other targets", key="gap", bind="query-params"):
         gap_section(study, whole, rows, layer_name, file_name)
     st.subheader("Selected rows")

@@ -10,8 +10,7 @@ from app.services.jobs.manager import JOBS
 from app.services.results.perplexities import method_of, perplexities
 from app.services.results.tables import model_map
 from app.services.runs.store import STORE, StoredRun
-from app.ui.common.cards import choose_picture_format
-from app.ui.common.facts import fact
+from app.ui.common.cards import choose_picture_format, fact
 from app.ui.common.search_options import LAYER_QUALITY_WORDS
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain

@@ -7,8 +7,7 @@ import streamlit as st
 from app.services.results.compared import Pick
 from app.services.runs.layer import StoredLayer
 from app.services.runs.store import STORE
-from app.ui.common.cards import choose_picture_format
-from app.ui.common.facts import fact
+from app.ui.common.cards import choose_picture_format, fact
 from app.ui.common.present import kept
 from app.ui.common.selection import choose_rows
 from app.ui.common.text import plain

@@ -6,10 +6,10 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.allocation import RowSparsityStatistics
-from diagnostics.arrays import row_indices
 from diagnostics.figures.frame import PERCENT, count_rows, drawn, frame
-from diagnostics.figures.selection import mark_rows, number_rows
+from diagnostics.figures.marks import mark_rows, number_rows
 from diagnostics.figures.theme import PALETTES, Style, Theme, escape, hatching, series_styles
+from diagnostics.numeric import row_indices
 
 ROW_SPARSITY = "row sparsity (share of the row's weights pruned)"
 ROW_SPARSITY_UPRIGHT = "row sparsity<br>(share of the row's weights pruned)"

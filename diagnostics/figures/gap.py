@@ -5,11 +5,11 @@ from collections.abc import Iterable
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.arrays import row_indices
 from diagnostics.figures.frame import count_rows, drawn, frame, signed
-from diagnostics.figures.selection import number_rows
+from diagnostics.figures.marks import number_rows
 from diagnostics.figures.theme import PALETTES, Theme, escape, series_styles
 from diagnostics.gap import GapCurve, GapScatter
+from diagnostics.numeric import row_indices
 
 TARGET = "layer sparsity (share of the layer's weights pruned)"
 _QUANTITIES = {

@@ -5,10 +5,10 @@ from collections.abc import Iterable
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.arrays import row_indices
+from diagnostics.allocation import MaskDensity
 from diagnostics.figures.frame import frame
 from diagnostics.figures.theme import PALETTES, SEQUENTIAL, Theme
-from diagnostics.mask_density import MaskDensity
+from diagnostics.numeric import row_indices
 
 
 def mask_figure(density: MaskDensity, selected_rows: Iterable[int] = (), theme: Theme = "light") -> go.Figure:

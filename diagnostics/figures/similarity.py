@@ -4,7 +4,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.figures.frame import count_rows, drawn, frame, spread_labels
-from diagnostics.figures.histogram_bars import histogram_bars, median_lines
+from diagnostics.figures.marks import histogram_bars, median_lines
 from diagnostics.figures.theme import PALETTES, ROW_DASHES, Theme, escape, series_styles
 from diagnostics.similarity import CosineDistribution, CosineStatistics
 

@@ -29,7 +29,7 @@ from app.services.server.access import (
 from app.ui.common.text import plain
 from tests.app.small import layer_sample
 from tests.app.small_runs import make_run
-from trim.evaluation.generation import Sampling
+from trim.evaluation.settings import Sampling
 
 CODE = "open sesame"
 MAIN = str(Path(__file__).resolve().parents[2] / "app/main.py")

@@ -9,13 +9,13 @@ import pytest
 
 from app import ship
 from app.services.runs import shipped
-from app.services.runs.check import check_run
+from app.services.runs.importing import check_run
 from app.services.runs.store import RunStore
 from tests.app.small_runs import record
 from tests.trim import tiny
 from trim.calibration import corpora
 from trim.errors import RunError
-from trim.evaluation.workbench import EvaluationText
+from trim.evaluation.settings import EvaluationText
 from trim.sweeps.results import results
 
 TINY = {

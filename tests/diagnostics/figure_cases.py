@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from diagnostics.allocation import RowAllocation, row_scatter, row_sparsity_statistics
+from diagnostics.allocation import RowAllocation, pool_mask, row_scatter, row_sparsity_statistics
 from diagnostics.concentration import gini, gini_statistics, lorenz_curves
 from diagnostics.figures.allocation import row_sparsity_ecdf, row_sparsity_histogram, sorted_row_sparsity
 from diagnostics.figures.concentration import gini_histogram, lorenz_figure
@@ -13,11 +13,10 @@ from diagnostics.figures.iterations import iteration_figure, landscape_figure
 from diagnostics.figures.learning_rate import rate_figure
 from diagnostics.figures.mask import mask_figure
 from diagnostics.figures.row_detail import row_paths_figure, row_prices_figure, row_scores_figure
-from diagnostics.figures.row_scatter import row_scatter_figure
+from diagnostics.figures.scatter import row_scatter_figure
 from diagnostics.figures.similarity import cosine_figure
 from diagnostics.gap import GapCurve, allocation_gap, gap_scatter
 from diagnostics.learning_rate import LearningRateTrace
-from diagnostics.mask_density import pool_mask
 from diagnostics.row_detail import row_paths, row_prices, row_scores
 from diagnostics.similarity import AllocatedCosine, cosine_statistics, sparsity_grid
 

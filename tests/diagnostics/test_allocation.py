@@ -15,7 +15,7 @@ from diagnostics.allocation import (
     row_sparsity_statistics,
 )
 from diagnostics.comparison import compare_allocations
-from diagnostics.correlation import rank_correlation
+from diagnostics.numeric import rank_correlation
 
 quick = settings(max_examples=60, deadline=None)
 COUNTS = arrays(np.int64, st.integers(1, 30), elements=st.integers(0, 50))

@@ -13,9 +13,9 @@ from scipy.stats import ks_2samp, spearmanr, wasserstein_distance
 from diagnostics.allocation import RowAllocation
 from diagnostics.comparison import compare_allocations
 from diagnostics.concentration import gini_statistics
-from diagnostics.figures.gini_ridges import gini_ridges_figure
-from diagnostics.figures.pair import pair_figure
-from diagnostics.figures.perplexity_curves import PerplexityCurve, perplexity_curves_figure
+from diagnostics.figures.concentration import gini_ridges_figure
+from diagnostics.figures.perplexity import PerplexityCurve, perplexity_curves_figure
+from diagnostics.figures.scatter import pair_figure
 from diagnostics.figures.theme import METHOD_STYLES, PALETTES
 from tests.diagnostics.figure_cases import subtitle, traces
 

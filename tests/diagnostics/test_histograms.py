@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from diagnostics.histograms import MAX_BINS, count_edges, histogram, round_edges
+from diagnostics.numeric import MAX_BINS, count_edges, histogram, round_edges
 
 quick = settings(max_examples=80, deadline=None)
 VALUES = arrays(np.float64, st.integers(1, 40), elements=st.floats(-1e4, 1e4, allow_subnormal=False))

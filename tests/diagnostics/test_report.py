@@ -5,9 +5,9 @@ import re
 import plotly.graph_objects as go
 import pytest
 
+from diagnostics.export import Chart, Heading, Paragraph, Table, report_html
 from diagnostics.figures.frame import frame
 from diagnostics.figures.theme import escape
-from diagnostics.report import Chart, Heading, Paragraph, Table, report_html
 
 EVIL = "<script>alert(1)</script> & <b>bold</b>"
 

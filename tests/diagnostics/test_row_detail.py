@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from diagnostics.allocation import RowAllocation
-from diagnostics.mask_density import PICTURE_LIMIT, pool_mask
+from diagnostics.allocation import PICTURE_LIMIT, RowAllocation, pool_mask
 from diagnostics.row_detail import SCORE_POINTS, row_paths, row_prices, row_scores
 
 

@@ -10,9 +10,9 @@ from torch import Tensor
 import trim
 from tests.gpu.layers import on_gpu
 from tests.trim import rough
-from trim.calibration.inputs import Calibration
 from trim.calibration.replay import record_calls
 from trim.calibration.sensitivity import row_sensitivity
+from trim.calibration.text import Calibration
 from trim.models import fusion as fused_blocks
 from trim.models.streamed import StreamedModel
 

@@ -14,7 +14,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from trim.cache import cache_folder, fingerprint, new_file, shrink_to_limit, touch
-from trim.calibration.inputs import Calibration, InputListener, LayerInputs
+from trim.calibration.inputs import InputListener, LayerInputs
+from trim.calibration.text import Calibration
 from trim.calibration.text_pass import default_batch
 from trim.devices import is_out_of_memory
 from trim.errors import CacheWarning, NonFiniteError, NotEnoughMemoryError, SettingsError

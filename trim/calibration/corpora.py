@@ -15,15 +15,9 @@ from trim.calibration.texts import (
     wikitext_text,
 )
 from trim.errors import CorpusError
-from trim.names import local_path, near_names, one_line
+from trim.names import CORPORA, local_path, near_names, one_line
 
 SPLITS = ("calibration", "evaluation", "whole")
-CORPORA = {
-    "demo": "State of the Union addresses, 1990 to 2019 (demo)",
-    "wikitext2": "WikiText-2, raw (from the Hub, 7 MB)",
-    "c4": "C4, one shard (from the Hub, 320 MB)",
-}
-"""The texts that have a name, and what a page calls them."""
 
 
 def load_corpus(

@@ -12,6 +12,7 @@ batch are in memory, and no weight has a gradient.
 
 import contextlib
 import functools
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -19,11 +20,17 @@ from pathlib import Path
 from typing import Protocol
 
 import torch
+import transformers
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
+from trim.cache import cache_folder, fingerprint, new_file, shrink_to_limit, touch
 from trim.calibration.hidden_states import Activations, activations
-from trim.calibration.inputs import Calibration, InputListener, LayerInputs, linear_layers, require_finite
+from trim.calibration.inputs import InputListener, LayerInputs, linear_layers, require_finite
 from trim.calibration.replay import BlockCall, record_calls, run_behind, shared
+from trim.calibration.text import Calibration, text_key
+from trim.calibration.text_pass import default_batch
 from trim.devices import is_out_of_memory
 from trim.errors import ModelError, NonFiniteError, NotEnoughMemoryError
 from trim.models.loaded import Model
@@ -298,3 +305,52 @@ def _listening(layers: Mapping[str, nn.Linear]) -> Iterator[dict[str, Tensor]]:
     finally:
         for hook in hooks:
             hook.remove()
+
+
+def remembered_sensitivity(
+    weights: object, model: BlockModel, calibration: Calibration, measure: Callable[[], dict[str, Tensor]]
+) -> dict[str, Tensor]:
+    """What was measured before of this model on this text, or is measured now, and then kept in the cache.
+
+    Args:
+        weights: changes whenever the weights may have changed, as plain JSON.
+        model, calibration: of which and on which.
+        measure: does the work.
+    """
+    key = {
+        "sensitivity": 1,
+        "model": weights,
+        "text": text_key(calibration),
+        "compute": [model.device.type, str(model.dtype), torch.__version__, transformers.__version__],
+    }
+    path = cache_folder() / "captures" / f"{fingerprint(key)}.safetensors"
+    with contextlib.suppress(OSError, SafetensorError):
+        known = load(path.read_bytes())
+        touch(path)
+        return known
+    measured = measure()
+    with contextlib.suppress(OSError), new_file(path) as temporary:
+        temporary.write_bytes(save(measured))
+        shrink_to_limit(keep=path)
+    return measured
+
+
+def sensitivity(model: Model, windows: Tensor, *, progress: Progress | None = None) -> dict[str, Tensor]:
+    """`row_sensitivity` of a loaded model, kept in the cache.
+
+    Args:
+        model: from `load_model`.
+        windows: (sequences, length) int64 tokens; a few windows suffice.
+        progress: told of each block, on the way forward and on the way back.
+
+    Raises:
+        The errors of `row_sensitivity`.
+    """
+    whole, calibration = LoadedModel(model), Calibration.of(windows)
+
+    def measure() -> dict[str, Tensor]:
+        batch = default_batch(calibration, model.device)
+        folder = Path(tempfile.gettempdir())
+        return row_sensitivity(whole, calibration, batch=batch, folder=folder, progress=progress)
+
+    return remembered_sensitivity(model.fingerprint, whole, calibration, measure)

@@ -1,7 +1,7 @@
 """The calibration text on its way through a model, block by block and batch by batch."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from trim.calibration.hidden_states import Activations, activations
-from trim.calibration.inputs import Calibration, InputListener, LayerInputs, require_called
+from trim.calibration.inputs import InputListener, LayerInputs, input_of, require_called
 from trim.calibration.replay import BlockCall, record_calls, shared
+from trim.calibration.text import Calibration
 from trim.devices import is_out_of_memory
 from trim.errors import NotEnoughMemoryError
 from trim.models.streamed import StreamedModel
@@ -214,3 +215,50 @@ def fixed_threads(threads: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+class DensePass:
+    """What the layers would receive, had nothing been pruned.
+
+    Attributes:
+        text: the text before the same block as in the pruned model.
+    """
+
+    def __init__(self, text: TextPass) -> None:
+        self.text = text
+        self._weights: list[tuple[nn.Linear, nn.Parameter]] = []
+
+    @contextlib.contextmanager
+    def block(self, layers: Iterable[nn.Linear]) -> Iterator[None]:
+        """Remember the dense weights of a block's layers, for as long as they are being pruned."""
+        self._weights = [(layer, nn.Parameter(layer.weight.clone(), requires_grad=False)) for layer in layers]
+        try:
+            yield
+        finally:
+            self._weights = []
+
+    def receives(self, index: int, block: nn.Module, layer: nn.Linear) -> Callable[[slice], Tensor]:
+        """What a layer receives of some windows, (sequences, length, N)."""
+
+        def received(part: slice) -> Tensor:
+            with self._dense(), input_of(layer) as seen:
+                self.text.output(index, block, part)
+            return seen[0]
+
+        return received
+
+    def propagate(self, index: int, block: nn.Module, segments: Segments | None = None) -> Segments:
+        """Go on to the next block, as `TextPass.propagate` does."""
+        with self._dense():
+            return self.text.propagate(index, block, segments)
+
+    @contextlib.contextmanager
+    def _dense(self) -> Iterator[None]:
+        pruned = [layer.weight for layer, _ in self._weights]
+        try:
+            for layer, weight in self._weights:
+                layer.weight = weight
+            yield
+        finally:
+            for (layer, _), weight in zip(self._weights, pruned, strict=True):
+                layer.weight = weight

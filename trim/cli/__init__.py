@@ -6,22 +6,16 @@ stopped; then a run can be gone on with.
 
 import argparse
 import contextlib
-import json
 import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-from trim import cache
 from trim.cli.evaluate import add_evaluate, add_generate
 from trim.cli.prune import add_prune, add_resume
+from trim.cli.runs import add_apply, add_cache, add_export, add_inspect
 from trim.cli.sweep import add_sweep
 from trim.errors import TrimError
-from trim.names import bytes_in_words
-from trim.runs.folder import list_runs, open_run, runs_folder
-from trim.sweeps.folder import list_sweeps, open_sweep
-from trim.sweeps.results import results_markdown
 
 _DESCRIPTION = """\
 Row-wise pruning of language models: TRIM (arXiv 2505.16743), Wanda and others, for whole models.
@@ -60,133 +54,14 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_prune(commands)
     add_resume(commands)
-    _add_apply(commands)
-    _add_export(commands)
-    _add_inspect(commands)
+    add_apply(commands)
+    add_export(commands)
+    add_inspect(commands)
     add_evaluate(commands)
     add_generate(commands)
     add_sweep(commands)
-    _add_cache(commands)
+    add_cache(commands)
     return parser
-
-
-def _add_export(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser(
-        "export",
-        help="write the pruned model as a folder for transformers",
-        description="Write the pruned model of a run as a folder that plain transformers loads. Weights keep the types "
-        "of the original; README.md says what was pruned.",
-        epilog="example: python -m trim export runs/first pruned",
-    )
-    parser.add_argument("run", type=Path, help="a complete run")
-    parser.add_argument("out", type=Path, help="the new folder")
-    parser.set_defaults(work=_export, model=None)
-
-
-def _add_apply(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser(
-        "apply",
-        help="put a run's masks on a model",
-        description="Put the masks of a run on a model of the same shape, for example a later checkpoint or a "
-        "finetuned one, and write it as a folder that plain transformers loads.",
-        epilog="example: python -m trim apply runs/first ./finetuned finetuned-pruned",
-    )
-    parser.add_argument("run", type=Path, help="a complete run")
-    parser.add_argument("model", help='"demo", a Hub id, a folder with safetensors, or a GGUF file')
-    parser.add_argument("out", type=Path, help="the new folder")
-    parser.set_defaults(work=_export)
-
-
-def _add_inspect(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser(
-        "inspect",
-        help="show a run, a layer of it, a sweep, or all runs in a folder",
-        description="Show what a run or a sweep did. Needs neither the model nor a GPU. Given a folder of runs, lists "
-        "them.",
-        epilog="examples: python -m trim inspect          (lists ./runs)\n"
-        "          python -m trim inspect runs/first\n"
-        "          python -m trim inspect runs/first --layer 15.mlp.gate_proj",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("path", type=Path, nargs="?", help="a run, or a folder of runs (default: ./runs)")
-    parser.add_argument("--layer", metavar="NAME", help="one layer, such as 15.mlp.gate_proj")
-    parser.add_argument("--json", action="store_true", help="for programs: settings and metrics as JSON")
-    parser.set_defaults(work=_inspect)
-
-
-def _add_cache(commands: argparse._SubParsersAction) -> None:
-    parser = commands.add_parser(
-        "cache",
-        help="show or empty the cache",
-        description="Show what the cache holds: models made from GGUF files, captured activations, checksums. All of "
-        "it can be made again. TRIM_CACHE moves it, TRIM_CACHE_LIMIT_BYTES bounds it.",
-    )
-    parser.add_argument("--empty", action="store_true", help="remove everything in it")
-    parser.set_defaults(work=_cache)
-
-
-def _export(chosen: argparse.Namespace) -> None:
-    from trim.pruning.export import export
-
-    out = export(chosen.run, chosen.out, model=chosen.model, progress=print)
-    print(f"{out} is written; load it with transformers: AutoModelForCausalLM.from_pretrained({str(out)!r})")
-
-
-def _inspect(chosen: argparse.Namespace) -> None:
-    from trim.runs.summary import summary
-
-    path = chosen.path or runs_folder()
-    if (path / "sweep.json").exists():
-        sweep = open_sweep(path)
-        print(results_markdown(sweep, sweep.outcomes()), end="")
-        return
-    if path.is_dir() and not (path / "config.json").exists() and chosen.layer is None:
-        _list_runs(path)
-        return
-    run = open_run(path)
-    if chosen.layer is not None:
-        record = run.layer(chosen.layer, mask=False)
-        numbers = run.numbers(record.name) | {"layer_sparsity": record.sparsity}
-        print(json.dumps(numbers, indent=1))
-    elif chosen.json:
-        print(
-            json.dumps(
-                {"id": run.id, "complete": run.complete, **run.config, "metrics": run.metrics}, indent=1
-            )
-        )
-    else:
-        state = "complete" if run.complete else f"stopped after {len(run.blocks)} blocks"
-        print(f"{run.name} ({run.path}, {run.created}): {state}")
-        print(summary(run))
-        if not run.complete:
-            print(f"Go on with: python -m trim resume {shlex.quote(str(run.path))}")
-
-
-def _list_runs(folder: Path) -> None:
-    entries, sweeps = list_runs(folder), list_sweeps(folder)
-    for entry in sweeps:
-        about = entry.problem or f"a sweep of {len(entry.sweep.cells)} cells"
-        print(f"{entry.path.name}: {about}")
-    if not entries and not sweeps:
-        print(
-            f"{folder} holds no runs; make one with: python -m trim prune demo --target 0.7 --out {folder}/first"
-        )
-    for entry in entries:
-        if entry.run is None:
-            print(f"{entry.path.name}: {entry.problem}")
-            continue
-        run = entry.run
-        sparsity = run.metrics.get("sparsity", {}).get("realised")
-        state = f"model sparsity {sparsity:.4f}" if run.complete and sparsity is not None else run.kind
-        print(f"{run.id}: {run.name}, {state}{'' if run.complete else ', not complete'}")
-
-
-def _cache(chosen: argparse.Namespace) -> None:
-    if chosen.empty:
-        print(f"{bytes_in_words(cache.clear())} freed")
-    print(f"{cache.cache_folder()} (limit {bytes_in_words(cache.limit_bytes())})")
-    for kind, size_bytes in cache.usage_bytes().items():
-        print(f"  {kind}: {bytes_in_words(size_bytes)}")
 
 
 @contextlib.contextmanager

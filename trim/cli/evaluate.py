@@ -6,14 +6,17 @@ import shutil
 import sys
 import textwrap
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trim.errors import SettingsError
-from trim.evaluation.generation import Sampling, continue_prompt
-from trim.evaluation.perplexity import perplexity_in_words
-from trim.evaluation.workbench import EvaluationText, Workbench, is_run, source_of
+from trim.evaluation.entries import perplexity_in_words
+from trim.evaluation.settings import EvaluationText, Sampling
 from trim.names import one_line
-from trim.runs.folder import open_run
+from trim.runs.folder import is_run, open_run
 from trim.runs.writer import update_metrics
+
+if TYPE_CHECKING:
+    from trim.evaluation.workbench import Workbench
 
 _EVALUATE = """\
 Measure how well models predict a text, and how well they answer zero-shot tasks.
@@ -128,14 +131,18 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--batch", type=int, metavar="N", help="windows in one forward pass")
 
 
-def _workbench(chosen: argparse.Namespace) -> Workbench:
+def _workbench(chosen: argparse.Namespace) -> "Workbench":
     if chosen.batch is not None and chosen.batch < 1:
         raise SettingsError(f"a batch holds at least one window, not {chosen.batch}")
+    from trim.evaluation.workbench import Workbench
+
     return Workbench(device=chosen.device, dtype=chosen.dtype, progress=_say)
 
 
 def _check_targets(chosen: argparse.Namespace) -> None:
     """What is no complete run of an unchanged model is found before the first target is measured."""
+    from trim.evaluation.workbench import source_of
+
     for target in filter(is_run, chosen.targets):
         run = open_run(target)
         if chosen.model is None:
@@ -175,7 +182,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
             )
 
 
-def _ask(chosen: argparse.Namespace, workbench: Workbench) -> None:
+def _ask(chosen: argparse.Namespace, workbench: "Workbench") -> None:
     from trim.evaluation.zero_shot import TASKS, zero_shot
 
     width = max(len(target) for target in chosen.targets)
@@ -203,6 +210,8 @@ def _ask(chosen: argparse.Namespace, workbench: Workbench) -> None:
 
 def _generate(chosen: argparse.Namespace) -> None:
     workbench = _workbench(chosen)
+    from trim.evaluation.generation import continue_prompt
+
     sampling = Sampling(chosen.new_tokens, chosen.temperature, chosen.seed)
     _check_targets(chosen)
     written: list[tuple[str, str]] = []

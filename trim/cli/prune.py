@@ -2,16 +2,20 @@
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
 
-from trim.methods.allocations import ALLOCATIONS
-from trim.methods.budgets import ALPHA_FITS
-from trim.methods.quality import LAYER_QUALITIES, ROW_QUALITIES
-from trim.methods.scores import SCORES
-from trim.pruning.events import Began, BlockDone, Event, Finished, LayerPruned, Note, Stage
+from trim.cli.terminal import RunTerminal
+from trim.methods.choices import (
+    ALLOCATIONS,
+    ALPHA_FITS,
+    BUDGETS,
+    LAYER_QUALITIES,
+    ROW_QUALITIES,
+    ROW_WEIGHTS,
+    SCORES,
+)
 from trim.runs.folder import Run, runs_folder
-from trim.runs.settings import BUDGETS, ROW_WEIGHTS, PruneSettings
+from trim.runs.settings import PruneSettings
 from trim.runs.summary import summary
 from trim.runs.writer import new_run_path
 
@@ -188,7 +192,7 @@ def _prune(chosen: argparse.Namespace) -> None:
         chosen.folder,
         name=chosen.name,
         activation_bytes=_bytes(chosen),
-        progress=TerminalProgress(),
+        progress=RunTerminal(),
         **fields,
     )
     _tell_result(run)
@@ -197,7 +201,7 @@ def _prune(chosen: argparse.Namespace) -> None:
 def _resume(chosen: argparse.Namespace) -> None:
     from trim.pruning.prune import resume
 
-    progress = TerminalProgress()
+    progress = RunTerminal()
     run = resume(chosen.folder, activation_bytes=_bytes(chosen), repair=chosen.repair, progress=progress)
     if not progress.began:
         print(f"{chosen.folder} is complete already")
@@ -212,54 +216,3 @@ def _tell_result(run: Run) -> None:
     path = shlex.quote(str(run.path))
     print(summary(run))
     print(f"The run is in {path}. A model for transformers: python -m trim export {path} OUT")
-
-
-class TerminalProgress:
-    """Events as lines, one for each block; on a terminal also what is being done now."""
-
-    def __init__(self) -> None:
-        self.began = False
-        self._live = sys.stdout.isatty()
-        self._layers: list[LayerPruned] = []
-
-    def __call__(self, event: Event) -> None:
-        """Show one event."""
-        match event:
-            case Began():
-                self.began = True
-                after = f", going on after {event.done}" if event.done else ""
-                self._line(
-                    f"{event.layers} layers in {event.blocks} blocks{after}; {event.tokens:,} tokens, {event.batch} "
-                    f"windows at once, activations in {event.activations}"
-                )
-            case Stage() if self._live:
-                block = "" if event.block is None else f"block {event.block}: "
-                print(f"\r\x1b[K{block}{event.stage} {event.text}"[:100], end="", flush=True)
-            case LayerPruned():
-                self._layers.append(event)
-            case BlockDone():
-                self._line(self._block(event))
-                self._layers.clear()
-            case Note():
-                self._line(event.text)
-            case Finished():
-                self._line(f"model sparsity {event.model_sparsity:.6f} after {event.seconds:.0f} s")
-
-    def _block(self, event: BlockDone) -> str:
-        gains = [layer.realised_quality - layer.uniform_quality for layer in self._layers]
-        rates = [layer.learning_rate or 0 for layer in self._layers]
-        signs = "".join("+" if rate > 0 else "-" if rate < 0 else "0" for rate in rates)
-        found = ""
-        if any(layer.rates_tried for layer in self._layers):
-            found = f"quality against uniform {sum(gains) / len(gains):+.4f}  rates {signs}  "
-        return (
-            f"block {event.block + 1:>3} of {event.blocks}  {event.seconds:6.1f} s  {found}"
-            f"{_minutes(event.seconds_left)} left"
-        )
-
-    def _line(self, text: str) -> None:
-        print(f"\r\x1b[K{text}" if self._live else text, flush=True)
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -2,32 +2,17 @@
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
 
 from trim.cli.evaluate import add_text_options, texts_of
 from trim.cli.prune import add_search_options, option
+from trim.cli.terminal import SweepTerminal
 from trim.errors import RunError, SettingsError
-from trim.evaluation.perplexity import perplexity_in_words
-from trim.methods.allocations import ALLOCATIONS
-from trim.methods.budgets import ALPHA_FITS
-from trim.methods.scores import SCORES
-from trim.pruning.events import BlockDone, Note
+from trim.methods.choices import ALLOCATIONS, ALPHA_FITS, BUDGETS, ROW_WEIGHTS, SCORES
 from trim.runs.folder import runs_folder
-from trim.runs.settings import BUDGETS, ROW_WEIGHTS
 from trim.runs.writer import new_run_path
 from trim.sweeps.folder import Sweep, create_sweep, open_sweep
 from trim.sweeps.results import results_markdown
-from trim.sweeps.run import (
-    CellBegan,
-    CellDone,
-    CellProgress,
-    DenseMeasured,
-    SweepBegan,
-    SweepEvent,
-    SweepFinished,
-    run_sweep,
-)
 from trim.sweeps.settings import SHARED, SweepSettings
 
 _SWEEP = """\
@@ -176,9 +161,11 @@ def _yes_or_no(word: str) -> bool:
 
 
 def _sweep(chosen: argparse.Namespace) -> None:
+    from trim.sweeps.run import run_sweep
+
     sweep = _begin(chosen)
     chosen.folder = sweep.path
-    failures = _Terminal(sweep)
+    failures = SweepTerminal(sweep)
     run_sweep(sweep, ray=chosen.ray, listener=failures)
     print(results_markdown(sweep, sweep.outcomes()))
     print(f"The sweep is in {sweep.path}: results.md, results.csv, results.json, and a run for each cell.")
@@ -207,50 +194,3 @@ def _begin(chosen: argparse.Namespace) -> Sweep:
     settings = SweepSettings(chosen.model, grid, shared, texts_of(chosen, "evaluation_"))
     path = chosen.out or new_run_path(runs_folder(), chosen.name or f"sweep {Path(chosen.model).name}")
     return create_sweep(path, settings, name=chosen.name, keep_masks=chosen.keep_masks)
-
-
-class _Terminal:
-    """Events as lines, one for each cell; on a terminal also what is being done now."""
-
-    def __init__(self, sweep: Sweep) -> None:
-        self.failed = 0
-        self._live = sys.stdout.isatty()
-        self._width = max(map(len, sweep.cells))
-        self._now = ""
-
-    def __call__(self, event: SweepEvent) -> None:
-        """Show one event."""
-        match event:
-            case SweepBegan():
-                after = f", {event.done} of them done already" if event.done else ""
-                self._line(f"{event.cells} cells{after}")
-            case DenseMeasured():
-                self._line(f"dense: perplexity {_words(event.perplexities)}")
-            case CellBegan():
-                self._now = f"{event.number} of {event.cells}: {event.cell}"
-                self._show("")
-            case CellProgress(event=BlockDone() as done):
-                self._show(f", block {done.block + 1} of {done.blocks}")
-            case CellProgress(event=Note() as note):
-                self._line(f"{event.cell}: {note.text}")
-            case CellDone():
-                self.failed += event.problem is not None
-                result = event.problem or f"perplexity {_words(event.perplexities)}"
-                self._line(
-                    f"{event.cell.ljust(self._width)}  {result}  ({event.seconds_left / 60:.0f} min left)"
-                )
-            case SweepFinished():
-                self._line(
-                    f"{event.done} cells done, {event.failed} failed, after {event.seconds / 60:.1f} min"
-                )
-
-    def _show(self, more: str) -> None:
-        if self._live:
-            print(f"\r\x1b[K{self._now}{more}"[:100], end="", flush=True)
-
-    def _line(self, text: str) -> None:
-        print(f"\r\x1b[K{text}" if self._live else text, flush=True)
-
-
-def _words(values: tuple[float, ...]) -> str:
-    return ", ".join(map(perplexity_in_words, values))

@@ -1,6 +1,5 @@
 """Perplexity of models, of runs and of exported folders, and where the results are kept."""
 
-import dataclasses
 import hashlib
 import time
 from collections.abc import Callable, Sequence
@@ -9,14 +8,13 @@ from pathlib import Path
 
 import torch
 
+from trim.evaluation.entries import _IDENTITY
 from trim.evaluation.perplexity import Perplexity, perplexity
-from trim.evaluation.workbench import EvaluationText, Workbench, is_run
+from trim.evaluation.settings import EvaluationText
+from trim.evaluation.workbench import Workbench
 from trim.models.loaded import Model
-from trim.runs.folder import Run, open_run
+from trim.runs.folder import Run, is_run, open_run
 from trim.runs.writer import update_metrics
-
-# An evaluation replaces an earlier one that agrees in these.
-_IDENTITY = ("corpus", "whole", "tokens_sha256", "windows", "length", "dtype")
 
 
 @dataclass(frozen=True)
@@ -125,15 +123,3 @@ def record_perplexities(run: Run, evaluations: Sequence[Evaluation]) -> None:
 
 def _identity(entry: dict) -> tuple:
     return tuple(entry.get(key) for key in _IDENTITY)
-
-
-def entry_of(entries: Sequence[dict], text: EvaluationText) -> dict | None:
-    """The last recorded perplexity on a text, or None.
-
-    Args:
-        entries: "perplexities" of a run's metrics.
-        text: windows and length that are None match any.
-    """
-    asked = {key: value for key, value in dataclasses.asdict(text).items() if value is not None}
-    found = [entry for entry in entries if all(entry.get(key) == value for key, value in asked.items())]
-    return found[-1] if found else None

@@ -2,37 +2,13 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 
-from trim.errors import CorpusError, NonFiniteError, SettingsError
+from trim.errors import CorpusError, NonFiniteError
+from trim.evaluation.settings import Sampling
 from trim.models.loaded import Model
 from trim.names import one_line
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How the next token is chosen.
-
-    Attributes:
-        new_tokens: how many to write at most.
-        temperature: 0: always the most probable token; above: drawn, the flatter the higher.
-        seed: decides the draws.
-
-    Raises:
-        SettingsError: no tokens to write, or a temperature below 0.
-    """
-
-    new_tokens: int = 64
-    temperature: float = 0.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.new_tokens < 1:
-            raise SettingsError(f"write at least one token, not {self.new_tokens}")
-        if not 0 <= self.temperature < float("inf"):
-            raise SettingsError(f"the temperature must be 0 (greedy) or above, not {self.temperature:g}")
 
 
 def continue_prompt(model: Model, prompt: str, sampling: Sampling | None = None) -> str:

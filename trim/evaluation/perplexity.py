@@ -9,6 +9,7 @@ from torch import Tensor
 
 from trim.devices import is_out_of_memory
 from trim.errors import CorpusError, NotEnoughMemoryError
+from trim.evaluation.entries import number_to_json
 from trim.models.loaded import Model
 
 # The logits of one forward pass, in bytes of float32: a vocabulary of 152,000 makes them the largest tensor by far.
@@ -42,22 +43,6 @@ class Perplexity:
             "length": self.length,
             "undefined_windows": self.undefined_windows,
         }
-
-
-def number_to_json(value: float) -> float | str:
-    """A number as JSON can hold it: NaN and infinity as words that `float` reads."""
-    return value if math.isfinite(value) else str(float(value))
-
-
-def perplexity_in_words(value: float) -> str:
-    """As people read it: "20.9", "651", "72,850"; "NaN" and "infinite" as such."""
-    if math.isnan(value):
-        return "NaN"
-    if math.isinf(value):
-        return "infinite"
-    if value >= 1e7:
-        return f"{value:.2e}"
-    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def perplexity(

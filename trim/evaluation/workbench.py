@@ -2,52 +2,22 @@
 
 import contextlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from trim.calibration.corpora import load_corpus
-from trim.errors import CorpusError, ModelError
+from trim.errors import ModelError
+from trim.evaluation.settings import EvaluationText
 from trim.models.checkpoint import Progress
 from trim.models.loaded import Model, load_model, model_folder
 from trim.models.tensor_files import TensorFiles
-from trim.names import one_line
+from trim.names import absolute
 from trim.pruning.export import apply_run, is_refitted
-from trim.pruning.source import absolute
-from trim.runs.folder import Run, open_run
+from trim.runs.folder import Run, is_run, open_run
 
 LONGEST_WINDOW = 2048  # as the authors of Wanda and TRIM evaluate, where the model's context is not shorter
-
-
-@dataclass(frozen=True)
-class EvaluationText:
-    """A text on which perplexity is measured.
-
-    Attributes:
-        corpus: "demo", "wikitext2", "c4", or a file.
-        windows: how many, from the beginning; None: all that it holds.
-        length: tokens per window; None: 2,048, or the model's context where that is shorter.
-        whole: all of a file instead of its evaluation part, for a file that holds nothing but evaluation text.
-    """
-
-    corpus: str = "demo"
-    windows: int | None = None
-    length: int | None = None
-    whole: bool = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "corpus", absolute(self.corpus))
-        if (self.windows is not None and self.windows < 1) or (self.length is not None and self.length < 2):
-            raise CorpusError(
-                f"evaluate at least one window of at least 2 tokens, not {self.windows} of {self.length}"
-            )
-
-    @property
-    def title(self) -> str:
-        """What a table calls it."""
-        return one_line(Path(self.corpus).name, 40)
 
 
 class Workbench:
@@ -78,7 +48,7 @@ class Workbench:
         Raises:
             The errors of `load_model`.
         """
-        source = absolute(source)
+        source = absolute(source, reserved=("demo",))
         if self._model is None or self._source != source:
             self._model = self._source = None  # before the next is loaded: two may not fit
             self._windows.clear()
@@ -128,9 +98,24 @@ class Workbench:
         return self._windows[text]
 
 
-def is_run(target: str | Path) -> bool:
-    """Whether the folder is a run's, and not a model's."""
-    return (Path(target) / "manifest.json").is_file()
+@contextlib.contextmanager
+def pruned(model: Model, run: Run) -> Iterator[None]:
+    """The masks of a run on a loaded model; on any exit its dense weights are back.
+
+    Raises:
+        RunError: the run has no masks, or is not whole.
+        ModelError: the model lacks a layer of the run, or has it in another shape.
+    """
+    dense = {
+        name: model.layers[name].weight.to("cpu", copy=True) for name in run.layers if name in model.layers
+    }
+    try:
+        apply_run(run, model)
+        yield
+    finally:
+        with torch.no_grad():
+            for name, weight in dense.items():
+                model.layers[name].weight.copy_(weight)
 
 
 def source_of(run: Run) -> str:
@@ -151,23 +136,3 @@ def source_of(run: Run) -> str:
             f"{request['model']} has changed since {run.path} pruned it; restore it, or {way_out}"
         )
     return request["model"]
-
-
-@contextlib.contextmanager
-def pruned(model: Model, run: Run) -> Iterator[None]:
-    """The masks of a run on a loaded model; on any exit its dense weights are back.
-
-    Raises:
-        RunError: the run has no masks, or is not whole.
-        ModelError: the model lacks a layer of the run, or has it in another shape.
-    """
-    dense = {
-        name: model.layers[name].weight.to("cpu", copy=True) for name in run.layers if name in model.layers
-    }
-    try:
-        apply_run(run, model)
-        yield
-    finally:
-        with torch.no_grad():
-            for name, weight in dense.items():
-                model.layers[name].weight.copy_(weight)

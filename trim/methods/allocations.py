@@ -4,19 +4,20 @@ Each takes the layer's curves, its scores, the search's settings, of which most 
 and the row weights of the optimal allocation; `ALLOCATIONS` is their table.
 """
 
-import re
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from trim.errors import SettingsError
-from trim.methods.masks import keep_highest, largest_count, total_count, uniform_counts
+from trim.methods.counts import largest_count, total_count, uniform_counts
+from trim.methods.masks import keep_highest
 from trim.methods.optimal import lower_hull, optimal_counts
+from trim.methods.pattern import Pattern
 from trim.methods.retention import Retained, RetentionCurves, row_cosine
-from trim.methods.search import SearchResult, SearchSettings, search
+from trim.methods.search import search
+from trim.methods.search_settings import SearchSettings
+from trim.methods.search_types import SearchResult
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,48 +89,14 @@ def allocate_variant(
     return Allocation(counts, keep_highest(score, curves.sorted_columns, counts))
 
 
-ALLOCATIONS: dict[str, Callable[[RetentionCurves, Tensor, SearchSettings, Tensor | None], Allocation]] = {
-    "uniform": allocate_uniform,
-    "trim": allocate_trim,
-    "optimal": allocate_optimal,
-    "variant": allocate_variant,
-}
-
-
-@dataclass(frozen=True)
-class Pattern:
-    """n zeros in every m neighbouring weights of a row."""
-
-    zeros: int
-    group: int
-
-    @classmethod
-    def parse(cls, text: str) -> "Pattern":
-        """Read "2:4".
-
-        Raises:
-            SettingsError: no pattern.
-        """
-        match = re.fullmatch(r"(\d{1,4}):(\d{1,4})", text)
-        if match is None or not 0 < int(match[1]) < int(match[2]):
-            raise SettingsError(
-                f'a pattern is n:m with n zeros in every m weights, such as "2:4", not {text!r}'
-            )
-        return cls(int(match[1]), int(match[2]))
-
-    @property
-    def sparsity(self) -> float:
-        """n / m."""
-        return self.zeros / self.group
-
-    def allocate(self, curves: RetentionCurves, score: Tensor) -> Allocation:
-        """The lowest scores of each group go; of equal ones the first."""
-        rows, columns = score.shape
-        groups = score.view(rows, columns // self.group, self.group)
-        lowest = groups.argsort(dim=2, stable=True)[..., : self.zeros]
-        keep = torch.ones_like(groups, dtype=torch.bool).scatter_(2, lowest, False).view(rows, columns)
-        counts = torch.full((rows,), columns // self.group * self.zeros, device=score.device)
-        return Allocation(counts, keep, retained=MaskRetained(curves, keep))
+def allocate_pattern(curves: RetentionCurves, score: Tensor, pattern: Pattern) -> Allocation:
+    """Prune the lowest scores of each group of neighbours; of equal ones the first."""
+    rows, columns = score.shape
+    groups = score.view(rows, columns // pattern.group, pattern.group)
+    lowest = groups.argsort(dim=2, stable=True)[..., : pattern.zeros]
+    keep = torch.ones_like(groups, dtype=torch.bool).scatter_(2, lowest, False).view(rows, columns)
+    counts = torch.full((rows,), columns // pattern.group * pattern.zeros, device=score.device)
+    return Allocation(counts, keep, retained=MaskRetained(curves, keep))
 
 
 class MaskRetained(Retained):

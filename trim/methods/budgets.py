@@ -7,7 +7,6 @@ of Large Language Models", arXiv 2410.10912, section 3.
 A budget method is a function that gives each layer a sparsity. What it gives need not be reachable, nor add up.
 """
 
-import fnmatch
 import json
 import math
 from collections.abc import Mapping
@@ -15,18 +14,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from trim.errors import LayerNotFoundError, SettingsError, SparsityError
-from trim.methods.masks import largest_count
-from trim.names import near_names
+from trim.errors import SettingsError, SparsityError
+from trim.methods.counts import largest_count
+from trim.names import match_layers
 
 Shapes = Mapping[str, tuple[int, int]]
-
-OWL_WIDTH, OWL_MULTIPLE = 0.08, 5.0  # λ and M in OWL's README
-ALPHA_WIDTH = 0.3  # ε
-ALPHA_FITS = ("alpha_peak", "alpha_mid")
 
 
 @dataclass(frozen=True)
@@ -129,38 +122,6 @@ def uniform_budgets(shapes: Shapes, target: float) -> dict[str, float]:
     return dict.fromkeys(shapes, target)
 
 
-def outlier_share(scores: list[Tensor], multiple: float) -> float:
-    """OWL's layerwise outlier distribution of a block: the share of scores above `multiple` times their mean."""
-    entries = sum(score.numel() for score in scores)
-    mean = sum(float(score.sum(dtype=torch.float64)) for score in scores) / entries
-    return sum(int((score > multiple * mean).sum()) for score in scores) / entries
-
-
-def owl_budgets(outliers: list[float], shapes: Shapes, target: float, width: float) -> dict[str, float]:
-    """OWL: blocks with more outliers keep more; all layers of a block alike.
-
-    Args:
-        outliers: each block's `outlier_share`.
-        shapes: (D, N) of the layers, named by block index first.
-        target: T.
-        width: λ; keep ratios lie within 2λ.
-    """
-    return _by_block(1 - _scaled(outliers, 0.0, 2 * width), shapes, lambda mean: target - mean, np.add)
-
-
-def alpha_budgets(exponents: list[float], shapes: Shapes, target: float, width: float) -> dict[str, float]:
-    """AlphaPruning: blocks with a heavier tail (a smaller exponent) keep more; all layers of a block alike.
-
-    Args:
-        exponents: each block's mean tail exponent; NaN for a block without one, which gets the middle.
-        shapes: (D, N) of the layers, named by block index first.
-        target: T.
-        width: ε; before scaling to the target, sparsities lie between 1 − ε and 1 + ε.
-    """
-    ratios = _scaled(exponents, 1 - width, 1 + width)
-    return _by_block(ratios, shapes, lambda mean: target / mean, np.multiply)
-
-
 def _scaled(values: list[float], low: float, high: float) -> np.ndarray:
     """Values mapped linearly so that the least becomes `low` and the largest `high`; all to the middle if equal."""
     numbers = np.asarray(values, dtype=np.float64)
@@ -180,52 +141,6 @@ def _by_block(ratios: np.ndarray, shapes: Shapes, correction: object, apply: np.
     ratio = np.array([ratio_of[int(name.partition(".")[0])] for name in shapes])
     mean = float((ratio * weights).sum() / weights.sum())
     return dict(zip(shapes, apply(ratio, correction(mean)).tolist(), strict=True))
-
-
-def squared_singular_values(weight: Tensor) -> Tensor:
-    """The min(D, N) squared singular values of a matrix, ascending, float64: the eigenvalues of its Gram matrix."""
-    weight = weight.double()
-    gram = weight @ weight.T if weight.shape[0] <= weight.shape[1] else weight.T @ weight
-    return torch.linalg.eigvalsh(gram).clamp_(min=0)
-
-
-def tail_exponent(spectrum: Tensor, fit: str) -> float:
-    """The exponent of the power law in the tail of a spectrum, by the Hill estimator (section 3.2).
-
-    α = 1 + n / Σ ln(λ_i / λ_min) over the n values from λ_min up.
-
-    Args:
-        spectrum: squared singular values, ascending.
-        fit: how λ_min is found. "alpha_mid": the median. "alpha_peak": among the values from 0.95 to 1.5 times the
-            peak of a histogram of log₁₀ λ with 100 bins, the one whose power law is nearest to the tail (least
-            Kolmogorov-Smirnov distance).
-
-    Returns:
-        α; NaN where no tail can be fitted (a matrix of zeros, or singular values that are all equal).
-    """
-    if fit not in ALPHA_FITS:
-        raise SettingsError(f"alpha_fit must be one of {', '.join(ALPHA_FITS)}, not {fit!r}")
-    values = spectrum.double().cpu().numpy()
-    values = values[values > values.max(initial=0) * 1e-14]
-    if len(values) < 2 or values[0] == values[-1]:
-        return math.nan
-    if fit == "alpha_mid":
-        return _hill(values[len(values) // 2 :])
-    counts, edges = np.histogram(np.log10(values), bins=100)
-    peak = 10 ** edges[np.argmax(counts)]
-    first, last = np.searchsorted(values, [0.95 * peak, 1.5 * peak])
-    fits = []
-    for start in range(first, max(min(last, len(values) - 1), first + 1)):
-        tail = values[start:]
-        alpha = _hill(tail)
-        empirical = np.arange(len(tail)) / len(tail)
-        fits.append((np.abs(1 - (tail / tail[0]) ** (1 - alpha) - empirical).max(), alpha))
-    return min(fits)[1]
-
-
-def _hill(tail: np.ndarray) -> float:
-    logarithms = np.log(tail / tail[0]).sum()
-    return 1 + len(tail) / logarithms if logarithms > 0 else math.nan
 
 
 def read_budgets(path: Path, shapes: Shapes) -> dict[str, float]:
@@ -251,13 +166,8 @@ def read_budgets(path: Path, shapes: Shapes) -> dict[str, float]:
             f'{path} must hold an object like {{"0.*": 0.5, "1.mlp.up_proj": 0.7}}, values from 0 to 1'
         )
     budgets: dict[str, float] = {}
-    for pattern, value in content.items():
-        matches = fnmatch.filter(shapes, pattern)
-        if not matches:
-            raise LayerNotFoundError(
-                f"{path}: no layer matches {pattern!r}; near names: {near_names(pattern, shapes)}"
-            )
-        budgets |= dict.fromkeys(matches, float(value))
+    for pattern, names in match_layers(content, shapes, f"{path}: no layer matches").items():
+        budgets |= dict.fromkeys(names, float(content[pattern]))
     if missing := [name for name in shapes if name not in budgets]:
         raise SettingsError(
             f'{path} gives no budget to {missing[0]} and {len(missing) - 1} other layers; begin it with "*": …'

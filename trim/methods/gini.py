@@ -6,7 +6,7 @@ Source: Hurley and Rickard, "Comparing measures of sparsity", IEEE Trans. Inf. T
 import torch
 from torch import Tensor
 
-from trim.methods.retention import has_kernels
+from trim.devices import has_kernels
 
 # Entries brought into order at a time: bounds the float64 copy to 128 MiB however large the layer is.
 _BLOCK_ENTRIES = 2**24

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trim.devices import has_kernels
 from trim.errors import NonFiniteError, SettingsError, ShapeError, SparsityError
-from trim.methods.retention import has_kernels
 
 # Entries whose hulls are found at a time, which bounds what that takes beside the table: what fits a CPU's cache, and
 # what fills a GPU.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from trim.errors import SettingsError
+from trim.methods.choices import LAYER_QUALITIES, ROW_QUALITIES
 from trim.methods.retention import EPSILON, Retained, row_cosine
 
 NOISE_FLOOR = 1e-10  # z: keeps the noise power of a perfect row from being zero
@@ -52,25 +53,25 @@ def _noise_power(retained: Retained) -> Tensor:
     return retained.error.sum(dim=-1) / (retained.curves.rows * retained.curves.vectors)
 
 
-def _row_psnr(retained: Retained) -> Tensor:
+def row_psnr(retained: Retained) -> Tensor:
     return _decibel(retained.output_peak, retained.error / retained.curves.vectors)
 
 
-def _cosim_flat(retained: Retained) -> Tensor:
+def cosim_flat(retained: Retained) -> Tensor:
     return row_cosine(
         retained.dot.sum(dim=-1), retained.curves.total_output_norm, retained.energy.sum(dim=-1)
     )
 
 
-def _snr(retained: Retained) -> Tensor:
+def snr(retained: Retained) -> Tensor:
     noise = _noise_power(retained)
     signal = retained.curves.output_energy.sum() / (retained.curves.rows * retained.curves.vectors)
     return torch.where(noise < NOISE_FLOOR, torch.inf, _decibel(signal, noise))
 
 
-def _psnr_dim(retained: Retained) -> Tensor:
+def psnr_dim(retained: Retained) -> Tensor:
     alive = ~retained.curves.dead_rows
-    return torch.where(alive, _row_psnr(retained), 0.0).sum(dim=-1) / alive.sum().clamp(min=1)
+    return torch.where(alive, row_psnr(retained), 0.0).sum(dim=-1) / alive.sum().clamp(min=1)
 
 
 def _direct(measure: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Retained], Tensor]:
@@ -100,28 +101,28 @@ def _psnr_sample(dense: Tensor, pruned: Tensor) -> Tensor:
     return torch.where(alive, decibel, 0.0).sum() / alive.sum().clamp(min=1)
 
 
-def _mse(retained: Retained) -> Tensor:
+def mse(retained: Retained) -> Tensor:
     return -_noise_power(retained)
 
 
-ROW_QUALITIES: dict[str, Callable[[Retained], Tensor]] = {
-    "cosim": lambda retained: retained.cosine,
-    "mse": lambda retained: -retained.error / retained.curves.vectors,
-    "psnr": _row_psnr,
-}
+def row_cosim(retained: Retained) -> Tensor:
+    """Compute `cosim`, (..., D)."""
+    return retained.cosine
 
-LAYER_QUALITIES: dict[str, Callable[[Retained], Tensor]] = {
-    "cosim_flat": _cosim_flat,
-    "cosim_dim": lambda retained: retained.cosine.mean(dim=-1),
-    "cosim_sample": _direct(_cosim_sample),
-    "mse": _mse,
-    "mse_dim": _mse,
-    "mae": _direct(_mae),
-    "snr": _snr,
-    "psnr_flat": lambda retained: _decibel(retained.curves.output_peak.amax(), _noise_power(retained)),
-    "psnr_dim": _psnr_dim,
-    "psnr_sample": _direct(_psnr_sample),
-}
 
-# These multiply masked weights for every candidate instead of looking the curves up.
-DIRECT_QUALITIES = frozenset({"cosim_sample", "mae", "psnr_sample"})
+def row_mse(retained: Retained) -> Tensor:
+    """Compute `mse` of each row, (..., D)."""
+    return -retained.error / retained.curves.vectors
+
+
+def cosim_dim(retained: Retained) -> Tensor:
+    """Compute `cosim_dim`, (...)."""
+    return retained.cosine.mean(dim=-1)
+
+
+def psnr_flat(retained: Retained) -> Tensor:
+    """Compute `psnr_flat`, (...)."""
+    return _decibel(retained.curves.output_peak.amax(), _noise_power(retained))
+
+
+cosim_sample, mae, psnr_sample = _direct(_cosim_sample), _direct(_mae), _direct(_psnr_sample)

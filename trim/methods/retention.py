@@ -8,7 +8,6 @@ sorted columns gives, for every k from 0 to N,
 and from then on any allocation of sparsity over the rows is judged by looking up D numbers.
 """
 
-import importlib.util
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from trim.devices import has_kernels
 from trim.errors import NonFiniteError, ShapeError
 from trim.matmul import HALF, full_product
 from trim.methods.cpu_sweep import sweep
@@ -254,11 +254,6 @@ def retention_curves(
     curves = RetentionCurves(dot, energy, error, order, weight, inputs, output)
     _check_overflow(curves, name)
     return curves
-
-
-def has_kernels(device: torch.device) -> bool:
-    """Whether curves here come from `kernels`, searches and hulls from their own kernels: CUDA, and Triton there."""
-    return device.type == "cuda" and importlib.util.find_spec("triton") is not None
 
 
 def _curves_by_kernels(weight: Tensor, inputs: Tensor, score: Tensor, name: str) -> RetentionCurves:

@@ -3,8 +3,6 @@
 Wanda: Sun et al., "A Simple and Effective Pruning Approach for Large Language Models", arXiv 2306.11695.
 """
 
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
@@ -38,11 +36,9 @@ def magnitude_score(weight: Tensor) -> Tensor:
     return weight.float().abs()
 
 
-# By name; each takes the weight (D, N) and the input norms (N,).
-SCORES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "wanda": wanda_score,
-    "magnitude": lambda weight, input_norm: magnitude_score(weight),
-}
+def magnitude_score_alone(weight: Tensor, input_norm: Tensor) -> Tensor:
+    """Score by `magnitude_score`, called as every entry of `SCORES` is: the input norms (N,) do not count."""
+    return magnitude_score(weight)
 
 
 def score_order(score: Tensor) -> Tensor:

@@ -10,10 +10,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from trim.methods.masks import largest_count, project_counts, total_count, uniform_counts
-from trim.methods.quality import DIRECT_QUALITIES, layer_quality, row_quality
-from trim.methods.retention import RetentionCurves, has_kernels
-from trim.methods.search_types import SearchResult, SearchSettings, SearchTrace
+from trim.devices import has_kernels
+from trim.methods.choices import DIRECT_QUALITIES
+from trim.methods.counts import largest_count, project_counts, total_count, uniform_counts
+from trim.methods.quality import layer_quality, row_quality
+from trim.methods.retention import RetentionCurves
+from trim.methods.search_settings import SearchSettings
+from trim.methods.search_types import SearchResult, SearchTrace
 
 
 def search(curves: RetentionCurves, settings: SearchSettings) -> SearchResult:

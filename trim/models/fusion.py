@@ -15,9 +15,8 @@ from types import SimpleNamespace
 import torch
 from torch import Tensor, nn
 
-from trim.devices import DTYPES
+from trim.devices import DTYPES, has_kernels
 from trim.kernels import block_autograd as fused_gradients
-from trim.methods.retention import has_kernels
 
 ROTARY = "apply_rotary_pos_emb"  # its name in every modeling file of transformers
 

@@ -1,6 +1,5 @@
 """Models, ready to be listened to and pruned, and what is known of them before they are loaded."""
 
-import fnmatch
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,13 +9,13 @@ from torch import nn
 
 from trim import hub
 from trim.devices import MARGIN_FRACTION, choose_device, choose_dtype, is_out_of_memory, require_memory
-from trim.errors import LayerNotFoundError, NotEnoughMemoryError
+from trim.errors import NotEnoughMemoryError
 from trim.models import checkpoint
 from trim.models import source as sources
 from trim.models.architecture import blueprint, find_blocks
 from trim.models.checkpoint import Progress
 from trim.models.gguf import read_header
-from trim.names import near_names
+from trim.names import match_layers
 
 
 @dataclass(eq=False)
@@ -76,15 +75,14 @@ class Model:
         Raises:
             LayerNotFoundError: a pattern matches nothing; near names are listed.
         """
-        chosen = set()
-        for pattern in [patterns] if isinstance(patterns, str) else patterns:
-            matches = fnmatch.filter(self.layers, pattern)
-            if not matches:
-                raise LayerNotFoundError(
-                    f"{self.title} has no layer that matches {pattern!r}; near names: "
-                    f"{near_names(pattern, self.layers)}"
-                )
-            chosen.update(matches)
+        patterns = [patterns] if isinstance(patterns, str) else patterns
+        chosen = {
+            name
+            for names in match_layers(
+                patterns, self.layers, f"{self.title} has no layer that matches"
+            ).values()
+            for name in names
+        }
         return [name for name in self.layers if name in chosen]
 
 

@@ -5,6 +5,7 @@ What a whole model needs at once is only what lies outside its blocks, and only 
 
 import contextlib
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -15,7 +16,6 @@ from trim.errors import ModelError
 from trim.models.architecture import blueprint, find_blocks
 from trim.models.checkpoint import read_config
 from trim.models.fusion import fused
-from trim.models.prefetch import Prefetcher
 from trim.models.tensor_files import TensorFiles
 
 
@@ -193,3 +193,38 @@ def _skeleton(folder: Path, dtype: str | None, device: torch.device, checkpoint:
                     "transformers and prune it layer by layer"
                 )
     return module
+
+
+class Prefetcher:
+    """Holds the tensors that were asked for last, in pinned memory, from where they go to a GPU fastest.
+
+    Asking for others lets go of those that nobody took, so that no more than one block's weights wait here.
+    """
+
+    def __init__(self, files: TensorFiles) -> None:
+        self._files = files
+        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trim-read")
+        self._coming: dict[str, Future[Tensor]] = {}
+
+    def ask(self, names: list[str]) -> None:
+        """Begin to read; tensors asked for before are let go of."""
+        self.forget()
+        self._coming = {name: self._reader.submit(self._read, name) for name in names}
+
+    def take(self, name: str) -> Tensor:
+        """A tensor, in host memory and in the type of the file; read now where nobody asked for it.
+
+        Raises:
+            ModelError: as `TensorFiles.read`.
+        """
+        coming = self._coming.pop(name, None)
+        return self._files.read(name) if coming is None else coming.result()
+
+    def forget(self) -> None:
+        """Let go of what was asked for."""
+        for coming in self._coming.values():
+            coming.cancel()
+        self._coming = {}
+
+    def _read(self, name: str) -> Tensor:
+        return self._files.read(name, pinned=torch.cuda.is_available())

@@ -154,3 +154,11 @@ def _places(path: Path) -> dict[str, TensorPlace]:
             )
         places[name] = TensorPlace(path, data + start, end - start, dtype, shape)
     return places
+
+
+def weights_key(files: TensorFiles) -> dict:
+    """What changes whenever the weights of a model may have changed, as plain JSON."""
+    return {
+        "fingerprint": files.fingerprint(),
+        "files": [[path.stat().st_size, path.stat().st_mtime_ns] for path in files.files],
+    }

@@ -14,19 +14,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trim.calibration.dense_pass import DensePass
 from trim.calibration.inputs import LayerInputs, linear_layers, require_finite
-from trim.calibration.text_pass import Segments, TextPass
+from trim.calibration.text_pass import DensePass, Segments, TextPass
 from trim.devices import is_out_of_memory
 from trim.errors import NonFiniteError, NotEnoughMemoryError
 from trim.matmul import full_product
-from trim.methods.allocations import ALLOCATIONS, Allocation, Pattern
+from trim.methods.allocations import Allocation, allocate_pattern
 from trim.methods.budgets import Budgets
+from trim.methods.choices import ALLOCATIONS, SCORES
 from trim.methods.masks import apply_mask
+from trim.methods.pattern import Pattern
 from trim.methods.refit import refit
 from trim.methods.retention import RetentionCurves, retention_curves
-from trim.methods.scores import SCORES
-from trim.methods.search import SearchSettings
+from trim.methods.search_settings import SearchSettings
 from trim.pruning.events import BlockDone, Event, LayerPruned, Note, Stage
 from trim.runs.folder import Run
 from trim.runs.record import LayerRecord
@@ -151,7 +151,7 @@ def _allocate(
             torch.ones_like(score, dtype=torch.bool),
         )
     if method.pattern is not None:
-        return method.pattern.allocate(curves, score)
+        return allocate_pattern(curves, score, method.pattern)
     return ALLOCATIONS[method.allocation](curves, score, settings, sensitivity)
 
 

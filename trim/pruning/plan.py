@@ -1,30 +1,22 @@
 """From a budget method to the weights that each layer loses, before the block loop begins."""
 
-import fnmatch
 from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor
 
-from trim.calibration.budget_cache import remembered, text_key, weights_key
-from trim.calibration.inputs import Calibration, linear_layers, require_finite
+from trim.cache import remembered
+from trim.calibration.inputs import linear_layers, require_finite
+from trim.calibration.text import Calibration, text_key
 from trim.calibration.text_pass import text_pass
-from trim.errors import LayerNotFoundError, SettingsError
-from trim.methods.allocations import Pattern
-from trim.methods.budgets import (
-    Budgets,
-    Shapes,
-    alpha_budgets,
-    outlier_share,
-    owl_budgets,
-    project_budgets,
-    read_budgets,
-    squared_singular_values,
-    tail_exponent,
-    uniform_budgets,
-)
+from trim.errors import SettingsError
+from trim.methods.alphapruning import alpha_budgets, squared_singular_values, tail_exponent
+from trim.methods.budgets import Budgets, Shapes, project_budgets, read_budgets, uniform_budgets
+from trim.methods.owl import outlier_share, owl_budgets
+from trim.methods.pattern import Pattern
 from trim.models.streamed import StreamedModel
-from trim.names import near_names
+from trim.models.tensor_files import weights_key
+from trim.names import match_layers
 from trim.pruning.events import Event, Note, Stage
 from trim.pruning.loop import layer_score
 from trim.pruning.plan_optimal import optimal_budgets
@@ -39,14 +31,7 @@ def chosen_layers(patterns: tuple[str, ...], shapes: Shapes) -> dict[str, tuple[
     Raises:
         LayerNotFoundError: a pattern matches nothing; near names are listed.
     """
-    chosen = set()
-    for pattern in patterns:
-        matches = fnmatch.filter(shapes, pattern)
-        if not matches:
-            raise LayerNotFoundError(
-                f"the model has no layer that matches {pattern!r}; near names: {near_names(pattern, shapes)}"
-            )
-        chosen.update(matches)
+    chosen = {name for names in match_layers(patterns, shapes).values() for name in names}
     return {name: shape for name, shape in shapes.items() if name in chosen}
 
 

@@ -13,17 +13,17 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from trim.cache import cache_folder, fingerprint, new_file, touch
-from trim.calibration.budget_cache import text_key, weights_key
-from trim.calibration.inputs import Calibration, LayerInputs, linear_layers, require_finite
-from trim.calibration.sensitivity import row_sensitivity
-from trim.calibration.sensitivity_cache import remembered_sensitivity
+from trim.calibration.inputs import LayerInputs, linear_layers, require_finite
+from trim.calibration.sensitivity import remembered_sensitivity, row_sensitivity
+from trim.calibration.text import Calibration, text_key
 from trim.calibration.text_pass import TextPass, text_pass
 from trim.files import write_atomically
 from trim.methods.budgets import Shapes
-from trim.methods.masks import largest_count
+from trim.methods.counts import largest_count
 from trim.methods.optimal import BINS_PER_OCTAVE, PriceSummary, lower_hull, price_summary, shared_totals
 from trim.methods.retention import retention_curves
 from trim.models.streamed import StreamedModel
+from trim.models.tensor_files import weights_key
 from trim.pruning.events import Event, Stage
 from trim.pruning.loop import layer_score, memory_for_curves
 from trim.runs.settings import PruneSettings

@@ -11,12 +11,13 @@ import numpy
 import torch
 from torch import Tensor
 
-from trim.calibration.dense_pass import DensePass
 from trim.calibration.sensitivity import row_sensitivity
-from trim.calibration.text_pass import default_batch, fixed_threads, text_pass
+from trim.calibration.text_pass import DensePass, default_batch, fixed_threads, text_pass
 from trim.errors import NonFiniteError, RunError, SettingsError
-from trim.methods.allocations import Pattern
 from trim.methods.budgets import Budgets
+from trim.methods.choices import BUDGETS
+from trim.methods.pattern import Pattern
+from trim.names import CORPORA, absolute
 from trim.pruning.events import Began, Event, Finished, Note, Stage, to_json
 from trim.pruning.loop import Method, prune_blocks
 from trim.pruning.plan import asked_sparsity, chosen_layers, plan_budgets
@@ -28,7 +29,7 @@ from trim.pruning.second_pass import (
     first_settings,
     geometric_means,
 )
-from trim.pruning.source import TEXT_FILE, RunSource, absolute, read_text, require_same, write_text
+from trim.pruning.source import TEXT_FILE, RunSource, read_text, require_same, write_text
 from trim.runs.folder import Run, open_run
 from trim.runs.settings import PruneSettings
 from trim.runs.writer import RunWriter
@@ -72,8 +73,9 @@ def prune(
         NotEnoughMemoryError: memory does not suffice, with advice.
     """
     # A run can be gone on with from any folder.
-    places = {key: absolute(settings[key]) for key in ("corpus", "budget") if key in settings}
-    chosen = PruneSettings(model=absolute(model), **settings | places)
+    reserved = {"corpus": CORPORA, "budget": BUDGETS}
+    places = {key: absolute(settings[key], names) for key, names in reserved.items() if key in settings}
+    chosen = PruneSettings(model=absolute(model, reserved=("demo",)), **settings | places)
     if chosen.second_pass and not chosen.asks_sensitivity:
         raise SettingsError(
             "a second pass measures the sensitivity again, which only the optimal allocation and optimal budgets with "

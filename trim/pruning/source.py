@@ -13,7 +13,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from trim.calibration.corpora import load_corpus
-from trim.calibration.inputs import Calibration
+from trim.calibration.text import Calibration
 from trim.devices import choose_device
 from trim.errors import CorpusError, RunError
 from trim.files import write_atomically
@@ -23,19 +23,11 @@ from trim.models.loaded import model_folder
 from trim.models.streamed import StreamedModel
 from trim.pruning.events import Event, Stage
 from trim.pruning.plan import chosen_layers
-from trim.runs.settings import BUDGETS, PruneSettings
+from trim.runs.settings import PruneSettings
 
 Listener = Callable[[Event], None]
 
 TEXT_FILE = "calibration.safetensors"  # in the run folder while the run is not complete
-_NAMES = {"demo", "wikitext2", "c4", *BUDGETS}
-
-
-def absolute(source: object) -> str:
-    """A path that stays true wherever one stands; names such as "demo" as they are."""
-    text = str(source)
-    path = Path(text).expanduser()
-    return str(path.resolve()) if text not in _NAMES and path.exists() else text
 
 
 class RunSource:

@@ -323,3 +323,8 @@ def read_json(path: Path, missing: dict | None = None) -> dict:
     if not isinstance(content, dict):
         raise RunError(f"{path} is damaged: it holds no JSON object; prune again into another folder")
     return content
+
+
+def is_run(target: str | Path) -> bool:
+    """Whether the folder is a run's, and not a model's."""
+    return (Path(target) / "manifest.json").is_file()

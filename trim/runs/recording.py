@@ -4,11 +4,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trim.methods.counts import even_counts
 from trim.methods.gini import gini
-from trim.methods.masks import apply_mask, even_counts, keep_highest, pack_bits
+from trim.methods.masks import apply_mask, keep_highest, pack_bits
 from trim.methods.quality import layer_quality
 from trim.methods.retention import Retained, RetentionCurves
-from trim.methods.search import SearchResult
+from trim.methods.search_types import SearchResult
 from trim.runs.record import ARRAYS, LayerRecord, SearchRecord, curve_counts
 
 

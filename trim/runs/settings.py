@@ -5,15 +5,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trim.errors import SettingsError
-from trim.methods.allocations import ALLOCATIONS, Pattern
-from trim.methods.budgets import ALPHA_FITS, ALPHA_WIDTH, OWL_MULTIPLE, OWL_WIDTH
-from trim.methods.scores import SCORES
-from trim.methods.search import SearchSettings
+from trim.methods.choices import (
+    ALLOCATIONS,
+    ALPHA_FITS,
+    ALPHA_WIDTH,
+    BUDGETS,
+    OPTIMAL_CAP,
+    OWL_MULTIPLE,
+    OWL_WIDTH,
+    ROW_WEIGHTS,
+    SCORES,
+)
+from trim.methods.pattern import Pattern
+from trim.methods.search_settings import SearchSettings
 from trim.names import near_names
-
-BUDGETS = ("uniform", "owl", "alphapruning", "optimal")
-ROW_WEIGHTS = ("fisher", "ones")
-OPTIMAL_CAP = 0.99  # which row can be spared is measured, so nearly all of one may go
 
 
 @dataclass(frozen=True)

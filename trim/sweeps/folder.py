@@ -14,7 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from trim.errors import RunError, SettingsError
-from trim.evaluation.evaluate import entry_of
+from trim.evaluation.entries import entry_of
 from trim.files import FolderLock
 from trim.runs.folder import Run, RunEntry, list_runs, open_run, read_json, runs_folder
 from trim.runs.writer import now, write_json

@@ -73,7 +73,7 @@ def _make_cell(path: str, name: str) -> None:
 @functools.lru_cache(maxsize=1)
 def _maker(path: str) -> object:
     """A worker makes many cells; what they share is read once."""
-    from trim.sweeps.run import CellMaker
+    from trim.sweeps.cell import CellMaker
 
     return CellMaker(open_sweep(path))
 

@@ -5,7 +5,7 @@ import io
 import math
 from pathlib import Path
 
-from trim.evaluation.perplexity import number_to_json, perplexity_in_words
+from trim.evaluation.entries import number_to_json, perplexity_in_words
 from trim.files import write_atomically
 from trim.names import one_line
 from trim.runs.writer import write_json

@@ -1,144 +1,21 @@
 """Working through a sweep: one cell after another here, or many at once on Ray."""
 
-import functools
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 
-from torch import Tensor
-
-from trim.calibration.corpora import load_corpus
-from trim.errors import CorpusError, TrimError
-from trim.evaluation.evaluate import evaluate
-from trim.evaluation.workbench import Workbench
-from trim.pruning.events import Event
-from trim.pruning.prune import prune, resume
-from trim.runs.folder import Run, open_run
-from trim.runs.settings import PruneSettings
-from trim.runs.writer import RunWriter, write_json
+from trim.sweeps.cell import CellMaker, _has_masks, drop_masks
+from trim.sweeps.events import (
+    CellBegan,
+    CellDone,
+    CellProgress,
+    DenseMeasured,
+    Listener,
+    SweepBegan,
+    SweepFinished,
+)
 from trim.sweeps.folder import CellOutcome, Sweep
 from trim.sweeps.results import write_results
 from trim.sweeps.settings import Cell
-
-
-@dataclass(frozen=True)
-class SweepBegan:
-    """The sweep begins, or goes on after `done` cells."""
-
-    cells: int
-    done: int
-
-
-@dataclass(frozen=True)
-class DenseMeasured:
-    """The dense model's perplexity on each text."""
-
-    perplexities: tuple[float, ...]
-
-
-@dataclass(frozen=True)
-class CellBegan:
-    """A cell begins, or goes on."""
-
-    cell: str
-    number: int
-    cells: int
-
-
-@dataclass(frozen=True)
-class CellProgress:
-    """What a cell's run is doing."""
-
-    cell: str
-    event: Event
-
-
-@dataclass(frozen=True)
-class CellDone:
-    """A cell is pruned and measured; `problem` says why not."""
-
-    cell: str
-    perplexities: tuple[float, ...]
-    problem: str | None
-    seconds: float
-    seconds_left: float
-
-
-@dataclass(frozen=True)
-class SweepFinished:
-    """Nothing is left to do; failed cells are tried again when the sweep is run again."""
-
-    done: int
-    failed: int
-    seconds: float
-
-
-SweepEvent = SweepBegan | DenseMeasured | CellBegan | CellProgress | CellDone | SweepFinished
-Listener = Callable[[SweepEvent], None]
-
-
-class CellMaker:
-    """Makes cells of one sweep; the model and the calibration texts are read once for all of them."""
-
-    def __init__(self, sweep: Sweep) -> None:
-        self.sweep = sweep
-        shared = sweep.settings.shared
-        self._workbench = Workbench(device=shared.get("device"), dtype=shared.get("dtype"))
-        self._tokens = functools.lru_cache(maxsize=8)(self._load_tokens)
-
-    def measure_dense(self) -> tuple[float, ...]:
-        """The dense model's perplexity on each text, measured once."""
-        known = self.sweep.dense()
-        if None in known:
-            results = evaluate(
-                self.sweep.settings.model, self.sweep.settings.texts, workbench=self._workbench
-            )
-            known = tuple(result.to_json() for result in results)
-            write_json(self.sweep.path / "dense.json", {"perplexities": list(known)})
-        return tuple(float(entry["perplexity"]) for entry in known)
-
-    def make(self, cell: Cell, listener: Callable[[Event], None] | None = None) -> CellOutcome:
-        """Prune and measure one cell, or go on with it. What a user can mend is kept as the cell's problem."""
-        problem_path = self.sweep.problem_path(cell)
-        try:
-            self._make(cell, listener)
-        except TrimError as error:
-            write_json(problem_path, {"problem": str(error)})
-        else:
-            problem_path.unlink(missing_ok=True)
-        return self.sweep.outcome(cell)
-
-    def _make(self, cell: Cell, listener: Callable[[Event], None] | None) -> None:
-        path, settings = self.sweep.cell_path(cell), cell.settings
-        if (path / "config.json").exists():
-            resume(path, progress=listener)
-        else:
-            fields = {key: getattr(settings, key) for key in PruneSettings.__dataclass_fields__}
-            source = fields.pop("model")
-            tokens = self._tokens(settings.corpus, settings.windows, settings.length, settings.seed)
-            prune(
-                source,
-                path,
-                tokens=tokens,
-                tokens_of_corpus=True,
-                name=cell.id,
-                progress=listener,
-                **fields,
-            )
-        if not self.sweep.outcome(cell).done:
-            evaluate(path, self.sweep.settings.texts, workbench=self._workbench)
-        if not self.sweep.keep_masks:
-            drop_masks(path)
-
-    def _load_tokens(self, corpus: str, windows: int, length: int, seed: int) -> Tensor:
-        model = self._workbench.model(self.sweep.settings.model)
-        if model.longest_window and length > model.longest_window:
-            raise CorpusError(
-                f"{model.title} reads at most {model.longest_window:,} tokens at once, not {length:,}; use shorter "
-                "windows (--length)"
-            )
-        return load_corpus(corpus, model.tokenizer, windows=windows, length=length, seed=seed)
 
 
 def run_sweep(sweep: Sweep, *, ray: str | None = None, listener: Listener | None = None) -> Sweep:
@@ -199,32 +76,3 @@ def _one_by_one(sweep: Sweep, cells: list[Cell], tell: Listener) -> Iterator[Cel
     for number, cell in enumerate(cells, 1):
         tell(CellBegan(cell.id, number, len(cells)))
         yield maker.make(cell, lambda event, name=cell.id: tell(CellProgress(name, event)))
-
-
-def drop_masks(path: str | Path) -> None:
-    """Rewrite the blocks of a complete run without their masks, about nine tenths of its size.
-
-    Killed in the middle, some blocks have masks and some have none; done again, it ends.
-
-    Raises:
-        RunError: no run, or it cannot be written.
-    """
-    with RunWriter.reopen(path) as writer:
-        run = open_run(path)
-        if not _has_masks(run):
-            return
-        for index in run.blocks:
-            entry = run.manifest["blocks"][str(index)]
-            names = entry["layers"]
-            if not names:
-                continue
-            records = [run.layer(name, mask=False) for name in names]
-            facts = {
-                key: value for key, value in entry.items() if key not in ("file", "bytes", "sha256", "layers")
-            }
-            writer.write_block(index, records, **facts)
-
-
-def _has_masks(run: Run) -> bool:
-    """Whether the last layer of a complete run still has its mask; it is the last to lose it."""
-    return run.layer(run.layers[-1]).packed_mask is not None

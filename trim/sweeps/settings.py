@@ -7,9 +7,8 @@ from pathlib import Path
 
 from trim.cache import fingerprint
 from trim.errors import SettingsError
-from trim.evaluation.workbench import EvaluationText
-from trim.names import near_names
-from trim.pruning.source import absolute
+from trim.evaluation.settings import EvaluationText
+from trim.names import CORPORA, absolute, near_names
 from trim.runs.settings import PruneSettings
 
 # What may have several values, the last one varying fastest.
@@ -87,7 +86,7 @@ class SweepSettings:
     cells: tuple[Cell, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "model", absolute(self.model))
+        object.__setattr__(self, "model", absolute(self.model, reserved=("demo",)))
         for given, known in ((self.grid, GRID), (self.shared, SHARED)):
             for name in given:
                 if name not in known:
@@ -102,7 +101,9 @@ class SweepSettings:
         if "budget" in grid:
             grid["budget"] = tuple(map(absolute, grid["budget"]))
         if "corpus" in self.shared:
-            object.__setattr__(self, "shared", self.shared | {"corpus": absolute(self.shared["corpus"])})
+            object.__setattr__(
+                self, "shared", self.shared | {"corpus": absolute(self.shared["corpus"], CORPORA)}
+            )
         object.__setattr__(self, "grid", grid)
         object.__setattr__(self, "texts", tuple(self.texts))
         object.__setattr__(self, "cells", tuple(self._cells()))

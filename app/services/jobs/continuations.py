@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import trim
 from app.services.jobs.manager import RunJobs
 from app.services.server.access import SEMINAR
-from trim.evaluation.generation import Sampling
+from trim.evaluation.settings import Sampling
 from trim.evaluation.workbench import source_of
 from trim.runs.folder import Run
 

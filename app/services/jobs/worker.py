@@ -43,7 +43,7 @@ def main(arguments: Sequence[str]) -> int:
 
 def _measure(arguments: Sequence[str]) -> int:
     """Perplexity of a run, and of its dense model beside it."""
-    from app.services.results.perplexities import measure
+    from app.services.jobs.measure import measure
     from trim.errors import TrimError
 
     try:

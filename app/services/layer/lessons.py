@@ -17,7 +17,9 @@ from diagnostics.lessons import (
     SignLesson,
     UpdateLesson,
 )
-from trim.methods.budgets import OWL_MULTIPLE, outlier_share, owl_budgets, project_budgets
+from trim.methods.budgets import project_budgets
+from trim.methods.choices import OWL_MULTIPLE
+from trim.methods.owl import outlier_share, owl_budgets
 
 CAP = trim.SearchSettings(0.5).max_row_sparsity
 

@@ -10,9 +10,9 @@ from torch import Tensor
 import trim
 from diagnostics.allocation import RowAllocation
 from diagnostics.gap import AllocationGap, GapCurve, allocation_gap
-from trim.methods.masks import largest_count
+from trim.methods.choices import OPTIMAL_CAP
+from trim.methods.counts import largest_count
 from trim.methods.optimal import Hull, last_price
-from trim.runs.settings import OPTIMAL_CAP
 
 CURVE_TARGETS = tuple(percent / 100 for percent in range(30, 100, 5))
 SENSITIVITY_WINDOWS = 32  # as many as a run of the command line takes

@@ -5,14 +5,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import trim
+from app.services.jobs.measure import DENSE
 from diagnostics.figures.perplexity import PerplexityBar
-from trim.evaluation.workbench import EvaluationText, Workbench, source_of
 from trim.runs.folder import Run
-from trim.runs.writer import update_metrics
 
-# In metrics.json, in the form of "perplexities".
-DENSE = "dense_perplexities"
 UNIFORM = "uniform_perplexities"  # of Wanda with uniform sparsity, in runs that came with the app
 
 
@@ -30,21 +26,6 @@ class Measured:
     def text(self) -> str:
         """The text in words."""
         return f"{Path(self.corpus).name}, {self.windows:,} windows of {self.length:,} tokens"
-
-
-def measure(folder: Path, *, windows: int, length: int) -> None:
-    """Measure a run and its dense model on the evaluation part of its calibration text, and write both down.
-
-    Raises:
-        TrimError: the text, the model or the run does not allow it.
-    """
-    run = trim.open_run(folder)
-    text = EvaluationText(run.settings["request"]["corpus"], windows, length)
-    request = run.settings["request"]
-    workbench = Workbench(device=request["device"], dtype=request["dtype"])
-    trim.evaluate(folder, [text], workbench=workbench)
-    dense = trim.evaluate(source_of(run), [text], workbench=workbench)
-    update_metrics(folder, {DENSE: [entry.to_json() for entry in dense]})
 
 
 def perplexities(run: Run) -> list[Measured]:

@@ -7,10 +7,11 @@ import numpy as np
 
 from app.services.results.perplexities import on_one_text
 from app.services.results.tables import model_map
+from app.services.runs.commands import reproduce
 from app.services.runs.layer import METHOD_LABELS, StoredLayer
-from app.services.runs.reproduce import reproduce
 from app.services.server.access import SEMINAR
 from diagnostics.allocation import row_scatter, row_sparsity_statistics
+from diagnostics.export import Chart, Heading, Paragraph, Part, Table, report_html
 from diagnostics.figures.allocation import row_sparsity_ecdf, row_sparsity_histogram, sorted_row_sparsity
 from diagnostics.figures.concentration import gini_histogram
 from diagnostics.figures.iterations import iteration_figure, landscape_figure
@@ -18,12 +19,11 @@ from diagnostics.figures.learning_rate import rate_figure
 from diagnostics.figures.model_map import model_map_figure
 from diagnostics.figures.outcome_gini import outcome_gini_figure
 from diagnostics.figures.perplexity import perplexity_figure
-from diagnostics.figures.row_scatter import row_scatter_figure
+from diagnostics.figures.scatter import row_scatter_figure
 from diagnostics.figures.similarity import cosine_figure, cosine_histogram
 from diagnostics.model_map import ModelMap, Quantity, outcome_lanes
-from diagnostics.report import Chart, Heading, Paragraph, Part, Table, report_html
 from diagnostics.similarity import cosine_distribution, cosine_statistics
-from trim.evaluation.perplexity import perplexity_in_words
+from trim.evaluation.entries import perplexity_in_words
 from trim.runs.folder import Run
 
 MAPS: dict[Quantity, str] = {

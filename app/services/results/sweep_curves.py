@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from diagnostics.figures.perplexity_curves import PerplexityCurve
+from diagnostics.figures.perplexity import PerplexityCurve
 from trim.sweeps.folder import Sweep
 from trim.sweeps.results import results
 

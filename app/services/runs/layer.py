@@ -10,7 +10,7 @@ from diagnostics.concentration import GiniStatistics, gini_statistics
 from diagnostics.learning_rate import LearningRateTrace
 from diagnostics.similarity import AllocatedCosine
 from trim.errors import RunError
-from trim.methods.search import SearchSettings
+from trim.methods.search_settings import SearchSettings
 from trim.runs.folder import Run
 from trim.runs.record import LayerRecord, SearchRecord, curve_counts
 

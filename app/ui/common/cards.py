@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from app.services.server.access import SEMINAR
 from app.services.server.lru import remembered
@@ -189,3 +190,10 @@ def _downloads(view: View, file_name: str, key: str) -> None:
         on_click="ignore",
     )
     st.caption("The picture: the camera above the chart saves it, in the format chosen in the side bar.")
+
+
+def fact(column: DeltaGenerator, label: str, value: str, words: str | None, help: str | None = None) -> None:
+    """Draw it; `help` is one hover away."""
+    column.metric(
+        label, value, words, delta_color="off", delta_arrow="off", border=True, height="stretch", help=help
+    )

@@ -10,6 +10,7 @@ from app.services.results.sweep_curves import curves, texts
 from app.services.runs.store import STORE
 from app.ui.common import explanations
 from app.ui.common.cards import View, card, theme
+from app.ui.common.curves import curves_view, curves_words
 from app.ui.common.selection import Source, on_chart, rows_for
 from app.ui.common.text import plain
 from app.ui.compare import words as compare_words
@@ -18,8 +19,7 @@ from diagnostics.comparison import AllocationComparison
 from diagnostics.concentration import gini_statistics
 from diagnostics.figures.allocation import row_sparsity_ecdf, row_sparsity_histogram, sorted_row_sparsity
 from diagnostics.figures.concentration import gini_histogram
-from diagnostics.figures.pair import ROWS_TRACE, pair_figure
-from diagnostics.figures.perplexity_curves import PerplexityCurve, perplexity_curves_figure
+from diagnostics.figures.scatter import ROWS_TRACE, pair_figure
 
 FILE_NAME = "compare"
 
@@ -224,23 +224,6 @@ def sweep_card(key: str = "compare_curves") -> None:
     if len(measured) > 1:
         text = st.selectbox("Text that was predicted", measured, key=f"{key}_text")
     lines, dense = curves(sweeps, text)
-    words = compare_words.curves_words(lines, dense)
+    words = curves_words(lines, dense)
     view = curves_view(lines, dense, text, words, "Perplexity against model sparsity")
     card(key, {"Curves": lambda: view}, file_name=FILE_NAME)
-
-
-def curves_view(
-    lines: Sequence[PerplexityCurve], dense: float | None, text: str, words: str, what: str
-) -> View:
-    """Curves of perplexity; `words` is what is seen, `what` the drawing in a few words for those who do not see it."""
-    return View(
-        perplexity_curves_figure(lines, dense, text, theme()),
-        plain(words),
-        compare_words.CURVES_FORMULA,
-        f"{what}. {words}",
-        lambda: {
-            "method": np.repeat([line.label for line in lines], [len(line.sparsity) for line in lines]),
-            "model_sparsity": np.concatenate([line.sparsity for line in lines]),
-            "perplexity": np.concatenate([line.perplexity for line in lines]),
-        },
-    )

@@ -3,8 +3,6 @@
 from diagnostics.comparison import AllocationComparison
 from diagnostics.concentration import GiniStatistics
 from diagnostics.figures.frame import signed
-from diagnostics.figures.perplexity_curves import PerplexityCurve
-from trim.evaluation.perplexity import perplexity_in_words
 
 DISTANCE_FORMULA = r"""
 $$
@@ -14,15 +12,6 @@ $$
 $F$ and $G$ are the shares of rows with a row sparsity of at most $s$. KS is their largest gap; $W_1$ is the mean
 way that row sparsities must be moved to turn one distribution into the other. Spearman's $\rho$ compares the *order* of
 the same rows: 1 the same, 0 unrelated, −1 reversed.
-"""
-
-CURVES_FORMULA = r"""
-$$
-\mathrm{perplexity} = \exp\Big(-\tfrac{1}{n}\textstyle\sum_t \log p(x_t \mid x_{<t})\Big)
-$$
-
-How many next tokens the model is torn between, on average, on text that was not used for calibration. Over seeds: the
-geometric mean, with bars from the least to the most.
 """
 
 
@@ -93,21 +82,3 @@ def gini_words(statistics: GiniStatistics) -> str:
         + ", ".join(f"{label} {each.median:.3f}" for each, label in order)
         + "."
     )
-
-
-def curves_words(curves: list[PerplexityCurve], dense: float | None) -> str:
-    """Which method predicts best where they all are farthest from the dense model."""
-    last = max((s for curve in curves for s in curve.sparsity), default=None)
-    ends = [
-        (dict(zip(curve.sparsity, curve.perplexity, strict=True)).get(last), curve.label) for curve in curves
-    ]
-    ends = sorted((value, label) for value, label in ends if value is not None)
-    if not ends:
-        return "Nothing was measured."
-    (best, name), (worst, other) = ends[0], ends[-1]
-    words = (
-        f"At {last:.0%} model sparsity {name} predicts best, with a perplexity of {perplexity_in_words(best)}"
-    )
-    if len(ends) > 1:
-        words += f"; {other} worst, with {perplexity_in_words(worst)}"
-    return words + (f". Dense: {perplexity_in_words(dense)}." if dense is not None else ".")

@@ -6,13 +6,14 @@ from app.services.layer.study import Outcome, Study
 from app.ui.common import explanations
 from app.ui.common.cards import View, card, theme
 from app.ui.common.selection import Source, on_chart, rows_for
+from app.ui.layer import words
 from diagnostics.allocation import row_scatter, row_sparsity_statistics
 from diagnostics.concentration import gini_of_kept, gini_statistics, lorenz_curves
 from diagnostics.figures.allocation import row_sparsity_ecdf, row_sparsity_histogram, sorted_row_sparsity
 from diagnostics.figures.concentration import gini_histogram, lorenz_figure
 from diagnostics.figures.iterations import iteration_figure, landscape_figure
 from diagnostics.figures.learning_rate import rate_figure
-from diagnostics.figures.row_scatter import row_scatter_figure
+from diagnostics.figures.scatter import row_scatter_figure
 from diagnostics.figures.similarity import cosine_figure, cosine_histogram
 from diagnostics.learning_rate import LearningRateTrace
 from diagnostics.similarity import PERCENTILES, cosine_distribution, cosine_statistics
@@ -29,7 +30,7 @@ def concentration_card(study: Study, outcome: Outcome, rows: list[int], file_nam
     def histogram() -> View:
         return View(
             gini_histogram(study.gini, marked, theme()),
-            explanations.gini_seen(study),
+            words.gini_seen(study),
             explanations.GINI_FORMULA,
             "Histogram of the Gini coefficients of the rows' scores",
             lambda: {"row": np.arange(study.rows), "gini": coefficients},
@@ -40,7 +41,7 @@ def concentration_card(study: Study, outcome: Outcome, rows: list[int], file_nam
         curves = lorenz_curves(study.score, shown)
         return View(
             lorenz_figure(curves, theme()),
-            explanations.lorenz_seen(bool(rows)),
+            words.lorenz_seen(bool(rows)),
             explanations.LORENZ_FORMULA,
             "Lorenz curves of the scores of single rows",
             lambda: (
@@ -56,7 +57,7 @@ def concentration_card(study: Study, outcome: Outcome, rows: list[int], file_nam
         }
         return View(
             gini_histogram(gini_statistics(left), (), theme()),
-            explanations.kept_seen(outcome),
+            words.kept_seen(outcome),
             explanations.GINI_FORMULA,
             f"Histograms of the Gini coefficients of the scores that {_methods(outcome)} keep",
             lambda: (
@@ -94,7 +95,7 @@ def similarity_card(study: Study, outcome: Outcome, rows: list[int], file_name: 
     def bands() -> View:
         return View(
             cosine_figure(statistics, theme()),
-            explanations.cosine_seen(study, outcome),
+            words.cosine_seen(study, outcome),
             explanations.COSINE_FORMULA,
             "Percentile bands of the rows' cosine similarity to their dense output, against row sparsity",
             lambda: (
@@ -108,7 +109,7 @@ def similarity_card(study: Study, outcome: Outcome, rows: list[int], file_name: 
         distribution = cosine_distribution(outcome.cosines, study.curves.dead_rows.cpu().numpy())
         return View(
             cosine_histogram(distribution, theme()),
-            explanations.cosine_after_seen(distribution),
+            words.cosine_after_seen(distribution),
             explanations.COSINE_FORMULA,
             f"Histograms of the cosines that {_methods(outcome)} leave the rows",
             lambda: row_numbers(study, outcome),
@@ -131,21 +132,21 @@ def row_sparsity_card(study: Study, outcome: Outcome, rows: list[int], file_name
         return View(
             figure,
             seen,
-            explanations.row_sparsity_formula(outcome),
+            words.row_sparsity_formula(outcome),
             f"Row sparsities under {_methods(outcome)}",
             lambda: row_numbers(study, outcome),
         )
 
     def histogram() -> View:
         figure = row_sparsity_histogram(statistics, marked, theme())
-        return view(figure, explanations.row_sparsity_seen(outcome))
+        return view(figure, words.row_sparsity_seen(outcome))
 
     def ranked() -> View:
         figure = sorted_row_sparsity(statistics, rows, theme())
-        return view(figure, explanations.row_sparsity_seen(outcome))
+        return view(figure, words.row_sparsity_seen(outcome))
 
     def distribution() -> View:
-        return view(row_sparsity_ecdf(statistics, theme()), explanations.row_sparsity_seen(outcome))
+        return view(row_sparsity_ecdf(statistics, theme()), words.row_sparsity_seen(outcome))
 
     def against(quantity: str, values: np.ndarray) -> View:
         # One allocation in a cloud of points: of two, the optimum, which moves rows further.
@@ -217,7 +218,7 @@ def learning_rate_card(outcome: Outcome, file_name: str) -> None:
     def view(draw, alt: str) -> View:
         return View(
             draw(trace, theme()),
-            explanations.rate_seen(outcome),
+            words.rate_seen(outcome),
             explanations.RATE_FORMULA,
             alt,
             lambda: rate_numbers(trace),

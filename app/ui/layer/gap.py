@@ -9,9 +9,8 @@ import streamlit as st
 from app.services.layer.study import Outcome, Study
 from app.ui.common.cards import View, card, theme
 from app.ui.common.selection import Source, on_chart, rows_for
-from app.ui.layer import gap_words
 from diagnostics.figures.gap import gap_loss_figure, gap_quality_figure, gap_scatter_figure, gap_share_figure
-from diagnostics.gap import GapCurve, gap_scatter
+from diagnostics.gap import AllocationGap, GapCurve, GapScatter, gap_scatter
 
 
 def gap_section(study: Study, outcome: Outcome, rows: list[int], layer_name: str, file_name: str) -> None:
@@ -43,7 +42,7 @@ def _curve_card(curve: GapCurve, file_name: str) -> None:
         }
 
     def view(draw: Callable[..., go.Figure], alt: str, seen: Callable[[GapCurve], str]) -> View:
-        return View(draw(curve, theme()), seen(curve), gap_words.GAP_FORMULA, alt, numbers)
+        return View(draw(curve, theme()), seen(curve), GAP_FORMULA, alt, numbers)
 
     card(
         "gap_curve",
@@ -51,17 +50,17 @@ def _curve_card(curve: GapCurve, file_name: str) -> None:
             "Layer quality": lambda: view(
                 gap_quality_figure,
                 "Layer quality of uniform, TRIM and optimal at targets from 30%",
-                gap_words.gap_curve_seen,
+                gap_curve_seen,
             ),
             "Error": lambda: view(
                 gap_loss_figure,
                 "Error under TRIM and optimal as a share of uniform's, at targets from 30%",
-                gap_words.gap_loss_seen,
+                gap_loss_seen,
             ),
             "Share captured": lambda: view(
                 gap_share_figure,
                 "Share of the possible improvement that TRIM captures at targets from 30%",
-                gap_words.gap_curve_seen,
+                gap_curve_seen,
             ),
         },
         file_name=file_name,
@@ -86,8 +85,8 @@ def _rows_card(study: Study, outcome: Outcome, rows: list[int], file_name: str) 
         scatter = gap_scatter(gap, quantity, values, marked)
         return View(
             gap_scatter_figure(scatter, marked, theme()),
-            gap_words.gap_rows_seen(gap, scatter),
-            gap_words.EXCESS_FORMULA,
+            gap_rows_seen(gap, scatter),
+            EXCESS_FORMULA,
             "Row sparsity under TRIM less row sparsity under the optimum, row by row",
             lambda: {
                 "row": np.arange(study.rows),
@@ -111,4 +110,114 @@ def _rows_card(study: Study, outcome: Outcome, rows: list[int], file_name: str) 
         on_select=callback,
         selectable=frozenset(quantities),
         clickable=True,
+    )
+
+
+GAP_FORMULA = r"""
+$$
+\text{captured} = \frac{q_{\mathrm{TRIM}} - q_{\mathrm{uniform}}}{q_{\mathrm{optimal}} - q_{\mathrm{uniform}}}
+$$
+
+$q$ is the layer's quality at exact counts. 0: TRIM gains nothing over uniform; 1: as much as the optimum; below 0: TRIM
+is worse than uniform. The optimum minimises an error, $\sum_i f_i\, e_i(k_i)$, and not $q$ itself: in another measure,
+such as the cosine, TRIM can come out above 1, and where the optimum does not beat uniform there is no share. In the
+error itself (the other line, with minus the error as $q$) no allocation under the same cap captures more than all.
+TRIM's rows may lose as much as its row cap allows (95% by default), the optimum's 99%.
+"""
+
+
+EXCESS_FORMULA = r"""
+$$
+s_i^{\mathrm{TRIM}} - s_i^{\mathrm{optimal}}
+$$
+
+Row sparsity under TRIM less row sparsity under the optimum, in percentage points. Above 0 TRIM prunes more of the row
+than the optimum does, below 0 less; over all rows it adds up to 0. TRIM goes by the cosine of a row's output, which is
+blind to how large that output is; the optimum goes by the error, which is not.
+"""
+
+
+def captured_words(gap: AllocationGap, row_weights: str) -> str:
+    """How much of the possible improvement TRIM captures, in a sentence.
+
+    Args:
+        gap: between TRIM and the optimum.
+        row_weights: of the optimum, "ones" or "fisher".
+    """
+    error = "the error"
+    minimised = "the error of the layer's output"
+    if row_weights == "fisher":
+        error = "the estimated loss"
+        minimised = "an estimate of the model's loss, and gives up what the loss does not mind"
+    uniform, reached, best = gap.uniform_quality, gap.reached_quality, gap.best_quality
+    if gap.captured is None:
+        sentence = (
+            "In this layer quality the optimum is not better than uniform, so TRIM's share is not defined: it "
+            f"minimises {minimised}."
+            if best <= uniform
+            else "One of the qualities is not finite, so TRIM's share is not defined."
+        )
+    elif gap.captured < 0:
+        sentence = f"TRIM is worse than uniform ({reached:.5g} against {uniform:.5g}); the optimum reaches {best:.5g}."
+    elif gap.captured > 1:
+        sentence = (
+            f"TRIM gains {gap.captured:.3g} times what the optimum gains: the optimum minimises {error} and not "
+            "this layer quality."
+        )
+    else:
+        sentence = (
+            f"TRIM captures {gap.captured:.1%} of the improvement over uniform that the optimum reaches."
+        )
+    if gap.loss_captured is not None:
+        sentence += f" Of {error} that the optimum saves, TRIM saves {gap.loss_captured:.1%}."
+    return sentence
+
+
+def gap_rows_seen(gap: AllocationGap, scatter: GapScatter) -> str:
+    """Which rows TRIM prunes too much or too little."""
+    if not gap.over:
+        return "TRIM and the optimum prune every row alike."
+    over, under = gap.over[0], gap.under[0]
+    sentence = (
+        f"{gap.misplaced_share:.1%} of the weights that TRIM prunes the optimum takes from other rows. Row {over.row} "
+        f"is pruned too much ({over.second:.1%} row sparsity, optimally {over.first:.1%}), row {under.row} too little "
+        f"({under.second:.1%}, optimally {under.first:.1%})."
+    )
+    found = scatter.correlation
+    if found is not None and abs(found.coefficient) >= 0.2:
+        side = "too much" if found.coefficient > 0 else "too little"
+        sentence += f" Rows further right tend to be pruned {side} (Spearman {found.coefficient:+.2f})."
+    return sentence
+
+
+def gap_curve_seen(curve: GapCurve) -> str:
+    """What TRIM captures at several targets."""
+    known = np.isfinite(curve.captured)
+    if not known.any():
+        return "At no target is the optimum better than uniform in this layer quality."
+    captured, targets = curve.captured[known], curve.targets[known]
+    best = int(captured.argmax())
+    below = int((captured < 0).sum())
+    sentence = (
+        f"TRIM's share is largest at a layer target of {targets[best]:.0%}, with {captured[best]:.2%}, and "
+        f"{np.median(captured):.2%} at the median of {len(captured)} targets."
+    )
+    if len(captured) < len(known):
+        sentence += " At the others the optimum is not better than uniform in this layer quality."
+    if below:
+        sentence += f" At {below} of them TRIM, at exact counts, is worse than uniform."
+    return sentence
+
+
+def gap_loss_seen(curve: GapCurve) -> str:
+    """What of uniform's error is left at several targets."""
+    parts = [
+        f"{label} leaves between {np.nanmin(shares):.1%} and {np.nanmax(shares):.1%} of uniform's error"
+        for label, shares in (("The optimum", curve.best_loss), ("TRIM", curve.reached_loss))
+        if np.isfinite(shares).any()
+    ]
+    return (
+        "; ".join(parts) + "."
+        if parts
+        else "Uniform makes no error at these targets, so none is left to save."
     )

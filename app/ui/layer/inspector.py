@@ -9,13 +9,14 @@ from app.services.layer.optimum import prices_of_row
 from app.services.layer.study import Outcome, Study
 from app.ui.common import explanations
 from app.ui.common.cards import View, card, theme
+from app.ui.layer import words
 from app.ui.layer.cards import row_numbers
+from diagnostics.allocation import pool_mask
 from diagnostics.concentration import lorenz_curves
 from diagnostics.figures.concentration import lorenz_figure
 from diagnostics.figures.mask import mask_figure
 from diagnostics.figures.row_detail import row_paths_figure, row_prices_figure, row_scores_figure
 from diagnostics.figures.similarity import cosine_figure
-from diagnostics.mask_density import pool_mask
 from diagnostics.row_detail import row_paths, row_prices, row_scores
 from diagnostics.similarity import cosine_statistics
 
@@ -65,7 +66,7 @@ def row_inspector(study: Study, outcome: Outcome, rows: list[int], file_name: st
         scores = row_scores(row, study.score[row], outcome.allocations)
         score_view = View(
             row_scores_figure(scores, theme()),
-            explanations.row_scores_seen(scores),
+            words.row_scores_seen(scores),
             explanations.SCORE_FORMULA[study.key.score],
             f"Scores of row {row} in ascending order, with the borders between pruned and kept",
             lambda: {"score": np.sort(study.score[row])},
@@ -75,7 +76,7 @@ def row_inspector(study: Study, outcome: Outcome, rows: list[int], file_name: st
         (curve,) = lorenz_curves(study.score, [row])
         lorenz_view = View(
             lorenz_figure([curve], theme()),
-            explanations.lorenz_seen(True),
+            words.lorenz_seen(True),
             explanations.LORENZ_FORMULA,
             f"Lorenz curve of the scores of row {row}",
             lambda: {"share_of_weights": curve.population, "share_of_score": curve.share},
@@ -98,7 +99,7 @@ def _cosine_card(study: Study, outcome: Outcome, row: int, file_name: str) -> No
     statistics = cosine_statistics(study.cosine, sparsity, target, outcome.cosines, [row])
     view = View(
         cosine_figure(statistics, theme()),
-        explanations.row_cosine_seen(outcome, row),
+        words.row_cosine_seen(outcome, row),
         explanations.COSINE_FORMULA,
         f"Cosine similarity of row {row} against its sparsity, before the bands of all rows",
         lambda: {"row_sparsity": sparsity, "cosine": study.cosine[row]},
@@ -111,8 +112,8 @@ def _price_card(study: Study, outcome: Outcome, row: int, file_name: str) -> Non
     lengths, asked = prices_of_row(study.hulls, best, row)
     prices = row_prices(row, lengths, asked, best.price, int(best.counts[row]), study.columns)
     view = View(
-        row_prices_figure(prices, explanations.COST[best.row_weights], theme()),
-        explanations.row_prices_seen(prices),
+        row_prices_figure(prices, words.COST[best.row_weights], theme()),
+        words.row_prices_seen(prices),
         explanations.OPTIMAL_FORMULA,
         f"Price of a further weight of row {row} against its sparsity",
         lambda: {
@@ -147,7 +148,7 @@ def _path_card(study: Study, outcome: Outcome, row: int, file_name: str) -> None
     )
     view = View(
         row_paths_figure(paths, theme()),
-        explanations.row_path_seen(outcome, row),
+        words.row_path_seen(outcome, row),
         explanations.ROW_SPARSITY_FORMULA,
         f"x of row {row} through the iterations",
         lambda: {"iteration": np.arange(x.shape[1]), "x": x[row]},
@@ -163,7 +164,7 @@ def mask_pictures(study: Study, outcome: Outcome, rows: list[int], file_name: st
         keep = trim.keep_mask(study.curves.ranks, counts).cpu().numpy()
         view = View(
             mask_figure(pool_mask(keep), rows, theme()),
-            explanations.mask_seen(allocation),
+            words.mask_seen(allocation),
             explanations.MASK_FORMULA,
             f"Share of the weights kept over the matrix, {allocation.label}",
             lambda counts=allocation.counts: {"row": np.arange(study.rows), "pruned": np.asarray(counts)},

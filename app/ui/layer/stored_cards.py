@@ -19,7 +19,7 @@ from diagnostics.figures.concentration import gini_histogram
 from diagnostics.figures.iterations import iteration_figure
 from diagnostics.figures.learning_rate import rate_figure
 from diagnostics.figures.row_detail import row_paths_figure
-from diagnostics.figures.row_scatter import row_scatter_figure
+from diagnostics.figures.scatter import row_scatter_figure
 from diagnostics.figures.similarity import cosine_figure, cosine_histogram
 from diagnostics.row_detail import row_paths
 from diagnostics.similarity import PERCENTILES, cosine_distribution, cosine_statistics

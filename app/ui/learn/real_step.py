@@ -11,7 +11,7 @@ from app.ui.common.present import kept
 from app.ui.common.text import plain
 from app.ui.learn.step import Check, Step
 from diagnostics.allocation import row_scatter
-from diagnostics.figures.row_scatter import row_scatter_figure
+from diagnostics.figures.scatter import row_scatter_figure
 from trim.errors import RunError
 from trim.runs.folder import Run
 

@@ -8,9 +8,10 @@ import streamlit as st
 
 from app.services.results.perplexities import on_one_text
 from app.ui.common.cards import View, card, theme
+from app.ui.common.explanations import MAP_FORMULAS
 from app.ui.common.present import kept
 from app.ui.common.text import plain
-from app.ui.model.words import FORMULAS, PERPLEXITY_FORMULA, lanes_seen, map_seen
+from app.ui.model.words import PERPLEXITY_FORMULA, lanes_seen, map_seen
 from diagnostics.figures.model_map import model_map_figure
 from diagnostics.figures.outcome_gini import outcome_gini_figure
 from diagnostics.figures.perplexity import PerplexityBar, perplexity_figure
@@ -47,7 +48,7 @@ def map_card(key: str, shown: ModelMap, file_name: str) -> None:
         return View(
             model_map_figure(shown, quantity, theme()),
             plain(seen),
-            FORMULAS[quantity],
+            MAP_FORMULAS[quantity],
             f"Heat map, block by layer type. {seen}",
             shown.columns,
         )
@@ -76,7 +77,7 @@ def outcome_card(maps: Sequence[ModelMap], file_name: str) -> None:
         return View(
             outcome_gini_figure(lanes, theme()),
             plain(lanes_seen(searched)),
-            FORMULAS["outcome"] + FORMULAS["median_gini"],
+            MAP_FORMULAS["outcome"] + MAP_FORMULAS["median_gini"],
             f"Learning-rate outcome of every layer against its median Gini. {lanes_seen(searched)}",
             numbers,
         )

@@ -11,7 +11,7 @@ from app.ui.common.continuations import continuations_card
 from app.ui.common.present import kept
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
-from trim.evaluation.generation import Sampling
+from trim.evaluation.settings import Sampling
 from trim.runs.folder import Run
 
 DEFAULT_PROMPT = "My fellow citizens, the state of our Union is"

@@ -12,9 +12,8 @@ from app.ui.common.choose import DTYPES, bring_text, model_box, text_box
 from app.ui.common.search_options import as_rates, search_fields
 from app.ui.common.text import plain
 from app.ui.model.prefill import BUDGET_FILE, P
-from trim.methods.allocations import ALLOCATIONS
-from trim.methods.budgets import ALPHA_FITS
-from trim.runs.settings import BUDGETS, ROW_WEIGHTS, PruneSettings
+from trim.methods.choices import ALLOCATIONS, ALPHA_FITS, BUDGETS, ROW_WEIGHTS
+from trim.runs.settings import PruneSettings
 
 WINDOWS, LENGTH, MEASURE_WINDOWS, MEASURE_LENGTH = 16, 256, 16, 512
 ALLOCATION_NAMES = [

@@ -4,7 +4,8 @@ import streamlit as st
 
 from app.services.runs.store import STORE
 from app.ui.common.search_options import as_text
-from trim.runs.settings import BUDGETS, PruneSettings
+from trim.methods.choices import BUDGETS
+from trim.runs.settings import PruneSettings
 
 P = "new_"  # the keys of the form's widgets begin with it
 BUDGET_FILE = "the budgets of another run"

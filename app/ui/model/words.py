@@ -2,45 +2,9 @@
 
 import numpy as np
 
-from app.ui.common.explanations import GINI_FORMULA, RATE_FORMULA
 from diagnostics.figures.model_map import in_words
 from diagnostics.model_map import ModelMap, Quantity, outcome_lanes
 
-_VARIANCE = r"""
-$$
-\frac{1}{D}\sum_i \left(c_i - \bar c\right)^2, \qquad
-c_i = \frac{\langle Y_i, \hat Y_i\rangle}{\lVert Y_i\rVert\,\lVert \hat Y_i\rVert}
-$$
-
-over the rows that have any output; $Y_i$ is a row's dense output on the calibration vectors, $\hat Y_i$ its output as
-it was pruned, or with the uniform counts of the same layer sparsity.
-"""
-_GAIN = r"""
-$$
-Q(\hat Y_{\text{as pruned}}) - Q(\hat Y_{\text{uniform}})
-$$
-
-$Q$ is the layer quality of the run's settings, by default the cosine between the layer's whole dense and pruned output.
-Both are taken at exact counts and at the same layer sparsity, each layer receiving what the pruned blocks before it
-send.
-"""
-_SPARSITY = r"""
-$$
-\frac{1}{D\,N}\sum_i k_i
-$$
-
-the share of the layer's weights that is pruned. Who sets it is the budget method: uniform, OWL, AlphaPruning or
-optimal; weighted by size, the layers add up to the model's sparsity.
-"""
-FORMULAS: dict[Quantity, str] = {
-    "median_gini": GINI_FORMULA,
-    "layer_sparsity": _SPARSITY,
-    "quality_gain": _GAIN,
-    "outcome": RATE_FORMULA,
-    "row_variance_uniform": _VARIANCE,
-    "row_variance": _VARIANCE,
-    "row_variance_change": _VARIANCE,
-}
 PERPLEXITY_FORMULA = r"""
 $$
 \exp\left(-\frac{1}{M}\sum_t \log p(x_t \mid x_{<t})\right)

@@ -9,21 +9,21 @@ import streamlit as st
 
 from app.services.results.compared import Pick
 from app.services.results.report import run_report
-from app.services.results.run_rows import row_columns
+from app.services.results.tables import row_columns
+from app.services.runs.commands import reproduce
 from app.services.runs.facts import RunFacts
 from app.services.runs.files import LONGEST_NAME, LONGEST_NOTE, delete, exported, rename
-from app.services.runs.reproduce import reproduce
 from app.services.runs.store import StoredRun
 from app.services.server.access import SEMINAR
+from app.ui.common.cards import fact
 from app.ui.common.continuations import continuations_card
-from app.ui.common.facts import fact
 from app.ui.common.present import kept
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
 from app.ui.runs.table import state_words
 from diagnostics.export import arrays_npz, table_csv
 from trim import TrimError
-from trim.evaluation.perplexity import perplexity_in_words
+from trim.evaluation.entries import perplexity_in_words
 from trim.names import bytes_in_words
 from trim.runs.folder import Run
 

@@ -6,17 +6,16 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 
-from diagnostics.allocation import RowAllocation, row_scatter, row_sparsity_statistics
+from diagnostics.allocation import RowAllocation, pool_mask, row_scatter, row_sparsity_statistics
 from diagnostics.concentration import gini_statistics, lorenz_curves
 from diagnostics.figures.allocation import row_sparsity_ecdf, row_sparsity_histogram, sorted_row_sparsity
 from diagnostics.figures.concentration import gini_histogram, lorenz_figure
 from diagnostics.figures.frame import spread_labels
 from diagnostics.figures.mask import mask_figure
 from diagnostics.figures.row_detail import row_scores_figure
-from diagnostics.figures.row_scatter import row_scatter_figure
+from diagnostics.figures.scatter import row_scatter_figure
 from diagnostics.figures.similarity import cosine_figure
 from diagnostics.figures.theme import METHOD_STYLES, PALETTES, escape, series_styles
-from diagnostics.mask_density import pool_mask
 from diagnostics.row_detail import row_scores
 from diagnostics.similarity import cosine_statistics, sparsity_grid
 from tests.diagnostics.figure_cases import all_figures, subtitle, traces, visible_texts

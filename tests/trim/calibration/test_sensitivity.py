@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 import trim
 from tests.trim import rough
-from trim.calibration.inputs import Calibration, LayerInputs
-from trim.calibration.sensitivity import LoadedModel, row_sensitivity
-from trim.calibration.sensitivity_cache import remembered_sensitivity
+from trim.calibration.inputs import LayerInputs
+from trim.calibration.sensitivity import LoadedModel, remembered_sensitivity, row_sensitivity
+from trim.calibration.text import Calibration
 from trim.errors import NonFiniteError, NotEnoughMemoryError
 from trim.models.loaded import find_blocks
 from trim.models.streamed import StreamedModel

@@ -11,8 +11,7 @@ import torch
 import trim
 from tests.trim import tiny
 from trim.cli import main
-from trim.evaluation.evaluate import entry_of
-from trim.evaluation.perplexity import perplexity_in_words
+from trim.evaluation.entries import entry_of, perplexity_in_words
 from trim.evaluation.workbench import pruned, source_of
 
 LENGTH = 32

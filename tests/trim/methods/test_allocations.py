@@ -6,7 +6,9 @@ import pytest
 import torch
 
 import trim
-from trim.methods.allocations import ALLOCATIONS, Pattern, allocate_variant
+from trim.methods.allocations import allocate_pattern, allocate_variant
+from trim.methods.choices import ALLOCATIONS
+from trim.methods.pattern import Pattern
 from trim.methods.quality import layer_quality
 from trim.runs.settings import PruneSettings
 
@@ -59,7 +61,7 @@ def test_variant_with_a_row_of_zeros():
 def test_patterns(text, zeros, group):
     curves, score = make_curves()
     pattern = Pattern.parse(text)
-    allocation = pattern.allocate(curves, score)
+    allocation = allocate_pattern(curves, score, pattern)
     groups = (~allocation.keep).view(10, -1, group)
     assert bool((groups.sum(dim=2) == zeros).all())
     assert pattern.sparsity == zeros / group == float(allocation.counts.double().mean()) / 24
@@ -74,7 +76,7 @@ def test_patterns(text, zeros, group):
 
 def test_equal_scores_lose_the_first_of_the_group():
     curves, score = make_curves()
-    keep = Pattern(2, 4).allocate(curves, torch.ones_like(score)).keep
+    keep = allocate_pattern(curves, torch.ones_like(score), Pattern(2, 4)).keep
     assert torch.equal(keep.view(-1, 4), torch.tensor([False, False, True, True]).expand(60, 4))
 
 

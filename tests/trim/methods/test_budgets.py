@@ -10,16 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import trim
-from trim.methods.budgets import (
-    alpha_budgets,
-    outlier_share,
-    owl_budgets,
-    project_budgets,
-    read_budgets,
-    squared_singular_values,
-    tail_exponent,
-    uniform_budgets,
-)
+from trim.methods.alphapruning import alpha_budgets, squared_singular_values, tail_exponent
+from trim.methods.budgets import project_budgets, read_budgets, uniform_budgets
+from trim.methods.owl import outlier_share, owl_budgets
 
 SHAPES = {"0.q": (8, 10), "0.up": (30, 10), "1.q": (8, 10), "1.up": (30, 10)}
 

@@ -7,7 +7,8 @@ from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 import trim
-from trim.methods.masks import even_counts, keep_highest, pack_bits
+from trim.methods.counts import even_counts
+from trim.methods.masks import keep_highest, pack_bits
 from trim.methods.scores import ranks_of, score_order
 
 thorough = settings(derandomize=True, deadline=None, max_examples=300)

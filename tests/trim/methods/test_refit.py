@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 import trim
 from tests.trim import rough
 from tests.trim.refit_cases import layer, objective, refitted
-from trim.calibration.dense_pass import DensePass
-from trim.calibration.inputs import Calibration, InputListener
+from trim.calibration.inputs import InputListener
+from trim.calibration.text import Calibration
+from trim.calibration.text_pass import DensePass
 from trim.methods import refit as module
 from trim.methods.refit import refit
 from trim.pruning.events import BlockDone
-from trim.sweeps.run import drop_masks
+from trim.sweeps.cell import drop_masks
 
 
 def solved(weight, keep, dense, pruned, damping=module.DAMPING):

@@ -11,9 +11,9 @@ from transformers.models.llama import modeling_llama
 
 import trim
 from tests.trim import rough
-from trim.calibration.inputs import Calibration
 from trim.calibration.replay import record_calls
 from trim.calibration.sensitivity import row_sensitivity
+from trim.calibration.text import Calibration
 from trim.models import fusion as fused_blocks
 from trim.models.fusion import plain_gated, plain_norm, plain_rotary
 from trim.models.streamed import StreamedModel

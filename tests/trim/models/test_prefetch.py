@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from trim.errors import ModelError
-from trim.models.prefetch import Prefetcher
+from trim.models.streamed import Prefetcher
 from trim.models.tensor_files import TensorFiles
 
 

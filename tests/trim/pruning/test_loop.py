@@ -17,7 +17,8 @@ from torch import nn
 
 import trim
 from tests.trim import rough, tiny
-from trim.calibration.inputs import Calibration, linear_layers
+from trim.calibration.inputs import linear_layers
+from trim.calibration.text import Calibration
 from trim.calibration.text_pass import text_pass
 from trim.models.streamed import StreamedModel
 from trim.runs.settings import PruneSettings

@@ -8,8 +8,7 @@ import pytest
 
 import trim
 from tests.trim import tiny
-from trim.cache import usage_bytes
-from trim.calibration.budget_cache import remembered
+from trim.cache import remembered, usage_bytes
 
 
 @pytest.mark.parametrize("budget", ["owl", "alphapruning"])

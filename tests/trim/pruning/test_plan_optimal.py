@@ -10,10 +10,10 @@ from safetensors.torch import load_file
 
 import trim
 from tests.trim import rough
-from trim.calibration.inputs import Calibration
 from trim.calibration.sensitivity import LoadedModel, row_sensitivity
+from trim.calibration.text import Calibration
 from trim.evaluation import workbench
-from trim.methods.masks import largest_count
+from trim.methods.counts import largest_count
 from trim.models.loaded import load_model
 from trim.pruning.events import BlockDone, Stage
 from trim.pruning.prune import prune, resume

@@ -16,8 +16,8 @@ from trim.calibration import corpora
 from trim.cli import main
 from trim.runs.settings import PruneSettings
 from trim.sweeps import run as sweep_run
+from trim.sweeps.events import CellBegan, CellDone, DenseMeasured, SweepBegan, SweepFinished
 from trim.sweeps.results import geometric_mean, results
-from trim.sweeps.run import CellBegan, CellDone, DenseMeasured, SweepBegan, SweepFinished
 
 SHARED = {"windows": 2, "length": 16, "device": "cpu"}
 TEXTS = (trim.EvaluationText("demo", windows=2, length=16),)

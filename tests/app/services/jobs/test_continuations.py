@@ -17,7 +17,7 @@ from app.services.jobs.continuations import (
 from app.services.jobs.manager import JobError, RunJobs
 from tests.app.small_runs import make_run
 from tests.trim import rough
-from trim.evaluation.generation import Sampling
+from trim.evaluation.settings import Sampling
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import pytest
 
 import trim
 from app.services.results.report import run_report
-from app.services.results.run_rows import row_columns
-from app.services.runs.reproduce import reproduce
+from app.services.results.tables import row_columns
+from app.services.runs.commands import reproduce
 from diagnostics.export import arrays_npz, table_csv
 from tests.app.small_runs import make_run, record, settings
 from trim.cli import main

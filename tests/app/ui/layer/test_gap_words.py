@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from app.ui.layer.gap_words import captured_words, gap_curve_seen, gap_loss_seen, gap_rows_seen
+from app.ui.layer.gap import captured_words, gap_curve_seen, gap_loss_seen, gap_rows_seen
 from diagnostics.allocation import RowAllocation
 from diagnostics.gap import AllocationGap, GapCurve, allocation_gap, gap_scatter
 

@@ -1,12 +1,55 @@
-"""Histograms with bins shared by several sets of values, counted here and not in the browser."""
+"""Arrays checked and counted: validation, histograms, rank correlation."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.stats import spearmanr
 
-from diagnostics.arrays import real_array
+
+def real_array(name: str, values: object, ndim: int, *, finite: bool = True) -> np.ndarray:
+    """`values` as an array of real numbers with `ndim` axes; float64 unless already a float type.
+
+    Raises ValueError, naming the argument, for another number of axes, an empty array, values that are not
+    real numbers, and (if `finite`) NaN or infinity.
+    """
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"{name} must hold real numbers, not {array.dtype}")
+    if array.dtype.kind != "f":
+        array = array.astype(np.float64)
+    if array.ndim != ndim or array.size == 0:
+        raise ValueError(f"{name} must have {ndim} non-empty axes, its shape is {array.shape}")
+    if finite and not np.isfinite(array).all():
+        raise ValueError(f"{name} holds NaN or infinity")
+    return array
+
+
+def row_indices(rows: Iterable[int], count: int) -> np.ndarray:
+    """`rows` as distinct int64 indices in the order given, shape (S,).
+
+    Raises ValueError for an index outside 0..count-1.
+    """
+    indices = np.fromiter(dict.fromkeys(int(row) for row in rows), dtype=np.int64)
+    outside = indices[(indices < 0) | (indices >= count)]
+    if outside.size:
+        raise ValueError(f"rows are numbered 0 to {count - 1}, got {outside.tolist()}")
+    return indices
+
+
+def check_shape(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Raise ValueError, naming the argument, unless `array` has this shape."""
+    if array.shape != shape:
+        raise ValueError(f"{name} must have shape {shape}, its shape is {array.shape}")
+
+
+def spread_indices(length: int, points: int) -> np.ndarray:
+    """At most `points` (>= 2) indices into 0..length-1, evenly spread, the first and the last among them."""
+    if length <= points:
+        return np.arange(length)
+    return np.unique(np.round(np.linspace(0, length - 1, points)).astype(np.int64))
+
 
 MAX_BINS = 48
 
@@ -81,3 +124,28 @@ def count_edges(counts: Sequence[np.ndarray], columns: int, max_bins: int = MAX_
 
 def _bin_of(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
+
+
+@dataclass(frozen=True)
+class RankCorrelation:
+    """Spearman's coefficient in [-1, 1], its two-sided p-value, and the rows it was computed over."""
+
+    coefficient: float
+    p_value: float
+    rows: int
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> RankCorrelation | None:
+    """Spearman correlation of two (D,) arrays over the rows where both are finite.
+
+    None where it is not defined: fewer than three such rows, or one of the two is constant.
+    """
+    first = real_array("first", first, 1, finite=False)
+    second = real_array("second", second, 1, finite=False)
+    check_shape("second", second, first.shape)
+    both = np.isfinite(first) & np.isfinite(second)
+    first, second = first[both], second[both]
+    if len(first) < 3 or (first == first[0]).all() or (second == second[0]).all():
+        return None
+    result = spearmanr(first, second)
+    return RankCorrelation(float(result.statistic), float(result.pvalue), len(first))

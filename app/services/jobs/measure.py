@@ -1,0 +1,26 @@
+"""Perplexity of a run and of its dense model, measured by a job."""
+
+from pathlib import Path
+
+import trim
+from trim.evaluation.settings import EvaluationText
+from trim.evaluation.workbench import Workbench, source_of
+from trim.runs.writer import update_metrics
+
+# In metrics.json, in the form of "perplexities".
+DENSE = "dense_perplexities"
+
+
+def measure(folder: Path, *, windows: int, length: int) -> None:
+    """Measure a run and its dense model on the evaluation part of its calibration text, and write both down.
+
+    Raises:
+        TrimError: the text, the model or the run does not allow it.
+    """
+    run = trim.open_run(folder)
+    text = EvaluationText(run.settings["request"]["corpus"], windows, length)
+    request = run.settings["request"]
+    workbench = Workbench(device=request["device"], dtype=request["dtype"])
+    trim.evaluate(folder, [text], workbench=workbench)
+    dense = trim.evaluate(source_of(run), [text], workbench=workbench)
+    update_metrics(folder, {DENSE: [entry.to_json() for entry in dense]})

@@ -1,0 +1,54 @@
+"""Perplexity against sparsity, for the pages that show curves of several runs."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from app.ui.common.cards import View, theme
+from app.ui.common.text import plain
+from diagnostics.figures.perplexity import PerplexityCurve, perplexity_curves_figure
+from trim.evaluation.entries import perplexity_in_words
+
+CURVES_FORMULA = r"""
+$$
+\mathrm{perplexity} = \exp\Big(-\tfrac{1}{n}\textstyle\sum_t \log p(x_t \mid x_{<t})\Big)
+$$
+
+How many next tokens the model is torn between, on average, on text that was not used for calibration. Over seeds: the
+geometric mean, with bars from the least to the most.
+"""
+
+
+def curves_words(curves: list[PerplexityCurve], dense: float | None) -> str:
+    """Which method predicts best where they all are farthest from the dense model."""
+    last = max((s for curve in curves for s in curve.sparsity), default=None)
+    ends = [
+        (dict(zip(curve.sparsity, curve.perplexity, strict=True)).get(last), curve.label) for curve in curves
+    ]
+    ends = sorted((value, label) for value, label in ends if value is not None)
+    if not ends:
+        return "Nothing was measured."
+    (best, name), (worst, other) = ends[0], ends[-1]
+    words = (
+        f"At {last:.0%} model sparsity {name} predicts best, with a perplexity of {perplexity_in_words(best)}"
+    )
+    if len(ends) > 1:
+        words += f"; {other} worst, with {perplexity_in_words(worst)}"
+    return words + (f". Dense: {perplexity_in_words(dense)}." if dense is not None else ".")
+
+
+def curves_view(
+    lines: Sequence[PerplexityCurve], dense: float | None, text: str, words: str, what: str
+) -> View:
+    """Curves of perplexity; `words` is what is seen, `what` the drawing in a few words for those who do not see it."""
+    return View(
+        perplexity_curves_figure(lines, dense, text, theme()),
+        plain(words),
+        CURVES_FORMULA,
+        f"{what}. {words}",
+        lambda: {
+            "method": np.repeat([line.label for line in lines], [len(line.sparsity) for line in lines]),
+            "model_sparsity": np.concatenate([line.sparsity for line in lines]),
+            "perplexity": np.concatenate([line.perplexity for line in lines]),
+        },
+    )

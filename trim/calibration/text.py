@@ -1,0 +1,79 @@
+"""The calibration text: its tokens, what is padding, and whose input vectors are kept."""
+
+import hashlib
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from trim.errors import SettingsError
+
+
+@dataclass(frozen=True, eq=False)
+class Calibration:
+    """The calibration text.
+
+    Attributes:
+        tokens: (sequences, length) int64.
+        mask: (sequences, length) bool, False where there is padding; None: all tokens are real.
+        positions: (sequences, V) int64, ascending: whose input vectors are kept.
+    """
+
+    tokens: Tensor = field(repr=False)
+    mask: Tensor | None = field(repr=False)
+    positions: Tensor = field(repr=False)
+
+    @classmethod
+    def of(
+        cls, tokens: Tensor, mask: Tensor | None = None, *, vectors_per_sequence: int = 2, seed: int = 0
+    ) -> "Calibration":
+        """Choose distinct random positions among the real tokens of each sequence.
+
+        Raises:
+            SettingsError: a sequence has fewer real tokens than vectors are asked of it.
+        """
+        if tokens.ndim != 2 or 0 in tokens.shape:
+            raise SettingsError(
+                f"windows must be (sequences, length) tokens and not empty, not {tuple(tokens.shape)}"
+            )
+        if mask is not None and (mask.shape != tokens.shape or mask.dtype != torch.bool):
+            raise SettingsError(f"the mask must be bool of shape {tuple(tokens.shape)}")
+        draws = torch.rand(tokens.shape, generator=torch.Generator().manual_seed(seed))
+        real = tokens.shape[1]
+        if mask is not None:
+            draws, real = draws.masked_fill(~mask, torch.inf), int(mask.sum(dim=1).min())
+        if not 1 <= vectors_per_sequence <= real:
+            raise SettingsError(
+                f"between 1 and {real} input vectors can be kept of a window of {real} tokens, "
+                f"not {vectors_per_sequence}"
+            )
+        positions = draws.argsort(dim=1)[:, :vectors_per_sequence].sort(dim=1).values
+        return cls(tokens, None if mask is None or bool(mask.all()) else mask, positions)
+
+    def first(self, windows: int) -> "Calibration":
+        """Its first windows."""
+        mask = None if self.mask is None else self.mask[:windows]
+        return Calibration(self.tokens[:windows], mask, self.positions[:windows])
+
+    @property
+    def sequences(self) -> int:
+        """How many windows there are."""
+        return self.tokens.shape[0]
+
+    @property
+    def length(self) -> int:
+        """Tokens per window, padding included."""
+        return self.tokens.shape[1]
+
+    @property
+    def real_tokens(self) -> int:
+        """Tokens that are no padding."""
+        return self.tokens.numel() if self.mask is None else int(self.mask.sum())
+
+
+def text_key(calibration: Calibration) -> str:
+    """The sha256 of a calibration text's tokens and mask."""
+    digest = hashlib.sha256(calibration.tokens.numpy().tobytes())
+    if calibration.mask is not None:
+        digest.update(calibration.mask.numpy().tobytes())
+    return digest.hexdigest()

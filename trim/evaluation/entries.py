@@ -1,0 +1,38 @@
+"""Evaluation texts, and a perplexity as files and messages show it."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+from trim.evaluation.settings import EvaluationText
+
+# An evaluation replaces an earlier one that agrees in these.
+_IDENTITY = ("corpus", "whole", "tokens_sha256", "windows", "length", "dtype")
+
+
+def entry_of(entries: Sequence[dict], text: EvaluationText) -> dict | None:
+    """The last recorded perplexity on a text, or None.
+
+    Args:
+        entries: "perplexities" of a run's metrics.
+        text: windows and length that are None match any.
+    """
+    asked = {key: value for key, value in dataclasses.asdict(text).items() if value is not None}
+    found = [entry for entry in entries if all(entry.get(key) == value for key, value in asked.items())]
+    return found[-1] if found else None
+
+
+def number_to_json(value: float) -> float | str:
+    """A number as JSON can hold it: NaN and infinity as words that `float` reads."""
+    return value if math.isfinite(value) else str(float(value))
+
+
+def perplexity_in_words(value: float) -> str:
+    """As people read it: "20.9", "651", "72,850"; "NaN" and "infinite" as such."""
+    if math.isnan(value):
+        return "NaN"
+    if math.isinf(value):
+        return "infinite"
+    if value >= 1e7:
+        return f"{value:.2e}"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"

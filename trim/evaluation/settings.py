@@ -1,0 +1,60 @@
+"""What a user says about an evaluation or a continuation."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from trim.errors import CorpusError, SettingsError
+from trim.names import CORPORA, absolute, one_line
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen.
+
+    Attributes:
+        new_tokens: how many to write at most.
+        temperature: 0: always the most probable token; above: drawn, the flatter the higher.
+        seed: decides the draws.
+
+    Raises:
+        SettingsError: no tokens to write, or a temperature below 0.
+    """
+
+    new_tokens: int = 64
+    temperature: float = 0.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.new_tokens < 1:
+            raise SettingsError(f"write at least one token, not {self.new_tokens}")
+        if not 0 <= self.temperature < float("inf"):
+            raise SettingsError(f"the temperature must be 0 (greedy) or above, not {self.temperature:g}")
+
+
+@dataclass(frozen=True)
+class EvaluationText:
+    """A text on which perplexity is measured.
+
+    Attributes:
+        corpus: "demo", "wikitext2", "c4", or a file.
+        windows: how many, from the beginning; None: all that it holds.
+        length: tokens per window; None: 2,048, or the model's context where that is shorter.
+        whole: all of a file instead of its evaluation part, for a file that holds nothing but evaluation text.
+    """
+
+    corpus: str = "demo"
+    windows: int | None = None
+    length: int | None = None
+    whole: bool = False
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "corpus", absolute(self.corpus, reserved=CORPORA))
+        if (self.windows is not None and self.windows < 1) or (self.length is not None and self.length < 2):
+            raise CorpusError(
+                f"evaluate at least one window of at least 2 tokens, not {self.windows} of {self.length}"
+            )
+
+    @property
+    def title(self) -> str:
+        """What a table calls it."""
+        return one_line(Path(self.corpus).name, 40)

@@ -1,0 +1,202 @@
+"""The search's second kernel: what the publication does with the qualities of all updates, in one program."""
+
+import triton
+import triton.language as tl
+
+from trim.kernels.counts import common_shift, largest_remainders
+
+
+@triton.jit
+def _layer_quality(measure, dot, energy, error, cosine, ratio, whole, rows, vectors):
+    """The quality of the layer from sums over its rows."""
+    output_energy = tl.load(whole)
+    values = rows.to(tl.float64) * vectors
+    noise = error / values
+    snr = tl.where(noise < 1e-10, float("inf"), decibel(output_energy / values, noise))
+    quality = tl.where(measure == 0, cosine(dot, tl.sqrt(output_energy), energy), cosine / rows)
+    quality = tl.where(measure == 2, -noise, quality)
+    quality = tl.where(measure == 3, snr, quality)
+    quality = tl.where(measure == 4, decibel(tl.load(whole + 1), noise), quality)
+    return tl.where(measure == 5, ratio / tl.maximum(tl.load(whole + 2), 1.0), quality)
+
+
+@triton.jit
+def _sum_of(sums, place, number, known, PARTS: tl.constexpr, SUMS: tl.constexpr):
+    """One of the sums over the rows of all programs, at some places of the (R · (K + 1) + 1) table."""
+    found = tl.load(sums + place * PARTS * SUMS + number, mask=known, other=0.0)
+    for part in range(1, PARTS):
+        found += tl.load(sums + (place * PARTS + part) * SUMS + number, mask=known, other=0.0)
+    return found
+
+
+@triton.jit
+def _quality_of(measure, sums, place, known, whole, rows, vectors, PARTS: tl.constexpr, SUMS: tl.constexpr):
+    return _layer_quality(
+        measure,
+        _sum_of(sums, place, 0, known, PARTS, SUMS),
+        _sum_of(sums, place, 1, known, PARTS, SUMS),
+        _sum_of(sums, place, 2, known, PARTS, SUMS),
+        _sum_of(sums, place, 3, known, PARTS, SUMS),
+        _sum_of(sums, place, 4, known, PARTS, SUMS),
+        whole, rows, vectors,
+    )  # fmt: skip
+
+
+@triton.jit(
+    do_not_specialize=[
+        "rows", "columns", "vectors", "rates", "positive", "steps", "total", "limit", "with_ratio",
+    ]
+)  # fmt: skip
+def settle(
+    energy, error, output_energy, output_norm, output_peak, whole, x, sums, out, counts,
+    rows, columns, vectors, rates, positive, steps, total, limit, row_measure, layer_measure, with_ratio,
+    PARTS: tl.constexpr, SUMS: tl.constexpr, BLOCK: tl.constexpr, WIDE_BLOCK: tl.constexpr,
+    RATES: tl.constexpr, STEPS: tl.constexpr,
+):  # fmt: skip
+    """Qualities and variances, the published choice, its exact counts, and the quality of these and of uniform ones."""
+    rate = tl.arange(0, RATES)[:, None]
+    step = tl.arange(0, STEPS)[None, :]
+    known = (rate < rates) & (step < steps)
+    place = rate * steps + step
+    quality = _quality_of(layer_measure, sums, place, known, whole, rows, vectors, PARTS, SUMS)
+    tl.store(out + place, quality, mask=known)
+    moving = tl.where(row_measure == 0, rows.to(tl.float64), tl.load(whole + 2))
+    variance = _sum_of(sums, place, 5, known, PARTS, SUMS) / tl.maximum(moving, 1.0)
+    tl.store(out + rates * steps + place, variance, mask=known)
+    quality = tl.where(known, quality, float("-inf"))
+    chosen = _published_choice(quality, rate, step, rates, positive, steps, RATES)
+    # The nearest exact counts, as masks.project_counts finds them.
+    x += chosen.to(tl.int64) * rows
+    shift = common_shift(x, rows, columns, total, limit, WIDE_BLOCK)
+    largest_remainders(x, counts, rows, columns, shift, total, limit, WIDE_BLOCK)
+    tl.debug_barrier()
+    uniform = _quality_of(layer_measure, sums, rates * steps, rates > 0, whole, rows, vectors, PARTS, SUMS)
+    tl.store(out + 2 * rates * steps, uniform)
+    judge(
+        energy, error, output_energy, output_norm, output_peak, counts, sums,
+        0, rows, columns, vectors, with_ratio, BLOCK,
+    )  # fmt: skip
+    tl.debug_barrier()
+    realised = _quality_of(layer_measure, sums, 0, rates > 0, whole, rows, vectors, 1, SUMS)
+    tl.store(out + 2 * rates * steps + 1, realised)
+
+
+@triton.jit
+def _published_choice(quality, rate, step, rates, positive, steps, RATES: tl.constexpr):
+    """Where the best update of all tried rates stands in the (rates, steps) table."""
+    best_of_rate = tl.max(quality, axis=1)
+    # The first of equal ones.
+    step_of_rate = tl.min(tl.where(quality == best_of_rate[:, None], step, steps), axis=1)
+    lane = tl.arange(0, RATES)
+    uniform = tl.max(tl.where((rate == 0) & (step == 0), quality, float("-inf")))
+    best = uniform * 0 + float("-inf")
+    previous = best
+    chosen = 0
+    trying = True
+    for place in range(rates):
+        if place == positive:
+            trying = best <= uniform
+            previous = previous * 0 + float("-inf")
+        if trying:
+            here = tl.max(tl.where(lane == place, best_of_rate, float("-inf")), axis=0)
+            if here > best:
+                best = here
+                chosen = place * steps + tl.max(tl.where(lane == place, step_of_rate, 0), axis=0)
+            trying = here > previous
+            previous = here
+    return chosen
+
+
+ROW_MEASURES = {"cosim": 0, "mse": 1, "psnr": 2}
+
+
+LAYER_MEASURES = {
+    "cosim_flat": 0,
+    "cosim_dim": 1,
+    "mse": 2,
+    "mse_dim": 2,
+    "snr": 3,
+    "psnr_flat": 4,
+    "psnr_dim": 5,
+}
+
+
+# Sums over the rows that a program stores: of dot, energy, error, cosine, peak signal-to-noise ratio, and of squared
+# distances from the mean row quality.
+SUMS = 6
+
+
+WIDE_BLOCK = 2048  # where a pass keeps one number per row
+
+
+@triton.jit
+def decibel(peak, noise):
+    return 4.342944819032518 * tl.log(peak / (noise + 1e-10))  # 10 / ln 10
+
+
+@triton.jit
+def cosine(dot, output_norm, energy):
+    cosine = dot / ((output_norm + 1e-8) * (tl.sqrt(energy) + 1e-8))
+    return tl.minimum(tl.maximum(cosine, -1.0), 1.0)
+
+
+@triton.jit
+def look_up(
+    energy, error, output_energy, output_norm, output_peak, row, count, inside, columns, vectors, with_ratio
+):
+    """Dot, energy, error, cosine and, if asked for, peak signal-to-noise ratio (else, or without output, 0) of rows."""
+    place = row.to(tl.int64) * (columns + 1) + count
+    kept = tl.load(energy + place, mask=inside, other=0.0).to(tl.float64)
+    lost = tl.load(error + place, mask=inside, other=0.0).to(tl.float64)
+    norm = tl.load(output_norm + row, mask=inside, other=0.0)
+    # ‖Y − Ŷ‖² = ‖Y‖² − 2⟨Y, Ŷ⟩ + ‖Ŷ‖²: one look-up less.
+    dot = 0.5 * (tl.load(output_energy + row, mask=inside, other=0.0) + (kept - lost))
+    ratio = lost * 0
+    if with_ratio:
+        peak = tl.load(output_peak + row, mask=inside & (norm > 0), other=1.0)
+        ratio = tl.where(norm > 0, decibel(peak, lost / vectors), 0.0)
+    return dot, kept, lost, tl.where(inside, cosine(dot, norm, kept), 0.0), ratio
+
+
+@triton.jit
+def _add(a, b, c, d, e, f, g, h, i, j):
+    return a + f, b + g, c + h, d + i, e + j
+
+
+@triton.jit
+def store_sums(sums, dot, energy, error, cosine, ratio):
+    dot_sum, energy_sum, error_sum, cosine_sum, ratio_sum = tl.reduce(
+        (dot, energy, error, cosine, ratio), 0, _add
+    )
+    tl.store(sums, dot_sum)
+    tl.store(sums + 1, energy_sum)
+    tl.store(sums + 2, error_sum)
+    tl.store(sums + 3, cosine_sum)
+    tl.store(sums + 4, ratio_sum)
+
+
+@triton.jit
+def judge(
+    energy, error, output_energy, output_norm, output_peak, counts, sums,
+    first, last, columns, vectors, with_ratio, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """The sums over rows from the first to before the last, at their exact counts."""
+    dot_sum = tl.zeros((BLOCK,), tl.float64)
+    energy_sum = tl.zeros((BLOCK,), tl.float64)
+    error_sum = tl.zeros((BLOCK,), tl.float64)
+    cosine_sum = tl.zeros((BLOCK,), tl.float64)
+    ratio_sum = tl.zeros((BLOCK,), tl.float64)
+    for start in range(first, last, BLOCK):
+        row = start + tl.arange(0, BLOCK)
+        inside = row < last
+        count = tl.load(counts + row, mask=inside, other=0)
+        dot, kept, lost, cosine, ratio = look_up(
+            energy, error, output_energy, output_norm, output_peak,
+            row, count, inside, columns, vectors, with_ratio,
+        )  # fmt: skip
+        dot_sum += tl.where(inside, dot, 0.0)
+        energy_sum += kept
+        error_sum += lost
+        cosine_sum += cosine
+        ratio_sum += ratio
+    store_sums(sums, dot_sum, energy_sum, error_sum, cosine_sum, ratio_sum)

@@ -1,0 +1,94 @@
+"""What a user may choose from, by name, and the papers' own values.
+
+Imports no torch: the command line and the run folder need the names only; a function is loaded when it is first used.
+"""
+
+import importlib
+from collections.abc import Callable, Iterator, MutableMapping
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from trim.methods.allocations import Allocation
+    from trim.methods.retention import Retained, RetentionCurves
+    from trim.methods.search_settings import SearchSettings
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+class Registry(MutableMapping[str, F], Generic[F]):
+    """Functions by name, each imported from its module when it is first asked for.
+
+    Example:
+        >>> SCORES["wanda"].__name__
+        'wanda_score'
+    """
+
+    def __init__(self, module: str, **functions: str) -> None:
+        """Take the module, and for each name that of the function there."""
+        self._module = module
+        self._functions: dict[str, F | str] = {**functions}
+
+    def __getitem__(self, name: str) -> F:
+        function = self._functions[name]
+        if isinstance(function, str):
+            function = getattr(importlib.import_module(self._module), function)
+            self._functions[name] = function
+        return function  # type: ignore[return-value]  # what the table's module holds under that name
+
+    def __setitem__(self, name: str, function: F) -> None:
+        self._functions[name] = function
+
+    def __delitem__(self, name: str) -> None:
+        del self._functions[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._functions)
+
+    def __len__(self) -> int:
+        return len(self._functions)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._functions
+
+
+# Each takes the weight (D, N) and the input norms (N,), and returns the scores (D, N).
+SCORES: "Registry[Callable[[Tensor, Tensor], Tensor]]" = Registry(
+    "trim.methods.scores", wanda="wanda_score", magnitude="magnitude_score_alone"
+)
+# Each takes curves, scores (D, N), the search's settings and the rows' sensitivities (D,), or None.
+ALLOCATIONS: "Registry[Callable[[RetentionCurves, Tensor, SearchSettings, Tensor | None], Allocation]]" = (
+    Registry(
+        "trim.methods.allocations",
+        uniform="allocate_uniform",
+        trim="allocate_trim",
+        optimal="allocate_optimal",
+        variant="allocate_variant",
+    )
+)
+ROW_QUALITIES: "Registry[Callable[[Retained], Tensor]]" = Registry(
+    "trim.methods.quality", cosim="row_cosim", mse="row_mse", psnr="row_psnr"
+)
+LAYER_QUALITIES: "Registry[Callable[[Retained], Tensor]]" = Registry(
+    "trim.methods.quality",
+    cosim_flat="cosim_flat",
+    cosim_dim="cosim_dim",
+    cosim_sample="cosim_sample",
+    mse="mse",
+    mse_dim="mse",
+    mae="mae",
+    snr="snr",
+    psnr_flat="psnr_flat",
+    psnr_dim="psnr_dim",
+    psnr_sample="psnr_sample",
+)
+# These multiply masked weights for every candidate instead of looking the curves up.
+DIRECT_QUALITIES = frozenset({"cosim_sample", "mae", "psnr_sample"})
+
+BUDGETS = ("uniform", "owl", "alphapruning", "optimal")
+OWL_WIDTH, OWL_MULTIPLE = 0.08, 5.0  # λ and M in OWL's README
+ALPHA_WIDTH = 0.3  # ε
+ALPHA_FITS = ("alpha_peak", "alpha_mid")
+ROW_WEIGHTS = ("fisher", "ones")
+OPTIMAL_CAP = 0.99  # which row can be spared is measured, so nearly all of one may go

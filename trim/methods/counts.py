@@ -1,0 +1,107 @@
+"""From the search's real-valued row sparsities to exact counts of pruned weights."""
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trim.errors import SparsityError
+
+
+def largest_count(columns: int, max_row_sparsity: float) -> int:
+    """The most weights that a row of N columns may lose: floor(cap · N)."""
+    # 0.29 · 100 is 28.999999999999996 in float64: a hair of room keeps the floor of exact products exact.
+    return min(columns, math.floor(max_row_sparsity * columns + 1e-9))
+
+
+def total_count(target_sparsity: float, rows: int, columns: int, max_row_sparsity: float) -> int:
+    """How many weights a layer loses: round(T · D · N).
+
+    Raises:
+        SparsityError: the target is no share, or no rows under the cap can lose that many.
+    """
+    if not 0 <= target_sparsity <= 1:
+        raise SparsityError(f"the target sparsity of a layer is a share from 0 to 1, not {target_sparsity}")
+    total = round(target_sparsity * rows * columns)
+    room = rows * largest_count(columns, max_row_sparsity)
+    if total > room:
+        reachable = room / (rows * columns)
+        raise SparsityError(
+            f"a layer sparsity of {target_sparsity:g} cannot be reached: with at most {max_row_sparsity:g} of each "
+            f"row's {columns} weights pruned the layer reaches {reachable:.4g}. Lower the target or raise the row cap."
+        )
+    return total
+
+
+def project_counts(
+    row_sparsity: Tensor, target_sparsity: float, columns: int, max_row_sparsity: float
+) -> Tensor:
+    """The exact counts nearest in shape to `row_sparsity`.
+
+    One common shift of all rows, clamped to [0, floor(cap · N)], so that the counts add up to round(T · D · N);
+    what rounding down leaves over goes to the rows with the largest remainders, lower rows first among equals.
+
+    Args:
+        row_sparsity: (D,) float64, the search's x.
+        target_sparsity: T of the layer.
+        columns: N.
+        max_row_sparsity: the cap on a row's sparsity.
+
+    Returns:
+        (D,) int64.
+
+    Raises:
+        SparsityError: the target is out of reach under the cap.
+    """
+    rows = len(row_sparsity)
+    total = total_count(target_sparsity, rows, columns, max_row_sparsity)
+    limit = largest_count(columns, max_row_sparsity)
+    # D numbers, and float64 all through: NumPy on the CPU, wherever the search ran.
+    wanted = row_sparsity.double().cpu().numpy() * columns
+    exact = np.clip(wanted + _common_shift(wanted, total, limit), 0, limit)
+    counts = exact.astype(np.int64)
+    remainders = np.where(counts < limit, exact - counts, -1.0)
+    counts[_largest(remainders, total - int(counts.sum()))] += 1
+    return torch.from_numpy(counts).to(row_sparsity.device)
+
+
+def _largest(values: np.ndarray, number: int) -> np.ndarray:
+    """Where the `number` largest values stand; of equal ones the first."""
+    if number == 0:
+        return np.empty(0, dtype=np.int64)
+    least = np.partition(values, len(values) - number)[len(values) - number]
+    above = np.flatnonzero(values > least)
+    return np.concatenate([above, np.flatnonzero(values == least)[: number - len(above)]])
+
+
+def uniform_counts(rows: int, target_sparsity: float, columns: int, max_row_sparsity: float) -> Tensor:
+    """Plain Wanda's allocation, (D,) int64: every row loses the same, the first rows one more where T·D·N asks it."""
+    each, left_over = divmod(total_count(target_sparsity, rows, columns, max_row_sparsity), rows)
+    counts = torch.full((rows,), each)
+    counts[:left_over] += 1
+    return counts
+
+
+def even_counts(counts: Tensor) -> Tensor:
+    """The uniform allocation of as many weights as `counts` (D,) int64 prune together, without reading them back."""
+    rows, total = len(counts), counts.sum()
+    each = total // rows
+    return each + (torch.arange(rows, device=counts.device) < total - each * rows)
+
+
+def _common_shift(wanted: np.ndarray, total: int, limit: int) -> float:
+    """The s with Σ clamp(wanted + s, 0, limit) = total: a rising line with a bend where a row meets a bound."""
+    free = (total - wanted.sum()) / len(wanted)
+    if wanted.min() + free >= 0 and wanted.max() + free <= limit:
+        return free  # no row meets a bound
+    ascending = np.sort(wanted)
+    prefix = np.concatenate([[0.0], np.cumsum(ascending)])
+
+    def excess_over(level: np.ndarray) -> np.ndarray:  # Σ_i max(w_i − level, 0)
+        first = np.searchsorted(ascending, level, side="right")
+        return prefix[-1] - prefix[first] - (len(ascending) - first) * level
+
+    bends = np.sort(np.concatenate([-wanted, limit - wanted]))
+    sums = excess_over(-bends) - excess_over(limit - bends)
+    return float(np.interp(total, np.maximum.accumulate(sums), bends))

@@ -1,0 +1,33 @@
+"""n:m patterns: n zeros in every m neighbouring weights of a row."""
+
+import re
+from dataclasses import dataclass
+
+from trim.errors import SettingsError
+
+
+@dataclass(frozen=True)
+class Pattern:
+    """n zeros in every m neighbouring weights of a row."""
+
+    zeros: int
+    group: int
+
+    @classmethod
+    def parse(cls, text: str) -> "Pattern":
+        """Read "2:4".
+
+        Raises:
+            SettingsError: no pattern.
+        """
+        match = re.fullmatch(r"(\d{1,4}):(\d{1,4})", text)
+        if match is None or not 0 < int(match[1]) < int(match[2]):
+            raise SettingsError(
+                f'a pattern is n:m with n zeros in every m weights, such as "2:4", not {text!r}'
+            )
+        return cls(int(match[1]), int(match[2]))
+
+    @property
+    def sparsity(self) -> float:
+        """n / m."""
+        return self.zeros / self.group
