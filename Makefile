@@ -31,7 +31,7 @@ help:
 	@echo "make app     open the app at 127.0.0.1:$(PORT)   (elsewhere: make app PORT=8601)"
 	@echo "make seminar open it to a room: readers look, whoever has the presenter's code computes (docs/seminar.md)"
 	@echo "make test    run every test                (some: make test ARGS='-k search')"
-	@echo "make lint    check the style of the code"
+	@echo "make lint    check the style and the types of the code"
 	@echo "make shipped make the runs that come with the app anew (an hour on two cores)"
 	@echo "make setup   only make the environment, as app and test do when there is none"
 	@echo "make clean   remove the environment and what the tools left; runs and caches stay"
@@ -57,12 +57,13 @@ setup: $(PRODUCT) $(WEIGHTS)
 lint: $(TOOLS)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy
 
 shipped: setup
 	$(RUN) -m app.ship
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .hypothesis artifacts
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis artifacts
 
 # An environment that already works is kept; a half-made one, or one of an older Python, is made anew.
 $(MADE):
