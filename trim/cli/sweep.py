@@ -32,7 +32,7 @@ examples:
         --corpus c4 --length 2048 --evaluation-corpus wikitext2
   go on with a sweep that was stopped
     python -m trim sweep --resume runs/first-sweep
-  on every GPU of this machine (needs: python -m pip install -r requirements-ray.txt)
+  on every GPU of this machine (needs: pip install 'trim-lab[ray]')
     python -m trim sweep demo --targets 0.6 0.7 --ray
 
 on several machines: start Ray there (ray start), give --ray auto, and keep model, texts and --out on a shared disk."""

@@ -16,7 +16,7 @@ from trim.names import near_names
 
 # The seven of Wanda (arXiv 2306.11695, section 4) and TRIM, by the harness's names.
 TASKS = ("boolq", "rte", "hellaswag", "winogrande", "arc_easy", "arc_challenge", "openbookqa")
-REQUIREMENTS = "requirements-zero-shot.txt"
+EXTRA = "trim-lab[zero-shot]"
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def zero_shot(
     """
     if importlib.util.find_spec("lm_eval") is None:
         raise SettingsError(
-            f"zero-shot tasks need the package lm-eval; install it: python -m pip install -r {REQUIREMENTS}"
+            f"zero-shot tasks need the package lm-eval; install it: python -m pip install '{EXTRA}'"
         )
     if not tasks:
         raise SettingsError(f"name at least one task, such as {', '.join(TASKS)}")

@@ -1,4 +1,4 @@
-"""A sweep's cells as tasks of Ray (optional extra: requirements-ray.txt), on one machine or on several.
+"""A sweep's cells as tasks of Ray (the extra `ray`), on one machine or on several.
 
 On several machines the folder of the sweep, the model, the texts and this package must have the same path on each, as
 on a shared file system. A task asks for one GPU where the cluster has any. A cell whose worker is lost is run again and
@@ -16,7 +16,7 @@ from trim.runs.writer import write_json
 from trim.sweeps.folder import CellOutcome, Sweep, open_sweep
 from trim.sweeps.settings import Cell
 
-REQUIREMENTS = "requirements-ray.txt"
+EXTRA = "trim-lab[ray]"
 LOST_WORKERS = 5  # so often is a cell run again
 
 
@@ -85,7 +85,7 @@ def _cluster(address: str) -> Iterator[object]:
         import ray
     except ImportError:
         raise SettingsError(
-            f"--ray needs the package ray; install it: python -m pip install -r {REQUIREMENTS}"
+            f"--ray needs the package ray; install it: python -m pip install '{EXTRA}'"
         ) from None
     if ray.is_initialized():
         yield ray

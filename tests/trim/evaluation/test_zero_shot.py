@@ -13,7 +13,7 @@ from trim.evaluation.zero_shot import TASKS
 
 harness = pytest.mark.skipif(
     importlib.util.find_spec("lm_eval") is None,
-    reason="lm-eval is not installed: python -m pip install -r requirements-zero-shot.txt",
+    reason="lm-eval is not installed: pip install 'trim-lab[zero-shot]'",
 )
 # Its dependencies warn at import; what is ours is tested everywhere else.
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -53,9 +53,9 @@ def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def test_without_the_harness_its_requirements_are_named(monkeypatch):
+def test_without_the_harness_its_extra_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(trim.SettingsError, match=r"requirements-zero-shot\.txt"):
+    with pytest.raises(trim.SettingsError, match=r"trim-lab\[zero-shot\]"):
         trim.zero_shot(None)
 
 

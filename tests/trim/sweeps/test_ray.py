@@ -20,20 +20,18 @@ SHARED = {"windows": 8, "length": 64, "device": "cpu"}
 TEXTS = (trim.EvaluationText("demo", windows=2, length=16),)
 
 
-def test_without_ray_its_requirements_are_named(tmp_path, monkeypatch, capsys):
+def test_without_ray_its_extra_is_named(tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "ray", None)
     model = tiny.folder(tmp_path / "tiny")
     asked = ["sweep", str(model), "--targets", "0.5", "--windows", "2", "--length", "16", "--ray"]
     assert main([*asked, "--out", str(tmp_path / "s")]) == 2
-    assert "requirements-ray.txt" in capsys.readouterr().err
+    assert "pip install 'trim-lab[ray]'" in capsys.readouterr().err
 
 
 @pytest.fixture
 def cluster(monkeypatch: pytest.MonkeyPatch):
     """Two workers that find this repository."""
-    ray = pytest.importorskip(
-        "ray", reason="ray is not installed: python -m pip install -r requirements-ray.txt"
-    )
+    ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'trim-lab[ray]'")
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     root = str(Path(__file__).resolve().parents[3])
     ray.init(
@@ -106,7 +104,7 @@ def test_what_goes_wrong_in_a_worker_is_the_cell_s_problem(cluster, tmp_path):
 
 
 def test_a_cluster_that_is_not_there(tmp_path):
-    pytest.importorskip("ray", reason="ray is not installed: python -m pip install -r requirements-ray.txt")
+    pytest.importorskip("ray", reason="ray is not installed: pip install 'trim-lab[ray]'")
     settings = trim.SweepSettings(tiny.folder(tmp_path / "tiny"), {"target": (0.5,)}, SHARED, TEXTS)
     with pytest.raises(trim.SettingsError, match="no Ray cluster at 'auto'"):
         trim.run_sweep(trim.create_sweep(tmp_path / "s", settings), ray="auto")
