@@ -63,7 +63,7 @@ def said(test: AppTest) -> str:
 APP = """
 import sys
 from pathlib import Path
-from app.services.run_jobs import RunJobs
+from app.services.jobs.manager import RunJobs
 jobs = RunJobs(lambda: Path(sys.argv[1]))
 print(jobs.start(sys.argv[3:], sys.argv[2]), flush=True)
 import time; time.sleep(600)

@@ -19,6 +19,7 @@ from tests.browser.harness import AppServer, screenshot, settled
 from tests.browser.layer_page import card
 from tests.browser.page_checks import cut_labels, overflow
 from tests.trim import rough
+from trim.runs.folder import settings_fingerprint
 
 pytestmark = pytest.mark.browser
 
@@ -131,7 +132,7 @@ def tiny(app: AppServer, tmp_path: Path) -> Iterator[str]:
     config = runs / "tiny" / "config.json"
     content = json.loads(config.read_text())
     content["settings"]["request"]["layers"] = ["*"]
-    content["fingerprint"] = trim.runs.settings_fingerprint(content["settings"])
+    content["fingerprint"] = settings_fingerprint(content["settings"])
     config.write_text(json.dumps(content))
     yield "tiny"
     for made in set(runs.glob("*")) - before:

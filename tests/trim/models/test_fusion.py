@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 from transformers.models.llama import modeling_llama
 
-import trim
+import trim.kernels
 from tests.trim import rough
 from trim.calibration.replay import record_calls
 from trim.calibration.sensitivity import row_sensitivity
@@ -41,7 +41,7 @@ def called(monkeypatch: pytest.MonkeyPatch) -> Counter:
     stand_in("silu_product", fused_blocks.plain_gated)
     stand_in("silu_product_back", lambda gradient, *given: gradients(plain_gated, given, [gradient], 2))
     monkeypatch.setitem(sys.modules, "trim.kernels.block", kernels)
-    monkeypatch.setattr(trim, "block_kernels", kernels, raising=False)
+    monkeypatch.setattr(trim.kernels, "block", kernels, raising=False)
     monkeypatch.setattr(fused_blocks, "has_kernels", lambda device: True)
     return calls
 

@@ -20,6 +20,7 @@ from tests.trim import rough, tiny
 from trim.calibration.inputs import linear_layers
 from trim.calibration.text import Calibration
 from trim.calibration.text_pass import text_pass
+from trim.models.architecture import find_blocks
 from trim.models.streamed import StreamedModel
 from trim.runs.settings import PruneSettings
 
@@ -48,7 +49,7 @@ def same_runs(one, other):
 
 def hidden_states(module, tokens, mask=None):
     """What enters each block, and what leaves the last one, by plain transformers."""
-    states, blocks = [], trim.models.find_blocks(module)
+    states, blocks = [], find_blocks(module)
     with contextlib.ExitStack() as hooks, torch.inference_mode():
         for block in blocks:
             hooks.callback(
@@ -98,7 +99,7 @@ def test_every_family_end_to_end(family, tmp_path):
     before, after = original.state_dict(), result.state_dict()
     weights = gone = 0
     masked = {}
-    for index, block in enumerate(trim.models.find_blocks(original)):
+    for index, block in enumerate(find_blocks(original)):
         for path, layer in block.named_modules():
             if isinstance(layer, nn.Linear):
                 name = f"{index}.{path}"
@@ -321,7 +322,7 @@ def test_killed_at_random_moments_and_resumed_is_bitwise_the_same(llama, tmp_pat
 LIMITED = """
 import resource, sys, torch, trim
 from tests.trim import rough
-from trim.streaming import StreamedModel
+from trim.models.streamed import StreamedModel
 torch.set_num_threads(1)
 tokens = rough.random_tokens(4, 8)
 def used():

@@ -15,7 +15,7 @@ from tests.trim import tiny
 from trim.calibration import corpora
 from trim.cli import main
 from trim.runs.settings import PruneSettings
-from trim.sweeps import run as sweep_run
+from trim.sweeps import cell
 from trim.sweeps.events import CellBegan, CellDone, DenseMeasured, SweepBegan, SweepFinished
 from trim.sweeps.results import geometric_mean, results
 
@@ -240,16 +240,16 @@ class _Killed(BaseException):
 def test_stopped_anywhere_it_goes_on_and_ends_the_same(done, model, tmp_path, monkeypatch):
     """Stopped in the middle of a cell, after pruning, and while masks are dropped."""
     path, stops, prunings = tmp_path / "s", [], []
-    real_prune = sweep_run.prune
+    real_prune = cell.prune
 
     def counted(*given, **more):
         prunings.append(given)
         return real_prune(*given, **more)
 
-    monkeypatch.setattr(sweep_run, "prune", counted)
+    monkeypatch.setattr(cell, "prune", counted)
 
     def stop_in(name: str, after: int) -> None:
-        real, calls = getattr(sweep_run, name), []
+        real, calls = getattr(cell, name), []
 
         def stopping(*given, **more):
             calls.append(given)
@@ -258,7 +258,7 @@ def test_stopped_anywhere_it_goes_on_and_ends_the_same(done, model, tmp_path, mo
             return real(*given, **more)
 
         with monkeypatch.context() as patch:
-            patch.setattr(sweep_run, name, stopping)
+            patch.setattr(cell, name, stopping)
             with pytest.raises(_Killed):
                 trim.run_sweep(trim.create_sweep(path, done.settings, name="first"))
         stops.append(sum(outcome.done for outcome in trim.open_sweep(path).outcomes()))
