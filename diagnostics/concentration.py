@@ -35,7 +35,8 @@ def gini(scores: np.ndarray) -> np.ndarray:
         # Divided by the row's largest score: no sum can overflow, and equal scores give exactly 0.
         block = block[live] / largest[live, None]
         result[start : start + step][live] = (block @ weight) / (columns * block.sum(axis=1))
-    return np.clip(result, 0.0, (columns - 1) / columns)
+    bounded: np.ndarray = np.clip(result, 0.0, (columns - 1) / columns)
+    return bounded
 
 
 def gini_of_kept(scores: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -40,7 +40,7 @@ def arrays_npz(arrays: Mapping[str, np.ndarray]) -> bytes:
         if array.dtype.hasobject:
             raise ValueError(f"{name} holds Python objects, which an NPZ without pickle cannot")
     file = io.BytesIO()
-    np.savez_compressed(file, **plain)
+    np.savez_compressed(file, allow_pickle=False, **plain)
     return file.getvalue()
 
 

@@ -83,7 +83,8 @@ class LearningRateTrace:
         """Quality minus uniform quality, (R, K + 1); NaN where the quality is not finite."""
         usable = np.isfinite(self.quality) & np.isfinite(self.uniform_quality)
         gain = np.full(usable.shape, np.nan)
-        return np.subtract(self.quality, self.uniform_quality, out=gain, where=usable)
+        np.subtract(self.quality, self.uniform_quality, out=gain, where=usable)
+        return gain
 
     @property
     def gain_limit(self) -> float:

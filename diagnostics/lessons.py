@@ -33,7 +33,8 @@ class PrunedMatrix:
     @property
     def counts(self) -> np.ndarray:
         """(D,), how many weights each row loses."""
-        return (~self.keep).sum(axis=1)
+        counts: np.ndarray = (~self.keep).sum(axis=1)
+        return counts
 
 
 @dataclass(frozen=True, eq=False)

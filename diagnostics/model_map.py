@@ -88,9 +88,9 @@ def layer_facts(
     """
     live = ~np.asarray(dead_rows, dtype=bool)
     defined = np.asarray(gini)[np.isfinite(gini)]
-    variances = [
+    uniform_variance, variance = (
         float(np.var(cosine[live], dtype=np.float64)) if live.any() else np.nan for cosine in cosines
-    ]
+    )
     outcome: Outcome | None = None
     if searched:
         outcome = "none" if learning_rate is None else "positive" if learning_rate > 0 else "negative"
@@ -100,7 +100,8 @@ def layer_facts(
         float(layer_sparsity),
         float(qualities[0]),
         float(qualities[1]),
-        *variances,
+        uniform_variance,
+        variance,
         outcome,
         learning_rate,
     )

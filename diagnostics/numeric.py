@@ -69,7 +69,8 @@ class Histogram:
     @property
     def centers(self) -> np.ndarray:
         """Middle of each bin, (B,)."""
-        return (self.edges[:-1] + self.edges[1:]) / 2
+        centers: np.ndarray = (self.edges[:-1] + self.edges[1:]) / 2
+        return centers
 
     def members(self, values: np.ndarray, bins: Sequence[int]) -> np.ndarray:
         """Indices of the values that lie in any of `bins`: the rows behind the bars that a user selected."""

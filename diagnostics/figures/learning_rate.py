@@ -137,7 +137,10 @@ def _points(
         mode="markers",
         name=name,
         marker={"symbol": symbol, "size": 12, "color": colour, "line": {"width": 1.5, "color": colour}},
-        customdata=[[rate_label(s.rate), signed(s.gain, ".3g"), s.best_iteration] for s in shown],
+        customdata=[
+            [rate_label(s.rate), "" if s.gain is None else signed(s.gain, ".3g"), s.best_iteration]
+            for s in shown
+        ],
         hovertemplate=(
             "<b>η = %{customdata[0]}</b><br>best quality %{y:.6g}, %{customdata[1]} over uniform"
             f"<br>at iteration %{{customdata[2]}} of {trace.quality.shape[1] - 1}<extra>{name}</extra>"

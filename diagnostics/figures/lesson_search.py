@@ -39,12 +39,12 @@ def update_figure(lesson: UpdateLesson, theme: Theme = "light") -> go.Figure:
             marker={"symbol": style.symbol, "size": 14, "color": style.colour},
             hovertemplate=f"<b>row %{{y}}</b>, {name}<br>row sparsity %{{x:.2%}}<extra></extra>",
         )
-    for row, (x, change, cosine) in enumerate(
+    for place, (x, change, cosine) in enumerate(
         zip(lesson.row_sparsity, lesson.change, lesson.quality, strict=True)
     ):
         figure.add_annotation(
             x=float(max(x, lesson.target)),
-            y=row,
+            y=place,
             text=f"{signed(100 * change, '.1f')} points<br>cosine was {cosine:.2f}",
             xanchor="left",
             xshift=14,

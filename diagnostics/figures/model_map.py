@@ -43,7 +43,7 @@ _SUBTITLES: dict[Quantity, str] = {
 class _Colours:
     """How values become colours: scale, its two ends, ticks of the bar and their words."""
 
-    scale: object
+    scale: str | list[tuple[float, str]]
     low: float
     high: float
     ticks: list[float]
@@ -119,7 +119,7 @@ def _colours(shown: ModelMap, quantity: Quantity, values: np.ndarray, theme: The
     if quantity == "outcome":
         palette = PALETTES[theme]
         bands = [palette.loss, palette.grid, palette.gain]
-        scale = [[edge, colour] for i, colour in enumerate(bands) for edge in (i / 3, (i + 1) / 3)]
+        scale = [(edge, colour) for i, colour in enumerate(bands) for edge in (i / 3, (i + 1) / 3)]
         return _Colours(scale, -1.5, 1.5, [], [])
     finite = values[np.isfinite(values)]
     if quantity in ("quality_gain", "row_variance_change"):
@@ -131,7 +131,7 @@ def _colours(shown: ModelMap, quantity: Quantity, values: np.ndarray, theme: The
         if quantity == "quality_gain":
             words = [f"≤ {signed(-limit, '.1e')}", "0", f"≥ {signed(limit, '.1e')}"]
         else:
-            scale = [[1 - step, colour] for step, colour in reversed(scale)]
+            scale = [(1 - step, colour) for step, colour in reversed(scale)]
             words = [f"≤ × {10**-limit:.2g}", "× 1", f"≥ × {10**limit:.2g}"]
         return _Colours(scale, -limit, limit, [-limit, 0.0, limit], words)
     if _is_log(quantity):  # both readings on one scale, so that they can be compared

@@ -118,13 +118,13 @@ def series_styles(keys: list[str]) -> list[Style]:
 SEQUENTIAL = "Cividis"
 
 
-def diverging(theme: Theme) -> list[list[object]]:
+def diverging(theme: Theme) -> list[tuple[float, str]]:
     """Scale for signs, to be centred at 0: brown for losses, teal for gains, the page's own shade between."""
     if theme == "light":
         colours = ["#543005", "#8c510a", "#dfc27d", "#f6f6f4", "#80cdc1", "#01665e", "#003c30"]
     else:
         colours = ["#f6d58a", "#d9a441", "#7a5518", "#1b2028", "#17635a", "#3aa899", "#a5e6da"]
-    return [[step / 6, colour] for step, colour in enumerate(colours)]
+    return [(step / 6, colour) for step, colour in enumerate(colours)]
 
 
 def escape(text: object) -> str:

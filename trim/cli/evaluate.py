@@ -41,7 +41,7 @@ _GENERATE = """\
 Let models and runs continue one prompt, side by side. Targets are those of `evaluate`."""
 
 
-def add_evaluate(commands: argparse._SubParsersAction) -> None:
+def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `evaluate` to the commands."""
     parser = commands.add_parser(
         "evaluate",
@@ -63,7 +63,7 @@ def add_evaluate(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(work=_evaluate)
 
 
-def add_generate(commands: argparse._SubParsersAction) -> None:
+def add_generate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `generate` to the commands."""
     parser = commands.add_parser(
         "generate",

@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from trim.cli.terminal import RunTerminal
@@ -45,7 +46,7 @@ examples:
 sparsity means: --target is of the model (its chosen layers), a budget is of a layer, an allocation sets rows."""
 
 
-def add_prune(commands: argparse._SubParsersAction) -> None:
+def add_prune(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `prune` to the commands."""
     parser = commands.add_parser(
         "prune",
@@ -124,7 +125,7 @@ def add_prune(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(work=_prune)
 
 
-def add_resume(commands: argparse._SubParsersAction) -> None:
+def add_resume(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `resume` to the commands."""
     parser = commands.add_parser(
         "resume",
@@ -159,16 +160,35 @@ def add_search_options(group: argparse._ArgumentGroup) -> None:
     option(group, "--max-row-sparsity", float, cap, metavar="CAP")
 
 
-def option(group: argparse._ArgumentGroup, flag: str, kind: type, help: str, **more: object) -> None:
+def option(
+    group: argparse._ArgumentGroup,
+    flag: str,
+    kind: Callable[[str], object],
+    help: str,
+    *,
+    dest: str | None = None,
+    nargs: str | None = None,
+    choices: Iterable[str] | None = None,
+    metavar: str | None = None,
+) -> None:
     """An option whose default is that of `PruneSettings`."""
-    dest = more.pop("dest", flag.strip("-").replace("-", "_"))
+    dest = dest or flag.strip("-").replace("-", "_")
     default = getattr(PruneSettings, dest)
     if default is not None:
         shown = " ".join(map(str, default)) if isinstance(default, tuple) else default
         help += f" (default: {shown})"
-    if "choices" not in more and "nargs" not in more:
-        more.setdefault("metavar", flag.rpartition("-")[2].upper())
-    group.add_argument(flag, type=kind, dest=dest, default=default, help=help.replace("%", "%%"), **more)
+    if choices is None and nargs is None:
+        metavar = metavar or flag.rpartition("-")[2].upper()
+    group.add_argument(
+        flag,
+        type=kind,
+        dest=dest,
+        default=default,
+        help=help.replace("%", "%%"),
+        nargs=nargs,
+        choices=choices,
+        metavar=metavar,
+    )
 
 
 def _add_memory(group: argparse._ActionsContainer) -> None:

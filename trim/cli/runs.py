@@ -12,7 +12,7 @@ from trim.sweeps.folder import list_sweeps, open_sweep
 from trim.sweeps.results import results_markdown
 
 
-def add_export(commands: argparse._SubParsersAction) -> None:
+def add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `export` to the commands."""
     parser = commands.add_parser(
         "export",
@@ -26,7 +26,7 @@ def add_export(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(work=_export, model=None)
 
 
-def add_apply(commands: argparse._SubParsersAction) -> None:
+def add_apply(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `apply` to the commands."""
     parser = commands.add_parser(
         "apply",
@@ -41,7 +41,7 @@ def add_apply(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(work=_export)
 
 
-def add_inspect(commands: argparse._SubParsersAction) -> None:
+def add_inspect(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `inspect` to the commands."""
     parser = commands.add_parser(
         "inspect",
@@ -59,7 +59,7 @@ def add_inspect(commands: argparse._SubParsersAction) -> None:
     parser.set_defaults(work=_inspect)
 
 
-def add_cache(commands: argparse._SubParsersAction) -> None:
+def add_cache(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `cache` to the commands."""
     parser = commands.add_parser(
         "cache",
@@ -110,9 +110,9 @@ def _inspect(chosen: argparse.Namespace) -> None:
 
 def _list_runs(folder: Path) -> None:
     entries, sweeps = list_runs(folder), list_sweeps(folder)
-    for entry in sweeps:
-        about = entry.problem or f"a sweep of {len(entry.sweep.cells)} cells"
-        print(f"{entry.path.name}: {about}")
+    for found in sweeps:
+        about = found.problem if found.sweep is None else f"a sweep of {len(found.sweep.cells)} cells"
+        print(f"{found.path.name}: {about}")
     if not entries and not sweeps:
         print(
             f"{folder} holds no runs; make one with: python -m trim prune demo --target 0.7 --out {folder}/first"

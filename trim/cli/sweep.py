@@ -2,6 +2,7 @@
 
 import argparse
 import shlex
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from trim.cli.evaluate import add_text_options, texts_of
@@ -38,7 +39,7 @@ examples:
 on several machines: start Ray there (ray start), give --ray auto, and keep model, texts and --out on a shared disk."""
 
 
-def add_sweep(commands: argparse._SubParsersAction) -> None:
+def add_sweep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add `sweep` to the commands."""
     parser = commands.add_parser(
         "sweep",
@@ -146,12 +147,27 @@ def add_sweep(commands: argparse._SubParsersAction) -> None:
 
 
 def _several(
-    group: argparse._ArgumentGroup, flag: str, field: str, kind: object, help: str, **more: object
+    group: argparse._ArgumentGroup,
+    flag: str,
+    field: str,
+    kind: Callable[[str], object],
+    help: str,
+    *,
+    choices: Iterable[str] | None = None,
+    metavar: str | None = None,
 ) -> None:
     """A field of the grid; not given: the default of `prune`."""
-    if "choices" not in more:
-        more.setdefault("metavar", flag.strip("-").rpartition("-")[2].rstrip("s").upper())
-    group.add_argument(flag, dest=f"grid_{field}", type=kind, nargs="+", help=help.replace("%", "%%"), **more)
+    if choices is None:
+        metavar = metavar or flag.strip("-").rpartition("-")[2].rstrip("s").upper()
+    group.add_argument(
+        flag,
+        dest=f"grid_{field}",
+        type=kind,
+        nargs="+",
+        help=help.replace("%", "%%"),
+        choices=choices,
+        metavar=metavar,
+    )
 
 
 def _yes_or_no(word: str) -> bool:

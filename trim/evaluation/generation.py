@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, cast
 
 import torch
 
@@ -9,6 +10,9 @@ from trim.errors import CorpusError, NonFiniteError
 from trim.evaluation.settings import Sampling
 from trim.models.loaded import Model
 from trim.names import one_line
+
+if TYPE_CHECKING:
+    from transformers.generation.utils import GenerativePreTrainedModel
 
 
 def continue_prompt(model: Model, prompt: str, sampling: Sampling | None = None) -> str:
@@ -33,14 +37,15 @@ def continue_prompt(model: Model, prompt: str, sampling: Sampling | None = None)
             "fewer new tokens"
         )
     written = _generate(model, tokens.to(model.device), sampling)
-    return model.tokenizer.decode(written.tolist(), skip_special_tokens=True)
+    return model.tokenizer.batch_decode([written.tolist()], skip_special_tokens=True)[0]
 
 
 def _generate(model: Model, tokens: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     """The new tokens, (new,) int64."""
-    from transformers import GenerationConfig
+    from transformers import GenerationConfig, LogitsProcessorList
 
-    known = model.module.generation_config
+    module = cast("GenerativePreTrainedModel", model.module)  # as every causal language model
+    known = module.generation_config
     end = known.eos_token_id if known is not None else None
     end = model.tokenizer.eos_token_id if end is None else end
     padding = end[0] if isinstance(end, list) else end
@@ -52,13 +57,14 @@ def _generate(model: Model, tokens: torch.Tensor, sampling: Sampling) -> torch.T
         **(drawn if sampling.temperature > 0 else {"do_sample": False}),
     )
     with torch.inference_mode(), _seeded(sampling.seed, model.device), _without_defaults(model):
-        output = model.module.generate(
+        output = module.generate(
             tokens,
             attention_mask=torch.ones_like(tokens),
             generation_config=config,
-            logits_processor=[_require_numbers],
+            logits_processor=LogitsProcessorList([_require_numbers]),
         )
-    return output[0, tokens.shape[1] :]
+    written: torch.Tensor = output[0, tokens.shape[1] :]
+    return written
 
 
 def _require_numbers(tokens: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:

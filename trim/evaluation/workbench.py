@@ -135,4 +135,4 @@ def source_of(run: Run) -> str:
         raise ModelError(
             f"{request['model']} has changed since {run.path} pruned it; restore it, or {way_out}"
         )
-    return request["model"]
+    return str(request["model"])

@@ -39,7 +39,9 @@ def apply_run(run: Run | str | Path, model: Model) -> None:
     run = run if isinstance(run, Run) else open_run(run)
     _require_masks(run)
     _require_layers(
-        run, {name: tuple(layer.weight.shape) for name, layer in model.layers.items()}, model.title
+        run,
+        {name: (layer.out_features, layer.in_features) for name, layer in model.layers.items()},
+        model.title,
     )
     if is_refitted(run):
         _require_refitted(run, TensorFiles(model_folder(model.name)[0]), model.title)
@@ -155,7 +157,7 @@ def _copy_masked(path: Path, target: Path, model: StreamedModel, masked: dict[st
             weight = model.files.read(name)
             put_on(weight, run.layer(layer))
             new.seek(place.start)
-            new.write(memoryview(weight.view(-1).view(torch.uint8).numpy()))
+            new.write(weight.view(-1).view(torch.uint8).numpy().data)
         new.flush()
         os.fsync(new.fileno())
 
@@ -176,8 +178,8 @@ def _model_card(run: Run, source: str, title: str) -> str:
     """README.md: what was pruned, how far and how; front matter as the Hub reads it."""
     request, sparsity = run.settings["request"], run.metrics["sparsity"]
     front = ["---", "library_name: transformers", "tags: [pruned, sparse, trim]"]
-    if parse_id(source) and not Path(source).exists():
-        front.append(f"base_model: {json.dumps(parse_id(source)[0])}")
+    if (named := parse_id(source)) and not Path(source).exists():
+        front.append(f"base_model: {json.dumps(named[0])}")
     how = f"pattern {request['pattern']}" if request["pattern"] else f"allocation {request['allocation']}"
     search = {
         key: request[key]

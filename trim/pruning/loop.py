@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trim.calibration.inputs import LayerInputs, linear_layers, require_finite
+from trim.calibration.inputs import DenseInputs, LayerInputs, linear_layers, require_finite
 from trim.calibration.text_pass import DensePass, Segments, TextPass
 from trim.devices import is_out_of_memory
 from trim.errors import NonFiniteError, NotEnoughMemoryError
@@ -80,7 +80,7 @@ def prune_layer(
         allocation = _allocate(curves, score, total, settings, method, sensitivity)
         refitted = error_left = None
         if received.dense is not None and total:
-            refitted, error_left = _refitted(name, weight, allocation.keep, received)
+            refitted, error_left = _refitted(name, weight, allocation.keep, received.inputs, received.dense)
         record = layer_record(
             name,
             curves,
@@ -101,17 +101,19 @@ def prune_layer(
     return record
 
 
-def _refitted(name: str, weight: Tensor, keep: Tensor, received: LayerInputs) -> tuple[Tensor, Tensor]:
+def _refitted(
+    name: str, weight: Tensor, keep: Tensor, inputs: Tensor, dense: DenseInputs
+) -> tuple[Tensor, Tensor]:
     """The weights that stay as the run will keep them, (K,) float16, and which part of the output error they leave."""
     try:
-        fitted = refit(weight, keep, received.dense.gram, received.dense.cross).half()
+        fitted = refit(weight, keep, dense.gram, dense.cross).half()
     except NonFiniteError as error:
         raise NonFiniteError(f"{name}: {error}") from None
     if not bool(fitted.isfinite().all()):
         raise NonFiniteError(f"{name}: a refitted weight leaves the range of float16; go without --refit")
-    dense = full_product(weight, received.dense.inputs)
+    outputs = full_product(weight, dense.inputs)
     errors = [
-        (dense - full_product(left.to(weight.dtype), received.inputs)).square().sum()
+        (outputs - full_product(left.to(weight.dtype), inputs)).square().sum()
         for left in (fitted, weight * keep)
     ]
     return fitted[keep], torch.where(errors[1] > 0, errors[0] / errors[1], 1.0)

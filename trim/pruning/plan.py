@@ -111,6 +111,7 @@ def plan_budgets(
             calibration,
             settings,
             shapes,
+            target,
             sensitivity,
             batch=batch,
             folder=folder,

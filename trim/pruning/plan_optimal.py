@@ -105,6 +105,7 @@ def optimal_budgets(
     calibration: Calibration,
     settings: PruneSettings,
     shapes: Shapes,
+    target: float,
     sensitivity: Mapping[str, Tensor] | None,
     *,
     batch: int,
@@ -117,8 +118,9 @@ def optimal_budgets(
     Args:
         model: dense.
         calibration: the text, of which the first `settings.sensitivity_windows` are read.
-        settings: the target, the score and the row cap.
+        settings: the score and the row cap.
         shapes: (D, N) of the layers to prune.
+        target: the model's sparsity over them.
         sensitivity: their row weights; None: all alike.
         batch, folder, activation_bytes: as for `text_pass`.
         listener: is told of progress.
@@ -137,9 +139,7 @@ def optimal_budgets(
             summaries = _prices(text, settings, shapes, sensitivity, listener)
         _remember(path, summaries)
     weights = {name: rows * columns for name, (rows, columns) in shapes.items()}
-    totals = shared_totals(
-        {name: summaries[name] for name in shapes}, round(settings.target * sum(weights.values()))
-    )
+    totals = shared_totals({name: summaries[name] for name in shapes}, round(target * sum(weights.values())))
     return {name: totals[name] / weights[name] for name in shapes}
 
 

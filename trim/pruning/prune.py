@@ -75,7 +75,7 @@ def prune(
     # A run can be gone on with from any folder.
     reserved = {"corpus": CORPORA, "budget": BUDGETS}
     places = {key: absolute(settings[key], names) for key, names in reserved.items() if key in settings}
-    chosen = PruneSettings(model=absolute(model, reserved=("demo",)), **settings | places)
+    chosen = PruneSettings.of({"model": absolute(model, reserved=("demo",)), **settings, **places})
     if chosen.second_pass and not chosen.asks_sensitivity:
         raise SettingsError(
             "a second pass measures the sensitivity again, which only the optimal allocation and optimal budgets with "

@@ -7,7 +7,7 @@ and the geometric mean of both sensitivities weighs the rows when the dense mode
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from torch import Tensor, nn
 
@@ -28,23 +28,32 @@ def first_settings(settings: PruneSettings, sparsity: float) -> PruneSettings:
     return replace(settings, target=min(sparsity, MOST_SPARSE), second_pass=False)
 
 
-@dataclass(frozen=True, eq=False)
 class StreamedPrunedModel:
     """A model as a run left it, seen block by block: what `row_sensitivity` asks for."""
 
-    model: StreamedModel
-    run: Run
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.model, name)
+    def __init__(self, model: StreamedModel, run: Run) -> None:
+        self._model = model
+        self._run = run
+        self.module = model.module
+        self.blocks = model.blocks
+        self.device = model.device
+        self.dtype = model.dtype
 
     @contextlib.contextmanager
     def block(self, index: int) -> Iterator[nn.Module]:
         """A block with its weights, pruned ones 0."""
-        with self.model.block(index) as block:
-            for name, layer in linear_layers(block, index, self.run.layers).items():
-                put_on(layer.weight, self.run.layer(name))
+        with self._model.block(index) as block:
+            for name, layer in linear_layers(block, index, self._run.layers).items():
+                put_on(layer.weight, self._run.layer(name))
             yield block
+
+    def outside(self) -> contextlib.AbstractContextManager[nn.Module]:
+        """The model with the weights outside its blocks, which no run prunes."""
+        return self._model.outside()
+
+    def forget(self) -> None:
+        """Let go of what memory holds for later."""
+        self._model.forget()
 
 
 def geometric_means(dense: Mapping[str, Tensor], pruned: Mapping[str, Tensor]) -> dict[str, Tensor]:

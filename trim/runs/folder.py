@@ -59,27 +59,28 @@ class Run:
     @property
     def kind(self) -> str:
         """ "model", or "layer" for what was kept of an exploration."""
-        return self.config["kind"]
+        return str(self.config["kind"])
 
     @property
     def settings(self) -> dict:
         """Everything that changes the result."""
-        return self.config["settings"]
+        settings: dict = self.config["settings"]
+        return settings
 
     @property
     def fingerprint(self) -> str:
         """The hash of the settings."""
-        return self.config["fingerprint"]
+        return str(self.config["fingerprint"])
 
     @property
     def created(self) -> str:
         """When the run began, ISO 8601 in UTC."""
-        return self.config["created"]
+        return str(self.config["created"])
 
     @property
     def complete(self) -> bool:
         """Whether every block is whole."""
-        return self.manifest["complete"]
+        return bool(self.manifest["complete"])
 
     @cached_property
     def notes(self) -> dict[str, str]:
@@ -177,7 +178,7 @@ class Run:
             with safe_open(path, "np") as file:
                 if f"{name}/{key}" not in file.keys():  # noqa: SIM118
                     raise RunError(f"{path} keeps no {key} of {name}")
-                value = file.get_tensor(f"{name}/{key}")
+                value: np.ndarray = file.get_tensor(f"{name}/{key}")
         except (SafetensorError, OSError) as error:
             raise self._damaged(path, error) from error
         check_array(name, key, value, numbers)
@@ -191,8 +192,8 @@ class Run:
         """
         return self._block_numbers(name.partition(".")[0], self._file_of(name))[name]
 
-    def _block_numbers(self, block: str, path: Path) -> dict:
-        known = self.__dict__.setdefault("_numbers", {})
+    def _block_numbers(self, block: str, path: Path) -> dict[str, dict]:
+        known: dict[str, dict[str, dict]] = self.__dict__.setdefault("_numbers", {})
         if block not in known:
             try:
                 with safe_open(path, "np") as file:
@@ -208,7 +209,7 @@ class Run:
             raise RunError(
                 f"{self.path} holds no layer {name!r}; near names: {near_names(name, self.layers)}"
             )
-        path = self.path / entry["file"]
+        path: Path = self.path / entry["file"]
         try:
             size = path.stat().st_size
         except OSError as error:
@@ -263,18 +264,24 @@ def open_run(path: str | Path) -> Run:
 
 def _check_manifest(path: Path, manifest: dict) -> None:
     blocks = manifest.get("blocks")
-    whole = isinstance(blocks, dict) and isinstance(manifest.get("complete"), bool)
-    for index, entry in blocks.items() if whole else ():
-        whole = whole and (
-            index.isdigit()
-            and isinstance(entry, dict)
-            and entry.get("file") == block_file(int(index))
-            and isinstance(entry.get("bytes"), int)
-            and isinstance(entry.get("layers"), list)
-            and all(isinstance(name, str) and name.startswith(f"{index}.") for name in entry["layers"])
-        )
-    if not whole:
+    if not (
+        isinstance(manifest.get("complete"), bool)
+        and isinstance(blocks, dict)
+        and all(_is_block(index, entry) for index, entry in blocks.items())
+    ):
         raise RunError(f"{path} is damaged; prune again into another folder")
+
+
+def _is_block(index: str, entry: object) -> bool:
+    """Whether the manifest says of a block what it must."""
+    return (
+        index.isdigit()
+        and isinstance(entry, dict)
+        and entry.get("file") == block_file(int(index))
+        and isinstance(entry.get("bytes"), int)
+        and isinstance(entry.get("layers"), list)
+        and all(isinstance(name, str) and name.startswith(f"{index}.") for name in entry["layers"])
+    )
 
 
 def block_file(index: int) -> str:

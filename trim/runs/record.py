@@ -217,12 +217,17 @@ def from_parts(name: str, arrays: Mapping[str, np.ndarray], numbers: dict) -> La
             )
         return LayerRecord(
             name=name,
-            **{key: numbers[key] for key in _NUMBERS},
-            **{key: float(numbers[key]) for key in _QUALITIES},
-            **{key: arrays[key] for key in _ALWAYS},
+            columns=numbers["columns"],
+            budget=numbers["budget"],
+            allocation=numbers["allocation"],
+            score=numbers["score"],
+            vectors=numbers["vectors"],
+            quality_measure=numbers["quality_measure"],
+            uniform_quality=float(numbers["uniform_quality"]),
+            realised_quality=float(numbers["realised_quality"]),
             search=search,
             error_left=float(numbers["error_left"]) if "error_left" in numbers else None,
-            **{key: arrays.get(key) for key in _OPTIONAL},
+            **{key: arrays[key] for key in (*_ALWAYS, *(key for key in _OPTIONAL if key in arrays))},
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{name}: the record lacks or misstates {error}") from error

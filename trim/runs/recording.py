@@ -66,10 +66,11 @@ def layer_record(
     if keep is not None:
         found["packed_mask"] = pack_bits(keep)
     if refitted is not None:
-        qualities = torch.cat([qualities, error_left.double()[None]])
         found["refitted"] = refitted
-    qualities, *arrays = _on_host([qualities, *found.values()])
-    uniform_quality, realised_quality, *left = qualities.tolist()
+    if error_left is not None:
+        qualities = torch.cat([qualities, error_left.double()[None]])
+    numbers, *arrays = _on_host([qualities, *found.values()])
+    uniform_quality, realised_quality, *left = numbers.tolist()
     return LayerRecord(
         name=name,
         columns=curves.columns,

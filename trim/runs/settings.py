@@ -1,6 +1,7 @@
 """Everything that a user says about one pruning of a whole model."""
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -178,6 +179,16 @@ class PruneSettings:
         }
 
     @classmethod
+    def of(cls, fields: Mapping[str, object]) -> "PruneSettings":
+        """Settings out of fields by their names, as a call, a grid or a file gives them.
+
+        Raises:
+            SettingsError: as for the class itself.
+            TypeError: a name that is no field.
+        """
+        return cls(**fields)  # type: ignore[arg-type]  # no type says which value each name of a mapping has
+
+    @classmethod
     def from_json(cls, content: dict) -> "PruneSettings":
         """Settings of a run.
 
@@ -185,7 +196,7 @@ class PruneSettings:
             SettingsError: names that this version does not know.
         """
         try:
-            return cls(**content)
+            return cls.of(content)
         except TypeError as error:
             raise SettingsError(f"these settings are of another version of TRIM Lab: {error}") from error
 

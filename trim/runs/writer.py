@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 from safetensors.numpy import save
 
 from trim.errors import RunError
@@ -105,7 +106,8 @@ class RunWriter:
         Raises:
             RunError: it cannot be written; blocks committed before stay.
         """
-        arrays, numbers = {}, {}
+        arrays: dict[str, np.ndarray] = {}
+        numbers: dict[str, dict] = {}
         for record in records:
             parts, numbers[record.name] = to_parts(record)
             arrays |= {f"{record.name}/{key}": value for key, value in parts.items()}
@@ -219,7 +221,7 @@ def _in_the_way(path: Path, settings: dict) -> RunError:
 
 
 def _flat(settings: dict, prefix: str = "") -> dict:
-    flat = {}
+    flat: dict[str, object] = {}
     for key, value in settings.items():
         if isinstance(value, dict):
             flat |= _flat(value, f"{prefix}{key}.")

@@ -24,19 +24,19 @@ class CellMaker:
 
     def __init__(self, sweep: Sweep) -> None:
         self.sweep = sweep
-        shared = sweep.settings.shared
-        self._workbench = Workbench(device=shared.get("device"), dtype=shared.get("dtype"))
+        shared = sweep.settings.cells[0].settings
+        self._workbench = Workbench(device=shared.device, dtype=shared.dtype)
         self._tokens = functools.lru_cache(maxsize=8)(self._load_tokens)
 
     def measure_dense(self) -> tuple[float, ...]:
         """The dense model's perplexity on each text, measured once."""
-        known = self.sweep.dense()
-        if None in known:
+        known = [entry for entry in self.sweep.dense() if entry is not None]
+        if len(known) < len(self.sweep.settings.texts):
             results = evaluate(
                 self.sweep.settings.model, self.sweep.settings.texts, workbench=self._workbench
             )
-            known = tuple(result.to_json() for result in results)
-            write_json(self.sweep.path / "dense.json", {"perplexities": list(known)})
+            known = [result.to_json() for result in results]
+            write_json(self.sweep.path / "dense.json", {"perplexities": known})
         return tuple(float(entry["perplexity"]) for entry in known)
 
     def make(self, cell: Cell, listener: Callable[[Event], None] | None = None) -> CellOutcome:

@@ -72,7 +72,7 @@ class Sweep:
     @property
     def created(self) -> str:
         """When the sweep began, ISO 8601 in UTC."""
-        return self.config["created"]
+        return str(self.config["created"])
 
     @property
     def keep_masks(self) -> bool:

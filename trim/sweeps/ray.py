@@ -10,11 +10,16 @@ import functools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 from trim.errors import SettingsError, TrimError
 from trim.runs.writer import write_json
 from trim.sweeps.folder import CellOutcome, Sweep, open_sweep
 from trim.sweeps.settings import Cell
+
+if TYPE_CHECKING:
+    from trim.sweeps.cell import CellMaker
 
 EXTRA = "trim-lab[ray]"
 LOST_WORKERS = 5  # so often is a cell run again
@@ -71,7 +76,7 @@ def _make_cell(path: str, name: str) -> None:
 
 
 @functools.lru_cache(maxsize=1)
-def _maker(path: str) -> object:
+def _maker(path: str) -> "CellMaker":
     """A worker makes many cells; what they share is read once."""
     from trim.sweeps.cell import CellMaker
 
@@ -79,7 +84,7 @@ def _maker(path: str) -> object:
 
 
 @contextlib.contextmanager
-def _cluster(address: str) -> Iterator[object]:
+def _cluster(address: str) -> Iterator[ModuleType]:
     """Ray, connected; what was started here is stopped again."""
     try:
         import ray

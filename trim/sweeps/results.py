@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 from trim.evaluation.entries import number_to_json, perplexity_in_words
@@ -81,7 +82,7 @@ def _cell(outcome: CellOutcome) -> dict:
         "id": outcome.cell.id,
         **_method(outcome),
         "seed": outcome.cell.method["seed"],
-        "target": outcome.cell.settings.target,
+        "target": outcome.cell.target,
         "model_sparsity": metrics.get("sparsity", {}).get("realised"),
         "seconds": metrics.get("seconds"),
         "compute": run.settings["compute"] if run is not None else None,
@@ -103,10 +104,10 @@ def _curves(outcomes: list[CellOutcome], texts: int) -> list[dict]:
     curves = []
     for method, members in _groups(outcomes).items():
         for text in range(texts):
-            points = {}
+            points: dict[float, list[float]] = {}
             for outcome in members:
                 if entry := outcome.perplexities[text]:
-                    points.setdefault(outcome.cell.settings.target, []).append(float(entry["perplexity"]))
+                    points.setdefault(outcome.cell.target, []).append(float(entry["perplexity"]))
             targets = sorted(points)
             curves.append(
                 {
@@ -128,7 +129,7 @@ def geometric_mean(values: list[float]) -> float:
     return math.exp(math.fsum(map(math.log, values)) / len(values))
 
 
-def _extreme(choose: object, values: list[float]) -> float:
+def _extreme(choose: Callable[[list[float]], float], values: list[float]) -> float:
     """min or max, which would pass over a NaN."""
     return math.nan if any(map(math.isnan, values)) else choose(values)
 
@@ -148,7 +149,7 @@ def _label(method: dict[str, object]) -> str:
 def results_markdown(sweep: Sweep, outcomes: list[CellOutcome]) -> str:
     """One table for each text: methods down, model sparsities across, perplexities inside (least and most of several
     seeds in brackets)."""
-    targets = sorted({outcome.cell.settings.target for outcome in outcomes})
+    targets = sorted({outcome.cell.target for outcome in outcomes})
     lines = [f"# {one_line(sweep.name)}: {_basename(sweep.settings.model)}", ""]
     for index, (text, dense) in enumerate(zip(sweep.settings.texts, sweep.dense(), strict=True)):
         size = f", {dense['windows']:,} windows of {dense['length']:,} tokens" if dense else ""
@@ -161,13 +162,14 @@ def results_markdown(sweep: Sweep, outcomes: list[CellOutcome]) -> str:
         ]
         for method, members in _groups(outcomes).items():
             cells = [
-                _table_cell([member for member in members if member.cell.settings.target == target], index)
+                _table_cell([member for member in members if member.cell.target == target], index)
                 for target in targets
             ]
             lines.append(f"| {_label(dict(method))} | " + " | ".join(cells) + " |")
         lines.append("")
-    failed = [outcome for outcome in outcomes if outcome.problem]
-    lines += [f"- {outcome.cell.id}: {one_line(outcome.problem, 300)}" for outcome in failed]
+    lines += [
+        f"- {outcome.cell.id}: {one_line(outcome.problem, 300)}" for outcome in outcomes if outcome.problem
+    ]
     return "\n".join(lines).rstrip() + "\n"
 
 

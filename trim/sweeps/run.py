@@ -1,8 +1,9 @@
 """Working through a sweep: one cell after another here, or many at once on Ray."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+from trim.pruning.events import Event
 from trim.sweeps.cell import CellMaker, _has_masks, drop_masks
 from trim.sweeps.events import (
     CellBegan,
@@ -42,8 +43,9 @@ def run_sweep(sweep: Sweep, *, ray: str | None = None, listener: Listener | None
         left = [outcome.cell for outcome in outcomes if not outcome.done]
         if not sweep.keep_masks:
             for outcome in outcomes:
-                if outcome.done and _has_masks(outcome.run):  # stopped just before it lost them
-                    drop_masks(outcome.run.path)
+                run = outcome.run
+                if run is not None and outcome.done and _has_masks(run):  # stopped just before it lost them
+                    drop_masks(run.path)
         tell(SweepBegan(len(sweep.cells), len(sweep.cells) - len(left)))
         if ray is None:
             made = _one_by_one(sweep, left, tell)
@@ -75,4 +77,9 @@ def _one_by_one(sweep: Sweep, cells: list[Cell], tell: Listener) -> Iterator[Cel
     tell(DenseMeasured(maker.measure_dense()))
     for number, cell in enumerate(cells, 1):
         tell(CellBegan(cell.id, number, len(cells)))
-        yield maker.make(cell, lambda event, name=cell.id: tell(CellProgress(name, event)))
+        yield maker.make(cell, _in_cell(cell, tell))
+
+
+def _in_cell(cell: Cell, tell: Listener) -> Callable[[Event], None]:
+    """Who listens to the cell's run."""
+    return lambda event: tell(CellProgress(cell.id, event))

@@ -57,6 +57,13 @@ class Cell:
     idle: frozenset[str]
 
     @property
+    def target(self) -> float:
+        """The model sparsity that is asked for; every cell of a sweep has one."""
+        if self.settings.target is None:
+            raise SettingsError(f"{self.id} has no target")
+        return self.settings.target
+
+    @property
     def method(self) -> dict[str, object]:
         """The fields of the grid, None where idle."""
         return {name: None if name in self.idle else getattr(self.settings, name) for name in GRID}
@@ -91,7 +98,7 @@ class SweepSettings:
             for name in given:
                 if name not in known:
                     raise SettingsError(f"{name!r} is no such setting; near names: {near_names(name, known)}")
-        if not self.grid.get("target"):
+        if not self.grid.get("target") or None in self.grid["target"]:
             raise SettingsError("say how sparse the model shall be: one or more targets (--targets 0.6 0.7)")
         if not self.texts:
             raise SettingsError("name at least one text to measure perplexity on")
@@ -111,7 +118,9 @@ class SweepSettings:
     def _cells(self) -> list[Cell]:
         found: dict[tuple, PruneSettings] = {}
         for values in itertools.product(*self.grid.values()):
-            settings = PruneSettings(self.model, **self.shared, **dict(zip(self.grid, values, strict=True)))
+            settings = PruneSettings.of(
+                {"model": self.model, **self.shared, **dict(zip(self.grid, values, strict=True))}
+            )
             idle = idle_fields(settings)
             if "second_pass" in idle:
                 settings = dataclasses.replace(settings, second_pass=False)
