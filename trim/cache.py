@@ -171,7 +171,7 @@ def _least_recently_used(folder: Path) -> list[Path]:
 def _size_bytes(entry: Path) -> int:
     total = 0
     paths = [os.path.join(folder, name) for folder, _, names in os.walk(entry) for name in names]
-    for path in paths or [entry]:
+    for path in paths or [str(entry)]:
         with contextlib.suppress(OSError):  # removed by another process
             total += os.stat(path).st_size
     return total

@@ -70,7 +70,7 @@ def available_bytes(device: torch.device) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         kept_by_torch = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return free + kept_by_torch
-    return min(psutil.virtual_memory().available, _container_bytes())
+    return min(int(psutil.virtual_memory().available), _container_bytes())
 
 
 def half_is_free(device: torch.device) -> bool:
@@ -85,7 +85,7 @@ def _container_bytes() -> int:
         used = int((_CGROUP / "memory.current").read_text())
         statistics = dict(line.split() for line in (_CGROUP / "memory.stat").read_text().splitlines())
     except (OSError, ValueError):  # no control group, or "max": no limit
-        return psutil.virtual_memory().total
+        return int(psutil.virtual_memory().total)
     return limit - used + int(statistics.get("inactive_file", 0))
 
 

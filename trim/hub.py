@@ -84,10 +84,11 @@ def list_sizes(repository: Repository) -> dict[str, int]:
     from huggingface_hub import HfApi
 
     with hub_errors(repository):
-        info = HfApi().repo_info(
+        api = HfApi()
+        ask = api.dataset_info if repository.kind == "dataset" else api.model_info
+        info = ask(
             repository.name,
             revision=repository.revision,
-            repo_type=repository.kind,
             files_metadata=True,
             timeout=TIMEOUT_SECONDS,
         )
@@ -136,19 +137,22 @@ def fetch_file(repository: Repository, file: str, say: Callable[[str], None] = l
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    where = {"revision": repository.revision, "repo_type": repository.kind}
+    name, revision, kind = repository.name, repository.revision, repository.kind
     with hub_errors(repository):
         with contextlib.suppress(LocalEntryNotFoundError):
-            return Path(hf_hub_download(repository.name, file, **where, local_files_only=True))
+            return Path(hf_hub_download(name, file, revision=revision, repo_type=kind, local_files_only=True))
         # hf_hub_download retries for half a minute where there is no network; asking for the file first does not.
-        about = get_hf_file_metadata(hf_hub_url(repository.name, file, **where), timeout=TIMEOUT_SECONDS)
-        say(f"Downloading {file} of {repository.name}")
+        about = get_hf_file_metadata(
+            hf_hub_url(name, file, revision=revision, repo_type=kind), timeout=TIMEOUT_SECONDS
+        )
+        say(f"Downloading {file} of {name}")
         path = hf_hub_download(
-            repository.name,
+            name,
             file,
-            **where,
+            revision=revision,
+            repo_type=kind,
             etag_timeout=TIMEOUT_SECONDS,
-            tqdm_class=_progress_class(repository.name, about.size or 0, say),
+            tqdm_class=_progress_class(name, about.size or 0, say),
         )
     return Path(path)
 

@@ -8,7 +8,7 @@ from torch import nn
 from trim.errors import ModelError
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedModel
 
 SUPPORTED = "Llama, Mistral, Qwen2, Qwen2.5, Qwen3, Gemma 2 and 3 (text), OPT and decoders built like them"
 
@@ -36,7 +36,7 @@ def check_config(config: "PretrainedConfig") -> None:
         )
 
 
-def blueprint(config: "PretrainedConfig") -> nn.Module:
+def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
     """The model of a configuration on torch's meta device: its structure and sizes, without memory for weights.
 
     Raises:
@@ -48,7 +48,7 @@ def blueprint(config: "PretrainedConfig") -> nn.Module:
     name = (getattr(config, "architectures", None) or [config.model_type])[0]
     try:
         with torch.device("meta"):
-            module = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            module: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except ValueError as error:
         raise _unsupported(name, "transformers knows it, but not as a language model") from error
     find_blocks(module)
@@ -70,7 +70,8 @@ def find_blocks(module: nn.Module) -> list[nn.Module]:
     if not stacks:
         others = {kind for part in module.modules() if (kind := _other_matrices(part))}
         raise _unsupported(name, f"its blocks hold no nn.Linear{_instead(others)}")
-    blocks = list(max(stacks, key=len))
+    longest = max(stacks, key=len)
+    blocks = list(longest)
     if any(isinstance(part, nn.ModuleList) and len(part) > 1 for block in blocks for part in block.modules()):
         raise _unsupported(name, "its blocks hold lists of layers, as a mixture of experts does")
     others = {kind for block in blocks for part in block.modules() if (kind := _other_matrices(part))}

@@ -5,18 +5,17 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
 
 from trim.cache import fingerprint
 from trim.errors import ModelError
 from trim.models.architecture import SUPPORTED
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedTokenizerBase
+    from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 Progress = Callable[[str], None]
 
@@ -170,7 +169,10 @@ def read_config(folder: Path) -> "PretrainedConfig":
         raise ModelError(f"{path} is damaged; get it again from where the model comes from") from error
     try:
         with quiet():
-            return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            config: PretrainedConfig = AutoConfig.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+            return config
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
         if "auto_map" in settings:
             reason = "it needs code from its own repository, which TRIM Lab never runs"
@@ -202,7 +204,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
         ) from error
 
 
-def load_weights(folder: Path, dtype: torch.dtype, device: torch.device) -> nn.Module:
+def load_weights(folder: Path, dtype: torch.dtype, device: torch.device) -> "PreTrainedModel":
     """The model with its weights, in eval mode, without gradients for the weights.
 
     Raises:
@@ -213,7 +215,7 @@ def load_weights(folder: Path, dtype: torch.dtype, device: torch.device) -> nn.M
     placement = {} if device.type == "cpu" else {"device_map": {"": device}}
     try:
         with quiet():
-            module, loaded = AutoModelForCausalLM.from_pretrained(
+            pair = AutoModelForCausalLM.from_pretrained(
                 folder,
                 local_files_only=True,
                 trust_remote_code=False,
@@ -222,6 +224,8 @@ def load_weights(folder: Path, dtype: torch.dtype, device: torch.device) -> nn.M
                 output_loading_info=True,
                 **placement,
             )
+            # With output_loading_info a pair comes back, which its annotation does not say.
+            module, loaded = cast("tuple[PreTrainedModel, dict[str, list[str]]]", pair)
     except torch.OutOfMemoryError:
         raise
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
@@ -234,7 +238,8 @@ def load_weights(folder: Path, dtype: torch.dtype, device: torch.device) -> nn.M
             f"the safetensors in {folder} lack {len(missing)} of the model's weights, such as {missing[0]}; get "
             "them again from where the model comes from"
         )
-    return module.eval().requires_grad_(False)
+    module.eval().requires_grad_(False)
+    return module
 
 
 def folder_fingerprint(folder: Path) -> str:

@@ -11,6 +11,7 @@ import functools
 import inspect
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
+from typing import Protocol, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,28 @@ from trim.devices import DTYPES, has_kernels
 from trim.kernels import block_autograd as fused_gradients
 
 ROTARY = "apply_rotary_pos_emb"  # its name in every modeling file of transformers
+
+
+class Part(Protocol):
+    """A module of a block."""
+
+    forward: Callable[..., Tensor]
+
+
+class Norm(Part, Protocol):
+    """A module that `is_norm`."""
+
+    weight: Tensor
+    variance_epsilon: float
+
+
+class Gated(Part, Protocol):
+    """A module that `is_gated`."""
+
+    gate_proj: Callable[[Tensor], Tensor]
+    up_proj: Callable[[Tensor], Tensor]
+    down_proj: Callable[[Tensor], Tensor]
+    act_fn: Callable[[Tensor], Tensor]
 
 
 @contextlib.contextmanager
@@ -44,7 +67,7 @@ def fused(block: nn.Module, device: torch.device) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _forward(part: nn.Module, forward: Callable) -> Iterator[None]:
+def _forward(part: Part, forward: Callable[..., Tensor]) -> Iterator[None]:
     part.forward = forward
     try:
         yield
@@ -64,7 +87,7 @@ def _replaced(names: dict, name: str, value: Callable) -> Iterator[None]:
         names[name] = before
 
 
-def _norm(part: nn.Module, device: torch.device, *arguments: object, **options: object) -> Tensor:
+def _norm(part: Norm, device: torch.device, *arguments: Tensor, **options: object) -> Tensor:
     if options or len(arguments) != 1:
         return type(part).forward(part, *arguments, **options)
     (states,) = arguments
@@ -75,7 +98,7 @@ def _norm(part: nn.Module, device: torch.device, *arguments: object, **options: 
         return fused_gradients.rms_norm(states, part.weight, part.variance_epsilon)
 
 
-def _gated(part: nn.Module, device: torch.device, *arguments: object, **options: object) -> Tensor:
+def _gated(part: Gated, device: torch.device, *arguments: Tensor, **options: object) -> Tensor:
     if options or len(arguments) != 1 or not _fit(device, *arguments):
         return type(part).forward(part, *arguments, **options)
     (states,) = arguments
@@ -89,7 +112,7 @@ def _gated(part: nn.Module, device: torch.device, *arguments: object, **options:
 
 
 def _rotary(
-    plain: Callable, device: torch.device, *arguments: object, **options: object
+    plain: Callable[..., tuple[Tensor, Tensor]], device: torch.device, *arguments: Tensor, **options: object
 ) -> tuple[Tensor, Tensor]:
     if options or len(arguments) != 4 or not _can_turn(device, *arguments):
         return plain(*arguments, **options)
@@ -155,20 +178,21 @@ def plain_gated(gate: Tensor, up: Tensor) -> Tensor:
     return nn.functional.silu(gate) * up
 
 
-def is_norm(part: nn.Module) -> bool:
+def is_norm(part: nn.Module) -> TypeGuard[Norm]:
     """Whether a module computes `plain_norm` with its `weight` and `variance_epsilon`."""
     return (
         isinstance(getattr(part, "weight", None), Tensor)
         and isinstance(getattr(part, "variance_epsilon", None), float)
-        and _norm_class(type(part))
+        and _computes_norm(type(part).forward)
     )
 
 
-def is_gated(part: nn.Module) -> bool:
+def is_gated(part: nn.Module) -> TypeGuard[Gated]:
     """Whether a module computes down_proj(`plain_gated`(gate_proj(x), up_proj(x)))."""
     layers = (getattr(part, name, None) for name in ("gate_proj", "up_proj", "down_proj"))
-    return all(isinstance(layer, nn.Linear) for layer in layers) and _gated_class(
-        type(part), type(getattr(part, "act_fn", None))
+    activation: Callable[[], object] = type(getattr(part, "act_fn", None))
+    return all(isinstance(layer, nn.Linear) for layer in layers) and _computes_gated(
+        type(part).forward, activation
     )
 
 
@@ -190,17 +214,17 @@ def rotary_places(block: nn.Module) -> list[dict]:
 
 
 @functools.cache
-def _norm_class(kind: type) -> bool:
+def _computes_norm(forward: Callable[..., Tensor]) -> bool:
     def same(dtype: torch.dtype) -> bool:
         states, weight = _examples(dtype, 3, 24), _examples(dtype, 24)
         part = SimpleNamespace(weight=weight, variance_epsilon=1e-2)
-        return torch.equal(kind.forward(part, states), plain_norm(states, weight, 1e-2))
+        return torch.equal(forward(part, states), plain_norm(states, weight, 1e-2))
 
     return _always(same)
 
 
 @functools.cache
-def _gated_class(kind: type, activation: type) -> bool:
+def _computes_gated(forward: Callable[..., Tensor], activation: Callable[[], object]) -> bool:
     def same(dtype: torch.dtype) -> bool:
         states = _examples(dtype, 3, 24)
         part = SimpleNamespace(
@@ -208,7 +232,7 @@ def _gated_class(kind: type, activation: type) -> bool:
             act_fn=activation(),
         )  # fmt: skip
         expected = plain_gated(states[:, :8], states[:, 8:16]).cumsum(dim=1)
-        return torch.equal(kind.forward(part, states), expected)
+        return torch.equal(forward(part, states), expected)
 
     return _always(same)
 

@@ -89,24 +89,24 @@ def read_header(path: Path) -> GgufHeader:
 
 def _parse(content: mmap.mmap) -> GgufHeader:
     reader = _Reader(content)
-    version, tensors, entries = reader.unpack("<I"), reader.unpack("<Q"), reader.unpack("<Q")
+    version, tensors, entries = reader.integer("<I"), reader.integer("<Q"), reader.integer("<Q")
     if version not in (2, 3):
         raise ModelError(
             f"this GGUF file has format version {version:,}, and TRIM Lab reads 2 and 3 (little-endian); convert the "
             "model again with a current llama.cpp"
         )
-    facts = {}
+    facts: dict[str, int | float | str] = {}
     for _ in range(entries):
         key = reader.string()
-        facts[key] = reader.value(reader.unpack("<I"))
+        facts[key] = reader.value(reader.integer("<I"))
     parameters = furthest = 0
     for _ in range(tensors):
         reader.string()
         size = 1
-        for _ in range(reader.unpack("<I")):
-            size *= reader.unpack("<Q")
+        for _ in range(reader.integer("<I")):
+            size *= reader.integer("<Q")
         parameters += size
-        _, offset = reader.unpack("<I"), reader.unpack("<Q")
+        _, offset = reader.integer("<I"), reader.integer("<Q")
         furthest = max(furthest, offset)
     if reader.position + furthest > len(content):
         raise ValueError("the last tensor lies behind the end of the file")
@@ -128,7 +128,11 @@ class _Reader:
     def __init__(self, content: mmap.mmap) -> None:
         self.content, self.position = content, len(MAGIC)
 
-    def unpack(self, form: str) -> int | float | bool:
+    def integer(self, form: str) -> int:
+        return int(self.number(form))
+
+    def number(self, form: str) -> int | float:
+        value: int | float
         (value,) = struct.unpack_from(form, self.content, self.position)
         self.position += struct.calcsize(form)
         return value
@@ -139,20 +143,20 @@ class _Reader:
 
     def _skip_string(self) -> int:
         """Move behind a string; returns where its text begins."""
-        length = self.unpack("<Q")
+        length = self.integer("<Q")
         start = self.position
         self.position += length
         if self.position > len(self.content):
             raise ValueError("a text runs over the end of the file")
         return start
 
-    def value(self, kind: int) -> object:
+    def value(self, kind: int) -> int | float | str:
         """A value; of an array only its length, for a vocabulary has 100,000 entries."""
         if kind == _STRING:
             return self.string()
         if kind != _ARRAY:
-            return self.unpack(_SCALARS[kind])
-        kind, length = self.unpack("<I"), self.unpack("<Q")
+            return self.number(_SCALARS[kind])
+        kind, length = self.integer("<I"), self.integer("<Q")
         if kind == _STRING:
             for _ in range(length):
                 self._skip_string()
@@ -214,7 +218,7 @@ def dequantized(path: Path, sha256: str, say: Progress) -> Path:
     find_blocks(module)
     # What came from a GGUF still carries its quantizer, and then neither converts nor saves.
     del module.config.quantization_config
-    module.hf_quantizer, module.is_quantized = None, False
+    vars(module).update(hf_quantizer=None, is_quantized=False)
     try:
         with new_folder(target) as folder, quiet():
             module.half().save_pretrained(folder)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
@@ -16,6 +17,9 @@ from trim.models.architecture import blueprint, find_blocks
 from trim.models.checkpoint import Progress
 from trim.models.gguf import read_header
 from trim.names import match_layers
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
 @dataclass(eq=False)
@@ -35,8 +39,8 @@ class Model:
     name: str
     title: str
     fingerprint: str
-    module: nn.Module = field(repr=False)
-    tokenizer: object = field(repr=False)
+    module: "PreTrainedModel" = field(repr=False)
+    tokenizer: "PreTrainedTokenizerBase" = field(repr=False)
     blocks: list[nn.Module] = field(init=False, repr=False)
     layers: dict[str, nn.Linear] = field(init=False, repr=False)
 
@@ -162,19 +166,20 @@ def describe_model(source: str | Path) -> ModelDescription:
         ModelError: the model cannot be found, read or pruned; the message says what to do.
     """
     found = sources.locate(source)
-    if found.gguf is not None:
+    if isinstance(found, sources.GgufSource):
         header = read_header(found.gguf)
         return ModelDescription(
             str(source), found.title, found.kind, header.architecture, 0, header.parameters, header.blocks
         )
-    folder, download_bytes = found.folder, 0
-    if found.repository is not None:
-        folder = sources.downloaded(found.repository)
-        if folder is None:
-            download_bytes = sum(sources.files_to_download(found.repository).values())
-            folder = hub.fetch_file(found.repository, "config.json").parent
-    else:
+    download_bytes = 0
+    if isinstance(found, sources.FolderSource):
+        folder = found.folder
         checkpoint.weight_paths(folder)
+    elif (here := sources.downloaded(found.repository)) is not None:
+        folder = here
+    else:
+        download_bytes = sum(sources.files_to_download(found.repository).values())
+        folder = hub.fetch_file(found.repository, "config.json").parent
     module = blueprint(checkpoint.read_config(folder))
     parameters = sum(parameter.numel() for parameter in module.parameters())
     return ModelDescription(
@@ -190,7 +195,7 @@ def describe_model(source: str | Path) -> ModelDescription:
 
 def _from_folder(
     folder: Path, title: str, device: torch.device, dtype: str | torch.dtype | None, say: Progress
-) -> tuple[nn.Module, object]:
+) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
     tokenizer = checkpoint.load_tokenizer(folder)
     weights = checkpoint.read_headers(folder)
     computed = choose_dtype(dtype, weights.dtype, device)

@@ -23,8 +23,8 @@ _WAYS = '"demo", a Hub id such as "Qwen/Qwen2.5-0.5B", a folder with safetensors
 
 
 @dataclass(frozen=True)
-class Source:
-    """One way to get a model; exactly one of `repository`, `folder` and `gguf` is set.
+class _Named:
+    """One way to get a model.
 
     Attributes:
         kind: "demo", "Hub", "folder" or "GGUF file".
@@ -33,9 +33,30 @@ class Source:
 
     kind: str
     title: str
-    repository: hub.Repository | None = None
-    folder: Path | None = None
-    gguf: Path | None = None
+
+
+@dataclass(frozen=True)
+class HubSource(_Named):
+    """A model on the Hub."""
+
+    repository: hub.Repository
+
+
+@dataclass(frozen=True)
+class FolderSource(_Named):
+    """A folder with safetensors."""
+
+    folder: Path
+
+
+@dataclass(frozen=True)
+class GgufSource(_Named):
+    """A GGUF file."""
+
+    gguf: Path
+
+
+Source = HubSource | FolderSource | GgufSource
 
 
 def locate(source: str | Path) -> Source:
@@ -46,21 +67,21 @@ def locate(source: str | Path) -> Source:
     """
     text = str(source)
     if text == "demo":
-        return Source("demo", DEMO_TITLE, gguf=demo_gguf())
+        return GgufSource("demo", DEMO_TITLE, demo_gguf())
     path = local_path(text)
     if path is not None and path.is_dir():
-        return Source("folder", one_line(path.resolve().name), folder=path)
+        return FolderSource("folder", one_line(path.resolve().name), path)
     if path is not None:
         if path.suffix == ".safetensors":
             raise ModelError(f"{path} is one file of a model; give the folder it lies in: {path.parent}")
-        return Source("GGUF file", f"{one_line(read_header(path).name or path.stem, 70)} (GGUF)", gguf=path)
+        return GgufSource("GGUF file", f"{one_line(read_header(path).name or path.stem, 70)} (GGUF)", path)
     identity = hub.parse_id(text) if isinstance(source, str) else None
     if identity is None or text.endswith((".gguf", ".safetensors")) or text.startswith("."):
         raise ModelError(
             f"there is no model {one_line(text)!r}: no such file or folder, and no Hub id; give {_WAYS}"
         )
     name, revision = identity
-    return Source("Hub", one_line(text), repository=hub.Repository(name, ModelError, revision))
+    return HubSource("Hub", one_line(text), hub.Repository(name, ModelError, revision))
 
 
 def fetch(source: Source, say: Progress) -> tuple[Path, str]:
@@ -73,12 +94,12 @@ def fetch(source: Source, say: Progress) -> tuple[Path, str]:
         NotEnoughMemoryError: a GGUF file cannot be widened in the memory there is.
         CacheError: its widened weights cannot be kept.
     """
-    if source.gguf is not None:
+    if isinstance(source, GgufSource):
         return _widened(source, say)
-    folder = source.folder if source.repository is None else _from_hub(source.repository, say)
+    folder = source.folder if isinstance(source, FolderSource) else _from_hub(source.repository, say)
     checkpoint.weight_paths(folder)
     blueprint(checkpoint.read_config(folder))
-    if source.repository is not None:
+    if isinstance(source, HubSource):
         return folder, f"hub:{source.repository.name}@{folder.name}"
     return folder, f"folder:{checkpoint.folder_fingerprint(folder)}"
 
@@ -162,7 +183,7 @@ def files_to_download(repository: hub.Repository) -> dict[str, int]:
     return hub.select(sizes, (*checkpoint.CONFIG_FILES, *checkpoint.TOKENIZER_FILES)) | weights
 
 
-def _widened(source: Source, say: Progress) -> tuple[Path, str]:
+def _widened(source: GgufSource, say: Progress) -> tuple[Path, str]:
     """The folder with the widened weights of a GGUF file, and the file's sha256."""
     say(f"Checking {source.gguf.name}")
     sha256 = file_sha256(source.gguf)

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,9 @@ from trim.models.architecture import blueprint, find_blocks
 from trim.models.checkpoint import read_config
 from trim.models.fusion import fused
 from trim.models.tensor_files import TensorFiles
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 
 class StreamedModel:
@@ -173,21 +177,24 @@ class StreamedModel:
         return bare if name not in self.files.places and bare in self.files.places else name
 
 
-def _skeleton(folder: Path, dtype: str | None, device: torch.device, checkpoint: torch.dtype) -> nn.Module:
+def _skeleton(
+    folder: Path, dtype: str | None, device: torch.device, checkpoint: torch.dtype
+) -> "PreTrainedModel":
     """The model of a folder's configuration: parameters on the meta device, buffers computed as usual."""
     config = read_config(folder)
     config.dtype = choose_dtype(dtype, checkpoint, device)
-    module = blueprint(config).eval().requires_grad_(False)
+    module = blueprint(config)
+    module.eval().requires_grad_(False)
     for part in module.modules():
         computed = [leaf for leaf in part._non_persistent_buffers_set if part._buffers[leaf] is not None]
         for leaf in computed:
-            empty = torch.empty_like(part._buffers[leaf], device=device)
+            empty = torch.empty_like(part.get_buffer(leaf), device=device)
             part._buffers[leaf] = empty.fill_(torch.nan) if empty.is_floating_point() else empty
         if computed:
             with torch.no_grad():
                 module._init_weights(part)  # as transformers fills what no checkpoint holds
         for leaf in computed:
-            if bool(part._buffers[leaf].isnan().any()):
+            if bool(part.get_buffer(leaf).isnan().any()):
                 raise ModelError(
                     f"{type(part).__name__} computes its buffer {leaf} in a way of its own; load this model whole with "
                     "transformers and prune it layer by layer"

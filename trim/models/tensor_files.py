@@ -91,7 +91,7 @@ class TensorFiles:
         tensor = torch.empty(place.shape, dtype=place.dtype, pin_memory=pinned)
         with place.path.open("rb") as file:
             file.seek(place.start)
-            buffer = memoryview(tensor.view(-1).view(torch.uint8).numpy()) if place.length else b""
+            buffer = tensor.view(-1).view(torch.uint8).numpy().data if place.length else b""
             if place.length and file.readinto(buffer) != place.length:
                 raise ModelError(f"{place.path} is cut short; download or copy the model again")
         return tensor
