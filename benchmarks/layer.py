@@ -113,8 +113,8 @@ def on_device(
     report: dict[str, object], weight: torch.Tensor, inputs: torch.Tensor, score: torch.Tensor
 ) -> None:
     """What only a GPU has: its name, the memory that curves need, and how near the kernels come to their bound."""
-    from trim.kernels import sweep as kernels
     from trim.kernels.sort import sort_rows
+    from trim.kernels.sweep import INSTRUCTIONS, INSTRUCTIONS_PER_SECOND
 
     wait_for_device()
     torch.cuda.reset_peak_memory_stats()
@@ -124,8 +124,8 @@ def on_device(
     unsound = torch.zeros(1, dtype=torch.int32, device=weight.device)
     order_seconds = median_seconds(lambda: sort_rows(weight, score, unsound), 7)
     processors = torch.cuda.get_device_properties(0).multi_processor_count
-    instructions = weight.numel() * inputs.shape[1] / 256 * kernels.INSTRUCTIONS
-    bound = instructions / (processors * kernels.INSTRUCTIONS_PER_SECOND)
+    instructions = weight.numel() * inputs.shape[1] / 256 * INSTRUCTIONS
+    bound = instructions / (processors * INSTRUCTIONS_PER_SECOND)
     report |= {
         "device_name": torch.cuda.get_device_name(),
         "order_seconds": order_seconds,

@@ -142,8 +142,8 @@ def laboratory(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     study = Study(key, layer_sample(), Origin("Tiny", "0" * 32, "cpu", "cpu", "float32", 8, "0" * 64))
     made = Laboratory()
     monkeypatch.setattr(made, "open_studies", lambda: [study])
-    for place in ("laboratory", "seminar"):
-        monkeypatch.setattr(f"app.ui.{place}.laboratory", lambda: made)
+    for place in ("waiting", "seminar"):
+        monkeypatch.setattr(f"app.ui.common.{place}.laboratory", lambda: made)
     return made
 
 

@@ -260,8 +260,8 @@ def own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder of runs with one of the user's, and a laboratory in which nothing is open."""
     monkeypatch.setenv("TRIM_RUNS", str(tmp_path))
     made = Laboratory()
-    for place in ("laboratory", "seminar"):
-        monkeypatch.setattr(f"app.ui.{place}.laboratory", lambda: made)
+    for place in ("waiting", "seminar"):
+        monkeypatch.setattr(f"app.ui.common.{place}.laboratory", lambda: made)
     make_run(tmp_path / "mine")
     return tmp_path
 

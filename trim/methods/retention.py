@@ -95,7 +95,8 @@ class RetentionCurves:
     @cached_property
     def output_peak(self) -> Tensor:
         """The largest Y_i² of each row, (D,) float64."""
-        return torch.linalg.vector_norm(self.output, math.inf, dim=1).double().square()
+        peak: Tensor = torch.linalg.vector_norm(self.output, math.inf, dim=1)
+        return peak.double().square()
 
     @cached_property
     def dead_rows(self) -> Tensor:
@@ -257,7 +258,7 @@ def retention_curves(
 
 
 def _curves_by_kernels(weight: Tensor, inputs: Tensor, score: Tensor, name: str) -> RetentionCurves:
-    from trim.kernels import sweep as kernels
+    from trim.kernels.sweep import retention
 
     if weight.dtype not in HALF:
         weight = weight.float()
@@ -265,7 +266,7 @@ def _curves_by_kernels(weight: Tensor, inputs: Tensor, score: Tensor, name: str)
         inputs = inputs.float()
     score = score.float().contiguous()
     with torch.cuda.device(weight.device):
-        dot, energy, error, order, output, unsound = kernels.retention(weight.contiguous(), inputs, score)
+        dot, energy, error, order, output, unsound = retention(weight.contiguous(), inputs, score)
     curves = RetentionCurves(dot, energy, error, order, weight, inputs, output)
     # What every search begins with: on its way before the sweep is waited for.
     _ = curves.output_norm, curves.whole_layer

@@ -329,8 +329,10 @@ def test_captures_side_by_side():
     with warnings.catch_warnings(), ThreadPoolExecutor(5) as pool:
         warnings.simplefilter("ignore", trim.CacheWarning)  # a folder emptied while it was written to
         emptying = pool.submit(empty)
-        results = list(pool.map(work, models))
-        stop.set()
+        try:
+            results = list(pool.map(work, models))
+        finally:
+            stop.set()  # else the pool would wait for ever
         emptying.result()
     first = results[0][0]
     for sample in (sample for samples in results for sample in samples):
