@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import torch
 import transformers
@@ -77,7 +78,7 @@ def capture(
     calibration = Calibration.of(windows, vectors_per_sequence=vectors_per_sequence, seed=seed)
     _check_windows(model, windows)
     folder = _cache_entry(model, windows, vectors_per_sequence, seed)
-    kept = {name: received for name in names if (received := _read(folder / f"{name}.safetensors"))}
+    kept = {name: found for name in names if (found := _read(folder / f"{name}.safetensors"))}
     missing = [name for name in names if name not in kept]
     if missing:
         received = _sweep_with_spare(model, calibration, missing, model.select(also), progress)
@@ -104,7 +105,8 @@ def _check_windows(model: Model, windows: Tensor) -> None:
         raise SettingsError(
             f"{model.title} reads at most {model.longest_window:,} tokens at once; use shorter windows than {length:,}"
         )
-    vocabulary = model.module.get_input_embeddings().num_embeddings
+    table = cast(nn.Embedding, model.module.get_input_embeddings())  # transformers says only: a module
+    vocabulary = table.num_embeddings
     if int(windows.min()) < 0 or int(windows.max()) >= vocabulary:
         raise SettingsError(
             f"the windows hold token numbers outside the vocabulary of {model.title} (0 to {vocabulary - 1:,}); cut "
@@ -230,5 +232,5 @@ def _write(folder: Path, received: dict[str, LayerInputs]) -> None:
 def _crc32(received: LayerInputs) -> str:
     checksum = 0
     for tensor in (received.inputs, received.input_norm):
-        checksum = zlib.crc32(tensor.contiguous().view(torch.uint8).numpy(), checksum)
+        checksum = zlib.crc32(tensor.contiguous().view(torch.uint8).numpy().data, checksum)
     return f"{checksum:08x}"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -17,12 +18,16 @@ from trim.calibration.texts import (
 from trim.errors import CorpusError
 from trim.names import CORPORA, local_path, near_names, one_line
 
+if TYPE_CHECKING:
+    import datasets
+    from transformers import PreTrainedTokenizerBase
+
 SPLITS = ("calibration", "evaluation", "whole")
 
 
 def load_corpus(
     source: str | Path,
-    tokenizer: object,
+    tokenizer: "PreTrainedTokenizerBase",
     *,
     split: str = "calibration",
     windows: int | None = 64,
@@ -67,9 +72,10 @@ def load_corpus(
             f"{source} has a part for evaluation; only a file of your own can be read as a whole"
         )
     say = progress or (lambda words: None)
+    drawn = windows if split == "calibration" else None  # at random places; None: one after the other
     generator = torch.Generator().manual_seed(seed)
-    if source == "c4" and split == "calibration":
-        return _from_documents(c4_documents(split, say), tokenizer, windows, length, generator)
+    if source == "c4" and drawn is not None:
+        return _from_documents(c4_documents(split, say), tokenizer, drawn, length, generator)
     text = _text(source, split, say)
     say(f"Cutting {CORPORA.get(str(source), one_line(Path(source).name))} into tokens")
     tokens = _tokens(text, tokenizer)
@@ -79,7 +85,7 @@ def load_corpus(
             f"{what} holds {len(tokens):,} tokens, less than one window of {length:,}; use shorter windows or a longer "
             "text"
         )
-    if split != "calibration":
+    if drawn is None:
         whole = tokens[: len(tokens) // length * length].view(-1, length)
         if windows is not None and windows > len(whole):
             raise CorpusError(
@@ -87,7 +93,7 @@ def load_corpus(
                 "ones"
             )
         return whole[:windows]
-    starts = torch.randint(0, len(tokens) - length + 1, (windows,), generator=generator)
+    starts = torch.randint(0, len(tokens) - length + 1, (drawn,), generator=generator)
     return tokens[starts[:, None] + torch.arange(length)]
 
 
@@ -110,13 +116,17 @@ def _text(source: str | Path, split: str, say: Callable[[str], None]) -> str:
     )
 
 
-def _tokens(text: str, tokenizer: object) -> Tensor:
+def _tokens(text: str, tokenizer: "PreTrainedTokenizerBase") -> Tensor:
     # verbose: it would warn that the text is longer than the model can read at once
     return torch.tensor(tokenizer(text, verbose=False)["input_ids"], dtype=torch.int64)
 
 
 def _from_documents(
-    rows: object, tokenizer: object, windows: int, length: int, generator: torch.Generator
+    rows: "datasets.Dataset",
+    tokenizer: "PreTrainedTokenizerBase",
+    windows: int,
+    length: int,
+    generator: torch.Generator,
 ) -> Tensor:
     """A random window of each of some random documents that are longer than it; none is taken twice while others last.
 
@@ -128,9 +138,9 @@ def _from_documents(
     # No token is shorter than a byte, so a text without enough bytes need not be cut into tokens.
     sizes = torch.tensor(pyarrow.compute.binary_length(rows.data.column("text")).to_numpy())
     candidates = (sizes >= length).nonzero()[:, 0]
-    candidates = candidates[torch.randperm(len(candidates), generator=generator)].tolist()
+    candidates = candidates[torch.randperm(len(candidates), generator=generator)]
     long_enough: list[Tensor] = []
-    for index in candidates:
+    for index in candidates.tolist():
         if len(long_enough) == windows:
             break
         tokens = _tokens(rows[index]["text"], tokenizer)

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,10 +15,8 @@ from torch import Tensor
 from trim.devices import available_bytes
 from trim.errors import SettingsError
 
-try:
+if sys.platform != "win32":  # Windows has no such limits
     import resource
-except ImportError:  # Windows has no such limits
-    resource = None
 
 # What activations may take of what is free: the rest is for a block, its curves and a batch in flight.
 _SHARE_OF_GPU = 0.4
@@ -96,7 +95,7 @@ def activations(
 def _free_bytes(device: torch.device) -> int:
     """What can be had now, also under a data limit of this process."""
     free = available_bytes(device)
-    if device.type == "cpu" and resource is not None:
+    if sys.platform != "win32" and device.type == "cpu":
         limit, _ = resource.getrlimit(resource.RLIMIT_DATA)
         free = min(free, free if limit == resource.RLIM_INFINITY else limit)
     return free

@@ -140,7 +140,7 @@ class InputListener:
             NonFiniteError: NaN or infinity reached a layer; the message names it.
             ModelError: a layer was never called.
         """
-        result = {}
+        result: dict[str, LayerInputs] = {}
         for group in self.groups:
             norm = (self._squares[group[0]] / self.calibration.sequences).sqrt().float()
             inputs = _vectors(self._vectors[group[0]])
@@ -161,7 +161,8 @@ class InputListener:
 def sums_of_squares(vectors: Tensor) -> Tensor:
     """Σ x_j² over vectors (L, N), (N,) float64; on a GPU in one pass, without a copy in a wider type."""
     if vectors.device.type == "cuda":
-        return torch.linalg.vector_norm(vectors, dim=0, dtype=torch.float32).double().square()
+        norm: Tensor = torch.linalg.vector_norm(vectors, dim=0, dtype=torch.float32)
+        return norm.double().square()
     return vectors.float().square().sum(dim=0, dtype=torch.float64)
 
 

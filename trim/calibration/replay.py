@@ -5,21 +5,24 @@ ones for different kinds of blocks. None of them is known by name here.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from trim.errors import ModelError
 
+K = TypeVar("K")
+
 
 @dataclass(frozen=True, eq=False)
 class BlockCall:
     """The arguments of one call of a block, less the hidden states, which come first."""
 
-    arguments: tuple
-    options: dict
+    arguments: tuple[object, ...]
+    options: dict[str, object]
 
     def replay(self, block: nn.Module, states: Tensor) -> Tensor:
         """Call the block as it was called, with other hidden states (batch, length, hidden)."""
@@ -33,7 +36,8 @@ class BlockCall:
 
     def for_gradients(self) -> "BlockCall":
         """The same with copies of the tensors that may not stand in a graph: those made for inference."""
-        return BlockCall(_normal(self.arguments), _normal(self.options))
+        options = {name: _normal(value) for name, value in self.options.items()}
+        return BlockCall(tuple(map(_normal, self.arguments)), options)
 
 
 class _LastBlockReached(Exception):  # noqa: N818 (no error)
@@ -95,7 +99,8 @@ def run_behind(
 
     options = {} if attention_mask is None else {"attention_mask": attention_mask.long()}
     with _standing_in(blocks, stand_in):
-        return module(tokens, use_cache=False, **options).logits
+        logits: Tensor = module(tokens, use_cache=False, **options).logits
+    return logits
 
 
 @contextlib.contextmanager
@@ -110,11 +115,16 @@ def _standing_in(blocks: list[nn.Module], forward: Callable) -> Iterator[None]:
             block.__dict__.pop("forward", None)
 
 
-def shared(value: object, known: object) -> object:
-    """`value`, with each tensor in it that equals its counterpart in `known` replaced by that one.
+def shared(call: BlockCall, known: BlockCall) -> BlockCall:
+    """`call`, with each tensor in it that equals its counterpart in `known` replaced by that one.
 
     Masks and rotary tables are the same for most batches: kept once, they take no memory to speak of.
     """
+    arguments = tuple(_shared_parts(call.arguments, known.arguments))
+    return BlockCall(arguments, _shared_options(call.options, known.options))
+
+
+def _shared(value: object, known: object) -> object:
     if value is known:
         return value
     if isinstance(value, Tensor):
@@ -125,24 +135,32 @@ def shared(value: object, known: object) -> object:
             and torch.equal(value, known)
         )
         return known if same else value
-    if isinstance(value, BlockCall):
-        other = known if isinstance(known, BlockCall) else BlockCall((), {})
-        return BlockCall(shared(value.arguments, other.arguments), shared(value.options, other.options))
-    if type(value) in (tuple, list):
-        others = known if type(known) is type(value) and len(known) == len(value) else [None] * len(value)
-        return type(value)(shared(part, other) for part, other in zip(value, others, strict=True))
+    if type(value) is tuple:
+        return tuple(_shared_parts(value, known if type(known) is tuple else ()))
+    if type(value) is list:
+        return list(_shared_parts(value, known if type(known) is list else ()))
     if type(value) is dict:
-        others = known if type(known) is dict else {}
-        return {key: shared(part, others.get(key)) for key, part in value.items()}
+        return _shared_options(value, known if type(known) is dict else {})
     return value
+
+
+def _shared_parts(values: Sequence[object], known: Sequence[object]) -> Iterator[object]:
+    others = known if len(known) == len(values) else [None] * len(values)
+    return map(_shared, values, others)
+
+
+def _shared_options(values: Mapping[K, object], known: Mapping[K, object]) -> dict[K, object]:
+    return {key: _shared(value, known.get(key)) for key, value in values.items()}
 
 
 def _normal(value: object) -> object:
     """The same without tensors made for inference."""
     if isinstance(value, Tensor):
         return value.clone() if value.is_inference() else value
-    if type(value) in (tuple, list):
-        return type(value)(_normal(part) for part in value)
+    if type(value) is tuple:
+        return tuple(map(_normal, value))
+    if type(value) is list:
+        return list(map(_normal, value))
     if type(value) is dict:
         return {key: _normal(part) for key, part in value.items()}
     return value

@@ -15,9 +15,8 @@ import functools
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import torch
 import transformers
@@ -35,6 +34,9 @@ from trim.devices import is_out_of_memory
 from trim.errors import ModelError, NonFiniteError, NotEnoughMemoryError
 from trim.models.loaded import Model
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 # Is told which block is run now, and whether the gradient goes back through it.
 Progress = Callable[[int, bool], None]
 # Is told a layer's name, the layer, what it received, and its rows' sensitivity (D,) float32.
@@ -44,7 +46,7 @@ Visitor = Callable[[str, nn.Linear, LayerInputs, Tensor], None]
 class BlockModel(Protocol):
     """What is asked of a model: `StreamedModel` has it, and `LoadedModel` gives it to a `Model`."""
 
-    module: nn.Module
+    module: "PreTrainedModel"
     blocks: list[nn.Module]
     device: torch.device
     dtype: torch.dtype
@@ -59,22 +61,20 @@ class BlockModel(Protocol):
         """Let go of what memory holds for later."""
 
 
-@dataclass(frozen=True, eq=False)
 class LoadedModel:
     """A model whose weights are all in memory, seen block by block."""
 
-    model: Model
-
-    def __getattr__(self, name: str) -> object:
-        return getattr(self.model, name)
+    def __init__(self, model: Model) -> None:
+        self.module, self.blocks = model.module, model.blocks
+        self.device, self.dtype = model.device, model.dtype
 
     def block(self, index: int) -> AbstractContextManager[nn.Module]:
         """A block."""
-        return contextlib.nullcontext(self.model.blocks[index])
+        return contextlib.nullcontext(self.blocks[index])
 
     def outside(self) -> AbstractContextManager[nn.Module]:
         """The model."""
-        return contextlib.nullcontext(self.model.module)
+        return contextlib.nullcontext(self.module)
 
     def forget(self) -> None:
         """There is nothing to let go of."""
@@ -169,7 +169,7 @@ class _Pass:
                 with self.model.block(index) as block:
                     listener = InputListener(self.calibration, linear_layers(block, index, visited))
                     found.append(self._block_back(index, block, listener))
-                    if listener.layers:
+                    if listener.layers and visit is not None:
                         self._visit(listener, found[-1], visit)
         return {name: values for block in reversed(found) for name, values in block.items()}
 

@@ -260,5 +260,5 @@ class DensePass:
                 layer.weight = weight
             yield
         finally:
-            for (layer, _), weight in zip(self._weights, pruned, strict=True):
-                layer.weight = weight
+            for (layer, _), before in zip(self._weights, pruned, strict=True):
+                layer.weight = before

@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 from trim.errors import CorpusError
@@ -104,7 +105,7 @@ def _hub_rows(name: str, file: str, kind: str, say: Progress) -> "datasets.Datas
 
 
 @contextlib.contextmanager
-def _without_bars(datasets: object) -> Iterator[None]:
+def _without_bars(datasets: ModuleType) -> Iterator[None]:
     shown = datasets.utils.are_progress_bars_disabled() is False
     datasets.disable_progress_bars()
     try:

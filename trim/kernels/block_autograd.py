@@ -8,27 +8,38 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import FunctionCtx, once_differentiable
 
+
+class _Context(FunctionCtx):
+    """What `FunctionCtx` is at run time: it keeps two tensors, and a norm's epsilon."""
+
+    saved_tensors: tuple[Tensor, Tensor]
+    epsilon: float
+
+
 # The kernels need Triton, which not every machine has: they are imported where one is called.
 
 
 def rms_norm(states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     """`block_kernels.rms_norm`."""
-    return _Norm.apply(states, weight, epsilon)
+    normed: Tensor = _Norm.apply(states, weight, epsilon)
+    return normed
 
 
 def rotary(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
     """`block_kernels.rotary`."""
-    return _Rotary.apply(query, key, cosine, sine)
+    turned: tuple[Tensor, Tensor] = _Rotary.apply(query, key, cosine, sine)
+    return turned
 
 
 def silu_product(gate: Tensor, up: Tensor) -> Tensor:
     """`block_kernels.silu_product`."""
-    return _Gated.apply(gate, up)
+    product: Tensor = _Gated.apply(gate, up)
+    return product
 
 
 class _Norm(Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+    def forward(ctx: _Context, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
         from trim.kernels import block as block_kernels
 
         ctx.save_for_backward(states, weight)
@@ -37,7 +48,7 @@ class _Norm(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor, None, None]:
         from trim.kernels import block as block_kernels
 
         gradient = gradient.contiguous()
@@ -47,7 +58,7 @@ class _Norm(Function):
 class _Rotary(Function):
     @staticmethod
     def forward(
-        ctx: FunctionCtx, query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor
+        ctx: _Context, query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor
     ) -> tuple[Tensor, Tensor]:
         from trim.kernels import block as block_kernels
 
@@ -57,7 +68,7 @@ class _Rotary(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: _Context, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         from trim.kernels import block as block_kernels
 
         def back(gradient: Tensor | None) -> Tensor | None:
@@ -71,7 +82,7 @@ class _Rotary(Function):
 
 class _Gated(Function):
     @staticmethod
-    def forward(ctx: FunctionCtx, gate: Tensor, up: Tensor) -> Tensor:
+    def forward(ctx: _Context, gate: Tensor, up: Tensor) -> Tensor:
         from trim.kernels import block as block_kernels
 
         ctx.save_for_backward(gate, up)
@@ -79,7 +90,7 @@ class _Gated(Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: FunctionCtx, gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor, Tensor]:
         from trim.kernels import block as block_kernels
 
         return block_kernels.silu_product_back(gradient.contiguous(), *ctx.saved_tensors)

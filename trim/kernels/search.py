@@ -120,7 +120,7 @@ def run(
 def _parts(rows: int, rates: int, device: torch.device) -> int:
     """Programs that share the rows of a rate: as many as have work, and all fit onto the device at once."""
     processors = torch.cuda.get_device_properties(device).multi_processor_count
-    return max(1, min(processors // rates, triton.cdiv(rows, BLOCK)))
+    return max(1, min(processors // rates, int(triton.cdiv(rows, BLOCK))))
 
 
 @triton.jit

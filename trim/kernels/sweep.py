@@ -80,8 +80,8 @@ def _padded_vectors(vectors: int, dtype: torch.dtype) -> int:
     """L calibration vectors and those of value 0 that fill up the sweep's tiles."""
     width = ROW_LANES * LANE_BYTES // dtype.itemsize
     if vectors >= SLICE_VECTORS:
-        return triton.cdiv(vectors, SLICE_VECTORS) * SLICE_VECTORS
-    return max(triton.next_power_of_2(vectors), width)
+        return int(triton.cdiv(vectors, SLICE_VECTORS)) * SLICE_VECTORS
+    return max(int(triton.next_power_of_2(vectors)), width)
 
 
 def _tile(inputs: Tensor) -> tuple[int, int, int]:

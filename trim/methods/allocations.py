@@ -4,6 +4,7 @@ Each takes the layer's curves, its scores, the search's settings, of which most 
 and the row weights of the optimal allocation; `ALLOCATIONS` is their table.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -131,6 +132,6 @@ class MaskRetained(Retained):
         """(D,) float64."""
         return row_cosine(self.dot, self.curves.output_norm, self.energy)
 
-    def outputs(self) -> list[Tensor]:
+    def outputs(self) -> Iterator[Tensor]:
         """The pruned output."""
-        return [self.pruned_output]
+        yield self.pruned_output

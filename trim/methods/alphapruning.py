@@ -31,7 +31,8 @@ def squared_singular_values(weight: Tensor) -> Tensor:
     """The min(D, N) squared singular values of a matrix, ascending, float64: the eigenvalues of its Gram matrix."""
     weight = weight.double()
     gram = weight @ weight.T if weight.shape[0] <= weight.shape[1] else weight.T @ weight
-    return torch.linalg.eigvalsh(gram).clamp_(min=0)
+    squares: Tensor = torch.linalg.eigvalsh(gram)
+    return squares.clamp_(min=0)
 
 
 def tail_exponent(spectrum: Tensor, fit: str) -> float:

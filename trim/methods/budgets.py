@@ -9,7 +9,7 @@ A budget method is a function that gives each layer a sparsity. What it gives ne
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -133,7 +133,9 @@ def _scaled(values: list[float], low: float, high: float) -> np.ndarray:
     return np.where(np.isfinite(numbers), scaled, middle)
 
 
-def _by_block(ratios: np.ndarray, shapes: Shapes, correction: object, apply: np.ufunc) -> dict[str, float]:
+def _by_block(
+    ratios: np.ndarray, shapes: Shapes, correction: Callable[[float], float], apply: np.ufunc
+) -> dict[str, float]:
     """Each layer's block ratio, corrected so that their parameter-weighted mean is the target."""
     blocks = sorted({int(name.partition(".")[0]) for name in shapes})
     ratio_of = dict(zip(blocks, ratios.tolist(), strict=True))

@@ -35,7 +35,7 @@ class Registry(MutableMapping[str, F], Generic[F]):
         if isinstance(function, str):
             function = getattr(importlib.import_module(self._module), function)
             self._functions[name] = function
-        return function  # type: ignore[return-value]  # what the table's module holds under that name
+        return function
 
     def __setitem__(self, name: str, function: F) -> None:
         self._functions[name] = function

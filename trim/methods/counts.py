@@ -92,7 +92,7 @@ def even_counts(counts: Tensor) -> Tensor:
 
 def _common_shift(wanted: np.ndarray, total: int, limit: int) -> float:
     """The s with Σ clamp(wanted + s, 0, limit) = total: a rising line with a bend where a row meets a bound."""
-    free = (total - wanted.sum()) / len(wanted)
+    free: float = (total - wanted.sum()) / len(wanted)
     if wanted.min() + free >= 0 and wanted.max() + free <= limit:
         return free  # no row meets a bound
     ascending = np.sort(wanted)
@@ -100,7 +100,8 @@ def _common_shift(wanted: np.ndarray, total: int, limit: int) -> float:
 
     def excess_over(level: np.ndarray) -> np.ndarray:  # Σ_i max(w_i − level, 0)
         first = np.searchsorted(ascending, level, side="right")
-        return prefix[-1] - prefix[first] - (len(ascending) - first) * level
+        excess: np.ndarray = prefix[-1] - prefix[first] - (len(ascending) - first) * level
+        return excess
 
     bends = np.sort(np.concatenate([-wanted, limit - wanted]))
     sums = excess_over(-bends) - excess_over(limit - bends)

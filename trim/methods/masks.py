@@ -30,7 +30,7 @@ def pack_bits(keep: Tensor) -> Tensor:
     return (eights * _GATHER_BITS).bitwise_right_shift_(56).to(torch.uint8)
 
 
-_GATHER_BITS = sum(2 ** (63 - 9 * byte) for byte in range(8)) - 2**64  # as a signed number
+_GATHER_BITS: int = sum(2 ** (63 - 9 * byte) for byte in range(8)) - 2**64  # as a signed number
 
 
 def apply_mask(weight: Tensor, keep: Tensor, kept: Tensor | None = None) -> None:

@@ -216,7 +216,7 @@ def shared_totals(summaries: Mapping[str, PriceSummary], total: int) -> dict[str
     layer = np.repeat(np.arange(len(summaries)), [len(summary.bins) for summary in summaries.values()])
     order = np.argsort(bins, kind="stable")
     reached = np.searchsorted(np.cumsum(weights[order]), total)
-    last = bins[order[min(reached, len(order) - 1)]]
+    last = bins[order[min(int(reached), len(order) - 1)]]
     below = np.zeros(len(summaries), dtype=np.int64)
     np.add.at(below, layer[bins < last], weights[bins < last])
     within = np.zeros(len(summaries), dtype=np.int64)

@@ -4,7 +4,7 @@ TRIM: Beck, Rudman, Eickhoff, arXiv 2505.16743, section 3, and the constants of 
 what is retained at some counts, (..., D), and judges all leading dimensions (candidates) at once.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor
@@ -37,7 +37,7 @@ def layer_quality(retained: Retained, name: str) -> Tensor:
 
 
 def _named(
-    measures: dict[str, Callable[[Retained], Tensor]], name: str, kind: str
+    measures: Mapping[str, Callable[[Retained], Tensor]], name: str, kind: str
 ) -> Callable[[Retained], Tensor]:
     if name not in measures:
         raise SettingsError(f"there is no {kind} named {name!r}; choose one of {', '.join(measures)}")
@@ -86,7 +86,7 @@ def _direct(measure: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Retained],
 
 
 def _cosim_sample(dense: Tensor, pruned: Tensor) -> Tensor:
-    norms = (dense.norm(dim=0) + EPSILON) * (pruned.norm(dim=0) + EPSILON)
+    norms: Tensor = (dense.norm(dim=0) + EPSILON) * (pruned.norm(dim=0) + EPSILON)
     return ((dense * pruned).sum(dim=0) / norms).clamp(-1.0, 1.0).mean()
 
 

@@ -40,7 +40,8 @@ class SearchTrace:
 
     def best_quality(self, rate: float) -> float:
         """A rate's quality is its best, uniform included."""
-        return max(self.quality[self.rates.index(rate)].tolist())
+        best: float = max(self.quality[self.rates.index(rate)].tolist())
+        return best
 
     @property
     def evaluated(self) -> tuple[float, ...]:
