@@ -114,7 +114,8 @@ def _tell(event: SweepEvent) -> None:
 def _continuations(model: str, cells: Mapping[str, Path], new_tokens: int) -> dict:
     """One prompt, continued by the dense model and by the model as each method pruned it."""
     workbench, texts = Workbench(), {}
-    for name, target in {"dense": model, **cells}.items():
+    targets: dict[str, str | Path] = {"dense": model, **cells}
+    for name, target in targets.items():
         with workbench.opened(target) as opened:
             texts[name] = continue_prompt(opened, PROMPT, Sampling(new_tokens))
     return {"prompt": PROMPT, "new_tokens": new_tokens, "temperature": 0.0, "texts": texts}
@@ -132,13 +133,16 @@ def rounded(record: LayerRecord) -> LayerRecord:
     search = record.search
     if search is not None:
         search = dataclasses.replace(search, row_sparsity=_to_steps(search.row_sparsity, SEARCH_STEP))
-    short = {
-        key: _to_bits(value)
-        for key in ("gini", "weight_norm", "cosine_uniform", "cosine", "sensitivity")
-        if (value := getattr(record, key)) is not None
-    }
-    curve = _to_steps(record.cosine_curve, CURVE_STEP)
-    return dataclasses.replace(record, cosine_curve=curve, search=search, **short)
+    return dataclasses.replace(
+        record,
+        gini=_to_bits(record.gini),
+        weight_norm=_to_bits(record.weight_norm),
+        cosine_uniform=_to_bits(record.cosine_uniform),
+        cosine=_to_bits(record.cosine),
+        cosine_curve=_to_steps(record.cosine_curve, CURVE_STEP),
+        sensitivity=None if record.sensitivity is None else _to_bits(record.sensitivity),
+        search=search,
+    )
 
 
 def _to_steps(values: np.ndarray, step: float) -> np.ndarray:
@@ -148,7 +152,8 @@ def _to_steps(values: np.ndarray, step: float) -> np.ndarray:
 def _to_bits(values: np.ndarray) -> np.ndarray:
     """Rounded to OTHER_BITS binary digits; no cosine leaves −1 to 1 by it, as ±1 are kept exactly."""
     mantissa, exponent = np.frexp(values.astype(np.float64))
-    return np.ldexp(np.round(mantissa * 2**OTHER_BITS) / 2**OTHER_BITS, exponent).astype(values.dtype)
+    short: np.ndarray = np.ldexp(np.round(mantissa * 2**OTHER_BITS) / 2**OTHER_BITS, exponent)
+    return short.astype(values.dtype)
 
 
 def _small_sweep(sweep: Sweep, path: Path) -> None:

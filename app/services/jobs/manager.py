@@ -98,7 +98,7 @@ class RunJobs:
         SEMINAR.require("Stopping a job")
         record = self._disk.record(job_id)
         process = self._process(record)
-        if process is None:
+        if record is None or process is None:
             return
         for each in [*process.children(recursive=True), process]:
             with contextlib.suppress(psutil.Error):
@@ -204,7 +204,7 @@ class RunJobs:
         progress = None
         if run is not None and (not run.complete or process is not None):
             progress = read_progress(run.events(), datetime.datetime.now(datetime.UTC))
-        if process is not None:
+        if record is not None and process is not None:
             return JobState(
                 "stopping" if record.cancelled else "running", True, "", progress, _memory_bytes(process)
             )
@@ -260,7 +260,8 @@ def _opened(path: Path) -> Run | None:
 
 def _memory_bytes(process: psutil.Process) -> int | None:
     with contextlib.suppress(psutil.Error):
-        return process.memory_info().rss
+        held: int = process.memory_info().rss
+        return held
     return None
 
 

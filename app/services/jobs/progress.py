@@ -43,8 +43,10 @@ class RunProgress:
 
 def read_progress(events: Iterable[dict], now: datetime.datetime) -> RunProgress:
     """The progress that events tell of at the time `now`, which has a time zone; senseless lines are passed over."""
-    stage, block, blocks, layers, layer, ended = "Starting", None, None, 0, "", ""
-    done = in_block = 0
+    stage, layer, ended = "Starting", "", ""
+    block: int | None = None
+    blocks: int | None = None
+    layers = done = in_block = 0
     left: tuple[float, str] | None = None
     notes: list[str] = []
     for event in events:

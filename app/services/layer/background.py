@@ -4,15 +4,18 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import Generic, TypeVar
 
 from trim import TrimError
+
+R = TypeVar("R")
 
 
 class Cancelled(Exception):  # noqa: N818, not an error: the user asked for it
     """Raised inside a job's work where it looks whether it is still wanted."""
 
 
-class Job:
+class Job(Generic[R]):
     """A piece of work and how far it is, readable from any thread.
 
     Attributes:
@@ -23,7 +26,7 @@ class Job:
     def __init__(self) -> None:
         self.words = "Waiting for the job before this one"
         self.fraction: float | None = None
-        self.future: Future | None = None
+        self.future: Future[R] = Future()  # its desk puts that of the work in its place
         self._wanted = True
 
     def say(self, words: str, fraction: float | None = None) -> None:
@@ -61,7 +64,7 @@ class Job:
         wait([self.future], timeout_seconds)
         return self.done
 
-    def result(self, timeout_seconds: float | None = None) -> object:
+    def result(self, timeout_seconds: float | None = None) -> R:
         """The result; raises what the work raised, or TimeoutError."""
         return self.future.result(timeout_seconds)
 
@@ -75,13 +78,13 @@ class JobDesk:
         self._jobs: OrderedDict[Hashable, Job] = OrderedDict()
         self._lock = threading.Lock()
 
-    def job(self, key: Hashable, work: Callable[[Job], object]) -> Job:
+    def job(self, key: Hashable, work: Callable[[Job[R]], R]) -> Job[R]:
         """The job of that key: the one that is known, or a new one that will do `work`.
 
         A failed or cancelled job is shown to whoever asks until `forget` is called for its key.
         """
         with self._lock:
-            job = self._jobs.get(key)
+            job: Job[R] | None = self._jobs.get(key)
             if job is None:
                 job = Job()
                 job.future = self._worker.submit(_run, work, job)
@@ -114,7 +117,7 @@ class JobDesk:
         return [job.result() for job in jobs]
 
 
-def _run(work: Callable[[Job], object], job: Job) -> object:
+def _run(work: Callable[[Job[R]], R], job: Job[R]) -> R:
     try:
         return work(job)
     except TrimError:  # among them one for memory, whose own words say more

@@ -1,5 +1,6 @@
 """Keeping an exploration of one layer as a run, in the schema of the command line's runs."""
 
+import dataclasses
 import platform
 from pathlib import Path
 
@@ -31,14 +32,6 @@ def keep(study: Study, outcome: Outcome, method: str, name: str) -> Path:
     """
     SEMINAR.require("Keeping a layer as a run")
     key, settings, origin = study.key, outcome.result.settings, study.origin
-    best = outcome.optimum
-    own = {"max_row_sparsity": settings.max_row_sparsity}
-    if method == "optimal":
-        own = {
-            "max_row_sparsity": best.cap,
-            "row_weights": best.row_weights,
-            "sensitivity_windows": SENSITIVITY_WINDOWS,
-        }
     request = PruneSettings(
         model=key.model.source,
         target=settings.target_sparsity,
@@ -57,8 +50,16 @@ def keep(study: Study, outcome: Outcome, method: str, name: str) -> Path:
         row_quality=settings.row_quality,
         device=key.model.device,
         dtype=key.model.dtype,
-        **own,
+        max_row_sparsity=settings.max_row_sparsity,
     )
+    if method == "optimal":
+        best = outcome.optimum
+        request = dataclasses.replace(
+            request,
+            max_row_sparsity=best.cap,
+            row_weights=best.row_weights,
+            sensitivity_windows=SENSITIVITY_WINDOWS,
+        )
     record = {
         "request": request.to_json(),
         "model": {"title": origin.model_title, "weights": origin.model_fingerprint},

@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
+from typing import TypeVar
 
 from torch import Tensor
 
@@ -14,6 +15,8 @@ from app.services.server.access import SEMINAR
 
 KEPT_STUDIES = 6
 KEPT_WINDOWS = 4
+K = TypeVar("K")
+R = TypeVar("R")
 
 
 class Laboratory:
@@ -26,8 +29,8 @@ class Laboratory:
         # Only the worker of the studies uses it, so it needs no lock.
         self._windows: OrderedDict[tuple[str, SampleKey], Tensor] = OrderedDict()
 
-    def description(self, source: str) -> Job:
-        """A job whose result is a `trim.ModelDescription`, before anything large is downloaded.
+    def description(self, source: str) -> Job[trim.ModelDescription]:
+        """A job that says what a model is, before anything large is downloaded.
 
         Raises:
             PresenterNeededError: a reader of a seminar asks; so for `model`, `study`, `sensitivity` and `forget`.
@@ -39,17 +42,17 @@ class Laboratory:
         """Whether the model is there already, or about to be."""
         return self._models.known(key) is not None
 
-    def model(self, key: ModelKey) -> Job:
-        """A job whose result is the loaded `trim.Model`."""
+    def model(self, key: ModelKey) -> Job[trim.Model]:
+        """A job that loads a model."""
         SEMINAR.require("Loading a model", key.source)
         return self._models.job(key, lambda job: _loaded(key, job))
 
-    def study(self, key: StudyKey, model: trim.Model) -> Job:
-        """A job whose result is the `Study` of a layer of a loaded model."""
+    def study(self, key: StudyKey, model: trim.Model) -> Job[Study]:
+        """A job whose result is the study of a layer of a loaded model."""
         SEMINAR.require("Preparing a layer", key.model.source)
         return self._studies.job(key, lambda job: self._in_turn(self._study, key, model, job))
 
-    def sensitivity(self, key: SensitivityKey, model: trim.Model) -> Job:
+    def sensitivity(self, key: SensitivityKey, model: trim.Model) -> Job[dict[str, Tensor]]:
         """A job whose result is the sensitivity (D,) of the rows of every layer of a loaded model, by layer.
 
         The worker of the studies does it: both put hooks on the model.
@@ -63,21 +66,24 @@ class Laboratory:
 
     def unfinished(self) -> list[tuple[str, Job]]:
         """What is being prepared or waits for that, each with a name for people."""
-        models = [(f"model {key.source}", job) for key, job in self._models.unfinished()]
-        return models + [(_said(key), job) for key, job in self._studies.unfinished()]
+        desks = (self._models, self._studies)
+        return [(_said(key), job) for desk in desks for key, job in desk.unfinished()]
 
     def finished_study(self, key: StudyKey | None) -> Study | None:
         """The study of that key if it is still kept."""
         job = self._studies.known(key)
-        return job.result() if job is not None and job.done and not job.failed else None
+        result = job.result() if job is not None and job.done and not job.failed else None
+        return result if isinstance(result, Study) else None
 
-    def forget(self, key: object) -> None:
+    def forget(self, key: Hashable) -> None:
         """Make the next request for a description, model, study or sensitivity do its work again."""
         SEMINAR.require("Computing something again")
         for desk in (self._descriptions, self._models, self._studies):
             desk.forget(key)
 
-    def _in_turn(self, make: Callable, key: Hashable, model: trim.Model, job: Job) -> object:
+    def _in_turn(
+        self, make: Callable[[K, trim.Model, Job[R]], R], key: K, model: trim.Model, job: Job[R]
+    ) -> R:
         with JOBS.turn(job.say):
             return make(key, model, job)
 
@@ -127,8 +133,13 @@ class Laboratory:
         return self._windows[key]
 
 
-def _said(key: StudyKey | SensitivityKey) -> str:
-    return f"layer {key.layer}" if isinstance(key, StudyKey) else "sensitivities of the rows"
+def _said(key: Hashable) -> str:
+    match key:
+        case ModelKey():
+            return f"model {key.source}"
+        case StudyKey():
+            return f"layer {key.layer}"
+    return "sensitivities of the rows"
 
 
 def _loaded(key: ModelKey, job: Job) -> trim.Model:

@@ -157,6 +157,7 @@ def path() -> PathLesson:
     curves, score = curves_of(wide_layer(PATH_SHARES, (1.0,) * len(PATH_SHARES)), torch.ones(WIDE_COLUMNS))
     result = trim.search(curves, trim.SearchSettings(TARGET))
     trace, rate = result.trace, result.learning_rate
+    assert rate is not None, "some rate beats uniform on these rows"
     counts = torch.stack([trim.project_counts(x, TARGET, WIDE_COLUMNS, CAP) for x in trace.updates[rate]])
     return PathLesson(
         rate,
@@ -185,11 +186,16 @@ def sign(outliers: float) -> SignLesson:
     cosine = curves.at(at).cosine.numpy()
     loss = (curves.at(at + 1).error - curves.at(at).error).numpy()
     return SignLesson(
-        ordered[0],
-        ordered[half],
-        *(float(values[row]) for values in (coefficients, cosine, loss) for row in (0, half)),
-        TARGET,
-        trace,
+        loud=ordered[0],
+        quiet=ordered[half],
+        loud_gini=float(coefficients[0]),
+        quiet_gini=float(coefficients[half]),
+        loud_cosine=float(cosine[0]),
+        quiet_cosine=float(cosine[half]),
+        loud_loss=float(loss[0]),
+        quiet_loss=float(loss[half]),
+        target=TARGET,
+        trace=trace,
     )
 
 

@@ -165,7 +165,8 @@ class Study:
     @cached_property
     def weight_norm(self) -> np.ndarray:
         """‖W_i‖, (D,)."""
-        return torch.linalg.vector_norm(self.curves.weight, dim=1, dtype=torch.float32).cpu().numpy()
+        norm: Tensor = torch.linalg.vector_norm(self.curves.weight, dim=1, dtype=torch.float32)
+        return norm.cpu().numpy()
 
     @cached_property
     def output_norm(self) -> np.ndarray:
@@ -264,7 +265,7 @@ def _only_a_target(settings: trim.SearchSettings) -> bool:
 def learning_rate_trace(result: trim.SearchResult, trace: trim.SearchTrace) -> LearningRateTrace:
     """What the figures draw of a search: `result` says what it tried and chose, `trace` what each rate brings."""
     tried = {rate for rate, _ in result.tried}
-    place = {rate: index for index, rate in enumerate(trace.rates)}
+    place: dict[float | None, int] = {rate: index for index, rate in enumerate(trace.rates)}
     return LearningRateTrace(
         rates=np.array(trace.rates),
         quality=trace.quality.numpy(),

@@ -132,14 +132,15 @@ def default_picks(runs: Sequence[StoredRun]) -> list[Pick]:
     known.sort(key=lambda entry: not entry.shipped)
     by_method: dict[str, StoredRun] = {}
     for entry in known:
-        by_method.setdefault(str(entry.run.settings.get("request", {}).get("allocation")), entry)
+        by_method.setdefault(str(entry.opened().settings.get("request", {}).get("allocation")), entry)
     first = by_method.get("trim") or next(iter(known), None)
     if first is None:
         return []
-    layer = DEFAULT_LAYER if DEFAULT_LAYER in first.run.layers else first.run.layers[0]
+    layers = first.opened().layers
+    layer = DEFAULT_LAYER if DEFAULT_LAYER in layers else layers[0]
     picks = [Pick(first.id, layer)]
     second = by_method.get("optimal")
-    if second is not None and second is not first and layer in second.run.layers:
+    if second is not None and second is not first and layer in second.opened().layers:
         picks.append(Pick(second.id, layer))
     return [*picks, Pick(first.id, layer, uniform=True)]
 

@@ -162,7 +162,9 @@ def _list(value: object) -> list:
 
 def _number(value: object) -> float | None:
     """A number, also where JSON holds it as the word "nan" or "inf"."""
+    if not isinstance(value, str | int | float):
+        return None
     try:
         return float(value)
-    except (TypeError, ValueError):
+    except ValueError:
         return None

@@ -230,10 +230,15 @@ def _check_settings(run: Run) -> None:
         raise RunError(
             f"config.json speaks of a run of kind {run.kind!r}; only models and layers are known here"
         )
-    tables = [run.settings.get(key) for key in ("request", "model", "text", "compute", "versions")]
-    if not all(isinstance(table, dict) for table in tables) or not isinstance(tables[1].get("title"), str):
+    asked, model = run.settings.get("request"), run.settings.get("model")
+    others = [run.settings.get(key) for key in ("text", "compute", "versions")]
+    if not (
+        isinstance(asked, dict) and isinstance(model, dict) and all(isinstance(each, dict) for each in others)
+    ):
         raise RunError("config.json lacks the settings of a run; export the run again where it was made")
-    request = PruneSettings.from_json(tables[0])
+    if not isinstance(model.get("title"), str):
+        raise RunError("config.json lacks the settings of a run; export the run again where it was made")
+    request = PruneSettings.from_json(asked)
     if request.row_quality not in ROW_QUALITIES or not request.corpus.isprintable():
         raise RunError("config.json asks for what this version does not know")
 

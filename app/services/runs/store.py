@@ -179,7 +179,7 @@ def _read_sweep(path: Path, shipped: bool) -> StoredSweep:
 
 
 def _stamp(path: Path) -> tuple:
-    stamp = []
+    stamp: list[tuple[int, int, int] | None] = []
     for name in _READ:
         try:
             status = (path / name).stat()

@@ -4,10 +4,11 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import TypeVar
 
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
-def remembered(known: OrderedDict[Hashable, T], key: Hashable, make: Callable[[], T], most: int) -> T:
+def remembered(known: OrderedDict[K, T], key: K, make: Callable[[], T], most: int) -> T:
     """What is known under the key, or is made now; the `most` asked for last stay known. The caller holds the lock."""
     if key not in known:
         known[key] = make()
