@@ -1,8 +1,8 @@
 """What a model writes after a prompt."""
 
 import contextlib
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Iterator
+from typing import cast
 
 import torch
 
@@ -10,9 +10,6 @@ from trim.errors import CorpusError, NonFiniteError
 from trim.evaluation.settings import Sampling
 from trim.models.loaded import Model
 from trim.names import one_line
-
-if TYPE_CHECKING:
-    from transformers.generation.utils import GenerativePreTrainedModel
 
 
 def continue_prompt(model: Model, prompt: str, sampling: Sampling | None = None) -> str:
@@ -42,10 +39,9 @@ def continue_prompt(model: Model, prompt: str, sampling: Sampling | None = None)
 
 def _generate(model: Model, tokens: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     """The new tokens, (new,) int64."""
-    from transformers import GenerationConfig, LogitsProcessorList
+    from transformers import GenerationConfig
 
-    module = cast("GenerativePreTrainedModel", model.module)  # as every causal language model
-    known = module.generation_config
+    known = model.module.generation_config
     end = known.eos_token_id if known is not None else None
     end = model.tokenizer.eos_token_id if end is None else end
     padding = end[0] if isinstance(end, list) else end
@@ -56,15 +52,16 @@ def _generate(model: Model, tokens: torch.Tensor, sampling: Sampling) -> torch.T
         pad_token_id=0 if padding is None else padding,
         **(drawn if sampling.temperature > 0 else {"do_sample": False}),
     )
+    # Causal language models have it by a second base class, which their declared type does not show.
+    generate = cast(Callable[..., torch.Tensor], model.module.generate)
     with torch.inference_mode(), _seeded(sampling.seed, model.device), _without_defaults(model):
-        output = module.generate(
+        output = generate(
             tokens,
             attention_mask=torch.ones_like(tokens),
             generation_config=config,
-            logits_processor=LogitsProcessorList([_require_numbers]),
+            logits_processor=[_require_numbers],
         )
-    written: torch.Tensor = output[0, tokens.shape[1] :]
-    return written
+    return output[0, tokens.shape[1] :]
 
 
 def _require_numbers(tokens: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
