@@ -208,7 +208,8 @@ def figure_3b(layer: StoredLayer) -> Redrawn:
 
 
 def _bands_at(statistics: CosineStatistics, share: float) -> tuple[float, float]:
-    return tuple(float(np.interp(share, statistics.sparsity, statistics.bands[place])) for place in (0, 4))
+    low, high = (float(np.interp(share, statistics.sparsity, statistics.bands[place])) for place in (0, 4))
+    return low, high
 
 
 def figure_3c(runs: list[Run]) -> Redrawn:

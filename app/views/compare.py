@@ -75,7 +75,7 @@ def choose(picks: list[Pick], entries: list[StoredRun]) -> None:
             run_id = st.session_state.get(f"compare_{letter}_run")
             if not run_id:
                 continue
-            layers = runs[run_id].run.layers
+            layers = runs[run_id].opened().layers
             layer = st.session_state.get(f"compare_{letter}_layer")
             if layer not in layers:
                 layer = next((pick.layer for pick in picks if pick.layer in layers), layers[0])
@@ -99,7 +99,7 @@ def choose(picks: list[Pick], entries: list[StoredRun]) -> None:
             st.session_state[f"compare_{letter}_layer"] = pick.layer
             st.selectbox(
                 f"{letter}: layer",
-                runs[pick.run_id].run.layers,
+                runs[pick.run_id].opened().layers,
                 key=f"compare_{letter}_layer",
                 on_change=changed,
             )

@@ -14,6 +14,7 @@ from app.ui.common.address import tell_refused
 from app.ui.common.cards import choose_picture_format, fact
 from app.ui.common.choose import TEXT_WORDS, choose_layer, choose_model, choose_text
 from app.ui.common.search_options import (
+    SearchOptions,
     choose_search_options,
     choose_shown,
     default_options,
@@ -34,7 +35,7 @@ DEFAULT_TARGET_PERCENT = 70
 
 
 @st.fragment
-def explore(study: Study, options: dict[str, object], sensitivity: Tensor | None) -> None:
+def explore(study: Study, options: SearchOptions, sensitivity: Tensor | None) -> None:
     """The target slider and the views; only this part runs again when a control in it is let go."""
     percent = st.slider(
         "Layer sparsity target: share of this layer's weights to prune",
@@ -49,9 +50,10 @@ def explore(study: Study, options: dict[str, object], sensitivity: Tensor | None
         outcome = study.outcome(settings(percent / 100, options), sensitivity)
     except trim.TrimError as error:
         st.error(str(error), icon=":material/error:")
-        outcome = study.latest
-        if outcome is None:
+        latest = study.latest
+        if latest is None:
             return
+        outcome = latest
         st.caption(
             f"Below: the last result, for a layer target of {outcome.result.settings.target_sparsity:.0%}."
         )
@@ -207,9 +209,10 @@ try:
     study = chosen_study() if SEMINAR.may() else open_study()
     st.session_state["last_study"] = study.key
 except NothingToShow:
-    study = laboratory().finished_study(st.session_state.get("last_study"))
-    if study is None:
+    last = laboratory().finished_study(st.session_state.get("last_study"))
+    if last is None:
         st.stop()
+    study = last
     st.caption("Below: the last layer that could be shown.")
 options = choose_search_options() if SEMINAR.may() else default_options()
 fisher = SEMINAR.may() and fisher_wanted()

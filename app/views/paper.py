@@ -45,7 +45,7 @@ def runs_of_trim() -> dict[str, Run]:
         and entry.run.layers
         and entry.run.settings.get("request", {}).get("allocation") == "trim"
     ]
-    return {entry.id: entry.run for entry in sorted(entries, key=lambda entry: not entry.shipped)}
+    return {entry.id: entry.opened() for entry in sorted(entries, key=lambda entry: not entry.shipped)}
 
 
 def choose(runs: dict[str, Run]) -> tuple[Run, str, list[Run]]:

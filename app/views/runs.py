@@ -24,7 +24,7 @@ def bring_in() -> None:
         st.caption(
             "A zip that Export below has made, here or on another machine. Every path and array in it is checked."
         )
-        if st.button("Import", type="primary", disabled=file is None):
+        if st.button("Import", type="primary", disabled=file is None) and file is not None:
             known = {entry.id for entry in STORE.runs()}
             try:
                 with st.spinner("Checking every array"):

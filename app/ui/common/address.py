@@ -4,10 +4,14 @@ Streamlit drops a value it cannot use without a word; a presenter who shares a l
 """
 
 import math
+from typing import Literal
 
 import streamlit as st
 
 from app.ui.common.text import plain
+
+# Where a widget's value is kept beside the session, as Streamlit's `bind` takes it.
+Bind = Literal["query-params"] | None
 
 
 def remember_asked() -> None:

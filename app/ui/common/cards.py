@@ -17,6 +17,7 @@ from app.ui.common.selection import drawn_anew
 from app.ui.common.text import from_figure, plain
 from diagnostics.export import arrays_npz, table_csv
 from diagnostics.figures.frame import enlarged
+from diagnostics.figures.theme import Theme
 
 LEAST_HEIGHT = 360  # pixels; charts side by side are mostly as high as each other
 TOP_MARGIN = 28
@@ -44,8 +45,8 @@ class View:
     numbers: Callable[[], Mapping[str, np.ndarray]]
 
 
-def theme() -> str:
-    """ "light" or "dark", as the reader's page is now."""
+def theme() -> Theme:
+    """Light or dark, as the reader's page is now."""
     return st.context.theme.type or "light"
 
 
@@ -91,19 +92,18 @@ def card(
         st.markdown(f"**{plain(drawn.title)}**")
         if drawn.subtitle:
             st.caption(plain(drawn.subtitle))
-        picks = {}
-        if chosen in selectable:
-            picks = {"on_select": on_select, "selection_mode": ("points", "box")}
-        else:
+        selects = on_select if chosen in selectable else None
+        if selects is None:
             drawn_anew(key)
         st.plotly_chart(
             drawn.figure,
-            key=key if picks else f"{key}_{chosen}",
+            key=f"{key}_{chosen}" if selects is None else key,
             theme=None,
             height=height,
             config=_config(f"{file_name}-{key}"),
             alt=view.alt,
-            **picks,
+            on_select=selects or "ignore",
+            selection_mode=("points", "box"),
         )
         st.caption(view.seen)
         with st.container(horizontal=True, gap="small"):

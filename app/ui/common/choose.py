@@ -5,6 +5,7 @@ import streamlit as st
 import trim
 from app.services.layer.study import ModelKey, SampleKey
 from app.services.runs.uploads import store_text
+from app.ui.common.address import Bind
 from app.ui.common.text import plain
 
 # Bound widgets show their plain values: what a widget shows is what the address holds.
@@ -17,7 +18,7 @@ DTYPES = ("automatic", "float32", "bfloat16", "float16")
 DEFAULT_SAMPLE = SampleKey()
 
 
-def model_box(key: str, bind: str | None = None) -> str | None:
+def model_box(key: str, bind: Bind = None) -> str | None:
     """Where a model's source is chosen or typed."""
     return st.selectbox(
         "Model",
@@ -75,7 +76,7 @@ def choose_text() -> SampleKey:
     return SampleKey((corpus or "demo").strip(), windows, length, vectors, seed)
 
 
-def text_box(key: str, bind: str | None = None) -> str | None:
+def text_box(key: str, bind: Bind = None) -> str | None:
     """Where a calibration text is chosen or typed."""
     words = TEXT_WORDS | _uploaded()
     corpus = st.selectbox(
@@ -107,7 +108,8 @@ def bring_text(key: str) -> None:
 
 def _uploaded() -> dict[str, str]:
     """The texts that this session brought: path and name."""
-    return st.session_state.setdefault("uploaded_texts", {})
+    texts: dict[str, str] = st.session_state.setdefault("uploaded_texts", {})
+    return texts
 
 
 def default_layer(model: trim.Model) -> tuple[int, str]:

@@ -21,11 +21,12 @@ geometric mean, with bars from the least to the most.
 
 def curves_words(curves: list[PerplexityCurve], dense: float | None) -> str:
     """Which method predicts best where they all are farthest from the dense model."""
-    last = max((s for curve in curves for s in curve.sparsity), default=None)
-    ends = [
-        (dict(zip(curve.sparsity, curve.perplexity, strict=True)).get(last), curve.label) for curve in curves
-    ]
-    ends = sorted((value, label) for value, label in ends if value is not None)
+    last = max((s for curve in curves for s in curve.sparsity), default=0.0)
+    ends = sorted(
+        (known[last], curve.label)
+        for curve in curves
+        if last in (known := dict(zip(curve.sparsity, curve.perplexity, strict=True)))
+    )
     if not ends:
         return "Nothing was measured."
     (best, name), (worst, other) = ends[0], ends[-1]

@@ -141,7 +141,7 @@ optimal; weighted by size, the layers add up to the model's sparsity.
 """
 
 
-FORMULAS: dict[Quantity, str] = {
+MAP_FORMULAS: dict[Quantity, str] = {
     "median_gini": GINI_FORMULA,
     "layer_sparsity": _SPARSITY,
     "quality_gain": _GAIN,

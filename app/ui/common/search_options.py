@@ -1,8 +1,11 @@
 """Every option of the search, in the side bar."""
 
+from typing import TypedDict
+
 import streamlit as st
 
 import trim
+from app.ui.common.address import Bind
 
 DEFAULTS = trim.SearchSettings(0.5)
 LAYER_QUALITY_WORDS = {
@@ -28,6 +31,22 @@ ROW_WEIGHT_WORDS = {
     "square of the loss's gradient in its output, from a few backward passes (once; on a CPU a minute or two)",
 }
 SHOWN = {"TRIM": ("trim",), "Optimal": ("optimal",), "Both": ("trim", "optimal")}
+
+
+class SearchFields(TypedDict):
+    """Options of the search as they were typed, apart from the row cap."""
+
+    layer_quality: str
+    row_quality: str
+    iterations: int
+    learning_rates: str
+    negative_learning_rates: str
+
+
+class SearchOptions(SearchFields):
+    """All of them."""
+
+    max_row_sparsity: float
 
 
 def as_text(rates: tuple[float, ...]) -> str:
@@ -57,7 +76,7 @@ def _explained(sentence: str, words: dict[str, str]) -> str:
     return sentence + "".join(f"\n- `{name}`: {meaning}" for name, meaning in words.items())
 
 
-def choose_search_options() -> dict[str, object]:
+def choose_search_options() -> SearchOptions:
     """The side bar's search options, as they were typed; `settings` makes sense of them."""
     with st.sidebar.expander("Search options", icon=":material/tune:"):
         options = search_fields(bind="query-params")
@@ -71,10 +90,10 @@ def choose_search_options() -> dict[str, object]:
             help="No row loses more than this share of its weights. The optimum has a cap of its own: 99%, or this one "
             "where it is higher.",
         )
-        return options | {"max_row_sparsity": cap / 100}
+        return {**options, "max_row_sparsity": cap / 100}
 
 
-def default_options() -> dict[str, object]:
+def default_options() -> SearchOptions:
     """What `choose_search_options` returns where nothing was changed."""
     return {
         "layer_quality": DEFAULTS.layer_quality,
@@ -116,7 +135,7 @@ def choose_shown() -> frozenset[str]:
     return frozenset(("uniform", *SHOWN[chosen or "TRIM"]))
 
 
-def search_fields(prefix: str = "", bind: str | None = None) -> dict[str, object]:
+def search_fields(prefix: str = "", bind: Bind = None) -> SearchFields:
     """The options of TRIM's search apart from the row cap, whose default is not everywhere the same.
 
     Args:
@@ -161,11 +180,18 @@ def search_fields(prefix: str = "", bind: str | None = None) -> dict[str, object
     }
 
 
-def settings(target_sparsity: float, options: dict[str, object]) -> trim.SearchSettings:
+def settings(target_sparsity: float, options: SearchOptions) -> trim.SearchSettings:
     """The settings of a search.
 
     Raises:
         SettingsError: they do not fit together; the message says what to do.
     """
-    rates = {name: as_rates(options[name]) for name in ("learning_rates", "negative_learning_rates")}
-    return trim.SearchSettings(target_sparsity, **(options | rates))
+    return trim.SearchSettings(
+        target_sparsity,
+        as_rates(options["learning_rates"]),
+        as_rates(options["negative_learning_rates"]),
+        options["iterations"],
+        options["layer_quality"],
+        options["row_quality"],
+        options["max_row_sparsity"],
+    )

@@ -32,7 +32,8 @@ PICKED_ROWS = 5
 
 
 def _excess(whole: Outcome) -> np.ndarray:
-    return whole.allocation("trim").row_sparsity - whole.allocation("optimal").row_sparsity
+    excess: np.ndarray = whole.allocation("trim").row_sparsity - whole.allocation("optimal").row_sparsity
+    return excess
 
 
 class RowsError(ValueError):
@@ -139,7 +140,10 @@ def choose_rows(
 
     def picked() -> None:
         if pick := st.session_state["pick"]:
-            values = PICKS[pick](study, outcome) if pick in PICKS else GAP_PICKS[pick](whole)
+            if whole is not None and pick in GAP_PICKS:
+                values = GAP_PICKS[pick](whole)
+            else:
+                values = PICKS[pick](study, outcome)
             order = np.argsort(np.where(np.isfinite(values), values, np.inf), kind="stable")
             select(order[:PICKED_ROWS], None)
 

@@ -1,6 +1,8 @@
 """The one laboratory of the server, and waiting for its jobs."""
 
+from collections.abc import Hashable
 from concurrent.futures import CancelledError
+from typing import TypeVar
 
 import streamlit as st
 
@@ -8,6 +10,8 @@ from app.services.layer.background import Cancelled, Job
 from app.services.layer.laboratory import Laboratory
 from app.ui.common.text import plain
 from trim import TrimError
+
+R = TypeVar("R")
 
 
 class NothingToShow(Exception):  # noqa: N818, the page says why by itself
@@ -20,7 +24,7 @@ def laboratory() -> Laboratory:
     return Laboratory()
 
 
-def finished(job: Job, key: object) -> object:
+def finished(job: Job[R], key: Hashable) -> R:
     """The job's result. While there is none the page shows its progress and stops there.
 
     Raises:
@@ -45,7 +49,7 @@ def finished(job: Job, key: object) -> object:
     raise NothingToShow
 
 
-def meanwhile(job: Job, key: object, title: str) -> object | None:
+def meanwhile(job: Job[R], key: Hashable, title: str) -> R | None:
     """The job's result. While there is none, the page shows its progress and goes on; nor does a failure stop it."""
     if not job.wait(timeout_seconds=0.8):
         _progress(job, title)

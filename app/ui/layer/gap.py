@@ -1,6 +1,7 @@
 """What TRIM leaves to gain against the optimal allocation of the same layer: two cards."""
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import plotly.graph_objects as go
@@ -105,7 +106,7 @@ def _rows_card(study: Study, outcome: Outcome, rows: list[int], file_name: str) 
     callback = on_chart(source, marked, rows_of)
     card(
         "gap_rows",
-        {name: lambda pair=pair: view(*pair) for name, pair in quantities.items()},
+        {name: partial(view, *pair) for name, pair in quantities.items()},
         file_name=file_name,
         on_select=callback,
         selectable=frozenset(quantities),

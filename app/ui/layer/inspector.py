@@ -1,5 +1,7 @@
 """The selected rows in a table, one of them in detail, and the picture of the mask."""
 
+from functools import partial
+
 import numpy as np
 import streamlit as st
 import torch
@@ -11,7 +13,7 @@ from app.ui.common import explanations
 from app.ui.common.cards import View, card, theme
 from app.ui.layer import words
 from app.ui.layer.cards import row_numbers
-from diagnostics.allocation import pool_mask
+from diagnostics.allocation import RowAllocation, pool_mask
 from diagnostics.concentration import lorenz_curves
 from diagnostics.figures.concentration import lorenz_figure
 from diagnostics.figures.mask import mask_figure
@@ -136,19 +138,20 @@ def _path_card(study: Study, outcome: Outcome, row: int, file_name: str) -> None
             )
         return
     place = result.trace.rates.index(result.learning_rate)
+    kept = result.trace.best_iteration(result.learning_rate)
     x = result.trace.row_sparsity[place].T.cpu().numpy()
     paths = row_paths(
         x,
         (result.counts / outcome.allocations[0].columns).cpu().numpy(),
         [row],
         learning_rate=result.learning_rate,
-        kept_iteration=result.trace.best_iteration(result.learning_rate),
+        kept_iteration=kept,
         target=result.settings.target_sparsity,
         cap=result.settings.max_row_sparsity,
     )
     view = View(
         row_paths_figure(paths, theme()),
-        words.row_path_seen(outcome, row),
+        words.row_path_seen(outcome, kept, row),
         explanations.ROW_SPARSITY_FORMULA,
         f"x of row {row} through the iterations",
         lambda: {"iteration": np.arange(x.shape[1]), "x": x[row]},
@@ -158,17 +161,20 @@ def _path_card(study: Study, outcome: Outcome, row: int, file_name: str) -> None
 
 def mask_pictures(study: Study, outcome: Outcome, rows: list[int], file_name: str) -> None:
     """Which weights stay, under each allocation that is shown, side by side."""
-    columns = st.columns(len(outcome.allocations))
-    for column, allocation in zip(columns, outcome.allocations, strict=True):
+
+    def view(allocation: RowAllocation) -> View:
         counts = torch.from_numpy(allocation.counts).to(study.curves.ranks.device)
         keep = trim.keep_mask(study.curves.ranks, counts).cpu().numpy()
-        view = View(
+        return View(
             mask_figure(pool_mask(keep), rows, theme()),
             words.mask_seen(allocation),
             explanations.MASK_FORMULA,
             f"Share of the weights kept over the matrix, {allocation.label}",
-            lambda counts=allocation.counts: {"row": np.arange(study.rows), "pruned": np.asarray(counts)},
+            lambda: {"row": np.arange(study.rows), "pruned": np.asarray(allocation.counts)},
         )
+
+    columns = st.columns(len(outcome.allocations))
+    for column, allocation in zip(columns, outcome.allocations, strict=True):
         with column:
             st.markdown(f"**{allocation.label}**")
-            card(f"mask_{allocation.method}", {"Mask": lambda view=view: view}, file_name=file_name)
+            card(f"mask_{allocation.method}", {"Mask": partial(view, allocation)}, file_name=file_name)

@@ -23,6 +23,7 @@ from diagnostics.figures.scatter import row_scatter_figure
 from diagnostics.figures.similarity import cosine_figure, cosine_histogram
 from diagnostics.row_detail import row_paths
 from diagnostics.similarity import PERCENTILES, cosine_distribution, cosine_statistics
+from trim.runs.record import SearchRecord
 
 
 def concentration_card(layer: StoredLayer, key: Hashable, rows: list[int], file_name: str) -> None:
@@ -130,8 +131,8 @@ def row_sparsity_card(layer: StoredLayer, key: Hashable, rows: list[int], file_n
 
 def learning_rate_card(layer: StoredLayer, rows: list[int], file_name: str) -> None:
     """TRIM's search: rates, iterations, and the way of selected rows; where TRIM did not search, it says so."""
-    trace = layer.trace
-    if trace is None:
+    trace, search = layer.trace, layer.record.search
+    if trace is None or search is None:
         with st.container(border=True, height="stretch", key="card-rate"):
             st.markdown("**Which learning rates beat uniform?**")
             st.info(
@@ -144,7 +145,7 @@ def learning_rate_card(layer: StoredLayer, rows: list[int], file_name: str) -> N
     def view(draw, alt: str) -> View:
         return View(
             draw(trace, theme()),
-            stored_words.rate_seen(layer),
+            stored_words.rate_seen(search),
             explanations.RATE_FORMULA,
             alt,
             lambda: rate_numbers(trace),
@@ -154,19 +155,18 @@ def learning_rate_card(layer: StoredLayer, rows: list[int], file_name: str) -> N
         "Rates": lambda: view(rate_figure, "Best layer quality of each learning rate that was tried"),
         "Iterations": lambda: view(iteration_figure, "Layer quality and row variance at each iteration"),
     }
-    if rows and layer.record.search.learning_rate is not None:
-        variants["Selected rows"] = lambda: _paths(layer, rows[:MOST_LINES])
+    if rows and (rate := search.learning_rate) is not None:
+        variants["Selected rows"] = lambda: _paths(layer, search, rate, rows[:MOST_LINES])
     card("rate", variants, file_name=file_name)
 
 
-def _paths(layer: StoredLayer, rows: list[int]) -> View:
-    search = layer.record.search
+def _paths(layer: StoredLayer, search: SearchRecord, rate: float, rows: list[int]) -> View:
     x = search.row_sparsity.T
     paths = row_paths(
         x,
         layer.allocations[-1].row_sparsity,
         rows,
-        learning_rate=search.learning_rate,
+        learning_rate=rate,
         kept_iteration=search.best_iteration,
         target=layer.record.budget,
         cap=layer.cap,

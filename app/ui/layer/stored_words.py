@@ -5,6 +5,7 @@ import numpy as np
 from app.services.runs.layer import StoredLayer
 from app.ui.common.explanations import OPTIMAL_FORMULA, ROW_SPARSITY_FORMULA
 from diagnostics.similarity import CosineDistribution
+from trim.runs.record import SearchRecord
 
 _UNIFORM_FORMULA = r"""
 $$
@@ -74,9 +75,8 @@ def row_sparsity_seen(layer: StoredLayer) -> str:
     )
 
 
-def rate_seen(layer: StoredLayer) -> str:
+def rate_seen(search: SearchRecord) -> str:
     """What the learning rates show."""
-    search = layer.record.search
     tried = f"{len(search.tried)} of {len(search.rates)} rates were tried; the run kept those only."
     if search.learning_rate is None:
         return f"None of them beats uniform. {tried}"

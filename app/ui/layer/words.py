@@ -125,10 +125,9 @@ def row_cosine_seen(outcome: Outcome, row: int) -> str:
     return "; ".join(parts) + "."
 
 
-def row_path_seen(outcome: Outcome, row: int) -> str:
-    """How a row's count was reached."""
+def row_path_seen(outcome: Outcome, iteration: int, row: int) -> str:
+    """How a row's count was reached, where `iteration` was kept."""
     result = outcome.result
-    iteration = result.trace.best_iteration(result.learning_rate)
     x, count = float(result.row_sparsity[row]), int(result.counts[row])
     columns = outcome.allocations[0].columns
     return (

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import streamlit as st
 
 from app.ui.common.cards import View, card
+
+V = TypeVar("V")
 
 
 @dataclass(frozen=True)
@@ -19,8 +22,8 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Step:
-    """One lesson.
+class Step(Generic[V]):
+    """One lesson, whose control has a value V.
 
     Attributes:
         name: a word for the list of steps.
@@ -36,14 +39,14 @@ class Step:
     name: str
     title: str
     words: str
-    control: Callable[[], object]
-    view: Callable[[object], View | None]
+    control: Callable[[], V]
+    view: Callable[[V], View | None]
     notice: str
     check: Check
-    below: Callable[[object], None] | None = None
+    below: Callable[[V], None] | None = None
 
 
-def show(step: Step) -> None:
+def show(step: Step[V]) -> None:
     """The words and the control on the left, the picture on the right, the question below."""
     words, picture = st.columns([2, 3], gap="large")
     with words:

@@ -79,13 +79,13 @@ def _form(runs: Sequence[Run]) -> None:
         except (trim.TrimError, OSError) as error:
             st.session_state.pop("writing", None)
             st.error(plain(error), icon=":material/error:")
-    key = st.session_state.get("writing")
-    if key is None or JOBS.begun(key) is None:
+    shown = st.session_state.get("writing")
+    if shown is None or JOBS.begun(shown) is None:
         return
-    if written(JOBS, key, runs).active:
-        _live(key, runs)
+    if written(JOBS, shown, runs).active:
+        _live(shown, runs)
     else:
-        _texts(key, runs)
+        _texts(shown, runs)
 
 
 @st.fragment(run_every=POLL_SECONDS)

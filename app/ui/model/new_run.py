@@ -1,6 +1,7 @@
 """The form that starts a run of a whole model: every method and option of the command line, and its command."""
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 import streamlit as st
 
@@ -39,6 +40,34 @@ class NewRun:
     settings: PruneSettings
     title: str
     measure: tuple[int, int] | None
+
+
+class MoreSettings(TypedDict, total=False):
+    """Those of `PruneSettings` that the form does not always ask for."""
+
+    budget: str
+    pattern: str | None
+    vectors_per_sequence: int
+    seed: int
+    recalculate_inputs: bool
+    refit: bool
+    layers: tuple[str, ...]
+    learning_rates: tuple[float, ...]
+    negative_learning_rates: tuple[float, ...]
+    iterations: int
+    layer_quality: str
+    row_quality: str
+    max_row_sparsity: float | None
+    row_weights: str
+    sensitivity_windows: int
+    second_pass: bool
+    owl_width: float
+    owl_multiple: float
+    alpha_width: float
+    alpha_fit: str
+    device: str | None
+    dtype: str | None
+    batch: int | None
 
 
 @st.fragment
@@ -100,7 +129,7 @@ def _fields(devices: list[str], runs: list[StoredRun]) -> NewRun:
         corpus = (text_box(f"{P}text") or "demo").strip()
     windows = third[1].number_input("Windows (sequences)", 1, 4096, WINDOWS, key=f"{P}windows")
     length = third[2].number_input("Tokens per window", 2, 32768, LENGTH, key=f"{P}length")
-    more: dict[str, object] = {}
+    more: MoreSettings = {}
     if budget == BUDGET_FILE:
         more["budget"] = _budget_file(runs)
     elif budget != "uniform":
@@ -146,15 +175,15 @@ def _budget_file(runs: list[StoredRun]) -> str:
     chosen = st.selectbox(
         "The run whose budgets are taken",
         list(known),
-        format_func=lambda key: known[key].run.name,
+        format_func=lambda key: known[key].opened().name,
         key=f"{P}budget_run",
     )
     return str((known[chosen].path / "budgets.json").resolve())
 
 
-def _method_fields(allocation: str, budget: str) -> dict[str, object]:
+def _method_fields(allocation: str, budget: str) -> MoreSettings:
     """The parameters of the methods that are chosen."""
-    more: dict[str, object] = {}
+    more: MoreSettings = {}
     if budget in ("owl", "alphapruning") or "optimal" in (allocation, budget):
         columns = iter(st.columns(4))
     if budget == "owl":
@@ -201,7 +230,7 @@ def _method_fields(allocation: str, budget: str) -> dict[str, object]:
     return more
 
 
-def _other_fields(devices: list[str]) -> dict[str, object]:
+def _other_fields(devices: list[str]) -> MoreSettings:
     left, middle, right = st.columns(3)
     with left:
         st.markdown("**Text and layers**")
@@ -249,7 +278,6 @@ def _other_fields(devices: list[str]) -> dict[str, object]:
         batch = st.number_input(
             "Windows in one forward pass", 1, 4096, None, key=f"{P}batch", placeholder="chosen by itself"
         )
-    rates = {name: as_rates(search[name]) for name in ("learning_rates", "negative_learning_rates")}
     return {
         "pattern": pattern.strip() or None,
         "layers": tuple(layers.split()) or ("*",),
@@ -260,8 +288,11 @@ def _other_fields(devices: list[str]) -> dict[str, object]:
         "device": None if device == "automatic" else device,
         "dtype": None if dtype == "automatic" else dtype,
         "batch": batch,
-        **search,
-        **rates,
+        "learning_rates": as_rates(search["learning_rates"]),
+        "negative_learning_rates": as_rates(search["negative_learning_rates"]),
+        "iterations": search["iterations"],
+        "layer_quality": search["layer_quality"],
+        "row_quality": search["row_quality"],
     }
 
 

@@ -83,4 +83,6 @@ def pick_run(listed: Sequence[Choice], default: str | None) -> str | None:
         if st.session_state["run_shown"] in labels:
             st.query_params["run"] = st.session_state["run_shown"]
 
-    return st.selectbox("Run", list(labels), format_func=labels.get, key="run_shown", on_change=chosen)
+    return st.selectbox(
+        "Run", list(labels), format_func=labels.__getitem__, key="run_shown", on_change=chosen
+    )

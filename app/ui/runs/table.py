@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 
 import streamlit as st
+from streamlit.elements.lib.column_types import ColumnConfig
 
 from app.services.runs.facts import RunFacts
 from app.ui.common.text import plain
@@ -67,7 +68,9 @@ def choose_run(facts: Sequence[RunFacts]) -> str | None:
     words = "" if len(found) == len(facts) else f" of {len(facts):,}"
     st.caption(f"{len(found):,}{words} runs. Tick a line, or choose below.")
     labels = {each.id: f"{each.name} ({each.id})" if each.name != each.id else each.id for each in found}
-    chosen = st.selectbox("Run", ids, format_func=labels.get, key="run_shown_here", on_change=_move_tick)
+    chosen = st.selectbox(
+        "Run", ids, format_func=labels.__getitem__, key="run_shown_here", on_change=_move_tick
+    )
     if st.query_params.get("run") != chosen:
         st.session_state["run_asked_here"] = chosen
         st.query_params["run"] = chosen
@@ -110,7 +113,7 @@ def _columns(facts: Sequence[RunFacts]) -> dict[str, list]:
     }
 
 
-def _column_config() -> dict[str, object]:
+def _column_config() -> dict[str, ColumnConfig | str | None]:
     column = st.column_config
     return {
         "Name": column.TextColumn(width=200),
