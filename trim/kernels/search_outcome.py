@@ -12,11 +12,11 @@ def _layer_quality(measure, dot, energy, error, cosine, ratio, whole, rows, vect
     output_energy = tl.load(whole)
     values = rows.to(tl.float64) * vectors
     noise = error / values
-    snr = tl.where(noise < 1e-10, float("inf"), decibel(output_energy / values, noise))
-    quality = tl.where(measure == 0, cosine(dot, tl.sqrt(output_energy), energy), cosine / rows)
+    snr = tl.where(noise < 1e-10, float("inf"), decibel_of(output_energy / values, noise))
+    quality = tl.where(measure == 0, cosine_of(dot, tl.sqrt(output_energy), energy), cosine / rows)
     quality = tl.where(measure == 2, -noise, quality)
     quality = tl.where(measure == 3, snr, quality)
-    quality = tl.where(measure == 4, decibel(tl.load(whole + 1), noise), quality)
+    quality = tl.where(measure == 4, decibel_of(tl.load(whole + 1), noise), quality)
     return tl.where(measure == 5, ratio / tl.maximum(tl.load(whole + 2), 1.0), quality)
 
 
@@ -130,12 +130,12 @@ WIDE_BLOCK = 2048  # where a pass keeps one number per row
 
 
 @triton.jit
-def decibel(peak, noise):
+def decibel_of(peak, noise):
     return 4.342944819032518 * tl.log(peak / (noise + 1e-10))  # 10 / ln 10
 
 
 @triton.jit
-def cosine(dot, output_norm, energy):
+def cosine_of(dot, output_norm, energy):
     cosine = dot / ((output_norm + 1e-8) * (tl.sqrt(energy) + 1e-8))
     return tl.minimum(tl.maximum(cosine, -1.0), 1.0)
 
@@ -154,8 +154,8 @@ def look_up(
     ratio = lost * 0
     if with_ratio:
         peak = tl.load(output_peak + row, mask=inside & (norm > 0), other=1.0)
-        ratio = tl.where(norm > 0, decibel(peak, lost / vectors), 0.0)
-    return dot, kept, lost, tl.where(inside, cosine(dot, norm, kept), 0.0), ratio
+        ratio = tl.where(norm > 0, decibel_of(peak, lost / vectors), 0.0)
+    return dot, kept, lost, tl.where(inside, cosine_of(dot, norm, kept), 0.0), ratio
 
 
 @triton.jit
