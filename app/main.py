@@ -4,9 +4,6 @@ from pathlib import Path
 
 import streamlit as st
 
-# Whole, before a page asks for a part of it: sessions run in threads, and two that began with different parts would
-# meet half-made modules.
-import trim  # noqa: F401
 from app.services.server.memory import settle
 from app.ui.common.address import remember_asked
 from app.ui.common.present import links_between, present, presenting

@@ -19,3 +19,24 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
             return "tests/browser" if file.startswith("tests/browser/") else file
 
     return ByFile(config, log)
+
+
+# Whole runs, subprocesses and pages: left out of `make test-fast`.
+SLOW = (
+    "tests/app",
+    "tests/browser",
+    "tests/trim/pruning",
+    "tests/trim/sweeps",
+    "tests/trim/cli",
+    "tests/trim/evaluation",
+)
+    f"tests/{place}"
+    for place in ("app", "browser", "trim/pruning", "trim/sweeps", "trim/cli", "trim/evaluation")
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what takes long."""
+    for item in items:
+        if item.nodeid.startswith(SLOW):
+            item.add_marker("slow")

@@ -1,11 +1,12 @@
 """The rooms keep apart: who may import what, what is loaded only when needed, what no committed file says."""
 
 import ast
+import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -94,6 +95,128 @@ def test_services_draw_nothing():
     assert not offences
 
 
+# Each room may import from those before it; rooms in one set do not know each other, and the ground is "".
+TRIM_FLOORS = (
+    {""},
+    {"kernels"},
+    {"methods", "models"},
+    {"runs", "calibration"},
+    {"pruning"},
+    {"evaluation"},
+    {"sweeps"},
+    {"cli"},
+)
+    {""},
+    {"kernels"},
+    {"methods", "models"},
+    {"runs", "calibration"},
+    {"pruning"},
+    {"evaluation"},
+    {"sweeps"},
+    {"cli"},
+)
+APP_FLOORS = (
+    {"services/server"},
+    {"services/runs", "services/jobs"},
+    {"services/layer", "services/results"},
+    {"ui/common"},
+    {"ui/layer", "ui/model", "ui/runs", "ui/compare", "ui/paper", "ui/learn"},
+    {"views"},
+)
+EAGER = ("torch", "transformers", "scipy", "datasets")
+
+
+def run_time_imports(path: Path) -> Iterator[tuple[int, str]]:
+    """`imports`, but not those that only type checkers follow."""
+    tree = ast.parse(path.read_bytes(), str(path))
+    for_types = {
+        inner.lineno
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+        if isinstance(inner, ast.Import | ast.ImportFrom)
+    }
+    return ((line, name) for line, name in imports(path) if line not in for_types)
+
+
+def offences_against(
+    floors: tuple[set[str], ...], package: str, room_of: Callable[[str], str | None]
+) -> list[str]:
+    """Imports of a room on the same floor or above; `room_of` takes what follows the package in a dotted name."""
+    floor_of = {room: floor for floor, rooms in enumerate(floors) for room in rooms}
+    found = []
+    for path in modules(package):
+        me = room_of(".".join(path.relative_to(ROOT / package).with_suffix("").parts))
+        for line, name in run_time_imports(path):
+            to = room_of(name.removeprefix(f"{package}.")) if name.startswith(f"{package}.") else None
+            if me is not None and to not in (None, me) and floor_of[to] >= floor_of[me]:
+                found.append(place(path, line, name))
+    return found
+
+
+def test_arrows_between_the_rooms_of_trim_go_down():
+    rooms = {path.name for path in (ROOT / "trim").iterdir() if (path / "__init__.py").exists()}
+    assert rooms == set.union(*TRIM_FLOORS) - {""}
+
+    def room_of(name: str) -> str | None:
+        return None if name in ("__init__", "__main__") else top(name) if top(name) in rooms else ""
+
+    assert not offences_against(TRIM_FLOORS, "trim", room_of)
+
+
+def test_arrows_between_the_rooms_of_the_app_go_down():
+    rooms = set.union(*APP_FLOORS)
+
+    def room_of(name: str) -> str | None:
+        parts = name.split(".")
+        return next((room for room in ("/".join(parts[:2]), parts[0]) if room in rooms), None)
+
+    assert not offences_against(APP_FLOORS, "app", room_of)
+
+
+def test_no_room_has_the_name_of_a_public_function():
+    import trim
+
+    direct = {path.stem for path in (ROOT / "trim").iterdir() if path.stem[0] not in "._"}
+    assert not direct & set(trim.__all__)
+
+
+def test_the_lazy_table_and_the_imports_for_type_checkers_agree():
+    import trim
+
+    tree = ast.parse((ROOT / "trim/__init__.py").read_bytes())
+    (block,) = (node for node in tree.body if isinstance(node, ast.If))
+    declared = {alias.name: node.module for node in block.body for alias in node.names}
+    assert declared == {name: f"trim.{module}" for name, module in trim._MODULE_OF.items()}
+    assert all(getattr(trim, name) is not None for name in trim.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        trim.nothing  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import trim",
+        "from trim.cli import main; main(['cache'])",
+        "from trim.cli import main; main(['inspect', '.'])",
+        "from trim.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass",
+    ],
+)
+def test_nothing_heavy_is_imported_before_it_computes(code, tmp_path):
+    code += f"\nimport sys; print([name for name in {EAGER!r} if name in sys.modules])"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TRIM_CACHE": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment,
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.splitlines()[-1] == "[]"
+
+
 def test_trim_imports_without_what_only_some_uses_need():
     hide = f"""
 import sys
@@ -111,6 +234,8 @@ class Hiding:
 
 sys.meta_path[:] = [Hiding(finder) for finder in sys.meta_path]
 import trim
+for name in trim.__all__:
+    getattr(trim, name)
 """
     run = subprocess.run([sys.executable, "-c", hide], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert run.returncode == 0, run.stderr

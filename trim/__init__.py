@@ -60,10 +60,10 @@ _NAMES_OF = {
     "calibration.sensitivity": "sensitivity",
     "errors": "CacheError CacheWarning CorpusError LayerNotFoundError ModelError NonFiniteError NotEnoughMemoryError "
     "RunError RunLockedError SettingsError ShapeError SparsityError TrimError",
-    "evaluation.entries": "EvaluationText",
     "evaluation.evaluate": "Evaluation evaluate",
-    "evaluation.generation": "Sampling continue_prompt",
+    "evaluation.generation": "continue_prompt",
     "evaluation.perplexity": "Perplexity perplexity",
+    "evaluation.settings": "EvaluationText Sampling",
     "evaluation.workbench": "Workbench",
     "evaluation.zero_shot": "TaskResult zero_shot",
     "methods.choices": "DIRECT_QUALITIES LAYER_QUALITIES ROW_QUALITIES SCORES",

@@ -278,9 +278,7 @@ def test_half_a_line_of_events_is_passed_over(folder):
 
 def test_a_second_process_is_refused_and_a_dead_one_is_not(tmp_path):
     held = FolderLock(tmp_path)
-    take = (
-        f"from trim.files import FolderLock; from pathlib import Path; FolderLock(Path({str(tmp_path)!r}))"
-    )
+    take = f"from trim.files import FolderLock; from pathlib import Path; FolderLock(Path({str(tmp_path)!r}))"
     other = subprocess.run([sys.executable, "-c", take], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert (
         f"RunLockedError: {tmp_path} is in use by another process (process id {os.getpid()})" in other.stderr
