@@ -11,7 +11,7 @@ HOSTS ?=
 WORKERS ?= 2
 ARGS ?=
 # What a change to one room can do without while it is being made.
-FAST := -m "not slow" --ignore=tests/browser --ignore=tests/gpu --ignore=tests/app
+FAST := -m "not slow and not gpu"
 
 VENV := .venv
 RUN := $(VENV)/bin/python

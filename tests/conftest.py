@@ -30,9 +30,6 @@ SLOW = (
     "tests/trim/cli",
     "tests/trim/evaluation",
 )
-    f"tests/{place}"
-    for place in ("app", "browser", "trim/pruning", "trim/sweeps", "trim/cli", "trim/evaluation")
-)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

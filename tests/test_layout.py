@@ -106,15 +106,6 @@ TRIM_FLOORS = (
     {"sweeps"},
     {"cli"},
 )
-    {""},
-    {"kernels"},
-    {"methods", "models"},
-    {"runs", "calibration"},
-    {"pruning"},
-    {"evaluation"},
-    {"sweeps"},
-    {"cli"},
-)
 APP_FLOORS = (
     {"services/server"},
     {"services/runs", "services/jobs"},
