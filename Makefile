@@ -35,7 +35,7 @@ help:
 	@echo "make app     open the app at 127.0.0.1:$(PORT)   (elsewhere: make app PORT=8601)"
 	@echo "make seminar open it to a room: readers look, whoever has the presenter's code computes (docs/seminar.md)"
 	@echo "make test    run every test                (some: make test ARGS='-k search')"
-	@echo "make test-fast  those of the library and the figures: no pages, browsers or GPUs"
+	@echo "make test-fast  those without pages, browsers, whole runs and GPUs"
 	@echo "make lint    check the style and the types of the code"
 	@echo "make shipped make the runs that come with the app anew (an hour on two cores)"
 	@echo "make lock    take the newest versions of what requirements.txt depends on; writes requirements.lock"
