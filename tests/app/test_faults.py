@@ -222,7 +222,7 @@ def test_the_port_is_in_use(monkeypatch, capsys):
         assert "make seminar PORT=8601" in capsys.readouterr().err
         environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
         made = subprocess.run(
-            ["make", "app", f"PORT={port}", "PRODUCT=", "WEIGHTS=", "CI=1"],
+            ["make", "app", f"PORT={port}", "PRODUCT=", "WEIGHTS=", "ITSELF=", "CI=1"],
             cwd=ROOT,
             env=environment,
             capture_output=True,
