@@ -63,7 +63,7 @@ test-fast: setup $(TOOLS)
 setup: $(PRODUCT) $(WEIGHTS) $(ITSELF)
 	@:
 
-lint: $(TOOLS)
+lint: setup $(TOOLS)
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
