@@ -1,4 +1,4 @@
-"""What several figures draw alike: marked rows with their numbers, histogram bars, lines at medians."""
+"""Parts that several figures draw: marked rows with their numbers, histogram bars, lines at medians."""
 
 from collections.abc import Sequence
 

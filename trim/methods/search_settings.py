@@ -17,8 +17,8 @@ class SearchSettings:
         learning_rates: positive rates, tried in this order: they take weights from rows that keep their quality.
         negative_learning_rates: tried only if no positive one beats uniform; empty: forbidden.
         iterations: updates per learning rate.
-        layer_quality: what decides which update is kept, a name from `quality.LAYER_QUALITIES`.
-        row_quality: what drives the updates, a name from `quality.ROW_QUALITIES`.
+        layer_quality: what decides which update is kept, a name from `choices.LAYER_QUALITIES`.
+        row_quality: what drives the updates, a name from `choices.ROW_QUALITIES`.
         max_row_sparsity: the cap on a row's sparsity.
 
     Raises:

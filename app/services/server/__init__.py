@@ -1,1 +1,1 @@
-"""What all sessions of one server share: who may compute, memory, bounded caches."""
+"""Server-wide state: access, memory, bounded caches."""

@@ -1,4 +1,4 @@
-"""What a card of the live layer says: sentences computed from the numbers shown."""
+"""Sentences of the live layer's cards, computed from the numbers shown."""
 
 import numpy as np
 
