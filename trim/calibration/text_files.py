@@ -1,0 +1,326 @@
+"""A user's text files: read in pieces, so that a text larger than memory can be read too."""
+
+import codecs
+import io
+import json
+import re
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trim.errors import CorpusError
+from trim.names import bytes_in_words, one_line
+
+if TYPE_CHECKING:
+    import pyarrow.parquet
+
+FILE_TYPES = (".txt", ".jsonl", ".parquet")
+LARGEST_TEXT_BYTES = 4 * 2**30  # reading it takes half a minute
+LARGEST_DOCUMENT_BYTES = 128 * 2**20
+BETWEEN_DOCUMENTS = "\n\n"
+_CHUNK_BYTES = 2**20
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text, or a part of a longer one, that is read in pieces each time it is needed.
+
+    Attributes:
+        read: yields the longer text in pieces, in order.
+        start: where the part begins, in characters.
+        stop: where it ends, in characters.
+    """
+
+    read: Callable[[], Iterator[str]]
+    start: int
+    stop: int
+
+    @classmethod
+    def of(cls, text: str) -> "Text":
+        """Wrap a text that is in memory."""
+        return cls(lambda: iter([text]), 0, len(text))
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+    def pieces(self) -> Iterator[str]:
+        """Yield the part in pieces, in order."""
+        place = 0
+        for piece in self.read():
+            if place >= self.stop:
+                return
+            if place + len(piece) > self.start:
+                yield piece[max(self.start - place, 0) : self.stop - place]
+            place += len(piece)
+
+    def stretches(self, places: Sequence[int], size: int) -> list[str]:
+        """Read some stretches of the part in one pass.
+
+        Args:
+            places: where each begins, in characters from the beginning of the part.
+            size: characters of each.
+        """
+        order = sorted(range(len(places)), key=lambda number: places[number])
+        begins = [places[number] for number in order]
+        found: list[list[str]] = [[] for _ in places]
+        place = 0
+        for piece in self.pieces():
+            first, last = bisect_right(begins, place - size), bisect_left(begins, place + len(piece))
+            for number, begin in zip(order[first:last], begins[first:last], strict=True):
+                found[number].append(piece[max(begin - place, 0) : begin + size - place])
+            place += len(piece)
+            if begins and place >= begins[-1] + size:
+                break
+        return ["".join(parts) for parts in found]
+
+
+def file_text(path: Path, split: str) -> Text:
+    """Open a part of a user's text: of its characters about four fifths for calibration, the last fifth for
+    evaluation, or the whole.
+
+    Documents (lines of a .jsonl, rows of a .parquet) stay whole and are joined by a blank line; a lone document, such
+    as a .txt, is parted at the first space or line end after four fifths. The file is read once here, so that
+    whatever cannot be read is known.
+
+    Raises:
+        CorpusError: the file cannot be read, is of another kind, is too large, or holds no text.
+    """
+    name, kind = one_line(path.name), path.suffix.lower()
+    if kind not in FILE_TYPES:
+        raise CorpusError(f"{name} is not a text that can be read here; give one of {', '.join(FILE_TYPES)}")
+    reader = {".txt": _plain, ".jsonl": _json_lines, ".parquet": _parquet_rows}[kind]
+
+    def read() -> Iterator[str]:
+        try:
+            if path.stat().st_size > LARGEST_TEXT_BYTES:
+                raise _too_large(name, path.stat().st_size)
+            yield from reader(path, name)
+        except OSError as error:
+            raise CorpusError(
+                f"{name} cannot be read ({error.strerror}); check the path and its permissions"
+            ) from error
+
+    return part_of(read, split, name, "" if kind == ".txt" else BETWEEN_DOCUMENTS)
+
+
+def part_of(read: Callable[[], Iterator[str]], split: str, name: str, joint: str = BETWEEN_DOCUMENTS) -> Text:
+    """Choose a part of some documents.
+
+    Args:
+        read: yields the documents, or the pieces of one.
+        split: "calibration", "evaluation" or "whole".
+        name: of the text, for messages.
+        joint: what stands between two documents; empty where `read` yields the pieces of one.
+
+    Raises:
+        CorpusError: there is no text in it, or too much.
+    """
+    sizes, total, blank = array("Q"), 0, True
+    for document in read():
+        sizes.append(len(document))
+        total += len(document)
+        blank = blank and not document.strip()
+        if total > LARGEST_TEXT_BYTES:
+            raise _too_large(name, total)
+    if blank:
+        raise CorpusError(f"{name} holds no text; give a file with at least a few thousand words")
+
+    def joined() -> Iterator[str]:
+        for number, document in enumerate(read()):
+            yield joint + document if number else document
+
+    characters = total + len(joint) * (len(sizes) - 1)
+    if split == "whole":
+        return Text(joined, 0, characters)
+    if not joint or len(sizes) == 1:
+        border = _space_after(joined, 4 * total // 5, total)
+        return Text(joined, 0, border) if split == "calibration" else Text(joined, border, characters)
+    before, border = sizes[0], 1
+    while border < len(sizes) - 1 and before < 0.8 * total:
+        before += sizes[border]
+        border += 1
+    end = before + len(joint) * (border - 1)
+    return Text(joined, 0, end) if split == "calibration" else Text(joined, end + len(joint), characters)
+
+
+def _space_after(read: Callable[[], Iterator[str]], least: int, total: int) -> int:
+    """The end of the first space at or after a place; the place itself where the text ends there."""
+    place, space = 0, re.compile(r"\s")
+    for piece in read():
+        found = space.search(piece, max(least - place, 0)) if place + len(piece) > least else None
+        if found is not None:
+            return place + found.end() if place + found.end() < total else least
+        place += len(piece)
+    return least
+
+
+def _too_large(name: str, size: int) -> CorpusError:
+    return CorpusError(
+        f"{name} holds {bytes_in_words(size)}, more than the {bytes_in_words(LARGEST_TEXT_BYTES)} that can be read; "
+        "give a part of it, calibration needs less than a megabyte"
+    )
+
+
+def _encoding(path: Path) -> str:
+    """UTF-8, unless the file begins with the mark of another encoding."""
+    with path.open("rb") as file:
+        begin = file.read(4)
+    return next((encoding for mark, encoding in _MARKS if begin.startswith(mark)), "utf-8-sig")
+
+
+def _plain(path: Path, name: str) -> Iterator[str]:
+    encoding = _encoding(path)
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)(), translate=True)
+    place, ends = 0, False
+    with path.open("rb") as file:
+        while not ends:
+            chunk = file.read(_CHUNK_BYTES)
+            ends = not chunk
+            try:
+                piece = decoder.decode(chunk, final=ends)
+            except UnicodeDecodeError as error:
+                wrong = place + error.start + len(chunk) - len(error.object)
+                raise CorpusError(_not_decoded(name, encoding, wrong)) from error
+            if place == 0 and 10 * piece.count("\0") > len(piece):
+                raise CorpusError(
+                    f"{name} looks like UTF-16 without its mark; save it as UTF-8, for example: "
+                    "iconv -f utf-16le -t utf-8 OLD.txt > NEW.txt"
+                )
+            place += len(chunk)
+            yield piece
+
+
+def _not_decoded(name: str, encoding: str, place: int) -> str:
+    if encoding != "utf-8-sig":
+        return f"{name} begins as {encoding.upper()} and is damaged at byte {place:,}; save it again"
+    return (
+        f"{name} is not UTF-8 (byte {place:,} cannot be read); save it as UTF-8, for a Western European text for "
+        "example: iconv -f latin1 -t utf-8 OLD.txt > NEW.txt"
+    )
+
+
+def _json_lines(path: Path, name: str) -> Iterator[str]:
+    encoding, number = _encoding(path), 0
+    with path.open("rb") as file:
+        lines = file if encoding == "utf-8-sig" else io.TextIOWrapper(file, encoding, newline="\n")
+        while True:
+            number += 1
+            try:
+                line = lines.readline(LARGEST_DOCUMENT_BYTES + 1)
+                if not line:
+                    return
+                content = line.encode() if isinstance(line, str) else line
+                if len(content) > LARGEST_DOCUMENT_BYTES:
+                    raise _document_too_large(f"line {number:,} of {name}")
+                document = _document(content.removeprefix(codecs.BOM_UTF8), f"line {number:,} of {name}")
+            except UnicodeDecodeError as error:
+                raise CorpusError(
+                    f"line {number:,} of {name} is not UTF-8; save the file as UTF-8"
+                ) from error
+            if document.strip():
+                yield document
+
+
+def _document(line: bytes, name: str) -> str:
+    """The text of a line; empty where there is none."""
+    if not line.strip():
+        return ""
+    try:
+        row = json.loads(line)
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise CorpusError(f'{name} is not JSON; every line must look like {{"text": "…"}}') from error
+    if not isinstance(row, dict) or "text" not in row or not isinstance(row["text"], str | None):
+        raise CorpusError(f'{name} has no text in a field "text"; every line must look like {{"text": "…"}}')
+    text = row["text"] or ""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # half of a pair of \uXXXX
+        raise CorpusError(f"{name} holds half a character; save it again as UTF-8") from error
+    return text
+
+
+def _document_too_large(name: str) -> CorpusError:
+    return CorpusError(
+        f"{name} is longer than {bytes_in_words(LARGEST_DOCUMENT_BYTES)}; write a long text as several documents"
+    )
+
+
+def _parquet_rows(path: Path, name: str) -> Iterator[str]:
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError as error:
+        raise CorpusError(
+            f"reading {name} needs the package pyarrow; install it: python -m pip install pyarrow"
+        ) from error
+    with path.open("rb") as content:
+        try:
+            with pyarrow.parquet.ParquetFile(content) as file:
+                _check_column(file.schema_arrow, name)
+                rows = _rows_at_once(file, name)
+            # As a dictionary: a text that stands in many rows is held once.
+            with pyarrow.parquet.ParquetFile(content, read_dictionary=["text"]) as file:
+                for batch in file.iter_batches(rows, columns=["text"]):
+                    for value in batch.column(0):
+                        document = value.as_py()
+                        if isinstance(document, bytes):
+                            document = document.decode()
+                        if document is not None and document.strip():
+                            yield document
+        except UnicodeDecodeError as error:
+            raise CorpusError(
+                f'the column "text" of {name} holds bytes that are not UTF-8; save it as strings'
+            ) from error
+        except (pyarrow.ArrowException, OSError) as error:
+            raise CorpusError(f"{name} is not a parquet file, or is damaged; save it again") from error
+
+
+def _rows_at_once(file: "pyarrow.parquet.ParquetFile", name: str) -> int:
+    """How many rows to read at once: about a megabyte of text, by what each group of rows holds when unpacked."""
+    (column,) = (
+        number
+        for number in range(len(file.schema))
+        if file.schema.column(number).path.split(".")[0] == "text"
+    )
+    groups = [file.metadata.row_group(number) for number in range(file.metadata.num_row_groups)]
+    largest = max(
+        (group.column(column).total_uncompressed_size / max(group.num_rows, 1) for group in groups), default=1
+    )
+    if largest > LARGEST_DOCUMENT_BYTES:
+        raise _document_too_large(f"a row of {name}")
+    return max(1, min(1024, int(_CHUNK_BYTES // max(largest, 1))))
+
+
+def _check_column(schema: "pyarrow.Schema", name: str) -> None:
+    from pyarrow import types
+
+    if "text" not in schema.names:
+        raise CorpusError(
+            f'{name} has no column "text", only {one_line(", ".join(schema.names)) or "none"}; rename the one that '
+            "holds the text"
+        )
+    if schema.names.count("text") > 1:
+        raise CorpusError(f'{name} has more than one column "text"; rename those that do not hold the text')
+    kind = schema.field("text").type
+    if types.is_dictionary(kind):
+        kind = kind.value_type
+    texts = (
+        types.is_string,
+        types.is_large_string,
+        types.is_string_view,
+        types.is_binary,
+        types.is_large_binary,
+    )
+    if not any(is_kind(kind) for is_kind in (*texts, types.is_binary_view)):
+        raise CorpusError(f'the column "text" of {name} holds {kind}, not text; save it as strings')
