@@ -56,7 +56,7 @@ CORPUS: dict[str, bytes] = {
     "empty": b"",
     "one byte": b"\0",
     "zeros": bytes(100_000),
-    "no text": b"\xff\xfe\xfd" * 1000,
+    "no text": b"\xfd\xfe\xff" * 1000,
     "blanks": b" \n\t" * 1000,
     "a page": b"<html><script>alert(1)</script></html>",
     "a picture": b"\x89PNG\r\n\x1a\n" + bytes(100),

@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 from app.services.server.access import SEMINAR
-from trim.cache import cache_folder, new_folder
+from trim.cache import cache_folder, new_file
 
 
 def store_text(name: str, content: bytes) -> Path:
@@ -12,8 +12,8 @@ def store_text(name: str, content: bytes) -> Path:
     SEMINAR.require("Bringing a text")
     digest = hashlib.sha256(content).hexdigest()[:32]
     ending = Path(name).suffix.lower()
-    folder = cache_folder() / "texts" / digest
-    if not folder.exists():
-        with new_folder(folder) as made:
-            (made / f"text{ending}").write_bytes(content)
-    return folder / f"text{ending}"
+    path = cache_folder() / "texts" / digest / f"text{Path(name).suffix.lower()}"
+    if not path.exists():
+        with new_file(path) as made:
+            made.write_bytes(content)
+    return path
