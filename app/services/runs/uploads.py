@@ -11,7 +11,6 @@ def store_text(name: str, content: bytes) -> Path:
     """Keep a brought file; the same content is kept once. Of its name only the ending is used."""
     SEMINAR.require("Bringing a text")
     digest = hashlib.sha256(content).hexdigest()[:32]
-    ending = Path(name).suffix.lower()
     path = cache_folder() / "texts" / digest / f"text{Path(name).suffix.lower()}"
     if not path.exists():
         with new_file(path) as made:
