@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 import trim
 from tests.gpu.layers import Layer, on_gpu
+from tests.trim.methods.test_parity import DEAD_ROWS_UNDER_MSE
 
 pytestmark = on_gpu
 
@@ -66,6 +67,20 @@ def test_parity(name, dtype):
         assert qualities.get(result.learning_rate, uniform) == pytest.approx(
             qualities.get(expected["learning_rate"], uniform), rel=1e-6
         )
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+@pytest.mark.parametrize(("target", "measure", "rate", "uniform", "best"), DEAD_ROWS_UNDER_MSE)
+def test_dead_rows_under_mse_agree_with_the_authors(target, measure, rate, uniform, best, dtype):
+    tensors = load_file(CASES / "layers" / "synthetic_dead_rows.safetensors")
+    score = trim.wanda_score(tensors["weight"], tensors["input_norm"])
+    weight, inputs = (tensors[name].to("cuda", dtype) for name in ("weight", "inputs"))
+    curves = trim.retention_curves(weight, inputs, score.cuda())
+    result = trim.search(curves, trim.SearchSettings(target, layer_quality=measure, row_quality="mse"))
+    assert result.learning_rate == rate
+    assert result.uniform_quality == pytest.approx(uniform, rel=1e-5)
+    assert result.layer_quality == pytest.approx(best, rel=1e-5)
+    assert bool((result.row_sparsity[curves.dead_rows] == result.row_sparsity.max()).all())
 
 
 @pytest.mark.parametrize("row_quality", trim.ROW_QUALITIES)

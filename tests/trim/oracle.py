@@ -120,7 +120,7 @@ class Search:
         """The best quality, uniform included, and the x that has it."""
         x = np.full(len(self.weight), self.target)
         best, best_x = self.quality(x), x
-        part = np.ones(len(x), dtype=bool) if self.names[1] == "cosim" else self.alive
+        part = self.alive if self.names[1] == "psnr" else np.ones(len(x), dtype=bool)
         if not part.any():
             return best, best_x
         for _ in range(self.iterations):

@@ -184,7 +184,7 @@ def _follow(
     sums += (rate * (iterations + 1) * PARTS + part) * SUMS
     other = tl.arange(0, PARTS_2)
     known = other < PARTS
-    moving = tl.where(row_measure == 0, rows.to(tl.float64), tl.load(whole + 2))  # rows that take part
+    moving = tl.where(row_measure != 2, rows.to(tl.float64), tl.load(whole + 2))  # rows that take part
     moving = tl.maximum(moving, 1.0)
     shift = target * 0
     for iteration in range(iterations + 1):
@@ -202,7 +202,7 @@ def _follow(
             here = tl.zeros((BLOCK,), tl.float64) + target
             if iteration > 0:
                 here = tl.load(x + row, mask=inside, other=0.0)
-            alive = inside & ((row_measure == 0) | (tl.load(output_norm + row, mask=inside, other=0.0) > 0))
+            alive = inside & ((row_measure != 2) | (tl.load(output_norm + row, mask=inside, other=0.0) > 0))
             here = tl.where(alive, here - shift, here)
             tl.store(x + row, here, mask=inside)
             count = tl.minimum(tl.maximum(here * columns, 0.0), columns.to(tl.float64)).to(tl.int64)
@@ -239,7 +239,7 @@ def _follow(
         for start in range(first, last, BLOCK):
             row = start + tl.arange(0, BLOCK)
             inside = row < last
-            alive = inside & ((row_measure == 0) | (tl.load(output_norm + row, mask=inside, other=0.0) > 0))
+            alive = inside & ((row_measure != 2) | (tl.load(output_norm + row, mask=inside, other=0.0) > 0))
             here = tl.load(x + row, mask=inside, other=0.0)
             quality = tl.load(scratch + row, mask=alive, other=0.0)
             square_sum += tl.where(alive, (quality - mean) * (quality - mean), 0.0)

@@ -60,7 +60,7 @@ def settle(
     place = rate * steps + step
     quality = _quality_of(layer_measure, sums, place, known, whole, rows, vectors, PARTS, SUMS)
     tl.store(out + place, quality, mask=known)
-    moving = tl.where(row_measure == 0, rows.to(tl.float64), tl.load(whole + 2))
+    moving = tl.where(row_measure != 2, rows.to(tl.float64), tl.load(whole + 2))
     variance = _sum_of(sums, place, 5, known, PARTS, SUMS) / tl.maximum(moving, 1.0)
     tl.store(out + rates * steps + place, variance, mask=known)
     quality = tl.where(known, quality, float("-inf"))
@@ -107,7 +107,7 @@ def _published_choice(quality, rate, step, rates, positive, steps, RATES: tl.con
     return chosen
 
 
-ROW_MEASURES = {"cosim": 0, "mse": 1, "psnr": 2}
+ROW_MEASURES = {"cosim": 0, "mse": 1, "psnr": 2}  # under the last, rows without output do not take part
 
 
 LAYER_MEASURES = {

@@ -154,8 +154,8 @@ def _begin(settings: SearchSettings) -> SearchTrace:
 
 
 def _taking_part(curves: RetentionCurves, settings: SearchSettings) -> Tensor | None:
-    """The rows that the search moves, None for all: under `mse` and `psnr` those without output have no part in it."""
-    if settings.row_quality == "cosim" or not bool(curves.dead_rows.any()):
+    """Return the rows that the search moves, None for all: rows without output have no `psnr`."""
+    if settings.row_quality != "psnr" or not bool(curves.dead_rows.any()):
         return None
     return (~curves.dead_rows).nonzero()[:, 0]
 

@@ -75,3 +75,26 @@ def test_the_cases_cover_every_outcome():
     assert None in rates
     assert any(rate is not None and rate > 0 for rate in rates)
     assert any(rate is not None and rate < 0 for rate in rates)
+
+
+# Found by the authors' search on the layer with rows without output, under row quality mse.
+DEAD_ROWS_UNDER_MSE = [
+    (0.5, "cosim_flat", 0.08, 0.997067563851918, 0.999078290338963),
+    (0.5, "mse", 0.08, -57.56610492996526, -18.115515094867302),
+    (0.5, "snr", 0.08, 22.3237565404629, 27.344918117824708),
+    (0.7, "cosim_flat", 0.04, 0.9852637212478856, 0.992181889779209),
+    (0.7, "mse", 0.04, -287.5877997482751, -153.10349568288024),
+    (0.7, "snr", 0.04, 15.337720408636997, 18.07557392328739),
+]
+
+
+@pytest.mark.parametrize(("target", "measure", "rate", "uniform", "best"), DEAD_ROWS_UNDER_MSE)
+def test_dead_rows_under_mse_agree_with_the_authors(target, measure, rate, uniform, best):
+    curves = curves_of("synthetic_dead_rows", "wanda")
+    assert int(curves.dead_rows.sum()) == 10
+    result = trim.search(curves, trim.SearchSettings(target, layer_quality=measure, row_quality="mse"))
+    assert result.learning_rate == rate
+    assert result.uniform_quality == pytest.approx(uniform, rel=1e-6, abs=0)
+    assert result.layer_quality == pytest.approx(best, rel=1e-6, abs=0)
+    # Nothing is lost in them, so they lose as much as the cap allows, and no row loses more.
+    assert bool((result.row_sparsity[curves.dead_rows] == result.row_sparsity.max()).all())
