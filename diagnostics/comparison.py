@@ -30,7 +30,7 @@ class AllocationComparison:
     ks_distance: largest gap between the two distribution functions, in [0, 1] (Kolmogorov-Smirnov).
     wasserstein_distance: mean shift in row sparsity needed to turn one into the other (Wasserstein-1).
     correlation: Spearman over the rows; None if not defined or the rows are not the same.
-    moved: rows with the largest absolute change, largest first, without unchanged rows.
+    moved: rows with the largest absolute change, largest first, equal ones by row; without unchanged rows.
     rows_differ: why rows cannot be paired; None if they can.
     """
 
@@ -54,7 +54,8 @@ def compare_allocations(
     reason = _rows_differ(first, second) or apart
     moved: tuple[RowMove, ...] = ()
     if reason is None:
-        change = np.abs(b - a)
+        # In counts, whose differences are exact: equal moves tie, and ties go by row.
+        change = np.abs(np.subtract(second.counts, first.counts, dtype=np.int64))
         order = np.argsort(-change, kind="stable")[:most]
         moved = tuple(RowMove(row, float(a[row]), float(b[row])) for row in order.tolist() if change[row] > 0)
     return AllocationComparison(

@@ -7,6 +7,11 @@ HALF = (torch.float16, torch.bfloat16)
 _PIECE = 1024  # terms that tensor cores sum up by themselves
 
 
+def at_least_float32(values: Tensor) -> torch.dtype:
+    """Return the type in which to sum values: float32 for half types, their own otherwise."""
+    return torch.promote_types(values.dtype, torch.float32)
+
+
 def full_product(left: Tensor, right: Tensor) -> Tensor:
     """left @ right, (M, K) and (K, N), in float32."""
     if left.is_cuda and left.dtype == right.dtype and left.dtype in HALF:

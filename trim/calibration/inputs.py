@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from trim.calibration.text import Calibration
 from trim.errors import ModelError, NonFiniteError
-from trim.matmul import HALF
+from trim.matmul import HALF, at_least_float32
 
 
 @dataclass(frozen=True, eq=False)
@@ -161,9 +161,9 @@ class InputListener:
 def sums_of_squares(vectors: Tensor) -> Tensor:
     """Σ x_j² over vectors (L, N), (N,) float64; on a GPU in one pass, without a copy in a wider type."""
     if vectors.device.type == "cuda":
-        norm: Tensor = torch.linalg.vector_norm(vectors, dim=0, dtype=torch.float32)
+        norm: Tensor = torch.linalg.vector_norm(vectors, dim=0, dtype=at_least_float32(vectors))
         return norm.double().square()
-    return vectors.float().square().sum(dim=0, dtype=torch.float64)
+    return vectors.to(at_least_float32(vectors)).square().sum(dim=0, dtype=torch.float64)
 
 
 def require_called(layers: Iterable[str], called: Iterable[str]) -> None:

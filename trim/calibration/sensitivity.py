@@ -32,6 +32,7 @@ from trim.calibration.text import Calibration, text_key
 from trim.calibration.text_pass import default_batch
 from trim.devices import is_out_of_memory
 from trim.errors import ModelError, NonFiniteError, NotEnoughMemoryError
+from trim.matmul import at_least_float32
 from trim.models.loaded import Model
 
 if TYPE_CHECKING:
@@ -186,7 +187,8 @@ class _Pass:
             one = slice(place, place + 1)
             entering = states[one].clone().requires_grad_()
             seen = None if mask is None else mask[one]
-            logits = run_behind(module, self.model.blocks, tokens[one], seen, entering)[0, :-1].float()
+            logits = run_behind(module, self.model.blocks, tokens[one], seen, entering)[0, :-1]
+            logits = logits.to(at_least_float32(logits))
             real = slice(None) if mask is None else mask[place, :-1] & mask[place, 1:]
             loss = nn.functional.cross_entropy(logits[real], tokens[place, 1:][real], reduction="sum")
             gradients[one] = torch.autograd.grad(loss, entering)[0]
@@ -288,7 +290,8 @@ def _listening(layers: Mapping[str, nn.Linear]) -> Iterator[dict[str, Tensor]]:
     squares: dict[str, Tensor] = {}
 
     def add(name: str, gradient: Tensor) -> None:
-        norm = torch.linalg.vector_norm(gradient.flatten(0, -2), dim=0, dtype=torch.float32)  # in one pass
+        # In one pass, without a copy in a wider type.
+        norm = torch.linalg.vector_norm(gradient.flatten(0, -2), dim=0, dtype=at_least_float32(gradient))
         square = norm.double().square()
         squares[name] = squares[name] + square if name in squares else square
 

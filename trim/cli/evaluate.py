@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import math
 import shutil
 import sys
 import textwrap
@@ -202,9 +203,10 @@ def _ask(chosen: argparse.Namespace, workbench: "Workbench") -> None:
             if chosen.json:
                 print(json.dumps({"target": target, **result.to_json()}))
             else:
+                error = "" if math.isnan(result.standard_error) else f" ± {result.standard_error:.4f}"
                 _line(
-                    f"{target.ljust(width)}  {result.task:<16} accuracy {result.accuracy:.4f} "
-                    f"± {result.standard_error:.4f}  {result.examples:,} examples"
+                    f"{target.ljust(width)}  {result.task:<16} accuracy {result.accuracy:.4f}{error}  "
+                    f"{result.examples:,} examples"
                 )
 
 

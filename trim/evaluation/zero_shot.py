@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib.util
+import io
 import logging
 import math
 import os
@@ -17,6 +18,8 @@ from trim.names import near_names
 # The seven of Wanda (arXiv 2306.11695, section 4) and TRIM, by the harness's names.
 TASKS = ("boolq", "rte", "hellaswag", "winogrande", "arc_easy", "arc_challenge", "openbookqa")
 EXTRA = "trim-lab[zero-shot]"
+# At 0 the harness gives no standard error at all. That of an accuracy has a formula; only other metrics are drawn for.
+BOOTSTRAP = 1000
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class TaskResult:
     Attributes:
         task: the harness's name.
         accuracy: the share of right answers; NaN where the task does not measure it.
-        standard_error: of the accuracy; NaN where it is not known.
+        standard_error: of the accuracy over n examples, √(accuracy · (1 − accuracy) / (n − 1)); NaN for one example.
         examples: how many were asked.
         metrics: all numbers of the task, by the harness's names.
     """
@@ -111,7 +114,7 @@ def zero_shot(
                 num_fewshot=0,
                 limit=limit,
                 task_manager=manager,
-                bootstrap_iters=0,
+                bootstrap_iters=BOOTSTRAP,
                 log_samples=False,
             )
         except (OSError, ConnectionError) as error:
@@ -155,18 +158,20 @@ def _result(task: str, answer: dict) -> TaskResult:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The harness logs its whole configuration and shows bars; what matters comes back as results and errors."""
+    """Silence the harness's logs, bars and prints, and keep its draws in this process."""
     logger = logging.getLogger("lm_eval")
-    level, before = logger.level, os.environ.get("TQDM_DISABLE")
+    level = logger.level
+    before = {name: os.environ.get(name) for name in ("TQDM_DISABLE", "DISABLE_MULTIPROC")}
     logger.setLevel(logging.ERROR)
-    os.environ["TQDM_DISABLE"] = "1"
+    os.environ |= dict.fromkeys(before, "1")
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
             warnings.simplefilter("ignore")  # of the harness's many dependencies
             yield
     finally:
         logger.setLevel(level)
-        if before is None:
-            del os.environ["TQDM_DISABLE"]
-        else:
-            os.environ["TQDM_DISABLE"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

@@ -32,7 +32,10 @@ PICKED_ROWS = 5
 
 
 def _excess(whole: Outcome) -> np.ndarray:
-    excess: np.ndarray = whole.allocation("trim").row_sparsity - whole.allocation("optimal").row_sparsity
+    """Weights that TRIM prunes more than the optimum: counts, so that equal ones tie."""
+    excess: np.ndarray = np.subtract(
+        whole.allocation("trim").counts, whole.allocation("optimal").counts, dtype=np.int64
+    )
     return excess
 
 

@@ -82,7 +82,7 @@ def concentration_card(study: Study, outcome: Outcome, rows: list[int], file_nam
 
 def _extremes(coefficients: np.ndarray) -> list[int]:
     """The rows with the lowest, the middle and the highest Gini."""
-    order = np.argsort(coefficients)[: np.isfinite(coefficients).sum()]
+    order = np.argsort(coefficients, kind="stable")[: np.isfinite(coefficients).sum()]
     return sorted({int(order[0]), int(order[len(order) // 2]), int(order[-1])}) if len(order) else []
 
 

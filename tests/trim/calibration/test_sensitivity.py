@@ -105,6 +105,29 @@ def test_a_loaded_model_gives_the_same_and_keeps_no_gradient(
     assert hooks_left(model.module) == 0
 
 
+def test_a_float64_model_computes_in_float64(llama: Path, tmp_path: Path) -> None:
+    tokens = rough.random_tokens(3, 14)
+    model = trim.load_model(str(llama), device="cpu", dtype="float32")
+    model.module.double()
+    received: dict[str, LayerInputs] = {}
+
+    def visit(name: str, layer: nn.Linear, inputs: LayerInputs, sensitivity: Tensor) -> None:
+        received[name] = inputs
+
+    layers = ["0.self_attn.q_proj"]
+    whole = LoadedModel(model)
+    assert whole.dtype == torch.float64
+    found = row_sensitivity(
+        whole, Calibration.of(tokens), batch=2, folder=tmp_path, visited=layers, visit=visit
+    )
+    expected = naive(llama, tokens, None)
+    assert found.keys() == model.layers.keys()
+    for name, values in found.items():  # the type of the result alone rounds
+        assert values.dtype == torch.float32
+        torch.testing.assert_close(values.double(), expected[name], rtol=1e-7, atol=0)
+    assert received[layers[0]].inputs.dtype == torch.float64
+
+
 def hooks_left(module: nn.Module) -> int:
     return sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in module.modules())
 

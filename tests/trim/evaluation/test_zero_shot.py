@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,7 @@ QUESTIONS = [
     {"question": "The sky is", "choices": ["blue", "a spoon made of wood"], "gold": 0},
     {"question": "Two and two make", "choices": ["a river in the north of it", "four"], "gold": 1},
     {"question": "Fish live in", "choices": ["water", "the month of February"], "gold": 0},
+    {"question": "Snow is", "choices": ["red", "white, and it melts when the sun shines"], "gold": 1},
 ]
 TASK = """\
 task: colours_and_numbers
@@ -66,18 +68,28 @@ def test_a_local_task(tasks, tmp_path, capsys):
     (result,) = trim.zero_shot(model, ["colours_and_numbers"], folder=tasks)
     # What the harness does, by hand: the choice whose tokens are the most probable together.
     right = sum(best_choice(model, q["question"], q["choices"]) == q["gold"] for q in QUESTIONS)
-    assert result.accuracy == pytest.approx(right / len(QUESTIONS))
+    accuracy = right / len(QUESTIONS)
+    assert result.accuracy == pytest.approx(accuracy)
+    assert 0 < accuracy < 1
+    error = (accuracy * (1 - accuracy) / (len(QUESTIONS) - 1)) ** 0.5
+    assert result.standard_error == result.metrics["acc_stderr"] == pytest.approx(error)
     assert result.examples == len(QUESTIONS)
     (limited,) = trim.zero_shot(model, ["colours_and_numbers"], folder=tasks, limit=1)
     assert limited.examples == 1
+    assert limited.accuracy in (0, 1)
+    assert math.isnan(limited.standard_error)
 
     run = trim.prune(folder, tmp_path / "run", target=0.5, allocation="uniform", windows=2, length=16)
     asked = ["evaluate", str(run.path), "--tasks", "colours_and_numbers", "--task-folder", str(tasks)]
     assert main(asked) == 0
-    assert "accuracy" in capsys.readouterr().out
     (entry,) = trim.open_run(run.path).metrics["zero_shot"]
     assert entry["task"] == "colours_and_numbers"
-    assert entry["examples"] == 3
+    assert entry["examples"] == 4
+    pruned = entry["accuracy"]
+    assert entry["standard_error"] == pytest.approx((pruned * (1 - pruned) / 3) ** 0.5)
+    assert f"accuracy {pruned:.4f} ± {entry['standard_error']:.4f}  4 examples" in capsys.readouterr().out
+    assert main([*asked, "--limit", "1"]) == 0
+    assert "±" not in capsys.readouterr().out
 
 
 def best_choice(model: trim.Model, question: str, choices: list[str]) -> int:
