@@ -10,6 +10,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 from trim.cli.evaluate import add_evaluate, add_generate
 from trim.cli.prune import add_prune, add_resume
@@ -20,11 +21,11 @@ from trim.errors import TrimError
 _DESCRIPTION = """\
 Row-wise pruning of language models: TRIM (arXiv 2505.16743), Wanda and others, for whole models.
 
-  python -m trim prune demo --target 0.7 --windows 16 --length 256 --out runs/first
-  python -m trim inspect runs/first
-  python -m trim export runs/first pruned        (a folder that plain transformers loads)
+  %(prog)s prune demo --target 0.7 --windows 16 --length 256 --out runs/first
+  %(prog)s inspect runs/first
+  %(prog)s export runs/first pruned        (a folder that plain transformers loads)
 
-Each command explains itself: python -m trim prune --help"""
+Each command explains itself: %(prog)s prune --help"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -47,9 +48,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """All commands and their help."""
+    """Define all commands and their help, which calls the program as it was started."""
+    started = "trim" if Path(sys.argv[0]).stem == "trim" else "python -m trim"
     parser = argparse.ArgumentParser(
-        prog="python -m trim", description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=started, description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_prune(commands)

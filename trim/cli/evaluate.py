@@ -28,13 +28,13 @@ put on its model in memory; what is measured of a run is also written into its m
 _EVALUATE_EXAMPLES = """\
 examples:
   how much two runs lose
-    python -m trim evaluate demo runs/first runs/second
+    %(prog)s demo runs/first runs/second
   WikiText-2 as in the papers: its whole test part in windows of 2,048 tokens
-    python -m trim evaluate runs/first --corpus wikitext2
+    %(prog)s runs/first --corpus wikitext2
   a file that is nothing but evaluation text, its first 96 windows of 1,024 tokens
-    python -m trim evaluate runs/first --corpus test.txt --whole-text --windows 96 --length 1024
+    %(prog)s runs/first --corpus test.txt --whole-text --windows 96 --length 1024
   accuracy on zero-shot tasks (needs: pip install 'trim-lab[zero-shot]')
-    python -m trim evaluate demo runs/first --tasks boolq rte arc_easy
+    %(prog)s demo runs/first --tasks boolq rte arc_easy
 
 perplexity: exp of the mean negative log-likelihood per token, over length − 1 predictions in each window."""
 
@@ -70,7 +70,7 @@ def add_generate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         "generate",
         help="one prompt continued by several models and runs",
         description=_GENERATE,
-        epilog='example: python -m trim generate --prompt "The state of our Union is" demo runs/first',
+        epilog='example: %(prog)s --prompt "The state of our Union is" demo runs/first',
     )
     parser.add_argument("targets", nargs="+", metavar="TARGET", help="a model, an exported folder, or a run")
     parser.add_argument("--prompt", required=True, help="the text to continue")

@@ -29,19 +29,19 @@ The result is a run: a folder with the settings, what every row lost and why, an
 _EXAMPLES = """\
 examples:
   a first look, a few minutes on two cores
-    python -m trim prune demo --target 0.7 --windows 16 --length 256 --out runs/first
+    %(prog)s demo --target 0.7 --windows 16 --length 256 --out runs/first
   plain Wanda, to compare with
-    python -m trim prune demo --target 0.7 --allocation uniform --windows 16 --length 256
+    %(prog)s demo --target 0.7 --allocation uniform --windows 16 --length 256
   as in the paper: 128 windows of 2,048 tokens of C4, OWL's layer budgets
-    python -m trim prune Qwen/Qwen2.5-3B --target 0.7 --corpus c4 --length 2048 --budget owl --owl-width 0.12
+    %(prog)s Qwen/Qwen2.5-3B --target 0.7 --corpus c4 --length 2048 --budget owl --owl-width 0.12
   the lowest loss that layers and rows can be balanced to, instead of TRIM
-    python -m trim prune demo --target 0.7 --allocation optimal --budget optimal
+    %(prog)s demo --target 0.7 --allocation optimal --budget optimal
   the same, and the weights that stay changed so that they make up for the others
-    python -m trim prune demo --target 0.7 --allocation optimal --budget optimal --refit
+    %(prog)s demo --target 0.7 --allocation optimal --budget optimal --refit
   two zeros in every four weights
-    python -m trim prune demo --pattern 2:4 --allocation uniform
+    %(prog)s demo --pattern 2:4 --allocation uniform
   the budgets of another run
-    python -m trim prune demo --target 0.6 --budget runs/first/budgets.json
+    %(prog)s demo --target 0.6 --budget runs/first/budgets.json
 
 sparsity means: --target is of the model (its chosen layers), a budget is of a layer, an allocation sets rows."""
 
@@ -51,7 +51,7 @@ def add_prune(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     parser = commands.add_parser(
         "prune",
         help="prune a whole model",
-        usage="python -m trim prune MODEL --target T [--out DIR] [option ...]",
+        usage="%(prog)s MODEL --target T [--out DIR] [option ...]",
         description=_PRUNE,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -132,7 +132,7 @@ def add_resume(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="go on with a run that was stopped",
         description="Go on with a run at the first block that is not whole. It ends bit for bit as if it had not been "
         "stopped; where the model, the device or a library has changed since, it is refused.",
-        epilog="example: python -m trim resume runs/first",
+        epilog="example: %(prog)s runs/first",
     )
     parser.add_argument("folder", type=Path, metavar="RUN", help="the run folder")
     parser.add_argument(

@@ -19,7 +19,7 @@ def add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         help="write the pruned model as a folder for transformers",
         description="Write the pruned model of a run as a folder that plain transformers loads. Weights keep the types "
         "of the original; README.md says what was pruned.",
-        epilog="example: python -m trim export runs/first pruned",
+        epilog="example: %(prog)s runs/first pruned",
     )
     parser.add_argument("run", type=Path, help="a complete run")
     parser.add_argument("out", type=Path, help="the new folder")
@@ -33,7 +33,7 @@ def add_apply(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         help="put a run's masks on a model",
         description="Put the masks of a run on a model of the same shape, for example a later checkpoint or a "
         "finetuned one, and write it as a folder that plain transformers loads.",
-        epilog="example: python -m trim apply runs/first ./finetuned finetuned-pruned",
+        epilog="example: %(prog)s runs/first ./finetuned finetuned-pruned",
     )
     parser.add_argument("run", type=Path, help="a complete run")
     parser.add_argument("model", help='"demo", a Hub id, a folder with safetensors, or a GGUF file')
@@ -48,9 +48,9 @@ def add_inspect(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
         help="show a run, a layer of it, a sweep, or all runs in a folder",
         description="Show what a run or a sweep did. Needs neither the model nor a GPU. Given a folder of runs, lists "
         "them.",
-        epilog="examples: python -m trim inspect          (lists ./runs)\n"
-        "          python -m trim inspect runs/first\n"
-        "          python -m trim inspect runs/first --layer 15.mlp.gate_proj",
+        epilog="examples: %(prog)s          (lists ./runs)\n"
+        "          %(prog)s runs/first\n"
+        "          %(prog)s runs/first --layer 15.mlp.gate_proj",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("path", type=Path, nargs="?", help="a run, or a folder of runs (default: ./runs)")

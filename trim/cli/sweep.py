@@ -26,15 +26,15 @@ its numbers, results.json perplexity against sparsity. A sweep can be stopped at
 _EXAMPLES = """\
 examples:
   Wanda against TRIM at three sparsities on the demo model
-    python -m trim sweep demo --targets 0.5 0.6 0.7 --allocations uniform trim --windows 16 --length 256 \\
+    %(prog)s demo --targets 0.5 0.6 0.7 --allocations uniform trim --windows 16 --length 256 \\
         --evaluation-windows 32 --out runs/first-sweep
   as in the papers: calibrated on C4, measured on WikiText-2, three seeds
-    python -m trim sweep Qwen/Qwen2.5-3B --targets 0.7 0.75 0.8 --budgets uniform owl alphapruning --seeds 0 1 2 \\
+    %(prog)s Qwen/Qwen2.5-3B --targets 0.7 0.75 0.8 --budgets uniform owl alphapruning --seeds 0 1 2 \\
         --corpus c4 --length 2048 --evaluation-corpus wikitext2
   go on with a sweep that was stopped
-    python -m trim sweep --resume runs/first-sweep
+    %(prog)s --resume runs/first-sweep
   on every GPU of this machine (needs: pip install 'trim-lab[ray]')
-    python -m trim sweep demo --targets 0.6 0.7 --ray
+    %(prog)s demo --targets 0.6 0.7 --ray
 
 on several machines: start Ray there (ray start), give --ray auto, and keep model, texts and --out on a shared disk."""
 
@@ -44,8 +44,7 @@ def add_sweep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     parser = commands.add_parser(
         "sweep",
         help="prune a model in many ways and compare perplexities",
-        usage="python -m trim sweep MODEL --targets T [T ...] [--out DIR] [option ...]\n"
-        "       python -m trim sweep --resume DIR",
+        usage="%(prog)s MODEL --targets T [T ...] [--out DIR] [option ...]\n       %(prog)s --resume DIR",
         description=_SWEEP,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -20,19 +20,19 @@ class _Context(FunctionCtx):
 
 
 def rms_norm(states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-    """`block_kernels.rms_norm`."""
+    """Compute `trim.kernels.block.rms_norm`, with a gradient."""
     normed: Tensor = _Norm.apply(states, weight, epsilon)
     return normed
 
 
 def rotary(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
-    """`block_kernels.rotary`."""
+    """Compute `trim.kernels.block.rotary`, with a gradient."""
     turned: tuple[Tensor, Tensor] = _Rotary.apply(query, key, cosine, sine)
     return turned
 
 
 def silu_product(gate: Tensor, up: Tensor) -> Tensor:
-    """`block_kernels.silu_product`."""
+    """Compute `trim.kernels.block.silu_product`, with a gradient."""
     product: Tensor = _Gated.apply(gate, up)
     return product
 

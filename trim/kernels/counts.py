@@ -1,4 +1,4 @@
-"""Exact counts from real-valued row sparsities within a kernel: what `masks.project_counts` does on the CPU."""
+"""Make exact counts of real-valued row sparsities within a kernel, as `methods.counts.project_counts` on the CPU."""
 
 import triton
 import triton.language as tl

@@ -65,7 +65,7 @@ def settle(
     tl.store(out + rates * steps + place, variance, mask=known)
     quality = tl.where(known, quality, float("-inf"))
     chosen = _published_choice(quality, rate, step, rates, positive, steps, RATES)
-    # The nearest exact counts, as masks.project_counts finds them.
+    # The nearest exact counts, as methods.counts.project_counts finds them.
     x += chosen.to(tl.int64) * rows
     shift = common_shift(x, rows, columns, total, limit, WIDE_BLOCK)
     largest_remainders(x, counts, rows, columns, shift, total, limit, WIDE_BLOCK)

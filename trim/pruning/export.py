@@ -1,7 +1,7 @@
 """Put a run on a model: in memory, or into a folder that plain `transformers` loads.
 
 A folder is copied file by file and tensor by tensor, in the types of the original. Only pruned weights differ, and in a
-refitted run (`trim.refit`) those that stay in the same layers.
+refitted run (`trim.methods.refit`) those that stay in the same layers.
 """
 
 import contextlib

@@ -62,7 +62,7 @@ def prune(
         name: what people call the run.
         activation_bytes: the most hidden states that memory may hold, the rest of RAM and disk being for the others;
             None: part of what is free. Has no influence on the result.
-        progress: is told of each step (`trim.events`).
+        progress: is told of each step (`trim.pruning.events`).
         settings: what `PruneSettings` takes: target, allocation, budget, score, windows, …
 
     Raises:

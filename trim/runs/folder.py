@@ -168,7 +168,7 @@ class Run:
             raise self._damaged(path, error) from error
 
     def array(self, name: str, key: str) -> np.ndarray:
-        """One array of one layer, by its name in `layer_record.ARRAYS`, without reading the others.
+        """One array of one layer, by its name in `trim.runs.record.ARRAYS`, without reading the others.
 
         Raises:
             RunError: no such layer or array, or a damaged file.

@@ -71,8 +71,8 @@ class LayerRecord:
             unless the optimal method asked for it.
         search: None unless TRIM searched.
         packed_mask: (D, ceil(N / 8)) uint8, a set bit where a weight stays, `numpy.packbits` order; None: not kept.
-        error_left: where the weights that stay were refitted (`trim.refit`), which part of the mask's output error on
-            the calibration vectors that leaves; None: they are as they were. Everything else is of the mask alone.
+        error_left: where the kept weights were refitted (`trim.methods.refit`), which part of the mask's output error
+            on the calibration vectors that leaves; None: they are as they were. Everything else is of the mask alone.
         refitted: (K,) float16, these weights, row by row; None: there are none, or they were not kept.
 
     Raises:

@@ -37,13 +37,14 @@ class PruneSettings:
         corpus, windows, length, seed: the calibration text, as `load_corpus` reads it.
         vectors_per_sequence: how many input vectors the search sees of each window.
         recalculate_inputs: later layers of a block see what its earlier ones do after being pruned.
-        refit: the weights that stay are refitted to the dense outputs (`trim.refit`); they stay as they are otherwise.
+        refit: the kept weights are refitted to the dense outputs (`trim.methods.refit`), not left as they are.
         layers: names or shell patterns of the layers to prune; the others stay dense.
         max_row_sparsity: the cap on a row's sparsity; None: 0.95, and 0.99 where anything is optimal.
         row_weights: what an error in a row's output counts for where anything is optimal: "fisher", its sensitivity,
             or "ones".
         sensitivity_windows: how many of the windows the sensitivity, and the price that layers share, are measured on.
-        second_pass: the sensitivity is measured again in the model pruned once, and both count (`trim.second_pass`).
+        second_pass: the sensitivity is measured again in the model pruned once, and both count
+            (`trim.pruning.second_pass`).
         learning_rates, negative_learning_rates, iterations, layer_quality, row_quality: of TRIM's search.
         owl_width, owl_multiple: OWL's λ and M.
         alpha_width, alpha_fit: AlphaPruning's ε, and "alpha_peak" or "alpha_mid".

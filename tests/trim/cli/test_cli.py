@@ -128,6 +128,24 @@ def test_every_option_reaches_its_setting(llama, text, tmp_path, capsys):
     assert trim.open_run(out).name == "mine <b>"
 
 
+@pytest.mark.parametrize(
+    "command", ["", "prune", "sweep", "resume", "apply", "export", "evaluate", "inspect"]
+)
+@pytest.mark.parametrize(
+    ("argument", "program"),
+    [("/usr/bin/trim", "trim"), ("trim.exe", "trim"), ("/site/trim/__main__.py", "python -m trim")],
+)
+def test_help_calls_the_program_as_it_was_started(command, argument, program, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [argument])
+    with pytest.raises(SystemExit):
+        cli.main([*command.split(), "--help"])
+    shown = capsys.readouterr().out
+    assert shown.startswith(f"usage: {program} {command}".rstrip())
+    assert shown.count(program) >= 2  # an example too
+    assert ("python -m trim" in shown) == (program == "python -m trim")
+    assert "%(" not in shown
+
+
 @pytest.mark.parametrize("command", ["", "prune", "resume", "apply", "export", "inspect", "cache"])
 def test_help_teaches(command, capsys):
     with pytest.raises(SystemExit) as end:
