@@ -1,174 +1,47 @@
-"""GGUF files: their header, read in a fraction of a second, and their weights, widened once and kept.
+"""GGUF files: their weights, dequantized once and cached.
 
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
-import mmap
-import struct
-from dataclasses import dataclass
+import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from trim.cache import cache_folder, new_folder, shrink_to_limit, touch
+from trim.cache import cache_folder, fingerprint, new_folder, shrink_to_limit, touch
 from trim.devices import is_out_of_memory, require_memory
 from trim.errors import CacheError, ModelError, NotEnoughMemoryError
-from trim.models.architecture import SUPPORTED, find_blocks
+from trim.models.architecture import SUPPORTED, blueprint
 from trim.models.checkpoint import Progress, quiet
+from trim.models.gguf_config import read_config, require_tensors
+from trim.models.gguf_header import GgufHeader, read_header
 from trim.names import bytes_in_words
 
-MAGIC = b"GGUF"
-_STRING, _ARRAY = 8, 9
-_SCALARS = {
-    0: "<B",
-    1: "<b",
-    2: "<H",
-    3: "<h",
-    4: "<I",
-    5: "<i",
-    6: "<f",
-    7: "<?",
-    10: "<Q",
-    11: "<q",
-    12: "<d",
-}
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
 # Parsing holds the float32 weights twice for a moment: as NumPy arrays and as the model's own.
 _PARSING_BYTES_PER_PARAMETER = 8
 
 
-@dataclass(frozen=True)
-class GgufHeader:
-    """What the beginning of a GGUF file tells.
-
-    Attributes:
-        architecture: llama.cpp's name, such as "llama" or "qwen2".
-        name: the model's name; empty where the file has none.
-        blocks: transformer blocks.
-        parameters: numbers in all tensors.
-        experts: 0 unless the model is a mixture of experts.
-        parts: files that the model is split into.
-        has_tokenizer: whether the file holds a vocabulary.
-    """
-
-    architecture: str
-    name: str
-    blocks: int
-    parameters: int
-    experts: int
-    parts: int
-    has_tokenizer: bool
-
-
-def read_header(path: Path) -> GgufHeader:
-    """Read a GGUF file's header.
+def gguf_blueprint(header: GgufHeader) -> "PreTrainedModel":
+    """The model of a GGUF file on torch's meta device, made from the header alone.
 
     Raises:
-        ModelError: the file cannot be read, is no GGUF, or ends too early.
+        ModelError: the file cannot be read as it was meant, or holds a model that cannot be pruned.
     """
-    try:
-        with path.open("rb") as file:
-            magic = file.read(4)
-            if magic != MAGIC:
-                raise ModelError(
-                    f"{path.name} is no GGUF file: it begins with {magic!r} instead of {MAGIC!r}; a download that "
-                    "failed may have left a web page under this name, and safetensors are loaded by their folder"
-                )
-            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                return _parse(content)
-    except FileNotFoundError as error:
-        raise ModelError(f"there is no file {path}; check the path") from error
-    except OSError as error:
-        raise ModelError(
-            f"{path} cannot be read ({error.strerror}); give the path of a GGUF file that you may read"
-        ) from error
-    except (struct.error, OverflowError, UnicodeDecodeError, KeyError, ValueError) as error:
-        raise ModelError(
-            f"{path.name} is damaged or was not downloaded to its end; download it again"
-        ) from error
-
-
-def _parse(content: mmap.mmap) -> GgufHeader:
-    reader = _Reader(content)
-    version, tensors, entries = reader.integer("<I"), reader.integer("<Q"), reader.integer("<Q")
-    if version not in (2, 3):
-        raise ModelError(
-            f"this GGUF file has format version {version:,}, and TRIM Lab reads 2 and 3 (little-endian); convert the "
-            "model again with a current llama.cpp"
-        )
-    facts: dict[str, int | float | str] = {}
-    for _ in range(entries):
-        key = reader.string()
-        facts[key] = reader.value(reader.integer("<I"))
-    parameters = furthest = 0
-    for _ in range(tensors):
-        reader.string()
-        size = 1
-        for _ in range(reader.integer("<I")):
-            size *= reader.integer("<Q")
-        parameters += size
-        _, offset = reader.integer("<I"), reader.integer("<Q")
-        furthest = max(furthest, offset)
-    if reader.position + furthest > len(content):
-        raise ValueError("the last tensor lies behind the end of the file")
-    architecture = str(facts["general.architecture"])
-    return GgufHeader(
-        architecture=architecture,
-        name=str(facts.get("general.name", "")),
-        blocks=int(facts.get(f"{architecture}.block_count", 0)),
-        parameters=parameters,
-        experts=int(facts.get(f"{architecture}.expert_count", 0)),
-        parts=int(facts.get("split.count", 1)),
-        has_tokenizer="tokenizer.ggml.tokens" in facts,
-    )
-
-
-class _Reader:
-    """A cursor over the header. Running over the end raises struct.error."""
-
-    def __init__(self, content: mmap.mmap) -> None:
-        self.content, self.position = content, len(MAGIC)
-
-    def integer(self, form: str) -> int:
-        return int(self.number(form))
-
-    def number(self, form: str) -> int | float:
-        value: int | float
-        (value,) = struct.unpack_from(form, self.content, self.position)
-        self.position += struct.calcsize(form)
-        return value
-
-    def string(self) -> str:
-        start = self._skip_string()
-        return self.content[start : self.position].decode()
-
-    def _skip_string(self) -> int:
-        """Move behind a string; returns where its text begins."""
-        length = self.integer("<Q")
-        start = self.position
-        self.position += length
-        if self.position > len(self.content):
-            raise ValueError("a text runs over the end of the file")
-        return start
-
-    def value(self, kind: int) -> int | float | str:
-        """A value; of an array only its length, for a vocabulary has 100,000 entries."""
-        if kind == _STRING:
-            return self.string()
-        if kind != _ARRAY:
-            return self.number(_SCALARS[kind])
-        kind, length = self.integer("<I"), self.integer("<Q")
-        if kind == _STRING:
-            for _ in range(length):
-                self._skip_string()
-        else:
-            self.position += length * struct.calcsize(_SCALARS[kind])
-        return length
+    _require_complete(header)
+    module = blueprint(read_config(header))
+    require_tensors(header, module)
+    return module
 
 
 def dequantized(path: Path, sha256: str, say: Progress) -> Path:
     """A folder with the float16 weights and the tokenizer of a GGUF file, made once and kept in the cache.
 
-    Parsing a GGUF takes half a minute, loading what comes out of it a second.
+    Parsing a GGUF takes half a minute, loading what comes out of it a second. The folder's name changes when the file
+    or what is understood of its header changes.
 
     Args:
         sha256: of the file's content.
@@ -178,12 +51,13 @@ def dequantized(path: Path, sha256: str, say: Progress) -> Path:
         NotEnoughMemoryError: there is no room to widen the weights.
         CacheError: there is no room on the disk for the widened weights.
     """
-    target = cache_folder() / "models" / sha256[:32]
+    header = read_header(path)
+    config = gguf_blueprint(header).config
+    key = fingerprint({"file": sha256, "config": json.loads(config.to_json_string(use_diff=False))})
+    target = cache_folder() / "models" / key[:32]
     if target.exists():
         touch(target)
         return target
-    header = read_header(path)
-    _check(path, header)
     require_memory(
         _PARSING_BYTES_PER_PARAMETER * header.parameters,
         torch.device("cpu"),
@@ -200,6 +74,7 @@ def dequantized(path: Path, sha256: str, say: Progress) -> Path:
             )
             module = AutoModelForCausalLM.from_pretrained(
                 path.parent,
+                config=config,
                 gguf_file=path.name,
                 local_files_only=True,
                 trust_remote_code=False,
@@ -212,10 +87,8 @@ def dequantized(path: Path, sha256: str, say: Progress) -> Path:
             ) from error
         raise ModelError(
             f"transformers cannot read {path.name} (architecture {header.architecture!r}): the file is damaged, or "
-            f"its kind is not supported; TRIM Lab prunes {SUPPORTED}; as a way out, load the model's folder with "
-            "safetensors"
+            "its types are not supported; load the model's folder with safetensors instead"
         ) from error
-    find_blocks(module)
     # What came from a GGUF still carries its quantizer, and then neither converts nor saves.
     del module.config.quantization_config
     vars(module).update(hf_quantizer=None, is_quantized=False)
@@ -234,20 +107,19 @@ def dequantized(path: Path, sha256: str, say: Progress) -> Path:
     return target
 
 
-def _check(path: Path, header: GgufHeader) -> None:
-    if header.parts > 1:
+def _require_complete(header: GgufHeader) -> None:
+    if (parts := header.count("split.count", 1)) > 1:
         raise ModelError(
-            f"{path.name} is one of {header.parts} parts of a model; merge them first: "
+            f"{header.file} is one of {parts} parts of a model; merge them first: "
             "llama-gguf-split --merge FIRST_PART WHOLE.gguf"
         )
-    if header.experts:
+    if experts := header.count(f"{header.architecture}.expert_count"):
         raise ModelError(
-            f"TRIM Lab cannot prune {path.name}: its {header.experts} experts ({header.architecture}) are no single "
-            f"layers; it prunes {SUPPORTED}"
+            f"TRIM Lab cannot prune {header.file}: it is a mixture of {experts} experts; it prunes {SUPPORTED}"
         )
-    if not header.has_tokenizer:
+    if "tokenizer.ggml.tokens" not in header.facts:
         raise ModelError(
-            f"{path.name} holds no tokenizer, so no text can be given to the model; use a file with the whole model"
+            f"{header.file} holds no tokenizer, so no text can be given to the model; use a file with the whole model"
         )
 
 

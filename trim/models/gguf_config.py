@@ -1,0 +1,368 @@
+"""The configuration of the model in a GGUF file, made from its header.
+
+A field of the header that changes what the model computes is taken over as llama.cpp means it, or the file is refused.
+`transformers` passes over most of them in silence: scaled positions, soft caps, scales, windows.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from trim.errors import ModelError
+from trim.models.gguf_header import GgufHeader, Value
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig, PreTrainedModel
+
+_SIZES = {
+    "block_count": "num_hidden_layers",
+    "context_length": "max_position_embeddings",
+    "embedding_length": "hidden_size",
+    "feed_forward_length": "intermediate_size",
+    "attention.head_count": "num_attention_heads",
+    "attention.head_count_kv": "num_key_value_heads",
+}
+_RMS = {"attention.layer_norm_rms_epsilon": "rms_norm_eps"}
+_SOFT_CAPS = {
+    "attn_logit_softcapping": "attn_logit_softcapping",
+    "final_logit_softcapping": "final_logit_softcapping",
+}
+_TOKENS = {
+    "bos_token_id": "tokenizer.ggml.bos_token_id",
+    "eos_token_id": "tokenizer.ggml.eos_token_id",
+    "pad_token_id": "tokenizer.ggml.padding_token_id",
+}
+_NAMED = {"unk_token_id": "tokenizer.ggml.unknown_token_id", "_model_name_or_path": "general.name"}
+# Fields that change nothing that is computed here.
+_SILENT = ("vocab_size", "tensor_data_layout", "pooling_type", "rope.scaling.finetuned")
+# Tensors that say how positions are scaled, and those that a file may hold twice.
+_FREQUENCIES, _LONG, _SHORT = "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"
+_SPARE = (_FREQUENCIES, _LONG, _SHORT, "output.weight")
+
+
+@dataclass(frozen=True)
+class _Family:
+    """How `transformers` names what the files of an architecture hold.
+
+    Attributes:
+        model_type: of its configuration.
+        required, optional: fields of the header, and settings of the configuration.
+        flags: settings that are true where the first block holds a tensor.
+        has_positions: whether positions are rotated.
+        partial: whether only part of each head may be rotated.
+        scale_by_size_at: blocks of the size whose queries are scaled by hidden size and heads; None: no such scale.
+    """
+
+    model_type: str
+    required: dict[str, str]
+    optional: dict[str, str] = field(default_factory=dict)
+    flags: dict[str, str] = field(default_factory=dict)
+    has_positions: bool = True
+    partial: bool = False
+    scale_by_size_at: int | None = None
+
+
+def _layer_norm(name: str) -> dict[str, str]:
+    return {"attention.layer_norm_epsilon": name}
+
+
+_WINDOW = {"attention.sliding_window": "sliding_window"}
+FAMILIES = {
+    "llama": _Family(
+        "llama", _SIZES | _RMS, flags={"attention_bias": "attn_output.bias", "mlp_bias": "ffn_up.bias"}
+    ),
+    "qwen2": _Family("qwen2", _SIZES | _RMS),
+    "qwen3": _Family("qwen3", _SIZES | _RMS, flags={"attention_bias": "attn_output.bias"}),
+    "phi3": _Family("phi3", _SIZES | _RMS, _WINDOW, partial=True),
+    "gemma2": _Family("gemma2", _SIZES | _RMS | _WINDOW, _SOFT_CAPS, scale_by_size_at=46),
+    "gemma3": _Family("gemma3_text", _SIZES | _RMS | _WINDOW, _SOFT_CAPS, scale_by_size_at=62),
+    "stablelm": _Family(
+        "stablelm",
+        _SIZES | _layer_norm("layer_norm_eps"),
+        flags={"use_qkv_bias": "attn_q.bias"},
+        partial=True,
+    ),
+    "starcoder2": _Family(
+        "starcoder2", _SIZES | _layer_norm("norm_epsilon"), _WINDOW, flags={"use_bias": "attn_output.bias"}
+    ),
+    "nemotron": _Family(
+        "nemotron",
+        _SIZES | _layer_norm("norm_eps"),
+        flags={"attention_bias": "attn_output.bias", "mlp_bias": "ffn_up.bias"},
+        partial=True,
+    ),
+    "bloom": _Family(
+        "bloom",
+        {"block_count": "n_layer", "embedding_length": "hidden_size", "attention.head_count": "n_head"}
+        | _layer_norm("layer_norm_epsilon"),
+        has_positions=False,
+    ),
+}
+
+
+def read_config(header: GgufHeader) -> "PretrainedConfig":
+    """Make the configuration of the model in a GGUF file.
+
+    Raises:
+        ModelError: the header lacks a field, or has one that cannot be taken over; the message names it.
+    """
+    from transformers import AutoConfig
+
+    if header.architecture not in FAMILIES:
+        raise ModelError(
+            f"TRIM Lab cannot prune {header.file}: it does not read the architecture {header.architecture!r} from GGUF "
+            f"files; it reads {', '.join(FAMILIES)}; load the model's folder with safetensors instead"
+        )
+    family, fields = FAMILIES[header.architecture], _Fields(header)
+    settings: dict[str, object] = {
+        name: fields.need(key) for key, name in family.required.items() if key != "attention.head_count_kv"
+    }
+    settings |= {
+        name: fields.take(key) or None for key, name in family.optional.items() if key in fields.left
+    }
+    settings |= {name: f"blk.0.{tensor}" in header.tensors for name, tensor in family.flags.items()}
+    settings |= {name: header.facts.get(key) for name, key in _TOKENS.items()}
+    settings |= {name: header.facts[key] for name, key in _NAMED.items() if key in header.facts}
+    settings["vocab_size"] = header.tensor("token_embd.weight").shape[0]
+    settings["tie_word_embeddings"] = "output.weight" not in header.tensors or header.architecture == "bloom"
+    heads, hidden = int(fields.need("attention.head_count")), int(fields.need("embedding_length"))
+    if family.has_positions:
+        settings["num_key_value_heads"] = fields.take("attention.head_count_kv", heads)
+        head = int(fields.take("attention.key_length", hidden // heads))
+        fields.expect("attention.value_length", head)
+        if head * heads != hidden or header.architecture in ("gemma2", "gemma3"):
+            settings["head_dim"] = head
+        settings |= _positions(header, fields, family, head)
+    else:
+        fields.expect("attention.head_count_kv", heads)
+        fields.expect("feed_forward_length", 4 * hidden)
+        fields.take("context_length")
+        fields.expect("attention.max_alibi_bias", 8.0)
+    if header.architecture == "stablelm":
+        # Where blocks add attention and MLP to the same states, there is no second norm.
+        settings["use_parallel_residual"] = "blk.0.ffn_norm.weight" not in header.tensors
+        fields.expect("use_parallel_residual", settings["use_parallel_residual"])
+    if family.scale_by_size_at is not None:
+        by_size = settings["num_hidden_layers"] == family.scale_by_size_at
+        scale = float(fields.take("attention.scale") or 0)
+        by = round(scale**-2, 3) if scale else hidden // heads if by_size else head
+        fields.refuse_unless(by == int(by), "attention.scale", scale, "1/√n for whole numbers n")
+        settings["query_pre_attn_scalar"] = int(by)
+        pattern = fields.take("attention.sliding_window_pattern") or ()
+        if isinstance(pattern, int):
+            pattern = tuple((block + 1) % pattern != 0 for block in range(int(fields.need("block_count"))))
+        if pattern:
+            kinds = "full_attention", "sliding_attention"
+            settings["layer_types"] = [kinds[bool(slides)] for slides in pattern]
+    elif family.has_positions and (scale := float(fields.take("attention.scale") or 0)):
+        fields.refuse_unless(
+            math.isclose(scale, head**-0.5, rel_tol=1e-6), "attention.scale", scale, f"1/√{head}"
+        )
+    fields.require_all_taken()
+    config: PretrainedConfig = AutoConfig.for_model(family.model_type, **settings)
+    return config
+
+
+def require_tensors(header: GgufHeader, module: "PreTrainedModel") -> None:
+    """Refuse a file that lacks weights of its model, or holds some that would be left out.
+
+    Raises:
+        ModelError: the message names one of them.
+    """
+    from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
+
+    number = next(number for number, name in MODEL_ARCH_NAMES.items() if name == header.architecture)
+    names = get_tensor_name_map(number, module.config.num_hidden_layers)
+
+    def in_file(name: str) -> str:
+        """A parameter's name in the file: that of its place in the causal model, or else in the bare one."""
+        parts = name.split(".")
+        places = (".".join(parts[start:]) for start in range(len(parts) - 1))
+        found = (names.get_name(place, try_suffixes=(".weight", ".bias")) for place in places)
+        return next(filter(None, found), name)
+
+    expected = {in_file(name) for name, _ in module.named_parameters()}
+    held = header.tensors.keys()
+    if unknown := sorted(held - expected - set(_SPARE)):
+        raise ModelError(
+            f"{header.file} holds {unknown[0]}, which {type(module).__name__} does not have, so the model would "
+            "compute something else without it; load the model's folder with safetensors instead"
+        )
+    if missing := sorted(expected - held):
+        raise ModelError(f"{header.file} lacks the weights {missing[0]}; download or convert it again")
+
+
+class _Fields:
+    """The fields of a header, each taken once it is understood."""
+
+    def __init__(self, header: GgufHeader) -> None:
+        self._header = header
+        self._prefix = f"{header.architecture}."
+        self.left = {
+            key.removeprefix(self._prefix): value
+            for key, value in header.facts.items()
+            if key.startswith(self._prefix)
+        }
+        self._taken: dict[str, Value] = {}
+
+    def take(self, key: str, otherwise: Value = None) -> Value:
+        """A field that is understood; `otherwise` where the header has none. Equal numbers per block are one number."""
+        if key in self.left:
+            value = self.left.pop(key)
+            if isinstance(value, tuple) and key != "attention.sliding_window_pattern":
+                self.refuse_unless(len(set(value)) == 1, key, value, "one number for all blocks")
+                value = value[0]
+            self._taken[key] = value
+        return self._taken.get(key, otherwise)
+
+    def need(self, key: str) -> Value:
+        """A field that every file has."""
+        if (value := self.take(key)) is None:
+            raise ModelError(
+                f"{self._header.file} lacks the field {self._prefix}{key}; convert the model again with a current "
+                "llama.cpp"
+            )
+        return value
+
+    def expect(self, key: str, value: Value) -> None:
+        """A field that may say nothing else."""
+        found = self.take(key, value)
+        self.refuse_unless(found == value, key, found, str(value))
+
+    def refuse_unless(self, holds: bool, key: str, found: Value, computed: str) -> None:
+        if not holds:
+            raise ModelError(
+                f"{self._header.file} says {self._prefix}{key} = {found}, and transformers computes {computed} for "
+                f"{self._header.architecture}; load the model's folder with safetensors instead"
+            )
+
+    def require_all_taken(self) -> None:
+        """Refuse what is left; zero stands for: not used."""
+        self.expect("attention.causal", True)
+        for key, value in self.left.items():
+            values = value if isinstance(value, tuple) else (value,)
+            self.refuse_unless(
+                key in _SILENT or not any(values), key, value, "nothing of this kind that could be set"
+            )
+
+
+def _positions(header: GgufHeader, fields: _Fields, family: _Family, head: int) -> dict[str, object]:
+    """The settings that say how positions are rotated."""
+    rotated = int(fields.take("rope.dimension_count", head))
+    if rotated != head:
+        fields.refuse_unless(family.partial, "rope.dimension_count", rotated, str(head))
+    rope = _scaling(header, fields)
+    rope["rope_theta"] = float(fields.take("rope.freq_base", 10_000.0))
+    if family.partial:
+        rope["partial_rotary_factor"] = rotated / head
+    settings: dict[str, object] = {"rope_parameters": rope}
+    if header.architecture == "gemma3":  # whose windows are never scaled
+        base = float(fields.take("rope.freq_base_swa", 10_000.0))
+        rope = {
+            "full_attention": rope,
+            "sliding_attention": {"rope_type": "default", "rope_theta": base},
+        }
+        settings = {"rope_parameters": rope}
+    elif "original_max_position_embeddings" in rope and header.architecture == "phi3":
+        settings["original_max_position_embeddings"] = rope["original_max_position_embeddings"]
+    return settings
+
+
+def _scaling(header: GgufHeader, fields: _Fields) -> dict[str, object]:
+    """The settings that say how positions are scaled, but for base and number of dimensions."""
+    context = fields.need("context_length")
+    kind = fields.take("rope.scaling.type")
+    factor = float(fields.take("rope.scaling.factor") or fields.take("rope.scale_linear") or 1)
+    fields.take("rope.scale_linear")
+    original = int(fields.take("rope.scaling.original_context_length") or context)
+    attention = float(fields.take("rope.scaling.attn_factor") or 1)
+    fields.refuse_unless(
+        kind in (None, "none", "linear", "yarn", "longrope"), "rope.scaling.type", kind, "none of that name"
+    )
+    if kind == "none":
+        factor = 1.0
+    if kind == "yarn":
+        fields.expect("rope.scaling.yarn_ext_factor", 1.0)
+        own = fields.take("rope.scaling.yarn_attn_factor")
+        if own is None:
+            own = (1 + 0.1 * math.log(factor) if factor > 1 else 1.0) * attention
+        _refuse_tensors(header, kind)
+        return {
+            "rope_type": "yarn",
+            "factor": factor,
+            "original_max_position_embeddings": original,
+            "attention_factor": own,
+            "beta_fast": fields.take("rope.scaling.yarn_beta_fast", 32.0),
+            "beta_slow": fields.take("rope.scaling.yarn_beta_slow", 1.0),
+        }
+    for idle in ("yarn_ext_factor", "yarn_attn_factor", "yarn_beta_fast", "yarn_beta_slow"):
+        fields.take(f"rope.scaling.{idle}")
+    if _LONG in header.tensors or kind == "longrope":
+        long, short = header.floats(_LONG), header.floats(_SHORT)
+        return _by_frequency(factor * long, factor * short, original, attention)
+    fields.refuse_unless(attention == 1, "rope.scaling.attn_factor", attention, "1")
+    if _FREQUENCIES in header.tensors:
+        factors = header.floats(_FREQUENCIES)
+        base = float(fields.take("rope.freq_base", 10_000.0))
+        if factor == 1 and bool((factors == 1).all()):
+            return {"rope_type": "default"}
+        found = _llama3(factors, base) if factor == 1 else None
+        return found or _by_frequency(factor * factors, factor * factors, original, 1.0)
+    if factor == 1:
+        return {"rope_type": "default"}
+    return {"rope_type": "linear", "factor": factor}
+
+
+def _refuse_tensors(header: GgufHeader, kind: str) -> None:
+    for name in (_FREQUENCIES, _LONG, _SHORT):
+        if name in header.tensors:
+            raise ModelError(
+                f"{header.file} scales its positions twice, by {kind} and by the tensor {name}; load the model's "
+                "folder with safetensors instead"
+            )
+
+
+def _by_frequency(long: Tensor, short: Tensor, original: int, attention: float) -> dict[str, object]:
+    """Any factor for each frequency."""
+    return {
+        "rope_type": "longrope",
+        "long_factor": long.tolist(),
+        "short_factor": short.tolist(),
+        "original_max_position_embeddings": original,
+        "attention_factor": attention,
+    }
+
+
+def _llama3(factors: Tensor, base: float) -> dict[str, object] | None:
+    """The settings of Llama 3.1 and later, of which a converter made these factors; None where it made them otherwise.
+
+    Between 1 and the largest one, a factor's inverse is linear in the frequency, from which two of them tell the
+    slope. Only the ratios of the two limits and the original length count: the lower limit is 1, as everywhere.
+    """
+    factors = factors.double()
+    factor = float(factors.max())
+    frequencies = base ** -(torch.arange(len(factors), dtype=torch.float64) / len(factors)) / (2 * math.pi)
+    between = (factors > 1.001) & (factors < 0.999 * factor)
+    smooth = (1 / factors[between] - 1 / factor) / (1 - 1 / factor)
+    if not len(smooth):
+        return None
+    highs = [4.0]
+    if len(smooth) > 1:
+        slope = float((smooth[0] - smooth[-1]) / (frequencies[between][0] - frequencies[between][-1]))
+        highs.append(1 + 1 / (slope * float(frequencies[between][0]) - float(smooth[0])))
+    for high in highs:
+        length = round(float((smooth[0] * (high - 1) + 1) / frequencies[between][0]))
+        part = ((length * frequencies - 1) / (high - 1)).clamp(0, 1)
+        made = 1 / ((1 - part) / factor + part)
+        if bool(torch.isclose(made, factors, rtol=1e-5, atol=0).all()):
+            return {
+                "rope_type": "llama3",
+                "factor": factor,
+                "low_freq_factor": 1.0,
+                "high_freq_factor": high,
+                "original_max_position_embeddings": length,
+            }
+    return None

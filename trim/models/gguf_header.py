@@ -1,0 +1,220 @@
+"""The header of a GGUF file, read in a fraction of a second.
+
+Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
+"""
+
+import math
+import mmap
+import struct
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trim.errors import ModelError
+
+MAGIC = b"GGUF"
+_STRING, _ARRAY = 8, 9
+_SCALARS = {
+    0: "<B",
+    1: "<b",
+    2: "<H",
+    3: "<h",
+    4: "<I",
+    5: "<i",
+    6: "<f",
+    7: "<?",
+    10: "<Q",
+    11: "<q",
+    12: "<d",
+}
+_FLOATS = {0: torch.float32, 1: torch.float16, 30: torch.bfloat16}
+_LONGEST_ARRAY = 4096  # of numbers that are kept: more are never settings
+
+Value = int | float | str | tuple[int | float, ...] | None
+
+
+@dataclass(frozen=True)
+class GgufTensor:
+    """Where a tensor of a GGUF file begins, its type by number, and its shape as torch counts."""
+
+    start: int
+    kind: int
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class GgufHeader:
+    """What the beginning of a GGUF file tells.
+
+    Attributes:
+        path: the file.
+        facts: its fields; of an array of texts, or a long one, only how many entries it has.
+        tensors: its tensors by name.
+    """
+
+    path: Path
+    facts: dict[str, Value] = field(repr=False)
+    tensors: dict[str, GgufTensor] = field(repr=False)
+
+    @property
+    def file(self) -> str:
+        """The file's name."""
+        return self.path.name
+
+    @property
+    def architecture(self) -> str:
+        """llama.cpp's name, such as "llama" or "qwen2"."""
+        return str(self.facts["general.architecture"])
+
+    @property
+    def name(self) -> str:
+        """The model's name; empty where the file has none."""
+        return str(self.facts.get("general.name", ""))
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in all tensors."""
+        return sum(math.prod(tensor.shape) for tensor in self.tensors.values())
+
+    def count(self, key: str, otherwise: int = 0) -> int:
+        """A whole number of the header.
+
+        Raises:
+            ModelError: it is something else.
+        """
+        value = self.facts.get(key, otherwise)
+        if not isinstance(value, int):
+            raise ModelError(f"{self.file} is damaged: its field {key} is {value!r}; download it again")
+        return value
+
+    def tensor(self, name: str) -> GgufTensor:
+        """Where a tensor lies.
+
+        Raises:
+            ModelError: there is none of that name.
+        """
+        if name not in self.tensors:
+            raise ModelError(f"{self.file} lacks the weights {name}; download or convert it again")
+        return self.tensors[name]
+
+    def floats(self, name: str) -> Tensor:
+        """Read a tensor that is not quantized, as float32.
+
+        Raises:
+            ModelError: there is none of that name, or it is quantized.
+        """
+        tensor = self.tensor(name)
+        if tensor.kind not in _FLOATS:
+            raise ModelError(
+                f"{self.file} holds {name} quantized; convert the model again with a current llama.cpp"
+            )
+        dtype = _FLOATS[tensor.kind]
+        with self.path.open("rb") as file:
+            file.seek(tensor.start)
+            content = bytearray(file.read(math.prod(tensor.shape) * dtype.itemsize))
+        return torch.frombuffer(content, dtype=dtype).float().view(tensor.shape)
+
+
+def read_header(path: Path) -> GgufHeader:
+    """Read a GGUF file's header.
+
+    Raises:
+        ModelError: the file cannot be read, is no GGUF, or ends too early.
+    """
+    try:
+        with path.open("rb") as file:
+            magic = file.read(4)
+            if magic != MAGIC:
+                raise ModelError(
+                    f"{path.name} is no GGUF file: it begins with {magic!r} instead of {MAGIC!r}; a download that "
+                    "failed may have left a web page under this name, and safetensors are loaded by their folder"
+                )
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                return _parse(path, content)
+    except FileNotFoundError as error:
+        raise ModelError(f"there is no file {path}; check the path") from error
+    except OSError as error:
+        raise ModelError(
+            f"{path} cannot be read ({error.strerror}); give the path of a GGUF file that you may read"
+        ) from error
+    except (struct.error, OverflowError, UnicodeDecodeError, KeyError, ValueError) as error:
+        raise ModelError(
+            f"{path.name} is damaged or was not downloaded to its end; download it again"
+        ) from error
+
+
+def _parse(path: Path, content: mmap.mmap) -> GgufHeader:
+    reader = _Reader(content)
+    version, tensors, entries = reader.integer("<I"), reader.integer("<Q"), reader.integer("<Q")
+    if version not in (2, 3):
+        raise ModelError(
+            f"this GGUF file has format version {version:,}, and TRIM Lab reads 2 and 3 (little-endian); convert the "
+            "model again with a current llama.cpp"
+        )
+    facts: dict[str, Value] = {}
+    for _ in range(entries):
+        key = reader.string()
+        facts[key] = reader.value(reader.integer("<I"))
+    if "general.architecture" not in facts:
+        raise ValueError("it names no architecture")
+    found = []
+    for _ in range(tensors):
+        name = reader.string()
+        sizes = [reader.integer("<Q") for _ in range(reader.integer("<I"))]
+        kind, offset = reader.integer("<I"), reader.integer("<Q")
+        found.append((name, tuple(reversed(sizes)), kind, offset))
+    alignment = facts.get("general.alignment", 32)
+    if not isinstance(alignment, int) or alignment < 1:
+        raise ValueError("its tensors begin nowhere")
+    begin = -(-reader.position // alignment) * alignment
+    places = {name: GgufTensor(begin + offset, kind, shape) for name, shape, kind, offset in found}
+    if max((place.start for place in places.values()), default=0) > len(content):
+        raise ValueError("the last tensor begins after the end of the file")
+    return GgufHeader(path, facts, places)
+
+
+class _Reader:
+    """A cursor over the header. Running over the end raises struct.error."""
+
+    def __init__(self, content: mmap.mmap) -> None:
+        self.content, self.position = content, len(MAGIC)
+
+    def integer(self, form: str) -> int:
+        return int(self.number(form))
+
+    def number(self, form: str) -> int | float:
+        value: int | float
+        (value,) = struct.unpack_from(form, self.content, self.position)
+        self.position += struct.calcsize(form)
+        return value
+
+    def string(self) -> str:
+        start = self._skip_string()
+        return self.content[start : self.position].decode()
+
+    def _skip_string(self) -> int:
+        """Move behind a string; returns where its text begins."""
+        length = self.integer("<Q")
+        start = self.position
+        self.position += length
+        if self.position > len(self.content):
+            raise ValueError("a text runs over the end of the file")
+        return start
+
+    def value(self, kind: int) -> Value:
+        """A value; of an array of texts, or a long one, only its length: a vocabulary has 100,000 entries."""
+        if kind == _STRING:
+            return self.string()
+        if kind != _ARRAY:
+            return self.number(_SCALARS[kind])
+        kind, length = self.integer("<I"), self.integer("<Q")
+        if kind == _STRING:
+            for _ in range(length):
+                self._skip_string()
+        elif length <= _LONGEST_ARRAY:
+            return tuple(self.number(_SCALARS[kind]) for _ in range(length))
+        else:
+            self.position += length * struct.calcsize(_SCALARS[kind])
+        return length
