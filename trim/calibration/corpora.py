@@ -94,10 +94,10 @@ def load_corpus(
     say(f"Cutting {CORPORA.get(str(source), one_line(Path(source).name))} into tokens")
     what = ("" if split == "whole" else f"the {split} part of ") + repr(one_line(str(source)))
     if drawn is not None and len(text) > LARGEST_WHOLE_CHARACTERS:
-        cut = _from_places(text, tokenizer, drawn, own, generator)
-        if cut is None:
+        placed = _from_places(text, tokenizer, drawn, own, generator)
+        if placed is None:
             raise CorpusError(_too_short(what, "too few", length))
-        return _begun_with(begin, cut)
+        return _begun_with(begin, placed)
     if windows is None and len(text) > LARGEST_EVALUATION_CHARACTERS:
         raise CorpusError(
             f"{what} has {len(text):,} characters, too many to cut all of it into windows; say how many windows to read"
