@@ -185,7 +185,7 @@ def rows_of(sweep: trim.Sweep) -> list[dict]:
             "model_sparsity": outcome.run.metrics["sparsity"]["realised"],
             "perplexity": [entry["perplexity"] for entry in outcome.perplexities],
             "date": now()[:10],
-            "device": outcome.run.settings["compute"]["device_name"],
+            "device": outcome.run.compute.device_name,
         }
         for outcome in sweep.outcomes()
         if outcome.done

@@ -281,9 +281,7 @@ def figure_4(run: Run) -> Redrawn | None:
 
     def view() -> View:
         return View(
-            gini_ridges_figure(
-                statistics, str(run.settings.get("request", {}).get("score", "wanda")), theme()
-            ),
+            gini_ridges_figure(statistics, run.request.score, theme()),
             seen,
             explanations.GINI_FORMULA,
             f"Gini histograms of the key projections of {len(names)} blocks. {seen}",

@@ -57,7 +57,7 @@ def explore(study: Study, options: SearchOptions, sensitivity: Tensor | None) ->
         st.caption(
             f"Below: the last result, for a layer target of {outcome.result.settings.target_sparsity:.0%}."
         )
-    layer_name = re.sub(r"\W+", "-", f"{study.origin.model_title}-{study.key.layer}")
+    layer_name = re.sub(r"\W+", "-", f"{study.origin.model.title}-{study.key.layer}")
     file_name = f"{layer_name}-{percent}"  # a chart whose file has another name is redrawn
     summary(study, outcome)
     whole, outcome = outcome, outcome.showing(choose_shown())
@@ -199,9 +199,9 @@ def heading(study: Study) -> None:
         "the target share of its weights. Move the target, and it searches again."
     )
     st.caption(
-        f"{plain(study.origin.model_title)} · {study.rows:,} rows (output dimensions) of {study.columns:,} weights · "
+        f"{plain(study.origin.model.title)} · {study.rows:,} rows (output dimensions) of {study.columns:,} weights · "
         f"{study.curves.vectors:,} calibration vectors from {plain(text)} · computed on "
-        f"{study.origin.device} in {study.origin.dtype}"
+        f"{study.origin.compute.device} in {study.origin.compute.dtype}"
     )
 
 

@@ -58,22 +58,21 @@ def new_run(entries: list[StoredRun]) -> None:
 
 def heading(run: Run, shown: ModelMap) -> None:
     """What was pruned, how far, by which method, and how that went in total."""
-    request = run.settings.get("request", {})
-    corpus = Path(str(request.get("corpus"))).name
-    text = f"{request.get('windows')} windows of {request.get('length')} tokens of {corpus}"
+    request = run.request
+    text = f"{request.windows} windows of {request.length} tokens of {Path(request.corpus).name}"
     facts = [
-        run.settings.get("model", {}).get("title", ""),
-        f"score {request.get('score')}",
-        f"allocation {request.get('pattern') or request.get('allocation')}",
-        f"budgets {run.budgets.get('method', request.get('budget'))}",
-        *(["weights that stay refitted"] if request.get("refit") else []),
+        run.model.title,
+        f"score {request.score}",
+        f"allocation {request.pattern or request.allocation}",
+        f"budgets {run.budgets.get('method', request.budget)}",
+        *(["weights that stay refitted"] if request.refit else []),
         text,
-        f"computed on {run.settings.get('compute', {}).get('device', '')}",
+        f"computed on {run.compute.device}",
     ]
     st.caption(plain(" · ".join(map(str, facts))))
     columns = st.columns(4)
     sparsity = run.metrics.get("sparsity", {})
-    asked = sparsity.get("requested", request.get("target"))
+    asked = sparsity.get("requested", request.target_sparsity)
     fact(
         columns[0],
         "Model sparsity",
@@ -113,7 +112,9 @@ def beside(run_id: str, run: Run, entries: list[StoredRun]) -> list[Run]:
         for entry in entries
         if entry.run is not None and entry.id != run_id and entry.run.blocks
     }
-    same = [key for key, other in others.items() if _weights(other) == _weights(run) and other.complete]
+    same = [
+        key for key, other in others.items() if other.model.weights == run.model.weights and other.complete
+    ]
     if texts := _texts(run):
         same = [key for key in same if texts & _texts(others[key])]
     chosen = st.multiselect(
@@ -126,10 +127,6 @@ def beside(run_id: str, run: Run, entries: list[StoredRun]) -> list[Run]:
         help="For the views below. At first those of the same model, measured on the same text.",
     )
     return [run, *(others[key] for key in chosen)]
-
-
-def _weights(run: Run) -> object:
-    return run.settings.get("model", {}).get("weights")
 
 
 def _texts(run: Run) -> set[str]:

@@ -43,7 +43,7 @@ def runs_of_trim() -> dict[str, Run]:
         if entry.run is not None
         and entry.run.kind == "model"
         and entry.run.layers
-        and entry.run.settings.get("request", {}).get("allocation") == "trim"
+        and entry.run.request.allocation == "trim"
     ]
     return {entry.id: entry.opened() for entry in sorted(entries, key=lambda entry: not entry.shipped)}
 
@@ -78,7 +78,7 @@ if not runs:
     )
     st.stop()
 run, layer_name, runs_3c = choose(runs)
-st.caption(plain(f"{run.name} · {run.settings.get('model', {}).get('title', '')}"))
+st.caption(plain(f"{run.name} · {run.model.title}"))
 
 
 def stored() -> StoredLayer:

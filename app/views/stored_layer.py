@@ -30,14 +30,13 @@ def heading(run: Run, layer: StoredLayer) -> None:
         f"The layer as the run **{plain(run.name)}** saw it: why some rows survived and others did not, from what the "
         "run stored. No model is loaded."
     )
-    title = run.settings.get("model", {}).get("title", "")
     refitted = (
         ""
         if record.error_left is None
         else f" · weights that stay refitted, which leaves {record.error_left:.1%} of the output error"
     )
     st.caption(
-        f"{plain(title)} · {record.rows:,} rows (output dimensions) of {record.columns:,} weights · "
+        f"{plain(run.model.title)} · {record.rows:,} rows (output dimensions) of {record.columns:,} weights · "
         f"{record.vectors:,} calibration vectors · score {plain(record.score)} · allocation {plain(layer.label)}"
         + refitted
     )
@@ -73,15 +72,15 @@ def summary(layer: StoredLayer) -> None:
 
 def needs_the_model(run: Run, layer: StoredLayer) -> None:
     """Which controls are not here, and the way to them."""
-    request = run.settings.get("request", {})
+    request = run.request
     block, _, path = layer.record.name.partition(".")
     asked = {
-        "model": request.get("model"),
-        "text": request.get("corpus"),
-        "windows": request.get("windows"),
-        "length": request.get("length"),
-        "vectors": request.get("vectors_per_sequence"),
-        "seed": request.get("seed"),
+        "model": request.model,
+        "text": request.corpus,
+        "windows": request.windows,
+        "length": request.length,
+        "vectors": request.vectors_per_sequence,
+        "seed": request.seed,
         "block": block,
         "layer": path,
         "score": layer.record.score,

@@ -3,6 +3,10 @@
 import torch
 
 import trim
+from app.services.layer.study import Origin
+from trim.runs.run_record import Compute, ModelFacts, TextFacts
+
+ORIGIN = Origin(ModelFacts("Tiny", "0" * 32), TextFacts(32, "0" * 64), Compute("cpu", "x86_64", "float32"))
 
 
 def layer_sample(rows: int = 12, columns: int = 20, vectors: int = 24, seed: int = 0) -> trim.LayerSample:

@@ -9,7 +9,8 @@ import torch
 import trim
 from tests.app.small import layer_sample
 from trim.runs.record import LayerRecord
-from trim.runs.recording import layer_record, record_of_search
+from trim.runs.recording import layer_record, record_of_search, run_record
+from trim.runs.run_record import Compute, ModelFacts, TextFacts
 from trim.runs.settings import PruneSettings
 from trim.runs.writer import RunWriter, write_notes
 
@@ -54,13 +55,9 @@ def settings(allocation: str = "trim", target: float = 0.5) -> dict:
     """The settings of a run, as `prune` records them."""
     budget = "optimal" if allocation == "optimal" else "uniform"
     request = PruneSettings("demo", target, allocation, budget, windows=2, length=16)
-    return {
-        "request": request.to_json(),
-        "model": {"title": "Tiny <b>model</b>", "weights": "0" * 32},
-        "text": {"given": False, "tokens": 32, "sha256": "0" * 64},
-        "compute": {"device": "cpu", "device_name": "x86_64", "dtype": "float32", "batch": 2, "threads": 2},
-        "versions": {"python": "3.11", "torch": "2", "transformers": "5", "numpy": "2"},
-    }
+    compute = Compute("cpu", "x86_64", "float32", 2, 2)
+    model = ModelFacts("Tiny <b>model</b>", "0" * 32)
+    return run_record(request, model, TextFacts(32, "0" * 64), compute).to_json()
 
 
 def make_run(

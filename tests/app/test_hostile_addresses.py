@@ -13,14 +13,14 @@ from streamlit.util import calc_hash
 import trim
 from app.services.jobs.manager import JOBS
 from app.services.layer.laboratory import Laboratory
-from app.services.layer.study import ModelKey, Origin, SampleKey, Study, StudyKey
+from app.services.layer.study import ModelKey, SampleKey, Study, StudyKey
 from app.services.results.compared import Pick
 from app.services.runs.store import RunStore
 from app.services.server.access import PresenterNeededError, Seminar
 from app.ui.common import search_options
 from app.ui.common.selection import MOST_ROWS, RowsError, parse_rows
 from tests.app.page import ROOT
-from tests.app.small import layer_sample
+from tests.app.small import ORIGIN, layer_sample
 from tests.app.small_runs import make_run
 from trim.errors import RunError, TrimError
 
@@ -139,7 +139,7 @@ def laboratory(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("TRIM_RUNS", str(folder))
     monkeypatch.setattr("app.services.runs.store.STORE._shipped", lambda: tmp_path)
     key = StudyKey(ModelKey(), SampleKey(), "0.mlp.gate_proj", "wanda")
-    study = Study(key, layer_sample(), Origin("Tiny", "0" * 32, "cpu", "cpu", "float32", 8, "0" * 64))
+    study = Study(key, layer_sample(), ORIGIN)
     made = Laboratory()
     monkeypatch.setattr(made, "open_studies", lambda: [study])
     for place in ("waiting", "seminar"):

@@ -14,7 +14,7 @@ from app.services.jobs import continuations
 from app.services.jobs.manager import RunJobs
 from app.services.layer import keep
 from app.services.layer.laboratory import Laboratory
-from app.services.layer.study import ModelKey, Origin, SampleKey, Study, StudyKey
+from app.services.layer.study import ModelKey, SampleKey, Study, StudyKey
 from app.services.runs import files as run_files
 from app.services.runs import importing as run_import
 from app.services.runs import uploads as texts
@@ -27,7 +27,7 @@ from app.services.server.access import (
     Seminar,
 )
 from app.ui.common.text import plain
-from tests.app.small import layer_sample
+from tests.app.small import ORIGIN, layer_sample
 from tests.app.small_runs import make_run
 from trim.evaluation.settings import Sampling
 
@@ -58,7 +58,7 @@ def timed() -> tuple[Seminar, Clock]:
 def small_study() -> Study:
     """A study of a layer of twelve rows."""
     key = StudyKey(ModelKey(), SampleKey(), "0.mlp.gate_proj", "wanda")
-    return Study(key, layer_sample(), Origin("Tiny", "0" * 32, "cpu", "cpu", "float32", 8, "0" * 64))
+    return Study(key, layer_sample(), ORIGIN)
 
 
 # ------------------------------------------------------------------------------------------------- the code

@@ -18,7 +18,7 @@ def test_masks_are_those_of_the_cpu(family, tmp_path):
     options = {"tokens": rough.random_tokens(), "target": 0.5, "dtype": "float32"}
     one = trim.prune(folder, tmp_path / "gpu", **options)
     other = trim.prune(folder, tmp_path / "cpu", device="cpu", **options)
-    assert one.settings["compute"]["device"] == "cuda"
+    assert one.compute.device == "cuda"
     assert one.metrics["sparsity"] == other.metrics["sparsity"]
     for name in one.layers:
         assert (one.layer(name).keep() == other.layer(name).keep()).mean() > 0.97

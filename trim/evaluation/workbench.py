@@ -124,15 +124,14 @@ def source_of(run: Run) -> str:
     Raises:
         ModelError: it cannot be read, or has changed since.
     """
-    request = run.settings.get("request")
-    if request is None:
+    if run.kind != "model":
         raise ModelError(f"{run.path} keeps single layers; evaluate a run of a whole model")
-    folder, _ = model_folder(request["model"])
-    if TensorFiles(folder).fingerprint() != run.settings["model"]["weights"]:
+    folder, _ = model_folder(run.request.model)
+    if TensorFiles(folder).fingerprint() != run.model.weights:
         way_out = (
             "prune it again" if is_refitted(run) else "name another model of the same shape with --model"
         )
         raise ModelError(
-            f"{request['model']} has changed since {run.path} pruned it; restore it, or {way_out}"
+            f"{run.request.model} has changed since {run.path} pruned it; restore it, or {way_out}"
         )
-    return str(request["model"])
+    return run.request.model

@@ -77,11 +77,11 @@ def export(
     _require_masks(run)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise RunError(f"{out} exists already; choose another folder, or remove it first")
-    source = run.settings["request"]["model"] if model is None else str(model)
+    source = run.request.model if model is None else str(model)
     folder, title = model_folder(source, progress=say)
     streamed = StreamedModel(folder, device=choose_device("cpu"))
     if model is None:
-        if streamed.files.fingerprint() != run.settings["model"]["weights"]:
+        if streamed.files.fingerprint() != run.model.weights:
             way_out = f"put the masks on it as it is with: python -m trim apply {run.path} {source} {out}"
             raise ModelError(
                 f"{source} has changed since {run.path} pruned it; restore it, or "
@@ -123,14 +123,14 @@ def _require_masks(run: Run) -> None:
 
 def is_refitted(run: Run) -> bool:
     """Whether the weights that stay are the run's own too."""
-    return bool(run.settings["request"].get("refit"))
+    return run.request.refit
 
 
 def _require_refitted(run: Run, files: TensorFiles, title: str) -> None:
     """Keep a refitted run off every model but its own, whose weights it would replace by those of another."""
-    if files.fingerprint() != run.settings["model"]["weights"]:
+    if files.fingerprint() != run.model.weights:
         raise RunError(
-            f"{run.path} refitted the weights that stay to {run.settings['model']['title']}, and they would replace "
+            f"{run.path} refitted the weights that stay to {run.model.title}, and they would replace "
             f"those of {title}; prune that model itself, or take the masks of a run without --refit"
         )
 
@@ -176,13 +176,13 @@ def _disk_errors_named(out: Path) -> Iterator[None]:
 
 def _model_card(run: Run, source: str, title: str) -> str:
     """README.md: what was pruned, how far and how; front matter as the Hub reads it."""
-    request, sparsity = run.settings["request"], run.metrics["sparsity"]
+    request, sparsity = run.request, run.metrics["sparsity"]
     front = ["---", "library_name: transformers", "tags: [pruned, sparse, trim]"]
     if (named := parse_id(source)) and not Path(source).exists():
         front.append(f"base_model: {json.dumps(named[0])}")
-    how = f"pattern {request['pattern']}" if request["pattern"] else f"allocation {request['allocation']}"
+    how = f"pattern {request.pattern}" if request.pattern else f"allocation {request.allocation}"
     search = {
-        key: request[key]
+        key: getattr(request, key)
         for key in ("learning_rates", "negative_learning_rates", "iterations", "layer_quality", "row_quality")
     }
     lines = [
@@ -194,13 +194,13 @@ def _model_card(run: Run, source: str, title: str) -> str:
         f"Of the {run.metrics['weights']['of']:,} weights in the linear layers of its blocks, "
         f"{run.metrics['weights']['pruned']:,} are zero: a sparsity of {sparsity['realised']:.6f} over these layers "
         f"(asked for: {sparsity['requested']:.6f}). Embeddings and output head are dense."
-        + (" The weights that stay are refitted to the dense outputs." if request.get("refit") else ""),
+        + (" The weights that stay are refitted to the dense outputs." if request.refit else ""),
         "",
-        f"- method: {how}, budgets {Path(request['budget']).name}, score {request['score']}"
-        + (", inputs recalculated within blocks" if request["recalculate_inputs"] else ""),
-        f"- calibration: {run.settings['text']['tokens']:,} tokens of {one_line(Path(request['corpus']).name)}, "
-        f"seed {request['seed']}",
-        f"- search: {json.dumps(search)}" if request["allocation"] == "trim" else "- search: none",
+        f"- method: {how}, budgets {Path(request.budget).name}, score {request.score}"
+        + (", inputs recalculated within blocks" if request.recalculate_inputs else ""),
+        f"- calibration: {run.text.tokens:,} tokens of {one_line(Path(request.corpus).name)}, "
+        f"seed {request.seed}",
+        f"- search: {json.dumps(search)}" if request.allocation == "trim" else "- search: none",
         f"- run: {one_line(run.name)}, fingerprint {run.fingerprint}",
         "",
         "```python",

@@ -85,7 +85,7 @@ def prune(
     source.given = source.given and not tokens_of_corpus
     batch = chosen.batch or default_batch(source.calibration, source.model.device)
     record = source.record(min(batch, source.calibration.sequences), torch.get_num_threads())
-    with RunWriter.create(out, record, name=name or chosen.name) as writer:
+    with RunWriter.create(out, record.to_json(), name=name or chosen.name) as writer:
         write_text(writer.path / TEXT_FILE, source.calibration)
         return _work(writer, source, activation_bytes, progress)
 
@@ -128,14 +128,13 @@ def resume(
         run = open_run(path)
         if run.complete:
             return run
-        compute = run.settings["compute"]
         if tokens is None:
             tokens, mask = read_text(run.path / TEXT_FILE)
-        if tokens is None and run.settings["text"]["given"]:
+        if tokens is None and run.text.given:
             raise RunError(f"{path} was begun with a text of its own: trim.resume({str(path)!r}, tokens=…)")
-        source = RunSource.open(PruneSettings.from_json(run.settings["request"]), tokens, mask, progress)
-        source.given = run.settings["text"]["given"]
-        require_same(path, run.settings, source.record(compute["batch"], compute["threads"]))
+        source = RunSource.open(run.request, tokens, mask, progress)
+        source.given = run.text.given
+        require_same(path, run.record, source.record(*_batch_and_threads(run)))
         return _work(writer, source, activation_bytes, progress)
 
 
@@ -145,16 +144,16 @@ def _work(
     """Budgets, then the blocks that are missing, then the totals."""
     begin = time.perf_counter()
     run = open_run(writer.path)
-    compute = run.settings["compute"]
+    batch, threads = _batch_and_threads(run)
 
     def tell(event: Event) -> None:
         writer.log(to_json(event))
         if progress:
             progress(event)
 
-    with fixed_threads(compute["threads"]), torch.inference_mode(), _told_of_its_end(tell):
+    with fixed_threads(threads), torch.inference_mode(), _told_of_its_end(tell):
         options = {
-            "batch": compute["batch"],
+            "batch": batch,
             "folder": writer.path,
             "activation_bytes": activation_bytes,
         }
@@ -218,6 +217,17 @@ def _work(
         return writer.finish(metrics)
 
 
+def _batch_and_threads(run: Run) -> tuple[int, int]:
+    """The windows in one forward pass and the CPU threads that a run of a whole model began with.
+
+    Raises:
+        RunError: its config.json lacks them.
+    """
+    if run.compute.batch is None or run.compute.threads is None:
+        raise RunError(f"{run.path / 'config.json'} is damaged: it lacks the batch or the threads of the run")
+    return run.compute.batch, run.compute.threads
+
+
 def _first_pass(
     writer: RunWriter,
     source: RunSource,
@@ -227,7 +237,6 @@ def _first_pass(
 ) -> Run:
     """The first pass, as a run in the folder of the run that asks for it; gone on with where it was stopped."""
     path = writer.path / FIRST_PASS
-    compute = open_run(writer.path).settings["compute"]
     shapes = chosen_layers(source.settings.layers, source.model.layers)
     settings = first_settings(source.settings, asked_sparsity(source.settings, shapes))
     first = RunSource(settings, source.title, source.model, source.calibration, source.given)
@@ -241,7 +250,9 @@ def _first_pass(
     if (path / "config.json").exists():
         inner = RunWriter.reopen(path)
     else:
-        inner = RunWriter.create(path, first.record(compute["batch"], compute["threads"]), name="first pass")
+        inner = RunWriter.create(
+            path, first.record(*_batch_and_threads(open_run(writer.path))).to_json(), name="first pass"
+        )
     with inner:
         if damaged := _damaged_blocks(open_run(path)):
             inner.drop_blocks(index for index in open_run(path).blocks if index >= damaged[0])

@@ -1,13 +1,8 @@
 """The model and the calibration text of a run, and whether they are still what the run began with."""
 
-import hashlib
-import platform
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy
-import torch
-import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
@@ -23,6 +18,8 @@ from trim.models.loaded import model_folder
 from trim.models.streamed import StreamedModel
 from trim.pruning.events import Event, Stage
 from trim.pruning.plan import chosen_layers
+from trim.runs.recording import compute_facts, run_record, text_facts
+from trim.runs.run_record import ModelFacts, RunRecord
 from trim.runs.settings import PruneSettings
 
 Listener = Callable[[Event], None]
@@ -96,33 +93,16 @@ class RunSource:
         )
         return cls(settings, title, model, calibration, given)
 
-    def record(self, batch: int, threads: int) -> dict:
+    def record(self, batch: int, threads: int) -> RunRecord:
         """Everything that changes the result; its hash is the run's fingerprint."""
-        device, text = self.model.device, hashlib.sha256(self.calibration.tokens.numpy().tobytes())
-        if self.calibration.mask is not None:
-            text.update(self.calibration.mask.numpy().tobytes())
         budget_file = self.settings.budget if self.settings.budget.endswith(".json") else None
-        return {
-            "request": self.settings.to_json(),
-            "model": {"title": self.title, "weights": self.model.files.fingerprint()},
-            "text": {"given": self.given, "tokens": self.calibration.real_tokens, "sha256": text.hexdigest()},
-            "budget_file": read_budgets(Path(budget_file), self.model.layers) if budget_file else None,
-            "compute": {
-                "device": device.type,
-                "device_name": torch.cuda.get_device_name(device)
-                if device.type == "cuda"
-                else platform.machine(),
-                "dtype": str(self.model.dtype).removeprefix("torch."),
-                "batch": batch,
-                "threads": threads,
-            },
-            "versions": {
-                "python": platform.python_version(),
-                "torch": torch.__version__,
-                "transformers": transformers.__version__,
-                "numpy": numpy.__version__,
-            },
-        }
+        return run_record(
+            self.settings,
+            ModelFacts(self.title, self.model.files.fingerprint()),
+            text_facts(self.calibration.tokens, self.calibration.mask, given=self.given),
+            compute_facts(self.model.device, self.model.dtype, batch, threads),
+            read_budgets(Path(budget_file), self.model.layers) if budget_file else None,
+        )
 
 
 def write_text(path: Path, calibration: Calibration) -> None:
@@ -151,13 +131,18 @@ _SAID = {
 }
 
 
-def require_same(path: str | Path, before: dict, now: dict) -> None:
-    """Refuse to go on where the end would not be that of an uninterrupted run."""
+def require_same(path: str | Path, before: RunRecord, now: RunRecord) -> None:
+    """Refuse to resume where the end would not be that of an uninterrupted run.
+
+    Raises:
+        RunError: something has changed since the run began; the message says what.
+    """
+    old, new = before.to_json(), now.to_json()
     for part, said in _SAID.items():
-        if before.get(part) != now[part]:
-            old, new = before.get(part) or {}, now[part] or {}
-            keys = [key for key in {**old, **new} if old.get(key) != new.get(key)][:3]
-            changes = ", ".join(f"{key}: {old.get(key)} → {new.get(key)}" for key in keys)
+        if old[part] != new[part]:
+            was, is_now = old[part] or {}, new[part] or {}
+            keys = [key for key in {**was, **is_now} if was.get(key) != is_now.get(key)][:3]
+            changes = ", ".join(f"{key}: {was.get(key)} → {is_now.get(key)}" for key in keys)
             raise RunError(
                 f"{path} cannot be gone on with: {said} ({changes}). Restore what it began with, or prune again into "
                 "another folder"

@@ -20,9 +20,11 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from trim.cache import fingerprint
-from trim.errors import RunError
+from trim.errors import RunError, SettingsError
 from trim.names import near_names
 from trim.runs.record import MASK_ARRAYS, LayerRecord, check_array, from_parts
+from trim.runs.run_record import Compute, ModelFacts, RunRecord, TextFacts
+from trim.runs.settings import PruneSettings
 
 SCHEMA = 1
 
@@ -44,11 +46,13 @@ class Run:
     Attributes:
         path: the folder.
         config: `config.json`, checked against its fingerprint.
+        record: its settings, read and checked.
         manifest: `manifest.json` as it was when the run was opened.
     """
 
     path: Path
     config: dict
+    record: RunRecord
     manifest: dict
 
     @property
@@ -63,9 +67,29 @@ class Run:
 
     @property
     def settings(self) -> dict:
-        """Everything that changes the result."""
+        """Everything that changes the result, as the JSON that the fingerprint is of; `record` is the same, read."""
         settings: dict = self.config["settings"]
         return settings
+
+    @property
+    def request(self) -> PruneSettings:
+        """What the user asked for."""
+        return self.record.request
+
+    @property
+    def model(self) -> ModelFacts:
+        """The model that was pruned."""
+        return self.record.model
+
+    @property
+    def text(self) -> TextFacts:
+        """The calibration text."""
+        return self.record.text
+
+    @property
+    def compute(self) -> Compute:
+        """What computed the run."""
+        return self.record.compute
 
     @property
     def fingerprint(self) -> str:
@@ -257,9 +281,16 @@ def open_run(path: str | Path) -> Run:
             f"{path / 'config.json'} was edited: its settings no longer match their fingerprint. Restore the file, "
             "or prune again with the new settings into another folder"
         )
+    try:
+        record = RunRecord.from_json(config["settings"])
+    except SettingsError as error:
+        raise RunError(
+            f"{path / 'config.json'} cannot be read: {error}. Open the run with the version of TRIM Lab that wrote it, "
+            "or prune again into another folder"
+        ) from error
     manifest = read_json(path / "manifest.json")
     _check_manifest(path / "manifest.json", manifest)
-    return Run(path, config, manifest)
+    return Run(path, config, record, manifest)
 
 
 def _check_manifest(path: Path, manifest: dict) -> None:

@@ -1,7 +1,11 @@
-"""From tensors to what a run keeps of a layer, and back onto its weight."""
+"""From tensors to what a run keeps of itself and of a layer, and back onto the layer's weight."""
+
+import hashlib
+import platform
 
 import numpy as np
 import torch
+import transformers
 from torch import Tensor
 
 from trim.methods.counts import even_counts
@@ -11,6 +15,53 @@ from trim.methods.quality import layer_quality
 from trim.methods.retention import Retained, RetentionCurves
 from trim.methods.search_types import SearchResult
 from trim.runs.record import ARRAYS, LayerRecord, SearchRecord, curve_counts
+from trim.runs.run_record import Compute, ModelFacts, RunRecord, TextFacts
+from trim.runs.settings import PruneSettings
+
+
+def run_record(
+    request: PruneSettings,
+    model: ModelFacts,
+    text: TextFacts,
+    compute: Compute,
+    budget_file: dict[str, float] | None = None,
+) -> RunRecord:
+    """Make the record of a run that begins now, of a whole model or of a layer that is kept.
+
+    Args:
+        request: what the user asked for.
+        model, text, compute: what is pruned, on which text, and where.
+        budget_file: each layer's sparsity, where the request names a file of budgets.
+    """
+    versions = {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "transformers": transformers.__version__,
+        "numpy": np.__version__,
+    }
+    return RunRecord(request, model, text, compute, versions, budget_file)
+
+
+def text_facts(tokens: Tensor, mask: Tensor | None = None, *, given: bool = False) -> TextFacts:
+    """Describe a calibration text.
+
+    Args:
+        tokens: (sequences, length) int64.
+        mask: (sequences, length) bool, False where tokens are padding.
+        given: whether the caller gave the tokens, rather than the name of a corpus.
+    """
+    digest = hashlib.sha256(tokens.numpy().tobytes())
+    if mask is not None:
+        digest.update(mask.numpy().tobytes())
+    return TextFacts(tokens.numel() if mask is None else int(mask.sum()), digest.hexdigest(), given)
+
+
+def compute_facts(
+    device: torch.device, dtype: torch.dtype, batch: int | None = None, threads: int | None = None
+) -> Compute:
+    """Describe what computes a run."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return Compute(device.type, name, str(dtype).removeprefix("torch."), batch, threads)
 
 
 def layer_record(

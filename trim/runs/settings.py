@@ -20,6 +20,7 @@ from trim.methods.choices import (
 from trim.methods.pattern import Pattern
 from trim.methods.search_settings import SearchSettings
 from trim.names import near_names
+from trim.runs.fields import read_fields
 
 
 @dataclass(frozen=True)
@@ -194,12 +195,13 @@ class PruneSettings:
         """Settings of a run.
 
         Raises:
-            SettingsError: names that this version does not know.
+            SettingsError: a value of the wrong type, or names that this version does not know.
         """
-        try:
-            return cls.of(content)
-        except TypeError as error:
-            raise SettingsError(f"these settings are of another version of TRIM Lab: {error}") from error
+        if unknown := sorted(set(content) - set(cls.__dataclass_fields__)):
+            raise SettingsError(
+                f"these settings are of another version of TRIM Lab: it knows no {', '.join(map(repr, unknown))}"
+            )
+        return read_fields(cls, content, "request")
 
     @property
     def name(self) -> str:

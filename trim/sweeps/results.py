@@ -1,6 +1,7 @@
 """What came out of a sweep: a table for people (Markdown), one for programs (CSV), and curves to draw (JSON)."""
 
 import csv
+import dataclasses
 import io
 import math
 from collections.abc import Callable
@@ -85,7 +86,7 @@ def _cell(outcome: CellOutcome) -> dict:
         "target": outcome.cell.target,
         "model_sparsity": metrics.get("sparsity", {}).get("realised"),
         "seconds": metrics.get("seconds"),
-        "compute": run.settings["compute"] if run is not None else None,
+        "compute": dataclasses.asdict(run.compute) if run is not None else None,
         "done": outcome.done,
         "problem": outcome.problem,
         "perplexities": [entry and entry["perplexity"] for entry in outcome.perplexities],

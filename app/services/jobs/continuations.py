@@ -76,7 +76,7 @@ def begin(jobs: RunJobs, prompt: str, sampling: Sampling, runs: Sequence[Run]) -
         JobError: another job runs, or the disk is full.
     """
     check_prompt(prompt)
-    SEMINAR.require("Continuing a prompt", runs[0].settings.get("request", {}).get("model"))
+    SEMINAR.require("Continuing a prompt", runs[0].request.model)
     key = writing_key(prompt, sampling, runs)
     source = source_of(runs[0])
     targets = [source, *(str(run.path.resolve()) for run in runs)]

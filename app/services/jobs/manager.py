@@ -74,7 +74,7 @@ class RunJobs:
         """
         path = self._disk.path(run_id)
         run = open_run(path)
-        SEMINAR.require("Going on with a run", run.settings.get("request", {}).get("model"))
+        SEMINAR.require("Going on with a run", run.request.model)
         with self._starting():
             before = self._disk.record(run_id)
             resume = ["resume", str(path), *(["--repair"] if repair else [])]

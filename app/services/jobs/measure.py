@@ -18,9 +18,8 @@ def measure(folder: Path, *, windows: int, length: int) -> None:
         TrimError: the text, the model or the run does not allow it.
     """
     run = trim.open_run(folder)
-    text = EvaluationText(run.settings["request"]["corpus"], windows, length)
-    request = run.settings["request"]
-    workbench = Workbench(device=request["device"], dtype=request["dtype"])
+    text = EvaluationText(run.request.corpus, windows, length)
+    workbench = Workbench(device=run.request.device, dtype=run.request.dtype)
     trim.evaluate(folder, [text], workbench=workbench)
     dense = trim.evaluate(source_of(run), [text], workbench=workbench)
     update_metrics(folder, {DENSE: [entry.to_json() for entry in dense]})

@@ -1,12 +1,9 @@
 """Keeping an exploration of one layer as a run, in the schema of the command line's runs."""
 
 import dataclasses
-import platform
 from pathlib import Path
 
-import numpy
 import torch
-import transformers
 
 import trim
 from app.services.layer.optimum import SENSITIVITY_WINDOWS
@@ -14,7 +11,7 @@ from app.services.layer.study import Outcome, Study
 from app.services.server.access import SEMINAR
 from trim.runs.folder import runs_folder
 from trim.runs.record import LayerRecord
-from trim.runs.recording import layer_record, record_of_search
+from trim.runs.recording import layer_record, record_of_search, run_record
 from trim.runs.settings import PruneSettings
 from trim.runs.writer import RunWriter, new_run_path
 
@@ -60,21 +57,10 @@ def keep(study: Study, outcome: Outcome, method: str, name: str) -> Path:
             row_weights=best.row_weights,
             sensitivity_windows=SENSITIVITY_WINDOWS,
         )
-    record = {
-        "request": request.to_json(),
-        "model": {"title": origin.model_title, "weights": origin.model_fingerprint},
-        "text": {"tokens": origin.text_tokens, "sha256": origin.text_sha256},
-        "compute": {"device": origin.device, "device_name": origin.device_name, "dtype": origin.dtype},
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "numpy": numpy.__version__,
-        },
-    }
+    record = run_record(request, origin.model, origin.text, origin.compute)
     layer = _record(study, outcome, method)
     folder = new_run_path(runs_folder(), name)
-    with RunWriter.create(folder, record, kind="layer", name=name) as writer:
+    with RunWriter.create(folder, record.to_json(), kind="layer", name=name) as writer:
         writer.write_block(int(key.layer.split(".")[0]), [layer])
         writer.finish({"layer_sparsity": {"requested": settings.target_sparsity, "realised": layer.sparsity}})
     return folder

@@ -1,8 +1,6 @@
 """One layer, ready to be explored: what it received, its retention curves, and what a search makes of them."""
 
 import dataclasses
-import hashlib
-import platform
 import threading
 from collections import OrderedDict
 from collections.abc import Container
@@ -23,6 +21,8 @@ from diagnostics.concentration import GiniStatistics, gini, gini_statistics
 from diagnostics.gap import AllocationGap, GapCurve
 from diagnostics.learning_rate import LearningRateTrace
 from diagnostics.similarity import AllocatedCosine, sparsity_grid
+from trim.runs.recording import compute_facts, text_facts
+from trim.runs.run_record import Compute, ModelFacts, TextFacts
 
 KEPT_OUTCOMES = 32
 KEPT_GAP_CURVES = 4
@@ -71,31 +71,22 @@ class Origin:
     """Where a study comes from, for its heading and for a run that is kept of it.
 
     Attributes:
-        model_title, model_fingerprint: of the model it was captured from.
-        device, device_name, dtype: what computed the forward pass.
-        text_tokens, text_sha256: of the calibration windows.
+        model: that it was captured from.
+        text: the calibration windows.
+        compute: what computed the forward pass.
     """
 
-    model_title: str
-    model_fingerprint: str
-    device: str
-    device_name: str
-    dtype: str
-    text_tokens: int
-    text_sha256: str
+    model: ModelFacts
+    text: TextFacts
+    compute: Compute
 
     @classmethod
     def of(cls, model: trim.Model, windows: Tensor) -> "Origin":
         """The origin of what `model` received from `windows`."""
-        device = model.device
         return cls(
-            model.title,
-            model.fingerprint,
-            device.type,
-            torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine(),
-            str(model.dtype).removeprefix("torch."),
-            windows.numel(),
-            hashlib.sha256(windows.numpy().tobytes()).hexdigest(),
+            ModelFacts(model.title, model.fingerprint),
+            text_facts(windows),
+            compute_facts(model.device, model.dtype),
         )
 
 

@@ -98,7 +98,7 @@ class Compared:
     @property
     def rows_are(self) -> tuple:
         """Equal for two whose rows are the same ones: the same layer of the same weights."""
-        return self.run.settings.get("model", {}).get("weights"), self.pick.layer
+        return self.run.model.weights, self.pick.layer
 
 
 def opened(store: RunStore, letter: str, pick: Pick) -> Compared:
@@ -132,7 +132,7 @@ def default_picks(runs: Sequence[StoredRun]) -> list[Pick]:
     known.sort(key=lambda entry: not entry.shipped)
     by_method: dict[str, StoredRun] = {}
     for entry in known:
-        by_method.setdefault(str(entry.opened().settings.get("request", {}).get("allocation")), entry)
+        by_method.setdefault(entry.opened().request.allocation, entry)
     first = by_method.get("trim") or next(iter(known), None)
     if first is None:
         return []
@@ -171,21 +171,19 @@ def settings(compared: Sequence[Compared]) -> list[Setting]:
     """Everything that made the compared what they are; what differs first."""
     lines = [
         Setting("run", tuple(each.run.name for each in compared)),
-        Setting(
-            "model", tuple(str(each.run.settings.get("model", {}).get("title", "")) for each in compared)
-        ),
+        Setting("model", tuple(each.run.model.title for each in compared)),
         Setting("layer", tuple(each.pick.layer for each in compared)),
         Setting("rows × weights", tuple(_shape(each) for each in compared)),
         Setting("rows set by", tuple(each.stored.label for each in compared)),
         Setting("layer sparsity", tuple(f"{each.stored.record.sparsity:.2%}" for each in compared)),
     ]
-    requests = [each.run.settings.get("request", {}) for each in compared]
+    requests = [each.run.request for each in compared]
     for key, name in _REQUEST.items():
-        lines.append(Setting(name, tuple(_words(request.get(key)) for request in requests)))
+        lines.append(Setting(name, tuple(_words(getattr(request, key)) for request in requests)))
     lines.append(
         Setting(
             "calibration tokens",
-            tuple(str(each.run.settings.get("text", {}).get("tokens")) for each in compared),
+            tuple(str(each.run.text.tokens) for each in compared),
         )
     )
     known = [line for line in lines if any(value != "–" for value in line.values)]

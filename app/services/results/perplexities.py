@@ -97,7 +97,7 @@ def on_one_text(runs: Iterable[Run]) -> OnOneText | None:
 
 def method_of(run: Run) -> str:
     """Who set the rows' sparsities: the allocation that was asked for."""
-    return str(run.settings.get("request", {}).get("allocation", ""))
+    return run.request.allocation
 
 
 def _first(values: list[float | None]) -> float | None:

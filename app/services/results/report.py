@@ -50,30 +50,28 @@ def run_report(run: Run, layers: Sequence[str]) -> bytes:
         parts += [Heading(f"Layer {name}"), *_layer(run, name)]
     parts += [Heading("Every layer"), _layer_table(shown), Heading("Settings and versions"), *_settings(run)]
     kind = "whole model" if run.kind == "model" else "single layer"
-    title = str(run.settings.get("model", {}).get("title", ""))
+    title = run.model.title
     return report_html(run.name, f"TRIM Lab, a run of a {kind} · {title} · {run.created[:16]} UTC", parts)
 
 
 def _summary(run: Run) -> Iterator[Part]:
     if run.notes["note"]:
         yield Paragraph(run.notes["note"])
-    request = run.settings.get("request", {})
+    request = run.request
     rows = [
         ("state", "complete" if run.complete else f"unfinished: {len(run.blocks)} blocks are done"),
-        ("score", str(request.get("score", ""))),
+        ("score", request.score),
         (
             "allocation, who sets each row's sparsity",
-            str(request.get("pattern") or request.get("allocation", "")),
+            request.pattern or request.allocation,
         ),
         (
             "budgets, who sets each layer's sparsity",
-            str(run.budgets.get("method", request.get("budget", ""))),
+            str(run.budgets.get("method", request.budget)),
         ),
         (
             "calibration text",
-            SEMINAR.without_paths(
-                f"{request.get('corpus')}, {request.get('windows')} windows of {request.get('length')} tokens"
-            ),
+            SEMINAR.without_paths(f"{request.corpus}, {request.windows} windows of {request.length} tokens"),
         ),
     ]
     for key, of in (("sparsity", "model"), ("layer_sparsity", "layer")):

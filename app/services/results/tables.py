@@ -22,8 +22,7 @@ def model_map(run: Run, label: str = "") -> ModelMap:
     layers = [facts for block in run.blocks for facts in _block_facts(run, block)]
     budgets = run.budgets.get("layers") or {}
     planned = tuple(budgets) or tuple(run.layers)
-    measure = str(run.settings.get("request", {}).get("layer_quality", "cosim_flat"))
-    return ModelMap(label or run.name, planned, tuple(layers), measure)
+    return ModelMap(label or run.name, planned, tuple(layers), run.request.layer_quality)
 
 
 def _block_facts(run: Run, block: int) -> tuple[LayerFacts, ...]:

@@ -3,7 +3,6 @@
 import dataclasses
 import shlex
 
-from trim.errors import SettingsError
 from trim.runs.folder import Run
 from trim.runs.settings import PruneSettings
 
@@ -43,13 +42,9 @@ def _number(value: object) -> str:
 
 def reproduce(run: Run) -> str:
     """For a terminal: prune, and measure what was measured. Values that are the default are left out."""
-    try:
-        settings = PruneSettings.from_json(run.settings.get("request") or {})
-    except (SettingsError, TypeError) as error:
-        return f"# {error}"
     out = f"runs/{run.id}-again"
-    lines = ["python -m trim prune " + shlex.join([*arguments(settings), "--out", out])]
-    if run.settings.get("text", {}).get("given"):
+    lines = ["python -m trim prune " + shlex.join([*arguments(run.request), "--out", out])]
+    if run.text.given:
         lines.insert(0, "# with the text that was handed over as tokens: trim.prune(…, tokens=…)")
     for entry in run.metrics.get("perplexities", []):
         text = ["--corpus", str(entry.get("corpus")), "--windows", str(entry.get("windows"))]

@@ -81,7 +81,6 @@ def run_facts(entry: StoredRun) -> RunFacts:
             entry.id, entry.id, "", "", "", "", "", "", "", None, None, None, "", "damaged",
             entry.problem or "", 0, None, size, entry.shipped,
         )  # fmt: skip
-    request = _table(run.settings.get("request"))
     perplexity, dense = _perplexities(run)
     planned = {name.partition(".")[0] for name in _table(run.budgets.get("layers"))}
     return RunFacts(
@@ -89,12 +88,12 @@ def run_facts(entry: StoredRun) -> RunFacts:
         name=run.name,
         note=run.notes["note"],
         kind=run.kind,
-        model=str(_table(run.settings.get("model")).get("title") or request.get("model") or ""),
-        allocation=str(request.get("allocation") or ""),
-        budget=str(request.get("budget") or ""),
-        score=str(request.get("score") or ""),
-        pattern=str(request.get("pattern") or ""),
-        sparsity=_sparsity(run, request),
+        model=run.model.title,
+        allocation=run.request.allocation,
+        budget=run.request.budget,
+        score=run.request.score,
+        pattern=run.request.pattern or "",
+        sparsity=_sparsity(run),
         perplexity=perplexity,
         dense_perplexity=dense,
         created=run.created,
@@ -129,12 +128,12 @@ def folder_bytes(path: Path) -> int:
     return total
 
 
-def _sparsity(run: Run, request: dict) -> float | None:
+def _sparsity(run: Run) -> float | None:
     for key in ("sparsity", "layer_sparsity"):
         realised = _number(_table(run.metrics.get(key)).get("realised"))
         if realised is not None:
             return realised
-    return _number(request.get("target"))
+    return run.request.target_sparsity
 
 
 def _perplexities(run: Run) -> tuple[float | None, float | None]:

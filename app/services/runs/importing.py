@@ -24,11 +24,10 @@ from app.services.runs.layer import StoredLayer
 from app.services.server.access import SEMINAR
 from trim.cache import ABANDONED_SECONDS
 from trim.errors import RunError
-from trim.methods.choices import ALLOCATIONS, LAYER_QUALITIES, ROW_QUALITIES, SCORES
+from trim.methods.choices import ALLOCATIONS, LAYER_QUALITIES, SCORES
 from trim.names import bytes_in_words, one_line
 from trim.runs.folder import Run, open_run
 from trim.runs.record import LayerRecord
-from trim.runs.settings import PruneSettings
 from trim.runs.writer import new_run_path
 
 MOST_FILES = 2_000
@@ -230,16 +229,7 @@ def _check_settings(run: Run) -> None:
         raise RunError(
             f"config.json speaks of a run of kind {run.kind!r}; only models and layers are known here"
         )
-    asked, model = run.settings.get("request"), run.settings.get("model")
-    others = [run.settings.get(key) for key in ("text", "compute", "versions")]
-    if not (
-        isinstance(asked, dict) and isinstance(model, dict) and all(isinstance(each, dict) for each in others)
-    ):
-        raise RunError("config.json lacks the settings of a run; export the run again where it was made")
-    if not isinstance(model.get("title"), str):
-        raise RunError("config.json lacks the settings of a run; export the run again where it was made")
-    request = PruneSettings.from_json(asked)
-    if request.row_quality not in ROW_QUALITIES or not request.corpus.isprintable():
+    if not run.request.corpus.isprintable():
         raise RunError("config.json asks for what this version does not know")
 
 

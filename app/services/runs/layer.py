@@ -34,9 +34,7 @@ class StoredLayer:
     @classmethod
     def of(cls, run: Run, record: LayerRecord) -> "StoredLayer":
         """The layer of an opened run."""
-        request = run.settings.get("request", {})
-        cap = request.get("max_row_sparsity") or SearchSettings.max_row_sparsity
-        return cls(record, str(request.get("row_quality", "cosim")), float(cap))
+        return cls(record, run.request.row_quality, run.request.row_cap)
 
     @property
     def method(self) -> str:

@@ -104,4 +104,4 @@ def open_study() -> Study:
 
 def _named(studies: dict[str, Study], key: str) -> str:
     study = studies[key]
-    return f"{study.key.layer}, {study.origin.model_title}, {study.key.score}"
+    return f"{study.key.layer}, {study.origin.model.title}, {study.key.score}"

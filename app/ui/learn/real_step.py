@@ -25,7 +25,7 @@ def real_run() -> Run | None:
         entry
         for entry in STORE.runs()
         if entry.run is not None
-        and entry.run.settings.get("request", {}).get("allocation") == "trim"
+        and entry.run.request.allocation == "trim"
         and any(name.endswith(f".{LAYER}") for name in entry.run.layers)
     ]
     stored.sort(key=lambda entry: not entry.shipped)

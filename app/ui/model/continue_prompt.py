@@ -23,8 +23,8 @@ def continue_prompt_views(runs: Sequence[Run]) -> None:
     """What the runs keep of prompts, and a prompt of one's own for those that have masks."""
     for run in runs[:1]:
         continuations_card(run)
-    weights = runs[0].settings.get("model", {}).get("weights")
-    able = [run for run in runs if has_masks(run) and run.settings.get("model", {}).get("weights") == weights]
+    weights = runs[0].model.weights
+    able = [run for run in runs if has_masks(run) and run.model.weights == weights]
     unable = [run for run in runs if run not in able]
     with st.container(border=True, key="card-continue"):
         st.markdown("**What do they make of a prompt of yours?**")

@@ -312,8 +312,7 @@ def _seconds_of_the_like(settings: PruneSettings, runs: list[StoredRun]) -> floa
     for entry in runs:
         if entry.shipped or entry.run is None or not entry.run.complete:
             continue
-        request = entry.run.settings.get("request", {})
-        if all(request.get(name) == getattr(settings, name) for name in alike):
+        if all(getattr(entry.run.request, name) == getattr(settings, name) for name in alike):
             return entry.run.metrics.get("seconds")
     return None
 

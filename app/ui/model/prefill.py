@@ -5,7 +5,6 @@ import streamlit as st
 from app.services.runs.store import STORE
 from app.ui.common.search_options import as_text
 from trim.methods.choices import BUDGETS
-from trim.runs.settings import PruneSettings
 
 P = "new_"  # the keys of the form's widgets begin with it
 BUDGET_FILE = "the budgets of another run"
@@ -16,10 +15,8 @@ def prefill(run_id: str) -> None:
 
     Raises:
         RunError: there is none of that id.
-        SettingsError: its settings are of another version.
     """
-    run = STORE.open(run_id)
-    settings = PruneSettings.from_json(run.settings["request"])
+    settings = STORE.open(run_id).request
     budget = settings.budget if settings.budget in BUDGETS else BUDGET_FILE
     values = {
         "model": settings.model,

@@ -250,9 +250,9 @@ def test_what_is_kept_is_what_is_shown(page, curves, tmp_path, monkeypatch, show
     page.press("Keep")
     (folder,) = tmp_path.iterdir()
     run = trim.open_run(folder)
-    record, request = run.layer(LAYER), run.settings["request"]
-    assert record.allocation == request["allocation"] == method
-    assert request["max_row_sparsity"] == {"trim": 0.95, "optimal": 0.99}[method]
+    record, request = run.layer(LAYER), run.request
+    assert record.allocation == request.allocation == method
+    assert request.max_row_sparsity == {"trim": 0.95, "optimal": 0.99}[method]
     expected = best_counts(curves, 0.7)
     if method == "trim":
         expected = trim.search(curves, trim.SearchSettings(0.7)).counts

@@ -233,7 +233,7 @@ def test_every_combination_that_makes_sense(llama, tmp_path, allocation, budget,
     weights = run.metrics["weights"]["of"]
     assert abs(run.metrics["sparsity"]["requested"] - 0.6) <= 0.5 / weights + 1e-12
     blocks = {index: run.numbers(f"{index}.mlp.up_proj")["budget"] for index in range(3)}
-    if run.settings["request"]["budget"] == "uniform":
+    if run.request.budget == "uniform":
         assert max(blocks.values()) - min(blocks.values()) < 0.001
     else:
         assert max(blocks.values()) - min(blocks.values()) > 0.01

@@ -14,6 +14,7 @@ from torch import nn
 import trim
 from tests.trim import rough
 from tests.trim.pruning.test_loop import pruned, same_runs
+from tests.trim.runs.test_folder import SETTINGS
 from trim.calibration import text_pass
 from trim.calibration.replay import BlockCall
 from trim.models.streamed import StreamedModel
@@ -346,7 +347,7 @@ def test_resume_of_what_is_no_whole_model(tmp_path):
     with pytest.raises(trim.RunError, match="no folder"):
         trim.resume(tmp_path / "missing")
     assert not (tmp_path / "missing").exists()
-    with run_writer.RunWriter.create(tmp_path / "layer", {}, kind="layer"):
+    with run_writer.RunWriter.create(tmp_path / "layer", SETTINGS, kind="layer"):
         pass
     with pytest.raises(trim.RunError, match="single layers"):
         trim.resume(tmp_path / "layer")
@@ -357,7 +358,7 @@ def test_types_of_the_original_are_kept(llama, tmp_path):
     for name in ("tokenizer.json", "tokenizer_config.json"):
         shutil.copy(llama / name, tmp_path / "half" / name)
     run = pruned(tmp_path / "half", tmp_path / "run")
-    assert run.settings["compute"]["dtype"] == "float32"
+    assert run.compute.dtype == "float32"
     out = trim.export(run, tmp_path / "out")
     assert {tensor.dtype for tensor in load_file(out / "model.safetensors").values()} == {torch.bfloat16}
     assert Path(out / "tokenizer.json").exists()

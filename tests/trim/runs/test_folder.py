@@ -19,11 +19,18 @@ from trim.files import FolderLock, atomic_file, is_locked, write_atomically
 from trim.methods.gini import gini
 from trim.runs.folder import list_runs, open_run
 from trim.runs.record import curve_counts
-from trim.runs.recording import layer_record, record_of_search
+from trim.runs.recording import layer_record, record_of_search, run_record
+from trim.runs.run_record import Compute, ModelFacts, TextFacts
+from trim.runs.settings import PruneSettings
 from trim.runs.writer import RunWriter, new_run_path, update_metrics, write_notes
 
 ROOT = Path(__file__).resolve().parents[3]
-SETTINGS = {"model": {"source": "demo"}, "target": 0.5}
+SETTINGS = run_record(
+    PruneSettings("demo", 0.5),
+    ModelFacts("demo", "0"),
+    TextFacts(32, "0"),
+    Compute("cpu", "a processor", "float32", 2, 2),
+).to_json()
 
 
 def make_curves(rows=12, columns=40, vectors=9, seed=0):
@@ -53,6 +60,66 @@ def folder(tmp_path):
         writer.write_block(2, [record])
         writer.finish({"sparsity": {"realised": record.sparsity}})
     return tmp_path / "run"
+
+
+def with_settings(path, settings):
+    """A run whose config.json holds these settings, with their fingerprint."""
+    with RunWriter.create(path, settings):
+        return path
+
+
+def test_request_and_compute_are_read(folder):
+    run = open_run(folder)
+    assert run.request == PruneSettings("demo", 0.5)
+    assert (run.model, run.text) == (ModelFacts("demo", "0"), TextFacts(32, "0"))
+    assert run.compute == Compute("cpu", "a processor", "float32", 2, 2)
+    assert run.record.to_json() == run.settings
+    assert run.record.versions["torch"] == torch.__version__
+
+
+def test_a_run_from_before_an_option_existed(tmp_path):
+    request = {
+        key: value for key, value in SETTINGS["request"].items() if key not in ("refit", "second_pass")
+    }
+    compute = {key: value for key, value in SETTINGS["compute"].items() if key not in ("batch", "threads")}
+    text = {key: value for key, value in SETTINGS["text"].items() if key != "given"}
+    settings = {key: value for key, value in SETTINGS.items() if key != "budget_file"}
+    settings |= {"request": request, "compute": compute, "text": text}
+    run = open_run(with_settings(tmp_path / "run", settings))
+    assert run.request == PruneSettings("demo", 0.5)
+    assert run.settings == settings
+    assert (run.compute.batch, run.compute.threads, run.text.given) == (None, None, False)
+    with pytest.raises(trim.RunError, match="lacks the batch or the threads"):
+        trim.resume(run.path)
+
+
+@pytest.mark.parametrize(
+    ("part", "change", "message"),
+    [
+        ("request", {"temperature": 1}, "another version of TRIM Lab: it knows no 'temperature'"),
+        ("request", {"iterations": "many"}, "request.iterations must be int, not 'many'"),
+        ("request", {"refit": 1}, "request.refit must be bool, not 1"),
+        ("request", {"layers": "*"}, r"request.layers must be a list, not '\*'"),
+        ("request", {"target": 2}, "above 0 and below 1"),
+        ("compute", {"batch": "2"}, "compute.batch must be int or null, not '2'"),
+        ("model", {"title": None}, "model.title must be str, not None"),
+        ("versions", {"torch": 2}, "versions.torch must be str, not 2"),
+    ],
+)
+def test_settings_that_cannot_be(tmp_path, part, change, message):
+    path = with_settings(tmp_path / "run", SETTINGS | {part: SETTINGS[part] | change})
+    with pytest.raises(trim.RunError, match=message) as error:
+        open_run(path)
+    assert str(error.value).startswith(str(path / "config.json"))
+    (entry,) = list_runs(tmp_path)
+    assert entry.run is None
+
+
+@pytest.mark.parametrize("part", ["request", "model", "text", "compute", "versions"])
+def test_settings_that_lack_a_part(tmp_path, part):
+    path = with_settings(tmp_path / "run", {key: value for key, value in SETTINGS.items() if key != part})
+    with pytest.raises(trim.RunError, match=f"lacks the settings of a run: {part} is missing"):
+        open_run(path)
 
 
 def test_what_is_written_is_what_is_read(folder):
@@ -259,8 +326,8 @@ def test_unknown_layers_and_blocks(folder):
 
 def test_a_run_is_never_overwritten(folder):
     before = (folder / "config.json").read_bytes()
-    with pytest.raises(trim.RunError, match=r"other settings \(target\)"):
-        RunWriter.create(folder, SETTINGS | {"target": 0.6})
+    with pytest.raises(trim.RunError, match=r"other settings \(request\.target\)"):
+        RunWriter.create(folder, SETTINGS | {"request": SETTINGS["request"] | {"target": 0.6}})
     with pytest.raises(trim.RunError, match="this very run, complete"):
         RunWriter.create(folder, SETTINGS)
     assert (folder / "config.json").read_bytes() == before

@@ -122,7 +122,7 @@ def test_each_cell_is_a_run_that_is_measured(done, model):
     for outcome in done.outcomes():
         assert outcome.done
         assert outcome.problem is None
-        assert outcome.run.settings["request"] == outcome.cell.settings.to_json()
+        assert outcome.run.request == outcome.cell.settings
         record = outcome.run.layer("1.mlp.up_proj")
         assert record.packed_mask is None
         assert outcome.run.metrics["sparsity"]["realised"] == pytest.approx(

@@ -45,7 +45,7 @@ def test_the_dense_model_and_a_run_continue_a_prompt(run):
         assert time.monotonic() < deadline
         time.sleep(0.1)
     assert writing.message == "", jobs.output(key)
-    model = trim.load_model(run.settings["request"]["model"], device="cpu")
+    model = trim.load_model(run.request.model, device="cpu")
     assert writing.texts["dense"] == trim.continue_prompt(model, prompt, sampling)
     assert set(writing.texts) == {"dense", "first"}
     # A prompt that leaves no room is refused in the library's own words.

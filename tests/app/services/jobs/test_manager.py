@@ -14,6 +14,7 @@ import trim
 from app.services.jobs.manager import JobError, RunJobs
 from app.services.results.perplexities import dense_perplexities, on_one_text, perplexities
 from app.services.runs.commands import arguments, in_words
+from tests.app import small_runs
 from tests.trim import rough
 from trim.cli import make_parser
 from trim.runs.settings import PruneSettings
@@ -85,7 +86,7 @@ def test_a_run_with_its_perplexities(jobs, command, tmp_path):
     run = trim.open_run(tmp_path / "runs" / run_id)
     assert run.complete
     assert run.name == "A <b>name</b>"
-    assert run.settings["compute"]["threads"] == max(1, os.cpu_count() - 1)
+    assert run.compute.threads == max(1, os.cpu_count() - 1)
     (own,), (dense,) = perplexities(run), dense_perplexities(run)
     assert (own.windows, own.length) == (3, 32)
     assert own.tokens_sha256 == dense.tokens_sha256
@@ -171,7 +172,7 @@ def test_a_full_disk(jobs, command, monkeypatch):
 
 def test_a_run_that_a_command_line_is_writing(jobs, tmp_path):
     path = tmp_path / "runs" / "theirs"
-    with RunWriter.create(path, {"request": {}}) as writer:
+    with RunWriter.create(path, small_runs.settings()) as writer:
         writer.log({"event": "Began", "blocks": 3, "layers": 21, "done": 0})
         state = jobs.state("theirs")
         assert (state.status, state.ours) == ("running", False)

@@ -7,12 +7,11 @@ import pytest
 import torch
 
 import trim
-from app.services.layer.study import KEPT_OUTCOMES, ModelKey, Origin, SampleKey, Study, StudyKey
+from app.services.layer.study import KEPT_OUTCOMES, ModelKey, SampleKey, Study, StudyKey
 from diagnostics.concentration import gini
-from tests.app.small import layer_sample
+from tests.app.small import ORIGIN, layer_sample
 
 DEAD_ROW = 5
-ORIGIN = Origin("a small model", "0", "cpu", "none", "float32", 0, "0")
 
 
 def study(score: str = "wanda", sample: trim.LayerSample | None = None) -> Study:

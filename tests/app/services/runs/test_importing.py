@@ -18,11 +18,11 @@ from safetensors.numpy import load_file, save
 
 import trim
 from app.services.layer.keep import keep
-from app.services.layer.study import ModelKey, Origin, SampleKey, Study, StudyKey
+from app.services.layer.study import ModelKey, SampleKey, Study, StudyKey
 from app.services.runs import importing as module
 from app.services.runs.files import exported
 from app.services.runs.importing import import_run
-from tests.app.small import layer_sample
+from tests.app.small import ORIGIN, layer_sample
 from tests.app.small_runs import make_run, record, refitted, settings
 from trim.errors import RunError
 from trim.runs.folder import settings_fingerprint
@@ -86,7 +86,7 @@ def test_other_methods_and_runs_on_their_way(folder, tmp_path, allocation, block
 
 def test_a_layer_kept_from_the_layer_page(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("TRIM_RUNS", str(tmp_path / "kept"))
-    origin = Origin("Tiny", "0" * 32, "cpu", "x86_64", "float32", 32, "0" * 64)
+    origin = ORIGIN
     study = Study(StudyKey(ModelKey(), SampleKey(), "0.mlp.gate_proj", "wanda"), layer_sample(), origin)
     run = trim.open_run(keep(study, study.outcome(trim.SearchSettings(0.5)), "trim", "Kept"))
     with exported(run, masks=True) as file:
@@ -278,7 +278,7 @@ def test_settings_of_something_else(good, folder):
     config["settings"] = json.loads(good["config.json"])["settings"]
     config["settings"]["request"]["iterations"] = "many"
     config["fingerprint"] = settings_fingerprint(config["settings"])
-    refused(packed(good | {"config.json": json.dumps(config).encode()}), folder, "whole number")
+    refused(packed(good | {"config.json": json.dumps(config).encode()}), folder, "iterations must be int")
     refused(packed(good | {"metrics.json": b"[" * 100_000}), folder, "damaged")
 
 

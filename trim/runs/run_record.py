@@ -1,0 +1,88 @@
+"""Everything that decides what a run makes of a model, as `config.json` holds it under "settings"."""
+
+import dataclasses
+from dataclasses import dataclass
+
+from trim.errors import SettingsError
+from trim.runs.fields import read_fields, read_mapping
+from trim.runs.settings import PruneSettings
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """The model that a run pruned: its title, and the fingerprint of its weights."""
+
+    title: str
+    weights: str
+
+
+@dataclass(frozen=True)
+class TextFacts:
+    """The calibration text: how many tokens, their hash, and whether the caller gave them as tokens."""
+
+    tokens: int
+    sha256: str
+    given: bool = False
+
+
+@dataclass(frozen=True)
+class Compute:
+    """What computed a run.
+
+    Attributes:
+        device, device_name: such as "cuda" and the name of the GPU.
+        dtype: in which the model computed, such as "float32".
+        batch: windows in one forward pass; None for a layer kept from the app.
+        threads: of the CPU; None likewise.
+    """
+
+    device: str
+    device_name: str
+    dtype: str
+    batch: int | None = None
+    threads: int | None = None
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What was asked for, and everything else that changes the result; its hash is the run's fingerprint.
+
+    Attributes:
+        request: what the user asked for.
+        model, text: what was pruned, and on which text.
+        compute: where.
+        versions: of Python and the libraries.
+        budget_file: each layer's sparsity, where the request names a file of budgets.
+    """
+
+    request: PruneSettings
+    model: ModelFacts
+    text: TextFacts
+    compute: Compute
+    versions: dict[str, str]
+    budget_file: dict[str, float] | None = None
+
+    def to_json(self) -> dict:
+        """Plain JSON, from which `from_json` makes the same record."""
+        return dataclasses.asdict(self) | {"request": self.request.to_json()}
+
+    @classmethod
+    def from_json(cls, content: dict) -> "RunRecord":
+        """Read and check the settings of a run. What an older version did not write has its default.
+
+        Raises:
+            SettingsError: something is missing, of the wrong type, or of another version.
+        """
+        for key in ("request", "model", "text", "compute", "versions"):
+            if not isinstance(content.get(key), dict):
+                raise SettingsError(f"it lacks the settings of a run: {key} is missing or not an object")
+        return cls(
+            PruneSettings.from_json(content["request"]),
+            read_fields(ModelFacts, content["model"], "model"),
+            read_fields(TextFacts, content["text"], "text"),
+            read_fields(Compute, content["compute"], "compute"),
+            read_mapping(content["versions"], "versions", str),
+            read_mapping(budgets, "budget_file", float)
+            if (budgets := content.get("budget_file")) is not None
+            else None,
+        )
