@@ -11,7 +11,6 @@ from app.services.results.perplexities import method_of, perplexities
 from app.services.results.tables import model_map
 from app.services.runs.store import STORE, StoredRun
 from app.ui.common.cards import choose_picture_format, fact
-from app.ui.common.search_options import LAYER_QUALITY_WORDS
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
 from app.ui.model.cards import MAPS, map_card, open_layer, outcome_card, perplexity_card
@@ -22,6 +21,7 @@ from app.ui.model.run_picker import choices, pick_run
 from app.ui.model.run_watch import watch
 from diagnostics.model_map import ModelMap
 from trim import TrimError
+from trim.methods.choices import LAYER_QUALITY_MEANINGS
 from trim.runs.folder import Run
 
 MOST_BESIDE = 4
@@ -90,7 +90,7 @@ def heading(run: Run, shown: ModelMap) -> None:
         columns[2],
         "Mean quality gain",
         f"{sum(gains) / len(gains):+.2g}" if gains else "none yet",
-        LAYER_QUALITY_WORDS.get(shown.quality_measure, shown.quality_measure),
+        LAYER_QUALITY_MEANINGS.get(shown.quality_measure, shown.quality_measure),
         help="Layer quality as pruned minus that of uniform row sparsity, mean over layers, at exact counts.",
     )
     counts = shown.outcome_counts()

@@ -83,6 +83,23 @@ LAYER_QUALITIES: "Registry[Callable[[Retained], Tensor]]" = Registry(
     psnr_dim="psnr_dim",
     psnr_sample="psnr_sample",
 )
+LAYER_QUALITY_MEANINGS = {
+    "cosim_flat": "cosine of the whole output",
+    "cosim_dim": "mean cosine over rows",
+    "cosim_sample": "mean cosine over calibration vectors",
+    "mse": "mean squared error",
+    "mse_dim": "mean squared error, row by row",
+    "mae": "mean absolute error",
+    "snr": "signal-to-noise ratio",
+    "psnr_flat": "peak signal-to-noise ratio",
+    "psnr_dim": "mean peak signal-to-noise ratio over rows",
+    "psnr_sample": "mean peak signal-to-noise ratio over vectors",
+}
+ROW_QUALITY_MEANINGS = {
+    "cosim": "cosine",
+    "mse": "mean squared error",
+    "psnr": "peak signal-to-noise ratio",
+}
 # These multiply masked weights for every candidate instead of looking the curves up.
 DIRECT_QUALITIES = frozenset({"cosim_sample", "mae", "psnr_sample"})
 

@@ -1,6 +1,7 @@
 """Prune a whole model into a run folder, and go on with a run that was stopped."""
 
 import contextlib
+import dataclasses
 import hashlib
 import shutil
 import time
@@ -40,6 +41,7 @@ Listener = Callable[[Event], None]
 def prune(
     model: str | Path,
     out: str | Path,
+    settings: PruneSettings | None = None,
     *,
     tokens: Tensor | None = None,
     mask: Tensor | None = None,
@@ -47,15 +49,21 @@ def prune(
     name: str = "",
     activation_bytes: int | None = None,
     progress: Listener | None = None,
-    **settings: object,
+    **changes: object,
 ) -> Run:
     """Prune a whole model; weights are read block by block, and the result is a run folder with its masks.
+
+        settings = trim.PruneSettings(target=0.7, windows=16, length=256)
+        run = trim.prune("demo", "runs/first", settings)
+
+    In a notebook options can be given by name, alone or as changes to `settings`:
 
         run = trim.prune("demo", "runs/first", target=0.7, windows=16, length=256)
 
     Args:
         model: a source that `load_model` knows.
         out: the run folder; must not hold anything yet.
+        settings: every option; their own model is passed over for `model`.
         tokens: (sequences, length) int64, a calibration text of your own instead of `corpus`.
         mask: (sequences, length) bool, False where `tokens` are padding.
         tokens_of_corpus: `tokens` are what `corpus` yields, read beforehand because several runs share them.
@@ -63,7 +71,7 @@ def prune(
         activation_bytes: the most hidden states that memory may hold, the rest of RAM and disk being for the others;
             None: part of what is free. Has no influence on the result.
         progress: is told of each step (`trim.pruning.events`).
-        settings: what `PruneSettings` takes: target, allocation, budget, score, windows, …
+        changes: options by their names in `PruneSettings`: target, allocation, budget, score, windows, …
 
     Raises:
         SettingsError: settings that make no sense.
@@ -72,10 +80,13 @@ def prune(
         NonFiniteError: NaN or infinity in a layer; the message names it.
         NotEnoughMemoryError: memory does not suffice, with advice.
     """
-    # A run can be gone on with from any folder.
-    reserved = {"corpus": CORPORA, "budget": BUDGETS}
-    places = {key: absolute(settings[key], names) for key, names in reserved.items() if key in settings}
-    chosen = PruneSettings.of({"model": absolute(model, reserved=("demo",)), **settings, **places})
+    chosen = PruneSettings.of(
+        ({} if settings is None else vars(settings)) | changes | {"model": absolute(model, ("demo",))}
+    )
+    # A run can be resumed from any folder.
+    chosen = dataclasses.replace(
+        chosen, corpus=absolute(chosen.corpus, CORPORA), budget=absolute(chosen.budget, BUDGETS)
+    )
     if chosen.second_pass and not chosen.asks_sensitivity:
         raise SettingsError(
             "a second pass measures the sensitivity again, which only the optimal allocation and optimal budgets with "

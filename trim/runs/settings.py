@@ -1,4 +1,4 @@
-"""Everything that a user says about one pruning of a whole model."""
+"""Every option of pruning a whole model, each declared once."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -11,9 +11,13 @@ from trim.methods.choices import (
     ALPHA_FITS,
     ALPHA_WIDTH,
     BUDGETS,
+    LAYER_QUALITIES,
+    LAYER_QUALITY_MEANINGS,
     OPTIMAL_CAP,
     OWL_MULTIPLE,
     OWL_WIDTH,
+    ROW_QUALITIES,
+    ROW_QUALITY_MEANINGS,
     ROW_WEIGHTS,
     SCORES,
 )
@@ -21,72 +25,319 @@ from trim.methods.pattern import Pattern
 from trim.methods.search_settings import SearchSettings
 from trim.names import near_names
 from trim.runs.fields import read_fields
+from trim.runs.options import option, options
+
+# Headings that options stand under.
+METHOD, TEXT, SEARCH, ROWS = "method", "calibration text", "TRIM's search", "rows"
+BUDGET_METHODS, OPTIMAL, MACHINE = "budget methods", "optimal allocation and budgets", "machine"
+
+
+def _not_searched(settings: "PruneSettings") -> bool:
+    return settings.allocation != "trim"
 
 
 @dataclass(frozen=True)
 class PruneSettings:
     """What to prune, how far, and by which method.
 
-    Attributes:
-        model: a source that `load_model` knows.
-        target: T, the model's sparsity over the chosen layers; None: the pattern or the budget file says it.
-        allocation: who sets the sparsity of each row: "trim", "uniform", "optimal" or "variant".
-        budget: who sets the sparsity of each layer: "uniform", "owl", "alphapruning", "optimal", or a JSON
-            file.
-        score: what the importance of a weight is: "wanda" or "magnitude".
-        pattern: such as "2:4", two zeros in every four weights; sets the target itself.
-        corpus, windows, length, seed: the calibration text, as `load_corpus` reads it.
-        vectors_per_sequence: how many input vectors the search sees of each window.
-        recalculate_inputs: later layers of a block see what its earlier ones do after being pruned.
-        refit: the kept weights are refitted to the dense outputs (`trim.methods.refit`), not left as they are.
-        layers: names or shell patterns of the layers to prune; the others stay dense.
-        max_row_sparsity: the cap on a row's sparsity; None: 0.95, and 0.99 where anything is optimal.
-        row_weights: what an error in a row's output counts for where anything is optimal: "fisher", its sensitivity,
-            or "ones".
-        sensitivity_windows: how many of the windows the sensitivity, and the price that layers share, are measured on.
-        second_pass: the sensitivity is measured again in the model pruned once, and both count
-            (`trim.pruning.second_pass`).
-        learning_rates, negative_learning_rates, iterations, layer_quality, row_quality: of TRIM's search.
-        owl_width, owl_multiple: OWL's λ and M.
-        alpha_width, alpha_fit: AlphaPruning's ε, and "alpha_peak" or "alpha_mid".
-        device: "cpu" or "cuda"; None: a GPU where there is one.
-        dtype: in which the model computes; None: as `load_model` chooses.
-        batch: windows in one forward pass; None: chosen once, and recorded.
+    The words of each option are its help on the command line and in the app; `trim.runs.options` says what they mean.
 
     Raises:
         SettingsError: a value that makes no sense, or a combination that does not, with the reason.
     """
 
-    model: str
-    target: float | None = None
-    allocation: str = "trim"
-    budget: str = "uniform"
-    score: str = "wanda"
-    pattern: str | None = None
-    corpus: str = "demo"
-    windows: int = 128
-    length: int = 512
-    seed: int = 0
-    vectors_per_sequence: int = 2
-    recalculate_inputs: bool = False
-    refit: bool = False
-    layers: tuple[str, ...] = ("*",)
-    learning_rates: tuple[float, ...] = SearchSettings.learning_rates
-    negative_learning_rates: tuple[float, ...] = SearchSettings.negative_learning_rates
-    iterations: int = SearchSettings.iterations
-    layer_quality: str = SearchSettings.layer_quality
-    row_quality: str = SearchSettings.row_quality
-    max_row_sparsity: float | None = None
-    row_weights: str = ROW_WEIGHTS[0]
-    sensitivity_windows: int = 32
-    second_pass: bool = False
-    owl_width: float = OWL_WIDTH
-    owl_multiple: float = OWL_MULTIPLE
-    alpha_width: float = ALPHA_WIDTH
-    alpha_fit: str = ALPHA_FITS[0]
-    device: str | None = None
-    dtype: str | None = None
-    batch: int | None = None
+    model: str = option(
+        "demo",
+        help='"demo", a Hub id, a folder with safetensors, or a GGUF file',
+        label="model asked for",
+        group="model",
+    )
+    target: float | None = option(
+        None,
+        help="model sparsity, such as 0.7: the share of the weights of all chosen layers that is pruned",
+        label="Model sparsity target",
+        group=METHOD,
+        unset="what the pattern or the budget file says",
+        unit="%",
+        limits=(1, 99),
+        metavar="TARGET",
+        varies=True,
+        takes_time=False,
+    )
+    allocation: str = option(
+        "trim",
+        help="who sets the sparsity of each row inside a layer",
+        label="Allocation: rows",
+        group=METHOD,
+        choices=ALLOCATIONS,
+        meanings={
+            "trim": "searched row by row, as published",
+            "uniform": "every row alike, plain Wanda",
+            "optimal": "the least loss that rows can be balanced to",
+            "variant": "Wanda's variant, each row loses the lowest scores that together hold the same share of its "
+            "score",
+        },
+        varies=True,
+    )
+    budget: str = option(
+        "uniform",
+        help="who sets the sparsity of each layer, so that the model reaches its target",
+        label="Budget: layers",
+        group=METHOD,
+        choices=BUDGETS,
+        meanings={
+            "uniform": "every layer alike",
+            "owl": "blocks with more outliers keep more (OWL)",
+            "alphapruning": "by the tail of the spectra of each block's layers (AlphaPruning)",
+            "optimal": "by what the loss is sensitive to",
+        },
+        others="or a JSON file",
+        varies=True,
+    )
+    score: str = option(
+        "wanda",
+        help="importance of a weight",
+        label="Score: weights",
+        group=METHOD,
+        choices=SCORES,
+        meanings={
+            "wanda": "its size times the norm of the feature that it reads",
+            "magnitude": "its size",
+        },
+        short="{} score",
+        varies=True,
+        takes_time=False,
+    )
+    pattern: str | None = option(
+        None,
+        help="n zeros in every m weights, such as 2:4; sets the target itself, needs uniform allocation and budgets",
+        label="Pattern n:m",
+        group=METHOD,
+        unset="none",
+        metavar="N:M",
+    )
+    owl_width: float = option(
+        OWL_WIDTH,
+        help="OWL's lambda: keep ratios of blocks lie within twice as much",
+        label="OWL's λ",
+        group=BUDGET_METHODS,
+        limits=(0.001, 0.499),
+        step=0.01,
+        short="λ {}",
+        idle=lambda settings: settings.budget != "owl",
+        varies=True,
+        takes_time=False,
+    )
+    owl_multiple: float = option(
+        OWL_MULTIPLE,
+        help="OWL's M: an outlier is above M times the mean score",
+        label="OWL's M: outliers are above M × mean",
+        group=BUDGET_METHODS,
+        limits=(0.1, 100),
+        short="M {}",
+        idle=lambda settings: settings.budget != "owl",
+        varies=True,
+        takes_time=False,
+    )
+    alpha_width: float = option(
+        ALPHA_WIDTH,
+        help="AlphaPruning's epsilon: before scaling to the target, sparsities lie between 1 - epsilon and 1 + epsilon",
+        label="AlphaPruning's ε",
+        group=BUDGET_METHODS,
+        limits=(0.01, 0.99),
+        step=0.1,
+        short="ε {}",
+        idle=lambda settings: settings.budget != "alphapruning",
+        varies=True,
+        takes_time=False,
+    )
+    alpha_fit: str = option(
+        ALPHA_FITS[0],
+        help="how the tail of a spectrum is fitted",
+        label="How a spectrum's tail is fitted",
+        group=BUDGET_METHODS,
+        choices=ALPHA_FITS,
+        meanings={
+            "alpha_peak": "from the value near the peak of the spectrum whose power law is nearest to the tail",
+            "alpha_mid": "from the median of the spectrum",
+        },
+        short="{}",
+        idle=lambda settings: settings.budget != "alphapruning",
+        varies=True,
+        takes_time=False,
+    )
+    row_weights: str = option(
+        ROW_WEIGHTS[0],
+        help="what an error in a row's output counts for where anything is optimal",
+        label="What an error in a row counts for",
+        group=OPTIMAL,
+        choices=ROW_WEIGHTS,
+        meanings={
+            "fisher": "what it costs the model's loss: its empirical Fisher sensitivity, from a few backward passes",
+            "ones": "all rows alike",
+        },
+        short="row weights {}",
+        idle=lambda settings: not settings.is_optimal,
+        varies=True,
+    )
+    sensitivity_windows: int = option(
+        32,
+        help="how many of the windows sensitivity and prices are measured on",
+        label="Windows for the sensitivity",
+        group=OPTIMAL,
+        limits=(1, 4096),
+        idle=lambda settings: not settings.asks_sensitivity and settings.budget != "optimal",
+    )
+    second_pass: bool = option(
+        False,
+        help="prune once, measure the sensitivity again in what is left, prune anew (twice the time; pays at 80%)",
+        label="Second pass",
+        group=OPTIMAL,
+        short="two passes",
+        mark="twice",
+        idle=lambda settings: not settings.asks_sensitivity,
+        varies=True,
+    )
+    recalculate_inputs: bool = option(
+        False,
+        help="later layers of a block see what its earlier ones do after being pruned (about twice the time)",
+        label="Recalculate inputs",
+        group=METHOD,
+        short="recalculated inputs",
+        mark="recalculated",
+        idle=lambda settings: settings.refit or (settings.needs_no_vectors and settings.needs_no_inputs),
+        varies=True,
+    )
+    refit: bool = option(
+        False,
+        help="change the weights that are kept so that they make up for those that are pruned: least squares on the "
+        "text, to the outputs of the dense model; loses much less, above all from 60% on",
+        label="Refit the kept weights",
+        group=METHOD,
+        short="refitted",
+        mark="refitted",
+        varies=True,
+    )
+    layers: tuple[str, ...] = option(
+        ("*",),
+        help="names or shell patterns of the layers to prune, such as *.mlp.* 3.self_attn.q_proj; others stay dense",
+        label="Layers to prune",
+        group=METHOD,
+        metavar="PATTERN",
+    )
+    corpus: str = option(
+        "demo",
+        help="demo, wikitext2, c4, or a .txt, .jsonl or .parquet file",
+        label="Calibration text",
+        group=TEXT,
+        takes_time=False,
+    )
+    windows: int = option(
+        128, help="how many windows", label="Windows (sequences)", group=TEXT, limits=(1, 4096)
+    )
+    length: int = option(
+        512, help="tokens in a window", label="Tokens per window", group=TEXT, limits=(2, 32768)
+    )
+    vectors_per_sequence: int = option(
+        2,
+        help="input vectors kept of each window, on which the outputs of a layer are compared",
+        label="Input vectors kept per window",
+        group=TEXT,
+        limits=(1, 256),
+        flag="vectors",
+        short="vectors {}",
+        idle=lambda settings: settings.needs_no_vectors,
+        varies=True,
+    )
+    seed: int = option(
+        0,
+        help="which windows, and which input vectors of them",
+        label="Seed",
+        group=TEXT,
+        limits=(0, 2**31 - 1),
+        idle=lambda settings: (
+            settings.needs_no_vectors and settings.needs_no_inputs and settings.budget != "owl"
+        ),
+        varies=True,
+        takes_time=False,
+    )
+    learning_rates: tuple[float, ...] = option(
+        SearchSettings.learning_rates,
+        help="learning rates of the search, tried in this order",
+        label="Learning rates, tried in this order",
+        group=SEARCH,
+        metavar="RATE",
+        idle=_not_searched,
+    )
+    negative_learning_rates: tuple[float, ...] = option(
+        SearchSettings.negative_learning_rates,
+        help="tried if none of the others helps; none: forbidden",
+        label="Negative learning rates (empty: forbidden)",
+        group=SEARCH,
+        metavar="RATE",
+        idle=_not_searched,
+    )
+    iterations: int = option(
+        SearchSettings.iterations,
+        help="updates per learning rate",
+        label="Iterations per learning rate",
+        group=SEARCH,
+        limits=(1, 100),
+        idle=_not_searched,
+    )
+    layer_quality: str = option(
+        SearchSettings.layer_quality,
+        help="decides which update is kept, and is recorded of each layer",
+        label="Layer quality",
+        group=SEARCH,
+        choices=LAYER_QUALITIES,
+        meanings=LAYER_QUALITY_MEANINGS,
+        metavar="QUALITY",
+    )
+    row_quality: str = option(
+        SearchSettings.row_quality,
+        help="drives the updates: rows that keep it give more weights, or fewer at a negative rate",
+        label="Row quality",
+        group=SEARCH,
+        choices=ROW_QUALITIES,
+        meanings=ROW_QUALITY_MEANINGS,
+        metavar="QUALITY",
+        idle=_not_searched,
+    )
+    max_row_sparsity: float | None = option(
+        None,
+        help="the most of a row that may be pruned",
+        label="Largest row sparsity",
+        group=ROWS,
+        unset="95%, or 99% where anything is optimal",
+        unit="%",
+        limits=(1, 100),
+        metavar="CAP",
+        takes_time=False,
+    )
+    device: str | None = option(
+        None,
+        help="cpu, cuda or cuda:1",
+        label="Device",
+        group=MACHINE,
+        unset="a GPU where there is one",
+    )
+    dtype: str | None = option(
+        None,
+        help="in which the model computes: float32, bfloat16 or float16",
+        label="Number type",
+        group=MACHINE,
+        unset="float32 on the CPU, the half type of the checkpoint on a GPU",
+    )
+    batch: int | None = option(
+        None,
+        help="windows in one forward pass",
+        label="Windows in one forward pass",
+        group=MACHINE,
+        unset="chosen automatically",
+        limits=(1, 4096),
+        takes_time=False,
+    )
 
     def __post_init__(self) -> None:
         for key in ("layers", "learning_rates", "negative_learning_rates"):
@@ -96,19 +347,17 @@ class PruneSettings:
             object.__setattr__(self, key, tuple(value))
         object.__setattr__(self, "model", str(self.model))
         object.__setattr__(self, "budget", str(self.budget))
-        for key, known in (
-            ("allocation", tuple(ALLOCATIONS)),
-            ("score", SCORES),
-            ("alpha_fit", ALPHA_FITS),
-            ("row_weights", ROW_WEIGHTS),
-        ):
-            if getattr(self, key) not in known:
-                raise SettingsError(f"{key} must be one of {', '.join(known)}, not {getattr(self, key)!r}")
+        for key, each in options(type(self)).items():
+            value = getattr(self, key)
+            if each.choices and not each.others and value not in (*each.choices, each.default):
+                raise SettingsError(f"{key} must be one of {', '.join(each.choices)}, not {value!r}")
         if self.budget not in BUDGETS and not self.budget.endswith(".json"):
             raise SettingsError(
                 f"budget must be one of {', '.join(BUDGETS)} or a .json file, not {self.budget!r}; near names: "
                 f"{near_names(self.budget, BUDGETS)}"
             )
+        if not self.layers:
+            raise SettingsError('name at least one layer or pattern of layers, such as layers=["*.mlp.*"]')
         if self.pattern is not None:
             self._check_pattern(Pattern.parse(self.pattern))
         elif self.target is None and not self.budget.endswith(".json"):
@@ -145,9 +394,24 @@ class PruneSettings:
             )
 
     @property
+    def is_optimal(self) -> bool:
+        """Whether rows or layers are balanced by what errors cost."""
+        return "optimal" in (self.allocation, self.budget)
+
+    @property
     def asks_sensitivity(self) -> bool:
         """Whether the rows' Fisher sensitivity decides anything."""
-        return "optimal" in (self.allocation, self.budget) and self.row_weights == "fisher"
+        return self.is_optimal and self.row_weights == "fisher"
+
+    @property
+    def needs_no_vectors(self) -> bool:
+        """Whether nothing looks at what a layer makes of input vectors, only at scores."""
+        return self.allocation in ("uniform", "variant") and self.budget != "optimal"
+
+    @property
+    def needs_no_inputs(self) -> bool:
+        """Whether neither the score nor the kept weights depend on what a layer receives."""
+        return self.score == "magnitude" and not self.refit
 
     @property
     def target_sparsity(self) -> float | None:
@@ -159,7 +423,7 @@ class PruneSettings:
         """The cap on a row's sparsity that holds."""
         if self.max_row_sparsity is not None:
             return self.max_row_sparsity
-        return OPTIMAL_CAP if "optimal" in (self.allocation, self.budget) else SearchSettings.max_row_sparsity
+        return OPTIMAL_CAP if self.is_optimal else SearchSettings.max_row_sparsity
 
     def search_settings(self, target: float) -> SearchSettings:
         """TRIM's settings for a layer of that sparsity."""
@@ -186,8 +450,11 @@ class PruneSettings:
 
         Raises:
             SettingsError: as for the class itself.
-            TypeError: a name that is no field.
         """
+        if unknown := [name for name in fields if name not in cls.__dataclass_fields__]:
+            raise SettingsError(
+                f"{unknown[0]!r} is not an option; near names: {near_names(unknown[0], options(cls))}"
+            )
         return cls(**fields)  # type: ignore[arg-type]  # no type says which value each name of a mapping has
 
     @classmethod

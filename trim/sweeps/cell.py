@@ -13,7 +13,6 @@ from trim.evaluation.workbench import Workbench
 from trim.pruning.events import Event
 from trim.pruning.prune import prune, resume
 from trim.runs.folder import Run, open_run
-from trim.runs.settings import PruneSettings
 from trim.runs.writer import RunWriter, write_json
 from trim.sweeps.folder import CellOutcome, Sweep
 from trim.sweeps.settings import Cell
@@ -55,17 +54,15 @@ class CellMaker:
         if (path / "config.json").exists():
             resume(path, progress=listener)
         else:
-            fields = {key: getattr(settings, key) for key in PruneSettings.__dataclass_fields__}
-            source = fields.pop("model")
             tokens = self._tokens(settings.corpus, settings.windows, settings.length, settings.seed)
             prune(
-                source,
+                settings.model,
                 path,
+                settings,
                 tokens=tokens,
                 tokens_of_corpus=True,
                 name=cell.id,
                 progress=listener,
-                **fields,
             )
         if not self.sweep.outcome(cell).done:
             evaluate(path, self.sweep.settings.texts, workbench=self._workbench)

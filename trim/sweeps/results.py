@@ -10,21 +10,14 @@ from pathlib import Path
 from trim.evaluation.entries import number_to_json, perplexity_in_words
 from trim.files import write_atomically
 from trim.names import one_line
+from trim.runs.options import options
+from trim.runs.settings import PruneSettings
 from trim.runs.writer import write_json
 from trim.sweeps.folder import CellOutcome, Sweep
 from trim.sweeps.settings import GRID
 
 SCHEMA = 1
 _METHOD = tuple(name for name in GRID if name not in ("seed", "target"))
-_SAID = {
-    "recalculate_inputs": "recalculated",
-    "refit": "refitted",
-    "second_pass": "two passes",
-    "vectors_per_sequence": "vectors",
-    "owl_width": "λ",
-    "owl_multiple": "M",
-    "alpha_width": "ε",
-}
 
 
 def write_results(sweep: Sweep) -> None:
@@ -138,12 +131,11 @@ def _extreme(choose: Callable[[list[float]], float], values: list[float]) -> flo
 def _label(method: dict[str, object]) -> str:
     """ "wanda, trim, budgets owl, λ 0.08": what is idle or off is left out."""
     parts = [f"{method['score']}, {method['allocation']}, budgets {method['budget']}"]
-    for name in _METHOD[3:]:
-        value = method[name]
-        if value is True:
-            parts.append(_SAID[name])
-        elif value is not None and value is not False:
-            parts.append(f"{_SAID.get(name, '')} {value}".strip())
+    parts += [
+        options(PruneSettings)[name].short.format(value)
+        for name, value in method.items()
+        if name not in ("score", "allocation", "budget") and value is not None and value is not False
+    ]
     return ", ".join(parts)
 
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -9,37 +10,25 @@ from trim.cache import fingerprint
 from trim.errors import SettingsError
 from trim.evaluation.settings import EvaluationText
 from trim.names import CORPORA, absolute, near_names
+from trim.runs.options import idle_options, options
 from trim.runs.settings import PruneSettings
 
 # What may have several values, the last one varying fastest.
 GRID = (
-    "score",
-    "allocation",
-    "budget",
-    "owl_width",
-    "owl_multiple",
-    "alpha_width",
-    "alpha_fit",
-    "row_weights",
-    "second_pass",
-    "recalculate_inputs",
-    "refit",
-    "vectors_per_sequence",
-    "seed",
+    *(name for name, each in options(PruneSettings).items() if each.varies and name != "target"),
     "target",
 )
-SHARED = tuple(name for name in PruneSettings.__dataclass_fields__ if name not in (*GRID, "model", "pattern"))
+SHARED = tuple(name for name in options(PruneSettings) if name not in (*GRID, "model", "pattern"))
+# What the name of every cell says.
+_ALWAYS_NAMED = ("score", "allocation", "budget", "target")
 
-_SHORT = {
-    "vectors_per_sequence": "vectors",
-    "recalculate_inputs": "recalculated",
-    "refit": "refitted",
-    "second_pass": "twice",
-}
-# These look at scores alone, not at what the layer makes of input vectors.
-_ALLOCATIONS_WITHOUT_VECTORS = ("uniform", "variant")
-_BUDGETS_WITHOUT_VECTORS = ("uniform", "owl", "alphapruning")
-_BUDGETS_WITHOUT_TEXT = ("uniform", "alphapruning")
+
+def shared_fields(shared: Mapping[str, object] | PruneSettings) -> dict[str, object]:
+    """What the cells of a sweep have in common, by name; of settings, what a sweep can share and is not the default."""
+    if not isinstance(shared, PruneSettings):
+        return dict(shared)
+    known = options(PruneSettings)
+    return {name: value for name in SHARED if (value := getattr(shared, name)) != known[name].default}
 
 
 @dataclass(frozen=True)
@@ -49,7 +38,7 @@ class Cell:
     Attributes:
         id: the name of its folder.
         settings: all of it.
-        idle: fields of the grid that cannot change what it leaves of the model; such cells are made once.
+        idle: options that cannot change what it leaves of the model; such cells are made once.
     """
 
     id: str
@@ -73,12 +62,14 @@ class Cell:
 class SweepSettings:
     """A sweep over a grid: one cell for each combination that can differ from the others.
 
-        SweepSettings("demo", {"target": (0.6, 0.7), "allocation": ("uniform", "trim")}, {"windows": 16})
+        shared = PruneSettings(target=0.7, windows=16)
+        SweepSettings("demo", {"target": (0.6, 0.7), "allocation": ("uniform", "trim")}, shared)
 
     Attributes:
         model: a source that `load_model` knows. Its path, and those of texts and budget files, become absolute.
         grid: fields of `PruneSettings` named in `GRID`, with their values.
-        shared: fields named in `SHARED`, with their value; the others have their defaults.
+        shared: what all cells have in common: settings, or fields named in `SHARED` with their value; the others have
+            their defaults.
         texts: on which perplexity is measured.
         cells: what is to be done.
 
@@ -87,14 +78,15 @@ class SweepSettings:
     """
 
     model: str
-    grid: dict[str, tuple]
-    shared: dict[str, object] = field(default_factory=dict)
+    grid: Mapping[str, Sequence]
+    shared: Mapping[str, object] | PruneSettings = field(default_factory=dict)
     texts: tuple[EvaluationText, ...] = (EvaluationText(),)
     cells: tuple[Cell, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", absolute(self.model, reserved=("demo",)))
-        for given, known in ((self.grid, GRID), (self.shared, SHARED)):
+        shared = shared_fields(self.shared)
+        for given, known in ((self.grid, GRID), (shared, SHARED)):
             for name in given:
                 if name not in known:
                     raise SettingsError(f"{name!r} is no such setting; near names: {near_names(name, known)}")
@@ -107,10 +99,9 @@ class SweepSettings:
             raise SettingsError(f"give {empty[0]} at least one value")
         if "budget" in grid:
             grid["budget"] = tuple(map(absolute, grid["budget"]))
-        if "corpus" in self.shared:
-            object.__setattr__(
-                self, "shared", self.shared | {"corpus": absolute(self.shared["corpus"], CORPORA)}
-            )
+        if "corpus" in shared:
+            shared["corpus"] = absolute(shared["corpus"], CORPORA)
+        object.__setattr__(self, "shared", shared)
         object.__setattr__(self, "grid", grid)
         object.__setattr__(self, "texts", tuple(self.texts))
         object.__setattr__(self, "cells", tuple(self._cells()))
@@ -119,16 +110,20 @@ class SweepSettings:
         found: dict[tuple, PruneSettings] = {}
         for values in itertools.product(*self.grid.values()):
             settings = PruneSettings.of(
-                {"model": self.model, **self.shared, **dict(zip(self.grid, values, strict=True))}
+                {
+                    "model": self.model,
+                    **shared_fields(self.shared),
+                    **dict(zip(self.grid, values, strict=True)),
+                }
             )
-            idle = idle_fields(settings)
+            idle = idle_options(settings)
             if "second_pass" in idle:
                 settings = dataclasses.replace(settings, second_pass=False)
             key = tuple(None if name in idle else getattr(settings, name) for name in GRID)
             found.setdefault(key, settings)
         cells: dict[str, Cell] = {}
         for settings in found.values():
-            idle = idle_fields(settings)
+            idle = idle_options(settings)
             name = base = self._name(settings, idle)
             number = 2
             while name in cells:  # two budget files of one name
@@ -138,11 +133,12 @@ class SweepSettings:
 
     def _name(self, settings: PruneSettings, idle: frozenset[str]) -> str:
         parts = [settings.score, settings.allocation, Path(settings.budget).stem]
-        for name in GRID[3:-1]:
+        for name in GRID:
             value = getattr(settings, name)
-            if len(self.grid.get(name, ())) < 2 or name in idle or value is False:
+            alone = len(self.grid.get(name, ())) < 2 or name in idle or value is False
+            if name in _ALWAYS_NAMED or alone:
                 continue
-            parts.append(_SHORT.get(name, name) + ("" if value is True else f"{value}"))
+            parts.append(options(PruneSettings)[name].mark + ("" if value is True else f"{value}"))
         parts.append(f"{settings.target:g}")
         return "-".join(parts).replace("_", "-")
 
@@ -158,7 +154,7 @@ class SweepSettings:
             "grid": {name: list(values) for name, values in self.grid.items()},
             "shared": {
                 name: list(value) if isinstance(value, tuple) else value
-                for name, value in self.shared.items()
+                for name, value in shared_fields(self.shared).items()
             },
             "texts": [dataclasses.asdict(text) for text in self.texts],
         }
@@ -175,31 +171,3 @@ class SweepSettings:
             return cls(content["model"], content["grid"], content["shared"], texts)
         except (KeyError, TypeError, AttributeError) as error:
             raise SettingsError(f"these settings are of another version of TRIM Lab: {error!r}") from error
-
-
-def idle_fields(settings: PruneSettings) -> frozenset[str]:
-    """The fields of the grid that cannot change what is left of the model, given the others."""
-    idle: set[str] = set()
-    if settings.budget != "owl":
-        idle |= {"owl_width", "owl_multiple"}
-    if settings.budget != "alphapruning":
-        idle |= {"alpha_width", "alpha_fit"}
-    if "optimal" not in (settings.allocation, settings.budget):
-        idle.add("row_weights")
-    if not settings.asks_sensitivity:
-        idle.add("second_pass")
-    if settings.refit:
-        idle.add("recalculate_inputs")  # they are anyway
-    fixed = settings.budget.endswith(".json")
-    if settings.allocation in _ALLOCATIONS_WITHOUT_VECTORS:
-        if fixed or settings.budget in _BUDGETS_WITHOUT_VECTORS:
-            idle.add("vectors_per_sequence")
-            if settings.score == "magnitude" and not settings.refit:
-                idle.add("recalculate_inputs")
-        if (
-            settings.score == "magnitude"
-            and not settings.refit
-            and (fixed or settings.budget in _BUDGETS_WITHOUT_TEXT)
-        ):
-            idle.add("seed")
-    return frozenset(idle)

@@ -13,32 +13,13 @@ from diagnostics.allocation import RowAllocation
 from diagnostics.comparison import AllocationComparison, compare_allocations
 from trim.errors import RunError
 from trim.runs.folder import Run
+from trim.runs.options import idle_options, options
+from trim.runs.settings import PruneSettings
 
 LETTERS = "ABCD"
 DEFAULT_LAYER = "15.mlp.gate_proj"
 _UNIFORM = "uniform"
-# What of a run's request the table of settings names, in its order.
-_REQUEST = {
-    "model": "model asked for",
-    "target": "target sparsity",
-    "allocation": "allocation of the run",
-    "budget": "budgets of the run",
-    "score": "score",
-    "pattern": "n:m pattern",
-    "corpus": "calibration text",
-    "windows": "calibration windows",
-    "length": "tokens per window",
-    "vectors_per_sequence": "input vectors per sequence",
-    "seed": "seed",
-    "recalculate_inputs": "inputs recalculated",
-    "refit": "weights refitted",
-    "second_pass": "second pass",
-    "layer_quality": "layer quality",
-    "row_quality": "row quality",
-    "iterations": "iterations",
-    "max_row_sparsity": "row cap",
-    "dtype": "type asked for",
-}
+NOT_USED = "not used"  # of an option that changes nothing, given the others
 
 
 @dataclass(frozen=True)
@@ -178,26 +159,25 @@ def settings(compared: Sequence[Compared]) -> list[Setting]:
         Setting("layer sparsity", tuple(f"{each.stored.record.sparsity:.2%}" for each in compared)),
     ]
     requests = [each.run.request for each in compared]
-    for key, name in _REQUEST.items():
-        lines.append(Setting(name, tuple(_words(getattr(request, key)) for request in requests)))
+    idle = [idle_options(request) for request in requests]
+    for name, each in options(PruneSettings).items():
+        values = (
+            NOT_USED if name in unused else each.text(getattr(request, name))
+            for request, unused in zip(requests, idle, strict=True)
+        )
+        lines.append(Setting(each.label, tuple(values)))
     lines.append(
         Setting(
             "calibration tokens",
             tuple(str(each.run.text.tokens) for each in compared),
         )
     )
-    known = [line for line in lines if any(value != "–" for value in line.values)]
+    known = [line for line in lines if any(value not in ("–", NOT_USED) for value in line.values)]
     return sorted(known, key=lambda line: not line.differs)
 
 
 def _shape(each: Compared) -> str:
     return f"{each.stored.rows:,} × {each.stored.record.columns:,}"
-
-
-def _words(value: object) -> str:
-    if value is None:
-        return "–"
-    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def gini_sets(compared: Sequence[Compared]) -> dict[str, np.ndarray]:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 
 from diagnostics.figures.perplexity import PerplexityCurve
+from trim.runs.options import options
+from trim.runs.settings import PruneSettings
 from trim.sweeps.folder import Sweep
 from trim.sweeps.results import results
 
@@ -31,15 +33,8 @@ def curves(sweeps: Sequence[Sweep], text: str) -> tuple[list[PerplexityCurve], f
 
 _ALLOCATIONS = {"uniform": "Wanda", "trim": "TRIM", "optimal": "Optimal", "variant": "Wanda's variant"}
 _BUDGETS = {"owl": "OWL", "alphapruning": "AlphaPruning"}
-_OTHERS = {
-    "score": "{} score",
-    "owl_width": "λ {}",
-    "owl_multiple": "M {}",
-    "alpha_width": "ε {}",
-    "alpha_fit": "{}",
-    "row_weights": "row weights {}",
-    "vectors_per_sequence": "vectors {}",
-}
+# What a label says first, and what its curve runs over.
+_FIRST = ("allocation", "budget", "seed", "target")
 
 
 def brief_labels(methods: Sequence[dict]) -> list[str]:
@@ -57,17 +52,11 @@ def brief_labels(methods: Sequence[dict]) -> list[str]:
         alike = [other for other in methods if other["allocation"] == method["allocation"]]
         if len({other["budget"] for other in alike}) > 1:
             parts.append(f"{_BUDGETS.get(method['budget'], method['budget'])} budgets")
-        parts += [
-            said.format(method[name])
-            for name, said in _OTHERS.items()
-            if method[name] is not None and differs(name) and name not in said_already
-        ]
-        if method["recalculate_inputs"]:
-            parts.append("recalculated inputs")
-        if method["refit"]:
-            parts.append("refitted")
-        if method["second_pass"]:
-            parts.append("second pass")
+        for name, value in method.items():
+            if name in (*_FIRST, *said_already) or value is None or value is False:
+                continue
+            if value is True or differs(name):
+                parts.append(options(PruneSettings)[name].short.format(value))
         labels.append(", ".join(parts))
     return labels
 

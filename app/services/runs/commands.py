@@ -1,30 +1,27 @@
 """A pruning as the command line takes it."""
 
-import dataclasses
 import shlex
 
 from trim.runs.folder import Run
+from trim.runs.options import options
 from trim.runs.settings import PruneSettings
-
-_FLAGS = {"vectors_per_sequence": "vectors"}
 
 
 def arguments(settings: PruneSettings) -> list[str]:
     """What follows `python -m trim prune`, without --out: the model and every setting that is not the default."""
     # What begins with a dash would be read as an option.
     chosen = [f"./{settings.model}" if settings.model.startswith("-") else settings.model]
-    for field in dataclasses.fields(PruneSettings):
-        value = getattr(settings, field.name)
-        if field.name == "model" or value == field.default:
+    for name, each in options(PruneSettings).items():
+        value = getattr(settings, name)
+        if name == "model" or value == each.default:
             continue
-        flag = "--" + _FLAGS.get(field.name, field.name).replace("_", "-")
         if value is True:
-            chosen.append(flag)
+            chosen.append(each.flag)
         elif isinstance(value, tuple):
-            chosen += [flag, *map(_number, value)]
+            chosen += [each.flag, *map(_number, value)]
         else:
             text = _number(value)
-            chosen += [f"{flag}={text}"] if text.startswith("-") else [flag, text]
+            chosen += [f"{each.flag}={text}"] if text.startswith("-") else [each.flag, text]
     return chosen
 
 

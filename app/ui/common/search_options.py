@@ -6,25 +6,11 @@ import streamlit as st
 
 import trim
 from app.ui.common.address import Bind
+from trim.runs.options import options
+from trim.runs.settings import PruneSettings
 
+_OPTIONS = options(PruneSettings)
 DEFAULTS = trim.SearchSettings(0.5)
-LAYER_QUALITY_WORDS = {
-    "cosim_flat": "cosine of the whole output",
-    "cosim_dim": "mean cosine over rows",
-    "cosim_sample": "mean cosine over calibration vectors",
-    "mse": "mean squared error",
-    "mse_dim": "mean squared error, row by row",
-    "mae": "mean absolute error",
-    "snr": "signal-to-noise ratio",
-    "psnr_flat": "peak signal-to-noise ratio",
-    "psnr_dim": "mean peak signal-to-noise ratio over rows",
-    "psnr_sample": "mean peak signal-to-noise ratio over vectors",
-}
-ROW_QUALITY_WORDS = {
-    "cosim": "cosine",
-    "mse": "mean squared error",
-    "psnr": "peak signal-to-noise ratio",
-}
 ROW_WEIGHT_WORDS = {
     "all alike": "the optimum minimises the error of the layer's output",
     "Fisher": "the optimum minimises an estimate of the model's loss: each row counts by its sensitivity, the mean "
@@ -135,46 +121,42 @@ def choose_shown() -> frozenset[str]:
     return frozenset(("uniform", *SHOWN[chosen or "TRIM"]))
 
 
-def search_fields(prefix: str = "", bind: Bind = None) -> SearchFields:
+def search_fields(bind: Bind = None) -> SearchFields:
     """The options of TRIM's search apart from the row cap, whose default is not everywhere the same.
 
     Args:
-        prefix: of the widgets' keys.
         bind: "query-params" where the address shall hold them.
     """
     return {
         "layer_quality": st.selectbox(
-            "Layer quality",
+            _OPTIONS["layer_quality"].label,
             list(trim.LAYER_QUALITIES),
-            key=f"{prefix}layer_quality",
+            key="layer_quality",
             bind=bind,
-            help=_explained("Decides which update is kept.", LAYER_QUALITY_WORDS),
+            help=_OPTIONS["layer_quality"].sentence,
         ),
         "row_quality": st.selectbox(
-            "Row quality",
+            _OPTIONS["row_quality"].label,
             list(trim.ROW_QUALITIES),
-            key=f"{prefix}row_quality",
+            key="row_quality",
             bind=bind,
-            help=_explained(
-                "Drives the updates: rows that keep it give more weights, or fewer at a negative rate.",
-                ROW_QUALITY_WORDS,
-            ),
+            help=_OPTIONS["row_quality"].sentence,
         ),
         "iterations": st.number_input(
-            "Iterations per learning rate", 1, 100, DEFAULTS.iterations, key=f"{prefix}iterations", bind=bind
+            _OPTIONS["iterations"].label, 1, 100, DEFAULTS.iterations, key="iterations", bind=bind
         ),
         "learning_rates": st.text_input(
-            "Learning rates, tried in this order",
+            _OPTIONS["learning_rates"].label,
             as_text(DEFAULTS.learning_rates),
             max_chars=200,
-            key=f"{prefix}rates",
+            key="rates",
             bind=bind,
         ),
         "negative_learning_rates": st.text_input(
-            "Negative learning rates (empty: forbidden)",
+            _OPTIONS["negative_learning_rates"].label,
             as_text(DEFAULTS.negative_learning_rates),
             max_chars=200,
-            key=f"{prefix}negative_rates",
+            key="negative_rates",
             bind=bind,
         ),
     }

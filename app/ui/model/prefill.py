@@ -3,8 +3,10 @@
 import streamlit as st
 
 from app.services.runs.store import STORE
-from app.ui.common.search_options import as_text
+from app.ui.model.option_fields import to_widget
 from trim.methods.choices import BUDGETS
+from trim.runs.options import options
+from trim.runs.settings import PruneSettings
 
 P = "new_"  # the keys of the form's widgets begin with it
 BUDGET_FILE = "the budgets of another run"
@@ -17,39 +19,11 @@ def prefill(run_id: str) -> None:
         RunError: there is none of that id.
     """
     settings = STORE.open(run_id).request
-    budget = settings.budget if settings.budget in BUDGETS else BUDGET_FILE
-    values = {
-        "model": settings.model,
-        "target": round(100 * (settings.target or 0.7), 6),
-        "name": "",
-        "allocation": settings.allocation,
-        "budget": budget,
-        "score": settings.score,
-        "text": settings.corpus,
-        "windows": settings.windows,
-        "length": settings.length,
-        "pattern": settings.pattern or "",
-        "layers": " ".join(settings.layers),
-        "recalculate": settings.recalculate_inputs,
-        "refit": settings.refit,
-        "vectors": settings.vectors_per_sequence,
-        "seed": settings.seed,
-        "cap": None if settings.max_row_sparsity is None else round(100 * settings.max_row_sparsity),
-        "device": settings.device or "automatic",
-        "dtype": settings.dtype or "automatic",
-        "batch": settings.batch,
-        "layer_quality": settings.layer_quality,
-        "row_quality": settings.row_quality,
-        "iterations": settings.iterations,
-        "rates": as_text(settings.learning_rates),
-        "negative_rates": as_text(settings.negative_learning_rates),
-        "owl_width": settings.owl_width,
-        "owl_multiple": settings.owl_multiple,
-        "alpha_width": settings.alpha_width,
-        "alpha_fit": settings.alpha_fit,
-        "row_weights": settings.row_weights,
-        "sensitivity_windows": settings.sensitivity_windows,
-        "second_pass": settings.second_pass,
-    }
-    for name, value in values.items():
-        st.session_state[f"{P}{name}"] = value
+    for name, each in options(PruneSettings).items():
+        value = getattr(settings, name)
+        if name == "budget" and value not in BUDGETS:
+            value = BUDGET_FILE
+        if name == "target" and value is None:
+            value = settings.target_sparsity or 0.7
+        st.session_state[f"{P}{name}"] = to_widget(each, value, listed=name in ("device", "dtype"))
+    st.session_state[f"{P}name"] = ""

@@ -75,8 +75,8 @@ def test_what_differs_comes_first(store):
     flags = [line.differs for line in lines]
     assert flags == sorted(flags, reverse=True)
     different = {line.name for line in lines if line.differs}
-    assert {"run", "rows set by", "layer sparsity", "target sparsity"} <= different
-    assert "seed" not in different
+    assert {"run", "rows set by", "layer sparsity", "Model sparsity target"} <= different
+    assert "Seed" not in different
 
 
 def test_the_address_says_what_is_compared(store):

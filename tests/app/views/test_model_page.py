@@ -149,10 +149,10 @@ def test_the_form_says_the_command_and_refuses_what_makes_no_sense(runs):
     test.number_input(key="new_owl_width").set_value(0.12).run()
     test.checkbox(key="new_measured").uncheck().run()
     assert test.code[0].value == (
-        "python -m trim prune demo --target 0.7 --budget owl --windows 16 --length 256 --owl-width 0.12 --out runs/NAME"
+        "python -m trim prune demo --target 0.7 --budget owl --owl-width 0.12 --windows 16 --length 256 --out runs/NAME"
     )
     test.checkbox(key="new_refit").check().run()
-    assert " --refit --owl-width" in test.code[0].value
+    assert " --owl-width 0.12 --refit --windows" in test.code[0].value
     test.checkbox(key="new_refit").uncheck().run()
     test.text_input(key="new_pattern").set_value("2:4").run()
     assert "prunes every row alike" in test.error[0].value
@@ -160,7 +160,7 @@ def test_the_form_says_the_command_and_refuses_what_makes_no_sense(runs):
     test.text_input(key="new_pattern").set_value("").run()
     test.number_input(key="new_target").set_value(97.0).run()
     assert "row cap" in test.error[0].value
-    test.text_input(key="new_rates").set_value("much").run()
+    test.text_input(key="new_learning_rates").set_value("much").run()
     assert "no number" in test.error[0].value
 
 

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 import trim
 from app.ui.common import search_options
+from trim.methods import choices
 
 OPTIONS = {
     "layer_quality": "cosim_flat",
@@ -66,5 +67,5 @@ def test_settings_that_do_not_fit_say_what_to_do(change, message):
 
 
 def test_every_quality_has_words():
-    assert list(search_options.LAYER_QUALITY_WORDS) == list(trim.LAYER_QUALITIES)
-    assert list(search_options.ROW_QUALITY_WORDS) == list(trim.ROW_QUALITIES)
+    assert list(choices.LAYER_QUALITY_MEANINGS) == list(trim.LAYER_QUALITIES)
+    assert list(choices.ROW_QUALITY_MEANINGS) == list(trim.ROW_QUALITIES)

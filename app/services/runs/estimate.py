@@ -1,0 +1,33 @@
+"""How long a run may take: as long as the last one that differs from it in nothing that takes time."""
+
+from collections.abc import Iterable
+
+from app.services.runs.store import StoredRun
+from trim.runs.options import idle_options, options
+from trim.runs.settings import PruneSettings
+
+
+def seconds_of_the_like(settings: PruneSettings, runs: Iterable[StoredRun]) -> float | None:
+    """The seconds of the first complete run that takes as long on this machine; None: there is none.
+
+    Args:
+        settings: what is to be pruned.
+        runs: the newest first; those that came with the app were made elsewhere.
+    """
+    wanted = _costly(settings)
+    for entry in runs:
+        if entry.shipped or entry.run is None or not entry.run.complete or entry.run.kind != "model":
+            continue
+        if _costly(entry.run.request) == wanted:
+            return entry.run.metrics.get("seconds")
+    return None
+
+
+def _costly(settings: PruneSettings) -> dict[str, object]:
+    """The options that decide how long a run takes."""
+    idle = idle_options(settings)
+    return {
+        name: getattr(settings, name)
+        for name, each in options(PruneSettings).items()
+        if each.takes_time and name not in idle
+    }

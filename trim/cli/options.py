@@ -1,0 +1,103 @@
+"""The options of `PruneSettings` as arguments of the command line."""
+
+import argparse
+from collections.abc import Iterable
+
+from trim.runs.options import Option, options
+from trim.runs.settings import PruneSettings
+
+
+def add_options(parser: argparse.ArgumentParser, names: Iterable[str]) -> dict[str, argparse._ArgumentGroup]:
+    """Add options under their headings; returns the groups by their heading."""
+    known = options(PruneSettings)
+    groups: dict[str, argparse._ArgumentGroup] = {}
+    for name in names:
+        each = known[name]
+        if each.group not in groups:
+            groups[each.group] = parser.add_argument_group(each.group)
+        _add(groups[each.group], each)
+    return groups
+
+
+def add_grid(group: argparse._ArgumentGroup, names: Iterable[str]) -> None:
+    """Add options that may have several values; one that is not given has the default of `prune`."""
+    for name in names:
+        each = options(PruneSettings)[name]
+        switch = each.kind is bool
+        group.add_argument(
+            plural_flag(each),
+            dest=f"grid_{name}",
+            type=_yes_or_no if switch else each.kind,
+            nargs="+",
+            metavar="no|yes" if switch else _metavar(each),
+            choices=_choices(each),
+            help=_escaped(_help(each) + (": no, yes, or both" if switch else "")),
+        )
+
+
+def plural_flag(each: Option) -> str:
+    """The flag of an option that may have several values: "--targets", "--row-weights", "--refit"."""
+    return each.flag if each.kind is bool or each.flag.endswith("s") else f"{each.flag}s"
+
+
+def chosen_fields(chosen: argparse.Namespace, names: Iterable[str]) -> dict[str, object]:
+    """The values of options, by their names in `PruneSettings`."""
+    return {name: getattr(chosen, name) for name in names if hasattr(chosen, name)}
+
+
+def chosen_grid(chosen: argparse.Namespace) -> dict[str, tuple]:
+    """The values of the options of `add_grid` that were given."""
+    return {
+        name.removeprefix("grid_"): tuple(values)
+        for name, values in vars(chosen).items()
+        if name.startswith("grid_") and values is not None
+    }
+
+
+def _add(group: argparse._ArgumentGroup, each: Option) -> None:
+    if each.kind is bool:
+        group.add_argument(each.flag, dest=each.name, action="store_true", help=_escaped(_help(each)))
+        return
+    group.add_argument(
+        each.flag,
+        dest=each.name,
+        type=each.kind,
+        default=each.default,
+        nargs="*" if each.several else None,
+        metavar=_metavar(each),
+        choices=_choices(each),
+        help=_escaped(_help(each) + _default(each)),
+    )
+
+
+def _metavar(each: Option) -> str | None:
+    if each.metavar or (each.choices and not each.others):
+        return each.metavar or None
+    return each.flag.rpartition("-")[2].upper()
+
+
+def _choices(each: Option) -> tuple[str, ...] | None:
+    return tuple(each.choices) if each.choices and not each.others else None
+
+
+def _help(each: Option) -> str:
+    listed = f": {', '.join(each.choices)}" if each.choices and (each.metavar or each.others) else ""
+    return each.help + listed + (f", {each.others}" if each.others else "")
+
+
+def _default(each: Option) -> str:
+    if each.default is None:
+        return f" (default: {each.unset})" if each.unset else ""
+    return (
+        f" (default: {' '.join(map(str, each.default)) if isinstance(each.default, tuple) else each.default})"
+    )
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%%")
+
+
+def _yes_or_no(word: str) -> bool:
+    if word not in ("yes", "no"):
+        raise argparse.ArgumentTypeError(f"say yes, no or both, not {word!r}")
+    return word == "yes"
