@@ -90,19 +90,7 @@ assert estimate.seconds_of_the_like(request, runs[:1]) is None
 
 from streamlit.testing.v1 import AppTest
 
-page = """
-import streamlit as st
-
-from app.services.runs.store import STORE
-from app.ui.model.new_run import new_run_form
-from app.ui.model.prefill import prefill
-
-if not st.session_state.get("filled"):
-    prefill("run0")
-    st.session_state["filled"] = True
-new_run_form(["cpu"], STORE.runs())
-"""
-test = AppTest.from_string(page, default_timeout=60).run()
+test = AppTest.from_string(sys.argv[2], default_timeout=60).run()
 assert not test.exception, test.exception
 assert test.number_input(key="new_shine").label == "Shine of rows"
 assert test.number_input(key="new_shine").value == 0.25
@@ -114,6 +102,18 @@ print("seen everywhere")
 """
 
 
+PAGE = """
+import streamlit as st
+from app.services.runs.store import STORE
+from app.ui.model.new_run import new_run_form
+from app.ui.model.prefill import prefill
+if not st.session_state.get("filled"):
+    prefill("run0")
+    st.session_state["filled"] = True
+new_run_form(["cpu"], STORE.runs())
+"""
+
+
 def test_an_option_added_in_one_place_is_seen_everywhere(tmp_path):
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),
@@ -121,7 +121,7 @@ def test_an_option_added_in_one_place_is_seen_everywhere(tmp_path):
         "TRIM_CACHE": str(tmp_path),
     }
     run = subprocess.run(
-        [sys.executable, "-c", DECLARED + USED, str(tmp_path / "runs")],
+        [sys.executable, "-c", DECLARED + USED, str(tmp_path / "runs"), PAGE],
         cwd=ROOT,
         capture_output=True,
         text=True,
