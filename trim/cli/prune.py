@@ -29,7 +29,7 @@ examples:
     %(prog)s Qwen/Qwen2.5-3B --target 0.7 --corpus c4 --length 2048 --budget owl --owl-width 0.12
   the lowest loss that layers and rows can be balanced to, instead of TRIM
     %(prog)s demo --target 0.7 --allocation optimal --budget optimal
-  the same, and the weights that stay changed so that they make up for the others
+  the same, and the kept weights changed so that they make up for the pruned ones
     %(prog)s demo --target 0.7 --allocation optimal --budget optimal --refit
   two zeros in every four weights
     %(prog)s demo --pattern 2:4 --allocation uniform
