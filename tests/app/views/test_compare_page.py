@@ -14,6 +14,8 @@ from app.ui.compare import cards as compare_views
 from tests.app.page import ROOT, ran
 from tests.app.small_runs import make_run
 from trim.errors import RunError
+from trim.runs.options import idle_options, options
+from trim.runs.settings import PruneSettings
 
 GATE, QUERY = "1.mlp.gate_proj", "1.self_attn.q_proj"
 
@@ -77,6 +79,25 @@ def test_what_differs_comes_first(store):
     different = {line.name for line in lines if line.differs}
     assert {"run", "rows set by", "layer sparsity", "Model sparsity target"} <= different
     assert "Seed" not in different
+
+
+def test_every_option_that_does_something_is_among_the_settings(store):
+    picks = [service.Pick("o", GATE), service.Pick("t", GATE)]
+    compared = [service.opened(store, letter, pick) for letter, pick in zip("AB", picks, strict=True)]
+    lines = {line.name: line for line in service.settings(compared)}
+    for name, each in options(PruneSettings).items():
+        values = tuple(
+            service.NOT_USED
+            if name in idle_options(one.run.request)
+            else each.text(getattr(one.run.request, name))
+            for one in compared
+        )
+        if set(values) == {service.NOT_USED}:
+            assert each.label not in lines
+        else:
+            assert lines[each.label].values == values
+    assert lines["Learning rates, tried in this order"].values[0] == service.NOT_USED
+    assert lines["Windows for the sensitivity"].values == ("32", service.NOT_USED)
 
 
 def test_the_address_says_what_is_compared(store):
