@@ -3,7 +3,6 @@
 import contextlib
 import re
 import shlex
-import sys
 
 import numpy as np
 import pytest
@@ -117,14 +116,9 @@ def test_the_command_is_understood(run, monkeypatch: pytest.MonkeyPatch):
         asked.append((given, fields))
         raise KeyboardInterrupt  # the command need not go on
 
-    monkeypatch.setattr(sys.modules["trim.pruning.prune"], "prune", prune)
+    monkeypatch.setattr("trim.pruning.prune.prune", prune)
     command = reproduce(run).splitlines()[0]
     with contextlib.suppress(KeyboardInterrupt, SystemExit):
         main(shlex.split(command.removeprefix("python -m trim ")))
-    ((args, fields),) = asked
-    assert (
-        trim.PruneSettings(
-            args[0], **{key: fields[key] for key in trim.PruneSettings.__dataclass_fields__ if key in fields}
-        )
-        == run.request
-    )
+    (((model, _, settings), _),) = asked
+    assert (model, settings) == (run.request.model, run.request)
