@@ -5,7 +5,6 @@ form of the app, comparisons and labels read it with `options(Class)`.
 """
 
 import dataclasses
-import functools
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping
@@ -130,9 +129,17 @@ def option(
     return dataclasses.field(default=default, metadata={_KEY: words})
 
 
-@functools.cache
-def options(settings: "type[DataclassInstance]") -> dict[str, Option]:
+_read: dict[type, dict[str, Option]] = {}
+
+
+def options(settings: "type[DataclassInstance]") -> Mapping[str, Option]:
     """The options of a settings class by their names, in the order of their declaration."""
+    if settings not in _read:
+        _read[settings] = _read_options(settings)
+    return _read[settings]
+
+
+def _read_options(settings: "type[DataclassInstance]") -> dict[str, Option]:
     hints = typing.get_type_hints(settings)
     found = {}
     for field in dataclasses.fields(settings):
