@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypedDict
 
 import numpy
 import torch
@@ -36,6 +37,14 @@ from trim.runs.settings import PruneSettings
 from trim.runs.writer import RunWriter
 
 Listener = Callable[[Event], None]
+
+
+class _PassOptions(TypedDict):
+    """How a text passes through the model."""
+
+    batch: int
+    folder: Path
+    activation_bytes: int | None
 
 
 def prune(
@@ -163,7 +172,7 @@ def _work(
             progress(event)
 
     with fixed_threads(threads), torch.inference_mode(), _told_of_its_end(tell):
-        options = {
+        options: _PassOptions = {
             "batch": batch,
             "folder": writer.path,
             "activation_bytes": activation_bytes,
@@ -273,7 +282,9 @@ def _first_pass(
         return _work(inner, first, activation_bytes, listen)
 
 
-def _seen_once_pruned(source: RunSource, first: Run, tell: Listener, options: dict) -> dict[str, Tensor]:
+def _seen_once_pruned(
+    source: RunSource, first: Run, tell: Listener, options: _PassOptions
+) -> dict[str, Tensor]:
     """The sensitivity of the model as the first pass left it."""
     tell(Stage("sensitivity"))
     try:

@@ -61,7 +61,7 @@ def _number(each: Option, shown: object, key: str) -> int | float | None:
     label = f"{each.label} (%)" if each.unit == "%" else each.label
     low, high = each.limits or (None, None)
     if each.kind is int:
-        whole: int | None = st.number_input(
+        whole = st.number_input(
             label,
             None if low is None else int(low),
             None if high is None else int(high),
@@ -71,7 +71,7 @@ def _number(each: Option, shown: object, key: str) -> int | float | None:
             placeholder=each.unset or None,
             help=each.sentence,
         )
-        return whole
+        return None if whole is None else int(whole)
     real: float | None = st.number_input(
         label,
         None if low is None else float(low),
