@@ -1,11 +1,25 @@
 """For all tests: what is set before any of them loads torch, and who runs which where several processes test."""
 
 import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedTokenizerBase
 
 # Threads that spin where they wait for each other make tests many times slower on cores shared with anything else.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# How many examples a property is tried on: few every day, TRIM_EXAMPLES=thorough before a release. Seeds that once
+# failed are written down as @example, so both profiles try them.
+settings.register_profile("default", deadline=None, derandomize=True, max_examples=40)
+settings.register_profile("thorough", deadline=None, max_examples=500)
+settings.load_profile(os.environ.get("TRIM_EXAMPLES", "default"))
+LONG_TEXT = 100_000  # characters
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -18,6 +32,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
             file = nodeid.partition("::")[0]
             return "tests/browser" if file.startswith("tests/browser/") else file
 
+    config.option.loadscopereorder = False  # the order is made in `pytest_collection_modifyitems`
     return ByFile(config, log)
 
 
@@ -32,8 +47,31 @@ SLOW = (
 )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what takes long."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark what takes long; of several processes, let one begin with the browser and end with what is quick."""
     for item in items:
         if item.nodeid.startswith(SLOW):
             item.add_marker("slow")
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: (not item.nodeid.startswith("tests/browser/"), "slow" not in item.keywords))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tokens_of_a_text_once() -> Iterator[None]:
+    """Cut a long text into tokens once per tokenizer: the demo text takes a second, and a hundred tests read it."""
+    from trim.calibration import corpora
+
+    cut = corpora._tokens
+    known: dict[tuple[str, str], "Tensor"] = {}
+
+    def cut_once(text: str, tokenizer: "PreTrainedTokenizerBase") -> "Tensor":
+        if len(text) < LONG_TEXT:
+            return cut(text, tokenizer)
+        key = text, tokenizer.backend_tokenizer.to_str()
+        if key not in known:
+            known[key] = cut(text, tokenizer)
+        return known[key].clone()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpora, "_tokens", cut_once)
+        yield

@@ -1,4 +1,4 @@
-"""Fixtures of the browser tests: the app once, a browser per file, a page per test.
+"""Fixtures of the browser tests: the app and a browser once, a page per test.
 
 A page fails its test at the end if anything was wrong in it that nobody would see: an error in the
 console, an uncaught exception, or a request to anywhere but the app itself.
@@ -49,10 +49,10 @@ def app(browser_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         yield server
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser(browser_path: str) -> Iterator[Browser]:
-    # Per file and not per session: while Playwright runs, it keeps an asyncio loop running in this thread,
-    # in which other tests could not start one of their own.
+    # Not per session: while Playwright runs, it keeps an asyncio loop running in this thread, in which other tests
+    # could not start one of their own.
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
         yield browser
