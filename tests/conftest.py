@@ -11,14 +11,16 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedTokenizerBase
 
+    from trim.calibration.text_files import Text
+
 # Threads that spin where they wait for each other make tests many times slower on cores shared with anything else.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-# How many examples a property is tried on: few every day, TRIM_EXAMPLES=thorough before a release. Seeds that once
-# failed are written down as @example, so both profiles try them.
-settings.register_profile("default", deadline=None, derandomize=True, max_examples=40)
+# On how many examples a property is tried: few every day, --hypothesis-profile=thorough before a release. What once
+# failed is written down as @example, which every profile tries.
+settings.register_profile("everyday", deadline=None, derandomize=True, max_examples=40)
 settings.register_profile("thorough", deadline=None, max_examples=500)
-settings.load_profile(os.environ.get("TRIM_EXAMPLES", "default"))
+settings.load_profile("everyday")
 LONG_TEXT = 100_000  # characters
 
 
@@ -53,7 +55,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.nodeid.startswith(SLOW):
             item.add_marker("slow")
     if hasattr(config, "workerinput"):
-        items.sort(key=lambda item: (not item.nodeid.startswith("tests/browser/"), "slow" not in item.keywords))
+        items.sort(
+            key=lambda item: (not item.nodeid.startswith("tests/browser/"), "slow" not in item.keywords)
+        )
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -62,14 +66,14 @@ def tokens_of_a_text_once() -> Iterator[None]:
     from trim.calibration import corpora
 
     cut = corpora._tokens
-    known: dict[tuple[str, str], "Tensor"] = {}
+    known: dict[tuple[object, ...], Tensor] = {}
 
-    def cut_once(text: str, tokenizer: "PreTrainedTokenizerBase") -> "Tensor":
+    def cut_once(text: "Text", tokenizer: "PreTrainedTokenizerBase", **how: object) -> "Tensor":
         if len(text) < LONG_TEXT:
-            return cut(text, tokenizer)
-        key = text, tokenizer.backend_tokenizer.to_str()
+            return cut(text, tokenizer, **how)
+        key = "".join(text.pieces()), tokenizer.backend_tokenizer.to_str(), *sorted(how.items())
         if key not in known:
-            known[key] = cut(text, tokenizer)
+            known[key] = cut(text, tokenizer, **how)
         return known[key].clone()
 
     with pytest.MonkeyPatch.context() as patch:

@@ -78,12 +78,9 @@ anything = st.one_of(
     st.floats().map(str),
     st.text(min_size=300, max_size=400),
 )
-EACH = settings(max_examples=200, deadline=None, derandomize=True)
-# A visit takes a fifth of a second: whole pages get all parameters at once; what reads them is drilled above.
+# A visit takes a fifth of a second: whole pages get all parameters at once; what reads them is drilled with more.
 VISITS = settings(
-    max_examples=10,
-    deadline=None,
-    derandomize=True,
+    max_examples=settings.default.max_examples // 4,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
@@ -150,7 +147,6 @@ def laboratory(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 # ---------------------------------------------------------------------------------------- what reads parameters
 
 
-@EACH
 @given(anything)
 def test_a_pick_is_refused_or_means_itself(text):
     try:
@@ -160,7 +156,6 @@ def test_a_pick_is_refused_or_means_itself(text):
     assert str(pick) == text
 
 
-@EACH
 @given(name=anything)
 def test_an_id_finds_a_run_or_nothing(folder, name):
     store = RunStore(lambda: folder, lambda: folder / "none")
@@ -171,7 +166,6 @@ def test_an_id_finds_a_run_or_nothing(folder, name):
     assert found.path.parent == folder
 
 
-@EACH
 @given(name=anything, layer=anything)
 def test_a_layer_of_a_run_is_refused_in_words(folder, name, layer):
     store = RunStore(lambda: folder, lambda: folder / "none")
@@ -180,7 +174,6 @@ def test_a_layer_of_a_run_is_refused_in_words(folder, name, layer):
             store.layer(run_id, f"{layer}?")
 
 
-@EACH
 @given(name=anything)
 def test_no_job_has_such_a_name(name):
     try:
@@ -190,7 +183,6 @@ def test_no_job_has_such_a_name(name):
         pass
 
 
-@EACH
 @given(anything)
 def test_rows_are_rows_of_the_layer(text):
     try:
@@ -202,7 +194,6 @@ def test_rows_are_rows_of_the_layer(text):
     assert len(rows) <= MOST_ROWS
 
 
-@EACH
 @given(target=st.floats(0.01, 0.99), rates=anything, negative=anything, iterations=st.integers(1, 100))
 def test_search_options_are_settings_or_refused(target, rates, negative, iterations):
     options = search_options.default_options() | {
@@ -217,7 +208,6 @@ def test_search_options_are_settings_or_refused(target, rates, negative, iterati
     assert isinstance(made, trim.SearchSettings)
 
 
-@EACH
 @given(given=anything)
 def test_no_guess_is_the_code(given):
     made = Seminar("open sesame", clock=lambda: 0.0)
@@ -254,12 +244,7 @@ def controls() -> None:
         st.toggle(name, key=name, bind="query-params")
 
 
-@settings(
-    max_examples=200,
-    deadline=None,
-    derandomize=True,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-)
+@VISITS
 @given(values=st.lists(anything, min_size=len(LAYER + LEARN), max_size=len(LAYER + LEARN)))
 def test_every_bound_control_takes_any_address(laboratory, values):
     test = AppTest.from_function(controls, default_timeout=60)

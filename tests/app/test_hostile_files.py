@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import trim
@@ -183,7 +183,6 @@ def damaged(content: bytes, place: float, junk: bytes, cut: bool) -> bytes:
 
 @pytest.mark.parametrize("door", ["run", "gguf", "weights"])
 def test_a_damaged_file_is_refused_or_still_good(doors, good, door):
-    @settings(max_examples=40, deadline=None, derandomize=True)
     @given(st.floats(0, 1), st.binary(min_size=1, max_size=9), st.booleans())
     def bring(place: float, junk: bytes, cut: bool) -> None:
         with contextlib.suppress(TrimError):

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
 
-from tests.browser.harness import AppServer, count_runs, find_browser, running_app, screenshot
+from tests.browser.harness import AppServer, count_runs, find_browser, photograph, running_app
 
 WIDE = (1440, 900)
 NARROW = (420, 900)
@@ -102,7 +102,7 @@ def page(
     yield page
     if request.node.stash.get(_failed, False):
         with contextlib.suppress(PlaywrightError):  # a page that died has no picture; its test has said why
-            screenshot(page, "failed-" + re.sub(r"[^\w-]+", "-", request.node.name).strip("-"))
+            photograph(page, "failed-" + re.sub(r"[^\w-]+", "-", request.node.name).strip("-"))
     context.close()
     assert not faults, "the page had errors:\n" + "\n".join(faults)
 

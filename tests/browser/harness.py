@@ -21,6 +21,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 ROOT = Path(__file__).resolve().parents[2]
 ARTIFACTS = ROOT / "artifacts"
+PICTURES = os.environ.get("TRIM_SCREENSHOTS") == "1"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
 
@@ -131,25 +132,33 @@ def settled(page: Page, timeout_seconds: float = 120) -> None:
     """
     deadline = time.monotonic() + timeout_seconds
     while True:
-        page.wait_for_function(_SETTLED, timeout=max(1, 1000 * (deadline - time.monotonic())))
+        left = max(1, 1000 * (deadline - time.monotonic()))
+        page.wait_for_function(_SETTLED, timeout=left, polling=50)  # not at every frame: it lays the page out
         page.wait_for_timeout(100)
         if page.evaluate(_SETTLED):
             return
 
 
-def screenshot(page: Page, name: str) -> Path:
+def screenshot(what: Page | Locator, name: str) -> None:
+    """The whole page or an element as artifacts/`name`.png, where TRIM_SCREENSHOTS=1 asks for pictures."""
+    if not PICTURES:
+        return
+    if isinstance(what, Page):
+        photograph(what, name)
+    else:
+        what.screenshot(path=ARTIFACTS / f"{name}.png")
+
+
+def photograph(page: Page, name: str) -> None:
     """The whole page as artifacts/`name`.png."""
-    ARTIFACTS.mkdir(exist_ok=True)
-    path = ARTIFACTS / f"{name}.png"
     # Streamlit scrolls an inner element, so "full page" means a window as tall as that element's content.
     height = page.evaluate("() => document.querySelector('[data-testid=stMain]')?.scrollHeight ?? 0")
     size = page.viewport_size
     if height > size["height"]:
         page.set_viewport_size({"width": size["width"], "height": height})
         page.wait_for_timeout(300)
-    page.screenshot(path=path)
+    page.screenshot(path=ARTIFACTS / f"{name}.png")
     page.set_viewport_size(size)
-    return path
 
 
 # ------------------------------------------------------------------------------------------- the slider

@@ -12,7 +12,6 @@ from playwright.sync_api import Page, expect
 
 import trim
 from tests.browser.harness import (
-    ARTIFACTS,
     AppServer,
     drag_slider,
     redraw,
@@ -89,7 +88,7 @@ def test_everything_open_at_once(page, colour_scheme, viewport):
         assert page.locator(".katex-display").evaluate_all(
             "(formulas) => formulas.every((formula) => formula.scrollWidth <= formula.clientWidth)"
         )
-        page.get_by_test_id("stPopoverBody").screenshot(path=ARTIFACTS / f"formula-{viewport[0]}-{name}.png")
+        screenshot(page.get_by_test_id("stPopoverBody"), f"formula-{viewport[0]}-{name}")
         page.keyboard.press("Escape")
         expect(page.get_by_test_id("stPopoverBody")).to_have_count(0)
 
@@ -231,4 +230,4 @@ def test_every_view_is_drawn(page):
             settled(page)
             expect(card(page, name).locator(".main-svg").first).to_be_visible()
             assert cut_labels(page) == []
-            card(page, name).screenshot(path=ARTIFACTS / f"view-{name}-{index}.png")
+            screenshot(card(page, name), f"view-{name}-{index}")

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import ks_2samp, spearmanr, wasserstein_distance
@@ -17,7 +17,6 @@ from diagnostics.allocation import (
 from diagnostics.comparison import compare_allocations
 from diagnostics.numeric import rank_correlation
 
-quick = settings(max_examples=60, deadline=None)
 COUNTS = arrays(np.int64, st.integers(1, 30), elements=st.integers(0, 50))
 
 
@@ -37,7 +36,6 @@ def test_allocation_states_its_sparsities():
     assert trim.layer_sparsity == 0.5
 
 
-@quick
 @given(COUNTS)
 def test_ecdf_rises_to_one_and_counts_rows(counts):
     sparsity = counts / 50
@@ -130,7 +128,6 @@ def test_scatter_of_more_selected_rows_than_points_keeps_all_of_them():
     assert len(scatter.rows) == 14_000
 
 
-@quick
 @given(COUNTS, COUNTS)
 def test_distances_equal_their_definitions(first, second):
     comparison = compare_allocations(allocation(first), allocation(second))

@@ -6,7 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import ks_2samp, spearmanr, wasserstein_distance
 
@@ -26,7 +26,6 @@ def allocation(counts, method="trim", label="A · TRIM", columns=COLUMNS):
     return RowAllocation(method, label, np.asarray(counts), columns)
 
 
-@settings(max_examples=50, deadline=None)
 @given(
     st.lists(st.integers(0, COLUMNS), min_size=1, max_size=40),
     st.lists(st.integers(0, COLUMNS), min_size=1, max_size=40),

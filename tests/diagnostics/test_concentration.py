@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -11,7 +11,6 @@ SCORES = arrays(
     st.tuples(st.integers(1, 6), st.integers(1, 12)),
     elements=st.floats(0, 1e6, allow_subnormal=False).map(lambda value: value if value > 1e-6 else 0.0),
 )
-quick = settings(max_examples=60, deadline=None)
 
 
 def naive_gini(row):
@@ -60,7 +59,6 @@ def test_gini_refuses(bad):
         gini(bad)
 
 
-@quick
 @given(SCORES, st.floats(1e-3, 1e3), st.randoms(use_true_random=False))
 def test_gini_stays_in_range_and_ignores_scale_and_order(scores, scale, random):
     result = gini(scores)
@@ -72,7 +70,6 @@ def test_gini_stays_in_range_and_ignores_scale_and_order(scores, scale, random):
     np.testing.assert_allclose(gini(scale * scores[:, columns]), result, atol=1e-9)
 
 
-@quick
 @given(SCORES)
 def test_lorenz_is_convex_below_the_diagonal_and_its_area_is_the_gini(scores):
     row = scores[0]

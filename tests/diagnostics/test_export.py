@@ -5,13 +5,12 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from diagnostics.export import arrays_npz, table_csv
 
-quick = settings(max_examples=80, deadline=None)
 COLUMN = arrays(np.float64, 7, elements=st.floats(width=64))
 
 
@@ -19,7 +18,6 @@ def read(file: bytes) -> list[list[str]]:
     return list(csv.reader(io.StringIO(file.decode("utf-8"), newline="")))
 
 
-@quick
 @given(COLUMN, COLUMN)
 def test_csv_keeps_every_digit(first, second):
     names, *lines = read(table_csv({"first": first, "second": second}))
@@ -61,7 +59,6 @@ def test_csv_takes_lines_of_one_length_only(columns):
         table_csv(columns)
 
 
-@quick
 @given(arrays(np.float32, st.tuples(st.integers(0, 4), st.integers(0, 4)), elements=st.floats(width=32)))
 def test_npz_keeps_shape_type_and_value(array):
     with np.load(io.BytesIO(arrays_npz({"x": array, "rows": np.arange(3)})), allow_pickle=False) as read_back:

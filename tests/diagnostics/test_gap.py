@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from diagnostics.allocation import RowAllocation
@@ -69,7 +69,6 @@ def test_ties_by_row_and_only_so_many():
     assert [move.row for move in found.under] == list(range(10))
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.lists(st.integers(0, 50), min_size=3, max_size=30), st.randoms(use_true_random=False))
 def test_misplaced_weights_against_a_count_of_them(counts, random):
     best = list(counts)

@@ -1,16 +1,14 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from diagnostics.numeric import MAX_BINS, count_edges, histogram, round_edges
 
-quick = settings(max_examples=80, deadline=None)
 VALUES = arrays(np.float64, st.integers(1, 40), elements=st.floats(-1e4, 1e4, allow_subnormal=False))
 
 
-@quick
 @given(VALUES, VALUES)
 def test_every_finite_value_falls_into_one_of_few_round_bins(first, second):
     edges = round_edges([first, second])
@@ -20,7 +18,6 @@ def test_every_finite_value_falls_into_one_of_few_round_bins(first, second):
     assert counts.sum(axis=1).tolist() == [len(first), len(second)]
 
 
-@quick
 @given(VALUES)
 def test_members_are_the_rows_behind_the_bars(values):
     bins = histogram([values], round_edges([values]))

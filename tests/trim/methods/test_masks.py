@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 import trim
@@ -11,7 +11,6 @@ from trim.methods.counts import even_counts
 from trim.methods.masks import keep_highest, pack_bits
 from trim.methods.scores import ranks_of, score_order
 
-thorough = settings(derandomize=True, deadline=None, max_examples=300)
 sparsities = st.one_of(st.floats(0, 1), st.sampled_from([0.0, 0.29, 0.3, 0.5, 0.7, 0.95, 1.0]))
 # x leaves [0, 1] after the search's mean shift; few distinct values give ties and rows on the bounds.
 rows_of_x = st.one_of(
@@ -38,7 +37,6 @@ def level_by_bisection(wanted: np.ndarray, total: int, limit: int) -> np.ndarray
     return np.clip(wanted + high, 0, limit)
 
 
-@thorough
 @given(rows_of_x, sparsities, columns, sparsities)
 @example([0.7] * 3, 0.7, 10, 0.95)
 @example([0.5, 0.5, 0.5], 1.0, 1, 1.0)
@@ -74,7 +72,6 @@ def test_counts_are_the_projection_of_x(x, target, columns, cap):
     assert (ordered[:-1][same] >= ordered[1:][same]).all()
 
 
-@thorough
 @given(st.integers(1, 60), sparsities, columns, sparsities)
 @example(3, 0.7, 10, 0.95)
 @example(1536, 0.7, 576, 0.95)
@@ -127,7 +124,6 @@ def test_targets_that_are_no_sparsity(target):
         trim.project_counts(torch.zeros(4, dtype=torch.float64), target, 10, 1.0)
 
 
-@settings(derandomize=True, deadline=None, max_examples=60)
 @given(st.integers(1, 6), st.integers(1, 30), st.integers(0, 1000), st.booleans())
 def test_masks_remove_exactly_the_lowest_scores(rows, columns, seed, tied):
     generator = torch.Generator().manual_seed(seed)

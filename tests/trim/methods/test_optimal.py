@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.trim import oracle
@@ -118,7 +118,6 @@ def test_optimum_against_every_allocation(seed: int) -> None:
             assert best <= mine + 1e-12 <= best + jump
 
 
-@settings(max_examples=60, deadline=None)
 @given(st.integers(1, 12), st.integers(2, 30), st.integers(0, 10**6), st.floats(0, 1), st.floats(0.2, 1))
 def test_sums_bounds_exchanges_and_scale(
     rows: int, columns: int, seed: int, share: float, cap: float

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import trim
@@ -58,16 +58,12 @@ def absolute_tolerance(name: str, expected: np.ndarray) -> np.ndarray | float:
     return 2e-5 + 20 / np.log(10) * rounding.max()
 
 
-quick = settings(derandomize=True, deadline=None, max_examples=25)
-
-
 def test_every_published_quality_is_there():
     assert set(LAYER) == PUBLISHED
     assert set(ROW) == {"cosim", "mse", "psnr"}
 
 
 @pytest.mark.parametrize("name", LAYER)
-@quick
 @given(layer=layers)
 def test_layer_quality(name, layer):
     quality = trim.layer_quality(layer.retained, name)
@@ -77,7 +73,6 @@ def test_layer_quality(name, layer):
 
 
 @pytest.mark.parametrize("name", ROW)
-@quick
 @given(layer=layers)
 def test_row_quality(name, layer):
     quality = trim.row_quality(layer.retained, name)

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import trim
@@ -54,7 +54,6 @@ def test_the_default_is_near_the_minimum():
     st.integers(0, 9),
     st.integers(1, 30),
 )
-@settings(derandomize=True, deadline=None, max_examples=80)
 def test_never_worse_than_the_mask_alone(rows, columns, tokens, sparsity, seed, iterations):
     weight, keep, *texts = case = layer(rows, columns, tokens, sparsity, seed)
     fitted = refitted(*case, iterations=iterations)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
@@ -15,7 +15,6 @@ from tests.trim import oracle
 
 EPS = float(np.finfo(np.float32).eps)
 LAYERS = Path(__file__).resolve().parents[2] / "parity" / "layers"
-thorough = settings(derandomize=True, deadline=None, max_examples=80)
 
 
 @dataclass(frozen=True)
@@ -67,7 +66,6 @@ cases = st.builds(
 )
 
 
-@thorough
 @given(cases)
 @example(Case(1, 1, 1, "plain", 0))
 @example(Case(1, 70, 3, "plain", 1))
@@ -106,7 +104,6 @@ def test_curves_equal_direct_evaluation_at_every_k(case):
     assert (np.abs(curves.dot.numpy() - dot) <= np.maximum(1e-5 * np.abs(dot), own)).all()
 
 
-@thorough
 @given(cases)
 def test_ends_of_the_curves_are_exact(case):
     weight, inputs, score = case.arrays()
@@ -136,7 +133,6 @@ def test_error_of_a_real_layer_to_a_hundred_thousandth_of_itself(layer):
     np.testing.assert_allclose(curves.dot, dot, rtol=0, atol=1e-6 * energy[:, 0].max())
 
 
-@thorough
 @given(cases, st.integers(1, 15))
 def test_curves_add_up_over_slices_of_the_inputs(case, cut):
     weight, inputs, score = case.arrays()

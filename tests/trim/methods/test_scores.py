@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -12,7 +12,6 @@ from tests.trim import oracle
 from trim.methods.scores import ranks_of, score_order
 
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-quick = settings(derandomize=True, deadline=None, max_examples=60)
 # Few values in small arrays: nearly every row has ties, and zeros.
 tied_scores = hnp.arrays(
     np.float32,
@@ -57,7 +56,6 @@ def test_scores_leave_their_inputs_alone():
     assert bool((norm == 1).all())
 
 
-@quick
 @given(tied_scores)
 def test_order_is_stable(score):
     order = score_order(torch.from_numpy(score))
@@ -65,7 +63,6 @@ def test_order_is_stable(score):
     np.testing.assert_array_equal(order.numpy(), oracle.order_of(score))
 
 
-@quick
 @given(hnp.arrays(np.float32, (3, 17), elements=st.floats(0, 2.0**127, width=32)))
 def test_order_of_any_scores(score):
     np.testing.assert_array_equal(score_order(torch.from_numpy(score)).numpy(), oracle.order_of(score))
@@ -88,7 +85,6 @@ def test_order_of_scores_that_are_not_contiguous():
     assert torch.equal(score_order(score[:, ::2]), score_order(score[:, ::2].contiguous()))
 
 
-@quick
 @given(tied_scores)
 def test_ranks_are_the_inverse_of_the_order(score):
     order = score_order(torch.from_numpy(score))

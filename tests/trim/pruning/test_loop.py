@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -264,50 +265,76 @@ def test_a_file_sets_the_target_itself_and_layers_may_stay_dense(llama, tmp_path
         pruned(llama, tmp_path / "none", layers=["*.mpl.*"])
 
 
-# What a killed process does: prune in a process of its own, and say what it has done.
+# Prune in a process of its own, which says its number, what it has done and how it ended. It is forked from one that
+# has imported everything already, since that takes longer than the run.
 WORKER = """
-import sys, trim, torch
+import os, sys, trim, torch, transformers
 from tests.trim import rough
+from trim.pruning import prune
 torch.set_num_threads(1)
+transformers.AutoModelForCausalLM.from_config(rough.CONFIGS["llama"]())
 say = lambda event: print(type(event).__name__, flush=True)
-if sys.argv[1] == "prune":
-    options = {"target": 0.5, "device": "cpu", "budget": "owl"}
-    trim.prune(sys.argv[2], sys.argv[3], tokens=rough.random_tokens(), progress=say, **options)
-else:
-    trim.resume(sys.argv[3], progress=say)
+for line in sys.stdin:
+    what, out = line.split()
+    child = os.fork()
+    if child:
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+        continue
+    print(os.getpid(), flush=True)
+    if what == "prune":
+        options = {"target": 0.5, "device": "cpu", "budget": "owl"}
+        trim.prune(sys.argv[1], out, tokens=rough.random_tokens(), progress=say, **options)
+    else:
+        trim.resume(out, progress=say)
+    os._exit(0)
 """
 
 
-def start_worker(what, folder, out):
-    return subprocess.Popen(
-        [sys.executable, "-c", WORKER, what, str(folder), str(out)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+class Worker:
+    """Processes that prune or resume one after the other."""
+
+    def __init__(self, model: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(model)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, what: str, out: Path, stop_after: int | None = None, seconds: float = 0) -> tuple[int, int]:
+        """The status and the number of events of a process that is killed so many seconds after that event."""
+        self.process.stdin.write(f"{what} {out}\n")
+        self.process.stdin.flush()
+        number = int(self.process.stdout.readline())
+        for count, line in enumerate(self.process.stdout):
+            if re.fullmatch(r"-?\d+", line.strip()):
+                return int(line), count
+            if count == stop_after:
+                time.sleep(seconds)
+                os.kill(number, signal.SIGKILL)
+        raise AssertionError("the worker itself ended")
 
 
-def test_killed_at_random_moments_and_resumed_is_bitwise_the_same(llama, tmp_path):
+@pytest.fixture
+def worker(llama):
+    started = Worker(llama)
+    yield started
+    started.process.communicate(timeout=60)
+
+
+def test_killed_at_random_moments_and_resumed_is_bitwise_the_same(worker, tmp_path):
     chance = random.Random(4)
-    whole = start_worker("prune", llama, tmp_path / "whole")
-    printed, problem = whole.communicate(timeout=120)
-    assert whole.returncode == 0, problem
-    events = len(printed.splitlines())
-    kills = 0
-    worker = start_worker("prune", llama, tmp_path / "killed")
+    status, events = worker.run("prune", tmp_path / "whole")
+    assert status == 0
+    kills, what = 0, "prune"
     while True:
-        stop_after = chance.randrange(3, events)
-        for count, _ in enumerate(worker.stdout):
-            if count == stop_after and kills < 3:
-                time.sleep(chance.random() * 0.01)
-                worker.send_signal(signal.SIGKILL)
-        problem = worker.communicate(timeout=120)[1]
-        if worker.returncode == 0:
+        moment = (chance.randrange(3, events), chance.random() * 0.01) if kills < 3 else ()
+        status, _ = worker.run(what, tmp_path / "killed", *moment)
+        if status == 0:
             break
-        assert worker.returncode == -signal.SIGKILL, problem
-        kills += 1
-        worker = start_worker("resume", llama, tmp_path / "killed")
+        assert status == -signal.SIGKILL
+        kills, what = kills + 1, "resume"
     assert kills
     same_runs(tmp_path / "whole", tmp_path / "killed")
     assert not list((tmp_path / "killed").glob(".*"))

@@ -1,7 +1,7 @@
 """The side bar's search options: typed rates, and settings that fit together or say why not."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import trim
@@ -18,7 +18,6 @@ OPTIONS = {
 }
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.lists(st.integers(1, 99999).map(lambda number: number / 100000), max_size=12))
 def test_rates_survive_being_written(rates):
     assert search_options.as_rates(search_options.as_text(tuple(rates))) == tuple(rates)

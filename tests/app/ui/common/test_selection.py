@@ -3,22 +3,19 @@
 import contextlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.ui.common.selection import MOST_ROWS, RowsError, format_rows, parse_rows
 
-quick = settings(max_examples=200, deadline=None)
 ROWS = st.sets(st.integers(0, 999), max_size=MOST_ROWS).map(sorted)
 
 
-@quick
 @given(ROWS)
 def test_rows_survive_being_written(rows):
     assert parse_rows(format_rows(rows), 1000) == rows
 
 
-@quick
 @given(ROWS)
 def test_neighbours_are_written_as_one_range(rows):
     starts = [row for row in rows if row - 1 not in rows]
@@ -27,7 +24,6 @@ def test_neighbours_are_written_as_one_range(rows):
     assert len(written) <= 2000, "longer than the text field takes"
 
 
-@quick
 @given(st.text(max_size=60))
 def test_any_text_is_rows_or_one_message(text):
     with contextlib.suppress(RowsError):

@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from app.ui.common.text import from_figure, plain
@@ -11,7 +11,6 @@ from app.ui.common.text import from_figure, plain
 WORD_JOINER = "\u2060"
 
 
-@settings(max_examples=200, deadline=None)
 @given(st.text(st.characters(exclude_characters=WORD_JOINER)))
 def test_nothing_is_lost_but_white_space(text):
     unescaped = re.sub(r"\\(.)", r"\1", plain(text)).replace(WORD_JOINER, "")
