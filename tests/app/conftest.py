@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from streamlit.components.v2 import manifest_scanner
+from streamlit.runtime.scriptrunner.script_cache import ScriptCache
 
 from app.services.layer.laboratory import Laboratory
 from app.services.server.access import SEMINAR, Seminar
@@ -13,6 +14,9 @@ from tests.trim.conftest import hub as hub
 
 # AppTest reads the metadata of every installed package at each run of a page, which takes longer than most pages.
 manifest_scanner.scan_component_manifests = functools.cache(manifest_scanner.scan_component_manifests)
+# It also compiles every page for every visit; a server does so once.
+_compiled, _get_bytecode = ScriptCache(), ScriptCache.get_bytecode
+ScriptCache.get_bytecode = lambda self, script_path: _get_bytecode(_compiled, script_path)
 
 
 @pytest.fixture

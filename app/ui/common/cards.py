@@ -135,10 +135,11 @@ def _draw(view: View, drag: str | None) -> _Drawn:
     title = figure.layout.title
     words = from_figure(title.text), from_figure(title.subtitle.text or "")
     height = round(max(LEAST_HEIGHT, figure.layout.height - figure.layout.margin.t + TOP_MARGIN))
-    figure.update_layout(title=None, margin_t=TOP_MARGIN, height=height)
+    layout = figure.layout
+    layout.title, layout.margin.t, layout.height = None, TOP_MARGIN, height
     if drag is not None:
         # While a drag selects, Streamlit lets no click select.
-        figure.update_layout(dragmode=drag, selectdirection="any" if drag == "pan" else "h")
+        layout.dragmode, layout.selectdirection = drag, "any" if drag == "pan" else "h"
     return _Drawn(view, *words, figure, height)
 
 

@@ -109,6 +109,21 @@ def test_a_file_is_widened_once(tmp_path: Path, own_cache: Path, monkeypatch: py
     assert not any("Unpacking" in words for words in said)
 
 
+def test_a_file_is_parsed_once(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch):
+    parsed = []
+
+    class Reader(gguf.GGUFReader):
+        def __init__(self, path: str) -> None:
+            parsed.append(path)
+            super().__init__(path)
+
+    monkeypatch.setattr(gguf, "GGUFReader", Reader)
+    write(tmp_path / "tiny.gguf")
+    trim.load_model(tmp_path / "tiny.gguf", device="cpu")
+    assert parsed == [str(tmp_path / "tiny.gguf")]
+    assert gguf.GGUFReader is Reader, "transformers is left as it was"
+
+
 def test_damage_in_the_cache_is_mended(tmp_path: Path, own_cache: Path):
     path = tmp_path / "tiny.gguf"
     write(path)

@@ -21,7 +21,7 @@ from trim.runs.settings import PruneSettings
 from trim.runs.writer import RunWriter
 
 PATIENCE_SECONDS = 120
-LONG = 40  # blocks: a run that is still going when a test looks
+LONG = 24  # blocks: a run that is still going when a test looks
 
 
 @pytest.fixture(scope="module")
