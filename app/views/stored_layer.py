@@ -81,6 +81,7 @@ def needs_the_model(run: Run, layer: StoredLayer) -> None:
         "length": request.length,
         "vectors": request.vectors_per_sequence,
         "seed": request.seed,
+        "bos": str(request.bos).lower(),
         "block": block,
         "layer": path,
         "score": layer.record.score,

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trim.errors import SettingsError
-from trim.evaluation.entries import perplexity_in_words
+from trim.evaluation.entries import begun_in_words, perplexity_in_words
 from trim.evaluation.settings import EvaluationText, Sampling
 from trim.names import one_line
 from trim.runs.folder import is_run, open_run
@@ -111,13 +111,21 @@ def add_text_options(group: argparse._ArgumentGroup, *, alone: bool) -> None:
     group.add_argument(
         "--whole-text", action="store_true", help="read all of a file, not only its part for evaluation"
     )
+    if alone:  # otherwise the option of the calibration text is that of the evaluation texts too
+        group.add_argument(
+            "--no-bos",
+            dest="bos",
+            action="store_false",
+            help="do not begin each window with the tokenizer's beginning-of-text token (BOS); the text begins with it "
+            "once, as in the published protocols",
+        )
 
 
 def texts_of(chosen: argparse.Namespace, prefix: str = "") -> tuple[EvaluationText, ...]:
     """The evaluation texts that the options name."""
     windows, length = getattr(chosen, f"{prefix}windows"), getattr(chosen, f"{prefix}length")
     return tuple(
-        EvaluationText(corpus, windows, length, chosen.whole_text)
+        EvaluationText(corpus, windows, length, chosen.whole_text, chosen.bos)
         for corpus in getattr(chosen, f"{prefix}corpus")
     )
 
@@ -178,7 +186,8 @@ def _evaluate(chosen: argparse.Namespace) -> None:
             )
             _line(
                 f"{target.ljust(width)}  perplexity {perplexity_in_words(measured.perplexity):>9}  "
-                f"{result.text.title}, {measured.windows:,} windows of {measured.length:,}{undefined}, "
+                f"{result.text.title}, {measured.windows:,} windows of {measured.length:,}"
+                f"{begun_in_words(result.bos)}{undefined}, "
                 f"{result.dtype} on {result.device}, {result.seconds:.0f} s"
             )
 

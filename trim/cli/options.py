@@ -56,7 +56,9 @@ def chosen_grid(chosen: argparse.Namespace) -> dict[str, tuple]:
 
 def _add(group: argparse._ArgumentGroup, each: Option) -> None:
     if each.kind is bool:
-        group.add_argument(each.flag, dest=each.name, action="store_true", help=_escaped(_help(each)))
+        # The flag of a switch that is on by default turns it off.
+        action, turns = ("store_false", "do not ") if each.default else ("store_true", "")
+        group.add_argument(each.flag, dest=each.name, action=action, help=_escaped(turns + _help(each)))
         return
     group.add_argument(
         each.flag,

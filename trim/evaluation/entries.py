@@ -18,8 +18,18 @@ def entry_of(entries: Sequence[dict], text: EvaluationText) -> dict | None:
         text: windows and length that are None match any.
     """
     asked = {key: value for key, value in dataclasses.asdict(text).items() if value is not None}
-    found = [entry for entry in entries if all(entry.get(key) == value for key, value in asked.items())]
+    bos = asked.pop("bos")
+    found = [
+        entry
+        for entry in entries
+        if all(entry.get(key) == value for key, value in asked.items()) and entry.get("bos") in (None, bos)
+    ]
     return found[-1] if found else None
+
+
+def begun_in_words(bos: bool | None) -> str:
+    """How windows begin, where the tokenizer has a beginning-of-text token; empty where it adds none."""
+    return {None: "", True: ", each after BOS", False: ", without BOS in each"}[bos]
 
 
 def number_to_json(value: float) -> float | str:

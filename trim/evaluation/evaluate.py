@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from trim.calibration.corpora import window_start
 from trim.evaluation.entries import _IDENTITY
 from trim.evaluation.perplexity import Perplexity, perplexity
 from trim.evaluation.settings import EvaluationText
@@ -26,6 +27,7 @@ class Evaluation:
         text: as it was asked for.
         result: the perplexity and what it is a mean of.
         tokens_sha256: of the windows, int64, row by row.
+        bos: whether each window begins with the beginning-of-text token; None: the tokenizer adds none.
         dtype, device: in which and where the model computed.
         seconds: how long it took.
     """
@@ -34,6 +36,7 @@ class Evaluation:
     text: EvaluationText
     result: Perplexity
     tokens_sha256: str
+    bos: bool | None
     dtype: str
     device: str
     seconds: float
@@ -45,6 +48,7 @@ class Evaluation:
             "whole": self.text.whole,
             **self.result.to_json(),
             "tokens_sha256": self.tokens_sha256,
+            "bos": self.bos,
             "dtype": self.dtype,
             "device": self.device,
             "seconds": self.seconds,
@@ -103,6 +107,7 @@ def _evaluate(
         text,
         result,
         hashlib.sha256(windows.contiguous().numpy().tobytes()).hexdigest(),
+        text.bos if window_start(model.tokenizer) else None,
         str(model.dtype).removeprefix("torch."),
         model.device.type,
         time.perf_counter() - begin,

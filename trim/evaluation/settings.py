@@ -40,12 +40,14 @@ class EvaluationText:
         windows: how many, from the beginning; None: all that it holds.
         length: tokens per window; None: 2,048, or the model's context where that is shorter.
         whole: all of a file instead of its evaluation part, for a file that holds nothing but evaluation text.
+        bos: begin each window with the tokenizer's beginning-of-text token, where it adds one, as `load_corpus` does.
     """
 
     corpus: str = "demo"
     windows: int | None = None
     length: int | None = None
     whole: bool = False
+    bos: bool = True
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "corpus", absolute(self.corpus, reserved=CORPORA))

@@ -93,6 +93,7 @@ class Workbench:
                 split="whole" if text.whole else "evaluation",
                 windows=text.windows,
                 length=text.length or min(LONGEST_WINDOW, longest),
+                bos=text.bos,
                 progress=self.progress,
             )
         return self._windows[text]

@@ -84,6 +84,7 @@ class RunSource:
                 windows=settings.windows,
                 length=settings.length,
                 seed=settings.seed,
+                bos=settings.bos,
                 progress=say,
             )
         if int(tokens.max()) >= (size := config.vocab_size):
@@ -95,11 +96,17 @@ class RunSource:
 
     def record(self, batch: int, threads: int) -> RunRecord:
         """Everything that changes the result; its hash is the run's fingerprint."""
+        token = getattr(self.model.module.config.get_text_config(), "bos_token_id", None)
         budget_file = self.settings.budget if self.settings.budget.endswith(".json") else None
         return run_record(
             self.settings,
             ModelFacts(self.title, self.model.files.fingerprint()),
-            text_facts(self.calibration.tokens, self.calibration.mask, given=self.given),
+            text_facts(
+                self.calibration.tokens,
+                self.calibration.mask,
+                given=self.given,
+                bos_token=token,
+            ),
             compute_facts(self.model.device, self.model.dtype, batch, threads),
             read_budgets(Path(budget_file), self.model.layers) if budget_file else None,
         )

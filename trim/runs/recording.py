@@ -42,18 +42,26 @@ def run_record(
     return RunRecord(request, model, text, compute, versions, budget_file)
 
 
-def text_facts(tokens: Tensor, mask: Tensor | None = None, *, given: bool = False) -> TextFacts:
+def text_facts(
+    tokens: Tensor, mask: Tensor | None = None, *, given: bool = False, bos_token: int | None = None
+) -> TextFacts:
     """Describe a calibration text.
 
     Args:
         tokens: (sequences, length) int64.
         mask: (sequences, length) bool, False where tokens are padding.
         given: whether the caller gave the tokens, rather than the name of a corpus.
+        bos_token: the model's beginning-of-text token, if it has one.
     """
     digest = hashlib.sha256(tokens.numpy().tobytes())
     if mask is not None:
         digest.update(mask.numpy().tobytes())
-    return TextFacts(tokens.numel() if mask is None else int(mask.sum()), digest.hexdigest(), given)
+    return TextFacts(
+        tokens.numel() if mask is None else int(mask.sum()),
+        digest.hexdigest(),
+        given,
+        bos_token is not None and bool((tokens[:, 0] == bos_token).all()),
+    )
 
 
 def compute_facts(

@@ -18,11 +18,19 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class TextFacts:
-    """The calibration text: how many tokens, their hash, and whether the caller gave them as tokens."""
+    """The calibration text.
+
+    Attributes:
+        tokens: how many.
+        sha256: of the tokens, and of the mask where there is one.
+        given: whether the caller gave them as tokens, rather than the name of a corpus.
+        bos: whether each window begins with the model's beginning-of-text token.
+    """
 
     tokens: int
     sha256: str
     given: bool = False
+    bos: bool = False
 
 
 @dataclass(frozen=True)

@@ -238,6 +238,15 @@ class PruneSettings:
     length: int = option(
         512, help="tokens in a window", label="Tokens per window", group=TEXT, limits=(2, 32768)
     )
+    bos: bool = option(
+        True,
+        help="begin each window with the tokenizer's beginning-of-text token (BOS), where it adds one; "
+        "otherwise the text begins with it once, as in the published protocols",
+        label="Begin each window with BOS",
+        group=TEXT,
+        flag="no-bos",
+        takes_time=False,
+    )
     vectors_per_sequence: int = option(
         2,
         help="input vectors kept of each window, on which the outputs of a layer are compared",

@@ -54,7 +54,9 @@ class CellMaker:
         if (path / "config.json").exists():
             resume(path, progress=listener)
         else:
-            tokens = self._tokens(settings.corpus, settings.windows, settings.length, settings.seed)
+            tokens = self._tokens(
+                settings.corpus, settings.windows, settings.length, settings.seed, settings.bos
+            )
             prune(
                 settings.model,
                 path,
@@ -69,14 +71,14 @@ class CellMaker:
         if not self.sweep.keep_masks:
             drop_masks(path)
 
-    def _load_tokens(self, corpus: str, windows: int, length: int, seed: int) -> Tensor:
+    def _load_tokens(self, corpus: str, windows: int, length: int, seed: int, bos: bool) -> Tensor:
         model = self._workbench.model(self.sweep.settings.model)
         if model.longest_window and length > model.longest_window:
             raise CorpusError(
                 f"{model.title} reads at most {model.longest_window:,} tokens at once, not {length:,}; use shorter "
                 "windows (--length)"
             )
-        return load_corpus(corpus, model.tokenizer, windows=windows, length=length, seed=seed)
+        return load_corpus(corpus, model.tokenizer, windows=windows, length=length, seed=seed, bos=bos)
 
 
 def drop_masks(path: str | Path) -> None:

@@ -50,6 +50,7 @@ def results(sweep: Sweep, outcomes: list[CellOutcome]) -> dict:
                 "whole": text.whole,
                 "windows": dense["windows"] if dense else text.windows,
                 "length": dense["length"] if dense else text.length,
+                "bos": dense.get("bos", text.bos) if dense else text.bos,
                 "dense_perplexity": dense["perplexity"] if dense else None,
             }
             for text, dense in zip(settings.texts, sweep.dense(), strict=True)

@@ -38,6 +38,7 @@ def keep(study: Study, outcome: Outcome, method: str, name: str) -> Path:
         windows=key.sample.windows,
         length=key.sample.length,
         seed=key.sample.seed,
+        bos=key.sample.bos,
         vectors_per_sequence=key.sample.vectors_per_sequence,
         layers=(key.layer,),
         learning_rates=settings.learning_rates,

@@ -126,7 +126,12 @@ class Laboratory:
         key = (model.fingerprint, sample)
         if key not in self._windows:
             self._windows[key] = trim.load_corpus(
-                sample.corpus, model.tokenizer, windows=sample.windows, length=sample.length, seed=sample.seed
+                sample.corpus,
+                model.tokenizer,
+                windows=sample.windows,
+                length=sample.length,
+                seed=sample.seed,
+                bos=sample.bos,
             )
             while len(self._windows) > KEPT_WINDOWS:
                 self._windows.popitem(last=False)

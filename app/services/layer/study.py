@@ -46,6 +46,7 @@ class SampleKey:
     length: int = 128
     vectors_per_sequence: int = 2
     seed: int = 0
+    bos: bool = True
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Origin:
         """The origin of what `model` received from `windows`."""
         return cls(
             ModelFacts(model.title, model.fingerprint),
-            text_facts(windows),
+            text_facts(windows, bos_token=model.tokenizer.bos_token_id),
             compute_facts(model.device, model.dtype),
         )
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from app.services.jobs.measure import DENSE
 from diagnostics.figures.perplexity import PerplexityBar
+from trim.evaluation.entries import begun_in_words
 from trim.runs.folder import Run
 
 UNIFORM = "uniform_perplexities"  # of Wanda with uniform sparsity, in runs that came with the app
@@ -21,11 +22,12 @@ class Measured:
     length: int
     tokens_sha256: str
     perplexity: float
+    bos: bool | None = None
 
     @property
     def text(self) -> str:
         """The text in words."""
-        return f"{Path(self.corpus).name}, {self.windows:,} windows of {self.length:,} tokens"
+        return f"{Path(self.corpus).name}, {self.windows:,} windows of {self.length:,} tokens{begun_in_words(self.bos)}"
 
 
 def perplexities(run: Run) -> list[Measured]:
@@ -39,12 +41,13 @@ def dense_perplexities(run: Run) -> list[Measured]:
 
 
 def _read(entries: object) -> list[Measured]:
-    fields = [field.name for field in dataclasses.fields(Measured)]
+    fields = [field.name for field in dataclasses.fields(Measured) if field.name != "bos"]
     found = []
     for entry in reversed(entries) if isinstance(entries, list) else ():
         try:
             values = {name: entry[name] for name in fields}
-            found.append(Measured(**values | {"perplexity": float(values["perplexity"])}))
+            bos = entry.get("bos")
+            found.append(Measured(**values | {"perplexity": float(values["perplexity"]), "bos": bos}))
         except (KeyError, TypeError, ValueError):  # from another version, or edited: as good as not measured
             continue
     return found

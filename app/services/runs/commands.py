@@ -15,7 +15,7 @@ def arguments(settings: PruneSettings) -> list[str]:
         value = getattr(settings, name)
         if name == "model" or value == each.default:
             continue
-        if value is True:
+        if isinstance(value, bool):
             chosen.append(each.flag)
         elif isinstance(value, tuple):
             chosen += [each.flag, *map(_number, value)]
@@ -46,5 +46,6 @@ def reproduce(run: Run) -> str:
     for entry in run.metrics.get("perplexities", []):
         text = ["--corpus", str(entry.get("corpus")), "--windows", str(entry.get("windows"))]
         text += ["--length", str(entry.get("length")), *(["--whole-text"] if entry.get("whole") else [])]
+        text += ["--no-bos"] if entry.get("bos") is False else []
         lines.append(shlex.join(["python", "-m", "trim", "evaluate", out, *text]))
     return "\n".join(lines)

@@ -72,8 +72,16 @@ def choose_text() -> SampleKey:
                 seed = st.number_input(
                     "Seed", 0, 2**31 - 1, DEFAULT_SAMPLE.seed, key="seed", bind="query-params"
                 )
+                bos = st.checkbox(
+                    "Begin each window with BOS",
+                    DEFAULT_SAMPLE.bos,
+                    key="bos",
+                    bind="query-params",
+                    help="The tokenizer's beginning-of-text token, where it adds one. Models such as Gemma were "
+                    "trained with it in every text and are useless without.",
+                )
                 st.form_submit_button("Read the text again with these", icon=":material/refresh:")
-    return SampleKey((corpus or "demo").strip(), windows, length, vectors, seed)
+    return SampleKey((corpus or "demo").strip(), windows, length, vectors, seed, bos)
 
 
 def text_box(key: str, bind: Bind = None) -> str | None:
