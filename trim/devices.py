@@ -1,7 +1,10 @@
 """Where a model computes and in which type, and whether it fits there."""
 
+import contextlib
 import importlib.util
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 import torch
@@ -14,6 +17,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 MARGIN_FRACTION = 0.1
 
 _CGROUP = Path("/sys/fs/cgroup")
+
+T = TypeVar("T")
 
 
 def choose_device(name: str | torch.device | None = None) -> torch.device:
@@ -108,12 +113,62 @@ def require_memory(needed_bytes: int, device: torch.device, purpose: str, advice
         )
 
 
-def is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether something failed because the device's or the host's memory is full."""
     full = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
         words in str(error) for words in full
     )
+
+
+@contextlib.contextmanager
+def memory_errors_named(message: str) -> Iterator[None]:
+    """Raise `NotEnoughMemoryError` with that message where memory runs out, whatever torch or the system raises.
+
+    An error that has been named inside keeps its own message.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, NotEnoughMemoryError) or not is_out_of_memory(error):
+            raise
+        raise NotEnoughMemoryError(message) from error
+
+
+def halving(
+    work: Callable[[int], T],
+    batch: int,
+    device: torch.device,
+    too_large: str,
+    release: Callable[[int], None] = lambda batch: None,
+) -> tuple[T, int]:
+    """Do some work in batches, with half the batch as often as memory runs out.
+
+    Args:
+        work: receives the batch and begins again with each.
+        batch: the first to try.
+        device: whose memory torch holds for later is given back before another try.
+        too_large: says what does not fit where even a batch of 1 is too large.
+        release: receives the new batch, and lets go of what memory holds besides.
+
+    Returns:
+        What the work returned, and the batch with which it did.
+
+    Raises:
+        NotEnoughMemoryError: a batch of 1 is too large.
+    """
+    while True:
+        try:
+            return work(batch), batch
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, NotEnoughMemoryError) or not is_out_of_memory(error):
+                raise
+            if batch == 1:
+                raise NotEnoughMemoryError(too_large) from error
+        batch //= 2  # outside of except: the traceback holds the tensors that filled the memory
+        release(batch)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def has_kernels(device: torch.device) -> bool:

@@ -18,8 +18,8 @@ from trim.cache import cache_folder, fingerprint, new_file, shrink_to_limit, tou
 from trim.calibration.inputs import InputListener, LayerInputs
 from trim.calibration.text import Calibration
 from trim.calibration.text_pass import default_batch
-from trim.devices import is_out_of_memory
-from trim.errors import CacheWarning, NonFiniteError, NotEnoughMemoryError, SettingsError
+from trim.devices import halving
+from trim.errors import CacheWarning, NonFiniteError, SettingsError
 from trim.models.loaded import Model
 
 
@@ -134,21 +134,14 @@ def _sweep_with_spare(
 def _sweep(
     model: Model, calibration: Calibration, names: list[str], progress: CaptureProgress | None
 ) -> dict[str, LayerInputs]:
-    batch = default_batch(calibration, model.device)
-    while True:
-        try:
-            return _forward(model, calibration, names, batch, progress)
-        except RuntimeError as error:
-            if not is_out_of_memory(error):
-                raise
-            if batch == 1:
-                raise NotEnoughMemoryError(
-                    f"one window of {calibration.length:,} tokens at a time fills the memory of {model.device}; use "
-                    "shorter windows or fewer layers, load the model in a narrower type, or choose another device"
-                ) from error
-        batch //= 2  # outside of except: the traceback held the tensors that filled the memory
-        if model.device.type == "cuda":
-            torch.cuda.empty_cache()
+    received, _ = halving(
+        lambda batch: _forward(model, calibration, names, batch, progress),
+        default_batch(calibration, model.device),
+        model.device,
+        f"one window of {calibration.length:,} tokens at a time fills the memory of {model.device}; use shorter "
+        "windows or fewer layers, load the model in a narrower type, or choose another device",
+    )
+    return received
 
 
 class _LastBlockDone(Exception):  # noqa: N818 (no error)

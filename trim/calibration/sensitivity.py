@@ -30,8 +30,8 @@ from trim.calibration.inputs import InputListener, LayerInputs, linear_layers, r
 from trim.calibration.replay import BlockCall, record_calls, run_behind, shared
 from trim.calibration.text import Calibration, text_key
 from trim.calibration.text_pass import default_batch
-from trim.devices import is_out_of_memory
-from trim.errors import ModelError, NonFiniteError, NotEnoughMemoryError
+from trim.devices import halving
+from trim.errors import ModelError, NonFiniteError
 from trim.matmul import at_least_float32
 from trim.models.loaded import Model
 
@@ -263,25 +263,25 @@ class _Pass:
     def _in_batches(self, work: Callable[[slice], None]) -> None:
         """Work on part after part of the windows, with half the batch as often as memory runs out."""
         done = 0
+
+        def next_part(batch: int) -> int:
+            part = slice(done, min(done + batch, self.calibration.sequences))
+            work(part)
+            return part.stop
+
         while done < self.calibration.sequences:
-            part = slice(done, min(done + self.batch, self.calibration.sequences))
-            try:
-                work(part)
-                done = part.stop
-                continue
-            except (MemoryError, RuntimeError) as error:
-                if not is_out_of_memory(error):
-                    raise
-                if self.batch == 1:
-                    raise NotEnoughMemoryError(
-                        f"one window of {self.calibration.length:,} tokens does not fit into memory with its "
-                        "gradients; use shorter windows (--length), a half type (--dtype bfloat16), or another --device"
-                    ) from error
-            self.batch = max(1, self.batch // 2)
-            self._calls.clear()
-            self.model.forget()
-            if self.model.device.type == "cuda":
-                torch.cuda.empty_cache()
+            done, self.batch = halving(
+                next_part,
+                self.batch,
+                self.model.device,
+                f"one window of {self.calibration.length:,} tokens does not fit into memory with its gradients; use "
+                "shorter windows (--length), a half type (--dtype bfloat16), or another --device",
+                self._let_go,
+            )
+
+    def _let_go(self, batch: int) -> None:
+        self._calls.clear()
+        self.model.forget()
 
 
 @contextlib.contextmanager

@@ -12,8 +12,7 @@ from trim.calibration.hidden_states import Activations, activations
 from trim.calibration.inputs import InputListener, LayerInputs, input_of, require_called
 from trim.calibration.replay import BlockCall, record_calls, shared
 from trim.calibration.text import Calibration
-from trim.devices import is_out_of_memory
-from trim.errors import NotEnoughMemoryError
+from trim.devices import halving
 from trim.models.streamed import StreamedModel
 
 CPU_BATCH_TOKENS = 4096  # in one forward pass: enough to keep two cores busy
@@ -158,22 +157,20 @@ class TextPass:
 
     def _shrinking(self, work: Callable[[], T], advice: str = "") -> T:
         """Do some work, with half the batch as often as memory runs out."""
-        while True:
-            try:
-                return work()
-            except (MemoryError, RuntimeError) as error:
-                if not (isinstance(error, MemoryError) or is_out_of_memory(error)):
-                    raise
-                if self.batch == 1:
-                    raise NotEnoughMemoryError(
-                        f"one window of {self.calibration.length:,} tokens does not fit into memory beside a block; "
-                        f"use shorter windows (--length), a half type (--dtype bfloat16), or another --device{advice}"
-                    ) from error
-            self.batch = max(1, self.batch // 2)
-            self._calls.clear()
-            self.model.forget()
-            if self.model.device.type == "cuda":
-                torch.cuda.empty_cache()
+        result, _ = halving(
+            lambda batch: work(),
+            self.batch,
+            self.model.device,
+            f"one window of {self.calibration.length:,} tokens does not fit into memory beside a block; use shorter "
+            f"windows (--length), a half type (--dtype bfloat16), or another --device{advice}",
+            self._shrink,
+        )
+        return result
+
+    def _shrink(self, batch: int) -> None:
+        self.batch = batch
+        self._calls.clear()
+        self.model.forget()
 
 
 @contextlib.contextmanager

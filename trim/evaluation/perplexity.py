@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from trim.devices import is_out_of_memory
-from trim.errors import CorpusError, NotEnoughMemoryError
+from trim.devices import halving
+from trim.errors import CorpusError
 from trim.evaluation.entries import number_to_json
 from trim.models.loaded import Model
 
@@ -74,27 +74,23 @@ def perplexity(
     batch = min(batch or max(1, LOGIT_BYTES[model.device.type] // window_bytes), len(windows))
     losses: list[Tensor] = []
     done = 0
+
+    def measure(batch: int) -> Tensor:
+        return _negative_log_likelihood(model, windows[done : done + batch].to(model.device)).cpu()
+
     with torch.inference_mode():
         while done < len(windows):
-            part = windows[done : done + batch].to(model.device)
-            try:
-                losses.append(_negative_log_likelihood(model, part).cpu())
-            except (MemoryError, RuntimeError) as error:
-                if not (isinstance(error, MemoryError) or is_out_of_memory(error)):
-                    raise
-                if batch == 1:
-                    raise NotEnoughMemoryError(
-                        f"one window of {windows.shape[1]:,} tokens does not fit into memory with its logits over "
-                        f"{vocabulary:,} tokens; use shorter windows (--length) or a half type (--dtype bfloat16)"
-                    ) from error
-            else:
-                done += len(part)
-                if progress:
-                    progress(done, len(windows))
-                continue
-            batch //= 2
-            if model.device.type == "cuda":
-                torch.cuda.empty_cache()
+            part, batch = halving(
+                measure,
+                batch,
+                model.device,
+                f"one window of {windows.shape[1]:,} tokens does not fit into memory with its logits over "
+                f"{vocabulary:,} tokens; use shorter windows (--length) or a half type (--dtype bfloat16)",
+            )
+            losses.append(part)
+            done += len(part)
+            if progress:
+                progress(done, len(windows))
     by_window = torch.cat(losses)
     mean = float(by_window.mean())
     return Perplexity(

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 
 from trim.cache import fingerprint
+from trim.devices import is_out_of_memory
 from trim.errors import ModelError
 from trim.models.architecture import SUPPORTED
 
@@ -226,9 +227,9 @@ def load_weights(folder: Path, dtype: torch.dtype, device: torch.device) -> "Pre
             )
             # With output_loading_info a pair comes back, which its annotation does not say.
             module, loaded = cast("tuple[PreTrainedModel, dict[str, list[str]]]", pair)
-    except torch.OutOfMemoryError:
-        raise
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        if is_out_of_memory(error):
+            raise
         raise ModelError(
             f"the weights in {folder} do not fit its config.json, or are damaged; get both again from where the "
             "model comes from"

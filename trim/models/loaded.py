@@ -9,8 +9,7 @@ import torch
 from torch import nn
 
 from trim import hub
-from trim.devices import MARGIN_FRACTION, choose_device, choose_dtype, is_out_of_memory, require_memory
-from trim.errors import NotEnoughMemoryError
+from trim.devices import MARGIN_FRACTION, choose_device, choose_dtype, memory_errors_named, require_memory
 from trim.models import checkpoint
 from trim.models import source as sources
 from trim.models.architecture import blueprint, find_blocks
@@ -209,11 +208,5 @@ def _from_folder(
     needed_bytes = int(weights.parameters * computed.itemsize * (1 + MARGIN_FRACTION))
     require_memory(needed_bytes, device, f"loading {title}", advice)
     say(f"Loading {title} ({str(computed).removeprefix('torch.')} on {device})")
-    try:
+    with memory_errors_named(f"the memory of {device} filled up while {title} was loaded; {advice}"):
         return checkpoint.load_weights(folder, computed, device), tokenizer
-    except RuntimeError as error:
-        if not is_out_of_memory(error):
-            raise
-        raise NotEnoughMemoryError(
-            f"the memory of {device} filled up while {title} was loaded; {advice}"
-        ) from error

@@ -16,8 +16,8 @@ from torch import Tensor, nn
 
 from trim.calibration.inputs import DenseInputs, LayerInputs, linear_layers, require_finite
 from trim.calibration.text_pass import DensePass, Segments, TextPass
-from trim.devices import is_out_of_memory
-from trim.errors import NonFiniteError, NotEnoughMemoryError
+from trim.devices import memory_errors_named
+from trim.errors import NonFiniteError
 from trim.matmul import full_product
 from trim.methods.allocations import Allocation, allocate_pattern
 from trim.methods.budgets import Budgets
@@ -119,19 +119,15 @@ def _refitted(
     return fitted[keep], torch.where(errors[1] > 0, errors[0] / errors[1], 1.0)
 
 
-@contextlib.contextmanager
-def memory_for_curves(name: str, weight: Tensor, received: LayerInputs) -> Iterator[None]:
+def memory_for_curves(
+    name: str, weight: Tensor, received: LayerInputs
+) -> contextlib.AbstractContextManager[None]:
     """Say what to do where the curves of a layer do not fit into memory."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not (isinstance(error, MemoryError) or is_out_of_memory(error)):
-            raise
-        raise NotEnoughMemoryError(
-            f"{name} ({weight.shape[0]:,} × {weight.shape[1]:,}, {received.inputs.shape[1]:,} input vectors) does not "
-            "fit into memory with its curves; keep fewer input vectors (--vectors, --windows) or use another --device"
-            + ("" if received.dense is None else ", or go without --refit")
-        ) from error
+    return memory_errors_named(
+        f"{name} ({weight.shape[0]:,} × {weight.shape[1]:,}, {received.inputs.shape[1]:,} input vectors) does not fit "
+        "into memory with its curves; keep fewer input vectors (--vectors, --windows) or use another --device"
+        + ("" if received.dense is None else ", or go without --refit")
+    )
 
 
 def layer_score(weight: Tensor, input_norm: Tensor, score: str) -> Tensor:
