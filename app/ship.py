@@ -182,7 +182,9 @@ def _pack(folder: Path, archive: Path) -> None:
         lzma.open(file, "wb", filters=filters) as packed,
         tarfile.open(fileobj=packed, mode="w") as tar,
     ):
-        for path in sorted(each for each in folder.rglob("*") if each.is_file() and each.name != "lock"):
+        for path in sorted(
+            each for each in folder.rglob("*") if each.is_file() and each.name not in ("lock", ".lock")
+        ):
             info = tarfile.TarInfo(str(path.relative_to(folder)))
             content = path.read_bytes()
             info.size = len(content)

@@ -1,30 +1,38 @@
 """Where things are kept between uses: dequantized models, captured activations, checksums, what budgets are made of,
 runs that come with the app, texts that users brought.
 
-The folder is `TRIM_CACHE`, or `trim-lab` in the user's cache folder. Entries appear whole (written under a
-temporary name, then renamed), so processes may share a cache. The least recently used entries go when the cache
+The folder is `TRIM_CACHE`, or `trim-lab` in the user's cache folder. Entries appear complete (written under
+a temporary name, then renamed), so processes may share a cache. The least recently used entries go when the cache
 outgrows `TRIM_CACHE_LIMIT_BYTES`.
 """
 
 import contextlib
 import hashlib
 import json
-import math
 import os
 import shutil
+import struct
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+import warnings
+import zlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
-from trim.errors import SettingsError
+from safetensors import SafetensorError
+
+from trim.errors import CacheWarning, SettingsError
+from trim.files import new_file, new_folder
 
 DEFAULT_LIMIT_BYTES = 20 * 2**30
 # In the order in which room is made: a forward pass is cheaper than half a minute of dequantizing, and a text that a
 # user brought cannot be made again.
 KINDS = ("checksums", "shipped", "captures", "budgets", "models", "texts")
 ABANDONED_SECONDS = 24 * 3600  # after this, a temporary file or folder is what a killed process left
+_CHECK = struct.Struct("<I")  # at the end of every file: the CRC-32 of what comes before it
+
+T = TypeVar("T")
 
 
 def cache_folder() -> Path:
@@ -58,72 +66,122 @@ def fingerprint(settings: dict) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
-@contextlib.contextmanager
-def new_folder(target: Path) -> Iterator[Path]:
-    """A temporary folder beside `target` that takes its name when the block ends well and goes away when it does not.
-
-    An entry that another process finished first is kept.
-
-    Raises:
-        OSError: the folder cannot be made or renamed.
-    """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
-    try:
-        yield temporary
-        try:
-            temporary.rename(target)
-        except OSError:
-            if not target.is_dir():
-                raise
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+def entry_path(kind: str, key: dict, suffix: str = "") -> Path:
+    """The place in the cache of what depends on `key` alone, which must be plain JSON."""
+    return cache_folder() / kind / f"{fingerprint(key)}{suffix}"
 
 
-@contextlib.contextmanager
-def new_file(target: Path) -> Iterator[Path]:
-    """A temporary path beside `target` that replaces it when the block ends well and goes away when it does not.
+def cached(
+    path: Path, measure: Callable[[], T], *, parse: Callable[[bytes], T], pack: Callable[[T], bytes]
+) -> T:
+    """What was measured before and is in the cache, or is measured now and put there.
+
+    Args:
+        path: from `entry_path`.
+        measure: does the work.
+        parse, pack: from the content of a file, and to it.
 
     Raises:
-        OSError: the file cannot be made or renamed.
+        SettingsError: `TRIM_CACHE_LIMIT_BYTES` is not a whole number.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
-    os.close(handle)
-    temporary = Path(name)
+    value = load(path, parse)
+    if value is None:
+        value = measure()
+        store([(path, pack(value))])
+    return value
+
+
+def cached_numbers(key: dict, measure: Callable[[], list[float]]) -> list[float]:
+    """Numbers that were measured before under this key, or are measured now; NaN is a number here."""
+    return cached(
+        entry_path("budgets", key, ".json"),
+        measure,
+        parse=lambda content: [float(value) for value in json.loads(content)],
+        pack=lambda numbers: json.dumps(numbers).encode(),
+    )
+
+
+def cached_folder(target: Path, make: Callable[[Path], None]) -> Path:
+    """A folder in the cache, filled by `make` where it is not there yet.
+
+    Raises:
+        OSError: it cannot be written.
+        SettingsError: `TRIM_CACHE_LIMIT_BYTES` is not a whole number.
+    """
+    if target.is_dir():
+        touch(target)
+        return target
+    limit_bytes()
+    with new_folder(target) as folder:
+        make(folder)
+    shrink_to_limit(keep=target)
+    return target
+
+
+def load(path: Path, parse: Callable[[bytes], T]) -> T | None:
+    """A file of the cache; None where there is none, or a damaged one, which will be written anew.
+
+    Raises:
+        SettingsError: `TRIM_CACHE_LIMIT_BYTES` is not a whole number; said before anything slow starts.
+    """
+    limit_bytes()
     try:
-        yield temporary
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+        content = path.read_bytes()
+        if content[-_CHECK.size :] != _CHECK.pack(zlib.crc32(content[: -_CHECK.size])):
+            return None
+        value = parse(content[: -_CHECK.size])
+    except (OSError, ValueError, TypeError, KeyError, SafetensorError):
+        return None
+    touch(_entry(path))
+    return value
+
+
+def store(files: Iterable[tuple[Path, bytes]]) -> None:
+    """Put files of one entry into the cache. No result depends on it, so a full disk is a warning."""
+    path = None
+    try:
+        for path, content in files:
+            with new_file(path) as file:
+                file.write(content)
+                file.write(_CHECK.pack(zlib.crc32(content)))
+        if path is not None:
+            shrink_to_limit(keep=_entry(path))
+    except OSError as error:
+        warnings.warn(
+            f"results cannot be kept in {cache_folder()} ({type(error).__name__}), so the next use makes them again; "
+            "make room on that disk, or set TRIM_CACHE to a folder on another one",
+            CacheWarning,
+            stacklevel=2,
+        )
+
+
+def _entry(path: Path) -> Path:
+    """The entry that a file belongs to: itself, or the folder directly in that of its kind."""
+    return cache_folder().joinpath(*path.relative_to(cache_folder()).parts[:2])
 
 
 def touch(entry: Path) -> None:
-    """Mark an entry as used just now; one that another process removed meanwhile is no matter."""
+    """Mark an entry as used just now; it may be gone, removed by another process."""
     with contextlib.suppress(OSError):
         os.utime(entry)
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file, 64 hex digits; remembered until the file's size or time changes.
+    """The sha256 of a file, 64 hex digits; cached until the file's size or time changes.
 
     Raises:
         OSError: the file cannot be read.
     """
     status = path.stat()
-    known_by = fingerprint(
-        {"path": str(path.resolve()), "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+    key = {"path": str(path.resolve()), "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+
+    def measure() -> str:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    return cached(
+        entry_path("checksums", key), measure, parse=lambda content: content.decode(), pack=str.encode
     )
-    remembered = cache_folder() / "checksums" / known_by
-    with contextlib.suppress(OSError, ValueError):
-        text = remembered.read_text(encoding="ascii")
-        if len(text) == 64 and int(text, 16) >= 0:
-            return text
-    with path.open("rb") as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-    with contextlib.suppress(OSError), new_file(remembered) as temporary:
-        temporary.write_text(sha256, encoding="ascii")
-    return sha256
 
 
 def usage_bytes() -> dict[str, int]:
@@ -182,24 +240,3 @@ def _remove(entry: Path) -> None:
         shutil.rmtree(entry, ignore_errors=True)
     else:
         entry.unlink(missing_ok=True)
-
-
-def remembered(key: dict, measure: Callable[[], list[float]]) -> list[float]:
-    """Numbers that were measured before under this key, or are measured now; NaN is a number here.
-
-    Where the cache cannot be read or written, they are measured again each time.
-
-    Args:
-        key: everything that they depend on, as plain JSON.
-        measure: does the work.
-    """
-    path = cache_folder() / "budgets" / f"{fingerprint(key)}.json"
-    with contextlib.suppress(OSError, ValueError, TypeError):
-        known = [math.nan if value is None else float(value) for value in json.loads(path.read_text("utf-8"))]
-        touch(path)
-        return known
-    measured = measure()
-    plain = [None if math.isnan(value) else value for value in measured]
-    with contextlib.suppress(OSError), new_file(path) as temporary:
-        temporary.write_text(json.dumps(plain), encoding="utf-8")
-    return measured

@@ -1,45 +1,85 @@
-"""Files that are whole or absent, and a folder that only one process writes."""
+"""Files and folders that are complete or absent, and a folder that only one process writes."""
 
 import contextlib
 import os
+import shutil
 import sys
-import tempfile
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
+
+from filelock import FileLock, Timeout
 
 from trim.errors import RunError, RunLockedError
 
 
 @contextlib.contextmanager
+def new_file(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
+    """Write a file under a temporary name; it replaces `path` when the block ends well, and is removed when not.
+
+    Args:
+        path: its folder is made if it is missing.
+        durable: the file is on the disk afterwards, even if the machine fails.
+
+    Raises:
+        OSError: the file cannot be made, written or renamed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(path)
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
+        os.replace(temporary, path)
+        if durable:
+            _sync_folder(path.parent)
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Fill a folder under a temporary name; it takes its name when the block ends well, and is removed when not.
+
+    A folder that another process finished first is kept.
+
+    Raises:
+        OSError: the folder cannot be made or renamed.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = _temporary(target)
+    try:
+        temporary.mkdir()
+        yield temporary
+        try:
+            temporary.rename(target)
+        except OSError:
+            if not target.is_dir():
+                raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """A file for writing that takes its name, on disk to stay, when the block ends well, and is gone when it does not.
+    """Write a file of a run: `new_file` on the disk to stay, with advice where that fails.
 
     Raises:
         RunError: the disk is full, or the folder cannot be written to; the message names the file.
     """
-    temporary = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-        with os.fdopen(descriptor, "wb") as file:
+        with new_file(path, durable=True) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
-        temporary = None
-        _sync_folder(path.parent)
     except OSError as error:
         raise RunError(
             f"{path} cannot be written ({error.strerror or error}); what was written before is safe. Free some "
             "space, or choose a folder that you may write to, then go on with: "
             f"python -m trim resume {path.parent.parent if path.parent.name == 'blocks' else path.parent}"
         ) from error
-    finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(temporary)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -52,10 +92,9 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def _umask() -> int:
-    current = os.umask(0o022)
-    os.umask(current)
-    return current
+def _temporary(path: Path) -> Path:
+    """A name alongside a path that nobody else uses."""
+    return path.with_name(f".{path.name}-{uuid.uuid4().hex[:12]}")
 
 
 def _sync_folder(folder: Path) -> None:
@@ -70,7 +109,11 @@ def _sync_folder(folder: Path) -> None:
 
 
 class FolderLock:
-    """Keeps a second process out of a folder. The system lets go of it when its process ends, however it ends."""
+    """Keeps a second process out of a folder. The system releases it when its process ends, however it ends.
+
+    Attributes:
+        files: the system's lock, and the process id of who took it last; both stay in the folder.
+    """
 
     def __init__(self, folder: Path) -> None:
         """Take the lock.
@@ -79,55 +122,58 @@ class FolderLock:
             RunLockedError: another process holds it.
             RunError: the folder cannot be written to.
         """
-        self.path = folder / "lock"
+        lock, holder = self.files = _lock_files(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._file = self.path.open("a+")
+            self._lock = _taken(lock)
+            if self._lock is not None:
+                holder.write_text(f"{os.getpid()}\n")
         except OSError as error:
             raise RunError(
                 f"{folder} cannot be written to ({error.strerror or error}); choose another folder with --out"
             ) from error
-        try:
-            _lock(self._file)
-        except OSError:
-            self._file.seek(0)
-            holder = self._file.read().strip() or "unknown"
-            self._file.close()
+        if self._lock is None:
             raise RunLockedError(
-                f"{folder} is in use by another process (process id {holder}); wait until it is done, or stop it"
-            ) from None
-        self._file.seek(0)
-        self._file.truncate()
-        self._file.write(f"{os.getpid()}\n")
-        self._file.flush()
+                f"{folder} is in use by another process (process id {_holder(holder)}); wait until it is done, or "
+                "stop it"
+            )
 
     def release(self) -> None:
         """Let others in."""
-        self._file.close()
+        if self._lock is not None:
+            self._lock.release()
 
 
 def is_locked(folder: Path) -> bool:
     """Whether some process, this one too, holds the folder's lock now."""
+    lock, _ = _lock_files(folder)
+    if not lock.exists():
+        return False
     try:
-        file = (folder / "lock").open("r+")
+        taken = _taken(lock)
     except OSError:
         return False
-    with file:
-        try:
-            _lock(file)
-        except OSError:
-            return True
-    return False
+    if taken is not None:
+        taken.release()
+    return taken is None
 
 
-def _lock(file: IO) -> None:
-    if sys.platform == "win32":
-        import msvcrt
+def _lock_files(folder: Path) -> tuple[Path, Path]:
+    return folder / ".lock", folder / "lock"
 
-        # A byte far behind the content, so that the process id can still be read by others.
-        file.seek(2**20)
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        import fcntl
 
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+def _taken(path: Path) -> FileLock | None:
+    """The system's lock on a file; None where another holds it."""
+    lock = FileLock(path, thread_local=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        return None
+    return lock
+
+
+def _holder(path: Path) -> str:
+    try:
+        return path.read_text().strip() or "unknown"
+    except OSError:
+        return "unknown"

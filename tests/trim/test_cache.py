@@ -9,6 +9,7 @@ import pytest
 
 import trim
 from trim import cache
+from trim.files import new_file, new_folder
 
 
 @pytest.fixture(autouse=True)
@@ -81,12 +82,12 @@ def test_what_a_killed_process_left_goes_after_a_day():
 
 def test_a_new_folder_is_whole_or_absent():
     target = cache.cache_folder() / "models" / "a"
-    with contextlib.suppress(ZeroDivisionError), cache.new_folder(target) as folder:
+    with contextlib.suppress(ZeroDivisionError), new_folder(target) as folder:
         (folder / "half").write_text("x")
         raise ZeroDivisionError
     assert list(target.parent.iterdir()) == []
     for content in ("first", "second"):
-        with cache.new_folder(target) as folder:
+        with new_folder(target) as folder:
             (folder / "content").write_text(content)
     assert (target / "content").read_text() == "first"  # whoever is done first
     assert list(target.parent.iterdir()) == [target]
@@ -96,19 +97,19 @@ def test_a_folder_that_cannot_take_its_name_is_an_error():
     target = cache.cache_folder() / "models" / "a"
     target.parent.mkdir(parents=True)
     target.write_text("a file")
-    with pytest.raises(OSError), cache.new_folder(target) as folder:  # noqa: PT011 (the kind differs by system)
+    with pytest.raises(OSError), new_folder(target) as folder:  # noqa: PT011 (the kind differs by system)
         (folder / "content").write_text("x")
     assert list(target.parent.iterdir()) == [target]
 
 
 def test_a_new_file_is_whole_or_absent():
     target = cache.cache_folder() / "captures" / "a" / "b"
-    with contextlib.suppress(ZeroDivisionError), cache.new_file(target) as path:
-        path.write_text("half")
+    with contextlib.suppress(ZeroDivisionError), new_file(target) as file:
+        file.write(b"half")
         raise ZeroDivisionError
     assert list(target.parent.iterdir()) == []
-    with cache.new_file(target) as path:
-        path.write_text("whole")
+    with new_file(target) as file:
+        file.write(b"whole")
     assert [found.read_text() for found in target.parent.iterdir()] == ["whole"]
 
 
@@ -120,8 +121,53 @@ def test_a_checksum_is_remembered_until_the_file_changes(tmp_path: Path, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr(cache.hashlib, "file_digest", lambda *_: pytest.fail("read again"))
         assert cache.file_sha256(path) == known
-    (remembered,) = (cache.cache_folder() / "checksums").iterdir()
-    remembered.write_text("no checksum")
+    (kept,) = (cache.cache_folder() / "checksums").iterdir()
+    kept.write_bytes(kept.read_bytes().replace(b"b", b"c"))
     assert cache.file_sha256(path) == known
     path.write_bytes(b"abcd")
     assert cache.file_sha256(path) != known
+
+
+def test_files_and_folders_have_the_rights_that_the_user_gives_new_ones(tmp_path: Path):
+    with new_file(tmp_path / "file") as file:
+        file.write(b"x")
+    with new_folder(tmp_path / "folder"):
+        pass
+    (tmp_path / "plain").touch()
+    (tmp_path / "plain-folder").mkdir()
+    modes = {path.name: path.stat().st_mode for path in tmp_path.iterdir()}
+    assert modes["file"] == modes["plain"]
+    assert modes["folder"] == modes["plain-folder"]
+
+
+def test_what_is_in_the_cache_is_not_measured_again_and_a_damaged_file_is():
+    path = cache.entry_path("budgets", {"a": 1})
+    measured: list[str] = []
+
+    def text(value: str) -> str:
+        def measure() -> str:
+            measured.append(value)
+            return value
+
+        return cache.cached(path, measure, parse=bytes.decode, pack=str.encode)
+
+    assert [text("first"), text("second")] == ["first", "first"]
+    path.write_bytes(path.read_bytes()[1:])
+    assert [text("third"), text("fourth")] == ["third", "third"]
+    assert measured == ["first", "third"]
+
+
+def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("TRIM_CACHE", str(tmp_path / "file"))
+    for value in (1.0, 2.0):
+        with pytest.warns(trim.CacheWarning, match="TRIM_CACHE"):
+            assert cache.cached_numbers({"a": 1}, lambda value=value: [value]) == [value]
+
+
+def test_a_limit_that_is_no_number_is_found_before_the_work(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TRIM_CACHE_LIMIT_BYTES", "much")
+    with pytest.raises(trim.SettingsError, match="whole number"):
+        cache.cached_numbers({"a": 1}, lambda: pytest.fail("measured"))
+    with pytest.raises(trim.SettingsError, match="whole number"):
+        cache.cached_folder(cache.cache_folder() / "texts" / "a", lambda folder: pytest.fail("made"))

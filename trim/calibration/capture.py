@@ -1,25 +1,22 @@
 """What the layers of a loaded model receive from a calibration text, in one forward sweep kept on disk."""
 
 import contextlib
-import warnings
-import zlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
+import safetensors.torch
 import torch
 import transformers
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from trim.cache import cache_folder, fingerprint, new_file, shrink_to_limit, touch
+from trim.cache import entry_path, fingerprint, load, store
 from trim.calibration.inputs import InputListener, LayerInputs
 from trim.calibration.text import Calibration
 from trim.calibration.text_pass import default_batch
 from trim.devices import halving
-from trim.errors import CacheWarning, NonFiniteError, SettingsError
+from trim.errors import NonFiniteError, SettingsError
 from trim.models.loaded import Model
 
 
@@ -78,14 +75,13 @@ def capture(
     calibration = Calibration.of(windows, vectors_per_sequence=vectors_per_sequence, seed=seed)
     _check_windows(model, windows)
     folder = _cache_entry(model, windows, vectors_per_sequence, seed)
-    kept = {name: found for name in names if (found := _read(folder / f"{name}.safetensors"))}
+    files = {name: folder / f"{name}.safetensors" for name in model.layers}
+    kept = {name: found for name in names if (found := load(files[name], _parse))}
     missing = [name for name in names if name not in kept]
     if missing:
         received = _sweep_with_spare(model, calibration, missing, model.select(also), progress)
-        _write(folder, received)
+        store((files[name], _pack(layer)) for name, layer in received.items())
         kept |= received
-    else:
-        touch(folder)
     return {
         name: LayerSample(
             name,
@@ -191,39 +187,13 @@ def _cache_entry(model: Model, windows: Tensor, vectors_per_sequence: int, seed:
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }
-    return cache_folder() / "captures" / fingerprint(settings)
+    return entry_path("captures", settings)
 
 
-def _read(path: Path) -> LayerInputs | None:
-    """A layer's file in the cache; None where there is none, or a damaged one, which will be written anew."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            received = LayerInputs(file.get_tensor("inputs"), file.get_tensor("input_norm"))
-            whole = (file.metadata() or {}).get("crc32") == _crc32(received)
-    except (SafetensorError, OSError):
-        return None
-    return received if whole else None
+def _parse(content: bytes) -> LayerInputs:
+    tensors = safetensors.torch.load(content)
+    return LayerInputs(tensors["inputs"], tensors["input_norm"])
 
 
-def _write(folder: Path, received: dict[str, LayerInputs]) -> None:
-    """Keep what was captured. The result does not depend on it, so a full disk is no error."""
-    try:
-        for name, layer in received.items():
-            tensors = {"inputs": layer.inputs, "input_norm": layer.input_norm}
-            with new_file(folder / f"{name}.safetensors") as temporary:
-                save_file(tensors, temporary, metadata={"crc32": _crc32(layer)})
-        shrink_to_limit(keep=folder)
-    except (SafetensorError, OSError) as error:
-        warnings.warn(
-            f"what the layers received cannot be kept in {folder.parent} ({type(error).__name__}), so the next use "
-            "reads the text again; make room on that disk, or set TRIM_CACHE to a folder on another one",
-            CacheWarning,
-            stacklevel=3,
-        )
-
-
-def _crc32(received: LayerInputs) -> str:
-    checksum = 0
-    for tensor in (received.inputs, received.input_norm):
-        checksum = zlib.crc32(tensor.contiguous().view(torch.uint8).numpy().data, checksum)
-    return f"{checksum:08x}"
+def _pack(received: LayerInputs) -> bytes:
+    return safetensors.torch.save({"inputs": received.inputs, "input_norm": received.input_norm})

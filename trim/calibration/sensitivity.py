@@ -20,11 +20,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import torch
 import transformers
-from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from trim.cache import cache_folder, fingerprint, new_file, shrink_to_limit, touch
+from trim.cache import cached, entry_path
 from trim.calibration.hidden_states import Activations, activations
 from trim.calibration.inputs import InputListener, LayerInputs, linear_layers, require_finite
 from trim.calibration.replay import BlockCall, record_calls, run_behind, shared
@@ -310,10 +309,10 @@ def _listening(layers: Mapping[str, nn.Linear]) -> Iterator[dict[str, Tensor]]:
             hook.remove()
 
 
-def remembered_sensitivity(
+def cached_sensitivity(
     weights: object, model: BlockModel, calibration: Calibration, measure: Callable[[], dict[str, Tensor]]
 ) -> dict[str, Tensor]:
-    """What was measured before of this model on this text, or is measured now, and then kept in the cache.
+    """The sensitivity of this model on this text from the cache, or measured now and put there.
 
     Args:
         weights: changes whenever the weights may have changed, as plain JSON.
@@ -326,16 +325,7 @@ def remembered_sensitivity(
         "text": text_key(calibration),
         "compute": [model.device.type, str(model.dtype), torch.__version__, transformers.__version__],
     }
-    path = cache_folder() / "captures" / f"{fingerprint(key)}.safetensors"
-    with contextlib.suppress(OSError, SafetensorError):
-        known = load(path.read_bytes())
-        touch(path)
-        return known
-    measured = measure()
-    with contextlib.suppress(OSError), new_file(path) as temporary:
-        temporary.write_bytes(save(measured))
-        shrink_to_limit(keep=path)
-    return measured
+    return cached(entry_path("captures", key, ".safetensors"), measure, parse=load, pack=save)
 
 
 def sensitivity(model: Model, windows: Tensor, *, progress: Progress | None = None) -> dict[str, Tensor]:
@@ -356,4 +346,4 @@ def sensitivity(model: Model, windows: Tensor, *, progress: Progress | None = No
         folder = Path(tempfile.gettempdir())
         return row_sensitivity(whole, calibration, batch=batch, folder=folder, progress=progress)
 
-    return remembered_sensitivity(model.fingerprint, whole, calibration, measure)
+    return cached_sensitivity(model.fingerprint, whole, calibration, measure)

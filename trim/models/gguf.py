@@ -11,18 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
+from safetensors import SafetensorError
 
-from trim.cache import cache_folder, fingerprint, new_folder, shrink_to_limit, touch
+from trim.cache import cache_folder, cached_folder, fingerprint
 from trim.devices import is_out_of_memory, require_memory
 from trim.errors import CacheError, ModelError, NotEnoughMemoryError
 from trim.models.architecture import SUPPORTED, blueprint
 from trim.models.checkpoint import Progress, quiet
 from trim.models.gguf_config import read_config, require_tensors
 from trim.models.gguf_header import GgufHeader, read_header
-from trim.names import bytes_in_words
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 # Parsing holds the float32 weights twice for a moment: as NumPy arrays and as the model's own.
 _PARSING_BYTES_PER_PARAMETER = 8
@@ -58,9 +58,19 @@ def dequantized(path: Path, sha256: str, say: Progress) -> Path:
     config = gguf_blueprint(header).config
     key = fingerprint({"file": sha256, "config": json.loads(config.to_json_string(use_diff=False))})
     target = cache_folder() / "models" / key[:32]
-    if target.exists():
-        touch(target)
-        return target
+    try:
+        return cached_folder(target, lambda folder: _dequantize(path, header, config, folder, say))
+    except (OSError, SafetensorError) as error:
+        raise CacheError(
+            f"the widened weights of {path.name} cannot be kept in {target.parent}; make room on that disk, or set "
+            "TRIM_CACHE to a folder on another one"
+        ) from error
+
+
+def _dequantize(
+    path: Path, header: GgufHeader, config: "PretrainedConfig", folder: Path, say: Progress
+) -> None:
+    """Fill a folder with what a GGUF file holds."""
     require_memory(
         _PARSING_BYTES_PER_PARAMETER * header.parameters,
         torch.device("cpu"),
@@ -95,19 +105,9 @@ def dequantized(path: Path, sha256: str, say: Progress) -> Path:
     # What came from a GGUF still carries its quantizer, and then neither converts nor saves.
     del module.config.quantization_config
     vars(module).update(hf_quantizer=None, is_quantized=False)
-    try:
-        with new_folder(target) as folder, quiet():
-            module.half().save_pretrained(folder)
-            tokenizer.save_pretrained(folder)
-    except Exception as error:
-        if not _is_disk_error(error):
-            raise
-        raise CacheError(
-            f"the widened weights of {path.name} ({bytes_in_words(2 * header.parameters)}) cannot be kept in "
-            f"{target.parent}; make room on that disk, or set TRIM_CACHE to a folder on another one"
-        ) from error
-    shrink_to_limit(keep=target)
-    return target
+    with quiet():
+        module.half().save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
 
 
 @contextlib.contextmanager
@@ -141,10 +141,3 @@ def _require_complete(header: GgufHeader) -> None:
         raise ModelError(
             f"{header.file} holds no tokenizer, so no text can be given to the model; use a file with the whole model"
         )
-
-
-def _is_disk_error(error: Exception) -> bool:
-    """Whether writing failed: safetensors has an error of its own for it."""
-    from safetensors import SafetensorError
-
-    return isinstance(error, OSError | SafetensorError)

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import torch
 
-from trim.cache import new_folder
 from trim.devices import choose_device
 from trim.errors import ModelError, RunError
+from trim.files import new_folder
 from trim.hub import parse_id
 from trim.models.checkpoint import CONFIG_FILES, INDEX, TOKENIZER_FILES, Progress
 from trim.models.loaded import Model, model_folder

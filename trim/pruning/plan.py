@@ -5,7 +5,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from trim.cache import remembered
+from trim.cache import cached_numbers
 from trim.calibration.inputs import linear_layers, require_finite
 from trim.calibration.text import Calibration, text_key
 from trim.calibration.text_pass import text_pass
@@ -89,7 +89,7 @@ def plan_budgets(
             "text": text_key(calibration),
             "compute": [str(model.device), str(model.dtype), batch],
         }
-        shares = remembered(
+        shares = cached_numbers(
             key,
             lambda: _outlier_shares(
                 model, calibration, settings, shapes, batch, folder, activation_bytes, listener
@@ -103,7 +103,7 @@ def plan_budgets(
             "model": weights_key(model.files),
             "compute": [str(model.device)],
         }
-        exponents = remembered(key, lambda: _exponents(model, settings.alpha_fit, shapes, listener))
+        exponents = cached_numbers(key, lambda: _exponents(model, settings.alpha_fit, shapes, listener))
         asked = alpha_budgets(exponents, shapes, target, settings.alpha_width)
     elif settings.budget == "optimal":
         asked = optimal_budgets(

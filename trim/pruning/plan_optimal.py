@@ -1,6 +1,5 @@
 """What the optimal method needs to know of a whole model before the block loop: sensitivities, and prices."""
 
-import contextlib
 import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,9 +11,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from trim.cache import cache_folder, fingerprint, new_file, touch
+from trim.cache import cached, entry_path
 from trim.calibration.inputs import LayerInputs, linear_layers, require_finite
-from trim.calibration.sensitivity import remembered_sensitivity, row_sensitivity
+from trim.calibration.sensitivity import cached_sensitivity, row_sensitivity
 from trim.calibration.text import Calibration, text_key
 from trim.calibration.text_pass import TextPass, text_pass
 from trim.files import write_atomically
@@ -63,7 +62,7 @@ def plan_sensitivity(
     """Each layer's row weights f, (D,) float32.
 
     Where budgets will ask for prices too, they are made on the way, out of what the layers receive when the gradient's
-    blocks are run again, and remembered: `optimal_budgets` then needs no pass of its own.
+    blocks are run again, and cached: `optimal_budgets` then needs no pass of its own.
 
     Args:
         model: dense.
@@ -94,9 +93,9 @@ def plan_sensitivity(
             )
 
     listener(Stage("sensitivity"))
-    found = remembered_sensitivity(weights_key(model.files), model, part, measure)
+    found = cached_sensitivity(weights_key(model.files), model, part, measure)
     if summaries:
-        _remember(_price_file(model, part, settings, shapes, found, batch), summaries)
+        _cached_prices(_price_file(model, part, settings, shapes, found, batch), lambda: summaries)
     return found
 
 
@@ -130,14 +129,15 @@ def optimal_budgets(
         NonFiniteError: a weight or activation is NaN or infinite; the message names the layer.
     """
     calibration = calibration.first(settings.sensitivity_windows)
-    path = _price_file(model, calibration, settings, shapes, sensitivity, batch)
-    summaries = _remembered(path)
-    if summaries is None:
+
+    def measure() -> dict[str, PriceSummary]:
         with text_pass(
             model, calibration, batch=batch, folder=folder, activation_bytes=activation_bytes
         ) as text:
-            summaries = _prices(text, settings, shapes, sensitivity, listener)
-        _remember(path, summaries)
+            return _prices(text, settings, shapes, sensitivity, listener)
+
+    path = _price_file(model, calibration, settings, shapes, sensitivity, batch)
+    summaries = _cached_prices(path, measure)
     weights = {name: rows * columns for name, (rows, columns) in shapes.items()}
     totals = shared_totals({name: summaries[name] for name in shapes}, round(target * sum(weights.values())))
     return {name: totals[name] / weights[name] for name in shapes}
@@ -199,21 +199,16 @@ def _price_file(
         "text": [text_key(calibration), calibration.positions.tolist()],
         "compute": [str(model.device), str(model.dtype), batch, torch.__version__, transformers.__version__],
     }
-    return cache_folder() / "budgets" / f"{fingerprint(key)}.safetensors"
+    return entry_path("budgets", key, ".safetensors")
 
 
-def _remembered(path: Path) -> dict[str, PriceSummary] | None:
-    """Summaries that were made before; None: there are none that can be read."""
-    try:
-        pairs = load(path.read_bytes())
-        touch(path)
-    except (OSError, SafetensorError):
-        return None
-    return {name: PriceSummary(*pair.numpy()) for name, pair in pairs.items()}
+def _cached_prices(path: Path, measure: Callable[[], dict[str, PriceSummary]]) -> dict[str, PriceSummary]:
+    def parse(content: bytes) -> dict[str, PriceSummary]:
+        return {name: PriceSummary(*pair.numpy()) for name, pair in load(content).items()}
 
+    def pack(summaries: dict[str, PriceSummary]) -> bytes:
+        return save(
+            {name: torch.from_numpy(np.stack([made.bins, made.weights])) for name, made in summaries.items()}
+        )
 
-def _remember(path: Path, summaries: Mapping[str, PriceSummary]) -> None:
-    """Keep summaries; a cache that cannot be used is no matter."""
-    pairs = {name: torch.from_numpy(np.stack([made.bins, made.weights])) for name, made in summaries.items()}
-    with contextlib.suppress(OSError), new_file(path) as temporary:
-        temporary.write_bytes(save(pairs))
+    return cached(path, measure, parse=parse, pack=pack)

@@ -18,7 +18,7 @@ from trim.runs.folder import SCHEMA, Run, block_file, open_run, settings_fingerp
 from trim.runs.record import LayerRecord, to_parts
 
 # What a folder may hold before a run begins in it.
-_HARMLESS = {"lock", "manifest.json", "notes.json", ".gitignore", ".DS_Store"}
+_HARMLESS = {"lock", ".lock", "manifest.json", "notes.json", ".gitignore", ".DS_Store"}
 
 
 class RunWriter:

@@ -100,7 +100,7 @@ def delete(entry: StoredRun) -> None:
         # Without its config it is no run any more, whatever happens to the rest.
         (path / "config.json").unlink(missing_ok=True)
         for each in path.iterdir():
-            if each != lock.path:
+            if each not in lock.files:
                 shutil.rmtree(each) if each.is_dir() and not each.is_symlink() else each.unlink()
     except OSError as error:
         raise RunError(

@@ -40,7 +40,7 @@ STAGING = ".importing"  # in the runs' folder, where a rename is atomic; nothing
 _BLOCK = re.compile(r"blocks/\d{3,6}\.safetensors")
 # What archivers and our own locks leave beside a run, and what an unfinished run can make again: passed over.
 _LEFT_OUT = re.compile(
-    r"(.*/)?(\.DS_Store|lock|calibration\.safetensors|sensitivity\.safetensors)|__MACOSX/.*"
+    r"(.*/)?(\.DS_Store|\.?lock|calibration\.safetensors|sensitivity\.safetensors)|__MACOSX/.*"
 )
 
 

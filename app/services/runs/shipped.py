@@ -6,7 +6,7 @@ import lzma
 import tarfile
 from pathlib import Path
 
-from trim.cache import cache_folder, new_folder
+from trim.cache import cache_folder, cached_folder
 from trim.errors import RunError
 
 ARCHIVE = Path(__file__).parents[2] / "shipped" / "runs.tar.xz"
@@ -22,15 +22,18 @@ def shipped_folder() -> Path:
     try:
         status = ARCHIVE.stat()
         folder = cache / _digest(ARCHIVE, status.st_mtime_ns, status.st_size)
-        if not folder.is_dir():
-            with new_folder(folder) as made, tarfile.open(ARCHIVE) as archive:
-                archive.extractall(made, filter="data")
+        cached_folder(folder, _unpack)
     except (OSError, EOFError, tarfile.TarError, lzma.LZMAError) as error:
         raise RunError(
             f"The runs that come with the app cannot be unpacked into {cache} ({error}). Free some space there, or set "
             "TRIM_CACHE to a folder that can be written to."
         ) from error
     return folder
+
+
+def _unpack(folder: Path) -> None:
+    with tarfile.open(ARCHIVE) as archive:
+        archive.extractall(folder, filter="data")
 
 
 @functools.lru_cache(maxsize=4)

@@ -4,7 +4,8 @@ import hashlib
 from pathlib import Path
 
 from app.services.server.access import SEMINAR
-from trim.cache import cache_folder, new_file
+from trim.cache import cache_folder
+from trim.files import new_file
 
 
 def store_text(name: str, content: bytes) -> Path:
@@ -13,6 +14,6 @@ def store_text(name: str, content: bytes) -> Path:
     digest = hashlib.sha256(content).hexdigest()[:32]
     path = cache_folder() / "texts" / digest / f"text{Path(name).suffix.lower()}"
     if not path.exists():
-        with new_file(path) as made:
-            made.write_bytes(content)
+        with new_file(path) as file:
+            file.write(content)
     return path

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 import trim
 from tests.trim import rough
 from trim.calibration.inputs import LayerInputs
-from trim.calibration.sensitivity import LoadedModel, remembered_sensitivity, row_sensitivity
+from trim.calibration.sensitivity import LoadedModel, cached_sensitivity, row_sensitivity
 from trim.calibration.text import Calibration
 from trim.errors import NonFiniteError, NotEnoughMemoryError
 from trim.models.loaded import find_blocks
@@ -198,7 +198,7 @@ def test_the_cache_knows_model_and_text(llama: Path, own_cache: Path) -> None:
             return {"0.fc1": torch.full((3,), float(seed))}
 
         calibration = Calibration.of(rough.random_tokens(seed=seed))
-        return remembered_sensitivity(weights, model, calibration, measure)["0.fc1"]
+        return cached_sensitivity(weights, model, calibration, measure)["0.fc1"]
 
     assert get("a", 1).tolist() == get("a", 1).tolist() == [1, 1, 1]
     assert len(measured) == 1

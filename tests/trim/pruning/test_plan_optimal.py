@@ -92,7 +92,7 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(llama, tmp_path, monkeypatch):
         pruned(llama, tmp_path / "stopped", budget="optimal", progress=stop)
     # Neither the cache nor another measurement may be needed.
     monkeypatch.setattr("trim.pruning.plan_optimal.row_sensitivity", None)
-    monkeypatch.setattr("trim.pruning.plan_optimal.remembered_sensitivity", None)
+    monkeypatch.setattr("trim.pruning.plan_optimal.cached_sensitivity", None)
     again = resume(tmp_path / "stopped")
     assert open_run(tmp_path / "stopped").complete
     for name in whole.layers:
@@ -218,7 +218,7 @@ def test_a_second_pass_that_was_stopped_goes_on(llama, tmp_path, own_cache, plac
     stopped_in_its_first_pass(llama, tmp_path / "run", place, **TWICE)
     shutil.rmtree(own_cache)
     monkeypatch.setattr(
-        "trim.pruning.plan_optimal.remembered_sensitivity", None
+        "trim.pruning.plan_optimal.cached_sensitivity", None
     )  # the dense model's is in the folder
     run = resume(tmp_path / "run", tokens=rough.random_tokens())
     assert_same_masks(run, whole)
