@@ -165,6 +165,12 @@ def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path: Path, monkeypa
             assert cache.cached_numbers({"a": 1}, lambda value=value: [value]) == [value]
 
 
+def test_numbers_may_be_nan():
+    for _ in range(2):
+        numbers = cache.cached_numbers({"a": 1}, lambda: [1.5, float("nan")])
+        assert numbers == [1.5, pytest.approx(float("nan"), nan_ok=True)]
+
+
 def test_a_limit_that_is_no_number_is_found_before_the_work(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TRIM_CACHE_LIMIT_BYTES", "much")
     with pytest.raises(trim.SettingsError, match="whole number"):
