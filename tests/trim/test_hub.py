@@ -54,7 +54,6 @@ def test_only_what_is_used_is_downloaded(hub: FakeHub, files: dict[str, bytes]):
     said = []
     model = trim.load_model(NAME, device="cpu", progress=said.append)
     assert hub.downloaded() == used
-    assert model.fingerprint == f"hub:{NAME}@{COMMIT}"
     assert model.dtype == torch.float32
     assert any("Downloading org/tiny-llama" in words for words in said)
     assert said[-1].startswith("Loading")
@@ -80,7 +79,7 @@ def test_an_interrupted_download_is_taken_up_again(hub: FakeHub, files: dict[str
     for weights in Path(constants.HF_HUB_CACHE).rglob("model.safetensors"):
         weights.resolve().unlink()
         weights.unlink()
-    assert trim.load_model(NAME, device="cpu").fingerprint.endswith(COMMIT)
+    trim.load_model(NAME, device="cpu")
 
 
 def test_a_part_of_the_weights_is_damaged(hub: FakeHub, files: dict[str, bytes]):

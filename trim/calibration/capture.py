@@ -178,7 +178,7 @@ def _forward(
 def _cache_entry(model: Model, windows: Tensor, vectors_per_sequence: int, seed: int) -> Path:
     """The folder of these settings in the cache; everything that changes what is captured is in its name."""
     settings = {
-        "model": model.fingerprint,
+        "model": [model.fingerprint, model.weights_key],
         "dtype": str(model.dtype),
         "device": model.device.type,
         "windows": fingerprint({"tokens": windows.tolist()}),

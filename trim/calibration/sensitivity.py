@@ -346,4 +346,5 @@ def sensitivity(model: Model, windows: Tensor, *, progress: Progress | None = No
         folder = Path(tempfile.gettempdir())
         return row_sensitivity(whole, calibration, batch=batch, folder=folder, progress=progress)
 
-    return cached_sensitivity(model.fingerprint, whole, calibration, measure)
+    key = {"loaded": model.fingerprint, **model.weights_key}
+    return cached_sensitivity(key, whole, calibration, measure)

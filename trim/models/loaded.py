@@ -16,6 +16,7 @@ from trim.models.architecture import blueprint, find_blocks
 from trim.models.checkpoint import Progress
 from trim.models.gguf import gguf_blueprint
 from trim.models.gguf_header import read_header
+from trim.models.tensor_files import TensorFiles, weight_files, weights_key
 from trim.names import match_layers
 
 if TYPE_CHECKING:
@@ -29,9 +30,10 @@ class Model:
     Attributes:
         name: what the user asked for.
         title: what a page calls it, one short line.
-        fingerprint: changes when the weights change; part of every cache key.
+        fingerprint: the identity of the weights, as runs record it; changes when the weights change.
         module: the `transformers` model, in eval mode.
         tokenizer: its tokenizer.
+        weights_key: changes whenever the files of the weights may have changed; part of every cache key.
         blocks: the transformer blocks in order.
         layers: every `nn.Linear` inside the blocks, by names such as "15.mlp.gate_proj".
     """
@@ -41,6 +43,7 @@ class Model:
     fingerprint: str
     module: "PreTrainedModel" = field(repr=False)
     tokenizer: "PreTrainedTokenizerBase" = field(repr=False)
+    weights_key: dict = field(default_factory=dict, repr=False)
     blocks: list[nn.Module] = field(init=False, repr=False)
     layers: dict[str, nn.Linear] = field(init=False, repr=False)
 
@@ -141,9 +144,11 @@ def load_model(
     place = choose_device(device)
     choose_dtype(dtype, torch.float32, place)
     found = sources.locate(source)
-    folder, fingerprint = sources.fetch(found, say)
-    module, tokenizer = _from_folder(folder, found.title, place, dtype, say)
-    return Model(str(source), found.title, fingerprint, module, tokenizer)
+    folder = sources.fetch(found, say)
+    tokenizer, weights = checkpoint.load_tokenizer(folder), TensorFiles(folder)
+    key = weights_key(weights)
+    module = _loaded(weights, found.title, place, dtype, say)
+    return Model(str(source), found.title, key["fingerprint"], module, tokenizer, key)
 
 
 def model_folder(source: str | Path, *, progress: Progress | None = None) -> tuple[Path, str]:
@@ -155,8 +160,7 @@ def model_folder(source: str | Path, *, progress: Progress | None = None) -> tup
         ModelError: the model cannot be found, read or pruned; the message says what to do.
     """
     found = sources.locate(source)
-    folder, _ = sources.fetch(found, progress or (lambda words: None))
-    return folder, found.title
+    return sources.fetch(found, progress or (lambda words: None)), found.title
 
 
 def describe_model(source: str | Path) -> ModelDescription:
@@ -175,7 +179,7 @@ def describe_model(source: str | Path) -> ModelDescription:
     download_bytes = 0
     if isinstance(found, sources.FolderSource):
         folder = found.folder
-        checkpoint.weight_paths(folder)
+        weight_files(folder)
     elif (here := sources.downloaded(found.repository)) is not None:
         folder = here
     else:
@@ -194,12 +198,11 @@ def describe_model(source: str | Path) -> ModelDescription:
     )
 
 
-def _from_folder(
-    folder: Path, title: str, device: torch.device, dtype: str | torch.dtype | None, say: Progress
-) -> "tuple[PreTrainedModel, PreTrainedTokenizerBase]":
-    tokenizer = checkpoint.load_tokenizer(folder)
-    weights = checkpoint.read_headers(folder)
-    computed = choose_dtype(dtype, weights.dtype, device)
+def _loaded(
+    weights: TensorFiles, title: str, device: torch.device, dtype: str | torch.dtype | None, say: Progress
+) -> "PreTrainedModel":
+    """The model of a folder in memory, after a look at what it will take there."""
+    computed = choose_dtype(dtype, weights.main_dtype, device)
     advice = "choose a smaller model" + (
         ', or give dtype="bfloat16", which needs half' if computed == torch.float32 else ""
     )
@@ -209,4 +212,4 @@ def _from_folder(
     require_memory(needed_bytes, device, f"loading {title}", advice)
     say(f"Loading {title} ({str(computed).removeprefix('torch.')} on {device})")
     with memory_errors_named(f"the memory of {device} filled up while {title} was loaded; {advice}"):
-        return checkpoint.load_weights(folder, computed, device), tokenizer
+        return checkpoint.load_weights(weights.folder, computed, device)

