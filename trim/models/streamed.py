@@ -56,6 +56,8 @@ class StreamedModel:
         self.module = _skeleton(folder, dtype, device, self.files.main_dtype)
         self.dtype = next(self.module.parameters()).dtype
         self.blocks = find_blocks(self.module)
+        self._tied = _tied_names(self.module)
+        self._require_complete()
         inside = {id(part) for block in self.blocks for part in block.modules()}
         names = {id(part): name for name, part in self.module.named_modules()}
         self._prefixes = [names[id(block)] for block in self.blocks]
@@ -127,7 +129,10 @@ class StreamedModel:
     def outside(self) -> Iterator[nn.Module]:
         """The model with everything outside its blocks, the output head too."""
         head, table = self.module.get_output_embeddings(), self.module.get_input_embeddings()
-        tied = head.weight is table.weight
+        places = {id(part): name for name, part in self._outside}
+        # Where the files hold both, transformers gives the head its own, also if config.json says that they are tied.
+        stored = [self._in_files(f"{places[id(part)]}.weight") for part in (head, table)]
+        tied = head.weight is table.weight and stored[0] == stored[1]
         parts = [] if tied else [(name, part) for name, part in self._outside if part is head]
         with self.embedding() as module, self._filled(parts):
             empty = head.weight
@@ -158,11 +163,6 @@ class StreamedModel:
                 tensor, loaded = held[leaf], self._kept.pop(name, None)
                 if loaded is None:
                     loaded = self._prefetcher.take(name)
-                if loaded.shape != tensor.shape:
-                    raise ModelError(
-                        f"{self.folder}: {name} has the shape {tuple(loaded.shape)}, but config.json says "
-                        f"{tuple(tensor.shape)}"
-                    )
                 loaded = loaded.to(self.device, non_blocking=True).to(tensor.dtype)
                 empty.append((held, leaf, tensor))
                 held[leaf] = nn.Parameter(loaded, False) if held is part._parameters else loaded
@@ -172,9 +172,43 @@ class StreamedModel:
                 held[leaf] = tensor
 
     def _in_files(self, name: str) -> str:
-        """Checkpoints of the bare model leave out the prefix of its place in the causal model."""
-        bare = name.removeprefix(f"{self.module.base_model_prefix}.")
-        return bare if name not in self.files.places and bare in self.files.places else name
+        """A parameter's name in the files.
+
+        Checkpoints of the bare model leave out the prefix of its place in the causal model, and of parameters that are
+        tied, such as the embedding table and the output head, some hold only one.
+        """
+        prefix = f"{self.module.base_model_prefix}."
+        for known in (name, *self._tied.get(name, ())):
+            for candidate in (known, known.removeprefix(prefix)):
+                if candidate in self.files.places:
+                    return candidate
+        return name
+
+    def _require_complete(self) -> None:
+        """Refuse files without all that the configuration asks for, before any of them is read."""
+        tensors = [
+            (name, held[leaf].shape)
+            for _, held, leaf, name in self._tensors(list(self.module.named_modules()))
+        ]
+        if missing := [name for name, _ in tensors if name not in self.files.places]:
+            raise ModelError(
+                f"the safetensors in {self.folder} lack {len(missing)} of the model's weights, such as {missing[0]}; "
+                "get them again from where the model comes from"
+            )
+        for name, shape in tensors:
+            if (found := self.files.places[name].shape) != tuple(shape):
+                raise ModelError(
+                    f"the weights in {self.folder} do not fit its config.json: {name} has the shape {found} instead of "
+                    f"{tuple(shape)}; get both again from where the model comes from"
+                )
+
+
+def _tied_names(module: nn.Module) -> dict[str, list[str]]:
+    """The other names of each parameter that has several."""
+    names: dict[int, list[str]] = {}
+    for name, parameter in module.named_parameters(remove_duplicate=False):
+        names.setdefault(id(parameter), []).append(name)
+    return {name: [other for other in group if other != name] for group in names.values() for name in group}
 
 
 def _skeleton(

@@ -1,0 +1,227 @@
+"""All readers of a folder take its weights from the files that `transformers` takes them from, or refuse it alike."""
+
+import json
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file, save_file
+
+import trim
+from tests.trim import tiny
+from trim.models.streamed import StreamedModel
+
+INDEX = "model.safetensors.index.json"
+LAYER = "1.mlp.up_proj"
+
+
+def sharded(path: Path, seed: int = 0) -> None:
+    tiny.module("llama", seed).save_pretrained(path, max_shard_size="20kB")
+
+
+def complete(path: Path, seed: int = 0) -> None:
+    tiny.module("llama", seed).save_pretrained(path)
+
+
+def edit(path: Path, change: Callable[[dict], dict]) -> None:
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+
+
+def shards_then_complete(path: Path) -> None:
+    sharded(path, seed=1)
+    complete(path)
+    for shard in path.glob("model-*.safetensors"):
+        shard.unlink(missing_ok=True)
+
+
+def stale_index(path: Path) -> None:
+    sharded(path, seed=1)
+    index = (path / INDEX).read_text()
+    shards_then_complete(path)
+    (path / INDEX).write_text(index)
+
+
+def complete_then_shards(path: Path) -> None:
+    complete(path)
+    content = (path / "model.safetensors").read_bytes()
+    sharded(path, seed=1)
+    (path / "model.safetensors").write_bytes(content)
+
+
+def shards_in_folders(path: Path) -> None:
+    sharded(path)
+    edit(path / INDEX, lambda index: index | {"weight_map": nested(path, index["weight_map"])})
+
+
+def nested(path: Path, names: dict[str, str]) -> dict[str, str]:
+    """Move every shard into a folder of its own, all under one name."""
+    for number, name in enumerate(sorted(set(names.values()))):
+        (path / f"part{number}").mkdir()
+        (path / name).rename(path / f"part{number}" / "weights.safetensors")
+        names = {
+            key: f"part{number}/weights.safetensors" if value == name else value
+            for key, value in names.items()
+        }
+    return names
+
+
+def named_by_the_configuration(path: Path) -> None:
+    complete(path)
+    (path / "model.safetensors").rename(path / "best.safetensors")
+    complete(path, seed=1)
+    edit(path / "config.json", lambda config: config | {"transformers_weights": "best.safetensors"})
+
+
+LAYOUTS = [
+    complete,
+    sharded,
+    shards_then_complete,
+    stale_index,
+    complete_then_shards,
+    shards_in_folders,
+    named_by_the_configuration,
+]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_all_readers_take_the_same_weights(layout: Callable[[Path], None], tmp_path: Path):
+    tiny.tokenizer().save_pretrained(tmp_path)
+    layout(tmp_path)
+    expected = tiny.module("llama").model.layers[1].mlp.up_proj.weight
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    loaded, streamed = (
+        trim.load_model(tmp_path, device="cpu"),
+        StreamedModel(tmp_path, device=torch.device("cpu")),
+    )
+    assert torch.equal(theirs.model.layers[1].mlp.up_proj.weight, expected)
+    assert torch.equal(loaded.layers[LAYER].weight, expected)
+    assert torch.equal(streamed.weight(LAYER), expected)
+    assert trim.describe_model(tmp_path).parameters == sum(each.numel() for each in theirs.parameters())
+    assert loaded.fingerprint == streamed.files.fingerprint()
+
+
+def test_files_that_nobody_reads_do_not_change_the_identity(tmp_path: Path):
+    tiny.tokenizer().save_pretrained(tmp_path)
+    complete(tmp_path)
+    before = trim.load_model(tmp_path, device="cpu").fingerprint
+    complete_then_shards(tmp_path)
+    assert trim.load_model(tmp_path, device="cpu").fingerprint == before
+
+
+def index_without_metadata(path: Path) -> None:
+    sharded(path)
+    edit(path / INDEX, lambda index: {"weight_map": index["weight_map"]})
+
+
+def shard_outside(path: Path) -> None:
+    sharded(path)
+    edit(
+        path / INDEX,
+        lambda index: index | {"weight_map": dict.fromkeys(index["weight_map"], "../x.safetensors")},
+    )
+
+
+def lost_shard(path: Path) -> None:
+    sharded(path)
+    sorted(path.glob("model-*"))[0].unlink()
+
+
+def rewritten(path: Path, change: Callable[[dict, bytes], tuple[dict, bytes]]) -> None:
+    """Change the header and the content of the one safetensors file."""
+    complete(path)
+    file = path / "model.safetensors"
+    content = file.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header, data = change(json.loads(content[8 : 8 + length]), content[8 + length :])
+    text = json.dumps(header).encode()
+    file.write_bytes(struct.pack("<Q", len(text)) + text + data)
+
+
+def overlapping(path: Path) -> None:
+    def change(header: dict, data: bytes) -> tuple[dict, bytes]:
+        layers = [f"model.layers.{index}.mlp.up_proj.weight" for index in (0, 1)]
+        header[layers[1]]["data_offsets"] = header[layers[0]]["data_offsets"]
+        return header, data
+
+    rewritten(path, change)
+
+
+def longer_than_it_says(path: Path) -> None:
+    rewritten(path, lambda header, data: (header, data + b"\0" * 8))
+
+
+def shorter_than_it_says(path: Path) -> None:
+    rewritten(path, lambda header, data: (header, data[:-8]))
+
+
+def one_tensor_missing(path: Path) -> None:
+    complete(path)
+    tensors = load_file(path / "model.safetensors")
+    del tensors["lm_head.weight"]
+    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+
+
+def one_tensor_of_another_shape(path: Path) -> None:
+    complete(path)
+    tensors = load_file(path / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["lm_head.weight"][:-1].clone()
+    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+
+
+def one_tensor_in_eight_bits(path: Path) -> None:
+    complete(path)
+    tensors = load_file(path / "model.safetensors")
+    tensors["lm_head.weight"] = tensors["lm_head.weight"].to(torch.float8_e4m3fn)
+    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+
+
+def pickled(path: Path) -> None:
+    complete(path)
+    torch.save(load_file(path / "model.safetensors"), path / "pytorch_model.bin")
+    (path / "model.safetensors").unlink()
+
+
+@pytest.mark.parametrize(
+    ("layout", "said"),
+    [
+        (index_without_metadata, "index.json is damaged"),
+        (shard_outside, "outside the model's folder"),
+        (lost_shard, "lacks 1 of the"),
+        (overlapping, "overlaps another tensor|follows a gap"),
+        (longer_than_it_says, "was not downloaded to its end"),
+        (shorter_than_it_says, "was not downloaded to its end"),
+        (one_tensor_missing, "lack 1 of the model's weights, such as lm_head.weight"),
+        (one_tensor_of_another_shape, "do not fit its config.json"),
+        (one_tensor_in_eight_bits, "F8_E4M3"),
+        (pickled, "pickle only"),
+    ],
+)
+def test_all_readers_refuse_the_same(layout: Callable[[Path], None], said: str, tmp_path: Path):
+    tiny.tokenizer().save_pretrained(tmp_path)
+    layout(tmp_path)
+    with pytest.raises(trim.ModelError, match=said):
+        trim.load_model(tmp_path, device="cpu")
+    with pytest.raises(trim.ModelError, match=said):
+        StreamedModel(tmp_path, device=torch.device("cpu"))
+
+
+@pytest.mark.parametrize("held", [["model.embed_tokens.weight"], ["lm_head.weight"], "both"])
+def test_a_tied_table_may_be_stored_under_either_name(held: list[str] | str, tmp_path: Path):
+    tiny.folder(tmp_path, "qwen2")
+    tensors = load_file(tmp_path / "model.safetensors")
+    table = tensors.pop("model.embed_tokens.weight")
+    tables = (
+        {"model.embed_tokens.weight": table, "lm_head.weight": table + 1}
+        if held == "both"
+        else {held[0]: table}
+    )
+    save_file(tensors | tables, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    module = trim.load_model(tmp_path, device="cpu").module
+    with StreamedModel(tmp_path, device=torch.device("cpu")).outside() as streamed:
+        assert torch.equal(streamed.get_input_embeddings().weight, table)
+        assert torch.equal(streamed.get_output_embeddings().weight, tables.get("lm_head.weight", table))
+        assert torch.equal(streamed.get_output_embeddings().weight, module.get_output_embeddings().weight)
+    assert torch.equal(module.get_input_embeddings().weight, table)
