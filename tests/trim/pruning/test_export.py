@@ -1,0 +1,106 @@
+"""What an exported folder holds besides the pruned weights, and in which layout."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from safetensors.torch import load_file
+
+import trim
+from tests.trim import rough
+
+INDEX = "model.safetensors.index.json"
+
+
+def pruned(folder: Path, out: Path, target: float = 0.5, **more: object) -> trim.Run:
+    return trim.prune(
+        folder,
+        out,
+        tokens=rough.random_tokens(2, 8),
+        target=target,
+        allocation="uniform",
+        device="cpu",
+        **more,
+    )
+
+
+@pytest.fixture
+def llama(tmp_path: Path) -> Path:
+    return rough.make_model("llama", tmp_path / "model")
+
+
+def test_an_index_with_folders_keeps_its_layout(llama: Path, tmp_path: Path):
+    model = transformers.AutoModelForCausalLM.from_pretrained(llama)
+    (llama / "model.safetensors").unlink()
+    model.save_pretrained(llama, max_shard_size="20KB")
+    index = json.loads((llama / INDEX).read_text())
+    names = sorted(set(index["weight_map"].values()))
+    for number, name in enumerate(names):
+        (llama / f"part{number}").mkdir()
+        (llama / name).rename(llama / f"part{number}" / "weights.safetensors")
+    index["weight_map"] = {
+        key: f"part{names.index(value)}/weights.safetensors" for key, value in index["weight_map"].items()
+    }
+    (llama / INDEX).write_text(json.dumps(index))
+    run = pruned(llama, tmp_path / "run")
+    out = trim.export(run, tmp_path / "out")
+    assert len(list(out.glob("part*/weights.safetensors"))) == len(names) > 1
+    result = transformers.AutoModelForCausalLM.from_pretrained(out)
+    zeros = sum(int((result.get_submodule(f"model.layers.{name}").weight == 0).sum()) for name in run.layers)
+    assert zeros == run.metrics["weights"]["pruned"]
+
+
+def test_an_index_that_nobody_reads_is_left_behind(llama: Path, tmp_path: Path):
+    transformers.AutoModelForCausalLM.from_pretrained(llama).save_pretrained(
+        tmp_path / "parts", max_shard_size="20KB"
+    )
+    (llama / INDEX).write_bytes((tmp_path / "parts" / INDEX).read_bytes())
+    out = trim.export(pruned(llama, tmp_path / "run"), tmp_path / "out")
+    assert sorted(path.name for path in out.glob("*safetensors*")) == ["model.safetensors"]
+
+
+def test_templates_licences_and_policies_go_along(llama: Path, tmp_path: Path):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(llama)
+    tokenizer.chat_template = {"default": "A{{ messages }}", "tool_use": "B{{ messages }}"}
+    tokenizer.save_pretrained(llama)
+    legal = ["LICENSE.txt", "licence.md", "NOTICE", "USE_POLICY.md"]
+    for name in [*legal, "notes.txt"]:
+        (llama / name).write_text(name)
+    out = trim.export(pruned(llama, tmp_path / "run"), tmp_path / "out")
+    assert transformers.AutoTokenizer.from_pretrained(out).chat_template == tokenizer.chat_template
+    assert [(out / name).read_text() for name in legal] == legal
+    assert not (out / "notes.txt").exists()
+
+
+def test_the_card_of_a_model_that_was_sparse_before(llama: Path, tmp_path: Path):
+    half = trim.export(pruned(llama, tmp_path / "first"), tmp_path / "half")
+    run = pruned(half, tmp_path / "second", target=0.3)
+    out = trim.export(run, tmp_path / "out")
+
+    def zeros(folder: Path) -> int:
+        tensors = load_file(folder / "model.safetensors")
+        return sum(int((tensors[f"model.layers.{name}.weight"] == 0).sum()) for name in run.layers)
+
+    card = (out / "README.md").read_text()
+    weights = run.metrics["weights"]
+    after, before, chosen = (
+        int(re.search(words, card)[1].replace(",", ""))
+        for words in (
+            r"([\d,]+) are zero",
+            r"before pruning, ([\d,]+) were",
+            r"The run chose ([\d,]+) of them",
+        )
+    )
+    assert (after, before, chosen) == (zeros(out), zeros(half), weights["pruned"])
+    assert after == before > chosen
+    assert f"({after / weights['of']:.6f})" in card
+
+
+def test_weights_keep_their_type(llama: Path, tmp_path: Path):
+    transformers.AutoModelForCausalLM.from_pretrained(llama).to(torch.bfloat16).save_pretrained(llama)
+    out = trim.export(pruned(llama, tmp_path / "run", dtype="float32"), tmp_path / "out")
+    assert {tensor.dtype for tensor in load_file(out / "model.safetensors").values()} == {torch.bfloat16}
+    assert "type: bfloat16, as in the model that was pruned" in (out / "README.md").read_text()
