@@ -115,11 +115,24 @@ def _standing_in(blocks: list[nn.Module], forward: Callable) -> Iterator[None]:
             block.__dict__.pop("forward", None)
 
 
-def shared(call: BlockCall, known: BlockCall) -> BlockCall:
-    """`call`, with each tensor in it that equals its counterpart in `known` replaced by that one.
+def shared(calls: Sequence[BlockCall], known: Sequence[BlockCall] | None) -> list[BlockCall]:
+    """The calls of a batch, one per block, with each tensor that equals one cached already replaced by that one.
 
-    Masks and rotary tables are the same for most batches: kept once, they take no memory to speak of.
+    Masks and rotary tables are the same for most blocks and batches: held once, they take little memory.
+
+    Args:
+        calls: what the blocks are called with.
+        known: the calls of another batch; None: there is none yet.
     """
+    result: list[BlockCall] = []
+    for place, call in enumerate(calls):
+        if result:
+            call = _shared_call(call, result[-1])
+        result.append(_shared_call(call, known[place]) if known else call)
+    return result
+
+
+def _shared_call(call: BlockCall, known: BlockCall) -> BlockCall:
     arguments = tuple(_shared_parts(call.arguments, known.arguments))
     return BlockCall(arguments, _shared_options(call.options, known.options))
 

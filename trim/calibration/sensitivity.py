@@ -238,11 +238,7 @@ class _Pass:
         """Note what the blocks are called with; returns the embedded text. What is the same twice is kept once."""
         tokens = self.calibration.tokens[part].to(self.model.device)
         states, calls = record_calls(module, self.model.blocks, tokens, self._mask(part))
-        known = next(iter(self._calls.values()), None)
-        for place, call in enumerate(calls):
-            call = shared(call, calls[place - 1]) if place else call
-            calls[place] = shared(call, known[place]) if known else call
-        self._calls[part.start, part.stop] = calls
+        self._calls[part.start, part.stop] = shared(calls, next(iter(self._calls.values()), None))
         return states
 
     def _mask(self, part: slice) -> Tensor | None:

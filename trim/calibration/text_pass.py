@@ -147,11 +147,7 @@ class TextPass:
                     self.calibration.tokens[part].to(self.model.device),
                     None if mask is None else mask[part].to(self.model.device),
                 )
-                # What equals that of the block before, or of the batch before, is kept once.
-                for place, call in enumerate(calls):
-                    call = shared(call, calls[place - 1]) if place else call
-                    calls[place] = shared(call, known[place]) if known else call
-                self._calls[part.start, part.stop] = known = calls
+                self._calls[part.start, part.stop] = known = shared(calls, known)
                 if not keep_states:
                     self.states.write(part, states)
 
