@@ -287,7 +287,7 @@ def redraw(
     while _finished_runs[page] == before:
         if time.monotonic() > deadline:
             raise TimeoutError(f"no run of the app's script ended within {timeout_seconds} s of the input")
-        page.wait_for_timeout(10)
+        page.wait_for_timeout(30)
     if until is not None:
         until()
     settled(page, timeout_seconds)
