@@ -8,7 +8,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import rankdata
 
 from diagnostics.numeric import (
     Histogram,
@@ -119,8 +118,8 @@ def ecdf(row_sparsity: np.ndarray) -> Ecdf:
 def ranked_rows(row_sparsity: np.ndarray) -> RankedRows:
     """Rows (D,) by ascending sparsity, ties in row order; the rank fraction runs from 0 to 1."""
     row_sparsity = real_array("row_sparsity", row_sparsity, 1)
-    rank_fraction = (rankdata(row_sparsity, method="ordinal") - 1) / max(len(row_sparsity) - 1, 1)
     order = np.argsort(row_sparsity, kind="stable")
+    rank_fraction = np.argsort(order) / max(len(row_sparsity) - 1, 1)
     rows = order[spread_indices(len(order), CURVE_POINTS)]
     return RankedRows(rows, rank_fraction[rows], row_sparsity[rows], rank_fraction)
 

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import wasserstein_distance
 
 from diagnostics.allocation import RowAllocation
 from diagnostics.numeric import RankCorrelation, rank_correlation
@@ -50,6 +49,8 @@ def compare_allocations(
 
     most: how many of the rows that moved are named. apart: why the rows are not the same ones, where that is known.
     """
+    from scipy.stats import wasserstein_distance  # takes seconds to import
+
     a, b = first.row_sparsity, second.row_sparsity
     reason = _rows_differ(first, second) or apart
     moved: tuple[RowMove, ...] = ()

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import spearmanr
 
 
 def real_array(name: str, values: object, ndim: int, *, finite: bool = True) -> np.ndarray:
@@ -148,5 +147,7 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> RankCorrelation |
     first, second = first[both], second[both]
     if len(first) < 3 or (first == first[0]).all() or (second == second[0]).all():
         return None
+    from scipy.stats import spearmanr  # takes seconds to import
+
     result = spearmanr(first, second)
     return RankCorrelation(float(result.statistic), float(result.pvalue), len(first))

@@ -9,7 +9,7 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 import trim
-from app.services.runs.layer import StoredLayer
+from app.services.runs.layer import LayerView
 from tests.app.small import layer_sample
 from tests.app.small_runs import make_run
 from tests.trim import tiny
@@ -66,7 +66,7 @@ def test_the_allocation_loses_least_of_what_it_says(added):
 def test_the_view(added, tmp_path):
     assert added["share_by_rows"](np.array([1, 3, 0])).tolist() == [0.75, 1, 1]
     run = trim.open_run(make_run(tmp_path / "mine"))
-    layer = StoredLayer.of(run, run.layer(run.layers[0]))
+    layer = LayerView.of(run, run.layer(run.layers[0]))
 
     def page(card, layer) -> None:
         card(layer, "file")

@@ -8,10 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.services.layer import lessons
 from app.services.results.sweep_curves import curves, texts
 from app.services.results.tables import model_map
-from app.services.runs.layer import StoredLayer
+from app.services.runs.layer import LayerView
 from app.ui.common import explanations
 from app.ui.common.cards import View, theme
 from app.ui.common.curves import curves_view, curves_words
@@ -54,10 +53,12 @@ class Redrawn:
     views: dict[str, Callable[[], View]]
 
 
-def figure_1(layer: StoredLayer) -> Redrawn:
+def figure_1(layer: LayerView) -> Redrawn:
     """Uniform against row-wise sparsity, drawn."""
+    from app.services.layer import lessons  # imports torch
+
     uniform, trim = lessons.three_allocations(0.5)[:2]
-    sparsity = layer.record.row_sparsity
+    sparsity = layer.own.row_sparsity
     counts = [", ".join(map(str, matrix.counts)) for matrix in (uniform, trim)]
     statistics = row_sparsity_statistics(layer.allocations)
     low, high = np.percentile(sparsity, [5, 95])
@@ -74,8 +75,8 @@ def figure_1(layer: StoredLayer) -> Redrawn:
 
     def real() -> View:
         seen = (
-            f"In {layer.record.name} 90% of the rows lie between {low:.1%} and {high:.1%} row sparsity, the extremes "
-            f"at {sparsity.min():.1%} and {sparsity.max():.1%}, at a layer sparsity of {layer.record.sparsity:.1%}."
+            f"In {layer.name} 90% of the rows lie between {low:.1%} and {high:.1%} row sparsity, the extremes "
+            f"at {sparsity.min():.1%} and {sparsity.max():.1%}, at a layer sparsity of {layer.own.layer_sparsity:.1%}."
         )
         return View(
             sorted_row_sparsity(statistics, (), theme()),
@@ -146,12 +147,12 @@ def _saved(shown: list[PerplexityCurve]) -> str:
     return f"At {ends['trim'][0]:.0%} TRIM {verb} uniform's perplexity by {abs(change):.0%}."
 
 
-def figure_3a(layer: StoredLayer) -> Redrawn:
+def figure_3a(layer: LayerView) -> Redrawn:
     """Gini histogram of one layer."""
     (summary,) = layer.gini.summaries
-    gini = layer.record.gini
+    gini = layer.coefficients
     seen = (
-        f"{layer.record.name}: the median row has a Gini of {summary.median:.3f}, half of the rows lie between "
+        f"{layer.name}: the median row has a Gini of {summary.median:.3f}, half of the rows lie between "
         f"{summary.lower_quartile:.3f} and {summary.upper_quartile:.3f}, the largest is {np.nanmax(gini):.3f}."
     )
 
@@ -175,9 +176,9 @@ def figure_3a(layer: StoredLayer) -> Redrawn:
     )
 
 
-def figure_3b(layer: StoredLayer) -> Redrawn:
+def figure_3b(layer: LayerView) -> Redrawn:
     """Cosine against row sparsity."""
-    statistics = cosine_statistics(layer.cosine_curves, layer.sparsity_grid, layer.record.sparsity)
+    statistics = cosine_statistics(layer.cosine_curves, layer.sparsity_grid, layer.own.layer_sparsity)
     at_half, at_most = (_bands_at(statistics, share) for share in (0.5, 0.9))
     seen = (
         f"At 50% row sparsity 90% of the rows keep a cosine between {at_half[0]:.2f} and {at_half[1]:.2f}; at 90% "

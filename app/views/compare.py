@@ -126,7 +126,7 @@ def read(picks: list[Pick]) -> list[Compared]:
 @st.fragment
 def views(compared: list[Compared]) -> None:
     """Everything that is drawn; a selection of rows runs only this again."""
-    rows = choose_rows(compared[0].stored, compared[0].stored) if pairable(compared) else []
+    rows = choose_rows(compared[0].stored) if pairable(compared) else []
     pairs = [comparison(one, other) for one, other in itertools.combinations(compared, 2)]
     left, right = st.columns(2)
     with left:

@@ -1,17 +1,18 @@
 """The first page: one layer of one model, TRIM re-run by a control."""
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import streamlit as st
-import torch
-from torch import Tensor
 
 import trim
-from app.services.layer.study import ModelKey, Outcome, SensitivityKey, Study, StudyKey
+from app.services.layer.keys import DEVICES, ModelKey, SensitivityKey, StudyKey
 from app.services.server.access import SEMINAR
 from app.ui.common.address import tell_refused
-from app.ui.common.cards import choose_picture_format, fact
+from app.ui.common.cards import choose_picture_format
 from app.ui.common.choose import TEXT_WORDS, choose_layer, choose_model, choose_text
 from app.ui.common.search_options import (
     SearchOptions,
@@ -25,11 +26,16 @@ from app.ui.common.selection import choose_rows
 from app.ui.common.seminar import open_study
 from app.ui.common.text import plain
 from app.ui.common.waiting import NothingToShow, finished, laboratory, meanwhile
-from app.ui.layer.cards import concentration_card, learning_rate_card, row_sparsity_card, similarity_card
+from app.ui.layer.cards import four_cards, summary
 from app.ui.layer.gap import captured_words, gap_section
-from app.ui.layer.inspector import mask_pictures, row_inspector, row_table
+from app.ui.layer.inspector import mask_section, row_inspector, row_table
 from app.ui.layer.keep import keep_controls
 from trim.names import bytes_in_words
+
+if TYPE_CHECKING:  # torch is imported by the jobs that compute with it
+    from torch import Tensor
+
+    from app.services.layer.study import Study
 
 DEFAULT_TARGET_PERCENT = 70
 
@@ -59,90 +65,21 @@ def explore(study: Study, options: SearchOptions, sensitivity: Tensor | None) ->
         )
     layer_name = re.sub(r"\W+", "-", f"{study.origin.model.title}-{study.key.layer}")
     file_name = f"{layer_name}-{percent}"  # a chart whose file has another name is redrawn
-    summary(study, outcome)
-    whole, outcome = outcome, outcome.showing(choose_shown())
-    rows = choose_rows(study, outcome, whole)
-    above, below = st.columns(2), st.columns(2)
-    # The chart that does not depend on the target comes last: the others need not wait for it.
-    with above[1]:
-        similarity_card(study, outcome, rows, file_name)
-    with below[0]:
-        row_sparsity_card(study, outcome, rows, file_name)
-    with below[1]:
-        learning_rate_card(outcome, file_name)
-    with above[0]:
-        concentration_card(study, outcome, rows, layer_name)
-    keep_controls(study, outcome)
+    whole = outcome.view
+    summary(whole)
+    shown = whole.showing(choose_shown())
+    rows = choose_rows(shown, whole)
+    four_cards(shown, rows, layer_name, file_name)
+    keep_controls(study, outcome, shown)
     st.subheader("What TRIM leaves to gain")
-    st.markdown(captured_words(study.gap(whole), whole.optimum.row_weights))
+    st.markdown(captured_words(study.gap(outcome), outcome.optimum.row_weights))
     if st.toggle("Show where, and at other targets", key="gap", bind="query-params"):
-        gap_section(study, whole, rows, layer_name, file_name)
+        gap_section(study, outcome, rows, layer_name, file_name)
     st.subheader("Selected rows")
-    row_table(study, whole, rows)
+    row_table(whole, rows)
     if rows:
-        row_inspector(study, outcome, rows, file_name)
-    if st.toggle("Show which weights are pruned", key="masks", bind="query-params"):
-        mask_pictures(study, outcome, rows, file_name)
-
-
-def summary(study: Study, outcome: Outcome) -> None:
-    """Layer quality of uniform, TRIM and the optimum, at exact counts, and what the search did."""
-    result, best = outcome.result, outcome.optimum
-    gain = result.realised_quality - result.uniform_realised_quality
-    best_gain = best.quality - result.uniform_realised_quality
-    minimised = (
-        "the layer's error"
-        if best.sensitivity is None
-        else "an estimate of the model's loss (Fisher row weights)"
-    )
-    pruned, weights = int(result.counts.sum()), study.rows * study.columns
-    rate = result.learning_rate
-    columns = st.columns([7, 7, 7, 5, 5.5])
-    fact(
-        columns[0],
-        "Layer quality, uniform",
-        f"{result.uniform_realised_quality:.5g}",
-        result.settings.layer_quality,
-        help="At exact counts: every row loses the same share. Larger is better.",
-    )
-    columns[1].metric(
-        "Layer quality, TRIM",
-        f"{result.realised_quality:.5g}",
-        f"{gain:+.2g} vs uniform",
-        border=True,
-        height="stretch",
-        help="At the exact counts that masks and files use. The chart of learning rates shows the publication's "
-        "own reading, at rounded-down counts, which are a little too sparse on average.",
-    )
-    columns[2].metric(
-        "Layer quality, optimal",
-        f"{best.quality:.5g}",
-        f"{best_gain:+.2g} vs uniform",
-        border=True,
-        height="stretch",
-        help=f"The counts that minimise {minimised} for the same number of pruned weights; not this quality, though "
-        f"mostly the two agree. Its rows may lose up to {best.cap:.0%}, TRIM's up to "
-        f"{result.settings.max_row_sparsity:.0%}.",
-    )
-    fact(
-        columns[3],
-        "Learning rate",
-        "none" if rate is None else f"{rate:+g}",
-        f"{len(result.tried)} tried" + (": stays uniform" if rate is None else ""),
-        help="Positive: rows that keep their quality give more weights. Negative: rows that lose it do.",
-    )
-    fact(
-        columns[4],
-        "Layer sparsity",
-        f"{pruned / weights:.2%}",
-        f"{pruned:,} pruned",
-        help=f"{pruned:,} of the layer's {weights:,} weights, under each of the three.",
-    )
-    if len(study.dead_rows):
-        st.caption(
-            f":material/warning: {len(study.dead_rows):,} of {study.rows:,} rows have no output on this text "
-            f"(for example row {study.dead_rows[0]}); their cosine is 0 at any sparsity."
-        )
+        row_inspector(shown, rows, file_name)
+    mask_section(shown, rows, file_name)
 
 
 def load(key: ModelKey) -> trim.Model:
@@ -169,7 +106,7 @@ def chosen_study() -> Study:
     Raises:
         NothingToShow: it cannot be had; the page says why.
     """
-    model_key = choose_model(["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))])
+    model_key = choose_model(finished(laboratory().devices(), DEVICES))
     sample = choose_text()
     model = load(model_key)
     layer, score = choose_layer(model)

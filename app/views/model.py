@@ -4,15 +4,16 @@ import re
 from pathlib import Path
 
 import streamlit as st
-import torch
 
 from app.services.jobs.manager import JOBS
+from app.services.layer.keys import DEVICES
 from app.services.results.perplexities import method_of, perplexities
 from app.services.results.tables import model_map
 from app.services.runs.store import STORE, StoredRun
 from app.ui.common.cards import choose_picture_format, fact
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
+from app.ui.common.waiting import laboratory, meanwhile
 from app.ui.model.cards import MAPS, map_card, open_layer, outcome_card, perplexity_card
 from app.ui.model.continue_prompt import continue_prompt_views
 from app.ui.model.new_run import new_run_form
@@ -52,8 +53,9 @@ def new_run(entries: list[StoredRun]) -> None:
         st.session_state.setdefault("new_run", True)
     with st.expander("Prune a model", icon=":material/add:", key="new_run", on_change="rerun") as box:
         if box.open and presenter_only("Pruning a model"):
-            devices = ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
-            new_run_form(devices, entries)
+            devices = meanwhile(laboratory().devices(), DEVICES, "Preparing the form")
+            if devices is not None:
+                new_run_form(devices, entries)
 
 
 def heading(run: Run, shown: ModelMap) -> None:

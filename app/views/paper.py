@@ -5,7 +5,7 @@ from collections.abc import Callable
 import streamlit as st
 
 from app.services.results.compared import DEFAULT_LAYER
-from app.services.runs.layer import StoredLayer
+from app.services.runs.layer import LayerView
 from app.services.runs.store import STORE
 from app.ui.common.cards import card
 from app.ui.common.text import plain
@@ -81,8 +81,8 @@ run, layer_name, runs_3c = choose(runs)
 st.caption(plain(f"{run.name} · {run.model.title}"))
 
 
-def stored() -> StoredLayer:
-    return StoredLayer.of(run, STORE.layer(run.id, layer_name))
+def stored() -> LayerView:
+    return LayerView.of(run, STORE.layer(run.id, layer_name))
 
 
 show(lambda: figure_1(stored()), "")

@@ -5,26 +5,21 @@ import re
 import streamlit as st
 
 from app.services.results.compared import Pick
-from app.services.runs.layer import StoredLayer
+from app.services.runs.layer import LayerView
 from app.services.runs.store import STORE
-from app.ui.common.cards import choose_picture_format, fact
+from app.ui.common.cards import choose_picture_format
 from app.ui.common.present import kept
 from app.ui.common.selection import choose_rows
 from app.ui.common.text import plain
-from app.ui.layer.stored_cards import (
-    concentration_card,
-    learning_rate_card,
-    row_sparsity_card,
-    row_table,
-    similarity_card,
-)
+from app.ui.layer.cards import four_cards, summary
+from app.ui.layer.inspector import mask_section, row_inspector, row_table
 from trim import TrimError
 from trim.runs.folder import Run
+from trim.runs.record import LayerRecord
 
 
-def heading(run: Run, layer: StoredLayer) -> None:
+def heading(run: Run, record: LayerRecord, label: str) -> None:
     """Which layer of which run this is."""
-    record = layer.record
     st.title(plain(record.name))
     st.markdown(
         f"The layer as the run **{plain(run.name)}** saw it: why some rows survived and others did not, from what the "
@@ -37,43 +32,15 @@ def heading(run: Run, layer: StoredLayer) -> None:
     )
     st.caption(
         f"{plain(run.model.title)} · {record.rows:,} rows (output dimensions) of {record.columns:,} weights · "
-        f"{record.vectors:,} calibration vectors · score {plain(record.score)} · allocation {plain(layer.label)}"
+        f"{record.vectors:,} calibration vectors · score {plain(record.score)} · allocation {plain(label)}"
         + refitted
     )
 
 
-def summary(layer: StoredLayer) -> None:
-    """Quality uniform against the run's own, the learning rate, the sparsity."""
-    record = layer.record
-    gain = record.realised_quality - record.uniform_quality
-    columns = st.columns(4)
-    fact(columns[0], "Layer quality, uniform", f"{record.uniform_quality:.5g}", record.quality_measure)
-    columns[1].metric(
-        f"Layer quality, {layer.label}",
-        f"{record.realised_quality:.5g}",
-        f"{gain:+.2g} against uniform",
-        border=True,
-        height="stretch",
-    )
-    rate = record.search.learning_rate if record.search else None
-    fact(
-        columns[2],
-        "Learning rate",
-        "not searched" if record.search is None else "none" if rate is None else f"{rate:+g}",
-        f"{len(record.search.tried)} tried" if record.search else "",
-    )
-    fact(
-        columns[3],
-        "Layer sparsity",
-        f"{record.sparsity:.2%}",
-        f"{record.pruned:,} of {record.rows * record.columns:,} weights",
-    )
-
-
-def needs_the_model(run: Run, layer: StoredLayer) -> None:
+def needs_the_model(run: Run, record: LayerRecord) -> None:
     """Which controls are not here, and the way to them."""
     request = run.request
-    block, _, path = layer.record.name.partition(".")
+    block, _, path = record.name.partition(".")
     asked = {
         "model": request.model,
         "text": request.corpus,
@@ -84,15 +51,15 @@ def needs_the_model(run: Run, layer: StoredLayer) -> None:
         "bos": str(request.bos).lower(),
         "block": block,
         "layer": path,
-        "score": layer.record.score,
-        "target": min(99, max(1, round(100 * layer.record.sparsity))),
+        "score": record.score,
+        "target": min(99, max(1, round(100 * record.sparsity))),
         "rows": st.session_state.get("rows") or None,
     }
     with st.container(border=True, key="needs-model"):
         st.markdown("**With the model there is more to see**")
         st.caption(
-            "Moving the target, trying other search options, the picture of the mask, Lorenz curves and the inspector "
-            "of one row need the weights. The Layer page loads the dense model and shows this layer there; what it "
+            "Moving the target, trying other search options, Lorenz curves, and the scores and prices of one row need "
+            "the weights. The Layer page loads the dense model and shows this layer there; what it "
             "receives differs from what this run saw, because no block before it is pruned."
         )
         st.page_link(
@@ -140,25 +107,20 @@ def page() -> None:
         return
     run = STORE.open(run_id)
     name = st.query_params.get("layer") or next(iter(run.layers), "")
-    layer = StoredLayer.of(run, STORE.layer(run_id, name))
+    record = STORE.layer(run_id, name)
+    view = LayerView.of(run, record)
     side_bar(run, name)
-    heading(run, layer)
-    summary(layer)
-    rows = choose_rows(layer, layer)
-    key = (run.path, run.created, name)
+    heading(run, record, view.own.label)
+    summary(view)
+    rows = choose_rows(view)
     file_name = re.sub(r"\W+", "-", f"{run.id}-{name}")
-    above, below = st.columns(2), st.columns(2)
-    with above[0]:
-        concentration_card(layer, key, rows, file_name)
-    with above[1]:
-        similarity_card(layer, rows, file_name)
-    with below[0]:
-        row_sparsity_card(layer, key, rows, file_name)
-    with below[1]:
-        learning_rate_card(layer, rows, file_name)
+    four_cards(view, rows, file_name, file_name)
     st.subheader("Selected rows")
-    row_table(layer, rows)
-    needs_the_model(run, layer)
+    row_table(view, rows)
+    if rows:
+        row_inspector(view, rows, file_name)
+    mask_section(view, rows, file_name)
+    needs_the_model(run, record)
 
 
 try:

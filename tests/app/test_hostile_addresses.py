@@ -12,8 +12,9 @@ from streamlit.util import calc_hash
 
 import trim
 from app.services.jobs.manager import JOBS
+from app.services.layer.keys import ModelKey, SampleKey, StudyKey
 from app.services.layer.laboratory import Laboratory
-from app.services.layer.study import ModelKey, SampleKey, Study, StudyKey
+from app.services.layer.study import Study
 from app.services.results.compared import Pick
 from app.services.runs.store import RunStore
 from app.services.server.access import PresenterNeededError, Seminar
@@ -221,7 +222,7 @@ def controls() -> None:
     """Every control whose value is in the address of the Layer page or of a lesson, on one page without charts."""
     import streamlit as st
 
-    from app.services.runs.layer import StoredLayer
+    from app.services.runs.layer import LayerView
     from app.services.runs.store import STORE
     from app.ui.common.address import remember_asked
     from app.ui.common.choose import choose_model, choose_text
@@ -237,8 +238,8 @@ def controls() -> None:
     choose_search_options()
     choose_shown()
     fisher_wanted()
-    layer = StoredLayer.of(STORE.open("mine"), STORE.layer("mine", "0.mlp.gate_proj"))
-    choose_rows(layer, layer)
+    layer = LayerView.of(STORE.open("mine"), STORE.layer("mine", "0.mlp.gate_proj"))
+    choose_rows(layer)
     st.slider("target", 1, 99, 70, key="target", bind="query-params")
     for name in ("gap", "masks"):
         st.toggle(name, key=name, bind="query-params")

@@ -13,8 +13,9 @@ from app import seminar as launcher
 from app.services.jobs import continuations
 from app.services.jobs.manager import RunJobs
 from app.services.layer import keep
+from app.services.layer.keys import ModelKey, SampleKey, StudyKey
 from app.services.layer.laboratory import Laboratory
-from app.services.layer.study import ModelKey, SampleKey, Study, StudyKey
+from app.services.layer.study import Study
 from app.services.runs import files as run_files
 from app.services.runs import importing as run_import
 from app.services.runs import uploads as texts

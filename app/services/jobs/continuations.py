@@ -9,7 +9,6 @@ import trim
 from app.services.jobs.manager import RunJobs
 from app.services.server.access import SEMINAR
 from trim.evaluation.settings import Sampling
-from trim.evaluation.workbench import source_of
 from trim.runs.folder import Run
 
 MOST_CHARACTERS = 8000
@@ -78,6 +77,8 @@ def begin(jobs: RunJobs, prompt: str, sampling: Sampling, runs: Sequence[Run]) -
     check_prompt(prompt)
     SEMINAR.require("Continuing a prompt", runs[0].request.model)
     key = writing_key(prompt, sampling, runs)
+    from trim.evaluation.workbench import source_of  # imports torch
+
     source = source_of(runs[0])
     targets = [source, *(str(run.path.resolve()) for run in runs)]
     options = [

@@ -4,7 +4,6 @@ from pathlib import Path
 
 import trim
 from trim.evaluation.settings import EvaluationText
-from trim.evaluation.workbench import Workbench, source_of
 from trim.runs.writer import update_metrics
 
 # In metrics.json, in the form of "perplexities".
@@ -17,6 +16,8 @@ def measure(folder: Path, *, windows: int, length: int) -> None:
     Raises:
         TrimError: the text, the model or the run does not allow it.
     """
+    from trim.evaluation.workbench import Workbench, source_of  # imports torch
+
     run = trim.open_run(folder)
     text = EvaluationText(run.request.corpus, windows, length)
     workbench = Workbench(device=run.request.device, dtype=run.request.dtype)

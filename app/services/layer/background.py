@@ -110,11 +110,10 @@ class JobDesk:
         with self._lock:
             return [(key, job) for key, job in self._jobs.items() if not job.done]
 
-    def results(self) -> list[object]:
-        """What the kept jobs made, the one asked for last first."""
+    def succeeded(self) -> list[tuple[Hashable, Job]]:
+        """The kept jobs that have a result, with their keys, the one asked for last first."""
         with self._lock:
-            jobs = [job for job in reversed(self._jobs.values()) if job.done and not job.failed]
-        return [job.result() for job in jobs]
+            return [(key, job) for key, job in reversed(self._jobs.items()) if job.done and not job.failed]
 
 
 def _run(work: Callable[[Job[R]], R], job: Job[R]) -> R:

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 import trim
-from app.services.layer.optimum import SENSITIVITY_WINDOWS
+from app.services.layer.keys import SENSITIVITY_WINDOWS
 from app.services.layer.study import Outcome, Study
 from app.services.server.access import SEMINAR
 from trim.runs.folder import runs_folder

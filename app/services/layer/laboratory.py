@@ -1,17 +1,28 @@
 """What one server shares between all its pages: a model, samples, studies and sensitivities."""
 
+from __future__ import annotations
+
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import TypeVar
-
-from torch import Tensor
+from typing import TYPE_CHECKING, TypeVar
 
 import trim
 from app.services.jobs.manager import JOBS
 from app.services.layer.background import Job, JobDesk
-from app.services.layer.optimum import SENSITIVITY_WINDOWS
-from app.services.layer.study import ModelKey, Origin, SampleKey, SensitivityKey, Study, StudyKey
+from app.services.layer.keys import (
+    DEVICES,
+    SENSITIVITY_WINDOWS,
+    ModelKey,
+    SampleKey,
+    SensitivityKey,
+    StudyKey,
+)
 from app.services.server.access import SEMINAR
+
+if TYPE_CHECKING:  # torch is imported by the jobs that compute with it
+    from torch import Tensor
+
+    from app.services.layer.study import Study
 
 KEPT_STUDIES = 6
 KEPT_WINDOWS = 4
@@ -38,6 +49,10 @@ class Laboratory:
         SEMINAR.require("Opening a model", source)
         return self._descriptions.job(source, lambda job: _described(source, job))
 
+    def devices(self) -> Job[list[str]]:
+        """A job that lists the devices a model can be put on; the first takes the seconds that torch takes to load."""
+        return self._descriptions.job(DEVICES, _devices)
+
     def is_loaded(self, key: ModelKey) -> bool:
         """Whether the model is there already, or about to be."""
         return self._models.known(key) is not None
@@ -62,7 +77,7 @@ class Laboratory:
 
     def open_studies(self) -> list[Study]:
         """The studies that are kept, the one asked for last first."""
-        return [result for result in self._studies.results() if isinstance(result, Study)]
+        return [job.result() for key, job in self._studies.succeeded() if isinstance(key, StudyKey)]
 
     def unfinished(self) -> list[tuple[str, Job]]:
         """What is being prepared or waits for that, each with a name for people."""
@@ -71,9 +86,8 @@ class Laboratory:
 
     def finished_study(self, key: StudyKey | None) -> Study | None:
         """The study of that key if it is still kept."""
-        job = self._studies.known(key)
-        result = job.result() if job is not None and job.done and not job.failed else None
-        return result if isinstance(result, Study) else None
+        job: Job[Study] | None = self._studies.known(key)
+        return job.result() if job is not None and job.done and not job.failed else None
 
     def forget(self, key: Hashable) -> None:
         """Make the next request for a description, model, study or sensitivity do its work again."""
@@ -88,6 +102,8 @@ class Laboratory:
             return make(key, model, job)
 
     def _study(self, key: StudyKey, model: trim.Model, job: Job) -> Study:
+        from app.services.layer.study import Origin, Study
+
         sample = key.sample
         job.say("Cutting the calibration text into windows")
         windows = self._windows_of(model, sample)
@@ -150,6 +166,14 @@ def _said(key: Hashable) -> str:
 def _loaded(key: ModelKey, job: Job) -> trim.Model:
     with JOBS.turn(job.say):
         return trim.load_model(key.source, device=key.device, dtype=key.dtype, progress=job.say)
+
+
+def _devices(job: Job) -> list[str]:
+    job.say("Loading PyTorch")
+    import torch
+    import transformers  # noqa: F401, what loads models needs it
+
+    return ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
 
 
 def _described(source: str, job: Job) -> trim.ModelDescription:

@@ -1,5 +1,7 @@
 """The optimal allocation of a layer that is being explored, beside TRIM's, and what TRIM leaves to gain."""
 
+from __future__ import annotations
+
 import dataclasses
 from dataclasses import dataclass, field
 
@@ -10,12 +12,12 @@ from torch import Tensor
 import trim
 from diagnostics.allocation import RowAllocation
 from diagnostics.gap import AllocationGap, GapCurve, allocation_gap
+from diagnostics.row_detail import RowPrices, row_prices
 from trim.methods.choices import OPTIMAL_CAP
 from trim.methods.counts import largest_count
 from trim.methods.optimal import Hull, last_price
 
 CURVE_TARGETS = tuple(percent / 100 for percent in range(30, 100, 5))
-SENSITIVITY_WINDOWS = 32  # as many as a run of the command line takes
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +58,11 @@ class Hulls:
         self._curves = curves
         self._hulls: dict[int, Hull] = {}
 
+    @property
+    def columns(self) -> int:
+        """N."""
+        return self._curves.columns
+
     def under(self, cap: float) -> Hull:
         """The hulls up to that cap."""
         limit = largest_count(self._curves.columns, cap)
@@ -86,11 +93,13 @@ def optimum(
     return Optimum(counts, quality, tuple(error.sum(dim=-1).tolist()), cap, price, sensitivity)
 
 
-def prices_of_row(hulls: Hulls, best: Optimum, row: int) -> tuple[np.ndarray, np.ndarray]:
-    """What a row asks for its weights: how many at each price (M,) int64, and the prices (M,) float64, ascending."""
+def prices_of_row(hulls: Hulls, best: Optimum, row: int) -> RowPrices:
+    """What a row asks for its weights, and how many of them the optimum takes."""
     hull = hulls.under(best.cap)
     here = hull.row == row
-    return hull.length[here].cpu().numpy(), hull.price(best.sensitivity)[here].cpu().numpy()
+    lengths = hull.length[here].cpu().numpy()
+    prices = hull.price(best.sensitivity)[here].cpu().numpy()
+    return row_prices(row, lengths, prices, best.price, int(best.counts[row]), hulls.columns)
 
 
 def layer_gap(

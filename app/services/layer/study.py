@@ -1,19 +1,21 @@
 """One layer, ready to be explored: what it received, its retention curves, and what a search makes of them."""
 
+from __future__ import annotations
+
 import dataclasses
 import threading
 from collections import OrderedDict
-from collections.abc import Container
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 import trim
-from app.services.layer.optimum import Hulls, Optimum, gap_curve, layer_gap, optimum
-from app.services.runs.layer import METHOD_LABELS
+from app.services.layer.keys import StudyKey
+from app.services.layer.optimum import Hulls, Optimum, gap_curve, layer_gap, optimum, prices_of_row
+from app.services.runs.layer import METHOD_LABELS, LayerView, SearchView
 from app.services.server.access import SEMINAR
 from app.services.server.lru import remembered
 from diagnostics.allocation import RowAllocation
@@ -26,45 +28,6 @@ from trim.runs.run_record import Compute, ModelFacts, TextFacts
 
 KEPT_OUTCOMES = 32
 KEPT_GAP_CURVES = 4
-
-
-@dataclass(frozen=True)
-class ModelKey:
-    """Which model, where it computes and in which type; None: chosen by the library."""
-
-    source: str = "demo"
-    device: str | None = None
-    dtype: str | None = None
-
-
-@dataclass(frozen=True)
-class SampleKey:
-    """Which text the model reads, and how much of it."""
-
-    corpus: str = "demo"
-    windows: int = 64
-    length: int = 128
-    vectors_per_sequence: int = 2
-    seed: int = 0
-    bos: bool = True
-
-
-@dataclass(frozen=True)
-class SensitivityKey:
-    """Of which model the rows' sensitivities are measured, on which text."""
-
-    model: ModelKey
-    sample: SampleKey
-
-
-@dataclass(frozen=True)
-class StudyKey:
-    """Which layer of which model, judged by which score."""
-
-    model: ModelKey
-    sample: SampleKey
-    layer: str
-    score: str
 
 
 @dataclass(frozen=True)
@@ -82,7 +45,7 @@ class Origin:
     compute: Compute
 
     @classmethod
-    def of(cls, model: trim.Model, windows: Tensor) -> "Origin":
+    def of(cls, model: trim.Model, windows: Tensor) -> Origin:
         """The origin of what `model` received from `windows`."""
         return cls(
             ModelFacts(model.title, model.fingerprint),
@@ -93,34 +56,18 @@ class Origin:
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """One search of a study, as the figures take it.
+    """One search of a study.
 
     Attributes:
         result: what the library's search returned.
         optimum: the optimal allocation at the same target.
-        allocations: uniform, TRIM and optimal, or those of them that are shown.
-        cosines: where each of these allocations put the rows on their cosine curves.
-        trace: every rate of the grid, also those the search left untried, where the curves hold the quality; the
-            same as `result.trace`.
+        view: the layer under uniform, TRIM and the optimum, as charts take it. Its search has every rate of the grid,
+            also those left untried, where the curves hold the quality.
     """
 
     result: trim.SearchResult
     optimum: Optimum
-    allocations: tuple[RowAllocation, ...]
-    cosines: tuple[AllocatedCosine, ...]
-    trace: LearningRateTrace
-
-    def allocation(self, method: str) -> RowAllocation:
-        """The one of that method, "uniform", "trim" or "optimal"."""
-        return next(each for each in self.allocations if each.method == method)
-
-    def showing(self, methods: Container[str]) -> "Outcome":
-        """The same with the allocations of those methods only."""
-        return dataclasses.replace(
-            self,
-            allocations=tuple(each for each in self.allocations if each.method in methods),
-            cosines=tuple(each for each in self.cosines if each.method in methods),
-        )
+    view: LayerView
 
 
 class Study:
@@ -175,10 +122,10 @@ class Study:
         """Each row's cosine similarity at the grid, (D, P)."""
         return self.curves.cosine[:, self.grid].cpu().numpy()
 
-    @property
+    @cached_property
     def dead_rows(self) -> np.ndarray:
-        """Indices of the rows without output on the calibration text."""
-        return self.curves.dead_rows.nonzero()[:, 0].cpu().numpy()
+        """(D,) bool, the rows without output on the calibration text."""
+        return self.curves.dead_rows.cpu().numpy()
 
     @property
     def latest(self) -> Outcome | None:
@@ -207,8 +154,8 @@ class Study:
             )
 
     def gap(self, outcome: Outcome) -> AllocationGap:
-        """What TRIM leaves to gain in an outcome of this study that shows all allocations."""
-        allocations = outcome.allocation("trim"), outcome.allocation("optimal")
+        """What TRIM leaves to gain in an outcome of this study."""
+        allocations = outcome.view.allocation("trim"), outcome.view.allocation("optimal")
         return layer_gap(outcome.result, outcome.optimum, allocations, self.gini.coefficients[0])
 
     def gap_curve(self, outcome: Outcome) -> GapCurve:
@@ -229,21 +176,54 @@ class Study:
             # Where the curves hold the quality, the rates that the publication leaves untried cost next to nothing.
             result = dataclasses.replace(result, trace=trim.full_trace(self.curves, settings))
         best = optimum(self.curves, self.hulls, result, sensitivity)
+        return Outcome(result, best, self._view(result, best))
+
+    def _view(self, result: trim.SearchResult, best: Optimum) -> LayerView:
         counts = {"uniform": result.uniform_counts, "trim": result.counts, "optimal": best.counts}
         allocations = tuple(
             RowAllocation(method, METHOD_LABELS[method], pruned.cpu().numpy(), self.columns)
             for method, pruned in counts.items()
         )
-        cosines = tuple(
-            AllocatedCosine(
-                allocation.method,
-                allocation.label,
-                allocation.row_sparsity,
-                self.curves.at(counts[allocation.method]).cosine.cpu().numpy(),
-            )
-            for allocation in allocations
+        return LayerView(
+            layer_key=self.key,
+            key=(self.key, result.settings, best.row_weights),
+            name=self.key.layer,
+            columns=self.columns,
+            score_name=self.key.score,
+            vectors=self.curves.vectors,
+            quality_measure=result.settings.layer_quality,
+            target=result.settings.target_sparsity,
+            gini=self.gini,
+            weight_norm=self.weight_norm,
+            dead_rows=self.dead_rows,
+            sparsity_grid=self.grid / self.columns,
+            cosine_curves=self.cosine,
+            allocations=allocations,
+            cosines=tuple(
+                AllocatedCosine(
+                    each.method,
+                    each.label,
+                    each.row_sparsity,
+                    self.curves.at(counts[each.method]).cosine.cpu().numpy(),
+                )
+                for each in allocations
+            ),
+            qualities={
+                "uniform": result.uniform_realised_quality,
+                "trim": result.realised_quality,
+                "optimal": best.quality,
+            },
+            caps={"trim": result.settings.max_row_sparsity, "optimal": best.cap},
+            search=search_view(result),
+            sensitivity=None if best.sensitivity is None else best.sensitivity.cpu().numpy(),
+            score=self.score,
+            masks={method: partial(self._mask, pruned) for method, pruned in counts.items()},
+            prices=partial(prices_of_row, self.hulls, best),
         )
-        return Outcome(result, best, allocations, cosines, learning_rate_trace(result, result.trace))
+
+    def _mask(self, counts: Tensor) -> np.ndarray:
+        mask: np.ndarray = trim.keep_mask(self.curves.ranks, counts).cpu().numpy()
+        return mask
 
 
 def _only_a_target(settings: trim.SearchSettings) -> bool:
@@ -252,6 +232,14 @@ def _only_a_target(settings: trim.SearchSettings) -> bool:
     if settings.max_row_sparsity != usual.max_row_sparsity:
         return False
     return settings == dataclasses.replace(usual, target_sparsity=settings.target_sparsity)
+
+
+def search_view(result: trim.SearchResult) -> SearchView:
+    """TRIM's search as charts take it."""
+    rate, trace = result.learning_rate, result.trace
+    x = result.row_sparsity[None] if rate is None else trace.updates[rate]
+    kept = 0 if rate is None else trace.best_iteration(rate)
+    return SearchView(learning_rate_trace(result, trace), kept, x.T.cpu().numpy())
 
 
 def learning_rate_trace(result: trim.SearchResult, trace: trim.SearchTrace) -> LearningRateTrace:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.services.runs.facts import run_facts
-from app.services.runs.layer import METHOD_LABELS, StoredLayer
+from app.services.runs.layer import METHOD_LABELS, LayerView
 from app.services.runs.store import RunStore, StoredRun
 from diagnostics.allocation import RowAllocation
 from diagnostics.comparison import AllocationComparison, compare_allocations
@@ -62,19 +62,17 @@ class Compared:
     letter: str
     pick: Pick
     run: Run
-    stored: StoredLayer
+    stored: LayerView
 
     @property
     def label(self) -> str:
         """In legends: its letter and its method."""
-        return f"{self.letter} · {self.stored.label}"
+        return f"{self.letter} · {self.stored.own.label}"
 
     @property
     def allocation(self) -> RowAllocation:
         """Its row sparsities, under that label."""
-        return RowAllocation(
-            self.stored.method, self.label, self.stored.record.counts, self.stored.record.columns
-        )
+        return dataclasses.replace(self.stored.own, label=self.label)
 
     @property
     def rows_are(self) -> tuple:
@@ -89,21 +87,9 @@ def opened(store: RunStore, letter: str, pick: Pick) -> Compared:
         RunError: no such run or layer, or a damaged file.
     """
     run = store.open(pick.run_id)
-    stored = StoredLayer.of(run, store.layer(pick.run_id, pick.layer))
+    stored = LayerView.of(run, store.layer(pick.run_id, pick.layer))
     if pick.uniform:
-        record = stored.record
-        uniform = dataclasses.replace(
-            record,
-            allocation=_UNIFORM,
-            counts=record.uniform_counts,
-            cosine=record.cosine_uniform,
-            realised_quality=record.uniform_quality,
-            search=None,
-            packed_mask=None,
-            refitted=None,
-            error_left=None,
-        )
-        stored = dataclasses.replace(stored, record=uniform)
+        stored = stored.showing({_UNIFORM})
     return Compared(letter, pick, run, stored)
 
 
@@ -155,8 +141,8 @@ def settings(compared: Sequence[Compared]) -> list[Setting]:
         Setting("model", tuple(each.run.model.title for each in compared)),
         Setting("layer", tuple(each.pick.layer for each in compared)),
         Setting("rows × weights", tuple(_shape(each) for each in compared)),
-        Setting("rows set by", tuple(each.stored.label for each in compared)),
-        Setting("layer sparsity", tuple(f"{each.stored.record.sparsity:.2%}" for each in compared)),
+        Setting("rows set by", tuple(each.stored.own.label for each in compared)),
+        Setting("layer sparsity", tuple(f"{each.stored.own.layer_sparsity:.2%}" for each in compared)),
     ]
     requests = [each.run.request for each in compared]
     idle = [idle_options(request) for request in requests]
@@ -177,14 +163,14 @@ def settings(compared: Sequence[Compared]) -> list[Setting]:
 
 
 def _shape(each: Compared) -> str:
-    return f"{each.stored.rows:,} × {each.stored.record.columns:,}"
+    return f"{each.stored.rows:,} × {each.stored.columns:,}"
 
 
 def gini_sets(compared: Sequence[Compared]) -> dict[str, np.ndarray]:
     """Gini of the rows of each layer, under the letters that share it; what a layer received differs between runs."""
     found: list[tuple[list[Compared], np.ndarray]] = []
     for each in compared:
-        values = each.stored.record.gini
+        values = each.stored.coefficients
         for members, known in found:
             if members[0].pick.layer == each.pick.layer and np.array_equal(values, known, equal_nan=True):
                 members.append(each)

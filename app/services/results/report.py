@@ -8,7 +8,7 @@ import numpy as np
 from app.services.results.perplexities import on_one_text
 from app.services.results.tables import model_map
 from app.services.runs.commands import reproduce
-from app.services.runs.layer import METHOD_LABELS, StoredLayer
+from app.services.runs.layer import METHOD_LABELS, LayerView
 from app.services.server.access import SEMINAR
 from diagnostics.allocation import row_scatter, row_sparsity_statistics
 from diagnostics.export import Chart, Heading, Paragraph, Part, Table, report_html
@@ -114,8 +114,8 @@ def _maps(run: Run, shown: ModelMap) -> Iterator[Part]:
 
 
 def _layer(run: Run, name: str) -> Iterator[Part]:
-    layer = StoredLayer.of(run, run.layer(name, mask=False))
-    record = layer.record
+    record = run.layer(name, mask=False)
+    layer = LayerView.of(run, record)
     yield Paragraph(
         f"{record.rows:,} rows (output dimensions) of {record.columns:,} weights; layer sparsity "
         f"{record.sparsity:.4%}. Layer quality ({record.quality_measure}): {record.uniform_quality:.5g} uniform, "
@@ -124,7 +124,7 @@ def _layer(run: Run, name: str) -> Iterator[Part]:
     yield Chart(gini_histogram(layer.gini), "Histogram of the Gini coefficients of the rows")
     extremes = [int(np.argmin(record.row_sparsity)), int(np.argmax(record.row_sparsity))]
     statistics = cosine_statistics(
-        layer.cosine_curves, layer.sparsity_grid, record.sparsity, layer.cosines, rows=extremes
+        layer.cosine_curves, layer.sparsity_grid, layer.target, layer.cosines, rows=extremes
     )
     yield Chart(
         cosine_figure(statistics),
@@ -136,15 +136,16 @@ def _layer(run: Run, name: str) -> Iterator[Part]:
     yield Chart(row_sparsity_histogram(sparsities), "Histogram of row sparsities")
     yield Chart(sorted_row_sparsity(sparsities), "Rows by ascending sparsity")
     yield Chart(row_sparsity_ecdf(sparsities), "Empirical distribution of row sparsities")
-    if layer.method != "uniform":
+    if record.allocation != "uniform":
         for quantity, values in (
             ("gini", record.gini),
             ("weight_norm", record.weight_norm),
             ("cosine", record.cosine_uniform),
         ):
-            scatter = row_scatter(layer.allocations[-1], quantity, values)
+            scatter = row_scatter(layer.own, quantity, values)
             yield Chart(row_scatter_figure(scatter), f"Row sparsity against {quantity.replace('_', ' ')}")
-    if (trace := layer.trace) is not None:
+    if layer.search is not None:
+        trace = layer.search.trace
         yield Chart(rate_figure(trace), "Best layer quality of each learning rate")
         yield Chart(iteration_figure(trace), "Layer quality and row variance at each iteration")
         yield Chart(landscape_figure(trace), "Gain over uniform by learning rate and iteration")

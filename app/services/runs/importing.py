@@ -20,7 +20,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from app.services.runs.files import SMALL_FILES
-from app.services.runs.layer import StoredLayer
+from app.services.runs.layer import LayerView
 from app.services.server.access import SEMINAR
 from trim.cache import ABANDONED_SECONDS
 from trim.errors import RunError
@@ -313,4 +313,4 @@ def _check_layer(run: Run, layer: LayerRecord) -> None:
     if layer.search is not None:
         if not 0 <= layer.search.best_iteration < layer.search.quality.shape[1]:
             raise RunError(f"{name}: the search kept an update that it did not make")
-        _ = StoredLayer.of(run, layer).trace
+        LayerView.of(run, layer)

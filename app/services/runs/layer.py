@@ -1,16 +1,17 @@
-"""A layer as a run recorded it, in the shapes that the figures take; needs neither its model nor a GPU."""
+"""One layer in the shapes that charts take: computed now, or read from a run without its model or a GPU."""
 
-from dataclasses import dataclass
-from functools import cached_property
+import dataclasses
+from collections.abc import Callable, Container, Hashable, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from diagnostics.allocation import RowAllocation
 from diagnostics.concentration import GiniStatistics, gini_statistics
 from diagnostics.learning_rate import LearningRateTrace
+from diagnostics.row_detail import RowPrices
 from diagnostics.similarity import AllocatedCosine
 from trim.errors import RunError
-from trim.methods.search_settings import SearchSettings
 from trim.runs.folder import Run
 from trim.runs.record import LayerRecord, SearchRecord, curve_counts
 
@@ -18,103 +19,192 @@ METHOD_LABELS = {"uniform": "Uniform", "trim": "TRIM", "optimal": "Optimal", "va
 
 
 @dataclass(frozen=True, eq=False)
-class StoredLayer:
-    """One layer of a run.
+class SearchView:
+    """TRIM's search of a layer.
 
     Attributes:
-        record: what the run keeps of it.
-        row_measure: the row quality that drove TRIM's updates, if it searched.
-        cap: the most of a row that could be pruned.
+        trace: quality and row variance of each rate at each iteration.
+        kept_iteration: the iteration of the chosen rate that was kept; 0 is uniform.
+        x: (D, K + 1), the rows' x through the iterations of the chosen rate; (D, 1) if none was chosen.
     """
 
-    record: LayerRecord
-    row_measure: str
-    cap: float = SearchSettings.max_row_sparsity
+    trace: LearningRateTrace
+    kept_iteration: int
+    x: np.ndarray = field(repr=False)
+
+    @property
+    def learning_rate(self) -> float | None:
+        """The chosen rate; None: no rate beat uniform."""
+        return None if self.trace.chosen is None else float(self.trace.rates[self.trace.chosen])
+
+    @property
+    def kept_x(self) -> np.ndarray:
+        """(D,), the x that became the counts."""
+        kept: np.ndarray = self.x[:, self.kept_iteration]
+        return kept
+
+
+@dataclass(frozen=True, eq=False)
+class LayerView:
+    """One layer of D rows and N columns with its allocations: all that cards, tables and pickers of rows read.
+
+    What a run does not store is None, or missing from `masks`; only a layer computed now has everything.
+
+    Attributes:
+        layer_key: equal for views of one layer, whatever its allocations are.
+        key: equal for views that come from the same layer and the same settings.
+        name: such as "15.mlp.gate_proj".
+        columns: N.
+        score_name: which score ranks the weights.
+        vectors: the calibration vectors that every cosine was measured on.
+        quality_measure: which layer quality `qualities` are.
+        target: the layer's sparsity.
+        gini: how concentrated the score is in each row.
+        weight_norm: (D,), ‖W_i‖.
+        dead_rows: (D,) bool, rows without output on the calibration text.
+        sparsity_grid, cosine_curves: (P,) row sparsities from 0 to 1, and (D, P) each row's cosine there.
+        allocations: uniform, then the others; a layer pruned uniformly has one.
+        cosines: the cosines that the same allocations leave the rows.
+        qualities: the layer quality of each allocation at exact counts, by method.
+        caps: the largest row sparsity that each method other than uniform was allowed, by method.
+        search: TRIM's search; None where TRIM did not search.
+        sensitivity: (D,), what an error in each row's output costs; None: the optimum weighs all rows alike.
+        score: (D, N).
+        masks: by method, a function that returns which weights are kept, (D, N) bool; of a run the own method only. It
+            raises RunError where the run was kept without masks.
+        prices: returns what a row's weights cost the optimum.
+    """
+
+    layer_key: Hashable
+    key: Hashable
+    name: str
+    columns: int
+    score_name: str
+    vectors: int
+    quality_measure: str
+    target: float
+    gini: GiniStatistics = field(repr=False)
+    weight_norm: np.ndarray = field(repr=False)
+    dead_rows: np.ndarray = field(repr=False)
+    sparsity_grid: np.ndarray = field(repr=False)
+    cosine_curves: np.ndarray = field(repr=False)
+    allocations: tuple[RowAllocation, ...] = field(repr=False)
+    cosines: tuple[AllocatedCosine, ...] = field(repr=False)
+    qualities: Mapping[str, float]
+    caps: Mapping[str, float]
+    search: SearchView | None = field(default=None, repr=False)
+    sensitivity: np.ndarray | None = field(default=None, repr=False)
+    score: np.ndarray | None = field(default=None, repr=False)
+    masks: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict, repr=False)
+    prices: Callable[[int], RowPrices] | None = field(default=None, repr=False)
 
     @classmethod
-    def of(cls, run: Run, record: LayerRecord) -> "StoredLayer":
-        """The layer of an opened run."""
-        return cls(record, run.request.row_quality, run.request.row_cap)
-
-    @property
-    def method(self) -> str:
-        """Who set the counts: "uniform", "trim", "optimal", …"""
-        return self.record.allocation
-
-    @property
-    def rows(self) -> int:
-        """D."""
-        return self.record.rows
-
-    @property
-    def label(self) -> str:
-        """The method as charts call it."""
-        return METHOD_LABELS.get(self.method, self.method)
-
-    @cached_property
-    def allocations(self) -> tuple[RowAllocation, ...]:
-        """Uniform at the same layer sparsity, and the run's own; a run of uniform allocation has one."""
-        record = self.record
-        own = RowAllocation(self.method, self.label, record.counts, record.columns)
-        if self.method == "uniform":
-            return (own,)
-        uniform = RowAllocation("uniform", METHOD_LABELS["uniform"], record.uniform_counts, record.columns)
-        return uniform, own
-
-    @cached_property
-    def cosines(self) -> tuple[AllocatedCosine, ...]:
-        """Where those allocations put the rows on their cosine curves."""
-        cosines = (self.record.cosine_uniform, self.record.cosine)[-len(self.allocations) :]
-        return tuple(
-            AllocatedCosine(allocation.method, allocation.label, allocation.row_sparsity, cosine)
-            for allocation, cosine in zip(self.allocations, cosines, strict=True)
-        )
-
-    @cached_property
-    def gini(self) -> GiniStatistics:
-        """How concentrated the score is in each row."""
-        return gini_statistics({self.record.score: self.record.gini})
-
-    @property
-    def sparsity_grid(self) -> np.ndarray:
-        """(P,) the row sparsities at which cosine curves were recorded, from 0 to 1."""
-        return curve_counts(self.record.columns) / self.record.columns
-
-    @property
-    def cosine_curves(self) -> np.ndarray:
-        """(D, P) float32, each row's cosine at the grid."""
-        return self.record.cosine_curve.astype(np.float32)
-
-    @cached_property
-    def trace(self) -> LearningRateTrace | None:
-        """TRIM's search; None where TRIM did not search. Only the rates that it tried are known.
+    def of(cls, run: Run, record: LayerRecord) -> "LayerView":
+        """Read the layer of an opened run: uniform at the same layer sparsity, and the run's own allocation.
 
         Raises:
             RunError: the record contradicts itself.
         """
-        search = self.record.search
-        if search is None:
-            return None
-        tried = {rate for rate, _ in search.tried}
-        place = {rate: index for index, rate in enumerate(search.rates.tolist())}
-        chosen = place.get(search.learning_rate)
-        # A rate that was not computed has its beginning only, the uniform allocation: that is not how it went.
-        computed = np.isfinite(search.quality[:, 1:]).any(axis=1)[:, None]
-        try:
-            return LearningRateTrace(
-                rates=search.rates,
-                quality=np.where(computed, search.quality, np.nan),
-                row_variance=np.where(computed, search.row_variance, np.nan),
-                tried=np.array([rate in tried for rate in place]),
-                chosen=chosen,
-                exhaustive=_best_of_all(search, computed),
-                layer_measure=self.record.quality_measure,
-                row_measure=self.row_measure,
+        key = (run.path, run.created, record.name)
+        method = record.allocation
+        label = METHOD_LABELS.get(method, method)
+        own = RowAllocation(method, label, record.counts, record.columns)
+        allocations, cosines = (own,), (record.cosine,)
+        qualities = {method: record.realised_quality}
+        if method != "uniform":
+            uniform = RowAllocation(
+                "uniform", METHOD_LABELS["uniform"], record.uniform_counts, record.columns
             )
-        except ValueError as error:
-            raise RunError(
-                f"The search of {self.record.name} in this run is damaged: {error}. Prune again to make it."
-            ) from error
+            allocations, cosines = (uniform, own), (record.cosine_uniform, record.cosine)
+            qualities = {"uniform": record.uniform_quality} | qualities
+        return cls(
+            layer_key=key,
+            key=key,
+            name=record.name,
+            columns=record.columns,
+            score_name=record.score,
+            vectors=record.vectors,
+            quality_measure=record.quality_measure,
+            target=record.sparsity,
+            gini=gini_statistics({record.score: record.gini}),
+            weight_norm=record.weight_norm,
+            dead_rows=record.dead_rows,
+            sparsity_grid=curve_counts(record.columns) / record.columns,
+            cosine_curves=record.cosine_curve.astype(np.float32),
+            allocations=allocations,
+            cosines=tuple(
+                AllocatedCosine(each.method, each.label, each.row_sparsity, cosine)
+                for each, cosine in zip(allocations, cosines, strict=True)
+            ),
+            qualities=qualities,
+            caps={method: run.request.row_cap},
+            search=_search_view(record, run.request.row_quality),
+            sensitivity=record.sensitivity,
+            masks={method: lambda: run.layer(record.name).keep()},  # records in the store have no mask
+        )
+
+    @property
+    def rows(self) -> int:
+        """D."""
+        return len(self.weight_norm)
+
+    @property
+    def own(self) -> RowAllocation:
+        """The allocation that is of interest: a run's own, of several the last."""
+        return self.allocations[-1]
+
+    @property
+    def learned(self) -> tuple[RowAllocation, ...]:
+        """The allocations apart from uniform."""
+        return tuple(each for each in self.allocations if each.method != "uniform")
+
+    @property
+    def pruned(self) -> int:
+        """How many weights of the layer are pruned, under each allocation."""
+        return int(np.sum(self.own.counts, dtype=np.int64))
+
+    @property
+    def coefficients(self) -> np.ndarray:
+        """(D,), the Gini of each row's scores; NaN for a row of zeros."""
+        return self.gini.coefficients[0]
+
+    def allocation(self, method: str) -> RowAllocation:
+        """The allocation of that method: "uniform", "trim", "optimal", …"""
+        return next(each for each in self.allocations if each.method == method)
+
+    def showing(self, methods: Container[str]) -> "LayerView":
+        """The same with the allocations of those methods only."""
+        return dataclasses.replace(
+            self,
+            allocations=tuple(each for each in self.allocations if each.method in methods),
+            cosines=tuple(each for each in self.cosines if each.method in methods),
+        )
+
+
+def _search_view(record: LayerRecord, row_measure: str) -> SearchView | None:
+    search = record.search
+    if search is None:
+        return None
+    tried = {rate for rate, _ in search.tried}
+    place = {rate: index for index, rate in enumerate(search.rates.tolist())}
+    # A rate that was not computed has its beginning only, the uniform allocation: that is not how it went.
+    computed = np.isfinite(search.quality[:, 1:]).any(axis=1)[:, None]
+    try:
+        trace = LearningRateTrace(
+            rates=search.rates,
+            quality=np.where(computed, search.quality, np.nan),
+            row_variance=np.where(computed, search.row_variance, np.nan),
+            tried=np.array([rate in tried for rate in place]),
+            chosen=place.get(search.learning_rate),
+            exhaustive=_best_of_all(search, computed),
+            layer_measure=record.quality_measure,
+            row_measure=row_measure,
+        )
+    except ValueError as error:
+        raise RunError(
+            f"The search of {record.name} in this run is damaged: {error}. Prune again to make it."
+        ) from error
+    return SearchView(trace, search.best_iteration, search.row_sparsity.T)
 
 
 def _best_of_all(search: SearchRecord, computed: np.ndarray) -> int | None:

@@ -59,6 +59,7 @@ def card(
     selectable: frozenset[str] = frozenset(),
     clickable: bool = False,
     shared: Hashable = None,
+    missing: str | None = None,
 ) -> None:
     """A framed view; with several variants, a control above it says which.
 
@@ -70,6 +71,7 @@ def card(
         clickable: whether a click selects, and the box tool has to be chosen above the chart; otherwise a drag selects
             bars by where they stand, however high they are.
         shared: everything that the views are made of, where several readers look at the same: they are drawn once.
+        missing: which views there are not, and why.
     """
     with st.container(border=True, height="stretch", key=f"card-{key}"):
         chosen = next(iter(variants))
@@ -106,6 +108,8 @@ def card(
             selection_mode=("points", "box"),
         )
         st.caption(view.seen)
+        if missing is not None:
+            st.caption(missing)
         with st.container(horizontal=True, gap="small"):
             with st.popover("Formula", type="tertiary", icon=":material/function:"):
                 st.markdown(view.formula)

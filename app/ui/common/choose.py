@@ -1,9 +1,11 @@
 """The side bar: which model, which text, which layer, which score."""
 
+from __future__ import annotations
+
 import streamlit as st
 
 import trim
-from app.services.layer.study import ModelKey, SampleKey
+from app.services.layer.keys import ModelKey, SampleKey
 from app.services.runs.uploads import store_text
 from app.ui.common.address import Bind
 from app.ui.common.text import plain

@@ -12,26 +12,25 @@ from dataclasses import dataclass
 import numpy as np
 import streamlit as st
 
-from app.services.layer.study import Outcome, Study
-from app.services.runs.layer import StoredLayer
+from app.services.runs.layer import LayerView
 from app.ui.common.text import plain
 
 MOST_ROWS = 200
-PICKS: dict[str, Callable[[Study | StoredLayer, Outcome | StoredLayer], np.ndarray]] = {
-    "score most concentrated": lambda study, outcome: -study.gini.coefficients[0],
-    "score most evenly spread": lambda study, outcome: study.gini.coefficients[0],
-    "pruned most": lambda study, outcome: -outcome.allocations[-1].row_sparsity,
-    "pruned least": lambda study, outcome: outcome.allocations[-1].row_sparsity,
-    "hurt most by uniform sparsity": lambda study, outcome: outcome.cosines[0].cosine,
+PICKS: dict[str, Callable[[LayerView], np.ndarray]] = {
+    "score most concentrated": lambda view: -view.coefficients,
+    "score most evenly spread": lambda view: view.coefficients,
+    "pruned most": lambda view: -view.own.row_sparsity,
+    "pruned least": lambda view: view.own.row_sparsity,
+    "hurt most by uniform sparsity": lambda view: view.cosines[0].cosine,
 }
-GAP_PICKS: dict[str, Callable[[Outcome], np.ndarray]] = {
+GAP_PICKS: dict[str, Callable[[LayerView], np.ndarray]] = {
     "TRIM prunes too much, against the optimum": lambda whole: -_excess(whole),
     "TRIM prunes too little, against the optimum": lambda whole: _excess(whole),
 }
 PICKED_ROWS = 5
 
 
-def _excess(whole: Outcome) -> np.ndarray:
+def _excess(whole: LayerView) -> np.ndarray:
     """Weights that TRIM prunes more than the optimum: counts, so that equal ones tie."""
     excess: np.ndarray = np.subtract(
         whole.allocation("trim").counts, whole.allocation("optimal").counts, dtype=np.int64
@@ -128,14 +127,12 @@ def drawn_anew(chart: str) -> None:
         st.session_state["selected_in"] = None
 
 
-def choose_rows(
-    study: Study | StoredLayer, outcome: Outcome | StoredLayer, whole: Outcome | None = None
-) -> list[int]:
+def choose_rows(view: LayerView, whole: LayerView | None = None) -> list[int]:
     """The controls for selecting rows, and the rows.
 
     Args:
-        study, outcome: of the layer, as it is shown; a stored layer is both.
-        whole: the outcome with all allocations, where rows can be picked by how far TRIM is from the optimum.
+        view: of the layer, as it is shown.
+        whole: the same with all allocations, where rows can be picked by how far TRIM is from the optimum.
     """
 
     def typed() -> None:
@@ -146,7 +143,7 @@ def choose_rows(
             if whole is not None and pick in GAP_PICKS:
                 values = GAP_PICKS[pick](whole)
             else:
-                values = PICKS[pick](study, outcome)
+                values = PICKS[pick](view)
             order = np.argsort(np.where(np.isfinite(values), values, np.inf), kind="stable")
             select(order[:PICKED_ROWS], None)
 
@@ -168,7 +165,7 @@ def choose_rows(
         placeholder="for example those hurt most",
     )
     try:
-        return parse_rows(text, study.rows)
+        return parse_rows(text, view.rows)
     except RowsError as error:
         left.markdown(f":red[{plain(error)}]")
         return []

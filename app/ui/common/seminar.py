@@ -1,15 +1,20 @@
 """The seminar on pages: who asks, the presenter's code, what is being computed, and what readers see of a layer."""
 
+from __future__ import annotations
+
 from functools import partial
+from typing import TYPE_CHECKING
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app.services.jobs.manager import JOBS
-from app.services.layer.study import Study
 from app.services.server.access import LONGEST_CODE, SEMINAR, PresenterNeededError
 from app.ui.common.text import plain
 from app.ui.common.waiting import NothingToShow, laboratory
+
+if TYPE_CHECKING:  # it computes, and imports torch
+    from app.services.layer.study import Study
 
 QUEUE_SECONDS = 3.0  # how often what is being computed is told anew, while something is
 

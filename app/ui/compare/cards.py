@@ -58,7 +58,7 @@ def distribution_card(compared: Sequence[Compared], rows: list[int]) -> None:
         return View(figure, seen, explanations.ROW_SPARSITY_FORMULA, alt, lambda: row_numbers(compared))
 
     spreads = [
-        f"{each.label} {each.stored.record.row_sparsity.min():.1%} to {each.stored.record.row_sparsity.max():.1%}"
+        f"{each.label} {each.stored.own.row_sparsity.min():.1%} to {each.stored.own.row_sparsity.max():.1%}"
         for each in compared
     ]
     seen = plain(f"Row sparsities: {'; '.join(spreads)}.")
@@ -66,7 +66,7 @@ def distribution_card(compared: Sequence[Compared], rows: list[int]) -> None:
 
     def rows_of(points: list[dict]) -> np.ndarray:
         found = [
-            statistics.histogram.members(each.stored.record.row_sparsity, bars)
+            statistics.histogram.members(each.stored.own.row_sparsity, bars)
             for place, each in enumerate(compared)
             if (bars := [point["point_index"] for point in points if point["curve_number"] == place])
         ]
@@ -165,8 +165,8 @@ def row_numbers(compared: Sequence[Compared]) -> dict[str, np.ndarray]:
     numbers = {"row": np.arange(most)}
     for each in compared:
         for name, values in (
-            ("row_sparsity", each.stored.record.row_sparsity),
-            ("cosine", each.stored.record.cosine),
+            ("row_sparsity", each.stored.own.row_sparsity),
+            ("cosine", each.stored.cosines[-1].cosine),
         ):
             padded = np.full(most, np.nan)
             padded[: len(values)] = values
@@ -176,10 +176,10 @@ def row_numbers(compared: Sequence[Compared]) -> dict[str, np.ndarray]:
 
 def selected_table(compared: Sequence[Compared], rows: list[int]) -> None:
     """The selected rows under each."""
-    table = {"row": rows, "Gini": compared[0].stored.record.gini[rows]}
+    table = {"row": rows, "Gini": compared[0].stored.coefficients[rows]}
     for each in compared:
-        table[f"{each.letter}: row sparsity"] = each.stored.record.row_sparsity[rows]
-        table[f"{each.letter}: cosine"] = each.stored.record.cosine[rows]
+        table[f"{each.letter}: row sparsity"] = each.stored.own.row_sparsity[rows]
+        table[f"{each.letter}: cosine"] = each.stored.cosines[-1].cosine[rows]
     shares = {name: st.column_config.NumberColumn(format="percent") for name in table if "sparsity" in name}
     st.dataframe(table, hide_index=True, height=min(38 + 35 * len(rows), 300), column_config=shares)
 

@@ -1,82 +1,143 @@
-"""The views of one layer, each made from a study and an outcome."""
+"""The cards of one layer, drawn from its view: the same for a layer computed now and for one that a run stored."""
+
+from collections.abc import Callable
 
 import numpy as np
+import plotly.graph_objects as go
+import streamlit as st
 
-from app.services.layer.study import Outcome, Study
+from app.services.runs.layer import LayerView, SearchView
 from app.ui.common import explanations
-from app.ui.common.cards import View, card, theme
+from app.ui.common.cards import View, card, fact, theme
 from app.ui.common.selection import Source, on_chart, rows_for
-from app.ui.layer import words
+from app.ui.common.text import plain
+from app.ui.layer import text
 from diagnostics.allocation import row_scatter, row_sparsity_statistics
 from diagnostics.concentration import gini_of_kept, gini_statistics, lorenz_curves
 from diagnostics.figures.allocation import row_sparsity_ecdf, row_sparsity_histogram, sorted_row_sparsity
 from diagnostics.figures.concentration import gini_histogram, lorenz_figure
 from diagnostics.figures.iterations import iteration_figure, landscape_figure
 from diagnostics.figures.learning_rate import rate_figure
+from diagnostics.figures.row_detail import row_paths_figure
 from diagnostics.figures.scatter import row_scatter_figure
 from diagnostics.figures.similarity import cosine_figure, cosine_histogram
 from diagnostics.learning_rate import LearningRateTrace
+from diagnostics.row_detail import row_paths
 from diagnostics.similarity import PERCENTILES, cosine_distribution, cosine_statistics
 
 MOST_LINES = 6  # rows drawn as lines of their own; more cannot be told apart
 
 
-def concentration_card(study: Study, outcome: Outcome, rows: list[int], file_name: str) -> None:
+def four_cards(view: LayerView, rows: list[int], layer_name: str, file_name: str) -> None:
+    """Draw concentration, similarity, row sparsity and search, two by two.
+
+    Args:
+        view: of the layer.
+        rows: the selected ones.
+        layer_name, file_name: of the downloads, without and with the target.
+    """
+    above, below = st.columns(2), st.columns(2)
+    # The card that depends least on the target comes last: the others need not wait for it.
+    with above[1]:
+        similarity_card(view, rows, file_name)
+    with below[0]:
+        row_sparsity_card(view, rows, file_name)
+    with below[1]:
+        search_card(view, rows, file_name)
+    with above[0]:
+        concentration_card(view, rows, layer_name)
+
+
+def summary(view: LayerView) -> None:
+    """Show the layer quality of each allocation at exact counts, and what the search did."""
+    *metrics, rate_column, sparsity_column = st.columns([7] * len(view.allocations) + [5, 5.5])
+    uniform = view.qualities["uniform"]
+    for column, allocation in zip(metrics, view.allocations, strict=True):
+        method, quality = allocation.method, view.qualities[allocation.method]
+        label = f"Layer quality, {'uniform' if method == 'uniform' else plain(allocation.label)}"
+        explained = text.quality_help(view, method)
+        if method == "uniform":
+            fact(column, label, f"{quality:.5g}", view.quality_measure, help=explained)
+        else:
+            column.metric(
+                label,
+                f"{quality:.5g}",
+                f"{quality - uniform:+.2g} vs uniform",
+                border=True,
+                height="stretch",
+                help=explained,
+            )
+    search = view.search
+    fact(
+        rate_column,
+        "Learning rate",
+        "not searched"
+        if search is None
+        else "none"
+        if search.learning_rate is None
+        else f"{search.learning_rate:+g}",
+        None
+        if search is None
+        else f"{int(search.trace.tried.sum())} tried"
+        + (": stays uniform" if search.learning_rate is None else ""),
+        help="Positive: rows that keep their quality give more weights. Negative: rows that lose it do.",
+    )
+    weights = view.rows * view.columns
+    fact(
+        sparsity_column,
+        "Layer sparsity",
+        f"{view.pruned / weights:.2%}",
+        f"{view.pruned:,} pruned",
+        help=f"{view.pruned:,} of the layer's {weights:,} weights, under every allocation shown here.",
+    )
+    if warning := text.dead_rows_seen(view):
+        st.caption(warning)
+
+
+def concentration_card(view: LayerView, rows: list[int], file_name: str) -> None:
     """How concentrated the score is: Gini histogram, the Lorenz curves it condenses, and what pruning leaves."""
-    coefficients = study.gini.coefficients[0]
-    source = Source("gini", study.key)
+    coefficients, histogram = view.coefficients, view.gini.histogram
+    source = Source("gini", view.layer_key)
     marked = rows_for(source, rows)
 
-    def histogram() -> View:
+    def of_rows() -> View:
         return View(
-            gini_histogram(study.gini, marked, theme()),
-            words.gini_seen(study),
+            gini_histogram(view.gini, marked, theme()),
+            text.gini_seen(view),
             explanations.GINI_FORMULA,
             "Histogram of the Gini coefficients of the rows' scores",
-            lambda: {"row": np.arange(study.rows), "gini": coefficients},
-        )
-
-    def lorenz() -> View:
-        shown = rows[:MOST_LINES] or _extremes(coefficients)
-        curves = lorenz_curves(study.score, shown)
-        return View(
-            lorenz_figure(curves, theme()),
-            words.lorenz_seen(bool(rows)),
-            explanations.LORENZ_FORMULA,
-            "Lorenz curves of the scores of single rows",
-            lambda: (
-                {"share_of_weights": curves[0].population}
-                | {f"share_of_score_row_{curve.row}": curve.share for curve in curves}
-            ),
-        )
-
-    def kept() -> View:
-        left = {
-            allocation.method: gini_of_kept(study.score, allocation.counts)
-            for allocation in outcome.allocations
-        }
-        return View(
-            gini_histogram(gini_statistics(left), (), theme()),
-            words.kept_seen(outcome),
-            explanations.GINI_FORMULA,
-            f"Histograms of the Gini coefficients of the scores that {_methods(outcome)} keep",
-            lambda: (
-                {"row": np.arange(study.rows)}
-                | {f"gini_kept_{name}": values for name, values in left.items()}
-            ),
+            lambda: {"row": np.arange(view.rows), "gini": coefficients},
         )
 
     def rows_of(points: list[dict]) -> np.ndarray:
         bars = [point["point_index"] for point in points if point["curve_number"] == 0]
-        return study.gini.histogram.members(coefficients, bars)
+        return histogram.members(coefficients, bars)
 
-    callback = on_chart(source, marked, rows_of)
+    variants = {"Gini": of_rows}
+    if (score := view.score) is not None:
+        variants["Lorenz curves"] = lambda: _lorenz(view, score, rows)
+        variants["Gini after pruning"] = lambda: _gini_after(view, score)
     card(
         "gini",
-        {"Gini": histogram, "Lorenz curves": lorenz, "Gini after pruning": kept},
+        variants,
         file_name=file_name,
-        on_select=callback,
+        on_select=on_chart(source, marked, rows_of),
         selectable=frozenset({"Gini"}),
+        missing=None if score is not None else text.NO_SCORE,
+    )
+
+
+def _lorenz(view: LayerView, score: np.ndarray, rows: list[int]) -> View:
+    curves = lorenz_curves(score, rows[:MOST_LINES] or _extremes(view.coefficients))
+    return View(
+        lorenz_figure(curves, theme()),
+        text.lorenz_seen(bool(rows)),
+        explanations.LORENZ_FORMULA,
+        "Lorenz curves of the scores of single rows",
+        lambda: (
+            {"share_of_weights": curves[0].population}
+            | {f"share_of_score_row_{curve.row}": curve.share for curve in curves}
+        ),
     )
 
 
@@ -86,16 +147,30 @@ def _extremes(coefficients: np.ndarray) -> list[int]:
     return sorted({int(order[0]), int(order[len(order) // 2]), int(order[-1])}) if len(order) else []
 
 
-def similarity_card(study: Study, outcome: Outcome, rows: list[int], file_name: str) -> None:
+def _gini_after(view: LayerView, score: np.ndarray) -> View:
+    left = {each.method: gini_of_kept(score, each.counts) for each in view.allocations}
+    return View(
+        gini_histogram(gini_statistics(left), (), theme()),
+        text.kept_seen(view),
+        explanations.GINI_FORMULA,
+        f"Histograms of the Gini coefficients of the scores that {_methods(view)} keep",
+        lambda: (
+            {"row": np.arange(view.rows)} | {f"gini_kept_{name}": values for name, values in left.items()}
+        ),
+    )
+
+
+def similarity_card(view: LayerView, rows: list[int], file_name: str) -> None:
     """How fast rows lose their output."""
-    sparsity = study.grid / study.columns
-    target = outcome.result.settings.target_sparsity
-    statistics = cosine_statistics(study.cosine, sparsity, target, outcome.cosines, rows[:MOST_LINES])
+    sparsity = view.sparsity_grid
 
     def bands() -> View:
+        statistics = cosine_statistics(
+            view.cosine_curves, sparsity, view.target, view.cosines, rows[:MOST_LINES]
+        )
         return View(
             cosine_figure(statistics, theme()),
-            words.cosine_seen(study, outcome),
+            text.cosine_seen(view),
             explanations.COSINE_FORMULA,
             "Percentile bands of the rows' cosine similarity to their dense output, against row sparsity",
             lambda: (
@@ -106,93 +181,139 @@ def similarity_card(study: Study, outcome: Outcome, rows: list[int], file_name: 
         )
 
     def after() -> View:
-        distribution = cosine_distribution(outcome.cosines, study.curves.dead_rows.cpu().numpy())
+        distribution = cosine_distribution(view.cosines, view.dead_rows)
         return View(
             cosine_histogram(distribution, theme()),
-            words.cosine_after_seen(distribution),
+            text.cosine_after_seen(distribution),
             explanations.COSINE_FORMULA,
-            f"Histograms of the cosines that {_methods(outcome)} leave the rows",
-            lambda: row_numbers(study, outcome),
+            f"Histograms of the cosines that {_methods(view)} leave the rows",
+            lambda: row_numbers(view),
         )
 
     card("cosine", {"Against sparsity": bands, "After pruning": after}, file_name=file_name)
 
 
-def row_sparsity_card(study: Study, outcome: Outcome, rows: list[int], file_name: str) -> None:
+def row_sparsity_card(view: LayerView, rows: list[int], file_name: str) -> None:
     """What sparsity each row got, and what goes with it."""
-    statistics = row_sparsity_statistics(outcome.allocations)
-    learned = outcome.allocations[1:]
-    weights = outcome.optimum.row_weights
-    source = Source(
-        "row_sparsity", (study.key, outcome.result.settings, weights, tuple(each.method for each in learned))
-    )
+    statistics = row_sparsity_statistics(view.allocations)
+    source = Source("row_sparsity", (view.key, tuple(each.method for each in view.allocations)))
     marked = rows_for(source, rows)
 
-    def view(figure, seen: str) -> View:
+    def drawn(figure: go.Figure, seen: str) -> View:
         return View(
             figure,
             seen,
-            words.row_sparsity_formula(outcome),
-            f"Row sparsities under {_methods(outcome)}",
-            lambda: row_numbers(study, outcome),
+            text.row_sparsity_formula(view),
+            f"Row sparsities under {_methods(view)}",
+            lambda: row_numbers(view),
         )
-
-    def histogram() -> View:
-        figure = row_sparsity_histogram(statistics, marked, theme())
-        return view(figure, words.row_sparsity_seen(outcome))
-
-    def ranked() -> View:
-        figure = sorted_row_sparsity(statistics, rows, theme())
-        return view(figure, words.row_sparsity_seen(outcome))
-
-    def distribution() -> View:
-        return view(row_sparsity_ecdf(statistics, theme()), words.row_sparsity_seen(outcome))
 
     def against(quantity: str, values: np.ndarray) -> View:
         # One allocation in a cloud of points: of two, the optimum, which moves rows further.
-        scatter = row_scatter(learned[-1], quantity, values, rows)
-        return view(row_scatter_figure(scatter, rows, theme()), explanations.scatter_seen(scatter))
+        scatter = row_scatter(view.own, quantity, values, rows)
+        return drawn(row_scatter_figure(scatter, rows, theme()), explanations.scatter_seen(scatter))
+
+    # Not by uniform's bars, which are one or two for all rows, unless there are no others.
+    histogram = statistics.histogram
+    selectable = [
+        (number, each.row_sparsity)
+        for number, each in enumerate(view.allocations)
+        if each.method != "uniform" or len(view.allocations) == 1
+    ]
 
     def rows_of(points: list[dict]) -> np.ndarray:
-        # Not by uniform's bars, which are one or two for all rows.
-        found = []
-        for number, allocation in enumerate(learned, start=1):
-            bars = [point["point_index"] for point in points if point["curve_number"] == number]
-            found.append(statistics.histogram.members(allocation.row_sparsity, bars))
+        found = [
+            histogram.members(
+                sparsity, [point["point_index"] for point in points if point["curve_number"] == number]
+            )
+            for number, sparsity in selectable
+        ]
         return np.unique(np.concatenate(found))
 
-    callback = on_chart(source, marked, rows_of)
+    seen = text.row_sparsity_seen(view)
     card(
         "row_sparsity",
         {
-            "Histogram": histogram,
-            "Sorted": ranked,
-            "ECDF": distribution,
-            "Against Gini": lambda: against("gini", study.gini.coefficients[0]),
-            "Against weight norm": lambda: against("weight_norm", study.weight_norm),
-            "Against cosine": lambda: against("cosine", outcome.cosines[0].cosine),
+            "Histogram": lambda: drawn(row_sparsity_histogram(statistics, marked, theme()), seen),
+            "Sorted": lambda: drawn(sorted_row_sparsity(statistics, rows, theme()), seen),
+            "ECDF": lambda: drawn(row_sparsity_ecdf(statistics, theme()), seen),
+            "Against Gini": lambda: against("gini", view.coefficients),
+            "Against weight norm": lambda: against("weight_norm", view.weight_norm),
+            "Against cosine": lambda: against("cosine", view.cosines[0].cosine),
         },
         file_name=file_name,
-        on_select=callback,
+        on_select=on_chart(source, marked, rows_of),
         selectable=frozenset({"Histogram"}),
     )
 
 
-def _methods(outcome: Outcome) -> str:
-    return " and ".join(allocation.label for allocation in outcome.allocations)
+def search_card(view: LayerView, rows: list[int], file_name: str) -> None:
+    """Which rates TRIM tried, how each went, the landscape, and the paths of selected rows."""
+    search = view.search
+    if search is None:
+        with st.container(border=True, height="stretch", key="card-rate"):
+            st.markdown("**Which learning rates beat uniform?**")
+            st.info(
+                f"None was tried: this layer's rows were set by {plain(view.own.label)}, which searches for no "
+                "learning rate.",
+                icon=":material/info:",
+            )
+        return
+    trace = search.trace
 
+    def drawn(draw: Callable[..., go.Figure], alt: str) -> View:
+        return View(
+            draw(trace, theme()),
+            text.rate_seen(search),
+            explanations.RATE_FORMULA,
+            alt,
+            lambda: rate_numbers(trace),
+        )
 
-def row_numbers(study: Study, outcome: Outcome) -> dict[str, np.ndarray]:
-    """Every row of the layer, one number per column of a table."""
-    numbers = {
-        "row": np.arange(study.rows),
-        "gini": study.gini.coefficients[0],
-        "weight_norm": study.weight_norm,
-        "x": outcome.result.row_sparsity.cpu().numpy(),
+    variants = {
+        "Rates": lambda: drawn(rate_figure, "Best layer quality of each learning rate"),
+        "Iterations": lambda: drawn(iteration_figure, "Layer quality and row variance at each iteration"),
+        "Landscape": lambda: drawn(landscape_figure, "Gain over uniform by learning rate and iteration"),
     }
-    if outcome.optimum.sensitivity is not None:
-        numbers["sensitivity"] = outcome.optimum.sensitivity.cpu().numpy()
-    for allocation, cosine in zip(outcome.allocations, outcome.cosines, strict=True):
+    if rows and search.learning_rate is not None and any(each.method == "trim" for each in view.allocations):
+        variants["Selected rows"] = lambda: paths_view(view, search, rows[:MOST_LINES])
+    card("rate", variants, file_name=file_name)
+
+
+def paths_view(view: LayerView, search: SearchView, rows: list[int]) -> View:
+    """How rows' x moved through the iterations of the chosen rate."""
+    rate = search.learning_rate
+    assert rate is not None, "without a rate no row has a path"
+    paths = row_paths(
+        search.x,
+        view.allocation("trim").row_sparsity,
+        rows,
+        learning_rate=rate,
+        kept_iteration=search.kept_iteration,
+        target=view.target,
+        cap=view.caps["trim"],
+    )
+    return View(
+        row_paths_figure(paths, theme()),
+        text.row_path_seen(view, search, rows[0]) if len(rows) == 1 else text.paths_seen(search),
+        explanations.ROW_SPARSITY_FORMULA,
+        f"x of {'row' if len(rows) == 1 else 'rows'} {', '.join(map(str, rows))} through the iterations",
+        lambda: {"iteration": np.arange(search.x.shape[1])} | {f"x_row_{row}": search.x[row] for row in rows},
+    )
+
+
+def _methods(view: LayerView) -> str:
+    return " and ".join(each.label for each in view.allocations)
+
+
+def row_numbers(view: LayerView) -> dict[str, np.ndarray]:
+    """Every row of the layer, one number per column of a table."""
+    numbers = {"row": np.arange(view.rows), "gini": view.coefficients, "weight_norm": view.weight_norm}
+    if view.search is not None:
+        numbers["x"] = view.search.kept_x
+    if view.sensitivity is not None:
+        numbers["sensitivity"] = view.sensitivity
+    for allocation, cosine in zip(view.allocations, view.cosines, strict=True):
         numbers[f"{allocation.method}_count"] = np.asarray(allocation.counts)
         numbers[f"{allocation.method}_row_sparsity"] = allocation.row_sparsity
         numbers[f"{allocation.method}_cosine"] = cosine.cosine
@@ -209,27 +330,3 @@ def rate_numbers(trace: LearningRateTrace) -> dict[str, np.ndarray]:
         "row_quality_variance": trace.row_variance.ravel(),
         "tried": np.repeat(trace.tried, iterations),
     }
-
-
-def learning_rate_card(outcome: Outcome, file_name: str) -> None:
-    """Which rates were tried, how each went, and the whole landscape."""
-    trace = outcome.trace
-
-    def view(draw, alt: str) -> View:
-        return View(
-            draw(trace, theme()),
-            words.rate_seen(outcome),
-            explanations.RATE_FORMULA,
-            alt,
-            lambda: rate_numbers(trace),
-        )
-
-    card(
-        "rate",
-        {
-            "Rates": lambda: view(rate_figure, "Best layer quality of each learning rate, tried or not"),
-            "Iterations": lambda: view(iteration_figure, "Layer quality and row variance at each iteration"),
-            "Landscape": lambda: view(landscape_figure, "Gain over uniform by learning rate and iteration"),
-        },
-        file_name=file_name,
-    )

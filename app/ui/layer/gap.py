@@ -2,23 +2,26 @@
 
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from app.services.layer.study import Outcome, Study
 from app.ui.common.cards import View, card, theme
 from app.ui.common.selection import Source, on_chart, rows_for
 from diagnostics.figures.gap import gap_loss_figure, gap_quality_figure, gap_scatter_figure, gap_share_figure
 from diagnostics.gap import AllocationGap, GapCurve, GapScatter, gap_scatter
 
+if TYPE_CHECKING:  # it computes, and imports torch
+    from app.services.layer.study import Outcome, Study
 
-def gap_section(study: Study, outcome: Outcome, rows: list[int], layer_name: str, file_name: str) -> None:
+
+def gap_section(study: "Study", outcome: "Outcome", rows: list[int], layer_name: str, file_name: str) -> None:
     """How much of the possible improvement TRIM captures, and where it does not.
 
     Args:
-        study, outcome: of the layer, with all allocations.
+        study, outcome: of the layer.
         rows: the selected ones.
         layer_name, file_name: of the downloads, without and with the target.
     """
@@ -68,18 +71,15 @@ def _curve_card(curve: GapCurve, file_name: str) -> None:
     )
 
 
-def _rows_card(study: Study, outcome: Outcome, rows: list[int], file_name: str) -> None:
-    gap = study.gap(outcome)
+def _rows_card(study: "Study", outcome: "Outcome", rows: list[int], file_name: str) -> None:
+    gap, layer = study.gap(outcome), outcome.view
     quantities = {
         "Against output size": ("output_norm", study.output_norm),
-        "Against Gini": ("gini", study.gini.coefficients[0]),
+        "Against Gini": ("gini", layer.coefficients),
     }
-    if outcome.optimum.sensitivity is not None:
-        quantities["Against sensitivity"] = (
-            "sensitivity",
-            outcome.optimum.sensitivity.double().cpu().numpy(),
-        )
-    source = Source("gap_rows", (study.key, outcome.result.settings, outcome.optimum.row_weights))
+    if layer.sensitivity is not None:
+        quantities["Against sensitivity"] = ("sensitivity", layer.sensitivity)
+    source = Source("gap_rows", layer.key)
     marked = rows_for(source, rows)
 
     def view(quantity: str, values: np.ndarray) -> View:
@@ -90,7 +90,7 @@ def _rows_card(study: Study, outcome: Outcome, rows: list[int], file_name: str) 
             EXCESS_FORMULA,
             "Row sparsity under TRIM less row sparsity under the optimum, row by row",
             lambda: {
-                "row": np.arange(study.rows),
+                "row": np.arange(layer.rows),
                 "trim_row_sparsity": gap.reached.row_sparsity,
                 "optimal_row_sparsity": gap.best.row_sparsity,
                 "excess": gap.excess,

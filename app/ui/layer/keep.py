@@ -1,29 +1,34 @@
 """The control that keeps what is on the page as a run."""
 
+from typing import TYPE_CHECKING
+
 import streamlit as st
 
-from app.services.layer.keep import keep
-from app.services.layer.study import Outcome, Study
+from app.services.runs.layer import LayerView
 from app.ui.common.present import kept
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
 from trim import TrimError
 
+if TYPE_CHECKING:  # it computes, and imports torch
+    from app.services.layer.study import Outcome, Study
 
-def keep_controls(study: Study, outcome: Outcome) -> None:
+
+def keep_controls(study: "Study", outcome: "Outcome", shown: LayerView) -> None:
     """Keep this layer, its settings and the allocation that is shown under a name; of two shown, one is chosen."""
     if not presenter_only("Keeping this layer as a run"):
         return
     with st.popover("Keep as a run", icon=":material/bookmark_add:"):
-        target = outcome.result.settings.target_sparsity
-        labels = {each.label: each.method for each in outcome.allocations if each.method != "uniform"}
+        labels = {each.label: each.method for each in shown.learned}
         label = next(iter(labels))
         if len(labels) > 1:
             label = st.segmented_control(
                 "Allocation to keep", list(labels), default=label, required=True, key="allocation_to_keep"
             )
-        name = st.text_input("Name", f"{study.key.layer} at {target:.0%}, {label}", max_chars=80)
+        name = st.text_input("Name", f"{study.key.layer} at {shown.target:.0%}, {label}", max_chars=80)
         if st.button("Keep", type="primary", disabled=not name.strip()):
+            from app.services.layer.keep import keep
+
             try:
                 folder = keep(study, outcome, labels[label], name.strip())
             except (TrimError, OSError) as error:

@@ -3,7 +3,6 @@
 import numpy as np
 import streamlit as st
 
-from app.services.layer import lessons
 from app.ui.common import explanations
 from app.ui.common.cards import View, theme
 from app.ui.learn.step import Check, Step
@@ -35,6 +34,8 @@ def _loudness() -> float:
 
 
 def _scores(loudness: float) -> View:
+    from app.services.layer import lessons  # imports torch
+
     lesson = lessons.scores(loudness)
     weight, score = lesson.weight[0, 3], lesson.pruned.score[0, 3]
     gone = [str(row) for row in range(len(lesson.weight)) if not lesson.pruned.keep[row, 3]]
@@ -94,6 +95,8 @@ def _pruned() -> int:
 
 
 def _damage(pruned: int) -> View:
+    from app.services.layer import lessons  # imports torch
+
     matrix = lessons.damage(pruned)
     worst, best = int(matrix.cosine.argmin()), int(matrix.cosine.argmax())
     cosines = ", ".join(f"row {row} {value:.2f}" for row, value in enumerate(matrix.cosine))
@@ -159,6 +162,8 @@ def _factor() -> int:
 
 
 def _lorenz(factor: int) -> View:
+    from app.services.layer import lessons  # imports torch
+
     curves = lessons.concentration(factor)
     row = curves[lessons.EVEN_ROW]
     ginis = ", ".join(f"row {curve.row} {curve.gini:.2f}" for curve in curves)
@@ -216,6 +221,8 @@ def _target() -> float:
 
 
 def _optimum(target: float) -> View:
+    from app.services.layer import lessons  # imports torch
+
     uniform, trim, optimal = matrices = lessons.three_allocations(target)
     captured = captured_share(uniform.layer_cosine, trim.layer_cosine, optimal.layer_cosine)
     qualities = ", ".join(f"{matrix.label} {matrix.layer_cosine:.4f}" for matrix in matrices)

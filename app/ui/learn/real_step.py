@@ -3,7 +3,7 @@
 import numpy as np
 import streamlit as st
 
-from app.services.runs.layer import StoredLayer
+from app.services.runs.layer import LayerView
 from app.services.runs.store import STORE
 from app.ui.common import explanations
 from app.ui.common.cards import View, theme
@@ -43,7 +43,7 @@ def _outcomes(run: Run) -> str:
     )
 
 
-def _layer() -> tuple[Run, StoredLayer] | None:
+def _layer() -> tuple[Run, LayerView] | None:
     run = real_run()
     if run is None:
         st.info(
@@ -64,36 +64,35 @@ def _layer() -> tuple[Run, StoredLayer] | None:
             bind="query-params",
         )
     try:
-        return run, StoredLayer.of(run, STORE.layer(run.id, f"{block}.{LAYER}"))
+        return run, LayerView.of(run, STORE.layer(run.id, f"{block}.{LAYER}"))
     except RunError as error:
         st.error(plain(error), icon=":material/error:")
         return None
 
 
-def _view(shown: tuple[Run, StoredLayer] | None) -> View | None:
+def _view(shown: tuple[Run, LayerView] | None) -> View | None:
     if shown is None:
         return None
     run, layer = shown
-    record = layer.record
-    scatter = row_scatter(layer.allocations[-1], "gini", record.gini, ())
+    scatter = row_scatter(layer.own, "gini", layer.coefficients, ())
     return View(
         row_scatter_figure(scatter, (), theme()),
         f"{_seen(layer, explanations.scatter_seen(scatter))} {_outcomes(run)}",
         explanations.ROW_SPARSITY_FORMULA,
-        f"Row sparsity against Gini for the {record.rows:,} rows of {record.name}",
+        f"Row sparsity against Gini for the {layer.rows:,} rows of {layer.name}",
         lambda: {
-            "row": np.arange(record.rows),
-            "gini": record.gini,
-            "row_sparsity": record.row_sparsity,
-            "cosine": record.cosine,
+            "row": np.arange(layer.rows),
+            "gini": layer.coefficients,
+            "row_sparsity": layer.own.row_sparsity,
+            "cosine": layer.cosines[-1].cosine,
         },
     )
 
 
-def _seen(layer: StoredLayer, correlation: str) -> str:
-    record = layer.record
-    rate = record.search.learning_rate if record.search else None
-    name = f"{record.name}: {record.rows:,} rows of {record.columns:,} weights, {record.sparsity:.0%} of them pruned."
+def _seen(layer: LayerView, correlation: str) -> str:
+    rate = layer.search.learning_rate if layer.search else None
+    pruned = f"{layer.own.layer_sparsity:.0%} of them pruned"
+    name = f"{layer.name}: {layer.rows:,} rows of {layer.columns:,} weights, {pruned}."
     if rate is None:
         return f"{name} No learning rate beat uniform here, so TRIM left every row at the target."
     sign = "rows of high cosine give" if rate > 0 else "rows of low cosine give"

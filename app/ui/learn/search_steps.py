@@ -3,7 +3,6 @@
 import numpy as np
 import streamlit as st
 
-from app.services.layer import lessons
 from app.ui.common import explanations
 from app.ui.common.cards import View, theme
 from app.ui.learn.step import Check, Step
@@ -21,6 +20,8 @@ sparsity stays the target.
 
 
 def _iteration() -> int:
+    from app.services.layer import lessons  # imports torch
+
     last = len(lessons.path().quality) - 1
     if st.session_state.get("playing"):
         st.session_state["iteration"] = min(st.session_state["iteration"] + 1, last)
@@ -38,6 +39,8 @@ def _iteration() -> int:
 
 
 def _path(iteration: int) -> View:
+    from app.services.layer import lessons  # imports torch
+
     lesson = lessons.path()
     x, quality = lesson.row_sparsity[iteration], lesson.quality
     best = int(quality[: iteration + 1].argmax())
@@ -106,6 +109,8 @@ def _outliers() -> int:
 
 
 def _sign(percent: int) -> View:
+    from app.services.layer import lessons  # imports torch
+
     lesson = lessons.sign(percent / 100)
     return View(
         sign_figure(lesson, theme()),
@@ -178,6 +183,8 @@ def _width() -> float:
 
 
 def _budgets(width: float) -> View:
+    from app.services.layer import lessons  # imports torch
+
     lesson = lessons.budgets(width)
     least, most = int(lesson.sparsity.argmin()), int(lesson.sparsity.argmax())
     if width == 0:

@@ -3,7 +3,6 @@
 import numpy as np
 import streamlit as st
 
-from app.services.layer import lessons
 from app.ui.common import explanations
 from app.ui.common.cards import View, theme
 from app.ui.learn.step import Check, Step
@@ -21,6 +20,8 @@ def _rate() -> float:
 
 
 def _update(rate: float) -> View:
+    from app.services.layer import lessons  # imports torch
+
     lesson = lessons.one_update(rate)
     giver, getter = int(lesson.change.argmax()), int(lesson.change.argmin())
     moves = ", ".join(
@@ -45,6 +46,8 @@ def _update(rate: float) -> View:
 
 
 def _arithmetic(rate: float) -> None:
+    from app.services.layer import lessons  # imports torch
+
     lesson = lessons.one_update(rate)
     quality, share, mean = lesson.quality, lesson.share, lesson.share.mean()
     row = 2  # neither the best nor the worst, so that no term is 0 or 1

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import trim
-from app.services.layer.study import ModelKey, SampleKey
+from app.services.layer.keys import ModelKey, SampleKey
 from app.ui.common.selection import GAP_PICKS, PICKED_ROWS, PICKS, parse_rows
 from app.ui.common.waiting import laboratory
 from tests.app.page import LayerPage, numbers, trace

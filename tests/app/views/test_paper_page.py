@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from app.services.runs.layer import StoredLayer
+from app.services.runs.layer import LayerView
 from app.services.runs.store import STORE, RunStore
 from app.ui.paper import figure_1, figure_2, figure_3a, figure_3b, figure_3c, figure_4
 from tests.app.page import ROOT
@@ -21,8 +21,8 @@ def run():
 
 
 @pytest.fixture(scope="module")
-def layer(run) -> StoredLayer:
-    return StoredLayer.of(run, STORE.layer(run.id, LAYER))
+def layer(run) -> LayerView:
+    return LayerView.of(run, STORE.layer(run.id, LAYER))
 
 
 def opened(**address: str) -> AppTest:
@@ -56,12 +56,11 @@ def test_another_layer_by_the_address(layer):
 
 
 def test_words_are_the_numbers(run, layer):
-    record = layer.record
     drawn, real = (view() for view in figure_1(layer).views.values())
     assert "uniform takes 4, 4, 4, 4 of 8 weights, and TRIM 7, 1, 4, 4" in drawn.seen
-    assert f"{record.row_sparsity.min():.1%}".replace(".", "\\.") in real.seen
+    assert f"{layer.own.row_sparsity.min():.1%}".replace(".", "\\.") in real.seen
     (gini,) = figure_3a(layer).views.values()
-    assert f"{np.median(record.gini):.3f}".replace(".", "\\.") in gini().seen
+    assert f"{np.median(layer.coefficients):.3f}".replace(".", "\\.") in gini().seen
     (cosine,) = figure_3b(layer).views.values()
     at = np.searchsorted(layer.sparsity_grid, 0.9)
     low, high = np.percentile(layer.cosine_curves[:, at], [5, 95])

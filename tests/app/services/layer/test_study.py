@@ -7,7 +7,10 @@ import pytest
 import torch
 
 import trim
-from app.services.layer.study import KEPT_OUTCOMES, ModelKey, SampleKey, Study, StudyKey
+from app.services.layer.keep import keep
+from app.services.layer.keys import ModelKey, SampleKey, StudyKey
+from app.services.layer.study import KEPT_OUTCOMES, Study
+from app.services.runs.layer import LayerView
 from diagnostics.concentration import gini
 from tests.app.small import ORIGIN, layer_sample
 
@@ -58,7 +61,7 @@ def test_statistics_are_those_of_the_score_and_the_curves(studied):
     for place, count in enumerate(studied.grid):
         at_count = curves.at(torch.full((studied.rows,), int(count))).cosine.numpy()
         np.testing.assert_allclose(studied.cosine[:, place], at_count, rtol=1e-12)
-    assert studied.dead_rows.tolist() == []
+    assert not studied.dead_rows.any()
 
 
 def optimal_counts(
@@ -81,20 +84,23 @@ def test_an_outcome_is_what_the_library_finds(studied, layer_quality):
     assert outcome.result.realised_quality == expected.realised_quality
     best = optimal_counts(curves, 0.5)
     for allocation, cosine, counts in zip(
-        outcome.allocations, outcome.cosines, (expected.uniform_counts, expected.counts, best), strict=True
+        outcome.view.allocations,
+        outcome.view.cosines,
+        (expected.uniform_counts, expected.counts, best),
+        strict=True,
     ):
         assert allocation.counts.tolist() == counts.tolist()
         assert sum(allocation.counts) == round(0.5 * studied.rows * studied.columns)
         np.testing.assert_array_equal(cosine.cosine, curves.at(counts).cosine.numpy())
         np.testing.assert_array_equal(cosine.row_sparsity, counts.numpy() / studied.columns)
-    assert [allocation.method for allocation in outcome.allocations] == ["uniform", "trim", "optimal"]
+    assert [allocation.method for allocation in outcome.view.allocations] == ["uniform", "trim", "optimal"]
     assert outcome.optimum.quality == float(trim.layer_quality(curves.at(best), layer_quality))
 
 
 def test_the_trace_tells_tried_from_untried(studied):
     settings = trim.SearchSettings(0.6)
     outcome = studied.outcome(settings)
-    trace, result = outcome.trace, outcome.result
+    trace, result = outcome.view.search.trace, outcome.result
     assert tuple(trace.rates) == settings.learning_rates + settings.negative_learning_rates
     assert {rate for rate, tried in zip(trace.rates, trace.tried, strict=True) if tried} == {
         rate for rate, _ in result.tried
@@ -113,8 +119,8 @@ def test_the_trace_tells_tried_from_untried(studied):
 
 def test_a_direct_quality_evaluates_only_what_was_tried(studied):
     outcome = studied.outcome(trim.SearchSettings(0.6, layer_quality="mae"))
-    known = np.isfinite(outcome.trace.quality[:, -1])
-    np.testing.assert_array_equal(known, outcome.trace.tried)
+    known = np.isfinite(outcome.view.search.trace.quality[:, -1])
+    np.testing.assert_array_equal(known, outcome.view.search.trace.tried)
 
 
 def test_no_gain_is_no_chosen_rate():
@@ -123,9 +129,9 @@ def test_no_gain_is_no_chosen_rate():
     same = study(sample=trim.LayerSample(flat.name, equal_rows, flat.inputs, flat.input_norm))
     outcome = same.outcome(trim.SearchSettings(0.5))
     assert outcome.result.learning_rate is None
-    assert outcome.trace.chosen is None
-    assert outcome.trace.exhaustive is None
-    assert outcome.allocations[1].counts.tolist() == outcome.allocations[0].counts.tolist()
+    assert outcome.view.search.trace.chosen is None
+    assert outcome.view.search.trace.exhaustive is None
+    assert outcome.view.allocations[1].counts.tolist() == outcome.view.allocations[0].counts.tolist()
 
 
 def test_dead_rows_are_named():
@@ -133,9 +139,9 @@ def test_dead_rows_are_named():
     weight = sample.weight.clone()
     weight[DEAD_ROW] = 0
     dead = study(sample=trim.LayerSample(sample.name, weight, sample.inputs, sample.input_norm))
-    assert dead.dead_rows.tolist() == [DEAD_ROW]
+    assert np.flatnonzero(dead.dead_rows).tolist() == [DEAD_ROW]
     assert np.isnan(dead.gini.coefficients[0][DEAD_ROW])
-    assert dead.outcome(trim.SearchSettings(0.5)).cosines[1].cosine[DEAD_ROW] == 0
+    assert dead.outcome(trim.SearchSettings(0.5)).view.cosines[1].cosine[DEAD_ROW] == 0
 
 
 def test_equal_settings_are_searched_once(searches):
@@ -201,7 +207,7 @@ def test_the_optimum_loses_least(studied, sensitivity):
     outcome = studied.outcome(trim.SearchSettings(0.6), sensitivity)
     _, curves = library_curves(studied)
     expected = optimal_counts(curves, 0.6, sensitivity)
-    assert outcome.allocation("optimal").counts.tolist() == expected.tolist()
+    assert outcome.view.allocation("optimal").counts.tolist() == expected.tolist()
     assert outcome.optimum.row_weights == ("ones" if sensitivity is None else "fisher")
     weights = torch.ones(12) if sensitivity is None else sensitivity
     for counts, loss in zip(
@@ -220,23 +226,63 @@ def test_row_weights_have_outcomes_of_their_own(searches):
     assert alike is not weighed
     assert studied.outcome(settings) is alike
     assert studied.outcome(settings, torch.arange(12.0)) is weighed
-    assert alike.allocation("trim").counts.tolist() == weighed.allocation("trim").counts.tolist()
+    assert alike.view.allocation("trim").counts.tolist() == weighed.view.allocation("trim").counts.tolist()
 
 
 def test_the_optimum_reaches_whatever_trim_reaches():
     # Under the optimum's own cap of 0.99 a row of 20 weights keeps one; TRIM's cap of 1 leaves none.
     outcome = study().outcome(trim.SearchSettings(0.98, max_row_sparsity=1.0))
-    assert outcome.allocation("optimal").counts.sum() == outcome.allocation("trim").counts.sum()
+    assert outcome.view.allocation("optimal").counts.sum() == outcome.view.allocation("trim").counts.sum()
     assert outcome.optimum.cap == 1.0
     assert study().outcome(trim.SearchSettings(0.5)).optimum.cap == 0.99
 
 
 def test_only_what_is_shown():
-    outcome = study().outcome(trim.SearchSettings(0.5))
-    shown = outcome.showing({"uniform", "optimal"})
+    view = study().outcome(trim.SearchSettings(0.5)).view
+    shown = view.showing({"uniform", "optimal"})
     assert [each.method for each in shown.allocations] == ["uniform", "optimal"]
     assert [each.method for each in shown.cosines] == ["uniform", "optimal"]
-    assert shown.result is outcome.result
+    assert shown.search is view.search
+
+
+def test_a_view_holds_what_the_library_found(studied):
+    outcome = studied.outcome(trim.SearchSettings(0.6))
+    view, result = outcome.view, outcome.result
+    np.testing.assert_allclose(view.search.kept_x, result.row_sparsity.numpy(), rtol=1e-12)
+    assert view.search.learning_rate == result.learning_rate
+    assert list(view.qualities.values()) == [
+        result.uniform_realised_quality,
+        result.realised_quality,
+        outcome.optimum.quality,
+    ]
+    assert view.caps == {"trim": 0.95, "optimal": 0.99}
+    for allocation in view.allocations:
+        np.testing.assert_array_equal(
+            (~view.masks[allocation.method]()).sum(axis=1), np.asarray(allocation.counts)
+        )
+    assert view.prices(3).pruned == view.allocation("optimal").counts[3]
+    assert view.score is studied.score
+
+
+def test_a_stored_layer_has_the_view_of_the_live_one(studied, tmp_path, monkeypatch):
+    monkeypatch.setenv("TRIM_RUNS", str(tmp_path))
+    outcome = studied.outcome(trim.SearchSettings(0.6))
+    run = trim.open_run(keep(studied, outcome, "trim", "kept"))
+    live = outcome.view.showing({"uniform", "trim"})
+    stored = LayerView.of(run, run.layer(studied.key.layer))
+    for one, other in zip(stored.allocations, live.allocations, strict=True):
+        assert (one.method, one.label) == (other.method, other.label)
+        np.testing.assert_array_equal(one.counts, other.counts)
+    for one, other in zip(stored.cosines, live.cosines, strict=True):
+        np.testing.assert_allclose(one.cosine, other.cosine, rtol=1e-6)
+    for method, quality in stored.qualities.items():
+        assert live.qualities[method] == pytest.approx(quality, rel=1e-6)
+    np.testing.assert_allclose(stored.coefficients, live.coefficients, rtol=1e-6)
+    np.testing.assert_allclose(stored.search.x, live.search.x, rtol=1e-6)
+    assert stored.search.kept_iteration == live.search.kept_iteration
+    np.testing.assert_array_equal(stored.masks["trim"](), live.masks["trim"]())
+    assert stored.caps["trim"] == live.caps["trim"]
+    assert (stored.name, stored.columns, stored.vectors) == (live.name, live.columns, live.vectors)
 
 
 def test_the_gap_at_other_targets(searches):

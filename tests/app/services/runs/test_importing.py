@@ -18,7 +18,8 @@ from safetensors.numpy import load_file, save
 
 import trim
 from app.services.layer.keep import keep
-from app.services.layer.study import ModelKey, SampleKey, Study, StudyKey
+from app.services.layer.keys import ModelKey, SampleKey, StudyKey
+from app.services.layer.study import Study
 from app.services.runs import importing as module
 from app.services.runs.files import exported
 from app.services.runs.importing import import_run

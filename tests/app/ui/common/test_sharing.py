@@ -4,7 +4,7 @@ import gc
 
 from streamlit.testing.v1 import AppTest
 
-from app.services.server.memory import settle
+from app.services.server.memory import freeze_gc
 from app.ui.common import cards
 
 
@@ -59,8 +59,8 @@ def test_what_is_shared_is_bounded(monkeypatch):
 
 
 def test_what_was_loaded_is_not_looked_through_again():
-    settle()
+    freeze_gc()
     frozen = gc.get_freeze_count()
     assert frozen > 100_000
-    settle()
+    freeze_gc()
     assert gc.get_freeze_count() == frozen

@@ -1,0 +1,45 @@
+"""The names of what the server shares: which model, which text, which layer. Nothing here computes."""
+
+from dataclasses import dataclass
+
+SENSITIVITY_WINDOWS = 32  # as many as a run of the command line takes
+DEVICES = "devices"  # the key of the job that lists them
+
+
+@dataclass(frozen=True)
+class ModelKey:
+    """Which model, where it computes and in which type; None: chosen by the library."""
+
+    source: str = "demo"
+    device: str | None = None
+    dtype: str | None = None
+
+
+@dataclass(frozen=True)
+class SampleKey:
+    """Which text the model reads, and how much of it."""
+
+    corpus: str = "demo"
+    windows: int = 64
+    length: int = 128
+    vectors_per_sequence: int = 2
+    seed: int = 0
+    bos: bool = True
+
+
+@dataclass(frozen=True)
+class SensitivityKey:
+    """Of which model the rows' sensitivities are measured, on which text."""
+
+    model: ModelKey
+    sample: SampleKey
+
+
+@dataclass(frozen=True)
+class StudyKey:
+    """Which layer of which model, judged by which score."""
+
+    model: ModelKey
+    sample: SampleKey
+    layer: str
+    score: str

@@ -1,0 +1,238 @@
+"""Sentences of a layer's cards, computed from the numbers shown, and which of them a stored run did not keep."""
+
+import numpy as np
+
+from app.services.runs.layer import LayerView, SearchView
+from app.ui.common.explanations import OPTIMAL_FORMULA, ROW_SPARSITY_FORMULA
+from diagnostics.allocation import RowAllocation
+from diagnostics.row_detail import RowPrices, RowScores
+from diagnostics.similarity import CosineDistribution
+
+_UNIFORM_FORMULA = r"""
+$$
+k_i = T\,N
+$$
+
+Every row loses the same share of its weights; what is left over by rounding is spread over the first rows. Row sparsity
+is $s_i = k_i / N$.
+"""
+_VARIANT_FORMULA = r"""
+Wanda's variant: each row loses its lowest scores until they together hold a share $\alpha$ of the row's score; $\alpha$
+is the one at which the layer loses its target. Row sparsity is $s_i = k_i / N$.
+"""
+_PATTERN_FORMULA = "An n:m pattern: n zeros in every m weights, alike in every row."
+_FORMULAS = {
+    "trim": ROW_SPARSITY_FORMULA,
+    "optimal": OPTIMAL_FORMULA,
+    "uniform": _UNIFORM_FORMULA,
+    "variant": _VARIANT_FORMULA,
+}
+
+# What a stored run does not keep.
+NO_SCORE = (
+    "Lorenz curves and the Gini after pruning need the score of every weight, which a run does not store."
+)
+NO_ROW_SCORE = (
+    "The row's scores, its Lorenz curve and its prices need the weights, which a run does not store; open the layer "
+    "with its model to see them."
+)
+OWN_MASK = "A run stores the mask of its own allocation only."
+
+
+def row_sparsity_formula(view: LayerView) -> str:
+    """How the shown allocations set the rows' sparsities."""
+    shown = view.learned or view.allocations
+    if len(shown) == 1:
+        return _FORMULAS.get(shown[0].method, _PATTERN_FORMULA)
+    return "\n".join(f"**{each.label}**\n{_FORMULAS.get(each.method, _PATTERN_FORMULA)}" for each in shown)
+
+
+def kept_seen(view: LayerView) -> str:
+    """What the Ginis after pruning show."""
+    others = " or ".join(each.label for each in view.learned)
+    return (
+        "Pruning takes the lowest scores, so what is left is spread more evenly: every allocation is left of the "
+        f"unpruned layer. Where {others} is further left than uniform in a row, it kept fewer of its weights."
+    )
+
+
+def gini_seen(view: LayerView) -> str:
+    """What the Gini histogram shows."""
+    (summary,) = view.gini.summaries
+    if summary.undefined == summary.rows:
+        return "Every row's scores are all zero, so no row has a Gini."
+    low, high = np.nanmin(view.coefficients), np.nanmax(view.coefficients)
+    return (
+        f"Half of the rows have a Gini between {summary.lower_quartile:.3f} and {summary.upper_quartile:.3f}; "
+        f"the extremes are {low:.3f} and {high:.3f}. The further right a row is, the fewer of its weights it needs."
+    )
+
+
+def lorenz_seen(selected: bool) -> str:
+    """What Lorenz curves show."""
+    which = (
+        ""
+        if selected
+        else " Shown are the rows with the lowest, middle and highest Gini; select rows to see theirs."
+    )
+    return "The deeper a curve hangs below the diagonal, the fewer weights hold the row's score." + which
+
+
+def cosine_seen(view: LayerView) -> str:
+    """What the cosine curves show at the target."""
+    live = view.cosines[0].cosine[~view.dead_rows]
+    if live.size == 0:
+        return "No row has any output on the calibration text."
+    return (
+        f"At the same sparsity rows fare differently: with uniform sparsity at the target the best row keeps a "
+        f"cosine of {live.max():.3f}, the worst {live.min():.3f}. That spread is what TRIM works with."
+    )
+
+
+def cosine_after_seen(distribution: CosineDistribution) -> str:
+    """What the shown allocations leave of the rows' outputs."""
+    uniform, *others = distribution.medians
+    if np.isnan(uniform):
+        return "No row has any output on the calibration text."
+    parts = [f"The median row's cosine is {uniform:.4f} under uniform"]
+    for label, median in zip(distribution.labels[1:], others, strict=True):
+        if median == uniform:
+            parts.append(f"{label} leaves it there")
+        else:
+            parts.append(f"{label} {'raises' if median > uniform else 'lowers'} it to {median:.4f}")
+    return "; ".join([parts[0], ", ".join(parts[1:])] if others else parts) + "."
+
+
+def row_sparsity_seen(view: LayerView) -> str:
+    """What the shown row sparsities show."""
+    parts = []
+    for allocation in view.learned or view.allocations:
+        sparsity = allocation.row_sparsity
+        if allocation.method == "trim" and view.search is not None and view.search.learning_rate is None:
+            parts.append("No learning rate beat uniform, so TRIM left every row at the layer's target.")
+            continue
+        parts.append(
+            f"{allocation.label} prunes between {sparsity.min():.1%} and {sparsity.max():.1%} of a row's weights, "
+            f"{np.std(sparsity) * 100:.2f} percentage points around the layer's {sparsity.mean():.1%}."
+        )
+    return " ".join(parts)
+
+
+def rate_seen(search: SearchView) -> str:
+    """What the learning rates show."""
+    trace, rate = search.trace, search.learning_rate
+    tried = int(np.sum(trace.tried))
+    if rate is None:
+        text = f"None of the {tried} rates tried beats uniform."
+    elif rate > 0:
+        text = f"A positive rate wins ({rate:g}): rows that keep their quality give more weights."
+    else:
+        text = f"A negative rate wins ({rate:g}): rows that already lose quality give more weights."
+    if trace.exhaustive is not None and trace.exhaustive != trace.chosen:
+        text += f" An exhaustive search would have chosen {trace.rates[trace.exhaustive]:g} instead."
+    if np.isnan(trace.quality[~trace.tried]).any():
+        text += f" {tried} of {len(trace.rates)} rates were tried; the others were not computed."
+    return text
+
+
+def paths_seen(search: SearchView) -> str:
+    """What the paths of several rows show."""
+    return (
+        f"Iteration {search.kept_iteration} was kept; the exact projection then makes whole weights of its x."
+    )
+
+
+def row_scores_seen(scores: RowScores) -> str:
+    """What pruning takes from one row."""
+    parts = [
+        f"{border.label} prunes {border.pruned} of {scores.columns} weights, which hold {border.score_share:.1%} of "
+        "the row's score"
+        for border in scores.borders
+    ]
+    return "; ".join(parts) + "."
+
+
+def row_cosine_seen(view: LayerView, row: int) -> str:
+    """What the shown allocations leave of one row."""
+    parts = [
+        f"{each.label} leaves the row a cosine of {each.cosine[row]:.4f} at {each.row_sparsity[row]:.1%} row sparsity"
+        for each in view.cosines
+    ]
+    return "; ".join(parts) + "."
+
+
+def row_path_seen(view: LayerView, search: SearchView, row: int) -> str:
+    """How a row's count under TRIM was reached."""
+    x, count = float(search.kept_x[row]), int(view.allocation("trim").counts[row])
+    return (
+        f"Iteration {search.kept_iteration} was kept: x = {x:.4f}, that is {x * view.columns:.2f} of {view.columns} "
+        f"weights; the exact projection makes it {count}."
+    )
+
+
+def row_stays_seen(view: LayerView, row: int) -> str:
+    """Why a row has no path: TRIM stayed uniform."""
+    return (
+        f"No learning rate beat uniform, so the row keeps the layer's target of {view.target:.0%}: "
+        f"{int(view.allocation('trim').counts[row])} of its weights are pruned."
+    )
+
+
+def row_prices_seen(prices: RowPrices) -> str:
+    """Why the optimum takes so many weights of a row."""
+    gone = (
+        f"The layer's price is λ = {prices.common:.3g}, and {prices.pruned} of the row's weights cost no more"
+    )
+    if np.isnan(prices.next_price):
+        return gone + "; at the row cap it has none left to give."
+    return gone + f"; the next ones would cost {prices.next_price:.3g} each."
+
+
+def price_unit(view: LayerView) -> str:
+    """What the optimum's prices are counted in."""
+    return "error of the output" if view.sensitivity is None else "estimate of the loss"
+
+
+def mask_seen(allocation: RowAllocation) -> str:
+    """What the mask shows."""
+    sparsity = allocation.row_sparsity
+    return (
+        f"{allocation.layer_sparsity:.2%} of the layer's weights are pruned, between {sparsity.min():.1%} and "
+        f"{sparsity.max():.1%} of a row's."
+    )
+
+
+def quality_help(view: LayerView, method: str) -> str | None:
+    """Explain the layer quality of one allocation."""
+    if method == "uniform":
+        return "At exact counts: every row loses the same share. Larger is better."
+    if method == "trim":
+        return (
+            "At the exact counts that masks and files use. The chart of learning rates shows the publication's own "
+            "reading, at rounded-down counts, which are a little too sparse on average."
+        )
+    if method == "optimal":
+        minimised = (
+            "the layer's error"
+            if view.sensitivity is None
+            else "an estimate of the model's loss (Fisher row weights)"
+        )
+        caps = f"Its rows may lose up to {view.caps['optimal']:.0%}"
+        if "trim" in view.caps:
+            caps += f", TRIM's up to {view.caps['trim']:.0%}"
+        return (
+            f"The counts that minimise {minimised} for the same number of pruned weights; not this quality, though "
+            f"mostly the two agree. {caps}."
+        )
+    return None
+
+
+def dead_rows_seen(view: LayerView) -> str | None:
+    """Warn of rows without output."""
+    dead = np.flatnonzero(view.dead_rows)
+    if not dead.size:
+        return None
+    return (
+        f":material/warning: {dead.size:,} of {view.rows:,} rows have no output on this text (for example row "
+        f"{dead[0]}); their cosine is 0 at any sparsity."
+    )
