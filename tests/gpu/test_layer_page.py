@@ -38,7 +38,7 @@ def test_same_numbers_as_on_the_cpu(tmp_path, monkeypatch):
     on_gpu = visit(monkeypatch, "cuda:0", address)
     assert any("computed on cuda" in caption for caption in on_gpu.texts)
     assert on_gpu.metrics["Learning rate"] == on_cpu.metrics["Learning rate"]
-    for label in ("Layer quality, uniform", "Layer quality, TRIM", "Layer quality, optimal"):
+    for label in ("Layer quality, uniform", "Layer quality, TRIM", "Layer quality, Optimal"):
         assert float(on_gpu.metrics[label]) == pytest.approx(float(on_cpu.metrics[label]), rel=2e-5)
     for card, name in (("gini", "wanda"), ("cosine", "median row")):
         gpu, cpu = (numbers(trace(page.charts[card], name)["y"]) for page in (on_gpu, on_cpu))

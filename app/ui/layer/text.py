@@ -131,7 +131,7 @@ def rate_seen(search: SearchView) -> str:
     if trace.exhaustive is not None and trace.exhaustive != trace.chosen:
         text += f" An exhaustive search would have chosen {trace.rates[trace.exhaustive]:g} instead."
     if np.isnan(trace.quality[~trace.tried]).any():
-        text += f" {tried} of {len(trace.rates)} rates were tried; the others were not computed."
+        text += " Rates that were not tried were not computed."
     return text
 
 

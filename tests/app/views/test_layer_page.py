@@ -78,7 +78,7 @@ def test_metrics_are_what_the_library_finds(first_visit, curves):
     assert first_visit.metrics == {
         "Layer quality, uniform": f"{result.uniform_realised_quality:.5g}",
         "Layer quality, TRIM": f"{result.realised_quality:.5g}",
-        "Layer quality, optimal": f"{quality_of(curves, best_counts(curves, 0.7)):.5g}",
+        "Layer quality, Optimal": f"{quality_of(curves, best_counts(curves, 0.7)):.5g}",
         "Learning rate": f"{result.learning_rate:+g}",
         "Layer sparsity": "70.00%",
     }

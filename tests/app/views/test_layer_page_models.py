@@ -266,7 +266,7 @@ def test_fisher_row_weights(llama):
     sensitivity = trim.sensitivity(model, windows)["1.mlp.gate_proj"]
     np.testing.assert_allclose(page.test.dataframe[0].value["sensitivity"], [sensitivity[3]])
     assert page.charts == before, "TRIM does not know them"
-    assert page.metrics["Layer quality, optimal"] != metrics["Layer quality, optimal"]
+    assert page.metrics["Layer quality, Optimal"] != metrics["Layer quality, optimal"]
     page.set("toggle", "gap", True)
     page.set("segmented_control", "gap_rows_view", "Against sensitivity")
     assert "gap_rows" in page.charts
@@ -282,7 +282,7 @@ def test_an_address_with_fisher_row_weights(llama):
     assert page.test.segmented_control(key="row_weights").value == "Fisher"
     assert len(page.charts) == 4
     assert not page.test.warning
-    (optimal,) = [metric for metric in page.test.metric if metric.label == "Layer quality, optimal"]
+    (optimal,) = [metric for metric in page.test.metric if metric.label == "Layer quality, Optimal"]
     assert "Fisher" in optimal.help
 
 
@@ -296,4 +296,4 @@ def test_sensitivities_that_cannot_be_measured_leave_the_rest(llama, monkeypatch
     assert len(page.charts) == 4
     page.press("Try again")
     assert not page.errors
-    assert page.metrics["Layer quality, optimal"] != metrics["Layer quality, optimal"]
+    assert page.metrics["Layer quality, Optimal"] != metrics["Layer quality, optimal"]
