@@ -109,7 +109,8 @@ class LayerView:
         method = record.allocation
         label = METHOD_LABELS.get(method, method)
         own = RowAllocation(method, label, record.counts, record.columns)
-        allocations, cosines = (own,), (record.cosine,)
+        allocations: tuple[RowAllocation, ...] = (own,)
+        cosines: tuple[np.ndarray, ...] = (record.cosine,)
         qualities = {method: record.realised_quality}
         if method != "uniform":
             uniform = RowAllocation(
