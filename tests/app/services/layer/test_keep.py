@@ -6,7 +6,8 @@ import torch
 
 import trim
 from app.services.layer.keep import keep
-from app.services.layer.study import ModelKey, Origin, SampleKey, Study, StudyKey
+from app.services.layer.keys import ModelKey, SampleKey, StudyKey
+from app.services.layer.study import Origin, Study
 from app.services.results.compared import Pick, opened
 from app.services.runs.store import RunStore
 from tests.trim import rough
@@ -24,12 +25,12 @@ def test_a_kept_layer_and_a_whole_run_are_of_one_model(tmp_path, monkeypatch):
     study = Study(key, sample, Origin.of(model, tokens))
     kept = trim.open_run(keep(study, study.outcome(trim.SearchSettings(0.5)), "trim", "Kept"))
     whole = trim.prune(folder, tmp_path / "runs" / "whole", tokens=tokens, target=0.5, device="cpu")
-    assert kept.settings["model"] == whole.settings["model"]
-    assert kept.settings["text"]["sha256"] == whole.settings["text"]["sha256"]
+    assert kept.model == whole.model
+    assert kept.text.sha256 == whole.text.sha256
     store = RunStore()
     compared = [
         opened(store, letter, Pick(run.id, LAYER)) for letter, run in zip("AB", (kept, whole), strict=True)
     ]
     assert compared[0].rows_are == compared[1].rows_are
     elsewhere = shutil.copytree(folder, tmp_path / "copy" / "model")
-    assert trim.load_model(elsewhere, device="cpu").fingerprint == kept.settings["model"]["weights"]
+    assert trim.load_model(elsewhere, device="cpu").fingerprint == kept.model.weights
