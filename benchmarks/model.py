@@ -23,12 +23,12 @@ import transformers
 from safetensors.torch import save_file
 
 import trim
-from trim.calibration.replay import record_calls
 from trim.calibration.text import Calibration
 from trim.calibration.text_pass import default_batch
 from trim.devices import choose_device
 from trim.models import streamed as streaming
 from trim.models.loaded import model_folder
+from trim.models.replay import record_calls
 from trim.models.streamed import StreamedModel
 from trim.pruning.events import BlockDone, Stage
 

@@ -26,13 +26,13 @@ from torch import Tensor, nn
 from trim.cache import cached, entry_path
 from trim.calibration.hidden_states import Activations, activations
 from trim.calibration.inputs import InputListener, LayerInputs, linear_layers, require_finite
-from trim.calibration.replay import BlockCall, record_calls, run_behind, shared
 from trim.calibration.text import Calibration, text_key
 from trim.calibration.text_pass import default_batch
 from trim.devices import halving
 from trim.errors import ModelError, NonFiniteError
 from trim.matmul import at_least_float32
 from trim.models.loaded import Model
+from trim.models.replay import BlockCall, record_calls, run_behind, shared
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from trim.calibration.hidden_states import Activations, activations
 from trim.calibration.inputs import InputListener, LayerInputs, input_of, require_called
-from trim.calibration.replay import BlockCall, record_calls, shared
 from trim.calibration.text import Calibration
 from trim.devices import halving
+from trim.models.replay import BlockCall, record_calls, shared
 from trim.models.streamed import StreamedModel
 
 CPU_BATCH_TOKENS = 4096  # in one forward pass: enough to keep two cores busy

@@ -1,16 +1,20 @@
 """Which models can be pruned row by row, and where their blocks are: by structure, not by a list of names."""
 
+import copy
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from trim.errors import ModelError
+from trim.models.replay import record_calls
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 SUPPORTED = "Llama, Mistral, Qwen2, Qwen2.5, Qwen3, Gemma 2 and 3 (text), OPT and decoders built like them"
+_TRIAL = (2, 3)  # sequences and tokens of the text without numbers
 
 
 def check_config(config: "PretrainedConfig") -> None:
@@ -30,7 +34,8 @@ def check_config(config: "PretrainedConfig") -> None:
         )
     if config.is_encoder_decoder or config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
         raise _unsupported(name, "it has an encoder, not only a decoder that reads from left to right")
-    if any("ForConditionalGeneration" in architecture for architecture in architectures):
+    several = config.get_text_config() is not config
+    if several or any("ForConditionalGeneration" in architecture for architecture in architectures):
         raise _unsupported(
             name, "it reads more than text; use the text-only model of the family if there is one"
         )
@@ -38,6 +43,8 @@ def check_config(config: "PretrainedConfig") -> None:
 
 def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
     """The model of a configuration on torch's meta device: its structure and sizes, without memory for weights.
+
+    A text goes through it block by block, without numbers, so that what cannot be pruned is found here.
 
     Raises:
         ModelError: the model cannot be pruned row by row.
@@ -51,7 +58,14 @@ def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
             module: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except ValueError as error:
         raise _unsupported(name, "transformers knows it, but not as a language model") from error
-    find_blocks(module)
+    except (KeyError, AttributeError, TypeError, IndexError, RuntimeError, ZeroDivisionError) as error:
+        raise _unsupported(name, f"transformers cannot make it of its config.json ({error})") from error
+    find_blocks(module.eval())
+    trial = copy.deepcopy(module)
+    compute_buffers(trial, torch.device("cpu"))
+    with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
+        _place(trial)
+        _require_block_by_block(trial)
     return module
 
 
@@ -59,41 +73,126 @@ def find_blocks(module: nn.Module) -> list[nn.Module]:
     """The transformer blocks: the longest `nn.ModuleList` whose members all hold linear layers.
 
     Raises:
-        ModelError: there is no such list, or its members hold matrices that are no `nn.Linear`.
+        ModelError: there is no such list, its members are mixtures of experts or share weights, or most of their
+            weights are not in linear layers.
     """
     name = type(module).__name__
+    if any(_is_experts(path, part) for path, part in module.named_modules()):
+        raise _unsupported(
+            name,
+            "it is a mixture of experts, of whose layers each token passes only a few, and these cannot be pruned yet; "
+            "choose a dense model of the family",
+        )
     stacks = [
         part
         for part in module.modules()
-        if isinstance(part, nn.ModuleList) and len(part) and all(_has_linear(block) for block in part)
+        if isinstance(part, nn.ModuleList) and len(part) and all(_linear_layers(block) for block in part)
     ]
     if not stacks:
-        others = {kind for part in module.modules() if (kind := _other_matrices(part))}
-        raise _unsupported(name, f"its blocks hold no nn.Linear{_instead(others)}")
-    longest = max(stacks, key=len)
-    blocks = list(longest)
-    if any(isinstance(part, nn.ModuleList) and len(part) > 1 for block in blocks for part in block.modules()):
-        raise _unsupported(name, "its blocks hold lists of layers, as a mixture of experts does")
-    others = {kind for block in blocks for part in block.modules() if (kind := _other_matrices(part))}
-    if others:
-        raise _unsupported(name, f"its blocks hold matrices that are no nn.Linear{_instead(others)}")
+        others = {type(part).__name__ for part in module.modules() if _owns_matrix(part)}
+        raise _unsupported(
+            name,
+            f"it has no row of blocks that each hold linear layers (nn.Linear), but {', '.join(sorted(others))}",
+        )
+    blocks = list(max(stacks, key=len))
+    layers = [layer for block in blocks for layer in _linear_layers(block)]
+    if len({id(layer) for layer in layers}) < len(layers):
+        raise _unsupported(name, "several of its blocks share the same layers")
+    inside = sum(layer.weight.numel() for layer in layers)
+    total = sum(parameter.numel() for block in blocks for parameter in block.parameters())
+    if 2 * inside < total:
+        raise _unsupported(
+            name, f"only {inside / total:.0%} of the weights in its blocks are in linear layers (nn.Linear)"
+        )
     return blocks
 
 
-def _has_linear(block: nn.Module) -> bool:
-    return any(isinstance(part, nn.Linear) for part in block.modules())
+def _linear_layers(block: nn.Module) -> list[nn.Linear]:
+    return [part for part in block.modules() if isinstance(part, nn.Linear)]
 
 
-def _other_matrices(part: nn.Module) -> str | None:
-    """The class of a module that itself owns a matrix and is neither a linear layer nor an embedding table."""
-    if isinstance(part, nn.Linear | nn.Embedding):
-        return None
-    owns_matrix = any(parameter.ndim >= 2 for parameter in part.parameters(recurse=False))
-    return type(part).__name__ if owns_matrix else None
+def _owns_matrix(part: nn.Module) -> bool:
+    """Whether a module that is neither a linear layer nor an embedding table has a matrix of its own."""
+    return not isinstance(part, nn.Linear | nn.Embedding) and any(
+        parameter.ndim >= 2 for parameter in part.parameters(recurse=False)
+    )
 
 
-def _instead(kinds: set[str]) -> str:
-    return f" ({', '.join(sorted(kinds))} instead)" if kinds else ""
+def _is_experts(path: str, part: nn.Module) -> bool:
+    """Whether a module is the experts of a block: a list of layers, or their weights in one tensor."""
+    several = isinstance(part, nn.ModuleList) and len(part) > 1
+    stacked = any(parameter.ndim == 3 for parameter in part.parameters(recurse=False))
+    named = f"{path.rpartition('.')[2]} {type(part).__name__}".lower()
+    return "experts" in named and (several or stacked)
+
+
+def compute_buffers(module: "PreTrainedModel", device: torch.device) -> None:
+    """Give a model on the meta device the buffers that no checkpoint holds, such as rotary tables.
+
+    Raises:
+        ModelError: a module computes one in a way of its own.
+    """
+    for part in module.modules():
+        computed = [leaf for leaf in part._non_persistent_buffers_set if part._buffers[leaf] is not None]
+        for leaf in computed:
+            empty = torch.empty_like(part.get_buffer(leaf), device=device)
+            part._buffers[leaf] = empty.fill_(torch.nan) if empty.is_floating_point() else empty
+        if computed:
+            with torch.no_grad():
+                module._init_weights(part)  # as transformers fills what no checkpoint holds
+        for leaf in computed:
+            if bool(part.get_buffer(leaf).isnan().any()):
+                raise _unsupported(
+                    type(module).__name__,
+                    f"{type(part).__name__} computes its buffer {leaf} in a way of its own",
+                )
+
+
+def _place(module: nn.Module) -> None:
+    """Let the tensors of a model on the meta device be where a forward pass expects them, still without numbers."""
+    for part in module.modules():
+        for held in (part._parameters, part._buffers, vars(part)):
+            for name, tensor in held.items():
+                if isinstance(tensor, torch.Tensor):
+                    held[name] = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
+
+
+def _require_block_by_block(module: "PreTrainedModel") -> None:
+    """Let a text without numbers through the blocks, one after the other, as they are pruned.
+
+    Raises:
+        ModelError: the blocks need more than hidden states of each other, or have layers that are never called.
+    """
+    name, blocks = type(module).__name__, find_blocks(module)
+    hidden = getattr(module.config.get_text_config(), "hidden_size", None)
+    try:
+        tokens = torch.zeros(_TRIAL, dtype=torch.int64)
+        states, calls = record_calls(module, blocks, tokens, None)
+    except ModelError:
+        raise
+    except Exception as error:
+        raise _unsupported(name, "its blocks cannot be run one after the other") from error
+    if states.shape != (*_TRIAL, hidden):
+        raise _unsupported(name, "its blocks pass on more than one row of hidden states")
+    called: set[nn.Module] = set()
+    for index, (block, call) in enumerate(zip(blocks, calls, strict=True)):
+        layers = {path: part for path, part in block.named_modules() if isinstance(part, nn.Linear)}
+        hooks = [
+            layer.register_forward_pre_hook(lambda layer, _: called.add(layer)) for layer in layers.values()
+        ]
+        try:
+            shape = call.replay(block, states).shape
+        except ModelError:
+            raise
+        except Exception as error:
+            raise _unsupported(name, "its blocks need more of each other than hidden states") from error
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if shape != states.shape:
+            raise _unsupported(name, "its blocks return hidden states of another shape than they take")
+        if idle := [path for path, layer in layers.items() if layer not in called]:
+            raise _unsupported(name, f"its layer {index}.{idle[0]} is used without being called")
 
 
 def _unsupported(name: str, reason: str) -> ModelError:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from trim.devices import choose_dtype, half_is_free
 from trim.errors import ModelError
-from trim.models.architecture import blueprint, find_blocks
+from trim.models.architecture import blueprint, compute_buffers, find_blocks
 from trim.models.checkpoint import read_config
 from trim.models.fusion import fused
 from trim.models.tensor_files import TensorFiles
@@ -69,6 +69,9 @@ class StreamedModel:
             if isinstance(layer, nn.Linear)
         }
 
+        for _, _, _, name in self._tensors([*self._outside_but_head(), *self._inside()]):
+            self.files.require(name)
+
     def tensor_name(self, layer: str) -> str:
         """The name in the files of a layer's weight."""
         index, _, path = layer.partition(".")
@@ -121,8 +124,7 @@ class StreamedModel:
     @contextlib.contextmanager
     def embedding(self) -> Iterator[nn.Module]:
         """The model with everything outside its blocks, but for the output head that no text reaches here."""
-        head = self.module.get_output_embeddings()
-        with self._filled([(name, part) for name, part in self._outside if part is not head]):
+        with self._filled(self._outside_but_head()):
             yield self.module
 
     @contextlib.contextmanager
@@ -142,6 +144,13 @@ class StreamedModel:
                 yield module
             finally:
                 head.weight = empty
+
+    def _outside_but_head(self) -> list[tuple[str, nn.Module]]:
+        head = self.module.get_output_embeddings()
+        return [(name, part) for name, part in self._outside if part is not head]
+
+    def _inside(self) -> list[tuple[str, nn.Module]]:
+        return [part for index in range(len(self.blocks)) for part in self._parts(index)]
 
     def _parts(self, index: int) -> list[tuple[str, nn.Module]]:
         block, prefix = self.blocks[index], self._prefixes[index]
@@ -219,20 +228,7 @@ def _skeleton(
     config.dtype = choose_dtype(dtype, checkpoint, device)
     module = blueprint(config)
     module.eval().requires_grad_(False)
-    for part in module.modules():
-        computed = [leaf for leaf in part._non_persistent_buffers_set if part._buffers[leaf] is not None]
-        for leaf in computed:
-            empty = torch.empty_like(part.get_buffer(leaf), device=device)
-            part._buffers[leaf] = empty.fill_(torch.nan) if empty.is_floating_point() else empty
-        if computed:
-            with torch.no_grad():
-                module._init_weights(part)  # as transformers fills what no checkpoint holds
-        for leaf in computed:
-            if bool(part.get_buffer(leaf).isnan().any()):
-                raise ModelError(
-                    f"{type(part).__name__} computes its buffer {leaf} in a way of its own; load this model whole with "
-                    "transformers and prune it layer by layer"
-                )
+    compute_buffers(module, device)
     return module
 
 

@@ -205,8 +205,7 @@ class TensorFiles:
         Raises:
             ModelError: no such tensor, or the file has become shorter.
         """
-        if name not in self.places:
-            raise ModelError(f"{self.folder} holds no weights named {name!r}; its checkpoint is not complete")
+        self.require(name)
         place = self.places[name]
         tensor = torch.empty(place.shape, dtype=place.dtype, pin_memory=pinned)
         with place.path.open("rb") as file:
@@ -215,6 +214,18 @@ class TensorFiles:
             if place.length and file.readinto(buffer) != place.length:
                 raise ModelError(f"{place.path} is cut short; download or copy the model again")
         return tensor
+
+    def require(self, name: str) -> None:
+        """Refuse a folder that lacks a tensor.
+
+        Raises:
+            ModelError: no such tensor.
+        """
+        if name not in self.places:
+            raise ModelError(
+                f"{self.folder} holds no weights named {name!r}: its checkpoint is not complete, or names its weights "
+                "otherwise than transformers does, which is not supported yet"
+            )
 
     def fingerprint(self) -> str:
         """The identity of the weights, the same wherever the folder lies.

@@ -20,10 +20,10 @@ UNSUPPORTED = {
     "BertLMHeadModel": ("BertConfig", _MANY, "encoder"),
     "RobertaForCausalLM": ("RobertaConfig", _MANY, "encoder"),
     "T5ForConditionalGeneration": ("T5Config", {}, "encoder"),
-    "MixtralForCausalLM": ("MixtralConfig", _MANY, "MixtralExperts"),
-    "Qwen3MoeForCausalLM": ("Qwen3MoeConfig", _MANY, "Experts"),
+    "MixtralForCausalLM": ("MixtralConfig", _MANY, "mixture of experts"),
+    "Qwen3MoeForCausalLM": ("Qwen3MoeConfig", _MANY, "choose a dense model"),
     "Gemma3ForConditionalGeneration": ("Gemma3Config", {}, "more than text"),
-    "MambaForCausalLM": ("MambaConfig", {}, "no nn.Linear"),
+    "MambaForCausalLM": ("MambaConfig", {}, "used without being called"),
     "ViTForImageClassification": ("ViTConfig", {}, "not as a language model"),
 }
 

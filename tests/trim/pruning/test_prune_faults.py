@@ -16,7 +16,7 @@ from tests.trim import rough
 from tests.trim.pruning.test_loop import pruned, same_runs
 from tests.trim.runs.test_folder import SETTINGS
 from trim.calibration import text_pass
-from trim.calibration.replay import BlockCall
+from trim.models.replay import BlockCall
 from trim.models.streamed import StreamedModel
 from trim.runs import writer as run_writer
 
@@ -328,9 +328,9 @@ def test_masks_on_a_loaded_model(llama, tmp_path):
 def test_blocks_that_cannot_be_replayed(llama, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "transformers.models.llama.modeling_llama.LlamaDecoderLayer.forward",
-        lambda self, states, **more: (states,),
+        lambda self, states, **more: {"states": states},
     )
-    with pytest.raises(trim.ModelError, match="LlamaDecoderLayer returns tuple"):
+    with pytest.raises(trim.ModelError, match="LlamaDecoderLayer returns dict"):
         pruned(llama, tmp_path / "run")
 
 
@@ -339,7 +339,7 @@ def test_layers_that_are_never_called(llama, tmp_path, monkeypatch, more):
     monkeypatch.setattr(
         "transformers.models.llama.modeling_llama.LlamaMLP.forward", lambda self, states: states
     )
-    with pytest.raises(trim.ModelError, match=r"0\.mlp\.gate_proj is never called"):
+    with pytest.raises(trim.ModelError, match=r"0\.mlp\.gate_proj is used without being called"):
         pruned(llama, tmp_path / "run", **more)
 
 

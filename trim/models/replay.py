@@ -5,6 +5,7 @@ ones for different kinds of blocks. None of them is known by name here.
 """
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -12,21 +13,34 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from trim.devices import is_out_of_memory
 from trim.errors import ModelError
 
 K = TypeVar("K")
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
 class BlockCall:
-    """The arguments of one call of a block, less the hidden states, which come first."""
+    """The arguments of one call of a block, less the hidden states.
+
+    Attributes:
+        arguments, options: by place and by name.
+        states_name: the name by which the block takes the hidden states; None: they come first.
+    """
 
     arguments: tuple[object, ...]
     options: dict[str, object]
+    states_name: str | None = None
 
     def replay(self, block: nn.Module, states: Tensor) -> Tensor:
         """Call the block as it was called, with other hidden states (batch, length, hidden)."""
-        result = block(states, *self.arguments, **self.options)
+        if self.states_name is None:
+            result = block(states, *self.arguments, **self.options)
+        else:
+            result = block(*self.arguments, **self.options, **{self.states_name: states})
+        if isinstance(result, tuple) and result:  # attention weights and caches come after the hidden states
+            result = result[0]
         if not isinstance(result, Tensor):
             raise ModelError(
                 f"{type(block).__name__} returns {type(result).__name__} instead of hidden states; this architecture "
@@ -37,11 +51,15 @@ class BlockCall:
     def for_gradients(self) -> "BlockCall":
         """The same with copies of the tensors that may not stand in a graph: those made for inference."""
         options = {name: _normal(value) for name, value in self.options.items()}
-        return BlockCall(tuple(map(_normal, self.arguments)), options)
+        return BlockCall(tuple(map(_normal, self.arguments)), options, self.states_name)
 
 
 class _LastBlockReached(Exception):  # noqa: N818 (no error)
     """Ends a forward pass: what comes behind the blocks is not needed."""
+
+
+class _ChangedBetweenBlocks(Exception):  # noqa: N818 (no error)
+    """A block did not get what the one before it returned."""
 
 
 def record_calls(
@@ -57,26 +75,35 @@ def record_calls(
 
     Returns:
         The hidden states that enter the first block, (batch, length, hidden), and one call per block.
-    """
-    states: list[Tensor] = []
-    calls: list[BlockCall] = []
 
-    def note(hidden: Tensor, *arguments: object, **options: object) -> Tensor:
-        states.append(hidden)
-        calls.append(BlockCall(arguments, options))
-        if len(calls) == len(blocks):
-            raise _LastBlockReached
-        return hidden
+    Raises:
+        ModelError: the model does more between its blocks than to hand hidden states on.
+    """
+
+    def record(form: _Form) -> tuple[Tensor, list[BlockCall]]:
+        states: list[Tensor] = []
+        calls: list[BlockCall] = []
+
+        def note(place: int, hidden: Tensor, call: BlockCall) -> object:
+            if place != len(calls) or (states and hidden is not states[0]):
+                raise _ChangedBetweenBlocks
+            states.append(hidden)
+            calls.append(call)
+            if len(calls) == len(blocks):
+                raise _LastBlockReached
+            return form(hidden)
+
+        with _standing_in(blocks, note), contextlib.suppress(_LastBlockReached), torch.inference_mode():
+            module(tokens, use_cache=False, **options)
+        if len(calls) != len(blocks):
+            raise ModelError(
+                f"{type(module).__name__} calls {len(calls)} of its {len(blocks)} blocks; this architecture cannot be "
+                "pruned block by block"
+            )
+        return states[0], calls
 
     options = {} if attention_mask is None else {"attention_mask": attention_mask.long()}
-    with _standing_in(blocks, note), contextlib.suppress(_LastBlockReached), torch.inference_mode():
-        module(tokens, use_cache=False, **options)
-    if len(calls) != len(blocks):
-        raise ModelError(
-            f"{type(module).__name__} calls {len(calls)} of its {len(blocks)} blocks; this architecture cannot be "
-            "pruned block by block"
-        )
-    return states[0], calls
+    return _in_some_form(module, record)
 
 
 def run_behind(
@@ -90,25 +117,84 @@ def run_behind(
         tokens, attention_mask: as for `record_calls`.
         states: (batch, length, hidden), what the last block returned.
     """
-    left = len(blocks)
 
-    def stand_in(hidden: Tensor, *arguments: object, **options: object) -> Tensor:
-        nonlocal left
-        left -= 1
-        return hidden if left else states
+    def run(form: _Form) -> Tensor:
+        entered: list[Tensor] = []
+
+        def hand_on(place: int, hidden: Tensor, call: BlockCall) -> object:
+            entered.append(hidden)
+            if hidden is not entered[0]:
+                raise _ChangedBetweenBlocks
+            return form(hidden if place < len(blocks) - 1 else states)
+
+        with _standing_in(blocks, hand_on):
+            logits: Tensor = module(tokens, use_cache=False, **options).logits
+        if logits.shape[:-1] != states.shape[:-1]:
+            raise _ChangedBetweenBlocks
+        return logits
 
     options = {} if attention_mask is None else {"attention_mask": attention_mask.long()}
-    with _standing_in(blocks, stand_in):
-        logits: Tensor = module(tokens, use_cache=False, **options).logits
-    return logits
+    return _in_some_form(module, run)
+
+
+_Form = Callable[[Tensor], object]
+# What blocks may return: hidden states alone, or first of one to three things. Their model takes one form only.
+_FORMS: tuple[_Form, ...] = (
+    lambda states: states,
+    lambda states: (states, None),
+    lambda states: (states,),
+    lambda states: (states, None, None),
+)
+
+
+def _in_some_form(module: nn.Module, run: Callable[[_Form], T]) -> T:
+    """What a function returns, called with the form in which the model takes what its blocks return."""
+    first: Exception | None = None
+    for form in _FORMS:
+        try:
+            return run(form)
+        except (
+            _ChangedBetweenBlocks,
+            TypeError,
+            ValueError,
+            IndexError,
+            AttributeError,
+            RuntimeError,
+        ) as error:
+            if is_out_of_memory(error):
+                raise
+            first = first or error
+    if first is None or isinstance(first, _ChangedBetweenBlocks):
+        raise ModelError(
+            f"{type(module).__name__} changes the hidden states between its blocks; this architecture cannot be pruned "
+            "block by block"
+        ) from first
+    raise first
 
 
 @contextlib.contextmanager
-def _standing_in(blocks: list[nn.Module], forward: Callable) -> Iterator[None]:
-    """Blocks that do something else than they do, until the end."""
+def _standing_in(
+    blocks: list[nn.Module], forward: Callable[[int, Tensor, BlockCall], object]
+) -> Iterator[None]:
+    """Blocks that do something else than they do, until the end.
+
+    `forward`: is called with a block's place, the hidden states, and what else the block is called with.
+    """
+
+    def stand_in(place: int, *arguments: object, **options: object) -> object:
+        name = None
+        if arguments:
+            hidden, *arguments = arguments
+        else:
+            name = next(iter(options), "")
+            hidden = options.pop(name, None)
+        if not isinstance(hidden, Tensor):
+            raise _ChangedBetweenBlocks
+        return forward(place, hidden, BlockCall(tuple(arguments), options, name))
+
     try:
-        for block in blocks:
-            block.forward = forward
+        for place, block in enumerate(blocks):
+            block.forward = functools.partial(stand_in, place)
         yield
     finally:
         for block in blocks:
@@ -134,7 +220,7 @@ def shared(calls: Sequence[BlockCall], known: Sequence[BlockCall] | None) -> lis
 
 def _shared_call(call: BlockCall, known: BlockCall) -> BlockCall:
     arguments = tuple(_shared_parts(call.arguments, known.arguments))
-    return BlockCall(arguments, _shared_options(call.options, known.options))
+    return BlockCall(arguments, _shared_options(call.options, known.options), call.states_name)
 
 
 def _shared(value: object, known: object) -> object:

@@ -1,0 +1,276 @@
+"""Check every causal language model of the installed `transformers`, tiny and random: pruned right, or refused and why.
+
+For each type: our pass block by block at zero sparsity gives the logits of a plain forward pass; `trim.prune` by Wanda
+gives exactly the sparsity that was asked for, and the masks of a Wanda written here with plain hooks; the export gives
+in plain `transformers` the logits of that Wanda's model. Writes the table into docs/models-and-texts.md with --write.
+
+    python -m benchmarks.architectures [--write] [TYPE …]
+"""
+
+import argparse
+import contextlib
+import datetime
+import json
+import os
+import re
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+import trim
+from tests.trim import tiny
+from trim.calibration.text import Calibration
+from trim.calibration.text_pass import text_pass
+from trim.models.architecture import blueprint
+from trim.models.loaded import Model
+from trim.models.replay import run_behind
+from trim.models.streamed import StreamedModel
+
+DOCUMENT = Path(__file__).parents[1] / "docs" / "models-and-texts.md"
+BEGIN, END = "<!-- python -m benchmarks.architectures --write -->", "<!-- end of the table -->"
+SPARSITY = 0.5
+WINDOWS, LENGTH = 4, 24
+# The largest difference of logits that stays a matter of rounding: these are float32 and of order one.
+TOLERANCE = 1e-4
+MOST_PARAMETERS = 10_000_000
+# Names of sizes in configurations, and what they are made: those that a configuration lacks are left out.
+SMALL = {
+    **dict.fromkeys(("vocab_size", "vocab_size_per_layer_input", "n_vocab"), 256),
+    **dict.fromkeys(("hidden_size", "n_embd", "d_model", "dim", "embedding_size", "emb_dim", "embed_dim"), 32),
+    **dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers"), 2),
+    **dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_heads", "decoder_attention_heads"), 4),
+    **dict.fromkeys(("num_key_value_heads", "num_kv_heads", "attention_heads"), 2),
+    **dict.fromkeys(("intermediate_size", "ffn_dim", "decoder_ffn_dim", "n_inner", "dim_ff", "ffn_hidden_size"), 48),
+    **dict.fromkeys(("head_dim", "d_kv", "qk_nope_head_dim", "v_head_dim", "global_head_dim"), 8),
+    **dict.fromkeys(("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length"), 128),
+    **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id", "image_token_id"), 0),
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts"), 4),
+    **dict.fromkeys(("moe_intermediate_size", "shared_expert_intermediate_size", "expert_ffn_hidden_size"), 16),
+    **dict.fromkeys(("sliding_window", "window_size", "attention_window_size", "attention_chunk_size"), 8),
+    **dict.fromkeys(("q_lora_rank", "kv_lora_rank"), 16),
+    **dict.fromkeys(("qk_rope_head_dim", "rotary_dim"), 4),
+    **dict.fromkeys(("n_group", "topk_group", "mamba_n_groups", "first_k_dense_replace"), 1),
+    **dict.fromkeys(("mamba_d_state", "mamba_d_head", "linear_key_head_dim", "linear_value_head_dim"), 8),
+    **dict.fromkeys(("linear_num_key_heads", "linear_num_value_heads"), 2),
+    "num_experts_per_tok": 2, "mamba_n_heads": 8, "mamba_d_ssm": 64, "word_embed_proj_dim": 32, "lru_width": 32,
+    "encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 48,
+    "hidden_size_per_layer_input": 8, "num_kv_shared_layers": 0, "laurel_rank": 4,
+}  # fmt: skip
+# What single types need besides: layers of each of their kinds, and sizes that have to fit each other.
+OWN: dict[str, dict[str, object]] = {
+    "gemma3_text": {"num_hidden_layers": 6}, "cohere2": {"num_hidden_layers": 4},
+    "exaone4": {"num_hidden_layers": 4}, "olmo3": {"num_hidden_layers": 4}, "smollm3": {"num_hidden_layers": 4},
+    "mamba2": {"num_heads": 8, "head_dim": 8, "n_groups": 1, "state_size": 8},
+    "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
+    "gemma3n_text": {"num_hidden_layers": 5, "activation_sparsity_pattern": None},
+    "stablelm": {"qk_layernorm": True}, "cohere": {"use_qk_norm": True},
+    "zamba2": {"num_hidden_layers": 6, "layers_block_type": ["mamba", "hybrid"] * 3,
+               "mamba_headdim": 8, "n_mamba_heads": 8},
+    "recurrent_gemma": {"num_hidden_layers": 3},
+    "mpt": {"no_bias": True},
+}  # fmt: skip
+
+
+def small_config(kind: str) -> PretrainedConfig:
+    """A configuration of a type with tiny sizes."""
+    known = AutoConfig.for_model(kind)
+    settings: dict[str, object] = {}
+    if known.get_text_config() is known:
+        mapped = set(getattr(type(known), "attribute_map", {}))
+        settings = {
+            name: value
+            for name, value in SMALL.items()
+            if name not in mapped and getattr(known, name, None) is not None
+        }
+    config: PretrainedConfig = AutoConfig.for_model(kind, **(settings | OWN.get(kind, {})))
+    config.architectures = [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind]]
+    return config
+
+
+def random_model(config: PretrainedConfig) -> PreTrainedModel:
+    """A model whose weights are far enough from zero for each of its parts to show in the logits."""
+    torch.manual_seed(0)
+    module = AutoModelForCausalLM.from_config(config).eval()
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if parameter.ndim == 2:
+                parameter.normal_(std=0.15)
+            elif parameter.ndim == 1 and "norm" not in name:
+                parameter.add_(torch.randn_like(parameter) * 0.02)
+    return module
+
+
+@torch.no_grad()
+def logits(module: PreTrainedModel, tokens: Tensor) -> Tensor:
+    """The logits of a plain forward pass."""
+    found: Tensor = module(tokens, use_cache=False).logits
+    return found
+
+
+@torch.inference_mode()
+def logits_block_by_block(folder: Path, tokens: Tensor) -> Tensor:
+    """The logits of our pass, with one block at a time in memory."""
+    model = StreamedModel(folder, device=torch.device("cpu"))
+    with text_pass(model, Calibration.of(tokens), batch=2, folder=folder) as text:
+        for index in range(len(model.blocks)):
+            with model.block(index) as block:
+                text.propagate(index, block)
+        states = text.states.read(slice(0, len(tokens)), torch.device("cpu"))
+    with model.outside() as module:
+        return run_behind(module, model.blocks, tokens, None, states)
+
+
+@contextlib.contextmanager
+def squares_of(layers: dict[str, nn.Linear]) -> Iterator[dict[str, Tensor]]:
+    """Σ x_j² over all tokens that each layer receives meanwhile."""
+    sums: dict[str, Tensor] = {}
+
+    def listen(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        def add(layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+            square = arguments[0].reshape(-1, arguments[0].shape[-1]).double().square().sum(0)
+            sums[name] = sums.get(name, 0) + square
+
+        return add
+
+    hooks = [layer.register_forward_pre_hook(listen(name)) for name, layer in layers.items()]
+    try:
+        yield sums
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@torch.no_grad()
+def wanda(model: Model, tokens: Tensor) -> dict[str, Tensor]:
+    """Prune each layer's rows by |w| · ‖x‖, block after block, each from whole forward passes; returns the scores."""
+    scores = {}
+    for index, block in enumerate(model.blocks):
+        layers = {
+            f"{index}.{path}": part for path, part in block.named_modules() if isinstance(part, nn.Linear)
+        }
+        with squares_of(layers) as squares:
+            logits(model.module, tokens)
+        for name, layer in layers.items():
+            scores[name] = layer.weight.double().abs() * squares[name].sqrt()
+            lowest = scores[name].argsort(dim=1, stable=True)[:, : round(layer.in_features * SPARSITY)]
+            layer.weight.scatter_(1, lowest, 0)
+    return scores
+
+
+def check(kind: str, work: Path) -> str:
+    """Check one type; returns "" where all is right, or else why it is refused.
+
+    Raises:
+        AssertionError: something is not right; the message says what.
+    """
+    config = small_config(kind)
+    try:
+        size = sum(parameter.numel() for parameter in blueprint(config).parameters())
+    except trim.ModelError as error:
+        return reason(str(error))
+    assert size < MOST_PARAMETERS, f"its configuration is not small: {size:,} parameters"
+    original, plain = work / "model", random_model(config)
+    plain.save_pretrained(original)
+    tiny.tokenizer().save_pretrained(original)
+    tokens = torch.randint(3, 250, (WINDOWS, LENGTH), generator=torch.Generator().manual_seed(0))
+    try:
+        trim.describe_model(original)
+    except trim.ModelError as error:
+        return reason(str(error))
+    plain = AutoModelForCausalLM.from_pretrained(original).eval()
+    expected = logits(plain, tokens)
+    gap = float((logits_block_by_block(original, tokens) - expected).abs().max())
+    assert gap < TOLERANCE, f"block by block the logits differ by {gap:.2g}"
+    run = trim.prune(original, work / "run", tokens=tokens, target=SPARSITY, allocation="uniform")
+    model = Model(kind, kind, kind, plain, tiny.tokenizer())
+    scores, dense = wanda(model, tokens), StreamedModel(original, device=torch.device("cpu"))
+    for name, layer in model.layers.items():
+        kept, ours = torch.from_numpy(run.layer(name).keep()), layer.weight != 0
+        assert kept.sum() == ours.sum(), f"{name}: the sparsity is not exact"
+        differ = kept != ours
+        limit = scores[name].median(dim=1, keepdim=True).values.expand_as(differ)
+        # Of two scores that are equal but for rounding, either may go.
+        tied = (scores[name] - limit).abs() < 1e-5 * limit
+        assert not bool((differ & ~tied).any()), f"{name}: {int(differ.sum())} places of the masks differ"
+        layer.weight.data = torch.where(kept, dense.weight(name), 0)
+    exported = AutoModelForCausalLM.from_pretrained(trim.export(run, work / "export")).eval()
+    gap = float((logits(exported, tokens) - logits(plain, tokens)).abs().max())
+    assert gap < TOLERANCE, f"the logits of the export differ by {gap:.2g}"
+    return ""
+
+
+def reason(message: str) -> str:
+    """Why, without the sentence around it."""
+    return re.sub(r"^.*?cannot (?:prune|load) \w+: ", "", message).partition("; it prunes")[0]
+
+
+def checked(kind: str) -> tuple[str, str]:
+    """A type's outcome, "pruned", "refused" or "fault", and what there is to say."""
+    with tempfile.TemporaryDirectory() as work:
+        os.environ["TRIM_CACHE"] = f"{work}/cache"
+        try:
+            refused = check(kind, Path(work))
+            return ("refused", refused) if refused else ("pruned", "")
+        except Exception as error:
+            lines = f"{type(error).__name__}: {error}".splitlines()
+            return "fault", lines[0][:200]
+
+
+def table(outcomes: dict[str, tuple[str, str]]) -> str:
+    """The outcomes as Markdown, with date and versions."""
+    by_kind: dict[str, list[str]] = {}
+    version = torch.__version__.partition("+")[0]
+    for kind, (outcome, words) in outcomes.items():
+        by_kind.setdefault(words if outcome != "pruned" else "", []).append(f"`{kind}`")
+    pruned = by_kind.pop("", [])
+    rows = sorted(by_kind.items(), key=lambda row: -len(row[1]))
+    return "\n".join(
+        [
+            f"{datetime.date.today()}, transformers {transformers.__version__}, torch {version}: "
+            f"{len(pruned)} of {len(outcomes)} types of causal language models pass all checks.",
+            "",
+            "Pruned: " + ", ".join(pruned) + ".",
+            "",
+            "| refused, because | types |",
+            "|---|---|",
+            *(f"| {words} | {', '.join(kinds)} |" for words, kinds in rows),
+        ]
+    )
+
+
+def main() -> None:
+    """Check the types, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("types", nargs="*", help="types of the installed transformers; default: all")
+    parser.add_argument("--write", action="store_true", help=f"write the table into {DOCUMENT.name}")
+    options = parser.parse_args()
+    warnings.simplefilter("ignore")
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    begin, outcomes = time.perf_counter(), {}
+    for kind in options.types or MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+        outcomes[kind] = checked(kind)
+        print(f"{kind:28} {outcomes[kind][0]:8} {outcomes[kind][1]}", flush=True)
+    if options.write:
+        before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
+        after = rest.partition(END)[2]
+        DOCUMENT.write_text(f"{before}{BEGIN}\n{table(outcomes)}\n{END}{after}", encoding="utf-8")
+    counts = {
+        word: sum(word == outcome for outcome, _ in outcomes.values())
+        for word in ("pruned", "refused", "fault")
+    }
+    print(json.dumps({"seconds": round(time.perf_counter() - begin), **counts}))
+
+
+if __name__ == "__main__":
+    main()

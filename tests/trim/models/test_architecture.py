@@ -1,0 +1,98 @@
+"""One type of each kind of block goes through all checks of the table of architectures; others are refused at once."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import transformers
+from torch import nn
+
+import trim
+from benchmarks import architectures
+from trim.models.architecture import blueprint, find_blocks
+from trim.models.replay import record_calls, run_behind
+
+PRUNED = {
+    "blocks return states": "llama",
+    "blocks return a tuple": "gptj",
+    "positions by alibi": "bloom",
+    "attention and MLP on the same states": "falcon",
+    "blocks of different kinds": "gpt_neo",
+    "norms in a list": "stablelm",
+    "a norm with a row for each head": "cohere",
+}
+REFUSED = {
+    "mixtral": "mixture of experts",
+    "gemma3n_text": "more than one row of hidden states",
+    "gpt2": "Conv1D",
+}
+
+
+@pytest.mark.parametrize("kind", PRUNED.values(), ids=PRUNED)
+def test_a_type_of_each_kind_is_pruned(kind: str, tmp_path: Path, own_cache: Path):
+    assert architectures.check(kind, tmp_path) == ""
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_a_type_is_refused_by_its_configuration(kind: str):
+    with pytest.raises(trim.ModelError) as caught:
+        blueprint(architectures.small_config(kind))
+    assert REFUSED[kind] in str(caught.value)
+    assert "it prunes Llama" in str(caught.value)
+
+
+def test_a_mixture_of_experts_is_told_in_words():
+    with pytest.raises(trim.ModelError) as caught:
+        blueprint(architectures.small_config("qwen3_moe"))
+    assert "Experts" not in str(caught.value)
+    assert "choose a dense model" in str(caught.value)
+
+
+class Changing(nn.Module):
+    """A model that does something of its own between its blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(nn.Linear(4, 4) for _ in range(2))
+
+    def forward(self, tokens: torch.Tensor, use_cache: bool) -> torch.Tensor:
+        states = tokens[..., None].expand(*tokens.shape, 4).float()
+        for block in self.blocks:
+            states = block(states) + 1
+        return states
+
+
+def test_a_model_that_changes_states_between_blocks():
+    module = Changing()
+    with pytest.raises(trim.ModelError, match="changes the hidden states between its blocks"):
+        record_calls(module, list(module.blocks), torch.ones((1, 3), dtype=torch.int64), None)
+
+
+def test_blocks_that_share_layers():
+    module = Changing()
+    module.blocks[1] = module.blocks[0]
+    with pytest.raises(trim.ModelError, match="share the same layers"):
+        find_blocks(module)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gptj", "mpt"])
+def test_a_single_block(kind: str):
+    """Here no second block tells in which form the model takes what a block returns."""
+    config = architectures.small_config(kind)
+    config.num_hidden_layers = 1
+    module = architectures.random_model(config)
+    tokens = torch.arange(3, 27).view(1, 24)
+    blocks = find_blocks(module)
+    with torch.no_grad():
+        states, (call,) = record_calls(module, blocks, tokens, None)
+        logits = run_behind(module, blocks, tokens, None, call.replay(blocks[0], states))
+    assert torch.allclose(logits, architectures.logits(module, tokens), atol=1e-6)
+
+
+def test_every_type_has_its_row():
+    """The table in the documents was made with the pinned transformers."""
+    document = architectures.DOCUMENT.read_text(encoding="utf-8")
+    written = document.partition(architectures.BEGIN)[2].partition(architectures.END)[0]
+    assert f"transformers {transformers.__version__}" in written
+    missing = [kind for kind in architectures.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES if f"`{kind}`" not in written]
+    assert missing == []
