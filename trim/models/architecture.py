@@ -34,7 +34,10 @@ def check_config(config: "PretrainedConfig") -> None:
         )
     if config.is_encoder_decoder or config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
         raise _unsupported(name, "it has an encoder, not only a decoder that reads from left to right")
-    several = config.get_text_config() is not config
+    try:
+        several = config.get_text_config() is not config
+    except ValueError:  # of several texts, none is the one
+        several = True
     if several or any("ForConditionalGeneration" in architecture for architecture in architectures):
         raise _unsupported(
             name, "it reads more than text; use the text-only model of the family if there is one"
@@ -62,10 +65,10 @@ def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
         raise _unsupported(name, f"transformers cannot make it of its config.json ({error})") from error
     find_blocks(module.eval())
     trial = copy.deepcopy(module)
-    compute_buffers(trial, torch.device("cpu"))
     with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
         _place(trial)
         _require_block_by_block(trial)
+    compute_buffers(copy.deepcopy(module), torch.device("cpu"))
     return module
 
 
@@ -134,18 +137,24 @@ def compute_buffers(module: "PreTrainedModel", device: torch.device) -> None:
     """
     for part in module.modules():
         computed = [leaf for leaf in part._non_persistent_buffers_set if part._buffers[leaf] is not None]
+        own = [
+            name for name, value in vars(part).items() if isinstance(value, torch.Tensor) and value.is_meta
+        ]
         for leaf in computed:
             empty = torch.empty_like(part.get_buffer(leaf), device=device)
             part._buffers[leaf] = empty.fill_(torch.nan) if empty.is_floating_point() else empty
-        if computed:
-            with torch.no_grad():
-                module._init_weights(part)  # as transformers fills what no checkpoint holds
-        for leaf in computed:
-            if bool(part.get_buffer(leaf).isnan().any()):
-                raise _unsupported(
-                    type(module).__name__,
-                    f"{type(part).__name__} computes its buffer {leaf} in a way of its own",
-                )
+        try:
+            if computed:
+                with torch.no_grad():
+                    module._init_weights(part)  # as transformers fills what no checkpoint holds
+        except (AttributeError, RuntimeError):
+            own += computed
+        own += [leaf for leaf in computed if bool(part.get_buffer(leaf).isnan().any())]
+        if own:
+            raise _unsupported(
+                type(module).__name__,
+                f"{type(part).__name__} computes its buffer {own[0]} in a way of its own",
+            )
 
 
 def _place(module: nn.Module) -> None:

@@ -135,8 +135,8 @@ class StreamedModel:
         # Where the files hold both, transformers gives the head its own, also if config.json says that they are tied.
         stored = [self._in_files(f"{places[id(part)]}.weight") for part in (head, table)]
         tied = head.weight is table.weight and stored[0] == stored[1]
-        parts = [] if tied else [(name, part) for name, part in self._outside if part is head]
-        with self.embedding() as module, self._filled(parts):
+        parts = [(name, part) for name, part in self._outside if part is head]
+        with self.embedding() as module, self._filled(parts, but="weight" if tied else ""):
             empty = head.weight
             if tied:
                 head.weight = table.weight
@@ -165,10 +165,13 @@ class StreamedModel:
                         yield part, held, leaf, self._in_files(f"{prefix}.{leaf}" if prefix else leaf)
 
     @contextlib.contextmanager
-    def _filled(self, parts: list[tuple[str, nn.Module]]) -> Iterator[None]:
+    def _filled(self, parts: list[tuple[str, nn.Module]], but: str = "") -> Iterator[None]:
+        """Modules with their weights, `but` for those of one name, until the end."""
         empty: list[tuple[dict, str, Tensor]] = []
         try:
             for part, held, leaf, name in self._tensors(parts):
+                if leaf == but:
+                    continue
                 tensor, loaded = held[leaf], self._kept.pop(name, None)
                 if loaded is None:
                     loaded = self._prefetcher.take(name)
