@@ -69,9 +69,6 @@ class StreamedModel:
             if isinstance(layer, nn.Linear)
         }
 
-        for _, _, _, name in self._tensors([*self._outside_but_head(), *self._inside()]):
-            self.files.require(name)
-
     def tensor_name(self, layer: str) -> str:
         """The name in the files of a layer's weight."""
         index, _, path = layer.partition(".")
@@ -148,9 +145,6 @@ class StreamedModel:
     def _outside_but_head(self) -> list[tuple[str, nn.Module]]:
         head = self.module.get_output_embeddings()
         return [(name, part) for name, part in self._outside if part is not head]
-
-    def _inside(self) -> list[tuple[str, nn.Module]]:
-        return [part for index in range(len(self.blocks)) for part in self._parts(index)]
 
     def _parts(self, index: int) -> list[tuple[str, nn.Module]]:
         block, prefix = self.blocks[index], self._prefixes[index]
