@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 import trim
 from tests.trim import rough
@@ -216,6 +217,8 @@ def out_of_memory_above(limit, monkeypatch, only_after=0):
     replay, calls = BlockCall.replay, []
 
     def limited(self, block, states):
+        if isinstance(states, FakeTensor):  # of the trial without numbers
+            return replay(self, block, states)
         calls.append(len(states))
         if len(states) > limit and len(calls) > only_after:
             raise torch.OutOfMemoryError("no room")
@@ -301,13 +304,14 @@ def test_incomplete_and_unreadable_models(llama, tmp_path):
     del tensors["model.layers.1.mlp.up_proj.weight"]
     save_file(tensors, path, metadata={"format": "pt"})
     with pytest.raises(
-        trim.ModelError, match=r"no weights named model\.layers\.1\.mlp\.up_proj\.weight|no weights"
+        trim.ModelError,
+        match=r"lack 1 of the model's weights, such as model\.layers\.1\.mlp\.up_proj\.weight",
     ):
         pruned(llama, tmp_path / "run")
     config = json.loads((llama / "config.json").read_text())
     (llama / "config.json").write_text(json.dumps(config | {"intermediate_size": 40}))
-    save_file(load_file(path), path, metadata={"format": "pt"})
-    with pytest.raises(trim.ModelError, match=r"config\.json says"):
+    path.write_bytes(content)
+    with pytest.raises(trim.ModelError, match=r"do not fit its config\.json"):
         pruned(llama, tmp_path / "other")
 
 
