@@ -17,6 +17,7 @@ from trim.calibration.text import Calibration
 from trim.calibration.text_pass import default_batch
 from trim.devices import halving
 from trim.errors import NonFiniteError, SettingsError
+from trim.methods.choices import INPUT_VECTORS
 from trim.models.loaded import Model
 
 
@@ -27,7 +28,7 @@ class LayerSample:
     Attributes:
         name: such as "15.mlp.gate_proj".
         weight: (D, N).
-        inputs: (N, L), L vectors at random positions of the calibration windows.
+        inputs: (N, L), L vectors of the calibration windows, at random positions or the last ones.
         input_norm: (N,) float32, √(Σ x_j² over all tokens / sequences).
     """
 
@@ -46,6 +47,7 @@ def capture(
     layers: Iterable[str] = ("*",),
     *,
     vectors_per_sequence: int = 2,
+    input_vectors: str = INPUT_VECTORS[0],
     seed: int = 0,
     also: Iterable[str] = (),
     progress: CaptureProgress | None = None,
@@ -61,7 +63,8 @@ def capture(
         windows: (sequences, length) int64 tokens, from `load_corpus`; all of them are real, none is padding.
         layers: names or shell patterns.
         vectors_per_sequence: how many input vectors are kept of each window; L is this times the sequences.
-        seed: decides at which positions.
+        input_vectors: which ones: "random", or "last", the last of each window, as the TRIM authors take.
+        seed: decides at which random positions.
         also: further layers to put into the cache if a forward pass is needed anyway.
         progress: told how many of how many windows have been read.
 
@@ -72,9 +75,11 @@ def capture(
         NotEnoughMemoryError: not even one window at a time fits into the device's memory.
     """
     names = model.select(layers)
-    calibration = Calibration.of(windows, vectors_per_sequence=vectors_per_sequence, seed=seed)
+    calibration = Calibration.of(
+        windows, vectors_per_sequence=vectors_per_sequence, input_vectors=input_vectors, seed=seed
+    )
     _check_windows(model, windows)
-    folder = _cache_entry(model, windows, vectors_per_sequence, seed)
+    folder = _cache_entry(model, windows, calibration.positions)
     files = {name: folder / f"{name}.safetensors" for name in model.layers}
     kept = {name: found for name in names if (found := load(files[name], _parse))}
     missing = [name for name in names if name not in kept]
@@ -175,15 +180,14 @@ def _forward(
     }
 
 
-def _cache_entry(model: Model, windows: Tensor, vectors_per_sequence: int, seed: int) -> Path:
+def _cache_entry(model: Model, windows: Tensor, positions: Tensor) -> Path:
     """The folder of these settings in the cache; everything that changes what is captured is in its name."""
     settings = {
         "model": [model.fingerprint, model.weights_key],
         "dtype": str(model.dtype),
         "device": model.device.type,
         "windows": fingerprint({"tokens": windows.tolist()}),
-        "vectors_per_sequence": vectors_per_sequence,
-        "seed": seed,
+        "positions": fingerprint({"positions": positions.tolist()}),
         "torch": torch.__version__,
         "transformers": transformers.__version__,
     }

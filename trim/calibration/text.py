@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from trim.errors import SettingsError
+from trim.methods.choices import INPUT_VECTORS
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,20 +26,33 @@ class Calibration:
 
     @classmethod
     def of(
-        cls, tokens: Tensor, mask: Tensor | None = None, *, vectors_per_sequence: int = 2, seed: int = 0
+        cls,
+        tokens: Tensor,
+        mask: Tensor | None = None,
+        *,
+        vectors_per_sequence: int = 2,
+        input_vectors: str = INPUT_VECTORS[0],
+        seed: int = 0,
     ) -> "Calibration":
-        """Choose distinct random positions among the real tokens of each sequence.
+        """Choose distinct positions among the real tokens of each sequence: random ones, or the last.
 
         Raises:
-            SettingsError: a sequence has fewer real tokens than vectors are asked of it.
+            SettingsError: a sequence has fewer real tokens than vectors are asked of it, or no such choice.
         """
+        if input_vectors not in INPUT_VECTORS:
+            raise SettingsError(
+                f"input_vectors must be one of {', '.join(INPUT_VECTORS)}, not {input_vectors!r}"
+            )
         if tokens.ndim != 2 or 0 in tokens.shape:
             raise SettingsError(
                 f"windows must be (sequences, length) tokens and not empty, not {tuple(tokens.shape)}"
             )
         if mask is not None and (mask.shape != tokens.shape or mask.dtype != torch.bool):
             raise SettingsError(f"the mask must be bool of shape {tuple(tokens.shape)}")
-        draws = torch.rand(tokens.shape, generator=torch.Generator().manual_seed(seed))
+        if input_vectors == "random":
+            draws = torch.rand(tokens.shape, generator=torch.Generator().manual_seed(seed))
+        else:
+            draws = torch.arange(tokens.shape[1], 0.0, -1).repeat(len(tokens), 1)
         real = tokens.shape[1]
         if mask is not None:
             draws, real = draws.masked_fill(~mask, torch.inf), int(mask.sum(dim=1).min())

@@ -90,6 +90,21 @@ def allocate_variant(
     return Allocation(counts, keep_highest(score, curves.sorted_columns, counts))
 
 
+def allocate_layer(
+    curves: RetentionCurves, score: Tensor, settings: SearchSettings, sensitivity: Tensor | None = None
+) -> Allocation:
+    """Prune the lowest scores of the whole layer, whatever their rows; of equal ones the first, row by row.
+
+    So the published magnitude pruning ranks (in the code of Wanda, arXiv 2306.11695, and of TRIM). Rows are not capped.
+    """
+    total = total_count(settings.target_sparsity, curves.rows, curves.columns, 1.0)
+    threshold = score.flatten().kthvalue(total).values if total else score.new_tensor(-1.0)
+    below, equal = ((score < threshold).sum(dim=1), (score == threshold).sum(dim=1))
+    before = equal.cumsum(0) - equal
+    counts = below + (total - below.sum() - before).clamp(min=0).minimum(equal)
+    return Allocation(counts, keep_highest(score, curves.sorted_columns, counts))
+
+
 def allocate_pattern(curves: RetentionCurves, score: Tensor, pattern: Pattern) -> Allocation:
     """Prune the lowest scores of each group of neighbours; of equal ones the first."""
     rows, columns = score.shape

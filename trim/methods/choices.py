@@ -65,6 +65,7 @@ ALLOCATIONS: "Registry[Callable[[RetentionCurves, Tensor, SearchSettings, Tensor
         trim="allocate_trim",
         optimal="allocate_optimal",
         variant="allocate_variant",
+        layer="allocate_layer",
     )
 )
 ROW_QUALITIES: "Registry[Callable[[Retained], Tensor]]" = Registry(
@@ -108,4 +109,6 @@ OWL_WIDTH, OWL_MULTIPLE = 0.08, 5.0  # λ and M in OWL's README
 ALPHA_WIDTH = 0.3  # ε
 ALPHA_FITS = ("alpha_peak", "alpha_mid")
 ROW_WEIGHTS = ("fisher", "ones")
+INPUT_VECTORS = ("random", "last")  # which tokens of a window
+RECALCULATIONS = ("all", "vectors")  # of what a layer receives: input norms and vectors, or vectors only
 OPTIMAL_CAP = 0.99  # which row can be spared is measured, so nearly all of one may go

@@ -9,7 +9,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -160,7 +160,7 @@ def prune_blocks(
     writer: RunWriter,
     run: Run,
     *,
-    recalculate_inputs: bool,
+    recalculate: str | None,
     dense: DensePass | None,
     listener: Listener,
 ) -> None:
@@ -172,7 +172,8 @@ def prune_blocks(
         method: how a layer is pruned.
         writer: takes each block as it is done.
         run: as the run stands now.
-        recalculate_inputs: capture again after each group of layers that share an input.
+        recalculate: what is captured again after each group of layers that share an input, of `RECALCULATIONS`; None:
+            nothing.
         dense: the text before the first block of the dense model, where the weights that stay are refitted to it;
             inputs are recalculated then too.
         listener: is told of progress.
@@ -199,7 +200,7 @@ def prune_blocks(
                             dense.propagate(index, block, entry["dense_propagated"])
                     continue
                 records = _prune_block(
-                    text, index, block, layers, budgets, method, recalculate_inputs, dense, listener
+                    text, index, block, layers, budgets, method, recalculate, dense, listener
                 )
                 segments: dict[str, Segments] = {"propagated": []}
                 if index < last:
@@ -260,7 +261,7 @@ def _prune_block(
     layers: dict[str, nn.Linear],
     budgets: Budgets,
     method: Method,
-    recalculate_inputs: bool,
+    recalculate: str | None,
     dense: DensePass | None,
     listener: Listener,
 ) -> dict[str, LayerRecord]:
@@ -270,13 +271,22 @@ def _prune_block(
         return records
     require_finite({name: layer.weight for name, layer in layers.items()})
     groups = [list(layers)]
-    by_group = recalculate_inputs or dense is not None
+    by_group = recalculate is not None or dense is not None
     if by_group:
         groups = text.order_of_use(index, block, layers)
+    received: dict[str, LayerInputs] = {}
+    norms: dict[str, Tensor] = {}
+    if recalculate == "vectors" and dense is None:
+        listener(Stage("capture", index))
+        received = text.capture(index, block, layers)
+        norms = {name: inputs.input_norm for name, inputs in received.items()}
     for group in groups:
-        listener(Stage("capture", index, ", ".join(group) if by_group else ""))
-        beside = dense.receives(index, block, layers[group[0]]) if dense else None
-        received = text.capture(index, block, {name: layers[name] for name in group}, beside)
+        if not norms or group != groups[0]:  # nothing of the block is pruned before its first group
+            listener(Stage("capture", index, ", ".join(group) if by_group else ""))
+            beside = dense.receives(index, block, layers[group[0]]) if dense else None
+            received = text.capture(index, block, {name: layers[name] for name in group}, beside)
+        if norms:
+            received = {name: replace(received[name], input_norm=norms[name]) for name in group}
         listener(Stage("search", index))
         for name in group:
             begin = time.perf_counter()

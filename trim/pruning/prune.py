@@ -224,7 +224,7 @@ def _work(
                 ),
                 writer,
                 run,
-                recalculate_inputs=source.settings.recalculate_inputs,
+                recalculate=source.settings.recalculation if source.settings.recalculate_inputs else None,
                 dense=dense,
                 listener=tell,
             )

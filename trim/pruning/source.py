@@ -90,7 +90,11 @@ class RunSource:
         if int(tokens.max()) >= (size := config.vocab_size):
             raise CorpusError(f"the text holds tokens beyond the model's vocabulary of {size:,}")
         calibration = Calibration.of(
-            tokens, mask, vectors_per_sequence=settings.vectors_per_sequence, seed=settings.seed
+            tokens,
+            mask,
+            vectors_per_sequence=settings.vectors_per_sequence,
+            input_vectors=settings.input_vectors,
+            seed=settings.seed,
         )
         return cls(settings, title, model, calibration, given)
 

@@ -11,11 +11,13 @@ from trim.methods.choices import (
     ALPHA_FITS,
     ALPHA_WIDTH,
     BUDGETS,
+    INPUT_VECTORS,
     LAYER_QUALITIES,
     LAYER_QUALITY_MEANINGS,
     OPTIMAL_CAP,
     OWL_MULTIPLE,
     OWL_WIDTH,
+    RECALCULATIONS,
     ROW_QUALITIES,
     ROW_QUALITY_MEANINGS,
     ROW_WEIGHTS,
@@ -74,6 +76,7 @@ class PruneSettings:
             "trim": "searched row by row, as published",
             "uniform": "every row alike, plain Wanda",
             "optimal": "the least loss that rows can be balanced to",
+            "layer": "the lowest scores of the whole layer, whatever their rows, as published for magnitude",
             "variant": "Wanda's variant, each row loses the lowest scores that together hold the same share of its "
             "score",
         },
@@ -205,7 +208,28 @@ class PruneSettings:
         group=METHOD,
         short="recalculated inputs",
         mark="recalculated",
-        idle=lambda settings: settings.refit or (settings.needs_no_vectors and settings.needs_no_inputs),
+        idle=lambda settings: (
+            settings.refit
+            or (
+                settings.needs_no_vectors
+                and (settings.needs_no_inputs or settings.recalculation == "vectors")
+            )
+        ),
+        varies=True,
+    )
+    recalculation: str = option(
+        RECALCULATIONS[0],
+        help="what is recalculated where inputs are",
+        label="What is recalculated",
+        group=METHOD,
+        choices=RECALCULATIONS,
+        meanings={
+            "all": "input norms, and so scores, and input vectors",
+            "vectors": "input vectors only, as the TRIM authors do",
+        },
+        short="{} recalculated",
+        mark="recalculation",
+        idle=lambda settings: not settings.recalculate_inputs or settings.refit,
         varies=True,
     )
     refit: bool = option(
@@ -257,6 +281,21 @@ class PruneSettings:
         short="vectors {}",
         idle=lambda settings: settings.needs_no_vectors,
         varies=True,
+    )
+    input_vectors: str = option(
+        INPUT_VECTORS[0],
+        help="which input vectors of each window are kept",
+        label="Which input vectors",
+        group=TEXT,
+        choices=INPUT_VECTORS,
+        meanings={
+            "random": "those of random tokens",
+            "last": "those of the last tokens, as the TRIM authors do with one",
+        },
+        short="{} tokens",
+        idle=lambda settings: settings.needs_no_vectors,
+        varies=True,
+        takes_time=False,
     )
     seed: int = option(
         0,
@@ -415,7 +454,7 @@ class PruneSettings:
     @property
     def needs_no_vectors(self) -> bool:
         """Whether nothing looks at what a layer makes of input vectors, only at scores."""
-        return self.allocation in ("uniform", "variant") and self.budget != "optimal"
+        return self.allocation in ("uniform", "variant", "layer") and self.budget != "optimal"
 
     @property
     def needs_no_inputs(self) -> bool:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 import trim
 from tests.trim import tiny
 from trim import cache
+from trim.calibration.text import Calibration
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -137,6 +138,28 @@ def test_captures_equal_a_naive_forward_pass(kind: str):
         assert not sample.weight.requires_grad
 
 
+def test_the_last_tokens_of_each_window():
+    model, tokens = model_of("llama"), windows()
+    samples = trim.capture(model, tokens, vectors_per_sequence=2, input_vectors="last", seed=1)
+    for name, received in naive(model, tokens).items():
+        last = torch.as_tensor(received)[:, -2:].reshape(-1, received.shape[2])
+        torch.testing.assert_close(samples[name].inputs.T, last, check_dtype=False, rtol=1e-4, atol=1e-5)
+    random = trim.capture(model, tokens, vectors_per_sequence=2)
+    assert not torch.equal(random["1.mlp.up_proj"].inputs, samples["1.mlp.up_proj"].inputs)
+    assert torch.equal(random["1.mlp.up_proj"].input_norm, samples["1.mlp.up_proj"].input_norm)
+
+
+def test_the_last_tokens_are_real_ones():
+    mask = torch.ones(3, 6, dtype=torch.bool)
+    mask[0, 4:] = mask[1, :2] = mask[2, 1:3] = False
+    chosen = Calibration.of(
+        torch.zeros(3, 6, dtype=torch.int64), mask, vectors_per_sequence=3, input_vectors="last"
+    )
+    assert chosen.positions.tolist() == [[1, 2, 3], [3, 4, 5], [3, 4, 5]]
+    with pytest.raises(trim.SettingsError, match="input_vectors must be one of random, last, not 'first'"):
+        Calibration.of(torch.zeros(3, 6, dtype=torch.int64), input_vectors="first")
+
+
 def test_layers_that_share_an_input_share_its_vectors():
     samples = trim.capture(model_of("llama"), windows())
     q, k, v = (samples[f"1.self_attn.{name}_proj"] for name in "qkv")
@@ -254,6 +277,8 @@ def test_the_cache_knows_what_changes_the_result(toy: trim.Model):
     assert passes() == 0
     assert passes(seed=1) == 1
     assert passes(vectors_per_sequence=3) == 1
+    assert passes(input_vectors="last") == 1
+    assert passes(input_vectors="last", seed=1) == 0  # the seed decides nothing then
     assert passes(windows=toy_windows(5)) == 1
     assert passes(windows=toy_windows().flip(0)) == 1
     toy.fingerprint = "other weights"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import trim
-from trim.methods.allocations import allocate_pattern, allocate_variant
+from trim.methods.allocations import allocate_layer, allocate_pattern, allocate_variant
 from trim.methods.choices import ALLOCATIONS
 from trim.methods.pattern import Pattern
 from trim.methods.quality import layer_quality
@@ -30,7 +30,7 @@ def test_counts_masks_and_scores_agree(name):
     assert torch.equal((~allocation.keep).sum(dim=1), allocation.counts)
     for row in range(len(score)):
         kept, gone = score[row, allocation.keep[row]], score[row, ~allocation.keep[row]]
-        assert kept.min() >= gone.max()
+        assert not len(kept) or kept.min() >= gone.max()  # a row may lose all under `layer`
     if name != "variant":
         assert int(allocation.counts.sum()) == round(0.6 * score.numel())
 
@@ -55,6 +55,22 @@ def test_variant_with_a_row_of_zeros():
     curves = trim.retention_curves(curves.weight, curves.inputs, score)
     allocation = allocate_variant(curves, score, trim.SearchSettings(0.5))
     assert allocation.counts[4] == 12
+
+
+@pytest.mark.parametrize("target", [1e-9, 0.1, 0.6, 0.949])
+@pytest.mark.parametrize("ties", [False, True])
+def test_layer_prunes_the_lowest_scores_whatever_their_rows(target, ties):
+    curves, score = make_curves()
+    if ties:
+        score = (2 * score).floor()
+        curves = trim.retention_curves(curves.weight, curves.inputs, score)
+    allocation = allocate_layer(curves, score, trim.SearchSettings(target))
+    total = round(target * score.numel())
+    expected = torch.ones(score.numel(), dtype=torch.bool)
+    expected[score.flatten().argsort(stable=True)[:total]] = False
+    assert torch.equal(allocation.keep, expected.view_as(score))
+    assert torch.equal(allocation.counts, (~allocation.keep).sum(dim=1))
+    assert target < 0.5 or int(allocation.counts.max()) > 0.95 * score.shape[1]  # rows are not capped
 
 
 @pytest.mark.parametrize(("text", "zeros", "group"), [("2:4", 2, 4), ("1:2", 1, 2), ("6:8", 6, 8)])

@@ -183,6 +183,45 @@ def test_recalculated_inputs_follow_the_order_of_use(llama, tmp_path):
     assert run.metrics["sparsity"] == plain.metrics["sparsity"]
 
 
+def test_recalculated_vectors_leave_the_scores_alone(llama, tmp_path):
+    """Against a slow oracle: scores of the dense block, input vectors after the block's earlier layers were pruned."""
+    groups = []
+    tokens = rough.random_tokens()
+    run = pruned(
+        llama,
+        tmp_path / "run",
+        tokens=tokens,
+        recalculate_inputs=True,
+        recalculation="vectors",
+        progress=lambda event: (
+            groups.append(event.text) if getattr(event, "stage", "") == "capture" else None
+        ),
+    )
+    # One pass for the norms of all; the first group needs no other.
+    assert groups[:4] == ["", "0.self_attn.o_proj", "0.mlp.gate_proj, 0.mlp.up_proj", "0.mlp.down_proj"]
+    assert len(groups) == 12
+    dense = trim.capture(trim.load_model(llama, device="cpu"), tokens, layers=["0.*"])
+    model = trim.load_model(llama, device="cpu")
+    name = "0.mlp.down_proj"
+    for earlier in dense.keys() - {name}:
+        model.layers[earlier].weight.mul_(torch.from_numpy(run.layer(earlier).keep()))
+    model.fingerprint = "pruned before the down-projection"
+    inputs = trim.capture(model, tokens, layers=[name])[name].inputs
+    score = trim.wanda_score(dense[name].weight, dense[name].input_norm)
+    result = trim.search(trim.retention_curves(dense[name].weight, inputs, score), trim.SearchSettings(0.5))
+    record = run.layer(name)
+    assert record.search.learning_rate == result.learning_rate
+    assert record.realised_quality == pytest.approx(result.realised_quality, rel=1e-5)
+    assert (record.keep() == trim.keep_mask(score.argsort().argsort(), result.counts).numpy()).mean() > 0.995
+    # Wanda looks at norms alone: it prunes what it prunes of the dense block.
+    wanda = [
+        pruned(llama, tmp_path / str(number), allocation="uniform", tokens=tokens, **more)
+        for number, more in enumerate([{}, {"recalculate_inputs": True, "recalculation": "vectors"}])
+    ]
+    for name in run.layers:
+        np.testing.assert_array_equal(*(each.layer(name).keep() for each in wanda))
+
+
 def test_padding_never_counts(llama, tmp_path):
     """Whatever stands under the padding, the masks are the same."""
     tokens, mask = rough.random_tokens(), torch.ones(6, 16, dtype=torch.bool)
@@ -215,7 +254,7 @@ def test_batches_and_places_of_activations_do_not_matter(llama, tmp_path):
         assert (whole.layer(name).keep() == single.layer(name).keep()).mean() > 0.99
 
 
-@pytest.mark.parametrize("allocation", ["uniform", "trim", "variant"])
+@pytest.mark.parametrize("allocation", ["uniform", "trim", "variant", "layer"])
 @pytest.mark.parametrize("budget", ["uniform", "owl", "alphapruning", "file.json"])
 @pytest.mark.parametrize("score", ["wanda", "magnitude"])
 def test_every_combination_that_makes_sense(llama, tmp_path, allocation, budget, score):
