@@ -161,7 +161,7 @@ def _taking_part(curves: RetentionCurves, settings: SearchSettings) -> Tensor | 
 
 
 def _floor_counts(row_sparsity: Tensor, columns: int) -> Tensor:
-    """The publication's counts, clip(floor(N · x), 0, N): a little too low on average, but what it searches with."""
+    """Return the publication's counts, clip(floor(N · x), 0, N): half a weight per row too few on average."""
     return (row_sparsity * columns).clamp_(0, columns).long()
 
 

@@ -109,7 +109,9 @@ def export(
                 if path.is_file():
                     shutil.copyfile(path, _place_in(new, path, folder))
         dtype = str(streamed.files.main_dtype).removeprefix("torch.")
-        (new / "README.md").write_text(_model_card(run, source, title, zeros, dtype), encoding="utf-8")
+        parameters = sum(each.numel() for each in streamed.module.parameters())
+        card = _model_card(run, source, title, zeros, dtype, parameters)
+        (new / "README.md").write_text(card, encoding="utf-8")
         if out.exists():
             out.rmdir()
     return out
@@ -201,10 +203,10 @@ def _disk_errors_named(out: Path) -> Iterator[None]:
         ) from error
 
 
-def _model_card(run: Run, source: str, title: str, zeros: list[int], dtype: str) -> str:
+def _model_card(run: Run, source: str, title: str, zeros: list[int], dtype: str, parameters: int) -> str:
     """README.md: what was pruned, how far and how; front matter as the Hub reads it.
 
-    `zeros`: weights of the pruned layers that are zero before and after.
+    `zeros`: weights of the pruned layers that are zero before and after. `parameters`: how many the model has.
     """
     request, sparsity, weights = run.request, run.metrics["sparsity"], run.metrics["weights"]
     before, after = zeros
@@ -212,6 +214,10 @@ def _model_card(run: Run, source: str, title: str, zeros: list[int], dtype: str)
     if (named := parse_id(source)) and not Path(source).exists():
         front.append(f"base_model: {json.dumps(named[0])}")
     how = f"pattern {request.pattern}" if request.pattern else f"allocation {request.allocation}"
+    chosen = "the linear layers of its blocks"
+    if request.layers != ("*",):
+        chosen += f" that match {one_line(', '.join(request.layers))}"
+    recalculated = "vectors" if request.recalculation == "vectors" else "inputs"
     search = {
         key: getattr(request, key)
         for key in ("learning_rates", "negative_learning_rates", "iterations", "layer_quality", "row_quality")
@@ -222,14 +228,15 @@ def _model_card(run: Run, source: str, title: str, zeros: list[int], dtype: str)
         "",
         f"# {one_line(title)}, pruned to {sparsity['realised']:.2%}",
         "",
-        f"Of the {weights['of']:,} weights in the linear layers that were pruned, {after:,} are zero "
+        f"Of the {weights['of']:,} weights in {chosen}, {after:,} are zero "
         f"({after / weights['of']:.6f}); before pruning, {before:,} were ({before / weights['of']:.6f}). The run chose "
-        f"{weights['pruned']:,} of them: a sparsity of {sparsity['realised']:.6f} over these layers (asked for: "
-        f"{sparsity['requested']:.6f}). Embeddings and output head are dense."
+        f"{weights['pruned']:,} of them: a sparsity of {sparsity['realised']:.6f} of these layers (asked for: "
+        f"{sparsity['requested']:.6f}), and {weights['pruned'] / parameters:.2%} of the model's {parameters:,} parameters. "
+        "All else, such as embeddings, norms and the output head, is dense."
         + (" The weights that stay are refitted to the dense outputs." if request.refit else ""),
         "",
         f"- method: {how}, budgets {Path(request.budget).name}, score {request.score}"
-        + (", inputs recalculated within blocks" if request.recalculate_inputs else ""),
+        + (f", {recalculated} recalculated within blocks" if request.recalculate_inputs else ""),
         f"- calibration: {run.text.tokens:,} tokens of {one_line(Path(request.corpus).name)}, "
         f"seed {request.seed}",
         f"- search: {json.dumps(search)}" if request.allocation == "trim" else "- search: none",

@@ -58,7 +58,13 @@ def test_prune_inspect_export_apply(llama, run, tmp_path, capsys):
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
     card = (tmp_path / "out" / "README.md").read_text()
     assert card.startswith("---\nlibrary_name: transformers\n")
-    assert "sparsity of 0.600" in card
+    weights = trim.open_run(run).metrics["weights"]
+    parameters = sum(each.numel() for each in one.parameters())
+    assert f"Of the {weights['of']:,} weights in the linear layers of its blocks, " in card
+    assert "(asked for: 0.600000)" in card
+    share = f"{weights['pruned'] / parameters:.2%}"
+    assert f"{share} of the model's {parameters:,} parameters" in card
+    assert weights["of"] < parameters
     assert str(tmp_path) not in card
 
 
