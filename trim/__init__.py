@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from trim.pruning.export import apply_run, export
     from trim.pruning.prune import prune, resume
     from trim.runs.folder import Run, list_runs, open_run
+    from trim.runs.published import as_published
     from trim.runs.settings import PruneSettings
     from trim.sweeps.folder import Sweep, create_sweep, list_sweeps, open_sweep
     from trim.sweeps.run import run_sweep
@@ -80,6 +81,7 @@ _NAMES_OF = {
     "pruning.export": "apply_run export",
     "pruning.prune": "prune resume",
     "runs.folder": "Run list_runs open_run",
+    "runs.published": "as_published",
     "runs.settings": "PruneSettings",
     "sweeps.folder": "Sweep create_sweep list_sweeps open_sweep",
     "sweeps.run": "run_sweep",

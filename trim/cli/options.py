@@ -1,9 +1,12 @@
 """The options of `PruneSettings` as arguments of the command line."""
 
 import argparse
-from collections.abc import Iterable
+import shlex
+import sys
+from collections.abc import Iterable, Mapping
 
 from trim.runs.options import Option, options
+from trim.runs.published import as_published
 from trim.runs.settings import PruneSettings
 
 
@@ -35,13 +38,43 @@ def add_grid(group: argparse._ArgumentGroup, names: Iterable[str]) -> None:
         )
 
 
+def add_as_published(parser: argparse.ArgumentParser) -> None:
+    """Add `--as-published`, in whose place nothing of the user's is changed."""
+    parser.add_argument(
+        "--as-published",
+        action="store_true",
+        help="the run of TRIM's authors instead of our defaults; options given as well still count. It sets "
+        + _escaped(shlex.join(_flags(published_fields(())))),
+    )
+
+
+def published_fields(given: Iterable[str]) -> dict[str, object]:
+    """The options of the TRIM authors' run but for those that the user has given, by their names."""
+    return {name: value for name, value in as_published().items() if name not in given}
+
+
+def say_published(fields: Mapping[str, object]) -> None:
+    """Tell what `--as-published` sets that is not the default."""
+    print(f"As published: {shlex.join(_flags(fields))}", file=sys.stderr)
+
+
+def _flags(fields: Mapping[str, object]) -> list[str]:
+    known = options(PruneSettings)
+    changed = {name: value for name, value in fields.items() if value != known[name].default}
+    return [
+        word
+        for name, value in changed.items()
+        for word in ((known[name].flag,) if isinstance(value, bool) else (known[name].flag, f"{value}"))
+    ]
+
+
 def plural_flag(each: Option) -> str:
     """The flag of an option that may have several values: "--targets", "--row-weights", "--refit"."""
     return each.flag if each.kind is bool or each.flag.endswith("s") else f"{each.flag}s"
 
 
 def chosen_fields(chosen: argparse.Namespace, names: Iterable[str]) -> dict[str, object]:
-    """The values of options, by their names in `PruneSettings`."""
+    """The values of the options that were given, by their names in `PruneSettings`."""
     return {name: getattr(chosen, name) for name in names if hasattr(chosen, name)}
 
 
@@ -58,13 +91,19 @@ def _add(group: argparse._ArgumentGroup, each: Option) -> None:
     if each.kind is bool:
         # The flag of a switch that is on by default turns it off.
         action, turns = ("store_false", "do not ") if each.default else ("store_true", "")
-        group.add_argument(each.flag, dest=each.name, action=action, help=_escaped(turns + _help(each)))
+        group.add_argument(
+            each.flag,
+            dest=each.name,
+            action=action,
+            default=argparse.SUPPRESS,
+            help=_escaped(turns + _help(each)),
+        )
         return
     group.add_argument(
         each.flag,
         dest=each.name,
         type=each.kind,
-        default=each.default,
+        default=argparse.SUPPRESS,
         nargs="*" if each.several else None,
         metavar=_metavar(each),
         choices=_choices(each),

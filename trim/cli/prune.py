@@ -4,7 +4,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from trim.cli.options import add_options, chosen_fields
+from trim.cli.options import add_as_published, add_options, chosen_fields, published_fields, say_published
 from trim.cli.terminal import RunTerminal
 from trim.runs.folder import Run, runs_folder
 from trim.runs.options import options
@@ -25,8 +25,10 @@ examples:
     %(prog)s demo --target 0.7 --windows 16 --length 256 --out runs/first
   plain Wanda, to compare with
     %(prog)s demo --target 0.7 --allocation uniform --windows 16 --length 256
-  as in the paper: 128 windows of 2,048 tokens of C4, OWL's layer budgets
-    %(prog)s Qwen/Qwen2.5-3B --target 0.7 --corpus c4 --length 2048 --budget owl --owl-width 0.12
+  the run of TRIM's authors, in every option
+    %(prog)s Qwen/Qwen2.5-3B --target 0.7 --as-published
+  the same, with OWL's layer budgets as they chose them for this model
+    %(prog)s Qwen/Qwen2.5-3B --target 0.7 --as-published --budget owl --owl-width 0.12 --owl-multiple 5
   the lowest loss that layers and rows can be balanced to, instead of TRIM
     %(prog)s demo --target 0.7 --allocation optimal --budget optimal
   the same, and the kept weights changed so that they make up for the pruned ones
@@ -54,6 +56,7 @@ def add_prune(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "--out", type=Path, metavar="DIR", help="the run folder (default: a new one in ./runs)"
     )
     parser.add_argument("--name", default="", help="what to call the run")
+    add_as_published(parser)
     groups = add_options(parser, OPTIONS)
     _add_memory(groups[MACHINE])
     parser.set_defaults(work=_prune)
@@ -88,7 +91,11 @@ def _add_memory(group: argparse._ActionsContainer) -> None:
 def _prune(chosen: argparse.Namespace) -> None:
     from trim.pruning.prune import prune
 
-    settings = PruneSettings.of({"model": chosen.model, **chosen_fields(chosen, OPTIONS)})
+    given = chosen_fields(chosen, OPTIONS)
+    published = published_fields(given) if chosen.as_published else {}
+    settings = PruneSettings.of({"model": chosen.model, **published, **given})
+    if published:
+        say_published(published)
     chosen.folder = chosen.out or new_run_path(runs_folder(), chosen.name or settings.name)
     run = prune(
         chosen.model,

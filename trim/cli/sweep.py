@@ -5,7 +5,15 @@ import shlex
 from pathlib import Path
 
 from trim.cli.evaluate import add_text_options, texts_of
-from trim.cli.options import add_grid, add_options, chosen_fields, chosen_grid
+from trim.cli.options import (
+    add_as_published,
+    add_grid,
+    add_options,
+    chosen_fields,
+    chosen_grid,
+    published_fields,
+    say_published,
+)
 from trim.cli.terminal import SweepTerminal
 from trim.errors import RunError, SettingsError
 from trim.runs.folder import runs_folder
@@ -30,7 +38,7 @@ examples:
         --evaluation-windows 32 --out runs/first-sweep
   as in the papers: calibrated on C4, measured on WikiText-2, three seeds
     %(prog)s Qwen/Qwen2.5-3B --targets 0.7 0.75 0.8 --budgets uniform owl alphapruning --seeds 0 1 2 \\
-        --corpus c4 --length 2048 --evaluation-corpus wikitext2
+        --as-published --evaluation-corpus wikitext2
   go on with a sweep that was stopped
     %(prog)s --resume runs/first-sweep
   on every GPU of this machine (needs: pip install 'trim-lab[ray]')
@@ -55,6 +63,7 @@ def add_sweep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     )
     parser.add_argument("--name", default="", help="what to call the sweep")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with this sweep, as it was begun")
+    add_as_published(parser)
     grid = parser.add_argument_group("what varies: one or more values each")
     add_grid(grid, GRID)
     add_text_options(parser.add_argument_group("evaluation texts"), alone=False)
@@ -96,8 +105,13 @@ def _begin(chosen: argparse.Namespace) -> Sweep:
     if chosen.model is None:
         raise SettingsError("say which model to prune, or which sweep to go on with (--resume DIR)")
     grid, shared = chosen_grid(chosen), chosen_fields(chosen, SHARED)
+    if chosen.as_published:
+        published = published_fields({*grid, *shared})
+        say_published(published)
+        grid |= {name: (value,) for name, value in published.items() if name in GRID}
+        shared |= {name: value for name, value in published.items() if name in SHARED}
     if chosen.evaluation_corpus is None:
-        chosen.evaluation_corpus = [chosen.corpus]
+        chosen.evaluation_corpus = [shared.get("corpus", PruneSettings.corpus)]
     settings = SweepSettings(chosen.model, grid, shared, texts_of(chosen, "evaluation_"))
     path = chosen.out or new_run_path(runs_folder(), chosen.name or f"sweep {Path(chosen.model).name}")
     return create_sweep(path, settings, name=chosen.name, keep_masks=chosen.keep_masks)

@@ -48,7 +48,19 @@ class Budgets:
     @property
     def sparsity(self) -> float:
         """The model's sparsity over these layers."""
-        return sum(self.totals.values()) / sum(math.prod(shape) for shape in self.shapes.values())
+        return sum(self.totals.values()) / self.weights
+
+    @property
+    def asked(self) -> float:
+        """The model's sparsity that the requested ones add up to, before any rounding."""
+        return (
+            sum(self.requested[name] * math.prod(shape) for name, shape in self.shapes.items()) / self.weights
+        )
+
+    @property
+    def weights(self) -> int:
+        """How many weights these layers have."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
 
     def to_json(self) -> dict:
         """What `budgets.json` of a run holds; `read_budgets` reads it."""

@@ -330,10 +330,11 @@ def _known_budgets(run: Run, source: RunSource) -> Budgets | None:
 
 def _metrics(run: Run, budgets: Budgets, seconds: float) -> dict:
     layers = {name: run.numbers(name) for name in run.layers}
+    target = run.request.target_sparsity
     weights = sum(numbers["rows"] * numbers["columns"] for numbers in layers.values())
     pruned = sum(int(run.array(name, "counts").sum(dtype=numpy.int64)) for name in layers)
     return {
-        "sparsity": {"requested": budgets.sparsity, "realised": pruned / weights},
+        "sparsity": {"requested": budgets.asked if target is None else target, "realised": pruned / weights},
         "weights": {"pruned": pruned, "of": weights},
         "clipped_budgets": len(budgets.clipped),
         "seconds": run.metrics.get("seconds", 0) + seconds,

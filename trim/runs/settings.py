@@ -227,8 +227,7 @@ class PruneSettings:
             "all": "input norms, and so scores, and input vectors",
             "vectors": "input vectors only, as the TRIM authors do",
         },
-        short="{} recalculated",
-        mark="recalculation",
+        short="recalculated: {}",
         idle=lambda settings: not settings.recalculate_inputs or settings.refit,
         varies=True,
     )

@@ -13,7 +13,7 @@ from app.services.runs.store import StoredRun
 from app.ui.common.choose import DTYPES, bring_text, model_box, text_box
 from app.ui.common.text import plain
 from app.ui.model.option_fields import option_field
-from app.ui.model.prefill import BUDGET_FILE, P
+from app.ui.model.prefill import BUDGET_FILE, P, fill_as_published
 from trim.methods.choices import BUDGETS
 from trim.runs.options import idle_options, options
 from trim.runs.settings import BUDGET_METHODS, OPTIMAL, SEARCH, TEXT, PruneSettings
@@ -38,6 +38,14 @@ class NewRun:
 @st.fragment
 def new_run_form(devices: list[str], runs: list[StoredRun]) -> None:
     """The form; a started run is on the page next."""
+    st.button(
+        "Fill in as published",
+        icon=":material/history_edu:",
+        key=f"{P}as_published",
+        on_click=fill_as_published,
+        help="The options of the TRIM authors' run: 256 windows of 2,048 tokens of C4, of each the input vector of the "
+        "last token. The command below names every option that is not the default.",
+    )
     try:
         chosen = _fields(devices, runs)
     except trim.TrimError as error:

@@ -5,7 +5,8 @@ import streamlit as st
 from app.services.runs.store import STORE
 from app.ui.model.option_fields import to_widget
 from trim.methods.choices import BUDGETS
-from trim.runs.options import options
+from trim.runs.options import Option, options
+from trim.runs.published import as_published
 from trim.runs.settings import PruneSettings
 
 P = "new_"  # the keys of the form's widgets begin with it
@@ -25,5 +26,15 @@ def prefill(run_id: str) -> None:
             value = BUDGET_FILE
         if name == "target" and value is None:
             value = settings.target_sparsity or 0.7
-        st.session_state[f"{P}{name}"] = to_widget(each, value, listed=name in ("device", "dtype"))
+        _fill(name, each, value)
     st.session_state[f"{P}name"] = ""
+
+
+def fill_as_published() -> None:
+    """Fill the form with the options of the TRIM authors' run; model, target and what they leave open stay."""
+    for name, value in as_published().items():
+        _fill(name, options(PruneSettings)[name], value)
+
+
+def _fill(name: str, each: Option, value: object) -> None:
+    st.session_state[f"{P}{name}"] = to_widget(each, value, listed=name in ("device", "dtype"))

@@ -164,6 +164,19 @@ def test_the_form_says_the_command_and_refuses_what_makes_no_sense(runs):
     assert "no number" in test.error[0].value
 
 
+def test_the_form_filled_in_as_published(runs):
+    test = visit("model", form=True)
+    test.number_input(key="new_target").set_value(60.0).run()
+    test.button(key="new_as_published").click().run()
+    assert test.code[0].value.splitlines()[0] == (
+        "python -m trim prune demo --target 0.6 --recalculation vectors --corpus c4 --windows 256 --length 2048 "
+        "--no-bos --vectors 1 --input-vectors last --max-row-sparsity 0.95 --dtype float16 --out runs/NAME"
+    )
+    test.selectbox(key="new_budget").set_value("owl").run()
+    test.button(key="new_as_published").click().run()
+    assert test.selectbox(key="new_budget").value == "uniform"
+
+
 def test_the_form_with_the_settings_of_another_run(runs):
     test = visit("model", **{"from": "optimal"})
     assert "--target 0.5 --allocation optimal --budget optimal" in test.code[0].value

@@ -251,3 +251,40 @@ def test_the_demo_model(tmp_path, capsys):
     assert cli.main([*arguments, "--out", str(tmp_path / "run"), "--device", "cpu"]) == 0
     assert trim.open_run(tmp_path / "run").metrics["sparsity"]["realised"] == pytest.approx(0.7, abs=1e-6)
     assert "model sparsity 0.7000" in capsys.readouterr().out
+
+
+def test_as_published(llama, text, tmp_path, capsys):
+    """It sets what the authors' run has, says so, and gives way to what is given as well."""
+    out = tmp_path / "run"
+    less = [
+        "--corpus",
+        str(text),
+        "--windows",
+        "2",
+        "--length",
+        "32",
+        "--owl-multiple",
+        "5",
+        "--dtype",
+        "float32",
+    ]
+    assert cli.main(["prune", str(llama), "--target", "0.5", "--as-published", *less, "--out", str(out)]) == 0
+    assert capsys.readouterr().err.splitlines()[0] == (
+        "As published: --no-bos --vectors 1 --input-vectors last --recalculation vectors --max-row-sparsity 0.95 "
+        "--owl-width 0.05"
+    )
+    request = trim.open_run(out).request
+    given = {"corpus": str(text), "windows": 2, "length": 32, "owl_multiple": 5.0, "dtype": "float32"}
+    published = trim.as_published(**given)
+    assert {name: getattr(request, name) for name in published} == published
+    assert trim.open_run(out).layer("1.mlp.up_proj").vectors == 2
+
+
+def test_as_published_is_the_authors_default_run():
+    settings = trim.PruneSettings("demo", 0.7, **trim.as_published())
+    assert (settings.windows, settings.length, settings.corpus) == (256, 2048, "c4")
+    assert (settings.vectors_per_sequence, settings.input_vectors) == (1, "last")
+    assert (settings.owl_width, settings.owl_multiple, settings.alpha_width) == (0.05, 7.0, 0.3)
+    assert not settings.recalculate_inputs
+    assert settings.search_settings(0.7) == trim.SearchSettings(0.7)
+    assert trim.as_published(budget="owl")["budget"] == "owl"
