@@ -208,13 +208,7 @@ class PruneSettings:
         group=METHOD,
         short="recalculated inputs",
         mark="recalculated",
-        idle=lambda settings: (
-            settings.refit
-            or (
-                settings.needs_no_vectors
-                and (settings.needs_no_inputs or settings.recalculation == "vectors")
-            )
-        ),
+        idle=lambda settings: settings.refit or (settings.needs_no_vectors and settings.needs_no_inputs),
         varies=True,
     )
     recalculation: str = option(
@@ -228,7 +222,11 @@ class PruneSettings:
             "vectors": "input vectors only, as the TRIM authors do",
         },
         short="recalculated: {}",
-        idle=lambda settings: not settings.recalculate_inputs or settings.refit,
+        idle=lambda settings: (
+            not settings.recalculate_inputs
+            or settings.refit
+            or (settings.needs_no_vectors and settings.needs_no_inputs)
+        ),
         varies=True,
     )
     refit: bool = option(

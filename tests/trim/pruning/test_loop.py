@@ -229,7 +229,7 @@ def test_what_was_asked_for_is_told_unrounded(llama, tmp_path):
     found = run.metrics["sparsity"]
     assert found["requested"] == 0.7003
     assert 0 < abs(found["realised"] - 0.7003) <= 0.5 / run.metrics["weights"]["of"]
-    (tmp_path / "file.json").write_text(json.dumps({"0.self_attn.k_proj": 0.3333, "1.mlp.up_proj": 0.7003}))
+    (tmp_path / "file.json").write_text(json.dumps({"*": 0.3333, "1.mlp.up_proj": 0.7003}))
     run = pruned(llama, tmp_path / "file", target=None, budget=str(tmp_path / "file.json"), **small)
     one, other = (run.layer(name).rows * run.layer(name).columns for name in run.layers)
     expected = (0.3333 * one + 0.7003 * other) / (one + other)
@@ -478,3 +478,18 @@ def test_the_name_of_a_run_says_what_it_is():
     assert PruneSettings("demo", target=0.7).name == "demo trim 70%"
     assert PruneSettings("a/b", pattern="2:4", allocation="uniform").name == "b 2:4"
     assert PruneSettings("demo", target=0.7, budget="owl").name == "demo trim 70% owl"
+
+
+def test_windows_begin_as_asked(llama, tmp_path, monkeypatch):
+    seen = []
+
+    def load(source, tokenizer, *, bos, **cut):
+        seen.append(bos)
+        return rough.random_tokens(cut["windows"], cut["length"])
+
+    monkeypatch.setattr("trim.pruning.source.load_tokenizer", lambda folder: None)
+    monkeypatch.setattr("trim.pruning.source.load_corpus", load)
+    for number, without in enumerate((False, True)):
+        few = {"windows": 2, "length": 16, "device": "cpu"}
+        trim.prune(llama, tmp_path / str(number), target=0.5, without_bos=without, **few)
+    assert seen == [True, False]

@@ -376,3 +376,42 @@ def test_folders_that_cannot_be_opened(done, tmp_path):
 def test_a_second_process_is_refused(done):
     with done.locked(), pytest.raises(trim.RunLockedError):
         trim.run_sweep(done)
+
+
+def test_as_published(model, tmp_path, monkeypatch, capsys):
+    """What a grid varies and what cells share; what is given as well counts."""
+    begun_with_bos = []
+
+    def load(*source, bos, **cut):
+        begun_with_bos.append(bos)
+        return corpora.load_corpus(*source, bos=bos, **cut)
+
+    monkeypatch.setattr(cell, "load_corpus", load)
+    asked = ["sweep", str(model), "--targets", "0.5", "--as-published", "--corpus", "demo", "--windows", "2"]
+    asked += ["--length", "16", "--dtype", "float32", "--input-vectors", "random", "last", "--device", "cpu"]
+    asked += ["--evaluation-windows", "1", "--evaluation-length", "16", "--out", str(tmp_path / "s")]
+    assert main(asked) == 0
+    assert capsys.readouterr().err.startswith(
+        "As published: --without-bos --vectors 1 --recalculation vectors --max-row-sparsity 0.95 "
+        "--owl-width 0.05 --owl-multiple 7.0\n"
+    )
+    cells = trim.open_sweep(tmp_path / "s").cells.values()
+    assert [each.settings.input_vectors for each in cells] == ["random", "last"]
+    for each in cells:
+        given = {"corpus": "demo", "windows": 2, "length": 16, "dtype": "float32"}
+        published = trim.as_published(**given, input_vectors=each.settings.input_vectors)
+        assert {name: getattr(each.settings, name) for name in published} == published
+    assert begun_with_bos == [False]  # read once for both
+
+
+def test_options_that_cannot_differ_are_idle():
+    def count(**grid: tuple) -> int:
+        return len(trim.SweepSettings("demo", {"target": (0.5,), **grid}).cells)
+
+    inputs, parts = (False, True), ("all", "vectors")
+    assert count(allocation=("trim",), input_vectors=("random", "last")) == 2
+    assert count(allocation=("uniform", "layer"), input_vectors=("random", "last")) == 2
+    assert count(allocation=("trim",), recalculate_inputs=inputs, recalculation=parts) == 3
+    magnitude = {"score": ("magnitude",), "allocation": ("uniform",)}
+    assert count(**magnitude, recalculate_inputs=inputs, recalculation=parts) == 1
+    assert count(allocation=("trim",), refit=(True,), recalculate_inputs=inputs, recalculation=parts) == 1
