@@ -491,5 +491,5 @@ def test_windows_begin_as_asked(llama, tmp_path, monkeypatch):
     monkeypatch.setattr("trim.pruning.source.load_corpus", load)
     for number, without in enumerate((False, True)):
         few = {"windows": 2, "length": 16, "device": "cpu"}
-        trim.prune(llama, tmp_path / str(number), target=0.5, without_bos=without, **few)
+        trim.prune(llama, tmp_path / str(number), target=0.5, bos=not without, **few)
     assert seen == [True, False]
