@@ -231,8 +231,8 @@ def _model_card(run: Run, source: str, title: str, zeros: list[int], dtype: str,
         f"Of the {weights['of']:,} weights in {chosen}, {after:,} are zero "
         f"({after / weights['of']:.6f}); before pruning, {before:,} were ({before / weights['of']:.6f}). The run chose "
         f"{weights['pruned']:,} of them: a sparsity of {sparsity['realised']:.6f} of these layers (asked for: "
-        f"{sparsity['requested']:.6f}), and {weights['pruned'] / parameters:.2%} of the model's {parameters:,} parameters. "
-        "All else, such as embeddings, norms and the output head, is dense."
+        f"{sparsity['requested']:.6f}), and {weights['pruned'] / parameters:.2%} of the model's {parameters:,} "
+        "parameters. All else, such as embeddings, norms and the output head, is dense."
         + (" The weights that stay are refitted to the dense outputs." if request.refit else ""),
         "",
         f"- method: {how}, budgets {Path(request.budget).name}, score {request.score}"
