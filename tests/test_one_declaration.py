@@ -157,12 +157,12 @@ def test_every_choice_is_explained(name):
         (
             {},
             {"owl_width", "owl_multiple", "alpha_width", "alpha_fit", "row_weights"}
-            | {"sensitivity_windows", "second_pass"},
+            | {"sensitivity_windows", "second_pass", "recalculation"},
         ),
         (
             {"allocation": "optimal", "budget": "owl", "refit": True},
             {"alpha_width", "alpha_fit", "recalculate_inputs", "learning_rates", "negative_learning_rates"}
-            | {"iterations", "row_quality"},
+            | {"iterations", "row_quality", "recalculation"},
         ),
         (
             {"allocation": "uniform", "score": "magnitude", "budget": "alphapruning"},
@@ -173,9 +173,11 @@ def test_every_choice_is_explained(name):
                 "sensitivity_windows",
                 "second_pass",
                 "recalculate_inputs",
+                "recalculation",
             }
             | {
                 "vectors_per_sequence",
+                "input_vectors",
                 "seed",
                 "learning_rates",
                 "negative_learning_rates",

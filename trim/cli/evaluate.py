@@ -121,11 +121,11 @@ def add_text_options(group: argparse._ArgumentGroup, *, alone: bool) -> None:
         )
 
 
-def texts_of(chosen: argparse.Namespace, prefix: str = "") -> tuple[EvaluationText, ...]:
-    """The evaluation texts that the options name."""
+def texts_of(chosen: argparse.Namespace, *, bos: bool, prefix: str = "") -> tuple[EvaluationText, ...]:
+    """The evaluation texts that the options name; `bos`: whether each window begins with BOS."""
     windows, length = getattr(chosen, f"{prefix}windows"), getattr(chosen, f"{prefix}length")
     return tuple(
-        EvaluationText(corpus, windows, length, chosen.whole_text, chosen.bos)
+        EvaluationText(corpus, windows, length, chosen.whole_text, bos)
         for corpus in getattr(chosen, f"{prefix}corpus")
     )
 
@@ -170,7 +170,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     for target in chosen.targets:
         results = evaluate(
             target,
-            texts_of(chosen),
+            texts_of(chosen, bos=chosen.bos),
             model=chosen.model,
             batch=chosen.batch,
             workbench=workbench,

@@ -112,6 +112,7 @@ def _begin(chosen: argparse.Namespace) -> Sweep:
         shared |= {name: value for name, value in published.items() if name in SHARED}
     if chosen.evaluation_corpus is None:
         chosen.evaluation_corpus = [shared.get("corpus", PruneSettings.corpus)]
-    settings = SweepSettings(chosen.model, grid, shared, texts_of(chosen, "evaluation_"))
+    texts = texts_of(chosen, bos=bool(shared.get("bos", PruneSettings.bos)), prefix="evaluation_")
+    settings = SweepSettings(chosen.model, grid, shared, texts)
     path = chosen.out or new_run_path(runs_folder(), chosen.name or f"sweep {Path(chosen.model).name}")
     return create_sweep(path, settings, name=chosen.name, keep_masks=chosen.keep_masks)

@@ -209,7 +209,7 @@ def quality_help(view: LayerView, method: str) -> str | None:
     if method == "trim":
         return (
             "At the exact counts that masks and files use. The chart of learning rates shows the publication's own "
-            "reading, at rounded-down counts, which are a little too sparse on average."
+            "reading, at rounded-down counts, which leave the layer a little too dense."
         )
     if method == "optimal":
         minimised = (
