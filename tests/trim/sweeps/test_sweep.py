@@ -392,7 +392,7 @@ def test_as_published(model, tmp_path, monkeypatch, capsys):
     asked += ["--evaluation-windows", "1", "--evaluation-length", "16", "--out", str(tmp_path / "s")]
     assert main(asked) == 0
     assert capsys.readouterr().err.startswith(
-        "As published: --without-bos --vectors 1 --recalculation vectors --max-row-sparsity 0.95 "
+        "As published: --no-bos --vectors 1 --recalculation vectors --max-row-sparsity 0.95 "
         "--owl-width 0.05 --owl-multiple 7.0\n"
     )
     cells = trim.open_sweep(tmp_path / "s").cells.values()
