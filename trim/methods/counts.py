@@ -57,9 +57,11 @@ def project_counts(
     rows = len(row_sparsity)
     total = total_count(target_sparsity, rows, columns, max_row_sparsity)
     limit = largest_count(columns, max_row_sparsity)
-    # D numbers, and float64 all through: NumPy on the CPU, wherever the search ran.
+    from trim.compiled.counts import common_shift
+
+    # D numbers, and float64 all through: on the CPU, wherever the search ran.
     wanted = row_sparsity.double().cpu().numpy() * columns
-    exact = np.clip(wanted + _common_shift(wanted, total, limit), 0, limit)
+    exact = np.clip(wanted + common_shift(wanted, total, limit), 0, limit)
     counts = exact.astype(np.int64)
     remainders = np.where(counts < limit, exact - counts, -1.0)
     counts[_largest(remainders, total - int(counts.sum()))] += 1
@@ -88,21 +90,3 @@ def even_counts(counts: Tensor) -> Tensor:
     rows, total = len(counts), counts.sum()
     each = total // rows
     return each + (torch.arange(rows, device=counts.device) < total - each * rows)
-
-
-def _common_shift(wanted: np.ndarray, total: int, limit: int) -> float:
-    """The s with Σ clamp(wanted + s, 0, limit) = total: a rising line with a bend where a row meets a bound."""
-    free: float = (total - wanted.sum()) / len(wanted)
-    if wanted.min() + free >= 0 and wanted.max() + free <= limit:
-        return free  # no row meets a bound
-    ascending = np.sort(wanted)
-    prefix = np.concatenate([[0.0], np.cumsum(ascending)])
-
-    def excess_over(level: np.ndarray) -> np.ndarray:  # Σ_i max(w_i − level, 0)
-        first = np.searchsorted(ascending, level, side="right")
-        excess: np.ndarray = prefix[-1] - prefix[first] - (len(ascending) - first) * level
-        return excess
-
-    bends = np.sort(np.concatenate([-wanted, limit - wanted]))
-    sums = excess_over(-bends) - excess_over(limit - bends)
-    return float(np.interp(total, np.maximum.accumulate(sums), bends))

@@ -17,13 +17,9 @@ from torch import Tensor
 
 from trim.devices import has_kernels
 from trim.errors import NonFiniteError, SettingsError, ShapeError, SparsityError
+from trim.methods.scores import as_array
 
-# Entries whose hulls are found at a time, which bounds what that takes beside the table: what fits a CPU's cache, and
-# what fills a GPU.
-_BLOCK_ENTRIES = {"cpu": 2**19, "cuda": 2**22}
-_KERNEL_ENTRIES = 2**26  # likewise for `hull_kernels`, which take 8 bytes of each
-# How far on either side of a point the ends of the chords above it are looked for.
-_CHORDS = (1, 2, 4, 8, 16, 32)
+_KERNEL_ENTRIES = 2**26  # whose hulls the kernels find at a time: they take 8 bytes of each
 # Prices are summed up in bins of this many to the octave, 1.1% wide, when layers share one.
 BINS_PER_OCTAVE = 64
 _FREE = -(2**30)  # the bin of everything that costs nothing, or less
@@ -46,6 +42,7 @@ class Hull:
     row: Tensor = field(repr=False)
     length: Tensor = field(repr=False)
     slope: Tensor = field(repr=False)
+    _orders: list[tuple[Tensor, Tensor]] = field(default_factory=list, init=False, repr=False)
 
     def price(self, sensitivity: Tensor | None) -> Tensor:
         """What each edge costs per weight, f_i · slope, (E,) float64.
@@ -71,57 +68,49 @@ class Hull:
             raise SettingsError("a row's weight in the optimal allocation is negative")
         return weight[self.row] * self.slope + 0.0  # no −0, which a sort may put before 0
 
+    def by_price(self, sensitivity: Tensor | None) -> Tensor:
+        """Sort the edges by ascending price, of equal prices the flatter first, of these the lower row: (E,) int64.
+
+        On the CPU the last order is cached: another total under the same weights needs no sort.
+
+        Args:
+            sensitivity: as of `price`.
+        """
+        if self.slope.is_cuda:
+            order = torch.sort(self.slope, stable=True).indices
+            if sensitivity is not None:
+                order = order[torch.sort(self.price(sensitivity)[order], stable=True).indices]
+            return order
+        for price, order in self._orders:
+            if torch.equal(price, self.price(sensitivity)):
+                return order
+        price = self.price(sensitivity)
+        order = torch.from_numpy(np.lexsort((as_array(self.slope), as_array(price))))
+        self._orders[:] = [(price, order)]
+        return order
+
 
 def lower_hull(error: Tensor, limit: int) -> Hull:
     """The lower convex hull of each row's curve over 0 ≤ k ≤ limit.
-
-    Float32 curves on a CUDA device go through `hull_kernels`, which find the same edges.
 
     Args:
         error: (D, N + 1); column k belongs to k pruned weights.
         limit: from 1 to N.
     """
-    rows, points = error.shape[0], limit + 1
-    hull_of, entries = _hull_of, _BLOCK_ENTRIES[error.device.type]
+    rows = error.shape[0]
     if has_kernels(error.device) and error.dtype == torch.float32:
-        from trim.kernels.hull import hull_edges
+        from trim.kernels import hull as kernels
 
-        hull_of, entries = hull_edges, _KERNEL_ENTRIES
-    blocks = min(rows, -(-rows * points // entries))
-    step = -(-rows // blocks)  # blocks of one size: a small last one would take as long as the others
-    parts = [hull_of(error[top : top + step, :points], top) for top in range(0, rows, step)]
-    row, length, slope = (torch.cat(part) for part in zip(*parts, strict=True))
-    return Hull(rows, limit, row, length, slope)
+        blocks = min(rows, -(-rows * (limit + 1) // _KERNEL_ENTRIES))
+        step = -(-rows // blocks)  # blocks of one size: a small last one would take as long as the others
+        parts = [
+            kernels.hull_edges(error[top : top + step, : limit + 1], top) for top in range(0, rows, step)
+        ]
+        return Hull(rows, limit, *(torch.cat(part) for part in zip(*parts, strict=True)))
+    from trim.compiled.hull import hull_edges
 
-
-def _hull_of(error: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Row, length and slope of the hulls' edges of some rows, the first of which is row `top`.
-
-    First every point goes that lies on or above the middle of a short chord, of measured curves four in five. Then
-    every one that lies on or above the line between its two neighbours, all at once, until none does: the pooling of
-    adjacent violators, of all rows together. A dozen rounds for measured curves, never more than N.
-    """
-    points = error.shape[1]
-    value = error.double()
-    keep = torch.ones_like(value, dtype=torch.bool)
-    for reach in _CHORDS:
-        if 2 * reach < points:
-            rise = value[:, reach:] - value[:, :-reach]
-            keep[:, reach:-reach] &= rise[:, :-reach] < rise[:, reach:]
-    kept = keep.view(-1).nonzero()[:, 0]
-    count, value = kept % points, value.reshape(-1).index_select(0, kept)
-    while True:
-        length = count[1:] - count[:-1]  # negative where the next row begins
-        slope = (value[1:] - value[:-1]) / length
-        keep = torch.ones_like(count, dtype=torch.bool)
-        keep[1:-1] = (slope[:-1] < slope[1:]) | (length[:-1] < 0) | (length[1:] < 0)
-        if bool(keep.all()):
-            break
-        kept = keep.nonzero()[:, 0]
-        count, value = count.index_select(0, kept), value.index_select(0, kept)
-    edge = length > 0
-    row = torch.cumsum(~edge, dim=0)[edge] + top
-    return row, length[edge], slope[edge]
+    edges = hull_edges(as_array(error.double()), limit)
+    return Hull(rows, limit, *(torch.from_numpy(part).to(error.device) for part in edges))
 
 
 def optimal_counts(hull: Hull, total: int, sensitivity: Tensor | None = None) -> Tensor:
@@ -146,9 +135,11 @@ def optimal_counts(hull: Hull, total: int, sensitivity: Tensor | None = None) ->
         raise SparsityError(
             f"{hull.rows} rows that may lose {hull.limit} weights each cannot lose {total} together"
         )
-    order = torch.sort(hull.slope, stable=True).indices
-    if sensitivity is not None:
-        order = order[torch.sort(hull.price(sensitivity)[order], stable=True).indices]
+    order = hull.by_price(sensitivity)
+    if not order.is_cuda:
+        from trim.compiled.hull import take_edges
+
+        return torch.from_numpy(take_edges(*map(as_array, (order, hull.row, hull.length)), total, hull.rows))
     length = hull.length[order]
     before = torch.cumsum(length, dim=0) - length
     taken = torch.minimum(length, (total - before).clamp_(min=0))

@@ -12,16 +12,20 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from trim.devices import has_kernels
 from trim.errors import NonFiniteError, ShapeError
 from trim.matmul import HALF, full_product
-from trim.methods.cpu_sweep import sweep
 from trim.methods.masks import keep_mask
-from trim.methods.scores import check_score, ranks_of, score_order
+from trim.methods.scores import as_array, check_score, ranks_of
+
+if TYPE_CHECKING:
+    from trim.compiled.search import Tables
 
 COSINE_ROWS = 1024  # at a time, so that float64 in between stays small beside float32 curves
 
@@ -37,6 +41,7 @@ class RetentionCurves:
         sorted_columns: (D, N), `order` in an integer type that is large enough.
         captured_weight, captured_inputs: `weight` and `inputs` in the type in which the curves were computed.
         output: (D, L) float32, the dense output Y.
+        side_by_side: (D, N + 1, 3) float64, the three in host memory, where they were computed there.
     """
 
     dot: Tensor
@@ -46,6 +51,7 @@ class RetentionCurves:
     captured_weight: Tensor
     captured_inputs: Tensor
     output: Tensor = field(repr=False)
+    side_by_side: np.ndarray | None = field(default=None, repr=False)
 
     @property
     def weight(self) -> Tensor:
@@ -110,14 +116,20 @@ class RetentionCurves:
         return torch.stack([self.output_energy.sum(), self.output_peak.amax(), alive])
 
     @cached_property
+    def tables(self) -> "Tables":
+        """What compiled searches look up, in host memory."""
+        from trim.compiled.search import Tables
+
+        curves = self.side_by_side
+        if curves is None:
+            curves = torch.stack([self.dot, self.energy, self.error], dim=-1).double().cpu().numpy()
+        norm, peak = (values.cpu().numpy() for values in (self.output_norm, self.output_peak))
+        return Tables(curves, norm, peak, self.vectors)
+
+    @cached_property
     def ranks(self) -> Tensor:
         """How many columns row i loses before column j, (D, N) int32."""
         return ranks_of(self.order)
-
-    @cached_property
-    def row_start(self) -> Tensor:
-        """Where each row begins in a flattened curve, (D,) int64."""
-        return torch.arange(self.rows, device=self.dot.device) * (self.columns + 1)
 
     def at(self, counts: Tensor, part: Tensor | None = None) -> "Retained":
         """What is retained when row i loses its `counts[..., i]` lowest-score weights.
@@ -162,10 +174,10 @@ class Retained:
         self.curves = curves
         self.counts = counts
         self.part = part
-        self._places = (counts + (curves.row_start if part is None else curves.row_start[part])).view(-1)
+        self._rows = torch.arange(curves.rows, device=counts.device) if part is None else part
 
     def _look_up(self, curve: Tensor) -> Tensor:
-        return curve.view(-1).index_select(0, self._places).view(self.counts.shape).double()
+        return curve[self._rows, self.counts].double()
 
     @cached_property
     def dot(self) -> Tensor:
@@ -199,6 +211,12 @@ class Retained:
         """The pruned output Ŷ, (D, L) float32, of one candidate after the other: a masked product for each."""
         curves = self.curves
         for counts in self.counts.reshape(-1, curves.rows):
+            if not curves.output.is_cuda:
+                from trim.compiled.sweep import kept_output
+
+                arrays = (as_array(values) for values in (curves.weight, curves.inputs, curves.ranks, counts))
+                yield torch.from_numpy(kept_output(*arrays))
+                continue
             yield full_product(
                 curves.captured_weight * keep_mask(curves.ranks, counts), curves.captured_inputs
             )
@@ -239,21 +257,25 @@ def retention_curves(
     weight, inputs, score = weight.detach(), inputs.detach(), score.detach()
     if has_kernels(weight.device) and score.dtype != torch.float64:
         return _curves_by_kernels(weight, inputs, score, name)
-    weight, inputs = weight.float(), inputs.float().contiguous()
-    _check_finite(weight, inputs, score, name)
-    order = score_order(score)
-    output = weight @ inputs
-    sorted_weight = weight.gather(1, order)
-    # ⟨Y_i, Ŷ_i(k)⟩ is ‖Y_i‖² less a running sum of w_j ⟨x_j, Y_i⟩: one product for all columns of all rows.
-    # Taken from the sum itself it ends at exactly 0, where nothing is left of the row.
-    terms = (output @ inputs.T).gather(1, order).mul_(sorted_weight)
-    dot = weight.new_empty(weight.shape[0], weight.shape[1] + 1, dtype=torch.float64)
-    pruned_dot = torch.cumsum(terms, dim=1, dtype=torch.float64, out=dot[:, 1:])
-    torch.sub(pruned_dot[:, -1:].clone(), pruned_dot, out=pruned_dot)
-    dot[:, 0] = output.double().square().sum(dim=1)
-    energy, error = sweep(sorted_weight, inputs, order, output, dot)
-    curves = RetentionCurves(dot, energy, error, order, weight, inputs, output)
-    _check_overflow(curves, name)
+    return _compiled_curves(weight, inputs, score, name)
+
+
+def _compiled_curves(weight: Tensor, inputs: Tensor, score: Tensor, name: str) -> RetentionCurves:
+    """Sweep on the CPU, wherever the tensors are; the curves are where they are."""
+    from trim.compiled.order import order_rows
+    from trim.compiled.sweep import sweep
+
+    device, weight, inputs = weight.device, weight.float(), inputs.float()
+    order, sound_scores = order_rows(as_array(score))
+    table, output, sound_curves = sweep(as_array(weight), as_array(inputs), order)
+    dot, energy, error = torch.from_numpy(table).unbind(-1)
+    if device.type != "cpu":
+        dot, energy, error = (curve.to(device).contiguous() for curve in (dot, energy, error))
+    sorted_columns, dense = (torch.from_numpy(array).to(device) for array in (order, output))
+    curves = RetentionCurves(dot, energy, error, sorted_columns, weight, inputs, dense, table)
+    if not (sound_scores and sound_curves):  # what was wrong is found out only now
+        _check_finite(weight, inputs, score, name)
+        _check_overflow(curves, name)
     return curves
 
 

@@ -3,10 +3,12 @@
 Wanda: Sun et al., "A Simple and Effective Pruning Approach for Large Language Models", arXiv 2306.11695.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from trim.errors import NonFiniteError, ShapeError
+from trim.matmul import HALF
 
 
 def wanda_score(weight: Tensor, input_norm: Tensor) -> Tensor:
@@ -53,16 +55,19 @@ def score_order(score: Tensor) -> Tensor:
     Raises:
         NonFiniteError: a score is NaN, infinite or negative.
     """
-    check_score(score)
-    if score.device.type != "cpu" or score.dtype == torch.float64:
-        return torch.argsort(score, dim=1, stable=True)
-    # The bits of a float32 that is not negative sort like the number. With the column in the low half of the
-    # key no two keys are equal, so NumPy's vectorised sort, which is not stable, gives the stable order.
-    keys = score.float().contiguous().view(torch.int32).long()
-    keys.bitwise_and_(0x7FFFFFFF)  # −0 is 0
-    keys.bitwise_left_shift_(32).bitwise_or_(torch.arange(score.shape[1]))
-    keys.numpy().sort(axis=1)
-    return keys.bitwise_and_(0xFFFFFFFF)
+    from trim.compiled.order import order_rows
+
+    order, sound = order_rows(as_array(score))
+    if not sound:
+        check_score(score)
+    return torch.from_numpy(order).to(score.device, torch.int64)
+
+
+def as_array(values: Tensor) -> np.ndarray:
+    """View a tensor as an array in host memory, any type but float64 and integers as float32."""
+    values = values.detach().cpu()
+    array: np.ndarray = (values.float() if values.dtype in HALF else values).numpy()
+    return array
 
 
 def check_score(score: Tensor) -> None:

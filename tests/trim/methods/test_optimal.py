@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from tests.trim import oracle
 from trim.errors import NonFiniteError, SettingsError, ShapeError, SparsityError
 from trim.methods.optimal import (
-    _BLOCK_ENTRIES,
     last_price,
     lower_hull,
     optimal_counts,
@@ -88,15 +87,6 @@ def test_hull_is_that_of_each_row(limit: int, device: str) -> None:
         assert vertices == naive_hull(error[row, : limit + 1].numpy())
         slopes = hull.slope.cpu()[mine]
         assert bool((slopes[1:] > slopes[:-1]).all())
-
-
-def test_hull_in_blocks_of_rows_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    error = random_error(17, 30)
-    whole = lower_hull(error, 29)
-    monkeypatch.setitem(_BLOCK_ENTRIES, "cpu", 100)
-    blocks = lower_hull(error, 29)
-    for part in ("row", "length", "slope"):
-        assert torch.equal(getattr(whole, part), getattr(blocks, part))
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -77,11 +77,12 @@ def test_the_cases_cover_every_outcome():
     assert any(rate is not None and rate < 0 for rate in rates)
 
 
-# Found by the authors' search on the layer with rows without output, under row quality mse.
+# Found by the authors' search on the layer with rows without output, under row quality mse. At 50% their float32 lets
+# floor(N · x) of one row be 306 where float64 has N · x = 305.9999984: mse and snr are those of the oracle there.
 DEAD_ROWS_UNDER_MSE = [
     (0.5, "cosim_flat", 0.08, 0.997067563851918, 0.999078290338963),
-    (0.5, "mse", 0.08, -57.56610492996526, -18.115515094867302),
-    (0.5, "snr", 0.08, 22.3237565404629, 27.344918117824708),
+    (0.5, "mse", 0.08, -57.56610492996526, -18.09805025891321),
+    (0.5, "snr", 0.08, 22.3237565404629, 27.34910707288808),
     (0.7, "cosim_flat", 0.04, 0.9852637212478856, 0.992181889779209),
     (0.7, "mse", 0.04, -287.5877997482751, -153.10349568288024),
     (0.7, "snr", 0.04, 15.337720408636997, 18.07557392328739),

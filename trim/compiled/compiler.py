@@ -1,0 +1,98 @@
+"""numba as it is used here: types given, compiled once per machine and kept in TRIM Lab's cache."""
+
+import contextlib
+import hashlib
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import numba
+from numba.core import types
+from numba.extending import intrinsic
+
+from trim.cache import cache_folder, touch
+from trim.errors import CacheWarning
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_OPTIONS = {"nogil": True, "error_model": "numpy"}
+# Sums may be taken in another order, so that they fill vector registers. Nothing is assumed of NaN.
+_FAST_SUMS = {"reassoc", "contract", "nsz"}
+_lock = threading.Lock()  # of numba's setting that says where its cache is
+_warned = False
+
+
+def compiled(*signatures: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Compile a function for these types, or load what an earlier process compiled.
+
+    Where the cache cannot be used it is compiled in each process, and a `CacheWarning` says so once.
+
+    Args:
+        signatures: as numba spells them, such as "void(int64[::1], float64[:, ::1])".
+    """
+
+    def compile_now(function: Callable[P, R]) -> Callable[P, R]:
+        begin = time.monotonic()
+        try:
+            with _cache_at(_folder()):
+                return numba.njit(list(signatures), cache=True, **_OPTIONS)(function)
+        except Exception as error:  # a damaged entry may fail in any way; a fault of the code fails again below
+            result = numba.njit(list(signatures), **_OPTIONS)(function)
+            _warn(error, time.monotonic() - begin)
+            return result
+
+    return compile_now
+
+
+def inlined(function: Callable[P, R]) -> Callable[P, R]:
+    """Let compiled functions call this one, with its sums in any order: it becomes a part of each."""
+    inside: Callable[P, R] = numba.njit(fastmath=_FAST_SUMS, **_OPTIONS)(function)
+    return inside
+
+
+@intrinsic
+def next_block(context, counter):
+    """Take the next number off a counter, (1,) int64, that several threads share."""
+
+    def build(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        return builder.atomic_rmw("add", array.data, context.get_constant(types.int64, 1), "seq_cst")
+
+    return types.int64(counter), build
+
+
+def _folder() -> Path:
+    """Where these sources' compiled functions are: numba itself looks at one file only, not at what that calls."""
+    sources = sorted(Path(__file__).parent.glob("*.py"))
+    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:32]
+    return Path(numba.config.CACHE_DIR or cache_folder() / "compiled") / digest
+
+
+@contextlib.contextmanager
+def _cache_at(folder: Path) -> Iterator[None]:
+    """Let numba keep here what is compiled meanwhile; other users of numba in this process keep their place."""
+    with _lock:
+        before = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = str(folder)
+        try:
+            yield
+        finally:
+            numba.config.CACHE_DIR = before
+    touch(folder)
+
+
+def _warn(error: Exception, seconds: float) -> None:
+    global _warned
+    if not _warned:
+        _warned = True
+        warnings.warn(
+            f"compiled functions cannot be kept in {_folder().parent} ({type(error).__name__}), so each process "
+            f"compiles them again, {seconds:.0f} s and more; make room on that disk, or set TRIM_CACHE to a folder "
+            "that can be written",
+            CacheWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,69 @@
+"""Each row's columns by ascending score: a radix sort, a byte at a time, so that equal scores keep column order."""
+
+import numpy as np
+
+from trim.compiled.compiler import compiled, next_block
+from trim.compiled.workers import share_rows
+
+_BLOCK_ROWS = 16
+
+
+def order_rows(score: np.ndarray) -> tuple[np.ndarray, bool]:
+    """Sort each row.
+
+    Args:
+        score: (D, N) float32 or float64, not negative.
+
+    Returns:
+        (D, N) int32, the columns of each row; whether all scores are finite and not negative.
+    """
+    if score.dtype == np.float64:
+        sound = bool(np.isfinite(score).all() and (score >= 0).all())
+        return np.argsort(score, axis=1, kind="stable").astype(np.int32), sound
+    order, sound_rows = np.empty(score.shape, np.int32), np.empty(len(score), np.bool_)
+    bits = np.ascontiguousarray(score).view(np.uint32)
+    share_rows(_order_rows, len(score), _BLOCK_ROWS, bits, order, sound_rows)
+    return order, bool(sound_rows.all())
+
+
+@compiled("void(int64[::1], int64, uint32[:, ::1], int32[:, ::1], boolean[::1])")
+def _order_rows(counter, block_rows, bits, order, sound):
+    # The bits of a number that is not negative sort like the number. A pair is they and, below them, the column.
+    rows, columns = bits.shape
+    pairs = np.empty((2, columns), np.uint64)
+    places = np.empty((4, 256), np.int32)
+    while True:
+        top = next_block(counter) * block_rows
+        if top >= rows:
+            return
+        for row in range(top, min(top + block_rows, rows)):
+            places[:] = 0
+            good = True
+            for j in range(columns):
+                key = bits[row, j] & np.uint32(0x7FFF_FFFF)  # −0 is 0
+                good &= key < np.uint32(0x7F80_0000) and (key == bits[row, j] or key == 0)
+                pairs[0, j] = np.uint64(key) << np.uint64(32) | np.uint64(j)
+                places[0, key & np.uint32(255)] += 1
+                places[1, key >> np.uint32(8) & np.uint32(255)] += 1
+                places[2, key >> np.uint32(16) & np.uint32(255)] += 1
+                places[3, key >> np.uint32(24)] += 1
+            sound[row] = good
+            now, then = pairs[0], pairs[1]
+            for digit in range(4):
+                shift = np.uint64(32 + 8 * digit)
+                place = places[digit]
+                if place[now[0] >> shift & np.uint64(255)] == columns:
+                    continue  # the byte is the same everywhere
+                before = 0
+                for value in range(256):
+                    number = place[value]
+                    place[value] = before
+                    before += number
+                for j in range(columns):
+                    pair = now[j]
+                    value = pair >> shift & np.uint64(255)
+                    then[place[value]] = pair
+                    place[value] += 1
+                now, then = then, now
+            for j in range(columns):
+                order[row, j] = now[j] & np.uint64(0xFFFF_FFFF)

@@ -1,0 +1,296 @@
+"""The sweep over a layer's sorted columns, and products of masked weights."""
+
+import numpy as np
+
+from trim.compiled.compiler import compiled, inlined, next_block
+from trim.compiled.workers import share_rows
+
+_BLOCK_ROWS = 4  # what a dense product takes at once
+# Input vectors are taken this many at a time: a row's running output and what is added to it fit the first cache, and
+# no float32 sum has more terms than this.
+_TILE = 128
+_LANES = 8
+
+
+def sweep(
+    weight: np.ndarray, inputs: np.ndarray, order: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Compute a layer's retention curves.
+
+    Products are float32, sums over columns and over tiles of input vectors float64, but for the running outputs.
+
+    Args:
+        weight: (D, N) float32.
+        inputs: (N, L) float32.
+        order: (D, N) int32, each row's columns by ascending score.
+
+    Returns:
+        dot, energy and error, (D, N + 1, 3) float64, side by side as a search looks them up; the output, (D, L)
+        float32; whether all of them are finite.
+    """
+    rows, columns = weight.shape
+    curves = np.empty((rows, columns + 1, 3))
+    output, sound = np.empty((rows, inputs.shape[1]), np.float32), np.empty(rows, np.bool_)
+    share_rows(
+        _sweep, rows, _BLOCK_ROWS, np.ascontiguousarray(weight), _tiles(inputs), np.ascontiguousarray(order),
+        curves, output, sound,
+    )  # fmt: skip
+    return curves, output, bool(sound.all())
+
+
+def kept_output(
+    weight: np.ndarray, inputs: np.ndarray, ranks: np.ndarray, counts: np.ndarray
+) -> np.ndarray:
+    """Multiply what is left of a layer when row i loses its `counts[i]` lowest-score weights.
+
+    Args:
+        weight: (D, N) float32.
+        inputs: (N, L) float32.
+        ranks: (D, N) int32, how many columns a row loses before each.
+        counts: (D,) int64.
+
+    Returns:
+        (D, L) float32.
+    """
+    output = np.empty((len(weight), inputs.shape[1]), np.float32)
+    share_rows(
+        _kept_output, len(weight), _BLOCK_ROWS, np.ascontiguousarray(weight), _tiles(inputs),
+        np.ascontiguousarray(ranks), np.ascontiguousarray(counts), output,
+    )  # fmt: skip
+    return output
+
+
+def _tiles(inputs: np.ndarray) -> np.ndarray:
+    """(N, L) as (tiles, N, width): each input vector's part of a tile is one run of memory; zeros fill the last."""
+    columns, vectors = inputs.shape
+    tiles = -(-vectors // _TILE)
+    width = -(-vectors // (tiles * _LANES)) * _LANES
+    packed = np.zeros((tiles, columns, width), np.float32)
+    for tile in range(tiles):
+        part = inputs[:, tile * width : (tile + 1) * width]
+        packed[tile, :, : part.shape[1]] = part
+    return packed
+
+
+@inlined
+def _multiply(weight, inputs, output):
+    """Write four rows of weight (4, N) times inputs, (4, tiles, width)."""
+    columns = weight.shape[1]
+    tiles, _, width = inputs.shape
+    output[:] = 0
+    for tile in range(tiles):
+        x = inputs[tile]
+        y0, y1, y2, y3 = output[0, tile], output[1, tile], output[2, tile], output[3, tile]
+        for pair in range(columns // 2):
+            j = 2 * pair
+            a0, a1, a2, a3 = weight[0, j], weight[1, j], weight[2, j], weight[3, j]
+            b0, b1, b2, b3 = weight[0, j + 1], weight[1, j + 1], weight[2, j + 1], weight[3, j + 1]
+            for v in range(width):
+                a, b = x[j, v], x[j + 1, v]
+                y0[v] += a0 * a + b0 * b
+                y1[v] += a1 * a + b1 * b
+                y2[v] += a2 * a + b2 * b
+                y3[v] += a3 * a + b3 * b
+        if columns % 2:
+            j = columns - 1
+            a0, a1, a2, a3 = weight[0, j], weight[1, j], weight[2, j], weight[3, j]
+            for v in range(width):
+                a = x[j, v]
+                y0[v] += a0 * a
+                y1[v] += a1 * a
+                y2[v] += a2 * a
+                y3[v] += a3 * a
+
+
+@inlined
+def _terms(inputs, output, terms):
+    """Write ⟨x_j, Y_i⟩ for all columns of four rows, (4, N) float64."""
+    tiles, columns, width = inputs.shape
+    terms[:] = 0
+    for tile in range(tiles):
+        x = inputs[tile]
+        y0, y1, y2, y3 = output[0, tile], output[1, tile], output[2, tile], output[3, tile]
+        for j in range(columns):
+            s0 = s1 = s2 = s3 = np.float32(0)
+            for v in range(width):
+                a = x[j, v]
+                s0 += a * y0[v]
+                s1 += a * y1[v]
+                s2 += a * y2[v]
+                s3 += a * y3[v]
+            terms[0, j] += s0
+            terms[1, j] += s1
+            terms[2, j] += s2
+            terms[3, j] += s3
+
+
+@inlined
+def _add_columns(x, order, weight, pruned, first, last, error):
+    """Add columns first to last − 1 to the pruned part P of one row's tile, and ‖P‖² to the error after each."""
+    width = len(pruned)
+    k = first
+    while k + 3 < last:
+        x0, x1, x2, x3 = x[order[k]], x[order[k + 1]], x[order[k + 2]], x[order[k + 3]]
+        w0, w1, w2, w3 = weight[k], weight[k + 1], weight[k + 2], weight[k + 3]
+        e0 = e1 = e2 = e3 = np.float32(0)
+        for v in range(width):
+            a = pruned[v] + w0 * x0[v]
+            b = a + w1 * x1[v]
+            c = b + w2 * x2[v]
+            d = c + w3 * x3[v]
+            e0 += a * a
+            e1 += b * b
+            e2 += c * c
+            e3 += d * d
+            pruned[v] = d
+        error[k + 1] += e0
+        error[k + 2] += e1
+        error[k + 3] += e2
+        error[k + 4] += e3
+        k += 4
+    while k < last:
+        x0, w0 = x[order[k]], weight[k]
+        e0 = np.float32(0)
+        for v in range(width):
+            a = pruned[v] + w0 * x0[v]
+            e0 += a * a
+            pruned[v] = a
+        error[k + 1] += e0
+        k += 1
+
+
+@inlined
+def _add_columns_and_subtract(x, order, weight, dense, pruned, first, last, error, energy):
+    """Do the same, and add ‖Y − P‖² to the energy."""
+    width = len(pruned)
+    k = first
+    while k + 3 < last:
+        x0, x1, x2, x3 = x[order[k]], x[order[k + 1]], x[order[k + 2]], x[order[k + 3]]
+        w0, w1, w2, w3 = weight[k], weight[k + 1], weight[k + 2], weight[k + 3]
+        e0 = e1 = e2 = e3 = f0 = f1 = f2 = f3 = np.float32(0)
+        for v in range(width):
+            a = pruned[v] + w0 * x0[v]
+            b = a + w1 * x1[v]
+            c = b + w2 * x2[v]
+            d = c + w3 * x3[v]
+            e0 += a * a
+            e1 += b * b
+            e2 += c * c
+            e3 += d * d
+            pruned[v] = d
+            y = dense[v]
+            f0 += (y - a) * (y - a)
+            f1 += (y - b) * (y - b)
+            f2 += (y - c) * (y - c)
+            f3 += (y - d) * (y - d)
+        error[k + 1] += e0
+        error[k + 2] += e1
+        error[k + 3] += e2
+        error[k + 4] += e3
+        energy[k + 1] += f0
+        energy[k + 2] += f1
+        energy[k + 3] += f2
+        energy[k + 4] += f3
+        k += 4
+    while k < last:
+        x0, w0 = x[order[k]], weight[k]
+        e0 = f0 = np.float32(0)
+        for v in range(width):
+            a = pruned[v] + w0 * x0[v]
+            e0 += a * a
+            pruned[v] = a
+            f0 += (dense[v] - a) * (dense[v] - a)
+        error[k + 1] += e0
+        energy[k + 1] += f0
+        k += 1
+
+
+@compiled(
+    "void(int64[::1], int64, float32[:, ::1], float32[:, :, ::1], int32[:, ::1], float64[:, :, ::1], "
+    "float32[:, ::1], boolean[::1])"
+)
+def _sweep(counter, block_rows, weight, inputs, order, curves, output, sound):
+    # The kept part Y − P(k) is formed only where it has to be. While dot ≥ ‖Y‖² / 2 the energy is
+    # error − ‖Y‖² + 2·dot: there energy ≥ dot² / ‖Y‖², so that rounding is magnified nine times at most.
+    rows, columns = weight.shape
+    tiles, _, width = inputs.shape
+    vectors = output.shape[1]
+    block = np.zeros((4, columns), np.float32)
+    dense = np.empty((4, tiles, width), np.float32)
+    terms = np.empty((4, columns), np.float64)
+    ascending = np.empty(columns, np.float32)
+    pruned = np.empty(width, np.float32)
+    dot, energy, error = np.empty(columns + 1), np.empty(columns + 1), np.empty(columns + 1)
+    while True:
+        top = next_block(counter) * block_rows
+        if top >= rows:
+            return
+        size = min(block_rows, rows - top)
+        block[:size] = weight[top : top + size]
+        _multiply(block, inputs, dense)
+        _terms(inputs, dense, terms)
+        for i in range(size):
+            row = top + i
+            columns_of = order[row]
+            norm = 0.0
+            for v in range(vectors):
+                value = dense[i, v // width, v % width]
+                output[row, v] = value
+                norm += np.float64(value) * np.float64(value)
+            # ⟨Y, Ŷ(k)⟩ is a running sum of w_j ⟨x_j, Y⟩ from the last column down to k: at N it is exactly 0.
+            for k in range(columns):
+                ascending[k] = block[i, columns_of[k]]
+            below = 0.0
+            for k in range(columns):
+                below += terms[i, columns_of[k]] * ascending[k]
+                dot[k + 1] = below
+            for k in range(1, columns + 1):
+                dot[k] = below - dot[k]
+            dot[0] = norm
+            by_sums = 0
+            while by_sums < columns and dot[by_sums + 1] >= 0.5 * norm:
+                by_sums += 1
+            energy[:] = 0
+            error[:] = 0
+            for tile in range(tiles):
+                pruned[:] = 0
+                x = inputs[tile]
+                _add_columns(x, columns_of, ascending, pruned, 0, by_sums, error)
+                _add_columns_and_subtract(
+                    x, columns_of, ascending, dense[i, tile], pruned, by_sums, columns, error, energy
+                )
+            for k in range(1, by_sums + 1):
+                energy[k] = error[k] - norm + 2 * dot[k]
+            energy[0] = error[columns] = norm
+            energy[columns] = error[0] = 0.0
+            everything = 0.0
+            for k in range(columns + 1):
+                everything += dot[k] + energy[k] + error[k]
+                curves[row, k, 0] = dot[k]
+                curves[row, k, 1] = energy[k]
+                curves[row, k, 2] = error[k]
+            sound[row] = np.isfinite(everything)
+
+
+@compiled(
+    "void(int64[::1], int64, float32[:, ::1], float32[:, :, ::1], int32[:, ::1], int64[::1], float32[:, ::1])"
+)
+def _kept_output(counter, block_rows, weight, inputs, ranks, counts, output):
+    rows, columns = weight.shape
+    tiles, _, width = inputs.shape
+    vectors = output.shape[1]
+    block = np.zeros((4, columns), np.float32)
+    kept = np.empty((4, tiles, width), np.float32)
+    while True:
+        top = next_block(counter) * block_rows
+        if top >= rows:
+            return
+        size = min(block_rows, rows - top)
+        for i in range(size):
+            row = top + i
+            for j in range(columns):
+                block[i, j] = weight[row, j] if ranks[row, j] >= counts[row] else np.float32(0)
+        _multiply(block, inputs, kept)
+        for i in range(size):
+            for v in range(vectors):
+                output[top + i, v] = kept[i, v // width, v % width]
