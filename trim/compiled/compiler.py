@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import tempfile
 import threading
 import time
 import warnings
@@ -40,7 +41,9 @@ def compiled(*signatures: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         try:
             with _cache_at(_folder()):
                 return numba.njit(list(signatures), cache=True, **_OPTIONS)(function)
-        except Exception as error:  # a damaged entry may fail in any way; a fault of the code fails again below
+        except (
+            Exception
+        ) as error:  # a damaged entry may fail in any way; a fault of the code fails again below
             result = numba.njit(list(signatures), **_OPTIONS)(function)
             _warn(error, time.monotonic() - begin)
             return result
@@ -74,7 +77,13 @@ def _folder() -> Path:
 
 @contextlib.contextmanager
 def _cache_at(folder: Path) -> Iterator[None]:
-    """Let numba keep here what is compiled meanwhile; other users of numba in this process keep their place."""
+    """Let numba keep here what is compiled meanwhile; other users of numba in this process keep their place.
+
+    Raises:
+        OSError: nothing can be written there; numba would look for another place by itself.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
     with _lock:
         before = numba.config.CACHE_DIR
         numba.config.CACHE_DIR = str(folder)

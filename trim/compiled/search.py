@@ -9,7 +9,15 @@ from trim.compiled.compiler import compiled, inlined
 
 ROW_MEASURES = {"cosim": 0, "mse": 1, "psnr": 2}
 # Each with the row measure whose sum it needs.
-LAYER_MEASURES = {"cosim_flat": -1, "cosim_dim": 0, "mse": -1, "mse_dim": -1, "snr": -1, "psnr_flat": -1, "psnr_dim": 2}
+LAYER_MEASURES = {
+    "cosim_flat": -1,
+    "cosim_dim": 0,
+    "mse": -1,
+    "mse_dim": -1,
+    "snr": -1,
+    "psnr_flat": -1,
+    "psnr_dim": 2,
+}
 _EPSILON, _NOISE_FLOOR = 1e-8, 1e-10  # EPSILON and NOISE_FLOOR of trim.methods
 
 
@@ -105,7 +113,13 @@ class Path:
 
 
 def follow(
-    tables: Tables, rate: float, target: float, cap: float, iterations: int, row_measure: str, layer_measure: str
+    tables: Tables,
+    rate: float,
+    target: float,
+    cap: float,
+    iterations: int,
+    row_measure: str,
+    layer_measure: str,
 ) -> Path:
     """Update x at one learning rate, and judge every update.
 
@@ -117,7 +131,9 @@ def follow(
     number, steps = len(rows.index), iterations + 1
     moved, sums, row_variance = np.empty((steps, number)), np.zeros((steps, 6)), np.empty(steps)
     if number < len(tables.norm):  # rows that stay add the same to every sum
-        sums[:] = _sums(tables, tables.dead, np.full(len(tables.dead.index), target), tables.columns, layer_measure)
+        sums[:] = _sums(
+            tables, tables.dead, np.full(len(tables.dead.index), target), tables.columns, layer_measure
+        )
     _follow(
         tables.flat, rows.start, rows.norm, rows.peak, tables.columns, tables.vectors, rate, target, cap,
         ROW_MEASURES[row_measure], LAYER_MEASURES.get(layer_measure, -1), moved, sums, row_variance,
@@ -173,7 +189,9 @@ def _mean_square(values, center):
     "void(float64[::1], int64[::1], float64[::1], float64[::1], float64[::1], float64, int64, int64, int64, int64, "
     "float64[:, ::1], float64[::1])"
 )
-def _look_up(table, start, norm, peak, wanted, scale, columns, vectors, row_measure, other_measure, found, sums):
+def _look_up(
+    table, start, norm, peak, wanted, scale, columns, vectors, row_measure, other_measure, found, sums
+):
     # At the publication's counts, clip(floor(scale · wanted), 0, N). Writes dot, energy, error and the row measure,
     # (4, D), and adds their sums, that of the other measure included: dot, energy, error and one for each row measure.
     rows = len(start)
@@ -213,7 +231,20 @@ def _look_up(table, start, norm, peak, wanted, scale, columns, vectors, row_meas
     "float64[:, ::1], float64[:, ::1], float64[::1])"
 )
 def _follow(
-    table, start, norm, peak, columns, vectors, rate, target, cap, row_measure, other_measure, x, sums, row_variance
+    table,
+    start,
+    norm,
+    peak,
+    columns,
+    vectors,
+    rate,
+    target,
+    cap,
+    row_measure,
+    other_measure,
+    x,
+    sums,
+    row_variance,
 ):
     steps, rows = x.shape
     found = np.empty((4, rows))
@@ -239,7 +270,18 @@ def _follow(
             for i in range(rows):
                 here[i] -= excess
         _look_up(
-            table, start, norm, peak, here, columns, columns, vectors, row_measure, other_measure, found, sums[step]
+            table,
+            start,
+            norm,
+            peak,
+            here,
+            columns,
+            columns,
+            vectors,
+            row_measure,
+            other_measure,
+            found,
+            sums[step],
         )
         if step == 0:
             # Rows that are all alike stay: rounding in a mean must not carry N · T across a whole number.

@@ -12,9 +12,7 @@ _TILE = 128
 _LANES = 8
 
 
-def sweep(
-    weight: np.ndarray, inputs: np.ndarray, order: np.ndarray
-) -> tuple[np.ndarray, np.ndarray, bool]:
+def sweep(weight: np.ndarray, inputs: np.ndarray, order: np.ndarray) -> tuple[np.ndarray, np.ndarray, bool]:
     """Compute a layer's retention curves.
 
     Products are float32, sums over columns and over tiles of input vectors float64, but for the running outputs.
@@ -38,9 +36,7 @@ def sweep(
     return curves, output, bool(sound.all())
 
 
-def kept_output(
-    weight: np.ndarray, inputs: np.ndarray, ranks: np.ndarray, counts: np.ndarray
-) -> np.ndarray:
+def kept_output(weight: np.ndarray, inputs: np.ndarray, ranks: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Multiply what is left of a layer when row i loses its `counts[i]` lowest-score weights.
 
     Args:

@@ -9,6 +9,7 @@ from torch import Tensor
 from trim.devices import has_kernels
 from trim.methods.scores import as_array
 
+
 def gini(score: Tensor, order: Tensor | None = None) -> Tensor:
     """The Gini coefficient of each row: 0 is spread evenly, towards 1 is held by few weights.
 

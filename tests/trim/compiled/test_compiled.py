@@ -1,0 +1,139 @@
+"""Compiled functions: the same for any number of threads and callers, without torch, with or without a cache."""
+
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from trim.compiled.gini import gini_of_rows
+from trim.compiled.hull import hull_edges
+from trim.compiled.order import order_rows
+from trim.compiled.search import Tables, follow, judge
+from trim.compiled.sweep import kept_output, sweep
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+def everything(seed: int = 0, rows: int = 101, columns: int = 67, vectors: int = 150) -> list[np.ndarray]:
+    """Compute one layer by every compiled function: many blocks of rows, two tiles of vectors."""
+    generator = np.random.default_rng(seed)
+    weight = generator.standard_normal((rows, columns)).astype(np.float32)
+    inputs = generator.standard_normal((columns, vectors)).astype(np.float32)
+    score = np.abs(weight) * np.linalg.norm(inputs, axis=1).astype(np.float32)
+    order, sound_scores = order_rows(score)
+    curves, output, sound_curves = sweep(weight, inputs, order)
+    assert sound_scores
+    assert sound_curves
+    norm, peak = np.sqrt(curves[:, 0, 1]), np.square(output.astype(np.float64)).max(axis=1)
+    tables = Tables(curves, norm, peak, vectors)
+    path = follow(tables, 0.04, 0.7, 0.95, 10, "cosim", "cosim_flat")
+    counts = generator.integers(0, columns + 1, rows)
+    ranks = np.argsort(order, axis=1).astype(np.int32)
+    return [
+        order, curves, output, path.x, path.quality, path.row_variance,
+        np.array(judge(tables, counts, "snr")), kept_output(weight, inputs, ranks, counts),
+        *hull_edges(curves[..., 2], columns - 1), gini_of_rows(score, order),
+    ]  # fmt: skip
+
+
+def assert_equal(found: list[np.ndarray], expected: list[np.ndarray]) -> None:
+    for mine, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(mine, other)
+
+
+@pytest.mark.parametrize("threads", [2, 3, 8, 64])
+def test_the_number_of_threads_changes_no_bit(monkeypatch, threads):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    expected = everything()
+    monkeypatch.setenv("OMP_NUM_THREADS", str(threads))
+    assert_equal(everything(), expected)
+
+
+def test_eight_callers_at_once(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    expected = [everything(seed) for seed in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(5):
+            for found, alone in zip(pool.map(everything, range(8)), expected, strict=True):
+                assert_equal(found, alone)
+
+
+def test_a_product_of_what_is_kept():
+    generator = np.random.default_rng(1)
+    weight = generator.standard_normal((6, 9)).astype(np.float32)
+    inputs = generator.standard_normal((9, 5)).astype(np.float32)
+    ranks = np.argsort(generator.random((6, 9)), axis=1).astype(np.int32)
+    counts = np.array([0, 9, 3, 4, 8, 1])
+    kept = np.where(ranks >= counts[:, None], weight, 0).astype(np.float64) @ inputs
+    np.testing.assert_allclose(kept_output(weight, inputs, ranks, counts), kept, rtol=0, atol=1e-5)
+
+
+def run(code: str, **environment: str) -> str:
+    """Run code in a process of its own and return what it prints."""
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_no_compiled_function_needs_torch():
+    printed = run(
+        "import sys, numpy as np, trim.compiled.__main__\n"
+        "from trim.compiled.order import order_rows\n"
+        "print(order_rows(np.float32([[2, 1, 2, 0]]))[0].tolist(), 'torch' in sys.modules)"
+    )
+    assert printed == "[[3, 1, 0, 2]] False\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_computes_too():
+    printed = run(
+        "import os, numpy as np\n"
+        "from trim.compiled.order import order_rows\n"
+        "score = np.random.default_rng(0).random((100, 9), dtype=np.float32)\n"
+        "before = order_rows(score)[0]\n"
+        "if child := os.fork():\n"
+        "    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
+        "else:\n"
+        "    os._exit(7 if (order_rows(score)[0] == before).all() else 1)\n",
+        OMP_NUM_THREADS="3",
+    )
+    assert printed == "7\n"
+
+
+USE = """
+import warnings
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    from trim.compiled.counts import common_shift
+    from trim.compiled.hull import take_edges
+import numpy as np
+print(common_shift(np.array([1.0, 2.0]), 5, 9), [each.category.__name__ for each in caught])
+print(*(each.message for each in caught))
+"""
+
+
+def test_a_cache_that_cannot_be_written_is_told_once(tmp_path):
+    (tmp_path / "file").touch()
+    folder = str(tmp_path / "file" / "cache")
+    result, message = run(USE, NUMBA_CACHE_DIR="", TRIM_CACHE=folder).splitlines()
+    assert result == "1.0 ['CacheWarning']"
+    assert folder in message
+    assert "set TRIM_CACHE to a folder that can be written" in message
+
+
+def test_a_damaged_cache_is_told_and_compiled_anew(tmp_path):
+    assert run(USE, NUMBA_CACHE_DIR="", TRIM_CACHE=str(tmp_path)).splitlines()[0] == "1.0 []"
+    for path in (tmp_path / "compiled").rglob("*.nb?"):
+        path.write_bytes(b"damaged")
+    assert run(USE, NUMBA_CACHE_DIR="", TRIM_CACHE=str(tmp_path)).splitlines()[0] == "1.0 ['CacheWarning']"
