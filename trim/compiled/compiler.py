@@ -40,13 +40,13 @@ def compiled(*signatures: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
         begin = time.monotonic()
         try:
             with _cache_at(_folder()):
-                return numba.njit(list(signatures), cache=True, **_OPTIONS)(function)
+                result: Callable[P, R] = numba.njit(list(signatures), cache=True, **_OPTIONS)(function)
         except (
             Exception
         ) as error:  # a damaged entry may fail in any way; a fault of the code fails again below
             result = numba.njit(list(signatures), **_OPTIONS)(function)
             _warn(error, time.monotonic() - begin)
-            return result
+        return result
 
     return compile_now
 

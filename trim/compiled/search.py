@@ -5,6 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
+from trim.compiled import EPSILON, NOISE_FLOOR
 from trim.compiled.compiler import compiled, inlined
 
 ROW_MEASURES = {"cosim": 0, "mse": 1, "psnr": 2}
@@ -18,7 +19,6 @@ LAYER_MEASURES = {
     "psnr_flat": -1,
     "psnr_dim": 2,
 }
-_EPSILON, _NOISE_FLOOR = 1e-8, 1e-10  # EPSILON and NOISE_FLOOR of trim.methods
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +26,7 @@ class Tables:
     """What all searches of a layer look up.
 
     Attributes:
-        curves: dot, energy and error, (D, N + 1, 3) float64.
+        curves: dot, energy, error and cosine, (D, N + 1, 4) float64.
         norm, peak: ‖Y_i‖ and the largest Y_i² of each row, (D,) float64.
         vectors: L.
     """
@@ -39,7 +39,7 @@ class Tables:
     @property
     def columns(self) -> int:
         """N, the weights in a row."""
-        return self.curves.shape[1] - 1
+        return len(self.curves[0]) - 1
 
     @cached_property
     def all_rows(self) -> "Rows":
@@ -57,7 +57,7 @@ class Tables:
         return self._rows(np.flatnonzero(self.norm == 0))
 
     def _rows(self, index: np.ndarray) -> "Rows":
-        return Rows(index, index * 3 * (self.columns + 1), self.norm[index], self.peak[index])
+        return Rows(index, index * 4 * (self.columns + 1), self.norm[index], self.peak[index])
 
     @cached_property
     def flat(self) -> np.ndarray:
@@ -66,21 +66,22 @@ class Tables:
 
     def layer_quality(self, sums: np.ndarray, measure: str) -> np.ndarray:
         """Judge the layer by one of `LAYER_MEASURES`, (...), from what `_look_up` summed, (..., 6)."""
-        dot, energy, error, cosine, _, ratio = np.moveaxis(sums, -1, 0)
         rows = len(self.norm)
-        noise = error / (rows * self.vectors)
+        noise: np.ndarray = sums[..., 2] / (rows * self.vectors)
+        quality: np.ndarray = -noise
         if measure == "cosim_flat":
-            return np.clip(dot / ((self._total_norm + _EPSILON) * (np.sqrt(energy) + _EPSILON)), -1.0, 1.0)
-        if measure == "cosim_dim":
-            return cosine / rows
-        if measure == "psnr_dim":
-            return ratio / max(len(self.alive.index), 1)
-        if measure == "psnr_flat":
-            return _decibel(self.peak.max(), noise)
-        if measure == "snr":
+            norms = (self._total_norm + EPSILON) * (np.sqrt(sums[..., 1]) + EPSILON)
+            quality = np.minimum(np.maximum(sums[..., 0] / norms, -1.0), 1.0)
+        elif measure == "cosim_dim":
+            quality = sums[..., 3] / rows
+        elif measure == "psnr_dim":
+            quality = sums[..., 5] / max(len(self.alive.index), 1)
+        elif measure == "psnr_flat":
+            quality = _decibel(self.peak.max(), noise)
+        elif measure == "snr":
             decibel = _decibel(self._total_norm**2 / (rows * self.vectors), noise)
-            return np.where(noise < _NOISE_FLOOR, np.inf, decibel)
-        return -noise
+            quality = np.where(noise < NOISE_FLOOR, np.inf, decibel)
+        return quality
 
     @cached_property
     def _total_norm(self) -> float:
@@ -159,14 +160,15 @@ def _sums(tables: Tables, rows: Rows, wanted: np.ndarray, scale: float, layer_me
     sums = np.zeros(6)
     _look_up(
         tables.flat, rows.start, rows.norm, rows.peak, wanted, scale, tables.columns, tables.vectors,
-        -1, LAYER_MEASURES.get(layer_measure, -1), np.empty((4, len(wanted))), sums,
+        -1, LAYER_MEASURES.get(layer_measure, -1), np.empty(len(wanted)), sums,
     )  # fmt: skip
     return sums
 
 
 def _decibel(peak: float, noise: np.ndarray) -> np.ndarray:
     with np.errstate(divide="ignore"):  # a layer without output: −∞
-        return 10 * np.log10(peak / (noise + _NOISE_FLOOR))
+        decibel: np.ndarray = 10 * np.log10(peak / (noise + NOISE_FLOOR))
+    return decibel
 
 
 @inlined
@@ -185,45 +187,56 @@ def _mean_square(values, center):
     return total / max(len(values), 1)
 
 
+@inlined
+def _measure(measure, norm, peak, vectors, values):
+    """Turn errors into a row measure, and return its sum, of psnr over rows with output. Cosines are one already."""
+    if measure == 1:
+        for i in range(len(values)):
+            values[i] = -values[i] / vectors
+    if measure == 2:
+        total = 0.0
+        for i in range(len(values)):
+            values[i] = 10 * np.log10(peak[i] / (values[i] / vectors + NOISE_FLOOR))
+            if norm[i] > 0:
+                total += values[i]
+        return total
+    return _total(values)
+
+
 @compiled(
     "void(float64[::1], int64[::1], float64[::1], float64[::1], float64[::1], float64, int64, int64, int64, int64, "
-    "float64[:, ::1], float64[::1])"
+    "float64[::1], float64[::1])"
 )
 def _look_up(
-    table, start, norm, peak, wanted, scale, columns, vectors, row_measure, other_measure, found, sums
+    table, start, norm, peak, wanted, scale, columns, vectors, row_measure, other_measure, quality, sums
 ):
-    # At the publication's counts, clip(floor(scale · wanted), 0, N). Writes dot, energy, error and the row measure,
-    # (4, D), and adds their sums, that of the other measure included: dot, energy, error and one for each row measure.
+    # At the publication's counts, clip(floor(scale · wanted), 0, N). Writes the row measure, and adds to the sums of
+    # dot, energy and error, and to one for each row measure: that of the row measure and of the other.
     rows = len(start)
-    dot, energy, error, quality = found[0], found[1], found[2], found[3]
+    places = np.empty(rows, np.int64)
     for i in range(rows):
         count = wanted[i] * scale
         count = 0.0 if count < 0.0 else count
-        place = start[i] + 3 * np.int64(columns if count > columns else count)
-        dot[i] = table[place]
-        energy[i] = table[place + 1]
-        error[i] = table[place + 2]
-    sums[0] += _total(dot)
-    sums[1] += _total(energy)
-    sums[2] += _total(error)
-    for turn in range(2):
-        measure = row_measure if turn == 1 else other_measure
-        if measure == 0:
-            for i in range(rows):
-                cosine = dot[i] / ((norm[i] + _EPSILON) * (np.sqrt(energy[i]) + _EPSILON))
-                cosine = 1.0 if cosine > 1.0 else cosine
-                quality[i] = -1.0 if cosine < -1.0 else cosine
-            sums[3] += _total(quality)
-        elif measure == 1:
-            for i in range(rows):
-                quality[i] = -error[i] / vectors
-        elif measure == 2:
-            for i in range(rows):
-                quality[i] = 10 * np.log10(peak[i] / (error[i] / vectors + _NOISE_FLOOR))
-                if norm[i] > 0:
-                    sums[5] += quality[i]
-        if measure == row_measure:
-            break
+        places[i] = start[i] + 4 * np.int64(columns if count > columns else count)
+    part = 3 if row_measure == 0 else 2
+    dot = energy = error = 0.0
+    for i in range(rows):
+        place = places[i]
+        dot += table[place]
+        energy += table[place + 1]
+        error += table[place + 2]
+        quality[i] = table[place + part]
+    sums[0] += dot
+    sums[1] += energy
+    sums[2] += error
+    if other_measure >= 0 and other_measure != row_measure:
+        other = np.empty(rows)
+        part = 3 if other_measure == 0 else 2
+        for i in range(rows):
+            other[i] = table[places[i] + part]
+        sums[3 + other_measure] += _measure(other_measure, norm, peak, vectors, other)
+    if row_measure >= 0:
+        sums[3 + row_measure] += _measure(row_measure, norm, peak, vectors, quality)
 
 
 @compiled(
@@ -247,8 +260,7 @@ def _follow(
     row_variance,
 ):
     steps, rows = x.shape
-    found = np.empty((4, rows))
-    quality, change = found[3], np.empty(rows)
+    quality, change = np.empty(rows), np.empty(rows)
     differing = False
     for step in range(steps):
         here = x[step]
@@ -280,7 +292,7 @@ def _follow(
             vectors,
             row_measure,
             other_measure,
-            found,
+            quality,
             sums[step],
         )
         if step == 0:

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from trim.compiled import EPSILON
 from trim.compiled.compiler import compiled, inlined, next_block
 from trim.compiled.workers import share_rows
 
@@ -23,11 +24,14 @@ def sweep(weight: np.ndarray, inputs: np.ndarray, order: np.ndarray) -> tuple[np
         order: (D, N) int32, each row's columns by ascending score.
 
     Returns:
-        dot, energy and error, (D, N + 1, 3) float64, side by side as a search looks them up; the output, (D, L)
+        dot, energy, error and cosine, (D, N + 1, 4) float64, side by side as a search looks them up; the output, (D, L)
         float32; whether all of them are finite.
     """
     rows, columns = weight.shape
-    curves = np.empty((rows, columns + 1, 3))
+    # What a search looks up of one count is within one cache line.
+    room = np.empty(rows * (columns + 1) * 4 + 7)
+    first = -room.ctypes.data // room.itemsize % 8
+    curves = room[first : first + rows * (columns + 1) * 4].reshape(rows, columns + 1, 4)
     output, sound = np.empty((rows, inputs.shape[1]), np.float32), np.empty(rows, np.bool_)
     share_rows(
         _sweep, rows, _BLOCK_ROWS, np.ascontiguousarray(weight), _tiles(inputs), np.ascontiguousarray(order),
@@ -265,6 +269,8 @@ def _sweep(counter, block_rows, weight, inputs, order, curves, output, sound):
                 curves[row, k, 0] = dot[k]
                 curves[row, k, 1] = energy[k]
                 curves[row, k, 2] = error[k]
+                cosine = dot[k] / ((np.sqrt(norm) + EPSILON) * (np.sqrt(energy[k]) + EPSILON))
+                curves[row, k, 3] = min(max(cosine, -1.0), 1.0)
             sound[row] = np.isfinite(everything)
 
 

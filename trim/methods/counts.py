@@ -80,9 +80,9 @@ def _largest(values: np.ndarray, number: int) -> np.ndarray:
 def uniform_counts(rows: int, target_sparsity: float, columns: int, max_row_sparsity: float) -> Tensor:
     """Plain Wanda's allocation, (D,) int64: every row loses the same, the first rows one more where T·D·N asks it."""
     each, left_over = divmod(total_count(target_sparsity, rows, columns, max_row_sparsity), rows)
-    counts = torch.full((rows,), each)
+    counts = np.full(rows, each)
     counts[:left_over] += 1
-    return counts
+    return torch.from_numpy(counts)
 
 
 def even_counts(counts: Tensor) -> Tensor:

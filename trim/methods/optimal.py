@@ -82,7 +82,7 @@ class Hull:
                 order = order[torch.sort(self.price(sensitivity)[order], stable=True).indices]
             return order
         for price, order in self._orders:
-            if torch.equal(price, self.price(sensitivity)):
+            if np.array_equal(as_array(price), as_array(self.price(sensitivity))):
                 return order
         price = self.price(sensitivity)
         order = torch.from_numpy(np.lexsort((as_array(self.slope), as_array(price))))
@@ -139,7 +139,8 @@ def optimal_counts(hull: Hull, total: int, sensitivity: Tensor | None = None) ->
     if not order.is_cuda:
         from trim.compiled.hull import take_edges
 
-        return torch.from_numpy(take_edges(*map(as_array, (order, hull.row, hull.length)), total, hull.rows))
+        edges = (as_array(order), as_array(hull.row), as_array(hull.length))
+        return torch.from_numpy(take_edges(*edges, total, hull.rows))
     length = hull.length[order]
     before = torch.cumsum(length, dim=0) - length
     taken = torch.minimum(length, (total - before).clamp_(min=0))

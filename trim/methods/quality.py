@@ -9,11 +9,10 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from trim.compiled import EPSILON, NOISE_FLOOR
 from trim.errors import SettingsError
 from trim.methods.choices import LAYER_QUALITIES, ROW_QUALITIES
-from trim.methods.retention import EPSILON, Retained, row_cosine
-
-NOISE_FLOOR = 1e-10  # z: keeps the noise power of a perfect row from being zero
+from trim.methods.retention import Retained, row_cosine
 
 
 def row_quality(retained: Retained, name: str) -> Tensor:

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trim.compiled import EPSILON
 from trim.devices import has_kernels
 from trim.errors import NonFiniteError, ShapeError
 from trim.matmul import HALF, full_product
@@ -41,7 +42,7 @@ class RetentionCurves:
         sorted_columns: (D, N), `order` in an integer type that is large enough.
         captured_weight, captured_inputs: `weight` and `inputs` in the type in which the curves were computed.
         output: (D, L) float32, the dense output Y.
-        side_by_side: (D, N + 1, 3) float64, the three in host memory, where they were computed there.
+        side_by_side: (D, N + 1, 4) float64, the three and the cosine in host memory, where they were computed there.
     """
 
     dot: Tensor
@@ -122,7 +123,9 @@ class RetentionCurves:
 
         curves = self.side_by_side
         if curves is None:
-            curves = torch.stack([self.dot, self.energy, self.error], dim=-1).double().cpu().numpy()
+            curves = (
+                torch.stack([self.dot, self.energy, self.error, self.cosine], dim=-1).double().cpu().numpy()
+            )
         norm, peak = (values.cpu().numpy() for values in (self.output_norm, self.output_peak))
         return Tables(curves, norm, peak, self.vectors)
 
@@ -143,6 +146,8 @@ class RetentionCurves:
     @cached_property
     def cosine(self) -> Tensor:
         """Row i's cosine similarity to its dense output after k pruned weights, (D, N + 1), of the curves' type."""
+        if self.side_by_side is not None:
+            return torch.from_numpy(self.side_by_side[..., 3]).to(self.dot.device)
         blocks = zip(
             *(values.split(COSINE_ROWS) for values in (self.dot, self.output_norm, self.energy)), strict=True
         )
@@ -157,9 +162,6 @@ class RetentionCurves:
         """The same after some numbers of pruned weights only, counts (P,) int64: (D, P) float64."""
         dot, energy = (curve.index_select(1, counts).double() for curve in (self.dot, self.energy))
         return row_cosine(dot, self.output_norm[:, None], energy)
-
-
-EPSILON = 1e-8  # beside each norm in the authors' code
 
 
 def row_cosine(dot: Tensor, output_norm: Tensor, energy: Tensor) -> Tensor:
@@ -268,7 +270,7 @@ def _compiled_curves(weight: Tensor, inputs: Tensor, score: Tensor, name: str) -
     device, weight, inputs = weight.device, weight.float(), inputs.float()
     order, sound_scores = order_rows(as_array(score))
     table, output, sound_curves = sweep(as_array(weight), as_array(inputs), order)
-    dot, energy, error = torch.from_numpy(table).unbind(-1)
+    dot, energy, error, _ = torch.from_numpy(table).unbind(-1)
     if device.type != "cpu":
         dot, energy, error = (curve.to(device).contiguous() for curve in (dot, energy, error))
     sorted_columns, dense = (torch.from_numpy(array).to(device) for array in (order, output))
