@@ -8,15 +8,22 @@ each candidate one mask from the ranks, one float32 product on all cores and the
 published order. Both must return the same x. Targets from 50% to 90%, so that short and long searches count.
 
 What bounds each: the direct search one D × N × L product and two D × N passes (mask, masked weights) per candidate.
-On the CPU the curves are bound by five D × N × L passes through the cache (gather and scale, add, norm, difference,
-norm), the search by the number of its small operations. On a GPU see `trim/kernels/`.
+On the CPU the curves are bound by the arithmetic of three D × N × L passes from the cache (the dense product, each
+column times the dense output, the running output and its norm) and a fourth for part of the columns (the norm of what
+is kept), the search by one cache line of each row per candidate. On a GPU see `trim/kernels/`.
+
+With `--busy 4` four other processes compute all the while: what is left of the speed on a machine that is shared.
 """
 
 import argparse
+import contextlib
 import json
+import os
 import statistics
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 
@@ -134,6 +141,20 @@ def on_device(
     }
 
 
+@contextlib.contextmanager
+def busy_processes(number: int) -> Iterator[None]:
+    """Let so many processes multiply matrices meanwhile, on one core each."""
+    code = "import numpy as np; a = np.ones((300, 300))\nwhile True: a = a @ a * 0 + 1"
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    processes = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(number)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -144,7 +165,14 @@ def main() -> None:
     parser.add_argument("--columns", type=int, help="likewise")
     parser.add_argument("--inputs", type=int, default=256, help="calibration vectors of a random layer")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--busy", type=int, default=0, help="other processes that compute meanwhile")
     arguments = parser.parse_args()
+    with busy_processes(arguments.busy):
+        measure(parser, arguments)
+
+
+def measure(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> None:
+    """Measure, and print the report."""
 
     if (arguments.rows is None) != (arguments.columns is None):
         parser.error("give both --rows and --columns, or neither")
@@ -180,6 +208,7 @@ def main() -> None:
         "inputs": curves.vectors,
         "dtype": str(inputs.dtype).removeprefix("torch."),
         "threads": torch.get_num_threads(),
+        "busy": arguments.busy,
         "device": arguments.device,
         "direct_seconds": direct_seconds,
         "curves_seconds": curves_seconds,
