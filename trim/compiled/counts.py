@@ -1,14 +1,58 @@
-"""The shift that makes the rows' counts add up."""
+"""Exact counts that add up."""
 
 import numpy as np
 
 from trim.compiled.compiler import compiled
 
 
+def nearest_counts(wanted: np.ndarray, total: int, limit: int) -> np.ndarray:
+    """Find the counts nearest in shape to what is wanted.
+
+    One common shift of all rows, clamped to [0, limit], then the largest remainders, lower rows first among equals.
+
+    Args:
+        wanted: (D,) float64.
+        total: what the counts add up to, from 0 to D · limit.
+        limit: of each count.
+
+    Returns:
+        (D,) int64.
+    """
+    counts, remainders = np.empty(len(wanted), np.int64), np.empty(len(wanted))
+    missing = _round_down(wanted, _common_shift(wanted, total, limit), total, limit, counts, remainders)
+    if missing:
+        least = np.partition(remainders, len(wanted) - missing)[len(wanted) - missing]
+        _add_one(remainders, least, missing, counts)
+    return counts
+
+
 def common_shift(wanted: np.ndarray, total: int, limit: int) -> float:
-    """Find the s with Σ clamp(wanted + s, 0, limit) = total, for (D,) float64 and a total from 0 to D · limit."""
+    """Find the s with Σ clamp(wanted + s, 0, limit) = total."""
     shift: float = _common_shift(wanted, total, limit)
     return shift
+
+
+@compiled("int64(float64[::1], float64, int64, int64, int64[::1], float64[::1])")
+def _round_down(wanted, shift, total, limit, counts, remainders):
+    missing = total
+    for i in range(len(wanted)):
+        exact = min(max(wanted[i] + shift, 0.0), float(limit))
+        counts[i] = np.int64(exact)
+        remainders[i] = exact - counts[i] if counts[i] < limit else -1.0
+        missing -= counts[i]
+    return missing
+
+
+@compiled("void(float64[::1], float64, int64, int64[::1])")
+def _add_one(remainders, least, missing, counts):
+    for i in range(len(counts)):
+        if remainders[i] > least:
+            counts[i] += 1
+            missing -= 1
+    for i in range(len(counts)):
+        if missing > 0 and remainders[i] == least:
+            counts[i] += 1
+            missing -= 1
 
 
 @compiled("float64(float64[::1], float64, float64)")

@@ -57,24 +57,11 @@ def project_counts(
     rows = len(row_sparsity)
     total = total_count(target_sparsity, rows, columns, max_row_sparsity)
     limit = largest_count(columns, max_row_sparsity)
-    from trim.compiled.counts import common_shift
+    from trim.compiled.counts import nearest_counts
 
     # D numbers, and float64 all through: on the CPU, wherever the search ran.
-    wanted = row_sparsity.double().cpu().numpy() * columns
-    exact = np.clip(wanted + common_shift(wanted, total, limit), 0, limit)
-    counts = exact.astype(np.int64)
-    remainders = np.where(counts < limit, exact - counts, -1.0)
-    counts[_largest(remainders, total - int(counts.sum()))] += 1
-    return torch.from_numpy(counts).to(row_sparsity.device)
-
-
-def _largest(values: np.ndarray, number: int) -> np.ndarray:
-    """Where the `number` largest values stand; of equal ones the first."""
-    if number == 0:
-        return np.empty(0, dtype=np.int64)
-    least = np.partition(values, len(values) - number)[len(values) - number]
-    above = np.flatnonzero(values > least)
-    return np.concatenate([above, np.flatnonzero(values == least)[: number - len(above)]])
+    wanted = np.ascontiguousarray(row_sparsity.double().cpu().numpy() * columns)
+    return torch.from_numpy(nearest_counts(wanted, total, limit)).to(row_sparsity.device)
 
 
 def uniform_counts(rows: int, target_sparsity: float, columns: int, max_row_sparsity: float) -> Tensor:

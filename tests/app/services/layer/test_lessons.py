@@ -108,7 +108,8 @@ def test_loss_is_what_one_more_weight_costs():
     pruned = round(lesson.target * len(lesson.loud))
     ascending = lesson.loud[::-1]
     around = ascending[pruned - 2 : pruned + 2] ** 2
-    assert around.min() <= lesson.loud_loss <= around.max()
+    rounding = 1e-5  # of the float32 products, whose sums are subtracted
+    assert around.min() * (1 - rounding) <= lesson.loud_loss <= around.max() * (1 + rounding)
 
 
 def test_budgets_keep_the_models_sparsity_and_spare_outliers():
