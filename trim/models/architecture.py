@@ -33,13 +33,13 @@ def check_config(config: "PretrainedConfig") -> None:
             "checkpoint it was made from, or a GGUF file, which is widened on loading"
         )
     if config.is_encoder_decoder or config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
-        raise _unsupported(name, "it has an encoder, not only a decoder that reads from left to right")
+        raise unsupported(name, "it has an encoder, not only a decoder that reads from left to right")
     try:
         several = config.get_text_config() is not config
     except ValueError:  # of several texts, none is the one
         several = True
     if several or any("ForConditionalGeneration" in architecture for architecture in architectures):
-        raise _unsupported(
+        raise unsupported(
             name, "it reads more than text; use the text-only model of the family if there is one"
         )
 
@@ -60,9 +60,9 @@ def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
         with torch.device("meta"):
             module: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except ValueError as error:
-        raise _unsupported(name, "transformers knows it, but not as a language model") from error
+        raise unsupported(name, "transformers knows it, but not as a language model") from error
     except (KeyError, AttributeError, TypeError, IndexError, RuntimeError, ZeroDivisionError) as error:
-        raise _unsupported(name, f"transformers cannot make it of its config.json ({error})") from error
+        raise unsupported(name, f"transformers cannot make it of its config.json ({error})") from error
     find_blocks(module.eval())
     trial = copy.deepcopy(module)
     with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
@@ -81,30 +81,30 @@ def find_blocks(module: nn.Module) -> list[nn.Module]:
     """
     name = type(module).__name__
     if any(_is_experts(path, part) for path, part in module.named_modules()):
-        raise _unsupported(
+        raise unsupported(
             name,
             "it is a mixture of experts, of whose layers each token passes only a few, and these cannot be pruned yet; "
             "choose a dense model of the family",
         )
     stacks = [
-        part
+        list(part)
         for part in module.modules()
         if isinstance(part, nn.ModuleList) and len(part) and all(_linear_layers(block) for block in part)
     ]
     if not stacks:
         others = {type(part).__name__ for part in module.modules() if _owns_matrix(part)}
-        raise _unsupported(
+        raise unsupported(
             name,
             f"it has no row of blocks that each hold linear layers (nn.Linear), but {', '.join(sorted(others))}",
         )
-    blocks = list(max(stacks, key=len))
+    blocks = max(stacks, key=len)
     layers = [layer for block in blocks for layer in _linear_layers(block)]
     if len({id(layer) for layer in layers}) < len(layers):
-        raise _unsupported(name, "several of its blocks share the same layers")
+        raise unsupported(name, "several of its blocks share the same layers")
     inside = sum(layer.weight.numel() for layer in layers)
     total = sum(parameter.numel() for block in blocks for parameter in block.parameters())
     if 2 * inside < total:
-        raise _unsupported(
+        raise unsupported(
             name, f"only {inside / total:.0%} of the weights in its blocks are in linear layers (nn.Linear)"
         )
     return blocks
@@ -151,7 +151,7 @@ def compute_buffers(module: "PreTrainedModel", device: torch.device) -> None:
             own += computed
         own += [leaf for leaf in computed if bool(part.get_buffer(leaf).isnan().any())]
         if own:
-            raise _unsupported(
+            raise unsupported(
                 type(module).__name__,
                 f"{type(part).__name__} computes its buffer {own[0]} in a way of its own",
             )
@@ -160,7 +160,8 @@ def compute_buffers(module: "PreTrainedModel", device: torch.device) -> None:
 def _place(module: nn.Module) -> None:
     """Let the tensors of a model on the meta device be where a forward pass expects them, still without numbers."""
     for part in module.modules():
-        for held in (part._parameters, part._buffers, vars(part)):
+        held: dict[str, object]
+        for held in (vars(part), vars(part)["_parameters"], vars(part)["_buffers"]):
             for name, tensor in held.items():
                 if isinstance(tensor, torch.Tensor):
                     held[name] = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
@@ -180,9 +181,9 @@ def _require_block_by_block(module: "PreTrainedModel") -> None:
     except ModelError:
         raise
     except Exception as error:
-        raise _unsupported(name, "its blocks cannot be run one after the other") from error
+        raise unsupported(name, "its blocks cannot be run one after the other") from error
     if states.shape != (*_TRIAL, hidden):
-        raise _unsupported(name, "its blocks pass on more than one row of hidden states")
+        raise unsupported(name, "its blocks pass on more than one row of hidden states")
     called: set[nn.Module] = set()
     for index, (block, call) in enumerate(zip(blocks, calls, strict=True)):
         layers = {path: part for path, part in block.named_modules() if isinstance(part, nn.Linear)}
@@ -194,15 +195,16 @@ def _require_block_by_block(module: "PreTrainedModel") -> None:
         except ModelError:
             raise
         except Exception as error:
-            raise _unsupported(name, "its blocks need more of each other than hidden states") from error
+            raise unsupported(name, "its blocks need more of each other than hidden states") from error
         finally:
             for hook in hooks:
                 hook.remove()
         if shape != states.shape:
-            raise _unsupported(name, "its blocks return hidden states of another shape than they take")
+            raise unsupported(name, "its blocks return hidden states of another shape than they take")
         if idle := [path for path, layer in layers.items() if layer not in called]:
-            raise _unsupported(name, f"its layer {index}.{idle[0]} is used without being called")
+            raise unsupported(name, f"its layer {index}.{idle[0]} is used without being called")
 
 
-def _unsupported(name: str, reason: str) -> ModelError:
+def unsupported(name: str, reason: str) -> ModelError:
+    """The error that says why a model cannot be pruned."""
     return ModelError(f"TRIM Lab cannot prune {name}: {reason}; it prunes {SUPPORTED}")

@@ -119,12 +119,12 @@ def _parsed_once() -> Iterator[None]:
     """
     import gguf
 
-    originals = gguf.GGUFReader, gguf.get_tensor_name_map
-    gguf.GGUFReader, gguf.get_tensor_name_map = map(functools.cache, originals)
+    originals = {name: vars(gguf)[name] for name in ("GGUFReader", "get_tensor_name_map")}
+    vars(gguf).update({name: functools.cache(original) for name, original in originals.items()})
     try:
         yield
     finally:
-        gguf.GGUFReader, gguf.get_tensor_name_map = originals
+        vars(gguf).update(originals)
 
 
 def _require_complete(header: GgufHeader) -> None:

@@ -128,10 +128,10 @@ def read_config(header: GgufHeader) -> "PretrainedConfig":
     settings |= {name: header.facts[key] for name, key in _NAMED.items() if key in header.facts}
     settings["vocab_size"] = header.tensor("token_embd.weight").shape[0]
     settings["tie_word_embeddings"] = "output.weight" not in header.tensors or header.architecture == "bloom"
-    heads, hidden = int(fields.need("attention.head_count")), int(fields.need("embedding_length"))
+    heads, hidden = fields.size("attention.head_count"), fields.size("embedding_length")
     if family.has_positions:
-        settings["num_key_value_heads"] = fields.take("attention.head_count_kv", heads)
-        head = int(fields.take("attention.key_length", hidden // heads))
+        settings["num_key_value_heads"] = fields.size("attention.head_count_kv", heads)
+        head = fields.size("attention.key_length", hidden // heads)
         fields.expect("attention.value_length", head)
         if head * heads != hidden or header.architecture in ("gemma2", "gemma3"):
             settings["head_dim"] = head
@@ -143,21 +143,19 @@ def read_config(header: GgufHeader) -> "PretrainedConfig":
         fields.expect("attention.max_alibi_bias", 8.0)
     if header.architecture == "stablelm":
         # Where blocks add attention and MLP to the same states, there is no second norm.
-        settings["use_parallel_residual"] = "blk.0.ffn_norm.weight" not in header.tensors
-        fields.expect("use_parallel_residual", settings["use_parallel_residual"])
+        parallel = "blk.0.ffn_norm.weight" not in header.tensors
+        fields.expect("use_parallel_residual", parallel)
+        settings["use_parallel_residual"] = parallel
     if family.scale_by_size_at is not None:
         by_size = settings["num_hidden_layers"] == family.scale_by_size_at
-        scale = float(fields.take("attention.scale") or 0)
+        scale = fields.number("attention.scale")
         by = round(scale**-2, 3) if scale else hidden // heads if by_size else head
         fields.refuse_unless(by == int(by), "attention.scale", scale, "1/√n for whole numbers n")
         settings["query_pre_attn_scalar"] = int(by)
-        pattern = fields.take("attention.sliding_window_pattern") or ()
-        if isinstance(pattern, int):
-            pattern = tuple((block + 1) % pattern != 0 for block in range(int(fields.need("block_count"))))
-        if pattern:
+        if slides := fields.sliding_blocks():
             kinds = "full_attention", "sliding_attention"
-            settings["layer_types"] = [kinds[bool(slides)] for slides in pattern]
-    elif family.has_positions and (scale := float(fields.take("attention.scale") or 0)):
+            settings["layer_types"] = [kinds[block] for block in slides]
+    elif family.has_positions and (scale := fields.number("attention.scale")):
         fields.refuse_unless(
             math.isclose(scale, head**-0.5, rel_tol=1e-6), "attention.scale", scale, f"1/√{head}"
         )
@@ -227,6 +225,34 @@ class _Fields:
             )
         return value
 
+    def size(self, key: str, otherwise: int | None = None) -> int:
+        """A whole number above zero; every file has it where there is no `otherwise`."""
+        value = self.need(key) if otherwise is None else self.take(key, otherwise)
+        if not isinstance(value, int) or value < 1:
+            raise self._damaged(key, value)
+        return value
+
+    def number(self, key: str, otherwise: float = 0.0) -> float:
+        """A finite number; zero stands for: not given."""
+        value = self.take(key) or otherwise
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise self._damaged(key, value)
+        return float(value)
+
+    def sliding_blocks(self) -> list[bool]:
+        """Which blocks have a sliding window: given for each, or by every how many do not; empty: not given."""
+        key = "attention.sliding_window_pattern"
+        pattern = self.take(key) or ()
+        if isinstance(pattern, tuple):
+            return [bool(slides) for slides in pattern]
+        every = self.size(key)
+        return [(block + 1) % every != 0 for block in range(self.size("block_count"))]
+
+    def _damaged(self, key: str, value: Value) -> ModelError:
+        return ModelError(
+            f"{self._header.file} is damaged: its field {self._prefix}{key} is {value!r}; download it again"
+        )
+
     def expect(self, key: str, value: Value) -> None:
         """A field that may say nothing else."""
         found = self.take(key, value)
@@ -251,16 +277,16 @@ class _Fields:
 
 def _positions(header: GgufHeader, fields: _Fields, family: _Family, head: int) -> dict[str, object]:
     """The settings that say how positions are rotated."""
-    rotated = int(fields.take("rope.dimension_count", head))
+    rotated = fields.size("rope.dimension_count", head)
     if rotated != head:
         fields.refuse_unless(family.partial, "rope.dimension_count", rotated, str(head))
     rope = _scaling(header, fields)
-    rope["rope_theta"] = float(fields.take("rope.freq_base", 10_000.0))
+    rope["rope_theta"] = fields.number("rope.freq_base", 10_000.0)
     if family.partial:
         rope["partial_rotary_factor"] = rotated / head
     settings: dict[str, object] = {"rope_parameters": rope}
     if header.architecture == "gemma3":  # whose windows are never scaled
-        base = float(fields.take("rope.freq_base_swa", 10_000.0))
+        base = fields.number("rope.freq_base_swa", 10_000.0)
         rope = {
             "full_attention": rope,
             "sliding_attention": {"rope_type": "default", "rope_theta": base},
@@ -273,12 +299,10 @@ def _positions(header: GgufHeader, fields: _Fields, family: _Family, head: int) 
 
 def _scaling(header: GgufHeader, fields: _Fields) -> dict[str, object]:
     """The settings that say how positions are scaled, but for base and number of dimensions."""
-    context = fields.need("context_length")
     kind = fields.take("rope.scaling.type")
-    factor = float(fields.take("rope.scaling.factor") or fields.take("rope.scale_linear") or 1)
-    fields.take("rope.scale_linear")
-    original = int(fields.take("rope.scaling.original_context_length") or context)
-    attention = float(fields.take("rope.scaling.attn_factor") or 1)
+    factor = fields.number("rope.scaling.factor", fields.number("rope.scale_linear", 1.0))
+    original = fields.size("rope.scaling.original_context_length", fields.size("context_length"))
+    attention = fields.number("rope.scaling.attn_factor", 1.0)
     fields.refuse_unless(
         kind in (None, "none", "linear", "yarn", "longrope"), "rope.scaling.type", kind, "none of that name"
     )
@@ -286,17 +310,15 @@ def _scaling(header: GgufHeader, fields: _Fields) -> dict[str, object]:
         factor = 1.0
     if kind == "yarn":
         fields.expect("rope.scaling.yarn_ext_factor", 1.0)
-        own = fields.take("rope.scaling.yarn_attn_factor")
-        if own is None:
-            own = (1 + 0.1 * math.log(factor) if factor > 1 else 1.0) * attention
+        own = (1 + 0.1 * math.log(factor) if factor > 1 else 1.0) * attention
         _refuse_tensors(header, kind)
         return {
             "rope_type": "yarn",
             "factor": factor,
             "original_max_position_embeddings": original,
-            "attention_factor": own,
-            "beta_fast": fields.take("rope.scaling.yarn_beta_fast", 32.0),
-            "beta_slow": fields.take("rope.scaling.yarn_beta_slow", 1.0),
+            "attention_factor": fields.number("rope.scaling.yarn_attn_factor", own),
+            "beta_fast": fields.number("rope.scaling.yarn_beta_fast", 32.0),
+            "beta_slow": fields.number("rope.scaling.yarn_beta_slow", 1.0),
         }
     for idle in ("yarn_ext_factor", "yarn_attn_factor", "yarn_beta_fast", "yarn_beta_slow"):
         fields.take(f"rope.scaling.{idle}")
@@ -306,7 +328,7 @@ def _scaling(header: GgufHeader, fields: _Fields) -> dict[str, object]:
     fields.refuse_unless(attention == 1, "rope.scaling.attn_factor", attention, "1")
     if _FREQUENCIES in header.tensors:
         factors = header.floats(_FREQUENCIES)
-        base = float(fields.take("rope.freq_base", 10_000.0))
+        base = fields.number("rope.freq_base", 10_000.0)
         if factor == 1 and bool((factors == 1).all()):
             return {"rope_type": "default"}
         found = _llama3(factors, base) if factor == 1 else None

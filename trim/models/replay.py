@@ -182,15 +182,11 @@ def _standing_in(
     """
 
     def stand_in(place: int, *arguments: object, **options: object) -> object:
-        name = None
-        if arguments:
-            hidden, *arguments = arguments
-        else:
-            name = next(iter(options), "")
-            hidden = options.pop(name, None)
+        name = None if arguments else next(iter(options), "")
+        hidden = arguments[0] if name is None else options.pop(name, None)
         if not isinstance(hidden, Tensor):
             raise _ChangedBetweenBlocks
-        return forward(place, hidden, BlockCall(tuple(arguments), options, name))
+        return forward(place, hidden, BlockCall(arguments[1:], options, name))
 
     try:
         for place, block in enumerate(blocks):

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from trim.devices import choose_dtype, half_is_free
-from trim.errors import ModelError
-from trim.models.architecture import blueprint, compute_buffers, find_blocks
+from trim.models.architecture import blueprint, compute_buffers, find_blocks, unsupported
 from trim.models.checkpoint import read_config
 from trim.models.fusion import fused
 from trim.models.tensor_files import TensorFiles
+from trim.models.tensor_names import ModelTensors, named_tensors
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -49,15 +49,14 @@ class StreamedModel:
         self.folder = folder
         self.files = TensorFiles(folder)
         self.device = device
-        self._prefetcher = Prefetcher(self.files)
         self._last_block = -1
         self._keeping = False
         self._kept: dict[str, Tensor] = {}
         self.module = _skeleton(folder, dtype, device, self.files.main_dtype)
         self.dtype = next(self.module.parameters()).dtype
         self.blocks = find_blocks(self.module)
-        self._tied = _tied_names(self.module)
-        self._require_complete()
+        self._tensors = ModelTensors(self.module, self.files)
+        self._prefetcher = Prefetcher(self._tensors)
         inside = {id(part) for block in self.blocks for part in block.modules()}
         names = {id(part): name for name, part in self.module.named_modules()}
         self._prefixes = [names[id(block)] for block in self.blocks]
@@ -68,11 +67,22 @@ class StreamedModel:
             for path, layer in block.named_modules()
             if isinstance(layer, nn.Linear)
         }
+        for layer in self.layers:
+            self.tensor_name(layer)
 
     def tensor_name(self, layer: str) -> str:
-        """The name in the files of a layer's weight."""
+        """The name in the files of a layer's weight.
+
+        Raises:
+            ModelError: the files hold it together with others, or in parts.
+        """
         index, _, path = layer.partition(".")
-        return self._in_files(f"{self._prefixes[int(index)]}.{path}.weight")
+        if (name := self._tensors.name_in_files(f"{self._prefixes[int(index)]}.{path}.weight")) is None:
+            raise unsupported(
+                type(self.module).__name__,
+                f"its files hold the weights of {layer} otherwise than as the matrix of one layer",
+            )
+        return name
 
     def weight(self, layer: str) -> Tensor:
         """A layer's weight as the files hold it, (D, N), in host memory."""
@@ -93,7 +103,7 @@ class StreamedModel:
     def forget(self, *, behind: int = -1) -> None:
         """Let go of kept weights: of the blocks behind one of them, or of all."""
         for index in range(behind + 1, len(self.blocks)):
-            for *_, name in self._tensors(self._parts(index)):
+            for *_, name in named_tensors(self._parts(index)):
                 self._kept.pop(name, None)
 
     @contextlib.contextmanager
@@ -108,7 +118,7 @@ class StreamedModel:
         parts = self._parts(index)
         with self._filled(parts), fused(self.blocks[index], self.device):
             if self.device.type == "cuda" and 0 <= ahead < len(self.blocks):
-                names = (name for *_, name in self._tensors(self._parts(ahead)))
+                names = (name for *_, name in named_tensors(self._parts(ahead)))
                 self._prefetcher.ask([name for name in names if name not in self._kept])
             try:
                 yield self.blocks[index]
@@ -116,7 +126,7 @@ class StreamedModel:
                 self._prefetcher.forget()
                 raise
             if self._keeping and half_is_free(self.device):
-                self._kept |= {name: held[leaf].data for _, held, leaf, name in self._tensors(parts)}
+                self._kept |= {name: held[leaf].data for _, held, leaf, name in named_tensors(parts)}
 
     @contextlib.contextmanager
     def embedding(self) -> Iterator[nn.Module]:
@@ -130,7 +140,7 @@ class StreamedModel:
         head, table = self.module.get_output_embeddings(), self.module.get_input_embeddings()
         places = {id(part): name for name, part in self._outside}
         # Where the files hold both, transformers gives the head its own, also if config.json says that they are tied.
-        stored = [self._in_files(f"{places[id(part)]}.weight") for part in (head, table)]
+        stored = [self._tensors.name_in_files(f"{places[id(part)]}.weight") for part in (head, table)]
         tied = head.weight is table.weight and stored[0] == stored[1]
         parts = [(name, part) for name, part in self._outside if part is head]
         with self.embedding() as module, self._filled(parts, but="weight" if tied else ""):
@@ -150,20 +160,12 @@ class StreamedModel:
         block, prefix = self.blocks[index], self._prefixes[index]
         return [(f"{prefix}.{path}" if path else prefix, part) for path, part in block.named_modules()]
 
-    def _tensors(self, parts: list[tuple[str, nn.Module]]) -> Iterator[tuple[nn.Module, dict, str, str]]:
-        """Each parameter and kept buffer of some modules: module, where it is held, as what, its name in the files."""
-        for prefix, part in parts:
-            for held in (part._parameters, part._buffers):
-                for leaf, tensor in held.items():
-                    if tensor is not None and leaf not in part._non_persistent_buffers_set:
-                        yield part, held, leaf, self._in_files(f"{prefix}.{leaf}" if prefix else leaf)
-
     @contextlib.contextmanager
     def _filled(self, parts: list[tuple[str, nn.Module]], but: str = "") -> Iterator[None]:
         """Modules with their weights, `but` for those of one name, until the end."""
         empty: list[tuple[dict, str, Tensor]] = []
         try:
-            for part, held, leaf, name in self._tensors(parts):
+            for part, held, leaf, name in named_tensors(parts):
                 if leaf == but:
                     continue
                 tensor, loaded = held[leaf], self._kept.pop(name, None)
@@ -176,45 +178,6 @@ class StreamedModel:
         finally:
             for held, leaf, tensor in empty:
                 held[leaf] = tensor
-
-    def _in_files(self, name: str) -> str:
-        """A parameter's name in the files.
-
-        Checkpoints of the bare model leave out the prefix of its place in the causal model, and of parameters that are
-        tied, such as the embedding table and the output head, some hold only one.
-        """
-        prefix = f"{self.module.base_model_prefix}."
-        for known in (name, *self._tied.get(name, ())):
-            for candidate in (known, known.removeprefix(prefix)):
-                if candidate in self.files.places:
-                    return candidate
-        return name
-
-    def _require_complete(self) -> None:
-        """Refuse files without all that the configuration asks for, before any of them is read."""
-        tensors = [
-            (name, held[leaf].shape)
-            for _, held, leaf, name in self._tensors(list(self.module.named_modules()))
-        ]
-        if missing := [name for name, _ in tensors if name not in self.files.places]:
-            raise ModelError(
-                f"the safetensors in {self.folder} lack {len(missing)} of the model's weights, such as {missing[0]}; "
-                "get them again from where the model comes from"
-            )
-        for name, shape in tensors:
-            if (found := self.files.places[name].shape) != tuple(shape):
-                raise ModelError(
-                    f"the weights in {self.folder} do not fit its config.json: {name} has the shape {found} instead of "
-                    f"{tuple(shape)}; get both again from where the model comes from"
-                )
-
-
-def _tied_names(module: nn.Module) -> dict[str, list[str]]:
-    """The other names of each parameter that has several."""
-    names: dict[int, list[str]] = {}
-    for name, parameter in module.named_parameters(remove_duplicate=False):
-        names.setdefault(id(parameter), []).append(name)
-    return {name: [other for other in group if other != name] for group in names.values() for name in group}
 
 
 def _skeleton(
@@ -235,8 +198,8 @@ class Prefetcher:
     Asking for others lets go of those that nobody took, so that no more than one block's weights wait here.
     """
 
-    def __init__(self, files: TensorFiles) -> None:
-        self._files = files
+    def __init__(self, tensors: TensorFiles | ModelTensors) -> None:
+        self._tensors = tensors
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trim-read")
         self._coming: dict[str, Future[Tensor]] = {}
 
@@ -249,10 +212,10 @@ class Prefetcher:
         """A tensor, in host memory and in the type of the file; read now where nobody asked for it.
 
         Raises:
-            ModelError: as `TensorFiles.read`.
+            ModelError: as `ModelTensors.read`.
         """
         coming = self._coming.pop(name, None)
-        return self._files.read(name) if coming is None else coming.result()
+        return self._tensors.read(name) if coming is None else coming.result()
 
     def forget(self) -> None:
         """Let go of what was asked for."""
@@ -261,4 +224,4 @@ class Prefetcher:
         self._coming = {}
 
     def _read(self, name: str) -> Tensor:
-        return self._files.read(name, pinned=torch.cuda.is_available())
+        return self._tensors.read(name, pinned=torch.cuda.is_available())
