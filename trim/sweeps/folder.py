@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from trim.cache import fingerprint
 from trim.errors import RunError, SettingsError
 from trim.evaluation.entries import entry_of
 from trim.files import FolderLock
@@ -196,7 +197,7 @@ def open_sweep(path: str | Path) -> Sweep:
         settings = SweepSettings.from_json(config["settings"])
     except SettingsError as error:
         raise RunError(f"{file}: {error}; sweep again into another folder") from error
-    if settings.fingerprint != config.get("fingerprint"):
+    if fingerprint(config["settings"]) != config.get("fingerprint"):  # as stored: options may have come since
         raise RunError(
             f"{file} was edited: its settings no longer match their fingerprint. Restore the file, or sweep again into "
             "another folder"

@@ -13,6 +13,7 @@ import pytest
 import trim
 from tests.trim import tiny
 from trim.calibration import corpora
+from trim.cache import fingerprint
 from trim.cli import main
 from trim.runs.settings import PruneSettings
 from trim.sweeps import cell
@@ -369,6 +370,12 @@ def test_folders_that_cannot_be_opened(done, tmp_path):
     say(config | {"settings": 3}, "damaged")
     say(config | {"settings": config["settings"] | {"grid": {"new": [1]}}}, "no such setting")
     say(config | {"settings": config["settings"] | {"grid": {"target": [0.5]}}}, "was edited")
+    older = config["settings"] | {"texts": [{"corpus": "demo", "windows": 1, "length": 16, "whole": False}]}
+    (folder / "sweep.json").write_text(
+        json.dumps(config | {"settings": older, "fingerprint": fingerprint(older)})
+    )
+    (text,) = trim.open_sweep(folder).settings.texts  # from before windows could begin with BOS
+    assert text.bos
     with pytest.raises(trim.RunError, match=r"no sweep\.json"):
         trim.open_sweep(tmp_path)
 
