@@ -57,6 +57,12 @@ def inlined(function: Callable[P, R]) -> Callable[P, R]:
     return inside
 
 
+def inlined_of_numbers(function: Callable[P, R]) -> Callable[P, R]:
+    """Do the same with a function whose arguments are never NaN: the least and the largest of many are found faster."""
+    inside: Callable[P, R] = numba.njit(fastmath=_FAST_SUMS | {"nnan"}, **_OPTIONS)(function)
+    return inside
+
+
 @intrinsic
 def next_block(context, counter):
     """Take the next number off a counter, (1,) int64, that several threads share."""

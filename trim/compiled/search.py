@@ -6,7 +6,7 @@ from functools import cached_property
 import numpy as np
 
 from trim.compiled import EPSILON, NOISE_FLOOR
-from trim.compiled.compiler import compiled, inlined
+from trim.compiled.compiler import compiled, inlined, inlined_of_numbers
 
 ROW_MEASURES = {"cosim": 0, "mse": 1, "psnr": 2}
 # Each with the row measure whose sum it needs.
@@ -179,6 +179,22 @@ def _total(values):
     return total
 
 
+@inlined_of_numbers
+def _least(values):
+    least = values[0]
+    for i in range(1, len(values)):
+        least = min(least, values[i])
+    return least
+
+
+@inlined_of_numbers
+def _most(values):
+    most = values[0]
+    for i in range(1, len(values)):
+        most = max(most, values[i])
+    return most
+
+
 @inlined
 def _mean_square(values, center):
     total = 0.0
@@ -269,7 +285,7 @@ def _follow(
         else:
             # Rows of high quality lose more (of a positive rate), and the mean stays T.
             before = x[step - 1]
-            least, most = quality.min(), quality.max()
+            least, most = _least(quality), _most(quality)
             for i in range(rows):
                 change[i] = quality[i] - least
             scale = 2 * rate / (most - least + 1e-6)
