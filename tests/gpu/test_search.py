@@ -153,8 +153,8 @@ def test_the_whole_trace():
     on_gpu = trim.full_trace(layer.curves("cuda"), settings)
     assert on_gpu.evaluated == on_gpu.rates == on_cpu.rates
     torch.testing.assert_close(on_gpu.quality, on_cpu.quality, rtol=1e-5, atol=0)
-    # One count more or less in each of two rows, by rounding, moves the variance of a few hundred rows by this much.
-    torch.testing.assert_close(on_gpu.row_variance, on_cpu.row_variance, rtol=2e-2, atol=0)
+    # One count more or less in a row, by rounding, moves the variance of a few hundred rows by this much.
+    torch.testing.assert_close(on_gpu.row_variance, on_cpu.row_variance, rtol=1e-2, atol=0)
     torch.testing.assert_close(on_gpu.row_sparsity.cpu(), on_cpu.row_sparsity, rtol=0, atol=3 / layer.columns)
 
 
