@@ -12,8 +12,8 @@ import pytest
 
 import trim
 from tests.trim import tiny
-from trim.calibration import corpora
 from trim.cache import fingerprint
+from trim.calibration import corpora
 from trim.cli import main
 from trim.runs.settings import PruneSettings
 from trim.sweeps import cell
