@@ -1,6 +1,7 @@
 """Which models can be pruned row by row, and where their blocks are: by structure, not by a list of names."""
 
 import copy
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,6 +16,27 @@ if TYPE_CHECKING:
 
 SUPPORTED = "Llama, Mistral, Qwen2, Qwen2.5, Qwen3, Gemma 2 and 3 (text), OPT and decoders built like them"
 _TRIAL = (2, 3)  # sequences and tokens of the text without numbers
+
+
+class Reason(StrEnum):
+    """Why a model cannot be pruned."""
+
+    ENCODER = "it is an encoder or has one, and is no decoder that only reads from left to right"
+    MORE_THAN_TEXT = "it reads more than text; use the text-only model of the family if there is one"
+    EXPERTS = (
+        "it is a mixture of experts, of whose layers each token passes only a few, and these cannot be pruned yet; "
+        "choose a dense model of the family"
+    )
+    TRANSPOSED = "its layers hold transposed weights (Conv1D), which cannot be pruned yet"
+    NO_LINEAR_LAYERS = "it has no row of blocks whose weights are mostly in linear layers (nn.Linear)"
+    RECURRENT_STATE = "its blocks keep a recurrent state, and use layers for it without calling them"
+    UNCALLED = "its blocks use layers without calling them"
+    SHARED = "several of its blocks share the weights of layers"
+    DEPENDENT_BLOCKS = "its blocks need more of each other than one row of hidden states"
+    OWN_BUFFERS = "it computes a table that no checkpoint holds in a way of its own"
+    OTHERWISE_STORED = "its files hold layers joined or in parts"
+    CODE = "it needs code from its own repository, which TRIM Lab never runs"
+    CONFIGURATION = "transformers cannot make a causal language model of its config.json"
 
 
 def check_config(config: "PretrainedConfig") -> None:
@@ -33,15 +55,14 @@ def check_config(config: "PretrainedConfig") -> None:
             "checkpoint it was made from, or a GGUF file, which is widened on loading"
         )
     if config.is_encoder_decoder or config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
-        raise unsupported(name, "it has an encoder, not only a decoder that reads from left to right")
+        raise unsupported(name, Reason.ENCODER)
     try:
         several = config.get_text_config() is not config
     except ValueError:  # of several texts, none is the one
         several = True
-    if several or any("ForConditionalGeneration" in architecture for architecture in architectures):
-        raise unsupported(
-            name, "it reads more than text; use the text-only model of the family if there is one"
-        )
+    other = any(sense in part for part in config.sub_configs for sense in ("vision", "audio"))
+    if several or other or any("ForConditionalGeneration" in architecture for architecture in architectures):
+        raise unsupported(name, Reason.MORE_THAN_TEXT)
 
 
 def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
@@ -60,9 +81,9 @@ def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
         with torch.device("meta"):
             module: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except ValueError as error:
-        raise unsupported(name, "transformers knows it, but not as a language model") from error
+        raise unsupported(name, Reason.CONFIGURATION) from error
     except (KeyError, AttributeError, TypeError, IndexError, RuntimeError, ZeroDivisionError) as error:
-        raise unsupported(name, f"transformers cannot make it of its config.json ({error})") from error
+        raise unsupported(name, Reason.CONFIGURATION, str(error)) from error
     find_blocks(module.eval())
     trial = copy.deepcopy(module)
     with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
@@ -81,11 +102,7 @@ def find_blocks(module: nn.Module) -> list[nn.Module]:
     """
     name = type(module).__name__
     if any(_is_experts(path, part) for path, part in module.named_modules()):
-        raise unsupported(
-            name,
-            "it is a mixture of experts, of whose layers each token passes only a few, and these cannot be pruned yet; "
-            "choose a dense model of the family",
-        )
+        raise unsupported(name, Reason.EXPERTS)
     stacks = [
         list(part)
         for part in module.modules()
@@ -93,20 +110,17 @@ def find_blocks(module: nn.Module) -> list[nn.Module]:
     ]
     if not stacks:
         others = {type(part).__name__ for part in module.modules() if _owns_matrix(part)}
-        raise unsupported(
-            name,
-            f"it has no row of blocks that each hold linear layers (nn.Linear), but {', '.join(sorted(others))}",
-        )
+        if "Conv1D" in others:
+            raise unsupported(name, Reason.TRANSPOSED)
+        raise unsupported(name, Reason.NO_LINEAR_LAYERS, f"but {', '.join(sorted(others))}" if others else "")
     blocks = max(stacks, key=len)
     layers = [layer for block in blocks for layer in _linear_layers(block)]
-    if len({id(layer) for layer in layers}) < len(layers):
-        raise unsupported(name, "several of its blocks share the same layers")
+    if len({id(layer.weight) for layer in layers}) < len(layers):
+        raise unsupported(name, Reason.SHARED)
     inside = sum(layer.weight.numel() for layer in layers)
     total = sum(parameter.numel() for block in blocks for parameter in block.parameters())
     if 2 * inside < total:
-        raise unsupported(
-            name, f"only {inside / total:.0%} of the weights in its blocks are in linear layers (nn.Linear)"
-        )
+        raise unsupported(name, Reason.NO_LINEAR_LAYERS, f"only {inside / total:.0%} of them")
     return blocks
 
 
@@ -124,9 +138,8 @@ def _owns_matrix(part: nn.Module) -> bool:
 def _is_experts(path: str, part: nn.Module) -> bool:
     """Whether a module is the experts of a block: a list of layers, or their weights in one tensor."""
     several = isinstance(part, nn.ModuleList) and len(part) > 1
-    stacked = any(parameter.ndim == 3 for parameter in part.parameters(recurse=False))
     named = f"{path.rpartition('.')[2]} {type(part).__name__}".lower()
-    return "experts" in named and (several or stacked)
+    return "expert" in named and (several or _owns_matrix(part))
 
 
 def compute_buffers(module: "PreTrainedModel", device: torch.device) -> None:
@@ -151,10 +164,7 @@ def compute_buffers(module: "PreTrainedModel", device: torch.device) -> None:
             own += computed
         own += [leaf for leaf in computed if bool(part.get_buffer(leaf).isnan().any())]
         if own:
-            raise unsupported(
-                type(module).__name__,
-                f"{type(part).__name__} computes its buffer {own[0]} in a way of its own",
-            )
+            raise unsupported(type(module).__name__, Reason.OWN_BUFFERS, f"{own[0]} of {type(part).__name__}")
 
 
 def _place(module: nn.Module) -> None:
@@ -174,6 +184,8 @@ def _require_block_by_block(module: "PreTrainedModel") -> None:
         ModelError: the blocks need more than hidden states of each other, or have layers that are never called.
     """
     name, blocks = type(module).__name__, find_blocks(module)
+    if any(getattr(part, "is_causal", None) is False for block in blocks for part in block.modules()):
+        raise unsupported(name, Reason.ENCODER)
     hidden = getattr(module.config.get_text_config(), "hidden_size", None)
     try:
         tokens = torch.zeros(_TRIAL, dtype=torch.int64)
@@ -181,9 +193,9 @@ def _require_block_by_block(module: "PreTrainedModel") -> None:
     except ModelError:
         raise
     except Exception as error:
-        raise unsupported(name, "its blocks cannot be run one after the other") from error
+        raise unsupported(name, Reason.DEPENDENT_BLOCKS, "they cannot be run one after the other") from error
     if states.shape != (*_TRIAL, hidden):
-        raise unsupported(name, "its blocks pass on more than one row of hidden states")
+        raise unsupported(name, Reason.DEPENDENT_BLOCKS)
     called: set[nn.Module] = set()
     for index, (block, call) in enumerate(zip(blocks, calls, strict=True)):
         layers = {path: part for path, part in block.named_modules() if isinstance(part, nn.Linear)}
@@ -195,16 +207,23 @@ def _require_block_by_block(module: "PreTrainedModel") -> None:
         except ModelError:
             raise
         except Exception as error:
-            raise unsupported(name, "its blocks need more of each other than hidden states") from error
+            raise unsupported(name, Reason.DEPENDENT_BLOCKS) from error
         finally:
             for hook in hooks:
                 hook.remove()
         if shape != states.shape:
-            raise unsupported(name, "its blocks return hidden states of another shape than they take")
+            raise unsupported(name, Reason.DEPENDENT_BLOCKS, "they change the shape of these")
         if idle := [path for path, layer in layers.items() if layer not in called]:
-            raise unsupported(name, f"its layer {index}.{idle[0]} is used without being called")
+            reason = Reason.UNCALLED
+            if any(isinstance(part, nn.Conv1d) for part in block.modules()):
+                reason = Reason.RECURRENT_STATE
+            elif "encoder" in idle[0]:  # attention to what an encoder has read
+                reason = Reason.ENCODER
+            raise unsupported(name, reason, f"{index}.{idle[0]}")
 
 
-def unsupported(name: str, reason: str) -> ModelError:
-    """The error that says why a model cannot be pruned."""
-    return ModelError(f"TRIM Lab cannot prune {name}: {reason}; it prunes {SUPPORTED}")
+def unsupported(name: str, reason: Reason, what: str = "") -> ModelError:
+    """Return the error that says why a model cannot be pruned, and `what` of it shows that."""
+    return ModelError(
+        f"TRIM Lab cannot prune {name}: {reason}{f' ({what})' if what else ''}; it prunes {SUPPORTED}"
+    )

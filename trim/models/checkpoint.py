@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 
 from trim.devices import is_out_of_memory
 from trim.errors import ModelError
-from trim.models.architecture import SUPPORTED
+from trim.models.architecture import SUPPORTED, Reason
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -81,7 +81,7 @@ def read_config(folder: Path) -> "PretrainedConfig":
             return config
     except (OSError, ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
         if "auto_map" in settings:
-            reason = "it needs code from its own repository, which TRIM Lab never runs"
+            reason = str(Reason.CODE)
         else:
             reason = "this version of transformers does not know it, or its config.json is damaged"
         architecture = (settings.get("architectures") or [kind])[0]

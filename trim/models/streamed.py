@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from trim.devices import choose_dtype, half_is_free
-from trim.models.architecture import blueprint, compute_buffers, find_blocks, unsupported
+from trim.models.architecture import Reason, blueprint, compute_buffers, find_blocks, unsupported
 from trim.models.checkpoint import read_config
 from trim.models.fusion import fused
 from trim.models.tensor_files import TensorFiles
@@ -78,10 +78,7 @@ class StreamedModel:
         """
         index, _, path = layer.partition(".")
         if (name := self._tensors.name_in_files(f"{self._prefixes[int(index)]}.{path}.weight")) is None:
-            raise unsupported(
-                type(self.module).__name__,
-                f"its files hold the weights of {layer} otherwise than as the matrix of one layer",
-            )
+            raise unsupported(type(self.module).__name__, Reason.OTHERWISE_STORED, layer)
         return name
 
     def weight(self, layer: str) -> Tensor:

@@ -23,8 +23,8 @@ UNSUPPORTED = {
     "MixtralForCausalLM": ("MixtralConfig", _MANY, "mixture of experts"),
     "Qwen3MoeForCausalLM": ("Qwen3MoeConfig", _MANY, "choose a dense model"),
     "Gemma3ForConditionalGeneration": ("Gemma3Config", {}, "more than text"),
-    "MambaForCausalLM": ("MambaConfig", {}, "used without being called"),
-    "ViTForImageClassification": ("ViTConfig", {}, "not as a language model"),
+    "MambaForCausalLM": ("MambaConfig", {}, "recurrent state"),
+    "ViTForImageClassification": ("ViTConfig", {}, "cannot make a causal language model"),
 }
 
 
