@@ -18,7 +18,7 @@ from urllib.parse import unquote
 import plotly.graph_objects as go
 
 from diagnostics.figures.perplexity import PerplexityCurve, perplexity_curves_figure
-from trim.evaluation.entries import perplexity_in_words
+from trim.evaluation.entries import format_perplexity
 from trim.sweeps.results import geometric_mean
 
 Row = dict
@@ -135,11 +135,11 @@ def table(groups: dict[str, dict[float, list[float]]], targets: Sequence[float])
                 cells.append("–")
                 continue
             mean, values = means[name, target], points[target]
-            words = perplexity_in_words(mean)
+            words = format_perplexity(mean)
             if mean == best[target]:
                 words = f"**{words}**"
             if len(values) > 1:
-                words += f" ({perplexity_in_words(min(values))}–{perplexity_in_words(max(values))})"
+                words += f" ({format_perplexity(min(values))}–{format_perplexity(max(values))})"
             cells.append(words)
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -182,7 +182,7 @@ def page(contents: Sequence[dict]) -> str:
             for text, (corpus, windows, length) in enumerate(protocol["evaluation"]):
                 groups = grouped(content["rows"], name_of, text)
                 targets = sorted({target for points in groups.values() for target in points})
-                dense = perplexity_in_words(float(protocol["dense_perplexity"][text]))
+                dense = format_perplexity(float(protocol["dense_perplexity"][text]))
                 parts.append(f"### {title}, {corpus}: {windows} windows of {length:,}, dense {dense}\n")
                 parts.append(table(groups, targets) + "\n")
     return "\n".join(parts)

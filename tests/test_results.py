@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from benchmarks.quality_table import grouped, page, question_methods, question_refit, results
-from trim.evaluation.entries import perplexity_in_words
+from trim.evaluation.entries import format_perplexity
 from trim.sweeps.results import geometric_mean
 
 ROOT = Path(__file__).parents[1]
@@ -35,7 +35,7 @@ def test_readme_table():
                 mean = geometric_mean(points[target])
                 shown = float(cell.replace(",", ""))
                 digits = len(cell.partition(".")[2])
-                assert round(mean, digits) == shown, (model, said, target, perplexity_in_words(mean))
+                assert round(mean, digits) == shown, (model, said, target, format_perplexity(mean))
 
 
 def test_page_of_all_tables():

@@ -10,7 +10,7 @@ import psutil
 import torch
 
 from trim.errors import NotEnoughMemoryError, SettingsError
-from trim.names import bytes_in_words
+from trim.names import format_bytes
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # The share of the weights' own size that loading and one small forward pass need beside them.
@@ -108,8 +108,8 @@ def require_memory(needed_bytes: int, device: torch.device, purpose: str, advice
     if needed_bytes > available:
         where = "this machine" if device.type == "cpu" else f"the GPU ({device})"
         raise NotEnoughMemoryError(
-            f"{purpose} needs about {bytes_in_words(needed_bytes)} of memory, and {where} has "
-            f"{bytes_in_words(max(available, 0))} free; {advice}"
+            f"{purpose} needs about {format_bytes(needed_bytes)} of memory, and {where} has "
+            f"{format_bytes(max(available, 0))} free; {advice}"
         )
 
 

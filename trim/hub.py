@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from trim.errors import TrimError
-from trim.names import bytes_in_words
+from trim.names import format_bytes
 
 TIMEOUT_SECONDS = 10
 _SAY_EVERY_SECONDS = 0.5
@@ -52,9 +52,9 @@ def parse_id(source: str) -> tuple[str, str | None] | None:
 
 
 def downloaded(
-    repository: Repository, files: tuple[str, ...], is_whole: Callable[[Path], bool]
+    repository: Repository, files: tuple[str, ...], is_complete: Callable[[Path], bool]
 ) -> Path | None:
-    """The repository's folder in the Hub's cache; None where it is not there or not whole. Needs no network.
+    """The repository's folder in the Hub's cache; None where it is not there or not complete. Needs no network.
 
     Args:
         files: patterns of the files that are used.
@@ -72,7 +72,7 @@ def downloaded(
         )
     except (HFValidationError, OSError):  # among them LocalEntryNotFoundError
         return None
-    return Path(folder) if is_whole(Path(folder)) else None
+    return Path(folder) if is_complete(Path(folder)) else None
 
 
 def list_sizes(repository: Repository) -> dict[str, int]:
@@ -115,7 +115,7 @@ def download(
     """
     from huggingface_hub import snapshot_download
 
-    say(f"Downloading {repository.name}: {bytes_in_words(size_bytes)}")
+    say(f"Downloading {repository.name}: {format_bytes(size_bytes)}")
     with hub_errors(repository):
         folder = snapshot_download(
             repository.name,
@@ -158,22 +158,22 @@ def fetch_file(repository: Repository, file: str, say: Callable[[str], None] = l
 
 
 def _progress_class(name: str, size_bytes: int, say: Callable[[str], None]) -> type:
-    """A progress bar for `huggingface_hub` that tells how much is here instead of drawing itself."""
+    """A progress bar for `huggingface_hub` that reports how much is here instead of drawing itself."""
     from tqdm.auto import tqdm
 
-    class Told(tqdm):
-        last_told: ClassVar[float] = 0.0
+    class ReportedProgress(tqdm):
+        last_report: ClassVar[float] = 0.0
 
         def __init__(self, *arguments: object, **settings: object) -> None:
             super().__init__(*arguments, **{**settings, "file": io.StringIO()})
 
         def display(self, *_: object, **__: object) -> None:
             now = time.monotonic()
-            if self.unit == "B" and self.n and now - Told.last_told > _SAY_EVERY_SECONDS:
-                Told.last_told = now
-                say(f"Downloading {name}: {bytes_in_words(self.n)} of {bytes_in_words(size_bytes)}")
+            if self.unit == "B" and self.n and now - ReportedProgress.last_report > _SAY_EVERY_SECONDS:
+                ReportedProgress.last_report = now
+                say(f"Downloading {name}: {format_bytes(self.n)} of {format_bytes(size_bytes)}")
 
-    return Told
+    return ReportedProgress
 
 
 @contextlib.contextmanager
@@ -207,7 +207,7 @@ def hub_errors(repository: Repository) -> Iterator[None]:
             f"{repository.name} has no such file as TRIM Lab looks for; what it holds is listed on {repository.page}"
         ) from error
     except errors.HfHubHTTPError as error:
-        raise repository.error(_status_in_words(repository, error.response.status_code)) from error
+        raise repository.error(_status_message(repository, error.response.status_code)) from error
     except (errors.HTTPError, errors.EntryNotFoundError, OSError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             words = f"the disk is full, so {repository.name} cannot be downloaded; make room, or set HF_HOME elsewhere"
@@ -219,7 +219,7 @@ def hub_errors(repository: Repository) -> Iterator[None]:
         raise repository.error(words) from error
 
 
-def _status_in_words(repository: Repository, status: int) -> str:
+def _status_message(repository: Repository, status: int) -> str:
     if status in (401, 403):
         return (
             f"the Hub refuses access to {repository.name} (status {status}); set the environment variable HF_TOKEN "

@@ -15,7 +15,7 @@ CORPORA = {
 }
 
 
-def near_names(name: str, known: Iterable[str], most: int = 5) -> str:
+def closest_matches(name: str, known: Iterable[str], most: int = 5) -> str:
     """The known names nearest to `name`, as a list in words."""
     known = list(known)
     near = difflib.get_close_matches(name, known, n=most, cutoff=0.4) or known[:most]
@@ -28,7 +28,7 @@ def one_line(text: str, most: int = 80) -> str:
     return line if len(line) <= most else line[: most - 1] + "…"
 
 
-def bytes_in_words(size_bytes: float) -> str:
+def format_bytes(size_bytes: float) -> str:
     """A size as people say it, in decimal units: "988 MB", "1.2 GB"."""
     for unit in ("bytes", "kB", "MB"):
         if size_bytes < 1000:
@@ -79,5 +79,5 @@ def match_layers(
     for pattern in patterns:
         found[pattern] = fnmatch.filter(names, pattern)
         if not found[pattern]:
-            raise LayerNotFoundError(f"{problem} {pattern!r}; near names: {near_names(pattern, names)}")
+            raise LayerNotFoundError(f"{problem} {pattern!r}; near names: {closest_matches(pattern, names)}")
     return found

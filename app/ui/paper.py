@@ -13,7 +13,7 @@ from app.services.results.tables import model_map
 from app.services.runs.layer import LayerView
 from app.ui.common import explanations
 from app.ui.common.cards import View, theme
-from app.ui.common.curves import curves_view, curves_words
+from app.ui.common.curves import curves_text, curves_view
 from app.ui.common.explanations import MAP_FORMULAS
 from app.ui.common.text import plain
 from diagnostics.allocation import row_sparsity_statistics
@@ -107,7 +107,7 @@ def figure_2(sweeps: list[Sweep]) -> Redrawn | None:
             break
     else:
         return None
-    words = curves_words(shown, dense)
+    words = curves_text(shown, dense)
     saved = _saved(shown)
 
     def view() -> View:
@@ -220,7 +220,7 @@ def figure_3c(runs: list[Run]) -> Redrawn:
         outcome: sum(lane.gini.size for lane in lanes if lane.outcome == outcome)
         for outcome in ("positive", "negative", "none")
     }
-    seen = " ".join(_lane_words(run.name, [lane for lane in lanes if lane.run == run.name]) for run in runs)
+    seen = " ".join(_lane_text(run.name, [lane for lane in lanes if lane.run == run.name]) for run in runs)
 
     def view() -> View:
         sizes = [lane.gini.size for lane in lanes]
@@ -256,7 +256,7 @@ def figure_3c(runs: list[Run]) -> Redrawn:
     )
 
 
-def _lane_words(name: str, lanes: list[OutcomeLane]) -> str:
+def _lane_text(name: str, lanes: list[OutcomeLane]) -> str:
     parts = [
         f"{lane.gini.size} {'stayed uniform' if lane.outcome == 'none' else lane.outcome}"
         + (f" (median Gini {lane.median:.3f})" if lane.gini.size else "")

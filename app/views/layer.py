@@ -27,10 +27,10 @@ from app.ui.common.seminar import open_study
 from app.ui.common.text import plain
 from app.ui.common.waiting import NothingToShow, finished, laboratory, meanwhile
 from app.ui.layer.cards import four_cards, summary
-from app.ui.layer.gap import captured_words, gap_section
+from app.ui.layer.gap import captured_text, gap_section
 from app.ui.layer.inspector import mask_section, row_inspector, row_table
 from app.ui.layer.keep import keep_controls
-from trim.names import bytes_in_words
+from trim.names import format_bytes
 
 if TYPE_CHECKING:  # torch is imported by the jobs that compute with it
     from torch import Tensor
@@ -72,7 +72,7 @@ def explore(study: Study, options: SearchOptions, sensitivity: Tensor | None) ->
     four_cards(shown, rows, layer_name, file_name)
     keep_controls(study, outcome, shown)
     st.subheader("What TRIM leaves to gain")
-    st.markdown(captured_words(study.gap(outcome), outcome.optimum.row_weights))
+    st.markdown(captured_text(study.gap(outcome), outcome.optimum.row_weights))
     if st.toggle("Show where, and at other targets", key="gap", bind="query-params"):
         gap_section(study, outcome, rows, layer_name, file_name)
     st.subheader("Selected rows")
@@ -93,7 +93,7 @@ def load(key: ModelKey) -> trim.Model:
                 st.markdown(
                     f"{plain(description.architecture)}, {description.parameters / 1e6:,.0f} million parameters in "
                     f"{description.blocks} blocks. It is not on this machine yet: "
-                    f"**{bytes_in_words(description.download_bytes)}** would be downloaded from the Hub."
+                    f"**{format_bytes(description.download_bytes)}** would be downloaded from the Hub."
                 )
                 if not st.button("Download and load", type="primary", icon=":material/download:"):
                     raise NothingToShow

@@ -89,7 +89,7 @@ def model_map_figure(shown: ModelMap, quantity: Quantity, theme: Theme = "light"
         figure,
         theme,
         title=_TITLES[quantity],
-        subtitle=_SUBTITLES[quantity] + _missing_words(shown),
+        subtitle=_SUBTITLES[quantity] + _missing_text(shown),
         x_title=BLOCK,
         y_title=KIND,
         plot_height=max(7, len(shown.kinds)) * _CELL + 60,
@@ -228,7 +228,7 @@ def _missing(figure: go.Figure, shown: ModelMap, theme: Theme) -> None:
     )
 
 
-def _missing_words(shown: ModelMap) -> str:
+def _missing_text(shown: ModelMap) -> str:
     return (
         f" Dots: {len(shown.missing):,} of {len(shown.planned):,} layers not done yet."
         if shown.missing
@@ -237,10 +237,10 @@ def _missing_words(shown: ModelMap) -> str:
 
 
 def _hover(shown: ModelMap, facts: LayerFacts, quantity: Quantity) -> str:
-    return f"<b>{escape(facts.name)}</b><br>{in_words(shown, facts, quantity)}<br>click to open it"
+    return f"<b>{escape(facts.name)}</b><br>{layer_text(shown, facts, quantity)}<br>click to open it"
 
 
-def in_words(shown: ModelMap, facts: LayerFacts, quantity: Quantity) -> str:
+def layer_text(shown: ModelMap, facts: LayerFacts, quantity: Quantity) -> str:
     """One number of a layer as a reader hears it."""
     value = shown.value(facts, quantity)
     if quantity == "outcome":

@@ -224,13 +224,13 @@ def controls() -> None:
 
     from app.services.runs.layer import LayerView
     from app.services.runs.store import STORE
-    from app.ui.common.address import remember_asked
+    from app.ui.common.address import store_asked
     from app.ui.common.choose import choose_model, choose_text
     from app.ui.common.search_options import choose_search_options, choose_shown, fisher_wanted
     from app.ui.common.selection import choose_rows
     from app.ui.learn.course import STEPS
 
-    remember_asked()
+    store_asked()
     for step in STEPS:
         step.control()
     choose_model(["cpu"])

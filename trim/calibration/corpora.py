@@ -11,7 +11,7 @@ from torch import Tensor
 from trim.calibration.text_files import FILE_TYPES, Text, file_text
 from trim.calibration.texts import C4_EVALUATION_DOCUMENTS, c4_documents, demo_text, wikitext_text
 from trim.errors import CorpusError
-from trim.names import CORPORA, local_path, near_names, one_line
+from trim.names import CORPORA, closest_matches, local_path, one_line
 
 if TYPE_CHECKING:
     import datasets
@@ -89,7 +89,7 @@ def load_corpus(
     own = length - len(begin)  # tokens of the text in each window
     if source == "c4" and drawn is not None:
         cut = _from_documents(c4_documents(split, say), tokenizer, drawn, own, not begin, generator)
-        return _begun_with(begin, cut)
+        return _prepended(begin, cut)
     text = _text(source, split, say)
     say(f"Cutting {CORPORA.get(str(source), one_line(Path(source).name))} into tokens")
     what = ("" if split == "whole" else f"the {split} part of ") + repr(one_line(str(source)))
@@ -97,7 +97,7 @@ def load_corpus(
         placed = _from_places(text, tokenizer, drawn, own, generator)
         if placed is None:
             raise CorpusError(_too_short(what, "too few", length))
-        return _begun_with(begin, placed)
+        return _prepended(begin, placed)
     if windows is None and len(text) > LARGEST_EVALUATION_CHARACTERS:
         raise CorpusError(
             f"{what} has {len(text):,} characters, too many to cut all of it into windows; say how many windows to read"
@@ -113,9 +113,9 @@ def load_corpus(
                 f"{what} fills {len(cut):,} windows of {length:,} tokens, not {windows:,}; ask for fewer or shorter "
                 "ones"
             )
-        return _begun_with(begin, cut[:windows])
+        return _prepended(begin, cut[:windows])
     starts = torch.randint(0, len(tokens) - own + 1, (drawn,), generator=generator)
-    return _begun_with(begin, tokens[starts[:, None] + torch.arange(own)])
+    return _prepended(begin, tokens[starts[:, None] + torch.arange(own)])
 
 
 def window_start(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
@@ -133,7 +133,7 @@ def _special(tokenizer: "PreTrainedTokenizerBase") -> tuple[list[int], list[int]
     return [], []
 
 
-def _begun_with(begin: list[int], windows: Tensor) -> Tensor:
+def _prepended(begin: list[int], windows: Tensor) -> Tensor:
     return torch.cat([torch.tensor(begin, dtype=torch.int64).expand(len(windows), -1), windows], dim=1)
 
 
@@ -155,8 +155,8 @@ def _text(source: str | Path, split: str, say: Callable[[str], None]) -> Text:
     if name.lower().endswith(FILE_TYPES) or isinstance(source, Path):
         raise CorpusError(f"there is no file {one_line(name)!r}; check the path")
     raise CorpusError(
-        f"there is no text named {one_line(name)!r}; near names: {near_names(name, CORPORA)}; or give the path of a "
-        f"{', '.join(FILE_TYPES)} file"
+        f"there is no text named {one_line(name)!r}; near names: {closest_matches(name, CORPORA)}; or give the path "
+        f"of a {', '.join(FILE_TYPES)} file"
     )
 
 

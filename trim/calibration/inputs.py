@@ -31,7 +31,7 @@ class LayerInputs:
 
 @dataclass(frozen=True, eq=False)
 class DenseInputs:
-    """What a layer receives of the dense model, beside what it receives of the pruned one.
+    """What a layer receives of the dense model, alongside what it receives of the pruned one.
 
     Attributes:
         inputs: (N, L), of the same tokens as the kept input vectors.
@@ -56,15 +56,15 @@ class InputListener:
         self._dense: tuple[list[Tensor], Tensor, Tensor] | None = None
         self._part = slice(0)
         self._last: tuple[Tensor, list[str]] | None = None
-        self._beside: Tensor | None = None
+        self._dense_input: Tensor | None = None
 
     @contextlib.contextmanager
-    def listening(self, part: slice, beside: Tensor | None = None) -> Iterator[None]:
+    def listening(self, part: slice, dense_input: Tensor | None = None) -> Iterator[None]:
         """Hooks on the layers while the sequences of `part` go through; gone on any exit.
 
-        `beside`: what the layers, which then share one input, receive of the dense model, (sequences, length, N).
+        `dense_input`: what the layers, which then share one input, receive of the dense model, (sequences, length, N).
         """
-        self._beside = beside
+        self._dense_input = dense_input
         first_batch = not self.groups
         self._part, self._last = part, None
         hooks = []
@@ -72,12 +72,12 @@ class InputListener:
             for name, layer in self.layers.items():
                 if first_batch or name in self._squares:
                     hooks.append(layer.register_forward_pre_hook(functools.partial(self._receive, name)))
-            if not first_batch:  # nothing behind the last input is needed
+            if not first_batch:  # nothing after the last input is needed
                 hooks.append(self.layers[self.groups[-1][0]].register_forward_pre_hook(_stop))
             with contextlib.suppress(_LastInputReached):
                 yield
         finally:
-            self._last = self._beside = None
+            self._last = self._dense_input = None
             for hook in hooks:
                 hook.remove()
 
@@ -104,15 +104,15 @@ class InputListener:
         squares = sums_of_squares(real)
         self._squares[name] = self._squares[name] + squares if name in self._squares else squares
         self._vectors.setdefault(name, []).append(self._kept(by_token))
-        if self._beside is not None:
-            beside = self._beside.reshape(sequences, -1, columns)
-            gram, cross = products(real, real), products(self._real(beside), real)
+        if self._dense_input is not None:
+            dense_input = self._dense_input.reshape(sequences, -1, columns)
+            gram, cross = products(real, real), products(self._real(dense_input), real)
             if self._dense is None:
                 self._dense = [], gram, cross
             else:
                 self._dense[1].add_(gram)
                 self._dense[2].add_(cross)
-            self._dense[0].append(self._kept(beside))
+            self._dense[0].append(self._kept(dense_input))
 
     def _real(self, by_token: Tensor) -> Tensor:
         """The real tokens of (sequences, length, N), (L, N)."""

@@ -162,7 +162,7 @@ class _Pass:
         """From the last slot to the first, replace hidden states by the loss's gradient with respect to them."""
         with torch.enable_grad():
             with self.model.outside() as module:
-                self._in_batches(functools.partial(self._behind, module))
+                self._in_batches(functools.partial(self._after_blocks, module))
             found: list[dict[str, Tensor]] = []
             for index in reversed(range(len(self.model.blocks))):
                 self.progress(index, True)
@@ -176,8 +176,8 @@ class _Pass:
     def _embed(self, module: nn.Module, part: slice) -> None:
         self._write(0, part, self._record(module, part))
 
-    def _behind(self, module: nn.Module, part: slice) -> None:
-        """The gradient behind the last block, one window at a time: logits are large."""
+    def _after_blocks(self, module: nn.Module, part: slice) -> None:
+        """The gradient after the last block, one window at a time: logits are large."""
         last, mask = len(self.model.blocks), self._mask(part)
         states = self._read(last, part)
         gradients = torch.empty_like(states)

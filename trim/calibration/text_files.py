@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trim.errors import CorpusError
-from trim.names import bytes_in_words, one_line
+from trim.names import format_bytes, one_line
 
 if TYPE_CHECKING:
     import pyarrow.parquet
@@ -165,7 +165,7 @@ def _space_after(read: Callable[[], Iterator[str]], least: int, total: int) -> i
 
 def _too_large(name: str, size: int) -> CorpusError:
     return CorpusError(
-        f"{name} holds {bytes_in_words(size)}, more than the {bytes_in_words(LARGEST_TEXT_BYTES)} that can be read; "
+        f"{name} holds {format_bytes(size)}, more than the {format_bytes(LARGEST_TEXT_BYTES)} that can be read; "
         "give a part of it, calibration needs less than a megabyte"
     )
 
@@ -252,7 +252,7 @@ def _document(line: bytes, name: str) -> str:
 
 def _document_too_large(name: str) -> CorpusError:
     return CorpusError(
-        f"{name} is longer than {bytes_in_words(LARGEST_DOCUMENT_BYTES)}; write a long text as several documents"
+        f"{name} is longer than {format_bytes(LARGEST_DOCUMENT_BYTES)}; write a long text as several documents"
     )
 
 

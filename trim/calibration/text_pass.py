@@ -46,14 +46,14 @@ class TextPass:
         calibration: Calibration,
         states: Activations,
         batch: int,
-        beside: "TextPass | None" = None,
+        alongside: "TextPass | None" = None,
     ) -> None:
         """Embed the text; see `text_pass`."""
         self.model = model
         self.calibration = calibration
         self.states = states
         self.batch = batch
-        self._calls: dict[tuple[int, int], list[BlockCall]] = {} if beside is None else beside._calls
+        self._calls: dict[tuple[int, int], list[BlockCall]] = {} if alongside is None else alongside._calls
         self._shrinking(lambda: self._embed(0, self.batch))
 
     def capture(
@@ -61,24 +61,24 @@ class TextPass:
         index: int,
         block: nn.Module,
         layers: dict[str, nn.Linear],
-        beside: Callable[[slice], Tensor] | None = None,
+        dense_input: Callable[[slice], Tensor] | None = None,
     ) -> dict[str, LayerInputs]:
         """What the layers of a block receive; the hidden states stay as they are.
 
-        `beside`: what the layers, which then share one input, receive of the dense model, by windows.
+        `dense_input`: what the layers, which then share one input, receive of the dense model, by windows.
         """
 
-        def sweep() -> InputListener:
+        def forward() -> InputListener:
             listener = InputListener(self.calibration, layers)
             for part in self._parts(0, self.batch):
-                with listener.listening(part, None if beside is None else beside(part)):
+                with listener.listening(part, None if dense_input is None else dense_input(part)):
                     self.output(index, block, part)
             return listener
 
-        advice = "" if beside is None else ", or go without --refit"
-        return self._shrinking(sweep, advice).received()
+        advice = "" if dense_input is None else ", or go without --refit"
+        return self._shrinking(forward, advice).received()
 
-    def order_of_use(self, index: int, block: nn.Module, layers: dict[str, nn.Linear]) -> list[list[str]]:
+    def input_groups(self, index: int, block: nn.Module, layers: dict[str, nn.Linear]) -> list[list[str]]:
         """The layers in order of use, one group for each input, from one batch."""
 
         def look() -> list[list[str]]:
@@ -157,7 +157,7 @@ class TextPass:
             lambda batch: work(),
             self.batch,
             self.model.device,
-            f"one window of {self.calibration.length:,} tokens does not fit into memory beside a block; use shorter "
+            f"one window of {self.calibration.length:,} tokens does not fit into memory alongside a block; use shorter "
             f"windows (--length), a half type (--dtype bfloat16), or another --device{advice}",
             self._shrink,
         )
@@ -177,7 +177,7 @@ def text_pass(
     batch: int,
     folder: Path,
     activation_bytes: int | None = None,
-    beside: TextPass | None = None,
+    alongside: TextPass | None = None,
 ) -> Iterator[TextPass]:
     """The text, embedded and before the first block.
 
@@ -187,7 +187,7 @@ def text_pass(
         batch: sequences in one forward pass.
         folder: where hidden states may be laid when memory does not hold them.
         activation_bytes: the most of them that memory may hold; None: part of what is free.
-        beside: another pass of the same text, with which blocks are called alike.
+        alongside: another pass of the same text, with which blocks are called alike.
 
     Raises:
         NotEnoughMemoryError: not even one window fits into memory.
@@ -196,7 +196,7 @@ def text_pass(
     hidden = model.module.config.get_text_config().hidden_size
     shape = (calibration.sequences, calibration.length, hidden)
     with activations(shape, model.dtype, model.device, folder=folder, limit_bytes=activation_bytes) as states:
-        yield TextPass(model, calibration, states, batch, beside)
+        yield TextPass(model, calibration, states, batch, alongside)
 
 
 @contextlib.contextmanager

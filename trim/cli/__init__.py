@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"trim: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(_how_to_go_on(chosen), file=sys.stderr)
+        print(_how_to_resume(chosen), file=sys.stderr)
         return 130
     except BrokenPipeError:  # the reader of our output has gone, as `head` does
         sys.stderr.close()
@@ -84,7 +84,7 @@ def _terminated_like_interrupted() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def _how_to_go_on(chosen: argparse.Namespace) -> str:
+def _how_to_resume(chosen: argparse.Namespace) -> str:
     folder = getattr(chosen, "folder", None)
     if folder is not None and (folder / "sweep.json").exists():
         return f"Stopped; what was done is kept. Go on with: python -m trim sweep --resume {shlex.quote(str(folder))}"

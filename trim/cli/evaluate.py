@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trim.errors import SettingsError
-from trim.evaluation.entries import begun_in_words, perplexity_in_words
+from trim.evaluation.entries import format_bos, format_perplexity
 from trim.evaluation.settings import EvaluationText, Sampling
 from trim.names import one_line
 from trim.runs.folder import is_run, open_run
@@ -185,9 +185,9 @@ def _evaluate(chosen: argparse.Namespace) -> None:
                 f", {measured.undefined_windows} without a number" if measured.undefined_windows else ""
             )
             _line(
-                f"{target.ljust(width)}  perplexity {perplexity_in_words(measured.perplexity):>9}  "
+                f"{target.ljust(width)}  perplexity {format_perplexity(measured.perplexity):>9}  "
                 f"{result.text.title}, {measured.windows:,} windows of {measured.length:,}"
-                f"{begun_in_words(result.bos)}{undefined}, "
+                f"{format_bos(result.bos)}{undefined}, "
                 f"{result.dtype} on {result.device}, {result.seconds:.0f} s"
             )
 

@@ -6,7 +6,7 @@ import shlex
 from pathlib import Path
 
 from trim import cache
-from trim.names import bytes_in_words
+from trim.names import format_bytes
 from trim.runs.folder import list_runs, open_run, runs_folder
 from trim.sweeps.folder import list_sweeps, open_sweep
 from trim.sweeps.results import results_markdown
@@ -129,7 +129,7 @@ def _list_runs(folder: Path) -> None:
 
 def _cache(chosen: argparse.Namespace) -> None:
     if chosen.empty:
-        print(f"{bytes_in_words(cache.clear())} freed")
-    print(f"{cache.cache_folder()} (limit {bytes_in_words(cache.limit_bytes())})")
+        print(f"{format_bytes(cache.clear())} freed")
+    print(f"{cache.cache_folder()} (limit {format_bytes(cache.limit_bytes())})")
     for kind, size_bytes in cache.usage_bytes().items():
-        print(f"  {kind}: {bytes_in_words(size_bytes)}")
+        print(f"  {kind}: {format_bytes(size_bytes)}")

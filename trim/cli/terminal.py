@@ -2,7 +2,7 @@
 
 import sys
 
-from trim.evaluation.entries import perplexity_in_words
+from trim.evaluation.entries import format_perplexity
 from trim.pruning.events import Began, BlockDone, Event, Finished, LayerPruned, Note, Stage
 from trim.sweeps.events import (
     CellBegan,
@@ -90,7 +90,7 @@ class SweepTerminal(_Terminal):
                 after = f", {event.done} of them done already" if event.done else ""
                 self._line(f"{event.cells} cells{after}")
             case DenseMeasured():
-                self._line(f"dense: perplexity {_words(event.perplexities)}")
+                self._line(f"dense: perplexity {_format(event.perplexities)}")
             case CellBegan():
                 self._now = f"{event.number} of {event.cells}: {event.cell}"
                 self._show(self._now)
@@ -100,7 +100,7 @@ class SweepTerminal(_Terminal):
                 self._line(f"{event.cell}: {note.text}")
             case CellDone():
                 self.failed += event.problem is not None
-                result = event.problem or f"perplexity {_words(event.perplexities)}"
+                result = event.problem or f"perplexity {_format(event.perplexities)}"
                 self._line(
                     f"{event.cell.ljust(self._width)}  {result}  ({event.seconds_left / 60:.0f} min left)"
                 )
@@ -110,8 +110,8 @@ class SweepTerminal(_Terminal):
                 )
 
 
-def _words(values: tuple[float, ...]) -> str:
-    return ", ".join(map(perplexity_in_words, values))
+def _format(values: tuple[float, ...]) -> str:
+    return ", ".join(map(format_perplexity, values))
 
 
 def _minutes(seconds: float) -> str:

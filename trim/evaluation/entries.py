@@ -27,7 +27,7 @@ def entry_of(entries: Sequence[dict], text: EvaluationText) -> dict | None:
     return found[-1] if found else None
 
 
-def begun_in_words(bos: bool | None) -> str:
+def format_bos(bos: bool | None) -> str:
     """How windows begin, where the tokenizer has a beginning-of-text token; empty where it adds none."""
     return {None: "", True: ", each after BOS", False: ", without BOS in each"}[bos]
 
@@ -37,7 +37,7 @@ def number_to_json(value: float) -> float | str:
     return value if math.isfinite(value) else str(float(value))
 
 
-def perplexity_in_words(value: float) -> str:
+def format_perplexity(value: float) -> str:
     """As people read it: "20.9", "651", "72,850"; "NaN" and "infinite" as such."""
     if math.isnan(value):
         return "NaN"

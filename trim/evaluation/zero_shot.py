@@ -13,7 +13,7 @@ from pathlib import Path
 
 from trim.errors import SettingsError
 from trim.models.loaded import Model
-from trim.names import near_names
+from trim.names import closest_matches
 
 # The seven of Wanda (arXiv 2306.11695, section 4) and TRIM, by the harness's names.
 TASKS = ("boolq", "rte", "hellaswag", "winogrande", "arc_easy", "arc_challenge", "openbookqa")
@@ -98,7 +98,7 @@ def zero_shot(
         for task in tasks:
             if task not in manager.all_tasks:
                 raise SettingsError(
-                    f"there is no task {task!r}; near names: {near_names(task, manager.all_tasks)}"
+                    f"there is no task {task!r}; near names: {closest_matches(task, manager.all_tasks)}"
                 )
         harness = HFLM(
             pretrained=model.module,

@@ -23,7 +23,7 @@ from trim.models.streamed import StreamedModel
 from trim.models.tensor_files import TensorFiles
 from trim.names import one_line
 from trim.runs.folder import Run, open_run
-from trim.runs.recording import put_on
+from trim.runs.recording import apply_record
 from trim.runs.summary import summary
 
 _CHUNK_BYTES = 2**24
@@ -47,7 +47,7 @@ def apply_run(run: Run | str | Path, model: Model) -> None:
         _require_refitted(run, TensorFiles(model_folder(model.name)[0]), model.title)
     with torch.no_grad():
         for name in run.layers:
-            put_on(model.layers[name].weight, run.layer(name))
+            apply_record(model.layers[name].weight, run.layer(name))
 
 
 def export(
@@ -182,7 +182,7 @@ def _copy_masked(
                 continue
             weight = model.files.read(name)
             before += weight.numel() - int(weight.count_nonzero())
-            put_on(weight, run.layer(layer))
+            apply_record(weight, run.layer(layer))
             after += weight.numel() - int(weight.count_nonzero())
             new.seek(place.start)
             new.write(weight.view(-1).view(torch.uint8).numpy().data)

@@ -30,7 +30,7 @@ from trim.methods.search_settings import SearchSettings
 from trim.pruning.events import BlockDone, Event, LayerPruned, Note, Stage
 from trim.runs.folder import Run
 from trim.runs.record import LayerRecord
-from trim.runs.recording import layer_record, put_on
+from trim.runs.recording import apply_record, layer_record
 from trim.runs.writer import RunWriter
 
 Listener = Callable[[Event], None]
@@ -193,7 +193,7 @@ def prune_blocks(
                     stack.enter_context(dense.block(layers.values()))
                 if entry:
                     for name, layer in layers.items():
-                        put_on(layer.weight, run.layer(name))
+                        apply_record(layer.weight, run.layer(name))
                     if index < last:
                         text.propagate(index, block, entry["propagated"])
                         if dense:
@@ -273,7 +273,7 @@ def _prune_block(
     groups = [list(layers)]
     by_group = recalculate is not None or dense is not None
     if by_group:
-        groups = text.order_of_use(index, block, layers)
+        groups = text.input_groups(index, block, layers)
     received: dict[str, LayerInputs] = {}
     norms: dict[str, Tensor] = {}
     if recalculate == "vectors" and dense is None:
@@ -283,8 +283,8 @@ def _prune_block(
     for group in groups:
         if not norms or group != groups[0]:  # nothing of the block is pruned before its first group
             listener(Stage("capture", index, ", ".join(group) if by_group else ""))
-            beside = dense.receives(index, block, layers[group[0]]) if dense else None
-            received = text.capture(index, block, {name: layers[name] for name in group}, beside)
+            dense_input = dense.receives(index, block, layers[group[0]]) if dense else None
+            received = text.capture(index, block, {name: layers[name] for name in group}, dense_input)
         if norms:
             received = {name: replace(received[name], input_norm=norms[name]) for name in group}
         listener(Stage("search", index))

@@ -32,7 +32,7 @@ Listener = Callable[[Event], None]
 SENSITIVITY_FILE = "sensitivity.safetensors"  # in the run folder while the run is not complete
 
 
-def begun_with(file: Path) -> dict[str, Tensor] | None:
+def load_sensitivity(file: Path) -> dict[str, Tensor] | None:
     """The sensitivity with which a run began; None: a new run, or one that was stopped before.
 
     A gradient need not come out the same to the last bit twice.
@@ -43,7 +43,7 @@ def begun_with(file: Path) -> dict[str, Tensor] | None:
         return None
 
 
-def begin_with(file: Path, sensitivity: Mapping[str, Tensor]) -> None:
+def save_sensitivity(file: Path, sensitivity: Mapping[str, Tensor]) -> None:
     """Keep the sensitivity with which a run begins."""
     write_atomically(file, save(dict(sensitivity)))
 

@@ -23,7 +23,7 @@ from trim.names import CORPORA, absolute
 from trim.pruning.events import Began, Event, Finished, Note, Stage, to_json
 from trim.pruning.loop import Method, prune_blocks
 from trim.pruning.plan import asked_sparsity, chosen_layers, plan_budgets
-from trim.pruning.plan_optimal import SENSITIVITY_FILE, begin_with, begun_with, plan_sensitivity
+from trim.pruning.plan_optimal import SENSITIVITY_FILE, load_sensitivity, plan_sensitivity, save_sensitivity
 from trim.pruning.second_pass import (
     DENSE_FILE,
     FIRST_PASS,
@@ -96,7 +96,7 @@ def prune(
     chosen = dataclasses.replace(
         chosen, corpus=absolute(chosen.corpus, CORPORA), budget=absolute(chosen.budget, BUDGETS)
     )
-    if chosen.second_pass and not chosen.asks_sensitivity:
+    if chosen.second_pass and not chosen.needs_sensitivity:
         raise SettingsError(
             "a second pass measures the sensitivity again, which only the optimal allocation and optimal budgets with "
             "Fisher row weights ask for; leave --second-pass out, or choose --allocation optimal"
@@ -171,25 +171,25 @@ def _work(
         if progress:
             progress(event)
 
-    with fixed_threads(threads), torch.inference_mode(), _told_of_its_end(tell):
+    with fixed_threads(threads), torch.inference_mode(), _report_end(tell):
         options: _PassOptions = {
             "batch": batch,
             "folder": writer.path,
             "activation_bytes": activation_bytes,
         }
         origin = source.model, source.calibration, source.settings
-        sensitivity = begun_with(writer.path / SENSITIVITY_FILE)
-        if sensitivity is None and source.settings.asks_sensitivity:
-            sensitivity = begun_with(writer.path / DENSE_FILE)
+        sensitivity = load_sensitivity(writer.path / SENSITIVITY_FILE)
+        if sensitivity is None and source.settings.needs_sensitivity:
+            sensitivity = load_sensitivity(writer.path / DENSE_FILE)
             if sensitivity is None:
                 shapes = chosen_layers(source.settings.layers, source.model.layers)
                 sensitivity = plan_sensitivity(*origin, shapes, listener=tell, **options)
             if source.settings.second_pass:
-                begin_with(writer.path / DENSE_FILE, sensitivity)
+                save_sensitivity(writer.path / DENSE_FILE, sensitivity)
                 first = _first_pass(writer, source, sensitivity, activation_bytes, tell)
                 sensitivity = geometric_means(sensitivity, _seen_once_pruned(source, first, tell, options))
-            begin_with(writer.path / SENSITIVITY_FILE, sensitivity)
-        budgets = _known_budgets(run, source)
+            save_sensitivity(writer.path / SENSITIVITY_FILE, sensitivity)
+        budgets = _saved_budgets(run, source)
         if budgets is None:
             budgets = plan_budgets(*origin, sensitivity=sensitivity, listener=tell, **options)
             writer.write_budgets(budgets.to_json())
@@ -199,7 +199,7 @@ def _work(
             text = stack.enter_context(text_pass(source.model, source.calibration, **options))
             dense = None
             if source.settings.refit:
-                second = text_pass(source.model, source.calibration, beside=text, **options)
+                second = text_pass(source.model, source.calibration, alongside=text, **options)
                 dense = DensePass(stack.enter_context(second))
             tell(
                 Began(
@@ -278,7 +278,7 @@ def _first_pass(
             inner.drop_blocks(index for index in open_run(path).blocks if index >= damaged[0])
         if (run := open_run(path)).complete:
             return run
-        begin_with(path / SENSITIVITY_FILE, sensitivity)
+        save_sensitivity(path / SENSITIVITY_FILE, sensitivity)
         return _work(inner, first, activation_bytes, listen)
 
 
@@ -301,7 +301,7 @@ def _seen_once_pruned(
 
 
 @contextlib.contextmanager
-def _told_of_its_end(tell: Listener) -> Iterator[None]:
+def _report_end(tell: Listener) -> Iterator[None]:
     """The last line of the log says that a run was stopped, and by what."""
     try:
         yield
@@ -311,7 +311,7 @@ def _told_of_its_end(tell: Listener) -> Iterator[None]:
         raise
 
 
-def _known_budgets(run: Run, source: RunSource) -> Budgets | None:
+def _saved_budgets(run: Run, source: RunSource) -> Budgets | None:
     """The budgets that the run began with, exact to the weight."""
     if not run.budgets:
         return None

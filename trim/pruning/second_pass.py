@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from trim.calibration.inputs import linear_layers
 from trim.models.streamed import StreamedModel
 from trim.runs.folder import Run
-from trim.runs.recording import put_on
+from trim.runs.recording import apply_record
 from trim.runs.settings import PruneSettings
 
 # In the run folder while the run is not complete: the first pass's run, and the dense model's sensitivity.
@@ -44,7 +44,7 @@ class StreamedPrunedModel:
         """A block with its weights, pruned ones 0."""
         with self._model.block(index) as block:
             for name, layer in linear_layers(block, index, self._run.layers).items():
-                put_on(layer.weight, self._run.layer(name))
+                apply_record(layer.weight, self._run.layer(name))
             yield block
 
     def outside(self) -> contextlib.AbstractContextManager[nn.Module]:

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 
 from trim.cache import fingerprint
 from trim.errors import RunError, SettingsError
-from trim.names import near_names
+from trim.names import closest_matches
 from trim.runs.record import MASK_ARRAYS, LayerRecord, check_array, from_parts
 from trim.runs.run_record import Compute, ModelFacts, RunRecord, TextFacts
 from trim.runs.settings import PruneSettings
@@ -231,7 +231,7 @@ class Run:
         entry = self.manifest["blocks"].get(block)
         if entry is None or name not in entry["layers"]:
             raise RunError(
-                f"{self.path} holds no layer {name!r}; near names: {near_names(name, self.layers)}"
+                f"{self.path} holds no layer {name!r}; near names: {closest_matches(name, self.layers)}"
             )
         path: Path = self.path / entry["file"]
         try:

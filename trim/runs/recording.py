@@ -168,7 +168,7 @@ def search_record(result: SearchResult) -> SearchRecord:
     )
 
 
-def put_on(weight: Tensor, record: LayerRecord) -> None:
+def apply_record(weight: Tensor, record: LayerRecord) -> None:
     """Give a layer's weight (D, N), in place, the record's mask and, where it has them, its refitted weights.
 
     Raises:

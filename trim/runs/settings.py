@@ -25,7 +25,7 @@ from trim.methods.choices import (
 )
 from trim.methods.pattern import Pattern
 from trim.methods.search_settings import SearchSettings
-from trim.names import near_names
+from trim.names import closest_matches
 from trim.runs.fields import read_fields
 from trim.runs.options import option, options
 
@@ -189,7 +189,7 @@ class PruneSettings:
         label="Windows for the sensitivity",
         group=OPTIMAL,
         limits=(1, 4096),
-        idle=lambda settings: not settings.asks_sensitivity and settings.budget != "optimal",
+        idle=lambda settings: not settings.needs_sensitivity and settings.budget != "optimal",
     )
     second_pass: bool = option(
         False,
@@ -198,7 +198,7 @@ class PruneSettings:
         group=OPTIMAL,
         short="two passes",
         mark="twice",
-        idle=lambda settings: not settings.asks_sensitivity,
+        idle=lambda settings: not settings.needs_sensitivity,
         varies=True,
     )
     recalculate_inputs: bool = option(
@@ -399,7 +399,7 @@ class PruneSettings:
         if self.budget not in BUDGETS and not self.budget.endswith(".json"):
             raise SettingsError(
                 f"budget must be one of {', '.join(BUDGETS)} or a .json file, not {self.budget!r}; near names: "
-                f"{near_names(self.budget, BUDGETS)}"
+                f"{closest_matches(self.budget, BUDGETS)}"
             )
         if not self.layers:
             raise SettingsError('name at least one layer or pattern of layers, such as layers=["*.mlp.*"]')
@@ -444,7 +444,7 @@ class PruneSettings:
         return "optimal" in (self.allocation, self.budget)
 
     @property
-    def asks_sensitivity(self) -> bool:
+    def needs_sensitivity(self) -> bool:
         """Whether the rows' Fisher sensitivity decides anything."""
         return self.is_optimal and self.row_weights == "fisher"
 
@@ -498,7 +498,7 @@ class PruneSettings:
         """
         if unknown := [name for name in fields if name not in cls.__dataclass_fields__]:
             raise SettingsError(
-                f"{unknown[0]!r} is not an option; near names: {near_names(unknown[0], options(cls))}"
+                f"{unknown[0]!r} is not an option; near names: {closest_matches(unknown[0], options(cls))}"
             )
         return cls(**fields)  # type: ignore[arg-type]  # no type says which value each name of a mapping has
 

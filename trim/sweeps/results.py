@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from trim.evaluation.entries import number_to_json, perplexity_in_words
+from trim.evaluation.entries import format_perplexity, number_to_json
 from trim.files import write_atomically
 from trim.names import one_line
 from trim.runs.options import options
@@ -147,7 +147,7 @@ def results_markdown(sweep: Sweep, outcomes: list[CellOutcome]) -> str:
     lines = [f"# {one_line(sweep.name)}: {_basename(sweep.settings.model)}", ""]
     for index, (text, dense) in enumerate(zip(sweep.settings.texts, sweep.dense(), strict=True)):
         size = f", {dense['windows']:,} windows of {dense['length']:,} tokens" if dense else ""
-        known = perplexity_in_words(float(dense["perplexity"])) if dense else "not measured"
+        known = format_perplexity(float(dense["perplexity"])) if dense else "not measured"
         lines += [
             f"Perplexity on {text.title}{size}; dense: {known}",
             "",
@@ -171,11 +171,9 @@ def _table_cell(members: list[CellOutcome], text: int) -> str:
     values = [float(entry["perplexity"]) for member in members if (entry := member.perplexities[text])]
     if not values:
         return "failed" if any(member.problem for member in members) else "–"
-    words = perplexity_in_words(geometric_mean(values))
+    words = format_perplexity(geometric_mean(values))
     if len(values) > 1:
-        words += (
-            f" ({perplexity_in_words(_extreme(min, values))}–{perplexity_in_words(_extreme(max, values))})"
-        )
+        words += f" ({format_perplexity(_extreme(min, values))}–{format_perplexity(_extreme(max, values))})"
     return words
 
 

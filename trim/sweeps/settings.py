@@ -9,7 +9,7 @@ from pathlib import Path
 from trim.cache import fingerprint
 from trim.errors import SettingsError
 from trim.evaluation.settings import EvaluationText
-from trim.names import CORPORA, absolute, near_names
+from trim.names import CORPORA, absolute, closest_matches
 from trim.runs.options import idle_options, options
 from trim.runs.settings import PruneSettings
 
@@ -89,7 +89,9 @@ class SweepSettings:
         for given, known in ((self.grid, GRID), (shared, SHARED)):
             for name in given:
                 if name not in known:
-                    raise SettingsError(f"{name!r} is no such setting; near names: {near_names(name, known)}")
+                    raise SettingsError(
+                        f"{name!r} is no such setting; near names: {closest_matches(name, known)}"
+                    )
         if not self.grid.get("target") or None in self.grid["target"]:
             raise SettingsError("say how sparse the model shall be: one or more targets (--targets 0.6 0.7)")
         if not self.texts:

@@ -23,7 +23,7 @@ from app.services.jobs.records import JobFolder, JobRecord, JobState
 from app.services.server.access import SEMINAR, VARIABLES
 from trim.errors import RunError, RunLockedError, TrimError
 from trim.files import FolderLock, is_locked
-from trim.names import bytes_in_words
+from trim.names import format_bytes
 from trim.runs.folder import Run, open_run, runs_folder
 from trim.runs.writer import new_run_path
 
@@ -139,7 +139,7 @@ class RunJobs:
                 )
             if (free := shutil.disk_usage(folder).free) < LEAST_FREE_BYTES:
                 raise JobError(
-                    f"The disk of {self._disk.folder()} is full: {bytes_in_words(free)} are free. Delete runs on "
+                    f"The disk of {self._disk.folder()} is full: {format_bytes(free)} are free. Delete runs on "
                     "the Runs page, or empty the cache with: python -m trim cache --empty"
                 )
             yield

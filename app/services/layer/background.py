@@ -19,17 +19,17 @@ class Job(Generic[R]):
     """A piece of work and how far it is, readable from any thread.
 
     Attributes:
-        words: what is being done now, for people.
+        message: what is being done now, for people.
         fraction: how much of it, from 0 to 1; None where that is not known.
     """
 
     def __init__(self) -> None:
-        self.words = "Waiting for the job before this one"
+        self.message = "Waiting for the job before this one"
         self.fraction: float | None = None
-        self.future: Future[R] = Future()  # its desk puts that of the work in its place
+        self.future: Future[R] = Future()  # replaced by the future of the work
         self._wanted = True
 
-    def say(self, words: str, fraction: float | None = None) -> None:
+    def report(self, message: str, fraction: float | None = None) -> None:
         """Tell what is being done; called from inside the work.
 
         Raises:
@@ -37,7 +37,7 @@ class Job(Generic[R]):
         """
         if not self._wanted:
             raise Cancelled
-        self.words, self.fraction = words, fraction
+        self.message, self.fraction = message, fraction
 
     def cancel(self) -> None:
         """Stop at the next word of progress; a job that has not begun never does."""
@@ -69,7 +69,7 @@ class Job(Generic[R]):
         return self.future.result(timeout_seconds)
 
 
-class JobDesk:
+class JobQueue:
     """Runs jobs one after the other and keeps the last `keep` finished ones under their keys."""
 
     def __init__(self, keep: int) -> None:
@@ -79,7 +79,7 @@ class JobDesk:
         self._lock = threading.Lock()
 
     def job(self, key: Hashable, work: Callable[[Job[R]], R]) -> Job[R]:
-        """The job of that key: the one that is known, or a new one that will do `work`.
+        """The job of that key: the one in the queue, or a new one that will do `work`.
 
         A failed or cancelled job is shown to whoever asks until `forget` is called for its key.
         """
@@ -90,12 +90,12 @@ class JobDesk:
                 job.future = self._worker.submit(_run, work, job)
                 self._jobs[key] = job
             self._jobs.move_to_end(key)
-            finished = [known for known, held in self._jobs.items() if held.done and known != key]
-            for known in finished[: max(0, len(self._jobs) - self._keep)]:
-                del self._jobs[known]
+            finished = [other for other, held in self._jobs.items() if held.done and other != key]
+            for other in finished[: max(0, len(self._jobs) - self._keep)]:
+                del self._jobs[other]
             return job
 
-    def known(self, key: Hashable) -> Job | None:
+    def get(self, key: Hashable) -> Job | None:
         """The job of that key, if there is one."""
         with self._lock:
             return self._jobs.get(key)

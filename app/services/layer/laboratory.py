@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import trim
 from app.services.jobs.manager import JOBS
-from app.services.layer.background import Job, JobDesk
+from app.services.layer.background import Job, JobQueue
 from app.services.layer.keys import (
     DEVICES,
     SENSITIVITY_WINDOWS,
@@ -34,9 +34,9 @@ class Laboratory:
     """Makes them one after the other, and keeps the last few."""
 
     def __init__(self) -> None:
-        self._models = JobDesk(keep=1)
-        self._descriptions = JobDesk(keep=16)
-        self._studies = JobDesk(keep=KEPT_STUDIES)
+        self._models = JobQueue(keep=1)
+        self._descriptions = JobQueue(keep=16)
+        self._studies = JobQueue(keep=KEPT_STUDIES)
         # Only the worker of the studies uses it, so it needs no lock.
         self._windows: OrderedDict[tuple[str, SampleKey], Tensor] = OrderedDict()
 
@@ -55,7 +55,7 @@ class Laboratory:
 
     def is_loaded(self, key: ModelKey) -> bool:
         """Whether the model is there already, or about to be."""
-        return self._models.known(key) is not None
+        return self._models.get(key) is not None
 
     def model(self, key: ModelKey) -> Job[trim.Model]:
         """A job that loads a model."""
@@ -81,37 +81,37 @@ class Laboratory:
 
     def unfinished(self) -> list[tuple[str, Job]]:
         """What is being prepared or waits for that, each with a name for people."""
-        desks = (self._models, self._studies)
-        return [(_said(key), job) for desk in desks for key, job in desk.unfinished()]
+        queues = (self._models, self._studies)
+        return [(_said(key), job) for queue in queues for key, job in queue.unfinished()]
 
     def finished_study(self, key: StudyKey | None) -> Study | None:
         """The study of that key if it is still kept."""
-        job: Job[Study] | None = self._studies.known(key)
+        job: Job[Study] | None = self._studies.get(key)
         return job.result() if job is not None and job.done and not job.failed else None
 
     def forget(self, key: Hashable) -> None:
         """Make the next request for a description, model, study or sensitivity do its work again."""
         SEMINAR.require("Computing something again")
-        for desk in (self._descriptions, self._models, self._studies):
-            desk.forget(key)
+        for queue in (self._descriptions, self._models, self._studies):
+            queue.forget(key)
 
     def _in_turn(
         self, make: Callable[[K, trim.Model, Job[R]], R], key: K, model: trim.Model, job: Job[R]
     ) -> R:
-        with JOBS.turn(job.say):
+        with JOBS.turn(job.report):
             return make(key, model, job)
 
     def _study(self, key: StudyKey, model: trim.Model, job: Job) -> Study:
         from app.services.layer.study import Origin, Study
 
         sample = key.sample
-        job.say("Cutting the calibration text into windows")
+        job.report("Cutting the calibration text into windows")
         windows = self._windows_of(model, sample)
 
         def read(done: int, of: int) -> None:
-            job.say(f"Reading the calibration text: {done} of {of} windows", done / of)
+            job.report(f"Reading the calibration text: {done} of {of} windows", done / of)
 
-        job.say("Listening to every layer while the model reads the calibration text")
+        job.report("Listening to every layer while the model reads the calibration text")
         captured = trim.capture(
             model,
             windows,
@@ -121,20 +121,20 @@ class Laboratory:
             also=["*"],
             progress=read,
         )
-        job.say(f"Sweeping {key.layer} for its retention curves")
+        job.report(f"Sweeping {key.layer} for its retention curves")
         return Study(key, captured[key.layer], Origin.of(model, windows))
 
     def _sensitivity(self, key: SensitivityKey, model: trim.Model, job: Job) -> dict[str, Tensor]:
-        job.say("Reading the calibration text for the rows' sensitivities")
+        job.report("Reading the calibration text for the rows' sensitivities")
         windows = self._windows_of(model, key.sample)[:SENSITIVITY_WINDOWS]
         blocks = len(model.blocks)
 
         def said(block: int, back: bool) -> None:
             if back:  # costs about three times the way forward
                 share = (blocks + 3 * (blocks - block - 1)) / (4 * blocks)
-                job.say(f"Following the loss back through block {block}", share)
+                job.report(f"Following the loss back through block {block}", share)
             else:
-                job.say(f"Reading the calibration text: block {block}", block / (4 * blocks))
+                job.report(f"Reading the calibration text: block {block}", block / (4 * blocks))
 
         return trim.sensitivity(model, windows, progress=said)
 
@@ -164,12 +164,12 @@ def _said(key: Hashable) -> str:
 
 
 def _loaded(key: ModelKey, job: Job) -> trim.Model:
-    with JOBS.turn(job.say):
-        return trim.load_model(key.source, device=key.device, dtype=key.dtype, progress=job.say)
+    with JOBS.turn(job.report):
+        return trim.load_model(key.source, device=key.device, dtype=key.dtype, progress=job.report)
 
 
 def _devices(job: Job) -> list[str]:
-    job.say("Loading PyTorch")
+    job.report("Loading PyTorch")
     import torch
     import transformers  # noqa: F401, what loads models needs it
 
@@ -177,5 +177,5 @@ def _devices(job: Job) -> list[str]:
 
 
 def _described(source: str, job: Job) -> trim.ModelDescription:
-    job.say("Asking what the model is")
+    job.report("Asking what the model is")
     return trim.describe_model(source)

@@ -17,7 +17,7 @@ from app.services.layer.keys import StudyKey
 from app.services.layer.optimum import Hulls, Optimum, gap_curve, layer_gap, optimum, prices_of_row
 from app.services.runs.layer import METHOD_LABELS, LayerView, SearchView
 from app.services.server.access import SEMINAR
-from app.services.server.lru import remembered
+from app.services.server.lru import cached
 from diagnostics.allocation import RowAllocation
 from diagnostics.concentration import GiniStatistics, gini, gini_statistics
 from diagnostics.gap import AllocationGap, GapCurve
@@ -146,7 +146,7 @@ class Study:
         if not _only_a_target(settings):  # which costs milliseconds
             SEMINAR.require("A search with other options")
         with self._lock:
-            return remembered(
+            return cached(
                 self._outcomes,
                 (settings, sensitivity is not None),
                 lambda: self._search(settings, sensitivity),
@@ -163,7 +163,7 @@ class Study:
         settings, weights = outcome.result.settings, outcome.optimum.sensitivity
         anywhere = dataclasses.replace(settings, target_sparsity=settings.max_row_sparsity)
         with self._lock:
-            return remembered(
+            return cached(
                 self._gap_curves,
                 (anywhere, weights is not None),
                 lambda: gap_curve(self.curves, self.hulls, settings, weights),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from app.services.jobs.measure import DENSE
 from diagnostics.figures.perplexity import PerplexityBar
-from trim.evaluation.entries import begun_in_words
+from trim.evaluation.entries import format_bos
 from trim.runs.folder import Run
 
 UNIFORM = "uniform_perplexities"  # of Wanda with uniform sparsity, in runs that came with the app
@@ -27,7 +27,7 @@ class Measured:
     @property
     def text(self) -> str:
         """The text in words."""
-        return f"{Path(self.corpus).name}, {self.windows:,} windows of {self.length:,} tokens{begun_in_words(self.bos)}"
+        return f"{Path(self.corpus).name}, {self.windows:,} windows of {self.length:,} tokens{format_bos(self.bos)}"
 
 
 def perplexities(run: Run) -> list[Measured]:

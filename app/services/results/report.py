@@ -23,7 +23,7 @@ from diagnostics.figures.scatter import row_scatter_figure
 from diagnostics.figures.similarity import cosine_figure, cosine_histogram
 from diagnostics.model_map import ModelMap, Quantity, outcome_lanes
 from diagnostics.similarity import cosine_distribution, cosine_statistics
-from trim.evaluation.entries import perplexity_in_words
+from trim.evaluation.entries import format_perplexity
 from trim.runs.folder import Run
 
 MAPS: dict[Quantity, str] = {
@@ -43,7 +43,7 @@ def run_report(run: Run, layers: Sequence[str]) -> bytes:
         RunError: a file of the run is damaged or gone.
     """
     shown = model_map(run)
-    parts: list[Part] = [*_summary(run), *_words(run)]
+    parts: list[Part] = [*_summary(run), *_text(run)]
     if run.kind == "model" and shown.layers:
         parts += [Heading("The whole model"), *_maps(run, shown)]
     for name in layers:
@@ -85,14 +85,14 @@ def _summary(run: Run) -> Iterator[Part]:
     ):
         for entry in run.metrics.get(key, []):
             text = f"{entry.get('corpus')}, {entry.get('windows')} windows of {entry.get('length')} tokens"
-            rows.append((f"perplexity, {whose}, on {text}", perplexity_in_words(float(entry["perplexity"]))))
+            rows.append((f"perplexity, {whose}, on {text}", format_perplexity(float(entry["perplexity"]))))
     yield Table("The run", ("", ""), tuple(rows))
     if measured := on_one_text([run]):
         bars = [bar for bar in measured.bars() if math.isfinite(bar.perplexity)]
         yield Chart(perplexity_figure(bars, measured.text), f"Bars of perplexity on {measured.text}")
 
 
-def _words(run: Run) -> Iterator[Part]:
+def _text(run: Run) -> Iterator[Part]:
     """One prompt, continued by the model as each method left it, where the run keeps that."""
     for entry in run.metrics.get("continuations", []):
         yield Heading("One prompt, continued")

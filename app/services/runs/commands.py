@@ -25,7 +25,7 @@ def arguments(settings: PruneSettings) -> list[str]:
     return chosen
 
 
-def in_words(settings: PruneSettings, *, measure: tuple[int, int] | None, out: str) -> str:
+def format_command(settings: PruneSettings, *, measure: tuple[int, int] | None, out: str) -> str:
     """The commands for a terminal."""
     lines = ["python -m trim prune " + shlex.join([*arguments(settings), "--out", out])]
     if measure:

@@ -25,7 +25,7 @@ from app.services.server.access import SEMINAR
 from trim.cache import ABANDONED_SECONDS
 from trim.errors import RunError
 from trim.methods.choices import ALLOCATIONS, LAYER_QUALITIES, SCORES
-from trim.names import bytes_in_words, one_line
+from trim.names import format_bytes, one_line
 from trim.runs.folder import Run, open_run
 from trim.runs.record import LayerRecord
 from trim.runs.writer import new_run_path
@@ -123,7 +123,7 @@ def _check_sizes(members: Collection[zipfile.ZipInfo]) -> None:
         raise _refused(f"it holds {len(members):,} files, and a run at most {MOST_FILES:,}")
     if unpacked > MOST_BYTES or unpacked > max(packed, 1) * MOST_RATIO:
         raise _refused(
-            f"it would unpack from {bytes_in_words(packed)} to {bytes_in_words(unpacked)}, more than any run does"
+            f"it would unpack from {format_bytes(packed)} to {format_bytes(unpacked)}, more than any run does"
         )
 
 

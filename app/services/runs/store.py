@@ -189,11 +189,11 @@ def _stamp(path: Path) -> tuple:
     return tuple(stamp)
 
 
-def _keep(known: OrderedDict, key: object, value: object, most: int) -> None:
-    known[key] = value
-    known.move_to_end(key)
-    while len(known) > most:
-        known.popitem(last=False)
+def _keep(cache: OrderedDict, key: object, value: object, most: int) -> None:
+    cache[key] = value
+    cache.move_to_end(key)
+    while len(cache) > most:
+        cache.popitem(last=False)
 
 
 STORE = RunStore()

@@ -1,4 +1,4 @@
-"""Bounded memories: what was asked for last stays, and its maker is not asked again."""
+"""Bounded caches: the entries used last stay, and are not made again."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
@@ -8,11 +8,11 @@ K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
-def remembered(known: OrderedDict[K, T], key: K, make: Callable[[], T], most: int) -> T:
-    """What is known under the key, or is made now; the `most` asked for last stay known. The caller holds the lock."""
-    if key not in known:
-        known[key] = make()
-    known.move_to_end(key)
-    while len(known) > most:
-        known.popitem(last=False)
-    return known[key]
+def cached(cache: OrderedDict[K, T], key: K, make: Callable[[], T], most: int) -> T:
+    """Return the entry of a key, made now if it is new; the `most` used last stay. The caller holds the lock."""
+    if key not in cache:
+        cache[key] = make()
+    cache.move_to_end(key)
+    while len(cache) > most:
+        cache.popitem(last=False)
+    return cache[key]

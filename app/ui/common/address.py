@@ -14,7 +14,7 @@ from app.ui.common.text import plain
 Bind = Literal["query-params"] | None
 
 
-def remember_asked() -> None:
+def store_asked() -> None:
     """Keep what the address asked for when the session began, before any widget has read it; drop what none can."""
     if "asked" not in st.session_state:
         st.session_state["asked"] = {name: st.query_params.get_all(name) for name in st.query_params}

@@ -11,7 +11,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app.services.server.access import SEMINAR
-from app.services.server.lru import remembered
+from app.services.server.lru import cached
 from app.ui.common.present import LARGER, presenting
 from app.ui.common.selection import drawn_anew
 from app.ui.common.text import from_figure, plain
@@ -151,7 +151,7 @@ def _shared(key: Hashable, draw: Callable[[], _Drawn]) -> _Drawn:
     """What a session has drawn before in the same looks for the same kind of reader, or is drawn now."""
     key = (key, theme(), presenting(), SEMINAR.may())
     with _drawing:
-        return remembered(_drawn, key, draw, KEPT_DRAWN)
+        return cached(_drawn, key, draw, KEPT_DRAWN)
 
 
 def choose_picture_format() -> None:

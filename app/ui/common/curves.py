@@ -7,7 +7,7 @@ import numpy as np
 from app.ui.common.cards import View, theme
 from app.ui.common.text import plain
 from diagnostics.figures.perplexity import PerplexityCurve, perplexity_curves_figure
-from trim.evaluation.entries import perplexity_in_words
+from trim.evaluation.entries import format_perplexity
 
 CURVES_FORMULA = r"""
 $$
@@ -19,7 +19,7 @@ geometric mean, with bars from the least to the most.
 """
 
 
-def curves_words(curves: list[PerplexityCurve], dense: float | None) -> str:
+def curves_text(curves: list[PerplexityCurve], dense: float | None) -> str:
     """Which method predicts best where they all are farthest from the dense model."""
     last = max((s for curve in curves for s in curve.sparsity), default=0.0)
     ends = sorted(
@@ -31,11 +31,11 @@ def curves_words(curves: list[PerplexityCurve], dense: float | None) -> str:
         return "Nothing was measured."
     (best, name), (worst, other) = ends[0], ends[-1]
     words = (
-        f"At {last:.0%} model sparsity {name} predicts best, with a perplexity of {perplexity_in_words(best)}"
+        f"At {last:.0%} model sparsity {name} predicts best, with a perplexity of {format_perplexity(best)}"
     )
     if len(ends) > 1:
-        words += f"; {other} worst, with {perplexity_in_words(worst)}"
-    return words + (f". Dense: {perplexity_in_words(dense)}." if dense is not None else ".")
+        words += f"; {other} worst, with {format_perplexity(worst)}"
+    return words + (f". Dense: {format_perplexity(dense)}." if dense is not None else ".")
 
 
 def curves_view(

@@ -66,7 +66,7 @@ def _progress(job: Job, title: str = "Preparing the layer") -> None:
         st.rerun()
     with st.container(border=True):
         st.markdown(f"**{title}**")
-        st.progress(job.fraction or 0.0, text=plain(job.words))
+        st.progress(job.fraction or 0.0, text=plain(job.message))
         st.caption("The first time may take a minute or more; after that everything comes from the cache.")
         if st.button("Cancel", icon=":material/cancel:"):
             job.cancel()

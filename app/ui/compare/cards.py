@@ -10,10 +10,10 @@ from app.services.results.sweep_curves import curves, texts
 from app.services.runs.store import STORE
 from app.ui.common import explanations
 from app.ui.common.cards import View, card, theme
-from app.ui.common.curves import curves_view, curves_words
+from app.ui.common.curves import curves_text, curves_view
 from app.ui.common.selection import Source, on_chart, rows_for
 from app.ui.common.text import plain
-from app.ui.compare import words as compare_words
+from app.ui.compare import text as compare_text
 from diagnostics.allocation import row_sparsity_statistics
 from diagnostics.comparison import AllocationComparison
 from diagnostics.concentration import gini_statistics
@@ -94,11 +94,11 @@ def distances(comparisons: list[AllocationComparison]) -> None:
         st.caption(
             "Kolmogorov–Smirnov (KS) and Wasserstein-1 (W₁) distances, and Spearman's rank correlation."
         )
-        st.markdown("\n".join(compare_words.distance_lines(comparisons)))
+        st.markdown("\n".join(compare_text.distance_lines(comparisons)))
         for each in comparisons:
-            st.caption(compare_words.distance_words(each))
+            st.caption(compare_text.distance_text(each))
         with st.popover("Formula", type="tertiary", icon=":material/function:"):
-            st.markdown(compare_words.DISTANCE_FORMULA)
+            st.markdown(compare_text.DISTANCE_FORMULA)
 
 
 def pair_card(compared: Sequence[Compared], rows: list[int]) -> AllocationComparison | None:
@@ -127,10 +127,10 @@ def pair_card(compared: Sequence[Compared], rows: list[int]) -> AllocationCompar
 
         view = View(
             pair_figure(pair, marked, theme()),
-            plain(compare_words.moved_words(pair)),
-            compare_words.DISTANCE_FORMULA,
+            plain(compare_text.moved_text(pair)),
+            compare_text.DISTANCE_FORMULA,
             f"A point per row, {ROWS_TRACE} under {pair.first.label} and {pair.second.label}. "
-            + compare_words.moved_words(pair),
+            + compare_text.moved_text(pair),
             lambda: row_numbers([first, others[letter]]),
         )
         card(
@@ -190,9 +190,9 @@ def gini_card(compared: Sequence[Compared]) -> None:
     statistics = gini_statistics(sets)
     view = View(
         gini_histogram(statistics, (), theme()),
-        plain(compare_words.gini_words(statistics)),
+        plain(compare_text.gini_text(statistics)),
         explanations.GINI_FORMULA,
-        f"Gini histograms. {compare_words.gini_words(statistics)}",
+        f"Gini histograms. {compare_text.gini_text(statistics)}",
         lambda: {
             "layer": np.repeat(list(sets), [len(values) for values in sets.values()]),
             "gini": np.concatenate(list(sets.values())),
@@ -224,6 +224,6 @@ def sweep_card(key: str = "compare_curves") -> None:
     if len(measured) > 1:
         text = st.selectbox("Text that was predicted", measured, key=f"{key}_text")
     lines, dense = curves(sweeps, text)
-    words = curves_words(lines, dense)
+    words = curves_text(lines, dense)
     view = curves_view(lines, dense, text, words, "Perplexity against model sparsity")
     card(key, {"Curves": lambda: view}, file_name=FILE_NAME)

@@ -138,7 +138,7 @@ blind to how large that output is; the optimum goes by the error, which is not.
 """
 
 
-def captured_words(gap: AllocationGap, row_weights: str) -> str:
+def captured_text(gap: AllocationGap, row_weights: str) -> str:
     """How much of the possible improvement TRIM captures, in a sentence.
 
     Args:

@@ -11,7 +11,7 @@ from app.ui.common.cards import View, card, theme
 from app.ui.common.explanations import MAP_FORMULAS
 from app.ui.common.present import kept
 from app.ui.common.text import plain
-from app.ui.model.words import PERPLEXITY_FORMULA, lanes_seen, map_seen
+from app.ui.model.text import PERPLEXITY_FORMULA, lanes_seen, map_seen
 from diagnostics.figures.model_map import model_map_figure
 from diagnostics.figures.outcome_gini import outcome_gini_figure
 from diagnostics.figures.perplexity import PerplexityBar, perplexity_figure
@@ -133,10 +133,10 @@ def _perplexity_seen(bars: Sequence[PerplexityBar]) -> str:
         sentence += (
             f", {best.perplexity / bars[0].perplexity:,.3g} times the dense model's {bars[0].perplexity:,.4g}"
         )
-    return f"{sentence}.{_captured_in_words(pruned)}"
+    return f"{sentence}.{_captured_text(pruned)}"
 
 
-def _captured_in_words(pruned: Sequence[PerplexityBar]) -> str:
+def _captured_text(pruned: Sequence[PerplexityBar]) -> str:
     """How much of the way from uniform to optimal TRIM went, where one of each was measured."""
     by_method = {bar.method: math.log(bar.perplexity) for bar in reversed(pruned)}
     if not {"uniform", "trim", "optimal"} <= by_method.keys():

@@ -7,7 +7,7 @@ import streamlit as st
 
 import trim
 from app.services.jobs.manager import JOBS
-from app.services.runs.commands import arguments, in_words
+from app.services.runs.commands import arguments, format_command
 from app.services.runs.estimate import seconds_of_the_like
 from app.services.runs.store import StoredRun
 from app.ui.common.choose import DTYPES, bring_text, model_box, text_box
@@ -51,7 +51,7 @@ def new_run_form(devices: list[str], runs: list[StoredRun]) -> None:
     except trim.TrimError as error:
         st.error(plain(error), icon=":material/error:")
         return
-    shown = in_words(chosen.settings, measure=chosen.measure, out="runs/NAME")
+    shown = format_command(chosen.settings, measure=chosen.measure, out="runs/NAME")
     st.code(shown, language="bash", wrap_lines=True)
     if (seconds := seconds_of_the_like(chosen.settings, runs)) is not None:
         st.caption(

@@ -10,7 +10,7 @@ from app.services.runs.store import STORE
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
 from trim import TrimError
-from trim.names import bytes_in_words
+from trim.names import format_bytes
 
 POLL_SECONDS = 1.0
 REDRAW_SECONDS = 3.0  # heat maps fill in no more often than this, however quick the blocks
@@ -75,7 +75,7 @@ def _numbers(state: JobState) -> None:
         left = progress.seconds_left
         said.append("time left: not known yet" if left is None else f"about {in_minutes(left)} left")
     if state.memory_bytes is not None:
-        said.append(f"{bytes_in_words(state.memory_bytes)} of memory")
+        said.append(f"{format_bytes(state.memory_bytes)} of memory")
     if said:
         st.caption(plain(" · ".join(said)))
 

@@ -20,11 +20,11 @@ from app.ui.common.continuations import continuations_card
 from app.ui.common.present import kept
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
-from app.ui.runs.table import state_words
+from app.ui.runs.table import state_text
 from diagnostics.export import arrays_npz, table_csv
 from trim import TrimError
-from trim.evaluation.entries import perplexity_in_words
-from trim.names import bytes_in_words
+from trim.evaluation.entries import format_perplexity
+from trim.names import format_bytes
 from trim.runs.folder import Run
 
 MODEL_PAGE, STORED_PAGE, COMPARE_PAGE = "views/model.py", "views/stored_layer.py", "views/compare.py"
@@ -41,7 +41,7 @@ def show_run(entry: StoredRun, facts: RunFacts) -> None:
         _delete(entry, facts)
         return
     run = entry.run
-    st.caption(plain(" · ".join(filter(None, [facts.model, facts.method, state_words(facts), facts.id]))))
+    st.caption(plain(" · ".join(filter(None, [facts.model, facts.method, state_text(facts), facts.id]))))
     _numbers(run, facts)
     _ways_on(run, facts)
     continuations_card(run)
@@ -69,10 +69,10 @@ def _numbers(run: Run, facts: RunFacts) -> None:
     fact(
         columns[1],
         "Perplexity",
-        "not measured" if facts.perplexity is None else perplexity_in_words(facts.perplexity),
+        "not measured" if facts.perplexity is None else format_perplexity(facts.perplexity),
         None
         if facts.dense_perplexity is None or not math.isfinite(facts.dense_perplexity)
-        else f"dense: {perplexity_in_words(facts.dense_perplexity)}",
+        else f"dense: {format_perplexity(facts.dense_perplexity)}",
         help="On the text that was measured last; lower is better.",
     )
     fact(
@@ -84,7 +84,7 @@ def _numbers(run: Run, facts: RunFacts) -> None:
     fact(
         columns[3],
         "On the disk",
-        bytes_in_words(facts.size_bytes),
+        format_bytes(facts.size_bytes),
         facts.created[:16].replace("T", " ") + " UTC",
     )
 
@@ -215,7 +215,7 @@ def _files(run: Run, facts: RunFacts) -> None:
         ready: Prepared | None = st.session_state.get("prepared")
         if ready is not None and (ready.run_id, ready.words) == (facts.id, wanted):
             st.download_button(
-                f"Save {ready.file_name} ({bytes_in_words(len(ready.content))})".replace(".", "\\."),
+                f"Save {ready.file_name} ({format_bytes(len(ready.content))})".replace(".", "\\."),
                 ready.content,
                 ready.file_name,
                 ready.mime,
@@ -230,7 +230,7 @@ def _delete(entry: StoredRun, facts: RunFacts) -> None:
         return
     with st.popover("Delete", icon=":material/delete:"):
         st.markdown(
-            f"Remove **{plain(facts.name)}** ({bytes_in_words(facts.size_bytes)}) from the disk? This cannot be undone."
+            f"Remove **{plain(facts.name)}** ({format_bytes(facts.size_bytes)}) from the disk? This cannot be undone."
         )
         if st.button("Delete it", type="primary", key="delete"):
             try:

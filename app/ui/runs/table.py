@@ -104,7 +104,7 @@ def _columns(facts: Sequence[RunFacts]) -> dict[str, list]:
         "Method": [each.method for each in facts],
         "Sparsity": [None if each.sparsity is None else 100 * each.sparsity for each in facts],
         "Perplexity": [_short(each.perplexity) for each in facts],
-        "State": [state_words(each) for each in facts],
+        "State": [state_text(each) for each in facts],
         "Kind": [each.kind for each in facts],
         "Model": [each.model for each in facts],
         "Created": [_time(each.created) for each in facts],
@@ -137,7 +137,7 @@ def _column_config() -> dict[str, ColumnConfig | str | None]:
     }
 
 
-def state_words(facts: RunFacts) -> str:
+def state_text(facts: RunFacts) -> str:
     """How a run stands, in a few words."""
     if facts.state == "complete":
         return "came with the app" if facts.shipped else "complete"

@@ -107,7 +107,7 @@ def waiting() -> None:
 def test_progress_is_text_and_nothing_else():
     job = Job()
     job.future = Future()
-    job.say(NASTY, 0.25)
+    job.report(NASTY, 0.25)
     test = AppTest.from_function(waiting)
     test.session_state["job"] = job
     test.run()

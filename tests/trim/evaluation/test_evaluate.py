@@ -12,7 +12,7 @@ import torch
 import trim
 from tests.trim import tiny
 from trim.cli import main
-from trim.evaluation.entries import entry_of, perplexity_in_words
+from trim.evaluation.entries import entry_of, format_perplexity
 from trim.evaluation.workbench import pruned, source_of
 
 LENGTH = 32
@@ -80,7 +80,7 @@ def test_nan_is_reported_as_such(model):
     assert result.undefined_windows == 1
     written = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert math.isnan(float(written["perplexity"]))
-    assert perplexity_in_words(result.perplexity) == "NaN"
+    assert format_perplexity(result.perplexity) == "NaN"
 
 
 def test_an_overflow_is_infinite(model):
@@ -90,7 +90,7 @@ def test_an_overflow_is_infinite(model):
     assert result.perplexity == math.inf
     assert 700 < result.negative_log_likelihood < math.inf
     assert float(result.to_json()["perplexity"]) == math.inf
-    assert perplexity_in_words(math.inf) == "infinite"
+    assert format_perplexity(math.inf) == "infinite"
 
 
 def test_memory_that_runs_out_halves_the_batch(model, monkeypatch):

@@ -387,10 +387,10 @@ def test_a_second_process_is_refused(done):
 
 def test_as_published(model, tmp_path, monkeypatch, capsys):
     """What a grid varies and what cells share; what is given as well counts."""
-    begun_with_bos = []
+    read_with_bos = []
 
     def load(*source, bos, **cut):
-        begun_with_bos.append(bos)
+        read_with_bos.append(bos)
         return corpora.load_corpus(*source, bos=bos, **cut)
 
     monkeypatch.setattr(cell, "load_corpus", load)
@@ -408,7 +408,7 @@ def test_as_published(model, tmp_path, monkeypatch, capsys):
         given = {"corpus": "demo", "windows": 2, "length": 16, "dtype": "float32"}
         published = trim.as_published(**given, input_vectors=each.settings.input_vectors)
         assert {name: getattr(each.settings, name) for name in published} == published
-    assert begun_with_bos == [False]  # read once for both
+    assert read_with_bos == [False]  # read once for both
 
 
 def test_options_that_cannot_differ_are_idle():

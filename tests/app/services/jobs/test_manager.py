@@ -13,7 +13,7 @@ import pytest
 import trim
 from app.services.jobs.manager import JobError, RunJobs
 from app.services.results.perplexities import dense_perplexities, on_one_text, perplexities
-from app.services.runs.commands import arguments, in_words
+from app.services.runs.commands import arguments, format_command
 from tests.app import small_runs
 from tests.trim import rough
 from trim.cli import make_parser
@@ -227,7 +227,7 @@ def test_the_command_means_the_same_settings(settings):
 
 
 def test_the_command_in_words():
-    words = in_words(PruneSettings("my model", 0.7), measure=(16, 512), out="runs/NAME")
+    words = format_command(PruneSettings("my model", 0.7), measure=(16, 512), out="runs/NAME")
     assert words == (
         "python -m trim prune 'my model' --target 0.7 --out runs/NAME\n"
         "python -m trim evaluate runs/NAME --windows 16 --length 512"

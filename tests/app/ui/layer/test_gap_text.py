@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from app.ui.layer.gap import captured_words, gap_curve_seen, gap_loss_seen, gap_rows_seen
+from app.ui.layer.gap import captured_text, gap_curve_seen, gap_loss_seen, gap_rows_seen
 from diagnostics.allocation import RowAllocation
 from diagnostics.gap import AllocationGap, GapCurve, allocation_gap, gap_scatter
 
@@ -33,14 +33,14 @@ def gap(uniform: float, reached: float, best: float, counts=(10, 30, 20, 40), **
 )
 def test_captured(qualities, said):
     for row_weights in ("ones", "fisher"):
-        assert said in captured_words(gap(*qualities), row_weights)
-        assert " that the optimum saves" not in captured_words(gap(*qualities), row_weights)
+        assert said in captured_text(gap(*qualities), row_weights)
+        assert " that the optimum saves" not in captured_text(gap(*qualities), row_weights)
 
 
 def test_captured_of_the_error():
     found = gap(0.5, 0.6, 0.4, losses=(4.0, 3.0, 2.0))
-    assert captured_words(found, "ones").endswith("Of the error that the optimum saves, TRIM saves 50.0%.")
-    fisher = captured_words(found, "fisher")
+    assert captured_text(found, "ones").endswith("Of the error that the optimum saves, TRIM saves 50.0%.")
+    fisher = captured_text(found, "fisher")
     assert "minimises an estimate of the model's loss" in fisher
     assert fisher.endswith("Of the estimated loss that the optimum saves, TRIM saves 50.0%.")
 

@@ -34,7 +34,7 @@ def _order(comparison: AllocationComparison) -> str:
     return signed(comparison.correlation.coefficient, ".2f")
 
 
-def distance_words(comparison: AllocationComparison) -> str:
+def distance_text(comparison: AllocationComparison) -> str:
     """The numbers of one pair in plain words."""
     first, second = comparison.first, comparison.second
     shift = second.layer_sparsity - first.layer_sparsity
@@ -57,7 +57,7 @@ def distance_words(comparison: AllocationComparison) -> str:
     return f"{words}. Both prune {said} hardest (Spearman {order})."
 
 
-def moved_words(comparison: AllocationComparison) -> str:
+def moved_text(comparison: AllocationComparison) -> str:
     """What the scatter of the same rows shows."""
     change = comparison.second.row_sparsity - comparison.first.row_sparsity
     more, less = int((change > 0).sum()), int((change < 0).sum())
@@ -67,7 +67,7 @@ def moved_words(comparison: AllocationComparison) -> str:
     )
 
 
-def gini_words(statistics: GiniStatistics) -> str:
+def gini_text(statistics: GiniStatistics) -> str:
     """What the Gini histograms show."""
     if len(statistics.labels) == 1:
         return (

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from diagnostics.figures.model_map import in_words
+from diagnostics.figures.model_map import layer_text
 from diagnostics.model_map import ModelMap, Quantity, outcome_lanes
 
 PERPLEXITY_FORMULA = r"""
@@ -29,10 +29,10 @@ def map_seen(shown: ModelMap, quantity: Quantity) -> str:
     if not np.isfinite(values).any():
         return "It is not defined for any layer here."
     if np.ptp(values[np.isfinite(values)]) < 1e-12:
-        return f"The same in every layer: {_plain_words(shown, 0, quantity)}."
+        return f"The same in every layer: {_plain_text(shown, 0, quantity)}."
     low, high = int(np.nanargmin(values)), int(np.nanargmax(values))
-    sentence = f"Lowest in {shown.layers[low].name} ({_plain_words(shown, low, quantity)}), highest in "
-    sentence += f"{shown.layers[high].name} ({_plain_words(shown, high, quantity)})."
+    sentence = f"Lowest in {shown.layers[low].name} ({_plain_text(shown, low, quantity)}), highest in "
+    sentence += f"{shown.layers[high].name} ({_plain_text(shown, high, quantity)})."
     if quantity == "quality_gain":
         losing = int((values < 0).sum())
         sentence = f"{(values > 0).sum():,} layers gain, {losing:,} lose. {sentence}"
@@ -43,8 +43,8 @@ def map_seen(shown: ModelMap, quantity: Quantity) -> str:
     return sentence
 
 
-def _plain_words(shown: ModelMap, place: int, quantity: Quantity) -> str:
-    return in_words(shown, shown.layers[place], quantity).split("<br>")[0]
+def _plain_text(shown: ModelMap, place: int, quantity: Quantity) -> str:
+    return layer_text(shown, shown.layers[place], quantity).split("<br>")[0]
 
 
 def lanes_seen(maps: list[ModelMap]) -> str:
