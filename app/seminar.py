@@ -20,12 +20,12 @@ ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
 def new_code() -> str:
-    """A code of twelve letters and digits, 59 bits, in three groups."""
+    """Return a code of twelve letters and digits, 59 bits, in three groups."""
     return "-".join("".join(secrets.choice(ALPHABET) for _ in range(4)) for _ in range(3))
 
 
 def own_addresses() -> list[str]:
-    """The numbers and names under which others may reach this machine, the likeliest first."""
+    """Return the numbers and names under which others may reach this machine, the likeliest first."""
     found = []
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))  # sends nothing: it asks which of our addresses would be used
@@ -34,7 +34,7 @@ def own_addresses() -> list[str]:
 
 
 def server_options(port: int, hosts: Sequence[str], listen: str) -> list[str]:
-    """What overrules .streamlit/config.toml: where it listens, and under which names it answers."""
+    """Return the options that overrule .streamlit/config.toml: where it listens, and under which names it answers."""
     options = ["--server.port", str(port), "--server.address", listen, "--server.headless", "true"]
     # Said, so that nothing beyond this machine is asked for our address.
     options += ["--browser.serverAddress", hosts[0], "--browser.serverPort", str(port)]
@@ -44,7 +44,7 @@ def server_options(port: int, hosts: Sequence[str], listen: str) -> list[str]:
 
 
 def check_port(listen: str, port: int) -> None:
-    """Raises OSError where nothing can listen there."""
+    """Raise OSError where nothing can listen there."""
     family = socket.AF_INET6 if ":" in listen else socket.AF_INET
     socket.create_server((listen, port), family=family).close()
 

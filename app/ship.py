@@ -68,7 +68,12 @@ def ship(
     Args:
         work: where the sweeps are made, some 200 MB; what is there already is gone on with.
         archive: the file that takes its name when it is whole.
-        model, calibration, evaluation, targets, whole_at, new_tokens: what is pruned, and how it is measured.
+        model: what is pruned.
+        calibration: number and length of the windows that it is calibrated on.
+        evaluation: the text that it is measured on.
+        targets: the model sparsities.
+        whole_at: the target of the runs that are shipped as runs, not only as results.
+        new_tokens: the length of a continuation.
     """
     sweeps = {}
     for name, (title, allocations, budget, refit) in SWEEPS.items():
@@ -129,7 +134,7 @@ def _small_run(run: Run, path: Path, title: str) -> None:
 
 
 def rounded(record: LayerRecord) -> LayerRecord:
-    """The record with fewer digits, which compress well."""
+    """Return the record with fewer digits, which compress well."""
     search = record.search
     if search is not None:
         search = dataclasses.replace(search, row_sparsity=_to_steps(search.row_sparsity, SEARCH_STEP))
@@ -150,7 +155,7 @@ def _to_steps(values: np.ndarray, step: float) -> np.ndarray:
 
 
 def _to_bits(values: np.ndarray) -> np.ndarray:
-    """Rounded to OTHER_BITS binary digits; no cosine leaves −1 to 1 by it, as ±1 are kept exactly."""
+    """Round to OTHER_BITS binary digits; no cosine leaves −1 to 1 by it, as ±1 are kept exactly."""
     mantissa, exponent = np.frexp(values.astype(np.float64))
     short: np.ndarray = np.ldexp(np.round(mantissa * 2**OTHER_BITS) / 2**OTHER_BITS, exponent)
     return short.astype(values.dtype)
@@ -192,7 +197,7 @@ def _pack(folder: Path, archive: Path) -> None:
 
 
 def main() -> None:
-    """The command."""
+    """Run the command."""
     parser = argparse.ArgumentParser(prog="python -m app.ship", description=__doc__)
     parser.add_argument("--work", type=Path, default=Path("runs/.shipped"), help="where sweeps are made")
     parser.add_argument("--out", type=Path, default=ARCHIVE, help="the archive")

@@ -165,7 +165,7 @@ class Results:
 
 
 def same_protocol(one: dict, other: dict) -> bool:
-    """Whether results can stand side by side; the dense model's perplexity rounds otherwise on another device."""
+    """Return whether results are comparable; the dense model's perplexity rounds otherwise on another device."""
     if any(one.get(key) != other.get(key) for key in {*one, *other} - {"dense_perplexity"}):
         return False
     dense = zip(*(map(float, each["dense_perplexity"]) for each in (one, other)), strict=True)
@@ -173,7 +173,7 @@ def same_protocol(one: dict, other: dict) -> bool:
 
 
 def row_key(row: dict) -> str:
-    """What a row is a result of."""
+    """Return what identifies a row."""
     return json.dumps(row["method"], sort_keys=True)
 
 
@@ -278,7 +278,7 @@ def evaluation_text(source: str, chosen: argparse.Namespace) -> trim.EvaluationT
 
 
 def protocol_of(chosen: argparse.Namespace, name: str, sweep: trim.Sweep) -> dict:
-    """What all rows of a file share."""
+    """Return what all rows of a file share."""
     dense = sweep.dense()
     return {
         "model": name,

@@ -48,19 +48,19 @@ def is_plain(row: Row) -> bool:
 
 
 def question_methods(row: Row) -> str | None:
-    """Which method, at 4 input vectors per window; weights that stay are as they were."""
+    """Compare the methods at 4 input vectors per window, the kept weights unchanged."""
     if not row["method"]["refit"] and is_plain(row) and row["method"].get("vectors_per_sequence", 4) == 4:
         return method_name(row)
     return None
 
 
 def question_refit(row: Row) -> str | None:
-    """The same with the weights that stay refitted."""
+    """Compare the methods with refitted weights."""
     return method_name(row) if row["method"]["refit"] and is_plain(row) else None
 
 
 def question_inputs(row: Row) -> str | None:
-    """What more input vectors and recalculated inputs change; one seed."""
+    """Compare more input vectors and recalculated inputs; one seed."""
     method = row["method"]
     if (
         not is_usual(row)
@@ -189,7 +189,7 @@ def page(contents: Sequence[dict]) -> str:
 
 
 def results(folder: Path) -> list[dict]:
-    """What was measured, by model."""
+    """Read the measurements, by model."""
     return [json.loads(file.read_text(encoding="utf-8")) for file in sorted(folder.glob("quality-*.json"))]
 
 

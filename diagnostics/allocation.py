@@ -60,8 +60,11 @@ class RowAllocation:
 
 @dataclass(frozen=True, eq=False)
 class Ecdf:
-    """Steps of an empirical distribution function: from row_sparsity (P,) on, `share` (P,) of the rows lie
-    at or below it. Thinned to at most CURVE_POINTS steps, each of them exact."""
+    """Steps of an empirical distribution function.
+
+    From row_sparsity (P,) on, `share` (P,) of the rows lie at or below it. Thinned to at most CURVE_POINTS steps, each
+    of them exact.
+    """
 
     row_sparsity: np.ndarray
     share: np.ndarray
@@ -143,7 +146,7 @@ class RowScatter:
 
     @property
     def thinned(self) -> bool:
-        """Whether rows were left out of the drawing."""
+        """Return whether rows were left out of the drawing."""
         return len(self.rows) < self.total_rows
 
 
@@ -171,7 +174,7 @@ def row_scatter(
 
 
 def thin_rows(values: np.ndarray, others: np.ndarray, selected: np.ndarray) -> tuple[np.ndarray, int]:
-    """Which rows a scatter of two (D,) numbers draws, ascending, and how many have finite `values`.
+    """Return which rows a scatter of two (D,) numbers draws, ascending, and how many have finite `values`.
 
     Above SCATTER_POINTS a fixed sample, always with the `selected` rows and both axes' extremes.
     """

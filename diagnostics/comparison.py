@@ -18,7 +18,7 @@ class RowMove:
 
     @property
     def change(self) -> float:
-        """second - first: positive if the second allocation prunes more of the row."""
+        """Return second - first: positive if the second allocation prunes more of the row."""
         return self.second - self.first
 
 

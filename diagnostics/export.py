@@ -123,7 +123,7 @@ figure { margin: 0; min-width: 0; break-inside: avoid }
 
 
 def report_html(title: str, subtitle: str, parts: Iterable[Part]) -> bytes:
-    """A whole page, UTF-8. All words are escaped; a figure's own labels must be, as those of `figures` are.
+    """Return a complete page, UTF-8. All text is escaped; a figure's own labels must be, as those of `figures` are.
 
     Raises ValueError for a table whose rows are not as wide as its heading.
     """
@@ -177,7 +177,7 @@ def _chart(figure: go.Figure, alt: str) -> str:
 
 
 def _label(text: str) -> str:
-    """A figure's heading, in which Plotly reads a little HTML, as words that wrap by themselves."""
+    """Return a figure's heading, in which Plotly reads a little HTML, as words that wrap by themselves."""
     return html.escape(html.unescape(re.sub(r"</?b>", "", re.sub(r"<br ?/?>", " ", text))))
 
 

@@ -12,7 +12,7 @@ from diagnostics.numeric import RankCorrelation, check_shape, rank_correlation, 
 
 
 def captured_share(uniform: float, reached: float, best: float) -> float | None:
-    """How much of the way from uniform to the best was gone: 0 is uniform, 1 the best; below 0 worse than uniform.
+    """Return the share of the way from uniform (0) to the best (1); below 0 worse than uniform.
 
     Qualities, of which larger is better, or their opposite, such as the logarithm of a perplexity: only the three
     places on one line matter. Above 1 where the best is best by another measure than this one.
@@ -31,7 +31,7 @@ def quality_captured(uniform: float, reached: float, best: float) -> float | Non
 
 @dataclass(frozen=True, eq=False)
 class AllocationGap:
-    """What an allocation of one layer leaves to gain.
+    """The gap between an allocation of one layer and the optimum.
 
     uniform_quality, reached_quality, best_quality: the layer's, at the same layer sparsity; larger is better.
     captured: `captured_share` of the three; None as well where the best is not better than uniform in this quality,
@@ -74,13 +74,18 @@ def allocation_gap(
     """Compare an allocation with the optimal one of the same layer and the same number of pruned weights.
 
     Args:
-        reached, best: the two; `best` is optimal for some measure, and is taken as the reference.
-        uniform_quality, reached_quality, best_quality: the layer's quality under uniform and under both.
+        reached: the allocation to judge.
+        best: the reference, optimal for some measure.
+        uniform_quality: the layer's quality under uniform.
+        reached_quality: the layer's quality under `reached`.
+        best_quality: the layer's quality under `best`.
         losses: what `best` minimises, under uniform and under both.
-        gini, sensitivity: (D,) of the rows; NaN where a row has none.
+        gini: (D,) of the rows; NaN where a row has none.
+        sensitivity: (D,) of the rows; NaN where a row has none.
         most: how many rows are named on either side.
 
-    Raises ValueError for allocations of other layers, or of other totals.
+    Raises:
+        ValueError: the allocations are of different layers, or of different totals.
     """
     if reached.columns != best.columns or len(reached.counts) != len(best.counts):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""What TRIM's outer search over learning rates saw and chose (arXiv 2505.16743)."""
+"""The record of TRIM's outer search over learning rates (arXiv 2505.16743)."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -70,7 +70,7 @@ class LearningRateTrace:
 
     @property
     def exhaustive_outcome(self) -> Outcome:
-        """The same for the best rate of the full grid."""
+        """Return the outcome of the best rate of the full grid."""
         return self._sign(self.exhaustive)
 
     def _sign(self, index: int | None) -> Outcome:
@@ -100,8 +100,11 @@ class LearningRateTrace:
 
 @dataclass(frozen=True)
 class RateSummary:
-    """One learning rate: whether it was tried, its best quality over all iterations (uniform included), that
-    minus the uniform quality, and the iteration it was reached at (0: uniform). None if not computed."""
+    """The summary of one learning rate.
+
+    Whether it was tried, its best quality over all iterations (uniform included), that minus the uniform quality, and
+    the iteration it was reached at (0: uniform). None if not computed.
+    """
 
     rate: float
     tried: bool

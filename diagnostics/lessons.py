@@ -1,4 +1,4 @@
-"""What the lessons on TRIM show: a matrix small enough to read, one update, a search, budgets. Numbers only."""
+"""The contents of the lessons on TRIM: a matrix small enough to read, one update, a search, budgets."""
 
 from dataclasses import dataclass
 
@@ -39,7 +39,7 @@ class PrunedMatrix:
 
 @dataclass(frozen=True, eq=False)
 class ScoreLesson:
-    """Where scores come from: weight (D, N), norm (N,) of the input features, and what is kept of their product."""
+    """The origin of scores: weight (D, N), norm (N,) of the input features, and what is kept of their product."""
 
     weight: np.ndarray
     norm: np.ndarray

@@ -81,7 +81,7 @@ def layer_facts(
     learning_rate: float | None,
     searched: bool,
 ) -> LayerFacts:
-    """What a map shows of one layer.
+    """Return what a map shows of one layer.
 
     gini: (D,), NaN for a row of zeros. qualities and cosines (D,): at the uniform counts, and as pruned.
     dead_rows: (D,) bool, left out of the variances. searched: whether TRIM searched for a learning rate.
@@ -141,7 +141,7 @@ class ModelMap:
 
     @property
     def searched(self) -> bool:
-        """Whether TRIM searched in any layer."""
+        """Return whether TRIM searched in any layer."""
         return any(facts.outcome is not None for facts in self.layers)
 
     @property
@@ -164,12 +164,12 @@ class ModelMap:
         return grid
 
     def outcome_counts(self) -> dict[Outcome, int]:
-        """How many layers had each outcome."""
+        """Return how many layers had each outcome."""
         outcomes = [facts.outcome for facts in self.layers]
         return {outcome: outcomes.count(outcome) for outcome in OUTCOMES}
 
     def columns(self) -> dict[str, np.ndarray]:
-        """A table with one line per layer that is done."""
+        """Return a table with one line per layer that is done."""
         fields = ("median_gini", "layer_sparsity", "uniform_quality", "realised_quality", "quality_gain")
         table = {"layer": np.array([facts.name for facts in self.layers], dtype=str)}
         for name in (*fields, "row_variance_uniform", "row_variance"):
@@ -192,7 +192,7 @@ class OutcomeLane:
 
     @property
     def median(self) -> float:
-        """Of the layers' median Gini coefficients; NaN for an empty lane."""
+        """Return the median of the layers' median Gini coefficients; NaN for an empty lane."""
         return float(np.median(self.gini)) if self.gini.size else float("nan")
 
 

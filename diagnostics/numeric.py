@@ -72,7 +72,7 @@ class Histogram:
         return centers
 
     def members(self, values: np.ndarray, bins: Sequence[int]) -> np.ndarray:
-        """Indices of the values that lie in any of `bins`: the rows behind the bars that a user selected."""
+        """Return the indices of the values that lie in any of `bins`: the rows of the bars that a user selected."""
         values = np.asarray(values)
         finite = np.flatnonzero(np.isfinite(values))
         chosen = np.asarray(bins, dtype=np.int64)

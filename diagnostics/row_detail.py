@@ -1,5 +1,4 @@
-"""One row under the lens: its sorted scores with the borders of pruning, its path through the search, and what its
-weights cost the optimum."""
+"""One row: its sorted scores with the borders of pruning, its path through the search, its prices under the optimum."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,8 +14,10 @@ SCORE_POINTS = 513
 
 @dataclass(frozen=True)
 class PruningBorder:
-    """Where an allocation cuts one row: its `pruned` lowest-score weights go, which hold `score_share` of the
-    row's score (NaN for a row of zeros)."""
+    """The place where an allocation cuts one row.
+
+    Its `pruned` lowest-score weights are pruned, which hold `score_share` of the row's score (NaN for a row of zeros).
+    """
 
     method: str
     label: str
@@ -106,7 +107,7 @@ def row_paths(
 
 @dataclass(frozen=True, eq=False)
 class RowPrices:
-    """What one row asks for its weights, the least important ones first.
+    """The prices of one row's weights, the least important ones first.
 
     row_sparsity: (M + 1,) ascending from 0, between which a price holds. prices: (M,) ascending, cost per weight.
     common: the price λ up to which all rows of the layer lose weights. pruned: how many the optimum takes of this row.
@@ -122,7 +123,7 @@ class RowPrices:
 
     @property
     def next_price(self) -> float:
-        """What the row would ask for one weight more; NaN at the row cap."""
+        """Return the price of one weight more; NaN at the row cap."""
         beyond = self.row_sparsity[1:] * self.columns > self.pruned + 0.5
         return float(self.prices[beyond][0]) if beyond.any() else float("nan")
 

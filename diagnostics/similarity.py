@@ -13,7 +13,7 @@ DRAWN_POINTS = 97
 
 
 def sparsity_grid(columns: int, points: int = DRAWN_POINTS) -> np.ndarray:
-    """Counts k (P,) at which to sample curves over 0..columns: ascending, 0 and `columns` always among them.
+    """Return counts k (P,) at which to sample curves over 0..columns: ascending, with 0 and `columns`.
 
     The grid is k / columns = 1 - (1 - u)^2 at even u. Cosine curves stay near 1 and fall off a cliff close to
     sparsity 1; on real layers this spacing cuts the error of linear interpolation by more than ten times
@@ -29,7 +29,7 @@ def sparsity_grid(columns: int, points: int = DRAWN_POINTS) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class AllocatedCosine:
-    """Where an allocation put the rows: row_sparsity (D,) and the rows' cosine (D,) at just that sparsity."""
+    """The rows under an allocation: row_sparsity (D,) and the rows' cosine (D,) at just that sparsity."""
 
     method: str
     label: str

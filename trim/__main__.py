@@ -1,4 +1,4 @@
-"""python -m trim …"""
+"""The command line as `python -m trim`."""
 
 import sys
 

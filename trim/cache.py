@@ -1,5 +1,7 @@
-"""Where things are kept between uses: dequantized models, captured activations, checksums, what budgets are made of,
-runs that come with the app, texts that users brought, compiled functions.
+"""The cache on disk between uses.
+
+It holds dequantized models, captured activations, checksums, what budgets are made of, runs that come with the app,
+texts that users brought, compiled functions.
 
 The folder is `TRIM_CACHE`, or `trim-lab` in the user's cache folder. Entries appear complete (written under
 a temporary name, then renamed), so processes may share a cache. The least recently used entries go when the cache
@@ -36,7 +38,7 @@ T = TypeVar("T")
 
 
 def cache_folder() -> Path:
-    """The cache's folder; not created here."""
+    """Return the cache's folder; it is not created here."""
     if chosen := os.environ.get("TRIM_CACHE"):
         return Path(chosen).expanduser()
     if sys.platform == "darwin":
@@ -49,7 +51,7 @@ def cache_folder() -> Path:
 
 
 def limit_bytes() -> int:
-    """How large the cache may grow.
+    """Return how large the cache may grow.
 
     Raises:
         SettingsError: `TRIM_CACHE_LIMIT_BYTES` is no whole number.
@@ -67,19 +69,20 @@ def fingerprint(settings: dict) -> str:
 
 
 def entry_path(kind: str, key: dict, suffix: str = "") -> Path:
-    """The place in the cache of what depends on `key` alone, which must be plain JSON."""
+    """Return the place in the cache of what depends on `key` alone, which must be plain JSON."""
     return cache_folder() / kind / f"{fingerprint(key)}{suffix}"
 
 
 def cached(
     path: Path, measure: Callable[[], T], *, parse: Callable[[bytes], T], pack: Callable[[T], bytes]
 ) -> T:
-    """What was measured before and is in the cache, or is measured now and put there.
+    """Return a measurement from the cache, or measure it now and put it there.
 
     Args:
         path: from `entry_path`.
         measure: does the work.
-        parse, pack: from the content of a file, and to it.
+        parse: reads the content of a file.
+        pack: makes the content of a file.
 
     Raises:
         SettingsError: `TRIM_CACHE_LIMIT_BYTES` is not a whole number.
@@ -102,7 +105,7 @@ def cached_numbers(key: dict, measure: Callable[[], list[float]]) -> list[float]
 
 
 def cached_folder(target: Path, make: Callable[[Path], None]) -> Path:
-    """A folder in the cache, filled by `make` where it is not there yet.
+    """Return a folder in the cache, filled by `make` where it is not there yet.
 
     Raises:
         OSError: it cannot be written.
@@ -119,7 +122,7 @@ def cached_folder(target: Path, make: Callable[[Path], None]) -> Path:
 
 
 def load(path: Path, parse: Callable[[bytes], T]) -> T | None:
-    """A file of the cache; None where there is none, or a damaged one, which will be written anew.
+    """Load a file of the cache; None where there is none, or a damaged one, which will be written anew.
 
     Raises:
         SettingsError: `TRIM_CACHE_LIMIT_BYTES` is not a whole number; said before anything slow starts.
@@ -156,7 +159,7 @@ def store(files: Iterable[tuple[Path, bytes]]) -> None:
 
 
 def _entry(path: Path) -> Path:
-    """The entry that a file belongs to: itself, or the folder directly in that of its kind."""
+    """Return the entry that a file belongs to: itself, or the folder directly in that of its kind."""
     return cache_folder().joinpath(*path.relative_to(cache_folder()).parts[:2])
 
 
@@ -167,7 +170,7 @@ def touch(entry: Path) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """The sha256 of a file, 64 hex digits; cached until the file's size or time changes.
+    """Return the sha256 of a file, 64 hex digits; cached until the file's size or time changes.
 
     Raises:
         OSError: the file cannot be read.
@@ -185,7 +188,7 @@ def file_sha256(path: Path) -> str:
 
 
 def usage_bytes() -> dict[str, int]:
-    """What each kind of entry takes on the disk now, by kind."""
+    """Return the size on the disk of each kind of entry."""
     return {kind: _size_bytes(cache_folder() / kind) for kind in KINDS}
 
 
@@ -216,7 +219,7 @@ def shrink_to_limit(keep: Path | None = None) -> None:
 
 
 def _least_recently_used(folder: Path) -> list[Path]:
-    """A kind's entries, the one unused for longest first; of temporary ones only those that nobody writes any more."""
+    """Return a kind's entries, the least recently used first; of temporary ones only the abandoned."""
     now, found = time.time(), []
     for entry in folder.glob("*"):
         with contextlib.suppress(OSError):  # removed by another process

@@ -1,4 +1,4 @@
-"""Where a model computes and in which type, and whether it fits there."""
+"""Devices and data types of a model, and whether it fits there."""
 
 import contextlib
 import importlib.util
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 
 def choose_device(name: str | torch.device | None = None) -> torch.device:
-    """The device of that name ("cpu", "cuda", "cuda:1"); by default a GPU where there is one.
+    """Return the device of that name ("cpu", "cuda", "cuda:1"); by default a GPU where there is one.
 
     Raises:
         SettingsError: there is no such device here.
@@ -49,7 +49,7 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
 def choose_dtype(
     name: str | torch.dtype | None, checkpoint: torch.dtype, device: torch.device
 ) -> torch.dtype:
-    """The type of that name ("float32", "bfloat16", "float16").
+    """Return the type of that name ("float32", "bfloat16", "float16").
 
     By default float32 on the CPU; on a GPU the checkpoint's own half type, and for a float32 checkpoint bfloat16, or
     float16 where the GPU has no bfloat16.
@@ -70,7 +70,7 @@ def choose_dtype(
 
 
 def available_bytes(device: torch.device) -> int:
-    """The memory that a new tensor could take on the device now."""
+    """Return the memory that a new tensor could take on the device now."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         kept_by_torch = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -79,12 +79,12 @@ def available_bytes(device: torch.device) -> int:
 
 
 def half_is_free(device: torch.device) -> bool:
-    """Whether at least half of a GPU's memory could be had now."""
+    """Return whether at least half of a GPU's memory could be had now."""
     return 2 * available_bytes(device) >= torch.cuda.get_device_properties(device).total_memory
 
 
 def _container_bytes() -> int:
-    """What the container's limit leaves (Linux control groups, version 2); as much as there is without a limit."""
+    """Return what the container's limit leaves (Linux control groups, version 2); without a limit, all there is."""
     try:
         limit = int((_CGROUP / "memory.max").read_text())
         used = int((_CGROUP / "memory.current").read_text())
@@ -98,6 +98,8 @@ def require_memory(needed_bytes: int, device: torch.device, purpose: str, advice
     """Refuse what would not fit, before it is allocated.
 
     Args:
+        needed_bytes: what will be allocated.
+        device: on which.
         purpose: what the memory is for, the beginning of a sentence.
         advice: what the user can do instead.
 
@@ -114,7 +116,7 @@ def require_memory(needed_bytes: int, device: torch.device, purpose: str, advice
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether something failed because the device's or the host's memory is full."""
+    """Return whether something failed because the device's or the host's memory is full."""
     full = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
         words in str(error) for words in full
@@ -172,5 +174,5 @@ def halving(
 
 
 def has_kernels(device: torch.device) -> bool:
-    """Whether curves here come from `kernels`, searches and hulls from their own kernels: CUDA, and Triton there."""
+    """Return whether curves, searches and hulls are computed by `kernels`: on CUDA with Triton."""
     return device.type == "cuda" and importlib.util.find_spec("triton") is not None

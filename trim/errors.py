@@ -41,7 +41,7 @@ class CacheError(TrimError):
 
 
 class CacheWarning(UserWarning):
-    """What could have been kept in the cache could not be written; the result is whole, and will be made again."""
+    """A result could not be written to the cache; it is complete, and will be made again."""
 
 
 class NotEnoughMemoryError(TrimError, MemoryError):

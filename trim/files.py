@@ -93,12 +93,12 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def _temporary(path: Path) -> Path:
-    """A name alongside a path that nobody else uses."""
+    """Return a name alongside a path that nobody else uses."""
     return path.with_name(f".{path.name}-{uuid.uuid4().hex[:12]}")
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes the rename itself last; Windows cannot open a folder and needs no such step."""
+    """Make the rename itself last; Windows cannot open a folder and needs no such step."""
     if sys.platform == "win32":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -145,7 +145,7 @@ class FolderLock:
 
 
 def is_locked(folder: Path) -> bool:
-    """Whether some process, this one too, holds the folder's lock now."""
+    """Return whether some process, this one too, holds the folder's lock now."""
     lock, _ = _lock_files(folder)
     if not lock.exists():
         return False
@@ -163,7 +163,7 @@ def _lock_files(folder: Path) -> tuple[Path, Path]:
 
 
 def _taken(path: Path) -> FileLock | None:
-    """The system's lock on a file; None where another holds it."""
+    """Take the system's lock on a file; None where another holds it."""
     lock = FileLock(path, thread_local=False)
     try:
         lock.acquire(blocking=False)

@@ -41,7 +41,7 @@ class Repository:
 
     @property
     def page(self) -> str:
-        """Where people look at it."""
+        """Return the address of the repository's page."""
         return f"https://huggingface.co/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
 
 
@@ -54,10 +54,12 @@ def parse_id(source: str) -> tuple[str, str | None] | None:
 def downloaded(
     repository: Repository, files: tuple[str, ...], is_complete: Callable[[Path], bool]
 ) -> Path | None:
-    """The repository's folder in the Hub's cache; None where it is not there or not complete. Needs no network.
+    """Return the repository's folder in the Hub's cache; None where it is missing or incomplete. Needs no network.
 
     Args:
+        repository: of a model or a data set.
         files: patterns of the files that are used.
+        is_complete: looks at a folder.
     """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
@@ -96,7 +98,7 @@ def list_sizes(repository: Repository) -> dict[str, int]:
 
 
 def select(sizes: dict[str, int], files: tuple[str, ...]) -> dict[str, int]:
-    """The files that match any of the patterns."""
+    """Return the files that match any of the patterns."""
     return {
         name: size for name, size in sizes.items() if any(fnmatch.fnmatchcase(name, file) for file in files)
     }
@@ -108,7 +110,10 @@ def download(
     """Fetch the files that match the patterns into the Hub's cache, and return the folder they are in.
 
     Args:
+        repository: of a model or a data set.
+        files: patterns of the files that are used.
         size_bytes: what they come to, for the progress.
+        say: receives the progress, one line at a time.
 
     Raises:
         TrimError: of the repository's own class: unknown, gated, unreachable, or the disk is full.
@@ -158,7 +163,7 @@ def fetch_file(repository: Repository, file: str, say: Callable[[str], None] = l
 
 
 def _progress_class(name: str, size_bytes: int, say: Callable[[str], None]) -> type:
-    """A progress bar for `huggingface_hub` that reports how much is here instead of drawing itself."""
+    """Return a progress bar for `huggingface_hub` that reports how much is here instead of drawing itself."""
     from tqdm.auto import tqdm
 
     class ReportedProgress(tqdm):

@@ -13,7 +13,7 @@ def at_least_float32(values: Tensor) -> torch.dtype:
 
 
 def full_product(left: Tensor, right: Tensor) -> Tensor:
-    """left @ right, (M, K) and (K, N), in float32."""
+    """Return left @ right, (M, K) and (K, N), in float32."""
     if left.is_cuda and left.dtype == right.dtype and left.dtype in HALF:
         # Tensor cores round their sums towards zero; short sums, added in float32, keep that small.
         first, *others = zip(left.split(_PIECE, dim=1), right.split(_PIECE), strict=True)

@@ -16,7 +16,7 @@ CORPORA = {
 
 
 def closest_matches(name: str, known: Iterable[str], most: int = 5) -> str:
-    """The known names nearest to `name`, as a list in words."""
+    """Return the known names closest to `name`, as a list in words."""
     known = list(known)
     near = difflib.get_close_matches(name, known, n=most, cutoff=0.4) or known[:most]
     return ", ".join(near) if near else "none"
@@ -29,7 +29,7 @@ def one_line(text: str, most: int = 80) -> str:
 
 
 def format_bytes(size_bytes: float) -> str:
-    """A size as people say it, in decimal units: "988 MB", "1.2 GB"."""
+    """Format a size in decimal units: "988 MB", "1.2 GB"."""
     for unit in ("bytes", "kB", "MB"):
         if size_bytes < 1000:
             return f"{size_bytes:.0f} {unit}"
@@ -38,7 +38,7 @@ def format_bytes(size_bytes: float) -> str:
 
 
 def local_path(text: str) -> Path | None:
-    """The file or folder of that name; None where there is none, or where nothing can have such a name."""
+    """Return the file or folder of that name; None where there is none, or where nothing can have such a name."""
     try:
         path = Path(text).expanduser()
         return path if text and path.exists() else None

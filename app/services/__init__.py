@@ -1,1 +1,1 @@
-"""What pages ask for: jobs, studies of layers, stored runs. No Streamlit calls in here."""
+"""Services for the pages: jobs, studies of layers, stored runs. No Streamlit calls in here."""

@@ -1,1 +1,1 @@
-"""What several pages show: controls, cards, explanations."""
+"""Controls, cards and explanations that several pages show."""

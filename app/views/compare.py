@@ -33,7 +33,7 @@ NOTHING = ""
 
 
 def asked(entries: list[StoredRun]) -> list[Pick]:
-    """What the address asks for and the store has, or else what is worth a first look."""
+    """Return what the address asks for and the store has, or else what is worth a first look."""
     picks, problems = [], []
     layers = {entry.id: entry.run.layers for entry in entries if entry.run is not None}
     for letter in LETTERS:
@@ -66,7 +66,7 @@ def write(picks: list[Pick]) -> None:
 
 
 def choose(picks: list[Pick], entries: list[StoredRun]) -> None:
-    """A column for each letter: the run, the layer, and as it was pruned or uniform."""
+    """Show a column for each letter: the run, the layer, and as it was pruned or uniform."""
     runs = {entry.id: entry for entry in entries if entry.run is not None and entry.run.layers}
 
     def changed() -> None:

@@ -42,7 +42,7 @@ DEFAULT_TARGET_PERCENT = 70
 
 @st.fragment
 def explore(study: Study, options: SearchOptions, sensitivity: Tensor | None) -> None:
-    """The target slider and the views; only this part runs again when a control in it is let go."""
+    """Show the target slider and the views; only this part runs again when a control in it is let go."""
     percent = st.slider(
         "Layer sparsity target: share of this layer's weights to prune",
         1,
@@ -83,7 +83,7 @@ def explore(study: Study, options: SearchOptions, sensitivity: Tensor | None) ->
 
 
 def load(key: ModelKey) -> trim.Model:
-    """The model; before a large download the reader is asked."""
+    """Load the model; before a large download the reader is asked."""
     laboratory_ = laboratory()
     if not laboratory_.is_loaded(key):
         description = finished(laboratory_.description(key.source), key.source)
@@ -101,7 +101,7 @@ def load(key: ModelKey) -> trim.Model:
 
 
 def chosen_study() -> Study:
-    """The layer that the side bar asks for.
+    """Return the study of the layer that the side bar asks for.
 
     Raises:
         NothingToShow: it cannot be had; the page says why.
@@ -115,7 +115,7 @@ def chosen_study() -> Study:
 
 
 def sensitivity_of(study: Study) -> Tensor | None:
-    """The sensitivity (D,) of the layer's rows; None while it is being measured, and where it cannot be."""
+    """Return the sensitivity (D,) of the layer's rows; None while it is being measured, and where it cannot be."""
     key = SensitivityKey(study.key.model, study.key.sample)
     try:
         job = laboratory().sensitivity(key, load(key.model))
@@ -128,7 +128,7 @@ def sensitivity_of(study: Study) -> Tensor | None:
 
 
 def heading(study: Study) -> None:
-    """Which layer this is, of which model, and what it received."""
+    """Show which layer this is, of which model, and what it received."""
     text = TEXT_WORDS.get(study.key.sample.corpus) or Path(study.key.sample.corpus).name
     st.title(plain(study.key.layer))
     st.markdown(

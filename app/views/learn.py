@@ -12,7 +12,7 @@ PLAY_SECONDS = 0.5
 
 
 def chosen_step() -> int:
-    """The number of the step, from 1, that the address asks for; a wrong one is told."""
+    """Return the number of the step, from 1, that the address asks for; a wrong one is reported."""
     asked = st.query_params.get("step", "1")
     if asked.isascii() and asked.isdigit() and 1 <= int(asked) <= len(STEPS):
         return int(asked)
@@ -29,7 +29,7 @@ def go_to(number: int) -> None:
 
 
 def contents(current: int) -> None:
-    """A link to every step."""
+    """Show a link to every step."""
     with st.container(horizontal=True, gap="small", key="steps"):
         for number, step in enumerate(STEPS, 1):
             st.page_link(

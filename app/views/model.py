@@ -29,7 +29,7 @@ MOST_BESIDE = 4
 
 
 def default_run(entries: list[StoredRun]) -> str | None:
-    """What is being computed, or else the newest run that is not whole, or else TRIM's that came with the app."""
+    """Return the run being computed, or else the newest incomplete one, or else TRIM's that came with the app."""
     if (running := JOBS.running()) is not None:
         return running.id
     unfinished = [entry.id for entry in entries if entry.run is not None and not entry.run.complete]
@@ -40,7 +40,7 @@ def default_run(entries: list[StoredRun]) -> str | None:
 
 
 def new_run(entries: list[StoredRun]) -> None:
-    """The form, folded away unless the address asks for it; then the page need not wait for its thirty controls."""
+    """Show the form, folded away unless the address asks for it; else the page need not wait for its controls."""
     source = st.query_params.get("from")
     if source is not None and source != st.session_state.get("prefilled"):
         st.session_state["prefilled"] = source
@@ -59,7 +59,7 @@ def new_run(entries: list[StoredRun]) -> None:
 
 
 def heading(run: Run, shown: ModelMap) -> None:
-    """What was pruned, how far, by which method, and how that went in total."""
+    """Show what was pruned, how far, by which method, and how that went in total."""
     request = run.request
     text = f"{request.windows} windows of {request.length} tokens of {Path(request.corpus).name}"
     facts = [
@@ -108,7 +108,7 @@ def heading(run: Run, shown: ModelMap) -> None:
 
 
 def beside(run_id: str, run: Run, entries: list[StoredRun]) -> list[Run]:
-    """The shown run, and those that the reader puts beside it."""
+    """Choose the runs that are shown alongside the first."""
     others = {
         entry.id: entry.run
         for entry in entries

@@ -36,7 +36,7 @@ def show(draw: Callable[[], Redrawn | None], missing: str) -> None:
 
 
 def runs_of_trim() -> dict[str, Run]:
-    """Runs of TRIM on whole models, those that came with the app first."""
+    """Return runs of TRIM on whole models, those that came with the app first."""
     entries = [
         entry
         for entry in STORE.runs()
@@ -49,7 +49,7 @@ def runs_of_trim() -> dict[str, Run]:
 
 
 def choose(runs: dict[str, Run]) -> tuple[Run, str, list[Run]]:
-    """The run, the layer for the figures of one layer, and the runs of figure 3c."""
+    """Choose the run, the layer for the figures of one layer, and the runs of figure 3c."""
     left, middle, right = st.columns(3)
     run_id = left.selectbox("Run of TRIM", list(runs), key="paper_run", bind="query-params")
     run = runs[run_id]
@@ -82,6 +82,7 @@ st.caption(plain(f"{run.name} · {run.model.title}"))
 
 
 def stored() -> LayerView:
+    """Read the chosen layer of the chosen run."""
     return LayerView.of(run, STORE.layer(run.id, layer_name))
 
 

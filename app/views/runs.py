@@ -16,7 +16,7 @@ from trim.runs.folder import runs_folder
 
 
 def bring_in() -> None:
-    """A run from elsewhere, as a zip."""
+    """Show the upload of a run from elsewhere, as a zip."""
     if not presenter_only("Importing a run"):
         return
     with st.popover("Import a run", icon=":material/upload:"):
@@ -39,7 +39,7 @@ def bring_in() -> None:
 
 
 def news() -> None:
-    """What the last action did, told once."""
+    """Show once what the last action did."""
     if name := st.session_state.pop("deleted", None):
         st.toast(f"{plain(name)} was deleted.", icon=":material/delete:")
     if run_id := st.session_state.pop("imported", None):

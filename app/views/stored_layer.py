@@ -19,7 +19,7 @@ from trim.runs.record import LayerRecord
 
 
 def heading(run: Run, record: LayerRecord, label: str) -> None:
-    """Which layer of which run this is."""
+    """Show which layer of which run this is."""
     st.title(plain(record.name))
     st.markdown(
         f"The layer as the run **{plain(run.name)}** saw it: why some rows survived and others did not, from what the "
@@ -38,7 +38,7 @@ def heading(run: Run, record: LayerRecord, label: str) -> None:
 
 
 def needs_the_model(run: Run, record: LayerRecord) -> None:
-    """Which controls are not here, and the way to them."""
+    """Show which controls are not here, and the way to them."""
     request = run.request
     block, _, path = record.name.partition(".")
     asked = {
@@ -71,7 +71,7 @@ def needs_the_model(run: Run, record: LayerRecord) -> None:
 
 
 def side_bar(run: Run, name: str) -> None:
-    """The list of the run's layers; another one changes the address."""
+    """Show the list of the run's layers; another one changes the address."""
 
     def moved() -> None:
         st.query_params["layer"] = st.session_state["stored_layer"]
@@ -98,7 +98,7 @@ def side_bar(run: Run, name: str) -> None:
 
 
 def page() -> None:
-    """The layer that the address names."""
+    """Show the layer that the address names."""
     run_id = st.query_params.get("run")
     if run_id is None:
         st.title("Which layer of which run?")

@@ -159,7 +159,7 @@ _HEIGHT = 1.8  # of the tallest, in ridges
 
 
 def gini_ridges_figure(statistics: GiniStatistics, score: str, theme: Theme = "light") -> go.Figure:
-    """A histogram per label, the first at the top, each as high as its own share of rows; a tick at its median."""
+    """Draw a histogram per label, the first at the top, as high as its share of rows; a tick at its median."""
     palette = PALETTES[theme]
     figure = go.Figure()
     bins = statistics.histogram

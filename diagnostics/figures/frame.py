@@ -1,4 +1,4 @@
-"""What all figures share: heading, axes, legend room, direct labels, hover boxes."""
+"""The parts that all figures share: heading, axes, legend room, direct labels, hover boxes."""
 
 import textwrap
 from collections.abc import Sequence
@@ -28,7 +28,8 @@ def frame(
 ) -> go.Figure:
     """Give a figure its template, heading and margins around a plot of `plot_height` pixels.
 
-    Text from users in `title` and `subtitle` has been escaped by the caller."""
+    Text from users in `title` and `subtitle` has been escaped by the caller.
+    """
     # The plot keeps its height however many lines stand above it; a legend may wrap into two lines below it.
     lines = textwrap.wrap(subtitle, _SUBTITLE_CHARACTERS, break_long_words=False)
     top, bottom = 48 + 16 * len(lines), 90 if legend else 48
@@ -58,7 +59,7 @@ def frame(
 
 
 def enlarged(figure: go.Figure, factor: float) -> go.Figure:
-    """The same figure for readers at the far end of a room: its letters, marks and heights grow by `factor`."""
+    """Enlarge a figure for readers at the far end of a room: its letters, marks and heights grow by `factor`."""
 
     def grown(value: object, key: str, inside: str) -> object:
         if isinstance(value, dict):
@@ -98,10 +99,10 @@ def spread_labels(positions: Sequence[float], gap: float) -> list[float]:
 
 
 def count_rows(number: int) -> str:
-    """ "1 row", "1,536 rows"."""
+    """Format a number of rows: "1 row", "1,536 rows"."""
     return f"{number:,} row{'' if number == 1 else 's'}"
 
 
 def signed(value: float, pattern: str) -> str:
-    """A number with its sign, the minus a real one."""
+    """Format a number with its sign, the minus a real one."""
     return format(value, "+" + pattern).replace("-", "−")

@@ -1,4 +1,4 @@
-"""What an allocation leaves to gain against the optimal one: over targets, and row by row."""
+"""Figures of the gap between an allocation and the optimal one: over targets, and row by row."""
 
 from collections.abc import Iterable
 
@@ -38,7 +38,7 @@ def gap_quality_figure(curve: GapCurve, theme: Theme = "light") -> go.Figure:
 
 
 def gap_loss_figure(curve: GapCurve, theme: Theme = "light") -> go.Figure:
-    """What the optimum minimises, as a share of what it is under uniform, against the target."""
+    """Draw what the optimum minimises, as a share of what it is under uniform, against the target."""
     figure = go.Figure()
     _line(figure, curve, "trim", "TRIM", curve.reached_loss, "%{y:.1%} of uniform's error")
     _line(figure, curve, "optimal", "Optimal", curve.best_loss, "%{y:.1%} of uniform's error")
@@ -58,7 +58,7 @@ def gap_loss_figure(curve: GapCurve, theme: Theme = "light") -> go.Figure:
 
 
 def gap_share_figure(curve: GapCurve, theme: Theme = "light") -> go.Figure:
-    """The captured share against the target: of the layer quality, and of what the optimum minimises."""
+    """Draw the captured share against the target: of the layer quality, and of what the optimum minimises."""
     palette = PALETTES[theme]
     figure = go.Figure()
     of_quality = f"of the layer quality ({escape(curve.measure)})"
@@ -105,7 +105,7 @@ def _over_targets(
 def gap_scatter_figure(
     scatter: GapScatter, selected_rows: Iterable[int] = (), theme: Theme = "light"
 ) -> go.Figure:
-    """A point for each row: above 0 the allocation prunes it more than the optimum does, below 0 less."""
+    """Draw a point for each row: above 0 the allocation prunes it more than the optimum does, below 0 less."""
     palette = PALETTES[theme]
     figure = go.Figure()
     label = escape(scatter.gap.reached.label)

@@ -24,7 +24,7 @@ RATE_TITLE = "Which learning rates beat uniform pruning?"
 
 
 def nothing_to_gain(theme: Theme, title: str) -> go.Figure:
-    """What stands in for a view of gains where the uniform quality is infinite: a signal without noise."""
+    """Draw the note that replaces a view of gains where the uniform quality is infinite: no noise."""
     figure = frame(
         go.Figure(),
         theme,
@@ -40,7 +40,7 @@ def nothing_to_gain(theme: Theme, title: str) -> go.Figure:
 
 
 def rate_label(rate: float) -> str:
-    """A rate as printed everywhere: its sign always there."""
+    """Format a rate as printed everywhere: its sign always there."""
     return signed(rate, "g")
 
 
@@ -149,7 +149,7 @@ def _points(
 
 
 def _choices(figure: go.Figure, summaries: list[RateSummary], theme: Theme) -> None:
-    """A ring and a word around the published choice and the best of the full grid; one word if they agree."""
+    """Draw a ring and a word around the published choice and the best of the full grid; one if they agree."""
     palette = PALETTES[theme]
     chosen = next((place for place, summary in enumerate(summaries) if summary.chosen), -1)
     for place, summary in enumerate(summaries):

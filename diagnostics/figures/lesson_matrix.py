@@ -85,7 +85,7 @@ def damage_figure(matrix: PrunedMatrix, theme: Theme = "light") -> go.Figure:
 
 
 def masks_figure(matrices: Sequence[PrunedMatrix], theme: Theme = "light") -> go.Figure:
-    """The same scores under several allocations, one matrix below the other."""
+    """Draw the scores under several allocations, one matrix below the other."""
     rows = len(matrices[0].score)
     figure = make_subplots(
         rows=len(matrices),

@@ -154,7 +154,7 @@ def path_figure(lesson: PathLesson, iteration: int, theme: Theme = "light") -> g
 
 
 def sign_figure(lesson: SignLesson, theme: Theme = "light") -> go.Figure:
-    """The scores of a loud and of a quiet row, and what each learning rate gains with them."""
+    """Draw the scores of a loud and of a quiet row, and what each learning rate gains with them."""
     palette = PALETTES[theme]
     figure = make_subplots(rows=2, row_heights=[0.5, 0.5], vertical_spacing=0.24)
     place = np.arange(1, len(lesson.loud) + 1, dtype=np.int32)
@@ -257,7 +257,7 @@ def sign_figure(lesson: SignLesson, theme: Theme = "light") -> go.Figure:
 
 
 def budget_figure(lesson: BudgetLesson, theme: Theme = "light") -> go.Figure:
-    """The layer sparsity that each block's layer gets, with the outliers that earned it above."""
+    """Draw the layer sparsity of each block's layer, with the outliers that earned it above."""
     palette = PALETTES[theme]
     figure = go.Figure()
     blocks = np.arange(len(lesson.sparsity), dtype=np.int32)

@@ -19,7 +19,7 @@ _MOST_LABELS = 8
 def mark_rows(
     figure: go.Figure, theme: Theme, rows: np.ndarray, x: np.ndarray, y: np.ndarray, style: Style, label: str
 ) -> None:
-    """Selected rows on top, with a border in ink."""
+    """Draw selected rows on top, with a border in ink."""
     if not len(rows):
         return
     figure.add_scatter(
@@ -42,7 +42,7 @@ def mark_rows(
 
 
 def number_rows(figure: go.Figure, theme: Theme, rows: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
-    """The selected rows' numbers beside their marks, while there are few enough to tell apart."""
+    """Draw the selected rows' numbers beside their marks, while there are few enough to tell apart."""
     if len(rows) > _MOST_LABELS:
         return
     for place, index in enumerate(np.argsort(x, kind="stable").tolist()):

@@ -1,5 +1,7 @@
-"""Heat maps of a whole model, block by layer type. A layer of marks above the cells carries hover and selection:
-Plotly selects marks, never cells of a heat map."""
+"""Heat maps of a whole model, block by layer type.
+
+A layer of marks above the cells carries hover and selection: Plotly selects marks, never cells of a heat map.
+"""
 
 import math
 from dataclasses import dataclass

@@ -17,7 +17,7 @@ _SPREAD = 0.3  # of a lane, above and below its middle
 
 
 def outcome_gini_figure(lanes: Sequence[OutcomeLane], theme: Theme = "light") -> go.Figure:
-    """A lane per run and outcome, a mark per layer, a line at the lane's median. Customdata: the layers' names."""
+    """Draw a lane per run and outcome, a mark per layer, a line at its median. Customdata: the layers' names."""
     palette = PALETTES[theme]
     figure = go.Figure()
     colours = {"positive": palette.gain, "negative": palette.loss, "none": palette.muted}

@@ -1,5 +1,4 @@
-"""The row inspector: one row's sorted scores with their borders, rows' paths through the iterations, and what the
-optimum pays for a row's weights."""
+"""The row inspector: sorted scores with their borders, paths through the iterations, and prices of weights."""
 
 import numpy as np
 import plotly.graph_objects as go
@@ -151,7 +150,7 @@ PRICE_DECADES = 4.5  # below the highest price that is drawn: cheaper weights ar
 
 
 def row_prices_figure(prices: RowPrices, cost: str, theme: Theme = "light") -> go.Figure:
-    """What each further weight of a row costs, and the price up to which all rows of the layer lose theirs.
+    """Draw the cost of each further weight of a row, and the price up to which all rows of the layer lose theirs.
 
     `cost` says in what: "output error", or "loss".
     """

@@ -64,7 +64,7 @@ class Style:
 
 
 def hatching(style: Style, palette: Palette) -> dict[str, object]:
-    """A method's pattern over the colour of its bars, the cue that needs no colour."""
+    """Return a method's pattern over the colour of its bars, the cue that needs no colour."""
     return {
         "shape": style.pattern,
         "size": 6,
@@ -134,7 +134,7 @@ def escape(text: object) -> str:
 
 @functools.cache
 def template(theme: Theme) -> go.layout.Template:
-    """The Plotly template of one theme: transparent paper, quiet grid lines, the system's own fonts."""
+    """Return the Plotly template of one theme: transparent paper, quiet grid lines, the system's own fonts."""
     palette = PALETTES[theme]
     axis = {
         "gridcolor": palette.grid,

@@ -1,4 +1,4 @@
-"""What the layers of a loaded model receive from a calibration text, in one forward sweep kept on disk."""
+"""The inputs of a loaded model's layers on a calibration text, from one forward pass, cached on disk."""
 
 import contextlib
 from collections.abc import Callable, Iterable
@@ -122,7 +122,7 @@ def _sweep_with_spare(
     spare: list[str],
     progress: CaptureProgress | None,
 ) -> dict[str, LayerInputs]:
-    """What the wanted layers receive, and the spare ones unless they stand in the way."""
+    """Capture what the wanted layers receive, and the spare ones unless memory is short."""
     both = model.select({*wanted, *spare})
     try:
         return _sweep(model, calibration, both, progress)
@@ -181,7 +181,7 @@ def _forward(
 
 
 def _cache_entry(model: Model, windows: Tensor, positions: Tensor) -> Path:
-    """The folder of these settings in the cache; everything that changes what is captured is in its name."""
+    """Return the folder of these settings in the cache; its name holds everything that changes what is captured."""
     settings = {
         "model": [model.fingerprint, model.weights_key],
         "dtype": str(model.dtype),

@@ -125,7 +125,7 @@ def window_start(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
 
 
 def _special(tokenizer: "PreTrainedTokenizerBase") -> tuple[list[int], list[int]]:
-    """The tokens that are added before and after a text."""
+    """Return the tokens that are added before and after a text."""
     added, plain = (tokenizer("a", add_special_tokens=add)["input_ids"] for add in (True, False))
     for begin in range(len(added) - len(plain) + 1):
         if added[begin : begin + len(plain)] == plain:
@@ -163,12 +163,14 @@ def _text(source: str | Path, split: str, say: Callable[[str], None]) -> Text:
 def _tokens(
     text: Text, tokenizer: "PreTrainedTokenizerBase", *, special: bool = True, most: int | None = None
 ) -> Tensor:
-    """The tokens of a text, cut piece by piece, since a tokenizer needs a hundred times the memory of what it cuts.
+    """Return the tokens of a text, cut by pieces: a tokenizer needs a hundred times the memory of what it cuts.
 
     Each piece is cut together with a lead of the text before it, and its last tokens are left to the next piece, so
     that the tokens are those of the whole text cut at once.
 
     Args:
+        text: to cut.
+        tokenizer: cuts it.
         special: with the tokens that the tokenizer adds before and after a text.
         most: how many tokens suffice.
     """
@@ -204,7 +206,7 @@ def _tokens(
 
 
 def _blocks(text: Text) -> Iterator[tuple[str, bool]]:
-    """The text in blocks of equal size, and whether each is the last."""
+    """Yield the text in blocks of equal size, and whether each is the last."""
     waiting = ""
     for piece in text.pieces():
         waiting += piece
@@ -248,10 +250,15 @@ def _from_documents(
     special: bool,
     generator: torch.Generator,
 ) -> Tensor:
-    """A random window of each of some random documents that are longer than it; none is taken twice while others last.
+    """Cut a random window of random documents longer than it; none is taken twice while others last.
 
     Args:
-        rows: `datasets.Dataset` with a column "text".
+        rows: with a column "text".
+        tokenizer: cuts the documents.
+        windows: how many.
+        length: tokens of a window.
+        special: with the tokens that the tokenizer adds before and after a document.
+        generator: chooses the documents and the places.
     """
     import pyarrow.compute
 

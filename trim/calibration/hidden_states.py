@@ -36,7 +36,7 @@ class Activations:
     place: str
 
     def read(self, part: slice, device: torch.device) -> Tensor:
-        """A batch on the device; a copy, unless it is there already."""
+        """Return a batch on the device; a copy, unless it is there already."""
         return self.states[part].to(device)
 
     def write(self, part: slice, states: Tensor) -> None:
@@ -93,7 +93,7 @@ def activations(
 
 
 def _free_bytes(device: torch.device) -> int:
-    """What can be had now, also under a data limit of this process."""
+    """Return the memory that can be had now, also under a data limit of this process."""
     free = available_bytes(device)
     if sys.platform != "win32" and device.type == "cpu":
         limit, _ = resource.getrlimit(resource.RLIMIT_DATA)

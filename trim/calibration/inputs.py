@@ -1,4 +1,4 @@
-"""What the layers of a block receive: feature norms over all real tokens, and some input vectors."""
+"""The inputs of the layers of a block: feature norms over all real tokens, and some input vectors."""
 
 import contextlib
 import functools
@@ -16,7 +16,7 @@ from trim.matmul import HALF, at_least_float32
 
 @dataclass(frozen=True, eq=False)
 class LayerInputs:
-    """What one layer received.
+    """The input of one layer.
 
     Attributes:
         inputs: (N, L), the kept input vectors.
@@ -31,7 +31,7 @@ class LayerInputs:
 
 @dataclass(frozen=True, eq=False)
 class DenseInputs:
-    """What a layer receives of the dense model, alongside what it receives of the pruned one.
+    """A layer's input in the dense model, alongside its input in the pruned one.
 
     Attributes:
         inputs: (N, L), of the same tokens as the kept input vectors.
@@ -115,7 +115,7 @@ class InputListener:
             self._dense[0].append(self._kept(dense_input))
 
     def _real(self, by_token: Tensor) -> Tensor:
-        """The real tokens of (sequences, length, N), (L, N)."""
+        """Return the real tokens of (sequences, length, N), (L, N)."""
         if self.calibration.mask is not None:
             return by_token[self.calibration.mask[self._part].to(by_token.device)]
         return by_token.reshape(-1, by_token.shape[-1])
@@ -134,7 +134,7 @@ class InputListener:
             self._vectors.setdefault(name, []).extend(other._vectors[name])
 
     def received(self) -> dict[str, LayerInputs]:
-        """What each layer received, in order of use.
+        """Return the inputs of each layer, in order of use.
 
         Raises:
             NonFiniteError: NaN or infinity reached a layer; the message names it.
@@ -195,7 +195,7 @@ def _vectors(parts: list[Tensor]) -> Tensor:
 
 @contextlib.contextmanager
 def input_of(layer: nn.Linear) -> Iterator[list[Tensor]]:
-    """The first input of a layer while a block runs, which ends there."""
+    """Yield the first input of a layer while a block runs, which ends there."""
     seen: list[Tensor] = []
 
     def look(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
@@ -219,7 +219,7 @@ def _stop(module: nn.Module, arguments: tuple) -> None:
 
 
 def linear_layers(block: nn.Module, index: int, chosen: Iterable[str] | None = None) -> dict[str, nn.Linear]:
-    """The chosen linear layers of a block (None: all), by their full names, in the model's order."""
+    """Return the chosen linear layers of a block (None: all), by their full names, in the model's order."""
     found = {f"{index}.{path}": part for path, part in block.named_modules() if isinstance(part, nn.Linear)}
     chosen = found.keys() if chosen is None else set(chosen)
     return {name: layer for name, layer in found.items() if name in chosen}

@@ -44,7 +44,7 @@ Visitor = Callable[[str, nn.Linear, LayerInputs, Tensor], None]
 
 
 class BlockModel(Protocol):
-    """What is asked of a model: `StreamedModel` has it, and `LoadedModel` gives it to a `Model`."""
+    """The interface of a model here: `StreamedModel` has it, and `LoadedModel` gives it to a `Model`."""
 
     module: "PreTrainedModel"
     blocks: list[nn.Module]
@@ -52,10 +52,10 @@ class BlockModel(Protocol):
     dtype: torch.dtype
 
     def block(self, index: int) -> AbstractContextManager[nn.Module]:
-        """A block with its weights."""
+        """Lend a block with its weights."""
 
     def outside(self) -> AbstractContextManager[nn.Module]:
-        """The model with the weights outside its blocks."""
+        """Lend the model with the weights outside its blocks."""
 
     def forget(self) -> None:
         """Let go of what memory holds for later."""
@@ -69,11 +69,11 @@ class LoadedModel:
         self.device, self.dtype = model.device, model.dtype
 
     def block(self, index: int) -> AbstractContextManager[nn.Module]:
-        """A block."""
+        """Lend a block."""
         return contextlib.nullcontext(self.blocks[index])
 
     def outside(self) -> AbstractContextManager[nn.Module]:
-        """The model."""
+        """Lend the model."""
         return contextlib.nullcontext(self.module)
 
     def forget(self) -> None:
@@ -91,7 +91,7 @@ def row_sensitivity(
     visited: Collection[str] = (),
     visit: Visitor | None = None,
 ) -> dict[str, Tensor]:
-    """The empirical Fisher sensitivity of every row of every linear layer in the blocks.
+    """Measure the empirical Fisher sensitivity of every row of every linear layer in the blocks.
 
     Args:
         model: as it is now; pruned weights count as pruned.
@@ -100,8 +100,8 @@ def row_sensitivity(
         folder: where hidden states may be laid when memory does not hold them.
         activation_bytes: the most of them that memory may hold; None: part of what is free.
         progress: told of each block, on the way forward and on the way back.
-        visited, visit: what is done with some layers while their block's weights are there, from the last block to the
-            first.
+        visited: the layers to visit.
+        visit: is called for each of them while its block's weights are there, from the last block to the first.
 
     Returns:
         (D,) float32 for each layer, in host memory, in the model's order.
@@ -177,7 +177,7 @@ class _Pass:
         self._write(0, part, self._record(module, part))
 
     def _after_blocks(self, module: nn.Module, part: slice) -> None:
-        """The gradient after the last block, one window at a time: logits are large."""
+        """Compute the gradient after the last block, one window at a time: logits are large."""
         last, mask = len(self.model.blocks), self._mask(part)
         states = self._read(last, part)
         gradients = torch.empty_like(states)
@@ -308,11 +308,12 @@ def _listening(layers: Mapping[str, nn.Linear]) -> Iterator[dict[str, Tensor]]:
 def cached_sensitivity(
     weights: object, model: BlockModel, calibration: Calibration, measure: Callable[[], dict[str, Tensor]]
 ) -> dict[str, Tensor]:
-    """The sensitivity of this model on this text from the cache, or measured now and put there.
+    """Return the sensitivity of this model on this text from the cache, or measure it and put it there.
 
     Args:
         weights: changes whenever the weights may have changed, as plain JSON.
-        model, calibration: of which and on which.
+        model: whose sensitivity.
+        calibration: the text it is measured on.
         measure: does the work.
     """
     key = {

@@ -71,7 +71,7 @@ class Calibration:
 
     @property
     def sequences(self) -> int:
-        """How many windows there are."""
+        """Return the number of windows."""
         return self.tokens.shape[0]
 
     @property
@@ -86,7 +86,7 @@ class Calibration:
 
 
 def text_key(calibration: Calibration) -> str:
-    """The sha256 of a calibration text's tokens and mask."""
+    """Return the sha256 of a calibration text's tokens and mask."""
     digest = hashlib.sha256(calibration.tokens.numpy().tobytes())
     if calibration.mask is not None:
         digest.update(calibration.mask.numpy().tobytes())

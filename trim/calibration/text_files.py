@@ -84,9 +84,9 @@ class Text:
 
 
 def file_text(path: Path, split: str) -> Text:
-    """Open a part of a user's text: of its characters about four fifths for calibration, the last fifth for
-    evaluation, or the whole.
+    """Open a part of a user's text.
 
+    Of its characters about four fifths are for calibration, the last fifth is for evaluation; or the whole is opened.
     Documents (lines of a .jsonl, rows of a .parquet) stay whole and are joined by a blank line; a lone document, such
     as a .txt, is parted at the first space or line end after four fifths. The file is read once here, so that
     whatever cannot be read is known.
@@ -153,7 +153,7 @@ def part_of(read: Callable[[], Iterator[str]], split: str, name: str, joint: str
 
 
 def _space_after(read: Callable[[], Iterator[str]], least: int, total: int) -> int:
-    """The end of the first space at or after a place; the place itself where the text ends there."""
+    """Return the end of the first space at or after a place; the place itself where the text ends there."""
     place, space = 0, re.compile(r"\s")
     for piece in read():
         found = space.search(piece, max(least - place, 0)) if place + len(piece) > least else None
@@ -231,7 +231,7 @@ def _json_lines(path: Path, name: str) -> Iterator[str]:
 
 
 def _document(line: bytes, name: str) -> str:
-    """The text of a line; empty where there is none."""
+    """Return the text of a line; empty where there is none."""
     if not line.strip():
         return ""
     try:
@@ -287,7 +287,7 @@ def _parquet_rows(path: Path, name: str) -> Iterator[str]:
 
 
 def _rows_at_once(file: "pyarrow.parquet.ParquetFile", name: str) -> int:
-    """How many rows to read at once: about a megabyte of text, by what each group of rows holds when unpacked."""
+    """Return the rows to read at once: about a megabyte of text, by what each group of rows holds unpacked."""
     (column,) = (
         number
         for number in range(len(file.schema))

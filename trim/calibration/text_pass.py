@@ -63,7 +63,7 @@ class TextPass:
         layers: dict[str, nn.Linear],
         dense_input: Callable[[slice], Tensor] | None = None,
     ) -> dict[str, LayerInputs]:
-        """What the layers of a block receive; the hidden states stay as they are.
+        """Capture the inputs of a block's layers; the hidden states stay as they are.
 
         `dense_input`: what the layers, which then share one input, receive of the dense model, by windows.
         """
@@ -79,7 +79,7 @@ class TextPass:
         return self._shrinking(forward, advice).received()
 
     def input_groups(self, index: int, block: nn.Module, layers: dict[str, nn.Linear]) -> list[list[str]]:
-        """The layers in order of use, one group for each input, from one batch."""
+        """Return the layers in order of use, one group for each input, from one batch."""
 
         def look() -> list[list[str]]:
             listener = InputListener(self.calibration, layers)
@@ -129,7 +129,7 @@ class TextPass:
             yield slice(first, min(first + size, stop))
 
     def output(self, index: int, block: nn.Module, part: slice) -> Tensor:
-        """What a block makes of some windows; the hidden states stay as they are."""
+        """Return the output of a block on some windows; the hidden states stay as they are."""
         if (part.start, part.stop) not in self._calls:
             self._embed(part.start, part.stop - part.start, keep_states=True)
         call = self._calls[part.start, part.stop][index]
@@ -179,7 +179,7 @@ def text_pass(
     activation_bytes: int | None = None,
     alongside: TextPass | None = None,
 ) -> Iterator[TextPass]:
-    """The text, embedded and before the first block.
+    """Embed the text, and yield it before the first block.
 
     Args:
         model: on which it goes through.
@@ -211,7 +211,7 @@ def fixed_threads(threads: int) -> Iterator[None]:
 
 
 class DensePass:
-    """What the layers would receive, had nothing been pruned.
+    """The inputs of the layers, had nothing been pruned.
 
     Attributes:
         text: the text before the same block as in the pruned model.
@@ -231,7 +231,7 @@ class DensePass:
             self._weights = []
 
     def receives(self, index: int, block: nn.Module, layer: nn.Linear) -> Callable[[slice], Tensor]:
-        """What a layer receives of some windows, (sequences, length, N)."""
+        """Return the input of a layer on some windows, (sequences, length, N)."""
 
         def received(part: slice) -> Tensor:
             with self._dense(), input_of(layer) as seen:

@@ -71,7 +71,7 @@ def c4_documents(split: str, say: Progress) -> "datasets.Dataset":
 
 
 def _hub_rows(name: str, file: str, kind: str, say: Progress) -> "datasets.Dataset":
-    """The rows of one file of a dataset on the Hub.
+    """Read the rows of one file of a dataset on the Hub.
 
     The file is fetched by its name: asking `datasets` for the repository retries for half a minute without network,
     and lists the 100,000 files of C4 with it.

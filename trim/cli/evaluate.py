@@ -87,9 +87,10 @@ def add_generate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def add_text_options(group: argparse._ArgumentGroup, *, alone: bool) -> None:
-    """--corpus, --windows, --length and --whole-text of an evaluation text.
+    """Add --corpus, --windows, --length and --whole-text of an evaluation text.
 
     Args:
+        group: where to add them.
         alone: whether they are the command's only texts; if not, their names say what they are for.
     """
     prefix = "" if alone else "evaluation-"
@@ -122,7 +123,7 @@ def add_text_options(group: argparse._ArgumentGroup, *, alone: bool) -> None:
 
 
 def texts_of(chosen: argparse.Namespace, *, bos: bool, prefix: str = "") -> tuple[EvaluationText, ...]:
-    """The evaluation texts that the options name; `bos`: whether each window begins with BOS."""
+    """Return the evaluation texts that the options name; `bos`: whether each window begins with BOS."""
     windows, length = getattr(chosen, f"{prefix}windows"), getattr(chosen, f"{prefix}length")
     return tuple(
         EvaluationText(corpus, windows, length, chosen.whole_text, bos)
@@ -149,7 +150,7 @@ def _workbench(chosen: argparse.Namespace) -> "Workbench":
 
 
 def _check_targets(chosen: argparse.Namespace) -> None:
-    """What is no complete run of an unchanged model is found before the first target is measured."""
+    """Refuse an incomplete run or a changed model before the first target is measured."""
     from trim.evaluation.workbench import source_of
 
     for target in filter(is_run, chosen.targets):
@@ -260,7 +261,7 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 
 def _say(words: str) -> None:
-    """What is being done now, on a terminal."""
+    """Print what is being done now, on a terminal."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{words}"[:100], end="", file=sys.stderr, flush=True)
 

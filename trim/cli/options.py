@@ -49,7 +49,7 @@ def add_as_published(parser: argparse.ArgumentParser) -> None:
 
 
 def published_fields(given: Iterable[str]) -> dict[str, object]:
-    """The options of the TRIM authors' run but for those that the user has given, by their names."""
+    """Return the options of the TRIM authors' run but for those that the user has given, by their names."""
     return {name: value for name, value in as_published().items() if name not in given}
 
 
@@ -69,17 +69,17 @@ def _flags(fields: Mapping[str, object]) -> list[str]:
 
 
 def plural_flag(each: Option) -> str:
-    """The flag of an option that may have several values: "--targets", "--row-weights", "--refit"."""
+    """Return the flag of an option that may have several values: "--targets", "--row-weights", "--refit"."""
     return each.flag if each.kind is bool or each.flag.endswith("s") else f"{each.flag}s"
 
 
 def chosen_fields(chosen: argparse.Namespace, names: Iterable[str]) -> dict[str, object]:
-    """The values of the options that were given, by their names in `PruneSettings`."""
+    """Return the values of the options that were given, by their names in `PruneSettings`."""
     return {name: getattr(chosen, name) for name in names if hasattr(chosen, name)}
 
 
 def chosen_grid(chosen: argparse.Namespace) -> dict[str, tuple]:
-    """The values of the options of `add_grid` that were given."""
+    """Return the values of the options of `add_grid` that were given."""
     return {
         name.removeprefix("grid_"): tuple(values)
         for name, values in vars(chosen).items()

@@ -1,1 +1,1 @@
-"""What a model still can do: perplexity, zero-shot tasks, continued prompts."""
+"""Evaluation of a model: perplexity, zero-shot tasks, continued prompts."""

@@ -11,7 +11,7 @@ _IDENTITY = ("corpus", "whole", "tokens_sha256", "windows", "length", "dtype")
 
 
 def entry_of(entries: Sequence[dict], text: EvaluationText) -> dict | None:
-    """The last recorded perplexity on a text, or None.
+    """Return the last recorded perplexity on a text, or None.
 
     Args:
         entries: "perplexities" of a run's metrics.
@@ -28,17 +28,17 @@ def entry_of(entries: Sequence[dict], text: EvaluationText) -> dict | None:
 
 
 def format_bos(bos: bool | None) -> str:
-    """How windows begin, where the tokenizer has a beginning-of-text token; empty where it adds none."""
+    """Describe how windows begin, where the tokenizer has a beginning-of-text token; empty where it adds none."""
     return {None: "", True: ", each after BOS", False: ", without BOS in each"}[bos]
 
 
 def number_to_json(value: float) -> float | str:
-    """A number as JSON can hold it: NaN and infinity as words that `float` reads."""
+    """Return a number as JSON can hold it: NaN and infinity as words that `float` reads."""
     return value if math.isfinite(value) else str(float(value))
 
 
 def format_perplexity(value: float) -> str:
-    """As people read it: "20.9", "651", "72,850"; "NaN" and "infinite" as such."""
+    """Format a perplexity: "20.9", "651", "72,850"; "NaN" and "infinite" as such."""
     if math.isnan(value):
         return "NaN"
     if math.isinf(value):

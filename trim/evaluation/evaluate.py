@@ -42,7 +42,7 @@ class Evaluation:
     seconds: float
 
     def to_json(self) -> dict:
-        """An entry of "perplexities" in `metrics.json`."""
+        """Return an entry of "perplexities" in `metrics.json`."""
         return {
             "corpus": self.text.corpus,
             "whole": self.text.whole,

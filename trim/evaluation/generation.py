@@ -1,4 +1,4 @@
-"""What a model writes after a prompt."""
+"""Continuations of a prompt by a model."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ from trim.names import one_line
 
 
 def continue_prompt(model: Model, prompt: str, sampling: Sampling | None = None) -> str:
-    """The text that the model writes after the prompt, without the prompt; it ends where the model ends it.
+    """Continue a prompt; the text comes without the prompt and ends where the model ends it.
 
     The same model, prompt and sampling on the same device give the same text.
 
@@ -38,7 +38,7 @@ def continue_prompt(model: Model, prompt: str, sampling: Sampling | None = None)
 
 
 def _generate(model: Model, tokens: torch.Tensor, sampling: Sampling) -> torch.Tensor:
-    """The new tokens, (new,) int64."""
+    """Generate the new tokens, (new,) int64."""
     from transformers import GenerationConfig
 
     known = model.module.generation_config
@@ -65,7 +65,7 @@ def _generate(model: Model, tokens: torch.Tensor, sampling: Sampling) -> torch.T
 
 
 def _require_numbers(tokens: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-    """A logits processor: drawing from NaN would end the process on a GPU."""
+    """Refuse NaN, as a logits processor: drawing from it would end the process on a GPU."""
     if bool((scores.isnan() | scores.isposinf()).any()):
         raise NonFiniteError(
             "the model computes NaN or infinity after this prompt; compute in a wider type (--dtype float32), or check "
@@ -84,7 +84,7 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_defaults(model: Model) -> Iterator[None]:
-    """A checkpoint's own generation defaults (temperature, top_p, penalties) would mix with ours."""
+    """Set aside a checkpoint's own generation defaults (temperature, top_p, penalties)."""
     from transformers import GenerationConfig
 
     before = model.module.generation_config

@@ -52,7 +52,7 @@ def perplexity(
     batch: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Perplexity:
-    """exp of the mean negative log-likelihood of each token given those before it in its window.
+    """Compute exp of the mean negative log-likelihood of each token given those before it in its window.
 
     Log-probabilities are float32, their sums float64. Every window has the same weight.
 

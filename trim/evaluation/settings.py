@@ -1,4 +1,4 @@
-"""What a user says about an evaluation or a continuation."""
+"""Settings of an evaluation or a continuation."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,5 +58,5 @@ class EvaluationText:
 
     @property
     def title(self) -> str:
-        """What a table calls it."""
+        """Return the text's name in a table."""
         return one_line(Path(self.corpus).name, 40)

@@ -43,7 +43,7 @@ class Workbench:
         self._windows: dict[EvaluationText, Tensor] = {}
 
     def model(self, source: str | Path) -> Model:
-        """The dense model; one at a time stays in memory.
+        """Return the dense model; one at a time stays in memory.
 
         Raises:
             The errors of `load_model`.
@@ -58,7 +58,7 @@ class Workbench:
 
     @contextlib.contextmanager
     def opened(self, target: str | Path, *, source: str | Path | None = None) -> Iterator[Model]:
-        """A model, or a run on its model: for the time of the block its pruned weights are zero.
+        """Lend a model, or a run on its model: for the time of the block its pruned weights are zero.
 
         Args:
             target: a source that `load_model` knows, or a run folder.
@@ -78,7 +78,7 @@ class Workbench:
             yield model
 
     def windows(self, text: EvaluationText) -> Tensor:
-        """The text in the tokens of the model that is loaded, (windows, length) int64; cut once.
+        """Return the text in the tokens of the model that is loaded, (windows, length) int64; cut once.
 
         Raises:
             CorpusError: no such text, or it is too short.
@@ -101,7 +101,7 @@ class Workbench:
 
 @contextlib.contextmanager
 def pruned(model: Model, run: Run) -> Iterator[None]:
-    """The masks of a run on a loaded model; on any exit its dense weights are back.
+    """Apply the masks of a run to a loaded model; on any exit its dense weights are back.
 
     Raises:
         RunError: the run has no masks, or is not whole.
@@ -120,7 +120,7 @@ def pruned(model: Model, run: Run) -> Iterator[None]:
 
 
 def source_of(run: Run) -> str:
-    """The model that a run pruned.
+    """Return the model that a run pruned.
 
     Raises:
         ModelError: it cannot be read, or has changed since.

@@ -24,7 +24,7 @@ BOOTSTRAP = 1000
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What a model reached on one task.
+    """The result of a model on one task.
 
     Attributes:
         task: the harness's name.
@@ -41,7 +41,7 @@ class TaskResult:
     metrics: dict[str, float]
 
     def to_json(self) -> dict:
-        """An entry of "zero_shot" in `metrics.json`; a number that is not known is null."""
+        """Return an entry of "zero_shot" in `metrics.json`; a number that is missing is null."""
 
         def known(value: float) -> float | None:
             return value if math.isfinite(value) else None
@@ -126,7 +126,7 @@ def zero_shot(
 
 
 def _first_token(model: Model) -> int | None:
-    """What stands before a text without a context, where the tokenizer names neither a first nor a last token.
+    """Return the token before a text without a context, where the tokenizer names neither first nor last token.
 
     None: it names one, which the harness takes by itself.
     """

@@ -18,8 +18,10 @@ class Began:
 
 @dataclass(frozen=True)
 class Stage:
-    """What is being done now: "loading", "sensitivity", "first pass", "budgets", "replay", "capture", "search",
-    "propagate"."""
+    """The stage of a run that is under way.
+
+    One of "loading", "sensitivity", "first pass", "budgets", "replay", "capture", "search", "propagate".
+    """
 
     stage: str
     block: int | None = None
@@ -70,5 +72,5 @@ Event = Began | Stage | LayerPruned | BlockDone | Note | Finished
 
 
 def to_json(event: Event) -> dict:
-    """The event as a line of `events.jsonl`."""
+    """Return the event as a line of `events.jsonl`."""
     return {"event": type(event).__name__, **dataclasses.asdict(event)}

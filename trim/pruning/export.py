@@ -134,7 +134,7 @@ def _require_masks(run: Run) -> None:
 
 
 def is_refitted(run: Run) -> bool:
-    """Whether the weights that stay are the run's own too."""
+    """Return whether the kept weights are the run's own too."""
     return run.request.refit
 
 
@@ -159,7 +159,7 @@ def _require_layers(run: Run, shapes: dict[str, tuple[int, int]], title: str) ->
 
 
 def _place_in(new: Path, path: Path, folder: Path) -> Path:
-    """Where a file of a folder lies in a copy of it; an index may name files in folders."""
+    """Return the place of a folder's file in a copy of it; an index may name files in folders."""
     target = new / path.relative_to(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     return target

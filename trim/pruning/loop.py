@@ -1,5 +1,7 @@
-"""The one loop over blocks: with the blocks before it pruned and this block still dense, capture what its layers
-receive; score, allocate, mask; hand the pruned outputs to the next block.
+"""The one loop over blocks.
+
+With the previous blocks pruned and this block still dense, capture what its layers receive; score, allocate, mask; hand
+the pruned outputs to the next block.
 
 Every method goes through here; methods differ in how a layer's weights are scored and allocated, and in the budgets
 that each layer is given beforehand.
@@ -104,7 +106,7 @@ def prune_layer(
 def _refitted(
     name: str, weight: Tensor, keep: Tensor, inputs: Tensor, dense: DenseInputs
 ) -> tuple[Tensor, Tensor]:
-    """The weights that stay as the run will keep them, (K,) float16, and which part of the output error they leave."""
+    """Refit the kept weights, (K,) float16, and return them with the share of the output error that is left."""
     try:
         fitted = refit(weight, keep, dense.gram, dense.cross).half()
     except NonFiniteError as error:
@@ -131,7 +133,7 @@ def memory_for_curves(
 
 
 def layer_score(weight: Tensor, input_norm: Tensor, score: str) -> Tensor:
-    """The importance of each weight, (D, N) float32."""
+    """Score the importance of each weight, (D, N) float32."""
     return SCORES[score](weight, input_norm)
 
 
@@ -220,7 +222,7 @@ Write = Callable[[int, list[LayerRecord], dict[str, Segments], float], None]
 
 @contextlib.contextmanager
 def _writing(writer: RunWriter, last: int, listener: Listener, *, behind: bool) -> Iterator[Write]:
-    """A function that writes a block; on any exit what it was given is on disk.
+    """Yield a function that writes a block; on any exit what it was given is on disk.
 
     `behind`: it returns before the block is on disk, and tells the listener when the next one comes.
     """

@@ -26,7 +26,7 @@ Listener = Callable[[Event], None]
 
 
 def chosen_layers(patterns: tuple[str, ...], shapes: Shapes) -> dict[str, tuple[int, int]]:
-    """The layers that match any of some names or shell patterns, in the model's order.
+    """Return the layers that match any of some names or shell patterns, in the model's order.
 
     Raises:
         LayerNotFoundError: a pattern matches nothing; near names are listed.
@@ -36,7 +36,7 @@ def chosen_layers(patterns: tuple[str, ...], shapes: Shapes) -> dict[str, tuple[
 
 
 def asked_sparsity(settings: PruneSettings, shapes: Shapes) -> float:
-    """The model sparsity that was asked for: the target, or what the budget file adds up to.
+    """Return the model sparsity that was asked for: the target, or what the budget file adds up to.
 
     Raises:
         SettingsError: the budget file does not fit the layers.
@@ -59,7 +59,7 @@ def plan_budgets(
     listener: Listener,
     sensitivity: dict[str, Tensor] | None = None,
 ) -> Budgets:
-    """How many weights each layer loses.
+    """Plan how many weights each layer loses.
 
     `sensitivity` are the row weights of optimal budgets; None: all rows weigh alike.
 

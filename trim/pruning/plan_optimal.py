@@ -1,4 +1,4 @@
-"""What the optimal method needs to know of a whole model before the block loop: sensitivities, and prices."""
+"""The needs of the optimal method before the block loop: sensitivities, and prices."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -33,7 +33,7 @@ SENSITIVITY_FILE = "sensitivity.safetensors"  # in the run folder while the run 
 
 
 def load_sensitivity(file: Path) -> dict[str, Tensor] | None:
-    """The sensitivity with which a run began; None: a new run, or one that was stopped before.
+    """Load the sensitivity that a run began with; None: a new run, or one that was stopped before.
 
     A gradient need not come out the same to the last bit twice.
     """
@@ -59,7 +59,7 @@ def plan_sensitivity(
     activation_bytes: int | None,
     listener: Listener,
 ) -> dict[str, Tensor]:
-    """Each layer's row weights f, (D,) float32.
+    """Measure each layer's row weights f, (D,) float32.
 
     Where budgets will ask for prices too, they are made on the way, out of what the layers receive when the gradient's
     blocks are run again, and cached: `optimal_budgets` then needs no pass of its own.
@@ -69,7 +69,8 @@ def plan_sensitivity(
         calibration: of its windows the first `settings.sensitivity_windows` are read.
         settings: of the run.
         shapes: (D, N) of the layers to prune.
-        batch, activation_bytes: as for `row_sensitivity`.
+        batch: as for `row_sensitivity`.
+        activation_bytes: as for `row_sensitivity`.
         folder: the run folder.
         listener: is told of progress.
     """
@@ -112,7 +113,7 @@ def optimal_budgets(
     activation_bytes: int | None,
     listener: Listener,
 ) -> dict[str, float]:
-    """The sparsity of each layer when all of them ask the same price of a weight, by the dense model's curves.
+    """Return each layer's sparsity at one price of a weight for all of them, by the dense model's curves.
 
     Args:
         model: dense.
@@ -121,7 +122,9 @@ def optimal_budgets(
         shapes: (D, N) of the layers to prune.
         target: the model's sparsity over them.
         sensitivity: their row weights; None: all alike.
-        batch, folder, activation_bytes: as for `text_pass`.
+        batch: as for `text_pass`.
+        folder: as for `text_pass`.
+        activation_bytes: as for `text_pass`.
         listener: is told of progress.
 
     Raises:
@@ -150,7 +153,7 @@ def _prices(
     sensitivity: Mapping[str, Tensor] | None,
     listener: Listener,
 ) -> dict[str, PriceSummary]:
-    """What each layer of the dense model asks for its weights; does not depend on the target."""
+    """Compute the prices of each layer of the dense model; they do not depend on the target."""
     summaries: dict[str, PriceSummary] = {}
     last = max(int(name.partition(".")[0]) for name in shapes)
     for index in range(last + 1):
@@ -170,7 +173,7 @@ def _prices(
 def _price(
     name: str, layer: nn.Linear, received: LayerInputs, settings: PruneSettings, sensitivity: Tensor | None
 ) -> PriceSummary:
-    """What one layer asks, by what it received."""
+    """Compute the prices of one layer from its input."""
     with memory_for_curves(name, layer.weight, received):
         score = layer_score(layer.weight, received.input_norm, settings.score)
         curves = retention_curves(layer.weight, received.inputs, score, name=name)
@@ -186,7 +189,7 @@ def _price_file(
     sensitivity: Mapping[str, Tensor] | None,
     batch: int,
 ) -> Path:
-    """Where the cache keeps what the layers ask.
+    """Return the place of the layers' prices in the cache.
 
     On a GPU prices made on the gradient's way and those of a pass of their own may differ by rounding: where a gradient
     is wanted, attention may run other kernels. Whichever came first is kept.

@@ -123,7 +123,8 @@ def resume(
 
     Args:
         path: the run folder.
-        tokens, mask: the text of `prune` where it was given; only needed to repair a run that is complete.
+        tokens: the text of `prune` where it was given; only needed to repair a run that is complete.
+        mask: the mask of that text.
         activation_bytes: as for `prune`.
         repair: look at every block file first, and make damaged ones again, and all blocks behind them.
         progress: is told of each step.
@@ -238,7 +239,7 @@ def _work(
 
 
 def _batch_and_threads(run: Run) -> tuple[int, int]:
-    """The windows in one forward pass and the CPU threads that a run of a whole model began with.
+    """Return the windows in one forward pass and the CPU threads that a run of a whole model began with.
 
     Raises:
         RunError: its config.json lacks them.
@@ -255,7 +256,7 @@ def _first_pass(
     activation_bytes: int | None,
     tell: Listener,
 ) -> Run:
-    """The first pass, as a run in the folder of the run that asks for it; gone on with where it was stopped."""
+    """Run the first pass, as a run in the folder of the run that asks for it; resume it where it was stopped."""
     path = writer.path / FIRST_PASS
     shapes = chosen_layers(source.settings.layers, source.model.layers)
     settings = first_settings(source.settings, asked_sparsity(source.settings, shapes))
@@ -285,7 +286,7 @@ def _first_pass(
 def _seen_once_pruned(
     source: RunSource, first: Run, tell: Listener, options: _PassOptions
 ) -> dict[str, Tensor]:
-    """The sensitivity of the model as the first pass left it."""
+    """Measure the sensitivity of the model as the first pass left it."""
     tell(Stage("sensitivity"))
     try:
         return row_sensitivity(
@@ -302,7 +303,7 @@ def _seen_once_pruned(
 
 @contextlib.contextmanager
 def _report_end(tell: Listener) -> Iterator[None]:
-    """The last line of the log says that a run was stopped, and by what."""
+    """Report in the last line of the log that a run was stopped, and by what."""
     try:
         yield
     except BaseException as error:
@@ -312,7 +313,7 @@ def _report_end(tell: Listener) -> Iterator[None]:
 
 
 def _saved_budgets(run: Run, source: RunSource) -> Budgets | None:
-    """The budgets that the run began with, exact to the weight."""
+    """Return the budgets that the run began with, exact to the weight."""
     if not run.budgets:
         return None
     shapes = chosen_layers(source.settings.layers, source.model.layers)

@@ -24,7 +24,7 @@ MOST_SPARSE = 0.7
 
 
 def first_settings(settings: PruneSettings, sparsity: float) -> PruneSettings:
-    """What the first pass prunes, where the run is asked for that model sparsity."""
+    """Return the settings of the first pass of a run that is asked for that model sparsity."""
     return replace(settings, target=min(sparsity, MOST_SPARSE), second_pass=False)
 
 
@@ -41,14 +41,14 @@ class StreamedPrunedModel:
 
     @contextlib.contextmanager
     def block(self, index: int) -> Iterator[nn.Module]:
-        """A block with its weights, pruned ones 0."""
+        """Lend a block with its weights, pruned ones 0."""
         with self._model.block(index) as block:
             for name, layer in linear_layers(block, index, self._run.layers).items():
                 apply_record(layer.weight, self._run.layer(name))
             yield block
 
     def outside(self) -> contextlib.AbstractContextManager[nn.Module]:
-        """The model with the weights outside its blocks, which no run prunes."""
+        """Lend the model with the weights outside its blocks, which no run prunes."""
         return self._model.outside()
 
     def forget(self) -> None:
@@ -57,5 +57,5 @@ class StreamedPrunedModel:
 
 
 def geometric_means(dense: Mapping[str, Tensor], pruned: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The geometric mean of two sensitivities, by layer, (D,) float32."""
+    """Return the geometric mean of two sensitivities, by layer, (D,) float32."""
     return {name: values.sqrt() * pruned[name].sqrt() for name, values in dense.items()}

@@ -125,7 +125,7 @@ def write_text(path: Path, calibration: Calibration) -> None:
 
 
 def read_text(path: Path) -> tuple[Tensor | None, Tensor | None]:
-    """The kept tokens (sequences, length) int64 and their mask; (None, None) where they are gone or damaged."""
+    """Read the kept tokens (sequences, length) int64 and their mask; (None, None) where they are gone or damaged."""
     try:
         tensors = load(path.read_bytes())
         return tensors["tokens"].long(), tensors.get("mask")

@@ -52,6 +52,7 @@ def read_value(value: object, hint: object, name: str) -> object:
 
 
 def read_mapping(content: object, name: str, kind: type[T]) -> dict[str, T]:
+    """Read an object whose values are all of a kind; any other raises SettingsError."""
     if not isinstance(content, dict):
         raise SettingsError(f"{name} must be an object, not {content!r}")
     return {

@@ -30,12 +30,12 @@ SCHEMA = 1
 
 
 def runs_folder() -> Path:
-    """Where runs live: `TRIM_RUNS`, or `runs` in the current folder."""
+    """Return the folder of the runs: `TRIM_RUNS`, or `runs` in the current folder."""
     return Path(os.environ.get("TRIM_RUNS") or "runs").expanduser()
 
 
 def settings_fingerprint(settings: dict) -> str:
-    """The hash of a run's settings and of the schema that they are written in."""
+    """Return the hash of a run's settings and of the schema that they are written in."""
     return fingerprint({"schema": SCHEMA, "settings": settings})
 
 
@@ -62,7 +62,7 @@ class Run:
 
     @property
     def kind(self) -> str:
-        """ "model", or "layer" for what was kept of an exploration."""
+        """Return "model", or "layer" for what was kept of an exploration."""
         return str(self.config["kind"])
 
     @property
@@ -73,7 +73,7 @@ class Run:
 
     @property
     def request(self) -> PruneSettings:
-        """What the user asked for."""
+        """Return the user's request."""
         return self.record.request
 
     @property
@@ -88,7 +88,7 @@ class Run:
 
     @property
     def compute(self) -> Compute:
-        """What computed the run."""
+        """Return the hardware and the arithmetic that computed the run."""
         return self.record.compute
 
     @property
@@ -98,12 +98,12 @@ class Run:
 
     @property
     def created(self) -> str:
-        """When the run began, ISO 8601 in UTC."""
+        """Return when the run began, ISO 8601 in UTC."""
         return str(self.config["created"])
 
     @property
     def complete(self) -> bool:
-        """Whether every block is whole."""
+        """Return whether every block is complete."""
         return bool(self.manifest["complete"])
 
     @cached_property
@@ -117,7 +117,7 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What people call the run."""
+        """Return the title of the run."""
         return self.notes["name"]
 
     @cached_property
@@ -209,7 +209,7 @@ class Run:
         return value
 
     def numbers(self, name: str) -> dict:
-        """The numbers of one layer: "rows", "columns", "budget", "realised_quality", "search", …
+        """Return the numbers of one layer, such as "rows", "columns", "budget", "realised_quality" and "search".
 
         Raises:
             RunError: no such layer, or a damaged file.
@@ -304,7 +304,7 @@ def _check_manifest(path: Path, manifest: dict) -> None:
 
 
 def _is_block(index: str, entry: object) -> bool:
-    """Whether the manifest says of a block what it must."""
+    """Return whether the manifest's entry of a block is valid."""
     return (
         index.isdigit()
         and isinstance(entry, dict)
@@ -316,7 +316,7 @@ def _is_block(index: str, entry: object) -> bool:
 
 
 def block_file(index: int) -> str:
-    """Where a block is kept inside the run folder."""
+    """Return the file of a block inside the run folder."""
     return f"blocks/{index:03d}.safetensors"
 
 
@@ -330,7 +330,7 @@ class RunEntry:
 
 
 def list_runs(folder: str | Path | None = None) -> list[RunEntry]:
-    """The runs in a folder (default: `runs_folder()`), newest first; folders that are no run are passed over."""
+    """List the runs in a folder (default: `runs_folder()`), newest first; other folders are passed over."""
     folder = runs_folder() if folder is None else Path(folder)
     entries = []
     for config in sorted(folder.glob("*/config.json")):
@@ -342,9 +342,10 @@ def list_runs(folder: str | Path | None = None) -> list[RunEntry]:
 
 
 def read_json(path: Path, missing: dict | None = None) -> dict:
-    """The object in a JSON file of a run.
+    """Read the object in a JSON file of a run.
 
     Args:
+        path: the file.
         missing: what a file that is not there stands for; None: it must be there.
 
     Raises:
@@ -364,5 +365,5 @@ def read_json(path: Path, missing: dict | None = None) -> dict:
 
 
 def is_run(target: str | Path) -> bool:
-    """Whether the folder is a run's, and not a model's."""
+    """Return whether the folder is a run's, and not a model's."""
     return (Path(target) / "manifest.json").is_file()

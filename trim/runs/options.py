@@ -1,4 +1,4 @@
-"""What is said of an option beside its name, type and default: its words, choices, unit, and when it is idle.
+"""The description of an option beside its name, type and default: its words, choices, unit, and when it is idle.
 
 A settings class declares each option once, with `option(…)` in place of the bare default; the command line, sweeps, the
 form of the app, comparisons and labels read it with `options(Class)`.
@@ -24,7 +24,7 @@ def _never(settings: object) -> bool:
 
 @dataclass(frozen=True)
 class Words:
-    """What `option` is given; see there."""
+    """The arguments of `option`; see there."""
 
     help: str
     label: str
@@ -61,7 +61,7 @@ class Option(Words):
     several: bool = False
 
     def text(self, value: object) -> str:
-        """A value as people read it: "70%", "yes", "0.01, 0.02", "-" where there is none."""
+        """Format a value: "70%", "yes", "0.01, 0.02", "-" where there is none."""
         if value is None:
             return self.unset or "–"
         if isinstance(value, bool):
@@ -113,7 +113,8 @@ def option(
         others: what else it may be, apart from `choices`, such as "or a JSON file".
         unset: what None means.
         unit: "%": a form shows the share as percent.
-        limits, step: of the number in a form, in the unit of the form.
+        limits: of the number in a form, in the unit of the form.
+        step: of the number in a form, in the unit of the form.
         metavar: what the command line calls the value.
         flag: of the command line; "": the field's name.
         short: in labels of curves, "λ {}"; of a switch, what it says where it is on; "": made from the name.
@@ -133,7 +134,7 @@ _read: dict[type, dict[str, Option]] = {}
 
 
 def options(settings: "type[DataclassInstance]") -> Mapping[str, Option]:
-    """The options of a settings class by their names, in the order of their declaration."""
+    """Return the options of a settings class by their names, in the order of their declaration."""
     if settings not in _read:
         _read[settings] = _read_options(settings)
     return _read[settings]
@@ -161,5 +162,5 @@ def _read_options(settings: "type[DataclassInstance]") -> dict[str, Option]:
 
 
 def idle_options(settings: "DataclassInstance") -> frozenset[str]:
-    """The options that cannot change what is left of the model, given the others."""
+    """Return the options that cannot change what is left of the model, given the others."""
     return frozenset(name for name, each in options(type(settings)).items() if each.idle(settings))

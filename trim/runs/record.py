@@ -1,4 +1,4 @@
-"""What a run keeps of one layer: plain NumPy, one flat set of arrays and a few numbers beside them."""
+"""The record of one layer of a run: plain NumPy, one flat set of arrays and a few numbers beside them."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ CURVE_POINTS = 33
 
 
 def curve_counts(columns: int) -> np.ndarray:
-    """The numbers of pruned weights at which a row's cosine is kept, (P,) int64, from 0 to N.
+    """Return the numbers of pruned weights at which a row's cosine is kept, (P,) int64, from 0 to N.
 
     P is 33, or N + 1 in rows of fewer than 33 weights. k / N = 1 − (1 − u)² at even u: a row's cosine stays near 1
     for long and falls steeply towards sparsity 1, where the points stand closest.
@@ -113,7 +113,7 @@ class LayerRecord:
 
     @property
     def pruned(self) -> int:
-        """How many weights of the layer are pruned."""
+        """Return the number of pruned weights of the layer."""
         return int(self.counts.sum(dtype=np.int64))
 
     @property
@@ -174,7 +174,7 @@ _QUALITIES = ("uniform_quality", "realised_quality")
 
 
 def to_parts(record: LayerRecord) -> tuple[dict[str, np.ndarray], dict]:
-    """A record as arrays by the names of `ARRAYS` and as numbers that JSON can hold."""
+    """Split a record into arrays by the names of `ARRAYS` and numbers that JSON can hold."""
     arrays = {key: getattr(record, key) for key in _ALWAYS}
     numbers: dict = {key: getattr(record, key) for key in _NUMBERS}
     numbers |= {key: _finite_or_name(getattr(record, key)) for key in _QUALITIES}
@@ -199,7 +199,7 @@ def to_parts(record: LayerRecord) -> tuple[dict[str, np.ndarray], dict]:
 
 
 def from_parts(name: str, arrays: Mapping[str, np.ndarray], numbers: dict) -> LayerRecord:
-    """The inverse of `to_parts`.
+    """Join what `to_parts` split.
 
     Raises:
         RunError: something is missing or does not fit.

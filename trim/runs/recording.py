@@ -30,7 +30,9 @@ def run_record(
 
     Args:
         request: what the user asked for.
-        model, text, compute: what is pruned, on which text, and where.
+        model: what is pruned.
+        text: what it is calibrated on.
+        compute: the device and the type that compute the run.
         budget_file: each layer's sparsity, where the request names a file of budgets.
     """
     versions = {
@@ -89,7 +91,7 @@ def layer_record(
     refitted: Tensor | None = None,
     error_left: Tensor | None = None,
 ) -> LayerRecord:
-    """The record of one layer.
+    """Return the record of one layer.
 
     Args:
         name: such as "15.mlp.gate_proj".
@@ -97,7 +99,8 @@ def layer_record(
         score: (D, N), what the curves were ordered by.
         counts: (D,) exact pruned weights of each row.
         budget: the layer's sparsity as it was asked for.
-        allocation, score_name: who set the counts, and what the score is called.
+        allocation: the method that set the counts.
+        score_name: the name of the score.
         search: TRIM's result, where TRIM searched.
         quality_measure: which layer quality is recorded at the exact counts.
         retained: what is retained; None: of `counts` lowest scores in each row.
@@ -147,7 +150,7 @@ def layer_record(
 
 
 def search_record(result: SearchResult) -> SearchRecord:
-    """What a run keeps of a search."""
+    """Return the record of a search."""
     trace = result.trace
     if result.learning_rate is None:
         iteration, path = 0, trace.updates[trace.rates[0]][:1]
@@ -188,7 +191,7 @@ def record_of_search(
     score_name: str,
     with_mask: bool = False,
 ) -> LayerRecord:
-    """The record of a TRIM search that somebody made by hand, for keeping it as a run of one layer."""
+    """Return the record of a TRIM search that somebody made by hand, for keeping it as a run of one layer."""
     return layer_record(
         name,
         curves,
@@ -204,7 +207,7 @@ def record_of_search(
 
 
 def _on_host(tensors: list[Tensor]) -> list[np.ndarray]:
-    """The same in host memory; all copies are under way before any is waited for."""
+    """Copy tensors to host memory; all copies are under way before any is waited for."""
     copies = [values.detach().to("cpu", non_blocking=True) for values in tensors]
     for device in {values.device for values in tensors if values.is_cuda}:
         torch.cuda.current_stream(device).synchronize()
@@ -212,5 +215,5 @@ def _on_host(tensors: list[Tensor]) -> list[np.ndarray]:
 
 
 def _typed(values: np.ndarray, dtype: str) -> np.ndarray:
-    """A copy that is the record's own."""
+    """Copy an array, so that the record owns it."""
     return np.array(values, dtype=dtype, order="C")

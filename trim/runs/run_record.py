@@ -35,7 +35,7 @@ class TextFacts:
 
 @dataclass(frozen=True)
 class Compute:
-    """What computed a run.
+    """The hardware and the arithmetic that computed a run.
 
     Attributes:
         device, device_name: such as "cuda" and the name of the GPU.
@@ -53,7 +53,7 @@ class Compute:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What was asked for, and everything else that changes the result; its hash is the run's fingerprint.
+    """The request, and everything else that changes the result; its hash is the run's fingerprint.
 
     Attributes:
         request: what the user asked for.

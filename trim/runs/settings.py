@@ -40,7 +40,7 @@ def _not_searched(settings: "PruneSettings") -> bool:
 
 @dataclass(frozen=True)
 class PruneSettings:
-    """What to prune, how far, and by which method.
+    """The settings of a run: what to prune, how far, and by which method.
 
     The words of each option are its help on the command line and in the app; `trim.runs.options` says what they mean.
 
@@ -440,22 +440,22 @@ class PruneSettings:
 
     @property
     def is_optimal(self) -> bool:
-        """Whether rows or layers are balanced by what errors cost."""
+        """Return whether rows or layers are balanced by what errors cost."""
         return "optimal" in (self.allocation, self.budget)
 
     @property
     def needs_sensitivity(self) -> bool:
-        """Whether the rows' Fisher sensitivity decides anything."""
+        """Return whether the rows' Fisher sensitivity decides anything."""
         return self.is_optimal and self.row_weights == "fisher"
 
     @property
     def needs_no_vectors(self) -> bool:
-        """Whether nothing looks at what a layer makes of input vectors, only at scores."""
+        """Return whether no input vectors are needed, only scores."""
         return self.allocation in ("uniform", "variant", "layer") and self.budget != "optimal"
 
     @property
     def needs_no_inputs(self) -> bool:
-        """Whether neither the score nor the kept weights depend on what a layer receives."""
+        """Return whether neither the score nor the kept weights depend on what a layer receives."""
         return self.score == "magnitude" and not self.refit
 
     @property
@@ -491,7 +491,7 @@ class PruneSettings:
 
     @classmethod
     def of(cls, fields: Mapping[str, object]) -> "PruneSettings":
-        """Settings out of fields by their names, as a call, a grid or a file gives them.
+        """Make settings from fields by their names, as a call, a grid or a file gives them.
 
         Raises:
             SettingsError: as for the class itself.
@@ -504,7 +504,7 @@ class PruneSettings:
 
     @classmethod
     def from_json(cls, content: dict) -> "PruneSettings":
-        """Settings of a run.
+        """Read the settings of a run.
 
         Raises:
             SettingsError: a value of the wrong type, or names that this version does not know.
@@ -517,7 +517,7 @@ class PruneSettings:
 
     @property
     def name(self) -> str:
-        """What the run is called when nobody names it."""
+        """Return the run's default name."""
         model = Path(self.model).name
         how = self.pattern or (f"{self.allocation} {self.target:.0%}" if self.target else self.allocation)
         more = (", second pass" if self.second_pass else "") + (", refitted" if self.refit else "")

@@ -19,7 +19,7 @@ _HEADINGS = (
 
 
 def summary(run: Run) -> str:
-    """A table with one line per layer type, and the totals.
+    """Return a table with one line per layer type, and the totals.
 
     Sparsities are of layers; Gini is the median over rows; the qualities (such as cosim_flat) are means over layers
     at exact counts; "error left" is the part of the output error that refitting left, a mean too; + / - / 0 counts the

@@ -162,7 +162,7 @@ class RunWriter:
 
 
 def _remove_half_written(path: Path) -> None:
-    """What a killed process left under temporary names; the lock says that nobody writes them now."""
+    """Remove what a killed process left under temporary names; the lock says that nobody writes them now."""
     names = (path.glob(".*.*-*"), (path / "blocks").glob(".*.*-*"), path.glob(".activations-*"))
     for leftover in itertools.chain(*names):
         leftover.unlink(missing_ok=True)
@@ -186,7 +186,7 @@ def write_notes(path: str | Path, *, name: str, note: str) -> None:
 
 
 def new_run_path(folder: Path, name: str) -> Path:
-    """A folder for a new run: the name in plain letters and the time, and a number where that is taken."""
+    """Return a folder for a new run: the name in plain letters and the time, and a number where that is taken."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     plain = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")[:60] or "run"
     base = f"{plain}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
@@ -202,12 +202,12 @@ def write_json(path: Path, content: dict) -> None:
 
 
 def now() -> str:
-    """The time in UTC, ISO 8601."""
+    """Return the time in UTC, ISO 8601."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
 def _in_the_way(path: Path, settings: dict) -> RunError:
-    """Why a new run cannot begin where one stands already."""
+    """Explain why a new run cannot begin in an existing folder."""
     run = open_run(path)
     if run.fingerprint == settings_fingerprint(settings):
         state = "complete" if run.complete else "not complete"

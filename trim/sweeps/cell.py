@@ -28,7 +28,7 @@ class CellMaker:
         self._tokens = functools.lru_cache(maxsize=8)(self._load_tokens)
 
     def measure_dense(self) -> tuple[float, ...]:
-        """The dense model's perplexity on each text, measured once."""
+        """Measure the dense model's perplexity on each text, once."""
         known = [entry for entry in self.sweep.dense() if entry is not None]
         if len(known) < len(self.sweep.settings.texts):
             results = evaluate(
@@ -106,5 +106,5 @@ def drop_masks(path: str | Path) -> None:
 
 
 def _has_masks(run: Run) -> bool:
-    """Whether the last layer of a complete run still has its mask; it is the last to lose it."""
+    """Return whether the last layer of a complete run still has its mask; it is the last to lose it."""
     return run.layer(run.layers[-1]).packed_mask is not None

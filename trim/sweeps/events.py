@@ -32,7 +32,7 @@ class CellBegan:
 
 @dataclass(frozen=True)
 class CellProgress:
-    """What a cell's run is doing."""
+    """The progress of a cell's run."""
 
     cell: str
     event: Event

@@ -42,7 +42,7 @@ class CellOutcome:
 
     @property
     def done(self) -> bool:
-        """Whether the model is pruned and measured on every text."""
+        """Return whether the model is pruned and measured on every text."""
         return self.run is not None and self.run.complete and None not in self.perplexities
 
 
@@ -67,17 +67,17 @@ class Sweep:
 
     @property
     def name(self) -> str:
-        """What people call the sweep."""
+        """Return the title of the sweep."""
         return str(self.config.get("name") or self.id)
 
     @property
     def created(self) -> str:
-        """When the sweep began, ISO 8601 in UTC."""
+        """Return when the sweep began, ISO 8601 in UTC."""
         return str(self.config["created"])
 
     @property
     def keep_masks(self) -> bool:
-        """Whether the cells keep their masks, most of a run's size."""
+        """Return whether the cells keep their masks, most of a run's size."""
         return bool(self.config.get("keep_masks"))
 
     @cached_property
@@ -87,28 +87,28 @@ class Sweep:
 
     @property
     def cells_folder(self) -> Path:
-        """Where the cells' runs are; `list_runs` reads it as any folder of runs."""
+        """Return the folder of the cells' runs; `list_runs` reads it as any folder of runs."""
         return self.path / "cells"
 
     def runs(self) -> list[RunEntry]:
-        """The cells that have begun, as runs."""
+        """Return the cells that have begun, as runs."""
         return list_runs(self.cells_folder)
 
     def cell_path(self, cell: Cell) -> Path:
-        """The run folder of a cell."""
+        """Return the run folder of a cell."""
         return self.cells_folder / cell.id
 
     def problem_path(self, cell: Cell) -> Path:
-        """The file that says why a cell could not be made."""
+        """Return the file that says why a cell could not be made."""
         return self.cells_folder / f"{cell.id}.problem.json"
 
     def dense(self) -> tuple[dict | None, ...]:
-        """The dense model's perplexity on each text, None where not measured yet."""
+        """Return the dense model's perplexity on each text, None where not measured yet."""
         known = read_json(self.path / "dense.json", missing={}).get("perplexities", [])
         return tuple(entry_of(known, text) for text in self.settings.texts)
 
     def outcome(self, cell: Cell) -> CellOutcome:
-        """How far a cell is."""
+        """Return how far a cell is."""
         nothing = (None,) * len(self.settings.texts)
         problem = read_json(self.problem_path(cell), missing={}).get("problem")
         if not (self.cell_path(cell) / "config.json").exists():
@@ -121,12 +121,12 @@ class Sweep:
         return CellOutcome(cell, run, tuple(entry_of(known, text) for text in self.settings.texts), problem)
 
     def outcomes(self) -> list[CellOutcome]:
-        """How far each cell is, in the order of the grid."""
+        """Return how far each cell is, in the order of the grid."""
         return [self.outcome(cell) for cell in self.settings.cells]
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keeps a second process from working on the sweep.
+        """Keep a second process from working on the sweep.
 
         Raises:
             RunLockedError: one does.
@@ -215,7 +215,7 @@ class SweepEntry:
 
 
 def list_sweeps(folder: str | Path | None = None) -> list[SweepEntry]:
-    """The sweeps in a folder (default: where runs live), newest first; other folders are passed over."""
+    """List the sweeps in a folder (default: where runs live), newest first; other folders are passed over."""
     folder = runs_folder() if folder is None else Path(folder)
     entries = []
     for file in sorted(folder.glob("*/sweep.json")):

@@ -77,7 +77,7 @@ def _make_cell(path: str, name: str) -> None:
 
 @functools.lru_cache(maxsize=1)
 def _maker(path: str) -> "CellMaker":
-    """A worker makes many cells; what they share is read once."""
+    """Return the worker's maker of cells, made once: what the cells share is read once."""
     from trim.sweeps.cell import CellMaker
 
     return CellMaker(open_sweep(path))

@@ -1,4 +1,4 @@
-"""What came out of a sweep: a table for people (Markdown), one for programs (CSV), and curves to draw (JSON)."""
+"""The results of a sweep: a table for people (Markdown), one for programs (CSV), and curves to draw (JSON)."""
 
 import csv
 import dataclasses
@@ -61,7 +61,7 @@ def results(sweep: Sweep, outcomes: list[CellOutcome]) -> dict:
 
 
 def _basename(source: str) -> str:
-    """A model or text without the folder in which this machine keeps it."""
+    """Return a model or text without the folder in which this machine keeps it."""
     return one_line(Path(source).name) if Path(source).exists() else one_line(source)
 
 
@@ -120,17 +120,17 @@ def _curves(outcomes: list[CellOutcome], texts: int) -> list[dict]:
 
 
 def geometric_mean(values: list[float]) -> float:
-    """exp of the mean logarithm; NaN if any value is NaN."""
+    """Return exp of the mean logarithm; NaN if any value is NaN."""
     return math.exp(math.fsum(map(math.log, values)) / len(values))
 
 
 def _extreme(choose: Callable[[list[float]], float], values: list[float]) -> float:
-    """min or max, which would pass over a NaN."""
+    """Return min or max, which would pass over a NaN."""
     return math.nan if any(map(math.isnan, values)) else choose(values)
 
 
 def _label(method: dict[str, object]) -> str:
-    """ "wanda, trim, budgets owl, λ 0.08": what is idle or off is left out."""
+    """Format a method: "wanda, trim, budgets owl, λ 0.08"; what is idle or off is left out."""
     parts = [f"{method['score']}, {method['allocation']}, budgets {method['budget']}"]
     parts += [
         options(PruneSettings)[name].short.format(value)
@@ -141,8 +141,10 @@ def _label(method: dict[str, object]) -> str:
 
 
 def results_markdown(sweep: Sweep, outcomes: list[CellOutcome]) -> str:
-    """One table for each text: methods down, model sparsities across, perplexities inside (least and most of several
-    seeds in brackets)."""
+    """Write one table for each text.
+
+    Methods go down, model sparsities across, perplexities inside (least and most of several seeds in brackets).
+    """
     targets = sorted({outcome.cell.target for outcome in outcomes})
     lines = [f"# {one_line(sweep.name)}: {_basename(sweep.settings.model)}", ""]
     for index, (text, dense) in enumerate(zip(sweep.settings.texts, sweep.dense(), strict=True)):

@@ -81,5 +81,5 @@ def _one_by_one(sweep: Sweep, cells: list[Cell], tell: Listener) -> Iterator[Cel
 
 
 def _in_cell(cell: Cell, tell: Listener) -> Callable[[Event], None]:
-    """Who listens to the cell's run."""
+    """Return the listener of the cell's run."""
     return lambda event: tell(CellProgress(cell.id, event))

@@ -1,4 +1,4 @@
-"""What a sweep varies, what its cells share, and which cells follow from that."""
+"""The settings of a sweep: what it varies, what its cells share, and which cells follow from that."""
 
 import dataclasses
 import itertools
@@ -24,7 +24,7 @@ _ALWAYS_NAMED = ("score", "allocation", "budget", "target")
 
 
 def shared_fields(shared: Mapping[str, object] | PruneSettings) -> dict[str, object]:
-    """What the cells of a sweep have in common, by name; of settings, what a sweep can share and is not the default."""
+    """Return what the cells of a sweep share, by name; of settings, what a sweep can share beyond the defaults."""
     if not isinstance(shared, PruneSettings):
         return dict(shared)
     known = options(PruneSettings)
@@ -163,7 +163,7 @@ class SweepSettings:
 
     @classmethod
     def from_json(cls, content: dict) -> "SweepSettings":
-        """Settings of a sweep.
+        """Read the settings of a sweep.
 
         Raises:
             SettingsError: names that this version does not know.

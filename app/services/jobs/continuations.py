@@ -30,7 +30,7 @@ class Writing:
 
 
 def has_masks(run: Run) -> bool:
-    """Whether a run can be put on its model.
+    """Return whether the masks of a run can be applied to its model.
 
     Raises:
         RunError: a file of it is damaged.
@@ -60,7 +60,7 @@ def check_prompt(prompt: str) -> None:
 
 
 def writing_key(prompt: str, sampling: Sampling, runs: Sequence[Run]) -> str:
-    """The same for the same question."""
+    """Return the key of a prompt, its sampling and its runs: equal questions have equal keys."""
     asked = [prompt, sampling.new_tokens, sampling.temperature, sampling.seed]
     asked += [[run.id, run.fingerprint] for run in runs]
     return "continued-" + hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:24]
@@ -92,7 +92,7 @@ def begin(jobs: RunJobs, prompt: str, sampling: Sampling, runs: Sequence[Run]) -
 
 
 def written(jobs: RunJobs, key: str, runs: Sequence[Run]) -> Writing:
-    """What was written under a key."""
+    """Return the continuations written under a key."""
     names = {str(run.path.resolve()): run.id for run in runs}
     texts = {}
     for line in jobs.output(key).splitlines():

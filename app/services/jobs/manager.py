@@ -183,7 +183,7 @@ class RunJobs:
     # -------------------------------------------------------------------------------------------- watch
 
     def running(self) -> JobRecord | None:
-        """The job that runs now, whoever started it."""
+        """Return the job that runs now, whoever started it."""
         for file in self._disk.jobs():
             job_id = file.name.removesuffix(".job")
             record = self._disk.record(job_id)
@@ -192,9 +192,10 @@ class RunJobs:
         return None
 
     def state(self, job_id: str, path: Path | None = None) -> JobState:
-        """What there is to say of a run; of one that was never begun, "failed" with the reason.
+        """Return the state of a run; of one that was never begun, "failed" with the reason.
 
         Args:
+            job_id: the run's id.
             path: the run's folder, where it is not in this folder of runs.
         """
         path = path or self._disk.path(job_id)
@@ -224,7 +225,7 @@ class RunJobs:
         return JobState("failed" if run is None else "stopped", message=message, progress=progress)
 
     def begun(self, job_id: str) -> JobRecord | None:
-        """The job of that id, if one was ever started.
+        """Return the job of that id, if one was ever started.
 
         Raises:
             RunError: nothing can have such a name.
@@ -232,15 +233,15 @@ class RunJobs:
         return self._disk.record(job_id)
 
     def output(self, job_id: str) -> str:
-        """What a job has printed so far."""
+        """Return the output of a job so far."""
         return self._disk.output(job_id)
 
     def outcome(self, job_id: str) -> tuple[bool, int | None, str]:
-        """Of a job that belongs to no run: whether it runs, the code it ended with, and its message."""
+        """Return the state of a job that belongs to no run: whether it runs, its exit code, and its message."""
         return self._process(self._disk.record(job_id)) is not None, *self._disk.end(job_id)
 
     def _process(self, record: JobRecord | None) -> psutil.Process | None:
-        """The job's process if it is alive; a process that took over its number is none."""
+        """Return the job's process if it is alive; a process that took over its number does not count."""
         if record is None:
             return None
         try:

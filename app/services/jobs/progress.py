@@ -1,4 +1,4 @@
-"""How far a whole-model run is, read from its events."""
+"""The progress of a whole-model run, read from its events."""
 
 import datetime
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ STAGES = {
 
 @dataclass(frozen=True)
 class RunProgress:
-    """Where a run stands.
+    """The progress of a run.
 
     Attributes:
         stage: what is being done, in words.
@@ -42,7 +42,7 @@ class RunProgress:
 
 
 def read_progress(events: Iterable[dict], now: datetime.datetime) -> RunProgress:
-    """The progress that events tell of at the time `now`, which has a time zone; senseless lines are passed over."""
+    """Read the progress from events at the time `now`, which has a time zone; senseless lines are passed over."""
     stage, layer, ended = "Starting", "", ""
     block: int | None = None
     blocks: int | None = None

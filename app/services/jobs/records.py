@@ -1,5 +1,8 @@
-"""What is known of jobs, on disk in `.jobs` beside the runs: ID.job says which process one is, ID.end how it ended,
-ID.log what it printed. So a job outlives the page and the app, and a killed one is seen as what it is."""
+"""The records of jobs, on disk in `.jobs` beside the runs.
+
+ID.job says which process a job is, ID.end how it ended, ID.log what it printed. So a job outlives the page and the
+app, and a killed one is seen as what it is.
+"""
 
 import json
 import re
@@ -60,7 +63,7 @@ class JobState:
 
     @property
     def active(self) -> bool:
-        """Whether a process works on it."""
+        """Return whether a process works on it."""
         return self.status in ("running", "stopping")
 
 
@@ -71,11 +74,11 @@ class JobFolder:
         self._runs = runs
 
     def folder(self) -> Path:
-        """The folder of the runs."""
+        """Return the folder of the runs."""
         return self._runs().resolve()
 
     def path(self, job_id: str) -> Path:
-        """A run's folder, whether or not it is there.
+        """Return a run's folder, whether or not it is there.
 
         Raises:
             RunError: nothing can have such a name; ids come from addresses.
@@ -85,15 +88,15 @@ class JobFolder:
         return self.folder() / job_id
 
     def file(self, job_id: str, ending: str) -> Path:
-        """Where a job's "job", "end" or "log" is."""
+        """Return the path of a job's "job", "end" or "log"."""
         return self.path(job_id).parent / ".jobs" / f"{job_id}.{ending}"
 
     def jobs(self) -> list[Path]:
-        """The records of all jobs."""
+        """Return the records of all jobs."""
         return list((self.folder() / ".jobs").glob("*.job"))
 
     def record(self, job_id: str) -> JobRecord | None:
-        """The job of that id, if one was ever started."""
+        """Return the job of that id, if one was ever started."""
         try:
             content = json.loads(self.file(job_id, "job").read_text(encoding="utf-8"))
             return JobRecord(**content)
@@ -105,7 +108,7 @@ class JobFolder:
         write_json(self.file(record.id, "job"), asdict(record))
 
     def end(self, job_id: str) -> tuple[int | None, str]:
-        """The code that the job ended with, None where it could not tell, and what it said about it."""
+        """Return the exit code of the job, None where it could not tell, and its last message."""
         try:
             code = int(json.loads(self.file(job_id, "end").read_text(encoding="utf-8"))["code"])
         except (OSError, ValueError, TypeError, KeyError):
@@ -122,7 +125,7 @@ class JobFolder:
         return code, (message or f"It ended with an error. {self.log_hint(job_id)}")[:_LONGEST_MESSAGE]
 
     def log_hint(self, job_id: str) -> str:
-        """Where to look further."""
+        """Return a sentence that says where to look further."""
         return f"What it printed is in {self.file(job_id, 'log')}."
 
     def forget_old(self) -> None:
@@ -133,7 +136,7 @@ class JobFolder:
                 file.with_name(f"{file.name.removesuffix('.job')}.{ending}").unlink(missing_ok=True)
 
     def output(self, job_id: str) -> str:
-        """What a job has printed so far."""
+        """Return the output of a job so far."""
         try:
             return self.file(job_id, "log").read_text(encoding="utf-8", errors="replace")
         except OSError:

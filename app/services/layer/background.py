@@ -46,17 +46,17 @@ class Job(Generic[R]):
 
     @property
     def cancelled(self) -> bool:
-        """Whether it was cancelled, or is about to be."""
+        """Return whether it was cancelled, or is about to be."""
         return not self._wanted
 
     @property
     def done(self) -> bool:
-        """Whether there is a result or an error."""
+        """Return whether there is a result or an error."""
         return self.future.done()
 
     @property
     def failed(self) -> bool:
-        """Whether it ended with an error."""
+        """Return whether it ended with an error."""
         return self.done and (self.future.cancelled() or self.future.exception() is not None)
 
     def wait(self, timeout_seconds: float) -> bool:
@@ -65,7 +65,7 @@ class Job(Generic[R]):
         return self.done
 
     def result(self, timeout_seconds: float | None = None) -> R:
-        """The result; raises what the work raised, or TimeoutError."""
+        """Return the result; raise what the work raised, or TimeoutError."""
         return self.future.result(timeout_seconds)
 
 
@@ -79,7 +79,7 @@ class JobQueue:
         self._lock = threading.Lock()
 
     def job(self, key: Hashable, work: Callable[[Job[R]], R]) -> Job[R]:
-        """The job of that key: the one in the queue, or a new one that will do `work`.
+        """Return the job of that key: the one in the queue, or a new one that will do `work`.
 
         A failed or cancelled job is shown to whoever asks until `forget` is called for its key.
         """
@@ -96,7 +96,7 @@ class JobQueue:
             return job
 
     def get(self, key: Hashable) -> Job | None:
-        """The job of that key, if there is one."""
+        """Return the job of that key, if there is one."""
         with self._lock:
             return self._jobs.get(key)
 
@@ -106,12 +106,12 @@ class JobQueue:
             self._jobs.pop(key, None)
 
     def unfinished(self) -> list[tuple[Hashable, Job]]:
-        """The jobs that have neither ended nor been cancelled, with their keys, in the order they were asked for."""
+        """Return the jobs that have neither ended nor been cancelled, with their keys, the oldest first."""
         with self._lock:
             return [(key, job) for key, job in self._jobs.items() if not job.done]
 
     def succeeded(self) -> list[tuple[Hashable, Job]]:
-        """The kept jobs that have a result, with their keys, the one asked for last first."""
+        """Return the kept jobs that have a result, with their keys, the one asked for last first."""
         with self._lock:
             return [(key, job) for key, job in reversed(self._jobs.items()) if job.done and not job.failed]
 

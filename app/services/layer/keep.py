@@ -20,7 +20,8 @@ def keep(study: Study, outcome: Outcome, method: str, name: str) -> Path:
     """Write an allocation of the outcome as a run of one layer, with its mask; the folder it is in.
 
     Args:
-        study, outcome: what is explored.
+        study: the study that is explored.
+        outcome: its outcome at the chosen target.
         method: "trim" or "optimal".
         name: of the run.
 

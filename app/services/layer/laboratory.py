@@ -1,4 +1,4 @@
-"""What one server shares between all its pages: a model, samples, studies and sensitivities."""
+"""The objects that one server shares between all its pages: a model, samples, studies and sensitivities."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Laboratory:
         self._windows: OrderedDict[tuple[str, SampleKey], Tensor] = OrderedDict()
 
     def description(self, source: str) -> Job[trim.ModelDescription]:
-        """A job that says what a model is, before anything large is downloaded.
+        """Start a job that says what a model is, before anything large is downloaded.
 
         Raises:
             PresenterNeededError: a reader of a seminar asks; so for `model`, `study`, `sensitivity` and `forget`.
@@ -50,25 +50,25 @@ class Laboratory:
         return self._descriptions.job(source, lambda job: _described(source, job))
 
     def devices(self) -> Job[list[str]]:
-        """A job that lists the devices a model can be put on; the first takes the seconds that torch takes to load."""
+        """Start a job that lists the devices for a model; the first takes the seconds that torch takes to load."""
         return self._descriptions.job(DEVICES, _devices)
 
     def is_loaded(self, key: ModelKey) -> bool:
-        """Whether the model is there already, or about to be."""
+        """Return whether the model is there already, or about to be."""
         return self._models.get(key) is not None
 
     def model(self, key: ModelKey) -> Job[trim.Model]:
-        """A job that loads a model."""
+        """Start a job that loads a model."""
         SEMINAR.require("Loading a model", key.source)
         return self._models.job(key, lambda job: _loaded(key, job))
 
     def study(self, key: StudyKey, model: trim.Model) -> Job[Study]:
-        """A job whose result is the study of a layer of a loaded model."""
+        """Start a job whose result is the study of a layer of a loaded model."""
         SEMINAR.require("Preparing a layer", key.model.source)
         return self._studies.job(key, lambda job: self._in_turn(self._study, key, model, job))
 
     def sensitivity(self, key: SensitivityKey, model: trim.Model) -> Job[dict[str, Tensor]]:
-        """A job whose result is the sensitivity (D,) of the rows of every layer of a loaded model, by layer.
+        """Start a job whose result is the sensitivity (D,) of the rows of every layer of a loaded model, by layer.
 
         The worker of the studies does it: both put hooks on the model.
         """
@@ -76,16 +76,16 @@ class Laboratory:
         return self._studies.job(key, lambda job: self._in_turn(self._sensitivity, key, model, job))
 
     def open_studies(self) -> list[Study]:
-        """The studies that are kept, the one asked for last first."""
+        """Return the studies that are kept, the one asked for last first."""
         return [job.result() for key, job in self._studies.succeeded() if isinstance(key, StudyKey)]
 
     def unfinished(self) -> list[tuple[str, Job]]:
-        """What is being prepared or waits for that, each with a name for people."""
+        """Return the jobs that run or wait, each with a name for people."""
         queues = (self._models, self._studies)
         return [(_said(key), job) for queue in queues for key, job in queue.unfinished()]
 
     def finished_study(self, key: StudyKey | None) -> Study | None:
-        """The study of that key if it is still kept."""
+        """Return the study of that key if it is still kept."""
         job: Job[Study] | None = self._studies.get(key)
         return job.result() if job is not None and job.done and not job.failed else None
 

@@ -64,7 +64,7 @@ def _small() -> tuple[trim.RetentionCurves, Tensor]:
 def pruned_matrix(
     curves: trim.RetentionCurves, score: Tensor, counts: Tensor, method: str, label: str
 ) -> PrunedMatrix:
-    """What the counts (D,) leave of the layer."""
+    """Return the layer pruned by the counts (D,)."""
     retained = curves.at(counts)
     return PrunedMatrix(
         method,
@@ -77,7 +77,7 @@ def pruned_matrix(
 
 
 def scores(loudness: float) -> ScoreLesson:
-    """The small layer's scores with one feature as loud as `loudness`, half of each row pruned."""
+    """Return the small layer's scores with one feature as loud as `loudness`, half of each row pruned."""
     norm = NORM.clone()
     norm[LOUD_FEATURE] = loudness
     curves, score = curves_of(WEIGHT, norm)
@@ -86,7 +86,7 @@ def scores(loudness: float) -> ScoreLesson:
 
 
 def damage(pruned: int) -> PrunedMatrix:
-    """The small layer with that many weights pruned in every row."""
+    """Return the small layer with that many weights pruned in every row."""
     curves, score = _small()
     return pruned_matrix(curves, score, torch.full((ROWS,), pruned), "uniform", "Uniform")
 
@@ -100,7 +100,7 @@ def concentration(factor: float) -> tuple[LorenzCurve, ...]:
 
 
 def one_update(rate: float, target: float = 0.5) -> UpdateLesson:
-    """The first update of the search at one learning rate, with its terms."""
+    """Return the first update of the search at one learning rate, with its terms."""
     curves, _ = _small()
     positive, negative = ((rate,), ()) if rate > 0 else ((), (rate,))
     settings = trim.SearchSettings(
@@ -128,7 +128,7 @@ def one_update(rate: float, target: float = 0.5) -> UpdateLesson:
 
 
 def _bell_curve(number: int) -> Tensor:
-    """The sizes of that many evenly spaced draws from a normal distribution, ascending."""
+    """Return the sizes of that many evenly spaced draws from a normal distribution, ascending."""
     return torch.erfinv((torch.arange(number) + 0.5) / number)
 
 
@@ -218,7 +218,7 @@ def budgets(width: float) -> BudgetLesson:
 
 
 def three_allocations(target: float) -> tuple[PrunedMatrix, ...]:
-    """The small layer under uniform sparsity, TRIM and the optimal allocation, at the same layer sparsity."""
+    """Return the small layer under uniform sparsity, TRIM and the optimal allocation, at the same layer sparsity."""
     curves, score = _small()
     result = trim.search(curves, trim.SearchSettings(target))
     total = int(result.counts.sum())

@@ -42,12 +42,12 @@ class Optimum:
 
     @property
     def row_weights(self) -> str:
-        """What the command line calls them."""
+        """Return the row weights by their name on the command line."""
         return "ones" if self.sensitivity is None else "fisher"
 
 
 def optimal_cap(settings: trim.SearchSettings) -> float:
-    """The optimum's own row cap, unless TRIM's is higher."""
+    """Return the optimum's own row cap, unless TRIM's is higher."""
     return max(OPTIMAL_CAP, settings.max_row_sparsity)
 
 
@@ -64,7 +64,7 @@ class Hulls:
         return self._curves.columns
 
     def under(self, cap: float) -> Hull:
-        """The hulls up to that cap."""
+        """Return the hulls up to that cap."""
         limit = largest_count(self._curves.columns, cap)
         if limit not in self._hulls:
             self._hulls[limit] = trim.lower_hull(self._curves.error, limit)
@@ -74,10 +74,11 @@ class Hulls:
 def optimum(
     curves: trim.RetentionCurves, hulls: Hulls, result: trim.SearchResult, sensitivity: Tensor | None
 ) -> Optimum:
-    """The optimal counts for the total and the measure of a search.
+    """Return the optimal counts for the total and the measure of a search.
 
     Args:
-        curves, hulls: of the layer.
+        curves: the layer's retention curves.
+        hulls: the convex hulls of their errors.
         result: TRIM's search.
         sensitivity: (D,) the rows' weights; None: all alike.
     """
@@ -94,7 +95,7 @@ def optimum(
 
 
 def prices_of_row(hulls: Hulls, best: Optimum, row: int) -> RowPrices:
-    """What a row asks for its weights, and how many of them the optimum takes."""
+    """Return the prices of a row's weights, and how many of them the optimum takes."""
     hull = hulls.under(best.cap)
     here = hull.row == row
     lengths = hull.length[here].cpu().numpy()
@@ -108,10 +109,11 @@ def layer_gap(
     allocations: tuple[RowAllocation, RowAllocation],
     gini: np.ndarray,
 ) -> AllocationGap:
-    """What TRIM leaves to gain in this layer at this target.
+    """Return the gap between TRIM and the optimum in this layer at this target.
 
     Args:
-        result, best: TRIM's search and the optimum.
+        result: TRIM's search.
+        best: the optimum.
         allocations: TRIM's and the optimal one.
         gini: (D,) of the rows.
     """
@@ -131,10 +133,11 @@ def layer_gap(
 def gap_curve(
     curves: trim.RetentionCurves, hulls: Hulls, settings: trim.SearchSettings, sensitivity: Tensor | None
 ) -> GapCurve:
-    """The same at `CURVE_TARGETS`, as far as TRIM's row cap lets its search go.
+    """Return the gaps at `CURVE_TARGETS`, as far as TRIM's row cap lets its search go.
 
     Args:
-        curves, hulls: of the layer.
+        curves: the layer's retention curves.
+        hulls: the convex hulls of their errors.
         settings: of TRIM's search; their target does not matter.
         sensitivity: (D,) the rows' weights; None: all alike.
     """

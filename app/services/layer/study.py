@@ -32,7 +32,7 @@ KEPT_GAP_CURVES = 4
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a study comes from, for its heading and for a run that is kept of it.
+    """The origin of a study, for its heading and for a run that is kept of it.
 
     Attributes:
         model: that it was captured from.
@@ -46,7 +46,7 @@ class Origin:
 
     @classmethod
     def of(cls, model: trim.Model, windows: Tensor) -> Origin:
-        """The origin of what `model` received from `windows`."""
+        """Return the origin of what `model` received from `windows`."""
         return cls(
             ModelFacts(model.title, model.fingerprint),
             text_facts(windows, bos_token=model.tokenizer.bos_token_id),
@@ -98,7 +98,7 @@ class Study:
 
     @cached_property
     def gini(self) -> GiniStatistics:
-        """How concentrated the score is in each row."""
+        """Return the Gini coefficient of the score in each row."""
         return gini_statistics({self.key.score: gini(self.score)})
 
     @cached_property
@@ -154,12 +154,12 @@ class Study:
             )
 
     def gap(self, outcome: Outcome) -> AllocationGap:
-        """What TRIM leaves to gain in an outcome of this study."""
+        """Return the gap between an outcome of this study and the optimum."""
         allocations = outcome.view.allocation("trim"), outcome.view.allocation("optimal")
         return layer_gap(outcome.result, outcome.optimum, allocations, self.gini.coefficients[0])
 
     def gap_curve(self, outcome: Outcome) -> GapCurve:
-        """The same at other targets."""
+        """Return the gaps to the optimum at other targets."""
         settings, weights = outcome.result.settings, outcome.optimum.sensitivity
         anywhere = dataclasses.replace(settings, target_sparsity=settings.max_row_sparsity)
         with self._lock:
@@ -227,7 +227,7 @@ class Study:
 
 
 def _only_a_target(settings: trim.SearchSettings) -> bool:
-    """Whether everything else is as usual."""
+    """Return whether only the target differs from the defaults."""
     usual = trim.SearchSettings(0.5)
     if settings.max_row_sparsity != usual.max_row_sparsity:
         return False
@@ -243,7 +243,7 @@ def search_view(result: trim.SearchResult) -> SearchView:
 
 
 def learning_rate_trace(result: trim.SearchResult, trace: trim.SearchTrace) -> LearningRateTrace:
-    """What the figures draw of a search: `result` says what it tried and chose, `trace` what each rate brings."""
+    """Return what the figures draw: `result` says what a search tried and chose, `trace` what each rate brings."""
     tried = {rate for rate, _ in result.tried}
     place: dict[float | None, int] = {rate: index for index, rate in enumerate(trace.rates)}
     return LearningRateTrace(

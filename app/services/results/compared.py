@@ -1,4 +1,4 @@
-"""What the Compare page sets side by side: up to four layers of stored runs, as pruned or as uniform would do it."""
+"""The Compare page's contents: up to four layers of stored runs, as pruned or as uniform would do it."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ class Pick:
 
     @classmethod
     def parse(cls, text: str) -> "Pick":
-        """The inverse of `str`.
+        """Parse the inverse of `str`.
 
         Raises:
             RunError: the text is none.
@@ -66,7 +66,7 @@ class Compared:
 
     @property
     def label(self) -> str:
-        """In legends: its letter and its method."""
+        """Return the label in legends: its letter and its method."""
         return f"{self.letter} · {self.stored.own.label}"
 
     @property
@@ -130,7 +130,7 @@ class Setting:
 
     @property
     def differs(self) -> bool:
-        """Whether not all values are the same."""
+        """Return whether not all values are the same."""
         return len(set(self.values)) > 1
 
 
@@ -181,7 +181,7 @@ def gini_sets(compared: Sequence[Compared]) -> dict[str, np.ndarray]:
 
 
 def run_label(entry: StoredRun) -> str:
-    """A run in a list: its name, and its method where the name does not say it."""
+    """Return the label of a run in a list: its name, and its method where the name does not say it."""
     facts = run_facts(entry)
     method = METHOD_LABELS.get(facts.allocation, facts.allocation)
     return facts.name if method.casefold() in facts.name.casefold() else f"{facts.name} ({method})"

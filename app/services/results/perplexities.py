@@ -31,12 +31,12 @@ class Measured:
 
 
 def perplexities(run: Run) -> list[Measured]:
-    """What was measured of a run, last first."""
+    """Return the perplexities of a run, last first."""
     return _read(run.metrics.get("perplexities"))
 
 
 def dense_perplexities(run: Run) -> list[Measured]:
-    """What was measured of its dense model, last first."""
+    """Return the perplexities of its dense model, last first."""
     return _read(run.metrics.get(DENSE))
 
 
@@ -55,7 +55,7 @@ def _read(entries: object) -> list[Measured]:
 
 @dataclass(frozen=True, eq=False)
 class OnOneText:
-    """What was measured on the very same windows.
+    """The measurements on the very same windows.
 
     Attributes:
         text: the windows in words.
@@ -70,7 +70,7 @@ class OnOneText:
     uniform: float | None
 
     def bars(self) -> list[PerplexityBar]:
-        """The dense model, Wanda with uniform sparsity and each run, as the figure takes them."""
+        """Return the dense model, Wanda with uniform sparsity and each run, as the figure takes them."""
         found = [PerplexityBar(run.name, method_of(run), value) for run, value in self.runs]
         if self.uniform is not None:
             found.insert(0, PerplexityBar("Wanda, uniform", "uniform", self.uniform))
@@ -80,7 +80,7 @@ class OnOneText:
 
 
 def on_one_text(runs: Iterable[Run]) -> OnOneText | None:
-    """The runs measured on the text of the first that was measured at all; None: none was."""
+    """Return the runs measured on the text of the first that was measured at all; None: none was."""
     runs = list(runs)
     text = next((each for run in runs for each in perplexities(run)), None)
     if text is None:
@@ -99,7 +99,7 @@ def on_one_text(runs: Iterable[Run]) -> OnOneText | None:
 
 
 def method_of(run: Run) -> str:
-    """Who set the rows' sparsities: the allocation that was asked for."""
+    """Return the name of the allocation that was asked for."""
     return run.request.allocation
 
 

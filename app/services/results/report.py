@@ -37,7 +37,7 @@ MAPS: dict[Quantity, str] = {
 
 
 def run_report(run: Run, layers: Sequence[str]) -> bytes:
-    """The report; `layers` are those whose charts it holds, the others are in its tables and maps.
+    """Write the report; `layers` are those whose charts it holds, the others are in its tables and maps.
 
     Raises:
         RunError: a file of the run is damaged or gone.

@@ -10,7 +10,7 @@ from trim.sweeps.results import results
 
 
 def texts(sweeps: Sequence[Sweep]) -> list[str]:
-    """The texts that sweeps were measured on, each once, in words that tell them apart."""
+    """Return the texts that sweeps were measured on, each once, in words that tell them apart."""
     return list(dict.fromkeys(_said(text) for sweep in sweeps for text in _results(sweep)["texts"]))
 
 

@@ -14,7 +14,7 @@ _lock = threading.Lock()
 
 
 def model_map(run: Run, label: str = "") -> ModelMap:
-    """The map of a run as it is now, whole or not; `label` instead of its name.
+    """Return the map of a run as it is now, complete or not; `label` instead of its name.
 
     Raises:
         RunError: a file of it is damaged.
@@ -60,7 +60,7 @@ _KEYS = ("counts", "gini", "weight_norm", "cosine_uniform", "cosine", "dead_rows
 
 
 def row_columns(run: Run) -> dict[str, np.ndarray]:
-    """A line per row of every layer that is done, in the model's order: where it is, and what the run keeps of it.
+    """Return a line per row of every layer that is done, in the model's order: its place and its numbers.
 
     Raises:
         RunError: a file of the run is damaged or gone.

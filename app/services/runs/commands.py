@@ -8,7 +8,7 @@ from trim.runs.settings import PruneSettings
 
 
 def arguments(settings: PruneSettings) -> list[str]:
-    """What follows `python -m trim prune`, without --out: the model and every setting that is not the default."""
+    """Return the arguments of `python -m trim prune`, without --out: the model and settings other than the defaults."""
     # What begins with a dash would be read as an option.
     chosen = [f"./{settings.model}" if settings.model.startswith("-") else settings.model]
     for name, each in options(PruneSettings).items():
@@ -26,7 +26,7 @@ def arguments(settings: PruneSettings) -> list[str]:
 
 
 def format_command(settings: PruneSettings, *, measure: tuple[int, int] | None, out: str) -> str:
-    """The commands for a terminal."""
+    """Return the commands for a terminal."""
     lines = ["python -m trim prune " + shlex.join([*arguments(settings), "--out", out])]
     if measure:
         lines.append(f"python -m trim evaluate {out} --windows {measure[0]} --length {measure[1]}")
@@ -38,7 +38,7 @@ def _number(value: object) -> str:
 
 
 def reproduce(run: Run) -> str:
-    """For a terminal: prune, and measure what was measured. Values that are the default are left out."""
+    """Return the commands that prune and measure as the run did, without values that are the default."""
     out = f"runs/{run.id}-again"
     lines = ["python -m trim prune " + shlex.join([*arguments(run.request), "--out", out])]
     if run.text.given:

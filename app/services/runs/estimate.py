@@ -8,7 +8,7 @@ from trim.runs.settings import PruneSettings
 
 
 def seconds_of_the_like(settings: PruneSettings, runs: Iterable[StoredRun]) -> float | None:
-    """The seconds of the first complete run that takes as long on this machine; None: there is none.
+    """Return the seconds of the first complete run that takes as long on this machine; None: there is none.
 
     Args:
         settings: what is to be pruned.
@@ -24,7 +24,7 @@ def seconds_of_the_like(settings: PruneSettings, runs: Iterable[StoredRun]) -> f
 
 
 def _costly(settings: PruneSettings) -> dict[str, object]:
-    """The options that decide how long a run takes."""
+    """Return the options that decide how long a run takes."""
     idle = idle_options(settings)
     return {
         name: getattr(settings, name)

@@ -65,7 +65,7 @@ class RunFacts:
         return f"{self.allocation}{pattern}{budget}, {self.score}"
 
     def matches(self, search: str) -> bool:
-        """Whether every word of a search is somewhere in the line."""
+        """Return whether every word of a search is somewhere in the line."""
         line = " ".join(
             (self.id, self.name, self.note, self.kind, self.model, self.method, self.state)
         ).casefold()
@@ -73,7 +73,7 @@ class RunFacts:
 
 
 def run_facts(entry: StoredRun) -> RunFacts:
-    """The line of a stored run."""
+    """Return the line of a stored run."""
     run = entry.run
     size = folder_bytes(entry.path)
     if run is None:
@@ -107,7 +107,7 @@ def run_facts(entry: StoredRun) -> RunFacts:
 
 
 def is_being_written(path: Path) -> bool:
-    """Whether another process took the folder's lock last, and still lives; this one writes within a moment.
+    """Return whether another living process took the folder's lock last; this one writes within a moment.
 
     Only for people to see: whoever wants to write takes the lock, which alone is certain.
     """
@@ -119,7 +119,7 @@ def is_being_written(path: Path) -> bool:
 
 
 def folder_bytes(path: Path) -> int:
-    """What a folder takes on the disk; files that vanish meanwhile do not count."""
+    """Return the size of a folder on the disk; files that vanish meanwhile do not count."""
     total = 0
     for folder, _, names in os.walk(path):
         for name in names:
@@ -137,7 +137,7 @@ def _sparsity(run: Run) -> float | None:
 
 
 def _perplexities(run: Run) -> tuple[float | None, float | None]:
-    """The perplexity measured last, and the dense model's on the same windows."""
+    """Return the perplexity measured last, and the dense model's on the same windows."""
     for entry in reversed(_list(run.metrics.get("perplexities"))):
         value = _number(_table(entry).get("perplexity"))
         if value is None:
@@ -160,7 +160,7 @@ def _list(value: object) -> list:
 
 
 def _number(value: object) -> float | None:
-    """A number, also where JSON holds it as the word "nan" or "inf"."""
+    """Return a number, also where JSON holds it as the word "nan" or "inf"."""
     if not isinstance(value, str | int | float):
         return None
     try:

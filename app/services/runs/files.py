@@ -1,4 +1,4 @@
-"""What is done to a run as a whole: copy, export as a zip, give another name, delete."""
+"""Operations on a run as a whole: copy, export as a zip, rename, delete."""
 
 import contextlib
 import shutil
@@ -43,7 +43,7 @@ def copy_run(run: Run, path: Path, change: Callable[[LayerRecord], LayerRecord])
 
 @contextlib.contextmanager
 def exported(run: Run, *, masks: bool) -> Iterator[IO[bytes]]:
-    """The run as a zip, an open temporary file; what `run_import` reads.
+    """Yield the run as a zip, an open temporary file; `run_import` reads it.
 
     Raises:
         RunError: the run is damaged, or there is no room for the zip.

@@ -143,7 +143,7 @@ def _check_member(member: zipfile.ZipInfo) -> None:
 
 
 def _top(files: Collection[str]) -> str:
-    """The folder in which the run lies inside the zip, with its slash; "" if it lies at the top."""
+    """Return the folder in which the run lies inside the zip, with its slash; "" if it lies at the top."""
     configs = [name for name in files if name.rpartition("/")[2] == "config.json"]
     if not configs:
         raise _refused("it holds no config.json, so it is no run")
@@ -166,7 +166,7 @@ def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, mo
 
 
 def _free_place(folder: Path, title: str, taken: Callable[[str], bool]) -> Path:
-    """The run's own id where that is free and plain, otherwise a new one."""
+    """Return the run's own id where that is free and plain, otherwise a new one."""
     if re.fullmatch(r"\w[\w.-]{0,99}", title) and not taken(title) and not (folder / title).exists():
         return folder / title
     return new_run_path(folder, title)
@@ -284,7 +284,7 @@ def _check_block(run: Run, index: int) -> None:
 
 
 def _check_layer(run: Run, layer: LayerRecord) -> None:
-    """What `layer_record` does not look at: ranges, names, and whether the parts agree with each other."""
+    """Check what `layer_record` does not look at: ranges, names, and whether the parts agree with each other."""
     name = layer.name
     if not (isinstance(layer.columns, int) and layer.columns > 0 and layer.rows > 0):
         raise RunError(f"{name} is a layer without weights")

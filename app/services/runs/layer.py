@@ -161,7 +161,7 @@ class LayerView:
 
     @property
     def pruned(self) -> int:
-        """How many weights of the layer are pruned, under each allocation."""
+        """Return the number of pruned weights of the layer, under each allocation."""
         return int(np.sum(self.own.counts, dtype=np.int64))
 
     @property
@@ -170,11 +170,11 @@ class LayerView:
         return self.gini.coefficients[0]
 
     def allocation(self, method: str) -> RowAllocation:
-        """The allocation of that method: "uniform", "trim", "optimal", …"""
+        """Return the allocation of that method: "uniform", "trim", "optimal" and so on."""
         return next(each for each in self.allocations if each.method == method)
 
     def showing(self, methods: Container[str]) -> "LayerView":
-        """The same with the allocations of those methods only."""
+        """Return a copy with the allocations of those methods only."""
         return dataclasses.replace(
             self,
             allocations=tuple(each for each in self.allocations if each.method in methods),
@@ -209,7 +209,7 @@ def _search_view(record: LayerRecord, row_measure: str) -> SearchView | None:
 
 
 def _best_of_all(search: SearchRecord, computed: np.ndarray) -> int | None:
-    """The rate that an exhaustive search would have chosen; None as well where not all rates were computed."""
+    """Return the rate that an exhaustive search would have chosen; None as well where not all rates were computed."""
     if not computed.all():
         return None
     best = int(np.argmax(np.nanmax(search.quality, axis=1)))

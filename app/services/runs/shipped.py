@@ -13,7 +13,7 @@ ARCHIVE = Path(__file__).parents[2] / "shipped" / "runs.tar.xz"
 
 
 def shipped_folder() -> Path:
-    """The folder with the shipped runs and sweeps; unpacked again where the cache was emptied.
+    """Return the folder with the shipped runs and sweeps; unpacked again where the cache was emptied.
 
     Raises:
         RunError: the cache cannot be written, or the archive is damaged.

@@ -40,7 +40,7 @@ class StoredRun:
     problem: str | None
 
     def opened(self) -> Run:
-        """The run.
+        """Return the run.
 
         Raises:
             RunError: it cannot be read; the message is `problem`.
@@ -141,7 +141,7 @@ class RunStore:
 
     @property
     def shipped_problem(self) -> str | None:
-        """Why the shipped runs are missing; None: they are there."""
+        """Return why the shipped runs are missing; None: they are there."""
         try:
             self._shipped()
         except RunError as error:

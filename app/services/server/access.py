@@ -35,7 +35,7 @@ class PresenterNeededError(TrimError):
 
 
 class Seminar:
-    """Who is the presenter, and what readers may do. Outside of a seminar everybody may do everything.
+    """A seminar: its presenter, and what readers may do. Outside of a seminar everybody may do everything.
 
     Attributes:
         models: the only models that may be loaded or pruned in a seminar.
@@ -66,7 +66,7 @@ class Seminar:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Seminar":
-        """The seminar that `make seminar` sets up; none without TRIM_SEMINAR.
+        """Return the seminar that `make seminar` sets up; none without TRIM_SEMINAR.
 
         Raises:
             ValueError: the code is missing or too short.
@@ -78,11 +78,11 @@ class Seminar:
 
     @property
     def on(self) -> bool:
-        """Whether this server holds a seminar."""
+        """Return whether this server holds a seminar."""
         return self._code is not None
 
     def may(self) -> bool:
-        """Whether the session that asks may compute and change things. In a seminar, who is no session may not."""
+        """Return whether the session may compute and change things; in a seminar, code without a session may not."""
         if not self.on:
             return True
         session = self.who()

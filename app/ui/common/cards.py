@@ -28,7 +28,7 @@ _drawing = threading.Lock()
 
 @dataclass(frozen=True)
 class View:
-    """What a card shows.
+    """The contents of a card.
 
     Attributes:
         figure: the chart.
@@ -61,13 +61,14 @@ def card(
     shared: Hashable = None,
     missing: str | None = None,
 ) -> None:
-    """A framed view; with several variants, a control above it says which.
+    """Show a framed view; with several variants, a control above it says which.
 
     Args:
         key: names the card's widgets; the chart's own key is `key` itself.
         variants: makes each view when it is wanted.
         file_name: of the downloads, without its ending.
-        on_select: called when bars or points are selected in a variant named in `selectable`.
+        on_select: called when bars or points are selected in a selectable variant.
+        selectable: the names of the variants whose bars or points can be selected.
         clickable: whether a click selects, and the box tool has to be chosen above the chart; otherwise a drag selects
             bars by where they stand, however high they are.
         shared: everything that the views are made of, where several readers look at the same: they are drawn once.
@@ -148,14 +149,14 @@ def _draw(view: View, drag: str | None) -> _Drawn:
 
 
 def _shared(key: Hashable, draw: Callable[[], _Drawn]) -> _Drawn:
-    """What a session has drawn before in the same looks for the same kind of reader, or is drawn now."""
+    """Return what a session has drawn before in the same looks for the same kind of reader, or draw it now."""
     key = (key, theme(), presenting(), SEMINAR.may())
     with _drawing:
         return cached(_drawn, key, draw, KEPT_DRAWN)
 
 
 def choose_picture_format() -> None:
-    """In which format the button above a chart saves it."""
+    """Choose the format in which the button above a chart saves it."""
     st.segmented_control(
         "Charts are saved as",
         ["svg", "png"],

@@ -21,7 +21,7 @@ DEFAULT_SAMPLE = SampleKey()
 
 
 def model_box(key: str, bind: Bind = None) -> str | None:
-    """Where a model's source is chosen or typed."""
+    """Show the box in which a model's source is chosen or typed."""
     return st.selectbox(
         "Model",
         ["demo"],
@@ -50,7 +50,7 @@ def choose_model(devices: list[str]) -> ModelKey:
 
 
 def choose_text() -> SampleKey:
-    """Which text the model reads, and how much of it."""
+    """Choose the text that the model reads, and how much of it."""
     with st.sidebar:
         corpus = text_box("text", bind="query-params")
         with st.expander("Text options", icon=":material/article:"):
@@ -87,7 +87,7 @@ def choose_text() -> SampleKey:
 
 
 def text_box(key: str, bind: Bind = None) -> str | None:
-    """Where a calibration text is chosen or typed."""
+    """Show the box in which a calibration text is chosen or typed."""
     words = TEXT_WORDS | _uploaded()
     corpus = st.selectbox(
         "Calibration text",
@@ -104,7 +104,7 @@ def text_box(key: str, bind: Bind = None) -> str | None:
 
 
 def bring_text(key: str) -> None:
-    """Where a text of one's own is brought; the text box of that key then has it."""
+    """Show the upload of a text of one's own; the text box of that key then has it."""
 
     def keep() -> None:
         file = st.session_state[f"{key}_file"]
@@ -117,25 +117,25 @@ def bring_text(key: str) -> None:
 
 
 def _uploaded() -> dict[str, str]:
-    """The texts that this session brought: path and name."""
+    """Return the texts that this session brought: path and name."""
     texts: dict[str, str] = st.session_state.setdefault("uploaded_texts", {})
     return texts
 
 
 def default_layer(model: trim.Model) -> tuple[int, str]:
-    """The middle block's gate projection, or its last layer where the architecture has no gate."""
+    """Return the middle block's gate projection, or its last layer where the architecture has no gate."""
     block = len(model.blocks) // 2
     paths = layer_paths(model, block)
     return block, next((path for path in paths if path.endswith("gate_proj")), paths[-1])
 
 
 def layer_paths(model: trim.Model, block: int) -> list[str]:
-    """The layers of a block, without the block's index."""
+    """Return the layers of a block, without the block's index."""
     return [name.split(".", 1)[1] for name in model.layers if name.startswith(f"{block}.")]
 
 
 def choose_layer(model: trim.Model) -> tuple[str, str]:
-    """The layer's name, and the score that ranks its weights."""
+    """Choose the layer and the score that ranks its weights."""
     block, path = default_layer(model)
     with st.sidebar:
         if len(model.blocks) > 1:

@@ -10,7 +10,7 @@ MOST_COLUMNS = 4
 
 
 def continuations_card(run: Run) -> None:
-    """What a run keeps of its prompts; nothing where it keeps none."""
+    """Show what a run keeps of its prompts; nothing where it keeps none."""
     for entry in run.metrics.get("continuations", []):
         with st.container(border=True):
             st.markdown("**What does the model still say?**")

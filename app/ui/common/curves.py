@@ -20,7 +20,7 @@ geometric mean, with bars from the least to the most.
 
 
 def curves_text(curves: list[PerplexityCurve], dense: float | None) -> str:
-    """Which method predicts best where they all are farthest from the dense model."""
+    """Describe which method predicts best where they all are farthest from the dense model."""
     last = max((s for curve in curves for s in curve.sparsity), default=0.0)
     ends = sorted(
         (known[last], curve.label)

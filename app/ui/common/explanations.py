@@ -94,7 +94,7 @@ QUANTITY = {"gini": "Gini", "weight_norm": "weight norm", "cosine": "cosine"}
 
 
 def scatter_seen(scatter: RowScatter) -> str:
-    """Whether row sparsity goes with another property of the rows."""
+    """Describe whether row sparsity goes with another property of the rows."""
     correlation = scatter.correlation
     if correlation is None:
         return "One of the two is the same in every row, so no correlation is defined."

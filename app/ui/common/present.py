@@ -36,7 +36,7 @@ if (!window.trimClicker) {
 
 
 def presenting() -> bool:
-    """Whether the address asks for presenter mode."""
+    """Return whether the address asks for presenter mode."""
     return st.query_params.get("present") == "1"
 
 
@@ -51,7 +51,7 @@ def listen_to_clickers() -> None:
 
 
 def kept() -> dict[str, str]:
-    """What links within the app hand on of the address: presenter mode, where it is on."""
+    """Return what links within the app hand on of the address: presenter mode, where it is on."""
     return {"present": "1"} if presenting() else {}
 
 

@@ -58,12 +58,12 @@ def as_rates(text: str) -> tuple[float, ...]:
 
 
 def _explained(sentence: str, words: dict[str, str]) -> str:
-    """A help text: what the option does, and what each of its values is."""
+    """Return a help text: what the option does, and what each of its values is."""
     return sentence + "".join(f"\n- `{name}`: {meaning}" for name, meaning in words.items())
 
 
 def choose_search_options() -> SearchOptions:
-    """The side bar's search options, as they were typed; `settings` makes sense of them."""
+    """Show the side bar's search options, and return them as typed; `settings` makes sense of them."""
     with st.sidebar.expander("Search options", icon=":material/tune:"):
         options = search_fields(bind="query-params")
         cap = st.number_input(
@@ -80,7 +80,7 @@ def choose_search_options() -> SearchOptions:
 
 
 def default_options() -> SearchOptions:
-    """What `choose_search_options` returns where nothing was changed."""
+    """Return the search options where nothing was changed."""
     return {
         "layer_quality": DEFAULTS.layer_quality,
         "row_quality": DEFAULTS.row_quality,
@@ -92,7 +92,7 @@ def default_options() -> SearchOptions:
 
 
 def fisher_wanted() -> bool:
-    """The side bar's choice of the optimum's row weights: whether they are the rows' sensitivities."""
+    """Choose in the side bar whether the optimum's row weights are the rows' sensitivities."""
     with st.sidebar.expander("Optimal allocation", icon=":material/balance:"):
         chosen = st.segmented_control(
             "Row weights of the optimum",
@@ -108,7 +108,7 @@ def fisher_wanted() -> bool:
 
 
 def choose_shown() -> frozenset[str]:
-    """The methods whose allocation the charts show: uniform, and TRIM or the optimum or both."""
+    """Choose the methods whose allocation the charts show: uniform, and TRIM or the optimum or both."""
     chosen = st.segmented_control(
         "Shown beside uniform",
         list(SHOWN),
@@ -122,7 +122,7 @@ def choose_shown() -> frozenset[str]:
 
 
 def search_fields(bind: Bind = None) -> SearchFields:
-    """The options of TRIM's search apart from the row cap, whose default is not everywhere the same.
+    """Show the options of TRIM's search apart from the row cap, whose default is not everywhere the same.
 
     Args:
         bind: "query-params" where the address shall hold them.
@@ -163,7 +163,7 @@ def search_fields(bind: Bind = None) -> SearchFields:
 
 
 def settings(target_sparsity: float, options: SearchOptions) -> trim.SearchSettings:
-    """The settings of a search.
+    """Return the settings of a search.
 
     Raises:
         SettingsError: they do not fit together; the message says what to do.

@@ -64,7 +64,7 @@ def parse_rows(text: str, rows: int) -> list[int]:
 
 
 def format_rows(rows: list[int]) -> str:
-    """The shortest text that `parse_rows` reads as these ascending rows."""
+    """Return the shortest text that `parse_rows` reads as these ascending rows."""
     parts: list[list[int]] = []
     for row in rows:
         if parts and row == parts[-1][1] + 1:
@@ -94,7 +94,7 @@ def select(rows: np.ndarray | list[int], source: Source | None) -> None:
 def on_chart(
     source: Source, marked: list[int], rows_of: Callable[[list[dict]], np.ndarray]
 ) -> Callable[[], None]:
-    """A callback for the chart; `rows_of` turns its selected points into rows.
+    """Return a callback for the chart; `rows_of` turns its selected points into rows.
 
     Where rows were `marked` in it, it cannot be left alone: it is redrawn with the marks of the new ones.
     """
@@ -113,7 +113,7 @@ def _selected(chart: str) -> None:
 
 
 def rows_for(source: Source, rows: list[int]) -> list[int]:
-    """The rows to highlight in a chart: none in the one they were selected in, whose own selection shows them."""
+    """Return the rows to highlight in a chart: none where they were selected, since that selection shows them."""
     if st.session_state.get("selected_in") == source:
         return []
     drawn_anew(source.chart)
@@ -121,14 +121,14 @@ def rows_for(source: Source, rows: list[int]) -> list[int]:
 
 
 def drawn_anew(chart: str) -> None:
-    """A chart that shows something else, or is not shown, has lost its own selection."""
+    """Forget the own selection of a chart that shows something else or is not shown."""
     selected_in = st.session_state.get("selected_in")
     if selected_in is not None and selected_in.chart == chart:
         st.session_state["selected_in"] = None
 
 
 def choose_rows(view: LayerView, whole: LayerView | None = None) -> list[int]:
-    """The controls for selecting rows, and the rows.
+    """Show the controls for selecting rows, and return the rows.
 
     Args:
         view: of the layer, as it is shown.

@@ -28,7 +28,7 @@ SEMINAR.who = _session
 
 
 def presenter_only(what: str) -> bool:
-    """Whether what follows on the page may be used; a reader is told what it would be.
+    """Return whether what follows on the page may be used; tell a reader what it would be.
 
     Args:
         what: a subject: "Pruning a model".
@@ -40,7 +40,7 @@ def presenter_only(what: str) -> bool:
 
 
 def seminar_bar() -> None:
-    """In the side bar, during a seminar: the presenter's code, and what is being computed."""
+    """Show in the side bar, during a seminar, the presenter's code and what is being computed."""
     if not SEMINAR.on:
         return
     with st.sidebar.container(border=True, key="seminar"):
@@ -82,7 +82,7 @@ def _queue() -> None:
 
 
 def open_study() -> Study:
-    """For readers: a layer that the presenter has open.
+    """Choose, as a reader, a layer that the presenter has open.
 
     Raises:
         NothingToShow: none is; the page says where stored layers are.

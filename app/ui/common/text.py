@@ -22,5 +22,5 @@ def plain(text: object) -> str:
 
 
 def from_figure(label: str) -> str:
-    """A figure's heading, which Plotly reads as a little HTML, as plain text."""
+    """Return a figure's heading, which Plotly reads as a little HTML, as plain text."""
     return html.unescape(re.sub(r"<br\s*/?>", " ", label).replace("<b>", "").replace("</b>", ""))

@@ -25,7 +25,7 @@ def laboratory() -> Laboratory:
 
 
 def finished(job: Job[R], key: Hashable) -> R:
-    """The job's result. While there is none the page shows its progress and stops there.
+    """Return the job's result. While there is none the page shows its progress and stops there.
 
     Raises:
         NothingToShow: the job failed or was cancelled; the page says so and offers another try.
@@ -50,7 +50,7 @@ def finished(job: Job[R], key: Hashable) -> R:
 
 
 def meanwhile(job: Job[R], key: Hashable, title: str) -> R | None:
-    """The job's result. While there is none, the page shows its progress and goes on; nor does a failure stop it."""
+    """Return the job's result. Until then show its progress and go on; nor does a failure stop the page."""
     if not job.wait(timeout_seconds=0.8):
         _progress(job, title)
         return None

@@ -25,7 +25,7 @@ FILE_NAME = "compare"
 
 
 def settings_table(compared: Sequence[Compared]) -> None:
-    """What differs, and what does not one click away."""
+    """Show what differs, and what does not one click away."""
     lines = settings(compared)
     head = "| setting | " + " | ".join(each.letter for each in compared) + " |"
     rule = "|---" * (len(compared) + 1) + "|"
@@ -43,7 +43,7 @@ def settings_table(compared: Sequence[Compared]) -> None:
 
 
 def pairable(compared: Sequence[Compared]) -> bool:
-    """Whether the rows of all are the same ones."""
+    """Return whether the rows of all are the same ones."""
     return len({each.rows_are for each in compared}) == 1
 
 
@@ -88,7 +88,7 @@ def distribution_card(compared: Sequence[Compared], rows: list[int]) -> None:
 
 
 def distances(comparisons: list[AllocationComparison]) -> None:
-    """The distances of every pair, and what each says."""
+    """Show the distances of every pair, and what each says."""
     with st.container(border=True, height="stretch", key="card-distances"):
         st.markdown("**How far apart are they?**")
         st.caption(
@@ -102,7 +102,7 @@ def distances(comparisons: list[AllocationComparison]) -> None:
 
 
 def pair_card(compared: Sequence[Compared], rows: list[int]) -> AllocationComparison | None:
-    """The same rows under A and another; why not, where they are not the same rows."""
+    """Show the same rows under A and another; explain where they are not the same rows."""
     first, others = compared[0], {each.letter: each for each in compared[1:]}
     with st.container(height="stretch", key="pair"):
         letter = st.segmented_control(
@@ -145,7 +145,7 @@ def pair_card(compared: Sequence[Compared], rows: list[int]) -> AllocationCompar
 
 
 def moved_table(pair: AllocationComparison) -> None:
-    """The rows that moved most."""
+    """Show the rows that moved most."""
     st.markdown("**Rows that moved most**")
     if not pair.moved:
         st.caption("Every row has the same row sparsity under both.")
@@ -175,7 +175,7 @@ def row_numbers(compared: Sequence[Compared]) -> dict[str, np.ndarray]:
 
 
 def selected_table(compared: Sequence[Compared], rows: list[int]) -> None:
-    """The selected rows under each."""
+    """Show the selected rows under each."""
     table = {"row": rows, "Gini": compared[0].stored.coefficients[rows]}
     for each in compared:
         table[f"{each.letter}: row sparsity"] = each.stored.own.row_sparsity[rows]

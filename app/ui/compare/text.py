@@ -1,4 +1,4 @@
-"""What the numbers of a comparison say."""
+"""Sentences on the numbers of a comparison."""
 
 from diagnostics.comparison import AllocationComparison
 from diagnostics.concentration import GiniStatistics
@@ -16,7 +16,7 @@ the same rows: 1 the same, 0 unrelated, −1 reversed.
 
 
 def distance_lines(comparisons: list[AllocationComparison]) -> list[str]:
-    """A table in Markdown, a line per pair."""
+    """Return a table in Markdown, a line per pair."""
     lines = ["| pair | KS | W₁ | Spearman |", "|---|---|---|---|"]
     for each in comparisons:
         letters = f"{each.first.label[0]}\u2011{each.second.label[0]}"
@@ -35,7 +35,7 @@ def _order(comparison: AllocationComparison) -> str:
 
 
 def distance_text(comparison: AllocationComparison) -> str:
-    """The numbers of one pair in plain words."""
+    """Describe the numbers of one pair in plain words."""
     first, second = comparison.first, comparison.second
     shift = second.layer_sparsity - first.layer_sparsity
     words = (
@@ -58,7 +58,7 @@ def distance_text(comparison: AllocationComparison) -> str:
 
 
 def moved_text(comparison: AllocationComparison) -> str:
-    """What the scatter of the same rows shows."""
+    """Describe what the scatter of the same rows shows."""
     change = comparison.second.row_sparsity - comparison.first.row_sparsity
     more, less = int((change > 0).sum()), int((change < 0).sum())
     return (
@@ -68,7 +68,7 @@ def moved_text(comparison: AllocationComparison) -> str:
 
 
 def gini_text(statistics: GiniStatistics) -> str:
-    """What the Gini histograms show."""
+    """Describe what the Gini histograms show."""
     if len(statistics.labels) == 1:
         return (
             f"All compared are allocations of one layer that received the same, so there is one distribution; its "

@@ -34,7 +34,8 @@ def four_cards(view: LayerView, rows: list[int], layer_name: str, file_name: str
     Args:
         view: of the layer.
         rows: the selected ones.
-        layer_name, file_name: of the downloads, without and with the target.
+        layer_name: of the downloads, without the target.
+        file_name: of the downloads, with the target.
     """
     above, below = st.columns(2), st.columns(2)
     # The card that depends least on the target comes last: the others need not wait for it.
@@ -95,7 +96,7 @@ def summary(view: LayerView) -> None:
 
 
 def concentration_card(view: LayerView, rows: list[int], file_name: str) -> None:
-    """How concentrated the score is: Gini histogram, the Lorenz curves it condenses, and what pruning leaves."""
+    """Show how concentrated the score is: Gini histogram, the Lorenz curves it condenses, and what pruning leaves."""
     coefficients, histogram = view.coefficients, view.gini.histogram
     source = Source("gini", view.layer_key)
     marked = rows_for(source, rows)
@@ -142,7 +143,7 @@ def _lorenz(view: LayerView, score: np.ndarray, rows: list[int]) -> View:
 
 
 def _extremes(coefficients: np.ndarray) -> list[int]:
-    """The rows with the lowest, the middle and the highest Gini."""
+    """Return the rows with the lowest, the middle and the highest Gini."""
     order = np.argsort(coefficients, kind="stable")[: np.isfinite(coefficients).sum()]
     return sorted({int(order[0]), int(order[len(order) // 2]), int(order[-1])}) if len(order) else []
 
@@ -161,7 +162,7 @@ def _gini_after(view: LayerView, score: np.ndarray) -> View:
 
 
 def similarity_card(view: LayerView, rows: list[int], file_name: str) -> None:
-    """How fast rows lose their output."""
+    """Show how fast rows lose their output."""
     sparsity = view.sparsity_grid
 
     def bands() -> View:
@@ -194,7 +195,7 @@ def similarity_card(view: LayerView, rows: list[int], file_name: str) -> None:
 
 
 def row_sparsity_card(view: LayerView, rows: list[int], file_name: str) -> None:
-    """What sparsity each row got, and what goes with it."""
+    """Show the sparsity of each row, and what goes with it."""
     statistics = row_sparsity_statistics(view.allocations)
     source = Source("row_sparsity", (view.key, tuple(each.method for each in view.allocations)))
     marked = rows_for(source, rows)
@@ -248,7 +249,7 @@ def row_sparsity_card(view: LayerView, rows: list[int], file_name: str) -> None:
 
 
 def search_card(view: LayerView, rows: list[int], file_name: str) -> None:
-    """Which rates TRIM tried, how each went, the landscape, and the paths of selected rows."""
+    """Show which rates TRIM tried, how each went, the landscape, and the paths of selected rows."""
     search = view.search
     if search is None:
         with st.container(border=True, height="stretch", key="card-rate"):
@@ -281,7 +282,7 @@ def search_card(view: LayerView, rows: list[int], file_name: str) -> None:
 
 
 def paths_view(view: LayerView, search: SearchView, rows: list[int]) -> View:
-    """How rows' x moved through the iterations of the chosen rate."""
+    """Draw how rows' x moved through the iterations of the chosen rate."""
     rate = search.learning_rate
     assert rate is not None, "without a rate no row has a path"
     paths = row_paths(
@@ -321,7 +322,7 @@ def row_numbers(view: LayerView) -> dict[str, np.ndarray]:
 
 
 def rate_numbers(trace: LearningRateTrace) -> dict[str, np.ndarray]:
-    """The numbers of a search's charts, one line for each rate and iteration."""
+    """Return the numbers of a search's charts, one line for each rate and iteration."""
     rates, iterations = trace.quality.shape
     return {
         "learning_rate": np.repeat(trace.rates, iterations),

@@ -1,4 +1,4 @@
-"""What TRIM leaves to gain against the optimal allocation of the same layer: two cards."""
+"""Two cards on the gap between TRIM and the optimal allocation of the same layer."""
 
 from collections.abc import Callable
 from functools import partial
@@ -18,12 +18,14 @@ if TYPE_CHECKING:  # it computes, and imports torch
 
 
 def gap_section(study: "Study", outcome: "Outcome", rows: list[int], layer_name: str, file_name: str) -> None:
-    """How much of the possible improvement TRIM captures, and where it does not.
+    """Show how much of the possible improvement TRIM captures, and where it does not.
 
     Args:
-        study, outcome: of the layer.
+        study: of the layer.
+        outcome: its outcome at the chosen target.
         rows: the selected ones.
-        layer_name, file_name: of the downloads, without and with the target.
+        layer_name: of the downloads, without the target.
+        file_name: of the downloads, with the target.
     """
     left, right = st.columns(2)
     with right:
@@ -139,7 +141,7 @@ blind to how large that output is; the optimum goes by the error, which is not.
 
 
 def captured_text(gap: AllocationGap, row_weights: str) -> str:
-    """How much of the possible improvement TRIM captures, in a sentence.
+    """Describe how much of the possible improvement TRIM captures, in a sentence.
 
     Args:
         gap: between TRIM and the optimum.
@@ -175,7 +177,7 @@ def captured_text(gap: AllocationGap, row_weights: str) -> str:
 
 
 def gap_rows_seen(gap: AllocationGap, scatter: GapScatter) -> str:
-    """Which rows TRIM prunes too much or too little."""
+    """Describe which rows TRIM prunes too much or too little."""
     if not gap.over:
         return "TRIM and the optimum prune every row alike."
     over, under = gap.over[0], gap.under[0]
@@ -192,7 +194,7 @@ def gap_rows_seen(gap: AllocationGap, scatter: GapScatter) -> str:
 
 
 def gap_curve_seen(curve: GapCurve) -> str:
-    """What TRIM captures at several targets."""
+    """Describe what TRIM captures at several targets."""
     known = np.isfinite(curve.captured)
     if not known.any():
         return "At no target is the optimum better than uniform in this layer quality."
@@ -211,7 +213,7 @@ def gap_curve_seen(curve: GapCurve) -> str:
 
 
 def gap_loss_seen(curve: GapCurve) -> str:
-    """What of uniform's error is left at several targets."""
+    """Describe how much of uniform's error is left at several targets."""
     parts = [
         f"{label} leaves between {np.nanmin(shares):.1%} and {np.nanmax(shares):.1%} of uniform's error"
         for label, shares in (("The optimum", curve.best_loss), ("TRIM", curve.reached_loss))

@@ -33,7 +33,7 @@ ALLOCATION_COLUMNS = {"count": "pruned", "row_sparsity": "row sparsity", "cosine
 
 
 def row_table(view: LayerView, rows: list[int]) -> None:
-    """The selected rows as a table."""
+    """Show the selected rows as a table."""
     if not rows:
         st.info(
             "No rows selected. Select bars or points in a chart with the box tool, type row numbers above, or pick "
@@ -145,7 +145,7 @@ def _price_card(view: LayerView, row: int, file_name: str) -> None:
 
 
 def mask_section(view: LayerView, rows: list[int], file_name: str) -> None:
-    """Which weights are kept, under each allocation whose mask there is, side by side; only on demand."""
+    """Show which weights are kept, under each allocation with a mask, side by side; only on demand."""
     if not st.toggle("Show which weights are pruned", key="masks", bind="query-params"):
         return
     masked = [each for each in view.allocations if each.method in view.masks]

@@ -40,7 +40,7 @@ OWN_MASK = "A run stores the mask of its own allocation only."
 
 
 def row_sparsity_formula(view: LayerView) -> str:
-    """How the shown allocations set the rows' sparsities."""
+    """Describe how the shown allocations set the rows' sparsities."""
     shown = view.learned or view.allocations
     if len(shown) == 1:
         return _FORMULAS.get(shown[0].method, _PATTERN_FORMULA)
@@ -48,7 +48,7 @@ def row_sparsity_formula(view: LayerView) -> str:
 
 
 def kept_seen(view: LayerView) -> str:
-    """What the Ginis after pruning show."""
+    """Describe what the Ginis after pruning show."""
     others = " or ".join(each.label for each in view.learned)
     return (
         "Pruning takes the lowest scores, so what is left is spread more evenly: every allocation is left of the "
@@ -57,7 +57,7 @@ def kept_seen(view: LayerView) -> str:
 
 
 def gini_seen(view: LayerView) -> str:
-    """What the Gini histogram shows."""
+    """Describe what the Gini histogram shows."""
     (summary,) = view.gini.summaries
     if summary.undefined == summary.rows:
         return "Every row's scores are all zero, so no row has a Gini."
@@ -69,7 +69,7 @@ def gini_seen(view: LayerView) -> str:
 
 
 def lorenz_seen(selected: bool) -> str:
-    """What Lorenz curves show."""
+    """Describe what Lorenz curves show."""
     which = (
         ""
         if selected
@@ -79,7 +79,7 @@ def lorenz_seen(selected: bool) -> str:
 
 
 def cosine_seen(view: LayerView) -> str:
-    """What the cosine curves show at the target."""
+    """Describe what the cosine curves show at the target."""
     live = view.cosines[0].cosine[~view.dead_rows]
     if live.size == 0:
         return "No row has any output on the calibration text."
@@ -90,7 +90,7 @@ def cosine_seen(view: LayerView) -> str:
 
 
 def cosine_after_seen(distribution: CosineDistribution) -> str:
-    """What the shown allocations leave of the rows' outputs."""
+    """Describe what the shown allocations leave of the rows' outputs."""
     uniform, *others = distribution.medians
     if np.isnan(uniform):
         return "No row has any output on the calibration text."
@@ -104,7 +104,7 @@ def cosine_after_seen(distribution: CosineDistribution) -> str:
 
 
 def row_sparsity_seen(view: LayerView) -> str:
-    """What the shown row sparsities show."""
+    """Describe what the shown row sparsities show."""
     parts = []
     for allocation in view.learned or view.allocations:
         sparsity = allocation.row_sparsity
@@ -119,7 +119,7 @@ def row_sparsity_seen(view: LayerView) -> str:
 
 
 def rate_seen(search: SearchView) -> str:
-    """What the learning rates show."""
+    """Describe what the learning rates show."""
     trace, rate = search.trace, search.learning_rate
     tried = int(np.sum(trace.tried))
     if rate is None:
@@ -136,14 +136,14 @@ def rate_seen(search: SearchView) -> str:
 
 
 def paths_seen(search: SearchView) -> str:
-    """What the paths of several rows show."""
+    """Describe what the paths of several rows show."""
     return (
         f"Iteration {search.kept_iteration} was kept; the exact projection then makes whole weights of its x."
     )
 
 
 def row_scores_seen(scores: RowScores) -> str:
-    """What pruning takes from one row."""
+    """Describe what pruning takes from one row."""
     parts = [
         f"{border.label} prunes {border.pruned} of {scores.columns} weights, which hold {border.score_share:.1%} of "
         "the row's score"
@@ -153,7 +153,7 @@ def row_scores_seen(scores: RowScores) -> str:
 
 
 def row_cosine_seen(view: LayerView, row: int) -> str:
-    """What the shown allocations leave of one row."""
+    """Describe what the shown allocations leave of one row."""
     parts = [
         f"{each.label} leaves the row a cosine of {each.cosine[row]:.4f} at {each.row_sparsity[row]:.1%} row sparsity"
         for each in view.cosines
@@ -162,7 +162,7 @@ def row_cosine_seen(view: LayerView, row: int) -> str:
 
 
 def row_path_seen(view: LayerView, search: SearchView, row: int) -> str:
-    """How a row's count under TRIM was reached."""
+    """Describe how a row's count under TRIM was reached."""
     x, count = float(search.kept_x[row]), int(view.allocation("trim").counts[row])
     return (
         f"Iteration {search.kept_iteration} was kept: x = {x:.4f}, that is {x * view.columns:.2f} of {view.columns} "
@@ -171,7 +171,7 @@ def row_path_seen(view: LayerView, search: SearchView, row: int) -> str:
 
 
 def row_stays_seen(view: LayerView, row: int) -> str:
-    """Why a row has no path: TRIM stayed uniform."""
+    """Describe why a row has no path: TRIM stayed uniform."""
     return (
         f"No learning rate beat uniform, so the row keeps the layer's target of {view.target:.0%}: "
         f"{int(view.allocation('trim').counts[row])} of its weights are pruned."
@@ -179,7 +179,7 @@ def row_stays_seen(view: LayerView, row: int) -> str:
 
 
 def row_prices_seen(prices: RowPrices) -> str:
-    """Why the optimum takes so many weights of a row."""
+    """Describe why the optimum takes so many weights of a row."""
     gone = (
         f"The layer's price is λ = {prices.common:.3g}, and {prices.pruned} of the row's weights cost no more"
     )
@@ -189,12 +189,12 @@ def row_prices_seen(prices: RowPrices) -> str:
 
 
 def price_unit(view: LayerView) -> str:
-    """What the optimum's prices are counted in."""
+    """Return the unit of the optimum's prices."""
     return "error of the output" if view.sensitivity is None else "estimate of the loss"
 
 
 def mask_seen(allocation: RowAllocation) -> str:
-    """What the mask shows."""
+    """Describe what the mask shows."""
     sparsity = allocation.row_sparsity
     return (
         f"{allocation.layer_sparsity:.2%} of the layer's weights are pruned, between {sparsity.min():.1%} and "

@@ -20,7 +20,7 @@ DEFAULT_BLOCK = 15
 
 
 def real_run() -> Run | None:
-    """The run that the lesson shows: TRIM on a whole model, a shipped one if there is one."""
+    """Return the run that the lesson shows: TRIM on a whole model, a shipped one if there is one."""
     stored = [
         entry
         for entry in STORE.runs()
@@ -33,7 +33,7 @@ def real_run() -> Run | None:
 
 
 def _outcomes(run: Run) -> str:
-    """How often each sign won among the run's layers of this kind."""
+    """Count how often each sign won among the run's layers of this kind."""
     searches = [run.numbers(name).get("search") for name in run.layers if name.endswith(f".{LAYER}")]
     rates = [search["learning_rate"] or 0.0 for search in searches if search is not None]
     positive, negative = sum(rate > 0 for rate in rates), sum(rate < 0 for rate in rates)
@@ -100,7 +100,7 @@ def _seen(layer: LayerView, correlation: str) -> str:
 
 
 def _onwards(shown: object) -> None:
-    """Where a reader goes from here."""
+    """Show links to where a reader goes from here."""
     with st.container(horizontal=True, key="onwards"):
         for page, words in (
             ("layer", "Run TRIM on a layer yourself"),

@@ -126,7 +126,7 @@ def _sign(percent: int) -> View:
 
 
 def sign_seen(lesson: SignLesson) -> str:
-    """Why this sign won."""
+    """Describe why this sign won."""
     dearer = "more" if lesson.loud_loss > lesson.quiet_loss else "less"
     rate = lesson.trace.rates[lesson.trace.chosen or 0]
     outcome = {

@@ -1,4 +1,4 @@
-"""What a lesson is made of, and how it is laid out."""
+"""The parts of a lesson, and their layout."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class Step(Generic[V]):
 
 
 def show(step: Step[V]) -> None:
-    """The words and the control on the left, the picture on the right, the question below."""
+    """Show the words and the control on the left, the picture on the right, the question below."""
     words, picture = st.columns([2, 3], gap="large")
     with words:
         st.markdown(step.words)

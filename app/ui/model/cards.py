@@ -33,7 +33,7 @@ STORED_PAGE = "views/stored_layer.py"
 
 
 def map_card(key: str, shown: ModelMap, file_name: str) -> None:
-    """One of the cards of `MAPS`; where TRIM did not search, what the layers lost stands in place of learning rates."""
+    """Show one of the cards of `MAPS`; where TRIM did not search, the layers' losses replace learning rates."""
     searched = shown.searched or not shown.layers
     quantities = MAPS[key]
     if not searched and key == "map_outcome":
@@ -137,7 +137,7 @@ def _perplexity_seen(bars: Sequence[PerplexityBar]) -> str:
 
 
 def _captured_text(pruned: Sequence[PerplexityBar]) -> str:
-    """How much of the way from uniform to optimal TRIM went, where one of each was measured."""
+    """Describe how much of the way from uniform to optimal TRIM went, where one of each was measured."""
     by_method = {bar.method: math.log(bar.perplexity) for bar in reversed(pruned)}
     if not {"uniform", "trim", "optimal"} <= by_method.keys():
         return ""
@@ -164,7 +164,7 @@ def _selectable_card(key: str, variants: dict, file_name: str, shown: ModelMap) 
 
 
 def _names(points: list[dict]) -> list[str]:
-    """The layers that were clicked or boxed; dots of layers that are not done have no name."""
+    """Return the layers that were clicked or boxed; dots of layers that are not done have no name."""
     names = []
     for point in points:
         data = point.get("customdata")
@@ -175,7 +175,7 @@ def _names(points: list[dict]) -> list[str]:
 
 
 def open_layer(run_id: str, shown: ModelMap) -> None:
-    """A click opens a layer; a box lists several; a list does the same for the keyboard."""
+    """Open a layer by a click; list several for a box; offer a list for the keyboard."""
     known = [name for name in st.session_state.pop("clicked_layers", []) if name in shown.by_name]
     if len(known) == 1:
         st.switch_page(STORED_PAGE, query_params={"run": run_id, "layer": known[0], **kept()})

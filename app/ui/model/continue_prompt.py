@@ -20,7 +20,7 @@ POLL_SECONDS = 1.0
 
 
 def continue_prompt_views(runs: Sequence[Run]) -> None:
-    """What the runs keep of prompts, and a prompt of one's own for those that have masks."""
+    """Show what the runs keep of prompts, and a prompt of one's own for those that have masks."""
     for run in runs[:1]:
         continuations_card(run)
     weights = runs[0].model.weights

@@ -28,7 +28,7 @@ OF_METHODS = (BUDGET_METHODS, OPTIMAL)  # shown where the methods that are chose
 
 @dataclass(frozen=True)
 class NewRun:
-    """What the form asks for."""
+    """The values of the form."""
 
     settings: PruneSettings
     title: str
@@ -37,7 +37,7 @@ class NewRun:
 
 @st.fragment
 def new_run_form(devices: list[str], runs: list[StoredRun]) -> None:
-    """The form; a started run is on the page next."""
+    """Show the form; a started run is on the page next."""
     st.button(
         "Fill in as published",
         icon=":material/history_edu:",
@@ -128,12 +128,12 @@ def _budget_file(runs: list[StoredRun]) -> str:
 
 
 def _field(name: str, names: list[str] | None = None) -> object:
-    """The widget of an option of that name."""
+    """Show the widget of an option of that name."""
     return option_field(options(PruneSettings)[name], f"{P}{name}", first=FIRST.get(name), names=names)
 
 
 def _method_fields(chosen: PruneSettings) -> dict[str, object]:
-    """The options of the methods that are chosen, each shown where it changes something."""
+    """Show the options of the methods that are chosen, each where it changes something."""
     more: dict[str, object] = {}
     columns = None
     for name, each in options(PruneSettings).items():

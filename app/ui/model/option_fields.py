@@ -9,7 +9,7 @@ AUTOMATIC = "automatic"  # in lists, of an option that may be left open
 
 
 def option_field(each: Option, key: str, *, first: object = None, names: list[str] | None = None) -> object:
-    """The widget of an option, and the value that is chosen in it.
+    """Show the widget of an option, and return the value that is chosen in it.
 
     Args:
         each: the option.
@@ -38,7 +38,7 @@ def option_field(each: Option, key: str, *, first: object = None, names: list[st
 
 
 def to_widget(each: Option, value: object, *, listed: bool = False) -> str | bool | int | float | None:
-    """A value as the widget of its option holds it; `listed` where the names to choose from come from elsewhere."""
+    """Return a value as its option's widget holds it; `listed` where the names to choose come from elsewhere."""
     if isinstance(value, tuple):
         return as_text(value) if each.kind is float else " ".join(value)
     if value is None:

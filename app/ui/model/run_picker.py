@@ -35,7 +35,7 @@ def choices(entries: Sequence[StoredRun], jobs: RunJobs) -> list[Choice]:
 
 
 def _failed(run_id: str, jobs: RunJobs) -> Choice | None:
-    """A run that was begun and has no folder."""
+    """Return a run that was begun and has no folder."""
     try:
         record = jobs.begun(run_id)
         _, code, _ = jobs.outcome(run_id)
@@ -59,7 +59,7 @@ def _label(entry: StoredRun) -> str:
 
 
 def pick_run(listed: Sequence[Choice], default: str | None) -> str | None:
-    """The id of the run that the address names, or else `default`; choosing another changes the address.
+    """Return the id of the run that the address names, or else `default`; choosing another changes the address.
 
     None: there is no run.
     """

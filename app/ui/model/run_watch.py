@@ -81,7 +81,7 @@ def _numbers(state: JobState) -> None:
 
 
 def in_minutes(seconds: float) -> str:
-    """ "45 s", "3 min", "2.5 h"."""
+    """Format a duration: "45 s", "3 min", "2.5 h"."""
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -16,7 +16,7 @@ perplexity $n$. Only runs measured on the very same windows stand side by side.
 
 
 def map_seen(shown: ModelMap, quantity: Quantity) -> str:
-    """What one heat map shows; also its text for readers who cannot see it."""
+    """Describe what one heat map shows, also for readers who cannot see it."""
     if not shown.layers:
         return "No block is done yet."
     if quantity == "outcome":
@@ -48,7 +48,7 @@ def _plain_text(shown: ModelMap, place: int, quantity: Quantity) -> str:
 
 
 def lanes_seen(maps: list[ModelMap]) -> str:
-    """What the outcomes against the Gini show."""
+    """Describe what the outcomes against the Gini show."""
     said = []
     for shown in maps:
         lanes = {lane.outcome: lane for lane in outcome_lanes([shown])}

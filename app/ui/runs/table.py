@@ -138,7 +138,7 @@ def _column_config() -> dict[str, ColumnConfig | str | None]:
 
 
 def state_text(facts: RunFacts) -> str:
-    """How a run stands, in a few words."""
+    """Describe the state of a run in a few words."""
     if facts.state == "complete":
         return "came with the app" if facts.shipped else "complete"
     if facts.state == "damaged":
