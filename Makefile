@@ -47,7 +47,7 @@ help:
 
 app: setup
 	@$(RUN) -c 'import socket; socket.create_server(("127.0.0.1", int("$(PORT)"))).close()' 2>/dev/null || \
-	  { echo "Port $(PORT) cannot be used: something listens there (perhaps this app), or it is no port." \
+	  { echo "Port $(PORT) cannot be used: something listens there (perhaps this app), or it is not a port." \
 	         "Try: make app PORT=8601" >&2; \
 	    exit 1; }
 	$(RUN) -m streamlit run app/main.py --server.port $(PORT) $(if $(CI),--server.headless true)

@@ -69,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         check_port(asked.listen, asked.port)
     except (OSError, OverflowError) as error:
         print(
-            f"Port {asked.port} at {asked.listen} cannot be used ({error}): something listens there, or it is no port "
+            f"Port {asked.port} at {asked.listen} cannot be used ({error}): something listens there, or it is not one "
             "of this machine. Try: make seminar PORT=8601",
             file=sys.stderr,
         )

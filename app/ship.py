@@ -1,7 +1,7 @@
 """Makes the runs that come with the app: `python -m app.ship` (or `make shipped`), an hour on two cores.
 
 The demo model is pruned by Wanda with uniform sparsity, by TRIM and by the optimal method, the latter also with the
-weights that stay refitted, at four sparsities; of each its perplexity is kept, and at one sparsity TRIM's and the
+kept weights refitted, at four sparsities; of each its perplexity is kept, and at one sparsity TRIM's and the
 optimal run as a whole: every row of every layer, without masks. What rows hold is rounded for the archive's sake, which
 every run says in its note.
 """
@@ -66,8 +66,8 @@ def ship(
     """Make the archive.
 
     Args:
-        work: where the sweeps are made, some 200 MB; what is there already is gone on with.
-        archive: the file that takes its name when it is whole.
+        work: where the sweeps are made, some 200 MB; what is there already is resumed.
+        archive: the file that takes its name when it is complete.
         model: what is pruned.
         calibration: number and length of the windows that it is calibrated on.
         evaluation: the text that it is measured on.

@@ -3,14 +3,14 @@
     python -m benchmarks.quality MODEL --calibration valid.txt --evaluation test.txt demo --out runs/quality-MODEL
 
 with the texts of WikiText-2, and the demo's speeches as another domain. Six parts, each some sweeps in --out, which
-the same command goes on with:
+the same command resumes:
 
 - scores: Wanda and magnitude, plain; TRIM; in uniform, OWL and AlphaPruning budgets; with and without input
   recalculation; 1 and 8 input vectors per window.
 - methods: Wanda and TRIM in uniform, OWL and AlphaPruning budgets; three seeds, 4 input vectors per window.
 - optimal: the optimal allocation in uniform and optimal budgets, Wanda and TRIM in optimal budgets, likewise; the
   optimal one in two passes; and all row weights alike.
-- refit: the weights that stay refitted, for Wanda, TRIM and the optimal allocation in uniform budgets, one seed; for
+- refit: the kept weights refitted, for Wanda, TRIM and the optimal allocation in uniform budgets, one seed; for
   the optimal allocation in optimal budgets, in one pass and in two, three seeds.
 - parameters: TRIM in OWL and AlphaPruning budgets of other widths and multiples.
 - fits: Wanda and TRIM in AlphaPruning budgets of its other fit.

@@ -90,7 +90,7 @@ class GiniSummary:
 
 
 def summarise_gini(coefficients: np.ndarray) -> GiniSummary:
-    """Summary of Gini coefficients (D,), in which NaN stands for a row of zeros."""
+    """Summary of Gini coefficients (D,), in which NaN marks a row of zeros."""
     coefficients = real_array("coefficients", coefficients, 1, finite=False)
     defined = coefficients[np.isfinite(coefficients)]
     quartiles = np.percentile(defined, [25, 50, 75]) if defined.size else np.full(3, np.nan)

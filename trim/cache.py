@@ -54,7 +54,7 @@ def limit_bytes() -> int:
     """Return how large the cache may grow.
 
     Raises:
-        SettingsError: `TRIM_CACHE_LIMIT_BYTES` is no whole number.
+        SettingsError: `TRIM_CACHE_LIMIT_BYTES` is not a whole number.
     """
     text = os.environ.get("TRIM_CACHE_LIMIT_BYTES", str(DEFAULT_LIMIT_BYTES))
     if not text.isdecimal():
@@ -207,7 +207,7 @@ def shrink_to_limit(keep: Path | None = None) -> None:
     """Remove the least recently used entries, but not `keep`, until the cache is under its limit.
 
     Raises:
-        SettingsError: `TRIM_CACHE_LIMIT_BYTES` is no whole number.
+        SettingsError: `TRIM_CACHE_LIMIT_BYTES` is not a whole number.
     """
     excess = sum(usage_bytes().values()) - limit_bytes()
     for kind in KINDS:

@@ -32,7 +32,7 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
     try:
         device = torch.device(name)
     except (RuntimeError, TypeError) as error:
-        raise SettingsError(f'{name!r} is no device; give "cpu", "cuda" or "cuda:1"') from error
+        raise SettingsError(f'{name!r} is not a device; give "cpu", "cuda" or "cuda:1"') from error
     if device.type == "cpu":
         return torch.device("cpu")
     if device.type != "cuda":

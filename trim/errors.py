@@ -49,7 +49,7 @@ class NotEnoughMemoryError(TrimError, MemoryError):
 
 
 class RunError(TrimError):
-    """A run folder cannot be written, read or gone on with."""
+    """A run folder cannot be written, read or resumed."""
 
 
 class RunLockedError(RunError):

@@ -77,13 +77,13 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     except OSError as error:
         raise RunError(
             f"{path} cannot be written ({error.strerror or error}); what was written before is safe. Free some "
-            "space, or choose a folder that you may write to, then go on with: "
+            "space, or choose a folder that you may write to, then resume with: "
             f"python -m trim resume {path.parent.parent if path.parent.name == 'blocks' else path.parent}"
         ) from error
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Write a whole file under a temporary name, then rename it.
+    """Write a complete file under a temporary name, then rename it.
 
     Raises:
         RunError: see `atomic_file`.

@@ -105,7 +105,7 @@ def select(sizes: dict[str, int], files: tuple[str, ...]) -> dict[str, int]:
 
 
 def download(
-    repository: Repository, files: tuple[str, ...], size_bytes: int, say: Callable[[str], None]
+    repository: Repository, files: tuple[str, ...], size_bytes: int, report: Callable[[str], None]
 ) -> Path:
     """Fetch the files that match the patterns into the Hub's cache, and return the folder they are in.
 
@@ -113,14 +113,14 @@ def download(
         repository: of a model or a data set.
         files: patterns of the files that are used.
         size_bytes: what they come to, for the progress.
-        say: receives the progress, one line at a time.
+        report: receives the progress, one line at a time.
 
     Raises:
         TrimError: of the repository's own class: unknown, gated, unreachable, or the disk is full.
     """
     from huggingface_hub import snapshot_download
 
-    say(f"Downloading {repository.name}: {format_bytes(size_bytes)}")
+    report(f"Downloading {repository.name}: {format_bytes(size_bytes)}")
     with hub_errors(repository):
         folder = snapshot_download(
             repository.name,
@@ -128,12 +128,14 @@ def download(
             repo_type=repository.kind,
             allow_patterns=list(files),
             etag_timeout=TIMEOUT_SECONDS,
-            tqdm_class=_progress_class(repository.name, size_bytes, say),
+            tqdm_class=_progress_class(repository.name, size_bytes, report),
         )
     return Path(folder)
 
 
-def fetch_file(repository: Repository, file: str, say: Callable[[str], None] = lambda words: None) -> Path:
+def fetch_file(
+    repository: Repository, file: str, report: Callable[[str], None] = lambda message: None
+) -> Path:
     """One file of the repository, from the Hub's cache where it is there. Lists no other files: C4 has 100,000.
 
     Raises:
@@ -150,19 +152,19 @@ def fetch_file(repository: Repository, file: str, say: Callable[[str], None] = l
         about = get_hf_file_metadata(
             hf_hub_url(name, file, revision=revision, repo_type=kind), timeout=TIMEOUT_SECONDS
         )
-        say(f"Downloading {file} of {name}")
+        report(f"Downloading {file} of {name}")
         path = hf_hub_download(
             name,
             file,
             revision=revision,
             repo_type=kind,
             etag_timeout=TIMEOUT_SECONDS,
-            tqdm_class=_progress_class(name, about.size or 0, say),
+            tqdm_class=_progress_class(name, about.size or 0, report),
         )
     return Path(path)
 
 
-def _progress_class(name: str, size_bytes: int, say: Callable[[str], None]) -> type:
+def _progress_class(name: str, size_bytes: int, report: Callable[[str], None]) -> type:
     """Return a progress bar for `huggingface_hub` that reports how much is here instead of drawing itself."""
     from tqdm.auto import tqdm
 
@@ -176,7 +178,7 @@ def _progress_class(name: str, size_bytes: int, say: Callable[[str], None]) -> t
             now = time.monotonic()
             if self.unit == "B" and self.n and now - ReportedProgress.last_report > _SAY_EVERY_SECONDS:
                 ReportedProgress.last_report = now
-                say(f"Downloading {name}: {format_bytes(self.n)} of {format_bytes(size_bytes)}")
+                report(f"Downloading {name}: {format_bytes(self.n)} of {format_bytes(size_bytes)}")
 
     return ReportedProgress
 

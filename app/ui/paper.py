@@ -122,7 +122,7 @@ def figure_2(sweeps: list[Sweep]) -> Redrawn | None:
         "perplexity by 48% for Qwen2.5-14B and by over 90% for OPT-13B, compared to baseline methods.",
         "Another model, far smaller, and another text than the paper's WikiText-2, so only the order of methods can be "
         "compared, not the numbers. The optimal method is ours and not in the paper; where it says refitted, "
-        "the weights that stay are changed as well, which TRIM and Wanda do not.",
+        "the kept weights are changed as well, which TRIM and Wanda do not.",
         {"Curves": view},
     )
 
@@ -297,7 +297,7 @@ def figure_4(run: Run) -> Redrawn | None:
         "4",
         "Gini of the key projections in all blocks",
         "Gini histograms of the key projection (K-proj), for all blocks.",
-        f"Another model, with {rows:,} rows to a key projection. Ours stand one above the other on one axis, so that "
+        f"Another model, with {rows:,} rows to a key projection. Ours are one above the other on one axis, so that "
         "blocks can be compared.",
         {"Blocks": view},
     )

@@ -67,7 +67,7 @@ def heading(run: Run, shown: ModelMap) -> None:
         f"score {request.score}",
         f"allocation {request.pattern or request.allocation}",
         f"budgets {run.budgets.get('method', request.budget)}",
-        *(["weights that stay refitted"] if request.refit else []),
+        *(["kept weights refitted"] if request.refit else []),
         text,
         f"computed on {run.compute.device}",
     ]
@@ -78,7 +78,7 @@ def heading(run: Run, shown: ModelMap) -> None:
     fact(
         columns[0],
         "Model sparsity",
-        f"{sparsity['realised']:.2%}" if "realised" in sparsity else "not whole yet",
+        f"{sparsity['realised']:.2%}" if "realised" in sparsity else "not complete yet",
         f"{asked:.2%} asked for" if asked is not None else None,
     )
     fact(

@@ -28,7 +28,7 @@ def heading(run: Run, record: LayerRecord, label: str) -> None:
     refitted = (
         ""
         if record.error_left is None
-        else f" · weights that stay refitted, which leaves {record.error_left:.1%} of the output error"
+        else f" · kept weights refitted, which leaves {record.error_left:.1%} of the output error"
     )
     st.caption(
         f"{plain(run.model.title)} · {record.rows:,} rows (output dimensions) of {record.columns:,} weights · "
@@ -60,7 +60,7 @@ def needs_the_model(run: Run, record: LayerRecord) -> None:
         st.caption(
             "Moving the target, trying other search options, Lorenz curves, and the scores and prices of one row need "
             "the weights. The Layer page loads the dense model and shows this layer there; what it "
-            "receives differs from what this run saw, because no block before it is pruned."
+            "receives differs from what this run saw, because no previous block is pruned."
         )
         st.page_link(
             "views/layer.py",

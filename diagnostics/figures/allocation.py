@@ -52,7 +52,7 @@ def row_sparsity_histogram(
         )
         if peaks[position] > top:
             peak = float(bins.centers[bins.counts[position].argmax()])
-            # The label stands on the side with more room.
+            # The label is on the side with more room.
             leftwards = peak > (bins.edges[0] + bins.edges[-1]) / 2
             figure.add_annotation(
                 x=peak,

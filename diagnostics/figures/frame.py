@@ -30,7 +30,7 @@ def frame(
 
     Text from users in `title` and `subtitle` has been escaped by the caller.
     """
-    # The plot keeps its height however many lines stand above it; a legend may wrap into two lines below it.
+    # The plot keeps its height however many lines are above it; a legend may wrap into two lines below it.
     lines = textwrap.wrap(subtitle, _SUBTITLE_CHARACTERS, break_long_words=False)
     top, bottom = 48 + 16 * len(lines), 90 if legend else 48
     # Assigned and not updated: on its way through an update Plotly takes three times as long.

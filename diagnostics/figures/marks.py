@@ -113,7 +113,7 @@ def median_lines(
         for median, label, style in zip(medians, labels, styles, strict=True)
         if not np.isnan(median)
     ]
-    # The leftmost line is the tallest, and labels stand right of their lines: no line crosses a label.
+    # The leftmost line is the tallest, and labels are right of their lines: no line crosses a label.
     for position, (median, label, style) in enumerate(sorted(known, key=lambda entry: entry[0])):
         height = top * (1.1 + 0.1 * (len(known) - 1 - position))
         figure.add_shape(

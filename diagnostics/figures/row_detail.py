@@ -28,7 +28,7 @@ def row_scores_figure(scores: RowScores, theme: Theme = "light") -> go.Figure:
     borders = sorted(zip(scores.borders, styles, strict=True), key=lambda pair: pair[0].row_sparsity)
     for position, (border, style) in enumerate(borders):
         label = escape(border.label)
-        # Labels stand left of their lines and the leftmost line is the shortest: no line crosses a label.
+        # Labels are left of their lines and the leftmost line is the shortest: no line crosses a label.
         height = top * (1 - 0.1 * (len(borders) - 1 - position))
         figure.add_scatter(
             x=drawn([border.row_sparsity] * 2),

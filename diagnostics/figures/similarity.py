@@ -95,7 +95,7 @@ def cosine_figure(statistics: CosineStatistics, theme: Theme = "light") -> go.Fi
 
 
 def _marks(figure: go.Figure, statistics: CosineStatistics, theme: Theme) -> None:
-    """One trace of marks per allocation, so that its symbol stands in the legend."""
+    """One trace of marks per allocation, so that its symbol is in the legend."""
     if not statistics.curves:
         return
     first = statistics.curves[0].marks

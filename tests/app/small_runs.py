@@ -46,7 +46,7 @@ def record(name: str, allocation: str = "trim", target: float = 0.5, *, mask: bo
 
 
 def refitted(record: LayerRecord, left: float = 0.875) -> LayerRecord:
-    """The same with the weights that stay refitted, whatever that made of them."""
+    """The same with the kept weights refitted, whatever that made of them."""
     kept = np.linspace(-1, 1, record.rows * record.columns - record.pruned, dtype=np.float16)
     return dataclasses.replace(record, refitted=kept, error_left=left)
 

@@ -96,7 +96,7 @@ def test_the_app_is_killed_during_a_run(runs, tmp_path):
 
 
 def test_the_run_is_killed_during_a_write(runs):
-    """A block that was being written is as if it had not been begun; those before it are whole."""
+    """A block that was being written is as if it had not been begun; those before it are complete."""
     path = make_run(runs / "half", blocks=1)
     before = (path / "blocks/000.safetensors").read_bytes()
     (path / "blocks/.001.safetensors.tmp").write_bytes(b"half of a block")
@@ -185,7 +185,7 @@ def test_one_shipped_run_is_damaged(runs, tmp_path, monkeypatch):
 
 
 def test_the_cache_is_damaged(runs, tmp_path, monkeypatch):
-    """What the cache holds is made anew where it cannot be read; a cache that is no folder is told."""
+    """What the cache holds is made anew where it cannot be read; a cache that is not a folder is reported."""
     cache = tmp_path / "cache"
     monkeypatch.setenv("TRIM_CACHE", str(cache))
     archive = tmp_path / "runs.tar.xz"

@@ -168,7 +168,7 @@ def test_an_id_finds_a_run_or_nothing(folder, name):
 
 
 @given(name=anything, layer=anything)
-def test_a_layer_of_a_run_is_refused_in_words(folder, name, layer):
+def test_a_layer_of_a_run_is_refused_with_a_message(folder, name, layer):
     store = RunStore(lambda: folder, lambda: folder / "none")
     for run_id in (name, "mine"):
         with pytest.raises(RunError):

@@ -1,7 +1,7 @@
 """Bad files at every door of the app: the import of runs, texts of one's own, GGUF files and model folders.
 
-What each kind of damage is told is tested beside each reader; here every file is brought to every door, and files that
-were good are damaged at random. Each is refused in words, or is whole.
+The message for each kind of damage is tested beside each reader; here every file is brought to every door, and
+good files are damaged at random. Each is refused with a message, or is complete.
 """
 
 import contextlib

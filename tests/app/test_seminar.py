@@ -202,7 +202,7 @@ def test_one_job_at_a_time_whatever_its_kind(seminar, tmp_path):
         jobs.start(["demo"], "meanwhile")
 
 
-def test_jobs_are_not_told_the_code(seminar, tmp_path, monkeypatch):
+def test_jobs_do_not_receive_the_code(seminar, tmp_path, monkeypatch):
     monkeypatch.setenv("TRIM_PRESENTER_CODE", CODE)
     monkeypatch.setenv("TRIM_SEMINAR", "1")
     told = {}
@@ -226,7 +226,7 @@ def test_jobs_are_not_told_the_code(seminar, tmp_path, monkeypatch):
     ("text", "shown"),
     [
         ("cannot read /srv/lab/runs/mine/config.json (gone)", "cannot read …/config.json (gone)"),
-        ("“/srv/lab/model.gguf” is no model", "“…/model.gguf” is no model"),
+        ("“/srv/lab/model.gguf” is not a model", "“…/model.gguf” is not a model"),
         ("see ~/lab/runs, then", "see …/runs, then"),
         (r"C:\lab\runs\mine is full", "…/mine is full"),
         ("rows/s, 1/2/3, and/or, https://arxiv.org/abs/2505.16743", None),

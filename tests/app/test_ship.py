@@ -80,7 +80,7 @@ def test_the_cache_may_be_emptied(unpacked):
     assert unpacked.open("demo-trim-70").complete
 
 
-def test_a_broken_archive_or_cache_is_told(unpacked, archive, tmp_path, monkeypatch):
+def test_a_broken_archive_or_cache_is_reported(unpacked, archive, tmp_path, monkeypatch):
     (tmp_path / "broken.tar.xz").write_bytes(archive.read_bytes()[:5000])
     monkeypatch.setattr(shipped, "ARCHIVE", tmp_path / "broken.tar.xz")
     assert unpacked.runs() == []

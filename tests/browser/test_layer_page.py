@@ -149,7 +149,7 @@ def test_a_shared_address(page):
     screenshot(page, "layer-refused-address")
 
 
-def test_the_optimum_beside_trim(page, tmp_path: Path):
+def test_the_optimum_alongside_trim(page, tmp_path: Path):
     opened(page, "/?gap=true")
     quality = [page.get_by_test_id("stMetricValue").nth(place).inner_text() for place in range(3)]
     assert float(quality[2]) > float(quality[1]) > float(quality[0])

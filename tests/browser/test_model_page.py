@@ -1,5 +1,5 @@
 """The Model page in a real browser: maps at first sight, a click opens a layer; a tiny run is started, watched,
-cancelled and gone on with."""
+cancelled and resumed."""
 
 import contextlib
 import json

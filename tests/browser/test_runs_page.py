@@ -67,7 +67,7 @@ def test_find_name_take_along_bring_back_and_delete(page, runs, tmp_path, browse
     report = saved(page, tmp_path)
     opens_without_network(report, browser)
 
-    choose(page, "Export", "The run as a zip, whole")
+    choose(page, "Export", "The run as a zip, complete")
     zipped = saved(page, tmp_path)
     page.get_by_role("button", name="Import a run").click()
     page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(zipped)

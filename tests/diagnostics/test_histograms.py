@@ -19,7 +19,7 @@ def test_every_finite_value_falls_into_one_of_few_round_bins(first, second):
 
 
 @given(VALUES)
-def test_members_are_the_rows_behind_the_bars(values):
+def test_members_are_the_rows_of_the_bars(values):
     bins = histogram([values], round_edges([values]))
     for index, count in enumerate(bins.counts[0]):
         assert len(bins.members(values, [index])) == count

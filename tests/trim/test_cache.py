@@ -80,7 +80,7 @@ def test_what_a_killed_process_left_goes_after_a_day():
     assert not left.exists()
 
 
-def test_a_new_folder_is_whole_or_absent():
+def test_a_new_folder_is_complete_or_absent():
     target = cache.cache_folder() / "models" / "a"
     with contextlib.suppress(ZeroDivisionError), new_folder(target) as folder:
         (folder / "half").write_text("x")
@@ -102,7 +102,7 @@ def test_a_folder_that_cannot_take_its_name_is_an_error():
     assert list(target.parent.iterdir()) == [target]
 
 
-def test_a_new_file_is_whole_or_absent():
+def test_a_new_file_is_complete_or_absent():
     target = cache.cache_folder() / "captures" / "a" / "b"
     with contextlib.suppress(ZeroDivisionError), new_file(target) as file:
         file.write(b"half")
@@ -113,7 +113,7 @@ def test_a_new_file_is_whole_or_absent():
     assert [found.read_text() for found in target.parent.iterdir()] == ["whole"]
 
 
-def test_a_checksum_is_remembered_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_checksum_is_cached_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "file"
     path.write_bytes(b"abc")
     known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -1,4 +1,4 @@
-"""Models from the Hub: what is downloaded, what is told first, and every way in which it fails."""
+"""Models from the Hub: what is downloaded, what is reported first, and every way in which it fails."""
 
 import errno
 import json

@@ -55,7 +55,7 @@ def capture(
     """Run the dense model over the windows once, and keep what the chosen layers received.
 
     What was captured stays in the cache under a fingerprint of the model, the windows and the settings, so that a
-    layer captured before costs no forward pass. Where the cache cannot be written to, the result is whole all the
+    layer captured before costs no forward pass. Where the cache cannot be written to, the result is complete all the
     same, and a `CacheWarning` says so.
 
     Args:
@@ -66,7 +66,7 @@ def capture(
         input_vectors: which ones: "random", or "last", the last of each window, as the TRIM authors take.
         seed: decides at which random positions.
         also: further layers to put into the cache if a forward pass is needed anyway.
-        progress: told how many of how many windows have been read.
+        progress: called with how many of how many windows have been read.
 
     Raises:
         LayerNotFoundError: a pattern matches nothing.

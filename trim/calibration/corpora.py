@@ -82,16 +82,16 @@ def load_corpus(
         raise CorpusError(
             f"{source} has a part for evaluation; only a file of your own can be read as a whole"
         )
-    say = progress or (lambda words: None)
+    report = progress or (lambda message: None)
     drawn = windows if split == "calibration" else None  # at random places; None: one after the other
     generator = torch.Generator().manual_seed(seed)
     begin = window_start(tokenizer) if bos else []
     own = length - len(begin)  # tokens of the text in each window
     if source == "c4" and drawn is not None:
-        cut = _from_documents(c4_documents(split, say), tokenizer, drawn, own, not begin, generator)
+        cut = _from_documents(c4_documents(split, report), tokenizer, drawn, own, not begin, generator)
         return _prepended(begin, cut)
-    text = _text(source, split, say)
-    say(f"Cutting {CORPORA.get(str(source), one_line(Path(source).name))} into tokens")
+    text = _text(source, split, report)
+    report(f"Cutting {CORPORA.get(str(source), one_line(Path(source).name))} into tokens")
     what = ("" if split == "whole" else f"the {split} part of ") + repr(one_line(str(source)))
     if drawn is not None and len(text) > LARGEST_WHOLE_CHARACTERS:
         placed = _from_places(text, tokenizer, drawn, own, generator)
@@ -141,13 +141,13 @@ def _too_short(what: str, tokens: str, length: int) -> str:
     return f"{what} holds {tokens} tokens, less than one window of {length:,}; use shorter windows or a longer text"
 
 
-def _text(source: str | Path, split: str, say: Callable[[str], None]) -> Text:
+def _text(source: str | Path, split: str, report: Callable[[str], None]) -> Text:
     if source == "demo":
         return Text.of(demo_text(split))
     if source == "wikitext2":
-        return Text.of(wikitext_text(split, say))
+        return Text.of(wikitext_text(split, report))
     if source == "c4":
-        return Text.of(" ".join(c4_documents(split, say)[:C4_EVALUATION_DOCUMENTS]["text"]))
+        return Text.of(" ".join(c4_documents(split, report)[:C4_EVALUATION_DOCUMENTS]["text"]))
     name = str(source)
     path = local_path(name)
     if path is not None:

@@ -97,7 +97,7 @@ class InputListener:
         sequences = self._part.stop - self._part.start
         if inputs.numel() != sequences * self.calibration.length * columns:
             raise ModelError(
-                f"{name} receives only part of the tokens; layers behind a router cannot be pruned yet"
+                f"{name} receives only part of the tokens; layers after a router cannot be pruned yet"
             )
         by_token = inputs.reshape(sequences, -1, columns)
         real = self._real(by_token)
@@ -127,7 +127,7 @@ class InputListener:
         return by_token[rows, positions].reshape(-1, by_token.shape[-1])
 
     def add(self, other: "InputListener") -> None:
-        """Go on with what another one heard of the sequences that come next."""
+        """Continue what another listener gathered with the sequences that come next."""
         self.groups = self.groups or other.groups
         for name, squares in other._squares.items():
             self._squares[name] = self._squares[name] + squares if name in self._squares else squares

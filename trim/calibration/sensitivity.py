@@ -37,9 +37,9 @@ from trim.models.replay import BlockCall, record_calls, run_behind, shared
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# Is told which block is run now, and whether the gradient goes back through it.
+# Is called with the block that is run now, and whether the gradient goes back through it.
 Progress = Callable[[int, bool], None]
-# Is told a layer's name, the layer, what it received, and its rows' sensitivity (D,) float32.
+# Is called with a layer's name, the layer, what it received, and its rows' sensitivity (D,) float32.
 Visitor = Callable[[str, nn.Linear, LayerInputs, Tensor], None]
 
 
@@ -99,7 +99,7 @@ def row_sensitivity(
         batch: windows in one pass; halves when memory runs out.
         folder: where hidden states may be laid when memory does not hold them.
         activation_bytes: the most of them that memory may hold; None: part of what is free.
-        progress: told of each block, on the way forward and on the way back.
+        progress: called at each block, on the way forward and on the way back.
         visited: the layers to visit.
         visit: is called for each of them while its block's weights are there, from the last block to the first.
 
@@ -331,7 +331,7 @@ def sensitivity(model: Model, windows: Tensor, *, progress: Progress | None = No
     Args:
         model: from `load_model`.
         windows: (sequences, length) int64 tokens; a few windows suffice.
-        progress: told of each block, on the way forward and on the way back.
+        progress: called at each block, on the way forward and on the way back.
 
     Raises:
         The errors of `row_sensitivity`.

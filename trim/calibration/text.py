@@ -81,7 +81,7 @@ class Calibration:
 
     @property
     def real_tokens(self) -> int:
-        """Tokens that are no padding."""
+        """Tokens that are not padding."""
         return self.tokens.numel() if self.mask is None else int(self.mask.sum())
 
 

@@ -87,7 +87,7 @@ def file_text(path: Path, split: str) -> Text:
     """Open a part of a user's text.
 
     Of its characters about four fifths are for calibration, the last fifth is for evaluation; or the whole is opened.
-    Documents (lines of a .jsonl, rows of a .parquet) stay whole and are joined by a blank line; a lone document, such
+    Documents (lines of a .jsonl, rows of a .parquet) are not split, and are joined by a blank line; a lone one, such
     as a .txt, is parted at the first space or line end after four fifths. The file is read once here, so that
     whatever cannot be read is known.
 
@@ -119,7 +119,7 @@ def part_of(read: Callable[[], Iterator[str]], split: str, name: str, joint: str
         read: yields the documents, or the pieces of one.
         split: "calibration", "evaluation" or "whole".
         name: of the text, for messages.
-        joint: what stands between two documents; empty where `read` yields the pieces of one.
+        joint: what separates two documents; empty where `read` yields the pieces of one.
 
     Raises:
         CorpusError: there is no text in it, or too much.
@@ -269,7 +269,7 @@ def _parquet_rows(path: Path, name: str) -> Iterator[str]:
             with pyarrow.parquet.ParquetFile(content) as file:
                 _check_column(file.schema_arrow, name)
                 rows = _rows_at_once(file, name)
-            # As a dictionary: a text that stands in many rows is held once.
+            # As a dictionary: a text that is in many rows is held once.
             with pyarrow.parquet.ParquetFile(content, read_dictionary=["text"]) as file:
                 for batch in file.iter_batches(rows, columns=["text"]):
                     for value in batch.column(0):

@@ -1,7 +1,7 @@
 """The command line: python -m trim COMMAND.
 
-Ends with 0 when all went well, 2 after a mistake that the user can mend (one paragraph on stderr), 130 when it was
-stopped; then a run can be gone on with.
+Ends with 0 when all went well, 2 after a mistake that the user can fix (one paragraph on stderr), 130 when it was
+stopped; then a run can be resumed.
 """
 
 import argparse
@@ -87,7 +87,7 @@ def _terminated_like_interrupted() -> Iterator[None]:
 def _how_to_resume(chosen: argparse.Namespace) -> str:
     folder = getattr(chosen, "folder", None)
     if folder is not None and (folder / "sweep.json").exists():
-        return f"Stopped; what was done is kept. Go on with: python -m trim sweep --resume {shlex.quote(str(folder))}"
+        return f"Stopped; what was done is kept. Resume: python -m trim sweep --resume {shlex.quote(str(folder))}"
     if folder is None or not (folder / "config.json").exists():
         return "Stopped."
-    return f"Stopped; every block that was done is kept. Go on with: python -m trim resume {shlex.quote(str(folder))}"
+    return f"Stopped; every block that was done is kept. Resume: python -m trim resume {shlex.quote(str(folder))}"

@@ -23,7 +23,7 @@ _EVALUATE = """\
 Measure how well models predict a text, and how well they answer zero-shot tasks.
 
 A target is a model ("demo", a Hub id, a folder, a GGUF file), a folder that `export` wrote, or a run, whose masks are
-put on its model in memory; what is measured of a run is also written into its metrics.json."""
+applied to its model in memory; what is measured of a run is also written into its metrics.json."""
 
 _EVALUATE_EXAMPLES = """\
 examples:
@@ -146,7 +146,7 @@ def _workbench(chosen: argparse.Namespace) -> "Workbench":
         raise SettingsError(f"a batch holds at least one window, not {chosen.batch}")
     from trim.evaluation.workbench import Workbench
 
-    return Workbench(device=chosen.device, dtype=chosen.dtype, progress=_say)
+    return Workbench(device=chosen.device, dtype=chosen.dtype, progress=_report)
 
 
 def _check_targets(chosen: argparse.Namespace) -> None:
@@ -175,7 +175,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
             model=chosen.model,
             batch=chosen.batch,
             workbench=workbench,
-            progress=lambda done, of: _say(f"{done} of {of} windows"),
+            progress=lambda done, of: _report(f"{done} of {of} windows"),
         )
         for result in results:
             if chosen.json:
@@ -199,7 +199,7 @@ def _ask(chosen: argparse.Namespace, workbench: "Workbench") -> None:
     width = max(len(target) for target in chosen.targets)
     for target in chosen.targets:
         with workbench.opened(target, source=chosen.model) as model:
-            _say(f"Asking {target}")
+            _report(f"Asking {target}")
             results = zero_shot(
                 model,
                 chosen.tasks or TASKS,
@@ -229,7 +229,7 @@ def _generate(chosen: argparse.Namespace) -> None:
     written: list[tuple[str, str]] = []
     for target in chosen.targets:
         with workbench.opened(target, source=chosen.model) as model:
-            _say(f"{target} writes")
+            _report(f"{target} writes")
             text = continue_prompt(model, chosen.prompt, sampling)
         if chosen.json:
             print(json.dumps({"target": target, "prompt": chosen.prompt, "continuation": text}))
@@ -260,10 +260,10 @@ def _wrapped(text: str, width: int) -> list[str]:
     return [line for part in text.split("\n") for line in textwrap.wrap(part, width) or [""]]
 
 
-def _say(words: str) -> None:
+def _report(message: str) -> None:
     """Print what is being done now, on a terminal."""
     if sys.stderr.isatty():
-        print(f"\r\x1b[K{words}"[:100], end="", file=sys.stderr, flush=True)
+        print(f"\r\x1b[K{message}"[:100], end="", file=sys.stderr, flush=True)
 
 
 def _line(text: str) -> None:

@@ -15,7 +15,7 @@ from trim.runs.writer import new_run_path
 OPTIONS = tuple(name for name in options(PruneSettings) if name != "model")
 _PRUNE = """\
 Prune a whole model. Weights are read block by block, so a model larger than memory can be pruned; each block is on
-disk as soon as it is done, so a run can be stopped at any time and gone on with.
+disk as soon as it is done, so a run can be stopped at any time and resumed.
 
 The result is a run: a folder with the settings, what every row lost and why, and the masks."""
 
@@ -66,15 +66,13 @@ def add_resume(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add `resume` to the commands."""
     parser = commands.add_parser(
         "resume",
-        help="go on with a run that was stopped",
-        description="Go on with a run at the first block that is not whole. It ends bit for bit as if it had not been "
+        help="resume a run that was stopped",
+        description="Resume a run at the first block that is not complete. It ends bit for bit as if it had not been "
         "stopped; where the model, the device or a library has changed since, it is refused.",
         epilog="example: %(prog)s runs/first",
     )
     parser.add_argument("folder", type=Path, metavar="RUN", help="the run folder")
-    parser.add_argument(
-        "--repair", action="store_true", help="make damaged blocks again, and all behind them"
-    )
+    parser.add_argument("--repair", action="store_true", help="make damaged blocks again, and all later ones")
     _add_memory(parser)
     parser.set_defaults(work=_resume)
 

@@ -105,7 +105,7 @@ def _inspect(chosen: argparse.Namespace) -> None:
         print(f"{run.name} ({run.path}, {run.created}): {state}")
         print(summary(run))
         if not run.complete:
-            print(f"Go on with: python -m trim resume {shlex.quote(str(run.path))}")
+            print(f"Resume: python -m trim resume {shlex.quote(str(run.path))}")
 
 
 def _list_runs(folder: Path) -> None:

@@ -29,7 +29,7 @@ Prune one model in many ways and measure the perplexity of each: all combination
 cannot differ are made once; the model, the texts and what budget methods measure are read once for all.
 
 The result is a folder: each cell is a run (without masks, unless they are kept), results.md is the table, results.csv
-its numbers, results.json perplexity against sparsity. A sweep can be stopped at any time and gone on with."""
+its numbers, results.json perplexity against sparsity. A sweep can be stopped at any time and resumed."""
 
 _EXAMPLES = """\
 examples:
@@ -39,7 +39,7 @@ examples:
   as in the papers: calibrated on C4, measured on WikiText-2, three seeds
     %(prog)s Qwen/Qwen2.5-3B --targets 0.7 0.75 0.8 --budgets uniform owl alphapruning --seeds 0 1 2 \\
         --as-published --evaluation-corpus wikitext2
-  go on with a sweep that was stopped
+  resume a sweep that was stopped
     %(prog)s --resume runs/first-sweep
   on every GPU of this machine (needs: pip install 'trim-lab[ray]')
     %(prog)s demo --targets 0.6 0.7 --ray
@@ -62,7 +62,7 @@ def add_sweep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
         "--out", type=Path, metavar="DIR", help="the sweep's folder (default: a new one in ./runs)"
     )
     parser.add_argument("--name", default="", help="what to call the sweep")
-    parser.add_argument("--resume", type=Path, metavar="DIR", help="go on with this sweep, as it was begun")
+    parser.add_argument("--resume", type=Path, metavar="DIR", help="resume this sweep, as it was begun")
     add_as_published(parser)
     grid = parser.add_argument_group("what varies: one or more values each")
     add_grid(grid, GRID)
@@ -100,10 +100,10 @@ def _sweep(chosen: argparse.Namespace) -> None:
 def _begin(chosen: argparse.Namespace) -> Sweep:
     if chosen.resume is not None:
         if chosen.model is not None or chosen.out is not None:
-            raise SettingsError("--resume goes on with a sweep as it was begun; leave MODEL and --out away")
+            raise SettingsError("--resume resumes a sweep as it was begun; leave MODEL and --out away")
         return open_sweep(chosen.resume)
     if chosen.model is None:
-        raise SettingsError("say which model to prune, or which sweep to go on with (--resume DIR)")
+        raise SettingsError("say which model to prune, or which sweep to resume (--resume DIR)")
     grid, shared = chosen_grid(chosen), chosen_fields(chosen, SHARED)
     if chosen.as_published:
         published = published_fields({*grid, *shared})

@@ -43,7 +43,7 @@ class RunTerminal(_Terminal):
         match event:
             case Began():
                 self.began = True
-                after = f", going on after {event.done}" if event.done else ""
+                after = f", resumed after {event.done}" if event.done else ""
                 self._line(
                     f"{event.layers} layers in {event.blocks} blocks{after}; {event.tokens:,} tokens, {event.batch} "
                     f"windows at once, activations in {event.activations}"

@@ -69,13 +69,13 @@ def evaluate(
         trim.evaluate("runs/first", [trim.EvaluationText("wikitext2")])
 
     Args:
-        target: a source that `load_model` knows (an exported folder is one), or a run folder, whose masks are put on
-            its model in memory.
+        target: a source that `load_model` knows (an exported folder is one), or a run folder, whose masks are
+            applied to its model in memory.
         texts: on which.
         model: another model of the same shape for a run; None: the one that it pruned. Such results are not written.
         batch: windows in one forward pass; None: chosen by itself.
         workbench: keeps the model for further calls; None: one for this call.
-        progress: told how many windows of how many are done.
+        progress: called with how many windows of how many are done.
 
     Raises:
         ModelError, RunError, CorpusError, NotEnoughMemoryError: with advice.

@@ -60,7 +60,7 @@ def perplexity(
         model: in any type, on any device.
         windows: (windows, length) int64, as `load_corpus(…, split="evaluation")` cuts them.
         batch: windows in one forward pass; None: chosen by the size of the logits. Halves when memory runs out.
-        progress: told how many windows of how many are done.
+        progress: called with how many windows of how many are done.
 
     Raises:
         CorpusError: no windows, windows longer than the model's context, or tokens that the model does not have.

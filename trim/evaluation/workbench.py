@@ -1,4 +1,4 @@
-"""One dense model in memory, and runs put on it one after another."""
+"""One dense model in memory, and runs applied to it one after another."""
 
 import contextlib
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ class Workbench:
 
     Attributes:
         device, dtype: as `load_model` takes them.
-        progress: told in words what is being done.
+        progress: called with what is being done, as text.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Workbench:
             source: another model of the same shape for a run; None: the one that it pruned.
 
         Raises:
-            RunError: the run has no masks, or is not whole, or refitted another model.
+            RunError: the run has no masks, or is not complete, or refitted another model.
             ModelError: the model has changed since the run, or does not fit it.
             The errors of `load_model`.
         """
@@ -104,7 +104,7 @@ def pruned(model: Model, run: Run) -> Iterator[None]:
     """Apply the masks of a run to a loaded model; on any exit its dense weights are back.
 
     Raises:
-        RunError: the run has no masks, or is not whole.
+        RunError: the run has no masks, or is not complete.
         ModelError: the model lacks a layer of the run, or has it in another shape.
     """
     dense = {

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Began:
-    """The run begins, or goes on after `done` blocks."""
+    """The run begins, or resumes after `done` blocks."""
 
     blocks: int
     layers: int

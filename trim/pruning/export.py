@@ -33,7 +33,7 @@ def apply_run(run: Run | str | Path, model: Model) -> None:
     """Set the pruned weights of a loaded model to zero, in place; a refitted run gives those that stay new values too.
 
     Raises:
-        RunError: the run has no masks, or is not whole, or refitted another model.
+        RunError: the run has no masks, or is not complete, or refitted another model.
         ModelError: the model lacks a layer of the run, or has it in another shape; nothing has been changed then.
     """
     run = run if isinstance(run, Run) else open_run(run)
@@ -66,22 +66,22 @@ def export(
         run: a whole-model run, complete and with masks.
         out: the new folder.
         model: another model of the same shape to put the masks on; None: the one that the run pruned.
-        progress: told in words what is being done.
+        progress: called with what is being done, as text.
 
     Raises:
         RunError: the run is not complete, or refitted another model, or the folder exists already or cannot be written.
         ModelError: the model cannot be read, has changed since the run, or has other layers.
     """
-    run, out, say = (
+    run, out, report = (
         run if isinstance(run, Run) else open_run(run),
         Path(out),
-        progress or (lambda words: None),
+        progress or (lambda message: None),
     )
     _require_masks(run)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise RunError(f"{out} exists already; choose another folder, or remove it first")
     source = run.request.model if model is None else str(model)
-    folder, title = model_folder(source, progress=say)
+    folder, title = model_folder(source, progress=report)
     streamed = StreamedModel(folder, device=choose_device("cpu"))
     if model is None:
         if streamed.files.fingerprint() != run.model.weights:
@@ -97,7 +97,7 @@ def export(
         masked = {streamed.tensor_name(layer): layer for layer in run.layers}
         zeros = [0, 0]
         for path in streamed.files.files:
-            say(f"Writing {path.name}")
+            report(f"Writing {path.name}")
             counted = _copy_masked(path, _place_in(new, path, folder), streamed, masked, run)
             zeros = [total + more for total, more in zip(zeros, counted, strict=True)]
         if streamed.files.index:
@@ -122,7 +122,7 @@ def _require_masks(run: Run) -> None:
         raise RunError(
             f"{run.path} is not a complete run of a whole model; "
             + (
-                f"go on with: python -m trim resume {run.path}"
+                f"resume with: python -m trim resume {run.path}"
                 if run.kind == "model"
                 else "it keeps single layers"
             )
@@ -142,7 +142,7 @@ def _require_refitted(run: Run, files: TensorFiles, title: str) -> None:
     """Keep a refitted run off every model but its own, whose weights it would replace by those of another."""
     if files.fingerprint() != run.model.weights:
         raise RunError(
-            f"{run.path} refitted the weights that stay to {run.model.title}, and they would replace "
+            f"{run.path} refitted the kept weights to {run.model.title}, and they would replace "
             f"those of {title}; prune that model itself, or take the masks of a run without --refit"
         )
 
@@ -233,7 +233,7 @@ def _model_card(run: Run, source: str, title: str, zeros: list[int], dtype: str,
         f"{weights['pruned']:,} of them: a sparsity of {sparsity['realised']:.6f} of these layers (asked for: "
         f"{sparsity['requested']:.6f}), and {weights['pruned'] / parameters:.2%} of the model's {parameters:,} "
         "parameters. All else, such as embeddings, norms and the output head, is dense."
-        + (" The weights that stay are refitted to the dense outputs." if request.refit else ""),
+        + (" The kept weights are refitted to the dense outputs." if request.refit else ""),
         "",
         f"- method: {how}, budgets {Path(request.budget).name}, score {request.score}"
         + (f", {recalculated} recalculated within blocks" if request.recalculate_inputs else ""),

@@ -173,17 +173,17 @@ def prune_blocks(
         budgets: how many weights each layer loses; layers without a budget stay dense.
         method: how a layer is pruned.
         writer: takes each block as it is done.
-        run: as the run stands now.
+        run: as the run is now.
         recalculate: what is captured again after each group of layers that share an input, of `RECALCULATIONS`; None:
             nothing.
-        dense: the text before the first block of the dense model, where the weights that stay are refitted to it;
+        dense: the text before the first block of the dense model, where the kept weights are refitted to it;
             inputs are recalculated then too.
-        listener: is told of progress.
+        listener: receives the progress.
     """
     model = text.model
-    last = max(int(name.partition(".")[0]) for name in budgets.totals)  # behind it everything stays dense
+    last = max(int(name.partition(".")[0]) for name in budgets.totals)  # after it everything stays dense
     model.forget(behind=last)
-    with _writing(writer, last, listener, behind=model.device.type == "cuda") as write:
+    with _writing(writer, last, listener, in_background=model.device.type == "cuda") as write:
         for index in range(last + 1):
             block_begin, batch_before = time.perf_counter(), text.batch
             entry = run.manifest["blocks"].get(str(index))
@@ -221,10 +221,10 @@ Write = Callable[[int, list[LayerRecord], dict[str, Segments], float], None]
 
 
 @contextlib.contextmanager
-def _writing(writer: RunWriter, last: int, listener: Listener, *, behind: bool) -> Iterator[Write]:
+def _writing(writer: RunWriter, last: int, listener: Listener, *, in_background: bool) -> Iterator[Write]:
     """Yield a function that writes a block; on any exit what it was given is on disk.
 
-    `behind`: it returns before the block is on disk, and tells the listener when the next one comes.
+    `in_background`: it returns before the block is on disk, and reports to the listener when the next one comes.
     """
     begin, made = time.perf_counter(), 0
     under_way: list[Future[BlockDone]] = []
@@ -248,7 +248,7 @@ def _writing(writer: RunWriter, last: int, listener: Listener, *, behind: bool) 
         finish()
         made += 1
         under_way.append(thread.submit(commit, index, records, segments, block_begin))
-        if not behind:
+        if not in_background:
             finish()
 
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="trim-write") as thread:

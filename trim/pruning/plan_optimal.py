@@ -72,7 +72,7 @@ def plan_sensitivity(
         batch: as for `row_sensitivity`.
         activation_bytes: as for `row_sensitivity`.
         folder: the run folder.
-        listener: is told of progress.
+        listener: receives the progress.
     """
     part = calibration.first(settings.sensitivity_windows)
     summaries: dict[str, PriceSummary] = {}
@@ -125,7 +125,7 @@ def optimal_budgets(
         batch: as for `text_pass`.
         folder: as for `text_pass`.
         activation_bytes: as for `text_pass`.
-        listener: is told of progress.
+        listener: receives the progress.
 
     Raises:
         SparsityError: the target is out of reach under the cap.

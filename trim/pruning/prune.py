@@ -1,4 +1,4 @@
-"""Prune a whole model into a run folder, and go on with a run that was stopped."""
+"""Prune a whole model into a run folder, and resume a run that was stopped."""
 
 import contextlib
 import dataclasses
@@ -79,7 +79,7 @@ def prune(
         name: what people call the run.
         activation_bytes: the most hidden states that memory may hold, the rest of RAM and disk being for the others;
             None: part of what is free. Has no influence on the result.
-        progress: is told of each step (`trim.pruning.events`).
+        progress: called at each step (`trim.pruning.events`).
         changes: options by their names in `PruneSettings`: target, allocation, budget, score, windows, …
 
     Raises:
@@ -119,15 +119,15 @@ def resume(
     repair: bool = False,
     progress: Listener | None = None,
 ) -> Run:
-    """Go on with a run that was stopped; it ends bit for bit as if it had not been.
+    """Resume a run that was stopped; it ends bit for bit as if it had not been.
 
     Args:
         path: the run folder.
         tokens: the text of `prune` where it was given; only needed to repair a run that is complete.
         mask: the mask of that text.
         activation_bytes: as for `prune`.
-        repair: look at every block file first, and make damaged ones again, and all blocks behind them.
-        progress: is told of each step.
+        repair: look at every block file first, and make damaged ones again, and all later blocks.
+        progress: called at each step.
 
     Raises:
         RunError: no run, or the model, the text, the device or a version changed since it began.
@@ -135,7 +135,7 @@ def resume(
     """
     run = open_run(path)
     if run.kind != "model":
-        raise RunError(f"{path} keeps single layers from the app; there is nothing to go on with")
+        raise RunError(f"{path} keeps single layers from the app; there is nothing to resume")
     with RunWriter.reopen(path) as writer:
         damaged = _damaged_blocks(open_run(path))
         if damaged and not repair:

@@ -62,11 +62,11 @@ class RunSource:
             ModelError, CorpusError, LayerNotFoundError, SettingsError: see `prune`.
         """
 
-        def say(words: str) -> None:
+        def report(message: str) -> None:
             if progress:
-                progress(Stage("loading", text=words))
+                progress(Stage("loading", text=message))
 
-        folder, title = model_folder(settings.model, progress=say)
+        folder, title = model_folder(settings.model, progress=report)
         model = StreamedModel(folder, device=choose_device(settings.device), dtype=settings.dtype)
         chosen_layers(settings.layers, model.layers)  # a pattern that matches nothing says so at once
         config = model.module.config.get_text_config()
@@ -85,7 +85,7 @@ class RunSource:
                 length=settings.length,
                 seed=settings.seed,
                 bos=settings.bos,
-                progress=say,
+                progress=report,
             )
         if int(tokens.max()) >= (size := config.vocab_size):
             raise CorpusError(f"the text holds tokens beyond the model's vocabulary of {size:,}")
@@ -117,7 +117,7 @@ class RunSource:
 
 
 def write_text(path: Path, calibration: Calibration) -> None:
-    """Keep the tokens until the run is complete, so that it can be gone on with whatever becomes of their source."""
+    """Keep the tokens until the run is complete, so that it can be resumed whatever becomes of their source."""
     tensors = {"tokens": calibration.tokens.int()}
     if calibration.mask is not None:
         tensors["mask"] = calibration.mask
@@ -155,6 +155,6 @@ def require_same(path: str | Path, before: RunRecord, now: RunRecord) -> None:
             keys = [key for key in {**was, **is_now} if was.get(key) != is_now.get(key)][:3]
             changes = ", ".join(f"{key}: {was.get(key)} → {is_now.get(key)}" for key in keys)
             raise RunError(
-                f"{path} cannot be gone on with: {said} ({changes}). Restore what it began with, or prune again into "
+                f"{path} cannot be resumed: {said} ({changes}). Restore what it began with, or prune again into "
                 "another folder"
             )

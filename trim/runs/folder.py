@@ -1,7 +1,7 @@
 """The run folder, read: a record of one pruning that needs neither the model nor a GPU nor the writer.
 
 config.json         every setting that changes the result; the fingerprint is their hash
-manifest.json       which blocks are whole: the commit point
+manifest.json       which blocks are complete: the commit point
 budgets.json        the sparsity asked of each layer (whole models)
 blocks/015.safetensors   arrays named LAYER/ARRAY (see `layer_record`), numbers in the metadata
 events.jsonl        progress, one event a line
@@ -127,7 +127,7 @@ class Run:
 
     @cached_property
     def metrics(self) -> dict:
-        """`metrics.json`; empty while the run goes on."""
+        """`metrics.json`; empty until the run is complete."""
         return read_json(self.path / "metrics.json", missing={})
 
     def events(self) -> Iterator[dict]:
@@ -146,7 +146,7 @@ class Run:
 
     @property
     def blocks(self) -> list[int]:
-        """The blocks that are whole, in order."""
+        """The complete blocks, in order."""
         return sorted(int(index) for index in self.manifest["blocks"])
 
     @cached_property
@@ -158,11 +158,11 @@ class Run:
         """Every layer of a block.
 
         Raises:
-            RunError: the block is not whole, or its file is damaged.
+            RunError: the block is not complete, or its file is damaged.
         """
         if str(index) not in self.manifest["blocks"]:
             raise RunError(
-                f"{self.path}: block {index} is not there; go on with: python -m trim resume {self.path}"
+                f"{self.path}: block {index} is not there; resume with: python -m trim resume {self.path}"
             )
         return {name: self.layer(name) for name in self.manifest["blocks"][str(index)]["layers"]}
 
@@ -260,11 +260,11 @@ def open_run(path: str | Path) -> Run:
     path = Path(path)
     if not path.is_dir():
         raise RunError(
-            f"{path} is no folder; list the runs here with: python -m trim inspect {runs_folder()}"
+            f"{path} is not a folder; list the runs here with: python -m trim inspect {runs_folder()}"
         )
     if not (path / "config.json").is_file():
         raise RunError(
-            f"{path} is no run: it holds no config.json. A run is what `python -m trim prune … --out {path}` writes"
+            f"{path} is not a run: it holds no config.json. A run is what `python -m trim prune … --out {path}` writes"
         )
     config = read_json(path / "config.json")
     if config.get("schema") != SCHEMA:
@@ -346,7 +346,7 @@ def read_json(path: Path, missing: dict | None = None) -> dict:
 
     Args:
         path: the file.
-        missing: what a file that is not there stands for; None: it must be there.
+        missing: what a missing file is read as; None: it must be there.
 
     Raises:
         RunError: no such file, or damaged; the message names it.
@@ -356,7 +356,9 @@ def read_json(path: Path, missing: dict | None = None) -> dict:
     except FileNotFoundError:
         if missing is not None:
             return missing
-        raise RunError(f"{path} is missing; this is no whole run, prune again into another folder") from None
+        raise RunError(
+            f"{path} is missing; this is not a complete run, prune again into another folder"
+        ) from None
     except (OSError, ValueError) as error:
         raise RunError(f"{path} is damaged ({error}); prune again into another folder") from error
     if not isinstance(content, dict):

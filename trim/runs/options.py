@@ -107,7 +107,7 @@ def option(
         default: its default.
         help: one phrase without a full stop; begins in lower case.
         label: what a form and a comparison call it.
-        group: a heading that it stands under.
+        group: the heading above it.
         choices: the names that it may have; may be a table that grows.
         meanings: what each of them does.
         others: what else it may be, apart from `choices`, such as "or a JSON file".

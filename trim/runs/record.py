@@ -15,7 +15,7 @@ def curve_counts(columns: int) -> np.ndarray:
     """Return the numbers of pruned weights at which a row's cosine is kept, (P,) int64, from 0 to N.
 
     P is 33, or N + 1 in rows of fewer than 33 weights. k / N = 1 − (1 − u)² at even u: a row's cosine stays near 1
-    for long and falls steeply towards sparsity 1, where the points stand closest.
+    for long and falls steeply towards sparsity 1, where the points are closest.
     """
     if columns < CURVE_POINTS:
         return np.arange(columns + 1)
@@ -58,7 +58,7 @@ class LayerRecord:
         budget: the layer's sparsity as the budget asked for it.
         allocation: who set the counts: "uniform", "trim", …
         score: "wanda" or "magnitude".
-        vectors: L, the calibration vectors behind every cosine.
+        vectors: L, the calibration vectors of every cosine.
         quality_measure: which layer quality the next two are.
         uniform_quality, realised_quality: at the exact uniform counts, and at `counts` (the mask that was applied).
         counts: (D,) int32, pruned weights of each row.
@@ -145,7 +145,7 @@ class LayerRecord:
         return np.unpackbits(self.packed_mask, axis=1, count=self.columns).view(bool)
 
 
-# Name of each array: dtype, shape in terms of the layer's numbers, and whether NaN may stand in it.
+# Name of each array: dtype, shape in terms of the layer's numbers, and whether it may hold NaN.
 # D rows, B bytes of a packed row, P curve points, R rates, K1 iterations and uniform, X updates kept, K weights that
 # stay.
 ARRAYS: dict[str, tuple[str, tuple[str, ...], bool]] = {

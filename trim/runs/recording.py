@@ -106,7 +106,7 @@ def layer_record(
         retained: what is retained; None: of `counts` lowest scores in each row.
         keep: (D, N) bool, the mask to store; None: none is stored.
         sensitivity: (D,) the rows' weights of the optimal allocation; None: it was not used.
-        refitted: (K,) float16, the weights that stay, where they were refitted.
+        refitted: (K,) float16, the kept weights, where they were refitted.
         error_left: () which part of the mask's output error they leave.
     """
     counts = counts.to(curves.dot.device)

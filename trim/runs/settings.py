@@ -29,7 +29,7 @@ from trim.names import closest_matches
 from trim.runs.fields import read_fields
 from trim.runs.options import option, options
 
-# Headings that options stand under.
+# Headings above options.
 METHOD, TEXT, SEARCH, ROWS = "method", "calibration text", "TRIM's search", "rows"
 BUDGET_METHODS, OPTIMAL, MACHINE = "budget methods", "optimal allocation and budgets", "machine"
 

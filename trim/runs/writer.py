@@ -1,4 +1,4 @@
-"""The run folder, written: each file whole or absent, each block committed by the manifest, one writer at a time."""
+"""The run folder, written: each file complete or absent, each block committed by the manifest, one writer at a time."""
 
 import datetime
 import hashlib
@@ -71,7 +71,7 @@ class RunWriter:
 
     @classmethod
     def reopen(cls, path: str | Path) -> "RunWriter":
-        """Go on with a run.
+        """Resume a run.
 
         Raises:
             RunError: no run, or a damaged one.
@@ -146,7 +146,7 @@ class RunWriter:
                 file.write(json.dumps({"time": now(), **event}) + "\n")
         except OSError as error:
             raise RunError(
-                f"{self.path / 'events.jsonl'} cannot be written ({error.strerror}); free some space and go on with: "
+                f"{self.path / 'events.jsonl'} cannot be written ({error.strerror}); free some space and resume with: "
                 f"python -m trim resume {self.path}"
             ) from error
 
@@ -197,7 +197,7 @@ def new_run_path(folder: Path, name: str) -> Path:
 
 
 def write_json(path: Path, content: dict) -> None:
-    """Write a JSON file whole; NaN and infinity are refused, no other program reads them."""
+    """Write a complete JSON file; NaN and infinity are refused, no other program reads them."""
     write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
@@ -211,7 +211,7 @@ def _in_the_way(path: Path, settings: dict) -> RunError:
     run = open_run(path)
     if run.fingerprint == settings_fingerprint(settings):
         state = "complete" if run.complete else "not complete"
-        return RunError(f"{path} holds this very run, {state}; go on with: python -m trim resume {path}")
+        return RunError(f"{path} holds this very run, {state}; resume with: python -m trim resume {path}")
     before, after = _flat(run.settings), _flat(settings)
     different = sorted(key for key in before | after if before.get(key) != after.get(key))
     return RunError(

@@ -39,7 +39,7 @@ class CellMaker:
         return tuple(float(entry["perplexity"]) for entry in known)
 
     def make(self, cell: Cell, listener: Callable[[Event], None] | None = None) -> CellOutcome:
-        """Prune and measure one cell, or go on with it. What a user can mend is kept as the cell's problem."""
+        """Prune and measure one cell, or resume it. What a user can fix is kept as the cell's problem."""
         problem_path = self.sweep.problem_path(cell)
         try:
             self._make(cell, listener)

@@ -8,7 +8,7 @@ from trim.pruning.events import Event
 
 @dataclass(frozen=True)
 class SweepBegan:
-    """The sweep begins, or goes on after `done` cells."""
+    """The sweep begins, or resumes after `done` cells."""
 
     cells: int
     done: int
@@ -23,7 +23,7 @@ class DenseMeasured:
 
 @dataclass(frozen=True)
 class CellBegan:
-    """A cell begins, or goes on."""
+    """A cell begins, or resumes."""
 
     cell: str
     number: int

@@ -141,7 +141,7 @@ class Sweep:
 def create_sweep(
     path: str | Path, settings: SweepSettings, *, name: str = "", keep_masks: bool = False
 ) -> Sweep:
-    """Begin a sweep, or open the same one again to go on with it.
+    """Begin a sweep, or open the same one again to resume it.
 
     Raises:
         RunError: the folder holds another sweep, or something else, or cannot be written.
@@ -153,7 +153,7 @@ def create_sweep(
             before, after = sweep.settings.to_json(), settings.to_json()
             different = ", ".join(key for key in before if before[key] != after[key])
             raise RunError(
-                f"{path} holds another sweep (its {different} differs); go on with that one: python -m trim sweep "
+                f"{path} holds another sweep (its {different} differs); resume that one: python -m trim sweep "
                 f"--resume {path}; or choose another folder with --out"
             )
         return sweep
@@ -183,12 +183,12 @@ def open_sweep(path: str | Path) -> Sweep:
     file = path / "sweep.json"
     if not file.is_file():
         raise RunError(
-            f"{path} is no sweep: it holds no sweep.json. A sweep is what `python -m trim sweep … --out {path}` writes"
+            f"{path} is not a sweep: it holds no sweep.json. `python -m trim sweep … --out {path}` writes one"
         )
     config = read_json(file)
     if config.get("schema") != SCHEMA:
         raise RunError(
-            f"{file} is of schema {config.get('schema')!r}, and this version reads schema {SCHEMA}; go on with the "
+            f"{file} is of schema {config.get('schema')!r}, and this version reads schema {SCHEMA}; resume the "
             "version of TRIM Lab that wrote it, or sweep again into another folder"
         )
     if not isinstance(config.get("settings"), dict) or not isinstance(config.get("created"), str):

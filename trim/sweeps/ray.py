@@ -2,7 +2,7 @@
 
 On several machines the folder of the sweep, the model, the texts and this package must have the same path on each, as
 on a shared file system. A task asks for one GPU where the cluster has any. A cell whose worker is lost is run again and
-goes on from its last whole block.
+resumes after its last complete block.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ def on_ray(
         sweep: the sweep.
         cells: those that are to be made.
         address: "local", or that of a cluster.
-        dense: is told of the dense model's perplexities, which are measured first.
+        dense: receives the dense model's perplexities, which are measured first.
 
     Raises:
         SettingsError: Ray is not installed, or there is no cluster at the address.

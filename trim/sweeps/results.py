@@ -21,7 +21,7 @@ _METHOD = tuple(name for name in GRID if name not in ("seed", "target"))
 
 
 def write_results(sweep: Sweep) -> None:
-    """Write results.json, results.csv and results.md into the sweep's folder, each whole or not at all."""
+    """Write results.json, results.csv and results.md into the sweep's folder, each complete or not at all."""
     outcomes = sweep.outcomes()
     write_json(sweep.path / "results.json", results(sweep, outcomes))
     write_atomically(sweep.path / "results.csv", results_csv(sweep, outcomes).encode())

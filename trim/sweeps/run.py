@@ -22,13 +22,13 @@ from trim.sweeps.settings import Cell
 def run_sweep(sweep: Sweep, *, ray: str | None = None, listener: Listener | None = None) -> Sweep:
     """Work through the cells that are not done; each is on disk as soon as it is.
 
-    Stopped, killed or interrupted, it goes on where it was: finished cells stay, a half-made one is resumed.
+    Stopped, killed or interrupted, it resumes where it was: finished cells stay, a half-made one is resumed.
 
     Args:
         sweep: as `create_sweep` or `open_sweep` gives it.
         ray: None: here, one cell after another; "local": on this machine's processors and GPUs; or the address of a
             Ray cluster ("auto": the one that this machine belongs to).
-        listener: is told of progress.
+        listener: receives the progress.
 
     Raises:
         RunLockedError: another process works on the sweep.

@@ -66,7 +66,7 @@ class RunJobs:
         return path.name
 
     def resume(self, run_id: str, *, repair: bool = False) -> None:
-        """Go on with a run that was stopped.
+        """Resume a run that was stopped.
 
         Raises:
             JobError: another job runs, or the disk is full.

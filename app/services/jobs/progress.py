@@ -28,7 +28,7 @@ class RunProgress:
         fraction: of the whole, 0 to 1.
         seconds_left: None: not known yet.
         notes: what the user should know.
-        ended: "" while it goes on, "finished", or what stopped it.
+        ended: "" while it runs, "finished", or what stopped it.
     """
 
     stage: str

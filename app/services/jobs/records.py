@@ -48,10 +48,10 @@ class JobState:
     """A run as pages show it.
 
     Attributes:
-        status: "running", "stopping", "complete", "stopped" (can be gone on with) or "failed" (cannot).
+        status: "running", "stopping", "complete", "stopped" (can be resumed) or "failed" (cannot).
         ours: whether it was started here, so that it can be cancelled here.
         message: why it stopped or failed, in words; "" where there is nothing to say.
-        progress: how far it is; None where it has told nothing yet.
+        progress: how far it is; None where it has reported nothing yet.
         memory_bytes: what its process holds now; None where it does not run.
     """
 

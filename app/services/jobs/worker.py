@@ -2,7 +2,7 @@
 
     python -m app.services.jobs.worker END COMMANDS
 
-END is the file that is told how it ended, {"code": …}; COMMANDS is JSON, a list of argument lists. It runs at low
+END is the file that receives how it ended, {"code": …}; COMMANDS is JSON, a list of argument lists. It runs at low
 priority and in a session of its own, so that neither a closed tab nor a restarted app ends it.
 """
 

@@ -27,8 +27,8 @@ class RunFacts:
         sparsity: realised, of the model or of the kept layer; as it was asked for where it is not finished.
         dense_perplexity, perplexity: of the same text where both were measured; None: not measured.
         created: ISO 8601 in UTC; "" where unknown.
-        state, problem: how it stands; `problem` says what is wrong with a damaged one.
-        blocks_done, blocks: how many blocks are whole, of how many where that is known.
+        state, problem: what it does; `problem` says what is wrong with a damaged one.
+        blocks_done, blocks: how many blocks are complete, of how many where that is known.
         size_bytes: on the disk.
         shipped: whether it came with the app.
     """

@@ -97,14 +97,14 @@ def delete(entry: StoredRun) -> None:
         raise RunError(f"{path} is gone already")
     lock = FolderLock(path)
     try:
-        # Without its config it is no run any more, whatever happens to the rest.
+        # Without its config it is not a run any more, whatever happens to the rest.
         (path / "config.json").unlink(missing_ok=True)
         for each in path.iterdir():
             if each not in lock.files:
                 shutil.rmtree(each) if each.is_dir() and not each.is_symlink() else each.unlink()
     except OSError as error:
         raise RunError(
-            f"{path} could not be removed whole ({error.strerror or error}); remove what is left of it yourself"
+            f"{path} could not be removed completely ({error.strerror or error}); remove what is left of it yourself"
         ) from error
     finally:
         lock.release()

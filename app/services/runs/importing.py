@@ -57,7 +57,7 @@ def import_run(file: IO[bytes], folder: Path, taken: Callable[[str], bool], name
         The folder of the new run.
 
     Raises:
-        RunError: it is no run that can be trusted, or there is no room; the message says why. Nothing is left.
+        RunError: it is not a run that can be trusted, or there is no room; the message says why. Nothing is left.
     """
     SEMINAR.require("Importing a run")
     staging = folder / STAGING
@@ -110,7 +110,7 @@ def _unpack(file: IO[bytes], path: Path) -> str:
         for name, member in wanted.items():
             inside = name.removeprefix(top)
             if inside not in SMALL_FILES and not _BLOCK.fullmatch(inside):
-                raise _refused(f"it holds {one_line(name)!r}, which is no part of a run")
+                raise _refused(f"it holds {one_line(name)!r}, which is not part of a run")
             most = min(left, MOST_JSON_BYTES) if inside in SMALL_FILES else left
             left -= _extract(archive, member, path / inside, most)
     return top.rstrip("/")
@@ -146,7 +146,7 @@ def _top(files: Collection[str]) -> str:
     """Return the folder in which the run lies inside the zip, with its slash; "" if it lies at the top."""
     configs = [name for name in files if name.rpartition("/")[2] == "config.json"]
     if not configs:
-        raise _refused("it holds no config.json, so it is no run")
+        raise _refused("it holds no config.json, so it is not a run")
     if len(configs) > 1:
         raise _refused(f"it holds {len(configs)} runs; import them one by one")
     return configs[0].removesuffix("config.json")
@@ -215,7 +215,7 @@ def check_run(path: Path) -> None:
 def _plain_json(file: Path) -> None:
     def no_number(word: str) -> None:
         raise RunError(
-            f"{file.name} holds {word}, which is no number; export the run again where it was made"
+            f"{file.name} holds {word}, which is not a number; export the run again where it was made"
         )
 
     try:
@@ -252,7 +252,7 @@ def _check_small_files(run: Run) -> None:
                 raise RunError("metrics.json holds a perplexity that cannot be")
     for entry in run.metrics.get("continuations", []):
         if not all(isinstance(text, str) for text in (entry["prompt"], *entry["texts"].values())):
-            raise RunError("metrics.json holds a continued prompt that is no text")
+            raise RunError("metrics.json holds a continued prompt that is not text")
 
 
 def _is_share(value: object) -> bool:
@@ -297,7 +297,7 @@ def _check_layer(run: Run, layer: LayerRecord) -> None:
     if not (math.isfinite(layer.budget) and 0 <= layer.budget <= 1 and isinstance(layer.vectors, int)):
         raise RunError(f"{name} has a budget or a number of vectors that cannot be")
     if any(map(math.isnan, (layer.uniform_quality, layer.realised_quality, layer.error_left or 0.0))):
-        raise RunError(f"{name} has a quality that is no number")
+        raise RunError(f"{name} has a quality that is not a number")
     for key in ("cosine_uniform", "cosine", "cosine_curve"):
         if np.abs(getattr(layer, key)).max() > 1 + _ROUNDING:
             raise RunError(f"{name}: {key} leaves the range of a cosine")

@@ -10,7 +10,7 @@ import streamlit as st
 
 from app.ui.common.text import plain
 
-# Where a widget's value is kept beside the session, as Streamlit's `bind` takes it.
+# Where a widget's value is kept alongside the session, as Streamlit's `bind` takes it.
 Bind = Literal["query-params"] | None
 
 
@@ -22,7 +22,7 @@ def store_asked() -> None:
     for name in endless:  # Streamlit's number boxes would end the page over it
         del st.query_params[name]
     if endless:
-        st.rerun()  # what a widget is first told is the address with which a run began
+        st.rerun()  # what a widget receives first is the address with which a run began
 
 
 def tell_refused() -> None:

@@ -70,7 +70,7 @@ def card(
         on_select: called when bars or points are selected in a selectable variant.
         selectable: the names of the variants whose bars or points can be selected.
         clickable: whether a click selects, and the box tool has to be chosen above the chart; otherwise a drag selects
-            bars by where they stand, however high they are.
+            bars by where they are, however high they are.
         shared: everything that the views are made of, where several readers look at the same: they are drawn once.
         missing: which views there are not, and why.
     """

@@ -44,7 +44,7 @@ def as_rates(text: str) -> tuple[float, ...]:
     """Typed learning rates.
 
     Raises:
-        SettingsError: one of them is no number.
+        SettingsError: one of them is not a number.
     """
     rates = []
     for part in filter(None, text.replace(";", ",").replace("−", "-").replace(" ", ",").split(",")):
@@ -52,7 +52,7 @@ def as_rates(text: str) -> tuple[float, ...]:
             rates.append(float(part))
         except ValueError:
             raise trim.SettingsError(
-                f"Type learning rates as numbers with commas between them; “{part[:20]}” is no number."
+                f"Type learning rates as numbers with commas between them; “{part[:20]}” is not a number."
             ) from None
     return tuple(rates)
 

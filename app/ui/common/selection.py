@@ -46,7 +46,7 @@ def parse_rows(text: str, rows: int) -> list[int]:
     """Row numbers from text such as "3, 17, 20-25", ascending, each once.
 
     Raises:
-        RowsError: something is no number, or no row of this layer.
+        RowsError: something is not a number, or not a row of this layer.
     """
     chosen: set[int] = set()
     for part in filter(None, re.split(r"[,;\s]+", text.strip())):

@@ -16,7 +16,7 @@ from app.ui.common.waiting import NothingToShow, laboratory
 if TYPE_CHECKING:  # it computes, and imports torch
     from app.services.layer.study import Study
 
-QUEUE_SECONDS = 3.0  # how often what is being computed is told anew, while something is
+QUEUE_SECONDS = 3.0  # how often what is being computed is updated, while something is
 
 
 def _session() -> str | None:

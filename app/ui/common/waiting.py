@@ -15,7 +15,7 @@ R = TypeVar("R")
 
 
 class NothingToShow(Exception):  # noqa: N818, the page says why by itself
-    """A job ended without a result; the reader has been told."""
+    """A job ended without a result; the reader has seen why."""
 
 
 @st.cache_resource(show_spinner=False)

@@ -33,7 +33,7 @@ class Step(Generic[V]):
         view: the picture for a value of the control; None: there is nothing to draw, and the control has said why.
         notice: what to try, and what to look at.
         check: the question at the end.
-        below: draws what stands under the picture, for a value of the control.
+        below: draws what is under the picture, for a value of the control.
     """
 
     name: str

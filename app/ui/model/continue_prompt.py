@@ -39,7 +39,7 @@ def continue_prompt_views(runs: Sequence[Run]) -> None:
         _form(able)
         if unable:
             names = ", ".join(run.name for run in unable)
-            st.caption(f"Without masks of this model, or not whole, and so left out: {plain(names)}.")
+            st.caption(f"Without masks of this model, or incomplete, and so left out: {plain(names)}.")
 
 
 def _prune_again(run: Run) -> None:

@@ -13,7 +13,7 @@ from trim.errors import RunError
 
 @dataclass(frozen=True)
 class Choice:
-    """A run in the list: its id, what it is called, and how it stands."""
+    """A run in the list: its id, what it is called, and its state."""
 
     id: str
     label: str

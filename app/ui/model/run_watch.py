@@ -1,4 +1,4 @@
-"""A run that is not whole: how far it is, and what can be done with it."""
+"""A run that is not complete: how far it is, and what can be done with it."""
 
 import time
 
@@ -17,7 +17,7 @@ REDRAW_SECONDS = 3.0  # heat maps fill in no more often than this, however quick
 
 
 def watch(run_id: str, state: JobState) -> None:
-    """Progress while something runs, and the way to go on where it stopped."""
+    """Progress while something runs, and the way to resume where it stopped."""
     if state.active:
         st.session_state["watched"] = (run_id, _blocks(run_id), time.monotonic())
         _live(run_id)
@@ -26,7 +26,7 @@ def watch(run_id: str, state: JobState) -> None:
     elif state.status == "stopped":
         _stopped(run_id, state)
     elif state.message:
-        st.warning(f"The run is whole; after it: {plain(state.message)}", icon=":material/warning:")
+        st.warning(f"The run is complete; after it: {plain(state.message)}", icon=":material/warning:")
 
 
 @st.fragment(run_every=POLL_SECONDS)
@@ -60,7 +60,7 @@ def _live(run_id: str) -> None:
             "Stop at once" if stopping else "Cancel",
             icon=":material/cancel:",
             key="cancel_run",
-            help="Finished blocks stay, and the run can be gone on with.",
+            help="Finished blocks stay, and the run can be resumed.",
         ):
             JOBS.cancel(run_id)
             st.rerun(scope="fragment")
@@ -92,7 +92,7 @@ def _stopped(run_id: str, state: JobState) -> None:
         done = f"{state.progress.fraction:.0%} is done" if state.progress is not None else "nothing is lost"
         st.markdown(f"**This run stopped: {done}.** {plain(state.message)}")
         st.caption(
-            "It goes on at the first block that is not whole, and ends bit for bit as if it had not been stopped."
+            "It resumes at the first block that is not complete, and ends bit for bit as if it had not been stopped."
         )
         if presenter_only("Going on with it") and st.button(
             "Resume", type="primary", icon=":material/resume:", key="resume_run"

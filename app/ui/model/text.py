@@ -11,7 +11,7 @@ $$
 $$
 
 over $M$ predictions: all tokens of every window but its first. A model that chose evenly between $n$ tokens would have
-perplexity $n$. Only runs measured on the very same windows stand side by side.
+perplexity $n$. Only runs measured on the very same windows are shown side by side.
 """
 
 

@@ -101,7 +101,7 @@ def _ways_on(run: Run, facts: RunFacts) -> None:
             if not run.complete:
                 st.page_link(
                     MODEL_PAGE,
-                    label="Watch it" if facts.state == "being written" else "Go on with it",
+                    label="Watch it" if facts.state == "being written" else "Resume it",
                     icon=":material/play_arrow:",
                     query_params={"run": facts.id, **kept()},
                 )
@@ -179,7 +179,7 @@ def _files(run: Run, facts: RunFacts) -> None:
             lambda: run_report(run, st.session_state.get(f"report_layers_{facts.id}", middle)),
         )
     makers["The run as a zip, without masks"] = ("zip", "application/zip", lambda: zipped(False))
-    makers["The run as a zip, whole"] = ("zip", "application/zip", lambda: zipped(True))
+    makers["The run as a zip, complete"] = ("zip", "application/zip", lambda: zipped(True))
     if run.layers:
         makers["Every row of every layer, NPZ for NumPy"] = (
             "rows.npz",

@@ -45,7 +45,7 @@ def choose_run(facts: Sequence[RunFacts]) -> str | None:
     ids = [each.id for each in found]
     _follow_address([each.id for each in facts], ids)
 
-    # A table whose tick is to stand elsewhere is another table: its key says what it was last told.
+    # A table whose tick is to be elsewhere is another table: its key says what it last received.
     key = f"table-{st.session_state.get('table_round', 0)}-{hash(tuple(ids))}"
 
     def picked() -> None:
@@ -148,7 +148,7 @@ def state_text(facts: RunFacts) -> str:
 
 
 def _short(value: float | None) -> float | None:
-    """Four digits; the table leaves what is no number empty."""
+    """Four digits; the table leaves what is not a number empty."""
     if value is None or not math.isfinite(value) or value <= 0:
         return None
     return round(value, max(0, 3 - math.floor(math.log10(value))))

@@ -134,7 +134,7 @@ def test_selected_rows_are_marked(store):
 @pytest.mark.parametrize(
     "asked", ["nonsense", "a/b/c", "//", "<b>x</b>/y", "../t/1.mlp.gate_proj", "t/9.none"]
 )
-def test_what_cannot_be_compared_is_told(store, asked):
+def test_what_cannot_be_compared_is_reported(store, asked):
     test = opened(a=asked)
     assert len(test.warning) == 1
     assert "<b>" not in test.warning[0].value.replace(r"\<b", "")

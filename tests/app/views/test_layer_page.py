@@ -189,7 +189,7 @@ def test_mask_pictures(page):
 # ------------------------------------------------------------------------------------------- the optimum
 
 
-def test_what_is_shown_beside_uniform(page, curves):
+def test_what_is_shown_alongside_uniform(page, curves):
     rest = {name: page.charts[name] for name in ("gini", "rate")}
     best = best_counts(curves, 0.7).numpy()
     for shown, methods in (("Optimal", ["Optimal"]), ("Both", ["TRIM", "Optimal"])):
@@ -328,11 +328,11 @@ def test_nonsense_rows_get_one_message(page, typed, said):
 @pytest.mark.parametrize(
     ("kind", "key", "value", "said"),
     [
-        ("text_input", "rates", "fast", "is no number"),
+        ("text_input", "rates", "fast", "is not a number"),
         ("text_input", "rates", "-0.1", "must all be above 0"),
         ("text_input", "rates", "0.1, 0.1", "once only"),
         ("text_input", "negative_rates", "0.1", "below 0"),
-        ("text_input", "rates", "<img src=x>", "is no number"),
+        ("text_input", "rates", "<img src=x>", "is not a number"),
         ("number_input", "cap", 60, "lower the target or raise the cap"),
     ],
 )

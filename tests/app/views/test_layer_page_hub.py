@@ -1,4 +1,4 @@
-"""The Layer page and the Hub: a download is asked about first, and whatever goes wrong is told on the page."""
+"""The Layer page and the Hub: a download is asked about first, and whatever goes wrong is shown on the page."""
 
 from pathlib import Path
 

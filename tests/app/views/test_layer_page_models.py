@@ -65,7 +65,7 @@ def test_any_architecture(tmp_path, kind, title):
         assert not page.errors
 
 
-def test_dead_rows_are_told(tmp_path):
+def test_dead_rows_are_reported(tmp_path):
     folder = tiny.folder(tmp_path / "dead")
     model = trim.load_model(folder)
     model.layers["1.mlp.gate_proj"].weight.data[[3, 7]] = 0
@@ -144,14 +144,14 @@ def test_cancel_ends_the_wait(own_laboratory):
         ("load_model", MemoryError(), "not enough memory"),
     ],
 )
-def test_what_fails_is_told_and_can_be_tried_again(llama, monkeypatch, function, error, said):
+def test_what_fails_is_reported_and_can_be_tried_again(llama, monkeypatch, function, error, said):
     failing_once(monkeypatch, function, error)
     page = LayerPage(model=str(llama), **SMALL_TEXT)
     assert len(page.errors) == 1
     assert said in page.errors[0].replace("\\", "")
     assert page.charts == {}
     page.run()
-    assert len(page.errors) == 1, "it is told until somebody tries again"
+    assert len(page.errors) == 1, "it is shown until somebody tries again"
     page.press("Try again")
     assert not page.errors
     assert len(page.charts) == 4

@@ -78,7 +78,7 @@ def test_a_run_at_first_sight(runs):
     assert any("&lt;b&gt;bold" in label for label in labels)
 
 
-def test_the_newest_run_that_is_not_whole_is_shown_first(runs):
+def test_the_newest_incomplete_run_is_shown_first(runs):
     test = visit("model")
     assert test.selectbox(key="run_shown").value == "half"
     assert test.query_params["run"] == "half"

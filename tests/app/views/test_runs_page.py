@@ -153,7 +153,7 @@ def test_what_came_with_the_app_stays(runs):
     assert "We must create jobs" in page.texts
 
 
-@pytest.mark.parametrize("kind", ["Report: one", "without masks", "whole", "NPZ", "CSV"])
+@pytest.mark.parametrize("kind", ["Report: one", "without masks", "complete", "NPZ", "CSV"])
 def test_files_to_take(runs, kind):
     page = Page(run="first")
     box = page.test.selectbox(key="export_kind")

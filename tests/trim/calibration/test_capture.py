@@ -184,7 +184,7 @@ def test_a_half_type():
     assert torch.equal(again["0.mlp.up_proj"].inputs, samples["0.mlp.up_proj"].inputs)
 
 
-def test_the_forward_pass_ends_behind_the_last_chosen_layer(toy: trim.Model):
+def test_the_forward_pass_ends_after_the_last_chosen_layer(toy: trim.Model):
     seen = []
     toy.module.fail = lambda block, tokens: seen.append(block)
     trim.capture(toy, toy_windows(), ["0.fc1", "1.fc2"])

@@ -171,9 +171,9 @@ def test_help_teaches(command, capsys):
         (["prune", "demo"], "--target 0.7"),
         (["prune", "demo", "--target", "0.99"], "row cap"),
         (["prune", "demo", "--target", "0.5", "--pattern", "2:4"], "have nothing to decide"),
-        (["resume", "nowhere"], "nowhere is no folder"),
-        (["export", "nowhere", "out"], "nowhere is no folder"),
-        (["inspect", "nowhere"], "nowhere is no folder"),
+        (["resume", "nowhere"], "nowhere is not a folder"),
+        (["export", "nowhere", "out"], "nowhere is not a folder"),
+        (["inspect", "nowhere"], "nowhere is not a folder"),
     ],
 )
 def test_mistakes_are_one_paragraph(arguments, message, capsys, tmp_path, monkeypatch):
@@ -187,7 +187,7 @@ def test_mistakes_are_one_paragraph(arguments, message, capsys, tmp_path, monkey
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_stopped_and_gone_on_with(llama, text, tmp_path, how, capsys):
+def test_stopped_and_resumed(llama, text, tmp_path, how, capsys):
     out = tmp_path / "run"
     command = [sys.executable, "-m", "trim", "prune", str(llama), "--target", "0.5", "--corpus", str(text)]
     worker = subprocess.Popen(

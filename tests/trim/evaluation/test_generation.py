@@ -70,7 +70,7 @@ def test_prompts_that_cannot_be_continued(model):
 
 
 @pytest.mark.parametrize("temperature", [0.0, 1.0])
-def test_nan_in_the_model_is_an_error_in_words(folder, temperature):
+def test_nan_in_the_model_is_a_clear_error(folder, temperature):
     broken = trim.load_model(folder, device="cpu")
     with torch.no_grad():
         broken.module.lm_head.weight[3] = float("nan")

@@ -53,7 +53,7 @@ def test_an_index_with_folders_keeps_its_layout(llama: Path, tmp_path: Path):
     assert zeros == run.metrics["weights"]["pruned"]
 
 
-def test_an_index_that_nobody_reads_is_left_behind(llama: Path, tmp_path: Path):
+def test_an_index_that_nobody_reads_is_left_out(llama: Path, tmp_path: Path):
     transformers.AutoModelForCausalLM.from_pretrained(llama).save_pretrained(
         tmp_path / "parts", max_shard_size="20KB"
     )

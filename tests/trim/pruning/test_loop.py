@@ -222,7 +222,7 @@ def test_recalculated_vectors_leave_the_scores_alone(llama, tmp_path):
         np.testing.assert_array_equal(*(each.layer(name).keep() for each in wanda))
 
 
-def test_what_was_asked_for_is_told_unrounded(llama, tmp_path):
+def test_what_was_asked_for_is_reported_unrounded(llama, tmp_path):
     """The target, or what a budget file adds up to, not the nearest whole number of weights."""
     small = {"layers": ("0.self_attn.k_proj", "1.mlp.up_proj")}
     run = pruned(llama, tmp_path / "run", target=0.7003, **small)

@@ -347,7 +347,7 @@ def test_layers_that_are_never_called(llama, tmp_path, monkeypatch, more):
         pruned(llama, tmp_path / "run", **more)
 
 
-def test_resume_of_what_is_no_whole_model(tmp_path):
+def test_resume_of_what_is_not_a_complete_model(tmp_path):
     with pytest.raises(trim.RunError, match="no folder"):
         trim.resume(tmp_path / "missing")
     assert not (tmp_path / "missing").exists()

@@ -250,7 +250,7 @@ def edit_config(folder, **changes):
         (lambda run: edit_config(run, settings={"target": 0.9}), "was edited"),
         (lambda run: edit_config(run, kind=None), "kind is missing"),
         (lambda run: (run / "config.json").write_text("[1]"), "no JSON object"),
-        (lambda run: (run / "config.json").unlink(), "is no run"),
+        (lambda run: (run / "config.json").unlink(), "is not a run"),
         (
             lambda run: (run / "manifest.json").write_text('{"blocks": {"0": {}}, "complete": true}'),
             "manifest.json",

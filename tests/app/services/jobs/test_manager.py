@@ -98,7 +98,7 @@ def test_a_run_with_its_perplexities(jobs, command, tmp_path):
     assert [entry.run.id for entry in trim.list_runs(tmp_path / "runs")] == [run_id]
 
 
-def test_cancelled_and_gone_on_with(jobs, command, tmp_path):
+def test_cancelled_and_resumed(jobs, command, tmp_path):
     run_id = jobs.start(command("long"), "long")
     state = wait_for(jobs, run_id, some_blocks)
     assert state.status == "running"
@@ -226,7 +226,7 @@ def test_the_command_means_the_same_settings(settings):
     )
 
 
-def test_the_command_in_words():
+def test_the_command_as_text():
     words = format_command(PruneSettings("my model", 0.7), measure=(16, 512), out="runs/NAME")
     assert words == (
         "python -m trim prune 'my model' --target 0.7 --out runs/NAME\n"

@@ -24,7 +24,7 @@ def pruned(layer: str) -> dict:
     return {"event": "LayerPruned", "layer": layer}
 
 
-def test_nothing_told_yet():
+def test_nothing_reported_yet():
     progress = read_progress([], NOON)
     assert (progress.stage, progress.fraction, progress.seconds_left, progress.ended) == (
         "Starting",
@@ -52,7 +52,7 @@ def test_in_the_middle():
     assert read_progress(events, NOON + datetime.timedelta(hours=1)).seconds_left == 0
 
 
-def test_stopped_gone_on_with_and_finished():
+def test_stopped_resumed_and_finished():
     events = [BEGAN, done(0, 50.0), {"event": "Stage", "stage": "stopped", "text": "KeyboardInterrupt"}]
     assert read_progress(events, NOON).ended == "KeyboardInterrupt"
     events += [{**BEGAN, "done": 1}, {"event": "Stage", "stage": "replay", "block": 0}]

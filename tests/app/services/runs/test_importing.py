@@ -109,7 +109,7 @@ def test_an_error_left_that_is_no_number(folder, tmp_path):
     with RunWriter.create(tmp_path / "made/first", settings()) as writer:
         writer.write_block(0, [refitted(record("0.mlp.gate_proj"), math.nan)])
     with exported(trim.open_run(tmp_path / "made/first"), masks=True) as file:
-        refused(file, folder, "quality that is no number")
+        refused(file, folder, "quality that is not a number")
 
 
 def test_what_archivers_add_is_passed_over(good, folder):
@@ -188,8 +188,8 @@ def test_unusual_packing(good, folder):
     refused(io.BytesIO(bytes(locked)), folder, "password")
 
 
-def test_whatever_is_damaged_is_refused_or_whole(good, folder):
-    """A few random bytes: nobody knows what happens, but it ends in a run that is whole or in a refusal."""
+def test_whatever_is_damaged_is_refused_or_complete(good, folder):
+    """A few random bytes: nobody knows what happens, but it ends in a complete run or in a refusal."""
     whole, random = packed(good).getvalue(), np.random.default_rng(0)
     for _ in range(60):
         content = np.frombuffer(whole, np.uint8).copy()

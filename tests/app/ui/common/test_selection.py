@@ -1,4 +1,4 @@
-"""Rows as text: what is typed, what is written into the address, and what is no row."""
+"""Rows as text: what is typed, what is written into the address, and what is not a row."""
 
 import contextlib
 

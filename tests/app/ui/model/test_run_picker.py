@@ -21,7 +21,7 @@ def test_an_old_label_is_no_run(monkeypatch: pytest.MonkeyPatch):
     test.run()
     test.session_state["label"] = "Mine · 2026-11-25"
     test.run()
-    # The browser answers once more with what it showed before the run was whole.
+    # The browser answers once more with what it showed before the run was complete.
     late = property(lambda box: WidgetState(id=box.id, string_value="Mine · running"))
     monkeypatch.setattr(Selectbox, "_widget_state", late)
     test.run()
