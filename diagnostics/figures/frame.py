@@ -79,20 +79,12 @@ def drawn(values: object) -> np.ndarray:
 
 
 def spread_labels(positions: Sequence[float], gap: float) -> list[float]:
-    """Positions moved as little as needed, in order, so that neighbours are at least `gap` apart."""
+    """Move positions as little as needed, by least squares and in order, until neighbours are at least `gap` apart."""
+    from scipy.optimize import isotonic_regression  # takes time to import
+
     order = np.argsort(positions, kind="stable")
-    moved = np.asarray(positions, dtype=np.float64)[order]
-    offsets = gap * np.arange(len(moved))
-    # Isotonic regression on the gaps: the least squares answer, so labels move both ways.
-    blocks: list[list[float]] = []
-    for value in moved - offsets:
-        blocks.append([value, 1])
-        while len(blocks) > 1 and blocks[-2][0] > blocks[-1][0]:
-            value_b, size_b = blocks.pop()
-            value_a, size_a = blocks.pop()
-            size = size_a + size_b
-            blocks.append([(value_a * size_a + value_b * size_b) / size, size])
-    flat = np.repeat([block[0] for block in blocks], [int(block[1]) for block in blocks]) + offsets
+    offsets = gap * np.arange(len(order))
+    flat = isotonic_regression(np.asarray(positions, dtype=np.float64)[order] - offsets).x + offsets
     result = np.empty(len(flat))
     result[order] = flat
     return result.tolist()

@@ -112,7 +112,7 @@ class TextPass:
             return segments
         used, done = [[0, self.batch]], 0
 
-        def sweep() -> None:
+        def forward() -> None:
             nonlocal done
             if used[-1][1] != self.batch:
                 used.append([done, self.batch])
@@ -120,7 +120,7 @@ class TextPass:
                 self.states.write(part, self.output(index, block, part))
                 done = part.stop
 
-        self._shrinking(sweep)
+        self._shrinking(forward)
         return used
 
     def _parts(self, start: int, size: int, stop: int | None = None) -> Iterator[slice]:
