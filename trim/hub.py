@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: what a repository would cost to download, the download, and its errors in words.
+"""The Hugging Face Hub: what a repository would cost to download, the download, and its errors.
 
 The token comes from the environment (HF_TOKEN), read by `huggingface_hub` alone: it is in no argument, file or
 message of ours. Files lie in the Hub's own cache, shared with every other program.
@@ -185,7 +185,7 @@ def _progress_class(name: str, size_bytes: int, report: Callable[[str], None]) -
 
 @contextlib.contextmanager
 def hub_errors(repository: Repository) -> Iterator[None]:
-    """Turn what goes wrong between here and the Hub into the repository's own error, in words that say what to do."""
+    """Turn what goes wrong between here and the Hub into the repository's own error, which says what to do."""
     from huggingface_hub import errors
 
     try:

@@ -55,7 +55,7 @@ def visit(page: str, **address: str) -> AppTest:
 
 
 def said(test: AppTest) -> str:
-    """Everything in words on a page."""
+    """All the text on a page."""
     kinds = ("title", "subheader", "markdown", "caption", "info", "warning", "error")
     return "\n".join(str(each.value) for kind in kinds for each in test.get(kind))
 

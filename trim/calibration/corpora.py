@@ -64,7 +64,7 @@ def load_corpus(
         seed: decides where calibration windows start.
         bos: begin each window with the tokenizer's BOS token, where it has one that it adds. Without, as in the
             published protocols, the text begins with it once, before it is cut into windows.
-        progress: receives what is being done, in words.
+        progress: receives what is being done, as text.
 
     Returns:
         (windows, length) int64.

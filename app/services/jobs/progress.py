@@ -21,7 +21,7 @@ class RunProgress:
     """The progress of a run.
 
     Attributes:
-        stage: what is being done, in words.
+        stage: what is being done, as text.
         block: index of the block that it is done to; None: none in particular.
         blocks: how many there are; None: not known yet.
         layer: the layer that was pruned last in this block; "": none yet.

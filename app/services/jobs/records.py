@@ -50,7 +50,7 @@ class JobState:
     Attributes:
         status: "running", "stopping", "complete", "stopped" (can be resumed) or "failed" (cannot).
         ours: whether it was started here, so that it can be cancelled here.
-        message: why it stopped or failed, in words; "" where there is nothing to say.
+        message: why it stopped or failed; "" where there is nothing to report.
         progress: how far it is; None where it has reported nothing yet.
         memory_bytes: what its process holds now; None where it does not run.
     """

@@ -26,7 +26,7 @@ class Measured:
 
     @property
     def text(self) -> str:
-        """The text in words."""
+        """Describe the text."""
         return f"{Path(self.corpus).name}, {self.windows:,} windows of {self.length:,} tokens{format_bos(self.bos)}"
 
 
@@ -58,7 +58,7 @@ class OnOneText:
     """The measurements on the very same windows.
 
     Attributes:
-        text: the windows in words.
+        text: the description of the windows.
         runs: each run that was measured on them, with its perplexity.
         dense: of the model that they pruned; None: not measured.
         uniform: of Wanda with uniform sparsity, where a run keeps it and no run of it is among `runs`.

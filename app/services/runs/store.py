@@ -136,7 +136,7 @@ class RunStore:
             self.find(run_id)  # deleted meanwhile: say that rather than that a file is missing
             raise
         with self._lock:
-            _keep(self._layers, key, record, KEPT_LAYERS)
+            _cache(self._layers, key, record, KEPT_LAYERS)
         return record
 
     @property
@@ -167,7 +167,7 @@ class RunStore:
             run, problem = None, str(error)
         entry = StoredRun(path.name, path, shipped, run, problem)
         with self._lock:
-            _keep(self._runs, key, entry, KEPT_RUNS)
+            _cache(self._runs, key, entry, KEPT_RUNS)
         return entry
 
 
@@ -189,7 +189,7 @@ def _stamp(path: Path) -> tuple:
     return tuple(stamp)
 
 
-def _keep(cache: OrderedDict, key: object, value: object, most: int) -> None:
+def _cache(cache: OrderedDict, key: object, value: object, most: int) -> None:
     cache[key] = value
     cache.move_to_end(key)
     while len(cache) > most:
