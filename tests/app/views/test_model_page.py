@@ -161,7 +161,7 @@ def test_the_form_says_the_command_and_refuses_what_makes_no_sense(runs):
     test.number_input(key="new_target").set_value(97.0).run()
     assert "row cap" in test.error[0].value
     test.text_input(key="new_learning_rates").set_value("much").run()
-    assert "no number" in test.error[0].value
+    assert "not a number" in test.error[0].value
 
 
 def test_the_form_filled_in_as_published(runs):

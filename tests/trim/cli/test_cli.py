@@ -71,7 +71,7 @@ def test_prune_inspect_export_apply(llama, run, tmp_path, capsys):
 def test_without_a_folder_the_run_gets_one(llama, text, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TRIM_RUNS", str(tmp_path / "mine"))
     assert cli.main(["inspect"]) == 2
-    assert "no folder" in capsys.readouterr().err
+    assert "not a folder" in capsys.readouterr().err
     assert (
         cli.main(
             ["prune", str(llama), "--pattern", "1:2", "--allocation", "uniform", "--corpus", str(text), *FEW]

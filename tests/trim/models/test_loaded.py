@@ -115,7 +115,7 @@ def test_the_type_and_device_can_be_chosen(llama: Path):
     assert trim.load_model(llama, device="cpu", dtype="bfloat16").dtype == torch.bfloat16
     assert "float8" in refusal(llama, trim.SettingsError, dtype="float8")
     assert "cuda:99" in refusal(llama, trim.SettingsError, device="cuda:99")
-    assert "no device" in refusal(llama, trim.SettingsError, device="toaster")
+    assert "not a device" in refusal(llama, trim.SettingsError, device="toaster")
     assert "not on 'mps'" in refusal(llama, trim.SettingsError, device="mps")
 
 

@@ -348,7 +348,7 @@ def test_layers_that_are_never_called(llama, tmp_path, monkeypatch, more):
 
 
 def test_resume_of_what_is_not_a_complete_model(tmp_path):
-    with pytest.raises(trim.RunError, match="no folder"):
+    with pytest.raises(trim.RunError, match="not a folder"):
         trim.resume(tmp_path / "missing")
     assert not (tmp_path / "missing").exists()
     with run_writer.RunWriter.create(tmp_path / "layer", SETTINGS, kind="layer"):

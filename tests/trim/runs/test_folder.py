@@ -265,7 +265,7 @@ def test_damaged_folders_are_named(folder, damage, message):
 
 
 def test_a_folder_that_is_none(tmp_path):
-    with pytest.raises(trim.RunError, match="no folder"):
+    with pytest.raises(trim.RunError, match="not a folder"):
         open_run(tmp_path / "missing")
 
 

@@ -338,7 +338,7 @@ def test_command_line(model, tmp_path, capsys, monkeypatch):
         ([*asked, "--resume", str(entry.path)], "leave MODEL"),
         ([*asked, "--out", str(entry.path), "--seeds", "3"], "another sweep"),
         ([*asked, "--out", str(model)], "not empty"),
-        (["sweep", "--resume", str(model)], "no sweep"),
+        (["sweep", "--resume", str(model)], "not a sweep"),
     ):
         assert main(wrong) == 2
         assert said in capsys.readouterr().err

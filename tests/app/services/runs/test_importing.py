@@ -209,8 +209,8 @@ def test_a_zip_that_lies_about_its_sizes(good, folder):
 
 
 def test_pickles_and_strangers(good, folder):
-    refused(packed(good | {"weights.pkl": b"\x80\x04."}), folder, "no part of a run")
-    refused(packed(good | {"blocks/000.pt": b"\x80\x04."}), folder, "no part of a run")
+    refused(packed(good | {"weights.pkl": b"\x80\x04."}), folder, "not part of a run")
+    refused(packed(good | {"blocks/000.pt": b"\x80\x04."}), folder, "not part of a run")
     refused(packed(good | {"blocks/000.safetensors": b"\x80\x04\x95."}), folder, "cut short|damaged")
 
 
@@ -263,7 +263,7 @@ def with_json(good: dict[str, bytes], name: str, change: Callable[[dict], object
             lambda c: c.update(dense_perplexities=[PERPLEXITY | {"perplexity": -1}]),
             "perplexity that",
         ),
-        ("metrics.json", lambda c: c.update(continuations=[{"prompt": 1, "texts": {}}]), "no text"),
+        ("metrics.json", lambda c: c.update(continuations=[{"prompt": 1, "texts": {}}]), "not text"),
         ("metrics.json", lambda c: c.update(perplexities=float("nan")), "NaN"),
     ],
 )
