@@ -17,6 +17,8 @@ from app.services.runs.commands import arguments, format_command
 from tests.app import small_runs
 from tests.trim import rough
 from trim.cli import make_parser
+from trim.cli.options import chosen_fields
+from trim.cli.prune import OPTIONS
 from trim.runs.settings import PruneSettings
 from trim.runs.writer import RunWriter
 
@@ -221,9 +223,7 @@ EVERYTHING = [
 def test_the_command_means_the_same_settings(settings):
     chosen = PruneSettings("demo", **settings)
     parsed = make_parser().parse_args(["prune", *arguments(chosen), "--out", "x"])
-    assert (
-        PruneSettings(**{key: getattr(parsed, key) for key in PruneSettings.__dataclass_fields__}) == chosen
-    )
+    assert PruneSettings.of({"model": parsed.model, **chosen_fields(parsed, OPTIONS)}) == chosen
 
 
 def test_the_command_as_text():
