@@ -28,8 +28,8 @@ from trim.errors import CacheWarning, SettingsError
 from trim.files import new_file, new_folder
 
 DEFAULT_LIMIT_BYTES = 20 * 2**30
-# In the order in which room is made: a forward pass is cheaper than half a minute of dequantizing, and a text that a
-# user brought cannot be made again.
+# In the order in which room is made: a forward pass is cheaper than dequantizing, and a text that a user brought
+# cannot be made again.
 KINDS = ("checksums", "shipped", "compiled", "captures", "budgets", "models", "texts")
 ABANDONED_SECONDS = 24 * 3600  # after this, a temporary file or folder is what a killed process left
 _CHECK = struct.Struct("<I")  # at the end of every file: the CRC-32 of what comes before it

@@ -4,28 +4,30 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
 import contextlib
-import functools
 import json
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 
 from trim.cache import cache_folder, cached_folder, fingerprint
 from trim.devices import is_out_of_memory, require_memory
 from trim.errors import CacheError, ModelError, NotEnoughMemoryError
 from trim.models.architecture import SUPPORTED, blueprint
 from trim.models.checkpoint import Progress, quiet
-from trim.models.gguf_config import read_config, require_tensors
-from trim.models.gguf_header import GgufHeader, read_header
+from trim.models.gguf_config import parameter_names, read_config
+from trim.models.gguf_header import GgufHeader, GgufTensor, read_header
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig, PreTrainedModel
+    from transformers import PreTrainedModel
 
-# Parsing holds the float32 weights twice for a moment: as NumPy arrays and as the model's own.
-_PARSING_BYTES_PER_PARAMETER = 8
+# All weights in float16, and of one tensor at a time those in float32 and their rearranged copy.
+_BYTES_PER_PARAMETER, _BYTES_OF_ONE_TENSOR = 2, 8
 
 
 def gguf_blueprint(header: GgufHeader) -> "PreTrainedModel":
@@ -36,14 +38,14 @@ def gguf_blueprint(header: GgufHeader) -> "PreTrainedModel":
     """
     _require_complete(header)
     module = blueprint(read_config(header))
-    require_tensors(header, module)
+    parameter_names(header, module)
     return module
 
 
 def dequantized(path: Path, sha256: str, say: Progress) -> Path:
     """A folder with the float16 weights and the tokenizer of a GGUF file, made once and kept in the cache.
 
-    Parsing a GGUF takes half a minute, loading what comes out of it a second. The folder's name changes when the file
+    Reading a GGUF takes several seconds, loading what comes out of it one. The folder's name changes when the file
     or what is understood of its header changes.
 
     Args:
@@ -55,11 +57,11 @@ def dequantized(path: Path, sha256: str, say: Progress) -> Path:
         CacheError: there is no room on the disk for the widened weights.
     """
     header = read_header(path)
-    config = gguf_blueprint(header).config
-    key = fingerprint({"file": sha256, "config": json.loads(config.to_json_string(use_diff=False))})
+    module = gguf_blueprint(header)
+    key = fingerprint({"file": sha256, "config": json.loads(module.config.to_json_string(use_diff=False))})
     target = cache_folder() / "models" / key[:32]
     try:
-        return cached_folder(target, lambda folder: _dequantize(path, header, config, folder, say))
+        return cached_folder(target, lambda folder: _dequantize(header, module, folder, say))
     except (OSError, SafetensorError) as error:
         raise CacheError(
             f"the widened weights of {path.name} cannot be kept in {target.parent}; make room on that disk, or set "
@@ -67,32 +69,25 @@ def dequantized(path: Path, sha256: str, say: Progress) -> Path:
         ) from error
 
 
-def _dequantize(
-    path: Path, header: GgufHeader, config: "PretrainedConfig", folder: Path, say: Progress
-) -> None:
+def _dequantize(header: GgufHeader, module: "PreTrainedModel", folder: Path, say: Progress) -> None:
     """Fill a folder with what a GGUF file holds."""
+    path, largest = header.path, max(math.prod(tensor.shape) for tensor in header.tensors.values())
     require_memory(
-        _PARSING_BYTES_PER_PARAMETER * header.parameters,
+        _BYTES_PER_PARAMETER * header.parameters + _BYTES_OF_ONE_TENSOR * largest,
         torch.device("cpu"),
         f"widening the weights of {path.name}",
         "close other programs, or load the model from a folder with safetensors, which needs less",
     )
-    say(f"Unpacking {path.name} to full-width weights (once, about half a minute)")
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    say(f"Unpacking {path.name} to full-width weights (once)")
+    from transformers import AutoTokenizer
 
     try:
-        with quiet(), _parsed_once():
+        with quiet(), _fast_reader():
             tokenizer = AutoTokenizer.from_pretrained(
                 path.parent, gguf_file=path.name, local_files_only=True, trust_remote_code=False
             )
-            module = AutoModelForCausalLM.from_pretrained(
-                path.parent,
-                config=config,
-                gguf_file=path.name,
-                local_files_only=True,
-                trust_remote_code=False,
-                dtype=torch.float32,
-            )
+        lacking = module.load_state_dict(_weights(header, module), strict=False, assign=True)
+        module.tie_weights(missing_keys=set(lacking.missing_keys))
     except Exception as error:  # a foreign file in foreign parsers; the Rust one raises plain Exception
         if is_out_of_memory(error):
             raise NotEnoughMemoryError(
@@ -102,29 +97,55 @@ def _dequantize(
             f"transformers cannot read {path.name} (architecture {header.architecture!r}): the file is damaged, or "
             "its types are not supported; load the model's folder with safetensors instead"
         ) from error
-    # What came from a GGUF still carries its quantizer, and then neither converts nor saves.
-    del module.config.quantization_config
-    vars(module).update(hf_quantizer=None, is_quantized=False)
     with quiet():
         module.half().save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
 
-@contextlib.contextmanager
-def _parsed_once() -> Iterator[None]:
-    """Let transformers parse a file and map its tensors' names once.
+def _weights(header: GgufHeader, module: "PreTrainedModel") -> dict[str, Tensor]:
+    """The float16 weights by the model's names, each dequantized and rearranged by itself."""
+    from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor
 
-    It parses the file for the tokenizer and for the weights, and maps the names for every module of the model, which
-    together takes several times as long as the rest.
+    processor = TENSOR_PROCESSORS.get(header.architecture, TensorProcessor)(module.config.to_dict())
+    content = np.memmap(header.path, mode="r").view(np.ndarray)
+    weights = {}
+    for stored, name in parameter_names(header, module).items():
+        if stored in header.tensors:
+            values = _float32(content, header.tensors[stored])
+            weights[name] = torch.tensor(processor.process(values, stored).weights, dtype=torch.float16)
+    return weights
+
+
+def _float32(content: np.ndarray, tensor: GgufTensor) -> np.ndarray:
+    """Dequantize a tensor of a file's content."""
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize
+
+    kind = GGMLQuantizationType(tensor.kind)
+    numbers, size = GGML_QUANT_SIZES[kind]
+    end = tensor.start + math.prod(tensor.shape) // numbers * size
+    found: np.ndarray = dequantize(content[tensor.start : end].reshape(*tensor.shape[:-1], -1), kind)
+    return found
+
+
+@contextlib.contextmanager
+def _fast_reader() -> Iterator[None]:
+    """Let transformers read a file's header from a plain array.
+
+    Texts of a vocabulary take several times as long to read one by one from a memory map.
     """
     import gguf
 
-    originals = {name: vars(gguf)[name] for name in ("GGUFReader", "get_tensor_name_map")}
-    vars(gguf).update({name: functools.cache(original) for name, original in originals.items()})
+    original = vars(gguf)["GGUFReader"]
+
+    class Reader(gguf.GGUFReader):
+        def __setattr__(self, name: str, value: object) -> None:
+            super().__setattr__(name, value.view(np.ndarray) if isinstance(value, np.memmap) else value)
+
+    vars(gguf)["GGUFReader"] = Reader
     try:
         yield
     finally:
-        vars(gguf).update(originals)
+        vars(gguf)["GGUFReader"] = original
 
 
 def _require_complete(header: GgufHeader) -> None:

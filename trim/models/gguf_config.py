@@ -164,11 +164,11 @@ def read_config(header: GgufHeader) -> "PretrainedConfig":
     return config
 
 
-def require_tensors(header: GgufHeader, module: "PreTrainedModel") -> None:
-    """Refuse a file that lacks weights of its model, or holds some that would be left out.
+def parameter_names(header: GgufHeader, module: "PreTrainedModel") -> dict[str, str]:
+    """The name of each parameter of a model by its name in the file.
 
     Raises:
-        ModelError: the message names one of them.
+        ModelError: the file lacks weights of its model, or holds some that would be left out; the message names one.
     """
     from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
 
@@ -182,6 +182,7 @@ def require_tensors(header: GgufHeader, module: "PreTrainedModel") -> None:
         found = (names.get_name(place, try_suffixes=(".weight", ".bias")) for place in places)
         return next(filter(None, found), name)
 
+    found = {in_file(name): name for name, _ in module.named_parameters(remove_duplicate=False)}
     expected = {in_file(name) for name, _ in module.named_parameters()}
     held = header.tensors.keys()
     if unknown := sorted(held - expected - set(_SPARE)):
@@ -191,6 +192,7 @@ def require_tensors(header: GgufHeader, module: "PreTrainedModel") -> None:
         )
     if missing := sorted(expected - held):
         raise ModelError(f"{header.file} lacks the weights {missing[0]}; download or convert it again")
+    return found
 
 
 class _Fields:

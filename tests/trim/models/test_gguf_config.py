@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 
 import trim
 from tests.trim import tiny
 from trim.models.gguf_config import read_config
 from trim.models.gguf_header import read_header
+from trim.models.loaded import model_folder
 
 WINDOW = torch.arange(3, 123)[None]
 SIZES = {
@@ -58,8 +60,9 @@ def write(
     architecture: str,
     fields: Fields,
     tensors: dict[str, np.ndarray] | None = None,
+    kind: gguf.GGMLQuantizationType = gguf.GGMLQuantizationType.F32,
 ) -> None:
-    """A model as GGUF, as llama.cpp converts it, with further fields and tensors."""
+    """A model as GGUF, as llama.cpp converts it, with further fields and tensors, and matrices of a type."""
     config = module.config
     writer = gguf.GGUFWriter(path, architecture)
     writer.add_block_count(config.num_hidden_layers)
@@ -102,7 +105,11 @@ def write(
             continue
         values = converted(architecture, config, name, tensor.float().numpy())
         name = name.removeprefix("transformer.")
-        writer.add_tensor(names.get_name(name, try_suffixes=(".weight", ".bias")), values)
+        stored = names.get_name(name, try_suffixes=(".weight", ".bias"))
+        if values.ndim == 1 or kind == gguf.GGMLQuantizationType.F32:
+            writer.add_tensor(stored, values)
+        else:
+            writer.add_tensor(stored, gguf.quants.quantize(values, kind), raw_dtype=kind)
     for name, values in (tensors or {}).items():
         writer.add_tensor(name, values.astype(np.float32))
     writer.write_header_to_file()
@@ -147,6 +154,31 @@ def test_every_architecture_computes_the_same(architecture: str, tmp_path: Path,
     assert gap(module, tmp_path / "model.gguf") < 2e-4
     described = trim.describe_model(tmp_path / "model.gguf")
     assert described.blocks == module.config.num_hidden_layers
+
+
+KINDS = ("F16", "BF16", "Q4_0", "Q4_1", "Q5_0", "Q5_1", "Q8_0")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "kind"), [*((name, "F32") for name in SETTINGS), *(("llama", kind) for kind in KINDS)]
+)
+def test_weights_are_those_that_transformers_reads(
+    architecture: str, kind: str, tmp_path: Path, own_cache: Path
+):
+    path, module = tmp_path / "model.gguf", make(architecture)
+    # Files of Bloom hold the head too, although it is tied: with other values it stays by itself.
+    tensors = {"output.weight": module.lm_head.weight.detach().numpy() + 1} if architecture == "bloom" else {}
+    fields = NEEDED.get(architecture, {})
+    write(path, module, architecture, fields, tensors, gguf.GGMLQuantizationType[kind])
+    folder, _ = model_folder(path)
+    ours = load_file(folder / "model.safetensors")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path, gguf_file=path.name, config=read_config(read_header(path)), dtype=torch.float32
+    ).state_dict()
+    assert ours.keys() == theirs.keys() - ({"lm_head.weight"} if "lm_head.weight" not in ours else set())
+    assert ("lm_head.weight" in ours) == (architecture == "bloom" or not module.config.tie_word_embeddings)
+    for name, tensor in ours.items():
+        assert torch.equal(tensor, theirs[name].half()), name
 
 
 def frequencies(base: float, dimensions: int) -> torch.Tensor:
