@@ -266,7 +266,7 @@ def test_fisher_row_weights(llama):
     sensitivity = trim.sensitivity(model, windows)["1.mlp.gate_proj"]
     np.testing.assert_allclose(page.test.dataframe[0].value["sensitivity"], [sensitivity[3]])
     assert page.charts == before, "TRIM does not know them"
-    assert page.metrics["Layer quality, Optimal"] != metrics["Layer quality, optimal"]
+    assert page.metrics["Layer quality, Optimal"] != metrics["Layer quality, Optimal"]
     page.set("toggle", "gap", True)
     page.set("segmented_control", "gap_rows_view", "Against sensitivity")
     assert "gap_rows" in page.charts
@@ -296,4 +296,4 @@ def test_sensitivities_that_cannot_be_measured_leave_the_rest(llama, monkeypatch
     assert len(page.charts) == 4
     page.press("Try again")
     assert not page.errors
-    assert page.metrics["Layer quality, Optimal"] != metrics["Layer quality, optimal"]
+    assert page.metrics["Layer quality, Optimal"] != metrics["Layer quality, Optimal"]
