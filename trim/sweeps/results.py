@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from pathlib import Path
 
-from trim.evaluation.entries import format_perplexity, number_to_json
+from trim.evaluation.entries import format_bos, format_perplexity, number_to_json
 from trim.files import write_atomically
 from trim.names import one_line
 from trim.runs.options import options
@@ -50,7 +50,7 @@ def results(sweep: Sweep, outcomes: list[CellOutcome]) -> dict:
                 "whole": text.whole,
                 "windows": dense["windows"] if dense else text.windows,
                 "length": dense["length"] if dense else text.length,
-                "bos": dense.get("bos", text.bos) if dense else text.bos,
+                "bos": dense.get("bos") if dense else None,
                 "dense_perplexity": dense["perplexity"] if dense else None,
             }
             for text, dense in zip(settings.texts, sweep.dense(), strict=True)
@@ -148,7 +148,11 @@ def results_markdown(sweep: Sweep, outcomes: list[CellOutcome]) -> str:
     targets = sorted({outcome.cell.target for outcome in outcomes})
     lines = [f"# {one_line(sweep.name)}: {_basename(sweep.settings.model)}", ""]
     for index, (text, dense) in enumerate(zip(sweep.settings.texts, sweep.dense(), strict=True)):
-        size = f", {dense['windows']:,} windows of {dense['length']:,} tokens" if dense else ""
+        size = ""
+        if dense:
+            size = (
+                f", {dense['windows']:,} windows of {dense['length']:,} tokens{format_bos(dense.get('bos'))}"
+            )
         known = format_perplexity(float(dense["perplexity"])) if dense else "not measured"
         lines += [
             f"Perplexity on {text.title}{size}; dense: {known}",

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from diagnostics.figures.perplexity import PerplexityCurve
+from trim.evaluation.entries import format_bos
 from trim.runs.options import options
 from trim.runs.settings import PruneSettings
 from trim.sweeps.folder import Sweep
@@ -66,7 +67,7 @@ def _results(sweep: Sweep) -> dict:
 
 
 def _said(text: dict) -> str:
-    return f"{text['corpus']}, {text['windows']:,} windows of {text['length']:,} tokens"
+    return f"{text['corpus']}, {text['windows']:,} windows of {text['length']:,} tokens{format_bos(text.get('bos'))}"
 
 
 def _curve(line: dict, label: str) -> PerplexityCurve:

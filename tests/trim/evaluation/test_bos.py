@@ -9,10 +9,12 @@ from tokenizers import processors
 
 import trim
 from app.services.results.perplexities import on_one_text, perplexities
+from app.services.results.sweep_curves import texts as sweep_texts
 from app.services.runs.commands import arguments, reproduce
 from tests.trim import tiny
 from trim.cli import main
 from trim.evaluation.entries import entry_of
+from trim.sweeps.results import results_markdown
 
 WITH = trim.EvaluationText("demo", windows=2, length=16)
 WITHOUT = trim.EvaluationText("demo", windows=2, length=16, bos=False)
@@ -81,3 +83,14 @@ def test_a_tokenizer_that_adds_none_has_one_kind_of_result(tmp_path: Path):
     assert result.bos is None
     entries = trim.open_run(run.path).metrics["perplexities"]
     assert entry_of(entries, WITHOUT) == entry_of(entries, WITH) == result.to_json()
+
+
+def test_tables_and_curves_of_sweeps_name_it(folder: Path, tmp_path: Path):
+    shared = {"windows": 2, "length": 16, "device": "cpu", "bos": False}
+    settings = trim.SweepSettings(
+        str(folder), {"target": (0.5,), "allocation": ("uniform",)}, shared, (WITHOUT,)
+    )
+    sweep = trim.create_sweep(tmp_path / "sweep", settings)
+    outcomes = trim.run_sweep(sweep).outcomes()
+    assert "2 windows of 16 tokens, without BOS in each; dense:" in results_markdown(sweep, outcomes)
+    assert sweep_texts([sweep]) == ["demo, 2 windows of 16 tokens, without BOS in each"]
