@@ -238,7 +238,7 @@ def check(kind: str, work: Path) -> str:
 
 
 def reason(error: trim.ModelError) -> str:
-    """Of the reasons that there are, the one that an error gives.
+    """Find which of the known reasons an error gives.
 
     Raises:
         AssertionError: it gives none.

@@ -46,7 +46,7 @@ def record(name: str, allocation: str = "trim", target: float = 0.5, *, mask: bo
 
 
 def refitted(record: LayerRecord, left: float = 0.875) -> LayerRecord:
-    """The same with the kept weights refitted, whatever that made of them."""
+    """Make such a run with refitted kept weights, whatever their values are."""
     kept = np.linspace(-1, 1, record.rows * record.columns - record.pruned, dtype=np.float16)
     return dataclasses.replace(record, refitted=kept, error_left=left)
 

@@ -21,7 +21,7 @@ _TRIAL = (2, 3)  # sequences and tokens of the text without numbers
 class Reason(StrEnum):
     """Why a model cannot be pruned."""
 
-    ENCODER = "it is an encoder or has one, and is no decoder that only reads from left to right"
+    ENCODER = "it is an encoder or has one, and is not a decoder that only reads from left to right"
     MORE_THAN_TEXT = "it reads more than text; use the text-only model of the family if there is one"
     EXPERTS = (
         "it is a mixture of experts, of whose layers each token passes only a few, and these cannot be pruned yet; "
