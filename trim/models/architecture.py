@@ -66,7 +66,7 @@ def check_config(config: "PretrainedConfig") -> None:
 
 
 def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
-    """The model of a configuration on torch's meta device: its structure and sizes, without memory for weights.
+    """Build the model of a configuration on torch's meta device: its structure and sizes, without memory for weights.
 
     A text goes through it block by block, without numbers, so that what cannot be pruned is found here.
 
@@ -94,7 +94,7 @@ def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
 
 
 def find_blocks(module: nn.Module) -> list[nn.Module]:
-    """The transformer blocks: the longest `nn.ModuleList` whose members all hold linear layers.
+    """Find the transformer blocks: the longest `nn.ModuleList` whose members all hold linear layers.
 
     Raises:
         ModelError: there is no such list, its members are mixtures of experts or share weights, or most of their

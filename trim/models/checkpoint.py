@@ -54,7 +54,7 @@ def quiet() -> Iterator[None]:
 
 
 def read_config(folder: Path) -> "PretrainedConfig":
-    """The model's configuration.
+    """Read the model's configuration.
 
     Raises:
         ModelError: there is none, it is damaged, or it is of an architecture that `transformers` does not know.
@@ -89,7 +89,7 @@ def read_config(folder: Path) -> "PretrainedConfig":
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
-    """The model's tokenizer.
+    """Load the model's tokenizer.
 
     Raises:
         ModelError: there is none, or it cannot be read.
@@ -111,7 +111,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
 
 
 def load_weights(folder: Path, dtype: torch.dtype, device: torch.device) -> "PreTrainedModel":
-    """The model with its weights, in eval mode, without gradients for the weights.
+    """Load the model with its weights, in eval mode, without gradients for the weights.
 
     Raises:
         ModelError: the weights do not fit the configuration.

@@ -197,7 +197,7 @@ def is_gated(part: nn.Module) -> TypeGuard[Gated]:
 
 
 def rotary_places(block: nn.Module) -> list[dict]:
-    """The namespaces in which parts of a block look up a rotary function that computes `plain_rotary`."""
+    """Find the namespaces in which parts of a block look up a rotary function that computes `plain_rotary`."""
     found: list[dict] = []
     for kind in {type(part) for part in block.modules()}:
         forward = inspect.unwrap(kind.forward)

@@ -31,7 +31,7 @@ _BYTES_PER_PARAMETER, _BYTES_OF_ONE_TENSOR = 2, 8
 
 
 def gguf_blueprint(header: GgufHeader) -> "PreTrainedModel":
-    """The model of a GGUF file on torch's meta device, made from the header alone.
+    """Build the model of a GGUF file on torch's meta device, made from the header alone.
 
     Raises:
         ModelError: the file cannot be read as it was meant, or holds a model that cannot be pruned.
@@ -43,13 +43,15 @@ def gguf_blueprint(header: GgufHeader) -> "PreTrainedModel":
 
 
 def dequantized(path: Path, sha256: str, say: Progress) -> Path:
-    """A folder with the float16 weights and the tokenizer of a GGUF file, made once and kept in the cache.
+    """Make a folder with the float16 weights and the tokenizer of a GGUF file, once; it is kept in the cache.
 
     Reading a GGUF takes several seconds, loading what comes out of it one. The folder's name changes when the file
     or what is understood of its header changes.
 
     Args:
+        path: the file.
         sha256: of the file's content.
+        say: is told how far it is.
 
     Raises:
         ModelError: the file cannot be read, or holds a model that cannot be pruned.
@@ -103,7 +105,7 @@ def _dequantize(header: GgufHeader, module: "PreTrainedModel", folder: Path, say
 
 
 def _weights(header: GgufHeader, module: "PreTrainedModel") -> dict[str, Tensor]:
-    """The float16 weights by the model's names, each dequantized and rearranged by itself."""
+    """Read the float16 weights by the model's names, each dequantized and rearranged by itself."""
     from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor
 
     processor = TENSOR_PROCESSORS.get(header.architecture, TensorProcessor)(module.config.to_dict())

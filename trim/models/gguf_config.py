@@ -165,7 +165,7 @@ def read_config(header: GgufHeader) -> "PretrainedConfig":
 
 
 def parameter_names(header: GgufHeader, module: "PreTrainedModel") -> dict[str, str]:
-    """The name of each parameter of a model by its name in the file.
+    """Map each name in the file to the name of the model's parameter.
 
     Raises:
         ModelError: the file lacks weights of its model, or holds some that would be left out; the message names one.
@@ -176,7 +176,7 @@ def parameter_names(header: GgufHeader, module: "PreTrainedModel") -> dict[str, 
     names = get_tensor_name_map(number, module.config.num_hidden_layers)
 
     def in_file(name: str) -> str:
-        """A parameter's name in the file: that of its place in the causal model, or else in the bare one."""
+        """Find a parameter's name in the file: that of its place in the causal model, or else in the bare one."""
         parts = name.split(".")
         places = (".".join(parts[start:]) for start in range(len(parts) - 1))
         found = (names.get_name(place, try_suffixes=(".weight", ".bias")) for place in places)
@@ -209,7 +209,7 @@ class _Fields:
         self._taken: dict[str, Value] = {}
 
     def take(self, key: str, otherwise: Value = None) -> Value:
-        """A field that is understood; `otherwise` where the header has none. Equal numbers per block are one number."""
+        """Take a field; `otherwise` where the header has none. Equal numbers per block are one number."""
         if key in self.left:
             value = self.left.pop(key)
             if isinstance(value, tuple) and key != "attention.sliding_window_pattern":
@@ -219,7 +219,7 @@ class _Fields:
         return self._taken.get(key, otherwise)
 
     def need(self, key: str) -> Value:
-        """A field that every file has."""
+        """Take a field that every file has."""
         if (value := self.take(key)) is None:
             raise ModelError(
                 f"{self._header.file} lacks the field {self._prefix}{key}; convert the model again with a current "
@@ -228,14 +228,14 @@ class _Fields:
         return value
 
     def size(self, key: str, otherwise: int | None = None) -> int:
-        """A whole number above zero; every file has it where there is no `otherwise`."""
+        """Take a whole number above zero; every file has it where there is no `otherwise`."""
         value = self.need(key) if otherwise is None else self.take(key, otherwise)
         if not isinstance(value, int) or value < 1:
             raise self._damaged(key, value)
         return value
 
     def number(self, key: str, otherwise: float = 0.0) -> float:
-        """A finite number; zero stands for: not given."""
+        """Take a finite number; zero stands for: not given."""
         value = self.take(key) or otherwise
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise self._damaged(key, value)
@@ -256,7 +256,7 @@ class _Fields:
         )
 
     def expect(self, key: str, value: Value) -> None:
-        """A field that may say nothing else."""
+        """Check a field that may have no other value."""
         found = self.take(key, value)
         self.refuse_unless(found == value, key, found, str(value))
 
@@ -278,7 +278,7 @@ class _Fields:
 
 
 def _positions(header: GgufHeader, fields: _Fields, family: _Family, head: int) -> dict[str, object]:
-    """The settings that say how positions are rotated."""
+    """Make the settings that say how positions are rotated."""
     rotated = fields.size("rope.dimension_count", head)
     if rotated != head:
         fields.refuse_unless(family.partial, "rope.dimension_count", rotated, str(head))
@@ -300,7 +300,7 @@ def _positions(header: GgufHeader, fields: _Fields, family: _Family, head: int) 
 
 
 def _scaling(header: GgufHeader, fields: _Fields) -> dict[str, object]:
-    """The settings that say how positions are scaled, but for base and number of dimensions."""
+    """Make the settings that say how positions are scaled, but for base and number of dimensions."""
     kind = fields.take("rope.scaling.type")
     factor = fields.number("rope.scaling.factor", fields.number("rope.scale_linear", 1.0))
     original = fields.size("rope.scaling.original_context_length", fields.size("context_length"))
@@ -361,7 +361,7 @@ def _by_frequency(long: Tensor, short: Tensor, original: int, attention: float) 
 
 
 def _llama3(factors: Tensor, base: float) -> dict[str, object] | None:
-    """The settings of Llama 3.1 and later, of which a converter made these factors; None where it made them otherwise.
+    """Recover the settings of Llama 3.1 and later from which a converter made these factors; None where it did not.
 
     Between 1 and the largest one, a factor's inverse is linear in the frequency, from which two of them tell the
     slope. Only the ratios of the two limits and the original length count: the lower limit is 1, as everywhere.

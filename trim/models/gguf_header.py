@@ -79,7 +79,7 @@ class GgufHeader:
         return sum(math.prod(tensor.shape) for tensor in self.tensors.values())
 
     def count(self, key: str, otherwise: int = 0) -> int:
-        """A whole number of the header.
+        """Read a whole number.
 
         Raises:
             ModelError: it is something else.
@@ -204,7 +204,7 @@ class _Reader:
         return start
 
     def value(self, kind: int) -> Value:
-        """A value; of an array of texts, or a long one, only its length: a vocabulary has 100,000 entries."""
+        """Read a value; of an array of texts, or a long one, only its length: a vocabulary has 100,000 entries."""
         if kind == _STRING:
             return self.string()
         if kind != _ARRAY:

@@ -77,7 +77,7 @@ class Model:
         return getattr(self.module.config, "max_position_embeddings", None)
 
     def select(self, patterns: Iterable[str]) -> list[str]:
-        """The layers that match any of some names or shell patterns ("15.*", "*.q_proj"), in the model's order.
+        """List the layers that match any of some names or shell patterns ("15.*", "*.q_proj"), in the model's order.
 
         Raises:
             LayerNotFoundError: a pattern matches nothing; near names are listed.
@@ -152,7 +152,7 @@ def load_model(
 
 
 def model_folder(source: str | Path, *, progress: Progress | None = None) -> tuple[Path, str]:
-    """The folder with a model's configuration, safetensors and tokenizer, and the model's title.
+    """Find the folder with a model's configuration, safetensors and tokenizer, and the model's title.
 
     What `load_model` would load whole, for those who read it part by part; downloaded or widened first where needed.
 
@@ -164,7 +164,7 @@ def model_folder(source: str | Path, *, progress: Progress | None = None) -> tup
 
 
 def describe_model(source: str | Path) -> ModelDescription:
-    """What a model is and what loading it would download. Of a model on the Hub only its config.json is fetched.
+    """Say what a model is and what loading it would download. Of a model on the Hub only its config.json is fetched.
 
     Raises:
         ModelError: the model cannot be found, read or pruned; the message says what to do.
@@ -201,7 +201,7 @@ def describe_model(source: str | Path) -> ModelDescription:
 def _loaded(
     weights: TensorFiles, title: str, device: torch.device, dtype: str | torch.dtype | None, say: Progress
 ) -> "PreTrainedModel":
-    """The model of a folder in memory, after a look at what it will take there."""
+    """Load the model of a folder into memory, after a look at what it will take there."""
     computed = choose_dtype(dtype, weights.main_dtype, device)
     advice = "choose a smaller model" + (
         ', or give dtype="bfloat16", which needs half' if computed == torch.float32 else ""

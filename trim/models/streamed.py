@@ -71,7 +71,7 @@ class StreamedModel:
             self.tensor_name(layer)
 
     def tensor_name(self, layer: str) -> str:
-        """The name in the files of a layer's weight.
+        """Find the name of a layer's weight in the files.
 
         Raises:
             ModelError: the files hold it together with others, or in parts.
@@ -82,7 +82,7 @@ class StreamedModel:
         return name
 
     def weight(self, layer: str) -> Tensor:
-        """A layer's weight as the files hold it, (D, N), in host memory."""
+        """Read a layer's weight as the files hold it, (D, N), in host memory."""
         return self.files.read(self.tensor_name(layer))
 
     @contextlib.contextmanager
@@ -105,7 +105,7 @@ class StreamedModel:
 
     @contextlib.contextmanager
     def block(self, index: int) -> Iterator[nn.Module]:
-        """A block with its weights on the device; they are let go of on any exit, but for `keeping`.
+        """Hold a block's weights on the device; they are let go of on any exit, but for `keeping`.
 
         On a GPU the one behind it is read meanwhile: the next one up, or down where blocks are asked for downwards.
         What stands between its matrix products is fused there (`fused_blocks`).
@@ -127,13 +127,13 @@ class StreamedModel:
 
     @contextlib.contextmanager
     def embedding(self) -> Iterator[nn.Module]:
-        """The model with everything outside its blocks, but for the output head that no text reaches here."""
+        """Hold everything outside the model's blocks, but for the output head that no text reaches here."""
         with self._filled(self._outside_but_head()):
             yield self.module
 
     @contextlib.contextmanager
     def outside(self) -> Iterator[nn.Module]:
-        """The model with everything outside its blocks, the output head too."""
+        """Hold everything outside the model's blocks, the output head too."""
         head, table = self.module.get_output_embeddings(), self.module.get_input_embeddings()
         places = {id(part): name for name, part in self._outside}
         # Where the files hold both, transformers gives the head its own, also if config.json says that they are tied.
@@ -180,7 +180,7 @@ class StreamedModel:
 def _skeleton(
     folder: Path, dtype: str | None, device: torch.device, checkpoint: torch.dtype
 ) -> "PreTrainedModel":
-    """The model of a folder's configuration: parameters on the meta device, buffers computed as usual."""
+    """Build the model of a folder's configuration: parameters on the meta device, buffers computed as usual."""
     config = read_config(folder)
     config.dtype = choose_dtype(dtype, checkpoint, device)
     module = blueprint(config)
@@ -206,7 +206,7 @@ class Prefetcher:
         self._coming = {name: self._reader.submit(self._read, name) for name in names}
 
     def take(self, name: str) -> Tensor:
-        """A tensor, in host memory and in the type of the file; read now where nobody asked for it.
+        """Read a tensor, in host memory and in the type of the file; read now where nobody asked for it.
 
         Raises:
             ModelError: as `ModelTensors.read`.

@@ -41,7 +41,7 @@ _SAMPLE_BYTES = 4096
 
 
 def weight_files(folder: Path) -> tuple[list[str], str | None]:
-    """The files that hold a folder's weights, and the index that names them; None where one file holds all.
+    """Find the files that hold a folder's weights, and the index that names them; None where one file holds all.
 
     As `transformers` chooses: the file or index that config.json names as "transformers_weights", else
     `model.safetensors`, else the files of `model.safetensors.index.json`. A folder may hold others too, such as the
@@ -82,7 +82,7 @@ def weight_files(folder: Path) -> tuple[list[str], str | None]:
 
 
 def _named_weights(folder: Path) -> str | None:
-    """What config.json names as the weights; None where it leaves the choice to the usual names."""
+    """Read what config.json names as the weights; None where it leaves the choice to the usual names."""
     try:
         named = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("transformers_weights")
     except (OSError, ValueError, AttributeError):  # told by who reads the configuration
@@ -99,7 +99,7 @@ def _named_weights(folder: Path) -> str | None:
 
 
 def index_files(index: Path) -> list[str]:
-    """The files that an index names, in the order in which they are read.
+    """List the files that an index names, in the order in which they are read.
 
     Raises:
         ModelError: it is damaged, or names a file outside the folder.
@@ -117,7 +117,7 @@ def index_files(index: Path) -> list[str]:
 
 
 def shards(folder: Path, index: str) -> list[str]:
-    """The files that a folder's index names, all of them there.
+    """List the files that a folder's index names; all of them must be there.
 
     Raises:
         ModelError: the index is damaged, or a file is missing.
@@ -228,7 +228,7 @@ class TensorFiles:
             )
 
     def fingerprint(self) -> str:
-        """The identity of the weights, the same wherever the folder lies.
+        """Compute the identity of the weights, the same wherever the folder lies.
 
         Changes when the configuration or any tensor changes: every header, and some bytes of each tensor.
         """
@@ -259,7 +259,7 @@ def _name_of(dtype: torch.dtype) -> str:
 
 
 def read_header(path: Path) -> tuple[dict, int]:
-    """A file's JSON header, and where its tensors begin.
+    """Read a file's JSON header, and where its tensors begin.
 
     Raises:
         ModelError: not a safetensors file.
@@ -317,7 +317,7 @@ def _damaged(path: Path, reason: str) -> ModelError:
 
 
 def weights_key(files: TensorFiles) -> dict:
-    """What changes whenever the weights of a model may have changed, as plain JSON: a key for caches."""
+    """Describe the files of a model as plain JSON that changes whenever its weights may have: a key for caches."""
     return {
         "fingerprint": files.fingerprint(),
         "files": [[path.stat().st_size, path.stat().st_mtime_ns] for path in files.files],

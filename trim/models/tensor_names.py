@@ -32,7 +32,7 @@ class _Conversion:
     sources: list[tuple[str, str]] = field(default_factory=list)
 
     def convert(self, module: "PreTrainedModel", tensors: Iterator[Tensor]) -> dict[str, Tensor]:
-        """The model's tensors by name, of those of the sources in their order."""
+        """Read the model's tensors by name, of those of the sources in their order."""
         rule = copy.deepcopy(self.rule)
         for (name, pattern), tensor in zip(self.sources, tensors, strict=True):
             read: Future[Tensor] = Future()
@@ -82,7 +82,7 @@ class ModelTensors:
                 raise self._misfit(name, f"the shape {found} instead of {shape}")
 
     def name_in_files(self, name: str) -> str | None:
-        """What the files call a tensor; None where it is made of others or of a part of one."""
+        """Find what the files call a tensor; None where it is made of others or of a part of one."""
         return self._names.get(self._held_as(name))
 
     def read(self, name: str, *, pinned: bool = False) -> Tensor:
@@ -126,7 +126,7 @@ def named_tensors(parts: list[tuple[str, nn.Module]]) -> Iterator[tuple[nn.Modul
 
 
 def _matched(module: "PreTrainedModel", files: TensorFiles) -> tuple[dict[str, str], list[_Conversion]]:
-    """The names in the files by those of the model, and what has to be converted."""
+    """Map the model's names to those in the files, and find what has to be converted."""
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import (
         WeightConverter,
@@ -155,7 +155,7 @@ def _matched(module: "PreTrainedModel", files: TensorFiles) -> tuple[dict[str, s
 
 
 def _tied_names(module: nn.Module) -> dict[str, list[str]]:
-    """The other names of each parameter that has several."""
+    """List the other names of each parameter that has several."""
     names: dict[int, list[str]] = {}
     for name, parameter in module.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
