@@ -219,7 +219,7 @@ def pool_mask(mask: np.ndarray) -> MaskDensity:
     row_block, column_block = (-(-size // PICTURE_LIMIT) for size in mask.shape)
     row_starts = np.arange(0, rows, row_block)
     column_starts = np.arange(0, columns, column_block)
-    # Row blocks one at a time: a reduceat over the whole mask would first widen every bit to an integer.
+    # Row blocks one at a time: a reduceat over the whole mask would first turn every bit into an integer.
     by_rows = np.stack([mask[start : start + row_block].sum(axis=0) for start in row_starts])
     kept = np.add.reduceat(by_rows, column_starts, axis=1)
     height = np.minimum(row_starts + row_block, rows) - row_starts

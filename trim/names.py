@@ -72,12 +72,14 @@ def match_layers(
         For each pattern the names that it matches, in the model's order.
 
     Raises:
-        LayerNotFoundError: a pattern matches nothing; near names are listed.
+        LayerNotFoundError: a pattern matches nothing; the closest names are listed.
     """
     names = list(names)
     found = {}
     for pattern in patterns:
         found[pattern] = fnmatch.filter(names, pattern)
         if not found[pattern]:
-            raise LayerNotFoundError(f"{problem} {pattern!r}; near names: {closest_matches(pattern, names)}")
+            raise LayerNotFoundError(
+                f"{problem} {pattern!r}; closest names: {closest_matches(pattern, names)}"
+            )
     return found

@@ -33,10 +33,12 @@ def test_curves_equal_those_of_the_cpu(layer):
     assert torch.equal(on_gpu.order.cpu(), on_cpu.order)
     assert torch.equal(on_gpu.ranks.cpu(), on_cpu.ranks)
     whole = on_cpu.output_energy[:, None]
-    # Float32 all through: of itself for the error, of the dense output's where the output is what remains.
+    # Running outputs are float32 on both: of itself for the error, of the dense output's where the output is what
+    # remains, and there the more, the more columns were added.
+    share = 4e-6 if layer.columns <= 10_000 else 1e-5
     torch.testing.assert_close(on_gpu.error.cpu().double(), on_cpu.error, rtol=1e-5, atol=0)
-    assert bool(((on_gpu.energy.cpu() - on_cpu.energy).abs() <= 4e-6 * whole + 1e-5 * on_cpu.energy).all())
-    assert bool(((on_gpu.dot.cpu() - on_cpu.dot).abs() <= 4e-6 * (whole + on_cpu.error)).all())
+    assert bool(((on_gpu.energy.cpu() - on_cpu.energy).abs() <= share * whole + 1e-5 * on_cpu.energy).all())
+    assert bool(((on_gpu.dot.cpu() - on_cpu.dot).abs() <= share * (whole + on_cpu.error)).all())
     torch.testing.assert_close(
         on_gpu.output.cpu(), on_cpu.output, rtol=1e-5, atol=1e-5 * float(whole.max()) ** 0.5
     )

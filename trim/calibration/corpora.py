@@ -155,7 +155,7 @@ def _text(source: str | Path, split: str, report: Callable[[str], None]) -> Text
     if name.lower().endswith(FILE_TYPES) or isinstance(source, Path):
         raise CorpusError(f"there is no file {one_line(name)!r}; check the path")
     raise CorpusError(
-        f"there is no text named {one_line(name)!r}; near names: {closest_matches(name, CORPORA)}; or give the path "
+        f"there is no text named {one_line(name)!r}; closest names: {closest_matches(name, CORPORA)}; or give the path "
         f"of a {', '.join(FILE_TYPES)} file"
     )
 

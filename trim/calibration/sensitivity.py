@@ -32,7 +32,7 @@ from trim.devices import halving
 from trim.errors import ModelError, NonFiniteError
 from trim.matmul import at_least_float32
 from trim.models.loaded import Model
-from trim.models.replay import BlockCall, record_calls, run_behind, shared
+from trim.models.replay import BlockCall, record_calls, run_after_blocks, shared
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -186,7 +186,7 @@ class _Pass:
             one = slice(place, place + 1)
             entering = states[one].clone().requires_grad_()
             seen = None if mask is None else mask[one]
-            logits = run_behind(module, self.model.blocks, tokens[one], seen, entering)[0, :-1]
+            logits = run_after_blocks(module, self.model.blocks, tokens[one], seen, entering)[0, :-1]
             logits = logits.to(at_least_float32(logits))
             real = slice(None) if mask is None else mask[place, :-1] & mask[place, 1:]
             loss = nn.functional.cross_entropy(logits[real], tokens[place, 1:][real], reduction="sum")

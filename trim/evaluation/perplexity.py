@@ -14,7 +14,7 @@ from trim.models.loaded import Model
 
 # The logits of one forward pass, in bytes of float32: a vocabulary of 152,000 makes them the largest tensor by far.
 LOGIT_BYTES = {"cpu": 2**29, "cuda": 2**32}
-SLICE_TOKENS = 256  # whose logits are widened to float32 at once
+SLICE_TOKENS = 256  # whose logits become float32 at once
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,7 @@ def zero_shot(
         One result per task, in the order of `tasks`.
 
     Raises:
-        SettingsError: the harness is not installed, there is no such task (near names are listed), or its data cannot
+        SettingsError: the harness is not installed, the task does not exist (closest names listed), or its data cannot
             be had.
     """
     if importlib.util.find_spec("lm_eval") is None:
@@ -98,7 +98,7 @@ def zero_shot(
         for task in tasks:
             if task not in manager.all_tasks:
                 raise SettingsError(
-                    f"there is no task {task!r}; near names: {closest_matches(task, manager.all_tasks)}"
+                    f"there is no task {task!r}; closest names: {closest_matches(task, manager.all_tasks)}"
                 )
         harness = HFLM(
             pretrained=model.module,

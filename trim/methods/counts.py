@@ -19,7 +19,7 @@ def total_count(target_sparsity: float, rows: int, columns: int, max_row_sparsit
     """How many weights a layer loses: round(T · D · N).
 
     Raises:
-        SparsityError: the target is no share, or no rows under the cap can lose that many.
+        SparsityError: the target is not a share, or no rows under the cap can lose that many.
     """
     if not 0 <= target_sparsity <= 1:
         raise SparsityError(f"the target sparsity of a layer is a share from 0 to 1, not {target_sparsity}")

@@ -7,7 +7,7 @@ minimises
     ‖w X − ŵ X̂‖² + λ ‖w − ŵ‖²
 
 a least-squares problem for each row (Frantar and Alistarh, "Optimal Brain Compression", arXiv 2208.11580, section 3),
-where X is what the layer receives in the dense model, and X̂ what it receives behind layers that have been pruned: so
+where X is what the layer receives in the dense model, and X̂ what it receives after layers that have been pruned: so
 each layer makes up for those before it too. All rows of a layer are solved at once by conjugate gradients on their
 masks, with the diagonal as preconditioner (Meng et al., "ALPS", arXiv 2406.07831, section 3.3, refine a given mask so):
 all that needs the text are X̂ X̂ᵀ and X X̂ᵀ, and an iteration is one product of the layer with the first. The objective

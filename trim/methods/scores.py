@@ -30,7 +30,7 @@ def wanda_score(weight: Tensor, input_norm: Tensor) -> Tensor:
             f"but got {tuple(input_norm.shape)}"
         )
     size = weight.abs() if weight.dtype.itemsize == 2 else weight.float().abs()
-    return size * input_norm.float()  # a half type is widened on the way
+    return size * input_norm.float()  # a half type becomes float32 on the way
 
 
 def magnitude_score(weight: Tensor) -> Tensor:

@@ -51,8 +51,8 @@ def check_config(config: "PretrainedConfig") -> None:
     name = architectures[0]
     if getattr(config, "quantization_config", None):
         raise ModelError(
-            f"this {name} checkpoint is quantized, so its layers are no plain matrices to prune; load the "
-            "checkpoint it was made from, or a GGUF file, which is widened on loading"
+            f"this {name} checkpoint is quantized, so its layers are not plain matrices to prune; load the "
+            "checkpoint it was made from, or a GGUF file, which is dequantized on loading"
         )
     if config.is_encoder_decoder or config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
         raise unsupported(name, Reason.ENCODER)

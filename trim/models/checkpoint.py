@@ -65,7 +65,7 @@ def read_config(folder: Path) -> "PretrainedConfig":
     path = folder / "config.json"
     if not path.is_file():
         raise ModelError(
-            f"{folder} holds no config.json, so it is no model that transformers can load; give the folder that "
+            f"{folder} holds no config.json, so it is not a model that transformers can load; give the folder that "
             "save_pretrained wrote, or a GGUF file's own path"
         )
     try:

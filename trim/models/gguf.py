@@ -55,8 +55,8 @@ def dequantized(path: Path, sha256: str, say: Progress) -> Path:
 
     Raises:
         ModelError: the file cannot be read, or holds a model that cannot be pruned.
-        NotEnoughMemoryError: there is no room to widen the weights.
-        CacheError: there is no room on the disk for the widened weights.
+        NotEnoughMemoryError: there is not enough memory to dequantize the weights.
+        CacheError: there is no room on the disk for the dequantized weights.
     """
     header = read_header(path)
     module = gguf_blueprint(header)
@@ -66,7 +66,7 @@ def dequantized(path: Path, sha256: str, say: Progress) -> Path:
         return cached_folder(target, lambda folder: _dequantize(header, module, folder, say))
     except (OSError, SafetensorError) as error:
         raise CacheError(
-            f"the widened weights of {path.name} cannot be kept in {target.parent}; make room on that disk, or set "
+            f"the dequantized weights of {path.name} cannot be kept in {target.parent}; make room on that disk, or set "
             "TRIM_CACHE to a folder on another one"
         ) from error
 
@@ -77,7 +77,7 @@ def _dequantize(header: GgufHeader, module: "PreTrainedModel", folder: Path, say
     require_memory(
         _BYTES_PER_PARAMETER * header.parameters + _BYTES_OF_ONE_TENSOR * largest,
         torch.device("cpu"),
-        f"widening the weights of {path.name}",
+        f"dequantizing the weights of {path.name}",
         "close other programs, or load the model from a folder with safetensors, which needs less",
     )
     say(f"Unpacking {path.name} to full-width weights (once)")
@@ -93,7 +93,7 @@ def _dequantize(header: GgufHeader, module: "PreTrainedModel", folder: Path, say
     except Exception as error:  # a foreign file in foreign parsers; the Rust one raises plain Exception
         if is_out_of_memory(error):
             raise NotEnoughMemoryError(
-                f"memory filled up while {path.name} was widened; close other programs"
+                f"memory filled up while {path.name} was dequantized; close other programs"
             ) from error
         raise ModelError(
             f"transformers cannot read {path.name} (architecture {header.architecture!r}): the file is damaged, or "

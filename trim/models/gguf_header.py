@@ -195,7 +195,7 @@ class _Reader:
         return self.content[start : self.position].decode()
 
     def _skip_string(self) -> int:
-        """Move behind a string; returns where its text begins."""
+        """Skip a string; return where its text begins."""
         length = self.integer("<Q")
         start = self.position
         self.position += length

@@ -80,7 +80,7 @@ class Model:
         """List the layers that match any of some names or shell patterns ("15.*", "*.q_proj"), in the model's order.
 
         Raises:
-            LayerNotFoundError: a pattern matches nothing; near names are listed.
+            LayerNotFoundError: a pattern matches nothing; the closest names are listed.
         """
         patterns = [patterns] if isinstance(patterns, str) else patterns
         chosen = {
@@ -132,13 +132,13 @@ def load_model(
         source: "demo"; "org/name" or "org/name@revision" on the Hub; a folder with safetensors; a GGUF file.
         device: "cpu", "cuda" or "cuda:1"; None: the first GPU where there is one.
         dtype: "float32", "bfloat16" or "float16"; None: float32 on the CPU, on a GPU the checkpoint's half type.
-        progress: told in words what is being done.
+        progress: called with what is being done.
 
     Raises:
         ModelError: the model cannot be found, read or pruned; the message says what to do.
         NotEnoughMemoryError: it does not fit into the device's memory.
         SettingsError: no such device or type.
-        CacheError: the widened weights of a GGUF file cannot be kept.
+        CacheError: the dequantized weights of a GGUF file cannot be kept.
     """
     say = progress or (lambda words: None)
     place = choose_device(device)
@@ -154,7 +154,8 @@ def load_model(
 def model_folder(source: str | Path, *, progress: Progress | None = None) -> tuple[Path, str]:
     """Find the folder with a model's configuration, safetensors and tokenizer, and the model's title.
 
-    What `load_model` would load whole, for those who read it part by part; downloaded or widened first where needed.
+    What `load_model` would load whole, for those who read it part by part. Downloaded or dequantized first
+    where needed.
 
     Raises:
         ModelError: the model cannot be found, read or pruned; the message says what to do.

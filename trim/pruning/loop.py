@@ -182,7 +182,7 @@ def prune_blocks(
     """
     model = text.model
     last = max(int(name.partition(".")[0]) for name in budgets.totals)  # after it everything stays dense
-    model.forget(behind=last)
+    model.forget(after=last)
     with _writing(writer, last, listener, in_background=model.device.type == "cuda") as write:
         for index in range(last + 1):
             block_begin, batch_before = time.perf_counter(), text.batch

@@ -29,7 +29,7 @@ def chosen_layers(patterns: tuple[str, ...], shapes: Shapes) -> dict[str, tuple[
     """Return the layers that match any of some names or shell patterns, in the model's order.
 
     Raises:
-        LayerNotFoundError: a pattern matches nothing; near names are listed.
+        LayerNotFoundError: a pattern matches nothing; the closest names are listed.
     """
     chosen = {name for names in match_layers(patterns, shapes).values() for name in names}
     return {name: shape for name, shape in shapes.items() if name in chosen}

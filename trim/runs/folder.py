@@ -231,7 +231,7 @@ class Run:
         entry = self.manifest["blocks"].get(block)
         if entry is None or name not in entry["layers"]:
             raise RunError(
-                f"{self.path} holds no layer {name!r}; near names: {closest_matches(name, self.layers)}"
+                f"{self.path} holds no layer {name!r}; closest names: {closest_matches(name, self.layers)}"
             )
         path: Path = self.path / entry["file"]
         try:

@@ -398,7 +398,7 @@ class PruneSettings:
                 raise SettingsError(f"{key} must be one of {', '.join(each.choices)}, not {value!r}")
         if self.budget not in BUDGETS and not self.budget.endswith(".json"):
             raise SettingsError(
-                f"budget must be one of {', '.join(BUDGETS)} or a .json file, not {self.budget!r}; near names: "
+                f"budget must be one of {', '.join(BUDGETS)} or a .json file, not {self.budget!r}; closest names: "
                 f"{closest_matches(self.budget, BUDGETS)}"
             )
         if not self.layers:
@@ -498,7 +498,7 @@ class PruneSettings:
         """
         if unknown := [name for name in fields if name not in cls.__dataclass_fields__]:
             raise SettingsError(
-                f"{unknown[0]!r} is not an option; near names: {closest_matches(unknown[0], options(cls))}"
+                f"{unknown[0]!r} is not an option; closest names: {closest_matches(unknown[0], options(cls))}"
             )
         return cls(**fields)  # type: ignore[arg-type]  # no type says which value each name of a mapping has
 

@@ -90,7 +90,7 @@ class SweepSettings:
             for name in given:
                 if name not in known:
                     raise SettingsError(
-                        f"{name!r} is not a setting; near names: {closest_matches(name, known)}"
+                        f"{name!r} is not a setting; closest names: {closest_matches(name, known)}"
                     )
         if not self.grid.get("target") or None in self.grid["target"]:
             raise SettingsError("say how sparse the model shall be: one or more targets (--targets 0.6 0.7)")

@@ -404,5 +404,5 @@ def test_windows_that_cannot_be_read(tokens: Tensor, settings: dict, said: str, 
 
 
 def test_a_pattern_that_matches_nothing(toy: trim.Model):
-    with pytest.raises(trim.LayerNotFoundError, match=r"near names: .*0\.fc1"):
+    with pytest.raises(trim.LayerNotFoundError, match=r"closest names: .*0\.fc1"):
         trim.capture(toy, toy_windows(), ["0.fc"])

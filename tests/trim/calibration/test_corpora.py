@@ -357,9 +357,9 @@ def test_places_that_are_no_file(tmp_path: Path):
     assert "no file" in refusal(tmp_path / "gone.txt")
     assert "no file" in refusal("gone.jsonl")
     assert "give one of" in refusal(tmp_path)
-    assert "near names: wikitext2" in refusal("wikitext")
-    assert "near names" in refusal("x" * 5000)
-    assert "near names" in refusal("\0")
+    assert "closest names: wikitext2" in refusal("wikitext")
+    assert "closest names" in refusal("x" * 5000)
+    assert "closest names" in refusal("\0")
 
 
 def test_settings_that_make_no_windows():

@@ -63,7 +63,7 @@ def test_perplexity_is_that_of_the_definition(model, length, batch):
     assert (result.windows, result.length, result.undefined_windows) == (3, length, 0)
 
 
-def test_long_windows_are_widened_in_slices(model, monkeypatch):
+def test_long_windows_go_through_in_slices(model, monkeypatch):
     windows = torch.randint(0, 256, (2, 100))
     whole = trim.perplexity(model, windows).perplexity
     monkeypatch.setattr(sys.modules["trim.evaluation.perplexity"], "SLICE_TOKENS", 7)

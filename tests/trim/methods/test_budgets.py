@@ -172,7 +172,7 @@ def test_budgets_from_a_file(tmp_path):
         ('{"*": 1.5}', trim.SettingsError, "from 0 to 1"),
         ('{"*": "half"}', trim.SettingsError, "from 0 to 1"),
         ('{"0.*": 0.5}', trim.SettingsError, r"no budget to 1\.q"),
-        ('{"*": 0.5, "0.upp": 0.5}', trim.LayerNotFoundError, r"near names: 0\.up"),
+        ('{"*": 0.5, "0.upp": 0.5}', trim.LayerNotFoundError, r"closest names: 0\.up"),
     ],
 )
 def test_bad_budget_files(tmp_path, content, error, message):

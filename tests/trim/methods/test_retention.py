@@ -181,15 +181,15 @@ def test_look_up_of_counts():
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_any_float_type_is_widened(dtype):
+def test_any_float_type_becomes_float32(dtype):
     weight, inputs, score = (
         torch.from_numpy(array).to(dtype) for array in Case(6, 9, 4, "plain", 6).arrays()
     )
     curves = trim.retention_curves(weight, inputs, score)
-    widened = trim.retention_curves(weight.float(), inputs.float(), score.float())
+    single = trim.retention_curves(weight.float(), inputs.float(), score.float())
     assert curves.weight.dtype == curves.inputs.dtype == curves.output.dtype == torch.float32
     for name in ("dot", "energy", "error"):
-        assert torch.equal(getattr(curves, name), getattr(widened, name))
+        assert torch.equal(getattr(curves, name), getattr(single, name))
 
 
 def test_parameters_and_views_are_welcome():

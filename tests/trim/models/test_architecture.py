@@ -9,7 +9,7 @@ from torch import nn
 import trim
 from benchmarks import architectures
 from trim.models.architecture import Reason, blueprint, find_blocks
-from trim.models.replay import record_calls, run_behind
+from trim.models.replay import record_calls, run_after_blocks
 
 PRUNED = {
     "blocks return states": "llama",
@@ -96,5 +96,5 @@ def test_a_single_block(kind: str):
     blocks = find_blocks(module)
     with torch.no_grad():
         states, (call,) = record_calls(module, blocks, tokens, None)
-        logits = run_behind(module, blocks, tokens, None, call.replay(blocks[0], states))
+        logits = run_after_blocks(module, blocks, tokens, None, call.replay(blocks[0], states))
     assert torch.allclose(logits, architectures.logits(module, tokens), atol=1e-6)

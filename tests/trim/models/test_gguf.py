@@ -1,4 +1,4 @@
-"""GGUF files: the header, widening once, and files that are none."""
+"""GGUF files: the header, dequantizing once, and files that are not GGUF."""
 
 import struct
 from pathlib import Path
@@ -80,7 +80,7 @@ def refusal(path: Path) -> str:
     return str(caught.value)
 
 
-def test_a_file_is_widened_once(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_file_is_dequantized_once(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "tiny.gguf"
     original = write(path)
     header = read_header(path)
@@ -134,7 +134,9 @@ def test_damage_in_the_cache_is_mended(tmp_path: Path, own_cache: Path):
     assert torch.equal(again.layers["0.mlp.up_proj"].weight, model.layers["0.mlp.up_proj"].weight)
 
 
-def test_no_room_for_the_widened_weights(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch):
+def test_no_room_for_the_dequantized_weights(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+):
     path = tmp_path / "tiny.gguf"
     write(path)
     own_cache.write_text("a file where the folder should be")

@@ -268,7 +268,7 @@ def test_select_takes_names_and_patterns(llama: Path):
         "0.mlp.up_proj", "1.mlp.gate_proj", "1.mlp.up_proj", "1.mlp.down_proj",
     ]  # fmt: skip
     assert model.select("*.q_proj") == [f"{block}.self_attn.q_proj" for block in range(tiny.BLOCKS)]
-    with pytest.raises(trim.LayerNotFoundError, match=r"near names: .*1\.mlp\.gate_proj"):
+    with pytest.raises(trim.LayerNotFoundError, match=r"closest names: .*1\.mlp\.gate_proj"):
         model.select(["1.mlp.gate"])
 
 

@@ -316,7 +316,7 @@ def test_a_file_sets_the_target_itself_and_layers_may_stay_dense(llama, tmp_path
     some = pruned(llama, tmp_path / "some", layers=["*.mlp.*"])
     assert all(".mlp." in name for name in some.layers)
     assert some.metrics["sparsity"]["realised"] == 0.5
-    with pytest.raises(trim.LayerNotFoundError, match="near names"):
+    with pytest.raises(trim.LayerNotFoundError, match="closest names"):
         pruned(llama, tmp_path / "none", layers=["*.mpl.*"])
 
 

@@ -316,7 +316,7 @@ def test_arrays_that_break_their_promise(folder, key, change):
 
 def test_unknown_layers_and_blocks(folder):
     run = open_run(folder)
-    with pytest.raises(trim.RunError, match=r"near names: 2\.mlp\.up_proj"):
+    with pytest.raises(trim.RunError, match=r"closest names: 2\.mlp\.up_proj"):
         run.layer("2.mlp.up")
     with pytest.raises(trim.RunError, match="resume"):
         run.block(7)

@@ -91,7 +91,7 @@ def test_equal_cells_really_are_equal(model, tmp_path):
         ({}, "how sparse"),
         ({"target": ()}, "how sparse"),
         ({"target": (None,), "budget": ("budgets.json",)}, "how sparse"),
-        ({"target": (0.5,), "seeds": (1,)}, "near names: seed"),
+        ({"target": (0.5,), "seeds": (1,)}, "closest names: seed"),
         ({"target": (0.5,), "allocation": ()}, "at least one value"),
         ({"target": (0.5, 0.99)}, "0.99"),
         ({"target": (0.5,), "allocation": ("trimm",)}, "allocation must be one of"),
