@@ -1,12 +1,16 @@
-"""From the search's real-valued row sparsities to exact counts of pruned weights."""
+"""From the search's real-valued row sparsities to exact counts of pruned weights. Arrays need no torch."""
+
+from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from trim.errors import SparsityError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def largest_count(columns: int, max_row_sparsity: float) -> int:
@@ -34,9 +38,9 @@ def total_count(target_sparsity: float, rows: int, columns: int, max_row_sparsit
     return total
 
 
-def project_counts(
-    row_sparsity: Tensor, target_sparsity: float, columns: int, max_row_sparsity: float
-) -> Tensor:
+def exact_counts(
+    row_sparsity: np.ndarray, target_sparsity: float, columns: int, max_row_sparsity: float
+) -> np.ndarray:
     """The exact counts nearest in shape to `row_sparsity`.
 
     One common shift of all rows, clamped to [0, floor(cap · N)], so that the counts add up to round(T · D · N);
@@ -54,26 +58,44 @@ def project_counts(
     Raises:
         SparsityError: the target is out of reach under the cap.
     """
-    rows = len(row_sparsity)
-    total = total_count(target_sparsity, rows, columns, max_row_sparsity)
+    total = total_count(target_sparsity, len(row_sparsity), columns, max_row_sparsity)
     limit = largest_count(columns, max_row_sparsity)
     from trim.compiled.counts import nearest_counts
 
+    return nearest_counts(np.ascontiguousarray(row_sparsity * columns), total, limit)
+
+
+def project_counts(
+    row_sparsity: Tensor, target_sparsity: float, columns: int, max_row_sparsity: float
+) -> Tensor:
+    """Compute `exact_counts` of a tensor, as a tensor on its device."""
+    import torch
+
     # D numbers, and float64 all through: on the CPU, wherever the search ran.
-    wanted = np.ascontiguousarray(row_sparsity.double().cpu().numpy() * columns)
-    return torch.from_numpy(nearest_counts(wanted, total, limit)).to(row_sparsity.device)
+    wanted: np.ndarray = row_sparsity.double().cpu().numpy()
+    counts = exact_counts(wanted, target_sparsity, columns, max_row_sparsity)
+    return torch.from_numpy(counts).to(row_sparsity.device)
 
 
-def uniform_counts(rows: int, target_sparsity: float, columns: int, max_row_sparsity: float) -> Tensor:
+def equal_counts(rows: int, target_sparsity: float, columns: int, max_row_sparsity: float) -> np.ndarray:
     """Plain Wanda's allocation, (D,) int64: every row loses the same, the first rows one more where T·D·N asks it."""
     each, left_over = divmod(total_count(target_sparsity, rows, columns, max_row_sparsity), rows)
     counts = np.full(rows, each)
     counts[:left_over] += 1
-    return torch.from_numpy(counts)
+    return counts
+
+
+def uniform_counts(rows: int, target_sparsity: float, columns: int, max_row_sparsity: float) -> Tensor:
+    """Compute `equal_counts` as a tensor."""
+    import torch
+
+    return torch.from_numpy(equal_counts(rows, target_sparsity, columns, max_row_sparsity))
 
 
 def even_counts(counts: Tensor) -> Tensor:
     """The uniform allocation of as many weights as `counts` (D,) int64 prune together, without reading them back."""
+    import torch
+
     rows, total = len(counts), counts.sum()
     each = total // rows
     return each + (torch.arange(rows, device=counts.device) < total - each * rows)

@@ -6,11 +6,12 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from trim.methods.search_arrays import RateQualities
 from trim.methods.search_settings import SearchSettings
 
 
 @dataclass(frozen=True, eq=False)
-class SearchTrace:
+class SearchTrace(RateQualities):
     """Every update of every learning rate; index 0 along the iterations is uniform.
 
     Attributes:
@@ -32,31 +33,6 @@ class SearchTrace:
         known = next(iter(self.updates.values()))
         unknown = torch.full_like(known, torch.nan)
         return torch.stack([self.updates.get(rate, unknown) for rate in self.rates])
-
-    def best_iteration(self, rate: float) -> int:
-        """The first iteration with the rate's best quality; 0 is uniform."""
-        qualities = self.quality[self.rates.index(rate)].tolist()
-        return qualities.index(max(qualities))
-
-    def best_quality(self, rate: float) -> float:
-        """A rate's quality is its best, uniform included."""
-        best: float = max(self.quality[self.rates.index(rate)].tolist())
-        return best
-
-    @property
-    def evaluated(self) -> tuple[float, ...]:
-        """The rates whose updates are known: at least those that the search tried; all of them in a full trace."""
-        known = ~torch.isnan(self.quality[:, -1])
-        return tuple(rate for rate, is_known in zip(self.rates, known.tolist(), strict=True) if is_known)
-
-    @property
-    def exhaustive_rate(self) -> float | None:
-        """The rate with the best quality of all that were evaluated, tried by the published search or not.
-
-        None when none of them beats uniform.
-        """
-        best = max(self.evaluated, key=self.best_quality)
-        return best if self.best_iteration(best) > 0 else None
 
 
 @dataclass(frozen=True, eq=False)
