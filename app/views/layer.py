@@ -137,7 +137,7 @@ def heading(study: Study) -> None:
     )
     st.caption(
         f"{plain(study.origin.model.title)} · {study.rows:,} rows (output dimensions) of {study.columns:,} weights · "
-        f"{study.curves.vectors:,} calibration vectors from {plain(text)} · computed on "
+        f"{study.vectors:,} calibration vectors from {plain(text)} · computed on "
         f"{study.origin.compute.device} in {study.origin.compute.dtype}"
     )
 

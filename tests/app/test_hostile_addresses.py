@@ -15,6 +15,7 @@ from app.services.jobs.manager import JOBS
 from app.services.layer.keys import ModelKey, SampleKey, StudyKey
 from app.services.layer.laboratory import Laboratory
 from app.services.layer.study import Study
+from app.services.layer.tensor_layer import TensorLayer
 from app.services.results.compared import Pick
 from app.services.runs.store import RunStore
 from app.services.server.access import PresenterNeededError, Seminar
@@ -137,7 +138,7 @@ def laboratory(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("TRIM_RUNS", str(folder))
     monkeypatch.setattr("app.services.runs.store.STORE._shipped", lambda: tmp_path)
     key = StudyKey(ModelKey(), SampleKey(), "0.mlp.gate_proj", "wanda")
-    study = Study(key, layer_sample(), ORIGIN)
+    study = Study(key, TensorLayer(layer_sample(), "wanda"), ORIGIN)
     made = Laboratory()
     monkeypatch.setattr(made, "open_studies", lambda: [study])
     for place in ("waiting", "seminar"):

@@ -16,6 +16,7 @@ from app.services.layer import keep
 from app.services.layer.keys import ModelKey, SampleKey, StudyKey
 from app.services.layer.laboratory import Laboratory
 from app.services.layer.study import Study
+from app.services.layer.tensor_layer import TensorLayer
 from app.services.runs import files as run_files
 from app.services.runs import importing as run_import
 from app.services.runs import uploads as texts
@@ -59,7 +60,7 @@ def timed() -> tuple[Seminar, Clock]:
 def small_study() -> Study:
     """A study of a layer of twelve rows."""
     key = StudyKey(ModelKey(), SampleKey(), "0.mlp.gate_proj", "wanda")
-    return Study(key, layer_sample(), ORIGIN)
+    return Study(key, TensorLayer(layer_sample(), "wanda"), ORIGIN)
 
 
 # ------------------------------------------------------------------------------------------------- the code

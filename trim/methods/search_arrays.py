@@ -153,11 +153,13 @@ def _try_in_order(
 
 @dataclass(frozen=True, eq=False)
 class ArrayResult:
-    """What TRIM gave each row, as `SearchResult` holds it, in arrays; the trace has every rate of the grid."""
+    """What TRIM gave each row, as `SearchResult` holds it, in arrays."""
 
     settings: SearchSettings
     learning_rate: float | None
     tried: list[tuple[float, float]]
+    layer_quality: float
+    uniform_quality: float
     realised_quality: float
     uniform_realised_quality: float
     row_sparsity: np.ndarray = field(repr=False)
@@ -166,8 +168,13 @@ class ArrayResult:
     trace: ArrayTrace = field(repr=False)
 
 
-def search_tables(tables: Tables, settings: SearchSettings) -> ArrayResult:
-    """Run TRIM on one layer by a layer quality that can be looked up, and follow every rate of the grid.
+def search_tables(tables: Tables, settings: SearchSettings, *, complete: bool = False) -> ArrayResult:
+    """Run TRIM on one layer by a layer quality that can be looked up.
+
+    Args:
+        tables: of the layer.
+        settings: of the search.
+        complete: follow every rate of the grid, also those that the published search leaves untried.
 
     Raises:
         SparsityError: no counts under the row cap reach the target.
@@ -187,10 +194,12 @@ def search_tables(tables: Tables, settings: SearchSettings) -> ArrayResult:
         settings=settings,
         learning_rate=chosen.learning_rate,
         tried=chosen.tried,
+        layer_quality=chosen.quality,
+        uniform_quality=chosen.uniform,
         realised_quality=judge(tables, counts, measure),
         uniform_realised_quality=judge(tables, uniform, measure),
         row_sparsity=row_sparsity,
         counts=counts,
         uniform_counts=uniform,
-        trace=grid.complete(),
+        trace=grid.complete() if complete else grid.trace,
     )

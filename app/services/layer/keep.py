@@ -3,12 +3,12 @@
 import dataclasses
 from pathlib import Path
 
-import torch
-
 import trim
 from app.services.layer.keys import SENSITIVITY_WINDOWS
 from app.services.layer.study import Outcome, Study
+from app.services.layer.tensor_layer import TensorLayer, as_tensor
 from app.services.server.access import SEMINAR
+from trim.errors import RunError
 from trim.runs.folder import runs_folder
 from trim.runs.record import LayerRecord
 from trim.runs.recording import layer_record, record_of_search, run_record
@@ -26,7 +26,7 @@ def keep(study: Study, outcome: Outcome, method: str, name: str) -> Path:
         name: of the run.
 
     Raises:
-        RunError: it cannot be written.
+        RunError: it cannot be written, or came with the app.
     """
     SEMINAR.require("Keeping a layer as a run")
     key, settings, origin = study.key, outcome.result.settings, study.origin
@@ -69,19 +69,24 @@ def keep(study: Study, outcome: Outcome, method: str, name: str) -> Path:
 
 
 def _record(study: Study, outcome: Outcome, method: str) -> LayerRecord:
-    key, result, score = study.key, outcome.result, torch.from_numpy(study.score)
+    key, layer, settings = study.key, study.layer, outcome.result.settings
+    if not isinstance(layer, TensorLayer):
+        raise RunError("This layer came with the app. It can be kept as soon as the live model is there.")
     if method == "trim":
-        return record_of_search(key.layer, study.curves, score, result, score_name=key.score, with_mask=True)
-    best = outcome.optimum
+        result = trim.search(layer.curves, settings)
+        return record_of_search(
+            key.layer, layer.curves, layer.scores, result, score_name=key.score, with_mask=True
+        )
+    counts = layer.counts(outcome.optimum.counts)
     return layer_record(
         key.layer,
-        study.curves,
-        score,
-        best.counts,
-        budget=result.settings.target_sparsity,
+        layer.curves,
+        layer.scores,
+        counts,
+        budget=settings.target_sparsity,
         allocation=method,
         score_name=key.score,
-        quality_measure=result.settings.layer_quality,
-        keep=trim.keep_mask(study.curves.ranks, best.counts),
-        sensitivity=best.sensitivity,
+        quality_measure=settings.layer_quality,
+        keep=trim.keep_mask(layer.curves.ranks, counts),
+        sensitivity=as_tensor(outcome.optimum.sensitivity),
     )

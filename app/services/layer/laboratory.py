@@ -103,6 +103,7 @@ class Laboratory:
 
     def _study(self, key: StudyKey, model: trim.Model, job: Job) -> Study:
         from app.services.layer.study import Origin, Study
+        from app.services.layer.tensor_layer import TensorLayer
 
         sample = key.sample
         job.report("Cutting the calibration text into windows")
@@ -122,7 +123,7 @@ class Laboratory:
             progress=read,
         )
         job.report(f"Sweeping {key.layer} for its retention curves")
-        return Study(key, captured[key.layer], Origin.of(model, windows))
+        return Study(key, TensorLayer(captured[key.layer], key.score), Origin.of(model, windows))
 
     def _sensitivity(self, key: SensitivityKey, model: trim.Model, job: Job) -> dict[str, Tensor]:
         job.report("Reading the calibration text for the rows' sensitivities")

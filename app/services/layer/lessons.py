@@ -8,6 +8,7 @@ from torch import Tensor
 
 import trim
 from app.services.layer.study import learning_rate_trace
+from app.services.layer.tensor_layer import array_trace
 from diagnostics.concentration import LorenzCurve, gini, lorenz_curves
 from diagnostics.lessons import (
     BudgetLesson,
@@ -179,7 +180,7 @@ def sign(outliers: float) -> SignLesson:
     curves, score = curves_of(weight, torch.ones(WIDE_COLUMNS))
     settings = trim.SearchSettings(TARGET)
     result = trim.search(curves, settings)
-    trace = learning_rate_trace(result, trim.full_trace(curves, settings))
+    trace = learning_rate_trace(result, array_trace(trim.full_trace(curves, settings)))
     ordered = np.sort(score.numpy(), axis=1)[:, ::-1]
     coefficients = gini(score.numpy())
     at = result.uniform_counts

@@ -1,4 +1,4 @@
-"""One layer, ready to be explored: what it received, its retention curves, and what a search makes of them."""
+"""One layer, ready to be explored: its curves, and what a search makes of them. Imports no torch by itself."""
 
 from __future__ import annotations
 
@@ -7,14 +7,13 @@ import threading
 from collections import OrderedDict
 from dataclasses import dataclass
 from functools import cached_property, partial
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
-import trim
+from app.services.layer.gap import gap_curve, layer_gap
 from app.services.layer.keys import StudyKey
-from app.services.layer.optimum import Hulls, Optimum, gap_curve, layer_gap, optimum, prices_of_row
+from app.services.layer.swept import Optimum, SweptLayer
 from app.services.runs.layer import METHOD_LABELS, LayerView, SearchView
 from app.services.server.access import SEMINAR
 from app.services.server.lru import cached
@@ -23,8 +22,14 @@ from diagnostics.concentration import GiniStatistics, gini, gini_statistics
 from diagnostics.gap import AllocationGap, GapCurve
 from diagnostics.learning_rate import LearningRateTrace
 from diagnostics.similarity import AllocatedCosine, sparsity_grid
-from trim.runs.recording import compute_facts, text_facts
+from trim.methods.search_arrays import ArrayResult, ArrayTrace
+from trim.methods.search_settings import SearchSettings
 from trim.runs.run_record import Compute, ModelFacts, TextFacts
+
+if TYPE_CHECKING:  # a live layer's job has loaded torch
+    from torch import Tensor
+
+    import trim
 
 KEPT_OUTCOMES = 32
 KEPT_GAP_CURVES = 4
@@ -47,6 +52,8 @@ class Origin:
     @classmethod
     def of(cls, model: trim.Model, windows: Tensor) -> Origin:
         """Return the origin of what `model` received from `windows`."""
+        from trim.runs.recording import compute_facts, text_facts
+
         return cls(
             ModelFacts(model.title, model.fingerprint),
             text_facts(windows, bos_token=model.tokenizer.bos_token_id),
@@ -59,13 +66,13 @@ class Outcome:
     """One search of a study.
 
     Attributes:
-        result: what the library's search returned.
+        result: what the search returned.
         optimum: the optimal allocation at the same target.
         view: the layer under uniform, TRIM and the optimum, as charts take it. Its search has every rate of the grid,
             also those left untried, where the curves hold the quality.
     """
 
-    result: trim.SearchResult
+    result: ArrayResult
     optimum: Optimum
     view: LayerView
 
@@ -73,44 +80,20 @@ class Outcome:
 class Study:
     """A layer with its curves. Statistics that do not depend on the target are computed once."""
 
-    def __init__(self, key: StudyKey, sample: trim.LayerSample, origin: Origin) -> None:
+    def __init__(self, key: StudyKey, layer: SweptLayer, origin: Origin) -> None:
         self.key = key
-        self.sample = sample
+        self.layer = layer
         self.origin = origin
-        score = trim.SCORES[key.score](sample.weight, sample.input_norm)
-        self.curves = trim.retention_curves(sample.weight, sample.inputs, score, name=sample.name)
-        self.score = score.cpu().numpy()
-        self.hulls = Hulls(self.curves)
+        self.rows, self.columns, self.vectors = layer.rows, layer.columns, layer.vectors
         # Beside the settings, whether the optimum took the rows' sensitivities.
-        self._outcomes: OrderedDict[tuple[trim.SearchSettings, bool], Outcome] = OrderedDict()
-        self._gap_curves: OrderedDict[tuple[trim.SearchSettings, bool], GapCurve] = OrderedDict()
+        self._outcomes: OrderedDict[tuple[SearchSettings, bool], Outcome] = OrderedDict()
+        self._gap_curves: OrderedDict[tuple[SearchSettings, bool], GapCurve] = OrderedDict()
         self._lock = threading.Lock()
-
-    @property
-    def rows(self) -> int:
-        """D."""
-        return self.curves.rows
-
-    @property
-    def columns(self) -> int:
-        """N."""
-        return self.curves.columns
 
     @cached_property
     def gini(self) -> GiniStatistics:
         """Return the Gini coefficient of the score in each row."""
-        return gini_statistics({self.key.score: gini(self.score)})
-
-    @cached_property
-    def weight_norm(self) -> np.ndarray:
-        """‖W_i‖, (D,)."""
-        norm: Tensor = torch.linalg.vector_norm(self.curves.weight, dim=1, dtype=torch.float32)
-        return norm.cpu().numpy()
-
-    @cached_property
-    def output_norm(self) -> np.ndarray:
-        """‖Y_i‖, (D,)."""
-        return self.curves.output_norm.double().cpu().numpy()
+        return gini_statistics({self.key.score: gini(self.layer.score)})
 
     @cached_property
     def grid(self) -> np.ndarray:
@@ -120,12 +103,7 @@ class Study:
     @cached_property
     def cosine(self) -> np.ndarray:
         """Each row's cosine similarity at the grid, (D, P)."""
-        return self.curves.cosine[:, self.grid].cpu().numpy()
-
-    @cached_property
-    def dead_rows(self) -> np.ndarray:
-        """(D,) bool, the rows without output on the calibration text."""
-        return self.curves.dead_rows.cpu().numpy()
+        return self.layer.cosine_curves(self.grid)
 
     @property
     def latest(self) -> Outcome | None:
@@ -133,7 +111,7 @@ class Study:
         with self._lock:
             return next(reversed(self._outcomes.values()), None)
 
-    def outcome(self, settings: trim.SearchSettings, sensitivity: Tensor | None = None) -> Outcome:
+    def outcome(self, settings: SearchSettings, sensitivity: np.ndarray | None = None) -> Outcome:
         """Search the curves, or return what an equal search found.
 
         Args:
@@ -166,22 +144,19 @@ class Study:
             return cached(
                 self._gap_curves,
                 (anywhere, weights is not None),
-                lambda: gap_curve(self.curves, self.hulls, settings, weights),
+                lambda: gap_curve(self.layer, settings, weights),
                 KEPT_GAP_CURVES,
             )
 
-    def _search(self, settings: trim.SearchSettings, sensitivity: Tensor | None) -> Outcome:
-        result = trim.search(self.curves, settings)
-        if settings.layer_quality not in trim.DIRECT_QUALITIES:
-            # Where the curves hold the quality, the rates that the publication leaves untried cost next to nothing.
-            result = dataclasses.replace(result, trace=trim.full_trace(self.curves, settings))
-        best = optimum(self.curves, self.hulls, result, sensitivity)
+    def _search(self, settings: SearchSettings, sensitivity: np.ndarray | None) -> Outcome:
+        result = self.layer.search(settings, complete=True)
+        best = self.layer.optimum(result, sensitivity)
         return Outcome(result, best, self._view(result, best))
 
-    def _view(self, result: trim.SearchResult, best: Optimum) -> LayerView:
+    def _view(self, result: ArrayResult, best: Optimum) -> LayerView:
         counts = {"uniform": result.uniform_counts, "trim": result.counts, "optimal": best.counts}
         allocations = tuple(
-            RowAllocation(method, METHOD_LABELS[method], pruned.cpu().numpy(), self.columns)
+            RowAllocation(method, METHOD_LABELS[method], pruned, self.columns)
             for method, pruned in counts.items()
         )
         return LayerView(
@@ -190,12 +165,12 @@ class Study:
             name=self.key.layer,
             columns=self.columns,
             score_name=self.key.score,
-            vectors=self.curves.vectors,
+            vectors=self.vectors,
             quality_measure=result.settings.layer_quality,
             target=result.settings.target_sparsity,
             gini=self.gini,
-            weight_norm=self.weight_norm,
-            dead_rows=self.dead_rows,
+            weight_norm=self.layer.weight_norm,
+            dead_rows=self.layer.dead_rows,
             sparsity_grid=self.grid / self.columns,
             cosine_curves=self.cosine,
             allocations=allocations,
@@ -204,7 +179,7 @@ class Study:
                     each.method,
                     each.label,
                     each.row_sparsity,
-                    self.curves.at(counts[each.method]).cosine.cpu().numpy(),
+                    self.layer.cosine(counts[each.method]),
                 )
                 for each in allocations
             ),
@@ -215,41 +190,37 @@ class Study:
             },
             caps={"trim": result.settings.max_row_sparsity, "optimal": best.cap},
             search=search_view(result),
-            sensitivity=None if best.sensitivity is None else best.sensitivity.cpu().numpy(),
-            score=self.score,
-            masks={method: partial(self._mask, pruned) for method, pruned in counts.items()},
-            prices=partial(prices_of_row, self.hulls, best),
+            sensitivity=best.sensitivity,
+            score=self.layer.score,
+            masks={method: partial(self.layer.keep_mask, pruned) for method, pruned in counts.items()},
+            prices=partial(self.layer.prices, best),
         )
 
-    def _mask(self, counts: Tensor) -> np.ndarray:
-        mask: np.ndarray = trim.keep_mask(self.curves.ranks, counts).cpu().numpy()
-        return mask
 
-
-def _only_a_target(settings: trim.SearchSettings) -> bool:
+def _only_a_target(settings: SearchSettings) -> bool:
     """Return whether only the target differs from the defaults."""
-    usual = trim.SearchSettings(0.5)
+    usual = SearchSettings(0.5)
     if settings.max_row_sparsity != usual.max_row_sparsity:
         return False
     return settings == dataclasses.replace(usual, target_sparsity=settings.target_sparsity)
 
 
-def search_view(result: trim.SearchResult) -> SearchView:
+def search_view(result: ArrayResult) -> SearchView:
     """TRIM's search as charts take it."""
     rate, trace = result.learning_rate, result.trace
     x = result.row_sparsity[None] if rate is None else trace.updates[rate]
     kept = 0 if rate is None else trace.best_iteration(rate)
-    return SearchView(learning_rate_trace(result, trace), kept, x.T.cpu().numpy())
+    return SearchView(learning_rate_trace(result, trace), kept, x.T)
 
 
-def learning_rate_trace(result: trim.SearchResult, trace: trim.SearchTrace) -> LearningRateTrace:
+def learning_rate_trace(result: ArrayResult | trim.SearchResult, trace: ArrayTrace) -> LearningRateTrace:
     """Return what the figures draw: `result` says what a search tried and chose, `trace` what each rate brings."""
     tried = {rate for rate, _ in result.tried}
     place: dict[float | None, int] = {rate: index for index, rate in enumerate(trace.rates)}
     return LearningRateTrace(
         rates=np.array(trace.rates),
-        quality=trace.quality.numpy(),
-        row_variance=trace.row_variance.numpy(),
+        quality=trace.quality,
+        row_variance=trace.row_variance,
         tried=np.array([rate in tried for rate in trace.rates]),
         chosen=place.get(result.learning_rate),
         exhaustive=place.get(trace.exhaustive_rate),

@@ -76,7 +76,7 @@ def _curve_card(curve: GapCurve, file_name: str) -> None:
 def _rows_card(study: "Study", outcome: "Outcome", rows: list[int], file_name: str) -> None:
     gap, layer = study.gap(outcome), outcome.view
     quantities = {
-        "Against output size": ("output_norm", study.output_norm),
+        "Against output size": ("output_norm", study.layer.output_norm),
         "Against Gini": ("gini", layer.coefficients),
     }
     if layer.sensitivity is not None:

@@ -8,6 +8,7 @@ import trim
 from app.services.layer.keep import keep
 from app.services.layer.keys import ModelKey, SampleKey, StudyKey
 from app.services.layer.study import Origin, Study
+from app.services.layer.tensor_layer import TensorLayer
 from app.services.results.compared import Pick, opened
 from app.services.runs.store import RunStore
 from tests.trim import rough
@@ -22,7 +23,7 @@ def test_a_kept_layer_and_a_whole_run_are_of_one_model(tmp_path, monkeypatch):
     model = trim.load_model(folder, device="cpu")
     sample = trim.capture(model, tokens, [LAYER])[LAYER]
     key = StudyKey(ModelKey(str(folder)), SampleKey(), LAYER, "wanda")
-    study = Study(key, sample, Origin.of(model, tokens))
+    study = Study(key, TensorLayer(sample, "wanda"), Origin.of(model, tokens))
     kept = trim.open_run(keep(study, study.outcome(trim.SearchSettings(0.5)), "trim", "Kept"))
     whole = trim.prune(folder, tmp_path / "runs" / "whole", tokens=tokens, target=0.5, device="cpu")
     assert kept.model == whole.model

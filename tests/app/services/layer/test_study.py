@@ -10,6 +10,7 @@ import trim
 from app.services.layer.keep import keep
 from app.services.layer.keys import ModelKey, SampleKey, StudyKey
 from app.services.layer.study import KEPT_OUTCOMES, Study
+from app.services.layer.tensor_layer import TensorLayer
 from app.services.runs.layer import LayerView
 from diagnostics.concentration import gini
 from tests.app.small import ORIGIN, layer_sample
@@ -20,7 +21,7 @@ DEAD_ROW = 5
 def study(score: str = "wanda", sample: trim.LayerSample | None = None) -> Study:
     sample = sample or layer_sample()
     key = StudyKey(ModelKey(), SampleKey(), sample.name, score)
-    return Study(key, sample, ORIGIN)
+    return Study(key, TensorLayer(sample, score), ORIGIN)
 
 
 @pytest.fixture(scope="module", params=["wanda", "magnitude"])
@@ -42,7 +43,7 @@ def searches(monkeypatch) -> list[trim.SearchSettings]:
 
 
 def library_curves(study: Study) -> tuple[torch.Tensor, trim.RetentionCurves]:
-    sample = study.sample
+    sample = layer_sample()
     score = {
         "wanda": lambda: trim.wanda_score(sample.weight, sample.input_norm),
         "magnitude": lambda: trim.magnitude_score(sample.weight),
@@ -52,16 +53,16 @@ def library_curves(study: Study) -> tuple[torch.Tensor, trim.RetentionCurves]:
 
 def test_statistics_are_those_of_the_score_and_the_curves(studied):
     score, curves = library_curves(studied)
-    assert (studied.rows, studied.columns) == tuple(studied.sample.weight.shape)
-    np.testing.assert_array_equal(studied.score, score.numpy())
+    assert (studied.rows, studied.columns) == score.shape
+    np.testing.assert_array_equal(studied.layer.score, score.numpy())
     np.testing.assert_array_equal(studied.gini.coefficients[0], gini(score.numpy()))
     assert studied.gini.labels == (studied.key.score,)
-    np.testing.assert_allclose(studied.weight_norm, studied.sample.weight.norm(dim=1).numpy())
+    np.testing.assert_allclose(studied.layer.weight_norm, layer_sample().weight.norm(dim=1).numpy())
     assert studied.grid[[0, -1]].tolist() == [0, studied.columns]
     for place, count in enumerate(studied.grid):
         at_count = curves.at(torch.full((studied.rows,), int(count))).cosine.numpy()
         np.testing.assert_allclose(studied.cosine[:, place], at_count, rtol=1e-12)
-    assert not studied.dead_rows.any()
+    assert not studied.layer.dead_rows.any()
 
 
 def optimal_counts(
@@ -139,7 +140,7 @@ def test_dead_rows_are_named():
     weight = sample.weight.clone()
     weight[DEAD_ROW] = 0
     dead = study(sample=trim.LayerSample(sample.name, weight, sample.inputs, sample.input_norm))
-    assert np.flatnonzero(dead.dead_rows).tolist() == [DEAD_ROW]
+    assert np.flatnonzero(dead.layer.dead_rows).tolist() == [DEAD_ROW]
     assert np.isnan(dead.gini.coefficients[0][DEAD_ROW])
     assert dead.outcome(trim.SearchSettings(0.5)).view.cosines[1].cosine[DEAD_ROW] == 0
 
@@ -204,16 +205,20 @@ def sensitivity(request) -> torch.Tensor | None:
 
 
 def test_the_optimum_loses_least(studied, sensitivity):
-    outcome = studied.outcome(trim.SearchSettings(0.6), sensitivity)
+    outcome = studied.outcome(trim.SearchSettings(0.6), None if sensitivity is None else sensitivity.numpy())
     _, curves = library_curves(studied)
     expected = optimal_counts(curves, 0.6, sensitivity)
     assert outcome.view.allocation("optimal").counts.tolist() == expected.tolist()
     assert outcome.optimum.row_weights == ("ones" if sensitivity is None else "fisher")
     weights = torch.ones(12) if sensitivity is None else sensitivity
     for counts, loss in zip(
-        (outcome.result.uniform_counts, outcome.result.counts, expected), outcome.optimum.losses, strict=True
+        (outcome.result.uniform_counts, outcome.result.counts, expected.numpy()),
+        outcome.optimum.losses,
+        strict=True,
     ):
-        assert loss == pytest.approx(float((weights * curves.at(counts).error).sum()), rel=1e-5)
+        assert loss == pytest.approx(
+            float((weights * curves.at(torch.from_numpy(counts)).error).sum()), rel=1e-5
+        )
     assert outcome.optimum.losses[2] <= min(outcome.optimum.losses)
     gap = studied.gap(outcome)
     assert gap.loss_captured <= 1
@@ -222,10 +227,10 @@ def test_the_optimum_loses_least(studied, sensitivity):
 
 def test_row_weights_have_outcomes_of_their_own(searches):
     studied, settings = study(), trim.SearchSettings(0.5)
-    alike, weighed = studied.outcome(settings), studied.outcome(settings, torch.arange(12.0))
+    alike, weighed = studied.outcome(settings), studied.outcome(settings, np.arange(12.0))
     assert alike is not weighed
     assert studied.outcome(settings) is alike
-    assert studied.outcome(settings, torch.arange(12.0)) is weighed
+    assert studied.outcome(settings, np.arange(12.0)) is weighed
     assert alike.view.allocation("trim").counts.tolist() == weighed.view.allocation("trim").counts.tolist()
 
 
@@ -248,7 +253,7 @@ def test_only_what_is_shown():
 def test_a_view_holds_what_the_library_found(studied):
     outcome = studied.outcome(trim.SearchSettings(0.6))
     view, result = outcome.view, outcome.result
-    np.testing.assert_allclose(view.search.kept_x, result.row_sparsity.numpy(), rtol=1e-12)
+    np.testing.assert_allclose(view.search.kept_x, result.row_sparsity, rtol=1e-12)
     assert view.search.learning_rate == result.learning_rate
     assert list(view.qualities.values()) == [
         result.uniform_realised_quality,
@@ -261,7 +266,7 @@ def test_a_view_holds_what_the_library_found(studied):
             (~view.masks[allocation.method]()).sum(axis=1), np.asarray(allocation.counts)
         )
     assert view.prices(3).pruned == view.allocation("optimal").counts[3]
-    assert view.score is studied.score
+    assert view.score is studied.layer.score
 
 
 def test_a_stored_layer_has_the_view_of_the_live_one(studied, tmp_path, monkeypatch):

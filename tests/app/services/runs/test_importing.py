@@ -20,6 +20,7 @@ import trim
 from app.services.layer.keep import keep
 from app.services.layer.keys import ModelKey, SampleKey, StudyKey
 from app.services.layer.study import Study
+from app.services.layer.tensor_layer import TensorLayer
 from app.services.runs import importing as module
 from app.services.runs.files import exported
 from app.services.runs.importing import import_run
@@ -88,7 +89,8 @@ def test_other_methods_and_runs_on_their_way(folder, tmp_path, allocation, block
 def test_a_layer_kept_from_the_layer_page(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("TRIM_RUNS", str(tmp_path / "kept"))
     origin = ORIGIN
-    study = Study(StudyKey(ModelKey(), SampleKey(), "0.mlp.gate_proj", "wanda"), layer_sample(), origin)
+    key = StudyKey(ModelKey(), SampleKey(), "0.mlp.gate_proj", "wanda")
+    study = Study(key, TensorLayer(layer_sample(), "wanda"), origin)
     run = trim.open_run(keep(study, study.outcome(trim.SearchSettings(0.5)), "trim", "Kept"))
     with exported(run, masks=True) as file:
         again = trim.open_run(bring(file, folder))

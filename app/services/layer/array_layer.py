@@ -1,0 +1,102 @@
+"""A layer in host memory, swept and searched without torch."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from app.services.layer.swept import Optimum, optimal_cap
+from diagnostics.row_detail import RowPrices, row_prices
+from trim.methods.counts import largest_count
+from trim.methods.search_arrays import ArrayResult, search_tables
+
+if TYPE_CHECKING:
+    from trim.methods.search_settings import SearchSettings
+
+
+class ArrayLayer:
+    """A `SweptLayer` of weights (D, N), input vectors (N, L) and scores (D, N), float32 each.
+
+    It knows the qualities that curves hold, and no row weights.
+    """
+
+    def __init__(self, weight: np.ndarray, inputs: np.ndarray, score: np.ndarray) -> None:
+        """Sort and sweep the layer."""
+        from trim.compiled.order import order_rows
+        from trim.compiled.search import Tables
+        from trim.compiled.sweep import sweep
+
+        self.score = score
+        self._order, _ = order_rows(score)
+        curves, output, _ = sweep(weight, inputs, self._order)
+        self.rows, self.columns, self.vectors = *weight.shape, inputs.shape[1]
+        self.weight_norm = np.sqrt(np.square(weight, dtype=np.float64).sum(axis=1)).astype(np.float32)
+        self.output_norm = np.sqrt(curves[:, 0, 1])
+        peak = np.square(np.abs(output).max(axis=1), dtype=np.float64)
+        self._tables = Tables(curves, self.output_norm, peak, self.vectors)
+
+    @cached_property
+    def dead_rows(self) -> np.ndarray:
+        """(D,) bool."""
+        dead: np.ndarray = self.output_norm == 0
+        return dead
+
+    def cosine_curves(self, counts: np.ndarray) -> np.ndarray:
+        """Return each row's cosine similarity after (P,) numbers of pruned weights, (D, P)."""
+        return self._tables.curves[:, counts, 3]
+
+    def cosine(self, counts: np.ndarray) -> np.ndarray:
+        """Return each row's cosine similarity at the counts (D,)."""
+        return self._at(counts, 3)
+
+    def search(self, settings: SearchSettings, *, complete: bool = False) -> ArrayResult:
+        """Run TRIM."""
+        return search_tables(self._tables, settings, complete=complete)
+
+    def optimum(self, result: ArrayResult, sensitivity: np.ndarray | None) -> Optimum:
+        """Return the optimal counts for the total and the measure of a search."""
+        from trim.compiled.hull import take_edges
+        from trim.compiled.search import judge
+
+        assert sensitivity is None, "sensitivities are measured with the model"
+        cap = optimal_cap(result.settings)
+        row, length, slope, order, before = self._edges(largest_count(self.columns, cap))
+        counts = take_edges(order, row, length, int(result.counts.sum()), self.rows)
+        uniform, reached, best = (
+            float(self._at(each, 2).sum()) for each in (result.uniform_counts, result.counts, counts)
+        )
+        taken = slope[before < counts[row]]
+        price = float(taken.max()) if len(taken) else 0.0
+        quality = judge(self._tables, counts, result.settings.layer_quality)
+        return Optimum(counts, quality, (uniform, reached, best), cap, price)
+
+    def prices(self, best: Optimum, row: int) -> RowPrices:
+        """Return the prices of a row's weights, and how many of them the optimum takes."""
+        rows, length, slope, _, _ = self._edges(largest_count(self.columns, best.cap))
+        here = rows == row
+        return row_prices(row, length[here], slope[here], best.price, int(best.counts[row]), self.columns)
+
+    def keep_mask(self, counts: np.ndarray) -> np.ndarray:
+        """Return which weights stay, (D, N) bool."""
+        keep = np.empty(self.score.shape, bool)
+        np.put_along_axis(keep, self._order, np.arange(self.columns) >= counts[:, None], axis=1)
+        return keep
+
+    def _at(self, counts: np.ndarray, curve: int) -> np.ndarray:
+        return self._tables.curves[np.arange(self.rows), counts, curve]
+
+    def _edges(self, limit: int) -> tuple[np.ndarray, ...]:
+        """Rows, lengths and slopes of the hulls' edges, their order by slope, and how far into its row each begins."""
+        if limit not in self._hulls:
+            from trim.compiled.hull import hull_edges
+
+            row, length, slope = hull_edges(self._tables.curves[..., 2], limit)
+            before = np.cumsum(length) - length - row * limit
+            self._hulls[limit] = (row, length, slope, np.argsort(slope, kind="stable"), before)
+        return self._hulls[limit]
+
+    @cached_property
+    def _hulls(self) -> dict[int, tuple[np.ndarray, ...]]:
+        return {}

@@ -1,0 +1,66 @@
+"""What TRIM leaves to gain in a layer that is being explored: its distance from the optimal allocation."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from app.services.layer.swept import Optimum, SweptLayer
+from diagnostics.allocation import RowAllocation
+from diagnostics.gap import AllocationGap, GapCurve, allocation_gap
+from trim.errors import SparsityError
+from trim.methods.search_arrays import ArrayResult
+from trim.methods.search_settings import SearchSettings
+
+CURVE_TARGETS = tuple(percent / 100 for percent in range(30, 100, 5))
+
+
+def layer_gap(
+    result: ArrayResult,
+    best: Optimum,
+    allocations: tuple[RowAllocation, RowAllocation],
+    gini: np.ndarray,
+) -> AllocationGap:
+    """Return the gap between TRIM and the optimum in this layer at this target.
+
+    Args:
+        result: TRIM's search.
+        best: the optimum.
+        allocations: TRIM's and the optimal one.
+        gini: (D,) of the rows.
+    """
+    reached, optimal = allocations
+    return allocation_gap(
+        reached,
+        optimal,
+        uniform_quality=result.uniform_realised_quality,
+        reached_quality=result.realised_quality,
+        best_quality=best.quality,
+        losses=best.losses,
+        gini=gini,
+        sensitivity=None if best.sensitivity is None else best.sensitivity.astype(np.float64),
+    )
+
+
+def gap_curve(layer: SweptLayer, settings: SearchSettings, sensitivity: np.ndarray | None) -> GapCurve:
+    """Return the gaps at `CURVE_TARGETS`, as far as TRIM's row cap lets its search go.
+
+    Args:
+        layer: with its curves.
+        settings: of TRIM's search; their target does not matter.
+        sensitivity: (D,) the rows' weights; None: all alike.
+    """
+    targets, qualities, losses = [], [], []
+    for target in CURVE_TARGETS:
+        if target > settings.max_row_sparsity:
+            break
+        try:
+            result = layer.search(dataclasses.replace(settings, target_sparsity=target))
+        except SparsityError:  # under this cap whole weights do not reach it
+            break
+        best = layer.optimum(result, sensitivity)
+        targets.append(target)
+        qualities.append((result.uniform_realised_quality, result.realised_quality, best.quality))
+        losses.append(best.losses)
+    return GapCurve.of(targets, qualities, losses, settings.layer_quality)

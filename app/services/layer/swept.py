@@ -1,0 +1,92 @@
+"""What a study asks of a layer once it has been swept, in arrays: the same of a live layer and of a shipped one."""
+
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from diagnostics.row_detail import RowPrices
+from trim.methods.choices import OPTIMAL_CAP
+from trim.methods.search_arrays import ArrayResult
+from trim.methods.search_settings import SearchSettings
+
+
+@dataclass(frozen=True, eq=False)
+class Optimum:
+    """The counts that lose least.
+
+    Attributes:
+        counts: (D,) int64, as many in all as TRIM prunes.
+        quality: the layer's, in the measure that TRIM searches by.
+        losses: Σ f_i · error_i under uniform, TRIM and these counts: what these minimise.
+        cap: the most of a row that could be pruned.
+        price: λ, what the dearest weight costs that was pruned.
+        sensitivity: (D,) the rows' weights f; None: all alike.
+    """
+
+    counts: np.ndarray = field(repr=False)
+    quality: float
+    losses: tuple[float, float, float]
+    cap: float
+    price: float
+    sensitivity: np.ndarray | None = field(default=None, repr=False)
+
+    @property
+    def row_weights(self) -> str:
+        """Return the row weights by their name on the command line."""
+        return "ones" if self.sensitivity is None else "fisher"
+
+
+def optimal_cap(settings: SearchSettings) -> float:
+    """Return the optimum's own row cap, unless TRIM's is higher."""
+    return max(OPTIMAL_CAP, settings.max_row_sparsity)
+
+
+class SweptLayer(Protocol):
+    """A layer and its retention curves."""
+
+    @property
+    def rows(self) -> int:
+        """D."""
+
+    @property
+    def columns(self) -> int:
+        """N."""
+
+    @property
+    def vectors(self) -> int:
+        """L."""
+
+    @property
+    def score(self) -> np.ndarray:
+        """(D, N)."""
+
+    @property
+    def weight_norm(self) -> np.ndarray:
+        """‖W_i‖, (D,)."""
+
+    @property
+    def output_norm(self) -> np.ndarray:
+        """‖Y_i‖, (D,)."""
+
+    @property
+    def dead_rows(self) -> np.ndarray:
+        """(D,) bool, the rows without output on the calibration text."""
+
+    def cosine_curves(self, counts: np.ndarray) -> np.ndarray:
+        """Return each row's cosine similarity after (P,) numbers of pruned weights, (D, P)."""
+
+    def cosine(self, counts: np.ndarray) -> np.ndarray:
+        """Return each row's cosine similarity at the counts (D,)."""
+
+    def search(self, settings: SearchSettings, *, complete: bool = False) -> ArrayResult:
+        """Run TRIM; `complete`: the trace has every rate of the grid where the curves hold the quality."""
+
+    def optimum(self, result: ArrayResult, sensitivity: np.ndarray | None) -> Optimum:
+        """Return the optimal counts for the total and the measure of a search, with row weights (D,) if given."""
+
+    def prices(self, best: Optimum, row: int) -> RowPrices:
+        """Return the prices of a row's weights, and how many of them the optimum takes."""
+
+    def keep_mask(self, counts: np.ndarray) -> np.ndarray:
+        """Return which weights stay, (D, N) bool."""

@@ -1,0 +1,148 @@
+"""A live layer on the model's device, through the library's public functions."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+import trim
+from app.services.layer.swept import Optimum, optimal_cap
+from diagnostics.row_detail import RowPrices, row_prices
+from trim.methods.counts import largest_count
+from trim.methods.optimal import Hull, last_price
+from trim.methods.search_arrays import ArrayResult, ArrayTrace
+
+
+class TensorLayer:
+    """A `SweptLayer` of what was captured of a model.
+
+    Attributes:
+        curves: of the layer.
+        scores: (D, N), by which they are ordered.
+    """
+
+    def __init__(self, sample: trim.LayerSample, score: str) -> None:
+        """Sweep the layer by the score of that name."""
+        self.scores: Tensor = trim.SCORES[score](sample.weight, sample.input_norm)
+        self.curves = trim.retention_curves(sample.weight, sample.inputs, self.scores, name=sample.name)
+        self._hulls: dict[int, Hull] = {}
+
+    @property
+    def rows(self) -> int:
+        """D."""
+        return self.curves.rows
+
+    @property
+    def columns(self) -> int:
+        """N."""
+        return self.curves.columns
+
+    @property
+    def vectors(self) -> int:
+        """L."""
+        return self.curves.vectors
+
+    @cached_property
+    def score(self) -> np.ndarray:
+        """(D, N)."""
+        return as_numpy(self.scores)
+
+    @cached_property
+    def weight_norm(self) -> np.ndarray:
+        """‖W_i‖, (D,)."""
+        return as_numpy(torch.linalg.vector_norm(self.curves.weight, dim=1, dtype=torch.float32))
+
+    @cached_property
+    def output_norm(self) -> np.ndarray:
+        """‖Y_i‖, (D,)."""
+        return as_numpy(self.curves.output_norm.double())
+
+    @cached_property
+    def dead_rows(self) -> np.ndarray:
+        """(D,) bool."""
+        return as_numpy(self.curves.dead_rows)
+
+    def cosine_curves(self, counts: np.ndarray) -> np.ndarray:
+        """Return each row's cosine similarity after (P,) numbers of pruned weights, (D, P)."""
+        return as_numpy(self.curves.cosine[:, counts])
+
+    def cosine(self, counts: np.ndarray) -> np.ndarray:
+        """Return each row's cosine similarity at the counts (D,)."""
+        return as_numpy(self.curves.at(self.counts(counts)).cosine)
+
+    def search(self, settings: trim.SearchSettings, *, complete: bool = False) -> ArrayResult:
+        """Run TRIM; rates left untried are followed where the curves hold the quality and it costs next to nothing."""
+        found = trim.search(self.curves, settings)
+        trace = found.trace
+        if complete and settings.layer_quality not in trim.DIRECT_QUALITIES:
+            trace = trim.full_trace(self.curves, settings)
+        return ArrayResult(
+            settings=settings,
+            learning_rate=found.learning_rate,
+            tried=found.tried,
+            layer_quality=found.layer_quality,
+            uniform_quality=found.uniform_quality,
+            realised_quality=found.realised_quality,
+            uniform_realised_quality=found.uniform_realised_quality,
+            row_sparsity=as_numpy(found.row_sparsity),
+            counts=as_numpy(found.counts),
+            uniform_counts=as_numpy(found.uniform_counts),
+            trace=array_trace(trace),
+        )
+
+    def optimum(self, result: ArrayResult, sensitivity: np.ndarray | None) -> Optimum:
+        """Return the optimal counts for the total and the measure of a search, with row weights (D,) if given."""
+        cap, weights = optimal_cap(result.settings), as_tensor(sensitivity)
+        hull = self._hull(cap)
+        counts = trim.optimal_counts(hull, int(result.counts.sum()), weights)
+        allocations = [self.counts(result.uniform_counts), self.counts(result.counts), counts]
+        error = self.curves.at(torch.stack(allocations)).error.double()
+        if weights is not None:
+            error = error * weights.to(error.device, torch.float64)
+        uniform, reached, best = error.sum(dim=-1).tolist()
+        quality = float(trim.layer_quality(self.curves.at(counts), result.settings.layer_quality))
+        price = last_price(hull, counts, weights)
+        return Optimum(as_numpy(counts), quality, (uniform, reached, best), cap, price, sensitivity)
+
+    def prices(self, best: Optimum, row: int) -> RowPrices:
+        """Return the prices of a row's weights, and how many of them the optimum takes."""
+        hull = self._hull(best.cap)
+        here = hull.row == row
+        lengths = as_numpy(hull.length[here])
+        prices = as_numpy(hull.price(as_tensor(best.sensitivity))[here])
+        return row_prices(row, lengths, prices, best.price, int(best.counts[row]), self.columns)
+
+    def keep_mask(self, counts: np.ndarray) -> np.ndarray:
+        """Return which weights stay, (D, N) bool."""
+        return as_numpy(trim.keep_mask(self.curves.ranks, self.counts(counts)))
+
+    def counts(self, counts: np.ndarray) -> Tensor:
+        """Return counts (D,) where the curves are."""
+        return torch.from_numpy(counts).to(self.curves.dot.device)
+
+    def _hull(self, cap: float) -> Hull:
+        """Return the lower hulls of the error curves up to that row cap."""
+        limit = largest_count(self.columns, cap)
+        if limit not in self._hulls:
+            self._hulls[limit] = trim.lower_hull(self.curves.error, limit)
+        return self._hulls[limit]
+
+
+def as_numpy(values: Tensor) -> np.ndarray:
+    """Copy a tensor to host memory."""
+    array: np.ndarray = values.cpu().numpy()
+    return array
+
+
+def as_tensor(values: np.ndarray | None) -> Tensor | None:
+    """Return the same numbers as a tensor in host memory."""
+    return None if values is None else torch.from_numpy(values)
+
+
+def array_trace(trace: trim.SearchTrace) -> ArrayTrace:
+    """Return a trace in arrays."""
+    updates = {rate: as_numpy(x) for rate, x in trace.updates.items()}
+    return ArrayTrace(trace.rates, as_numpy(trace.quality), as_numpy(trace.row_variance), updates)
