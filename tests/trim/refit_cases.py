@@ -2,7 +2,7 @@
 
 import torch
 
-from trim.methods import refit as module
+from trim.methods.least_squares import DAMPING, TextProducts
 from trim.methods.refit import refit
 
 
@@ -17,11 +17,15 @@ def layer(rows=6, columns=20, tokens=80, sparsity=0.6, seed=0):
     return weight, keep, dense, pruned
 
 
-def refitted(weight, keep, dense, pruned, **more):
-    return refit(weight, keep, pruned @ pruned.T, dense @ pruned.T, **more)
+def products(dense, pruned, **more):
+    return TextProducts(pruned @ pruned.T, dense @ pruned.T, **more)
 
 
-def objective(weight, fitted, dense, pruned, damping=module.DAMPING):
+def refitted(weight, keep, dense, pruned, damping=DAMPING, **more):
+    return refit(weight, keep, products(dense, pruned, damping=damping), **more)
+
+
+def objective(weight, fitted, dense, pruned, damping=DAMPING):
     """‖w X − ŵ X̂‖² + λ ‖w − ŵ‖² of each row, float64."""
     weight, fitted, dense, pruned = (values.double() for values in (weight, fitted, dense, pruned))
     ridge = damping * pruned.square().sum(dim=1).mean()

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trim.methods.counts import largest_count, total_count, uniform_counts
-from trim.methods.masks import keep_highest
+from trim.methods.masks import keep_highest, keep_largest_of_groups
 from trim.methods.optimal import lower_hull, optimal_counts
 from trim.methods.pattern import Pattern
 from trim.methods.retention import Retained, RetentionCurves, row_cosine
@@ -108,9 +108,7 @@ def allocate_layer(
 def allocate_pattern(curves: RetentionCurves, score: Tensor, pattern: Pattern) -> Allocation:
     """Prune the lowest scores of each group of neighbours; of equal ones the first."""
     rows, columns = score.shape
-    groups = score.view(rows, columns // pattern.group, pattern.group)
-    lowest = groups.argsort(dim=2, stable=True)[..., : pattern.zeros]
-    keep = torch.ones_like(groups, dtype=torch.bool).scatter_(2, lowest, False).view(rows, columns)
+    keep = keep_largest_of_groups(score, pattern)
     counts = torch.full((rows,), columns // pattern.group * pattern.zeros, device=score.device)
     return Allocation(counts, keep, retained=MaskRetained(curves, keep))
 

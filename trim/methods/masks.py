@@ -1,7 +1,11 @@
-"""From the search's real-valued row sparsities to exact counts, and from counts to masks."""
+"""From counts, or from values to keep the largest of, to masks."""
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from trim.methods.pattern import Pattern
+from trim.methods.scores import as_array
 
 
 def keep_mask(ranks: Tensor, counts: Tensor) -> Tensor:
@@ -19,6 +23,48 @@ def keep_highest(score: Tensor, order: Tensor, counts: Tensor) -> Tensor:
     least = score.gather(1, first).masked_fill_(counts >= columns, torch.inf)
     keep = (score == least).logical_and_(torch.arange(columns, device=score.device) >= first)
     return keep.logical_or_(score > least)
+
+
+def keep_largest(values: Tensor, kept: int) -> Tensor:
+    """True where one of the largest values of a whole layer is: (D, N) bool.
+
+    Args:
+        values: (D, N) float32, not negative and no NaN.
+        kept: how many, from 0 to D · N. Of equal values the last ones are kept, row by row.
+    """
+    pruned = values.numel() - kept
+    if kept == 0 or pruned == 0:
+        return torch.full_like(values, pruned == 0, dtype=torch.bool)
+    least = _kth_largest(values, kept)
+    keep, equal = values > least, values == least
+    missing = kept - keep.sum()
+    if bool(equal.sum() == missing):
+        return keep.logical_or_(equal)
+    place = equal.flatten().flip(0).cumsum(0).flip(0).view_as(equal)
+    return keep.logical_or_(equal.logical_and_(place <= missing))
+
+
+def _kth_largest(values: Tensor, k: int) -> Tensor:
+    """The k-th largest of float32 values that are not negative, ()."""
+    if not values.is_cuda:
+        place = values.numel() - k
+        return torch.tensor(np.partition(as_array(values).ravel(), place)[place])
+    # Such values are in the order of their bits, read as whole numbers: bisect these, without waiting for the GPU.
+    bits = values.contiguous().view(torch.int32)
+    low, high = torch.aminmax(bits)  # at least k are no smaller than `low`
+    high = high + 1
+    for _ in range(31):
+        middle = low + (high - low) // 2
+        enough = (bits >= middle).sum() >= k
+        low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)
+    return low.view(torch.float32)
+
+
+def keep_largest_of_groups(values: Tensor, pattern: Pattern) -> Tensor:
+    """True where a value is not among the lowest of its group of neighbours, of equal ones the first: (D, N) bool."""
+    groups = values.view(values.shape[0], -1, pattern.group)
+    lowest = groups.argsort(dim=2, stable=True)[..., : pattern.zeros]
+    return torch.ones_like(groups, dtype=torch.bool).scatter_(2, lowest, False).view(values.shape)
 
 
 def pack_bits(keep: Tensor) -> Tensor:

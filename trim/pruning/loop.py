@@ -24,6 +24,7 @@ from trim.matmul import full_product
 from trim.methods.allocations import Allocation, allocate_pattern
 from trim.methods.budgets import Budgets
 from trim.methods.choices import ALLOCATIONS, SCORES
+from trim.methods.least_squares import TextProducts
 from trim.methods.masks import apply_mask
 from trim.methods.pattern import Pattern
 from trim.methods.refit import refit
@@ -108,9 +109,9 @@ def _refitted(
 ) -> tuple[Tensor, Tensor]:
     """Refit the kept weights, (K,) float16, and return them with the share of the output error that is left."""
     try:
-        fitted = refit(weight, keep, dense.gram, dense.cross).half()
+        fitted = refit(weight, keep, TextProducts(dense.gram, dense.cross)).half()
     except NonFiniteError as error:
-        raise NonFiniteError(f"{name}: {error}") from None
+        raise NonFiniteError(f"{name}: {error}; go without --refit") from None
     if not bool(fitted.isfinite().all()):
         raise NonFiniteError(f"{name}: a refitted weight leaves the range of float16; go without --refit")
     outputs = full_product(weight, dense.inputs)

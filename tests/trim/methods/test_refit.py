@@ -14,7 +14,8 @@ from tests.trim.refit_cases import layer, objective, refitted
 from trim.calibration.inputs import InputListener
 from trim.calibration.text import Calibration
 from trim.calibration.text_pass import DensePass
-from trim.methods import refit as module
+from trim.methods import least_squares as module
+from trim.methods.least_squares import TextProducts
 from trim.methods.refit import refit
 from trim.pruning.events import BlockDone
 from trim.sweeps.cell import drop_masks
@@ -70,7 +71,7 @@ def test_rows_with_nothing_to_make_up_for_stay():
     fitted = refitted(weight, keep, dense, dense)
     assert torch.equal(fitted[0], weight[0])
     assert not bool(fitted[1:3].any())
-    silent = refit(weight, keep, torch.zeros(20, 20), torch.zeros(20, 20))
+    silent = refit(weight, keep, TextProducts(torch.zeros(20, 20), torch.zeros(20, 20)))
     assert torch.equal(silent, weight * keep)
 
 
@@ -84,11 +85,10 @@ def test_rows_at_a_time_do_not_matter(monkeypatch):
 
 @pytest.mark.parametrize("which", [0, 1])
 def test_an_overflowing_text_is_named(which):
-    weight, keep, *_ = layer()
     matrices = [torch.eye(20), torch.eye(20)]
     matrices[which][3, 3] = torch.inf
-    with pytest.raises(trim.NonFiniteError, match="without --refit"):
-        refit(weight, keep, *matrices)
+    with pytest.raises(trim.NonFiniteError, match="overflow"):
+        TextProducts(*matrices)
 
 
 def test_products_count_real_tokens_once():

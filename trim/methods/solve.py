@@ -1,0 +1,162 @@
+"""A layer's mask and its kept weights, solved together.
+
+Which weights of a layer go and what the others become are one problem: of all Ŵ with K entries that are not 0, find the
+one that minimises
+
+    Σ_i f_i (‖w_i X − ŵ_i X̂‖² + λ ‖w_i − ŵ_i‖²)
+
+with the terms of `trim.methods.least_squares` and the rows' sensitivities f. The alternating direction method of
+multipliers (ADMM) does so for f = 1 and X = X̂ in Meng et al., "ALPS" (arXiv 2406.07831, sections 3.1 and 3.2): one
+iterate solves the problem without zeros, another has K entries, a multiplier pulls them together, and its weight ρ
+grows by how much the chosen set still changes. Columns are scaled to one size, and rows by √f_i; the K entries are the
+largest of the whole layer, so how many each row keeps is an outcome. Conjugate gradients on the chosen entries end it.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from trim.methods.least_squares import TextProducts, descend, fast_products
+from trim.methods.masks import keep_largest, keep_largest_of_groups
+from trim.methods.pattern import Pattern
+from trim.methods.refit import refit
+
+RHO = 0.1  # at first
+MOST_STEPS = 300
+STEPS_PER_RHO = 3
+FEWEST_STEPS, SETTLED = 30, 0.0003  # a set that changes by less from then on is final
+# By what ρ grows while the set changes by more than a share of the kept entries.
+GROWTH = ((0.1, 1.3), (0.005, 1.2), (0.0, 1.1))
+SHRINK = 1 / 5  # of ρ, where the set hardly changed at first
+ROUNDS, ITERATIONS = 4, 5  # of conjugate gradients at the end
+_LEAST_WEIGHT = 1e-8  # of a row, of the mean: one that counts for nothing keeps a scale
+
+
+@dataclass(frozen=True, eq=False)
+class Solution:
+    """A layer that was solved.
+
+    Attributes:
+        keep: (D, N) bool, True where a weight is kept.
+        weight: (D, N) float32, its weights; 0 where none is kept.
+        steps: of ADMM.
+        diverged: whether the search failed, so that this is the refit of the weights largest at the start.
+    """
+
+    keep: Tensor = field(repr=False)
+    weight: Tensor = field(repr=False)
+    steps: int
+    diverged: bool = False
+
+
+def solve(
+    weight: Tensor,
+    text: TextProducts,
+    total: int,
+    *,
+    sensitivity: Tensor | None = None,
+    pattern: Pattern | None = None,
+    rounds: int = ROUNDS,
+    iterations: int = ITERATIONS,
+) -> Solution:
+    """Choose a layer's mask and its kept weights together.
+
+    Args:
+        weight: (D, N), dense and finite.
+        text: what the problem needs of the text.
+        total: how many weights are pruned, from 0 to D · N; a pattern sets it itself.
+        sensitivity: (D,) the rows' weights f, not negative; None: all alike.
+        pattern: n:m instead of the largest of the whole layer; None: none.
+        rounds: of conjugate gradients at the end.
+        iterations: in each of them.
+    """
+
+    def select(values: Tensor) -> Tensor:
+        if pattern is not None:
+            return keep_largest_of_groups(values.abs(), pattern)
+        return keep_largest(values.abs(), weight.numel() - total)
+
+    row_scale = _row_scale(weight, sensitivity)
+    column_scale = (text.gram.diagonal() + text.ridge).sqrt()
+    column_scale = torch.where(column_scale > 0, column_scale, 1.0)
+    scaled = weight.float() * column_scale * row_scale[:, None]
+    begin = select(scaled)
+    refitted = refit(weight, begin, text)
+    if pattern is None and total in (0, weight.numel()):
+        return Solution(begin, refitted, 0)
+    target = text.gradient(weight.float(), torch.zeros_like(scaled)) / column_scale * row_scale[:, None]
+    gram = (text.gram / column_scale / column_scale[:, None]).double()
+    gram.diagonal().add_(text.ridge / column_scale.double() ** 2)
+    try:
+        found, steps = _alternate(scaled, target, gram, begin, select)
+    except torch.linalg.LinAlgError:
+        return Solution(begin, refitted, 0, diverged=True)
+    keep = select(found)
+    start = found / column_scale / row_scale[:, None]
+    solved = descend(weight, keep, text, start=start, rounds=rounds, iterations=iterations)
+    costs = [text.objective(weight, each) @ row_scale.double() ** 2 for each in (solved, refitted)]
+    if bool(costs[0] <= costs[1]):  # not where it is NaN
+        return Solution(keep, solved, steps)
+    return Solution(begin, refitted, steps, diverged=True)
+
+
+def _row_scale(weight: Tensor, sensitivity: Tensor | None) -> Tensor:
+    """√(f_i / mean f), (D,) float32."""
+    if sensitivity is None:
+        return torch.ones(len(weight), device=weight.device)
+    share = sensitivity.to(weight.device, torch.float64)
+    share = share / share.mean().clamp_min(torch.finfo(torch.float64).tiny)
+    return share.clamp_min(_LEAST_WEIGHT).sqrt().float()
+
+
+def _alternate(
+    scaled: Tensor, target: Tensor, gram: Tensor, begin: Tensor, select: Callable[[Tensor], Tensor]
+) -> tuple[Tensor, int]:
+    """The iterate of ADMM without zeros, (D, N) float32, and after how many steps the set was final.
+
+    With C = B + V / ρ, of which Z has the chosen entries, V is ρ times the others: C and the chosen set stand for both.
+
+    Args:
+        scaled: (D, N) float32, the dense weights.
+        target: (D, N) float32, the solution without zeros times the Gram matrix.
+        gram: (N, N) float64.
+        begin: (D, N) bool, the set chosen at first.
+        select: chooses it.
+
+    Raises:
+        torch.linalg.LinAlgError: the Gram matrix has no decomposition.
+    """
+    values, vectors = torch.linalg.eigh(gram)
+
+    def inverse(rho: float) -> Tensor:
+        return ((vectors / (values + rho)) @ vectors.T).float()
+
+    rho, solver = RHO, inverse(RHO)
+    keep = last = begin
+    chosen, multiplier = scaled * begin, torch.zeros_like(scaled)
+    moved = False
+    for step in range(1, MOST_STEPS + 1):
+        with fast_products(scaled.device):
+            free = (target - multiplier + rho * chosen) @ solver
+        both = free + multiplier / rho
+        keep = select(both)
+        chosen = both * keep
+        multiplier = rho * (both - chosen)
+        if step % STEPS_PER_RHO:
+            continue
+        changed = int((keep != last).sum())
+        share = changed / max(1, int(keep.sum()))
+        last = keep
+        moved = moved or share > GROWTH[1][0]
+        if (moved and not changed) or (step > FEWEST_STEPS and share < SETTLED):
+            break
+        if moved:
+            rho *= next(factor for least, factor in GROWTH if share > least)
+        else:
+            rho *= SHRINK
+            if changed:
+                chosen, multiplier = scaled * begin, torch.zeros_like(scaled)
+        solver = inverse(rho)
+    return free, step

@@ -1,0 +1,79 @@
+"""SparseGPT: prune columns from the left, each loss made up for by the columns to its right.
+
+Frantar and Alistarh, "SparseGPT: Massive Language Models Can Be Accurately Pruned in One-Shot", arXiv 2301.00774,
+section 3. With U the upper Cholesky factor of (X̂ X̂ᵀ + λI)⁻¹, pruning weight (i, j) costs (w_ij / U_jj)², and the
+columns after j take up −w_ij / U_jj · U_j; the mask is chosen in blocks of columns, from what the weights are by then.
+"""
+
+import torch
+from torch import Tensor
+
+from trim.errors import NonFiniteError
+from trim.methods.least_squares import TextProducts
+from trim.methods.masks import keep_largest, keep_largest_of_groups
+from trim.methods.pattern import Pattern
+from trim.methods.solve import Solution
+
+BLOCK_COLUMNS = 128  # B_s, as published
+
+
+def sparsegpt(
+    weight: Tensor,
+    text: TextProducts,
+    total: int,
+    *,
+    sensitivity: Tensor | None = None,
+    pattern: Pattern | None = None,
+    block: int = BLOCK_COLUMNS,
+) -> Solution:
+    """Prune a layer as SparseGPT does.
+
+    The pruned weights are shared out over the blocks of columns evenly, and add up exactly.
+
+    Args:
+        weight: (D, N), dense and finite.
+        text: of which the Gram matrix is used.
+        total: how many weights are pruned, from 0 to D · N; a pattern sets it itself.
+        sensitivity: does not count.
+        pattern: n:m instead; None: none.
+        block: how many columns a mask is chosen for at a time.
+
+    Raises:
+        NonFiniteError: the Gram matrix cannot be inverted.
+    """
+    columns = weight.shape[1]
+    left = weight.float().clone()
+    silent = text.gram.diagonal() == 0
+    left[:, silent] = 0
+    factor = _factor(text, silent)
+    keep = torch.ones_like(left, dtype=torch.bool)
+    for first in range(0, columns, block):
+        last = min(first + block, columns)
+        part, part_factor = left[:, first:last], factor[first:last, first:last]
+        diagonal = part_factor.diagonal()
+        kept = keep[:, first:last]
+        if pattern is None:
+            pruned = total * last // columns - total * first // columns
+            kept.copy_(keep_largest((part / diagonal).square(), part.numel() - pruned))
+        errors = torch.empty_like(part)
+        for column in range(last - first):
+            if pattern is not None and (first + column) % pattern.group == 0:
+                group = slice(column, column + pattern.group)
+                kept[:, group] = keep_largest_of_groups((part[:, group] / diagonal[group]).square(), pattern)
+            error = (part[:, column] * ~kept[:, column]) / diagonal[column]
+            part[:, column:].addr_(error, part_factor[column, column:], alpha=-1)
+            part[:, column] *= kept[:, column]
+            errors[:, column] = error
+        left[:, last:] -= errors @ factor[first:last, last:]
+    return Solution(keep, left, columns)
+
+
+def _factor(text: TextProducts, silent: Tensor) -> Tensor:
+    """U, (N, N) float32."""
+    gram = text.gram.double()
+    gram.diagonal()[silent] = 1
+    gram.diagonal().add_(text.damping * gram.diagonal().mean())
+    factor, failed = torch.linalg.cholesky_ex(gram)
+    if bool(failed):
+        raise NonFiniteError("the Gram matrix of its inputs cannot be inverted; calibrate on more text")
+    return torch.linalg.cholesky(torch.cholesky_inverse(factor), upper=True).float()
