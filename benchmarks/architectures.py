@@ -33,7 +33,7 @@ from trim.calibration.text import Calibration
 from trim.calibration.text_pass import text_pass
 from trim.models.architecture import Reason, blueprint
 from trim.models.loaded import Model
-from trim.models.replay import run_behind
+from trim.models.replay import run_after_blocks
 from trim.models.streamed import StreamedModel
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "models-and-texts.md"
@@ -151,7 +151,7 @@ def logits_block_by_block(folder: Path, tokens: Tensor) -> Tensor:
                 text.propagate(index, block)
         states = text.states.read(slice(0, len(tokens)), torch.device("cpu"))
     with model.outside() as module:
-        return run_behind(module, model.blocks, tokens, None, states)
+        return run_after_blocks(module, model.blocks, tokens, None, states)
 
 
 @contextlib.contextmanager
