@@ -55,7 +55,7 @@ def test_the_allocation_loses_least_of_what_it_says(added):
     settings = trim.SearchSettings(0.5)
 
     def loss(name: str) -> float:
-        counts = ALLOCATIONS[name](curves, score, settings, None).counts
+        counts = ALLOCATIONS[name](curves, score, 120, settings, None).counts
         assert int(counts.sum()) == 120
         return float((curves.at(counts).error / curves.output_norm.double().square()).sum())
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from trim.evaluation.workbench import Workbench
     from trim.evaluation.zero_shot import TaskResult, zero_shot
     from trim.methods.choices import DIRECT_QUALITIES, LAYER_QUALITIES, ROW_QUALITIES, SCORES
-    from trim.methods.counts import project_counts, uniform_counts
+    from trim.methods.counts import project_counts, total_count, uniform_counts
     from trim.methods.masks import apply_mask, keep_mask
     from trim.methods.optimal import lower_hull, optimal_counts
     from trim.methods.quality import layer_quality, row_quality
@@ -68,7 +68,7 @@ _NAMES_OF = {
     "evaluation.workbench": "Workbench",
     "evaluation.zero_shot": "TaskResult zero_shot",
     "methods.choices": "DIRECT_QUALITIES LAYER_QUALITIES ROW_QUALITIES SCORES",
-    "methods.counts": "project_counts uniform_counts",
+    "methods.counts": "project_counts total_count uniform_counts",
     "methods.masks": "apply_mask keep_mask",
     "methods.optimal": "lower_hull optimal_counts",
     "methods.quality": "layer_quality row_quality",

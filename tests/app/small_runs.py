@@ -26,11 +26,10 @@ def record(name: str, allocation: str = "trim", target: float = 0.5, *, mask: bo
     if allocation == "trim":
         result = trim.search(curves, trim.SearchSettings(target))
         return record_of_search(name, curves, score, result, score_name="wanda", with_mask=mask)
-    counts = trim.uniform_counts(curves.rows, target, curves.columns, 1.0)
+    total = trim.total_count(target, curves.rows, curves.columns, 1.0)
+    counts = trim.uniform_counts(curves.rows, total)
     if allocation == "optimal":
-        counts = trim.optimal_counts(
-            trim.lower_hull(curves.error, int(0.99 * curves.columns)), int(counts.sum())
-        )
+        counts = trim.optimal_counts(trim.lower_hull(curves.error, int(0.99 * curves.columns)), total)
     keep = trim.keep_mask(curves.ranks, counts)
     return layer_record(
         name,

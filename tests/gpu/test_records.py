@@ -7,7 +7,7 @@ import torch
 import trim
 from tests.gpu.layers import Layer, on_gpu
 from trim.methods.gini import gini
-from trim.methods.masks import keep_highest, keep_mask, pack_bits
+from trim.methods.masks import keep_mask, pack_bits
 from trim.runs.record import curve_counts
 from trim.runs.recording import layer_record
 
@@ -27,8 +27,11 @@ def test_masks_and_gini(layer):
     counts = torch.randint(0, layer.columns + 1, (layer.rows,), generator=torch.Generator().manual_seed(0))
     counts[:2] = torch.tensor([0, layer.columns])
     counts = counts.cuda()
-    keep = keep_highest(score, curves.sorted_columns, counts)
-    assert torch.equal(keep, keep_mask(curves.ranks, counts))
+    keep = keep_mask(curves.ranks, counts)
+    expected = torch.ones(score.shape, dtype=torch.bool)
+    for row, count in enumerate(counts.tolist()):
+        expected[row, curves.order[row, :count].cpu()] = False
+    assert torch.equal(keep.cpu(), expected)
     np.testing.assert_array_equal(pack_bits(keep).cpu().numpy(), np.packbits(keep.cpu().numpy(), axis=1))
     expected = gini(score.cpu(), curves.order.cpu())
     found = gini(score, curves.sorted_columns).cpu()

@@ -162,7 +162,10 @@ def test_counts_are_those_that_the_cpu_would_find():
     layer = Layer(3000, 90, 12)
     for target in (0.31, 0.7, 0.94):
         result = trim.search(layer.curves("cuda"), trim.SearchSettings(target))
-        expected = trim.project_counts(result.row_sparsity.cpu(), target, layer.columns, 0.95)
+        expected = trim.project_counts(
+            result.row_sparsity.cpu(), int(result.counts.sum()), layer.columns, 0.95
+        )
+        assert int(result.counts.sum()) == round(target * layer.rows * layer.columns)
         assert torch.equal(result.counts.cpu(), expected)
 
 

@@ -10,7 +10,7 @@ A budget method is a function that gives each layer a sparsity. What it gives ne
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +40,12 @@ class Budgets:
     requested: dict[str, float] = field(repr=False)
     clipped: tuple[str, ...] = ()
 
+    @classmethod
+    def exact(cls, method: str, totals: dict[str, int], shapes: Shapes) -> "Budgets":
+        """Make budgets of a method that asks for whole numbers of weights, so that nothing is projected."""
+        made = cls(method, totals, dict(shapes), {})
+        return replace(made, requested=made.layers)
+
     @property
     def layers(self) -> dict[str, float]:
         """Each layer's sparsity."""
@@ -67,6 +73,7 @@ class Budgets:
         return {
             "method": self.method,
             "sparsity": self.sparsity,
+            "totals": self.totals,
             "layers": self.layers,
             "requested": self.requested,
             "clipped": list(self.clipped),

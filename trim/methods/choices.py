@@ -57,16 +57,14 @@ class Registry(MutableMapping[str, F], Generic[F]):
 SCORES: "Registry[Callable[[Tensor, Tensor], Tensor]]" = Registry(
     "trim.methods.scores", wanda="wanda_score", magnitude="magnitude_score_alone"
 )
-# Each takes curves, scores (D, N), the search's settings and the rows' sensitivities (D,), or None.
-ALLOCATIONS: "Registry[Callable[[RetentionCurves, Tensor, SearchSettings, Tensor | None], Allocation]]" = (
-    Registry(
-        "trim.methods.allocations",
-        uniform="allocate_uniform",
-        trim="allocate_trim",
-        optimal="allocate_optimal",
-        variant="allocate_variant",
-        layer="allocate_layer",
-    )
+# Each takes curves, scores (D, N), the layer's total, the search's settings and the rows' sensitivities (D,), or None.
+ALLOCATIONS: "Registry[Callable[[RetentionCurves, Tensor, int, SearchSettings, Tensor | None], Allocation]]" = Registry(
+    "trim.methods.allocations",
+    uniform="allocate_uniform",
+    trim="allocate_trim",
+    optimal="allocate_optimal",
+    variant="allocate_variant",
+    layer="allocate_layer",
 )
 ROW_QUALITIES: "Registry[Callable[[Retained], Tensor]]" = Registry(
     "trim.methods.quality", cosim="row_cosim", mse="row_mse", psnr="row_psnr"

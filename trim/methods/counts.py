@@ -38,64 +38,61 @@ def total_count(target_sparsity: float, rows: int, columns: int, max_row_sparsit
     return total
 
 
-def exact_counts(
-    row_sparsity: np.ndarray, target_sparsity: float, columns: int, max_row_sparsity: float
-) -> np.ndarray:
-    """The exact counts nearest in shape to `row_sparsity`.
+def exact_counts(row_sparsity: np.ndarray, total: int, columns: int, max_row_sparsity: float) -> np.ndarray:
+    """Find the exact counts nearest in shape to `row_sparsity`.
 
-    One common shift of all rows, clamped to [0, floor(cap · N)], so that the counts add up to round(T · D · N);
-    what rounding down leaves over goes to the rows with the largest remainders, lower rows first among equals.
+    One common shift of all rows, clamped to [0, floor(cap · N)], so that the counts add up to the total; what rounding
+    down leaves over goes to the rows with the largest remainders, lower rows first among equals.
 
     Args:
-        row_sparsity: (D,) float64, the search's x.
-        target_sparsity: T of the layer.
+        row_sparsity: (..., D) float64, the search's x; leading dimensions are candidates.
+        total: how many weights the layer loses; `total_count` makes it of a sparsity.
         columns: N.
         max_row_sparsity: the cap on a row's sparsity.
 
     Returns:
-        (D,) int64.
+        (..., D) int64.
 
     Raises:
-        SparsityError: the target is out of reach under the cap.
+        SparsityError: the rows cannot lose that many under the cap.
     """
-    total = total_count(target_sparsity, len(row_sparsity), columns, max_row_sparsity)
     limit = largest_count(columns, max_row_sparsity)
+    check_total(total, row_sparsity.shape[-1], limit)
     from trim.compiled.counts import nearest_counts
 
-    return nearest_counts(np.ascontiguousarray(row_sparsity * columns), total, limit)
+    return nearest_counts(row_sparsity * columns, total, limit)
 
 
-def project_counts(
-    row_sparsity: Tensor, target_sparsity: float, columns: int, max_row_sparsity: float
-) -> Tensor:
+def project_counts(row_sparsity: Tensor, total: int, columns: int, max_row_sparsity: float) -> Tensor:
     """Compute `exact_counts` of a tensor, as a tensor on its device."""
     import torch
 
     # D numbers, and float64 all through: on the CPU, wherever the search ran.
     wanted: np.ndarray = row_sparsity.double().cpu().numpy()
-    counts = exact_counts(wanted, target_sparsity, columns, max_row_sparsity)
+    counts = exact_counts(wanted, total, columns, max_row_sparsity)
     return torch.from_numpy(counts).to(row_sparsity.device)
 
 
-def equal_counts(rows: int, target_sparsity: float, columns: int, max_row_sparsity: float) -> np.ndarray:
-    """Plain Wanda's allocation, (D,) int64: every row loses the same, the first rows one more where T·D·N asks it."""
-    each, left_over = divmod(total_count(target_sparsity, rows, columns, max_row_sparsity), rows)
-    counts = np.full(rows, each)
-    counts[:left_over] += 1
-    return counts
+def check_total(total: int, rows: int, limit: int) -> None:
+    """Check that rows which may lose `limit` weights each can lose `total` together.
+
+    Raises:
+        SparsityError: they cannot.
+    """
+    if not 0 <= total <= rows * limit:
+        raise SparsityError(f"{rows} rows that may lose {limit} weights each cannot lose {total} together")
 
 
-def uniform_counts(rows: int, target_sparsity: float, columns: int, max_row_sparsity: float) -> Tensor:
-    """Compute `equal_counts` as a tensor."""
+def equal_counts(rows: int, total: int) -> np.ndarray:
+    """Share a total evenly, as plain Wanda does: (D,) int64, the first rows one more where it does not divide."""
+    each, left_over = divmod(total, rows)
+    return each + (np.arange(rows) < left_over)
+
+
+def uniform_counts(rows: int, total: int | Tensor) -> Tensor:
+    """Compute `equal_counts` as a tensor; a () int64 total is not read back from its device."""
     import torch
 
-    return torch.from_numpy(equal_counts(rows, target_sparsity, columns, max_row_sparsity))
-
-
-def even_counts(counts: Tensor) -> Tensor:
-    """The uniform allocation of as many weights as `counts` (D,) int64 prune together, without reading them back."""
-    import torch
-
-    rows, total = len(counts), counts.sum()
+    total = torch.as_tensor(total)
     each = total // rows
-    return each + (torch.arange(rows, device=counts.device) < total - each * rows)
+    return each + (torch.arange(rows, device=total.device) < total - each * rows)

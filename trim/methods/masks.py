@@ -9,20 +9,16 @@ from trim.methods.scores import as_array
 
 
 def keep_mask(ranks: Tensor, counts: Tensor) -> Tensor:
-    """True where a weight stays: (D, N) bool from the ranks (D, N) of its row's columns and its counts (D,)."""
-    return ranks >= counts[:, None]
+    """Return which weights of a layer are kept when each row loses its lowest scores.
 
+    Args:
+        ranks: (D, N), how many columns the row loses before each: `RetentionCurves.ranks`.
+        counts: (D,), how many it loses.
 
-def keep_highest(score: Tensor, order: Tensor, counts: Tensor) -> Tensor:
-    """The same from scores (D, N) and their order (D, N), of any integer type, in which rows lose their columns.
-
-    A weight stays if it comes no earlier than the first that stays: by score, and by column among equal scores.
+    Returns:
+        (D, N) bool, True where a weight is kept.
     """
-    columns, counts = score.shape[1], counts[:, None]
-    first = order.gather(1, counts.clamp(max=columns - 1)).long()
-    least = score.gather(1, first).masked_fill_(counts >= columns, torch.inf)
-    keep = (score == least).logical_and_(torch.arange(columns, device=score.device) >= first)
-    return keep.logical_or_(score > least)
+    return ranks >= counts[:, None]
 
 
 def keep_largest(values: Tensor, kept: int) -> Tensor:
@@ -68,7 +64,7 @@ def keep_largest_of_groups(values: Tensor, pattern: Pattern) -> Tensor:
 
 
 def pack_bits(keep: Tensor) -> Tensor:
-    """(D, N) bool as (D, ceil(N / 8)) uint8 in `numpy.packbits` order, where the mask is."""
+    """Pack (D, N) bool into (D, ceil(N / 8)) uint8 in `numpy.packbits` order, on the device of the mask."""
     # Eight bytes of 0 or 1 are one number of 64 bits; the product brings the bit of byte i to place 63 − i.
     eights = torch.nn.functional.pad(keep.contiguous().view(torch.uint8), (0, -keep.shape[1] % 8)).view(
         torch.int64
@@ -84,8 +80,8 @@ def apply_mask(weight: Tensor, keep: Tensor, kept: Tensor | None = None) -> None
 
     Args:
         weight: (D, N).
-        keep: (D, N) bool, True where a weight stays.
-        kept: (K,) what stands there from now on, row by row; None: what stands there now.
+        keep: (D, N) bool, True where a weight is kept.
+        kept: (K,) the new values of these weights, row by row; None: they stay as they are.
     """
     with torch.no_grad():
         weight.masked_fill_(~keep, 0)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from trim.devices import has_kernels
 from trim.errors import NonFiniteError, SettingsError, ShapeError, SparsityError
+from trim.methods.counts import check_total
 from trim.methods.scores import as_array
 
 _KERNEL_ENTRIES = 2**26  # whose hulls the kernels find at a time: they take 8 bytes of each
@@ -131,10 +132,7 @@ def optimal_counts(hull: Hull, total: int, sensitivity: Tensor | None = None) ->
         SparsityError: the rows cannot lose that many.
         ShapeError, NonFiniteError, SettingsError: weights that are none.
     """
-    if not 0 <= total <= hull.rows * hull.limit:
-        raise SparsityError(
-            f"{hull.rows} rows that may lose {hull.limit} weights each cannot lose {total} together"
-        )
+    check_total(total, hull.rows, hull.limit)
     order = hull.by_price(sensitivity)
     if not order.is_cuda:
         from trim.compiled.hull import take_edges

@@ -31,3 +31,7 @@ class Pattern:
     def sparsity(self) -> float:
         """n / m."""
         return self.zeros / self.group
+
+    def count(self, columns: int) -> int:
+        """Return how many weights a row of that many, in whole groups, loses."""
+        return columns // self.group * self.zeros

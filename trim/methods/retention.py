@@ -132,7 +132,8 @@ class RetentionCurves:
     @cached_property
     def ranks(self) -> Tensor:
         """How many columns row i loses before column j, (D, N) int32."""
-        return ranks_of(self.order)
+        parts = self.sorted_columns.split(COSINE_ROWS)
+        return torch.cat([ranks_of(part.long()) for part in parts])
 
     def at(self, counts: Tensor, part: Tensor | None = None) -> "Retained":
         """What is retained when row i loses its `counts[..., i]` lowest-score weights.

@@ -20,23 +20,29 @@ from trim.methods.search_settings import SearchSettings
 from trim.methods.search_types import SearchResult, SearchTrace
 
 
-def search(curves: RetentionCurves, settings: SearchSettings) -> SearchResult:
+def search(curves: RetentionCurves, settings: SearchSettings, total: int | None = None) -> SearchResult:
     """Run TRIM on one layer.
 
     On the CPU rates are evaluated as the publication comes to them; `full_trace` evaluates those it leaves untried.
 
+    Args:
+        curves: the layer's retention curves.
+        settings: of the search.
+        total: how many weights the layer loses, where that is known to the weight; None: round(T · D · N).
+
     Raises:
         SparsityError: no counts under the row cap reach the target.
     """
+    if total is None:
+        total = total_count(settings.target_sparsity, curves.rows, curves.columns, settings.max_row_sparsity)
     if _by_kernels(curves, settings):
-        return _search_by_kernels(curves, settings)
-    target, cap = settings.target_sparsity, settings.max_row_sparsity
-    uniform = uniform_counts(curves.rows, target, curves.columns, cap).to(curves.dot.device)
+        return _search_by_kernels(curves, settings, total)
+    uniform = uniform_counts(curves.rows, total).to(curves.dot.device)
     grid = _grid(curves, settings)
     chosen = grid.choose(settings)
     trace = _as_tensors(grid.trace, curves)
     row_sparsity = trace.updates[chosen.rate][chosen.iteration]
-    counts = project_counts(row_sparsity, target, curves.columns, cap)
+    counts = project_counts(row_sparsity, total, curves.columns, settings.max_row_sparsity)
     return SearchResult(
         settings=settings,
         learning_rate=chosen.learning_rate,
@@ -56,7 +62,7 @@ def search(curves: RetentionCurves, settings: SearchSettings) -> SearchResult:
 def full_trace(curves: RetentionCurves, settings: SearchSettings) -> SearchTrace:
     """Evaluate every rate of the grid, also those that the published search would leave untried."""
     if _by_kernels(curves, settings):
-        return _search_by_kernels(curves, settings).trace
+        return search(curves, settings).trace
     return _as_tensors(_grid(curves, settings).complete(), curves)
 
 
@@ -64,7 +70,7 @@ def _by_kernels(curves: RetentionCurves, settings: SearchSettings) -> bool:
     return has_kernels(curves.dot.device) and settings.layer_quality not in DIRECT_QUALITIES
 
 
-def _search_by_kernels(curves: RetentionCurves, settings: SearchSettings) -> SearchResult:
+def _search_by_kernels(curves: RetentionCurves, settings: SearchSettings, total: int) -> SearchResult:
     """The same on a CUDA device, where all rates are evaluated at once and the outcome is read back once."""
     from trim.kernels import search as search_kernels
 
@@ -78,7 +84,7 @@ def _search_by_kernels(curves: RetentionCurves, settings: SearchSettings) -> Sea
             iterations=settings.iterations,
             target=target,
             cap=cap,
-            total=total_count(target, curves.rows, curves.columns, cap),
+            total=total,
             limit=largest_count(curves.columns, cap),
             row_measure=settings.row_quality,
             layer_measure=settings.layer_quality,
@@ -112,7 +118,7 @@ def _grid(curves: RetentionCurves, settings: SearchSettings) -> Grid:
 
     @functools.cache
     def followed_by_kernels() -> SearchTrace:
-        return _search_by_kernels(curves, dataclasses.replace(settings, layer_quality="cosim_flat")).trace
+        return search(curves, dataclasses.replace(settings, layer_quality="cosim_flat")).trace
 
     def follow(rate: float) -> Path:
         if has_kernels(curves.dot.device):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trim.methods.counts import equal_counts, exact_counts
+from trim.methods.counts import equal_counts, exact_counts, total_count
 from trim.methods.search_settings import SearchSettings
 
 if TYPE_CHECKING:
@@ -182,14 +182,15 @@ def search_tables(tables: Tables, settings: SearchSettings, *, complete: bool = 
     from trim.compiled.search import follow, judge
 
     target, cap, measure = settings.target_sparsity, settings.max_row_sparsity, settings.layer_quality
-    uniform = equal_counts(len(tables.norm), target, tables.columns, cap)
+    total = total_count(target, len(tables.norm), tables.columns, cap)
+    uniform = equal_counts(len(tables.norm), total)
     grid = Grid(
         settings,
         lambda rate: follow(tables, rate, target, cap, settings.iterations, settings.row_quality, measure),
     )
     chosen = grid.choose(settings)
     row_sparsity = grid.trace.updates[chosen.rate][chosen.iteration]
-    counts = exact_counts(row_sparsity, target, tables.columns, cap)
+    counts = exact_counts(row_sparsity, total, tables.columns, cap)
     return ArrayResult(
         settings=settings,
         learning_rate=chosen.learning_rate,

@@ -25,7 +25,7 @@ from trim.methods.allocations import Allocation, allocate_pattern
 from trim.methods.budgets import Budgets
 from trim.methods.choices import ALLOCATIONS, SCORES
 from trim.methods.least_squares import TextProducts
-from trim.methods.masks import apply_mask
+from trim.methods.masks import apply_mask, keep_mask
 from trim.methods.pattern import Pattern
 from trim.methods.refit import refit
 from trim.methods.retention import RetentionCurves, retention_curves
@@ -47,6 +47,7 @@ class Method:
         allocation: a name from `ALLOCATIONS`.
         score: "wanda" or "magnitude".
         pattern: n:m instead of an allocation by rows; None: none.
+        layer_quality: which layer quality is recorded.
         search_settings: a layer's sparsity to the settings of its search.
         sensitivity: each layer's row weights (D,) of the optimal allocation; None: all rows weigh alike.
     """
@@ -54,6 +55,7 @@ class Method:
     allocation: str
     score: str
     pattern: Pattern | None
+    layer_quality: str
     search_settings: Callable[[float], SearchSettings]
     sensitivity: Mapping[str, Tensor] | None = None
 
@@ -78,12 +80,12 @@ def prune_layer(
     with memory_for_curves(name, weight, received):
         score = layer_score(weight, received.input_norm, method.score)
         curves = retention_curves(weight, received.inputs, score, name=name)
-        settings = method.search_settings(total / weight.numel() if total else 0.5)
         sensitivity = method.sensitivity[name].to(score.device) if method.sensitivity else None
-        allocation = _allocate(curves, score, total, settings, method, sensitivity)
+        allocation = _allocate(curves, score, total, method, sensitivity)
+        keep = keep_mask(curves.ranks, allocation.counts) if allocation.keep is None else allocation.keep
         refitted = error_left = None
         if received.dense is not None and total:
-            refitted, error_left = _refitted(name, weight, allocation.keep, received.inputs, received.dense)
+            refitted, error_left = _refitted(name, weight, keep, received.inputs, received.dense)
         record = layer_record(
             name,
             curves,
@@ -93,14 +95,14 @@ def prune_layer(
             allocation=method.allocation if method.pattern is None else "pattern",
             score_name=method.score,
             search=allocation.search,
-            quality_measure=settings.layer_quality,
+            quality_measure=method.layer_quality,
             retained=allocation.retained,
-            keep=allocation.keep,
+            keep=keep,
             sensitivity=sensitivity,
             refitted=refitted,
             error_left=error_left,
         )
-    apply_mask(weight, allocation.keep, refitted)
+    apply_mask(weight, keep, refitted)
     return record
 
 
@@ -142,18 +144,15 @@ def _allocate(
     curves: RetentionCurves,
     score: Tensor,
     total: int,
-    settings: SearchSettings,
     method: Method,
     sensitivity: Tensor | None,
 ) -> Allocation:
     if total == 0:
-        return Allocation(
-            torch.zeros(curves.rows, dtype=torch.int64, device=score.device),
-            torch.ones_like(score, dtype=torch.bool),
-        )
+        return Allocation(torch.zeros(curves.rows, dtype=torch.int64, device=score.device))
     if method.pattern is not None:
         return allocate_pattern(curves, score, method.pattern)
-    return ALLOCATIONS[method.allocation](curves, score, settings, sensitivity)
+    settings = method.search_settings(total / score.numel())
+    return ALLOCATIONS[method.allocation](curves, score, total, settings, sensitivity)
 
 
 def prune_blocks(

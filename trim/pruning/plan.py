@@ -71,14 +71,15 @@ def plan_budgets(
     listener(Stage("budgets", text=settings.budget))
     target = asked_sparsity(settings, shapes)
     if settings.pattern:
-        group = Pattern.parse(settings.pattern).group
+        pattern = Pattern.parse(settings.pattern)
         for name, (_, columns) in shapes.items():
-            if columns % group:
+            if columns % pattern.group:
                 raise SettingsError(
-                    f"{name} has rows of {columns} weights, which groups of {group} do not divide; leave it out with "
-                    "--layers, or choose another pattern"
+                    f"{name} has rows of {columns} weights, which groups of {pattern.group} do not divide; leave it "
+                    "out with --layers, or choose another pattern"
                 )
-        return project_budgets(uniform_budgets(shapes, target), shapes, target, 1.0, method="pattern")
+        totals = {name: rows * pattern.count(columns) for name, (rows, columns) in shapes.items()}
+        return Budgets.exact("pattern", totals, shapes)
     if settings.budget.endswith(".json"):
         asked = read_budgets(Path(settings.budget), shapes)
     elif settings.budget == "owl":
@@ -106,7 +107,7 @@ def plan_budgets(
         exponents = cached_numbers(key, lambda: _exponents(model, settings.alpha_fit, shapes, listener))
         asked = alpha_budgets(exponents, shapes, target, settings.alpha_width)
     elif settings.budget == "optimal":
-        asked = optimal_budgets(
+        return optimal_budgets(
             model,
             calibration,
             settings,

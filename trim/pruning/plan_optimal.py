@@ -17,7 +17,7 @@ from trim.calibration.sensitivity import cached_sensitivity, row_sensitivity
 from trim.calibration.text import Calibration, text_key
 from trim.calibration.text_pass import TextPass, text_pass
 from trim.files import write_atomically
-from trim.methods.budgets import Shapes
+from trim.methods.budgets import Budgets, Shapes
 from trim.methods.counts import largest_count
 from trim.methods.optimal import BINS_PER_OCTAVE, PriceSummary, lower_hull, price_summary, shared_totals
 from trim.methods.retention import retention_curves
@@ -112,8 +112,8 @@ def optimal_budgets(
     folder: Path,
     activation_bytes: int | None,
     listener: Listener,
-) -> dict[str, float]:
-    """Return each layer's sparsity at one price of a weight for all of them, by the dense model's curves.
+) -> Budgets:
+    """Return how many weights each layer loses at one price of a weight for all of them, by the dense model's curves.
 
     Args:
         model: dense.
@@ -141,9 +141,9 @@ def optimal_budgets(
 
     path = _price_file(model, calibration, settings, shapes, sensitivity, batch)
     summaries = _cached_prices(path, measure)
-    weights = {name: rows * columns for name, (rows, columns) in shapes.items()}
-    totals = shared_totals({name: summaries[name] for name in shapes}, round(target * sum(weights.values())))
-    return {name: totals[name] / weights[name] for name in shapes}
+    total = round(target * sum(rows * columns for rows, columns in shapes.values()))
+    totals = shared_totals({name: summaries[name] for name in shapes}, total)
+    return Budgets.exact("optimal", totals, shapes)
 
 
 def _prices(

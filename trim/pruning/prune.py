@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import hashlib
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -220,6 +221,7 @@ def _work(
                     source.settings.allocation,
                     source.settings.score,
                     Pattern.parse(pattern) if pattern else None,
+                    source.settings.layer_quality,
                     source.settings.search_settings,
                     sensitivity,
                 ),
@@ -318,12 +320,18 @@ def _saved_budgets(run: Run, source: RunSource) -> Budgets | None:
         return None
     shapes = chosen_layers(source.settings.layers, source.model.layers)
     try:
-        sparsities = run.budgets["layers"]
-        totals = {name: round(sparsities[name] * rows * columns) for name, (rows, columns) in shapes.items()}
+        totals = run.budgets.get("totals")
+        if totals is None:  # a run that was begun before totals were written
+            sparsities = run.budgets["layers"]
+            totals = {name: round(sparsities[name] * math.prod(shape)) for name, shape in shapes.items()}
         return Budgets(
-            run.budgets["method"], totals, shapes, run.budgets["requested"], tuple(run.budgets["clipped"])
+            run.budgets["method"],
+            {name: int(totals[name]) for name in shapes},
+            shapes,
+            run.budgets["requested"],
+            tuple(run.budgets["clipped"]),
         )
-    except (KeyError, TypeError) as error:
+    except (KeyError, TypeError, ValueError) as error:
         raise RunError(
             f"{run.path / 'budgets.json'} is damaged ({error}); prune again into another folder"
         ) from error

@@ -122,7 +122,10 @@ class Run:
 
     @cached_property
     def budgets(self) -> dict:
-        """`budgets.json`: "method", "layers" {name: sparsity}, "clipped" [names]; empty for a single layer."""
+        """`budgets.json`; empty for a single layer.
+
+        Its "method", "totals" {name: weights}, "layers" {name: sparsity} and "clipped" [names].
+        """
         return read_json(self.path / "budgets.json", missing={})
 
     @cached_property

@@ -8,9 +8,9 @@ import torch
 import transformers
 from torch import Tensor
 
-from trim.methods.counts import even_counts
+from trim.methods.counts import uniform_counts
 from trim.methods.gini import gini
-from trim.methods.masks import apply_mask, keep_highest, pack_bits
+from trim.methods.masks import apply_mask, keep_mask, pack_bits
 from trim.methods.quality import layer_quality
 from trim.methods.retention import Retained, RetentionCurves
 from trim.methods.search_types import SearchResult
@@ -110,7 +110,7 @@ def layer_record(
         error_left: () which part of the mask's output error they leave.
     """
     counts = counts.to(curves.dot.device)
-    before = curves.at(even_counts(counts))
+    before = curves.at(uniform_counts(curves.rows, counts.sum()))
     after = curves.at(counts) if retained is None else retained
     grid = torch.from_numpy(curve_counts(curves.columns)).to(curves.dot.device)
     found = {
@@ -202,7 +202,7 @@ def record_of_search(
         score_name=score_name,
         search=result,
         quality_measure=result.settings.layer_quality,
-        keep=keep_highest(score, curves.sorted_columns, result.counts) if with_mask else None,
+        keep=keep_mask(curves.ranks, result.counts) if with_mask else None,
     )
 
 

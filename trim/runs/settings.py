@@ -412,7 +412,7 @@ class PruneSettings:
                 f"the target sparsity of the model must be above 0 and below 1, not {self.target}"
             )
         # A target above the row cap is refused here too, before anything slow starts.
-        self.search_settings(min(self.target or self.row_cap, 1.0) if self.pattern is None else 0.5)
+        self.search_settings(self.row_cap if self.pattern or self.target is None else self.target)
         if not 0 < self.owl_width < 0.5 or self.owl_multiple <= 0:
             raise SettingsError("OWL's width must lie between 0 and 0.5, and its multiple above 0")
         if not 0 < self.alpha_width < 1:

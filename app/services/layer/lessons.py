@@ -22,7 +22,7 @@ from trim.methods.budgets import project_budgets
 from trim.methods.choices import OWL_MULTIPLE
 from trim.methods.owl import outlier_share, owl_budgets
 
-CAP = trim.SearchSettings(0.5).max_row_sparsity
+CAP = trim.SearchSettings.max_row_sparsity
 
 # A layer of four rows and eight input features. Row 0 rests on one weight, row 1 on all of them alike; row 3 has large
 # weights on quiet features.
@@ -82,7 +82,7 @@ def scores(loudness: float) -> ScoreLesson:
     norm = NORM.clone()
     norm[LOUD_FEATURE] = loudness
     curves, score = curves_of(WEIGHT, norm)
-    half = trim.uniform_counts(ROWS, 0.5, COLUMNS, CAP)
+    half = trim.uniform_counts(ROWS, ROWS * COLUMNS // 2)
     return ScoreLesson(WEIGHT.numpy(), norm.numpy(), pruned_matrix(curves, score, half, "uniform", "Uniform"))
 
 
@@ -108,11 +108,12 @@ def one_update(rate: float, target: float = 0.5) -> UpdateLesson:
         target, learning_rates=positive, negative_learning_rates=negative, iterations=1
     )
     x = trim.full_trace(curves, settings).updates[rate][1]
-    uniform = trim.uniform_counts(ROWS, target, COLUMNS, CAP)
+    total = trim.total_count(target, ROWS, COLUMNS, CAP)
+    uniform = trim.uniform_counts(ROWS, total)
     quality = curves.at(uniform).cosine
     share = (quality - quality.min()) / (quality.max() - quality.min() + 1e-6)
     change = 2 * rate * (share - share.mean())
-    counts = trim.project_counts(x, target, COLUMNS, CAP)
+    counts = trim.project_counts(x, total, COLUMNS, CAP)
     before, after = trim.layer_quality(curves.at(torch.stack([uniform, counts])), "cosim_flat").tolist()
     return UpdateLesson(
         rate,
@@ -159,7 +160,8 @@ def path() -> PathLesson:
     result = trim.search(curves, trim.SearchSettings(TARGET))
     trace, rate = result.trace, result.learning_rate
     assert rate is not None, "some rate beats uniform on these rows"
-    counts = torch.stack([trim.project_counts(x, TARGET, WIDE_COLUMNS, CAP) for x in trace.updates[rate]])
+    total = int(result.counts.sum())
+    counts = torch.stack([trim.project_counts(x, total, WIDE_COLUMNS, CAP) for x in trace.updates[rate]])
     return PathLesson(
         rate,
         TARGET,

@@ -199,10 +199,9 @@ class Study:
 
 def _only_a_target(settings: SearchSettings) -> bool:
     """Return whether only the target differs from the defaults."""
-    usual = SearchSettings(0.5)
-    if settings.max_row_sparsity != usual.max_row_sparsity:
+    if settings.max_row_sparsity != SearchSettings.max_row_sparsity:
         return False
-    return settings == dataclasses.replace(usual, target_sparsity=settings.target_sparsity)
+    return settings == SearchSettings(settings.target_sparsity)
 
 
 def search_view(result: ArrayResult) -> SearchView:

@@ -10,7 +10,7 @@ from trim.runs.options import options
 from trim.runs.settings import PruneSettings
 
 _OPTIONS = options(PruneSettings)
-DEFAULTS = trim.SearchSettings(0.5)
+DEFAULTS = trim.SearchSettings  # the class: its attributes are the defaults of the options
 ROW_WEIGHT_WORDS = {
     "all alike": "the optimum minimises the error of the layer's output",
     "Fisher": "the optimum minimises an estimate of the model's loss: each row counts by its sensitivity, the mean "

@@ -25,19 +25,20 @@ def make_curves(rows=10, columns=24, seed=0):
 @pytest.mark.parametrize("name", ALLOCATIONS)
 def test_counts_masks_and_scores_agree(name):
     curves, score = make_curves()
-    allocation = ALLOCATIONS[name](curves, score, trim.SearchSettings(0.6))
-    assert allocation.keep.shape == score.shape
-    assert torch.equal((~allocation.keep).sum(dim=1), allocation.counts)
+    # One weight more than the settings' target: the total counts.
+    allocation = ALLOCATIONS[name](curves, score, 145, trim.SearchSettings(0.6))
+    keep = trim.keep_mask(curves.ranks, allocation.counts)
     for row in range(len(score)):
-        kept, gone = score[row, allocation.keep[row]], score[row, ~allocation.keep[row]]
+        kept, gone = score[row, keep[row]], score[row, ~keep[row]]
         assert not len(kept) or kept.min() >= gone.max()  # a row may lose all under `layer`
+    assert allocation.keep is None
     if name != "variant":
-        assert int(allocation.counts.sum()) == round(0.6 * score.numel())
+        assert int(allocation.counts.sum()) == 145
 
 
 def test_variant_is_one_share_for_all_rows():
     curves, score = make_curves()
-    allocation = allocate_variant(curves, score, trim.SearchSettings(0.6))
+    allocation = allocate_variant(curves, score, 144, trim.SearchSettings(0.6))
     ascending = score.sort(dim=1).values.double()
     shares = ascending.cumsum(dim=1) / ascending.sum(dim=1, keepdim=True)
     held = [
@@ -53,7 +54,7 @@ def test_variant_with_a_row_of_zeros():
     curves, score = make_curves()
     score[4] = 0
     curves = trim.retention_curves(curves.weight, curves.inputs, score)
-    allocation = allocate_variant(curves, score, trim.SearchSettings(0.5))
+    allocation = allocate_variant(curves, score, 120, trim.SearchSettings(0.5))
     assert allocation.counts[4] == 12
 
 
@@ -64,13 +65,13 @@ def test_layer_prunes_the_lowest_scores_whatever_their_rows(target, ties):
     if ties:
         score = (2 * score).floor()
         curves = trim.retention_curves(curves.weight, curves.inputs, score)
-    allocation = allocate_layer(curves, score, trim.SearchSettings(target))
     total = round(target * score.numel())
+    counts = allocate_layer(curves, score, total, trim.SearchSettings(target)).counts
     expected = torch.ones(score.numel(), dtype=torch.bool)
     expected[score.flatten().argsort(stable=True)[:total]] = False
-    assert torch.equal(allocation.keep, expected.view_as(score))
-    assert torch.equal(allocation.counts, (~allocation.keep).sum(dim=1))
-    assert target < 0.5 or int(allocation.counts.max()) > 0.95 * score.shape[1]  # rows are not capped
+    assert torch.equal(trim.keep_mask(curves.ranks, counts), expected.view_as(score))
+    assert int(counts.sum()) == total
+    assert target < 0.5 or int(counts.max()) > 0.95 * score.shape[1]  # rows are not capped
 
 
 @pytest.mark.parametrize(("text", "zeros", "group"), [("2:4", 2, 4), ("1:2", 1, 2), ("6:8", 6, 8)])
