@@ -1,6 +1,7 @@
 """The record of TRIM's outer search over learning rates (arXiv 2505.16743)."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -15,13 +16,14 @@ class LearningRateTrace:
     """The search of one layer, one line per learning rate, one column per iteration.
 
     rates: (R,) not zero, distinct, in the order of the published grid, both signs.
-    quality: (R, K + 1) layer quality, larger is better; column 0 is the uniform allocation, so its entries
-    are all equal. NaN where a rate was not computed at all, which only an untried rate may be.
+    quality: (R, K + 1) layer quality at exact counts, larger is better; column 0 is the uniform allocation, so its
+    entries are all equal. NaN after it where a rate was not computed, which only an untried rate may be.
     row_variance: (R, K + 1) variance of the row quality over rows; NaN as above.
     tried: (R,) bool, whether the published search got to the rate.
     chosen: index of the rate the published search chose, None if the layer stayed uniform.
-    exhaustive: index of the rate that is best over the full grid, None if none beats uniform.
     layer_measure, row_measure: which qualities these are ("cosim_flat", "cosim", "mse", ...).
+    published: (R, K + 1), the quality at the publication's counts, which are rounded down: by it the search keeps and
+    chooses. None where `quality` is that reading, because the exact one was not kept.
     Raises ValueError for anything that contradicts this.
     """
 
@@ -30,9 +32,9 @@ class LearningRateTrace:
     row_variance: np.ndarray
     tried: np.ndarray
     chosen: int | None
-    exhaustive: int | None
     layer_measure: str = "cosim_flat"
     row_measure: str = "cosim"
+    published: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         rates = real_array("rates", self.rates, 1)
@@ -47,14 +49,18 @@ class LearningRateTrace:
         check_shape("tried", tried, rates.shape)
         if tried.dtype != bool or not tried.any():
             raise ValueError("tried must be bool, and at least one rate must have been tried")
-        if np.isnan(quality[tried]).any():
-            raise ValueError("quality holds NaN for a rate that was tried")
-        starts = quality[:, 0][~np.isnan(quality[:, 0])]
-        if (starts != starts[0]).any():
-            raise ValueError("column 0 of quality is the uniform allocation: one value for all rates")
-        for name, index in (("chosen", self.chosen), ("exhaustive", self.exhaustive)):
-            if index is not None and not 0 <= index < len(rates):
-                raise ValueError(f"{name} must be an index of rates or None, got {index}")
+        for name, reading in (("quality", self.quality), ("published", self.published)):
+            if reading is None:
+                continue
+            values = real_array(name, reading, 2, finite=False)
+            check_shape(name, values, quality.shape)
+            if np.isnan(values[tried]).any():
+                raise ValueError(f"{name} holds NaN for a rate that was tried")
+            starts = values[:, 0][~np.isnan(values[:, 0])]
+            if (starts != starts[0]).any():
+                raise ValueError(f"column 0 of {name} is the uniform allocation: one value for all rates")
+        if self.chosen is not None and not 0 <= self.chosen < len(rates):
+            raise ValueError(f"chosen must be an index of rates or None, got {self.chosen}")
         if self.chosen is not None and not tried[self.chosen]:
             raise ValueError("the chosen rate must be one that was tried")
 
@@ -66,17 +72,40 @@ class LearningRateTrace:
     @property
     def outcome(self) -> Outcome:
         """Sign of the published choice: "positive", "negative", or "none" if the layer stayed uniform."""
-        return self._sign(self.chosen)
+        if self.chosen is None:
+            return "none"
+        return "positive" if self.rates[self.chosen] > 0 else "negative"
 
     @property
-    def exhaustive_outcome(self) -> Outcome:
-        """Return the outcome of the best rate of the full grid."""
-        return self._sign(self.exhaustive)
+    def computed(self) -> np.ndarray:
+        """(R,) bool, whether it is known where the rate leads."""
+        computed: np.ndarray = ~np.isnan(self.quality).any(axis=1)
+        return computed
 
-    def _sign(self, index: int | None) -> Outcome:
-        if index is None:
-            return "none"
-        return "positive" if self.rates[index] > 0 else "negative"
+    @cached_property
+    def kept(self) -> np.ndarray:
+        """The iteration of each rate that the published search keeps, (R,) int64; 0, uniform, of one not computed."""
+        reading = self.quality if self.published is None else self.published
+        kept: np.ndarray = np.where(np.isnan(reading), -np.inf, reading).argmax(axis=1)
+        return kept
+
+    @property
+    def kept_quality(self) -> np.ndarray:
+        """The quality of each rate's kept iteration, (R,); NaN of one not computed."""
+        quality = self.quality[np.arange(len(self.rates)), self.kept]
+        return np.where(self.computed, quality, np.nan)
+
+    @property
+    def kept_gain(self) -> np.ndarray:
+        """The same minus the uniform quality, (R,); NaN where either is not finite."""
+        gain = self.gain[np.arange(len(self.rates)), self.kept]
+        return np.where(self.computed, gain, np.nan)
+
+    @property
+    def exhaustive(self) -> int | None:
+        """Index of the rate that is best over the full grid; None if not all were computed, or none beats uniform."""
+        best = int(self.kept_quality.argmax())  # which is one not computed, if there is any
+        return best if self.kept_quality[best] > self.uniform_quality else None
 
     @property
     def gain(self) -> np.ndarray:
@@ -102,15 +131,16 @@ class LearningRateTrace:
 class RateSummary:
     """The summary of one learning rate.
 
-    Whether it was tried, its best quality over all iterations (uniform included), that minus the uniform quality, and
-    the iteration it was reached at (0: uniform). None if not computed.
+    Whether it was tried, the quality of the iteration that the search keeps (0: uniform), that minus the uniform
+    quality, the iteration, and its quality as the publication reads it, where that is another. None if not computed.
     """
 
     rate: float
     tried: bool
-    best_quality: float | None
+    quality: float | None
     gain: float | None
-    best_iteration: int | None
+    iteration: int | None
+    published: float | None
     chosen: bool
     exhaustive: bool
 
@@ -118,13 +148,12 @@ class RateSummary:
 def rate_summaries(trace: LearningRateTrace) -> tuple[RateSummary, ...]:
     """One line per rate, in the trace's order: the table beside the figures."""
     lines = []
-    for index, rate in enumerate(np.asarray(trace.rates).tolist()):
-        marks = bool(trace.tried[index]), index == trace.chosen, index == trace.exhaustive
-        quality = trace.quality[index]
-        if np.isnan(quality).all():
-            lines.append(RateSummary(rate, marks[0], None, None, None, *marks[1:]))
+    for index, (rate, kept) in enumerate(zip(trace.rates.tolist(), trace.kept.tolist(), strict=True)):
+        tried, marks = bool(trace.tried[index]), (index == trace.chosen, index == trace.exhaustive)
+        quality, gain = float(trace.kept_quality[index]), float(trace.kept_gain[index])
+        if not trace.computed[index]:
+            lines.append(RateSummary(rate, tried, None, None, None, None, *marks))
             continue
-        best = int(np.nanargmax(quality))
-        gain = float(trace.gain[index, best])
-        lines.append(RateSummary(rate, marks[0], float(quality[best]), gain, best, *marks[1:]))
+        published = None if trace.published is None else float(trace.published[index, kept])
+        lines.append(RateSummary(rate, tried, quality, gain, kept, published, *marks))
     return tuple(lines)

@@ -4,7 +4,13 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.figures.frame import drawn, frame, signed
-from diagnostics.figures.learning_rate import LAYER_UNITS, nothing_to_gain, rate_label
+from diagnostics.figures.learning_rate import (
+    LAYER_UNITS,
+    PUBLISHED,
+    nothing_to_gain,
+    published_marker,
+    rate_label,
+)
 from diagnostics.figures.theme import PALETTES, Theme, diverging
 from diagnostics.learning_rate import LearningRateTrace
 
@@ -47,8 +53,20 @@ def iteration_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Fig
             )
     uniform, limit = trace.uniform_quality, trace.gain_limit
     figure.add_hline(y=uniform, line={"color": palette.muted, "width": 1.5, "dash": "dash"}, layer="below")
+    top = uniform + 1.6 * limit
+    if trace.chosen is not None and trace.published is not None:
+        published = trace.published[trace.chosen]
+        top = max(top, float(published.max()) + 0.1 * limit)
+        figure.add_scatter(
+            x=iterations,
+            y=published,
+            mode="markers",
+            name=PUBLISHED,
+            marker=published_marker(theme),
+            hovertemplate=f"{PUBLISHED} of the chosen rate, iteration %{{x}}: %{{y:.6g}}<extra></extra>",
+        )
     if trace.chosen is not None:
-        best = int(np.argmax(trace.quality[trace.chosen]))
+        best = int(trace.kept[trace.chosen])
         figure.add_annotation(
             x=best,
             y=float(trace.quality[trace.chosen, best]),
@@ -77,7 +95,7 @@ def iteration_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Fig
         yaxis={
             "domain": [0.5, 1],
             "title": {"text": f"layer quality<br>({LAYER_UNITS[trace.layer_measure]})"},
-            "range": [uniform - 4 * limit, uniform + 1.6 * limit],
+            "range": [uniform - 4 * limit, top],
             "nticks": 6,
         },
         yaxis2={
@@ -154,7 +172,7 @@ def landscape_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Fig
         if index is None:
             continue
         figure.add_scatter(
-            x=[int(np.nanargmax(trace.quality[index]))],
+            x=[int(trace.kept[index])],
             y=[int(np.flatnonzero(order == index)[0])],
             mode="markers",
             marker={

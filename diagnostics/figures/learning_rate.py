@@ -20,6 +20,7 @@ LAYER_UNITS = {
     "psnr_sample": "mean vector PSNR, dB",
 }
 RATE = "learning rate η (dimensionless; grid values)"
+PUBLISHED = "published reading"  # of the quality, at counts rounded down
 RATE_TITLE = "Which learning rates beat uniform pruning?"
 
 
@@ -45,7 +46,7 @@ def rate_label(rate: float) -> str:
 
 
 def rate_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Figure:
-    """Best quality of each rate, both signs on one axis; rates that the search never tried are hollow."""
+    """Draw the quality of each rate, both signs on one axis; rates that the search never tried are hollow."""
     palette = PALETTES[theme]
     figure = go.Figure()
     if not np.isfinite(trace.uniform_quality):
@@ -57,7 +58,7 @@ def rate_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Figure:
     stems = [(place, s) for place, s in enumerate(summaries) if s.tried]
     figure.add_scatter(
         x=[x for place, _ in stems for x in (place, place, None)],
-        y=[y for _, s in stems for y in (uniform, s.best_quality, None)],
+        y=[y for _, s in stems for y in (uniform, s.quality, None)],
         mode="lines",
         line={"color": palette.faint, "width": 2},
         hoverinfo="skip",
@@ -69,9 +70,10 @@ def rate_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Figure:
         ("tried, negative", -1, palette.loss, "triangle-down"),
     ):
         _points(figure, trace, [p for p, s in stems if s.rate * sign > 0], summaries, name, symbol, colour)
-    untried = [place for place, s in enumerate(summaries) if not s.tried and s.best_quality is not None]
+    untried = [place for place, s in enumerate(summaries) if not s.tried and s.quality is not None]
     _points(figure, trace, untried, summaries, "not tried", "circle-open", palette.faint)
-    uncomputed = [place for place, s in enumerate(summaries) if s.best_quality is None]
+    _published(figure, summaries, theme)
+    uncomputed = [place for place, s in enumerate(summaries) if s.quality is None]
     for place in uncomputed:
         figure.add_annotation(
             x=place,
@@ -89,14 +91,15 @@ def rate_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Figure:
         title=RATE_TITLE,
         subtitle=_outcome_sentence(trace),
         x_title=RATE,
-        y_title=f"best layer quality<br>({LAYER_UNITS[trace.layer_measure]})",
+        y_title=f"layer quality<br>({LAYER_UNITS[trace.layer_measure]})",
         legend=True,
         right=60,
     )
-    best = [s.best_quality for s in summaries if s.best_quality is not None and np.isfinite(s.best_quality)]
+    drawn = [y for s in summaries for y in (s.quality, s.published) if y is not None and np.isfinite(y)]
+    low, high = min(drawn, default=uniform), max(drawn, default=uniform)
     # Without any gain there is no scale in the data: a thousandth of the quality keeps the ticks readable.
-    span = (max(best, default=uniform) - uniform) or 1e-3 * (abs(uniform) or 1.0)
-    figure.update_yaxes(range=[uniform - 0.14 * span, uniform + 1.3 * span], nticks=6)
+    span = (high - low) or 1e-3 * (abs(uniform) or 1.0)
+    figure.update_yaxes(range=[low - 0.14 * span, high + 0.3 * span], nticks=6)
     figure.update_xaxes(
         tickvals=list(range(len(summaries))),
         ticktext=[rate_label(s.rate) for s in summaries],
@@ -133,19 +136,37 @@ def _points(
     shown = [summaries[place] for place in places]
     figure.add_scatter(
         x=places,
-        y=[s.best_quality for s in shown],
+        y=[s.quality for s in shown],
         mode="markers",
         name=name,
         marker={"symbol": symbol, "size": 12, "color": colour, "line": {"width": 1.5, "color": colour}},
         customdata=[
-            [rate_label(s.rate), "" if s.gain is None else signed(s.gain, ".3g"), s.best_iteration]
-            for s in shown
+            [rate_label(s.rate), "" if s.gain is None else signed(s.gain, ".3g"), s.iteration] for s in shown
         ],
         hovertemplate=(
-            "<b>η = %{customdata[0]}</b><br>best quality %{y:.6g}, %{customdata[1]} over uniform"
+            "<b>η = %{customdata[0]}</b><br>layer quality %{y:.6g}, %{customdata[1]} over uniform"
             f"<br>at iteration %{{customdata[2]}} of {trace.quality.shape[1] - 1}<extra>{name}</extra>"
         ),
     )
+
+
+def _published(figure: go.Figure, summaries: list[RateSummary], theme: Theme) -> None:
+    """Lay the publication's own reading of each rate over it."""
+    read = [(place, s.published) for place, s in enumerate(summaries) if s.published is not None]
+    if read:
+        figure.add_scatter(
+            x=[place for place, _ in read],
+            y=[published for _, published in read],
+            mode="markers",
+            name=PUBLISHED,
+            marker=published_marker(theme),
+            hovertemplate=f"{PUBLISHED}: %{{y:.6g}}<extra></extra>",
+        )
+
+
+def published_marker(theme: Theme) -> dict[str, object]:
+    """Return the marker of the publication's reading, the same in every chart."""
+    return {"symbol": "x-thin", "size": 8, "line": {"width": 1.5, "color": PALETTES[theme].ink}}
 
 
 def _choices(figure: go.Figure, summaries: list[RateSummary], theme: Theme) -> None:
@@ -162,7 +183,7 @@ def _choices(figure: go.Figure, summaries: list[RateSummary], theme: Theme) -> N
             continue
         figure.add_scatter(
             x=[place],
-            y=[summary.best_quality],
+            y=[summary.quality],
             mode="markers+text",
             name=", ".join(words),
             showlegend=False,
@@ -194,13 +215,14 @@ def _outcome_sentence(trace: LearningRateTrace) -> str:
     if trace.chosen is None:
         sentence = f"{tried}: none beat uniform, the layer stays uniform."
     else:
-        gain = float(np.nanmax(trace.gain[trace.chosen]))
+        gain = float(trace.kept_gain[trace.chosen])
         direction = "from rows that keep" if trace.outcome == "positive" else "from rows that lose"
         sentence = (
             f"{tried}; the search chose η = {rate_label(float(trace.rates[trace.chosen]))} "
-            f"({trace.outcome}: takes weights {direction} their quality), {signed(gain, '.2g')}."
+            f"({trace.outcome}: takes weights {direction} their quality), {signed(gain, '.2g')} at "
+            f"{'counts rounded down' if trace.published is None else 'exact counts'}."
         )
     if trace.exhaustive is not None and trace.exhaustive != trace.chosen:
         rate = rate_label(float(trace.rates[trace.exhaustive]))
-        sentence += f" The full grid would have chosen {rate}."
+        sentence += f" Over the full grid {rate} is best."
     return sentence

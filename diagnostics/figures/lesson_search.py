@@ -195,7 +195,7 @@ def sign_figure(lesson: SignLesson, theme: Theme = "light") -> go.Figure:
     )
     trace = lesson.trace
     order = np.argsort(trace.rates)
-    gains = 1000 * np.maximum(trace.gain.max(axis=1), 0.0)[order]
+    gains = 1000 * np.maximum(trace.kept_gain, 0.0)[order]
     rates = trace.rates[order]
     chosen = None if trace.chosen is None else order.tolist().index(trace.chosen)
     figure.add_bar(
@@ -218,7 +218,7 @@ def sign_figure(lesson: SignLesson, theme: Theme = "light") -> go.Figure:
             },
         },
         customdata=["tried" if tried else "not tried" for tried in np.asarray(trace.tried)[order]],
-        hovertemplate="<b>η = %{x}</b> (%{customdata})<br>best gain %{y:.2f} thousandths<extra></extra>",
+        hovertemplate="<b>η = %{x}</b> (%{customdata})<br>gain %{y:.2f} thousandths<extra></extra>",
         row=2,
         col=1,
     )

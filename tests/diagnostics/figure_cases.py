@@ -33,7 +33,7 @@ def search_trace(**changes):
         "row_variance": np.full((9, 11), 1e-3),
         "tried": tried,
         "chosen": 1,
-        "exhaustive": 4,
+        "published": quality + 1e-4,
     }
     return LearningRateTrace(**(given | changes))
 

@@ -14,15 +14,14 @@ def trace(**changes):
         "row_variance": np.full((3, 3), 0.1),
         "tried": np.array([True, True, False]),
         "chosen": 0,
-        "exhaustive": 2,
     }
     return LearningRateTrace(**(given | changes))
 
 
 def test_the_two_choices_are_told_apart():
     result = trace()
-    assert (result.outcome, result.exhaustive_outcome) == ("positive", "negative")
-    assert trace(chosen=None, exhaustive=None).outcome == "none"
+    assert (result.outcome, result.exhaustive) == ("positive", 2)
+    assert trace(chosen=None).outcome == "none"
     assert trace(tried=np.array([True, True, True]), chosen=2).outcome == "negative"
     assert result.uniform_quality == 0.9
     np.testing.assert_allclose(result.gain, QUALITY - 0.9)
@@ -31,28 +30,40 @@ def test_the_two_choices_are_told_apart():
 def test_the_scale_of_gains():
     assert trace().gain_limit == pytest.approx(0.05)
     losses = np.array([[0.9, 0.8, 0.7]] * 3)
-    assert trace(quality=losses, chosen=None, exhaustive=None).gain_limit == pytest.approx(0.2)
+    assert trace(quality=losses, chosen=None).gain_limit == pytest.approx(0.2)
     flat = np.full((3, 3), 0.9)
-    assert trace(quality=flat, chosen=None, exhaustive=None).gain_limit == 1.0
+    flat = trace(quality=flat, chosen=None)
+    assert (flat.gain_limit, flat.exhaustive) == (1.0, None)
 
 
 def test_summaries_follow_the_grid():
     first, second, third = rate_summaries(trace())
-    assert (first.rate, first.best_quality, first.best_iteration, first.chosen) == (0.01, 0.93, 1, True)
+    assert (first.rate, first.quality, first.iteration, first.chosen) == (0.01, 0.93, 1, True)
+    assert first.published is None
     assert (second.tried, second.chosen, second.exhaustive) == (True, False, False)
     assert (third.tried, third.exhaustive, third.gain) == (False, True, pytest.approx(0.05))
 
 
-def test_a_rate_never_computed_has_no_numbers():
+def test_the_search_keeps_by_the_published_reading_and_gains_at_exact_counts():
+    published = np.array([[0.9, 0.91, 0.96], [0.9, 0.8, 0.8], [0.9, 0.94, 0.95]])
+    result = trace(published=published)
+    assert result.kept.tolist() == [2, 0, 2]
+    np.testing.assert_array_equal(result.kept_quality, [0.91, 0.9, 0.94])
+    np.testing.assert_allclose(result.kept_gain, [0.01, 0, 0.04])
+    assert result.exhaustive == 2
+    first, second, _ = rate_summaries(result)
+    assert (first.quality, first.published, first.iteration) == (0.91, 0.96, 2)
+    assert (second.gain, second.published, second.iteration) == (0, 0.9, 0)
+
+
+@pytest.mark.parametrize("begins_at_uniform", [True, False])
+def test_a_rate_never_computed_has_no_numbers(begins_at_uniform):
     quality = QUALITY.copy()
-    quality[2] = np.nan
-    summary = rate_summaries(trace(quality=quality, exhaustive=0))[2]
-    assert (summary.best_quality, summary.gain, summary.best_iteration, summary.tried) == (
-        None,
-        None,
-        None,
-        False,
-    )
+    quality[2, int(begins_at_uniform) :] = np.nan
+    result = trace(quality=quality)
+    summary = rate_summaries(result)[2]
+    assert (summary.quality, summary.gain, summary.iteration, summary.tried) == (None, None, None, False)
+    assert result.exhaustive is None
 
 
 def test_infinite_quality_has_no_gain():
@@ -60,7 +71,7 @@ def test_infinite_quality_has_no_gain():
     quality = np.where(QUALITY == 0.93, np.inf, QUALITY)
     result = trace(quality=quality)
     assert np.isnan(result.gain[0, 1])
-    assert rate_summaries(result)[0].best_quality == np.inf
+    assert rate_summaries(result)[0].quality == np.inf
 
 
 NAN_ROW = np.where(QUALITY == 0.92, np.nan, QUALITY)
@@ -78,7 +89,8 @@ NAN_ROW = np.where(QUALITY == 0.92, np.nan, QUALITY)
         ({"tried": np.array([1, 1, 0])}, "tried"),
         ({"tried": np.zeros(3, bool)}, "tried"),
         ({"chosen": 2}, "chosen"),
-        ({"exhaustive": 3}, "exhaustive"),
+        ({"chosen": 3}, "chosen"),
+        ({"published": QUALITY[:2]}, "published"),
     ],
 )
 def test_a_trace_that_contradicts_itself_is_refused(changes, message):

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from trim.compiled.compiler import compiled
+from trim.compiled.compiler import compiled, next_block
+from trim.compiled.workers import share_rows
 
 
 def nearest_counts(wanted: np.ndarray, total: int, limit: int) -> np.ndarray:
@@ -11,48 +12,17 @@ def nearest_counts(wanted: np.ndarray, total: int, limit: int) -> np.ndarray:
     One common shift of all rows, clamped to [0, limit], then the largest remainders, lower rows first among equals.
 
     Args:
-        wanted: (D,) float64.
-        total: what the counts add up to, from 0 to D · limit.
+        wanted: (..., D) float64; leading dimensions are candidates, each by itself.
+        total: what the counts of each add up to, from 0 to D · limit.
         limit: of each count.
 
     Returns:
-        (D,) int64.
+        (..., D) int64.
     """
-    counts, remainders = np.empty(len(wanted), np.int64), np.empty(len(wanted))
-    missing = _round_down(wanted, _common_shift(wanted, total, limit), total, limit, counts, remainders)
-    if missing:
-        least = np.partition(remainders, len(wanted) - missing)[len(wanted) - missing]
-        _add_one(remainders, least, missing, counts)
-    return counts
-
-
-def common_shift(wanted: np.ndarray, total: int, limit: int) -> float:
-    """Find the s with Σ clamp(wanted + s, 0, limit) = total."""
-    shift: float = _common_shift(wanted, total, limit)
-    return shift
-
-
-@compiled("int64(float64[::1], float64, int64, int64, int64[::1], float64[::1])")
-def _round_down(wanted, shift, total, limit, counts, remainders):
-    missing = total
-    for i in range(len(wanted)):
-        exact = min(max(wanted[i] + shift, 0.0), float(limit))
-        counts[i] = np.int64(exact)
-        remainders[i] = exact - counts[i] if counts[i] < limit else -1.0
-        missing -= counts[i]
-    return missing
-
-
-@compiled("void(float64[::1], float64, int64, int64[::1])")
-def _add_one(remainders, least, missing, counts):
-    for i in range(len(counts)):
-        if remainders[i] > least:
-            counts[i] += 1
-            missing -= 1
-    for i in range(len(counts)):
-        if missing > 0 and remainders[i] == least:
-            counts[i] += 1
-            missing -= 1
+    candidates = np.ascontiguousarray(wanted).reshape(-1, wanted.shape[-1])
+    counts = np.empty(candidates.shape, np.int64)
+    share_rows(_nearest_counts, len(candidates), 1, candidates, total, limit, counts)
+    return counts.reshape(wanted.shape)
 
 
 @compiled("float64(float64[::1], float64, float64)")
@@ -82,3 +52,32 @@ def _common_shift(wanted, total, limit):
         if following == shift or not low < following < high or abs(found - total) <= 1e-12 * total:
             return shift
         shift = following
+
+
+@compiled("void(int64[::1], int64, float64[:, ::1], int64, int64, int64[:, ::1])")
+def _nearest_counts(counter, block_rows, wanted, total, limit, counts):
+    candidates, rows = wanted.shape
+    remainders = np.empty(rows)
+    while True:
+        candidate = next_block(counter)
+        if candidate >= candidates:
+            return
+        here = counts[candidate]
+        shift = _common_shift(wanted[candidate], total, limit)
+        missing = total
+        for i in range(rows):
+            exact = min(max(wanted[candidate, i] + shift, 0.0), float(limit))
+            here[i] = np.int64(exact)
+            remainders[i] = exact - here[i] if here[i] < limit else -1.0
+            missing -= here[i]
+        if missing == 0:
+            continue
+        least = np.partition(remainders, rows - missing)[rows - missing]
+        for i in range(rows):
+            if remainders[i] > least:
+                here[i] += 1
+                missing -= 1
+        for i in range(rows):
+            if missing > 0 and remainders[i] == least:
+                here[i] += 1
+                missing -= 1

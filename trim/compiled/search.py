@@ -150,10 +150,11 @@ def follow(
     return Path(x, quality, row_variance)
 
 
-def judge(tables: Tables, counts: np.ndarray, layer_measure: str) -> float:
-    """Look up the quality of the layer at some counts, (D,), by one of `LAYER_MEASURES`."""
-    sums = _sums(tables, tables.all_rows, counts.astype(np.float64), 1, layer_measure)
-    return float(tables.layer_quality(sums, layer_measure))
+def judge(tables: Tables, counts: np.ndarray, layer_measure: str) -> np.ndarray:
+    """Look up the quality of the layer, (...), at the counts of candidates, (..., D), by one of `LAYER_MEASURES`."""
+    candidates = counts.reshape(-1, counts.shape[-1]).astype(np.float64)
+    sums = np.array([_sums(tables, tables.all_rows, each, 1, layer_measure) for each in candidates])
+    return tables.layer_quality(sums.reshape(*counts.shape[:-1], -1), layer_measure)
 
 
 def _sums(tables: Tables, rows: Rows, wanted: np.ndarray, scale: float, layer_measure: str) -> np.ndarray:

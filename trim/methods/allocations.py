@@ -1,7 +1,7 @@
 """Allocations: how many weights each row of a layer loses, given how many the layer loses; and the baselines.
 
-Each takes the layer's curves, its scores, its total, the search's settings, of which most need only the row cap, and the
-row weights of the optimal allocation; `ALLOCATIONS` is their table.
+Each takes the layer's curves, its scores, its total, the search's settings, of which most need only the row cap, and
+the row weights of the optimal allocation; `ALLOCATIONS` is their table.
 """
 
 from collections.abc import Iterator

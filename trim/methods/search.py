@@ -7,6 +7,7 @@ arXiv 2505.16743, section 3 and algorithm 1; ties, clamps and the order of learn
 import dataclasses
 import functools
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -16,6 +17,7 @@ from trim.methods.counts import largest_count, project_counts, total_count, unif
 from trim.methods.quality import layer_quality
 from trim.methods.retention import RetentionCurves
 from trim.methods.search_arrays import ArrayTrace, Grid, try_rates
+from trim.methods.search_arrays import exact_qualities as judge_exactly
 from trim.methods.search_settings import SearchSettings
 from trim.methods.search_types import SearchResult, SearchTrace
 
@@ -43,14 +45,15 @@ def search(curves: RetentionCurves, settings: SearchSettings, total: int | None 
     trace = _as_tensors(grid.trace, curves)
     row_sparsity = trace.updates[chosen.rate][chosen.iteration]
     counts = project_counts(row_sparsity, total, curves.columns, settings.max_row_sparsity)
+    exact = _judge(curves, torch.stack([counts, uniform]), settings.layer_quality).tolist()
     return SearchResult(
         settings=settings,
         learning_rate=chosen.learning_rate,
         tried=chosen.tried,
         layer_quality=chosen.quality,
         uniform_quality=chosen.uniform,
-        realised_quality=_judge(curves, counts, settings.layer_quality),
-        uniform_realised_quality=_judge(curves, uniform, settings.layer_quality),
+        realised_quality=exact[0],
+        uniform_realised_quality=exact[1],
         row_sparsity=row_sparsity,
         counts=counts,
         uniform_counts=uniform,
@@ -64,6 +67,21 @@ def full_trace(curves: RetentionCurves, settings: SearchSettings) -> SearchTrace
     if _by_kernels(curves, settings):
         return search(curves, settings).trace
     return _as_tensors(_grid(curves, settings).complete(), curves)
+
+
+def exact_qualities(curves: RetentionCurves, result: SearchResult) -> np.ndarray:
+    """Judge every update of a search's trace as `search_arrays.exact_qualities` does."""
+    settings, device = result.settings, curves.dot.device
+
+    def judge(counts: np.ndarray) -> np.ndarray:
+        judged: np.ndarray = _judge(
+            curves, torch.from_numpy(counts).to(device), settings.layer_quality
+        ).numpy()
+        return judged
+
+    return judge_exactly(
+        result.trace.as_arrays(), int(result.counts.sum()), curves.columns, settings.max_row_sparsity, judge
+    )
 
 
 def _by_kernels(curves: RetentionCurves, settings: SearchSettings) -> bool:
@@ -146,13 +164,13 @@ def _as_tensors(trace: ArrayTrace, curves: RetentionCurves) -> SearchTrace:
     )
 
 
-def _judge(curves: RetentionCurves, counts: Tensor, measure: str) -> float:
-    """The quality of the layer at some counts (D,)."""
+def _judge(curves: RetentionCurves, counts: Tensor, measure: str) -> Tensor:
+    """Judge the layer at each of some candidates' counts (M, D): (M,) float64 on the CPU."""
     from trim.compiled.search import LAYER_MEASURES, judge
 
-    if measure in LAYER_MEASURES:
-        return judge(curves.tables, counts.cpu().numpy(), measure)
-    return float(layer_quality(curves.at(counts), measure))
+    if measure in LAYER_MEASURES and not has_kernels(curves.dot.device):
+        return torch.from_numpy(judge(curves.tables, counts.cpu().numpy(), measure))
+    return layer_quality(curves.at(counts), measure).cpu()
 
 
 def _floor_counts(row_sparsity: Tensor, columns: int) -> Tensor:

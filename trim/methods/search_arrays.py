@@ -42,15 +42,6 @@ class RateQualities:
         """The rates whose updates are known: at least those that the search tried; all of them in a full trace."""
         return tuple(rate for rate in self.rates if not np.isnan(self._of(rate)[-1]))
 
-    @property
-    def exhaustive_rate(self) -> float | None:
-        """The rate with the best quality of all that were evaluated, tried by the published search or not.
-
-        None when none of them beats uniform.
-        """
-        best = max(self.evaluated, key=self.best_quality)
-        return best if self.best_iteration(best) > 0 else None
-
     def _of(self, rate: float) -> list[float]:
         qualities: list[float] = self.quality[self.rates.index(rate)].tolist()
         return qualities
@@ -153,7 +144,11 @@ def _try_in_order(
 
 @dataclass(frozen=True, eq=False)
 class ArrayResult:
-    """What TRIM gave each row, as `SearchResult` holds it, in arrays."""
+    """What TRIM gave each row, as `SearchResult` holds it, in arrays.
+
+    Attributes:
+        exact: (R, K + 1) of `exact_qualities`; None unless the search was complete.
+    """
 
     settings: SearchSettings
     learning_rate: float | None
@@ -166,6 +161,33 @@ class ArrayResult:
     counts: np.ndarray = field(repr=False)
     uniform_counts: np.ndarray = field(repr=False)
     trace: ArrayTrace = field(repr=False)
+    exact: np.ndarray | None = field(default=None, repr=False)
+
+
+def exact_qualities(
+    trace: ArrayTrace,
+    total: int,
+    columns: int,
+    max_row_sparsity: float,
+    judge: Callable[[np.ndarray], np.ndarray],
+) -> np.ndarray:
+    """Judge every update of a search at the exact counts that its x would become.
+
+    Args:
+        trace: of the search.
+        total: how many weights the layer loses.
+        columns: N.
+        max_row_sparsity: the cap on a row's sparsity.
+        judge: the quality of the layer, (M,), at each of M candidates' counts, (M, D).
+
+    Returns:
+        (R, K + 1) float64. Column 0 is uniform; NaN after it where a rate was not evaluated.
+    """
+    quality = np.full_like(trace.quality, np.nan)
+    for rate, x in trace.updates.items():
+        quality[trace.rates.index(rate)] = judge(exact_counts(x, total, columns, max_row_sparsity))
+    quality[:, 0] = quality[0, 0]
+    return quality
 
 
 def search_tables(tables: Tables, settings: SearchSettings, *, complete: bool = False) -> ArrayResult:
@@ -174,7 +196,8 @@ def search_tables(tables: Tables, settings: SearchSettings, *, complete: bool = 
     Args:
         tables: of the layer.
         settings: of the search.
-        complete: follow every rate of the grid, also those that the published search leaves untried.
+        complete: follow every rate of the grid, also those that the published search leaves untried, and judge every
+            update at exact counts too.
 
     Raises:
         SparsityError: no counts under the row cap reach the target.
@@ -191,16 +214,23 @@ def search_tables(tables: Tables, settings: SearchSettings, *, complete: bool = 
     chosen = grid.choose(settings)
     row_sparsity = grid.trace.updates[chosen.rate][chosen.iteration]
     counts = exact_counts(row_sparsity, total, tables.columns, cap)
+    realised, uniform_realised = judge(tables, np.stack([counts, uniform]), measure).tolist()
+    exact = None
+    if complete:
+        exact = exact_qualities(
+            grid.complete(), total, tables.columns, cap, lambda each: judge(tables, each, measure)
+        )
     return ArrayResult(
         settings=settings,
         learning_rate=chosen.learning_rate,
         tried=chosen.tried,
         layer_quality=chosen.quality,
         uniform_quality=chosen.uniform,
-        realised_quality=judge(tables, counts, measure),
-        uniform_realised_quality=judge(tables, uniform, measure),
+        realised_quality=realised,
+        uniform_realised_quality=uniform_realised,
         row_sparsity=row_sparsity,
         counts=counts,
         uniform_counts=uniform,
-        trace=grid.complete() if complete else grid.trace,
+        trace=grid.trace,
+        exact=exact,
     )

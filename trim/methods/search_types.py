@@ -6,7 +6,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from trim.methods.search_arrays import RateQualities
+from trim.methods.search_arrays import ArrayTrace, RateQualities
 from trim.methods.search_settings import SearchSettings
 
 
@@ -33,6 +33,11 @@ class SearchTrace(RateQualities):
         known = next(iter(self.updates.values()))
         unknown = torch.full_like(known, torch.nan)
         return torch.stack([self.updates.get(rate, unknown) for rate in self.rates])
+
+    def as_arrays(self) -> ArrayTrace:
+        """Return the same in host memory."""
+        updates = {rate: x.cpu().numpy() for rate, x in self.updates.items()}
+        return ArrayTrace(self.rates, self.quality.numpy(), self.row_variance.numpy(), updates)
 
 
 @dataclass(frozen=True, eq=False)

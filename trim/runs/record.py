@@ -25,7 +25,7 @@ def curve_counts(columns: int) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class SearchRecord:
-    """TRIM's search of one layer, at the floor counts of the publication.
+    """TRIM's search of one layer: as the publication judges it, at counts rounded down, and at exact counts.
 
     Attributes:
         learning_rate: the chosen rate; None: nothing beat uniform.
@@ -34,6 +34,7 @@ class SearchRecord:
         layer_quality, uniform_quality: of the kept x, and of uniform.
         rates: (R,) float64, all that could have been tried.
         quality, row_variance: (R, K + 1) float64, column 0 uniform, NaN where a rate was not evaluated.
+        exact_quality: the same as quality, at the exact counts of each update; None: a run from before it was kept.
         row_sparsity: (K + 1, D) float32, x through the iterations of the chosen rate; (1, D) if none was chosen.
     """
 
@@ -46,6 +47,7 @@ class SearchRecord:
     quality: np.ndarray = field(repr=False)
     row_variance: np.ndarray = field(repr=False)
     row_sparsity: np.ndarray = field(repr=False)
+    exact_quality: np.ndarray | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,6 +165,7 @@ ARRAYS: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "search_quality": ("float64", ("R", "K1"), True),
     "search_row_variance": ("float64", ("R", "K1"), True),
     "search_row_sparsity": ("float32", ("X", "D"), False),
+    "search_exact_quality": ("float64", ("R", "K1"), True),
 }
 _SEARCH = tuple(key for key in ARRAYS if key.startswith("search_"))
 # What puts the run on its model, and needs the room.
@@ -184,7 +187,8 @@ def to_parts(record: LayerRecord) -> tuple[dict[str, np.ndarray], dict]:
         numbers["kept"] = len(record.counts) * record.columns - record.pruned
     arrays |= {key: value for key in _OPTIONAL if (value := getattr(record, key)) is not None}
     if (search := record.search) is not None:
-        arrays |= {key: getattr(search, key.removeprefix("search_")) for key in _SEARCH}
+        found = {key: getattr(search, key.removeprefix("search_")) for key in _SEARCH}
+        arrays |= {key: value for key, value in found.items() if value is not None}
         numbers["search"] = {
             "learning_rate": search.learning_rate,
             "best_iteration": search.best_iteration,
@@ -213,7 +217,7 @@ def from_parts(name: str, arrays: Mapping[str, np.ndarray], numbers: dict) -> La
                 tried=tuple((rate, float(quality)) for rate, quality in kept["tried"]),
                 layer_quality=float(kept["layer_quality"]),
                 uniform_quality=float(kept["uniform_quality"]),
-                **{key.removeprefix("search_"): arrays[key] for key in _SEARCH},
+                **{key.removeprefix("search_"): arrays[key] for key in _SEARCH if key in arrays},
             )
         return LayerRecord(
             name=name,
@@ -257,7 +261,7 @@ def check_array(name: str, key: str, value: np.ndarray, numbers: dict) -> None:
     if value.dtype.kind == "f":
         wrong = np.isinf(value) if may_hold_nan else ~np.isfinite(value)
         # The qualities of a noiseless layer, in decibel, are infinite by definition.
-        if key != "search_quality" and wrong.any():
+        if not key.endswith("_quality") and wrong.any():
             raise RunError(f"{name}: {key} holds NaN or infinity")
     if key == "counts" and value.size and not (value.min() >= 0 and value.max() <= columns):
         raise RunError(f"{name}: counts outside 0 to {columns}")

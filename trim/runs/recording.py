@@ -13,6 +13,7 @@ from trim.methods.gini import gini
 from trim.methods.masks import apply_mask, keep_mask, pack_bits
 from trim.methods.quality import layer_quality
 from trim.methods.retention import Retained, RetentionCurves
+from trim.methods.search import exact_qualities
 from trim.methods.search_types import SearchResult
 from trim.runs.record import ARRAYS, LayerRecord, SearchRecord, curve_counts
 from trim.runs.run_record import Compute, ModelFacts, RunRecord, TextFacts
@@ -143,14 +144,14 @@ def layer_record(
         quality_measure=quality_measure,
         uniform_quality=uniform_quality,
         realised_quality=realised_quality,
-        search=None if search is None else search_record(search),
+        search=None if search is None else search_record(search, exact_qualities(curves, search)),
         error_left=left[0] if left else None,
         **{key: _typed(values, ARRAYS[key][0]) for key, values in zip(found, arrays, strict=True)},
     )
 
 
-def search_record(result: SearchResult) -> SearchRecord:
-    """Return the record of a search."""
+def search_record(result: SearchResult, exact_quality: np.ndarray) -> SearchRecord:
+    """Return the record of a search, with the quality of each update at exact counts."""
     trace = result.trace
     if result.learning_rate is None:
         iteration, path = 0, trace.updates[trace.rates[0]][:1]
@@ -168,6 +169,7 @@ def search_record(result: SearchResult) -> SearchRecord:
         quality=_typed(quality, "float64"),
         row_variance=_typed(row_variance, "float64"),
         row_sparsity=_typed(row_sparsity, "float32"),
+        exact_quality=exact_quality,
     )
 
 

@@ -69,7 +69,7 @@ class ArrayLayer:
         )
         taken = slope[before < counts[row]]
         price = float(taken.max()) if len(taken) else 0.0
-        quality = judge(self._tables, counts, result.settings.layer_quality)
+        quality = float(judge(self._tables, counts, result.settings.layer_quality))
         return Optimum(counts, quality, (uniform, reached, best), cap, price)
 
     def prices(self, best: Optimum, row: int) -> RowPrices:

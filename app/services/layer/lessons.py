@@ -8,7 +8,7 @@ from torch import Tensor
 
 import trim
 from app.services.layer.study import learning_rate_trace
-from app.services.layer.tensor_layer import array_trace
+from app.services.layer.tensor_layer import search_curves
 from diagnostics.concentration import LorenzCurve, gini, lorenz_curves
 from diagnostics.lessons import (
     BudgetLesson,
@@ -45,6 +45,7 @@ SIGN_ROWS, LOUDNESS = 24, 1.5
 # One layer per block, of the same shape: bell curves raised to these powers, so that their tails differ.
 BLOCK_POWERS, BLOCK_SHAPE = (2.6, 1.2, 1.0, 1.3, 1.6, 2.2), (64, 64)
 TARGET = 0.7
+PATH_TARGET = 0.65
 
 
 def curves_of(weight: Tensor, norm: Tensor) -> tuple[trim.RetentionCurves, Tensor]:
@@ -157,18 +158,18 @@ def wide_layer(shares: tuple[float, ...], loudness: tuple[float, ...]) -> Tensor
 def path() -> PathLesson:
     """TRIM's search on rows of equal loudness, from evenly spread to concentrated."""
     curves, score = curves_of(wide_layer(PATH_SHARES, (1.0,) * len(PATH_SHARES)), torch.ones(WIDE_COLUMNS))
-    result = trim.search(curves, trim.SearchSettings(TARGET))
+    result = trim.search(curves, trim.SearchSettings(PATH_TARGET))
     trace, rate = result.trace, result.learning_rate
     assert rate is not None, "some rate beats uniform on these rows"
-    total = int(result.counts.sum())
-    counts = torch.stack([trim.project_counts(x, total, WIDE_COLUMNS, CAP) for x in trace.updates[rate]])
+    counts = trim.project_counts(trace.updates[rate], int(result.counts.sum()), WIDE_COLUMNS, CAP)
+    retained = curves.at(counts)
     return PathLesson(
         rate,
-        TARGET,
+        PATH_TARGET,
         gini(score.numpy()),
         trace.updates[rate].numpy(),
-        curves.at(counts).cosine.numpy(),
-        trace.quality[trace.rates.index(rate)].numpy(),
+        retained.cosine.numpy(),
+        trim.layer_quality(retained, "cosim_flat").numpy(),
         trace.best_iteration(rate),
     )
 
@@ -180,12 +181,10 @@ def sign(outliers: float) -> SignLesson:
         (outliers,) * half + (OUTLIERS / WIDE_COLUMNS,) * half, (LOUDNESS,) * half + (1.0,) * half
     )
     curves, score = curves_of(weight, torch.ones(WIDE_COLUMNS))
-    settings = trim.SearchSettings(TARGET)
-    result = trim.search(curves, settings)
-    trace = learning_rate_trace(result, array_trace(trim.full_trace(curves, settings)))
+    result = search_curves(curves, trim.SearchSettings(TARGET), complete=True)
     ordered = np.sort(score.numpy(), axis=1)[:, ::-1]
     coefficients = gini(score.numpy())
-    at = result.uniform_counts
+    at = torch.from_numpy(result.uniform_counts)
     cosine = curves.at(at).cosine.numpy()
     loss = (curves.at(at + 1).error - curves.at(at).error).numpy()
     return SignLesson(
@@ -198,7 +197,7 @@ def sign(outliers: float) -> SignLesson:
         loud_loss=float(loss[0]),
         quiet_loss=float(loss[half]),
         target=TARGET,
-        trace=trace,
+        trace=learning_rate_trace(result),
     )
 
 

@@ -22,7 +22,7 @@ from diagnostics.concentration import GiniStatistics, gini, gini_statistics
 from diagnostics.gap import AllocationGap, GapCurve
 from diagnostics.learning_rate import LearningRateTrace
 from diagnostics.similarity import AllocatedCosine, sparsity_grid
-from trim.methods.search_arrays import ArrayResult, ArrayTrace
+from trim.methods.search_arrays import ArrayResult
 from trim.methods.search_settings import SearchSettings
 from trim.runs.run_record import Compute, ModelFacts, TextFacts
 
@@ -209,20 +209,22 @@ def search_view(result: ArrayResult) -> SearchView:
     rate, trace = result.learning_rate, result.trace
     x = result.row_sparsity[None] if rate is None else trace.updates[rate]
     kept = 0 if rate is None else trace.best_iteration(rate)
-    return SearchView(learning_rate_trace(result, trace), kept, x.T)
+    return SearchView(learning_rate_trace(result), kept, x.T)
 
 
-def learning_rate_trace(result: ArrayResult | trim.SearchResult, trace: ArrayTrace) -> LearningRateTrace:
-    """Return what the figures draw: `result` says what a search tried and chose, `trace` what each rate brings."""
+def learning_rate_trace(result: ArrayResult) -> LearningRateTrace:
+    """Return what the figures draw of a complete search."""
+    trace, exact = result.trace, result.exact
+    assert exact is not None, "the search is complete"
     tried = {rate for rate, _ in result.tried}
     place: dict[float | None, int] = {rate: index for index, rate in enumerate(trace.rates)}
     return LearningRateTrace(
         rates=np.array(trace.rates),
-        quality=trace.quality,
+        quality=exact,
         row_variance=trace.row_variance,
         tried=np.array([rate in tried for rate in trace.rates]),
         chosen=place.get(result.learning_rate),
-        exhaustive=place.get(trace.exhaustive_rate),
         layer_measure=result.settings.layer_quality,
         row_measure=result.settings.row_quality,
+        published=trace.quality,
     )

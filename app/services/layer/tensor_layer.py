@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from functools import cached_property
 
 import numpy as np
@@ -13,7 +14,8 @@ from app.services.layer.swept import Optimum, optimal_cap
 from diagnostics.row_detail import RowPrices, row_prices
 from trim.methods.counts import largest_count
 from trim.methods.optimal import Hull, last_price
-from trim.methods.search_arrays import ArrayResult, ArrayTrace
+from trim.methods.search import exact_qualities
+from trim.methods.search_arrays import ArrayResult
 
 
 class TensorLayer:
@@ -75,23 +77,7 @@ class TensorLayer:
 
     def search(self, settings: trim.SearchSettings, *, complete: bool = False) -> ArrayResult:
         """Run TRIM; rates left untried are followed where the curves hold the quality and it costs next to nothing."""
-        found = trim.search(self.curves, settings)
-        trace = found.trace
-        if complete and settings.layer_quality not in trim.DIRECT_QUALITIES:
-            trace = trim.full_trace(self.curves, settings)
-        return ArrayResult(
-            settings=settings,
-            learning_rate=found.learning_rate,
-            tried=found.tried,
-            layer_quality=found.layer_quality,
-            uniform_quality=found.uniform_quality,
-            realised_quality=found.realised_quality,
-            uniform_realised_quality=found.uniform_realised_quality,
-            row_sparsity=as_numpy(found.row_sparsity),
-            counts=as_numpy(found.counts),
-            uniform_counts=as_numpy(found.uniform_counts),
-            trace=array_trace(trace),
-        )
+        return search_curves(self.curves, settings, complete=complete)
 
     def optimum(self, result: ArrayResult, sensitivity: np.ndarray | None) -> Optimum:
         """Return the optimal counts for the total and the measure of a search, with row weights (D,) if given."""
@@ -142,7 +128,26 @@ def as_tensor(values: np.ndarray | None) -> Tensor | None:
     return None if values is None else torch.from_numpy(values)
 
 
-def array_trace(trace: trim.SearchTrace) -> ArrayTrace:
-    """Return a trace in arrays."""
-    updates = {rate: as_numpy(x) for rate, x in trace.updates.items()}
-    return ArrayTrace(trace.rates, as_numpy(trace.quality), as_numpy(trace.row_variance), updates)
+def search_curves(
+    curves: trim.RetentionCurves, settings: trim.SearchSettings, *, complete: bool = False
+) -> ArrayResult:
+    """Run TRIM; `complete`: also the rates left untried where the curves hold the quality, and at exact counts."""
+    found, exact = trim.search(curves, settings), None
+    if complete:
+        if settings.layer_quality not in trim.DIRECT_QUALITIES:
+            found = dataclasses.replace(found, trace=trim.full_trace(curves, settings))
+        exact = exact_qualities(curves, found)
+    return ArrayResult(
+        settings=settings,
+        learning_rate=found.learning_rate,
+        tried=found.tried,
+        layer_quality=found.layer_quality,
+        uniform_quality=found.uniform_quality,
+        realised_quality=found.realised_quality,
+        uniform_realised_quality=found.uniform_realised_quality,
+        row_sparsity=as_numpy(found.row_sparsity),
+        counts=as_numpy(found.counts),
+        uniform_counts=as_numpy(found.uniform_counts),
+        trace=found.trace.as_arrays(),
+        exact=exact,
+    )

@@ -13,7 +13,7 @@ from diagnostics.row_detail import RowPrices
 from diagnostics.similarity import AllocatedCosine
 from trim.errors import RunError
 from trim.runs.folder import Run
-from trim.runs.record import LayerRecord, SearchRecord, curve_counts
+from trim.runs.record import LayerRecord, curve_counts
 
 METHOD_LABELS = {"uniform": "Uniform", "trim": "TRIM", "optimal": "Optimal", "variant": "Wanda variant"}
 
@@ -188,29 +188,20 @@ def _search_view(record: LayerRecord, row_measure: str) -> SearchView | None:
         return None
     tried = {rate for rate, _ in search.tried}
     place = {rate: index for index, rate in enumerate(search.rates.tolist())}
-    # A rate that was not computed has its beginning only, the uniform allocation: that is not how it went.
-    computed = np.isfinite(search.quality[:, 1:]).any(axis=1)[:, None]
+    exact = search.exact_quality
     try:
         trace = LearningRateTrace(
             rates=search.rates,
-            quality=np.where(computed, search.quality, np.nan),
-            row_variance=np.where(computed, search.row_variance, np.nan),
+            quality=search.quality if exact is None else exact,
+            row_variance=search.row_variance,
             tried=np.array([rate in tried for rate in place]),
             chosen=place.get(search.learning_rate),
-            exhaustive=_best_of_all(search, computed),
             layer_measure=record.quality_measure,
             row_measure=row_measure,
+            published=None if exact is None else search.quality,
         )
     except ValueError as error:
         raise RunError(
             f"The search of {record.name} in this run is damaged: {error}. Prune again to make it."
         ) from error
     return SearchView(trace, search.best_iteration, search.row_sparsity.T)
-
-
-def _best_of_all(search: SearchRecord, computed: np.ndarray) -> int | None:
-    """Return the rate that an exhaustive search would have chosen; None as well where not all rates were computed."""
-    if not computed.all():
-        return None
-    best = int(np.argmax(np.nanmax(search.quality, axis=1)))
-    return best if np.nanmax(search.quality[best]) > search.uniform_quality else None

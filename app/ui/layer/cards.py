@@ -262,18 +262,22 @@ def search_card(view: LayerView, rows: list[int], file_name: str) -> None:
         return
     trace = search.trace
 
-    def drawn(draw: Callable[..., go.Figure], alt: str) -> View:
+    def drawn(draw: Callable[..., go.Figure], alt: str, crosses: str = "") -> View:
         return View(
             draw(trace, theme()),
-            text.rate_seen(search),
+            text.rate_seen(search) + crosses,
             explanations.RATE_FORMULA,
             alt,
             lambda: rate_numbers(trace),
         )
 
     variants = {
-        "Rates": lambda: drawn(rate_figure, "Best layer quality of each learning rate"),
-        "Iterations": lambda: drawn(iteration_figure, "Layer quality and row variance at each iteration"),
+        "Rates": lambda: drawn(
+            rate_figure, "Layer quality of each learning rate", text.published_seen(search)
+        ),
+        "Iterations": lambda: drawn(
+            iteration_figure, "Layer quality and row variance at each iteration", text.published_seen(search)
+        ),
         "Landscape": lambda: drawn(landscape_figure, "Gain over uniform by learning rate and iteration"),
     }
     if rows and search.learning_rate is not None and any(each.method == "trim" for each in view.allocations):
@@ -324,10 +328,16 @@ def row_numbers(view: LayerView) -> dict[str, np.ndarray]:
 def rate_numbers(trace: LearningRateTrace) -> dict[str, np.ndarray]:
     """Return the numbers of a search's charts, one line for each rate and iteration."""
     rates, iterations = trace.quality.shape
+    readings = {"layer_quality_at_floor_counts": trace.quality.ravel()}
+    if trace.published is not None:
+        readings = {
+            "layer_quality": trace.quality.ravel(),
+            "layer_quality_at_floor_counts": trace.published.ravel(),
+        }
     return {
         "learning_rate": np.repeat(trace.rates, iterations),
         "iteration": np.tile(np.arange(iterations), rates),
-        "layer_quality_at_floor_counts": trace.quality.ravel(),
+        **readings,
         "row_quality_variance": trace.row_variance.ravel(),
         "tried": np.repeat(trace.tried, iterations),
     }

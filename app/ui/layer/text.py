@@ -28,6 +28,7 @@ _FORMULAS = {
     "variant": _VARIANT_FORMULA,
 }
 
+ROUNDED_DOWN = "at counts rounded down, about half a weight per row too few"
 # What a stored run does not keep.
 NO_SCORE = (
     "Lorenz curves and the Gini after pruning need the score of every weight, which a run does not store."
@@ -121,18 +122,32 @@ def row_sparsity_seen(view: LayerView) -> str:
 def rate_seen(search: SearchView) -> str:
     """Describe what the learning rates show."""
     trace, rate = search.trace, search.learning_rate
-    tried = int(np.sum(trace.tried))
+    gain = 0.0 if trace.chosen is None else float(trace.kept_gain[trace.chosen])
     if rate is None:
-        text = f"None of the {tried} rates tried beats uniform."
+        text = f"None of the {int(np.sum(trace.tried))} rates tried beats uniform."
+    elif gain <= 0:
+        text = (
+            f"TRIM chose the rate {rate:g} by the publication's reading; at exact counts it does not beat uniform "
+            f"({gain:+.2g})."
+        )
     elif rate > 0:
         text = f"A positive rate wins ({rate:g}): rows that keep their quality give more weights."
     else:
         text = f"A negative rate wins ({rate:g}): rows that already lose quality give more weights."
     if trace.exhaustive is not None and trace.exhaustive != trace.chosen:
-        text += f" An exhaustive search would have chosen {trace.rates[trace.exhaustive]:g} instead."
+        text += f" Over the whole grid {trace.rates[trace.exhaustive]:g} is best."
     if np.isnan(trace.quality[~trace.tried]).any():
         text += " Rates that were not tried were not computed."
+    if trace.published is None:
+        text += f" This run holds only the publication's reading, {ROUNDED_DOWN}; the headline is at exact counts."
     return text
+
+
+def published_seen(search: SearchView) -> str:
+    """Describe what the crosses are that are laid over the learning rates."""
+    if search.trace.published is None:
+        return ""
+    return f" Crosses are the publication's own reading, by which TRIM chooses, {ROUNDED_DOWN}."
 
 
 def paths_seen(search: SearchView) -> str:
@@ -207,10 +222,7 @@ def quality_help(view: LayerView, method: str) -> str | None:
     if method == "uniform":
         return "At exact counts: every row loses the same share. Larger is better."
     if method == "trim":
-        return (
-            "At the exact counts that masks and files use. The chart of learning rates shows the publication's own "
-            "reading, at rounded-down counts, which leave the layer a little too dense."
-        )
+        return "At the exact counts that masks and files use."
     if method == "optimal":
         minimised = (
             "the layer's error"

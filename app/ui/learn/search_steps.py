@@ -76,8 +76,8 @@ ITERATIONS = Step(
     "Here are twelve rows of 96 weights, row 0 the most evenly spread, row 11 the most concentrated.",
     _iteration,
     _path,
-    "Concentrated rows give, evenly spread ones get, in smaller and smaller steps. The quality rises, then falls a "
-    "little, though the rows' cosines stay as alike: what TRIM keeps is not the last update.",
+    "Concentrated rows give, evenly spread ones get. The quality rises for three updates, then wavers by a few "
+    "ten-thousandths, and so do the rows' cosines: what TRIM keeps is not the last update.",
     Check(
         "Why does TRIM keep the best update and not the last one?",
         (
@@ -119,7 +119,7 @@ def _sign(percent: int) -> View:
         f"Scores of a loud and a quiet row, and the gain of nine learning rates; outcome: {lesson.trace.outcome}",
         lambda: {
             "learning_rate": lesson.trace.rates,
-            "gain": np.maximum(lesson.trace.gain.max(axis=1), 0),
+            "gain": lesson.trace.kept_gain,
             "tried": np.asarray(lesson.trace.tried),
         },
     )

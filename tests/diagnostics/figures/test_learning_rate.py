@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 
+from diagnostics.figures.frame import signed
 from diagnostics.figures.iterations import iteration_figure, landscape_figure
-from diagnostics.figures.learning_rate import rate_figure
+from diagnostics.figures.learning_rate import PUBLISHED, rate_figure
 from diagnostics.figures.theme import PALETTES
-from tests.diagnostics.figure_cases import search_trace, subtitle, traces
+from tests.diagnostics.figure_cases import RATES, search_trace, subtitle, traces
 
 
 def test_an_untried_rate_never_looks_like_a_bad_one():
@@ -36,19 +37,47 @@ def test_rates_that_were_never_computed_are_words_not_points():
 
 def test_both_choices_are_marked():
     figure = rate_figure(search_trace())
-    assert [trace.name for trace in figure.data if trace.name in ("chosen", "best of grid")] == [
-        "chosen",
-        "best of grid",
-    ]
+    assert {trace.name for trace in figure.data} >= {"chosen", "best of grid"}
     assert "chose η = +0.02 (positive" in subtitle(figure)
-    assert "would have chosen +0.12" in subtitle(figure)
-    same = rate_figure(search_trace(exhaustive=1))
+    best = search_trace().exhaustive
+    assert best != 1
+    assert f"Over the full grid {RATES[best]:+g} is best." in subtitle(figure).replace("−", "-")
+    same = rate_figure(search_trace(chosen=best, tried=np.ones(9, bool)))
     assert len(traces(same, "chosen, best of grid")) == 1
+
+
+def test_the_published_reading_is_laid_over_the_exact_one():
+    trace = search_trace()
+    (crosses,) = traces(rate_figure(trace), PUBLISHED)
+    kept = trace.published[np.arange(9), trace.kept][np.argsort(RATES)]
+    np.testing.assert_array_equal(crosses.y, kept)
+    (tried,) = traces(rate_figure(trace), "tried, positive")
+    np.testing.assert_array_equal(tried.y, trace.kept_quality[:3])
+    (crosses,) = traces(iteration_figure(trace), PUBLISHED)
+    np.testing.assert_array_equal(crosses.y, trace.published[1])
+    assert subtitle(rate_figure(trace)).split(". ")[0].endswith("at exact counts")
+
+
+def test_a_trace_that_holds_only_the_published_reading_says_so():
+    trace = search_trace(published=None)
+    assert not traces(rate_figure(trace), PUBLISHED) + traces(iteration_figure(trace), PUBLISHED)
+    assert "at counts rounded down" in subtitle(rate_figure(trace))
+
+
+def test_a_chosen_rate_that_loses_at_exact_counts_is_in_the_chart():
+    quality = search_trace().quality.copy()
+    quality[1, 1:] -= 0.02
+    trace = search_trace(quality=quality)
+    figure = rate_figure(trace)
+    assert trace.kept_gain[1] < 0
+    assert f"{signed(trace.kept_gain[1], '.2g')} at exact counts" in subtitle(figure)
+    low, high = figure.layout.yaxis.range
+    assert low < trace.kept_quality[1] < high
 
 
 def test_a_layer_that_stays_uniform():
     losses = np.minimum(search_trace().quality, 0.9)
-    trace = search_trace(quality=losses, chosen=None, exhaustive=None)
+    trace = search_trace(quality=losses, chosen=None)
     assert "stays uniform" in subtitle(rate_figure(trace))
     heat = landscape_figure(trace).data[0]
     assert (heat.zmid, heat.zmin) == (0, -heat.zmax)
@@ -58,7 +87,7 @@ def test_a_layer_that_stays_uniform():
 def test_a_quality_that_is_infinite_has_an_empty_state(draw):
     quality = search_trace().quality.copy()
     quality[:, 0] = np.inf
-    figure = draw(search_trace(quality=quality, chosen=None, exhaustive=None, layer_measure="snr"))
+    figure = draw(search_trace(quality=quality, chosen=None, layer_measure="snr"))
     assert "cannot be beaten" in subtitle(figure)
     assert not figure.data
 

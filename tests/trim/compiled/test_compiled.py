@@ -35,7 +35,7 @@ def everything(seed: int = 0, rows: int = 101, columns: int = 67, vectors: int =
     ranks = np.argsort(order, axis=1).astype(np.int32)
     return [
         order, curves, output, path.x, path.quality, path.row_variance,
-        np.array(judge(tables, counts, "snr")), kept_output(weight, inputs, ranks, counts),
+        judge(tables, counts[None], "snr"), kept_output(weight, inputs, ranks, counts),
         *hull_edges(curves[..., 2], columns - 1), gini_of_rows(score, order),
     ]  # fmt: skip
 
@@ -115,10 +115,10 @@ USE = """
 import warnings
 with warnings.catch_warnings(record=True) as caught:
     warnings.simplefilter("always")
-    from trim.compiled.counts import common_shift
+    from trim.compiled.counts import nearest_counts
     from trim.compiled.hull import take_edges
 import numpy as np
-print(common_shift(np.array([1.0, 2.0]), 5, 9), [each.category.__name__ for each in caught])
+print(nearest_counts(np.array([1.0, 2.0]), 5, 9), [each.category.__name__ for each in caught])
 print(*(each.message for each in caught))
 """
 
@@ -127,13 +127,13 @@ def test_a_cache_that_cannot_be_written_is_told_once(tmp_path):
     (tmp_path / "file").touch()
     folder = str(tmp_path / "file" / "cache")
     result, message = run(USE, NUMBA_CACHE_DIR="", TRIM_CACHE=folder).splitlines()
-    assert result == "1.0 ['CacheWarning']"
+    assert result == "[2 3] ['CacheWarning']"
     assert folder in message
     assert "set TRIM_CACHE to a folder that can be written" in message
 
 
 def test_a_damaged_cache_is_told_and_compiled_anew(tmp_path):
-    assert run(USE, NUMBA_CACHE_DIR="", TRIM_CACHE=str(tmp_path)).splitlines()[0] == "1.0 []"
+    assert run(USE, NUMBA_CACHE_DIR="", TRIM_CACHE=str(tmp_path)).splitlines()[0] == "[2 3] []"
     for path in (tmp_path / "compiled").rglob("*.nb?"):
         path.write_bytes(b"damaged")
-    assert run(USE, NUMBA_CACHE_DIR="", TRIM_CACHE=str(tmp_path)).splitlines()[0] == "1.0 ['CacheWarning']"
+    assert run(USE, NUMBA_CACHE_DIR="", TRIM_CACHE=str(tmp_path)).splitlines()[0] == "[2 3] ['CacheWarning']"

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import trim
+from trim.methods.search import exact_qualities
 
 
 def curves_of(seed: int = 0, rows: int = 24, columns: int = 41, vectors: int = 5, dead: int = 0):
@@ -60,13 +61,9 @@ def test_an_exhaustive_search_is_never_worse_than_the_published_one(seed):
     curves = curves_of(seed, vectors=3)
     settings = trim.SearchSettings(0.7)
     result, full = trim.search(curves, settings), trim.full_trace(curves, settings)
-    if full.exhaustive_rate is None:
-        assert result.learning_rate is None
-        assert max(map(full.best_quality, full.rates)) == result.uniform_quality
-    else:
-        best = full.best_quality(full.exhaustive_rate)
-        assert best == max(map(full.best_quality, full.rates)) > result.uniform_quality
-        assert best >= result.layer_quality * (1 - 1e-12)
+    best = max(map(full.best_quality, full.rates))
+    assert best >= result.layer_quality * (1 - 1e-12)
+    assert (best > result.uniform_quality) or result.learning_rate is None
 
 
 @pytest.mark.parametrize("layer_quality", sorted(trim.LAYER_QUALITIES))
@@ -86,6 +83,28 @@ def test_realised_quality_belongs_to_the_exact_counts(layer_quality):
     published = float(trim.layer_quality(curves.at(floor), layer_quality))
     assert result.layer_quality == pytest.approx(published, rel=1e-12)
     assert int(floor.sum()) < int(result.counts.sum())
+
+
+@pytest.mark.parametrize("layer_quality", sorted(trim.LAYER_QUALITIES))
+def test_every_update_is_judged_at_exact_counts_too(layer_quality):
+    curves = curves_of(1)
+    settings = trim.SearchSettings(0.66, layer_quality=layer_quality)
+    result = trim.search(curves, settings)
+    exact = exact_qualities(curves, result)
+    assert exact.shape == result.trace.quality.shape
+    assert bool((exact[:, 0] == result.uniform_realised_quality).all())
+    for row, rate in enumerate(result.trace.rates):
+        if rate not in result.trace.evaluated:
+            assert bool(torch.isnan(exact[row, 1:]).all())
+            continue
+        x = result.trace.updates[rate]
+        counts = torch.stack([trim.project_counts(each, round(0.66 * 24 * 41), 41, 0.95) for each in x])
+        assert counts.sum(dim=1).tolist() == [round(0.66 * 24 * 41)] * 11
+        expected = trim.layer_quality(curves.at(counts), layer_quality)
+        torch.testing.assert_close(exact[row], expected, rtol=1e-12, atol=0)
+        if rate == result.learning_rate:
+            kept = result.trace.best_iteration(rate)
+            assert float(exact[row, kept]) == result.realised_quality
 
 
 @pytest.mark.parametrize("layer_quality", ["cosim_flat", "mae", "psnr_dim"])
@@ -161,7 +180,8 @@ def test_an_update_too_small_to_move_a_weight_is_never_better(layer_quality):
     assert result.learning_rate is None
     assert {quality for _, quality in result.tried} == {result.uniform_quality}
     assert [rate for rate, _ in result.tried] == [1e-9, 2e-9, -1e-9, -2e-9]
-    assert trim.full_trace(curves, tiny).exhaustive_rate is None
+    full = trim.full_trace(curves, tiny)
+    assert {full.best_quality(rate) for rate in full.rates} == {result.uniform_quality}
 
 
 def test_a_layer_that_loses_nothing_stays_uniform():

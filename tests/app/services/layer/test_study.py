@@ -109,12 +109,14 @@ def test_the_trace_tells_tried_from_untried(studied):
     # The curves make the untried rates free, so all of them are known.
     assert np.isfinite(trace.quality).all()
     for rate, quality in result.tried:
-        assert trace.quality[list(trace.rates).index(rate)].max() == pytest.approx(quality, rel=1e-12)
+        assert trace.published[list(trace.rates).index(rate)].max() == pytest.approx(quality, rel=1e-12)
     chosen = None if trace.chosen is None else trace.rates[trace.chosen]
     assert chosen == result.learning_rate
-    best = trace.quality.max(axis=1)
+    assert trace.uniform_quality == result.uniform_realised_quality == outcome.view.qualities["uniform"]
+    reached = trace.uniform_quality if trace.chosen is None else trace.kept_quality[trace.chosen]
+    assert reached == result.realised_quality == outcome.view.qualities["trim"]
     if trace.exhaustive is not None:
-        assert best[trace.exhaustive] == best.max() > result.uniform_quality
+        assert trace.kept_quality[trace.exhaustive] == trace.kept_quality.max() > trace.uniform_quality
     assert (trace.layer_measure, trace.row_measure) == ("cosim_flat", "cosim")
 
 

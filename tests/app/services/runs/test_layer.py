@@ -7,6 +7,7 @@ import pytest
 
 import trim
 from app.services.runs.layer import LayerView
+from app.ui.layer import text
 from diagnostics.allocation import row_sparsity_statistics
 from diagnostics.figures.allocation import row_sparsity_histogram
 from diagnostics.figures.concentration import gini_histogram
@@ -59,11 +60,26 @@ def test_the_search_as_it_was_recorded(runs):
     assert trace.rates[trace.tried].tolist() == [rate for rate, _ in search.tried]
     assert view.learning_rate == search.learning_rate
     np.testing.assert_array_equal(view.kept_x, search.row_sparsity[search.best_iteration])
-    computed = np.isfinite(search.quality[:, 1:]).any(axis=1)
-    assert (trace.exhaustive is None) == (not computed.all())
-    assert np.isnan(trace.quality[~computed]).all()
+    np.testing.assert_array_equal(trace.quality, search.exact_quality)
+    np.testing.assert_array_equal(trace.published, search.quality)
+    assert trace.kept[trace.chosen] == search.best_iteration
+    assert trace.kept_quality[trace.chosen] == pytest.approx(record.realised_quality, rel=1e-12)
+    np.testing.assert_array_equal(trace.computed, np.isfinite(search.quality[:, 1:]).any(axis=1))
     assert rate_figure(trace).data
     assert LayerView.of(runs["optimal"], runs["optimal"].layer(NAME)).search is None
+
+
+def test_a_run_from_before_exact_qualities_were_kept_says_so(runs):
+    record = runs["trim"].layer(NAME)
+    old = dataclasses.replace(record, search=dataclasses.replace(record.search, exact_quality=None))
+    view = LayerView.of(runs["trim"], old).search
+    np.testing.assert_array_equal(view.trace.quality, record.search.quality)
+    assert view.trace.published is None
+    assert "holds only the publication's reading" in text.rate_seen(view)
+    assert text.published_seen(view) == ""
+    new = LayerView.of(runs["trim"], record).search
+    assert "holds only" not in text.rate_seen(new)
+    assert "Crosses" in text.published_seen(new)
 
 
 def test_what_a_run_does_not_store(runs):
