@@ -90,7 +90,7 @@ def test_every_update_is_judged_at_exact_counts_too(layer_quality):
     curves = curves_of(1)
     settings = trim.SearchSettings(0.66, layer_quality=layer_quality)
     result = trim.search(curves, settings)
-    exact = exact_qualities(curves, result)
+    exact = torch.from_numpy(exact_qualities(curves, result))
     assert exact.shape == result.trace.quality.shape
     assert bool((exact[:, 0] == result.uniform_realised_quality).all())
     for row, rate in enumerate(result.trace.rates):
