@@ -1,6 +1,7 @@
 """For all tests: what is set before any of them loads torch, and who runs which where several processes test."""
 
 import os
+import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,9 @@ from trim.cache import cache_folder
 
 # Threads that spin where they wait for each other make tests many times slower on cores shared with anything else.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Without bytecode every process that tests start compiles all modules anew, and so does each run of the tests.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # A cache of their own spares no test the half minute of compiling: what `make setup` compiled is used by all.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder() / "compiled"))
 

@@ -1,8 +1,10 @@
 """Fixtures for pages that load models of their own, and what a page's visit needs once only."""
 
 import functools
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from streamlit.components.v2 import manifest_scanner
@@ -10,6 +12,7 @@ from streamlit.runtime.scriptrunner.script_cache import ScriptCache
 
 from app.services.layer.laboratory import Laboratory
 from app.services.server.access import SEMINAR, Seminar
+from tests import forks
 from tests.trim.conftest import hub as hub
 
 # AppTest reads the metadata of every installed package at each run of a page, which takes longer than most pages.
@@ -35,3 +38,10 @@ def seminar() -> Iterator[Seminar]:
     SEMINAR.__dict__ = Seminar("open sesame").__dict__ | {"who": lambda: SEMINAR.asking, "asking": "somebody"}
     yield SEMINAR
     SEMINAR.__dict__ = before
+
+
+@pytest.fixture
+def forked_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Jobs start at once, as forks of a process that has pruned before."""
+    forked = SimpleNamespace(Popen=forks.Popen, DEVNULL=subprocess.DEVNULL, STDOUT=subprocess.STDOUT)
+    monkeypatch.setattr("app.services.jobs.manager.subprocess", forked)

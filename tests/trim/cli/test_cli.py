@@ -4,17 +4,16 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
 import trim
+from tests import forks
 from tests.trim import rough
 from trim import cli
 
-ROOT = Path(__file__).resolve().parents[3]
 FEW = ["--windows", "4", "--length", "32", "--device", "cpu"]
 
 
@@ -189,35 +188,19 @@ def test_mistakes_are_one_paragraph(arguments, message, capsys, tmp_path, monkey
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_stopped_and_resumed(llama, text, tmp_path, how, capsys):
     out = tmp_path / "run"
-    command = [sys.executable, "-m", "trim", "prune", str(llama), "--target", "0.5", "--corpus", str(text)]
-    worker = subprocess.Popen(
-        [
-            *command,
-            "--out",
-            str(out),
-            "--windows",
-            "64",
-            "--length",
-            "128",
-            "--device",
-            "cpu",
-            "--recalculate-inputs",
-        ],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    for line in worker.stdout:
-        if "layers in 3 blocks" in line:
-            time.sleep(0.05)
-            worker.send_signal(how)
-    error = worker.communicate(timeout=60)[1]
-    if worker.returncode == 0:
-        pytest.skip("it was done before it could be stopped")
-    assert worker.returncode == 130, error
-    assert f"python -m trim resume {out}" in error
-    assert "Traceback" not in error
+    command = ["prune", str(llama), "--target", "0.5", "--corpus", str(text), "--out", str(out)]
+    command += ["--windows", "16", "--length", "128", "--device", "cpu", "--recalculate-inputs"]
+    worker = forks.Popen([sys.executable, "-m", "trim", *command], stdout=subprocess.PIPE)
+    printed = ""
+    with worker.stdout as lines:
+        for line in lines:
+            printed += line
+            if "layers in 3 blocks" in line:
+                worker.send_signal(how)
+    status = worker.wait()
+    assert status == 130, printed
+    assert f"python -m trim resume {out}" in printed
+    assert "Traceback" not in printed
     assert cli.main(["resume", str(out)]) == 0
     assert cli.main(["resume", str(out)]) == 0
     assert "complete already" in capsys.readouterr().out

@@ -2,9 +2,7 @@
 
 import contextlib
 import json
-import os
 import random
-import re
 import signal
 import subprocess
 import sys
@@ -17,6 +15,7 @@ import torch
 from torch import nn
 
 import trim
+from tests import forks
 from tests.trim import rough, tiny
 from trim.calibration.inputs import linear_layers
 from trim.calibration.text import Calibration
@@ -25,7 +24,6 @@ from trim.models.architecture import find_blocks
 from trim.models.streamed import StreamedModel
 from trim.runs.settings import PruneSettings
 
-ROOT = Path(__file__).resolve().parents[3]
 CPU = torch.device("cpu")
 
 
@@ -320,72 +318,41 @@ def test_a_file_sets_the_target_itself_and_layers_may_stay_dense(llama, tmp_path
         pruned(llama, tmp_path / "none", layers=["*.mpl.*"])
 
 
-# Prune in a process of its own, which says its number, what it has done and how it ended. It is forked from one that
-# has imported everything already, since that takes longer than the run.
+# Prune in a process of its own, which says what it has done.
 WORKER = """
-import os, sys, trim, torch, transformers
+import sys, trim
 from tests.trim import rough
-from trim.pruning import prune
-torch.set_num_threads(1)
-transformers.AutoModelForCausalLM.from_config(rough.CONFIGS["llama"]())
-say = lambda event: print(type(event).__name__, flush=True)
-for line in sys.stdin:
-    what, out = line.split()
-    child = os.fork()
-    if child:
-        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
-        continue
-    print(os.getpid(), flush=True)
-    if what == "prune":
-        options = {"target": 0.5, "device": "cpu", "budget": "owl"}
-        trim.prune(sys.argv[1], out, tokens=rough.random_tokens(), progress=say, **options)
-    else:
-        trim.resume(out, progress=say)
-    os._exit(0)
+def say(event):
+    print(type(event).__name__, flush=True)
+what, model, out = sys.argv[1:]
+if what == "prune":
+    options = {"target": 0.5, "device": "cpu", "budget": "owl"}
+    trim.prune(model, out, tokens=rough.random_tokens(), progress=say, **options)
+else:
+    trim.resume(out, progress=say)
 """
 
 
-class Worker:
-    """Processes that prune or resume one after the other."""
-
-    def __init__(self, model: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(model)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, what: str, out: Path, stop_after: int | None = None, seconds: float = 0) -> tuple[int, int]:
-        """The status and the number of events of a process that is killed so many seconds after that event."""
-        self.process.stdin.write(f"{what} {out}\n")
-        self.process.stdin.flush()
-        number = int(self.process.stdout.readline())
-        for count, line in enumerate(self.process.stdout):
-            if re.fullmatch(r"-?\d+", line.strip()):
-                return int(line), count
-            if count == stop_after:
+def in_a_process(what: str, model: Path, out: Path, stop_after: int | None = None, seconds: float = 0):
+    """Prune or resume; the status and the number of events of a process that is killed so long after that event."""
+    process = forks.Popen([sys.executable, "-c", WORKER, what, str(model), str(out)], stdout=subprocess.PIPE)
+    events = 0
+    with process.stdout as lines:
+        for events, _ in enumerate(lines, 1):
+            if events == stop_after:
                 time.sleep(seconds)
-                os.kill(number, signal.SIGKILL)
-        raise AssertionError("the worker itself ended")
+                process.send_signal(signal.SIGKILL)
+    return process.wait(), events
 
 
-@pytest.fixture
-def worker(llama):
-    started = Worker(llama)
-    yield started
-    started.process.communicate(timeout=60)
-
-
-def test_killed_at_random_moments_and_resumed_is_bitwise_the_same(worker, tmp_path):
+def test_killed_at_random_moments_and_resumed_is_bitwise_the_same(llama, tmp_path):
     chance = random.Random(4)
-    status, events = worker.run("prune", tmp_path / "whole")
+    status, events = in_a_process("prune", llama, tmp_path / "whole")
     assert status == 0
     kills, what = 0, "prune"
     while True:
         moment = (chance.randrange(3, events), chance.random() * 0.01) if kills < 3 else ()
-        status, _ = worker.run(what, tmp_path / "killed", *moment)
+        status, _ = in_a_process(what, llama, tmp_path / "killed", *moment)
         if status == 0:
             break
         assert status == -signal.SIGKILL
@@ -432,25 +399,11 @@ def test_a_model_larger_than_memory(tmp_path):
     )
     size = (large / "model.safetensors").stat().st_size
     assert size > 100e6
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            LIMITED,
-            str(small),
-            str(large),
-            str(tmp_path / "run"),
-            str(size // 2),
-            str(size),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"MALLOC_ARENA_MAX": "1"},
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == ["the whole model does not fit", "0.5"]
+    arguments = map(str, (small, large, tmp_path / "run", size // 2, size))
+    process = forks.Popen([sys.executable, "-c", LIMITED, *arguments], stdout=subprocess.PIPE)
+    with process.stdout as printed:
+        assert printed.read().splitlines() == ["the whole model does not fit", "0.5"]
+    assert process.wait() == 0
 
 
 def test_a_trained_opt_has_rows_that_differ(tmp_path):

@@ -19,6 +19,8 @@ from tests.app.small_runs import make_run
 from tests.trim import rough
 from trim.evaluation.settings import Sampling
 
+pytestmark = pytest.mark.usefixtures("forked_jobs")
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> trim.Run:

@@ -22,6 +22,7 @@ from trim.cli.prune import OPTIONS
 from trim.runs.settings import PruneSettings
 from trim.runs.writer import RunWriter
 
+pytestmark = pytest.mark.usefixtures("forked_jobs")
 PATIENCE_SECONDS = 120
 LONG = 24  # blocks: a run that is still going when a test looks
 

@@ -1,0 +1,88 @@
+"""Python processes that start at once: forked from one that has imported torch and transformers, which takes seconds."""
+
+import functools
+import multiprocessing
+import os
+import runpy
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from multiprocessing import reduction
+from multiprocessing.context import ForkServerContext
+from typing import IO
+
+class _Descriptor:
+    """A file descriptor on its way into another process, where it arrives as a number."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def __reduce__(self) -> tuple:
+        return _detached, (reduction.DupFd(self.descriptor),)
+
+
+def _detached(held: object) -> int:
+    return held.detach()
+
+
+@functools.cache
+def _server() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.rehearsed"])
+    return context
+
+
+def _become(command: Sequence[str], environment: Mapping[str, str], output: int, new_session: bool) -> None:
+    """Be `python -m MODULE …` or `python -c CODE …` with that environment, whose output goes to one file."""
+    if new_session:
+        os.setsid()
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(output, stream.fileno())
+        stream.reconfigure(line_buffering=True)
+    os.environ.clear()
+    os.environ.update(environment)
+    sys.modules["torch"].set_num_threads(int(environment.get("OMP_NUM_THREADS", 1)))
+    how, what, *sys.argv[1:] = command
+    if how == "-m":
+        runpy.run_module(what, run_name="__main__", alter_sys=True)
+    else:
+        exec(what, {"__name__": "__main__"})
+
+
+class Popen:
+    """What subprocess.Popen starts for [sys.executable, "-m", MODULE, …], forked; all its output goes to one place.
+
+    It runs in the folder in which the tests began.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        stdout: IO[bytes] | int,
+        env: Mapping[str, str] | None = None,
+        stdin: int = subprocess.DEVNULL,
+        stderr: int = subprocess.STDOUT,
+        start_new_session: bool = False,
+    ) -> None:
+        assert command[0] == sys.executable, command
+        assert (stdin, stderr) == (subprocess.DEVNULL, subprocess.STDOUT)
+        reading, writing = os.pipe() if stdout == subprocess.PIPE else (None, os.dup(stdout.fileno()))
+        environment = dict(os.environ if env is None else env)
+        self._process = _server().Process(
+            target=_become, args=(command[1:], environment, _Descriptor(writing), start_new_session), daemon=True
+        )
+        self._process.start()
+        os.close(writing)
+        self.pid = self._process.pid
+        self.stdout = None if reading is None else os.fdopen(reading, encoding="utf-8")
+
+    def wait(self) -> int:
+        """Wait until it ends; its exit code, negative for a signal."""
+        self._process.join()
+        return self._process.exitcode
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send it a signal."""
+        os.kill(self.pid, number)
