@@ -32,15 +32,29 @@ settings.load_profile("everyday")
 LONG_TEXT = 100_000  # characters
 
 
+# Files whose tests fork processes.
+FORKING = (
+    "tests/app/services/jobs/test_continuations.py",
+    "tests/app/services/jobs/test_manager.py",
+    "tests/trim/cli/test_cli.py",
+    "tests/trim/pruning/test_loop.py",
+)
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """A process at a time takes a file, and one alone all that drive a browser: two browsers starve each other."""
+    """A process at a time takes a file; one alone all that drive a browser, and one all that fork others.
+
+    Two browsers starve each other, and the process that `tests.forks` forks takes seconds to make.
+    """
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
             file = nodeid.partition("::")[0]
-            return "tests/browser" if file.startswith("tests/browser/") else file
+            if file.startswith("tests/browser/"):
+                return "browser"
+            return "forks" if file in FORKING else file
 
     config.option.loadscopereorder = False  # the order is made in `pytest_collection_modifyitems`
     return ByFile(config, log)
@@ -63,9 +77,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if item.nodeid.startswith(SLOW):
             item.add_marker("slow")
     if hasattr(config, "workerinput"):
-        items.sort(
-            key=lambda item: (not item.nodeid.startswith("tests/browser/"), "slow" not in item.keywords)
-        )
+        items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> tuple[bool, bool, bool]:
+    """The longest come first: the browser, what forks, and then all that is slow."""
+    file = item.nodeid.partition("::")[0]
+    return not file.startswith("tests/browser/"), file not in FORKING, "slow" not in item.keywords
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -1,4 +1,4 @@
-"""Python processes that start at once: forked from one that has imported torch and transformers, which takes seconds."""
+"""Python processes that start at once: forked from one that has imported torch and pruned before."""
 
 import functools
 import multiprocessing
@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from multiprocessing import reduction
 from multiprocessing.context import ForkServerContext
 from typing import IO
+
 
 class _Descriptor:
     """A file descriptor on its way into another process, where it arrives as a number."""
@@ -71,7 +72,9 @@ class Popen:
         reading, writing = os.pipe() if stdout == subprocess.PIPE else (None, os.dup(stdout.fileno()))
         environment = dict(os.environ if env is None else env)
         self._process = _server().Process(
-            target=_become, args=(command[1:], environment, _Descriptor(writing), start_new_session), daemon=True
+            target=_become,
+            args=(command[1:], environment, _Descriptor(writing), start_new_session),
+            daemon=True,
         )
         self._process.start()
         os.close(writing)

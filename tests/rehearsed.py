@@ -1,4 +1,4 @@
-"""Imported by the process that `tests.forks` forks: prune a tiny model, so that forks find all imported and compiled."""
+"""Imported by the process that `tests.forks` forks: prune a tiny model, so that forks find all that takes time done."""
 
 import contextlib
 import importlib

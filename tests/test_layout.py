@@ -184,57 +184,45 @@ def test_the_lazy_table_and_the_imports_for_type_checkers_agree():
         trim.nothing  # noqa: B018
 
 
-def last_line(code: str, folder: Path) -> str:
-    """What Python code prints last, run by itself in `folder`, which also holds its cache."""
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "TRIM_CACHE": str(folder)}
-    run = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120, env=environment
-    )
-    assert run.returncode == 0, run.stderr
-    return run.stdout.splitlines()[-1]
-
-
-@pytest.mark.parametrize(
-    "code",
-    [
-        "import trim",
-        "from trim.cli import main; main(['cache'])",
-        "from trim.cli import main; main(['inspect', '.'])",
-        "from trim.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass",
-    ],
-)
-def test_nothing_heavy_is_imported_before_it_computes(code, tmp_path):
-    code += f"\nimport sys; print([name for name in {EAGER!r} if name in sys.modules])"
-    assert last_line(code, tmp_path) == "[]"
-
-
-def test_pages_import_nothing_heavy_before_they_compute(tmp_path):
+def test_nothing_heavy_is_imported_before_it_computes(tmp_path):
+    """Not by the library, commands that only read, the imports of any page, or pages of stored runs."""
     code = f"""
-import ast, sys
+import ast, contextlib, sys
 
+def nothing_heavy(after):
+    assert not [name for name in {EAGER!r} if name in sys.modules], after
+
+import trim
+nothing_heavy("import trim")
+from trim.cli import main
+for command in (["cache"], ["inspect", "."], ["--help"]):
+    with contextlib.suppress(SystemExit):
+        main(command)
+    nothing_heavy(command)
 for path in {[str(path) for path in (ROOT / "app/main.py", *modules("app/views"))]!r}:
     # The imports of a page alone: the page itself draws.
     tree = ast.parse(open(path, "rb").read(), path)
     tree.body = [node for node in tree.body if isinstance(node, ast.Import | ast.ImportFrom)]
     exec(compile(tree, path, "exec"), {{}})
-print([name for name in {EAGER!r} if name in sys.modules])
-"""
-    assert last_line(code, tmp_path) == "[]"
-
-
-@pytest.mark.parametrize(("page", "title"), [("runs", "pruned here"), ("model", "whole model take")])
-def test_pages_of_stored_runs_draw_without_anything_heavy(page, title, tmp_path):
-    code = f"""
-import sys
+    nothing_heavy(path)
 from streamlit.testing.v1 import AppTest
-
-test = AppTest.from_file({str(ROOT / "app/main.py")!r}, default_timeout=60)
-test.switch_page("views/{page}.py").run()
-assert not test.exception, test.exception
-assert {title!r} in test.title[0].value
-print([name for name in {EAGER!r} if name in sys.modules])
+for page, title in (("runs", "pruned here"), ("model", "whole model take")):
+    test = AppTest.from_file({str(ROOT / "app/main.py")!r}, default_timeout=60)
+    test.switch_page(f"views/{{page}}.py").run()
+    assert not test.exception, test.exception
+    assert title in test.title[0].value
+    nothing_heavy(page)
 """
-    assert last_line(code, tmp_path) == "[]"
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "TRIM_CACHE": str(tmp_path)}
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=environment,
+    )
+    assert run.returncode == 0, run.stderr
 
 
 def test_trim_imports_without_what_only_some_uses_need():

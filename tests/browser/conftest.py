@@ -26,6 +26,15 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+# Nothing moves by itself: without a GPU the processor draws each frame of an animation.
+_STILL = """(() => {
+    const add = () => {
+        const style = document.createElement('style');
+        style.textContent = '*, *::before, *::after {animation: none !important; transition: none !important}';
+        document.documentElement.append(style);
+    };
+    document.documentElement ? add() : addEventListener('DOMContentLoaded', add);
+})()"""
 _failed = pytest.StashKey[bool]()
 # Milliseconds for whatever a test expects to see: on busy cores an answer can take several seconds.
 expect.set_options(timeout=30_000)
@@ -82,8 +91,12 @@ def page(
     """A new, empty page whose relative addresses are the app's: page.goto("/?target=60")."""
     width, height = viewport
     context = browser.new_context(
-        base_url=app.url, viewport={"width": width, "height": height}, color_scheme=colour_scheme
+        base_url=app.url,
+        viewport={"width": width, "height": height},
+        color_scheme=colour_scheme,
+        reduced_motion="reduce",
     )
+    context.add_init_script(_STILL)
     page = context.new_page()
     count_runs(page)
     faults: list[str] = []

@@ -3,12 +3,17 @@
 import os
 import subprocess
 import sys
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 
+import trim
+from trim.compiled import compiler
+from trim.compiled.compiler import compiled
 from trim.compiled.gini import gini_of_rows
 from trim.compiled.hull import hull_edges
 from trim.compiled.order import order_rows
@@ -111,29 +116,44 @@ def test_a_forked_process_computes_too():
     assert printed == "7\n"
 
 
-USE = """
-import warnings
-with warnings.catch_warnings(record=True) as caught:
-    warnings.simplefilter("always")
-    from trim.compiled.counts import nearest_counts
-    from trim.compiled.hull import take_edges
-import numpy as np
-print(nearest_counts(np.array([1.0, 2.0]), 5, 9), [each.category.__name__ for each in caught])
-print(*(each.message for each in caught))
-"""
+def twice(number):
+    return 2 * number
 
 
-def test_a_cache_that_cannot_be_written_is_told_once(tmp_path):
-    (tmp_path / "file").touch()
-    folder = str(tmp_path / "file" / "cache")
-    result, message = run(USE, NUMBA_CACHE_DIR="", TRIM_CACHE=folder).splitlines()
-    assert result == "[2 3] ['CacheWarning']"
-    assert folder in message
+def thrice(number):
+    return 3 * number
+
+
+@pytest.fixture
+def compiling(tmp_path, monkeypatch):
+    """Compile two functions with a cache in a folder of this test; their results and the warnings."""
+    monkeypatch.setenv("TRIM_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+
+    def results() -> tuple[list[int], list[str]]:
+        monkeypatch.setattr(compiler, "_warned", False)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            found = [compiled("int64(int64)")(function)(7) for function in (twice, thrice)]
+        assert all(each.category is trim.CacheWarning for each in caught)
+        return found, [str(each.message) for each in caught]
+
+    return results
+
+
+def test_a_cache_that_cannot_be_written_is_told_once(compiling, tmp_path):
+    (tmp_path / "cache").touch()
+    found, (message,) = compiling()
+    assert found == [14, 21]
+    assert str(tmp_path / "cache") in message
     assert "set TRIM_CACHE to a folder that can be written" in message
 
 
-def test_a_damaged_cache_is_told_and_compiled_anew(tmp_path):
-    assert run(USE, NUMBA_CACHE_DIR="", TRIM_CACHE=str(tmp_path)).splitlines()[0] == "[2 3] []"
-    for path in (tmp_path / "compiled").rglob("*.nb?"):
+def test_a_damaged_cache_is_told_and_compiled_anew(compiling, tmp_path):
+    assert compiling() == ([14, 21], [])
+    files = list((tmp_path / "cache" / "compiled").rglob("*.nb?"))
+    assert files
+    for path in files:
         path.write_bytes(b"damaged")
-    assert run(USE, NUMBA_CACHE_DIR="", TRIM_CACHE=str(tmp_path)).splitlines()[0] == "[2 3] ['CacheWarning']"
+    found, (_,) = compiling()
+    assert found == [14, 21]
