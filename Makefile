@@ -38,7 +38,7 @@ help:
 	@echo "make test    run every test                (some: make test ARGS='-k search')"
 	@echo "make test-fast  those without pages, browsers, whole runs and GPUs"
 	@echo "make lint    check the style and the types of the code"
-	@echo "make shipped make the runs that come with the app anew (an hour on two cores)"
+	@echo "make shipped make the runs and the layer that come with the app anew (an hour on two cores)"
 	@echo "make lock    take the newest versions of what requirements.txt depends on; writes requirements.lock"
 	@echo "make setup   only make the environment, as app and test do when there is none"
 	@echo "make clean   remove the environment and what the tools left; runs and caches stay"
@@ -71,6 +71,7 @@ lint: setup $(TOOLS)
 
 shipped: setup
 	$(RUN) -m app.ship
+	$(RUN) -m app.ship_layer
 
 clean:
 	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis artifacts build *.egg-info

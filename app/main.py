@@ -14,7 +14,6 @@ ASSETS = Path(__file__).parent / "assets"
 
 st.set_page_config(page_title="TRIM Lab", page_icon=str(ASSETS / "icon.svg"), layout="wide")
 st.logo(str(ASSETS / "wordmark.svg"), size="large", icon_image=str(ASSETS / "icon.svg"))
-freeze_gc()
 store_asked()
 seminar_bar()
 if presenting():
@@ -31,6 +30,9 @@ stored_layer = st.Page(
     "views/stored_layer.py", title="Layer of a run", url_path="stored", visibility="hidden"
 )
 page = st.navigation([*pages, stored_layer])
-page.run()
+try:
+    page.run()
+finally:  # not before: the page need not wait for it
+    freeze_gc()
 if presenting():
     links_between(pages)

@@ -34,7 +34,7 @@ from tests.browser.harness import (
     slider,
     step_slider,
 )
-from tests.browser.layer_page import FOUR_CARDS, TARGET, arrived, card, opened
+from tests.browser.layer_page import FOUR_CARDS, ITS_ADDRESS, TARGET, arrived, card, opened
 
 WARM_UP = 10  # layer changes that fill the bounded caches
 
@@ -100,7 +100,7 @@ def open_every_view(page: Page) -> None:
 def measure(page: Page, server: AppServer, started: float, releases: int, changes: int) -> dict[str, object]:
     count_runs(page)
     largest = largest_chart(page)
-    opened(page, server.url)
+    opened(page, f"{server.url}/?{ITS_ADDRESS}")
     report: dict[str, object] = {"start_seconds": time.perf_counter() - started}
     report["resident_bytes"] = server.resident_bytes()
     targets = time_targets(page, releases)
@@ -132,7 +132,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         page = browser.new_page(viewport={"width": WIDE[0], "height": WIDE[1]})
         with running_app(Path(folder)) as server:  # fills the caches, also that of files on the disk
-            opened(page, server.url)
+            opened(page, f"{server.url}/?{ITS_ADDRESS}")
         page.close()
         page = browser.new_page(viewport={"width": WIDE[0], "height": WIDE[1]})
         started = time.perf_counter()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 import trim
-from app.services.layer.keys import DEVICES, ModelKey, SensitivityKey, StudyKey
+from app.services.layer.keys import DEVICES, FIRST_TARGET_PERCENT, ModelKey, SensitivityKey, StudyKey
+from app.services.layer.shipped import ShippedLayer, shipped_layer
+from app.services.layer.study import Study
 from app.services.server.access import SEMINAR
 from app.ui.common.address import tell_refused
 from app.ui.common.cards import choose_picture_format
@@ -30,24 +33,21 @@ from app.ui.layer.cards import four_cards, summary
 from app.ui.layer.gap import captured_text, gap_section
 from app.ui.layer.inspector import mask_section, row_inspector, row_table
 from app.ui.layer.keep import keep_controls
+from app.ui.layer.live import is_live, which_is_seen
 from trim.names import format_bytes
 
-if TYPE_CHECKING:  # torch is imported by the jobs that compute with it
-    from torch import Tensor
-
-    from app.services.layer.study import Study
-
-DEFAULT_TARGET_PERCENT = 70
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @st.fragment
-def explore(study: Study, options: SearchOptions, sensitivity: Tensor | None) -> None:
+def explore(study: Study, options: SearchOptions, sensitivity: np.ndarray | None) -> None:
     """Show the target slider and the views; only this part runs again when a control in it is let go."""
     percent = st.slider(
         "Layer sparsity target: share of this layer's weights to prune",
         1,
         99,
-        DEFAULT_TARGET_PERCENT,
+        FIRST_TARGET_PERCENT,
         format="%d%%",
         key="target",
         bind="query-params",
@@ -85,6 +85,7 @@ def explore(study: Study, options: SearchOptions, sensitivity: Tensor | None) ->
 def load(key: ModelKey) -> trim.Model:
     """Load the model; before a large download the reader is asked."""
     laboratory_ = laboratory()
+    finished(laboratory_.devices(), DEVICES)
     if not laboratory_.is_loaded(key):
         description = finished(laboratory_.description(key.source), key.source)
         if description.download_bytes:
@@ -101,21 +102,34 @@ def load(key: ModelKey) -> trim.Model:
 
 
 def chosen_study() -> Study:
-    """Return the study of the layer that the side bar asks for.
+    """Return the study of the layer that the side bar asks for: the live one, or until then the one that is shipped.
 
     Raises:
         NothingToShow: it cannot be had; the page says why.
     """
-    model_key = choose_model(finished(laboratory().devices(), DEVICES))
+    laboratory_, shipped = laboratory(), shipped_layer()
+    model_key = choose_model(laboratory_.known_devices())
     sample = choose_text()
-    model = load(model_key)
-    layer, score = choose_layer(model)
+    if isinstance(shipped, ShippedLayer) and model_key.source == "demo":
+        names = shipped.names
+    else:
+        names = tuple(load(model_key).layers)
+    layer, score = choose_layer(names, model_key.source)
     key = StudyKey(model_key, sample, layer, score)
-    return finished(laboratory().study(key, model), key)
+    if (live := laboratory_.finished_study(key)) is not None:
+        return live
+    if isinstance(shipped, ShippedLayer) and key == dataclasses.replace(shipped.key, score=score):
+        return shipped.study(score)
+    return finished(laboratory_.study(key, load(model_key)), key)
 
 
-def sensitivity_of(study: Study) -> Tensor | None:
+def sensitivity_of(study: Study) -> np.ndarray | None:
     """Return the sensitivity (D,) of the layer's rows; None while it is being measured, and where it cannot be."""
+    if not is_live(study):
+        st.caption(
+            "The rows' sensitivities are measured with the live model; until then all rows weigh alike."
+        )
+        return None
     key = SensitivityKey(study.key.model, study.key.sample)
     try:
         job = laboratory().sensitivity(key, load(key.model))
@@ -124,7 +138,7 @@ def sensitivity_of(study: Study) -> Tensor | None:
     measured = meanwhile(
         job, key, "Measuring the rows' sensitivities; until then the optimum weighs all rows alike"
     )
-    return None if measured is None else measured[study.key.layer]
+    return None if measured is None else measured[study.key.layer].numpy(force=True)
 
 
 def heading(study: Study) -> None:
@@ -137,9 +151,9 @@ def heading(study: Study) -> None:
     )
     st.caption(
         f"{plain(study.origin.model.title)} · {study.rows:,} rows (output dimensions) of {study.columns:,} weights · "
-        f"{study.vectors:,} calibration vectors from {plain(text)} · computed on "
-        f"{study.origin.compute.device} in {study.origin.compute.dtype}"
+        f"{study.vectors:,} calibration vectors from {plain(text)}"
     )
+    which_is_seen(study)
 
 
 try:

@@ -42,7 +42,11 @@ _MARK = """(chart, [name, row]) => {
 }"""
 
 
-def opened(page: Page, address: str = "/", heading: str = "15.mlp.gate_proj") -> Page:
+LAYER = "15.mlp.gate_proj"
+ITS_ADDRESS = "block=15&layer=mlp.gate_proj"
+
+
+def opened(page: Page, address: str = f"/?{ITS_ADDRESS}", heading: str = LAYER) -> Page:
     """Open the page and wait for its charts."""
     page.goto(address)
     return arrived(page, heading)

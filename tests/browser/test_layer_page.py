@@ -11,6 +11,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 import trim
+from app.services.layer.keys import FIRST_LAYER
 from tests.browser.harness import (
     AppServer,
     drag_slider,
@@ -22,6 +23,7 @@ from tests.browser.harness import (
 )
 from tests.browser.layer_page import (
     FOUR_CARDS,
+    ITS_ADDRESS,
     TARGET,
     arrived,
     card,
@@ -74,7 +76,7 @@ def test_first_visit(page, colour_scheme, viewport):
 @pytest.mark.parametrize("colour_scheme", ["dark"])
 @pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
 def test_everything_open_at_once(page, colour_scheme, viewport):
-    opened(page, "/?masks=true&rows=3,17,20-24&shown=Both")
+    opened(page, f"/?{ITS_ADDRESS}&masks=true&rows=3,17,20-24&shown=Both")
     for name in ("mask_uniform", "mask_trim", "mask_optimal", "row_scores", "row_path", "row_prices"):
         expect(card(page, name).locator(".main-svg").first).to_be_visible()
     assert overflow(page) == []
@@ -142,7 +144,7 @@ def test_a_shared_address(page):
     assert slider(page, "Block").input_value() == "3"
     assert sum(trace(page, "gini", "magnitude")["y"]) == 192
     assert trace(page, "gini", "selected rows")["customdata"] == [1, 2]
-    opened(page, "/?target=999&layer=%3Cimg%20src=x%3E&rows=a*b*")
+    opened(page, "/?target=999&layer=%3Cimg%20src=x%3E&rows=a*b*", FIRST_LAYER)
     expect(page.get_by_text("The address asks for target=999")).to_be_visible()
     assert page.locator("[data-testid=stAlert] img").count() == 0
     expect(page.get_by_text("“a*b*” is none")).to_be_visible()
@@ -150,7 +152,7 @@ def test_a_shared_address(page):
 
 
 def test_the_optimum_alongside_trim(page, tmp_path: Path):
-    opened(page, "/?gap=true")
+    opened(page, f"/?{ITS_ADDRESS}&gap=true")
     quality = [page.get_by_test_id("stMetricValue").nth(place).inner_text() for place in range(3)]
     assert float(quality[2]) > float(quality[1]) > float(quality[0])
     assert {each["name"] for each in traces(page, "row_sparsity")} == {"Uniform", "TRIM"}
@@ -221,7 +223,7 @@ def test_files_and_runs(page, app: AppServer, tmp_path: Path):
 
 
 def test_every_view_is_drawn(page):
-    opened(page, "/?rows=3,17")
+    opened(page, f"/?{ITS_ADDRESS}&rows=3,17")
     for name in FOUR_CARDS:
         views = card(page, name).get_by_test_id("stButtonGroup").get_by_role("radio")
         for index in range(views.count()):

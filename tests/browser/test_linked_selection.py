@@ -8,7 +8,17 @@ from playwright.sync_api import Page, expect
 
 from app.ui.common.selection import parse_rows
 from tests.browser.harness import drag_slider, redraw, screenshot, settled
-from tests.browser.layer_page import TARGET, box_over_bars, card, download, opened, rows_field, trace, traces
+from tests.browser.layer_page import (
+    ITS_ADDRESS,
+    TARGET,
+    box_over_bars,
+    card,
+    download,
+    opened,
+    rows_field,
+    trace,
+    traces,
+)
 
 pytestmark = pytest.mark.browser
 
@@ -81,7 +91,7 @@ def test_a_box_over_the_gini_histogram(page, tmp_path: Path):
 
 
 def test_a_box_over_row_sparsities_while_rows_are_marked(page, tmp_path: Path):
-    opened(page, "/?rows=3,17")
+    opened(page, f"/?{ITS_ADDRESS}&rows=3,17")
     uniform, learned = trace(page, "row_sparsity", "Uniform"), trace(page, "row_sparsity", "TRIM")
     # Where uniform puts all rows, TRIM's rows alone are meant.
     spike = uniform["y"].index(max(uniform["y"]))

@@ -9,6 +9,8 @@ import numpy as np
 
 from app.services.layer.swept import Optimum, optimal_cap
 from diagnostics.row_detail import RowPrices, row_prices
+from trim.errors import SettingsError
+from trim.methods.choices import DIRECT_QUALITIES
 from trim.methods.counts import largest_count
 from trim.methods.search_arrays import ArrayResult, search_tables
 
@@ -52,7 +54,16 @@ class ArrayLayer:
         return self._at(counts, 3)
 
     def search(self, settings: SearchSettings, *, complete: bool = False) -> ArrayResult:
-        """Run TRIM."""
+        """Run TRIM.
+
+        Raises:
+            SettingsError: by a quality that needs masked products.
+        """
+        if settings.layer_quality in DIRECT_QUALITIES:
+            raise SettingsError(
+                f"The layer quality {settings.layer_quality} multiplies masked weights; it is shown as soon as the "
+                "live model is there."
+            )
         return search_tables(self._tables, settings, complete=complete)
 
     def optimum(self, result: ArrayResult, sensitivity: np.ndarray | None) -> Optimum:

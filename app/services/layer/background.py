@@ -98,6 +98,8 @@ class JobQueue:
     def get(self, key: Hashable) -> Job | None:
         """Return the job of that key, if there is one."""
         with self._lock:
+            if key in self._jobs:
+                self._jobs.move_to_end(key)
             return self._jobs.get(key)
 
     def forget(self, key: Hashable) -> None:

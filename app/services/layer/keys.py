@@ -4,6 +4,9 @@ from dataclasses import dataclass
 
 SENSITIVITY_WINDOWS = 32  # as many as a run of the command line takes
 DEVICES = "devices"  # the key of the job that lists them
+# With which the page begins, and which is shipped: the layer of the demo model in which TRIM gains most there.
+FIRST_LAYER = "29.self_attn.v_proj"
+FIRST_TARGET_PERCENT = 70
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from app.services.layer.keys import (
     StudyKey,
 )
 from app.services.server.access import SEMINAR
+from app.services.server.memory import freeze_gc
 
 if TYPE_CHECKING:  # torch is imported by the jobs that compute with it
     from torch import Tensor
@@ -52,6 +53,25 @@ class Laboratory:
     def devices(self) -> Job[list[str]]:
         """Start a job that lists the devices for a model; the first takes the seconds that torch takes to load."""
         return self._descriptions.job(DEVICES, _devices)
+
+    def known_devices(self) -> list[str]:
+        """Return the devices for a model, without waiting: until torch is loaded, only the CPU."""
+        job = self._descriptions.get(DEVICES)
+        return job.result() if job is not None and job.done and not job.failed else ["cpu"]
+
+    def preparing(self, key: StudyKey) -> tuple[Hashable, Job]:
+        """Start the job that is next on the way to a study, or that failed there; with the job's own key.
+
+        Raises:
+            PresenterNeededError: as above.
+        """
+        devices = self.devices()
+        if not devices.done or devices.failed:
+            return DEVICES, devices
+        model = self.model(key.model)
+        if not model.done or model.failed:
+            return key.model, model
+        return key, self.study(key, model.result())
 
     def is_loaded(self, key: ModelKey) -> bool:
         """Return whether the model is there already, or about to be."""
@@ -174,6 +194,7 @@ def _devices(job: Job) -> list[str]:
     import torch
     import transformers  # noqa: F401, what loads models needs it
 
+    freeze_gc(now=True)
     return ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
 
 

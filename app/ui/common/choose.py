@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import streamlit as st
 
 import trim
-from app.services.layer.keys import ModelKey, SampleKey
+from app.services.layer.keys import FIRST_LAYER, ModelKey, SampleKey
 from app.services.runs.uploads import store_text
 from app.ui.common.address import Bind
 from app.ui.common.text import plain
@@ -122,26 +124,37 @@ def _uploaded() -> dict[str, str]:
     return texts
 
 
-def default_layer(model: trim.Model) -> tuple[int, str]:
-    """Return the middle block's gate projection, or its last layer where the architecture has no gate."""
-    block = len(model.blocks) // 2
-    paths = layer_paths(model, block)
-    return block, next((path for path in paths if path.endswith("gate_proj")), paths[-1])
+def default_layer(names: Sequence[str], source: str) -> tuple[int, str]:
+    """Return the layer with which the page begins, as block and path.
+
+    That is `FIRST_LAYER` of the demo; of others the middle block's gate projection, or its last layer without a gate.
+    """
+    if source == "demo":
+        block, path = FIRST_LAYER.split(".", 1)
+        return int(block), path
+    middle = _blocks(names) // 2
+    paths = layer_paths(names, middle)
+    return middle, next((path for path in paths if path.endswith("gate_proj")), paths[-1])
 
 
-def layer_paths(model: trim.Model, block: int) -> list[str]:
+def layer_paths(names: Sequence[str], block: int) -> list[str]:
     """Return the layers of a block, without the block's index."""
-    return [name.split(".", 1)[1] for name in model.layers if name.startswith(f"{block}.")]
+    return [name.split(".", 1)[1] for name in names if name.startswith(f"{block}.")]
 
 
-def choose_layer(model: trim.Model) -> tuple[str, str]:
-    """Choose the layer and the score that ranks its weights."""
-    block, path = default_layer(model)
+def _blocks(names: Sequence[str]) -> int:
+    return 1 + max(int(name.split(".", 1)[0]) for name in names)
+
+
+def choose_layer(names: Sequence[str], source: str) -> tuple[str, str]:
+    """Choose one of a model's layers, and the score that ranks its weights."""
+    block, path = default_layer(names, source)
     with st.sidebar:
-        if len(model.blocks) > 1:
-            block = st.slider("Block", 0, len(model.blocks) - 1, block, key="block", bind="query-params")
-        paths = layer_paths(model, block)
-        path = st.selectbox("Layer", paths, paths.index(path), key="layer", bind="query-params")
+        if _blocks(names) > 1:
+            block = st.slider("Block", 0, _blocks(names) - 1, block, key="block", bind="query-params")
+        paths = layer_paths(names, block)
+        first = paths.index(path) if path in paths else 0
+        path = st.selectbox("Layer", paths, first, key="layer", bind="query-params")
         score = st.segmented_control(
             "Score",
             list(trim.SCORES),

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from app.services.layer.shipped import Gains
 from app.services.runs.layer import LayerView, SearchView
 from app.ui.common.explanations import OPTIMAL_FORMULA, ROW_SPARSITY_FORMULA
 from diagnostics.allocation import RowAllocation
@@ -237,6 +238,29 @@ def quality_help(view: LayerView, method: str) -> str | None:
             f"mostly the two agree. {caps}."
         )
     return None
+
+
+def most_gained(gains: Gains) -> str:
+    """Describe why TRIM gains most in the layer with which the page begins."""
+    most = gains.most
+    return (
+        f"At a layer target of {gains.target:.0%} TRIM gains **{most.gain:+.4f}** in cosine over uniform sparsity, "
+        f"more than in any other of the model's {gains.layers} layers; the optimal allocation gains {most.room:+.4f}."
+        "\n\nTRIM goes by how well each row keeps its output. Here that tells from which rows weights can be taken: "
+        "the optimal allocation, too, takes more from rows that keep theirs (Spearman "
+        f"{most.agreement:+.2f})."
+    )
+
+
+def nothing_gained(gains: Gains) -> str:
+    """Describe why TRIM changes nothing in another layer."""
+    least = gains.least
+    return (
+        f"At a layer target of {gains.target:.0%} no learning rate beats uniform sparsity, so TRIM leaves every row "
+        f"at the target; the optimal allocation gains {least.room:+.4f}.\n\n"
+        "TRIM goes by how well each row keeps its output. Here that says next to nothing about the rows from which "
+        f"the optimal allocation takes more (Spearman {least.agreement:+.2f})."
+    )
 
 
 def dead_rows_seen(view: LayerView) -> str | None:

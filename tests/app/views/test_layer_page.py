@@ -1,18 +1,24 @@
 """The Layer page with the real demo model, through AppTest: what the browser would be sent."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import trim
+from app.services.layer.array_layer import ArrayLayer
 from app.services.layer.keys import ModelKey, SampleKey
+from app.services.layer.shipped import shipped_layer
+from app.services.layer.study import Study
 from app.ui.common.selection import GAP_PICKS, PICKED_ROWS, PICKS, parse_rows
 from app.ui.common.waiting import laboratory
 from tests.app.page import LayerPage, numbers, trace
+from tests.app.services.layer.test_array_layer import assert_same_layer, assert_same_outcome
 
 LAYER = "15.mlp.gate_proj"
+ADDRESS = {"block": "15", "layer": "mlp.gate_proj"}
 ROWS, COLUMNS = 1536, 576
 FOUR_CHARTS = ["gini", "cosine", "row_sparsity", "rate"]
 MOST_CHART_BYTES = 500_000
@@ -20,13 +26,13 @@ MOST_CHART_BYTES = 500_000
 
 @pytest.fixture
 def page() -> LayerPage:
-    return LayerPage()
+    return LayerPage(**ADDRESS)
 
 
 @pytest.fixture(scope="module")
 def first_visit() -> LayerPage:
     """A visit that no test changes."""
-    return LayerPage()
+    return LayerPage(**ADDRESS)
 
 
 @pytest.fixture(scope="module")
@@ -416,7 +422,7 @@ def test_options_in_the_address():
 )
 def test_nonsense_in_the_address_is_said_and_the_page_works(name, value):
     page = LayerPage(**{name: value})
-    assert page.test.title[0].value == r"15\.mlp\.gate\_proj"
+    assert page.test.title[0].value == r"29\.self\_attn\.v\_proj"
     assert list(page.charts) == FOUR_CHARTS
     assert page.metrics["Layer sparsity"] == "70.00%"
     (warning,) = page.test.warning
@@ -427,3 +433,64 @@ def test_nonsense_in_the_address_is_said_and_the_page_works(name, value):
 
 def test_an_unknown_parameter_is_no_matter():
     assert list(LayerPage(utm_source="mail").charts) == FOUR_CHARTS
+
+
+# ------------------------------------------------------------------------------- shipped, then live
+
+
+def test_the_live_layer_takes_the_place_of_the_shipped_one():
+    page = LayerPage(target="64", rows="3, 17", shown="Both", score="magnitude")
+    shipped, metrics, charts = shipped_layer().study("magnitude"), page.metrics, page.charts
+    assert "came with the app" in captions(page)
+    for _ in range(3):  # what the page's timer does: torch, the model, the layer
+        laboratory().preparing(shipped.key)[1].result()
+    page.run()
+    assert "Live: computed from the model in memory" in captions(page)
+    assert page.metrics.keys() == metrics.keys()
+    assert page.charts.keys() == charts.keys()
+    assert page.test.slider(key="target").value == 64
+    assert page.test.text_input(key="rows").value == "3, 17"
+    live = laboratory().finished_study(shipped.key)
+    assert (live.origin.model, live.origin.text) == (shipped.origin.model, shipped.origin.text)
+    if live.origin.compute != shipped.origin.compute:
+        return  # a GPU computes in another type
+    weight, inputs = (values.numpy() for values in (live.layer.curves.weight, live.layer.curves.inputs))
+    np.testing.assert_array_equal(weight, shipped_layer().weight)
+    np.testing.assert_allclose(inputs, shipped_layer().inputs, rtol=1e-3, atol=1e-4)
+    # Another processor rounds what it captures otherwise; of the same inputs every number is the same.
+    same = Study(shipped.key, ArrayLayer(weight, inputs, live.layer.score), shipped.origin)
+    assert_same_layer(same, live)
+    for target in (0.3, 0.64, 0.7, 0.9):
+        settings = trim.SearchSettings(target)
+        assert_same_outcome(same.outcome(settings), live.outcome(settings))
+        for method, quality in live.outcome(settings).view.qualities.items():
+            assert shipped.outcome(settings).view.qualities[method] == pytest.approx(quality, rel=1e-3)
+
+
+def captions(page: LayerPage) -> str:
+    return " ".join(each.value for each in page.test.caption)
+
+
+def test_without_the_shipped_layer_the_page_waits_and_says_so(monkeypatch):
+    monkeypatch.setattr("app.services.layer.shipped.FILE", Path("nowhere.safetensors"))
+    shipped_layer.cache_clear()
+    page = LayerPage()
+    shipped_layer.cache_clear()
+    assert page.test.title[0].value == r"29\.self\_attn\.v\_proj"
+    assert list(page.charts) == FOUR_CHARTS
+    assert "Live" in captions(page)
+    assert "nowhere" in captions(page).replace("\\", "")
+    assert "cannot be read" in captions(page)
+
+
+def test_from_the_best_layer_to_one_where_nothing_happens():
+    page = LayerPage()
+    most, least = shipped_layer().gains.most, shipped_layer().gains.least
+    (why,) = [each.value for each in page.test.markdown if "more than in any other" in each.value]
+    assert f"{most.gain:+.4f}" in why
+    button = next(each for each in page.test.button if least.layer in each.label.replace("\\", ""))
+    button.click()
+    page.run()
+    assert page.test.title[0].value.replace("\\", "") == least.layer
+    assert page.metrics["Learning rate"] == "none"
+    assert any("no learning rate beats uniform" in each.value for each in page.test.markdown)

@@ -1,0 +1,173 @@
+"""The layer that comes with the app, drawn before any model is there. Imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import threading
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from app.services.layer.array_layer import ArrayLayer
+from app.services.layer.keys import FIRST_LAYER, ModelKey, SampleKey, StudyKey
+from app.services.layer.study import Origin, Study
+from trim.errors import RunError, TrimError
+from trim.files import atomic_file
+from trim.runs.fields import read_fields
+from trim.runs.run_record import Compute, ModelFacts, TextFacts
+
+FILE = Path(__file__).parents[2] / "shipped" / "layer.safetensors"
+ARRAYS = ("weight", "inputs", "input_norm")
+SCORES = {
+    "wanda": lambda weight, norm: np.abs(weight) * norm,
+    "magnitude": lambda weight, norm: np.abs(weight),
+}
+
+
+@dataclass(frozen=True)
+class LayerGain:
+    """What TRIM gains in one of the model's layers.
+
+    Attributes:
+        layer: its name.
+        gain: in layer quality over uniform, at exact counts.
+        learning_rate: the chosen one; None: none beats uniform.
+        room: what the optimal allocation gains.
+        agreement: Spearman's correlation of the cosine that uniform sparsity leaves a row, which TRIM goes by, with how
+            many more weights the optimal allocation takes from it.
+    """
+
+    layer: str
+    gain: float
+    learning_rate: float | None
+    room: float
+    agreement: float
+
+
+@dataclass(frozen=True)
+class Gains:
+    """What TRIM gains in all layers of the model, each with what it receives in the dense model.
+
+    Attributes:
+        target: the layer sparsity.
+        layers: how many there are.
+        most, least: the layer that gains most; of those that stay uniform that of the weakest agreement.
+    """
+
+    target: float
+    layers: int
+    most: LayerGain
+    least: LayerGain
+
+
+@dataclass(frozen=True, eq=False)
+class ShippedLayer:
+    """A layer of the demo model, and what it receives of the text that the page chooses by itself.
+
+    Attributes:
+        key: of its studies, with the score "wanda".
+        origin: where it was captured.
+        names: of all layers of the model.
+        gains: why it is this one.
+        weight, inputs, input_norm: as a live capture has them, (D, N), (N, L) and (N,) float32.
+    """
+
+    key: StudyKey
+    origin: Origin
+    names: tuple[str, ...]
+    gains: Gains
+    weight: np.ndarray = field(repr=False)
+    inputs: np.ndarray = field(repr=False)
+    input_norm: np.ndarray = field(repr=False)
+    _studies: dict[str, Study] = field(default_factory=dict, repr=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def study(self, score: str) -> Study:
+        """Return the study by that score, one for all sessions."""
+        with self._lock:
+            if score not in self._studies:
+                scores = SCORES[score](self.weight, self.input_norm)
+                layer = ArrayLayer(self.weight, self.inputs, scores)
+                self._studies[score] = Study(dataclasses.replace(self.key, score=score), layer, self.origin)
+            return self._studies[score]
+
+    def save(self, file: Path) -> None:
+        """Write the file that `read` reads: the weight in float16, of which the model is made, the rest in float32.
+
+        Raises:
+            RunError: the weight is not one of float16, or the file cannot be written.
+        """
+        from safetensors.numpy import save
+
+        weight = self.weight.astype(np.float16)
+        if not np.array_equal(weight.astype(np.float32), self.weight):
+            raise RunError(f"{self.key.layer} has weights that float16 does not hold")
+        arrays = {"weight": weight, "inputs": self.inputs, "input_norm": self.input_norm}
+        facts = {
+            "layer": self.key.layer,
+            "sample": dataclasses.asdict(self.key.sample),
+            "model": dataclasses.asdict(self.origin.model),
+            "text": dataclasses.asdict(self.origin.text),
+            "compute": dataclasses.asdict(self.origin.compute),
+            "names": self.names,
+            "gains": dataclasses.asdict(self.gains),
+            "checksum": _checksum(arrays),
+        }
+        with atomic_file(file) as out:
+            out.write(save(arrays, {"facts": json.dumps(facts)}))
+
+    @classmethod
+    def read(cls, file: Path) -> ShippedLayer:
+        """Read a shipped layer.
+
+        Raises:
+            RunError: there is none, it is damaged, or it was made of another text than the page chooses.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        try:
+            with safe_open(file, "np") as opened:
+                facts = json.loads(opened.metadata()["facts"])
+                arrays = {name: opened.get_tensor(name) for name in ARRAYS}
+            if facts["checksum"] != _checksum(arrays):
+                raise RunError("it is damaged")
+            if facts["layer"] != FIRST_LAYER or facts["sample"] != dataclasses.asdict(SampleKey()):
+                raise RunError("it was made of another layer or text than this version begins with")
+            gains = facts["gains"] | {
+                name: read_fields(LayerGain, facts["gains"][name], name) for name in ("most", "least")
+            }
+            return cls(
+                StudyKey(ModelKey(), SampleKey(), FIRST_LAYER, "wanda"),
+                Origin(
+                    read_fields(ModelFacts, facts["model"], "model"),
+                    read_fields(TextFacts, facts["text"], "text"),
+                    read_fields(Compute, facts["compute"], "compute"),
+                ),
+                tuple(facts["names"]),
+                Gains(**gains),
+                *(arrays[name].astype(np.float32) for name in ARRAYS),
+            )
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, TrimError) as error:
+            raise RunError(
+                f"The layer that comes with the app, {file.name}, cannot be read: {error}"
+            ) from error
+
+
+def _checksum(arrays: dict[str, np.ndarray]) -> int:
+    checksum = 0
+    for name in ARRAYS:
+        checksum = zlib.crc32(np.ascontiguousarray(arrays[name]).tobytes(), checksum)
+    return checksum
+
+
+@functools.cache
+def shipped_layer() -> ShippedLayer | str:
+    """Return the layer that comes with the app, read once; where it cannot be read, why not."""
+    try:
+        return ShippedLayer.read(FILE)
+    except RunError as error:
+        return str(error)

@@ -1,0 +1,88 @@
+"""The layer that comes with the app: what is in its file, and what is said of one that cannot be read."""
+
+import dataclasses
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from app.services.layer import shipped
+from app.services.layer.keys import FIRST_LAYER, FIRST_TARGET_PERCENT, SampleKey
+from app.services.layer.shipped import FILE, ShippedLayer
+from trim.errors import RunError
+from trim.methods.search_settings import SearchSettings
+
+
+@pytest.fixture(scope="module")
+def layer() -> ShippedLayer:
+    return ShippedLayer.read(FILE)
+
+
+def test_it_is_small_and_the_one_in_which_trim_gains_most(layer):
+    assert FILE.stat().st_size < 2_000_000
+    assert layer.key.layer == FIRST_LAYER == layer.gains.most.layer
+    assert FIRST_LAYER in layer.names
+    assert layer.gains.layers == len(layer.names) == 210
+    assert (layer.weight.shape, layer.inputs.shape) == ((192, 576), (576, 128))
+    outcome = layer.study("wanda").outcome(SearchSettings(FIRST_TARGET_PERCENT / 100))
+    gain = outcome.result.realised_quality - outcome.result.uniform_realised_quality
+    assert gain == pytest.approx(layer.gains.most.gain, rel=1e-9)
+    assert gain > 0.004
+    assert outcome.optimum.quality - outcome.result.uniform_realised_quality == pytest.approx(
+        layer.gains.most.room, rel=1e-9
+    )
+    assert layer.gains.least.learning_rate is None
+    assert abs(layer.gains.least.agreement) < abs(layer.gains.most.agreement)
+
+
+def test_it_is_read_as_it_was_written(layer, tmp_path):
+    layer.save(tmp_path / "layer.safetensors")
+    again = ShippedLayer.read(tmp_path / "layer.safetensors")
+    for name in ("weight", "inputs", "input_norm"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(layer, name))
+    assert (again.key, again.origin, again.names, again.gains) == (
+        layer.key,
+        layer.origin,
+        layer.names,
+        layer.gains,
+    )
+    with pytest.raises(RunError, match="float16 does not hold"):
+        dataclasses.replace(layer, weight=layer.weight * 1.0001).save(tmp_path / "other")
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut", "flipped", "folder"])
+def test_a_damaged_file_is_said(damage, tmp_path, monkeypatch):
+    file, content = tmp_path / "layer.safetensors", FILE.read_bytes()
+    if damage == "folder":
+        file.mkdir()
+    elif damage != "missing":
+        middle = len(content) // 2
+        flipped = content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+        file.write_bytes({"empty": b"", "cut": content[:-1], "flipped": flipped}[damage])
+    with pytest.raises(
+        RunError, match=r"The layer that comes with the app, layer\.safetensors, cannot be read: "
+    ):
+        ShippedLayer.read(file)
+    monkeypatch.setattr(shipped, "FILE", file)
+    assert "cannot be read" in shipped.shipped_layer.__wrapped__()
+
+
+def test_a_file_for_another_text_is_refused(monkeypatch):
+    monkeypatch.setattr(shipped, "SampleKey", lambda: SampleKey(windows=65))
+    with pytest.raises(RunError, match="another layer or text"):
+        ShippedLayer.read(FILE)
+
+
+def test_the_first_page_needs_no_torch():
+    visit = (
+        "import sys; from streamlit.testing.v1 import AppTest\n"
+        "page = AppTest.from_file('app/main.py', default_timeout=120).run()\n"
+        "assert not page.exception, page.exception\n"
+        "assert len(page.get('plotly_chart')) == 4\n"
+        "assert [m.value for m in page.metric if m.label == 'Layer sparsity'] == ['70.00%']\n"
+        "print(sorted({'torch', 'transformers', 'safetensors.torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", visit], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.splitlines()[-1] == "[]"
