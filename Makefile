@@ -105,7 +105,7 @@ $(ITSELF): pyproject.toml trim/__init__.py $(PRODUCT)
 	$(PIP) install --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# The loops of the method on the CPU, compiled for this machine into TRIM Lab's cache; elsewhere the first use does it.
+# The loops of the method on the CPU, compiled for this machine into the environment; elsewhere the first use does it.
 $(COMPILED): $(wildcard trim/compiled/*.py) $(PRODUCT)
 	$(RUN) -m trim.compiled
 	@touch $@

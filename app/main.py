@@ -6,6 +6,7 @@ import streamlit as st
 
 from app.services.server.memory import freeze_gc
 from app.ui.common.address import store_asked
+from app.ui.common.early import import_first_page
 from app.ui.common.present import links_between, present, presenting
 from app.ui.common.seminar import seminar_bar
 
@@ -30,6 +31,8 @@ stored_layer = st.Page(
     "views/stored_layer.py", title="Layer of a run", url_path="stored", visibility="hidden"
 )
 page = st.navigation([*pages, stored_layer])
+if page is pages[0]:
+    import_first_page()
 try:
     page.run()
 finally:  # not before: the page need not wait for it

@@ -90,7 +90,7 @@ def running_app(
         while not _healthy(server.url):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"the app did not come up:\n{log.read_text(errors='replace')}")
-            time.sleep(0.1)
+            time.sleep(0.02)
         yield server
     finally:
         _end(process)

@@ -1,10 +1,18 @@
-"""Compile every function once, so that no first use waits for it: python -m trim.compiled."""
+"""Compile every function once, so that no first use waits for it: python -m trim.compiled.
 
+What is compiled stays in the virtual environment, if there is one, whatever becomes of the cache.
+"""
+
+import contextlib
 import importlib
 import pkgutil
 
 import trim.compiled
+from trim.compiled.compiler import environment_folder
 
+if (folder := environment_folder()) is not None:
+    with contextlib.suppress(OSError):  # somebody else's environment: the cache then
+        folder.mkdir(parents=True, exist_ok=True)
 for module in pkgutil.iter_modules(trim.compiled.__path__):
     if module.name != "__main__":
         importlib.import_module(f"trim.compiled.{module.name}")

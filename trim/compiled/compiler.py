@@ -1,7 +1,9 @@
 """numba as it is used here: types given, compiled once per machine and kept in TRIM Lab's cache."""
 
 import contextlib
+import functools
 import hashlib
+import sys
 import tempfile
 import threading
 import time
@@ -75,10 +77,27 @@ def next_block(context, counter):
 
 
 def _folder() -> Path:
-    """Where these sources' compiled functions are: numba itself looks at one file only, not at what that calls."""
+    """Where these sources' compiled functions are: in the environment if `make setup` put them there, or in the cache.
+
+    numba itself looks at one file only, not at what that calls.
+    """
+    made = environment_folder()
+    if numba.config.CACHE_DIR or made is None or not made.is_dir():
+        return Path(numba.config.CACHE_DIR or cache_folder() / "compiled") / _digest()
+    return made
+
+
+def environment_folder() -> Path | None:
+    """Where the environment keeps these sources' compiled functions; None outside of a virtual environment."""
+    if sys.prefix == sys.base_prefix:
+        return None
+    return Path(sys.prefix) / "share" / "trim-lab" / "compiled" / _digest()
+
+
+@functools.cache
+def _digest() -> str:
     sources = sorted(Path(__file__).parent.glob("*.py"))
-    digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:32]
-    return Path(numba.config.CACHE_DIR or cache_folder() / "compiled") / digest
+    return hashlib.sha256(b"".join(source.read_bytes() for source in sources)).hexdigest()[:32]
 
 
 @contextlib.contextmanager
@@ -97,7 +116,8 @@ def _cache_at(folder: Path) -> Iterator[None]:
             yield
         finally:
             numba.config.CACHE_DIR = before
-    touch(folder)
+    if folder != environment_folder():
+        touch(folder)
 
 
 def _warn(error: Exception, seconds: float) -> None:

@@ -1,0 +1,86 @@
+"""From `streamlit run` to the four charts of the first page in a browser, with an empty cache.
+
+    python -m benchmarks.first_picture
+
+The environment is finished (`make setup`), the browser runs but has nothing of the app in its cache. In turn with the
+app an empty page is timed that shows four charts without numbers: what Streamlit, Plotly and the browser take by
+themselves, the least that any page of this kind can take here.
+
+Needs chromium or google-chrome on PATH, and nothing else running: everything shares the cores.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.browser.conftest import FLAGS, WIDE
+from tests.browser.harness import find_browser, running_app
+
+EMPTY_PAGE = """
+import plotly.graph_objects as go
+import streamlit as st
+for place in range(4):
+    st.plotly_chart(go.Figure(go.Bar(y=[1, 2])), key=f"chart{place}")
+"""
+# The picture of the app: every card with its chart. The empty page has no cards.
+_DRAWN = """(selector) => document.querySelectorAll(selector).length >= 4"""
+CARDS = "[class*=st-key-card-] .js-plotly-plot .main-svg:first-child"
+CHARTS = ".js-plotly-plot .main-svg:first-child"
+
+
+def seconds_to_charts(browser: Browser, script: str, selector: str) -> float:
+    """Start a server and open its page; seconds until four charts are drawn."""
+    with tempfile.TemporaryDirectory() as folder:
+        page = browser.new_page(viewport={"width": WIDE[0], "height": WIDE[1]})
+        begun = time.perf_counter()
+        with running_app(Path(folder), script, {"TRIM_CACHE": f"{folder}/cache"}) as server:
+            page.goto(server.url, wait_until="commit")
+            page.wait_for_function(_DRAWN, arg=selector, timeout=300_000)
+            seconds = time.perf_counter() - begun
+            page.close()
+        return seconds
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repeats", type=int, default=5, help="of each page, in turn")
+    arguments = parser.parse_args()
+    path = find_browser()
+    if path is None:
+        raise SystemExit("no chromium or google-chrome on PATH")
+    load = os.getloadavg()[0]
+    app, empty = [], []
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        script = Path(folder) / "empty.py"
+        script.write_text(EMPTY_PAGE)
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        for _ in range(arguments.repeats):
+            app.append(seconds_to_charts(browser, "app/main.py", CARDS))
+            empty.append(seconds_to_charts(browser, str(script), CHARTS))
+        browser.close()
+    report = {
+        "benchmark": "first_picture",
+        "repeats": arguments.repeats,
+        "app_median_seconds": statistics.median(app),
+        "empty_page_median_seconds": statistics.median(empty),
+        "app_seconds": app,
+        "empty_page_seconds": empty,
+        "cores": os.cpu_count(),
+        "load_average_before": load,
+    }
+    for name in ("app_median_seconds", "empty_page_median_seconds"):
+        print(f"{name:28} {report[name]:10.3f} s")
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
