@@ -10,9 +10,16 @@ import pkgutil
 import trim.compiled
 from trim.compiled.compiler import environment_folder
 
-if (folder := environment_folder()) is not None:
-    with contextlib.suppress(OSError):  # somebody else's environment: the cache then
-        folder.mkdir(parents=True, exist_ok=True)
-for module in pkgutil.iter_modules(trim.compiled.__path__):
-    if module.name != "__main__":
-        importlib.import_module(f"trim.compiled.{module.name}")
+
+def compile_everything() -> None:
+    """Import every module of this package."""
+    for module in pkgutil.iter_modules(trim.compiled.__path__):
+        if module.name != "__main__":
+            importlib.import_module(f"trim.compiled.{module.name}")
+
+
+if __name__ == "__main__":
+    if (folder := environment_folder()) is not None:
+        with contextlib.suppress(OSError):  # somebody else's environment: the cache then
+            folder.mkdir(parents=True, exist_ok=True)
+    compile_everything()

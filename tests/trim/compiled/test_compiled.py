@@ -93,7 +93,9 @@ def run(code: str, **environment: str) -> str:
 
 def test_no_compiled_function_needs_torch():
     printed = run(
-        "import sys, numpy as np, trim.compiled.__main__\n"
+        "import sys, numpy as np\n"
+        "from trim.compiled.__main__ import compile_everything\n"
+        "compile_everything()\n"
         "from trim.compiled.order import order_rows\n"
         "print(order_rows(np.float32([[2, 1, 2, 0]]))[0].tolist(), 'torch' in sys.modules)"
     )
@@ -129,6 +131,7 @@ def compiling(tmp_path, monkeypatch):
     """Compile two functions with a cache in a folder of this test; their results and the warnings."""
     monkeypatch.setenv("TRIM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    monkeypatch.setattr(sys, "prefix", str(tmp_path / "environment"))  # that of `make setup` is out of sight
 
     def results() -> tuple[list[int], list[str]]:
         monkeypatch.setattr(compiler, "_warned", False)
@@ -157,3 +160,12 @@ def test_a_damaged_cache_is_told_and_compiled_anew(compiling, tmp_path):
         path.write_bytes(b"damaged")
     found, (_,) = compiling()
     assert found == [14, 21]
+
+
+def test_what_setup_compiles_stays_in_the_environment(compiling, tmp_path):
+    (tmp_path / "cache").touch()
+    folder = compiler.environment_folder()
+    assert folder.is_relative_to(tmp_path / "environment")
+    folder.mkdir(parents=True)
+    assert compiling() == ([14, 21], []), "the cache cannot be written, and need not be"
+    assert list(folder.rglob("*.nbi"))
