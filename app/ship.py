@@ -27,7 +27,7 @@ from trim.files import atomic_file
 from trim.runs.folder import Run, open_run
 from trim.runs.record import LayerRecord
 from trim.runs.writer import update_metrics, write_notes
-from trim.sweeps.events import CellDone, SweepEvent
+from trim.sweeps.events import CellDone, SweepFact
 from trim.sweeps.folder import Sweep, create_sweep
 from trim.sweeps.run import run_sweep
 from trim.sweeps.settings import SweepSettings
@@ -108,12 +108,9 @@ def ship(
         _pack(staged, archive)
 
 
-def _tell(event: SweepEvent) -> None:
+def _tell(event: SweepFact) -> None:
     if isinstance(event, CellDone):
-        print(
-            f"{event.cell}: perplexity {event.perplexities}, {event.seconds_left / 60:.0f} min left",
-            flush=True,
-        )
+        print(f"{event.cell}: perplexity {event.perplexities}", flush=True)
 
 
 def _continuations(model: str, cells: Mapping[str, Path], new_tokens: int) -> dict:

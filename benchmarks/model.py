@@ -13,6 +13,7 @@ import argparse
 import contextlib
 import json
 import os
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -30,7 +31,8 @@ from trim.models import streamed as streaming
 from trim.models.loaded import model_folder
 from trim.models.replay import record_calls
 from trim.models.streamed import StreamedModel
-from trim.pruning.events import BlockDone, Stage
+from trim.progress import Progress
+from trim.pruning.events import BlockDone, Fact
 
 
 def synchronise(device: torch.device) -> None:
@@ -128,7 +130,8 @@ def prune(
     windows: torch.Tensor,
     out: Path,
     blocks: int,
-    listener: Callable[[object], None] | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    listener: Callable[[Fact], None] | None = None,
 ) -> trim.Run:
     """Prune the first blocks."""
     return trim.prune(
@@ -139,8 +142,16 @@ def prune(
         allocation=arguments.allocation,
         layers=[f"{index}.*" for index in range(blocks)],
         device=arguments.device,
-        progress=listener,
+        progress=progress,
+        listener=listener,
     )
+
+
+def stage_of(what: str) -> str:
+    """Return what is being done, whatever block or layer it is done to."""
+    if what.startswith("Pruning "):
+        return "pruning its layers"
+    return re.sub(r"^Block \d+: | for .*|: block \d+$", "", what)
 
 
 def measure(arguments: argparse.Namespace) -> None:
@@ -158,13 +169,14 @@ def measure(arguments: argparse.Namespace) -> None:
     done: list[float] = []
     last = ["", time.perf_counter()]
 
-    def listen(event: object) -> None:
+    def watch(step: Progress) -> None:
         now = time.perf_counter()
-        if isinstance(event, Stage):
-            stages[last[0]] = stages.get(last[0], 0.0) + now - last[1]
-            last[:] = event.stage, now
-        elif isinstance(event, BlockDone) and event.block < blocks:
-            done.append(event.seconds)
+        stages[last[0]] = stages.get(last[0], 0.0) + now - last[1]
+        last[:] = stage_of(step.what), now
+
+    def listen(fact: Fact) -> None:
+        if isinstance(fact, BlockDone) and fact.block < blocks:
+            done.append(fact.seconds)
 
     if model.device.type == "cuda":
         with tempfile.TemporaryDirectory() as out:  # kernels are compiled once on a machine
@@ -172,8 +184,8 @@ def measure(arguments: argparse.Namespace) -> None:
         torch.cuda.reset_peak_memory_stats(model.device)
     with tempfile.TemporaryDirectory() as out:
         begin = time.perf_counter()
-        run = prune(arguments, windows, Path(out), blocks, listen)
-        listen(Stage(""))
+        run = prune(arguments, windows, Path(out), blocks, watch, listen)
+        watch(Progress(""))
         seconds = time.perf_counter() - begin
         realised = run.metrics["sparsity"]["realised"]
         if abs(realised - arguments.target) > 1e-6:

@@ -22,7 +22,7 @@ import trim
 from benchmarks.model import SHAPES, random_model
 from trim.devices import choose_device
 from trim.models.loaded import model_folder
-from trim.pruning.events import Stage
+from trim.progress import Progress
 
 METHODS = {
     "trim": {"allocation": "trim", "budget": "uniform"},
@@ -33,15 +33,14 @@ METHODS = {
 def timed(model: str, tokens: torch.Tensor, settings: dict[str, object]) -> dict[str, float]:
     """Seconds of one run with nothing in the cache, whole and in sensitivities, budgets and the rest, called blocks."""
     begin = time.perf_counter()
-    spent = dict.fromkeys(("sensitivity", "budgets", "blocks"), 0.0)
+    spent = dict.fromkeys(("sensitive", "budgets", "blocks"), 0.0)
     last = ["", begin]
 
-    def listen(event: object) -> None:
-        if isinstance(event, Stage):
-            now = time.perf_counter()
-            stage = last[0] if last[0] in spent else "blocks"
-            spent[stage] += now - last[1]
-            last[:] = event.stage, now
+    def listen(step: Progress) -> None:
+        now = time.perf_counter()
+        stage = next((stage for stage in spent if stage in last[0]), "blocks")
+        spent[stage] += now - last[1]
+        last[:] = step.what, now
 
     with tempfile.TemporaryDirectory() as empty:
         before, os.environ["TRIM_CACHE"] = os.environ.get("TRIM_CACHE"), str(Path(empty) / "cache")
@@ -51,7 +50,7 @@ def timed(model: str, tokens: torch.Tensor, settings: dict[str, object]) -> dict
             os.environ.pop("TRIM_CACHE")
             if before is not None:
                 os.environ["TRIM_CACHE"] = before
-        listen(Stage(""))
+        listen(Progress(""))
     return {"seconds": last[1] - begin} | {f"{stage}_seconds": seconds for stage, seconds in spent.items()}
 
 

@@ -35,7 +35,7 @@ import transformers
 import trim
 from trim.evaluation.entries import number_to_json
 from trim.runs.writer import now, write_json
-from trim.sweeps.events import CellBegan, CellDone, DenseMeasured, SweepBegan, SweepEvent
+from trim.sweeps.events import CellDone, DenseMeasured, SweepBegan, SweepFact
 
 BUDGETS = ("uniform", "owl", "alphapruning")
 # Each part's sweeps: fields of the grid and their values.
@@ -192,18 +192,16 @@ def rows_of(sweep: trim.Sweep) -> list[dict]:
     ]
 
 
-def show(event: SweepEvent) -> None:
+def show(event: SweepFact) -> None:
     """Progress, for people."""
     match event:
         case SweepBegan():
             print(f"{event.cells} cells, {event.done} of them done already", file=sys.stderr)
         case DenseMeasured():
             print(f"dense: {', '.join(f'{value:.3f}' for value in event.perplexities)}", file=sys.stderr)
-        case CellBegan():
-            print(f"{event.number} of {event.cells}: {event.cell}", file=sys.stderr, flush=True)
         case CellDone():
             said = event.problem or ", ".join(f"{value:.5g}" for value in event.perplexities)
-            print(f"    {event.cell}: {said}  ({event.seconds_left / 60:.0f} min left)", file=sys.stderr)
+            print(f"    {event.cell}: {said}  ({event.seconds / 60:.0f} min so far)", file=sys.stderr)
 
 
 def main() -> None:
@@ -248,7 +246,7 @@ def main() -> None:
             sweep = trim.create_sweep(chosen.out / f"{part}-{number}", settings, name=part)
             protocol: dict = {}
 
-            def listen(event: SweepEvent, sweep: trim.Sweep = sweep, protocol: dict = protocol) -> None:
+            def listen(event: SweepFact, sweep: trim.Sweep = sweep, protocol: dict = protocol) -> None:
                 show(event)
                 if isinstance(event, DenseMeasured):
                     protocol |= protocol_of(chosen, name, sweep)

@@ -17,9 +17,10 @@ from typing import ClassVar
 
 from trim.errors import TrimError
 from trim.names import format_bytes
+from trim.progress import Meter, ProgressListener
 
 TIMEOUT_SECONDS = 10
-_SAY_EVERY_SECONDS = 0.5
+_REPORT_EVERY_SECONDS = 0.5
 _ID = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", re.ASCII)
 
 
@@ -105,22 +106,21 @@ def select(sizes: dict[str, int], files: tuple[str, ...]) -> dict[str, int]:
 
 
 def download(
-    repository: Repository, files: tuple[str, ...], size_bytes: int, report: Callable[[str], None]
+    repository: Repository, files: tuple[str, ...], size_bytes: int, progress: ProgressListener | None
 ) -> Path:
     """Fetch the files that match the patterns into the Hub's cache, and return the folder they are in.
 
     Args:
         repository: of a model or a data set.
         files: patterns of the files that are used.
-        size_bytes: what they come to, for the progress.
-        report: receives the progress, one line at a time.
+        size_bytes: what they come to.
+        progress: called while they come.
 
     Raises:
         TrimError: of the repository's own class: unknown, gated, unreachable, or the disk is full.
     """
     from huggingface_hub import snapshot_download
 
-    report(f"Downloading {repository.name}: {format_bytes(size_bytes)}")
     with hub_errors(repository):
         folder = snapshot_download(
             repository.name,
@@ -128,14 +128,12 @@ def download(
             repo_type=repository.kind,
             allow_patterns=list(files),
             etag_timeout=TIMEOUT_SECONDS,
-            tqdm_class=_progress_class(repository.name, size_bytes, report),
+            tqdm_class=_progress_class(repository.name, size_bytes, progress),
         )
     return Path(folder)
 
 
-def fetch_file(
-    repository: Repository, file: str, report: Callable[[str], None] = lambda message: None
-) -> Path:
+def fetch_file(repository: Repository, file: str, progress: ProgressListener | None = None) -> Path:
     """One file of the repository, from the Hub's cache where it is there. Lists no other files: C4 has 100,000.
 
     Raises:
@@ -152,21 +150,23 @@ def fetch_file(
         about = get_hf_file_metadata(
             hf_hub_url(name, file, revision=revision, repo_type=kind), timeout=TIMEOUT_SECONDS
         )
-        report(f"Downloading {file} of {name}")
         path = hf_hub_download(
             name,
             file,
             revision=revision,
             repo_type=kind,
             etag_timeout=TIMEOUT_SECONDS,
-            tqdm_class=_progress_class(name, about.size or 0, report),
+            tqdm_class=_progress_class(f"{file} of {name}", about.size or 0, progress),
         )
     return Path(path)
 
 
-def _progress_class(name: str, size_bytes: int, report: Callable[[str], None]) -> type:
+def _progress_class(name: str, size_bytes: int, progress: ProgressListener | None) -> type:
     """Return a progress bar for `huggingface_hub` that reports how much is here instead of drawing itself."""
     from tqdm.auto import tqdm
+
+    meter = Meter(progress, of=size_bytes)
+    meter.report(f"Downloading {name}: {format_bytes(size_bytes)}")
 
     class ReportedProgress(tqdm):
         last_report: ClassVar[float] = 0.0
@@ -176,9 +176,11 @@ def _progress_class(name: str, size_bytes: int, report: Callable[[str], None]) -
 
         def display(self, *_: object, **__: object) -> None:
             now = time.monotonic()
-            if self.unit == "B" and self.n and now - ReportedProgress.last_report > _SAY_EVERY_SECONDS:
+            if self.unit == "B" and self.n and now - ReportedProgress.last_report > _REPORT_EVERY_SECONDS:
                 ReportedProgress.last_report = now
-                report(f"Downloading {name}: {format_bytes(self.n)} of {format_bytes(size_bytes)}")
+                meter.report(
+                    f"Downloading {name}: {format_bytes(self.n)} of {format_bytes(size_bytes)}", self.n
+                )
 
     return ReportedProgress
 

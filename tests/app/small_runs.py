@@ -8,6 +8,8 @@ import torch
 
 import trim
 from tests.app.small import layer_sample
+from trim.progress import Progress
+from trim.pruning.events import to_json
 from trim.runs.record import LayerRecord
 from trim.runs.recording import layer_record, record_of_search, run_record
 from trim.runs.run_record import Compute, ModelFacts, TextFacts
@@ -77,7 +79,7 @@ def make_run(
         writer.write_budgets({"method": "uniform", "layers": budgets, "clipped": []})
         for block in range(blocks):
             records = [record(each, allocation, target, mask=mask) for each in names[block]]
-            writer.log({"event": "BlockDone", "block": block, "blocks": BLOCKS})
+            writer.log(to_json(Progress(f"Block {block}: writing", block + 1, BLOCKS, 1.0)))
             writer.write_block(block, records)
         if blocks == BLOCKS:
             writer.finish(

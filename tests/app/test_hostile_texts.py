@@ -84,7 +84,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         manifest["fingerprint"] = config["fingerprint"]
         (path / "manifest.json").write_text(json.dumps(manifest))
     with RunWriter.create(made / "half", said | evil, name=EVIL) as writer:
-        writer.log({"event": "Stage", "stage": EVIL})
+        writer.log({"event": "Progress", "what": EVIL, "done": 1, "of": 2, "seconds_left": None})
     return made
 
 

@@ -52,7 +52,7 @@ def test_resumed_is_bitwise_the_same(activation_bytes, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        trim.prune(folder, tmp_path / "run", progress=stop, activation_bytes=activation_bytes, **options)
+        trim.prune(folder, tmp_path / "run", listener=stop, activation_bytes=activation_bytes, **options)
     assert ("disk" if activation_bytes == 0 else "gpu") in places
     trim.resume(tmp_path / "run")
     trim.prune(folder, tmp_path / "whole", **options)

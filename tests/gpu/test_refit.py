@@ -48,7 +48,7 @@ def test_a_refitted_run_and_its_export(dtype, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        trim.prune(folder, tmp_path / "run", vectors_per_sequence=16, progress=stop, **options)
+        trim.prune(folder, tmp_path / "run", vectors_per_sequence=16, listener=stop, **options)
     trim.resume(tmp_path / "run")
     for index in range(3):
         one, other = (tmp_path / name / f"blocks/00{index}.safetensors" for name in ("run", "whole"))

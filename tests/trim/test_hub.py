@@ -55,8 +55,8 @@ def test_only_what_is_used_is_downloaded(hub: FakeHub, files: dict[str, bytes]):
     model = trim.load_model(NAME, device="cpu", progress=said.append)
     assert hub.downloaded() == used
     assert model.dtype == torch.float32
-    assert any("Downloading org/tiny-llama" in words for words in said)
-    assert said[-1].startswith("Loading")
+    assert any("Downloading org/tiny-llama" in step.what for step in said)
+    assert said[-1].what.startswith("Loading")
 
     hub.requests.clear()
     hub.repositories.clear()

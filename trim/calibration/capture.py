@@ -1,7 +1,7 @@
 """The inputs of a loaded model's layers on a calibration text, from one forward pass, cached on disk."""
 
 import contextlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -19,6 +19,7 @@ from trim.devices import halving
 from trim.errors import NonFiniteError, SettingsError
 from trim.methods.choices import INPUT_VECTORS
 from trim.models.loaded import Model
+from trim.progress import Meter, ProgressListener
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +39,6 @@ class LayerSample:
     input_norm: Tensor = field(repr=False)
 
 
-CaptureProgress = Callable[[int, int], None]
-
-
 def capture(
     model: Model,
     windows: Tensor,
@@ -50,7 +48,7 @@ def capture(
     input_vectors: str = INPUT_VECTORS[0],
     seed: int = 0,
     also: Iterable[str] = (),
-    progress: CaptureProgress | None = None,
+    progress: ProgressListener | None = None,
 ) -> dict[str, LayerSample]:
     """Run the dense model over the windows once, and keep what the chosen layers received.
 
@@ -66,7 +64,7 @@ def capture(
         input_vectors: which ones: "random", or "last", the last of each window, as the TRIM authors take.
         seed: decides at which random positions.
         also: further layers to put into the cache if a forward pass is needed anyway.
-        progress: called with how many of how many windows have been read.
+        progress: called after each forward pass.
 
     Raises:
         LayerNotFoundError: a pattern matches nothing.
@@ -120,7 +118,7 @@ def _sweep_with_spare(
     calibration: Calibration,
     wanted: list[str],
     spare: list[str],
-    progress: CaptureProgress | None,
+    progress: ProgressListener | None,
 ) -> dict[str, LayerInputs]:
     """Capture what the wanted layers receive, and the spare ones unless memory is short."""
     both = model.select({*wanted, *spare})
@@ -133,7 +131,7 @@ def _sweep_with_spare(
 
 
 def _sweep(
-    model: Model, calibration: Calibration, names: list[str], progress: CaptureProgress | None
+    model: Model, calibration: Calibration, names: list[str], progress: ProgressListener | None
 ) -> dict[str, LayerInputs]:
     received, _ = halving(
         lambda batch: _forward(model, calibration, names, batch, progress),
@@ -159,19 +157,20 @@ def _forward(
     calibration: Calibration,
     names: list[str],
     batch: int,
-    progress: CaptureProgress | None,
+    progress: ProgressListener | None,
 ) -> dict[str, LayerInputs]:
     sequences = calibration.sequences
     listener = InputListener(calibration, {name: model.layers[name] for name in names})
     last = max(int(name.split(".")[0]) for name in names)
+    meter = Meter(progress, of=sequences)
+    meter.report("Reading the calibration text")
     end = model.blocks[last].register_forward_hook(_end_forward)
     try:
         for start in range(0, sequences, batch):
             part = slice(start, min(start + batch, sequences))
             with listener.listening(part), contextlib.suppress(_LastBlockDone):
                 model.module(calibration.tokens[part].to(model.device), use_cache=False)
-            if progress:
-                progress(part.stop, sequences)
+            meter.report(f"Reading the calibration text: {part.stop} of {sequences} windows", part.stop)
     finally:
         end.remove()
     return {

@@ -12,6 +12,7 @@ from trim.calibration.text_files import FILE_TYPES, Text, file_text
 from trim.calibration.texts import C4_EVALUATION_DOCUMENTS, c4_documents, demo_text, wikitext_text
 from trim.errors import CorpusError
 from trim.names import CORPORA, closest_matches, local_path, one_line
+from trim.progress import Meter, Progress, ProgressListener
 
 if TYPE_CHECKING:
     import datasets
@@ -37,7 +38,7 @@ def load_corpus(
     length: int = 512,
     seed: int = 0,
     bos: bool = True,
-    progress: Callable[[str], None] | None = None,
+    progress: ProgressListener | None = None,
 ) -> Tensor:
     """Cut windows of `length` tokens out of a text.
 
@@ -64,7 +65,7 @@ def load_corpus(
         seed: decides where calibration windows start.
         bos: begin each window with the tokenizer's BOS token, where it has one that it adds. Without, as in the
             published protocols, the text begins with it once, before it is cut into windows.
-        progress: receives what is being done, as text.
+        progress: called at each step, and after each piece of the text.
 
     Returns:
         (windows, length) int64.
@@ -82,19 +83,24 @@ def load_corpus(
         raise CorpusError(
             f"{source} has a part for evaluation; only a file of your own can be read as a whole"
         )
-    report = progress or (lambda message: None)
+    report = progress or (lambda step: None)
+    title = f"Cutting {CORPORA.get(str(source), one_line(Path(source).name))} into tokens"
     drawn = windows if split == "calibration" else None  # at random places; None: one after the other
     generator = torch.Generator().manual_seed(seed)
     begin = window_start(tokenizer) if bos else []
     own = length - len(begin)  # tokens of the text in each window
     if source == "c4" and drawn is not None:
-        cut = _from_documents(c4_documents(split, report), tokenizer, drawn, own, not begin, generator)
+        rows, meter = c4_documents(split, report), Meter(report, of=drawn)
+        cut = _from_documents(
+            rows, tokenizer, drawn, own, not begin, generator, lambda done: meter.report(title, done)
+        )
         return _prepended(begin, cut)
     text = _text(source, split, report)
-    report(f"Cutting {CORPORA.get(str(source), one_line(Path(source).name))} into tokens")
+    report(Progress(title))
     what = ("" if split == "whole" else f"the {split} part of ") + repr(one_line(str(source)))
     if drawn is not None and len(text) > LARGEST_WHOLE_CHARACTERS:
-        placed = _from_places(text, tokenizer, drawn, own, generator)
+        meter = Meter(report, of=drawn)
+        placed = _from_places(text, tokenizer, drawn, own, generator, lambda done: meter.report(title, done))
         if placed is None:
             raise CorpusError(_too_short(what, "too few", length))
         return _prepended(begin, placed)
@@ -103,7 +109,14 @@ def load_corpus(
             f"{what} has {len(text):,} characters, too many to cut all of it into windows; say how many windows to read"
         )
     most = own * windows if drawn is None and windows is not None else None
-    tokens = _tokens(text, tokenizer, special=not begin, most=most)
+    meter = Meter(report, of=most or len(text))
+    tokens = _tokens(
+        text,
+        tokenizer,
+        special=not begin,
+        most=most,
+        step=lambda characters, tokens: meter.report(title, tokens if most else characters),
+    )
     if len(tokens) < own:
         raise CorpusError(_too_short(what, f"{len(tokens):,}", length))
     if drawn is None:
@@ -141,7 +154,7 @@ def _too_short(what: str, tokens: str, length: int) -> str:
     return f"{what} holds {tokens} tokens, less than one window of {length:,}; use shorter windows or a longer text"
 
 
-def _text(source: str | Path, split: str, report: Callable[[str], None]) -> Text:
+def _text(source: str | Path, split: str, report: ProgressListener) -> Text:
     if source == "demo":
         return Text.of(demo_text(split))
     if source == "wikitext2":
@@ -161,7 +174,12 @@ def _text(source: str | Path, split: str, report: Callable[[str], None]) -> Text
 
 
 def _tokens(
-    text: Text, tokenizer: "PreTrainedTokenizerBase", *, special: bool = True, most: int | None = None
+    text: Text,
+    tokenizer: "PreTrainedTokenizerBase",
+    *,
+    special: bool = True,
+    most: int | None = None,
+    step: Callable[[int, int], None] = lambda characters, tokens: None,
 ) -> Tensor:
     """Return the tokens of a text, cut by pieces: a tokenizer needs a hundred times the memory of what it cuts.
 
@@ -173,12 +191,14 @@ def _tokens(
         tokenizer: cuts it.
         special: with the tokens that the tokenizer adds before and after a text.
         most: how many tokens suffice.
+        step: called after each piece with the characters that were read and the tokens that they gave.
     """
     before, after = _special(tokenizer) if special else ([], [])
     found, lead = [torch.tensor(before, dtype=torch.int64)], 0
-    count, waiting = len(before), ""
+    count, waiting, characters = len(before), "", 0
     for piece, last in _blocks(text):
         waiting += piece
+        characters += len(piece)
         # verbose: it would warn that the text is longer than the model can read at once
         coded = tokenizer(
             waiting, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast, verbose=False
@@ -198,6 +218,7 @@ def _tokens(
             continue
         found.append(ids[first : int(borders[-1])])
         count += len(found[-1])
+        step(characters, count)
         if most is not None and count >= most:
             break
         border = int(spans[borders[-1], 0])
@@ -219,7 +240,12 @@ def _blocks(text: Text) -> Iterator[tuple[str, bool]]:
 
 
 def _from_places(
-    text: Text, tokenizer: "PreTrainedTokenizerBase", windows: int, length: int, generator: torch.Generator
+    text: Text,
+    tokenizer: "PreTrainedTokenizerBase",
+    windows: int,
+    length: int,
+    generator: torch.Generator,
+    step: Callable[[int], None],
 ) -> Tensor | None:
     """Windows that start near random characters of a text; None where it has too few tokens."""
     size = CHARACTERS_PER_TOKEN * length
@@ -236,6 +262,7 @@ def _from_places(
             )
             if len(tokens) == length:
                 cut[number] = tokens
+                step(len(cut))
         if len(cut) < windows and size == len(text):
             return None
         size *= 8  # text of few tokens, such as a table of blanks
@@ -249,6 +276,7 @@ def _from_documents(
     length: int,
     special: bool,
     generator: torch.Generator,
+    step: Callable[[int], None],
 ) -> Tensor:
     """Cut a random window of random documents longer than it; none is taken twice while others last.
 
@@ -259,6 +287,7 @@ def _from_documents(
         length: tokens of a window.
         special: with the tokens that the tokenizer adds before and after a document.
         generator: chooses the documents and the places.
+        step: called with how many long enough documents were found.
     """
     import pyarrow.compute
 
@@ -273,6 +302,7 @@ def _from_documents(
         tokens = _tokens(Text.of(rows[index]["text"]), tokenizer, special=special)
         if len(tokens) > length:
             long_enough.append(tokens)
+            step(len(long_enough))
     if not long_enough:
         raise CorpusError(
             f"none of the {len(rows):,} documents is longer than a window of {length:,} tokens; use shorter windows"

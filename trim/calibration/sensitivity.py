@@ -33,12 +33,12 @@ from trim.errors import ModelError, NonFiniteError
 from trim.matmul import at_least_float32
 from trim.models.loaded import Model
 from trim.models.replay import BlockCall, record_calls, run_after_blocks, shared
+from trim.progress import Meter, ProgressListener
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# Is called with the block that is run now, and whether the gradient goes back through it.
-Progress = Callable[[int, bool], None]
+_COST_OF_BACKWARD = 3  # times that of the forward pass
 # Is called with a layer's name, the layer, what it received, and its rows' sensitivity (D,) float32.
 Visitor = Callable[[str, nn.Linear, LayerInputs, Tensor], None]
 
@@ -87,7 +87,7 @@ def row_sensitivity(
     batch: int,
     folder: Path,
     activation_bytes: int | None = None,
-    progress: Progress | None = None,
+    progress: ProgressListener | None = None,
     visited: Collection[str] = (),
     visit: Visitor | None = None,
 ) -> dict[str, Tensor]:
@@ -132,13 +132,13 @@ class _Pass:
         calibration: Calibration,
         kept: Activations,
         batch: int,
-        progress: Progress | None,
+        progress: ProgressListener | None,
     ) -> None:
         self.model = model
         self.calibration = calibration
         self.kept = kept
         self.batch = min(batch, calibration.sequences)
-        self.progress = progress or (lambda index, back: None)
+        self._meter = Meter(progress, of=len(model.blocks) * (1 + _COST_OF_BACKWARD))
         self._calls: dict[tuple[int, int], list[BlockCall]] = {}
 
     def forward(self) -> None:
@@ -147,7 +147,9 @@ class _Pass:
             with self.model.outside() as module:
                 self._in_batches(functools.partial(self._embed, module))
             for index in range(len(self.model.blocks)):
-                self.progress(index, False)
+                self._meter.report(
+                    f"Measuring which rows the loss is sensitive to: forward, block {index}", index
+                )
                 with self.model.block(index) as block:
                     layers = linear_layers(block, index)
                     require_finite({name: layer.weight for name, layer in layers.items()})
@@ -164,8 +166,12 @@ class _Pass:
             with self.model.outside() as module:
                 self._in_batches(functools.partial(self._after_blocks, module))
             found: list[dict[str, Tensor]] = []
-            for index in reversed(range(len(self.model.blocks))):
-                self.progress(index, True)
+            blocks = len(self.model.blocks)
+            for index in reversed(range(blocks)):
+                self._meter.report(
+                    f"Measuring which rows the loss is sensitive to: backward, block {index}",
+                    blocks + _COST_OF_BACKWARD * (blocks - 1 - index),
+                )
                 with self.model.block(index) as block:
                     listener = InputListener(self.calibration, linear_layers(block, index, visited))
                     found.append(self._block_back(index, block, listener))
@@ -325,7 +331,9 @@ def cached_sensitivity(
     return cached(entry_path("captures", key, ".safetensors"), measure, parse=load, pack=save)
 
 
-def sensitivity(model: Model, windows: Tensor, *, progress: Progress | None = None) -> dict[str, Tensor]:
+def sensitivity(
+    model: Model, windows: Tensor, *, progress: ProgressListener | None = None
+) -> dict[str, Tensor]:
     """`row_sensitivity` of a loaded model, kept in the cache.
 
     Args:

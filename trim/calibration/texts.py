@@ -5,18 +5,17 @@ Each has two parts that share nothing, one for calibration and one for evaluatio
 
 import contextlib
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from trim.errors import CorpusError
 from trim.hub import Repository, fetch_file
+from trim.progress import Progress, ProgressListener
 
 if TYPE_CHECKING:
     import datasets
-
-Progress = Callable[[str], None]
 
 DEMO_YEARS = range(1990, 2020)
 
@@ -48,17 +47,17 @@ def demo_text(split: str) -> str:
     return "\n\n".join(chosen["text"])
 
 
-def wikitext_text(split: str, report: Progress) -> str:
+def wikitext_text(split: str, progress: ProgressListener) -> str:
     """WikiText-2 (raw): its train part for calibration, its test part for evaluation, rows joined by a blank line.
 
     Raises:
         CorpusError: it cannot be downloaded or read.
     """
-    rows = _hub_rows("Salesforce/wikitext", WIKITEXT_FILES[split], "parquet", report)
+    rows = _hub_rows("Salesforce/wikitext", WIKITEXT_FILES[split], "parquet", progress)
     return "\n\n".join(row for row in rows["text"] if row is not None)
 
 
-def c4_documents(split: str, report: Progress) -> "datasets.Dataset":
+def c4_documents(split: str, progress: ProgressListener) -> "datasets.Dataset":
     """One shard of C4: of the train part for calibration, of the validation part for evaluation.
 
     Returns:
@@ -67,10 +66,10 @@ def c4_documents(split: str, report: Progress) -> "datasets.Dataset":
     Raises:
         CorpusError: it cannot be downloaded or read.
     """
-    return _hub_rows("allenai/c4", C4_FILES[split], "json", report)
+    return _hub_rows("allenai/c4", C4_FILES[split], "json", progress)
 
 
-def _hub_rows(name: str, file: str, kind: str, report: Progress) -> "datasets.Dataset":
+def _hub_rows(name: str, file: str, kind: str, progress: ProgressListener) -> "datasets.Dataset":
     """Read the rows of one file of a dataset on the Hub.
 
     The file is fetched by its name: asking `datasets` for the repository retries for half a minute without network,
@@ -82,8 +81,8 @@ def _hub_rows(name: str, file: str, kind: str, report: Progress) -> "datasets.Da
         raise CorpusError(
             f"reading {name} needs the package datasets; install it: python -m pip install datasets"
         ) from error
-    path = fetch_file(Repository(name, CorpusError, kind="dataset"), file, report)
-    report(f"Reading {Path(file).name}")
+    path = fetch_file(Repository(name, CorpusError, kind="dataset"), file, progress)
+    progress(Progress(f"Reading {Path(file).name}"))
     try:
         with _without_bars(datasets):
             rows = datasets.load_dataset(kind, data_files=str(path), split="train")

@@ -9,10 +9,12 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trim.cli.terminal import Terminal
 from trim.errors import SettingsError
 from trim.evaluation.entries import format_bos, format_perplexity
 from trim.evaluation.settings import EvaluationText, Sampling
 from trim.names import one_line
+from trim.progress import Progress
 from trim.runs.folder import is_run, open_run
 from trim.runs.writer import update_metrics
 
@@ -146,7 +148,7 @@ def _workbench(chosen: argparse.Namespace) -> "Workbench":
         raise SettingsError(f"a batch holds at least one window, not {chosen.batch}")
     from trim.evaluation.workbench import Workbench
 
-    return Workbench(device=chosen.device, dtype=chosen.dtype, progress=_report)
+    return Workbench(device=chosen.device, dtype=chosen.dtype, progress=_terminal().progress)
 
 
 def _check_targets(chosen: argparse.Namespace) -> None:
@@ -175,7 +177,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
             model=chosen.model,
             batch=chosen.batch,
             workbench=workbench,
-            progress=lambda done, of: _report(f"{done} of {of} windows"),
+            progress=_terminal().progress,
         )
         for result in results:
             if chosen.json:
@@ -185,7 +187,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
             undefined = (
                 f", {measured.undefined_windows} without a number" if measured.undefined_windows else ""
             )
-            _line(
+            _terminal().line(
                 f"{target.ljust(width)}  perplexity {format_perplexity(measured.perplexity):>9}  "
                 f"{result.text.title}, {measured.windows:,} windows of {measured.length:,}"
                 f"{format_bos(result.bos)}{undefined}, "
@@ -199,7 +201,7 @@ def _ask(chosen: argparse.Namespace, workbench: "Workbench") -> None:
     width = max(len(target) for target in chosen.targets)
     for target in chosen.targets:
         with workbench.opened(target, source=chosen.model) as model:
-            _report(f"Asking {target}")
+            _terminal().progress(Progress(f"Asking {target}"))
             results = zero_shot(
                 model,
                 chosen.tasks or TASKS,
@@ -214,7 +216,7 @@ def _ask(chosen: argparse.Namespace, workbench: "Workbench") -> None:
                 print(json.dumps({"target": target, **result.to_json()}))
             else:
                 error = "" if math.isnan(result.standard_error) else f" ± {result.standard_error:.4f}"
-                _line(
+                _terminal().line(
                     f"{target.ljust(width)}  {result.task:<16} accuracy {result.accuracy:.4f}{error}  "
                     f"{result.examples:,} examples"
                 )
@@ -229,13 +231,18 @@ def _generate(chosen: argparse.Namespace) -> None:
     written: list[tuple[str, str]] = []
     for target in chosen.targets:
         with workbench.opened(target, source=chosen.model) as model:
-            _report(f"{target} writes")
+            _terminal().progress(Progress(f"{target} writes"))
             text = continue_prompt(model, chosen.prompt, sampling)
         if chosen.json:
             print(json.dumps({"target": target, "prompt": chosen.prompt, "continuation": text}))
         written.append((Path(target).name or target, text))
     if not chosen.json:
-        _line(side_by_side(written, shutil.get_terminal_size((100, 24)).columns))
+        _terminal().line(side_by_side(written, shutil.get_terminal_size((100, 24)).columns))
+
+
+def _terminal() -> Terminal:
+    """Return the terminal: results go to the standard output, which may be a file, the live line to the error's."""
+    return Terminal(live=sys.stderr)
 
 
 def side_by_side(columns: list[tuple[str, str]], width: int) -> str:
@@ -258,15 +265,3 @@ def _printable(text: str) -> str:
 
 def _wrapped(text: str, width: int) -> list[str]:
     return [line for part in text.split("\n") for line in textwrap.wrap(part, width) or [""]]
-
-
-def _report(message: str) -> None:
-    """Print what is being done now, on a terminal."""
-    if sys.stderr.isatty():
-        print(f"\r\x1b[K{message}"[:100], end="", file=sys.stderr, flush=True)
-
-
-def _line(text: str) -> None:
-    if sys.stderr.isatty():
-        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
-    print(text, flush=True)

@@ -95,13 +95,15 @@ def _prune(chosen: argparse.Namespace) -> None:
     if published:
         say_published(published)
     chosen.folder = chosen.out or new_run_path(runs_folder(), chosen.name or settings.name)
+    terminal = RunTerminal()
     run = prune(
         chosen.model,
         chosen.folder,
         settings,
         name=chosen.name,
         activation_bytes=_bytes(chosen),
-        progress=RunTerminal(),
+        progress=terminal.progress,
+        listener=terminal,
     )
     _tell_result(run)
 
@@ -109,9 +111,15 @@ def _prune(chosen: argparse.Namespace) -> None:
 def _resume(chosen: argparse.Namespace) -> None:
     from trim.pruning.prune import resume
 
-    progress = RunTerminal()
-    run = resume(chosen.folder, activation_bytes=_bytes(chosen), repair=chosen.repair, progress=progress)
-    if not progress.began:
+    terminal = RunTerminal()
+    run = resume(
+        chosen.folder,
+        activation_bytes=_bytes(chosen),
+        repair=chosen.repair,
+        progress=terminal.progress,
+        listener=terminal,
+    )
+    if not terminal.began:
         print(f"{chosen.folder} is complete already")
     _tell_result(run)
 

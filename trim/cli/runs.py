@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 from trim import cache
+from trim.cli.terminal import Terminal
 from trim.names import format_bytes
 from trim.runs.folder import list_runs, open_run, runs_folder
 from trim.sweeps.folder import list_sweeps, open_sweep
@@ -74,8 +75,11 @@ def add_cache(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 def _export(chosen: argparse.Namespace) -> None:
     from trim.pruning.export import export
 
-    out = export(chosen.run, chosen.out, model=chosen.model, progress=print)
-    print(f"{out} is written; load it with transformers: AutoModelForCausalLM.from_pretrained({str(out)!r})")
+    terminal = Terminal()
+    out = export(chosen.run, chosen.out, model=chosen.model, progress=terminal.progress)
+    terminal.line(
+        f"{out} is written; load it with transformers: AutoModelForCausalLM.from_pretrained({str(out)!r})"
+    )
 
 
 def _inspect(chosen: argparse.Namespace) -> None:

@@ -86,13 +86,13 @@ def _sweep(chosen: argparse.Namespace) -> None:
 
     sweep = _begin(chosen)
     chosen.folder = sweep.path
-    failures = SweepTerminal(sweep)
-    run_sweep(sweep, ray=chosen.ray, listener=failures)
+    terminal = SweepTerminal(sweep)
+    run_sweep(sweep, ray=chosen.ray, progress=terminal.progress, listener=terminal)
     print(results_markdown(sweep, sweep.outcomes()))
     print(f"The sweep is in {sweep.path}: results.md, results.csv, results.json, and a run for each cell.")
-    if failures.failed:
+    if terminal.failed:
         raise RunError(
-            f"{failures.failed} of {len(sweep.cells)} cells could not be made, the table says why; to try them again: "
+            f"{terminal.failed} of {len(sweep.cells)} cells could not be made, the table says why; to try them again: "
             f"python -m trim sweep --resume {shlex.quote(str(sweep.path))}"
         )
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from trim.evaluation.perplexity import Perplexity, perplexity
 from trim.evaluation.settings import EvaluationText
 from trim.evaluation.workbench import Workbench
 from trim.models.loaded import Model
+from trim.progress import ProgressListener
 from trim.runs.folder import Run, is_run, open_run
 from trim.runs.writer import update_metrics
 
@@ -62,7 +63,7 @@ def evaluate(
     model: str | Path | None = None,
     batch: int | None = None,
     workbench: Workbench | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressListener | None = None,
 ) -> list[Evaluation]:
     """Measure perplexity; results of a run are also written into its `metrics.json`.
 
@@ -75,7 +76,7 @@ def evaluate(
         model: another model of the same shape for a run; None: the one that it pruned. Such results are not written.
         batch: windows in one forward pass; None: chosen by itself.
         workbench: keeps the model for further calls; None: one for this call.
-        progress: called with how many windows of how many are done.
+        progress: called after each forward pass.
 
     Raises:
         ModelError, RunError, CorpusError, NotEnoughMemoryError: with advice.
@@ -98,7 +99,7 @@ def _evaluate(
     text: EvaluationText,
     windows: torch.Tensor,
     batch: int | None,
-    progress: Callable[[int, int], None] | None,
+    progress: ProgressListener | None,
 ) -> Evaluation:
     begin = time.perf_counter()
     result = perplexity(model, windows, batch=batch, progress=progress)

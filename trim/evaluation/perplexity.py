@@ -1,7 +1,6 @@
 """Perplexity of a language model on windows of a text, as the authors of Wanda and TRIM measure it."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +10,7 @@ from trim.devices import halving
 from trim.errors import CorpusError
 from trim.evaluation.entries import number_to_json
 from trim.models.loaded import Model
+from trim.progress import Meter, ProgressListener
 
 # The logits of one forward pass, in bytes of float32: a vocabulary of 152,000 makes them the largest tensor by far.
 LOGIT_BYTES = {"cpu": 2**29, "cuda": 2**32}
@@ -50,7 +50,7 @@ def perplexity(
     windows: Tensor,
     *,
     batch: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: ProgressListener | None = None,
 ) -> Perplexity:
     """Compute exp of the mean negative log-likelihood of each token given those before it in its window.
 
@@ -60,7 +60,7 @@ def perplexity(
         model: in any type, on any device.
         windows: (windows, length) int64, as `load_corpus(…, split="evaluation")` cuts them.
         batch: windows in one forward pass; None: chosen by the size of the logits. Halves when memory runs out.
-        progress: called with how many windows of how many are done.
+        progress: called after each forward pass.
 
     Raises:
         CorpusError: no windows, windows longer than the model's context, or tokens that the model does not have.
@@ -74,6 +74,8 @@ def perplexity(
     batch = min(batch or max(1, LOGIT_BYTES[model.device.type] // window_bytes), len(windows))
     losses: list[Tensor] = []
     done = 0
+    meter = Meter(progress, of=len(windows))
+    meter.report("Measuring perplexity")
 
     def measure(batch: int) -> Tensor:
         return _negative_log_likelihood(model, windows[done : done + batch].to(model.device)).cpu()
@@ -89,8 +91,7 @@ def perplexity(
             )
             losses.append(part)
             done += len(part)
-            if progress:
-                progress(done, len(windows))
+            meter.report(f"Measuring perplexity: {done} of {len(windows)} windows", done)
     by_window = torch.cat(losses)
     mean = float(by_window.mean())
     return Perplexity(

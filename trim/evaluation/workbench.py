@@ -10,10 +10,10 @@ from torch import Tensor
 from trim.calibration.corpora import load_corpus
 from trim.errors import ModelError
 from trim.evaluation.settings import EvaluationText
-from trim.models.checkpoint import Progress
 from trim.models.loaded import Model, load_model, model_folder
 from trim.models.tensor_files import TensorFiles
 from trim.names import absolute
+from trim.progress import ProgressListener
 from trim.pruning.export import apply_run, is_refitted
 from trim.runs.folder import Run, is_run, open_run
 
@@ -25,7 +25,7 @@ class Workbench:
 
     Attributes:
         device, dtype: as `load_model` takes them.
-        progress: called with what is being done, as text.
+        progress: called at each step of what is loaded and read.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Workbench:
         *,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
-        progress: Progress | None = None,
+        progress: ProgressListener | None = None,
     ) -> None:
         self.device = device
         self.dtype = dtype

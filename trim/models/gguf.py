@@ -19,9 +19,10 @@ from trim.cache import cache_folder, cached_folder, fingerprint
 from trim.devices import is_out_of_memory, require_memory
 from trim.errors import CacheError, ModelError, NotEnoughMemoryError
 from trim.models.architecture import SUPPORTED, blueprint
-from trim.models.checkpoint import Progress, quiet
+from trim.models.checkpoint import quiet
 from trim.models.gguf_config import parameter_names, read_config
 from trim.models.gguf_header import GgufHeader, GgufTensor, read_header
+from trim.progress import Meter, ProgressListener
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -42,16 +43,16 @@ def gguf_blueprint(header: GgufHeader) -> "PreTrainedModel":
     return module
 
 
-def dequantized(path: Path, sha256: str, say: Progress) -> Path:
+def dequantized(path: Path, sha256: str, progress: ProgressListener) -> Path:
     """Make a folder with the float16 weights and the tokenizer of a GGUF file, once; it is kept in the cache.
 
     Reading a GGUF takes several seconds, loading what comes out of it one. The folder's name changes when the file
     or what is understood of its header changes.
 
     Args:
-        path: the file.
+        path: of the file.
         sha256: of the file's content.
-        say: is told how far it is.
+        progress: called after each tensor.
 
     Raises:
         ModelError: the file cannot be read, or holds a model that cannot be pruned.
@@ -63,7 +64,7 @@ def dequantized(path: Path, sha256: str, say: Progress) -> Path:
     key = fingerprint({"file": sha256, "config": json.loads(module.config.to_json_string(use_diff=False))})
     target = cache_folder() / "models" / key[:32]
     try:
-        return cached_folder(target, lambda folder: _dequantize(header, module, folder, say))
+        return cached_folder(target, lambda folder: _dequantize(header, module, folder, progress))
     except (OSError, SafetensorError) as error:
         raise CacheError(
             f"the dequantized weights of {path.name} cannot be kept in {target.parent}; make room on that disk, or set "
@@ -71,7 +72,9 @@ def dequantized(path: Path, sha256: str, say: Progress) -> Path:
         ) from error
 
 
-def _dequantize(header: GgufHeader, module: "PreTrainedModel", folder: Path, say: Progress) -> None:
+def _dequantize(
+    header: GgufHeader, module: "PreTrainedModel", folder: Path, progress: ProgressListener
+) -> None:
     """Fill a folder with what a GGUF file holds."""
     path, largest = header.path, max(math.prod(tensor.shape) for tensor in header.tensors.values())
     require_memory(
@@ -80,7 +83,8 @@ def _dequantize(header: GgufHeader, module: "PreTrainedModel", folder: Path, say
         f"dequantizing the weights of {path.name}",
         "close other programs, or load the model from a folder with safetensors, which needs less",
     )
-    say(f"Unpacking {path.name} to full-width weights (once)")
+    meter = Meter(progress, of=header.parameters)
+    meter.report(f"Unpacking {path.name} (once): its tokenizer")
     from transformers import AutoTokenizer
 
     try:
@@ -88,7 +92,7 @@ def _dequantize(header: GgufHeader, module: "PreTrainedModel", folder: Path, say
             tokenizer = AutoTokenizer.from_pretrained(
                 path.parent, gguf_file=path.name, local_files_only=True, trust_remote_code=False
             )
-        lacking = module.load_state_dict(_weights(header, module), strict=False, assign=True)
+        lacking = module.load_state_dict(_weights(header, module, meter), strict=False, assign=True)
         module.tie_weights(missing_keys=set(lacking.missing_keys))
     except Exception as error:  # a foreign file in foreign parsers; the Rust one raises plain Exception
         if is_out_of_memory(error):
@@ -99,12 +103,13 @@ def _dequantize(header: GgufHeader, module: "PreTrainedModel", folder: Path, say
             f"transformers cannot read {path.name} (architecture {header.architecture!r}): the file is damaged, or "
             "its types are not supported; load the model's folder with safetensors instead"
         ) from error
+    meter.report(f"Unpacking {path.name} (once): writing the weights")
     with quiet():
         module.half().save_pretrained(folder)
         tokenizer.save_pretrained(folder)
 
 
-def _weights(header: GgufHeader, module: "PreTrainedModel") -> dict[str, Tensor]:
+def _weights(header: GgufHeader, module: "PreTrainedModel", meter: Meter) -> dict[str, Tensor]:
     """Read the float16 weights by the model's names, each dequantized and rearranged by itself."""
     from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor
 
@@ -115,6 +120,7 @@ def _weights(header: GgufHeader, module: "PreTrainedModel") -> dict[str, Tensor]
         if stored in header.tensors:
             values = _float32(content, header.tensors[stored])
             weights[name] = torch.tensor(processor.process(values, stored).weights, dtype=torch.float16)
+            meter.report(f"Unpacking {header.path.name} (once)", meter.done + weights[name].numel())
     return weights
 
 

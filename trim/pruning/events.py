@@ -1,12 +1,15 @@
-"""Progress of a whole-model run, as a stream of small facts. Who listens renders them."""
+"""Events of a whole-model run: its progress, and facts about what was done. Whoever listens renders them."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
+
+from trim.progress import Progress
 
 
 @dataclass(frozen=True)
 class Began:
-    """The run begins, or resumes after `done` blocks."""
+    """The blocks begin, or resume after `done` of them."""
 
     blocks: int
     layers: int
@@ -14,18 +17,6 @@ class Began:
     tokens: int
     batch: int
     activations: str
-
-
-@dataclass(frozen=True)
-class Stage:
-    """The stage of a run that is under way.
-
-    One of "loading", "sensitivity", "first pass", "budgets", "replay", "capture", "search", "propagate".
-    """
-
-    stage: str
-    block: int | None = None
-    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,7 +41,6 @@ class BlockDone:
     blocks: int
     bytes: int
     seconds: float
-    seconds_left: float
 
 
 @dataclass(frozen=True)
@@ -61,6 +51,13 @@ class Note:
 
 
 @dataclass(frozen=True)
+class Stopped:
+    """The run ended before it was complete; `by` names the exception that ended it."""
+
+    by: str
+
+
+@dataclass(frozen=True)
 class Finished:
     """The run is complete."""
 
@@ -68,7 +65,10 @@ class Finished:
     seconds: float
 
 
-Event = Began | Stage | LayerPruned | BlockDone | Note | Finished
+Fact = Began | LayerPruned | BlockDone | Note | Stopped | Finished
+FactListener = Callable[[Fact], None]
+Event = Fact | Progress
+Listener = Callable[[Event], None]
 
 
 def to_json(event: Event) -> dict:

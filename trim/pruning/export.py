@@ -17,11 +17,12 @@ from trim.devices import choose_device
 from trim.errors import ModelError, RunError
 from trim.files import new_folder
 from trim.hub import parse_id
-from trim.models.checkpoint import CONFIG_FILES, LEGAL_FILES, TOKENIZER_FILES, Progress
+from trim.models.checkpoint import CONFIG_FILES, LEGAL_FILES, TOKENIZER_FILES
 from trim.models.loaded import Model, model_folder
 from trim.models.streamed import StreamedModel
 from trim.models.tensor_files import TensorFiles
 from trim.names import one_line
+from trim.progress import Meter, ProgressListener
 from trim.runs.folder import Run, open_run
 from trim.runs.recording import apply_record
 from trim.runs.summary import summary
@@ -55,7 +56,7 @@ def export(
     out: str | Path,
     *,
     model: str | Path | None = None,
-    progress: Progress | None = None,
+    progress: ProgressListener | None = None,
 ) -> Path:
     """Write the pruned model as a folder that plain `transformers` loads, with its sparsity in the model card.
 
@@ -66,22 +67,18 @@ def export(
         run: a whole-model run, complete and with masks.
         out: the new folder.
         model: another model of the same shape to put the masks on; None: the one that the run pruned.
-        progress: called with what is being done, as text.
+        progress: called before each file.
 
     Raises:
         RunError: the run is not complete, or refitted another model, or the folder exists already or cannot be written.
         ModelError: the model cannot be read, has changed since the run, or has other layers.
     """
-    run, out, report = (
-        run if isinstance(run, Run) else open_run(run),
-        Path(out),
-        progress or (lambda message: None),
-    )
+    run, out = run if isinstance(run, Run) else open_run(run), Path(out)
     _require_masks(run)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise RunError(f"{out} exists already; choose another folder, or remove it first")
     source = run.request.model if model is None else str(model)
-    folder, title = model_folder(source, progress=report)
+    folder, title = model_folder(source, progress=progress)
     streamed = StreamedModel(folder, device=choose_device("cpu"))
     if model is None:
         if streamed.files.fingerprint() != run.model.weights:
@@ -96,10 +93,12 @@ def export(
     with _disk_errors_named(out), new_folder(out.absolute()) as new:
         masked = {streamed.tensor_name(layer): layer for layer in run.layers}
         zeros = [0, 0]
+        meter = Meter(progress, of=sum(path.stat().st_size for path in streamed.files.files))
         for path in streamed.files.files:
-            report(f"Writing {path.name}")
+            meter.report(f"Writing {path.name}")
             counted = _copy_masked(path, _place_in(new, path, folder), streamed, masked, run)
             zeros = [total + more for total, more in zip(zeros, counted, strict=True)]
+            meter.report(f"{path.name} is written", meter.done + path.stat().st_size)
         if streamed.files.index:
             shutil.copyfile(
                 folder / streamed.files.index, _place_in(new, folder / streamed.files.index, folder)

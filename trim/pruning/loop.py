@@ -30,13 +30,12 @@ from trim.methods.pattern import Pattern
 from trim.methods.refit import refit
 from trim.methods.retention import RetentionCurves, retention_curves
 from trim.methods.search_settings import SearchSettings
-from trim.pruning.events import BlockDone, Event, LayerPruned, Note, Stage
+from trim.progress import Meter
+from trim.pruning.events import BlockDone, LayerPruned, Listener, Note
 from trim.runs.folder import Run
 from trim.runs.record import LayerRecord
 from trim.runs.recording import apply_record, layer_record
 from trim.runs.writer import RunWriter
-
-Listener = Callable[[Event], None]
 
 
 @dataclass(frozen=True)
@@ -183,11 +182,14 @@ def prune_blocks(
     model = text.model
     last = max(int(name.partition(".")[0]) for name in budgets.totals)  # after it everything stays dense
     model.forget(after=last)
+    meter = Meter(listener, of=last + 1, done=len(run.blocks))
     with _writing(writer, last, listener, in_background=model.device.type == "cuda") as write:
         for index in range(last + 1):
             block_begin, batch_before = time.perf_counter(), text.batch
             entry = run.manifest["blocks"].get(str(index))
-            listener(Stage("replay" if entry else "loading", index))
+            meter.report(
+                f"Block {index}: {'applying its finished masks' if entry else 'reading its weights'}"
+            )
             with contextlib.ExitStack() as stack:
                 block = stack.enter_context(model.block(index))
                 layers = linear_layers(block, index, budgets.totals)
@@ -202,11 +204,11 @@ def prune_blocks(
                             dense.propagate(index, block, entry["dense_propagated"])
                     continue
                 records = _prune_block(
-                    text, index, block, layers, budgets, method, recalculate, dense, listener
+                    text, index, block, layers, budgets, method, recalculate, dense, listener, meter
                 )
                 segments: dict[str, Segments] = {"propagated": []}
                 if index < last:
-                    listener(Stage("propagate", index))
+                    meter.report(f"Block {index}: passing the pruned outputs on")
                     segments["propagated"] = text.propagate(index, block)
                     if dense:
                         segments["dense_propagated"] = dense.propagate(index, block)
@@ -214,6 +216,7 @@ def prune_blocks(
                     listener(
                         Note(f"block {index}: memory ran out, from here on {text.batch} windows at once")
                     )
+            meter.report(f"Block {index}: writing", index + 1)
             write(index, [records[name] for name in layers], segments, block_begin)
 
 
@@ -226,16 +229,13 @@ def _writing(writer: RunWriter, last: int, listener: Listener, *, in_background:
 
     `in_background`: it returns before the block is on disk, and reports to the listener when the next one comes.
     """
-    begin, made = time.perf_counter(), 0
     under_way: list[Future[BlockDone]] = []
 
     def commit(
         index: int, records: list[LayerRecord], segments: dict[str, Segments], block_begin: float
     ) -> BlockDone:
         size = writer.write_block(index, records, **segments)
-        now = time.perf_counter()
-        left = (now - begin) / made * (last - index)
-        return BlockDone(index, last + 1, size, now - block_begin, left)
+        return BlockDone(index, last + 1, size, time.perf_counter() - block_begin)
 
     def finish() -> None:
         while under_way:
@@ -244,9 +244,7 @@ def _writing(writer: RunWriter, last: int, listener: Listener, *, in_background:
     def write(
         index: int, records: list[LayerRecord], segments: dict[str, Segments], block_begin: float
     ) -> None:
-        nonlocal made
         finish()
-        made += 1
         under_way.append(thread.submit(commit, index, records, segments, block_begin))
         if not in_background:
             finish()
@@ -266,6 +264,7 @@ def _prune_block(
     recalculate: str | None,
     dense: DensePass | None,
     listener: Listener,
+    meter: Meter,
 ) -> dict[str, LayerRecord]:
     """Prune the layers of one block in place."""
     records: dict[str, LayerRecord] = {}
@@ -279,19 +278,20 @@ def _prune_block(
     received: dict[str, LayerInputs] = {}
     norms: dict[str, Tensor] = {}
     if recalculate == "vectors" and dense is None:
-        listener(Stage("capture", index))
+        meter.report(f"Block {index}: reading the calibration text")
         received = text.capture(index, block, layers)
         norms = {name: inputs.input_norm for name, inputs in received.items()}
     for group in groups:
         if not norms or group != groups[0]:  # nothing of the block is pruned before its first group
-            listener(Stage("capture", index, ", ".join(group) if by_group else ""))
+            of_group = f" for {', '.join(group)}" if by_group else ""
+            meter.report(f"Block {index}: reading the calibration text{of_group}")
             dense_input = dense.receives(index, block, layers[group[0]]) if dense else None
             received = text.capture(index, block, {name: layers[name] for name in group}, dense_input)
         if norms:
             received = {name: replace(received[name], input_norm=norms[name]) for name in group}
-        listener(Stage("search", index))
         for name in group:
             begin = time.perf_counter()
+            meter.report(f"Pruning {name}", index + len(records) / len(layers))
             record = prune_layer(name, layers[name], received[name], budgets.totals[name], method)
             records[name] = record
             listener(

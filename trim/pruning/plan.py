@@ -1,6 +1,5 @@
 """From a budget method to the weights that each layer loses, before the block loop begins."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor
@@ -17,12 +16,11 @@ from trim.methods.pattern import Pattern
 from trim.models.streamed import StreamedModel
 from trim.models.tensor_files import weights_key
 from trim.names import match_layers
-from trim.pruning.events import Event, Note, Stage
+from trim.progress import Meter, Progress
+from trim.pruning.events import Listener, Note
 from trim.pruning.loop import layer_score
 from trim.pruning.plan_optimal import optimal_budgets
 from trim.runs.settings import PruneSettings
-
-Listener = Callable[[Event], None]
 
 
 def chosen_layers(patterns: tuple[str, ...], shapes: Shapes) -> dict[str, tuple[int, int]]:
@@ -68,7 +66,7 @@ def plan_budgets(
         NonFiniteError: a weight or activation is NaN or infinite; the message names the layer.
     """
     shapes = chosen_layers(settings.layers, model.layers)
-    listener(Stage("budgets", text=settings.budget))
+    listener(Progress(f"Setting the layers' budgets ({settings.budget})"))
     target = asked_sparsity(settings, shapes)
     if settings.pattern:
         pattern = Pattern.parse(settings.pattern)
@@ -152,11 +150,12 @@ def _outlier_shares(
     """OWL's outlier share of each block, from one pass of the text through the dense model."""
     by_block = _block_layers(shapes)
     shares = []
+    meter = Meter(listener, of=max(by_block) + 1)
     with text_pass(model, calibration, batch=batch, folder=folder, activation_bytes=activation_bytes) as text:
         for index in range(max(by_block) + 1):
             with model.block(index) as block:
                 if names := by_block.get(index):
-                    listener(Stage("budgets", index, settings.budget))
+                    meter.report(f"Setting the layers' budgets ({settings.budget}): block {index}", index)
                     layers = linear_layers(block, index, names)
                     require_finite({name: layer.weight for name, layer in layers.items()})
                     received = text.capture(index, block, layers)
@@ -174,8 +173,10 @@ def _outlier_shares(
 def _exponents(model: StreamedModel, fit: str, shapes: Shapes, listener: Listener) -> list[float]:
     """Each block's mean tail exponent."""
     means = []
-    for index, names in _block_layers(shapes).items():
-        listener(Stage("budgets", index, "alphapruning"))
+    by_block = _block_layers(shapes)
+    meter = Meter(listener, of=len(by_block))
+    for done, (index, names) in enumerate(by_block.items()):
+        meter.report(f"Setting the layers' budgets (alphapruning): block {index}", done)
         exponents = []
         for name in names:
             weight = model.weight(name).to(model.device)

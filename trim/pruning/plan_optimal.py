@@ -23,11 +23,10 @@ from trim.methods.optimal import BINS_PER_OCTAVE, PriceSummary, lower_hull, pric
 from trim.methods.retention import retention_curves
 from trim.models.streamed import StreamedModel
 from trim.models.tensor_files import weights_key
-from trim.pruning.events import Event, Stage
+from trim.progress import Meter
+from trim.pruning.events import Listener
 from trim.pruning.loop import layer_score, memory_for_curves
 from trim.runs.settings import PruneSettings
-
-Listener = Callable[[Event], None]
 
 SENSITIVITY_FILE = "sensitivity.safetensors"  # in the run folder while the run is not complete
 
@@ -88,12 +87,11 @@ def plan_sensitivity(
                 batch=batch,
                 folder=folder,
                 activation_bytes=activation_bytes,
-                progress=lambda index, back: listener(Stage("sensitivity", index)),
+                progress=listener,
                 visited=shapes if settings.budget == "optimal" else (),
                 visit=visit,
             )
 
-    listener(Stage("sensitivity"))
     found = cached_sensitivity(weights_key(model.files), model, part, measure)
     if summaries:
         _cached_prices(_price_file(model, part, settings, shapes, found, batch), lambda: summaries)
@@ -156,9 +154,10 @@ def _prices(
     """Compute the prices of each layer of the dense model; they do not depend on the target."""
     summaries: dict[str, PriceSummary] = {}
     last = max(int(name.partition(".")[0]) for name in shapes)
+    meter = Meter(listener, of=last + 1)
     for index in range(last + 1):
         with text.model.block(index) as block:
-            listener(Stage("budgets", index, settings.budget))
+            meter.report(f"Setting the layers' budgets ({settings.budget}): block {index}", index)
             layers = linear_layers(block, index, shapes)
             require_finite({name: layer.weight for name, layer in layers.items()})
             received = text.capture(index, block, layers) if layers else {}

@@ -6,7 +6,7 @@ import hashlib
 import math
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict
 
@@ -21,7 +21,8 @@ from trim.methods.budgets import Budgets
 from trim.methods.choices import BUDGETS
 from trim.methods.pattern import Pattern
 from trim.names import CORPORA, absolute
-from trim.pruning.events import Began, Event, Finished, Note, Stage, to_json
+from trim.progress import Progress, ProgressListener
+from trim.pruning.events import Began, Event, Fact, FactListener, Finished, Listener, Note, Stopped, to_json
 from trim.pruning.loop import Method, prune_blocks
 from trim.pruning.plan import asked_sparsity, chosen_layers, plan_budgets
 from trim.pruning.plan_optimal import SENSITIVITY_FILE, load_sensitivity, plan_sensitivity, save_sensitivity
@@ -36,8 +37,6 @@ from trim.pruning.source import TEXT_FILE, RunSource, read_text, require_same, w
 from trim.runs.folder import Run, open_run
 from trim.runs.settings import PruneSettings
 from trim.runs.writer import RunWriter
-
-Listener = Callable[[Event], None]
 
 
 class _PassOptions(TypedDict):
@@ -58,7 +57,8 @@ def prune(
     tokens_of_corpus: bool = False,
     name: str = "",
     activation_bytes: int | None = None,
-    progress: Listener | None = None,
+    progress: ProgressListener | None = None,
+    listener: FactListener | None = None,
     **changes: object,
 ) -> Run:
     """Prune a whole model; weights are read block by block, and the result is a run folder with its masks.
@@ -80,7 +80,8 @@ def prune(
         name: what people call the run.
         activation_bytes: the most hidden states that memory may hold, the rest of RAM and disk being for the others;
             None: part of what is free. Has no influence on the result.
-        progress: called at each step (`trim.pruning.events`).
+        progress: called at each step.
+        listener: receives what was done (`trim.pruning.events`): each layer, each block, notes.
         changes: options by their names in `PruneSettings`: target, allocation, budget, score, windows, …
 
     Raises:
@@ -108,7 +109,7 @@ def prune(
     record = source.record(min(batch, source.calibration.sequences), torch.get_num_threads())
     with RunWriter.create(out, record.to_json(), name=name or chosen.name) as writer:
         write_text(writer.path / TEXT_FILE, source.calibration)
-        return _work(writer, source, activation_bytes, progress)
+        return _work(writer, source, activation_bytes, progress, listener)
 
 
 def resume(
@@ -118,7 +119,8 @@ def resume(
     mask: Tensor | None = None,
     activation_bytes: int | None = None,
     repair: bool = False,
-    progress: Listener | None = None,
+    progress: ProgressListener | None = None,
+    listener: FactListener | None = None,
 ) -> Run:
     """Resume a run that was stopped; it ends bit for bit as if it had not been.
 
@@ -129,6 +131,7 @@ def resume(
         activation_bytes: as for `prune`.
         repair: look at every block file first, and make damaged ones again, and all later blocks.
         progress: called at each step.
+        listener: as for `prune`.
 
     Raises:
         RunError: no run, or the model, the text, the device or a version changed since it began.
@@ -157,11 +160,15 @@ def resume(
         source = RunSource.open(run.request, tokens, mask, progress)
         source.given = run.text.given
         require_same(path, run.record, source.record(*_batch_and_threads(run)))
-        return _work(writer, source, activation_bytes, progress)
+        return _work(writer, source, activation_bytes, progress, listener)
 
 
 def _work(
-    writer: RunWriter, source: RunSource, activation_bytes: int | None, progress: Listener | None
+    writer: RunWriter,
+    source: RunSource,
+    activation_bytes: int | None,
+    progress: ProgressListener | None,
+    listener: FactListener | None,
 ) -> Run:
     """Budgets, then the blocks that are missing, then the totals."""
     begin = time.perf_counter()
@@ -170,8 +177,11 @@ def _work(
 
     def tell(event: Event) -> None:
         writer.log(to_json(event))
-        if progress:
-            progress(event)
+        if isinstance(event, Progress):
+            if progress:
+                progress(event)
+        elif listener:
+            listener(event)
 
     with fixed_threads(threads), torch.inference_mode(), _report_end(tell):
         options: _PassOptions = {
@@ -264,11 +274,12 @@ def _first_pass(
     settings = first_settings(source.settings, asked_sparsity(source.settings, shapes))
     first = RunSource(settings, source.title, source.model, source.calibration, source.given)
 
-    def listen(event: Event) -> None:
-        if isinstance(event, Stage):
-            tell(Stage("first pass", event.block))
-        elif isinstance(event, Note):
-            tell(event)
+    def within(progress: Progress) -> None:
+        tell(dataclasses.replace(progress, what=f"First pass: {progress.what}"))
+
+    def listen(fact: Fact) -> None:
+        if isinstance(fact, Note):
+            tell(fact)
 
     if (path / "config.json").exists():
         inner = RunWriter.reopen(path)
@@ -282,19 +293,18 @@ def _first_pass(
         if (run := open_run(path)).complete:
             return run
         save_sensitivity(path / SENSITIVITY_FILE, sensitivity)
-        return _work(inner, first, activation_bytes, listen)
+        return _work(inner, first, activation_bytes, within, listen)
 
 
 def _seen_once_pruned(
     source: RunSource, first: Run, tell: Listener, options: _PassOptions
 ) -> dict[str, Tensor]:
     """Measure the sensitivity of the model as the first pass left it."""
-    tell(Stage("sensitivity"))
     try:
         return row_sensitivity(
             StreamedPrunedModel(source.model, first),
             source.calibration.first(source.settings.sensitivity_windows),
-            progress=lambda index, back: tell(Stage("sensitivity", index)),
+            progress=tell,
             **options,
         )
     except NonFiniteError as error:
@@ -310,7 +320,7 @@ def _report_end(tell: Listener) -> Iterator[None]:
         yield
     except BaseException as error:
         with contextlib.suppress(RunError):
-            tell(Stage("stopped", text=type(error).__name__))
+            tell(Stopped(type(error).__name__))
         raise
 
 

@@ -1,6 +1,5 @@
 """The model and the calibration text of a run, and whether they are still what the run began with."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -16,13 +15,11 @@ from trim.methods.budgets import read_budgets
 from trim.models.checkpoint import load_tokenizer
 from trim.models.loaded import model_folder
 from trim.models.streamed import StreamedModel
-from trim.pruning.events import Event, Stage
+from trim.progress import ProgressListener
 from trim.pruning.plan import chosen_layers
 from trim.runs.recording import compute_facts, run_record, text_facts
 from trim.runs.run_record import ModelFacts, RunRecord
 from trim.runs.settings import PruneSettings
-
-Listener = Callable[[Event], None]
 
 TEXT_FILE = "calibration.safetensors"  # in the run folder while the run is not complete
 
@@ -54,19 +51,18 @@ class RunSource:
 
     @classmethod
     def open(
-        cls, settings: PruneSettings, tokens: Tensor | None, mask: Tensor | None, progress: Listener | None
+        cls,
+        settings: PruneSettings,
+        tokens: Tensor | None,
+        mask: Tensor | None,
+        progress: ProgressListener | None,
     ) -> "RunSource":
         """Find the model, read its headers, and load the text unless `tokens` are given.
 
         Raises:
             ModelError, CorpusError, LayerNotFoundError, SettingsError: see `prune`.
         """
-
-        def report(message: str) -> None:
-            if progress:
-                progress(Stage("loading", text=message))
-
-        folder, title = model_folder(settings.model, progress=report)
+        folder, title = model_folder(settings.model, progress=progress)
         model = StreamedModel(folder, device=choose_device(settings.device), dtype=settings.dtype)
         chosen_layers(settings.layers, model.layers)  # a pattern that matches nothing says so at once
         config = model.module.config.get_text_config()
@@ -85,7 +81,7 @@ class RunSource:
                 length=settings.length,
                 seed=settings.seed,
                 bos=settings.bos,
-                progress=report,
+                progress=progress,
             )
         if int(tokens.max()) >= (size := config.vocab_size):
             raise CorpusError(f"the text holds tokens beyond the model's vocabulary of {size:,}")

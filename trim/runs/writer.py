@@ -136,19 +136,8 @@ class RunWriter:
         write_json(self.path / "budgets.json", budgets)
 
     def log(self, event: dict) -> None:
-        """Add a line to `events.jsonl`; it is a record, so it need not survive a crash.
-
-        Raises:
-            RunError: the disk is full.
-        """
-        try:
-            with (self.path / "events.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps({"time": now(), **event}) + "\n")
-        except OSError as error:
-            raise RunError(
-                f"{self.path / 'events.jsonl'} cannot be written ({error.strerror}); free some space and resume with: "
-                f"python -m trim resume {self.path}"
-            ) from error
+        """Add a line to `events.jsonl`, as `log_event` does."""
+        log_event(self.path, event)
 
     def finish(self, metrics: dict) -> Run:
         """Write the metrics and mark the run complete."""
@@ -159,6 +148,22 @@ class RunWriter:
 
     def _write_manifest(self) -> None:
         write_json(self.path / "manifest.json", self.manifest)
+
+
+def log_event(path: Path, event: dict) -> None:
+    """Add a line to a run's `events.jsonl`; it is a record, so it need not survive a crash.
+
+    Raises:
+        RunError: the disk is full.
+    """
+    try:
+        with (path / "events.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"time": now(), **event}) + "\n")
+    except OSError as error:
+        raise RunError(
+            f"{path / 'events.jsonl'} cannot be written ({error.strerror}); free some space and resume with: "
+            f"python -m trim resume {path}"
+        ) from error
 
 
 def _remove_half_written(path: Path) -> None:

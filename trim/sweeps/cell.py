@@ -1,7 +1,6 @@
 """One cell of a sweep: prune and measure it, or resume it."""
 
 import functools
-from collections.abc import Callable
 from pathlib import Path
 
 from torch import Tensor
@@ -10,7 +9,8 @@ from trim.calibration.corpora import load_corpus
 from trim.errors import CorpusError, TrimError
 from trim.evaluation.evaluate import evaluate
 from trim.evaluation.workbench import Workbench
-from trim.pruning.events import Event
+from trim.progress import ProgressListener
+from trim.pruning.events import FactListener
 from trim.pruning.prune import prune, resume
 from trim.runs.folder import Run, open_run
 from trim.runs.writer import RunWriter, write_json
@@ -21,10 +21,11 @@ from trim.sweeps.settings import Cell
 class CellMaker:
     """Makes cells of one sweep; the model and the calibration texts are read once for all of them."""
 
-    def __init__(self, sweep: Sweep) -> None:
+    def __init__(self, sweep: Sweep, progress: ProgressListener | None = None) -> None:
         self.sweep = sweep
+        self._progress = progress
         shared = sweep.settings.cells[0].settings
-        self._workbench = Workbench(device=shared.device, dtype=shared.dtype)
+        self._workbench = Workbench(device=shared.device, dtype=shared.dtype, progress=progress)
         self._tokens = functools.lru_cache(maxsize=8)(self._load_tokens)
 
     def measure_dense(self) -> tuple[float, ...]:
@@ -32,13 +33,16 @@ class CellMaker:
         known = [entry for entry in self.sweep.dense() if entry is not None]
         if len(known) < len(self.sweep.settings.texts):
             results = evaluate(
-                self.sweep.settings.model, self.sweep.settings.texts, workbench=self._workbench
+                self.sweep.settings.model,
+                self.sweep.settings.texts,
+                workbench=self._workbench,
+                progress=self._progress,
             )
             known = [result.to_json() for result in results]
             write_json(self.sweep.path / "dense.json", {"perplexities": known})
         return tuple(float(entry["perplexity"]) for entry in known)
 
-    def make(self, cell: Cell, listener: Callable[[Event], None] | None = None) -> CellOutcome:
+    def make(self, cell: Cell, listener: FactListener | None = None) -> CellOutcome:
         """Prune and measure one cell, or resume it. What a user can fix is kept as the cell's problem."""
         problem_path = self.sweep.problem_path(cell)
         try:
@@ -49,10 +53,10 @@ class CellMaker:
             problem_path.unlink(missing_ok=True)
         return self.sweep.outcome(cell)
 
-    def _make(self, cell: Cell, listener: Callable[[Event], None] | None) -> None:
+    def _make(self, cell: Cell, listener: FactListener | None) -> None:
         path, settings = self.sweep.cell_path(cell), cell.settings
         if (path / "config.json").exists():
-            resume(path, progress=listener)
+            resume(path, progress=self._progress, listener=listener)
         else:
             tokens = self._tokens(
                 settings.corpus, settings.windows, settings.length, settings.seed, settings.bos
@@ -64,10 +68,11 @@ class CellMaker:
                 tokens=tokens,
                 tokens_of_corpus=True,
                 name=cell.id,
-                progress=listener,
+                progress=self._progress,
+                listener=listener,
             )
         if not self.sweep.outcome(cell).done:
-            evaluate(path, self.sweep.settings.texts, workbench=self._workbench)
+            evaluate(path, self.sweep.settings.texts, workbench=self._workbench, progress=self._progress)
         if not self.sweep.keep_masks:
             drop_masks(path)
 
@@ -78,7 +83,15 @@ class CellMaker:
                 f"{model.title} reads at most {model.longest_window:,} tokens at once, not {length:,}; use shorter "
                 "windows (--length)"
             )
-        return load_corpus(corpus, model.tokenizer, windows=windows, length=length, seed=seed, bos=bos)
+        return load_corpus(
+            corpus,
+            model.tokenizer,
+            windows=windows,
+            length=length,
+            seed=seed,
+            bos=bos,
+            progress=self._progress,
+        )
 
 
 def drop_masks(path: str | Path) -> None:

@@ -1,9 +1,9 @@
-"""Progress of a sweep, as a stream of small records."""
+"""Facts about a sweep, as a stream of small records."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from trim.pruning.events import Event
+from trim.pruning.events import Note
 
 
 @dataclass(frozen=True)
@@ -22,23 +22,6 @@ class DenseMeasured:
 
 
 @dataclass(frozen=True)
-class CellBegan:
-    """A cell begins, or resumes."""
-
-    cell: str
-    number: int
-    cells: int
-
-
-@dataclass(frozen=True)
-class CellProgress:
-    """The progress of a cell's run."""
-
-    cell: str
-    event: Event
-
-
-@dataclass(frozen=True)
 class CellDone:
     """A cell is pruned and measured; `problem` says why not."""
 
@@ -46,7 +29,6 @@ class CellDone:
     perplexities: tuple[float, ...]
     problem: str | None
     seconds: float
-    seconds_left: float
 
 
 @dataclass(frozen=True)
@@ -58,7 +40,5 @@ class SweepFinished:
     seconds: float
 
 
-SweepEvent = SweepBegan | DenseMeasured | CellBegan | CellProgress | CellDone | SweepFinished
-
-
-Listener = Callable[[SweepEvent], None]
+SweepFact = SweepBegan | DenseMeasured | CellDone | Note | SweepFinished
+SweepListener = Callable[[SweepFact], None]

@@ -1,25 +1,25 @@
 """Working through a sweep: one cell after another here, or many at once on Ray."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 
-from trim.pruning.events import Event
+from trim.progress import Meter, Progress, ProgressListener
+from trim.pruning.events import Fact, FactListener, Note
 from trim.sweeps.cell import CellMaker, _has_masks, drop_masks
-from trim.sweeps.events import (
-    CellBegan,
-    CellDone,
-    CellProgress,
-    DenseMeasured,
-    Listener,
-    SweepBegan,
-    SweepFinished,
-)
+from trim.sweeps.events import CellDone, DenseMeasured, SweepBegan, SweepFinished, SweepListener
 from trim.sweeps.folder import CellOutcome, Sweep
 from trim.sweeps.results import write_results
 from trim.sweeps.settings import Cell
 
 
-def run_sweep(sweep: Sweep, *, ray: str | None = None, listener: Listener | None = None) -> Sweep:
+def run_sweep(
+    sweep: Sweep,
+    *,
+    ray: str | None = None,
+    progress: ProgressListener | None = None,
+    listener: SweepListener | None = None,
+) -> Sweep:
     """Work through the cells that are not done; each is on disk as soon as it is.
 
     Stopped, killed or interrupted, it resumes where it was: finished cells stay, a half-made one is resumed.
@@ -28,7 +28,8 @@ def run_sweep(sweep: Sweep, *, ray: str | None = None, listener: Listener | None
         sweep: as `create_sweep` or `open_sweep` gives it.
         ray: None: here, one cell after another; "local": on this machine's processors and GPUs; or the address of a
             Ray cluster ("auto": the one that this machine belongs to).
-        listener: receives the progress.
+        progress: called at each step.
+        listener: receives what was done (`trim.sweeps.events`).
 
     Raises:
         RunLockedError: another process works on the sweep.
@@ -47,24 +48,26 @@ def run_sweep(sweep: Sweep, *, ray: str | None = None, listener: Listener | None
                 if run is not None and outcome.done and _has_masks(run):  # stopped just before it lost them
                     drop_masks(run.path)
         tell(SweepBegan(len(sweep.cells), len(sweep.cells) - len(left)))
+        done = len(sweep.cells) - len(left)
+        meter = Meter(progress, of=len(sweep.cells), done=done)
         if ray is None:
-            made = _one_by_one(sweep, left, tell)
+            made = _one_by_one(sweep, left, meter, tell)
         else:
             from trim.sweeps.ray import on_ray
 
+            meter.report("Measuring the dense model's perplexity")
             made = on_ray(sweep, left, ray, lambda values: tell(DenseMeasured(values)))
         failed = 0
         for number, outcome in enumerate(made, 1):
             failed += not outcome.done
             write_results(sweep)
-            seconds = time.perf_counter() - begin
+            meter.report(f"{outcome.cell.id} is done", done + number)
             tell(
                 CellDone(
                     outcome.cell.id,
                     tuple(float(entry["perplexity"]) for entry in outcome.perplexities if entry),
                     outcome.problem,
-                    seconds,
-                    seconds / number * (len(left) - number),
+                    time.perf_counter() - begin,
                 )
             )
         write_results(sweep)
@@ -72,14 +75,25 @@ def run_sweep(sweep: Sweep, *, ray: str | None = None, listener: Listener | None
     return sweep
 
 
-def _one_by_one(sweep: Sweep, cells: list[Cell], tell: Listener) -> Iterator[CellOutcome]:
-    maker = CellMaker(sweep)
+def _one_by_one(sweep: Sweep, cells: list[Cell], meter: Meter, tell: SweepListener) -> Iterator[CellOutcome]:
+    now = ""
+
+    def within(step: Progress) -> None:
+        meter.report(f"{now}: {step.what}")
+
+    maker = CellMaker(sweep, within)
+    now = "dense model"
     tell(DenseMeasured(maker.measure_dense()))
     for number, cell in enumerate(cells, 1):
-        tell(CellBegan(cell.id, number, len(cells)))
+        now = f"{number} of {len(cells)}, {cell.id}"
         yield maker.make(cell, _in_cell(cell, tell))
 
 
-def _in_cell(cell: Cell, tell: Listener) -> Callable[[Event], None]:
+def _in_cell(cell: Cell, tell: SweepListener) -> FactListener:
     """Return the listener of the cell's run."""
-    return lambda event: tell(CellProgress(cell.id, event))
+
+    def listen(fact: Fact) -> None:
+        if isinstance(fact, Note):
+            tell(replace(fact, text=f"{cell.id}: {fact.text}"))
+
+    return listen

@@ -24,6 +24,7 @@ from app.services.server.access import SEMINAR, VARIABLES
 from trim.errors import RunError, RunLockedError, TrimError
 from trim.files import FolderLock, is_locked
 from trim.names import format_bytes
+from trim.progress import Progress, ProgressListener
 from trim.runs.folder import Run, open_run, runs_folder
 from trim.runs.writer import new_run_path
 
@@ -106,10 +107,10 @@ class RunJobs:
         self._disk.write(replace(record, cancelled=True))
 
     @contextlib.contextmanager
-    def turn(self, say: Callable[[str], None]) -> Iterator[None]:
+    def turn(self, progress: ProgressListener) -> Iterator[None]:
         """Prepare a model or a layer: in a seminar one job at a time computes, whatever its kind."""
         while SEMINAR.on and (running := self.running()) is not None:
-            say(f"Waiting for “{running.title}”, which is being computed")
+            progress(Progress(f"Waiting for “{running.title}”, which is being computed"))
             time.sleep(POLL_SECONDS)
         with self._layer if SEMINAR.on else contextlib.nullcontext():
             yield

@@ -4,7 +4,9 @@ from pathlib import Path
 
 import trim
 from trim.evaluation.settings import EvaluationText
-from trim.runs.writer import update_metrics
+from trim.progress import Progress
+from trim.pruning.events import to_json
+from trim.runs.writer import log_event, update_metrics
 
 # In metrics.json, in the form of "perplexities".
 DENSE = "dense_perplexities"
@@ -20,7 +22,11 @@ def measure(folder: Path, *, windows: int, length: int) -> None:
 
     run = trim.open_run(folder)
     text = EvaluationText(run.request.corpus, windows, length)
-    workbench = Workbench(device=run.request.device, dtype=run.request.dtype)
-    trim.evaluate(folder, [text], workbench=workbench)
-    dense = trim.evaluate(source_of(run), [text], workbench=workbench)
+
+    def log(progress: Progress) -> None:
+        log_event(folder, to_json(progress))
+
+    workbench = Workbench(device=run.request.device, dtype=run.request.dtype, progress=log)
+    trim.evaluate(folder, [text], workbench=workbench, progress=log)
+    dense = trim.evaluate(source_of(run), [text], workbench=workbench, progress=log)
     update_metrics(folder, {DENSE: [entry.to_json() for entry in dense]})

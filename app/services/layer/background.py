@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Generic, TypeVar
 
 from trim import TrimError
+from trim.progress import Progress
 
 R = TypeVar("R")
 
@@ -19,25 +20,23 @@ class Job(Generic[R]):
     """A piece of work and how far it is, readable from any thread.
 
     Attributes:
-        message: what is being done now, for people.
-        fraction: how much of it, from 0 to 1; None where that is not known.
+        progress: what is being done now.
     """
 
     def __init__(self) -> None:
-        self.message = "Waiting for the job before this one"
-        self.fraction: float | None = None
+        self.progress = Progress("Waiting for the job before this one")
         self.future: Future[R] = Future()  # replaced by the future of the work
         self._wanted = True
 
-    def report(self, message: str, fraction: float | None = None) -> None:
-        """Tell what is being done; called from inside the work.
+    def report(self, progress: Progress) -> None:
+        """Take note of what is being done; called from inside the work.
 
         Raises:
             Cancelled: nobody wants the result any more.
         """
         if not self._wanted:
             raise Cancelled
-        self.message, self.fraction = message, fraction
+        self.progress = progress
 
     def cancel(self) -> None:
         """Stop at the next word of progress; a job that has not begun never does."""

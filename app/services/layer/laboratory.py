@@ -19,6 +19,7 @@ from app.services.layer.keys import (
 )
 from app.services.server.access import SEMINAR
 from app.services.server.memory import freeze_gc
+from trim.progress import Progress
 
 if TYPE_CHECKING:  # torch is imported by the jobs that compute with it
     from torch import Tensor
@@ -126,13 +127,8 @@ class Laboratory:
         from app.services.layer.tensor_layer import TensorLayer
 
         sample = key.sample
-        job.report("Cutting the calibration text into windows")
-        windows = self._windows_of(model, sample)
+        windows = self._windows_of(model, sample, job)
 
-        def read(done: int, of: int) -> None:
-            job.report(f"Reading the calibration text: {done} of {of} windows", done / of)
-
-        job.report("Listening to every layer while the model reads the calibration text")
         captured = trim.capture(
             model,
             windows,
@@ -140,26 +136,16 @@ class Laboratory:
             vectors_per_sequence=sample.vectors_per_sequence,
             seed=sample.seed,
             also=["*"],
-            progress=read,
+            progress=job.report,
         )
-        job.report(f"Sweeping {key.layer} for its retention curves")
+        job.report(Progress(f"Sweeping {key.layer} for its retention curves"))
         return Study(key, TensorLayer(captured[key.layer], key.score), Origin.of(model, windows))
 
     def _sensitivity(self, key: SensitivityKey, model: trim.Model, job: Job) -> dict[str, Tensor]:
-        job.report("Reading the calibration text for the rows' sensitivities")
-        windows = self._windows_of(model, key.sample)[:SENSITIVITY_WINDOWS]
-        blocks = len(model.blocks)
+        windows = self._windows_of(model, key.sample, job)[:SENSITIVITY_WINDOWS]
+        return trim.sensitivity(model, windows, progress=job.report)
 
-        def said(block: int, back: bool) -> None:
-            if back:  # costs about three times the way forward
-                share = (blocks + 3 * (blocks - block - 1)) / (4 * blocks)
-                job.report(f"Following the loss back through block {block}", share)
-            else:
-                job.report(f"Reading the calibration text: block {block}", block / (4 * blocks))
-
-        return trim.sensitivity(model, windows, progress=said)
-
-    def _windows_of(self, model: trim.Model, sample: SampleKey) -> Tensor:
+    def _windows_of(self, model: trim.Model, sample: SampleKey, job: Job) -> Tensor:
         key = (model.fingerprint, sample)
         if key not in self._windows:
             self._windows[key] = trim.load_corpus(
@@ -169,6 +155,7 @@ class Laboratory:
                 length=sample.length,
                 seed=sample.seed,
                 bos=sample.bos,
+                progress=job.report,
             )
             while len(self._windows) > KEPT_WINDOWS:
                 self._windows.popitem(last=False)
@@ -190,7 +177,7 @@ def _loaded(key: ModelKey, job: Job) -> trim.Model:
 
 
 def _devices(job: Job) -> list[str]:
-    job.report("Loading PyTorch")
+    job.report(Progress("Loading PyTorch"))
     import torch
     import transformers  # noqa: F401, what loads models needs it
 
@@ -199,5 +186,5 @@ def _devices(job: Job) -> list[str]:
 
 
 def _described(source: str, job: Job) -> trim.ModelDescription:
-    job.report("Asking what the model is")
+    job.report(Progress("Asking what the model is"))
     return trim.describe_model(source)

@@ -72,7 +72,7 @@ def _code() -> None:
 
 def _queue() -> None:
     lines = [f"run “{running.title}”"] if (running := JOBS.running()) is not None else []
-    lines += [f"{name}: {job.message}" for name, job in laboratory().unfinished()]
+    lines += [f"{name}: {job.progress}" for name, job in laboratory().unfinished()]
     if not lines:
         st.caption(":material/hourglass_empty: Nothing is being computed.")
         return

@@ -8,6 +8,7 @@ import streamlit as st
 
 from app.services.layer.background import Cancelled, Job
 from app.services.layer.laboratory import Laboratory
+from app.ui.common.progress import progress_bar
 from app.ui.common.text import plain
 from trim import TrimError
 
@@ -66,8 +67,8 @@ def _progress(job: Job, title: str = "Preparing the layer") -> None:
         st.rerun()
     with st.container(border=True):
         st.markdown(f"**{title}**")
-        st.progress(job.fraction or 0.0, text=plain(job.message))
-        st.caption("The first time may take a minute or more; after that everything comes from the cache.")
+        progress_bar(job.progress)
+        st.caption("Only the first time; after that everything comes from the cache.")
         if st.button("Cancel", icon=":material/cancel:"):
             job.cancel()
             st.rerun()

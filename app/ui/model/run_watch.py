@@ -7,10 +7,12 @@ import streamlit as st
 from app.services.jobs.manager import JOBS
 from app.services.jobs.records import JobState
 from app.services.runs.store import STORE
+from app.ui.common.progress import progress_bar
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
 from trim import TrimError
 from trim.names import format_bytes
+from trim.progress import Progress
 
 POLL_SECONDS = 1.0
 REDRAW_SECONDS = 3.0  # heat maps fill in no more often than this, however quick the blocks
@@ -39,19 +41,11 @@ def _live(run_id: str) -> None:
         st.rerun()
     with st.container(border=True, key="run-progress"):
         progress = state.progress
-        measuring = progress is not None and progress.ended == "finished"
-        if progress is None:
-            st.progress(0.0, text="Starting: the model is loaded, which takes some seconds")
-        else:
-            words = "Measuring perplexity" if measuring else progress.stage
-            if progress.block is not None and progress.blocks and not measuring:
-                words += f" · block {progress.block} (of 0 to {progress.blocks - 1})"
-            if progress.layer and not measuring:
-                words += f" · {progress.layer} done"
-            st.progress(progress.fraction, text=plain(words))
-            for note in progress.notes:
-                st.caption(plain(note))
-        _numbers(state)
+        progress_bar(Progress("Starting: the model is loaded") if progress is None else progress.now)
+        for note in () if progress is None else progress.notes:
+            st.caption(plain(note))
+        if state.memory_bytes is not None:
+            st.caption(f"{format_bytes(state.memory_bytes)} of memory")
         if not state.ours:
             st.caption("Another program is writing this run; it can be stopped there.")
             return
@@ -68,28 +62,10 @@ def _live(run_id: str) -> None:
             st.caption("Stopping at the end of what is being computed; finished blocks stay.")
 
 
-def _numbers(state: JobState) -> None:
-    progress = state.progress
-    said = []
-    if progress is not None and progress.ended != "finished":
-        left = progress.seconds_left
-        said.append("time left: not known yet" if left is None else f"about {in_minutes(left)} left")
-    if state.memory_bytes is not None:
-        said.append(f"{format_bytes(state.memory_bytes)} of memory")
-    if said:
-        st.caption(plain(" · ".join(said)))
-
-
-def in_minutes(seconds: float) -> str:
-    """Format a duration: "45 s", "3 min", "2.5 h"."""
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
-
-
 def _stopped(run_id: str, state: JobState) -> None:
     with st.container(border=True, key="run-progress"):
-        done = f"{state.progress.fraction:.0%} is done" if state.progress is not None else "nothing is lost"
+        fraction = state.progress.now.fraction if state.progress is not None else None
+        done = "nothing is lost" if fraction is None else f"{fraction:.0%} is done"
         st.markdown(f"**This run stopped: {done}.** {plain(state.message)}")
         st.caption(
             "It resumes at the first block that is not complete, and ends bit for bit as if it had not been stopped."

@@ -16,6 +16,7 @@ from app.services.layer import study as studies
 from app.services.layer.background import Job
 from tests.app.page import LayerPage, numbers, trace
 from tests.trim import tiny
+from trim.progress import Progress
 
 NASTY = "<b>bold<b> *star* [x](y) $a$ :red[r]"
 SMALL_TEXT = {"windows": "4", "length": "32"}
@@ -107,7 +108,7 @@ def waiting() -> None:
 def test_progress_is_text_and_nothing_else():
     job = Job()
     job.future = Future()
-    job.report(NASTY, 0.25)
+    job.report(Progress(NASTY, 1, 4))
     test = AppTest.from_function(waiting)
     test.session_state["job"] = job
     test.run()

@@ -198,9 +198,9 @@ def test_batches_follow_the_tokens(toy: trim.Model, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("trim.calibration.text_pass.GPU_BATCH_TOKENS", 35)
     cache.clear()
     toy.module.shapes.clear()
-    parted = trim.capture(toy, tokens, ["*.fc?"], seed=5, progress=lambda *done: told.append(done))
+    parted = trim.capture(toy, tokens, ["*.fc?"], seed=5, progress=told.append)
     assert toy.module.shapes == [(3, 10), (3, 10), (1, 10)]
-    assert told == [(3, 7), (6, 7), (7, 7)]
+    assert [(step.done, step.of) for step in told] == [(0, 7), (3, 7), (6, 7), (7, 7)]
     for name, sample in parted.items():
         torch.testing.assert_close(sample.inputs, whole[name].inputs)
         torch.testing.assert_close(sample.input_norm, whole[name].input_norm)

@@ -104,7 +104,7 @@ def test_wikitext(hub: FakeHub, wikitext: dict[str, bytes]):
     evaluation = load("wikitext2", split="evaluation", windows=None, length=10, progress=said.append)
     joined = "\n\n".join(["", " = Title = \n", *map("test {}".format, range(50))])
     assert text_of(evaluation) == joined[: len(joined) // 10 * 10]
-    assert any("Downloading" in words for words in said)
+    assert any("Downloading" in step.what for step in said)
     calibration = load("wikitext2")
     assert "test" not in text_of(calibration)
     hub.requests.clear()

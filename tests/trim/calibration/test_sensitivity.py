@@ -15,6 +15,7 @@ from trim.errors import NonFiniteError, NotEnoughMemoryError
 from trim.models.loaded import find_blocks
 from trim.models.streamed import StreamedModel
 
+PASSES = [*(f"forward, block {b}" for b in range(3)), *(f"backward, block {b}" for b in (2, 1, 0))]
 CPU = torch.device("cpu")
 
 
@@ -69,11 +70,12 @@ def test_every_family_against_autograd(family: str, padded: bool, tmp_path: Path
             batch=2,
             folder=tmp_path,
             activation_bytes=0 if padded else None,
-            progress=lambda *told: blocks.append(told),
+            progress=blocks.append,
         )
     expected = naive(folder, tokens, mask)
     assert list(found) == list(model.layers)
-    assert blocks == [*((block, False) for block in range(3)), *((block, True) for block in (2, 1, 0))]
+    assert [step.what.partition(": ")[2] for step in blocks] == PASSES
+    assert [(step.done, step.of) for step in blocks] == [(done, 12) for done in (0, 1, 2, 3, 6, 9)]
     for name, values in found.items():
         assert values.dtype == torch.float32
         torch.testing.assert_close(values.double(), expected[name], rtol=2e-4, atol=1e-9)
@@ -97,10 +99,11 @@ def test_a_loaded_model_gives_the_same_and_keeps_no_gradient(
         assert torch.equal(values, streamed[name])
     blocks = []
     for _ in range(2):  # the second time from the cache
-        by_name = trim.sensitivity(model, calibration.tokens, progress=lambda *told: blocks.append(told))
+        by_name = trim.sensitivity(model, calibration.tokens, progress=blocks.append)
         assert all(torch.equal(values, whole[name]) for name, values in by_name.items())
         assert by_name.keys() == model.layers.keys()
-    assert blocks == [*((block, False) for block in range(3)), *((block, True) for block in (2, 1, 0))]
+    assert [step.what.partition(": ")[2] for step in blocks] == PASSES
+    assert [(step.done, step.of) for step in blocks] == [(done, 12) for done in (0, 1, 2, 3, 6, 9)]
     assert all(parameter.grad is None for parameter in model.module.parameters())
     assert hooks_left(model.module) == 0
 

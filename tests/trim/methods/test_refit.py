@@ -183,7 +183,7 @@ def test_stopped_and_gone_on_with(llama, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pruned(llama, tmp_path / "stopped", progress=stop)
+        pruned(llama, tmp_path / "stopped", listener=stop)
     trim.resume(tmp_path / "stopped")
     for index in whole.blocks:
         file = whole.manifest["blocks"][str(index)]["file"]
@@ -252,7 +252,7 @@ def test_memory_that_runs_out_on_the_dense_way(llama, tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pruned(llama, tmp_path / "stopped", batch=6, progress=stop)
+        pruned(llama, tmp_path / "stopped", batch=6, listener=stop)
     trim.resume(tmp_path / "stopped")
     assert any(whole)
     for index in run.blocks:

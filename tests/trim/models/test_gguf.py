@@ -92,7 +92,10 @@ def test_a_file_is_dequantized_once(tmp_path: Path, own_cache: Path, monkeypatch
     said = []
     model = trim.load_model(path, device="cpu", progress=said.append)
     assert model.title == "Tiny <b>Qwen2</b> (GGUF)"
-    assert any("Unpacking" in words for words in said)
+    unpacking = [step.fraction for step in said if "Unpacking" in step.what]
+    assert (unpacking[0], unpacking[-1]) == (0.0, 1.0)
+    assert unpacking == sorted(unpacking)
+    assert any("Unpacking" in step.what for step in said)
     for name, layer in model.layers.items():
         block, _, rest = name.partition(".")
         weight = original.get_submodule(f"model.layers.{block}.{rest}").weight
@@ -106,7 +109,7 @@ def test_a_file_is_dequantized_once(tmp_path: Path, own_cache: Path, monkeypatch
     said.clear()
     again = trim.load_model(path, device="cpu", progress=said.append)
     assert again.fingerprint == model.fingerprint
-    assert not any("Unpacking" in words for words in said)
+    assert not any("Unpacking" in step.what for step in said)
 
 
 def test_a_file_is_parsed_once(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch):

@@ -163,9 +163,7 @@ def test_recalculated_inputs_follow_the_order_of_use(llama, tmp_path):
         llama,
         tmp_path / "run",
         recalculate_inputs=True,
-        progress=lambda event: (
-            groups.append(event.text) if getattr(event, "stage", "") == "capture" else None
-        ),
+        progress=lambda step: groups.extend(re.findall("calibration text for (.*)", step.what)),
     )
     of_block = [
         "{0}.self_attn.q_proj, {0}.self_attn.k_proj, {0}.self_attn.v_proj",
@@ -191,9 +189,7 @@ def test_recalculated_vectors_leave_the_scores_alone(llama, tmp_path):
         tokens=tokens,
         recalculate_inputs=True,
         recalculation="vectors",
-        progress=lambda event: (
-            groups.append(event.text) if getattr(event, "stage", "") == "capture" else None
-        ),
+        progress=lambda step: groups.extend(re.findall("calibration text for (.*)", step.what)),
     )
     # One pass for the norms of all; the first group needs no other.
     assert groups[:4] == ["", "0.self_attn.o_proj", "0.mlp.gate_proj, 0.mlp.up_proj", "0.mlp.down_proj"]
@@ -256,7 +252,7 @@ def test_batches_and_places_of_activations_do_not_matter(llama, tmp_path):
         tmp_path / "disk",
         batch=6,
         activation_bytes=0,
-        progress=lambda event: places.append(getattr(event, "activations", None)),
+        listener=lambda event: places.append(getattr(event, "activations", None)),
     )
     assert "disk" in places
     same_runs(whole.path, spilled.path)
@@ -327,9 +323,9 @@ def say(event):
 what, model, out = sys.argv[1:]
 if what == "prune":
     options = {"target": 0.5, "device": "cpu", "budget": "owl"}
-    trim.prune(model, out, tokens=rough.random_tokens(), progress=say, **options)
+    trim.prune(model, out, tokens=rough.random_tokens(), progress=say, listener=say, **options)
 else:
-    trim.resume(out, progress=say)
+    trim.resume(out, progress=say, listener=say)
 """
 
 

@@ -16,7 +16,7 @@ from trim.calibration.text import Calibration
 from trim.evaluation import workbench
 from trim.methods.counts import largest_count
 from trim.models.loaded import load_model
-from trim.pruning.events import BlockDone, Stage
+from trim.pruning.events import BlockDone
 from trim.pruning.prune import prune, resume
 from trim.runs.folder import open_run
 from trim.runs.settings import PruneSettings
@@ -90,7 +90,7 @@ def test_a_stopped_run_ends_as_if_it_had_not_been(llama, tmp_path, monkeypatch):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pruned(llama, tmp_path / "stopped", budget="optimal", progress=stop)
+        pruned(llama, tmp_path / "stopped", budget="optimal", listener=stop)
     # Neither the cache nor another measurement may be needed.
     monkeypatch.setattr("trim.pruning.plan_optimal.row_sensitivity", None)
     monkeypatch.setattr("trim.pruning.plan_optimal.cached_sensitivity", None)
@@ -172,7 +172,7 @@ def test_a_second_pass_weighs_rows_by_both_models(llama, tmp_path):
         target=0.8,
         budget="optimal",
         second_pass=True,
-        progress=lambda event: stages.append(getattr(event, "stage", "")),
+        progress=lambda step: stages.append(step.what.partition(":")[0]),
     )
     first = pruned(llama, tmp_path / "first", target=0.7, budget="optimal")
     model = load_model(llama, device="cpu")
@@ -184,7 +184,7 @@ def test_a_second_pass_weighs_rows_by_both_models(llama, tmp_path):
         np.testing.assert_allclose(twice.layer(name).sensitivity, expected, rtol=1e-3)
     assert twice.metrics["sparsity"] == once.metrics["sparsity"]
     assert any((twice.layer(name).counts != once.layer(name).counts).any() for name in once.layers)
-    assert stages.count("first pass") >= len(once.blocks)
+    assert stages.count("First pass") >= len(once.blocks)
     assert not list((tmp_path / "twice").glob("*first*")) + list((tmp_path / "twice").glob("*.safetensors"))
 
 
@@ -192,12 +192,11 @@ def stopped_in_its_first_pass(folder, out, place, **settings):
     """Stopped in the second block of the first pass, or in the second measurement."""
     seen = set()
 
-    def stop(event):
-        if isinstance(event, Stage):
-            seen.add(event.stage)
-            in_block = (event.stage, event.block) == ("first pass", 1) and place == "first pass"
-            if in_block or (seen >= {"first pass", "sensitivity"} and event.stage == place == "sensitivity"):
-                raise KeyboardInterrupt
+    def stop(step):
+        first, sensitivity = step.what.startswith("First pass: Block 1"), "sensitive" in step.what
+        if (first and place == "first pass") or (sensitivity and seen and place == "sensitivity"):
+            raise KeyboardInterrupt
+        seen.update(["first pass"] if first else [])
 
     with pytest.raises(KeyboardInterrupt):
         pruned(folder, out, **settings, progress=stop)

@@ -48,18 +48,18 @@ def streamed(monkeypatch):
 
 
 def stop_after_block(number):
-    def progress(event):
+    def listener(event):
         if type(event).__name__ == "BlockDone" and event.block == number:
             raise KeyboardInterrupt
 
-    return progress
+    return listener
 
 
 @pytest.fixture
 def stopped(llama, tmp_path):
     """A run that was stopped after its first block."""
     with pytest.raises(KeyboardInterrupt):
-        pruned(llama, tmp_path / "run", progress=stop_after_block(0))
+        pruned(llama, tmp_path / "run", listener=stop_after_block(0))
     return tmp_path / "run"
 
 
@@ -73,7 +73,7 @@ def edit_weight(folder, name, change):
 def test_ctrl_c_keeps_what_is_done(llama, stopped, tmp_path):
     run = trim.open_run(stopped)
     assert (run.blocks, run.complete) == ([0], False)
-    assert list(run.events())[-1]["text"] == "KeyboardInterrupt"
+    assert list(run.events())[-1]["by"] == "KeyboardInterrupt"
     with pytest.raises(trim.RunError, match=r"not a complete run.*resume"):
         trim.export(stopped, tmp_path / "out")
     trim.resume(stopped)
@@ -233,7 +233,7 @@ def test_memory_that_runs_out_makes_batches_smaller(llama, tmp_path, monkeypatch
     with monkeypatch.context() as patch:
         out_of_memory_above(2, patch, only_after)
         run = pruned(
-            llama, tmp_path / "run", batch=4, progress=lambda event: notes.append(getattr(event, "text", ""))
+            llama, tmp_path / "run", batch=4, listener=lambda event: notes.append(getattr(event, "text", ""))
         )
     assert any("memory ran out" in note for note in notes)
     assert run.complete

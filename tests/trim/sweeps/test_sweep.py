@@ -15,9 +15,10 @@ from tests.trim import tiny
 from trim.cache import fingerprint
 from trim.calibration import corpora
 from trim.cli import main
+from trim.progress import Progress
 from trim.runs.settings import PruneSettings
 from trim.sweeps import cell
-from trim.sweeps.events import CellBegan, CellDone, DenseMeasured, SweepBegan, SweepFinished
+from trim.sweeps.events import CellDone, DenseMeasured, SweepBegan, SweepFinished
 from trim.sweeps.results import geometric_mean, results
 
 SHARED = {"windows": 2, "length": 16, "device": "cpu"}
@@ -269,12 +270,12 @@ def test_stopped_anywhere_it_goes_on_and_ends_the_same(done, model, tmp_path, mo
     stop_in("evaluate", 1)
     stop_in("drop_masks", 0)
 
-    def stop_in_block(event: object) -> None:
-        if type(event).__name__ == "CellProgress" and type(event.event).__name__ == "BlockDone":
+    def stop_in_block(step: Progress) -> None:
+        if "Block 1: " in step.what:
             raise _Killed
 
     with pytest.raises(_Killed):
-        trim.run_sweep(trim.open_sweep(path), listener=stop_in_block)
+        trim.run_sweep(trim.open_sweep(path), progress=stop_in_block)
     assert stops == [0, 0, 1]
     sweep = trim.run_sweep(trim.open_sweep(path))
     assert len(prunings) == len(sweep.cells)  # each cell was begun once
@@ -288,16 +289,24 @@ def test_stopped_anywhere_it_goes_on_and_ends_the_same(done, model, tmp_path, mo
 
 
 def test_events_tell_how_far_it_is(model, tmp_path):
-    events = []
+    events, steps = [], []
     sweep = trim.create_sweep(tmp_path / "s", settings(model))
-    trim.run_sweep(sweep, listener=events.append)
-    kinds = [type(event) for event in events if type(event).__name__ != "CellProgress"]
-    assert kinds == [SweepBegan, DenseMeasured, CellBegan, CellDone, CellBegan, CellDone, SweepFinished]
+    trim.run_sweep(sweep, progress=steps.append, listener=events.append)
+    assert [type(event) for event in events] == [
+        SweepBegan,
+        DenseMeasured,
+        CellDone,
+        CellDone,
+        SweepFinished,
+    ]
+    assert sorted({(step.done, step.of) for step in steps}) == [(0, 2), (1, 2), (2, 2)]
+    assert steps[-1].seconds_left == 0
+    assert any(step.what.startswith("2 of 2, ") and "Block 0: " in step.what for step in steps)
     assert events[-1].done == 2
     events.clear()
     trim.run_sweep(sweep, listener=events.append)  # nothing is left to do
     assert events[0] == SweepBegan(2, 2)
-    assert CellBegan not in map(type, events)
+    assert CellDone not in map(type, events)
 
 
 def test_a_cell_that_fails_does_not_end_the_sweep(model, tmp_path, capsys):

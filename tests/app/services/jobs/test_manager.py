@@ -76,7 +76,7 @@ def ended(state) -> bool:
 
 
 def some_blocks(state) -> bool:
-    return state.progress is not None and state.progress.fraction > 0.05
+    return state.progress is not None and state.progress.now.what.startswith("Block 2: ")
 
 
 def test_a_run_with_its_perplexities(jobs, command, tmp_path):
@@ -106,7 +106,7 @@ def test_cancelled_and_resumed(jobs, command, tmp_path):
     state = wait_for(jobs, run_id, some_blocks)
     assert state.status == "running"
     assert state.memory_bytes > 10e6
-    assert state.progress.blocks == LONG
+    assert state.progress.now.of == LONG
     other_app = RunJobs(lambda: tmp_path / "runs")  # as after a restart
     assert other_app.running().id == run_id
     other_app.cancel(run_id)
@@ -128,7 +128,7 @@ def test_killed_from_outside(jobs, command):
     state = wait_for(jobs, run_id, ended)
     assert state.status == "stopped"
     assert "from outside" in state.message
-    assert state.progress.fraction > 0
+    assert state.progress.now.fraction > 0
     assert jobs.running() is None
 
 
@@ -179,7 +179,7 @@ def test_a_run_that_a_command_line_is_writing(jobs, tmp_path):
         writer.log({"event": "Began", "blocks": 3, "layers": 21, "done": 0})
         state = jobs.state("theirs")
         assert (state.status, state.ours) == ("running", False)
-        writer.log({"event": "Stage", "stage": "stopped", "block": None, "text": "KeyboardInterrupt"})
+        writer.log({"event": "Stopped", "by": "KeyboardInterrupt"})
     assert jobs.state("theirs").status == "stopped"
 
 

@@ -9,6 +9,7 @@ import pytest
 from app.services.layer.background import Cancelled, Job, JobQueue
 from trim import TrimError
 from trim.errors import NotEnoughMemoryError
+from trim.progress import Progress
 
 PATIENCE_SECONDS = 20
 
@@ -27,7 +28,7 @@ class Gate:
     def __call__(self, job: Job) -> str:
         self.begun.set()
         assert self.open.wait(PATIENCE_SECONDS)
-        job.report("Through the gate", 0.5)
+        job.report(Progress("Through the gate", 1, 2))
         return "through"
 
 
@@ -64,7 +65,7 @@ def test_result_and_progress(queue):
     gate.open.set()
     assert job.wait(PATIENCE_SECONDS)
     assert job.result(PATIENCE_SECONDS) == "through"
-    assert (job.message, job.fraction) == ("Through the gate", 0.5)
+    assert job.progress == Progress("Through the gate", 1, 2)
     assert job.done
     assert not job.failed
     assert not job.cancelled
@@ -86,7 +87,7 @@ def test_one_at_a_time_and_in_order(queue):
     first = begun(queue, "gate", gate)
     jobs = [queue.job(name, work(name)) for name in "abc"]
     assert not any(job.done for job in jobs)
-    assert jobs[0].message == "Waiting for the job before this one"
+    assert jobs[0].progress.what == "Waiting for the job before this one"
     assert len(queue.unfinished()) == 4
     gate.open.set()
     assert [job.result(PATIENCE_SECONDS) for job in jobs] == list("abc")
@@ -147,7 +148,7 @@ def test_cancelled_while_it_runs(queue):
     gate.open.set()
     assert isinstance(ended(job), Cancelled)
     assert job.failed
-    assert job.message != "Through the gate"
+    assert job.progress.what != "Through the gate"
 
 
 def test_cancelling_a_finished_job_keeps_its_result(queue):
