@@ -2,9 +2,10 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError
@@ -15,6 +16,8 @@ from trim.models.architecture import SUPPORTED, Reason
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+T = TypeVar("T")
 
 # Any one of these is enough to make a tokenizer of.
 TOKENIZER_CORES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tekken.json")
@@ -49,6 +52,37 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+
+
+_OF_THREAD = (
+    threading.local()
+)  # .report: receives the steps of the bars that transformers would draw in this thread
+
+
+@contextlib.contextmanager
+def _reported_bars(report: Callable[[float], None]) -> Iterator[None]:
+    """Report how much is done, from 0 to 1, of what `transformers` would draw a bar of in this thread."""
+    from transformers.utils import logging
+
+    logging.set_tqdm_hook(_bar)  # for the whole process, so it stays
+    _OF_THREAD.report = report
+    try:
+        yield
+    finally:
+        del _OF_THREAD.report
+
+
+def _bar(factory: Callable[..., object], arguments: tuple, settings: dict) -> object:
+    report = getattr(_OF_THREAD, "report", None)
+    if report is None or not arguments:
+        return factory(*arguments, **settings)
+    return _steps(arguments[0], report)
+
+
+def _steps(items: Collection[T], report: Callable[[float], None]) -> Iterator[T]:
+    for number, item in enumerate(items):
+        report(number / len(items))
+        yield item
 
 
 def read_config(folder: Path) -> "PretrainedConfig":
@@ -108,8 +142,16 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
         ) from error
 
 
-def load_weights(folder: Path, dtype: torch.dtype, device: torch.device) -> "PreTrainedModel":
+def load_weights(
+    folder: Path, dtype: torch.dtype, device: torch.device, report: Callable[[float], None]
+) -> "PreTrainedModel":
     """Load the model with its weights, in eval mode, without gradients for the weights.
+
+    Args:
+        folder: with `config.json` and safetensors.
+        dtype: in which type.
+        device: where to.
+        report: called with how much is done, from 0 to 1.
 
     Raises:
         ModelError: the weights do not fit the configuration.
@@ -118,7 +160,7 @@ def load_weights(folder: Path, dtype: torch.dtype, device: torch.device) -> "Pre
 
     placement = {} if device.type == "cpu" else {"device_map": {"": device}}
     try:
-        with quiet():
+        with quiet(), _reported_bars(report):
             pair = AutoModelForCausalLM.from_pretrained(
                 folder,
                 local_files_only=True,

@@ -60,11 +60,12 @@ def dequantized(path: Path, sha256: str, progress: ProgressListener) -> Path:
         CacheError: there is no room on the disk for the dequantized weights.
     """
     header = read_header(path)
-    module = gguf_blueprint(header)
-    key = fingerprint({"file": sha256, "config": json.loads(module.config.to_json_string(use_diff=False))})
+    _require_complete(header)
+    config = read_config(header)
+    key = fingerprint({"file": sha256, "config": json.loads(config.to_json_string(use_diff=False))})
     target = cache_folder() / "models" / key[:32]
     try:
-        return cached_folder(target, lambda folder: _dequantize(header, module, folder, progress))
+        return cached_folder(target, lambda folder: _dequantize(header, folder, progress))
     except (OSError, SafetensorError) as error:
         raise CacheError(
             f"the dequantized weights of {path.name} cannot be kept in {target.parent}; make room on that disk, or set "
@@ -72,9 +73,7 @@ def dequantized(path: Path, sha256: str, progress: ProgressListener) -> Path:
         ) from error
 
 
-def _dequantize(
-    header: GgufHeader, module: "PreTrainedModel", folder: Path, progress: ProgressListener
-) -> None:
+def _dequantize(header: GgufHeader, folder: Path, progress: ProgressListener) -> None:
     """Fill a folder with what a GGUF file holds."""
     path, largest = header.path, max(math.prod(tensor.shape) for tensor in header.tensors.values())
     require_memory(
@@ -84,11 +83,13 @@ def _dequantize(
         "close other programs, or load the model from a folder with safetensors, which needs less",
     )
     meter = Meter(progress, of=header.parameters)
+    meter.report(f"Unpacking {path.name} (once): its structure")
+    module = gguf_blueprint(header)
     meter.report(f"Unpacking {path.name} (once): its tokenizer")
     from transformers import AutoTokenizer
 
     try:
-        with quiet(), _fast_reader():
+        with quiet(), _known_type(module.config.model_type):
             tokenizer = AutoTokenizer.from_pretrained(
                 path.parent, gguf_file=path.name, local_files_only=True, trust_remote_code=False
             )
@@ -136,24 +137,16 @@ def _float32(content: np.ndarray, tensor: GgufTensor) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _fast_reader() -> Iterator[None]:
-    """Let transformers read a file's header from a plain array.
+def _known_type(model_type: str) -> Iterator[None]:
+    """Tell transformers the model's type, for which it would read the whole file's header again, in seconds."""
+    from transformers import modeling_gguf_pytorch_utils as reading
 
-    Texts of a vocabulary take several times as long to read one by one from a memory map.
-    """
-    import gguf
-
-    original = vars(gguf)["GGUFReader"]
-
-    class Reader(gguf.GGUFReader):
-        def __setattr__(self, name: str, value: object) -> None:
-            super().__setattr__(name, value.view(np.ndarray) if isinstance(value, np.memmap) else value)
-
-    vars(gguf)["GGUFReader"] = Reader
+    original = vars(reading)["load_gguf_checkpoint"]
+    vars(reading)["load_gguf_checkpoint"] = lambda *_, **__: {"config": {"model_type": model_type}}
     try:
         yield
     finally:
-        vars(gguf)["GGUFReader"] = original
+        vars(reading)["load_gguf_checkpoint"] = original
 
 
 def _require_complete(header: GgufHeader) -> None:

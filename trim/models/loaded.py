@@ -17,7 +17,7 @@ from trim.models.gguf import gguf_blueprint
 from trim.models.gguf_header import read_header
 from trim.models.tensor_files import TensorFiles, weight_files, weights_key
 from trim.names import match_layers
-from trim.progress import Progress, ProgressListener
+from trim.progress import Meter, ProgressListener
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -215,6 +215,10 @@ def _loaded(
         advice += ', or device="cpu"'
     needed_bytes = int(weights.parameters * computed.itemsize * (1 + MARGIN_FRACTION))
     require_memory(needed_bytes, device, f"loading {title}", advice)
-    progress(Progress(f"Loading {title} ({str(computed).removeprefix('torch.')} on {device})"))
+    what = f"Loading {title} ({str(computed).removeprefix('torch.')} on {device})"
+    meter = Meter(progress, of=1)
+    meter.report(what)
     with memory_errors_named(f"the memory of {device} filled up while {title} was loaded; {advice}"):
-        return checkpoint.load_weights(weights.folder, computed, device)
+        return checkpoint.load_weights(
+            weights.folder, computed, device, lambda done: meter.report(what, done)
+        )
