@@ -6,6 +6,7 @@ from pathlib import Path
 import gguf
 import pytest
 import torch
+from transformers import modeling_gguf_pytorch_utils
 
 import trim
 from tests.trim import tiny
@@ -112,8 +113,10 @@ def test_a_file_is_dequantized_once(tmp_path: Path, own_cache: Path, monkeypatch
     assert not any("Unpacking" in step.what for step in said)
 
 
-def test_a_file_is_parsed_once(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch):
-    parsed = []
+def test_transformers_does_not_read_the_file_again(
+    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    parsed, reading = [], modeling_gguf_pytorch_utils.load_gguf_checkpoint
 
     class Reader(gguf.GGUFReader):
         def __init__(self, path: str) -> None:
@@ -123,8 +126,8 @@ def test_a_file_is_parsed_once(tmp_path: Path, own_cache: Path, monkeypatch: pyt
     monkeypatch.setattr(gguf, "GGUFReader", Reader)
     write(tmp_path / "tiny.gguf")
     trim.load_model(tmp_path / "tiny.gguf", device="cpu")
-    assert parsed == [str(tmp_path / "tiny.gguf")]
-    assert gguf.GGUFReader is Reader, "transformers is left as it was"
+    assert parsed == []
+    assert modeling_gguf_pytorch_utils.load_gguf_checkpoint is reading, "transformers is left as it was"
 
 
 def test_damage_in_the_cache_is_mended(tmp_path: Path, own_cache: Path):
