@@ -76,8 +76,8 @@ def _coming(key: StudyKey) -> None:
         return
     job_key, job = laboratory().preparing(key)
     if not job.done:
-        share = "" if job.fraction is None else f" ({job.fraction:.0%})"
-        st.caption(f"{shipped} The live model is being prepared: {plain(job.message)}{share}.")
+        share = "" if job.progress.fraction is None else f" ({job.progress.fraction:.0%})"
+        st.caption(f"{shipped} The live model is being prepared: {plain(f'{job.progress}{share}')}.")
         return
     if not job.failed:
         st.rerun()
