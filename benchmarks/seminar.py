@@ -97,7 +97,7 @@ async def crowd(server: AppServer, readers: int, jobs: RunJobs) -> dict:
     await asyncio.sleep(SETTLE_SECONDS)
     before = server.resident_bytes()
     job = jobs.start(["demo", "--target", "0.7", "--windows", "16", "--length", "256"], "meanwhile")
-    while (state := jobs.state(job)).progress is None or not state.progress.fraction:
+    while (state := jobs.state(job)).progress is None or not state.progress.now.fraction:
         if not state.active:
             raise RuntimeError(jobs.output(job))
         await asyncio.sleep(0.2)
