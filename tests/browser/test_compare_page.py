@@ -28,10 +28,11 @@ def test_the_first_look_is_drawn_whole(page, viewport, colour_scheme):
     assert cut_labels(page) == []
     assert kept_out(page) == []
     screenshot(page, f"compare-{viewport[0]}-{colour_scheme}")
+    if colour_scheme == "light":
+        rows_boxed_in_a_histogram_are_marked_in_the_scatter(page)
 
 
-def test_rows_boxed_in_a_histogram_are_marked_in_the_scatter(page):
-    opened(page)
+def rows_boxed_in_a_histogram_are_marked_in_the_scatter(page: Page) -> None:
     card(page, "compare_rows").get_by_role("radio", name="Histogram").click()
     settled(page)
     bars = traces(page, "compare_rows")[0]

@@ -59,9 +59,7 @@ def overlapping_cards(page: Page) -> list[tuple[int, int]]:
     ]
 
 
-@pytest.mark.parametrize(("viewport", "colour_scheme"), [(WIDE, "light"), (NARROW, "dark")])
-def test_first_visit(page, colour_scheme, viewport):
-    opened(page)
+def drawn_whole_in_its_colours(page: Page, colour_scheme: str) -> None:
     assert sum(trace(page, "gini", "wanda")["y"]) == ROWS
     for name in FOUR_CARDS:
         assert card(page, name).locator(".main-svg").first.bounding_box()["width"] > 250
@@ -70,33 +68,42 @@ def test_first_visit(page, colour_scheme, viewport):
     background = page.get_by_test_id("stApp").evaluate("(node) => getComputedStyle(node).backgroundColor")
     bright = sum(map(int, re.findall(r"\d+", background)[:3])) > 3 * 127
     assert bright == (colour_scheme == "light")
-    screenshot(page, f"layer-{viewport[0]}-{colour_scheme}")
 
 
-@pytest.mark.parametrize("colour_scheme", ["dark"])
-@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
-def test_everything_open_at_once(page, colour_scheme, viewport):
-    opened(page, f"/?{ITS_ADDRESS}&masks=true&rows=3,17,20-24&shown=Both")
-    for name in ("mask_uniform", "mask_trim", "mask_optimal", "row_scores", "row_path", "row_prices"):
-        expect(card(page, name).locator(".main-svg").first).to_be_visible()
-    assert overflow(page) == []
-    assert cut_labels(page) == []
-    assert overlapping_cards(page) == []
-    screenshot(page, f"layer-{viewport[0]}-{colour_scheme}-rows")
-    for name in (*FOUR_CARDS, "row_scores"):
-        card(page, name).get_by_role("button", name="Formula").click()
-        expect(page.get_by_test_id("stPopoverBody").locator(".katex-display").first).to_be_visible()
-        assert page.locator(".katex-error").count() == 0
-        assert page.locator(".katex-display").evaluate_all(
-            "(formulas) => formulas.every((formula) => formula.scrollWidth <= formula.clientWidth)"
-        )
-        screenshot(page.get_by_test_id("stPopoverBody"), f"formula-{viewport[0]}-{name}")
-        page.keyboard.press("Escape")
-        expect(page.get_by_test_id("stPopoverBody")).to_have_count(0)
-
-
-def test_the_target_moves_the_figures(page):
+def test_first_visit(page, colour_scheme, app: AppServer, tmp_path: Path):
     opened(page)
+    drawn_whole_in_its_colours(page, colour_scheme)
+    screenshot(page, "layer-1440-light")
+    files_hold_what_is_drawn(page, tmp_path)
+    the_target_moves_the_figures(page)
+    a_layer_is_kept(page, app)
+
+
+def files_hold_what_is_drawn(page: Page, tmp_path: Path) -> None:
+    with download(page, "row_sparsity", "CSV", tmp_path).open(encoding="utf-8") as file:
+        columns = list(zip(*csv.reader(file), strict=True))
+    table = {name: np.array(values, dtype=float) for name, *values in columns}
+    with np.load(download(page, "row_sparsity", "NPZ", tmp_path), allow_pickle=False) as arrays:
+        for name, values in table.items():
+            np.testing.assert_allclose(arrays[name], values, equal_nan=True)
+    assert table["row"].tolist() == list(range(ROWS))
+    assert table["trim_count"].sum() == table["uniform_count"].sum() == round(0.7 * ROWS * COLUMNS)
+    np.testing.assert_allclose(table["trim_row_sparsity"], table["trim_count"] / COLUMNS)
+    bars = trace(page, "gini", "wanda")
+    width = bars["x"][1] - bars["x"][0]
+    edges = np.append(np.array(bars["x"]) - width / 2, bars["x"][-1] + width / 2)
+    assert np.histogram(table["gini"], bins=edges)[0].tolist() == bars["y"]
+
+    card(page, "gini").locator(".js-plotly-plot").hover()
+    with page.expect_download() as promise:
+        card(page, "gini").locator(".modebar-btn[data-title*='Download']").click()
+    picture = tmp_path / "gini.svg"
+    promise.value.save_as(picture)
+    assert promise.value.suggested_filename.endswith(".svg")
+    assert picture.read_text(encoding="utf-8").startswith("<svg")
+
+
+def the_target_moves_the_figures(page: Page) -> None:
     before = figures(page)
     quality = page.get_by_test_id("stMetricValue").nth(1)
     shown = quality.inner_text()
@@ -119,6 +126,44 @@ def test_the_target_moves_the_figures(page):
     settled(page)
     assert sum(trace(page, "gini", "wanda")["y"]) == ROWS
     screenshot(page, "layer-refused-target")
+    step_slider(page, TARGET, -26)
+    settled(page)
+
+
+def a_layer_is_kept(page: Page, app: AppServer) -> None:
+    page.get_by_role("button", name="Keep as a run").click()
+    page.get_by_label("Name", exact=True).fill("<b>my</b> run")
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Keep", exact=True).click()
+    expect(page.get_by_text("Kept in")).to_be_visible()
+    kept = page.get_by_role("link", name="Open what was kept")
+    expect(kept).to_be_visible()
+    screenshot(page, "layer-kept")
+    (folder,) = (app.log.parent / "runs").iterdir()
+    assert trim.open_run(folder).name == "<b>my</b> run"
+    kept.press("Enter")
+    expect(page.get_by_text("The layer as the run")).to_be_visible()
+
+
+@pytest.mark.parametrize("colour_scheme", ["dark"])
+@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
+def test_everything_open_at_once(page, colour_scheme, viewport):
+    opened(page, f"/?{ITS_ADDRESS}&masks=true&rows=3,17,20-24&shown=Both")
+    for name in ("mask_uniform", "mask_trim", "mask_optimal", "row_scores", "row_path", "row_prices"):
+        expect(card(page, name).locator(".main-svg").first).to_be_visible()
+    drawn_whole_in_its_colours(page, colour_scheme)
+    assert overlapping_cards(page) == []
+    screenshot(page, f"layer-{viewport[0]}-{colour_scheme}-rows")
+    for name in (*FOUR_CARDS, "row_scores"):
+        card(page, name).get_by_role("button", name="Formula").click()
+        expect(page.get_by_test_id("stPopoverBody").locator(".katex-display").first).to_be_visible()
+        assert page.locator(".katex-error").count() == 0
+        assert page.locator(".katex-display").evaluate_all(
+            "(formulas) => formulas.every((formula) => formula.scrollWidth <= formula.clientWidth)"
+        )
+        screenshot(page.get_by_test_id("stPopoverBody"), f"formula-{viewport[0]}-{name}")
+        page.keyboard.press("Escape")
+        expect(page.get_by_test_id("stPopoverBody")).to_have_count(0)
 
 
 def test_the_address_holds_the_view(page):
@@ -182,54 +227,3 @@ def test_the_optimum_alongside_trim(page, tmp_path: Path):
     np.testing.assert_allclose(
         table["excess"], table["trim_row_sparsity"] - table["optimal_row_sparsity"], atol=1e-9
     )
-
-
-def test_files_and_runs(page, app: AppServer, tmp_path: Path):
-    opened(page)
-    with download(page, "row_sparsity", "CSV", tmp_path).open(encoding="utf-8") as file:
-        columns = list(zip(*csv.reader(file), strict=True))
-    table = {name: np.array(values, dtype=float) for name, *values in columns}
-    with np.load(download(page, "row_sparsity", "NPZ", tmp_path), allow_pickle=False) as arrays:
-        for name, values in table.items():
-            np.testing.assert_allclose(arrays[name], values, equal_nan=True)
-    assert table["row"].tolist() == list(range(ROWS))
-    assert table["trim_count"].sum() == table["uniform_count"].sum() == round(0.7 * ROWS * COLUMNS)
-    np.testing.assert_allclose(table["trim_row_sparsity"], table["trim_count"] / COLUMNS)
-    bars = trace(page, "gini", "wanda")
-    width = bars["x"][1] - bars["x"][0]
-    edges = np.append(np.array(bars["x"]) - width / 2, bars["x"][-1] + width / 2)
-    assert np.histogram(table["gini"], bins=edges)[0].tolist() == bars["y"]
-
-    card(page, "gini").locator(".js-plotly-plot").hover()
-    with page.expect_download() as promise:
-        card(page, "gini").locator(".modebar-btn[data-title*='Download']").click()
-    picture = tmp_path / "gini.svg"
-    promise.value.save_as(picture)
-    assert promise.value.suggested_filename.endswith(".svg")
-    assert picture.read_text(encoding="utf-8").startswith("<svg")
-
-    page.get_by_role("button", name="Keep as a run").click()
-    page.get_by_label("Name", exact=True).fill("<b>my</b> run")
-    page.keyboard.press("Enter")
-    page.get_by_role("button", name="Keep", exact=True).click()
-    expect(page.get_by_text("Kept in")).to_be_visible()
-    kept = page.get_by_role("link", name="Open what was kept")
-    expect(kept).to_be_visible()
-    screenshot(page, "layer-kept")
-    (folder,) = (app.log.parent / "runs").iterdir()
-    assert trim.open_run(folder).name == "<b>my</b> run"
-    kept.press("Enter")
-    expect(page.get_by_text("The layer as the run")).to_be_visible()
-
-
-def test_every_view_is_drawn(page):
-    opened(page, f"/?{ITS_ADDRESS}&rows=3,17")
-    for name in FOUR_CARDS:
-        views = card(page, name).get_by_test_id("stButtonGroup").get_by_role("radio")
-        for index in range(views.count()):
-            views.nth(index).click()
-            expect(views.nth(index)).to_be_checked()
-            settled(page)
-            expect(card(page, name).locator(".main-svg").first).to_be_visible()
-            assert cut_labels(page) == []
-            screenshot(card(page, name), f"view-{name}-{index}")

@@ -9,6 +9,7 @@ from playwright.sync_api import Page, expect
 from app.ui.common.selection import parse_rows
 from tests.browser.harness import drag_slider, redraw, screenshot, settled
 from tests.browser.layer_page import (
+    FOUR_CARDS,
     ITS_ADDRESS,
     TARGET,
     box_over_bars,
@@ -19,6 +20,7 @@ from tests.browser.layer_page import (
     trace,
     traces,
 )
+from tests.browser.page_checks import cut_labels
 
 pytestmark = pytest.mark.browser
 
@@ -114,3 +116,14 @@ def test_a_box_over_row_sparsities_while_rows_are_marked(page, tmp_path: Path):
         drag_slider(page, TARGET, 60)
     assert selected_rows(page) == rows
     assert marked(page, "row_sparsity", "selected rows under TRIM") == rows
+
+    # Every view of every card is drawn, with its marks.
+    for name in FOUR_CARDS:
+        views = card(page, name).get_by_test_id("stButtonGroup").get_by_role("radio")
+        for index in range(views.count()):
+            views.nth(index).click()
+            expect(views.nth(index)).to_be_checked()
+            settled(page)
+            expect(card(page, name).locator(".main-svg").first).to_be_visible()
+            assert cut_labels(page) == []
+            screenshot(card(page, name), f"view-{name}-{index}")

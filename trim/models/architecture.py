@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SUPPORTED = "Llama, Mistral, Qwen2, Qwen2.5, Qwen3, Gemma 2 and 3 (text), OPT and decoders built like them"
 _TRIAL = (2, 3)  # sequences and tokens of the text without numbers
+_SOUND: set[str] = set()  # configurations that a text has gone through in this process: a run asks several times
 
 
 class Reason(StrEnum):
@@ -85,11 +86,14 @@ def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
     except (KeyError, AttributeError, TypeError, IndexError, RuntimeError, ZeroDivisionError) as error:
         raise unsupported(name, Reason.CONFIGURATION, str(error)) from error
     find_blocks(module.eval())
-    trial = copy.deepcopy(module)
-    with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
-        _place(trial)
-        _require_block_by_block(trial)
-    compute_buffers(copy.deepcopy(module), torch.device("cpu"))
+    tried = config.to_json_string(use_diff=False)
+    if tried not in _SOUND:
+        trial = copy.deepcopy(module)
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
+            _place(trial)
+            _require_block_by_block(trial)
+        compute_buffers(copy.deepcopy(module), torch.device("cpu"))
+        _SOUND.add(tried)
     return module
 
 

@@ -141,21 +141,18 @@ def test_another_block_and_layer(page):
     assert page.metrics["Layer sparsity"] == "70.00%"
 
 
-@pytest.mark.parametrize("name", trim.LAYER_QUALITIES)
-def test_every_layer_quality(page, name):
-    page.set("selectbox", "layer_quality", name)
-    (uniform,) = [metric for metric in page.test.metric if metric.label == "Layer quality, uniform"]
-    assert uniform.delta == name
-    assert list(page.charts) == FOUR_CHARTS
-    assert not page.errors
-
-
-@pytest.mark.parametrize("name", trim.ROW_QUALITIES)
-def test_every_row_quality(page, name):
-    page.set("selectbox", "row_quality", name)
+def test_every_quality(page):
+    for name in trim.LAYER_QUALITIES:
+        page.set("selectbox", "layer_quality", name)
+        (uniform,) = [metric for metric in page.test.metric if metric.label == "Layer quality, uniform"]
+        assert uniform.delta == name
+        assert list(page.charts) == FOUR_CHARTS
+        assert not page.errors
     page.set("segmented_control", "rate_view", "Iterations")
-    assert "rate" in page.charts
-    assert not page.errors
+    for name in trim.ROW_QUALITIES:
+        page.set("selectbox", "row_quality", name)
+        assert "rate" in page.charts
+        assert not page.errors
 
 
 def test_iterations_rates_and_cap(page, curves):
@@ -302,54 +299,57 @@ def test_the_table_holds_the_librarys_numbers(page, curves):
     np.testing.assert_allclose(table["cosine, TRIM"], curves.at(result.counts).cosine[5:10])
 
 
-@pytest.mark.parametrize("pick", [*PICKS, *GAP_PICKS])
-def test_quick_picks(page, pick):
-    page.set("selectbox", "pick", pick)
-    typed = page.test.text_input(key="rows").value
-    assert len(parse_rows(typed, ROWS)) == PICKED_ROWS
-    assert selected_table(page) == parse_rows(typed, ROWS)
+def test_quick_picks(page):
+    for pick in (*PICKS, *GAP_PICKS):
+        page.set("selectbox", "pick", pick)
+        typed = page.test.text_input(key="rows").value
+        assert len(parse_rows(typed, ROWS)) == PICKED_ROWS, pick
+        assert selected_table(page) == parse_rows(typed, ROWS), pick
 
 
-@pytest.mark.parametrize(
-    ("typed", "said"),
-    [
-        ("all of them", r"“all” is none"),
-        ("1536", r"the rows 0 to 1535"),
-        ("0-500", r"at most 200 rows"),
+def test_nonsense_rows_get_one_message(page):
+    for typed, said in (
+        ("all of them", "“all” is none"),
+        ("1536", "the rows 0 to 1535"),
+        ("0-500", "at most 200 rows"),
         ("<b>3</b>", r"“\<b\>3\</b\>” is none"),
         ("*3*]", r"“\*3\*\]” is none"),
-    ],
-)
-def test_nonsense_rows_get_one_message(page, typed, said):
-    page.set("text_input", "rows", typed)
-    messages = [text for text in page.texts if text.startswith(":red[")]
-    assert len(messages) == 1
-    assert said in messages[0].replace(r"\-", "-")
-    assert list(page.charts) == FOUR_CHARTS
+    ):
+        page.set("text_input", "rows", typed)
+        (message,) = [text for text in page.texts if text.startswith(":red[")]
+        assert said in message.replace(r"\-", "-")
+        assert list(page.charts) == FOUR_CHARTS
 
 
 # -------------------------------------------------------------------------------------------- bad input
 
 
-@pytest.mark.parametrize(
-    ("kind", "key", "value", "said"),
-    [
-        ("text_input", "rates", "fast", "is not a number"),
-        ("text_input", "rates", "-0.1", "must all be above 0"),
-        ("text_input", "rates", "0.1, 0.1", "once only"),
-        ("text_input", "negative_rates", "0.1", "below 0"),
-        ("text_input", "rates", "<img src=x>", "is not a number"),
-        ("number_input", "cap", 60, "lower the target or raise the cap"),
-    ],
-)
-def test_bad_options_get_one_message_and_the_earlier_result_stays(page, kind, key, value, said):
+def test_bad_options_get_one_message_and_the_earlier_result_stays(page):
     before, metrics = page.charts, page.metrics
-    page.set(kind, key, value)
-    assert len(page.errors) == 1
-    assert said in page.errors[0].replace("\\", "")
-    assert page.charts == before
-    assert page.metrics == metrics
-    assert any("the last result, for a layer target of 70%" in text for text in page.texts)
+    for kind, key, values in (
+        (
+            "text_input",
+            "rates",
+            {
+                "fast": "not a number",
+                "-0.1": "must all be above 0",
+                "0.1, 0.1": "once only",
+                "<img src=x>": "not a number",
+            },
+        ),
+        ("text_input", "negative_rates", {"0.1": "below 0"}),
+        ("number_input", "cap", {60: "lower the target or raise the cap"}),
+    ):
+        good = getattr(page.test, kind)(key=key).value
+        for value, said in values.items():
+            page.set(kind, key, value)
+            assert len(page.errors) == 1
+            assert said in page.errors[0].replace("\\", "")
+            assert page.charts == before
+            assert page.metrics == metrics
+            assert any("the last result, for a layer target of 70%" in text for text in page.texts)
+        page.set(kind, key, good)
+        assert not page.errors
 
 
 def test_a_target_above_the_cap(page):
@@ -404,35 +404,30 @@ def test_options_in_the_address():
 
 
 @pytest.mark.parametrize(
-    ("name", "value"),
+    "nonsense",
     [
-        ("target", "999"),
-        ("target", "seventy"),
-        ("block", "-1"),
-        ("block", "3000000000"),
-        ("layer", "mlp.nothing"),
-        ("score", "<script>alert(1)</script>"),
-        ("layer_quality", "best"),
-        ("iterations", "0"),
-        ("cap", "1e9"),
-        ("masks", "perhaps"),
-        ("shown", "all"),
-        ("row_weights", "many"),
+        {
+            "target": "999",
+            "block": "-1",
+            "layer": "mlp.nothing",
+            "score": "<script>alert(1)</script>",
+            "cap": "1e9",
+        },
+        {"target": "seventy", "block": "3000000000", "layer_quality": "best", "iterations": "0"}
+        | {"masks": "perhaps", "shown": "all", "row_weights": "many"},
     ],
 )
-def test_nonsense_in_the_address_is_said_and_the_page_works(name, value):
-    page = LayerPage(**{name: value})
+def test_nonsense_in_the_address_is_said_and_the_page_works(nonsense):
+    page = LayerPage(**nonsense, utm_source="mail")  # an unknown parameter is no matter
     assert page.test.title[0].value == r"29\.self\_attn\.v\_proj"
     assert list(page.charts) == FOUR_CHARTS
     assert page.metrics["Layer sparsity"] == "70.00%"
     (warning,) = page.test.warning
-    assert f"{name}={value}" in warning.value.replace("\\", "").replace("\u2060", "")
+    for name, value in nonsense.items():
+        assert f"{name}={value}" in warning.value.replace("\\", "").replace("\u2060", "")
+    assert "utm_source" not in warning.value
     page.run()
     assert not page.test.warning, "it is said once"
-
-
-def test_an_unknown_parameter_is_no_matter():
-    assert list(LayerPage(utm_source="mail").charts) == FOUR_CHARTS
 
 
 # ------------------------------------------------------------------------------- shipped, then live
