@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 
 SUPPORTED = "Llama, Mistral, Qwen2, Qwen2.5, Qwen3, Gemma 2 and 3 (text), OPT and decoders built like them"
 _TRIAL = (2, 3)  # sequences and tokens of the text without numbers
-_SOUND: set[str] = set()  # configurations that a text has gone through in this process: a run asks several times
+# Configurations that a text has gone through in this process: a run asks several times.
+_SOUND: set[str] = set()
 
 
 class Reason(StrEnum):

@@ -102,7 +102,7 @@ def test_a_run_with_its_perplexities(jobs, command, tmp_path):
 
 
 def test_cancelled_and_resumed(jobs, command, tmp_path):
-    run_id = jobs.start(command("long"), "long")
+    run_id = jobs.start(command("long", windows=16, length=64), "long")
     state = wait_for(jobs, run_id, some_blocks)
     assert state.status == "running"
     assert state.memory_bytes > 10e6
@@ -122,7 +122,7 @@ def test_cancelled_and_resumed(jobs, command, tmp_path):
 
 
 def test_killed_from_outside(jobs, command):
-    run_id = jobs.start(command("long"), "long")
+    run_id = jobs.start(command("long", windows=32, length=128), "long")
     wait_for(jobs, run_id, some_blocks)
     psutil.Process(jobs.running().pid).kill()
     state = wait_for(jobs, run_id, ended)
