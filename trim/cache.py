@@ -20,12 +20,15 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from safetensors import SafetensorError
 
 from trim.errors import CacheWarning, SettingsError
 from trim.files import new_file, new_folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DEFAULT_LIMIT_BYTES = 20 * 2**30
 # In the order in which room is made: a forward pass is cheaper than dequantizing, and a text that a user brought
@@ -185,6 +188,14 @@ def file_sha256(path: Path) -> str:
     return cached(
         entry_path("checksums", key), measure, parse=lambda content: content.decode(), pack=str.encode
     )
+
+
+def text_sha256(tokens: "Tensor", mask: "Tensor | None" = None) -> str:
+    """Return the sha256 of a text's tokens and of which of them are real, both (sequences, length) on the CPU."""
+    digest = hashlib.sha256(tokens.numpy().tobytes())
+    if mask is not None:
+        digest.update(mask.numpy().tobytes())
+    return digest.hexdigest()
 
 
 def usage_bytes() -> dict[str, int]:

@@ -7,7 +7,9 @@ arXiv 2004.14340), so Σ f_i · error_i weighs errors of different rows and laye
 
 Block by block: the text goes forward once, and the hidden states between blocks are kept; then the gradient goes back
 through one block at a time, which is run again from what entered it. So one block of weights and the graph of one
-batch are in memory, and no weight has a gradient.
+batch are in memory, and no weight has a gradient. `TextPass` cannot do this: it holds what enters one block, which the
+next overwrites, and the way back needs what entered each; and it begins a block again with half the batch when memory
+runs out, and here the sums over parts that are done must stay.
 """
 
 import contextlib
@@ -26,7 +28,7 @@ from torch import Tensor, nn
 from trim.cache import cached, entry_path
 from trim.calibration.hidden_states import Activations, activations
 from trim.calibration.inputs import InputListener, LayerInputs, linear_layers, require_finite
-from trim.calibration.text import Calibration, text_key
+from trim.calibration.text import Calibration
 from trim.calibration.text_pass import default_batch
 from trim.devices import halving
 from trim.errors import ModelError, NonFiniteError
@@ -325,7 +327,7 @@ def cached_sensitivity(
     key = {
         "sensitivity": 1,
         "model": weights,
-        "text": text_key(calibration),
+        "text": calibration.sha256,
         "compute": [model.device.type, str(model.dtype), torch.__version__, transformers.__version__],
     }
     return cached(entry_path("captures", key, ".safetensors"), measure, parse=load, pack=save)

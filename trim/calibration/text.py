@@ -1,11 +1,11 @@
 """The calibration text: its tokens, what is padding, and whose input vectors are kept."""
 
-import hashlib
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from trim.cache import text_sha256
 from trim.errors import SettingsError
 from trim.methods.choices import INPUT_VECTORS
 
@@ -84,10 +84,7 @@ class Calibration:
         """Tokens that are not padding."""
         return self.tokens.numel() if self.mask is None else int(self.mask.sum())
 
-
-def text_key(calibration: Calibration) -> str:
-    """Return the sha256 of a calibration text's tokens and mask."""
-    digest = hashlib.sha256(calibration.tokens.numpy().tobytes())
-    if calibration.mask is not None:
-        digest.update(calibration.mask.numpy().tobytes())
-    return digest.hexdigest()
+    @property
+    def sha256(self) -> str:
+        """Return the sha256 of the tokens and the mask."""
+        return text_sha256(self.tokens, self.mask)

@@ -1,6 +1,5 @@
 """Perplexity of models, of runs and of exported folders, and where the results are kept."""
 
-import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from trim.cache import text_sha256
 from trim.calibration.corpora import window_start
 from trim.evaluation.entries import _IDENTITY
 from trim.evaluation.perplexity import Perplexity, perplexity
@@ -107,7 +107,7 @@ def _evaluate(
         target,
         text,
         result,
-        hashlib.sha256(windows.contiguous().numpy().tobytes()).hexdigest(),
+        text_sha256(windows),
         text.bos if window_start(model.tokenizer) else None,
         str(model.dtype).removeprefix("torch."),
         model.device.type,

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from trim.cache import cached_numbers
 from trim.calibration.inputs import linear_layers, require_finite
-from trim.calibration.text import Calibration, text_key
+from trim.calibration.text import Calibration
 from trim.calibration.text_pass import text_pass
 from trim.errors import SettingsError
 from trim.methods.alphapruning import alpha_budgets, squared_singular_values, tail_exponent
@@ -85,7 +85,7 @@ def plan_budgets(
             "owl_multiple": settings.owl_multiple,
             "layers": list(shapes),
             "model": weights_key(model.files),
-            "text": text_key(calibration),
+            "text": calibration.sha256,
             "compute": [str(model.device), str(model.dtype), batch],
         }
         shares = cached_numbers(

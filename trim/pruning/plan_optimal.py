@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from trim.cache import cached, entry_path
 from trim.calibration.inputs import LayerInputs, linear_layers, require_finite
 from trim.calibration.sensitivity import cached_sensitivity, row_sensitivity
-from trim.calibration.text import Calibration, text_key
+from trim.calibration.text import Calibration
 from trim.calibration.text_pass import TextPass, text_pass
 from trim.files import write_atomically
 from trim.methods.budgets import Budgets, Shapes
@@ -198,7 +198,7 @@ def _price_file(
         "sensitivity": hashlib.sha256(save(dict(sensitivity))).hexdigest() if sensitivity else None,
         "layers": list(shapes),
         "model": weights_key(model.files),
-        "text": [text_key(calibration), calibration.positions.tolist()],
+        "text": [calibration.sha256, calibration.positions.tolist()],
         "compute": [str(model.device), str(model.dtype), batch, torch.__version__, transformers.__version__],
     }
     return entry_path("budgets", key, ".safetensors")

@@ -1,6 +1,5 @@
 """From tensors to what a run keeps of itself and of a layer, and back onto the layer's weight."""
 
-import hashlib
 import platform
 
 import numpy as np
@@ -8,6 +7,7 @@ import torch
 import transformers
 from torch import Tensor
 
+from trim.cache import text_sha256
 from trim.methods.counts import uniform_counts
 from trim.methods.gini import gini
 from trim.methods.masks import apply_mask, keep_mask, pack_bits
@@ -56,12 +56,9 @@ def text_facts(
         given: whether the caller gave the tokens, rather than the name of a corpus.
         bos_token: the model's beginning-of-text token, if it has one.
     """
-    digest = hashlib.sha256(tokens.numpy().tobytes())
-    if mask is not None:
-        digest.update(mask.numpy().tobytes())
     return TextFacts(
         tokens.numel() if mask is None else int(mask.sum()),
-        digest.hexdigest(),
+        text_sha256(tokens, mask),
         given,
         bos_token is not None and bool((tokens[:, 0] == bos_token).all()),
     )
