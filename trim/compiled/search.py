@@ -1,4 +1,4 @@
-"""One learning rate of TRIM's search, from a layer's curves: all its updates in one call, on one core."""
+"""TRIM's search over learning rates, from a layer's curves: all their updates in one call, on one core."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,16 +9,16 @@ from trim.compiled import EPSILON, NOISE_FLOOR
 from trim.compiled.compiler import compiled, inlined, inlined_of_numbers
 
 ROW_MEASURES = {"cosim": 0, "mse": 1, "psnr": 2}
-# Each with the row measure whose sum it needs.
 LAYER_MEASURES = {
-    "cosim_flat": -1,
-    "cosim_dim": 0,
-    "mse": -1,
-    "mse_dim": -1,
-    "snr": -1,
-    "psnr_flat": -1,
-    "psnr_dim": 2,
+    "cosim_flat": 0,
+    "cosim_dim": 1,
+    "mse": 2,
+    "mse_dim": 2,
+    "snr": 3,
+    "psnr_flat": 4,
+    "psnr_dim": 5,
 }
+_ROW_SUM = {"cosim_dim": 0, "psnr_dim": 2}  # the row measure whose sum a layer measure needs
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,28 +64,11 @@ class Tables:
         """The curves as one run of memory."""
         return self.curves.reshape(-1)
 
-    def layer_quality(self, sums: np.ndarray, measure: str) -> np.ndarray:
-        """Judge the layer by one of `LAYER_MEASURES`, (...), from what `_look_up` summed, (..., 6)."""
-        rows = len(self.norm)
-        noise: np.ndarray = sums[..., 2] / (rows * self.vectors)
-        quality: np.ndarray = -noise
-        if measure == "cosim_flat":
-            norms = (self._total_norm + EPSILON) * (np.sqrt(sums[..., 1]) + EPSILON)
-            quality = np.minimum(np.maximum(sums[..., 0] / norms, -1.0), 1.0)
-        elif measure == "cosim_dim":
-            quality = sums[..., 3] / rows
-        elif measure == "psnr_dim":
-            quality = sums[..., 5] / max(len(self.alive.index), 1)
-        elif measure == "psnr_flat":
-            quality = _decibel(self.peak.max(), noise)
-        elif measure == "snr":
-            decibel = _decibel(self._total_norm**2 / (rows * self.vectors), noise)
-            quality = np.where(noise < NOISE_FLOOR, np.inf, decibel)
-        return quality
-
     @cached_property
-    def _total_norm(self) -> float:
-        return float(np.sqrt(np.square(self.norm).sum()))
+    def whole(self) -> tuple[float, ...]:
+        """‖Y‖ of the layer, its largest Y², how many rows it has, how many of them have output, and L."""
+        norm, peak = np.sqrt(np.square(self.norm).sum()), self.peak.max()
+        return tuple(map(float, (norm, peak, len(self.norm), len(self.alive.index), self.vectors)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,77 +82,80 @@ class Rows:
 
 
 @dataclass(frozen=True, eq=False)
-class Path:
-    """Where a learning rate leads; index 0 is uniform.
+class Paths:
+    """Where R learning rates lead; index 0 of the iterations is uniform.
 
     Attributes:
-        x: (K + 1, D) float64.
-        quality: (K + 1,) float64 layer quality at floor counts; NaN where it cannot be looked up.
-        row_variance: (K + 1,) float64.
+        x: (R, K + 1, D) float64.
+        quality: (R, K + 1) float64 layer quality at floor counts; NaN where it cannot be looked up.
+        row_variance: (R, K + 1) float64.
+        followed: (R,) bool; what was not has only its beginning, and no x.
     """
 
     x: np.ndarray
     quality: np.ndarray
     row_variance: np.ndarray
+    followed: np.ndarray
 
 
 def follow(
     tables: Tables,
-    rate: float,
+    rates: tuple[float, ...],
+    positive: int,
     target: float,
     cap: float,
     iterations: int,
     row_measure: str,
     layer_measure: str,
-) -> Path:
-    """Update x at one learning rate, and judge every update.
+    *,
+    complete: bool = False,
+) -> Paths:
+    """Update x at the learning rates that the publication tries, and judge every update.
 
     Args:
+        tables: of the layer.
+        rates: R learning rates, in its order; the first `positive` of them are positive.
+        positive: how many.
+        target: T.
+        cap: the highest sparsity of a row.
+        iterations: K.
         row_measure: of `ROW_MEASURES`. Rows without output have no `psnr` and stay.
         layer_measure: of `LAYER_MEASURES`; by any other nothing is judged.
+        complete: follow the rates that the publication leaves untried as well.
     """
     rows = tables.alive if row_measure == "psnr" else tables.all_rows
-    number, steps = len(rows.index), iterations + 1
-    moved, sums, row_variance = np.empty((steps, number)), np.zeros((steps, 6)), np.empty(steps)
+    number, shape = len(rows.index), (len(rates), iterations + 1)
+    moved, sums = np.empty((*shape, number)), np.zeros((*shape, 6))
     if number < len(tables.norm):  # rows that stay add the same to every sum
-        sums[:] = _sums(
-            tables, tables.dead, np.full(len(tables.dead.index), target), tables.columns, layer_measure
-        )
-    _follow(
-        tables.flat, rows.start, rows.norm, rows.peak, tables.columns, tables.vectors, rate, target, cap,
-        ROW_MEASURES[row_measure], LAYER_MEASURES.get(layer_measure, -1), moved, sums, row_variance,
+        stay = tables.dead
+        _look_up(
+            tables.flat, stay.start, stay.norm, stay.peak, np.full(len(stay.index), target), tables.columns,
+            tables.columns, tables.vectors, -1, _ROW_SUM.get(layer_measure, -1), np.empty(len(stay.index)), sums[0, 0],
+        )  # fmt: skip
+        sums[:] = sums[0, 0]
+    (quality, row_variance), followed = np.full((2, *shape), np.nan), np.zeros(len(rates), np.bool_)
+    _follow_rates(
+        tables.flat, rows.start, rows.norm, rows.peak, tables.whole, tables.columns, tables.vectors, np.array(rates),
+        positive, complete, target, cap, ROW_MEASURES[row_measure], _ROW_SUM.get(layer_measure, -1),
+        LAYER_MEASURES.get(layer_measure, -1), moved, sums, quality, row_variance, followed,
     )  # fmt: skip
-    if layer_measure in LAYER_MEASURES:
-        quality = tables.layer_quality(sums, layer_measure)
-    else:
-        quality = np.full(steps, np.nan)
+    quality[:, 0], row_variance[:, 0] = quality[0, 0], row_variance[0, 0]
     if number == len(tables.norm):
-        return Path(moved, quality, row_variance)
-    x = np.full((steps, len(tables.norm)), target)
-    x[:, rows.index] = moved
-    return Path(x, quality, row_variance)
+        return Paths(moved, quality, row_variance, followed)
+    x = np.full((*shape, len(tables.norm)), target)
+    x[..., rows.index] = moved
+    return Paths(x, quality, row_variance, followed)
 
 
 def judge(tables: Tables, counts: np.ndarray, layer_measure: str) -> np.ndarray:
     """Look up the quality of the layer, (...), at the counts of candidates, (..., D), by one of `LAYER_MEASURES`."""
     candidates = counts.reshape(-1, counts.shape[-1]).astype(np.float64)
-    sums = np.array([_sums(tables, tables.all_rows, each, 1, layer_measure) for each in candidates])
-    return tables.layer_quality(sums.reshape(*counts.shape[:-1], -1), layer_measure)
-
-
-def _sums(tables: Tables, rows: Rows, wanted: np.ndarray, scale: float, layer_measure: str) -> np.ndarray:
-    sums = np.zeros(6)
-    _look_up(
-        tables.flat, rows.start, rows.norm, rows.peak, wanted, scale, tables.columns, tables.vectors,
-        -1, LAYER_MEASURES.get(layer_measure, -1), np.empty(len(wanted)), sums,
+    rows, quality = tables.all_rows, np.empty(len(candidates))
+    _judge(
+        tables.flat, rows.start, rows.norm, rows.peak, tables.whole, candidates, tables.columns, tables.vectors,
+        _ROW_SUM.get(layer_measure, -1), LAYER_MEASURES[layer_measure], quality,
     )  # fmt: skip
-    return sums
-
-
-def _decibel(peak: float, noise: np.ndarray) -> np.ndarray:
-    with np.errstate(divide="ignore"):  # a layer without output: −∞
-        decibel: np.ndarray = 10 * np.log10(peak / (noise + NOISE_FLOOR))
-    return decibel
+    return quality.reshape(counts.shape[:-1])
 
 
 @inlined
@@ -234,7 +220,7 @@ def _look_up(
     for i in range(rows):
         count = wanted[i] * scale
         count = 0.0 if count < 0.0 else count
-        places[i] = start[i] + 4 * np.int64(columns if count > columns else count)
+        places[i] = start[i] + 4 * np.int64(np.int32(columns if count > columns else count))
     part = 3 if row_measure == 0 else 2
     dot = energy = error = 0.0
     for i in range(rows):
@@ -317,3 +303,67 @@ def _follow(
             for i in range(1, rows):
                 differing |= quality[i] != quality[0]
         row_variance[step] = _mean_square(quality, _total(quality) / max(rows, 1))
+
+
+@compiled("float64(int64, float64[::1], UniTuple(float64, 5))")
+def _layer_quality(measure, sums, whole):
+    """Judge the layer by one of `LAYER_MEASURES`, from what `_look_up` summed."""
+    norm, peak, rows, alive, vectors = whole
+    noise = sums[2] / (rows * vectors)
+    if measure == 0:
+        return min(max(sums[0] / ((norm + EPSILON) * (np.sqrt(sums[1]) + EPSILON)), -1.0), 1.0)
+    if measure == 1:
+        return sums[3] / rows
+    if measure == 3:
+        signal = norm**2 / (rows * vectors)
+        return np.inf if noise < NOISE_FLOOR else 10 * np.log10(signal / (noise + NOISE_FLOOR))
+    if measure == 4:
+        return 10 * np.log10(peak / (noise + NOISE_FLOOR))
+    if measure == 5:
+        return sums[5] / max(alive, 1.0)
+    return -noise
+
+
+@compiled(
+    "void(float64[::1], int64[::1], float64[::1], float64[::1], UniTuple(float64, 5), float64[:, ::1], int64, int64, "
+    "int64, int64, float64[::1])"
+)
+def _judge(table, start, norm, peak, whole, counts, columns, vectors, row_sum, measure, quality):
+    each = np.empty(len(start))
+    for candidate in range(len(counts)):
+        sums = np.zeros(6)
+        _look_up(table, start, norm, peak, counts[candidate], 1.0, columns, vectors, -1, row_sum, each, sums)
+        quality[candidate] = _layer_quality(measure, sums, whole)
+
+
+@compiled(
+    "void(float64[::1], int64[::1], float64[::1], float64[::1], UniTuple(float64, 5), int64, int64, float64[::1], "
+    "int64, boolean, float64, float64, int64, int64, int64, float64[:, :, ::1], float64[:, :, ::1], float64[:, ::1], "
+    "float64[:, ::1], boolean[::1])"
+)
+def _follow_rates(
+    table, start, norm, peak, whole, columns, vectors, rates, positive, complete, target, cap, row_measure, row_sum,
+    measure, x, sums, quality, row_variance, followed,
+):  # fmt: skip
+    # As the publication tries rates: up to and with the first that is not better than the one before it; negative
+    # ones if no positive one beats uniform.
+    trying, beaten, previous = True, False, np.nan
+    for rate in range(len(rates)):
+        if rate == positive:
+            trying, previous = not beaten, np.nan
+        if not (trying or complete):
+            continue
+        followed[rate] = True
+        _follow(
+            table, start, norm, peak, columns, vectors, rates[rate], target, cap, row_measure, row_sum, x[rate],
+            sums[rate], row_variance[rate],
+        )  # fmt: skip
+        if measure < 0:
+            continue
+        for step in range(x.shape[1]):
+            quality[rate, step] = _layer_quality(measure, sums[rate, step], whole)
+        if trying:
+            best = quality[rate].max()
+            beaten |= best > quality[0, 0]
+            trying = not best <= previous
+            previous = best

@@ -16,7 +16,7 @@ from trim.methods.choices import DIRECT_QUALITIES
 from trim.methods.counts import largest_count, project_counts, total_count, uniform_counts
 from trim.methods.quality import layer_quality
 from trim.methods.retention import RetentionCurves
-from trim.methods.search_arrays import ArrayTrace, Grid, try_rates
+from trim.methods.search_arrays import choose, search_tables
 from trim.methods.search_arrays import exact_qualities as judge_exactly
 from trim.methods.search_settings import SearchSettings
 from trim.methods.search_types import SearchResult, SearchTrace
@@ -35,38 +35,12 @@ def search(curves: RetentionCurves, settings: SearchSettings, total: int | None 
     Raises:
         SparsityError: no counts under the row cap reach the target.
     """
-    if total is None:
-        total = total_count(settings.target_sparsity, curves.rows, curves.columns, settings.max_row_sparsity)
-    if _by_kernels(curves, settings):
-        return _search_by_kernels(curves, settings, total)
-    uniform = uniform_counts(curves.rows, total).to(curves.dot.device)
-    grid = _grid(curves, settings)
-    chosen = grid.choose(settings)
-    trace = _as_tensors(grid.trace, curves)
-    row_sparsity = trace.updates[chosen.rate][chosen.iteration]
-    counts = project_counts(row_sparsity, total, curves.columns, settings.max_row_sparsity)
-    exact = _judge(curves, torch.stack([counts, uniform]), settings.layer_quality).tolist()
-    return SearchResult(
-        settings=settings,
-        learning_rate=chosen.learning_rate,
-        tried=chosen.tried,
-        layer_quality=chosen.quality,
-        uniform_quality=chosen.uniform,
-        realised_quality=exact[0],
-        uniform_realised_quality=exact[1],
-        row_sparsity=row_sparsity,
-        counts=counts,
-        uniform_counts=uniform,
-        dead_rows=curves.dead_rows,
-        trace=trace,
-    )
+    return _search(curves, settings, total, complete=False)
 
 
 def full_trace(curves: RetentionCurves, settings: SearchSettings) -> SearchTrace:
     """Evaluate every rate of the grid, also those that the published search would leave untried."""
-    if _by_kernels(curves, settings):
-        return search(curves, settings).trace
-    return _as_tensors(_grid(curves, settings).complete(), curves)
+    return _search(curves, settings, None, complete=True).trace
 
 
 def exact_qualities(curves: RetentionCurves, result: SearchResult) -> np.ndarray:
@@ -74,22 +48,44 @@ def exact_qualities(curves: RetentionCurves, result: SearchResult) -> np.ndarray
     settings, device = result.settings, curves.dot.device
 
     def judge(counts: np.ndarray) -> np.ndarray:
-        judged: np.ndarray = _judge(
-            curves, torch.from_numpy(counts).to(device), settings.layer_quality
-        ).numpy()
-        return judged
+        judged = _judge(curves, torch.from_numpy(counts).to(device), settings.layer_quality)
+        return np.asarray(judged)
 
     return judge_exactly(
         result.trace.as_arrays(), int(result.counts.sum()), curves.columns, settings.max_row_sparsity, judge
     )
 
 
-def _by_kernels(curves: RetentionCurves, settings: SearchSettings) -> bool:
-    return has_kernels(curves.dot.device) and settings.layer_quality not in DIRECT_QUALITIES
+def _search(
+    curves: RetentionCurves, settings: SearchSettings, total: int | None, *, complete: bool
+) -> SearchResult:
+    if total is None:
+        total = total_count(settings.target_sparsity, curves.rows, curves.columns, settings.max_row_sparsity)
+    if settings.layer_quality in DIRECT_QUALITIES:
+        return _search_directly(curves, settings, total, complete=complete)
+    if has_kernels(curves.dot.device):
+        return _search_by_kernels(curves, settings, total)
+    found, device = search_tables(curves.tables, settings, total, complete=complete), curves.dot.device
+    updates = {rate: torch.from_numpy(x).to(device) for rate, x in found.trace.updates.items()}
+    quality, row_variance = torch.from_numpy(found.trace.quality), torch.from_numpy(found.trace.row_variance)
+    return SearchResult(
+        settings=settings,
+        learning_rate=found.learning_rate,
+        tried=found.tried,
+        layer_quality=found.layer_quality,
+        uniform_quality=found.uniform_quality,
+        realised_quality=found.realised_quality,
+        uniform_realised_quality=found.uniform_realised_quality,
+        row_sparsity=torch.from_numpy(found.row_sparsity).to(device),
+        counts=torch.from_numpy(found.counts).to(device),
+        uniform_counts=torch.from_numpy(found.uniform_counts).to(device),
+        dead_rows=curves.dead_rows,
+        trace=SearchTrace(found.trace.rates, quality, row_variance, updates),
+    )
 
 
 def _search_by_kernels(curves: RetentionCurves, settings: SearchSettings, total: int) -> SearchResult:
-    """The same on a CUDA device, where all rates are evaluated at once and the outcome is read back once."""
+    """Search on a CUDA device, where all rates are evaluated at once and the outcome is read back once."""
     from trim.kernels import search as search_kernels
 
     target, cap = settings.target_sparsity, settings.max_row_sparsity
@@ -109,19 +105,16 @@ def _search_by_kernels(curves: RetentionCurves, settings: SearchSettings, total:
         )
     trace = SearchTrace(rates, found.quality, found.row_variance, found.updates)
     qualities = dict(zip(rates, found.quality.tolist(), strict=True))
-    uniform_quality = qualities[rates[0]][0]
-    tried = try_rates(settings, uniform_quality, lambda rate: max(qualities[rate]))
-    rate, quality = max(tried, key=lambda pair: pair[1])
-    iteration = qualities[rate].index(quality)
+    chosen = choose(settings, qualities.__getitem__)
     return SearchResult(
         settings=settings,
-        learning_rate=rate if iteration > 0 else None,
-        tried=tried,
-        layer_quality=quality,
-        uniform_quality=uniform_quality,
+        learning_rate=chosen.learning_rate,
+        tried=chosen.tried,
+        layer_quality=chosen.quality,
+        uniform_quality=chosen.uniform,
         realised_quality=found.realised_quality,
         uniform_realised_quality=found.uniform_realised_quality,
-        row_sparsity=trace.updates[rate][iteration],
+        row_sparsity=trace.updates[chosen.rate][chosen.iteration],
         counts=found.counts,
         uniform_counts=found.uniform_counts,
         dead_rows=curves.dead_rows,
@@ -129,38 +122,46 @@ def _search_by_kernels(curves: RetentionCurves, settings: SearchSettings, total:
     )
 
 
-def _grid(curves: RetentionCurves, settings: SearchSettings) -> Grid:
-    """The rates of a search on the CPU, or of one on a GPU by a layer quality that the kernels cannot judge."""
-    from trim.compiled.search import LAYER_MEASURES, Path
-    from trim.compiled.search import follow as follow_tables
+def _search_directly(
+    curves: RetentionCurves, settings: SearchSettings, total: int, *, complete: bool
+) -> SearchResult:
+    """Search by a layer quality that takes masked products; where a rate leads does not depend on it."""
+    followed = full_trace(curves, dataclasses.replace(settings, layer_quality=SearchSettings.layer_quality))
+    quality, updates = torch.full_like(followed.quality, torch.nan), {}
 
     @functools.cache
-    def followed_by_kernels() -> SearchTrace:
-        return search(curves, dataclasses.replace(settings, layer_quality="cosim_flat")).trace
+    def quality_of(rate: float) -> list[float]:
+        place, updates[rate] = followed.rates.index(rate), followed.updates[rate]
+        counts = _floor_counts(updates[rate], curves.columns)
+        quality[place] = layer_quality(curves.at(counts), settings.layer_quality).cpu()
+        judged: list[float] = quality[place].tolist()
+        return judged
 
-    def follow(rate: float) -> Path:
-        if has_kernels(curves.dot.device):
-            trace = followed_by_kernels()
-            x = trace.updates[rate]
-            row_variance = trace.row_variance[trace.rates.index(rate)].numpy()
-        else:
-            path = follow_tables(
-                curves.tables, rate, settings.target_sparsity, settings.max_row_sparsity, settings.iterations,
-                settings.row_quality, settings.layer_quality,
-            )  # fmt: skip
-            if settings.layer_quality in LAYER_MEASURES:
-                return path
-            x, row_variance = torch.from_numpy(path.x).to(curves.dot.device), path.row_variance
-        quality = layer_quality(curves.at(_floor_counts(x, curves.columns)), settings.layer_quality)
-        return Path(x.cpu().numpy(), quality.cpu().numpy(), row_variance)
-
-    return Grid(settings, follow)
-
-
-def _as_tensors(trace: ArrayTrace, curves: RetentionCurves) -> SearchTrace:
-    updates = {rate: torch.from_numpy(x).to(curves.dot.device) for rate, x in trace.updates.items()}
-    return SearchTrace(
-        trace.rates, torch.from_numpy(trace.quality), torch.from_numpy(trace.row_variance), updates
+    chosen = choose(settings, quality_of)
+    if complete:
+        for rate in followed.rates:
+            quality_of(rate)
+    quality[:, 0] = quality[0, 0]
+    row_variance = torch.where(quality.isnan(), torch.nan, followed.row_variance)
+    row_sparsity = updates[chosen.rate][chosen.iteration]
+    counts = project_counts(row_sparsity, total, curves.columns, settings.max_row_sparsity)
+    uniform = uniform_counts(curves.rows, total).to(counts.device)
+    realised, uniform_realised = _judge(
+        curves, torch.stack([counts, uniform]), settings.layer_quality
+    ).tolist()
+    return SearchResult(
+        settings=settings,
+        learning_rate=chosen.learning_rate,
+        tried=chosen.tried,
+        layer_quality=chosen.quality,
+        uniform_quality=chosen.uniform,
+        realised_quality=realised,
+        uniform_realised_quality=uniform_realised,
+        row_sparsity=row_sparsity,
+        counts=counts,
+        uniform_counts=uniform,
+        dead_rows=curves.dead_rows,
+        trace=SearchTrace(followed.rates, quality, row_variance, updates),
     )
 
 

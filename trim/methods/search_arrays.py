@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,7 @@ from trim.methods.search_settings import SearchSettings
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from trim.compiled.search import Path, Tables
+    from trim.compiled.search import Tables
 
 
 class RateQualities:
@@ -80,63 +80,29 @@ class Choice:
         return self.rate if self.iteration > 0 else None
 
 
-class Grid:
-    """The rates of a search, each followed when it is first asked for.
+def choose(settings: SearchSettings, quality_of: Callable[[float], Sequence[float]]) -> Choice:
+    """Try rates as the publication does: negative ones if no positive one beats uniform.
 
-    Attributes:
-        trace: of what was followed.
+    Args:
+        settings: of the search.
+        quality_of: the layer quality at each iteration of a rate, at index 0 of uniform; asked of the first rate, and
+            of those that are tried.
     """
-
-    def __init__(self, settings: SearchSettings, follow: Callable[[float], Path]) -> None:
-        """Take the settings, and what follows a rate."""
-        rates = settings.learning_rates + settings.negative_learning_rates
-        quality, row_variance = np.full((2, len(rates), settings.iterations + 1), np.nan)
-        self._follow = follow
-        self.trace = ArrayTrace(rates, quality, row_variance, {})
-
-    def quality_of(self, rate: float) -> float:
-        """Return a rate's quality: its best, uniform included."""
-        trace, place = self.trace, self.trace.rates.index(rate)
-        if rate not in trace.updates:
-            path = self._follow(rate)
-            trace.quality[place], trace.row_variance[place] = path.quality, path.row_variance
-            if not trace.updates:
-                trace.quality[:, 0], trace.row_variance[:, 0] = path.quality[0], path.row_variance[0]
-            trace.updates[rate] = path.x
-        return float(trace.quality[place].max())
-
-    def choose(self, settings: SearchSettings) -> Choice:
-        """Try rates as the publication does."""
-        self.quality_of(self.trace.rates[0])
-        uniform = float(self.trace.quality[0, 0])
-        tried = try_rates(settings, uniform, self.quality_of)
-        rate, quality = max(tried, key=lambda pair: pair[1])
-        return Choice(tried, rate, self.trace.best_iteration(rate), quality, uniform)
-
-    def complete(self) -> ArrayTrace:
-        """Follow every rate, also those that the published search leaves untried."""
-        for rate in self.trace.rates:
-            self.quality_of(rate)
-        return self.trace
-
-
-def try_rates(
-    settings: SearchSettings, uniform_quality: float, quality_of: Callable[[float], float]
-) -> list[tuple[float, float]]:
-    """The rates that the publication tries, with their qualities: negative ones if no positive one beats uniform."""
+    uniform = quality_of((settings.learning_rates + settings.negative_learning_rates)[0])[0]
     tried = _try_in_order(settings.learning_rates, quality_of)
-    if all(quality <= uniform_quality for _, quality in tried):
+    if all(quality <= uniform for _, quality in tried):
         tried += _try_in_order(settings.negative_learning_rates, quality_of)
-    return tried
+    rate, quality = max(tried, key=lambda pair: pair[1])
+    return Choice(tried, rate, list(quality_of(rate)).index(quality), quality, uniform)
 
 
 def _try_in_order(
-    rates: tuple[float, ...], quality_of: Callable[[float], float]
+    rates: tuple[float, ...], quality_of: Callable[[float], Sequence[float]]
 ) -> list[tuple[float, float]]:
     """Rates and their qualities up to and with the first that is not better than the one before it."""
     tried: list[tuple[float, float]] = []
     for rate in rates:
-        tried.append((rate, quality_of(rate)))
+        tried.append((rate, max(quality_of(rate))))
         if len(tried) > 1 and not tried[-1][1] > tried[-2][1]:
             break
     return tried
@@ -147,7 +113,7 @@ class ArrayResult:
     """What TRIM gave each row, as `SearchResult` holds it, in arrays.
 
     Attributes:
-        exact: (R, K + 1) of `exact_qualities`; None unless the search was complete.
+        exact: (R, K + 1) of `exact_qualities`; None: they were not asked for.
     """
 
     settings: SearchSettings
@@ -190,14 +156,16 @@ def exact_qualities(
     return quality
 
 
-def search_tables(tables: Tables, settings: SearchSettings, *, complete: bool = False) -> ArrayResult:
+def search_tables(
+    tables: Tables, settings: SearchSettings, total: int | None = None, *, complete: bool = False
+) -> ArrayResult:
     """Run TRIM on one layer by a layer quality that can be looked up.
 
     Args:
         tables: of the layer.
         settings: of the search.
-        complete: follow every rate of the grid, also those that the published search leaves untried, and judge every
-            update at exact counts too.
+        total: how many weights the layer loses, where that is known to the weight; None: round(T · D · N).
+        complete: follow every rate of the grid, also those that the published search leaves untried.
 
     Raises:
         SparsityError: no counts under the row cap reach the target.
@@ -205,21 +173,21 @@ def search_tables(tables: Tables, settings: SearchSettings, *, complete: bool = 
     from trim.compiled.search import follow, judge
 
     target, cap, measure = settings.target_sparsity, settings.max_row_sparsity, settings.layer_quality
-    total = total_count(target, len(tables.norm), tables.columns, cap)
-    uniform = equal_counts(len(tables.norm), total)
-    grid = Grid(
-        settings,
-        lambda rate: follow(tables, rate, target, cap, settings.iterations, settings.row_quality, measure),
-    )
-    chosen = grid.choose(settings)
-    row_sparsity = grid.trace.updates[chosen.rate][chosen.iteration]
+    if total is None:
+        total = total_count(target, len(tables.norm), tables.columns, cap)
+    rates = settings.learning_rates + settings.negative_learning_rates
+    paths = follow(
+        tables, rates, len(settings.learning_rates), target, cap, settings.iterations, settings.row_quality, measure,
+        complete=complete,
+    )  # fmt: skip
+    updates = {rate: x for rate, x, known in zip(rates, paths.x, paths.followed, strict=True) if known}
+    trace = ArrayTrace(rates, paths.quality, paths.row_variance, updates)
+    qualities = dict(zip(rates, paths.quality.tolist(), strict=True))
+    chosen = choose(settings, qualities.__getitem__)
+    row_sparsity = updates[chosen.rate][chosen.iteration]
     counts = exact_counts(row_sparsity, total, tables.columns, cap)
+    uniform = equal_counts(len(tables.norm), total)
     realised, uniform_realised = judge(tables, np.stack([counts, uniform]), measure).tolist()
-    exact = None
-    if complete:
-        exact = exact_qualities(
-            grid.complete(), total, tables.columns, cap, lambda each: judge(tables, each, measure)
-        )
     return ArrayResult(
         settings=settings,
         learning_rate=chosen.learning_rate,
@@ -231,6 +199,17 @@ def search_tables(tables: Tables, settings: SearchSettings, *, complete: bool = 
         row_sparsity=row_sparsity,
         counts=counts,
         uniform_counts=uniform,
-        trace=grid.trace,
-        exact=exact,
+        trace=trace,
     )
+
+
+def with_exact(tables: Tables, result: ArrayResult) -> ArrayResult:
+    """Return the result with the quality of every update of its trace at exact counts."""
+    from trim.compiled.search import judge
+
+    settings = result.settings
+    exact = exact_qualities(
+        result.trace, int(result.counts.sum()), tables.columns, settings.max_row_sparsity,
+        lambda counts: judge(tables, counts, settings.layer_quality),
+    )  # fmt: skip
+    return replace(result, exact=exact)

@@ -12,7 +12,7 @@ from diagnostics.row_detail import RowPrices, row_prices
 from trim.errors import SettingsError
 from trim.methods.choices import DIRECT_QUALITIES
 from trim.methods.counts import largest_count
-from trim.methods.search_arrays import ArrayResult, search_tables
+from trim.methods.search_arrays import ArrayResult, search_tables, with_exact
 
 if TYPE_CHECKING:
     from trim.methods.search_settings import SearchSettings
@@ -64,7 +64,8 @@ class ArrayLayer:
                 f"The layer quality {settings.layer_quality} multiplies masked weights; it is shown as soon as the "
                 "live model is there."
             )
-        return search_tables(self._tables, settings, complete=complete)
+        found = search_tables(self._tables, settings, complete=complete)
+        return with_exact(self._tables, found) if complete else found
 
     def optimum(self, result: ArrayResult, sensitivity: np.ndarray | None) -> Optimum:
         """Return the optimal counts for the total and the measure of a search."""

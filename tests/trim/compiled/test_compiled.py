@@ -35,11 +35,11 @@ def everything(seed: int = 0, rows: int = 101, columns: int = 67, vectors: int =
     assert sound_curves
     norm, peak = np.sqrt(curves[:, 0, 1]), np.square(output.astype(np.float64)).max(axis=1)
     tables = Tables(curves, norm, peak, vectors)
-    path = follow(tables, 0.04, 0.7, 0.95, 10, "cosim", "cosim_flat")
+    paths = follow(tables, (0.04, 0.08, -0.01), 2, 0.7, 0.95, 10, "cosim", "cosim_flat", complete=True)
     counts = generator.integers(0, columns + 1, rows)
     ranks = np.argsort(order, axis=1).astype(np.int32)
     return [
-        order, curves, output, path.x, path.quality, path.row_variance,
+        order, curves, output, paths.x, paths.quality, paths.row_variance,
         judge(tables, counts[None], "snr"), kept_output(weight, inputs, ranks, counts),
         *hull_edges(curves[..., 2], columns - 1), gini_of_rows(score, order),
     ]  # fmt: skip
