@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from trim.compiled.compiler import compiled, inlined, next_block
+from trim.compiled.compiler import compiled, next_block
 from trim.compiled.workers import share_rows
 
 _BLOCK_ROWS = 16
@@ -13,17 +13,20 @@ def hull_edges(error: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray, n
 
     Args:
         error: (D, N + 1) float64.
+        limit: from 1 to N.
 
     Returns:
         Row and length, (E,) int64 each, and slope, (E,) float64, of all edges, row after row.
     """
     rows = len(error)
+    # Of these the machine lends only the pages that are written, and few vertices are ever on a row's chain.
+    vertex, slope = np.empty((rows, limit), np.int32), np.empty((rows, limit))
     number = np.empty(rows, np.int64)
-    share_rows(_count_edges, rows, _BLOCK_ROWS, error, limit, number)
-    end = np.cumsum(number)
-    length, slope = np.empty(end[-1], np.int64), np.empty(end[-1])
-    share_rows(_write_edges, rows, _BLOCK_ROWS, error, limit, end - number, length, slope)
-    return np.repeat(np.arange(rows), number), length, slope
+    share_rows(_chains, rows, _BLOCK_ROWS, error, vertex, slope, number)
+    row = np.repeat(np.arange(rows), number)
+    edge = np.arange(len(row)) - np.repeat(np.cumsum(number) - number, number)
+    end = vertex[row, edge].astype(np.int64)
+    return row, np.where(edge > 0, end - np.roll(end, 1), end), slope[row, edge]
 
 
 def take_edges(order: np.ndarray, row: np.ndarray, length: np.ndarray, total: int, rows: int) -> np.ndarray:
@@ -33,48 +36,28 @@ def take_edges(order: np.ndarray, row: np.ndarray, length: np.ndarray, total: in
     return counts
 
 
-@inlined
-def _chain(curve, limit, vertex, slope):
-    """Write the vertices of one curve after k = 0, and the slope of the edge to each; return how many."""
-    edges = 0
-    for k in range(1, limit + 1):
-        while True:
-            here = vertex[edges - 1] if edges else 0
-            to = (curve[k] - curve[here]) / (k - here)
-            if edges == 0 or slope[edges - 1] < to:
-                break
-            edges -= 1
-        vertex[edges] = k
-        slope[edges] = to
-        edges += 1
-    return edges
-
-
-@compiled("void(int64[::1], int64, float64[:, :], int64, int64[::1])")
-def _count_edges(counter, block_rows, error, limit, number):
-    vertex, slope = np.empty(limit, np.int64), np.empty(limit)
+@compiled("void(int64[::1], int64, float64[:, :], int32[:, ::1], float64[:, ::1], int64[::1])")
+def _chains(counter, block_rows, error, vertices, slopes, number):
+    # Of each row the vertices after k = 0, the slope of the edge to each, and how many there are.
+    rows, limit = slopes.shape
     while True:
         top = next_block(counter) * block_rows
-        if top >= len(error):
+        if top >= rows:
             return
-        for row in range(top, min(top + block_rows, len(error))):
-            number[row] = _chain(error[row], limit, vertex, slope)
-
-
-@compiled("void(int64[::1], int64, float64[:, :], int64, int64[::1], int64[::1], float64[::1])")
-def _write_edges(counter, block_rows, error, limit, begin, lengths, slopes):
-    vertex, slope = np.empty(limit, np.int64), np.empty(limit)
-    while True:
-        top = next_block(counter) * block_rows
-        if top >= len(error):
-            return
-        for row in range(top, min(top + block_rows, len(error))):
-            edges = _chain(error[row], limit, vertex, slope)
-            before = 0
-            for edge in range(edges):
-                lengths[begin[row] + edge] = vertex[edge] - before
-                slopes[begin[row] + edge] = slope[edge]
-                before = vertex[edge]
+        for row in range(top, min(top + block_rows, rows)):
+            curve, vertex, slope = error[row], vertices[row], slopes[row]
+            edges = 0
+            for k in range(1, limit + 1):
+                while True:
+                    here = vertex[edges - 1] if edges else 0
+                    to = (curve[k] - curve[here]) / (k - here)
+                    if edges == 0 or slope[edges - 1] < to:
+                        break
+                    edges -= 1
+                vertex[edges] = k
+                slope[edges] = to
+                edges += 1
+            number[row] = edges
 
 
 @compiled("void(int64[::1], int64[::1], int64[::1], int64, int64[::1])")

@@ -220,6 +220,7 @@ def _look_up(
     for i in range(rows):
         count = wanted[i] * scale
         count = 0.0 if count < 0.0 else count
+        # By way of int32, for which processors convert several at once.
         places[i] = start[i] + 4 * np.int64(np.int32(columns if count > columns else count))
     part = 3 if row_measure == 0 else 2
     dot = energy = error = 0.0

@@ -17,7 +17,7 @@ _lock = threading.Lock()
 
 
 def thread_count() -> int:
-    """How many threads share the rows of a layer: OMP_NUM_THREADS, or the cores that this process may use."""
+    """Count the threads that share the rows of a layer: OMP_NUM_THREADS, or the cores that this process may use."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     if asked.isdecimal() and int(asked) > 0:
         return int(asked)
@@ -33,6 +33,7 @@ def share_rows(function: Callable[..., None], rows: int, block_rows: int, *argum
         function: takes a counter, (1,) int64, the rows of a block and `arguments`; calls `next_block` on the counter.
         rows: D.
         block_rows: how many rows a thread takes at a time.
+        *arguments: for the function.
     """
     counter = np.zeros(1, dtype=np.int64)
     others = min(thread_count(), -(-rows // block_rows)) - 1
@@ -54,7 +55,7 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def _forget_threads() -> None:
-    """A forked process has none of its parent's threads, and perhaps a lock that one of them held."""
+    """Begin anew in a forked process: it has none of its parent's threads, and perhaps a lock that one of them held."""
     global _pool, _lock
     _pool, _lock = None, threading.Lock()
 

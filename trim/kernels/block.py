@@ -33,11 +33,13 @@ def rms_norm(states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
 
 
 def rms_norm_back(gradient: Tensor, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-    """The gradient with respect to the states of `rms_norm`, from that with respect to what it returned.
+    """Compute the gradient with respect to the states of `rms_norm`, from that with respect to what it returned.
 
     Args:
         gradient: (..., N), contiguous, of the states' type.
-        states, weight, epsilon: as they were.
+        states: as it was called with.
+        weight: likewise.
+        epsilon: likewise.
     """
     out = torch.empty_like(states)
     grid, shape, tile = _in_tiles(states)
@@ -46,7 +48,7 @@ def rms_norm_back(gradient: Tensor, states: Tensor, weight: Tensor, epsilon: flo
 
 
 def _in_tiles(states: Tensor) -> tuple[tuple[int], tuple[int, int, float], dict[str, int]]:
-    """How a norm of states (..., N) is launched: the grid; rows, N and 1 / N; the tile of a program and its warps."""
+    """Plan the launch of a norm of states (..., N): the grid; rows, N and 1 / N; a program's tile and its warps."""
     columns = states.shape[-1]
     rows = states.numel() // columns
     block = triton.next_power_of_2(columns)
@@ -57,12 +59,13 @@ def _in_tiles(states: Tensor) -> tuple[tuple[int], tuple[int, int, float], dict[
 
 
 def rotary(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
-    """Rotary position embedding.
+    """Embed positions by rotation.
 
     Args:
         query: (batch, heads, length, dimensions), in any layout whose last stride is 1; dimensions are even.
         key: likewise, of as many heads or fewer.
-        cosine, sine: (batch or 1, length, dimensions), last stride 1, both with the same strides.
+        cosine: (batch or 1, length, dimensions), last stride 1.
+        sine: likewise, with the same strides.
 
     Returns:
         Query and key turned, in the same layout where it has no gaps.
@@ -71,7 +74,7 @@ def rotary(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Te
 
 
 def rotary_back(gradient: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """The gradient with respect to query or key of `rotary`, from that with respect to what it returned."""
+    """Compute the gradient with respect to query or key of `rotary`, from that with respect to what it returned."""
     return _rotated(gradient, cosine, sine, back=True)
 
 
@@ -101,7 +104,7 @@ def silu_product(gate: Tensor, up: Tensor) -> Tensor:
 
 
 def silu_product_back(gradient: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients with respect to gate and up of `silu_product`, from that with respect to what it returned."""
+    """Compute the gradients with respect to gate and up of `silu_product`, from that of what it returned."""
     of_gate, of_up = torch.empty_like(gate), torch.empty_like(up)
     _silu_product_back[(triton.cdiv(gate.numel(), GATED_BLOCK),)](
         gradient, gate, up, of_gate, of_up, gate.numel(), BLOCK=GATED_BLOCK, num_warps=4
@@ -111,7 +114,7 @@ def silu_product_back(gradient: Tensor, gate: Tensor, up: Tensor) -> tuple[Tenso
 
 @triton.jit
 def _tile(rows, columns, ROWS: tl.constexpr, BLOCK: tl.constexpr):
-    """A program's columns, where its numbers lie, and which of them are some of (rows, columns)."""
+    """Return a program's columns, where its numbers lie, and which of them are some of (rows, columns)."""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
     column = tl.arange(0, BLOCK)[None, :]
     return column, row * columns + column, (row < rows) & (column < columns)
@@ -149,7 +152,7 @@ def _rms_norm_back(
 
 @triton.jit
 def _rounded_product(left, right):
-    """The product in the type of both."""
+    """Multiply in the type of both."""
     return (left.to(tl.float32) * right.to(tl.float32)).to(left.dtype)
 
 
@@ -190,7 +193,7 @@ def _rotate(
 
 @triton.jit
 def _silu_product(gate, up, out, numbers, BLOCK: tl.constexpr):
-    """The exponential and the division are those of torch's kernel, to the last bit."""
+    """Multiply silu(gate) by up; the exponential and the division are those of torch's kernel, to the last bit."""
     place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = place < numbers
     x = tl.load(gate + place, mask=inside, other=0.0).to(tl.float32)

@@ -6,7 +6,7 @@ import triton.language as tl
 
 @triton.jit
 def common_shift(x, rows, columns, total, limit, BLOCK: tl.constexpr):
-    """The s with Σ clamp(N·x + s, 0, limit) = total, from below."""
+    """Find the s with Σ clamp(N·x + s, 0, limit) = total, from below."""
     sum_of = tl.zeros((BLOCK,), tl.float64)
     low = tl.full((BLOCK,), float("inf"), tl.float64)
     high = tl.full((BLOCK,), float("-inf"), tl.float64)
@@ -39,7 +39,7 @@ def common_shift(x, rows, columns, total, limit, BLOCK: tl.constexpr):
 
 @triton.jit
 def _remainders(x, row, rows, columns, shift, limit):
-    """Floor counts after the shift and what rounding down took, −1 where a row has no room."""
+    """Return floor counts after the shift and what rounding down took, −1 where a row has no room."""
     wanted = tl.load(x + row, mask=row < rows, other=0.0) * columns
     exact = tl.minimum(tl.maximum(wanted + shift, 0.0), limit.to(tl.float64))
     count = exact.to(tl.int64)
@@ -49,7 +49,7 @@ def _remainders(x, row, rows, columns, shift, limit):
 
 @triton.jit
 def largest_remainders(x, counts, rows, columns, shift, total, limit, BLOCK: tl.constexpr):
-    """Counts (D,) that add up to the total: rounded down, and one more for the largest remainders, lower rows first."""
+    """Store counts (D,) that add up: rounded down, and one more for the largest remainders, lower rows first."""
     rounded = tl.zeros((BLOCK,), tl.int64)
     for start in range(0, rows, BLOCK):
         row = start + tl.arange(0, BLOCK)

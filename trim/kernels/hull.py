@@ -47,7 +47,7 @@ def hull_edges(error: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _hull_edges(error: Tensor, top: int, lanes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The same, with about so many chains at once."""
+    """Find the edges with about so many chains at once."""
     rows, points = error.shape
     length = max(triton.cdiv(points, triton.cdiv(lanes, rows)), min(SHORTEST_PIECE * isqrt(points), points))
     pieces = triton.cdiv(points, length)
@@ -70,7 +70,7 @@ def _hull_edges(error: Tensor, top: int, lanes: int) -> tuple[Tensor, Tensor, Te
 
 @triton.jit
 def _vertex(count, value):
-    """A point of a curve in one number: how many weights, and the error's bits below it."""
+    """Pack a point of a curve into one number: how many weights, and the error's bits below it."""
     bits = value.to(tl.int32, bitcast=True).to(tl.int64) & 0xFFFFFFFF
     return (count.to(tl.int64) << 32) | bits
 
@@ -116,7 +116,7 @@ def _finish(stack, size, below, last, real):
 
 @triton.jit
 def _hulls_of_pieces(error, stack, size, rows, points, stride, pieces, length, LANES: tl.constexpr):
-    """The vertices of each piece, from the place on where the piece begins in its row, and how many."""
+    """Store the vertices of each piece, from the place on where the piece begins in its row, and how many."""
     chain = tl.program_id(0) * LANES + tl.arange(0, LANES)
     real = chain < rows * pieces
     chain = tl.minimum(chain, rows * pieces - 1)
@@ -173,7 +173,7 @@ def _hulls_of_rows(stack, size, rows, points, pieces, length, LANES: tl.constexp
 
 @triton.jit
 def _edges(stack, size, behind, row, length, slope, points, top, BLOCK: tl.constexpr):
-    """What lies between a row's vertices; its edges end before place `behind` of the layer's."""
+    """Store the edges between a row's vertices; they end before place `behind` of the layer's."""
     here = tl.program_id(0)
     edges = tl.load(size + here) - 1
     begin = tl.load(behind + here) - edges

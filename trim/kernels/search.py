@@ -21,9 +21,9 @@ from trim.kernels.search_outcome import (
     ROW_MEASURES,
     SUMS,
     WIDE_BLOCK,
+    choose_counts,
     judge,
     look_up,
-    settle,
     store_sums,
 )
 
@@ -66,13 +66,19 @@ def run(
     row_measure: str,
     layer_measure: str,
 ) -> Found:
-    """Search a curves.
+    """Search a layer.
 
     Args:
-        rates: R learning rates in published order; the first `positive` of them are positive.
-        target, cap: T and the highest sparsity of a row.
-        total, limit: how many weights the layer loses, and a row at most.
-        row_measure, layer_measure: of `ROW_MEASURES`, `LAYER_MEASURES`.
+        curves: of the layer.
+        rates: R learning rates in published order.
+        positive: how many of them, the first ones, are positive.
+        iterations: K.
+        target: T.
+        cap: the highest sparsity of a row.
+        total: how many weights the layer loses.
+        limit: how many a row loses at most.
+        row_measure: of `ROW_MEASURES`.
+        layer_measure: of `LAYER_MEASURES`.
     """
     rows, columns, steps = curves.rows, curves.columns, iterations + 1
     device = curves.dot.device
@@ -103,7 +109,7 @@ def run(
         PARTS=parts, PARTS_2=triton.next_power_of_2(parts), SUMS=SUMS, BLOCK=BLOCK,
         num_warps=WARPS, launch_cooperative_grid=parts > 1,
     )  # fmt: skip
-    settle[(1,)](
+    choose_counts[(1,)](
         *looked_up, x, sums, out, counts,
         rows, columns, curves.vectors, len(rates), positive, steps, total, limit,
         ROW_MEASURES[row_measure], LAYER_MEASURES[layer_measure], with_ratio,
@@ -118,7 +124,7 @@ def run(
 
 
 def _parts(rows: int, rates: int, device: torch.device) -> int:
-    """Programs that share the rows of a rate: as many as have work, and all fit onto the device at once."""
+    """Count the programs that share the rows of a rate: as many as have work, and all fit onto the device at once."""
     processors = torch.cuda.get_device_properties(device).multi_processor_count
     return max(1, min(processors // rates, int(triton.cdiv(rows, BLOCK))))
 
@@ -137,7 +143,7 @@ def _arrive(counter):
 
 @triton.jit
 def _await(counter, arrivals):
-    """Until so many have arrived."""
+    """Wait until so many have arrived."""
     while tl.atomic_add(counter, 0, sem="acquire") < arrivals:
         pass
     tl.debug_barrier()
@@ -152,7 +158,7 @@ def _follow(
     rows, columns, vectors, iterations, total, row_measure, with_ratio,
     PARTS: tl.constexpr, PARTS_2: tl.constexpr, SUMS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """A share of the rows at one rate from uniform on, update by update: x, and the sums at its floor counts.
+    """Follow a share of the rows at one rate from uniform on: x after each update, and the sums at its floor counts.
 
     The programs of the first rate also find the exact uniform counts, and the sums at these.
     """

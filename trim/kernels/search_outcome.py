@@ -8,7 +8,7 @@ from trim.kernels.counts import common_shift, largest_remainders
 
 @triton.jit
 def _layer_quality(measure, dot, energy, error, cosine, ratio, whole, rows, vectors):
-    """The quality of the layer from sums over its rows."""
+    """Judge the layer from sums over its rows."""
     output_energy = tl.load(whole)
     values = rows.to(tl.float64) * vectors
     noise = error / values
@@ -22,7 +22,7 @@ def _layer_quality(measure, dot, energy, error, cosine, ratio, whole, rows, vect
 
 @triton.jit
 def _sum_of(sums, place, number, known, PARTS: tl.constexpr, SUMS: tl.constexpr):
-    """One of the sums over the rows of all programs, at some places of the (R · (K + 1) + 1) table."""
+    """Add up one of the sums over the rows of all programs, at some places of the (R · (K + 1) + 1) table."""
     found = tl.load(sums + place * PARTS * SUMS + number, mask=known, other=0.0)
     for part in range(1, PARTS):
         found += tl.load(sums + (place * PARTS + part) * SUMS + number, mask=known, other=0.0)
@@ -47,13 +47,13 @@ def _quality_of(measure, sums, place, known, whole, rows, vectors, PARTS: tl.con
         "rows", "columns", "vectors", "rates", "positive", "steps", "total", "limit", "with_ratio",
     ]
 )  # fmt: skip
-def settle(
+def choose_counts(
     energy, error, output_energy, output_norm, output_peak, whole, x, sums, out, counts,
     rows, columns, vectors, rates, positive, steps, total, limit, row_measure, layer_measure, with_ratio,
     PARTS: tl.constexpr, SUMS: tl.constexpr, BLOCK: tl.constexpr, WIDE_BLOCK: tl.constexpr,
     RATES: tl.constexpr, STEPS: tl.constexpr,
 ):  # fmt: skip
-    """Qualities and variances, the published choice, its exact counts, and the quality of these and of uniform ones."""
+    """Store qualities and variances, the published choice, its exact counts, and the quality of these and uniform."""
     rate = tl.arange(0, RATES)[:, None]
     step = tl.arange(0, STEPS)[None, :]
     known = (rate < rates) & (step < steps)
@@ -83,7 +83,7 @@ def settle(
 
 @triton.jit
 def _published_choice(quality, rate, step, rates, positive, steps, RATES: tl.constexpr):
-    """Where the best update of all tried rates stands in the (rates, steps) table."""
+    """Find the place of the best update of all tried rates in the (rates, steps) table."""
     best_of_rate = tl.max(quality, axis=1)
     # The first of equal ones.
     step_of_rate = tl.min(tl.where(quality == best_of_rate[:, None], step, steps), axis=1)
@@ -131,11 +131,13 @@ WIDE_BLOCK = 2048  # where a pass keeps one number per row
 
 @triton.jit
 def decibel_of(peak, noise):
+    """Compute the signal-to-noise ratio in decibel, of a peak or a power and a noise power."""
     return 4.342944819032518 * tl.log(peak / (noise + 1e-10))  # 10 / ln 10
 
 
 @triton.jit
 def cosine_of(dot, output_norm, energy):
+    """Compute a cosine as `methods.retention.row_cosine` does."""
     cosine = dot / ((output_norm + 1e-8) * (tl.sqrt(energy) + 1e-8))
     return tl.minimum(tl.maximum(cosine, -1.0), 1.0)
 
@@ -144,7 +146,7 @@ def cosine_of(dot, output_norm, energy):
 def look_up(
     energy, error, output_energy, output_norm, output_peak, row, count, inside, columns, vectors, with_ratio
 ):
-    """Dot, energy, error, cosine and, if asked for, peak signal-to-noise ratio (else, or without output, 0) of rows."""
+    """Look up dot, energy, error, cosine and, if asked for, peak signal-to-noise ratio (else, or without output, 0)."""
     place = row.to(tl.int64) * (columns + 1) + count
     kept = tl.load(energy + place, mask=inside, other=0.0).to(tl.float64)
     lost = tl.load(error + place, mask=inside, other=0.0).to(tl.float64)
@@ -165,6 +167,7 @@ def _add(a, b, c, d, e, f, g, h, i, j):
 
 @triton.jit
 def store_sums(sums, dot, energy, error, cosine, ratio):
+    """Store the sums of what `look_up` returned, over a block of rows."""
     dot_sum, energy_sum, error_sum, cosine_sum, ratio_sum = tl.reduce(
         (dot, energy, error, cosine, ratio), 0, _add
     )
@@ -180,7 +183,7 @@ def judge(
     energy, error, output_energy, output_norm, output_peak, counts, sums,
     first, last, columns, vectors, with_ratio, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The sums over rows from the first to before the last, at their exact counts."""
+    """Store the sums over rows from the first to before the last, at their exact counts."""
     dot_sum = tl.zeros((BLOCK,), tl.float64)
     energy_sum = tl.zeros((BLOCK,), tl.float64)
     error_sum = tl.zeros((BLOCK,), tl.float64)

@@ -18,16 +18,17 @@ from torch import Tensor
 # A thread holds 2^5 keys of a sort; a warp compares the lowest 5 + 5 bits of their places by itself.
 ITEM_BITS = 5
 LONGEST_ROW = 2**15  # that one program's shared memory can hold
-SETTLE_COLUMNS = 512
+TIE_COLUMNS = 512
 LAST_KEY = tl.constexpr(0xFFFFFFFF)  # behind those of all columns
 FINITE = tl.constexpr(0x7F800000)  # the bits of infinity: those of finite float32 are below
 
 
 def sort_rows(weight: Tensor, score: Tensor, unsound: Tensor) -> tuple[Tensor, Tensor]:
-    """Each row's columns by ascending score, ties in column order, and its weights in that order.
+    """Sort each row's columns by ascending score, ties in column order, and its weights in that order.
 
     Args:
-        weight, score: (D, N), contiguous; the score float32.
+        weight: (D, N), contiguous.
+        score: likewise, float32.
         unsound: (1,) int32, set to 1 if a score is not finite or is negative.
 
     Returns:
@@ -53,9 +54,9 @@ def sort_rows(weight: Tensor, score: Tensor, unsound: Tensor) -> tuple[Tensor, T
         COLUMN_BITS=column_bits, THREAD_BITS=thread_bits, HEAD_BITS=head_bits, TAIL_BITS=tail_bits,
         num_warps=2 ** (thread_bits - 5),
     )  # fmt: skip
-    _settle[(rows, triton.cdiv(padded, SETTLE_COLUMNS))](
+    _sort_ties[(rows, triton.cdiv(padded, TIE_COLUMNS))](
         keys, score, weight, order, sorted_weight, columns, padded, places,
-        COLUMN_BITS=column_bits, BLOCK=SETTLE_COLUMNS, num_warps=4,
+        COLUMN_BITS=column_bits, BLOCK=TIE_COLUMNS, num_warps=4,
     )  # fmt: skip
     return order, sorted_weight
 
@@ -169,7 +170,7 @@ def _key(bits, largest, place, FIRST: tl.constexpr, columns, COLUMN_BITS: tl.con
 
 @triton.jit
 def _sorted(key, keys, near, far, nothing, BITS: tl.constexpr, THREAD_BITS: tl.constexpr):
-    """A hypercube of keys in ascending order; the place of one is read like a binary number along the axes."""
+    """Sort keys into a hypercube, ascending; the place of one is read like a binary number along the axes."""
     cube = tl.reshape(key, [2] * BITS)
     for stage in tl.static_range(1, BITS + 1):
         cube = _merged(_turn(cube, stage, BITS), keys, near, far, nothing, stage, BITS, THREAD_BITS)
@@ -241,7 +242,7 @@ def _compare(x, AXIS: tl.constexpr, BITS: tl.constexpr):
 
 @triton.jit
 def _exchange(x, before, after, BITS: tl.constexpr):
-    """A hypercube whose axes stand for other places than before, by way of memory."""
+    """Turn a hypercube by way of memory, so that its axes stand for other places than before."""
     tl.debug_barrier()
     tl.store(before, tl.reshape(x, before.shape).to(tl.int32, bitcast=True))
     tl.debug_barrier()
@@ -249,7 +250,7 @@ def _exchange(x, before, after, BITS: tl.constexpr):
 
 
 @triton.jit
-def _settle(
+def _sort_ties(
     keys, score, weight, order, sorted_weight, columns, padded, places,
     COLUMN_BITS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -262,14 +263,14 @@ def _settle(
     key = tl.load(keys + place, mask=inside, other=0).to(tl.uint32, bitcast=True)
     column = (key & ((1 << COLUMN_BITS) - 1)).to(tl.int32)
     level = key >> COLUMN_BITS
-    unsettled = inside & (level > 0)  # scores of 0 are all equal
-    right_column, at_right = _neighbour(keys, place + 1, level, unsettled, columns, COLUMN_BITS)
-    left_column, at_left = _neighbour(keys, place - 1, level, unsettled, columns, COLUMN_BITS)
-    unsettled = at_right | at_left
-    here = tl.load(score + column, mask=unsettled, other=0.0)
+    tied = inside & (level > 0)  # scores of 0 are all equal
+    right_column, at_right = _neighbour(keys, place + 1, level, tied, columns, COLUMN_BITS)
+    left_column, at_left = _neighbour(keys, place - 1, level, tied, columns, COLUMN_BITS)
+    tied = at_right | at_left
+    here = tl.load(score + column, mask=tied, other=0.0)
     shift = tl.zeros((BLOCK,), tl.int32)
     distance = 1
-    searching = tl.max(unsettled.to(tl.int32), axis=0) > 0
+    searching = tl.max(tied.to(tl.int32), axis=0) > 0
     while searching:
         shift += (at_right & (tl.load(score + right_column, mask=at_right, other=0.0) < here)).to(tl.int32)
         shift -= (at_left & (tl.load(score + left_column, mask=at_left, other=0.0) > here)).to(tl.int32)
@@ -287,9 +288,9 @@ def _settle(
 
 
 @triton.jit
-def _neighbour(keys, place, level, unsettled, columns, COLUMN_BITS: tl.constexpr):
-    """The columns at some places, and which of them share the level."""
-    inside = unsettled & (place >= 0) & (place < columns)
+def _neighbour(keys, place, level, tied, columns, COLUMN_BITS: tl.constexpr):
+    """Load the columns at some places, and which of them share the level."""
+    inside = tied & (place >= 0) & (place < columns)
     key = tl.load(keys + place, mask=inside, other=0).to(tl.uint32, bitcast=True)
     return (key & ((1 << COLUMN_BITS) - 1)).to(tl.int32), inside & ((key >> COLUMN_BITS) == level)
 

@@ -154,5 +154,5 @@ class MaskRetained(Retained):
         return row_cosine(self.dot, self.curves.output_norm, self.energy)
 
     def outputs(self) -> Iterator[Tensor]:
-        """The pruned output."""
+        """Yield the pruned output."""
         yield self.pruned_output

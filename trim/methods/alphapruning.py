@@ -28,7 +28,7 @@ def alpha_budgets(exponents: list[float], shapes: Shapes, target: float, width: 
 
 
 def squared_singular_values(weight: Tensor) -> Tensor:
-    """The min(D, N) squared singular values of a matrix, ascending, float64: the eigenvalues of its Gram matrix."""
+    """Compute the min(D, N) squared singular values of a matrix, ascending, float64: its Gram matrix's eigenvalues."""
     weight = weight.double()
     gram = weight @ weight.T if weight.shape[0] <= weight.shape[1] else weight.T @ weight
     squares: Tensor = torch.linalg.eigvalsh(gram)
@@ -36,7 +36,7 @@ def squared_singular_values(weight: Tensor) -> Tensor:
 
 
 def tail_exponent(spectrum: Tensor, fit: str) -> float:
-    """The exponent of the power law in the tail of a spectrum, by the Hill estimator (section 3.2).
+    """Fit the exponent of the power law in the tail of a spectrum, by the Hill estimator (section 3.2).
 
     α = 1 + n / Σ ln(λ_i / λ_min) over the n values from λ_min up.
 

@@ -69,7 +69,7 @@ class Budgets:
         return sum(math.prod(shape) for shape in self.shapes.values())
 
     def to_json(self) -> dict:
-        """What `budgets.json` of a run holds; `read_budgets` reads it."""
+        """Return the content of a run's `budgets.json`; `read_budgets` reads it."""
         return {
             "method": self.method,
             "sparsity": self.sparsity,
@@ -83,7 +83,7 @@ class Budgets:
 def project_budgets(
     requested: Mapping[str, float], shapes: Shapes, target: float, max_row_sparsity: float, *, method: str
 ) -> Budgets:
-    """The budgets nearest to what was asked for that can be had and add up to the target.
+    """Find the budgets nearest to what was asked for that can be had and add up to the target.
 
     Every layer moves by one common shift, which hands on what clipping takes or gives by parameter count; a layer
     stays between 0 and what its rows can lose under the cap. Rounded to whole weights by largest remainder.
@@ -130,19 +130,19 @@ def project_budgets(
 
 
 def _common_shift(asked: np.ndarray, weights: np.ndarray, limits: np.ndarray, total: int) -> float:
-    """The s with Σ clip(w·(b + s), 0, limit) = total: a rising line with a bend where a layer meets a bound."""
+    """Find the s with Σ clip(w·(b + s), 0, limit) = total: a rising line with a bend where a layer meets a bound."""
     bends = np.sort(np.concatenate([-asked, limits / weights - asked]))
     sums = [float(np.clip((asked + bend) * weights, 0, limits).sum()) for bend in bends]
     return float(np.interp(total, np.maximum.accumulate(sums), bends))
 
 
 def uniform_budgets(shapes: Shapes, target: float) -> dict[str, float]:
-    """The same sparsity for every layer."""
+    """Give every layer the same sparsity."""
     return dict.fromkeys(shapes, target)
 
 
 def _scaled(values: list[float], low: float, high: float) -> np.ndarray:
-    """Values mapped linearly so that the least becomes `low` and the largest `high`; all to the middle if equal."""
+    """Map values linearly so that the least becomes `low` and the largest `high`; all to the middle if equal."""
     numbers = np.asarray(values, dtype=np.float64)
     known = numbers[np.isfinite(numbers)]
     middle = np.full(len(numbers), (low + high) / 2)
@@ -155,7 +155,7 @@ def _scaled(values: list[float], low: float, high: float) -> np.ndarray:
 def _by_block(
     ratios: np.ndarray, shapes: Shapes, correction: Callable[[float], float], apply: np.ufunc
 ) -> dict[str, float]:
-    """Each layer's block ratio, corrected so that their parameter-weighted mean is the target."""
+    """Give each layer its block's ratio, corrected so that their parameter-weighted mean is the target."""
     blocks = sorted({int(name.partition(".")[0]) for name in shapes})
     ratio_of = dict(zip(blocks, ratios.tolist(), strict=True))
     weights = np.array([math.prod(shape) for shape in shapes.values()], dtype=np.float64)
@@ -165,7 +165,7 @@ def _by_block(
 
 
 def read_budgets(path: Path, shapes: Shapes) -> dict[str, float]:
-    """Sparsities from a JSON file: {layer name or shell pattern: sparsity}, later entries before earlier ones.
+    """Read sparsities from a JSON file: {layer name or shell pattern: sparsity}, later entries before earlier ones.
 
     A run's `budgets.json` can be read too.
 

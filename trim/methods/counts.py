@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 
 def largest_count(columns: int, max_row_sparsity: float) -> int:
-    """The most weights that a row of N columns may lose: floor(cap · N)."""
+    """Return how many weights a row of N columns may lose at most: floor(cap · N)."""
     # 0.29 · 100 is 28.999999999999996 in float64: a hair of room keeps the floor of exact products exact.
     return min(columns, math.floor(max_row_sparsity * columns + 1e-9))
 
 
 def total_count(target_sparsity: float, rows: int, columns: int, max_row_sparsity: float) -> int:
-    """How many weights a layer loses: round(T · D · N).
+    """Return how many weights a layer loses: round(T · D · N).
 
     Raises:
         SparsityError: the target is not a share, or no rows under the cap can lose that many.

@@ -11,7 +11,7 @@ from trim.methods.scores import as_array
 
 
 def gini(score: Tensor, order: Tensor | None = None) -> Tensor:
-    """The Gini coefficient of each row: 0 is spread evenly, towards 1 is held by few weights.
+    """Compute the Gini coefficient of each row: 0 is spread evenly, towards 1 is held by few weights.
 
     With a row's scores a ascending, G = Σ_j (2j − N − 1)·a_(j) / (N·Σ_j a_(j)).
 

@@ -49,7 +49,7 @@ class TextProducts:
         return self.damping * self.gram.diagonal().mean()
 
     def gradient(self, dense: Tensor, fitted: Tensor) -> Tensor:
-        """Minus half the objective's gradient at some rows (D, N) float32: what a solution leaves 0 where it may move.
+        """Return minus half the objective's gradient at some rows (D, N) float32: 0 where a solution may move.
 
         Of W (X − X̂) X̂ᵀ and (W − Ŵ) X̂ X̂ᵀ, each of which is small where nothing is wrong, it is a sum.
         """
@@ -58,7 +58,7 @@ class TextProducts:
         return moved if self.cross is self.gram else moved + full_product(dense, self.cross - self.gram)
 
     def objective(self, dense: Tensor, fitted: Tensor) -> Tensor:
-        """‖w X − ŵ X̂‖² + λ ‖w − ŵ‖² of each row less what ŵ = w has of it, (D,) float64."""
+        """Return ‖w X − ŵ X̂‖² + λ ‖w − ŵ‖² of each row less what ŵ = w has of it, (D,) float64."""
         missing = dense.float() - fitted
         both = full_product(missing, self.gram).addcmul_(missing, self.ridge)
         if self.cross is not self.gram:
@@ -75,7 +75,7 @@ def descend(
     rounds: int,
     iterations: int,
 ) -> Tensor:
-    """The kept weights, nearest to the dense outputs, by conjugate gradients; the others are 0.
+    """Solve for the kept weights, nearest to the dense outputs, by conjugate gradients; the others are 0.
 
     All rows are solved at once, with the diagonal as preconditioner. The objective falls in every iteration.
 
@@ -105,7 +105,7 @@ def descend(
 
 
 def _conjugate_gradients(residual: Tensor, keep: Tensor, text: TextProducts, iterations: int) -> Tensor:
-    """What conjugate gradients add to some rows with that residual, which they change; nothing where it is 0."""
+    """Return what conjugate gradients add to rows with that residual, which they change; nothing where it is 0."""
     gram, ridge = text.gram, text.ridge
     inverse_diagonal = 1 / (gram.diagonal() + ridge).clamp_min_(torch.finfo(torch.float32).tiny)
     x = torch.zeros_like(residual)
@@ -124,13 +124,13 @@ def _conjugate_gradients(residual: Tensor, keep: Tensor, text: TextProducts, ite
 
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:
-    """part / whole, 0 where there is no whole."""
+    """Divide part by whole; 0 where there is no whole."""
     return torch.where(whole > 0, part / whole, 0.0)
 
 
 @contextlib.contextmanager
 def fast_products(device: torch.device) -> Iterator[None]:
-    """TF32 on a GPU. What its rounding leaves, up to a third of the gain in single rows, the next round takes up."""
+    """Allow TF32 on a GPU: what its rounding leaves, up to a third of the gain in rows, the next round takes up."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if device.type == "cuda" else "highest")
     try:

@@ -22,7 +22,7 @@ def keep_mask(ranks: Tensor, counts: Tensor) -> Tensor:
 
 
 def keep_largest(values: Tensor, kept: int) -> Tensor:
-    """True where one of the largest values of a whole layer is: (D, N) bool.
+    """Mark the largest values of a whole layer: (D, N) bool.
 
     Args:
         values: (D, N) float32, not negative and no NaN.
@@ -41,7 +41,7 @@ def keep_largest(values: Tensor, kept: int) -> Tensor:
 
 
 def _kth_largest(values: Tensor, k: int) -> Tensor:
-    """The k-th largest of float32 values that are not negative, ()."""
+    """Find the k-th largest of float32 values that are not negative, ()."""
     if not values.is_cuda:
         place = values.numel() - k
         return torch.tensor(np.partition(as_array(values).ravel(), place)[place])
@@ -57,7 +57,7 @@ def _kth_largest(values: Tensor, k: int) -> Tensor:
 
 
 def keep_largest_of_groups(values: Tensor, pattern: Pattern) -> Tensor:
-    """True where a value is not among the lowest of its group of neighbours, of equal ones the first: (D, N) bool."""
+    """Mark the values not among the lowest of their group of neighbours, of equal ones the first: (D, N) bool."""
     groups = values.view(values.shape[0], -1, pattern.group)
     lowest = groups.argsort(dim=2, stable=True)[..., : pattern.zeros]
     return torch.ones_like(groups, dtype=torch.bool).scatter_(2, lowest, False).view(values.shape)

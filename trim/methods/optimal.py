@@ -46,7 +46,7 @@ class Hull:
     _orders: list[tuple[Tensor, Tensor]] = field(default_factory=list, init=False, repr=False)
 
     def price(self, sensitivity: Tensor | None) -> Tensor:
-        """What each edge costs per weight, f_i · slope, (E,) float64.
+        """Return what each edge costs per weight, f_i · slope, (E,) float64.
 
         Args:
             sensitivity: (D,) the rows' weights f, finite and not negative; None: all alike.
@@ -92,7 +92,7 @@ class Hull:
 
 
 def lower_hull(error: Tensor, limit: int) -> Hull:
-    """The lower convex hull of each row's curve over 0 ≤ k ≤ limit.
+    """Find the lower convex hull of each row's curve over 0 ≤ k ≤ limit.
 
     Args:
         error: (D, N + 1); column k belongs to k pruned weights.
@@ -115,7 +115,7 @@ def lower_hull(error: Tensor, limit: int) -> Hull:
 
 
 def optimal_counts(hull: Hull, total: int, sensitivity: Tensor | None = None) -> Tensor:
-    """The counts that lose least.
+    """Find the counts that lose least.
 
     Edges are taken by ascending price; of equal prices the flatter edge first, which decides between rows of weight 0;
     of these the lower row. What is left over for the edge that does not fit goes to its row.
@@ -147,11 +147,12 @@ def optimal_counts(hull: Hull, total: int, sensitivity: Tensor | None = None) ->
 
 
 def last_price(hull: Hull, counts: Tensor, sensitivity: Tensor | None = None) -> float:
-    """λ: the highest price at which rows with these counts, of `optimal_counts`, lost a weight; 0 if none did.
+    """Return λ, the highest price at which rows with these counts of `optimal_counts` lost a weight; 0 if none did.
 
     Args:
-        hull, sensitivity: of which the counts were made.
+        hull: of which the counts were made.
         counts: (D,) int64.
+        sensitivity: (D,) the rows' weights f with which they were made; None: all alike.
     """
     before = torch.cumsum(hull.length, dim=0) - hull.length - hull.row * hull.limit  # in its row
     prices = hull.price(sensitivity)[before < counts[hull.row]]
@@ -172,7 +173,7 @@ class PriceSummary:
 
 
 def price_summary(hull: Hull, sensitivity: Tensor | None = None) -> PriceSummary:
-    """What a layer asks for its weights.
+    """Sum up what a layer asks for its weights.
 
     Args:
         hull: of the layer's error curves; these must be sums over the same calibration vectors in every layer.
@@ -186,7 +187,7 @@ def price_summary(hull: Hull, sensitivity: Tensor | None = None) -> PriceSummary
 
 
 def shared_totals(summaries: Mapping[str, PriceSummary], total: int) -> dict[str, int]:
-    """How many weights each layer loses when all of them ask the same price λ.
+    """Share a total among layers so that all of them ask the same price λ.
 
     Layers give everything below the bin of λ, and of that bin equal shares, rounded by largest remainder.
 

@@ -29,7 +29,7 @@ class Pattern:
 
     @property
     def sparsity(self) -> float:
-        """n / m."""
+        """Return n / m."""
         return self.zeros / self.group
 
     def count(self, columns: int) -> int:

@@ -16,7 +16,7 @@ from trim.methods.retention import Retained, row_cosine
 
 
 def row_quality(retained: Retained, name: str) -> Tensor:
-    """The quality of each row, (..., D) float64, by one of `ROW_QUALITIES`.
+    """Judge each row, (..., D) float64, by one of `ROW_QUALITIES`.
 
     Under `psnr` a row without output has no quality: it is −inf there, and the search leaves such rows out.
 
@@ -27,7 +27,7 @@ def row_quality(retained: Retained, name: str) -> Tensor:
 
 
 def layer_quality(retained: Retained, name: str) -> Tensor:
-    """The quality of the layer, (...) float64, by one of `LAYER_QUALITIES`.
+    """Judge the layer, (...) float64, by one of `LAYER_QUALITIES`.
 
     Raises:
         SettingsError: no such measure.
@@ -48,33 +48,37 @@ def _decibel(peak: Tensor, noise: Tensor) -> Tensor:
 
 
 def _noise_power(retained: Retained) -> Tensor:
-    """Mean squared error over all D · L outputs, (...)."""
+    """Compute the mean squared error over all D · L outputs, (...)."""
     return retained.error.sum(dim=-1) / (retained.curves.rows * retained.curves.vectors)
 
 
 def row_psnr(retained: Retained) -> Tensor:
+    """Compute `psnr` of each row, (..., D)."""
     return _decibel(retained.output_peak, retained.error / retained.curves.vectors)
 
 
 def cosim_flat(retained: Retained) -> Tensor:
+    """Compute `cosim_flat`, (...)."""
     return row_cosine(
         retained.dot.sum(dim=-1), retained.curves.total_output_norm, retained.energy.sum(dim=-1)
     )
 
 
 def snr(retained: Retained) -> Tensor:
+    """Compute `snr`, (...)."""
     noise = _noise_power(retained)
     signal = retained.curves.output_energy.sum() / (retained.curves.rows * retained.curves.vectors)
     return torch.where(noise < NOISE_FLOOR, torch.inf, _decibel(signal, noise))
 
 
 def psnr_dim(retained: Retained) -> Tensor:
+    """Compute `psnr_dim`, (...)."""
     alive = ~retained.curves.dead_rows
     return torch.where(alive, row_psnr(retained), 0.0).sum(dim=-1) / alive.sum().clamp(min=1)
 
 
 def _direct(measure: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Retained], Tensor]:
-    """A measure of y and ŷ, (D, L) float64 each, applied to one candidate after the other."""
+    """Apply a measure of y and ŷ, (D, L) float64 each, to one candidate after the other."""
 
     def quality(retained: Retained) -> Tensor:
         dense = retained.curves.output.double()
@@ -101,6 +105,7 @@ def _psnr_sample(dense: Tensor, pruned: Tensor) -> Tensor:
 
 
 def mse(retained: Retained) -> Tensor:
+    """Compute `mse`, (...)."""
     return -_noise_power(retained)
 
 

@@ -24,11 +24,11 @@ def refit(
     rounds: int = ROUNDS,
     iterations: int = ITERATIONS,
 ) -> Tensor:
-    """The weights that stay, nearest to the dense output; those that went are 0.
+    """Refit the kept weights, nearest to the dense output; the pruned ones are 0.
 
     Args:
         weight: (D, N), dense.
-        keep: (D, N) bool, True where a weight stays.
+        keep: (D, N) bool, True where a weight is kept.
         text: what the problem needs of the text.
         rounds: how often the residual is formed anew.
         iterations: of conjugate gradients in a round.

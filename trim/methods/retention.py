@@ -136,7 +136,7 @@ class RetentionCurves:
         return torch.cat([ranks_of(part.long()) for part in parts])
 
     def at(self, counts: Tensor, part: Tensor | None = None) -> "Retained":
-        """What is retained when row i loses its `counts[..., i]` lowest-score weights.
+        """Return what is retained when row i loses its `counts[..., i]` lowest-score weights.
 
         Args:
             counts: (..., D) int64, each from 0 to N; leading dimensions are candidates judged together.
@@ -160,13 +160,13 @@ class RetentionCurves:
         )
 
     def cosine_at(self, counts: Tensor) -> Tensor:
-        """The same after some numbers of pruned weights only, counts (P,) int64: (D, P) float64."""
+        """Compute the cosine after some numbers of pruned weights only, counts (P,) int64: (D, P) float64."""
         dot, energy = (curve.index_select(1, counts).double() for curve in (self.dot, self.energy))
         return row_cosine(dot, self.output_norm[:, None], energy)
 
 
 def row_cosine(dot: Tensor, output_norm: Tensor, energy: Tensor) -> Tensor:
-    """dot / ((‖Y_i‖ + n)(√energy + n)) clamped to [−1, 1]; a row without output has cosine 0."""
+    """Compute dot / ((‖Y_i‖ + n)(√energy + n)), clamped to [−1, 1]; a row without output has cosine 0."""
     return (dot / ((output_norm + EPSILON) * (energy.sqrt() + EPSILON))).clamp_(-1.0, 1.0)
 
 
@@ -211,7 +211,7 @@ class Retained:
         return self.curves.output_peak if self.part is None else self.curves.output_peak[self.part]
 
     def outputs(self) -> Iterator[Tensor]:
-        """The pruned output Ŷ, (D, L) float32, of one candidate after the other: a masked product for each."""
+        """Yield the pruned output Ŷ, (D, L) float32, of one candidate after the other: a masked product for each."""
         curves = self.curves
         for counts in self.counts.reshape(-1, curves.rows):
             if not curves.output.is_cuda:
@@ -315,7 +315,7 @@ def _check_finite(weight: Tensor, inputs: Tensor, score: Tensor, name: str) -> N
 
 
 def _check_overflow(curves: RetentionCurves, name: str) -> None:
-    """An overflow anywhere on the way, in Y, in a square or in a product, shows in a sum over a curve."""
+    """Look for an overflow: anywhere on the way, in Y, a square or a product, it shows in a sum over a curve."""
     for curve in (curves.dot, curves.energy, curves.error):
         if not math.isfinite(curve.sum(dtype=torch.float64)):
             raise NonFiniteError(

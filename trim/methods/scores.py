@@ -12,7 +12,7 @@ from trim.matmul import HALF
 
 
 def wanda_score(weight: Tensor, input_norm: Tensor) -> Tensor:
-    """Wanda's importance of each weight: abs(W) times the norm of the input feature it reads (section 3, eq. 1).
+    """Score each weight as Wanda does: abs(W) times the norm of the input feature it reads (section 3, eq. 1).
 
     Args:
         weight: (D, N), any float type.
@@ -34,7 +34,7 @@ def wanda_score(weight: Tensor, input_norm: Tensor) -> Tensor:
 
 
 def magnitude_score(weight: Tensor) -> Tensor:
-    """The importance of each weight by its size alone: abs(W), (D, N) float32."""
+    """Score each weight by its size alone: abs(W), (D, N) float32."""
     return weight.float().abs()
 
 
@@ -44,7 +44,7 @@ def magnitude_score_alone(weight: Tensor, input_norm: Tensor) -> Tensor:
 
 
 def score_order(score: Tensor) -> Tensor:
-    """Each row's columns by ascending score; equal scores keep column order.
+    """Sort each row's columns by ascending score; equal scores keep column order.
 
     Args:
         score: (D, N), not negative, finite.
@@ -71,13 +71,17 @@ def as_array(values: Tensor) -> np.ndarray:
 
 
 def check_score(score: Tensor) -> None:
-    """Raises NonFiniteError if a score is NaN, infinite or negative."""
+    """Check scores.
+
+    Raises:
+        NonFiniteError: one is NaN, infinite or negative.
+    """
     low, high = torch.aminmax(score)
     if not (low >= 0 and high < torch.inf):  # nor if they are NaN, as they are where one score is
         raise NonFiniteError("a score is NaN, infinite or negative; scores must be finite and at least 0")
 
 
 def ranks_of(order: Tensor) -> Tensor:
-    """The inverse of an order: entry (i, j) is how many columns row i loses before column j. (D, N) int32."""
+    """Invert an order: entry (i, j) is how many columns row i loses before column j. (D, N) int32."""
     positions = torch.arange(order.shape[1], dtype=torch.int32, device=order.device).expand_as(order)
     return torch.empty_like(order, dtype=torch.int32).scatter_(1, order, positions)

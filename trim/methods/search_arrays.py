@@ -29,12 +29,12 @@ class RateQualities:
     quality: Tensor | np.ndarray
 
     def best_iteration(self, rate: float) -> int:
-        """The first iteration with the rate's best quality; 0 is uniform."""
+        """Return the first iteration with the rate's best quality; 0 is uniform."""
         qualities = self._of(rate)
         return qualities.index(max(qualities))
 
     def best_quality(self, rate: float) -> float:
-        """A rate's quality is its best, uniform included."""
+        """Return a rate's quality: its best, uniform included."""
         return max(self._of(rate))
 
     @property
@@ -99,7 +99,7 @@ def choose(settings: SearchSettings, quality_of: Callable[[float], Sequence[floa
 def _try_in_order(
     rates: tuple[float, ...], quality_of: Callable[[float], Sequence[float]]
 ) -> list[tuple[float, float]]:
-    """Rates and their qualities up to and with the first that is not better than the one before it."""
+    """Return rates and their qualities up to and with the first that is not better than the one before it."""
     tried: list[tuple[float, float]] = []
     for rate in rates:
         tried.append((rate, max(quality_of(rate))))

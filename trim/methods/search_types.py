@@ -29,7 +29,7 @@ class SearchTrace(RateQualities):
 
     @cached_property
     def row_sparsity(self) -> Tensor:
-        """x after each update of each rate, (R, K + 1, D) float64; NaN where a rate was not evaluated."""
+        """Stack x after each update of each rate, (R, K + 1, D) float64; NaN where a rate was not evaluated."""
         known = next(iter(self.updates.values()))
         unknown = torch.full_like(known, torch.nan)
         return torch.stack([self.updates.get(rate, unknown) for rate in self.rates])

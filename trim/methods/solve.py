@@ -114,7 +114,7 @@ def _row_scale(weight: Tensor, sensitivity: Tensor | None) -> Tensor:
 def _alternate(
     scaled: Tensor, target: Tensor, gram: Tensor, begin: Tensor, select: Callable[[Tensor], Tensor]
 ) -> tuple[Tensor, int]:
-    """The iterate of ADMM without zeros, (D, N) float32, and after how many steps the set was final.
+    """Find the iterate of ADMM without zeros, (D, N) float32, and after how many steps the set was final.
 
     With C = B + V / ρ, of which Z has the chosen entries, V is ρ times the others: C and the chosen set stand for both.
 
