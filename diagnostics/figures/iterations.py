@@ -53,9 +53,10 @@ def iteration_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Fig
             )
     uniform, limit = trace.uniform_quality, trace.gain_limit
     figure.add_hline(y=uniform, line={"color": palette.muted, "width": 1.5, "dash": "dash"}, layer="below")
-    top = uniform + 1.6 * limit
+    top, readings = uniform + 1.6 * limit, [trace.quality]
     if trace.chosen is not None and trace.published is not None:
         published = trace.published[trace.chosen]
+        readings.append(trace.published)
         top = max(top, float(published.max()) + 0.1 * limit)
         figure.add_scatter(
             x=iterations,
@@ -69,7 +70,7 @@ def iteration_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Fig
         best = int(trace.kept[trace.chosen])
         figure.add_annotation(
             x=best,
-            y=float(trace.quality[trace.chosen, best]),
+            y=float(max(reading[trace.chosen, best] for reading in readings)),
             text=f"kept: η = {rate_label(float(trace.rates[trace.chosen]))}, iteration {best}",
             showarrow=False,
             yanchor="bottom",

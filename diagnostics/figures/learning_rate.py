@@ -182,19 +182,21 @@ def _choices(figure: go.Figure, summaries: list[RateSummary], theme: Theme) -> N
         if not words:
             continue
         figure.add_scatter(
-            x=[place],
-            y=[summary.quality],
+            x=[place, place],
+            # The words are above the cross of the published reading.
+            y=[summary.quality, max(y for y in (summary.quality, summary.published) if y is not None)],
             mode="markers+text",
             name=", ".join(words),
             showlegend=False,
             hoverinfo="skip",
             marker={
                 "symbol": "circle-open" if summary.chosen else "square-open",
-                "size": 22,
+                "size": [22, 12],
+                "opacity": [1, 0],
                 "color": palette.ink,
                 "line": {"width": 1.8},
             },
-            text=["<br>".join(words)],
+            text=["", "<br>".join(words)],
             textposition=_word_place(place, chosen, len(summaries)),
             cliponaxis=False,
             textfont={"color": palette.ink, "size": 12},

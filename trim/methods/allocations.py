@@ -125,7 +125,7 @@ class MaskRetained(Retained):
     """The retained output under any mask, by one masked product instead of looking up."""
 
     def __init__(self, curves: RetentionCurves, keep: Tensor) -> None:
-        super().__init__(curves, (~keep).sum(dim=1), None)
+        super().__init__(curves, (~keep).sum(dim=1))
         self.keep = keep
 
     @cached_property

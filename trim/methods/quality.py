@@ -54,7 +54,7 @@ def _noise_power(retained: Retained) -> Tensor:
 
 def row_psnr(retained: Retained) -> Tensor:
     """Compute `psnr` of each row, (..., D)."""
-    return _decibel(retained.output_peak, retained.error / retained.curves.vectors)
+    return _decibel(retained.curves.output_peak, retained.error / retained.curves.vectors)
 
 
 def cosim_flat(retained: Retained) -> Tensor:

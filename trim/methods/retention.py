@@ -135,14 +135,13 @@ class RetentionCurves:
         parts = self.sorted_columns.split(COSINE_ROWS)
         return torch.cat([ranks_of(part.long()) for part in parts])
 
-    def at(self, counts: Tensor, part: Tensor | None = None) -> "Retained":
+    def at(self, counts: Tensor) -> "Retained":
         """Return what is retained when row i loses its `counts[..., i]` lowest-score weights.
 
         Args:
             counts: (..., D) int64, each from 0 to N; leading dimensions are candidates judged together.
-            part: (D',) int64, the rows that `counts` (..., D') speaks of; None: all of them.
         """
-        return Retained(self, counts, part)
+        return Retained(self, counts)
 
     @cached_property
     def cosine(self) -> Tensor:
@@ -173,11 +172,10 @@ def row_cosine(dot: Tensor, output_norm: Tensor, energy: Tensor) -> Tensor:
 class Retained:
     """The curves looked up at some counts; each is looked up when first asked for."""
 
-    def __init__(self, curves: RetentionCurves, counts: Tensor, part: Tensor | None) -> None:
+    def __init__(self, curves: RetentionCurves, counts: Tensor) -> None:
         self.curves = curves
         self.counts = counts
-        self.part = part
-        self._rows = torch.arange(curves.rows, device=counts.device) if part is None else part
+        self._rows = torch.arange(curves.rows, device=counts.device)
 
     def _look_up(self, curve: Tensor) -> Tensor:
         return curve[self._rows, self.counts].double()
@@ -202,13 +200,7 @@ class Retained:
         """(..., D) float64."""
         if self.curves.dot.dtype == torch.float64:
             return self._look_up(self.curves.cosine)
-        norm = self.curves.output_norm if self.part is None else self.curves.output_norm[self.part]
-        return row_cosine(self.dot, norm, self.energy)
-
-    @property
-    def output_peak(self) -> Tensor:
-        """The largest Y_i² of each row, (D,) float64."""
-        return self.curves.output_peak if self.part is None else self.curves.output_peak[self.part]
+        return row_cosine(self.dot, self.curves.output_norm, self.energy)
 
     def outputs(self) -> Iterator[Tensor]:
         """Yield the pruned output Ŷ, (D, L) float32, of one candidate after the other: a masked product for each."""

@@ -30,21 +30,9 @@ class RateQualities:
 
     def best_iteration(self, rate: float) -> int:
         """Return the first iteration with the rate's best quality; 0 is uniform."""
-        qualities = self._of(rate)
-        return qualities.index(max(qualities))
-
-    def best_quality(self, rate: float) -> float:
-        """Return a rate's quality: its best, uniform included."""
-        return max(self._of(rate))
-
-    @property
-    def evaluated(self) -> tuple[float, ...]:
-        """The rates whose updates are known: at least those that the search tried; all of them in a full trace."""
-        return tuple(rate for rate in self.rates if not np.isnan(self._of(rate)[-1]))
-
-    def _of(self, rate: float) -> list[float]:
-        qualities: list[float] = self.quality[self.rates.index(rate)].tolist()
-        return qualities
+        qualities = self.quality[self.rates.index(rate)].tolist()
+        best: int = qualities.index(max(qualities))
+        return best
 
 
 @dataclass(frozen=True, eq=False)

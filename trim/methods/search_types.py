@@ -1,9 +1,7 @@
 """What goes into a search for row sparsities and what comes out of it: settings, trace and result."""
 
 from dataclasses import dataclass, field
-from functools import cached_property
 
-import torch
 from torch import Tensor
 
 from trim.methods.search_arrays import ArrayTrace, RateQualities
@@ -26,13 +24,6 @@ class SearchTrace(RateQualities):
     quality: Tensor
     row_variance: Tensor
     updates: dict[float, Tensor] = field(repr=False)
-
-    @cached_property
-    def row_sparsity(self) -> Tensor:
-        """Stack x after each update of each rate, (R, K + 1, D) float64; NaN where a rate was not evaluated."""
-        known = next(iter(self.updates.values()))
-        unknown = torch.full_like(known, torch.nan)
-        return torch.stack([self.updates.get(rate, unknown) for rate in self.rates])
 
     def as_arrays(self) -> ArrayTrace:
         """Return the same in host memory."""

@@ -26,18 +26,18 @@ def test_trace(seed):
     result, full = trim.search(curves, settings), trim.full_trace(curves, settings)
     tried = dict(result.tried)
     assert result.trace.rates == full.rates == settings.learning_rates + settings.negative_learning_rates
-    assert set(tried) <= set(result.trace.evaluated)
-    assert full.evaluated == full.rates
+    assert set(tried) <= set(result.trace.updates)
+    assert tuple(full.updates) == full.rates
     for trace in (result.trace, full):
         assert trace.quality.shape == trace.row_variance.shape == (9, 8)
-        assert trace.row_sparsity.shape == (9, 8, 24)
         assert bool((trace.quality[:, 0] == result.uniform_quality).all())
         for row, rate in enumerate(trace.rates):
-            if rate not in trace.evaluated:
-                for values in (trace.quality, trace.row_variance, trace.row_sparsity):
+            if rate not in trace.updates:
+                for values in (trace.quality, trace.row_variance):
                     assert bool(torch.isnan(values[row, 1:]).all())
                 continue
-            x = trace.row_sparsity[row]
+            x = trace.updates[rate]
+            assert x.shape == (8, 24)
             assert bool((x[0] == 0.66).all())
             torch.testing.assert_close(x.mean(dim=1), torch.full((8,), 0.66, dtype=torch.float64))
             # Each quality belongs to the x beside it.
@@ -49,11 +49,11 @@ def test_trace(seed):
             torch.testing.assert_close(trace.row_variance[row], variance, rtol=1e-9, atol=1e-15)
             best = int(trace.quality[row].numpy().argmax())
             assert trace.best_iteration(rate) == best
-            assert trace.best_quality(rate) == float(trace.quality[row, best])
     for rate, quality in result.tried:
         row = full.rates.index(rate)
-        assert quality == result.trace.best_quality(rate) == pytest.approx(full.best_quality(rate), rel=1e-12)
-        torch.testing.assert_close(result.trace.row_sparsity[row], full.row_sparsity[row], rtol=0, atol=1e-9)
+        assert quality == float(result.trace.quality[row].max())
+        assert quality == pytest.approx(float(full.quality[row].max()), rel=1e-12)
+        torch.testing.assert_close(result.trace.updates[rate], full.updates[rate], rtol=0, atol=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -61,7 +61,7 @@ def test_an_exhaustive_search_is_never_worse_than_the_published_one(seed):
     curves = curves_of(seed, vectors=3)
     settings = trim.SearchSettings(0.7)
     result, full = trim.search(curves, settings), trim.full_trace(curves, settings)
-    best = max(map(full.best_quality, full.rates))
+    best = float(full.quality.max())
     assert best >= result.layer_quality * (1 - 1e-12)
     assert (best > result.uniform_quality) or result.learning_rate is None
 
@@ -94,7 +94,7 @@ def test_every_update_is_judged_at_exact_counts_too(layer_quality):
     assert exact.shape == result.trace.quality.shape
     assert bool((exact[:, 0] == result.uniform_realised_quality).all())
     for row, rate in enumerate(result.trace.rates):
-        if rate not in result.trace.evaluated:
+        if rate not in result.trace.updates:
             assert bool(torch.isnan(exact[row, 1:]).all())
             continue
         x = result.trace.updates[rate]
@@ -126,19 +126,19 @@ def test_dead_rows_keep_the_target_under_psnr():
     )
     assert result.dead_rows.tolist() == [True] * 5 + [False] * 19
     trace = result.trace
-    for rate in trace.evaluated:
-        assert bool((trace.row_sparsity[trace.rates.index(rate)][:, :5] == 0.66).all())
+    for x in trace.updates.values():
+        assert bool((x[:, :5] == 0.66).all())
     # The other rows move as if the dead ones were not there.
-    row = trace.rates.index(result.tried[0][0])
+    rate = result.tried[0][0]
     without = trim.full_trace(alive, trim.SearchSettings(0.66, row_quality="psnr"))
-    torch.testing.assert_close(trace.row_sparsity[row][:, 5:], without.row_sparsity[row], rtol=0, atol=1e-6)
+    torch.testing.assert_close(trace.updates[rate][:, 5:], without.updates[rate], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("row_quality", "sign"), [("cosim", -1), ("mse", 1)])
 def test_dead_rows_take_part_under_cosim_and_mse(row_quality, sign):
     # Their cosine is 0, the worst of all: a positive rate spares them. Their error is 0, the least: it takes from them.
     result = trim.search(curves_of(3, dead=5), trim.SearchSettings(0.66, row_quality=row_quality))
-    first = result.trace.row_sparsity[0, 1]
+    first = result.trace.updates[result.trace.rates[0]][1]
     assert bool((sign * (first[:5] - 0.66) > 0).all())
     assert float((sign * first[:5]).min()) >= float((sign * first[5:]).max())
 
@@ -181,7 +181,7 @@ def test_an_update_too_small_to_move_a_weight_is_never_better(layer_quality):
     assert {quality for _, quality in result.tried} == {result.uniform_quality}
     assert [rate for rate, _ in result.tried] == [1e-9, 2e-9, -1e-9, -2e-9]
     full = trim.full_trace(curves, tiny)
-    assert {full.best_quality(rate) for rate in full.rates} == {result.uniform_quality}
+    assert full.quality.max(dim=1).values.unique().tolist() == [result.uniform_quality]
 
 
 def test_a_layer_that_loses_nothing_stays_uniform():
