@@ -14,6 +14,7 @@ from app.services.results.compared import (
     run_label,
 )
 from app.services.runs.store import STORE, StoredRun
+from app.ui.common.guard import guarded
 from app.ui.common.selection import choose_rows
 from app.ui.common.text import plain
 from app.ui.compare.cards import (
@@ -116,10 +117,8 @@ def read(picks: list[Pick]) -> list[Compared]:
     """Those that can be read; the page says of the others why not."""
     compared = []
     for letter, pick in zip(LETTERS, picks, strict=False):
-        try:
+        with guarded(f"{letter}: "):
             compared.append(opened(STORE, letter, pick))
-        except RunError as error:
-            st.error(f"{letter}: {plain(error)}", icon=":material/error:")
     return compared
 
 
@@ -165,7 +164,9 @@ else:
     choose(picks, entries)
     compared = read(picks)
     if len(compared) > 1:
-        settings_table(compared)
-        views(compared)
+        with guarded():
+            settings_table(compared)
+            views(compared)
 st.subheader("Whole models")
-sweep_card()
+with guarded():
+    sweep_card()

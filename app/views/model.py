@@ -11,6 +11,7 @@ from app.services.results.perplexities import method_of, perplexities
 from app.services.results.tables import model_map
 from app.services.runs.store import STORE, StoredRun
 from app.ui.common.cards import choose_picture_format, fact
+from app.ui.common.guard import guarded
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
 from app.ui.common.waiting import laboratory, meanwhile
@@ -128,7 +129,7 @@ def beside(run_id: str, run: Run, entries: list[StoredRun]) -> list[Run]:
         key=f"beside_{run_id}",
         help="For the views below. At first those of the same model, measured on the same text.",
     )
-    return [run, *(others[key] for key in chosen)]
+    return [others[key] for key in chosen]
 
 
 def _texts(run: Run) -> set[str]:
@@ -146,12 +147,16 @@ def views(run_id: str, run: Run, entries: list[StoredRun]) -> None:
             map_card(key, shown, file_name)
     open_layer(run_id, shown)
     st.subheader("Beside other runs")
-    runs = beside(run_id, run, entries)
+    runs, maps = [run], []
+    for other in beside(run_id, run, entries):
+        with guarded(f"{plain(other.name)}: "):
+            maps.append(model_map(other))
+            runs.append(other)
     left, right = st.columns(2)
     with left:
         perplexity_card(runs, file_name)
     with right:
-        outcome_card([shown, *(model_map(other) for other in runs[1:])], file_name)
+        outcome_card([shown, *maps], file_name)
     continue_prompt_views(runs)
 
 
@@ -170,10 +175,9 @@ if run_id is None:
     st.stop()
 with st.sidebar:
     choose_picture_format()
-try:
-    known = next((entry for entry in entries if entry.id == run_id), None)
+known = next((entry for entry in entries if entry.id == run_id), None)
+with guarded():
     watch(run_id, JOBS.state(run_id, known.path if known else None))
-    if known is not None:
+if known is not None:
+    with guarded():
         views(run_id, known.opened(), entries)
-except TrimError as error:
-    st.error(plain(error), icon=":material/error:")

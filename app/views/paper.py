@@ -8,9 +8,9 @@ from app.services.results.compared import DEFAULT_LAYER
 from app.services.runs.layer import LayerView
 from app.services.runs.store import STORE
 from app.ui.common.cards import card
+from app.ui.common.guard import guarded
 from app.ui.common.text import plain
 from app.ui.paper import Redrawn, figure_1, figure_2, figure_3a, figure_3b, figure_3c, figure_4
-from trim.errors import RunError
 from trim.runs.folder import Run
 
 NONE = "none"
@@ -18,21 +18,18 @@ NONE = "none"
 
 def show(draw: Callable[[], Redrawn | None], missing: str) -> None:
     """One figure: the paper's words on the left, ours on the right; `missing` where it cannot be drawn."""
-    try:
+    with guarded():
         redrawn = draw()
-    except RunError as error:
-        st.error(plain(error), icon=":material/error:")
-        return
-    if redrawn is None:
-        st.info(missing, icon=":material/info:")
-        return
-    st.subheader(f"Figure {redrawn.number}: {redrawn.title}", anchor=f"figure-{redrawn.number}")
-    words, picture = st.columns([2, 3], gap="large")
-    with words:
-        st.markdown(f"**The paper.** {redrawn.paper}")
-        st.markdown(f"**Where ours differs.** {plain(redrawn.differs)}")
-    with picture:
-        card(f"paper_{redrawn.number}", redrawn.views, file_name="paper")
+        if redrawn is None:
+            st.info(missing, icon=":material/info:")
+            return
+        st.subheader(f"Figure {redrawn.number}: {redrawn.title}", anchor=f"figure-{redrawn.number}")
+        words, picture = st.columns([2, 3], gap="large")
+        with words:
+            st.markdown(f"**The paper.** {redrawn.paper}")
+            st.markdown(f"**Where ours differs.** {plain(redrawn.differs)}")
+        with picture:
+            card(f"paper_{redrawn.number}", redrawn.views, file_name="paper")
 
 
 def runs_of_trim() -> dict[str, Run]:

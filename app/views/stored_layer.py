@@ -7,13 +7,13 @@ import streamlit as st
 from app.services.results.compared import Pick
 from app.services.runs.layer import LayerView
 from app.services.runs.store import STORE
+from app.services.server.faults import explain
 from app.ui.common.cards import choose_picture_format
 from app.ui.common.present import kept
 from app.ui.common.selection import choose_rows
 from app.ui.common.text import plain
 from app.ui.layer.cards import four_cards, summary
 from app.ui.layer.inspector import mask_section, row_inspector, row_table
-from trim import TrimError
 from trim.runs.folder import Run
 from trim.runs.record import LayerRecord
 
@@ -125,7 +125,7 @@ def page() -> None:
 
 try:
     page()
-except TrimError as error:
+except Exception as error:
     st.title("This layer cannot be shown")
-    st.error(plain(error), icon=":material/error:")
+    st.error(plain(explain(error)), icon=":material/error:")
     st.page_link("views/model.py", label="To the Model page", icon=":material/grid_on:")

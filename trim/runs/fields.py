@@ -1,9 +1,13 @@
-"""Read values from JSON and check them against the annotations of a dataclass."""
+"""Read JSON that nobody vouches for, and check it against annotations: types, ranges, lengths, depth."""
 
 import dataclasses
+import json
+import math
+import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Container, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from trim.errors import SettingsError
@@ -11,50 +15,185 @@ from trim.errors import SettingsError
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-T = TypeVar("T")
 D = TypeVar("D", bound="DataclassInstance")
+
+DEEPEST = 24
+LONGEST_TEXT = 100_000
+_LONGEST_NUMBER = 18  # digits of a whole number
+_SHOWN = 60  # letters of a false value in a message
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Bounds in an `Annotated`: of a number itself, of the length of anything else."""
+
+    least: float = 0
+    most: float = math.inf
+
+    def __contains__(self, value: object) -> bool:
+        size = value if isinstance(value, int | float) else len(typing.cast(Collection, value))
+        return self.least <= size <= self.most
+
+    def __str__(self) -> str:
+        return f"between {self.least:g} and {self.most:g}"
+
+
+def parse_json(text: str | bytes) -> object:
+    """Parse JSON whose numbers are finite, and whose depth and texts have a limit.
+
+    Raises:
+        ValueError: it is anything else.
+    """
+    try:
+        content = json.loads(text, parse_constant=_no_number, parse_int=_whole, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    _check_size(content, DEEPEST)
+    return content
+
+
+def _no_number(word: str) -> float:
+    raise ValueError(f"{word} is not a number")
+
+
+def _whole(digits: str) -> int:
+    if len(digits) > _LONGEST_NUMBER:
+        raise ValueError(f"a number has {len(digits):,} digits")
+    return int(digits)
+
+
+def _finite(digits: str) -> float:
+    if not math.isfinite(value := float(digits)):
+        raise ValueError(f"{digits[:_SHOWN]} is too large")
+    return value
+
+
+def _check_size(content: object, depth: int) -> None:
+    if isinstance(content, str):
+        if len(content) > LONGEST_TEXT:
+            raise ValueError(f"a text has {len(content):,} letters")
+    elif isinstance(content, dict | list):
+        if not depth:
+            raise ValueError("it is nested too deeply")
+        for each in content:
+            _check_size(each, depth - 1)
+        if isinstance(content, dict):
+            for each in content.values():
+                _check_size(each, depth - 1)
 
 
 def read_fields(kind: type[D], content: Mapping[str, object], name: str) -> D:
     """Make a dataclass of plain fields out of a JSON object; keys that it does not have are passed over.
 
     Raises:
-        SettingsError: a field is missing or of the wrong type.
+        SettingsError: a field is missing, or not what its annotation says.
     """
-    found = {}
-    hints = typing.get_type_hints(kind)
-    for field in dataclasses.fields(kind):
-        if field.name in content:
-            found[field.name] = read_value(content[field.name], hints[field.name], f"{name}.{field.name}")
-        elif field.default is dataclasses.MISSING:
-            raise SettingsError(f"{name}.{field.name} is missing")
-    return kind(**found)
+    hints = typing.get_type_hints(kind, include_extras=True)
+    needed = {field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING}
+    return kind(**_read_keys(content, hints, needed, name))
+
+
+def _read_keys(
+    content: Mapping[str, object], hints: Mapping[str, object], needed: Collection[str], name: str
+) -> dict[str, object]:
+    if missing := [key for key in hints if key in needed and key not in content]:
+        raise SettingsError(f"{name}.{missing[0]} is missing")
+    return {
+        key: read_value(content[key], hint, f"{name}.{key}") for key, hint in hints.items() if key in content
+    }
 
 
 def read_value(value: object, hint: object, name: str) -> object:
-    """Check a JSON value against an annotation made of str, int, float, bool, None, unions and tuples of these.
+    """Check a JSON value against an annotation.
+
+    It may be made of str, int, float, bool, None, literals, unions, tuples, lists, dictionaries, typed dictionaries,
+    dataclasses and, as `Annotated`, of what is allowed: `Limits`, another container, or a regular expression.
 
     Raises:
-        SettingsError: it is of another type.
+        SettingsError: it is something else.
     """
-    if typing.get_origin(hint) is tuple:
-        if not isinstance(value, list | tuple):
-            raise SettingsError(f"{name} must be a list, not {value!r}")
-        return tuple(read_value(each, typing.get_args(hint)[0], name) for each in value)
-    allowed = typing.get_args(hint) if isinstance(hint, types.UnionType) else (hint,)
-    wanted = {types.NoneType if each is None else each for each in allowed}
-    if float in wanted and type(value) is int:
+    origin, inside = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        value = read_value(value, inside[0], name)
+        for allowed in inside[1:]:
+            _check_allowed(value, allowed, name)
+        return value
+    if origin in (typing.Required, typing.NotRequired):
+        return read_value(value, inside[0], name)
+    if origin is typing.Literal:
+        if not any(value == each and type(value) is type(each) for each in inside):
+            raise _refused(value, " or ".join(map(repr, inside)), name)
+        return value
+    if origin in (types.UnionType, typing.Union):
+        return _read_union(value, inside, name)
+    if origin in (tuple, list):
+        return _read_list(value, origin, inside, name)
+    if origin is dict or hint is dict:
+        table = _object(value, name)
+        inside = inside or (str, object)
+        return {
+            read_value(key, inside[0], f"a name in {name}"): read_value(each, inside[1], f"{name}.{key}")
+            for key, each in table.items()
+        }
+    if dataclasses.is_dataclass(hint):
+        table = _object(value, name)
+        reader = getattr(hint, "from_json", None)
+        return reader(table) if reader else read_fields(typing.cast("type", hint), table, name)
+    if typing.is_typeddict(hint):
+        table, shape = _object(value, name), typing.cast("type", hint)
+        hints = typing.get_type_hints(shape, include_extras=True)
+        return table | _read_keys(table, hints, shape.__required_keys__, name)
+    if hint is float and type(value) is int:
         return float(value)
-    if type(value) not in wanted:
-        words = " or ".join("null" if each is types.NoneType else each.__name__ for each in allowed)
-        raise SettingsError(f"{name} must be {words}, not {value!r}")
+    if hint is not object and type(value) is not (types.NoneType if hint is None else hint):
+        raise _refused(value, _word(hint), name)
     return value
 
 
-def read_mapping(content: object, name: str, kind: type[T]) -> dict[str, T]:
-    """Read an object whose values are all of a kind; any other raises SettingsError."""
-    if not isinstance(content, dict):
-        raise SettingsError(f"{name} must be an object, not {content!r}")
-    return {
-        str(key): typing.cast(T, read_value(value, kind, f"{name}.{key}")) for key, value in content.items()
-    }
+def _read_union(value: object, kinds: tuple, name: str) -> object:
+    for kind in kinds:
+        try:
+            return read_value(value, kind, name)
+        except SettingsError:
+            continue
+    raise _refused(value, " or ".join(map(_word, kinds)), name)
+
+
+def _read_list(value: object, kind: type, inside: tuple, name: str) -> object:
+    if not isinstance(value, list | tuple):
+        raise _refused(value, "a list", name)
+    if kind is list or inside[-1] is Ellipsis:
+        inside = (inside[0],) * len(value)
+    if len(value) != len(inside):
+        raise _refused(value, f"a list of {len(inside)}", name)
+    return kind(read_value(each, hint, name) for each, hint in zip(value, inside, strict=True))
+
+
+def _object(value: object, name: str) -> dict:
+    if not isinstance(value, dict):
+        raise _refused(value, "an object", name)
+    return value
+
+
+def _check_allowed(value: object, allowed: re.Pattern | Container, name: str) -> None:
+    if isinstance(allowed, re.Pattern):
+        if not allowed.fullmatch(str(value)):
+            raise SettingsError(f"{name} cannot be {_shown(value)}")
+    elif value not in allowed:
+        letters = " letters" if isinstance(allowed, Limits) and isinstance(value, str) else ""
+        raise _refused(value, f"{allowed}{letters}", name)
+
+
+def _word(hint: object) -> str:
+    if hint in (None, types.NoneType):
+        return "null"
+    return getattr(hint, "__name__", None) or str(hint)
+
+
+def _refused(value: object, wanted: str, name: str) -> SettingsError:
+    return SettingsError(f"{name} must be {wanted}, not {_shown(value)}")
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

@@ -9,24 +9,29 @@ metrics.json        sparsities, times, perplexities
 notes.json          name and note, free to edit
 """
 
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import TypeVar, cast
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from trim.cache import fingerprint
 from trim.errors import RunError, SettingsError
-from trim.names import closest_matches
+from trim.names import closest_matches, format_bytes, one_line
+from trim.runs.fields import parse_json, read_value
 from trim.runs.record import MASK_ARRAYS, LayerRecord, check_array, from_parts
 from trim.runs.run_record import Compute, ModelFacts, RunRecord, TextFacts
 from trim.runs.settings import PruneSettings
+from trim.runs.shapes import BlockNumbers, BudgetFacts, Config, LayerNumbers, Manifest, Metrics, Notes
 
 SCHEMA = 1
+MOST_JSON_BYTES = 20_000_000
+
+T = TypeVar("T")
 
 
 def runs_folder() -> Path:
@@ -51,9 +56,9 @@ class Run:
     """
 
     path: Path
-    config: dict
+    config: Config
     record: RunRecord
-    manifest: dict
+    manifest: Manifest
 
     @property
     def id(self) -> str:
@@ -63,13 +68,12 @@ class Run:
     @property
     def kind(self) -> str:
         """Return "model", or "layer" for what was kept of an exploration."""
-        return str(self.config["kind"])
+        return self.config["kind"]
 
     @property
     def settings(self) -> dict:
         """Everything that changes the result, as the JSON that the fingerprint is of; `record` is the same, read."""
-        settings: dict = self.config["settings"]
-        return settings
+        return self.config["settings"]
 
     @property
     def request(self) -> PruneSettings:
@@ -94,25 +98,25 @@ class Run:
     @property
     def fingerprint(self) -> str:
         """The hash of the settings."""
-        return str(self.config["fingerprint"])
+        return self.config["fingerprint"]
 
     @property
     def created(self) -> str:
         """Return when the run began, ISO 8601 in UTC."""
-        return str(self.config["created"])
+        return self.config["created"]
 
     @property
     def complete(self) -> bool:
         """Return whether every block is complete."""
-        return bool(self.manifest["complete"])
+        return self.manifest["complete"]
 
     @cached_property
     def notes(self) -> dict[str, str]:
         """`notes.json`: "name" and "note"."""
-        written = read_json(self.path / "notes.json", missing={})
+        written = read_json(self.path / "notes.json", Notes, missing={})
         return {
-            "name": str(written.get("name") or self.config.get("name") or self.id),
-            "note": str(written.get("note", "")),
+            "name": written.get("name") or self.config.get("name") or self.id,
+            "note": written.get("note", ""),
         }
 
     @property
@@ -121,27 +125,33 @@ class Run:
         return self.notes["name"]
 
     @cached_property
-    def budgets(self) -> dict:
+    def budgets(self) -> BudgetFacts:
         """`budgets.json`; empty for a single layer.
 
         Its "method", "totals" {name: weights}, "layers" {name: sparsity} and "clipped" [names].
         """
-        return read_json(self.path / "budgets.json", missing={})
+        path = self.path / "budgets.json"
+        budgets = read_json(path, BudgetFacts, missing={})
+        if budgets and (strangers := set(self.layers) - set(budgets.get("layers", {}))):
+            raise damaged(path, f"it lacks {min(strangers)}, which the run has pruned")
+        return budgets
 
     @cached_property
-    def metrics(self) -> dict:
+    def metrics(self) -> Metrics:
         """`metrics.json`; empty until the run is complete."""
-        return read_json(self.path / "metrics.json", missing={})
+        return read_json(self.path / "metrics.json", Metrics, missing={})
 
     def events(self) -> Iterator[dict]:
         """`events.jsonl`, in order; a line that a dying process left half written is passed over."""
         try:
-            lines = (self.path / "events.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
-        except FileNotFoundError:
+            with (self.path / "events.jsonl").open("rb") as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - MOST_JSON_BYTES))
+                lines = file.read().splitlines()
+        except OSError:
             return
         for line in lines:
             try:
-                event = json.loads(line)
+                event = parse_json(line)
             except ValueError:
                 continue
             if isinstance(event, dict):
@@ -211,7 +221,7 @@ class Run:
         check_array(name, key, value, numbers)
         return value
 
-    def numbers(self, name: str) -> dict:
+    def numbers(self, name: str) -> LayerNumbers:
         """Return the numbers of one layer, such as "rows", "columns", "budget", "realised_quality" and "search".
 
         Raises:
@@ -219,14 +229,19 @@ class Run:
         """
         return self._block_numbers(name.partition(".")[0], self._file_of(name))[name]
 
-    def _block_numbers(self, block: str, path: Path) -> dict[str, dict]:
-        known: dict[str, dict[str, dict]] = self.__dict__.setdefault("_numbers", {})
+    def _block_numbers(self, block: str, path: Path) -> dict[str, LayerNumbers]:
+        known: dict[str, dict[str, LayerNumbers]] = self.__dict__.setdefault("_numbers", {})
         if block not in known:
             try:
                 with safe_open(path, "np") as file:
-                    known[block] = json.loads((file.metadata() or {})["trim"])["layers"]
+                    text, arrays = (file.metadata() or {})["trim"], file.keys()
+                numbers = cast(BlockNumbers, read_value(parse_json(text), BlockNumbers, path.name))["layers"]
+                found = {key.rpartition("/")[0] for key in arrays}
+                if not set(self.manifest["blocks"][block]["layers"]) == set(numbers) == found:
+                    raise ValueError("it holds other layers than the run names")
             except (SafetensorError, OSError, KeyError, ValueError) as error:
                 raise self._damaged(path, error) from error
+            known[block] = numbers
         return known[block]
 
     def _file_of(self, name: str) -> Path:
@@ -269,53 +284,33 @@ def open_run(path: str | Path) -> Run:
         raise RunError(
             f"{path} is not a run: it holds no config.json. A run is what `python -m trim prune … --out {path}` writes"
         )
-    config = read_json(path / "config.json")
-    if config.get("schema") != SCHEMA:
+    file = path / "config.json"
+    content = read_json(file, dict)
+    if content.get("schema") != SCHEMA:
         raise RunError(
-            f"{path / 'config.json'} is of schema {config.get('schema')!r}, and this version reads schema {SCHEMA}; "
+            f"{file} is of schema {one_line(repr(content.get('schema')))}, and this version reads schema {SCHEMA}; "
             "open it with the version of TRIM Lab that wrote it, or prune again into another folder"
         )
-    expected = {"kind": str, "settings": dict, "fingerprint": str, "created": str}
-    for key, kind in expected.items():
-        if not isinstance(config.get(key), kind):
-            raise RunError(f"{path / 'config.json'} is damaged: {key} is missing or of the wrong type")
+    config = _shaped(file, content, Config)
     if settings_fingerprint(config["settings"]) != config["fingerprint"]:
         raise RunError(
-            f"{path / 'config.json'} was edited: its settings no longer match their fingerprint. Restore the file, "
+            f"{file} was edited: its settings no longer match their fingerprint. Restore the file, "
             "or prune again with the new settings into another folder"
         )
     try:
         record = RunRecord.from_json(config["settings"])
     except SettingsError as error:
         raise RunError(
-            f"{path / 'config.json'} cannot be read: {error}. Open the run with the version of TRIM Lab that wrote it, "
+            f"{file} cannot be read: {error}. Open the run with the version of TRIM Lab that wrote it, "
             "or prune again into another folder"
         ) from error
-    manifest = read_json(path / "manifest.json")
-    _check_manifest(path / "manifest.json", manifest)
+    manifest = read_json(path / "manifest.json", Manifest)
+    for index, entry in manifest["blocks"].items():
+        names = entry["layers"]
+        own = all(name.startswith(f"{index}.") for name in names)
+        if entry["file"] != block_file(int(index)) or not own or len(set(names)) < len(names):
+            raise damaged(path / "manifest.json", f"block {index} cannot be")
     return Run(path, config, record, manifest)
-
-
-def _check_manifest(path: Path, manifest: dict) -> None:
-    blocks = manifest.get("blocks")
-    if not (
-        isinstance(manifest.get("complete"), bool)
-        and isinstance(blocks, dict)
-        and all(_is_block(index, entry) for index, entry in blocks.items())
-    ):
-        raise RunError(f"{path} is damaged; prune again into another folder")
-
-
-def _is_block(index: str, entry: object) -> bool:
-    """Return whether the manifest's entry of a block is valid."""
-    return (
-        index.isdigit()
-        and isinstance(entry, dict)
-        and entry.get("file") == block_file(int(index))
-        and isinstance(entry.get("bytes"), int)
-        and isinstance(entry.get("layers"), list)
-        and all(isinstance(name, str) and name.startswith(f"{index}.") for name in entry["layers"])
-    )
 
 
 def block_file(index: int) -> str:
@@ -344,18 +339,21 @@ def list_runs(folder: str | Path | None = None) -> list[RunEntry]:
     return sorted(entries, key=lambda entry: entry.run.created if entry.run else "", reverse=True)
 
 
-def read_json(path: Path, missing: dict | None = None) -> dict:
-    """Read the object in a JSON file of a run.
+def read_json(path: Path, shape: type[T], missing: T | None = None) -> T:
+    """Read a JSON file of a run.
 
     Args:
         path: the file.
+        shape: what it holds, one of `trim.runs.shapes`.
         missing: what a missing file is read as; None: it must be there.
 
     Raises:
         RunError: no such file, or damaged; the message names it.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        if path.stat().st_size > MOST_JSON_BYTES:
+            raise ValueError(f"it is larger than {format_bytes(MOST_JSON_BYTES)}")
+        content = parse_json(path.read_bytes())
     except FileNotFoundError:
         if missing is not None:
             return missing
@@ -363,10 +361,20 @@ def read_json(path: Path, missing: dict | None = None) -> dict:
             f"{path} is missing; this is not a complete run, prune again into another folder"
         ) from None
     except (OSError, ValueError) as error:
-        raise RunError(f"{path} is damaged ({error}); prune again into another folder") from error
-    if not isinstance(content, dict):
-        raise RunError(f"{path} is damaged: it holds no JSON object; prune again into another folder")
-    return content
+        raise damaged(path, error) from error
+    return _shaped(path, content, shape)
+
+
+def _shaped(path: Path, content: object, shape: type[T]) -> T:
+    try:
+        return cast(T, read_value(content, shape, "it"))
+    except SettingsError as error:
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, why: object) -> RunError:
+    """Explain that a file of a run cannot be used."""
+    return RunError(f"{path} is damaged ({why}); prune again into another folder")
 
 
 def is_run(target: str | Path) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from trim.errors import RunError
+from trim.runs.shapes import LayerNumbers
 
 CURVE_POINTS = 33
 
@@ -107,6 +108,12 @@ class LayerRecord:
         arrays, numbers = to_parts(self)
         for key, value in arrays.items():
             check_array(self.name, key, value, numbers)
+        if self.packed_mask is not None:
+            kept = np.bitwise_count(self.packed_mask).sum(axis=1, dtype=np.int64)
+            if (kept != self.columns - self.counts).any():
+                raise RunError(f"{self.name}: the mask keeps other numbers of weights than the counts say")
+        if self.search is not None and not self.search.best_iteration < len(self.search.row_sparsity):
+            raise RunError(f"{self.name}: the search kept an update that it did not make")
 
     @property
     def rows(self) -> int:
@@ -167,6 +174,13 @@ ARRAYS: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "search_row_sparsity": ("float32", ("X", "D"), False),
     "search_exact_quality": ("float64", ("R", "K1"), True),
 }
+# What their numbers lie between, but for rounding.
+_ROUNDING = 1e-3
+_RANGES = {
+    "gini": (-_ROUNDING, 1 + _ROUNDING),
+    "weight_norm": (0.0, math.inf),
+    "sensitivity": (0.0, math.inf),
+} | dict.fromkeys(("cosine_uniform", "cosine", "cosine_curve"), (-1 - _ROUNDING, 1 + _ROUNDING))
 _SEARCH = tuple(key for key in ARRAYS if key.startswith("search_"))
 # What puts the run on its model, and needs the room.
 MASK_ARRAYS = ("packed_mask", "refitted")
@@ -192,7 +206,7 @@ def to_parts(record: LayerRecord) -> tuple[dict[str, np.ndarray], dict]:
         numbers["search"] = {
             "learning_rate": search.learning_rate,
             "best_iteration": search.best_iteration,
-            "tried": [[rate, _finite_or_name(quality)] for rate, quality in search.tried],
+            "tried": [(rate, _finite_or_name(quality)) for rate, quality in search.tried],
             "layer_quality": _finite_or_name(search.layer_quality),
             "uniform_quality": _finite_or_name(search.uniform_quality),
             "rates": len(search.rates),
@@ -202,7 +216,7 @@ def to_parts(record: LayerRecord) -> tuple[dict[str, np.ndarray], dict]:
     return arrays, numbers
 
 
-def from_parts(name: str, arrays: Mapping[str, np.ndarray], numbers: dict) -> LayerRecord:
+def from_parts(name: str, arrays: Mapping[str, np.ndarray], numbers: LayerNumbers) -> LayerRecord:
     """Join what `to_parts` split.
 
     Raises:
@@ -237,7 +251,7 @@ def from_parts(name: str, arrays: Mapping[str, np.ndarray], numbers: dict) -> La
         raise RunError(f"{name}: the record lacks or misstates {error}") from error
 
 
-def check_array(name: str, key: str, value: np.ndarray, numbers: dict) -> None:
+def check_array(name: str, key: str, value: np.ndarray, numbers: LayerNumbers) -> None:
     """Compare one array with what its name promises.
 
     Raises:
@@ -263,8 +277,9 @@ def check_array(name: str, key: str, value: np.ndarray, numbers: dict) -> None:
         # The qualities of a noiseless layer, in decibel, are infinite by definition.
         if not key.endswith("_quality") and wrong.any():
             raise RunError(f"{name}: {key} holds NaN or infinity")
-    if key == "counts" and value.size and not (value.min() >= 0 and value.max() <= columns):
-        raise RunError(f"{name}: counts outside 0 to {columns}")
+    least, most = (0, columns) if key == "counts" else _RANGES.get(key, (-math.inf, math.inf))
+    if math.isfinite(least) and ((value < least).any() or (value > most).any()):
+        raise RunError(f"{name}: {key} outside {least:g} to {most:g}")
 
 
 def _finite_or_name(value: float) -> float | str:

@@ -2,17 +2,19 @@
 
 import dataclasses
 from dataclasses import dataclass
+from typing import Annotated
 
-from trim.errors import SettingsError
-from trim.runs.fields import read_fields, read_mapping
+from trim.runs.fields import Limits, read_fields
 from trim.runs.settings import PruneSettings
+
+LONGEST_TITLE = 200
 
 
 @dataclass(frozen=True)
 class ModelFacts:
     """The model that a run pruned: its title, and the fingerprint of its weights."""
 
-    title: str
+    title: Annotated[str, Limits(most=LONGEST_TITLE)]
     weights: str
 
 
@@ -81,16 +83,4 @@ class RunRecord:
         Raises:
             SettingsError: something is missing, of the wrong type, or of another version.
         """
-        for key in ("request", "model", "text", "compute", "versions"):
-            if not isinstance(content.get(key), dict):
-                raise SettingsError(f"it lacks the settings of a run: {key} is missing or not an object")
-        return cls(
-            PruneSettings.from_json(content["request"]),
-            read_fields(ModelFacts, content["model"], "model"),
-            read_fields(TextFacts, content["text"], "text"),
-            read_fields(Compute, content["compute"], "compute"),
-            read_mapping(content["versions"], "versions", str),
-            read_mapping(budgets, "budget_file", float)
-            if (budgets := content.get("budget_file")) is not None
-            else None,
-        )
+        return read_fields(cls, content, "settings")

@@ -14,8 +14,10 @@ from safetensors.numpy import save
 
 from trim.errors import RunError
 from trim.files import FolderLock, write_atomically
-from trim.runs.folder import SCHEMA, Run, block_file, open_run, settings_fingerprint
+from trim.names import one_line
+from trim.runs.folder import SCHEMA, Run, block_file, open_run, read_json, settings_fingerprint
 from trim.runs.record import LayerRecord, to_parts
+from trim.runs.shapes import LONGEST_NAME, LONGEST_NOTE, Manifest
 
 # What a folder may hold before a run begins in it.
 _HARMLESS = {"lock", ".lock", "manifest.json", "notes.json", ".gitignore", ".DS_Store"}
@@ -24,7 +26,7 @@ _HARMLESS = {"lock", ".lock", "manifest.json", "notes.json", ".gitignore", ".DS_
 class RunWriter:
     """Writes one run, and keeps other processes out of its folder while it is open (`with RunWriter…`)."""
 
-    def __init__(self, path: Path, lock: FolderLock, manifest: dict) -> None:
+    def __init__(self, path: Path, lock: FolderLock, manifest: Manifest) -> None:
         self.path = path
         self.manifest = manifest
         self._lock = lock
@@ -58,7 +60,7 @@ class RunWriter:
                 {
                     "schema": SCHEMA,
                     "kind": kind,
-                    "name": name or path.name,
+                    "name": one_line(name or path.name, LONGEST_NAME),
                     "created": now(),
                     "fingerprint": settings_fingerprint(settings),
                     "settings": settings,
@@ -176,18 +178,19 @@ def _remove_half_written(path: Path) -> None:
 def update_metrics(path: Path, metrics: dict) -> None:
     """Add to a run's `metrics.json`, in which top-level keys are replaced."""
     target = path / "metrics.json"
-    known = json.loads(target.read_text(encoding="utf-8")) if target.exists() else {}
-    write_json(target, known | metrics)
+    write_json(target, read_json(target, dict, missing={}) | metrics)
 
 
 def write_notes(path: str | Path, *, name: str, note: str) -> None:
-    """Give a run another name and a note. Its record stays as it is.
+    """Give a run another name and a note, cut off where they are too long. Its record stays as it is.
 
     Raises:
         RunError: no run, or its folder cannot be written.
     """
     run = open_run(path)
-    write_json(run.path / "notes.json", {"name": name.strip(), "note": note})
+    write_json(
+        run.path / "notes.json", {"name": name.strip()[:LONGEST_NAME], "note": note.strip()[:LONGEST_NOTE]}
+    )
 
 
 def new_run_path(folder: Path, name: str) -> Path:

@@ -17,7 +17,9 @@ from trim.cache import fingerprint
 from trim.errors import RunError, SettingsError
 from trim.evaluation.entries import entry_of
 from trim.files import FolderLock
+from trim.names import one_line
 from trim.runs.folder import Run, RunEntry, list_runs, open_run, read_json, runs_folder
+from trim.runs.shapes import LONGEST_NAME, DenseFacts, Problem, SweepConfig
 from trim.runs.writer import now, write_json
 from trim.sweeps.settings import Cell, SweepSettings
 
@@ -57,7 +59,7 @@ class Sweep:
     """
 
     path: Path
-    config: dict
+    config: SweepConfig
     settings: SweepSettings
 
     @property
@@ -68,17 +70,17 @@ class Sweep:
     @property
     def name(self) -> str:
         """Return the title of the sweep."""
-        return str(self.config.get("name") or self.id)
+        return self.config.get("name") or self.id
 
     @property
     def created(self) -> str:
         """Return when the sweep began, ISO 8601 in UTC."""
-        return str(self.config["created"])
+        return self.config["created"]
 
     @property
     def keep_masks(self) -> bool:
         """Return whether the cells keep their masks, most of a run's size."""
-        return bool(self.config.get("keep_masks"))
+        return self.config.get("keep_masks", False)
 
     @cached_property
     def cells(self) -> dict[str, Cell]:
@@ -104,16 +106,16 @@ class Sweep:
 
     def dense(self) -> tuple[dict | None, ...]:
         """Return the dense model's perplexity on each text, None where not measured yet."""
-        known = read_json(self.path / "dense.json", missing={}).get("perplexities", [])
+        known = read_json(self.path / "dense.json", DenseFacts, missing={}).get("perplexities", [])
         return tuple(entry_of(known, text) for text in self.settings.texts)
 
     def outcome(self, cell: Cell) -> CellOutcome:
         """Return how far a cell is."""
         nothing = (None,) * len(self.settings.texts)
-        problem = read_json(self.problem_path(cell), missing={}).get("problem")
-        if not (self.cell_path(cell) / "config.json").exists():
-            return CellOutcome(cell, None, nothing, problem)
         try:
+            problem = read_json(self.problem_path(cell), Problem, missing={}).get("problem")
+            if not (self.cell_path(cell) / "config.json").exists():
+                return CellOutcome(cell, None, nothing, problem)
             run = open_run(self.cell_path(cell))
             known = run.metrics.get("perplexities", [])
         except RunError as error:
@@ -163,7 +165,7 @@ def create_sweep(
         path / "sweep.json",
         {
             "schema": SCHEMA,
-            "name": name,
+            "name": one_line(name, LONGEST_NAME),
             "created": now(),
             "keep_masks": keep_masks,
             "fingerprint": settings.fingerprint,
@@ -185,19 +187,17 @@ def open_sweep(path: str | Path) -> Sweep:
         raise RunError(
             f"{path} is not a sweep: it holds no sweep.json. `python -m trim sweep … --out {path}` writes one"
         )
-    config = read_json(file)
-    if config.get("schema") != SCHEMA:
+    config = read_json(file, SweepConfig)
+    if config["schema"] != SCHEMA:
         raise RunError(
-            f"{file} is of schema {config.get('schema')!r}, and this version reads schema {SCHEMA}; resume the "
+            f"{file} is of schema {config['schema']}, and this version reads schema {SCHEMA}; resume the "
             "version of TRIM Lab that wrote it, or sweep again into another folder"
         )
-    if not isinstance(config.get("settings"), dict) or not isinstance(config.get("created"), str):
-        raise RunError(f"{file} is damaged; sweep again into another folder")
     try:
         settings = SweepSettings.from_json(config["settings"])
     except SettingsError as error:
         raise RunError(f"{file}: {error}; sweep again into another folder") from error
-    if fingerprint(config["settings"]) != config.get("fingerprint"):  # as stored: options may have come since
+    if fingerprint(config["settings"]) != config["fingerprint"]:  # as stored: options may have come since
         raise RunError(
             f"{file} was edited: its settings no longer match their fingerprint. Restore the file, or sweep again into "
             "another folder"

@@ -4,14 +4,15 @@ ID.job says which process a job is, ID.end how it ended, ID.log what it printed.
 app, and a killed one is seen as what it is.
 """
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from app.services.jobs.progress import RunProgress
 from trim.errors import RunError
+from trim.runs.folder import read_json
 from trim.runs.writer import write_json
 
 KEPT_JOBS = 50
@@ -67,6 +68,12 @@ class JobState:
         return self.status in ("running", "stopping")
 
 
+class _End(TypedDict):
+    """How a job ended."""
+
+    code: int
+
+
 class JobFolder:
     """The jobs that are written down beside the runs of one folder."""
 
@@ -98,9 +105,8 @@ class JobFolder:
     def record(self, job_id: str) -> JobRecord | None:
         """Return the job of that id, if one was ever started."""
         try:
-            content = json.loads(self.file(job_id, "job").read_text(encoding="utf-8"))
-            return JobRecord(**content)
-        except (OSError, ValueError, TypeError):
+            return read_json(self.file(job_id, "job"), JobRecord)
+        except RunError:
             return None
 
     def write(self, record: JobRecord) -> None:
@@ -110,8 +116,8 @@ class JobFolder:
     def end(self, job_id: str) -> tuple[int | None, str]:
         """Return the exit code of the job, None where it could not tell, and its last message."""
         try:
-            code = int(json.loads(self.file(job_id, "end").read_text(encoding="utf-8"))["code"])
-        except (OSError, ValueError, TypeError, KeyError):
+            code = read_json(self.file(job_id, "end"), _End)["code"]
+        except RunError:
             return None, ""
         if code not in (1, 2):
             return code, ""

@@ -1,16 +1,13 @@
 """Perplexities that runs keep: of the run, and of the dense model on the very same windows."""
 
-import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.services.jobs.measure import DENSE
 from diagnostics.figures.perplexity import PerplexityBar
 from trim.evaluation.entries import format_bos
 from trim.runs.folder import Run
-
-UNIFORM = "uniform_perplexities"  # of Wanda with uniform sparsity, in runs that came with the app
+from trim.runs.shapes import PerplexityEntry
 
 
 @dataclass(frozen=True)
@@ -32,25 +29,26 @@ class Measured:
 
 def perplexities(run: Run) -> list[Measured]:
     """Return the perplexities of a run, last first."""
-    return _read(run.metrics.get("perplexities"))
+    return _read(run.metrics.get("perplexities", []))
 
 
 def dense_perplexities(run: Run) -> list[Measured]:
     """Return the perplexities of its dense model, last first."""
-    return _read(run.metrics.get(DENSE))
+    return _read(run.metrics.get("dense_perplexities", []))
 
 
-def _read(entries: object) -> list[Measured]:
-    fields = [field.name for field in dataclasses.fields(Measured) if field.name != "bos"]
-    found = []
-    for entry in reversed(entries) if isinstance(entries, list) else ():
-        try:
-            values = {name: entry[name] for name in fields}
-            bos = entry.get("bos")
-            found.append(Measured(**values | {"perplexity": float(values["perplexity"]), "bos": bos}))
-        except (KeyError, TypeError, ValueError):  # from another version, or edited: as good as not measured
-            continue
-    return found
+def _read(entries: Sequence[PerplexityEntry]) -> list[Measured]:
+    return [
+        Measured(
+            entry["corpus"],
+            entry["windows"],
+            entry["length"],
+            entry["tokens_sha256"],
+            float(entry["perplexity"]),
+            entry.get("bos"),
+        )
+        for entry in reversed(entries)
+    ]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,7 +90,7 @@ def on_one_text(runs: Iterable[Run]) -> OnOneText | None:
     own = [(run, there(perplexities(run))) for run in runs]
     measured = [(run, value) for run, value in own if value is not None]
     dense = [there(dense_perplexities(run)) for run in runs]
-    uniform = [there(_read(run.metrics.get(UNIFORM))) for run in runs]
+    uniform = [there(_read(run.metrics.get("uniform_perplexities", []))) for run in runs]
     if any(method_of(run) == "uniform" for run, _ in measured):
         uniform = []
     return OnOneText(text.text, measured, _first(dense), _first(uniform))

@@ -2,9 +2,10 @@
 
 import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
+from weakref import WeakKeyDictionary
 
 import psutil
 
@@ -72,17 +73,29 @@ class RunFacts:
         return all(word in line for word in search.casefold().split())
 
 
+_lines: WeakKeyDictionary[StoredRun, RunFacts] = WeakKeyDictionary()
+
+
 def run_facts(entry: StoredRun) -> RunFacts:
-    """Return the line of a stored run."""
-    run = entry.run
+    """Return the line of a stored run; it is made once, until a file of the run changes."""
+    facts = _lines.get(entry)
+    if facts is None:
+        facts = _lines[entry] = _facts(entry)
+    if facts.state == "unfinished" and is_being_written(entry.path):
+        return replace(facts, state="being written")
+    return facts
+
+
+def _facts(entry: StoredRun) -> RunFacts:
     size = folder_bytes(entry.path)
+    run = entry.run
     if run is None:
         return RunFacts(
             entry.id, entry.id, "", "", "", "", "", "", "", None, None, None, "", "damaged",
             entry.problem or "", 0, None, size, entry.shipped,
         )  # fmt: skip
     perplexity, dense = _perplexities(run)
-    planned = {name.partition(".")[0] for name in _table(run.budgets.get("layers"))}
+    planned = {name.partition(".")[0] for name in run.budgets.get("layers", ())}
     return RunFacts(
         id=entry.id,
         name=run.name,
@@ -97,7 +110,7 @@ def run_facts(entry: StoredRun) -> RunFacts:
         perplexity=perplexity,
         dense_perplexity=dense,
         created=run.created,
-        state="complete" if run.complete else "being written" if is_being_written(run.path) else "unfinished",
+        state="complete" if run.complete else "unfinished",
         problem="",
         blocks_done=len(run.blocks),
         blocks=len(planned) or None,
@@ -129,41 +142,18 @@ def folder_bytes(path: Path) -> int:
 
 
 def _sparsity(run: Run) -> float | None:
-    for key in ("sparsity", "layer_sparsity"):
-        realised = _number(_table(run.metrics.get(key)).get("realised"))
-        if realised is not None:
-            return realised
-    return run.request.target_sparsity
+    found = run.metrics.get("sparsity") or run.metrics.get("layer_sparsity")
+    return found["realised"] if found else run.request.target_sparsity
 
 
 def _perplexities(run: Run) -> tuple[float | None, float | None]:
     """Return the perplexity measured last, and the dense model's on the same windows."""
-    for entry in reversed(_list(run.metrics.get("perplexities"))):
-        value = _number(_table(entry).get("perplexity"))
-        if value is None:
-            continue
-        same = [
-            _number(_table(dense).get("perplexity"))
-            for dense in _list(run.metrics.get("dense_perplexities"))
-            if _table(dense).get("tokens_sha256") == entry.get("tokens_sha256")
-        ]
-        return value, same[-1] if same else None
-    return None, None
-
-
-def _table(value: object) -> dict:
-    return value if isinstance(value, dict) else {}
-
-
-def _list(value: object) -> list:
-    return value if isinstance(value, list) else []
-
-
-def _number(value: object) -> float | None:
-    """Return a number, also where JSON holds it as the word "nan" or "inf"."""
-    if not isinstance(value, str | int | float):
-        return None
-    try:
-        return float(value)
-    except ValueError:
-        return None
+    measured = run.metrics.get("perplexities")
+    if not measured:
+        return None, None
+    same = [
+        float(dense["perplexity"])
+        for dense in run.metrics.get("dense_perplexities", [])
+        if dense["tokens_sha256"] == measured[-1]["tokens_sha256"]
+    ]
+    return float(measured[-1]["perplexity"]), same[-1] if same else None

@@ -19,7 +19,6 @@ from trim.runs.writer import RunWriter, write_notes
 # What belongs to a run, besides its blocks. The calibration text and the sensitivities of a run on its way are made
 # again where they are missing.
 SMALL_FILES = ("config.json", "manifest.json", "budgets.json", "metrics.json", "notes.json", "events.jsonl")
-LONGEST_NAME, LONGEST_NOTE = 120, 4000
 
 
 def copy_run(run: Run, path: Path, change: Callable[[LayerRecord], LayerRecord]) -> None:
@@ -76,7 +75,7 @@ def rename(entry: StoredRun, name: str, note: str) -> None:
     """
     SEMINAR.require("Renaming a run")
     _require_own(entry)
-    write_notes(entry.path, name=name.strip()[:LONGEST_NAME], note=note.strip()[:LONGEST_NOTE])
+    write_notes(entry.path, name=name, note=note)
 
 
 def delete(entry: StoredRun) -> None:

@@ -1,6 +1,7 @@
 """The run store: the runs and sweeps in the user's folder, and the small ones that come with the app."""
 
 import contextlib
+import os
 import re
 import threading
 from collections import OrderedDict
@@ -9,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.services.runs.shipped import shipped_folder
+from app.services.server.faults import explain
 from trim.errors import RunError
 from trim.runs.folder import Run, open_run, runs_folder
 from trim.runs.record import LayerRecord
 from trim.sweeps.folder import Sweep, open_sweep
 
-KEPT_RUNS = 1024
 KEPT_LAYERS = 64
 # What a run is read from, apart from its blocks; a change in any of them means that it is read again.
 _READ = ("config.json", "manifest.json", "metrics.json", "notes.json", "budgets.json")
@@ -71,18 +72,24 @@ class RunStore:
         self, folder: Callable[[], Path] = runs_folder, shipped: Callable[[], Path] = shipped_folder
     ) -> None:
         self._folder, self._shipped = folder, shipped
-        self._runs: OrderedDict[tuple, StoredRun] = OrderedDict()
+        self._runs: dict[str, tuple[tuple, StoredRun]] = {}
         self._layers: OrderedDict[tuple, LayerRecord] = OrderedDict()
         self._lock = threading.Lock()
 
     def runs(self) -> list[StoredRun]:
         """All runs: the user's, newest first, then those that came with the app."""
         found: dict[str, StoredRun] = {}
+        places: set[str] = set()
         for folder, shipped in self._folders():
-            entries = [self._read(file.parent, shipped) for file in folder.glob("*/config.json")]
+            read = {place: self._read(place, shipped) for place in _places(folder)}
+            places |= read.keys()
+            entries = [entry for entry in read.values() if entry is not None]
             entries.sort(key=lambda entry: (entry.run.created if entry.run else "", entry.id), reverse=True)
             for entry in entries:
                 found.setdefault(entry.id, entry)
+        with self._lock:
+            for gone in self._runs.keys() - places:
+                del self._runs[gone]
         return list(found.values())
 
     def sweeps(self) -> list[StoredSweep]:
@@ -103,8 +110,8 @@ class RunStore:
         """
         if _ID.fullmatch(run_id):
             for folder, shipped in self._folders():
-                if (folder / run_id / "config.json").is_file():
-                    return self._read(folder / run_id, shipped)
+                if (entry := self._read(os.path.join(folder, run_id), shipped)) is not None:
+                    return entry
         raise RunError(
             f"There is no run {run_id[:60]!r} any more, or never was: it may have been deleted, renamed or moved. "
             "Choose another on the Runs page."
@@ -125,7 +132,7 @@ class RunStore:
             RunError: no such run or layer, or a damaged file.
         """
         run = self.open(run_id)
-        key = (run.path, _stamp(run.path), name)
+        key = (run.path, _stamp(str(run.path)), name)
         with self._lock:
             if key in self._layers:
                 self._layers.move_to_end(key)
@@ -136,7 +143,9 @@ class RunStore:
             self.find(run_id)  # deleted meanwhile: say that rather than that a file is missing
             raise
         with self._lock:
-            _cache(self._layers, key, record, KEPT_LAYERS)
+            self._layers[key] = record
+            while len(self._layers) > KEPT_LAYERS:
+                self._layers.popitem(last=False)
         return record
 
     @property
@@ -154,46 +163,49 @@ class RunStore:
             folders.append((self._shipped(), True))
         return folders
 
-    def _read(self, path: Path, shipped: bool) -> StoredRun:
-        key = (path, _stamp(path))
+    def _read(self, place: str, shipped: bool) -> StoredRun | None:
+        """Return the run in a folder, whatever is wrong with it; None where there is none."""
+        stamp = _stamp(place)
+        if stamp[0] is None:
+            return None
         with self._lock:
-            if key in self._runs:
-                self._runs.move_to_end(key)
-                return self._runs[key]
+            known = self._runs.get(place)
+        if known is not None and known[0] == stamp:
+            return known[1]
+        path = Path(place)
         try:
             run, problem = open_run(path), None
             _ = run.notes, run.metrics, run.budgets  # read now, so that a damaged one shows here
-        except RunError as error:
-            run, problem = None, str(error)
+        except Exception as error:  # no run stops the others
+            run, problem = None, explain(error)
         entry = StoredRun(path.name, path, shipped, run, problem)
         with self._lock:
-            _cache(self._runs, key, entry, KEPT_RUNS)
+            self._runs[place] = stamp, entry
         return entry
 
 
 def _read_sweep(path: Path, shipped: bool) -> StoredSweep:
     try:
         return StoredSweep(path.name, path, shipped, open_sweep(path), None)
-    except RunError as error:
-        return StoredSweep(path.name, path, shipped, None, str(error))
+    except Exception as error:
+        return StoredSweep(path.name, path, shipped, None, explain(error))
 
 
-def _stamp(path: Path) -> tuple:
+def _places(folder: Path) -> list[str]:
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        return [entry.path for entry in entries]
+    return []
+
+
+def _stamp(place: str) -> tuple:
     stamp: list[tuple[int, int, int] | None] = []
     for name in _READ:
         try:
-            status = (path / name).stat()
+            status = os.stat(f"{place}/{name}")
             stamp.append((status.st_mtime_ns, status.st_size, status.st_ino))
         except OSError:
             stamp.append(None)
     return tuple(stamp)
-
-
-def _cache(cache: OrderedDict, key: object, value: object, most: int) -> None:
-    cache[key] = value
-    cache.move_to_end(key)
-    while len(cache) > most:
-        cache.popitem(last=False)
 
 
 STORE = RunStore()

@@ -7,12 +7,11 @@ from app.services.runs.layer import LayerView
 from app.services.runs.store import STORE
 from app.ui.common import explanations
 from app.ui.common.cards import View, theme
+from app.ui.common.guard import guarded
 from app.ui.common.present import kept
-from app.ui.common.text import plain
 from app.ui.learn.step import Check, Step
 from diagnostics.allocation import row_scatter
 from diagnostics.figures.scatter import row_scatter_figure
-from trim.errors import RunError
 from trim.runs.folder import Run
 
 LAYER = "mlp.down_proj"
@@ -43,7 +42,7 @@ def _outcomes(run: Run) -> str:
     )
 
 
-def _layer() -> tuple[Run, LayerView] | None:
+def _layer() -> tuple[str, LayerView] | None:
     run = real_run()
     if run is None:
         st.info(
@@ -63,21 +62,19 @@ def _layer() -> tuple[Run, LayerView] | None:
             key="real_block",
             bind="query-params",
         )
-    try:
-        return run, LayerView.of(run, STORE.layer(run.id, f"{block}.{LAYER}"))
-    except RunError as error:
-        st.error(plain(error), icon=":material/error:")
-        return None
+    with guarded():
+        return _outcomes(run), LayerView.of(run, STORE.layer(run.id, f"{block}.{LAYER}"))
+    return None
 
 
-def _view(shown: tuple[Run, LayerView] | None) -> View | None:
+def _view(shown: tuple[str, LayerView] | None) -> View | None:
     if shown is None:
         return None
-    run, layer = shown
+    outcomes, layer = shown
     scatter = row_scatter(layer.own, "gini", layer.coefficients, ())
     return View(
         row_scatter_figure(scatter, (), theme()),
-        f"{_seen(layer, explanations.scatter_seen(scatter))} {_outcomes(run)}",
+        f"{_seen(layer, explanations.scatter_seen(scatter))} {outcomes}",
         explanations.ROW_SPARSITY_FORMULA,
         f"Row sparsity against Gini for the {layer.rows:,} rows of {layer.name}",
         lambda: {

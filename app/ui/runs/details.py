@@ -12,11 +12,12 @@ from app.services.results.report import run_report
 from app.services.results.tables import row_columns
 from app.services.runs.commands import reproduce
 from app.services.runs.facts import RunFacts
-from app.services.runs.files import LONGEST_NAME, LONGEST_NOTE, delete, exported, rename
+from app.services.runs.files import delete, exported, rename
 from app.services.runs.store import StoredRun
 from app.services.server.access import SEMINAR
 from app.ui.common.cards import fact
 from app.ui.common.continuations import continuations_card
+from app.ui.common.guard import guarded
 from app.ui.common.present import kept
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
@@ -26,6 +27,7 @@ from trim import TrimError
 from trim.evaluation.entries import format_perplexity
 from trim.names import format_bytes
 from trim.runs.folder import Run
+from trim.runs.shapes import LONGEST_NAME, LONGEST_NOTE
 
 MODEL_PAGE, STORED_PAGE, COMPARE_PAGE = "views/model.py", "views/stored_layer.py", "views/compare.py"
 MOST_LAYERS_IN_REPORT = 8
@@ -38,9 +40,13 @@ def show_run(entry: StoredRun, facts: RunFacts) -> None:
         st.markdown(plain(facts.note))
     if entry.run is None:
         st.error(plain(facts.problem), icon=":material/broken_image:")
-        _delete(entry, facts)
-        return
-    run = entry.run
+    else:
+        with guarded():
+            _show(entry, entry.run, facts)
+    _delete(entry, facts)
+
+
+def _show(entry: StoredRun, run: Run, facts: RunFacts) -> None:
     st.caption(plain(" · ".join(filter(None, [facts.model, facts.method, state_text(facts), facts.id]))))
     _numbers(run, facts)
     _ways_on(run, facts)
@@ -50,7 +56,6 @@ def show_run(entry: StoredRun, facts: RunFacts) -> None:
         _name_and_note(entry, facts)
     with right:
         _files(run, facts)
-        _delete(entry, facts)
     st.markdown("**The command that makes this run again**")
     st.code(SEMINAR.without_paths(reproduce(run)), language="bash", wrap_lines=True)
     with st.expander("Every setting, and the versions it was made with", icon=":material/settings:"):

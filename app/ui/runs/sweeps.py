@@ -6,6 +6,7 @@ from pathlib import Path
 import streamlit as st
 
 from app.services.runs.store import StoredSweep
+from app.services.server.faults import explain
 from app.ui.common.text import plain
 from trim.names import one_line
 
@@ -19,27 +20,34 @@ def sweep_table(sweeps: Sequence[StoredSweep]) -> None:
         "A sweep prunes one model in many ways and measures the perplexity of each: `python -m trim sweep --help`. "
         "Their curves are on the Compare page."
     )
-    lines = [_line(entry) for entry in sweeps]
+    lines, problems = [], []
+    for entry in sweeps:
+        problem = entry.problem
+        try:
+            lines.append(_line(entry))
+        except Exception as error:  # no sweep stops the others
+            lines.append(_unreadable(entry))
+            problem = explain(error)
+        if problem:
+            problems.append(f"{plain(entry.id)}: {plain(problem)}")
     st.dataframe(
         {key: [line[key] for line in lines] for key in lines[0]},
         hide_index=True,
         alt=f"Table of {len(lines)} sweeps",
     )
-    for entry in sweeps:
-        if entry.problem:
-            st.error(f"{plain(entry.id)}: {plain(entry.problem)}", icon=":material/broken_image:")
+    for problem in problems:
+        st.error(problem, icon=":material/broken_image:")
+
+
+def _unreadable(entry: StoredSweep) -> dict[str, str]:
+    nothing = dict.fromkeys(("Model", "Model sparsities", "Created (UTC)"), "")
+    return {"Name": entry.id, "Cells": "cannot be read"} | nothing
 
 
 def _line(entry: StoredSweep) -> dict[str, str]:
     sweep = entry.sweep
     if sweep is None:
-        return {
-            "Name": entry.id,
-            "Cells": "cannot be read",
-            "Model": "",
-            "Model sparsities": "",
-            "Created (UTC)": "",
-        }
+        return _unreadable(entry)
     outcomes = sweep.outcomes()
     done = sum(outcome.done for outcome in outcomes)
     targets = sorted({cell.settings.target for cell in sweep.cells.values() if cell.settings.target})

@@ -155,7 +155,6 @@ def _short(value: float | None) -> float | None:
 
 
 def _time(created: str) -> datetime.datetime | None:
-    try:
-        return datetime.datetime.fromisoformat(created).astimezone(datetime.UTC).replace(tzinfo=None)
-    except ValueError:
+    if not created:
         return None
+    return datetime.datetime.fromisoformat(created).astimezone(datetime.UTC).replace(tzinfo=None)

@@ -22,7 +22,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     same_text = {"tokens_sha256": "1" * 64, "windows": 2, "length": 16, "corpus": "demo"}
     metrics = {
-        "perplexities": [{"perplexity": 500.0, "tokens_sha256": "2"}, {"perplexity": "inf", **same_text}],
+        "perplexities": [
+            {**same_text, "perplexity": 500.0, "tokens_sha256": "2"},
+            {**same_text, "perplexity": "inf"},
+        ],
         "dense_perplexities": [{"perplexity": 20.5, **same_text}],
     }
     make_run(folder / "first", name="First <b>run</b>", note="a note", metrics=metrics)

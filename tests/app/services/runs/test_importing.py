@@ -1,7 +1,6 @@
 """Importing a run: a good zip is the run it was, a bad one leaves nothing and says why."""
 
 import contextlib
-import hashlib
 import io
 import json
 import math
@@ -9,12 +8,10 @@ import shutil
 import stat
 import struct
 import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save
 
 import trim
 from app.services.layer.keep import keep
@@ -27,7 +24,6 @@ from app.services.runs.importing import import_run
 from tests.app.small import ORIGIN, layer_sample
 from tests.app.small_runs import make_run, record, refitted, settings
 from trim.errors import RunError
-from trim.runs.folder import settings_fingerprint
 from trim.runs.writer import RunWriter
 
 
@@ -105,13 +101,6 @@ def test_a_refitted_run(folder, tmp_path, masks):
         layer = trim.open_run(bring(file, folder)).layer("0.mlp.gate_proj")
     assert (layer.refitted is not None) == masks
     assert layer.error_left == 0.875
-
-
-def test_an_error_left_that_is_no_number(folder, tmp_path):
-    with RunWriter.create(tmp_path / "made/first", settings()) as writer:
-        writer.write_block(0, [refitted(record("0.mlp.gate_proj"), math.nan)])
-    with exported(trim.open_run(tmp_path / "made/first"), masks=True) as file:
-        refused(file, folder, "quality that is not a number")
 
 
 def test_what_archivers_add_is_passed_over(good, folder):
@@ -193,7 +182,7 @@ def test_unusual_packing(good, folder):
 def test_whatever_is_damaged_is_refused_or_complete(good, folder):
     """A few random bytes: nobody knows what happens, but it ends in a complete run or in a refusal."""
     whole, random = packed(good).getvalue(), np.random.default_rng(0)
-    for _ in range(60):
+    for _ in range(20):
         content = np.frombuffer(whole, np.uint8).copy()
         places = random.integers(0, len(content), 4)
         content[places] = random.integers(0, 256, 4)
@@ -213,7 +202,7 @@ def test_a_zip_that_lies_about_its_sizes(good, folder):
 def test_pickles_and_strangers(good, folder):
     refused(packed(good | {"weights.pkl": b"\x80\x04."}), folder, "not part of a run")
     refused(packed(good | {"blocks/000.pt": b"\x80\x04."}), folder, "not part of a run")
-    refused(packed(good | {"blocks/000.safetensors": b"\x80\x04\x95."}), folder, "cut short|damaged")
+    refused(packed(good | {"blocks/000.safetensors": b"\x80\x04\x95."}), folder, "not what the run recorded")
 
 
 def test_no_zip_no_run_and_two_runs(good, folder):
@@ -230,126 +219,23 @@ def test_a_damaged_byte(good, folder):
     refused(io.BytesIO(bytes(content)), folder, "damaged|not what")
 
 
-PERPLEXITY = {"corpus": "demo", "tokens_sha256": "0", "windows": 2, "length": 16, "perplexity": 20.0}
+def test_everything_in_it_is_read(good, folder):
+    """What each file may hold is the business of `trim.runs`; here the import reads all of it."""
+    for name in ("config.json", "manifest.json", "budgets.json", "metrics.json"):
+        refused(packed(good | {name: b'{"kind": NaN}'}), folder, f"{name} is damaged")
+    refused(packed(good | {"notes.json": json.dumps({"name": "x" * 121}).encode()}), folder, "120 letters")
+    strange = good | {"blocks/001.safetensors": good["blocks/000.safetensors"]}
+    refused(packed(strange), folder, "not what the run recorded")
+    refused(packed(good | {"blocks/999.safetensors": b""}), folder, "does not name 999")
 
 
-def with_json(good: dict[str, bytes], name: str, change: Callable[[dict], object]) -> dict[str, bytes]:
-    content = json.loads(good[name])
-    change(content)
-    return good | {name: json.dumps(content).encode()}
-
-
-@pytest.mark.parametrize(
-    ("name", "change", "said"),
-    [
-        ("config.json", lambda c: c.update(schema=2), "schema 2"),
-        ("config.json", lambda c: c["settings"]["request"].update(target=0.9), "edited"),
-        ("config.json", lambda c: c.update(kind="sweep", fingerprint=c["fingerprint"]), "of kind 'sweep'"),
-        ("manifest.json", lambda c: c["blocks"]["0"].update(file="../../x"), "damaged"),
-        ("manifest.json", lambda c: c["blocks"].pop("0") and c["blocks"].update({"7": {}}), "damaged"),
-        ("manifest.json", lambda c: c["blocks"]["0"].update(sha256="0"), "not what the run recorded"),
-        ("manifest.json", lambda c: c["blocks"]["0"]["layers"].append("0.<b>"), "name that cannot be"),
-        ("manifest.json", lambda c: c["blocks"]["0"]["layers"].append("0.more"), "misstates|made by|damaged"),
-        ("manifest.json", lambda c: c["blocks"]["0"]["layers"].pop(), "does not name"),
-        ("budgets.json", lambda c: c["layers"].update({"0.mlp.gate_proj": 7}), "cannot be"),
-        ("metrics.json", lambda c: c["sparsity"].update(realised=7), "outside 0 to 1"),
-        ("metrics.json", lambda c: c.update(perplexities=[{"perplexity": []}]), "damaged"),
-        ("metrics.json", lambda c: c.update(sparsity="all"), "damaged"),
-        (
-            "metrics.json",
-            lambda c: c.update(perplexities=[PERPLEXITY | {"windows": "<b>"}]),
-            "perplexity that",
-        ),
-        (
-            "metrics.json",
-            lambda c: c.update(dense_perplexities=[PERPLEXITY | {"perplexity": -1}]),
-            "perplexity that",
-        ),
-        ("metrics.json", lambda c: c.update(continuations=[{"prompt": 1, "texts": {}}]), "not text"),
-        ("metrics.json", lambda c: c.update(perplexities=float("nan")), "NaN"),
-    ],
-)
-def test_json_that_says_what_cannot_be(good, folder, name, change, said):
-    refused(packed(with_json(good, name, change)), folder, said)
-
-
-def test_settings_of_something_else(good, folder):
-    config = json.loads(good["config.json"])
-    config["settings"] = {"a": 1}
-    config["fingerprint"] = settings_fingerprint(config["settings"])
-    refused(packed(good | {"config.json": json.dumps(config).encode()}), folder, "lacks the settings")
-    config["settings"] = json.loads(good["config.json"])["settings"]
-    config["settings"]["request"]["iterations"] = "many"
-    config["fingerprint"] = settings_fingerprint(config["settings"])
-    refused(packed(good | {"config.json": json.dumps(config).encode()}), folder, "iterations must be int")
-    refused(packed(good | {"metrics.json": b"[" * 100_000}), folder, "damaged")
-
-
-def with_block(
-    good: dict[str, bytes],
-    tmp_path: Path,
-    arrays: Callable[[dict], object] = lambda a: None,
-    numbers: Callable[[dict], object] = lambda n: None,
-) -> dict[str, bytes]:
-    """The run with another first block, honestly entered into its manifest."""
-    (tmp_path / "block").write_bytes(good["blocks/000.safetensors"])
-    found = load_file(tmp_path / "block")
-    length = struct.unpack("<Q", good["blocks/000.safetensors"][:8])[0]
-    header = json.loads(good["blocks/000.safetensors"][8 : 8 + length])["__metadata__"]
-    facts = json.loads(header["trim"])
-    arrays(found)
-    numbers(facts["layers"]["0.mlp.gate_proj"])
-    content = save(found, metadata={"trim": json.dumps(facts)})
-
-    def enter(manifest: dict) -> None:
-        manifest["blocks"]["0"] |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-
-    return with_json(good | {"blocks/000.safetensors": content}, "manifest.json", enter)
-
-
-L = "0.mlp.gate_proj/"
-
-
-@pytest.mark.parametrize(
-    ("arrays", "said"),
-    [
-        (lambda a: a.update({L + "counts": a[L + "counts"][:-1]}), "counts is int32"),
-        (lambda a: a.update({L + "counts": a[L + "counts"].astype(np.int64)}), "counts is int64"),
-        (lambda a: a.update({L + "counts": a[L + "counts"] + 100}), "counts outside"),
-        (lambda a: a.update({L + "counts": a[L + "counts"][::-1].copy() * 0}), "the mask keeps"),
-        (lambda a: a[L + "cosine"].fill(np.nan), "cosine holds NaN"),
-        (lambda a: a[L + "gini"].fill(np.inf), "gini holds NaN or infinity"),
-        (lambda a: a[L + "gini"].fill(3), "gini leaves"),
-        (lambda a: a[L + "cosine_curve"].fill(2), "range of a cosine"),
-        (lambda a: a[L + "weight_norm"].fill(-1), "negative"),
-        (lambda a: a.pop(L + "cosine"), "lacks or misstates"),
-        (lambda a: a.update({L + "extra": np.zeros(3)}), "unknown array"),
-        (lambda a: a.update({"0.other/counts": np.zeros(3)}), "does not name"),
-        (lambda a: a[L + "search_quality"].fill(np.nan), "search of"),
-    ],
-)
-def test_arrays_that_cannot_be(good, folder, tmp_path, arrays, said):
-    refused(packed(with_block(good, tmp_path, arrays)), folder, said)
-
-
-@pytest.mark.parametrize(
-    "numbers",
-    [
-        {"columns": 0},
-        {"columns": 41},
-        {"columns": "40"},
-        {"rows": 10**12},
-        {"allocation": "<script>"},
-        {"score": 5},
-        {"budget": 7},
-        {"vectors": None},
-        {"realised_quality": "nan"},
-        {"quality_measure": []},
-        {"search": {}},
-    ],
-)
-def test_numbers_that_cannot_be(good, folder, tmp_path, numbers):
-    refused(packed(with_block(good, tmp_path, numbers=lambda n: n.update(numbers))), folder, "not imported")
+def test_a_search_that_contradicts_itself(folder, tmp_path):
+    layer = record("0.mlp.gate_proj")
+    layer.search.quality.fill(math.nan)
+    with RunWriter.create(tmp_path / "made/first", settings()) as writer:
+        writer.write_block(0, [layer])
+    with exported(trim.open_run(tmp_path / "made/first"), masks=True) as file:
+        refused(file, folder, "search of 0.mlp.gate_proj")
 
 
 def test_a_full_disk(good, folder, monkeypatch):

@@ -1,0 +1,16 @@
+"""What a page says where something failed that nobody expected: the log has the rest."""
+
+import logging
+
+from trim.errors import TrimError
+from trim.names import one_line
+
+_log = logging.getLogger(__name__)
+
+
+def explain(error: Exception) -> str:
+    """Return an error as a message; one that is not meant for users goes to the log with its traceback."""
+    if isinstance(error, TrimError):
+        return str(error)
+    _log.error("unexpected", exc_info=error)
+    return f"It is damaged, or was made by something else ({type(error).__name__}: {one_line(str(error))})."

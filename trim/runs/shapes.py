@@ -1,0 +1,188 @@
+"""What the JSON files of a run and of a sweep may hold: types, ranges and lengths, checked whenever they are read."""
+
+import datetime
+import re
+from typing import Annotated, Literal, NotRequired, TypedDict
+
+from trim.runs.fields import Limits
+
+LONGEST_NAME, LONGEST_NOTE = 120, 4000
+
+
+class _Times:
+    """Times in ISO 8601 that can be shown in any zone."""
+
+    def __contains__(self, value: object) -> bool:
+        try:
+            return 1970 < datetime.datetime.fromisoformat(str(value)).year < 9999
+        except ValueError:
+            return False
+
+    def __str__(self) -> str:
+        return "a time in ISO 8601"
+
+
+Share = Annotated[float, Limits(0, 1)]
+Count = Annotated[int, Limits(0)]
+Size = Annotated[int, Limits(1, 2**31 - 1)]
+# JSON has no infinity: Python's own name for it, which `float` reads again.
+Number = float | Literal["inf", "-inf"]
+Time = Annotated[str, _Times()]
+Name = Annotated[str, Limits(most=LONGEST_NAME)]
+Word = Annotated[str, re.compile(r"[\w.: -]{1,60}")]
+BlockIndex = Annotated[str, re.compile(r"0|[1-9][0-9]{0,3}")]
+LayerName = Annotated[str, re.compile(r"(0|[1-9][0-9]{0,3})(\.\w{1,60}){1,8}")]
+
+
+class Config(TypedDict):
+    """`config.json`."""
+
+    schema: int
+    kind: Literal["model", "layer"]
+    name: NotRequired[Name]
+    created: Time
+    fingerprint: str
+    settings: dict
+
+
+class BlockEntry(TypedDict):
+    """A complete block in `manifest.json`; "propagated" says in which batches its outputs were handed on."""
+
+    file: str
+    bytes: Count
+    sha256: NotRequired[str]
+    layers: list[LayerName]
+    propagated: NotRequired[list[list[int]]]
+    dense_propagated: NotRequired[list[list[int]]]
+
+
+class Manifest(TypedDict):
+    """`manifest.json`."""
+
+    complete: bool
+    blocks: dict[BlockIndex, BlockEntry]
+
+
+class Notes(TypedDict, total=False):
+    """`notes.json`."""
+
+    name: Name
+    note: Annotated[str, Limits(most=LONGEST_NOTE)]
+
+
+class BudgetFacts(TypedDict, total=False):
+    """`budgets.json`: the sparsity of each layer, before and after the target and the cap, and who set it."""
+
+    method: str
+    sparsity: Share
+    totals: dict[LayerName, Count]
+    layers: dict[LayerName, Share]
+    requested: dict[LayerName, float]
+    clipped: list[LayerName]
+
+
+class Realised(TypedDict):
+    """A sparsity that was asked for, and what came of it."""
+
+    requested: Share
+    realised: Share
+
+
+class Weights(TypedDict):
+    """How many weights are pruned, of how many."""
+
+    pruned: Count
+    of: Count
+
+
+class PerplexityEntry(TypedDict):
+    """A perplexity, and the text that it is of."""
+
+    corpus: str
+    whole: NotRequired[bool]
+    perplexity: Annotated[float, Limits(1)] | Literal["nan", "inf"]
+    windows: Count
+    length: Count
+    tokens_sha256: str
+    bos: NotRequired[bool | None]
+    dtype: NotRequired[str]
+
+
+class Continuation(TypedDict):
+    """One prompt, continued by several models."""
+
+    prompt: str
+    new_tokens: NotRequired[Count]
+    texts: dict[Name, str]
+
+
+class Metrics(TypedDict, total=False):
+    """`metrics.json`."""
+
+    sparsity: Realised
+    layer_sparsity: Realised
+    weights: Weights
+    seconds: Annotated[float, Limits(0)]
+    perplexities: list[PerplexityEntry]
+    dense_perplexities: list[PerplexityEntry]
+    uniform_perplexities: list[PerplexityEntry]
+    continuations: list[Continuation]
+
+
+class SearchNumbers(TypedDict):
+    """The numbers of a search, in the metadata of a block's file."""
+
+    learning_rate: float | None
+    best_iteration: Count
+    tried: list[tuple[float, Number]]
+    layer_quality: Number
+    uniform_quality: Number
+    rates: Size
+    steps: Size
+    kept_steps: Size
+
+
+class LayerNumbers(TypedDict):
+    """The numbers of a layer, in the metadata of a block's file."""
+
+    columns: Size
+    rows: Size
+    budget: Share
+    allocation: Word
+    score: Word
+    vectors: Count
+    quality_measure: Word
+    uniform_quality: Number
+    realised_quality: Number
+    error_left: NotRequired[Number]
+    kept: NotRequired[Count]
+    search: NotRequired[SearchNumbers]
+
+
+class BlockNumbers(TypedDict):
+    """The metadata of a block's file."""
+
+    layers: dict[LayerName, LayerNumbers]
+
+
+class SweepConfig(TypedDict):
+    """`sweep.json`."""
+
+    schema: int
+    name: NotRequired[Name]
+    created: Time
+    keep_masks: NotRequired[bool]
+    fingerprint: str
+    settings: dict
+
+
+class DenseFacts(TypedDict, total=False):
+    """`dense.json` of a sweep."""
+
+    perplexities: list[PerplexityEntry]
+
+
+class Problem(TypedDict, total=False):
+    """`<cell>.problem.json` of a sweep."""
+
+    problem: str
