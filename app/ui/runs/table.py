@@ -53,7 +53,7 @@ def choose_run(facts: Sequence[RunFacts]) -> str | None:
             st.session_state["run_shown_here"] = ids[rows[0]]
 
     st.dataframe(
-        _columns(found),
+        table_columns(found),
         hide_index=True,
         key=key,
         on_select=picked,
@@ -98,7 +98,8 @@ def _follow_address(known: Sequence[str], ids: Sequence[str]) -> None:
         st.session_state["run_shown_here"] = asked if asked in ids else ids[0]
 
 
-def _columns(facts: Sequence[RunFacts]) -> dict[str, list]:
+def table_columns(facts: Sequence[RunFacts]) -> dict[str, list]:
+    """Return the columns of the table, a value for each run."""
     return {
         "Name": [each.name for each in facts],
         "Method": [each.method for each in facts],
