@@ -1,7 +1,8 @@
 """Mutate models, texts, zips and run folders by seed: each is read, or refused in words, in bounded time and memory.
 
-A case fails if it ends in anything but a `TrimError`, takes more than 10 s of CPU, or more than 2 GiB. Prints a line for each
-failure, with the seed that makes it again, and one JSON line last; the exit code is 1 if any case failed.
+A case fails if it ends in anything but a `TrimError`, takes more than 10 s of CPU, or more than 2 GiB. Prints a line
+for each failure, with the name that makes it again (--only), and one JSON line last. Exits with 1 if any
+case failed.
 
     python -m benchmarks.hostile --seconds 60 [--seed 0] [--kinds run zip model gguf text] [--only CASE]
 """

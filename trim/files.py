@@ -1,7 +1,9 @@
 """Files and folders that are complete or absent, and a folder that only one process writes."""
 
 import contextlib
+import errno
 import os
+import re
 import shutil
 import sys
 import uuid
@@ -64,6 +66,15 @@ def new_folder(target: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
+def remedy(error: OSError) -> str:
+    """Return what to do where something cannot be written, to follow "cannot be written; "."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "free some space there"
+    if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+        return "make it writable for you, or choose another folder"
+    return "choose another folder"
+
+
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
     """Write a file of a run: `new_file` on the disk to stay, with advice where that fails.
@@ -76,8 +87,8 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
             yield file
     except OSError as error:
         raise RunError(
-            f"{path} cannot be written ({error.strerror or error}); what was written before is safe. Free some "
-            "space, or choose a folder that you may write to, then resume with: "
+            f"{path} cannot be written ({error.strerror or error}); what was written before is safe: {remedy(error)}. "
+            "A run resumes with: "
             f"python -m trim resume {path.parent.parent if path.parent.name == 'blocks' else path.parent}"
         ) from error
 
@@ -90,6 +101,16 @@ def write_atomically(path: Path, content: bytes) -> None:
     """
     with atomic_file(path) as file:
         file.write(content)
+
+
+def remove_temporary(folder: Path) -> None:
+    """Remove what killed processes left under temporary names in a folder that only this one writes."""
+    for leftover in folder.glob(".*-*"):
+        if _TEMPORARY.fullmatch(leftover.name):
+            leftover.unlink(missing_ok=True)
+
+
+_TEMPORARY = re.compile(r"\..+-[0-9a-f]{12}")
 
 
 def _temporary(path: Path) -> Path:
@@ -130,7 +151,7 @@ class FolderLock:
                 holder.write_text(f"{os.getpid()}\n")
         except OSError as error:
             raise RunError(
-                f"{folder} cannot be written to ({error.strerror or error}); choose another folder with --out"
+                f"{folder} cannot be written to ({error.strerror or error}); {remedy(error)}"
             ) from error
         if self._lock is None:
             raise RunLockedError(

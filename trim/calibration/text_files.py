@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trim.errors import CorpusError
+from trim.errors import CorpusError, TrimError
 from trim.names import format_bytes, one_line
 
 if TYPE_CHECKING:
@@ -108,6 +108,10 @@ def file_text(path: Path, split: str) -> Text:
             raise CorpusError(
                 f"{name} cannot be read ({error.strerror}); check the path and its permissions"
             ) from error
+        except (ValueError, ArithmeticError, LookupError, MemoryError, RuntimeError) as error:
+            if isinstance(error, TrimError):
+                raise
+            raise CorpusError(f"{name} is damaged ({one_line(str(error))}); save it again") from error
 
     return part_of(read, split, name, "" if kind == ".txt" else BETWEEN_DOCUMENTS)
 

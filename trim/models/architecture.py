@@ -1,20 +1,28 @@
 """Which models can be pruned row by row, and where their blocks are: by structure, not by a list of names."""
 
+import contextlib
 import copy
+import itertools
+import threading
+from collections.abc import Iterator
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from trim.errors import ModelError
 from trim.models.replay import record_calls
+from trim.names import one_line
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 SUPPORTED = "Llama, Mistral, Qwen2, Qwen2.5, Qwen3, Gemma 2 and 3 (text), OPT and decoders built like them"
+_MOST_PARAMETERS = 20_000  # tensors
+_MOST_BUFFERED = 2**28  # numbers
 _TRIAL = (2, 3)  # sequences and tokens of the text without numbers
 # Configurations that a text has gone through in this process: a run asks several times.
 _SOUND: set[str] = set()
@@ -80,12 +88,14 @@ def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
     check_config(config)
     name = (getattr(config, "architectures", None) or [config.model_type])[0]
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), _few_parameters(name):
             module: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except ModelError:
+        raise
     except ValueError as error:
         raise unsupported(name, Reason.CONFIGURATION) from error
-    except (KeyError, AttributeError, TypeError, IndexError, RuntimeError, ZeroDivisionError) as error:
-        raise unsupported(name, Reason.CONFIGURATION, str(error)) from error
+    except Exception as error:  # as many kinds as there are architectures
+        raise unsupported(name, Reason.CONFIGURATION, one_line(str(error))) from error
     find_blocks(module.eval())
     tried = config.to_json_string(use_diff=False)
     if tried not in _SOUND:
@@ -93,9 +103,28 @@ def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
         with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
             _place(trial)
             _require_block_by_block(trial)
+        tables = sum(buffer.numel() for buffer in module.buffers())
+        if tables > _MOST_BUFFERED:
+            raise unsupported(name, Reason.CONFIGURATION, f"its tables would hold {tables:,} numbers")
         compute_buffers(copy.deepcopy(module), torch.device("cpu"))
         _SOUND.add(tried)
     return module
+
+
+@contextlib.contextmanager
+def _few_parameters(name: str) -> Iterator[None]:
+    """Stop where a model of more tensors than any is built here: a configuration may ask for any number."""
+    thread, counted = threading.get_ident(), itertools.count(1)
+
+    def count(*_: object) -> None:
+        if threading.get_ident() == thread and next(counted) > _MOST_PARAMETERS:
+            raise unsupported(name, Reason.CONFIGURATION, f"it would have over {_MOST_PARAMETERS:,} tensors")
+
+    handle = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def find_blocks(module: nn.Module) -> list[nn.Module]:

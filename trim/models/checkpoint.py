@@ -1,23 +1,28 @@
 """Folders with a model's configuration, its safetensors and its tokenizer."""
 
 import contextlib
+import functools
 import json
+import sys
 import threading
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, cast
 
 import torch
-from safetensors import SafetensorError
 
 from trim.devices import is_out_of_memory
-from trim.errors import ModelError
+from trim.errors import ModelError, NotEnoughMemoryError, TrimError
 from trim.models.architecture import SUPPORTED, Reason
+from trim.names import one_line
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+P = ParamSpec("P")
 T = TypeVar("T")
+
+MOST_BLOCKS = 500
 
 # Any one of these is enough to make a tokenizer of.
 TOKENIZER_CORES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tekken.json")
@@ -36,6 +41,32 @@ LEGAL_FILES = tuple(
     "".join(f"[{letter.upper()}{letter}]" if letter.isalpha() else letter for letter in name) + "*"
     for name in ("license", "licence", "notice", "copying", "use_policy", "acceptable_use")
 )
+
+
+def names_its_model(read: Callable[P, T]) -> Callable[P, T]:
+    """Let a function whose last positional argument is a model fail in words only, whatever is in the model's files.
+
+    Raises:
+        ModelError: instead of any error that is not a `TrimError` already; it names the model.
+        NotEnoughMemoryError: likewise.
+    """
+
+    @functools.wraps(read)
+    def reading(*arguments: P.args, **options: P.kwargs) -> T:
+        try:
+            return read(*arguments, **options)
+        except TrimError:
+            raise
+        except Exception as error:
+            model = one_line(str(arguments[-1] if arguments else next(iter(options.values()))), 200)
+            if is_out_of_memory(error):
+                raise NotEnoughMemoryError(f"memory filled up while {model} was read") from error
+            raise ModelError(
+                f"{model} cannot be read ({type(error).__name__}: {one_line(str(error))}): a file of it is damaged, "
+                "or of a kind that is not supported; get it again from where the model comes from"
+            ) from error
+
+    return reading
 
 
 @contextlib.contextmanager
@@ -86,12 +117,11 @@ def _steps(items: Collection[T], report: Callable[[float], None]) -> Iterator[T]
 
 
 def read_config(folder: Path) -> "PretrainedConfig":
-    """Read the model's configuration.
+    """Read the model's configuration, but for how it is to be loaded: that is for us to say.
 
     Raises:
         ModelError: there is none, it is damaged, or it is of an architecture that `transformers` does not know.
     """
-    from huggingface_hub.errors import StrictDataclassError
     from transformers import AutoConfig
 
     path = folder / "config.json"
@@ -103,21 +133,30 @@ def read_config(folder: Path) -> "PretrainedConfig":
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
         kind = settings.get("model_type")
-    except (OSError, ValueError, AttributeError) as error:
+        many = [key for key, value in settings.items() if "layer" in key and _is_above(value, MOST_BLOCKS)]
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path} is damaged; get it again from where the model comes from") from error
+    if many:
+        raise ModelError(f"{path} asks for more than {MOST_BLOCKS} blocks ({many[0]}); it is damaged")
     try:
         with quiet():
             config: PretrainedConfig = AutoConfig.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
             )
+            # An implementation may be the name of a repository, whose code would be fetched and run.
+            config._attn_implementation = config._experts_implementation = config.dtype = None
             return config
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
+    except Exception as error:  # as many kinds as there are architectures
         if "auto_map" in settings:
             reason = str(Reason.CODE)
         else:
             reason = "this version of transformers does not know it, or its config.json is damaged"
         architecture = (settings.get("architectures") or [kind])[0]
         raise ModelError(f"TRIM Lab cannot load {architecture}: {reason}; it prunes {SUPPORTED}") from error
+
+
+def _is_above(value: object, most: int) -> bool:
+    return isinstance(value, int) and value > most
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
@@ -135,7 +174,12 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
         )
     try:
         with quiet():
-            return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+            tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
+        tokenizer.model_max_length = sys.maxsize  # windows are of the length that was asked for
+        tokenizer("a")
+        return tokenizer
     except Exception as error:  # the Rust library raises plain Exception
         raise ModelError(
             f"the tokenizer in {folder} cannot be read; copy its files again from where the model comes from"
@@ -163,6 +207,7 @@ def load_weights(
         with quiet(), _reported_bars(report):
             pair = AutoModelForCausalLM.from_pretrained(
                 folder,
+                config=read_config(folder),
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,
@@ -172,7 +217,7 @@ def load_weights(
             )
             # With output_loading_info a pair comes back, which its annotation does not say.
             module, loaded = cast("tuple[PreTrainedModel, dict[str, list[str]]]", pair)
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+    except Exception as error:
         if is_out_of_memory(error):
             raise
         raise ModelError(

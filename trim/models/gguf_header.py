@@ -30,6 +30,8 @@ _SCALARS = {
     12: "<d",
 }
 _FLOATS = {0: torch.float32, 1: torch.float16, 30: torch.bfloat16}
+_MOST_DIMENSIONS = 8
+_MOST_PER_BYTE = 8  # numbers; the smallest types hold five
 _LONGEST_ARRAY = 4096  # of numbers that are kept: more are never settings
 
 Value = int | float | str | tuple[int | float, ...] | None
@@ -162,7 +164,9 @@ def _parse(path: Path, content: mmap.mmap) -> GgufHeader:
     found = []
     for _ in range(tensors):
         name = reader.string()
-        sizes = [reader.integer("<Q") for _ in range(reader.integer("<I"))]
+        if (dimensions := reader.integer("<I")) > _MOST_DIMENSIONS:
+            raise ValueError("a tensor has more dimensions than any")
+        sizes = [reader.integer("<Q") for _ in range(dimensions)]
         kind, offset = reader.integer("<I"), reader.integer("<Q")
         found.append((name, tuple(reversed(sizes)), kind, offset))
     alignment = facts.get("general.alignment", 32)
@@ -172,7 +176,12 @@ def _parse(path: Path, content: mmap.mmap) -> GgufHeader:
     places = {name: GgufTensor(begin + offset, kind, shape) for name, shape, kind, offset in found}
     if max((place.start for place in places.values()), default=0) > len(content):
         raise ValueError("the last tensor begins after the end of the file")
-    return GgufHeader(path, facts, places)
+    header = GgufHeader(path, facts, places)
+    if header.parameters > _MOST_PER_BYTE * len(content):
+        raise ValueError("its tensors would be larger than the file")
+    if header.count(f"{header.architecture}.block_count") > len(places):
+        raise ValueError("it has fewer tensors than blocks")
+    return header
 
 
 class _Reader:

@@ -116,6 +116,7 @@ class ModelDescription:
     blocks: int
 
 
+@checkpoint.names_its_model
 def load_model(
     source: str | Path,
     *,
@@ -151,6 +152,7 @@ def load_model(
     return Model(str(source), found.title, key["fingerprint"], module, tokenizer, key)
 
 
+@checkpoint.names_its_model
 def model_folder(source: str | Path, *, progress: ProgressListener | None = None) -> tuple[Path, str]:
     """Find the folder with a model's configuration, safetensors and tokenizer, and the model's title.
 
@@ -164,6 +166,7 @@ def model_folder(source: str | Path, *, progress: ProgressListener | None = None
     return sources.fetch(found, progress or (lambda step: None)), found.title
 
 
+@checkpoint.names_its_model
 def describe_model(source: str | Path) -> ModelDescription:
     """Say what a model is and what loading it would download. Of a model on the Hub only its config.json is fetched.
 

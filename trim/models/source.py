@@ -21,6 +21,7 @@ from trim.models.tensor_files import (
     pickle_advice,
     weight_files,
 )
+from trim.models.tensor_names import ModelTensors
 from trim.names import local_path, one_line
 from trim.progress import Progress, ProgressListener
 
@@ -109,7 +110,8 @@ def fetch(source: Source, progress: ProgressListener) -> Path:
         return _dequantized(source, progress)
     folder = source.folder if isinstance(source, FolderSource) else _from_hub(source.repository, progress)
     weight_files(folder)
-    blueprint(checkpoint.read_config(folder))
+    # What the configuration would build is what the files hold: nothing larger comes into memory.
+    ModelTensors(blueprint(checkpoint.read_config(folder)), TensorFiles(folder))
     return folder
 
 

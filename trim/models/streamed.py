@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from trim.devices import choose_dtype, half_is_free
 from trim.models.architecture import Reason, blueprint, compute_buffers, find_blocks, unsupported
-from trim.models.checkpoint import read_config
+from trim.models.checkpoint import names_its_model, read_config
 from trim.models.fusion import fused
 from trim.models.tensor_files import TensorFiles
 from trim.models.tensor_names import ModelTensors, named_tensors
@@ -35,6 +35,7 @@ class StreamedModel:
         device, dtype: where and in which type it computes.
     """
 
+    @names_its_model
     def __init__(self, folder: Path, *, device: torch.device, dtype: str | None = None) -> None:
         """Read the configuration and the headers, no weights.
 

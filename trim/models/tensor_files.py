@@ -10,6 +10,7 @@ the tensors.
 
 import hashlib
 import json
+import math
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from torch import Tensor
 
 from trim.cache import fingerprint
 from trim.errors import ModelError
+from trim.names import one_line
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -38,6 +40,7 @@ _DTYPES = {
     "BOOL": torch.bool,
 }
 _SAMPLE_BYTES = 4096
+_LONGEST_HEADER = 32 * 2**20
 
 
 def weight_files(folder: Path) -> tuple[list[str], str | None]:
@@ -85,7 +88,7 @@ def _named_weights(folder: Path) -> str | None:
     """Read what config.json names as the weights; None where it leaves the choice to the usual names."""
     try:
         named = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("transformers_weights")
-    except (OSError, ValueError, AttributeError):  # told by who reads the configuration
+    except (OSError, ValueError, AttributeError, RecursionError):  # told by who reads the configuration
         return None
     if named is None:
         return None
@@ -111,7 +114,7 @@ def index_files(index: Path) -> list[str]:
             raise ValueError
         for name in names:
             _require_inside(name, index)
-    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise ModelError(f"{index} is damaged; get it again from where the model comes from") from error
     return names
 
@@ -268,12 +271,12 @@ def read_header(path: Path) -> tuple[dict, int]:
         size = path.stat().st_size
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            if length > size - 8:
-                raise ValueError("its header is cut short")
+            if length > min(size - 8, _LONGEST_HEADER):
+                raise ValueError("its header is cut short, or longer than any")
             header = json.loads(file.read(length))
         if not isinstance(header, dict):
             raise ValueError("its header is not a JSON object")
-    except (OSError, ValueError, struct.error) as error:
+    except (OSError, ValueError, struct.error, RecursionError) as error:
         raise _damaged(path, str(error)) from error
     return header, 8 + length
 
@@ -287,15 +290,15 @@ def _places(path: Path) -> dict[str, TensorPlace]:
         try:
             start, end = map(int, entry["data_offsets"])
             kind, shape = entry["dtype"], tuple(map(int, entry["shape"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise _damaged(path, f"its header does not describe {name}") from error
-        if kind not in _DTYPES:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise _damaged(path, f"its header does not describe {one_line(name)}") from error
+        if not isinstance(kind, str) or kind not in _DTYPES:
             raise ModelError(
                 f"{path}: {name} is quantized (type {kind}), which cannot be pruned; load the checkpoint that it was "
                 "made from"
             )
         dtype = _DTYPES[kind]
-        if min(shape, default=0) < 0 or end - start != torch.Size(shape).numel() * dtype.itemsize:
+        if min(shape, default=0) < 0 or end - start != math.prod(shape) * dtype.itemsize:
             raise _damaged(path, f"{name} has another size than its shape")
         places[name] = TensorPlace(path, data + start, end - start, dtype, shape)
     filled = data

@@ -308,14 +308,15 @@ def open_run(path: str | Path) -> Run:
     for index, entry in manifest["blocks"].items():
         names = entry["layers"]
         own = all(name.startswith(f"{index}.") for name in names)
-        if entry["file"] != block_file(int(index)) or not own or len(set(names)) < len(names):
+        files = (block_file(int(index)), block_file(int(index), again=True))
+        if entry["file"] not in files or not own or len(set(names)) < len(names):
             raise damaged(path / "manifest.json", f"block {index} cannot be")
     return Run(path, config, record, manifest)
 
 
-def block_file(index: int) -> str:
-    """Return the file of a block inside the run folder."""
-    return f"blocks/{index:03d}.safetensors"
+def block_file(index: int, *, again: bool = False) -> str:
+    """Return the file of a block inside the run folder; written `again`, it has another name until the next time."""
+    return f"blocks/{index:03d}{'.2' if again else ''}.safetensors"
 
 
 @dataclass(frozen=True)

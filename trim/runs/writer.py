@@ -2,7 +2,6 @@
 
 import datetime
 import hashlib
-import itertools
 import json
 import re
 import unicodedata
@@ -13,7 +12,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from trim.errors import RunError
-from trim.files import FolderLock, write_atomically
+from trim.files import FolderLock, remedy, remove_temporary, write_atomically
 from trim.names import one_line
 from trim.runs.folder import SCHEMA, Run, block_file, open_run, read_json, settings_fingerprint
 from trim.runs.record import LayerRecord, to_parts
@@ -82,8 +81,9 @@ class RunWriter:
         open_run(path)  # before the lock, which would make the folder
         lock = FolderLock(Path(path))
         try:
-            _remove_half_written(Path(path))
-            return cls(Path(path), lock, open_run(path).manifest)
+            manifest = open_run(path).manifest
+            _remove_half_written(Path(path), manifest)
+            return cls(Path(path), lock, manifest)
         except BaseException:
             lock.release()
             raise
@@ -95,7 +95,7 @@ class RunWriter:
         self._lock.release()
 
     def write_block(self, index: int, records: Iterable[LayerRecord], **facts: object) -> int:
-        """Write a block and commit it.
+        """Write a block and commit it; one that is there already stays until then.
 
         Args:
             index: the block's place in the model.
@@ -115,15 +115,19 @@ class RunWriter:
             arrays |= {f"{record.name}/{key}": value for key, value in parts.items()}
         # One key: the order of several in the file would change from one writing to the next.
         content = save(arrays, metadata={"trim": json.dumps({"schema": SCHEMA, "layers": numbers})})
-        write_atomically(self.path / block_file(index), content)
+        before = self.manifest["blocks"].get(str(index), {}).get("file")
+        name = block_file(index, again=before == block_file(index))
+        write_atomically(self.path / name, content)
         self.manifest["blocks"][str(index)] = {
-            "file": block_file(index),
+            "file": name,
             "bytes": len(content),
             "sha256": hashlib.sha256(content).hexdigest(),
             "layers": list(numbers),
             **facts,
         }
         self._write_manifest()
+        if before is not None:
+            (self.path / before).unlink(missing_ok=True)
         return len(content)
 
     def drop_blocks(self, indices: Iterable[int]) -> None:
@@ -163,16 +167,21 @@ def log_event(path: Path, event: dict) -> None:
             file.write(json.dumps({"time": now(), **event}) + "\n")
     except OSError as error:
         raise RunError(
-            f"{path / 'events.jsonl'} cannot be written ({error.strerror}); free some space and resume with: "
+            f"{path / 'events.jsonl'} cannot be written ({error.strerror}); {remedy(error)} and resume with: "
             f"python -m trim resume {path}"
         ) from error
 
 
-def _remove_half_written(path: Path) -> None:
-    """Remove what a killed process left under temporary names; the lock says that nobody writes them now."""
-    names = (path.glob(".*.*-*"), (path / "blocks").glob(".*.*-*"), path.glob(".activations-*"))
-    for leftover in itertools.chain(*names):
+def _remove_half_written(path: Path, manifest: Manifest | None = None) -> None:
+    """Remove what a killed process left: the lock says that nobody writes it now."""
+    remove_temporary(path)
+    remove_temporary(path / "blocks")
+    for leftover in path.glob(".activations-*"):
         leftover.unlink(missing_ok=True)
+    if manifest is not None:
+        named = {path / entry["file"] for entry in manifest["blocks"].values()}
+        for leftover in set(path.glob("blocks/*.safetensors")) - named:
+            leftover.unlink(missing_ok=True)
 
 
 def update_metrics(path: Path, metrics: dict) -> None:

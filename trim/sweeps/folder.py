@@ -16,7 +16,7 @@ from pathlib import Path
 from trim.cache import fingerprint
 from trim.errors import RunError, SettingsError
 from trim.evaluation.entries import entry_of
-from trim.files import FolderLock
+from trim.files import FolderLock, remove_temporary
 from trim.names import one_line
 from trim.runs.folder import Run, RunEntry, list_runs, open_run, read_json, runs_folder
 from trim.runs.shapes import LONGEST_NAME, DenseFacts, Problem, SweepConfig
@@ -135,6 +135,8 @@ class Sweep:
         """
         lock = FolderLock(self.path)
         try:
+            remove_temporary(self.path)
+            remove_temporary(self.cells_folder)
             yield
         finally:
             lock.release()
@@ -159,7 +161,7 @@ def create_sweep(
                 f"--resume {path}; or choose another folder with --out"
             )
         return sweep
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    if path.exists() and (not path.is_dir() or any(not each.name.startswith(".") for each in path.iterdir())):
         raise RunError(f"{path} is not empty and holds no sweep; choose another folder with --out")
     write_json(
         path / "sweep.json",

@@ -11,8 +11,8 @@ from typing import IO
 from app.services.runs.store import StoredRun
 from app.services.server.access import SEMINAR
 from trim.errors import RunError
-from trim.files import FolderLock
-from trim.runs.folder import Run, block_file
+from trim.files import FolderLock, remedy
+from trim.runs.folder import Run, open_run
 from trim.runs.record import LayerRecord
 from trim.runs.writer import RunWriter, write_notes
 
@@ -49,19 +49,20 @@ def exported(run: Run, *, masks: bool) -> Iterator[IO[bytes]]:
     """
     with contextlib.ExitStack() as stack:
         try:
-            source = run.path
+            source, top = run.path, run.id.encode(errors="replace").decode()
             if not masks:
-                source = Path(stack.enter_context(tempfile.TemporaryDirectory())) / run.path.name
+                source = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "run"
                 copy_run(run, source, lambda record: record)
             file = stack.enter_context(tempfile.TemporaryFile())
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-                for name in (*SMALL_FILES, *map(block_file, run.blocks)):
+            # Files of any year: those that come with the app are of 1970, before the format's first.
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
+                blocks = [entry["file"] for entry in open_run(source).manifest["blocks"].values()]
+                for name in (*SMALL_FILES, *blocks):
                     if (source / name).exists():
-                        archive.write(source / name, f"{run.path.name}/{name}")
+                        archive.write(source / name, f"{top}/{name}")
         except OSError as error:
             raise RunError(
-                f"{run.path.name} cannot be exported ({error.strerror or error}); free some space for temporary "
-                "files, or copy the run's folder"
+                f"{run.id} cannot be exported ({error.strerror or error}); for its temporary files, {remedy(error)}"
             ) from error
         file.seek(0)
         yield file

@@ -2,7 +2,6 @@
 
 import contextlib
 import hashlib
-import os
 import re
 import shutil
 import stat
@@ -19,6 +18,7 @@ from app.services.runs.layer import LayerView
 from app.services.server.access import SEMINAR
 from trim.cache import ABANDONED_SECONDS
 from trim.errors import RunError
+from trim.files import remedy
 from trim.names import format_bytes, one_line
 from trim.runs.folder import MOST_JSON_BYTES, open_run
 from trim.runs.writer import new_run_path
@@ -27,9 +27,9 @@ MOST_FILES = 2_000
 MOST_BYTES = 1_000_000_000  # unpacked
 MOST_RATIO = 100  # unpacked to packed; runs stay below 10
 CHUNK_BYTES = 1 << 20
-STAGING = ".importing"  # in the runs' folder, where a rename is atomic; nothing in it is listed as a run
+STAGING = ".importing-"  # in the runs' folder, where a rename is atomic; nothing in it is listed as a run
 
-_BLOCK = re.compile(r"blocks/\d{3,6}\.safetensors")
+_BLOCK = re.compile(r"blocks/[0-9]{3,4}(\.2)?\.safetensors")
 # What archivers and our own locks leave beside a run, and what an unfinished run can make again: passed over.
 _LEFT_OUT = re.compile(
     r"(.*/)?(\.DS_Store|\.?lock|calibration\.safetensors|sensitivity\.safetensors)|__MACOSX/.*"
@@ -52,20 +52,17 @@ def import_run(file: IO[bytes], folder: Path, taken: Callable[[str], bool], name
         RunError: it is not a run that can be trusted, or there is no room; the message says why. Nothing is left.
     """
     SEMINAR.require("Importing a run")
-    staging = folder / STAGING
     try:
-        staging.mkdir(parents=True, exist_ok=True)
-        _discard_leftovers(staging)
-        with tempfile.TemporaryDirectory(dir=staging) as temporary:
+        folder.mkdir(parents=True, exist_ok=True)
+        _discard_leftovers(folder)
+        with tempfile.TemporaryDirectory(dir=folder, prefix=STAGING) as temporary:
             path = Path(temporary) / "run"
             title = _unpack(file, path) or Path(name).stem
             try:
                 check_run(path)
             except RunError as error:
                 raise _refused(str(error).rstrip(".")) from error
-            target = _free_place(folder, title, taken)
-            os.rename(path, target)
-        return target
+            return _moved(path, folder, title, taken)
     except (
         zipfile.BadZipFile,
         zipfile.LargeZipFile,
@@ -77,12 +74,8 @@ def import_run(file: IO[bytes], folder: Path, taken: Callable[[str], bool], name
         raise _refused(f"it is damaged, or no zip ({one_line(str(error))})") from error
     except OSError as error:
         raise RunError(
-            f"The run cannot be written to {folder} ({error.strerror or error}). Free some space there and import it "
-            "again."
+            f"The run cannot be written to {folder} ({error.strerror or error}); {remedy(error)}, and import it again."
         ) from error
-    finally:
-        with contextlib.suppress(OSError):
-            staging.rmdir()  # unless another import is on its way
 
 
 def _unpack(file: IO[bytes], path: Path) -> str:
@@ -157,20 +150,27 @@ def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, mo
     return len(content)
 
 
-def _free_place(folder: Path, title: str, taken: Callable[[str], bool]) -> Path:
-    """Return the run's own id where that is free and plain, otherwise a new one."""
-    if re.fullmatch(r"\w[\w.-]{0,99}", title) and not taken(title) and not (folder / title).exists():
-        return folder / title
-    return new_run_path(folder, title)
+def _moved(path: Path, folder: Path, title: str, taken: Callable[[str], bool]) -> Path:
+    """Move a run to where its own id is free and plain, otherwise to a new one; another import may be quicker."""
+    own = re.fullmatch(r"\w[\w.-]{0,99}", title) and not taken(title)
+    target = folder / title if own else new_run_path(folder, title)
+    while True:
+        if not target.exists():
+            try:
+                return path.rename(target)
+            except OSError:
+                if not target.exists():
+                    raise
+        target = new_run_path(folder, title)
 
 
 def _refused(why: str) -> RunError:
     return RunError(f"This zip was not imported: {why}. Nothing of it was kept.")
 
 
-def _discard_leftovers(staging: Path) -> None:
+def _discard_leftovers(folder: Path) -> None:
     """Remove what imports left that were killed on the way."""
-    for leftover in staging.iterdir():
+    for leftover in folder.glob(f"{STAGING}*"):
         with contextlib.suppress(OSError):
             if time.time() - leftover.stat().st_mtime > ABANDONED_SECONDS:
                 shutil.rmtree(leftover)

@@ -2,6 +2,7 @@
 
 import json
 import math
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -31,6 +32,7 @@ from trim.runs.shapes import LONGEST_NAME, LONGEST_NOTE
 
 MODEL_PAGE, STORED_PAGE, COMPARE_PAGE = "views/model.py", "views/stored_layer.py", "views/compare.py"
 MOST_LAYERS_IN_REPORT = 8
+_MAKING = threading.Lock()  # one file at a time for all readers
 
 
 def show_run(entry: StoredRun, facts: RunFacts) -> None:
@@ -209,7 +211,7 @@ def _files(run: Run, facts: RunFacts) -> None:
             )
         if st.button("Make the file", icon=":material/build:", key="make_file"):
             try:
-                with st.spinner("Making the file"):
+                with st.spinner("Making the file"), _MAKING:
                     content = make()
             except TrimError as error:
                 st.error(plain(error), icon=":material/error:")

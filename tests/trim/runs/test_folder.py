@@ -486,7 +486,8 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
     path = tmp_path / "run"
     RunWriter.create(path, SETTINGS).__exit__()
     (path / "blocks").mkdir(exist_ok=True)
-    left = [path / ".manifest.json-x1", path / "blocks" / ".000.safetensors-x2", path / ".activations-x3"]
+    left = [path / f".manifest.json-{'a' * 12}", path / "blocks" / f".000.safetensors-{'0' * 12}"]
+    left += [path / ".activations-x3", path / "blocks" / "000.safetensors"]
     for file in left:
         file.touch()
     RunWriter.reopen(path).__exit__()

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import trim
@@ -17,6 +18,7 @@ from trim.calibration import corpora
 from trim.cli import main
 from trim.progress import Progress
 from trim.runs.settings import PruneSettings
+from trim.runs.writer import RunWriter
 from trim.sweeps import cell
 from trim.sweeps.events import CellDone, DenseMeasured, SweepBegan, SweepFinished
 from trim.sweeps.results import geometric_mean, results
@@ -286,6 +288,30 @@ def test_stopped_anywhere_it_goes_on_and_ends_the_same(done, model, tmp_path, mo
     assert sizes == [
         sum(file.stat().st_size for file in run.run.path.glob("blocks/*")) for run in done.runs()
     ]
+
+
+def test_killed_between_a_block_without_masks_and_its_manifest(model, tmp_path, monkeypatch):
+    sweep = trim.create_sweep(tmp_path / "s", settings(model), keep_masks=True)
+    path = next(outcome.run.path for outcome in trim.run_sweep(sweep).outcomes() if outcome.run)
+    before = trim.open_run(path).layer(trim.open_run(path).layers[0])
+
+    def killed(self: RunWriter) -> None:
+        raise _Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunWriter, "_write_manifest", killed)
+        with pytest.raises(_Killed):
+            cell.drop_masks(path)
+    np.testing.assert_array_equal(trim.open_run(path).layer(before.name).packed_mask, before.packed_mask)
+    (path.parent / f".{path.name}.problem.json-{'a' * 12}").touch()
+    with trim.open_sweep(sweep.path).locked():
+        cell.drop_masks(path)
+    run = trim.open_run(path)
+    np.testing.assert_array_equal(run.layer(before.name).counts, before.counts)
+    assert all(run.layer(name).packed_mask is None for name in run.layers)
+    files = {file.name for file in path.glob("blocks/*")}
+    assert files == {entry["file"].removeprefix("blocks/") for entry in run.manifest["blocks"].values()}
+    assert not list(sweep.path.rglob(".*-*"))
 
 
 def test_events_tell_how_far_it_is(model, tmp_path):

@@ -105,6 +105,14 @@ def test_delete_only_what_is_the_users_and_not_in_use(store, tmp_path):
         delete(entry)
 
 
+def test_export_of_files_from_before_the_format(store):
+    run = store.open("came-along")
+    for file in run.path.rglob("*"):
+        os.utime(file, (0, 0))
+    with exported(run, masks=True) as file, zipfile.ZipFile(file) as archive:
+        assert archive.getinfo("came-along/config.json").date_time == (1980, 1, 1, 0, 0, 0)
+
+
 @pytest.mark.parametrize("masks", [True, False])
 def test_export(store, tmp_path, masks):
     run = store.open("first")

@@ -7,7 +7,9 @@ import math
 import shutil
 import stat
 import struct
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -243,17 +245,30 @@ def test_a_full_disk(good, folder, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(RunError, match=r"No space left.*Free some space"):
+    with pytest.raises(RunError, match=r"No space left.*free some space"):
         bring(packed(good), folder)
     monkeypatch.undo()
     assert not list(folder.iterdir())
 
 
 def test_what_a_killed_import_left_goes_away(good, folder, monkeypatch):
-    (folder / ".importing/old/run").mkdir(parents=True)
+    (folder / ".importing-old/run").mkdir(parents=True)
     bring(packed(good), folder)
-    assert (folder / ".importing/old").is_dir()
+    assert (folder / ".importing-old").is_dir()
     monkeypatch.setattr(module, "ABANDONED_SECONDS", -1)
     shutil.rmtree(folder / "first")
     bring(packed(good), folder)
     assert sorted(each.name for each in folder.iterdir()) == ["first"]
+
+
+def test_one_zip_at_once_in_several_tabs(good, folder):
+    content, gate = packed(good).getvalue(), threading.Barrier(4)
+
+    def tab(_: int) -> Path:
+        gate.wait()
+        return bring(io.BytesIO(content), folder)
+
+    with ThreadPoolExecutor(4) as tabs:
+        paths = list(tabs.map(tab, range(4)))
+    assert sorted(folder.iterdir()) == sorted(set(paths))
+    assert len(set(paths)) == 4
