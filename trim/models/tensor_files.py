@@ -11,6 +11,7 @@ the tensors.
 import hashlib
 import json
 import math
+import os
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from pathlib import Path, PurePosixPath
 import torch
 from torch import Tensor
 
-from trim.cache import fingerprint
+from trim.cache import file_sha256, fingerprint
 from trim.errors import ModelError
 from trim.names import one_line
 
@@ -186,7 +187,9 @@ class TensorFiles:
         names, self.index = weight_files(folder)
         self.files = [folder / name for name in names]
         self.places: dict[str, TensorPlace] = {}
+        self._stamps: dict[Path, tuple[int, ...]] = {}
         for path in self.files:
+            self._stamps[path] = _stamp(path.stat())
             self.places |= _places(path)
         if not self.places:
             raise ModelError(f"{folder} holds safetensors without a single tensor; get them again")
@@ -206,17 +209,30 @@ class TensorFiles:
             pinned: in memory that a GPU can copy from while both go on.
 
         Raises:
-            ModelError: no such tensor, or the file has become shorter.
+            ModelError: no such tensor, or the file is gone or was written to since it was opened.
         """
         self.require(name)
         place = self.places[name]
         tensor = torch.empty(place.shape, dtype=place.dtype, pin_memory=pinned)
-        with place.path.open("rb") as file:
-            file.seek(place.start)
-            buffer = tensor.view(-1).view(torch.uint8).numpy().data if place.length else b""
-            if place.length and file.readinto(buffer) != place.length:
-                raise ModelError(f"{place.path} is cut short; download or copy the model again")
+        buffer = tensor.view(-1).view(torch.uint8).numpy().data if place.length else b""
+        try:
+            with place.path.open("rb") as file:
+                file.seek(place.start)
+                size = file.readinto(buffer) if place.length else 0
+                same = size == place.length and _stamp(os.fstat(file.fileno())) == self._stamps[place.path]
+        except OSError as error:
+            raise ModelError(
+                f"{place.path} cannot be read any more ({error.strerror}); put the model's files back"
+            ) from error
+        if not same:
+            raise ModelError(
+                f"{place.path} was written to while it was in use; put back what it was, or start again"
+            )
         return tensor
+
+    def checksums(self) -> dict[str, str]:
+        """Return the sha256 of each file; read once, then cached until a file's size or time changes."""
+        return {path.relative_to(self.folder).as_posix(): file_sha256(path) for path in self.files}
 
     def require(self, name: str) -> None:
         """Refuse a folder that lacks a tensor.
@@ -248,6 +264,11 @@ class TensorFiles:
                         digest.update(file.read(min(_SAMPLE_BYTES, place.length)))
             digests[path.relative_to(self.folder).as_posix()] = digest.hexdigest()
         return fingerprint(digests)
+
+
+def _stamp(status: os.stat_result) -> tuple[int, ...]:
+    """Return what changes when a file is written to or replaced."""
+    return status.st_size, status.st_mtime_ns, status.st_ino
 
 
 def _main_dtype(places: Iterable[TensorPlace]) -> torch.dtype:

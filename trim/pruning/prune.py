@@ -109,6 +109,7 @@ def prune(
     record = source.record(min(batch, source.calibration.sequences), torch.get_num_threads())
     with RunWriter.create(out, record.to_json(), name=name or chosen.name) as writer:
         write_text(writer.path / TEXT_FILE, source.calibration)
+        writer.write_model_files(source.model.files.checksums())
         return _work(writer, source, activation_bytes, progress, listener)
 
 
@@ -160,6 +161,12 @@ def resume(
         source = RunSource.open(run.request, tokens, mask, progress)
         source.given = run.text.given
         require_same(path, run.record, source.record(*_batch_and_threads(run)))
+        began_with, now = run.manifest.get("model_files"), source.model.files.checksums()
+        if began_with is not None and began_with != now:
+            raise RunError(
+                f"{path} cannot be resumed: the weights in {source.model.folder} have changed since the run began. Put "
+                "them back, or prune again into another folder"
+            )
         return _work(writer, source, activation_bytes, progress, listener)
 
 

@@ -142,7 +142,7 @@ def read_value(value: object, hint: object, name: str) -> object:
     if typing.is_typeddict(hint):
         table, shape = _object(value, name), typing.cast("type", hint)
         hints = typing.get_type_hints(shape, include_extras=True)
-        return table | _read_keys(table, hints, shape.__required_keys__, name)
+        return table | _read_keys(table, hints, vars(shape)["__required_keys__"], name)
     if hint is float and type(value) is int:
         return float(value)
     if hint is not object and type(value) is not (types.NoneType if hint is None else hint):

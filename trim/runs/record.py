@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 
@@ -190,7 +191,7 @@ _NUMBERS = ("columns", "budget", "allocation", "score", "vectors", "quality_meas
 _QUALITIES = ("uniform_quality", "realised_quality")
 
 
-def to_parts(record: LayerRecord) -> tuple[dict[str, np.ndarray], dict]:
+def to_parts(record: LayerRecord) -> tuple[dict[str, np.ndarray], LayerNumbers]:
     """Split a record into arrays by the names of `ARRAYS` and numbers that JSON can hold."""
     arrays = {key: getattr(record, key) for key in _ALWAYS}
     numbers: dict = {key: getattr(record, key) for key in _NUMBERS}
@@ -213,7 +214,7 @@ def to_parts(record: LayerRecord) -> tuple[dict[str, np.ndarray], dict]:
             "steps": search.quality.shape[-1],
             "kept_steps": len(search.row_sparsity),
         }
-    return arrays, numbers
+    return arrays, cast(LayerNumbers, numbers)
 
 
 def from_parts(name: str, arrays: Mapping[str, np.ndarray], numbers: LayerNumbers) -> LayerRecord:

@@ -57,10 +57,11 @@ class BlockEntry(TypedDict):
 
 
 class Manifest(TypedDict):
-    """`manifest.json`."""
+    """`manifest.json`; "model_files" are the sha256 of the files that the run reads."""
 
     complete: bool
     blocks: dict[BlockIndex, BlockEntry]
+    model_files: NotRequired[dict[str, str]]
 
 
 class Notes(TypedDict, total=False):
@@ -113,7 +114,7 @@ class Continuation(TypedDict):
 
     prompt: str
     new_tokens: NotRequired[Count]
-    texts: dict[Name, str]
+    texts: dict[str, str]
 
 
 class Metrics(TypedDict, total=False):

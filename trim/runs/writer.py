@@ -137,6 +137,11 @@ class RunWriter:
         self.manifest["complete"] = False
         self._write_manifest()
 
+    def write_model_files(self, checksums: dict[str, str]) -> None:
+        """Write down the sha256 of the model's files, with which alone the run can be resumed."""
+        self.manifest["model_files"] = checksums
+        self._write_manifest()
+
     def write_budgets(self, budgets: dict) -> None:
         """Write `budgets.json`."""
         write_json(self.path / "budgets.json", budgets)

@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+import struct
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,9 @@ from tests.trim.runs.test_folder import SETTINGS
 from trim.calibration import text_pass
 from trim.models.replay import BlockCall
 from trim.models.streamed import StreamedModel
+from trim.models.tensor_files import TensorFiles
 from trim.runs import writer as run_writer
+from trim.runs.folder import settings_fingerprint
 
 
 @pytest.fixture
@@ -95,6 +98,54 @@ def test_a_model_that_has_changed_is_refused(llama, stopped, tmp_path):
     with pytest.raises(trim.RunError, match="the model's files have changed since the run began"):
         trim.resume(stopped)
     assert trim.open_run(stopped).blocks == [0]
+
+
+def flip(folder, name, start, count):
+    """Change the signs of some numbers of a tensor in place: the file keeps its size and its header."""
+    path = folder / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    (length,) = struct.unpack("<Q", content[:8])
+    first = 8 + length + json.loads(content[8 : 8 + length])[name]["data_offsets"][0]
+    for place in range(first + start + 3, first + start + count, 4):
+        content[place] ^= 0x80
+    path.write_bytes(content)
+
+
+LAST = "model.layers.2.mlp.down_proj.weight"
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda folder: shutil.rmtree(folder), r"cannot be read any more \(No such file"),
+        (lambda folder: flip(folder, LAST, 0, 400), "was written to while it was in use"),
+        (
+            lambda folder: (folder / "model.safetensors").write_bytes(b""),
+            "was written to while it was in use",
+        ),
+    ],
+)
+def test_a_model_that_changes_during_the_run(llama, tmp_path, change, message):
+    def progress(event):
+        if type(event).__name__ == "BlockDone" and event.block == 0:
+            change(llama)
+
+    with pytest.raises(trim.ModelError, match=message):
+        pruned(llama, tmp_path / "run", progress=progress)
+    assert trim.open_run(tmp_path / "run").blocks == [0]
+
+
+def test_a_model_that_changes_where_its_fingerprint_does_not_look(llama, stopped, monkeypatch):
+    monkeypatch.setattr("trim.models.tensor_files._SAMPLE_BYTES", 64)
+    path = stopped / "config.json"
+    config = json.loads(path.read_text())
+    config["settings"]["model"]["weights"] = TensorFiles(llama).fingerprint()
+    path.write_text(json.dumps(config | {"fingerprint": settings_fingerprint(config["settings"])}))
+    flip(llama, LAST, 0, 16)
+    with pytest.raises(trim.RunError, match=r"the weights in .* have changed since the run began"):
+        trim.resume(stopped)
+    flip(llama, LAST, 0, 16)
+    assert trim.resume(stopped).complete
 
 
 def test_export_of_a_model_that_has_changed(llama, tmp_path):
