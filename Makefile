@@ -50,7 +50,7 @@ app: setup
 	  { echo "Port $(PORT) cannot be used: something listens there (perhaps this app), or it is not a port." \
 	         "Try: make app PORT=8601" >&2; \
 	    exit 1; }
-	$(RUN) -m streamlit run app/main.py --server.port $(PORT) $(if $(CI),--server.headless true)
+	$(RUN) -m streamlit run app/server.py --server.port $(PORT) $(if $(CI),--server.headless true)
 
 seminar: setup
 	@$(RUN) -m app.seminar --port $(PORT) $(foreach model,$(MODELS),--model $(model)) $(foreach host,$(HOSTS),--host $(host))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from app.services.server.access import CODE, LONGEST_CODE, MODELS, ON, SHORTEST_CODE
 
-MAIN = Path(__file__).parent / "main.py"
+SERVED = Path(__file__).parent / "server.py"
 # No letters that are taken for others when they are read from a screen.
 ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
@@ -82,7 +82,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"Models              {', '.join(dict.fromkeys(['demo', *asked.model]))}", flush=True)
     environment = os.environ | {ON: "1", CODE: code, MODELS: " ".join(asked.model)}
     options = server_options(asked.port, hosts, asked.listen)
-    command = [sys.executable, "-m", "streamlit", "run", str(MAIN), *options]
+    command = [sys.executable, "-m", "streamlit", "run", str(SERVED), *options]
     os.execve(sys.executable, command, environment)
     return 0
 

@@ -7,6 +7,7 @@ import streamlit as st
 from app.services.results.compared import Pick
 from app.services.runs.layer import LayerView
 from app.services.runs.store import STORE
+from app.services.server.access import SEMINAR
 from app.services.server.faults import explain
 from app.ui.common.cards import choose_picture_format
 from app.ui.common.present import kept
@@ -66,7 +67,10 @@ def needs_the_model(run: Run, record: LayerRecord) -> None:
             "views/layer.py",
             label="Load the model and open this layer",
             icon=":material/science:",
-            query_params={name: str(value) for name, value in asked.items() if value is not None} | kept(),
+            query_params={
+                name: SEMINAR.without_paths(str(value)) for name, value in asked.items() if value is not None
+            }
+            | kept(),
         )
 
 

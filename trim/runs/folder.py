@@ -113,7 +113,7 @@ class Run:
     @cached_property
     def notes(self) -> dict[str, str]:
         """`notes.json`: "name" and "note"."""
-        written = read_json(self.path / "notes.json", Notes, missing={})
+        written = read_json(self.path / "notes.json", Notes, optional=True)
         return {
             "name": written.get("name") or self.config.get("name") or self.id,
             "note": written.get("note", ""),
@@ -131,7 +131,7 @@ class Run:
         Its "method", "totals" {name: weights}, "layers" {name: sparsity} and "clipped" [names].
         """
         path = self.path / "budgets.json"
-        budgets = read_json(path, BudgetFacts, missing={})
+        budgets = read_json(path, BudgetFacts, optional=True)
         if budgets and (strangers := set(self.layers) - set(budgets.get("layers", {}))):
             raise damaged(path, f"it lacks {min(strangers)}, which the run has pruned")
         return budgets
@@ -139,7 +139,7 @@ class Run:
     @cached_property
     def metrics(self) -> Metrics:
         """`metrics.json`; empty until the run is complete."""
-        return read_json(self.path / "metrics.json", Metrics, missing={})
+        return read_json(self.path / "metrics.json", Metrics, optional=True)
 
     def events(self) -> Iterator[dict]:
         """`events.jsonl`, in order; a line that a dying process left half written is passed over."""
@@ -340,13 +340,13 @@ def list_runs(folder: str | Path | None = None) -> list[RunEntry]:
     return sorted(entries, key=lambda entry: entry.run.created if entry.run else "", reverse=True)
 
 
-def read_json(path: Path, shape: type[T], missing: T | None = None) -> T:
+def read_json(path: Path, shape: type[T], *, optional: bool = False) -> T:
     """Read a JSON file of a run.
 
     Args:
         path: the file.
         shape: what it holds, one of `trim.runs.shapes`.
-        missing: what a missing file is read as; None: it must be there.
+        optional: whether a missing file is an empty object; otherwise it must be there.
 
     Raises:
         RunError: no such file, or damaged; the message names it.
@@ -356,8 +356,8 @@ def read_json(path: Path, shape: type[T], missing: T | None = None) -> T:
             raise ValueError(f"it is larger than {format_bytes(MOST_JSON_BYTES)}")
         content = parse_json(path.read_bytes())
     except FileNotFoundError:
-        if missing is not None:
-            return missing
+        if optional:
+            return cast(T, {})
         raise RunError(
             f"{path} is missing; this is not a complete run, prune again into another folder"
         ) from None

@@ -192,7 +192,7 @@ def _remove_half_written(path: Path, manifest: Manifest | None = None) -> None:
 def update_metrics(path: Path, metrics: dict) -> None:
     """Add to a run's `metrics.json`, in which top-level keys are replaced."""
     target = path / "metrics.json"
-    write_json(target, read_json(target, dict, missing={}) | metrics)
+    write_json(target, read_json(target, dict, optional=True) | metrics)
 
 
 def write_notes(path: str | Path, *, name: str, note: str) -> None:

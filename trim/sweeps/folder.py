@@ -106,14 +106,14 @@ class Sweep:
 
     def dense(self) -> tuple[dict | None, ...]:
         """Return the dense model's perplexity on each text, None where not measured yet."""
-        known = read_json(self.path / "dense.json", DenseFacts, missing={}).get("perplexities", [])
+        known = read_json(self.path / "dense.json", DenseFacts, optional=True).get("perplexities", [])
         return tuple(entry_of(known, text) for text in self.settings.texts)
 
     def outcome(self, cell: Cell) -> CellOutcome:
         """Return how far a cell is."""
         nothing = (None,) * len(self.settings.texts)
         try:
-            problem = read_json(self.problem_path(cell), Problem, missing={}).get("problem")
+            problem = read_json(self.problem_path(cell), Problem, optional=True).get("problem")
             if not (self.cell_path(cell) / "config.json").exists():
                 return CellOutcome(cell, None, nothing, problem)
             run = open_run(self.cell_path(cell))
