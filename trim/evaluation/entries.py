@@ -2,15 +2,18 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from trim.evaluation.settings import EvaluationText
+
+E = TypeVar("E", bound=Mapping[str, object])
 
 # An evaluation replaces an earlier one that agrees in these.
 _IDENTITY = ("corpus", "whole", "tokens_sha256", "windows", "length", "dtype")
 
 
-def entry_of(entries: Sequence[dict], text: EvaluationText) -> dict | None:
+def entry_of(entries: Sequence[E], text: EvaluationText) -> E | None:
     """Return the last recorded perplexity on a text, or None.
 
     Args:

@@ -1,7 +1,7 @@
 """Perplexity of models, of runs and of exported folders, and where the results are kept."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,8 +124,8 @@ def record_perplexities(run: Run, evaluations: Sequence[Evaluation]) -> None:
     new = [evaluation.to_json() for evaluation in evaluations]
     identities = [_identity(entry) for entry in new]
     kept = [entry for entry in run.metrics.get("perplexities", []) if _identity(entry) not in identities]
-    update_metrics(run.path, {"perplexities": kept + new})
+    update_metrics(run.path, {"perplexities": [*kept, *new]})
 
 
-def _identity(entry: dict) -> tuple:
+def _identity(entry: Mapping[str, object]) -> tuple:
     return tuple(entry.get(key) for key in _IDENTITY)

@@ -5,8 +5,9 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 from safetensors.numpy import save
@@ -16,7 +17,7 @@ from trim.files import FolderLock, remedy, remove_temporary, write_atomically
 from trim.names import one_line
 from trim.runs.folder import SCHEMA, Run, block_file, open_run, read_json, settings_fingerprint
 from trim.runs.record import LayerRecord, to_parts
-from trim.runs.shapes import LONGEST_NAME, LONGEST_NOTE, Manifest
+from trim.runs.shapes import LONGEST_NAME, LONGEST_NOTE, BlockEntry, LayerNumbers, Manifest
 
 # What a folder may hold before a run begins in it.
 _HARMLESS = {"lock", ".lock", "manifest.json", "notes.json", ".gitignore", ".DS_Store"}
@@ -109,22 +110,23 @@ class RunWriter:
             RunError: it cannot be written; blocks committed before stay.
         """
         arrays: dict[str, np.ndarray] = {}
-        numbers: dict[str, dict] = {}
+        numbers: dict[str, LayerNumbers] = {}
         for record in records:
             parts, numbers[record.name] = to_parts(record)
             arrays |= {f"{record.name}/{key}": value for key, value in parts.items()}
         # One key: the order of several in the file would change from one writing to the next.
         content = save(arrays, metadata={"trim": json.dumps({"schema": SCHEMA, "layers": numbers})})
-        before = self.manifest["blocks"].get(str(index), {}).get("file")
+        entry = self.manifest["blocks"].get(str(index))
+        before = None if entry is None else entry["file"]
         name = block_file(index, again=before == block_file(index))
         write_atomically(self.path / name, content)
-        self.manifest["blocks"][str(index)] = {
+        own = {
             "file": name,
             "bytes": len(content),
             "sha256": hashlib.sha256(content).hexdigest(),
             "layers": list(numbers),
-            **facts,
         }
+        self.manifest["blocks"][str(index)] = cast(BlockEntry, own | facts)
         self._write_manifest()
         if before is not None:
             (self.path / before).unlink(missing_ok=True)
@@ -150,7 +152,7 @@ class RunWriter:
         """Add a line to `events.jsonl`, as `log_event` does."""
         log_event(self.path, event)
 
-    def finish(self, metrics: dict) -> Run:
+    def finish(self, metrics: Mapping[str, object]) -> Run:
         """Write the metrics and mark the run complete."""
         update_metrics(self.path, metrics)
         self.manifest["complete"] = True
@@ -189,10 +191,10 @@ def _remove_half_written(path: Path, manifest: Manifest | None = None) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def update_metrics(path: Path, metrics: dict) -> None:
+def update_metrics(path: Path, metrics: Mapping[str, object]) -> None:
     """Add to a run's `metrics.json`, in which top-level keys are replaced."""
     target = path / "metrics.json"
-    write_json(target, read_json(target, dict, optional=True) | metrics)
+    write_json(target, {**read_json(target, dict, optional=True), **metrics})
 
 
 def write_notes(path: str | Path, *, name: str, note: str) -> None:
@@ -218,7 +220,7 @@ def new_run_path(folder: Path, name: str) -> Path:
     return path
 
 
-def write_json(path: Path, content: dict) -> None:
+def write_json(path: Path, content: Mapping[str, object]) -> None:
     """Write a complete JSON file; NaN and infinity are refused, no other program reads them."""
     write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 

@@ -19,7 +19,7 @@ from trim.evaluation.entries import entry_of
 from trim.files import FolderLock, remove_temporary
 from trim.names import one_line
 from trim.runs.folder import Run, RunEntry, list_runs, open_run, read_json, runs_folder
-from trim.runs.shapes import LONGEST_NAME, DenseFacts, Problem, SweepConfig
+from trim.runs.shapes import LONGEST_NAME, DenseFacts, PerplexityEntry, Problem, SweepConfig
 from trim.runs.writer import now, write_json
 from trim.sweeps.settings import Cell, SweepSettings
 
@@ -39,7 +39,7 @@ class CellOutcome:
 
     cell: Cell
     run: Run | None
-    perplexities: tuple[dict | None, ...]
+    perplexities: tuple[PerplexityEntry | None, ...]
     problem: str | None
 
     @property
@@ -104,7 +104,7 @@ class Sweep:
         """Return the file that says why a cell could not be made."""
         return self.cells_folder / f"{cell.id}.problem.json"
 
-    def dense(self) -> tuple[dict | None, ...]:
+    def dense(self) -> tuple[PerplexityEntry | None, ...]:
         """Return the dense model's perplexity on each text, None where not measured yet."""
         known = read_json(self.path / "dense.json", DenseFacts, optional=True).get("perplexities", [])
         return tuple(entry_of(known, text) for text in self.settings.texts)

@@ -74,16 +74,17 @@ def _summary(run: Run) -> Iterator[Part]:
             SEMINAR.without_paths(f"{request.corpus}, {request.windows} windows of {request.length} tokens"),
         ),
     ]
-    for key, of in (("sparsity", "model"), ("layer_sparsity", "layer")):
-        if found := run.metrics.get(key):
+    metrics = run.metrics
+    for found, of in ((metrics.get("sparsity"), "model"), (metrics.get("layer_sparsity"), "layer")):
+        if found:
             words = f"{found['realised']:.4%} (asked for: {found['requested']:.4%})"
             rows.append((f"sparsity of the {of}, share of its weights pruned", words))
-    for key, whose in (
-        ("perplexities", "as pruned"),
-        ("uniform_perplexities", "Wanda with uniform sparsity"),
-        ("dense_perplexities", "dense"),
+    for entries, whose in (
+        (metrics.get("perplexities", []), "as pruned"),
+        (metrics.get("uniform_perplexities", []), "Wanda with uniform sparsity"),
+        (metrics.get("dense_perplexities", []), "dense"),
     ):
-        for entry in run.metrics.get(key, []):
+        for entry in entries:
             text = f"{entry.get('corpus')}, {entry.get('windows')} windows of {entry.get('length')} tokens"
             rows.append((f"perplexity, {whose}, on {text}", format_perplexity(float(entry["perplexity"]))))
     yield Table("The run", ("", ""), tuple(rows))
