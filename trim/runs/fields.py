@@ -1,6 +1,7 @@
 """Read JSON that nobody vouches for, and check it against annotations: types, ranges, lengths, depth."""
 
 import dataclasses
+import functools
 import json
 import math
 import re
@@ -88,9 +89,14 @@ def read_fields(kind: type[D], content: Mapping[str, object], name: str) -> D:
     Raises:
         SettingsError: a field is missing, or not what its annotation says.
     """
-    hints = typing.get_type_hints(kind, include_extras=True)
+    hints = _hints(kind)
     needed = {field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING}
     return kind(**_read_keys(content, hints, needed, name))
+
+
+@functools.cache
+def _hints(kind: type) -> dict[str, object]:
+    return typing.get_type_hints(kind, include_extras=True)
 
 
 def _read_keys(
@@ -141,8 +147,7 @@ def read_value(value: object, hint: object, name: str) -> object:
         return reader(table) if reader else read_fields(typing.cast("type", hint), table, name)
     if typing.is_typeddict(hint):
         table, shape = _object(value, name), typing.cast("type", hint)
-        hints = typing.get_type_hints(shape, include_extras=True)
-        return table | _read_keys(table, hints, vars(shape)["__required_keys__"], name)
+        return table | _read_keys(table, _hints(shape), vars(shape)["__required_keys__"], name)
     if hint is float and type(value) is int:
         return float(value)
     if hint is not object and type(value) is not (types.NoneType if hint is None else hint):

@@ -38,8 +38,9 @@ class CellMaker:
                 workbench=self._workbench,
                 progress=self._progress,
             )
-            known = [result.to_json() for result in results]
-            write_json(self.sweep.path / "dense.json", {"perplexities": known})
+            made = [result.to_json() for result in results]
+            write_json(self.sweep.path / "dense.json", {"perplexities": made})
+            known = [entry for entry in self.sweep.dense() if entry is not None]
         return tuple(float(entry["perplexity"]) for entry in known)
 
     def make(self, cell: Cell, listener: FactListener | None = None) -> CellOutcome:
