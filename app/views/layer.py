@@ -29,7 +29,7 @@ from app.ui.common.selection import choose_rows
 from app.ui.common.seminar import open_study
 from app.ui.common.text import plain
 from app.ui.common.waiting import NothingToShow, finished, laboratory, meanwhile
-from app.ui.layer.cards import four_cards, summary
+from app.ui.layer.cards import above_the_fold, four_cards, summary
 from app.ui.layer.gap import captured_text, gap_section
 from app.ui.layer.inspector import mask_section, row_inspector, row_table
 from app.ui.layer.keep import keep_controls
@@ -43,7 +43,8 @@ if TYPE_CHECKING:
 @st.fragment
 def explore(study: Study, options: SearchOptions, sensitivity: np.ndarray | None) -> None:
     """Show the target slider and the views; only this part runs again when a control in it is let go."""
-    percent = st.slider(
+    fold = above_the_fold()
+    percent = fold.slider(
         "Layer sparsity target: share of this layer's weights to prune",
         1,
         99,
@@ -66,10 +67,14 @@ def explore(study: Study, options: SearchOptions, sensitivity: np.ndarray | None
     layer_name = re.sub(r"\W+", "-", f"{study.origin.model.title}-{study.key.layer}")
     file_name = f"{layer_name}-{percent}"  # a chart whose file has another name is redrawn
     whole = outcome.view
-    summary(whole)
+    with fold:
+        summary(whole)
+        charts = st.container()
+    about(study)
     shown = whole.showing(choose_shown())
     rows = choose_rows(shown, whole)
-    four_cards(shown, rows, layer_name, file_name)
+    with charts:
+        four_cards(shown, rows, layer_name, file_name)
     keep_controls(study, outcome, shown)
     st.subheader("What TRIM leaves to gain")
     st.markdown(captured_text(study.gap(outcome), outcome.optimum.row_weights))
@@ -142,9 +147,14 @@ def sensitivity_of(study: Study) -> np.ndarray | None:
 
 
 def heading(study: Study) -> None:
-    """Show which layer this is, of which model, and what it received."""
-    text = TEXT_WORDS.get(study.key.sample.corpus) or Path(study.key.sample.corpus).name
+    """Show which layer this is, and whether it is live."""
     st.title(plain(study.key.layer))
+    which_is_seen(study)
+
+
+def about(study: Study) -> None:
+    """Describe what is done here, and of which model the layer is and what it received."""
+    text = TEXT_WORDS.get(study.key.sample.corpus) or Path(study.key.sample.corpus).name
     st.markdown(
         "TRIM gives every row (output dimension) of this layer its own sparsity, so that the layer as a whole loses "
         "the target share of its weights. Move the target, and it searches again."
@@ -153,7 +163,6 @@ def heading(study: Study) -> None:
         f"{plain(study.origin.model.title)} · {study.rows:,} rows (output dimensions) of {study.columns:,} weights · "
         f"{study.vectors:,} calibration vectors from {plain(text)}"
     )
-    which_is_seen(study)
 
 
 try:

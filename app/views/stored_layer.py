@@ -13,7 +13,7 @@ from app.ui.common.cards import choose_picture_format
 from app.ui.common.present import kept
 from app.ui.common.selection import choose_rows
 from app.ui.common.text import plain
-from app.ui.layer.cards import four_cards, summary
+from app.ui.layer.cards import above_the_fold, four_cards, summary
 from app.ui.layer.inspector import mask_section, row_inspector, row_table
 from trim.runs.folder import Run
 from trim.runs.record import LayerRecord
@@ -115,10 +115,12 @@ def page() -> None:
     view = LayerView.of(run, record)
     side_bar(run, name)
     heading(run, record, view.own.label)
-    summary(view)
+    fold = above_the_fold()
     rows = choose_rows(view)
     file_name = re.sub(r"\W+", "-", f"{run.id}-{name}")
-    four_cards(view, rows, file_name, file_name)
+    with fold:
+        summary(view)
+        four_cards(view, rows, file_name, file_name)
     st.subheader("Selected rows")
     row_table(view, rows)
     if rows:

@@ -56,7 +56,8 @@ def row_sparsity_histogram(
             leftwards = peak > (bins.edges[0] + bins.edges[-1]) / 2
             figure.add_annotation(
                 x=peak,
-                y=top * (1 - 0.09 * sum(peaks[:position] > top)),
+                y=top,
+                yshift=-15 * int((peaks[:position] > top).sum()),
                 text=f"{label}: {peaks[position]:,} of {count_rows(len(allocation.counts))} ↑",
                 showarrow=False,
                 xanchor="right" if leftwards else "left",

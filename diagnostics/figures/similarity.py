@@ -125,7 +125,7 @@ def _row_labels(figure: go.Figure, statistics: CosineStatistics, theme: Theme) -
     """Each chosen row's number at the right edge, with a thin line to where its curve is steepest apart."""
     at = int((statistics.sparsity <= 0.94).sum()) - 1
     heights = [float(curve.cosine[at]) for curve in statistics.curves]
-    for curve, height, place in zip(statistics.curves, heights, spread_labels(heights, 0.06), strict=True):
+    for curve, height, place in zip(statistics.curves, heights, spread_labels(heights, 0.15), strict=True):
         figure.add_annotation(
             x=float(statistics.sparsity[at]),
             y=height,

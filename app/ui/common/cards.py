@@ -1,5 +1,6 @@
 """Charts in frames: the figure, what is to be seen in it, its formula and its numbers one click away."""
 
+import textwrap
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
@@ -21,6 +22,9 @@ from diagnostics.figures.theme import Theme
 
 LEAST_HEIGHT = 360  # pixels; charts side by side are mostly as high as each other
 TOP_MARGIN = 28
+# Of a compact card: four of them, two by two, are seen at once on a screen of 720 pixels.
+COMPACT_HEIGHT, COMPACT_BOTTOM, COMPACT_LINE = 188, 40, 23
+LEGEND_LINE, COMPACT_ENTRIES = 16, 3  # one line over the chart
 KEPT_DRAWN = 64
 _drawn: OrderedDict[Hashable, "_Drawn"] = OrderedDict()
 _drawing = threading.Lock()
@@ -60,8 +64,9 @@ def card(
     clickable: bool = False,
     shared: Hashable = None,
     missing: str | None = None,
+    compact: bool = False,
 ) -> None:
-    """Show a framed view; with several variants, a control above it says which.
+    """Show a framed view; with several variants, a control says which.
 
     Args:
         key: names the card's widgets; the chart's own key is `key` itself.
@@ -73,11 +78,19 @@ def card(
             bars by where they are, however high they are.
         shared: everything that the views are made of, where several readers look at the same: they are drawn once.
         missing: which views there are not, and why.
+        compact: only the title and the chart are seen, the rest is behind a button.
     """
     with st.container(border=True, height="stretch", key=f"card-{key}"):
+        if compact:
+            with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"head-{key}"):
+                heading = st.empty()
+                words = st.popover("More", type="tertiary", icon=":material/more_horiz:")
+            control: DeltaGenerator = words
+        else:
+            control, heading, words = st.container(), st.container(), st.container()
         chosen = next(iter(variants))
         if len(variants) > 1:
-            chosen = st.segmented_control(
+            chosen = control.segmented_control(
                 "View",
                 list(variants),
                 default=chosen,
@@ -88,13 +101,13 @@ def card(
 
         def draw() -> _Drawn:
             drag = None if chosen not in selectable else "pan" if clickable else "select"
-            return _draw(variants[chosen](), drag)
+            return _draw(variants[chosen](), drag, compact)
 
         drawn = draw() if shared is None else _shared((key, chosen, shared), draw)
         view, height = drawn.view, drawn.height
-        st.markdown(f"**{plain(drawn.title)}**")
+        heading.markdown(f"**{plain(drawn.title)}**")
         if drawn.subtitle:
-            st.caption(plain(drawn.subtitle))
+            words.caption(plain(drawn.subtitle))
         selects = on_select if chosen in selectable else None
         if selects is None:
             drawn_anew(key)
@@ -108,9 +121,14 @@ def card(
             on_select=selects or "ignore",
             selection_mode=("points", "box"),
         )
-        st.caption(view.seen)
-        if missing is not None:
-            st.caption(missing)
+        with words if compact else st.container():
+            st.caption(view.seen)
+            if missing is not None:
+                st.caption(missing)
+            if compact:
+                st.markdown(view.formula)
+                _downloads(view, f"{file_name}-{key}", key)
+                return
         with st.container(horizontal=True, gap="small"):
             with st.popover("Formula", type="tertiary", icon=":material/function:"):
                 st.markdown(view.formula)
@@ -135,17 +153,33 @@ class _Drawn:
     height: int
 
 
-def _draw(view: View, drag: str | None) -> _Drawn:
+def _draw(view: View, drag: str | None, compact: bool) -> _Drawn:
     figure = enlarged(view.figure, LARGER) if presenting() else view.figure
     title = figure.layout.title
     words = from_figure(title.text), from_figure(title.subtitle.text or "")
     height = round(max(LEAST_HEIGHT, figure.layout.height - figure.layout.margin.t + TOP_MARGIN))
     layout = figure.layout
-    layout.title, layout.margin.t, layout.height = None, TOP_MARGIN, height
+    if compact:
+        height = round(COMPACT_HEIGHT * (LARGER if presenting() else 1))
+        layout.margin.b = COMPACT_BOTTOM
+        figure.for_each_yaxis(_wrap_title)
+        layout.legend = {"x": 1, "xref": "container", "xanchor": "right", "y": 1, "yanchor": "top"}
+        layout.legend.font.size = 11
+        entries = sum(trace.showlegend is not False for trace in figure.data)
+        layout.showlegend = layout.showlegend and entries <= COMPACT_ENTRIES
+    top = TOP_MARGIN + (LEGEND_LINE if compact and layout.showlegend else 0)
+    layout.title, layout.margin.t, layout.height = None, top, height
     if drag is not None:
         # While a drag selects, Streamlit lets no click select.
         layout.dragmode, layout.selectdirection = drag, "any" if drag == "pan" else "h"
     return _Drawn(view, *words, figure, height)
+
+
+def _wrap_title(axis: go.layout.YAxis) -> None:
+    """Break the title of an upright axis into lines that a compact chart has room for."""
+    if axis.title.text:
+        words = axis.title.text.replace("<br>", " ")
+        axis.title.text = "<br>".join(textwrap.wrap(words, COMPACT_LINE, break_long_words=False))
 
 
 def _shared(key: Hashable, draw: Callable[[], _Drawn]) -> _Drawn:

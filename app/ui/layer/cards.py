@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from app.services.runs.layer import LayerView, SearchView
 from app.ui.common import explanations
@@ -26,6 +27,34 @@ from diagnostics.row_detail import row_paths
 from diagnostics.similarity import PERCENTILES, cosine_distribution, cosine_statistics
 
 MOST_LINES = 6  # rows drawn as lines of their own; more cannot be told apart
+# Title, target, numbers and the four charts are seen at once on a screen of 1280 × 720.
+_ABOVE_THE_FOLD = """
+<style>
+@media (min-width: 900px) {
+[data-testid=stMainBlockContainer] { padding: 0.75rem 2rem 2rem; }
+[data-testid=stHeader] { background: transparent; pointer-events: none; }
+[data-testid=stHeader] * { pointer-events: auto; }
+[data-testid=stMainBlockContainer] h1 { font-size: 1.5rem; padding: 0; }
+.st-key-seen { flex-wrap: nowrap; height: 1.75rem; }
+.st-key-seen p { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+.st-key-seen > :first-child { min-width: 0; flex: 1 1 0; }
+.st-key-fold [class*=st-key-head-] { flex-wrap: nowrap; justify-content: space-between; }
+.st-key-fold [class*=st-key-head-] p { font-size: 0.95rem; white-space: nowrap; }
+}
+.st-key-fold { gap: 0.4rem; }
+.st-key-fold [data-testid=stVerticalBlock] { gap: 0.4rem; }
+.st-key-fold [data-testid=stMetric], .st-key-fold [data-testid=stMetric] > div { padding: 0.2rem 0.4rem; }
+.st-key-fold [data-testid=stMetricValue] { font-size: 1.2rem; }
+.st-key-fold [class*=st-key-card-] { padding: 0.3rem 0.7rem; }
+.st-key-fold [class*=st-key-head-] button { min-height: 1.5rem; padding: 0; }
+</style>
+"""
+
+
+def above_the_fold() -> DeltaGenerator:
+    """Return a container in which numbers and compact charts are close together, at the top of the page."""
+    st.html(_ABOVE_THE_FOLD)
+    return st.container(key="fold")
 
 
 def four_cards(view: LayerView, rows: list[int], layer_name: str, file_name: str) -> None:
@@ -125,6 +154,7 @@ def concentration_card(view: LayerView, rows: list[int], file_name: str) -> None
         on_select=on_chart(source, marked, rows_of),
         selectable=frozenset({"Gini"}),
         missing=None if score is not None else text.NO_SCORE,
+        compact=True,
     )
 
 
@@ -191,7 +221,8 @@ def similarity_card(view: LayerView, rows: list[int], file_name: str) -> None:
             lambda: row_numbers(view),
         )
 
-    card("cosine", {"Against sparsity": bands, "After pruning": after}, file_name=file_name)
+    variants = {"Against sparsity": bands, "After pruning": after}
+    card("cosine", variants, file_name=file_name, compact=True)
 
 
 def row_sparsity_card(view: LayerView, rows: list[int], file_name: str) -> None:
@@ -245,6 +276,7 @@ def row_sparsity_card(view: LayerView, rows: list[int], file_name: str) -> None:
         file_name=file_name,
         on_select=on_chart(source, marked, rows_of),
         selectable=frozenset({"Histogram"}),
+        compact=True,
     )
 
 
@@ -282,7 +314,7 @@ def search_card(view: LayerView, rows: list[int], file_name: str) -> None:
     }
     if rows and search.learning_rate is not None and any(each.method == "trim" for each in view.allocations):
         variants["Selected rows"] = lambda: paths_view(view, search, rows[:MOST_LINES])
-    card("rate", variants, file_name=file_name)
+    card("rate", variants, file_name=file_name, compact=True)
 
 
 def paths_view(view: LayerView, search: SearchView, rows: list[int]) -> View:

@@ -66,9 +66,7 @@ def _go(layer: str, words: str) -> None:
 
 
 def _coming(key: StudyKey) -> None:
-    shipped = (
-        ":material/inventory_2: This layer came with the app; every number is computed now, at any target."
-    )
+    shipped = ":material/inventory_2: This layer came with the app; every number is computed now."
     first = "pictured" not in st.session_state
     if first:  # loading torch would slow down the first picture
         st.session_state["pictured"] = True
@@ -77,7 +75,7 @@ def _coming(key: StudyKey) -> None:
     job_key, job = laboratory().preparing(key)
     if not job.done:
         share = "" if job.progress.fraction is None else f" ({job.progress.fraction:.0%})"
-        st.caption(f"{shipped} The live model is being prepared: {plain(f'{job.progress}{share}')}.")
+        st.caption(f"{shipped} Live model: {plain(f'{job.progress}{share}')}.")
         return
     if not job.failed:
         st.rerun()
