@@ -34,7 +34,7 @@ from tests.browser.harness import (
     slider,
     step_slider,
 )
-from tests.browser.layer_page import FOUR_CARDS, ITS_ADDRESS, TARGET, arrived, card, opened
+from tests.browser.layer_page import FOUR_CARDS, ITS_ADDRESS, TARGET, arrived, opened, views
 
 WARM_UP = 10  # layer changes that fill the bounded caches
 
@@ -90,11 +90,12 @@ def open_every_view(page: Page) -> None:
     page.keyboard.press("Enter")
     settled(page)
     for name in FOUR_CARDS:
-        views = card(page, name).get_by_test_id("stButtonGroup").get_by_role("radio")
-        for index in range(views.count()):
-            views.nth(index).click()
-            expect(views.nth(index)).to_be_checked()
+        choices = views(page, name)
+        for index in range(choices.count()):
+            choices.nth(index).click()
+            expect(choices.nth(index)).to_be_checked()
             settled(page)
+        page.keyboard.press("Escape")
 
 
 def measure(page: Page, server: AppServer, started: float, releases: int, changes: int) -> dict[str, object]:

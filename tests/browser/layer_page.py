@@ -108,9 +108,22 @@ def click_row(page: Page, name: str, label: str, row: int) -> None:
     page.mouse.click(x, y)
 
 
+def menu(page: Page, name: str, label: str) -> Locator:
+    """Open a menu of a card; of the four charts above the fold the one that has everything."""
+    card(page, name).get_by_role("button", name="More" if name in FOUR_CARDS else label).click()
+    body = page.get_by_test_id("stPopoverBody")
+    expect(body).to_be_visible()
+    return body
+
+
+def views(page: Page, name: str) -> Locator:
+    """Open the menu in which the views of one of the four cards are chosen; Escape closes it."""
+    return menu(page, name, "More").get_by_test_id("stButtonGroup").get_by_role("radio")
+
+
 def download(page: Page, name: str, label: str, folder: Path) -> Path:
     """Download a file from the Save menu of a card."""
-    card(page, name).get_by_role("button", name="Save").click()
+    menu(page, name, "Save")
     with page.expect_download() as promise:
         page.get_by_test_id("stPopoverBody").get_by_role("button", name=label).click()
     path = folder / promise.value.suggested_filename

@@ -30,6 +30,7 @@ from tests.browser.layer_page import (
     click_row,
     download,
     figures,
+    menu,
     opened,
     rows_field,
     trace,
@@ -155,7 +156,7 @@ def test_everything_open_at_once(page, colour_scheme, viewport):
     assert overlapping_cards(page) == []
     screenshot(page, f"layer-{viewport[0]}-{colour_scheme}-rows")
     for name in (*FOUR_CARDS, "row_scores"):
-        card(page, name).get_by_role("button", name="Formula").click()
+        menu(page, name, "Formula")
         expect(page.get_by_test_id("stPopoverBody").locator(".katex-display").first).to_be_visible()
         assert page.locator(".katex-error").count() == 0
         assert page.locator(".katex-display").evaluate_all(

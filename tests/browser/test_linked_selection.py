@@ -19,6 +19,7 @@ from tests.browser.layer_page import (
     rows_field,
     trace,
     traces,
+    views,
 )
 from tests.browser.page_checks import cut_labels
 
@@ -79,10 +80,11 @@ def test_a_box_over_the_gini_histogram(page, tmp_path: Path):
     assert marked(page, "row_sparsity", "selected rows under TRIM") == rows
 
     # Another view and back: the box is gone, so the rows are marked.
-    views = card(page, "gini").get_by_test_id("stButtonGroup").get_by_role("radio")
+    choices = views(page, "gini")
     for index in (1, 0):
         with redraw(page):
-            views.nth(index).click()
+            choices.nth(index).click()
+    page.keyboard.press("Escape")
     assert marked(page, "gini", "selected rows") == rows
 
     # A box while rows are marked: the marks below the bars do not count as bars.
@@ -119,11 +121,12 @@ def test_a_box_over_row_sparsities_while_rows_are_marked(page, tmp_path: Path):
 
     # Every view of every card is drawn, with its marks.
     for name in FOUR_CARDS:
-        views = card(page, name).get_by_test_id("stButtonGroup").get_by_role("radio")
-        for index in range(views.count()):
-            views.nth(index).click()
-            expect(views.nth(index)).to_be_checked()
+        choices = views(page, name)
+        for index in range(choices.count()):
+            choices.nth(index).click()
+            expect(choices.nth(index)).to_be_checked()
             settled(page)
             expect(card(page, name).locator(".main-svg").first).to_be_visible()
             assert cut_labels(page) == []
             screenshot(card(page, name), f"view-{name}-{index}")
+        page.keyboard.press("Escape")
