@@ -1,7 +1,7 @@
 """Makes the runs that come with the app: `python -m app.ship` (or `make shipped`), an hour on two cores.
 
 The demo model is pruned by Wanda with uniform sparsity, by TRIM and by the optimal method, the latter also with the
-kept weights refitted, at four sparsities; of each its perplexity is kept, and at one sparsity TRIM's and the
+kept weights refitted, at four sparsities; of each its perplexity is kept, and at two sparsities TRIM's and the
 optimal run as a whole: every row of every layer, without masks. What rows hold is rounded for the archive's sake, which
 every run says in its note.
 """
@@ -33,7 +33,8 @@ from trim.sweeps.run import run_sweep
 from trim.sweeps.settings import SweepSettings
 
 TARGETS = (0.5, 0.6, 0.7, 0.8)
-WHOLE_AT = 0.7  # the model sparsity at which runs are kept as a whole
+WHOLE_AT = (0.7, 0.8)  # the model sparsities at which runs are kept as a whole
+BROKEN = 10  # times the dense model's perplexity: such a model is of no use
 CALIBRATION = {"windows": 32, "length": 256}
 VECTORS = 8  # input vectors per window
 EVALUATION = EvaluationText("demo", windows=16, length=512)
@@ -44,7 +45,7 @@ SWEEPS = {
     "demo-published": ("Wanda and TRIM on the demo model", ("uniform", "trim"), "uniform", (False,)),
     "demo-optimal": ("The optimal method on the demo model", ("optimal",), "optimal", (False, True)),
 }
-WHOLE = {"trim": ("demo-trim-70", "Demo model, TRIM"), "optimal": ("demo-optimal-70", "Demo model, optimal")}
+WHOLE = {"trim": "Demo model, TRIM", "optimal": "Demo model, optimal"}
 NOTE = (
     "Came with the app. To keep it small it has no masks, and what it says of rows is rounded: cosine curves and the "
     "search's steps to about two digits, the rest to three. Counts, qualities and perplexities are exact."
@@ -60,7 +61,7 @@ def ship(
     calibration: Mapping[str, int] = CALIBRATION,
     evaluation: EvaluationText = EVALUATION,
     targets: tuple[float, ...] = TARGETS,
-    whole_at: float = WHOLE_AT,
+    whole_at: tuple[float, ...] = WHOLE_AT,
     new_tokens: int = NEW_TOKENS,
 ) -> None:
     """Make the archive.
@@ -72,7 +73,7 @@ def ship(
         calibration: number and length of the windows that it is calibrated on.
         evaluation: the text that it is measured on.
         targets: the model sparsities.
-        whole_at: the target of the runs that are shipped as runs, not only as results.
+        whole_at: the targets of the runs that are shipped as runs, not only as results.
         new_tokens: the length of a continuation.
     """
     sweeps = {}
@@ -87,22 +88,29 @@ def ship(
         settings = SweepSettings(model, grid, dict(calibration), (evaluation,))
         sweeps[name] = create_sweep(work / name, settings, name=title, keep_masks=True)
         run_sweep(sweeps[name], listener=_tell)
-    cells = {
-        cell.settings.allocation: sweep.cell_path(cell)
-        for sweep in sweeps.values()
-        for cell in sweep.cells.values()
-        if cell.settings.target == whole_at and not cell.settings.refit
-    }
-    compared = {
-        "dense_perplexities": list(sweeps["demo-published"].dense()),
-        "uniform_perplexities": open_run(cells["uniform"]).metrics["perplexities"],
-        "continuations": [_continuations(model, cells, new_tokens)],
-    }
+    dense = list(sweeps["demo-published"].dense())
     with tempfile.TemporaryDirectory(dir=work) as temporary:
         staged = Path(temporary)
-        for allocation, (name, title) in WHOLE.items():
-            _small_run(open_run(cells[allocation]), staged / name, f"{title} at {whole_at:.0%}")
-            update_metrics(staged / name, compared)
+        spread: dict[str, float] = {}  # of TRIM's and the optimal rows, at the target before
+        for target in whole_at:
+            cells = {
+                cell.settings.allocation: sweep.cell_path(cell)
+                for sweep in sweeps.values()
+                for cell in sweep.cells.values()
+                if cell.settings.target == target and not cell.settings.refit
+            }
+            uniform = open_run(cells["uniform"]).metrics["perplexities"]
+            compared = {
+                "dense_perplexities": dense,
+                "uniform_perplexities": uniform,
+                "continuations": [_continuations(model, cells, new_tokens)],
+            }
+            for allocation, title in WHOLE.items():
+                run, name = open_run(cells[allocation]), f"demo-{allocation}-{100 * target:.0f}"
+                before, spread[allocation] = spread.get(allocation), _spread(run)
+                words = _compared(run, uniform[0], dense[0], before, spread[allocation])
+                _small_run(run, staged / name, f"{title} at {target:.0%}", f"{words} {NOTE}")
+                update_metrics(staged / name, compared)
         for name, sweep in sweeps.items():
             _small_sweep(sweep, staged / name)
         _pack(staged, archive)
@@ -123,11 +131,32 @@ def _continuations(model: str, cells: Mapping[str, Path], new_tokens: int) -> di
     return {"prompt": PROMPT, "new_tokens": new_tokens, "temperature": 0.0, "texts": texts}
 
 
-def _small_run(run: Run, path: Path, title: str) -> None:
+def _spread(run: Run) -> float:
+    """Return the standard deviation of row sparsity within a layer, mean over the layers."""
+    layers = (run.layer(name, mask=False) for name in run.layers)
+    return float(np.mean([np.std(layer.counts / layer.columns) for layer in layers]))
+
+
+def _compared(run: Run, uniform: dict, dense: dict, before: float | None, spread: float) -> str:
+    """Compare a run with uniform sparsity and the dense model, and its rows with those at the target before."""
+    own, others, base = (each["perplexity"] for each in (run.metrics["perplexities"][0], uniform, dense))
+    words = f"Perplexity {own:,.0f}, under uniform sparsity {others:,.0f}, dense {base:,.1f}"
+    if min(own, others) > BROKEN * base:
+        words += ": at this sparsity both pruned models are broken"
+    if before is not None:
+        more = "more" if spread > before else "less"
+        words += (
+            f"; rows differ {more} than in the run at the lower target, by {100 * spread:.1f} instead of "
+            f"{100 * before:.1f} percentage points of row sparsity"
+        )
+    return f"{words}."
+
+
+def _small_run(run: Run, path: Path, title: str, note: str) -> None:
     """Copy a run without its masks, with rounded rows and without the events of its making."""
     copy_run(run, path, rounded)
     (path / "events.jsonl").unlink(missing_ok=True)
-    write_notes(path, name=title, note=NOTE)
+    write_notes(path, name=title, note=note)
 
 
 def rounded(record: LayerRecord) -> LayerRecord:

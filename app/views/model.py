@@ -73,6 +73,8 @@ def heading(run: Run, shown: ModelMap) -> None:
         f"computed on {run.compute.device}",
     ]
     st.caption(plain(" · ".join(map(str, facts))))
+    if note := run.notes["note"]:
+        st.caption(plain(note))
     columns = st.columns(4)
     sparsity = run.metrics.get("sparsity", {})
     asked = sparsity.get("requested", request.target_sparsity)

@@ -22,6 +22,7 @@ TINY = {
     "calibration": {"windows": 2, "length": 16, "device": "cpu"},
     "evaluation": EvaluationText("demo", windows=2, length=16),
     "targets": (0.4, 0.7),
+    "whole_at": (0.4, 0.7),
     "new_tokens": 4,
 }
 
@@ -48,13 +49,17 @@ def unpacked(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_what_is_shipped(unpacked):
     runs = {entry.id: entry.opened() for entry in unpacked.runs()}
-    assert sorted(runs) == ["demo-optimal-70", "demo-trim-70"]
-    for run in runs.values():
+    assert list(runs)[:2] in (["demo-optimal-40", "demo-trim-40"], ["demo-trim-40", "demo-optimal-40"])
+    assert set(runs) == {f"demo-{method}-{target}" for method in ("trim", "optimal") for target in (40, 70)}
+    assert "rows differ" in runs["demo-trim-70"].notes["note"]
+    assert "rows differ" not in runs["demo-trim-40"].notes["note"]
+    for name, run in runs.items():
         check_run(run.path)
         assert run.complete
         assert len(run.layers) == 3 * 7
         assert "rounded" in run.notes["note"]
-        assert run.metrics["sparsity"]["realised"] == pytest.approx(0.7, abs=1e-4)
+        assert run.notes["note"].startswith("Perplexity")
+        assert run.metrics["sparsity"]["realised"] == pytest.approx(int(name[-2:]) / 100, abs=1e-4)
         for key in ("perplexities", "dense_perplexities", "uniform_perplexities"):
             assert len(run.metrics[key]) == 1
         (words,) = run.metrics["continuations"]

@@ -77,7 +77,7 @@ class RunStore:
         self._lock = threading.Lock()
 
     def runs(self) -> list[StoredRun]:
-        """All runs: the user's, newest first, then those that came with the app."""
+        """All runs: the user's, newest first, then those that came with the app, the least sparse first."""
         found: dict[str, StoredRun] = {}
         places: set[str] = set()
         for folder, shipped in self._folders():
@@ -85,6 +85,8 @@ class RunStore:
             places |= read.keys()
             entries = [entry for entry in read.values() if entry is not None]
             entries.sort(key=lambda entry: (entry.run.created if entry.run else "", entry.id), reverse=True)
+            if shipped:
+                entries.sort(key=lambda entry: (entry.run and entry.run.request.target_sparsity) or 1.0)
             for entry in entries:
                 found.setdefault(entry.id, entry)
         with self._lock:
