@@ -1,5 +1,6 @@
 """Charts in frames: the figure, what is to be seen in it, its formula and its numbers one click away."""
 
+import re
 import textwrap
 import threading
 from collections import OrderedDict
@@ -23,7 +24,7 @@ from diagnostics.figures.theme import Theme
 LEAST_HEIGHT = 360  # pixels; charts side by side are mostly as high as each other
 TOP_MARGIN = 28
 # Of a compact card: four of them, two by two, are seen at once on a screen of 720 pixels.
-COMPACT_HEIGHT, COMPACT_BOTTOM, COMPACT_LINE = 188, 40, 23
+COMPACT_HEIGHT, COMPACT_BOTTOM, COMPACT_LINE = 188, 40, 20
 LEGEND_LINE, COMPACT_ENTRIES = 16, 3  # one line over the chart
 KEPT_DRAWN = 64
 _drawn: OrderedDict[Hashable, "_Drawn"] = OrderedDict()
@@ -176,9 +177,9 @@ def _draw(view: View, drag: str | None, compact: bool) -> _Drawn:
 
 
 def _wrap_title(axis: go.layout.YAxis) -> None:
-    """Break the title of an upright axis into lines that a compact chart has room for."""
+    """Leave what a compact chart has room for of the title of an upright axis: its name, without the unit."""
     if axis.title.text:
-        words = axis.title.text.replace("<br>", " ")
+        words = re.sub(r"\(.*\)", "", axis.title.text.replace("<br>", " "))
         axis.title.text = "<br>".join(textwrap.wrap(words, COMPACT_LINE, break_long_words=False))
 
 
