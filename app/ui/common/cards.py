@@ -164,8 +164,8 @@ def _draw(view: View, drag: str | None, compact: bool) -> _Drawn:
         height = round(COMPACT_HEIGHT * (LARGER if presenting() else 1))
         layout.margin.b = COMPACT_BOTTOM
         figure.for_each_yaxis(_wrap_title)
-        layout.legend = {"x": 1, "xref": "container", "xanchor": "right", "y": 1, "yanchor": "top"}
-        layout.legend.font.size, layout.legend.entrywidth = 10, 82
+        layout.legend = {"x": 0.99, "xref": "container", "xanchor": "right", "y": 1, "yanchor": "top"}
+        layout.legend.font.size, layout.legend.entrywidth = 10, 96
         entries = sum(trace.showlegend is not False for trace in figure.data)
         layout.showlegend = layout.showlegend and entries <= COMPACT_ENTRIES
     top = TOP_MARGIN + (LEGEND_LINE if compact and layout.showlegend else 0)
