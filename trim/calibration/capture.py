@@ -1,7 +1,7 @@
 """The inputs of a loaded model's layers on a calibration text, from one forward pass, cached on disk."""
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -20,6 +20,10 @@ from trim.errors import NonFiniteError, SettingsError
 from trim.methods.choices import INPUT_VECTORS
 from trim.models.loaded import Model
 from trim.progress import Meter, ProgressListener
+
+# Tokens in one forward pass on the CPU: a pass of more takes as long for each of them, and answers later.
+CPU_PASS_TOKENS = 1024
+FIRST_WINDOWS = 8  # that suffice for a first result
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +53,7 @@ def capture(
     seed: int = 0,
     also: Iterable[str] = (),
     progress: ProgressListener | None = None,
+    partial: Callable[[dict[str, LayerSample]], None] | None = None,
 ) -> dict[str, LayerSample]:
     """Run the dense model over the windows once, and keep what the chosen layers received.
 
@@ -64,7 +69,9 @@ def capture(
         input_vectors: which ones: "random", or "last", the last of each window, as the TRIM authors take.
         seed: decides at which random positions.
         also: further layers to put into the cache if a forward pass is needed anyway.
-        progress: called after each forward pass.
+        progress: called at each block of each forward pass.
+        partial: called with what the chosen layers have received so far: after 8 windows, 16, 32 and so on. What is
+            returned in the end is the same with and without.
 
     Raises:
         LayerNotFoundError: a pattern matches nothing.
@@ -82,18 +89,78 @@ def capture(
     kept = {name: found for name in names if (found := load(files[name], _parse))}
     missing = [name for name in names if name not in kept]
     if missing:
-        received = _sweep_with_spare(model, calibration, missing, model.select(also), progress)
+        watch = _Watch(model, missing, progress, partial)
+        received = _sweep_with_spare(model, calibration, missing, model.select(also), watch)
         store((files[name], _pack(layer)) for name, layer in received.items())
         kept |= received
-    return {
-        name: LayerSample(
-            name,
-            model.layers[name].weight.detach(),
-            kept[name].inputs.to(model.device),
-            kept[name].input_norm.to(model.device),
-        )
-        for name in names
-    }
+    return {name: _sample(model, name, kept[name]) for name in names}
+
+
+def stored_capture(
+    model: Model,
+    windows: Tensor,
+    layers: Iterable[str],
+    *,
+    vectors_per_sequence: int = 2,
+    input_vectors: str = INPUT_VECTORS[0],
+    seed: int = 0,
+) -> dict[str, LayerSample] | None:
+    """Return what `capture` would return, if all of it is in the cache; None: a forward pass is needed."""
+    calibration = Calibration.of(
+        windows, vectors_per_sequence=vectors_per_sequence, input_vectors=input_vectors, seed=seed
+    )
+    folder = _cache_entry(model, windows, calibration.positions)
+    samples = {}
+    for name in model.select(layers):
+        received = load(folder / f"{name}.safetensors", _parse)
+        if received is None:
+            return None
+        samples[name] = _sample(model, name, received)
+    return samples
+
+
+def _sample(model: Model, name: str, received: LayerInputs) -> LayerSample:
+    return LayerSample(
+        name,
+        model.layers[name].weight.detach(),
+        received.inputs.to(model.device),
+        received.input_norm.to(model.device),
+    )
+
+
+@dataclass(frozen=True)
+class _Watch:
+    """Whoever looks on while the text goes through: at the progress, and at what some layers have received so far."""
+
+    model: Model
+    layers: list[str]
+    progress: ProgressListener | None
+    partial: Callable[[dict[str, LayerSample]], None] | None
+
+    def show(self, listener: InputListener, windows: int) -> None:
+        """Show what the layers have received of the first windows."""
+        if self.partial is not None:
+            received = listener.received(self.layers, windows)
+            with torch.inference_mode(False):  # whoever looks on computes as elsewhere
+                self.partial({name: _sample(self.model, name, received[name]) for name in self.layers})
+
+    @contextlib.contextmanager
+    def at_each_block(self, meter: Meter, what: str, size: int, blocks: int) -> Iterator[None]:
+        """Report the way of some windows through the blocks."""
+        done = meter.done
+
+        def entered(index: int) -> None:
+            meter.report(what, done + size * index / blocks)
+
+        hooks = [
+            block.register_forward_pre_hook(lambda *_, index=index: entered(index))
+            for index, block in enumerate(self.model.blocks[:blocks])
+        ]
+        try:
+            yield
+        finally:
+            for hook in hooks:
+                hook.remove()
 
 
 def _check_windows(model: Model, windows: Tensor) -> None:
@@ -118,24 +185,22 @@ def _sweep_with_spare(
     calibration: Calibration,
     wanted: list[str],
     spare: list[str],
-    progress: ProgressListener | None,
+    watch: _Watch,
 ) -> dict[str, LayerInputs]:
     """Capture what the wanted layers receive, and the spare ones unless memory is short."""
     both = model.select({*wanted, *spare})
     try:
-        return _sweep(model, calibration, both, progress)
+        return _sweep(model, calibration, both, watch)
     except NonFiniteError:
         if len(both) == len(wanted):
             raise
-        return _sweep(model, calibration, wanted, progress)  # perhaps only a later layer overflows
+        return _sweep(model, calibration, wanted, watch)  # perhaps only a later layer overflows
 
 
-def _sweep(
-    model: Model, calibration: Calibration, names: list[str], progress: ProgressListener | None
-) -> dict[str, LayerInputs]:
+def _sweep(model: Model, calibration: Calibration, names: list[str], watch: _Watch) -> dict[str, LayerInputs]:
     received, _ = halving(
-        lambda batch: _forward(model, calibration, names, batch, progress),
-        default_batch(calibration, model.device),
+        lambda batch: _forward(model, calibration, names, batch, watch),
+        default_batch(calibration, model.device, CPU_PASS_TOKENS),
         model.device,
         f"one window of {calibration.length:,} tokens at a time fills the memory of {model.device}; use shorter "
         "windows or fewer layers, load the model in a narrower type, or choose another device",
@@ -153,24 +218,27 @@ def _end_forward(module: nn.Module, arguments: tuple, output: object) -> None:
 
 @torch.inference_mode()
 def _forward(
-    model: Model,
-    calibration: Calibration,
-    names: list[str],
-    batch: int,
-    progress: ProgressListener | None,
+    model: Model, calibration: Calibration, names: list[str], batch: int, watch: _Watch
 ) -> dict[str, LayerInputs]:
     sequences = calibration.sequences
     listener = InputListener(calibration, {name: model.layers[name] for name in names})
     last = max(int(name.split(".")[0]) for name in names)
-    meter = Meter(progress, of=sequences)
-    meter.report("Reading the calibration text")
+    meter, shown = Meter(watch.progress, of=sequences), FIRST_WINDOWS
     end = model.blocks[last].register_forward_hook(_end_forward)
     try:
         for start in range(0, sequences, batch):
             part = slice(start, min(start + batch, sequences))
-            with listener.listening(part), contextlib.suppress(_LastBlockDone):
+            what = f"Reading the calibration text: {start} of {sequences} windows"
+            with (
+                watch.at_each_block(meter, what, part.stop - start, last + 1),
+                listener.listening(part),
+                contextlib.suppress(_LastBlockDone),
+            ):
                 model.module(calibration.tokens[part].to(model.device), use_cache=False)
             meter.report(f"Reading the calibration text: {part.stop} of {sequences} windows", part.stop)
+            if shown <= part.stop < sequences:
+                watch.show(listener, part.stop)
+                shown = 2 * part.stop
     finally:
         end.remove()
     return {

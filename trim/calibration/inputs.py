@@ -133,16 +133,23 @@ class InputListener:
             self._squares[name] = self._squares[name] + squares if name in self._squares else squares
             self._vectors.setdefault(name, []).extend(other._vectors[name])
 
-    def received(self) -> dict[str, LayerInputs]:
+    def received(self, layers: Iterable[str] | None = None, sequences: int = 0) -> dict[str, LayerInputs]:
         """Return the inputs of each layer, in order of use.
+
+        Args:
+            layers: of which; None: of all.
+            sequences: how many sequences have gone through; 0: all.
 
         Raises:
             NonFiniteError: NaN or infinity reached a layer; the message names it.
             ModelError: a layer was never called.
         """
         result: dict[str, LayerInputs] = {}
+        asked = list(self.layers if layers is None else layers)
         for group in self.groups:
-            norm = (self._squares[group[0]] / self.calibration.sequences).sqrt().float()
+            if set(asked).isdisjoint(group):
+                continue
+            norm = (self._squares[group[0]] / (sequences or self.calibration.sequences)).sqrt().float()
             inputs = _vectors(self._vectors[group[0]])
             if not bool(torch.isfinite(norm).all()):
                 raise NonFiniteError(
@@ -154,7 +161,7 @@ class InputListener:
                 vectors, *sums = self._dense
                 dense = DenseInputs(_vectors(vectors), *sums)
             result |= dict.fromkeys(group, LayerInputs(inputs, norm, dense))
-        require_called(self.layers, result)
+        require_called(asked, result)
         return result
 
 

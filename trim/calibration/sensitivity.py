@@ -26,6 +26,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from trim.cache import cached, entry_path
+from trim.cache import load as load_entry
 from trim.calibration.hidden_states import Activations, activations
 from trim.calibration.inputs import InputListener, LayerInputs, linear_layers, require_finite
 from trim.calibration.text import Calibration
@@ -324,13 +325,17 @@ def cached_sensitivity(
         calibration: the text it is measured on.
         measure: does the work.
     """
+    return cached(_entry(weights, model, calibration), measure, parse=load, pack=save)
+
+
+def _entry(weights: object, model: BlockModel, calibration: Calibration) -> Path:
     key = {
         "sensitivity": 1,
         "model": weights,
         "text": calibration.sha256,
         "compute": [model.device.type, str(model.dtype), torch.__version__, transformers.__version__],
     }
-    return cached(entry_path("captures", key, ".safetensors"), measure, parse=load, pack=save)
+    return entry_path("captures", key, ".safetensors")
 
 
 def sensitivity(
@@ -353,5 +358,13 @@ def sensitivity(
         folder = Path(tempfile.gettempdir())
         return row_sensitivity(whole, calibration, batch=batch, folder=folder, progress=progress)
 
-    key = {"loaded": model.fingerprint, **model.weights_key}
-    return cached_sensitivity(key, whole, calibration, measure)
+    return cached_sensitivity(_loaded_key(model), whole, calibration, measure)
+
+
+def stored_sensitivity(model: Model, windows: Tensor) -> dict[str, Tensor] | None:
+    """Return what `sensitivity` would return, if it is in the cache; None: it has to be measured."""
+    return load_entry(_entry(_loaded_key(model), LoadedModel(model), Calibration.of(windows)), load)
+
+
+def _loaded_key(model: Model) -> dict:
+    return {"loaded": model.fingerprint, **model.weights_key}

@@ -24,9 +24,9 @@ T = TypeVar("T")
 Segments = list[list[int]]
 
 
-def default_batch(calibration: Calibration, device: torch.device) -> int:
-    """Sequences in one forward pass."""
-    tokens = CPU_BATCH_TOKENS if device.type == "cpu" else GPU_BATCH_TOKENS
+def default_batch(calibration: Calibration, device: torch.device, cpu_tokens: int = CPU_BATCH_TOKENS) -> int:
+    """Sequences in one forward pass, of so many tokens where the CPU computes."""
+    tokens = cpu_tokens if device.type == "cpu" else GPU_BATCH_TOKENS
     return max(1, min(calibration.sequences, tokens // calibration.length))
 
 

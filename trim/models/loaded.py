@@ -141,15 +141,47 @@ def load_model(
         SettingsError: no such device or type.
         CacheError: the dequantized weights of a GGUF file cannot be kept.
     """
-    report = progress or (lambda step: None)
-    place = choose_device(device)
-    choose_dtype(dtype, torch.float32, place)
+    choose_dtype(dtype, torch.float32, choose_device(device))
+    return fetch_model(source, progress=progress).load(device, dtype, progress)
+
+
+@dataclass(frozen=True)
+class FetchedModel:
+    """A model on this machine, not loaded yet.
+
+    Attributes:
+        source: what the user asked for.
+        title: what a page calls it.
+        folder: with its configuration, safetensors and tokenizer.
+    """
+
+    source: str
+    title: str
+    folder: Path
+
+    def load(
+        self,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        progress: ProgressListener | None = None,
+    ) -> Model:
+        """Load it; see `load_model`."""
+        place = choose_device(device)
+        Meter(progress).report(f"Reading the tokenizer of {self.title}")
+        tokenizer, weights = checkpoint.load_tokenizer(self.folder), TensorFiles(self.folder)
+        key = weights_key(weights)
+        module = _loaded(weights, self.title, place, dtype, progress)
+        return Model(self.source, self.title, key["fingerprint"], module, tokenizer, key)
+
+
+def fetch_model(source: str | Path, *, progress: ProgressListener | None = None) -> FetchedModel:
+    """Find a model, and download or dequantize it first where needed.
+
+    Raises:
+        ModelError: the model cannot be found, read or pruned; the message says what to do.
+    """
     found = sources.locate(source)
-    folder = sources.fetch(found, report)
-    tokenizer, weights = checkpoint.load_tokenizer(folder), TensorFiles(folder)
-    key = weights_key(weights)
-    module = _loaded(weights, found.title, place, dtype, report)
-    return Model(str(source), found.title, key["fingerprint"], module, tokenizer, key)
+    return FetchedModel(str(source), found.title, sources.fetch(found, progress or (lambda step: None)))
 
 
 @checkpoint.names_its_model
@@ -162,8 +194,8 @@ def model_folder(source: str | Path, *, progress: ProgressListener | None = None
     Raises:
         ModelError: the model cannot be found, read or pruned; the message says what to do.
     """
-    found = sources.locate(source)
-    return sources.fetch(found, progress or (lambda step: None)), found.title
+    fetched = fetch_model(source, progress=progress)
+    return fetched.folder, fetched.title
 
 
 @checkpoint.names_its_model
@@ -207,7 +239,7 @@ def _loaded(
     title: str,
     device: torch.device,
     dtype: str | torch.dtype | None,
-    progress: ProgressListener,
+    progress: ProgressListener | None,
 ) -> "PreTrainedModel":
     """Load the model of a folder into memory, after a look at what it will take there."""
     computed = choose_dtype(dtype, weights.main_dtype, device)

@@ -21,10 +21,11 @@ import psutil
 from app.services.jobs.progress import read_progress
 from app.services.jobs.records import JobFolder, JobRecord, JobState
 from app.services.server.access import SEMINAR, VARIABLES
+from app.services.server.lane import Lane, Waiting
 from trim.errors import RunError, RunLockedError, TrimError
 from trim.files import FolderLock, is_locked
 from trim.names import format_bytes
-from trim.progress import Progress, ProgressListener
+from trim.progress import Progress
 from trim.runs.folder import Run, open_run, runs_folder
 from trim.runs.writer import new_run_path
 
@@ -42,7 +43,7 @@ class RunJobs:
 
     def __init__(self, folder: Callable[[], Path] = runs_folder) -> None:
         self._disk = JobFolder(folder)
-        self._layer = threading.Lock()  # held while a layer is prepared in a seminar
+        self._layer = Lane()  # of those who prepare a layer in a seminar
 
     # ------------------------------------------------------------------------------------ start and stop
 
@@ -107,12 +108,12 @@ class RunJobs:
         self._disk.write(replace(record, cancelled=True))
 
     @contextlib.contextmanager
-    def turn(self, progress: ProgressListener) -> Iterator[None]:
+    def turn(self, job: Waiting) -> Iterator[None]:
         """Prepare a model or a layer: in a seminar one job at a time computes, whatever its kind."""
         while SEMINAR.on and (running := self.running()) is not None:
-            progress(Progress(f"Waiting for “{running.title}”, which is being computed"))
+            job.report(Progress(f"Waiting for “{running.title}”, which is being computed"))
             time.sleep(POLL_SECONDS)
-        with self._layer if SEMINAR.on else contextlib.nullcontext():
+        with self._layer.turn(job) if SEMINAR.on else contextlib.nullcontext():
             yield
 
     @contextlib.contextmanager
@@ -134,7 +135,7 @@ class RunJobs:
                     f"“{running.title}” is being computed, and one job at a time is. Wait until it is done, or "
                     "cancel it."
                 )
-            if self._layer.locked():
+            if self._layer.busy:
                 raise JobError(
                     "A layer is being prepared, and one job at a time is computed. Try again in a minute."
                 )

@@ -1,19 +1,25 @@
-"""One job at a time, outside the threads in which Streamlit runs its scripts."""
+"""Jobs outside the threads in which Streamlit runs its scripts, shared by all sessions under their keys."""
 
+import atexit
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from trim import TrimError
 from trim.progress import Progress
 
 R = TypeVar("R")
 
+MOST_ENDED = 64  # jobs that have ended, failed ones too
+_NO_MEMORY = (
+    "There is not enough memory for this. Choose a smaller model, fewer or shorter calibration windows, or close other "
+    "programs, then try again."
+)
+
 
 class Cancelled(Exception):  # noqa: N818, not an error: the user asked for it
-    """Raised inside a job's work where it looks whether it is still wanted."""
+    """The result of a cancelled job; also raised inside its work where that looks whether it is still wanted."""
 
 
 class Job(Generic[R]):
@@ -21,12 +27,16 @@ class Job(Generic[R]):
 
     Attributes:
         progress: what is being done now.
+        preview: what can be shown of the result before it is there; None: nothing yet.
     """
 
     def __init__(self) -> None:
-        self.progress = Progress("Waiting for the job before this one")
-        self.future: Future[R] = Future()  # replaced by the future of the work
-        self._wanted = True
+        self.progress = Progress("Starting")
+        self.preview: R | None = None
+        self._ended = threading.Event()
+        self._lock = threading.Lock()
+        self._result: R | None = None
+        self._error: BaseException | None = None
 
     def report(self, progress: Progress) -> None:
         """Take note of what is being done; called from inside the work.
@@ -34,67 +44,117 @@ class Job(Generic[R]):
         Raises:
             Cancelled: nobody wants the result any more.
         """
-        if not self._wanted:
+        if self.cancelled:
             raise Cancelled
         self.progress = progress
 
     def cancel(self) -> None:
-        """Stop at the next word of progress; a job that has not begun never does."""
-        self._wanted = False
-        self.future.cancel()
+        """End the job at once for whoever waits. Its thread ends where it next reports; its result is dropped."""
+        self._end(None, Cancelled())
+
+    def start(self, work: "Callable[[Job[R]], R]") -> None:
+        """Do the work in a thread of its own."""
+        thread = threading.Thread(target=self._run, args=(work,), name="trim-job", daemon=True)
+        _RUNNING[thread] = self
+        thread.start()
+
+    def _run(self, work: "Callable[[Job[R]], R]") -> None:
+        try:
+            if not self.cancelled:
+                self._end(work(self), None)
+        except MemoryError as error:
+            self._end(None, error if isinstance(error, TrimError) else TrimError(_NO_MEMORY))
+        except BaseException as error:
+            self._end(None, error)
+        finally:
+            _RUNNING.pop(threading.current_thread(), None)
+
+    def _end(self, result: R | None, error: BaseException | None) -> None:
+        """End it, unless it has ended before."""
+        with self._lock:
+            if not self.done:
+                self._result, self._error, self.preview = result, error, None
+                self._ended.set()
 
     @property
     def cancelled(self) -> bool:
-        """Return whether it was cancelled, or is about to be."""
-        return not self._wanted
+        """Return whether it was cancelled."""
+        return isinstance(self._error, Cancelled)
 
     @property
     def done(self) -> bool:
         """Return whether there is a result or an error."""
-        return self.future.done()
+        return self._ended.is_set()
 
     @property
     def failed(self) -> bool:
-        """Return whether it ended with an error."""
-        return self.done and (self.future.cancelled() or self.future.exception() is not None)
+        """Return whether it ended with an error or was cancelled."""
+        return self._error is not None
 
     def wait(self, timeout_seconds: float) -> bool:
         """Wait for the end of the job, but no longer than this; whether it has ended."""
-        wait([self.future], timeout_seconds)
-        return self.done
+        return self._ended.wait(timeout_seconds)
 
     def result(self, timeout_seconds: float | None = None) -> R:
-        """Return the result; raise what the work raised, or TimeoutError."""
-        return self.future.result(timeout_seconds)
+        """Return the result.
+
+        Raises:
+            Cancelled: it was cancelled.
+            TimeoutError: there is none yet.
+            Exception: what the work raised.
+        """
+        if not self._ended.wait(timeout_seconds):
+            raise TimeoutError
+        if self._error is not None:
+            raise self._error
+        return cast(R, self._result)  # None only where the work returns it
 
 
-class JobQueue:
-    """Runs jobs one after the other and keeps the last `keep` finished ones under their keys."""
+# Threads that work, abandoned ones too. At the end of the program each gets a moment to look up: one that is within
+# torch would end the process with a message of its own.
+_RUNNING: dict[threading.Thread, Job] = {}
+_LAST_SECONDS = 2.0
 
-    def __init__(self, keep: int) -> None:
-        self._keep = keep
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trim-job")
-        self._jobs: OrderedDict[Hashable, Job] = OrderedDict()
+
+@atexit.register
+def _end_all() -> None:
+    for thread, job in list(_RUNNING.items()):
+        job.cancel()
+        thread.join(_LAST_SECONDS)
+
+
+class JobTable(Generic[R]):
+    """Jobs of one kind by their keys, each in a thread of its own. Results that were used last are kept.
+
+    It belongs to the process, not to a session or to Streamlit's caches, which any session can empty.
+    """
+
+    def __init__(self, most: int, size: Callable[[R], int] = lambda result: 1) -> None:
+        """Begin without jobs.
+
+        Args:
+            most: how much is kept; of a single larger result the one that was asked for last.
+            size: how much a result counts, such as its bytes.
+        """
+        self._most, self._size = most, size
+        self._jobs: OrderedDict[Hashable, Job[R]] = OrderedDict()
         self._lock = threading.Lock()
 
     def job(self, key: Hashable, work: Callable[[Job[R]], R]) -> Job[R]:
-        """Return the job of that key: the one in the queue, or a new one that will do `work`.
+        """Return the job of that key: the one that there is, or a new one that does `work`.
 
         A failed or cancelled job is shown to whoever asks until `forget` is called for its key.
         """
         with self._lock:
-            job: Job[R] | None = self._jobs.get(key)
+            job = self._jobs.get(key)
             if job is None:
-                job = Job()
-                job.future = self._worker.submit(_run, work, job)
-                self._jobs[key] = job
+                job = self._jobs[key] = Job()
+                job.start(work)
             self._jobs.move_to_end(key)
-            finished = [other for other, held in self._jobs.items() if held.done and other != key]
-            for other in finished[: max(0, len(self._jobs) - self._keep)]:
-                del self._jobs[other]
+            self._shrink()
             return job
 
-    def get(self, key: Hashable) -> Job | None:
+    def get(self, key: Hashable) -> Job[R] | None:
         """Return the job of that key, if there is one."""
         with self._lock:
             if key in self._jobs:
@@ -106,24 +166,28 @@ class JobQueue:
         with self._lock:
             self._jobs.pop(key, None)
 
-    def unfinished(self) -> list[tuple[Hashable, Job]]:
+    def make_room(self) -> None:
+        """Drop every result."""
+        with self._lock:
+            for key in [key for key, job in self._jobs.items() if job.done and not job.failed]:
+                del self._jobs[key]
+
+    def unfinished(self) -> list[tuple[Hashable, Job[R]]]:
         """Return the jobs that have neither ended nor been cancelled, with their keys, the oldest first."""
         with self._lock:
             return [(key, job) for key, job in self._jobs.items() if not job.done]
 
-    def succeeded(self) -> list[tuple[Hashable, Job]]:
+    def succeeded(self) -> list[tuple[Hashable, Job[R]]]:
         """Return the kept jobs that have a result, with their keys, the one asked for last first."""
         with self._lock:
             return [(key, job) for key, job in reversed(self._jobs.items()) if job.done and not job.failed]
 
-
-def _run(work: Callable[[Job[R]], R], job: Job[R]) -> R:
-    try:
-        return work(job)
-    except TrimError:  # among them one for memory, whose own words say more
-        raise
-    except MemoryError:
-        raise TrimError(
-            "There is not enough memory for this. Choose a smaller model, fewer or shorter calibration windows, or "
-            "close other programs, then try again."
-        ) from None
+    def _shrink(self) -> None:
+        """Drop ended jobs, those that were asked for longest ago first; never the one asked for last."""
+        ended = [(key, job) for key, job in self._jobs.items() if job.done]
+        sizes = {key: 0 if job.failed else self._size(job.result()) for key, job in ended}
+        total, last = sum(sizes.values()), next(reversed(self._jobs), None)
+        for key, size in sizes.items():
+            if key != last and (total > self._most or len(self._jobs) > MOST_ENDED):
+                total -= size
+                del self._jobs[key]

@@ -26,7 +26,7 @@ def keep(study: Study, outcome: Outcome, method: str, name: str) -> Path:
         name: of the run.
 
     Raises:
-        RunError: it cannot be written, or came with the app.
+        RunError: it cannot be written, came with the app, or its text is still being read.
     """
     SEMINAR.require("Keeping a layer as a run")
     key, settings, origin = study.key, outcome.result.settings, study.origin
@@ -70,6 +70,10 @@ def keep(study: Study, outcome: Outcome, method: str, name: str) -> Path:
 
 def _record(study: Study, outcome: Outcome, method: str) -> LayerRecord:
     key, layer, settings = study.key, study.layer, outcome.result.settings
+    if study.refining:
+        raise RunError(
+            "The text is still being read. The layer can be kept as soon as all of its windows are."
+        )
     if not isinstance(layer, TensorLayer):
         raise RunError("This layer came with the app. It can be kept as soon as the live model is there.")
     if method == "trim":

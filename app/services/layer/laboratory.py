@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+import gc
+import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, TypeVar
+from collections.abc import Hashable
+from typing import TYPE_CHECKING
 
 import trim
 from app.services.jobs.manager import JOBS
-from app.services.layer.background import Job, JobQueue
+from app.services.layer.background import Job, JobTable
 from app.services.layer.keys import (
     DEVICES,
     SENSITIVITY_WINDOWS,
@@ -18,6 +21,8 @@ from app.services.layer.keys import (
     StudyKey,
 )
 from app.services.server.access import SEMINAR
+from app.services.server.lane import Lane
+from app.services.server.lru import cached
 from app.services.server.memory import freeze_gc
 from trim.progress import Progress
 
@@ -26,21 +31,26 @@ if TYPE_CHECKING:  # torch is imported by the jobs that compute with it
 
     from app.services.layer.study import Study
 
-KEPT_STUDIES = 6
+KEPT_MODEL_BYTES = 2 * 2**30
+KEPT_STUDY_BYTES = 2**30
 KEPT_WINDOWS = 4
-K = TypeVar("K")
-R = TypeVar("R")
 
 
 class Laboratory:
-    """Makes them one after the other, and keeps the last few."""
+    """Makes them in the background, what takes long one after the other, and keeps those that were used last."""
 
     def __init__(self) -> None:
-        self._models = JobQueue(keep=1)
-        self._descriptions = JobQueue(keep=16)
-        self._studies = JobQueue(keep=KEPT_STUDIES)
-        # Only the worker of the studies uses it, so it needs no lock.
+        self._models: JobTable[trim.Model] = JobTable(KEPT_MODEL_BYTES, _model_bytes)
+        self._descriptions: JobTable[trim.ModelDescription] = JobTable(16)
+        self._devices: JobTable[list[str]] = JobTable(1)
+        self._studies: JobTable[Study] = JobTable(KEPT_STUDY_BYTES, _study_bytes)
+        self._sensitivities: JobTable[dict[str, Tensor]] = JobTable(4)
+        self._loading = Lane()
+        self._measuring = Lane(
+            to_the_end=True
+        )  # of cancelled work: two at once would hear each other in the model
         self._windows: OrderedDict[tuple[str, SampleKey], Tensor] = OrderedDict()
+        self._lock = threading.Lock()
 
     def description(self, source: str) -> Job[trim.ModelDescription]:
         """Start a job that says what a model is, before anything large is downloaded.
@@ -53,11 +63,11 @@ class Laboratory:
 
     def devices(self) -> Job[list[str]]:
         """Start a job that lists the devices for a model; the first takes the seconds that torch takes to load."""
-        return self._descriptions.job(DEVICES, _devices)
+        return self._devices.job(DEVICES, _devices)
 
     def known_devices(self) -> list[str]:
         """Return the devices for a model, without waiting: until torch is loaded, only the CPU."""
-        job = self._descriptions.get(DEVICES)
+        job = self._devices.get(DEVICES)
         return job.result() if job is not None and job.done and not job.failed else ["cpu"]
 
     def preparing(self, key: StudyKey) -> tuple[Hashable, Job]:
@@ -81,74 +91,112 @@ class Laboratory:
     def model(self, key: ModelKey) -> Job[trim.Model]:
         """Start a job that loads a model."""
         SEMINAR.require("Loading a model", key.source)
-        return self._models.job(key, lambda job: _loaded(key, job))
+        return self._models.job(key, lambda job: self._model(key, job))
 
     def study(self, key: StudyKey, model: trim.Model) -> Job[Study]:
         """Start a job whose result is the study of a layer of a loaded model."""
         SEMINAR.require("Preparing a layer", key.model.source)
-        return self._studies.job(key, lambda job: self._in_turn(self._study, key, model, job))
+        return self._studies.job(key, lambda job: self._study(key, model, job))
 
     def sensitivity(self, key: SensitivityKey, model: trim.Model) -> Job[dict[str, Tensor]]:
         """Start a job whose result is the sensitivity (D,) of the rows of every layer of a loaded model, by layer.
 
-        The worker of the studies does it: both put hooks on the model.
+        Studies wait for it, and it for them: both put hooks on the model.
         """
         SEMINAR.require("Measuring sensitivities", key.model.source)
-        return self._studies.job(key, lambda job: self._in_turn(self._sensitivity, key, model, job))
+        return self._sensitivities.job(key, lambda job: self._sensitivity(key, model, job))
 
     def open_studies(self) -> list[Study]:
         """Return the studies that are kept, the one asked for last first."""
-        return [job.result() for key, job in self._studies.succeeded() if isinstance(key, StudyKey)]
+        return [job.result() for _, job in self._studies.succeeded()]
 
     def unfinished(self) -> list[tuple[str, Job]]:
         """Return the jobs that run or wait, each with a name for people."""
-        queues = (self._models, self._studies)
-        return [(_said(key), job) for queue in queues for key, job in queue.unfinished()]
+        tables: tuple[JobTable, ...] = (self._models, self._studies, self._sensitivities)
+        return [(_title(key), job) for table in tables for key, job in table.unfinished()]
 
     def finished_study(self, key: StudyKey | None) -> Study | None:
         """Return the study of that key if it is still kept."""
-        job: Job[Study] | None = self._studies.get(key)
+        job = self._studies.get(key)
         return job.result() if job is not None and job.done and not job.failed else None
 
     def forget(self, key: Hashable) -> None:
         """Make the next request for a description, model, study or sensitivity do its work again."""
         SEMINAR.require("Computing something again")
-        for queue in (self._descriptions, self._models, self._studies):
-            queue.forget(key)
+        tables: tuple[JobTable, ...] = (
+            self._descriptions,
+            self._devices,
+            self._models,
+            self._studies,
+            self._sensitivities,
+        )
+        for table in tables:
+            table.forget(key)
 
-    def _in_turn(
-        self, make: Callable[[K, trim.Model, Job[R]], R], key: K, model: trim.Model, job: Job[R]
-    ) -> R:
-        with JOBS.turn(job.report):
-            return make(key, model, job)
+    def _model(self, key: ModelKey, job: Job) -> trim.Model:
+        """Download and unpack it where needed, alongside others; load one at a time."""
+        from trim.models.loaded import fetch_model
+
+        with JOBS.turn(job):
+            fetched = fetch_model(key.source, progress=job.report)
+            with self._loading.turn(job):
+                try:
+                    return fetched.load(key.device, key.dtype, job.report)
+                except trim.NotEnoughMemoryError:
+                    self._models.make_room()
+                    self._studies.make_room()
+                    gc.collect()
+                return fetched.load(key.device, key.dtype, job.report)
 
     def _study(self, key: StudyKey, model: trim.Model, job: Job) -> Study:
         from app.services.layer.study import Origin, Study
         from app.services.layer.tensor_layer import TensorLayer
+        from trim.calibration.capture import stored_capture
 
         sample = key.sample
         windows = self._windows_of(model, sample, job)
+        origin = Origin.of(model, windows)
 
-        captured = trim.capture(
-            model,
-            windows,
-            [key.layer],
-            vectors_per_sequence=sample.vectors_per_sequence,
-            seed=sample.seed,
-            also=["*"],
-            progress=job.report,
-        )
-        job.report(Progress(f"Sweeping {key.layer} for its retention curves"))
-        return Study(key, TensorLayer(captured[key.layer], key.score), Origin.of(model, windows))
+        def made(captured: dict[str, trim.LayerSample], *, refining: bool = False) -> Study:
+            job.report(
+                dataclasses.replace(job.progress, what=f"Computing the retention curves of {key.layer}")
+            )
+            return Study(key, TensorLayer(captured[key.layer], key.score), origin, refining=refining)
+
+        def preview(captured: dict[str, trim.LayerSample]) -> None:
+            job.preview = made(captured, refining=True)
+
+        chosen = {"vectors_per_sequence": sample.vectors_per_sequence, "seed": sample.seed}
+        captured = stored_capture(model, windows, [key.layer], **chosen)
+        if captured is None:
+            with JOBS.turn(job), self._measuring.turn(job):
+                captured = trim.capture(
+                    model,
+                    windows,
+                    [key.layer],
+                    also=["*"],
+                    progress=job.report,
+                    partial=preview,
+                    **chosen,
+                )
+        return made(captured)
 
     def _sensitivity(self, key: SensitivityKey, model: trim.Model, job: Job) -> dict[str, Tensor]:
+        from trim.calibration.sensitivity import stored_sensitivity
+
         windows = self._windows_of(model, key.sample, job)[:SENSITIVITY_WINDOWS]
-        return trim.sensitivity(model, windows, progress=job.report)
+        found = stored_sensitivity(model, windows)
+        if found is None:
+            with JOBS.turn(job), self._measuring.turn(job):
+                found = trim.sensitivity(model, windows, progress=job.report)
+        return found
 
     def _windows_of(self, model: trim.Model, sample: SampleKey, job: Job) -> Tensor:
         key = (model.fingerprint, sample)
-        if key not in self._windows:
-            self._windows[key] = trim.load_corpus(
+        with self._lock:
+            windows = self._windows.get(key)
+        if windows is None:
+            windows = trim.load_corpus(
                 sample.corpus,
                 model.tokenizer,
                 windows=sample.windows,
@@ -157,12 +205,11 @@ class Laboratory:
                 bos=sample.bos,
                 progress=job.report,
             )
-            while len(self._windows) > KEPT_WINDOWS:
-                self._windows.popitem(last=False)
-        return self._windows[key]
+        with self._lock:
+            return cached(self._windows, key, lambda: windows, KEPT_WINDOWS)
 
 
-def _said(key: Hashable) -> str:
+def _title(key: Hashable) -> str:
     match key:
         case ModelKey():
             return f"model {key.source}"
@@ -171,9 +218,13 @@ def _said(key: Hashable) -> str:
     return "sensitivities of the rows"
 
 
-def _loaded(key: ModelKey, job: Job) -> trim.Model:
-    with JOBS.turn(job.report):
-        return trim.load_model(key.source, device=key.device, dtype=key.dtype, progress=job.report)
+def _model_bytes(model: trim.Model) -> int:
+    return sum(each.numel() * each.element_size() for each in model.module.parameters())
+
+
+def _study_bytes(study: Study) -> int:
+    """Count a study's weight, score, ranks and three curves, four bytes for each of their numbers."""
+    return 6 * 4 * study.rows * study.columns
 
 
 def _devices(job: Job) -> list[str]:

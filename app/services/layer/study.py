@@ -80,7 +80,9 @@ class Outcome:
 class Study:
     """A layer with its curves. Statistics that do not depend on the target are computed once."""
 
-    def __init__(self, key: StudyKey, layer: SweptLayer, origin: Origin) -> None:
+    def __init__(self, key: StudyKey, layer: SweptLayer, origin: Origin, *, refining: bool = False) -> None:
+        """Begin without an outcome; `refining`: more of the text is being read, and another study will follow."""
+        self.refining = refining
         self.key = key
         self.layer = layer
         self.origin = origin

@@ -1,7 +1,7 @@
 """The one laboratory of the server, and waiting for its jobs."""
 
+import functools
 from collections.abc import Hashable
-from concurrent.futures import CancelledError
 from typing import TypeVar
 
 import streamlit as st
@@ -19,25 +19,30 @@ class NothingToShow(Exception):  # noqa: N818, the page says why by itself
     """A job ended without a result; the reader has seen why."""
 
 
-@st.cache_resource(show_spinner=False)
+@functools.cache  # of the process: any session can empty the caches of Streamlit
 def laboratory() -> Laboratory:
-    """Shared by all sessions; its model and studies are bounded there."""
+    """Return what all sessions share; its models and studies are bounded there."""
     return Laboratory()
 
 
 def finished(job: Job[R], key: Hashable) -> R:
-    """Return the job's result. While there is none the page shows its progress and stops there.
+    """Return the job's result, or what can be shown of it before; without either the page shows progress and stops.
 
     Raises:
         NothingToShow: the job failed or was cancelled; the page says so and offers another try.
     """
     # A layer whose inputs are in the cache takes less than this: no progress flashes by for it.
-    if not job.wait(timeout_seconds=0.8):
-        _progress(job)
-        st.stop()
+    if job.preview is None:
+        job.wait(timeout_seconds=0.8)
+    if not job.done:
+        preview = job.preview
+        _progress(job, "Preparing the layer" if preview is None else "Refining what is below", preview)
+        if preview is None:
+            st.stop()
+        return preview
     try:
         return job.result()
-    except (Cancelled, CancelledError):
+    except Cancelled:
         st.info("Cancelled.", icon=":material/cancel:")
     except TrimError as error:
         st.error(plain(error), icon=":material/error:")
@@ -62,8 +67,8 @@ def meanwhile(job: Job[R], key: Hashable, title: str) -> R | None:
 
 
 @st.fragment(run_every=0.4)
-def _progress(job: Job, title: str = "Preparing the layer") -> None:
-    if job.done:
+def _progress(job: Job, title: str, shown: object = None) -> None:
+    if job.done or job.preview is not shown:
         st.rerun()
     with st.container(border=True):
         st.markdown(f"**{title}**")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import CancelledError
 from functools import partial
 
 import streamlit as st
@@ -75,7 +74,11 @@ def _coming(key: StudyKey) -> None:
     job_key, job = laboratory().preparing(key)
     if not job.done:
         share = "" if job.progress.fraction is None else f" ({job.progress.fraction:.0%})"
-        st.caption(f"{shipped} Live model: {plain(f'{job.progress}{share}')}.")
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption(f"{shipped} Live model: {plain(f'{job.progress}{share}')}.")
+            if st.button("Cancel", icon=":material/cancel:", type="tertiary"):
+                job.cancel()
+                st.rerun(scope="fragment")
         return
     if not job.failed:
         st.rerun()
@@ -89,7 +92,7 @@ def _coming(key: StudyKey) -> None:
 def _reason(job: Job) -> str:
     try:
         job.result()
-    except (Cancelled, CancelledError):
+    except Cancelled:
         return "its loading was cancelled."
     except Exception as error:
         return plain(error)

@@ -2,7 +2,6 @@
 
 import gc
 import os
-from concurrent.futures import Future
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +10,11 @@ import torch
 from streamlit.testing.v1 import AppTest
 
 import trim
-from app.services.layer import laboratory
 from app.services.layer import study as studies
-from app.services.layer.background import Job
+from app.services.layer.background import Job, JobTable
 from tests.app.page import LayerPage, numbers, trace
 from tests.trim import tiny
+from trim.models.loaded import FetchedModel
 from trim.progress import Progress
 
 NASTY = "<b>bold<b> *star* [x](y) $a$ :red[r]"
@@ -32,7 +31,8 @@ def llama(tmp_path: Path) -> Path:
 
 def failing_once(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception) -> None:
     """The first call of a function of the library fails."""
-    function, calls = getattr(trim, name), []
+    place, name = (FetchedModel, "load") if name == "load_model" else (trim, name)
+    function, calls = getattr(place, name), []
 
     def fails(*arguments: object, **options: object) -> object:
         calls.append(1)
@@ -40,7 +40,7 @@ def failing_once(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception) -
             raise error
         return function(*arguments, **options)
 
-    monkeypatch.setattr(trim, name, fails)
+    monkeypatch.setattr(place, name, fails)
 
 
 # ----------------------------------------------------------------------------------------- architectures
@@ -107,7 +107,6 @@ def waiting() -> None:
 
 def test_progress_is_text_and_nothing_else():
     job = Job()
-    job.future = Future()
     job.report(Progress(NASTY, 1, 4))
     test = AppTest.from_function(waiting)
     test.session_state["job"] = job
@@ -120,7 +119,6 @@ def test_progress_is_text_and_nothing_else():
 
 def test_cancel_ends_the_wait(own_laboratory):
     job = Job()
-    job.future = Future()
     test = AppTest.from_function(waiting)
     test.session_state["job"] = job
     test.run()
@@ -244,7 +242,8 @@ def test_more_vectors_than_tokens(llama):
 # ------------------------------------------------------------------------------------------------ memory
 
 
-def test_a_session_holds_on_to_few_studies(llama):
+def test_a_session_holds_on_to_few_studies(llama, own_laboratory):
+    own_laboratory._studies = JobTable(3, lambda study: 1)
     page = LayerPage(model=str(llama), rows="1,2", **SMALL_TEXT)
     for score in ("magnitude", "wanda"):
         page.set("segmented_control", "score", score)
@@ -252,7 +251,8 @@ def test_a_session_holds_on_to_few_studies(llama):
             page.set("selectbox", "layer", path)
     gc.collect()
     alive = [each for each in gc.get_objects() if type(each) is studies.Study]
-    assert sum(each.key.model.source == str(llama) for each in alive) <= laboratory.KEPT_STUDIES
+    # Beside those that are kept, the one that the page shows and one that was made since something was dropped.
+    assert sum(each.key.model.source == str(llama) for each in alive) <= 3 + 2
 
 
 # ----------------------------------------------------------------------------------------- sensitivities

@@ -15,7 +15,9 @@ from torch import Tensor, nn
 import trim
 from tests.trim import tiny
 from trim import cache
+from trim.calibration.capture import stored_capture
 from trim.calibration.text import Calibration
+from trim.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 
@@ -194,16 +196,67 @@ def test_the_forward_pass_ends_after_the_last_chosen_layer(toy: trim.Model):
 def test_batches_follow_the_tokens(toy: trim.Model, monkeypatch: pytest.MonkeyPatch):
     tokens, told = toy_windows(7), []
     whole = trim.capture(toy, tokens, ["*.fc?"], seed=5)
-    monkeypatch.setattr("trim.calibration.text_pass.CPU_BATCH_TOKENS", 35)
+    monkeypatch.setattr("trim.calibration.capture.CPU_PASS_TOKENS", 35)
     monkeypatch.setattr("trim.calibration.text_pass.GPU_BATCH_TOKENS", 35)
     cache.clear()
     toy.module.shapes.clear()
     parted = trim.capture(toy, tokens, ["*.fc?"], seed=5, progress=told.append)
     assert toy.module.shapes == [(3, 10), (3, 10), (1, 10)]
-    assert [(step.done, step.of) for step in told] == [(0, 7), (3, 7), (6, 7), (7, 7)]
+    by_block = [
+        0,
+        1,
+        2,
+        3,
+        3,
+        4,
+        5,
+        6,
+        6,
+        6 + 1 / 3,
+        6 + 2 / 3,
+        7,
+    ]  # before each of three blocks, and after the pass
+    assert [step.done for step in told] == pytest.approx(by_block)
+    assert {step.of for step in told} == {7}
     for name, sample in parted.items():
         torch.testing.assert_close(sample.inputs, whole[name].inputs)
         torch.testing.assert_close(sample.input_norm, whole[name].input_norm)
+
+
+def test_a_first_result_is_a_view_of_the_running_sums(toy: trim.Model, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("trim.calibration.capture.CPU_PASS_TOKENS", 40)
+    tokens, name, shown = toy_windows(20), "1.fc1", []
+    assert stored_capture(toy, tokens, [name]) is None
+    whole = trim.capture(toy, tokens, [name], also=["*.fc?"])[name]
+    stored = stored_capture(toy, tokens, [name])[name]
+    cache.clear()
+    again = trim.capture(toy, tokens, [name], also=["*.fc?"], partial=lambda seen: shown.append(seen[name]))[
+        name
+    ]
+    for sample in (again, stored):
+        assert torch.equal(sample.inputs, whole.inputs)
+        assert torch.equal(sample.input_norm, whole.input_norm)
+    assert [sample.inputs.shape[1] for sample in shown] == [2 * 8, 2 * 16]
+    for sample, windows in zip(shown, (8, 16), strict=True):
+        assert torch.equal(sample.inputs, whole.inputs[:, : 2 * windows])
+        first = trim.capture(toy, tokens[:windows], [name])[name]
+        assert torch.equal(sample.input_norm, first.input_norm)
+
+
+@pytest.mark.parametrize("stop_at", [0, 1.5, 3])
+def test_cancelled_at_any_block_it_leaves_nothing_behind(
+    toy: trim.Model, monkeypatch: pytest.MonkeyPatch, stop_at: float
+):
+    monkeypatch.setattr("trim.calibration.capture.CPU_PASS_TOKENS", 35)
+
+    def stop(step: Progress) -> None:
+        if step.done == stop_at:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trim.capture(toy, toy_windows(7), ["1.fc1"], progress=stop)
+    assert hooks_left(toy.module) == 0
+    assert stored_capture(toy, toy_windows(7), ["1.fc1"]) is None
 
 
 def test_a_full_memory_makes_batches_smaller(toy: trim.Model):

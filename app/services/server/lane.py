@@ -1,0 +1,59 @@
+"""Work of which one piece at a time is done, in the order in which it was asked for."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from trim.progress import Progress
+
+_LOOK_SECONDS = 0.2
+
+
+class Waiting(Protocol):
+    """Who asks for a turn, such as a job."""
+
+    @property
+    def cancelled(self) -> bool:
+        """Return whether nobody wants its work any more."""
+
+    def report(self, progress: Progress) -> None:
+        """Take note of what is being done; raises where it is cancelled."""
+
+
+class Lane:
+    """Lets one thread at a time do its work. Whoever waits says so, and may be cancelled meanwhile."""
+
+    def __init__(self, *, to_the_end: bool = False) -> None:
+        """`to_the_end`: the turn of cancelled work lasts until its thread has ended; else the next begins at once."""
+        self._to_the_end = to_the_end
+        self._tickets: list[Waiting] = []
+        self._changed = threading.Condition()
+
+    @contextmanager
+    def turn(self, job: Waiting) -> Iterator[None]:
+        """Wait for the turn of a job, and hold it until the end of the block."""
+        with self._changed:
+            self._tickets.append(job)
+        try:
+            while not self._is_next(job):
+                job.report(Progress("Waiting for the work before this"))
+                with self._changed:
+                    self._changed.wait_for(lambda: self._is_next(job), _LOOK_SECONDS)
+            job.report(Progress("Starting"))  # it may have been cancelled while it waited
+            yield
+        finally:
+            with self._changed:
+                self._tickets.remove(job)
+                self._changed.notify_all()
+
+    @property
+    def busy(self) -> bool:
+        """Return whether somebody holds the turn or waits for it."""
+        return any(self._counts(ticket) for ticket in list(self._tickets))
+
+    def _is_next(self, job: Waiting) -> bool:
+        return next(filter(self._counts, list(self._tickets)), job) is job
+
+    def _counts(self, ticket: Waiting) -> bool:
+        return self._to_the_end or not ticket.cancelled
