@@ -11,14 +11,12 @@ import pytest
 from playwright.sync_api import Page, expect
 
 import trim
-from app.services.layer.keys import FIRST_LAYER
 from tests.browser.harness import (
     AppServer,
     drag_slider,
     redraw,
     screenshot,
     settled,
-    slider,
     step_slider,
 )
 from tests.browser.layer_page import (
@@ -182,19 +180,6 @@ def test_the_address_holds_the_view(page):
     opened(page, page.url, "13.mlp.gate_proj")
     assert figures(page) == before
     assert rows_field(page).input_value() == "7, 9-11"
-
-
-def test_a_shared_address(page):
-    opened(page, "/?target=60&block=3&layer=self_attn.k_proj&score=magnitude&rows=1,2", "3.self_attn.k_proj")
-    assert slider(page, TARGET).input_value() == "60"
-    assert slider(page, "Block").input_value() == "3"
-    assert sum(trace(page, "gini", "magnitude")["y"]) == 192
-    assert trace(page, "gini", "selected rows")["customdata"] == [1, 2]
-    opened(page, "/?target=999&layer=%3Cimg%20src=x%3E&rows=a*b*", FIRST_LAYER)
-    expect(page.get_by_text("The address asks for target=999")).to_be_visible()
-    assert page.locator("[data-testid=stAlert] img").count() == 0
-    expect(page.get_by_text("“a*b*” is none")).to_be_visible()
-    screenshot(page, "layer-refused-address")
 
 
 def test_the_optimum_alongside_trim(page, tmp_path: Path):

@@ -33,13 +33,18 @@ def tell_refused() -> None:
         for name, values in asked.items()
         if name in st.session_state and not _same(values[-1], st.session_state[name])
     ]
-    st.session_state["asked"] = {}
+    st.session_state["told"], st.session_state["asked"] = asked, {}
     if refused:
         st.warning(
             f"The address asks for {plain(', '.join(refused))}, which this page cannot show; it shows its own "
             "values instead.",
             icon=":material/link_off:",
         )
+
+
+def tell_again() -> None:
+    """Before the page runs again by itself: let that run, too, say what this one said."""
+    st.session_state["asked"] = st.session_state.get("told", {})
 
 
 def _endless(value: str) -> bool:

@@ -409,7 +409,7 @@ def test_options_in_the_address():
         {
             "target": "999",
             "block": "-1",
-            "layer": "mlp.nothing",
+            "layer": "<img src=x>",
             "score": "<script>alert(1)</script>",
             "cap": "1e9",
         },
@@ -426,6 +426,7 @@ def test_nonsense_in_the_address_is_said_and_the_page_works(nonsense):
     for name, value in nonsense.items():
         assert f"{name}={value}" in warning.value.replace("\\", "").replace("\u2060", "")
     assert "utm_source" not in warning.value
+    assert "<" not in warning.value.replace(r"\<", "")
     page.run()
     assert not page.test.warning, "it is said once"
 

@@ -1,0 +1,26 @@
+"""What an address asks for and the page cannot show is said once, also where the page runs again by itself."""
+
+from streamlit.testing.v1 import AppTest
+
+
+def page() -> None:
+    import streamlit as st
+
+    from app.ui.common.address import store_asked, tell_again, tell_refused
+
+    store_asked()
+    st.slider("target", 1, 99, 70, key="target", bind="query-params")
+    tell_refused()
+    if st.session_state.pop("by itself", False):
+        tell_again()
+        st.rerun()
+
+
+def test_it_is_said_until_the_reader_does_something():
+    test = AppTest.from_function(page)
+    test.query_params["target"] = "999"
+    test.session_state["by itself"] = True
+    test.run()
+    (warning,) = test.warning
+    assert "999" in warning.value
+    assert not test.run().warning
