@@ -21,10 +21,17 @@ def map_seen(shown: ModelMap, quantity: Quantity) -> str:
         return "No block is done yet."
     if quantity == "outcome":
         counts = shown.outcome_counts()
-        return (
+        sentence = (
             f"Of {sum(counts.values()):,} layers, {counts['positive']:,} chose a positive rate, {counts['negative']:,} "
             f"a negative one, and in {counts['none']:,} nothing beat uniform."
         )
+        if losing := sum(
+            facts.learning_rate is not None and facts.quality_gain < 0 for facts in shown.layers
+        ):
+            sentence += (
+                f" TRIM chooses at counts rounded down; at exact counts {losing:,} of the chosen rates lose."
+            )
+        return sentence
     values = np.array([shown.value(facts, quantity) for facts in shown.layers])
     if not np.isfinite(values).any():
         return "It is not defined for any layer here."

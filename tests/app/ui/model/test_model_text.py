@@ -1,0 +1,37 @@
+"""Sentences of the Model page."""
+
+import dataclasses
+
+import numpy as np
+
+from app.ui.model.text import map_seen
+from diagnostics.model_map import ModelMap, layer_facts
+
+
+def shown(*layers: tuple[float | None, float]) -> ModelMap:
+    """A run of layers with these learning rates and gains."""
+    facts = tuple(
+        layer_facts(
+            f"{block}.mlp.up_proj",
+            gini=np.array([0.5, 0.6]),
+            layer_sparsity=0.7,
+            qualities=(0.9, 0.9 + gain),
+            cosines=(np.array([0.8, 0.9]), np.array([0.8, 0.9])),
+            dead_rows=np.zeros(2, bool),
+            learning_rate=rate,
+            searched=True,
+        )
+        for block, (rate, gain) in enumerate(layers)
+    )
+    return ModelMap("run", tuple(each.name for each in facts), facts, "cosim_flat")
+
+
+def test_rates_that_lose_at_exact_counts_are_counted():
+    seen = map_seen(shown((0.01, 0.1), (0.02, -0.1), (-0.01, -0.1), (None, 0.0)), "outcome")
+    assert seen.startswith(
+        "Of 4 layers, 2 chose a positive rate, 1 a negative one, and in 1 nothing beat uniform."
+    )
+    assert seen.endswith("at exact counts 2 of the chosen rates lose.")
+    fine = shown((0.01, 0.1), (None, 0.0))
+    assert map_seen(fine, "outcome").endswith("nothing beat uniform.")
+    assert "lose" not in map_seen(dataclasses.replace(fine, layers=fine.layers[:1]), "outcome")
