@@ -2,7 +2,7 @@
 
     python -m benchmarks.quality MODEL --calibration valid.txt --evaluation test.txt demo --out runs/quality-MODEL
 
-with the texts of WikiText-2, and the demo's speeches as another domain. Six parts, each some sweeps in --out, which
+with the texts of WikiText-2, and the demo's speeches as another domain. Nine parts, each some sweeps in --out, which
 the same command resumes:
 
 - scores: Wanda and magnitude, plain; TRIM; in uniform, OWL and AlphaPruning budgets; with and without input
@@ -12,6 +12,9 @@ the same command resumes:
   optimal one in two passes; and all row weights alike.
 - refit: the kept weights refitted, for Wanda, TRIM and the optimal allocation in uniform budgets, one seed; for
   the optimal allocation in optimal budgets, in one pass and in two, three seeds.
+- solved: mask and weights solved together, in optimal budgets, three seeds.
+- peers: SparseGPT and ALPS in uniform budgets, likewise.
+- ablation: solved in uniform budgets, with all row weights alike, and in two passes, one seed.
 - parameters: TRIM in OWL and AlphaPruning budgets of other widths and multiples.
 - fits: Wanda and TRIM in AlphaPruning budgets of its other fit.
 
@@ -109,6 +112,44 @@ PARTS: dict[str, list[dict[str, tuple]]] = {
             "second_pass": (True,),
             "vectors_per_sequence": (4,),
             "seed": (0, 1, 2),
+        },
+    ],
+    "solved": [
+        {
+            "allocation": ("solved",),
+            "budget": ("optimal",),
+            "vectors_per_sequence": (4,),
+            "seed": (0, 1, 2),
+        },
+    ],
+    "peers": [
+        {
+            "allocation": ("alps", "sparsegpt"),
+            "budget": ("uniform",),
+            "vectors_per_sequence": (4,),
+            "seed": (0, 1, 2),
+        },
+    ],
+    "ablation": [
+        {
+            "allocation": ("solved",),
+            "budget": ("uniform",),
+            "vectors_per_sequence": (4,),
+            "seed": (0,),
+        },
+        {
+            "allocation": ("solved",),
+            "budget": ("optimal",),
+            "row_weights": ("ones",),
+            "vectors_per_sequence": (4,),
+            "seed": (0,),
+        },
+        {
+            "allocation": ("solved",),
+            "budget": ("optimal",),
+            "second_pass": (True,),
+            "vectors_per_sequence": (4,),
+            "seed": (0,),
         },
     ],
     "parameters": [

@@ -19,10 +19,18 @@ import plotly.graph_objects as go
 
 from diagnostics.figures.perplexity import PerplexityCurve, perplexity_curves_figure
 from trim.evaluation.entries import format_perplexity
+from trim.methods.choices import SOLVERS
 from trim.sweeps.results import geometric_mean
 
 Row = dict
-ALLOCATIONS = {"uniform": "Wanda", "trim": "TRIM", "optimal": "optimal"}
+ALLOCATIONS = {
+    "uniform": "Wanda",
+    "trim": "TRIM",
+    "optimal": "optimal",
+    "solved": "solved",
+    "alps": "ALPS",
+    "sparsegpt": "SparseGPT",
+}
 BUDGETS = {"uniform": "uniform", "owl": "OWL", "alphapruning": "AlphaPruning", "optimal": "optimal"}
 DEFAULTS = {"owl_width": 0.08, "owl_multiple": 5.0, "alpha_width": 0.3, "alpha_fit": "alpha_peak"}
 
@@ -30,7 +38,7 @@ DEFAULTS = {"owl_width": 0.08, "owl_multiple": 5.0, "alpha_width": 0.3, "alpha_f
 def method_name(row: Row) -> str:
     """ "TRIM in OWL budgets"."""
     method = row["method"]
-    first = "magnitude" if method["score"] == "magnitude" else ALLOCATIONS[method["allocation"]]
+    first = "magnitude" if method.get("score") == "magnitude" else ALLOCATIONS[method["allocation"]]
     passes = ", two passes" if method.get("second_pass") else ""
     return f"{first} in {BUDGETS[method['budget']]} budgets{passes}"
 
@@ -47,16 +55,21 @@ def is_plain(row: Row) -> bool:
     return is_usual(row) and not method.get("recalculate_inputs") and fisher
 
 
+def changes_weights(row: Row) -> bool:
+    """Whether kept weights are refitted or solved."""
+    return bool(row["method"].get("refit")) or row["method"]["allocation"] in SOLVERS
+
+
 def question_methods(row: Row) -> str | None:
     """Compare the methods at 4 input vectors per window, the kept weights unchanged."""
-    if not row["method"]["refit"] and is_plain(row) and row["method"].get("vectors_per_sequence", 4) == 4:
+    if not changes_weights(row) and is_plain(row) and row["method"].get("vectors_per_sequence", 4) == 4:
         return method_name(row)
     return None
 
 
 def question_refit(row: Row) -> str | None:
-    """Compare the methods with refitted weights."""
-    return method_name(row) if row["method"]["refit"] and is_plain(row) else None
+    """Compare the methods that change the kept weights."""
+    return method_name(row) if changes_weights(row) and is_plain(row) else None
 
 
 def question_inputs(row: Row) -> str | None:
@@ -64,14 +77,14 @@ def question_inputs(row: Row) -> str | None:
     method = row["method"]
     if (
         not is_usual(row)
-        or method["refit"]
+        or changes_weights(row)
         or method["budget"] == "optimal"
         or method["allocation"] == "optimal"
         or method.get("seed", 0)
     ):
         return None
     vectors = method.get("vectors_per_sequence")
-    if method["score"] == "magnitude" or vectors == 4:
+    if method.get("score") == "magnitude" or vectors == 4:
         return None
     parts = [method_name(row)]
     if vectors:
@@ -84,9 +97,9 @@ def question_inputs(row: Row) -> str | None:
 def question_parameters(row: Row) -> str | None:
     """Wanda and TRIM in OWL and AlphaPruning budgets of other parameters; seed 0."""
     method = row["method"]
-    if method["allocation"] == "optimal" or method["score"] == "magnitude" or method.get("seed", 0):
+    if method["allocation"] == "optimal" or method.get("score") == "magnitude" or method.get("seed", 0):
         return None
-    if method.get("vectors_per_sequence", 4) != 4 or method.get("recalculate_inputs") or method["refit"]:
+    if method.get("vectors_per_sequence", 4) != 4 or method.get("recalculate_inputs") or changes_weights(row):
         return None
     rows = ALLOCATIONS[method["allocation"]]
     if method["budget"] == "owl":
@@ -99,7 +112,7 @@ def question_parameters(row: Row) -> str | None:
 
 QUESTIONS: dict[str, Callable[[Row], str | None]] = {
     "Methods": question_methods,
-    "The kept weights refitted": question_refit,
+    "The kept weights refitted or solved": question_refit,
     "Input vectors and recalculated inputs": question_inputs,
     "Parameters of the budgets": question_parameters,
 }

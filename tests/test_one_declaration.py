@@ -165,6 +165,31 @@ def test_every_choice_is_explained(name):
             | {"iterations", "row_quality", "recalculation"},
         ),
         (
+            {"allocation": "solved"},
+            {
+                "owl_width",
+                "owl_multiple",
+                "alpha_width",
+                "alpha_fit",
+                "learning_rates",
+                "negative_learning_rates",
+            }
+            | {"iterations", "row_quality", "recalculate_inputs", "recalculation", "refit", "score"}
+            | {"vectors_per_sequence", "input_vectors"},
+        ),
+        (
+            {"allocation": "sparsegpt", "budget": "optimal", "row_weights": "ones"},
+            {
+                "owl_width",
+                "owl_multiple",
+                "alpha_width",
+                "alpha_fit",
+                "learning_rates",
+                "negative_learning_rates",
+            }
+            | {"iterations", "row_quality", "recalculation", "refit", "second_pass"},
+        ),
+        (
             {"allocation": "uniform", "score": "magnitude", "budget": "alphapruning"},
             {
                 "owl_width",
@@ -199,7 +224,7 @@ def of(name: str) -> Option:
     ("name", "value", "text"),
     [
         ("target", 0.7, "70%"),
-        ("max_row_sparsity", None, "95%, or 99% where anything is optimal"),
+        ("max_row_sparsity", None, "95%, or 99% where anything is optimal or solved"),
         ("refit", True, "yes"),
         ("layers", ("*.mlp.*", "0.*"), "*.mlp.*, 0.*"),
         ("learning_rates", (0.01, 0.02), "0.01, 0.02"),

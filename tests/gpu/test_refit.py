@@ -37,7 +37,11 @@ def test_a_refitted_run_and_its_export(dtype, tmp_path):
     folder = rough.make_model("llama", tmp_path / "model")
     options = {"tokens": rough.random_tokens(), "target": 0.6, "refit": True, "dtype": dtype}
     whole = trim.prune(folder, tmp_path / "whole", vectors_per_sequence=16, **options)
-    assert all(0 < whole.layer(name).error_left < 1 for name in whole.layers)
+    left = [
+        whole.layer(name).error_left for name in whole.layers
+    ]  # None: it lost more on the windows held out
+    assert any(left)
+    assert all(share is None or 0 < share < 1 for share in left)
     exported = trim.load_model(trim.export(whole, tmp_path / "out"), device="cpu")
     for name in whole.layers:
         keep = torch.from_numpy(whole.layer(name).keep())

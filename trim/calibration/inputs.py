@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from trim.calibration.text import Calibration
 from trim.errors import ModelError, NonFiniteError
 from trim.matmul import HALF, at_least_float32
+from trim.methods.least_squares import TextProducts
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,39 +22,71 @@ class LayerInputs:
     Attributes:
         inputs: (N, L), the kept input vectors.
         input_norm: (N,) float32, √(Σ x_j² over real tokens / sequences).
-        dense: what it would have received of the dense model; None: that was not asked for.
+        text: products over the real tokens, but those held out; None: they were not asked for.
+        held_out: the same over the tokens that were held out; None: none were.
+        dense_inputs: (N, L), what it would have received of the dense model where it received `inputs`; None: that was
+            not asked for.
     """
 
     inputs: Tensor = field(repr=False)
     input_norm: Tensor = field(repr=False)
-    dense: "DenseInputs | None" = field(default=None, repr=False)
+    text: TextProducts | None = field(default=None, repr=False)
+    held_out: TextProducts | None = field(default=None, repr=False)
+    dense_inputs: Tensor | None = field(default=None, repr=False)
 
 
-@dataclass(frozen=True, eq=False)
-class DenseInputs:
-    """A layer's input in the dense model, alongside its input in the pruned one.
+@dataclass(frozen=True)
+class Products:
+    """The products of a text with itself that a listener is to sum up.
 
     Attributes:
-        inputs: (N, L), of the same tokens as the kept input vectors.
-        gram: (N, N) float32, Σ x̂ x̂ᵀ over real tokens, x̂ of the pruned model.
-        cross: (N, N) float32, Σ x x̂ᵀ, x of the dense one.
+        held_out: how many windows, the last ones, are summed up apart.
     """
 
-    inputs: Tensor = field(repr=False)
-    gram: Tensor = field(repr=False)
-    cross: Tensor = field(repr=False)
+    held_out: int = 0
+
+
+@dataclass(eq=False)
+class _Sums:
+    """Sums of products over part of the text.
+
+    Attributes:
+        gram: (N, N) float32, Σ x̂ x̂ᵀ, x̂ of the pruned model.
+        cross: (N, N) float32, Σ x x̂ᵀ, x of the dense one; None: there is none.
+    """
+
+    gram: Tensor
+    cross: Tensor | None
+
+    def add(self, gram: Tensor, cross: Tensor | None) -> None:
+        self.gram.add_(gram)
+        if self.cross is not None and cross is not None:
+            self.cross.add_(cross)
+
+    def made(self, name: str) -> TextProducts:
+        try:
+            return TextProducts(self.gram, self.gram if self.cross is None else self.cross)
+        except NonFiniteError as error:
+            raise NonFiniteError(
+                f"{name}: {error}; go without --refit, or choose another --allocation"
+            ) from None
 
 
 class InputListener:
     """Running statistics of some layers; layers called with the same tensor share one of them."""
 
-    def __init__(self, calibration: Calibration, layers: dict[str, nn.Linear]) -> None:
+    def __init__(
+        self, calibration: Calibration, layers: dict[str, nn.Linear], products: Products | None = None
+    ) -> None:
+        """Listen to some layers; sum up `products` too, None: none."""
         self.calibration = calibration
         self.layers = layers
+        self.products = products
         self.groups: list[list[str]] = []  # by order of use; one input per group
         self._squares: dict[str, Tensor] = {}
         self._vectors: dict[str, list[Tensor]] = {}
-        self._dense: tuple[list[Tensor], Tensor, Tensor] | None = None
+        self._sums: dict[tuple[str, bool], _Sums] = {}  # by layer, and whether held out
+        self._dense_vectors: list[Tensor] = []
         self._part = slice(0)
         self._last: tuple[Tensor, list[str]] | None = None
         self._dense_input: Tensor | None = None
@@ -104,20 +137,32 @@ class InputListener:
         squares = sums_of_squares(real)
         self._squares[name] = self._squares[name] + squares if name in self._squares else squares
         self._vectors.setdefault(name, []).append(self._kept(by_token))
+        dense_input = None
         if self._dense_input is not None:
             dense_input = self._dense_input.reshape(sequences, -1, columns)
-            gram, cross = products(real, real), products(self._real(dense_input), real)
-            if self._dense is None:
-                self._dense = [], gram, cross
-            else:
-                self._dense[1].add_(gram)
-                self._dense[2].add_(cross)
-            self._dense[0].append(self._kept(dense_input))
+            self._dense_vectors.append(self._kept(dense_input))
+        if self.products is not None:
+            self._add_products(name, by_token, dense_input, self.products)
 
-    def _real(self, by_token: Tensor) -> Tensor:
-        """Return the real tokens of (sequences, length, N), (L, N)."""
+    def _add_products(self, name: str, by_token: Tensor, dense_input: Tensor | None, asked: Products) -> None:
+        border = self.calibration.sequences - asked.held_out
+        inside = min(max(border - self._part.start, 0), len(by_token))
+        for place, held_out in ((slice(inside), False), (slice(inside, None), True)):
+            if not len(by_token[place]):
+                continue
+            real = self._real(by_token, place)
+            gram = products(real, real)
+            cross = None if dense_input is None else products(self._real(dense_input, place), real)
+            if (name, held_out) in self._sums:
+                self._sums[name, held_out].add(gram, cross)
+            else:
+                self._sums[name, held_out] = _Sums(gram, cross)
+
+    def _real(self, by_token: Tensor, place: slice = slice(None)) -> Tensor:
+        """Return the real tokens of some of the sequences of (sequences, length, N), (L, N)."""
+        by_token = by_token[place]
         if self.calibration.mask is not None:
-            return by_token[self.calibration.mask[self._part].to(by_token.device)]
+            return by_token[self.calibration.mask[self._part][place].to(by_token.device)]
         return by_token.reshape(-1, by_token.shape[-1])
 
     def _kept(self, by_token: Tensor) -> Tensor:
@@ -156,11 +201,12 @@ class InputListener:
                     f"{group[0]} receives NaN or infinite activations from the calibration text; check the checkpoint, "
                     "or compute in a wider type (--dtype float32)"
                 )
-            dense = None
-            if self._dense is not None:
-                vectors, *sums = self._dense
-                dense = DenseInputs(_vectors(vectors), *sums)
-            result |= dict.fromkeys(group, LayerInputs(inputs, norm, dense))
+            text, held_out = (
+                self._sums[group[0], apart].made(group[0]) if (group[0], apart) in self._sums else None
+                for apart in (False, True)
+            )
+            dense_inputs = _vectors(self._dense_vectors) if self._dense_vectors else None
+            result |= dict.fromkeys(group, LayerInputs(inputs, norm, text, held_out, dense_inputs))
         require_called(asked, result)
         return result
 

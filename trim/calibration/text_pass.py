@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trim.calibration.hidden_states import Activations, activations
-from trim.calibration.inputs import InputListener, LayerInputs, input_of, require_called
+from trim.calibration.inputs import InputListener, LayerInputs, Products, input_of, require_called
 from trim.calibration.text import Calibration
 from trim.devices import halving
 from trim.models.replay import BlockCall, record_calls, shared
@@ -61,21 +61,27 @@ class TextPass:
         index: int,
         block: nn.Module,
         layers: dict[str, nn.Linear],
+        products: Products | None = None,
         dense_input: Callable[[slice], Tensor] | None = None,
     ) -> dict[str, LayerInputs]:
         """Capture the inputs of a block's layers; the hidden states stay as they are.
 
-        `dense_input`: what the layers, which then share one input, receive of the dense model, by windows.
+        Args:
+            index: the block's place.
+            block: with its weights.
+            layers: of the block.
+            products: to sum up too; None: none.
+            dense_input: what the layers, which then share one input, receive of the dense model, by windows.
         """
 
         def forward() -> InputListener:
-            listener = InputListener(self.calibration, layers)
+            listener = InputListener(self.calibration, layers, products)
             for part in self._parts(0, self.batch):
                 with listener.listening(part, None if dense_input is None else dense_input(part)):
                     self.output(index, block, part)
             return listener
 
-        advice = "" if dense_input is None else ", or go without --refit"
+        advice = "" if products is None else ", or go without --refit or solved weights"
         return self._shrinking(forward, advice).received()
 
     def input_groups(self, index: int, block: nn.Module, layers: dict[str, nn.Linear]) -> list[list[str]]:

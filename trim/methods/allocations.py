@@ -122,16 +122,19 @@ def allocate_pattern(curves: RetentionCurves, score: Tensor, pattern: Pattern) -
 
 
 class MaskRetained(Retained):
-    """The retained output under any mask, by one masked product instead of looking up."""
+    """The retained output under any mask, by one product instead of looking up.
 
-    def __init__(self, curves: RetentionCurves, keep: Tensor) -> None:
+    `weight`: (D, N) float32, the kept weights, 0 elsewhere; None: as they are.
+    """
+
+    def __init__(self, curves: RetentionCurves, keep: Tensor, weight: Tensor | None = None) -> None:
         super().__init__(curves, (~keep).sum(dim=1))
-        self.keep = keep
+        self.pruned_weight = curves.weight * keep if weight is None else weight
 
     @cached_property
     def pruned_output(self) -> Tensor:
         """Ŷ, (D, L) float32."""
-        return (self.curves.weight * self.keep) @ self.curves.inputs
+        return self.pruned_weight @ self.curves.inputs
 
     @cached_property
     def dot(self) -> Tensor:

@@ -31,5 +31,6 @@ def alps(
         sensitivity: does not count.
         pattern: n:m instead; None: none.
     """
-    own_outputs = TextProducts(text.gram, text.gram, text.damping)
-    return solve(weight, own_outputs, total, pattern=pattern, rounds=ROUNDS, iterations=ITERATIONS)
+    if text.cross is not text.gram:
+        text = TextProducts(text.gram, text.gram, text.damping)
+    return solve(weight, text, total, pattern=pattern, rounds=ROUNDS, iterations=ITERATIONS, fast=False)

@@ -4,6 +4,7 @@ Imports no torch: the command line and the run folder need the names only; a fun
 """
 
 import importlib
+from collections import ChainMap
 from collections.abc import Callable, Iterator, MutableMapping
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from trim.methods.allocations import Allocation
     from trim.methods.retention import Retained, RetentionCurves
     from trim.methods.search_settings import SearchSettings
+    from trim.methods.solve import Solution
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -26,14 +28,15 @@ class Registry(MutableMapping[str, F], Generic[F]):
     """
 
     def __init__(self, module: str, **functions: str) -> None:
-        """Take the module, and for each name that of the function there."""
+        """Take the module, and for each name that of the function there, or below it: "alps.alps"."""
         self._module = module
         self._functions: dict[str, F | str] = {**functions}
 
     def __getitem__(self, name: str) -> F:
         function = self._functions[name]
         if isinstance(function, str):
-            function = getattr(importlib.import_module(self._module), function)
+            module, _, attribute = f"{self._module}.{function}".rpartition(".")
+            function = getattr(importlib.import_module(module), attribute)
             self._functions[name] = function
         return function
 
@@ -66,6 +69,13 @@ ALLOCATIONS: "Registry[Callable[[RetentionCurves, Tensor, int, SearchSettings, T
     variant="allocate_variant",
     layer="allocate_layer",
 )
+# These choose a layer's mask and its kept weights at once. Each takes the weight (D, N), the text's products, how many
+# weights are pruned, and by name the rows' sensitivities (D,) and an n:m pattern, or None.
+SOLVERS: "Registry[Callable[..., Solution]]" = Registry(
+    "trim.methods", solved="solve.solve", alps="alps.alps", sparsegpt="sparsegpt.sparsegpt"
+)
+# What a layer may be pruned by.
+METHODS: "ChainMap[str, Callable[..., object]]" = ChainMap(SOLVERS, ALLOCATIONS)  # type: ignore[arg-type]
 ROW_QUALITIES: "Registry[Callable[[Retained], Tensor]]" = Registry(
     "trim.methods.quality", cosim="row_cosim", mse="row_mse", psnr="row_psnr"
 )

@@ -12,6 +12,7 @@ that it needs of the text are X̂ X̂ᵀ and X X̂ᵀ.
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -48,22 +49,49 @@ class TextProducts:
         """λ, () float32."""
         return self.damping * self.gram.diagonal().mean()
 
-    def gradient(self, dense: Tensor, fitted: Tensor) -> Tensor:
+    @cached_property
+    def column_scale(self) -> Tensor:
+        """√ of the diagonal of X̂ X̂ᵀ + λI, 1 where it is 0: (N,) float32."""
+        scale = (self.gram.diagonal() + self.ridge).sqrt()
+        return torch.where(scale > 0, scale, 1.0)
+
+    @cached_property
+    def spectrum(self) -> tuple[Tensor, Tensor]:
+        """The eigenvalues (N,) and eigenvectors (N, N) of X̂ X̂ᵀ + λI with columns and rows scaled to 1, float64.
+
+        Raises:
+            torch.linalg.LinAlgError: they cannot be found.
+        """
+        scale = self.column_scale.double()
+        gram = self.gram.double().div_(scale).div_(scale[:, None])
+        gram.diagonal().add_(self.ridge / scale**2)
+        values, vectors = torch.linalg.eigh(gram)
+        return values, vectors
+
+    def __add__(self, other: "TextProducts") -> "TextProducts":
+        """Of both texts together."""
+        gram = self.gram + other.gram
+        return TextProducts(gram, gram if self.cross is self.gram else self.cross + other.cross, self.damping)
+
+    def drift(self, dense: Tensor) -> Tensor | None:
+        """Return W (X − X̂) X̂ᵀ of rows (D, N) float32, their miss before anything is pruned; None: nothing."""
+        return None if self.cross is self.gram else full_product(dense, self.cross - self.gram)
+
+    def gradient(self, dense: Tensor, fitted: Tensor, drift: Tensor | None) -> Tensor:
         """Return minus half the objective's gradient at some rows (D, N) float32: 0 where a solution may move.
 
         Of W (X − X̂) X̂ᵀ and (W − Ŵ) X̂ X̂ᵀ, each of which is small where nothing is wrong, it is a sum.
         """
         missing = dense - fitted
         moved = full_product(missing, self.gram).addcmul_(missing, self.ridge)
-        return moved if self.cross is self.gram else moved + full_product(dense, self.cross - self.gram)
+        return moved if drift is None else moved.add_(drift)
 
-    def objective(self, dense: Tensor, fitted: Tensor) -> Tensor:
-        """Return ‖w X − ŵ X̂‖² + λ ‖w − ŵ‖² of each row less what ŵ = w has of it, (D,) float64."""
-        missing = dense.float() - fitted
-        both = full_product(missing, self.gram).addcmul_(missing, self.ridge)
-        if self.cross is not self.gram:
-            both += 2 * full_product(dense.float(), self.cross - self.gram)
-        return (missing.double() * both).sum(dim=1)
+    def objective(self, dense: Tensor, fitted: Tensor, drift: Tensor | None) -> Tensor:
+        """Return ‖w X − ŵ X̂‖² + λ ‖w − ŵ‖² of each row (D, N) float32, less what ŵ = w has of it: (D,) float64."""
+        both = self.gradient(dense, fitted, drift)
+        if drift is not None:
+            both.add_(drift)
+        return both.mul_(dense - fitted).sum(dim=1, dtype=torch.float64)
 
 
 def descend(
@@ -72,6 +100,7 @@ def descend(
     text: TextProducts,
     *,
     start: Tensor | None = None,
+    drift: Tensor | None = None,
     rounds: int,
     iterations: int,
 ) -> Tensor:
@@ -84,6 +113,7 @@ def descend(
         keep: (D, N) bool, True where a weight is kept.
         text: what the problem needs of the text.
         start: (D, N) float32, where to begin; None: at the dense weights.
+        drift: of `text`, (D, N) float32; None: it is computed.
         rounds: how often the residual is formed anew.
         iterations: of conjugate gradients in a round.
 
@@ -96,8 +126,9 @@ def descend(
         part = slice(first, first + rows)
         dense, kept = weight[part].float(), keep[part]
         fitted = (dense if start is None else start[part]) * kept
+        wanted = text.drift(dense) if drift is None else drift[part]
         for _ in range(rounds):
-            residual = text.gradient(dense, fitted).mul_(kept)
+            residual = text.gradient(dense, fitted, wanted).mul_(kept)
             with fast_products(weight.device):
                 fitted += _conjugate_gradients(residual, kept, text, iterations)
         parts.append(fitted)

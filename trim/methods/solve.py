@@ -12,6 +12,7 @@ grows by how much the chosen set still changes. Columns are scaled to one size, 
 largest of the whole layer, so how many each row keeps is an outcome. Conjugate gradients on the chosen entries end it.
 """
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -60,6 +61,7 @@ def solve(
     pattern: Pattern | None = None,
     rounds: int = ROUNDS,
     iterations: int = ITERATIONS,
+    fast: bool = True,
 ) -> Solution:
     """Choose a layer's mask and its kept weights together.
 
@@ -71,6 +73,7 @@ def solve(
         pattern: n:m instead of the largest of the whole layer; None: none.
         rounds: of conjugate gradients at the end.
         iterations: in each of them.
+        fast: whether a GPU may multiply in TF32 on the way to the mask.
     """
 
     def select(values: Tensor) -> Tensor:
@@ -78,28 +81,24 @@ def solve(
             return keep_largest_of_groups(values.abs(), pattern)
         return keep_largest(values.abs(), weight.numel() - total)
 
-    row_scale = _row_scale(weight, sensitivity)
-    column_scale = (text.gram.diagonal() + text.ridge).sqrt()
-    column_scale = torch.where(column_scale > 0, column_scale, 1.0)
-    scaled = weight.float() * column_scale * row_scale[:, None]
+    dense, row_scale = weight.float(), _row_scale(weight, sensitivity)
+    scaled = dense * text.column_scale * row_scale[:, None]
     begin = select(scaled)
-    refitted = refit(weight, begin, text)
     if pattern is None and total in (0, weight.numel()):
-        return Solution(begin, refitted, 0)
-    target = text.gradient(weight.float(), torch.zeros_like(scaled)) / column_scale * row_scale[:, None]
-    gram = (text.gram / column_scale / column_scale[:, None]).double()
-    gram.diagonal().add_(text.ridge / column_scale.double() ** 2)
+        return Solution(begin, refit(weight, begin, text), 0)
+    drift = text.drift(dense)
+    target = text.gradient(dense, torch.zeros_like(dense), drift) / text.column_scale * row_scale[:, None]
     try:
-        found, steps = _alternate(scaled, target, gram, begin, select)
+        found, steps = _alternate(scaled, target, text.spectrum, begin, select, fast)
     except torch.linalg.LinAlgError:
-        return Solution(begin, refitted, 0, diverged=True)
+        return Solution(begin, refit(weight, begin, text), 0, diverged=True)
     keep = select(found)
-    start = found / column_scale / row_scale[:, None]
-    solved = descend(weight, keep, text, start=start, rounds=rounds, iterations=iterations)
-    costs = [text.objective(weight, each) @ row_scale.double() ** 2 for each in (solved, refitted)]
+    start = found / text.column_scale / row_scale[:, None]
+    solved = descend(weight, keep, text, start=start, drift=drift, rounds=rounds, iterations=iterations)
+    costs = [text.objective(dense, each, drift) @ row_scale.double() ** 2 for each in (solved, dense * begin)]
     if bool(costs[0] <= costs[1]):  # not where it is NaN
         return Solution(keep, solved, steps)
-    return Solution(begin, refitted, steps, diverged=True)
+    return Solution(begin, refit(weight, begin, text), steps, diverged=True)
 
 
 def _row_scale(weight: Tensor, sensitivity: Tensor | None) -> Tensor:
@@ -112,7 +111,12 @@ def _row_scale(weight: Tensor, sensitivity: Tensor | None) -> Tensor:
 
 
 def _alternate(
-    scaled: Tensor, target: Tensor, gram: Tensor, begin: Tensor, select: Callable[[Tensor], Tensor]
+    scaled: Tensor,
+    target: Tensor,
+    spectrum: tuple[Tensor, Tensor],
+    begin: Tensor,
+    select: Callable[[Tensor], Tensor],
+    fast: bool,
 ) -> tuple[Tensor, int]:
     """Find the iterate of ADMM without zeros, (D, N) float32, and after how many steps the set was final.
 
@@ -121,14 +125,12 @@ def _alternate(
     Args:
         scaled: (D, N) float32, the dense weights.
         target: (D, N) float32, the solution without zeros times the Gram matrix.
-        gram: (N, N) float64.
+        spectrum: of the Gram matrix.
         begin: (D, N) bool, the set chosen at first.
         select: chooses it.
-
-    Raises:
-        torch.linalg.LinAlgError: the Gram matrix has no decomposition.
+        fast: as of `solve`.
     """
-    values, vectors = torch.linalg.eigh(gram)
+    values, vectors = spectrum
 
     def inverse(rho: float) -> Tensor:
         return ((vectors / (values + rho)) @ vectors.T).float()
@@ -138,7 +140,7 @@ def _alternate(
     chosen, multiplier = scaled * begin, torch.zeros_like(scaled)
     moved = False
     for step in range(1, MOST_STEPS + 1):
-        with fast_products(scaled.device):
+        with fast_products(scaled.device) if fast else contextlib.nullcontext():
             free = (target - multiplier + rho * chosen) @ solver
         both = free + multiplier / rho
         keep = select(both)

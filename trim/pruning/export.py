@@ -134,7 +134,7 @@ def _require_masks(run: Run) -> None:
 
 def is_refitted(run: Run) -> bool:
     """Return whether the kept weights are the run's own too."""
-    return run.request.refit
+    return run.request.changes_weights
 
 
 def _require_refitted(run: Run, files: TensorFiles, title: str) -> None:
@@ -142,7 +142,7 @@ def _require_refitted(run: Run, files: TensorFiles, title: str) -> None:
     if files.fingerprint() != run.model.weights:
         raise RunError(
             f"{run.path} refitted the kept weights to {run.model.title}, and they would replace "
-            f"those of {title}; prune that model itself, or take the masks of a run without --refit"
+            f"those of {title}; prune that model itself, or take the masks of a run that leaves weights as they are"
         )
 
 
@@ -232,7 +232,13 @@ def _model_card(run: Run, source: str, title: str, zeros: list[int], dtype: str,
         f"{weights['pruned']:,} of them: a sparsity of {sparsity['realised']:.6f} of these layers (asked for: "
         f"{sparsity['requested']:.6f}), and {weights['pruned'] / parameters:.2%} of the model's {parameters:,} "
         "parameters. All else, such as embeddings, norms and the output head, is dense."
-        + (" The kept weights are refitted to the dense outputs." if request.refit else ""),
+        + (
+            " The kept weights are solved together with the mask."
+            if request.solves
+            else " The kept weights are refitted to the dense outputs."
+            if request.refit
+            else ""
+        ),
         "",
         f"- method: {how}, budgets {Path(request.budget).name}, score {request.score}"
         + (f", {recalculated} recalculated within blocks" if request.recalculate_inputs else ""),

@@ -16,14 +16,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from trim.calibration.inputs import DenseInputs, LayerInputs, linear_layers, require_finite
+from trim.calibration.inputs import LayerInputs, Products, linear_layers, require_finite
 from trim.calibration.text_pass import DensePass, Segments, TextPass
 from trim.devices import memory_errors_named
-from trim.errors import NonFiniteError
+from trim.errors import NonFiniteError, RunError
 from trim.matmul import full_product
-from trim.methods.allocations import Allocation, allocate_pattern
+from trim.methods.allocations import Allocation, MaskRetained, allocate_pattern
 from trim.methods.budgets import Budgets
-from trim.methods.choices import ALLOCATIONS, SCORES
+from trim.methods.choices import ALLOCATIONS, SCORES, SOLVERS
 from trim.methods.least_squares import TextProducts
 from trim.methods.masks import apply_mask, keep_mask
 from trim.methods.pattern import Pattern
@@ -37,17 +37,20 @@ from trim.runs.record import LayerRecord
 from trim.runs.recording import apply_record, layer_record
 from trim.runs.writer import RunWriter
 
+HELD_OUT = 1 / 8  # of the windows: what a refit is judged on
+
 
 @dataclass(frozen=True)
 class Method:
     """How a layer is pruned, once its budget is known.
 
     Attributes:
-        allocation: a name from `ALLOCATIONS`.
+        allocation: a name from `ALLOCATIONS` or `SOLVERS`.
         score: "wanda" or "magnitude".
         pattern: n:m instead of an allocation by rows; None: none.
         layer_quality: which layer quality is recorded.
         search_settings: a layer's sparsity to the settings of its search.
+        refit: whether the kept weights are refitted where the allocation leaves them as they are.
         sensitivity: each layer's row weights (D,) of the optimal allocation; None: all rows weigh alike.
     """
 
@@ -56,13 +59,20 @@ class Method:
     pattern: Pattern | None
     layer_quality: str
     search_settings: Callable[[float], SearchSettings]
+    refit: bool = False
     sensitivity: Mapping[str, Tensor] | None = None
+
+    def products(self, windows: int) -> Products | None:
+        """Return which products of a text of so many windows are needed."""
+        if self.allocation in SOLVERS:
+            return Products()
+        return Products(held_out=max(1, round(HELD_OUT * windows))) if self.refit else None
 
 
 def prune_layer(
-    name: str, layer: nn.Linear, received: LayerInputs, total: int, method: Method
+    name: str, layer: nn.Linear, received: LayerInputs, total: int, method: Method, listener: Listener
 ) -> LayerRecord:
-    """Prune one layer in place, and tell what was done.
+    """Prune one layer in place, and return what was done.
 
     Args:
         name: such as "15.mlp.gate_proj".
@@ -70,6 +80,7 @@ def prune_layer(
         received: what it received from the calibration text.
         total: how many of its weights shall go.
         method: how.
+        listener: is called with what a user should know of it.
 
     Raises:
         NonFiniteError: a weight or activation is NaN or infinite.
@@ -80,47 +91,102 @@ def prune_layer(
         score = layer_score(weight, received.input_norm, method.score)
         curves = retention_curves(weight, received.inputs, score, name=name)
         sensitivity = method.sensitivity[name].to(score.device) if method.sensitivity else None
-        allocation = _allocate(curves, score, total, method, sensitivity)
+        solved = kept = error_left = None
+        if total and received.text is not None and method.allocation in SOLVERS:
+            allocation, solved = _solve(name, curves, received.text, total, method, sensitivity, listener)
+        else:
+            allocation = _allocate(curves, score, total, method, sensitivity)
         keep = keep_mask(curves.ranks, allocation.counts) if allocation.keep is None else allocation.keep
-        refitted = error_left = None
-        if received.dense is not None and total:
-            refitted, error_left = _refitted(name, weight, keep, received.inputs, received.dense)
+        if total and received.text is not None and solved is None:
+            solved = _refit(name, weight, keep, received, listener)
+        if solved is not None:
+            kept = solved[keep]
+            error_left = _error_left(weight, keep, solved, received)
         record = layer_record(
             name,
             curves,
             score,
             allocation.counts,
             budget=total / weight.numel(),
-            allocation=method.allocation if method.pattern is None else "pattern",
+            allocation="pattern"
+            if method.pattern and method.allocation not in SOLVERS
+            else method.allocation,
             score_name=method.score,
             search=allocation.search,
             quality_measure=method.layer_quality,
             retained=allocation.retained,
             keep=keep,
             sensitivity=sensitivity,
-            refitted=refitted,
+            refitted=kept,
             error_left=error_left,
         )
-    apply_mask(weight, keep, refitted)
+    apply_mask(weight, keep, kept)
     return record
 
 
-def _refitted(
-    name: str, weight: Tensor, keep: Tensor, inputs: Tensor, dense: DenseInputs
-) -> tuple[Tensor, Tensor]:
-    """Refit the kept weights, (K,) float16, and return them with the share of the output error that is left."""
-    try:
-        fitted = refit(weight, keep, TextProducts(dense.gram, dense.cross)).half()
-    except NonFiniteError as error:
-        raise NonFiniteError(f"{name}: {error}; go without --refit") from None
-    if not bool(fitted.isfinite().all()):
-        raise NonFiniteError(f"{name}: a refitted weight leaves the range of float16; go without --refit")
-    outputs = full_product(weight, dense.inputs)
-    errors = [
-        (outputs - full_product(left.to(weight.dtype), inputs)).square().sum()
-        for left in (fitted, weight * keep)
-    ]
-    return fitted[keep], torch.where(errors[1] > 0, errors[0] / errors[1], 1.0)
+def _solve(
+    name: str,
+    curves: RetentionCurves,
+    text: TextProducts,
+    total: int,
+    method: Method,
+    sensitivity: Tensor | None,
+    listener: Listener,
+) -> tuple[Allocation, Tensor]:
+    """Choose a layer's mask and its kept weights at once, (D, N) float16."""
+    solution = SOLVERS[method.allocation](
+        curves.captured_weight, text, total, sensitivity=sensitivity, pattern=method.pattern
+    )
+    if solution.diverged:
+        listener(
+            Note(
+                f"{name}: the search for its mask diverged; the weights that are largest are refitted instead"
+            )
+        )
+    solved = _as_stored(name, solution.weight)
+    retained = MaskRetained(curves, solution.keep, solved.float())
+    return Allocation((~solution.keep).sum(dim=1), solution.keep, retained=retained), solved
+
+
+def _refit(
+    name: str, weight: Tensor, keep: Tensor, received: LayerInputs, listener: Listener
+) -> Tensor | None:
+    """Refit the kept weights, (D, N) float16; None where they lose less as they are, on the windows held out."""
+    text, held_out = received.text, received.held_out
+    if text is None or held_out is None:
+        raise RunError(f"{name}: no text was held out")
+    dense = weight.float()
+    drift = held_out.drift(dense)
+    bare, fitted = (
+        held_out.objective(dense, each, drift).sum() for each in (dense * keep, refit(weight, keep, text))
+    )
+    if not bool(fitted < bare):
+        listener(
+            Note(f"{name}: refitted weights lose more on the windows held out; its weights stay as they are")
+        )
+        return None
+    return _as_stored(name, refit(weight, keep, text + held_out))
+
+
+def _as_stored(name: str, weight: Tensor) -> Tensor:
+    """Round weights to float16, as a run keeps them."""
+    half = weight.half()
+    if not bool(half.isfinite().all()):
+        raise NonFiniteError(
+            f"{name}: a changed weight leaves the range of float16; go without --refit, or choose another --allocation"
+        )
+    return half
+
+
+def _error_left(weight: Tensor, keep: Tensor, changed: Tensor, received: LayerInputs) -> Tensor:
+    """Return the share of the mask's output error on the kept vectors that changed weights leave, ()."""
+    aimed_at = received.inputs if received.dense_inputs is None else received.dense_inputs
+    outputs = full_product(weight, aimed_at)
+    left, bare = (
+        (outputs - full_product(each.to(weight.dtype), received.inputs)).square().sum()
+        for each in (changed, weight * keep)
+    )
+    return torch.where(bare > 0, left / bare, 1.0)
 
 
 def memory_for_curves(
@@ -130,7 +196,7 @@ def memory_for_curves(
     return memory_errors_named(
         f"{name} ({weight.shape[0]:,} × {weight.shape[1]:,}, {received.inputs.shape[1]:,} input vectors) does not fit "
         "into memory with its curves; keep fewer input vectors (--vectors, --windows) or use another --device"
-        + ("" if received.dense is None else ", or go without --refit")
+        + ("" if received.text is None else ", or go without --refit or solved weights")
     )
 
 
@@ -275,24 +341,26 @@ def _prune_block(
     by_group = recalculate is not None or dense is not None
     if by_group:
         groups = text.input_groups(index, block, layers)
+    products = method.products(text.calibration.sequences)
     received: dict[str, LayerInputs] = {}
     norms: dict[str, Tensor] = {}
     if recalculate == "vectors" and dense is None:
         meter.report(f"Block {index}: reading the calibration text")
-        received = text.capture(index, block, layers)
+        received = text.capture(index, block, layers, products)
         norms = {name: inputs.input_norm for name, inputs in received.items()}
     for group in groups:
         if not norms or group != groups[0]:  # nothing of the block is pruned before its first group
             of_group = f" for {', '.join(group)}" if by_group else ""
             meter.report(f"Block {index}: reading the calibration text{of_group}")
             dense_input = dense.receives(index, block, layers[group[0]]) if dense else None
-            received = text.capture(index, block, {name: layers[name] for name in group}, dense_input)
+            chosen = {name: layers[name] for name in group}
+            received = text.capture(index, block, chosen, products, dense_input)
         if norms:
             received = {name: replace(received[name], input_norm=norms[name]) for name in group}
         for name in group:
             begin = time.perf_counter()
             meter.report(f"Pruning {name}", index + len(records) / len(layers))
-            record = prune_layer(name, layers[name], received[name], budgets.totals[name], method)
+            record = prune_layer(name, layers[name], received[name], budgets.totals[name], method, listener)
             records[name] = record
             listener(
                 LayerPruned(

@@ -213,11 +213,11 @@ def _work(
             budgets = plan_budgets(*origin, sensitivity=sensitivity, listener=tell, **options)
             writer.write_budgets(budgets.to_json())
         with contextlib.ExitStack() as stack:
-            if source.settings.refit and activation_bytes is not None:
+            if source.settings.needs_dense_text and activation_bytes is not None:
                 options["activation_bytes"] = activation_bytes // 2  # for each of two
             text = stack.enter_context(text_pass(source.model, source.calibration, **options))
             dense = None
-            if source.settings.refit:
+            if source.settings.needs_dense_text:
                 second = text_pass(source.model, source.calibration, alongside=text, **options)
                 dense = DensePass(stack.enter_context(second))
             tell(
@@ -240,6 +240,7 @@ def _work(
                     Pattern.parse(pattern) if pattern else None,
                     source.settings.layer_quality,
                     source.settings.search_settings,
+                    source.settings.refit,
                     sensitivity,
                 ),
                 writer,

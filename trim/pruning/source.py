@@ -9,9 +9,9 @@ from torch import Tensor
 from trim.calibration.corpora import load_corpus
 from trim.calibration.text import Calibration
 from trim.devices import choose_device
-from trim.errors import CorpusError, RunError
+from trim.errors import CorpusError, RunError, SettingsError
 from trim.files import write_atomically
-from trim.methods.budgets import read_budgets
+from trim.methods.budgets import Shapes, read_budgets
 from trim.models.checkpoint import load_tokenizer
 from trim.models.loaded import model_folder
 from trim.models.streamed import StreamedModel
@@ -92,6 +92,12 @@ class RunSource:
             input_vectors=settings.input_vectors,
             seed=settings.seed,
         )
+        if settings.solves:
+            _require_text(calibration, chosen_layers(settings.layers, model.layers))
+        if settings.refit and not settings.solves and calibration.sequences < 2:
+            raise SettingsError(
+                "--refit is judged on windows that it does not see, so it needs 2 windows at least; raise --windows"
+            )
         return cls(settings, title, model, calibration, given)
 
     def record(self, batch: int, threads: int) -> RunRecord:
@@ -109,6 +115,20 @@ class RunSource:
             ),
             compute_facts(self.model.device, self.model.dtype, batch, threads),
             read_budgets(Path(budget_file), self.model.layers) if budget_file else None,
+        )
+
+
+def _require_text(calibration: Calibration, shapes: Shapes) -> None:
+    """Refuse a text that does not say how the inputs of the layers depend on each other.
+
+    Raises:
+        SettingsError: it has fewer tokens than a layer has inputs.
+    """
+    name, (_, columns) = max(shapes.items(), key=lambda item: item[1][1])
+    if calibration.real_tokens < columns:
+        raise SettingsError(
+            f"solving needs at least as many tokens as a layer has inputs: {columns:,} for {name}, and the text has "
+            f"{calibration.real_tokens:,}; raise --windows or --length"
         )
 
 

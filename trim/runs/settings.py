@@ -7,13 +7,13 @@ from pathlib import Path
 
 from trim.errors import SettingsError
 from trim.methods.choices import (
-    ALLOCATIONS,
     ALPHA_FITS,
     ALPHA_WIDTH,
     BUDGETS,
     INPUT_VECTORS,
     LAYER_QUALITIES,
     LAYER_QUALITY_MEANINGS,
+    METHODS,
     OPTIMAL_CAP,
     OWL_MULTIPLE,
     OWL_WIDTH,
@@ -22,6 +22,7 @@ from trim.methods.choices import (
     ROW_QUALITY_MEANINGS,
     ROW_WEIGHTS,
     SCORES,
+    SOLVERS,
 )
 from trim.methods.pattern import Pattern
 from trim.methods.search_settings import SearchSettings
@@ -68,10 +69,10 @@ class PruneSettings:
     )
     allocation: str = option(
         "trim",
-        help="who sets the sparsity of each row inside a layer",
+        help="who sets the sparsity of each row inside a layer; some set the kept weights too",
         label="Allocation: rows",
         group=METHOD,
-        choices=ALLOCATIONS,
+        choices=METHODS,
         meanings={
             "trim": "searched row by row, as published",
             "uniform": "every row alike, plain Wanda",
@@ -79,6 +80,10 @@ class PruneSettings:
             "layer": "the lowest scores of the whole layer, whatever their rows, as published for magnitude",
             "variant": "Wanda's variant, each row loses the lowest scores that together hold the same share of its "
             "score",
+            "solved": "mask and kept weights solved together, to the outputs of the dense model, rows weighed by what "
+            "the loss is sensitive to; loses least",
+            "alps": "mask and kept weights solved together, every layer and row for itself (ALPS)",
+            "sparsegpt": "column by column, the rest of a row makes up for each (SparseGPT)",
         },
         varies=True,
     )
@@ -108,12 +113,14 @@ class PruneSettings:
             "magnitude": "its size",
         },
         short="{} score",
+        idle=lambda settings: settings.solves and settings.budget != "optimal",
         varies=True,
         takes_time=False,
     )
     pattern: str | None = option(
         None,
-        help="n zeros in every m weights, such as 2:4; sets the target itself, needs uniform allocation and budgets",
+        help="n zeros in every m weights, such as 2:4; sets the target itself, needs uniform budgets and an allocation "
+        "that is uniform or sets the kept weights",
         label="Pattern n:m",
         group=METHOD,
         unset="none",
@@ -208,7 +215,9 @@ class PruneSettings:
         group=METHOD,
         short="recalculated inputs",
         mark="recalculated",
-        idle=lambda settings: settings.refit or (settings.needs_no_vectors and settings.needs_no_inputs),
+        idle=lambda settings: (
+            settings.needs_dense_text or (settings.needs_no_vectors and settings.needs_no_inputs)
+        ),
         varies=True,
     )
     recalculation: str = option(
@@ -224,7 +233,7 @@ class PruneSettings:
         short="recalculated: {}",
         idle=lambda settings: (
             not settings.recalculate_inputs
-            or settings.refit
+            or settings.needs_dense_text
             or (settings.needs_no_vectors and settings.needs_no_inputs)
         ),
         varies=True,
@@ -232,11 +241,13 @@ class PruneSettings:
     refit: bool = option(
         False,
         help="change the weights that are kept so that they make up for those that are pruned: least squares on the "
-        "text, to the outputs of the dense model; loses much less, above all from 60% on",
+        "text, to the outputs of the dense model, where that helps on the eighth of the windows that it does not see; "
+        "loses much less, above all from 60% on",
         label="Refit the kept weights",
         group=METHOD,
         short="refitted",
         mark="refitted",
+        idle=lambda settings: settings.solves,
         varies=True,
     )
     layers: tuple[str, ...] = option(
@@ -354,7 +365,7 @@ class PruneSettings:
         help="the most of a row that may be pruned",
         label="Largest row sparsity",
         group=ROWS,
-        unset="95%, or 99% where anything is optimal",
+        unset="95%, or 99% where anything is optimal or solved",
         unit="%",
         limits=(1, 100),
         metavar="CAP",
@@ -427,10 +438,10 @@ class PruneSettings:
             raise SettingsError(
                 f"the pattern {self.pattern} sets every row to {pattern.sparsity:g} by itself; leave the target out"
             )
-        if self.allocation != "uniform":
+        if self.allocation != "uniform" and not self.solves:
             raise SettingsError(
                 f"the pattern {self.pattern} prunes every row alike, so {self.allocation} would have nothing to "
-                "decide; use allocation uniform (--allocation uniform)"
+                f"decide; use allocation uniform (--allocation uniform), or one of {', '.join(SOLVERS)}"
             )
         if self.budget != "uniform":
             raise SettingsError(
@@ -441,7 +452,22 @@ class PruneSettings:
     @property
     def is_optimal(self) -> bool:
         """Return whether rows or layers are balanced by what errors cost."""
-        return "optimal" in (self.allocation, self.budget)
+        return "optimal" in (self.allocation, self.budget) or self.allocation == "solved"
+
+    @property
+    def solves(self) -> bool:
+        """Return whether the mask and the kept weights are chosen at once."""
+        return self.allocation in SOLVERS
+
+    @property
+    def changes_weights(self) -> bool:
+        """Return whether kept weights are not left as they were."""
+        return self.refit or self.solves
+
+    @property
+    def needs_dense_text(self) -> bool:
+        """Return whether weights are made to meet the outputs of the dense model, on inputs that are recalculated."""
+        return self.allocation == "solved" or (self.refit and not self.solves)
 
     @property
     def needs_sensitivity(self) -> bool:
@@ -451,12 +477,13 @@ class PruneSettings:
     @property
     def needs_no_vectors(self) -> bool:
         """Return whether no input vectors are needed, only scores."""
-        return self.allocation in ("uniform", "variant", "layer") and self.budget != "optimal"
+        by_scores = self.allocation in ("uniform", "variant", "layer")
+        return (by_scores or self.solves) and self.budget != "optimal"
 
     @property
     def needs_no_inputs(self) -> bool:
         """Return whether neither the score nor the kept weights depend on what a layer receives."""
-        return self.score == "magnitude" and not self.refit
+        return self.score == "magnitude" and not self.changes_weights
 
     @property
     def target_sparsity(self) -> float | None:
@@ -468,7 +495,7 @@ class PruneSettings:
         """The cap on a row's sparsity that holds."""
         if self.max_row_sparsity is not None:
             return self.max_row_sparsity
-        return OPTIMAL_CAP if self.is_optimal else SearchSettings.max_row_sparsity
+        return OPTIMAL_CAP if self.is_optimal or self.solves else SearchSettings.max_row_sparsity
 
     def search_settings(self, target: float) -> SearchSettings:
         """TRIM's settings for a layer of that sparsity."""
@@ -519,6 +546,9 @@ class PruneSettings:
     def name(self) -> str:
         """Return the run's default name."""
         model = Path(self.model).name
-        how = self.pattern or (f"{self.allocation} {self.target:.0%}" if self.target else self.allocation)
-        more = (", second pass" if self.second_pass else "") + (", refitted" if self.refit else "")
+        how = self.pattern or (f"{self.target:.0%}" if self.target else "")
+        if self.solves or not self.pattern:
+            how = f"{self.allocation} {how}".rstrip()
+        refitted = self.refit and not self.solves
+        more = (", second pass" if self.second_pass else "") + (", refitted" if refitted else "")
         return f"{model} {how}" + ("" if self.budget == "uniform" else f" {Path(self.budget).stem}") + more

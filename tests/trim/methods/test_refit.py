@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import trim
 from tests.trim import rough
 from tests.trim.refit_cases import layer, objective, refitted
-from trim.calibration.inputs import InputListener
+from trim.calibration.inputs import InputListener, Products
 from trim.calibration.text import Calibration
 from trim.calibration.text_pass import DensePass
 from trim.methods import least_squares as module
@@ -97,21 +97,27 @@ def test_products_count_real_tokens_once():
     linear = torch.nn.Linear(8, 4)
     generator = torch.Generator().manual_seed(0)
     states, dense = (torch.randn(6, 16, 8, generator=generator) for _ in range(2))
-    listener = InputListener(Calibration.of(tokens, mask), {"0.up": linear})
-    for part in (slice(0, 4), slice(4, 6)):
-        with listener.listening(part, dense[part]):
-            linear(states[part])
-    received = listener.received()["0.up"]
+    calibration = Calibration.of(tokens, mask)
+    whole, apart = (InputListener(calibration, {"0.up": linear}, Products(held)) for held in (0, 3))
+    for listener in (whole, apart):
+        for part in (slice(0, 4), slice(4, 6)):
+            with listener.listening(part, dense[part]):
+                linear(states[part])
+    received = whole.received()["0.up"]
     real = states[mask]
-    torch.testing.assert_close(received.dense.gram, real.T @ real)
-    torch.testing.assert_close(received.dense.cross, dense[mask].T @ real)
-    torch.testing.assert_close(received.dense.gram.diagonal() / 6, received.input_norm.square())
+    torch.testing.assert_close(received.text.gram, real.T @ real)
+    torch.testing.assert_close(received.text.cross, dense[mask].T @ real)
+    torch.testing.assert_close(received.text.gram.diagonal() / 6, received.input_norm.square())
+    assert received.held_out is None
+    split = apart.received()["0.up"]
+    torch.testing.assert_close(split.held_out.gram, states[3:][mask[3:]].T @ states[3:][mask[3:]])
+    torch.testing.assert_close((split.text + split.held_out).cross, received.text.cross)
     places = [
         (states[row, at] == received.inputs.T[2 * row]).all(-1).nonzero()[0]
         for row, at in ((0, ...), (5, ...))
     ]
-    torch.testing.assert_close(received.dense.inputs.T[0], dense[0, places[0][0]])
-    torch.testing.assert_close(received.dense.inputs.T[10], dense[5, places[1][0]])
+    torch.testing.assert_close(received.dense_inputs.T[0], dense[0, places[0][0]])
+    torch.testing.assert_close(received.dense_inputs.T[10], dense[5, places[1][0]])
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +127,7 @@ def llama(tmp_path_factory):
 
 def pruned(folder, out, **more):
     more = {"target": 0.6, "device": "cpu", "allocation": "uniform", "refit": True} | more
-    return trim.prune(folder, out, tokens=rough.random_tokens(), **more)
+    return trim.prune(folder, out, tokens=rough.random_tokens(32), **more)
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "opt"])
@@ -136,10 +142,15 @@ def test_a_refitted_run_and_its_export(family, tmp_path):
     for name in run.layers:
         record, weight = run.layer(name), after.layers[name].weight
         keep = torch.from_numpy(record.keep())
+        assert not bool(weight[~keep].any())
+        if record.refitted is None:  # it lost more on the windows held out
+            assert record.error_left is None
+            assert torch.equal(weight[keep], dense.layers[name].weight[keep])
+            continue
         assert 0 < record.error_left < 1
         assert torch.equal(weight[keep], torch.from_numpy(record.refitted).float())
-        assert not bool(weight[~keep].any())
         assert bool((weight[keep] != dense.layers[name].weight[keep]).any())
+    assert any(run.layer(name).refitted is not None for name in run.layers)
     trim.apply_run(run, dense)
     assert all(torch.equal(dense.layers[name].weight, after.layers[name].weight) for name in run.layers)
     plain = pruned(folder, tmp_path / "plain", refit=False)
@@ -163,7 +174,9 @@ def test_it_goes_with_every_method(llama, tmp_path, own_cache, more):
     assert run.complete
     for name in run.layers:
         record = run.layer(name)
-        assert len(record.refitted) == record.rows * record.columns - record.pruned
+        if record.refitted is not None:
+            assert len(record.refitted) == record.rows * record.columns - record.pruned
+    assert any(run.layer(name).refitted is not None for name in run.layers)
     assert np.isfinite(trim.evaluate(run.path, [trim.EvaluationText("demo", 2, 32)])[0].result.perplexity)
 
 
@@ -173,6 +186,24 @@ def test_a_second_pass_measures_the_refitted_model(llama, tmp_path, own_cache):
         pruned(llama, tmp_path / str(refitted), refit=refitted, **settings) for refitted in (True, False)
     )
     assert any((one.layer(name).sensitivity != other.layer(name).sensitivity).any() for name in one.layers)
+
+
+def test_a_refit_that_does_not_help_is_left_out(llama, tmp_path, monkeypatch):
+    """The layer keeps its weights, and the progress says so."""
+    monkeypatch.setattr("trim.pruning.loop.refit", lambda weight, keep, text: weight.float() * keep * 1.5)
+    said = []
+    run = pruned(llama, tmp_path / "run", progress=lambda event: said.append(getattr(event, "text", "")))
+    assert all(run.layer(name).refitted is None for name in run.layers)
+    name = run.layers[0]
+    assert f"{name}: refitted weights lose more on the windows held out; its weights stay as they are" in said
+
+
+def test_one_window_cannot_be_held_out_and_fitted(llama, tmp_path):
+    with pytest.raises(trim.SettingsError, match="2 windows"):
+        trim.prune(
+            llama, tmp_path / "run", tokens=rough.random_tokens(1), target=0.5, refit=True, device="cpu"
+        )
+    assert not (tmp_path / "run").exists()
 
 
 def test_stopped_and_gone_on_with(llama, tmp_path):
@@ -223,7 +254,11 @@ def test_layers_that_lose_nothing_stay_as_they_are(llama, tmp_path):
     )
     for name in run.layers:
         same = torch.equal(after.layers[name].weight, dense.layers[name].weight)
-        assert same == name.endswith("down_proj") == (run.layer(name).error_left is None)
+        if name.endswith("down_proj"):
+            assert same
+            assert run.layer(name).error_left is None
+        else:
+            assert not same
 
 
 def test_memory_that_runs_out_on_the_dense_way(llama, tmp_path, monkeypatch):

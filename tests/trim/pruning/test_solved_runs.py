@@ -1,0 +1,105 @@
+"""Whole runs whose masks and kept weights are solved together: records, export, resume, refusals."""
+
+import numpy as np
+import pytest
+import torch
+
+import trim
+from tests.trim import rough
+from trim.methods import solve as module
+from trim.pruning.events import BlockDone, Note
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory):
+    return rough.make_model("llama", tmp_path_factory.mktemp("llama"))
+
+
+def pruned(folder, out, allocation="solved", **more):
+    more = {"target": 0.6, "device": "cpu", "layers": ["0.*", "1.*"]} | more
+    return trim.prune(folder, out, tokens=rough.random_tokens(8), allocation=allocation, **more)
+
+
+def blocks(path):
+    return [file.read_bytes() for file in sorted((path / "blocks").iterdir())]
+
+
+@pytest.mark.parametrize(
+    ("allocation", "more"),
+    [
+        ("solved", {"budget": "optimal", "sensitivity_windows": 2}),
+        ("solved", {"pattern": "2:4", "target": None}),
+        ("alps", {"recalculate_inputs": True}),
+        ("sparsegpt", {"budget": "owl"}),
+    ],
+)
+def test_a_run_its_records_and_its_export(llama, tmp_path, own_cache, allocation, more):
+    run = pruned(llama, tmp_path / "run", allocation, **more)
+    sparsity = 0.5 if "pattern" in more else 0.6
+    assert run.metrics["sparsity"]["realised"] == pytest.approx(sparsity, abs=1e-3)
+    after, dense = (
+        trim.load_model(path, device="cpu") for path in (trim.export(run, tmp_path / "out"), llama)
+    )
+    assert "solved together with the mask" in (tmp_path / "out" / "README.md").read_text()
+    for name in run.layers:
+        record, weight = run.layer(name), after.layers[name].weight
+        keep = torch.from_numpy(record.keep())
+        assert record.allocation == allocation
+        assert record.search is None
+        np.testing.assert_array_equal((~keep).sum(dim=1).numpy(), record.counts)
+        assert torch.equal(weight[keep], torch.from_numpy(record.refitted).float())
+        assert not bool(weight[~keep].any())
+        assert bool((weight != dense.layers[name].weight * keep).any())
+        if "pattern" in more:
+            assert set(record.counts.tolist()) == {record.columns // 2}
+    if allocation == "solved" and "pattern" not in more:  # row counts are an outcome
+        assert any(len(set(run.layer(name).counts.tolist())) > 2 for name in run.layers)
+        assert run.layer(run.layers[0]).sensitivity is not None
+
+
+@pytest.mark.parametrize("allocation", ["solved", "sparsegpt"])
+def test_a_run_that_was_stopped_ends_bit_for_bit_the_same(llama, tmp_path, own_cache, allocation):
+    whole = pruned(llama, tmp_path / "whole", allocation)
+
+    def stop(event):
+        if isinstance(event, BlockDone):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pruned(llama, tmp_path / "stopped", allocation, progress=stop)
+    trim.resume(tmp_path / "stopped")
+    assert blocks(tmp_path / "stopped") == blocks(whole.path)
+
+
+def test_a_search_that_diverges_is_named_and_refitted(llama, tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "_alternate", lambda scaled, *rest: (scaled * torch.nan, 3))
+    said = []
+    run = pruned(llama, tmp_path / "run", row_weights="ones", progress=said.append)
+    notes = [event.text for event in said if isinstance(event, Note)]
+    assert [note.partition(":")[0] for note in notes] == list(run.layers)
+    assert "diverged" in notes[0]
+    assert all(np.isfinite(run.layer(name).refitted).all() for name in run.layers)
+
+
+@pytest.mark.parametrize("allocation", ["solved", "alps", "sparsegpt"])
+def test_too_little_text_says_how_much_is_needed(llama, tmp_path, allocation):
+    with pytest.raises(trim.SettingsError, match=r"48 for 0\.mlp\.down_proj, and the text has 32; raise"):
+        trim.prune(
+            llama,
+            tmp_path / "run",
+            tokens=rough.random_tokens(2),
+            target=0.5,
+            allocation=allocation,
+            device="cpu",
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_cells_and_names():
+    settings = trim.PruneSettings("demo", 0.7, "solved", budget="optimal", refit=True)
+    assert settings.name == "demo solved 70% optimal"
+    grid = {"allocation": ("solved", "alps"), "refit": (False, True), "score": ("wanda", "magnitude")}
+    sweep = trim.SweepSettings("demo", grid | {"target": (0.5,)})
+    assert [cell.id for cell in sweep.cells] == ["wanda-solved-uniform-0.5", "wanda-alps-uniform-0.5"]
+    with pytest.raises(trim.SettingsError, match="solved, alps, sparsegpt"):
+        trim.PruneSettings("demo", allocation="trim", pattern="2:4")
