@@ -112,7 +112,7 @@ def question_parameters(row: Row) -> str | None:
 
 QUESTIONS: dict[str, Callable[[Row], str | None]] = {
     "Methods": question_methods,
-    "The kept weights refitted or solved": question_refit,
+    "The kept weights refitted": question_refit,
     "Input vectors and recalculated inputs": question_inputs,
     "Parameters of the budgets": question_parameters,
 }

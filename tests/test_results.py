@@ -38,6 +38,25 @@ def test_readme_table():
                 assert round(mean, digits) == shown, (model, said, target, format_perplexity(mean))
 
 
+def test_tables_of_solved_weights():
+    """Both pages say what `benchmarks/results/float32` says, on one text or both."""
+    (content,) = results(ROOT / "benchmarks/results/float32")
+    texts = [grouped(content["rows"], question_refit, text) for text in (0, 1)]
+    for page_name, count in (("README.md", 3), ("docs/optimal.md", 4)):
+        seen = 0
+        for line in (ROOT / page_name).read_text(encoding="utf-8").splitlines():
+            name, *cells = (cell.strip(" *") for cell in line.strip("|").split("|"))
+            if name not in texts[0] or len(cells) != 4:
+                continue
+            seen += 1
+            for target, cell in zip((0.5, 0.6, 0.7, 0.8), cells, strict=True):
+                for text, said in enumerate(cell.rstrip(")").split(" (")):
+                    (value,) = texts[text][name][target]
+                    digits = len(said.partition(".")[2])
+                    assert round(value, digits) == float(said.replace(",", "")), (page_name, name, target)
+        assert seen == count
+
+
 def test_page_of_all_tables():
     said = (ROOT / "docs/quality.md").read_text(encoding="utf-8")
     assert said == page(results(ROOT / "benchmarks/results")), (

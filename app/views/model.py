@@ -68,7 +68,7 @@ def heading(run: Run, shown: ModelMap) -> None:
         f"score {request.score}",
         f"allocation {request.pattern or request.allocation}",
         f"budgets {run.budgets.get('method', request.budget)}",
-        *(["kept weights refitted"] if request.refit else []),
+        *(["kept weights refitted"] if request.refit and not request.solves else []),
         text,
         f"computed on {run.compute.device}",
     ]

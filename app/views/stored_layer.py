@@ -15,6 +15,7 @@ from app.ui.common.selection import choose_rows
 from app.ui.common.text import plain
 from app.ui.layer.cards import above_the_fold, four_cards, summary
 from app.ui.layer.inspector import mask_section, row_inspector, row_table
+from trim.methods.choices import SOLVERS
 from trim.runs.folder import Run
 from trim.runs.record import LayerRecord
 
@@ -26,10 +27,11 @@ def heading(run: Run, record: LayerRecord, label: str) -> None:
         f"The layer as the run **{plain(run.name)}** saw it: why some rows survived and others did not, from what the "
         "run stored. No model is loaded."
     )
+    how = "solved with the mask" if record.allocation in SOLVERS else "refitted"
     refitted = (
         ""
         if record.error_left is None
-        else f" · kept weights refitted, which leaves {record.error_left:.1%} of the output error"
+        else f" · kept weights {how}, which leaves {record.error_left:.1%} of the output error of the mask alone"
     )
     st.caption(
         f"{plain(run.model.title)} · {record.rows:,} rows (output dimensions) of {record.columns:,} weights · "

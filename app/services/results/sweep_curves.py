@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from app.services.runs.layer import METHOD_LABELS
 from diagnostics.figures.perplexity import PerplexityCurve
 from trim.evaluation.entries import format_bos
 from trim.runs.options import options
@@ -32,7 +33,7 @@ def curves(sweeps: Sequence[Sweep], text: str) -> tuple[list[PerplexityCurve], f
     return [_curve(line, label) for line, label in zip(lines, named, strict=True)], dense
 
 
-_ALLOCATIONS = {"uniform": "Wanda", "trim": "TRIM", "optimal": "Optimal", "variant": "Wanda's variant"}
+_ALLOCATIONS = METHOD_LABELS | {"uniform": "Wanda", "variant": "Wanda's variant"}
 _BUDGETS = {"owl": "OWL", "alphapruning": "AlphaPruning"}
 # What a label says first, and what its curve runs over.
 _FIRST = ("allocation", "budget", "seed", "target")

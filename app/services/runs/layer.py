@@ -15,7 +15,17 @@ from trim.errors import RunError
 from trim.runs.folder import Run
 from trim.runs.record import LayerRecord, curve_counts
 
-METHOD_LABELS = {"uniform": "Uniform", "trim": "TRIM", "optimal": "Optimal", "variant": "Wanda variant"}
+METHOD_LABELS = {
+    "uniform": "Uniform",
+    "trim": "TRIM",
+    "optimal": "Optimal",
+    "variant": "Wanda variant",
+    "layer": "Whole layer",
+    "pattern": "Pattern",
+    "solved": "Solved",
+    "alps": "ALPS",
+    "sparsegpt": "SparseGPT",
+}
 
 
 @dataclass(frozen=True, eq=False)

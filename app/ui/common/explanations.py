@@ -45,6 +45,16 @@ such an error costs: 1, or the row's empirical Fisher sensitivity. One multiplie
 takes the $k$ with the least $f_i\, e_i(k) - \lambda k$. Row sparsity is $s_i = k_i / N$.
 """
 
+SOLVED_FORMULA = r"""
+$$
+\min_{\hat W} \sum_i f_i \left( \lVert w_i X - \hat w_i \hat X \rVert^2 + \lambda \lVert w_i - \hat w_i \rVert^2 \right)
+\quad\text{with}\quad K \text{ entries of } \hat W \text{ that are not } 0
+$$
+
+$X$ is what the layer receives in the dense model, $\hat X$ in the pruned one; $f_i$ is what an error in row $i$ costs
+the loss. Mask and kept weights are found together, so row sparsities are an outcome: rows that matter keep more.
+"""
+
 RATE_FORMULA = r"""
 $\eta > 0$: rows that keep their quality give more weights. $\eta < 0$: rows that lose it do. Rates
 .01, .02, .04, .08, .12, .16 are tried in turn until one is not better than the one before; only if none beat

@@ -4,7 +4,7 @@ import numpy as np
 
 from app.services.layer.shipped import Gains
 from app.services.runs.layer import LayerView, SearchView
-from app.ui.common.explanations import OPTIMAL_FORMULA, ROW_SPARSITY_FORMULA
+from app.ui.common.explanations import OPTIMAL_FORMULA, ROW_SPARSITY_FORMULA, SOLVED_FORMULA
 from diagnostics.allocation import RowAllocation
 from diagnostics.row_detail import RowPrices, RowScores
 from diagnostics.similarity import CosineDistribution
@@ -21,12 +21,26 @@ _VARIANT_FORMULA = r"""
 Wanda's variant: each row loses its lowest scores until they together hold a share $\alpha$ of the row's score; $\alpha$
 is the one at which the layer loses its target. Row sparsity is $s_i = k_i / N$.
 """
+_LAYER_FORMULA = "The lowest scores of the whole layer are pruned, whatever their rows."
+_ALPS_FORMULA = (
+    "Mask and kept weights are solved together, all rows alike (ALPS): row sparsities are an outcome."
+)
+_SPARSEGPT_FORMULA = (
+    "Column after column is pruned, in blocks of 128, and the columns to the right make up for each (SparseGPT): row "
+    "sparsities are an outcome."
+)
+_OWN_FORMULA = "An allocation that was added to this copy of TRIM Lab."
 _PATTERN_FORMULA = "An n:m pattern: n zeros in every m weights, alike in every row."
 _FORMULAS = {
     "trim": ROW_SPARSITY_FORMULA,
     "optimal": OPTIMAL_FORMULA,
     "uniform": _UNIFORM_FORMULA,
     "variant": _VARIANT_FORMULA,
+    "layer": _LAYER_FORMULA,
+    "pattern": _PATTERN_FORMULA,
+    "solved": SOLVED_FORMULA,
+    "alps": _ALPS_FORMULA,
+    "sparsegpt": _SPARSEGPT_FORMULA,
 }
 
 ROUNDED_DOWN = "at counts rounded down, about half a weight per row too few"
@@ -45,8 +59,8 @@ def row_sparsity_formula(view: LayerView) -> str:
     """Describe how the shown allocations set the rows' sparsities."""
     shown = view.learned or view.allocations
     if len(shown) == 1:
-        return _FORMULAS.get(shown[0].method, _PATTERN_FORMULA)
-    return "\n".join(f"**{each.label}**\n{_FORMULAS.get(each.method, _PATTERN_FORMULA)}" for each in shown)
+        return _FORMULAS.get(shown[0].method, _OWN_FORMULA)
+    return "\n".join(f"**{each.label}**\n{_FORMULAS.get(each.method, _OWN_FORMULA)}" for each in shown)
 
 
 def kept_seen(view: LayerView) -> str:
