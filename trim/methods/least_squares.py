@@ -57,7 +57,7 @@ class TextProducts:
 
     @cached_property
     def spectrum(self) -> tuple[Tensor, Tensor]:
-        """The eigenvalues (N,) and eigenvectors (N, N) of X̂ X̂ᵀ + λI with columns and rows scaled to 1, float64.
+        """The eigenvalues and eigenvectors of X̂ X̂ᵀ + λI with columns and rows scaled to 1, (N,) and (N, N) float32.
 
         Raises:
             torch.linalg.LinAlgError: they cannot be found.
@@ -66,7 +66,7 @@ class TextProducts:
         gram = self.gram.double().div_(scale).div_(scale[:, None])
         gram.diagonal().add_(self.ridge / scale**2)
         values, vectors = torch.linalg.eigh(gram)
-        return values, vectors
+        return values.float(), vectors.float()
 
     def __add__(self, other: "TextProducts") -> "TextProducts":
         """Of both texts together."""

@@ -32,12 +32,12 @@ def keep_largest(values: Tensor, kept: int) -> Tensor:
     if kept == 0 or pruned == 0:
         return torch.full_like(values, pruned == 0, dtype=torch.bool)
     least = _kth_largest(values, kept)
-    keep, equal = values > least, values == least
-    missing = kept - keep.sum()
-    if bool(equal.sum() == missing):
-        return keep.logical_or_(equal)
-    place = equal.flatten().flip(0).cumsum(0).flip(0).view_as(equal)
-    return keep.logical_or_(equal.logical_and_(place <= missing))
+    keep = values >= least
+    if extra := int(keep.sum()) - kept:
+        equal = values == least
+        place = equal.flatten().cumsum(0).view_as(equal)
+        keep.logical_and_(equal.logical_and_(place <= extra).logical_not_())
+    return keep
 
 
 def _kth_largest(values: Tensor, k: int) -> Tensor:

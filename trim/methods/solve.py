@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from trim.matmul import full_product
 from trim.methods.least_squares import TextProducts, descend, fast_products
 from trim.methods.masks import keep_largest, keep_largest_of_groups
 from trim.methods.pattern import Pattern
@@ -120,7 +121,7 @@ def _alternate(
 ) -> tuple[Tensor, int]:
     """Find the iterate of ADMM without zeros, (D, N) float32, and after how many steps the set was final.
 
-    With C = B + V / ρ, of which Z has the chosen entries, V is ρ times the others: C and the chosen set stand for both.
+    With C = B + V / ρ (`both`), Z is its chosen entries and V is ρ times the others (`pruned`): they stand for Z and V.
 
     Args:
         scaled: (D, N) float32, the dense weights.
@@ -133,19 +134,21 @@ def _alternate(
     values, vectors = spectrum
 
     def inverse(rho: float) -> Tensor:
-        return ((vectors / (values + rho)) @ vectors.T).float()
+        return full_product(vectors / (values + rho), vectors.T)
 
-    rho, solver = RHO, inverse(RHO)
+    rho = before = RHO
+    solver = inverse(rho)
     keep = last = begin
-    chosen, multiplier = scaled * begin, torch.zeros_like(scaled)
+    both, pruned = scaled * begin, torch.zeros_like(scaled)
     moved = False
     for step in range(1, MOST_STEPS + 1):
+        right = torch.add(target, both, alpha=rho).sub_(pruned, alpha=before + rho)
         with fast_products(scaled.device) if fast else contextlib.nullcontext():
-            free = (target - multiplier + rho * chosen) @ solver
-        both = free + multiplier / rho
+            free = right @ solver
+        both = torch.add(free, pruned, alpha=before / rho)
+        before = rho
         keep = select(both)
-        chosen = both * keep
-        multiplier = rho * (both - chosen)
+        torch.mul(both, ~keep, out=pruned)
         if step % STEPS_PER_RHO:
             continue
         changed = int((keep != last).sum())
@@ -159,6 +162,6 @@ def _alternate(
         else:
             rho *= SHRINK
             if changed:
-                chosen, multiplier = scaled * begin, torch.zeros_like(scaled)
+                both, pruned = scaled * begin, torch.zeros_like(scaled)
         solver = inverse(rho)
     return free, step
