@@ -48,7 +48,7 @@ def test_a_solved_run_that_was_stopped(dtype, tmp_path):
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        trim.prune(folder, tmp_path / "run", progress=stop, **options)
+        trim.prune(folder, tmp_path / "run", listener=stop, **options)
     trim.resume(tmp_path / "run")
     for index in whole.blocks:
         one, other = (tmp_path / name / f"blocks/00{index}.safetensors" for name in ("run", "whole"))

@@ -192,7 +192,7 @@ def test_a_refit_that_does_not_help_is_left_out(llama, tmp_path, monkeypatch):
     """The layer keeps its weights, and the progress says so."""
     monkeypatch.setattr("trim.pruning.loop.refit", lambda weight, keep, text: weight.float() * keep * 1.5)
     said = []
-    run = pruned(llama, tmp_path / "run", progress=lambda event: said.append(getattr(event, "text", "")))
+    run = pruned(llama, tmp_path / "run", listener=lambda event: said.append(getattr(event, "text", "")))
     assert all(run.layer(name).refitted is None for name in run.layers)
     name = run.layers[0]
     assert f"{name}: refitted weights lose more on the windows held out; its weights stay as they are" in said

@@ -66,7 +66,7 @@ def test_a_run_that_was_stopped_ends_bit_for_bit_the_same(llama, tmp_path, own_c
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        pruned(llama, tmp_path / "stopped", allocation, progress=stop)
+        pruned(llama, tmp_path / "stopped", allocation, listener=stop)
     trim.resume(tmp_path / "stopped")
     assert blocks(tmp_path / "stopped") == blocks(whole.path)
 
@@ -74,7 +74,7 @@ def test_a_run_that_was_stopped_ends_bit_for_bit_the_same(llama, tmp_path, own_c
 def test_a_search_that_diverges_is_named_and_refitted(llama, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_alternate", lambda scaled, *rest: (scaled * torch.nan, 3))
     said = []
-    run = pruned(llama, tmp_path / "run", row_weights="ones", progress=said.append)
+    run = pruned(llama, tmp_path / "run", row_weights="ones", listener=said.append)
     notes = [event.text for event in said if isinstance(event, Note)]
     assert [note.partition(":")[0] for note in notes] == list(run.layers)
     assert "diverged" in notes[0]
