@@ -76,4 +76,5 @@ def _factor(text: TextProducts, silent: Tensor) -> Tensor:
     factor, failed = torch.linalg.cholesky_ex(gram)
     if bool(failed):
         raise NonFiniteError("the Gram matrix of its inputs cannot be inverted; calibrate on more text")
-    return torch.linalg.cholesky(torch.cholesky_inverse(factor), upper=True).float()
+    upper: Tensor = torch.linalg.cholesky(torch.cholesky_inverse(factor), upper=True)
+    return upper.float()
