@@ -109,9 +109,13 @@ def fetch(source: Source, progress: ProgressListener) -> Path:
     if isinstance(source, GgufSource):
         return _dequantized(source, progress)
     folder = source.folder if isinstance(source, FolderSource) else _from_hub(source.repository, progress)
-    weight_files(folder)
+    files, config = TensorFiles(folder), checkpoint.read_config(folder)
     # What the configuration would build is what the files hold: nothing larger comes into memory.
-    ModelTensors(blueprint(checkpoint.read_config(folder)), TensorFiles(folder))
+    if (blocks := getattr(config, "num_hidden_layers", 0)) > len(files.places):
+        raise ModelError(
+            f"the config.json in {folder} asks for {blocks:,} blocks, and its files hold {len(files.places):,} tensors"
+        )
+    ModelTensors(blueprint(config), files)
     return folder
 
 

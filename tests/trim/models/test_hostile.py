@@ -1,0 +1,130 @@
+"""Models that mean no good: each is refused in words at once, whatever it asks for."""
+
+import json
+import shutil
+import struct
+from pathlib import Path
+
+import pytest
+
+import trim
+from tests.trim import tiny
+from trim.models.checkpoint import read_config
+from trim.models.gguf_header import read_header
+from trim.models.loaded import model_folder
+
+DEEP = json.loads("[" * 500 + "]" * 500)
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.folder(tmp_path_factory.mktemp("models") / "llama")
+
+
+@pytest.fixture
+def folder(good: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(good, tmp_path / "model")
+
+
+def configured(folder: Path, **changes: object) -> Path:
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return folder
+
+
+def headed(folder: Path, header: bytes | dict) -> Path:
+    """Give the safetensors another header; a dictionary changes the entry of one tensor."""
+    path = folder / "model.safetensors"
+    raw = path.read_bytes()
+    (length,) = struct.unpack("<Q", raw[:8])
+    if isinstance(header, dict):
+        before = json.loads(raw[8 : 8 + length])
+        before["model.layers.0.mlp.up_proj.weight"] |= header
+        header = json.dumps(before).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header + raw[8 + length :])
+    return folder
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_hidden_layers": 10**6},
+        {"num_hidden_layers": -1},
+        {"num_hidden_layers": 400},  # more than the files hold
+        {"head_dim": 2 * 10**9},
+        {"hidden_size": 10**12},
+        {"hidden_size": 10**40},
+        {"max_position_embeddings": "long"},
+        {"vocab_size": 10**9},
+        {"num_attention_heads": 0},
+        {"hidden_act": None},
+        {"architectures": [0]},
+        {"architectures": 5},
+        {"rope_parameters": {"rope_type": 0, "rope_theta": 1e4}},
+        {"quantization_config": 5},
+        {"layer_types": 5},
+        {"rms_norm_eps": DEEP},
+    ],
+    ids=lambda changes: next(iter(changes)),
+)
+def test_configurations(folder, changes):
+    with pytest.raises(trim.ModelError) as caught:
+        model_folder(configured(folder, **changes))
+    assert len(str(caught.value)) < 1000
+
+
+def test_how_a_model_is_loaded_is_ours_to_say(folder):
+    config = read_config(configured(folder, _attn_implementation="org/kernel", dtype="int8"))
+    assert (config._attn_implementation, config.dtype) == (None, None)
+    assert trim.load_model(folder, device="cpu").module.config._attn_implementation == "sdpa"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"shape": [-32, -32]},
+        {"shape": [2**64]},
+        {"shape": None},
+        {"data_offsets": ["0", float("inf")]},
+        {"dtype": []},
+        b'{"x":' * 100_000 + b"1" + b"}" * 100_000,
+        b" " * (33 * 2**20),
+    ],
+    ids=lambda header: str(header)[:20],
+)
+def test_headers_of_safetensors(folder, header):
+    with pytest.raises(trim.ModelError, match=r"model\.safetensors"):
+        model_folder(headed(folder, header))
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
+def test_deep_json(folder, name):
+    if "index" in name:
+        (folder / "model.safetensors").unlink()
+    (folder / name).write_text("[" * 200_000 + "]" * 200_000)
+    with pytest.raises(trim.ModelError, match="damaged"):
+        model_folder(folder)
+
+
+def gguf(path: Path, dimensions: int, size: int, blocks: int = 1) -> Path:
+    """A header of two fields and one tensor of that many dimensions, each of that size."""
+
+    def text(content: str) -> bytes:
+        return struct.pack("<Q", len(content)) + content.encode()
+
+    fields = text("general.architecture") + struct.pack("<I", 8) + text("llama")
+    fields += text("llama.block_count") + struct.pack("<II", 4, blocks)
+    tensor = text("t") + struct.pack("<I", dimensions) + struct.pack("<Q", size) * dimensions
+    path.write_bytes(
+        b"GGUF" + struct.pack("<IQQ", 3, 1, 2) + fields + tensor + struct.pack("<IQ", 0, 0) + bytes(64)
+    )
+    return path
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "size", "blocks"), [(400_000, 2**64 - 1, 1), (2, 2**32, 1), (1, 8, 2**31 - 1)]
+)
+def test_headers_of_gguf(tmp_path, dimensions, size, blocks):
+    assert read_header(gguf(tmp_path / "good.gguf", 1, 8)).parameters == 8
+    with pytest.raises(trim.ModelError, match="damaged"):
+        read_header(gguf(tmp_path / "bad.gguf", dimensions, size, blocks))
