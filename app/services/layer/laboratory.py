@@ -166,18 +166,19 @@ class Laboratory:
         def preview(captured: dict[str, trim.LayerSample]) -> None:
             job.preview = made(captured, refining=True)
 
-        chosen = {"vectors_per_sequence": sample.vectors_per_sequence, "seed": sample.seed}
-        captured = stored_capture(model, windows, [key.layer], **chosen)
+        vectors, seed = sample.vectors_per_sequence, sample.seed
+        captured = stored_capture(model, windows, [key.layer], vectors_per_sequence=vectors, seed=seed)
         if captured is None:
             with JOBS.turn(job), self._measuring.turn(job):
                 captured = trim.capture(
                     model,
                     windows,
                     [key.layer],
+                    vectors_per_sequence=vectors,
+                    seed=seed,
                     also=["*"],
                     progress=job.report,
                     partial=preview,
-                    **chosen,
                 )
         return made(captured)
 
