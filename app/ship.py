@@ -11,6 +11,7 @@ import dataclasses
 import io
 import json
 import lzma
+import math
 import tarfile
 import tempfile
 from collections.abc import Mapping
@@ -108,7 +109,9 @@ def ship(
             for allocation, title in WHOLE.items():
                 run, name = open_run(cells[allocation]), f"demo-{allocation}-{100 * target:.0f}"
                 before, spread[allocation] = spread.get(allocation), _spread(run)
-                words = _compared(run, uniform[0], dense[0], before, spread[allocation])
+                entries = (run.metrics["perplexities"][0], uniform[0], dense[0])
+                own, others, base = (float(entry["perplexity"]) if entry else math.nan for entry in entries)
+                words = _compared(own, others, base, before, spread[allocation])
                 _small_run(run, staged / name, f"{title} at {target:.0%}", f"{words} {NOTE}")
                 update_metrics(staged / name, compared)
         for name, sweep in sweeps.items():
@@ -137,9 +140,8 @@ def _spread(run: Run) -> float:
     return float(np.mean([np.std(layer.counts / layer.columns) for layer in layers]))
 
 
-def _compared(run: Run, uniform: dict, dense: dict, before: float | None, spread: float) -> str:
-    """Compare a run with uniform sparsity and the dense model, and its rows with those at the target before."""
-    own, others, base = (each["perplexity"] for each in (run.metrics["perplexities"][0], uniform, dense))
+def _compared(own: float, others: float, base: float, before: float | None, spread: float) -> str:
+    """Compare a perplexity with uniform sparsity's and the dense model's, and the rows with those at a lower target."""
     words = f"Perplexity {own:,.0f}, under uniform sparsity {others:,.0f}, dense {base:,.1f}"
     if min(own, others) > BROKEN * base:
         words += ": at this sparsity both pruned models are broken"

@@ -78,12 +78,15 @@ def ship_layer(file: Path, model: str = "demo", first: str = FIRST_LAYER) -> Non
             f"TRIM gains most in {gains.most.layer}, and the page begins with {first}; change FIRST_LAYER in "
             "app/services/layer/keys.py"
         )
+    weight, inputs, norm = _arrays(captured[first])
     ShippedLayer(
         StudyKey(ModelKey(), sample, first, SCORE),
         Origin.of(loaded, windows),
         tuple(loaded.layers),
         gains,
-        *_arrays(captured[first]),
+        weight,
+        inputs,
+        norm,
     ).save(file)
 
 

@@ -97,7 +97,8 @@ class ArrayLayer:
         return keep
 
     def _at(self, counts: np.ndarray, curve: int) -> np.ndarray:
-        return self._tables.curves[np.arange(self.rows), counts, curve]
+        found: np.ndarray = self._tables.curves[np.arange(self.rows), counts, curve]
+        return found
 
     def _edges(self, limit: int) -> tuple[np.ndarray, ...]:
         """Rows, lengths and slopes of the hulls' edges, their order by slope, and how far into its row each begins."""

@@ -82,11 +82,14 @@ def card(
         compact: only the title and the chart are seen, the rest is behind a button.
     """
     with st.container(border=True, height="stretch", key=f"card-{key}"):
+        control: DeltaGenerator
+        heading: DeltaGenerator
+        words: DeltaGenerator
         if compact:
             with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"head-{key}"):
                 heading = st.empty()
                 words = st.popover("More", type="tertiary", icon=":material/more_horiz:")
-            control: DeltaGenerator = words
+            control = words
         else:
             control, heading, words = st.container(), st.container(), st.container()
         chosen = next(iter(variants))

@@ -37,7 +37,9 @@ _ABOVE_THE_FOLD = """
 [data-testid=stMainBlockContainer] h1 { font-size: 1.5rem; padding: 0; }
 .st-key-seen { flex-wrap: nowrap; height: 1.75rem; }
 .st-key-seen p { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
-.st-key-seen > :first-child { min-width: 0; flex: 1 1 0; }
+.st-key-coming { flex-wrap: nowrap; }
+.st-key-seen > :first-child, .st-key-coming > :first-child { min-width: 0; flex: 1 1 0; }
+.st-key-seen button { min-height: 1.5rem; padding: 0; }
 .st-key-fold [class*=st-key-head-] { flex-wrap: nowrap; justify-content: space-between; }
 .st-key-fold [class*=st-key-head-] p { font-size: 0.95rem; white-space: nowrap; }
 }

@@ -75,7 +75,7 @@ def _coming(key: StudyKey) -> None:
     job_key, job = laboratory().preparing(key)
     if not job.done:
         share = "" if job.progress.fraction is None else f" ({job.progress.fraction:.0%})"
-        with st.container(horizontal=True, vertical_alignment="center"):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small", key="coming"):
             st.caption(f"{shipped} Live model: {plain(f'{job.progress}{share}')}.")
             if st.button("Cancel", icon=":material/cancel:", type="tertiary"):
                 job.cancel()
@@ -84,7 +84,7 @@ def _coming(key: StudyKey) -> None:
     if not job.failed:
         tell_again()
         st.rerun()
-    with st.container(horizontal=True, vertical_alignment="center"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="coming"):
         st.caption(f"{shipped} The live model is not here: {_reason(job)}")
         if st.button("Try again", icon=":material/refresh:", type="tertiary"):
             laboratory().forget(job_key)
