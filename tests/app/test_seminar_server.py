@@ -85,25 +85,29 @@ def test_readers_are_answered_and_strangers_are_not(server):
         ask(port, [page("model")], Origin="http://evil.example")
 
 
-def test_another_name_that_points_here_is_refused(server):
+@pytest.mark.parametrize("path", ["/", "/_stcore/health", "/_stcore/stream"])
+def test_another_name_that_points_here_is_refused(server, path):
     port, _ = server
 
     async def knock() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
-        lines = [
-            "GET /_stcore/stream HTTP/1.1",
-            "Host: evil.example",
-            "Upgrade: websocket",
-            "Connection: Upgrade",
-        ]
+        lines = [f"GET {path} HTTP/1.1", "Host: evil.example"]
+        if path.endswith("stream"):
+            lines += ["Upgrade: websocket", "Connection: Upgrade"]
         lines += ["Sec-WebSocket-Version: 13", "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==", "", ""]
         writer.write("\r\n".join(lines).encode())
         answer = await asyncio.wait_for(reader.readline(), 20)
         writer.close()
         await writer.wait_closed()
-        assert b"403" in answer
+        assert b"400" in answer
 
     asyncio.run(knock())
+
+
+def test_the_folder_of_the_app_does_not_leave_the_server(server):
+    port, _ = server
+    (session,) = [each.new_session for each in ask(port, [page("model")]) if each.HasField("new_session")]
+    assert session.main_script_path.endswith("-/app/main.py")
 
 
 def test_forged_controls_reach_nothing(server):
