@@ -1,0 +1,86 @@
+"""The Layer page's server with one wide layer of random weights: what a reader waits for besides browser and network.
+
+    python -m benchmarks.page_server --device cuda
+
+The layer is `down_proj` of the Llama-3-8B shape, 4096 × 14336, float16, on 64 windows of 256 tokens. Another score
+computes everything but the capture anew: order, curves, search and four charts. Another target searches those curves
+and draws three charts. What bounds them: the sweep over the columns, then the figures of a layer of 4,096 rows.
+"""
+
+import argparse
+import json
+import os
+import random
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import torch
+import transformers
+
+from tests.app.page import LayerPage
+from tests.trim import tiny
+
+LAYER = "mlp.down_proj"
+ROWS, COLUMNS = 4096, 14336
+
+
+def random_model(folder: Path) -> Path:
+    """Write a model of one block of the shape, with the tokenizer of the tests."""
+    tokenizer = tiny.tokenizer()
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(
+        hidden_size=ROWS, intermediate_size=COLUMNS, num_attention_heads=32, num_key_value_heads=8,
+        num_hidden_layers=1, vocab_size=len(tokenizer), dtype="float16",
+    )  # fmt: skip
+    transformers.LlamaForCausalLM(config).half().save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def timed(change: object) -> float:
+    """Seconds of one call."""
+    begin = time.perf_counter()
+    change()
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", help="as the page names it, such as cuda:0; default: what it chooses")
+    parser.add_argument("--releases", type=int, default=10, help="of the target slider")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as made:
+        os.environ["TRIM_CACHE"] = str(Path(made) / "cache")
+        letters = random.Random(0)
+        text = Path(made) / "words.txt"
+        text.write_text(" ".join("".join(letters.choices("abcdefgh", k=5)) for _ in range(40_000)))
+        model = random_model(Path(made) / "model")
+        address = {"model": str(model), "text": str(text), "windows": "64", "length": "256", "layer": LAYER}
+        page = LayerPage(**address)
+        if arguments.device:
+            page.set("selectbox", "device", arguments.device)
+        scores = [
+            timed(lambda score=score: page.set("segmented_control", "score", score))
+            for score in ("magnitude", "wanda")
+        ]
+        targets = random.Random(1).sample(
+            [target for target in range(30, 95) if target != 70], arguments.releases
+        )
+        seconds = [timed(lambda target=target: page.set("slider", "target", target)) for target in targets]
+    report = {
+        "benchmark": "page_server",
+        "device": next(each for each in page.texts if "in memory, on" in each),
+        "other_score_seconds": scores,
+        "target_median_seconds": statistics.median(seconds),
+        "target_largest_seconds": max(seconds),
+        "load_average": os.getloadavg()[0],
+    }
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    main()
