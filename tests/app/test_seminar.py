@@ -13,6 +13,7 @@ from app import seminar as launcher
 from app.services.jobs import continuations
 from app.services.jobs.manager import RunJobs
 from app.services.layer import keep
+from app.services.layer.background import Job
 from app.services.layer.keys import ModelKey, SampleKey, StudyKey
 from app.services.layer.laboratory import Laboratory
 from app.services.layer.study import Study
@@ -197,7 +198,7 @@ def test_one_job_at_a_time_whatever_its_kind(seminar, tmp_path):
     seminar.unlock(CODE)
     jobs = RunJobs(lambda: tmp_path)
     with (
-        jobs.turn(lambda words: None),
+        jobs.turn(Job()),
         pytest.raises(trim.TrimError, match="layer is being prepared"),
     ):
         jobs.start(["demo"], "meanwhile")

@@ -116,9 +116,11 @@ def test_the_archive_of_the_product():
     with tarfile.open(shipped.ARCHIVE) as archive:
         members = archive.getmembers()
     assert all(member.isfile() and not member.name.startswith(("/", ".")) for member in members)
-    assert shipped.ARCHIVE.stat().st_size < 10_000_000
+    assert shipped.ARCHIVE.stat().st_size < 15_000_000
     store = RunStore(lambda: Path("nowhere"))
     for entry in store.runs():
         check_run(entry.path)
-    assert {entry.id for entry in store.runs()} == {"demo-trim-70", "demo-optimal-70"}
+    assert {entry.id for entry in store.runs()} == {
+        f"demo-{allocation}-{percent}" for allocation in ("trim", "optimal") for percent in (70, 80)
+    }
     assert all(outcome.done for entry in store.sweeps() for outcome in entry.sweep.outcomes())

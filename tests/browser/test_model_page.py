@@ -153,7 +153,7 @@ def held(jobs: RunJobs) -> Iterator[str]:
     def begun() -> bool:
         job = jobs.running()
         progress = job and jobs.state(job.id).progress
-        return bool(progress) and progress.fraction > 0.05
+        return bool(progress) and progress.now.fraction > 0.05
 
     waited(begun)
     job = jobs.running()

@@ -9,6 +9,7 @@ import trim
 from tests.app.page import LayerPage
 from tests.trim import tiny
 from tests.trim.fake_hub import FakeHub
+from trim.models.loaded import FetchedModel
 
 pytestmark = pytest.mark.usefixtures("own_laboratory")
 
@@ -84,7 +85,7 @@ def test_no_memory(hub: FakeHub, files: dict[str, bytes], monkeypatch):
             "loading it needs 16 GB, and 2 GB are free; choose a smaller model"
         )
 
-    monkeypatch.setattr(trim, "load_model", full)
+    monkeypatch.setattr(FetchedModel, "load", full)
     page = LayerPage(model=NAME, **SMALL_TEXT).press("Download and load")
     assert len(page.errors) == 1
     assert "choose a smaller model" in page.errors[0]

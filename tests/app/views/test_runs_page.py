@@ -79,7 +79,7 @@ def test_what_is_listed(runs):
     assert mine[NAME] == ("complete", "trim, wanda", 50)
     assert mine["Stopped on the way"][:2] == ("unfinished, 1 of 2 blocks", "optimal, budgets optimal, wanda")
     assert mine["bad"][0] == "cannot be read"
-    assert [state for state, *_ in mine.values()].count("came with the app") == 2
+    assert [state for state, *_ in mine.values()].count("came with the app") == 4
     assert {page.test.selectbox(key="run_shown_here").value} <= {"first", "stopped"}
     assert "Sweeps" in page.texts
     page.choose("bad")

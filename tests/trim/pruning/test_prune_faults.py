@@ -126,12 +126,12 @@ LAST = "model.layers.2.mlp.down_proj.weight"
     ],
 )
 def test_a_model_that_changes_during_the_run(llama, tmp_path, change, message):
-    def progress(event):
+    def listener(event):
         if type(event).__name__ == "BlockDone" and event.block == 0:
             change(llama)
 
     with pytest.raises(trim.ModelError, match=message):
-        pruned(llama, tmp_path / "run", progress=progress)
+        pruned(llama, tmp_path / "run", listener=listener)
     assert trim.open_run(tmp_path / "run").blocks == [0]
 
 
