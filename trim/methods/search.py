@@ -22,7 +22,9 @@ from trim.methods.search_settings import SearchSettings
 from trim.methods.search_types import SearchResult, SearchTrace
 
 
-def search(curves: RetentionCurves, settings: SearchSettings, total: int | None = None) -> SearchResult:
+def search(
+    curves: RetentionCurves, settings: SearchSettings, total: int | None = None, *, complete: bool = False
+) -> SearchResult:
     """Run TRIM on one layer.
 
     On the CPU rates are evaluated as the publication comes to them; `full_trace` evaluates those it leaves untried.
@@ -31,34 +33,11 @@ def search(curves: RetentionCurves, settings: SearchSettings, total: int | None 
         curves: the layer's retention curves.
         settings: of the search.
         total: how many weights the layer loses, where that is known to the weight; None: round(T · D · N).
+        complete: have every rate of the grid in the trace, also those that the published search leaves untried.
 
     Raises:
         SparsityError: no counts under the row cap reach the target.
     """
-    return _search(curves, settings, total, complete=False)
-
-
-def full_trace(curves: RetentionCurves, settings: SearchSettings) -> SearchTrace:
-    """Evaluate every rate of the grid, also those that the published search would leave untried."""
-    return _search(curves, settings, None, complete=True).trace
-
-
-def exact_qualities(curves: RetentionCurves, result: SearchResult) -> np.ndarray:
-    """Judge every update of a search's trace as `search_arrays.exact_qualities` does."""
-    settings, device = result.settings, curves.dot.device
-
-    def judge(counts: np.ndarray) -> np.ndarray:
-        judged = _judge(curves, torch.from_numpy(counts).to(device), settings.layer_quality)
-        return np.asarray(judged)
-
-    return judge_exactly(
-        result.trace.as_arrays(), int(result.counts.sum()), curves.columns, settings.max_row_sparsity, judge
-    )
-
-
-def _search(
-    curves: RetentionCurves, settings: SearchSettings, total: int | None, *, complete: bool
-) -> SearchResult:
     if total is None:
         total = total_count(settings.target_sparsity, curves.rows, curves.columns, settings.max_row_sparsity)
     if settings.layer_quality in DIRECT_QUALITIES:
@@ -81,6 +60,24 @@ def _search(
         uniform_counts=torch.from_numpy(found.uniform_counts).to(device),
         dead_rows=curves.dead_rows,
         trace=SearchTrace(found.trace.rates, quality, row_variance, updates),
+    )
+
+
+def full_trace(curves: RetentionCurves, settings: SearchSettings) -> SearchTrace:
+    """Evaluate every rate of the grid, also those that the published search would leave untried."""
+    return search(curves, settings, complete=True).trace
+
+
+def exact_qualities(curves: RetentionCurves, result: SearchResult) -> np.ndarray:
+    """Judge every update of a search's trace as `search_arrays.exact_qualities` does."""
+    settings, device = result.settings, curves.dot.device
+
+    def judge(counts: np.ndarray) -> np.ndarray:
+        judged = _judge(curves, torch.from_numpy(counts).to(device), settings.layer_quality)
+        return np.asarray(judged)
+
+    return judge_exactly(
+        result.trace.as_arrays(), int(result.counts.sum()), curves.columns, settings.max_row_sparsity, judge
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from functools import cached_property
 
 import numpy as np
@@ -132,11 +131,9 @@ def search_curves(
     curves: trim.RetentionCurves, settings: trim.SearchSettings, *, complete: bool = False
 ) -> ArrayResult:
     """Run TRIM; `complete`: also the rates left untried where the curves hold the quality, and at exact counts."""
-    found, exact = trim.search(curves, settings), None
-    if complete:
-        if settings.layer_quality not in trim.DIRECT_QUALITIES:
-            found = dataclasses.replace(found, trace=trim.full_trace(curves, settings))
-        exact = exact_qualities(curves, found)
+    looked_up = settings.layer_quality not in trim.DIRECT_QUALITIES
+    found = trim.search(curves, settings, complete=complete and looked_up)
+    exact = exact_qualities(curves, found) if complete else None
     return ArrayResult(
         settings=settings,
         learning_rate=found.learning_rate,

@@ -34,9 +34,9 @@ def searches(monkeypatch) -> list[trim.SearchSettings]:
     """The settings of every search that the library is asked for."""
     asked, search = [], trim.search
 
-    def counted(curves, settings):
+    def counted(curves, settings, **options):
         asked.append(settings)
-        return search(curves, settings)
+        return search(curves, settings, **options)
 
     monkeypatch.setattr(trim, "search", counted)
     return asked
