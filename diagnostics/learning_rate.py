@@ -97,7 +97,7 @@ class LearningRateTrace:
 
     @property
     def kept_gain(self) -> np.ndarray:
-        """The same minus the uniform quality, (R,); NaN where either is not finite."""
+        """The quality minus that of uniform sparsity, (R,); NaN where either is not finite."""
         gain = self.gain[np.arange(len(self.rates)), self.kept]
         return np.where(self.computed, gain, np.nan)
 

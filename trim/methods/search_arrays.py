@@ -47,7 +47,7 @@ class ArrayTrace(RateQualities):
 
 @dataclass(frozen=True, eq=False)
 class Choice:
-    """What the published search tries and keeps.
+    """The rates that the published search tries, and the one that it keeps.
 
     Attributes:
         tried: rates and their qualities, in order.
@@ -98,7 +98,7 @@ def _try_in_order(
 
 @dataclass(frozen=True, eq=False)
 class ArrayResult:
-    """What TRIM gave each row, as `SearchResult` holds it, in arrays.
+    """The outcome of a search, as `SearchResult` holds it, in arrays.
 
     Attributes:
         exact: (R, K + 1) of `exact_qualities`; None: they were not asked for.

@@ -1,4 +1,4 @@
-"""What the JSON files of a run and of a sweep may hold: types, ranges and lengths, checked whenever they are read."""
+"""The shapes of the JSON files of runs and sweeps: types, ranges and lengths, checked whenever they are read."""
 
 import datetime
 import re

@@ -1,4 +1,4 @@
-"""What TRIM leaves to gain in a layer that is being explored: its distance from the optimal allocation."""
+"""The gain that TRIM leaves in a layer that is being explored: its distance from the optimal allocation."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ SCORES = {
 
 @dataclass(frozen=True)
 class LayerGain:
-    """What TRIM gains in one of the model's layers.
+    """The gain of TRIM in one of the model's layers.
 
     Attributes:
         layer: its name.
@@ -50,7 +50,7 @@ class LayerGain:
 
 @dataclass(frozen=True)
 class Gains:
-    """What TRIM gains in all layers of the model, each with what it receives in the dense model.
+    """The gains of TRIM in all layers of the model, each with what it receives in the dense model.
 
     Attributes:
         target: the layer sparsity.

@@ -1,4 +1,4 @@
-"""What a study asks of a layer once it has been swept, in arrays: the same of a live layer and of a shipped one."""
+"""The questions of a study to a swept layer, answered in arrays by a live layer and by a shipped one."""
 
 from dataclasses import dataclass, field
 from typing import Protocol

@@ -1,4 +1,4 @@
-"""What a page says where something failed that nobody expected: the log has the rest."""
+"""The message of a page after an unexpected failure; the log has the rest."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""What the first reader of a server sees while the packages of the first page are imported."""
+"""The first page while its packages are imported, for the first reader of a server."""
 
 import importlib
 import sys
