@@ -18,7 +18,10 @@ CASES = Path(__file__).resolve().parent.parent / "parity"
 
 
 def assert_agree(
-    on_cpu: trim.SearchResult, on_gpu: trim.SearchResult, columns: int, rel: float = 1e-5
+    on_cpu: trim.SearchResult[torch.Tensor],
+    on_gpu: trim.SearchResult[torch.Tensor],
+    columns: int,
+    rel: float = 1e-5,
 ) -> None:
     """The GPU agreement of tests/parity/README.md: rates may differ only where their qualities all but tie."""
     close = {"rel": rel, "abs": 1e-9}

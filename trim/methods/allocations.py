@@ -34,7 +34,7 @@ class Allocation:
 
     counts: Tensor
     keep: Tensor | None = field(default=None, repr=False)
-    search: SearchResult | None = None
+    search: SearchResult[Tensor] | None = None
     retained: Retained | None = None
 
 

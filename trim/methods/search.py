@@ -16,15 +16,15 @@ from trim.methods.choices import DIRECT_QUALITIES
 from trim.methods.counts import largest_count, project_counts, total_count, uniform_counts
 from trim.methods.quality import layer_quality
 from trim.methods.retention import RetentionCurves
-from trim.methods.search_arrays import choose, search_tables
 from trim.methods.search_arrays import exact_qualities as judge_exactly
+from trim.methods.search_arrays import search_tables
 from trim.methods.search_settings import SearchSettings
-from trim.methods.search_types import SearchResult, SearchTrace
+from trim.methods.search_types import SearchResult, SearchTrace, choose
 
 
 def search(
     curves: RetentionCurves, settings: SearchSettings, total: int | None = None, *, complete: bool = False
-) -> SearchResult:
+) -> SearchResult[Tensor]:
     """Run TRIM on one layer.
 
     On the CPU rates are evaluated as the publication comes to them; `full_trace` evaluates those it leaves untried.
@@ -44,44 +44,26 @@ def search(
         return _search_directly(curves, settings, total, complete=complete)
     if has_kernels(curves.dot.device):
         return _search_by_kernels(curves, settings, total)
-    found, device = search_tables(curves.tables, settings, total, complete=complete), curves.dot.device
-    updates = {rate: torch.from_numpy(x).to(device) for rate, x in found.trace.updates.items()}
-    quality, row_variance = torch.from_numpy(found.trace.quality), torch.from_numpy(found.trace.row_variance)
-    return SearchResult(
-        settings=settings,
-        learning_rate=found.learning_rate,
-        tried=found.tried,
-        layer_quality=found.layer_quality,
-        uniform_quality=found.uniform_quality,
-        realised_quality=found.realised_quality,
-        uniform_realised_quality=found.uniform_realised_quality,
-        row_sparsity=torch.from_numpy(found.row_sparsity).to(device),
-        counts=torch.from_numpy(found.counts).to(device),
-        uniform_counts=torch.from_numpy(found.uniform_counts).to(device),
-        dead_rows=curves.dead_rows,
-        trace=SearchTrace(found.trace.rates, quality, row_variance, updates),
-    )
+    found = search_tables(curves.tables, settings, total, complete=complete)
+    return found.converted(lambda values: torch.from_numpy(values).to(curves.dot.device))
 
 
-def full_trace(curves: RetentionCurves, settings: SearchSettings) -> SearchTrace:
+def full_trace(curves: RetentionCurves, settings: SearchSettings) -> SearchTrace[Tensor]:
     """Evaluate every rate of the grid, also those that the published search would leave untried."""
     return search(curves, settings, complete=True).trace
 
 
-def exact_qualities(curves: RetentionCurves, result: SearchResult) -> np.ndarray:
+def exact_qualities(curves: RetentionCurves, result: SearchResult[np.ndarray]) -> np.ndarray:
     """Judge every update of a search's trace as `search_arrays.exact_qualities` does."""
-    settings, device = result.settings, curves.dot.device
-
-    def judge(counts: np.ndarray) -> np.ndarray:
-        judged = _judge(curves, torch.from_numpy(counts).to(device), settings.layer_quality)
-        return np.asarray(judged)
-
+    device, measure = curves.dot.device, result.settings.layer_quality
     return judge_exactly(
-        result.trace.as_arrays(), int(result.counts.sum()), curves.columns, settings.max_row_sparsity, judge
+        result,
+        curves.columns,
+        lambda counts: _judge(curves, torch.from_numpy(counts).to(device), measure).numpy(),
     )
 
 
-def _search_by_kernels(curves: RetentionCurves, settings: SearchSettings, total: int) -> SearchResult:
+def _search_by_kernels(curves: RetentionCurves, settings: SearchSettings, total: int) -> SearchResult[Tensor]:
     """Search on a CUDA device, where all rates are evaluated at once and the outcome is read back once."""
     from trim.kernels import search as search_kernels
 
@@ -103,25 +85,19 @@ def _search_by_kernels(curves: RetentionCurves, settings: SearchSettings, total:
     trace = SearchTrace(rates, found.quality, found.row_variance, found.updates)
     qualities = dict(zip(rates, found.quality.tolist(), strict=True))
     chosen = choose(settings, qualities.__getitem__)
-    return SearchResult(
-        settings=settings,
-        learning_rate=chosen.learning_rate,
-        tried=chosen.tried,
-        layer_quality=chosen.quality,
-        uniform_quality=chosen.uniform,
-        realised_quality=found.realised_quality,
-        uniform_realised_quality=found.uniform_realised_quality,
-        row_sparsity=trace.updates[chosen.rate][chosen.iteration],
-        counts=found.counts,
-        uniform_counts=found.uniform_counts,
-        dead_rows=curves.dead_rows,
-        trace=trace,
+    return SearchResult.of(
+        settings,
+        chosen,
+        trace,
+        (found.counts, found.uniform_counts),
+        (found.realised_quality, found.uniform_realised_quality),
+        curves.dead_rows,
     )
 
 
 def _search_directly(
     curves: RetentionCurves, settings: SearchSettings, total: int, *, complete: bool
-) -> SearchResult:
+) -> SearchResult[Tensor]:
     """Search by a layer quality that takes masked products; where a rate leads does not depend on it."""
     followed = full_trace(curves, dataclasses.replace(settings, layer_quality=SearchSettings.layer_quality))
     quality, updates = torch.full_like(followed.quality, torch.nan), {}
@@ -140,25 +116,13 @@ def _search_directly(
             quality_of(rate)
     quality[:, 0] = quality[0, 0]
     row_variance = torch.where(quality.isnan(), torch.nan, followed.row_variance)
-    row_sparsity = updates[chosen.rate][chosen.iteration]
-    counts = project_counts(row_sparsity, total, curves.columns, settings.max_row_sparsity)
+    x = updates[chosen.rate][chosen.iteration]
+    counts = project_counts(x, total, curves.columns, settings.max_row_sparsity)
     uniform = uniform_counts(curves.rows, total).to(counts.device)
-    realised, uniform_realised = _judge(
-        curves, torch.stack([counts, uniform]), settings.layer_quality
-    ).tolist()
-    return SearchResult(
-        settings=settings,
-        learning_rate=chosen.learning_rate,
-        tried=chosen.tried,
-        layer_quality=chosen.quality,
-        uniform_quality=chosen.uniform,
-        realised_quality=realised,
-        uniform_realised_quality=uniform_realised,
-        row_sparsity=row_sparsity,
-        counts=counts,
-        uniform_counts=uniform,
-        dead_rows=curves.dead_rows,
-        trace=SearchTrace(followed.rates, quality, row_variance, updates),
+    judged = _judge(curves, torch.stack([counts, uniform]), settings.layer_quality).tolist()
+    trace = SearchTrace(followed.rates, quality, row_variance, updates)
+    return SearchResult.of(
+        settings, chosen, trace, (counts, uniform), (judged[0], judged[1]), curves.dead_rows
     )
 
 

@@ -1,15 +1,24 @@
-"""What goes into a search for row sparsities and what comes out of it: settings, trace and result."""
+"""What comes out of a search for row sparsities: trace, choice and result. Tensors or arrays; no torch is imported."""
 
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from torch import Tensor
+import numpy as np
 
-from trim.methods.search_arrays import ArrayTrace, RateQualities
 from trim.methods.search_settings import SearchSettings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Values = TypeVar("Values", np.ndarray, "Tensor")
+Others = TypeVar("Others", np.ndarray, "Tensor")
 
 
 @dataclass(frozen=True, eq=False)
-class SearchTrace(RateQualities):
+class SearchTrace(Generic[Values]):
     """Every update of every learning rate; index 0 along the iterations is uniform.
 
     Attributes:
@@ -21,18 +30,70 @@ class SearchTrace(RateQualities):
     """
 
     rates: tuple[float, ...]
-    quality: Tensor
-    row_variance: Tensor
-    updates: dict[float, Tensor] = field(repr=False)
+    quality: Values
+    row_variance: Values
+    updates: dict[float, Values] = field(repr=False)
 
-    def as_arrays(self) -> ArrayTrace:
-        """Return the same in host memory."""
-        updates = {rate: x.cpu().numpy() for rate, x in self.updates.items()}
-        return ArrayTrace(self.rates, self.quality.numpy(), self.row_variance.numpy(), updates)
+    def best_iteration(self, rate: float) -> int:
+        """Return the first iteration with the rate's best quality; 0 is uniform."""
+        qualities = self.quality[self.rates.index(rate)].tolist()
+        best: int = qualities.index(max(qualities))
+        return best
 
 
 @dataclass(frozen=True, eq=False)
-class SearchResult:
+class Choice:
+    """The rates that the published search tries, and the one that it keeps.
+
+    Attributes:
+        tried: rates and their qualities, in order.
+        rate: the best of them.
+        iteration: the one kept of it; 0: none beats uniform.
+        quality: the layer's there, and `uniform` in the beginning.
+    """
+
+    tried: list[tuple[float, float]]
+    rate: float
+    iteration: int
+    quality: float
+    uniform: float
+
+    @property
+    def learning_rate(self) -> float | None:
+        """The chosen rate; None: none beats uniform."""
+        return self.rate if self.iteration > 0 else None
+
+
+def choose(settings: SearchSettings, quality_of: Callable[[float], Sequence[float]]) -> Choice:
+    """Try rates as the publication does: negative ones if no positive one beats uniform.
+
+    Args:
+        settings: of the search.
+        quality_of: the layer quality at each iteration of a rate, at index 0 of uniform; asked of the first rate, and
+            of those that are tried.
+    """
+    uniform = quality_of((settings.learning_rates + settings.negative_learning_rates)[0])[0]
+    tried = _try_in_order(settings.learning_rates, quality_of)
+    if all(quality <= uniform for _, quality in tried):
+        tried += _try_in_order(settings.negative_learning_rates, quality_of)
+    rate, quality = max(tried, key=lambda pair: pair[1])
+    return Choice(tried, rate, list(quality_of(rate)).index(quality), quality, uniform)
+
+
+def _try_in_order(
+    rates: tuple[float, ...], quality_of: Callable[[float], Sequence[float]]
+) -> list[tuple[float, float]]:
+    """Return rates and their qualities up to and with the first that is not better than the one before it."""
+    tried: list[tuple[float, float]] = []
+    for rate in rates:
+        tried.append((rate, max(quality_of(rate))))
+        if len(tried) > 1 and not tried[-1][1] > tried[-2][1]:
+            break
+    return tried
+
+
+@dataclass(frozen=True, eq=False)
+class SearchResult(Generic[Values]):
     """What TRIM gave each row, and how it got there.
 
     Two readings, never mixed: `layer_quality` and `uniform_quality` are at the floor counts of the publication;
@@ -55,8 +116,60 @@ class SearchResult:
     uniform_quality: float
     realised_quality: float
     uniform_realised_quality: float
-    row_sparsity: Tensor = field(repr=False)
-    counts: Tensor = field(repr=False)
-    uniform_counts: Tensor = field(repr=False)
-    dead_rows: Tensor = field(repr=False)
-    trace: SearchTrace = field(repr=False)
+    row_sparsity: Values = field(repr=False)
+    counts: Values = field(repr=False)
+    uniform_counts: Values = field(repr=False)
+    dead_rows: Values = field(repr=False)
+    trace: SearchTrace[Values] = field(repr=False)
+
+    def converted(self, convert: Callable[[Values], Others]) -> SearchResult[Others]:
+        """Return the same in values of another kind."""
+        trace = self.trace
+        updates = {rate: convert(x) for rate, x in trace.updates.items()}
+        return SearchResult(
+            self.settings,
+            self.learning_rate,
+            self.tried,
+            self.layer_quality,
+            self.uniform_quality,
+            self.realised_quality,
+            self.uniform_realised_quality,
+            convert(self.row_sparsity),
+            convert(self.counts),
+            convert(self.uniform_counts),
+            convert(self.dead_rows),
+            SearchTrace(trace.rates, convert(trace.quality), convert(trace.row_variance), updates),
+        )
+
+    @classmethod
+    def of(
+        cls,
+        settings: SearchSettings,
+        chosen: Choice,
+        trace: SearchTrace[Values],
+        counts: tuple[Values, Values],
+        qualities: tuple[float, float],
+        dead_rows: Values,
+    ) -> SearchResult[Values]:
+        """Put a result together.
+
+        Args:
+            settings: of the search.
+            chosen: among its rates.
+            trace: of the search.
+            counts: TRIM's and uniform ones, exact.
+            qualities: of the layer at both.
+            dead_rows: (D,) bool.
+        """
+        return cls(
+            settings,
+            chosen.learning_rate,
+            chosen.tried,
+            chosen.quality,
+            chosen.uniform,
+            *qualities,
+            trace.updates[chosen.rate][chosen.iteration],
+            *counts,
+            dead_rows,
+            trace,
+        )

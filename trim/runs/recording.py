@@ -81,7 +81,7 @@ def layer_record(
     budget: float,
     allocation: str,
     score_name: str,
-    search: SearchResult | None = None,
+    search: SearchResult[Tensor] | None = None,
     quality_measure: str = "cosim_flat",
     retained: Retained | None = None,
     keep: Tensor | None = None,
@@ -141,21 +141,21 @@ def layer_record(
         quality_measure=quality_measure,
         uniform_quality=uniform_quality,
         realised_quality=realised_quality,
-        search=None if search is None else search_record(search, exact_qualities(curves, search)),
+        search=None if search is None else search_record(curves, search),
         error_left=left[0] if left else None,
         **{key: _typed(values, ARRAYS[key][0]) for key, values in zip(found, arrays, strict=True)},
     )
 
 
-def search_record(result: SearchResult, exact_quality: np.ndarray) -> SearchRecord:
-    """Return the record of a search, with the quality of each update at exact counts."""
+def search_record(curves: RetentionCurves, search: SearchResult[Tensor]) -> SearchRecord:
+    """Return the record of a search on these curves."""
+    result = search.converted(lambda values: values.cpu().numpy())
     trace = result.trace
     if result.learning_rate is None:
         iteration, path = 0, trace.updates[trace.rates[0]][:1]
     else:
         iteration = trace.best_iteration(result.learning_rate)
         path = trace.updates[result.learning_rate]
-    quality, row_variance, row_sparsity = _on_host([trace.quality, trace.row_variance, path.float()])
     return SearchRecord(
         learning_rate=result.learning_rate,
         best_iteration=iteration,
@@ -163,10 +163,10 @@ def search_record(result: SearchResult, exact_quality: np.ndarray) -> SearchReco
         layer_quality=result.layer_quality,
         uniform_quality=result.uniform_quality,
         rates=np.asarray(trace.rates, dtype=np.float64),
-        quality=_typed(quality, "float64"),
-        row_variance=_typed(row_variance, "float64"),
-        row_sparsity=_typed(row_sparsity, "float32"),
-        exact_quality=exact_quality,
+        quality=_typed(trace.quality, "float64"),
+        row_variance=_typed(trace.row_variance, "float64"),
+        row_sparsity=_typed(path, "float32"),
+        exact_quality=exact_qualities(curves, result),
     )
 
 
@@ -185,7 +185,7 @@ def record_of_search(
     name: str,
     curves: RetentionCurves,
     score: Tensor,
-    result: SearchResult,
+    result: SearchResult[Tensor],
     *,
     score_name: str,
     with_mask: bool = False,

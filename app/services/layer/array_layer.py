@@ -12,7 +12,8 @@ from diagnostics.row_detail import RowPrices, row_prices
 from trim.errors import SettingsError
 from trim.methods.choices import DIRECT_QUALITIES
 from trim.methods.counts import largest_count
-from trim.methods.search_arrays import ArrayResult, search_tables, with_exact
+from trim.methods.search_arrays import exact_qualities, search_tables
+from trim.methods.search_types import SearchResult
 
 if TYPE_CHECKING:
     from trim.methods.search_settings import SearchSettings
@@ -53,7 +54,7 @@ class ArrayLayer:
         """Return each row's cosine similarity at the counts (D,)."""
         return self._at(counts, 3)
 
-    def search(self, settings: SearchSettings, *, complete: bool = False) -> ArrayResult:
+    def search(self, settings: SearchSettings, *, complete: bool = False) -> SearchResult[np.ndarray]:
         """Run TRIM.
 
         Raises:
@@ -64,10 +65,16 @@ class ArrayLayer:
                 f"The layer quality {settings.layer_quality} multiplies masked weights; it is shown as soon as the "
                 "live model is there."
             )
-        found = search_tables(self._tables, settings, complete=complete)
-        return with_exact(self._tables, found) if complete else found
+        return search_tables(self._tables, settings, complete=complete)
 
-    def optimum(self, result: ArrayResult, sensitivity: np.ndarray | None) -> Optimum:
+    def exact_qualities(self, result: SearchResult[np.ndarray]) -> np.ndarray:
+        """Judge every update of a search at exact counts, (R, K + 1)."""
+        from trim.compiled.search import judge
+
+        measure = result.settings.layer_quality
+        return exact_qualities(result, self.columns, lambda counts: judge(self._tables, counts, measure))
+
+    def optimum(self, result: SearchResult[np.ndarray], sensitivity: np.ndarray | None) -> Optimum:
         """Return the optimal counts for the total and the measure of a search."""
         from trim.compiled.hull import take_edges
         from trim.compiled.search import judge

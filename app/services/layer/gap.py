@@ -10,14 +10,14 @@ from app.services.layer.swept import Optimum, SweptLayer
 from diagnostics.allocation import RowAllocation
 from diagnostics.gap import AllocationGap, GapCurve, allocation_gap
 from trim.errors import SparsityError
-from trim.methods.search_arrays import ArrayResult
 from trim.methods.search_settings import SearchSettings
+from trim.methods.search_types import SearchResult
 
 CURVE_TARGETS = tuple(percent / 100 for percent in range(30, 100, 5))
 
 
 def layer_gap(
-    result: ArrayResult,
+    result: SearchResult[np.ndarray],
     best: Optimum,
     allocations: tuple[RowAllocation, RowAllocation],
     gini: np.ndarray,

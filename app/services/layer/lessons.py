@@ -21,6 +21,7 @@ from diagnostics.lessons import (
 from trim.methods.budgets import project_budgets
 from trim.methods.choices import OWL_MULTIPLE
 from trim.methods.owl import outlier_share, owl_budgets
+from trim.methods.search import exact_qualities
 
 CAP = trim.SearchSettings.max_row_sparsity
 
@@ -197,7 +198,7 @@ def sign(outliers: float) -> SignLesson:
         loud_loss=float(loss[0]),
         quiet_loss=float(loss[half]),
         target=TARGET,
-        trace=learning_rate_trace(result),
+        trace=learning_rate_trace(result, exact_qualities(curves, result)),
     )
 
 

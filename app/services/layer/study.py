@@ -22,8 +22,8 @@ from diagnostics.concentration import GiniStatistics, gini, gini_statistics
 from diagnostics.gap import AllocationGap, GapCurve
 from diagnostics.learning_rate import LearningRateTrace
 from diagnostics.similarity import AllocatedCosine, sparsity_grid
-from trim.methods.search_arrays import ArrayResult
 from trim.methods.search_settings import SearchSettings
+from trim.methods.search_types import SearchResult
 from trim.runs.run_record import Compute, ModelFacts, TextFacts
 
 if TYPE_CHECKING:  # a live layer's job has loaded torch
@@ -72,7 +72,7 @@ class Outcome:
             also those left untried, where the curves hold the quality.
     """
 
-    result: ArrayResult
+    result: SearchResult[np.ndarray]
     optimum: Optimum
     view: LayerView
 
@@ -155,7 +155,7 @@ class Study:
         best = self.layer.optimum(result, sensitivity)
         return Outcome(result, best, self._view(result, best))
 
-    def _view(self, result: ArrayResult, best: Optimum) -> LayerView:
+    def _view(self, result: SearchResult[np.ndarray], best: Optimum) -> LayerView:
         counts = {"uniform": result.uniform_counts, "trim": result.counts, "optimal": best.counts}
         allocations = tuple(
             RowAllocation(method, METHOD_LABELS[method], pruned, self.columns)
@@ -191,7 +191,7 @@ class Study:
                 "optimal": best.quality,
             },
             caps={"trim": result.settings.max_row_sparsity, "optimal": best.cap},
-            search=search_view(result),
+            search=search_view(result, self.layer.exact_qualities(result)),
             sensitivity=best.sensitivity,
             score=self.layer.score,
             masks={method: partial(self.layer.keep_mask, pruned) for method, pruned in counts.items()},
@@ -206,18 +206,17 @@ def _only_a_target(settings: SearchSettings) -> bool:
     return settings == SearchSettings(settings.target_sparsity)
 
 
-def search_view(result: ArrayResult) -> SearchView:
-    """TRIM's search as charts take it."""
+def search_view(result: SearchResult[np.ndarray], exact: np.ndarray) -> SearchView:
+    """Return TRIM's search as charts take it; `exact` are its qualities at exact counts."""
     rate, trace = result.learning_rate, result.trace
     x = result.row_sparsity[None] if rate is None else trace.updates[rate]
     kept = 0 if rate is None else trace.best_iteration(rate)
-    return SearchView(learning_rate_trace(result), kept, x.T)
+    return SearchView(learning_rate_trace(result, exact), kept, x.T)
 
 
-def learning_rate_trace(result: ArrayResult) -> LearningRateTrace:
-    """Return what the figures draw of a complete search."""
-    trace, exact = result.trace, result.exact
-    assert exact is not None, "the search is complete"
+def learning_rate_trace(result: SearchResult[np.ndarray], exact: np.ndarray) -> LearningRateTrace:
+    """Return what the figures draw of a complete search; `exact` are its qualities at exact counts."""
+    trace = result.trace
     tried = {rate for rate, _ in result.tried}
     place: dict[float | None, int] = {rate: index for index, rate in enumerate(trace.rates)}
     return LearningRateTrace(

@@ -7,8 +7,8 @@ import numpy as np
 
 from diagnostics.row_detail import RowPrices
 from trim.methods.choices import OPTIMAL_CAP
-from trim.methods.search_arrays import ArrayResult
 from trim.methods.search_settings import SearchSettings
+from trim.methods.search_types import SearchResult
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,10 +79,13 @@ class SweptLayer(Protocol):
     def cosine(self, counts: np.ndarray) -> np.ndarray:
         """Return each row's cosine similarity at the counts (D,)."""
 
-    def search(self, settings: SearchSettings, *, complete: bool = False) -> ArrayResult:
+    def search(self, settings: SearchSettings, *, complete: bool = False) -> SearchResult[np.ndarray]:
         """Run TRIM; `complete`: the trace has every rate of the grid where the curves hold the quality."""
 
-    def optimum(self, result: ArrayResult, sensitivity: np.ndarray | None) -> Optimum:
+    def exact_qualities(self, result: SearchResult[np.ndarray]) -> np.ndarray:
+        """Judge every update of a search at exact counts, (R, K + 1)."""
+
+    def optimum(self, result: SearchResult[np.ndarray], sensitivity: np.ndarray | None) -> Optimum:
         """Return the optimal counts for the total and the measure of a search, with row weights (D,) if given."""
 
     def prices(self, best: Optimum, row: int) -> RowPrices:

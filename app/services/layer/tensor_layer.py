@@ -14,7 +14,7 @@ from diagnostics.row_detail import RowPrices, row_prices
 from trim.methods.counts import largest_count
 from trim.methods.optimal import Hull, last_price
 from trim.methods.search import exact_qualities
-from trim.methods.search_arrays import ArrayResult
+from trim.methods.search_types import SearchResult
 
 
 class TensorLayer:
@@ -74,11 +74,15 @@ class TensorLayer:
         """Return each row's cosine similarity at the counts (D,)."""
         return as_numpy(self.curves.at(self.counts(counts)).cosine)
 
-    def search(self, settings: trim.SearchSettings, *, complete: bool = False) -> ArrayResult:
+    def search(self, settings: trim.SearchSettings, *, complete: bool = False) -> SearchResult[np.ndarray]:
         """Run TRIM; rates left untried are followed where the curves hold the quality and it costs next to nothing."""
         return search_curves(self.curves, settings, complete=complete)
 
-    def optimum(self, result: ArrayResult, sensitivity: np.ndarray | None) -> Optimum:
+    def exact_qualities(self, result: SearchResult[np.ndarray]) -> np.ndarray:
+        """Judge every update of a search at exact counts, (R, K + 1)."""
+        return exact_qualities(self.curves, result)
+
+    def optimum(self, result: SearchResult[np.ndarray], sensitivity: np.ndarray | None) -> Optimum:
         """Return the optimal counts for the total and the measure of a search, with row weights (D,) if given."""
         cap, weights = optimal_cap(result.settings), as_tensor(sensitivity)
         hull = self._hull(cap)
@@ -129,22 +133,7 @@ def as_tensor(values: np.ndarray | None) -> Tensor | None:
 
 def search_curves(
     curves: trim.RetentionCurves, settings: trim.SearchSettings, *, complete: bool = False
-) -> ArrayResult:
-    """Run TRIM; `complete`: also the rates left untried where the curves hold the quality, and at exact counts."""
+) -> SearchResult[np.ndarray]:
+    """Run TRIM; `complete`: also the rates left untried, where the curves hold the quality."""
     looked_up = settings.layer_quality not in trim.DIRECT_QUALITIES
-    found = trim.search(curves, settings, complete=complete and looked_up)
-    exact = exact_qualities(curves, found) if complete else None
-    return ArrayResult(
-        settings=settings,
-        learning_rate=found.learning_rate,
-        tried=found.tried,
-        layer_quality=found.layer_quality,
-        uniform_quality=found.uniform_quality,
-        realised_quality=found.realised_quality,
-        uniform_realised_quality=found.uniform_realised_quality,
-        row_sparsity=as_numpy(found.row_sparsity),
-        counts=as_numpy(found.counts),
-        uniform_counts=as_numpy(found.uniform_counts),
-        trace=found.trace.as_arrays(),
-        exact=exact,
-    )
+    return trim.search(curves, settings, complete=complete and looked_up).converted(as_numpy)
