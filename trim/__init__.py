@@ -26,11 +26,13 @@ if TYPE_CHECKING:
         SparsityError,
         TrimError,
     )
+    from trim.evaluation.agreement import Agreement, agreements
     from trim.evaluation.evaluate import Evaluation, evaluate
     from trim.evaluation.generation import continue_prompt
     from trim.evaluation.perplexity import Perplexity, perplexity
     from trim.evaluation.settings import EvaluationText, Sampling
     from trim.evaluation.workbench import Workbench
+    from trim.evaluation.xray import LayerXray, Xray, xray
     from trim.evaluation.zero_shot import TaskResult, zero_shot
     from trim.methods.choices import DIRECT_QUALITIES, LAYER_QUALITIES, ROW_QUALITIES, SCORES
     from trim.methods.counts import project_counts, total_count, uniform_counts
@@ -61,11 +63,13 @@ _NAMES_OF = {
     "calibration.sensitivity": "sensitivity",
     "errors": "CacheError CacheWarning CorpusError LayerNotFoundError ModelError NonFiniteError NotEnoughMemoryError "
     "RunError RunLockedError SettingsError ShapeError SparsityError TrimError",
+    "evaluation.agreement": "Agreement agreements",
     "evaluation.evaluate": "Evaluation evaluate",
     "evaluation.generation": "continue_prompt",
     "evaluation.perplexity": "Perplexity perplexity",
     "evaluation.settings": "EvaluationText Sampling",
     "evaluation.workbench": "Workbench",
+    "evaluation.xray": "LayerXray Xray xray",
     "evaluation.zero_shot": "TaskResult zero_shot",
     "methods.choices": "DIRECT_QUALITIES LAYER_QUALITIES ROW_QUALITIES SCORES",
     "methods.counts": "project_counts total_count uniform_counts",

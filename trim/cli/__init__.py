@@ -16,6 +16,7 @@ from trim.cli.evaluate import add_evaluate, add_generate
 from trim.cli.prune import add_prune, add_resume
 from trim.cli.runs import add_apply, add_cache, add_export, add_inspect
 from trim.cli.sweep import add_sweep
+from trim.cli.xray import add_xray
 from trim.errors import TrimError
 
 _DESCRIPTION = """\
@@ -59,6 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_apply(commands)
     add_export(commands)
     add_inspect(commands)
+    add_xray(commands)
     add_evaluate(commands)
     add_generate(commands)
     add_sweep(commands)

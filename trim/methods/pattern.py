@@ -27,6 +27,10 @@ class Pattern:
             )
         return cls(int(match[1]), int(match[2]))
 
+    def __str__(self) -> str:
+        """Return "2:4"."""
+        return f"{self.zeros}:{self.group}"
+
     @property
     def sparsity(self) -> float:
         """Return n / m."""

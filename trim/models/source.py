@@ -97,19 +97,29 @@ def locate(source: str | Path) -> Source:
     return HubSource("Hub", one_line(text), hub.Repository(name, ModelError, revision))
 
 
-def fetch(source: Source, progress: ProgressListener) -> Path:
-    """Find the folder with the model's configuration, safetensors and tokenizer.
-
-    Downloaded or dequantized first where needed.
+def weights_folder(source: Source, progress: ProgressListener) -> Path:
+    """Find the folder with the model's configuration and safetensors; downloaded or dequantized first where needed.
 
     Raises:
-        ModelError: the model cannot be had, read or pruned; the message says what to do.
+        ModelError: the model cannot be had or read.
         NotEnoughMemoryError: a GGUF file cannot be dequantized in the memory there is.
         CacheError: its dequantized weights cannot be kept.
     """
     if isinstance(source, GgufSource):
         return _dequantized(source, progress)
-    folder = source.folder if isinstance(source, FolderSource) else _from_hub(source.repository, progress)
+    return source.folder if isinstance(source, FolderSource) else _from_hub(source.repository, progress)
+
+
+def fetch(source: Source, progress: ProgressListener) -> Path:
+    """Find the folder with the model's configuration, safetensors and tokenizer, and check that it can be pruned.
+
+    Raises:
+        ModelError: the model cannot be had, read or pruned; the message says what to do.
+        NotEnoughMemoryError, CacheError: as of `weights_folder`.
+    """
+    folder = weights_folder(source, progress)
+    if isinstance(source, GgufSource):
+        return folder
     files, config = TensorFiles(folder), checkpoint.read_config(folder)
     # What the configuration would build is what the files hold: nothing larger comes into memory, nor is tried out.
     if (blocks := getattr(config, "num_hidden_layers", 0)) > max(_FEW_BLOCKS, len(files.places)):

@@ -1,0 +1,225 @@
+"""X-rays of checkpoints that a few independent lines have pruned, against counts of numpy."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import trim
+from tests.trim import tiny
+from trim.cli import main
+from trim.evaluation.xray_text import findings, to_json
+
+LAYER = "1.mlp.up_proj"
+TENSOR = "model.layers.1.mlp.up_proj.weight"
+
+
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory):
+    """A folder with a tiny dense model."""
+    return tiny.folder(tmp_path_factory.mktemp("dense"))
+
+
+@pytest.fixture
+def pruned(dense, tmp_path):
+    """A function that writes a copy of the dense model with every block's matrices changed."""
+
+    def write(change):
+        weights = load_file(dense / "model.safetensors")
+        for name, weight in weights.items():
+            if ".layers." in name and weight.dim() == 2:
+                weights[name] = torch.from_numpy(change(name, weight.numpy().copy())).contiguous()
+        folder = tmp_path / "pruned"
+        folder.mkdir()
+        save_file(weights, folder / "model.safetensors", {"format": "pt"})
+        for file in dense.iterdir():
+            if file.suffix == ".json":
+                (folder / file.name).write_bytes(file.read_bytes())
+        return folder
+
+    return write
+
+
+def smallest_of_rows(share):
+    """Prune the smallest magnitudes of each row."""
+
+    def change(name, weight):
+        count = round(share * weight.shape[1])
+        np.put_along_axis(weight, np.abs(weight).argsort(axis=1, kind="stable")[:, :count], 0, axis=1)
+        return weight
+
+    return change
+
+
+def layer_of(found, name=LAYER):
+    return next(layer for layer in found.layers if layer.name == name)
+
+
+def gini_of(values):
+    """Half the mean absolute difference of all pairs, over the mean."""
+    values = np.abs(values[values != 0]).astype(np.float64)
+    return np.abs(values[:, None] - values[None]).mean() / 2 / values.mean()
+
+
+def test_zeros_by_layer_row_and_column(dense, pruned):
+    def change(name, weight):
+        if name == TENSOR:
+            weight[3] = 0
+            weight[:, 5] = 0
+            weight[1, :7] = 0
+        return weight
+
+    folder = pruned(change)
+    weight = load_file(folder / "model.safetensors")[TENSOR].numpy()
+    found = trim.xray(folder)
+    layer = layer_of(found)
+    np.testing.assert_array_equal(layer.row_zeros, (weight == 0).sum(axis=1))
+    np.testing.assert_array_equal(layer.column_zeros, (weight == 0).sum(axis=0))
+    assert (layer.shape, layer.dead_rows, layer.dead_columns, layer.fit) == ((48, 32), 1, 1, None)
+    assert np.isnan(layer.gini[3])
+    np.testing.assert_allclose(
+        layer.gini[[0, 1, 40]], [gini_of(weight[row]) for row in (0, 1, 40)], rtol=1e-6
+    )
+    assert [each.zeros for each in found.layers if each.name != LAYER] == [0] * (7 * tiny.BLOCKS - 1)
+    assert len(found.layers) == len(trim.load_model(dense).layers)
+    assert "Rows differ in 1 of 1 layers with zeros, most in 1.mlp.up_proj: from 3.1% to 100.0%." in findings(
+        found
+    )
+
+
+def test_a_magnitude_mask_of_rows_is_recognised(dense, pruned):
+    found = trim.xray(pruned(smallest_of_rows(0.5)), dense)
+    assert (found.sparsity, found.pattern) == (0.5, None)
+    for layer in found.layers:
+        assert layer.parent is not None
+        assert vars(layer.parent) == {
+            "zeros_before": 0,
+            "revived": 0,
+            "changed": 0,
+            "moved": 0,
+            "magnitude": 1,
+        }
+    said = findings(found)
+    assert "Within each layer all rows have the same sparsity, to the weight." in said
+    assert "Every kept weight is as it was: pruned, not trained or refitted." in said
+    bits = sum(-(-layer.weights // 8) for layer in found.layers)
+    assert found.bytes_on_disk - found.bytes_packed == found.weights * 4 // 2 - bits
+
+
+@pytest.mark.parametrize(("zeros", "group"), [(2, 4), (3, 4), (4, 8)])
+def test_the_pattern_and_where_it_breaks(pruned, zeros, group):
+    def change(name, weight):
+        groups = weight.reshape(len(weight), -1, group)
+        np.put_along_axis(groups, np.abs(groups).argsort(axis=2)[..., :zeros], 0, axis=2)
+        if name == TENSOR:
+            groups[2, 1] = 1.0
+        return groups.reshape(weight.shape)
+
+    found = trim.xray(pruned(change))
+    assert str(found.pattern) == f"{zeros}:{group}"
+    fit = layer_of(found).fit
+    assert (fit.groups, fit.broken, fit.first) == (48 * 32 // group, 1, (2, group))
+    assert layer_of(found, "0.mlp.up_proj").fit.broken == 0
+    assert any("breaks it in 1 of" in sentence for sentence in findings(found))
+
+
+def test_moved_revived_and_damaged_weights_are_reported(dense, pruned):
+    def change(name, weight):
+        weight = smallest_of_rows(0.5)(name, weight)
+        if name == TENSOR:
+            weight *= 1.1
+            weight[0, 0], weight[0, 1] = np.nan, np.inf
+        return weight
+
+    found = trim.xray(pruned(change), dense)
+    layer = layer_of(found)
+    assert (layer.not_finite, layer.parent.changed) == (2, 1.0)
+    said = " ".join(findings(found))
+    assert "Kept weights changed in 1 of 21 layers, most in 1.mlp.up_proj" in said
+    assert "2 weights are NaN or infinite, in 1.mlp.up_proj." in said
+    json.dumps(to_json(found), allow_nan=False)
+    again = trim.xray(dense, dense)
+    assert findings(again)[0].startswith("Not pruned: none of its ")
+
+
+def test_the_parent_of_another_shape_is_named_and_the_rest_is_shown(pruned, tmp_path):
+    other = tiny.folder(tmp_path / "other", "opt")
+    found = trim.xray(pruned(smallest_of_rows(0.5)), other)
+    assert len(found.strangers) == len(found.layers)
+    assert found.sparsity == 0.5
+    assert any("has no layer of the same name and shape for" in sentence for sentence in findings(found))
+
+
+def test_experts_that_are_one_tensor_are_layers_by_their_number(dense, tmp_path):
+    experts = torch.ones(3, 4, 8)
+    experts[1, 2] = 0
+    save_file(
+        {
+            "model.layers.0.mlp.experts.gate_up_proj": experts,
+            "model.layers.0.mlp.gate.weight": torch.ones(3, 8),
+            "vision.blocks.0.attn.qkv.weight": torch.ones(4, 4),
+            "model.embed_tokens.weight": torch.ones(9, 8),
+            "model.layers.0.norm.weight": torch.ones(8),
+        },
+        tmp_path / "model.safetensors",
+        {"format": "pt"},
+    )
+    found = trim.xray(tmp_path)
+    assert {layer.name: layer.zeros for layer in found.layers} == {
+        "0.mlp.experts.gate_up_proj[0]": 0,
+        "0.mlp.experts.gate_up_proj[1]": 8,
+        "0.mlp.experts.gate_up_proj[2]": 0,
+        "0.mlp.gate": 0,
+        "vision.blocks.0.attn.qkv": 0,
+    }
+    assert found.others == 2
+
+
+def test_a_checkpoint_without_blocks_is_refused(tmp_path):
+    save_file({"weight": torch.ones(4, 4)}, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(trim.ModelError, match="has no blocks: none of its 1 tensors is a matrix"):
+        trim.xray(tmp_path)
+
+
+def test_agreement_with_the_masks_of_the_library(dense, pruned):
+    model = trim.load_model(dense)
+    windows = torch.randint(3, 256, (4, 16), generator=torch.Generator().manual_seed(0))
+    samples = trim.capture(model, windows)
+
+    def change(name, weight):
+        key = name.removeprefix("model.layers.").removesuffix(".weight")
+        score = np.abs(weight) * samples[key].input_norm.numpy()
+        np.put_along_axis(weight, score.argsort(axis=1, kind="stable")[:, : weight.shape[1] // 2], 0, axis=1)
+        return weight
+
+    folder = pruned(change)
+    found = trim.agreements(str(folder), model, windows)
+    assert [each.name for each in found] == list(model.layers)
+    weight = load_file(folder / "model.safetensors")[TENSOR]
+    sample = samples[LAYER]
+    output = sample.weight.double() @ sample.inputs.double()
+    lost = (weight.double() - sample.weight.double()) @ sample.inputs.double()
+    one = next(each for each in found if each.name == LAYER)
+    assert one.error == pytest.approx(float(lost.square().sum() / output.square().sum()), rel=1e-5)
+    for each in found:  # its rows lose as many as uniform, by the same scores
+        assert each.kept_by_both["rows"] == each.kept_by_both["uniform"] == 1
+        assert 0.5 < each.kept_by_both["trim"] <= 1
+        assert 0.5 < each.kept_by_both["optimal"] < 1
+    with pytest.raises(trim.SettingsError, match=r"no layer of .* has zeros"):
+        trim.agreements(str(dense), model, windows)
+
+
+def test_the_command(dense, pruned, capsys):
+    folder = pruned(smallest_of_rows(0.5))
+    command = ["xray", str(folder), "--parent", str(dense)]
+    assert main([*command, "--corpus", "demo", "--windows", "2", "--length", "16", "--device", "cpu"]) == 0
+    shown = capsys.readouterr().out
+    assert "50.0% of its" in shown
+    assert "mlp.down_proj          3     50.0%" in shown
+    assert "Wanda's scores, as many of each row" in shown
+    assert main([*command, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["layers"][0]["sparsity"] == 0.5
+    assert main(["xray", str(folder), "--corpus", "demo"]) == 2
+    assert "name it with --parent" in capsys.readouterr().err

@@ -1,0 +1,119 @@
+"""The command `xray`: how somebody pruned a checkpoint."""
+
+import argparse
+import json
+import sys
+from typing import TYPE_CHECKING
+
+from trim.cli.terminal import Terminal
+from trim.errors import SettingsError
+
+if TYPE_CHECKING:
+    from trim.evaluation.agreement import Agreement
+
+_DESCRIPTION = """\
+Find out how a checkpoint was pruned, by anybody: sparsity of its layers, rows and columns, the n:m pattern it follows
+and where it breaks it, dead rows, what packing would save. No model is built: any architecture, in the memory of its
+largest tensor.
+
+With the model it was made from: how far the kept weights moved. With a text as well: which share of its mask Wanda,
+TRIM and the optimal allocation would have kept too, and what each layer's output lost."""
+
+_EXAMPLES = """\
+examples:
+  %(prog)s ./somebodys-pruned-model
+  %(prog)s ./somebodys-pruned-model --parent Qwen/Qwen2.5-0.5B --corpus demo"""
+
+
+def add_xray(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `xray` to the commands."""
+    parser = commands.add_parser(
+        "xray",
+        help="how a checkpoint was pruned, whoever pruned it",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("checkpoint", help='a folder with safetensors, a Hub id, a GGUF file, or "demo"')
+    parser.add_argument("--parent", metavar="MODEL", help="the model that it was made from")
+    text = parser.add_argument_group("agreement with the library's masks (needs --parent)")
+    text.add_argument(
+        "--corpus", metavar="CORPUS", help="demo, wikitext2, c4, or a file: what the parent reads"
+    )
+    text.add_argument("--windows", type=int, default=16, metavar="N", help="of the text (default: 16)")
+    text.add_argument(
+        "--length", type=int, default=256, metavar="N", help="tokens in a window (default: 256)"
+    )
+    text.add_argument("--seed", type=int, default=0, help="decides which windows (default: 0)")
+    text.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU where there is one)")
+    parser.add_argument("--json", action="store_true", help="for programs: all of it as JSON, by layer")
+    parser.set_defaults(work=_xray)
+
+
+def _xray(chosen: argparse.Namespace) -> None:
+    if chosen.corpus is not None and chosen.parent is None:
+        raise SettingsError(
+            "masks are made of the model that the checkpoint was made from; name it with --parent"
+        )
+    from trim.evaluation.xray import xray
+    from trim.evaluation.xray_text import by_kind, findings, to_json
+
+    terminal = Terminal(sys.stderr if chosen.json else None)
+    found = xray(chosen.checkpoint, chosen.parent, progress=terminal.progress)
+    if not chosen.json:
+        terminal.line(found.title)
+        for sentence in findings(found):
+            print(f"  {sentence}")
+        print(_table(by_kind(found)))
+    agreed = None if chosen.corpus is None else _agreements(chosen, terminal)
+    if chosen.json:
+        content = to_json(found)
+        if agreed is not None:
+            content["agreement"] = [vars(each) for each in agreed]
+        terminal.line(json.dumps(content, indent=1))
+    elif agreed is not None:
+        from trim.evaluation.agreement import METHODS, mean_agreement
+
+        terminal.line(
+            "Weights that its mask and another keep both, of those that either keeps (mean over layers):"
+        )
+        for method, share in mean_agreement(agreed).items():
+            print(f"  {METHODS[method]:<36}{share:7.1%}")
+        worst = max(agreed, key=lambda each: each.error)
+        print(f"Most of its output lost {worst.name}: {worst.error:.1%} of its energy on this text.")
+
+
+def _agreements(chosen: argparse.Namespace, terminal: Terminal) -> "list[Agreement]":
+    from trim.calibration.corpora import load_corpus
+    from trim.evaluation.agreement import agreements
+    from trim.models.loaded import load_model
+
+    parent = load_model(chosen.parent, device=chosen.device, progress=terminal.progress)
+    windows = load_corpus(
+        chosen.corpus,
+        parent.tokenizer,
+        windows=chosen.windows,
+        length=chosen.length,
+        seed=chosen.seed,
+        progress=terminal.progress,
+    )
+    return agreements(chosen.checkpoint, parent, windows, progress=terminal.progress)
+
+
+def _table(rows: list[dict[str, object]]) -> str:
+    """Lay rows out in columns; shares in percent."""
+    titles = list(rows[0])
+    shares = {"Sparsity", "Lowest", "Highest", "Spread of rows"}
+    cells = [titles] + [
+        ["" if row[title] is None else _cell(row[title], title in shares) for title in titles] for row in rows
+    ]
+    widths = [max(len(line[place]) for line in cells) for place in range(len(titles))]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in cells
+    )
+
+
+def _cell(value: object, share: bool) -> str:
+    if isinstance(value, float):
+        return f"{value:.1%}" if share else f"{value:.3f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
