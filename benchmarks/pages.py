@@ -4,8 +4,8 @@
 
 A visit is a new browser context (nothing in its cache) on a server that has shown the pages once before. "heading" is
 the time to the page's title, "chart" to its first chart, "whole" to the end of the last run of its script with every
-chart drawn; then the bytes that its connection received. Below, the time from a key on each step's control in Learn to
-the new picture. What bounds them: the script some tenths of a second, loading and drawing by Plotly the rest.
+chart drawn; then the bytes that its connection received. What bounds them: the script some tenths of a second, loading
+and drawing by Plotly the rest. Learn's own pictures: benchmarks/slides.py.
 
 Needs chromium or google-chrome on PATH, and nothing else running: everything shares the cores.
 """
@@ -18,20 +18,16 @@ import tempfile
 import time
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, sync_playwright
 
-from app.ui.learn.course import STEPS
 from tests.browser.conftest import FLAGS, WIDE
 from tests.browser.harness import (
     AppServer,
     count_runs,
     find_browser,
-    redraw,
     running_app,
     settled,
-    step_slider,
 )
-from tests.browser.test_learn_page import SLIDERS
 
 PAGES = (
     "model",
@@ -41,7 +37,7 @@ PAGES = (
     "paper",
     "stored?run=demo-trim-70&layer=15.mlp.gate_proj",
 )
-CHART = ".js-plotly-plot .main-svg"
+CHART = ".js-plotly-plot .main-svg, .player > svg"
 
 
 def visit(browser: Browser, server: AppServer, path: str) -> dict[str, float]:
@@ -65,23 +61,6 @@ def visit(browser: Browser, server: AppServer, path: str) -> dict[str, float]:
     return seen
 
 
-def controls(page: Page, repeats: int) -> list[float]:
-    """The median time of each step's control in Learn, from the key to the picture."""
-    medians = []
-    for step, (label, keys) in SLIDERS.items():
-        page.goto(f"/learn?step={step}")
-        page.get_by_role("heading", name=f"{step}. {STEPS[step - 1].title}").wait_for(timeout=60_000)
-        settled(page)
-        seconds = []
-        for place in range(repeats):
-            with redraw(page) as change:
-                step_slider(page, label, keys if place % 2 == 0 else -keys)
-            seconds.append(change.seconds)
-            settled(page)
-        medians.append(statistics.median(seconds))
-    return medians
-
-
 def main() -> None:
     """Visit, measure, print."""
     parser = argparse.ArgumentParser(
@@ -103,10 +82,6 @@ def main() -> None:
                 name = path.partition("?")[0]
                 report[name] = {key: statistics.median(each[key] for each in seen) for key in seen[0]}
                 print(name, {key: round(value, 2) for key, value in report[name].items()})
-            context = browser.new_context(viewport={"width": WIDE[0], "height": WIDE[1]}, base_url=server.url)
-            page = context.new_page()
-            count_runs(page)
-            report["learn_control_seconds"] = controls(page, arguments.visits)
         browser.close()
     print(json.dumps(report | {"cores": os.cpu_count(), "load_average": os.getloadavg()[0]}))
 

@@ -73,17 +73,38 @@ class UpdateLesson:
 
 
 @dataclass(frozen=True, eq=False)
-class PathLesson:
-    """A search, iteration by iteration.
+class CurveLesson:
+    """A few rows at every number of pruned weights.
 
-    rate: the chosen learning rate. target: T. gini: (D,) of the rows' scores, ascending.
-    row_sparsity: (K + 1, D), x; line 0 is uniform. cosine: (K + 1, D) of the rows at these. quality: (K + 1,) of the
-    layer. kept: the best iteration.
+    names: of the R rows. score: (R, N), ascending. gini: (R,). cosine: (R, N + 1), of the row's output with so many of
+    its lowest scores removed.
+    Raises ValueError for shapes that do not fit.
+    """
+
+    names: tuple[str, ...]
+    score: np.ndarray
+    gini: np.ndarray
+    cosine: np.ndarray
+
+    def __post_init__(self) -> None:
+        rows, columns = real_array("score", self.score, 2).shape
+        check_shape("cosine", self.cosine, (rows, columns + 1))
+
+
+@dataclass(frozen=True, eq=False)
+class PathLesson:
+    """A search, picture by picture; between two updates the rows are part of the way from one to the next.
+
+    rate: the chosen learning rate. target: T. gini: (D,) of the rows' scores, ascending. update: (F,), how many updates
+    are done; whole numbers are the search's own states.
+    row_sparsity: (F, D), x; line 0 is uniform. cosine: (F, D) of the rows at these. quality: (F,) of the layer.
+    kept: the best update.
     """
 
     rate: float
     target: float
     gini: np.ndarray
+    update: np.ndarray
     row_sparsity: np.ndarray
     cosine: np.ndarray
     quality: np.ndarray
@@ -95,20 +116,22 @@ class SignLesson:
     """Which sign wins where loud rows rest on few weights, or on many.
 
     loud, quiet: (N,) scores of one row of each kind, descending. loud_gini, quiet_gini: their Gini.
-    loud_cosine, quiet_cosine: what uniform pruning leaves of them.
-    loud_loss, quiet_loss: squared output that one more pruned weight costs a row of each kind.
-    target: T. trace: the search, every rate evaluated.
+    target: T. pruned: the weights that every row has lost where the two kinds are compared, T · N rounded down.
+    loud_cosine, quiet_cosine: what is then left of a row of each kind.
+    loud_loss, quiet_loss: squared output that one more pruned weight costs it.
+    trace: the search, every rate evaluated.
     """
 
     loud: np.ndarray
     quiet: np.ndarray
     loud_gini: float
     quiet_gini: float
+    target: float
+    pruned: int
     loud_cosine: float
     quiet_cosine: float
     loud_loss: float
     quiet_loss: float
-    target: float
     trace: LearningRateTrace
 
 
@@ -124,3 +147,34 @@ class BudgetLesson:
     target: float
     outliers: np.ndarray
     sparsity: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class RowsLesson:
+    """The rows of one layer of a stored run.
+
+    layer: its name. rows, columns: its shape. sparsity: of the layer. rate: TRIM's; None: the layer stayed uniform.
+    gini, row_sparsity: (P,) of some rows, evenly spread over all by Gini. spearman: of the two over all rows; None
+    where one of them is the same in every row. gain: layer quality over uniform's. place: of that gain among `of`
+    layers of the same kind, the largest first.
+    """
+
+    layer: str
+    rows: int
+    columns: int
+    sparsity: float
+    rate: float | None
+    gini: np.ndarray
+    row_sparsity: np.ndarray
+    spearman: float | None
+    gain: float
+    place: int
+    of: int
+
+
+@dataclass(frozen=True)
+class PerplexityLesson:
+    """Perplexities at one model sparsity: of each method its label, its name in the theme, and the value."""
+
+    sparsity: float
+    methods: tuple[tuple[str, str, float], ...]

@@ -20,7 +20,7 @@ from diagnostics.allocation import row_sparsity_statistics
 from diagnostics.concentration import gini_statistics
 from diagnostics.figures.allocation import sorted_row_sparsity
 from diagnostics.figures.concentration import gini_histogram, gini_ridges_figure
-from diagnostics.figures.lesson_matrix import masks_figure
+from diagnostics.figures.masks import masks_figure
 from diagnostics.figures.outcome_gini import outcome_gini_figure
 from diagnostics.figures.perplexity import PerplexityCurve
 from diagnostics.figures.similarity import cosine_figure
@@ -245,7 +245,7 @@ def figure_3c(runs: list[Run]) -> Redrawn:
     if min(counts["positive"], counts["negative"]) < FEW:
         differs += (
             f"With {counts['negative']} layers of negative and {counts['positive']} of positive rate, ours cannot tell "
-            "whether the Gini decides the sign. Step 6 of Learn shows how it can."
+            "whether the Gini decides the sign. The step Sign of Learn shows how it can."
         )
     return Redrawn(
         "3c",

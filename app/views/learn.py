@@ -1,47 +1,64 @@
 """The method step by step, on layers small enough to read: no model is needed."""
 
+from collections.abc import Sequence
+
 import streamlit as st
 
-from app.ui.common.present import kept, listen_to_clickers, presenting
+from app.services.server.faults import explain
+from app.ui.common.present import presenting
 from app.ui.common.text import plain
-from app.ui.learn.course import STEPS
-from app.ui.learn.step import show
+from app.ui.learn.course import course
+from app.ui.learn.lesson import lesson
+from app.ui.learn.page import choose_run, first_frame, show
+from app.ui.learn.step import Picture, Step
 
 PAGE = "views/learn.py"
-PLAY_SECONDS = 0.5
 
 
-def chosen_step() -> int:
-    """Return the number of the step, from 1, that the address asks for; a wrong one is reported."""
-    asked = st.query_params.get("step", "1")
-    if asked.isascii() and asked.isdigit() and 1 <= int(asked) <= len(STEPS):
+def asked_number(name: str, default: int, most: int) -> int:
+    """Return a whole number up to `most` that the address asks for; a wrong one is reported."""
+    asked = st.query_params.get(name, str(default))
+    if asked.isascii() and asked.isdigit() and default <= int(asked) <= most:
         return int(asked)
     st.warning(
-        f"The address asks for step {plain(asked[:40])}; there are the steps 1 to {len(STEPS)}.",
+        f"The address asks for {name} {plain(asked[:40])}; there are the {name}s {default} to {most}.",
         icon=":material/link_off:",
     )
-    return 1
+    return default
+
+
+def picture_of(step: Step) -> Picture | None:
+    """Make the step's picture; where that fails, say why, and go on without."""
+    try:
+        return step.picture()
+    except Exception as error:  # a damaged run ends no lecture
+        st.error(plain(explain(error)), icon=":material/error:")
+        return None
 
 
 def go_to(number: int) -> None:
     """Another step, from a button; what the address held of this one goes."""
-    st.query_params.from_dict(kept() | {"step": str(number)})
+    st.query_params.from_dict(_run() | {"step": str(number)})
 
 
-def contents(current: int) -> None:
+def _run() -> dict[str, str]:
+    return {"run": st.query_params["run"]} if "run" in st.query_params else {}
+
+
+def contents(steps: Sequence[Step], current: int) -> None:
     """Show a link to every step."""
     with st.container(horizontal=True, gap="small", key="steps"):
-        for number, step in enumerate(STEPS, 1):
+        for number, step in enumerate(steps, 1):
             st.page_link(
                 PAGE,
                 label=f"{number} {step.name}",
                 icon=":material/radio_button_checked:" if number == current else None,
-                query_params=kept() | {"step": str(number)},
+                query_params=_run() | {"step": str(number)},
             )
 
 
-def turn_pages(current: int) -> None:
-    """Previous and next, also by the arrow keys, and in or out of presenter mode."""
+def turn_pages(steps: Sequence[Step], current: int) -> None:
+    """Previous and next, also by the arrow keys, and into presenter mode."""
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         st.button(
             "Previous",
@@ -52,38 +69,53 @@ def turn_pages(current: int) -> None:
             on_click=go_to,
             args=(current - 1,),
         )
-        mode = {} if presenting() else {"present": "1"}
         st.page_link(
             PAGE,
-            label="Leave presenter mode" if presenting() else "Presenter mode",
-            icon=":material/close_fullscreen:" if presenting() else ":material/slideshow:",
-            query_params={"step": str(current)} | mode,
+            label="Presenter mode",
+            icon=":material/slideshow:",
+            query_params=_run() | {"step": str(current), "present": "1"},
         )
         st.button(
             "Next",
             key="next_step",
             shortcut="Right",
-            disabled=current == len(STEPS),
+            disabled=current == len(steps),
             on_click=go_to,
             args=(current + 1,),
         )
 
 
-current = chosen_step()
-# A link within a page brings its parameters but leaves the address as it was: write them into it.
-st.query_params["step"] = str(current)
-step = STEPS[current - 1]
-if not presenting():
-    st.caption(
-        "A language model can be made smaller by setting most of its weights to zero: zeros need not be stored. TRIM "
-        f"decides how many each row of a layer may lose. {len(STEPS)} steps, about fifteen minutes; "
-        "every number is computed as you look."
+def slides(steps: Sequence[Step], current: int) -> None:
+    """Show all steps as slides, which are sent once and need the server no more."""
+    pictures = [picture_of(step) for step in steps]
+    asked = lesson(
+        "slides",
+        [
+            (number, step, picture)
+            for number, (step, picture) in enumerate(zip(steps, pictures, strict=True), 1)
+        ],
+        place=current - 1,
+        frame=first_frame(pictures[current - 1]),
+        reveal=asked_number("reveal", 0, 2),
+        key="slides",
     )
-st.title(f"{current}. {step.title}")
-contents(current)
-if step.name != "Iterations":
-    st.session_state["playing"] = False
-st.fragment(show, run_every=PLAY_SECONDS if st.session_state.get("playing") else None)(step)
-turn_pages(current)
+    if asked.leave is not None:
+        st.query_params.from_dict(_run() | {"step": str(int(asked.leave["step"]) + 1)})
+        st.rerun()
+
+
+steps = course(st.query_params.get("run"))
+current = asked_number("step", 1, len(steps))
 if presenting():
-    listen_to_clickers()
+    slides(steps, current)
+else:
+    if st.query_params.get("step") != str(current):
+        st.query_params["step"] = str(current)  # a link within a page leaves the address as it was
+    step = steps[current - 1]
+    st.title(f"{current}. {step.title}")
+    contents(steps, current)
+    last = current > len(steps) - 2
+    if last:
+        choose_run(st.query_params.get("run"))
+    show(current, step, current == len(steps), picture_of(step))
+    turn_pages(steps, current)

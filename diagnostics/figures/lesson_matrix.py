@@ -3,177 +3,147 @@
 from collections.abc import Sequence
 
 import numpy as np
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
-from diagnostics.figures.frame import drawn, frame
-from diagnostics.figures.theme import METHOD_STYLES, PALETTES, SEQUENTIAL, Theme, escape
-from diagnostics.lessons import PrunedMatrix, ScoreLesson
+from diagnostics.concentration import LorenzCurve
+from diagnostics.figures.drawing import HEIGHT, WIDTH, Drawing, Plot
+from diagnostics.lessons import CurveLesson, PrunedMatrix, ScoreLesson
 
-_CELL = 34  # pixels a row of a matrix is high
-_DARK_BELOW = 0.55  # share of the scale below which Cividis needs white letters
+_LEFT = 44  # room for the indices of rows
+DASHES = ("", "dash", "dot", "dashdot")  # of rows 0 to 3, the cue that needs no colour
+SHARES = {0.0: "0", 0.25: "0.25", 0.5: "0.5", 0.75: "0.75", 1.0: "1"}
+PERCENTS = {0.0: "0%", 0.25: "25%", 0.5: "50%", 0.75: "75%", 1.0: "100%"}
 
 
-def score_figure(lesson: ScoreLesson, theme: Theme = "light") -> go.Figure:
-    """Weights, the loudness of the features, and the scores: their product, pruned ones crossed out."""
-    rows = len(lesson.weight)
-    figure = make_subplots(
-        rows=3,
-        shared_xaxes=True,
-        row_heights=[rows, 1, rows],
-        vertical_spacing=0.11,
-        subplot_titles=(
-            "weights W",
-            "feature norms n",
-            "scores A = |W| · n: size of the weight times norm",
-        ),
+def score_drawing(lessons: Sequence[ScoreLesson]) -> Drawing:
+    """Draw weights, the norms of the features, and the scores: their product, pruned ones crossed out."""
+    drawing = Drawing(len(lessons))
+    rows, columns = lessons[0].weight.shape
+    width, cell = WIDTH - _LEFT - 4, 34.0
+    weight = lessons[0].weight
+    norms = np.stack([lesson.norm for lesson in lessons])
+    drawing.text(_LEFT, 16, "weights W", "ink strong")
+    drawing.cells(_LEFT, 24, width, rows * cell, np.abs(weight), shown=weight, sign=True)
+    drawing.matrix_labels(_LEFT, 24, width, rows * cell, rows, 0)
+    below = 24 + rows * cell + 20
+    drawing.text(_LEFT, below, "times: feature norms n", "ink strong")
+    drawing.cells(_LEFT, below + 6, width, cell, norms[:, None])
+    below += cell + 26
+    drawing.text(
+        _LEFT, below, "equals: scores A = |W| · n; the lower half of each row crossed out", "ink strong"
     )
-    everything = np.ones(lesson.weight.shape, dtype=bool)
-    _cells(figure, 1, np.abs(lesson.weight), everything, lesson.weight, theme, "weight", signed=True)
-    _cells(figure, 2, lesson.norm[None], everything[:1], lesson.norm[None], theme, "norm")
-    _cells(figure, 3, lesson.pruned.score, lesson.pruned.keep, lesson.pruned.score, theme, "score")
-    figure.update_yaxes(title_text="row", row=1)
-    figure.update_yaxes(title_text="row", row=3)
-    figure.update_yaxes(title_text="", showticklabels=False, row=2)
-    _finish(
-        figure,
-        theme,
-        title="Which weights are kept?",
-        subtitle="A weight matters if it is large and its feature is loud. Crossed out: the lowest half of each row.",
-        plot_height=_CELL * (2 * rows + 1) + 110,
-    )
-    figure.update_xaxes(title_text="input feature (index)", row=3)
-    return figure
+    scores = np.stack([lesson.pruned.score for lesson in lessons])
+    keep = np.stack([lesson.pruned.keep for lesson in lessons])
+    drawing.cells(_LEFT, below + 6, width, rows * cell, scores, keep=keep)
+    drawing.matrix_labels(_LEFT, below + 6, width, rows * cell, rows, columns)
+    return drawing
 
 
-def damage_figure(matrix: PrunedMatrix, theme: Theme = "light") -> go.Figure:
-    """Scores with the pruned ones crossed out, and below them the cosine of each row's output."""
-    rows, columns = matrix.score.shape
-    figure = make_subplots(
-        rows=2,
-        vertical_spacing=0.2,
-        subplot_titles=("scores, the pruned ones crossed out", "cosine of the row's output"),
-    )
-    _cells(figure, 1, matrix.score, matrix.keep, matrix.score, theme, "score")
-    figure.add_bar(
-        orientation="h",
-        x=drawn(matrix.cosine),
-        y=np.arange(rows, dtype=np.int32),
-        width=0.7,
-        text=[f"{value:.2f}" for value in matrix.cosine],
-        textposition="auto",
-        insidetextanchor="end",
-        textangle=0,
-        name="row cosine",
-        marker={"color": METHOD_STYLES[matrix.method].colour, "opacity": 0.85},
-        hovertemplate="<b>row %{y}</b><br>cosine %{x:.4f}<extra></extra>",
-        row=2,
-        col=1,
-    )
-    figure.update_xaxes(title_text="input feature (index)", row=1)
-    figure.update_yaxes(title_text="row")
-    _finish(
-        figure,
-        theme,
-        title="How much of each row is left?",
-        subtitle=f"{matrix.counts[0]} of {columns} weights pruned in every row (row sparsity "
-        f"{matrix.counts[0] / columns:.1%}).",
-        plot_height=_CELL * 2 * rows + 90,
-    )
-    figure.update_xaxes(title_text="cosine (1 = direction kept)", range=[0, 1.02], dtick=0.25, row=2)
-    return figure
+def damage_drawing(matrices: Sequence[PrunedMatrix]) -> Drawing:
+    """Draw scores with the pruned ones crossed out, and beside them the cosine of each row's output."""
+    drawing = Drawing(len(matrices))
+    rows, columns = matrices[0].score.shape
+    width, height, top = 390.0, 288.0, 46.0
+    drawing.text(_LEFT, 30, "scores; pruned ones crossed out", "ink strong")
+    keep = np.stack([matrix.keep for matrix in matrices])
+    drawing.cells(_LEFT, top, width, height, matrices[0].score, keep=keep)
+    drawing.matrix_labels(_LEFT, top, width, height, rows, columns)
+    drawing.text(_LEFT + width, top + height + 34, "input feature", "muted small", "end")
+    left = _LEFT + width + 26
+    drawing.text(left, 30, "cosine of output", "ink strong")
+    plot = Plot(drawing, left, top, WIDTH - left - 14, height, (0, 1), (0, 1))
+    plot.axes("1: direction kept", "", {0.0: "0", 0.5: "0.5", 1.0: "1"}, {})
+    cosines = np.stack([matrix.cosine for matrix in matrices])
+    for row in range(rows):
+        middle = top + (row + 0.5) * height / rows
+        drawing.rect("fill uniform", left, middle - 18, plot.width * cosines[:, row], 36)
+        drawing.text(left + 6, middle + 6, [f"{value:.2f}" for value in cosines[:, row]], "plate strong")
+    return drawing
 
 
-def masks_figure(matrices: Sequence[PrunedMatrix], theme: Theme = "light") -> go.Figure:
-    """Draw the scores under several allocations, one matrix below the other."""
-    rows = len(matrices[0].score)
-    figure = make_subplots(
-        rows=len(matrices),
-        shared_xaxes=True,
-        vertical_spacing=0.1,
-        subplot_titles=[
-            f"{escape(matrix.label)}: loses {', '.join(map(str, matrix.counts))}; cosine {matrix.layer_cosine:.3f}"
-            for matrix in matrices
-        ],
+def curve_drawing(lesson: CurveLesson) -> Drawing:
+    """Draw a few rows that get sparser: their weights, lowest score first, and the cosine at every number pruned."""
+    columns = lesson.score.shape[1]
+    pruned = np.arange(columns + 1)
+    drawing = Drawing(columns + 1)
+    left, width, height = 84.0, WIDTH - 84 - 24, 44.0
+    drawing.text(left, 16, "a row's weights by score, lowest first; the veil: pruned", "ink strong")
+    for row, (name, score) in enumerate(zip(lesson.names, lesson.score, strict=True)):
+        base = 24 + (row + 1) * (height + 6)
+        tops = base - height * np.sqrt(score / lesson.score.max())
+        edges = left + width * np.repeat(np.arange(columns + 1), 2)[1:-1] / columns
+        outline = np.append(np.repeat(tops, 2), [base, base])
+        drawing.curve("fill muted", np.append(edges, [left + width, left]), outline)
+        drawing.line("stroke faint thin", left, base, left + width, base)
+        drawing.text(left - 8, base - 14, name, "muted", "end")
+        drawing.rect("veil", left, base - height - 1, width * pruned / columns, height + 1)
+    plot = Plot(drawing, left, 206, width, 152, (0, 1), (0, 1.02))
+    plot.axes(
+        "row sparsity",
+        "retention curve: cosine of the row's output",
+        PERCENTS,
+        {0.0: "0", 0.5: "0.5", 1.0: "1"},
     )
-    for place, matrix in enumerate(matrices, 1):
-        _cells(figure, place, matrix.score, matrix.keep, matrix.score, theme, f"{matrix.label} score")
-        figure.update_yaxes(title_text="row", row=place)
-    sparsity = 1 - float(matrices[0].keep.mean())
-    _finish(
-        figure,
-        theme,
-        title="Which weights does each method take?",
-        subtitle=f"The same scores, layer sparsity {sparsity:.1%} each. Above each: weights lost by row, "
-        "and the cosine of the layer's output.",
-        plot_height=_CELL * rows * len(matrices) + 110,
-    )
-    figure.update_xaxes(title_text="input feature (index)", row=len(matrices))
-    return figure
-
-
-def _cells(
-    figure: go.Figure,
-    place: int,
-    values: np.ndarray,
-    keep: np.ndarray,
-    shown: np.ndarray,
-    theme: Theme,
-    name: str,
-    *,
-    signed: bool = False,
-) -> None:
-    """One matrix: kept cells coloured by `values`, pruned ones empty and crossed, the numbers of `shown` in all."""
-    palette = PALETTES[theme]
-    at = {"row": place, "col": 1}
-    top = float(values.max()) or 1.0
-    rows, columns = np.indices(values.shape)
-    figure.add_heatmap(
-        z=drawn(np.where(keep, values, np.nan)),
-        zmin=0,
-        zmax=top,
-        colorscale=SEQUENTIAL,
-        showscale=False,
-        xgap=2,
-        ygap=2,
-        hoverongaps=False,
-        hoverinfo="skip",
-        name=name,
-        **at,
-    )
-    text = [f"{value:+.1f}".replace("-", "−") if signed else f"{value:.1f}" for value in shown.ravel()]
-    dark = values.ravel() < _DARK_BELOW * top
-    colours = [
-        palette.muted if not kept else "#ffffff" if is_dark else "#1c2430"
-        for kept, is_dark in zip(keep.ravel(), dark, strict=True)
-    ]
-    figure.add_scatter(
-        x=columns.ravel(),
-        y=rows.ravel(),
-        mode="text",
-        text=text,
-        textfont={"color": colours, "size": 12},
-        customdata=["kept" if kept else "pruned" for kept in keep.ravel()],
-        name=f"{name}, numbers",
-        hovertemplate=f"row %{{y}}, feature %{{x}}: {name} %{{text}}, %{{customdata}}<extra></extra>",
-        **at,
-    )
-    pruned = ~keep.ravel()
-    if pruned.any():
-        figure.add_scatter(
-            x=columns.ravel()[pruned],
-            y=rows.ravel()[pruned],
-            mode="markers",
-            marker={"symbol": "line-ne", "size": 17, "line": {"width": 1.2, "color": palette.faint}},
-            name=f"{name}, pruned",
-            hoverinfo="skip",
-            **at,
+    across = plot.x(pruned / columns)
+    drawing.line("stroke uniform", across, plot.top, across, plot.top + plot.height)
+    for row, cosine in enumerate(lesson.cosine):
+        plot.curve("stroke ink " + DASHES[row], pruned / columns, cosine)
+        drawing.circle("fill uniform", across, plot.y(cosine), 6)
+    late = pruned > 0.7 * columns
+    for row, cosine in enumerate(lesson.cosine):
+        drawing.text(
+            np.where(late, across - 10, across + 10),
+            plot.top + plot.height - 12 - 20 * (len(lesson.names) - 1 - row),
+            [f"{lesson.names[row]} {value:.2f}" for value in cosine],
+            ["plate end" if here else "plate" for here in late],
         )
+    return drawing
 
 
-def _finish(figure: go.Figure, theme: Theme, *, title: str, subtitle: str, plot_height: int) -> None:
-    frame(figure, theme, title=title, subtitle=subtitle, plot_height=plot_height, right=12)
-    for note in figure.layout.annotations:
-        note.update(font={"size": 12, "color": PALETTES[theme].muted}, xanchor="left", x=0)
-    figure.update_xaxes(dtick=1, showline=False, ticks="", showgrid=False)
-    figure.update_yaxes(autorange="reversed", dtick=1, showgrid=False, ticks="")
+def lorenz_drawing(lessons: Sequence[Sequence[LorenzCurve]]) -> Drawing:
+    """Draw the Lorenz curves of a few rows, and their Gini."""
+    drawing = Drawing(len(lessons))
+    plot = Plot(drawing, 60, 30, 390, HEIGHT - 30 - 40, (0, 1), (0, 1))
+    plot.axes(
+        "share of the row's weights, lowest score first",
+        "share of the row's score that they hold",
+        PERCENTS,
+        PERCENTS,
+    )
+    plot.curve("stroke faint thin", np.array([0.0, 1.0]), np.array([0.0, 1.0]))
+    drawing.text(482, 48, "Gini", "ink strong")
+    for row in range(len(lessons[0])):
+        curves = [lesson[row] for lesson in lessons]
+        moves = any(curve.gini != curves[0].gini for curve in curves)
+        shares = np.stack([curve.share for curve in curves])
+        css = f"stroke {'trim bold' if moves else 'ink'} {DASHES[row]}"
+        plot.curve(css, curves[0].population, shares if moves else shares[0])
+        drawing.line(css, 482, 72 + 30 * row, 522, 72 + 30 * row)
+        gini = [curve.gini for curve in curves]
+        drawing.text(
+            532,
+            77 + 30 * row,
+            [f"row {row}: {value:.2f}" for value in gini],
+            "ink strong" if moves else "ink",
+        )
+    return drawing
+
+
+def masks_drawing(lessons: Sequence[Sequence[PrunedMatrix]]) -> Drawing:
+    """Draw the scores under several allocations, one matrix below the other."""
+    drawing = Drawing(len(lessons))
+    rows, columns = lessons[0][0].score.shape
+    width, height = WIDTH - _LEFT - 190, 102.0
+    for place in range(len(lessons[0])):
+        matrices = [lesson[place] for lesson in lessons]
+        top = 8 + place * (height + 24)
+        keep = np.stack([matrix.keep for matrix in matrices])
+        drawing.cells(_LEFT, top, width, height, matrices[0].score, keep=keep)
+        drawing.matrix_labels(_LEFT, top, width, height, rows, columns)
+        aside = _LEFT + width + 16
+        drawing.text(aside, top + 24, matrices[0].label, f"{matrices[0].method} big")
+        counts = [", ".join(map(str, matrix.counts)) for matrix in matrices]
+        drawing.text(aside, top + 52, [f"rows lose {each}" for each in counts], "ink")
+        drawing.text(
+            aside, top + 76, [f"cosine {matrix.layer_cosine:.3f}" for matrix in matrices], "ink strong"
+        )
+    return drawing

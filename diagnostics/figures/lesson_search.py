@@ -1,303 +1,185 @@
 """TRIM's search in lessons: one update, a path of updates, the sign of the rate, and budgets of layers."""
 
-import numpy as np
-import plotly.graph_objects as go
-from plotly.subplots import make_subplots
+from collections.abc import Sequence
 
-from diagnostics.figures.frame import PERCENT, drawn, frame, signed
+import numpy as np
+
+from diagnostics.figures.drawing import HEIGHT, WIDTH, Drawing, Plot
+from diagnostics.figures.frame import signed
 from diagnostics.figures.learning_rate import rate_label
-from diagnostics.figures.theme import METHOD_STYLES, PALETTES, Theme, hatching
+from diagnostics.figures.lesson_matrix import PERCENTS
 from diagnostics.lessons import BudgetLesson, PathLesson, SignLesson, UpdateLesson
 
-_UNIFORM, _TRIM = METHOD_STYLES["uniform"], METHOD_STYLES["trim"]
+
+def update_drawing(lessons: Sequence[UpdateLesson]) -> Drawing:
+    """Draw each row's sparsity before and after one update, between the terms of its arithmetic."""
+    drawing = Drawing(len(lessons))
+    rows, target = len(lessons[0].quality), lessons[0].target
+    plot = Plot(drawing, 186, 66, 236, 280, (0.25, 0.75), (rows, 0))
+    plot.axes("row sparsity", "", {0.25: "25%", target: f"uniform: {target:.0%}", 0.75: "75%"}, {})
+    middle = float(plot.x(target))
+    drawing.line("stroke uniform dash", middle, plot.top, middle, plot.top + plot.height)
+    share = np.stack([lesson.share for lesson in lessons])
+    change = np.stack([lesson.change for lesson in lessons])
+    x = np.stack([lesson.row_sparsity for lesson in lessons])
+    counts = np.stack([lesson.counts for lesson in lessons])
+    columns = {
+        30: ("row", [str(row) for row in range(rows)]),
+        100: ("cosine", [f"{value:.3f}" for value in lessons[0].quality]),
+        164: ("p", [f"{value:.3f}" for value in share[0]]),
+    }
+    for at, (head, texts) in columns.items():
+        drawing.text(at, 46, head, "muted", "end")
+        for row, text in enumerate(texts):
+            drawing.text(at, float(plot.y(row + 0.5)) + 6, text, "ink", "end")
+    for at, head in ((500, "change"), (560, "x"), (628, "pruned")):
+        drawing.text(at, 46, head, "muted", "end")
+    for row in range(rows):
+        level = float(plot.y(row + 0.5))
+        at = plot.x(x[:, row])
+        drawing.line("stroke trim bold", middle, level, at, level)
+        drawing.circle("fill uniform", middle, level, 7)
+        drawing.rect("fill trim", at - 7, level - 7, 14, 14)
+        drawing.text(500, level + 6, [signed(value, ".3f") for value in change[:, row]], "trim strong", "end")
+        drawing.text(560, level + 6, [f"{value:.3f}" for value in x[:, row]], "ink", "end")
+        whole = [f"{count} of {lessons[0].columns}" for count in counts[:, row]]
+        drawing.text(628, level + 6, whole, "ink strong", "end")
+    drawing.text(4, 20, "p: how far from the worst row (0) to the best (1)", "muted small")
+    drawing.text(628, 20, "change = 2η (p − mean of p)", "muted small", "end")
+    return drawing
 
 
-def update_figure(lesson: UpdateLesson, theme: Theme = "light") -> go.Figure:
-    """Each row's sparsity before and after one update, rows from top to bottom."""
-    palette = PALETTES[theme]
-    figure = go.Figure()
-    rows = np.arange(len(lesson.quality))
-    for row, x in zip(rows, lesson.row_sparsity, strict=True):
-        figure.add_scatter(
-            x=[lesson.target, x],
-            y=[row, row],
-            mode="lines",
-            line={"width": 4, "color": palette.faint},
-            hoverinfo="skip",
-            showlegend=False,
-            name=f"move of row {row}",
+def path_drawing(lesson: PathLesson) -> Drawing:
+    """Draw every row's sparsity through the updates, and below it the layer's quality on the way."""
+    frames, rows = lesson.row_sparsity.shape
+    drawing = Drawing(frames)
+    plot = Plot(drawing, 66, 26, WIDTH - 66 - 14, 150, (-0.6, rows - 0.4), (0, 1))
+    plot.axes("row, by rising Gini", "row sparsity", {float(row): str(row) for row in range(rows)}, PERCENTS)
+    for row in range(rows):
+        top = plot.y(lesson.row_sparsity[:, row])
+        drawing.rect(
+            "fill trim", float(plot.x(row - 0.4)), top, 0.8 * plot.width / rows, plot.top + plot.height - top
         )
-    for values, style, name in (
-        (np.full(len(rows), lesson.target), _UNIFORM, "before: uniform"),
-        (lesson.row_sparsity, _TRIM, "after one update: x"),
+    level = float(plot.y(lesson.target))
+    drawing.line("stroke uniform dash", plot.left, level, plot.left + plot.width, level)
+    drawing.text(plot.left + 4, level - 6, f"uniform: {lesson.target:.0%}", "plate")
+    low, high = float(lesson.quality.min()), float(lesson.quality.max())
+    span = high - low
+    last = float(lesson.update[-1])
+    below = Plot(
+        drawing, 66, 240, plot.width, 118, (-0.3, last + 0.3), (low - 0.1 * span, high + 0.35 * span)
+    )
+    ticks = {float(update): f"{update:g}" for update in lesson.update if update == int(update)}
+    below.axes(
+        "updates done (0: uniform)", "layer quality (cosine)", ticks, {low: f"{low:.3f}", high: f"{high:.3f}"}
+    )
+    below.curve("stroke faint dot", lesson.update, lesson.quality)
+    seen = np.arange(frames)
+    for update in ticks:
+        at = int(np.flatnonzero(lesson.update == update)[0])
+        place = float(below.x(update)), float(below.y(lesson.quality[at]))
+        drawing.circle("fill trim", *place, 5, opacity=1.0 * (seen >= at))
+        if update == lesson.kept:
+            drawing.circle("stroke ink", *place, 10, opacity=1.0 * (seen >= at))
+            drawing.text(
+                place[0], place[1] - 16, "best: kept", "ink strong", "middle", opacity=1.0 * (seen >= at)
+            )
+    drawing.circle("fill trim", below.x(lesson.update), below.y(lesson.quality), 7)
+    return drawing
+
+
+def sign_drawing(lessons: Sequence[SignLesson]) -> Drawing:
+    """Draw the scores of a loud and of a quiet row, what one more weight costs in each, and what each rate gains."""
+    drawing = Drawing(len(lessons))
+    first = lessons[0]
+    columns = len(first.loud)
+    loud = np.stack([lesson.loud for lesson in lessons])
+    top = max(float(loud.max()), float(first.quiet.max()))
+    plot = Plot(drawing, 40, 30, 300, 128, (0, columns), (0, 1.05))
+    kept = float(plot.x(columns - first.pruned))
+    drawing.rect("band", kept, plot.top, plot.left + plot.width - kept, plot.height)
+    plot.axes(
+        "weight of the row, highest score first", "√score", {0.0: "1", float(columns): str(columns)}, {}
+    )
+    place = np.arange(columns) + 0.5
+    plot.curve("stroke ink bold", place, np.sqrt(loud / top))
+    plot.curve("stroke muted bold dot", place, np.sqrt(first.quiet / top))
+    drawing.text(kept + 8, plot.top + 18, f"pruned by uniform: {first.pruned}", "muted small")
+    for at, head in ((490, "cosine"), (628, "next costs")):
+        drawing.text(at, 30, head, "muted", "end")
+    cost = max(max(lesson.loud_loss, lesson.quiet_loss) for lesson in lessons)
+    for level, name, css, cosine, loss in (
+        (62, "loud", "ink", [each.loud_cosine for each in lessons], [each.loud_loss for each in lessons]),
+        (
+            122,
+            "quiet",
+            "muted dot",
+            [each.quiet_cosine for each in lessons],
+            [each.quiet_loss for each in lessons],
+        ),
     ):
-        figure.add_scatter(
-            x=drawn(values),
-            y=rows,
-            mode="markers",
-            name=name,
-            marker={"symbol": style.symbol, "size": 14, "color": style.colour},
-            hovertemplate=f"<b>row %{{y}}</b>, {name}<br>row sparsity %{{x:.2%}}<extra></extra>",
+        drawing.line(f"stroke bold {css}", 360, level - 5, 386, level - 5)
+        drawing.text(390, level, name, "ink strong")
+        drawing.text(490, level, [f"{value:.3f}" for value in cosine], "ink strong", "end")
+        drawing.text(628, level, [f"{value:.4f}" for value in loss], "ink strong", "end")
+        drawing.rect(f"fill {css.split()[0]}", 360, level + 8, 268 * np.array(loss) / cost, 14)
+    gains = 1000 * np.stack([np.maximum(lesson.trace.kept_gain, 0.0) for lesson in lessons])
+    rates = first.trace.rates
+    order = np.argsort(rates)
+    below = Plot(
+        drawing, 40, 224, WIDTH - 40 - 12, 130, (-0.6, len(rates) - 0.4), (0, 1.12 * float(gains.max()))
+    )
+    tick = 2.0 * round(float(gains.max()) / 4) or 1.0
+    below.axes(
+        "learning rate η", "gain over uniform, thousandths of cosine", {}, {0.0: "0", tick: f"{tick:g}"}
+    )
+    foot = below.top + below.height
+    tried = np.stack([np.asarray(lesson.trace.tried) for lesson in lessons])
+    chosen = np.array([-1 if lesson.trace.chosen is None else lesson.trace.chosen for lesson in lessons])
+    for across, index in enumerate(order):
+        up = below.y(gains[:, index])
+        css = "gain" if rates[index] > 0 else "loss"
+        left, width = float(below.x(across - 0.35)), 0.7 * below.width / len(rates)
+        drawing.rect(
+            [f"fill {css}" if here else f"outline {css}" for here in tried[:, index]],
+            left,
+            up,
+            width,
+            foot - up,
         )
-    for place, (x, change, cosine) in enumerate(
-        zip(lesson.row_sparsity, lesson.change, lesson.quality, strict=True)
-    ):
-        figure.add_annotation(
-            x=float(max(x, lesson.target)),
-            y=place,
-            text=f"{signed(100 * change, '.1f')} points<br>cosine was {cosine:.2f}",
-            xanchor="left",
-            xshift=14,
-            align="left",
-            showarrow=False,
+        middle = float(below.x(across))
+        drawing.text(middle, foot + 15, rate_label(float(rates[index])), "muted small", "middle")
+        is_chosen = 1.0 * (chosen == index)
+        drawing.text(middle, up - 5, "chosen", "plate strong", "middle", opacity=is_chosen)
+    drawing.text(40, foot + 31, "no bar: no gain; outline: not tried", "muted small")
+    return drawing
+
+
+def budget_drawing(lessons: Sequence[BudgetLesson]) -> Drawing:
+    """Draw the layer sparsity of each block's layer, with the outliers that earned it below."""
+    drawing = Drawing(len(lessons))
+    first = lessons[0]
+    blocks = len(first.sparsity)
+    plot = Plot(drawing, 66, 30, WIDTH - 66 - 80, HEIGHT - 30 - 66, (-0.6, blocks - 0.4), (0, 1))
+    plot.axes("", "layer sparsity", {}, PERCENTS)
+    sparsity = np.stack([lesson.sparsity for lesson in lessons])
+    foot = plot.top + plot.height
+    for block in range(blocks):
+        up = plot.y(sparsity[:, block])
+        middle = float(plot.x(block))
+        drawing.rect("fill trim", float(plot.x(block - 0.4)), up, 0.8 * plot.width / blocks, foot - up)
+        drawing.text(
+            middle, foot - 10, [f"{value:.0%}" for value in sparsity[:, block]], "over-dark strong", "middle"
         )
-    frame(
-        figure,
-        theme,
-        title="Who gives, and who gets?",
-        subtitle=f"Learning rate {rate_label(lesson.rate)}, layer target {lesson.target:.0%}. Right: pruned more.",
-        x_title="row sparsity (share of the row's weights pruned)",
-        y_title="row (index)",
-        plot_height=260,
-        legend=True,
+        drawing.text(middle, foot + 18, f"block {block}", "muted", "middle")
+        drawing.text(middle, foot + 38, f"{first.outliers[block]:.1%}", "ink", "middle")
+    drawing.text(
+        plot.left,
+        foot + 58,
+        "outliers: share of the block's scores above five times their mean",
+        "muted small",
     )
-    figure.update_xaxes(range=[0.1, 1.02], tickformat=".0%", nticks=6)
-    figure.update_yaxes(range=[len(rows) - 0.4, -0.6], dtick=1, showgrid=False)
-    return figure
-
-
-def path_figure(lesson: PathLesson, iteration: int, theme: Theme = "light") -> go.Figure:
-    """Every row's sparsity after so many updates, and below it the layer's quality on the way there."""
-    palette = PALETTES[theme]
-    figure = make_subplots(rows=2, row_heights=[0.6, 0.4], vertical_spacing=0.2)
-    figure.add_bar(
-        x=np.arange(len(lesson.gini), dtype=np.int32),
-        y=drawn(lesson.row_sparsity[iteration]),
-        name="row sparsity",
-        marker={
-            "color": _TRIM.colour,
-            "opacity": 0.85,
-            "pattern": hatching(_TRIM, palette),
-        },
-        customdata=drawn(lesson.gini),
-        hovertemplate="<b>row %{x}</b>, Gini %{customdata:.3f}<br>row sparsity %{y:.1%}<extra></extra>",
-        row=1,
-        col=1,
-    )
-    figure.add_hline(
-        y=lesson.target, line={"color": _UNIFORM.colour, "width": 2, "dash": "dash"}, row=1, col=1
-    )
-    figure.add_annotation(
-        x=-0.5,
-        y=lesson.target,
-        text=f"uniform: {lesson.target:.0%}",
-        xanchor="left",
-        yanchor="bottom",
-        showarrow=False,
-        row=1,
-        col=1,
-    )
-    steps = np.arange(len(lesson.quality), dtype=np.int32)
-    figure.add_scatter(
-        x=steps,
-        y=drawn(lesson.quality),
-        mode="lines",
-        line={"color": palette.faint, "width": 1.5, "dash": "dot"},
-        hoverinfo="skip",
-        name="all updates",
-        row=2,
-        col=1,
-    )
-    figure.add_scatter(
-        x=steps[: iteration + 1],
-        y=drawn(lesson.quality[: iteration + 1]),
-        mode="lines+markers",
-        line={"color": _TRIM.colour, "width": 2.5},
-        marker={"symbol": _TRIM.symbol, "size": 9},
-        name="layer quality so far",
-        hovertemplate="iteration %{x}: layer quality %{y:.4f}<extra></extra>",
-        row=2,
-        col=1,
-    )
-    if iteration >= lesson.kept:
-        figure.add_annotation(
-            x=lesson.kept,
-            y=float(lesson.quality[lesson.kept]),
-            text=f"best so far: kept, {lesson.quality[lesson.kept]:.4f}",
-            yanchor="bottom",
-            yshift=8,
-            showarrow=False,
-            row=2,
-            col=1,
-        )
-    frame(
-        figure,
-        theme,
-        title="How do the rows and the layer's quality move?",
-        subtitle=f"After {iteration} of {len(steps) - 1} updates with η = {rate_label(lesson.rate)}. Rows by "
-        "rising Gini.",
-        plot_height=460,
-    )
-    span = float(np.ptp(lesson.quality))
-    figure.update_xaxes(title_text="row (index; by rising Gini)", dtick=1, row=1)
-    figure.update_yaxes(title_text="row sparsity", range=[0, 1.05], tickformat=".0%", nticks=5, row=1)
-    figure.update_xaxes(
-        title_text="iteration (count; 0 = uniform)", dtick=1, range=[-0.3, steps[-1] + 0.3], row=2
-    )
-    figure.update_yaxes(
-        title_text="layer quality<br>(cosine over the layer)",
-        range=[float(lesson.quality.min()) - 0.15 * span, float(lesson.quality.max()) + 0.3 * span],
-        nticks=4,
-        row=2,
-    )
-    return figure
-
-
-def sign_figure(lesson: SignLesson, theme: Theme = "light") -> go.Figure:
-    """Draw the scores of a loud and of a quiet row, and what each learning rate gains with them."""
-    palette = PALETTES[theme]
-    figure = make_subplots(rows=2, row_heights=[0.5, 0.5], vertical_spacing=0.24)
-    place = np.arange(1, len(lesson.loud) + 1, dtype=np.int32)
-    for values, name, dash, coefficient in (
-        (lesson.loud, "loud rows", "solid", lesson.loud_gini),
-        (lesson.quiet, "quiet rows", "dot", lesson.quiet_gini),
-    ):
-        figure.add_scatter(
-            x=place,
-            y=drawn(values),
-            mode="lines",
-            name=f"{name} (Gini {coefficient:.2f})",
-            line={"color": palette.ink, "width": 2, "dash": dash, "shape": "hvh"},
-            hovertemplate=f"{name}: weight %{{x}} of {len(values)} has score %{{y:.3f}}<extra></extra>",
-            row=1,
-            col=1,
-        )
-    pruned = round(lesson.target * len(lesson.loud))
-    figure.add_vrect(
-        x0=len(lesson.loud) - pruned + 0.5,
-        x1=len(lesson.loud) + 0.5,
-        fillcolor=palette.band[0],
-        line_width=0,
-        layer="below",
-        row=1,
-        col=1,
-    )
-    figure.add_annotation(
-        x=len(lesson.loud),
-        y=float(max(lesson.loud[0], lesson.quiet[0])),
-        text=f"pruned by uniform ({lesson.target:.0%} of a row)",
-        xanchor="right",
-        yanchor="top",
-        showarrow=False,
-        font={"size": 11, "color": palette.muted},
-        row=1,
-        col=1,
-    )
-    trace = lesson.trace
-    order = np.argsort(trace.rates)
-    gains = 1000 * np.maximum(trace.kept_gain, 0.0)[order]
-    rates = trace.rates[order]
-    chosen = None if trace.chosen is None else order.tolist().index(trace.chosen)
-    figure.add_bar(
-        x=[rate_label(float(rate)) for rate in rates],
-        y=drawn(gains),
-        name="gain",
-        showlegend=False,
-        marker={
-            "color": [palette.gain if rate > 0 else palette.loss for rate in rates],
-            "pattern": {
-                "shape": ["" if tried else "/" for tried in np.asarray(trace.tried)[order]],
-                "size": 6,
-                "solidity": 0.5,
-                "fgcolor": palette.surface,
-                "fillmode": "overlay",
-            },
-            "line": {
-                "width": [3 if index == chosen else 0 for index in range(len(rates))],
-                "color": palette.ink,
-            },
-        },
-        customdata=["tried" if tried else "not tried" for tried in np.asarray(trace.tried)[order]],
-        hovertemplate="<b>η = %{x}</b> (%{customdata})<br>gain %{y:.2f} thousandths<extra></extra>",
-        row=2,
-        col=1,
-    )
-    if chosen is not None:
-        figure.add_annotation(
-            x=chosen,
-            y=float(gains[chosen]),
-            text="chosen",
-            yanchor="bottom",
-            yshift=3,
-            showarrow=False,
-            row=2,
-            col=1,
-        )
-    frame(
-        figure,
-        theme,
-        title="Which sign of the learning rate wins?",
-        subtitle="Top: scores, largest first. Below: what each rate gains over uniform; no bar: no gain; hatched: TRIM "
-        "stopped before trying it.",
-        plot_height=470,
-        legend=True,
-    )
-    figure.update_xaxes(title_text="weight of the row (place, highest score first)", nticks=6, row=1)
-    figure.update_yaxes(title_text="score", range=[0, None], nticks=4, row=1)
-    figure.update_xaxes(
-        title_text="learning rate η (dimensionless)", type="category", autotickangles=[0, 90], row=2
-    )
-    figure.update_yaxes(
-        title_text="gain over uniform<br>(thousandths of cosine)",
-        range=[0, max(1.25 * float(gains.max()), 1.0)],
-        nticks=5,
-        row=2,
-    )
-    return figure
-
-
-def budget_figure(lesson: BudgetLesson, theme: Theme = "light") -> go.Figure:
-    """Draw the layer sparsity of each block's layer, with the outliers that earned it above."""
-    palette = PALETTES[theme]
-    figure = go.Figure()
-    blocks = np.arange(len(lesson.sparsity), dtype=np.int32)
-    figure.add_bar(
-        x=blocks,
-        y=drawn(lesson.sparsity),
-        name="layer sparsity",
-        text=[f"{value:.0%}" for value in lesson.sparsity],
-        textposition="inside",
-        insidetextanchor="end",
-        textangle=0,
-        marker={"color": _TRIM.colour, "opacity": 0.85},
-        customdata=drawn(lesson.outliers),
-        hovertemplate="<b>block %{x}</b><br>layer sparsity %{y:.1%}<br>outliers %{customdata:.2%}<extra></extra>",
-    )
-    figure.add_hline(y=lesson.target, line={"color": _UNIFORM.colour, "width": 2, "dash": "dash"})
-    figure.add_annotation(
-        x=1,
-        xref="paper",
-        y=lesson.target,
-        text="uniform",
-        xanchor="left",
-        xshift=4,
-        showarrow=False,
-        font={"size": 11, "color": palette.muted},
-    )
-    frame(
-        figure,
-        theme,
-        title="How much may each layer lose?",
-        subtitle=f"OWL with λ = {lesson.width:.2f}; the mean layer sparsity stays {lesson.target:.0%}.",
-        x_title="block (index), and its outliers (share of its scores)",
-        y_title="layer sparsity (share of its weights pruned)",
-        plot_height=300,
-        right=64,
-    )
-    figure.update_xaxes(
-        tickvals=blocks,
-        ticktext=[f"{block}<br>{outliers:.1%}" for block, outliers in enumerate(lesson.outliers)],
-        tickangle=0,
-    )
-    figure.update_yaxes(range=[0, 1.02], tickvals=[0, 0.25, 0.5, 0.75, 1], tickformat=PERCENT)
-    return figure
+    level = float(plot.y(first.target))
+    drawing.line("stroke uniform dash", plot.left, level, plot.left + plot.width, level)
+    drawing.text(plot.left + plot.width + 6, level + 5, "mean", "uniform strong")
+    return drawing

@@ -1,28 +1,35 @@
-"""The Learn page in a real browser: every step, narrow and dark too, its control by key, presenter mode."""
+"""The Learn page in a real browser: every step on the reader's page, and presenter mode's slides."""
 
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
-from app.ui.learn.course import STEPS
-from tests.browser.harness import redraw, screenshot, settled, slider, step_slider
-from tests.browser.page_checks import cut_labels, kept_out, overflow
+from app.ui.learn.course import course
+from tests.browser.harness import screenshot, settled
+from tests.browser.page_checks import kept_out, overflow
 
 pytestmark = pytest.mark.browser
 
+STEPS = course()
 WIDE, NARROW = (1440, 900), (420, 900)
-# The label of each step's slider, and the arrow key that moves it.
-SLIDERS = {
-    1: ("How loud", -1),
-    2: ("Weights pruned", 1),
-    3: ("Make the weight", 1),
-    4: ("Learning rate", -1),
-    5: ("Updates done", 1),
-    6: ("How concentrated", 1),
-    7: ("OWL's λ", 1),
-    8: ("Layer sparsity", 1),
-}
+PROJECTORS = ((1280, 720), (1920, 1080), (1024, 768))
+
+# Words of a picture that stick out of it.
+_CUT_WORDS = """(svg) => [...svg.querySelectorAll('text')].filter((text) => {
+    const {x, y, width, height} = text.getBBox();
+    return width && (x < -1 || y < -1 || x + width > 641 || y + height > 401);
+}).map((text) => text.textContent)"""
+# What of a slide is outside of the window or is cut.
+_PARTS = "header, h1, .body, .stage, .player, svg, .control, .beside, .beside *, footer *"
+_CUT = """(deck) => [...deck.querySelectorAll(PARTS)]
+    .filter((node) => {
+        const box = node.getBoundingClientRect();
+        const scrolls = node.tagName !== 'svg' && node.clientHeight && node.scrollHeight > node.clientHeight + 1;
+        return scrolls || box.bottom > innerHeight + 1 || box.right > innerWidth + 1 || box.top < -1 || box.left < -1;
+    }).map((node) => `${node.tagName}.${node.className} ${node.textContent.slice(0, 40)}`)""".replace(
+    "PARTS", f"'{_PARTS}'"
+)
 
 
 def opened(page: Page, step: int, more: str = "") -> Page:
@@ -31,9 +38,18 @@ def opened(page: Page, step: int, more: str = "") -> Page:
 
 
 def arrived(page: Page, step: int) -> Page:
-    expect(page.get_by_role("heading", name=f"{step}. {STEPS[step - 1].title}")).to_be_visible(timeout=60_000)
+    expect(page.get_by_role("heading", name=f"{step}. {STEPS[step - 1].title}")).to_be_visible(timeout=90_000)
     settled(page)
+    expect(picture(page)).to_be_visible()
     return page
+
+
+def picture(page: Page) -> Locator:
+    return page.locator(".player > svg")
+
+
+def control(page: Page) -> Locator:
+    return page.locator(".player input[type=range]")
 
 
 @pytest.mark.parametrize(("viewport", "colour_scheme"), [(WIDE, "light"), (NARROW, "dark")])
@@ -42,18 +58,15 @@ def test_every_step_is_drawn_whole_and_answers_its_keys(page, viewport, colour_s
     for step in range(1, len(STEPS) + 1):
         arrived(page, step)
         assert overflow(page) == [], step
-        assert cut_labels(page) == [], step
+        assert picture(page).evaluate(_CUT_WORDS) == [], step
         assert kept_out(page) == [], step
         screenshot(page, f"learn-{step}-{viewport[0]}-{colour_scheme}")
-        if step in SLIDERS:
-            label, keys = SLIDERS[step]
-            with redraw(page) as change:
-                step_slider(page, label, keys)
-            assert change.charts == 1, step
-            settled(page)
-        if step in BY_HAND and viewport == WIDE:
-            BY_HAND[step](page)
-            settled(page)
+        before = picture(page).inner_html()
+        control(page).focus()
+        page.keyboard.press("ArrowRight" if control(page).input_value() == "0" else "ArrowLeft")
+        assert picture(page).inner_html() != before, step
+        if step == 2:
+            the_self_check_is_answered_by_key(page)
         if step < len(STEPS):
             page.get_by_role("button", name="Next").click()
 
@@ -64,73 +77,95 @@ def the_self_check_is_answered_by_key(page: Page) -> None:
     page.keyboard.press("Space")
     expect(page.get_by_text(check.reason)).to_be_visible()
     expect(page.get_by_test_id("stAlert")).to_contain_text("Yes.")
-    page.keyboard.press("ArrowDown")
-    expect(page.get_by_test_id("stAlert")).to_contain_text("Not quite.")
+    settled(page)
 
 
-def play_ends_at_the_last_update(page: Page) -> None:
+def test_the_address_follows_the_control_and_holds(page):
+    opened(page, 7)
+    control(page).evaluate(
+        "(input) => { input.value = 70; input.dispatchEvent(new Event('input', {bubbles: true})) }"
+    )
+    expect(page.get_by_text("A positive rate wins")).to_be_visible()
+    expect(page).to_have_url(re.compile("outliers=80"))
+    page.reload()
+    arrived(page, 7)
+    expect(page.locator(".player output")).to_have_text("80%")
+    page.get_by_role("link", name="6 Iterations").click()
+    arrived(page, 6)
     page.get_by_role("button", name="Play").click()
-    expect(slider(page, "Updates done")).to_have_value("10", timeout=20_000)
+    expect(page.locator(".player output")).to_have_text("10.0")
     expect(page.get_by_text("After 10 updates")).to_be_visible()
 
 
-def the_sign_turns_under_the_readers_hand(page: Page) -> None:
-    step_slider(page, "How concentrated", -1)  # to where it began
-    expect(page.get_by_text("A negative rate wins")).to_be_visible()
-    step_slider(page, "How concentrated", 8)
-    expect(page.get_by_text("A positive rate wins")).to_be_visible()
-    assert "outliers=80" in page.url
+def test_slides_fit_every_projector_and_print_on_a_page_each(page, tmp_path):
+    opened(page, 1, "&present=1")
+    deck = page.locator(".deck")
+    for step in range(1, len(STEPS) + 1):
+        expect(page.get_by_role("heading", name=f"{step}. {STEPS[step - 1].title}")).to_be_visible()
+        for width, height in PROJECTORS:
+            page.set_viewport_size({"width": width, "height": height})
+            for reveal in range(3):
+                assert deck.evaluate(_CUT) == [], (step, width, reveal)
+                if reveal == 0:
+                    assert picture(page).evaluate(_CUT_WORDS) == [], (step, width)
+                    assert picture(page).bounding_box()["height"] > 0.45 * height, (step, width)
+                page.keyboard.press("r")
+        page.keyboard.press("ArrowRight")
+    assert kept_out(page) == []
+    screenshot(page, "learn-slides")
+    content = page.pdf(prefer_css_page_size=True)
+    assert len(re.findall(rb"/Type\s*/Page\b", content)) == len(STEPS)
+    expect(page.locator("#trim-print")).to_have_count(0)
 
 
-BY_HAND = {
-    2: the_self_check_is_answered_by_key,
-    5: play_ends_at_the_last_update,
-    6: the_sign_turns_under_the_readers_hand,
-}
-
-
-def test_presenter_mode_turns_pages_by_key(page):
+def test_a_key_is_a_step_and_needs_no_server(page):
     opened(page, 1, "&present=1")
     expect(page.get_by_test_id("stSidebar")).to_be_hidden()
-    size = "() => parseFloat(getComputedStyle(document.querySelector('h1')).fontSize)"
-    large = page.evaluate(size)
-    page.keyboard.press("ArrowRight")
-    arrived(page, 2)
-    slider(page, "Weights pruned").focus()
-    page.keyboard.press("PageDown")  # a clicker, also while a slider has the focus
-    arrived(page, 3)
-    page.keyboard.press("PageUp")
-    arrived(page, 2)
-    page.locator("h1").click()
-    page.keyboard.press("ArrowLeft")
-    arrived(page, 1)
-    assert overflow(page) == []
-    assert cut_labels(page) == []
-    assert kept_out(page) == []
-    screenshot(page, "learn-presenter")
-    assert re.search(r"present=1", page.url)
-    page.locator(".st-key-presenter-pages").get_by_role("link", name="Paper").click()
+    page.get_by_role("button", name="Model", exact=True).wait_for()
+    page.context.set_offline(True)
+    for _ in range(12):  # five presses, four steps on: sixty in six seconds
+        for key in ("ArrowRight", "PageDown", "ArrowLeft", "Space", "PageUp"):
+            page.keyboard.press(key)
+            page.wait_for_timeout(90)
+        page.keyboard.press("ArrowLeft")
+    expect(page.get_by_role("heading", name=f"1. {STEPS[0].title}")).to_be_visible()
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    control(page).focus()
+    page.keyboard.press("ArrowUp")
+    expect(page.locator(".player output")).to_have_text("1.0")
+    page.keyboard.press("p")
+    expect(page.locator(".player output")).to_have_text("10.0")
+    page.keyboard.press("r")
+    expect(page.get_by_text(STEPS[5].check.question)).to_be_visible()
+    expect(page).to_have_url(re.compile("step=6.*iteration=10.*reveal=1|reveal=1.*"))
+    page.keyboard.press("b")
+    expect(page.locator(".curtain")).to_be_visible()
+    page.keyboard.press("b")
+    with page.expect_popup() as popup:
+        page.keyboard.press("n")
+    notes = popup.value
+    expect(notes.locator(".said")).to_have_text(STEPS[5].notes)
+    notes.keyboard.press("PageDown")
+    expect(notes.locator(".said")).to_have_text(STEPS[6].notes)
+    expect(page.get_by_role("heading", name=f"7. {STEPS[6].title}")).to_be_visible()
+    page.context.set_offline(False)
+    page.wait_for_timeout(300)
+    address = page.url
+    page.reload()
+    arrived(page, 7)
+    assert page.url == address
+    page.get_by_role("button", name="Leave").click()
+    expect(page.get_by_test_id("stSidebar")).to_be_visible()
+    arrived(page, 7)
+    assert "present" not in page.url
+
+
+def test_slides_lead_to_the_other_pages(page):
+    opened(page, 3, "&present=1")
+    page.get_by_role("button", name="Paper", exact=True).click()
     expect(page.get_by_role("heading", name="Figure 4")).to_be_visible(timeout=60_000)
     expect(page.get_by_test_id("stSidebar")).to_be_hidden()
     page.locator(".st-key-presenter-pages").get_by_role("link", name="Learn").click()
     arrived(page, 1)
-    page.get_by_role("link", name="Leave presenter mode").click()
-    expect(page.get_by_test_id("stSidebar")).to_be_visible()
-    settled(page)
-    assert page.evaluate(size) < 0.8 * large
-
-
-def test_links_lead_to_steps_and_hold(page):
-    opened(page, 1)
-    link = page.get_by_role("link", name="6 Sign")
-    assert link.get_attribute("href").endswith("learn?step=6")
-    link.click()
-    arrived(page, 6)
-    expect(page).to_have_url(re.compile(r"learn\?step=6$"))
-    page.get_by_role("link", name="Presenter mode").click()
-    expect(page).to_have_url(re.compile("present=1"))
-    page.get_by_role("button", name="Next").click()
-    arrived(page, 7)
-    expect(page).to_have_url(re.compile("present=1"))
-    page.reload()
-    arrived(page, 7)
+    assert "present=1" in page.url

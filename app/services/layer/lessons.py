@@ -12,6 +12,7 @@ from app.services.layer.tensor_layer import search_curves
 from diagnostics.concentration import LorenzCurve, gini, lorenz_curves
 from diagnostics.lessons import (
     BudgetLesson,
+    CurveLesson,
     PathLesson,
     PrunedMatrix,
     ScoreLesson,
@@ -47,6 +48,9 @@ SIGN_ROWS, LOUDNESS = 24, 1.5
 BLOCK_POWERS, BLOCK_SHAPE = (2.6, 1.2, 1.0, 1.3, 1.6, 2.2), (64, 64)
 TARGET = 0.7
 PATH_TARGET = 0.65
+PICTURES_AN_UPDATE = 10
+# Rows of the retention curves: how much of their squared output the outliers hold.
+CURVE_ROWS = {"even": 0.05, "between": 0.6, "few large": 0.97}
 
 
 def curves_of(weight: Tensor, norm: Tensor) -> tuple[trim.RetentionCurves, Tensor]:
@@ -156,19 +160,34 @@ def wide_layer(shares: tuple[float, ...], loudness: tuple[float, ...]) -> Tensor
 
 
 @functools.cache
+def retention() -> CurveLesson:
+    """Three rows of equal loudness, from evenly spread to concentrated, at every number of pruned weights."""
+    weight = wide_layer(tuple(CURVE_ROWS.values()), (1.0,) * len(CURVE_ROWS))
+    curves, score = curves_of(weight, torch.ones(WIDE_COLUMNS))
+    ordered = np.sort(score.numpy(), axis=1)
+    return CurveLesson(tuple(CURVE_ROWS), ordered, gini(ordered), curves.cosine.numpy())
+
+
+@functools.cache
 def path() -> PathLesson:
     """TRIM's search on rows of equal loudness, from evenly spread to concentrated."""
     curves, score = curves_of(wide_layer(PATH_SHARES, (1.0,) * len(PATH_SHARES)), torch.ones(WIDE_COLUMNS))
     result = trim.search(curves, trim.SearchSettings(PATH_TARGET))
     trace, rate = result.trace, result.learning_rate
     assert rate is not None, "some rate beats uniform on these rows"
-    counts = trim.project_counts(trace.updates[rate], int(result.counts.sum()), WIDE_COLUMNS, CAP)
+    states = trace.updates[rate]
+    last = len(states) - 1
+    update = torch.linspace(0, last, last * PICTURES_AN_UPDATE + 1, dtype=torch.float64)
+    before = update.floor().clamp(max=last - 1).long()
+    x = torch.lerp(states[before], states[before + 1], (update - before).unsqueeze(1))
+    counts = trim.project_counts(x, int(result.counts.sum()), WIDE_COLUMNS, CAP)
     retained = curves.at(counts)
     return PathLesson(
         rate,
         PATH_TARGET,
         gini(score.numpy()),
-        trace.updates[rate].numpy(),
+        update.numpy(),
+        x.numpy(),
         retained.cosine.numpy(),
         trim.layer_quality(retained, "cosim_flat").numpy(),
         trace.best_iteration(rate),
@@ -185,7 +204,9 @@ def sign(outliers: float) -> SignLesson:
     result = search_curves(curves, trim.SearchSettings(TARGET), complete=True)
     ordered = np.sort(score.numpy(), axis=1)[:, ::-1]
     coefficients = gini(score.numpy())
-    at = torch.from_numpy(result.uniform_counts)
+    # At equal counts: uniform gives what is left over to the first rows, which here are the loud ones.
+    pruned = int(TARGET * WIDE_COLUMNS)
+    at = torch.full((SIGN_ROWS,), pruned)
     cosine = curves.at(at).cosine.numpy()
     loss = (curves.at(at + 1).error - curves.at(at).error).numpy()
     return SignLesson(
@@ -193,11 +214,12 @@ def sign(outliers: float) -> SignLesson:
         quiet=ordered[half],
         loud_gini=float(coefficients[0]),
         quiet_gini=float(coefficients[half]),
+        target=TARGET,
+        pruned=pruned,
         loud_cosine=float(cosine[0]),
         quiet_cosine=float(cosine[half]),
         loud_loss=float(loss[0]),
         quiet_loss=float(loss[half]),
-        target=TARGET,
         trace=learning_rate_trace(result, exact_qualities(curves, result)),
     )
 

@@ -1,4 +1,4 @@
-"""Presenter mode, asked for by `?present=1`: larger type, no side bar, and the next step under the presenter's keys."""
+"""Presenter mode, asked for by `?present=1`: larger type and no side bar; on Learn slides."""
 
 from collections.abc import Sequence
 
@@ -17,23 +17,6 @@ _STYLE = f"""
 </style>
 """
 
-# Clickers send Page Down and Page Up, also while a slider has the focus. The arrows are shortcuts of the buttons.
-_KEYS = """
-<script>
-if (!window.trimClicker) {
-    window.trimClicker = (event) => {
-        const name = {PageDown: 'next_step', PageUp: 'previous_step'}[event.key];
-        const button = name && document.querySelector(`.st-key-${name} button`);
-        if (!button || button.disabled) return;
-        event.preventDefault();
-        event.stopPropagation();
-        button.click();
-    };
-    document.addEventListener('keydown', window.trimClicker, true);
-}
-</script>
-"""
-
 
 def presenting() -> bool:
     """Return whether the address asks for presenter mode."""
@@ -43,11 +26,6 @@ def presenting() -> bool:
 def present() -> None:
     """Give the page a presenter's looks; called once, before the page is drawn."""
     st.html(_STYLE)
-
-
-def listen_to_clickers() -> None:
-    """Page Down and Page Up press the buttons with the keys `next_step` and `previous_step`."""
-    st.html(_KEYS, unsafe_allow_javascript=True)
 
 
 def kept() -> dict[str, str]:

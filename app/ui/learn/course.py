@@ -1,9 +1,13 @@
 """The lessons in their order."""
 
-from app.ui.learn.matrix_steps import GINI, OPTIMUM, SCORES, UNIFORM
-from app.ui.learn.real_step import REAL
-from app.ui.learn.search_steps import BUDGETS, ITERATIONS, SIGN
+from app.ui.learn.matrix_steps import CURVES, GINI, OPTIMUM, SCORES, UNIFORM
+from app.ui.learn.model_steps import perplexity, real
+from app.ui.learn.search_steps import BUDGETS, ITERATIONS, SIGN, UPDATE
 from app.ui.learn.step import Step
-from app.ui.learn.update_step import UPDATE
 
-STEPS: tuple[Step, ...] = (SCORES, UNIFORM, GINI, UPDATE, ITERATIONS, SIGN, BUDGETS, OPTIMUM, REAL)
+_TOY: tuple[Step, ...] = (SCORES, UNIFORM, CURVES, GINI, UPDATE, ITERATIONS, SIGN, BUDGETS, OPTIMUM)
+
+
+def course(run_id: str | None = None) -> tuple[Step, ...]:
+    """Return the lessons; the last ones show that stored run, or the demo's."""
+    return (*_TOY, real(run_id), perplexity(run_id))

@@ -1,16 +1,22 @@
-"""The lessons on a layer of four rows: scores, uniform damage, Gini, the optimum."""
+"""The lessons on four rows or fewer: scores, uniform damage, retention curves, Gini, the optimum."""
+
+import functools
 
 import numpy as np
-import streamlit as st
 
 from app.ui.common import explanations
-from app.ui.common.cards import View, theme
-from app.ui.learn.step import Check, Step
-from diagnostics.figures.concentration import lorenz_figure
-from diagnostics.figures.lesson_matrix import damage_figure, masks_figure, score_figure
+from app.ui.learn.step import Check, Control, Picture, Step
+from diagnostics.figures.lesson_matrix import (
+    curve_drawing,
+    damage_drawing,
+    lorenz_drawing,
+    masks_drawing,
+    score_drawing,
+)
 from diagnostics.gap import captured_share
-from diagnostics.lessons import PrunedMatrix
 
+LOUDNESS = tuple(np.arange(0, 6.01, 0.1).round(1).tolist())
+FACTORS = tuple(np.arange(1, 20.01, 0.2).round(1).tolist())
 TARGETS = (0.25, 0.375, 0.5, 0.625, 0.75)
 PLACES = ("the lowest", "the second lowest", "the second highest", "the highest")
 
@@ -19,244 +25,287 @@ $$
 \min_{k}\; \sum_i \lVert Y_i - \hat Y_i(k_i)\rVert^2 \quad\text{with}\quad \sum_i k_i = K
 $$
 
-For a price $\lambda$ of a weight each row takes the count $k_i$ with the least squared error less $\lambda k_i$; the
-price is raised until the counts add up to $K$ (Everett 1963; Shoham & Gersho 1988).
+For a price $\mu$ of a weight each row takes the count $k_i$ with the least squared error less $\mu k_i$; the price is
+raised until the counts add up to $K$ (Everett 1963; Shoham & Gersho 1988).
 """
 
 
-# ----------------------------------------------------------------------------------------------- scores
-
-
-def _loudness() -> float:
-    return st.slider(
-        "How loud is feature 3? (its norm)", 0.0, 6.0, 3.0, 0.5, key="loudness", bind="query-params"
-    )
-
-
-def _scores(loudness: float) -> View:
+@functools.cache
+def _scores() -> Picture:
     from app.services.layer import lessons  # imports torch
 
-    lesson = lessons.scores(loudness)
-    weight, score = lesson.weight[0, 3], lesson.pruned.score[0, 3]
-    gone = [str(row) for row in range(len(lesson.weight)) if not lesson.pruned.keep[row, 3]]
-    fate = f"pruned in row{'s' * (len(gone) > 1)} {', '.join(gone)}" if gone else "kept in every row"
-    return View(
-        score_figure(lesson, theme()),
-        f"Row 0, feature 3: weight {weight:.1f} times norm {lesson.norm[3]:.1f} is score {score:.1f}. "
-        f"The weight at feature 3 is {fate}.",
-        explanations.SCORE_FORMULA["wanda"],
-        f"Weights, feature norms and scores of four rows; feature 3 has norm {lesson.norm[3]:.1f}, its weight is "
-        f"{fate}",
-        lambda: _table(lesson.pruned) | {"weight": lesson.weight.ravel()},
-    )
-
-
-def _table(matrix: PrunedMatrix) -> dict[str, np.ndarray]:
-    rows, columns = np.indices(matrix.score.shape)
-    return {
-        "row": rows.ravel(),
-        "feature": columns.ravel(),
-        "score": matrix.score.ravel(),
-        "kept": matrix.keep.ravel(),
-    }
+    found = [lessons.scores(value) for value in LOUDNESS]
+    seen = []
+    for value, lesson in zip(LOUDNESS, found, strict=True):
+        gone = [str(row) for row in np.flatnonzero(~lesson.pruned.keep[:, 3])]
+        fate = f"pruned in row{'s' * (len(gone) > 1)} {', '.join(gone)}" if gone else "kept in every row"
+        seen.append(
+            f"Row 0, feature 3: weight {lesson.weight[0, 3]:.1f} times norm {value:.1f} is score "
+            f"{lesson.pruned.score[0, 3]:.1f}. The weight at feature 3 is {fate}."
+        )
+    return Picture(
+        score_drawing(found),
+        Control(
+            "loudness", "How loud is feature 3? (its norm)", tuple(map(str, LOUDNESS)),
+            tuple(f"norm {value:.1f}" for value in LOUDNESS), LOUDNESS.index(3.0), 5,
+        ),
+        seen,
+        "Three tables, one below the other: weights of four rows and eight features, the features' norms, and their "
+        "product, the scores, with the lower half of each row crossed out",
+        lambda: {
+            "norm": np.repeat(LOUDNESS, lessons.ROWS * lessons.COLUMNS),
+            "score": np.concatenate([each.pruned.score.ravel() for each in found]),
+            "kept": np.concatenate([each.pruned.keep.ravel() for each in found]),
+        },
+    )  # fmt: skip
 
 
 SCORES = Step(
     "Scores",
     "Which weights matter?",
-    "A language model is a stack of **layers**. A layer is a table of numbers, its **weights**: each row multiplies "
-    "the incoming numbers (*features*) by its weights and adds up, and that is the row's output. To **prune** a weight "
-    "is to set it to zero. A simple method, Wanda, prunes those with the lowest **score**: the size of the weight, "
-    "whatever its sign, times its feature's **norm**, which says how large (*loud*) the feature is on real text.",
-    _loudness,
-    _scores,
-    "At the bottom the half of each row that would be pruned is crossed out. Make feature 3 quiet: no weight changes, "
-    "and yet others survive. "
-    "Row 2's weight of 0.5 at feature 3, kept at first, is then pruned.",
+    "A **layer** of a language model is a table of **weights**: each row multiplies incoming numbers (*features*) by "
+    "its weights and adds up. To **prune** is to set weights to zero. Wanda prunes the lowest **scores**: size of the "
+    "weight times its feature's **norm**, how *loud* it is on real text.",
+    "Score: size of the weight times the norm of its feature. The lowest scores of each row are pruned.",
+    "Make feature 3 quiet. No weight changes, yet others survive.",
+    "Ask first: which of the 32 weights would you keep? Most point at the large ones. Move feature 3 to 0.5: "
+    "nothing in W has changed, yet row 2's weight there is pruned. Then the question.",
     Check(
-        "Row 3 has a weight of −1.3 at feature 2, which has norm 1, and one of 0.9 at feature 3, with norm 3. Which "
-        "is pruned first?",
+        "Row 3 has −1.3 at feature 2 (norm 1) and 0.9 at feature 3 (norm 3). Which is pruned first?",
         (
-            "0.9: it is the smaller weight",
-            "−1.3: its score is the lower one",
+            "0.9: the smaller weight",
+            "−1.3: the lower score",
             "−1.3: negative weights go first",
         ),
         1,
         "The scores are 1.3 · 1 = 1.3 and 0.9 · 3 = 2.7. The sign plays no part, and size alone does not decide.",
     ),
+    explanations.SCORE_FORMULA["wanda"],
+    _scores,
 )
 
 
-# ---------------------------------------------------------------------------------------------- uniform
-
-
-def _pruned() -> int:
-    return st.slider("Weights pruned in every row (of 8)", 0, 8, 4, key="pruned", bind="query-params")
-
-
-def _damage(pruned: int) -> View:
+@functools.cache
+def _damage() -> Picture:
     from app.services.layer import lessons  # imports torch
 
-    matrix = lessons.damage(pruned)
-    worst, best = int(matrix.cosine.argmin()), int(matrix.cosine.argmax())
-    cosines = ", ".join(f"row {row} {value:.2f}" for row, value in enumerate(matrix.cosine))
-    if pruned in (0, lessons.COLUMNS):
-        seen = (
-            "Nothing is pruned: every output is what it was."
-            if pruned == 0
-            else "Nothing is left of any row."
-        )
-    else:
-        seen = (
-            f"With {pruned} of 8 weights gone, row {best} keeps a cosine of {matrix.cosine[best]:.2f} and row {worst} "
-            f"{matrix.cosine[worst]:.2f}."
-        )
-    return View(
-        damage_figure(matrix, theme()),
+    matrices = [lessons.damage(pruned) for pruned in range(lessons.COLUMNS + 1)]
+    seen = []
+    for pruned, matrix in enumerate(matrices):
+        worst, best = int(matrix.cosine.argmin()), int(matrix.cosine.argmax())
+        seen.append(
+            "Nothing is pruned: every output is what it was." if pruned == 0
+            else "Nothing is left of any row." if pruned == lessons.COLUMNS
+            else f"With {pruned} of 8 weights pruned, row {best} keeps a cosine of {matrix.cosine[best]:.2f} and row "
+            f"{worst} {matrix.cosine[worst]:.2f}."
+        )  # fmt: skip
+    counts = range(len(matrices))
+    return Picture(
+        damage_drawing(matrices),
+        Control(
+            "pruned", "Weights pruned in every row (of 8)", tuple(map(str, counts)),
+            tuple(f"{pruned} of 8" for pruned in counts), 4, rate=2,
+        ),
         seen,
-        explanations.COSINE_FORMULA
-        + "\n\nHere each calibration vector excites one feature, so $c_i = \\sqrt{\\text{kept scores}^2 / "
-        "\\text{all scores}^2}$, sums over the row: check it by hand.",
-        f"Four rows with {pruned} of 8 weights pruned in each; cosines: {cosines}",
-        lambda: {"row": np.arange(len(matrix.cosine)), "cosine": matrix.cosine, "pruned": matrix.counts},
-    )
+        "A table of the scores of four rows, the pruned ones crossed out, and beside each row a bar: the cosine of its "
+        "output",
+        lambda: {
+            "pruned": np.repeat(counts, lessons.ROWS),
+            "row": np.tile(np.arange(lessons.ROWS), len(matrices)),
+            "cosine": np.concatenate([matrix.cosine for matrix in matrices]),
+        },
+    )  # fmt: skip
 
 
 UNIFORM = Step(
     "Uniform",
     "Does every row suffer the same?",
-    "The share of weights pruned is the **sparsity**. Plain Wanda gives every row the same: **uniform**. How much does "
-    "a row suffer? Over many pieces of text it gives a list of outputs. Read the list as an arrow: pruning turns it, "
-    "and the **cosine** of the angle is 1 if the arrow points where it did, 0 if nothing of its direction is left.",
-    _pruned,
-    _damage,
-    "Row 0 rests on one weight and hardly minds losing the others. In row 1 all weights matter alike, and "
-    "each one that goes is missed.",
+    "**Sparsity** is the share of weights pruned; **uniform** gives every row the same. A row's outputs on many "
+    "texts form an arrow. Its **cosine** is 1 if pruning does not turn it, 0 if nothing of its direction is left. "
+    "Here each text excites one feature at a time, so the cosines can be checked by hand.",
+    "Every row loses the same share of its weights, but not the same share of its output. Inputs here excite one "
+    "feature at a time.",
+    "Row 0 rests on one weight. In row 1 all matter alike.",
+    "Let them compute row 0 at 4 of 8: the scores kept are 0.3, 6.0, 0.4 and 0.3, so the cosine is √(36.34 / "
+    "36.44), very nearly 1. Row 1, with scores from 0.7 to 1.2, keeps 0.81. Move to 6 of 8: row 0 still keeps "
+    "1.00, row 1 only 0.61. Say that real inputs excite many features at once: then only the computer can check.",
     Check(
         "Row 0 loses half of its weights and keeps a cosine of 1.00. Why?",
         (
-            "One weight carries nearly all of its output, and that one stays",
-            "It had more weights than the other rows, so half of them is not much",
-            "Its output was zero before, and a cosine of zeros is 1",
+            "One weight carries nearly all of its output, and stays",
+            "It has more weights than the other rows",
+            "Its output was zero before",
         ),
         0,
-        "Its weight at feature 3 has score 6.0; the seven others have 0.4 or less. Without four of those the output is "
-        "the same but for a hair.",
+        "Its weight at feature 3 has score 6.0; the seven others have 0.4 or less.",
     ),
+    explanations.COSINE_FORMULA
+    + "\n\nHere each calibration vector excites one feature, so $c_i = \\sqrt{\\text{kept scores}^2 / "
+    "\\text{all scores}^2}$, sums over the row.",
+    _damage,
 )
 
 
-# ------------------------------------------------------------------------------------------------- gini
-
-
-def _factor() -> int:
-    return st.slider(
-        "Make the weight of row 1 at feature 4 larger (times)",
-        1,
-        20,
-        1,
-        format="%d ×",
-        key="factor",
-        bind="query-params",
-    )
-
-
-def _lorenz(factor: int) -> View:
+@functools.cache
+def _retention() -> Picture:
     from app.services.layer import lessons  # imports torch
 
-    curves = lessons.concentration(factor)
-    row = curves[lessons.EVEN_ROW]
-    ginis = ", ".join(f"row {curve.row} {curve.gini:.2f}" for curve in curves)
-    others = ", ".join(f"row {curve.row} {curve.gini:.2f}" for curve in curves if curve is not row)
-    place = sorted(curve.gini for curve in curves).index(row.gini)
-    return View(
-        lorenz_figure(curves, theme()),
-        f"Row 1 has a Gini of {row.gini:.2f}, {PLACES[place]} of the four. The others stay: {others}.",
-        explanations.GINI_FORMULA + explanations.LORENZ_FORMULA,
-        f"Lorenz curves of four rows. Gini: {ginis}",
-        lambda: (
-            {"share_of_weights": row.population}
-            | {f"share_of_score_row_{curve.row}": curve.share for curve in curves}
+    lesson = lessons.retention()
+    columns = lesson.score.shape[1]
+    counts = range(columns + 1)
+    seen = [
+        f"With {pruned} of {columns} weights pruned ({pruned / columns:.0%}): "
+        + ", ".join(
+            f"{name} {value:.2f}" for name, value in zip(lesson.names, lesson.cosine[:, pruned], strict=True)
+        )
+        + "."
+        for pruned in counts
+    ]
+    return Picture(
+        curve_drawing(lesson),
+        Control(
+            "sparser", f"Weights pruned in every row (of {columns})", tuple(map(str, counts)),
+            tuple(f"{pruned} of {columns}" for pruned in counts), 48, 8,
         ),
-    )
+        seen,
+        "The weights of three rows by their score, and below them the cosine of each row's output against row sparsity",
+        lambda: {"pruned": np.arange(columns + 1)}
+        | {
+            f"cosine_{name.replace(' ', '_')}": cosine
+            for name, cosine in zip(lesson.names, lesson.cosine, strict=True)
+        },
+    )  # fmt: skip
+
+
+CURVES = Step(
+    "Curves",
+    "What does each further weight cost?",
+    "Prune a row weight by weight, the lowest score first, and note the cosine each time: its **retention curve**. "
+    "One pass over the layer gives the curve of every row. Whatever TRIM asks from here on is looked up in them.",
+    "One pass over a layer gives each row's retention curve: its cosine at every sparsity. TRIM only looks things up.",
+    "Press Play. At 75% the even row is down to 0.84; the one with few large weights still has 1.00.",
+    "Press Play, and stop it (P) where the even row begins to fall. The three rows are equally loud; only how "
+    "their output is spread over the weights differs. Everything in TRIM Lab that moves under a slider is a "
+    "look-up in such curves.",
+    Check(
+        "TRIM wants a row's cosine at 60% row sparsity. What must it compute?",
+        (
+            "The pruned row's product with all inputs",
+            "Nothing: the curve has it",
+            "The row's Gini",
+        ),
+        1,
+        "One pass over the sorted weights gave the cosine at every number of pruned weights. A whole search is "
+        "look-ups.",
+    ),
+    explanations.COSINE_FORMULA,
+    _retention,
+)
+
+
+@functools.cache
+def _lorenz() -> Picture:
+    from app.services.layer import lessons  # imports torch
+
+    found = [lessons.concentration(factor) for factor in FACTORS]
+    seen = []
+    for curves in found:
+        row = curves[lessons.EVEN_ROW]
+        place = sorted(curve.gini for curve in curves).index(row.gini)
+        seen.append(f"Row 1 has a Gini of {row.gini:.2f}, {PLACES[place]} of the four. The others stay.")
+    ginis = np.array([[curve.gini for curve in curves] for curves in found])
+    return Picture(
+        lorenz_drawing(found),
+        Control(
+            "factor", "Make the weight of row 1 at feature 4 larger (times)",
+            tuple(f"{factor:g}" for factor in FACTORS), tuple(f"{factor:.1f} times" for factor in FACTORS), 0, 5,
+        ),
+        seen,
+        "Lorenz curves of four rows below a diagonal; row 1's sinks as one of its weights grows",
+        lambda: {"factor": np.array(FACTORS)} | {f"gini_row_{row}": ginis[:, row] for row in range(lessons.ROWS)},
+    )  # fmt: skip
 
 
 GINI = Step(
     "Gini",
     "How concentrated is a row?",
-    "Line up a row's scores from the lowest to the highest and add them up on the way: that is its **Lorenz curve**. "
-    "How deep it hangs below the diagonal is the **Gini**: 0 if every weight matters the same, towards 1 if few "
-    "weights hold everything.",
-    _factor,
-    _lorenz,
-    "Row 0, which hardly minded pruning in step 2, hangs deep; row 1, which suffered most, begins almost on the "
-    "diagonal. Make one weight of row 1 larger: the seven others have not changed, but beside it they hardly count, "
-    "and the curve sinks.",
+    "Line up a row's scores from lowest to highest and add them up: its **Lorenz curve**. How deep it hangs below the "
+    "diagonal is the **Gini**: 0, every weight matters alike; near 1, few hold everything.",
+    "Gini: how deep the Lorenz curve hangs. 0: every weight matters alike. Near 1: few hold everything.",
+    "Enlarge one weight of row 1. Its seven others do not change, yet the Gini rises: it is about shares.",
+    "Pull the slider slowly. Ask what has happened to the other seven weights (nothing), and why the Gini rose all the "
+    "same. Row 0, which hardly minded pruning, hangs deep; row 1, which suffered most, begins almost on the diagonal.",
     Check(
-        "Two rows have a Gini of 0.1 and 0.7. Which one can lose more weights and still keep a high cosine?",
-        (
-            "The one with 0.1",
-            "The one with 0.7",
-            "Both the same: Gini is about scores, not about outputs",
-        ),
+        "Two rows have a Gini of 0.1 and 0.7. Which can lose more weights and keep a high cosine?",
+        ("The one with 0.1", "The one with 0.7", "Both the same"),
         1,
-        "With 0.7 few weights hold most of the score, and the many others can go. Gini is not the whole story (steps 6 "
-        "and 8), but it is a good first look.",
+        "With 0.7 few weights hold most of the score, and the many others can go. It is not the whole story: Sign and "
+        "Optimum say more.",
     ),
+    explanations.GINI_FORMULA + explanations.LORENZ_FORMULA,
+    _lorenz,
 )
 
 
-# ---------------------------------------------------------------------------------------------- optimum
-
-
-def _target() -> float:
-    return st.select_slider(
-        "Layer sparsity",
-        TARGETS,
-        0.5,
-        format_func=lambda share: f"{share:.1%}",
-        key="share",
-        bind="query-params",
-    )
-
-
-def _optimum(target: float) -> View:
+@functools.cache
+def _optimum() -> Picture:
     from app.services.layer import lessons  # imports torch
 
-    uniform, trim, optimal = matrices = lessons.three_allocations(target)
-    captured = captured_share(uniform.layer_cosine, trim.layer_cosine, optimal.layer_cosine)
-    qualities = ", ".join(f"{matrix.label} {matrix.layer_cosine:.4f}" for matrix in matrices)
-    return View(
-        masks_figure(matrices, theme()),
-        f"Cosine of the layer's output: {qualities}. TRIM captured {captured:.0%} of the possible gain over uniform.",
-        OPTIMAL_FORMULA,
-        f"Masks of three allocations at {target:.1%} layer sparsity. Layer cosine: {qualities}",
-        lambda: {f"pruned_{matrix.method}": matrix.counts for matrix in matrices},
+    found = [lessons.three_allocations(target) for target in TARGETS]
+    seen = []
+    for uniform, trim, optimal in found:
+        captured = captured_share(uniform.layer_cosine, trim.layer_cosine, optimal.layer_cosine)
+        qualities = ", ".join(f"{each.label} {each.layer_cosine:.4f}" for each in (uniform, trim, optimal))
+        seen.append(
+            f"Cosine of the layer: {qualities}. TRIM captured {captured:.0%} of the possible gain over uniform."
+        )
+    return Picture(
+        masks_drawing(found),
+        Control(
+            "share",
+            "Layer sparsity",
+            tuple(map(str, TARGETS)),
+            tuple(f"{target:.1%}" for target in TARGETS),
+            2,
+            rate=1,
+        ),
+        seen,
+        "The same table of scores three times, pruned by uniform, TRIM and the optimum, with each one's cosine",
+        lambda: (
+            {
+                "target": np.repeat(TARGETS, lessons.ROWS),
+                "row": np.tile(np.arange(lessons.ROWS), len(TARGETS)),
+            }
+            | {
+                f"pruned_{each.method}": np.concatenate([line[place].counts for line in found])
+                for place, each in enumerate(found[0])
+            }
+        ),
     )
 
 
 OPTIMUM = Step(
     "Optimum",
     "How far is TRIM from the best?",
-    "TRIM is a search and may miss the best. If best means the least **squared error** (how far the layer's outputs "
-    "are off, squared and added up), it can be computed: always take the weight that adds least to it, in whatever "
-    "row. In this layer each piece of text uses one feature only, so these are simply the lowest scores of the whole "
-    "layer.",
-    _target,
-    _optimum,
-    "At 50% TRIM and the optimum both take nearly all of row 0. Move to 75%: they part. The optimum gives up row 1, in "
-    "which no weight is large, and keeps more of row 3. TRIM goes by the rows' directions and does not see what a "
-    "weight costs.",
+    "TRIM is a search and may miss the best. If best means least **squared error** of the layer's output, it can "
+    "be computed: always take the weight that adds least, in whatever row. Here these are the lowest scores of the "
+    "whole layer.",
+    "The least squared error can be computed. TRIM gets part of the way: it sees directions, not what a weight costs.",
+    "At 75% they part: the optimum gives up row 1, where no weight is large.",
+    "At 50% TRIM captured 71% of what was possible, at 25% and at 75% 57 and 51%. Ask why the optimum gives up row "
+    "1 at 75%: no cosine knows how large an output is. Whether the model minds the loss of a small output is "
+    "another question; the optimal method can weigh rows by that as well (their sensitivity).",
     Check(
-        "At 75% the optimum leaves row 1 one of its eight weights, and TRIM three. How can the optimum be better?",
+        "At 75% the optimum leaves row 1 one weight of eight, TRIM three. How can the optimum be better?",
         (
-            "Row 1's scores are all about 1: squared, they are less than what the large scores elsewhere hold",
-            "Row 1 had no output to begin with, so nothing is lost when its weights go",
-            "The counts must add up to 24, and rounding left no other choice",
+            "Row 1's scores, squared, are less than the large ones elsewhere",
+            "Row 1 had no output to begin with",
+            "The counts must add up to 24",
         ),
         0,
-        "Row 1's whole squared output is 7.8; row 0's one large weight alone makes 36. The layer's error counts "
-        "outputs by their size, a row's cosine does not. Whether the model minds the loss of a small output is yet "
-        "another question; the optimal method can weigh rows by that as well (their sensitivity).",
+        "Row 1's whole squared output is 7.8; row 0's one large weight alone makes 36. The error counts outputs by "
+        "size, a cosine does not.",
     ),
+    OPTIMAL_FORMULA,
+    _optimum,
 )

@@ -1,13 +1,20 @@
-"""The lessons on layers of more rows: iterations, the sign of the learning rate, budgets."""
+"""The lessons on TRIM's search: one update, iterations, the sign of the learning rate, budgets."""
+
+import functools
 
 import numpy as np
-import streamlit as st
 
 from app.ui.common import explanations
-from app.ui.common.cards import View, theme
-from app.ui.learn.step import Check, Step
-from diagnostics.figures.lesson_search import budget_figure, path_figure, sign_figure
+from app.ui.learn.step import Check, Control, Picture, Step
+from diagnostics.figures.frame import signed
+from diagnostics.figures.learning_rate import rate_label
+from diagnostics.figures.lesson_search import budget_drawing, path_drawing, sign_drawing, update_drawing
 from diagnostics.lessons import SignLesson
+
+RATES = (-0.16, -0.08, -0.04, -0.02, -0.01, 0.01, 0.02, 0.04, 0.08, 0.12, 0.16)
+ROW = 2  # whose arithmetic is written out: neither the best nor the worst, so that no term is 0 or 1
+SHARES = tuple(range(10, 96))  # percent
+WIDTHS = tuple(np.arange(0, 0.2001, 0.005).round(3).tolist())
 
 BUDGET_FORMULA = r"""
 OWL (arXiv 2310.05175): the outlier share of a block is the share of its scores above $M = 5$ times their mean. Mapped
@@ -16,219 +23,245 @@ sparsity stays the target.
 """
 
 
-# ------------------------------------------------------------------------------------------- iterations
-
-
-def _iteration() -> int:
+@functools.cache
+def _update() -> Picture:
     from app.services.layer import lessons  # imports torch
 
-    last = len(lessons.path().quality) - 1
-    if st.session_state.get("playing"):
-        st.session_state["iteration"] = min(st.session_state["iteration"] + 1, last)
-        if st.session_state["iteration"] == last:
-            st.session_state["playing"] = False
-    iteration = st.slider("Updates done", 0, last, 0, key="iteration", bind="query-params")
-    if st.button(
-        "Play", icon=":material/play_arrow:", key="play", help="All updates from the first on, two a second."
-    ):
-        st.session_state["playing"] = True
-        st.session_state.pop("iteration")
-        st.session_state["iteration"] = 0
-        st.rerun()
-    return iteration
+    found = [lessons.one_update(rate) for rate in RATES]
+    seen = []
+    for rate, lesson in zip(RATES, found, strict=True):
+        giver, getter = int(lesson.change.argmax()), int(lesson.change.argmin())
+        mean = lesson.share.mean()
+        seen.append(
+            f"Row {giver} gives most, row {getter} gets most back. Row {ROW}: 2η (p − mean) = 2 · "
+            f"({signed(rate, 'g')}) · ({lesson.share[ROW]:.3f} − {mean:.3f}) = {signed(lesson.change[ROW], '.3f')}, "
+            f"so x = {lesson.row_sparsity[ROW]:.3f}: of eight weights {8 * lesson.row_sparsity[ROW]:.2f}. Taken are "
+            "the whole counts nearest to 8x that add up to 16. The layer's cosine goes from "
+            f"{lesson.uniform_quality:.4f} to {lesson.layer_quality:.4f}."
+        )
+    return Picture(
+        update_drawing(found),
+        Control(
+            "eta",
+            "Learning rate η (eta)",
+            tuple(map(str, RATES)),
+            tuple(f"η = {rate_label(rate)}" for rate in RATES),
+            8,
+            rate=2,
+        ),
+        seen,
+        "A line for each of four rows: its cosine, how far it lies between worst and best, and how far one update "
+        "moves its sparsity from uniform",
+        lambda: {
+            "learning_rate": np.repeat(RATES, lessons.ROWS),
+            "row": np.tile(np.arange(lessons.ROWS), len(RATES)),
+            "change": np.concatenate([lesson.change for lesson in found]),
+            "row_sparsity": np.concatenate([lesson.row_sparsity for lesson in found]),
+            "count": np.concatenate([lesson.counts for lesson in found]),
+        },
+    )
 
 
-def _path(iteration: int) -> View:
+UPDATE = Step(
+    "Update",
+    "What does TRIM do about it?",
+    "TRIM lets rows suffer alike. Rows whose cosine is above the mean *give*: they lose more weights. Rows below "
+    "*get* some back. The layer's total stays. How far rows move is the **learning rate** η; nothing is trained.",
+    "Rows of high cosine give weights, rows of low cosine get some back. The layer's total stays.",
+    "The changes add up to zero. With a negative η rows move the other way.",
+    "Write the four cosines on the board (0.999, 0.806, 0.963, 0.951) and let the room do row 2 at η = 0.08: p is "
+    "0.816, the mean 0.642, so +0.028. Turn the sign and ask who gets weights now.",
+    Check(
+        "With η = +0.08, why does row 1 get weights back?",
+        (
+            "Its Gini is the highest of the four",
+            "Its weights are the largest",
+            "Its cosine is the lowest of the four",
+        ),
+        2,
+        "Its cosine of 0.806 is the worst, so p = 0, below the mean: its change is negative.",
+    ),
+    explanations.ROW_SPARSITY_FORMULA,
+    _update,
+)
+
+
+@functools.cache
+def _path() -> Picture:
     from app.services.layer import lessons  # imports torch
 
     lesson = lessons.path()
-    x, quality = lesson.row_sparsity[iteration], lesson.quality
-    best = int(quality[: iteration + 1].argmax())
-    cosine = lesson.cosine[iteration]
-    alike = f"their cosines lie between {cosine.min():.2f} and {cosine.max():.2f}"
-    if iteration == 0:
-        seen = f"Before the first update every row loses {lesson.target:.0%} of its weights, and {alike}."
-    else:
-        seen = (
-            f"After {iteration} update{'s' if iteration > 1 else ''} the rows lose between {x.min():.0%} and "
-            f"{x.max():.0%} of their weights, and {alike}. The layer's quality is {quality[iteration]:.4f}, the best "
-            f"so far {quality[best]:.4f} (iteration {best})."
+    whole = lesson.update == lesson.update.round()
+    seen = []
+    for frame, update in enumerate(lesson.update):
+        x, cosine = lesson.row_sparsity[frame], lesson.cosine[frame]
+        best = int(
+            np.flatnonzero(whole[: frame + 1])[lesson.quality[: frame + 1][whole[: frame + 1]].argmax()]
         )
-    return View(
-        path_figure(lesson, iteration, theme()),
+        done = "no update" if update == 0 else f"{update:g} update" + ("" if update == 1 else "s")
+        seen.append(
+            f"After {done} the rows lose between {x.min():.0%} and {x.max():.0%}; their cosines lie between "
+            f"{cosine.min():.2f} and {cosine.max():.2f}. Layer quality {lesson.quality[frame]:.4f}, best so far "
+            f"{lesson.quality[best]:.4f} (update {lesson.update[best]:g})."
+        )
+    return Picture(
+        path_drawing(lesson),
+        Control(
+            "iteration", "Updates done", tuple(f"{update:g}" for update in lesson.update.round(1)),
+            tuple(f"{update:.1f}" for update in lesson.update), 0, lessons.PICTURES_AN_UPDATE,
+        ),
         seen,
-        explanations.ROW_SPARSITY_FORMULA,
-        f"Sparsities of twelve rows after {iteration} updates, from {x.min():.0%} to {x.max():.0%}, and the layer "
-        "quality of each update",
-        lambda: {
-            "row": np.arange(len(x)),
-            "gini": lesson.gini,
-            **{f"row_sparsity_{step}": values for step, values in enumerate(lesson.row_sparsity)},
-        },
-    )
+        "Bars: the sparsities of twelve rows, and below them the layer quality after each update",
+        lambda: {"update": lesson.update, "layer_quality": lesson.quality}
+        | {f"row_sparsity_{row}": values for row, values in enumerate(lesson.row_sparsity.T)},
+    )  # fmt: skip
 
 
 ITERATIONS = Step(
     "Iterations",
     "What do more updates do?",
-    "TRIM repeats the update ten times, and the rows' cosines grow alike. After each update it measures the **layer "
-    "quality**: the cosine for the outputs of all rows together. It keeps the row sparsities with the best quality. "
-    "Here are twelve rows of 96 weights, row 0 the most evenly spread, row 11 the most concentrated.",
-    _iteration,
-    _path,
-    "Concentrated rows give, evenly spread ones get. The quality rises for three updates, then wavers by a few "
-    "ten-thousandths, and so do the rows' cosines: what TRIM keeps is not the last update.",
+    "TRIM repeats the update ten times, and the rows' cosines grow alike. After each it measures the **layer "
+    "quality**, the cosine of all rows' outputs together, and keeps the row sparsities with the best. Here: twelve "
+    "rows of 96 weights.",
+    "Ten updates make the rows' cosines alike. The update with the best layer quality is kept, not the last.",
+    "Concentrated rows give, even ones get. The quality rises for three updates, then wavers.",
+    "Press Play. Ask at which update they would stop; the search keeps the sixth of ten. Between two whole updates "
+    "the picture shows the way, looked up like the rest.",
     Check(
         "Why does TRIM keep the best update and not the last one?",
         (
-            "Because the last update always leads back to uniform",
-            "Because making the rows' cosines alike does not always make the layer better",
-            "Because later updates prune more weights in total",
+            "The last update always leads back to uniform",
+            "Rows made alike do not always make a better layer",
+            "Later updates prune more weights in total",
         ),
         1,
-        "Updates go by the rows' cosines, the verdict by the layer's quality. Past some point the two disagree. The "
-        "total stays the same throughout.",
+        "Updates go by the rows' cosines, the verdict by the layer's quality. Past some point the two disagree. "
+        "The total stays.",
     ),
+    explanations.ROW_SPARSITY_FORMULA,
+    _path,
 )
 
 
-# ------------------------------------------------------------------------------------------------- sign
-
-
-def _outliers() -> int:
-    return st.slider(
-        "How concentrated are the loud rows? (share of their squared output in the outliers)",
-        10,
-        95,
-        40,
-        5,
-        format="%d%%",
-        key="outliers",
-        bind="query-params",
-    )
-
-
-def _sign(percent: int) -> View:
+@functools.cache
+def _sign() -> Picture:
     from app.services.layer import lessons  # imports torch
 
-    lesson = lessons.sign(percent / 100)
-    return View(
-        sign_figure(lesson, theme()),
-        sign_seen(lesson),
-        explanations.RATE_FORMULA,
-        f"Scores of a loud and a quiet row, and the gain of nine learning rates; outcome: {lesson.trace.outcome}",
+    found = [lessons.sign(percent / 100) for percent in SHARES]
+    return Picture(
+        sign_drawing(found),
+        Control(
+            "outliers", "How concentrated are the loud rows? (share of squared output in outliers)",
+            tuple(map(str, SHARES)),
+            tuple(f"{percent}%" for percent in SHARES), SHARES.index(40), 5,
+        ),
+        [sign_seen(lesson) for lesson in found],
+        "Scores of a loud and a quiet row, what the next pruned weight costs in each, and the gain of nine "
+        "learning rates",
         lambda: {
-            "learning_rate": lesson.trace.rates,
-            "gain": lesson.trace.kept_gain,
-            "tried": np.asarray(lesson.trace.tried),
+            "outliers_percent": np.array(SHARES),
+            "loud_cosine": np.array([lesson.loud_cosine for lesson in found]),
+            "quiet_cosine": np.array([lesson.quiet_cosine for lesson in found]),
+            "loud_loss": np.array([lesson.loud_loss for lesson in found]),
+            "quiet_loss": np.array([lesson.quiet_loss for lesson in found]),
+            "learning_rate": np.array([lesson.trace.rates[lesson.trace.chosen or 0] for lesson in found]),
         },
-    )
+    )  # fmt: skip
 
 
 def sign_seen(lesson: SignLesson) -> str:
     """Describe why this sign won."""
-    dearer = "more" if lesson.loud_loss > lesson.quiet_loss else "less"
     rate = lesson.trace.rates[lesson.trace.chosen or 0]
+    higher = "loud" if lesson.loud_cosine > lesson.quiet_cosine else "quiet"
+    lower = "quiet" if higher == "loud" else "loud"
     outcome = {
-        "positive": f"A positive rate wins ({rate:+g}): loud rows, of the higher cosine, give.",
-        "negative": f"A negative rate wins ({rate:+g}): quiet rows, of the lower cosine, give.",
+        "positive": f"A positive rate wins ({rate:+g}): {higher} rows, of the higher cosine, give.",
+        "negative": f"A negative rate wins ({rate:+g}): {lower} rows, of the lower cosine, give.",
         "none": "No rate beats uniform.",
     }[lesson.trace.outcome].replace("-0", "−0")
     return (
-        f"Under uniform, loud rows keep a cosine of {lesson.loud_cosine:.3f} and quiet rows {lesson.quiet_cosine:.3f}. "
-        f"One more pruned weight adds {lesson.loud_loss:.4f} to the squared error in a loud row, {dearer} than in a "
-        f"quiet one ({lesson.quiet_loss:.4f}). {outcome}"
+        f"With {lesson.pruned} of {len(lesson.loud)} weights pruned in each, loud rows keep a cosine of "
+        f"{lesson.loud_cosine:.3f}, quiet rows {lesson.quiet_cosine:.3f}. The next weight adds "
+        f"{lesson.loud_loss:.4f} to the squared error in a loud row, {lesson.quiet_loss:.4f} in a quiet one. "
+        f"{outcome}"
     )
 
 
 SIGN = Step(
     "Sign",
     "Should rows of low cosine ever give?",
-    "Must the rows of high cosine always give? Here twelve rows are **loud**: their outputs are one and a half times "
-    "as large as those of twelve **quiet** rows. In each loud row four *outliers*, very large weights, hold a share of "
-    "the output; you set the share. TRIM first tries positive rates (rows of high cosine give); only if none beats "
-    "uniform it tries negative ones (rows of low cosine give).",
-    _outliers,
-    _sign,
-    "Move from 40% to 80%: near 65% the sign turns. Loud rows have the higher cosine all along. But while their output "
-    "is spread over many weights, losing one of these costs the layer more than losing one of a quiet row; once the "
-    "outliers hold it, the rest costs next to nothing.",
+    "Twelve **loud** rows have outputs one and a half times as large as twelve **quiet** ones. In loud rows four "
+    "*outliers* hold a share of the output. TRIM tries positive rates first (rows of high cosine give), and "
+    "negative ones only if none beats uniform.",
+    "Loud rows have the higher cosine. But rows give where the next weight costs the layer least.",
+    "Near 65% the costs of the next weight meet, and the sign turns. Loud rows have the higher cosine all along.",
+    "The heart of the seminar. At 40% ask for a prediction: loud rows do better (0.922 against 0.874), so surely "
+    "they should give? A negative rate wins: the next weight adds 0.0183 to the squared error in a loud row and "
+    "0.0108 in a quiet one. Move to 80%: near 65% the costs meet, and the sign turns.",
     Check(
         "A negative rate won in a layer. What does that say?",
         (
-            "Most weights of the layer are negative, so rows must be taken from the other end",
-            "Rows of low cosine are the ones that cost the layer less when pruned further",
-            "The layer cannot be pruned to its target without going below zero in some row",
+            "Most weights of the layer are negative",
+            "Rows of low cosine cost the layer less when pruned further",
+            "The layer cannot be pruned to its target",
         ),
         1,
-        "A negative η takes from the rows with the lowest cosine. That wins where those rows contribute little to the "
-        "layer's output, so that losing more of them costs less than touching the others.",
+        "A negative η takes from the rows of lowest cosine. It wins where these add little to the layer's output.",
     ),
+    explanations.RATE_FORMULA,
+    _sign,
 )
 
 
-# ---------------------------------------------------------------------------------------------- budgets
-
-
-def _width() -> float:
-    return st.slider(
-        "OWL's λ (lambda): how far apart may layers be?",
-        0.0,
-        0.2,
-        0.08,
-        0.01,
-        key="owl",
-        bind="query-params",
-    )
-
-
-def _budgets(width: float) -> View:
+@functools.cache
+def _budgets() -> Picture:
     from app.services.layer import lessons  # imports torch
 
-    lesson = lessons.budgets(width)
-    least, most = int(lesson.sparsity.argmin()), int(lesson.sparsity.argmax())
-    if width == 0:
-        seen = "With λ = 0 every layer has the same target: uniform budgets."
-    else:
-        seen = (
-            f"Block {least} has the most outliers ({lesson.outliers[least]:.1%}) and loses "
+    found = [lessons.budgets(width) for width in WIDTHS]
+    seen = []
+    for width, lesson in zip(WIDTHS, found, strict=True):
+        least, most = int(lesson.sparsity.argmin()), int(lesson.sparsity.argmax())
+        seen.append(
+            "With λ = 0 every layer has the same target: uniform budgets." if width == 0
+            else f"Block {least} has the most outliers ({lesson.outliers[least]:.1%}) and loses "
             f"{lesson.sparsity[least]:.0%}; block {most} has {lesson.outliers[most]:.1%} and loses "
             f"{lesson.sparsity[most]:.0%}. The mean is {lesson.sparsity.mean():.0%}."
-        )
-    levels = ", ".join(f"block {block} {value:.0%}" for block, value in enumerate(lesson.sparsity))
-    return View(
-        budget_figure(lesson, theme()),
+        )  # fmt: skip
+    return Picture(
+        budget_drawing(found),
+        Control(
+            "owl", "OWL's λ (lambda): how far apart may layers be?", tuple(f"{width:g}" for width in WIDTHS),
+            tuple(f"λ = {width:.3f}" for width in WIDTHS), WIDTHS.index(0.08), 2,
+        ),
         seen,
-        BUDGET_FORMULA,
-        f"Layer sparsities of six blocks under OWL: {levels}",
+        "Bars: the layer sparsities of six blocks, around their mean of 70%",
         lambda: {
-            "block": np.arange(len(lesson.sparsity)),
-            "outlier_share": lesson.outliers,
-            "layer_sparsity": lesson.sparsity,
+            "owl_width": np.repeat(WIDTHS, len(found[0].sparsity)),
+            "block": np.tile(np.arange(len(found[0].sparsity)), len(found)),
+            "layer_sparsity": np.concatenate([lesson.sparsity for lesson in found]),
         },
-    )
+    )  # fmt: skip
 
 
 BUDGETS = Step(
     "Budgets",
     "Must every layer lose the same?",
-    "A model is a stack of blocks, each with a few layers. So far we looked at one layer and its target, the share of "
-    "its weights to lose. A **budget** sets the target of each layer; TRIM then shares it out among the layer's rows. "
-    "OWL, one way to set budgets, lets blocks with many **outliers** (scores above five times the mean) lose less and "
-    "the others more; the model's sparsity stays the same.",
-    _width,
-    _budgets,
-    "Six blocks of one layer each, which differ in outliers, at a model sparsity of 70%. λ = 0 is uniform; a larger λ "
-    "drives the layers apart, in the order of their outliers.",
+    "A model is a stack of blocks of layers. A **budget** sets each layer's target; TRIM shares it out among the "
+    "layer's rows. OWL's budgets let blocks with many **outliers** (scores above five times the mean) lose less; "
+    "its λ says how far apart layers may be. The model's sparsity stays.",
+    "Budgets say how much each layer loses, TRIM how much each row of it. OWL spares layers with many outliers.",
+    "λ = 0 is uniform. A larger λ drives the layers apart.",
+    "λ = 0 is uniform. Ask for the order of the blocks before moving to 0.2: the outliers are written below.",
     Check(
         "Budget and TRIM: who decides what?",
         (
-            "The budget decides how much each layer loses, TRIM how much each row of it loses",
-            "TRIM decides how much each layer loses, the budget how much each row loses",
-            "Both decide the same; one of them is enough",
+            "The budget decides for layers, TRIM for rows",
+            "TRIM decides for layers, the budget for rows",
+            "Both decide the same",
         ),
         0,
-        "A budget knows layers, TRIM knows rows. They combine freely: any budget can be shared out by TRIM, evenly "
-        "(uniform), or optimally.",
+        "Any budget can be shared out by TRIM, evenly (uniform), or optimally.",
     ),
+    BUDGET_FORMULA,
+    _budgets,
 )

@@ -1,19 +1,16 @@
-"""The parts of a lesson, and their layout."""
+"""The parts of a lesson."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-import streamlit as st
+import numpy as np
 
-from app.ui.common.cards import View, card
-
-V = TypeVar("V")
+from diagnostics.figures.drawing import Drawing
 
 
 @dataclass(frozen=True)
 class Check:
-    """A question to oneself. The answer is hidden until one is chosen; `right` is its place in `answers`."""
+    """A question. The answer is hidden until one is chosen; `right` is its place in `answers`."""
 
     question: str
     answers: tuple[str, ...]
@@ -22,59 +19,79 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Step(Generic[V]):
-    """One lesson, whose control has a value V.
+class Control:
+    """The slider under a picture; it moves from one frame to the next.
+
+    Attributes:
+        key: its name in the address.
+        label: what it sets.
+        values: each frame's value, as the address has it.
+        shown: the same for people.
+        start: the frame that is shown first.
+        stops: an arrow key moves by so many frames.
+        rate: frames a second when it plays.
+    """
+
+    key: str
+    label: str
+    values: tuple[str, ...]
+    shown: tuple[str, ...]
+    start: int = 0
+    stops: int = 1
+    rate: float = 36.0
+
+    def frame(self, value: str | None) -> int | None:
+        """Return the frame of an address's value, the first for none; None: there is no such value."""
+        if value is None:
+            return self.start
+        return self.values.index(value) if value in self.values else None
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """A step's drawing with its control, and what is to be seen in each frame.
+
+    Attributes:
+        drawing: what moves.
+        control: None: it does not move.
+        seen: a sentence for each frame.
+        alt: a text for readers who cannot see the drawing.
+        numbers: the columns behind the drawing; called only when somebody downloads them.
+        missing: why the picture is another than the one asked for; "": it is the one.
+    """
+
+    drawing: Drawing
+    control: Control | None
+    seen: Sequence[str]
+    alt: str
+    numbers: Callable[[], Mapping[str, np.ndarray]] = field(repr=False)
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class Step:
+    """One lesson.
 
     Attributes:
         name: a word for the list of steps.
         title: the question that it answers.
-        words: two or three sentences, Markdown.
-        control: draws the one control and returns its value.
-        view: the picture for a value of the control; None: there is nothing to draw, and the control has said why.
+        words: what the reader is told, Markdown.
+        say: the same on a slide, in at most 25 words; plain text.
         notice: what to try, and what to look at.
+        notes: what the speaker says and does.
         check: the question at the end.
-        below: draws what is under the picture, for a value of the control.
+        formula: Markdown.
+        picture: makes the picture; None: there is nothing to draw it from.
+        empty: what to do where there is none.
     """
 
     name: str
     title: str
     words: str
-    control: Callable[[], V]
-    view: Callable[[V], View | None]
+    say: str
     notice: str
+    notes: str
     check: Check
-    below: Callable[[V], None] | None = None
-
-
-def show(step: Step[V]) -> None:
-    """Show the words and the control on the left, the picture on the right, the question below."""
-    words, picture = st.columns([2, 3], gap="large")
-    with words:
-        st.markdown(step.words)
-        value = step.control()
-        st.markdown(f"**What to notice.** {step.notice}")
-    view = step.view(value)
-    if view is not None:
-        with picture:
-            card(f"learn_{step.name.lower()}", {step.title: lambda: view}, file_name="learn")
-    if step.below is not None:
-        step.below(value)
-    _ask(step)
-
-
-def _ask(step: Step) -> None:
-    check = step.check
-    with st.container(border=True, key="self-check"):
-        answer = st.radio(
-            f"**Check yourself.** {check.question}",
-            range(len(check.answers)),
-            index=None,
-            format_func=check.answers.__getitem__,
-            key=f"check_{step.name.lower()}",
-        )
-        if answer is None:
-            st.caption("Choose an answer to see the reason.")
-        elif answer == check.right:
-            st.success(f"Yes. {check.reason}", icon=":material/check_circle:")
-        else:
-            st.info(f"Not quite. {check.reason}", icon=":material/lightbulb:")
+    formula: str
+    picture: Callable[[], Picture | None]
+    empty: str = ""

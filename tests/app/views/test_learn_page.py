@@ -1,26 +1,29 @@
-"""The Learn page through AppTest: every step, every control, every self-check."""
+"""The Learn page through AppTest: every step, every self-check, slides, and runs without what a step needs."""
 
 import json
 
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from app.services.results import lessons
 from app.services.runs import store
 from app.services.runs.store import RunStore
-from app.ui.learn import real_step
-from app.ui.learn.course import STEPS
-from tests.app.page import ROOT, numbers, ran
+from app.ui.learn import model_steps, page
+from app.ui.learn.course import course
+from tests.app.page import ROOT, ran
 from tests.app.small_runs import make_run
+
+STEPS = course()
 
 
 @pytest.fixture(autouse=True)
 def _own_store(monkeypatch, tmp_path):
-    """A store with one run of TRIM on a tiny model."""
-    monkeypatch.setattr(real_step, "LAYER", "mlp.gate_proj")  # what the tiny model has
+    """A store with a run of TRIM on a tiny model, and a uniform one."""
     make_run(tmp_path / "runs" / "small", "trim", 0.5)
+    make_run(tmp_path / "runs" / "even", "uniform", 0.5)
     own = RunStore(folder=lambda: tmp_path / "runs", shipped=lambda: tmp_path / "none")
-    monkeypatch.setattr(store, "STORE", own)
-    monkeypatch.setattr(real_step, "STORE", own)
+    for module in (store, lessons, model_steps, page):
+        monkeypatch.setattr(module, "STORE", own)
 
 
 def opened(step: int | str = 1, **address: str) -> AppTest:
@@ -31,69 +34,80 @@ def opened(step: int | str = 1, **address: str) -> AppTest:
     return ran(test)
 
 
-def figure(test: AppTest) -> dict:
-    (chart,) = test.get("plotly_chart")
-    return json.loads(chart.proto.spec)
+def sent(test: AppTest) -> dict:
+    """What the component was sent."""
+    (component,) = test.get("bidi_component")
+    return json.loads(component.proto.mixed.json or component.proto.json)
 
 
-@pytest.mark.parametrize("number", range(1, len(STEPS) + 1))
+@pytest.mark.parametrize("number", range(1, len(STEPS)))
 def test_each_step_has_its_parts(number):
     test, step = opened(number), STEPS[number - 1]
     assert test.title[0].value == f"{number}. {step.title}"
     texts = [each.value for each in test.markdown]
     assert step.words in texts
-    assert any(text.startswith("**What to notice.**") for text in texts)
-    (chart,) = test.get("plotly_chart")
-    assert chart.proto.alt
+    assert f"**What to notice.** {step.notice}" in texts
+    data = sent(test)
+    (shown,) = data["steps"]
+    assert data["mode"] == "page"
+    assert shown["alt"]
+    assert len(shown["seen"]) == shown["drawing"]["frames"]
     links = [link.proto.query_string for link in test.get("page_link")]
     assert links[: len(STEPS)] == [f"step={each}" for each in range(1, len(STEPS) + 1)]
-
-
-@pytest.mark.parametrize("number", range(1, len(STEPS) + 1))
-def test_each_answer_has_its_reason(number):
-    test, check = opened(number), STEPS[number - 1].check
-    assert 0 <= check.right < len(check.answers)
-    assert not test.success
-    for place in range(len(check.answers)):
+    for place in range(len(step.check.answers)):
         ran(test, test.radio[0].set_value(place))
-        told = test.success if place == check.right else test.info
-        assert [check.reason in each.value for each in told] == [True]
-        assert bool(test.success) == (place == check.right)
+        told = test.success if place == step.check.right else test.info
+        assert [step.check.reason in each.value for each in told] == [True]
+        assert bool(test.success) == (place == step.check.right)
 
 
-@pytest.mark.parametrize(
-    ("number", "kind", "key", "value"),
-    [
-        (1, "slider", "loudness", 0.5),
-        (2, "slider", "pruned", 6),
-        (3, "slider", "factor", 20),
-        (4, "select_slider", "eta", -0.08),
-        (5, "slider", "iteration", 6),
-        (6, "slider", "outliers", 80),
-        (7, "slider", "owl", 0.2),
-        (8, "select_slider", "share", 0.75),
-    ],
-)
-def test_each_control_changes_the_picture(number, kind, key, value):
-    test = opened(number)
-    before = figure(test)
-    ran(test, getattr(test, kind)(key=key).set_value(value))
-    assert figure(test) != before
+def test_controls_have_a_value_for_each_frame_and_the_address_names_one():
+    for step in STEPS[:9]:
+        picture = step.picture()
+        control = picture.control
+        assert len(set(control.values)) == len(control.shown) == picture.drawing.frames, step.name
+        assert control.frame(None) == control.start
+        assert control.frame(control.values[-1]) == picture.drawing.frames - 1
+        assert control.frame("<b>") is None
+        lengths = {len(column) for column in picture.numbers().values()}
+        assert len(lengths) == 1 or step.name == "Gini", step.name
+    assert len({step.picture().control.key for step in STEPS[:9]}) == 9
+
+
+def test_three_motions_have_thirty_pictures_a_second():
+    for name in ("Curves", "Iterations", "Sign"):
+        picture = next(step for step in STEPS if step.name == name).picture()
+        assert picture.control.rate >= 30
+        assert picture.drawing.frames > 80
+        assert len(set(picture.seen)) > 0.9 * picture.drawing.frames
+
+
+def test_slides_say_little():
+    for step in STEPS:
+        assert len(step.say.split()) <= 25, step.name
+        assert len(step.words.split()) <= 75, step.name
+        assert step.notes
 
 
 def test_the_address_holds_a_steps_control():
-    test = opened(6, outliers="80")
-    assert test.slider(key="outliers").value == 80
-    assert any("A positive rate wins" in each.value for each in test.caption)
-    assert any("A negative rate wins" in each.value for each in opened(6).caption)
+    step = STEPS[6]
+    assert step.name == "Sign"
+    data = sent(opened(7, outliers="80"))
+    assert data["steps"][0]["control"]["shown"][data["frame"]] == "80%"
+    assert "A positive rate wins" in data["steps"][0]["seen"][data["frame"]]
+    data = sent(opened(7))
+    assert "A negative rate wins" in data["steps"][0]["seen"][data["frame"]]
+    test = opened(7, outliers="<b>8")
+    assert sent(test)["frame"] == data["frame"]
+    assert "which this step cannot show" in test.warning[0].value
 
 
 def test_next_and_previous():
-    test = opened(3, factor="5", present="1")
+    test = opened(3, sparser="5")
     ran(test, test.button(key="next_step").click())
     assert test.title[0].value.startswith("4.")
-    assert test.query_params["step"] == "4"
-    assert test.query_params["present"] == "1"
+    assert test.query_params["step"] == ["4"] or test.query_params["step"] == "4"
+    assert "sparser" not in test.query_params
     ran(test, test.button(key="previous_step").click())
     assert test.title[0].value.startswith("3.")
     assert opened(1).button(key="previous_step").disabled
@@ -109,46 +123,56 @@ def test_a_step_that_is_none(asked):
     assert "<b>" not in warning.value.replace(r"\<b", "")
 
 
-def test_play_walks_through_the_updates():
-    test = opened(5)
-    ran(test, test.slider(key="iteration").set_value(4))
-    ran(test, test.button(key="play").click())
-    seen = [test.slider(key="iteration").value]
-    while test.session_state["playing"]:
-        seen.append(ran(test).slider(key="iteration").value)
-    assert seen == list(range(seen[0], 11))
-    assert ran(test).slider(key="iteration").value == 10
-
-
-def test_the_arithmetic_is_in_the_page():
-    test = opened(4)
-    table = next(each.value for each in test.markdown if each.value.startswith("| row |"))
-    assert "| cosine | 0.999 | 0.806 | 0.963 | 0.951 |" in table
-    assert "| change | +0.057 | −0.103 | +0.028 | +0.018 |" in table
-    assert "| pruned | 5 | 3 | 4 | 4 |" in table
-
-
 def test_the_real_layer_is_the_runs_own():
-    test = opened(len(STEPS))
-    points = figure(test)["data"][0]
+    test = opened(10)
+    (shown,) = sent(test)["steps"]
     record = store.STORE.layer("small", "1.mlp.gate_proj")
-    assert sorted(numbers(points["y"]).tolist()) == pytest.approx(sorted(record.row_sparsity.tolist()))
-    assert any("1.mlp.gate_proj: 12 rows of 40 weights" in each.value for each in test.caption)
+    assert shown["control"]["values"] == ["0", "1"]
+    points = [mark for mark in shown["drawing"]["marks"] if mark["tag"] == "circle"]
+    assert len(points) == len(record.gini)
+    assert shown["seen"][1].startswith(
+        f"1.mlp.gate_proj: {len(record.gini)} rows of {record.columns} weights"
+    )
+    assert "of the 2 layers of this kind" in shown["seen"][1] or "No learning rate" in shown["seen"][1]
 
 
-def test_without_a_run_the_last_step_says_what_to_do(monkeypatch, tmp_path):
+@pytest.mark.parametrize(
+    ("step", "run", "why"),
+    [
+        (10, "even", "was not made by TRIM's search"),
+        (10, "nothing", "nothing"),
+        (11, "small", "has no perplexity"),
+        (10, "<b>../x", "run"),
+    ],
+)
+def test_a_run_without_what_a_step_needs(step, run, why):
+    test = opened(step, run=run)
+    told = [each.value.replace("\\", "") for each in [*test.warning, *test.info]]
+    if step == 10:
+        assert any(why in each and "Shown instead: the demo's." in each for each in told)
+        assert sent(test)["steps"][0]["control"]["values"] == ["0", "1"]
+    else:
+        assert any("python -m trim evaluate" in each for each in told)
+
+
+def test_without_any_run_the_last_steps_say_what_to_do(monkeypatch, tmp_path):
     empty = RunStore(folder=lambda: tmp_path / "empty", shipped=lambda: tmp_path / "none")
-    monkeypatch.setattr(real_step, "STORE", empty)
-    test = opened(len(STEPS))
-    assert not test.get("plotly_chart")
+    for module in (lessons, model_steps, page):
+        monkeypatch.setattr(module, "STORE", empty)
+    test = opened(10)
+    assert not test.get("bidi_component")
     assert any("python -m trim prune demo" in each.value for each in test.info)
 
 
-def test_presenter_mode_has_larger_letters():
-    plain, large = opened(2), opened(2, present="1")
-    assert figure(large)["layout"]["height"] > 1.2 * figure(plain)["layout"]["height"]
-    assert len(large.get("html")) == 2
-    assert not plain.get("html")
-    between = [link.proto for link in large.get("page_link")][-6:]
+def test_slides_hold_every_step_and_no_page():
+    test = opened(3, present="1", sparser="90", reveal="1")
+    data = sent(test)
+    assert data["mode"] == "slides"
+    assert [step["title"] for step in data["steps"]] == [step.title for step in STEPS]
+    assert (data["step"], data["frame"], data["reveal"]) == (2, 90, 1)
+    assert "drawing" not in data["steps"][10], "the store holds no perplexity"
+    assert not test.title
+    between = [link.proto for link in test.get("page_link")][-6:]
     assert [link.label for link in between] == ["Layer", "Model", "Runs", "Compare", "Learn", "Paper"]
     assert {link.query_string for link in between} == {"present=1"}
+    assert "0 to 2" in opened(3, present="1", reveal="9").warning[0].value

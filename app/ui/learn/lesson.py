@@ -1,0 +1,85 @@
+"""The component that draws lessons in the browser: one picture on the reader's page, all of them as slides."""
+
+import functools
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+import streamlit as st
+
+from app.ui.common.cards import theme
+from app.ui.learn.step import Picture, Step
+from diagnostics.figures.theme import FONT, METHOD_STYLES, PALETTES
+
+Mode = Literal["page", "slides", "room"]
+
+_FOLDER = Path(__file__).parent
+_component = st.components.v2.component("trim_lesson", js=(_FOLDER / "lesson.js").read_text())
+
+
+@functools.cache
+def _style() -> str:
+    return (_FOLDER / "lesson.css").read_text()
+
+
+def _palettes() -> dict[str, dict[str, str]]:
+    """Return the colours of each theme by the names that drawings use."""
+    methods = {name: style.colour for name, style in METHOD_STYLES.items()} | {"font": FONT}
+    names = ("ink", "muted", "faint", "grid", "surface", "gain", "loss")
+    return {
+        theme: {name: getattr(palette, name) for name in names} | {"band": palette.band[0]} | methods
+        for theme, palette in PALETTES.items()
+    }
+
+
+def _step(number: int, step: Step, picture: Picture | None) -> dict[str, object]:
+    said: dict[str, object] = {
+        "number": number,
+        "name": step.name,
+        "title": step.title,
+        "say": step.say,
+        "notes": step.notes,
+        "check": asdict(step.check),
+    }
+    if picture is None:
+        return said | {"empty": step.empty.replace("`", ""), "missing": ""}
+    return said | {
+        "drawing": picture.drawing.to_json(),
+        "control": None if picture.control is None else asdict(picture.control),
+        "seen": list(picture.seen),
+        "alt": picture.alt,
+        "missing": picture.missing,
+    }
+
+
+def lesson(
+    mode: Mode,
+    steps: Sequence[tuple[int, Step, Picture | None]],
+    *,
+    place: int = 0,
+    frame: int = 0,
+    reveal: int = 0,
+    seminar: str = "",
+    key: str,
+) -> Mapping[str, object]:
+    """Draw steps; return what the browser asks for: "leave" or "around", with the place where it did.
+
+    Args:
+        mode: the picture of one step on a page; slides under the presenter's keys; slides that follow the room.
+        steps: each with its number and its picture.
+        place: the step of `steps` to begin with.
+        frame: the frame of it.
+        reveal: 0: its picture, 1: its question, 2: the answer.
+        seminar: what the slides say of the seminar.
+        key: names the component.
+    """
+    sent = [_step(*each) for each in steps]
+    version = hashlib.sha256(json.dumps([mode, sent]).encode()).hexdigest()[:16]
+    data = {
+        "mode": mode, "version": version, "steps": sent, "step": place, "frame": frame, "reveal": reveal,
+        "theme": theme(), "palettes": _palettes(), "style": _style(), "seminar": seminar,
+    }  # fmt: skip
+    return _component(data=data, key=key, on_leave_change=lambda: None, on_around_change=lambda: None)

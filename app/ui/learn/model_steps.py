@@ -1,0 +1,184 @@
+"""The last lessons: a layer of a real model, and perplexity, from stored runs. No model is loaded."""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from app.services.results import lessons
+from app.services.runs.store import STORE
+from app.services.server.faults import explain
+from app.ui.common import explanations
+from app.ui.learn.step import Check, Control, Picture, Step
+from diagnostics.figures.frame import signed
+from diagnostics.figures.lesson_model import perplexity_drawing, rows_drawing
+from diagnostics.lessons import PerplexityLesson, RowsLesson
+from trim.runs.folder import Run
+
+DEFAULT_BLOCK = 15
+
+PERPLEXITY_FORMULA = r"""
+$$
+\exp\Big(-\frac{1}{T}\sum_{t=1}^{T} \ln p(x_t \mid x_{<t})\Big)
+$$
+
+$p(x_t \mid x_{<t})$ is what the model gave the token that follows. A model that were certain each time would have 1.
+"""
+
+
+def _chosen(run_id: str | None, fits: Callable[[Run], bool], lacks: str) -> tuple[Run | None, str]:
+    """Return the run asked for if it has what a step needs, otherwise the demo's, and why."""
+    if run_id is None:
+        return lessons.demo_run(fits), ""
+    try:
+        run = STORE.open(run_id)
+        if fits(run):
+            return run, ""
+        reason = f"The run {run.name} {lacks}"
+    except Exception as error:  # a damaged run stops no lesson
+        reason = explain(error)
+    return lessons.demo_run(fits), f"{reason} Shown instead: the demo's."
+
+
+def _rows(run_id: str | None) -> Picture | None:
+    run, missing = _chosen(run_id, lessons.has_rows, "was not made by TRIM's search, which this step shows.")
+    if run is None:
+        return None
+    found = lessons.run_rows(run)
+    blocks = [lesson.layer.partition(".")[0] for lesson in found]
+    start = blocks.index(str(DEFAULT_BLOCK)) if str(DEFAULT_BLOCK) in blocks else len(blocks) // 2
+    control = Control(
+        "real_block", f"Block of the model (its layer {lessons.kind_of(found[0].layer)})", tuple(blocks),
+        tuple(f"block {block}" for block in blocks), start, rate=4,
+    )  # fmt: skip
+    return Picture(
+        rows_drawing(found),
+        control if len(found) > 1 else None,
+        [_rows_seen(lesson) for lesson in found],
+        f"One point for each row of a layer of {run.name}: its sparsity against its Gini",
+        lambda: {
+            "block": np.repeat([int(block) for block in blocks], [len(lesson.gini) for lesson in found]),
+            "gini": np.concatenate([lesson.gini for lesson in found]),
+            "row_sparsity": np.concatenate([lesson.row_sparsity for lesson in found]),
+        },
+        missing,
+    )
+
+
+def _rows_seen(lesson: RowsLesson) -> str:
+    name = (
+        f"{lesson.layer}: {lesson.rows:,} rows of {lesson.columns:,} weights, {lesson.sparsity:.0%} pruned."
+    )
+    if lesson.rate is None:
+        return f"{name} No learning rate beat uniform here, so TRIM left every row at the target."
+    sign = "rows of high cosine give" if lesson.rate > 0 else "rows of low cosine give"
+    return (
+        f"{name} TRIM chose η = {signed(lesson.rate, 'g')} ({sign}). It raised the layer's quality by "
+        f"{lesson.gain:.4f}, number {lesson.place} of the {lesson.of} layers of this kind."
+    )
+
+
+def _perplexity(run_id: str | None) -> Picture | None:
+    if run_id is None:
+        found, missing, whose = lessons.demo_perplexities(), "", "the demo model"
+    else:
+        run, missing = _chosen(
+            run_id, lessons.has_perplexity, "has no perplexity: python -m trim evaluate measures it."
+        )
+        if run is None:
+            return None
+        found, whose = (
+            (lessons.demo_perplexities(), "the demo model")
+            if missing
+            else (lessons.run_perplexity(run), run.name)
+        )
+    if not found:
+        return None
+    control = Control(
+        "model_sparsity", "Model sparsity", tuple(f"{lesson.sparsity:g}" for lesson in found),
+        tuple(f"{lesson.sparsity:.0%}" for lesson in found), min(2, len(found) - 1), rate=1,
+    )  # fmt: skip
+    return Picture(
+        perplexity_drawing(found),
+        control if len(found) > 1 else None,
+        [_perplexity_seen(lesson) for lesson in found],
+        f"Bars: perplexities of {whose}, dense and pruned in several ways",
+        lambda: (
+            {"model_sparsity": np.array([lesson.sparsity for lesson in found])}
+            | {
+                label: np.array([lesson.methods[place][2] for lesson in found])
+                for place, (label, _, _) in enumerate(found[0].methods)
+            }
+        ),
+        missing,
+    )
+
+
+def _perplexity_seen(lesson: PerplexityLesson) -> str:
+    values = ", ".join(f"{label} {value:,.4g}" for label, _, value in lesson.methods)
+    return f"Perplexity at {lesson.sparsity:.0%} model sparsity: {values}."
+
+
+def real(run_id: str | None) -> Step:
+    """Return the lesson on the layers of a run; None: the demo's."""
+    return Step(
+        "Real",
+        "And in a real layer?",
+        "A layer of a real language model, pruned by TRIM: one point per row, its Gini to the right, its sparsity "
+        "upwards. *Spearman's rank correlation* says whether the two rise together: +1 always, 0 no relation, −1 "
+        "one falls as the other rises.",
+        "One point per row of a real layer. Spearman says whether sparsity rises with Gini: +1 always, 0 no relation.",
+        "Compare block 0 with one in the middle: the slope, the sign of η, and below what TRIM gained. Where a "
+        "lecture shows one layer, it is often the one that gains most.",
+        "Block 0 of the demo gains most of its kind, by 0.0042 of cosine, with a negative rate; block 15 is an "
+        "ordinary one: 0.0003, number 10 of 30. Say so: a lecture likes to show the layer that gains most, and so "
+        "does the first page of this app. Then the Layer page, where the same charts move with the target.",
+        Check(
+            "The points of a layer rise from left to right: Spearman +0.9. What does that say?",
+            (
+                "Concentrated rows lost more weights than even ones",
+                "The layer lost 90% of its weights",
+                "TRIM is better than uniform by 0.9",
+            ),
+            0,
+            "It compares orders only: the higher a row's Gini, the more it gave. How much the layer gains is "
+            "another number.",
+        ),
+        explanations.ROW_SPARSITY_FORMULA,
+        partial(_rows, run_id),
+        "There is no run of TRIM on a whole model yet. Make one on the page Model, or with `python -m trim prune "
+        "demo --target 0.7 --out runs/first`.",
+    )
+
+
+def perplexity(run_id: str | None) -> Step:
+    """Return the lesson on what the model notices; None: the demo's sweep."""
+    return Step(
+        "Perplexity",
+        "Does the model notice?",
+        "**Perplexity**: among how many equally likely tokens the model seems to choose at each place of a text; "
+        "lower is better. On models this small TRIM performs about like Wanda. The paper's gains are at 7B "
+        "parameters and more, which survive 70 and 80%; a small model is broken there, whichever weights go.",
+        "Perplexity: among how many tokens the model seems to choose. Small models: TRIM is about like Wanda. The "
+        "paper's gains: 7B and more.",
+        "Compare TRIM with Wanda at each sparsity: now one is ahead, now the other.",
+        "Dense 27.5 means: as if it chose among 27 or 28 tokens each time. At 70% Wanda has 602 and TRIM 544: both "
+        "are far from dense. The paper reports 48% lower perplexity for Qwen2.5-14B and over 90% for OPT-13B at "
+        "80%. Models of such size keep their sense at sparsities that break a small one, and from about 6.7B on "
+        "their features have strong outliers (Dettmers et al. 2022), so rows differ more. That this is the reason "
+        "has not been shown here.",
+        Check(
+            "A small model at 70%: dense 27.5, Wanda 602, TRIM 544. What follows?",
+            (
+                "TRIM makes small models usable at 70%",
+                "Both are far from dense; it says little about large models",
+                "Perplexity cannot compare methods",
+            ),
+            1,
+            "Both choose among twenty times as many tokens as the dense model. At 7B and more models survive such "
+            "sparsities, and differences between methods count.",
+        ),
+        PERPLEXITY_FORMULA,
+        partial(_perplexity, run_id),
+        "No perplexities of a sweep are stored. `python -m trim evaluate runs/first` measures a run's.",
+    )

@@ -1,0 +1,110 @@
+"""A lesson on the reader's own page: say it, show it, let them move it, ask."""
+
+import streamlit as st
+
+from app.services.runs.store import STORE
+from app.ui.common.guard import guarded
+from app.ui.common.present import kept
+from app.ui.common.text import plain
+from app.ui.learn.lesson import lesson
+from app.ui.learn.step import Check, Picture, Step
+from diagnostics.export import table_csv
+
+ONWARDS = (
+    ("layer", "Run TRIM on a layer yourself"),
+    ("compare", "Compare TRIM with the optimum"),
+    ("paper", "See the paper's figures"),
+)
+
+
+def first_frame(picture: Picture | None) -> int:
+    """Return the frame that the address asks for; a value that the control does not have is reported."""
+    if picture is None or picture.control is None:
+        return 0
+    control = picture.control
+    asked = st.query_params.get(control.key)
+    frame = control.frame(asked)
+    if frame is None:
+        st.warning(
+            f"The address asks for {plain(f'{control.key}={asked}'[:60])}, which this step cannot show; it shows "
+            "its own value instead.",
+            icon=":material/link_off:",
+        )
+        return control.start
+    return frame
+
+
+def choose_run(run_id: str | None) -> None:
+    """Choose the stored run that the last lessons show; it is in the address."""
+    runs = [entry.id for entry in STORE.runs() if entry.run is not None]
+    names = {entry.id: entry.run.name for entry in STORE.runs() if entry.run is not None}
+
+    def choose() -> None:
+        if st.session_state["lesson_run"] is None:
+            st.query_params.pop("run", None)
+        else:
+            st.query_params["run"] = st.session_state["lesson_run"]
+
+    st.session_state["lesson_run"] = run_id if run_id in names else None
+    st.selectbox(
+        "Stored run",
+        runs,
+        format_func=lambda each: names.get(each, each),
+        placeholder="the demo's",
+        key="lesson_run",
+        on_change=choose,
+    )
+
+
+def show(number: int, step: Step, last: bool, picture: Picture | None) -> None:
+    """Show the words on the left, the picture with its control on the right, the question below."""
+    frame = first_frame(picture)
+    words, shown = st.columns([2, 3], gap="large")
+    with words:
+        st.markdown(step.words)
+        st.markdown(f"**What to notice.** {step.notice}")
+        with st.container(horizontal=True, gap="small"):
+            with st.popover("Formula", type="tertiary", icon=":material/function:"):
+                st.markdown(step.formula)
+            if picture is not None:
+                st.download_button(
+                    "Numbers",
+                    lambda: table_csv(picture.numbers()),
+                    f"learn-{step.name.lower()}.csv",
+                    "text/csv",
+                    type="tertiary",
+                    icon=":material/download:",
+                    on_click="ignore",
+                )
+    with shown, st.container(border=True, key="lesson-picture"), guarded():
+        if picture is None:
+            st.info(step.empty, icon=":material/info:")
+        else:
+            if picture.missing:
+                st.warning(plain(picture.missing), icon=":material/info:")
+            lesson("page", [(number, step, picture)], frame=frame, key=f"lesson_{step.name.lower()}")
+    st.fragment(ask)(step.name, step.check)
+    if last:
+        with st.container(horizontal=True, key="onwards"):
+            for page, label in ONWARDS:
+                st.page_link(
+                    f"views/{page}.py", label=label, icon=":material/arrow_forward:", query_params=kept()
+                )
+
+
+def ask(name: str, check: Check) -> None:
+    """Ask the question of a step, and give the reason for whatever is answered."""
+    with st.container(border=True, key="self-check"):
+        answer = st.radio(
+            f"**Check yourself.** {check.question}",
+            range(len(check.answers)),
+            index=None,
+            format_func=check.answers.__getitem__,
+            key=f"check_{name.lower()}",
+        )
+        if answer is None:
+            st.caption("Choose an answer to see the reason.")
+        elif answer == check.right:
+            st.success(f"Yes. {check.reason}", icon=":material/check_circle:")
+        else:
+            st.info(f"Not quite. {check.reason}", icon=":material/lightbulb:")

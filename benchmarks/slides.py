@@ -1,0 +1,103 @@
+"""Learn's slides in a real browser: how long they take to open, pictures a second, and sixty keys in six seconds.
+
+    python -m benchmarks.slides
+
+Motion is counted at the screen: in each frame that the browser draws, whether the picture is another one than before.
+Needs chromium or google-chrome on PATH, and nothing else running: everything shares the cores.
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import time
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+from app.ui.learn.course import course
+from tests.browser.conftest import FLAGS
+from tests.browser.harness import find_browser, running_app
+
+PROJECTOR = {"width": 1280, "height": 720}
+MOTIONS = ("Curves", "Iterations", "Sign")
+GOAL_PICTURES, KEYS, KEYS_SECONDS = 30, 60, 6.0
+
+# Plays the picture from its first frame to its last; how many different ones a second were drawn.
+_COUNT = """(player) => new Promise((done) => {
+    const range = player.querySelector('input[type=range]');
+    const output = player.querySelector('output');
+    range.value = 0;
+    range.dispatchEvent(new Event('input'));
+    let seen = 0, last = output.textContent, began = null, ended = null;
+    const look = (now) => {
+        if (output.textContent !== last) {
+            if (began === null) began = now; else seen += 1;
+            last = output.textContent;
+            ended = now;
+        }
+        if (range.value === range.max) done(1000 * seen / (ended - began)); else requestAnimationFrame(look);
+    };
+    requestAnimationFrame(look);
+    player.querySelector('.play').click();
+})"""
+
+
+def press_keys(page: Page) -> bool:
+    """Press sixty keys in six seconds, three on and one back; return whether they ended where they should."""
+    page.keyboard.press("Home")
+    here, last = 0, len(course()) - 1
+    began = time.perf_counter()
+    for press in range(KEYS):
+        on = press % 4 != 3
+        page.keyboard.press("ArrowRight" if on else "ArrowLeft")
+        here = min(max(here + (1 if on else -1), 0), last)
+        time.sleep(max(0.0, began + (press + 1) * KEYS_SECONDS / KEYS - time.perf_counter()))
+    return page.locator(".deck .counter").inner_text() == f"{here + 1} / {last + 1}"
+
+
+def main() -> None:
+    """Open, play, press, print."""
+    argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
+    browser_path = find_browser()
+    if browser_path is None:
+        raise SystemExit("no chromium or google-chrome on PATH")
+    names = [step.name for step in course()]
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
+        with running_app(Path(folder)) as server:
+            opened = []
+            for _ in range(2):
+                page = browser.new_page(viewport=PROJECTOR)
+                began = time.perf_counter()
+                page.goto(f"{server.url}/learn?step=1&present=1")
+                page.locator(".deck .player > svg").wait_for(timeout=120_000)
+                opened.append(time.perf_counter() - began)
+            pictures = {}
+            for name in MOTIONS:
+                page.keyboard.press("Home")
+                for _ in range(names.index(name)):
+                    page.keyboard.press("ArrowRight")
+                pictures[name] = round(page.locator(".player").evaluate(_COUNT), 1)
+            landed = press_keys(page)
+        browser.close()
+    print(
+        json.dumps(
+            {
+                "benchmark": "slides",
+                "first_open_seconds": round(opened[0], 2),
+                "open_seconds": round(opened[1], 2),
+                "pictures_per_second": pictures,
+                "keys_landed": landed,
+                "goal_met": landed and min(pictures.values()) >= GOAL_PICTURES,
+                "cores": os.cpu_count(),
+                "load_average": os.getloadavg()[0],
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
