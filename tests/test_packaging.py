@@ -18,6 +18,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import trim
+from trim.models.source import DEMO_WHEEL
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -26,8 +27,12 @@ PIN = re.compile(r"([\w.-]+)==([\w.]+)")
 
 
 def pins(file: str) -> dict[str, str]:
-    """Read the version of each package in a list of exact versions."""
-    lines = [line for line in (ROOT / file).read_text().splitlines() if line and not line.startswith("#")]
+    """Read the version of each package in a list of exact versions, in a lock each with hashes."""
+    text = (ROOT / file).read_text()
+    if file.endswith(".lock"):
+        text, hashes = re.subn(r"(?: \\\n    --hash=sha256:[0-9a-f]{64})+$", "", text, flags=re.M)
+        assert hashes == text.count("==")
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     matches = [PIN.fullmatch(line) for line in lines]
     assert all(matches), f"{file}: {[line for line, match in zip(lines, matches, strict=True) if not match]}"
     return {canonicalize_name(match[1]): match[2] for match in matches if match}
@@ -90,15 +95,20 @@ def test_the_command_exits_with_what_main_returns(monkeypatch, tmp_path):
 
 
 def test_the_lock_has_every_pin():
-    lock = pins("requirements.lock")
+    lock, tools = pins("requirements.lock"), pins("tests/requirements.lock")
     assert len(lock) > 60
-    for file in ("requirements.txt", "tests/requirements.txt"):
-        assert pins(file).items() <= lock.items()
+    assert not lock.keys() & tools.keys()
+    assert pins("requirements.txt").keys() - lock.keys() == {"torch"}
+    assert pins("requirements.txt").items() - {("torch", pins("requirements.txt")["torch"])} <= lock.items()
+    assert pins("tests/requirements.txt").items() <= tools.items()
+    name, version = DEMO_WHEEL.split("==")
+    assert lock[name] == version
 
 
 def test_the_lock_has_all_that_packages_bring_along():
-    lock, missing = pins("requirements.lock"), set()
-    for name in lock:
+    lock = pins("requirements.lock") | pins("tests/requirements.lock") | pins("requirements.txt")
+    missing: set[str] = set()
+    for name in lock.keys() - {DEMO_WHEEL.split("==")[0]}:
         for line in importlib.metadata.requires(name) or ():
             needed = Requirement(line)
             # CUDA's libraries are there with some builds of torch only, and come in the versions it asks for.
@@ -134,7 +144,7 @@ def test_every_extra_that_is_named_exists():
 
 
 def test_licences_are_listed_in_the_locked_versions():
-    lock = pins("requirements.lock")
+    lock = pins("requirements.lock") | pins("tests/requirements.lock") | pins("requirements.txt")
     rows = re.findall(r"^\| ([\w.-]+) \| (\d\S*) \|", (ROOT / "docs/licences.md").read_text(), re.M)
     listed = {canonicalize_name(name): version for name, version in rows}
     assert pins("requirements.txt").keys() <= listed.keys()
