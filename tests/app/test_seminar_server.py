@@ -1,23 +1,19 @@
 """`make seminar` as it runs: who is answered, and what a message that no page of ours sends can do."""
 
 import asyncio
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import websockets
+from starlette.types import Receive, Send
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.util import calc_hash
 
-from tests.app.page import ROOT
+from app.server import Guarded
 from tests.app.small_runs import make_run
-from tests.browser.harness import _free_port, _healthy
+from tests.browser.harness import running_app
 
 PATIENCE_SECONDS = 60
 
@@ -25,27 +21,11 @@ PATIENCE_SECONDS = 60
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path]]:
     """A seminar on a free port, and its folder of runs."""
-    folder, port = tmp_path_factory.mktemp("seminar"), _free_port()
+    folder = tmp_path_factory.mktemp("seminar")
     make_run(folder / "runs/mine", name="Mine")
     make_run(folder / "runs/half", blocks=1)
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "app.seminar", "--port", str(port), "--listen", "127.0.0.1"],
-            cwd=ROOT,
-            env=os.environ | {"TRIM_RUNS": str(folder / "runs")},
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not _healthy(f"http://127.0.0.1:{port}"):
-            assert process.poll() is None, (folder / "log").read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        yield port, folder
-    finally:
-        process.send_signal(signal.SIGTERM)
-        process.wait(timeout=20)
+    with running_app(folder, seminar=True) as server:
+        yield int(server.url.rpartition(":")[2]), folder
 
 
 def ask(port: int, messages: list[BackMsg], **headers: str) -> list[ForwardMsg]:
@@ -108,6 +88,24 @@ def test_the_folder_of_the_app_does_not_leave_the_server(server):
     port, _ = server
     (session,) = [each.new_session for each in ask(port, [page("model")]) if each.HasField("new_session")]
     assert session.main_script_path.endswith("-/app/main.py")
+
+
+def test_messages_that_no_page_of_ours_sends_are_dropped():
+    forged = [BackMsg(clear_cache=True), BackMsg(load_git_info=True), BackMsg(set_run_on_save=True)]
+    forged += [BackMsg(debug_shutdown_runtime=True), BackMsg(debug_disconnect_websocket=True)]
+    sent = [{"type": "websocket.connect"}]
+    sent += [{"type": "websocket.receive", "bytes": each.SerializeToString()} for each in forged]
+    sent += [{"type": "websocket.receive", "bytes": page("model").SerializeToString()}]
+    received, coming = [], iter(sent)
+
+    async def receive() -> dict:
+        return next(coming)
+
+    async def streamlit(scope: dict, receive: Receive, send: Send) -> None:
+        received.extend([await receive(), await receive()])
+
+    asyncio.run(Guarded(streamlit)({"type": "websocket"}, receive, None))
+    assert received == [sent[0], sent[-1]]
 
 
 def test_forged_controls_reach_nothing(server):

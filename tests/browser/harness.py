@@ -46,6 +46,11 @@ class AppServer:
         app = psutil.Process(self.process.pid)
         return sum(each.memory_info().rss for each in [app, *app.children(recursive=True)])
 
+    def cpu_seconds(self) -> float:
+        """Processor time of the app's own process so far."""
+        times = psutil.Process(self.process.pid).cpu_times()
+        return times.user + times.system
+
 
 def _free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as probe:
@@ -62,9 +67,13 @@ def _healthy(url: str) -> bool:
 
 @contextlib.contextmanager
 def running_app(
-    folder: Path, script: str = "app/main.py", environment: dict[str, str] | None = None
+    folder: Path,
+    script: str = "app/server.py",
+    environment: dict[str, str] | None = None,
+    *,
+    seminar: bool = False,
 ) -> Iterator[AppServer]:
-    """The app as `make app` starts it, on a free port, until the block ends.
+    """The app as `make app` starts it, or `make seminar`, on a free port, until the block ends.
 
     Its runs go to `folder`/runs. The caches stay the user's own (the demo model takes most of a minute to
     make), unless `environment` sets TRIM_CACHE. RuntimeError, with what the app printed, if it does not
@@ -74,6 +83,8 @@ def running_app(
     log = folder / "app.log"
     command = [sys.executable, "-m", "streamlit", "run", script]
     command += ["--server.port", str(port), "--server.headless", "true"]
+    if seminar:
+        command = [sys.executable, "-m", "app.seminar", "--port", str(port), "--listen", "127.0.0.1"]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
