@@ -9,7 +9,7 @@ import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from filelock import FileLock, Timeout
 
@@ -158,6 +158,12 @@ class FolderLock:
                 f"{folder} is in use by another process (process id {_holder(holder)}); wait until it is done, or "
                 "stop it"
             )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.release()
 
     def release(self) -> None:
         """Let others in."""

@@ -4,6 +4,7 @@ import datetime
 import hashlib
 import json
 import re
+import shutil
 import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from safetensors.numpy import save
 
 from trim.errors import RunError
-from trim.files import FolderLock, remedy, remove_temporary, write_atomically
+from trim.files import FolderLock, is_locked, remedy, remove_temporary, write_atomically
 from trim.names import one_line
 from trim.runs.folder import SCHEMA, Run, block_file, open_run, read_json, settings_fingerprint
 from trim.runs.record import LayerRecord, to_parts
@@ -189,6 +190,15 @@ def _remove_half_written(path: Path, manifest: Manifest | None = None) -> None:
         named = {path / entry["file"] for entry in manifest["blocks"].values()}
         for leftover in set(path.glob("blocks/*.safetensors")) - named:
             leftover.unlink(missing_ok=True)
+
+
+def discard_unbegun(path: Path) -> None:
+    """Remove a run's folder whose process was killed before the run began; one that holds more stays."""
+    if not path.is_dir() or (path / "config.json").exists() or is_locked(path):
+        return
+    _remove_half_written(path)
+    if {each.name for each in path.iterdir()} <= {"lock", ".lock", "manifest.json"}:
+        shutil.rmtree(path)
 
 
 def update_metrics(path: Path, metrics: Mapping[str, object]) -> None:

@@ -103,14 +103,14 @@ def drop_masks(path: str | Path) -> None:
     Raises:
         RunError: no run, or it cannot be written.
     """
-    with RunWriter.reopen(path) as writer:
+    with RunWriter.reopen(path) as writer:  # which removes the file that a kill at the very end left
         run = open_run(path)
-        if not _has_masks(run):
+        if not _has_mask(run, run.layers[-1]):  # the last to lose it
             return
         for index in run.blocks:
             entry = run.manifest["blocks"][str(index)]
             names = entry["layers"]
-            if not names:
+            if not names or not _has_mask(run, names[0]):
                 continue
             records = [run.layer(name, mask=False) for name in names]
             facts = {
@@ -119,6 +119,5 @@ def drop_masks(path: str | Path) -> None:
             writer.write_block(index, records, **facts)
 
 
-def _has_masks(run: Run) -> bool:
-    """Return whether the last layer of a complete run still has its mask; it is the last to lose it."""
-    return run.layer(run.layers[-1]).packed_mask is not None
+def _has_mask(run: Run, name: str) -> bool:
+    return run.layer(name).packed_mask is not None

@@ -133,13 +133,10 @@ class Sweep:
         Raises:
             RunLockedError: one does.
         """
-        lock = FolderLock(self.path)
-        try:
+        with FolderLock(self.path):
             remove_temporary(self.path)
             remove_temporary(self.cells_folder)
             yield
-        finally:
-            lock.release()
 
 
 def create_sweep(

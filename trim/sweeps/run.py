@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from trim.progress import Meter, Progress, ProgressListener
 from trim.pruning.events import Fact, FactListener, Note
-from trim.sweeps.cell import CellMaker, _has_masks, drop_masks
+from trim.sweeps.cell import CellMaker, drop_masks
 from trim.sweeps.events import CellDone, DenseMeasured, SweepBegan, SweepFinished, SweepListener
 from trim.sweeps.folder import CellOutcome, Sweep
 from trim.sweeps.results import write_results
@@ -44,9 +44,8 @@ def run_sweep(
         left = [outcome.cell for outcome in outcomes if not outcome.done]
         if not sweep.keep_masks:
             for outcome in outcomes:
-                run = outcome.run
-                if run is not None and outcome.done and _has_masks(run):  # stopped just before it lost them
-                    drop_masks(run.path)
+                if outcome.run is not None and outcome.done:  # perhaps stopped while it lost them
+                    drop_masks(outcome.run.path)
         tell(SweepBegan(len(sweep.cells), len(sweep.cells) - len(left)))
         done = len(sweep.cells) - len(left)
         meter = Meter(progress, of=len(sweep.cells), done=done)

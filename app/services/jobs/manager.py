@@ -165,6 +165,10 @@ class RunJobs:
         for name in VARIABLES:  # a job needs no code, and should not hand it on
             environment.pop(name, None)
         worker = [sys.executable, "-m", "app.services.jobs.worker", str(end), json.dumps([*commands, *after])]
+        record = JobRecord(job_id, kind, title, commands, after, 0, 0.0)
+        self._disk.write(
+            record
+        )  # before there is a process: were the app killed now, the job could be resumed
         try:
             with log.open("wb") as output:
                 process = subprocess.Popen(
@@ -180,7 +184,7 @@ class RunJobs:
         # Somebody must ask how a child ended, or it stays in the system's list.
         threading.Thread(target=process.wait, daemon=True).start()
         started = psutil.Process(process.pid).create_time()
-        self._disk.write(JobRecord(job_id, kind, title, commands, after, process.pid, started))
+        self._disk.write(replace(record, pid=process.pid, process_started=started))
 
     # -------------------------------------------------------------------------------------------- watch
 
@@ -244,7 +248,7 @@ class RunJobs:
 
     def _process(self, record: JobRecord | None) -> psutil.Process | None:
         """Return the job's process if it is alive; a process that took over its number does not count."""
-        if record is None:
+        if record is None or record.pid == 0:
             return None
         try:
             process = psutil.Process(record.pid)

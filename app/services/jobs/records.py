@@ -12,8 +12,9 @@ from typing import TypedDict
 
 from app.services.jobs.progress import RunProgress
 from trim.errors import RunError
+from trim.files import remove_temporary
 from trim.runs.folder import read_json
-from trim.runs.writer import write_json
+from trim.runs.writer import discard_unbegun, write_json
 
 KEPT_JOBS = 50
 _ID = re.compile(r"[^\s./\\:\0][^/\\:\0]{0,199}")
@@ -135,7 +136,10 @@ class JobFolder:
         return f"What it printed is in {self.file(job_id, 'log')}."
 
     def forget_old(self) -> None:
-        """Jobs that ended long ago leave nothing but their runs."""
+        """Jobs that ended long ago leave nothing but their runs, those killed before their run began no folder."""
+        remove_temporary(self.folder() / ".jobs")
+        for file in self.jobs():
+            discard_unbegun(self.path(file.name.removesuffix(".job")))
         jobs = sorted(self.jobs(), key=lambda file: file.stat().st_mtime, reverse=True)
         for file in jobs[KEPT_JOBS:]:
             for ending in ("job", "end", "log"):

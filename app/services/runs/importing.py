@@ -18,7 +18,7 @@ from app.services.runs.layer import LayerView
 from app.services.server.access import SEMINAR
 from trim.cache import ABANDONED_SECONDS
 from trim.errors import RunError
-from trim.files import remedy
+from trim.files import FolderLock, is_locked, remedy
 from trim.names import format_bytes, one_line
 from trim.runs.folder import MOST_JSON_BYTES, open_run
 from trim.runs.writer import new_run_path
@@ -55,7 +55,10 @@ def import_run(file: IO[bytes], folder: Path, taken: Callable[[str], bool], name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _discard_leftovers(folder)
-        with tempfile.TemporaryDirectory(dir=folder, prefix=STAGING) as temporary:
+        with (
+            tempfile.TemporaryDirectory(dir=folder, prefix=STAGING) as temporary,
+            FolderLock(Path(temporary)),
+        ):
             path = Path(temporary) / "run"
             title = _unpack(file, path) or Path(name).stem
             try:
@@ -169,10 +172,11 @@ def _refused(why: str) -> RunError:
 
 
 def _discard_leftovers(folder: Path) -> None:
-    """Remove what imports left that were killed on the way."""
+    """Remove what imports left that were killed on the way: nobody holds its lock."""
     for leftover in folder.glob(f"{STAGING}*"):
         with contextlib.suppress(OSError):
-            if time.time() - leftover.stat().st_mtime > ABANDONED_SECONDS:
+            begun = (leftover / "lock").exists() or time.time() - leftover.stat().st_mtime > ABANDONED_SECONDS
+            if begun and not is_locked(leftover):
                 shutil.rmtree(leftover)
 
 

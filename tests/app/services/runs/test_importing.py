@@ -26,6 +26,7 @@ from app.services.runs.importing import import_run
 from tests.app.small import ORIGIN, layer_sample
 from tests.app.small_runs import make_run, record, refitted, settings
 from trim.errors import RunError
+from trim.files import FolderLock
 from trim.runs.writer import RunWriter
 
 
@@ -253,8 +254,11 @@ def test_a_full_disk(good, folder, monkeypatch):
 
 def test_what_a_killed_import_left_goes_away(good, folder, monkeypatch):
     (folder / ".importing-old/run").mkdir(parents=True)
-    bring(packed(good), folder)
-    assert (folder / ".importing-old").is_dir()
+    (folder / ".importing-killed").mkdir()
+    (folder / ".importing-killed/lock").write_text("1\n")
+    with FolderLock(folder / ".importing-now"):
+        bring(packed(good), folder)
+        assert sorted(each.name for each in folder.glob(".*")) == [".importing-now", ".importing-old"]
     monkeypatch.setattr(module, "ABANDONED_SECONDS", -1)
     shutil.rmtree(folder / "first")
     bring(packed(good), folder)
