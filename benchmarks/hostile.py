@@ -1,10 +1,10 @@
-"""Mutate models, texts, zips and run folders by seed: each is read, or refused in words, in bounded time and memory.
+"""Mutate models, texts, zips, runs, sweeps, jobs by seed: each is read, or refused in words, in bounded time and space.
 
 A case fails if it ends in anything but a `TrimError`, takes more than 10 s of CPU, or more than 2 GiB. Prints a line
 for each failure, with the name that makes it again (--only), and one JSON line last. Exits with 1 if any
 case failed.
 
-    python -m benchmarks.hostile --seconds 60 [--seed 0] [--kinds run zip model gguf text] [--only CASE]
+    python -m benchmarks.hostile --seconds 60 [--seed 0] [--kinds run zip …] [--only CASE]
 """
 
 import argparse
@@ -15,6 +15,7 @@ import io
 import json
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -31,12 +32,17 @@ from typing import TypeVar
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import numpy as np
+import pyarrow
+import pyarrow.parquet
 import torch
 
 import trim
+from app.services.jobs.manager import RunJobs
 from app.services.jobs.progress import read_progress
 from app.services.results.compared import Compared, Pick, settings
 from app.services.results.report import run_report
+from app.services.results.sweep_curves import curves, texts
 from app.services.results.tables import row_columns
 from app.services.runs.facts import run_facts
 from app.services.runs.importing import import_run
@@ -46,6 +52,7 @@ from app.ui.runs.table import table_columns
 from tests.app.small_runs import make_run
 from tests.trim import tiny
 from tests.trim.models.test_gguf import write as write_gguf
+from trim.cache import fingerprint
 from trim.calibration.text_files import file_text
 from trim.errors import TrimError
 from trim.models.source import fetch, locate
@@ -183,6 +190,13 @@ class Cases:
         self.models = [tiny.folder(folder / "good" / kind, kind) for kind in ("llama", "opt")]
         self.gguf_file = folder / "good" / "model.gguf"
         write_gguf(self.gguf_file)
+        sweeps = RunStore(lambda: folder / "none").sweeps()  # those that come with the app
+        self.sweep_folder = sweeps[0].path
+        self.job = {
+            "job": {"id": "run", "kind": "prune", "title": "A run", "commands": [["prune"]], "after": []}
+            | {"pid": 1, "process_started": 1.5, "cancelled": False},
+            "end": {"code": 2},
+        }
         self.texts = {"txt": "Some words. Ünd more.\n".encode() * 300}
         self.texts["jsonl"] = b'{"text": "one \\u00e4", "n": 1}\n{"text": null}\n{"text": "two"}\n' * 50
         with_rows(folder / "rows.parquet", self.texts)
@@ -234,7 +248,9 @@ class Cases:
             for file in sorted(path.rglob("*")):
                 if file.is_file() and "lock" not in file.name:
                     archive.writestr(f"run/{file.relative_to(path)}", file.read_bytes())
-            if random.random() < 0.3:
+            if random.random() < 0.05:
+                archive.writestr("run/events.jsonl", bytes(10 ** random.randrange(5, 9)))
+            elif random.random() < 0.3:
                 name = random.choice(
                     ["../x", "/x", "run/x.pkl", "run/blocks/9.safetensors", "x" * 300, "run/notes.json"]
                 )
@@ -253,36 +269,128 @@ class Cases:
         if file.suffix == ".json" and random.random() < 0.85:
             write_json(file, mutated(random, json.loads(file.read_text())))
         elif file.suffix == ".safetensors" and random.random() < 0.6:
-            raw = file.read_bytes()
-            (length,) = struct.unpack("<Q", raw[:8])
-            header = json.dumps(mutated(random, json.loads(raw[8 : 8 + length]))).encode()
-            file.write_bytes(struct.pack("<Q", len(header)) + header + raw[8 + length :])
+            header, rest = read_header_of(path)
+            write_header(path, mutated(random, header), rest)
         else:
             file.write_bytes(damaged(random, file.read_bytes()))
         read_model(path)
 
     def gguf(self, random: random.Random) -> None:
-        """A GGUF file of other bytes."""
+        """A GGUF file with another number in its header, or of other bytes."""
         path = self.folder / "damaged.gguf"
-        path.write_bytes(damaged(random, self.gguf_file.read_bytes()))
+        content = self.gguf_file.read_bytes()
+        if random.random() < 0.5:
+            key = random.choice(re.findall(rb"qwen2\.[a-z_.]+|blk\.[0-9a-z_.]+", content))
+            # After a key the type of its value, after a tensor's name the count of its dimensions, then the number.
+            at = content.index(key) + len(key) + random.choice([0, 4, 4, 12])
+            number = random.choice([0, 1, 7, 33, 10**5, 10**6, 2**31 - 1, 2**32 - 1])
+            path.write_bytes(content[:at] + struct.pack("<I", number) + content[at + 4 :])
+        else:
+            path.write_bytes(damaged(random, content))
         read_model(path)
+
+    def sweep(self, random: random.Random) -> None:
+        """One value of a sweep's files, or one of its files."""
+        path = self.fresh(self.sweep_folder)
+        file = random.choice(sorted(each for each in path.rglob("*.json") if each.is_file()))
+        if random.random() < 0.4:
+            file = path / "sweep.json"
+        if random.random() < 0.8:
+            content = mutated(random, json.loads(file.read_text()))
+            if file.name == "sweep.json" and isinstance(content.get("settings"), dict):
+                content["fingerprint"] = fingerprint(content["settings"])
+            write_json(file, content)
+        else:
+            file.write_bytes(damaged(random, file.read_bytes()))
+        look(path.parent, charts=False)
+
+    def job(self, random: random.Random) -> None:
+        """The record of a job, how it ended, or what it printed."""
+        path = self.fresh(random.choice([self.run_folder, self.stopped]))
+        jobs = path.parent / ".jobs"
+        jobs.mkdir()
+        changed = random.choice(["job", "end", "log"])
+        for ending, content in self.job.items():
+            now = mutated(random, content) if ending == changed else content
+            write_json(jobs / f"{path.name}.{ending}", now)
+        log = f"trim: {random.choice(['no', '€' * 10**6, '<b>'])}".encode()
+        (jobs / f"{path.name}.log").write_bytes(damaged(random, log) if changed == "log" else log)
+        look(path.parent, charts=False)
+
+    def bomb(self, random: random.Random) -> None:
+        """A small file that claims to be large, or unpacks to much."""
+        match random.choice(["parquet", "line", "tensors", "names"]):
+            case "parquet":
+                repeated_text(self.folder / "bomb.parquet", random)
+                read_text(self.folder / "bomb.parquet", random)
+            case "line":
+                path = self.folder / "bomb.jsonl"
+                path.write_bytes(
+                    b'{"text": ' * random.choice([1, 10**5]) + b'"' + b"a " * 10 ** random.randrange(4, 8)
+                )
+                read_text(path, random)
+            case "tensors":
+                path = self.fresh(self.models[0])
+                header, rest = read_header_of(path)
+                names = sorted(name for name in header if name != "__metadata__")
+                for name in random.sample(names, random.randrange(1, len(names))):
+                    start, end = header[name]["data_offsets"]
+                    at = random.choice([0, start + 4, end, header[random.choice(names)]["data_offsets"][0]])
+                    header[name]["data_offsets"] = [at, at + end - start]
+                write_header(path, header, rest)
+                read_model(path)
+            case _:
+                path = self.fresh(self.models[0])
+                header, rest = read_header_of(path)
+                count = 10 ** random.randrange(3, 6)
+                entry = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+                header |= {f"model.layers.{number}.x": entry for number in range(count)}
+                write_header(path, header, rest)
+                read_model(path)
 
     def text(self, random: random.Random) -> None:
         """A text of other bytes."""
         ending = random.choice(sorted(self.texts))
         path = self.folder / f"damaged.{ending}"
         path.write_bytes(damaged(random, self.texts[ending]))
-        for _ in file_text(path, random.choice(["calibration", "evaluation"])).pieces():
-            pass
+        read_text(path, random)
+
+
+def read_header_of(path: Path) -> tuple[dict, bytes]:
+    """The header of a model's safetensors, and what follows it."""
+    raw = (path / "model.safetensors").read_bytes()
+    (length,) = struct.unpack("<Q", raw[:8])
+    return json.loads(raw[8 : 8 + length]), raw[8 + length :]
+
+
+def write_header(path: Path, header: object, rest: bytes) -> None:
+    """Write them again."""
+    text = json.dumps(header).encode()
+    (path / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + rest)
+
+
+def read_text(path: Path, random: random.Random) -> None:
+    """Read a text as a run does."""
+    for _ in file_text(path, random.choice(["calibration", "evaluation"])).pieces():
+        pass
+
+
+def repeated_text(path: Path, random: random.Random) -> None:
+    """Write a parquet file of one text in many rows, which it holds once."""
+    text = "x y " * (10 ** random.randrange(2, 7) // 4)
+    rows = 10 ** random.randrange(2, 6)
+    column = pyarrow.DictionaryArray.from_arrays(
+        pyarrow.array(np.zeros(rows, np.int32)), pyarrow.array([text])
+    )
+    compression = random.choice(["zstd", "snappy", "none"])
+    table = pyarrow.table({"text": column})
+    pyarrow.parquet.write_table(
+        table, path, compression=compression, row_group_size=rows // random.choice([1, 7])
+    )
 
 
 def with_rows(path: Path, texts: dict[str, bytes]) -> None:
-    """Add a parquet file to texts, where pyarrow is installed."""
-    try:
-        import pyarrow
-        import pyarrow.parquet
-    except ImportError:
-        return
+    """Add a parquet file to texts."""
     pyarrow.parquet.write_table(pyarrow.table({"text": ["some words", None, "more ünd"] * 20}), path)
     texts["parquet"] = path.read_bytes()
 
@@ -318,6 +426,17 @@ def look(folder: Path, *, charts: bool) -> None:
         settings(compared)
         if charts:
             run_report(run, run.layers[:1])
+    jobs = RunJobs(lambda: folder)
+    jobs.running()
+    for entry in entries:
+        jobs.state(entry.id)
+        jobs.begun(entry.id)
+        jobs.outcome(entry.id)
+    sweeps = store.sweeps()
+    for sweep in (entry.sweep for entry in sweeps if entry.sweep is not None):
+        sweep.outcomes()
+        for text in texts([sweep]):
+            curves([sweep], text)
 
 
 def read_model(path: Path) -> None:
@@ -360,7 +479,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    kinds = ("run", "zip", "model", "gguf", "text")
+    kinds = ("run", "zip", "model", "gguf", "text", "sweep", "job", "bomb")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kinds", nargs="+", choices=kinds, default=kinds)

@@ -1,42 +1,54 @@
-"""Thirty readers of one server, while it prunes: how long each waits for a page, what a session costs, what stays.
+"""Readers of one seminar server: how long each waits for a page, what a page and a session cost, what stays.
 
     python -m benchmarks.seminar
 
-The readers speak Streamlit's protocol over loopback, as a browser does, up to the last message of a page; they draw no
-charts, since thirty browsers would measure this machine's cores rather than the server. All thirty ask for the Model
-page of a run that came with the app at the same moment, and a run of the demo model computes meanwhile.
+The server is that of `make seminar`, and the presenter has the demo model's first layer open. The readers speak
+Streamlit's protocol over loopback, as a browser does, up to the last message of a page; they draw no charts, since
+thirty browsers would measure this machine's cores rather than the server.
 
-`--visits` then opens pages one after the other, each in a session of its own that ends.
+1. Each page alone, in new sessions one after the other: the server's CPU.
+2. Thirty open sessions, four rounds: in each round every session asks, within one second, for a page that it has not
+   drawn yet: Layer, Model, Compare and Paper in turn.
+3. Sixty sessions for 100 s: each opens page after page and reads each for 5 to 10 s.
+4. Pages one after the other, each in a session of its own that ends (`--visits`).
 """
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
+import random
 import statistics
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import websockets
 from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.Element_pb2 import Element
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.util import calc_hash
 
-from app.services.jobs.manager import RunJobs
 from tests.browser.harness import AppServer, running_app
 
 RUN = "demo-trim-70"
+CODE = "code-of-the-benchmark"
 PAGES = {
+    "layer": "",
     "model": f"run={RUN}",
-    "runs": f"run={RUN}",
     "compare": "",
-    "learn": "step=6",
     "paper": "",
     "stored": f"run={RUN}&layer=15.mlp.gate_proj",
+    "runs": f"run={RUN}",
+    "learn": "step=6",
 }
-GOAL_SECONDS = 5.0
+IN_TURN = ("layer", "model", "compare", "paper")
+FIRST = "runs"  # what the sessions have open at the beginning
+READING_SECONDS = (5.0, 10.0)
+GOAL_SECONDS, GOAL_CPU_SECONDS = 2.0, 0.06
 SETTLE_SECONDS = (
     12.0  # after sessions end: Streamlit keeps a lost session for a while, should its reader come back
 )
@@ -46,11 +58,16 @@ WARM_UP = 60  # visits that fill the bounded caches
 
 @dataclass(frozen=True)
 class Visit:
-    """One page, seconds until its last message, and what was received."""
+    """One page: seconds until its last message, and what was received."""
 
     seconds: float
     bytes: int
-    charts: int
+    elements: Sequence[Element]
+
+    @property
+    def charts(self) -> int:
+        """How many charts the page has."""
+        return sum(element.WhichOneof("type") == "plotly_chart" for element in self.elements)
 
 
 class Reader:
@@ -61,109 +78,215 @@ class Reader:
 
     async def __aenter__(self) -> "Reader":
         self._socket = await websockets.connect(
-            self._url, subprotocols=["streamlit"], max_size=None, proxy=None
+            self._url, subprotocols=["streamlit"], max_size=None, proxy=None, ping_interval=None
         )
         return self
 
     async def __aexit__(self, *exception: object) -> None:
         await self._socket.close()
 
-    async def open(self, page: str) -> Visit:
-        """Ask for a page, and read it to its end."""
+    async def open(self, page: str, wait: float = 0, **widgets: str | bool) -> Visit:
+        """Ask for a page after a wait, with values of widgets by their ids, and read it to its end."""
+        await asyncio.sleep(wait)
         ask = BackMsg()
         ask.rerun_script.query_string = PAGES[page]
         ask.rerun_script.page_script_hash = calc_hash(page)
-        started, received, charts = time.monotonic(), 0, 0
+        for key, value in widgets.items():
+            state = ask.rerun_script.widget_states.widgets.add(id=key)
+            if isinstance(value, bool):
+                state.trigger_value = value
+            else:
+                state.string_value = value
+        started, received, elements = time.monotonic(), 0, []
         await self._socket.send(ask.SerializeToString())
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
                 content = await self._socket.recv()
                 received += len(content)
                 message = ForwardMsg.FromString(content)
-                charts += message.delta.new_element.WhichOneof("type") == "plotly_chart"
-                if message.delta.new_element.WhichOneof("type") == "exception":
-                    raise RuntimeError(message.delta.new_element.exception.message)
+                element = message.delta.new_element
+                if message.WhichOneof("type") == "delta" and element.WhichOneof("type"):
+                    elements.append(element)
+                if element.WhichOneof("type") == "exception":
+                    raise RuntimeError(element.exception.message)
                 if message.WhichOneof("type") == "script_finished":
                     if message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY:
-                        return Visit(time.monotonic() - started, received, charts)
+                        return Visit(time.monotonic() - started, received, elements)
                     if message.script_finished != ForwardMsg.FINISHED_EARLY_FOR_RERUN:
                         raise RuntimeError("the page's script did not compile")
 
 
-async def crowd(server: AppServer, readers: int, jobs: RunJobs) -> dict:
-    """All readers at once."""
-    async with Reader(server) as first:  # loads what the first visit on a server loads
-        alone = [await first.open("model") for _ in range(3)]
-    await asyncio.sleep(SETTLE_SECONDS)
+async def present(presenter: Reader) -> None:
+    """Unlock the presenter's session, and wait until its layer is there."""
+    shown = await presenter.open("layer")
+    ids = {
+        (element.text_input.label or element.button.label): element.text_input.id or element.button.id
+        for element in shown.elements
+        if element.WhichOneof("type") in ("text_input", "button")
+    }
+    await presenter.open("layer", **{ids["Presenter's code"]: CODE, ids["Unlock"]: True})
+    deadline = time.monotonic() + 10 * PATIENCE_SECONDS
+    while not await layer_is_open(presenter):
+        if time.monotonic() > deadline:
+            raise RuntimeError("the presenter's layer does not open")
+        await asyncio.sleep(1)
+
+
+async def layer_is_open(reader: Reader) -> bool:
+    """Return whether the side bar shows a layer being computed no more, and none is missing."""
+    shown = await reader.open("layer")
+    text = " ".join(element.markdown.body for element in shown.elements)
+    return "Nothing is being computed" in text and shown.charts > 0
+
+
+async def alone(server: AppServer, visits: int = 8) -> dict[str, dict]:
+    """Each page in new sessions, one after the other."""
+    found = {}
+    for page in PAGES:
+        seconds, before = [], 0.0
+        for number in range(visits + 1):
+            if number == 1:  # the first draws what all share
+                before = server.cpu_seconds()
+            async with Reader(server) as reader:
+                visit = await reader.open(page)
+                seconds.append(visit.seconds)
+        found[page] = {
+            "cpu_seconds": round((server.cpu_seconds() - before) / visits, 3),
+            "seconds": round(statistics.median(seconds[1:]), 3),
+            "first_seconds": round(seconds[0], 2),
+            "megabytes": round(visit.bytes / 1e6, 2),
+            "charts": visit.charts,
+        }
+    return found
+
+
+async def all_at_once(server: AppServer, readers: int) -> dict:
+    """Open sessions that ask for pages which they have not drawn, all within one second."""
     before = server.resident_bytes()
-    job = jobs.start(["demo", "--target", "0.7", "--windows", "16", "--length", "256"], "meanwhile")
-    while (state := jobs.state(job)).progress is None or not state.progress.now.fraction:
-        if not state.active:
-            raise RuntimeError(jobs.output(job))
-        await asyncio.sleep(0.2)
     sessions = [Reader(server) for _ in range(readers)]
     for session in sessions:
         await session.__aenter__()
-    visits = await asyncio.gather(*(session.open("model") for session in sessions))
-    computing = jobs.state(job).active
+        await session.open(FIRST)
+    visits, cpu = [], server.cpu_seconds()
+    for turn in range(len(IN_TURN)):
+        asked = (
+            session.open(IN_TURN[(place + turn) % len(IN_TURN)], wait=place / readers)
+            for place, session in enumerate(sessions)
+        )
+        visits += await asyncio.gather(*asked)
+        await asyncio.sleep(1)
+    cpu = server.cpu_seconds() - cpu
     during = server.resident_bytes()
     for session in sessions:
         await session.__aexit__()
-    while jobs.state(job).active:
-        jobs.cancel(job)
-        await asyncio.sleep(0.5)
     await asyncio.sleep(SETTLE_SECONDS)
-    after = server.resident_bytes()
-    seconds = sorted(visit.seconds for visit in visits)
-    return {
+    return timed([visit.seconds for visit in visits]) | {
         "readers": readers,
-        "served": len(visits),
-        "alone_seconds": round(alone[-1].seconds, 2),
+        "cpu_seconds_a_page": round(cpu / len(visits), 3),
+        "session_megabytes": round((during - before) / readers / 1e6, 2),
+        "kept_after_megabytes": round((server.resident_bytes() - before) / 1e6, 1),
+    }
+
+
+async def for_a_while(server: AppServer, readers: int, seconds: float) -> dict:
+    """Sessions that read page after page."""
+    ends, found, errors = time.monotonic() + seconds, [], []
+    cpu, chance = server.cpu_seconds(), random.Random(0)
+
+    async def read(place: int) -> None:
+        await asyncio.sleep(chance.uniform(0, READING_SECONDS[1]))
+        try:
+            async with Reader(server) as session:
+                for page in itertools.islice(itertools.cycle(PAGES), place, None):
+                    if time.monotonic() > ends:
+                        return
+                    found.append((await session.open(page)).seconds)
+                    await asyncio.sleep(chance.uniform(*READING_SECONDS))
+        except Exception as error:
+            errors.append(f"{type(error).__name__}: {error}")
+
+    await asyncio.gather(*map(read, range(readers)))
+    return timed(found) | {
+        "readers": readers,
+        "errors": len(errors),
+        "first_error": errors[0] if errors else None,
+        "cpu_seconds_a_page": round((server.cpu_seconds() - cpu) / max(1, len(found)), 3),
+    }
+
+
+def timed(seconds: list[float]) -> dict:
+    """Describe waits."""
+    seconds = sorted(seconds)
+    return {
+        "pages": len(seconds),
         "median_seconds": round(statistics.median(seconds), 2),
         "p95_seconds": round(seconds[int(0.95 * (len(seconds) - 1))], 2),
         "slowest_seconds": round(seconds[-1], 2),
-        "page_megabytes": round(visits[0].bytes / 1e6, 2),
-        "page_charts": visits[0].charts,
-        "run_still_computing": computing,
-        "session_megabytes": round((during - before) / readers / 1e6, 2),
-        "kept_after_megabytes": round((after - before) / 1e6, 1),
     }
 
 
 async def one_after_the_other(server: AppServer, visits: int) -> dict:
     """Page after page, each in a session that ends."""
     names = list(PAGES)
-    seconds, resident = [], {}
+    resident = {}
     for number in range(visits):
         async with Reader(server) as reader:
-            seconds.append((await reader.open(names[number % len(names)])).seconds)
+            await reader.open(names[number % len(names)])
         if number + 1 in (WARM_UP, visits // 2, visits):
             await asyncio.sleep(SETTLE_SECONDS)
             resident[number + 1] = round(server.resident_bytes() / 1e6)
     warm, half, end = resident.values()
     return {
-        "visits": visits,
-        "visit_median_seconds": round(statistics.median(seconds), 3),
         "resident_megabytes": resident,
         "grown_megabytes": end - warm,
         "grown_second_half_megabytes": end - half,
     }
 
 
+async def measure(server: AppServer, asked: argparse.Namespace) -> dict:
+    """All of it, each part printed when it is there."""
+    result: dict = {}
+
+    def tell(name: str, part: dict) -> None:
+        result[name] = part
+        print(name, json.dumps(part), flush=True)
+
+    async with Reader(server) as presenter:
+        await present(presenter)
+        tell("alone", await alone(server))
+        tell("at_once", await all_at_once(server, asked.readers))
+        if asked.seconds:
+            tell("for_a_while", await for_a_while(server, 2 * asked.readers, asked.seconds))
+        if asked.visits:
+            tell("one_after_the_other", await one_after_the_other(server, asked.visits))
+    return result
+
+
 def main() -> None:
     """Print one JSON line last."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--readers", type=int, default=30)
+    parser.add_argument("--seconds", type=float, default=100, help="of twice as many readers; 0: none")
     parser.add_argument("--visits", type=int, default=500, help=f"0: none; otherwise more than {2 * WARM_UP}")
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder, running_app(Path(folder)) as server:
-        print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f} at the beginning", flush=True)
-        jobs = RunJobs(lambda: Path(folder) / "runs")
-        result = asyncio.run(crowd(server, asked.readers, jobs))
-        print(json.dumps(result), flush=True)
-        if asked.visits:
-            result |= asyncio.run(one_after_the_other(server, asked.visits))
-    print(json.dumps(result | {"cores": os.cpu_count(), "goal_met": result["p95_seconds"] < GOAL_SECONDS}))
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {"TRIM_PRESENTER_CODE": CODE}
+        with running_app(Path(folder), environment=environment, seminar=True) as server:
+            load = os.getloadavg()[0]
+            print(f"{os.cpu_count()} cores, load {load:.1f} at the beginning", flush=True)
+            result = asyncio.run(measure(server, asked))
+    at_once = result["at_once"]
+    print(
+        json.dumps(
+            result
+            | {
+                "cores": os.cpu_count(),
+                "load_before": round(load, 1),
+                "goal_met": at_once["p95_seconds"] < GOAL_SECONDS,
+                "cpu_goal_met": at_once["cpu_seconds_a_page"] <= GOAL_CPU_SECONDS,
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,392 @@
+"""Kill prunings, sweeps and the app at moments drawn by seed, and resume them: each must end as if nothing had been.
+
+    python -m benchmarks.kills --kills 100 [--seed 0] [--kinds prune sweep app]
+
+Half of the processes are killed (SIGKILL) just before one of their operations on files, the others after some time.
+What is killed is resumed, and mostly killed again, up to three times; then it must end well. It is compared with a
+folder of the same work that nobody killed: the same files, with the same bytes, apart from times; no temporary file and
+no process stays. The app's part is what its pages call: a job with a measurement, and a run that is imported, renamed
+and deleted meanwhile; the app is killed, its job, or both.
+
+All processes are forks of this one, which has pruned before. Prints a line for each failure, with the seed that makes
+it again, and one JSON line last; exits with 1 if there was one.
+"""
+
+import argparse
+import collections
+import contextlib
+import json
+import os
+import random
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import tests.rehearsed  # noqa: F401, prunes, so that forks find that done
+from app.services.jobs import manager, worker
+from app.services.runs import files
+from app.services.runs.importing import import_run
+from app.services.runs.store import RunStore
+from tests.app.small_runs import make_run
+from tests.trim import rough
+from trim import cli
+from trim.files import is_locked
+
+AGAIN = 0.6  # how likely what was resumed is killed again
+MOST_KILLS = 3  # of one folder
+PATIENCE_SECONDS = 120
+_TEMPORARY = re.compile(r"\.(.+-[0-9a-f]{12}|importing-.*|activations-.*)")
+_JOB_ID = re.compile(r"job-\d{8}-\d{6}")
+_TIMES = re.compile(r'"(created|time|seconds|load_seconds)": ("[^"]*"|[-+.e0-9]+)')
+_WRITES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
+
+Work = Callable[[], int | None]
+
+
+class BadEndError(Exception):
+    """A folder did not end as it must."""
+
+
+def arm(folder: Path, operation: int, killed: Callable[[], None]) -> list[int]:
+    """Call `killed` just before that operation on the files of a folder, counted from 1; returns the count so far."""
+    count = [0]
+
+    def heard(event: str, arguments: tuple) -> None:
+        if event == "open":
+            path, mode, flags = arguments
+            changes = (
+                any(letter in mode for letter in "wax+") if mode else bool(flags & (os.O_WRONLY | os.O_RDWR))
+            )
+        else:
+            path, changes = arguments[0] if arguments else None, event in _WRITES
+        if not changes or not isinstance(path, str | os.PathLike) or not str(path).startswith(str(folder)):
+            return
+        count[0] += 1
+        if count[0] == operation:
+            killed()
+
+    sys.addaudithook(heard)
+    return count
+
+
+def die() -> None:
+    """End this process as `kill -9` does."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def forked(work: Work, log: Path) -> int:
+    """Do some work in a fork of this process, in a session of its own; returns the process id."""
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    code = 1
+    with contextlib.suppress(BaseException):
+        os.setsid()
+        with log.open("ab") as output:
+            os.dup2(output.fileno(), 1)
+            os.dup2(output.fileno(), 2)
+        try:
+            code = work() or 0
+        except SystemExit as error:
+            code = int(error.code or 0)
+        except BaseException:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    os._exit(code)
+
+
+def ended(pid: int, seconds: float) -> int:
+    """Wait for a process, and kill it after some seconds; returns its exit code, negative for a signal."""
+    deadline = time.monotonic() + seconds
+    while True:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        if time.monotonic() > deadline:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        time.sleep(0.002)
+
+
+class ForkedPopen:
+    """A worker of the app, forked where the app would start a Python."""
+
+    def __init__(self, command: list[str], *, stdout: object, env: dict[str, str], **_: object) -> None:
+        def work() -> int:
+            os.environ.clear()
+            os.environ.update(env)
+            if WORKER.operation:
+                arm(WORKER.folder, WORKER.operation, die)
+            return worker.main(command[command.index("app.services.jobs.worker") + 1 :])
+
+        self.pid = forked(work, Path(stdout.name))
+
+    def wait(self) -> int:
+        """Wait for its end."""
+        return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
+
+
+WORKER = SimpleNamespace(folder=Path(), operation=0)  # in the app's process: when its next worker is killed
+
+
+class Kind:
+    """Work in a folder that can be begun, killed, resumed and compared."""
+
+    def __init__(self, name: str, root: Path) -> None:
+        self.name, self.root = name, root
+        self.whole = root / f"{name}-whole"
+        self.operations, self.seconds = 0, 0.0
+
+    def begin(self, folder: Path) -> int | None:
+        """Begin the work, or resume it where it was begun."""
+        raise NotImplementedError
+
+    def measure(self) -> None:
+        """Do the work once undisturbed, and count what can be interrupted."""
+        counted = self.root / "counted"
+
+        def work() -> int | None:
+            count = arm(self.whole, 0, die)
+            code = self.begin(self.whole)
+            counted.write_text(str(count[0]))
+            return code
+
+        started = time.monotonic()
+        code = ended(forked(work, self.root / f"{self.name}.log"), PATIENCE_SECONDS)
+        if code:
+            raise RuntimeError(
+                f"{self.name} does not end: {(self.root / f'{self.name}.log').read_text()[-2000:]}"
+            )
+        self.operations, self.seconds = int(counted.read_text()), time.monotonic() - started
+
+    def attempt(self, folder: Path, chance: random.Random, *, kill: bool) -> bool:
+        """Begin or resume it, and kill it; returns whether it was killed.
+
+        Raises:
+            BadEndError: it ended badly by itself.
+        """
+        operation = chance.randrange(1, self.operations + 1) if kill and chance.random() < 0.5 else 0
+        seconds = chance.uniform(0, self.seconds) if kill and not operation else PATIENCE_SECONDS
+
+        def work() -> int | None:
+            if operation:
+                arm(folder, operation, die)
+            return self.begin(folder)
+
+        log = folder.with_suffix(".log")
+        code = ended(forked(work, log), seconds)
+        if code not in (0, -signal.SIGKILL) or (code and not kill):
+            raise BadEndError(f"ended with {code}: {log.read_text(errors='replace')[-1500:]}")
+        return code != 0
+
+    def differences(self, folder: Path) -> Iterator[str]:
+        """What is not as in the folder that nobody disturbed."""
+        mine, theirs = contents(folder), contents(self.whole)
+        for name in sorted(mine.keys() | theirs.keys()):
+            if name not in theirs:
+                yield f"{name} is left behind"
+            elif name not in mine:
+                yield f"{name} is missing"
+            elif mine[name] != theirs[name]:
+                yield f"{name} differs"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files of a folder, without times, paths of this folder, and what depends on how often a process began."""
+    found = {}
+    for path in folder.rglob("*"):
+        name = _JOB_ID.sub("job", str(path.relative_to(folder)))
+        if _TEMPORARY.fullmatch(path.name):
+            found[name] = b""
+        elif (
+            path.is_file()
+            and path.suffix not in (".jsonl", ".log", ".job", ".md", ".csv")
+            and "lock" not in path.name
+        ):
+            content = path.read_bytes()
+            if path.suffix == ".json":
+                content = _TIMES.sub("", content.decode()).replace(str(folder), "").encode()
+            found[name] = content
+    return found
+
+
+class Prune(Kind):
+    """`trim prune` and `trim resume`."""
+
+    def __init__(self, name: str, root: Path, *options: str) -> None:
+        super().__init__(name, root)
+        self.options = options
+
+    def begin(self, folder: Path) -> int:
+        """Prune, or resume."""
+        if (folder / "config.json").exists():
+            return cli.main(["resume", str(folder)])
+        return cli.main(["prune", str(self.root / "model"), *self.options, *TEXT, "--out", str(folder)])
+
+
+class Sweep(Kind):
+    """`trim sweep`, and the same with --resume."""
+
+    def begin(self, folder: Path) -> int:
+        """Begin the sweep, or resume it."""
+        if (folder / "sweep.json").exists():
+            return cli.main(["sweep", "--resume", str(folder)])
+        grid = ["--targets", "0.5", "0.7", "--allocations", "uniform", "trim"]
+        few = ["--evaluation-corpus", TEXT[1], "--evaluation-windows", "2", "--evaluation-length", "16"]
+        return cli.main(["sweep", str(self.root / "model"), *grid, *TEXT, *few, "--out", str(folder)])
+
+
+class App(Kind):
+    """A job of the app with a measurement after it, and a run that is imported, renamed and deleted meanwhile."""
+
+    def attempt(self, folder: Path, chance: random.Random, *, kill: bool) -> bool:
+        """Start the app anew; kill it, its job, or both."""
+        what = chance.choice(["app", "job", "both"]) if kill else ""
+        operation = chance.randrange(1, self.operations + 1) if chance.random() < 0.5 else 0
+        seconds = (
+            PATIENCE_SECONDS if not kill or operation or what == "job" else chance.uniform(0, self.seconds)
+        )
+
+        def work() -> int | None:
+            WORKER.folder, WORKER.operation = folder, operation if what == "job" else 0
+            if what == "app" and operation:
+                arm(folder, operation, die)
+            if what == "both" and operation:
+                arm(folder, operation, lambda: (kill_job(folder), die()))
+            if what == "job" and not operation:
+                WORKER.operation = chance.randrange(1, self.operations + 1)
+            return self.begin(folder)
+
+        log = folder.with_suffix(".log")
+        code = ended(forked(work, log), seconds)
+        if what == "both":
+            kill_job(folder)
+        jobs = manager.RunJobs(lambda: folder)
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        # A job outlives the app, as it should; one that the app was starting when it was killed is in no record.
+        while jobs.running() is not None or any(map(is_locked, folder.glob("job-*"))):
+            if time.monotonic() > deadline:
+                raise BadEndError("the job does not end")
+            time.sleep(0.01)
+        if code not in (0, 3, -signal.SIGKILL) or (code and not kill):
+            raise BadEndError(f"ended with {code}: {log.read_text(errors='replace')[-1500:]}")
+        return code != 0
+
+    def begin(self, folder: Path) -> int:
+        """Look at the runs, as every page does, and do what is not done; returns 3 where the job was killed."""
+        manager.subprocess = SimpleNamespace(Popen=ForkedPopen, DEVNULL=-3, STDOUT=-2)
+        manager.LEAST_FREE_BYTES = 0
+        folder.mkdir(exist_ok=True)
+        store, jobs = RunStore(lambda: folder, lambda: folder / "none"), manager.RunJobs(lambda: folder)
+        for entry in store.runs():
+            if entry.problem is not None:
+                print(f"damaged: {entry.id}: {entry.problem}")
+                return 1
+        job = next((entry.id for entry in store.runs() if entry.id.startswith("job-")), None)
+        if job is None:
+            job = jobs.start([str(self.root / "model"), "--target", "0.5", *TEXT], "job", (2, 16))
+        elif jobs.outcome(job)[1] != 0:
+            jobs.resume(job)
+        with (self.root / "run.zip").open("rb") as archive:
+            path = import_run(archive, folder, lambda run_id: (folder / run_id).exists(), "run.zip")
+        files.rename(store.find(path.name), "Another name", "a note")
+        for entry in store.runs():
+            if entry.id != job:
+                files.delete(entry)
+        while jobs.running() is not None:
+            time.sleep(0.01)
+        return 0 if jobs.outcome(job)[1] == 0 else 3
+
+
+def kill_job(folder: Path) -> None:
+    """Kill the worker that runs."""
+    if (running := manager.RunJobs(lambda: folder).running()) is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(running.pid, signal.SIGKILL)
+
+
+TEXT: list[str] = []
+
+
+def trial(kind: Kind, name: str) -> tuple[int, list[str]]:
+    """Kill and resume a folder until it is complete; returns how often it was killed, and what is wrong with it."""
+    chance, folder, kills = random.Random(name), kind.root / name, 0
+    try:
+        while kind.attempt(
+            folder, chance, kill=kills < MOST_KILLS and (not kills or chance.random() < AGAIN)
+        ):
+            kills += 1
+        wrong = list(kind.differences(folder))
+    except BadEndError as error:
+        wrong = [str(error)]
+    if not wrong:
+        shutil.rmtree(folder)
+    return kills, wrong
+
+
+def main() -> int:
+    """Kill until there were enough."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--kinds", nargs="+", choices=("prune", "sweep", "app"), default=("prune", "sweep", "app")
+    )
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder).resolve()
+        os.environ["TRIM_CACHE"] = str(root / "cache")
+        rough.make_model("llama", root / "model")
+        (root / "text.txt").write_text("A line of text.\n" * 400)
+        TEXT[:] = ["--corpus", str(root / "text.txt"), "--windows", "2", "--length", "16", "--device", "cpu"]
+        shutil.make_archive(
+            str(root / "run"), "zip", make_run(root / "imported", name="A run").parent, "imported"
+        )
+        owl = ("--target", "0.6", "--budget", "owl", "--allocation", "optimal")
+        kinds: dict[str, list[Kind]] = {
+            "prune": [
+                Prune("trim", root, "--target", "0.5"),
+                Prune("optimal", root, *owl),
+                Prune("second-pass", root, *owl, "--second-pass"),
+                Prune("solved", root, "--target", "0.5", "--allocation", "solved"),
+            ],
+            "sweep": [Sweep("sweep", root)],
+            "app": [App("app", root)],
+        }
+        chosen = {kind: kinds[kind] for kind in options.kinds}
+        for kind in (kind for members in chosen.values() for kind in members):
+            kind.measure()
+        kills: collections.Counter[str] = collections.Counter()
+        folders: collections.Counter[str] = collections.Counter()
+        failed = 0
+        while kills.total() < options.kills:
+            where = min(chosen, key=lambda kind: kills[kind])
+            kind = chosen[where][folders[where] % len(chosen[where])]
+            name = f"{kind.name}-{options.seed}-{folders[where]}"
+            folders[where] += 1
+            killed, wrong = trial(kind, name)
+            kills[where] += killed
+            failed += bool(wrong)
+            for line in wrong:
+                print(f"{name}: {line}", flush=True)
+    print(json.dumps({"kills": kills, "folders": folders, "failed": failed}))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
