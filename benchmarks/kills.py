@@ -34,8 +34,7 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 import tests.rehearsed  # noqa: F401, prunes, so that forks find that done
 from app.services.jobs import manager, worker
-from app.services.runs import files
-from app.services.runs.importing import import_run
+from app.services.runs import files, importing
 from app.services.runs.store import RunStore
 from tests.app.small_runs import make_run
 from tests.trim import rough
@@ -201,7 +200,11 @@ class Kind:
             elif name not in mine:
                 yield f"{name} is missing"
             elif mine[name] != theirs[name]:
-                yield f"{name} differs"
+                lines = zip(mine[name].splitlines(), theirs[name].splitlines(), strict=False)
+                where = next(
+                    (f": {one[:60]!r}, not {other[:60]!r}" for one, other in lines if one != other), ""
+                )
+                yield f"{name} differs{where}"
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -246,7 +249,9 @@ class Sweep(Kind):
             return cli.main(["sweep", "--resume", str(folder)])
         grid = ["--targets", "0.5", "0.7", "--allocations", "uniform", "trim"]
         few = ["--evaluation-corpus", TEXT[1], "--evaluation-windows", "2", "--evaluation-length", "16"]
-        return cli.main(["sweep", str(self.root / "model"), *grid, *TEXT, *few, "--out", str(folder)])
+        return cli.main(
+            ["sweep", str(self.root / "model"), "--name", "A sweep", *grid, *TEXT, *few, "--out", str(folder)]
+        )
 
 
 class App(Kind):
@@ -288,7 +293,7 @@ class App(Kind):
     def begin(self, folder: Path) -> int:
         """Look at the runs, as every page does, and do what is not done; returns 3 where the job was killed."""
         manager.subprocess = SimpleNamespace(Popen=ForkedPopen, DEVNULL=-3, STDOUT=-2)
-        manager.LEAST_FREE_BYTES = 0
+        manager.LEAST_FREE_BYTES = importing.UNLOCKED_SECONDS = 0
         folder.mkdir(exist_ok=True)
         store, jobs = RunStore(lambda: folder, lambda: folder / "none"), manager.RunJobs(lambda: folder)
         for entry in store.runs():
@@ -301,7 +306,7 @@ class App(Kind):
         elif jobs.outcome(job)[1] != 0:
             jobs.resume(job)
         with (self.root / "run.zip").open("rb") as archive:
-            path = import_run(archive, folder, lambda run_id: (folder / run_id).exists(), "run.zip")
+            path = importing.import_run(archive, folder, lambda run_id: (folder / run_id).exists(), "run.zip")
         files.rename(store.find(path.name), "Another name", "a note")
         for entry in store.runs():
             if entry.id != job:
@@ -353,7 +358,7 @@ def main() -> int:
         os.environ["TRIM_CACHE"] = str(root / "cache")
         rough.make_model("llama", root / "model")
         (root / "text.txt").write_text("A line of text.\n" * 400)
-        TEXT[:] = ["--corpus", str(root / "text.txt"), "--windows", "2", "--length", "16", "--device", "cpu"]
+        TEXT[:] = ["--corpus", str(root / "text.txt"), "--windows", "4", "--length", "16", "--device", "cpu"]
         shutil.make_archive(
             str(root / "run"), "zip", make_run(root / "imported", name="A run").parent, "imported"
         )

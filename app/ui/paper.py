@@ -3,7 +3,9 @@
 The paper: Beck, Rudman, Eickhoff, arXiv 2505.16743. Said of it is what its figures draw and its abstract states.
 """
 
-from collections.abc import Callable
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +13,7 @@ import numpy as np
 from app.services.results.sweep_curves import curves, texts
 from app.services.results.tables import model_map
 from app.services.runs.layer import LayerView
+from app.services.server.lru import cached
 from app.ui.common import explanations
 from app.ui.common.cards import View, theme
 from app.ui.common.curves import curves_text, curves_view
@@ -34,23 +37,37 @@ KEYS = "k_proj"
 FEW = 10
 
 
-@dataclass(frozen=True)
+KEPT = 64
+_redrawn: OrderedDict[Hashable, "Redrawn | None"] = OrderedDict()
+_drawing = threading.Lock()
+
+
+@dataclass(frozen=True, eq=False)
 class Redrawn:
     """A figure of the paper and ours beside it.
 
     Attributes:
-        number: as the paper counts.
         title: what it is of.
         paper: what the paper's figure shows.
         differs: in what ours differs, and why.
         views: ours, one or several; each says in a sentence what is to be seen.
     """
 
-    number: str
     title: str
     paper: str
     differs: str
     views: dict[str, Callable[[], View]]
+
+
+def redrawn(made_of: Hashable, draw: Callable[[], Redrawn | None]) -> Redrawn | None:
+    """Return what was drawn of the same before, for all readers, or draw it now.
+
+    Args:
+        made_of: which figure, and everything that it is made of.
+        draw: one of the functions below; None where the figure cannot be drawn.
+    """
+    with _drawing:
+        return cached(_redrawn, made_of, draw, KEPT)
 
 
 def figure_1(layer: LayerView) -> Redrawn:
@@ -87,7 +104,6 @@ def figure_1(layer: LayerView) -> Redrawn:
         )
 
     return Redrawn(
-        "1",
         "Uniform against row-wise sparsity",
         "A drawing. On the left Wanda, which prunes every output dimension (row) by the layer's sparsity T; on the "
         "right TRIM, which gives each row a sparsity of its own. The layer's sparsity is the same.",
@@ -98,7 +114,7 @@ def figure_1(layer: LayerView) -> Redrawn:
     )
 
 
-def figure_2(sweeps: list[Sweep]) -> Redrawn | None:
+def figure_2(sweeps: Sequence[Sweep]) -> Redrawn | None:
     """Perplexity from 70% to 80% model sparsity; None where nothing was measured there."""
     for text in texts(sweeps):
         found, dense = curves(sweeps, text)
@@ -116,7 +132,6 @@ def figure_2(sweeps: list[Sweep]) -> Redrawn | None:
         )
 
     return Redrawn(
-        "2",
         "Perplexity from 70% to 80%",
         "Perplexity against model sparsity for several methods, from 70 to 80%. The abstract says: at 80% TRIM reduces "
         "perplexity by 48% for Qwen2.5-14B and by over 90% for OPT-13B, compared to baseline methods.",
@@ -167,7 +182,6 @@ def figure_3a(layer: LayerView) -> Redrawn:
 
     above = int((gini > summary.upper_quartile + 3 * (summary.upper_quartile - summary.lower_quartile)).sum())
     return Redrawn(
-        "3a",
         "How concentrated the rows are",
         "A histogram of the Gini coefficients of a layer's rows (output dimensions).",
         f"Another model. Here {above:,} of {layer.rows:,} rows lie far to the right of the rest (more than three times "
@@ -199,7 +213,6 @@ def figure_3b(layer: LayerView) -> Redrawn:
 
     wider = at_most[1] - at_most[0] > at_half[1] - at_half[0]
     return Redrawn(
-        "3b",
         "How fast rows lose their output",
         "The cosine similarity between rows' pruned and dense outputs, against sparsity.",
         "Another model. Ours draws bands of all rows, at 33 stored sparsities. Here the rows "
@@ -248,7 +261,6 @@ def figure_3c(runs: list[Run]) -> Redrawn:
             "whether the Gini decides the sign. The step Sign of Learn shows how it can."
         )
     return Redrawn(
-        "3c",
         "The learning rate's sign against the Gini",
         "The sign of the learning rate that TRIM chose in a layer, against the Gini, for two models.",
         differs,
@@ -294,7 +306,6 @@ def figure_4(run: Run) -> Redrawn | None:
 
     rows = len(next(iter(coefficients.values())))
     return Redrawn(
-        "4",
         "Gini of the key projections in all blocks",
         "Gini histograms of the key projection (K-proj), for all blocks.",
         f"Another model, with {rows:,} rows to a key projection. Ours are one above the other on one axis, so that "

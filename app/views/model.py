@@ -179,7 +179,7 @@ with st.sidebar:
     choose_picture_format()
 known = next((entry for entry in entries if entry.id == run_id), None)
 with guarded():
-    watch(run_id, JOBS.state(run_id, known.path if known else None))
+    watch(run_id, JOBS.state(run_id, known.run if known else None))
 if known is not None:
     with guarded():
         views(run_id, known.opened(), entries)

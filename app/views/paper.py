@@ -1,6 +1,6 @@
 """The figures of the TRIM paper, redrawn from stored runs: what it shows, what ours show, where they differ."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 import streamlit as st
 
@@ -10,26 +10,26 @@ from app.services.runs.store import STORE
 from app.ui.common.cards import card
 from app.ui.common.guard import guarded
 from app.ui.common.text import plain
-from app.ui.paper import Redrawn, figure_1, figure_2, figure_3a, figure_3b, figure_3c, figure_4
+from app.ui.paper import Redrawn, figure_1, figure_2, figure_3a, figure_3b, figure_3c, figure_4, redrawn
 from trim.runs.folder import Run
 
 NONE = "none"
 
 
-def show(draw: Callable[[], Redrawn | None], missing: str) -> None:
+def show(number: str, made_of: Hashable, draw: Callable[[], Redrawn | None], missing: str = "") -> None:
     """One figure: the paper's words on the left, ours on the right; `missing` where it cannot be drawn."""
     with guarded():
-        redrawn = draw()
-        if redrawn is None:
+        figure = redrawn((number, made_of), draw)
+        if figure is None:
             st.info(missing, icon=":material/info:")
             return
-        st.subheader(f"Figure {redrawn.number}: {redrawn.title}", anchor=f"figure-{redrawn.number}")
+        st.subheader(f"Figure {number}: {figure.title}", anchor=f"figure-{number}")
         words, picture = st.columns([2, 3], gap="large")
         with words:
-            st.markdown(f"**The paper.** {redrawn.paper}")
-            st.markdown(f"**Where ours differs.** {plain(redrawn.differs)}")
+            st.markdown(f"**The paper.** {figure.paper}")
+            st.markdown(f"**Where ours differs.** {plain(figure.differs)}")
         with picture:
-            card(f"paper_{redrawn.number}", redrawn.views, file_name="paper")
+            card(f"paper_{number}", figure.views, file_name="paper", shared=figure)
 
 
 def runs_of_trim() -> dict[str, Run]:
@@ -83,12 +83,15 @@ def stored() -> LayerView:
     return LayerView.of(run, STORE.layer(run.id, layer_name))
 
 
-show(lambda: figure_1(stored()), "")
+sweeps = tuple(entry.sweep for entry in STORE.sweeps() if entry.sweep is not None)
+show("1", (run, layer_name), lambda: figure_1(stored()))
 show(
-    lambda: figure_2([entry.sweep for entry in STORE.sweeps() if entry.sweep is not None]),
+    "2",
+    sweeps,
+    lambda: figure_2(sweeps),
     "Figure 2 needs a sweep at two model sparsities from 70% up: `python -m trim sweep demo --help`.",
 )
-show(lambda: figure_3a(stored()), "")
-show(lambda: figure_3b(stored()), "")
-show(lambda: figure_3c(runs_3c), "")
-show(lambda: figure_4(run), "Figure 4 needs layers named k_proj, which this model has not.")
+show("3a", (run, layer_name), lambda: figure_3a(stored()))
+show("3b", (run, layer_name), lambda: figure_3b(stored()))
+show("3c", tuple(runs_3c), lambda: figure_3c(runs_3c))
+show("4", run, lambda: figure_4(run), "Figure 4 needs layers named k_proj, which this model has not.")

@@ -162,7 +162,9 @@ def resume(
         source.given = run.text.given
         require_same(path, run.record, source.record(*_batch_and_threads(run)))
         began_with, now = run.manifest.get("model_files"), source.model.files.checksums()
-        if began_with is not None and began_with != now:
+        if began_with is None and not run.blocks:  # killed before it wrote them down
+            writer.write_model_files(now)
+        elif began_with is not None and began_with != now:
             raise RunError(
                 f"{path} cannot be resumed: the weights in {source.model.folder} have changed since the run began. Put "
                 "them back, or prune again into another folder"

@@ -197,17 +197,17 @@ class RunJobs:
                 return record
         return None
 
-    def state(self, job_id: str, path: Path | None = None) -> JobState:
+    def state(self, job_id: str, run: Run | None = None) -> JobState:
         """Return the state of a run; of one that was never begun, "failed" with the reason.
 
         Args:
             job_id: the run's id.
-            path: the run's folder, where it is not in this folder of runs.
+            run: the run, where it was opened just now; it may lie in another folder.
         """
-        path = path or self._disk.path(job_id)
+        path = self._disk.path(job_id) if run is None else run.path
         record = self._disk.record(job_id)
         process = self._process(record)
-        run = _opened(path)
+        run = run or _opened(path)
         progress = None
         if run is not None and (not run.complete or process is not None):
             progress = read_progress(run.events(), datetime.datetime.now(datetime.UTC))

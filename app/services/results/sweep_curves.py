@@ -1,6 +1,7 @@
 """Perplexity against sparsity of stored sweeps, as the figure takes it."""
 
 from collections.abc import Sequence
+from weakref import WeakKeyDictionary
 
 from app.services.runs.layer import METHOD_LABELS
 from diagnostics.figures.perplexity import PerplexityCurve
@@ -63,8 +64,15 @@ def brief_labels(methods: Sequence[dict]) -> list[str]:
     return labels
 
 
+_made: WeakKeyDictionary[Sweep, dict] = WeakKeyDictionary()
+
+
 def _results(sweep: Sweep) -> dict:
-    return results(sweep, sweep.outcomes())
+    """Return all that a sweep of the store holds: it is another one as soon as a file of it changes."""
+    made = _made.get(sweep)
+    if made is None:
+        made = _made[sweep] = results(sweep, sweep.outcomes())
+    return made
 
 
 def _said(text: dict) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import shutil
 import tempfile
+import uuid
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,7 @@ from trim.runs.folder import Run, open_run
 from trim.runs.record import LayerRecord
 from trim.runs.writer import RunWriter, write_notes
 
+DELETED = ".deleted"  # in the folder of runs, on their way to be removed
 # What belongs to a run, besides its blocks. The calibration text and the sensitivities of a run on its way are made
 # again where they are missing.
 SMALL_FILES = ("config.json", "manifest.json", "budgets.json", "metrics.json", "notes.json", "events.jsonl")
@@ -97,20 +99,27 @@ def delete(entry: StoredRun) -> None:
         )
     if not path.is_dir():
         raise RunError(f"{path} is gone already")
-    lock = FolderLock(path)
+    with FolderLock(path):
+        pass
+    gone = path.parent / DELETED / uuid.uuid4().hex
     try:
-        # Without its config it is not a run any more, whatever happens to the rest.
-        (path / "config.json").unlink(missing_ok=True)
-        for each in path.iterdir():
-            if each not in lock.files:
-                shutil.rmtree(each) if each.is_dir() and not each.is_symlink() else each.unlink()
+        gone.parent.mkdir(exist_ok=True)
+        path.rename(
+            gone
+        )  # at once: killed before it, the run is complete, and afterwards it is not a run any more
     except OSError as error:
-        raise RunError(
-            f"{path} could not be removed completely ({error.strerror or error}); remove what is left of it yourself"
-        ) from error
-    finally:
-        lock.release()
-    shutil.rmtree(path, ignore_errors=True)
+        raise RunError(f"{path} cannot be removed ({error.strerror or error}); {remedy(error)}") from error
+    discard_deleted(path.parent)
+    if gone.exists():
+        raise RunError(f"{gone} could not be removed completely; remove what is left of it yourself")
+
+
+def discard_deleted(folder: Path) -> None:
+    """Remove what is left of deleted runs, also where the process that deleted one was killed."""
+    for gone in (folder / DELETED).glob("*"):
+        shutil.rmtree(gone, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        (folder / DELETED).rmdir()
 
 
 def _require_own(entry: StoredRun) -> None:

@@ -13,10 +13,9 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import IO
 
-from app.services.runs.files import SMALL_FILES
+from app.services.runs.files import SMALL_FILES, discard_deleted
 from app.services.runs.layer import LayerView
 from app.services.server.access import SEMINAR
-from trim.cache import ABANDONED_SECONDS
 from trim.errors import RunError
 from trim.files import FolderLock, is_locked, remedy
 from trim.names import format_bytes, one_line
@@ -27,6 +26,7 @@ MOST_FILES = 2_000
 MOST_BYTES = 1_000_000_000  # unpacked
 MOST_RATIO = 100  # unpacked to packed; runs stay below 10
 CHUNK_BYTES = 1 << 20
+UNLOCKED_SECONDS = 60
 STAGING = ".importing-"  # in the runs' folder, where a rename is atomic; nothing in it is listed as a run
 
 _BLOCK = re.compile(r"blocks/[0-9]{3,4}(\.2)?\.safetensors")
@@ -55,6 +55,7 @@ def import_run(file: IO[bytes], folder: Path, taken: Callable[[str], bool], name
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _discard_leftovers(folder)
+        discard_deleted(folder)
         with (
             tempfile.TemporaryDirectory(dir=folder, prefix=STAGING) as temporary,
             FolderLock(Path(temporary)),
@@ -172,11 +173,13 @@ def _refused(why: str) -> RunError:
 
 
 def _discard_leftovers(folder: Path) -> None:
-    """Remove what imports left that were killed on the way: nobody holds its lock."""
+    """Remove what imports left that were killed on the way: nobody holds its lock, or took it within a minute."""
     for leftover in folder.glob(f"{STAGING}*"):
         with contextlib.suppress(OSError):
-            begun = (leftover / "lock").exists() or time.time() - leftover.stat().st_mtime > ABANDONED_SECONDS
-            if begun and not is_locked(leftover):
+            locked = (leftover / "lock").exists()
+            if (locked or time.time() - leftover.stat().st_mtime > UNLOCKED_SECONDS) and not is_locked(
+                leftover
+            ):
                 shutil.rmtree(leftover)
 
 

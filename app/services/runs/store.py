@@ -11,12 +11,14 @@ from pathlib import Path
 
 from app.services.runs.shipped import shipped_folder
 from app.services.server.faults import explain
+from app.services.server.lru import cached
 from trim.errors import RunError
 from trim.runs.folder import Run, open_run, runs_folder
 from trim.runs.record import LayerRecord
 from trim.sweeps.folder import Sweep, open_sweep
 
 KEPT_LAYERS = 64
+KEPT_SWEEPS = 64
 # What a run is read from, apart from its blocks; a change in any of them means that it is read again.
 _READ = ("config.json", "manifest.json", "metrics.json", "notes.json", "budgets.json")
 _ID = re.compile(r"[^\s./\\:\0][^/\\:\0]{0,199}")
@@ -65,6 +67,8 @@ class StoredSweep:
 class RunStore:
     """Lists and opens runs by id. What was read is kept until a file of the run changes; what is kept is bounded.
 
+    As long as nothing changes, all readers get the same objects: what is made of one is kept by it.
+
     A run of the user's that has the id of a shipped one takes its place.
     """
 
@@ -73,6 +77,7 @@ class RunStore:
     ) -> None:
         self._folder, self._shipped = folder, shipped
         self._runs: dict[str, tuple[tuple, StoredRun]] = {}
+        self._sweeps: OrderedDict[tuple, StoredSweep] = OrderedDict()
         self._layers: OrderedDict[tuple, LayerRecord] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -98,7 +103,7 @@ class RunStore:
         """All sweeps, likewise."""
         found: dict[str, StoredSweep] = {}
         for folder, shipped in self._folders():
-            entries = [_read_sweep(file.parent, shipped) for file in folder.glob("*/sweep.json")]
+            entries = [self._read_sweep(str(file.parent), shipped) for file in folder.glob("*/sweep.json")]
             entries.sort(key=lambda entry: entry.sweep.created if entry.sweep else "", reverse=True)
             for entry in entries:
                 found.setdefault(entry.id, entry)
@@ -185,12 +190,20 @@ class RunStore:
             self._runs[place] = stamp, entry
         return entry
 
+    def _read_sweep(self, place: str, shipped: bool) -> StoredSweep:
+        """Return the sweep in a folder, whatever is wrong with it; the same one until it or a cell of it changes."""
 
-def _read_sweep(path: Path, shipped: bool) -> StoredSweep:
-    try:
-        return StoredSweep(path.name, path, shipped, open_sweep(path), None)
-    except Exception as error:
-        return StoredSweep(path.name, path, shipped, None, explain(error))
+        def read() -> StoredSweep:
+            path = Path(place)
+            try:
+                return StoredSweep(path.name, path, shipped, open_sweep(path), None)
+            except Exception as error:
+                return StoredSweep(path.name, path, shipped, None, explain(error))
+
+        cells = tuple((cell, _changed(cell), _stamp(cell)) for cell in sorted(_places(Path(place, "cells"))))
+        stamp = (place, _changed(f"{place}/sweep.json"), _changed(f"{place}/dense.json"), cells)
+        with self._lock:
+            return cached(self._sweeps, stamp, read, KEPT_SWEEPS)
 
 
 def _places(folder: Path) -> list[str]:
@@ -200,14 +213,16 @@ def _places(folder: Path) -> list[str]:
 
 
 def _stamp(place: str) -> tuple:
-    stamp: list[tuple[int, int, int] | None] = []
-    for name in _READ:
-        try:
-            status = os.stat(f"{place}/{name}")
-            stamp.append((status.st_mtime_ns, status.st_size, status.st_ino))
-        except OSError:
-            stamp.append(None)
-    return tuple(stamp)
+    return tuple(_changed(f"{place}/{name}") for name in _READ)
+
+
+def _changed(file: str) -> tuple[int, int, int] | None:
+    """Return what differs when a file was written anew; None where there is none."""
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino
 
 
 STORE = RunStore()

@@ -1,5 +1,7 @@
 """Charts in frames: the figure, what is to be seen in it, its formula and its numbers one click away."""
 
+import dataclasses
+import json
 import re
 import textwrap
 import threading
@@ -189,8 +191,26 @@ def _wrap_title(axis: go.layout.YAxis) -> None:
 def _shared(key: Hashable, draw: Callable[[], _Drawn]) -> _Drawn:
     """Return what a session has drawn before in the same looks for the same kind of reader, or draw it now."""
     key = (key, theme(), presenting(), SEMINAR.may())
+
+    def draw_for_all() -> _Drawn:
+        drawn = draw()
+        return dataclasses.replace(drawn, figure=_Sent(drawn.figure))
+
     with _drawing:
-        return cached(_drawn, key, draw, KEPT_DRAWN)
+        return cached(_drawn, key, draw_for_all, KEPT_DRAWN)
+
+
+class _Sent(go.Figure):
+    """A figure that is sent to many pages: it is turned into plain JSON once, and does not change any more."""
+
+    def __init__(self, figure: go.Figure) -> None:
+        """Take the content of a figure."""
+        super().__init__()
+        self._content = json.loads(figure.to_json())
+
+    def to_dict(self) -> dict:
+        """Return the content, as Streamlit asks for it at each run of a page."""
+        return self._content
 
 
 def choose_picture_format() -> None:

@@ -179,7 +179,8 @@ def _files(run: Run, facts: RunFacts) -> None:
 
     makers: dict[str, tuple[str, str, Callable[[], bytes]]] = {}
     if run.layers:
-        middle = [name for name in run.layers if name.startswith(f"{run.blocks[len(run.blocks) // 2]}.")]
+        block = run.blocks[len(run.blocks) // 2]
+        middle = [name for name in run.layers if name.startswith(f"{block}.")]
         makers["Report: one HTML file that opens without network"] = (
             "report.html",
             "text/html",

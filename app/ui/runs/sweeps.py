@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import streamlit as st
 
@@ -9,6 +10,7 @@ from app.services.runs.store import StoredSweep
 from app.services.server.faults import explain
 from app.ui.common.text import plain
 from trim.names import one_line
+from trim.sweeps.folder import Sweep
 
 
 def sweep_table(sweeps: Sequence[StoredSweep]) -> None:
@@ -44,10 +46,17 @@ def _unreadable(entry: StoredSweep) -> dict[str, str]:
     return {"Name": entry.id, "Cells": "cannot be read"} | nothing
 
 
+_lines: WeakKeyDictionary[StoredSweep, dict[str, str]] = WeakKeyDictionary()
+
+
 def _line(entry: StoredSweep) -> dict[str, str]:
-    sweep = entry.sweep
-    if sweep is None:
-        return _unreadable(entry)
+    """Return the line of a stored sweep; it is made once, until a file of the sweep changes."""
+    if entry not in _lines:
+        _lines[entry] = _unreadable(entry) if entry.sweep is None else _described(entry, entry.sweep)
+    return _lines[entry]
+
+
+def _described(entry: StoredSweep, sweep: Sweep) -> dict[str, str]:
     outcomes = sweep.outcomes()
     done = sum(outcome.done for outcome in outcomes)
     targets = sorted({cell.settings.target for cell in sweep.cells.values() if cell.settings.target})

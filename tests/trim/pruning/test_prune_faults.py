@@ -148,6 +148,18 @@ def test_a_model_that_changes_where_its_fingerprint_does_not_look(llama, stopped
     assert trim.resume(stopped).complete
 
 
+def test_killed_before_the_checksums_of_the_model_are_written(llama, tmp_path, monkeypatch):
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_writer.RunWriter, "write_model_files", killed)
+        with pytest.raises(KeyboardInterrupt):
+            pruned(llama, tmp_path / "run")
+    assert "model_files" not in trim.open_run(tmp_path / "run").manifest
+    assert set(trim.resume(tmp_path / "run").manifest["model_files"]) == {"model.safetensors"}
+
+
 def test_export_of_a_model_that_has_changed(llama, tmp_path):
     run = pruned(llama, tmp_path / "run")
     edit_weight(llama, "model.layers.2.mlp.up_proj.weight", lambda weight: weight * 1.01)

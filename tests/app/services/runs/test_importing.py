@@ -259,7 +259,8 @@ def test_what_a_killed_import_left_goes_away(good, folder, monkeypatch):
     with FolderLock(folder / ".importing-now"):
         bring(packed(good), folder)
         assert sorted(each.name for each in folder.glob(".*")) == [".importing-now", ".importing-old"]
-    monkeypatch.setattr(module, "ABANDONED_SECONDS", -1)
+    monkeypatch.setattr(module, "UNLOCKED_SECONDS", -1)
+    (folder / ".deleted/half/blocks").mkdir(parents=True)
     shutil.rmtree(folder / "first")
     bring(packed(good), folder)
     assert sorted(each.name for each in folder.iterdir()) == ["first"]
