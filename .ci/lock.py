@@ -6,8 +6,6 @@ depends on the machine (CPU, CUDA, ROCm), and pip checks those of all packages o
 
 import importlib.metadata
 import json
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterable
 from pathlib import Path
@@ -55,10 +53,10 @@ def needed(lines: Iterable[str]) -> dict[str, str]:
     return {name: version for name, version in found.items() if name not in OF_THE_MACHINE}
 
 
-def hashes(index: str, name: str, version: str) -> list[str]:
+def hashes(name: str, version: str) -> list[str]:
     """Return the sha256 of all files of a version that a Python with torch could install."""
     request = urllib.request.Request(
-        f"{index.rstrip('/')}/{name}/", headers={"Accept": "application/vnd.pypi.simple.v1+json"}
+        f"{PyPI.simple_url}/{name}/", headers={"Accept": "application/vnd.pypi.simple.v1+json"}
     )
     with urllib.request.urlopen(request) as answer:
         files = json.load(answer)["files"]
@@ -87,13 +85,6 @@ def lines_of(path: Path) -> list[str]:
 
 def main() -> None:
     """Write both."""
-    told = subprocess.run(
-        [sys.executable, "-m", "pip", "config", "get", "global.index-url"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    index = told.stdout.strip() or PyPI.simple_url
     product = needed(lines_of(ROOT / "requirements.txt"))
     demo = DEMO_WHEEL.split("==")  # installed without what it brings along
     tools = needed(lines_of(ROOT / "tests/requirements.txt"))
@@ -102,7 +93,7 @@ def main() -> None:
         ("tests/requirements.lock", {name: tools[name] for name in tools.keys() - product.keys()}),
     ):
         lines = [
-            " \\\n    --hash=sha256:".join([f"{name}=={version}", *hashes(index, name, version)])
+            " \\\n    --hash=sha256:".join([f"{name}=={version}", *hashes(name, version)])
             for name, version in sorted(packages.items())
         ]
         (ROOT / path).write_text(HEAD + "\n".join(lines) + "\n")
