@@ -20,9 +20,10 @@ from app.ui.common.curves import curves_text, curves_view
 from app.ui.common.explanations import MAP_FORMULAS
 from app.ui.common.text import plain
 from diagnostics.allocation import row_sparsity_statistics
-from diagnostics.concentration import gini_statistics
+from diagnostics.distributions import RowNumbers, distributions
 from diagnostics.figures.allocation import sorted_row_sparsity
-from diagnostics.figures.concentration import gini_histogram, gini_ridges_figure
+from diagnostics.figures.concentration import gini_histogram
+from diagnostics.figures.distributions import GINI, ridges_figure
 from diagnostics.figures.masks import masks_figure
 from diagnostics.figures.outcome_gini import outcome_gini_figure
 from diagnostics.figures.perplexity import PerplexityCurve
@@ -283,8 +284,8 @@ def figure_4(run: Run) -> Redrawn | None:
     if not names:
         return None
     coefficients = {name.partition(".")[0]: run.array(name, "gini") for name in names}
-    statistics = gini_statistics({f"block {block}": values for block, values in coefficients.items()})
-    medians = np.array([summary.median for summary in statistics.summaries])
+    found = distributions([RowNumbers(f"block {block}", values) for block, values in coefficients.items()])
+    medians = found.quartiles[:, 1]
     typical = float(np.nanmedian(medians))
     odd = int(np.nanargmax(np.abs(medians - typical)))
     seen = (
@@ -294,7 +295,7 @@ def figure_4(run: Run) -> Redrawn | None:
 
     def view() -> View:
         return View(
-            gini_ridges_figure(statistics, run.request.score, theme()),
+            ridges_figure(found, GINI, theme(), title="Are the rows alike in every block?"),
             seen,
             explanations.GINI_FORMULA,
             f"Gini histograms of the key projections of {len(names)} blocks. {seen}",

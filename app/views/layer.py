@@ -15,7 +15,6 @@ from app.services.layer.shipped import ShippedLayer, shipped_layer
 from app.services.layer.study import Study
 from app.services.server.access import SEMINAR
 from app.ui.common.address import tell_refused
-from app.ui.common.cards import choose_picture_format
 from app.ui.common.choose import TEXT_WORDS, choose_layer, choose_model, choose_text
 from app.ui.common.search_options import (
     SearchOptions,
@@ -176,8 +175,6 @@ except NothingToShow:
     st.caption("Below: the last layer that could be shown.")
 options = choose_search_options() if SEMINAR.may() else default_options()
 fisher = SEMINAR.may() and fisher_wanted()
-with st.sidebar:
-    choose_picture_format()
 refused = st.container()
 heading(study)
 explore(study, options, sensitivity_of(study) if fisher else None)

@@ -10,9 +10,10 @@ from app.services.layer.keys import DEVICES
 from app.services.results.perplexities import method_of, perplexities
 from app.services.results.tables import model_map
 from app.services.runs.store import STORE, StoredRun
-from app.ui.common.cards import choose_picture_format, fact
+from app.ui.common.cards import fact
 from app.ui.common.guard import guarded
 from app.ui.common.seminar import presenter_only
+from app.ui.common.studio import figures_are_of
 from app.ui.common.text import plain
 from app.ui.common.waiting import laboratory, meanwhile
 from app.ui.model.cards import MAPS, map_card, open_layer, outcome_card, perplexity_card
@@ -142,6 +143,7 @@ def views(run_id: str, run: Run, entries: list[StoredRun]) -> None:
     """All charts of a run."""
     shown = model_map(run)
     heading(run, shown)
+    figures_are_of(run.model.title, f"run {run.name}")
     file_name = re.sub(r"\W+", "-", run_id)
     above, below = st.columns(2), st.columns(2)
     for place, key in zip((*above, *below), MAPS, strict=True):
@@ -175,8 +177,6 @@ if run_id is None:
         "There is no run yet. Prune a model above; the demo takes about a minute.", icon=":material/info:"
     )
     st.stop()
-with st.sidebar:
-    choose_picture_format()
 known = next((entry for entry in entries if entry.id == run_id), None)
 with guarded():
     watch(run_id, JOBS.state(run_id, known.run if known else None))

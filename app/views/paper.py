@@ -9,6 +9,7 @@ from app.services.runs.layer import LayerView
 from app.services.runs.store import STORE
 from app.ui.common.cards import card
 from app.ui.common.guard import guarded
+from app.ui.common.studio import figures_are_of
 from app.ui.common.text import plain
 from app.ui.paper import Redrawn, figure_1, figure_2, figure_3a, figure_3b, figure_3c, figure_4, redrawn
 from trim.runs.folder import Run
@@ -76,6 +77,7 @@ if not runs:
     st.stop()
 run, layer_name, runs_3c = choose(runs)
 st.caption(plain(f"{run.name} · {run.model.title}"))
+figures_are_of(run.model.title, f"layer {layer_name}", f"run {run.name}")
 
 
 def stored() -> LayerView:

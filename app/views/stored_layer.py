@@ -9,9 +9,10 @@ from app.services.runs.layer import LayerView
 from app.services.runs.store import STORE
 from app.services.server.access import SEMINAR
 from app.services.server.faults import explain
-from app.ui.common.cards import choose_picture_format
 from app.ui.common.present import kept
 from app.ui.common.selection import choose_rows
+from app.ui.common.slots import add_to_compare
+from app.ui.common.studio import figures_are_of
 from app.ui.common.text import plain
 from app.ui.layer.cards import above_the_fold, four_cards, summary
 from app.ui.layer.inspector import mask_section, row_inspector, row_table
@@ -93,14 +94,7 @@ def side_bar(run: Run, name: str) -> None:
                 icon=":material/grid_on:",
                 query_params={"run": run.id, **kept()},
             )
-        own, uniform = Pick(run.id, name), Pick(run.id, name, uniform=True)
-        st.page_link(
-            "views/compare.py",
-            label="Compare it with uniform",
-            icon=":material/compare_arrows:",
-            query_params={"a": str(own), "b": str(uniform), **kept()},
-        )
-        choose_picture_format()
+        add_to_compare(lambda: [Pick(run.id, name)], "add_to_compare")
 
 
 def page() -> None:
@@ -117,6 +111,12 @@ def page() -> None:
     view = LayerView.of(run, record)
     side_bar(run, name)
     heading(run, record, view.own.label)
+    figures_are_of(
+        run.model.title,
+        f"layer {name}",
+        f"{view.own.label} at {view.target:.1%} layer sparsity",
+        f"run {run.name}",
+    )
     fold = above_the_fold()
     rows = choose_rows(view)
     file_name = re.sub(r"\W+", "-", f"{run.id}-{name}")

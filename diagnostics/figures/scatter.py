@@ -10,7 +10,7 @@ from diagnostics.comparison import AllocationComparison
 from diagnostics.figures.allocation import ROW_SPARSITY_UPRIGHT
 from diagnostics.figures.frame import PERCENT, count_rows, drawn, frame, signed
 from diagnostics.figures.marks import mark_rows, number_rows
-from diagnostics.figures.theme import PALETTES, Theme, escape, series_styles
+from diagnostics.figures.theme import PALETTES, Style, Theme, escape, series_styles
 from diagnostics.numeric import row_indices, spread_indices
 
 _QUANTITIES = {
@@ -107,7 +107,10 @@ ROWS_TRACE = "rows"
 
 
 def pair_figure(
-    comparison: AllocationComparison, selected_rows: Iterable[int] = (), theme: Theme = "light"
+    comparison: AllocationComparison,
+    selected_rows: Iterable[int] = (),
+    theme: Theme = "light",
+    style: Style | None = None,
 ) -> go.Figure:
     """Row sparsity under the second allocation against that under the first, a point per row.
 
@@ -136,7 +139,7 @@ def pair_figure(
         hoverinfo="skip",
         name="same row sparsity",
     )
-    style = series_styles([second.method])[0]
+    style = style or series_styles([second.method])[0]
     figure.add_scatter(
         x=drawn(x[rows]),
         y=drawn(y[rows]),

@@ -96,6 +96,37 @@ OTHER_STYLES: tuple[Style, ...] = (
 )
 
 
+# Of compared layers: a colour and a dash belong to the slot, A to H, in every chart. The colours are told apart with
+# any colour vision and in grey (lightnesses are 7 L* or more apart), and stand 3:1 against their background.
+SLOT_COLOURS: dict[Theme, tuple[str, ...]] = {
+    "light": ("#004C7E", "#838700", "#530228", "#28A6A4", "#B80043", "#000F4E", "#944EC3", "#383B00"),
+    "dark": ("#3CA2FA", "#E0E252", "#DB2B79", "#B1FFFC", "#FD929F", "#5853C8", "#E4B4FF", "#8A8F0D"),
+}
+# In pixels: the steps of an outline are short, and each needs a dash or two.
+_SLOT_DASHES = (
+    "solid",
+    "5px,2px",
+    "7px,2px,2px,2px",
+    "2px,2px",
+    "10px,3px",
+    "10px,2px,2px,2px,2px,2px",
+    "4px,1px,1px,1px",
+    "14px,2px,5px,2px",
+)
+_SLOT_SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "star", "triangle-down", "x")
+
+
+def slot_style(slot: int, theme: Theme) -> Style:
+    """Return how the compared layer of a slot is drawn; slot 0 is A."""
+    return Style(SLOT_COLOURS[theme][slot], _SLOT_DASHES[slot], _SLOT_SYMBOLS[slot], "")
+
+
+def faded(colour: str, opacity: float) -> str:
+    """Return a colour such as "#004C7E" with an opacity, for areas."""
+    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity:g})"
+
+
 def series_styles(keys: list[str]) -> list[Style]:
     """One style per key: a method's or score's own, otherwise the next free one.
 

@@ -122,11 +122,16 @@ def views(page: Page, name: str) -> Locator:
 
 
 def download(page: Page, name: str, label: str, folder: Path) -> Path:
-    """Download a file from the Save menu of a card."""
-    menu(page, name, "Save")
+    """Download a file of a card from the studio."""
+    if name in FOUR_CARDS:
+        menu(page, name, "More").get_by_role("button", name="Save").click()
+    else:
+        card(page, name).get_by_role("button", name="Save").click()
+    studio = page.get_by_role("dialog")
     with page.expect_download() as promise:
-        page.get_by_test_id("stPopoverBody").get_by_role("button", name=label).click()
+        studio.get_by_role("button", name=label).click()
     path = folder / promise.value.suggested_filename
     promise.value.save_as(path)
-    page.keyboard.press("Escape")
+    studio.get_by_role("button", name="Close").click()
+    expect(studio).to_have_count(0)
     return path

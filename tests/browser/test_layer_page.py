@@ -93,12 +93,8 @@ def files_hold_what_is_drawn(page: Page, tmp_path: Path) -> None:
     edges = np.append(np.array(bars["x"]) - width / 2, bars["x"][-1] + width / 2)
     assert np.histogram(table["gini"], bins=edges)[0].tolist() == bars["y"]
 
-    card(page, "gini").locator(".js-plotly-plot").hover()
-    with page.expect_download() as promise:
-        card(page, "gini").locator(".modebar-btn[data-title*='Download']").click()
-    picture = tmp_path / "gini.svg"
-    promise.value.save_as(picture)
-    assert promise.value.suggested_filename.endswith(".svg")
+    picture = download(page, "gini", "SVG", tmp_path)
+    assert picture.suffix == ".svg"
     assert picture.read_text(encoding="utf-8").startswith("<svg")
 
 

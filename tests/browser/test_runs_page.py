@@ -116,8 +116,9 @@ def test_a_shipped_run_at_first_sight_and_ways_on_from_it(page, viewport, colour
         return
     link = page.get_by_role("link", name="Open this layer")
     assert "stored?run=demo-trim-70&layer=15.self_attn.q_proj" in link.get_attribute("href")
-    compare = page.get_by_role("link", name="Compare it with uniform").get_attribute("href")
-    assert "a=demo-trim-70%2F15.self_attn.q_proj&b=demo-trim-70%2F15.self_attn.q_proj%2Funiform" in compare
+    page.get_by_role("button", name="Add to compare").click()
+    compare = page.get_by_role("link", name="Compare it").get_attribute("href")
+    assert "compare?a=demo-trim-70%2F15.self_attn.q_proj" in compare
     page.get_by_role("link", name="Open its maps").click()
     expect(page).to_have_url(re.compile(r"/model\?.*run=demo-trim-70"))
     shows(page, "How does a whole model take to pruning?")

@@ -1,6 +1,5 @@
 """Distances against scipy and against known distributions; pairs of rows; the figures of comparisons."""
 
-import json
 import math
 import warnings
 
@@ -12,11 +11,9 @@ from scipy.stats import ks_2samp, spearmanr, wasserstein_distance
 
 from diagnostics.allocation import RowAllocation
 from diagnostics.comparison import compare_allocations
-from diagnostics.concentration import gini_statistics
-from diagnostics.figures.concentration import gini_ridges_figure
 from diagnostics.figures.perplexity import PerplexityCurve, perplexity_curves_figure
 from diagnostics.figures.scatter import pair_figure
-from diagnostics.figures.theme import METHOD_STYLES, PALETTES
+from diagnostics.figures.theme import METHOD_STYLES
 from tests.diagnostics.figure_cases import subtitle, traces
 
 COLUMNS = 50
@@ -126,19 +123,3 @@ def test_seeds_are_error_bars():
     bars = figure.data[0].error_y
     np.testing.assert_allclose(bars.array, [2, 1, 0])
     np.testing.assert_allclose(bars.arrayminus, [1, 0, 0])
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-def test_ridges_stand_one_above_the_other(theme):
-    rng = np.random.default_rng(0)
-    statistics = gini_statistics(
-        {f"{block}.k_proj": rng.uniform(0.3 + 0.1 * block, 0.5, 40) for block in range(3)}
-    )
-    figure = gini_ridges_figure(statistics, "wanda", theme)
-    grounds = [min(traces(figure, f"{block}.k_proj")[0].y) for block in range(3)]
-    assert grounds == [2, 1, 0], "the first block is at the top"
-    medians = [traces(figure, f"median of {block}.k_proj")[0].x[0] for block in range(3)]
-    np.testing.assert_allclose(medians, [summary.median for summary in statistics.summaries], rtol=1e-6)
-    assert figure.layout.template.layout.font.color == PALETTES[theme].ink
-    empty = gini_ridges_figure(gini_statistics({"0.k_proj": np.full(3, np.nan)}), "magnitude", theme)
-    assert json.loads(empty.to_json())

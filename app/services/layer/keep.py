@@ -1,10 +1,9 @@
 """Keeping an exploration of one layer as a run, in the schema of the command line's runs."""
 
-import dataclasses
 from pathlib import Path
 
 import trim
-from app.services.layer.keys import SENSITIVITY_WINDOWS
+from app.services.layer.request import request_of
 from app.services.layer.study import Outcome, Study
 from app.services.layer.tensor_layer import TensorLayer, as_tensor
 from app.services.server.access import SEMINAR
@@ -12,7 +11,6 @@ from trim.errors import RunError
 from trim.runs.folder import runs_folder
 from trim.runs.record import LayerRecord
 from trim.runs.recording import layer_record, record_of_search, run_record
-from trim.runs.settings import PruneSettings
 from trim.runs.writer import RunWriter, new_run_path
 
 
@@ -30,35 +28,7 @@ def keep(study: Study, outcome: Outcome, method: str, name: str) -> Path:
     """
     SEMINAR.require("Keeping a layer as a run")
     key, settings, origin = study.key, outcome.result.settings, study.origin
-    request = PruneSettings(
-        model=key.model.source,
-        target=settings.target_sparsity,
-        allocation=method,
-        score=key.score,
-        corpus=key.sample.corpus,
-        windows=key.sample.windows,
-        length=key.sample.length,
-        seed=key.sample.seed,
-        bos=key.sample.bos,
-        vectors_per_sequence=key.sample.vectors_per_sequence,
-        layers=(key.layer,),
-        learning_rates=settings.learning_rates,
-        negative_learning_rates=settings.negative_learning_rates,
-        iterations=settings.iterations,
-        layer_quality=settings.layer_quality,
-        row_quality=settings.row_quality,
-        device=key.model.device,
-        dtype=key.model.dtype,
-        max_row_sparsity=settings.max_row_sparsity,
-    )
-    if method == "optimal":
-        best = outcome.optimum
-        request = dataclasses.replace(
-            request,
-            max_row_sparsity=best.cap,
-            row_weights=best.row_weights,
-            sensitivity_windows=SENSITIVITY_WINDOWS,
-        )
+    request = request_of(study, outcome, method)
     record = run_record(request, origin.model, origin.text, origin.compute)
     layer = _record(study, outcome, method)
     folder = new_run_path(runs_folder(), name)

@@ -1,25 +1,34 @@
-"""The Compare page's contents: up to four layers of stored runs, as pruned or as uniform would do it."""
+"""The Compare page's contents: up to eight slots, each a layer of a run, all layers of a kind, or a layer seen live."""
 
 import dataclasses
-from collections.abc import Sequence
-from dataclasses import dataclass
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from app.services.runs.facts import run_facts
 from app.services.runs.layer import METHOD_LABELS, LayerView
 from app.services.runs.store import RunStore, StoredRun
+from app.services.server.lru import cached
+from diagnostics.agreement import MaskAgreement, mask_agreement
 from diagnostics.allocation import RowAllocation
 from diagnostics.comparison import AllocationComparison, compare_allocations
 from trim.errors import RunError
 from trim.runs.folder import Run
 from trim.runs.options import idle_options, options
+from trim.runs.run_record import ModelFacts
 from trim.runs.settings import PruneSettings
 
-LETTERS = "ABCD"
+LETTERS = "ABCDEFGH"
 DEFAULT_LAYER = "15.mlp.gate_proj"
-_UNIFORM = "uniform"
+EVERY_BLOCK = "*."  # before a path: the layers of that path in all blocks
+LIVE = "live:"  # before the id of a layer that was seen and not kept; no folder can be called so
+KEPT_LIVE = 64
+MOST_WEIGHTS_OF_A_LIVE_MASK = 2**25
 NOT_USED = "not used"  # of an option that changes nothing, given the others
+_UNIFORM = "uniform"
 
 
 @dataclass(frozen=True)
@@ -49,48 +58,194 @@ class Pick:
         return cls(parts[0], parts[1], len(parts) == 3)
 
 
-@dataclass(frozen=True, eq=False)
-class Compared:
-    """One of the compared layers.
+@dataclass(frozen=True)
+class Source:
+    """What a compared layer comes from.
 
     Attributes:
-        letter: "A" to "D".
-        pick: which layer of which run.
-        run, stored: the opened run, and the layer as it was pruned, or as uniform would have.
+        name: of the run.
+        model, request: which model was pruned, and with which settings.
+        tokens: of the calibration text.
+        run: None of a layer that was seen live.
     """
 
-    letter: str
+    name: str
+    model: ModelFacts
+    request: PruneSettings
+    tokens: int
+    run: Run | None = field(default=None, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, run: Run) -> "Source":
+        """Read it from a run."""
+        return cls(run.name, run.model, run.request, run.text.tokens, run)
+
+
+class LiveLayers:
+    """Layers that were added while they were explored. They are kept in memory, the last KEPT_LIVE of all readers."""
+
+    def __init__(self) -> None:
+        """Begin without any."""
+        self._layers: OrderedDict[str, tuple[Source, LayerView]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def add(self, view: LayerView, method: str, source: Source) -> Pick:
+        """Store one allocation of a view, and uniform; the same one again has the same pick.
+
+        What computes or is large is left out: the score, the search, the prices. A mask is stored up to
+        MOST_WEIGHTS_OF_A_LIVE_MASK.
+        """
+        shown = view.showing({_UNIFORM, method})
+        own = shown.own
+        name = f"{LIVE}{abs(hash((source.request, source.model, own.counts.tobytes()))):016x}"[:24]
+        masks: dict[str, Callable[[], np.ndarray]] = {}
+        if method in view.masks and view.rows * view.columns <= MOST_WEIGHTS_OF_A_LIVE_MASK:
+            packed = np.packbits(view.masks[method](), axis=1)
+            masks[method] = lambda: np.unpackbits(packed, axis=1, count=view.columns).astype(bool)
+        light = dataclasses.replace(
+            shown, layer_key=name, key=name, masks=masks, score=None, search=None, prices=None
+        )
+        with self._lock:
+            cached(self._layers, name, lambda: (source, light), KEPT_LIVE)
+        return Pick(name, view.name)
+
+    def get(self, name: str) -> tuple[Source, LayerView]:
+        """Return one of them.
+
+        Raises:
+            RunError: it was never added, or too long ago.
+        """
+        with self._lock:
+            if name in self._layers:
+                self._layers.move_to_end(name)
+                return self._layers[name]
+        raise RunError(
+            "A layer that was added from the Layer page is no longer in the server's memory. Add it again; to have it "
+            "for longer, keep it as a run."
+        )
+
+
+LIVE_LAYERS = LiveLayers()
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """What a slot shows.
+
+    Attributes:
+        slot: 0 for A.
+        pick: which layer of which run.
+        source: what it comes from.
+        views: the layer as it was pruned, or as uniform would have; of a kind, one for each block.
+        label: of the slot, in every legend: its letter and what differs.
+    """
+
+    slot: int
     pick: Pick
-    run: Run
-    stored: LayerView
+    source: Source
+    views: tuple[LayerView, ...]
+    label: str = ""
 
     @property
-    def label(self) -> str:
-        """Return the label in legends: its letter and its method."""
-        return f"{self.letter} · {self.stored.own.label}"
+    def letter(self) -> str:
+        """A to H."""
+        return LETTERS[self.slot]
+
+    @property
+    def single(self) -> LayerView | None:
+        """Its layer; None of a kind."""
+        return self.views[0] if len(self.views) == 1 else None
+
+    @property
+    def stored(self) -> LayerView:
+        """Its first layer."""
+        return self.views[0]
 
     @property
     def allocation(self) -> RowAllocation:
-        """Its row sparsities, under that label."""
-        return dataclasses.replace(self.stored.own, label=self.label)
+        """Row sparsities of its first layer, under its label."""
+        return dataclasses.replace(self.stored.own, label=self.label or self.letter)
 
     @property
     def rows_are(self) -> tuple:
         """Equal for two whose rows are the same ones: the same layer of the same weights."""
-        return self.run.model.weights, self.pick.layer
+        return self.source.model.weights, self.pick.layer
+
+    @property
+    def sparsity(self) -> float:
+        """Share of the weights that were pruned, of all its layers."""
+        pruned = sum(view.pruned for view in self.views)
+        return pruned / sum(view.rows * view.columns for view in self.views)
 
 
-def opened(store: RunStore, letter: str, pick: Pick) -> Compared:
-    """Read one of the compared layers.
+def kinds(layers: Sequence[str]) -> list[str]:
+    """Return what follows the block in the names of several layers, as picks of all blocks: "*.mlp.gate_proj"."""
+    paths = [name.partition(".")[2] for name in layers]
+    return [EVERY_BLOCK + path for path in dict.fromkeys(paths) if paths.count(path) > 1]
+
+
+def layers_of(pick: Pick, layers: Sequence[str]) -> list[str]:
+    """Return which of a run's layers are picked; none: the run has no such layer."""
+    if pick.layer.startswith(EVERY_BLOCK):
+        return [name for name in layers if name.partition(".")[2] == pick.layer.removeprefix(EVERY_BLOCK)]
+    return [name for name in layers if name == pick.layer]
+
+
+def opened(store: RunStore, slot: int, pick: Pick) -> Compared:
+    """Read what a slot shows.
 
     Raises:
         RunError: no such run or layer, or a damaged file.
     """
-    run = store.open(pick.run_id)
-    stored = LayerView.of(run, store.layer(pick.run_id, pick.layer))
+    if pick.run_id.startswith(LIVE):
+        source, view = LIVE_LAYERS.get(pick.run_id)
+        views = [view]
+    else:
+        run = store.open(pick.run_id)
+        names = layers_of(pick, run.layers)
+        if not names:
+            raise RunError(
+                f"The run {run.name[:60]!r} has no layer {pick.layer[:60]!r}. Choose one of its own."
+            )
+        source, views = Source.of(run), [LayerView.of(run, store.layer(pick.run_id, name)) for name in names]
     if pick.uniform:
-        stored = stored.showing({_UNIFORM})
-    return Compared(letter, pick, run, stored)
+        views = [view.showing({_UNIFORM}) for view in views]
+    return Compared(slot, pick, source, tuple(views))
+
+
+def labelled(compared: Sequence[Compared]) -> list[Compared]:
+    """Label each slot by its letter and what differs: model, layer, method, target; then seed, text or run."""
+    columns: list[list[str]] = []
+    for values in (
+        [each.source.model.title for each in compared],
+        [each.pick.layer.replace(EVERY_BLOCK, "all ") for each in compared],
+        [each.stored.own.label for each in compared],
+        _percents([each.sparsity for each in compared]),
+    ):
+        if len(set(values)) > 1:
+            columns.append(values)
+    for values in (
+        [f"seed {each.source.request.seed}" for each in compared],
+        [each.source.request.corpus for each in compared],
+        [each.source.name for each in compared],
+    ):
+        if len(set(zip(*columns, strict=True))) < len(compared) and len(set(values)) > 1:
+            columns.append(values)
+    words = list(zip(*columns, strict=True)) if columns else [()] * len(compared)
+    return [
+        dataclasses.replace(each, label=" · ".join([each.letter, " ".join(said)] if said else [each.letter]))
+        for each, said in zip(compared, words, strict=True)
+    ]
+
+
+def _percents(shares: Sequence[float]) -> list[str]:
+    """Write shares with as many digits as tell apart those that differ by more than a thousandth."""
+    distinct = len({round(share, 3) for share in shares})
+    for digits in (0, 1):
+        texts = [f"{share:.{digits}%}" for share in shares]
+        if len(set(texts)) >= distinct:
+            break
+    return texts
 
 
 def default_picks(runs: Sequence[StoredRun]) -> list[Pick]:
@@ -112,6 +267,39 @@ def default_picks(runs: Sequence[StoredRun]) -> list[Pick]:
     return [*picks, Pick(first.id, layer, uniform=True)]
 
 
+def alike(pick: Pick, runs: Sequence[StoredRun]) -> dict[str, list[Pick]]:
+    """Return what there is to set beside a pick, by what differs: other targets, seeds, methods, blocks."""
+    found: dict[str, list[Pick]] = {}
+    own = next((entry.run for entry in runs if entry.id == pick.run_id and entry.run is not None), None)
+    if own is None:
+        return found
+    for words, names in (
+        ("other targets", {"target"}),
+        ("other seeds", {"seed"}),
+        ("other methods", {"allocation", "budget"}),
+    ):
+        for entry in runs:
+            run = entry.run
+            if run is None or run is own or run.model.weights != own.model.weights:
+                continue
+            if layers_of(pick, run.layers) and _differ_in(own.request, run.request) <= names:
+                found.setdefault(words, []).append(Pick(entry.id, pick.layer))
+    path = EVERY_BLOCK + pick.layer.partition(".")[2]
+    if path in kinds(own.layers):
+        found["this layer in every block"] = [Pick(pick.run_id, path)]
+    return found
+
+
+def _differ_in(first: PruneSettings, second: PruneSettings) -> set[str]:
+    """Return which options differ of those that both use, apart from the machine's."""
+    idle = idle_options(first) | idle_options(second) | {"device", "dtype", "batch", "layers"}
+    return {
+        name
+        for name in options(PruneSettings)
+        if name not in idle and getattr(first, name) != getattr(second, name)
+    }
+
+
 def comparison(first: Compared, second: Compared) -> AllocationComparison:
     """Their distances; rows are paired only where they are the same rows."""
     apart = None
@@ -119,6 +307,23 @@ def comparison(first: Compared, second: Compared) -> AllocationComparison:
         what = "layers" if first.rows_are[0] == second.rows_are[0] else "models"
         apart = f"they are rows of two {what}: row 5 of one has nothing to do with row 5 of the other"
     return compare_allocations(first.allocation, second.allocation, apart=apart)
+
+
+def masks_agree(first: Compared, second: Compared) -> MaskAgreement:
+    """Compare the masks of two slots of one layer.
+
+    Raises:
+        RunError: one of them has none, because it was kept without, or is what uniform would have pruned.
+    """
+    masks = []
+    for each in (first, second):
+        mask = each.stored.masks.get(each.stored.own.method)
+        if mask is None:
+            raise RunError(
+                f"{each.letter} has no mask: a run keeps that of its own method, and a large live layer none."
+            )
+        masks.append(mask())
+    return mask_agreement(*masks)
 
 
 @dataclass(frozen=True)
@@ -137,14 +342,14 @@ class Setting:
 def settings(compared: Sequence[Compared]) -> list[Setting]:
     """Everything that made the compared what they are; what differs first."""
     lines = [
-        Setting("run", tuple(each.run.name for each in compared)),
-        Setting("model", tuple(each.run.model.title for each in compared)),
+        Setting("run", tuple(each.source.name for each in compared)),
+        Setting("model", tuple(each.source.model.title for each in compared)),
         Setting("layer", tuple(each.pick.layer for each in compared)),
         Setting("rows × weights", tuple(_shape(each) for each in compared)),
         Setting("rows set by", tuple(each.stored.own.label for each in compared)),
-        Setting("layer sparsity", tuple(f"{each.stored.own.layer_sparsity:.2%}" for each in compared)),
+        Setting("layer sparsity", tuple(f"{each.sparsity:.2%}" for each in compared)),
     ]
-    requests = [each.run.request for each in compared]
+    requests = [each.source.request for each in compared]
     idle = [idle_options(request) for request in requests]
     for name, each in options(PruneSettings).items():
         values = (
@@ -155,7 +360,7 @@ def settings(compared: Sequence[Compared]) -> list[Setting]:
     lines.append(
         Setting(
             "calibration tokens",
-            tuple(str(each.run.text.tokens) for each in compared),
+            tuple(str(each.source.tokens) for each in compared),
         )
     )
     known = [line for line in lines if any(value not in ("–", NOT_USED) for value in line.values)]
@@ -164,20 +369,6 @@ def settings(compared: Sequence[Compared]) -> list[Setting]:
 
 def _shape(each: Compared) -> str:
     return f"{each.stored.rows:,} × {each.stored.columns:,}"
-
-
-def gini_sets(compared: Sequence[Compared]) -> dict[str, np.ndarray]:
-    """Gini of the rows of each layer, under the letters that share it; what a layer received differs between runs."""
-    found: list[tuple[list[Compared], np.ndarray]] = []
-    for each in compared:
-        values = each.stored.coefficients
-        for members, known in found:
-            if members[0].pick.layer == each.pick.layer and np.array_equal(values, known, equal_nan=True):
-                members.append(each)
-                break
-        else:
-            found.append(([each], values))
-    return {", ".join(each.letter for each in members): values for members, values in found}
 
 
 def run_label(entry: StoredRun) -> str:

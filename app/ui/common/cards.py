@@ -18,10 +18,9 @@ from app.services.server.access import SEMINAR
 from app.services.server.lru import cached
 from app.ui.common.present import LARGER, presenting
 from app.ui.common.selection import drawn_anew
+from app.ui.common.studio import save_button, theme
 from app.ui.common.text import from_figure, plain
-from diagnostics.export import arrays_npz, table_csv
 from diagnostics.figures.frame import enlarged
-from diagnostics.figures.theme import Theme
 
 LEAST_HEIGHT = 360  # pixels; charts side by side are mostly as high as each other
 TOP_MARGIN = 28
@@ -29,6 +28,12 @@ TOP_MARGIN = 28
 COMPACT_HEIGHT, COMPACT_BOTTOM, COMPACT_LINE = 188, 40, 20
 LEGEND_LINE, COMPACT_ENTRIES = 16, 3  # one line over the chart
 KEPT_DRAWN = 64
+_CONFIG = {
+    "displaylogo": False,
+    "showSendToCloud": False,
+    "displayModeBar": "hover",
+    "modeBarButtonsToRemove": ["toImage", "autoScale2d", "zoomIn2d", "zoomOut2d"],
+}
 _drawn: OrderedDict[Hashable, "_Drawn"] = OrderedDict()
 _drawing = threading.Lock()
 
@@ -50,11 +55,6 @@ class View:
     formula: str
     alt: str
     numbers: Callable[[], Mapping[str, np.ndarray]]
-
-
-def theme() -> Theme:
-    """Light or dark, as the reader's page is now."""
-    return st.context.theme.type or "light"
 
 
 def card(
@@ -122,7 +122,7 @@ def card(
             key=f"{key}_{chosen}" if selects is None else key,
             theme=None,
             height=height,
-            config=_config(f"{file_name}-{key}"),
+            config=_CONFIG,
             alt=view.alt,
             on_select=selects or "ignore",
             selection_mode=("points", "box"),
@@ -133,13 +133,12 @@ def card(
                 st.caption(missing)
             if compact:
                 st.markdown(view.formula)
-                _downloads(view, f"{file_name}-{key}", key)
+                save_button(variants[chosen], f"{file_name}-{key}", key)
                 return
         with st.container(horizontal=True, gap="small"):
             with st.popover("Formula", type="tertiary", icon=":material/function:"):
                 st.markdown(view.formula)
-            with st.popover("Save", type="tertiary", icon=":material/download:"):
-                _downloads(view, f"{file_name}-{key}", key)
+            save_button(variants[chosen], f"{file_name}-{key}", key)
 
 
 @dataclass(frozen=True)
@@ -211,49 +210,6 @@ class _Sent(go.Figure):
     def to_dict(self) -> dict:
         """Return the content, as Streamlit asks for it at each run of a page."""
         return self._content
-
-
-def choose_picture_format() -> None:
-    """Choose the format in which the button above a chart saves it."""
-    st.segmented_control(
-        "Charts are saved as",
-        ["svg", "png"],
-        default="svg",
-        required=True,
-        key="picture_format",
-        format_func=str.upper,
-    )
-
-
-def _config(file_name: str) -> dict:
-    picture = {"format": st.session_state.get("picture_format", "svg"), "filename": file_name, "scale": 2}
-    return {
-        "displaylogo": False,
-        "showSendToCloud": False,
-        "displayModeBar": "hover",
-        "toImageButtonOptions": picture,
-        "modeBarButtonsToRemove": ["autoScale2d", "zoomIn2d", "zoomOut2d"],
-    }
-
-
-def _downloads(view: View, file_name: str, key: str) -> None:
-    st.download_button(
-        "CSV: the numbers for a spreadsheet",
-        lambda: table_csv(view.numbers()),
-        f"{file_name}.csv",
-        "text/csv",
-        key=f"{key}_csv",
-        on_click="ignore",
-    )
-    st.download_button(
-        "NPZ: the same for NumPy",
-        lambda: arrays_npz(view.numbers()),
-        f"{file_name}.npz",
-        "application/octet-stream",
-        key=f"{key}_npz",
-        on_click="ignore",
-    )
-    st.caption("The picture: the camera above the chart saves it, in the format chosen in the side bar.")
 
 
 def fact(column: DeltaGenerator, label: str, value: str, words: str | None, help: str | None = None) -> None:

@@ -24,3 +24,8 @@ def plain(text: object) -> str:
 def from_figure(label: str) -> str:
     """Return a figure's heading, which Plotly reads as a little HTML, as plain text."""
     return html.unescape(re.sub(r"<br\s*/?>", " ", label).replace("<b>", "").replace("</b>", ""))
+
+
+def from_markdown(text: str) -> str:
+    """Return what `plain` made safe for Markdown as it was, but for its white space; bold type becomes plain."""
+    return re.sub(r"\\(.)", r"\1", text.replace("**", "").replace(_WORD_JOINER, ""))

@@ -1,12 +1,14 @@
-"""The views of the Compare page: distributions, the same rows, Ginis, perplexity against sparsity."""
+"""The views of the Compare page: distributions, the same rows, masks, perplexity against sparsity."""
 
 from collections.abc import Sequence
 
 import numpy as np
+import plotly.graph_objects as go
 import streamlit as st
 
-from app.services.results.compared import Compared, comparison, gini_sets, settings
+from app.services.results.compared import Compared, comparison, masks_agree, settings
 from app.services.results.sweep_curves import curves, texts
+from app.services.runs.layer import LayerView
 from app.services.runs.store import STORE
 from app.ui.common import explanations
 from app.ui.common.cards import View, card, theme
@@ -14,14 +16,33 @@ from app.ui.common.curves import curves_text, curves_view
 from app.ui.common.selection import Source, on_chart, rows_for
 from app.ui.common.text import plain
 from app.ui.compare import text as compare_text
-from diagnostics.allocation import row_sparsity_statistics
+from diagnostics.agreement import MaskAgreement
 from diagnostics.comparison import AllocationComparison
-from diagnostics.concentration import gini_statistics
-from diagnostics.figures.allocation import row_sparsity_ecdf, row_sparsity_histogram, sorted_row_sparsity
-from diagnostics.figures.concentration import gini_histogram
+from diagnostics.distributions import RowNumbers, by_head, distributions
+from diagnostics.figures.distributions import (
+    COSINE,
+    GINI,
+    RIDGES_FROM,
+    ROW_SPARSITY,
+    Quantity,
+    agreement_figure,
+    ecdf_figure,
+    heads_figure,
+    outlines_figure,
+    ridges_figure,
+)
 from diagnostics.figures.scatter import ROWS_TRACE, pair_figure
+from diagnostics.figures.theme import slot_style
+from trim.errors import RunError
 
 FILE_NAME = "compare"
+QUANTITIES = {"Row sparsity": ROW_SPARSITY, "Gini": GINI, "Cosine": COSINE}
+FORMULAS = {
+    ROW_SPARSITY: explanations.ROW_SPARSITY_FORMULA,
+    GINI: explanations.GINI_FORMULA,
+    COSINE: explanations.COSINE_FORMULA,
+}
+HEAD_ROWS = (64, 128, 32, 80, 96, 256, 112, 160, 192, 16, 8, 4)  # the likeliest first
 
 
 def settings_table(compared: Sequence[Compared]) -> None:
@@ -34,8 +55,7 @@ def settings_table(compared: Sequence[Compared]) -> None:
         cells = [f"| {line.name} | " + " | ".join(map(plain, line.values)) + " |" for line in chosen]
         return "\n".join([head, rule, *cells])
 
-    different = [line for line in lines if line.differs]
-    if different:
+    if different := [line for line in lines if line.differs]:
         st.markdown("**What differs**")
         st.markdown(table(different))
     with st.popover("What is the same", icon=":material/equal:"):
@@ -44,114 +64,213 @@ def settings_table(compared: Sequence[Compared]) -> None:
 
 def pairable(compared: Sequence[Compared]) -> bool:
     """Return whether the rows of all are the same ones."""
-    return len({each.rows_are for each in compared}) == 1
+    return len({each.rows_are for each in compared}) == 1 and compared[0].single is not None
+
+
+def _values(view: LayerView, quantity: Quantity) -> np.ndarray:
+    if quantity is GINI:
+        return view.coefficients
+    return view.cosines[-1].cosine if quantity is COSINE else view.own.row_sparsity
+
+
+def _sets(compared: Sequence[Compared], quantity: Quantity) -> list[RowNumbers]:
+    """Return one set for each slot, of a kind one for each block."""
+    return [
+        RowNumbers(
+            each.label if each.single is not None else f"{each.letter} block {view.name.partition('.')[0]}",
+            _values(view, quantity),
+            each.slot,
+            view.columns if quantity is ROW_SPARSITY else None,
+        )
+        for each in compared
+        for view in each.views
+    ]
 
 
 def distribution_card(compared: Sequence[Compared], rows: list[int]) -> None:
-    """Row sparsities of all on shared axes."""
-    statistics = row_sparsity_statistics([each.allocation for each in compared])
-    picks = tuple(str(each.pick) for each in compared)
-    source = Source("compare_rows", picks)
+    """Show a number of the rows of all on shared axes; many are ridges."""
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="quantity-bar"):
+        name = st.segmented_control(
+            "Of each row",
+            list(QUANTITIES),
+            default=next(iter(QUANTITIES)),
+            required=True,
+            key="compare_quantity",
+            label_visibility="collapsed",
+        )
+        head_rows = _rows_per_head(compared)
+    quantity = QUANTITIES[name]
+    sets = _sets(compared, quantity)
+    found = distributions(sets)
+    source = Source("compare_rows", (name, tuple(str(each.pick) for each in compared)))
     marked = rows_for(source, rows)
 
-    def view(figure) -> View:
-        return View(figure, seen, explanations.ROW_SPARSITY_FORMULA, alt, lambda: row_numbers(compared))
-
-    spreads = [
-        f"{each.label} {each.stored.own.row_sparsity.min():.1%} to {each.stored.own.row_sparsity.max():.1%}"
-        for each in compared
-    ]
-    seen = plain(f"Row sparsities: {'; '.join(spreads)}.")
-    alt = f"Distributions of row sparsity. {'; '.join(spreads)}"
+    def view(figure: go.Figure) -> View:
+        return View(
+            figure,
+            plain(compare_text.spread_text(found, quantity)),
+            FORMULAS[quantity],
+            f"Distributions of {quantity.name}. {compare_text.spread_text(found, quantity)}",
+            lambda: row_numbers(compared),
+        )
 
     def rows_of(points: list[dict]) -> np.ndarray:
-        found = [
-            statistics.histogram.members(each.stored.own.row_sparsity, bars)
-            for place, each in enumerate(compared)
+        members = [
+            found.histogram.members(each.values, bars)
+            for place, each in enumerate(sets)
             if (bars := [point["point_index"] for point in points if point["curve_number"] == place])
         ]
-        return np.unique(np.concatenate(found)) if found else np.array([], dtype=int)
+        return np.unique(np.concatenate(members)) if members else np.array([], dtype=int)
 
+    variants = {
+        "Shares": lambda: view(outlines_figure(found, quantity, "share", marked, theme())),
+        "Counts": lambda: view(outlines_figure(found, quantity, "count", marked, theme())),
+        "ECDF": lambda: view(ecdf_figure(found, quantity, theme())),
+        "Ridges": lambda: view(ridges_figure(found, quantity, theme())),
+    }
+    if head_rows is not None:
+        variants["By head"] = lambda: view(
+            heads_figure([by_head(each, head_rows) for each in sets], quantity, theme())
+        )
     together = pairable(compared)
-    callback = on_chart(source, marked, rows_of) if together else None
+    if many := len(sets) >= RIDGES_FROM:
+        variants = {"Ridges": variants.pop("Ridges")} | variants
     card(
-        "compare_rows",
-        {
-            "ECDF": lambda: view(row_sparsity_ecdf(statistics, theme())),
-            "Histogram": lambda: view(row_sparsity_histogram(statistics, marked, theme())),
-            "Sorted": lambda: view(sorted_row_sparsity(statistics, rows, theme())),
-        },
+        "compare_many" if many else "compare_rows",
+        variants,
         file_name=FILE_NAME,
-        on_select=callback,
-        selectable=frozenset({"Histogram"}) if together else frozenset(),
+        on_select=on_chart(source, marked, rows_of) if together and not many else None,
+        selectable=frozenset({"Shares", "Counts"}) if together and not many else frozenset(),
     )
 
 
-def distances(comparisons: list[AllocationComparison]) -> None:
-    """Show the distances of every pair, and what each says."""
-    with st.container(border=True, height="stretch", key="card-distances"):
-        st.markdown("**How far apart are they?**")
-        st.caption(
-            "Kolmogorov–Smirnov (KS) and Wasserstein-1 (W₁) distances, and Spearman's rank correlation."
-        )
-        st.markdown("\n".join(compare_text.distance_lines(comparisons)))
-        for each in comparisons:
-            st.caption(compare_text.distance_text(each))
-        with st.popover("Formula", type="tertiary", icon=":material/function:"):
-            st.markdown(compare_text.DISTANCE_FORMULA)
+def _rows_per_head(compared: Sequence[Compared]) -> int | None:
+    """Choose how many rows a head has, where all layers are projections of attention and one number divides all."""
+    views = [view for each in compared for view in each.views]
+    if len(compared) > RIDGES_FROM or not all(
+        "attn" in view.name or "attention" in view.name for view in views
+    ):
+        return None
+    if len(views) > len(compared):
+        return None
+    rows = [view.rows for view in views]
+    fitting = [size for size in HEAD_ROWS if all(each % size == 0 and each > size for each in rows)]
+    if not fitting:
+        return None
+    return st.selectbox(
+        "Rows per head",
+        fitting,
+        key="rows_per_head",
+        width=120,
+        help="The head size of the model, which a run does not store.",
+    )
 
 
-def pair_card(compared: Sequence[Compared], rows: list[int]) -> AllocationComparison | None:
-    """Show the same rows under A and another; explain where they are not the same rows."""
+def pair_cards(compared: Sequence[Compared], rows: list[int]) -> AllocationComparison | None:
+    """Show the same rows, or the masks, under the first slot and another; return their comparison, None of kinds."""
     first, others = compared[0], {each.letter: each for each in compared[1:]}
-    with st.container(height="stretch", key="pair"):
+    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="pair-bar"):
         letter = st.segmented_control(
             f"{first.letter} against", list(others), default=next(iter(others)), required=True, key="against"
         )
-        pair = comparison(first, others[letter])
-        if pair.rows_differ is not None:
-            with st.container(border=True, key="card-compare_pair"):
-                st.markdown("**Do the same rows lose as much?**")
-                st.info(
-                    f"{first.letter} and {letter} are compared by distribution only: {pair.rows_differ}.",
-                    icon=":material/link_off:",
-                )
-            return None
-        source = Source("compare_pair", (str(first.pick), str(others[letter].pick)))
-        marked = rows_for(source, rows)
+        what = st.segmented_control("of", ["Rows", "Masks"], default="Rows", required=True, key="pair_view")
+    other = others.get(letter) or compared[1]
+    if first.single is None or other.single is None:
+        _cannot("Layers of every block are compared by distribution only.")
+        return None
+    pair = comparison(first, other)
+    if pair.rows_differ is not None:
+        _cannot(f"{first.letter} and {other.letter} are compared by distribution only: {pair.rows_differ}.")
+    elif what == "Masks":
+        try:
+            agreement = masks_agree(first, other)
+        except RunError as error:
+            _cannot(str(error))
+        else:
+            _mask_card(first, other, agreement)
+    else:
+        _rows_card(first, other, pair, rows)
+    return pair
 
-        def rows_of(points: list[dict]) -> np.ndarray:
-            return np.array(
-                [int(np.ravel(point["customdata"])[0]) for point in points if "customdata" in point]
-            )
 
-        view = View(
-            pair_figure(pair, marked, theme()),
+def _cannot(why: str) -> None:
+    with st.container(border=True, height="stretch", key="card-compare_pair"):
+        st.info(plain(why), icon=":material/link_off:")
+
+
+def _rows_card(first: Compared, other: Compared, pair: AllocationComparison, rows: list[int]) -> None:
+    source = Source("compare_pair", (str(first.pick), str(other.pick)))
+    marked = rows_for(source, rows)
+
+    def rows_of(points: list[dict]) -> np.ndarray:
+        return np.array([int(np.ravel(point["customdata"])[0]) for point in points if "customdata" in point])
+
+    def view() -> View:
+        return View(
+            pair_figure(pair, marked, theme(), slot_style(other.slot, theme())),
             plain(compare_text.moved_text(pair)),
             compare_text.DISTANCE_FORMULA,
             f"A point per row, {ROWS_TRACE} under {pair.first.label} and {pair.second.label}. "
             + compare_text.moved_text(pair),
-            lambda: row_numbers([first, others[letter]]),
+            lambda: row_numbers([first, other]),
         )
-        card(
-            "compare_pair",
-            {"Rows": lambda: view},
-            file_name=FILE_NAME,
-            on_select=on_chart(source, marked, rows_of),
-            selectable=frozenset({"Rows"}),
-            clickable=True,
+
+    card(
+        "compare_pair",
+        {"Rows": view},
+        file_name=FILE_NAME,
+        on_select=on_chart(source, marked, rows_of),
+        selectable=frozenset({"Rows"}),
+        clickable=True,
+    )
+
+
+def _mask_card(first: Compared, other: Compared, agreement: MaskAgreement) -> None:
+    words = compare_text.agreement_text(agreement, first.letter, other.letter)
+
+    def view(values: np.ndarray, of: str) -> View:
+        found = distributions([RowNumbers(f"{first.letter} and {other.letter}", values, other.slot)])
+        return View(
+            agreement_figure(found, agreement.expected, theme(), of="row" if of == "row" else "column"),
+            plain(words),
+            compare_text.AGREEMENT_FORMULA,
+            f"How far two masks agree by {of}. {words}",
+            lambda: {of: np.arange(len(values)), "iou": values},
         )
-    return pair
+
+    card(
+        "compare_masks",
+        {
+            "By row": lambda: view(agreement.by_row, "row"),
+            "By column": lambda: view(agreement.by_column, "column"),
+        },
+        file_name=FILE_NAME,
+    )
+
+
+def distances(compared: Sequence[Compared], pair: AllocationComparison | None) -> None:
+    """Show how far every slot is from the first, and what that says of the chosen pair."""
+    if len(compared) < 2:
+        return
+    first = compared[0]
+    pairs = [comparison(first, other) for other in compared[1:] if other.single is not None]
+    if first.single is None or not pairs:
+        return
+    st.markdown("**How far apart?**")
+    st.markdown("\n".join(compare_text.distance_lines(pairs)))
+    if pair is not None:
+        st.caption(plain(compare_text.distance_text(pair)))
+    with st.popover("KS, W₁, Spearman", type="tertiary", icon=":material/function:"):
+        st.markdown(compare_text.DISTANCE_FORMULA)
 
 
 def moved_table(pair: AllocationComparison) -> None:
     """Show the rows that moved most."""
-    st.markdown("**Rows that moved most**")
     if not pair.moved:
-        st.caption("Every row has the same row sparsity under both.")
         return
+    st.markdown("**Rows that moved most**")
     first, second = pair.first.label, pair.second.label
-    lines = [f"| row | {plain(first)} | {plain(second)} | change in points |", "|---|---|---|---|"]
+    lines = [f"| row | {plain(first)} | {plain(second)} | points |", "|---|---|---|---|"]
     lines += [
         f"| {move.row} | {move.first:.1%} | {move.second:.1%} | {100 * move.change:+.1f} |".replace("-", "−")
         for move in pair.moved
@@ -160,45 +279,29 @@ def moved_table(pair: AllocationComparison) -> None:
 
 
 def row_numbers(compared: Sequence[Compared]) -> dict[str, np.ndarray]:
-    """Row sparsity and cosine of every row under each, padded with NaN where layers differ in rows."""
-    most = max(each.stored.rows for each in compared)
-    numbers = {"row": np.arange(most)}
-    for each in compared:
-        for name, values in (
-            ("row_sparsity", each.stored.own.row_sparsity),
-            ("cosine", each.stored.cosines[-1].cosine),
-        ):
-            padded = np.full(most, np.nan)
-            padded[: len(values)] = values
-            numbers[f"{each.letter}_{name}"] = padded
-    return numbers
+    """Every row of every layer: a line each."""
+    views = [(each, view) for each in compared for view in each.views]
+    sizes = [view.rows for _, view in views]
+    return {
+        "slot": np.repeat([each.letter for each, _ in views], sizes),
+        "layer": np.repeat([view.name for _, view in views], sizes),
+        "row": np.concatenate([np.arange(size) for size in sizes]),
+        **{
+            name.replace(" ", "_"): np.concatenate([_values(view, quantity) for _, view in views])
+            for name, quantity in (("row sparsity", ROW_SPARSITY), ("gini", GINI), ("cosine", COSINE))
+        },
+    }
 
 
 def selected_table(compared: Sequence[Compared], rows: list[int]) -> None:
     """Show the selected rows under each."""
+    st.markdown("**Selected rows**")
     table = {"row": rows, "Gini": compared[0].stored.coefficients[rows]}
     for each in compared:
         table[f"{each.letter}: row sparsity"] = each.stored.own.row_sparsity[rows]
         table[f"{each.letter}: cosine"] = each.stored.cosines[-1].cosine[rows]
     shares = {name: st.column_config.NumberColumn(format="percent") for name in table if "sparsity" in name}
     st.dataframe(table, hide_index=True, height=min(38 + 35 * len(rows), 300), column_config=shares)
-
-
-def gini_card(compared: Sequence[Compared]) -> None:
-    """Gini distributions of the layers."""
-    sets = gini_sets(compared)
-    statistics = gini_statistics(sets)
-    view = View(
-        gini_histogram(statistics, (), theme()),
-        plain(compare_text.gini_text(statistics)),
-        explanations.GINI_FORMULA,
-        f"Gini histograms. {compare_text.gini_text(statistics)}",
-        lambda: {
-            "layer": np.repeat(list(sets), [len(values) for values in sets.values()]),
-            "gini": np.concatenate(list(sets.values())),
-        },
-    )
-    card("compare_gini", {"Gini": lambda: view}, file_name=FILE_NAME)
 
 
 def sweep_card(key: str = "compare_curves") -> None:
@@ -225,5 +328,8 @@ def sweep_card(key: str = "compare_curves") -> None:
         text = st.selectbox("Text that was predicted", measured, key=f"{key}_text")
     lines, dense = curves(sweeps, text)
     words = curves_text(lines, dense)
-    view = curves_view(lines, dense, text, words, "Perplexity against model sparsity")
-    card(key, {"Curves": lambda: view}, file_name=FILE_NAME)
+
+    def view() -> View:
+        return curves_view(lines, dense, text, words, "Perplexity against model sparsity")
+
+    card(key, {"Curves": view}, file_name=FILE_NAME)

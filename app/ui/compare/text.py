@@ -1,18 +1,49 @@
 """Sentences on the numbers of a comparison."""
 
+from diagnostics.agreement import MaskAgreement
 from diagnostics.comparison import AllocationComparison
-from diagnostics.concentration import GiniStatistics
+from diagnostics.distributions import Distributions
+from diagnostics.figures.distributions import Quantity
 from diagnostics.figures.frame import signed
+
+MOST_SPREADS = 8
 
 DISTANCE_FORMULA = r"""
 $$
 \mathrm{KS} = \sup_s |F(s) - G(s)| \qquad W_1 = \int_0^1 |F(s) - G(s)|\,\mathrm{d}s
 $$
 
-$F$ and $G$ are the shares of rows with a row sparsity of at most $s$. KS is their largest gap; $W_1$ is the mean
-way that row sparsities must be moved to turn one distribution into the other. Spearman's $\rho$ compares the *order* of
-the same rows: 1 the same, 0 unrelated, −1 reversed.
+$F(s)$ and $G(s)$: shares of rows with a row sparsity of at most $s$. KS is their largest gap, $W_1$ the mean shift
+between them. Spearman's $\rho$ compares the *order* of the same rows: 1 the same, 0 unrelated, −1 reversed.
 """
+AGREEMENT_FORMULA = r"""
+$$
+\mathrm{IoU} = \frac{|A \cap B|}{|A \cup B|}
+$$
+
+$A$ and $B$: the weights of a row or column that each mask keeps. At random: what masks with as many kept weights in
+each row would share.
+"""
+
+
+def spread_text(found: Distributions, quantity: Quantity) -> str:
+    """Say over which numbers the rows of each set are spread."""
+    if len(found.sets) > MOST_SPREADS:
+        return f"{len(found.sets)} distributions of {quantity.name}."
+    spreads = [
+        f"{each.label} {quantity.format(values.min())} to {quantity.format(values.max())}"
+        for each in found.sets
+        if (values := each.values[each.values == each.values]).size
+    ]
+    return f"Lowest to highest: {'; '.join(spreads)}."
+
+
+def agreement_text(agreement: MaskAgreement, first: str, second: str) -> str:
+    """Say how much of what either keeps both keep."""
+    return (
+        f"{first} and {second} share {agreement.whole:.1%} of the weights that either keeps; at random "
+        f"{agreement.expected:.1%}. By row {agreement.by_row.min():.1%} to {agreement.by_row.max():.1%}."
+    )
 
 
 def distance_lines(comparisons: list[AllocationComparison]) -> list[str]:
@@ -35,26 +66,24 @@ def _order(comparison: AllocationComparison) -> str:
 
 
 def distance_text(comparison: AllocationComparison) -> str:
-    """Describe the numbers of one pair in plain words."""
+    """Say what the numbers of one pair mean."""
     first, second = comparison.first, comparison.second
-    shift = second.layer_sparsity - first.layer_sparsity
     words = (
-        f"**{first.label[0]} and {second.label[0]}:** at some row sparsity their shares of rows are "
-        f"{comparison.ks_distance:.0%} of all rows apart; on average a row's sparsity would have to move by "
-        f"{100 * comparison.wasserstein_distance:.1f} percentage points"
+        f"{first.label[0]} to {second.label[0]}: rows move by "
+        f"{100 * comparison.wasserstein_distance:.1f} points on average"
     )
-    if abs(shift) > 0.0005:
-        words += f" ({100 * abs(shift):.1f} of them because the layer sparsities differ)"
-    order = _order(comparison)
-    if comparison.rows_differ is not None:
-        return f"{words}. Rows are not paired: {comparison.rows_differ}."
-    if "uniform" in (first.method, second.method) or comparison.correlation is None:
-        return f"{words}. Uniform treats all rows alike, so there is no order to compare."
+    shift = abs(second.layer_sparsity - first.layer_sparsity)
+    if shift > 0.0005:
+        words += f", {100 * shift:.1f} of them because the layer sparsities differ"
+    if comparison.rows_differ is not None or "uniform" in (first.method, second.method):
+        return words + "."
+    if comparison.correlation is None:
+        return words + "."
     rho = comparison.correlation.coefficient
     said = "the same rows" if rho > 0.6 else "partly the same rows" if rho > 0.2 else "unrelated rows"
     if rho < -0.2:
         said = "opposite rows"
-    return f"{words}. Both prune {said} hardest (Spearman {order})."
+    return f"{words}. Both prune {said} hardest."
 
 
 def moved_text(comparison: AllocationComparison) -> str:
@@ -64,21 +93,4 @@ def moved_text(comparison: AllocationComparison) -> str:
     return (
         f"{comparison.second.label} prunes {more:,} rows more and {less:,} rows less than {comparison.first.label}; "
         f"{len(change) - more - less:,} stay."
-    )
-
-
-def gini_text(statistics: GiniStatistics) -> str:
-    """Describe what the Gini histograms show."""
-    if len(statistics.labels) == 1:
-        return (
-            f"All compared are allocations of one layer that received the same, so there is one distribution; its "
-            f"median is {statistics.summaries[0].median:.3f}."
-        )
-    order = sorted(
-        zip(statistics.summaries, statistics.labels, strict=True), key=lambda pair: -pair[0].median
-    )
-    return (
-        "By median, most concentrated first: "
-        + ", ".join(f"{label} {each.median:.3f}" for each, label in order)
-        + "."
     )

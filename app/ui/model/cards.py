@@ -6,10 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 import streamlit as st
 
+from app.services.results.compared import Pick
 from app.services.results.perplexities import on_one_text
 from app.ui.common.cards import View, card, theme
 from app.ui.common.explanations import MAP_FORMULAS
 from app.ui.common.present import kept
+from app.ui.common.slots import add_to_compare
 from app.ui.common.text import plain
 from app.ui.model.text import PERPLEXITY_FORMULA, lanes_seen, map_seen
 from diagnostics.figures.model_map import model_map_figure
@@ -198,3 +200,4 @@ def open_layer(run_id: str, shown: ModelMap) -> None:
                 icon=":material/layers:",
                 query_params={"run": run_id, "layer": chosen, **kept()},
             )
+            add_to_compare(lambda: [Pick(run_id, chosen)], "add_layer_to_compare")

@@ -21,6 +21,7 @@ from app.ui.common.continuations import continuations_card
 from app.ui.common.guard import guarded
 from app.ui.common.present import kept
 from app.ui.common.seminar import presenter_only
+from app.ui.common.slots import add_to_compare
 from app.ui.common.text import plain
 from app.ui.runs.table import state_text
 from diagnostics.export import arrays_npz, table_csv
@@ -30,7 +31,7 @@ from trim.names import format_bytes
 from trim.runs.folder import Run
 from trim.runs.shapes import LONGEST_NAME, LONGEST_NOTE
 
-MODEL_PAGE, STORED_PAGE, COMPARE_PAGE = "views/model.py", "views/stored_layer.py", "views/compare.py"
+MODEL_PAGE, STORED_PAGE = "views/model.py", "views/stored_layer.py"
 MOST_LAYERS_IN_REPORT = 8
 _MAKING = threading.Lock()  # one file at a time for all readers
 
@@ -129,13 +130,7 @@ def _ways_on(run: Run, facts: RunFacts) -> None:
                 icon=":material/layers:",
                 query_params={"run": facts.id, "layer": layer, **kept()},
             )
-            own, uniform = Pick(facts.id, layer), Pick(facts.id, layer, uniform=True)
-            st.page_link(
-                COMPARE_PAGE,
-                label="Compare it with uniform",
-                icon=":material/compare_arrows:",
-                query_params={"a": str(own), "b": str(uniform), **kept()},
-            )
+            add_to_compare(lambda: [Pick(facts.id, layer)], f"add_{facts.id}")
 
 
 def _name_and_note(entry: StoredRun, facts: RunFacts) -> None:

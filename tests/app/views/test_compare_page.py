@@ -1,17 +1,23 @@
 """The Compare page through AppTest: what it compares, what it says of it, and what it refuses."""
 
 import json
+import re
+import shutil
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
 import trim
 from app.services.results import compared as service
-from app.services.results.compared import Pick
+from app.services.results.compared import LIVE_LAYERS, Pick
 from app.services.results.sweep_curves import curves, texts
+from app.services.runs.layer import LayerView
 from app.services.runs.store import RunStore
 from app.ui.compare import cards as compare_views
-from tests.app.page import ROOT, ran
+from diagnostics.agreement import mask_agreement
+from diagnostics.figures.theme import SLOT_COLOURS
+from tests.app.page import ROOT, numbers, ran
 from tests.app.small_runs import make_run
 from trim.errors import RunError
 from trim.runs.options import idle_options, options
@@ -40,10 +46,15 @@ def opened(**address: str) -> AppTest:
 
 
 def charts(test: AppTest) -> dict[str, dict]:
+    """Every chart's figure, by the key of its card."""
     return {
-        chart.key.removesuffix("_ECDF").removesuffix("_Gini"): json.loads(chart.proto.spec)
-        for chart in test.get("plotly_chart")
+        re.sub(r"_[A-Z].*", "", chart.key): json.loads(chart.proto.spec) for chart in test.get("plotly_chart")
     }
+
+
+def named(figure: dict) -> list[str]:
+    """The names of what is seen of a figure."""
+    return [line["name"] for line in figure["data"] if line.get("opacity") != 0]
 
 
 def texts_of(test: AppTest) -> str:
@@ -55,23 +66,23 @@ def texts_of(test: AppTest) -> str:
 def test_a_first_look_is_trim_optimal_and_uniform(store):
     test = opened()
     figures = charts(test)
-    assert [line["name"] for line in figures["compare_rows"]["data"]] == [
-        "A · TRIM",
-        "B · Optimal",
-        "C · Uniform",
-    ]
-    assert {"compare_pair", "compare_gini"} <= set(figures)
+    assert named(figures["compare_rows"]) == ["A · TRIM 50%", "B · Optimal 60%", "C · Uniform 50%"]
+    lines = [line["line"] for line in figures["compare_rows"]["data"] if line.get("opacity") != 0]
+    assert [line["color"] for line in lines] == list(SLOT_COLOURS["light"][:3])
+    assert figures["compare_pair"]["data"][1]["marker"]["color"] == SLOT_COLOURS["light"][1], (
+        "B, as everywhere"
+    )
+    shares = [numbers(bars["y"]) for bars in figures["compare_rows"]["data"][:3]]
+    np.testing.assert_allclose([each.sum() for each in shares], 1, rtol=1e-6)
     assert all(chart.proto.alt for chart in test.get("plotly_chart"))
     said = texts_of(test)
     assert "| A‑B |" in said
-    assert "Uniform treats all rows alike" in said
     assert "<b>" not in said.replace(r"\<b", "")
 
 
 def test_what_differs_comes_first(store):
     compared = [
-        service.opened(store, letter, pick)
-        for letter, pick in zip("AB", service.default_picks(store.runs()), strict=False)
+        service.opened(store, slot, pick) for slot, pick in enumerate(service.default_picks(store.runs())[:2])
     ]
     lines = service.settings(compared)
     flags = [line.differs for line in lines]
@@ -83,13 +94,13 @@ def test_what_differs_comes_first(store):
 
 def test_every_option_that_does_something_is_among_the_settings(store):
     picks = [service.Pick("o", GATE), service.Pick("t", GATE)]
-    compared = [service.opened(store, letter, pick) for letter, pick in zip("AB", picks, strict=True)]
+    compared = [service.opened(store, slot, pick) for slot, pick in enumerate(picks)]
     lines = {line.name: line for line in service.settings(compared)}
     for name, each in options(PruneSettings).items():
         values = tuple(
             service.NOT_USED
-            if name in idle_options(one.run.request)
-            else each.text(getattr(one.run.request, name))
+            if name in idle_options(one.source.request)
+            else each.text(getattr(one.source.request, name))
             for one in compared
         )
         if set(values) == {service.NOT_USED}:
@@ -102,18 +113,76 @@ def test_every_option_that_does_something_is_among_the_settings(store):
 
 def test_the_address_says_what_is_compared(store):
     test = opened(a=f"o/{GATE}", b=f"o/{GATE}/uniform")
-    names = [line["name"] for line in charts(test)["compare_rows"]["data"]]
-    assert names == ["A · Optimal", "B · Uniform"]
+    assert named(charts(test)["compare_rows"]) == ["A · Optimal", "B · Uniform"]
 
 
 def test_another_run_goes_into_the_address(store):
-    test = opened()
-    ran(test, test.selectbox(key="compare_A_run").set_value("o"))
-    assert test.query_params["a"].startswith("o/")
+    test = opened(a=f"t/{GATE}", b=f"o/{GATE}", c=f"o/{QUERY}")
     ran(test, test.toggle(key="compare_A_uniform").set_value(True))
-    assert test.query_params["a"].endswith("/uniform")
-    ran(test, test.selectbox(key="compare_C_run").set_value(""))
+    assert test.query_params["a"] == f"t/{GATE}/uniform"
+    ran(test, test.selectbox(key="compare_A_run").set_value("o"))
+    assert test.query_params["a"] == f"o/{GATE}", "another run is shown as it was pruned"
+    ran(test, test.button(key="compare_C_remove").click())
     assert "c" not in test.query_params
+    ran(test, test.button(key="compare_add_this_layer_in_every_block").click())
+    assert test.query_params["c"] == "o/*.mlp.gate_proj"
+    assert named(charts(test)["compare_rows"])[2:] == ["C block 0", "C block 1"]
+
+
+def test_many_distributions_are_ridges(store):
+    test = opened(a=f"t/{GATE}", b="t/*.self_attn.q_proj", c="o/*.mlp.gate_proj")
+    figure = charts(test)["compare_many"]
+    assert figure["layout"]["yaxis"]["ticktext"][0].startswith("A · ")
+    assert len(figure["layout"]["yaxis"]["tickvals"]) == 5
+    assert "Layers of every block" in texts_of(test)
+
+
+def test_masks_of_a_pair(store):
+    test = opened(a=f"t/{GATE}", b=f"o/{GATE}", c=f"t/{GATE}/uniform")
+    ran(test, test.segmented_control(key="pair_view").set_value("Masks"))
+    agreement = mask_agreement(store.open("t").layer(GATE).keep(), store.open("o").layer(GATE).keep())
+    assert f"share {agreement.whole:.1%} of".replace(".", r"\.") in texts_of(test)
+    ran(test, test.segmented_control(key="against").set_value("C"))
+    assert "C has no mask" in texts_of(test)
+
+
+def test_what_is_added_elsewhere_is_compared(store):
+    view = LayerView.of(store.open("t"), store.layer("t", GATE))
+    pick = LIVE_LAYERS.add(view, "trim", service.Source.of(store.open("t")))
+    test = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=60)
+    test.session_state["compared"] = [f"t/{GATE}", str(pick), "live:gone/x"]
+    test.switch_page("views/compare.py")
+    ran(test)
+    assert test.query_params["b"] == str(pick)
+    assert "no longer in the server" in test.error[0].value
+    assert len(named(charts(test)["compare_rows"])) == 2
+
+
+def test_eight_slots_of_two_models_and_one_that_is_deleted(store, tmp_path):
+    texts = [f"{run}/{layer}{end}" for run in "to" for layer in (GATE, QUERY) for end in ("", "/uniform")]
+    address = dict(zip("abcdefgh", texts, strict=True))
+    test = opened(**address)
+    assert len(charts(test)["compare_many"]["layout"]["yaxis"]["tickvals"]) == 8
+    shutil.rmtree(tmp_path / "runs" / "o")
+    ran(test)
+    assert len(test.error) == 4
+    assert len(named(charts(test)["compare_rows"])) == 4
+
+
+def test_a_chart_is_saved_from_the_studio(store):
+    test = opened()
+    ran(test, test.button(key="compare_rows_save").click())
+    assert test.text_input(key="studio_title").value == "How much of each row is pruned?"
+    assert [each.label for each in test.get("download_button")][:4] == [
+        "PDF",
+        "SVG",
+        "PNG, 300 dpi",
+        "Code and data",
+    ]
+    caption = test.text_area(key="studio_caption").value
+    assert "A · TRIM 50%" in caption
+    preview = next(chart for chart in test.get("plotly_chart") if chart.key == "studio_preview")
+    assert json.loads(preview.proto.spec)["layout"]["paper_bgcolor"] == "#ffffff"
 
 
 def test_layers_of_other_width_are_compared_by_distribution_only(store):
@@ -121,6 +190,7 @@ def test_layers_of_other_width_are_compared_by_distribution_only(store):
     assert "compare_pair" not in charts(test)
     assert "compared by distribution only" in texts_of(test)
     assert "not paired" in texts_of(test)
+    assert named(charts(test)["compare_rows"]) == [f"A · {GATE}", f"B · {QUERY}"]
     assert not [each for each in test.text_input if each.key == "rows"]
 
 
@@ -136,8 +206,8 @@ def test_selected_rows_are_marked(store):
 )
 def test_what_cannot_be_compared_is_reported(store, asked):
     test = opened(a=asked)
-    assert len(test.warning) == 1
-    assert "<b>" not in test.warning[0].value.replace(r"\<b", "")
+    assert len(test.error) == 1
+    assert "<b>" not in test.error[0].value.replace(r"\<b", "")
     assert "compare_rows" in charts(test), "the first look is shown instead"
 
 

@@ -1,0 +1,53 @@
+"""The settings of a run that would make what is explored: for a layer that is kept, and for one that is compared."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from app.services.layer.keys import SENSITIVITY_WINDOWS
+from trim.runs.settings import PruneSettings
+
+if TYPE_CHECKING:
+    from app.services.layer.study import Outcome, Study
+
+
+def request_of(study: Study, outcome: Outcome, method: str) -> PruneSettings:
+    """Return the settings of a run of one layer.
+
+    Args:
+        study: the study that is explored.
+        outcome: its outcome at the chosen target.
+        method: "uniform", "trim" or "optimal".
+    """
+    key, settings = study.key, outcome.result.settings
+    request = PruneSettings(
+        model=key.model.source,
+        target=settings.target_sparsity,
+        allocation=method,
+        score=key.score,
+        corpus=key.sample.corpus,
+        windows=key.sample.windows,
+        length=key.sample.length,
+        seed=key.sample.seed,
+        bos=key.sample.bos,
+        vectors_per_sequence=key.sample.vectors_per_sequence,
+        layers=(key.layer,),
+        learning_rates=settings.learning_rates,
+        negative_learning_rates=settings.negative_learning_rates,
+        iterations=settings.iterations,
+        layer_quality=settings.layer_quality,
+        row_quality=settings.row_quality,
+        device=key.model.device,
+        dtype=key.model.dtype,
+        max_row_sparsity=settings.max_row_sparsity,
+    )
+    if method == "optimal":
+        best = outcome.optimum
+        request = dataclasses.replace(
+            request,
+            max_row_sparsity=best.cap,
+            row_weights=best.row_weights,
+            sensitivity_windows=SENSITIVITY_WINDOWS,
+        )
+    return request

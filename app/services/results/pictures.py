@@ -1,0 +1,108 @@
+"""Figures as PDF, SVG and PNG, drawn by a browser of the server: one at a time, in the order asked for."""
+
+import time
+from collections.abc import Mapping
+from typing import Literal
+
+import plotly.graph_objects as go
+
+from app.services.server.lane import Lane
+from trim.errors import TrimError
+from trim.progress import Progress
+
+PictureFormat = Literal["pdf", "svg", "png"]
+DOTS_PER_INCH = 300
+MOST_WAITING = 40  # a seminar; more pictures asked for at once are refused
+LONGEST_WAIT_SECONDS = 300
+LONGEST_DRAWING_SECONDS = 60
+NO_BROWSER = (
+    "PDF, SVG and PNG are drawn by a Chrome or Chromium, and none is installed where the app runs. Install one (on "
+    "Debian and Ubuntu: apt install chromium) or run kaleido_get_chrome in the app's environment, then open this again."
+)
+_PIXELS_PER_INCH = 96
+
+
+class PictureError(TrimError):
+    """A figure cannot be drawn as a picture."""
+
+
+def browser_path() -> str | None:
+    """Return where the browser is that draws pictures; None: there is none."""
+    from choreographer.browsers.chromium import Chromium  # takes time to import
+
+    path = Chromium.find_browser(skip_local=False)
+    return None if path is None else str(path)
+
+
+class _Ticket:
+    """Who waits for a picture."""
+
+    cancelled = False
+
+    def __init__(self) -> None:
+        self._until = time.monotonic() + LONGEST_WAIT_SECONDS
+
+    def report(self, progress: Progress) -> None:
+        """Give up in the end."""
+        if time.monotonic() > self._until:
+            raise PictureError("Too many pictures are being made on this server. Ask again in a few minutes.")
+
+
+class Pictures:
+    """Draws figures, one browser at a time; each is closed with its picture."""
+
+    def __init__(self) -> None:
+        """Begin with nobody waiting."""
+        self._lane = Lane(to_the_end=True)
+        self._asked = 0
+
+    @property
+    def asked(self) -> int:
+        """Return how many pictures are being made or waited for."""
+        return self._asked
+
+    def draw(self, figure: go.Figure, kind: PictureFormat) -> bytes:
+        """Wait for the turn and draw a figure in its own size, 96 pixels an inch.
+
+        Raises:
+            PictureError: no browser, too many waiting, or the browser failed.
+        """
+        if self._asked >= MOST_WAITING:
+            raise PictureError("Too many pictures are being made on this server. Ask again in a few minutes.")
+        self._asked += 1
+        try:
+            with self._lane.turn(_Ticket()):
+                return self._drawn(figure, kind)
+        finally:
+            self._asked -= 1
+
+    def _drawn(self, figure: go.Figure, kind: PictureFormat) -> bytes:
+        path = browser_path()
+        if path is None:
+            raise PictureError(NO_BROWSER)
+        import kaleido
+
+        scale = DOTS_PER_INCH / _PIXELS_PER_INCH if kind == "png" else 1
+        layout = figure.layout
+        options: Mapping[str, object] = {
+            "format": kind,
+            "width": layout.width,
+            "height": layout.height,
+            "scale": scale,
+        }
+        try:
+            content = kaleido.calc_fig_sync(
+                figure.to_plotly_json(),
+                opts=options,
+                # Nothing is fetched: the page is the package's own plotly.js, without MathJax.
+                kopts={"path": path, "mathjax": False, "timeout": LONGEST_DRAWING_SECONDS},
+            )
+        except Exception as error:
+            raise PictureError(
+                f"The browser at {path} could not draw the picture ({type(error).__name__}). Save it as SVG or as code "
+                "instead, or install another Chrome or Chromium."
+            ) from error
+        return bytes(content)
+
+
+PICTURES = Pictures()

@@ -1,0 +1,88 @@
+"""What a reader compares: a list of up to eight picks that every page can add to, and that the Compare page shows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import streamlit as st
+
+from app.services.layer.request import request_of
+from app.services.results.compared import LETTERS, LIVE_LAYERS, Pick, Source
+from app.ui.common.present import kept
+
+if TYPE_CHECKING:  # it computes
+    from app.services.layer.study import Outcome, Study
+
+_SLOTS = "compared"
+
+
+def slots() -> list[str]:
+    """Return what this reader compares, as the address writes it."""
+    found: list[str] = st.session_state.setdefault(_SLOTS, [])
+    return found
+
+
+def set_slots(picks: Sequence[Pick]) -> None:
+    """Compare these from now on."""
+    st.session_state[_SLOTS] = [str(pick) for pick in picks[: len(LETTERS)]]
+
+
+def add_to_compare(make: Callable[[], Sequence[Pick]], key: str) -> None:
+    """Show the button "Add to compare" and, once something was added, the way to the Compare page.
+
+    Args:
+        make: returns what to add, when the button is pressed.
+        key: of the button.
+    """
+    with st.container(
+        horizontal=True, vertical_alignment="center", gap="small", width="content", key=f"{key}_box"
+    ):
+        if st.button("Add to compare", icon=":material/add_chart:", key=key):
+            _add(make())
+        if count := len(slots()):
+            compare_link([], f"Compare {count}" if count > 1 else "Compare it")
+
+
+def compare_link(picks: Sequence[Pick], label: str = "Compare it") -> None:
+    """Show a link that adds picks and opens the Compare page, where a button would be gone when it is pressed."""
+    texts = [*slots(), *(str(pick) for pick in picks if str(pick) not in slots())]
+    st.page_link(
+        "views/compare.py",
+        label=label,
+        icon=":material/compare_arrows:",
+        query_params=slot_address(texts) | kept(),
+    )
+
+
+def slot_address(texts: Sequence[str]) -> dict[str, str]:
+    """Return the part of the address that holds picks, a=… and so on."""
+    return {letter.lower(): text for letter, text in zip(LETTERS, texts, strict=False)}
+
+
+def _add(picks: Sequence[Pick]) -> None:
+    known = slots()
+    new = [str(pick) for pick in picks if str(pick) not in known]
+    room = len(LETTERS) - len(known)
+    known += new[:room]
+    if len(new) > room:
+        st.toast("Compare holds eight. Remove one there first.", icon=":material/info:")
+    elif new:
+        st.toast(f"Added as {LETTERS[len(known) - 1]}.", icon=":material/check:")
+    else:
+        st.toast("It is there already.", icon=":material/check:")
+
+
+def live_pick(study: Study, outcome: Outcome, method: str) -> Pick:
+    """Put an allocation of a live layer where the Compare page finds it, without keeping a run.
+
+    Args:
+        study: the study that is explored.
+        outcome: its outcome at the chosen target.
+        method: "uniform", "trim" or "optimal".
+    """
+    request = request_of(study, outcome, method)
+    label = outcome.view.allocation(method).label
+    name = f"{study.key.layer} at {outcome.view.target:.0%}, {label}, live"
+    source = Source(name, study.origin.model, request, study.origin.text.tokens)
+    return LIVE_LAYERS.add(outcome.view, method, source)

@@ -1,0 +1,179 @@
+"""The figure studio: any chart as a figure for paper or slide, with its numbers and the code that draws it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, cast
+
+import plotly.graph_objects as go
+import streamlit as st
+
+from app.services.results.pictures import NO_BROWSER, PICTURES, PictureFormat, browser_path
+from app.ui.common.text import from_figure, from_markdown
+from diagnostics.export import arrays_npz, table_csv
+from diagnostics.figure_code import figure_zip
+from diagnostics.figures.printed import INCH, LEAST_POINTS, LONGEST_TITLE, PAGES, label_texts, printed
+from diagnostics.figures.theme import Theme
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from app.ui.common.cards import View
+
+MOST_LABELS = 16  # that can be changed
+LONGEST_LABEL, LONGEST_CAPTION = 120, 2000
+PREVIEW_PIXELS = 640
+MIME = {"pdf": "application/pdf", "svg": "image/svg+xml", "png": "image/png"}
+_SETTINGS = "figure_settings"
+_on_paper: ContextVar[bool] = ContextVar("on_paper", default=False)
+
+
+def theme() -> Theme:
+    """Light or dark, as the reader's page is now; light where a figure is drawn for paper."""
+    return "light" if _on_paper.get() else st.context.theme.type or "light"
+
+
+@contextmanager
+def _for_paper() -> Iterator[None]:
+    token = _on_paper.set(True)
+    try:
+        yield
+    finally:
+        _on_paper.reset(token)
+
+
+def figures_are_of(*settings: object) -> None:
+    """Say what the charts of this page are made of: model, layer, target, text; captions of saved figures state it."""
+    st.session_state[_SETTINGS] = ", ".join(str(each) for each in settings if each not in (None, ""))
+
+
+def save_button(make: Callable[[], View], file_name: str, key: str) -> None:
+    """Show the button "Save", which opens a chart in the studio.
+
+    Args:
+        make: draws the chart; called when the studio is open, in the light theme.
+        file_name: of what is saved, without its ending.
+        key: of the chart; the button's is that and "_save".
+    """
+    if st.button("Save", type="tertiary", icon=":material/download:", key=f"{key}_save"):
+        open_studio(make, file_name)
+
+
+def open_studio(make: Callable[[], View], file_name: str) -> None:
+    """Open a chart in the studio; the arguments are those of `save_button`."""
+    with _for_paper():
+        view = make()
+    _studio(view, re.sub(r"[^\w.-]+", "-", file_name).strip("-")[:80] or "figure")
+
+
+@st.dialog("Save as a figure", width="large", icon=":material/download:")
+def _studio(view: View, file_name: str) -> None:
+    left, right = st.columns([5, 4], gap="medium")
+    with right:
+        name = st.segmented_control(
+            "Width", list(PAGES), default=next(iter(PAGES)), required=True, key="studio_page"
+        )
+        page = PAGES[name]
+        points = st.number_input(
+            "Font size (points)", LEAST_POINTS, 40, page.points, key=f"studio_points_{name}"
+        )
+        title = st.text_input(
+            "Title",
+            from_figure(view.figure.layout.title.text or ""),
+            max_chars=LONGEST_TITLE,
+            key="studio_title",
+        )
+        labels = _changed_labels(view.figure)
+    figure = printed(view.figure, page, points, title or "", labels)
+    with left:
+        scale = min(1.0, PREVIEW_PIXELS / figure.layout.width)
+        preview = figure if scale == 1 else printed(view.figure, page, points, title or "", labels, scale)
+        with st.container(border=True, key="studio-preview"):
+            st.plotly_chart(
+                preview,
+                theme=None,
+                width=preview.layout.width,
+                height=preview.layout.height,
+                key="studio_preview",
+                config={"displayModeBar": False, "staticPlot": True},
+                alt=view.alt,
+            )
+        st.caption(
+            f"{figure.layout.width / INCH:.2f} × {figure.layout.height / INCH:.2f} inches"
+            + ("" if scale == 1 else f", shown at {scale:.0%}")
+        )
+        caption = st.text_area(
+            "Caption", _caption(view), max_chars=LONGEST_CAPTION, height=110, key="studio_caption"
+        )
+        _downloads(figure, view, caption or "", file_name)
+
+
+def _caption(view: View) -> str:
+    settings = st.session_state.get(_SETTINGS)
+    title = view.figure.layout.title
+    parts = [from_markdown(view.seen), from_figure(title.subtitle.text or "")]
+    text = " ".join(dict.fromkeys(part for part in parts if part))
+    return (text + (f" ({settings}.)" if settings else ""))[:LONGEST_CAPTION]
+
+
+def _changed_labels(figure: go.Figure) -> dict[str, str]:
+    texts = label_texts(figure)[:MOST_LABELS]
+    changed = {}
+    with st.expander("Labels", icon=":material/edit:"):
+        for place, text in enumerate(texts):
+            new = st.text_input(
+                f"Label {place + 1}", text, max_chars=LONGEST_LABEL, key=f"studio_label_{place}",
+                label_visibility="collapsed",
+            )  # fmt: skip
+            if new is not None and new != text:
+                changed[text] = new[:LONGEST_LABEL]
+    return changed
+
+
+def _downloads(figure: go.Figure, view: View, caption: str, file_name: str) -> None:
+    drawable = browser_path() is not None
+    if not drawable:
+        st.info(NO_BROWSER, icon=":material/info:")
+    elif (asked := PICTURES.asked) > 1:
+        st.caption(f":material/hourglass_top: {asked} pictures are being made; yours waits for its turn.")
+
+    def button(label: str, make: Callable[[], bytes], ending: str, mime: str, disabled: bool = False) -> None:
+        st.download_button(
+            label,
+            make,
+            f"{file_name}.{ending}",
+            mime,
+            key=f"studio_{ending}",
+            on_click="ignore",
+            disabled=disabled,
+        )
+
+    def picture(kind: str) -> Callable[[], bytes]:
+        return lambda: PICTURES.draw(figure, cast(PictureFormat, kind))
+
+    with st.container(horizontal=True, gap="small", key="studio-pictures"):
+        button("PDF", picture("pdf"), "pdf", MIME["pdf"], not drawable)
+        button("SVG", picture("svg"), "svg", MIME["svg"], not drawable)
+        button("PNG, 300 dpi", picture("png"), "png", MIME["png"], not drawable)
+    with st.container(horizontal=True, gap="small", key="studio-numbers"):
+        button(
+            "Code and data",
+            lambda: figure_zip(figure, caption, _table(view)),
+            "zip",
+            "application/zip",
+        )
+        button("CSV", lambda: table_csv(view.numbers()), "csv", "text/csv")
+        button("NPZ", lambda: arrays_npz(view.numbers()), "npz", "application/octet-stream")
+    st.caption(
+        "Code and data: a zip of a Plotly and a matplotlib script, what they draw, the caption and the numbers."
+    )
+
+
+def _table(view: View) -> bytes | None:
+    try:
+        return table_csv(view.numbers())
+    except ValueError:  # arrays of several shapes, which a table cannot hold
+        return None

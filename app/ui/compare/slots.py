@@ -1,0 +1,138 @@
+"""The bar of slots: what each shows, how to change it, and what can be added."""
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from app.services.results.compared import EVERY_BLOCK, LETTERS, LIVE, Compared, Pick, alike, kinds, run_label
+from app.services.runs.store import StoredRun
+from app.ui.common.studio import theme
+from app.ui.common.text import plain
+from diagnostics.figures.theme import slot_style
+
+Write = Callable[[list[Pick]], None]
+
+
+def slot_bar(picks: list[Pick], compared: list[Compared], entries: list[StoredRun], write: Write) -> None:
+    """Show a button for each slot, which opens its choices, and one to add another; `write` receives the new picks."""
+    runs = {entry.id: entry for entry in entries if entry.run is not None and entry.run.layers}
+    labels = {each.slot: each.label for each in compared}
+    names = {each.pick.run_id: each.source.name for each in compared}
+    colours = "".join(
+        f".st-key-slot-{letter} button {{border-left: 0.5rem solid {slot_style(slot, theme()).colour}}}"
+        for slot, letter in enumerate(LETTERS)
+    )
+    st.html(f"<style>{colours}</style>")
+
+    def label_of(run_id: str) -> str:
+        return run_label(runs[run_id]) if run_id in runs else names.get(run_id, run_id)
+
+    with st.container(horizontal=True, gap="small", key="slots"):
+        for slot in range(len(picks)):
+            letter = LETTERS[slot]
+            with st.container(key=f"slot-{letter}", width="content"):
+                box = st.popover(plain(labels.get(slot, f"{letter} cannot be read")))
+            with box:
+                _choices(slot, picks, runs, label_of, write)
+        if len(picks) < len(LETTERS):
+            with st.popover("Add", icon=":material/add:"):
+                _add(picks, runs, entries, label_of, write)
+
+
+def _layers(runs: dict[str, StoredRun], run_id: str, layer: str) -> list[str]:
+    if run_id not in runs:
+        return [layer]
+    layers = runs[run_id].opened().layers
+    return [*layers, *kinds(layers)]
+
+
+def _layer_label(layer: str) -> str:
+    return f"every block: {layer.removeprefix(EVERY_BLOCK)}" if layer.startswith(EVERY_BLOCK) else layer
+
+
+def _choices(
+    slot: int, picks: list[Pick], runs: dict[str, StoredRun], label_of: Callable[[str], str], write: Write
+) -> None:
+    pick, letter = picks[slot], LETTERS[slot]
+    run_key, layer_key, uniform_key = (f"compare_{letter}_{name}" for name in ("run", "layer", "uniform"))
+
+    def replace(new: Pick) -> None:
+        write([*picks[:slot], new, *picks[slot + 1 :]])
+
+    def moved() -> None:
+        run_id = st.session_state[run_key]
+        layers = _layers(runs, run_id, pick.layer)
+        replace(Pick(run_id, pick.layer if pick.layer in layers else layers[0]))
+
+    def changed() -> None:
+        replace(Pick(pick.run_id, st.session_state[layer_key], st.session_state[uniform_key]))
+
+    def removed() -> None:
+        write([*picks[:slot], *picks[slot + 1 :]])
+
+    st.session_state[run_key] = pick.run_id
+    live = [pick.run_id] if pick.run_id.startswith(LIVE) else []
+    st.selectbox(f"{letter}: run", [*live, *runs], format_func=label_of, key=run_key, on_change=moved)
+    st.session_state[layer_key] = pick.layer
+    st.selectbox(
+        f"{letter}: layer",
+        _layers(runs, pick.run_id, pick.layer),
+        format_func=_layer_label,
+        key=layer_key,
+        on_change=changed,
+    )
+    st.session_state[uniform_key] = pick.uniform
+    st.toggle(
+        "As uniform would prune it",
+        key=uniform_key,
+        on_change=changed,
+        help="At the same layer sparsity, every row alike.",
+    )
+    if len(picks) > 1:
+        st.button("Remove", icon=":material/close:", key=f"compare_{letter}_remove", on_click=removed)
+
+
+def _add(
+    picks: list[Pick],
+    runs: dict[str, StoredRun],
+    entries: list[StoredRun],
+    label_of: Callable[[str], str],
+    write: Write,
+) -> None:
+    for words, more in alike(picks[0], entries).items():
+        if new := [each for each in more if each not in picks]:
+            st.button(
+                f"A's {words} ({len(new)})" if len(more) > 1 else f"A's {words}",
+                key=f"compare_add_{words.replace(' ', '_')}",
+                on_click=write,
+                args=([*picks, *new],),
+            )
+    if not runs:
+        return
+    last = picks[-1]
+    run_id = st.selectbox(
+        "Run",
+        list(runs),
+        list(runs).index(last.run_id) if last.run_id in runs else 0,
+        format_func=label_of,
+        key="compare_add_run",
+    )
+    layers = _layers(runs, run_id, last.layer)
+    layer = st.selectbox(
+        "Layer",
+        layers,
+        layers.index(last.layer) if last.layer in layers else 0,
+        format_func=_layer_label,
+        key=f"compare_add_layer_{run_id}",
+    )
+    new = Pick(run_id, layer)
+    if new in picks:
+        new = Pick(run_id, layer, uniform=True)
+    st.button(
+        "Add as uniform would prune it" if new.uniform else "Add",
+        type="primary",
+        key="compare_add",
+        disabled=new in picks,
+        on_click=write,
+        args=([*picks, new],),
+    )

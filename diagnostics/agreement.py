@@ -1,0 +1,44 @@
+"""How far two masks of one layer agree: the weights that both keep, of those that either keeps."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class MaskAgreement:
+    """Intersection over union (IoU) of the kept weights of two masks; 1 where neither keeps any.
+
+    whole: of the layer. by_row: (D,). by_column: (N,). expected: what two masks that keep the same number of each
+    row's weights at random would share, on average over the layer.
+    """
+
+    whole: float
+    by_row: np.ndarray
+    by_column: np.ndarray
+    expected: float
+
+
+def mask_agreement(first: np.ndarray, second: np.ndarray) -> MaskAgreement:
+    """Compare two masks (D, N), True where a weight is kept. Raises ValueError unless they are of one shape."""
+    first, second = np.asarray(first), np.asarray(second)
+    if first.dtype != bool or second.dtype != bool or first.ndim != 2 or first.size == 0:
+        raise ValueError("masks must be bool matrices")
+    if first.shape != second.shape:
+        raise ValueError(f"masks of one layer have one shape, these have {first.shape} and {second.shape}")
+    both, either = first & second, first | second
+    rows, columns = ((both.sum(axis), either.sum(axis)) for axis in (1, 0))
+    kept = np.stack([first.sum(1), second.sum(1)]).astype(np.float64)
+    met = float((kept[0] * kept[1]).sum()) / first.shape[1]
+    return MaskAgreement(
+        float(_ratio(rows[0].sum(), rows[1].sum())),
+        _ratio(*rows),
+        _ratio(*columns),
+        float(_ratio(met, kept.sum() - met)),
+    )
+
+
+def _ratio(both: np.ndarray | float, either: np.ndarray | float) -> np.ndarray:
+    either = np.asarray(either, dtype=np.float64)
+    result: np.ndarray = np.where(either > 0, both / np.maximum(either, 1e-300), 1.0)
+    return result

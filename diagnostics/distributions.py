@@ -1,0 +1,87 @@
+"""Numbers of the rows of several layers as distributions on shared axes: bins, shares, quartiles."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from diagnostics.numeric import Histogram, count_edges, histogram, real_array, round_edges
+
+MAX_BINS = 72
+POINTS = 1024  # of a drawn distribution function
+
+
+@dataclass(frozen=True, eq=False)
+class RowNumbers:
+    """A number of each row of a layer, (D,); NaN where a row has none.
+
+    slot: which of the compared layers it belongs to, 0 for A. columns: N, where the number is a count divided by N.
+    """
+
+    label: str
+    values: np.ndarray
+    slot: int = 0
+    columns: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Distributions:
+    """Several sets in shared bins; the histogram's lines and `quartiles` (S, 3) follow the order of `sets`."""
+
+    sets: tuple[RowNumbers, ...]
+    histogram: Histogram
+    quartiles: np.ndarray
+
+    @property
+    def shares(self) -> np.ndarray:
+        """Share of each set's rows in each bin, (S, B): layers of different height look comparable."""
+        counts = self.histogram.counts
+        return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+
+    @property
+    def bin_width(self) -> float:
+        """Width of a bin, which all share."""
+        return float(self.histogram.edges[1] - self.histogram.edges[0])
+
+
+def distributions(sets: Sequence[RowNumbers]) -> Distributions:
+    """Put sets into shared bins. Counts of rows of one width get bins of whole counts, without a comb."""
+    if not sets:
+        raise ValueError("at least one set is needed")
+    values = [real_array(each.label, each.values, 1, finite=False) for each in sets]
+    widths = {each.columns for each in sets}
+    columns = widths.pop() if len(widths) == 1 else None
+    if columns is None:
+        edges = round_edges(values, MAX_BINS)
+    else:
+        edges = count_edges([np.rint(each * columns).astype(np.int64) for each in values], columns, MAX_BINS)
+    quartiles = [
+        np.percentile(known, [25, 50, 75]) if (known := each[np.isfinite(each)]).size else np.full(3, np.nan)
+        for each in values
+    ]
+    return Distributions(tuple(sets), histogram(values, edges), np.array(quartiles))
+
+
+@dataclass(frozen=True, eq=False)
+class HeadNumbers:
+    """A number of the rows by attention head: `quartiles` (H, 3) of each head's rows, NaN for a head without any."""
+
+    label: str
+    slot: int
+    quartiles: np.ndarray
+
+
+def by_head(numbers: RowNumbers, rows_per_head: int) -> HeadNumbers:
+    """Group rows by head: `rows_per_head` rows that follow each other belong to one.
+
+    Raises ValueError where the rows do not divide into such heads.
+    """
+    rows = len(numbers.values)
+    if rows_per_head < 1 or rows % rows_per_head:
+        raise ValueError(f"{rows} rows do not divide into heads of {rows_per_head}")
+    heads = np.asarray(numbers.values, dtype=np.float64).reshape(-1, rows_per_head)
+    quartiles = np.full((len(heads), 3), np.nan)
+    for head, values in enumerate(heads):
+        if (known := values[np.isfinite(values)]).size:
+            quartiles[head] = np.percentile(known, [25, 50, 75])
+    return HeadNumbers(numbers.label, numbers.slot, quartiles)

@@ -1,0 +1,357 @@
+"""Distributions of compared layers: step outlines, distribution functions, ridges, heads; looks belong to slots."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import plotly.graph_objects as go
+
+from diagnostics.distributions import POINTS, Distributions, HeadNumbers
+from diagnostics.figures.frame import PERCENT, drawn, frame
+from diagnostics.figures.theme import PALETTES, Theme, escape, faded, slot_style
+from diagnostics.numeric import row_indices, spread_indices
+
+Unit = Literal["share", "count"]
+RIDGES_FROM = 5  # more outlines than four on one axis hide each other
+_POINT_MASS = 0.6  # a set of which a bin holds more is cut off where the others are lower
+_RIDGE = 18  # pixels from one ridge's ground to the next
+_HEIGHT = 1.8  # of the tallest, in ridges
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """What is distributed: its question, its axis, and the format of its numbers."""
+
+    name: str
+    question: str
+    axis: str
+    tick_format: str
+
+    def format(self, value: float) -> str:
+        """Format one number of a row."""
+        return f"{value:.2%}" if "%" in self.tick_format else f"{value:.4f}"
+
+
+ROW_SPARSITY = Quantity(
+    "row sparsity",
+    "How much of each row is pruned?",
+    "row sparsity (share of the row's weights pruned)",
+    PERCENT,
+)
+GINI = Quantity(
+    "Gini",
+    "How concentrated is the score in each row?",
+    "Gini of the row's scores (0 = even, 1 = one weight)",
+    ".3~f",
+)
+COSINE = Quantity(
+    "cosine",
+    "How much of its output does each row keep?",
+    "cosine of the row's output to the dense one",
+    ".4~f",
+)
+
+
+def outlines_figure(
+    found: Distributions,
+    quantity: Quantity,
+    unit: Unit = "share",
+    selected_rows: Iterable[int] = (),
+    theme: Theme = "light",
+) -> go.Figure:
+    """Draw a step outline per set in shared bins; a set that is one spike is cut where the others are lower.
+
+    Under each outline are bars that cannot be seen, for hover and selection: bar traces come first, in the order of
+    the sets. Selected rows are ticks below.
+    """
+    palette = PALETTES[theme]
+    figure = go.Figure()
+    bins, shares = found.histogram, found.shares
+    heights = shares if unit == "share" else bins.counts
+    peaks = heights.max(axis=1)
+    top = 1.12 * (_highest(heights, shares) or 1)
+    shown = ".1%" if unit == "share" else ",d"
+    limits = [
+        f"{quantity.format(low)} to {quantity.format(high)}"
+        for low, high in zip(bins.edges[:-1], bins.edges[1:], strict=True)
+    ]
+    for each, height in zip(found.sets, heights, strict=True):
+        figure.add_bar(
+            x=drawn(bins.centers),
+            y=drawn(height),
+            width=drawn(np.diff(bins.edges)),
+            name=f"bars of {escape(each.label)}",
+            showlegend=False,
+            opacity=0,
+            customdata=np.arange(len(bins.centers), dtype=np.int32),
+            text=limits,
+            textposition="none",
+            hovertemplate=f"<b>%{{y:{shown}}} of the rows</b>: %{{text}}<extra>{escape(each.label)}</extra>",
+        )
+    edges = np.repeat(bins.edges, 2)
+    for place, (each, height) in enumerate(zip(found.sets, heights, strict=True)):
+        style, label = slot_style(each.slot, theme), escape(each.label)
+        inside = np.flatnonzero(height)
+        first, last = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 0)
+        figure.add_scatter(
+            x=drawn(edges[2 * first : 2 * last + 2]),
+            y=drawn([0, *np.repeat(height[first:last], 2), 0]),
+            mode="lines",
+            name=label,
+            line={"color": style.colour, "width": 2, "dash": style.dash},
+            hoverinfo="skip",
+        )
+        if peaks[place] > top:
+            peak = float(bins.centers[height.argmax()])
+            leftwards = peak > (bins.edges[0] + bins.edges[-1]) / 2  # the side with more room
+            figure.add_annotation(
+                x=peak,
+                y=top,
+                yshift=-15 * int((peaks[:place] > top).sum()),
+                text=f"{label}: {format(peaks[place], shown)} ↑",
+                showarrow=False,
+                xanchor="right" if leftwards else "left",
+                xshift=-6 if leftwards else 6,
+                yanchor="top",
+                font={"color": style.colour},
+            )
+    selected = list(selected_rows)
+    for place, each in enumerate(found.sets):
+        rows = row_indices(selected, len(each.values))
+        if not len(rows):
+            continue
+        figure.add_scatter(
+            x=drawn(each.values[rows]),
+            y=np.full(len(rows), -(0.05 + 0.07 * place) * top, dtype=np.float32),
+            mode="markers",
+            name=f"selected rows under {escape(each.label)}",
+            showlegend=False,
+            customdata=rows.astype(np.int32),
+            marker={
+                "symbol": "line-ns",
+                "size": 10,
+                "line": {"width": 2, "color": slot_style(each.slot, theme).colour},
+            },
+            hovertemplate=f"<b>row %{{customdata}}</b>: %{{x}}<extra>{escape(each.label)}</extra>",
+        )
+    frame(
+        figure,
+        theme,
+        title=quantity.question,
+        subtitle=f"{_medians(found, quantity)} Bins of {quantity.format(found.bin_width)}."
+        + (" Ticks below: selected rows." if selected else ""),
+        x_title=quantity.axis,
+        y_title="share of rows" if unit == "share" else "rows (count)",
+        legend=len(found.sets) > 1,
+    )
+    below = -(0.03 + 0.07 * len(found.sets)) * top if selected else 0
+    figure.update_yaxes(zeroline=True, zerolinecolor=palette.faint)
+    figure.update_yaxes(range=[below, top], tickformat=".0%" if unit == "share" else ",d", nticks=6, tick0=0)
+    _x_axis(figure, found, quantity)
+    return figure
+
+
+def _highest(heights: np.ndarray, shares: np.ndarray) -> float:
+    """Return the highest peak (S, B) of the sets that are spread; where all are spikes, of those."""
+    peaks = heights.max(axis=1)
+    spread = peaks[shares.max(axis=1) <= _POINT_MASS]
+    return float((spread if spread.size else peaks).max())
+
+
+def _x_axis(figure: go.Figure, found: Distributions, quantity: Quantity) -> None:
+    edges = found.histogram.edges
+    margin = 0.03 * float(edges[-1] - edges[0])
+    figure.update_xaxes(
+        range=[edges[0] - margin, edges[-1] + margin], tickformat=quantity.tick_format, nticks=8
+    )
+
+
+def _medians(found: Distributions, quantity: Quantity) -> str:
+    parts = [
+        f"{escape(each.label)} {quantity.format(middle)}"
+        for each, (_, middle, _) in zip(found.sets, found.quartiles, strict=True)
+        if np.isfinite(middle)
+    ]
+    return f"Medians: {'; '.join(parts)}." if parts else "No row has this number."
+
+
+def ecdf_figure(found: Distributions, quantity: Quantity, theme: Theme = "light") -> go.Figure:
+    """Draw the empirical distribution functions as steps on shared axes."""
+    figure = go.Figure()
+    low, high = found.histogram.edges[0], found.histogram.edges[-1]
+    for each in found.sets:
+        style, label = slot_style(each.slot, theme), escape(each.label)
+        known = np.asarray(each.values)[np.isfinite(each.values)]
+        if not known.size:
+            continue
+        values, repeats = np.unique(known, return_counts=True)
+        share = np.cumsum(repeats) / len(known)
+        kept = spread_indices(len(values), POINTS)
+        figure.add_scatter(
+            x=drawn([low, *values[kept], high]),
+            y=drawn([0, *share[kept], 1]),
+            mode="lines",
+            name=label,
+            line={"color": style.colour, "width": 2, "dash": style.dash, "shape": "hv"},
+            hovertemplate=f"{label}: <b>%{{y:.1%}} of rows</b> have<br>%{{x}} or less<extra></extra>",
+        )
+    frame(
+        figure,
+        theme,
+        title=quantity.question,
+        subtitle=_medians(found, quantity),
+        x_title=quantity.axis,
+        y_title="share of rows at or below",
+        legend=len(found.sets) > 1,
+    )
+    figure.update_yaxes(range=[0, 1.02], tickformat=".0%", nticks=6)
+    _x_axis(figure, found, quantity)
+    return figure
+
+
+def ridges_figure(
+    found: Distributions,
+    quantity: Quantity,
+    theme: Theme = "light",
+    *,
+    title: str | None = None,
+) -> go.Figure:
+    """Draw the distributions one above the other, the first at the top; a tick at each median.
+
+    Each is as high as its share of rows: all have one scale.
+    """
+    palette = PALETTES[theme]
+    figure = go.Figure()
+    bins, shares = found.histogram, found.shares
+    tallest = _highest(shares, shares) or 1.0
+    edges = np.repeat(bins.edges, 2)
+    labels = [escape(each.label) for each in found.sets]
+    for place, (each, share, (_, middle, _)) in enumerate(
+        zip(found.sets, shares, found.quartiles, strict=True)
+    ):
+        ground = float(len(labels) - 1 - place)
+        hue = slot_style(each.slot, theme).colour
+        figure.add_scatter(
+            x=[bins.edges[0], bins.edges[-1]],
+            y=[ground, ground],
+            mode="lines",
+            line={"width": 0.5, "color": palette.faint},
+            hoverinfo="skip",
+            name=f"ground of {labels[place]}",
+        )
+        figure.add_scatter(
+            x=drawn(edges),
+            y=drawn(
+                ground + _HEIGHT * np.array([0.0, *np.repeat(np.minimum(share, tallest), 2), 0.0]) / tallest
+            ),
+            mode="lines",
+            fill="tonexty",
+            fillcolor=faded(hue, 0.45),
+            line={"width": 1, "color": hue},
+            name=labels[place],
+            hoverinfo="skip",
+        )
+        if not np.isnan(middle):
+            figure.add_scatter(
+                x=[middle],
+                y=[ground + 0.22],
+                mode="markers",
+                marker={"symbol": "line-ns", "size": 9, "line": {"width": 2, "color": palette.ink}},
+                name=f"median of {labels[place]}",
+                hovertemplate=f"<b>{labels[place]}</b><br>median {quantity.format(middle)}<extra></extra>",
+            )
+    cut = " Spikes are cut." if shares.max() > tallest else ""
+    frame(
+        figure,
+        theme,
+        title=title or quantity.question,
+        subtitle=f"As high as the share of rows; ticks at the medians.{cut}",
+        x_title=quantity.axis,
+        plot_height=_RIDGE * (len(labels) + 2) if len(labels) > 8 else 36 * (len(labels) + 1),
+    )
+    every = max(1, round(len(labels) / 15))
+    shown = range(0, len(labels), every)
+    figure.update_yaxes(
+        tickvals=[len(labels) - 1 - place for place in shown],
+        ticktext=[labels[place] for place in shown],
+        range=[-0.5, len(labels) - 1 + _HEIGHT + 0.2],
+        showgrid=False,
+    )
+    _x_axis(figure, found, quantity)
+    return figure
+
+
+def heads_figure(found: Sequence[HeadNumbers], quantity: Quantity, theme: Theme = "light") -> go.Figure:
+    """Draw the median of each head's rows, with the middle half of the rows as a bar through it."""
+    figure = go.Figure()
+    beside = 0.7 / len(found)
+    for place, each in enumerate(found):
+        style, label = slot_style(each.slot, theme), escape(each.label)
+        low, middle, high = each.quartiles.T
+        figure.add_scatter(
+            x=drawn(np.arange(len(middle)) + beside * (place - (len(found) - 1) / 2)),
+            y=drawn(middle),
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": drawn(high - middle),
+                "arrayminus": drawn(middle - low),
+                "width": 0,
+                "thickness": 1.5,
+                "color": style.colour,
+            },
+            mode="markers",
+            name=label,
+            customdata=np.arange(len(middle), dtype=np.int32),
+            marker={"color": style.colour, "symbol": style.symbol, "size": 7},
+            hovertemplate=f"<b>head %{{customdata}}</b>, median %{{y}}<extra>{label}</extra>",
+        )
+    frame(
+        figure,
+        theme,
+        title="Do attention heads differ?",
+        subtitle="Median of each head's rows, and the middle half of them.",
+        x_title="head",
+        y_title=quantity.axis.replace(" (", "<br>("),
+        legend=len(found) > 1,
+    )
+    heads = max(len(each.quartiles) for each in found)
+    figure.update_xaxes(range=[-0.6, heads - 0.4], tickformat="d", dtick=max(1, round(heads / 12)))
+    figure.update_yaxes(tickformat=quantity.tick_format, nticks=6)
+    return figure
+
+
+def agreement_figure(
+    found: Distributions, expected: float, theme: Theme = "light", *, of: Literal["row", "column"]
+) -> go.Figure:
+    """Draw how much of what either mask keeps both keep, by row or by column; a line where chance would be."""
+    palette = PALETTES[theme]
+    quantity = Quantity(
+        "IoU",
+        "Do the masks keep the same weights?",
+        f"share of the {of}'s kept weights that both keep (IoU)",
+        ".0%",
+    )
+    figure = outlines_figure(found, quantity, "share", (), theme)
+    figure.update_yaxes(title_text=f"share of {of}s")
+    figure.update_traces(line={"color": palette.ink, "dash": "solid"}, selector={"type": "scatter"})
+    title = figure.layout.title
+    title.subtitle.text = f"IoU of the masks by {of}; the dotted line is what masks at random would share."
+    for bars in figure.data[: len(found.sets)]:
+        bars.hovertemplate = f"<b>%{{y:.1%}} of the {of}s</b>: %{{text}}<extra></extra>"
+    figure.add_vline(x=expected, line={"color": palette.muted, "width": 1.5, "dash": "dot"})
+    figure.add_annotation(
+        x=expected,
+        y=1,
+        yref="paper",
+        yanchor="top",
+        xanchor="left",
+        xshift=4,
+        text=f"at random {expected:.0%}",
+        font={"size": 11, "color": palette.muted},
+    )
+    low, high = found.histogram.edges[0], found.histogram.edges[-1]
+    margin = 0.03 * max(high - low, abs(expected - low))
+    figure.update_xaxes(range=[min(low, expected) - margin, max(high, expected) + 4 * margin])
+    return figure

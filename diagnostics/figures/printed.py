@@ -1,0 +1,262 @@
+"""A figure for paper and slides: a page's width, letters in points, on white, without what only a screen needs."""
+
+import copy
+import html
+import math
+import re
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+
+from diagnostics.figures.theme import escape
+
+INCH = 96  # pixels, as SVG, PDF and browsers count them
+LEAST_POINTS = 7  # no letter is smaller
+LONGEST_TITLE = 200
+_BASE = 12  # pixels of the template's letters, which become the chosen points
+_LETTER = 0.54  # mean width of a letter, in letter heights
+_FONT = "Arial, 'Liberation Sans', Helvetica, sans-serif"
+_SCREEN_ONLY = (
+    "customdata",
+    "hovertemplate",
+    "hoverinfo",
+    "hoverlabel",
+    "uid",
+    "selectedpoints",
+    "meta",
+    "ids",
+)
+
+
+@dataclass(frozen=True)
+class Page:
+    """Where a figure is printed: its width and, of a slide, its height in inches, and the usual size of letters."""
+
+    width: float
+    height: float | None
+    points: int
+
+
+PAGES = {
+    "One column": Page(3.25, None, 8),
+    "Two columns": Page(6.75, None, 8),
+    "Slide 16:9": Page(13.33, 7.5, 20),
+}
+
+
+def printed(
+    figure: go.Figure,
+    page: Page,
+    points: float,
+    title: str = "",
+    labels: Mapping[str, str] | None = None,
+    scale: float = 1.0,
+) -> go.Figure:
+    """Lay a figure out for a page.
+
+    Args:
+        figure: of the light theme.
+        page: its size.
+        points: the size of ordinary letters.
+        title: plain text; longer than LONGEST_TITLE it is cut. Empty: none.
+        labels: new texts for those that `label_texts` lists; plain text.
+        scale: of everything, for a preview.
+    """
+    letter = points * INCH / 72 * scale
+    factor, least = letter / _BASE, LEAST_POINTS * INCH / 72 * scale
+    width = page.width * INCH * scale
+    # By its parts: a whole figure would hand out its arrays as text.
+    traces = [_slim(trace.to_plotly_json()) for trace in figure.data if trace.opacity != 0]
+    layout = copy.deepcopy(figure.layout.to_plotly_json())
+    screen = {key: layout.get("margin", {}).get(key, 0) for key in "tbr"}
+    plot_height = layout.pop("height", 450) - screen["t"] - screen["b"]
+    for name in ("title", "margin", "hovermode", "dragmode", "selectdirection", "width"):
+        layout.pop(name, None)
+    for name in ("hoverlabel", "modebar", "newselection"):
+        layout.get("template", {}).get("layout", {}).pop(name, None)
+    result = go.Figure({"data": _grown(traces, factor, least), "layout": _grown(layout, factor, least)})
+    for old, new in (labels or {}).items():
+        _relabel(result, old, new)
+    lines = _wrapped(title[:LONGEST_TITLE], width / (1.25 * letter * _LETTER), 3)
+    top = (1.65 * letter * len(lines) + 0.6 * letter) if lines else 0.9 * letter
+    if result.layout.annotations:
+        top += 1.4 * letter  # notes stand above the plot
+    below = _fit_axes(result, 0.8 * width, letter)
+    legend = _legend_height(result, width, letter) if result.layout.showlegend else 0.0
+    if page.height is not None:
+        plot = page.height * INCH * scale - top - below - legend
+    else:
+        plot = 0.84 * width * min(max(plot_height / 480, 0.55), 1.6) * (1.0 if page.width < 4 else 0.6)
+    _fit_upright(result, plot, letter)
+    if legend:
+        result.update_layout(
+            legend={
+                "orientation": "h",
+                "x": 0,
+                "xref": "container",
+                "xanchor": "left",
+                "y": 0,
+                "yref": "container",
+                "yanchor": "bottom",
+                "font": {"size": letter, "family": _FONT, "color": "#1c2430"},
+            }
+        )
+    result.update_layout(
+        width=round(width),
+        height=round(top + plot + below + legend),
+        margin={
+            "l": round(letter),
+            "r": round(max(letter, screen["r"] * factor)),
+            "t": round(top),
+            "b": round(below + legend),
+        },
+        font_family=_FONT,
+        paper_bgcolor="#ffffff",
+        plot_bgcolor="#ffffff",
+        hovermode=False,
+    )
+    if lines:
+        text = "<br>".join(escape(line) for line in lines)
+        result.update_layout(
+            title={
+                "text": f"<b>{text}</b>",
+                "font": {"size": 1.25 * letter, "family": _FONT},
+                "x": 0,
+                "xref": "container",
+                "xanchor": "left",
+                "y": 1,
+                "yref": "container",
+                "yanchor": "top",
+                # Plotly puts the last of several lines where the first should be.
+                "pad": {"t": (0.5 + 1.62 * (len(lines) - 1)) * letter, "l": 0.6 * letter},
+            }
+        )
+    return result
+
+
+def label_texts(figure: go.Figure) -> list[str]:
+    """List the texts of a figure that can be changed, as plain text: axes, names in the legend, notes; each once."""
+    found = [text for axis in _axes(figure) if (text := axis.title.text)]
+    if figure.layout.showlegend:
+        found += [trace.name for trace in figure.data if trace.name and trace.showlegend is not False]
+    for axis in _axes(figure):
+        found += list(axis.ticktext if axis.ticktext is not None else ())
+    found += [note.text for note in figure.layout.annotations if note.text]
+    return list(dict.fromkeys(map(_plain, map(str, found))))
+
+
+def _plain(text: str) -> str:
+    return html.unescape(re.sub(r"</?b>", "", re.sub(r"<br\s*/?>", " ", text)))
+
+
+def _relabel(figure: go.Figure, old: str, new: str) -> None:
+    text = escape(new)
+    for axis in _axes(figure):
+        if axis.title.text and _plain(axis.title.text) == old:
+            axis.title.text = text
+        if axis.ticktext is not None:
+            axis.ticktext = [text if _plain(str(each)) == old else each for each in axis.ticktext]
+    for trace in figure.data:
+        if trace.name and _plain(trace.name) == old:
+            trace.name = text
+    for note in figure.layout.annotations:
+        if note.text and _plain(note.text) == old:
+            note.text = text
+
+
+def _axes(figure: go.Figure) -> list:
+    return [*figure.select_xaxes(), *figure.select_yaxes()]
+
+
+def _slim(trace: dict) -> dict:
+    kept = {name: value for name, value in trace.items() if name not in _SCREEN_ONLY}
+    if kept.get("textposition") == "none":
+        kept.pop("text", None)
+        kept.pop("textposition")
+    return kept
+
+
+def _grown(value: object, factor: float, least: float, key: str = "", inside: str = "") -> object:
+    """Multiply what is measured in pixels; of letters none becomes smaller than `least`."""
+    if isinstance(value, dict):
+        return {name: _grown(item, factor, least, name, key) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_grown(item, factor, least, key, inside) for item in value]
+    if isinstance(value, np.ndarray):
+        return value * factor if key == "size" and inside == "marker" else value
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    if key == "size" and inside in ("font", "tickfont"):
+        return max(value * factor, least)
+    length = (key, inside) in (
+        ("size", "marker"),
+        ("width", "line"),
+        ("size", "pattern"),
+        ("width", "error_y"),
+    )
+    if length or key in (
+        "xshift",
+        "yshift",
+        "standoff",
+        "ticklen",
+        "thickness",
+        "borderpad",
+        "arrowwidth",
+        "entrywidth",
+    ):
+        return value * factor
+    return value
+
+
+def _wrapped(text: str, characters: float, most: int) -> list[str]:
+    return textwrap.wrap(" ".join(text.split()), max(8, int(characters)), max_lines=most, placeholder=" …")
+
+
+def _legend_height(figure: go.Figure, width: float, letter: float) -> float:
+    """Wrap the names in the legend, and return how high it is."""
+    named = [trace for trace in figure.data if trace.name and trace.showlegend is not False]
+    sample = 48  # pixels: the line or bar before a name, and the gaps
+    longest, high = 1, 1
+    for trace in named:
+        lines = _wrapped(_plain(trace.name), (width - letter - sample) / (letter * _LETTER), 3)
+        trace.name = "<br>".join(map(escape, lines))
+        longest, high = max([longest, *map(len, lines)]), max(high, len(lines))
+    columns = max(
+        1, int(0.74 * width // (longest * letter * _LETTER + sample))
+    )  # Plotly takes the plot's width
+    return (math.ceil(len(named) / columns) * (0.45 + 1.3 * high) + 0.5) * letter
+
+
+def _fit_axes(figure: go.Figure, length: float, letter: float) -> float:
+    """Fit titles and ticks to the room along the horizontal axis; return the height that they take."""
+    most = 1
+    for axis in figure.select_xaxes():
+        start, end = axis.domain or (0, 1)
+        room = length * (end - start)
+        if axis.title.text:
+            lines = _wrapped(_plain(axis.title.text), room / (letter * _LETTER), 3)
+            axis.title.text = "<br>".join(map(escape, lines))
+            most = max(most, len(lines))
+        if axis.nticks:
+            axis.nticks = max(3, min(axis.nticks, int(room / (5 * letter))))
+        if axis.ticktext is not None and axis.tickvals is not None:
+            widest = max(len(_plain(str(each))) for each in axis.ticktext) * letter * _LETTER + letter
+            every = math.ceil(widest * len(axis.ticktext) / room)
+            axis.tickvals, axis.ticktext = axis.tickvals[::every], axis.ticktext[::every]
+            axis.tickangle = 0
+    return (2.3 + 1.3 * most) * letter
+
+
+def _fit_upright(figure: go.Figure, length: float, letter: float) -> None:
+    """Fit titles and ticks to the room along the upright axis."""
+    for axis in figure.select_yaxes():
+        start, end = axis.domain or (0, 1)
+        room = length * (end - start)
+        if axis.title.text:
+            lines = _wrapped(_plain(axis.title.text), room / (letter * _LETTER), 3)
+            axis.title.text = "<br>".join(map(escape, lines))
+        if axis.nticks:
+            axis.nticks = max(3, min(axis.nticks, int(room / (2.2 * letter))))

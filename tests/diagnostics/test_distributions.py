@@ -1,0 +1,136 @@
+"""Distributions in shared bins, heads, agreement of masks, against counts worked out by hand; their figures."""
+
+import json
+
+import numpy as np
+import pytest
+
+from diagnostics.agreement import mask_agreement
+from diagnostics.distributions import RowNumbers, by_head, distributions
+from diagnostics.figures.distributions import (
+    GINI,
+    ROW_SPARSITY,
+    agreement_figure,
+    ecdf_figure,
+    heads_figure,
+    outlines_figure,
+    ridges_figure,
+)
+from diagnostics.figures.theme import PALETTES, SLOT_COLOURS, slot_style
+from tests.diagnostics.figure_cases import subtitle, traces
+
+
+def sets(*rows, columns=40):
+    rng = np.random.default_rng(0)
+    return [
+        RowNumbers(f"{'ABCDEFGH'[slot]} · <b>", rng.integers(10, 30, count) / columns, slot, columns)
+        for slot, count in enumerate(rows)
+    ]
+
+
+def test_layers_of_different_height_have_the_same_area():
+    found = distributions(sets(400, 30))
+    assert found.histogram.counts.sum(axis=1).tolist() == [400, 30]
+    np.testing.assert_allclose(found.shares.sum(axis=1), 1)
+    assert found.bin_width == pytest.approx(1 / 40), "one count a bin"
+    mixed = distributions([*sets(5), *sets(5, columns=30)])
+    assert mixed.bin_width == pytest.approx(0.01), "other widths have round bins"
+    empty = distributions([RowNumbers("A", np.full(3, np.nan))])
+    assert np.isnan(empty.quartiles).all()
+    with pytest.raises(ValueError, match="at least one"):
+        distributions([])
+
+
+def test_outlines_are_a_slots_and_no_set_is_cut_off():
+    found = distributions(sets(400, 30))
+    figure = outlines_figure(found, ROW_SPARSITY)
+    bars, lines = figure.data[:2], figure.data[2:]
+    assert [line.line.color for line in lines] == list(SLOT_COLOURS["light"][:2])
+    assert len({line.line.dash for line in lines}) == 2
+    for bar, line, share in zip(bars, lines, found.shares, strict=True):
+        np.testing.assert_allclose(bar.y, share, rtol=1e-6)
+        np.testing.assert_allclose(
+            line.y[1:-1:2], share[share.nonzero()[0][0] : share.nonzero()[0][-1] + 1], rtol=1e-6
+        )
+        assert max(line.y) < figure.layout.yaxis.range[1]
+    assert figure.layout.showlegend
+    counts = outlines_figure(found, ROW_SPARSITY, "count", [3])
+    assert max(counts.data[0].y) == found.histogram.counts[0].max()
+    assert list(traces(counts, "selected rows under B · &lt;b&gt;")[0].customdata) == [3]
+
+
+def test_a_spike_is_cut_and_says_so():
+    uniform = RowNumbers("C", np.full(500, 0.5), 2, 40)
+    figure = outlines_figure(distributions([*sets(400, 30), uniform]), ROW_SPARSITY)
+    assert figure.layout.yaxis.range[1] < 0.5
+    assert [note.text for note in figure.layout.annotations] == ["C: 100.0% ↑"]
+    alone = outlines_figure(distributions([uniform]), ROW_SPARSITY)
+    assert alone.layout.yaxis.range[1] > 1
+    ridges = ridges_figure(distributions([*sets(400), uniform]), ROW_SPARSITY)
+    assert "Spikes are cut" in subtitle(ridges)
+
+
+def test_distribution_functions_end_at_one():
+    (first, second) = ecdf_figure(distributions(sets(400, 30)), ROW_SPARSITY).data
+    assert (first.y[0], first.y[-1], second.y[-1]) == (0, 1, 1)
+    assert list(second.y) == sorted(second.y)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_ridges_stand_one_above_the_other(theme):
+    rng = np.random.default_rng(0)
+    found = distributions([RowNumbers(f"block {b}", rng.uniform(0.3 + 0.1 * b, 0.5, 40)) for b in range(3)])
+    figure = ridges_figure(found, GINI, theme)
+    grounds = [min(traces(figure, f"block {block}")[0].y) for block in range(3)]
+    assert grounds == [2, 1, 0], "the first is at the top"
+    medians = [traces(figure, f"median of block {block}")[0].x[0] for block in range(3)]
+    np.testing.assert_allclose(medians, found.quartiles[:, 1], rtol=1e-6)
+    assert figure.layout.template.layout.font.color == PALETTES[theme].ink
+    assert json.loads(
+        ridges_figure(distributions([RowNumbers("0", np.full(3, np.nan))]), GINI, theme).to_json()
+    )
+
+
+def test_rows_belong_to_heads_in_turn():
+    numbers = RowNumbers("A", np.array([1.0, 2, 3, 4, np.nan, np.nan]))
+    np.testing.assert_equal(by_head(numbers, 2).quartiles[:, 1], [1.5, 3.5, np.nan])
+    with pytest.raises(ValueError, match="heads of 4"):
+        by_head(numbers, 4)
+    (marks,) = heads_figure([by_head(numbers, 2)], GINI).data
+    np.testing.assert_allclose(marks.y, [1.5, 3.5, np.nan])
+    np.testing.assert_allclose(marks.error_y.array[:2], 0.25)
+
+
+def test_masks_agree_as_sets_do():
+    first = np.array([[True, True, False, False], [False, False, False, False]])
+    second = np.array([[True, False, True, False], [False, False, False, False]])
+    found = mask_agreement(first, second)
+    assert found.whole == pytest.approx(1 / 3)
+    np.testing.assert_allclose(found.by_row, [1 / 3, 1], err_msg="two empty rows are equal")
+    np.testing.assert_allclose(found.by_column, [1, 0, 0, 1])
+    assert found.expected == pytest.approx(1 / 3), "2 of 4 each: one met, three in all"
+    rng = np.random.default_rng(0)
+    random = mask_agreement(*(rng.random((2, 300, 400)) < 0.3))
+    assert random.whole == pytest.approx(random.expected, abs=0.01)
+    with pytest.raises(ValueError, match="one shape"):
+        mask_agreement(first, second.T)
+    figure = agreement_figure(distributions([RowNumbers("A and B", found.by_row)]), 0.3, of="row")
+    low, high = figure.layout.xaxis.range
+    assert low < 0.3 < high
+
+
+def _lightness(colour):
+    linear = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+    linear = np.where(linear <= 0.04045, linear / 12.92, ((linear + 0.055) / 1.055) ** 2.4)
+    return float(linear @ [0.2126, 0.7152, 0.0722])
+
+
+@pytest.mark.parametrize(("theme", "paper"), [("light", "#ffffff"), ("dark", PALETTES["dark"].surface)])
+def test_slots_differ_in_grey_and_stand_out(theme, paper):
+    shades = [_lightness(colour) for colour in SLOT_COLOURS[theme]]
+    steps = np.diff(sorted(116 * np.cbrt(shade) - 16 for shade in shades))
+    assert steps.min() > 5.5
+    ground = _lightness(paper)
+    for shade in shades:
+        assert (max(shade, ground) + 0.05) / (min(shade, ground) + 0.05) > 2.95
+    assert len({slot_style(slot, theme).dash for slot in range(8)}) == 8
