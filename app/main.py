@@ -24,6 +24,7 @@ pages = [
     st.Page("views/model.py", title="Model", icon=":material/grid_on:"),
     st.Page("views/runs.py", title="Runs", icon=":material/inventory_2:"),
     st.Page("views/compare.py", title="Compare", icon=":material/compare_arrows:"),
+    st.Page("views/xray.py", title="X-ray", icon=":material/radiology:"),
     st.Page("views/learn.py", title="Learn", icon=":material/school:"),
     st.Page("views/paper.py", title="Paper", icon=":material/article:"),
 ]

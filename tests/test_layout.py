@@ -111,7 +111,7 @@ APP_FLOORS = (
     {"services/runs", "services/jobs"},
     {"services/layer", "services/results"},
     {"ui/common"},
-    {"ui/layer", "ui/model", "ui/runs", "ui/compare", "ui/paper", "ui/learn"},
+    {"ui/layer", "ui/model", "ui/runs", "ui/compare", "ui/paper", "ui/learn", "ui/xray"},
     {"views"},
 )
 EAGER = ("torch", "transformers", "scipy", "datasets", "numba")

@@ -36,7 +36,7 @@ from trim.evaluation.settings import Sampling
 
 CODE = "open sesame"
 MAIN = str(Path(__file__).resolve().parents[2] / "app/main.py")
-PAGES = ("layer", "model", "runs", "compare", "learn", "paper", "stored_layer")
+PAGES = ("layer", "model", "runs", "compare", "learn", "paper", "xray", "stored_layer")
 
 
 class Clock:

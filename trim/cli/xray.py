@@ -56,7 +56,7 @@ def _xray(chosen: argparse.Namespace) -> None:
             "masks are made of the model that the checkpoint was made from; name it with --parent"
         )
     from trim.evaluation.xray import xray
-    from trim.evaluation.xray_text import by_kind, findings, to_json
+    from trim.evaluation.xray_text import METHODS, by_kind, findings, mean_agreement, to_json
 
     terminal = Terminal(sys.stderr if chosen.json else None)
     found = xray(chosen.checkpoint, chosen.parent, progress=terminal.progress)
@@ -72,8 +72,6 @@ def _xray(chosen: argparse.Namespace) -> None:
             content["agreement"] = [vars(each) for each in agreed]
         terminal.line(json.dumps(content, indent=1))
     elif agreed is not None:
-        from trim.evaluation.agreement import METHODS, mean_agreement
-
         terminal.line(
             "Weights that its mask and another keep both, of those that either keeps (mean over layers):"
         )

@@ -21,13 +21,6 @@ from trim.models.source import locate, weights_folder
 from trim.models.tensor_files import TensorFiles
 from trim.progress import Meter, ProgressListener
 
-METHODS = {
-    "rows": "Wanda's scores, as many of each row",
-    "uniform": "Wanda, rows alike",
-    "trim": "TRIM",
-    "optimal": "optimal allocation",
-}
-
 
 @dataclass(frozen=True)
 class Agreement:
@@ -35,8 +28,8 @@ class Agreement:
 
     Attributes:
         name: of the layer.
-        kept_by_both: by the names in `METHODS`, the share of weights that both masks keep (intersection over union),
-            at the checkpoint's number of zeros in this layer; a method that cannot reach it is missing.
+        kept_by_both: by the names in `xray_text.METHODS`, the share of weights that both masks keep (intersection
+            over union), at the checkpoint's number of zeros in this layer; a method that cannot reach it is missing.
         error: ‖(W − P)·X‖² / ‖P·X‖², what the layer's output lost, on what it receives in the dense parent.
     """
 
@@ -120,10 +113,3 @@ def _both(one: Tensor, other: Tensor) -> float:
     """Return the intersection of two masks over their union; of two that keep nothing: 1."""
     either = int((one | other).sum())
     return int((one & other).sum()) / either if either else 1.0
-
-
-def mean_agreement(found: list[Agreement]) -> dict[str, float]:
-    """Return the mean over the layers that have each method."""
-    shares = {method: [each.kept_by_both.get(method) for each in found] for method in METHODS}
-    known = {method: [share for share in values if share is not None] for method, values in shares.items()}
-    return {method: sum(values) / len(values) for method, values in known.items() if values}

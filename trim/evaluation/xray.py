@@ -258,59 +258,71 @@ def _examined(tensor: str, name: str, weights: Tensor, parents: Tensor | None) -
 
 def _examine(tensor: str, name: str, weight: Tensor, parent: Tensor | None) -> LayerXray:
     rows, columns = weight.shape
-    row_zeros, column_zeros = torch.empty(rows, dtype=torch.long), torch.zeros(columns, dtype=torch.long)
-    concentration = torch.empty(rows, dtype=torch.float64)
-    sizes = [size for size in GROUPS if columns % size == 0]
-    grouped = {size: torch.zeros(size + 1, dtype=torch.long) for size in sizes}
+    row_zeros, column_zeros = np.empty(rows, np.int64), np.zeros(columns, np.int64)
+    concentration = np.empty(rows)
+    grouped = {size: np.zeros(size + 1, np.int64) for size in GROUPS if columns % size == 0}
     not_finite, compared = 0, _Compared()
     step = max(1, _ROWS_NUMBERS // columns)
     for top in range(0, rows, step):
         part = weight[top : top + step].float()
-        finite = part.isfinite()
-        not_finite += part.numel() - int(finite.sum())
-        part = part.masked_fill(~finite, 1.0)  # a kept weight of no known size
-        zero = part == 0
-        row_zeros[top : top + step] = zero.sum(dim=1)
-        column_zeros += zero.sum(dim=0)
-        concentration[top : top + step] = _kept_gini(part, zero.sum(dim=1))
+        finite = part.isfinite().numpy()
+        missing = finite.size - int(np.count_nonzero(finite))
+        if missing:  # kept weights of no known size
+            part = part.masked_fill(torch.from_numpy(~finite), 1.0)
+            not_finite += missing
+        zero = (part == 0).numpy()
+        zeros = np.count_nonzero(zero, axis=1)
+        row_zeros[top : top + step] = zeros
+        column_zeros += np.count_nonzero(zero, axis=0)
+        concentration[top : top + step] = _kept_gini(part, zeros)
         for size, counted in grouped.items():
-            counted += torch.bincount(zero.view(-1, size).sum(dim=1), minlength=size + 1)
+            inside = _zeros_of_groups(zero, size)
+            counted += [np.count_nonzero(inside == number) for number in range(size + 1)]
         if parent is not None:
-            compared.add(part, zero, parent[top : top + step].float().nan_to_num(1.0, 1.0, -1.0))
+            compared.add(part, zero, zeros, parent[top : top + step].float().nan_to_num(1.0, 1.0, -1.0))
     return LayerXray(
         name,
         tensor,
         (rows, columns),
         str(weight.dtype).removeprefix("torch."),
-        row_zeros.numpy(),
-        column_zeros.numpy(),
-        concentration.numpy(),
+        row_zeros,
+        column_zeros,
+        concentration,
         not_finite,
         _fit(weight, grouped),
         None if parent is None else compared.result(),
     )
 
 
-def _kept_gini(weight: Tensor, zeros: Tensor) -> Tensor:
+def _zeros_of_groups(zero: np.ndarray, size: int) -> np.ndarray:
+    """Count the zeros of each group of neighbours, (D, N / size) uint8."""
+    flags = zero.view(np.uint8)
+    found: np.ndarray = sum((flags[:, place::size] for place in range(1, size)), start=flags[:, ::size])
+    return found
+
+
+def _kept_gini(weight: Tensor, zeros: np.ndarray) -> np.ndarray:
     """Compute the Gini coefficient of each row's kept weights, of that of the row: K · G_K = N · G_N − zeros."""
     columns = weight.shape[1]
     kept = columns - zeros
-    found = (columns * gini(weight.abs()) - zeros) / kept
-    return torch.where(kept > 0, found.clamp_(min=0.0), torch.nan)
+    found = np.full(len(zeros), np.nan)
+    some = kept > 0
+    found[some] = (columns * gini(weight.abs()).numpy()[some] - zeros[some]) / kept[some]
+    return found.clip(min=0.0)
 
 
-def _fit(weight: Tensor, grouped: dict[int, Tensor]) -> PatternFit | None:
+def _fit(weight: Tensor, grouped: dict[int, np.ndarray]) -> PatternFit | None:
     """Find the pattern of the smallest groups that nearly all of them follow."""
     for size, counted in grouped.items():
         zeros, groups = int(counted.argmax()), int(counted.sum())
-        if not 0 < zeros < size or int(counted[zeros]) < PATTERN_SHARE * groups:
+        if not 0 < zeros < size or counted[zeros] < PATTERN_SHARE * groups:
             continue
         broken = int(counted[:zeros].sum())
         first = None
         if broken:
-            short = (weight == 0).view(-1, size).sum(dim=1) < zeros
-            place = int(short.long().argmax()) * size
-            first = divmod(place, weight.shape[1])
+            short = _zeros_of_groups((weight == 0).numpy(), size) < zeros
+            row, group = np.unravel_index(int(short.argmax()), short.shape)
+            first = int(row), int(group) * size
         return PatternFit(Pattern(zeros, size), groups, broken, first)
     return None
 
@@ -328,18 +340,21 @@ class _Compared:
     both: int = 0
     either: int = 0
 
-    def add(self, weight: Tensor, zero: Tensor, parent: Tensor) -> None:
+    def add(self, weight: Tensor, zero: np.ndarray, zeros: np.ndarray, parent: Tensor) -> None:
         """Add some rows."""
-        before, kept = parent == 0, ~zero
-        self.zeros_before += int(before.sum())
-        self.revived += int((before & kept).sum())
-        self.kept += int(kept.sum())
-        self.changed += int((kept & (weight != parent)).sum())
-        self.difference += float(((weight - parent) * kept).double().square().sum())
-        self.energy += float((parent * kept).double().square().sum())
-        smallest = keep_mask(ranks_of(score_order(magnitude_score(parent))), zero.sum(dim=1))
-        self.both += int((smallest & kept).sum())
-        self.either += int((smallest | kept).sum())
+        before, kept = (parent == 0).numpy(), ~zero
+        changed = kept & (weight != parent).numpy()
+        self.zeros_before += int(np.count_nonzero(before))
+        self.revived += int(np.count_nonzero(before & kept))
+        self.kept += int(np.count_nonzero(kept))
+        if changed.any():
+            moved = (weight - parent).numpy()[changed]
+            self.changed += moved.size
+            self.difference += float(np.square(moved, dtype=np.float64).sum())
+        self.energy += float(np.square(parent.numpy()[kept], dtype=np.float64).sum())
+        smallest = keep_mask(ranks_of(score_order(magnitude_score(parent))), torch.from_numpy(zeros)).numpy()
+        self.both += int(np.count_nonzero(smallest & kept))
+        self.either += int(np.count_nonzero(smallest | kept))
 
     def result(self) -> ParentComparison:
         """Return the comparison; a layer that keeps nothing agrees with everybody."""

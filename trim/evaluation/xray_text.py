@@ -1,13 +1,25 @@
-"""What an X-ray shows, in sentences and in a table."""
+"""What an X-ray shows, in sentences and in a table. Imports no torch."""
+
+from __future__ import annotations
 
 import math
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from trim.evaluation.xray import LayerXray, Xray
 from trim.names import format_bytes
 
+if TYPE_CHECKING:
+    from trim.evaluation.agreement import Agreement
+    from trim.evaluation.xray import LayerXray, Xray
+
 MANY = 5  # names in one sentence
+METHODS = {
+    "rows": "Wanda's scores, as many of each row",
+    "uniform": "Wanda, rows alike",
+    "trim": "TRIM",
+    "optimal": "optimal allocation",
+}
 
 
 def findings(found: Xray) -> list[str]:
@@ -175,3 +187,10 @@ def _layer_to_json(layer: LayerXray) -> dict:
         "groups_that_break_it": None if fit is None else fit.broken,
         "parent": None if parent is None else vars(parent),
     }
+
+
+def mean_agreement(found: list[Agreement]) -> dict[str, float]:
+    """Return the mean over the layers that have each method."""
+    shares = {method: [each.kept_by_both.get(method) for each in found] for method in METHODS}
+    known = {method: [share for share in values if share is not None] for method, values in shares.items()}
+    return {method: sum(values) / len(values) for method, values in known.items() if values}

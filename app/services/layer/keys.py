@@ -46,3 +46,20 @@ class StudyKey:
     sample: SampleKey
     layer: str
     score: str
+
+
+@dataclass(frozen=True)
+class XrayKey:
+    """Which checkpoint is X-rayed, and the model that it was made from; None: not named."""
+
+    checkpoint: str
+    parent: str | None
+
+
+@dataclass(frozen=True)
+class AgreementKey:
+    """Which checkpoint is compared with the masks of its parent."""
+
+    checkpoint: str
+    parent: ModelKey
+    sample: SampleKey

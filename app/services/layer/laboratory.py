@@ -15,10 +15,12 @@ from app.services.layer.background import Job, JobTable
 from app.services.layer.keys import (
     DEVICES,
     SENSITIVITY_WINDOWS,
+    AgreementKey,
     ModelKey,
     SampleKey,
     SensitivityKey,
     StudyKey,
+    XrayKey,
 )
 from app.services.server.access import SEMINAR
 from app.services.server.lane import Lane
@@ -45,6 +47,8 @@ class Laboratory:
         self._devices: JobTable[list[str]] = JobTable(1)
         self._studies: JobTable[Study] = JobTable(KEPT_STUDY_BYTES, _study_bytes)
         self._sensitivities: JobTable[dict[str, Tensor]] = JobTable(4)
+        self._xrays: JobTable[trim.Xray] = JobTable(4)
+        self._agreements: JobTable[list[trim.Agreement]] = JobTable(4)
         self._loading = Lane()
         self._measuring = Lane(
             to_the_end=True
@@ -106,13 +110,29 @@ class Laboratory:
         SEMINAR.require("Measuring sensitivities", key.model.source)
         return self._sensitivities.job(key, lambda job: self._sensitivity(key, model, job))
 
+    def xray(self, key: XrayKey) -> Job[trim.Xray]:
+        """Start a job that finds out how a checkpoint was pruned."""
+        SEMINAR.require("An X-ray of a checkpoint", key.checkpoint)
+        return self._xrays.job(key, lambda job: self._xray(key, job))
+
+    def agreements(self, key: AgreementKey, parent: trim.Model) -> Job[list[trim.Agreement]]:
+        """Start a job that compares a checkpoint's zeros with the masks of the library."""
+        SEMINAR.require("Comparing masks", key.checkpoint)
+        return self._agreements.job(key, lambda job: self._agreement(key, parent, job))
+
     def open_studies(self) -> list[Study]:
         """Return the studies that are kept, the one asked for last first."""
         return [job.result() for _, job in self._studies.succeeded()]
 
     def unfinished(self) -> list[tuple[str, Job]]:
         """Return the jobs that run or wait, each with a name for people."""
-        tables: tuple[JobTable, ...] = (self._models, self._studies, self._sensitivities)
+        tables: tuple[JobTable, ...] = (
+            self._models,
+            self._studies,
+            self._sensitivities,
+            self._xrays,
+            self._agreements,
+        )
         return [(_title(key), job) for table in tables for key, job in table.unfinished()]
 
     def finished_study(self, key: StudyKey | None) -> Study | None:
@@ -129,6 +149,8 @@ class Laboratory:
             self._models,
             self._studies,
             self._sensitivities,
+            self._xrays,
+            self._agreements,
         )
         for table in tables:
             table.forget(key)
@@ -192,6 +214,22 @@ class Laboratory:
                 found = trim.sensitivity(model, windows, progress=job.report)
         return found
 
+    def _xray(self, key: XrayKey, job: Job) -> trim.Xray:
+        with JOBS.turn(job):
+            return trim.xray(key.checkpoint, key.parent, progress=job.report)
+
+    def _agreement(self, key: AgreementKey, parent: trim.Model, job: Job) -> list[trim.Agreement]:
+        windows = self._windows_of(parent, key.sample, job)
+        with JOBS.turn(job), self._measuring.turn(job):
+            return trim.agreements(
+                key.checkpoint,
+                parent,
+                windows,
+                vectors_per_sequence=key.sample.vectors_per_sequence,
+                seed=key.sample.seed,
+                progress=job.report,
+            )
+
     def _windows_of(self, model: trim.Model, sample: SampleKey, job: Job) -> Tensor:
         key = (model.fingerprint, sample)
         with self._lock:
@@ -216,6 +254,10 @@ def _title(key: Hashable) -> str:
             return f"model {key.source}"
         case StudyKey():
             return f"layer {key.layer}"
+        case XrayKey():
+            return f"X-ray of {key.checkpoint}"
+        case AgreementKey():
+            return f"masks of {key.checkpoint}"
     return "sensitivities of the rows"
 
 

@@ -25,7 +25,7 @@ def laboratory() -> Laboratory:
     return Laboratory()
 
 
-def finished(job: Job[R], key: Hashable) -> R:
+def finished(job: Job[R], key: Hashable, title: str = "Preparing the layer") -> R:
     """Return the job's result, or what can be shown of it before; without either the page shows progress and stops.
 
     Raises:
@@ -36,7 +36,7 @@ def finished(job: Job[R], key: Hashable) -> R:
         job.wait(timeout_seconds=0.8)
     if not job.done:
         preview = job.preview
-        _progress(job, "Preparing the layer" if preview is None else "Refining what is below", preview)
+        _progress(job, title if preview is None else "Refining what is below", preview)
         if preview is None:
             st.stop()
         return preview

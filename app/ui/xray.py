@@ -1,0 +1,143 @@
+"""The views of an X-ray: a map of the checkpoint, one layer's rows and columns, and its masks beside the library's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+import streamlit as st
+
+from app.ui.common.cards import View, card, theme
+from app.ui.common.text import plain
+from diagnostics.figures.xray import checkpoint_map_figure, zeros_figure
+from trim.evaluation.xray_text import METHODS, kind_of, mean_agreement
+
+if TYPE_CHECKING:
+    from trim.evaluation.agreement import Agreement
+    from trim.evaluation.xray import LayerXray, Xray
+
+# By the words of the control: question, what the number is, its form, and the number of a layer.
+QUANTITIES: dict[str, tuple[str, str, str, Callable[[LayerXray], float]]] = {
+    "Sparsity": (
+        "Where are the zeros?",
+        "Share of each layer's weights that are zero.",
+        ".1%",
+        lambda layer: layer.sparsity,
+    ),
+    "Spread of rows": (
+        "Where do rows differ?",
+        "Standard deviation of the sparsity of a layer's rows.",
+        ".2%",
+        lambda layer: float(layer.row_zeros.std()) / layer.shape[1],
+    ),
+    "Gini of kept": (
+        "How concentrated is what was kept?",
+        "Median over the layer's rows of the Gini of the magnitudes of their kept weights.",
+        ".3f",
+        lambda layer: layer.median_gini,
+    ),
+    "Moved": (
+        "Where did kept weights move?",
+        "Distance of the kept weights from the parent's, as a share of their norm.",
+        ".2%",
+        lambda layer: float("nan") if layer.parent is None else layer.parent.moved,
+    ),
+}
+FORMULA = (
+    r"Sparsity of layer $W$: $\#\{W_{ij}=0\}/(D\,N)$. Gini of what a row kept, of the Gini $G_N$ of the whole row with "
+    r"$z$ zeros: $G_K=(N\,G_N-z)/(N-z)$. Moved: $\|W-P\|/\|P\|$ over the kept weights, $P$ the parent's."
+)
+
+
+def grid_of(found: Xray, quantity: Callable[[LayerXray], float]) -> tuple[np.ndarray, list[int], list[str]]:
+    """Return a number of every layer as (kinds, blocks), the mean of experts of one kind; with blocks and kinds."""
+    numbers: dict[tuple[str, int], list[float]] = {}
+    for layer in found.layers:
+        block = next((int(part) for part in layer.name.split(".") if part.isdigit()), 0)
+        numbers.setdefault((kind_of(layer.name), block), []).append(quantity(layer))
+    kinds = list(dict.fromkeys(kind for kind, _ in numbers))
+    blocks = sorted({block for _, block in numbers})
+    grid = np.full((len(kinds), len(blocks)), np.nan)
+    for (kind, block), values in numbers.items():
+        grid[kinds.index(kind), blocks.index(block)] = np.mean(values)
+    return grid, blocks, kinds
+
+
+def map_card(found: Xray, file_name: str) -> None:
+    """Show one number of every layer."""
+
+    def view(title: str, subtitle: str, form: str, quantity: Callable[[LayerXray], float]) -> View:
+        grid, blocks, kinds = grid_of(found, quantity)
+        known = np.where(np.isnan(grid), -np.inf, grid)
+        kind, block = np.unravel_index(int(known.argmax()), grid.shape)
+        highest = grid[kind, block]
+        seen = (
+            "No layer has this number."
+            if np.isnan(highest)
+            else f"Highest in block {blocks[block]}, {kinds[kind]}: {highest:{form}}; "
+            f"the median of all is {np.nanmedian(grid):{form}}."
+        )
+        return View(
+            checkpoint_map_figure(
+                grid, blocks, kinds, title=title, subtitle=subtitle, form=form, theme=theme()
+            ),
+            plain(seen),
+            FORMULA,
+            f"Heat map, block by layer type. {seen}",
+            lambda: {
+                "layer": np.array([layer.name for layer in found.layers], dtype=str),
+                "value": np.array([quantity(layer) for layer in found.layers]),
+            },
+        )
+
+    names = [name for name in QUANTITIES if name != "Moved" or found.parent is not None]
+    variants = {name: lambda name=name: view(*QUANTITIES[name]) for name in names}
+    card("xray_map", variants, file_name=file_name)
+
+
+def layer_card(layer: LayerXray, file_name: str) -> None:
+    """Show the zeros of one layer."""
+    rows, columns = layer.row_zeros / layer.shape[1], layer.column_zeros / layer.shape[0]
+
+    def view() -> View:
+        seen = (
+            f"Rows lost from {rows.min():.1%} to {rows.max():.1%} of their weights, columns from {columns.min():.1%} "
+            f"to {columns.max():.1%}; {layer.dead_rows:,} rows and {layer.dead_columns:,} columns are zero throughout."
+        )
+        return View(
+            zeros_figure(rows, columns, theme()),
+            plain(seen),
+            FORMULA,
+            f"Two step lines. {seen}",
+            lambda: {
+                "of": np.repeat(["row", "column"], [len(rows), len(columns)]),
+                "index": np.concatenate([np.arange(len(rows)), np.arange(len(columns))]),
+                "zeros": np.concatenate([layer.row_zeros, layer.column_zeros]),
+            },
+        )
+
+    card("xray_layer", {"Zeros": view}, file_name=f"{file_name}-{layer.name}")
+
+
+def agreement_table(found: list[Agreement]) -> None:
+    """Show which masks the checkpoint's agree with, on average and layer by layer."""
+    means = mean_agreement(found)
+    best = max(means, key=means.__getitem__)
+    st.markdown(
+        f"Closest: **{METHODS[best]}**. Of the weights that either of the two masks keeps, both keep "
+        f"{means[best]:.1%}, on average over {len(found)} layers."
+    )
+    st.dataframe(
+        [
+            {"Layer": each.name}
+            | {METHODS[method]: share for method, share in each.kept_by_both.items()}
+            | {"Output energy lost": each.error}
+            for each in found
+        ],
+        column_config={
+            name: st.column_config.NumberColumn(format="percent")
+            for name in (*METHODS.values(), "Output energy lost")
+        },
+        hide_index=True,
+    )

@@ -1,0 +1,131 @@
+"""Figures of a checkpoint that somebody pruned: one number of every layer, and the zeros of one layer."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from diagnostics.figures.frame import drawn, frame
+from diagnostics.figures.model_map import BLOCK, KIND
+from diagnostics.figures.theme import PALETTES, SEQUENTIAL, Theme, escape
+from diagnostics.numeric import histogram
+
+_CELL = 22  # pixels of a row of cells
+_BINS = 50
+
+
+def checkpoint_map_figure(
+    values: np.ndarray,
+    blocks: Sequence[int],
+    kinds: Sequence[str],
+    *,
+    title: str,
+    subtitle: str,
+    form: str,
+    theme: Theme = "light",
+) -> go.Figure:
+    """Draw one number of every layer as a coloured cell, block by layer type.
+
+    Args:
+        values: (kinds, blocks) float, NaN where there is no such layer.
+        blocks: indices of the blocks, ascending.
+        kinds: layer types.
+        title: a question.
+        subtitle: what the number is.
+        form: of the number, as Plotly spells it: ".1%".
+        theme: light or dark.
+    """
+    figure = go.Figure()
+    known = values[np.isfinite(values)]
+    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    if high - low < 1e-9:  # one colour for all, in the middle
+        low, high = low - 0.5, high + 0.5
+    figure.add_heatmap(
+        z=drawn(values),
+        x=np.array(blocks, dtype=np.int32),
+        y=np.arange(len(kinds), dtype=np.int32),
+        text=[[escape(kind)] * len(blocks) for kind in kinds],
+        colorscale=SEQUENTIAL,
+        zmin=low,
+        zmax=high,
+        xgap=1,
+        ygap=1,
+        hovertemplate="block %{x}, %{text}: %{z:" + form + "}<extra></extra>",
+        hoverongaps=False,
+        colorbar={
+            "thickness": 10,
+            "outlinewidth": 0,
+            "tickformat": form,
+            "nticks": 4,
+            "tickfont": {"size": 11, "color": PALETTES[theme].muted},
+            "x": 1.01,
+            "xpad": 4,
+        },
+    )
+    frame(
+        figure,
+        theme,
+        title=title,
+        subtitle=subtitle,
+        x_title=BLOCK,
+        y_title=KIND,
+        plot_height=max(7, len(kinds)) * _CELL + 60,
+        right=8,
+    )
+    first, last = blocks[0], blocks[-1]
+    # Fixed: a finger that scrolls the page must not move the cells.
+    figure.update_xaxes(
+        fixedrange=True, range=[first - 0.5, last + 0.5], dtick=max(1, math.ceil((last - first + 1) / 12))
+    )
+    figure.update_yaxes(
+        fixedrange=True,
+        tickvals=list(range(len(kinds))),
+        ticktext=[escape(kind.rpartition(".")[2]) for kind in kinds],
+        range=[len(kinds) - 0.5, -0.5],
+        showgrid=False,
+    )
+    return figure
+
+
+def zeros_figure(rows: np.ndarray, columns: np.ndarray, theme: Theme = "light") -> go.Figure:
+    """Draw how the sparsity of a layer's rows and of its columns is distributed: shares of each, as steps.
+
+    Args:
+        rows: (D,) sparsity of each row.
+        columns: (N,) sparsity of each column.
+        theme: light or dark.
+    """
+    palette = PALETTES[theme]
+    low = min(float(rows.min()), float(columns.min()))
+    high = max(float(rows.max()), float(columns.max()))
+    if high - low < 1e-6:
+        low, high = low - 0.005, high + 0.005
+    edges = np.linspace(low, high, _BINS + 1)
+    counted = histogram([rows, columns], edges)
+    figure = go.Figure()
+    for name, counts, colour, dash in (
+        ("rows (output dimensions)", counted.counts[0], palette.ink, "solid"),
+        ("columns (input features)", counted.counts[1], palette.gain, "dash"),
+    ):
+        share = counts / counts.sum()
+        figure.add_scatter(
+            x=drawn(np.repeat(edges, 2)),
+            y=drawn(np.concatenate([[0.0], np.repeat(share, 2), [0.0]])),
+            mode="lines",
+            line={"color": colour, "dash": dash, "width": 1.5},
+            name=name,
+            hovertemplate="%{y:.1%} at a sparsity of %{x:.1%}<extra>" + name + "</extra>",
+        )
+    frame(
+        figure,
+        theme,
+        title="Which rows and columns lost most?",
+        subtitle="Share of the layer's rows, and of its columns, at each sparsity.",
+        x_title="sparsity (share of zeros)",
+        y_title="share",
+        legend=True,
+    )
+    figure.update_xaxes(tickformat=".1%")
+    figure.update_yaxes(rangemode="tozero", tickformat=".0%")
+    return figure
