@@ -60,6 +60,8 @@ from trim.models.streamed import StreamedModel
 from trim.runs.folder import settings_fingerprint
 
 MOST_SECONDS, MOST_BYTES = 10, 2 * 2**30
+# The kinds, and how many of 36 cases are of each: a model costs ten times what a run does.
+SHARES = {"run": 6, "zip": 6, "model": 5, "gguf": 4, "text": 6, "sweep": 4, "job": 4, "bomb": 1}
 T = TypeVar("T")
 
 
@@ -192,7 +194,7 @@ class Cases:
         write_gguf(self.gguf_file)
         sweeps = RunStore(lambda: folder / "none").sweeps()  # those that come with the app
         self.sweep_folder = sweeps[0].path
-        self.job = {
+        self.job_files = {
             "job": {"id": "run", "kind": "prune", "title": "A run", "commands": [["prune"]], "after": []}
             | {"pid": 1, "process_started": 1.5, "cancelled": False},
             "end": {"code": 2},
@@ -310,7 +312,7 @@ class Cases:
         jobs = path.parent / ".jobs"
         jobs.mkdir()
         changed = random.choice(["job", "end", "log"])
-        for ending, content in self.job.items():
+        for ending, content in self.job_files.items():
             now = mutated(random, content) if ending == changed else content
             write_json(jobs / f"{path.name}.{ending}", now)
         log = f"trim: {random.choice(['no', '€' * 10**6, '<b>'])}".encode()
@@ -479,10 +481,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    kinds = ("run", "zip", "model", "gguf", "text", "sweep", "job", "bomb")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--kinds", nargs="+", choices=kinds, default=kinds)
+    parser.add_argument("--kinds", nargs="+", choices=SHARES, default=list(SHARES))
     parser.add_argument("--only", help="the name of one case, such as run-0-17")
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -494,7 +495,7 @@ def main() -> int:
         cases = Cases(Path(folder))
         begin = time.monotonic()
         while time.monotonic() - begin < options.seconds:
-            kind = options.kinds[sum(counts.values()) % len(options.kinds)]
+            kind = min(options.kinds, key=lambda kind: counts[kind] / SHARES[kind])
             name = options.only or f"{kind}-{options.seed}-{counts[kind]}"
             kind = name.partition("-")[0]
             counts[kind] += 1

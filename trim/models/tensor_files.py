@@ -40,6 +40,7 @@ _DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
+MOST_TENSORS = 20_000  # of a model
 _SAMPLE_BYTES = 4096
 _LONGEST_HEADER = 32 * 2**20
 
@@ -191,6 +192,8 @@ class TensorFiles:
         for path in self.files:
             self._stamps[path] = _stamp(path.stat())
             self.places |= _places(path)
+            if len(self.places) > MOST_TENSORS:
+                raise ModelError(f"{folder} holds over {MOST_TENSORS:,} tensors, more than any model that is supported")
         if not self.places:
             raise ModelError(f"{folder} holds safetensors without a single tensor; get them again")
         self.main_dtype = _main_dtype(self.places.values())
