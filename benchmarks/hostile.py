@@ -40,13 +40,12 @@ import torch
 import trim
 from app.services.jobs.manager import RunJobs
 from app.services.jobs.progress import read_progress
-from app.services.results.compared import Compared, Pick, settings
+from app.services.results.compared import LETTERS, Pick, labelled, opened, settings
 from app.services.results.report import run_report
 from app.services.results.sweep_curves import curves, texts
 from app.services.results.tables import row_columns
 from app.services.runs.facts import run_facts
 from app.services.runs.importing import import_run
-from app.services.runs.layer import LayerView
 from app.services.runs.store import RunStore
 from app.ui.runs.table import table_columns
 from tests.app.small_runs import make_run
@@ -421,11 +420,8 @@ def look(folder: Path, *, charts: bool) -> None:
         run = entry.opened()
         read_progress(run.events(), datetime.datetime.now(datetime.UTC))
         row_columns(run)
-        compared = [
-            Compared("A", Pick(run.id, name), run, LayerView.of(run, store.layer(run.id, name)))
-            for name in run.layers
-        ]
-        settings(compared)
+        picks = [Pick(run.id, name) for name in run.layers[: len(LETTERS)]]
+        settings(labelled([opened(store, slot, pick) for slot, pick in enumerate(picks)]))
         if charts:
             run_report(run, run.layers[:1])
     jobs = RunJobs(lambda: folder)

@@ -193,7 +193,9 @@ class TensorFiles:
             self._stamps[path] = _stamp(path.stat())
             self.places |= _places(path)
             if len(self.places) > MOST_TENSORS:
-                raise ModelError(f"{folder} holds over {MOST_TENSORS:,} tensors, more than any model that is supported")
+                raise ModelError(
+                    f"{folder} holds over {MOST_TENSORS:,} tensors, more than any model that is supported"
+                )
         if not self.places:
             raise ModelError(f"{folder} holds safetensors without a single tensor; get them again")
         self.main_dtype = _main_dtype(self.places.values())

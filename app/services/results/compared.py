@@ -3,7 +3,7 @@
 import dataclasses
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -145,6 +145,11 @@ class Compared:
     source: Source
     views: tuple[LayerView, ...]
     label: str = ""
+
+    @property
+    def key(self) -> Hashable:
+        """Equal for two that are drawn alike."""
+        return self.slot, str(self.pick), self.label, tuple(view.key for view in self.views)
 
     @property
     def letter(self) -> str:

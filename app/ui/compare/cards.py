@@ -141,6 +141,7 @@ def distribution_card(compared: Sequence[Compared], rows: list[int]) -> None:
         file_name=FILE_NAME,
         on_select=on_chart(source, marked, rows_of) if together and not many else None,
         selectable=frozenset({"Shares", "Counts"}) if together and not many else frozenset(),
+        shared=(tuple(each.key for each in compared), name, head_rows, tuple(marked)),
     )
 
 
@@ -222,6 +223,7 @@ def _rows_card(first: Compared, other: Compared, pair: AllocationComparison, row
         on_select=on_chart(source, marked, rows_of),
         selectable=frozenset({"Rows"}),
         clickable=True,
+        shared=(first.key, other.key, tuple(marked)),
     )
 
 
@@ -245,6 +247,7 @@ def _mask_card(first: Compared, other: Compared, agreement: MaskAgreement) -> No
             "By column": lambda: view(agreement.by_column, "column"),
         },
         file_name=FILE_NAME,
+        shared=(first.key, other.key),
     )
 
 
@@ -332,4 +335,4 @@ def sweep_card(key: str = "compare_curves") -> None:
     def view() -> View:
         return curves_view(lines, dense, text, words, "Perplexity against model sparsity")
 
-    card(key, {"Curves": view}, file_name=FILE_NAME)
+    card(key, {"Curves": view}, file_name=FILE_NAME, shared=(tuple(sweeps), text))
