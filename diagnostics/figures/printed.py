@@ -98,9 +98,9 @@ def printed(
                 "x": 0,
                 "xref": "container",
                 "xanchor": "left",
-                "y": 0,
+                "y": legend / (top + plot + below + legend),
                 "yref": "container",
-                "yanchor": "bottom",
+                "yanchor": "top",
                 "font": {"size": letter, "family": _FONT, "color": "#1c2430"},
             }
         )

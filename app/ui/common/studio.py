@@ -14,7 +14,6 @@ import streamlit as st
 from app.services.results.pictures import NO_BROWSER, PICTURES, PictureFormat, browser_path
 from app.ui.common.text import from_figure, from_markdown
 from diagnostics.export import arrays_npz, table_csv
-from diagnostics.figure_code import figure_zip
 from diagnostics.figures.printed import INCH, LEAST_POINTS, LONGEST_TITLE, PAGES, label_texts, printed
 from diagnostics.figures.theme import Theme
 
@@ -80,17 +79,12 @@ def _studio(view: View, file_name: str) -> None:
         points = st.number_input(
             "Font size (points)", LEAST_POINTS, 40, page.points, key=f"studio_points_{name}"
         )
-        title = st.text_input(
-            "Title",
-            from_figure(view.figure.layout.title.text or ""),
-            max_chars=LONGEST_TITLE,
-            key="studio_title",
-        )
+        title = _text(st.text_input, "Title", from_figure(view.figure.layout.title.text or ""), LONGEST_TITLE)
         labels = _changed_labels(view.figure)
-    figure = printed(view.figure, page, points, title or "", labels)
+    figure = printed(view.figure, page, points, title, labels)
     with left:
         scale = min(1.0, PREVIEW_PIXELS / figure.layout.width)
-        preview = figure if scale == 1 else printed(view.figure, page, points, title or "", labels, scale)
+        preview = figure if scale == 1 else printed(view.figure, page, points, title, labels, scale)
         with st.container(border=True, key="studio-preview"):
             st.plotly_chart(
                 preview,
@@ -105,10 +99,8 @@ def _studio(view: View, file_name: str) -> None:
             f"{figure.layout.width / INCH:.2f} × {figure.layout.height / INCH:.2f} inches"
             + ("" if scale == 1 else f", shown at {scale:.0%}")
         )
-        caption = st.text_area(
-            "Caption", _caption(view), max_chars=LONGEST_CAPTION, height=110, key="studio_caption"
-        )
-        _downloads(figure, view, caption or "", file_name)
+        caption = _text(st.text_area, "Caption", _caption(view), LONGEST_CAPTION, height=110)
+        _downloads(figure, view, caption, file_name)
 
 
 def _caption(view: View) -> str:
@@ -121,16 +113,18 @@ def _caption(view: View) -> str:
 
 def _changed_labels(figure: go.Figure) -> dict[str, str]:
     texts = label_texts(figure)[:MOST_LABELS]
-    changed = {}
     with st.expander("Labels", icon=":material/edit:"):
-        for place, text in enumerate(texts):
-            new = st.text_input(
-                f"Label {place + 1}", text, max_chars=LONGEST_LABEL, key=f"studio_label_{place}",
-                label_visibility="collapsed",
-            )  # fmt: skip
-            if new is not None and new != text:
-                changed[text] = new[:LONGEST_LABEL]
-    return changed
+        new = [
+            _text(st.text_input, "Label", text, LONGEST_LABEL, label_visibility="collapsed") for text in texts
+        ]
+    return {old: text for old, text in zip(texts, new, strict=True) if text != old[:LONGEST_LABEL]}
+
+
+def _text(widget: Callable[..., str | None], label: str, text: str, most: int, **more: object) -> str:
+    """Show a text that can be changed. Its key is the text: what was typed stays with that chart, and only there."""
+    return (widget(label, text[:most], max_chars=most, key=f"studio_{label}_{hash(text)}", **more) or "")[
+        :most
+    ]
 
 
 def _downloads(figure: go.Figure, view: View, caption: str, file_name: str) -> None:
@@ -151,6 +145,11 @@ def _downloads(figure: go.Figure, view: View, caption: str, file_name: str) -> N
             disabled=disabled,
         )
 
+    def packed() -> bytes:
+        from diagnostics.figure_code import figure_zip
+
+        return figure_zip(figure, caption, _table(view))
+
     def picture(kind: str) -> Callable[[], bytes]:
         return lambda: PICTURES.draw(figure, cast(PictureFormat, kind))
 
@@ -161,7 +160,7 @@ def _downloads(figure: go.Figure, view: View, caption: str, file_name: str) -> N
     with st.container(horizontal=True, gap="small", key="studio-numbers"):
         button(
             "Code and data",
-            lambda: figure_zip(figure, caption, _table(view)),
+            packed,
             "zip",
             "application/zip",
         )

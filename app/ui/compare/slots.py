@@ -10,6 +10,16 @@ from app.ui.common.studio import theme
 from app.ui.common.text import plain
 from diagnostics.figures.theme import slot_style
 
+# The first picture is seen without scrolling on a screen of 720 pixels.
+_CLOSE_TOGETHER = """
+@media (min-width: 900px) {
+[data-testid=stMainBlockContainer] {padding: 1rem 2rem 2rem}
+[data-testid=stHeader] {background: transparent; pointer-events: none}
+[data-testid=stHeader] * {pointer-events: auto}
+[data-testid=stMainBlockContainer] h1 {font-size: 1.5rem; padding: 0}
+}
+.st-key-card-compare_rows, .st-key-card-compare_many, .st-key-card-compare_pair {gap: 0.6rem}
+"""
 Write = Callable[[list[Pick]], None]
 
 
@@ -22,7 +32,7 @@ def slot_bar(picks: list[Pick], compared: list[Compared], entries: list[StoredRu
         f".st-key-slot-{letter} button {{border-left: 0.5rem solid {slot_style(slot, theme()).colour}}}"
         for slot, letter in enumerate(LETTERS)
     )
-    st.html(f"<style>{colours}</style>")
+    st.html(f"<style>{_CLOSE_TOGETHER}{colours}</style>")
 
     def label_of(run_id: str) -> str:
         return run_label(runs[run_id]) if run_id in runs else names.get(run_id, run_id)

@@ -169,20 +169,30 @@ def test_eight_slots_of_two_models_and_one_that_is_deleted(store, tmp_path):
     assert len(named(charts(test)["compare_rows"])) == 4
 
 
-def test_a_chart_is_saved_from_the_studio(store):
+def text_of(widgets, label: str) -> str:
+    (found,) = [each.value for each in widgets if each.label == label]
+    return found
+
+
+def test_a_chart_is_saved_from_the_studio(store, monkeypatch):
     test = opened()
     ran(test, test.button(key="compare_rows_save").click())
-    assert test.text_input(key="studio_title").value == "How much of each row is pruned?"
+    assert text_of(test.text_input, "Title") == "How much of each row is pruned?"
     assert [each.label for each in test.get("download_button")][:4] == [
         "PDF",
         "SVG",
         "PNG, 300 dpi",
         "Code and data",
     ]
-    caption = test.text_area(key="studio_caption").value
-    assert "A · TRIM 50%" in caption
+    assert "A · TRIM 50%" in text_of(test.text_area, "Caption")
     preview = next(chart for chart in test.get("plotly_chart") if chart.key == "studio_preview")
     assert json.loads(preview.proto.spec)["layout"]["paper_bgcolor"] == "#ffffff"
+    monkeypatch.setattr("app.ui.common.studio.browser_path", lambda: None)
+    ran(test, test.button(key="compare_pair_save").click())
+    assert text_of(test.text_input, "Title") == "Do the same rows lose as much?"
+    assert any("apt install chromium" in each.value for each in test.info)
+    disabled = [each.proto.disabled for each in test.get("download_button")]
+    assert disabled == [True, True, True, False, False, False]
 
 
 def test_layers_of_other_width_are_compared_by_distribution_only(store):

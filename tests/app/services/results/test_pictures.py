@@ -1,0 +1,61 @@
+"""Pictures: one browser at a time, in the order asked; what is said without a browser."""
+
+import threading
+import time
+
+import plotly.graph_objects as go
+import pytest
+
+from app.services.results import pictures
+from app.services.results.pictures import PictureError, Pictures
+
+
+def test_one_at_a_time_in_the_order_asked(monkeypatch):
+    made, drawing, done = Pictures(), [], []
+
+    def drawn(self, figure, kind):
+        drawing.append(kind)
+        assert len(drawing) == len(done) + 1, "two browsers at once"
+        time.sleep(0.02)
+        done.append(kind)
+        return kind.encode()
+
+    monkeypatch.setattr(Pictures, "_drawn", drawn)
+    readers = []
+    for kind in ("pdf", "svg", "png", "pdf"):
+        readers.append(threading.Thread(target=made.draw, args=(go.Figure(), kind)))
+        readers[-1].start()
+        while made.asked + len(done) < len(readers):
+            time.sleep(0.001)
+    for reader in readers:
+        reader.join()
+    assert done == ["pdf", "svg", "png", "pdf"]
+    assert made.asked == 0
+
+
+def test_who_waits_too_long_or_comes_too_late_is_told(monkeypatch):
+    made = Pictures()
+    monkeypatch.setattr(pictures, "MOST_WAITING", 0)
+    with pytest.raises(PictureError, match="Too many"):
+        made.draw(go.Figure(), "pdf")
+    monkeypatch.setattr(pictures, "MOST_WAITING", 9)
+    monkeypatch.setattr(pictures, "LONGEST_WAIT_SECONDS", -1)
+    with pytest.raises(PictureError, match="few minutes"):
+        made.draw(go.Figure(), "pdf")
+    assert made.asked == 0
+
+
+def test_without_a_browser_it_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(pictures, "browser_path", lambda: None)
+    with pytest.raises(PictureError, match="apt install chromium"):
+        Pictures().draw(go.Figure(), "pdf")
+
+
+def test_a_browser_that_fails_is_named(monkeypatch, tmp_path):
+    broken = tmp_path / "chromium"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(pictures, "browser_path", lambda: str(broken))
+    monkeypatch.setattr(pictures, "LONGEST_DRAWING_SECONDS", 2)
+    with pytest.raises(PictureError, match="could not draw"):
+        Pictures().draw(go.Figure(layout={"width": 100, "height": 100}), "svg")
