@@ -188,8 +188,10 @@ def matplotlib_code(figure: go.Figure) -> tuple[str, dict[str, np.ndarray]]:
         "from matplotlib.ticker import FuncFormatter, MaxNLocator",
         "",
         'data = np.load("data.npz")',
-        f'plt.rcParams.update({{"font.size": {letter / POINT:.3g}, "axes.spines.top": False, '
-        '"axes.spines.right": False, "font.family": ["Arial", "Liberation Sans", "DejaVu Sans"], "pdf.fonttype": 42})',
+        f'plt.rcParams.update({{"font.size": {letter / POINT:.3g}, "pdf.fonttype": 42, "axes.spines.top": False, '
+        '"axes.spines.left": False, "ytick.left": False, "axes.edgecolor": "#a9b1bb", "axes.labelcolor": "#5c6773", '
+        '"xtick.color": "#5c6773", "ytick.color": "#5c6773", '
+        '"axes.spines.right": False, "font.family": ["Arial", "Liberation Sans", "DejaVu Sans"]})',
         f"figure, axes = plt.subplots({rows}, {columns}, "
         f"figsize=({layout.width / INCH:.4g}, {layout.height / INCH:.4g}), "
         'layout="constrained")',
@@ -316,9 +318,12 @@ def _scatter(
         )
     if "text" in mode and trace.text is not None:
         texts = trace.text if not isinstance(trace.text, str) else [trace.text] * len(trace.x)
+        where = trace.textposition if isinstance(trace.textposition, str) else "middle center"
+        shift = {"top": 8, "bottom": -8}.get(where.split()[0], 0)
         lines.append(
             f"for x, y, text in zip({x}, {y}, {[_plain(each) for each in texts]!r}):\n"
-            f'    {axes}.annotate(text, (x, y), ha="center", va="center")'
+            f'    {axes}.annotate(text, (x, y), xytext=(0, {shift}), textcoords="offset points", '
+            'ha="center", va="center")'
         )
     return lines
 
@@ -554,7 +559,9 @@ def _axis_lines(letter: str, axis: go.layout.XAxis, axes: str) -> list[str]:
         texts = "" if axis.ticktext is None else f", {[_plain(each) for each in axis.ticktext]!r}"
         lines.append(f"{axes}.set_{letter}ticks({[float(each) for each in axis.tickvals]!r}{texts})")
     elif axis.nticks and not log:
-        lines.append(f"{axes}.{letter}axis.set_major_locator(MaxNLocator({axis.nticks}))")
+        lines.append(
+            f"{axes}.{letter}axis.set_major_locator(MaxNLocator({axis.nticks}, steps=[1, 2, 5, 10]))"
+        )
     if axis.tickvals is None and axis.tickformat and "%" in axis.tickformat and not log:
         lines.append(
             f'{axes}.{letter}axis.set_major_formatter(FuncFormatter(lambda value, _: f"{{100 * value:.4g}}%"))'

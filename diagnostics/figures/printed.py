@@ -18,6 +18,7 @@ LEAST_POINTS = 7  # no letter is smaller
 LONGEST_TITLE = 200
 _BASE = 12  # pixels of the template's letters, which become the chosen points
 _LETTER = 0.54  # mean width of a letter, in letter heights
+_SAMPLE = 42  # pixels: the line or bar before a name in the legend, and the gaps
 _FONT = "Arial, 'Liberation Sans', Helvetica, sans-serif"
 _SCREEN_ONLY = (
     "customdata",
@@ -85,12 +86,13 @@ def printed(
     if result.layout.annotations:
         top += 1.4 * letter  # notes stand above the plot
     below = _fit_axes(result, 0.8 * width, letter)
+    plot = 0.84 * width * min(max(plot_height / 480, 0.55), 1.6) * (1.0 if page.width < 4 else 0.6)
+    if page.height is not None:
+        plot = 0.7 * page.height * INCH * scale
+    _fit_upright(result, plot, letter)
     legend = _legend_height(result, width, letter) if result.layout.showlegend else 0.0
     if page.height is not None:
         plot = page.height * INCH * scale - top - below - legend
-    else:
-        plot = 0.84 * width * min(max(plot_height / 480, 0.55), 1.6) * (1.0 if page.width < 4 else 0.6)
-    _fit_upright(result, plot, letter)
     if legend:
         result.update_layout(
             legend={
@@ -218,16 +220,24 @@ def _wrapped(text: str, characters: float, most: int) -> list[str]:
 def _legend_height(figure: go.Figure, width: float, letter: float) -> float:
     """Wrap the names in the legend, and return how high it is."""
     named = [trace for trace in figure.data if trace.name and trace.showlegend is not False]
-    sample = 48  # pixels: the line or bar before a name, and the gaps
-    longest, high = 1, 1
+    titles = [axis.title.text.count("<br>") + 1 for axis in figure.select_yaxes() if axis.title.text]
+    room = width - (3.2 + 1.3 * max(titles, default=0)) * letter - 8  # the plot's width, which Plotly takes
+    longest, high = 1.0, 1
     for trace in named:
-        lines = _wrapped(_plain(trace.name), (width - letter - sample) / (letter * _LETTER), 3)
+        lines = _wrapped(_plain(trace.name), (room - _SAMPLE) / (letter * _LETTER), 3)
         trace.name = "<br>".join(map(escape, lines))
-        longest, high = max([longest, *map(len, lines)]), max(high, len(lines))
-    columns = max(
-        1, int(0.74 * width // (longest * letter * _LETTER + sample))
-    )  # Plotly takes the plot's width
-    return (math.ceil(len(named) / columns) * (0.45 + 1.3 * high) + 0.5) * letter
+        longest, high = max([longest, *map(_ems, lines)]), max(high, len(lines))
+    columns = max(1, int(room // (longest * letter + _SAMPLE)))
+    return (math.ceil(len(named) / columns) * (0.5 + 1.3 * high) + 0.8) * letter
+
+
+def _ems(line: str) -> float:
+    """Return about how wide a line is in Arial, in letter heights."""
+    narrow, wide = (
+        sum(map(line.count, " .,:;·|ijlItf()[]")),
+        sum(map(line.count, "mwMW%")) + sum(map(str.isupper, line)),
+    )
+    return 0.556 * len(line) - 0.278 * narrow + 0.2 * wide
 
 
 def _fit_axes(figure: go.Figure, length: float, letter: float) -> float:

@@ -18,6 +18,7 @@ _CLOSE_TOGETHER = """
 [data-testid=stHeader] * {pointer-events: auto}
 [data-testid=stMainBlockContainer] h1 {font-size: 1.5rem; padding: 0}
 }
+.st-key-slots {padding-top: 0.5rem}
 .st-key-card-compare_rows, .st-key-card-compare_many, .st-key-card-compare_pair {gap: 0.6rem}
 """
 Write = Callable[[list[Pick]], None]
