@@ -267,7 +267,7 @@ def ridges_figure(
         theme,
         title=title or quantity.question,
         subtitle=f"As high as the share of rows; ticks at the medians.{cut}",
-        x_title=quantity.axis,
+        x_title=quantity.axis.replace(" (", "<br>("),  # labels leave less room
         plot_height=_RIDGE * (len(labels) + 2) if len(labels) > 8 else 36 * (len(labels) + 1),
     )
     every = max(1, round(len(labels) / 15))
