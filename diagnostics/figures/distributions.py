@@ -1,5 +1,6 @@
 """Distributions of compared layers: step outlines, distribution functions, ridges, heads; looks belong to slots."""
 
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -15,6 +16,7 @@ from diagnostics.numeric import row_indices, spread_indices
 Unit = Literal["share", "count"]
 RIDGES_FROM = 5  # more outlines than four on one axis hide each other
 _POINT_MASS = 0.6  # a set of which a bin holds more is cut off where the others are lower
+_LABEL = 22  # characters of a ridge's label in one line
 _RIDGE = 18  # pixels from one ridge's ground to the next
 _HEIGHT = 1.8  # of the tallest, in ridges
 
@@ -274,7 +276,9 @@ def ridges_figure(
     shown = range(0, len(labels), every)
     figure.update_yaxes(
         tickvals=[len(labels) - 1 - place for place in shown],
-        ticktext=[labels[place] for place in shown],
+        ticktext=[
+            "<br>".join(map(escape, textwrap.wrap(found.sets[place].label, _LABEL))) for place in shown
+        ],
         range=[-0.5, len(labels) - 1 + _HEIGHT + 0.2],
         showgrid=False,
     )
