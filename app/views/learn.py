@@ -4,12 +4,22 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from app.services.server.access import SEMINAR
 from app.services.server.faults import explain
+from app.services.server.room import ROOM
 from app.ui.common.present import presenting
 from app.ui.common.text import plain
 from app.ui.learn.course import course
 from app.ui.learn.lesson import lesson
 from app.ui.learn.page import choose_run, first_frame, show
+from app.ui.learn.room import (
+    follow_or_look_around,
+    follows,
+    look_around,
+    presenter_wire,
+    read_place,
+    reader_wire,
+)
 from app.ui.learn.step import Picture, Step
 
 PAGE = "views/learn.py"
@@ -86,36 +96,80 @@ def turn_pages(steps: Sequence[Step], current: int) -> None:
 
 
 def slides(steps: Sequence[Step], current: int) -> None:
-    """Show all steps as slides, which are sent once and need the server no more."""
+    """Show all steps as slides, which are sent once and need the server no more; the presenter's turn the room's."""
     pictures = [picture_of(step) for step in steps]
+    told = ""
+    if SEMINAR.on:
+        told = "The room follows." if SEMINAR.may() else "The room does not follow: enter the code first."
     asked = lesson(
         "slides",
-        [
-            (number, step, picture)
-            for number, (step, picture) in enumerate(zip(steps, pictures, strict=True), 1)
-        ],
+        numbered(steps, pictures),
         place=current - 1,
         frame=first_frame(pictures[current - 1]),
         reveal=asked_number("reveal", 0, 2),
+        seminar=told,
         key="slides",
     )
-    if asked.leave is not None:
-        st.query_params.from_dict(_run() | {"step": str(int(asked.leave["step"]) + 1)})
+    if (left := read_place(asked.leave, steps, pictures, None)) is not None:
+        picture = pictures[left.step]
+        control = None if picture is None else picture.control
+        setting = {} if control is None else {control.key: control.values[left.frame]}
+        st.query_params.from_dict(_run() | {"step": str(left.step + 1)} | setting)
         st.rerun()
+    if SEMINAR.on and SEMINAR.may():
+        presenter_wire(steps, pictures, st.query_params.get("run"))
 
 
-steps = course(st.query_params.get("run"))
-current = asked_number("step", 1, len(steps))
-if presenting():
-    slides(steps, current)
-else:
+def in_the_room() -> None:
+    """Show what the presenter shows."""
+    place = ROOM.place
+    if place is None:
+        return
+    steps = course(place.run)
+    pictures = [picture_of(step) for step in steps]
+    asked = lesson(
+        "room",
+        numbered(steps, pictures),
+        place=place.step,
+        frame=place.frame,
+        reveal=place.reveal,
+        key="room",
+    )
+    if asked.around is not None:
+        look_around()
+        st.query_params["step"] = str(place.step + 1)
+        st.rerun()
+    reader_wire(place.run)
+
+
+def numbered(
+    steps: Sequence[Step], pictures: Sequence[Picture | None]
+) -> list[tuple[int, Step, Picture | None]]:
+    """Return the steps with their numbers and pictures."""
+    return [(number, *each) for number, each in enumerate(zip(steps, pictures, strict=True), 1)]
+
+
+def own_page(steps: Sequence[Step], current: int) -> None:
+    """Show one step, to be read."""
     if st.query_params.get("step") != str(current):
         st.query_params["step"] = str(current)  # a link within a page leaves the address as it was
     step = steps[current - 1]
+    if SEMINAR.on and not SEMINAR.may():
+        follow_or_look_around()
     st.title(f"{current}. {step.title}")
     contents(steps, current)
-    last = current > len(steps) - 2
-    if last:
+    if current > len(steps) - 2:
         choose_run(st.query_params.get("run"))
     show(current, step, current == len(steps), picture_of(step))
     turn_pages(steps, current)
+
+
+if not presenting() and follows():
+    in_the_room()
+else:
+    steps = course(st.query_params.get("run"))
+    current = asked_number("step", 1, len(steps))
+    if presenting():
+        slides(steps, current)
+    else:
+        own_page(steps, current)

@@ -390,6 +390,7 @@ function slides(root, data, send) {
   curtain.addEventListener("click", () => setBlack(false));
 
   const heard = () => {
+    const first = room === null;
     room = window.trimRoom ? window.trimRoom.data : null;
     if (room && follows && room.place) {
       const to = room.place;
@@ -401,7 +402,7 @@ function slides(root, data, send) {
       else current.show(frames[at], true);
     }
     renderBeside();
-    if (room && !follows && (!room.place || JSON.stringify(room.place) !== JSON.stringify(place()))) tell();
+    if (first) tell();
   };
   window.addEventListener("trim-room", heard);
   const nav = make("nav", { "aria-label": "Other pages" });
@@ -416,12 +417,15 @@ function slides(root, data, send) {
       nav.append(made);
     }
   };
+  let wasConnected = true;
   const watch = setInterval(() => {
     linkPages();
     const app = document.querySelector("[data-testid=stApp]");
     const connected = !app || app.dataset.testConnectionState === "CONNECTED";
     const words = connected ? (follows ? "" : data.seminar) : "No connection: the slides go on without it.";
     if (state.textContent !== words) state.textContent = words;
+    if (connected && !wasConnected) tell(); // what the room has missed
+    wasConnected = connected;
     renderNotes();
   }, 1000);
   state.textContent = follows ? "" : data.seminar;
@@ -468,7 +472,8 @@ export default function (component) {
     parentElement.append(root);
     known = { root, version: data.version, view: null, calls: 0 };
     shown.set(parentElement, known);
-    known.view = data.mode === "page" ? page(root, data) : slides(root, data, send);
+    const sent = { ...data, steps: JSON.parse(data.steps) };
+    known.view = data.mode === "page" ? page(root, sent) : slides(root, sent, send);
   }
   colours(known.root, data.palettes[data.theme]);
   known.view.update();

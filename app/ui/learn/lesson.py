@@ -3,12 +3,13 @@
 import functools
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
 import streamlit as st
+from streamlit.components.v2.bidi_component import ComponentResult
 
 from app.ui.common.cards import theme
 from app.ui.learn.step import Picture, Step
@@ -17,7 +18,7 @@ from diagnostics.figures.theme import FONT, METHOD_STYLES, PALETTES
 Mode = Literal["page", "slides", "room"]
 
 _FOLDER = Path(__file__).parent
-_component = st.components.v2.component("trim_lesson", js=(_FOLDER / "lesson.js").read_text())
+_component = st.components.v2.component("trim_lesson", js=(_FOLDER / "lesson.js").read_text(encoding="utf-8"))
 
 
 @functools.cache
@@ -35,13 +36,19 @@ def _palettes() -> dict[str, dict[str, str]]:
     }
 
 
-def _step(number: int, step: Step, picture: Picture | None) -> dict[str, object]:
+@functools.lru_cache(maxsize=32)
+def _packed(mode: Mode, steps: tuple[tuple[int, Step, Picture | None], ...]) -> tuple[str, str]:
+    """Return the steps as they are sent, made once for all readers, and what tells them from others."""
+    content = json.dumps([_step(mode, *each) for each in steps], ensure_ascii=False, separators=(",", ":"))
+    return content, hashlib.sha256(content.encode()).hexdigest()[:16]
+
+
+def _step(mode: Mode, number: int, step: Step, picture: Picture | None) -> dict[str, object]:
     said: dict[str, object] = {
         "number": number,
-        "name": step.name,
         "title": step.title,
         "say": step.say,
-        "notes": step.notes,
+        "notes": step.notes if mode == "slides" else "",
         "check": asdict(step.check),
     }
     if picture is None:
@@ -64,8 +71,8 @@ def lesson(
     reveal: int = 0,
     seminar: str = "",
     key: str,
-) -> Mapping[str, object]:
-    """Draw steps; return what the browser asks for: "leave" or "around", with the place where it did.
+) -> ComponentResult:
+    """Draw steps; return what the browser asks for: "leave" with the place where it did, or "around".
 
     Args:
         mode: the picture of one step on a page; slides under the presenter's keys; slides that follow the room.
@@ -76,10 +83,21 @@ def lesson(
         seminar: what the slides say of the seminar.
         key: names the component.
     """
-    sent = [_step(*each) for each in steps]
-    version = hashlib.sha256(json.dumps([mode, sent]).encode()).hexdigest()[:16]
-    data = {
-        "mode": mode, "version": version, "steps": sent, "step": place, "frame": frame, "reveal": reveal,
-        "theme": theme(), "palettes": _palettes(), "style": _style(), "seminar": seminar,
-    }  # fmt: skip
-    return _component(data=data, key=key, on_leave_change=lambda: None, on_around_change=lambda: None)
+    content, version = _packed(mode, tuple(steps))
+    return _component(
+        data={
+            "mode": mode,
+            "version": version,
+            "steps": content,
+            "step": place,
+            "frame": frame,
+            "reveal": reveal,
+            "theme": theme(),
+            "palettes": _palettes(),
+            "style": _style(),
+            "seminar": seminar,
+        },
+        key=key,
+        on_leave_change=lambda: None,
+        on_around_change=lambda: None,
+    )

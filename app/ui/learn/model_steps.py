@@ -1,6 +1,8 @@
 """The last lessons: a layer of a real model, and perplexity, from stored runs. No model is loaded."""
 
-from collections.abc import Callable
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
 from functools import partial
 
 import numpy as np
@@ -8,6 +10,7 @@ import numpy as np
 from app.services.results import lessons
 from app.services.runs.store import STORE
 from app.services.server.faults import explain
+from app.services.server.lru import cached
 from app.ui.common import explanations
 from app.ui.learn.step import Check, Control, Picture, Step
 from diagnostics.figures.frame import signed
@@ -16,6 +19,9 @@ from diagnostics.lessons import PerplexityLesson, RowsLesson
 from trim.runs.folder import Run
 
 DEFAULT_BLOCK = 15
+KEPT_PICTURES = 8
+_pictures: OrderedDict[Hashable, Picture | None] = OrderedDict()
+_drawing = threading.Lock()
 
 PERPLEXITY_FORMULA = r"""
 $$
@@ -38,6 +44,13 @@ def _chosen(run_id: str | None, fits: Callable[[Run], bool], lacks: str) -> tupl
     except Exception as error:  # a damaged run stops no lesson
         reason = explain(error)
     return lessons.demo_run(fits), f"{reason} Shown instead: the demo's."
+
+
+def _shared(make: Callable[[str | None], Picture | None], run_id: str | None) -> Picture | None:
+    """Return the picture of a run, made once for all readers until a stored run changes."""
+    key = make, run_id, tuple(STORE.runs())
+    with _drawing:
+        return cached(_pictures, key, lambda: make(run_id), KEPT_PICTURES)
 
 
 def _rows(run_id: str | None) -> Picture | None:
@@ -145,7 +158,7 @@ def real(run_id: str | None) -> Step:
             "another number.",
         ),
         explanations.ROW_SPARSITY_FORMULA,
-        partial(_rows, run_id),
+        partial(_shared, _rows, run_id),
         "There is no run of TRIM on a whole model yet. Make one on the page Model, or with `python -m trim prune "
         "demo --target 0.7 --out runs/first`.",
     )
@@ -179,6 +192,6 @@ def perplexity(run_id: str | None) -> Step:
             "sparsities, and differences between methods count.",
         ),
         PERPLEXITY_FORMULA,
-        partial(_perplexity, run_id),
+        partial(_shared, _perplexity, run_id),
         "No perplexities of a sweep are stored. `python -m trim evaluate runs/first` measures a run's.",
     )

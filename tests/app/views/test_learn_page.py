@@ -8,7 +8,10 @@ from streamlit.testing.v1 import AppTest
 from app.services.results import lessons
 from app.services.runs import store
 from app.services.runs.store import RunStore
+from app.services.server import room as rooms
+from app.services.server.room import Place, Room
 from app.ui.learn import model_steps, page
+from app.ui.learn import room as pages
 from app.ui.learn.course import course
 from tests.app.page import ROOT, ran
 from tests.app.small_runs import make_run
@@ -34,10 +37,13 @@ def opened(step: int | str = 1, **address: str) -> AppTest:
     return ran(test)
 
 
-def sent(test: AppTest) -> dict:
-    """What the component was sent."""
-    (component,) = test.get("bidi_component")
-    return json.loads(component.proto.mixed.json or component.proto.json)
+def sent(test: AppTest, kind: str = "trim_lesson") -> dict:
+    """What a component was sent."""
+    (component,) = [each for each in test.get("bidi_component") if each.proto.component_name == kind]
+    if kind != "trim_lesson":
+        return json.loads(component.proto.json or component.proto.mixed.json)
+    data = json.loads(component.proto.mixed.json or component.proto.json)
+    return data | {"steps": json.loads(data["steps"])}
 
 
 @pytest.mark.parametrize("number", range(1, len(STEPS)))
@@ -176,3 +182,69 @@ def test_slides_hold_every_step_and_no_page():
     assert [link.label for link in between] == ["Layer", "Model", "Runs", "Compare", "Learn", "Paper"]
     assert {link.query_string for link in between} == {"present=1"}
     assert "0 to 2" in opened(3, present="1", reveal="9").warning[0].value
+
+
+# ------------------------------------------------------------------------------------------------ in a seminar
+
+
+@pytest.fixture
+def room(seminar, monkeypatch) -> Room:
+    """A room in which nothing has been shown."""
+    made = Room(seminar)
+    for module in (rooms, pages):
+        monkeypatch.setattr(module, "ROOM", made)
+    return made
+
+
+def test_a_readers_page_follows_and_looks_around(seminar, room):
+    test = opened(2)
+    assert sent(test)["mode"] == "page"
+    assert any("follows them" in each.value for each in test.caption)
+    seminar.asking = "presenter"
+    seminar.unlock("open sesame")
+    room.show(Place(5, 40, 1, None, 3))
+    seminar.asking = "reader"
+    data = sent(ran(test))
+    assert (data["mode"], data["step"], data["frame"], data["reveal"]) == ("room", 5, 40, 1)
+    assert not any(step["notes"] for step in data["steps"])
+    assert sent(test, "trim_room") == {
+        "role": "reader",
+        "known": False,
+        "place": {"step": 5, "frame": 40, "reveal": 1},
+        "poll": {"step": 5, "counts": None, "given": 0, "mine": None},
+        "note": "",
+    }
+    test.session_state["around"] = True
+    assert sent(ran(test))["mode"] == "page"
+    assert any("room is at step 6" in each.value for each in test.caption)
+    ran(test, test.button(key="back_to_room").click())
+    assert sent(test)["mode"] == "room"
+
+
+def test_only_the_presenters_slides_turn_the_rooms(seminar, room):
+    test = opened(3, present="1")
+    data = sent(test)
+    assert data["seminar"] == "The room does not follow: enter the code first."
+    assert [each.proto.component_name for each in test.get("bidi_component")] == ["trim_lesson"]
+    seminar.unlock("open sesame")
+    room.show(Place(1, 0, 1, None, 3))
+    test = opened(3, present="1")
+    assert sent(test)["seminar"] == "The room follows."
+    told = sent(test, "trim_room")
+    assert told["poll"] == {"step": 1, "counts": [0, 0, 0], "given": 0}
+    lines = told["csv"].splitlines()
+    assert lines[0] == "step,question,answer,right,given"
+    assert len(lines) == 1 + sum(len(step.check.answers) for step in STEPS)
+
+
+@pytest.mark.parametrize(
+    "forged",
+    [None, 7, {}, {"step": 99, "frame": 0, "reveal": 0}, {"step": 1, "frame": 10**9, "reveal": 0},
+     {"step": True, "frame": 0, "reveal": 0}, {"step": 1, "frame": 0.5, "reveal": 0},
+     {"step": 1, "frame": 0, "reveal": 3}, {"step": "1", "frame": 0, "reveal": 0}],
+)  # fmt: skip
+def test_a_forged_place_is_none(forged):
+    pictures = [step.picture() if index < 2 else None for index, step in enumerate(STEPS)]
+    assert pages.read_place(forged, STEPS, pictures, None) is None
+    right = pages.read_place({"step": 1, "frame": 8, "reveal": 2, "at": 5}, STEPS, pictures, "mine")
+    assert right == Place(1, 8, 2, "mine", 3)

@@ -1,0 +1,223 @@
+"""Thirty readers of a seminar follow every step of Learn's slides and answer every question.
+
+    python -m benchmarks.room
+
+One presenter and the readers speak Streamlit's protocol over loopback, as the pages' own wire does; they draw nothing,
+since thirty browsers would measure this machine's cores rather than the server. "follow" is the time from the
+presenter's key to the moment when a reader's page has been told; "answer" from a reader's click to its receipt.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import websockets
+from streamlit.proto.BackMsg_pb2 import BackMsg
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
+from streamlit.util import calc_hash
+
+from app.services.server.access import CODE, ON
+from app.ui.learn.course import course
+from app.ui.learn.room import READER_SECONDS
+from tests.browser.harness import AppServer, running_app
+
+PRESENTERS_CODE = "benchmark of the room"
+GOAL_SECONDS, GOAL_ANSWER_SECONDS = 1.5, 0.5
+SETTLE_SECONDS = 1.0  # between two keys of the presenter
+PATIENCE_SECONDS = 120
+
+
+class Session:
+    """One page over a websocket. It keeps what the server said last of the room, and when."""
+
+    def __init__(self, server: AppServer, query: str) -> None:
+        self._url, self._query = server.url.replace("http://", "ws://") + "/_stcore/stream", query
+        self._ended = asyncio.Event()
+        self.ids: dict[str, str] = {}  # of widgets, by their labels
+        self.room: dict = {}
+        self.fragment = self.component = ""
+        self._told = asyncio.Event()
+
+    async def __aenter__(self) -> "Session":
+        self._socket = await websockets.connect(
+            self._url, subprotocols=["streamlit"], max_size=None, proxy=None
+        )
+        self._listening = asyncio.create_task(self._listen())
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        self._listening.cancel()
+        await self._socket.close()
+
+    async def run(self, fill: Callable[[BackMsg], None] = lambda _: None) -> None:
+        """Run the page's script to its end."""
+        self._ended.clear()
+        ask = BackMsg()
+        ask.rerun_script.query_string = self._query
+        ask.rerun_script.page_script_hash = calc_hash("learn")
+        fill(ask)
+        await self._socket.send(ask.SerializeToString())
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            await self._ended.wait()
+
+    def present(self) -> None:
+        """Ask for presenter mode from the next run on."""
+        self._query += "&present=1"
+
+    async def tick(self) -> None:
+        """Run the wire's fragment again, as the page's timer does."""
+        await self._socket.send(self._fragment_run().SerializeToString())
+
+    async def tell(self, event: str, value: dict[str, object]) -> None:
+        """Send what the slides tell the server."""
+        ask = self._fragment_run()
+        state = ask.rerun_script.widget_states.widgets.add()
+        state.id = f"$$STREAMLIT_INTERNAL_KEY_{self.component}__events"
+        state.json_trigger_value = json.dumps([{"event": event, "value": value}])
+        await self._socket.send(ask.SerializeToString())
+
+    async def until(self, right: Callable[[dict], bool]) -> float:
+        """Return the moment when the server has said something right of the room."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not right(self.room):
+                self._told.clear()
+                await self._told.wait()
+        return time.perf_counter()
+
+    def _fragment_run(self) -> BackMsg:
+        ask = BackMsg()
+        ask.rerun_script.query_string = self._query
+        ask.rerun_script.page_script_hash = calc_hash("learn")
+        ask.rerun_script.fragment_id = self.fragment
+        return ask
+
+    async def _listen(self) -> None:
+        while True:
+            message = ForwardMsg.FromString(await self._socket.recv())
+            element = message.delta.new_element
+            kind = element.WhichOneof("type")
+            if kind == "exception":
+                raise RuntimeError(element.exception.message)
+            if kind == "text_input":
+                self.ids[element.text_input.label] = element.text_input.id
+            elif kind == "button":
+                self.ids[element.button.label] = element.button.id
+            elif kind == "bidi_component" and element.bidi_component.component_name == "trim_room":
+                self.fragment, self.component = message.delta.fragment_id, element.bidi_component.id
+                self.room = json.loads(element.bidi_component.json or element.bidi_component.mixed.json)
+                self._told.set()
+            ended = message.WhichOneof("type") == "script_finished"
+            if ended and message.script_finished != ForwardMsg.FINISHED_EARLY_FOR_RERUN:
+                self._ended.set()
+
+
+async def unlocked(presenter: Session) -> None:
+    """Open the page, enter the presenter's code and show the slides."""
+    await presenter.run()
+
+    def code(ask: BackMsg) -> None:
+        for label, name, value in (
+            ("Presenter's code", "string_value", PRESENTERS_CODE),
+            ("Unlock", "trigger_value", True),
+        ):
+            state = ask.rerun_script.widget_states.widgets.add()
+            state.id = presenter.ids[label]
+            setattr(state, name, value)
+
+    await presenter.run(code)
+    presenter.present()
+    while not presenter.fragment:
+        await presenter.run()
+
+
+async def seminar(server: AppServer, readers: int) -> dict[str, object]:
+    """Follow and answer."""
+    follow, answer = [], []
+    async with Session(server, "step=1") as presenter:
+        await unlocked(presenter)
+        await presenter.tell("at", {"step": 0, "frame": 0, "reveal": 0})
+        await presenter.until(lambda room: room["place"] is not None)
+        sessions = [Session(server, "step=1") for _ in range(readers)]
+        opened = time.perf_counter()
+        for session in sessions:
+            await session.__aenter__()
+        await asyncio.gather(*(session.run() for session in sessions))
+        opened = time.perf_counter() - opened
+
+        async def polling(session: Session) -> None:
+            await asyncio.sleep(random.random() * READER_SECONDS)
+            while True:
+                await session.tick()
+                await asyncio.sleep(READER_SECONDS)
+
+        timers = [asyncio.create_task(polling(session)) for session in sessions]
+        for index, step in enumerate(course()):
+            for reveal in range(3):
+                place = {"step": index, "frame": 0, "reveal": reveal}
+                pressed = time.perf_counter()
+                await presenter.tell("at", place)
+                told = await asyncio.gather(
+                    *(session.until(lambda room, place=place: room["place"] == place) for session in sessions)
+                )
+                follow += [moment - pressed for moment in told]
+                if reveal == 1:
+                    answer += await asyncio.gather(
+                        *(
+                            reply(session, number, index, number % len(step.check.answers))
+                            for number, session in enumerate(sessions)
+                        )
+                    )
+                await asyncio.sleep(SETTLE_SECONDS)
+        for timer in timers:
+            timer.cancel()
+        last = presenter.room["poll"]
+        for session in sessions:
+            await session.__aexit__()
+    return {
+        "readers": readers,
+        "all_pages_seconds": round(opened, 2),
+        "follow_p95_seconds": p95(follow),
+        "answer_p95_seconds": p95(answer),
+        "answers_counted": last["given"] if last else 0,
+    }
+
+
+async def reply(session: Session, number: int, step: int, choice: int) -> float:
+    """Answer like a person, at any moment of two seconds; return the seconds until the receipt."""
+    await asyncio.sleep(2 * random.random())
+    clicked = time.perf_counter()
+    await session.tell("answer", {"step": step, "choice": choice, "browser": f"{number:032x}"})
+    return await session.until(lambda room: (room["poll"] or {}).get("mine") == choice) - clicked
+
+
+def p95(seconds: list[float]) -> float:
+    """Return the 95th percentile."""
+    return round(sorted(seconds)[int(0.95 * (len(seconds) - 1))], 3)
+
+
+def main() -> None:
+    """Print one JSON line last."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--readers", type=int, default=30)
+    asked = parser.parse_args()
+    environment = {ON: "1", CODE: PRESENTERS_CODE}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_app(Path(folder), environment=environment) as server,
+    ):
+        result = asyncio.run(seminar(server, asked.readers))
+    met = result["follow_p95_seconds"] < GOAL_SECONDS and result["answer_p95_seconds"] < GOAL_ANSWER_SECONDS
+    load = {"cores": os.cpu_count(), "load_average": os.getloadavg()[0]}
+    print(json.dumps({"benchmark": "room"} | result | load | {"goal_met": met}))
+
+
+if __name__ == "__main__":
+    main()
