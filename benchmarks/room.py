@@ -22,7 +22,7 @@ from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from streamlit.util import calc_hash
 
-from app.services.server.access import CODE, ON
+from app.services.server.access import CODE
 from app.ui.learn.course import course
 from app.ui.learn.room import READER_SECONDS
 from tests.browser.harness import AppServer, running_app
@@ -208,10 +208,10 @@ def main() -> None:
     )
     parser.add_argument("--readers", type=int, default=30)
     asked = parser.parse_args()
-    environment = {ON: "1", CODE: PRESENTERS_CODE}
+    environment = {CODE: PRESENTERS_CODE}
     with (
         tempfile.TemporaryDirectory() as folder,
-        running_app(Path(folder), environment=environment) as server,
+        running_app(Path(folder), environment=environment, seminar=True) as server,
     ):
         result = asyncio.run(seminar(server, asked.readers))
     met = result["follow_p95_seconds"] < GOAL_SECONDS and result["answer_p95_seconds"] < GOAL_ANSWER_SECONDS

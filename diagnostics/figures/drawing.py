@@ -35,7 +35,9 @@ class Drawing:
         values = {name.replace("_", "-"): self._value(value) for name, value in attributes.items()}
         self.marks.append({"tag": tag, "class": self._value(css), **values})
 
-    def rect(self, css: str, x: Number, y: Number, width: Number, height: Number, **more: Attribute) -> None:
+    def rect(
+        self, css: Words, x: Number, y: Number, width: Number, height: Number, **more: Attribute
+    ) -> None:
         """Add a rectangle."""
         self.mark("rect", css, x=x, y=y, width=width, height=height, **more)
 
@@ -48,7 +50,7 @@ class Drawing:
         self.mark("circle", css, cx=cx, cy=cy, r=r, **more)
 
     def text(
-        self, x: Number, y: Number, text: Words, css: str = "ink", anchor: str = "start", **more: Attribute
+        self, x: Number, y: Number, text: Words, css: Words = "ink", anchor: str = "start", **more: Attribute
     ) -> None:
         """Add a line of text whose baseline is at y."""
         self.mark("text", css, x=x, y=y, text=text, text_anchor=anchor, **more)

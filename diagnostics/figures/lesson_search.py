@@ -36,10 +36,10 @@ def update_drawing(lessons: Sequence[UpdateLesson]) -> Drawing:
         drawing.text(at, 46, head, "muted", "end")
     for row in range(rows):
         level = float(plot.y(row + 0.5))
-        at = plot.x(x[:, row])
-        drawing.line("stroke trim bold", middle, level, at, level)
+        moved = plot.x(x[:, row])
+        drawing.line("stroke trim bold", middle, level, moved, level)
         drawing.circle("fill uniform", middle, level, 7)
-        drawing.rect("fill trim", at - 7, level - 7, 14, 14)
+        drawing.rect("fill trim", moved - 7, level - 7, 14, 14)
         drawing.text(500, level + 6, [signed(value, ".3f") for value in change[:, row]], "trim strong", "end")
         drawing.text(560, level + 6, [f"{value:.3f}" for value in x[:, row]], "ink", "end")
         whole = [f"{count} of {lessons[0].columns}" for count in counts[:, row]]

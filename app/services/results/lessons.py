@@ -104,7 +104,7 @@ def demo_perplexities() -> list[PerplexityLesson]:
         return [
             PerplexityLesson(
                 sparsity,
-                (("Dense", "dense", dense),) * (dense is not None)
+                (() if dense is None else (("Dense", "dense", dense),))
                 + tuple(
                     (curve.label, curve.method, values[sparsity])
                     for curve, values in zip(found, at, strict=True)
