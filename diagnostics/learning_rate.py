@@ -9,6 +9,18 @@ import numpy as np
 from diagnostics.numeric import check_shape, real_array
 
 Outcome = Literal["positive", "negative", "none"]
+LAYER_UNITS = {
+    "cosim_flat": "cosine over the layer",
+    "cosim_dim": "mean cosine of rows",
+    "cosim_sample": "mean cosine of vectors",
+    "mse": "−mean squared error",
+    "mse_dim": "−mean squared error",
+    "mae": "−mean absolute error",
+    "snr": "signal to noise, dB",
+    "psnr_flat": "peak signal to noise, dB",
+    "psnr_dim": "mean row PSNR, dB",
+    "psnr_sample": "mean vector PSNR, dB",
+}
 
 
 @dataclass(frozen=True, eq=False)

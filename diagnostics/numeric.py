@@ -71,6 +71,10 @@ class Histogram:
         centers: np.ndarray = (self.edges[:-1] + self.edges[1:]) / 2
         return centers
 
+    def bin_of(self, values: np.ndarray) -> np.ndarray:
+        """Return the bin of each of the finite values, (V,)."""
+        return _bin_of(values, self.edges)
+
     def members(self, values: np.ndarray, bins: Sequence[int]) -> np.ndarray:
         """Return the indices of the values that lie in any of `bins`: the rows of the bars that a user selected."""
         values = np.asarray(values)

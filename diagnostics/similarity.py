@@ -98,10 +98,7 @@ def cosine_statistics(
         raise ValueError(f"target must lie in [0, 1], got {target}")
     for allocation in allocations:
         check_shape(f"row_sparsity of {allocation.label}", allocation.row_sparsity, cosine.shape[:1])
-    # Before pruning, a row's cosine with itself is 1, unless it has no output at all: then it is 0.
-    live = cosine[:, 0] > 0.5
-    shape = (len(PERCENTILES), len(sparsity))
-    bands = np.percentile(cosine[live], PERCENTILES, axis=0) if live.any() else np.full(shape, np.nan)
+    live = _live(cosine)
     curves = tuple(
         RowCurve(
             row,
@@ -113,7 +110,22 @@ def cosine_statistics(
         )
         for row in row_indices(rows, len(cosine)).tolist()
     )
-    return CosineStatistics(sparsity, bands, float(target), len(cosine), int((~live).sum()), curves)
+    return CosineStatistics(sparsity, cosine_bands(cosine), float(target), len(cosine), int((~live).sum()), curves)
+
+
+def cosine_bands(cosine: np.ndarray) -> np.ndarray:
+    """Return the percentiles of PERCENTILES of cosines (D, P) over the rows with output, (5, P); NaN without any."""
+    live = _live(cosine)
+    if not live.any():
+        return np.full((len(PERCENTILES), cosine.shape[1]), np.nan)
+    bands: np.ndarray = np.percentile(cosine[live], PERCENTILES, axis=0)
+    return bands
+
+
+def _live(cosine: np.ndarray) -> np.ndarray:
+    """Return which rows have output: before pruning, a row's cosine with itself is 1, and without any output 0."""
+    live: np.ndarray = cosine[:, 0] > 0.5
+    return live
 
 
 @dataclass(frozen=True, eq=False)

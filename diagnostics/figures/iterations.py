@@ -5,14 +5,13 @@ import plotly.graph_objects as go
 
 from diagnostics.figures.frame import drawn, frame, signed
 from diagnostics.figures.learning_rate import (
-    LAYER_UNITS,
     PUBLISHED,
     nothing_to_gain,
     published_marker,
     rate_label,
 )
 from diagnostics.figures.theme import PALETTES, Theme, diverging
-from diagnostics.learning_rate import LearningRateTrace
+from diagnostics.learning_rate import LAYER_UNITS, LearningRateTrace
 
 _ROW_UNITS = {"cosim": "cosine²", "mse": "error²", "psnr": "dB²"}
 ITERATION_TITLE = "What does each iteration bring?"

@@ -5,20 +5,8 @@ import plotly.graph_objects as go
 
 from diagnostics.figures.frame import frame, signed
 from diagnostics.figures.theme import PALETTES, Theme
-from diagnostics.learning_rate import LearningRateTrace, RateSummary, rate_summaries
+from diagnostics.learning_rate import LAYER_UNITS, LearningRateTrace, RateSummary, rate_summaries
 
-LAYER_UNITS = {
-    "cosim_flat": "cosine over the layer",
-    "cosim_dim": "mean cosine of rows",
-    "cosim_sample": "mean cosine of vectors",
-    "mse": "−mean squared error",
-    "mse_dim": "−mean squared error",
-    "mae": "−mean absolute error",
-    "snr": "signal to noise, dB",
-    "psnr_flat": "peak signal to noise, dB",
-    "psnr_dim": "mean row PSNR, dB",
-    "psnr_sample": "mean vector PSNR, dB",
-}
 RATE = "learning rate η (dimensionless; grid values)"
 PUBLISHED = "published reading"  # of the quality, at counts rounded down
 RATE_TITLE = "Which learning rates beat uniform pruning?"

@@ -10,8 +10,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.figures.frame import drawn, frame, signed
-from diagnostics.figures.learning_rate import LAYER_UNITS, rate_label
+from diagnostics.figures.learning_rate import rate_label
 from diagnostics.figures.theme import PALETTES, SEQUENTIAL, Theme, diverging, escape
+from diagnostics.learning_rate import LAYER_UNITS
 from diagnostics.model_map import LayerFacts, ModelMap, Quantity
 
 OUTCOME_SYMBOLS = {"positive": "triangle-up", "negative": "triangle-down", "none": "line-ew"}

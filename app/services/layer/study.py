@@ -21,7 +21,7 @@ from diagnostics.allocation import RowAllocation
 from diagnostics.concentration import GiniStatistics, gini, gini_statistics
 from diagnostics.gap import AllocationGap, GapCurve
 from diagnostics.learning_rate import LearningRateTrace
-from diagnostics.similarity import AllocatedCosine, sparsity_grid
+from diagnostics.similarity import AllocatedCosine, cosine_bands, sparsity_grid
 from trim.methods.search_settings import SearchSettings
 from trim.methods.search_types import SearchResult
 from trim.runs.run_record import Compute, ModelFacts, TextFacts
@@ -107,6 +107,11 @@ class Study:
         """Each row's cosine similarity at the grid, (D, P)."""
         return self.layer.cosine_curves(self.grid)
 
+    @cached_property
+    def cosine_bands(self) -> np.ndarray:
+        """Percentiles of the cosines over rows, (5, P)."""
+        return cosine_bands(self.cosine)
+
     @property
     def latest(self) -> Outcome | None:
         """The outcome that was asked for last, if any."""
@@ -175,6 +180,7 @@ class Study:
             dead_rows=self.layer.dead_rows,
             sparsity_grid=self.grid / self.columns,
             cosine_curves=self.cosine,
+            cosine_bands=self.cosine_bands,
             allocations=allocations,
             cosines=tuple(
                 AllocatedCosine(
@@ -211,7 +217,11 @@ def search_view(result: SearchResult[np.ndarray], exact: np.ndarray) -> SearchVi
     rate, trace = result.learning_rate, result.trace
     x = result.row_sparsity[None] if rate is None else trace.updates[rate]
     kept = 0 if rate is None else trace.best_iteration(rate)
-    return SearchView(learning_rate_trace(result, exact), kept, x.T)
+    at_rates = np.full((len(trace.rates), x.shape[1]), np.nan, dtype=np.float32)
+    for place, each in enumerate(trace.rates):
+        if each in trace.updates:
+            at_rates[place] = trace.updates[each][trace.best_iteration(each)]
+    return SearchView(learning_rate_trace(result, exact), kept, x.T, at_rates)
 
 
 def learning_rate_trace(result: SearchResult[np.ndarray], exact: np.ndarray) -> LearningRateTrace:

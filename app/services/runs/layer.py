@@ -10,7 +10,7 @@ from diagnostics.allocation import RowAllocation
 from diagnostics.concentration import GiniStatistics, gini_statistics
 from diagnostics.learning_rate import LearningRateTrace
 from diagnostics.row_detail import RowPrices
-from diagnostics.similarity import AllocatedCosine
+from diagnostics.similarity import AllocatedCosine, cosine_bands
 from trim.errors import RunError
 from trim.runs.folder import Run
 from trim.runs.record import LayerRecord, curve_counts
@@ -36,11 +36,13 @@ class SearchView:
         trace: quality and row variance of each rate at each iteration.
         kept_iteration: the iteration of the chosen rate that was kept; 0 is uniform.
         x: (D, K + 1), the rows' x through the iterations of the chosen rate; (D, 1) if none was chosen.
+        rate_sparsity: (R, D), the rows' x at the best iteration of each rate; NaN where it is not known.
     """
 
     trace: LearningRateTrace
     kept_iteration: int
     x: np.ndarray = field(repr=False)
+    rate_sparsity: np.ndarray = field(repr=False)
 
     @property
     def learning_rate(self) -> float | None:
@@ -73,6 +75,7 @@ class LayerView:
         weight_norm: (D,), ‖W_i‖.
         dead_rows: (D,) bool, rows without output on the calibration text.
         sparsity_grid, cosine_curves: (P,) row sparsities from 0 to 1, and (D, P) each row's cosine there.
+        cosine_bands: (5, P), percentiles of the curves, as `similarity.cosine_bands` makes them.
         allocations: uniform, then the others; a layer pruned uniformly has one.
         cosines: the cosines that the same allocations leave the rows.
         qualities: the layer quality of each allocation at exact counts, by method.
@@ -98,6 +101,7 @@ class LayerView:
     dead_rows: np.ndarray = field(repr=False)
     sparsity_grid: np.ndarray = field(repr=False)
     cosine_curves: np.ndarray = field(repr=False)
+    cosine_bands: np.ndarray = field(repr=False)
     allocations: tuple[RowAllocation, ...] = field(repr=False)
     cosines: tuple[AllocatedCosine, ...] = field(repr=False)
     qualities: Mapping[str, float]
@@ -122,6 +126,7 @@ class LayerView:
         allocations: tuple[RowAllocation, ...] = (own,)
         cosines: tuple[np.ndarray, ...] = (record.cosine,)
         qualities = {method: record.realised_quality}
+        curves = record.cosine_curve.astype(np.float32)
         if method != "uniform":
             uniform = RowAllocation(
                 "uniform", METHOD_LABELS["uniform"], record.uniform_counts, record.columns
@@ -141,7 +146,8 @@ class LayerView:
             weight_norm=record.weight_norm,
             dead_rows=record.dead_rows,
             sparsity_grid=curve_counts(record.columns) / record.columns,
-            cosine_curves=record.cosine_curve.astype(np.float32),
+            cosine_curves=curves,
+            cosine_bands=cosine_bands(curves),
             allocations=allocations,
             cosines=tuple(
                 AllocatedCosine(each.method, each.label, each.row_sparsity, cosine)
@@ -214,4 +220,8 @@ def _search_view(record: LayerRecord, row_measure: str) -> SearchView | None:
         raise RunError(
             f"The search of {record.name} in this run is damaged: {error}. Prune again to make it."
         ) from error
-    return SearchView(trace, search.best_iteration, search.row_sparsity.T)
+    x = search.row_sparsity
+    rate_sparsity = np.full((len(search.rates), x.shape[1]), np.nan, dtype=np.float32)
+    if trace.chosen is not None:
+        rate_sparsity[trace.chosen] = x[search.best_iteration]
+    return SearchView(trace, search.best_iteration, x.T, rate_sparsity)

@@ -6,6 +6,8 @@ from app.services.layer.shipped import Gains
 from app.services.runs.layer import LayerView, SearchView
 from app.ui.common.explanations import OPTIMAL_FORMULA, ROW_SPARSITY_FORMULA, SOLVED_FORMULA
 from diagnostics.allocation import RowAllocation
+from diagnostics.format import MINUS, change, number, percent, rows
+from diagnostics.learning_rate import LAYER_UNITS
 from diagnostics.row_detail import RowPrices, RowScores
 from diagnostics.similarity import CosineDistribution
 
@@ -72,36 +74,108 @@ def kept_seen(view: LayerView) -> str:
     )
 
 
+PARTS = {
+    "Overview": "the four charts",
+    "Concentration": "Lorenz curves, and the Gini after pruning",
+    "Cosine": "what pruning leaves of the rows' outputs",
+    "Sparsity": "what goes with a row's sparsity",
+    "Search": "the landscape of learning rates and iterations",
+    "Rows": "one row in detail",
+    "Gap": "what TRIM leaves to the optimum",
+    "Masks": "which weights are pruned",
+    "Map": "another layer, from a map of the model",
+}
+PART_OF_CHART = {
+    "gini": "Concentration",
+    "cosine": "Cosine",
+    "row_sparsity": "Sparsity",
+    "rate": "Search",
+}
+
+
+def headline(view: LayerView, pinned: LayerView | None) -> list[tuple[str, str, str]]:
+    """Return the line of numbers: what each is, its value, and what is said of it."""
+    uniform = view.qualities["uniform"] if "uniform" in view.qualities else float("nan")
+    line = []
+    for place, allocation in enumerate(view.allocations):
+        method, quality = allocation.method, view.qualities[allocation.method]
+        name = "uniform" if method == "uniform" else allocation.label
+        notes = [] if method == "uniform" else [change(quality - uniform)]
+        if pinned is not None and method in pinned.qualities:
+            notes.append(f"(pinned {number(pinned.qualities[method], 5)})")
+        line.append((f"Layer quality: {name}" if place == 0 else name, number(quality, 5), " ".join(notes)))
+    search = view.search
+    if search is not None:
+        rate = search.learning_rate
+        tried = f"of {int(search.trace.tried.sum())} tried"
+        line.append(("Learning rate", "none" if rate is None else f"{rate:+g}".replace("-", MINUS), tried))
+    weights = view.rows * view.columns
+    line.append(("Layer sparsity", percent(view.pruned / weights, 2), f"{view.pruned:,} weights"))
+    return line
+
+
+def meanings(view: LayerView) -> list[tuple[str, str]]:
+    """Return the words of the page, each defined once."""
+    words = [
+        ("Row", "an output dimension of the layer: one line of its weight matrix."),
+        ("Row sparsity", "the share of a row's weights that is pruned; over all rows it averages to the layer's."),
+        ("Layer quality", f"how much of the layer's output is left, as {LAYER_UNITS[view.quality_measure]}; 1 is all."
+         if view.quality_measure.startswith("cosim") else f"{LAYER_UNITS[view.quality_measure]}; larger is better."),
+        ("Uniform", "every row loses the same share: Wanda's way."),
+    ]
+    for each in view.allocations:
+        if (meaning := quality_help(view, each.method)) and each.method != "uniform":
+            words.append((each.label, meaning))
+    words += [
+        ("Learning rate η", "positive: rows that keep their output give more weights; negative: rows that lose it do. "
+         "▲ ▼ tried, ○ not tried; × is the publication's reading of the same rate, "
+         f"{ROUNDED_DOWN}."),
+        ("Gini", "0: all scores of a row are equal; towards 1: few weights hold the score."),
+        ("Cosine", "between a row's output before and after pruning; 1: its direction is kept."),
+        ("Pointing, clicking", "What is pointed at lights up in all charts. A click selects it, a drag selects all in a "
+         "box, Shift adds; Escape or a double click clears. Of a learning rate, the rows that it prunes more."),
+    ]
+    return words
+
+
+def findings(view: LayerView) -> dict[str, str]:
+    """Return one finding for each of the four charts."""
+    return {
+        "gini": gini_seen(view),
+        "cosine": cosine_seen(view),
+        "row_sparsity": row_sparsity_seen(view),
+        "rate": "" if view.search is None else rate_seen(view.search),
+    }
+
+
 def gini_seen(view: LayerView) -> str:
     """Describe what the Gini histogram shows."""
     (summary,) = view.gini.summaries
     if summary.undefined == summary.rows:
-        return "Every row's scores are all zero, so no row has a Gini."
+        return "All scores are zero: no row has a Gini."
     low, high = np.nanmin(view.coefficients), np.nanmax(view.coefficients)
     return (
-        f"Half of the rows have a Gini between {summary.lower_quartile:.3f} and {summary.upper_quartile:.3f}; "
-        f"the extremes are {low:.3f} and {high:.3f}. The further right a row is, the fewer of its weights it needs."
+        f"Half of the rows: {number(summary.lower_quartile, 3)} to {number(summary.upper_quartile, 3)}; "
+        f"all: {number(low, 3)} to {number(high, 3)}."
     )
 
 
 def lorenz_seen(selected: bool) -> str:
     """Describe what Lorenz curves show."""
-    which = (
-        ""
-        if selected
-        else " Shown are the rows with the lowest, middle and highest Gini; select rows to see theirs."
-    )
-    return "The deeper a curve hangs below the diagonal, the fewer weights hold the row's score." + which
+    which = "" if selected else " Shown: the rows with the lowest, middle and highest Gini."
+    return "The deeper a curve hangs, the fewer weights hold the row's score." + which
 
 
 def cosine_seen(view: LayerView) -> str:
     """Describe what the cosine curves show at the target."""
     live = view.cosines[0].cosine[~view.dead_rows]
     if live.size == 0:
-        return "No row has any output on the calibration text."
+        return "No row has any output on this text."
+    dead = f" {rows(int(view.dead_rows.sum()))} without output left out." if view.dead_rows.any() else ""
+    if live.size == 1:
+        return f"At the target the row keeps a cosine of {number(float(live[0]))}.{dead}"
     return (
-        f"At the same sparsity rows fare differently: with uniform sparsity at the target the best row keeps a "
-        f"cosine of {live.max():.3f}, the worst {live.min():.3f}. That spread is what TRIM works with."
+        f"At the target, alike for all, rows keep a cosine of {number(live.min(), 3)} to {number(live.max(), 3)}.{dead}"
     )
 
 
@@ -125,12 +199,9 @@ def row_sparsity_seen(view: LayerView) -> str:
     for allocation in view.learned or view.allocations:
         sparsity = allocation.row_sparsity
         if allocation.method == "trim" and view.search is not None and view.search.learning_rate is None:
-            parts.append("No learning rate beat uniform, so TRIM left every row at the layer's target.")
+            parts.append("No rate beats uniform: TRIM leaves all rows at the target.")
             continue
-        parts.append(
-            f"{allocation.label} prunes between {sparsity.min():.1%} and {sparsity.max():.1%} of a row's weights, "
-            f"{np.std(sparsity) * 100:.2f} percentage points around the layer's {sparsity.mean():.1%}."
-        )
+        parts.append(f"{allocation.label}: {percent(sparsity.min())} to {percent(sparsity.max())} of a row.")
     return " ".join(parts)
 
 
@@ -141,21 +212,20 @@ def rate_seen(search: SearchView) -> str:
     if rate is None:
         text = f"None of the {int(np.sum(trace.tried))} rates tried beats uniform."
     elif gain <= 0:
-        text = (
-            f"TRIM chose the rate {rate:g} by the publication's reading; at exact counts it does not beat uniform "
-            f"({gain:+.2g})."
-        )
+        text = f"{_rate(rate)} was chosen {ROUNDED_DOWN}; at exact counts it does not beat uniform."
     elif rate > 0:
-        text = f"A positive rate wins ({rate:g}): rows that keep their quality give more weights."
+        text = f"{_rate(rate)} wins: rows that keep their output give more weights."
     else:
-        text = f"A negative rate wins ({rate:g}): rows that already lose quality give more weights."
+        text = f"{_rate(rate)} wins: rows that lose their output give more weights."
     if trace.exhaustive is not None and trace.exhaustive != trace.chosen:
-        text += f" Over the whole grid {trace.rates[trace.exhaustive]:g} is best."
-    if np.isnan(trace.quality[~trace.tried]).any():
-        text += " Rates that were not tried were not computed."
+        text += f" Of all rates {_rate(float(trace.rates[trace.exhaustive]))} is best."
     if trace.published is None:
-        text += f" This run holds only the publication's reading, {ROUNDED_DOWN}; the headline is at exact counts."
+        text += f" Read {ROUNDED_DOWN}, as this run kept it."
     return text
+
+
+def _rate(rate: float) -> str:
+    return f"η = {rate:+g}".replace("-", MINUS)
 
 
 def published_seen(search: SearchView) -> str:

@@ -1,0 +1,179 @@
+"""The four charts of a layer in one component of ours, where a row that is pointed at lights up in all of them.
+
+Everything it needs goes to the browser in one message: what is drawn, and where each row is in each chart.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import streamlit as st
+
+from app.services.runs.layer import LayerView
+from app.ui.common.selection import format_rows, select
+from app.ui.layer import text
+from diagnostics.figures.theme import METHOD_STYLES, PALETTES, SCORE_STYLES, Style, series_styles
+from diagnostics.panels import CosineAxis, LayerNumbers, linked_panels
+
+KEY = "linked"
+_HERE = Path(__file__).parent
+# Of Plotly's names for dashes, what SVG takes.
+_DASHES = {"solid": "", "dash": "7 4", "dot": "2 3", "dashdot": "8 3 2 3", "longdash": "11 4", "longdashdot": "11 3 2 3"}
+_mount = st.components.v2.component(
+    "trim_linked_charts",
+    html='<div class="trim-linked"></div>',
+    css=(_HERE / "linked.css").read_text(encoding="utf-8"),
+    js=(_HERE / "linked.js").read_text(encoding="utf-8"),
+    isolate_styles=False,
+)
+
+
+def linked_charts(
+    view: LayerView,
+    whole: LayerView,
+    rows: list[int],
+    *,
+    pinned: LayerView | None = None,
+    pinned_label: str = "",
+    cosine_axis: CosineAxis = "logarithmic",
+    charts: bool = True,
+) -> None:
+    """Show the line of numbers and, unless another part of the page is open, the four charts.
+
+    Args:
+        view: of the layer, with the allocations that are shown.
+        whole: the same with all of them, for the numbers.
+        rows: the selected ones.
+        pinned: a second layer, drawn into the same charts.
+        pinned_label: in what it differs.
+        cosine_axis: of the second chart.
+        charts: whether the four are open.
+    """
+    st.session_state["linked_rows"] = view.rows
+    panels = linked_panels(_numbers(view), None if pinned is None else _numbers(pinned), cosine_axis) if charts else None
+    content: dict[str, object] = {
+        "dark": st.context.theme.type == "dark",
+        "numbers": text.headline(whole, pinned),
+        "meanings": text.meanings(whole) if charts else [],
+        "selected": rows,
+        "selectedText": f"{len(rows)} selected: {_short(format_rows(rows))}" if rows else "",
+        "legend": _legend(view, pinned, pinned_label) if charts else [],
+        "styles": _styles(view, pinned),
+        "methods": [
+            [each.method, style.symbol, each.label] for each, style in zip(view.allocations, _series(view), strict=True)
+        ],
+        "panels": [],
+        "rows": view.rows,
+        "samples": [],
+        "rateOrder": [],
+    }
+    if panels is not None:
+        findings = text.findings(view)
+        content["panels"] = [
+            _camel(dataclasses.asdict(panel)) | {"finding": findings[panel.name]} for panel in panels.panels
+        ]
+        content["samples"], content["rateOrder"] = panels.samples, panels.rate_order
+    _mount(
+        key=KEY,
+        data=encode(content, {} if panels is None else panels.arrays),
+        on_rows_change=_selected,
+        on_opened_change=_opened,
+    )
+
+
+def encode(content: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> bytes:
+    """Return one message: the length of the JSON, the JSON padded to whole words, and the arrays."""
+    places: dict[str, tuple[str, int, int]] = {}
+    parts: list[bytes] = []
+    offset = 0
+    for name, array in arrays.items():
+        data = np.ascontiguousarray(array).tobytes()
+        places[name] = (array.dtype.name, offset, array.size)
+        data += b"\0" * (-len(data) % 4)
+        parts.append(data)
+        offset += len(data)
+    header = json.dumps({**content, "arrays": places}, separators=(",", ":"), allow_nan=False).encode()
+    header += b" " * (-len(header) % 4)
+    return len(header).to_bytes(4, "little") + header + b"".join(parts)
+
+
+def decode(message: bytes) -> tuple[dict, dict[str, np.ndarray]]:
+    """Return what `encode` was given, as the browser reads it."""
+    length = int.from_bytes(message[:4], "little")
+    content = json.loads(message[4 : 4 + length])
+    arrays = {
+        name: np.frombuffer(message, dtype, count, 4 + length + offset)
+        for name, (dtype, offset, count) in content.pop("arrays").items()
+    }
+    return content, arrays
+
+
+def _numbers(view: LayerView) -> LayerNumbers:
+    search = view.search
+    known = search is not None and np.isfinite(search.rate_sparsity).any()
+    return LayerNumbers(
+        view.target,
+        view.coefficients,
+        view.sparsity_grid,
+        view.cosine_curves,
+        view.cosine_bands,
+        view.allocations,
+        view.cosines,
+        None if search is None else search.trace,
+        search.rate_sparsity if search is not None and known else None,
+    )
+
+
+def _camel(fields: dict[str, object]) -> dict[str, object]:
+    fields["inShares"] = fields.pop("in_shares")
+    return fields
+
+
+def _short(rows: str) -> str:
+    return rows if len(rows) <= 40 else f"{rows[:38]}…"
+
+
+def _series(view: LayerView) -> list[Style]:
+    return series_styles([each.method for each in view.allocations])
+
+
+def _styles(view: LayerView, pinned: LayerView | None) -> dict[str, dict[str, str]]:
+    palette = PALETTES["dark" if st.context.theme.type == "dark" else "light"]
+    score = SCORE_STYLES.get(view.score_name, SCORE_STYLES["wanda"])
+    styles = {
+        "ink": {"colour": "var(--st-text-color)", "dash": ""},
+        "muted": {"colour": "var(--muted)", "dash": ""},
+        "gain": {"colour": palette.gain, "dash": ""},
+        "loss": {"colour": palette.loss, "dash": ""},
+        "score": {"colour": score.colour, "dash": ""},
+        "uniform": {"colour": METHOD_STYLES["uniform"].colour, "dash": _DASHES[METHOD_STYLES["uniform"].dash]},
+    }
+    for side in filter(None, (pinned, view)):
+        for each, style in zip(side.allocations, _series(side), strict=True):
+            styles[each.method] = {"colour": style.colour, "dash": _DASHES[style.dash]}
+    return styles
+
+
+def _legend(view: LayerView, pinned: LayerView | None, label: str) -> list[tuple[str, str, bool]]:
+    legend = [(each.label, each.method, False) for each in view.allocations]
+    if pinned is not None:
+        legend.append((f"Pinned: {label}", "ink", True))
+    return legend
+
+
+def _selected() -> None:
+    """Select the rows that were clicked or boxed; what a browser sends is checked."""
+    sent = st.session_state[KEY]["rows"]
+    count = st.session_state["linked_rows"]
+    if isinstance(sent, list) and all(type(row) is int and 0 <= row < count for row in sent):
+        select(sent, None)
+
+
+def _opened() -> None:
+    """Open the part of the page that has more on a chart."""
+    if (part := text.PART_OF_CHART.get(st.session_state[KEY]["opened"])) is not None:
+        st.session_state["part"] = part
