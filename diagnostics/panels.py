@@ -47,8 +47,8 @@ class Mark:
         pinned: whether it is of the layer seen alongside.
         labels: what is read out of each bar or point.
         bins, values: names of the row arrays by which rows are found in a histogram.
-        symbol: of points.
-        text: written at a rule or a point.
+        symbol: of points; none where there is only a text.
+        text: written at a rule or above a point.
     """
 
     kind: Literal["steps", "band", "line", "points", "rule"]
@@ -459,18 +459,11 @@ def _rate_marks(
     best = [each for each in summaries if each.exhaustive and not each.chosen]
     for which, text, symbol in ((chosen, "chosen", "ring"), (best, "best of all rates", "box")):
         for each in which:
-            at = float(np.clip(each.gain or 0.0, low, high))
-            marks.append(
-                Mark(
-                    "points",
-                    "ink",
-                    [place[each.rate]],
-                    [at],
-                    pinned=is_pinned,
-                    symbol=symbol,
-                    text="" if is_pinned else text,
-                )
-            )
+            x, y = place[each.rate], float(np.clip(each.gain or 0.0, low, high))
+            marks.append(Mark("points", "ink", [x], [y], pinned=is_pinned, symbol=symbol))
+            if not is_pinned:  # the word is above the cross of the published reading
+                crossed = -np.inf if each.published is None else each.published - trace.uniform_quality
+                marks.append(Mark("points", "ink", [x], [max(y, float(min(crossed, high)))], text=text))
     return marks
 
 

@@ -24,15 +24,14 @@ from app.ui.common.search_options import (
     fisher_wanted,
     settings,
 )
-from app.ui.common.selection import choose_rows
+from app.ui.common.selection import choose_rows, rows_label
 from app.ui.common.seminar import open_study
 from app.ui.common.text import plain
 from app.ui.common.waiting import NothingToShow, finished, laboratory, meanwhile
-from app.ui.layer.cards import above_the_fold, four_cards, summary
-from app.ui.layer.gap import captured_text, gap_section
-from app.ui.layer.inspector import mask_section, row_inspector, row_table
 from app.ui.layer.keep import keep_controls
+from app.ui.layer.linked import linked_charts
 from app.ui.layer.live import is_live, which_is_seen
+from app.ui.layer.parts import PARTS, choose_part, open_gap, open_part, target_bar
 from trim.names import format_bytes
 
 if TYPE_CHECKING:
@@ -41,9 +40,9 @@ if TYPE_CHECKING:
 
 @st.fragment
 def explore(study: Study, options: SearchOptions, sensitivity: np.ndarray | None) -> None:
-    """Show the target slider and the views; only this part runs again when a control in it is let go."""
-    fold = above_the_fold()
-    percent = fold.slider(
+    """Show the target slider and the charts; only this part runs again when a control in it is let go."""
+    left, right = target_bar().columns([5, 2], vertical_alignment="bottom")
+    percent = left.slider(
         "Layer sparsity target: share of this layer's weights to prune",
         1,
         99,
@@ -52,6 +51,8 @@ def explore(study: Study, options: SearchOptions, sensitivity: np.ndarray | None
         key="target",
         bind="query-params",
     )
+    with right:
+        methods = choose_shown()
     try:
         outcome = study.outcome(settings(percent / 100, options), sensitivity)
     except trim.TrimError as error:
@@ -63,27 +64,22 @@ def explore(study: Study, options: SearchOptions, sensitivity: np.ndarray | None
         st.caption(
             f"Below: the last result, for a layer target of {outcome.result.settings.target_sparsity:.0%}."
         )
-    layer_name = re.sub(r"\W+", "-", f"{study.origin.model.title}-{study.key.layer}")
-    file_name = f"{layer_name}-{percent}"  # a chart whose file has another name is redrawn
     whole = outcome.view
-    with fold:
-        summary(whole)
-        charts = st.container()
+    shown = whole.showing(methods)
+    layer_name = re.sub(r"\W+", "-", f"{study.origin.model.title}-{study.key.layer}")
+    file_name = f"{layer_name}-{percent}"
+    messages = st.container()
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="parts"):
+        part = choose_part(PARTS)
+        with st.popover(rows_label(), type="tertiary", icon=":material/checklist:"):
+            rows = choose_rows(shown, whole, messages)
+        keep_controls(study, outcome, shown)
+    linked_charts(shown, whole, rows, charts=part == "Overview")
+    if part == "Gap":
+        open_gap(study, outcome, rows, layer_name, file_name)
+    else:
+        open_part(part, shown, whole, rows, file_name)
     about(study)
-    shown = whole.showing(choose_shown())
-    rows = choose_rows(shown, whole)
-    with charts:
-        four_cards(shown, rows, layer_name, file_name)
-    keep_controls(study, outcome, shown)
-    st.subheader("What TRIM leaves to gain")
-    st.markdown(captured_text(study.gap(outcome), outcome.optimum.row_weights))
-    if st.toggle("Show where, and at other targets", key="gap", bind="query-params"):
-        gap_section(study, outcome, rows, layer_name, file_name)
-    st.subheader("Selected rows")
-    row_table(whole, rows)
-    if rows:
-        row_inspector(shown, rows, file_name)
-    mask_section(shown, rows, file_name)
 
 
 def load(key: ModelKey) -> trim.Model:
@@ -147,17 +143,14 @@ def sensitivity_of(study: Study) -> np.ndarray | None:
 
 def heading(study: Study) -> None:
     """Show which layer this is, and whether it is live."""
-    st.title(plain(study.key.layer))
-    which_is_seen(study)
+    with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="heading"):
+        st.title(plain(study.key.layer), anchor=False, width="content")
+        which_is_seen(study)
 
 
 def about(study: Study) -> None:
-    """Describe what is done here, and of which model the layer is and what it received."""
+    """Say of which model the layer is, and what it received."""
     text = TEXT_WORDS.get(study.key.sample.corpus) or Path(study.key.sample.corpus).name
-    st.markdown(
-        "TRIM gives every row (output dimension) of this layer its own sparsity, so that the layer as a whole loses "
-        "the target share of its weights. Move the target, and it searches again."
-    )
     st.caption(
         f"{plain(study.origin.model.title)} · {study.rows:,} rows (output dimensions) of {study.columns:,} weights · "
         f"{study.vectors:,} calibration vectors from {plain(text)}"

@@ -10,12 +10,12 @@ from app.services.runs.store import STORE
 from app.services.server.access import SEMINAR
 from app.services.server.faults import explain
 from app.ui.common.present import kept
-from app.ui.common.selection import choose_rows
+from app.ui.common.selection import choose_rows, rows_label
 from app.ui.common.slots import add_to_compare
 from app.ui.common.studio import figures_are_of
 from app.ui.common.text import plain
-from app.ui.layer.cards import above_the_fold, four_cards, summary
-from app.ui.layer.inspector import mask_section, row_inspector, row_table
+from app.ui.layer.linked import linked_charts
+from app.ui.layer.parts import OVERVIEW, PARTS, choose_part, open_part, target_bar
 from trim.methods.choices import SOLVERS
 from trim.runs.folder import Run
 from trim.runs.record import LayerRecord
@@ -117,17 +117,15 @@ def page() -> None:
         f"{view.own.label} at {view.target:.1%} layer sparsity",
         f"run {run.name}",
     )
-    fold = above_the_fold()
-    rows = choose_rows(view)
     file_name = re.sub(r"\W+", "-", f"{run.id}-{name}")
-    with fold:
-        summary(view)
-        four_cards(view, rows, file_name, file_name)
-    st.subheader("Selected rows")
-    row_table(view, rows)
-    if rows:
-        row_inspector(view, rows, file_name)
-    mask_section(view, rows, file_name)
+    messages = st.container()
+    with target_bar():
+        with st.container(horizontal=True, vertical_alignment="center", gap="small", key="parts"):
+            part = choose_part([each for each in PARTS if each != "Gap"])
+            with st.popover(plain(rows_label()), type="tertiary", icon=":material/checklist:"):
+                rows = choose_rows(view, messages=messages)
+    linked_charts(view, view, rows, charts=part == OVERVIEW)
+    open_part(part, view, view, rows, file_name)
     needs_the_model(run, record)
 
 

@@ -1,6 +1,6 @@
 """Rows as points: one quantity against another, within a layer or between two."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -30,31 +30,33 @@ _QUANTITIES = {
 
 
 def row_scatter_figure(
-    scatter: RowScatter, selected_rows: Iterable[int] = (), theme: Theme = "light"
+    scatters: Sequence[RowScatter], selected_rows: Iterable[int] = (), theme: Theme = "light"
 ) -> go.Figure:
-    """Row sparsity against a property of the rows; rank correlation in the subtitle."""
+    """Row sparsities of one or several allocations against a property of the rows; rank correlations in the subtitle."""
     figure = go.Figure()
-    question, axis = _QUANTITIES[scatter.quantity]
-    label = escape(scatter.allocation.label)
-    style = series_styles([scatter.allocation.method])[0]
-    figure.add_scatter(
-        x=drawn(scatter.values),
-        y=drawn(scatter.row_sparsity),
-        mode="markers",
-        name=label,
-        customdata=scatter.rows.astype(np.int32),
-        marker={"color": style.colour, "size": 5, "opacity": 0.5, "symbol": style.symbol},
-        hovertemplate=(
-            f"<b>row %{{customdata}}</b> under {label}<br>row sparsity %{{y:.2%}}"
-            "<br>%{xaxis.title.text}: %{x:.4g}<extra></extra>"
-        ),
-    )
-    rows = row_indices(selected_rows, len(scatter.allocation.counts))
-    shown = np.isin(scatter.rows, rows)
-    x, y = scatter.values[shown], scatter.row_sparsity[shown]
-    mark_rows(figure, theme, scatter.rows[shown], x, y, style, label)
-    number_rows(figure, theme, scatter.rows[shown], x, y)
-    reference = scatter.allocation.layer_sparsity
+    first = scatters[0]
+    question, axis = _QUANTITIES[first.quantity]
+    rows = row_indices(selected_rows, len(first.allocation.counts))
+    styles = series_styles([scatter.allocation.method for scatter in scatters])
+    for scatter, style in zip(scatters, styles, strict=True):
+        label = escape(scatter.allocation.label)
+        figure.add_scatter(
+            x=drawn(scatter.values),
+            y=drawn(scatter.row_sparsity),
+            mode="markers",
+            name=label,
+            customdata=scatter.rows.astype(np.int32),
+            marker={"color": style.colour, "size": 5, "opacity": 0.5, "symbol": style.symbol},
+            hovertemplate=(
+                f"<b>row %{{customdata}}</b> under {label}<br>row sparsity %{{y:.2%}}"
+                "<br>%{xaxis.title.text}: %{x:.4g}<extra></extra>"
+            ),
+        )
+        shown = np.isin(scatter.rows, rows)
+        x, y = scatter.values[shown], scatter.row_sparsity[shown]
+        mark_rows(figure, theme, scatter.rows[shown], x, y, style, label)
+        number_rows(figure, theme, scatter.rows[shown], x, y)
+    reference = first.allocation.layer_sparsity
     figure.add_hline(
         y=reference, line={"color": PALETTES[theme].muted, "width": 1, "dash": "dot"}, layer="below"
     )
@@ -70,13 +72,18 @@ def row_scatter_figure(
         bgcolor=PALETTES[theme].surface,
         opacity=0.8,
     )
+    several = len(scatters) > 1
     frame(
         figure,
         theme,
         title=question,
-        subtitle=_scatter_sentence(scatter),
+        subtitle=" ".join(
+            (f"{escape(scatter.allocation.label)}: " if several else "") + _scatter_sentence(scatter)
+            for scatter in scatters
+        ),
         x_title=axis,
         y_title=ROW_SPARSITY_UPRIGHT,
+        legend=several,
     )
     figure.update_yaxes(tickformat=PERCENT, nticks=6)
     return figure

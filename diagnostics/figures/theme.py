@@ -1,14 +1,11 @@
 """Colours, second cues and the light and dark templates of every figure."""
 
-from __future__ import annotations
-
 import functools
 import html
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
-if TYPE_CHECKING:  # half a second, which a page without Plotly's charts need not wait
-    import plotly.graph_objects as go
+import plotly.graph_objects as go
 
 Theme = Literal["light", "dark"]
 
@@ -169,8 +166,6 @@ def escape(text: object) -> str:
 @functools.cache
 def template(theme: Theme) -> go.layout.Template:
     """Return the Plotly template of one theme: transparent paper, quiet grid lines, the system's own fonts."""
-    import plotly.graph_objects as go
-
     palette = PALETTES[theme]
     axis = {
         "gridcolor": palette.grid,

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from streamlit.testing.v1 import AppTest
 
+from app.ui.layer.linked import decode
+
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 240  # the first visit on a machine makes the demo model
 POLL_SECONDS = 0.05
@@ -60,18 +62,29 @@ class LayerPage:
 
     @property
     def charts(self) -> dict[str, dict]:
-        """Every chart's figure, as the browser gets it, by the key of its card."""
-        return {_card(chart.key): json.loads(chart.proto.spec) for chart in self.test.get("plotly_chart")}
+        """Every chart, as the browser gets it: a linked one by its name, a figure by the key of its card."""
+        content, _ = self.linked
+        linked = {panel["name"]: panel for panel in content.get("panels", ())}
+        figures = {_card(chart.key): json.loads(chart.proto.spec) for chart in self.test.get("plotly_chart")}
+        return linked | figures
+
+    @property
+    def linked(self) -> tuple[dict, dict[str, np.ndarray]]:
+        """What the component of the linked charts is sent: what it draws, and where each row is."""
+        return linked(self.test)
 
     @property
     def chart_bytes(self) -> dict[str, int]:
         """How much every chart sends to the browser, by the key of its card."""
-        return {_card(chart.key): len(chart.proto.spec.encode()) for chart in self.test.get("plotly_chart")}
+        linked = {"linked": len(each.proto.bytes) for each in self.test.get("bidi_component")}
+        return linked | {
+            _card(chart.key): len(chart.proto.spec.encode()) for chart in self.test.get("plotly_chart")
+        }
 
     @property
     def metrics(self) -> dict[str, str]:
-        """The big numbers by their labels."""
-        return {metric.label: metric.value for metric in self.test.metric}
+        """The line of numbers by their labels."""
+        return {label: value for label, value, *_ in self.linked[0].get("numbers", ())}
 
     @property
     def texts(self) -> list[str]:
@@ -91,6 +104,20 @@ class LayerPage:
 def _card(chart_key: str) -> str:
     """A chart's key is its card's, or that and the name of the view, which begins with a capital letter."""
     return re.sub(r"_[A-Z].*", "", chart_key)
+
+
+def linked(test: AppTest) -> tuple[dict, dict[str, np.ndarray]]:
+    """What the component of the linked charts is sent: what it draws, and where each row is."""
+    messages = test.get("bidi_component")
+    return decode(messages[0].proto.bytes) if messages else ({}, {})
+
+
+def steps(panel: dict, style: str) -> np.ndarray:
+    """The heights of the histogram of that style in a linked chart."""
+    (mark,) = [
+        each for each in panel["marks"] if each["kind"] == "steps" and each["style"] == style and not each["pinned"]
+    ]
+    return np.array(mark["y"])
 
 
 def trace(figure: dict, name: str) -> dict:

@@ -98,10 +98,9 @@ LAYER = (
     "score",
     "target",
     "rows",
-    "masks",
+    "part",
 )
 LAYER += (
-    "gap",
     "layer_quality",
     "row_quality",
     "iterations",
@@ -127,9 +126,9 @@ PARAMETERS = {
     "runs": ("run", "search", "kind", "present"),
     "compare": ("a", "b", "c", "d", "rows", "present"),
     "paper": ("paper_run", "paper_layer", "paper_second", "present"),
-    "stored": ("run", "layer", "rows", "present"),
+    "stored": ("run", "layer", "rows", "part", "cosine", "present"),
     "learn": (*LEARN, "present"),
-    "": (*LAYER, "present"),
+    "": (*LAYER, "cosine", "present"),
 }
 
 
@@ -239,6 +238,7 @@ def controls() -> None:
     from app.ui.common.choose import choose_model, choose_text
     from app.ui.common.search_options import choose_search_options, choose_shown, fisher_wanted
     from app.ui.common.selection import choose_rows
+    from app.ui.layer.parts import PARTS, choose_part
 
     store_asked()
     choose_model(["cpu"])
@@ -249,8 +249,7 @@ def controls() -> None:
     layer = LayerView.of(STORE.open("mine"), STORE.layer("mine", "0.mlp.gate_proj"))
     choose_rows(layer)
     st.slider("target", 1, 99, 70, key="target", bind="query-params")
-    for name in ("gap", "masks"):
-        st.toggle(name, key=name, bind="query-params")
+    choose_part(PARTS)
 
 
 @VISITS

@@ -10,7 +10,7 @@ from tests.trim import tiny
 
 pytest.importorskip("streamlit", reason="the page needs streamlit")
 from app.services.layer import laboratory
-from tests.app.page import LayerPage, numbers, trace
+from tests.app.page import LayerPage
 
 pytestmark = [
     pytest.mark.gpu,
@@ -37,9 +37,9 @@ def test_same_numbers_as_on_the_cpu(tmp_path, monkeypatch):
     on_cpu = visit(monkeypatch, "cpu", address)
     on_gpu = visit(monkeypatch, "cuda:0", address)
     assert any("in memory, on cuda" in caption for caption in on_gpu.texts)
-    assert on_gpu.metrics["Learning rate"] == on_cpu.metrics["Learning rate"]
-    for label in ("Layer quality, uniform", "Layer quality, TRIM", "Layer quality, Optimal"):
+    assert on_gpu.metrics["η"] == on_cpu.metrics["η"]
+    for label in ("Quality: Uniform", "TRIM", "Optimal"):
         assert float(on_gpu.metrics[label]) == pytest.approx(float(on_cpu.metrics[label]), rel=2e-5)
-    for card, name in (("gini", "wanda"), ("cosine", "median row")):
-        gpu, cpu = (numbers(trace(page.charts[card], name)["y"]) for page in (on_gpu, on_cpu))
+    for name in ("gini", "cosine_trim"):
+        gpu, cpu = (page.linked[1][name] for page in (on_gpu, on_cpu))
         np.testing.assert_allclose(gpu, cpu, atol=1e-4)

@@ -144,7 +144,7 @@ def _layer(run: Run, name: str) -> Iterator[Part]:
             ("cosine", record.cosine_uniform),
         ):
             scatter = row_scatter(layer.own, quantity, values)
-            yield Chart(row_scatter_figure(scatter), f"Row sparsity against {quantity.replace('_', ' ')}")
+            yield Chart(row_scatter_figure([scatter]), f"Row sparsity against {quantity.replace('_', ' ')}")
     if layer.search is not None:
         trace = layer.search.trace
         yield Chart(rate_figure(trace), "Best layer quality of each learning rate")

@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import re
-import textwrap
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
@@ -16,6 +14,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from app.services.server.access import SEMINAR
 from app.services.server.lru import cached
+from app.ui.common.address import Bind
 from app.ui.common.present import LARGER, presenting
 from app.ui.common.selection import drawn_anew
 from app.ui.common.studio import save_button, theme
@@ -24,9 +23,6 @@ from diagnostics.figures.frame import enlarged
 
 LEAST_HEIGHT = 360  # pixels; charts side by side are mostly as high as each other
 TOP_MARGIN = 28
-# Of a compact card: four of them, two by two, are seen at once on a screen of 720 pixels.
-COMPACT_HEIGHT, COMPACT_BOTTOM, COMPACT_LINE = 188, 40, 20
-LEGEND_LINE, COMPACT_ENTRIES = 16, 3  # one line over the chart
 KEPT_DRAWN = 64
 _CONFIG = {
     "displaylogo": False,
@@ -67,7 +63,7 @@ def card(
     clickable: bool = False,
     shared: Hashable = None,
     missing: str | None = None,
-    compact: bool = False,
+    bind: Bind = None,
 ) -> None:
     """Show a framed view; with several variants, a control says which.
 
@@ -81,39 +77,30 @@ def card(
             bars by where they are, however high they are.
         shared: everything that the views are made of, where several readers look at the same: they are drawn once.
         missing: which views there are not, and why.
-        compact: only the title and the chart are seen, the rest is behind a button.
+        bind: "query-params" where the address holds which variant is seen.
     """
     with st.container(border=True, height="stretch", key=f"card-{key}"):
-        control: DeltaGenerator
-        heading: DeltaGenerator
-        words: DeltaGenerator
-        if compact:
-            with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"head-{key}"):
-                heading = st.empty()
-                words = st.popover("More", type="tertiary", icon=":material/more_horiz:")
-            control = words
-        else:
-            control, heading, words = st.container(), st.container(), st.container()
         chosen = next(iter(variants))
         if len(variants) > 1:
-            chosen = control.segmented_control(
+            chosen = st.segmented_control(
                 "View",
                 list(variants),
                 default=chosen,
                 required=True,
                 key=f"{key}_view",
+                bind=bind,
                 label_visibility="collapsed",
             )
 
         def draw() -> _Drawn:
             drag = None if chosen not in selectable else "pan" if clickable else "select"
-            return _draw(variants[chosen](), drag, compact)
+            return _draw(variants[chosen](), drag)
 
         drawn = draw() if shared is None else _shared((key, chosen, shared), draw)
         view, height = drawn.view, drawn.height
-        heading.markdown(f"**{plain(drawn.title)}**")
+        st.markdown(f"**{plain(drawn.title)}**")
         if drawn.subtitle:
-            words.caption(plain(drawn.subtitle))
+            st.caption(plain(drawn.subtitle))
         selects = on_select if chosen in selectable else None
         if selects is None:
             drawn_anew(key)
@@ -127,14 +114,9 @@ def card(
             on_select=selects or "ignore",
             selection_mode=("points", "box"),
         )
-        with words if compact else st.container():
-            st.caption(view.seen)
-            if missing is not None:
-                st.caption(missing)
-            if compact:
-                st.markdown(view.formula)
-                save_button(variants[chosen], f"{file_name}-{key}", key)
-                return
+        st.caption(view.seen)
+        if missing is not None:
+            st.caption(missing)
         with st.container(horizontal=True, gap="small"):
             with st.popover("Formula", type="tertiary", icon=":material/function:"):
                 st.markdown(view.formula)
@@ -158,33 +140,17 @@ class _Drawn:
     height: int
 
 
-def _draw(view: View, drag: str | None, compact: bool) -> _Drawn:
+def _draw(view: View, drag: str | None) -> _Drawn:
     figure = enlarged(view.figure, LARGER) if presenting() else view.figure
     title = figure.layout.title
     words = from_figure(title.text), from_figure(title.subtitle.text or "")
     height = round(max(LEAST_HEIGHT, figure.layout.height - figure.layout.margin.t + TOP_MARGIN))
     layout = figure.layout
-    if compact:
-        height = round(COMPACT_HEIGHT * (LARGER if presenting() else 1))
-        layout.margin.b = COMPACT_BOTTOM
-        figure.for_each_yaxis(_wrap_title)
-        layout.legend = {"x": 0.99, "xref": "container", "xanchor": "right", "y": 1, "yanchor": "top"}
-        layout.legend.font.size, layout.legend.entrywidth = 10, 96
-        entries = sum(trace.showlegend is not False for trace in figure.data)
-        layout.showlegend = layout.showlegend and entries <= COMPACT_ENTRIES
-    top = TOP_MARGIN + (LEGEND_LINE if compact and layout.showlegend else 0)
-    layout.title, layout.margin.t, layout.height = None, top, height
+    layout.title, layout.margin.t, layout.height = None, TOP_MARGIN, height
     if drag is not None:
         # While a drag selects, Streamlit lets no click select.
         layout.dragmode, layout.selectdirection = drag, "any" if drag == "pan" else "h"
     return _Drawn(view, *words, figure, height)
-
-
-def _wrap_title(axis: go.layout.YAxis) -> None:
-    """Leave what a compact chart has room for of the title of an upright axis: its name, without the unit."""
-    if axis.title.text:
-        words = re.sub(r"\(.*\)", "", axis.title.text.replace("<br>", " "))
-        axis.title.text = "<br>".join(textwrap.wrap(words, COMPACT_LINE, break_long_words=False))
 
 
 def _shared(key: Hashable, draw: Callable[[], _Drawn]) -> _Drawn:

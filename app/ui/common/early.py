@@ -3,12 +3,10 @@
 import importlib
 import sys
 
-import plotly.graph_objects as go
 import streamlit as st
 
 _IMPORTED = (
-    "app.ui.layer.cards",
-    "app.ui.layer.inspector",
+    "app.ui.layer.linked",
     "app.services.layer.shipped",
     "trim.compiled.order",
     "trim.compiled.sweep",
@@ -19,13 +17,11 @@ _IMPORTED = (
 
 
 def import_first_page() -> None:
-    """Import what the Layer page takes; meanwhile the browser, which has seen a chart, fetches what draws charts."""
+    """Import what the Layer page takes."""
     if all(name in sys.modules for name in _IMPORTED):
         return
     place = st.empty()
-    with place.container():
-        st.caption("The first layer is being drawn.")
-        st.plotly_chart(go.Figure(), key="early")
+    place.caption("The first layer is being drawn.")
     for name in _IMPORTED:
         importlib.import_module(name)
     place.empty()

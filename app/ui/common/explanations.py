@@ -1,6 +1,8 @@
 """For each view: the formula behind it, and one sentence that says what is to be seen in this very layer."""
 
 from diagnostics.allocation import RowScatter
+from diagnostics.format import change
+from diagnostics.format import change
 from diagnostics.model_map import Quantity
 
 GINI_FORMULA = r"""
@@ -103,20 +105,18 @@ input features whose weights hardly any row needs.
 QUANTITY = {"gini": "Gini", "weight_norm": "weight norm", "cosine": "cosine"}
 
 
-def scatter_seen(scatter: RowScatter) -> str:
-    """Describe whether row sparsity goes with another property of the rows."""
-    correlation = scatter.correlation
-    if correlation is None:
-        return "One of the two is the same in every row, so no correlation is defined."
-    strength = abs(correlation.coefficient)
-    words = "hardly" if strength < 0.2 else "somewhat" if strength < 0.6 else "closely"
-    sign = "higher" if correlation.coefficient > 0 else "lower"
-    if strength < 0.2:
-        return f"The two hardly go together (Spearman {correlation.coefficient:+.2f}).".replace("-", "−")
-    return (
-        f"Rows with a higher {QUANTITY[scatter.quantity]} got {sign} sparsity, {words} so (Spearman "
-        f"{correlation.coefficient:+.2f} over {correlation.rows:,} rows)."
-    ).replace("-", "−")
+def scatter_seen(scatter: RowScatter, *, several: bool = False) -> str:
+    """Describe whether row sparsity goes with another property of the rows; of several allocations, say of which."""
+    name = f"{scatter.allocation.label}: " if several else ""
+    if scatter.correlation is None:
+        return f"{name}One of the two is the same in every row, so no correlation is defined."
+    coefficient = scatter.correlation.coefficient
+    found = f"(Spearman {change(coefficient)})"
+    if abs(coefficient) < 0.2:
+        return f"{name}The two hardly go together {found}."
+    words = "somewhat" if abs(coefficient) < 0.6 else "closely"
+    sign = "higher" if coefficient > 0 else "lower"
+    return f"{name}Rows with a higher {QUANTITY[scatter.quantity]} got {sign} sparsity, {words} so {found}."
 
 
 _VARIANCE = r"""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
 
 from app.services.runs.layer import LayerView
 from app.ui.common.text import plain
@@ -127,12 +128,21 @@ def drawn_anew(chart: str) -> None:
         st.session_state["selected_in"] = None
 
 
-def choose_rows(view: LayerView, whole: LayerView | None = None) -> list[int]:
+def rows_label() -> str:
+    """Name the selected rows, for the button that opens their controls."""
+    text = " ".join(str(st.session_state.get("rows", st.query_params.get("rows", ""))).split())
+    return f"Rows {text if len(text) <= 16 else text[:15] + '…'}" if text else "Select rows"
+
+
+def choose_rows(
+    view: LayerView, whole: LayerView | None = None, messages: DeltaGenerator | None = None
+) -> list[int]:
     """Show the controls for selecting rows, and return the rows.
 
     Args:
         view: of the layer, as it is shown.
         whole: the same with all allocations, where rows can be picked by how far TRIM is from the optimum.
+        messages: where to say what is wrong with typed rows; None: below them.
     """
 
     def typed() -> None:
@@ -154,7 +164,7 @@ def choose_rows(view: LayerView, whole: LayerView | None = None) -> list[int]:
         bind="query-params",
         max_chars=2000,
         on_change=typed,
-        placeholder="Type numbers such as 3, 17, 20-25, or select bars or points in a chart",
+        placeholder="such as 3, 17, 20-25",
     )
     right.selectbox(
         f"Pick the {PICKED_ROWS} rows …",
@@ -167,5 +177,5 @@ def choose_rows(view: LayerView, whole: LayerView | None = None) -> list[int]:
     try:
         return parse_rows(text, view.rows)
     except RowsError as error:
-        left.markdown(f":red[{plain(error)}]")
+        (messages or left).markdown(f":red[{plain(error)}]")
         return []

@@ -36,8 +36,7 @@ def row_table(view: LayerView, rows: list[int]) -> None:
     """Show the selected rows as a table."""
     if not rows:
         st.info(
-            "No rows selected. Select bars or points in a chart with the box tool, type row numbers above, or pick "
-            "some from the list; the other charts then highlight them, and one row can be looked at in detail here.",
+            "No rows selected. Click or box some in a chart of the overview, or type their numbers under Select rows.",
             icon=":material/touch_app:",
         )
         return
@@ -145,9 +144,7 @@ def _price_card(view: LayerView, row: int, file_name: str) -> None:
 
 
 def mask_section(view: LayerView, rows: list[int], file_name: str) -> None:
-    """Show which weights are kept, under each allocation with a mask, side by side; only on demand."""
-    if not st.toggle("Show which weights are pruned", key="masks", bind="query-params"):
-        return
+    """Show which weights are kept, under each allocation with a mask, side by side."""
     masked = [each for each in view.allocations if each.method in view.masks]
     for column, allocation in zip(st.columns(len(masked)), masked, strict=True):
         with column:

@@ -12,7 +12,7 @@ export default function ({ data, parentElement, setTriggerValue }) {
   root.linked ??= new Linked(root);
   root.linked.send = setTriggerValue;
   root.linked.show(decode(data));
-  return () => root.linked?.end();
+  return () => { if (!root.isConnected) root.linked.end(); };
 }
 
 function decode(bytes) {
@@ -47,10 +47,13 @@ const share = (value) => `${(100 * value).toFixed(1)}%`;
 class Linked {
   constructor(root) {
     this.numbers = make("dl", { class: "trim-numbers" });
-    this.bar = make("div", { class: "trim-bar" });
+    this.meanings = make("dl");
+    const copy = make("button", { type: "button", onclick: () => this.copy(copy) }, "Copy link");
+    const words = make("details", {}, make("summary", {}, "Terms"), this.meanings);
+    this.bar = make("div", { class: "trim-bar" }, this.numbers, make("div", { class: "tools" }, words, copy));
     this.grid = make("div", { class: "trim-charts" });
     this.spoken = make("div", { class: "trim-spoken", "aria-live": "polite" });
-    root.append(this.numbers, this.bar, this.grid, this.spoken);
+    root.append(this.bar, this.grid, this.spoken);
     this.root = root;
     this.charts = new Map();
     this.lit = null;      // {rows, rate, by}: what the pointer or a key is on
@@ -69,9 +72,7 @@ class Linked {
   show(content) {
     this.content = content;
     this.root.classList.toggle("dark", content.dark);
-    this.numbers.replaceChildren(...content.numbers.map(([label, value, note]) => make("div", {},
-      make("dt", {}, label), make("dd", {}, make("b", {}, value), note ? make("span", { class: "note" }, ` ${note}`) : ""))));
-    this.showBar();
+    this.showNumbers();
     for (const name of this.charts.keys()) {
       if (!content.panels.some((panel) => panel.name === name)) this.forget(name);
     }
@@ -93,23 +94,21 @@ class Linked {
     this.lit = this.held = null;
   }
 
-  showBar() {
-    const { legend, selected, meanings } = this.content;
-    const keys = legend.map(([label, style, pinned]) => {
-      const sample = document.createElementNS(SVG, "svg");
-      sample.setAttribute("width", 26);
-      sample.setAttribute("height", 12);
-      sample.setAttribute("aria-hidden", "true");
-      draw(sample, "path", { d: "M1 6H25", fill: "none", ...this.stroke(style, pinned) });
-      return make("span", {}, sample, label);
-    });
-    const chosen = selected.length ? [make("span", { class: "selected" }, this.content.selectedText,
-      make("button", { type: "button", onclick: () => this.select([]) }, "clear"))] : [];
-    const copy = make("button", { type: "button", onclick: () => this.copy(copy) }, "Copy link");
-    const words = make("details", {}, make("summary", {}, "What is what?"),
-      make("dl", {}, ...meanings.flatMap(([term, meaning]) => [make("dt", {}, term), make("dd", {}, meaning)])));
-    words.open = this.bar.querySelector("details")?.open ?? false;
-    this.bar.replaceChildren(...keys, ...chosen, words, copy);
+  showNumbers() {
+    const { numbers, meanings, pinned } = this.content;
+    const entry = ([label, value, note, style]) => make("div", {}, this.sample(style, false),
+      make("dt", {}, label), make("dd", {}, make("b", {}, value), note ? make("span", { class: "note" }, ` ${note}`) : ""));
+    this.numbers.replaceChildren(...numbers.map(entry));
+    if (pinned) this.numbers.append(make("div", {}, this.sample("ink", true), make("dt", {}, pinned)));
+    this.meanings.replaceChildren(...meanings.flatMap(([term, meaning]) => [make("dt", {}, term), make("dd", {}, meaning)]));
+  }
+
+  sample(style, pinned) {
+    if (!style) return "";
+    const sample = document.createElementNS(SVG, "svg");
+    for (const [key, value] of Object.entries({ width: 16, height: 8, "aria-hidden": true })) sample.setAttribute(key, value);
+    draw(sample, "path", { d: "M0 4H16", fill: "none", ...this.stroke(style, pinned) });
+    return sample;
   }
 
   async copy(button) {
@@ -181,8 +180,9 @@ class Chart {
     this.svg.setAttribute("aria-hidden", "true");
     this.note = make("div", { class: "note" });
     this.plot = make("div", { class: "plot", tabindex: "0", role: "application" }, this.svg, this.note);
+    this.axis = make("button", { type: "button", onclick: () => linked.send("axis", this.panel.otherAxis) });
     this.cell = make("section", { class: "trim-chart", "data-chart": name },
-      make("header", {}, this.title, this.more, this.full), this.finding, this.plot);
+      make("header", {}, this.title, this.axis, this.more, this.full), this.finding, this.plot);
     this.plot.addEventListener("pointermove", (event) => this.moved(event));
     this.plot.addEventListener("pointerleave", () => { if (!this.from) linked.light(null); });
     this.plot.addEventListener("pointerdown", (event) => this.pressed(event));
@@ -201,6 +201,8 @@ class Chart {
     this.full.setAttribute("aria-label", `Enlarge: ${panel.title}`);
     this.plot.setAttribute("aria-label", `${panel.title} ${panel.finding} Arrow keys move, Enter selects, Escape clears.`);
     this.note.textContent = panel.note;
+    this.axis.hidden = !panel.otherAxis;
+    this.axis.textContent = `${panel.otherAxis ?? ""} axis`;
     this.draw();
   }
 
@@ -292,7 +294,7 @@ class Chart {
       }
     }
     if (mark.kind === "points") {
-      mark.x.forEach((at, index) => this.symbol(this.inside, mark.symbol, this.x(at), this.y(mark.y[index]), this.linked.content.styles[mark.style].colour, mark.pinned));
+      if (mark.symbol) mark.x.forEach((at, index) => this.symbol(this.inside, mark.symbol, this.x(at), this.y(mark.y[index]), this.linked.content.styles[mark.style].colour, mark.pinned));
       if (mark.text) {
         const at = this.x(mark.x[0]);
         const half = mark.text.length * 3.4;
@@ -326,7 +328,7 @@ class Chart {
     for (const mark of this.histograms) {
       const counts = new Array(mark.y.length).fill(0);
       for (const row of rows) if (arrays[mark.bins][row] !== NO_BIN) counts[arrays[mark.bins][row]]++;
-      const scale = this.panel.inShares ? 1 / this.linked.content.rows : 1;
+      const scale = this.panel.in_shares ? 1 / this.linked.content.rows : 1;
       draw(parent, "path", { d: this.outline(mark.x, counts.map((count) => count * scale)), fill: colour, "fill-opacity": 0.45 });
       if (every === 1) {
         let ticks = "";

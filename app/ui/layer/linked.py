@@ -14,7 +14,7 @@ import numpy as np
 import streamlit as st
 
 from app.services.runs.layer import LayerView
-from app.ui.common.selection import format_rows, select
+from app.ui.common.selection import select
 from app.ui.layer import text
 from diagnostics.figures.theme import METHOD_STYLES, PALETTES, SCORE_STYLES, Style, series_styles
 from diagnostics.panels import CosineAxis, LayerNumbers, linked_panels
@@ -39,7 +39,6 @@ def linked_charts(
     *,
     pinned: LayerView | None = None,
     pinned_label: str = "",
-    cosine_axis: CosineAxis = "logarithmic",
     charts: bool = True,
 ) -> None:
     """Show the line of numbers and, unless another part of the page is open, the four charts.
@@ -50,18 +49,17 @@ def linked_charts(
         rows: the selected ones.
         pinned: a second layer, drawn into the same charts.
         pinned_label: in what it differs.
-        cosine_axis: of the second chart.
         charts: whether the four are open.
     """
     st.session_state["linked_rows"] = view.rows
+    cosine_axis: CosineAxis = "linear" if st.query_params.get("cosine") == "linear" else "logarithmic"
     panels = linked_panels(_numbers(view), None if pinned is None else _numbers(pinned), cosine_axis) if charts else None
     content: dict[str, object] = {
         "dark": st.context.theme.type == "dark",
-        "numbers": text.headline(whole, pinned),
-        "meanings": text.meanings(whole) if charts else [],
+        "numbers": _headline(view, whole, pinned),
+        "pinned": f"pinned: {pinned_label}" if pinned is not None else "",
+        "meanings": text.meanings(whole),
         "selected": rows,
-        "selectedText": f"{len(rows)} selected: {_short(format_rows(rows))}" if rows else "",
-        "legend": _legend(view, pinned, pinned_label) if charts else [],
         "styles": _styles(view, pinned),
         "methods": [
             [each.method, style.symbol, each.label] for each, style in zip(view.allocations, _series(view), strict=True)
@@ -73,8 +71,14 @@ def linked_charts(
     }
     if panels is not None:
         findings = text.findings(view)
+        other = {"cosine": "linear" if cosine_axis == "logarithmic" else "logarithmic"}
         content["panels"] = [
-            _camel(dataclasses.asdict(panel)) | {"finding": findings[panel.name]} for panel in panels.panels
+            {
+                **dataclasses.asdict(panel),
+                "finding": findings[panel.name],
+                "otherAxis": other.get(panel.name, ""),
+            }
+            for panel in panels.panels
         ]
         content["samples"], content["rateOrder"] = panels.samples, panels.rate_order
     _mount(
@@ -82,6 +86,7 @@ def linked_charts(
         data=encode(content, {} if panels is None else panels.arrays),
         on_rows_change=_selected,
         on_opened_change=_opened,
+        on_axis_change=_other_axis,
     )
 
 
@@ -128,15 +133,6 @@ def _numbers(view: LayerView) -> LayerNumbers:
     )
 
 
-def _camel(fields: dict[str, object]) -> dict[str, object]:
-    fields["inShares"] = fields.pop("in_shares")
-    return fields
-
-
-def _short(rows: str) -> str:
-    return rows if len(rows) <= 40 else f"{rows[:38]}…"
-
-
 def _series(view: LayerView) -> list[Style]:
     return series_styles([each.method for each in view.allocations])
 
@@ -158,11 +154,10 @@ def _styles(view: LayerView, pinned: LayerView | None) -> dict[str, dict[str, st
     return styles
 
 
-def _legend(view: LayerView, pinned: LayerView | None, label: str) -> list[tuple[str, str, bool]]:
-    legend = [(each.label, each.method, False) for each in view.allocations]
-    if pinned is not None:
-        legend.append((f"Pinned: {label}", "ink", True))
-    return legend
+def _headline(view: LayerView, whole: LayerView, pinned: LayerView | None) -> list[tuple[str, str, str, str]]:
+    """Return the line of numbers; those of methods in the charts have the line by which they are drawn there."""
+    drawn = {each.label: each.method for each in view.allocations}
+    return [(*entry, drawn.get(entry[0].removeprefix(text.QUALITY), "")) for entry in text.headline(whole, pinned)]
 
 
 def _selected() -> None:
@@ -177,3 +172,11 @@ def _opened() -> None:
     """Open the part of the page that has more on a chart."""
     if (part := text.PART_OF_CHART.get(st.session_state[KEY]["opened"])) is not None:
         st.session_state["part"] = part
+
+
+def _other_axis() -> None:
+    """Change the axis of the cosines; the address holds it."""
+    if st.session_state[KEY]["axis"] == "linear":
+        st.query_params["cosine"] = "linear"
+    else:
+        st.query_params.pop("cosine", None)

@@ -74,17 +74,6 @@ def kept_seen(view: LayerView) -> str:
     )
 
 
-PARTS = {
-    "Overview": "the four charts",
-    "Concentration": "Lorenz curves, and the Gini after pruning",
-    "Cosine": "what pruning leaves of the rows' outputs",
-    "Sparsity": "what goes with a row's sparsity",
-    "Search": "the landscape of learning rates and iterations",
-    "Rows": "one row in detail",
-    "Gap": "what TRIM leaves to the optimum",
-    "Masks": "which weights are pruned",
-    "Map": "another layer, from a map of the model",
-}
 PART_OF_CHART = {
     "gini": "Concentration",
     "cosine": "Cosine",
@@ -93,24 +82,25 @@ PART_OF_CHART = {
 }
 
 
+QUALITY = "Quality: "
+
+
 def headline(view: LayerView, pinned: LayerView | None) -> list[tuple[str, str, str]]:
     """Return the line of numbers: what each is, its value, and what is said of it."""
     uniform = view.qualities["uniform"] if "uniform" in view.qualities else float("nan")
     line = []
     for place, allocation in enumerate(view.allocations):
         method, quality = allocation.method, view.qualities[allocation.method]
-        name = "uniform" if method == "uniform" else allocation.label
         notes = [] if method == "uniform" else [change(quality - uniform)]
         if pinned is not None and method in pinned.qualities:
             notes.append(f"(pinned {number(pinned.qualities[method], 5)})")
-        line.append((f"Layer quality: {name}" if place == 0 else name, number(quality, 5), " ".join(notes)))
+        name = allocation.label if place else f"{QUALITY}{allocation.label}"
+        line.append((name, number(quality, 5), " ".join(notes)))
     search = view.search
     if search is not None:
         rate = search.learning_rate
-        tried = f"of {int(search.trace.tried.sum())} tried"
-        line.append(("Learning rate", "none" if rate is None else f"{rate:+g}".replace("-", MINUS), tried))
-    weights = view.rows * view.columns
-    line.append(("Layer sparsity", percent(view.pruned / weights, 2), f"{view.pruned:,} weights"))
+        line.append(("η", "none" if rate is None else f"{rate:+g}".replace("-", MINUS), ""))
+    line.append(("Layer sparsity", percent(view.pruned / (view.rows * view.columns), 2), ""))
     return line
 
 
@@ -173,9 +163,9 @@ def cosine_seen(view: LayerView) -> str:
         return "No row has any output on this text."
     dead = f" {rows(int(view.dead_rows.sum()))} without output left out." if view.dead_rows.any() else ""
     if live.size == 1:
-        return f"At the target the row keeps a cosine of {number(float(live[0]))}.{dead}"
+        return f"With uniform sparsity the row keeps a cosine of {number(float(live[0]))}.{dead}"
     return (
-        f"At the target, alike for all, rows keep a cosine of {number(live.min(), 3)} to {number(live.max(), 3)}.{dead}"
+        f"With uniform sparsity rows keep a cosine of {number(live.min(), 3)} to {number(live.max(), 3)}.{dead}"
     )
 
 

@@ -14,7 +14,10 @@ from app.services.layer.shipped import shipped_layer
 from app.services.layer.study import Study
 from app.ui.common.selection import GAP_PICKS, PICKED_ROWS, PICKS, parse_rows
 from app.ui.common.waiting import laboratory
-from tests.app.page import LayerPage, numbers, trace
+from diagnostics.figures.theme import SCORE_STYLES
+from diagnostics.format import number
+from diagnostics.learning_rate import LAYER_UNITS
+from tests.app.page import LayerPage, numbers, steps, trace
 from tests.app.services.layer.test_array_layer import assert_same_layer, assert_same_outcome
 
 LAYER = "15.mlp.gate_proj"
@@ -76,33 +79,33 @@ def test_the_first_visit_needs_no_click(first_visit):
     assert not first_visit.errors
     assert not first_visit.test.warning
     assert first_visit.test.slider(key="target").value == 70
-    assert any("No rows selected" in info.value for info in first_visit.test.info)
 
 
 def test_metrics_are_what_the_library_finds(first_visit, curves):
     result = trim.search(curves, trim.SearchSettings(0.7))
     assert first_visit.metrics == {
-        "Layer quality, uniform": f"{result.uniform_realised_quality:.5g}",
-        "Layer quality, TRIM": f"{result.realised_quality:.5g}",
-        "Layer quality, Optimal": f"{quality_of(curves, best_counts(curves, 0.7)):.5g}",
-        "Learning rate": f"{result.learning_rate:+g}",
+        "Quality: Uniform": number(result.uniform_realised_quality, 5),
+        "TRIM": number(result.realised_quality, 5),
+        "Optimal": number(quality_of(curves, best_counts(curves, 0.7)), 5),
+        "η": f"{result.learning_rate:+g}",
         "Layer sparsity": "70.00%",
     }
-    (sparsity,) = [metric for metric in first_visit.test.metric if metric.label == "Layer sparsity"]
-    assert sparsity.delta == f"{round(0.7 * ROWS * COLUMNS):,} pruned"
 
 
 def test_charts_hold_the_layers_own_numbers(first_visit, curves):
-    charts = first_visit.charts
-    assert numbers(trace(charts["gini"], "wanda")["y"]).sum() == ROWS
-    for method in ("Uniform", "TRIM"):
-        assert numbers(trace(charts["row_sparsity"], method)["y"]).sum() == ROWS
-    median = trace(charts["cosine"], "median row")
-    counts = torch.from_numpy(np.rint(numbers(median["x"]) * COLUMNS)).long()
-    expected = np.median(curves.cosine[:, counts].cpu().numpy(), axis=0)
-    np.testing.assert_allclose(numbers(median["y"]), expected, atol=1e-6)
-    tried = trim.search(curves, trim.SearchSettings(0.7)).tried
-    assert len(numbers(trace(charts["rate"], "tried, positive")["x"])) == len(tried)
+    charts, (content, places) = first_visit.charts, first_visit.linked
+    assert steps(charts["gini"], "score").sum() == steps(charts["row_sparsity"], "trim").sum() == ROWS
+    median = next(mark for mark in charts["cosine"]["marks"] if mark["kind"] == "line")
+    counts = torch.from_numpy(np.rint(np.array(median["x"]) * COLUMNS)).long()
+    expected = np.log10(np.maximum(1 - np.median(curves.cosine[:, counts].cpu().numpy(), axis=0), 1e-9))
+    axis = charts["cosine"]["y"]
+    np.testing.assert_allclose(median["y"], np.clip(expected, axis["low"], axis["high"]), atol=1e-4)
+    result = trim.search(curves, trim.SearchSettings(0.7))
+    (tried,) = [mark for mark in charts["rate"]["marks"] if mark["style"] == "gain"]
+    assert len(tried["x"]) == len(result.tried)
+    np.testing.assert_array_equal(np.rint(places["sparsity_trim"] * COLUMNS), result.counts)
+    assert content["rows"] == ROWS
+    assert {name: len(values) for name, values in places.items()}["curves"] == ROWS * len(content["samples"])
 
 
 def test_no_chart_is_heavy(first_visit):
@@ -117,7 +120,7 @@ def test_the_target_changes_what_depends_on_it(page):
     page.set("slider", "target", 60)
     assert changed(before, page.charts) == {"cosine", "row_sparsity", "rate"}
     assert page.metrics["Layer sparsity"] == "60.00%"
-    assert float(page.metrics["Layer quality, uniform"]) > float(metrics["Layer quality, uniform"])
+    assert float(page.metrics["Quality: Uniform"]) > float(metrics["Quality: Uniform"])
     page.set("slider", "target", 70)
     assert page.charts == before
     assert page.metrics == metrics
@@ -127,7 +130,7 @@ def test_another_score_changes_every_view(page):
     before = page.charts
     page.set("segmented_control", "score", "magnitude")
     assert changed(before, page.charts) == set(FOUR_CHARTS)
-    assert trace(page.charts["gini"], "magnitude")
+    assert page.linked[0]["styles"]["score"]["colour"] == SCORE_STYLES["magnitude"].colour
 
 
 def test_another_block_and_layer(page):
@@ -137,17 +140,17 @@ def test_another_block_and_layer(page):
     assert changed(before, page.charts) == set(FOUR_CHARTS)
     page.set("selectbox", "layer", "self_attn.k_proj")
     assert page.test.title[0].value == r"3\.self\_attn\.k\_proj"
-    assert numbers(trace(page.charts["gini"], "wanda")["y"]).sum() == 192
+    assert steps(page.charts["gini"], "score").sum() == 192
     assert page.metrics["Layer sparsity"] == "70.00%"
 
 
 def test_every_quality(page):
     for name in trim.LAYER_QUALITIES:
         page.set("selectbox", "layer_quality", name)
-        (uniform,) = [metric for metric in page.test.metric if metric.label == "Layer quality, uniform"]
-        assert uniform.delta == name
+        assert LAYER_UNITS[name] in str(page.linked[0]["meanings"])
         assert list(page.charts) == FOUR_CHARTS
         assert not page.errors
+    page.set("segmented_control", "part", "Search")
     page.set("segmented_control", "rate_view", "Iterations")
     for name in trim.ROW_QUALITIES:
         page.set("selectbox", "row_quality", name)
@@ -162,30 +165,40 @@ def test_iterations_rates_and_cap(page, curves):
     page.set("number_input", "cap", 75)
     settings = trim.SearchSettings(0.7, (0.3,), (), iterations=3, max_row_sparsity=0.75)
     result = trim.search(curves, settings)
-    assert page.metrics["Layer quality, TRIM"] == f"{result.realised_quality:.5g}"
-    assert page.metrics["Learning rate"] == f"{result.learning_rate:+g}" if result.learning_rate else "none"
+    assert page.metrics["TRIM"] == number(result.realised_quality, 5)
+    assert page.metrics["η"] == f"{result.learning_rate:+g}" if result.learning_rate else "none"
     assert float(result.counts.max()) <= 0.75 * COLUMNS
     assert not page.errors
 
 
-def test_every_view_of_every_card(page):
-    controls = [control.key for control in page.test.segmented_control if control.key.endswith("_view")]
-    assert {f"{card}_view" for card in FOUR_CHARTS} >= set(controls) >= {"gini_view", "row_sparsity_view"}
-    for key in controls:
+def test_every_view_of_every_part(page):
+    page.set("segmented_control", "shown", "Both")
+    for part, card in (("Concentration", "gini"), ("Cosine", "cosine"), ("Sparsity", "row_sparsity"), ("Search", "rate")):
+        page.set("segmented_control", "part", part)
         drawn = []
-        for view in page.test.segmented_control(key=key).options:
-            page.set("segmented_control", key, view)
-            drawn.append(page.charts[key.removesuffix("_view")])
-            assert list(page.charts) == FOUR_CHARTS
+        for view in page.test.segmented_control(key=f"{card}_view").options:
+            page.set("segmented_control", f"{card}_view", view)
+            assert list(page.charts) == [card], "only the open part is drawn"
+            drawn.append(page.charts[card])
+            if view.startswith("Against "):
+                assert card == "cosine" or {"TRIM", "Optimal"} <= {each["name"] for each in drawn[-1]["data"]}
             assert max(page.chart_bytes.values()) < MOST_CHART_BYTES
             assert not page.errors
         assert len(drawn) > 1
         assert all(one != other for one, other in itertools.combinations(drawn, 2))
+    assert page.test.query_params["part"] == ["Search"]
+
+
+def test_the_axis_of_the_cosines():
+    page = LayerPage(**ADDRESS, cosine="linear")
+    axis = page.charts["cosine"]["y"]
+    assert (axis["low"], axis["title"]) == (0, "cosine to the dense output")
+    assert page.charts["cosine"]["otherAxis"] == "logarithmic"
 
 
 def test_mask_pictures(page):
-    page.set("toggle", "masks", True)
-    assert {"mask_uniform", "mask_trim"} <= page.charts.keys()
+    page.set("segmented_control", "part", "Masks")
+    assert {"mask_uniform", "mask_trim"} == page.charts.keys()
     assert max(page.chart_bytes.values()) < MOST_CHART_BYTES
 
 
@@ -195,14 +208,15 @@ def test_mask_pictures(page):
 def test_what_is_shown_alongside_uniform(page, curves):
     rest = {name: page.charts[name] for name in ("gini", "rate")}
     best = best_counts(curves, 0.7).numpy()
-    for shown, methods in (("Optimal", ["Optimal"]), ("Both", ["TRIM", "Optimal"])):
+    for shown, methods in (("Optimal", ["optimal"]), ("Both", ["trim", "optimal"])):
         page.set("segmented_control", "shown", shown)
-        bars = {each["name"]: numbers(each["y"]) for each in page.charts["row_sparsity"]["data"]}
-        assert list(bars) == ["Uniform", *methods]
-        assert all(each.sum() == ROWS for each in bars.values())
+        drawn = [each["style"] for each in page.charts["row_sparsity"]["marks"] if each["kind"] == "steps"]
+        assert drawn == methods
+        assert all(steps(page.charts["row_sparsity"], method).sum() == ROWS for method in methods)
         assert {name: page.charts[name] for name in rest} == rest, "what does not show an allocation stays"
     page.set("segmented_control", "shown", "Optimal")
     page.set("text_input", "rows", "7, 9")
+    page.set("segmented_control", "part", "Rows")
     assert {each["name"] for each in page.charts["row_scores"]["data"]} == {"row 7", "Uniform", "Optimal"}
     np.testing.assert_array_equal(page.test.dataframe[0].value["pruned, Optimal"], best[[7, 9]])
     assert "row_path" not in page.charts
@@ -211,9 +225,8 @@ def test_what_is_shown_alongside_uniform(page, curves):
     page.set("segmented_control", "shown", "Both")
     assert {"row_path", "row_prices"} <= page.charts.keys()
     page.set("segmented_control", "shown", "Optimal")
-    page.set("toggle", "masks", True)
-    assert {"mask_uniform", "mask_optimal"} <= page.charts.keys()
-    assert "mask_trim" not in page.charts
+    page.set("segmented_control", "part", "Masks")
+    assert {"mask_uniform", "mask_optimal"} == page.charts.keys()
 
 
 def test_the_gap(page, curves):
@@ -221,9 +234,9 @@ def test_the_gap(page, curves):
     best = quality_of(curves, best_counts(curves, 0.7))
     uniform = result.uniform_realised_quality
     captured = (result.realised_quality - uniform) / (best - uniform)
-    assert any(f"TRIM captures {captured:.1%} of the improvement" in text for text in page.texts)
     page.set("text_input", "rows", "3, 17")
-    page.set("toggle", "gap", True)
+    page.set("segmented_control", "part", "Gap")
+    assert any(f"TRIM captures {captured:.1%} of the improvement" in text for text in page.texts)
     scatter, excess = page.charts["gap_rows"], result.counts.numpy() - best_counts(curves, 0.7).numpy()
     for name, side in (("TRIM prunes too much", excess > 0), ("TRIM prunes too little", excess < 0)):
         drawn = trace(scatter, name)
@@ -275,22 +288,23 @@ def selected_table(page: LayerPage) -> list[int]:
 def test_typed_rows_appear_everywhere(page):
     page.set("text_input", "rows", "3, 17, 20-22")
     rows = [3, 17, 20, 21, 22]
+    assert page.linked[0]["selected"] == rows
+    page.set("segmented_control", "part", "Rows")
     assert selected_table(page) == rows
-    assert numbers(trace(page.charts["gini"], "selected rows")["customdata"]).tolist() == rows
-    for method in ("Uniform", "TRIM"):
-        marked = trace(page.charts["row_sparsity"], f"selected rows under {method}")
-        assert numbers(marked["customdata"]).tolist() == rows
-    for key in ("row_scores", "row_lorenz", "row_path"):
-        assert key in page.charts
+    assert {"row_scores", "row_lorenz", "row_cosine", "row_path"} == page.charts.keys()
     page.set("selectbox", "inspected_row", 17)
     assert any("row 17" in text for text in page.texts)
     page.set("text_input", "rows", "")
     assert selected_table(page) == []
+    assert any("No rows selected" in info.value for info in page.test.info)
+    page.set("segmented_control", "part", "Overview")
     assert list(page.charts) == FOUR_CHARTS
+    assert page.linked[0]["selected"] == []
 
 
 def test_the_table_holds_the_librarys_numbers(page, curves):
     page.set("text_input", "rows", "5-9")
+    page.set("segmented_control", "part", "Rows")
     result = trim.search(curves, trim.SearchSettings(0.7))
     table = page.test.dataframe[0].value
     np.testing.assert_array_equal(table["pruned, TRIM"], result.counts[5:10])
@@ -304,7 +318,7 @@ def test_quick_picks(page):
         page.set("selectbox", "pick", pick)
         typed = page.test.text_input(key="rows").value
         assert len(parse_rows(typed, ROWS)) == PICKED_ROWS, pick
-        assert selected_table(page) == parse_rows(typed, ROWS), pick
+        assert page.linked[0]["selected"] == parse_rows(typed, ROWS), pick
 
 
 def test_nonsense_rows_get_one_message(page):
@@ -377,8 +391,8 @@ def test_an_address_holds_a_view():
     page = LayerPage(target="60", block="3", layer="self_attn.k_proj", score="magnitude", rows="1,2")
     assert page.test.title[0].value == r"3\.self\_attn\.k\_proj"
     assert page.metrics["Layer sparsity"] == "60.00%"
-    assert selected_table(page) == [1, 2]
-    assert trace(page.charts["gini"], "magnitude")
+    assert page.linked[0]["selected"] == [1, 2]
+    assert page.test.segmented_control(key="score").value == "magnitude"
     assert not page.test.warning
 
 
@@ -390,16 +404,15 @@ def test_options_in_the_address():
         rates="0.1",
         negative_rates="-0.1",
         cap="90",
-        masks="true",
+        part="Gap",
         shown="Both",
-        gap="true",
     )
     assert page.test.selectbox(key="layer_quality").value == "mse"
     assert page.test.selectbox(key="row_quality").value == "psnr"
     assert page.test.number_input(key="iterations").value == 4
     assert page.test.text_input(key="rates").value == "0.1"
     assert page.test.number_input(key="cap").value == 90
-    assert {"mask_trim", "mask_optimal", "gap_rows", "gap_curve"} <= page.charts.keys()
+    assert {"gap_rows", "gap_curve"} == page.charts.keys()
     assert not page.test.warning
 
 
@@ -414,7 +427,7 @@ def test_options_in_the_address():
             "cap": "1e9",
         },
         {"target": "seventy", "block": "3000000000", "layer_quality": "best", "iterations": "0"}
-        | {"masks": "perhaps", "shown": "all", "row_weights": "many"},
+        | {"part": "perhaps", "shown": "all", "row_weights": "many"},
     ],
 )
 def test_nonsense_in_the_address_is_said_and_the_page_works(nonsense):
@@ -488,5 +501,5 @@ def test_from_the_best_layer_to_one_where_nothing_happens():
     button.click()
     page.run()
     assert page.test.title[0].value.replace("\\", "") == least.layer
-    assert page.metrics["Learning rate"] == "none"
+    assert page.metrics["η"] == "none"
     assert any("no learning rate beats uniform" in each.value for each in page.test.markdown)

@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 import trim
 from app.services.layer import study as studies
 from app.services.layer.background import Job, JobTable
-from tests.app.page import LayerPage, numbers, trace
+from tests.app.page import LayerPage, steps
 from tests.trim import tiny
 from trim.models.loaded import FetchedModel
 from trim.progress import Progress
@@ -72,8 +72,9 @@ def test_dead_rows_are_reported(tmp_path):
     model.layers["1.mlp.gate_proj"].weight.data[[3, 7]] = 0
     model.module.save_pretrained(folder)
     page = LayerPage(model=str(folder), rows="3", **SMALL_TEXT)
-    assert any("2 of 48 rows have no output" in text and "row 3" in text for text in page.texts)
-    assert numbers(trace(page.charts["gini"], "wanda")["y"]).sum() == 46
+    assert "2 rows without output left out" in page.charts["cosine"]["finding"]
+    assert steps(page.charts["gini"], "score").sum() == 46
+    page.set("segmented_control", "part", "Rows")
     table = page.test.dataframe[0].value
     assert np.isnan(table["Gini"][0])
     assert table["cosine, TRIM"][0] == 0
@@ -265,10 +266,11 @@ def test_fisher_row_weights(llama):
     model = trim.load_model(llama)
     windows = trim.load_corpus("demo", model.tokenizer, windows=4, length=32, seed=0)
     sensitivity = trim.sensitivity(model, windows)["1.mlp.gate_proj"]
-    np.testing.assert_allclose(page.test.dataframe[0].value["sensitivity"], [sensitivity[3]])
     assert page.charts == before, "TRIM does not know them"
-    assert page.metrics["Layer quality, Optimal"] != metrics["Layer quality, Optimal"]
-    page.set("toggle", "gap", True)
+    assert page.metrics["Optimal"] != metrics["Optimal"]
+    page.set("segmented_control", "part", "Rows")
+    np.testing.assert_allclose(page.test.dataframe[0].value["sensitivity"], [sensitivity[3]])
+    page.set("segmented_control", "part", "Gap")
     page.set("segmented_control", "gap_rows_view", "Against sensitivity")
     assert "gap_rows" in page.charts
     assert not page.errors
@@ -283,8 +285,7 @@ def test_an_address_with_fisher_row_weights(llama):
     assert page.test.segmented_control(key="row_weights").value == "Fisher"
     assert len(page.charts) == 4
     assert not page.test.warning
-    (optimal,) = [metric for metric in page.test.metric if metric.label == "Layer quality, Optimal"]
-    assert "Fisher" in optimal.help
+    assert "Fisher" in dict(page.linked[0]["meanings"])["Optimal"]
 
 
 def test_sensitivities_that_cannot_be_measured_leave_the_rest(llama, monkeypatch):
@@ -297,4 +298,4 @@ def test_sensitivities_that_cannot_be_measured_leave_the_rest(llama, monkeypatch
     assert len(page.charts) == 4
     page.press("Try again")
     assert not page.errors
-    assert page.metrics["Layer quality, Optimal"] != metrics["Layer quality, Optimal"]
+    assert page.metrics["Optimal"] != metrics["Optimal"]

@@ -10,7 +10,8 @@ from streamlit.util import calc_hash
 
 from app.services.jobs.manager import JobError
 from app.services.runs.store import RunStore
-from tests.app.page import ROOT, numbers, trace
+from diagnostics.format import number
+from tests.app.page import ROOT, linked, numbers, steps, trace
 from tests.app.small_runs import BLOCKS, PATHS, make_run, record, refitted, settings
 from trim.runs.writer import RunWriter
 
@@ -215,22 +216,19 @@ def test_a_stored_layer(runs):
     test = visit("stored", run="trim", layer="1.mlp.gate_proj")
     assert test.title[0].value == r"1\.mlp\.gate\_proj"
     made = record("1.mlp.gate_proj")
-    values = {metric.label: metric.value for metric in test.metric}
-    assert values["Layer quality, TRIM"] == f"{made.realised_quality:.5g}"
+    content, _ = linked(test)
+    values = {label: value for label, value, *_ in content["numbers"]}
+    assert values["TRIM"] == number(made.realised_quality, 5)
     assert values["Layer sparsity"] == "50.00%"
-    drawn = charts(test)
-    assert {key.split("_Agai")[0].split("_Rates")[0] for key in drawn} == {
-        "gini",
-        "cosine",
-        "row_sparsity",
-        "rate",
-    }
-    assert numbers(trace(drawn["gini"], "wanda")["y"]).sum() == made.rows
+    panels = {panel["name"]: panel for panel in content["panels"]}
+    assert list(panels) == ["gini", "cosine", "row_sparsity", "rate"]
+    assert steps(panels["gini"], "score").sum() == made.rows
     assert not test.error
     test.text_input(key="rows").set_value("3, 5").run()
+    assert linked(test)[0]["selected"] == [3, 5]
+    test.segmented_control(key="part").set_value("Rows").run()
     assert not test.exception
     assert len(test.dataframe[0].value) == 2
-    assert trace(charts(test)["gini"], "selected rows")
     test.sidebar.selectbox(key="stored_layer").set_value("0.self_attn.q_proj").run()
     assert test.query_params["layer"] == "0.self_attn.q_proj"
     assert test.title[0].value == r"0\.self\_attn\.q\_proj"
@@ -238,8 +236,9 @@ def test_a_stored_layer(runs):
 
 def test_a_stored_layer_that_trim_did_not_prune(runs):
     test = visit("stored", run="optimal", layer="0.mlp.gate_proj")
-    assert any("None was tried" in each.value for each in test.info)
-    assert {metric.label for metric in test.metric} >= {"Layer quality, Optimal"}
+    content, _ = linked(test)
+    assert content["panels"][3]["note"] == "No learning rate was searched here."
+    assert [label for label, *_ in content["numbers"]] == ["Quality: Uniform", "Optimal", "Layer sparsity"]
 
 
 def test_a_kept_layer(runs):

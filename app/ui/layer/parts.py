@@ -1,0 +1,102 @@
+"""The frame of a layer's page: what stays at the top, and which one of its parts is open below."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import streamlit as st
+from streamlit.delta_generator import DeltaGenerator
+
+from app.services.runs.layer import LayerView
+
+if TYPE_CHECKING:
+    from app.services.layer.study import Outcome, Study
+
+OVERVIEW = "Overview"
+PARTS = (OVERVIEW, "Concentration", "Cosine", "Sparsity", "Search", "Rows", "Gap", "Masks")
+
+# Target, numbers and the four charts are seen at once on a screen of 1280 × 720; the target stays while one scrolls.
+_FRAME = """
+<style>
+@media (min-width: 900px) {
+[data-testid=stMainBlockContainer] { padding: 0.75rem 1.5rem 2rem; }
+[data-testid=stHeader] { background: transparent; pointer-events: none; }
+[data-testid=stHeader] * { pointer-events: auto; }
+[data-testid=stMainBlockContainer] h1 { font-size: 1.4rem; padding: 0; }
+.st-key-heading { flex-wrap: nowrap; }
+.st-key-heading > :last-child { flex: 1 1 0; min-width: 0; }
+.st-key-seen { flex-wrap: nowrap; height: 1.75rem; }
+.st-key-seen p { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+.st-key-coming { flex-wrap: nowrap; }
+.st-key-seen > :first-child, .st-key-coming > :first-child { min-width: 0; flex: 1 1 0; }
+.st-key-seen button { min-height: 1.5rem; padding: 0; }
+[data-testid=stMainBlockContainer] [data-testid=stVerticalBlock] { gap: 0.45rem; }
+}
+:has(> .st-key-target-bar) { position: sticky; top: 0; z-index: 100; }
+.st-key-target-bar { background: BACKGROUND; padding-top: 0.2rem; }
+</style>
+"""
+
+
+def target_bar() -> DeltaGenerator:
+    """Return the container that stays at the top while the page scrolls."""
+    st.html(_FRAME.replace("BACKGROUND", st.get_option(f"theme.{st.context.theme.type or 'light'}.backgroundColor")))
+    return st.container(key="target-bar")
+
+
+def choose_part(parts: Sequence[str]) -> str:
+    """Choose which part of the page is open; the address holds it."""
+    part = st.segmented_control(
+        "Part of the page",
+        list(parts),
+        default=OVERVIEW,
+        required=True,
+        key="part",
+        bind="query-params",
+        label_visibility="collapsed",
+    )
+    return part or OVERVIEW
+
+
+def open_part(part: str, view: LayerView, whole: LayerView, rows: list[int], file_name: str) -> None:
+    """Draw the open part of the page; the overview is drawn by the linked charts.
+
+    Args:
+        part: its name.
+        view: of the layer, with the allocations that are shown.
+        whole: the same with all of them.
+        rows: the selected ones.
+        file_name: of the downloads, without their endings.
+    """
+    if part == OVERVIEW:
+        return
+    # Plotly is imported when the first of its charts is wanted.
+    from app.ui.common.cards import choose_picture_format
+    from app.ui.layer import cards, inspector
+
+    if part == "Rows":
+        inspector.row_table(whole, rows)
+        if rows:
+            inspector.row_inspector(view, rows, file_name)
+    elif part == "Masks":
+        inspector.mask_section(view, rows, file_name)
+    else:
+        charts = {
+            "Concentration": cards.concentration_card,
+            "Cosine": cards.similarity_card,
+            "Sparsity": cards.row_sparsity_card,
+            "Search": cards.search_card,
+        }
+        charts[part](view, rows, file_name)
+    choose_picture_format()
+
+
+def open_gap(study: Study, outcome: Outcome, rows: list[int], layer_name: str, file_name: str) -> None:
+    """Draw the part on what TRIM leaves to the optimum."""
+    from app.ui.common.cards import choose_picture_format
+    from app.ui.layer.gap import captured_text, gap_section
+
+    st.markdown(captured_text(study.gap(outcome), outcome.optimum.row_weights))
+    gap_section(study, outcome, rows, layer_name, file_name)
+    choose_picture_format()
