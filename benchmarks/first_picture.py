@@ -29,9 +29,9 @@ import streamlit as st
 for place in range(4):
     st.plotly_chart(go.Figure(go.Bar(y=[1, 2])), key=f"chart{place}")
 """
-# The picture of the app: every card with its chart. The empty page has no cards.
+# The picture of the app: its four linked charts, which need no Plotly; the empty page has Plotly's.
 _DRAWN = """(selector) => document.querySelectorAll(selector).length >= 4"""
-CARDS = "[class*=st-key-card-] .js-plotly-plot .main-svg:first-child"
+CARDS = ".trim-chart svg.chart > g"
 CHARTS = ".js-plotly-plot .main-svg:first-child"
 
 

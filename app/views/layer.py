@@ -31,7 +31,8 @@ from app.ui.common.waiting import NothingToShow, finished, laboratory, meanwhile
 from app.ui.layer.keep import keep_controls
 from app.ui.layer.linked import linked_charts
 from app.ui.layer.live import is_live, which_is_seen
-from app.ui.layer.parts import PARTS, choose_part, open_gap, open_part, target_bar
+from app.ui.layer.parts import OVERVIEW, PARTS, choose_part, open_gap, open_part, target_bar
+from app.ui.layer.pin import Pin, Pinned, pin_controls, pinned_layer, reset_controls
 from trim.names import format_bytes
 
 if TYPE_CHECKING:
@@ -39,7 +40,9 @@ if TYPE_CHECKING:
 
 
 @st.fragment
-def explore(study: Study, options: SearchOptions, sensitivity: np.ndarray | None) -> None:
+def explore(
+    study: Study, options: SearchOptions, sensitivity: np.ndarray | None, pinned: Pinned | None
+) -> None:
     """Show the target slider and the charts; only this part runs again when a control in it is let go."""
     left, right = target_bar().columns([5, 2], vertical_alignment="bottom")
     percent = left.slider(
@@ -73,8 +76,19 @@ def explore(study: Study, options: SearchOptions, sensitivity: np.ndarray | None
         part = choose_part(PARTS)
         with st.popover(rows_label(), type="tertiary", icon=":material/checklist:"):
             rows = choose_rows(shown, whole, messages)
+        seen = Pin(study.key, percent, options)
+        with st.popover("Pin", type="tertiary", icon=":material/keep:"):
+            pin_controls(seen, pinned)
+            reset_controls()
         keep_controls(study, outcome, shown)
-    linked_charts(shown, whole, rows, charts=part == "Overview")
+    linked_charts(
+        shown,
+        whole,
+        rows,
+        pinned=None if pinned is None else pinned.outcome().view.showing(methods),
+        pinned_label="" if pinned is None else pinned.pin.differences(seen),
+        charts=part == OVERVIEW,
+    )
     if part == "Gap":
         open_gap(study, outcome, rows, layer_name, file_name)
     else:
@@ -170,6 +184,7 @@ options = choose_search_options() if SEMINAR.may() else default_options()
 fisher = SEMINAR.may() and fisher_wanted()
 refused = st.container()
 heading(study)
-explore(study, options, sensitivity_of(study) if fisher else None)
+pinned = pinned_layer(study)
+explore(study, options, sensitivity_of(study) if fisher else None, pinned)
 with refused:
     tell_refused()

@@ -130,6 +130,7 @@ _SETTLED = """() => {
     if (app.dataset.testScriptState !== 'notRunning') return false;
     const visible = (node) => node.getClientRects().length > 0;
     if ([...document.querySelectorAll('[data-testid=stSkeleton]')].some(visible)) return false;
+    if (![...document.querySelectorAll('.trim-linked')].every((root) => root.linked?.content)) return false;
     return [...document.querySelectorAll('[data-testid=stPlotlyChart]')].filter(visible)
         .every((chart) => chart.querySelector('.js-plotly-plot .main-svg'));
 }"""
@@ -252,6 +253,8 @@ _WATCH = """() => {
     watch.observer = new MutationObserver(follow);
     watch.observer.observe(document.body,
                            {childList: true, subtree: true, attributes: true, attributeFilter: ['class']});
+    watch.linked = (event) => event.detail.forEach(drawn);  // the charts of our own that changed
+    document.addEventListener('trim-drawn', watch.linked);
     watch.listen = (event) => { watch.input = event.timeStamp; };
     for (const kind of ['pointerup', 'keydown']) document.addEventListener(kind, watch.listen, true);
 }"""
@@ -259,6 +262,7 @@ _WATCH = """() => {
 _UNWATCH = """() => {
     const watch = window.trimWatch;
     watch.observer.disconnect();
+    document.removeEventListener('trim-drawn', watch.linked);
     for (const kind of ['pointerup', 'keydown']) document.removeEventListener(kind, watch.listen, true);
     return {input: watch.input, draws: watch.draws};
 }"""

@@ -7,18 +7,16 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser.harness import settled
 
 TARGET = "Layer sparsity target"
-FOUR_CARDS = ("gini", "cosine", "row_sparsity", "rate")
+FOUR_CHARTS = ("gini", "cosine", "row_sparsity", "rate")
+PARTS = {"Gini": "gini", "Cosine": "cosine", "Sparsity": "row_sparsity", "Search": "rate"}
 FIRST_VISIT_SECONDS = 240  # on a machine whose cache is empty the demo model is made first
 
-# What is drawn, with arrays as the browser decoded them; marks such as the target's line have a place each.
+# What a Plotly chart shows, with arrays as the browser decoded them.
 _TRACES = """(chart) => chart._fullData.map((trace) => Object.fromEntries(
     ['name', 'type', 'x', 'y', 'customdata'].map((key) => {
         const value = trace[key];
         return [key, typeof value === 'object' && value ? Array.from(value) : value ?? null];
     })))"""
-_MARKS = (
-    "(chart) => (chart._fullLayout.shapes ?? []).map((shape) => [shape.x0, shape.y0, shape.x1, shape.y1])"
-)
 
 # Where a box around some bars begins and ends, in pixels of the window: from side to side, at half height.
 _BOX = """(chart, [first, last]) => {
@@ -79,10 +77,66 @@ def trace(page: Page, name: str, label: str) -> dict:
     return next(each for each in traces(page, name) if each["name"] == label)
 
 
-def figures(page: Page) -> dict[str, list]:
-    """What the four charts show."""
-    charts = {name: card(page, name).locator(".js-plotly-plot") for name in FOUR_CARDS}
-    return {name: [chart.evaluate(_TRACES), chart.evaluate(_MARKS)] for name, chart in charts.items()}
+def chart(page: Page, name: str) -> Locator:
+    """One of the four linked charts."""
+    return page.locator(f".trim-chart[data-chart={name}]")
+
+
+def panels(page: Page) -> dict[str, dict]:
+    """What the four linked charts show."""
+    shown = page.locator(".trim-linked").evaluate("(root) => root.linked.content.panels")
+    return {panel["name"]: panel for panel in shown}
+
+
+def steps(page: Page, name: str, style: str) -> dict:
+    """The histogram of that style in a linked chart."""
+    marks = panels(page)[name]["marks"]
+    return next(each for each in marks if each["kind"] == "steps" and each["style"] == style and not each["pinned"])
+
+
+def selected(page: Page) -> list[int]:
+    """The rows that are selected."""
+    return page.locator(".trim-linked").evaluate("(root) => root.linked.content.selected")
+
+
+def place(page: Page, name: str, x: float, y: float) -> tuple[float, float]:
+    """Where a point of a linked chart is, in pixels of the window."""
+    return page.locator(".trim-linked").evaluate(
+        """(root, [name, x, y]) => {
+            const chart = root.linked.charts.get(name);
+            const frame = chart.plot.getBoundingClientRect();
+            return [frame.left + chart.x(x), frame.top + chart.y(y)];
+        }""",
+        [name, x, y],
+    )
+
+
+def middle(bars: dict, bin: int) -> float:
+    """The middle of a bar."""
+    return (bars["x"][bin] + bars["x"][bin + 1]) / 2
+
+
+def box(page: Page, name: str, x: tuple[float, float], y: tuple[float, float]) -> None:
+    """Draw a box with the mouse, from corner to corner in the units of the axes."""
+    page.mouse.move(*place(page, name, x[0], y[0]))
+    page.mouse.down()
+    page.mouse.move(*place(page, name, sum(x) / 2, sum(y) / 2), steps=3)
+    page.mouse.move(*place(page, name, x[1], y[1]), steps=3)
+    page.mouse.up()
+
+
+def lit(page: Page) -> dict[str, tuple[int, str]]:
+    """How many marks are lit in each of the linked charts, and what each reads out."""
+    return page.locator(".trim-linked").evaluate(
+        """(root) => Object.fromEntries([...root.linked.charts].map(([name, chart]) =>
+            [name, [chart.glow.childElementCount, chart.finding.textContent]]))"""
+    )
+
+
+def part(page: Page, name: str) -> None:
+    """Open a part of the page."""
+    page.locator(".st-key-part").get_by_role("radio", name=name, exact=True).click()
+    settled(page)
 
 
 def box_over_bars(page: Page, name: str, first: int, last: int) -> None:
@@ -109,16 +163,16 @@ def click_row(page: Page, name: str, label: str, row: int) -> None:
 
 
 def menu(page: Page, name: str, label: str) -> Locator:
-    """Open a menu of a card; of the four charts above the fold the one that has everything."""
-    card(page, name).get_by_role("button", name="More" if name in FOUR_CARDS else label).click()
+    """Open a menu of a card."""
+    card(page, name).get_by_role("button", name=label).click()
     body = page.get_by_test_id("stPopoverBody")
     expect(body).to_be_visible()
     return body
 
 
 def views(page: Page, name: str) -> Locator:
-    """Open the menu in which the views of one of the four cards are chosen; Escape closes it."""
-    return menu(page, name, "More").get_by_test_id("stButtonGroup").get_by_role("radio")
+    """The views of a card."""
+    return card(page, name).get_by_test_id("stButtonGroup").get_by_role("radio")
 
 
 def download(page: Page, name: str, label: str, folder: Path) -> Path:

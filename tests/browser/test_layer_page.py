@@ -20,21 +20,31 @@ from tests.browser.harness import (
     step_slider,
 )
 from tests.browser.layer_page import (
-    FOUR_CARDS,
+    FOUR_CHARTS,
     ITS_ADDRESS,
+    PARTS,
     TARGET,
     arrived,
+    box,
     card,
+    chart,
     click_row,
     download,
-    figures,
+    lit,
     menu,
+    middle,
     opened,
+    panels,
+    part,
+    place,
     rows_field,
+    selected,
+    steps,
     trace,
     traces,
+    views,
 )
-from tests.browser.page_checks import cut_labels, overflow
+from tests.browser.page_checks import cut_labels, kept_out, overflow
 
 pytestmark = pytest.mark.browser
 
@@ -42,8 +52,8 @@ ROWS, COLUMNS = 1536, 576
 WIDE, NARROW = (1440, 900), (420, 900)
 
 
-def changed(before: dict[str, list], after: dict[str, list]) -> set[str]:
-    return {name for name in FOUR_CARDS if before[name] != after[name]}
+def changed(before: dict[str, dict], after: dict[str, dict]) -> set[str]:
+    return {name for name in FOUR_CHARTS if before[name] != after[name]}
 
 
 def overlapping_cards(page: Page) -> list[tuple[int, int]]:
@@ -59,9 +69,6 @@ def overlapping_cards(page: Page) -> list[tuple[int, int]]:
 
 
 def drawn_whole_in_its_colours(page: Page, colour_scheme: str) -> None:
-    assert sum(trace(page, "gini", "wanda")["y"]) == ROWS
-    for name in FOUR_CARDS:
-        assert card(page, name).locator(".main-svg").first.bounding_box()["width"] > 250
     assert overflow(page) == []
     assert cut_labels(page) == []
     background = page.get_by_test_id("stApp").evaluate("(node) => getComputedStyle(node).backgroundColor")
@@ -71,11 +78,82 @@ def drawn_whole_in_its_colours(page: Page, colour_scheme: str) -> None:
 
 def test_first_visit(page, colour_scheme, app: AppServer, tmp_path: Path):
     opened(page)
-    drawn_whole_in_its_colours(page, colour_scheme)
-    screenshot(page, "layer-1440-light")
-    files_hold_what_is_drawn(page, tmp_path)
-    the_target_moves_the_figures(page)
+    for size in ((1280, 720), WIDE):
+        page.set_viewport_size({"width": size[0], "height": size[1]})
+        page.wait_for_timeout(200)
+        for name in FOUR_CHARTS:
+            frame = chart(page, name).bounding_box()
+            assert frame["y"] + frame["height"] <= size[1], f"{name} is below the fold at {size}"
+            assert frame["width"] > 250
+        drawn_whole_in_its_colours(page, colour_scheme)
+        screenshot(page, f"layer-{size[0]}-light")
+    assert kept_out(page) == []
+    what_is_pointed_at_lights_up_everywhere(page)
+    a_click_or_a_box_selects(page)
+    a_chart_grows(page)
+    the_target_moves_the_charts(page)
     a_layer_is_kept(page, app)
+
+
+def what_is_pointed_at_lights_up_everywhere(page: Page) -> None:
+    bars = steps(page, "gini", "score")
+    bin = max(range(len(bars["y"])), key=lambda index: bars["y"][index])
+    targets = {
+        "gini": (middle(bars, bin), bars["y"][bin] / 2),
+        "cosine": (0.5, panels(page)["cosine"]["y"]["low"] / 2),
+        "rate": (4, 0),
+    }
+    for name, (x, y) in targets.items():
+        page.mouse.move(*place(page, name, x, y))
+        marks = lit(page)
+        assert all(count > 0 for count, _ in marks.values()), (name, marks)
+        assert marks[name][1] != panels(page)[name]["finding"]
+    milliseconds = page.locator(".trim-linked").evaluate(
+        """(root) => {
+            const {plot} = root.linked.charts.get('cosine'), frame = plot.getBoundingClientRect();
+            const started = performance.now();
+            for (let step = 0; step < 20; step++) plot.dispatchEvent(new PointerEvent('pointermove',
+                {clientX: frame.left + 60 + 10 * step, clientY: frame.top + 40, bubbles: true}));
+            return (performance.now() - started) / 20;
+        }"""
+    )
+    assert milliseconds < 50
+    page.mouse.move(5, 5)
+    assert all(count == 0 for count, _ in lit(page).values())
+
+
+def a_click_or_a_box_selects(page: Page) -> None:
+    bars = steps(page, "gini", "score")
+    last = max(index for index, count in enumerate(bars["y"]) if count)
+    with redraw(page):
+        page.mouse.click(*place(page, "gini", middle(bars, last), 0.5))
+    assert len(selected(page)) == bars["y"][last]
+    first = next(index for index in range(last, 0, -1) if sum(bars["y"][index:]) >= 5)
+    with redraw(page):
+        box(page, "gini", (middle(bars, first), middle(bars, last)), (1, 3))
+    rows = selected(page)
+    assert len(rows) == sum(bars["y"][first:])
+    assert f"rows={rows[0]}" in page.url
+    with redraw(page):
+        page.keyboard.press("Escape")  # the chart has the focus
+    assert selected(page) == []
+    with redraw(page):  # by keys: the first row of the cosines, and the tenth after it
+        chart(page, "cosine").locator(".plot").focus()
+        for key in ("ArrowDown", "PageDown", "Enter"):
+            page.keyboard.press(key)
+    assert selected(page) == [10]
+    with redraw(page):
+        page.keyboard.press("Escape")
+
+
+def a_chart_grows(page: Page) -> None:
+    chart(page, "rate").get_by_role("button", name="Enlarge").click()
+    grown = chart(page, "rate").bounding_box()
+    assert grown["width"] > 1300
+    assert grown["height"] > 800
+    screenshot(page, "layer-grown")
+    page.keyboard.press("Escape")
+    assert chart(page, "rate").bounding_box()["width"] < 800
 
 
 def files_hold_what_is_drawn(page: Page, tmp_path: Path) -> None:
@@ -88,38 +166,32 @@ def files_hold_what_is_drawn(page: Page, tmp_path: Path) -> None:
     assert table["row"].tolist() == list(range(ROWS))
     assert table["trim_count"].sum() == table["uniform_count"].sum() == round(0.7 * ROWS * COLUMNS)
     np.testing.assert_allclose(table["trim_row_sparsity"], table["trim_count"] / COLUMNS)
-    bars = trace(page, "gini", "wanda")
-    width = bars["x"][1] - bars["x"][0]
-    edges = np.append(np.array(bars["x"]) - width / 2, bars["x"][-1] + width / 2)
-    assert np.histogram(table["gini"], bins=edges)[0].tolist() == bars["y"]
-
-    picture = download(page, "gini", "SVG", tmp_path)
+    picture = download(page, "row_sparsity", "SVG", tmp_path)
     assert picture.suffix == ".svg"
     assert picture.read_text(encoding="utf-8").startswith("<svg")
 
 
-def the_target_moves_the_figures(page: Page) -> None:
-    before = figures(page)
-    quality = page.get_by_test_id("stMetricValue").nth(1)
-    shown = quality.inner_text()
+def the_target_moves_the_charts(page: Page) -> None:
+    before, numbers = panels(page), page.locator(".trim-numbers")
+    shown = numbers.inner_text()
     with redraw(page) as change:
         assert drag_slider(page, TARGET, 60) == 60
-    assert change.charts >= 3
-    assert changed(before, figures(page)) == {"cosine", "row_sparsity", "rate"}
-    expect(page.get_by_text("60.00%", exact=True)).to_be_visible()
-    assert quality.inner_text() != shown
+    assert change.charts == 3
+    assert changed(before, panels(page)) == {"cosine", "row_sparsity", "rate"}
+    expect(numbers).to_contain_text("60.00%")
+    assert numbers.inner_text() != shown
 
     # Every press of an arrow key asks for a run; the last one counts.
     step_slider(page, TARGET, 10)
-    expect(page.get_by_text("70.00%", exact=True)).to_be_visible()
+    expect(numbers).to_contain_text("70.00%")
     settled(page)
-    assert figures(page) == before
+    assert panels(page) == before
 
     # Out of reach: a message, and the earlier result stays.
     step_slider(page, TARGET, 26)
     expect(page.get_by_text("lower the target or raise the cap")).to_be_visible()
     settled(page)
-    assert sum(trace(page, "gini", "wanda")["y"]) == ROWS
+    assert panels(page) == before
     screenshot(page, "layer-refused-target")
     step_slider(page, TARGET, -26)
     settled(page)
@@ -142,23 +214,39 @@ def a_layer_is_kept(page: Page, app: AppServer) -> None:
 
 @pytest.mark.parametrize("colour_scheme", ["dark"])
 @pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
-def test_everything_open_at_once(page, colour_scheme, viewport):
-    opened(page, f"/?{ITS_ADDRESS}&masks=true&rows=3,17,20-24&shown=Both")
-    for name in ("mask_uniform", "mask_trim", "mask_optimal", "row_scores", "row_path", "row_prices"):
-        expect(card(page, name).locator(".main-svg").first).to_be_visible()
+def test_every_part(page, colour_scheme, viewport, tmp_path: Path):
+    opened(page, f"/?{ITS_ADDRESS}&rows=3,17,20-24&shown=Both")
     drawn_whole_in_its_colours(page, colour_scheme)
-    assert overlapping_cards(page) == []
-    screenshot(page, f"layer-{viewport[0]}-{colour_scheme}-rows")
-    for name in (*FOUR_CARDS, "row_scores"):
-        menu(page, name, "Formula")
+    screenshot(page, f"layer-{viewport[0]}-{colour_scheme}")
+    screens = page.evaluate("() => document.querySelector('[data-testid=stMain]').scrollHeight / innerHeight")
+    assert screens <= (3 if viewport == WIDE else 4)
+    for name, shown in (("Rows", ("row_scores", "row_path", "row_prices")), ("Masks", ("mask_uniform", "mask_optimal"))):
+        part(page, name)
+        for each in shown:
+            expect(card(page, each).locator(".main-svg").first).to_be_visible()
+        drawn_whole_in_its_colours(page, colour_scheme)
+        assert overlapping_cards(page) == []
+        screenshot(page, f"layer-{viewport[0]}-{colour_scheme}-{name}")
+    for name, drawn in PARTS.items():
+        part(page, name)
+        for index in range(views(page, drawn).count()):
+            views(page, drawn).nth(index).click()
+            expect(views(page, drawn).nth(index)).to_be_checked()
+            settled(page)
+            expect(card(page, drawn).locator(".main-svg").first).to_be_visible()
+            assert cut_labels(page) == []
+            screenshot(card(page, drawn), f"view-{viewport[0]}-{drawn}-{index}")
+        menu(page, drawn, "Formula")
         expect(page.get_by_test_id("stPopoverBody").locator(".katex-display").first).to_be_visible()
         assert page.locator(".katex-error").count() == 0
         assert page.locator(".katex-display").evaluate_all(
             "(formulas) => formulas.every((formula) => formula.scrollWidth <= formula.clientWidth)"
         )
-        screenshot(page.get_by_test_id("stPopoverBody"), f"formula-{viewport[0]}-{name}")
         page.keyboard.press("Escape")
         expect(page.get_by_test_id("stPopoverBody")).to_have_count(0)
+    if viewport == WIDE:
+        part(page, "Sparsity")
+        files_hold_what_is_drawn(page, tmp_path)
 
 
 def test_the_address_holds_the_view(page):
@@ -167,37 +255,36 @@ def test_the_address_holds_the_view(page):
     arrived(page, "13.mlp.gate_proj")
     with redraw(page):
         drag_slider(page, TARGET, 55)
+    page.get_by_role("button", name="Select rows").click()
     rows_field(page).fill("7, 9-11")
     with redraw(page):
         page.keyboard.press("Enter")
-    before = figures(page)
+    page.keyboard.press("Escape")
+    with redraw(page):
+        chart(page, "cosine").get_by_role("button", name="linear axis").click()
+    before = panels(page)
     assert "target=55" in page.url
     assert "block=13" in page.url
     opened(page, page.url, "13.mlp.gate_proj")
-    assert figures(page) == before
-    assert rows_field(page).input_value() == "7, 9-11"
+    assert panels(page) == before
+    assert selected(page) == [7, 9, 10, 11]
+    chart(page, "rate").get_by_role("button", name="More about").click()
+    expect(card(page, "rate").locator(".main-svg").first).to_be_visible()
+    assert "part=Search" in page.url
 
 
 def test_the_optimum_alongside_trim(page, tmp_path: Path):
-    opened(page, f"/?{ITS_ADDRESS}&gap=true")
-    quality = [page.get_by_test_id("stMetricValue").nth(place).inner_text() for place in range(3)]
-    assert float(quality[2]) > float(quality[1]) > float(quality[0])
-    assert {each["name"] for each in traces(page, "row_sparsity")} == {"Uniform", "TRIM"}
+    opened(page, f"/?{ITS_ADDRESS}&part=Gap")
+    quality = [float(value) for value in page.locator(".trim-numbers b").all_inner_texts()[:3]]
+    assert quality[2] > quality[1] > quality[0]
     before = traces(page, "gap_curve")
-    with redraw(page):
-        page.get_by_role("radio", name="Both", exact=True).click()
-    settled(page)
-    assert "shown=Both" in page.url
-    assert sum(trace(page, "row_sparsity", "Optimal")["y"]) == ROWS
-    assert traces(page, "gap_curve") == before
-    # A click on the row that is pruned too much by most selects it, and all charts mark it.
+    # A click on the row that is pruned too much by most selects it.
     over = trace(page, "gap_rows", "TRIM prunes too much")
     row = int(over["customdata"][np.argmax(over["y"])])
     with redraw(page):
         click_row(page, "gap_rows", "TRIM prunes too much", row)
     settled(page)
-    assert rows_field(page).input_value() == str(row)
-    assert trace(page, "row_sparsity", "selected rows under Optimal")["customdata"] == [row]
+    assert f"rows={row}" in page.url
     with redraw(page):
         drag_slider(page, TARGET, 60)
     assert traces(page, "gap_curve") == before, "it shows every target"

@@ -18,7 +18,7 @@ def keep_controls(study: "Study", outcome: "Outcome", shown: LayerView) -> None:
     """Keep this layer, its settings and the allocation that is shown under a name; of two shown, one is chosen."""
     if not presenter_only("Keeping this layer as a run"):
         return
-    with st.popover("Keep as a run", icon=":material/bookmark_add:"):
+    with st.popover("Keep as a run", type="tertiary", icon=":material/bookmark_add:"):
         labels = {each.label: each.method for each in shown.learned}
         label = next(iter(labels))
         if len(labels) > 1:

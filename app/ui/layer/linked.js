@@ -85,7 +85,10 @@ class Linked {
     }
     if (this.lit && (this.lit.rows ?? []).some((row) => row >= content.rows)) this.lit = null;
     this.light(this.lit);
-    this.root.dispatchEvent(new CustomEvent("trim-drawn", { bubbles: true, detail: content.key }));
+    const drawn = Object.fromEntries(content.panels.map((panel) => [panel.name, JSON.stringify(panel)]));
+    const changed = Object.keys(drawn).filter((name) => drawn[name] !== this.drawn?.[name]);
+    this.drawn = drawn;
+    this.root.dispatchEvent(new CustomEvent("trim-drawn", { bubbles: true, detail: changed }));
   }
 
   forget(name) {

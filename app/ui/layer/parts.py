@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from app.services.layer.study import Outcome, Study
 
 OVERVIEW = "Overview"
-PARTS = (OVERVIEW, "Concentration", "Cosine", "Sparsity", "Search", "Rows", "Gap", "Masks")
+PARTS = (OVERVIEW, "Gini", "Cosine", "Sparsity", "Search", "Rows", "Gap", "Masks")
 
 # Target, numbers and the four charts are seen at once on a screen of 1280 × 720; the target stays while one scrolls.
 _FRAME = """
@@ -83,7 +83,7 @@ def open_part(part: str, view: LayerView, whole: LayerView, rows: list[int], fil
         inspector.mask_section(view, rows, file_name)
     else:
         charts = {
-            "Concentration": cards.concentration_card,
+            "Gini": cards.concentration_card,
             "Cosine": cards.similarity_card,
             "Sparsity": cards.row_sparsity_card,
             "Search": cards.search_card,

@@ -75,7 +75,7 @@ def kept_seen(view: LayerView) -> str:
 
 
 PART_OF_CHART = {
-    "gini": "Concentration",
+    "gini": "Gini",
     "cosine": "Cosine",
     "row_sparsity": "Sparsity",
     "rate": "Search",

@@ -173,7 +173,7 @@ def test_iterations_rates_and_cap(page, curves):
 
 def test_every_view_of_every_part(page):
     page.set("segmented_control", "shown", "Both")
-    for part, card in (("Concentration", "gini"), ("Cosine", "cosine"), ("Sparsity", "row_sparsity"), ("Search", "rate")):
+    for part, card in (("Gini", "gini"), ("Cosine", "cosine"), ("Sparsity", "row_sparsity"), ("Search", "rate")):
         page.set("segmented_control", "part", part)
         drawn = []
         for view in page.test.segmented_control(key=f"{card}_view").options:
@@ -186,13 +186,13 @@ def test_every_view_of_every_part(page):
             assert not page.errors
         assert len(drawn) > 1
         assert all(one != other for one, other in itertools.combinations(drawn, 2))
-    assert page.test.query_params["part"] == ["Search"]
 
 
 def test_the_axis_of_the_cosines():
     page = LayerPage(**ADDRESS, cosine="linear")
     axis = page.charts["cosine"]["y"]
-    assert (axis["low"], axis["title"]) == (0, "cosine to the dense output")
+    assert axis["title"] == "cosine to the dense output"
+    assert axis["low"] <= 0 < axis["high"]
     assert page.charts["cosine"]["otherAxis"] == "logarithmic"
 
 
