@@ -41,8 +41,8 @@ class Mark:
     """Something drawn.
 
     Attributes:
-        kind: "steps" is the outline of a histogram (one more x than y), "band" has y and `low`, "line" and "points" have
-            x and y, "rule" is a straight line across at x or y.
+        kind: "steps" is the outline of a histogram (one more x than y), "band" has y and `low`, "line" and "points"
+            have x and y, "rule" is a straight line across at x or y.
         style: a method, "score", "gain", "loss", "muted" or "ink".
         pinned: whether it is of the layer seen alongside.
         labels: what is read out of each bar or point.
@@ -153,7 +153,9 @@ def round_ticks(low: float, high: float, most: int = 7) -> tuple[float, ...]:
     if not span > 0:
         return (low,)
     decade = 10.0 ** np.floor(np.log10(span / most))
-    step = next(decade * factor for factor in (1, 2, 5, 10, 20) if span / (decade * factor) <= most - 1 + 1e-9)
+    step = next(
+        decade * factor for factor in (1, 2, 5, 10, 20) if span / (decade * factor) <= most - 1 + 1e-9
+    )
     places = max(0, -int(np.floor(np.log10(step) + 1e-9)))
     first, last = int(np.ceil(low / step - 1e-9)), int(np.floor(high / step + 1e-9))
     return tuple(round(float(index * step), places) for index in range(first, last + 1))
@@ -163,13 +165,20 @@ def _number_axis(title: str, low: float, high: float, *, most: int = 7, signed: 
     ticks = round_ticks(low, high, most)
     step = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
     places = max(0, -int(np.floor(np.log10(step) + 1e-9)))
-    texts = [f"{tick:{'+' if signed and tick else ''},.{places}f}".replace("-", "−") for tick in ticks]
+    sign = "+" if signed else ""
+    texts = [f"{tick:{sign},.{places}f}".replace("-", "−") if tick else "0" for tick in ticks]
     return Axis(title, low, high, tuple(zip(ticks, texts, strict=True)))
 
 
 def _share_axis(title: str, low: float, high: float, most: int = 7) -> Axis:
     ticks = round_ticks(100 * low, 100 * high, most)
-    places = 0 if all(tick == int(tick) for tick in ticks) else 1 if len(ticks) < 2 or ticks[1] - ticks[0] >= 0.1 else 2
+    places = (
+        0
+        if all(tick == int(tick) for tick in ticks)
+        else 1
+        if len(ticks) < 2 or ticks[1] - ticks[0] >= 0.1
+        else 2
+    )
     return Axis(title, low, high, tuple((tick / 100, f"{tick:.{places}f}%") for tick in ticks))
 
 
@@ -219,7 +228,9 @@ class _Write:
 
 def _gini_panel(shown: LayerNumbers, pinned: LayerNumbers | None, arrays: dict[str, np.ndarray]) -> Panel:
     in_shares, sides = _widths(shown, pinned)
-    bins = histogram([side.gini for side, _ in sides], round_edges([side.gini for side, _ in sides], MOST_BINS))
+    bins = histogram(
+        [side.gini for side, _ in sides], round_edges([side.gini for side, _ in sides], MOST_BINS)
+    )
     marks = []
     for line, (side, is_pinned) in enumerate(sides):
         marks.append(
@@ -245,7 +256,9 @@ def _gini_panel(shown: LayerNumbers, pinned: LayerNumbers | None, arrays: dict[s
     return Panel(
         "gini",
         "How concentrated is the score in each row?",
-        _number_axis("Gini of the row's scores", float(bins.edges[0]) - margin, float(bins.edges[-1]) + margin),
+        _number_axis(
+            "Gini of the row's scores", float(bins.edges[0]) - margin, float(bins.edges[-1]) + margin
+        ),
         _rows_axis(top, in_shares),
         tuple(marks),
         "" if np.isfinite(shown.gini).any() else "All scores are zero: no row has a Gini.",
@@ -261,12 +274,17 @@ def _cosine_panel(
         seen = [1.0 - side.bands[:, side.sparsity >= _LOG_FROM] for side, _ in sides]
         least = min((float(np.nanmin(each)) for each in seen if np.isfinite(each).any()), default=LEAST_LOSS)
         low = float(np.floor(np.log10(max(least, LEAST_LOSS))))
-        largest = max((float(np.nanmax(1.0 - side.bands)) for side, _ in sides if np.isfinite(side.bands).any()), default=1)
+        largest = max(
+            (float(np.nanmax(1.0 - side.bands)) for side, _ in sides if np.isfinite(side.bands).any()),
+            default=1,
+        )
         high = max(0.0, float(np.log10(max(largest, 1.0)))) + 0.04
         ticks = tuple((float(power), _power(power)) for power in range(int(low), 1))
         y = Axis("1 − cosine to the dense output", low, high, ticks)
     else:
-        least = min((float(np.nanmin(side.bands)) for side, _ in sides if np.isfinite(side.bands).any()), default=0.0)
+        least = min(
+            (float(np.nanmin(side.bands)) for side, _ in sides if np.isfinite(side.bands).any()), default=0.0
+        )
         y = _number_axis("cosine to the dense output", min(0.0, least), 1.02)
 
     def placed(cosine: np.ndarray) -> np.ndarray:
@@ -318,7 +336,11 @@ def _sparsity_panel(shown: LayerNumbers, pinned: LayerNumbers | None, arrays: di
     counts = [np.asarray(each.counts) for each, _, _ in lines]
     sparsities = [each.row_sparsity for each, _, _ in lines]
     columns = {each.columns for each, _, _ in lines}
-    edges = count_edges(counts, columns.pop(), MOST_BINS) if len(columns) == 1 else round_edges(sparsities, MOST_BINS)
+    edges = (
+        count_edges(counts, columns.pop(), MOST_BINS)
+        if len(columns) == 1
+        else round_edges(sparsities, MOST_BINS)
+    )
     bins = histogram(sparsities, edges)
     marks = []
     for line, (each, side, is_pinned) in enumerate(lines):
@@ -331,7 +353,9 @@ def _sparsity_panel(shown: LayerNumbers, pinned: LayerNumbers | None, arrays: di
                 edges.tolist(),
                 _steps(bins, line, len(side.gini), in_shares).tolist(),
                 pinned=is_pinned,
-                labels=() if is_pinned else _bar_texts(bins, line, f"{each.label} sparsity", _Write(edges, True)),
+                labels=()
+                if is_pinned
+                else _bar_texts(bins, line, f"{each.label} sparsity", _Write(edges, True)),
                 bins="" if is_pinned else f"bin_{each.method}",
                 values="" if is_pinned else f"sparsity_{each.method}",
             )
@@ -376,7 +400,11 @@ def _rate_panel(
         note = "Uniform pruning loses nothing measurable here. Raise the target, or choose another quality."
         return Panel("rate", RATES, empty, empty, note=note), ()
     traces = [(shown.trace, False)]
-    if pinned is not None and pinned.trace is not None and pinned.trace.layer_measure == shown.trace.layer_measure:
+    if (
+        pinned is not None
+        and pinned.trace is not None
+        and pinned.trace.layer_measure == shown.trace.layer_measure
+    ):
         traces.append((pinned.trace, True))
     rates = sorted({rate for trace, _ in traces for rate in trace.rates.tolist()})
     place = {rate: float(index) for index, rate in enumerate(rates)}
@@ -451,10 +479,16 @@ def _rate_marks(
             )
         )
     if not is_pinned:
-        read = [each for each in summaries if each.published is not None and each.tried]
-        values = [float(np.clip((each.published or 0.0) - trace.uniform_quality, low, high)) for each in read]
-        if read:
-            marks.append(Mark("points", "ink", [place[each.rate] for each in read], values, symbol="cross"))
+        crosses = [
+            (place[each.rate], each.published - trace.uniform_quality)
+            for each in summaries
+            if each.published is not None
+            and each.tried
+            and low <= each.published - trace.uniform_quality <= high
+        ]
+        if crosses:
+            x, y = zip(*crosses, strict=True)
+            marks.append(Mark("points", "ink", x, y, symbol="cross"))
     chosen = [each for each in summaries if each.chosen]
     best = [each for each in summaries if each.exhaustive and not each.chosen]
     for which, text, symbol in ((chosen, "chosen", "ring"), (best, "best of all rates", "box")):
@@ -463,7 +497,8 @@ def _rate_marks(
             marks.append(Mark("points", "ink", [x], [y], pinned=is_pinned, symbol=symbol))
             if not is_pinned:  # the word is above the cross of the published reading
                 crossed = -np.inf if each.published is None else each.published - trace.uniform_quality
-                marks.append(Mark("points", "ink", [x], [max(y, float(min(crossed, high)))], text=text))
+                above = max(y, crossed) if crossed <= high else y
+                marks.append(Mark("points", "ink", [x], [above], text=text))
     return marks
 
 

@@ -110,7 +110,9 @@ def cosine_statistics(
         )
         for row in row_indices(rows, len(cosine)).tolist()
     )
-    return CosineStatistics(sparsity, cosine_bands(cosine), float(target), len(cosine), int((~live).sum()), curves)
+    return CosineStatistics(
+        sparsity, cosine_bands(cosine), float(target), len(cosine), int((~live).sum()), curves
+    )
 
 
 def cosine_bands(cosine: np.ndarray) -> np.ndarray:

@@ -119,11 +119,10 @@ def page() -> None:
     )
     file_name = re.sub(r"\W+", "-", f"{run.id}-{name}")
     messages = st.container()
-    with target_bar():
-        with st.container(horizontal=True, vertical_alignment="center", gap="small", key="parts"):
-            part = choose_part([each for each in PARTS if each != "Gap"])
-            with st.popover(plain(rows_label()), type="tertiary", icon=":material/checklist:"):
-                rows = choose_rows(view, messages=messages)
+    with target_bar(), st.container(horizontal=True, vertical_alignment="center", gap="small", key="parts"):
+        part = choose_part([each for each in PARTS if each != "Gap"])
+        with st.popover(plain(rows_label()), type="tertiary", icon=":material/checklist:"):
+            rows = choose_rows(view, messages=messages)
     linked_charts(view, view, rows, charts=part == OVERVIEW)
     open_part(part, view, view, rows, file_name)
     needs_the_model(run, record)

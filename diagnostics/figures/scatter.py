@@ -32,7 +32,7 @@ _QUANTITIES = {
 def row_scatter_figure(
     scatters: Sequence[RowScatter], selected_rows: Iterable[int] = (), theme: Theme = "light"
 ) -> go.Figure:
-    """Row sparsities of one or several allocations against a property of the rows; rank correlations in the subtitle."""
+    """Row sparsities of one or several allocations against a property of the rows; correlations in the subtitle."""
     figure = go.Figure()
     first = scatters[0]
     question, axis = _QUANTITIES[first.quantity]

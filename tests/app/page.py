@@ -76,7 +76,7 @@ class LayerPage:
     @property
     def chart_bytes(self) -> dict[str, int]:
         """How much every chart sends to the browser, by the key of its card."""
-        linked = {"linked": len(each.proto.bytes) for each in self.test.get("bidi_component")}
+        linked = {each.key or "linked": len(each.proto.bytes) for each in self.test.get("bidi_component")}
         return linked | {
             _card(chart.key): len(chart.proto.spec.encode()) for chart in self.test.get("plotly_chart")
         }
@@ -115,7 +115,9 @@ def linked(test: AppTest) -> tuple[dict, dict[str, np.ndarray]]:
 def steps(panel: dict, style: str) -> np.ndarray:
     """The heights of the histogram of that style in a linked chart."""
     (mark,) = [
-        each for each in panel["marks"] if each["kind"] == "steps" and each["style"] == style and not each["pinned"]
+        each
+        for each in panel["marks"]
+        if each["kind"] == "steps" and each["style"] == style and not each["pinned"]
     ]
     return np.array(mark["y"])
 

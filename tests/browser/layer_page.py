@@ -91,7 +91,9 @@ def panels(page: Page) -> dict[str, dict]:
 def steps(page: Page, name: str, style: str) -> dict:
     """The histogram of that style in a linked chart."""
     marks = panels(page)[name]["marks"]
-    return next(each for each in marks if each["kind"] == "steps" and each["style"] == style and not each["pinned"])
+    return next(
+        each for each in marks if each["kind"] == "steps" and each["style"] == style and not each["pinned"]
+    )
 
 
 def selected(page: Page) -> list[int]:

@@ -220,7 +220,10 @@ def test_every_part(page, colour_scheme, viewport, tmp_path: Path):
     screenshot(page, f"layer-{viewport[0]}-{colour_scheme}")
     screens = page.evaluate("() => document.querySelector('[data-testid=stMain]').scrollHeight / innerHeight")
     assert screens <= (3 if viewport == WIDE else 4)
-    for name, shown in (("Rows", ("row_scores", "row_path", "row_prices")), ("Masks", ("mask_uniform", "mask_optimal"))):
+    for name, shown in (
+        ("Rows", ("row_scores", "row_path", "row_prices")),
+        ("Masks", ("mask_uniform", "mask_optimal")),
+    ):
         part(page, name)
         for each in shown:
             expect(card(page, each).locator(".main-svg").first).to_be_visible()

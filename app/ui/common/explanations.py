@@ -2,7 +2,6 @@
 
 from diagnostics.allocation import RowScatter
 from diagnostics.format import change
-from diagnostics.format import change
 from diagnostics.model_map import Quantity
 
 GINI_FORMULA = r"""

@@ -47,7 +47,11 @@ def concentration_card(view: LayerView, rows: list[int], file_name: str) -> None
             "Gini after pruning": lambda: _gini_after(view, score),
         } | variants
     card(
-        "gini", variants, file_name=file_name, missing=None if score is not None else text.NO_SCORE, bind="query-params"
+        "gini",
+        variants,
+        file_name=file_name,
+        missing=None if score is not None else text.NO_SCORE,
+        bind="query-params",
     )
 
 
@@ -114,7 +118,12 @@ def similarity_card(view: LayerView, rows: list[int], file_name: str) -> None:
             lambda: row_numbers(view),
         )
 
-    card("cosine", {"After pruning": after, "Against sparsity": bands}, file_name=file_name, bind="query-params")
+    card(
+        "cosine",
+        {"After pruning": after, "Against sparsity": bands},
+        file_name=file_name,
+        bind="query-params",
+    )
 
 
 def row_sparsity_card(view: LayerView, rows: list[int], file_name: str) -> None:
@@ -156,7 +165,8 @@ def search_card(view: LayerView, rows: list[int], file_name: str) -> None:
     search = view.search
     if search is None:
         st.info(
-            f"Nothing was searched: this layer's rows were set by {plain(view.own.label)}.", icon=":material/info:"
+            f"Nothing was searched: this layer's rows were set by {plain(view.own.label)}.",
+            icon=":material/info:",
         )
         return
     trace = search.trace
@@ -173,7 +183,9 @@ def search_card(view: LayerView, rows: list[int], file_name: str) -> None:
     crosses = text.published_seen(search)
     variants = {
         "Landscape": lambda: drawn(landscape_figure, "Gain over uniform by learning rate and iteration"),
-        "Iterations": lambda: drawn(iteration_figure, "Layer quality and row variance at each iteration", crosses),
+        "Iterations": lambda: drawn(
+            iteration_figure, "Layer quality and row variance at each iteration", crosses
+        ),
         "Rates": lambda: drawn(rate_figure, "Layer quality of each learning rate", crosses),
     }
     if rows and search.learning_rate is not None and any(each.method == "trim" for each in view.allocations):

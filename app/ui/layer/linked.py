@@ -22,7 +22,14 @@ from diagnostics.panels import CosineAxis, LayerNumbers, linked_panels
 KEY = "linked"
 _HERE = Path(__file__).parent
 # Of Plotly's names for dashes, what SVG takes.
-_DASHES = {"solid": "", "dash": "7 4", "dot": "2 3", "dashdot": "8 3 2 3", "longdash": "11 4", "longdashdot": "11 3 2 3"}
+_DASHES = {
+    "solid": "",
+    "dash": "7 4",
+    "dot": "2 3",
+    "dashdot": "8 3 2 3",
+    "longdash": "11 4",
+    "longdashdot": "11 3 2 3",
+}
 _mount = st.components.v2.component(
     "trim_linked_charts",
     html='<div class="trim-linked"></div>',
@@ -53,7 +60,11 @@ def linked_charts(
     """
     st.session_state["linked_rows"] = view.rows
     cosine_axis: CosineAxis = "linear" if st.query_params.get("cosine") == "linear" else "logarithmic"
-    panels = linked_panels(_numbers(view), None if pinned is None else _numbers(pinned), cosine_axis) if charts else None
+    panels = (
+        linked_panels(_numbers(view), None if pinned is None else _numbers(pinned), cosine_axis)
+        if charts
+        else None
+    )
     content: dict[str, object] = {
         "dark": st.context.theme.type == "dark",
         "numbers": _headline(view, whole, pinned),
@@ -62,7 +73,8 @@ def linked_charts(
         "selected": rows,
         "styles": _styles(view, pinned),
         "methods": [
-            [each.method, style.symbol, each.label] for each, style in zip(view.allocations, _series(view), strict=True)
+            [each.method, style.symbol, each.label]
+            for each, style in zip(view.allocations, _series(view), strict=True)
         ],
         "panels": [],
         "rows": view.rows,
@@ -146,7 +158,10 @@ def _styles(view: LayerView, pinned: LayerView | None) -> dict[str, dict[str, st
         "gain": {"colour": palette.gain, "dash": ""},
         "loss": {"colour": palette.loss, "dash": ""},
         "score": {"colour": score.colour, "dash": ""},
-        "uniform": {"colour": METHOD_STYLES["uniform"].colour, "dash": _DASHES[METHOD_STYLES["uniform"].dash]},
+        "uniform": {
+            "colour": METHOD_STYLES["uniform"].colour,
+            "dash": _DASHES[METHOD_STYLES["uniform"].dash],
+        },
     }
     for side in filter(None, (pinned, view)):
         for each, style in zip(side.allocations, _series(side), strict=True):
@@ -157,7 +172,9 @@ def _styles(view: LayerView, pinned: LayerView | None) -> dict[str, dict[str, st
 def _headline(view: LayerView, whole: LayerView, pinned: LayerView | None) -> list[tuple[str, str, str, str]]:
     """Return the line of numbers; those of methods in the charts have the line by which they are drawn there."""
     drawn = {each.label: each.method for each in view.allocations}
-    return [(*entry, drawn.get(entry[0].removeprefix(text.QUALITY), "")) for entry in text.headline(whole, pinned)]
+    return [
+        (*entry, drawn.get(entry[0].removeprefix(text.QUALITY), "")) for entry in text.headline(whole, pinned)
+    ]
 
 
 def _selected() -> None:

@@ -41,7 +41,11 @@ _FRAME = """
 
 def target_bar() -> DeltaGenerator:
     """Return the container that stays at the top while the page scrolls."""
-    st.html(_FRAME.replace("BACKGROUND", st.get_option(f"theme.{st.context.theme.type or 'light'}.backgroundColor")))
+    st.html(
+        _FRAME.replace(
+            "BACKGROUND", st.get_option(f"theme.{st.context.theme.type or 'light'}.backgroundColor")
+        )
+    )
     return st.container(key="target-bar")
 
 

@@ -19,7 +19,12 @@ from app.ui.common.waiting import laboratory, meanwhile
 
 PARAMETER = "pin"
 LONGEST = 2000
-_SAMPLE = {"windows": (1, 4096), "length": (2, 32768), "vectors_per_sequence": (1, 256), "seed": (0, 2**31 - 1)}
+_SAMPLE = {
+    "windows": (1, 4096),
+    "length": (2, 32768),
+    "vectors_per_sequence": (1, 256),
+    "seed": (0, 2**31 - 1),
+}
 
 
 class PinError(ValueError):
@@ -94,7 +99,10 @@ class Pin:
         """Say in what it differs from what is seen, in a few words."""
         own, others = self.fields(), other.fields()
         changed = {name: value for name, value in own.items() if value != others[name]}
-        said = [f"{value}%" if name == "target" else f"{_WORDS.get(name, name)} {value}" for name, value in changed.items()]
+        said = [
+            f"{value}%" if name == "target" else f"{_WORDS.get(name, name)} {value}"
+            for name, value in changed.items()
+        ]
         return ", ".join(said) or "the same"
 
 
@@ -208,7 +216,9 @@ def _away(reason: str) -> None:
 
 def pin_controls(seen: Pin, pinned: Pinned | None) -> None:
     """Show the buttons that pin what is seen, and that let go of it."""
-    st.caption("What is pinned stays in the charts as a dotted line while you choose another target, score, text or layer.")
+    st.caption(
+        "What is pinned stays in the charts as a dotted line while you choose another target, score, text or layer."
+    )
     if st.button("Pin what is seen", icon=":material/keep:", key="pin_this"):
         st.query_params[PARAMETER] = seen.text()
         st.rerun()

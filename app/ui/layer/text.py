@@ -108,22 +108,35 @@ def meanings(view: LayerView) -> list[tuple[str, str]]:
     """Return the words of the page, each defined once."""
     words = [
         ("Row", "an output dimension of the layer: one line of its weight matrix."),
-        ("Row sparsity", "the share of a row's weights that is pruned; over all rows it averages to the layer's."),
-        ("Layer quality", f"how much of the layer's output is left, as {LAYER_UNITS[view.quality_measure]}; 1 is all."
-         if view.quality_measure.startswith("cosim") else f"{LAYER_UNITS[view.quality_measure]}; larger is better."),
+        (
+            "Row sparsity",
+            "the share of a row's weights that is pruned; over all rows it averages to the layer's.",
+        ),
+        (
+            "Layer quality",
+            f"how much of the layer's output is left, as {LAYER_UNITS[view.quality_measure]}; 1 is all."
+            if view.quality_measure.startswith("cosim")
+            else f"{LAYER_UNITS[view.quality_measure]}; larger is better.",
+        ),
         ("Uniform", "every row loses the same share: Wanda's way."),
     ]
     for each in view.allocations:
         if (meaning := quality_help(view, each.method)) and each.method != "uniform":
             words.append((each.label, meaning))
     words += [
-        ("Learning rate η", "positive: rows that keep their output give more weights; negative: rows that lose it do. "
-         "▲ ▼ tried, ○ not tried; × is the publication's reading of the same rate, "
-         f"{ROUNDED_DOWN}."),
+        (
+            "Learning rate η",
+            "positive: rows that keep their output give more weights; negative: rows that lose it do. "
+            "▲ ▼ tried, ○ not tried; × is the publication's reading of the same rate, "
+            f"{ROUNDED_DOWN}.",
+        ),
         ("Gini", "0: all scores of a row are equal; towards 1: few weights hold the score."),
         ("Cosine", "between a row's output before and after pruning; 1: its direction is kept."),
-        ("Pointing, clicking", "What is pointed at lights up in all charts. A click selects it, a drag selects all in a "
-         "box, Shift adds; Escape or a double click clears. Of a learning rate, the rows that it prunes more."),
+        (
+            "Pointing, clicking",
+            "What is pointed at lights up in all charts. A click selects it, a drag selects all in a "
+            "box, Shift adds; Escape or a double click clears. Of a learning rate, the rows that it prunes more.",
+        ),
     ]
     return words
 
@@ -164,9 +177,7 @@ def cosine_seen(view: LayerView) -> str:
     dead = f" {rows(int(view.dead_rows.sum()))} without output left out." if view.dead_rows.any() else ""
     if live.size == 1:
         return f"With uniform sparsity the row keeps a cosine of {number(float(live[0]))}.{dead}"
-    return (
-        f"With uniform sparsity rows keep a cosine of {number(live.min(), 3)} to {number(live.max(), 3)}.{dead}"
-    )
+    return f"With uniform sparsity rows keep a cosine of {number(live.min(), 3)} to {number(live.max(), 3)}.{dead}"
 
 
 def cosine_after_seen(distribution: CosineDistribution) -> str:

@@ -173,7 +173,12 @@ def test_iterations_rates_and_cap(page, curves):
 
 def test_every_view_of_every_part(page):
     page.set("segmented_control", "shown", "Both")
-    for part, card in (("Gini", "gini"), ("Cosine", "cosine"), ("Sparsity", "row_sparsity"), ("Search", "rate")):
+    for part, card in (
+        ("Gini", "gini"),
+        ("Cosine", "cosine"),
+        ("Sparsity", "row_sparsity"),
+        ("Search", "rate"),
+    ):
         page.set("segmented_control", "part", part)
         drawn = []
         for view in page.test.segmented_control(key=f"{card}_view").options:
