@@ -438,15 +438,13 @@ def _rate(rate: float) -> str:
 
 
 def _gain_limits(traces: list[LearningRateTrace]) -> tuple[float, float]:
-    """Limits between which gains are told apart: high rates lose a hundred times more than the best one gains."""
-    gains = [trace.kept_gain[np.isfinite(trace.kept_gain)] for trace in traces]
-    known = np.concatenate([*gains, np.zeros(1)])
+    """Limits that hold every gain; of the losses, which the publication's reading may choose, those of like size."""
+    known = np.concatenate(
+        [*(trace.kept_gain[np.isfinite(trace.kept_gain)] for trace in traces), np.zeros(1)]
+    )
     top, bottom = float(known.max()), float(known.min())
-    if top > 0:
-        return max(bottom, -0.6 * top) - 0.12 * top, 1.3 * top
-    losses = np.sort(-known[known < 0])
-    limit = float(losses[min(2, len(losses) - 1)]) if len(losses) else 1e-6
-    return -1.3 * limit, 0.4 * limit
+    size = top or -bottom or 1e-6
+    return max(bottom, -size) - 0.12 * size, 1.3 * top if top > 0 else 0.3 * size
 
 
 def _rate_marks(
@@ -471,9 +469,9 @@ def _rate_marks(
                 pinned=is_pinned,
                 symbol=symbol,
                 labels=[
-                    f"η = {_rate(each.rate)}: {change(each.gain or 0.0)} over uniform"
+                    f"η = {_rate(each.rate)}: "
+                    + (f"{change(each.gain)} over uniform" if each.gain else "no iteration beats uniform")
                     + ("" if each.tried else ", not tried by the search")
-                    + ("; far below this chart" if (each.gain or 0.0) < low else "")
                     for each in drawn
                 ],
             )

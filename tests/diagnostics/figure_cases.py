@@ -81,7 +81,7 @@ def all_figures(rows, columns, selected=(), label="TRIM", theme="light"):
         "ecdf": row_sparsity_ecdf(distributions, theme),
         **{
             f"scatter {quantity}": row_scatter_figure(
-                row_scatter(trim, quantity, rng.random(rows), selected), selected, theme
+                [row_scatter(trim, quantity, rng.random(rows), selected)], selected, theme
             )
             for quantity in ("gini", "weight_norm", "cosine")
         },

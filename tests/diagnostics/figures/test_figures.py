@@ -125,7 +125,7 @@ def test_degenerate_layers_still_draw():
     no_output = cosine_figure(cosine_statistics(np.zeros((2, 2)), np.array([0.0, 1]), 0.5))
     assert "2 rows without output" in subtitle(no_output)
     constant = row_scatter(RowAllocation("trim", "TRIM", np.full(5, 2), 4), "gini", np.arange(5.0))
-    assert "No rank correlation" in subtitle(row_scatter_figure(constant))
+    assert "No rank correlation" in subtitle(row_scatter_figure([constant]))
     assert (
         "are zero"
         in row_scores_figure(
@@ -152,7 +152,7 @@ def test_wide_layers_stay_small():
     uniform = RowAllocation("uniform", "uniform", np.full(rows, 7_000), columns)
     optimal = RowAllocation("optimal", "optimal", rng.integers(0, columns + 1, rows), columns)
     statistics = row_sparsity_statistics([uniform, trim, optimal])
-    scatter = row_scatter_figure(row_scatter(trim, "gini", rng.random(rows), selected), selected)
+    scatter = row_scatter_figure([row_scatter(trim, "gini", rng.random(rows), selected)], selected)
     assert "4,000 of 14,000 rows drawn" in subtitle(scatter)
     sparsity = sparsity_grid(columns) / columns
     mask = np.ones((rows, 700), bool)

@@ -75,7 +75,7 @@ def test_a_run_from_before_exact_qualities_were_kept_says_so(runs):
     view = LayerView.of(runs["trim"], old).search
     np.testing.assert_array_equal(view.trace.quality, record.search.quality)
     assert view.trace.published is None
-    assert "holds only the publication's reading" in text.rate_seen(view)
+    assert "as this run kept it" in text.rate_seen(view)
     assert text.published_seen(view) == ""
     new = LayerView.of(runs["trim"], record).search
     assert "holds only" not in text.rate_seen(new)
