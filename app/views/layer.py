@@ -26,6 +26,8 @@ from app.ui.common.search_options import (
 )
 from app.ui.common.selection import choose_rows, rows_label
 from app.ui.common.seminar import open_study
+from app.ui.common.slots import add_to_compare, live_pick
+from app.ui.common.studio import figures_are_of
 from app.ui.common.text import plain
 from app.ui.common.waiting import NothingToShow, finished, laboratory, meanwhile
 from app.ui.layer.keep import keep_controls
@@ -80,7 +82,20 @@ def explore(
         with st.popover("Pin", type="tertiary", icon=":material/keep:"):
             pin_controls(seen, pinned)
             reset_controls()
-        keep_controls(study, outcome, shown)
+        with st.popover("Keep or compare", type="tertiary", icon=":material/bookmark_add:"):
+            sides = [(study, outcome)] + ([(pinned.study, pinned.outcome())] if pinned is not None else [])
+            add_to_compare(
+                lambda: [live_pick(*side, each.method) for side in sides for each in shown.learned],
+                "add_to_compare",
+            )
+            keep_controls(study, outcome, shown)
+    figures_are_of(
+        study.origin.model.title,
+        f"layer {study.key.layer}",
+        f"score {study.key.score}",
+        f"{percent}% layer sparsity",
+        f"{study.vectors:,} vectors from {study.key.sample.corpus}",
+    )
     linked_charts(
         shown,
         whole,

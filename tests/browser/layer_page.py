@@ -179,10 +179,7 @@ def views(page: Page, name: str) -> Locator:
 
 def download(page: Page, name: str, label: str, folder: Path) -> Path:
     """Download a file of a card from the studio."""
-    if name in FOUR_CARDS:
-        menu(page, name, "More").get_by_role("button", name="Save").click()
-    else:
-        card(page, name).get_by_role("button", name="Save").click()
+    card(page, name).get_by_role("button", name="Save").click()
     studio = page.get_by_role("dialog")
     with page.expect_download() as promise:
         studio.get_by_role("button", name=label).click()

@@ -18,26 +18,25 @@ def keep_controls(study: "Study", outcome: "Outcome", shown: LayerView) -> None:
     """Keep this layer, its settings and the allocation that is shown under a name; of two shown, one is chosen."""
     if not presenter_only("Keeping this layer as a run"):
         return
-    with st.popover("Keep as a run", type="tertiary", icon=":material/bookmark_add:"):
-        labels = {each.label: each.method for each in shown.learned}
-        label = next(iter(labels))
-        if len(labels) > 1:
-            label = st.segmented_control(
-                "Allocation to keep", list(labels), default=label, required=True, key="allocation_to_keep"
-            )
-        name = st.text_input("Name", f"{study.key.layer} at {shown.target:.0%}, {label}", max_chars=80)
-        if st.button("Keep", type="primary", disabled=not name.strip()):
-            from app.services.layer.keep import keep
+    labels = {each.label: each.method for each in shown.learned}
+    label = next(iter(labels))
+    if len(labels) > 1:
+        label = st.segmented_control(
+            "Allocation to keep", list(labels), default=label, required=True, key="allocation_to_keep"
+        )
+    name = st.text_input("Name", f"{study.key.layer} at {shown.target:.0%}, {label}", max_chars=80)
+    if st.button("Keep", type="primary", disabled=not name.strip()):
+        from app.services.layer.keep import keep
 
-            try:
-                folder = keep(study, outcome, labels[label], name.strip())
-            except (TrimError, OSError) as error:
-                st.error(plain(error), icon=":material/error:")
-            else:
-                st.success(f"Kept in {plain(folder)}", icon=":material/check:")
-                st.page_link(
-                    "views/stored_layer.py",
-                    label="Open what was kept",
-                    icon=":material/layers:",
-                    query_params={"run": folder.name, "layer": study.key.layer, **kept()},
-                )
+        try:
+            folder = keep(study, outcome, labels[label], name.strip())
+        except (TrimError, OSError) as error:
+            st.error(plain(error), icon=":material/error:")
+        else:
+            st.success(f"Kept in {plain(folder)}", icon=":material/check:")
+            st.page_link(
+                "views/stored_layer.py",
+                label="Open what was kept",
+                icon=":material/layers:",
+                query_params={"run": folder.name, "layer": study.key.layer, **kept()},
+            )

@@ -76,7 +76,6 @@ def open_part(part: str, view: LayerView, whole: LayerView, rows: list[int], fil
     if part == OVERVIEW:
         return
     # Plotly is imported when the first of its charts is wanted.
-    from app.ui.common.cards import choose_picture_format
     from app.ui.layer import cards, inspector
 
     if part == "Rows":
@@ -93,14 +92,11 @@ def open_part(part: str, view: LayerView, whole: LayerView, rows: list[int], fil
             "Search": cards.search_card,
         }
         charts[part](view, rows, file_name)
-    choose_picture_format()
 
 
 def open_gap(study: Study, outcome: Outcome, rows: list[int], layer_name: str, file_name: str) -> None:
     """Draw the part on what TRIM leaves to the optimum."""
-    from app.ui.common.cards import choose_picture_format
     from app.ui.layer.gap import captured_text, gap_section
 
     st.markdown(captured_text(study.gap(outcome), outcome.optimum.row_weights))
     gap_section(study, outcome, rows, layer_name, file_name)
-    choose_picture_format()
