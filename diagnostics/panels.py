@@ -288,9 +288,9 @@ def _cosine_panel(
         y = _number_axis("cosine to the dense output", min(0.0, least), 1.02)
 
     def placed(cosine: np.ndarray) -> np.ndarray:
-        if scale == "linear":
-            return np.clip(cosine, y.low, y.high)
-        return np.clip(np.log10(np.maximum(1.0 - cosine, 10.0**y.low)), y.low, y.high)
+        values = cosine if scale == "linear" else np.log10(np.maximum(1.0 - cosine, 10.0**y.low))
+        clipped: np.ndarray = np.clip(values, y.low, y.high)
+        return clipped
 
     marks = []
     for side, is_pinned in sides:
@@ -485,8 +485,9 @@ def _rate_marks(
             and low <= each.published - trace.uniform_quality <= high
         ]
         if crosses:
-            x, y = zip(*crosses, strict=True)
-            marks.append(Mark("points", "ink", x, y, symbol="cross"))
+            marks.append(
+                Mark("points", "ink", [x for x, _ in crosses], [y for _, y in crosses], symbol="cross")
+            )
     chosen = [each for each in summaries if each.chosen]
     best = [each for each in summaries if each.exhaustive and not each.chosen]
     for which, text, symbol in ((chosen, "chosen", "ring"), (best, "best of all rates", "box")):
