@@ -45,6 +45,7 @@ PAGES = {
     "runs": f"run={RUN}",
     "learn": "step=6",
 }
+PRESENTED = "windows=16&length=256"  # as the presenter asks for the first layer, for it to be a live one
 IN_TURN = ("layer", "model", "compare", "paper")
 FIRST = "runs"  # what the sessions have open at the beginning
 READING_SECONDS = (5.0, 10.0)
@@ -89,8 +90,8 @@ class Reader:
         """Ask for a page after a wait, with values of widgets by their ids, and read it to its end."""
         await asyncio.sleep(wait)
         ask = BackMsg()
-        ask.rerun_script.query_string = PAGES[page]
-        ask.rerun_script.page_script_hash = calc_hash(page)
+        ask.rerun_script.query_string = PAGES.get(page, PRESENTED)
+        ask.rerun_script.page_script_hash = calc_hash("layer" if page == "presented" else page)
         for key, value in widgets.items():
             state = ask.rerun_script.widget_states.widgets.add(id=key)
             if isinstance(value, bool):
@@ -118,13 +119,13 @@ class Reader:
 
 async def present(presenter: Reader) -> None:
     """Unlock the presenter's session, and wait until its layer is there."""
-    shown = await presenter.open("layer")
+    shown = await presenter.open("runs")
     ids = {
         (element.text_input.label or element.button.label): element.text_input.id or element.button.id
         for element in shown.elements
         if element.WhichOneof("type") in ("text_input", "button")
     }
-    await presenter.open("layer", **{ids["Presenter's code"]: CODE, ids["Unlock"]: True})
+    await presenter.open("runs", **{ids["Presenter's code"]: CODE, ids["Unlock"]: True})
     deadline = time.monotonic() + 10 * PATIENCE_SECONDS
     while not await layer_is_open(presenter):
         if time.monotonic() > deadline:
@@ -133,10 +134,9 @@ async def present(presenter: Reader) -> None:
 
 
 async def layer_is_open(reader: Reader) -> bool:
-    """Return whether the side bar shows a layer being computed no more, and none is missing."""
-    shown = await reader.open("layer")
-    text = " ".join(element.markdown.body for element in shown.elements)
-    return "Nothing is being computed" in text and shown.charts > 0
+    """Ask for a layer that did not come with the app, and return whether it is there."""
+    shown = await reader.open("presented")
+    return any("calibration vectors" in element.markdown.body for element in shown.elements)
 
 
 async def alone(server: AppServer, visits: int = 8) -> dict[str, dict]:

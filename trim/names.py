@@ -54,8 +54,8 @@ def absolute(source: object, reserved: Collection[str] = ()) -> str:
         reserved: names that mean the same everywhere, even beside a file of that name.
     """
     text = str(source)
-    path = Path(text).expanduser()
-    return str(path.resolve()) if text not in reserved and path.exists() else text
+    path = None if text in reserved else local_path(text)
+    return text if path is None else str(path.resolve())
 
 
 def match_layers(

@@ -21,7 +21,7 @@ from trim.models.checkpoint import CONFIG_FILES, LEGAL_FILES, TOKENIZER_FILES
 from trim.models.loaded import Model, model_folder
 from trim.models.streamed import StreamedModel
 from trim.models.tensor_files import TensorFiles
-from trim.names import one_line
+from trim.names import local_path, one_line
 from trim.progress import Meter, ProgressListener
 from trim.runs.folder import Run, open_run
 from trim.runs.recording import apply_record
@@ -210,7 +210,7 @@ def _model_card(run: Run, source: str, title: str, zeros: list[int], dtype: str,
     request, sparsity, weights = run.request, run.metrics["sparsity"], run.metrics["weights"]
     before, after = zeros
     front = ["---", "library_name: transformers", "tags: [pruned, sparse, trim]"]
-    if (named := parse_id(source)) and not Path(source).exists():
+    if (named := parse_id(source)) and local_path(source) is None:
         front.append(f"base_model: {json.dumps(named[0])}")
     how = f"pattern {request.pattern}" if request.pattern else f"allocation {request.allocation}"
     chosen = "the linear layers of its blocks"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from trim.evaluation.entries import format_bos, format_perplexity, number_to_json
 from trim.files import write_atomically
-from trim.names import one_line
+from trim.names import local_path, one_line
 from trim.runs.options import options
 from trim.runs.settings import PruneSettings
 from trim.runs.writer import write_json
@@ -62,7 +62,8 @@ def results(sweep: Sweep, outcomes: list[CellOutcome]) -> dict:
 
 def _basename(source: str) -> str:
     """Return a model or text without the folder in which this machine keeps it."""
-    return one_line(Path(source).name) if Path(source).exists() else one_line(source)
+    path = local_path(source)
+    return one_line(source if path is None else path.name)
 
 
 def _method(outcome: CellOutcome) -> dict[str, object]:

@@ -171,7 +171,7 @@ class _Sent(go.Figure):
     def __init__(self, figure: go.Figure) -> None:
         """Take the content of a figure."""
         super().__init__()
-        self._content = json.loads(figure.to_json())
+        self._content: dict = json.loads(figure.to_json())
 
     def to_dict(self) -> dict:
         """Return the content, as Streamlit asks for it at each run of a page."""
