@@ -12,6 +12,8 @@ from tests.trim import tiny
 from trim.models.checkpoint import read_config
 from trim.models.gguf_header import read_header
 from trim.models.loaded import model_folder
+from trim.models.tensor_files import TensorFiles
+from trim.names import absolute
 
 DEEP = json.loads("[" * 500 + "]" * 500)
 
@@ -128,3 +130,14 @@ def test_headers_of_gguf(tmp_path, dimensions, size, blocks):
     assert read_header(gguf(tmp_path / "good.gguf", 1, 8)).parameters == 8
     with pytest.raises(trim.ModelError, match="damaged"):
         read_header(gguf(tmp_path / "bad.gguf", dimensions, size, blocks))
+
+
+def test_more_tensors_than_any_model_has(good, monkeypatch):
+    monkeypatch.setattr("trim.models.tensor_files.MOST_TENSORS", 3)
+    with pytest.raises(trim.ModelError, match="over 3 tensors"):
+        TensorFiles(good)
+
+
+@pytest.mark.parametrize("name", ["É" * 200, "x" * 5000, "a\0b", "~nobody-of-this-name/x"])
+def test_names_that_no_file_can_have_are_names(name):
+    assert absolute(name) == name
