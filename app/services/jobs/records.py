@@ -8,11 +8,12 @@ import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TypedDict
+from typing import Annotated, TypedDict
 
 from app.services.jobs.progress import RunProgress
 from trim.errors import RunError
 from trim.files import remove_temporary
+from trim.runs.fields import Limits
 from trim.runs.folder import read_json
 from trim.runs.writer import discard_unbegun, write_json
 
@@ -31,7 +32,7 @@ class JobRecord:
         title: what it is called on pages.
         commands: argument lists of `python -m trim`.
         after: those that follow the pruning, which a resumed run does too.
-        pid, process_started: of the subprocess; together they name it for ever.
+        pid, process_started: of the subprocess; together they name it for ever; 0 until there is one.
         cancelled: whether it was asked to stop.
     """
 
@@ -40,7 +41,7 @@ class JobRecord:
     title: str
     commands: list[list[str]]
     after: list[list[str]]
-    pid: int
+    pid: Annotated[int, Limits(0, 2**31 - 1)]
     process_started: float
     cancelled: bool = False
 

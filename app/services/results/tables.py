@@ -68,12 +68,13 @@ def row_columns(run: Run) -> dict[str, np.ndarray]:
     columns: dict[str, list[np.ndarray]] = {}
     for name in run.layers:
         numbers = run.numbers(name)
+        arrays = {key: run.array(name, key) for key in _KEYS}  # first: it checks what the numbers say
         rows = numbers["rows"]
         part = {
             "layer": np.full(rows, name),
             "row": np.arange(rows),
             "weights": np.full(rows, numbers["columns"]),
-            **{key: run.array(name, key) for key in _KEYS},
+            **arrays,
         }
         part["row_sparsity"] = part["counts"] / numbers["columns"]
         for key, values in part.items():

@@ -99,6 +99,12 @@ def test_report_of_a_damaged_run(tmp_path):
         run_report(run, [])
 
 
+def test_rows_of_a_run_that_claims_many(run, monkeypatch):
+    monkeypatch.setattr(Run, "numbers", lambda self, name: {"rows": 2**31 - 1, "columns": 40})
+    with pytest.raises(RunError, match="counts"):
+        row_columns(run)
+
+
 def test_rows_of_every_layer(run):
     columns = row_columns(run)
     assert {values.shape for values in columns.values()} == {(4 * 12,)}
