@@ -37,7 +37,6 @@ class Reason(StrEnum):
         "it is a mixture of experts, of whose layers each token passes only a few, and these cannot be pruned yet; "
         "choose a dense model of the family"
     )
-    TRANSPOSED = "its layers hold transposed weights (Conv1D), which cannot be pruned yet"
     NO_LINEAR_LAYERS = "it has no row of blocks whose weights are mostly in linear layers (nn.Linear)"
     RECURRENT_STATE = "its blocks keep a recurrent state, and use layers for it without calling them"
     UNCALLED = "its blocks use layers without calling them"
@@ -96,6 +95,7 @@ def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
         raise unsupported(name, Reason.CONFIGURATION) from error
     except Exception as error:  # as many kinds as there are architectures
         raise unsupported(name, Reason.CONFIGURATION, one_line(str(error))) from error
+    make_linear(module)
     find_blocks(module.eval())
     tried = config.to_json_string(use_diff=False)
     if tried not in _SOUND:
@@ -127,6 +127,25 @@ def _few_parameters(name: str) -> Iterator[None]:
         handle.remove()
 
 
+class TransposedLinear(nn.Linear):
+    """A linear layer of which the model's files hold the weight transposed, (N, D)."""
+
+
+def make_linear(module: nn.Module) -> None:
+    """Replace every `Conv1D` of `transformers` (GPT-2 and its kin) by the linear layer that it is, in place."""
+    from transformers.pytorch_utils import Conv1D
+
+    for part in list(module.modules()):
+        for name, child in list(part.named_children()):
+            if isinstance(child, Conv1D):
+                columns, rows = child.weight.shape
+                with torch.device("meta"):
+                    linear = TransposedLinear(columns, rows)
+                linear.weight = nn.Parameter(child.weight.detach().t().contiguous(), requires_grad=False)
+                linear.bias = child.bias
+                setattr(part, name, linear.train(child.training))
+
+
 def find_blocks(module: nn.Module) -> list[nn.Module]:
     """Find the transformer blocks: the longest `nn.ModuleList` whose members all hold linear layers.
 
@@ -144,8 +163,6 @@ def find_blocks(module: nn.Module) -> list[nn.Module]:
     ]
     if not stacks:
         others = {type(part).__name__ for part in module.modules() if _owns_matrix(part)}
-        if "Conv1D" in others:
-            raise unsupported(name, Reason.TRANSPOSED)
         raise unsupported(name, Reason.NO_LINEAR_LAYERS, f"but {', '.join(sorted(others))}" if others else "")
     blocks = max(stacks, key=len)
     layers = [layer for block in blocks for layer in _linear_layers(block)]

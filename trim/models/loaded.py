@@ -12,7 +12,7 @@ from trim import hub
 from trim.devices import MARGIN_FRACTION, choose_device, choose_dtype, memory_errors_named, require_memory
 from trim.models import checkpoint
 from trim.models import source as sources
-from trim.models.architecture import blueprint, find_blocks
+from trim.models.architecture import blueprint, find_blocks, make_linear
 from trim.models.gguf import gguf_blueprint
 from trim.models.gguf_header import read_header
 from trim.models.tensor_files import TensorFiles, weight_files, weights_key
@@ -31,7 +31,7 @@ class Model:
         name: what the user asked for.
         title: what a page calls it, one short line.
         fingerprint: the identity of the weights, as runs record it; changes when the weights change.
-        module: the `transformers` model, in eval mode.
+        module: the `transformers` model, in eval mode; its `Conv1D`, if any, become the linear layers that they are.
         tokenizer: its tokenizer.
         weights_key: changes whenever the files of the weights may have changed; part of every cache key.
         blocks: the transformer blocks in order.
@@ -48,6 +48,7 @@ class Model:
     layers: dict[str, nn.Linear] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
+        make_linear(self.module)
         self.blocks = find_blocks(self.module)
         self.layers = {
             f"{index}.{path}": layer

@@ -39,7 +39,9 @@ class BlockCall:
             result = block(states, *self.arguments, **self.options)
         else:
             result = block(*self.arguments, **self.options, **{self.states_name: states})
-        if isinstance(result, tuple) and result:  # attention weights and caches come after the hidden states
+        if (
+            isinstance(result, tuple | list) and result
+        ):  # attention weights and caches come after the hidden states
             result = result[0]
         if not isinstance(result, Tensor):
             raise ModelError(

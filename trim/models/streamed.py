@@ -77,14 +77,21 @@ class StreamedModel:
         Raises:
             ModelError: the files hold it together with others, or in parts.
         """
-        index, _, path = layer.partition(".")
-        if (name := self._tensors.name_in_files(f"{self._prefixes[int(index)]}.{path}.weight")) is None:
+        if (name := self._tensors.name_in_files(self._own_name(layer))) is None:
             raise unsupported(type(self.module).__name__, Reason.OTHERWISE_STORED, layer)
         return name
 
     def weight(self, layer: str) -> Tensor:
-        """Read a layer's weight as the files hold it, (D, N), in host memory."""
-        return self.files.read(self.tensor_name(layer))
+        """Read a layer's weight in the type of the files, (D, N), in host memory."""
+        return self._tensors.read(self._own_name(layer))
+
+    def is_transposed(self, layer: str) -> bool:
+        """Return whether the files hold a layer's weight as (N, D)."""
+        return self._tensors.is_transposed(self._own_name(layer))
+
+    def _own_name(self, layer: str) -> str:
+        index, _, path = layer.partition(".")
+        return f"{self._prefixes[int(index)]}.{path}.weight"
 
     @contextlib.contextmanager
     def keeping(self) -> Iterator[None]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trim.errors import ModelError
+from trim.models.architecture import TransposedLinear
 from trim.models.tensor_files import TensorFiles
 
 if TYPE_CHECKING:
@@ -71,6 +72,9 @@ class ModelTensors:
             self._converted |= dict.fromkeys(made, conversion)
             shapes |= {name: tuple(tensor.shape) for name, tensor in made.items()}
         parts = list(module.named_modules())
+        self._transposed = {f"{path}.weight" for path, part in parts if isinstance(part, TransposedLinear)}
+        for name in self._transposed & shapes.keys():
+            shapes[name] = shapes[name][::-1]
         expected = {name: tuple(held[leaf].shape) for _, held, leaf, name in named_tensors(parts)}
         if missing := [name for name in expected if self._held_as(name) not in shapes]:
             raise ModelError(
@@ -80,6 +84,10 @@ class ModelTensors:
         for name, shape in expected.items():
             if (found := shapes[self._held_as(name)]) != shape:
                 raise self._misfit(name, f"the shape {found} instead of {shape}")
+
+    def is_transposed(self, name: str) -> bool:
+        """Return whether the files hold a tensor transposed."""
+        return name in self._transposed
 
     def name_in_files(self, name: str) -> str | None:
         """Find what the files call a tensor; None where it is made of others or of a part of one."""
@@ -96,6 +104,9 @@ class ModelTensors:
             ModelError: a file has become shorter.
         """
         own = self._held_as(name)
+        if own in self._transposed:
+            weight = self._files.read(self._names[own]).t().contiguous()
+            return weight.pin_memory() if pinned else weight
         if own in self._names:
             return self._files.read(self._names[own], pinned=pinned)
         conversion = self._converted[own]

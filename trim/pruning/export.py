@@ -179,12 +179,13 @@ def _copy_masked(
         for name, place in places.items():
             if (layer := masked.get(name)) is None:
                 continue
-            weight = model.files.read(name)
+            weight = model.weight(layer)
             before += weight.numel() - int(weight.count_nonzero())
             apply_record(weight, run.layer(layer))
             after += weight.numel() - int(weight.count_nonzero())
+            stored = weight.t().contiguous() if model.is_transposed(layer) else weight
             new.seek(place.start)
-            new.write(weight.view(-1).view(torch.uint8).numpy().data)
+            new.write(stored.view(-1).view(torch.uint8).numpy().data)
         new.flush()
         os.fsync(new.fileno())
     return before, after

@@ -19,12 +19,12 @@ PRUNED = {
     "blocks of different kinds": "gpt_neo",
     "norms in a list": "stablelm",
     "a norm with a row for each head": "cohere",
+    "transposed weights": "gpt2",
 }
 REFUSED = {
     "mixtral": Reason.EXPERTS,
     "dbrx": Reason.EXPERTS,
     "gemma3n_text": Reason.DEPENDENT_BLOCKS,
-    "gpt2": Reason.TRANSPOSED,
     "bert-generation": Reason.ENCODER,
     "trocr": Reason.ENCODER,
     "git": Reason.MORE_THAN_TEXT,

@@ -15,7 +15,6 @@ from trim import devices
 
 _MANY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 256}
 UNSUPPORTED = {
-    "GPT2LMHeadModel": ("GPT2Config", {}, "Conv1D"),
     "BertForMaskedLM": ("BertConfig", _MANY, "encoder"),
     "BertLMHeadModel": ("BertConfig", _MANY, "encoder"),
     "RobertaForCausalLM": ("RobertaConfig", _MANY, "encoder"),
