@@ -105,8 +105,8 @@ def sign_drawing(lessons: Sequence[SignLesson]) -> Drawing:
     plot.curve("stroke ink bold", place, np.sqrt(loud / top))
     plot.curve("stroke muted bold dot", place, np.sqrt(first.quiet / top))
     drawing.text(kept + 8, plot.top + 18, f"pruned by uniform: {first.pruned}", "muted small")
-    for at, head in ((490, "cosine"), (628, "next costs")):
-        drawing.text(at, 30, head, "muted", "end")
+    for at, head in ((500, "cosine"), (628, "next weight costs")):
+        drawing.text(at, 30, head, "muted small", "end")
     cost = max(max(lesson.loud_loss, lesson.quiet_loss) for lesson in lessons)
     for level, name, css, cosine, loss in (
         (62, "loud", "ink", [each.loud_cosine for each in lessons], [each.loud_loss for each in lessons]),
@@ -120,7 +120,7 @@ def sign_drawing(lessons: Sequence[SignLesson]) -> Drawing:
     ):
         drawing.line(f"stroke bold {css}", 360, level - 5, 386, level - 5)
         drawing.text(390, level, name, "ink strong")
-        drawing.text(490, level, [f"{value:.3f}" for value in cosine], "ink strong", "end")
+        drawing.text(500, level, [f"{value:.3f}" for value in cosine], "ink strong", "end")
         drawing.text(628, level, [f"{value:.4f}" for value in loss], "ink strong", "end")
         drawing.rect(f"fill {css.split()[0]}", 360, level + 8, 268 * np.array(loss) / cost, 14)
     gains = 1000 * np.stack([np.maximum(lesson.trace.kept_gain, 0.0) for lesson in lessons])

@@ -68,7 +68,9 @@ def run_rows(run: Run) -> list[RowsLesson]:
         gini, sparsity = record.gini.astype(float), record.row_sparsity.astype(float)
         found = rank_correlation(gini, sparsity)
         rows = [row for row in gini.argsort(kind="stable").tolist() if not math.isnan(gini[row])]
-        shown = [rows[at] for at in spread_indices(len(rows), POINTS).tolist()] if rows else []
+        if not rows:  # every weight is zero
+            continue
+        shown = [rows[at] for at in spread_indices(len(rows), POINTS).tolist()]
         lessons.append(
             RowsLesson(
                 name, len(gini), record.columns, record.sparsity,

@@ -63,11 +63,11 @@ def _scores() -> Picture:
 SCORES = Step(
     "Scores",
     "Which weights matter?",
-    "A **layer** of a language model is a table of **weights**: each row multiplies incoming numbers (*features*) by "
-    "its weights and adds up. To **prune** is to set weights to zero. Wanda prunes the lowest **scores**: size of the "
-    "weight times its feature's **norm**, how *loud* it is on real text.",
+    "A **layer** is a table of **weights**; each row multiplies its inputs (*features*) by them and adds up. "
+    "**Pruning** sets weights to zero. Wanda takes the lowest **scores**: size of the weight times **norm** "
+    "(loudness) of its feature.",
     "Score: size of the weight times the norm of its feature. The lowest scores of each row are pruned.",
-    "Make feature 3 quiet. No weight changes, yet others survive.",
+    "Make feature 3 quiet: no weight changes, yet others survive.",
     "Ask first: which of the 32 weights would you keep? Most point at the large ones. Move feature 3 to 0.5: "
     "nothing in W has changed, yet row 2's weight there is pruned. Then the question.",
     Check(
@@ -120,12 +120,12 @@ def _damage() -> Picture:
 UNIFORM = Step(
     "Uniform",
     "Does every row suffer the same?",
-    "**Sparsity** is the share of weights pruned; **uniform** gives every row the same. A row's outputs on many "
-    "texts form an arrow. Its **cosine** is 1 if pruning does not turn it, 0 if nothing of its direction is left. "
-    "Here each text excites one feature at a time, so the cosines can be checked by hand.",
+    "**Sparsity**: the share of weights pruned; **uniform**: the same in every row. A row's outputs on many texts "
+    "form an arrow; its **cosine** is 1 if pruning does not turn it, 0 if nothing of its direction is left. Here "
+    "each text excites one feature only: check by hand.",
     "Every row loses the same share of its weights, but not the same share of its output. Inputs here excite one "
     "feature at a time.",
-    "Row 0 rests on one weight. In row 1 all matter alike.",
+    "Row 0 rests on one weight; in row 1 all matter.",
     "Let them compute row 0 at 4 of 8: the scores kept are 0.3, 6.0, 0.4 and 0.3, so the cosine is √(36.34 / "
     "36.44), very nearly 1. Row 1, with scores from 0.7 to 1.2, keeps 0.81. Move to 6 of 8: row 0 still keeps "
     "1.00, row 1 only 0.61. Say that real inputs excite many features at once: then only the computer can check.",
@@ -180,10 +180,10 @@ def _retention() -> Picture:
 CURVES = Step(
     "Curves",
     "What does each further weight cost?",
-    "Prune a row weight by weight, the lowest score first, and note the cosine each time: its **retention curve**. "
-    "One pass over the layer gives the curve of every row. Whatever TRIM asks from here on is looked up in them.",
+    "Prune a row weight by weight, lowest score first, and note the cosine: its **retention curve**. One pass "
+    "over the layer gives every row's; TRIM then only looks things up.",
     "One pass over a layer gives each row's retention curve: its cosine at every sparsity. TRIM only looks things up.",
-    "Press Play. At 75% the even row is down to 0.84; the one with few large weights still has 1.00.",
+    "Play. At 75% the even row is down to 0.84; the one with few large weights still has 1.00.",
     "Press Play, and stop it (P) where the even row begins to fall. The three rows are equally loud; only how "
     "their output is spread over the weights differs. Everything in TRIM Lab that moves under a slider is a "
     "look-up in such curves.",
@@ -229,10 +229,10 @@ def _lorenz() -> Picture:
 GINI = Step(
     "Gini",
     "How concentrated is a row?",
-    "Line up a row's scores from lowest to highest and add them up: its **Lorenz curve**. How deep it hangs below the "
-    "diagonal is the **Gini**: 0, every weight matters alike; near 1, few hold everything.",
+    "Add up a row's scores from lowest to highest: its **Lorenz curve**. How deep it hangs below the diagonal is "
+    "the **Gini**: 0, all weights matter alike; near 1, few hold everything.",
     "Gini: how deep the Lorenz curve hangs. 0: every weight matters alike. Near 1: few hold everything.",
-    "Enlarge one weight of row 1. Its seven others do not change, yet the Gini rises: it is about shares.",
+    "Enlarge one weight of row 1: seven stay, yet the Gini rises. It is about shares.",
     "Pull the slider slowly. Ask what has happened to the other seven weights (nothing), and why the Gini rose all the "
     "same. Row 0, which hardly minded pruning, hangs deep; row 1, which suffered most, begins almost on the diagonal.",
     Check(
@@ -287,11 +287,11 @@ def _optimum() -> Picture:
 OPTIMUM = Step(
     "Optimum",
     "How far is TRIM from the best?",
-    "TRIM is a search and may miss the best. If best means least **squared error** of the layer's output, it can "
-    "be computed: always take the weight that adds least, in whatever row. Here these are the lowest scores of the "
-    "whole layer.",
+    "Is there a best? If best means least **squared error** of the layer's output, it can be computed: take the "
+    "weight that adds least, in whatever row; here, the layer's lowest scores. TRIM, a search, gets part of the "
+    "way.",
     "The least squared error can be computed. TRIM gets part of the way: it sees directions, not what a weight costs.",
-    "At 75% they part: the optimum gives up row 1, where no weight is large.",
+    "At 75% they part: the optimum gives up row 1.",
     "At 50% TRIM captured 71% of what was possible, at 25% and at 75% 57 and 51%. Ask why the optimum gives up row "
     "1 at 75%: no cosine knows how large an output is. Whether the model minds the loss of a small output is "
     "another question; the optimal method can weigh rows by that as well (their sensitivity).",

@@ -4,12 +4,12 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from functools import partial
+from typing import TypeVar
 
 import numpy as np
 
 from app.services.results import lessons
 from app.services.runs.store import STORE
-from app.services.server.faults import explain
 from app.services.server.lru import cached
 from app.ui.common import explanations
 from app.ui.learn.step import Check, Control, Picture, Step
@@ -17,6 +17,8 @@ from diagnostics.figures.frame import signed
 from diagnostics.figures.lesson_model import perplexity_drawing, rows_drawing
 from diagnostics.lessons import PerplexityLesson, RowsLesson
 from trim.runs.folder import Run
+
+T = TypeVar("T")
 
 DEFAULT_BLOCK = 15
 KEPT_PICTURES = 8
@@ -32,18 +34,23 @@ $p(x_t \mid x_{<t})$ is what the model gave the token that follows. A model that
 """
 
 
-def _chosen(run_id: str | None, fits: Callable[[Run], bool], lacks: str) -> tuple[Run | None, str]:
-    """Return the run asked for if it has what a step needs, otherwise the demo's, and why."""
-    if run_id is None:
-        return lessons.demo_run(fits), ""
-    try:
-        run = STORE.open(run_id)
-        if fits(run):
-            return run, ""
-        reason = f"The run {run.name} {lacks}"
-    except Exception as error:  # a damaged run stops no lesson
-        reason = explain(error)
-    return lessons.demo_run(fits), f"{reason} Shown instead: the demo's."
+def _chosen(
+    run_id: str | None, read: Callable[[Run], list[T]], fits: Callable[[Run], bool], lacks: str
+) -> tuple[list[T], str, str]:
+    """Return what a step shows of the run asked for or, where that lacks it, of the demo's; whose it is, and why."""
+    missing = ""
+    if run_id is not None:
+        try:
+            run = STORE.open(run_id)
+            if fits(run):
+                return read(run), run.name, ""
+            missing = f"The run {run.name} {lacks} Shown instead: the demo's."
+        except (
+            Exception
+        ):  # a damaged run ends no lecture; its reason may name paths, which a room need not see
+            missing = f"There is no run {run_id[:60]} that can be read: see the page Runs. Shown instead: the demo's."
+    run = lessons.demo_run(fits)
+    return ([], "", missing) if run is None else (read(run), run.name, missing)
 
 
 def _shared(make: Callable[[str | None], Picture | None], run_id: str | None) -> Picture | None:
@@ -54,10 +61,11 @@ def _shared(make: Callable[[str | None], Picture | None], run_id: str | None) ->
 
 
 def _rows(run_id: str | None) -> Picture | None:
-    run, missing = _chosen(run_id, lessons.has_rows, "was not made by TRIM's search, which this step shows.")
-    if run is None:
+    found, name, missing = _chosen(
+        run_id, lessons.run_rows, lessons.has_rows, "was not made by TRIM's search, which this step shows."
+    )
+    if not found:
         return None
-    found = lessons.run_rows(run)
     blocks = [lesson.layer.partition(".")[0] for lesson in found]
     start = blocks.index(str(DEFAULT_BLOCK)) if str(DEFAULT_BLOCK) in blocks else len(blocks) // 2
     control = Control(
@@ -68,7 +76,7 @@ def _rows(run_id: str | None) -> Picture | None:
         rows_drawing(found),
         control if len(found) > 1 else None,
         [_rows_seen(lesson) for lesson in found],
-        f"One point for each row of a layer of {run.name}: its sparsity against its Gini",
+        f"One point for each row of a layer of {name}: its sparsity against its Gini",
         lambda: {
             "block": np.repeat([int(block) for block in blocks], [len(lesson.gini) for lesson in found]),
             "gini": np.concatenate([lesson.gini for lesson in found]),
@@ -92,19 +100,16 @@ def _rows_seen(lesson: RowsLesson) -> str:
 
 
 def _perplexity(run_id: str | None) -> Picture | None:
-    if run_id is None:
-        found, missing, whose = lessons.demo_perplexities(), "", "the demo model"
-    else:
-        run, missing = _chosen(
-            run_id, lessons.has_perplexity, "has no perplexity: python -m trim evaluate measures it."
+    found, whose, missing = lessons.demo_perplexities(), "the demo model", ""
+    if run_id is not None:
+        own, name, missing = _chosen(
+            run_id,
+            lessons.run_perplexity,
+            lessons.has_perplexity,
+            "has no perplexity: python -m trim evaluate measures it.",
         )
-        if run is None:
-            return None
-        found, whose = (
-            (lessons.demo_perplexities(), "the demo model")
-            if missing
-            else (lessons.run_perplexity(run), run.name)
-        )
+        if not missing or not found:
+            found, whose = own, name
     if not found:
         return None
     control = Control(
@@ -137,12 +142,10 @@ def real(run_id: str | None) -> Step:
     return Step(
         "Real",
         "And in a real layer?",
-        "A layer of a real language model, pruned by TRIM: one point per row, its Gini to the right, its sparsity "
-        "upwards. *Spearman's rank correlation* says whether the two rise together: +1 always, 0 no relation, −1 "
-        "one falls as the other rises.",
+        "A layer of a real model, pruned by TRIM: one point per row. *Spearman's rank correlation* says whether "
+        "row sparsity rises with Gini: +1 always, 0 no relation, −1 it falls.",
         "One point per row of a real layer. Spearman says whether sparsity rises with Gini: +1 always, 0 no relation.",
-        "Compare block 0 with one in the middle: the slope, the sign of η, and below what TRIM gained. Where a "
-        "lecture shows one layer, it is often the one that gains most.",
+        "Block 0 against one in the middle: slope, sign, gain. Lectures like to show the layer that gains most.",
         "Block 0 of the demo gains most of its kind, by 0.0042 of cosine, with a negative rate; block 15 is an "
         "ordinary one: 0.0003, number 10 of 30. Say so: a lecture likes to show the layer that gains most, and so "
         "does the first page of this app. Then the Layer page, where the same charts move with the target.",
@@ -169,12 +172,12 @@ def perplexity(run_id: str | None) -> Step:
     return Step(
         "Perplexity",
         "Does the model notice?",
-        "**Perplexity**: among how many equally likely tokens the model seems to choose at each place of a text; "
-        "lower is better. On models this small TRIM performs about like Wanda. The paper's gains are at 7B "
-        "parameters and more, which survive 70 and 80%; a small model is broken there, whichever weights go.",
+        "**Perplexity**: among how many equally likely tokens the model seems to choose; lower is better. On "
+        "models this small TRIM performs about like Wanda. The paper's gains are at 7B parameters and more: such "
+        "models survive 70 and 80%, small ones break whichever weights go.",
         "Perplexity: among how many tokens the model seems to choose. Small models: TRIM is about like Wanda. The "
         "paper's gains: 7B and more.",
-        "Compare TRIM with Wanda at each sparsity: now one is ahead, now the other.",
+        "Compare TRIM and Wanda: now one is ahead, now the other.",
         "Dense 27.5 means: as if it chose among 27 or 28 tokens each time. At 70% Wanda has 602 and TRIM 544: both "
         "are far from dense. The paper reports 48% lower perplexity for Qwen2.5-14B and over 90% for OPT-13B at "
         "80%. Models of such size keep their sense at sparsities that break a small one, and from about 6.7B on "
