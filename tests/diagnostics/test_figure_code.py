@@ -117,7 +117,9 @@ def test_matplotlib_scripts_are_python_and_name_every_line(columns):
 
 
 def test_the_matplotlib_script_draws_the_same(tmp_path, monkeypatch):
-    pytest.importorskip("matplotlib").use("Agg")
+    import matplotlib  # here, for it takes time
+
+    matplotlib.use("Agg")
     monkeypatch.chdir(tmp_path)
     drawn = printed(figure(), COLUMN, 8, "Title")
     unpacked(drawn, tmp_path)
