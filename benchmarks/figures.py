@@ -53,6 +53,8 @@ def compare(reader: Reader) -> None:
     for percent in (60, 80):
         with redraw(page):
             reader(lambda percent=percent: drag_slider(page, TARGET, percent))
+        if percent == 80:
+            reader(page.get_by_role("radio", name="Both").click)
         reader(add.click)
     reader(page.get_by_role("link", name="Compare").last.click)
     expect(page.get_by_role("heading", name="How do layers differ?")).to_be_visible()

@@ -191,7 +191,7 @@ def matplotlib_code(figure: go.Figure) -> tuple[str, dict[str, np.ndarray]]:
         f'plt.rcParams.update({{"font.size": {letter / POINT:.3g}, "pdf.fonttype": 42, "axes.spines.top": False, '
         '"axes.spines.left": False, "ytick.left": False, "axes.edgecolor": "#a9b1bb", "axes.labelcolor": "#5c6773", '
         '"xtick.color": "#5c6773", "ytick.color": "#5c6773", '
-        '"axes.spines.right": False, "font.family": ["Arial", "Liberation Sans", "DejaVu Sans"]})',
+        '"axes.spines.right": False, "font.sans-serif": ["Arial", "Liberation Sans", "DejaVu Sans"]})',
         f"figure, axes = plt.subplots({rows}, {columns}, "
         f"figsize=({layout.width / INCH:.4g}, {layout.height / INCH:.4g}), "
         'layout="constrained")',
@@ -420,13 +420,10 @@ def _bar(
     return lines
 
 
-def _colour_map(scale: object) -> str:
+def _colour_map(scale: str | Sequence[tuple[float, str]] | None) -> str:
     """Write a colour scale as matplotlib's."""
-    stops = get_colorscale(scale) if isinstance(scale, str) else scale
-    written = [
-        (round(float(place), 4), _colour(colour)[0])
-        for place, colour in (stops or [(0, "#000000"), (1, "#ffffff")])
-    ]
+    stops = get_colorscale(scale or "Greys") if scale is None or isinstance(scale, str) else scale
+    written = [(round(float(place), 4), _colour(colour)[0]) for place, colour in stops]
     return f'LinearSegmentedColormap.from_list("scale", {written!r})'
 
 
@@ -515,12 +512,16 @@ def _notes(figure: go.Figure, pair: tuple[str, str], axes: str) -> list[str]:
     for note in figure.layout.annotations:
         if not (_belongs(note.xref, "x", pair) and _belongs(note.yref, "y", pair)):
             continue
-        system = {("x", "y"): '"data"', ("paper", "y"): f"{axes}.get_yaxis_transform()"}
-        system |= {("x", "paper"): f"{axes}.get_xaxis_transform()", ("paper", "paper"): '"axes fraction"'}
-        kinds = tuple(
-            "paper" if reference == "paper" or str(reference).endswith("domain") else letter
+        kinds = "".join(
+            "p" if reference == "paper" or str(reference).endswith("domain") else letter
             for reference, letter in ((note.xref, "x"), (note.yref, "y"))
         )
+        system = {
+            "xy": '"data"',
+            "py": f"{axes}.get_yaxis_transform()",
+            "xp": f"{axes}.get_xaxis_transform()",
+            "pp": '"axes fraction"',
+        }[kinds]
         x, y = note.x, note.y
         inside = [value if kind in "xy" else None for kind, value in zip(kinds, (x, y), strict=True)]
         if _outside(figure, pair, *inside):
@@ -536,7 +537,7 @@ def _notes(figure: go.Figure, pair: tuple[str, str], axes: str) -> list[str]:
         size = note.font.size or figure.layout.template.layout.annotationdefaults.font.size or 12
         colour, _ = _colour(note.font.color or "#1c2430")
         lines.append(
-            f"{axes}.annotate({_plain(note.text)!r}, ({x!r}, {y!r}), xycoords={system[kinds]}{more}, "
+            f"{axes}.annotate({_plain(note.text)!r}, ({x!r}, {y!r}), xycoords={system}{more}, "
             f'ha="{_PLACES[note.xanchor or "auto"]}", va="{_HEIGHTS[note.yanchor or "auto"]}", '
             f"fontsize={size / POINT:.3g}, color={colour!r}, annotation_clip=False)"
         )

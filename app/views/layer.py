@@ -82,13 +82,13 @@ def explore(
         with st.popover("Pin", type="tertiary", icon=":material/keep:"):
             pin_controls(seen, pinned)
             reset_controls()
-        with st.popover("Keep or compare", type="tertiary", icon=":material/bookmark_add:"):
-            sides = [(study, outcome)] + ([(pinned.study, pinned.outcome())] if pinned is not None else [])
-            add_to_compare(
-                lambda: [live_pick(*side, each.method) for side in sides for each in shown.learned],
-                "add_to_compare",
-            )
+        with st.popover("Keep as a run", type="tertiary", icon=":material/bookmark_add:"):
             keep_controls(study, outcome, shown)
+        sides = [(study, outcome)] + ([(pinned.study, pinned.outcome())] if pinned is not None else [])
+        add_to_compare(
+            lambda: [live_pick(*side, each.method) for side in sides for each in shown.learned],
+            "add_to_compare",
+        )
     figures_are_of(
         study.origin.model.title,
         f"layer {study.key.layer}",

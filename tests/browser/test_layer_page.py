@@ -198,7 +198,7 @@ def the_target_moves_the_charts(page: Page) -> None:
 
 
 def a_layer_is_kept(page: Page, app: AppServer) -> None:
-    page.get_by_role("button", name="Keep or compare").click()
+    page.get_by_role("button", name="Keep as a run").click()
     page.get_by_label("Name", exact=True).fill("<b>my</b> run")
     page.keyboard.press("Enter")
     page.get_by_role("button", name="Keep", exact=True).click()

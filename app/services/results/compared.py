@@ -291,7 +291,7 @@ def alike(pick: Pick, runs: Sequence[StoredRun]) -> dict[str, list[Pick]]:
                 found.setdefault(words, []).append(Pick(entry.id, pick.layer))
     path = EVERY_BLOCK + pick.layer.partition(".")[2]
     if path in kinds(own.layers):
-        found["this layer in every block"] = [Pick(pick.run_id, path)]
+        found["every block"] = [Pick(pick.run_id, path)]
     return found
 
 

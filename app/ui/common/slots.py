@@ -38,7 +38,7 @@ def add_to_compare(make: Callable[[], Sequence[Pick]], key: str) -> None:
     with st.container(
         horizontal=True, vertical_alignment="center", gap="small", width="content", key=f"{key}_box"
     ):
-        if st.button("Add to compare", icon=":material/add_chart:", key=key):
+        if st.button("Add to compare", icon=":material/add_chart:", key=key, type="tertiary"):
             _add(make())
         if count := len(slots()):
             compare_link([], f"Compare {count}" if count > 1 else "Compare it")

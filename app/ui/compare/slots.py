@@ -113,7 +113,7 @@ def _add(
     for words, more in alike(picks[0], entries).items():
         if new := [each for each in more if each not in picks]:
             st.button(
-                f"A's {words} ({len(new)})" if len(more) > 1 else f"A's {words}",
+                "A in every block" if words == "every block" else f"A with {words} ({len(new)})",
                 key=f"compare_add_{words.replace(' ', '_')}",
                 on_click=write,
                 args=([*picks, *new],),

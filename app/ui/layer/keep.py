@@ -4,9 +4,11 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from app.services.results.compared import Pick
 from app.services.runs.layer import LayerView
 from app.ui.common.present import kept
 from app.ui.common.seminar import presenter_only
+from app.ui.common.slots import compare_link
 from app.ui.common.text import plain
 from trim import TrimError
 
@@ -40,3 +42,4 @@ def keep_controls(study: "Study", outcome: "Outcome", shown: LayerView) -> None:
                 icon=":material/layers:",
                 query_params={"run": folder.name, "layer": study.key.layer, **kept()},
             )
+            compare_link([Pick(folder.name, study.key.layer)])

@@ -124,7 +124,7 @@ def test_another_run_goes_into_the_address(store):
     assert test.query_params["a"] == f"o/{GATE}", "another run is shown as it was pruned"
     ran(test, test.button(key="compare_C_remove").click())
     assert "c" not in test.query_params
-    ran(test, test.button(key="compare_add_this_layer_in_every_block").click())
+    ran(test, test.button(key="compare_add_every_block").click())
     assert test.query_params["c"] == "o/*.mlp.gate_proj"
     assert named(charts(test)["compare_rows"])[2:] == ["C block 0", "C block 1"]
 
