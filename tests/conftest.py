@@ -32,32 +32,33 @@ settings.load_profile("everyday")
 LONG_TEXT = 100_000  # characters
 
 
-# Files whose tests fork processes.
+# Files whose tests fork processes, and those whose pages in the browser compute on the model.
 FORKING = (
     "tests/app/services/jobs/test_continuations.py",
     "tests/app/services/jobs/test_manager.py",
     "tests/trim/cli/test_cli.py",
     "tests/trim/pruning/test_loop.py",
 )
+COMPUTING = ("tests/browser/test_layer_page.py", "tests/browser/test_linked_selection.py")
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """A process at a time takes a file; one alone all that drive a browser, and one all that fork others.
-
-    Two browsers starve each other, and the process that `tests.forks` forks takes seconds to make.
-    """
+    """A process at a time takes a file, or a lane of files: each lane makes its browser and app, or its fork, once."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            file = nodeid.partition("::")[0]
-            if file.startswith("tests/browser/"):
-                return "browser"
-            return "forks" if file in FORKING else file
+            return _lane(nodeid.partition("::")[0])
 
     config.option.loadscopereorder = False  # the order is made in `pytest_collection_modifyitems`
     return ByFile(config, log)
+
+
+def _lane(file: str) -> str:
+    if file.startswith("tests/browser/"):
+        return "pages that compute" if file in COMPUTING else "pages"
+    return "forks" if file in FORKING else file
 
 
 # Whole runs, subprocesses and pages: left out of `make test-fast`.
@@ -72,7 +73,7 @@ SLOW = (
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what takes long; of several processes, let one begin with the browser and end with what is quick."""
+    """Mark what takes long; several processes begin with it, and end with what is quick."""
     for item in items:
         if item.nodeid.startswith(SLOW):
             item.add_marker("slow")
@@ -80,10 +81,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items.sort(key=_turn)
 
 
-def _turn(item: pytest.Item) -> tuple[bool, bool, bool]:
-    """The longest come first: the browser, what forks, and then all that is slow."""
-    file = item.nodeid.partition("::")[0]
-    return not file.startswith("tests/browser/"), file not in FORKING, "slow" not in item.keywords
+def _turn(item: pytest.Item) -> int:
+    """The longest come first; pages leave a processor idle now and then, so that not all processes begin with them."""
+    lane = _lane(item.nodeid.partition("::")[0])
+    first = ("pages that compute", "forks", "pages")
+    return first.index(lane) if lane in first else len(first) + ("slow" not in item.keywords)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -16,6 +16,7 @@ from playwright.sync_api import Error as PlaywrightError
 
 from tests.browser.harness import AppServer, count_runs, find_browser, photograph, running_app
 
+EMPTY = "/_stcore/health"  # a word of the app's own server
 WIDE = (1440, 900)
 NARROW = (420, 900)
 FLAGS = [
@@ -80,25 +81,27 @@ def colour_scheme() -> str:
     return "light"
 
 
+@pytest.fixture(scope="package")
+def tab(app: AppServer, browser: Browser) -> Iterator[Page]:
+    """One tab for all tests: a new one would compile the app's scripts again, which takes longer than most pages."""
+    context = browser.new_context(base_url=app.url)
+    context.add_init_script(_STILL)
+    tab = context.new_page()
+    count_runs(tab)
+    yield tab
+    context.close()
+
+
 @pytest.fixture
 def page(
-    app: AppServer,
-    browser: Browser,
-    viewport: tuple[int, int],
-    colour_scheme: str,
-    request: pytest.FixtureRequest,
+    tab: Page, viewport: tuple[int, int], colour_scheme: str, request: pytest.FixtureRequest
 ) -> Iterator[Page]:
-    """A new, empty page whose relative addresses are the app's: page.goto("/?target=60")."""
+    """An empty page whose relative addresses are the app's: page.goto("/?target=60"); nothing is stored in it."""
     width, height = viewport
-    context = browser.new_context(
-        base_url=app.url,
-        viewport={"width": width, "height": height},
-        color_scheme=colour_scheme,
-        reduced_motion="reduce",
-    )
-    context.add_init_script(_STILL)
-    page = context.new_page()
-    count_runs(page)
+    tab.set_viewport_size({"width": width, "height": height})
+    tab.emulate_media(color_scheme=colour_scheme, reduced_motion="reduce")
+    tab.goto(EMPTY)
+    tab.evaluate("() => { localStorage.clear(); sessionStorage.clear(); }")
     faults: list[str] = []
 
     def said(message: ConsoleMessage) -> None:
@@ -109,14 +112,16 @@ def page(
         if _is_foreign(sent.url):
             faults.append(f"a request to {sent.url}")
 
-    page.on("console", said)
-    page.on("pageerror", lambda error: faults.append(str(error)))
-    page.on("request", asked)
-    yield page
+    heard = {"console": said, "pageerror": lambda error: faults.append(str(error)), "request": asked}
+    for event, listener in heard.items():
+        tab.on(event, listener)
+    yield tab
     if request.node.stash.get(_failed, False):
         with contextlib.suppress(PlaywrightError):  # a page that died has no picture; its test has said why
-            photograph(page, "failed-" + re.sub(r"[^\w-]+", "-", request.node.name).strip("-"))
-    context.close()
+            photograph(tab, "failed-" + re.sub(r"[^\w-]+", "-", request.node.name).strip("-"))
+    tab.goto(EMPTY)  # which ends its session
+    for event, listener in heard.items():
+        tab.remove_listener(event, listener)
     assert not faults, "the page had errors:\n" + "\n".join(faults)
 
 

@@ -53,7 +53,7 @@ def cell(page: Page, name: str, block: float, row: float) -> tuple[float, float]
 @pytest.mark.parametrize(("viewport", "colour_scheme"), [(WIDE, "light"), (NARROW, "dark")])
 def test_the_run_that_came_with_the_app(page, viewport, colour_scheme):
     received = []
-    page.on("websocket", lambda socket: socket.on("framereceived", lambda data: received.append(len(data))))
+    page.once("websocket", lambda socket: socket.on("framereceived", lambda data: received.append(len(data))))
     opened(page)
     assert "run=demo-trim-70" in page.url
     assert sum(received) < MOST_BYTES
@@ -112,10 +112,7 @@ def test_a_box_lists_layers_and_the_keyboard_opens_one(page):
 def tiny(app: AppServer, tmp_path: Path) -> Iterator[str]:
     """A run of a tiny model with many blocks, whose settings the form can take; its id."""
     model = rough.make_model("llama", tmp_path / "model", num_hidden_layers=BLOCKS)
-    text = tmp_path / "text.txt"
-    text.write_text(
-        "\n\n".join(f"Paragraph {number} says that {number} is a number." for number in range(400))
-    )
+    text = rough.write_text(tmp_path / "text.txt", 400)
     runs = app.log.parent / "runs"
     before = set(runs.glob("*"))
     trim.prune(
