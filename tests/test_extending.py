@@ -30,6 +30,7 @@ def added() -> dict:
         table.update(before)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("more", [{"score": "root"}, {"allocation": "relative"}])
 def test_a_model_is_pruned_by_it(added, tmp_path, more):
     (tmp_path / "text.txt").write_text("word " * 2000)

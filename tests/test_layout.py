@@ -1,7 +1,6 @@
 """The rooms keep apart: who may import what, what is loaded only when needed, what no committed file says."""
 
 import ast
-import os
 import re
 import shutil
 import subprocess
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.processes import ROOT, python
 
 # Imports go one way: app -> diagnostics, trim; diagnostics -> numpy, scipy, plotly; trim -> neither of these.
 TRIM_NEVER = {"plotly", "streamlit", "diagnostics", "app"}
@@ -184,6 +183,7 @@ def test_the_lazy_table_and_the_imports_for_type_checkers_agree():
         trim.nothing  # noqa: B018
 
 
+@pytest.mark.slow
 def test_nothing_heavy_is_imported_before_it_computes(tmp_path):
     """Not by the library, commands that only read, the imports of any page, or pages of stored runs."""
     code = f"""
@@ -195,7 +195,7 @@ def nothing_heavy(after):
 import trim
 nothing_heavy("import trim")
 from trim.cli import main
-for command in (["cache"], ["inspect", "."], ["--help"]):
+for command in (["cache"], ["inspect", sys.argv[1]], ["--help"]):
     with contextlib.suppress(SystemExit):
         main(command)
     nothing_heavy(command)
@@ -213,20 +213,19 @@ for page, title in (("runs", "pruned here"), ("model", "whole model take")):
     assert title in test.title[0].value
     nothing_heavy(page)
 """
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "TRIM_CACHE": str(tmp_path)}
-    run = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=environment,
-    )
-    assert run.returncode == 0, run.stderr
+    python(code, str(tmp_path), TRIM_CACHE=str(tmp_path))
 
 
+def test_waiting_threads_are_passive_before_torch_is_loaded():
+    """Those of torch would spin, and have to be told before it is imported."""
+    code = "import os; del os.environ['OMP_WAIT_POLICY']; import sys, app"
+    printed = python(f"{code}; print(os.environ['OMP_WAIT_POLICY'], 'torch' in sys.modules)")
+    assert printed.split() == ["PASSIVE", "False"]
+
+
+@pytest.mark.slow
 def test_trim_imports_without_what_only_some_uses_need():
-    hide = f"""
+    python(f"""
 import sys
 
 HIDDEN = {TRIM_IMPORTS_WITHOUT!r}
@@ -244,9 +243,7 @@ sys.meta_path[:] = [Hiding(finder) for finder in sys.meta_path]
 import trim
 for name in trim.__all__:
     getattr(trim, name)
-"""
-    run = subprocess.run([sys.executable, "-c", hide], cwd=ROOT, capture_output=True, text=True, timeout=120)
-    assert run.returncode == 0, run.stderr
+""")
 
 
 def test_no_committed_file_names_a_machine_or_a_registry():

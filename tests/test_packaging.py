@@ -3,14 +3,12 @@
 import email
 import importlib
 import importlib.metadata
-import os
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
 import zipfile
-from pathlib import Path
 
 import pytest
 import yaml
@@ -18,9 +16,9 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import trim
+from tests.processes import ROOT, make
 from trim.models.source import DEMO_WHEEL
 
-ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 SHIPPED = ("trim", "diagnostics")
 PIN = re.compile(r"([\w.-]+)==([\w.]+)")
@@ -160,10 +158,7 @@ def test_the_citation_names_the_software_and_the_paper():
 
 
 def test_hooks_and_workflow_run_what_make_and_ci_run():
-    # Without what a `make test` around this test passes on to the makes inside it.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    command = ["make", "--dry-run", "--always-make", "lint"]
-    made = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    made = make("--dry-run", "--always-make", "lint")
     (repository,) = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
     hooks = [hook["entry"] for hook in repository["hooks"]]
     assert made.stdout.splitlines()[-len(hooks) :] == hooks

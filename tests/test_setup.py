@@ -2,12 +2,12 @@
 
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.processes import ROOT, make
+
 COMPILED_FROM = "trim/compiled/sweep.py"
 INSTALLED_FROM = (
     "requirements.txt",
@@ -20,11 +20,8 @@ INSTALLED_FROM = (
 
 def would_run(folder: Path, target: str) -> str:
     """The commands that make would run for the target."""
-    # Without what a `make test` around this test hands down to the makes inside it.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-    made = subprocess.run(
-        ["make", "-n", target], cwd=folder, env=environment, capture_output=True, text=True, check=True
-    )
+    made = make("-n", target, folder=folder)
+    assert made.returncode == 0, made.stderr
     return made.stdout
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
 
 from app.ui.layer.linked import decode
 
@@ -21,6 +22,27 @@ def ran(test: AppTest, *changes: object) -> AppTest:
     test.run()
     assert not test.exception, [each.value for each in test.exception]
     return test
+
+
+def visit(page: str, **address: str) -> AppTest:
+    """Open a page by its address; "" is the Layer page."""
+    test = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=60)
+    for name, value in address.items():
+        test.query_params[name] = value
+    if page:
+        test._page_hash = calc_hash(page)  # switch_page would need a first run, of the Layer page
+    return ran(test)
+
+
+def said(test: AppTest) -> str:
+    """All the text on a page."""
+    kinds = ("title", "subheader", "markdown", "caption", "info", "warning", "error", "metric")
+    return "\n".join(str(each.value) for kind in kinds for each in test.get(kind))
+
+
+def charts(test: AppTest) -> dict[str, dict]:
+    """Every chart's figure, as the browser gets it, by its key."""
+    return {chart.key: json.loads(chart.proto.spec) for chart in test.get("plotly_chart")}
 
 
 class LayerPage:

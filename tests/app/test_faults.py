@@ -15,8 +15,6 @@ import time
 from pathlib import Path
 
 import pytest
-from streamlit.testing.v1 import AppTest
-from streamlit.util import calc_hash
 
 import trim
 from app import seminar
@@ -24,8 +22,9 @@ from app.services.jobs.manager import RunJobs
 from app.services.jobs.progress import read_progress
 from app.services.jobs.records import JobRecord
 from app.services.runs import shipped, store
-from tests.app.page import ROOT
+from tests.app.page import ROOT, said, visit
 from tests.app.small_runs import BLOCKS, PATHS, make_run, record
+from tests.processes import make
 from tests.trim import tiny
 from trim.runs.writer import RunWriter, write_json
 
@@ -41,23 +40,6 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "none").mkdir()
     monkeypatch.setattr(store.STORE, "_shipped", lambda: tmp_path / "none")
     return folder
-
-
-def visit(page: str, **address: str) -> AppTest:
-    """A page after the app has started anew; it must not fail."""
-    test = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=60)
-    for name, value in address.items():
-        test.query_params[name] = value
-    test._page_hash = calc_hash(page)
-    test.run()
-    assert not test.exception, [each.value for each in test.exception]
-    return test
-
-
-def said(test: AppTest) -> str:
-    """All the text on a page."""
-    kinds = ("title", "subheader", "markdown", "caption", "info", "warning", "error")
-    return "\n".join(str(each.value) for kind in kinds for each in test.get(kind))
 
 
 APP = """
@@ -120,8 +102,8 @@ def test_the_run_is_killed_during_a_write(runs):
 def test_the_disk_is_full(runs, monkeypatch):
     make_run(runs / "mine", name="Still here")
     usage = shutil.disk_usage(runs)
-    monkeypatch.setattr("app.services.jobs.manager.shutil.disk_usage", lambda _: usage._replace(free=1000))
-    with pytest.raises(trim.TrimError, match=r"is full.*Delete runs"):
+    monkeypatch.setattr("app.services.jobs.manager.shutil.disk_usage", lambda _: usage._replace(free=0))
+    with pytest.raises(trim.TrimError, match=r"is full: 0 bytes are free.*Delete runs"):
         RunJobs(lambda: runs).start(["demo"], "no room")
     assert [path.name for path in runs.iterdir() if not path.name.startswith(".")] == ["mine"]
 
@@ -220,14 +202,6 @@ def test_the_port_is_in_use(monkeypatch, capsys):
         port = str(taken.getsockname()[1])
         assert seminar.main(["--port", port, "--listen", "127.0.0.1"]) == 1
         assert "make seminar PORT=8601" in capsys.readouterr().err
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
-        made = subprocess.run(
-            ["make", "app", f"PORT={port}", "PRODUCT=", "WEIGHTS=", "ITSELF=", "CI=1"],
-            cwd=ROOT,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
+        made = make("app", f"PORT={port}", "PRODUCT=", "WEIGHTS=", "ITSELF=", "CI=1")
     assert made.returncode != 0
     assert "make app PORT=8601" in made.stderr

@@ -8,70 +8,31 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from streamlit.testing.v1 import AppTest
-from streamlit.util import calc_hash
 
 import trim
 from app.services.jobs.manager import JOBS
-from app.services.layer.keys import ModelKey, SampleKey, StudyKey
 from app.services.layer.laboratory import Laboratory
-from app.services.layer.study import Study
-from app.services.layer.tensor_layer import TensorLayer
 from app.services.results.compared import Pick
 from app.services.runs.store import RunStore
 from app.services.server.access import PresenterNeededError, Seminar
 from app.ui.common import search_options
 from app.ui.common.selection import MOST_ROWS, RowsError, parse_rows
-from tests.app.page import ROOT
-from tests.app.small import ORIGIN, layer_sample
+from tests.app.small import study
 from tests.app.small_runs import make_run
 from trim.errors import RunError, TrimError
 
 PLACES = (
-    "../../etc/passwd",
-    "/etc/passwd",
-    "..\\..\\x",
-    "C:\\x",
-    "file:///etc/passwd",
-    "mine/../mine",
-    ".",
-    "mine\0",
-)
+    "../../etc/passwd", "/etc/passwd", "..\\..\\x", "C:\\x", "file:///etc/passwd", "mine/../mine", ".", "mine\0",
+)  # fmt: skip
 MARKS = (
-    "<script>alert(1)</script>",
-    "<img src=x onerror=alert(1)>",
-    "[a](javascript:alert(1))",
-    "$x$",
-    "{{7*7}}",
-    "%s%n",
-)
+    "<script>alert(1)</script>", "<img src=x onerror=alert(1)>", "[a](javascript:alert(1))", "$x$", "{{7*7}}", "%s%n",
+)  # fmt: skip
 NUMBERS = (
-    "-1",
-    "0",
-    "1e999",
-    "nan",
-    "inf",
-    "-inf",
-    "2147483648",
-    "9" * 400,
-    "0x10",
-    "1_0",
-    "٣",
-    "½",
-    "--",
-    "1,5",
-)
+    "-1", "0", "1e999", "nan", "inf", "-inf", "2147483648", "9" * 400, "0x10", "1_0", "٣", "½", "--", "1,5",
+)  # fmt: skip
 WORDS = (
-    "",
-    " ",
-    "true",
-    "None",
-    "null",
-    "[]",
-    "mine",
-    "mine/0.mlp.gate_proj",
-    "mine/0.mlp.gate_proj/uniform",
-    "a/b/c/d",
-)
+    "", " ", "true", "None", "null", "[]", "mine", "mine/0.mlp.gate_proj", "mine/0.mlp.gate_proj/uniform", "a/b/c/d",
+)  # fmt: skip
 anything = st.one_of(
     st.sampled_from(PLACES + MARKS + NUMBERS + WORDS),
     st.text(max_size=30),
@@ -87,40 +48,12 @@ VISITS = settings(
 )
 
 LAYER = (
-    "model",
-    "text",
-    "windows",
-    "length",
-    "vectors",
-    "seed",
-    "block",
-    "layer",
-    "score",
-    "target",
-    "rows",
-    "part",
-)
-LAYER += (
-    "layer_quality",
-    "row_quality",
-    "iterations",
-    "rates",
-    "negative_rates",
-    "cap",
-    "row_weights",
-    "shown",
-)
+    "model", "text", "windows", "length", "vectors", "seed", "block", "layer", "score", "target", "rows", "part",
+    "layer_quality", "row_quality", "iterations", "rates", "negative_rates", "cap", "row_weights", "shown",
+)  # fmt: skip
 LEARN = (
-    "step",
-    "reveal",
-    "run",
-    "loudness",
-    "factor",
-    "iteration",
-    "outliers",
-    "real_block",
-    "model_sparsity",
-)
+    "step", "reveal", "run", "loudness", "factor", "iteration", "outliers", "real_block", "model_sparsity",
+)  # fmt: skip
 PARAMETERS = {
     "model": ("run", "from", "present"),
     "runs": ("run", "search", "kind", "present"),
@@ -146,10 +79,8 @@ def laboratory(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """A server with those runs and one open layer, on which nothing else can be computed."""
     monkeypatch.setenv("TRIM_RUNS", str(folder))
     monkeypatch.setattr("app.services.runs.store.STORE._shipped", lambda: tmp_path)
-    key = StudyKey(ModelKey(), SampleKey(), "0.mlp.gate_proj", "wanda")
-    study = Study(key, TensorLayer(layer_sample(), "wanda"), ORIGIN)
-    made = Laboratory()
-    monkeypatch.setattr(made, "open_studies", lambda: [study])
+    made, layer = Laboratory(), study()
+    monkeypatch.setattr(made, "open_studies", lambda: [layer])
     for place in ("waiting", "seminar"):
         monkeypatch.setattr(f"app.ui.common.{place}.laboratory", lambda: made)
     return made
@@ -273,15 +204,9 @@ def test_every_page_stands_any_address(laboratory, seminar, page):
 
     @VISITS
     @given(st.lists(anything, min_size=len(names), max_size=len(names)))
-    def visit(values: list[str]) -> None:
-        test = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=60)
-        for name, value in zip(names, values, strict=True):
-            test.query_params[name] = value
-        if page:
-            test._page_hash = calc_hash(page)
-        test.run()
-        assert not test.exception, (values, [each.value for each in test.exception])
+    def drill(values: list[str]) -> None:
+        test = visit(page, **dict(zip(names, values, strict=True)))
         assert test.title or test.subheader or test.get("bidi_component")
         assert not laboratory.unfinished()
 
-    visit()
+    drill()

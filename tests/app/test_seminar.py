@@ -14,10 +14,8 @@ from app.services.jobs import continuations
 from app.services.jobs.manager import RunJobs
 from app.services.layer import keep
 from app.services.layer.background import Job
-from app.services.layer.keys import ModelKey, SampleKey, StudyKey
+from app.services.layer.keys import ModelKey
 from app.services.layer.laboratory import Laboratory
-from app.services.layer.study import Study
-from app.services.layer.tensor_layer import TensorLayer
 from app.services.runs import files as run_files
 from app.services.runs import importing as run_import
 from app.services.runs import uploads as texts
@@ -30,13 +28,13 @@ from app.services.server.access import (
     Seminar,
 )
 from app.ui.common.text import plain
-from tests.app.small import ORIGIN, layer_sample
+from tests.app.page import ROOT, ran, visit
+from tests.app.small import study
 from tests.app.small_runs import make_run
 from trim.evaluation.settings import Sampling
 
 CODE = "open sesame"
-MAIN = str(Path(__file__).resolve().parents[2] / "app/main.py")
-PAGES = ("layer", "model", "runs", "compare", "learn", "paper", "xray", "stored_layer")
+PAGES = ("", "model", "runs", "compare", "learn", "paper", "xray", "stored")
 
 
 class Clock:
@@ -56,12 +54,6 @@ def timed() -> tuple[Seminar, Clock]:
     made = Seminar(CODE, clock=clock)
     made.who = lambda: "somebody"
     return made, clock
-
-
-def small_study() -> Study:
-    """A study of a layer of twelve rows."""
-    key = StudyKey(ModelKey(), SampleKey(), "0.mlp.gate_proj", "wanda")
-    return Study(key, TensorLayer(layer_sample(), "wanda"), ORIGIN)
 
 
 # ------------------------------------------------------------------------------------------------- the code
@@ -150,9 +142,8 @@ def test_every_service_that_changes_something_asks_the_guard(seminar, tmp_path, 
     monkeypatch.setenv("TRIM_RUNS", str(tmp_path))
     make_run(tmp_path / "mine")
     jobs, entry, laboratory = RunJobs(lambda: tmp_path), STORE.find("mine"), Laboratory()
-    key = small_study().key
-    study = small_study()
-    outcome = study.outcome(trim.SearchSettings(0.5))
+    layer = study()
+    outcome = layer.outcome(trim.SearchSettings(0.5))
     attempts = {
         "Pruning": lambda: jobs.start(["demo"], "mine too"),
         "Going on": lambda: jobs.resume("mine"),
@@ -162,13 +153,13 @@ def test_every_service_that_changes_something_asks_the_guard(seminar, tmp_path, 
         "Renaming": lambda: run_files.rename(entry, "other", ""),
         "Deleting": lambda: run_files.delete(entry),
         "Importing": lambda: run_import.import_run(io.BytesIO(b""), tmp_path, lambda _: False),
-        "Keeping": lambda: keep.keep(study, outcome, "trim", "kept"),
+        "Keeping": lambda: keep.keep(layer, outcome, "trim", "kept"),
         "Bringing": lambda: texts.store_text("a.txt", b"text"),
         "Opening a model": lambda: laboratory.description("demo"),
         "Loading a model": lambda: laboratory.model(ModelKey()),
-        "Preparing a layer": lambda: laboratory.study(key, None),
-        "Computing something again": lambda: laboratory.forget(key),
-        "A search with other options": lambda: study.outcome(trim.SearchSettings(0.5, iterations=99)),
+        "Preparing a layer": lambda: laboratory.study(layer.key, None),
+        "Computing something again": lambda: laboratory.forget(layer.key),
+        "A search with other options": lambda: layer.outcome(trim.SearchSettings(0.5, iterations=99)),
     }
     before = sorted(tmp_path.rglob("*"))
     for what, attempt in attempts.items():
@@ -179,7 +170,7 @@ def test_every_service_that_changes_something_asks_the_guard(seminar, tmp_path, 
 
 
 def test_a_reader_may_move_the_target(seminar):
-    assert small_study().outcome(trim.SearchSettings(0.61)).result.counts.sum() == round(0.61 * 12 * 20)
+    assert study().outcome(trim.SearchSettings(0.61)).result.counts.sum() == round(0.61 * 12 * 20)
 
 
 def test_the_presenter_opens_only_the_models_of_the_seminar(seminar, tmp_path):
@@ -269,18 +260,6 @@ def own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def visit(page: str, **address: str) -> AppTest:
-    """A page as a session sees it that came by that address."""
-    test = AppTest.from_file(MAIN, default_timeout=60)
-    for name, value in address.items():
-        test.query_params[name] = value
-    if page != "layer":
-        test.switch_page(f"views/{page}.py")
-    test.run()
-    assert not test.exception, [each.value for each in test.exception]
-    return test
-
-
 def labels(test: AppTest) -> set[str]:
     """The labels of all buttons."""
     return {button.label for button in test.button}
@@ -295,31 +274,28 @@ def test_readers_see_every_page_and_no_control_that_changes_anything(seminar, ow
 
 
 def test_the_layer_page_points_readers_to_stored_layers(seminar, own_runs):
-    test = visit("layer", model="/srv/somebody/else", text="/etc/hostname")
+    test = visit("", model="/srv/somebody/else", text="/etc/hostname")
     assert any("No layer is open on this server yet" in each.value for each in test.info)
     assert not [box for box in test.selectbox if box.label == "Model"]
 
 
 def test_readers_explore_what_the_presenter_has_open(seminar, own_runs, monkeypatch):
-    study = small_study()
-    monkeypatch.setattr(Laboratory, "open_studies", lambda _: [study])
-    test = visit("layer", target="40", iterations="99")
+    layer = study()
+    monkeypatch.setattr(Laboratory, "open_studies", lambda _: [layer])
+    test = visit("", target="40", iterations="99")
     assert test.title[0].value == plain("0.mlp.gate_proj")
     assert len(test.get("plotly_chart")) >= 4
-    assert study.latest.result.settings == trim.SearchSettings(0.4)
+    assert layer.latest.result.settings == trim.SearchSettings(0.4)
     test.slider(key="target").set_value(60).run()
-    assert study.latest.result.settings == trim.SearchSettings(0.6)
+    assert layer.latest.result.settings == trim.SearchSettings(0.6)
 
 
 def test_session_state_makes_nobody_the_presenter(seminar, own_runs):
-    test = AppTest.from_file(MAIN, default_timeout=60)
-    for name in ("presenter", "unlocked", "SEMINAR", "started_run", "may"):
+    test = visit("model")
+    for name in ("presenter", "unlocked", "SEMINAR", "started_run", "may", "new_run"):
         test.session_state[name] = True
-    test.session_state["new_run"] = True
     test.session_state["started_run"] = "mine"
-    test.switch_page("views/model.py").run()
-    assert not test.exception
-    assert "Start" not in labels(test)
+    assert "Start" not in labels(ran(test))
 
 
 def test_the_code_is_entered_in_the_side_bar(seminar, own_runs):
@@ -357,7 +333,7 @@ def test_it_listens_elsewhere_only_as_a_seminar(monkeypatch, capsys):
     assert "--server.allowedHosts lab.example.org" in options
     made = Seminar.from_environment(started["environment"])
     assert made.models == {"demo", "a/b"}
-    assert 'address = "127.0.0.1"' in (Path(MAIN).parents[1] / ".streamlit/config.toml").read_text()
+    assert 'address = "127.0.0.1"' in (ROOT / ".streamlit/config.toml").read_text()
 
 
 def test_a_code_of_ones_own_is_taken_and_not_printed(monkeypatch, capsys):

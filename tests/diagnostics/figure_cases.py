@@ -1,6 +1,7 @@
 """One of each figure, and how tests read them."""
 
 import json
+import re
 
 import numpy as np
 
@@ -21,6 +22,10 @@ from diagnostics.row_detail import row_paths, row_prices, row_scores
 from diagnostics.similarity import AllocatedCosine, cosine_statistics, sparsity_grid
 
 RATES = np.array([0.01, 0.02, 0.04, 0.08, 0.12, 0.16, -0.01, -0.02, -0.04])
+
+
+def allocation(counts, columns=50, method="trim"):
+    return RowAllocation(method, method, np.asarray(counts), columns)
 
 
 def search_trace(**changes):
@@ -135,3 +140,9 @@ def visible_texts(figure):
 
     walk(json.loads(figure.to_json()))
     return found
+
+
+def sparsities_of(figure):
+    """The words before "sparsity" in what a reader sees."""
+    found = (re.findall(r"([\w']+)(?:\s|<br>)+sparsit", text) for text in visible_texts(figure))
+    return {word.lower() for words in found for word in words}

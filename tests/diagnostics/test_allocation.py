@@ -3,12 +3,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from scipy.stats import ks_2samp, spearmanr, wasserstein_distance
+from scipy.stats import spearmanr
 
 from diagnostics.allocation import (
     CURVE_POINTS,
     SCATTER_POINTS,
-    RowAllocation,
     ecdf,
     ranked_rows,
     row_scatter,
@@ -16,12 +15,9 @@ from diagnostics.allocation import (
 )
 from diagnostics.comparison import compare_allocations
 from diagnostics.numeric import rank_correlation
+from tests.diagnostics.figure_cases import allocation
 
 COUNTS = arrays(np.int64, st.integers(1, 30), elements=st.integers(0, 50))
-
-
-def allocation(counts, columns=50, method="trim"):
-    return RowAllocation(method, method, np.asarray(counts), columns)
 
 
 @pytest.mark.parametrize("counts", [[1.5], [-1], [51], [[1]], []])
@@ -126,22 +122,6 @@ def test_scatter_of_more_selected_rows_than_points_keeps_all_of_them():
     everything = range(14_000)
     scatter = row_scatter(wide, "gini", np.arange(14_000.0), everything)
     assert len(scatter.rows) == 14_000
-
-
-@given(COUNTS, COUNTS)
-def test_distances_equal_their_definitions(first, second):
-    comparison = compare_allocations(allocation(first), allocation(second))
-    a, b = first / 50, second / 50
-    gaps = [abs(np.mean(a <= value) - np.mean(b <= value)) for value in (*a, *b)]
-    assert comparison.ks_distance == pytest.approx(max(gaps))
-    assert comparison.wasserstein_distance == pytest.approx(wasserstein_distance(a, b))
-    assert (comparison.rows_differ is None) == (len(first) == len(second))
-
-
-def test_distance_equals_scipy():
-    first, second = np.arange(50), np.arange(10, 41)
-    comparison = compare_allocations(allocation(first), allocation(second))
-    assert comparison.ks_distance == pytest.approx(ks_2samp(first, second).statistic)
 
 
 def test_rows_moved_most_come_first():

@@ -33,6 +33,7 @@ def test_distances_are_scipys(first, second):
     with warnings.catch_warnings(action="ignore"):  # about the p-value, which is not compared
         assert found.ks_distance == pytest.approx(ks_2samp(a, b).statistic, abs=1e-12)
     assert found.wasserstein_distance == pytest.approx(wasserstein_distance(a, b), abs=1e-12)
+    assert (found.rows_differ is None) == (len(first) == len(second))
     if found.correlation is not None:
         assert found.correlation.coefficient == pytest.approx(spearmanr(a, b).statistic)
 

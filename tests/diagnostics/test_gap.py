@@ -5,15 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from diagnostics.allocation import RowAllocation
 from diagnostics.figures.gap import gap_loss_figure, gap_quality_figure, gap_scatter_figure, gap_share_figure
 from diagnostics.figures.theme import METHOD_STYLES, PALETTES
 from diagnostics.gap import GapCurve, allocation_gap, captured_share, gap_scatter
-from tests.diagnostics.figure_cases import subtitle, traces
-
-
-def allocation(counts, columns=50, method="trim"):
-    return RowAllocation(method, method, np.asarray(counts), columns)
+from tests.diagnostics.figure_cases import allocation, subtitle, traces
 
 
 def gap(reached, best, **more):

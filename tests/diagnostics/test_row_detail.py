@@ -1,12 +1,9 @@
 import numpy as np
 import pytest
 
-from diagnostics.allocation import PICTURE_LIMIT, RowAllocation, pool_mask
+from diagnostics.allocation import PICTURE_LIMIT, pool_mask
 from diagnostics.row_detail import SCORE_POINTS, row_paths, row_prices, row_scores
-
-
-def allocation(counts, columns):
-    return RowAllocation("trim", "TRIM", np.asarray(counts), columns)
+from tests.diagnostics.figure_cases import allocation
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 5), (512, 513), (1025, 700), (1, 2000)])
@@ -51,7 +48,7 @@ def test_row_scores_of_wide_zero_and_single_rows():
 def test_row_scores_refuse_what_does_not_fit():
     with pytest.raises(ValueError, match="negative"):
         row_scores(0, np.array([-1.0, 1]), [])
-    with pytest.raises(ValueError, match="TRIM prunes rows of 5 weights, not 2"):
+    with pytest.raises(ValueError, match="trim prunes rows of 5 weights, not 2"):
         row_scores(0, np.array([1.0, 1]), [allocation([1], 5)])
     with pytest.raises(ValueError, match="0 to 0"):
         row_scores(1, np.array([1.0, 1]), [allocation([1], 2)])

@@ -7,13 +7,11 @@ import pytest
 import torch
 
 import trim
+from tests.gpu.layers import on_gpu
 from tests.trim import tiny
 from trim import cache, devices
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU"),
-]
+pytestmark = on_gpu
 
 GPU = torch.device("cuda", 0)
 

@@ -1,18 +1,15 @@
 """Whole models on a GPU: it is chosen by itself, and agrees with the CPU but for rounding."""
 
 import pytest
-import torch
 
 import trim
+from tests.gpu.layers import on_gpu
 from tests.trim import rough
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
+pytestmark = on_gpu
 
 
-@pytest.mark.parametrize("family", rough.CONFIGS)
+@pytest.mark.parametrize("family", rough.FAMILIES)
 def test_masks_are_those_of_the_cpu(family, tmp_path):
     folder = rough.make_model(family, tmp_path / "model")
     options = {"tokens": rough.random_tokens(), "target": 0.5, "dtype": "float32"}
@@ -56,6 +53,4 @@ def test_resumed_is_bitwise_the_same(activation_bytes, tmp_path):
     assert ("disk" if activation_bytes == 0 else "gpu") in places
     trim.resume(tmp_path / "run")
     trim.prune(folder, tmp_path / "whole", **options)
-    for index in range(3):
-        one, other = (tmp_path / name / f"blocks/00{index}.safetensors" for name in ("run", "whole"))
-        assert one.read_bytes() == other.read_bytes()
+    rough.assert_same_blocks(tmp_path / "run", tmp_path / "whole")

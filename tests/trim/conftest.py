@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.trim import fake_hub
+from tests.trim import fake_hub, rough
 
 
 @pytest.fixture
@@ -13,6 +13,12 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache of ours for one test."""
     monkeypatch.setenv("TRIM_CACHE", str(tmp_path / "cache"))
     return tmp_path / "cache"
+
+
+@pytest.fixture(scope="session")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model that no test changes."""
+    return rough.make_model("llama", tmp_path_factory.mktemp("models") / "llama")
 
 
 @pytest.fixture

@@ -1,53 +1,26 @@
 """Tiny models whose rows, biases and norms all differ, for what must hold in whole models of each family."""
 
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
-from transformers import (
-    AutoModelForCausalLM,
-    Gemma3TextConfig,
-    GemmaConfig,
-    LlamaConfig,
-    MistralConfig,
-    OPTConfig,
-    Qwen2Config,
-    Qwen3Config,
-)
+from transformers import AutoModelForCausalLM
 
+import trim
 from tests.trim import tiny
 from trim.models.checkpoint import quiet
+from trim.pruning.events import BlockDone
 
 VOCABULARY = 256
-_SIZES = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 32,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 128,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-}
-_GATED = _SIZES | {"intermediate_size": 48, "num_key_value_heads": 2}
-
-CONFIGS = {
-    "llama": lambda **more: LlamaConfig(**(_GATED | more)),
-    "qwen2": lambda **more: Qwen2Config(**(_GATED | {"tie_word_embeddings": True} | more)),  # biases, tied
-    "qwen3": lambda **more: Qwen3Config(**(_GATED | {"head_dim": 16} | more)),  # norms inside attention
-    "mistral": lambda **more: MistralConfig(**(_GATED | {"sliding_window": 8} | more)),
-    "gemma": lambda **more: GemmaConfig(**(_GATED | {"head_dim": 16} | more)),
-    "gemma3": lambda **more: Gemma3TextConfig(  # masks and rotary tables of two kinds
-        **(_GATED | {"head_dim": 16, "sliding_window": 8, "layer_types": _TWO_KINDS} | more)
-    ),
-    "opt": lambda **more: OPTConfig(**(_SIZES | {"ffn_dim": 48, "word_embed_proj_dim": 16} | more)),
-}
-_TWO_KINDS = ["sliding_attention", "full_attention", "sliding_attention"]
+FAMILIES = tuple(family for family in tiny.SUPPORTED if family != "gemma2")
 
 
 def make_model(family: str, folder: Path, seed: int = 0, **more: object) -> Path:
     """Save a model of a family with the byte tokenizer; returns the folder."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        module = AutoModelForCausalLM.from_config(CONFIGS[family](**more))
+        module = AutoModelForCausalLM.from_config(tiny.config(family, **more))
         with torch.no_grad():
             for parameter in module.parameters():  # also biases and norms, which begin as 0 and 1
                 # A few large weights, so that rows differ.
@@ -68,3 +41,31 @@ def load(folder: Path) -> torch.nn.Module:
 def random_tokens(sequences: int = 6, length: int = 16, seed: int = 0) -> torch.Tensor:
     """(sequences, length) int64."""
     return torch.randint(0, VOCABULARY, (sequences, length), generator=torch.Generator().manual_seed(seed))
+
+
+def stopped(prune: Callable[..., trim.Run], *given: object, **settings: object) -> None:
+    """Prune, and stop as Ctrl-C does once a block is done."""
+
+    def stop(event: object) -> None:
+        if isinstance(event, BlockDone):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        prune(*given, listener=stop, **settings)
+
+
+def assert_same_blocks(one: Path, other: Path) -> None:
+    """Every block file, bit for bit."""
+    first, second = trim.open_run(one), trim.open_run(other)
+    assert first.blocks == second.blocks
+    for index in first.blocks:
+        name = first.manifest["blocks"][str(index)]["file"]
+        assert (first.path / name).read_bytes() == (second.path / name).read_bytes(), name
+
+
+def write_text(path: Path, paragraphs: int = 200) -> Path:
+    """Write a text of many short paragraphs."""
+    path.write_text(
+        "\n\n".join(f"Paragraph {each} says that {each} is a number." for each in range(paragraphs))
+    )
+    return path

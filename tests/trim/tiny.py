@@ -15,7 +15,6 @@ _SIZES = {
     "num_hidden_layers": BLOCKS,
     "num_attention_heads": 4,
     "max_position_embeddings": 128,
-    "pad_token_id": 0,
     "bos_token_id": 1,
     "eos_token_id": 2,
 }
@@ -26,23 +25,34 @@ GATED_LAYERS = (*ATTENTION, "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
 OPT_LAYERS = (*ATTENTION[:3], "self_attn.out_proj", "fc1", "fc2")
 
 # Configuration class, its settings, and the layers that a block must have.
+TWO_KINDS = ["sliding_attention", "full_attention", "sliding_attention"]
 SUPPORTED = {
     "llama": ("LlamaConfig", _GATED, GATED_LAYERS),
-    "mistral": ("MistralConfig", _GATED, GATED_LAYERS),
-    "qwen2": ("Qwen2Config", {**_GATED, "tie_word_embeddings": True}, GATED_LAYERS),
-    "qwen3": ("Qwen3Config", {**_GATED, "head_dim": 8}, GATED_LAYERS),
+    "mistral": ("MistralConfig", {**_GATED, "sliding_window": 8}, GATED_LAYERS),
+    "qwen2": ("Qwen2Config", {**_GATED, "tie_word_embeddings": True}, GATED_LAYERS),  # biases, tied
+    "qwen3": ("Qwen3Config", {**_GATED, "head_dim": 16}, GATED_LAYERS),  # norms inside attention
+    "gemma": ("GemmaConfig", {**_GATED, "head_dim": 16}, GATED_LAYERS),
     "gemma2": ("Gemma2Config", {**_GATED, "head_dim": 8}, GATED_LAYERS),
-    "gemma3": ("Gemma3TextConfig", {**_GATED, "head_dim": 8}, GATED_LAYERS),
+    "gemma3": (  # masks and rotary tables of two kinds
+        "Gemma3TextConfig",
+        {**_GATED, "head_dim": 16, "sliding_window": 8, "layer_types": TWO_KINDS},
+        GATED_LAYERS,
+    ),
     "opt": ("OPTConfig", {**_SIZES, "ffn_dim": 48, "word_embed_proj_dim": 16}, OPT_LAYERS),
 }
 
 
+def config(kind: str, **more: object) -> transformers.PretrainedConfig:
+    """The settings of a tiny model."""
+    name, settings, _ = SUPPORTED[kind]
+    return getattr(transformers, name)(**(settings | more))
+
+
 def module(kind: str, seed: int = 0) -> torch.nn.Module:
     """A tiny model with random weights."""
-    name, settings, _ = SUPPORTED[kind]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AutoModelForCausalLM.from_config(getattr(transformers, name)(**settings)).eval()
+        return AutoModelForCausalLM.from_config(config(kind)).eval()
 
 
 @functools.cache

@@ -1,17 +1,15 @@
 """The Model page and the page of a stored layer, on runs so small that a test may make its own."""
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 from streamlit.testing.v1 import AppTest
-from streamlit.util import calc_hash
 
 from app.services.jobs.manager import JobError
 from app.services.runs.store import RunStore
 from diagnostics.format import number
-from tests.app.page import ROOT, linked, numbers, steps, trace
+from tests.app.page import charts, linked, numbers, ran, said, steps, trace, visit
 from tests.app.small_runs import BLOCKS, PATHS, make_run, record, refitted, settings
 from trim.runs.writer import RunWriter
 
@@ -35,28 +33,11 @@ def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def visit(page: str, form: bool = False, **address: str) -> AppTest:
-    test = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=60)
-    for name, value in address.items():
-        test.query_params[name] = value
-    test._page_hash = calc_hash(
-        page
-    )  # switch_page would need a first run, which is the Layer page with its model
-    test.run()
-    if form:  # an open expander, which AppTest cannot press
-        test.session_state["new_run"] = True
-        test.run()
-    assert not test.exception, [each.value for each in test.exception]
-    return test
-
-
-def charts(test: AppTest) -> dict[str, dict]:
-    return {chart.key.split("_Perp")[0]: json.loads(chart.proto.spec) for chart in test.get("plotly_chart")}
-
-
-def said(test: AppTest) -> str:
-    kinds = ("title", "markdown", "caption", "info", "warning", "error", "metric")
-    return "\n".join(str(each.value) for kind in kinds for each in test.get(kind))
+def opened_form() -> AppTest:
+    """The Model page with its form open: an expander, which AppTest cannot press."""
+    test = visit("model")
+    test.session_state["new_run"] = True
+    return ran(test)
 
 
 def test_a_run_at_first_sight(runs):
@@ -75,7 +56,7 @@ def test_a_run_at_first_sight(runs):
     assert not test.error
     assert not test.warning
     assert sum(len(chart.proto.spec) for chart in test.get("plotly_chart")) < 3_000_000
-    labels = [bar["name"] for bar in drawn["perplexity"]["data"]]
+    labels = [bar["name"] for key in drawn if key.startswith("perplexity") for bar in drawn[key]["data"]]
     assert any("&lt;b&gt;bold" in label for label in labels)
 
 
@@ -141,7 +122,7 @@ def test_a_prompt(runs):
 
 
 def test_the_form_says_the_command_and_refuses_what_makes_no_sense(runs):
-    test = visit("model", form=True)
+    test = opened_form()
     assert test.code[0].value.splitlines() == [
         "python -m trim prune demo --target 0.7 --windows 16 --length 256 --out runs/NAME",
         "python -m trim evaluate runs/NAME --windows 16 --length 512",
@@ -166,7 +147,7 @@ def test_the_form_says_the_command_and_refuses_what_makes_no_sense(runs):
 
 
 def test_the_form_filled_in_as_published(runs):
-    test = visit("model", form=True)
+    test = opened_form()
     test.number_input(key="new_target").set_value(60.0).run()
     test.button(key="new_as_published").click().run()
     assert test.code[0].value.splitlines()[0] == (
@@ -202,7 +183,7 @@ def test_starting(runs, monkeypatch):
                 raise JobError("“<b>x</b>” is being computed, and one job at a time is.")
             return "trim"
 
-    test = visit("model", form=True)
+    test = opened_form()
     monkeypatch.setattr("app.ui.model.new_run.JOBS", Jobs())
     test.button(key="new_start").click().run()
     command = ["demo", "--target", "0.7", "--windows", "16", "--length", "256"]

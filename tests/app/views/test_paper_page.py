@@ -4,12 +4,11 @@ import json
 
 import numpy as np
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from app.services.runs.layer import LayerView
 from app.services.runs.store import STORE, RunStore
 from app.ui.paper import figure_1, figure_2, figure_3a, figure_3b, figure_3c, figure_4
-from tests.app.page import ROOT
+from tests.app.page import visit
 from tests.app.small_runs import make_run
 
 LAYER = "15.mlp.gate_proj"
@@ -25,18 +24,8 @@ def layer(run) -> LayerView:
     return LayerView.of(run, STORE.layer(run.id, LAYER))
 
 
-def opened(**address: str) -> AppTest:
-    test = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=60)
-    test.switch_page("views/paper.py")
-    for name, value in address.items():
-        test.query_params[name] = value
-    test.run()
-    assert not test.exception, [each.value for each in test.exception]
-    return test
-
-
 def test_all_six_figures_from_what_comes_with_the_app():
-    test = opened()
+    test = visit("paper")
     assert [each.value.partition(":")[0] for each in test.subheader] == [
         f"Figure {number}" for number in ("1", "2", "3a", "3b", "3c", "4")
     ]
@@ -50,7 +39,7 @@ def test_all_six_figures_from_what_comes_with_the_app():
 
 
 def test_another_layer_by_the_address(layer):
-    test = opened(paper_layer="0.self_attn.k_proj")
+    test = visit("paper", paper_layer="0.self_attn.k_proj")
     said = [each.value.replace("\\", "") for each in test.caption]
     assert any("0.self_attn.k_proj: the median row" in text for text in said)
 
@@ -97,7 +86,7 @@ def test_figure_2_begins_at_70_percent_and_names_the_change():
 def test_an_empty_store_says_what_to_do(monkeypatch, tmp_path):
     empty = RunStore(folder=lambda: tmp_path / "none", shipped=lambda: tmp_path / "none")
     monkeypatch.setattr("app.services.runs.store.STORE", empty)
-    test = opened()
+    test = visit("paper")
     assert not test.get("plotly_chart")
     assert any("no run of TRIM" in each.value for each in test.info)
 
@@ -106,7 +95,7 @@ def test_a_model_without_keys_or_sweeps_shows_the_others(monkeypatch, tmp_path):
     make_run(tmp_path / "runs" / "small", "trim", 0.5, name="a <b>small</b> run")
     own = RunStore(folder=lambda: tmp_path / "runs", shipped=lambda: tmp_path / "none")
     monkeypatch.setattr("app.services.runs.store.STORE", own)
-    test = opened()
+    test = visit("paper")
     assert len(test.get("plotly_chart")) == 4
     said = " ".join(each.value for each in test.info)
     assert "Figure 2 needs a sweep" in said

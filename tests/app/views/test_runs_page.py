@@ -7,14 +7,13 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
 import trim
 from app.services.runs.files import exported
+from tests.app.page import ran, said, visit
 from tests.app.small_runs import make_run
 from trim.files import FolderLock
 
-ROOT = Path(__file__).resolve().parents[3]
 NAME = "<b>Bold</b> & *starred* [link](http://x.y)"
 
 
@@ -38,15 +37,10 @@ class Page:
     """One visit; every step must end without an exception."""
 
     def __init__(self, **address: str) -> None:
-        self.test = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=60)
-        for name, value in address.items():
-            self.test.query_params[name] = value
-        self.test.switch_page("views/runs.py")
-        self.step()
+        self.test = visit("runs", **address)
 
     def step(self) -> "Page":
-        self.test.run()
-        assert not self.test.exception, [each.value for each in self.test.exception]
+        ran(self.test)
         return self
 
     def press(self, label: str) -> "Page":
@@ -64,8 +58,7 @@ class Page:
 
     @property
     def texts(self) -> str:
-        kinds = ("title", "subheader", "markdown", "caption", "error", "warning", "info")
-        return "\n".join(str(each.value) for kind in kinds for each in self.test.get(kind))
+        return said(self.test)
 
 
 def test_what_is_listed(runs):

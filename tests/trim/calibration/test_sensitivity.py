@@ -52,7 +52,7 @@ def naive(folder: Path, tokens: Tensor, mask: Tensor | None) -> dict[str, Tensor
     return {name: total / real for name, total in sums.items()}
 
 
-@pytest.mark.parametrize("family", rough.CONFIGS)
+@pytest.mark.parametrize("family", rough.FAMILIES)
 @pytest.mark.parametrize("padded", [False, True])
 def test_every_family_against_autograd(family: str, padded: bool, tmp_path: Path) -> None:
     """In batches that do not divide the windows, streamed from disk, hidden states on disk or in memory."""
@@ -81,11 +81,6 @@ def test_every_family_against_autograd(family: str, padded: bool, tmp_path: Path
         torch.testing.assert_close(values.double(), expected[name], rtol=2e-4, atol=1e-9)
     assert not [name for name, part in model.module.named_parameters() if not part.is_meta]
     assert not list(tmp_path.glob(".activations*"))
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return rough.make_model("llama", tmp_path_factory.mktemp("sensitivity") / "model")
 
 
 def test_a_loaded_model_gives_the_same_and_keeps_no_gradient(

@@ -1,17 +1,16 @@
 """Compiled functions: the same for any number of threads and callers, without torch, with or without a cache."""
 
 import os
-import subprocess
 import sys
 import warnings
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import numba
 import numpy as np
 import pytest
 
 import trim
+from tests.processes import python
 from trim.compiled import compiler
 from trim.compiled.compiler import compiled
 from trim.compiled.gini import gini_of_rows
@@ -19,8 +18,6 @@ from trim.compiled.hull import hull_edges
 from trim.compiled.order import order_rows
 from trim.compiled.search import Tables, follow, judge
 from trim.compiled.sweep import kept_output, sweep
-
-ROOT = Path(__file__).resolve().parents[3]
 
 
 def everything(seed: int = 0, rows: int = 101, columns: int = 67, vectors: int = 150) -> list[np.ndarray]:
@@ -77,22 +74,9 @@ def test_a_product_of_what_is_kept():
     np.testing.assert_allclose(kept_output(weight, inputs, ranks, counts), kept, rtol=0, atol=1e-5)
 
 
-def run(code: str, **environment: str) -> str:
-    """Run code in a process of its own and return what it prints."""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=ROOT,
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
+@pytest.mark.slow
 def test_no_compiled_function_needs_torch():
-    printed = run(
+    printed = python(
         "import sys, numpy as np\n"
         "from trim.compiled.__main__ import compile_everything\n"
         "compile_everything()\n"
@@ -102,9 +86,10 @@ def test_no_compiled_function_needs_torch():
     assert printed == "[[3, 1, 0, 2]] False\n"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_forked_process_computes_too():
-    printed = run(
+    printed = python(
         "import os, numpy as np\n"
         "from trim.compiled.order import order_rows\n"
         "score = np.random.default_rng(0).random((100, 9), dtype=np.float32)\n"

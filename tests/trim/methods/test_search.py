@@ -92,19 +92,15 @@ def test_one_iteration():
     assert result.trace.quality.shape == (9, 2)
 
 
-def test_custom_rates_in_an_order_of_their_own():
-    result = agree(Layer(4), 0.65, positive=(0.3, 0.05, 0.1, 0.02), negative=(-0.2,))
-    assert result.tried[0][0] == 0.3
-
-
-def test_a_single_rate():
-    result = agree(Layer(4), 0.65, positive=(0.05,), negative=())
-    assert [rate for rate, _ in result.tried] == [0.05]
-
-
-def test_negative_rates_only():
-    result = agree(Layer(4), 0.65, positive=(), negative=NEGATIVE)
-    assert all(rate < 0 for rate, _ in result.tried)
+@pytest.mark.parametrize(
+    ("positive", "negative", "first"),
+    [((0.3, 0.05, 0.1, 0.02), (-0.2,), 0.3), ((0.05,), (), 0.05), ((), NEGATIVE, NEGATIVE[0])],
+)
+def test_rates_of_ones_own_in_their_own_order(positive, negative, first):
+    result = agree(Layer(4), 0.65, positive=positive, negative=negative)
+    rates = [rate for rate, _ in result.tried]
+    assert rates[0] == first
+    assert set(rates) <= set(positive + negative)
 
 
 def layer_with_dead_rows() -> Layer:

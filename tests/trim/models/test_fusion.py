@@ -6,11 +6,10 @@ from types import ModuleType
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
 from transformers.models.llama import modeling_llama
 
 import trim.kernels
-from tests.trim import rough
+from tests.trim import rough, tiny
 from trim.calibration.sensitivity import row_sensitivity
 from trim.calibration.text import Calibration
 from trim.models import fusion as fused_blocks
@@ -60,9 +59,7 @@ def gradients(plain, given, arriving, number):
 
 def first_block(family: str):
     """A block and a call of it."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        module = AutoModelForCausalLM.from_config(rough.CONFIGS[family]()).eval()
+    module = tiny.module(family)
     blocks = (module.model.decoder if family == "opt" else module.model).layers
     states, calls = record_calls(module, list(blocks), rough.random_tokens(2, 8), None)
     return blocks[0], lambda entering=states: calls[0].for_gradients().replay(blocks[0], entering)
@@ -246,9 +243,7 @@ def test_whole_runs_and_sensitivities(called, tmp_path):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(fused_blocks, "has_kernels", lambda device: False)
         trim.prune(folder, tmp_path / "plain", **options)
-    for index in range(3):
-        one, other = (tmp_path / name / f"blocks/00{index}.safetensors" for name in ("fused", "plain"))
-        assert one.read_bytes() == other.read_bytes()
+    rough.assert_same_blocks(tmp_path / "fused", tmp_path / "plain")
     called.clear()
     calibration = Calibration.of(rough.random_tokens())
     row_sensitivity(StreamedModel(folder, device=CPU), calibration, batch=6, folder=tmp_path)

@@ -10,68 +10,17 @@ from transformers import modeling_gguf_pytorch_utils
 
 import trim
 from tests.trim import tiny
+from tests.trim.models import gguf_files
 from trim import cache
 from trim.models import source as sources
 from trim.models.gguf_header import read_header
 
-NAMES = {
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-    "input_layernorm": "attn_norm",
-    "post_attention_layernorm": "ffn_norm",
-}
 
-
-def write(path: Path, *, architecture: str = "qwen2", tokenizer: bool = True, **more: int) -> torch.nn.Module:
-    """A tiny Qwen2 as GGUF, as llama.cpp converts it; returns the model it was made from."""
+def write(path: Path, fields: gguf_files.Fields | None = None, **more: object) -> torch.nn.Module:
+    """A tiny Qwen2; returns the model it was made from."""
     model = tiny.module("qwen2")
-    config = model.config
-    writer = gguf.GGUFWriter(path, architecture)
-    writer.add_name("Tiny <b>Qwen2</b>")
-    writer.add_block_count(config.num_hidden_layers)
-    writer.add_context_length(config.max_position_embeddings)
-    writer.add_embedding_length(config.hidden_size)
-    writer.add_feed_forward_length(config.intermediate_size)
-    writer.add_head_count(config.num_attention_heads)
-    writer.add_head_count_kv(config.num_key_value_heads)
-    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
-    writer.add_rope_freq_base(10_000.0)
-    writer.add_vocab_size(config.vocab_size)
-    for key, value in more.items():
-        writer.add_uint32(key.replace("__", "."), value)
-    if tokenizer:
-        vocabulary = tiny.tokenizer().get_vocab()
-        writer.add_tokenizer_model("gpt2")
-        writer.add_tokenizer_pre("qwen2")
-        writer.add_token_list([*sorted(vocabulary, key=vocabulary.__getitem__)[:-1], "ab"])
-        writer.add_token_types([1] * len(vocabulary))
-        writer.add_token_merges(["a b"])
-        writer.add_bos_token_id(1)
-        writer.add_eos_token_id(2)
-    for name, tensor in model.state_dict().items():
-        if name == "lm_head.weight":  # tied
-            continue
-        writer.add_tensor(_gguf_name(name), tensor.float().numpy())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    gguf_files.write(path, model, "qwen2", fields or {}, **more)
     return model
-
-
-def _gguf_name(name: str) -> str:
-    if name == "model.embed_tokens.weight":
-        return "token_embd.weight"
-    if name == "model.norm.weight":
-        return "output_norm.weight"
-    _, _, block, path = name.split(".", 3)
-    module, _, leaf = path.rpartition(".")
-    return f"blk.{block}.{NAMES[module]}.{leaf}"
 
 
 def refusal(path: Path) -> str:
@@ -92,7 +41,7 @@ def test_a_file_is_dequantized_once(tmp_path: Path, own_cache: Path, monkeypatch
 
     said = []
     model = trim.load_model(path, device="cpu", progress=said.append)
-    assert model.title == "Tiny <b>Qwen2</b> (GGUF)"
+    assert model.title == "Tiny <b>model</b> (GGUF)"
     unpacking = [step.fraction for step in said if "Unpacking" in step.what]
     assert (unpacking[0], unpacking[-1]) == (0.0, 1.0)
     assert unpacking == sorted(unpacking)
@@ -181,9 +130,9 @@ def test_damaged_files(tmp_path: Path, own_cache: Path):
     ("settings", "said"),
     [
         ({"tokenizer": False}, "no tokenizer"),
-        ({"qwen2__expert_count": 8}, "8 experts"),
-        ({"split__count": 3}, "llama-gguf-split --merge"),
-        ({"architecture": "unheard-of"}, "unheard-of"),
+        ({"fields": {"expert_count": 8}}, "8 experts"),
+        ({"fields": {"split.count": 3}}, "llama-gguf-split --merge"),
+        ({"named": "unheard-of"}, "unheard-of"),
     ],
 )
 def test_files_that_cannot_be_pruned(settings: dict, said: str, tmp_path: Path, own_cache: Path):

@@ -149,6 +149,11 @@ def overlapping(path: Path) -> None:
     rewritten(path, change)
 
 
+def no_header(path: Path) -> None:
+    complete(path)
+    (path / "model.safetensors").write_bytes(b"\x08")
+
+
 def longer_than_it_says(path: Path) -> None:
     rewritten(path, lambda header, data: (header, data + b"\0" * 8))
 
@@ -157,25 +162,19 @@ def shorter_than_it_says(path: Path) -> None:
     rewritten(path, lambda header, data: (header, data[:-8]))
 
 
-def one_tensor_missing(path: Path) -> None:
-    complete(path)
-    tensors = load_file(path / "model.safetensors")
-    del tensors["lm_head.weight"]
-    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+def one_tensor(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], None]:
+    """A complete folder in which the head has changed."""
+
+    def layout(path: Path) -> None:
+        complete(path)
+        tensors = load_file(path / "model.safetensors")
+        change(tensors)
+        save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+
+    return layout
 
 
-def one_tensor_of_another_shape(path: Path) -> None:
-    complete(path)
-    tensors = load_file(path / "model.safetensors")
-    tensors["lm_head.weight"] = tensors["lm_head.weight"][:-1].clone()
-    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
-
-
-def one_tensor_in_eight_bits(path: Path) -> None:
-    complete(path)
-    tensors = load_file(path / "model.safetensors")
-    tensors["lm_head.weight"] = tensors["lm_head.weight"].to(torch.float8_e4m3fn)
-    save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+HEAD = "lm_head.weight"
 
 
 def pickled(path: Path) -> None:
@@ -191,11 +190,12 @@ def pickled(path: Path) -> None:
         (shard_outside, "outside the model's folder"),
         (lost_shard, "lacks 1 of the"),
         (overlapping, "overlaps another tensor|follows a gap"),
+        (no_header, r"model\.safetensors is damaged"),
         (longer_than_it_says, "was not downloaded to its end"),
         (shorter_than_it_says, "was not downloaded to its end"),
-        (one_tensor_missing, "lack 1 of the model's weights, such as lm_head.weight"),
-        (one_tensor_of_another_shape, "do not fit its config.json"),
-        (one_tensor_in_eight_bits, "F8_E4M3"),
+        (one_tensor(lambda held: held.pop(HEAD)), f"lack 1 of the model's weights, such as {HEAD}"),
+        (one_tensor(lambda held: held.update({HEAD: held[HEAD][:-1].clone()})), "do not fit its config.json"),
+        (one_tensor(lambda held: held.update({HEAD: held[HEAD].to(torch.float8_e4m3fn)})), "F8_E4M3"),
         (pickled, "pickle only"),
     ],
 )

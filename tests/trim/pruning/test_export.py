@@ -1,6 +1,5 @@
 """What an exported folder holds besides the pruned weights, and in which layout."""
 
-import json
 import re
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from safetensors.torch import load_file
 
 import trim
 from tests.trim import rough
+from tests.trim.models.test_layouts import shards_in_folders
 
 INDEX = "model.safetensors.index.json"
 
@@ -33,21 +33,13 @@ def llama(tmp_path: Path) -> Path:
 
 
 def test_an_index_with_folders_keeps_its_layout(llama: Path, tmp_path: Path):
-    model = transformers.AutoModelForCausalLM.from_pretrained(llama)
-    (llama / "model.safetensors").unlink()
-    model.save_pretrained(llama, max_shard_size="20KB")
-    index = json.loads((llama / INDEX).read_text())
-    names = sorted(set(index["weight_map"].values()))
-    for number, name in enumerate(names):
-        (llama / f"part{number}").mkdir()
-        (llama / name).rename(llama / f"part{number}" / "weights.safetensors")
-    index["weight_map"] = {
-        key: f"part{names.index(value)}/weights.safetensors" for key, value in index["weight_map"].items()
-    }
-    (llama / INDEX).write_text(json.dumps(index))
+    shards_in_folders(llama)
+    assert not (llama / "model.safetensors").exists()
     run = pruned(llama, tmp_path / "run")
     out = trim.export(run, tmp_path / "out")
-    assert len(list(out.glob("part*/weights.safetensors"))) == len(names) > 1
+    shards = [path.relative_to(llama) for path in llama.glob("part*/*")]
+    assert {path.relative_to(out) for path in out.glob("part*/*")} == set(shards)
+    assert len(shards) > 1
     result = transformers.AutoModelForCausalLM.from_pretrained(out)
     zeros = sum(int((result.get_submodule(f"model.layers.{name}").weight == 0).sum()) for name in run.layers)
     assert zeros == run.metrics["weights"]["pruned"]
@@ -101,6 +93,9 @@ def test_the_card_of_a_model_that_was_sparse_before(llama: Path, tmp_path: Path)
 
 def test_weights_keep_their_type(llama: Path, tmp_path: Path):
     transformers.AutoModelForCausalLM.from_pretrained(llama).to(torch.bfloat16).save_pretrained(llama)
-    out = trim.export(pruned(llama, tmp_path / "run", dtype="float32"), tmp_path / "out")
+    run = pruned(llama, tmp_path / "run")
+    assert run.compute.dtype == "float32"
+    out = trim.export(run, tmp_path / "out")
+    assert (out / "tokenizer.json").exists()
     assert {tensor.dtype for tensor in load_file(out / "model.safetensors").values()} == {torch.bfloat16}
     assert "type: bfloat16, as in the model that was pruned" in (out / "README.md").read_text()

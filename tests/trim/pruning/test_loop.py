@@ -28,23 +28,9 @@ from trim.runs.settings import PruneSettings
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory):
-    return rough.make_model("llama", tmp_path_factory.mktemp("llama"))
-
-
 def pruned(folder, out, **settings):
     settings = {"target": 0.5, "device": "cpu"} | settings
     return trim.prune(folder, out, tokens=settings.pop("tokens", rough.random_tokens()), **settings)
-
-
-def same_runs(one, other):
-    """Every block file, bit for bit."""
-    one, other = trim.open_run(one), trim.open_run(other)
-    assert one.blocks == other.blocks
-    for index in one.blocks:
-        name = one.manifest["blocks"][str(index)]["file"]
-        assert (one.path / name).read_bytes() == (other.path / name).read_bytes(), name
 
 
 def hidden_states(module, tokens, mask=None):
@@ -65,7 +51,7 @@ def hidden_states(module, tokens, mask=None):
     return [*states, *last]
 
 
-@pytest.mark.parametrize("family", rough.CONFIGS)
+@pytest.mark.parametrize("family", rough.FAMILIES)
 def test_blocks_compute_what_the_whole_model_computes(family, tmp_path):
     """At no sparsity, in batches that do not divide the windows, with padding on the left and without."""
     folder = rough.make_model(family, tmp_path / "model")
@@ -90,7 +76,7 @@ def test_blocks_compute_what_the_whole_model_computes(family, tmp_path):
         assert not [name for name, part in model.module.named_parameters() if not part.is_meta]
 
 
-@pytest.mark.parametrize("family", rough.CONFIGS)
+@pytest.mark.parametrize("family", rough.FAMILIES)
 def test_every_family_end_to_end(family, tmp_path):
     """Layer and model sparsities are exact to the weight; what is exported is the masked original."""
     folder = rough.make_model(family, tmp_path / "model")
@@ -256,7 +242,7 @@ def test_batches_and_places_of_activations_do_not_matter(llama, tmp_path):
         listener=lambda event: places.append(getattr(event, "activations", None)),
     )
     assert "disk" in places
-    same_runs(whole.path, spilled.path)
+    rough.assert_same_blocks(whole.path, spilled.path)
     assert not list((tmp_path / "disk").glob(".activations*"))
     single = pruned(llama, tmp_path / "single", batch=1)
     for name in whole.layers:
@@ -307,7 +293,7 @@ def test_a_file_sets_the_target_itself_and_layers_may_stay_dense(llama, tmp_path
     assert run.layer("1.mlp.up_proj").pruned == 0
     assert run.layer("0.mlp.up_proj").sparsity == 0.5
     again = pruned(llama, tmp_path / "again", target=None, budget=run.path / "budgets.json")
-    same_runs(run.path, again.path)
+    rough.assert_same_blocks(run.path, again.path)
     some = pruned(llama, tmp_path / "some", layers=["*.mlp.*"])
     assert all(".mlp." in name for name in some.layers)
     assert some.metrics["sparsity"]["realised"] == 0.5
@@ -355,7 +341,7 @@ def test_killed_at_random_moments_and_resumed_is_bitwise_the_same(llama, tmp_pat
         assert status == -signal.SIGKILL
         kills, what = kills + 1, "resume"
     assert kills
-    same_runs(tmp_path / "whole", tmp_path / "killed")
+    rough.assert_same_blocks(tmp_path / "whole", tmp_path / "killed")
     assert [path.name for path in (tmp_path / "killed").glob(".*")] == [".lock"]
     for name in ("whole", "killed"):
         trim.export(tmp_path / name, tmp_path / f"{name} out")

@@ -16,15 +16,9 @@ from trim.calibration.text import Calibration
 from trim.evaluation import workbench
 from trim.methods.counts import largest_count
 from trim.models.loaded import load_model
-from trim.pruning.events import BlockDone
 from trim.pruning.prune import prune, resume
 from trim.runs.folder import open_run
 from trim.runs.settings import PruneSettings
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory):
-    return rough.make_model("llama", tmp_path_factory.mktemp("optimal") / "model")
 
 
 @pytest.fixture(autouse=True)
@@ -84,13 +78,7 @@ def test_optimal_loses_less_than_uniform_in_every_layer(llama, tmp_path):
 
 def test_a_stopped_run_ends_as_if_it_had_not_been(llama, tmp_path, monkeypatch):
     whole = pruned(llama, tmp_path / "whole", budget="optimal")
-
-    def stop(event):
-        if isinstance(event, BlockDone):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        pruned(llama, tmp_path / "stopped", budget="optimal", listener=stop)
+    rough.stopped(pruned, llama, tmp_path / "stopped", budget="optimal")
     # Neither the cache nor another measurement may be needed.
     monkeypatch.setattr("trim.pruning.plan_optimal.row_sensitivity", None)
     monkeypatch.setattr("trim.pruning.plan_optimal.cached_sensitivity", None)
@@ -133,16 +121,6 @@ def test_settings_that_make_no_sense():
         PruneSettings("m", 0.7, sensitivity_windows=0)
     with pytest.raises(trim.SettingsError, match="nothing to"):
         PruneSettings("m", pattern="2:4", allocation="optimal")
-
-
-def test_a_weight_that_is_no_number_is_named(llama, tmp_path):
-    folder = rough.make_model("llama", tmp_path / "model")
-    module = rough.load(folder)
-    with torch.no_grad():
-        module.model.layers[1].mlp.up_proj.weight[0, 0] = torch.inf
-    module.save_pretrained(folder)
-    with pytest.raises(trim.NonFiniteError, match=r"1\.mlp\.up_proj"):
-        pruned(folder, tmp_path / "run", budget="optimal")
 
 
 def test_what_does_not_depend_on_the_target_is_measured_once(llama, tmp_path, own_cache, monkeypatch):

@@ -7,21 +7,12 @@ import torch
 import trim
 from tests.trim import rough
 from trim.methods import solve as module
-from trim.pruning.events import BlockDone, Note
-
-
-@pytest.fixture(scope="module")
-def llama(tmp_path_factory):
-    return rough.make_model("llama", tmp_path_factory.mktemp("llama"))
+from trim.pruning.events import Note
 
 
 def pruned(folder, out, allocation="solved", **more):
     more = {"target": 0.6, "device": "cpu", "layers": ["0.*", "1.*"]} | more
     return trim.prune(folder, out, tokens=rough.random_tokens(8), allocation=allocation, **more)
-
-
-def blocks(path):
-    return [file.read_bytes() for file in sorted((path / "blocks").iterdir())]
 
 
 @pytest.mark.parametrize(
@@ -60,15 +51,9 @@ def test_a_run_its_records_and_its_export(llama, tmp_path, own_cache, allocation
 @pytest.mark.parametrize("allocation", ["solved", "sparsegpt"])
 def test_a_run_that_was_stopped_ends_bit_for_bit_the_same(llama, tmp_path, own_cache, allocation):
     whole = pruned(llama, tmp_path / "whole", allocation)
-
-    def stop(event):
-        if isinstance(event, BlockDone):
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        pruned(llama, tmp_path / "stopped", allocation, listener=stop)
+    rough.stopped(pruned, llama, tmp_path / "stopped", allocation)
     trim.resume(tmp_path / "stopped")
-    assert blocks(tmp_path / "stopped") == blocks(whole.path)
+    rough.assert_same_blocks(whole.path, tmp_path / "stopped")
 
 
 def test_a_search_that_diverges_is_named_and_refitted(llama, tmp_path, monkeypatch):

@@ -69,6 +69,13 @@ def test_cells_that_cannot_differ_are_made_once():
     magnitude = {"allocation": ("uniform",), "score": ("magnitude",), "budget": ("owl",)}
     assert count(**magnitude, seed=(0, 1), recalculate_inputs=(False, True)) == 2  # OWL looks at the text
     assert count(target=(0.5, 0.5)) == 1
+    inputs, parts = (False, True), ("all", "vectors")
+    assert count(allocation=("trim",), input_vectors=("random", "last")) == 2
+    assert count(allocation=("uniform", "layer"), input_vectors=("random", "last")) == 2
+    assert count(allocation=("trim",), recalculate_inputs=inputs, recalculation=parts) == 3
+    magnitude = {"score": ("magnitude",), "allocation": ("uniform",)}
+    assert count(**magnitude, recalculate_inputs=inputs, recalculation=parts) == 1
+    assert count(allocation=("trim",), refit=(True,), recalculate_inputs=inputs, recalculation=parts) == 1
 
 
 def test_equal_cells_really_are_equal(model, tmp_path):
@@ -446,16 +453,3 @@ def test_as_published(model, tmp_path, monkeypatch, capsys):
         published = trim.as_published(**given, input_vectors=each.settings.input_vectors)
         assert {name: getattr(each.settings, name) for name in published} == published
     assert read_with_bos == [False]  # read once for both
-
-
-def test_options_that_cannot_differ_are_idle():
-    def count(**grid: tuple) -> int:
-        return len(trim.SweepSettings("demo", {"target": (0.5,), **grid}).cells)
-
-    inputs, parts = (False, True), ("all", "vectors")
-    assert count(allocation=("trim",), input_vectors=("random", "last")) == 2
-    assert count(allocation=("uniform", "layer"), input_vectors=("random", "last")) == 2
-    assert count(allocation=("trim",), recalculate_inputs=inputs, recalculation=parts) == 3
-    magnitude = {"score": ("magnitude",), "allocation": ("uniform",)}
-    assert count(**magnitude, recalculate_inputs=inputs, recalculation=parts) == 1
-    assert count(allocation=("trim",), refit=(True,), recalculate_inputs=inputs, recalculation=parts) == 1

@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import threading
 import time
 from pathlib import Path
@@ -38,11 +37,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("texts") / "text.txt"
-    path.write_text(
-        "\n\n".join(f"Paragraph {number} says that {number} is a number." for number in range(200))
-    )
-    return path
+    return rough.write_text(tmp_path_factory.mktemp("texts") / "text.txt")
 
 
 @pytest.fixture
@@ -166,12 +161,6 @@ def test_a_text_too_short_to_measure_on(jobs, command):
     assert state.status == "complete"
     assert "windows" in state.message
     assert "Traceback" not in jobs.output(run_id)
-
-
-def test_a_full_disk(jobs, command, monkeypatch):
-    monkeypatch.setattr(shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(10**9, 10**9, 0))
-    with pytest.raises(JobError, match="is full: 0 bytes are free"):
-        jobs.start(command("short"), "full")
 
 
 def test_a_run_that_a_command_line_is_writing(jobs, tmp_path):

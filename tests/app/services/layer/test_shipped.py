@@ -1,8 +1,6 @@
 """The layer that comes with the app: what is in its file, and what is said of one that cannot be read."""
 
 import dataclasses
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ import pytest
 from app.services.layer import shipped
 from app.services.layer.keys import FIRST_LAYER, FIRST_TARGET_PERCENT, SampleKey
 from app.services.layer.shipped import FILE, ShippedLayer
+from tests.processes import python
 from trim.errors import RunError
 from trim.methods.search_settings import SearchSettings
 
@@ -85,6 +84,4 @@ def test_the_first_page_needs_no_torch():
         "assert ['Layer sparsity', '70.00%', '', ''] in content['numbers']\n"
         "print(sorted({'torch', 'transformers', 'safetensors.torch'} & set(sys.modules)))"
     )
-    done = subprocess.run([sys.executable, "-c", visit], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.splitlines()[-1] == "[]"
+    assert python(visit).splitlines()[-1] == "[]"

@@ -8,20 +8,12 @@ import torch
 
 import trim
 from app.services.layer.keep import keep
-from app.services.layer.keys import ModelKey, SampleKey, StudyKey
 from app.services.layer.study import KEPT_OUTCOMES, Study
-from app.services.layer.tensor_layer import TensorLayer
 from app.services.runs.layer import LayerView
 from diagnostics.concentration import gini
-from tests.app.small import ORIGIN, layer_sample
+from tests.app.small import layer_sample, study
 
 DEAD_ROW = 5
-
-
-def study(score: str = "wanda", sample: trim.LayerSample | None = None) -> Study:
-    sample = sample or layer_sample()
-    key = StudyKey(ModelKey(), SampleKey(), sample.name, score)
-    return Study(key, TensorLayer(sample, score), ORIGIN)
 
 
 @pytest.fixture(scope="module", params=["wanda", "magnitude"])

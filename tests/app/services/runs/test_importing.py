@@ -17,13 +17,10 @@ import pytest
 
 import trim
 from app.services.layer.keep import keep
-from app.services.layer.keys import ModelKey, SampleKey, StudyKey
-from app.services.layer.study import Study
-from app.services.layer.tensor_layer import TensorLayer
 from app.services.runs import importing as module
 from app.services.runs.files import exported
 from app.services.runs.importing import import_run
-from tests.app.small import ORIGIN, layer_sample
+from tests.app.small import study
 from tests.app.small_runs import make_run, record, refitted, settings
 from trim.errors import RunError
 from trim.files import FolderLock
@@ -87,10 +84,8 @@ def test_other_methods_and_runs_on_their_way(folder, tmp_path, allocation, block
 
 def test_a_layer_kept_from_the_layer_page(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("TRIM_RUNS", str(tmp_path / "kept"))
-    origin = ORIGIN
-    key = StudyKey(ModelKey(), SampleKey(), "0.mlp.gate_proj", "wanda")
-    study = Study(key, TensorLayer(layer_sample(), "wanda"), origin)
-    run = trim.open_run(keep(study, study.outcome(trim.SearchSettings(0.5)), "trim", "Kept"))
+    layer = study()
+    run = trim.open_run(keep(layer, layer.outcome(trim.SearchSettings(0.5)), "trim", "Kept"))
     with exported(run, masks=True) as file:
         again = trim.open_run(bring(file, folder))
     assert (again.id, again.kind, again.name) == (run.id, "layer", "Kept")
