@@ -17,6 +17,7 @@ from app.services.runs.store import RunStore
 from app.services.server.access import PresenterNeededError, Seminar
 from app.ui.common import search_options
 from app.ui.common.selection import MOST_ROWS, RowsError, parse_rows
+from tests.app.page import visit
 from tests.app.small import study
 from tests.app.small_runs import make_run
 from trim.errors import RunError, TrimError
