@@ -22,7 +22,7 @@ from app.services.runs.files import exported
 from app.services.runs.importing import import_run
 from app.services.runs.uploads import store_text
 from tests.app.small_runs import make_run
-from tests.trim import tiny
+from tests.trim import rough, tiny
 from tests.trim.models.test_gguf import write as write_gguf
 from trim.errors import TrimError
 
@@ -92,12 +92,16 @@ CORPUS: dict[str, bytes] = {
 }
 
 
+def one_block(folder: Path) -> Path:
+    return rough.make_model("llama", folder, num_hidden_layers=1)
+
+
 class Doors:
     """Where files come in; each returns normally only for a file that is what it should be."""
 
     def __init__(self, folder: Path) -> None:
         self.runs = folder / "runs"
-        self.model = tiny.folder(folder / "model")
+        self.model = one_block(folder / "model")
         self.other = folder / "other"
         self.other.mkdir()
 
@@ -171,7 +175,7 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return {
         "run": run,
         "gguf": (folder / "model.gguf").read_bytes(),
-        "weights": (tiny.folder(folder / "model") / "model.safetensors").read_bytes(),
+        "weights": (one_block(folder / "model") / "model.safetensors").read_bytes(),
     }
 
 

@@ -120,6 +120,9 @@ def test_no_patterns(text):
         ({"pattern": "2:4"}, "trim would have nothing to decide"),
         ({"pattern": "2:4", "allocation": "uniform", "target": 0.7}, "leave the target out"),
         ({"pattern": "2:4", "allocation": "uniform", "budget": "owl"}, "owl would have nothing to decide"),
+        ({"pattern": "2:4", "allocation": "optimal"}, "nothing to"),
+        ({"target": 0.7, "row_weights": "hessian"}, "row_weights must be one of"),
+        ({"target": 0.7, "sensitivity_windows": 0}, "at least one window"),
         ({"target": 0.7, "iterations": 0}, "iteration"),
     ],
 )

@@ -114,15 +114,6 @@ def test_the_row_cap(llama, tmp_path):
     assert max(int(run.layer(name).counts.max() / run.layer(name).columns > 0.65) for name in run.layers) == 0
 
 
-def test_settings_that_make_no_sense():
-    with pytest.raises(trim.SettingsError, match="row_weights must be one of"):
-        PruneSettings("m", 0.7, row_weights="hessian")
-    with pytest.raises(trim.SettingsError, match="at least one window"):
-        PruneSettings("m", 0.7, sensitivity_windows=0)
-    with pytest.raises(trim.SettingsError, match="nothing to"):
-        PruneSettings("m", pattern="2:4", allocation="optimal")
-
-
 def test_what_does_not_depend_on_the_target_is_measured_once(llama, tmp_path, own_cache, monkeypatch):
     pruned(llama, tmp_path / "first")
     entries = list((own_cache / "captures").glob("*.safetensors"))

@@ -78,14 +78,6 @@ def test_rename(store):
     assert len(facts.note) == 4000
 
 
-def test_delete(store):
-    path = store.find("first").path
-    delete(store.find("first"))
-    assert not path.exists()
-    with pytest.raises(RunError, match="no run"):
-        store.find("first")
-
-
 def test_delete_only_what_is_the_users_and_not_in_use(store, tmp_path):
     with pytest.raises(RunError, match="came with the app"):
         delete(store.find("came-along"))
@@ -101,8 +93,11 @@ def test_delete_only_what_is_the_users_and_not_in_use(store, tmp_path):
     with pytest.raises(RunError, match="is a link"):
         delete(store.find("link"))
     delete(entry)
+    assert not entry.path.exists()
     with pytest.raises(RunError, match="gone already"):
         delete(entry)
+    with pytest.raises(RunError, match="no run"):
+        store.find("first")
 
 
 def test_export_of_files_from_before_the_format(store):
