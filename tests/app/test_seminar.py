@@ -28,7 +28,7 @@ from app.services.server.access import (
     Seminar,
 )
 from app.ui.common.text import plain
-from tests.app.page import ROOT, ran, visit
+from tests.app.page import ROOT, linked, ran, visit
 from tests.app.small import study
 from tests.app.small_runs import make_run
 from trim.evaluation.settings import Sampling
@@ -284,7 +284,12 @@ def test_readers_explore_what_the_presenter_has_open(seminar, own_runs, monkeypa
     monkeypatch.setattr(Laboratory, "open_studies", lambda _: [layer])
     test = visit("", target="40", iterations="99")
     assert test.title[0].value == plain("0.mlp.gate_proj")
-    assert len(test.get("plotly_chart")) >= 4
+    assert [panel["name"] for panel in linked(test)[0]["panels"]] == [
+        "gini",
+        "cosine",
+        "row_sparsity",
+        "rate",
+    ]
     assert layer.latest.result.settings == trim.SearchSettings(0.4)
     test.slider(key="target").set_value(60).run()
     assert layer.latest.result.settings == trim.SearchSettings(0.6)
