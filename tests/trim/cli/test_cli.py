@@ -137,7 +137,7 @@ def test_help_calls_the_program_as_it_was_started(command, argument, program, ca
         cli.main([*command.split(), "--help"])
     shown = capsys.readouterr().out
     assert shown.startswith(f"usage: {program} {command}".rstrip())
-    assert shown.count(program) >= 2  # an example too
+    assert shown.count(program) >= (1 if command == "cache" else 2)  # an example too
     assert ("python -m trim" in shown) == (program == "python -m trim")
     assert "%(" not in shown
     if command == "prune":
