@@ -1,5 +1,8 @@
 """Up to eight layers side by side: distributions, the same rows, masks, whole models. No model is loaded."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
 import streamlit as st
 
 from app.services.results.compared import (
@@ -74,6 +77,16 @@ def read(picks: list[Pick]) -> list[Compared]:
     return labelled(compared)
 
 
+def sources(compared: list[Compared]) -> Iterator[str]:
+    """Say what each slot comes from, for captions; what they share comes once."""
+    for each in compared:
+        request = each.source.request
+        yield f"{each.label}: {each.source.name}"
+        yield each.source.model.title
+        yield f"score {request.score}"
+        yield f"{request.windows} windows of {request.length} tokens of {Path(request.corpus).name}, seed {request.seed}"
+
+
 @st.fragment
 def views(compared: list[Compared]) -> None:
     """Everything that is drawn; a selection of rows runs only this again."""
@@ -113,7 +126,7 @@ else:
     slot_bar(picks, compared, entries, write)
     if compared:
         with guarded():
-            figures_are_of(*dict.fromkeys(f"{each.label}: {each.source.name}" for each in compared))
+            figures_are_of(*dict.fromkeys(sources(compared)))
             views(compared)
 st.subheader("Whole models")
 with guarded():

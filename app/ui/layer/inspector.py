@@ -81,39 +81,48 @@ def row_inspector(view: LayerView, rows: list[int], file_name: str) -> None:
 
 def _scores_card(view: LayerView, score: np.ndarray, row: int, file_name: str) -> None:
     scores = row_scores(row, score[row], view.allocations)
-    drawn = View(
-        row_scores_figure(scores, theme()),
-        text.row_scores_seen(scores),
-        explanations.SCORE_FORMULA[view.score_name],
-        f"Scores of row {row} in ascending order, with the borders between pruned and kept",
-        lambda: {"score": np.sort(score[row])},
-    )
-    card("row_scores", {"Scores": lambda: drawn}, file_name=file_name)
+
+    def drawn() -> View:
+        return View(
+            row_scores_figure(scores, theme()),
+            text.row_scores_seen(scores),
+            explanations.SCORE_FORMULA[view.score_name],
+            f"Scores of row {row} in ascending order, with the borders between pruned and kept",
+            lambda: {"score": np.sort(score[row])},
+        )
+
+    card("row_scores", {"Scores": drawn}, file_name=file_name)
 
 
 def _lorenz_card(score: np.ndarray, row: int, file_name: str) -> None:
     (curve,) = lorenz_curves(score, [row])
-    drawn = View(
-        lorenz_figure([curve], theme()),
-        text.lorenz_seen(True),
-        explanations.LORENZ_FORMULA,
-        f"Lorenz curve of the scores of row {row}",
-        lambda: {"share_of_weights": curve.population, "share_of_score": curve.share},
-    )
-    card("row_lorenz", {"Lorenz": lambda: drawn}, file_name=file_name)
+
+    def drawn() -> View:
+        return View(
+            lorenz_figure([curve], theme()),
+            text.lorenz_seen(True),
+            explanations.LORENZ_FORMULA,
+            f"Lorenz curve of the scores of row {row}",
+            lambda: {"share_of_weights": curve.population, "share_of_score": curve.share},
+        )
+
+    card("row_lorenz", {"Lorenz": drawn}, file_name=file_name)
 
 
 def _cosine_card(view: LayerView, row: int, file_name: str) -> None:
     sparsity, curves = view.sparsity_grid, view.cosine_curves
     statistics = cosine_statistics(curves, sparsity, view.target, view.cosines, [row])
-    drawn = View(
-        cosine_figure(statistics, theme()),
-        text.row_cosine_seen(view, row),
-        explanations.COSINE_FORMULA,
-        f"Cosine similarity of row {row} against its sparsity, with the bands of all rows",
-        lambda: {"row_sparsity": sparsity, "cosine": curves[row]},
-    )
-    card("row_cosine", {"Cosine": lambda: drawn}, file_name=file_name)
+
+    def drawn() -> View:
+        return View(
+            cosine_figure(statistics, theme()),
+            text.row_cosine_seen(view, row),
+            explanations.COSINE_FORMULA,
+            f"Cosine similarity of row {row} against its sparsity, with the bands of all rows",
+            lambda: {"row_sparsity": sparsity, "cosine": curves[row]},
+        )
+
+    card("row_cosine", {"Cosine": drawn}, file_name=file_name)
 
 
 def _path_card(view: LayerView, row: int, file_name: str) -> None:
@@ -129,18 +138,21 @@ def _path_card(view: LayerView, row: int, file_name: str) -> None:
 def _price_card(view: LayerView, row: int, file_name: str) -> None:
     assert view.prices is not None, "only a layer computed now has prices"
     prices = view.prices(row)
-    drawn = View(
-        row_prices_figure(prices, text.price_unit(view), theme()),
-        text.row_prices_seen(prices),
-        explanations.OPTIMAL_FORMULA,
-        f"Price of a further weight of row {row} against its sparsity",
-        lambda: {
-            "from_row_sparsity": prices.row_sparsity[:-1],
-            "to_row_sparsity": prices.row_sparsity[1:],
-            "price": prices.prices,
-        },
-    )
-    card("row_prices", {"Prices": lambda: drawn}, file_name=file_name)
+
+    def drawn() -> View:
+        return View(
+            row_prices_figure(prices, text.price_unit(view), theme()),
+            text.row_prices_seen(prices),
+            explanations.OPTIMAL_FORMULA,
+            f"Price of a further weight of row {row} against its sparsity",
+            lambda: {
+                "from_row_sparsity": prices.row_sparsity[:-1],
+                "to_row_sparsity": prices.row_sparsity[1:],
+                "price": prices.prices,
+            },
+        )
+
+    card("row_prices", {"Prices": drawn}, file_name=file_name)
 
 
 def mask_section(view: LayerView, rows: list[int], file_name: str) -> None:
