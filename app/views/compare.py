@@ -84,7 +84,8 @@ def sources(compared: list[Compared]) -> Iterator[str]:
         yield f"{each.label}: {each.source.name}"
         yield each.source.model.title
         yield f"score {request.score}"
-        yield f"{request.windows} windows of {request.length} tokens of {Path(request.corpus).name}, seed {request.seed}"
+        text = Path(request.corpus).name
+        yield f"{request.windows} windows of {request.length} tokens of {text}, seed {request.seed}"
 
 
 @st.fragment
