@@ -71,7 +71,9 @@ def reader_wire(run: str | None) -> None:
         if place is None or place.run != run:
             st.rerun()
         note = (
-            "The presenter's page is not connected." if ROOM.away else st.session_state.get("room_note", "")
+            "The presenter's slides are closed or not connected."
+            if ROOM.away
+            else st.session_state.get("room_note", "")
         )
         poll = None
         if place.reveal != PICTURE:
