@@ -32,6 +32,8 @@ from trim.compiled import EPSILON
 from trim.methods.scores import ranks_of, score_order
 
 TARGETS = (0.5, 0.6, 0.7, 0.8, 0.9)
+INSTRUCTIONS = 193 / 4  # per warp of the sweep kernel, for one weight and 256 half-precision vectors
+INSTRUCTIONS_PER_SECOND = 4 * 1.98e9  # per multiprocessor, at an H200's highest clock
 
 
 def direct_search(
@@ -121,7 +123,6 @@ def on_device(
 ) -> None:
     """What only a GPU has: its name, the memory that curves need, and how near the kernels come to their bound."""
     from trim.kernels.sort import sort_rows
-    from trim.kernels.sweep import INSTRUCTIONS, INSTRUCTIONS_PER_SECOND
 
     wait_for_device()
     torch.cuda.reset_peak_memory_stats()

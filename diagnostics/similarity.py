@@ -8,7 +8,6 @@ import numpy as np
 from diagnostics.numeric import Histogram, check_shape, histogram, real_array, round_edges, row_indices
 
 PERCENTILES = (5, 25, 50, 75, 95)
-STORED_POINTS = 33
 DRAWN_POINTS = 97
 
 
@@ -84,7 +83,7 @@ def cosine_statistics(
     allocations: Sequence[AllocatedCosine] = (),
     rows: Iterable[int] = (),
 ) -> CosineStatistics:
-    """Bands over all rows and curves of `rows`, from a table of cosines.
+    """Compute bands over all rows and curves of `rows`, from a table of cosines.
 
     cosine: (D, P), row i's cosine with row sparsity `sparsity` (P,), which ascends from 0 to 1.
     Raises ValueError for shapes that do not fit, a sparsity grid without 0 and 1, or a target outside [0, 1].
@@ -146,7 +145,7 @@ class CosineDistribution:
 
 
 def cosine_distribution(allocations: Sequence[AllocatedCosine], dead_rows: np.ndarray) -> CosineDistribution:
-    """Distribution of the cosines (D,) that each allocation leaves the rows; `dead_rows` (D,) bool are left out.
+    """Return the distribution of the cosines (D,) under each allocation; `dead_rows` (D,) bool are left out.
 
     Raises ValueError without an allocation, or if the allocations have other rows than `dead_rows`.
     """

@@ -10,7 +10,7 @@ from diagnostics.similarity import CosineDistribution, CosineStatistics
 
 
 def cosine_figure(statistics: CosineStatistics, theme: Theme = "light") -> go.Figure:
-    """Percentile bands of all rows, chosen rows as lines, and where each allocation put those rows."""
+    """Draw percentile bands of all rows, chosen rows as lines, and where each allocation put those rows."""
     palette = PALETTES[theme]
     figure = go.Figure()
     x = drawn(statistics.sparsity)
@@ -95,7 +95,7 @@ def cosine_figure(statistics: CosineStatistics, theme: Theme = "light") -> go.Fi
 
 
 def _marks(figure: go.Figure, statistics: CosineStatistics, theme: Theme) -> None:
-    """One trace of marks per allocation, so that its symbol is in the legend."""
+    """Draw one trace of marks per allocation, so that its symbol is in the legend."""
     if not statistics.curves:
         return
     first = statistics.curves[0].marks
@@ -122,7 +122,7 @@ def _marks(figure: go.Figure, statistics: CosineStatistics, theme: Theme) -> Non
 
 
 def _row_labels(figure: go.Figure, statistics: CosineStatistics, theme: Theme) -> None:
-    """Each chosen row's number at the right edge, with a thin line to where its curve is steepest apart."""
+    """Write each chosen row's number at the right edge, with a thin line to where its curve is steepest apart."""
     at = int((statistics.sparsity <= 0.94).sum()) - 1
     heights = [float(curve.cosine[at]) for curve in statistics.curves]
     for curve, height, place in zip(statistics.curves, heights, spread_labels(heights, 0.15), strict=True):
@@ -143,7 +143,7 @@ def _row_labels(figure: go.Figure, statistics: CosineStatistics, theme: Theme) -
 
 
 def cosine_histogram(distribution: CosineDistribution, theme: Theme = "light") -> go.Figure:
-    """Histogram of the cosines that each allocation leaves the rows."""
+    """Draw a histogram of the cosines that each allocation leaves the rows."""
     figure = go.Figure()
     bins, labels = distribution.histogram, distribution.labels
     styles = series_styles(list(distribution.methods))

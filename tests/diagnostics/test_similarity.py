@@ -3,15 +3,15 @@ import pytest
 
 from diagnostics.similarity import (
     DRAWN_POINTS,
-    STORED_POINTS,
     AllocatedCosine,
     cosine_statistics,
     sparsity_grid,
 )
+from trim.runs.record import CURVE_POINTS
 
 
 @pytest.mark.parametrize("columns", [1, 2, 10, 32, 33, 96, 97, 576, 14_000])
-@pytest.mark.parametrize("points", [2, STORED_POINTS, DRAWN_POINTS])
+@pytest.mark.parametrize("points", [2, CURVE_POINTS, DRAWN_POINTS])
 def test_grid_runs_from_nothing_to_everything(columns, points):
     grid = sparsity_grid(columns, points)
     assert (grid[0], grid[-1]) == (0, columns)
@@ -27,8 +27,8 @@ def test_grid_follows_the_cliff_better_than_an_even_one():
     def error(grid):
         return np.abs(np.interp(counts, grid, curve[grid]) - curve).max()
 
-    even = np.round(np.linspace(0, columns, STORED_POINTS)).astype(int)
-    assert error(sparsity_grid(columns, STORED_POINTS)) < error(even) / 3
+    even = np.round(np.linspace(0, columns, CURVE_POINTS)).astype(int)
+    assert error(sparsity_grid(columns, CURVE_POINTS)) < error(even) / 3
 
 
 def test_grid_refuses_nonsense():

@@ -33,7 +33,7 @@ def findings(found: Xray) -> list[str]:
         f"{found.sparsity:.1%} of its {weights} are zero; a layer has from {min(sparsities):.1%} to "
         f"{max(sparsities):.1%}.",
         _rows(pruned),
-        _pattern(found, pruned),
+        _pattern(pruned),
     ]
     dead = [
         (kind, sum(getattr(layer, f"dead_{kind}") for layer in found.layers)) for kind in ("rows", "columns")
@@ -62,7 +62,7 @@ def _rows(pruned: list[LayerXray]) -> str:
     )
 
 
-def _pattern(found: Xray, pruned: list[LayerXray]) -> str:
+def _pattern(pruned: list[LayerXray]) -> str:
     fits = [layer for layer in pruned if layer.fit is not None]
     if not fits:
         return "Its zeros follow no n:m pattern of groups of 4, 8 or 16."

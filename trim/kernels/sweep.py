@@ -35,14 +35,12 @@ ROW_LANES = 8  # lanes that share a row: with 8 a warp reads whole cache lines, 
 CHUNK_COLUMNS = 8  # columns between two stores of the curves
 SLICE_VECTORS = 256  # calibration vectors in one sweep; more are swept in turn and added
 REGISTERS = 128  # of a thread, so that a processor holds 16 warps
-INSTRUCTIONS = 193 / 4  # that a warp issues for one weight and 256 half-precision vectors
-INSTRUCTIONS_PER_SECOND = 4 * 1.98e9  # of a processor, at an H200's highest clock
 
 
 def retention(
     weight: Tensor, inputs: Tensor, score: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Order, curves and dense output of a layer.
+    """Compute the order, curves and dense output of a layer.
 
     Args:
         weight: (D, N) float16, bfloat16 or float32, contiguous.
@@ -77,7 +75,7 @@ def retention(
 
 
 def _padded_vectors(vectors: int, dtype: torch.dtype) -> int:
-    """L calibration vectors and those of value 0 that fill up the sweep's tiles."""
+    """Round the number of calibration vectors up to what the sweep's tiles take; the added vectors are zero."""
     width = ROW_LANES * LANE_BYTES // dtype.itemsize
     if vectors >= SLICE_VECTORS:
         return int(triton.cdiv(vectors, SLICE_VECTORS)) * SLICE_VECTORS
@@ -85,7 +83,7 @@ def _padded_vectors(vectors: int, dtype: torch.dtype) -> int:
 
 
 def _tile(inputs: Tensor) -> tuple[int, int, int]:
-    """Rows, segments and vectors in a segment of one warp's tile: `ROW_LANES` lanes load a segment of a row at once."""
+    """Return rows, segments and vectors per segment of a warp's tile: `ROW_LANES` lanes load a segment at once."""
     width = ROW_LANES * LANE_BYTES // inputs.element_size()
     return 32 // ROW_LANES, min(inputs.shape[1], SLICE_VECTORS) // width, width
 
@@ -96,7 +94,7 @@ def _sweep(
     FIRST: tl.constexpr, LAST: tl.constexpr,
     ROWS: tl.constexpr, SEGMENTS: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
-    """Curves of `ROWS` rows over one slice of the vectors, added to those of the slices before it."""
+    """Add the curves of `ROWS` rows over one slice of the vectors to those of the slices before it."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     real = row < rows
     row = tl.minimum(row, rows - 1).to(tl.int64)

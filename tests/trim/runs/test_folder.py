@@ -16,7 +16,7 @@ from tests.processes import python
 from trim.files import FolderLock, atomic_file, is_locked, write_atomically
 from trim.methods.gini import gini
 from trim.runs.folder import list_runs, open_run
-from trim.runs.record import curve_counts
+from trim.runs.record import CURVE_POINTS, curve_counts
 from trim.runs.recording import layer_record, record_of_search, run_record
 from trim.runs.run_record import Compute, ModelFacts, TextFacts
 from trim.runs.settings import PruneSettings
@@ -179,9 +179,7 @@ def test_gini_and_curve_points_are_those_of_the_figures():
     np.testing.assert_allclose(gini(score), expected, atol=1e-12)
     np.testing.assert_allclose(gini(score, score.argsort(dim=1)), expected, atol=1e-12)
     for columns in (1, 5, 33, 64, 576, 11008):
-        np.testing.assert_array_equal(
-            curve_counts(columns), similarity.sparsity_grid(columns, similarity.STORED_POINTS)
-        )
+        np.testing.assert_array_equal(curve_counts(columns), similarity.sparsity_grid(columns, CURVE_POINTS))
 
 
 def test_a_run_without_masks_says_so(tmp_path):
