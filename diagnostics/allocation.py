@@ -94,7 +94,7 @@ class RowSparsityStatistics:
 
 
 def row_sparsity_statistics(allocations: Sequence[RowAllocation]) -> RowSparsityStatistics:
-    """Distributions of the row sparsities of allocations, which may differ in rows and columns."""
+    """Return distributions of the row sparsities of allocations, which may differ in rows and columns."""
     if not allocations:
         raise ValueError("at least one allocation is needed")
     sparsities = [allocation.row_sparsity for allocation in allocations]
@@ -111,7 +111,7 @@ def row_sparsity_statistics(allocations: Sequence[RowAllocation]) -> RowSparsity
 
 
 def ecdf(row_sparsity: np.ndarray) -> Ecdf:
-    """Empirical distribution function of row sparsities (D,)."""
+    """Return the empirical distribution function of row sparsities (D,)."""
     values, repeats = np.unique(real_array("row_sparsity", row_sparsity, 1), return_counts=True)
     share = np.cumsum(repeats) / repeats.sum()
     kept = spread_indices(len(values), CURVE_POINTS)
@@ -119,7 +119,7 @@ def ecdf(row_sparsity: np.ndarray) -> Ecdf:
 
 
 def ranked_rows(row_sparsity: np.ndarray) -> RankedRows:
-    """Rows (D,) by ascending sparsity, ties in row order; the rank fraction runs from 0 to 1."""
+    """Rank rows (D,) by ascending sparsity, ties in row order; the rank fraction runs from 0 to 1."""
     row_sparsity = real_array("row_sparsity", row_sparsity, 1)
     order = np.argsort(row_sparsity, kind="stable")
     rank_fraction = np.argsort(order) / max(len(row_sparsity) - 1, 1)

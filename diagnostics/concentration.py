@@ -16,7 +16,7 @@ _BLOCK_ENTRIES = 2**24
 
 
 def gini(scores: np.ndarray) -> np.ndarray:
-    """Gini coefficient of each row, (D,) float64, in [0, 1); NaN for a row of zeros.
+    """Compute the Gini coefficient of each row, (D,) float64, in [0, 1); NaN for a row of zeros.
 
     scores: (D, N), not negative. With a row's scores a ascending,
     G = sum_j (2j - N - 1) a_(j) / (N sum_j a_(j)): 0 if all are equal, (N - 1) / N if one holds everything.
@@ -40,7 +40,7 @@ def gini(scores: np.ndarray) -> np.ndarray:
 
 
 def gini_of_kept(scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Gini coefficient of each row's scores that are left once its lowest ones are pruned, (D,) float64.
+    """Compute the Gini coefficient of each row's scores that are kept once its lowest are pruned, (D,) float64.
 
     scores: (D, N), not negative. counts: (D,), how many of row i's lowest scores are pruned. NaN where nothing but
     zeros, or nothing at all, is left. Raises ValueError as `gini` does, and for counts outside 0..N.
@@ -61,7 +61,7 @@ def gini_of_kept(scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def lorenz(row_scores: np.ndarray, points: int = 129) -> tuple[np.ndarray, np.ndarray]:
-    """Lorenz curve of one row: which share of the score the least important share of the weights holds.
+    """Compute the Lorenz curve of one row: which share of the score the least important share of the weights holds.
 
     row_scores: (N,), not negative. Returns (population (P,), share (P,)), both from 0 to 1; the share is NaN
     for a row of zeros. With points = N + 1 the Gini coefficient is 1 - 2 x the trapezoid area under it.
@@ -90,7 +90,7 @@ class GiniSummary:
 
 
 def summarise_gini(coefficients: np.ndarray) -> GiniSummary:
-    """Summary of Gini coefficients (D,), in which NaN marks a row of zeros."""
+    """Summarise Gini coefficients (D,), in which NaN marks a row of zeros."""
     coefficients = real_array("coefficients", coefficients, 1, finite=False)
     defined = coefficients[np.isfinite(coefficients)]
     quartiles = np.percentile(defined, [25, 50, 75]) if defined.size else np.full(3, np.nan)
@@ -111,7 +111,7 @@ class GiniStatistics:
 
 
 def gini_statistics(coefficients: Mapping[str, np.ndarray]) -> GiniStatistics:
-    """Statistics of {label: Gini coefficients (D,)}; the sets may differ in length."""
+    """Compute statistics of {label: Gini coefficients (D,)}; the sets may differ in length."""
     if not coefficients:
         raise ValueError("at least one set of Gini coefficients is needed")
     sets = tuple(real_array(label, values, 1, finite=False) for label, values in coefficients.items())
@@ -131,7 +131,7 @@ class LorenzCurve:
 
 
 def lorenz_curves(scores: np.ndarray, rows: Iterable[int]) -> tuple[LorenzCurve, ...]:
-    """Lorenz curves of the chosen rows of scores (D, N)."""
+    """Compute the Lorenz curves of the chosen rows of scores (D, N)."""
     curves = []
     for row in row_indices(rows, len(scores)).tolist():
         coefficient = float(gini(scores[row : row + 1])[0])

@@ -25,7 +25,7 @@ def captured_share(uniform: float, reached: float, best: float) -> float | None:
 
 
 def quality_captured(uniform: float, reached: float, best: float) -> float | None:
-    """`captured_share` of qualities, of which larger is better; None where the best is no better than uniform."""
+    """Return `captured_share` of qualities (larger is better); None where the best is no better than uniform."""
     return captured_share(uniform, reached, best) if best > uniform else None
 
 
@@ -186,7 +186,7 @@ class GapCurve:
         losses: Sequence[tuple[float, float, float]],
         measure: str,
     ) -> "GapCurve":
-        """From the qualities and the losses of uniform, the allocation and the best, at each target."""
+        """Make the curve from the qualities and losses of uniform, the allocation and the best at each target."""
         uniform, reached, best = np.asarray(qualities, dtype=np.float64).reshape(-1, 3).T
         loss = np.asarray(losses, dtype=np.float64).reshape(-1, 3)
         base = np.where(loss[:, 0] > 0, loss[:, 0], np.nan)

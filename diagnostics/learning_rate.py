@@ -158,7 +158,7 @@ class RateSummary:
 
 
 def rate_summaries(trace: LearningRateTrace) -> tuple[RateSummary, ...]:
-    """One line per rate, in the trace's order: the table beside the figures."""
+    """Return one line per rate, in the trace's order: the table next to the figures."""
     lines = []
     for index, (rate, kept) in enumerate(zip(trace.rates.tolist(), trace.kept.tolist(), strict=True)):
         tried, marks = bool(trace.tried[index]), (index == trace.chosen, index == trace.exhaustive)

@@ -8,7 +8,7 @@ import numpy as np
 
 
 def real_array(name: str, values: object, ndim: int, *, finite: bool = True) -> np.ndarray:
-    """`values` as an array of real numbers with `ndim` axes; float64 unless already a float type.
+    """Return `values` as an array of real numbers with `ndim` axes; float64 unless already a float type.
 
     Raises ValueError, naming the argument, for another number of axes, an empty array, values that are not
     real numbers, and (if `finite`) NaN or infinity.
@@ -26,7 +26,7 @@ def real_array(name: str, values: object, ndim: int, *, finite: bool = True) -> 
 
 
 def row_indices(rows: Iterable[int], count: int) -> np.ndarray:
-    """`rows` as distinct int64 indices in the order given, shape (S,).
+    """Return `rows` as distinct int64 indices in the order given, shape (S,).
 
     Raises ValueError for an index outside 0..count-1.
     """
@@ -44,7 +44,7 @@ def check_shape(name: str, array: np.ndarray, shape: tuple[int, ...]) -> None:
 
 
 def spread_indices(length: int, points: int) -> np.ndarray:
-    """At most `points` (>= 2) indices into 0..length-1, evenly spread, the first and the last among them."""
+    """Return at most `points` (>= 2) indices into 0..length-1, evenly spread, the first and the last among them."""
     if length <= points:
         return np.arange(length)
     return np.unique(np.round(np.linspace(0, length - 1, points)).astype(np.int64))
@@ -95,7 +95,7 @@ def histogram(sets: Sequence[np.ndarray], edges: np.ndarray) -> Histogram:
 
 
 def round_edges(sets: Sequence[np.ndarray], max_bins: int = MAX_BINS) -> np.ndarray:
-    """Edges (B + 1,) over all finite values, B <= max_bins + 1; a bin is 1, 2 or 5 times a power of ten wide.
+    """Return edges (B + 1,) over all finite values, B <= max_bins + 1; a bin is 1, 2 or 5 times a power of ten wide.
 
     Without any finite value the one bin is [0, 1].
     """
@@ -114,7 +114,7 @@ def round_edges(sets: Sequence[np.ndarray], max_bins: int = MAX_BINS) -> np.ndar
 
 
 def count_edges(counts: Sequence[np.ndarray], columns: int, max_bins: int = MAX_BINS) -> np.ndarray:
-    """Edges (B + 1,) for row sparsities k / columns, each bin covering the same whole number of counts k.
+    """Return edges (B + 1,) for row sparsities k / columns, each bin covering the same whole number of counts k.
 
     Bins whose width is not a multiple of 1 / columns would hold now m, now m + 1 possible counts and draw a
     comb that is not in the data.
@@ -140,7 +140,7 @@ class RankCorrelation:
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> RankCorrelation | None:
-    """Spearman correlation of two (D,) arrays over the rows where both are finite.
+    """Compute the Spearman correlation of two (D,) arrays over the rows where both are finite.
 
     None where it is not defined: fewer than three such rows, or one of the two is constant.
     """

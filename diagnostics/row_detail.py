@@ -42,7 +42,7 @@ class RowScores:
 
 
 def row_scores(row: int, scores: np.ndarray, allocations: Sequence[RowAllocation]) -> RowScores:
-    """Row `row`'s scores (N,) and where each allocation cuts them.
+    """Return row `row`'s scores (N,) and where each allocation cuts them.
 
     Raises ValueError for negative or non-finite scores, and for an allocation of other rows than these.
     """
@@ -131,7 +131,7 @@ class RowPrices:
 def row_prices(
     row: int, lengths: np.ndarray, prices: np.ndarray, common: float, pruned: int, columns: int
 ) -> RowPrices:
-    """Row `row`'s prices (M,), each of which holds for `lengths` (M,) weights of the row's `columns`.
+    """Return row `row`'s prices (M,), each of which holds for `lengths` (M,) weights of the row's `columns`.
 
     Raises ValueError for prices that fall, and for more weights than the row has.
     """

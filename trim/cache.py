@@ -66,7 +66,7 @@ def limit_bytes() -> int:
 
 
 def fingerprint(settings: dict) -> str:
-    """32 hex digits that differ when any setting differs; the settings must be plain JSON."""
+    """Return 32 hex digits that differ when any setting differs; the settings must be plain JSON."""
     text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
@@ -98,7 +98,7 @@ def cached(
 
 
 def cached_numbers(key: dict, measure: Callable[[], list[float]]) -> list[float]:
-    """Numbers that were measured before under this key, or are measured now; NaN is a number here."""
+    """Load the numbers measured before under this key, or measure them; NaN is a number here."""
     return cached(
         entry_path("budgets", key, ".json"),
         measure,

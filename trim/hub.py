@@ -47,7 +47,7 @@ class Repository:
 
 
 def parse_id(source: str) -> tuple[str, str | None] | None:
-    """("org/name", revision) of "org/name" or "org/name@revision"; None for anything else."""
+    """Return ("org/name", revision) of "org/name" or "org/name@revision"; None for anything else."""
     match = _ID.fullmatch(source)
     return (match[1], match[2]) if match else None
 
@@ -134,7 +134,7 @@ def download(
 
 
 def fetch_file(repository: Repository, file: str, progress: ProgressListener | None = None) -> Path:
-    """One file of the repository, from the Hub's cache where it is there. Lists no other files: C4 has 100,000.
+    """Fetch one file of the repository, or find it in the Hub's cache. Lists no other files: C4 has 100,000.
 
     Raises:
         TrimError: of the repository's own class: unknown, gated, unreachable, or the disk is full.

@@ -23,7 +23,7 @@ def closest_matches(name: str, known: Iterable[str], most: int = 5) -> str:
 
 
 def one_line(text: str, most: int = 80) -> str:
-    """Text from outside as one short line of printable characters; what is cut off shows as an ellipsis."""
+    """Format text from outside as one short line of printable characters; an ellipsis marks what is cut off."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
     return line if len(line) <= most else line[: most - 1] + "…"
 

@@ -31,7 +31,7 @@ class Progress:
         return min(self.done / self.of, 1.0) if self.of else None
 
     def __str__(self) -> str:
-        """One line: what is being done, and how long it will take."""
+        """Format as one line: what is being done, and how long it will take."""
         left = "" if self.seconds_left is None else f", about {format_seconds(self.seconds_left)} left"
         return self.what + left
 

@@ -22,7 +22,7 @@ def _styles(statistics: RowSparsityStatistics) -> list[Style]:
 def row_sparsity_histogram(
     statistics: RowSparsityStatistics, selected_rows: Iterable[int] = (), theme: Theme = "light"
 ) -> go.Figure:
-    """Histograms in shared bins, selected rows as rugs after them; a spike that dwarfs the rest is cut and says so."""
+    """Draw histograms in shared bins, selected rows as rugs below; a spike that dwarfs the rest is cut and labelled."""
     palette = PALETTES[theme]
     figure = go.Figure()
     bins = statistics.histogram
@@ -112,7 +112,7 @@ def _means(statistics: RowSparsityStatistics) -> str:
 def sorted_row_sparsity(
     statistics: RowSparsityStatistics, selected_rows: Iterable[int] = (), theme: Theme = "light"
 ) -> go.Figure:
-    """Rows by ascending sparsity, one curve per allocation; selected rows as marks on their own rank."""
+    """Draw rows by ascending sparsity, one curve per allocation; selected rows as marks on their own rank."""
     figure = go.Figure()
     selected = list(selected_rows)
     parts = zip(statistics.allocations, statistics.ranked, _styles(statistics), strict=True)
@@ -149,7 +149,7 @@ def sorted_row_sparsity(
 
 
 def row_sparsity_ecdf(statistics: RowSparsityStatistics, theme: Theme = "light") -> go.Figure:
-    """Empirical distribution functions of the row sparsities, as steps on shared axes."""
+    """Draw empirical distribution functions of the row sparsities, as steps on shared axes."""
     figure = go.Figure()
     low = min(float(allocation.row_sparsity.min()) for allocation in statistics.allocations)
     high = max(float(allocation.row_sparsity.max()) for allocation in statistics.allocations)

@@ -15,7 +15,7 @@ from diagnostics.numeric import row_indices
 def gini_histogram(
     statistics: GiniStatistics, selected_rows: Iterable[int] = (), theme: Theme = "light"
 ) -> go.Figure:
-    """Histogram of the rows' Gini coefficients, one set of bars per score, medians marked.
+    """Draw a histogram of the rows' Gini coefficients, one set of bars per score, medians marked.
 
     `selected_rows` are rows of the first score and drawn as a rug under its bars.
     """
@@ -76,7 +76,7 @@ def _gini_sentence(statistics: GiniStatistics, selected: int) -> str:
 
 
 def lorenz_figure(curves: Sequence[LorenzCurve], theme: Theme = "light") -> go.Figure:
-    """Lorenz curves of chosen rows against the diagonal of equality, each labelled where it bends most."""
+    """Draw Lorenz curves of chosen rows against the diagonal of equality, each labelled where it bends most."""
     palette = PALETTES[theme]
     figure = go.Figure()
     figure.add_scatter(

@@ -74,7 +74,7 @@ def enlarged(figure: go.Figure, factor: float) -> go.Figure:
 
 
 def drawn(values: object) -> np.ndarray:
-    """Numbers as they go to the browser: float32, half the bytes and more digits than pixels."""
+    """Convert numbers to what goes to the browser: float32, half the bytes and more digits than pixels."""
     return np.asarray(values, dtype=np.float32)
 
 

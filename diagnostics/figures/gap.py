@@ -20,7 +20,7 @@ _QUANTITIES = {
 
 
 def gap_quality_figure(curve: GapCurve, theme: Theme = "light") -> go.Figure:
-    """Layer quality against the target, a line for each of uniform, TRIM and optimal."""
+    """Draw layer quality against the target, a line for each of uniform, TRIM and optimal."""
     figure = go.Figure()
     # Uniform's dashes after TRIM's line, so that both are seen where they are one.
     _line(figure, curve, "trim", "TRIM", curve.reached, "layer quality %{y:.5g}")
@@ -164,7 +164,7 @@ def gap_scatter_figure(
 
 
 def _log_ticks(values: np.ndarray) -> list[float]:
-    """1, 2 and 5 of each decade that the values reach; of many decades every so many."""
+    """Return 1, 2 and 5 of each decade that the values reach; with many decades, only every few."""
     if not len(values):
         return []
     low, high = (int(np.floor(np.log10(end))) for end in (values.min(), values.max()))

@@ -20,7 +20,7 @@ ITERATION = "iteration (count; 0 = uniform)"
 
 
 def iteration_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Figure:
-    """Layer quality, and below it the variance of row quality, against iteration, one line per rate."""
+    """Draw layer quality, and below it the variance of row quality, against iteration, one line per rate."""
     if not np.isfinite(trace.uniform_quality):
         return nothing_to_gain(theme, ITERATION_TITLE)
     palette = PALETTES[theme]

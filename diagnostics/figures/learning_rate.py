@@ -192,7 +192,7 @@ def _choices(figure: go.Figure, summaries: list[RateSummary], theme: Theme) -> N
 
 
 def _word_place(place: int, chosen: int, rates: int) -> str:
-    """Above the chosen rate; elsewhere away from it, but never out of the chart."""
+    """Place a label above the chosen rate; elsewhere away from it, but never out of the chart."""
     if place == chosen:
         return "top center"
     if place == rates - 1 or (place < chosen and place > 0):

@@ -12,7 +12,7 @@ from diagnostics.numeric import row_indices
 
 
 def mask_figure(density: MaskDensity, selected_rows: Iterable[int] = (), theme: Theme = "light") -> go.Figure:
-    """Kept share of the weights over the matrix; arrows at the right edge point at selected rows."""
+    """Draw the kept share of the weights over the matrix; arrows at the right edge point at selected rows."""
     palette = PALETTES[theme]
     blocks = f"{density.row_block} × {density.column_block}"
     pooled = density.row_block * density.column_block > 1

@@ -23,7 +23,7 @@ class PerplexityBar:
 
 
 def perplexity_figure(bars: Sequence[PerplexityBar], text: str, theme: Theme = "light") -> go.Figure:
-    """One horizontal bar for each; `text` says what was predicted."""
+    """Draw one horizontal bar for each; `text` names what was predicted."""
     palette = PALETTES[theme]
     figure = go.Figure()
     dense = Style(palette.muted, "solid", "circle", "")
@@ -100,7 +100,7 @@ class PerplexityCurve:
 def perplexity_curves_figure(
     curves: Sequence[PerplexityCurve], dense: float | None, text: str, theme: Theme = "light"
 ) -> go.Figure:
-    """Curves on a logarithmic axis, the dense model as a line below them; perplexities without a value are left out."""
+    """Draw curves on a logarithmic axis, the dense model as a line below; perplexities without a value are left out."""
     palette = PALETTES[theme]
     figure = go.Figure()
     left_out = 0

@@ -10,7 +10,7 @@ from diagnostics.row_detail import RowPaths, RowPrices, RowScores
 
 
 def row_scores_figure(scores: RowScores, theme: Theme = "light") -> go.Figure:
-    """One row's scores in ascending order; left of an allocation's border, weights are pruned."""
+    """Draw one row's scores in ascending order; left of an allocation's border, weights are pruned."""
     palette = PALETTES[theme]
     figure = go.Figure()
     figure.add_scatter(
@@ -76,7 +76,7 @@ def _border_sentence(scores: RowScores) -> str:
 
 
 def row_paths_figure(paths: RowPaths, theme: Theme = "light") -> go.Figure:
-    """Chosen rows' sparsities x through the iterations, and the exact sparsity each ended with."""
+    """Draw chosen rows' sparsities x through the iterations, and the exact sparsity each ended with."""
     palette = PALETTES[theme]
     figure = go.Figure()
     iterations = np.arange(paths.x.shape[1])

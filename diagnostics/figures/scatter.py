@@ -32,7 +32,7 @@ _QUANTITIES = {
 def row_scatter_figure(
     scatters: Sequence[RowScatter], selected_rows: Iterable[int] = (), theme: Theme = "light"
 ) -> go.Figure:
-    """Row sparsities of one or several allocations against a property of the rows; correlations in the subtitle."""
+    """Draw row sparsities of allocations against a property of the rows; correlations in the subtitle."""
     figure = go.Figure()
     first = scatters[0]
     question, axis = _QUANTITIES[first.quantity]
@@ -119,7 +119,7 @@ def pair_figure(
     theme: Theme = "light",
     style: Style | None = None,
 ) -> go.Figure:
-    """Row sparsity under the second allocation against that under the first, a point per row.
+    """Draw row sparsity under the second allocation against that under the first, a point per row.
 
     Above the diagonal the second prunes more. The rows that moved most are always drawn. Raises ValueError where the
     rows are not the same ones.

@@ -128,7 +128,7 @@ def faded(colour: str, opacity: float) -> str:
 
 
 def series_styles(keys: list[str]) -> list[Style]:
-    """One style per key: a method's or score's own, otherwise the next free one.
+    """Return one style per key: a method's or score's own, otherwise the next free one.
 
     A method that comes again keeps its colour and takes another dash, symbol and pattern.
     """
@@ -159,7 +159,7 @@ def diverging(theme: Theme) -> list[tuple[float, str]]:
 
 
 def escape(text: object) -> str:
-    """Text from users, models and corpora, so that Plotly reads no tag, template or formula in it."""
+    """Escape text from users, models and corpora, so that Plotly reads no tag, template or formula in it."""
     return html.escape(str(text), quote=False).replace("%{", "%&#123;").replace("$", "&#36;")
 
 

@@ -247,7 +247,7 @@ def _from_places(
     generator: torch.Generator,
     step: Callable[[int], None],
 ) -> Tensor | None:
-    """Windows that start near random characters of a text; None where it has too few tokens."""
+    """Draw windows that start near random characters of a text; None where it has too few tokens."""
     size = CHARACTERS_PER_TOKEN * length
     places = torch.rand(windows, generator=generator, dtype=torch.float64)
     cut: dict[int, Tensor] = {}

@@ -53,7 +53,7 @@ def activations(
     folder: Path,
     limit_bytes: int | None = None,
 ) -> Iterator[Activations]:
-    """Room for hidden states, in the fastest place that holds them; given back on any exit.
+    """Allocate room for hidden states in the fastest storage that holds them; freed when the `with` block ends.
 
     Args:
         shape: (sequences, length, hidden).

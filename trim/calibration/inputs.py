@@ -93,7 +93,7 @@ class InputListener:
 
     @contextlib.contextmanager
     def listening(self, part: slice, dense_input: Tensor | None = None) -> Iterator[None]:
-        """Hooks on the layers while the sequences of `part` go through; gone on any exit.
+        """Watch the layers inside the `with` block, while the sequences of `part` go through.
 
         `dense_input`: what the layers, which then share one input, receive of the dense model, (sequences, length, N).
         """
@@ -130,7 +130,8 @@ class InputListener:
         sequences = self._part.stop - self._part.start
         if inputs.numel() != sequences * self.calibration.length * columns:
             raise ModelError(
-                f"{name} receives only part of the tokens; layers after a router cannot be pruned yet"
+                f"{name} receives only part of the tokens, and layers after a router cannot be pruned; choose layers "
+                "without it"
             )
         by_token = inputs.reshape(sequences, -1, columns)
         real = self._real(by_token)
@@ -166,7 +167,7 @@ class InputListener:
         return by_token.reshape(-1, by_token.shape[-1])
 
     def _kept(self, by_token: Tensor) -> Tensor:
-        """Those whose vectors are kept."""
+        """Select the input vectors at the calibration's positions, (vectors, N)."""
         rows = torch.arange(len(by_token), device=by_token.device)[:, None]
         positions = self.calibration.positions[self._part].to(by_token.device)
         return by_token[rows, positions].reshape(-1, by_token.shape[-1])
@@ -212,7 +213,7 @@ class InputListener:
 
 
 def sums_of_squares(vectors: Tensor) -> Tensor:
-    """Σ x_j² over vectors (L, N), (N,) float64; on a GPU in one pass, without a copy in a wider type."""
+    """Return Σ x_j² over vectors (L, N), (N,) float64; on a GPU in one pass, without a copy in a wider type."""
     if vectors.device.type == "cuda":
         norm: Tensor = torch.linalg.vector_norm(vectors, dim=0, dtype=at_least_float32(vectors))
         return norm.double().square()
@@ -231,7 +232,7 @@ def require_called(layers: Iterable[str], called: Iterable[str]) -> None:
 
 
 def products(left: Tensor, right: Tensor) -> Tensor:
-    """Σ x yᵀ over vectors (L, N) and (L, N), (N, N) float32; of half types on a GPU without wider copies.
+    """Return Σ x yᵀ over vectors (L, N) and (L, N), (N, N) float32; of half types on a GPU without wider copies.
 
     In sums as long as there are vectors, unlike `full_product`: what tensor cores round away so is far below what a
     refit is damped by.
@@ -242,7 +243,7 @@ def products(left: Tensor, right: Tensor) -> Tensor:
 
 
 def _vectors(parts: list[Tensor]) -> Tensor:
-    """Parts (L', N) as columns, (N, L)."""
+    """Join parts (L', N) as columns, (N, L)."""
     return torch.cat(parts).T.contiguous()
 
 

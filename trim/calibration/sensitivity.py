@@ -80,7 +80,7 @@ class LoadedModel:
         return contextlib.nullcontext(self.module)
 
     def forget(self) -> None:
-        """There is nothing to let go of."""
+        """Release nothing: nothing is held for later."""
 
 
 def row_sensitivity(
@@ -164,7 +164,7 @@ class _Pass:
                     self._in_batches(through)
 
     def backward(self, visited: Collection[str], visit: Visitor | None) -> dict[str, Tensor]:
-        """From the last slot to the first, replace hidden states by the loss's gradient with respect to them."""
+        """Replace hidden states, from the last slot to the first, by the loss's gradient with respect to them."""
         with torch.enable_grad():
             with self.model.outside() as module:
                 self._in_batches(functools.partial(self._after_blocks, module))
@@ -290,7 +290,7 @@ class _Pass:
 
 @contextlib.contextmanager
 def _listening(layers: Mapping[str, nn.Linear]) -> Iterator[dict[str, Tensor]]:
-    """Hooks that gather, while a gradient goes back, the sum of its squares in each row (D,); gone on any exit."""
+    """Sum up the squares of each row's gradient, (D,), in backward passes inside the `with` block."""
     squares: dict[str, Tensor] = {}
 
     def add(name: str, gradient: Tensor) -> None:
@@ -341,7 +341,7 @@ def _entry(weights: object, model: BlockModel, calibration: Calibration) -> Path
 def sensitivity(
     model: Model, windows: Tensor, *, progress: ProgressListener | None = None
 ) -> dict[str, Tensor]:
-    """`row_sensitivity` of a loaded model, kept in the cache.
+    """Load `row_sensitivity` of a loaded model from the cache, or measure it.
 
     Args:
         model: from `load_model`.

@@ -65,7 +65,7 @@ class Calibration:
         return cls(tokens, None if mask is None or bool(mask.all()) else mask, positions)
 
     def first(self, windows: int) -> "Calibration":
-        """Its first windows."""
+        """Return a calibration of the first `windows` windows."""
         mask = None if self.mask is None else self.mask[:windows]
         return Calibration(self.tokens[:windows], mask, self.positions[:windows])
 

@@ -175,7 +175,7 @@ def _too_large(name: str, size: int) -> CorpusError:
 
 
 def _encoding(path: Path) -> str:
-    """UTF-8, unless the file begins with the mark of another encoding."""
+    """Return the encoding that the file's byte order mark names; UTF-8 without one."""
     with path.open("rb") as file:
         begin = file.read(4)
     return next((encoding for mark, encoding in _MARKS if begin.startswith(mark)), "utf-8-sig")

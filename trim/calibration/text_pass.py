@@ -25,7 +25,7 @@ Segments = list[list[int]]
 
 
 def default_batch(calibration: Calibration, device: torch.device, cpu_tokens: int = CPU_BATCH_TOKENS) -> int:
-    """Sequences in one forward pass, of so many tokens where the CPU computes."""
+    """Return how many sequences go into one forward pass: `cpu_tokens` tokens' worth where the CPU computes."""
     tokens = cpu_tokens if device.type == "cpu" else GPU_BATCH_TOKENS
     return max(1, min(calibration.sequences, tokens // calibration.length))
 
@@ -207,7 +207,7 @@ def text_pass(
 
 @contextlib.contextmanager
 def fixed_threads(threads: int) -> Iterator[None]:
-    """So many threads for torch: sums depend on how they are shared out."""
+    """Run torch with this many threads inside the `with` block: their number changes how sums round."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:

@@ -48,7 +48,7 @@ def demo_text(split: str) -> str:
 
 
 def wikitext_text(split: str, progress: ProgressListener) -> str:
-    """WikiText-2 (raw): its train part for calibration, its test part for evaluation, rows joined by a blank line.
+    """Return WikiText-2 (raw): train part for calibration, test part for evaluation, rows joined by a blank line.
 
     Raises:
         CorpusError: it cannot be downloaded or read.
@@ -58,7 +58,7 @@ def wikitext_text(split: str, progress: ProgressListener) -> str:
 
 
 def c4_documents(split: str, progress: ProgressListener) -> "datasets.Dataset":
-    """One shard of C4: of the train part for calibration, of the validation part for evaluation.
+    """Return one shard of C4: of the train part for calibration, of the validation part for evaluation.
 
     Returns:
         Rows with a field "text".

@@ -70,7 +70,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 @contextlib.contextmanager
 def _terminated_like_interrupted() -> Iterator[None]:
-    """SIGTERM, from a job queue or a page's cancel button, stops as cleanly as Ctrl-C."""
+    """Treat SIGTERM, from a job queue or a page's cancel button, like Ctrl-C."""
 
     def stop(number: int, frame: object) -> None:
         raise KeyboardInterrupt

@@ -246,7 +246,7 @@ def _terminal() -> Terminal:
 
 
 def side_by_side(columns: list[tuple[str, str]], width: int) -> str:
-    """Texts in columns below their titles, as wide as fits; below each other where a column would be too narrow."""
+    """Lay out texts in columns, as wide as fits, below their titles; one below the other where those are too narrow."""
     each = (width - 3 * (len(columns) - 1)) // len(columns)
     clean = [(one_line(title), _printable(text)) for title, text in columns]
     if each < 24:

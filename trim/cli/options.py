@@ -39,7 +39,7 @@ def add_grid(group: argparse._ArgumentGroup, names: Iterable[str]) -> None:
 
 
 def add_as_published(parser: argparse.ArgumentParser) -> None:
-    """Add `--as-published`, in whose place nothing of the user's is changed."""
+    """Add `--as-published`; options that the user gives win over it."""
     parser.add_argument(
         "--as-published",
         action="store_true",

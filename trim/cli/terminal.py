@@ -14,7 +14,7 @@ class Terminal:
     """Prints lines; on a terminal also one line that is rewritten, with what is being done now."""
 
     def __init__(self, live: TextIO | None = None) -> None:
-        """`live`: where the line is rewritten, if that is a terminal; None: where lines are printed."""
+        """`live` is the stream whose line is rewritten, if it is a terminal; None: lines are printed."""
         self._stream = live or sys.stdout
         self._live = self._stream.isatty()
         self._left = ""

@@ -35,7 +35,7 @@ class Perplexity:
     undefined_windows: int = 0
 
     def to_json(self) -> dict:
-        """Plain JSON. NaN and infinity, which JSON lacks, are the words "nan" and "inf", which `float` reads."""
+        """Return plain JSON. NaN and infinity, which JSON lacks, are the words "nan" and "inf", which `float` reads."""
         return {
             "perplexity": number_to_json(self.perplexity),
             "negative_log_likelihood": number_to_json(self.negative_log_likelihood),
@@ -125,7 +125,7 @@ def check_windows(model: Model, windows: Tensor) -> None:
 
 
 def _negative_log_likelihood(model: Model, tokens: Tensor) -> Tensor:
-    """Each window's mean over its length − 1 predictions, (windows,) float64; a few tokens at a time in float32."""
+    """Return each window's mean over its length − 1 predictions, (windows,) float64, by few tokens in float32."""
     logits = model.module(input_ids=tokens, use_cache=False).logits
     total = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
     predictions = tokens.shape[1] - 1

@@ -302,7 +302,7 @@ def _zeros_of_groups(zero: np.ndarray, size: int) -> np.ndarray:
 
 
 def _kept_gini(weight: Tensor, zeros: np.ndarray) -> np.ndarray:
-    """Compute the Gini coefficient of each row's kept weights, of that of the row: K · G_K = N · G_N − zeros."""
+    """Compute the Gini coefficient of each row's K kept weights from that of the row: K · G_K = N · G_N − zeros."""
     columns = weight.shape[1]
     kept = columns - zeros
     found = np.full(len(zeros), np.nan)

@@ -137,7 +137,7 @@ def _first_token(model: Model) -> int | None:
 
 
 def _result(task: str, answer: dict) -> TaskResult:
-    """One task, or a group of tasks, of what the harness says."""
+    """Read the result of one task, or of a group of tasks, from the harness's answer."""
     found = answer["results"].get(task) or answer.get("groups", {}).get(task) or {}
     # "acc,none": the metric and the filter of answers.
     metrics = {

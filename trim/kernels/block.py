@@ -1,8 +1,8 @@
-"""What stands between the matrix products of a block, on a CUDA device, in Triton: one pass each over its numbers.
+"""Compute what a block does between its matrix products, on a CUDA device, in Triton: one pass each over its numbers.
 
-Imported only where such a device is used. Forward every value is rounded where the plain code in `fused_blocks` rounds
-it, so that only the order of a norm's sum of squares differs; on the way back in the types that torch's own gradients
-have there. Device memory bounds all of them: each number is read once and written once.
+Imported only where such a device is used. Forward every value is rounded where the plain code in `trim.models.fusion`
+rounds it, so that only the order of a norm's sum of squares differs; backward in the types of torch's own gradients.
+Device memory bounds all of them: each number is read once and written once.
 """
 
 import torch
@@ -16,7 +16,7 @@ GATED_BLOCK = 2048
 
 
 def rms_norm(states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-    """Root mean square norm.
+    """Compute the root mean square norm.
 
     Args:
         states: (..., N), contiguous.
@@ -95,7 +95,7 @@ def _rotated(states: Tensor, cosine: Tensor, sine: Tensor, back: bool) -> Tensor
 
 
 def silu_product(gate: Tensor, up: Tensor) -> Tensor:
-    """SiLU(gate) · up, of tensors of one shape and type, contiguous."""
+    """Compute SiLU(gate) · up, of tensors of one shape and type, contiguous."""
     out = torch.empty_like(gate)
     _silu_product[(triton.cdiv(gate.numel(), GATED_BLOCK),)](
         gate, up, out, gate.numel(), BLOCK=GATED_BLOCK, num_warps=4
@@ -124,7 +124,7 @@ def _tile(rows, columns, ROWS: tl.constexpr, BLOCK: tl.constexpr):
 def _rms_norm(
     states, weight, out, rows, columns, share, epsilon, ROWS: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
-    """`ROWS` rows; share = 1 / N."""
+    """Normalize `ROWS` rows; share = 1 / N."""
     column, place, inside = _tile(rows, columns, ROWS, BLOCK)
     values = tl.load(states + place, mask=inside, other=0.0).to(tl.float32)
     mean_square = tl.sum(values * values, axis=1) * share
@@ -138,7 +138,7 @@ def _rms_norm(
 def _rms_norm_back(
     gradient, states, weight, out, rows, columns, share, epsilon, ROWS: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
-    """With r = 1 / √(mean x² + ε) and g = weight · gradient: r · g − r³ · mean(g · x) · x."""
+    """Compute r · g − r³ · mean(g · x) · x with r = 1 / √(mean x² + ε) and g = weight · gradient."""
     column, place, inside = _tile(rows, columns, ROWS, BLOCK)
     values = tl.load(states + place, mask=inside, other=0.0).to(tl.float32)
     root = tl.rsqrt(tl.sum(values * values, axis=1) * share + epsilon)[:, None]
@@ -163,7 +163,7 @@ def _rotate(
     table_batch_stride, table_token_stride,
     HALF: tl.constexpr, WIDTH: tl.constexpr, HEADS: tl.constexpr, BACK: tl.constexpr,
 ):  # fmt: skip
-    """`HEADS` heads of one token: x · cos + (−second half, first half of x) · sin; back, the transposed matrix."""
+    """Rotate `HEADS` heads of one token: x · cos + (−second half, first half of x) · sin; back, the transpose."""
     batch = (tl.program_id(0) // length).to(tl.int64)
     token = (tl.program_id(0) % length).to(tl.int64)
     head = (tl.program_id(1) * HEADS + tl.arange(0, HEADS)[:, None]).to(tl.int64)
@@ -204,7 +204,7 @@ def _silu_product(gate, up, out, numbers, BLOCK: tl.constexpr):
 
 @triton.jit
 def _silu_product_back(gradient, gate, up, of_gate, of_up, numbers, BLOCK: tl.constexpr):
-    """With s the sigmoid of x: the activation is x · s, its slope s · (1 + x · (1 − s))."""
+    """Compute both gradients: with s the sigmoid of x, the activation is x · s, and its slope s · (1 + x · (1 − s))."""
     place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = place < numbers
     x = tl.load(gate + place, mask=inside, other=0.0).to(tl.float32)

@@ -13,7 +13,7 @@ BLOCK = 1024
 
 
 def sums_in_order(score: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
-    """Σ_j (2j − N − 1)·a_(j) and Σ_j a_(j) of each row's scores a in ascending order.
+    """Compute Σ_j (2j − N − 1)·a_(j) and Σ_j a_(j) of each row's scores a in ascending order.
 
     Both in float64, which holds every product exactly and, in rows of up to 2^15 equal scores, every sum: the first
     is exactly 0 there.

@@ -31,7 +31,7 @@ BELOW_ALL = tl.constexpr((-1 << 32) | 0x7F800000)
 
 
 def hull_edges(error: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Edges of the lower convex hulls of some rows.
+    """Return the edges of the lower convex hulls of some rows.
 
     Args:
         error: (D', P) float32, at least two points each, contiguous along the row.
@@ -87,7 +87,7 @@ def _value(vertex):
 
 @triton.jit
 def _step(stack, size, below, last, point, live):
-    """One step of chains that have `point` before them: the last vertex goes, or the point becomes the last.
+    """Advance chains that have `point` next by one step: drop the last vertex, or append the point.
 
     A vertex goes that lies on or above the line between its neighbours. Slopes are compared by products in float64,
     which are exact for float32 errors within a factor 2^13 of each other in rows of up to 2^15 weights.
@@ -141,7 +141,7 @@ def _hulls_of_pieces(error, stack, size, rows, points, stride, pieces, length, L
 
 @triton.jit
 def _hulls_of_rows(stack, size, rows, points, pieces, length, LANES: tl.constexpr):
-    """Each row's vertices among those of its pieces, from where the row begins: places that have been read by then."""
+    """Gather each row's vertices from its pieces at the row's beginning, over values that have been read by then."""
     row = tl.program_id(0) * LANES + tl.arange(0, LANES)
     real = row < rows
     row = tl.minimum(row, rows - 1)

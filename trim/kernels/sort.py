@@ -62,7 +62,7 @@ def sort_rows(weight: Tensor, score: Tensor, unsound: Tensor) -> tuple[Tensor, T
 
 
 def _split(columns: int) -> tuple[int, int, int]:
-    """Bits of a column's index, and of the places in a row's head and tail; a tail of 0 bits: there is none.
+    """Return the bits of a column's index, and of the places in a row's head and tail; 0 bits where there is no tail.
 
     Heads and tails have a power of two places. Where a row is not much longer than one, a short tail costs less
     than a head of twice the length.
@@ -79,12 +79,12 @@ def _split(columns: int) -> tuple[int, int, int]:
 
 
 def _thread_bits(place_bits: int) -> int:
-    """Of the threads that sort so many places."""
+    """Return log₂ of the number of threads that sort 2^place_bits keys."""
     return min(max(place_bits - ITEM_BITS, 5), 10)
 
 
 def _sort_long_rows(weight: Tensor, score: Tensor, order: Tensor, sorted_weight: Tensor) -> None:
-    """`sort_rows` for rows that no program can hold, 64 at a time."""
+    """Sort rows that no program can hold, as `sort_rows` does, 64 at a time."""
     columns = score.shape[1]
     for some in zip(*(values.split(64) for values in (weight, score, order, sorted_weight)), strict=True):
         sorted_columns = torch.argsort(some[1], dim=1, stable=True)
@@ -99,7 +99,7 @@ def _sort(
     score, keys, unsound, columns, nothing,
     COLUMN_BITS: tl.constexpr, THREAD_BITS: tl.constexpr, HEAD_BITS: tl.constexpr, TAIL_BITS: tl.constexpr,
 ):  # fmt: skip
-    """One row's keys in ascending order: leading bits of the score, then the column.
+    """Sort one row's keys in ascending order: leading bits of the score, then the column.
 
     The bits of a float that is not negative sort like the number. Those of a row are counted from its largest
     score's 31 binary orders of magnitude down; smaller scores share a level, and 0 has its own.
@@ -146,7 +146,7 @@ def _sort(
 
 @triton.jit
 def _places(BITS: tl.constexpr, THREAD_BITS: tl.constexpr):
-    """Places that run through the items of a thread and then through the threads, and the other way round."""
+    """Return places that run through the items of a thread and then through the threads, and the other way round."""
     thread = tl.arange(0, 1 << THREAD_BITS)[:, None, None]
     item = (tl.arange(0, 1 << (BITS - THREAD_BITS - 2)) * 4)[None, :, None] + tl.arange(0, 4)[None, None, :]
     return (thread << (BITS - THREAD_BITS)) + item, (item << THREAD_BITS) + thread
@@ -154,14 +154,14 @@ def _places(BITS: tl.constexpr, THREAD_BITS: tl.constexpr):
 
 @triton.jit
 def _bits(score, far, columns, nothing):
-    """Of scores as integers, and 0 beyond the last."""
+    """Load scores as their bit patterns, int32; 0 past the last column."""
     # An offset that the compiler does not know to be 0 keeps loads narrow: a thread then holds all its items.
     return (tl.load(score + nothing + far, mask=far < columns, other=0.0) + 0.0).to(tl.int32, bitcast=True)
 
 
 @triton.jit
 def _key(bits, largest, place, FIRST: tl.constexpr, columns, COLUMN_BITS: tl.constexpr):
-    """Keys of the columns from the first on; the largest of all beyond the last."""
+    """Return the keys of the columns from FIRST on; past the last column the largest of all keys."""
     column = FIRST + place
     above = tl.maximum(bits - tl.maximum(largest - (31 << 23), 0), 0)
     level = ((above >> (COLUMN_BITS - 4)) + (bits > 0).to(tl.int32)).to(tl.uint32)
@@ -181,7 +181,7 @@ def _sorted(key, keys, near, far, nothing, BITS: tl.constexpr, THREAD_BITS: tl.c
 def _merged(
     cube, keys, near, far, nothing, STAGE: tl.constexpr, BITS: tl.constexpr, THREAD_BITS: tl.constexpr
 ):
-    """Blocks of 2^STAGE places, each ascending and then descending, in ascending order."""
+    """Merge blocks of 2^STAGE places, each ascending and then descending, into ascending order."""
     # The hint is untrue along the first axis, and harmless there: the compiler vectorises along the last, and spreads
     # the axis with the next longest runs over the lanes. That must be the threads.
     if STAGE <= BITS - THREAD_BITS + 5:
@@ -206,13 +206,13 @@ def _store(keys, near, cube):
 
 @triton.jit
 def _bit(AXIS: tl.constexpr, BITS: tl.constexpr):
-    """0 and 1 along one axis of a hypercube."""
+    """Return 0 and 1 along one axis of a hypercube."""
     return tl.reshape(tl.arange(0, 2), [1] * AXIS + [2] + [1] * (BITS - 1 - AXIS))
 
 
 @triton.jit
 def _turn(x, STAGE: tl.constexpr, BITS: tl.constexpr):
-    """Before blocks of 2^STAGE places are merged: blocks whose direction changes become their complement.
+    """Complement the blocks whose direction changes, before blocks of 2^STAGE places are merged.
 
     Blocks alternate in direction until the last. The complement of a descending block ascends, so that each
     comparison is a minimum or a maximum.
@@ -227,7 +227,7 @@ def _turn(x, STAGE: tl.constexpr, BITS: tl.constexpr):
 
 @triton.jit
 def _merge(x, FROM: tl.constexpr, TO: tl.constexpr, ORIGIN: tl.constexpr, BITS: tl.constexpr):
-    """Bitonic merge by the bits from FROM − 1 down to TO of a place; bit b lies along axis ORIGIN − 1 − b, round."""
+    """Merge bitonically by the bits FROM − 1 down to TO of a place; bit b is axis ORIGIN − 1 − b, cyclically."""
     for step in tl.static_range(1, FROM - TO + 1):
         x = _compare(x, (ORIGIN - 1 - (FROM - step)) % BITS, BITS)
     return x
@@ -297,7 +297,7 @@ def _neighbour(keys, place, level, tied, columns, COLUMN_BITS: tl.constexpr):
 
 @triton.jit
 def _inverted(keys, score, columns, COLUMN_BITS: tl.constexpr, BLOCK: tl.constexpr):
-    """Whether a row has neighbours of one level in the wrong order."""
+    """Return whether a row has neighbours of one level in the wrong order."""
     wrong = tl.zeros((BLOCK,), tl.int32)
     for start in range(0, columns - 1, BLOCK):
         place = start + tl.arange(0, BLOCK)

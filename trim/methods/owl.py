@@ -11,14 +11,14 @@ from trim.methods.budgets import Shapes, _by_block, _scaled
 
 
 def outlier_share(scores: list[Tensor], multiple: float) -> float:
-    """OWL's layerwise outlier distribution of a block: the share of scores above `multiple` times their mean."""
+    """Compute OWL's outlier distribution of a block: the share of scores above `multiple` times their mean."""
     entries = sum(score.numel() for score in scores)
     mean = sum(float(score.sum(dtype=torch.float64)) for score in scores) / entries
     return sum(int((score > multiple * mean).sum()) for score in scores) / entries
 
 
 def owl_budgets(outliers: list[float], shapes: Shapes, target: float, width: float) -> dict[str, float]:
-    """OWL: blocks with more outliers keep more; all layers of a block alike.
+    """Compute OWL's budgets: blocks with more outliers keep more; all layers of a block alike.
 
     Args:
         outliers: each block's `outlier_share`.

@@ -311,5 +311,6 @@ def _check_overflow(curves: RetentionCurves, name: str) -> None:
     for curve in (curves.dot, curves.energy, curves.error):
         if not math.isfinite(curve.sum(dtype=torch.float64)):
             raise NonFiniteError(
-                f"{name} overflows float32 on the calibration text; its weights or inputs are too large"
+                f"{name} overflows float32 on the calibration text: its weights or inputs are too large; check the "
+                "checkpoint, or leave the layer out"
             )

@@ -69,7 +69,7 @@ def sparsegpt(
 
 
 def _factor(text: TextProducts, silent: Tensor) -> Tensor:
-    """U, (N, N) float32."""
+    """Return the upper Cholesky factor U of the inverse Gram matrix, (N, N) float32."""
     gram = text.gram.double()
     gram.diagonal()[silent] = 1
     gram.diagonal().add_(text.damping * gram.diagonal().mean())

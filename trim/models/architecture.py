@@ -49,7 +49,7 @@ class Reason(StrEnum):
 
 
 def check_config(config: "PretrainedConfig") -> None:
-    """Refuse what its configuration already shows to be no plain decoder, before any weight is read.
+    """Refuse a model that its configuration shows not to be a plain decoder, before any weight is read.
 
     Raises:
         ModelError: an encoder, an encoder-decoder, a model of more than text, or a quantized checkpoint.
@@ -180,14 +180,14 @@ def _linear_layers(block: nn.Module) -> list[nn.Linear]:
 
 
 def _owns_matrix(part: nn.Module) -> bool:
-    """Whether a module that is neither a linear layer nor an embedding table has a matrix of its own."""
+    """Return whether a module that is neither a linear layer nor an embedding table has a matrix of its own."""
     return not isinstance(part, nn.Linear | nn.Embedding) and any(
         parameter.ndim >= 2 for parameter in part.parameters(recurse=False)
     )
 
 
 def _is_experts(path: str, part: nn.Module) -> bool:
-    """Whether a module is the experts of a block: a list of layers, or their weights in one tensor."""
+    """Return whether a module is the experts of a block: a list of layers, or their weights in one tensor."""
     several = isinstance(part, nn.ModuleList) and len(part) > 1
     named = f"{path.rpartition('.')[2]} {type(part).__name__}".lower()
     return "expert" in named and (several or _owns_matrix(part))

@@ -60,7 +60,9 @@ def names_its_model(read: Callable[P, T]) -> Callable[P, T]:
         except Exception as error:
             model = one_line(str(arguments[-1] if arguments else next(iter(options.values()))), 200)
             if is_out_of_memory(error):
-                raise NotEnoughMemoryError(f"memory filled up while {model} was read") from error
+                raise NotEnoughMemoryError(
+                    f"memory filled up while {model} was read; close other programs, or choose a smaller model"
+                ) from error
             raise ModelError(
                 f"{model} cannot be read ({type(error).__name__}: {one_line(str(error))}): a file of it is damaged, "
                 "or of a kind that is not supported; get it again from where the model comes from"
@@ -71,7 +73,7 @@ def names_its_model(read: Callable[P, T]) -> Callable[P, T]:
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bars and no remarks of `transformers`: progress and errors are told in our own words."""
+    """Silence the progress bars and remarks of `transformers`: progress and errors are reported in our own words."""
     from transformers.utils import logging
 
     bars, verbosity = logging.is_progress_bar_enabled(), logging.get_verbosity()
@@ -137,7 +139,9 @@ def read_config(folder: Path) -> "PretrainedConfig":
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path} is damaged; get it again from where the model comes from") from error
     if many:
-        raise ModelError(f"{path} asks for more than {MOST_BLOCKS} blocks ({many[0]}); it is damaged")
+        raise ModelError(
+            f"{path} asks for more than {MOST_BLOCKS} blocks ({many[0]}): it is damaged; get it again"
+        )
     try:
         with quiet():
             config: PretrainedConfig = AutoConfig.from_pretrained(

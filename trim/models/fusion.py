@@ -51,7 +51,7 @@ class Gated(Part, Protocol):
 
 @contextlib.contextmanager
 def fused(block: nn.Module, device: torch.device) -> Iterator[None]:
-    """Kernels in a block on this device, until the end; nothing changes where there are none.
+    """Use fused kernels in a block on this device inside the `with` block; nothing changes where there are none.
 
     Linear layers are still called as modules, with the same inputs, so that hooks on them see what they saw.
     """
@@ -82,7 +82,10 @@ def _forward(part: Part, forward: Callable[..., Tensor]) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _replaced(names: dict, name: str, value: Callable) -> Iterator[None]:
-    """Other code that runs meanwhile and finds `value` is served too: what does not fit goes the plain way."""
+    """Set names[name] to `value` inside the `with` block.
+
+    Other threads may call it: for what does not fit it calls the plain code.
+    """
     before, names[name] = names[name], value
     if isinstance(before, functools.partial):  # ours, of another thread that came between
         before = before.args[0]
@@ -142,7 +145,7 @@ def _can_turn(device: torch.device, query: Tensor, key: Tensor, cosine: Tensor, 
 
 
 def _fit(device: torch.device, *tensors: Tensor, contiguous: bool = True) -> bool:
-    """Whether kernels may take these tensors: they are of one type and where kernels run."""
+    """Return whether kernels may take these tensors: they are of one type and where kernels run."""
     dtype = tensors[0].dtype
     return (
         dtype in DTYPES.values()
@@ -152,24 +155,24 @@ def _fit(device: torch.device, *tensors: Tensor, contiguous: bool = True) -> boo
 
 
 def _frozen(*tensors: Tensor) -> bool:
-    """Whether no gradient is asked for with respect to these."""
+    """Return whether no gradient is asked for with respect to these tensors."""
     return not torch.is_grad_enabled() or not any(values.requires_grad for values in tensors)
 
 
 def _on(device: torch.device, states: Tensor) -> contextlib.AbstractContextManager:
-    """Triton launches on the current device."""
+    """Make the GPU of `states` the current one, on which Triton launches."""
     return torch.cuda.device(states.device) if device.type == "cuda" else contextlib.nullcontext()
 
 
 def plain_norm(states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-    """Root mean square norm of states (..., N) with a weight (N,): statistics and quotient in float32."""
+    """Compute the root mean square norm of states (..., N) with a weight (N,): statistics and quotient in float32."""
     wide = states.to(torch.float32)
     wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + epsilon)
     return weight * wide.to(states.dtype)
 
 
 def plain_rotary(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
-    """Rotary embedding of query and key (batch, heads, length, dimensions) by tables (batch, length, dimensions)."""
+    """Rotate query and key (batch, heads, length, dimensions) by tables (batch, length, dimensions)."""
 
     def turned(states: Tensor) -> Tensor:
         first, second = states.chunk(2, dim=-1)
@@ -179,12 +182,12 @@ def plain_rotary(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> tu
 
 
 def plain_gated(gate: Tensor, up: Tensor) -> Tensor:
-    """SiLU(gate) · up."""
+    """Compute SiLU(gate) · up."""
     return nn.functional.silu(gate) * up
 
 
 def is_norm(part: nn.Module) -> TypeGuard[Norm]:
-    """Whether a module computes `plain_norm` with its `weight` and `variance_epsilon`."""
+    """Return whether a module computes `plain_norm` with its `weight` and `variance_epsilon`."""
     return (
         isinstance(getattr(part, "weight", None), Tensor)
         and isinstance(getattr(part, "variance_epsilon", None), float)
@@ -193,7 +196,7 @@ def is_norm(part: nn.Module) -> TypeGuard[Norm]:
 
 
 def is_gated(part: nn.Module) -> TypeGuard[Gated]:
-    """Whether a module computes down_proj(`plain_gated`(gate_proj(x), up_proj(x)))."""
+    """Return whether a module computes down_proj(`plain_gated`(gate_proj(x), up_proj(x)))."""
     layers = (getattr(part, name, None) for name in ("gate_proj", "up_proj", "down_proj"))
     activation: Callable[[], object] = type(getattr(part, "act_fn", None))
     return all(isinstance(layer, nn.Linear) for layer in layers) and _computes_gated(
@@ -254,13 +257,13 @@ def _turns(function: Callable) -> bool:
 
 
 def _examples(dtype: torch.dtype, *shape: int) -> Tensor:
-    """Numbers that look random, without drawing any."""
+    """Return numbers that look random, without drawing any."""
     places = torch.arange(1, torch.Size(shape).numel() + 1, dtype=torch.float64, device="cpu")
     return (3 * torch.sin(places.square())).to(dtype).view(shape)
 
 
 def _always(same: Callable[[torch.dtype], bool]) -> bool:
-    """Whether something holds in every type; code of another form may fail in any way, and is not the same."""
+    """Return whether `same` holds in every type; code of another form may fail in any way, and is not the same."""
     try:
         with torch.no_grad():
             return all(same(dtype) for dtype in DTYPES.values())

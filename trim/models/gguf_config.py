@@ -6,7 +6,7 @@ A field of the header that changes what the model computes is taken over as llam
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import torch
 from torch import Tensor
@@ -242,7 +242,7 @@ class _Fields:
         return float(value)
 
     def sliding_blocks(self) -> list[bool]:
-        """Which blocks have a sliding window: given for each, or by every how many do not; empty: not given."""
+        """Return which blocks have a sliding window: given for each, or by every how many do not; empty: not given."""
         key = "attention.sliding_window_pattern"
         pattern = self.take(key) or ()
         if isinstance(pattern, tuple):
@@ -261,20 +261,31 @@ class _Fields:
         self.refuse_unless(found == value, key, found, str(value))
 
     def refuse_unless(self, holds: bool, key: str, found: Value, computed: str) -> None:
+        """Refuse a value unless the condition holds; `computed` is what transformers would compute instead."""
         if not holds:
-            raise ModelError(
-                f"{self._header.file} says {self._prefix}{key} = {found}, and transformers computes {computed} for "
-                f"{self._header.architecture}; load the model's folder with safetensors instead"
+            raise self._unsupported(
+                key, found, f"transformers computes {computed} for {self._header.architecture}"
             )
+
+    def _unsupported(self, key: str, found: Value, why: str) -> ModelError:
+        return ModelError(
+            f"{self._header.file} has {self._prefix}{key} = {found}, and {why}; load the model's folder with "
+            "safetensors instead"
+        )
+
+    def refuse(self, key: str, found: Value) -> NoReturn:
+        """Refuse a value that has no counterpart in transformers."""
+        raise self._unsupported(
+            key, found, f"transformers has no such setting for {self._header.architecture}"
+        )
 
     def require_all_taken(self) -> None:
         """Refuse what is left; zero stands for: not used."""
         self.expect("attention.causal", True)
         for key, value in self.left.items():
             values = value if isinstance(value, tuple) else (value,)
-            self.refuse_unless(
-                key in _SILENT or not any(values), key, value, "nothing of this kind that could be set"
-            )
+            if key not in _SILENT and any(values):
+                self.refuse(key, value)
 
 
 def _positions(header: GgufHeader, fields: _Fields, family: _Family, head: int) -> dict[str, object]:
@@ -305,9 +316,8 @@ def _scaling(header: GgufHeader, fields: _Fields) -> dict[str, object]:
     factor = fields.number("rope.scaling.factor", fields.number("rope.scale_linear", 1.0))
     original = fields.size("rope.scaling.original_context_length", fields.size("context_length"))
     attention = fields.number("rope.scaling.attn_factor", 1.0)
-    fields.refuse_unless(
-        kind in (None, "none", "linear", "yarn", "longrope"), "rope.scaling.type", kind, "none of that name"
-    )
+    if kind not in (None, "none", "linear", "yarn", "longrope"):
+        fields.refuse("rope.scaling.type", kind)
     if kind == "none":
         factor = 1.0
     if kind == "yarn":
@@ -350,7 +360,7 @@ def _refuse_tensors(header: GgufHeader, kind: str) -> None:
 
 
 def _by_frequency(long: Tensor, short: Tensor, original: int, attention: float) -> dict[str, object]:
-    """Any factor for each frequency."""
+    """Make the settings of rotary embeddings with a factor for each frequency."""
     return {
         "rope_type": "longrope",
         "long_factor": long.tolist(),

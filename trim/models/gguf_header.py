@@ -92,7 +92,7 @@ class GgufHeader:
         return value
 
     def tensor(self, name: str) -> GgufTensor:
-        """Where a tensor lies.
+        """Return where a tensor lies.
 
         Raises:
             ModelError: there is none of that name.
@@ -123,14 +123,14 @@ def read_header(path: Path) -> GgufHeader:
     """Read a GGUF file's header.
 
     Raises:
-        ModelError: the file cannot be read, is no GGUF, or ends too early.
+        ModelError: the file cannot be read, is not a GGUF file, or ends too early.
     """
     try:
         with path.open("rb") as file:
             magic = file.read(4)
             if magic != MAGIC:
                 raise ModelError(
-                    f"{path.name} is no GGUF file: it begins with {magic!r} instead of {MAGIC!r}; a download that "
+                    f"{path.name} is not a GGUF file: it begins with {magic!r} instead of {MAGIC!r}; a download that "
                     "failed may have left a web page under this name, and safetensors are loaded by their folder"
                 )
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:

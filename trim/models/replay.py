@@ -18,6 +18,7 @@ from trim.errors import ModelError
 
 K = TypeVar("K")
 T = TypeVar("T")
+_NOT_BY_BLOCK = "this architecture cannot be pruned block by block; choose another model"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +46,12 @@ class BlockCall:
             result = result[0]
         if not isinstance(result, Tensor):
             raise ModelError(
-                f"{type(block).__name__} returns {type(result).__name__} instead of hidden states; this architecture "
-                "cannot be pruned block by block"
+                f"{type(block).__name__} returns {type(result).__name__} instead of hidden states; {_NOT_BY_BLOCK}"
             )
         return result
 
     def for_gradients(self) -> "BlockCall":
-        """Copy a call, with copies of the tensors that may not stand in a graph: those made for inference."""
+        """Copy a call, with copies of its inference tensors, which autograd refuses."""
         options = {name: _normal(value) for name, value in self.options.items()}
         return BlockCall(tuple(map(_normal, self.arguments)), options, self.states_name)
 
@@ -95,12 +95,11 @@ def record_calls(
                 raise _LastBlockReached
             return form(hidden)
 
-        with _standing_in(blocks, note), contextlib.suppress(_LastBlockReached), torch.inference_mode():
+        with _replaced_forward(blocks, note), contextlib.suppress(_LastBlockReached), torch.inference_mode():
             module(tokens, use_cache=False, **options)
         if len(calls) != len(blocks):
             raise ModelError(
-                f"{type(module).__name__} calls {len(calls)} of its {len(blocks)} blocks; this architecture cannot be "
-                "pruned block by block"
+                f"{type(module).__name__} calls {len(calls)} of its {len(blocks)} blocks; {_NOT_BY_BLOCK}"
             )
         return states[0], calls
 
@@ -130,7 +129,7 @@ def run_after_blocks(
                 raise _ChangedBetweenBlocks
             return form(hidden if place < len(blocks) - 1 else states)
 
-        with _standing_in(blocks, hand_on):
+        with _replaced_forward(blocks, hand_on):
             logits: Tensor = module(tokens, use_cache=False, **options).logits
         if logits.shape[:-1] != states.shape[:-1]:
             raise _ChangedBetweenBlocks
@@ -169,31 +168,30 @@ def _in_some_form(module: nn.Module, run: Callable[[_Form], T]) -> T:
             first = first or error
     if first is None or isinstance(first, _ChangedBetweenBlocks):
         raise ModelError(
-            f"{type(module).__name__} changes the hidden states between its blocks; this architecture cannot be pruned "
-            "block by block"
+            f"{type(module).__name__} changes the hidden states between its blocks; {_NOT_BY_BLOCK}"
         ) from first
     raise first
 
 
 @contextlib.contextmanager
-def _standing_in(
+def _replaced_forward(
     blocks: list[nn.Module], forward: Callable[[int, Tensor, BlockCall], object]
 ) -> Iterator[None]:
-    """Blocks that do something else than they do, until the end.
+    """Replace the forward of each block inside the `with` block.
 
-    `forward`: is called with a block's place, the hidden states, and what else the block is called with.
+    `forward` is called with a block's index, the hidden states, and the other arguments of the block's call.
     """
 
-    def stand_in(place: int, *arguments: object, **options: object) -> object:
+    def replacement(index: int, *arguments: object, **options: object) -> object:
         name = None if arguments else next(iter(options), "")
         hidden = arguments[0] if name is None else options.pop(name, None)
         if not isinstance(hidden, Tensor):
             raise _ChangedBetweenBlocks
-        return forward(place, hidden, BlockCall(arguments[1:], options, name))
+        return forward(index, hidden, BlockCall(arguments[1:], options, name))
 
     try:
-        for place, block in enumerate(blocks):
-            block.forward = functools.partial(stand_in, place)
+        for index, block in enumerate(blocks):
+            block.forward = functools.partial(replacement, index)
         yield
     finally:
         for block in blocks:

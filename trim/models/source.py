@@ -73,7 +73,7 @@ Source = HubSource | FolderSource | GgufSource
 
 
 def locate(source: str | Path) -> Source:
-    """Where a model would come from. What exists on the disk goes before the Hub; nothing is downloaded.
+    """Find where a model would come from. What exists on the disk wins over the Hub; nothing is downloaded.
 
     Raises:
         ModelError: this can be no model.
@@ -124,7 +124,8 @@ def fetch(source: Source, progress: ProgressListener) -> Path:
     # What the configuration would build is what the files hold: nothing larger comes into memory, nor is tried out.
     if (blocks := getattr(config, "num_hidden_layers", 0)) > max(_FEW_BLOCKS, len(files.places)):
         raise ModelError(
-            f"the config.json in {folder} asks for {blocks:,} blocks, and its files hold {len(files.places):,} tensors"
+            f"the config.json in {folder} asks for {blocks:,} blocks, and its files hold {len(files.places):,} "
+            "tensors; get the model again from where it comes from"
         )
     ModelTensors(blueprint(config), files)
     return folder
@@ -164,7 +165,7 @@ def _from_hub(repository: hub.Repository, progress: ProgressListener) -> Path:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether everything that loading needs is there: an earlier download may have been interrupted."""
+    """Return whether everything that loading needs is there: an earlier download may have been interrupted."""
     try:
         weight_files(folder)
     except ModelError:

@@ -95,9 +95,9 @@ class StreamedModel:
 
     @contextlib.contextmanager
     def keeping(self) -> Iterator[None]:
-        """On a GPU, weights of blocks that are used meanwhile stay there for their next use, while half of it is free.
+        """Cache on the GPU the weights of blocks used inside the `with` block, while half of its memory is free.
 
-        Nobody may change them meanwhile. Whoever uses a block afterwards has its weights to himself.
+        Inside it weights must not be changed. The next use of a block takes its weights out of the cache.
         """
         self._keeping = self.device.type == "cuda"
         try:
@@ -113,10 +113,10 @@ class StreamedModel:
 
     @contextlib.contextmanager
     def block(self, index: int) -> Iterator[nn.Module]:
-        """Hold a block's weights on the device; they are let go of on any exit, but for `keeping`.
+        """Hold a block's weights on the device inside the `with` block; `keeping` may cache them afterwards.
 
-        On a GPU the next one is read meanwhile: the next one up, or down where blocks are asked for downwards.
-        What stands between its matrix products is fused there (`fused_blocks`).
+        On a GPU the next block is prefetched: the one above, or below where blocks are asked for downwards.
+        The operations between its matrix products are fused there (`trim.models.fusion`).
         """
         ahead = index + (1 if index >= self._last_block else -1)
         self._last_block = index
@@ -167,7 +167,7 @@ class StreamedModel:
 
     @contextlib.contextmanager
     def _filled(self, parts: list[tuple[str, nn.Module]], but: str = "") -> Iterator[None]:
-        """Modules with their weights, `but` for those of one name, until the end."""
+        """Load the modules' weights inside the `with` block, `but` for those of one name."""
         empty: list[tuple[dict, str, Tensor]] = []
         try:
             for part, held, leaf, name in named_tensors(parts):

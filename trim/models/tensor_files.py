@@ -145,7 +145,7 @@ def _require_inside(name: str, where: Path) -> None:
 
 
 def pickle_advice(where: str, name: str) -> str:
-    """Why a pickle is not loaded, and how its owner makes safetensors of it."""
+    """Explain why a pickle is not loaded, and how its owner makes safetensors of it."""
     return (
         f"{where} holds its weights as pickle only ({name}), which can run any code when it is opened, so TRIM Lab "
         "does not load it; where you trust it, convert it once: "
@@ -194,7 +194,7 @@ class TensorFiles:
             self.places |= _places(path)
             if len(self.places) > MOST_TENSORS:
                 raise ModelError(
-                    f"{folder} holds over {MOST_TENSORS:,} tensors, more than any model that is supported"
+                    f"{folder} holds over {MOST_TENSORS:,} tensors, more than any supported model; choose another model"
                 )
         if not self.places:
             raise ModelError(f"{folder} holds safetensors without a single tensor; get them again")
@@ -207,7 +207,7 @@ class TensorFiles:
             )
 
     def read(self, name: str, *, pinned: bool = False) -> Tensor:
-        """One tensor, in host memory and in the type of the file.
+        """Read one tensor, in host memory and in the type of the file.
 
         Args:
             name: as in the files.
@@ -248,7 +248,7 @@ class TensorFiles:
         if name not in self.places:
             raise ModelError(
                 f"{self.folder} holds no weights named {name!r}: its checkpoint is not complete, or names its weights "
-                "otherwise than transformers does, which is not supported yet"
+                "otherwise than transformers does; get the model again, or save it with transformers' save_pretrained"
             )
 
     def fingerprint(self) -> str:
@@ -308,7 +308,7 @@ def read_header(path: Path) -> tuple[dict, int]:
 
 
 def _places(path: Path) -> dict[str, TensorPlace]:
-    """Where a file's tensors lie. As the format asks, they fill the file: no gap, no byte of two."""
+    """Find where a file's tensors lie. As the format asks, they fill the file: no gap, no byte of two."""
     header, data = read_header(path)
     header.pop("__metadata__", None)
     places = {}

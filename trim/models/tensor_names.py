@@ -33,7 +33,7 @@ class _Conversion:
     sources: list[tuple[str, str]] = field(default_factory=list)
 
     def convert(self, module: "PreTrainedModel", tensors: Iterator[Tensor]) -> dict[str, Tensor]:
-        """Read the model's tensors by name, of those of the sources in their order."""
+        """Convert the sources' tensors, given in order, to the model's, by name."""
         rule = copy.deepcopy(self.rule)
         for (name, pattern), tensor in zip(self.sources, tensors, strict=True):
             read: Future[Tensor] = Future()
@@ -94,7 +94,7 @@ class ModelTensors:
         return self._names.get(self._held_as(name))
 
     def read(self, name: str, *, pinned: bool = False) -> Tensor:
-        """One tensor, in host memory and in the type of the file.
+        """Read one tensor, in host memory and in the type of the file.
 
         Args:
             name: the model's.
@@ -116,7 +116,7 @@ class ModelTensors:
         return made.pin_memory() if pinned else made
 
     def _held_as(self, name: str) -> str:
-        """Of the names of a tensor that is tied, one that the files hold."""
+        """Return the name, of those of a tied tensor, under which the files hold it."""
         names = [name, *self._tied.get(name, [])]
         return next((own for own in names if own in self._names or own in self._converted), name)
 
@@ -128,7 +128,7 @@ class ModelTensors:
 
 
 def named_tensors(parts: list[tuple[str, nn.Module]]) -> Iterator[tuple[nn.Module, dict, str, str]]:
-    """Each parameter and kept buffer of some modules: module, where it is held, as what, its name in the model."""
+    """Yield modules' parameters and stored buffers: module, the dict that holds it, key there, name in the model."""
     for prefix, part in parts:
         for held in (part._parameters, part._buffers):
             for leaf, tensor in held.items():

@@ -123,7 +123,7 @@ def _require_masks(run: Run) -> None:
             + (
                 f"resume with: python -m trim resume {run.path}"
                 if run.kind == "model"
-                else "it keeps single layers"
+                else "it holds single layers, and only runs of whole models can be exported"
             )
         )
     for block in run.blocks:
@@ -153,7 +153,8 @@ def _require_layers(run: Run, shapes: dict[str, tuple[int, int]], title: str) ->
         if shapes.get(name) != expected:
             has = f"has it as {shapes[name]}" if name in shapes else "has no such layer"
             raise ModelError(
-                f"the masks of {run.path} do not fit {title}: {name} is {expected}, and the model {has}"
+                f"the masks of {run.path} do not fit {title}: {name} is {expected}, and the model {has}; "
+                "choose the model that was pruned, or one of the same shape"
             )
 
 
@@ -204,7 +205,7 @@ def _disk_errors_named(out: Path) -> Iterator[None]:
 
 
 def _model_card(run: Run, source: str, title: str, zeros: list[int], dtype: str, parameters: int) -> str:
-    """README.md: what was pruned, how far and how; front matter as the Hub reads it.
+    """Write README.md: what was pruned, how far and how; front matter as the Hub reads it.
 
     `zeros`: weights of the pruned layers that are zero before and after. `parameters`: how many the model has.
     """

@@ -147,7 +147,7 @@ def _outlier_shares(
     activation_bytes: int | None,
     listener: Listener,
 ) -> list[float]:
-    """OWL's outlier share of each block, from one pass of the text through the dense model."""
+    """Measure OWL's outlier share of each block, from one pass of the text through the dense model."""
     by_block = _block_layers(shapes)
     shares = []
     meter = Meter(listener, of=max(by_block) + 1)
@@ -171,7 +171,7 @@ def _outlier_shares(
 
 
 def _exponents(model: StreamedModel, fit: str, shapes: Shapes, listener: Listener) -> list[float]:
-    """Each block's mean tail exponent."""
+    """Compute each block's mean tail exponent."""
     means = []
     by_block = _block_layers(shapes)
     meter = Meter(listener, of=len(by_block))

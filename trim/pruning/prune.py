@@ -179,7 +179,7 @@ def _work(
     progress: ProgressListener | None,
     listener: FactListener | None,
 ) -> Run:
-    """Budgets, then the blocks that are missing, then the totals."""
+    """Plan the budgets, prune the missing blocks, and write the totals."""
     begin = time.perf_counter()
     run = open_run(writer.path)
     batch, threads = _batch_and_threads(run)
@@ -267,7 +267,10 @@ def _batch_and_threads(run: Run) -> tuple[int, int]:
         RunError: its config.json lacks them.
     """
     if run.compute.batch is None or run.compute.threads is None:
-        raise RunError(f"{run.path / 'config.json'} is damaged: it lacks the batch or the threads of the run")
+        raise RunError(
+            f"{run.path / 'config.json'} is damaged: it lacks the batch or the threads of the run; prune again into "
+            "another folder"
+        )
     return run.compute.batch, run.compute.threads
 
 
@@ -371,7 +374,7 @@ def _metrics(run: Run, budgets: Budgets, seconds: float) -> dict:
 
 
 def _damaged_blocks(run: Run) -> list[int]:
-    """Blocks whose file is missing or not what the manifest says."""
+    """Find the blocks whose file is missing or not as the manifest says."""
     damaged = []
     for index in run.blocks:
         entry = run.manifest["blocks"][str(index)]

@@ -84,7 +84,9 @@ class RunSource:
                 progress=progress,
             )
         if int(tokens.max()) >= (size := config.vocab_size):
-            raise CorpusError(f"the text holds tokens beyond the model's vocabulary of {size:,}")
+            raise CorpusError(
+                f"the text holds tokens beyond the model's vocabulary of {size:,}; use this model's tokenizer"
+            )
         calibration = Calibration.of(
             tokens,
             mask,
@@ -101,7 +103,7 @@ class RunSource:
         return cls(settings, title, model, calibration, given)
 
     def record(self, batch: int, threads: int) -> RunRecord:
-        """Everything that changes the result; its hash is the run's fingerprint."""
+        """Return everything that changes the result; its hash is the run's fingerprint."""
         token = getattr(self.model.module.config.get_text_config(), "bos_token_id", None)
         budget_file = self.settings.budget if self.settings.budget.endswith(".json") else None
         return run_record(

@@ -73,7 +73,7 @@ class RunRecord:
     budget_file: dict[str, float] | None = None
 
     def to_json(self) -> dict:
-        """Plain JSON, from which `from_json` makes the same record."""
+        """Return plain JSON, from which `from_json` makes the same record."""
         return dataclasses.asdict(self) | {"request": self.request.to_json()}
 
     @classmethod

@@ -399,7 +399,7 @@ class PruneSettings:
         for key in ("layers", "learning_rates", "negative_learning_rates"):
             value = getattr(self, key)
             if isinstance(value, str):
-                raise SettingsError(f"{key} must be several, not the text {value!r}")
+                raise SettingsError(f"{key} must be a list, such as [{value!r}], not the string {value!r}")
             object.__setattr__(self, key, tuple(value))
         object.__setattr__(self, "model", str(self.model))
         object.__setattr__(self, "budget", str(self.budget))
@@ -498,7 +498,7 @@ class PruneSettings:
         return OPTIMAL_CAP if self.is_optimal or self.solves else SearchSettings.max_row_sparsity
 
     def search_settings(self, target: float) -> SearchSettings:
-        """TRIM's settings for a layer of that sparsity."""
+        """Return TRIM's settings for a layer of that sparsity."""
         return SearchSettings(
             target,
             self.learning_rates,
@@ -510,7 +510,7 @@ class PruneSettings:
         )
 
     def to_json(self) -> dict:
-        """Plain JSON, from which `from_json` makes the same settings."""
+        """Return plain JSON, from which `from_json` makes the same settings."""
         return {
             key: list(value) if isinstance(value, tuple) else value
             for key, value in dataclasses.asdict(self).items()
@@ -538,7 +538,8 @@ class PruneSettings:
         """
         if unknown := sorted(set(content) - set(cls.__dataclass_fields__)):
             raise SettingsError(
-                f"these settings are of another version of TRIM Lab: it knows no {', '.join(map(repr, unknown))}"
+                "these settings are of another version of TRIM Lab: this one does not know "
+                f"{', '.join(map(repr, unknown))}; open them with the version that wrote them"
             )
         return read_fields(cls, content, "request")
 

@@ -189,8 +189,8 @@ def open_sweep(path: str | Path) -> Sweep:
     config = read_json(file, SweepConfig)
     if config["schema"] != SCHEMA:
         raise RunError(
-            f"{file} is of schema {config['schema']}, and this version reads schema {SCHEMA}; resume the "
-            "version of TRIM Lab that wrote it, or sweep again into another folder"
+            f"{file} is of schema {config['schema']}, and this version reads schema {SCHEMA}; resume it "
+            "with the version of TRIM Lab that wrote it, or sweep again into another folder"
         )
     try:
         settings = SweepSettings.from_json(config["settings"])

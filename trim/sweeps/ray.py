@@ -85,7 +85,7 @@ def _maker(path: str) -> "CellMaker":
 
 @contextlib.contextmanager
 def _cluster(address: str) -> Iterator[ModuleType]:
-    """Ray, connected; what was started here is stopped again."""
+    """Connect to Ray; stop afterwards what was started here."""
     try:
         import ray
     except ImportError:

@@ -29,7 +29,7 @@ def write_results(sweep: Sweep) -> None:
 
 
 def results(sweep: Sweep, outcomes: list[CellOutcome]) -> dict:
-    """Every cell, and perplexity against model sparsity for each method; plain JSON without paths of this machine.
+    """Collect every cell, and perplexity against model sparsity by method; plain JSON without this machine's paths.
 
     "curves" holds, for each method and text: "sparsity" (targets, ascending), "perplexity" (the geometric mean over
     seeds), "least" and "most" (over seeds), "seeds" (how many). NaN and infinity are the words "nan" and "inf".
@@ -89,7 +89,7 @@ def _cell(outcome: CellOutcome) -> dict:
 
 
 def _groups(outcomes: list[CellOutcome]) -> dict[tuple, list[CellOutcome]]:
-    """Cells that differ in target and seed only, by their method."""
+    """Group cells that differ in target and seed only, by their method."""
     groups: dict[tuple, list[CellOutcome]] = {}
     for outcome in outcomes:
         groups.setdefault(tuple(_method(outcome).items()), []).append(outcome)
@@ -185,7 +185,7 @@ def _table_cell(members: list[CellOutcome], text: int) -> str:
 
 
 def results_csv(sweep: Sweep, outcomes: list[CellOutcome]) -> str:
-    """One line for each cell and text; fields that make no difference to a cell are empty."""
+    """Write one line for each cell and text; fields that make no difference to a cell are empty."""
     content = io.StringIO()
     writer = csv.writer(content, lineterminator="\n")
     writer.writerow(["cell", *GRID, "text", "model_sparsity", "perplexity", "seconds", "done", "problem"])

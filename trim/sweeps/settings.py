@@ -150,7 +150,7 @@ class SweepSettings:
         return fingerprint(self.to_json())
 
     def to_json(self) -> dict:
-        """Plain JSON, from which `from_json` makes the same settings."""
+        """Return plain JSON, from which `from_json` makes the same settings."""
         return {
             "model": self.model,
             "grid": {name: list(values) for name, values in self.grid.items()},
@@ -172,4 +172,7 @@ class SweepSettings:
             texts = tuple(EvaluationText(**text) for text in content["texts"])
             return cls(content["model"], content["grid"], content["shared"], texts)
         except (KeyError, TypeError, AttributeError) as error:
-            raise SettingsError(f"these settings are of another version of TRIM Lab: {error!r}") from error
+            raise SettingsError(
+                f"these settings are of another version of TRIM Lab ({error!r}); open them with the version that wrote "
+                "them"
+            ) from error

@@ -1,6 +1,6 @@
 """Whole-model runs as subprocesses: start, watch, cancel and resume them, one at a time for the server.
 
-What is known of a job is on disk (`job_records`), the progress of a run in its own folder.
+What is known of a job is on disk (`records`), the progress of a run in its own folder.
 """
 
 import contextlib
@@ -118,7 +118,7 @@ class RunJobs:
 
     @contextlib.contextmanager
     def _starting(self) -> Iterator[None]:
-        """Only one process at a time is here, and only while no job runs."""
+        """Let one process at a time start a job, and only while none runs."""
         folder = self._disk.folder() / ".jobs"
         deadline = time.monotonic() + 5
         while True:

@@ -137,7 +137,7 @@ class JobFolder:
         return f"What it printed is in {self.file(job_id, 'log')}."
 
     def forget_old(self) -> None:
-        """Jobs that ended long ago leave nothing but their runs, those killed before their run began no folder."""
+        """Delete the records of jobs that ended long ago, and the folders of those killed before their run began."""
         remove_temporary(self.folder() / ".jobs")
         for file in self.jobs():
             discard_unbegun(self.path(file.name.removesuffix(".job")))

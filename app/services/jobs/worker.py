@@ -42,7 +42,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _measure(arguments: Sequence[str]) -> int:
-    """Perplexity of a run, and of its dense model beside it."""
+    """Measure the perplexity of a run, and of its dense model."""
     from app.services.jobs.measure import measure
     from trim.errors import TrimError
 

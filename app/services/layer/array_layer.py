@@ -108,7 +108,7 @@ class ArrayLayer:
         return found
 
     def _edges(self, limit: int) -> tuple[np.ndarray, ...]:
-        """Rows, lengths and slopes of the hulls' edges, their order by slope, and how far into its row each begins."""
+        """Return the hulls' edges: rows, lengths, slopes, order by slope, and how far into its row each begins."""
         if limit not in self._hulls:
             from trim.compiled.hull import hull_edges
 

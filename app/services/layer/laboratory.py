@@ -39,7 +39,7 @@ KEPT_WINDOWS = 4
 
 
 class Laboratory:
-    """Makes them in the background, what takes long one after the other, and keeps those that were used last."""
+    """Loads models and measures them in background threads, heavy ones one at a time; caches the last used."""
 
     def __init__(self) -> None:
         self._models: JobTable[trim.Model] = JobTable(KEPT_MODEL_BYTES, _model_bytes)
@@ -50,9 +50,8 @@ class Laboratory:
         self._xrays: JobTable[trim.Xray] = JobTable(4)
         self._agreements: JobTable[list[trim.Agreement]] = JobTable(4)
         self._loading = Lane()
-        self._measuring = Lane(
-            to_the_end=True
-        )  # of cancelled work: two at once would hear each other in the model
+        # The hooks of two measurements on one model would mix: a cancelled one holds the lane until it ends.
+        self._measuring = Lane(to_the_end=True)
         self._windows: OrderedDict[tuple[str, SampleKey], Tensor] = OrderedDict()
         self._lock = threading.Lock()
 

@@ -54,7 +54,7 @@ CURVE_ROWS = {"even": 0.05, "between": 0.6, "few large": 0.97}
 
 
 def curves_of(weight: Tensor, norm: Tensor) -> tuple[trim.RetentionCurves, Tensor]:
-    """Curves and Wanda scores of a layer whose calibration vectors excite one input feature each, with its norm.
+    """Compute curves and Wanda scores of a layer whose vectors excite one input feature each, with its norm.
 
     Features never act together, so a row's squared output is the sum of its squared scores: the arithmetic can be
     checked by hand.
@@ -99,7 +99,7 @@ def damage(pruned: int) -> PrunedMatrix:
 
 
 def concentration(factor: float) -> tuple[LorenzCurve, ...]:
-    """Lorenz curves of the small layer's rows, one weight of the even row made `factor` times as large."""
+    """Compute Lorenz curves of the small layer's rows, with one weight of the even row made `factor` times as large."""
     weight = WEIGHT.clone()
     weight[EVEN_ROW, LARGEST] *= factor
     score = trim.wanda_score(weight, NORM).numpy()
@@ -141,7 +141,7 @@ def _bell_curve(number: int) -> Tensor:
 
 
 def wide_layer(shares: tuple[float, ...], loudness: tuple[float, ...]) -> Tensor:
-    """Rows of a bell curve's weights and a few outliers, (D, N).
+    """Make rows of a bell curve's weights and a few outliers, (D, N).
 
     Args:
         shares: of each row's squared output that its outliers hold.
@@ -161,7 +161,7 @@ def wide_layer(shares: tuple[float, ...], loudness: tuple[float, ...]) -> Tensor
 
 @functools.cache
 def retention() -> CurveLesson:
-    """Three rows of equal loudness, from evenly spread to concentrated, at every number of pruned weights."""
+    """Compute three rows of equal loudness, from evenly spread to concentrated, at every number of pruned weights."""
     weight = wide_layer(tuple(CURVE_ROWS.values()), (1.0,) * len(CURVE_ROWS))
     curves, score = curves_of(weight, torch.ones(WIDE_COLUMNS))
     ordered = np.sort(score.numpy(), axis=1)
@@ -170,7 +170,7 @@ def retention() -> CurveLesson:
 
 @functools.cache
 def path() -> PathLesson:
-    """TRIM's search on rows of equal loudness, from evenly spread to concentrated."""
+    """Run TRIM's search on rows of equal loudness, from evenly spread to concentrated."""
     curves, score = curves_of(wide_layer(PATH_SHARES, (1.0,) * len(PATH_SHARES)), torch.ones(WIDE_COLUMNS))
     result = trim.search(curves, trim.SearchSettings(PATH_TARGET))
     trace, rate = result.trace, result.learning_rate
@@ -195,7 +195,7 @@ def path() -> PathLesson:
 
 
 def sign(outliers: float) -> SignLesson:
-    """Half of the rows are louder, and hold `outliers` of their squared output in four weights."""
+    """Make a layer of which half the rows are louder, and hold `outliers` of their squared output in four weights."""
     half = SIGN_ROWS // 2
     weight = wide_layer(
         (outliers,) * half + (OUTLIERS / WIDE_COLUMNS,) * half, (LOUDNESS,) * half + (1.0,) * half
@@ -226,7 +226,7 @@ def sign(outliers: float) -> SignLesson:
 
 @functools.cache
 def _blocks() -> tuple[dict[str, tuple[int, int]], list[float]]:
-    """Shapes of six layers, and the outlier share of each."""
+    """Return the shapes of six layers, and the outlier share of each."""
     shapes = {f"{block}.layer": BLOCK_SHAPE for block in range(len(BLOCK_POWERS))}
     bell = _bell_curve(BLOCK_SHAPE[0] * BLOCK_SHAPE[1]).reshape(BLOCK_SHAPE)
     norm = torch.ones(BLOCK_SHAPE[1])
@@ -235,7 +235,7 @@ def _blocks() -> tuple[dict[str, tuple[int, int]], list[float]]:
 
 
 def budgets(width: float) -> BudgetLesson:
-    """OWL's budgets for six blocks that differ in outliers."""
+    """Compute OWL's budgets for six blocks that differ in outliers."""
     shapes, outliers = _blocks()
     asked = owl_budgets(outliers, shapes, TARGET, width)
     given = project_budgets(asked, shapes, TARGET, CAP, method="owl")

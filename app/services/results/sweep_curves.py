@@ -18,7 +18,7 @@ def texts(sweeps: Sequence[Sweep]) -> list[str]:
 
 
 def curves(sweeps: Sequence[Sweep], text: str) -> tuple[list[PerplexityCurve], float | None]:
-    """Every method's curve on that text, and the dense model's perplexity where one was measured there."""
+    """Return every method's curve on that text, and the dense model's perplexity where one was measured there."""
     lines, dense = [], None
     for sweep in sweeps:
         read = _results(sweep)
@@ -41,7 +41,7 @@ _FIRST = ("allocation", "budget", "seed", "target")
 
 
 def brief_labels(methods: Sequence[dict]) -> list[str]:
-    """Each method by what tells it from the others: "TRIM, OWL budgets"."""
+    """Label each method by how it differs from the others: "TRIM, OWL budgets"."""
 
     def differs(name: str) -> bool:
         return len({method[name] for method in methods if method[name] is not None}) > 1

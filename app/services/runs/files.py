@@ -46,7 +46,7 @@ def copy_run(run: Run, path: Path, change: Callable[[LayerRecord], LayerRecord])
 
 @contextlib.contextmanager
 def exported(run: Run, *, masks: bool) -> Iterator[IO[bytes]]:
-    """Yield the run as a zip, an open temporary file; `run_import` reads it.
+    """Yield the run as a zip, an open temporary file; `importing` reads it.
 
     Raises:
         RunError: the run is damaged, or there is no room for the zip.
@@ -98,15 +98,13 @@ def delete(entry: StoredRun) -> None:
             f"{path} is a link to a folder elsewhere; remove it there, or remove the link yourself"
         )
     if not path.is_dir():
-        raise RunError(f"{path} is gone already")
+        raise RunError(f"{path} is deleted already; reload the page")
     with FolderLock(path):
         pass
     gone = path.parent / DELETED / uuid.uuid4().hex
     try:
         gone.parent.mkdir(exist_ok=True)
-        path.rename(
-            gone
-        )  # at once: killed before it, the run is complete, and afterwards it is not a run any more
+        path.rename(gone)  # in one step: whenever it is killed, the run is either complete or no run any more
     except OSError as error:
         raise RunError(f"{path} cannot be removed ({error.strerror or error}); {remedy(error)}") from error
     discard_deleted(path.parent)

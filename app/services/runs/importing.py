@@ -75,7 +75,7 @@ def import_run(file: IO[bytes], folder: Path, taken: Callable[[str], bool], name
         ValueError,
         RuntimeError,
     ) as error:
-        raise _refused(f"it is damaged, or no zip ({one_line(str(error))})") from error
+        raise _refused(f"it is damaged, or not a zip file ({one_line(str(error))})") from error
     except OSError as error:
         raise RunError(
             f"The run cannot be written to {folder} ({error.strerror or error}); {remedy(error)}, and import it again."
@@ -169,7 +169,9 @@ def _moved(path: Path, folder: Path, title: str, taken: Callable[[str], bool]) -
 
 
 def _refused(why: str) -> RunError:
-    return RunError(f"This zip was not imported: {why}. Nothing of it was kept.")
+    return RunError(
+        f"This zip was not imported: {why}. Nothing of it was kept; export the run again and import that zip."
+    )
 
 
 def _discard_leftovers(folder: Path) -> None:

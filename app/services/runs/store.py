@@ -82,7 +82,7 @@ class RunStore:
         self._lock = threading.Lock()
 
     def runs(self) -> list[StoredRun]:
-        """All runs: the user's, newest first, then those that came with the app, the least sparse first."""
+        """List all runs: the user's, newest first, then those that came with the app, the least sparse first."""
         found: dict[str, StoredRun] = {}
         places: set[str] = set()
         for folder, shipped in self._folders():
@@ -100,7 +100,7 @@ class RunStore:
         return list(found.values())
 
     def sweeps(self) -> list[StoredSweep]:
-        """All sweeps, likewise."""
+        """List all sweeps in the same order."""
         found: dict[str, StoredSweep] = {}
         for folder, shipped in self._folders():
             entries = [self._read_sweep(str(file.parent), shipped) for file in folder.glob("*/sweep.json")]
@@ -110,7 +110,7 @@ class RunStore:
         return list(found.values())
 
     def find(self, run_id: str) -> StoredRun:
-        """One run, whatever state it is in.
+        """Find a run, whatever state it is in.
 
         Raises:
             RunError: there is none of that id; it may have been deleted while it was on a page.
@@ -125,7 +125,7 @@ class RunStore:
         )
 
     def open(self, run_id: str) -> Run:
-        """One run, opened.
+        """Open a run.
 
         Raises:
             RunError: there is none of that id, or it is damaged or of another version.
@@ -133,7 +133,7 @@ class RunStore:
         return self.find(run_id).opened()
 
     def layer(self, run_id: str, name: str) -> LayerRecord:
-        """One layer of a run, without its mask.
+        """Read one layer of a run, without its mask.
 
         Raises:
             RunError: no such run or layer, or a damaged file.

@@ -49,7 +49,7 @@ class Seminar:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`code` None: no seminar.
+        """Begin a seminar that `code` opens to its presenter; None: there is no seminar.
 
         Raises:
             ValueError: the code is too short to be one.
@@ -134,7 +134,7 @@ class Seminar:
                 return
             self._wrong, self._last_wrong = self._wrong + 1, self._clock()
             left = self._seconds_to_wait()
-        after = f" The next try is possible in {math.ceil(left)} s, from wherever." if left > 0 else ""
+        after = f" The next try is possible in {math.ceil(left)} s, from any device." if left > 0 else ""
         raise PresenterNeededError(f"That is not the presenter's code.{after}")
 
     def lock(self) -> None:
@@ -143,7 +143,7 @@ class Seminar:
             self._presenters.pop(self.who() or "", None)
 
     def without_paths(self, text: str) -> str:
-        """Text as a reader may see it: of a path on the server only its last part."""
+        """Shorten paths on the server to their last part, for a text that a reader may see."""
         if self.may():
             return text
         for folder in _folders():
@@ -165,7 +165,7 @@ def _digest(code: str) -> bytes:
 
 
 def _folders() -> list[str]:
-    """Folders whose names may hold blanks, which no pattern of a path would take for one; the longest first."""
+    """List folders whose names may hold blanks, which no pattern of a path would match; the longest first."""
     from trim.cache import cache_folder
     from trim.runs.folder import runs_folder
 

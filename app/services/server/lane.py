@@ -25,7 +25,7 @@ class Lane:
     """Lets one thread at a time do its work. Whoever waits says so, and may be cancelled meanwhile."""
 
     def __init__(self, *, to_the_end: bool = False) -> None:
-        """`to_the_end`: the turn of cancelled work lasts until its thread has ended; else the next begins at once."""
+        """With `to_the_end` the turn of cancelled work lasts until its thread ends; else the next begins at once."""
         self._to_the_end = to_the_end
         self._tickets: list[Waiting] = []
         self._changed = threading.Condition()

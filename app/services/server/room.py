@@ -42,7 +42,7 @@ class Room:
     """What the presenter shows, and who answered what. One answer a browser and session counts for each question."""
 
     def __init__(self, seminar: Seminar = SEMINAR, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """`seminar` says who is the presenter."""
+        """Make an empty room; `seminar` knows who is the presenter."""
         self._seminar, self._clock = seminar, clock
         self._place: Place | None = None
         self._seen = 0.0

@@ -26,7 +26,7 @@ def store_asked() -> None:
 
 
 def tell_refused() -> None:
-    """After the widgets: say once which of the asked values are not the ones shown."""
+    """Report once, after the widgets, which of the asked values are not the ones shown."""
     asked = st.session_state.get("asked", {})
     refused = [
         f"{name}={values[-1][:40]}"
@@ -43,7 +43,7 @@ def tell_refused() -> None:
 
 
 def tell_again() -> None:
-    """Before the page runs again by itself: let that run, too, say what this one said."""
+    """Repeat this run's notices in the rerun that the page is about to start by itself."""
     st.session_state["asked"] = st.session_state.get("told", {})
 
 

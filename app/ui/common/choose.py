@@ -36,7 +36,7 @@ def model_box(key: str, bind: Bind = None) -> str | None:
 
 
 def choose_model(devices: list[str]) -> ModelKey:
-    """Any model: the demo, a Hub id, a folder or a GGUF file."""
+    """Let the user choose any model: the demo, a Hub id, a folder or a GGUF file."""
     with st.sidebar:
         source = model_box("model", bind="query-params")
         with st.expander("Device and number type", icon=":material/memory:"):

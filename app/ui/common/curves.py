@@ -41,7 +41,7 @@ def curves_text(curves: list[PerplexityCurve], dense: float | None) -> str:
 def curves_view(
     lines: Sequence[PerplexityCurve], dense: float | None, text: str, words: str, what: str
 ) -> View:
-    """Curves of perplexity; `words` is what is seen, `what` the drawing in a few words for those who do not see it."""
+    """Show curves of perplexity; `words` is what is seen, `what` describes the drawing to those who do not see it."""
     return View(
         perplexity_curves_figure(lines, dense, text, theme()),
         plain(words),

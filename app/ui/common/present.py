@@ -34,7 +34,7 @@ def kept() -> dict[str, str]:
 
 
 def links_between(pages: Sequence[st.Page]) -> None:
-    """Without a side bar: a row of links to the pages, which stay in presenter mode."""
+    """Show a row of links to the pages, which stay in presenter mode, as there is no side bar."""
     with st.container(horizontal=True, horizontal_alignment="center", gap="small", key="presenter-pages"):
         for page in pages:
             st.page_link(page, query_params=kept())

@@ -36,12 +36,12 @@ class SearchOptions(SearchFields):
 
 
 def as_text(rates: tuple[float, ...]) -> str:
-    """Learning rates as they are typed."""
+    """Format learning rates as they are typed."""
     return ", ".join(f"{rate:g}" for rate in rates)
 
 
 def as_rates(text: str) -> tuple[float, ...]:
-    """Typed learning rates.
+    """Parse typed learning rates.
 
     Raises:
         SettingsError: one of them is not a number.

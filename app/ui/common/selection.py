@@ -32,7 +32,7 @@ PICKED_ROWS = 5
 
 
 def _excess(whole: LayerView) -> np.ndarray:
-    """Weights that TRIM prunes more than the optimum: counts, so that equal ones tie."""
+    """Count the weights that TRIM prunes more than the optimum: counts, so that equal ones tie."""
     excess: np.ndarray = np.subtract(
         whole.allocation("trim").counts, whole.allocation("optimal").counts, dtype=np.int64
     )
@@ -44,7 +44,7 @@ class RowsError(ValueError):
 
 
 def parse_rows(text: str, rows: int) -> list[int]:
-    """Row numbers from text such as "3, 17, 20-25", ascending, each once.
+    """Parse row numbers from text such as "3, 17, 20-25": ascending, each once.
 
     Raises:
         RowsError: something is not a number, or not a row of this layer.
@@ -53,7 +53,7 @@ def parse_rows(text: str, rows: int) -> list[int]:
     for part in filter(None, re.split(r"[,;\s]+", text.strip())):
         match = re.fullmatch(r"(\d{1,9})(?:[-–](\d{1,9}))?", part)
         if match is None:
-            raise RowsError(f"Type row numbers such as 3, 17, 20-25; “{part[:20]}” is none.")
+            raise RowsError(f"Type row numbers such as 3, 17, 20-25; “{part[:20]}” is not a row number.")
         first = int(match[1])
         last = int(match[2] or first)
         if not first <= last < rows:

@@ -13,7 +13,7 @@ _WORD_JOINER = "\u2060"  # has no width and breaks no line
 
 
 def plain(text: object) -> str:
-    """Text that Markdown shows as it is: no emphasis, link, picture, formula, colour or icon is read into it.
+    """Escape text so that Markdown shows it as it is: no emphasis, link, picture, formula, colour or icon.
 
     White space becomes single blanks, as on any page. Readers of a seminar see no path on the server.
     """

@@ -14,7 +14,7 @@ from trim.sweeps.folder import Sweep
 
 
 def sweep_table(sweeps: Sequence[StoredSweep]) -> None:
-    """One line each; nothing where there is none."""
+    """Show one line for each sweep; nothing where there is none."""
     if not sweeps:
         return
     st.subheader("Sweeps")

@@ -82,7 +82,7 @@ def _move_tick() -> None:
 
 
 def _follow_address(known: Sequence[str], ids: Sequence[str]) -> None:
-    """Before the list is made: what the address asks for, once, and what the list can show."""
+    """Select the run that the address asks for, once, before the list is made; else one that the list can show."""
     asked = st.session_state.pop("run_brought", None) or st.query_params.get("run")
     if asked is not None and asked != st.session_state.get("run_asked_here"):
         st.session_state["run_asked_here"] = asked
@@ -149,7 +149,7 @@ def state_text(facts: RunFacts) -> str:
 
 
 def _short(value: float | None) -> float | None:
-    """Four digits; the table leaves what is not a number empty."""
+    """Format four digits; the table leaves what is not a number empty."""
     if value is None or not math.isfinite(value) or value <= 0:
         return None
     return round(value, max(0, 3 - math.floor(math.log10(value))))

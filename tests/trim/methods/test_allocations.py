@@ -112,7 +112,7 @@ def test_no_patterns(text):
         ({"target": 0.7, "allocation": "best"}, "allocation must be one of"),
         ({"target": 0.7, "score": "luck"}, "score must be one of"),
         ({"target": 0.7, "budget": "owls"}, "closest names: owl"),
-        ({"target": 0.7, "layers": "1.*"}, "must be several"),
+        ({"target": 0.7, "layers": "1.*"}, "must be a list"),
         ({"target": 0.7, "batch": 0}, "at least one window"),
         ({"target": 0.7, "owl_width": 0.9}, "OWL's width"),
         ({"target": 0.7, "alpha_width": 0}, "AlphaPruning's width"),
