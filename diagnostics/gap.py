@@ -40,7 +40,7 @@ class AllocationGap:
     excess: (D,) row sparsity under `reached` less that under `best`: positive where too much of the row is pruned.
     over, under: the rows with the largest excess, and with the least; each by size, without rows that agree. A move
         leads from the best to what was reached.
-    misplaced_share: of the layer's pruned weights, those that the best allocation takes from other rows.
+    misplaced_share: share of the layer's pruned weights that the best allocation takes from other rows.
     gini, sensitivity: Spearman of the excess with the rows' Gini and sensitivity; None if not given or not defined.
     """
 

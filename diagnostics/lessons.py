@@ -12,7 +12,7 @@ from diagnostics.numeric import check_shape, real_array
 class PrunedMatrix:
     """The scores of a small layer, and which of its weights one allocation keeps.
 
-    method, label: of the allocation.
+    method, label: the allocation's.
     score: (D, N), not negative. keep: (D, N) bool. cosine: (D,), of each row's dense and pruned output.
     layer_cosine: the same for the whole layer's output.
     Raises ValueError for shapes that do not fit.
@@ -76,8 +76,8 @@ class UpdateLesson:
 class CurveLesson:
     """A few rows at every number of pruned weights.
 
-    names: of the R rows. score: (R, N), ascending. gini: (R,). cosine: (R, N + 1), of the row's output with so many of
-    its lowest scores removed.
+    names: the R rows' names. score: (R, N), ascending. gini: (R,). cosine: (R, N + 1), that of the row's output with
+    this many of its lowest scores removed.
     Raises ValueError for shapes that do not fit.
     """
 

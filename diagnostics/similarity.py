@@ -133,7 +133,7 @@ def _live(cosine: np.ndarray) -> np.ndarray:
 class CosineDistribution:
     """The rows' cosines as several allocations leave them, in shared bins.
 
-    methods, labels: of the allocations. medians: over rows with output, NaN if there is none. dead_rows: how many
+    methods, labels: the allocations'. medians: over rows with output, NaN if there is none. dead_rows: how many
     rows have no output and are left out.
     """
 

@@ -58,7 +58,7 @@ def downloaded(
     """Return the repository's folder in the Hub's cache; None where it is missing or incomplete. Needs no network.
 
     Args:
-        repository: of a model or a data set.
+        repository: a model or a data set on the Hub.
         files: patterns of the files that are used.
         is_complete: looks at a folder.
     """
@@ -82,7 +82,7 @@ def list_sizes(repository: Repository) -> dict[str, int]:
     """Ask the Hub for the repository's files: bytes by path.
 
     Raises:
-        TrimError: of the repository's own class: unknown, gated, unreachable.
+        TrimError: the repository is unknown, gated or unreachable; the repository's kind has its own class.
     """
     from huggingface_hub import HfApi
 
@@ -111,13 +111,13 @@ def download(
     """Fetch the files that match the patterns into the Hub's cache, and return the folder they are in.
 
     Args:
-        repository: of a model or a data set.
+        repository: a model or a data set on the Hub.
         files: patterns of the files that are used.
         size_bytes: what they come to.
         progress: called while they come.
 
     Raises:
-        TrimError: of the repository's own class: unknown, gated, unreachable, or the disk is full.
+        TrimError: the repository is unknown, gated or unreachable, or the disk is full.
     """
     from huggingface_hub import snapshot_download
 
@@ -137,7 +137,7 @@ def fetch_file(repository: Repository, file: str, progress: ProgressListener | N
     """Fetch one file of the repository, or find it in the Hub's cache. Lists no other files: C4 has 100,000.
 
     Raises:
-        TrimError: of the repository's own class: unknown, gated, unreachable, or the disk is full.
+        TrimError: the repository is unknown, gated or unreachable, or the disk is full.
     """
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import LocalEntryNotFoundError

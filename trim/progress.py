@@ -16,7 +16,7 @@ class Progress:
     Attributes:
         what: what is being done, for people: "Loading SmolLM2-135M".
         done: how much of it, in the work's own unit.
-        of: of how much; 0: not known.
+        of: how much there is to do; 0: not known.
         seconds_left: an estimate; None: not known yet.
     """
 

@@ -82,11 +82,11 @@ class Drawing:
         Args:
             x: where the matrix begins across.
             y: where it begins downwards.
-            width: of the matrix.
-            height: of the matrix.
+            width: the matrix's width.
+            height: the matrix's height.
             values: (R, C), or (frames, R, C) where they move.
-            keep: of the same shape, bool; None: all are kept.
-            shown: of the same shape, the numbers; None: those of `values`.
+            keep: which are kept, in the same shape, bool; None: all.
+            shown: the numbers to write, in the same shape; None: those of `values`.
             sign: write + before positive numbers.
         """
         arrays = [np.asarray(values), np.asarray(values if shown is None else shown)]

@@ -59,12 +59,12 @@ def printed(
     """Lay a figure out for a page.
 
     Args:
-        figure: of the light theme.
+        figure: a figure in the light theme.
         page: its size.
         points: the size of ordinary letters.
         title: plain text; longer than LONGEST_TITLE it is cut. Empty: none.
         labels: new texts for those that `label_texts` lists; plain text.
-        scale: of everything, for a preview.
+        scale: factor of everything, for a preview.
     """
     letter = points * INCH / 72 * scale
     factor, least = letter / _BASE, LEAST_POINTS * INCH / 72 * scale

@@ -33,7 +33,7 @@ def checkpoint_map_figure(
         kinds: layer types.
         title: a question.
         subtitle: what the number is.
-        form: of the number, as Plotly spells it: ".1%".
+        form: format of the number, as Plotly spells it: ".1%".
         theme: light or dark.
     """
     figure = go.Figure()

@@ -183,7 +183,7 @@ class InputListener:
         """Return the inputs of each layer, in order of use.
 
         Args:
-            layers: of which; None: of all.
+            layers: names of the layers to return; None: all.
             sequences: how many sequences have gone through; 0: all.
 
         Raises:

@@ -122,7 +122,7 @@ def part_of(read: Callable[[], Iterator[str]], split: str, name: str, joint: str
     Args:
         read: yields the documents, or the pieces of one.
         split: "calibration", "evaluation" or "whole".
-        name: of the text, for messages.
+        name: the text's name in messages.
         joint: what separates two documents; empty where `read` yields the pieces of one.
 
     Raises:

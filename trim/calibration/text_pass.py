@@ -69,7 +69,7 @@ class TextPass:
         Args:
             index: the block's place.
             block: with its weights.
-            layers: of the block.
+            layers: the block's layers.
             products: to sum up too; None: none.
             dense_input: what the layers, which then share one input, receive of the dense model, by windows.
         """

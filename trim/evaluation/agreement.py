@@ -27,7 +27,7 @@ class Agreement:
     """One layer of a checkpoint beside masks that the library makes of its parent.
 
     Attributes:
-        name: of the layer.
+        name: the layer's name.
         kept_by_both: by the names in `xray_text.METHODS`, the share of weights that both masks keep (intersection
             over union), at the checkpoint's number of zeros in this layer; a method that cannot reach it is missing.
         error: ‖(W − P)·X‖² / ‖P·X‖², what the layer's output lost, on what it receives in the dense parent.
@@ -50,7 +50,7 @@ def agreements(
     """Compare the zeros of each layer with the masks of Wanda, TRIM and the optimal allocation.
 
     Args:
-        checkpoint: as of `xray`.
+        checkpoint: as for `xray`.
         parent: the dense model that it was made from.
         windows: (sequences, length) int64 tokens, from `load_corpus`.
         vectors_per_sequence: how many input vectors are kept of each window.

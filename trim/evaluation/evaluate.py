@@ -27,7 +27,7 @@ class Evaluation:
         target: the model's source, or the run's folder.
         text: as it was asked for.
         result: the perplexity and what it is a mean of.
-        tokens_sha256: of the windows, int64, row by row.
+        tokens_sha256: hash of the windows' tokens, int64, row by row.
         bos: whether each window begins with the beginning-of-text token; None: the tokenizer adds none.
         dtype, device: in which and where the model computed.
         seconds: how long it took.

@@ -71,7 +71,7 @@ class LayerXray:
         name: such as "15.mlp.gate_proj"; an expert of a joined tensor has its number at the end, in brackets.
         tensor: its name in the files.
         shape: D and N.
-        dtype: of the file.
+        dtype: the type in the file.
         row_zeros: (D,) int64.
         column_zeros: (N,) int64.
         gini: (D,) float64 of the magnitudes of the kept weights; NaN for a row without any.
@@ -128,11 +128,11 @@ class Xray:
     """The zeros of a checkpoint.
 
     Attributes:
-        title: of the checkpoint.
+        title: the checkpoint's title.
         parent: the title of the model that it was made from; None: not given.
         layers: the matrices of its blocks, in the order of the blocks.
-        bytes_on_disk: of its safetensors files.
-        bytes_packed: of the same, were zeros of layers not stored: one bit a weight says which are kept.
+        bytes_on_disk: size of its safetensors files.
+        bytes_packed: their size if layers stored no zeros, but one bit a weight for which are kept.
         others: how many tensors are not matrices of blocks (embeddings, norms, biases, the output head).
         strangers: layers that the parent lacks, or has in another shape.
     """

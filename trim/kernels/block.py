@@ -38,8 +38,8 @@ def rms_norm_back(gradient: Tensor, states: Tensor, weight: Tensor, epsilon: flo
     Args:
         gradient: (..., N), contiguous, of the states' type.
         states: as it was called with.
-        weight: likewise.
-        epsilon: likewise.
+        weight: as it was called with.
+        epsilon: as it was called with.
     """
     out = torch.empty_like(states)
     grid, shape, tile = _in_tiles(states)
@@ -63,9 +63,9 @@ def rotary(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Te
 
     Args:
         query: (batch, heads, length, dimensions), in any layout whose last stride is 1; dimensions are even.
-        key: likewise, of as many heads or fewer.
+        key: laid out like the query, with as many heads or fewer.
         cosine: (batch or 1, length, dimensions), last stride 1.
-        sine: likewise, with the same strides.
+        sine: in the shape and strides of `cosine`.
 
     Returns:
         Query and key turned, in the same layout where it has no gaps.

@@ -69,7 +69,7 @@ def run(
     """Search a layer.
 
     Args:
-        curves: of the layer.
+        curves: the layer's curves.
         rates: R learning rates in published order.
         positive: how many of them, the first ones, are positive.
         iterations: K.
@@ -77,8 +77,8 @@ def run(
         cap: the highest sparsity of a row.
         total: how many weights the layer loses.
         limit: how many a row loses at most.
-        row_measure: of `ROW_MEASURES`.
-        layer_measure: of `LAYER_MEASURES`.
+        row_measure: one of `ROW_MEASURES`.
+        layer_measure: one of `LAYER_MEASURES`.
     """
     rows, columns, steps = curves.rows, curves.columns, iterations + 1
     device = curves.dot.device

@@ -28,7 +28,7 @@ def sort_rows(weight: Tensor, score: Tensor, unsound: Tensor) -> tuple[Tensor, T
 
     Args:
         weight: (D, N), contiguous.
-        score: likewise, float32.
+        score: (D, N), contiguous, float32.
         unsound: (1,) int32, set to 1 if a score is not finite or is negative.
 
     Returns:

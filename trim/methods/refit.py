@@ -31,7 +31,7 @@ def refit(
         keep: (D, N) bool, True where a weight is kept.
         text: what the problem needs of the text.
         rounds: how often the residual is formed anew.
-        iterations: of conjugate gradients in a round.
+        iterations: number of conjugate gradients' iterations in a round.
 
     Returns:
         (D, N) float32.

@@ -31,7 +31,7 @@ def search(
 
     Args:
         curves: the layer's retention curves.
-        settings: of the search.
+        settings: the search's settings.
         total: how many weights the layer loses, where that is known to the weight; None: round(T · D · N).
         complete: have every rate of the grid in the trace, also those that the published search leaves untried.
 

@@ -21,7 +21,7 @@ def exact_qualities(
     """Judge every update of a search at the exact counts that its x would become.
 
     Args:
-        result: of the search.
+        result: the search's result.
         columns: N.
         judge: the quality of the layer, (M,), at each of M candidates' counts, (M, D).
 
@@ -43,8 +43,8 @@ def search_tables(
     """Run TRIM on one layer by a layer quality that can be looked up.
 
     Args:
-        tables: of the layer.
-        settings: of the search.
+        tables: the layer's tables.
+        settings: the search's settings.
         total: how many weights the layer loses, where that is known to the weight; None: round(T · D · N).
         complete: follow every rate of the grid, also those that the published search leaves untried.
 

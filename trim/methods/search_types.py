@@ -68,9 +68,9 @@ def choose(settings: SearchSettings, quality_of: Callable[[float], Sequence[floa
     """Try rates as the publication does: negative ones if no positive one beats uniform.
 
     Args:
-        settings: of the search.
-        quality_of: the layer quality at each iteration of a rate, at index 0 of uniform; asked of the first rate, and
-            of those that are tried.
+        settings: the search's settings.
+        quality_of: returns the layer quality at each iteration of a rate, that of uniform at index 0; called for the
+            first rate, and for those that are tried.
     """
     uniform = quality_of((settings.learning_rates + settings.negative_learning_rates)[0])[0]
     tried = _try_in_order(settings.learning_rates, quality_of)
@@ -154,11 +154,11 @@ class SearchResult(Generic[Values]):
         """Put a result together.
 
         Args:
-            settings: of the search.
-            chosen: among its rates.
-            trace: of the search.
+            settings: the search's settings.
+            chosen: index of the chosen rate.
+            trace: the search's trace.
             counts: TRIM's and uniform ones, exact.
-            qualities: of the layer at both.
+            qualities: the layer's quality at both.
             dead_rows: (D,) bool.
         """
         return cls(

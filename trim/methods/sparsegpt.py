@@ -32,7 +32,7 @@ def sparsegpt(
 
     Args:
         weight: (D, N), dense and finite.
-        text: of which the Gram matrix is used.
+        text: the products whose Gram matrix is used.
         total: how many weights are pruned, from 0 to D · N; a pattern sets it itself.
         sensitivity: does not count.
         pattern: n:m instead; None: none.

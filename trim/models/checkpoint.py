@@ -48,7 +48,7 @@ def names_its_model(read: Callable[P, T]) -> Callable[P, T]:
 
     Raises:
         ModelError: instead of any error that is not a `TrimError` already; it names the model.
-        NotEnoughMemoryError: likewise.
+        NotEnoughMemoryError: memory filled up; it names the model.
     """
 
     @functools.wraps(read)

@@ -50,8 +50,8 @@ def dequantized(path: Path, sha256: str, progress: ProgressListener) -> Path:
     or what is understood of its header changes.
 
     Args:
-        path: of the file.
-        sha256: of the file's content.
+        path: the file.
+        sha256: hash of the file's content.
         progress: called after each tensor.
 
     Raises:

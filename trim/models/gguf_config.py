@@ -48,7 +48,7 @@ class _Family:
     """How `transformers` names what the files of an architecture hold.
 
     Attributes:
-        model_type: of its configuration.
+        model_type: the one in its config.json.
         required, optional: fields of the header, and settings of the configuration.
         flags: settings that are true where the first block holds a tensor.
         has_positions: whether positions are rotated.

@@ -115,7 +115,7 @@ def fetch(source: Source, progress: ProgressListener) -> Path:
 
     Raises:
         ModelError: the model cannot be had, read or pruned; the message says what to do.
-        NotEnoughMemoryError, CacheError: as of `weights_folder`.
+        NotEnoughMemoryError, CacheError: as for `weights_folder`.
     """
     folder = weights_folder(source, progress)
     if isinstance(source, GgufSource):

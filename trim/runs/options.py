@@ -50,7 +50,7 @@ class Option(Words):
     """One option: its words, and what the dataclass says of it.
 
     Attributes:
-        name, default: of the field.
+        name, default: the field's.
         kind: str, int, float or bool: the type of the value, or of each of several.
         several: whether it holds a tuple.
     """
@@ -113,10 +113,10 @@ def option(
         others: what else it may be, apart from `choices`, such as "or a JSON file".
         unset: what None means.
         unit: "%": a form shows the share as percent.
-        limits: of the number in a form, in the unit of the form.
-        step: of the number in a form, in the unit of the form.
+        limits: the smallest and largest number in a form, in the form's unit.
+        step: the step of the number in a form, in the form's unit.
         metavar: what the command line calls the value.
-        flag: of the command line; "": the field's name.
+        flag: the command line's option; "": the field's name.
         short: in labels of curves, "λ {}"; of a switch, what it says where it is on; "": made from the name.
         mark: in names of cells where a switch is on; "": the flag.
         idle: whether it cannot change what is left of the model, given all settings.

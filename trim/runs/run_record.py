@@ -24,7 +24,7 @@ class TextFacts:
 
     Attributes:
         tokens: how many.
-        sha256: of the tokens, and of the mask where there is one.
+        sha256: hash of the tokens, and of the mask where there is one.
         given: whether the caller gave them as tokens, rather than the name of a corpus.
         bos: whether each window begins with the model's beginning-of-text token.
     """
@@ -41,9 +41,9 @@ class Compute:
 
     Attributes:
         device, device_name: such as "cuda" and the name of the GPU.
-        dtype: in which the model computed, such as "float32".
+        dtype: the type in which the model computed, such as "float32".
         batch: windows in one forward pass; None for a layer kept from the app.
-        threads: of the CPU; None likewise.
+        threads: CPU threads; None for a layer kept from the app.
     """
 
     device: str
@@ -61,7 +61,7 @@ class RunRecord:
         request: what the user asked for.
         model, text: what was pruned, and on which text.
         compute: where.
-        versions: of Python and the libraries.
+        versions: those of Python and the libraries.
         budget_file: each layer's sparsity, where the request names a file of budgets.
     """
 

@@ -27,12 +27,12 @@ class JobRecord:
     """One job as it is written down.
 
     Attributes:
-        id: of its run; also the name of the run's folder.
+        id: its run's id, which is also the name of the run's folder.
         kind: "prune", or "write" for a job that continues a prompt and belongs to no run.
         title: what it is called on pages.
         commands: argument lists of `python -m trim`.
         after: those that follow the pruning, which a resumed run does too.
-        pid, process_started: of the subprocess; together they name it for ever; 0 until there is one.
+        pid, process_started: the subprocess's, which together identify it for ever; 0 until there is one.
         cancelled: whether it was asked to stop.
     """
 

@@ -48,7 +48,7 @@ def gap_curve(layer: SweptLayer, settings: SearchSettings, sensitivity: np.ndarr
 
     Args:
         layer: with its curves.
-        settings: of TRIM's search; their target does not matter.
+        settings: those of TRIM's search; their target does not matter.
         sensitivity: (D,) the rows' weights; None: all alike.
     """
     targets, qualities, losses = [], [], []

@@ -21,7 +21,7 @@ def keep(study: Study, outcome: Outcome, method: str, name: str) -> Path:
         study: the study that is explored.
         outcome: its outcome at the chosen target.
         method: "trim" or "optimal".
-        name: of the run.
+        name: the run's name.
 
     Raises:
         RunError: it cannot be written, came with the app, or its text is still being read.

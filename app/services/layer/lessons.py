@@ -144,7 +144,7 @@ def wide_layer(shares: tuple[float, ...], loudness: tuple[float, ...]) -> Tensor
     """Make rows of a bell curve's weights and a few outliers, (D, N).
 
     Args:
-        shares: of each row's squared output that its outliers hold.
+        shares: which share of each row's squared output its outliers hold.
         loudness: each row's output norm.
     """
     generator = torch.Generator().manual_seed(0)

@@ -69,9 +69,9 @@ class ShippedLayer:
     """A layer of the demo model, and what it receives of the text that the page chooses by itself.
 
     Attributes:
-        key: of its studies, with the score "wanda".
+        key: the key of its studies, with the score "wanda".
         origin: where it was captured.
-        names: of all layers of the model.
+        names: all layers of the model.
         gains: why it is this one.
         weight, inputs, input_norm: as a live capture has them, (D, N), (N, L) and (N,) float32.
     """

@@ -122,7 +122,7 @@ class Study:
         """Search the curves, or return what an equal search found.
 
         Args:
-            settings: of TRIM's search; the optimum takes their target and measure.
+            settings: those of TRIM's search; the optimum takes their target and measure.
             sensitivity: (D,) the sensitivities of this layer's rows, for the optimum; None: all rows weigh alike.
 
         Raises:

@@ -21,7 +21,7 @@ class TensorLayer:
     """A `SweptLayer` of what was captured of a model.
 
     Attributes:
-        curves: of the layer.
+        curves: the layer's curves.
         scores: (D, N), by which they are ordered.
     """
 

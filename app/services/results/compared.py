@@ -63,10 +63,10 @@ class Source:
     """What a compared layer comes from.
 
     Attributes:
-        name: of the run.
+        name: the run's name.
         model, request: which model was pruned, and with which settings.
-        tokens: of the calibration text.
-        run: None of a layer that was seen live.
+        tokens: number of calibration tokens.
+        run: the run; None: the layer was seen live.
     """
 
     name: str
@@ -137,7 +137,7 @@ class Compared:
         pick: which layer of which run.
         source: what it comes from.
         views: the layer as it was pruned, or as uniform would have; of a kind, one for each block.
-        label: of the slot, in every legend: its letter and what differs.
+        label: the slot's label in every legend: its letter and what differs.
     """
 
     slot: int

@@ -58,8 +58,8 @@ class OnOneText:
     Attributes:
         text: the description of the windows.
         runs: each run that was measured on them, with its perplexity.
-        dense: of the model that they pruned; None: not measured.
-        uniform: of Wanda with uniform sparsity, where a run keeps it and no run of it is among `runs`.
+        dense: perplexity of the model that they pruned; None: not measured.
+        uniform: perplexity of Wanda with uniform sparsity, where a run stores it and no such run is among `runs`.
     """
 
     text: str

@@ -26,7 +26,7 @@ class RunFacts:
         model: what its model is called.
         allocation, budget, score, pattern: the method; "" where unknown.
         sparsity: realised, of the model or of the kept layer; as it was asked for where it is not finished.
-        dense_perplexity, perplexity: of the same text where both were measured; None: not measured.
+        dense_perplexity, perplexity: on the same text where both were measured; None: not measured.
         created: ISO 8601 in UTC; "" where unknown.
         state, problem: what it does; `problem` says what is wrong with a damaged one.
         blocks_done, blocks: how many blocks are complete, of how many where that is known.

@@ -170,7 +170,7 @@ def _moved(path: Path, folder: Path, title: str, taken: Callable[[str], bool]) -
 
 def _refused(why: str) -> RunError:
     return RunError(
-        f"This zip was not imported: {why}. Nothing of it was kept; export the run again and import that zip."
+        f"This zip was not imported: {why}. Nothing of it was kept. Export the run again, and import that zip."
     )
 
 

@@ -25,7 +25,7 @@ class Place:
 
     Attributes:
         step: its index in the course.
-        frame: of its picture.
+        frame: index of its picture's frame.
         reveal: PICTURE, QUESTION or ANSWER.
         run: the stored run of the last steps; None: the demo's.
         choices: how many answers the step's question has.

@@ -140,7 +140,7 @@ def choose_rows(
     """Show the controls for selecting rows, and return the rows.
 
     Args:
-        view: of the layer, as it is shown.
+        view: the layer as it is shown.
         whole: the same with all allocations, where rows can be picked by how far TRIM is from the optimum.
         messages: where to say what is wrong with typed rows; None: below them.
     """

@@ -54,8 +54,8 @@ def save_button(make: Callable[[], View], file_name: str, key: str) -> None:
 
     Args:
         make: draws the chart; called when the studio is open, in the light theme.
-        file_name: of what is saved, without its ending.
-        key: of the chart; the button's is that and "_save".
+        file_name: name of what is saved, without its ending.
+        key: the chart's key; the button's is that and "_save".
     """
     if st.button("Save", type="tertiary", icon=":material/download:", key=f"{key}_save"):
         open_studio(make, file_name)

@@ -328,11 +328,11 @@ def test_quick_picks(page):
 
 def test_nonsense_rows_get_one_message(page):
     for typed, said in (
-        ("all of them", "“all” is none"),
+        ("all of them", "“all” is not a row number"),
         ("1536", "the rows 0 to 1535"),
         ("0-500", "at most 200 rows"),
-        ("<b>3</b>", r"“\<b\>3\</b\>” is none"),
-        ("*3*]", r"“\*3\*\]” is none"),
+        ("<b>3</b>", r"“\<b\>3\</b\>” is not a row number"),
+        ("*3*]", r"“\*3\*\]” is not a row number"),
     ):
         page.set("text_input", "rows", typed)
         (message,) = [text for text in page.texts if text.startswith(":red[")]

@@ -53,11 +53,11 @@ def test_typed_rows(text, rows):
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("3, foo", "“foo” is none"),
-        ("-3", "“-3” is none"),
-        ("3.5", "“3.5” is none"),
-        ("1-2-3", "“1-2-3” is none"),
-        ("9" * 30, f"“{'9' * 20}” is none"),
+        ("3, foo", "“foo” is not a row number"),
+        ("-3", "“-3” is not a row number"),
+        ("3.5", "“3.5” is not a row number"),
+        ("1-2-3", "“1-2-3” is not a row number"),
+        ("9" * 30, f"“{'9' * 20}” is not a row number"),
         ("50", "rows 0 to 49; “50” is not"),
         ("48-50", "“48-50” is not"),
         ("5-3", "“5-3” is not"),
