@@ -28,10 +28,16 @@ pages = [
     st.Page("views/learn.py", title="Learn", icon=":material/school:"),
     st.Page("views/paper.py", title="Paper", icon=":material/article:"),
 ]
+# A layer of a run has its place among the pages while it is open; by itself it would ask which.
+is_stored = (st.context.url or "").rstrip("/").endswith("/stored")
 stored_layer = st.Page(
-    "views/stored_layer.py", title="Layer of a run", url_path="stored", visibility="hidden"
+    "views/stored_layer.py",
+    title="Layer of a run",
+    icon=":material/layers:",
+    url_path="stored",
+    visibility="visible" if is_stored else "hidden",
 )
-page = st.navigation([*pages, stored_layer])
+page = st.navigation([*pages[:3], stored_layer, *pages[3:]])
 if page is pages[0]:
     import_first_page()
 try:

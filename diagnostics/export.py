@@ -88,7 +88,15 @@ class Chart:
     alt: str
 
 
-Part = Heading | Paragraph | Table | Chart
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """Charts that a click on the caption opens; printed, they take no page."""
+
+    caption: str
+    charts: tuple[Chart, ...]
+
+
+Part = Heading | Paragraph | Table | Chart | Fold
 
 
 # Nothing may be fetched, not even by a text that found its way into the file.
@@ -123,11 +131,15 @@ figure { margin: 0; min-width: 0; break-inside: avoid }
 
 
 def report_html(title: str, subtitle: str, parts: Iterable[Part]) -> bytes:
-    """Return a complete page, UTF-8. All text is escaped; a figure's own labels must be, as those of `figures` are.
+    """Return a complete page, UTF-8, that begins with links to its headings.
+
+    All text is escaped; a figure's own labels must be, as those of `figures` are.
 
     Raises ValueError for a table whose rows are not as wide as its heading.
     """
-    body = ""
+    parts = list(parts)
+    headings = [part.text for part in parts if isinstance(part, Heading)]
+    body = _links(headings)
     for charts, together in itertools.groupby(parts, lambda part: isinstance(part, Chart)):
         inside = "\n".join(map(_part, together))
         body += f'<div class="charts">{inside}</div>\n' if charts else f"{inside}\n"
@@ -154,14 +166,33 @@ def report_html(title: str, subtitle: str, parts: Iterable[Part]) -> bytes:
 def _part(part: Part) -> str:
     match part:
         case Heading(text):
-            return f"<h2>{html.escape(text)}</h2>"
+            return f'<h2 id="{_anchor(text)}">{html.escape(text)}</h2>'
         case Paragraph(text, code):
             return f"<pre>{html.escape(text)}</pre>" if code else f"<p>{html.escape(text)}</p>"
         case Table():
             return _table(part)
         case Chart(figure, alt):
             return _chart(figure, alt)
+        case Fold(caption, charts):
+            inside = "\n".join(_chart(chart.figure, chart.alt) for chart in charts)
+            # A chart in a closed fold has no width yet.
+            opened = "window.dispatchEvent(new Event('resize'))"
+            return (
+                f'<details ontoggle="{opened}"><summary>{html.escape(caption)}</summary>'
+                f'<div class="charts">{inside}</div></details>'
+            )
     raise TypeError(f"a report has no place for {type(part).__name__}")
+
+
+def _anchor(text: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", text)
+
+
+def _links(headings: Sequence[str]) -> str:
+    if len(headings) < 2:
+        return ""
+    links = " · ".join(f'<a href="#{_anchor(text)}">{html.escape(text)}</a>' for text in headings)
+    return f'<p class="subtitle">{links}</p>\n'
 
 
 def _chart(figure: go.Figure, alt: str) -> str:

@@ -33,7 +33,7 @@ from app.ui.common.waiting import NothingToShow, finished, laboratory, meanwhile
 from app.ui.layer.keep import keep_controls
 from app.ui.layer.linked import linked_charts
 from app.ui.layer.live import is_live, which_is_seen
-from app.ui.layer.parts import OVERVIEW, PARTS, choose_part, open_gap, open_part, target_bar
+from app.ui.layer.parts import OVERVIEW, PARTS, choose_part, open_gap, open_map, open_part, target_bar
 from app.ui.layer.pin import Pin, Pinned, pin_controls, pinned_layer, reset_controls
 from trim.names import format_bytes
 
@@ -106,6 +106,8 @@ def explore(
     )
     if part == "Gap":
         open_gap(study, outcome, rows, layer_name, file_name)
+    elif part == "Map":
+        open_map(study)
     else:
         open_part(part, shown, whole, rows, file_name)
     about(study)
@@ -143,6 +145,9 @@ def chosen_study() -> Study:
         names = shipped.names
     else:
         names = tuple(load(model_key).layers)
+    if (wanted := st.session_state.pop("go_to_layer", None)) in names:
+        block, st.session_state["layer"] = wanted.split(".", 1)
+        st.session_state["block"], st.session_state["part"] = int(block), OVERVIEW
     layer, score = choose_layer(names, model_key.source)
     key = StudyKey(model_key, sample, layer, score)
     if (live := laboratory_.finished_study(key)) is not None:

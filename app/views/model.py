@@ -53,6 +53,8 @@ def new_run(entries: list[StoredRun]) -> None:
             st.warning(plain(error), icon=":material/link_off:")
     elif not entries:
         st.session_state.setdefault("new_run", True)
+    if st.session_state.pop("fold_new_run", False):
+        st.session_state["new_run"] = False  # the progress of what was started is what is seen next
     with st.expander("Prune a model", icon=":material/add:", key="new_run", on_change="rerun") as box:
         if box.open and presenter_only("Pruning a model"):
             devices = meanwhile(laboratory().devices(), DEVICES, "Preparing the form")

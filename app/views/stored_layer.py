@@ -15,7 +15,7 @@ from app.ui.common.slots import add_to_compare
 from app.ui.common.studio import figures_are_of
 from app.ui.common.text import plain
 from app.ui.layer.linked import linked_charts
-from app.ui.layer.parts import OVERVIEW, PARTS, choose_part, open_part, target_bar
+from app.ui.layer.parts import LIVE_PARTS, OVERVIEW, PARTS, choose_part, open_part, target_bar
 from trim.methods.choices import SOLVERS
 from trim.runs.folder import Run
 from trim.runs.record import LayerRecord
@@ -24,10 +24,7 @@ from trim.runs.record import LayerRecord
 def heading(run: Run, record: LayerRecord, label: str) -> None:
     """Show which layer of which run this is."""
     st.title(plain(record.name))
-    st.markdown(
-        f"The layer as the run **{plain(run.name)}** saw it: why some rows survived and others did not, from what the "
-        "run stored. No model is loaded."
-    )
+    st.markdown(f"The layer as the run **{plain(run.name)}** saw it. No model is loaded.")
     how = "solved with the mask" if record.allocation in SOLVERS else "refitted"
     refitted = (
         ""
@@ -41,8 +38,8 @@ def heading(run: Run, record: LayerRecord, label: str) -> None:
     )
 
 
-def needs_the_model(run: Run, record: LayerRecord) -> None:
-    """Show which controls are not here, and the way to them."""
+def live_link(run: Run, record: LayerRecord) -> None:
+    """Show the way to the same layer of the dense model, where its target can be moved."""
     request = run.request
     block, _, path = record.name.partition(".")
     asked = {
@@ -59,22 +56,17 @@ def needs_the_model(run: Run, record: LayerRecord) -> None:
         "target": min(99, max(1, round(100 * record.sparsity))),
         "rows": st.session_state.get("rows") or None,
     }
-    with st.container(border=True, key="needs-model"):
-        st.markdown("**With the model there is more to see**")
-        st.caption(
-            "Moving the target, trying other search options, Lorenz curves, and the scores and prices of one row need "
-            "the weights. The Layer page loads the dense model and shows this layer there; what it "
-            "receives differs from what this run saw, because no previous block is pruned."
-        )
-        st.page_link(
-            "views/layer.py",
-            label="Load the model and open this layer",
-            icon=":material/science:",
-            query_params={
-                name: SEMINAR.without_paths(str(value)) for name, value in asked.items() if value is not None
-            }
-            | kept(),
-        )
+    st.page_link(
+        "views/layer.py",
+        label="Open this layer live",
+        icon=":material/bolt:",
+        help="Loads the dense model: another target, other options, and what needs the weights. What the layer "
+        "receives there, and so its Gini, differs a little: no block before it is pruned.",
+        query_params={
+            name: SEMINAR.without_paths(str(value)) for name, value in asked.items() if value is not None
+        }
+        | kept(),
+    )
 
 
 def side_bar(run: Run, name: str) -> None:
@@ -120,12 +112,12 @@ def page() -> None:
     file_name = re.sub(r"\W+", "-", f"{run.id}-{name}")
     messages = st.container()
     with target_bar(), st.container(horizontal=True, vertical_alignment="center", gap="small", key="parts"):
-        part = choose_part([each for each in PARTS if each != "Gap"])
+        part = choose_part([each for each in PARTS if each not in LIVE_PARTS])
         with st.popover(plain(rows_label()), type="tertiary", icon=":material/checklist:"):
             rows = choose_rows(view, messages=messages)
+        live_link(run, record)
     linked_charts(view, view, rows, charts=part == OVERVIEW)
     open_part(part, view, view, rows, file_name)
-    needs_the_model(run, record)
 
 
 try:

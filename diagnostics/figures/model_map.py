@@ -60,9 +60,10 @@ def model_map_figure(shown: ModelMap, quantity: Quantity, theme: Theme = "light"
     """
     palette = PALETTES[theme]
     figure = go.Figure()
-    grid = shown.grid(quantity)
+    alike = quantity == "outcome" and signs_alike(shown)
+    grid = _rates(shown) if alike else shown.grid(quantity)
     values = np.log10(grid, where=grid > 0, out=np.full_like(grid, np.nan)) if _is_log(quantity) else grid
-    colours = _colours(shown, quantity, values, theme)
+    colours = _rate_colours(values) if alike else _colours(shown, quantity, values, theme)
     blocks = np.array(shown.blocks, dtype=np.int32)
     figure.add_heatmap(
         z=drawn(values),
@@ -75,7 +76,7 @@ def model_map_figure(shown: ModelMap, quantity: Quantity, theme: Theme = "light"
         ygap=1,
         hoverinfo="skip",
         name=quantity,
-        showscale=quantity != "outcome",
+        showscale=quantity != "outcome" or alike,
         colorbar={
             "thickness": 10,
             "outlinewidth": 0,
@@ -92,12 +93,14 @@ def model_map_figure(shown: ModelMap, quantity: Quantity, theme: Theme = "light"
         figure,
         theme,
         title=_TITLES[quantity],
-        subtitle=_SUBTITLES[quantity] + _missing_text(shown),
+        subtitle=_SUBTITLES[quantity]
+        + (" All signs are alike here: the colour is η itself." if alike else "")
+        + _missing_text(shown),
         x_title=BLOCK,
         y_title=KIND,
         plot_height=max(7, len(shown.kinds)) * _CELL + 60,
         legend=quantity == "outcome",
-        right=16 if quantity == "outcome" else 8,
+        right=16 if quantity == "outcome" and not alike else 8,
     )
     first, last = (shown.blocks[0], shown.blocks[-1]) if shown.blocks else (0, 0)
     # Fixed: a finger that scrolls the page must not move the cells.
@@ -112,6 +115,29 @@ def model_map_figure(shown: ModelMap, quantity: Quantity, theme: Theme = "light"
         showgrid=False,
     )
     return figure
+
+
+def signs_alike(shown: ModelMap) -> bool:
+    """Return whether all layers whose rows TRIM moved have learning rates of one sign."""
+    return len({facts.outcome for facts in shown.layers} & {"positive", "negative"}) == 1
+
+
+def _rates(shown: ModelMap) -> np.ndarray:
+    """Return the learning rates, (types, blocks): 0 where none beat uniform, NaN where none was searched."""
+    grid = shown.grid("outcome")
+    for facts in shown.layers:
+        if facts.learning_rate is not None:
+            grid[shown.kinds.index(facts.kind), facts.block - shown.blocks[0]] = facts.learning_rate
+    return grid
+
+
+def _rate_colours(values: np.ndarray) -> _Colours:
+    finite = values[np.isfinite(values)]
+    low, high = float(min(finite.min(), 0)), float(max(finite.max(), 0))
+    ticks = [low, (low + high) / 2, high]
+    return _Colours(
+        SEQUENTIAL, low, high, ticks, [rate_label(round(tick, 4)) if tick else "0" for tick in ticks]
+    )
 
 
 def _is_log(quantity: Quantity) -> bool:

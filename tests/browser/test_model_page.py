@@ -16,7 +16,7 @@ from playwright.sync_api import Page, expect
 import trim
 from app.services.jobs.manager import RunJobs
 from tests.browser.harness import AppServer, screenshot, settled
-from tests.browser.layer_page import card
+from tests.browser.layer_page import card, chart
 from tests.browser.page_checks import cut_labels, overflow
 from tests.trim import rough
 from trim.runs.folder import settings_fingerprint
@@ -63,12 +63,12 @@ def test_the_run_that_came_with_the_app(page, viewport, colour_scheme):
     page.mouse.click(*cell(page, "map_gini", 10, 4))
     page.wait_for_url("**/stored?run=demo-trim-70&layer=10.mlp.gate_proj")
     expect(page.get_by_role("heading", name="10.mlp.gate_proj")).to_be_visible(timeout=PATIENCE)
-    expect(card(page, "rate").locator(".main-svg").first).to_be_visible(timeout=PATIENCE)
+    expect(chart(page, "rate").locator("svg.chart")).to_be_visible(timeout=PATIENCE)
     settled(page)
     assert overflow(page) == []
     assert cut_labels(page) == []
     screenshot(page, f"stored-{viewport[0]}-{colour_scheme}")
-    expect(page.get_by_role("link", name="Load the model and open this layer")).to_have_attribute(
+    expect(page.get_by_role("link", name="Open this layer live")).to_have_attribute(
         "href", re.compile(r"block=10.*layer=mlp\.gate_proj.*target=70")
     )
     page.go_back()

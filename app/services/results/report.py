@@ -11,7 +11,7 @@ from app.services.runs.commands import reproduce
 from app.services.runs.layer import METHOD_LABELS, LayerView
 from app.services.server.access import SEMINAR
 from diagnostics.allocation import row_scatter, row_sparsity_statistics
-from diagnostics.export import Chart, Heading, Paragraph, Part, Table, report_html
+from diagnostics.export import Chart, Fold, Heading, Paragraph, Part, Table, report_html
 from diagnostics.figures.allocation import row_sparsity_ecdf, row_sparsity_histogram, sorted_row_sparsity
 from diagnostics.figures.concentration import gini_histogram
 from diagnostics.figures.iterations import iteration_figure, landscape_figure
@@ -25,6 +25,7 @@ from diagnostics.model_map import ModelMap, Quantity, outcome_lanes
 from diagnostics.similarity import cosine_distribution, cosine_statistics
 from trim.evaluation.entries import format_perplexity
 from trim.runs.folder import Run
+from trim.runs.record import LayerRecord
 
 MAPS: dict[Quantity, str] = {
     "layer_sparsity": "Layer sparsity, block by layer type",
@@ -34,6 +35,8 @@ MAPS: dict[Quantity, str] = {
     "row_variance": "Variance of row cosines as pruned, block by layer type",
     "row_variance_change": "Change of that variance, block by layer type",
 }
+
+FIRST_MAPS: tuple[Quantity, ...] = ("quality_gain", "median_gini")
 
 
 def run_report(run: Run, layers: Sequence[str]) -> bytes:
@@ -104,14 +107,21 @@ def _text(run: Run) -> Iterator[Part]:
 
 
 def _maps(run: Run, shown: ModelMap) -> Iterator[Part]:
+    charts = {quantity: Chart(model_map_figure(shown, quantity), alt) for quantity, alt in MAPS.items()}
     if shown.searched:
-        alt = "Outcome of TRIM's learning rate, block by layer type"
-        yield Chart(model_map_figure(shown, "outcome"), alt)
-    for quantity, alt in MAPS.items():
-        yield Chart(model_map_figure(shown, quantity), alt)
+        yield Chart(
+            model_map_figure(shown, "outcome"), "Outcome of TRIM's learning rate, block by layer type"
+        )
+    for quantity in FIRST_MAPS:
+        yield charts.pop(quantity)
+    rest = list(charts.values())
     if shown.searched:
         alt = "Learning-rate outcome of every layer against its median Gini"
-        yield Chart(outcome_gini_figure(outcome_lanes([shown])), alt)
+        rest.append(Chart(outcome_gini_figure(outcome_lanes([shown])), alt))
+    yield Fold(
+        "More of the whole model: sparsities, variances of the rows' cosines, rates against the Gini",
+        tuple(rest),
+    )
 
 
 def _layer(run: Run, name: str) -> Iterator[Part]:
@@ -131,10 +141,20 @@ def _layer(run: Run, name: str) -> Iterator[Part]:
         cosine_figure(statistics),
         "Cosine similarity against row sparsity, with the rows pruned least and most",
     )
+    sparsities = row_sparsity_statistics(layer.allocations)
+    yield Chart(row_sparsity_histogram(sparsities), "Histogram of row sparsities")
+    if layer.search is not None:
+        yield Chart(rate_figure(layer.search.trace), "Best layer quality of each learning rate")
+    yield Fold(
+        f"More of layer {name}: after pruning, rows in order, what goes with sparsity",
+        tuple(_rest(layer, record)),
+    )
+
+
+def _rest(layer: LayerView, record: LayerRecord) -> Iterator[Chart]:
     after = cosine_distribution(layer.cosines, record.dead_rows)
     yield Chart(cosine_histogram(after), "Histogram of the rows' cosines after pruning")
     sparsities = row_sparsity_statistics(layer.allocations)
-    yield Chart(row_sparsity_histogram(sparsities), "Histogram of row sparsities")
     yield Chart(sorted_row_sparsity(sparsities), "Rows by ascending sparsity")
     yield Chart(row_sparsity_ecdf(sparsities), "Empirical distribution of row sparsities")
     if record.allocation != "uniform":
@@ -147,7 +167,6 @@ def _layer(run: Run, name: str) -> Iterator[Part]:
             yield Chart(row_scatter_figure([scatter]), f"Row sparsity against {quantity.replace('_', ' ')}")
     if layer.search is not None:
         trace = layer.search.trace
-        yield Chart(rate_figure(trace), "Best layer quality of each learning rate")
         yield Chart(iteration_figure(trace), "Layer quality and row variance at each iteration")
         yield Chart(landscape_figure(trace), "Gain over uniform by learning rate and iteration")
 

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from app.services.layer.study import Outcome, Study
 
 OVERVIEW = "Overview"
-PARTS = (OVERVIEW, "Gini", "Cosine", "Sparsity", "Search", "Rows", "Gap", "Masks")
+LIVE_PARTS = ("Gap", "Map")  # which a stored layer does not have
+PARTS = (OVERVIEW, "Gini", "Cosine", "Sparsity", "Search", "Rows", "Gap", "Masks", "Map")
 
 # Target, numbers and the four charts are seen at once on a screen of 1280 × 720; the target stays while one scrolls.
 _FRAME = """
@@ -92,6 +93,13 @@ def open_part(part: str, view: LayerView, whole: LayerView, rows: list[int], fil
             "Search": cards.search_card,
         }
         charts[part](view, rows, file_name)
+
+
+def open_map(study: Study) -> None:
+    """Draw the map of the model, from which another layer is picked."""
+    from app.ui.layer.map import layer_map
+
+    layer_map(study)
 
 
 def open_gap(study: Study, outcome: Outcome, rows: list[int], layer_name: str, file_name: str) -> None:

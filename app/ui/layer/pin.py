@@ -100,7 +100,7 @@ class Pin:
         own, others = self.fields(), other.fields()
         changed = {name: value for name, value in own.items() if value != others[name]}
         said = [
-            f"{value}%" if name == "target" else f"{_WORDS.get(name, name)} {value}"
+            f"{value}%" if name == "target" else f"{_WORDS.get(name, name)} {value}".strip()
             for name, value in changed.items()
         ]
         return ", ".join(said) or "the same"

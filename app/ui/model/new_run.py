@@ -65,6 +65,7 @@ def new_run_form(devices: list[str], runs: list[StoredRun]) -> None:
         st.error(plain(error), icon=":material/error:")
         return
     st.session_state["started_run"] = run_id
+    st.session_state["fold_new_run"] = True
     st.rerun()
 
 

@@ -10,7 +10,7 @@ import streamlit as st
 
 from app.services.results.compared import Pick
 from app.services.results.report import run_report
-from app.services.results.tables import row_columns
+from app.services.results.tables import model_map, row_columns
 from app.services.runs.commands import reproduce
 from app.services.runs.facts import RunFacts
 from app.services.runs.files import delete, exported, rename
@@ -165,6 +165,11 @@ class Prepared:
     content: bytes
 
 
+def _first_layers(run: Run) -> list[str]:
+    """Return the layer whose charts a report holds unless others are chosen: the one that gains most."""
+    return [max(model_map(run).layers, key=lambda layer: layer.quality_gain).name]
+
+
 def _files(run: Run, facts: RunFacts) -> None:
     """Report, zip and numbers: made when they are asked for, which takes a moment, then offered."""
 
@@ -174,12 +179,10 @@ def _files(run: Run, facts: RunFacts) -> None:
 
     makers: dict[str, tuple[str, str, Callable[[], bytes]]] = {}
     if run.layers:
-        block = run.blocks[len(run.blocks) // 2]
-        middle = [name for name in run.layers if name.startswith(f"{block}.")]
         makers["Report: one HTML file that opens without network"] = (
             "report.html",
             "text/html",
-            lambda: run_report(run, st.session_state.get(f"report_layers_{facts.id}", middle)),
+            lambda: run_report(run, st.session_state.get(f"report_layers_{facts.id}", _first_layers(run))),
         )
     makers["The run as a zip, without masks"] = ("zip", "application/zip", lambda: zipped(False))
     makers["The run as a zip, complete"] = ("zip", "application/zip", lambda: zipped(True))
@@ -201,7 +204,7 @@ def _files(run: Run, facts: RunFacts) -> None:
             st.multiselect(
                 "Layers whose charts it holds",
                 run.layers,
-                default=middle[:MOST_LAYERS_IN_REPORT],
+                default=_first_layers(run),
                 max_selections=MOST_LAYERS_IN_REPORT,
                 key=f"report_layers_{facts.id}",
             )

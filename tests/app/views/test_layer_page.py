@@ -1,5 +1,6 @@
 """The Layer page with the real demo model, through AppTest: what the browser would be sent."""
 
+import dataclasses
 import itertools
 from pathlib import Path
 
@@ -9,11 +10,13 @@ import torch
 
 import trim
 from app.services.layer.array_layer import ArrayLayer
-from app.services.layer.keys import ModelKey, SampleKey
+from app.services.layer.keys import ModelKey, SampleKey, StudyKey
 from app.services.layer.shipped import shipped_layer
 from app.services.layer.study import Study
+from app.ui.common.search_options import default_options
 from app.ui.common.selection import GAP_PICKS, PICKED_ROWS, PICKS, parse_rows
 from app.ui.common.waiting import laboratory
+from app.ui.layer.pin import Pin
 from diagnostics.figures.theme import SCORE_STYLES
 from diagnostics.format import number
 from diagnostics.learning_rate import LAYER_UNITS
@@ -508,3 +511,60 @@ def test_from_the_best_layer_to_one_where_nothing_happens():
     assert page.test.title[0].value.replace("\\", "") == least.layer
     assert page.metrics["η"] == "none"
     assert any("no learning rate beats uniform" in each.value for each in page.test.markdown)
+
+
+# ------------------------------------------------------------------------------------------ pins and the map
+
+
+def test_what_is_pinned_stays_in_every_chart_until_it_is_let_go():
+    page = LayerPage()
+    page.press("Pin what is seen")
+    assert page.test.query_params["pin"] == "target=70&layer=29.self_attn.v_proj"
+    page.set("slider", "target", 60)
+    page.set("segmented_control", "score", "magnitude")
+    assert page.linked[0]["pinned"] == "pinned: 70%, wanda"
+    assert all(any(mark["pinned"] for mark in panel["marks"]) for panel in page.charts.values())
+    assert "(pinned 0.8" in str(page.linked[0]["numbers"])
+    page.press("Let go of the pin")
+    assert not any(mark["pinned"] for panel in page.charts.values() for mark in panel["marks"])
+    page.press("Reset to the defaults")
+    assert page.metrics == LayerPage().metrics
+    assert not page.test.query_params
+
+
+@pytest.mark.parametrize(
+    ("pin", "said"),
+    [
+        ("target=70", "names a layer"),
+        ("target=900&layer=1.x", "whole number from 1 to 99"),
+        ("layer=1.x&evil=1", "not part of a pin"),
+        ("layer=1.x&score=<b>", "one of the scores"),
+        ("layer=1.x&model=gone/away", "not in memory"),
+        ("layer=29.self_attn.v_proj&max_row_sparsity=0.1", "cap"),
+        ("layer=29.self_attn.v_proj&learning_rates=fast", "not a number"),
+    ],
+)
+def test_a_pin_that_cannot_be_is_said_and_nothing_is_lost(pin, said):
+    page = LayerPage(pin=pin, target="60")
+    (warning,) = page.test.warning
+    assert said in warning.value.replace("\\", "")
+    assert page.metrics["Layer sparsity"] == "60.00%"
+    page.press("Remove the pin")
+    assert not page.test.warning
+
+
+def test_a_pin_is_read_as_it_was_written():
+    sample = SampleKey("a & b.txt", 8, 16, 4, 3, False)
+    options = {**default_options(), "iterations": 4, "learning_rates": "0.1, 0.2", "max_row_sparsity": 0.9}
+    pin = Pin(StudyKey(ModelKey("x/y", "cpu", "float32"), sample, "3.mlp.up_proj", "magnitude"), 55, options)
+    assert Pin.read(pin.text()) == pin
+    assert Pin.read(pin.text()).differences(dataclasses.replace(pin, percent=60)) == "55%"
+
+
+def test_the_map_shows_the_model_and_a_click_opens_a_layer_of_it():
+    page = LayerPage(part="Map")
+    assert list(page.charts) == ["layer_map"]
+    assert len(trace(page.charts["layer_map"], "layers")["customdata"]) == 210
+    page.test.session_state["go_to_layer"] = shipped_layer().gains.most.layer  # as a click in the chart does
+    page.run()
+    assert list(page.charts) == FOUR_CHARTS

@@ -47,6 +47,10 @@ def test_report_of_a_run_by_trim(run):
     assert EVIL not in report
     # Perplexity, seven maps, outcomes against Gini; twelve charts of the layer.
     assert len(headings(report)) == len(re.findall(r"Plotly.newPlot\(", report)) == 9 + 12
+    folded = re.findall(r"<details ontoggle.*?</details>", report, flags=re.S)
+    assert [len(headings(each)) for each in folded] == [5, 8], "what is open are four charts each"
+    assert 'href="#Layer-1.mlp.gate_proj"' in report
+    assert 'id="Layer-1.mlp.gate_proj"' in report
     for words in (
         "First &lt;script&gt;",
         "Note &lt;script&gt;",

@@ -1,0 +1,85 @@
+"""Another layer, picked from a map of the model as a stored run has coloured it."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from app.services.layer.study import Study
+from app.services.results.tables import model_map
+from app.services.runs.store import STORE, StoredRun
+from app.ui.common.cards import View, card, theme
+from app.ui.common.explanations import MAP_FORMULAS
+from app.ui.common.text import plain
+from app.ui.model.text import map_seen
+from diagnostics.figures.model_map import model_map_figure
+from diagnostics.model_map import ModelMap, Quantity
+
+QUANTITIES: dict[str, Quantity] = {
+    "Gain": "quality_gain",
+    "Median Gini": "median_gini",
+    "Layer sparsity": "layer_sparsity",
+}
+KEY = "layer_map"
+
+
+def layer_map(study: Study) -> None:
+    """Show the map; a click on a cell opens that layer here, live."""
+    if "go_to_layer" in st.session_state:
+        st.rerun()  # all of the page: the controls of the layer are not in this part
+    runs = {entry.id: entry for entry in STORE.runs() if _is_of(entry, study)}
+    if not runs:
+        st.info(
+            "No stored run is of this model. Prune it on the Model page, and its map is here.",
+            icon=":material/grid_on:",
+        )
+        return
+    chosen = st.selectbox(
+        "Run that colours the map", list(runs), format_func=lambda key: runs[key].opened().name, key="map_run"
+    )
+    shown = model_map(runs[chosen].opened())
+    card(
+        KEY,
+        {words: (lambda quantity=quantity: _view(shown, quantity)) for words, quantity in QUANTITIES.items()},
+        file_name=f"{chosen}-map",
+        on_select=_clicked,
+        selectable=frozenset(QUANTITIES),
+        clickable=True,
+        shared=shown,
+        bind="query-params",
+    )
+    st.caption(
+        "The run pruned block after block, and each layer received what the pruned blocks before it send; here a layer "
+        "receives what the dense model sends, so its numbers differ a little."
+    )
+
+
+def _is_of(entry: StoredRun, study: Study) -> bool:
+    run = entry.run
+    return (
+        run is not None
+        and run.kind == "model"
+        and bool(run.blocks)
+        and run.model.title == study.origin.model.title
+    )
+
+
+def _view(shown: ModelMap, quantity: Quantity) -> View:
+    seen = map_seen(shown, quantity)
+    return View(
+        model_map_figure(shown, quantity, theme()),
+        f"{plain(seen)} Click a cell to open that layer.",
+        MAP_FORMULAS[quantity],
+        f"Heat map, block by layer type. {seen}",
+        shown.columns,
+    )
+
+
+def _clicked() -> None:
+    points = st.session_state[KEY]["selection"]["points"]
+    names = [name for point in points if isinstance(name := _first(point.get("customdata")), str)]
+    if names:
+        st.session_state["go_to_layer"] = names[0]
+
+
+def _first(data: object) -> object:
+    return data[0] if isinstance(data, list) and data else data
