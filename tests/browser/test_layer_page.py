@@ -49,6 +49,11 @@ from tests.browser.page_checks import cut_labels, kept_out, overflow
 pytestmark = pytest.mark.browser
 
 ROWS, COLUMNS = 1536, 576
+# Where a point of a Plotly chart is, in pixels of the window.
+_PLACE = """(chart, [x, y]) => {
+    const {xaxis, yaxis} = chart._fullLayout, frame = chart.getBoundingClientRect();
+    return [frame.left + xaxis._offset + xaxis.d2p(x), frame.top + yaxis._offset + yaxis.d2p(y)];
+}"""
 WIDE, NARROW = (1440, 900), (420, 900)
 
 
@@ -299,3 +304,42 @@ def test_the_optimum_alongside_trim(page, tmp_path: Path):
     np.testing.assert_allclose(
         table["excess"], table["trim_row_sparsity"] - table["optimal_row_sparsity"], atol=1e-9
     )
+
+
+def test_a_layer_where_trim_helps_and_why_in_few_actions(page):
+    """The task that new readers were given, from the bare address: at most six clicks, drags and keys."""
+    actions = 0
+    page.goto("/")
+    expect(page.get_by_role("heading", name="29.self_attn.v_proj")).to_be_visible()
+    expect(chart(page, "rate").locator("svg.chart")).to_be_visible()
+    page.get_by_role("button", name="Best of 210 layers: why?").click()
+    actions += 1
+    expect(page.get_by_text("more than in any other of the model's 210 layers")).to_be_visible()
+    page.keyboard.press("Escape")
+    # Another one, of the map: what gained most in the stored run.
+    part(page, "Map")
+    actions += 1
+    expect(card(page, "layer_map").locator(".main-svg").first).to_be_visible()
+    marks = trace(page, "layer_map", "layers")
+    index = marks["customdata"].index("25.self_attn.v_proj")
+    x, y = (
+        card(page, "layer_map")
+        .locator(".js-plotly-plot")
+        .evaluate(_PLACE, [marks["x"][index], marks["y"][index]])
+    )
+    page.mouse.click(x, y)
+    actions += 1
+    arrived(page, "25.self_attn.v_proj")
+    expect(page.locator(".trim-numbers")).to_contain_text("TRIM")
+    assert "wins: rows that keep their output give more weights" in panels(page)["rate"]["finding"]
+    assert actions <= 6
+    # And side by side with the first: pinned, it stays while another target is chosen.
+    page.get_by_role("button", name="Pin").click()
+    page.get_by_role("button", name="Pin what is seen").click()
+    expect(page.locator(".trim-numbers")).to_contain_text("pinned")
+    page.keyboard.press("Escape")
+    with redraw(page):
+        drag_slider(page, TARGET, 50)
+    assert all(any(mark["pinned"] for mark in panel["marks"]) for panel in panels(page).values())
+    assert "pin=target" in page.url
+    screenshot(page, "layer-pinned")

@@ -64,6 +64,7 @@ def card(
     shared: Hashable = None,
     missing: str | None = None,
     bind: Bind = None,
+    brief: bool = False,
 ) -> None:
     """Show a framed view; with several variants, a control says which.
 
@@ -78,6 +79,7 @@ def card(
         shared: everything that the views are made of, where several readers look at the same: they are drawn once.
         missing: which views there are not, and why.
         bind: "query-params" where the address holds which variant is seen.
+        brief: whether the finding below the chart is all that is said of it, without the figure's own subtitle.
     """
     with st.container(border=True, height="stretch", key=f"card-{key}"):
         chosen = next(iter(variants))
@@ -99,7 +101,7 @@ def card(
         drawn = draw() if shared is None else _shared((key, chosen, shared), draw)
         view, height = drawn.view, drawn.height
         st.markdown(f"**{plain(drawn.title)}**")
-        if drawn.subtitle:
+        if drawn.subtitle and not brief:
             st.caption(plain(drawn.subtitle))
         selects = on_select if chosen in selectable else None
         if selects is None:

@@ -52,6 +52,7 @@ def concentration_card(view: LayerView, rows: list[int], file_name: str) -> None
         file_name=file_name,
         missing=None if score is not None else text.NO_SCORE,
         bind="query-params",
+        brief=True,
     )
 
 
@@ -123,6 +124,7 @@ def similarity_card(view: LayerView, rows: list[int], file_name: str) -> None:
         {"After pruning": after, "Against sparsity": bands},
         file_name=file_name,
         bind="query-params",
+        brief=True,
     )
 
 
@@ -157,6 +159,7 @@ def row_sparsity_card(view: LayerView, rows: list[int], file_name: str) -> None:
         },
         file_name=file_name,
         bind="query-params",
+        brief=True,
     )
 
 
@@ -190,7 +193,7 @@ def search_card(view: LayerView, rows: list[int], file_name: str) -> None:
     }
     if rows and search.learning_rate is not None and any(each.method == "trim" for each in view.allocations):
         variants["Selected rows"] = lambda: paths_view(view, search, rows[:MOST_LINES])
-    card("rate", variants, file_name=file_name, bind="query-params")
+    card("rate", variants, file_name=file_name, bind="query-params", brief=True)
 
 
 def paths_view(view: LayerView, search: SearchView, rows: list[int]) -> View:

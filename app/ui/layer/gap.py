@@ -70,6 +70,7 @@ def _curve_card(curve: GapCurve, file_name: str) -> None:
             ),
         },
         file_name=file_name,
+        brief=True,
     )
 
 
@@ -110,6 +111,7 @@ def _rows_card(study: "Study", outcome: "Outcome", rows: list[int], file_name: s
         "gap_rows",
         {name: partial(view, *pair) for name, pair in quantities.items()},
         file_name=file_name,
+        brief=True,
         on_select=callback,
         selectable=frozenset(quantities),
         clickable=True,

@@ -91,7 +91,7 @@ def _scores_card(view: LayerView, score: np.ndarray, row: int, file_name: str) -
             lambda: {"score": np.sort(score[row])},
         )
 
-    card("row_scores", {"Scores": drawn}, file_name=file_name)
+    card("row_scores", {"Scores": drawn}, file_name=file_name, brief=True)
 
 
 def _lorenz_card(score: np.ndarray, row: int, file_name: str) -> None:
@@ -106,7 +106,7 @@ def _lorenz_card(score: np.ndarray, row: int, file_name: str) -> None:
             lambda: {"share_of_weights": curve.population, "share_of_score": curve.share},
         )
 
-    card("row_lorenz", {"Lorenz": drawn}, file_name=file_name)
+    card("row_lorenz", {"Lorenz": drawn}, file_name=file_name, brief=True)
 
 
 def _cosine_card(view: LayerView, row: int, file_name: str) -> None:
@@ -122,7 +122,7 @@ def _cosine_card(view: LayerView, row: int, file_name: str) -> None:
             lambda: {"row_sparsity": sparsity, "cosine": curves[row]},
         )
 
-    card("row_cosine", {"Cosine": drawn}, file_name=file_name)
+    card("row_cosine", {"Cosine": drawn}, file_name=file_name, brief=True)
 
 
 def _path_card(view: LayerView, row: int, file_name: str) -> None:
@@ -132,7 +132,7 @@ def _path_card(view: LayerView, row: int, file_name: str) -> None:
             st.markdown("**How was its count under TRIM reached?**")
             st.caption(text.row_stays_seen(view, row))
         return
-    card("row_path", {"Path": lambda: paths_view(view, search, [row])}, file_name=file_name)
+    card("row_path", {"Path": lambda: paths_view(view, search, [row])}, file_name=file_name, brief=True)
 
 
 def _price_card(view: LayerView, row: int, file_name: str) -> None:
@@ -152,7 +152,7 @@ def _price_card(view: LayerView, row: int, file_name: str) -> None:
             },
         )
 
-    card("row_prices", {"Prices": drawn}, file_name=file_name)
+    card("row_prices", {"Prices": drawn}, file_name=file_name, brief=True)
 
 
 def mask_section(view: LayerView, rows: list[int], file_name: str) -> None:
@@ -167,7 +167,7 @@ def mask_section(view: LayerView, rows: list[int], file_name: str) -> None:
                 st.info(plain(error), icon=":material/info:")
                 continue
             drawn = partial(_mask, keep, allocation, rows)
-            card(f"mask_{allocation.method}", {"Mask": drawn}, file_name=file_name)
+            card(f"mask_{allocation.method}", {"Mask": drawn}, file_name=file_name, brief=True)
     if len(masked) < len(view.allocations):
         st.caption(text.OWN_MASK)
 

@@ -189,6 +189,11 @@ def test_starting(runs, monkeypatch):
     command = ["demo", "--target", "0.7", "--windows", "16", "--length", "256"]
     assert started == [(command, "demo trim 70%", (16, 512))]
     assert test.selectbox(key="run_shown").value == "trim"
+    assert "new_start" not in [each.key for each in test.button], (
+        "the form folds: what was started is seen next"
+    )
+    test.session_state["new_run"] = True
+    test.run()
     test.button(key="new_start").click().run()
     assert r"\<b\>x" in test.error[0].value
 
