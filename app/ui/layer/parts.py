@@ -23,9 +23,10 @@ _FRAME = """
 @media (min-width: 900px) {
 [data-testid=stMainBlockContainer] { padding: 0.75rem 1.5rem 2rem; }
 [data-testid=stHeader] { background: transparent; pointer-events: none; }
-[data-testid=stHeader] * { pointer-events: auto; }
+[data-testid=stHeader] * { pointer-events: none; }
+[data-testid=stHeader] :is(button, a, button *, a *) { pointer-events: auto; }
 [data-testid=stMainBlockContainer] h1 { font-size: 1.4rem; padding: 0; }
-.st-key-heading { flex-wrap: nowrap; }
+.st-key-heading { flex-wrap: nowrap; padding-right: 2.5rem; }
 .st-key-heading > :last-child { flex: 1 1 0; min-width: 0; }
 .st-key-seen { flex-wrap: nowrap; height: 1.75rem; }
 .st-key-seen p { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
