@@ -313,7 +313,7 @@ def _cosine_panel(
         arrays[f"place_{each.method}"] = placed(each.cosine).astype(np.float32)
     panel = Panel(
         "cosine",
-        "How fast does each row lose its output?",
+        "How fast do rows lose their output?",
         _share_axis("row sparsity: share of the row's weights pruned", 0.0, 1.0),
         y,
         tuple(marks),

@@ -46,9 +46,9 @@ def explore(
     study: Study, options: SearchOptions, sensitivity: np.ndarray | None, pinned: Pinned | None
 ) -> None:
     """Show the target slider and the charts; only this part runs again when a control in it is let go."""
-    left, right = target_bar().columns([5, 2], vertical_alignment="bottom")
+    left, middle, right = target_bar().columns([3.5, 2.45, 4.05], vertical_alignment="bottom")
     percent = left.slider(
-        "Layer sparsity target: share of this layer's weights to prune",
+        "Layer sparsity target: share of weights pruned",
         1,
         99,
         FIRST_TARGET_PERCENT,
@@ -56,7 +56,7 @@ def explore(
         key="target",
         bind="query-params",
     )
-    with right:
+    with middle:
         methods = choose_shown()
     try:
         outcome = study.outcome(settings(percent / 100, options), sensitivity)
@@ -78,7 +78,8 @@ def explore(
         part = choose_part(PARTS)
         with st.popover(rows_label(), type="tertiary", icon=":material/checklist:"):
             rows = choose_rows(shown, whole, messages)
-        seen = Pin(study.key, percent, options)
+    seen = Pin(study.key, percent, options)
+    with right, st.container(horizontal=True, horizontal_alignment="right", gap="xsmall", key="actions"):
         with st.popover("Pin", type="tertiary", icon=":material/keep:"):
             pin_controls(seen, pinned)
             reset_controls()
