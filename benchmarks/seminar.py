@@ -68,7 +68,9 @@ class Visit:
     @property
     def charts(self) -> int:
         """How many charts the page has."""
-        return sum(element.WhichOneof("type") in ("plotly_chart", "bidi_component") for element in self.elements)
+        return sum(
+            element.WhichOneof("type") in ("plotly_chart", "bidi_component") for element in self.elements
+        )
 
 
 class Reader:

@@ -9,8 +9,8 @@ from app.services.results.tables import model_map
 from app.services.runs.store import STORE, StoredRun
 from app.ui.common.cards import View, card, theme
 from app.ui.common.explanations import MAP_FORMULAS
+from app.ui.common.maps import map_seen
 from app.ui.common.text import plain
-from app.ui.model.text import map_seen
 from diagnostics.figures.model_map import model_map_figure
 from diagnostics.model_map import ModelMap, Quantity
 

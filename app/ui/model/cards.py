@@ -10,10 +10,11 @@ from app.services.results.compared import Pick
 from app.services.results.perplexities import on_one_text
 from app.ui.common.cards import View, card, theme
 from app.ui.common.explanations import MAP_FORMULAS
+from app.ui.common.maps import map_seen
 from app.ui.common.present import kept
 from app.ui.common.slots import add_to_compare
 from app.ui.common.text import plain
-from app.ui.model.text import PERPLEXITY_FORMULA, lanes_seen, map_seen
+from app.ui.model.text import PERPLEXITY_FORMULA, lanes_seen
 from diagnostics.figures.model_map import model_map_figure
 from diagnostics.figures.outcome_gini import outcome_gini_figure
 from diagnostics.figures.perplexity import PerplexityBar, perplexity_figure

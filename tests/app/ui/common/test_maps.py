@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from app.ui.model.text import map_seen
+from app.ui.common.maps import map_seen
 from diagnostics.model_map import ModelMap, layer_facts
 
 

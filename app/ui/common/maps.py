@@ -1,0 +1,45 @@
+"""What is to be seen in a map of a model, in one sentence."""
+
+import numpy as np
+
+from diagnostics.figures.model_map import layer_text
+from diagnostics.model_map import ModelMap, Quantity
+
+
+def map_seen(shown: ModelMap, quantity: Quantity) -> str:
+    """Describe what one heat map shows, also for readers who cannot see it."""
+    if not shown.layers:
+        return "No block is done yet."
+    if quantity == "outcome":
+        counts = shown.outcome_counts()
+        sentence = (
+            f"Of {sum(counts.values()):,} layers, {counts['positive']:,} chose a positive rate, {counts['negative']:,} "
+            f"a negative one, and in {counts['none']:,} nothing beat uniform."
+        )
+        if losing := sum(
+            facts.learning_rate is not None and facts.quality_gain < 0 for facts in shown.layers
+        ):
+            sentence += (
+                f" TRIM chooses at counts rounded down; at exact counts {losing:,} of the chosen rates lose."
+            )
+        return sentence
+    values = np.array([shown.value(facts, quantity) for facts in shown.layers])
+    if not np.isfinite(values).any():
+        return "It is not defined for any layer here."
+    if np.ptp(values[np.isfinite(values)]) < 1e-12:
+        return f"The same in every layer: {_plain_text(shown, 0, quantity)}."
+    low, high = int(np.nanargmin(values)), int(np.nanargmax(values))
+    sentence = f"Lowest in {shown.layers[low].name} ({_plain_text(shown, low, quantity)}), highest in "
+    sentence += f"{shown.layers[high].name} ({_plain_text(shown, high, quantity)})."
+    if quantity == "quality_gain":
+        losing = int((values < 0).sum())
+        sentence = f"{(values > 0).sum():,} layers gain, {losing:,} lose. {sentence}"
+    if quantity == "row_variance_change":
+        sentence = (
+            f"In {(values < 0).sum():,} of {len(values):,} layers the rows became more equal. {sentence}"
+        )
+    return sentence
+
+
+def _plain_text(shown: ModelMap, place: int, quantity: Quantity) -> str:
+    return layer_text(shown, shown.layers[place], quantity).split("<br>")[0]
