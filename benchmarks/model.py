@@ -116,6 +116,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=256)
     parser.add_argument("--target", type=float, default=0.7)
     parser.add_argument("--allocation", default="trim")
+    parser.add_argument("--budget", default="uniform")
     parser.add_argument("--device")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
@@ -140,6 +141,7 @@ def prune(
         tokens=windows,
         target=arguments.target,
         allocation=arguments.allocation,
+        budget=arguments.budget,
         layers=[f"{index}.*" for index in range(blocks)],
         device=arguments.device,
         progress=progress,

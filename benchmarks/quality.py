@@ -2,7 +2,7 @@
 
     python -m benchmarks.quality MODEL --calibration valid.txt --evaluation test.txt demo --out runs/quality-MODEL
 
-with the texts of WikiText-2, and the demo's speeches as another domain. Nine parts, each some sweeps in --out, which
+with the texts of WikiText-2, and the demo's speeches as another domain. Ten parts, each some sweeps in --out, which
 the same command resumes:
 
 - scores: Wanda and magnitude, plain; TRIM; in uniform, OWL and AlphaPruning budgets; with and without input
@@ -10,12 +10,15 @@ the same command resumes:
 - methods: Wanda and TRIM in uniform, OWL and AlphaPruning budgets; three seeds, 4 input vectors per window.
 - optimal: the optimal allocation in uniform and optimal budgets, Wanda and TRIM in optimal budgets, likewise; the
   optimal one in two passes; and all row weights alike.
-- refit: the kept weights refitted, for Wanda, TRIM and the optimal allocation in uniform budgets, one seed; for
-  the optimal allocation in optimal budgets, in one pass and in two, three seeds.
+- refit: the kept weights refitted, for Wanda, TRIM and the optimal allocation in uniform budgets, and for the
+  optimal allocation in optimal budgets, in one pass and in two; three seeds.
 - solved: mask and weights solved together, in optimal budgets, three seeds.
 - peers: SparseGPT and ALPS in uniform budgets, likewise.
-- ablation: solved in uniform budgets, with all row weights alike, and in two passes, one seed.
+- ablation: solved in uniform budgets, so without a shared price, one seed. `--without` leaves other ingredients of the
+  solver out of what is solved: rows, the rows' weights; targets, the outputs of the dense model, in place of which are
+  those of its weights on the pruned model's inputs; schedule, the growing ρ, which is 1 for 30 steps.
 - parameters: TRIM in OWL and AlphaPruning budgets of other widths and multiples.
+- published: TRIM in OWL and AlphaPruning budgets at the parameters of TRIM's authors (ε 0.1 is theirs for Qwen2.5).
 - fits: Wanda and TRIM in AlphaPruning budgets of its other fit.
 
 Calibrated on 128 windows of 1,024 tokens, drawn by the seed; perplexity on the first 96 windows of 1,024 tokens of each
@@ -26,17 +29,25 @@ The limit to measure against is the dense model's perplexity; the peers are each
 """
 
 import argparse
+import contextlib
 import json
 import math
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from unittest import mock
 
 import torch
 import transformers
+from torch import Tensor
 
 import trim
 from trim.evaluation.entries import number_to_json
+from trim.methods import solve as solver
+from trim.methods.choices import SOLVERS
+from trim.methods.least_squares import TextProducts
+from trim.methods.pattern import Pattern
 from trim.runs.writer import now, write_json
 from trim.sweeps.events import CellDone, DenseMeasured, SweepBegan, SweepFact
 
@@ -103,7 +114,7 @@ PARTS: dict[str, list[dict[str, tuple]]] = {
             "budget": ("uniform",),
             "refit": (True,),
             "vectors_per_sequence": (4,),
-            "seed": (0,),
+            "seed": (0, 1, 2),
         },
         {
             "allocation": ("optimal",),
@@ -137,20 +148,6 @@ PARTS: dict[str, list[dict[str, tuple]]] = {
             "vectors_per_sequence": (4,),
             "seed": (0,),
         },
-        {
-            "allocation": ("solved",),
-            "budget": ("optimal",),
-            "row_weights": ("ones",),
-            "vectors_per_sequence": (4,),
-            "seed": (0,),
-        },
-        {
-            "allocation": ("solved",),
-            "budget": ("optimal",),
-            "second_pass": (True,),
-            "vectors_per_sequence": (4,),
-            "seed": (0,),
-        },
     ],
     "parameters": [
         {
@@ -169,6 +166,23 @@ PARTS: dict[str, list[dict[str, tuple]]] = {
             "seed": (0,),
         },
     ],
+    "published": [
+        {
+            "allocation": ("trim",),
+            "budget": ("owl",),
+            "owl_width": (0.05,),
+            "owl_multiple": (7.0,),
+            "vectors_per_sequence": (4,),
+            "seed": (0, 1, 2),
+        },
+        {
+            "allocation": ("trim",),
+            "budget": ("alphapruning",),
+            "alpha_width": (0.1,),
+            "vectors_per_sequence": (4,),
+            "seed": (0, 1, 2),
+        },
+    ],
     "fits": [
         {
             "allocation": ("uniform", "trim"),
@@ -179,6 +193,7 @@ PARTS: dict[str, list[dict[str, tuple]]] = {
         },
     ],
 }
+INGREDIENTS = ("rows", "targets", "schedule")
 SPEECH_WINDOWS = 64
 TARGETS = (0.5, 0.6, 0.7, 0.8)
 
@@ -218,11 +233,39 @@ def row_key(row: dict) -> str:
     return json.dumps(row["method"], sort_keys=True)
 
 
-def rows_of(sweep: trim.Sweep) -> list[dict]:
+@contextlib.contextmanager
+def solved_without(left_out: Sequence[str]) -> Iterator[None]:
+    """Leave ingredients out of the allocation `solved`."""
+
+    def variant(
+        weight: Tensor,
+        text: TextProducts,
+        total: int,
+        *,
+        sensitivity: Tensor | None = None,
+        pattern: Pattern | None = None,
+    ) -> solver.Solution:
+        if "targets" in left_out:
+            text = TextProducts(text.gram, text.gram, text.damping)
+        rows = None if "rows" in left_out else sensitivity
+        return solver.solve(weight, text, total, sensitivity=rows, pattern=pattern)
+
+    held = {"RHO": 1.0, "MOST_STEPS": 30, "SHRINK": 1.0, "GROWTH": ((0.1, 1.0), (0.005, 1.0), (0.0, 1.0))}
+    with contextlib.ExitStack() as stack:
+        if left_out:
+            stack.enter_context(mock.patch.dict(SOLVERS, {"solved": variant}))
+        if "schedule" in left_out:
+            stack.enter_context(mock.patch.multiple(solver, **held))
+        yield
+
+
+def rows_of(sweep: trim.Sweep, left_out: Sequence[str]) -> list[dict]:
     """The rows of a sweep's finished cells."""
+    without = {"without": sorted(left_out)} if left_out else {}
     return [
         {
-            "method": {name: value for name, value in outcome.cell.method.items() if value is not None},
+            "method": {name: value for name, value in outcome.cell.method.items() if value is not None}
+            | without,
             "model_sparsity": outcome.run.metrics["sparsity"]["realised"],
             "perplexity": [entry["perplexity"] for entry in outcome.perplexities],
             "date": now()[:10],
@@ -257,8 +300,11 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--name", help="what the results call the model (default: its folder's name)")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--sweeps", type=int, nargs="+", help="which of the part's sweeps, from 0 (default: all)")
+    parser.add_argument("--allocations", nargs="+", help="instead of those of the part")
     parser.add_argument("--targets", type=float, nargs="+", default=TARGETS)
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of those of the part")
+    parser.add_argument("--without", nargs="+", choices=INGREDIENTS, default=[], help="of the solver")
     parser.add_argument("--windows", type=int, default=128)
     parser.add_argument("--evaluation-windows", type=int, default=96)
     parser.add_argument("--length", type=int, default=1024, help="tokens in a window of either text")
@@ -280,11 +326,16 @@ def main() -> None:
     failed: list[str] = []
     for part in chosen.parts:
         for number, grid in enumerate(PARTS[part]):
+            if chosen.sweeps and number not in chosen.sweeps:
+                continue
             grid = grid | {"target": tuple(chosen.targets)}
+            if chosen.allocations:
+                grid |= {"allocation": tuple(chosen.allocations)}
             if chosen.seeds:
                 grid |= {"seed": tuple(chosen.seeds)}
             settings = trim.SweepSettings(chosen.model, grid, shared, texts)
-            sweep = trim.create_sweep(chosen.out / f"{part}-{number}", settings, name=part)
+            folder = "-".join([part, str(number), *chosen.without])
+            sweep = trim.create_sweep(chosen.out / folder, settings, name=part)
             protocol: dict = {}
 
             def listen(event: SweepFact, sweep: trim.Sweep = sweep, protocol: dict = protocol) -> None:
@@ -292,9 +343,10 @@ def main() -> None:
                 if isinstance(event, DenseMeasured):
                     protocol |= protocol_of(chosen, name, sweep)
                 if isinstance(event, CellDone):
-                    found.add(rows_of(sweep), protocol)
+                    found.add(rows_of(sweep, chosen.without), protocol)
 
-            outcomes = trim.run_sweep(sweep, listener=listen).outcomes()
+            with solved_without(chosen.without):
+                outcomes = trim.run_sweep(sweep, listener=listen).outcomes()
             failed += [outcome.cell.id for outcome in outcomes if not outcome.done]
     report = {
         "benchmark": "quality",

@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from diagnostics.learning_rate import Outcome
+from diagnostics.numeric import rank_correlation
 
 Quantity = Literal[
     "median_gini",
@@ -17,6 +18,9 @@ Quantity = Literal[
     "row_variance_uniform",
     "row_variance",
     "row_variance_change",
+    "error_left",
+    "weights_moved",
+    "row_agreement",
 ]
 OUTCOMES: tuple[Outcome, ...] = ("negative", "none", "positive")
 OUTCOME_CODES: dict[Outcome, int] = {"negative": -1, "none": 0, "positive": 1}
@@ -34,6 +38,10 @@ class LayerFacts:
         row_variance_uniform, row_variance: variance over the live rows of the rows' cosines, at the same two.
         outcome: of TRIM's search; None where TRIM did not search.
         learning_rate: the chosen one; None where none was.
+        error_left: the layer's output error with changed kept weights over that of the mask alone; NaN: unchanged.
+        weights_moved: median over the rows of how far their kept weights moved, ‖ŵ − w‖ / ‖w‖; NaN: unchanged.
+        row_agreement: Spearman correlation over the rows of their sparsities in this and another run; NaN: not
+            compared, or not defined.
     """
 
     name: str
@@ -45,6 +53,9 @@ class LayerFacts:
     row_variance: float
     outcome: Outcome | None
     learning_rate: float | None
+    error_left: float = float("nan")
+    weights_moved: float = float("nan")
+    row_agreement: float = float("nan")
 
     @property
     def block(self) -> int:
@@ -80,14 +91,16 @@ def layer_facts(
     dead_rows: np.ndarray,
     learning_rate: float | None,
     searched: bool,
+    error_left: float | None = None,
+    row_moved: np.ndarray | None = None,
 ) -> LayerFacts:
     """Return what a map shows of one layer.
 
     gini: (D,), NaN for a row of zeros. qualities and cosines (D,): at the uniform counts, and as pruned.
     dead_rows: (D,) bool, left out of the variances. searched: whether TRIM searched for a learning rate.
+    error_left and row_moved (D,), NaN where undefined: of changed kept weights; None: they are as they were.
     """
     live = ~np.asarray(dead_rows, dtype=bool)
-    defined = np.asarray(gini)[np.isfinite(gini)]
     uniform_variance, variance = (
         float(np.var(cosine[live], dtype=np.float64)) if live.any() else np.nan for cosine in cosines
     )
@@ -96,7 +109,7 @@ def layer_facts(
         outcome = "none" if learning_rate is None else "positive" if learning_rate > 0 else "negative"
     return LayerFacts(
         name,
-        float(np.median(defined)) if defined.size else float("nan"),
+        _median(gini),
         float(layer_sparsity),
         float(qualities[0]),
         float(qualities[1]),
@@ -104,7 +117,21 @@ def layer_facts(
         variance,
         outcome,
         learning_rate,
+        float("nan") if error_left is None else float(error_left),
+        _median(row_moved),
     )
+
+
+def _median(values: np.ndarray | None) -> float:
+    """Return the median of the values that are numbers; NaN: there are none."""
+    known = np.array([]) if values is None else np.asarray(values)[np.isfinite(values)]
+    return float(np.median(known)) if known.size else float("nan")
+
+
+def row_agreement(first: np.ndarray, second: np.ndarray) -> float:
+    """Return the Spearman correlation of the same rows' sparsities (D,) in two runs; NaN where it is not defined."""
+    found = rank_correlation(first, second)
+    return float("nan") if found is None else found.coefficient
 
 
 @dataclass(frozen=True)
@@ -145,6 +172,11 @@ class ModelMap:
         return any(facts.outcome is not None for facts in self.layers)
 
     @property
+    def changed(self) -> bool:
+        """Return whether any layer's kept weights were changed."""
+        return any(np.isfinite(facts.error_left) for facts in self.layers)
+
+    @property
     def missing(self) -> tuple[str, ...]:
         """The planned layers that are not done yet."""
         return tuple(name for name in self.planned if name not in self.by_name)
@@ -170,9 +202,11 @@ class ModelMap:
 
     def columns(self) -> dict[str, np.ndarray]:
         """Return a table with one line per layer that is done."""
-        fields = ("median_gini", "layer_sparsity", "uniform_quality", "realised_quality", "quality_gain")
+        fields = ["median_gini", "layer_sparsity", "uniform_quality", "realised_quality", "quality_gain"]
+        fields += ["row_variance_uniform", "row_variance"]
+        fields += ["error_left", "weights_moved"] if self.changed else []
         table = {"layer": np.array([facts.name for facts in self.layers], dtype=str)}
-        for name in (*fields, "row_variance_uniform", "row_variance"):
+        for name in fields:
             table[name] = np.array([getattr(facts, name) for facts in self.layers])
         table["outcome"] = np.array([facts.outcome or "" for facts in self.layers], dtype=str)
         table["learning_rate"] = np.array(

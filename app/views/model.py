@@ -8,7 +8,7 @@ import streamlit as st
 from app.services.jobs.manager import JOBS
 from app.services.layer.keys import DEVICES
 from app.services.results.perplexities import method_of, perplexities
-from app.services.results.tables import model_map
+from app.services.results.tables import agreement_map, model_map
 from app.services.runs.store import STORE, StoredRun
 from app.ui.common.cards import fact
 from app.ui.common.guard import guarded
@@ -16,7 +16,15 @@ from app.ui.common.seminar import presenter_only
 from app.ui.common.studio import figures_are_of
 from app.ui.common.text import plain
 from app.ui.common.waiting import laboratory, meanwhile
-from app.ui.model.cards import MAPS, map_card, open_layer, outcome_card, perplexity_card
+from app.ui.model.cards import (
+    MAPS,
+    agreement_card,
+    change_card,
+    map_card,
+    open_layer,
+    outcome_card,
+    perplexity_card,
+)
 from app.ui.model.continue_prompt import continue_prompt_views
 from app.ui.model.new_run import new_run_form
 from app.ui.model.prefill import prefill
@@ -151,6 +159,9 @@ def views(run_id: str, run: Run, entries: list[StoredRun]) -> None:
     for place, key in zip((*above, *below), MAPS, strict=True):
         with place:
             map_card(key, shown, file_name)
+    if shown.changed:
+        with st.columns(2)[0]:
+            change_card(shown, file_name)
     open_layer(run_id, shown)
     st.subheader("Beside other runs")
     runs, maps = [run], []
@@ -163,6 +174,9 @@ def views(run_id: str, run: Run, entries: list[StoredRun]) -> None:
         perplexity_card(runs, file_name)
     with right:
         outcome_card([shown, *maps], file_name)
+    if run.request.solves and len(runs) > 1:
+        with left, guarded():
+            agreement_card([agreement_map(run, other) for other in runs[1:]], file_name)
     continue_prompt_views(runs)
 
 

@@ -29,6 +29,9 @@ _TITLES: dict[Quantity, str] = {
     "row_variance_uniform": "How unequal does uniform leave the rows?",
     "row_variance": "How unequal are the rows as pruned?",
     "row_variance_change": "Did the rows become more equal?",
+    "error_left": "How much error do changed weights leave?",
+    "weights_moved": "How far did the kept weights move?",
+    "row_agreement": "Does it spare the same rows?",
 }
 _SUBTITLES: dict[Quantity, str] = {
     "median_gini": "Median over the layer's rows of the Gini of their scores.",
@@ -39,6 +42,9 @@ _SUBTITLES: dict[Quantity, str] = {
     "row_variance_uniform": "Variance over rows of the rows' cosine at uniform row sparsity.",
     "row_variance": "Variance over rows of the rows' cosine, as they were pruned.",
     "row_variance_change": "Variance of row cosines, as pruned over uniform: teal more equal, brown less.",
+    "error_left": "Output error with the kept weights changed, over that of the mask alone.",
+    "weights_moved": "Median over rows of the change of a row's kept weights, over their size.",
+    "row_agreement": "Rank correlation of the rows' sparsities in both runs: 1 the same order, 0 none.",
 }
 
 
@@ -170,7 +176,7 @@ def _colours(shown: ModelMap, quantity: Quantity, values: np.ndarray, theme: The
     if high - low < 1e-9:
         low, high = low - 0.5, high + 0.5
     ticks = [low, (low + high) / 2, high]
-    if quantity == "layer_sparsity":
+    if quantity in ("layer_sparsity", "error_left", "weights_moved"):
         words = [f"{tick:.0%}" if 0 <= tick <= 1 else "" for tick in ticks]
         if finite.size and finite.max() - finite.min() < 1e-9:
             ticks, words = ticks[1:2], [f"{ticks[1]:.1%}"]
@@ -295,4 +301,10 @@ def layer_text(shown: ModelMap, facts: LayerFacts, quantity: Quantity) -> str:
                 f"variance of row cosines × {10**value:.3g}<br>{facts.row_variance_uniform:.3g} uniform, "
                 f"{facts.row_variance:.3g} as pruned"
             )
+        case "error_left":
+            return f"{value:.1%} of the mask's output error left"
+        case "weights_moved":
+            return f"kept weights moved by {value:.1%} of their size"
+        case "row_agreement":
+            return f"rank correlation of row sparsities {value:.2f}"
     return f"variance of row cosines {value:.3g}"

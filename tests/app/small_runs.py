@@ -48,8 +48,16 @@ def record(name: str, allocation: str = "trim", target: float = 0.5, *, mask: bo
 
 def refitted(record: LayerRecord, left: float = 0.875) -> LayerRecord:
     """Make such a run with refitted kept weights, whatever their values are."""
+    rows = np.linspace(0.1, 0.9, record.rows, dtype=np.float32)
     kept = np.linspace(-1, 1, record.rows * record.columns - record.pruned, dtype=np.float16)
-    return dataclasses.replace(record, refitted=kept, error_left=left)
+    return dataclasses.replace(
+        record,
+        kept_weights=kept,
+        error_left=left,
+        row_error_masked=rows,
+        row_error=rows * np.float32(left),
+        row_moved=rows / 2,
+    )
 
 
 def settings(allocation: str = "trim", target: float = 0.5) -> dict:

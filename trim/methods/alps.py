@@ -33,4 +33,4 @@ def alps(
     """
     if text.cross is not text.gram:
         text = TextProducts(text.gram, text.gram, text.damping)
-    return solve(weight, text, total, pattern=pattern, rounds=ROUNDS, iterations=ITERATIONS, fast=False)
+    return solve(weight, text, total, pattern=pattern, rounds=ROUNDS, iterations=ITERATIONS)

@@ -22,6 +22,7 @@ from trim.matmul import full_product
 
 DAMPING = 0.01  # λ in shares of the mean of X̂ X̂ᵀ's diagonal, as SparseGPT (arXiv 2301.00774) damps it
 _BLOCK_ENTRIES = 2**25  # of the layer at a time: six matrices as large are in memory
+_INVERSE_ROWS = 2048  # of an inverse at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,11 +63,20 @@ class TextProducts:
         Raises:
             torch.linalg.LinAlgError: they cannot be found.
         """
-        scale = self.column_scale.double()
-        gram = self.gram.double().div_(scale).div_(scale[:, None])
-        gram.diagonal().add_(self.ridge / scale**2)
+        gram = self.gram / self.column_scale
+        gram.div_(self.column_scale[:, None])
+        gram.diagonal().add_(self.ridge / self.column_scale.square())
         values, vectors = torch.linalg.eigh(gram)
-        return values.float(), vectors.float()
+        return values.clamp_min_(0), vectors
+
+    def inverse(self, rho: float, out: Tensor | None = None) -> Tensor:
+        """Return the inverse of that scaled matrix + ρI, (N, N) float32, in `out`; on a GPU of TF32's precision."""
+        values, vectors = self.spectrum
+        inverse = torch.empty_like(vectors) if out is None else out
+        with fast_products(vectors.device):
+            for rows, part in zip(inverse.split(_INVERSE_ROWS), vectors.split(_INVERSE_ROWS), strict=True):
+                torch.mm(part / (values + rho), vectors.T, out=rows)
+        return inverse
 
     def __add__(self, other: "TextProducts") -> "TextProducts":
         """Of both texts together."""

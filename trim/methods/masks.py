@@ -45,15 +45,12 @@ def _kth_largest(values: Tensor, k: int) -> Tensor:
     if not values.is_cuda:
         place = values.numel() - k
         return torch.tensor(np.partition(as_array(values).ravel(), place)[place])
-    # Such values are in the order of their bits, read as whole numbers: bisect these, without waiting for the GPU.
-    bits = values.contiguous().view(torch.int32)
-    low, high = torch.aminmax(bits)  # at least k are no smaller than `low`
-    high = high + 1
-    for _ in range(31):
-        middle = low + (high - low) // 2
-        enough = (bits >= middle).sum() >= k
-        low, high = torch.where(enough, middle, low), torch.where(enough, high, middle)
-    return low.view(torch.float32)
+    # The side with fewer values: what is found of it is copied.
+    largest = 2 * k <= values.numel()
+    some = (
+        values.flatten().topk(k if largest else values.numel() - k + 1, largest=largest, sorted=False).values
+    )
+    return some.min() if largest else some.max()
 
 
 def keep_largest_of_groups(values: Tensor, pattern: Pattern) -> Tensor:

@@ -12,14 +12,12 @@ grows by how much the chosen set still changes. Columns are scaled to one size, 
 largest of the whole layer, so how many each row keeps is an outcome. Conjugate gradients on the chosen entries end it.
 """
 
-import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from trim.matmul import full_product
 from trim.methods.least_squares import TextProducts, descend, fast_products
 from trim.methods.masks import keep_largest, keep_largest_of_groups
 from trim.methods.pattern import Pattern
@@ -62,7 +60,6 @@ def solve(
     pattern: Pattern | None = None,
     rounds: int = ROUNDS,
     iterations: int = ITERATIONS,
-    fast: bool = True,
 ) -> Solution:
     """Choose a layer's mask and its kept weights together.
 
@@ -74,29 +71,31 @@ def solve(
         pattern: n:m instead of the largest of the whole layer; None: none.
         rounds: of conjugate gradients at the end.
         iterations: in each of them.
-        fast: whether a GPU may multiply in TF32 on the way to the mask.
     """
 
-    def select(values: Tensor) -> Tensor:
+    def select(sizes: Tensor) -> Tensor:
         if pattern is not None:
-            return keep_largest_of_groups(values.abs(), pattern)
-        return keep_largest(values.abs(), weight.numel() - total)
+            return keep_largest_of_groups(sizes, pattern)
+        return keep_largest(sizes, weight.numel() - total)
 
-    dense, row_scale = weight.float(), _row_scale(weight, sensitivity)
-    scaled = dense * text.column_scale * row_scale[:, None]
-    begin = select(scaled)
+    row_scale = _row_scale(weight, sensitivity)[:, None]
+    scaled = weight * text.column_scale * row_scale
+    begin = select(scaled.abs())
     if pattern is None and total in (0, weight.numel()):
         return Solution(begin, refit(weight, begin, text), 0)
-    drift = text.drift(dense)
-    target = text.gradient(dense, torch.zeros_like(dense), drift) / text.column_scale * row_scale[:, None]
+    drift = text.drift(weight.float())
     try:
-        found, steps = _alternate(scaled, target, text.spectrum, begin, select, fast)
+        found, steps = _alternate(scaled, drift, row_scale, text, begin, select)
     except torch.linalg.LinAlgError:
         return Solution(begin, refit(weight, begin, text), 0, diverged=True)
-    keep = select(found)
-    start = found / text.column_scale / row_scale[:, None]
+    del scaled
+    keep = select(found.abs())
+    start = found.div_(text.column_scale).div_(row_scale)
     solved = descend(weight, keep, text, start=start, drift=drift, rounds=rounds, iterations=iterations)
-    costs = [text.objective(dense, each, drift) @ row_scale.double() ** 2 for each in (solved, dense * begin)]
+    dense = weight.float()
+    costs = [
+        text.objective(dense, each, drift) @ row_scale[:, 0].double() ** 2 for each in (solved, dense * begin)
+    ]
     if bool(costs[0] <= costs[1]):  # not where it is NaN
         return Solution(keep, solved, steps)
     return Solution(begin, refit(weight, begin, text), steps, diverged=True)
@@ -113,41 +112,46 @@ def _row_scale(weight: Tensor, sensitivity: Tensor | None) -> Tensor:
 
 def _alternate(
     scaled: Tensor,
-    target: Tensor,
-    spectrum: tuple[Tensor, Tensor],
+    drift: Tensor | None,
+    row_scale: Tensor,
+    text: TextProducts,
     begin: Tensor,
     select: Callable[[Tensor], Tensor],
-    fast: bool,
 ) -> tuple[Tensor, int]:
     """Find the iterate of ADMM without zeros, (D, N) float32, and after how many steps the set was final.
 
     With C = B + V / ρ (`both`), Z is its chosen entries and V is ρ times the others (`pruned`): they stand for Z and V.
+    B is formed as the dense weights and what is added to them, which is small, so that a product's rounding is too.
 
     Args:
         scaled: (D, N) float32, the dense weights.
-        target: (D, N) float32, the solution without zeros times the Gram matrix.
-        spectrum: of the Gram matrix.
+        drift: of the text, not scaled; None: nothing.
+        row_scale: (D, 1) float32.
+        text: whose column scale and inverses are used.
         begin: (D, N) bool, the set chosen at first.
-        select: chooses it.
-        fast: as of `solve`.
+        select: chooses it from the entries' sizes.
     """
-    values, vectors = spectrum
+    both, pruned = scaled * begin, torch.zeros_like(scaled)
+    work, free, offset = (torch.empty_like(scaled) for _ in range(3))
 
-    def inverse(rho: float) -> Tensor:
-        return full_product(vectors / (values + rho), vectors.T)
+    def set_offset(rho: float) -> None:
+        if drift is None:
+            torch.mul(scaled, -rho, out=offset)
+        else:
+            torch.div(drift, text.column_scale, out=offset).mul_(row_scale).sub_(scaled, alpha=rho)
 
     rho = before = RHO
-    solver = inverse(rho)
+    set_offset(rho)
+    inverse = text.inverse(rho)
     keep = last = begin
-    both, pruned = scaled * begin, torch.zeros_like(scaled)
     moved = False
     for step in range(1, MOST_STEPS + 1):
-        right = torch.add(target, both, alpha=rho).sub_(pruned, alpha=before + rho)
-        with fast_products(scaled.device) if fast else contextlib.nullcontext():
-            free = right @ solver
-        both = torch.add(free, pruned, alpha=before / rho)
+        torch.add(offset, both, alpha=rho, out=work).sub_(pruned, alpha=before + rho)
+        with fast_products(scaled.device):
+            torch.addmm(scaled, work, inverse, out=free)
+        torch.add(free, pruned, alpha=before / rho, out=both)
         before = rho
-        keep = select(both)
+        keep = select(torch.abs(both, out=work))
         torch.mul(both, ~keep, out=pruned)
         if step % STEPS_PER_RHO:
             continue
@@ -162,6 +166,8 @@ def _alternate(
         else:
             rho *= SHRINK
             if changed:
-                both, pruned = scaled * begin, torch.zeros_like(scaled)
-        solver = inverse(rho)
+                torch.mul(scaled, begin, out=both)
+                pruned.zero_()
+        set_offset(rho)
+        text.inverse(rho, out=inverse)
     return free, step

@@ -20,7 +20,6 @@ from trim.calibration.inputs import LayerInputs, Products, linear_layers, requir
 from trim.calibration.text_pass import DensePass, Segments, TextPass
 from trim.devices import memory_errors_named
 from trim.errors import NonFiniteError, RunError
-from trim.matmul import full_product
 from trim.methods.allocations import Allocation, MaskRetained, allocate_pattern
 from trim.methods.budgets import Budgets
 from trim.methods.choices import ALLOCATIONS, SCORES, SOLVERS
@@ -34,7 +33,7 @@ from trim.progress import Meter
 from trim.pruning.events import BlockDone, LayerPruned, Listener, Note
 from trim.runs.folder import Run
 from trim.runs.record import LayerRecord
-from trim.runs.recording import apply_record, layer_record
+from trim.runs.recording import apply_record, layer_record, weight_change
 from trim.runs.writer import RunWriter
 
 HELD_OUT = 1 / 8  # of the windows: what a refit is judged on
@@ -91,7 +90,7 @@ def prune_layer(
         score = layer_score(weight, received.input_norm, method.score)
         curves = retention_curves(weight, received.inputs, score, name=name)
         sensitivity = method.sensitivity[name].to(score.device) if method.sensitivity else None
-        solved = kept = error_left = None
+        solved = change = None
         if total and received.text is not None and method.allocation in SOLVERS:
             allocation, solved = _solve(name, curves, received.text, total, method, sensitivity, listener)
         else:
@@ -100,8 +99,8 @@ def prune_layer(
         if total and received.text is not None and solved is None:
             solved = _refit(name, weight, keep, received, listener)
         if solved is not None:
-            kept = solved[keep]
-            error_left = _error_left(weight, keep, solved, received)
+            aimed_at = received.inputs if received.dense_inputs is None else received.dense_inputs
+            change = weight_change(weight, keep, solved, received.inputs, aimed_at)
         record = layer_record(
             name,
             curves,
@@ -117,10 +116,9 @@ def prune_layer(
             retained=allocation.retained,
             keep=keep,
             sensitivity=sensitivity,
-            refitted=kept,
-            error_left=error_left,
+            change=change,
         )
-    apply_mask(weight, keep, kept)
+    apply_mask(weight, keep, None if change is None else change.weights)
     return record
 
 
@@ -176,17 +174,6 @@ def _as_stored(name: str, weight: Tensor) -> Tensor:
             f"{name}: a changed weight leaves the range of float16; go without --refit, or choose another --allocation"
         )
     return half
-
-
-def _error_left(weight: Tensor, keep: Tensor, changed: Tensor, received: LayerInputs) -> Tensor:
-    """Return the share of the mask's output error on the kept vectors that changed weights leave, ()."""
-    aimed_at = received.inputs if received.dense_inputs is None else received.dense_inputs
-    outputs = full_product(weight, aimed_at)
-    left, bare = (
-        (outputs - full_product(each.to(weight.dtype), received.inputs)).square().sum()
-        for each in (changed, weight * keep)
-    )
-    return torch.where(bare > 0, left / bare, 1.0)
 
 
 def memory_for_curves(

@@ -184,7 +184,7 @@ class Run:
 
         Args:
             name: such as "15.mlp.gate_proj".
-            mask: whether to read its mask and its refitted weights too, the largest part of it.
+            mask: whether to read its mask and its changed weights too, the largest part of it.
 
         Raises:
             RunError: no such layer in the run, or its file is damaged; the message names the file.

@@ -75,9 +75,16 @@ class LayerRecord:
             unless the optimal method asked for it.
         search: None unless TRIM searched.
         packed_mask: (D, ceil(N / 8)) uint8, a set bit where a weight stays, `numpy.packbits` order; None: not kept.
-        error_left: where the kept weights were refitted (`trim.methods.refit`), which part of the mask's output error
-            on the calibration vectors that leaves; None: they are as they were. Everything else is of the mask alone.
-        refitted: (K,) float16, these weights, row by row; None: there are none, or they were not kept.
+        error_left: where the kept weights were changed (`trim.methods.refit`, `trim.methods.solve`), which part of the
+            mask's output error on the calibration vectors that leaves; None: they are as they were.
+        row_error_masked, row_error: (D,) float32, each row's output error on these vectors over the row's dense output,
+            of the mask alone and with the changed weights, both squared; NaN for a row without output; None: likewise.
+        row_moved: (D,) float32, how far the row's kept weights moved, ‖ŵ − w‖ / ‖w‖; NaN where they were all 0; None:
+            likewise.
+        kept_weights: (K,) float16, the changed weights, row by row; None: there are none, or they were not kept.
+
+    Where a solver chose the mask too, `cosine` and `realised_quality` are of the changed weights; after a refit they
+    are of the mask alone.
 
     Raises:
         RunError: arrays that do not fit each other, or hold what they must not.
@@ -103,7 +110,10 @@ class LayerRecord:
     search: SearchRecord | None = field(default=None, repr=False)
     packed_mask: np.ndarray | None = field(default=None, repr=False)
     error_left: float | None = None
-    refitted: np.ndarray | None = field(default=None, repr=False)
+    row_error_masked: np.ndarray | None = field(default=None, repr=False)
+    row_error: np.ndarray | None = field(default=None, repr=False)
+    row_moved: np.ndarray | None = field(default=None, repr=False)
+    kept_weights: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         arrays, numbers = to_parts(self)
@@ -168,7 +178,10 @@ ARRAYS: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "dead_rows": ("bool", ("D",), False),
     "sensitivity": ("float32", ("D",), False),
     "packed_mask": ("uint8", ("D", "B"), False),
-    "refitted": ("float16", ("K",), False),
+    "kept_weights": ("float16", ("K",), False),
+    "row_error_masked": ("float32", ("D",), True),
+    "row_error": ("float32", ("D",), True),
+    "row_moved": ("float32", ("D",), True),
     "search_rates": ("float64", ("R",), False),
     "search_quality": ("float64", ("R", "K1"), True),
     "search_row_variance": ("float64", ("R", "K1"), True),
@@ -181,11 +194,16 @@ _RANGES = {
     "gini": (-_ROUNDING, 1 + _ROUNDING),
     "weight_norm": (0.0, math.inf),
     "sensitivity": (0.0, math.inf),
+    "row_error_masked": (0.0, math.inf),
+    "row_error": (0.0, math.inf),
+    "row_moved": (0.0, math.inf),
 } | dict.fromkeys(("cosine_uniform", "cosine", "cosine_curve"), (-1 - _ROUNDING, 1 + _ROUNDING))
 _SEARCH = tuple(key for key in ARRAYS if key.startswith("search_"))
 # What puts the run on its model, and needs the room.
-MASK_ARRAYS = ("packed_mask", "refitted")
-_OPTIONAL = ("sensitivity", *MASK_ARRAYS)
+MASK_ARRAYS = ("packed_mask", "kept_weights")
+# Of layers whose kept weights were changed.
+CHANGE_ARRAYS = ("row_error_masked", "row_error", "row_moved")
+_OPTIONAL = ("sensitivity", *CHANGE_ARRAYS, *MASK_ARRAYS)
 _ALWAYS = tuple(key for key in ARRAYS if key not in (*_SEARCH, *_OPTIONAL))
 _NUMBERS = ("columns", "budget", "allocation", "score", "vectors", "quality_measure")
 _QUALITIES = ("uniform_quality", "realised_quality")

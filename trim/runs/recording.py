@@ -1,6 +1,7 @@
 """From tensors to what a run keeps of itself and of a layer, and back onto the layer's weight."""
 
 import platform
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -8,6 +9,7 @@ import transformers
 from torch import Tensor
 
 from trim.cache import text_sha256
+from trim.matmul import full_product
 from trim.methods.counts import uniform_counts
 from trim.methods.gini import gini
 from trim.methods.masks import apply_mask, keep_mask, pack_bits
@@ -72,6 +74,55 @@ def compute_facts(
     return Compute(device.type, name, str(dtype).removeprefix("torch."), batch, threads)
 
 
+@dataclass(frozen=True, eq=False)
+class Change:
+    """A change of a layer's kept weights, in place of the mask alone.
+
+    Attributes:
+        weights: (K,) float16, the new ones, row by row.
+        error_masked, error: (D,) float32, each row's output error over its dense output, squared, on the kept vectors:
+            of the mask alone, and as changed; NaN for a row without output.
+        error_left: () which part of the layer's error the mask alone has is left.
+        moved: (D,) float32, ‖ŵ − w‖ / ‖w‖ over the row's kept weights; NaN where ‖w‖ is 0.
+    """
+
+    weights: Tensor
+    error_masked: Tensor
+    error: Tensor
+    error_left: Tensor
+    moved: Tensor
+
+
+def weight_change(weight: Tensor, keep: Tensor, changed: Tensor, inputs: Tensor, aimed_at: Tensor) -> Change:
+    """Compare changed weights with the mask alone.
+
+    Args:
+        weight: (D, N), dense.
+        keep: (D, N) bool, True where a weight is kept.
+        changed: (D, N) float16, 0 where none is kept.
+        inputs: (N, L), vectors that the layer receives.
+        aimed_at: (N, L), those that the dense layer would receive, whose outputs are aimed at.
+    """
+    outputs = full_product(weight, aimed_at)
+    masked = weight * keep
+    bare, left = (
+        (outputs - full_product(each.to(weight.dtype), inputs)).square().sum(dim=1)
+        for each in (masked, changed)
+    )
+    energy = outputs.square().sum(dim=1)
+    moved, norm = (
+        torch.linalg.vector_norm(each.float(), dim=1) for each in (changed.float() - masked, masked)
+    )
+    before, after = bare.sum(), left.sum()
+    return Change(
+        changed[keep],
+        torch.where(energy > 0, bare / energy, torch.nan),
+        torch.where(energy > 0, left / energy, torch.nan),
+        torch.where(before > 0, after / before, 1.0),
+        torch.where(norm > 0, moved / norm, torch.nan),
+    )
+
+
 def layer_record(
     name: str,
     curves: RetentionCurves,
@@ -86,8 +137,7 @@ def layer_record(
     retained: Retained | None = None,
     keep: Tensor | None = None,
     sensitivity: Tensor | None = None,
-    refitted: Tensor | None = None,
-    error_left: Tensor | None = None,
+    change: Change | None = None,
 ) -> LayerRecord:
     """Return the record of one layer.
 
@@ -104,8 +154,7 @@ def layer_record(
         retained: what is retained; None: of `counts` lowest scores in each row.
         keep: (D, N) bool, the mask to store; None: none is stored.
         sensitivity: (D,) the rows' weights of the optimal allocation; None: it was not used.
-        refitted: (K,) float16, the kept weights, where they were refitted.
-        error_left: () which part of the mask's output error they leave.
+        change: of the kept weights; None: they are as they were.
     """
     counts = counts.to(curves.dot.device)
     before = curves.at(uniform_counts(curves.rows, counts.sum()))
@@ -125,10 +174,10 @@ def layer_record(
         found["sensitivity"] = sensitivity
     if keep is not None:
         found["packed_mask"] = pack_bits(keep)
-    if refitted is not None:
-        found["refitted"] = refitted
-    if error_left is not None:
-        qualities = torch.cat([qualities, error_left.double()[None]])
+    if change is not None:
+        found |= {"kept_weights": change.weights, "row_moved": change.moved}
+        found |= {"row_error_masked": change.error_masked, "row_error": change.error}
+        qualities = torch.cat([qualities, change.error_left.double()[None]])
     numbers, *arrays = _on_host([qualities, *found.values()])
     uniform_quality, realised_quality, *left = numbers.tolist()
     return LayerRecord(
@@ -171,13 +220,13 @@ def search_record(curves: RetentionCurves, search: SearchResult[Tensor]) -> Sear
 
 
 def apply_record(weight: Tensor, record: LayerRecord) -> None:
-    """Give a layer's weight (D, N), in place, the record's mask and, where it has them, its refitted weights.
+    """Give a layer's weight (D, N), in place, the record's mask and, where it has them, its changed weights.
 
     Raises:
         RunError: the run was kept without masks.
     """
     keep = torch.from_numpy(record.keep()).to(weight.device)
-    kept = None if record.refitted is None else torch.from_numpy(record.refitted).to(weight.device)
+    kept = None if record.kept_weights is None else torch.from_numpy(record.kept_weights).to(weight.device)
     apply_mask(weight, keep, kept)
 
 

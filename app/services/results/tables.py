@@ -2,10 +2,11 @@
 
 import threading
 from collections import OrderedDict
+from dataclasses import replace
 
 import numpy as np
 
-from diagnostics.model_map import LayerFacts, ModelMap, layer_facts
+from diagnostics.model_map import LayerFacts, ModelMap, layer_facts, row_agreement
 from trim.runs.folder import Run
 
 KEPT_BLOCKS = 1024
@@ -53,7 +54,26 @@ def _layer_facts(run: Run, name: str) -> LayerFacts:
         dead_rows=run.array(name, "dead_rows"),
         learning_rate=None if search is None else search["learning_rate"],
         searched=search is not None,
+        error_left=float(numbers["error_left"]) if "error_left" in numbers else None,
+        row_moved=run.array(name, "row_moved") if "error_left" in numbers else None,
     )
+
+
+def agreement_map(run: Run, other: Run) -> ModelMap:
+    """Return the map of a run with how its rows' sparsities agree with those of another run of the same model.
+
+    Raises:
+        RunError: a file of either is damaged.
+    """
+    shown = model_map(run, other.name)
+    layers = []
+    for facts in shown.layers:
+        if facts.name in other.layers:
+            both = [each.array(facts.name, "counts") for each in (run, other)]
+            if both[0].shape == both[1].shape:
+                facts = replace(facts, row_agreement=row_agreement(*both))
+        layers.append(facts)
+    return replace(shown, layers=tuple(layers))
 
 
 _KEYS = ("counts", "gini", "weight_norm", "cosine_uniform", "cosine", "dead_rows")

@@ -140,6 +140,22 @@ send.
 """
 
 
+_CHANGE = r"""
+$$
+\frac{\sum_i \lVert Y_i - \hat w_i \hat X\rVert^2}{\sum_i \lVert Y_i - (m_i \odot w_i) \hat X\rVert^2}, \qquad
+\operatorname{median}_i \frac{\lVert \hat w_i - m_i \odot w_i\rVert}{\lVert m_i \odot w_i\rVert}
+$$
+
+$\hat X$ are the calibration vectors as the layer receives them, $Y_i$ the outputs that row $i$ aims at, $m_i$ its mask,
+$w_i$ its dense and $\hat w_i$ its changed weights.
+"""
+
+
+_AGREEMENT = r"""
+Spearman's correlation, over a layer's rows, of the share of the row that is pruned in this run and in the other.
+"""
+
+
 _SPARSITY = r"""
 $$
 \frac{1}{D\,N}\sum_i k_i
@@ -158,4 +174,7 @@ MAP_FORMULAS: dict[Quantity, str] = {
     "row_variance_uniform": _VARIANCE,
     "row_variance": _VARIANCE,
     "row_variance_change": _VARIANCE,
+    "error_left": _CHANGE,
+    "weights_moved": _CHANGE,
+    "row_agreement": _AGREEMENT,
 }

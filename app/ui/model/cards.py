@@ -32,6 +32,7 @@ MAPS: dict[str, dict[str, Quantity]] = {
         "As pruned": "row_variance",
     },
 }
+CHANGES: dict[str, Quantity] = {"Error left": "error_left", "Weights moved": "weights_moved"}
 STORED_PAGE = "views/stored_layer.py"
 
 
@@ -44,20 +45,39 @@ def map_card(key: str, shown: ModelMap, file_name: str) -> None:
     elif not searched and key == "map_gini":
         quantities = {"Median Gini": "median_gini"}
 
-    def view(quantity: Quantity) -> View:
-        seen = map_seen(shown, quantity)
-        if key == "map_outcome" and not searched:
-            seen += " This run was not made by TRIM, so no layer has a learning rate."
-        return View(
-            model_map_figure(shown, quantity, theme()),
-            plain(seen),
-            MAP_FORMULAS[quantity],
-            f"Heat map, block by layer type. {seen}",
-            shown.columns,
-        )
-
-    variants = {words: lambda q=q: view(q) for words, q in quantities.items()}
+    more = ""
+    if key == "map_outcome" and not searched:
+        more = " This run was not made by TRIM, so no layer has a learning rate."
+    variants = {words: lambda q=q: _map_view(shown, q, more) for words, q in quantities.items()}
     _selectable_card(key, variants, file_name, shown)
+
+
+def change_card(shown: ModelMap, file_name: str) -> None:
+    """Show what changed kept weights leave of the layers' errors, and how far they moved."""
+    variants = {
+        words: lambda quantity=quantity: _map_view(shown, quantity) for words, quantity in CHANGES.items()
+    }
+    _selectable_card("map_change", variants, file_name, shown)
+
+
+def agreement_card(maps: Sequence[ModelMap], file_name: str) -> None:
+    """Show whether a run spares the rows that others spare: one map for each of them (`agreement_map`)."""
+    variants = {
+        f"{place}. {shown.label}": lambda shown=shown: _map_view(shown, "row_agreement")
+        for place, shown in enumerate(maps, 1)
+    }
+    card("row_agreement", variants, file_name=file_name, shared=tuple(maps))
+
+
+def _map_view(shown: ModelMap, quantity: Quantity, more: str = "") -> View:
+    seen = map_seen(shown, quantity) + more
+    return View(
+        model_map_figure(shown, quantity, theme()),
+        plain(seen),
+        MAP_FORMULAS[quantity],
+        f"Heat map, block by layer type. {seen}",
+        shown.columns,
+    )
 
 
 def outcome_card(maps: Sequence[ModelMap], file_name: str) -> None:

@@ -30,14 +30,14 @@ def test_a_refitted_run_and_its_export(family, tmp_path):
         record, weight = run.layer(name), after.layers[name].weight
         keep = torch.from_numpy(record.keep())
         assert not bool(weight[~keep].any())
-        if record.refitted is None:  # it lost more on the windows held out
+        if record.kept_weights is None:  # it lost more on the windows held out
             assert record.error_left is None
             assert torch.equal(weight[keep], dense.layers[name].weight[keep])
             continue
         assert 0 < record.error_left < 1
-        assert torch.equal(weight[keep], torch.from_numpy(record.refitted).float())
+        assert torch.equal(weight[keep], torch.from_numpy(record.kept_weights).float())
         assert bool((weight[keep] != dense.layers[name].weight[keep]).any())
-    assert any(run.layer(name).refitted is not None for name in run.layers)
+    assert any(run.layer(name).kept_weights is not None for name in run.layers)
     trim.apply_run(run, dense)
     assert all(torch.equal(dense.layers[name].weight, after.layers[name].weight) for name in run.layers)
     plain = pruned(folder, tmp_path / "plain", refit=False)
@@ -61,9 +61,9 @@ def test_it_goes_with_every_method(llama, tmp_path, own_cache, more):
     assert run.complete
     for name in run.layers:
         record = run.layer(name)
-        if record.refitted is not None:
-            assert len(record.refitted) == record.rows * record.columns - record.pruned
-    assert any(run.layer(name).refitted is not None for name in run.layers)
+        if record.kept_weights is not None:
+            assert len(record.kept_weights) == record.rows * record.columns - record.pruned
+    assert any(run.layer(name).kept_weights is not None for name in run.layers)
     assert np.isfinite(trim.evaluate(run.path, [trim.EvaluationText("demo", 2, 32)])[0].result.perplexity)
 
 
@@ -80,7 +80,7 @@ def test_a_refit_that_does_not_help_is_left_out(llama, tmp_path, monkeypatch):
     monkeypatch.setattr("trim.pruning.loop.refit", lambda weight, keep, text: weight.float() * keep * 1.5)
     said = []
     run = pruned(llama, tmp_path / "run", listener=lambda event: said.append(getattr(event, "text", "")))
-    assert all(run.layer(name).refitted is None for name in run.layers)
+    assert all(run.layer(name).kept_weights is None for name in run.layers)
     name = run.layers[0]
     assert f"{name}: refitted weights lose more on the windows held out; its weights stay as they are" in said
 
@@ -173,7 +173,7 @@ def test_without_masks_there_are_no_refitted_weights(llama, tmp_path):
     drop_masks(run.path)
     run = trim.open_run(run.path)
     record = run.layer(run.layers[0])
-    assert (record.packed_mask, record.refitted, record.error_left) == (None, None, left)
+    assert (record.packed_mask, record.kept_weights, record.error_left) == (None, None, left)
     assert sum(path.stat().st_size for path in (run.path / "blocks").iterdir()) < before
     with pytest.raises(trim.RunError, match="without masks"):
         trim.export(run, tmp_path / "out")
@@ -182,8 +182,8 @@ def test_without_masks_there_are_no_refitted_weights(llama, tmp_path):
 def test_a_record_whose_weights_do_not_fit_its_mask(llama, tmp_path):
     run = pruned(llama, tmp_path / "run")
     record = run.layer(run.layers[0])
-    with pytest.raises(trim.RunError, match="refitted is float16"):
-        type(record)(**(vars(record) | {"refitted": record.refitted[1:]}))
+    with pytest.raises(trim.RunError, match="kept_weights is float16"):
+        type(record)(**(vars(record) | {"kept_weights": record.kept_weights[1:]}))
 
 
 def test_settings_and_name(llama, tmp_path):

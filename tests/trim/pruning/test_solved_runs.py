@@ -38,7 +38,7 @@ def test_a_run_its_records_and_its_export(llama, tmp_path, own_cache, allocation
         assert record.allocation == allocation
         assert record.search is None
         np.testing.assert_array_equal((~keep).sum(dim=1).numpy(), record.counts)
-        assert torch.equal(weight[keep], torch.from_numpy(record.refitted).float())
+        assert torch.equal(weight[keep], torch.from_numpy(record.kept_weights).float())
         assert not bool(weight[~keep].any())
         assert bool((weight != dense.layers[name].weight * keep).any())
         if "pattern" in more:
@@ -63,7 +63,7 @@ def test_a_search_that_diverges_is_named_and_refitted(llama, tmp_path, monkeypat
     notes = [event.text for event in said if isinstance(event, Note)]
     assert [note.partition(":")[0] for note in notes] == list(run.layers)
     assert "diverged" in notes[0]
-    assert all(np.isfinite(run.layer(name).refitted).all() for name in run.layers)
+    assert all(np.isfinite(run.layer(name).kept_weights).all() for name in run.layers)
 
 
 @pytest.mark.parametrize("allocation", ["solved", "alps", "sparsegpt"])

@@ -97,7 +97,7 @@ def test_a_refitted_run(folder, tmp_path, masks):
         writer.write_block(0, [refitted(record("0.mlp.gate_proj"))])
     with exported(trim.open_run(tmp_path / "made/first"), masks=masks) as file:
         layer = trim.open_run(bring(file, folder)).layer("0.mlp.gate_proj")
-    assert (layer.refitted is not None) == masks
+    assert (layer.kept_weights is not None) == masks
     assert layer.error_left == 0.875
 
 
