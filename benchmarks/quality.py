@@ -300,7 +300,9 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--name", help="what the results call the model (default: its folder's name)")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--sweeps", type=int, nargs="+", help="which of the part's sweeps, from 0 (default: all)")
+    parser.add_argument(
+        "--sweeps", type=int, nargs="+", help="which of the part's sweeps, from 0 (default: all)"
+    )
     parser.add_argument("--allocations", nargs="+", help="instead of those of the part")
     parser.add_argument("--targets", type=float, nargs="+", default=TARGETS)
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of those of the part")

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
+from numpy.polynomial import Chebyshev, Polynomial
 from torch import Tensor
 
 from trim.errors import NonFiniteError
@@ -22,7 +23,6 @@ from trim.matmul import full_product
 
 DAMPING = 0.01  # λ in shares of the mean of X̂ X̂ᵀ's diagonal, as SparseGPT (arXiv 2301.00774) damps it
 _BLOCK_ENTRIES = 2**25  # of the layer at a time: six matrices as large are in memory
-_INVERSE_ROWS = 2048  # of an inverse at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,26 +56,18 @@ class TextProducts:
         scale = (self.gram.diagonal() + self.ridge).sqrt()
         return torch.where(scale > 0, scale, 1.0)
 
-    @cached_property
-    def spectrum(self) -> tuple[Tensor, Tensor]:
-        """The eigenvalues and eigenvectors of X̂ X̂ᵀ + λI with columns and rows scaled to 1, (N,) and (N, N) float32.
+    def inverse(self, rho: float) -> Tensor:
+        """Return the inverse of X̂ X̂ᵀ + λI, with columns and rows scaled to 1, + ρI: (N, N) float32.
 
         Raises:
-            torch.linalg.LinAlgError: they cannot be found.
+            torch.linalg.LinAlgError: there is none.
         """
         gram = self.gram / self.column_scale
         gram.div_(self.column_scale[:, None])
-        gram.diagonal().add_(self.ridge / self.column_scale.square())
-        values, vectors = torch.linalg.eigh(gram)
-        return values.clamp_min_(0), vectors
-
-    def inverse(self, rho: float, out: Tensor | None = None) -> Tensor:
-        """Return the inverse of that scaled matrix + ρI, (N, N) float32, in `out`; on a GPU of TF32's precision."""
-        values, vectors = self.spectrum
-        inverse = torch.empty_like(vectors) if out is None else out
-        with fast_products(vectors.device):
-            for rows, part in zip(inverse.split(_INVERSE_ROWS), vectors.split(_INVERSE_ROWS), strict=True):
-                torch.mm(part / (values + rho), vectors.T, out=rows)
+        gram.diagonal().add_(self.ridge / self.column_scale.square() + rho)
+        factor = torch.linalg.cholesky(gram)
+        del gram
+        inverse: Tensor = torch.cholesky_inverse(factor)
         return inverse
 
     def __add__(self, other: "TextProducts") -> "TextProducts":
@@ -102,6 +94,25 @@ class TextProducts:
         if drift is not None:
             both.add_(drift)
         return both.mul_(dense - fitted).sum(dim=1, dtype=torch.float64)
+
+
+def raise_inverse(inverse: Tensor, rho: float, more: float) -> None:
+    """Turn (A + ρI)⁻¹ into (A + (ρ + δ)I)⁻¹, in place, for A without negative eigenvalues: two products.
+
+    With S the first, the second is S (I + δS)⁻¹, and δS has its eigenvalues between 0 and δ / ρ: there a cubic stands
+    for 1 / (1 + x), within 1e-4 where ρ grows by 1.3.
+
+    Args:
+        inverse: (N, N) float32.
+        rho: ρ.
+        more: δ, positive.
+    """
+    cubic = Chebyshev.interpolate(lambda x: 1 / (1 + x), 3, domain=[0, more / rho])
+    a, b, c, d = (float(part) * more**power for power, part in enumerate(cubic.convert(kind=Polynomial).coef))
+    with fast_products(inverse.device):
+        square = inverse @ inverse
+        cube = torch.mul(inverse, c).add_(square, alpha=d)
+        inverse.mul_(a).add_(square, alpha=b).addmm_(square, cube)
 
 
 def descend(

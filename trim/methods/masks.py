@@ -21,19 +21,20 @@ def keep_mask(ranks: Tensor, counts: Tensor) -> Tensor:
     return ranks >= counts[:, None]
 
 
-def keep_largest(values: Tensor, kept: int) -> Tensor:
+def keep_largest(values: Tensor, kept: int, *, exactly: bool = True) -> Tensor:
     """Mark the largest values of a whole layer: (D, N) bool.
 
     Args:
         values: (D, N) float32, not negative and no NaN.
         kept: how many, from 0 to D · N. Of equal values the last ones are kept, row by row.
+        exactly: otherwise all that equal the least kept one are kept, and a GPU is not waited for.
     """
     pruned = values.numel() - kept
     if kept == 0 or pruned == 0:
         return torch.full_like(values, pruned == 0, dtype=torch.bool)
     least = _kth_largest(values, kept)
     keep = values >= least
-    if extra := int(keep.sum()) - kept:
+    if exactly and (extra := int(keep.sum()) - kept):
         equal = values == least
         place = equal.flatten().cumsum(0).view_as(equal)
         keep.logical_and_(equal.logical_and_(place <= extra).logical_not_())

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from trim.methods.least_squares import TextProducts, descend, fast_products
+from trim.methods.least_squares import TextProducts, descend, fast_products, raise_inverse
 from trim.methods.masks import keep_largest, keep_largest_of_groups
 from trim.methods.pattern import Pattern
 from trim.methods.refit import refit
@@ -73,10 +73,10 @@ def solve(
         iterations: in each of them.
     """
 
-    def select(sizes: Tensor) -> Tensor:
+    def select(sizes: Tensor, exactly: bool = True) -> Tensor:
         if pattern is not None:
             return keep_largest_of_groups(sizes, pattern)
-        return keep_largest(sizes, weight.numel() - total)
+        return keep_largest(sizes, weight.numel() - total, exactly=exactly)
 
     row_scale = _row_scale(weight, sensitivity)[:, None]
     scaled = weight * text.column_scale * row_scale
@@ -116,7 +116,7 @@ def _alternate(
     row_scale: Tensor,
     text: TextProducts,
     begin: Tensor,
-    select: Callable[[Tensor], Tensor],
+    select: Callable[[Tensor, bool], Tensor],
 ) -> tuple[Tensor, int]:
     """Find the iterate of ADMM without zeros, (D, N) float32, and after how many steps the set was final.
 
@@ -129,8 +129,9 @@ def _alternate(
         row_scale: (D, 1) float32.
         text: whose column scale and inverses are used.
         begin: (D, N) bool, the set chosen at first.
-        select: chooses it from the entries' sizes.
+        select: chooses it from the entries' sizes, exactly as many as are kept or with all that equal the least.
     """
+    inverse = text.inverse(RHO)
     both, pruned = scaled * begin, torch.zeros_like(scaled)
     work, free, offset = (torch.empty_like(scaled) for _ in range(3))
 
@@ -142,7 +143,6 @@ def _alternate(
 
     rho = before = RHO
     set_offset(rho)
-    inverse = text.inverse(rho)
     keep = last = begin
     moved = False
     for step in range(1, MOST_STEPS + 1):
@@ -151,12 +151,13 @@ def _alternate(
             torch.addmm(scaled, work, inverse, out=free)
         torch.add(free, pruned, alpha=before / rho, out=both)
         before = rho
-        keep = select(torch.abs(both, out=work))
+        look = step % STEPS_PER_RHO == 0
+        keep = select(torch.abs(both, out=work), look)
         torch.mul(both, ~keep, out=pruned)
-        if step % STEPS_PER_RHO:
+        if not look:
             continue
-        changed = int((keep != last).sum())
-        share = changed / max(1, int(keep.sum()))
+        changed, kept = torch.stack([(keep != last).sum(), keep.sum()]).tolist()
+        share = changed / max(1, kept)
         last = keep
         moved = moved or share > GROWTH[1][0]
         if (moved and not changed) or (step > FEWEST_STEPS and share < SETTLED):
@@ -168,6 +169,9 @@ def _alternate(
             if changed:
                 torch.mul(scaled, begin, out=both)
                 pruned.zero_()
+        if rho > before and inverse.is_cuda:  # where a decomposition takes as long as dozens of products
+            raise_inverse(inverse, before, rho - before)
+        elif rho != before:
+            inverse = text.inverse(rho)
         set_offset(rho)
-        text.inverse(rho, out=inverse)
     return free, step

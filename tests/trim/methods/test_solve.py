@@ -8,7 +8,7 @@ from tests.trim.refit_cases import layer, objective, products
 from trim.errors import NonFiniteError
 from trim.methods import solve as module
 from trim.methods.alps import alps
-from trim.methods.least_squares import TextProducts
+from trim.methods.least_squares import TextProducts, raise_inverse
 from trim.methods.pattern import Pattern
 from trim.methods.refit import refit
 from trim.methods.solve import solve
@@ -90,6 +90,15 @@ def test_it_loses_less_than_the_mask_by_size(method, pattern):
         objective(weight, found.weight, dense, dense).sum()
         < 0.8 * objective(weight, by_size, dense, dense).sum()
     )
+
+
+@pytest.mark.parametrize("growth", [factor for _, factor in module.GROWTH])
+def test_a_raised_inverse(growth):
+    _, _, dense, _ = layer(columns=30, tokens=20)
+    text = products(dense, dense)
+    raised = text.inverse(0.1)
+    raise_inverse(raised, 0.1, 0.1 * (growth - 1))
+    torch.testing.assert_close(raised, text.inverse(0.1 * growth), rtol=1e-3, atol=1e-3)
 
 
 def test_rows_that_matter_keep_more():
