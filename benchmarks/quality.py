@@ -16,7 +16,8 @@ the same command resumes:
 - peers: SparseGPT and ALPS in uniform budgets, likewise.
 - ablation: solved in uniform budgets, so without a shared price, one seed. `--without` leaves other ingredients of the
   solver out of what is solved: rows, the rows' weights; targets, the outputs of the dense model, in place of which are
-  those of its weights on the pruned model's inputs; schedule, the growing ρ, which is 1 for 30 steps.
+  those of its weights on the pruned model's inputs; schedule, the growing ρ, which is 1 for 30 steps; halving, of what
+  the shared price asks of layers.
 - parameters: TRIM in OWL and AlphaPruning budgets of other widths and multiples.
 - published: TRIM in OWL and AlphaPruning budgets at the parameters of TRIM's authors (ε 0.1 is theirs for Qwen2.5).
 - fits: Wanda and TRIM in AlphaPruning budgets of its other fit.
@@ -48,6 +49,7 @@ from trim.methods import solve as solver
 from trim.methods.choices import SOLVERS
 from trim.methods.least_squares import TextProducts
 from trim.methods.pattern import Pattern
+from trim.pruning import plan_optimal
 from trim.runs.writer import now, write_json
 from trim.sweeps.events import CellDone, DenseMeasured, SweepBegan, SweepFact
 
@@ -193,7 +195,7 @@ PARTS: dict[str, list[dict[str, tuple]]] = {
         },
     ],
 }
-INGREDIENTS = ("rows", "targets", "schedule")
+INGREDIENTS = ("rows", "targets", "schedule", "halving")
 SPEECH_WINDOWS = 64
 TARGETS = (0.5, 0.6, 0.7, 0.8)
 
@@ -254,6 +256,10 @@ def solved_without(left_out: Sequence[str]) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         if left_out:
             stack.enter_context(mock.patch.dict(SOLVERS, {"solved": variant}))
+        if "halving" in left_out:
+            stack.enter_context(
+                mock.patch.object(plan_optimal, "halfway_totals", lambda totals, sizes: totals)
+            )
         if "schedule" in left_out:
             stack.enter_context(mock.patch.multiple(solver, **held))
         yield

@@ -49,10 +49,10 @@ def is_usual(row: Row) -> bool:
 
 
 def is_plain(row: Row) -> bool:
-    """Such, without input recalculation, and rows weighed by their sensitivity."""
+    """Such, without input recalculation, rows weighed by their sensitivity, and the complete solver."""
     method = row["method"]
-    fisher = method.get("row_weights", "fisher") == "fisher"
-    return is_usual(row) and not method.get("recalculate_inputs") and fisher
+    complete = method.get("row_weights", "fisher") == "fisher" and not method.get("without")
+    return is_usual(row) and not method.get("recalculate_inputs") and complete
 
 
 def changes_weights(row: Row) -> bool:
@@ -70,6 +70,17 @@ def question_methods(row: Row) -> str | None:
 def question_refit(row: Row) -> str | None:
     """Compare the methods that change the kept weights."""
     return method_name(row) if changes_weights(row) and is_plain(row) else None
+
+
+def question_ingredients(row: Row) -> str | None:
+    """Compare what the solver is made of: the shared price is left out in uniform budgets; seed 0."""
+    method = row["method"]
+    if method["allocation"] != "solved" or method.get("seed", 0) or method.get("second_pass"):
+        return None
+    left_out = set(method.get("without", ()))
+    if method["budget"] == "uniform":
+        left_out = left_out - {"halving"} | {"price"}
+    return f"without {', '.join(sorted(left_out))}" if left_out else "solved, everything"
 
 
 def question_inputs(row: Row) -> str | None:
@@ -112,7 +123,8 @@ def question_parameters(row: Row) -> str | None:
 
 QUESTIONS: dict[str, Callable[[Row], str | None]] = {
     "Methods": question_methods,
-    "The kept weights refitted": question_refit,
+    "Kept weights refitted, or solved": question_refit,
+    "Ingredients of the solver": question_ingredients,
     "Input vectors and recalculated inputs": question_inputs,
     "Parameters of the budgets": question_parameters,
 }
@@ -194,6 +206,8 @@ def page(contents: Sequence[dict]) -> str:
         for title, name_of in QUESTIONS.items():
             for text, (corpus, windows, length) in enumerate(protocol["evaluation"]):
                 groups = grouped(content["rows"], name_of, text)
+                if len(groups) < 2:  # nothing to compare
+                    continue
                 targets = sorted({target for points in groups.values() for target in points})
                 dense = format_perplexity(float(protocol["dense_perplexity"][text]))
                 parts.append(f"### {title}, {corpus}: {windows} windows of {length:,}, dense {dense}\n")

@@ -1,60 +1,92 @@
-"""The README's table of perplexities, and the page of all of them, say what the results in the repository say."""
+"""The README's tables of perplexities, and the page of all of them, say what the results in the repository say."""
 
 import json
 from pathlib import Path
 
-from benchmarks.quality_table import grouped, page, question_methods, question_refit, results
-from trim.evaluation.entries import format_perplexity
+from benchmarks.quality_table import (
+    grouped,
+    page,
+    question_ingredients,
+    question_methods,
+    question_parameters,
+    question_refit,
+    results,
+)
 from trim.sweeps.results import geometric_mean
 
 ROOT = Path(__file__).parents[1]
 MODELS = ("SmolLM2-135M", "Qwen2.5-Coder-0.5B")
+TARGETS = (0.5, 0.6, 0.7, 0.8)
+# Rows of both tables, in order.
 ROWS = {
     "Wanda": (question_methods, "Wanda in uniform budgets"),
     "TRIM": (question_methods, "TRIM in uniform budgets"),
     "OWL + TRIM": (question_methods, "TRIM in OWL budgets"),
     "AlphaPruning + TRIM": (question_methods, "TRIM in AlphaPruning budgets"),
     "optimal (ours)": (question_methods, "optimal in optimal budgets"),
+    "Wanda, refitted": (question_refit, "Wanda in uniform budgets"),
+    "TRIM, refitted": (question_refit, "TRIM in uniform budgets"),
+    "SparseGPT": (question_refit, "SparseGPT in uniform budgets"),
+    "ALPS": (question_refit, "ALPS in uniform budgets"),
     "optimal, refitted (ours)": (question_refit, "optimal in optimal budgets"),
+    "solved (ours)": (question_refit, "solved in optimal budgets"),
 }
 
 
-def test_readme_table():
-    table = {}
-    for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines():
-        cells = [cell.strip(" *") for cell in line.strip("|").split("|")]
-        if cells[0] in ROWS and len(cells) == 9:
-            table[cells[0]] = cells[1:]
-    assert list(table) == list(ROWS)
+def same(values, said):
+    """Return whether a cell is the mean of some values, in as many digits as it has."""
+    digits = len(said.partition(".")[2])
+    return round(geometric_mean(values), digits) == float(said.replace(",", ""))
+
+
+def cells_of(line):
+    return [cell.strip(" *") for cell in line.strip("|").split("|")]
+
+
+def content_of(name):
+    return json.loads((ROOT / f"benchmarks/results/{name}.json").read_text(encoding="utf-8"))
+
+
+def test_readme_tables():
+    lines = map(cells_of, (ROOT / "README.md").read_text(encoding="utf-8").splitlines())
+    tables = {cells[0]: cells[1:] for cells in lines if cells[0] in ROWS and len(cells) == 9}
+    assert list(tables) == list(ROWS)
     for place, model in enumerate(MODELS):
-        content = json.loads((ROOT / f"benchmarks/results/quality-{model}.json").read_text(encoding="utf-8"))
-        for said, (question, name) in ROWS.items():
-            points = grouped(content["rows"], question, 0)[name]
-            for target, cell in zip((0.5, 0.6, 0.7, 0.8), table[said][4 * place :], strict=False):
-                assert len(points[target]) == 3  # seeds
-                mean = geometric_mean(points[target])
-                shown = float(cell.replace(",", ""))
-                digits = len(cell.partition(".")[2])
-                assert round(mean, digits) == shown, (model, said, target, format_perplexity(mean))
+        for name, (question, group) in ROWS.items():
+            if (name, model) == ("AlphaPruning + TRIM", MODELS[1]):
+                question, group = question_parameters, "AlphaPruning + TRIM, ε 0.1"
+            points = grouped(content_of(f"quality-{model}")["rows"], question, 0).get(group, {})
+            for target, cell in zip(TARGETS, tables[name][4 * place :], strict=False):
+                if cell == "–":
+                    assert target not in points, (model, name, target)
+                    continue
+                values = points.get(target)
+                if cell.endswith("²"):
+                    wide = content_of(f"float32/quality-{model}")
+                    values = grouped(wide["rows"], question, 0)[group][target]
+                assert len(values) == (1 if cell[-1] in "¹²" else 3), (model, name, target)  # seeds
+                assert same(values, cell.rstrip("¹²")), (model, name, target)
 
 
 def test_tables_of_solved_weights():
-    """Both pages say what `benchmarks/results/float32` says, on one text or both."""
-    (content,) = results(ROOT / "benchmarks/results/float32")
-    texts = [grouped(content["rows"], question_refit, text) for text in (0, 1)]
-    for page_name, count in (("README.md", 3), ("docs/optimal.md", 4)):
-        seen = 0
-        for line in (ROOT / page_name).read_text(encoding="utf-8").splitlines():
-            name, *cells = (cell.strip(" *") for cell in line.strip("|").split("|"))
-            if name not in texts[0] or len(cells) != 4:
+    """The page of the optimal method says what the results say, on both texts."""
+    lines = map(cells_of, (ROOT / "docs/optimal.md").read_text(encoding="utf-8").splitlines())
+    rows, seen = content_of("quality-SmolLM2-135M")["rows"], 0
+    # By how many targets, the last ones, a table has.
+    tables = {4: question_refit, 2: question_ingredients}
+    groups = {count: [grouped(rows, question, text) for text in (0, 1)] for count, question in tables.items()}
+    for name, *cells in lines:
+        if len(cells) not in groups or name not in groups[len(cells)][0]:
+            continue
+        seen += 1
+        for target, cell in zip(TARGETS[-len(cells) :], cells, strict=True):
+            points = [found[name] for found in groups[len(cells)]]
+            if cell == "–":
+                assert target not in points[0], (name, target)
                 continue
-            seen += 1
-            for target, cell in zip((0.5, 0.6, 0.7, 0.8), cells, strict=True):
-                for text, said in enumerate(cell.rstrip(")").split(" (")):
-                    (value,) = texts[text][name][target]
-                    digits = len(said.partition(".")[2])
-                    assert round(value, digits) == float(said.replace(",", "")), (page_name, name, target)
-        assert seen == count
+            for found, said in zip(points, cell.rstrip(")").split(" ("), strict=True):
+                assert same(found[target], said), (name, target)
+    assert seen == 14
 
 
 def test_page_of_all_tables():

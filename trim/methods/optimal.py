@@ -218,3 +218,20 @@ def shared_totals(summaries: Mapping[str, PriceSummary], total: int) -> dict[str
     by_remainder = np.argsort(-np.where(extra < within, share - extra, -1.0), kind="stable")
     extra[by_remainder[: missing - int(extra.sum())]] += 1
     return dict(zip(summaries, (below + extra).tolist(), strict=True))
+
+
+def halfway_totals(totals: Mapping[str, int], sizes: Mapping[str, int]) -> dict[str, int]:
+    """Return totals half-way to those at which all layers are equally sparse, adding up to as much.
+
+    Prices are of masks alone. Where the kept weights are solved they make up for most of an error, and layers differ by
+    less than their prices say (docs/optimal.md).
+
+    Args:
+        totals: how many weights each layer loses.
+        sizes: how many it has.
+    """
+    total = sum(totals.values())
+    share = total / sum(sizes[name] for name in totals)
+    halfway = {name: round((count + share * sizes[name]) / 2) for name, count in totals.items()}
+    halfway[max(halfway, key=lambda name: halfway[name])] += total - sum(halfway.values())
+    return halfway

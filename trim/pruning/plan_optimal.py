@@ -19,7 +19,14 @@ from trim.calibration.text_pass import TextPass, text_pass
 from trim.files import write_atomically
 from trim.methods.budgets import Budgets, Shapes
 from trim.methods.counts import largest_count
-from trim.methods.optimal import BINS_PER_OCTAVE, PriceSummary, lower_hull, price_summary, shared_totals
+from trim.methods.optimal import (
+    BINS_PER_OCTAVE,
+    PriceSummary,
+    halfway_totals,
+    lower_hull,
+    price_summary,
+    shared_totals,
+)
 from trim.methods.retention import retention_curves
 from trim.models.streamed import StreamedModel
 from trim.models.tensor_files import weights_key
@@ -113,6 +120,8 @@ def optimal_budgets(
 ) -> Budgets:
     """Return how many weights each layer loses at one price of a weight for all of them, by the dense model's curves.
 
+    Half-way between those and uniform ones, where the kept weights are solved (`halfway_totals`).
+
     Args:
         model: dense.
         calibration: the text, of which the first `settings.sensitivity_windows` are read.
@@ -139,8 +148,10 @@ def optimal_budgets(
 
     path = _price_file(model, calibration, settings, shapes, sensitivity, batch)
     summaries = _cached_prices(path, measure)
-    total = round(target * sum(rows * columns for rows, columns in shapes.values()))
-    totals = shared_totals({name: summaries[name] for name in shapes}, total)
+    sizes = {name: rows * columns for name, (rows, columns) in shapes.items()}
+    totals = shared_totals({name: summaries[name] for name in shapes}, round(target * sum(sizes.values())))
+    if settings.allocation == "solved":
+        totals = halfway_totals(totals, sizes)
     return Budgets.exact("optimal", totals, shapes)
 
 

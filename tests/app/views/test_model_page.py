@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 from streamlit.testing.v1 import AppTest
 
+import trim
 from app.services.jobs.manager import JobError
+from app.services.results.tables import agreement_map
 from app.services.runs.store import RunStore
 from diagnostics.format import number
 from tests.app.page import charts, linked, numbers, ran, said, steps, trace, visit
@@ -164,6 +166,19 @@ def test_the_form_with_the_settings_of_another_run(runs):
     assert "--target 0.5 --allocation optimal --budget optimal" in test.code[0].value
     assert "--windows 2 --length 16" in test.code[0].value
     assert any("There is no run" in each.value for each in visit("model", **{"from": "gone"}).warning)
+
+
+def test_changed_weights_and_the_rows_that_are_spared(runs):
+    """A map of what they leave; beside other runs, whether the same rows are spared."""
+    with RunWriter.create(runs / "solved", settings("solved")) as writer:
+        writer.write_block(0, [refitted(record("0.mlp.gate_proj", allocation="optimal"))])
+    test = visit("model", run="solved")
+    drawn = charts(test)
+    assert numbers(trace(drawn["map_change"], "error_left")["z"])[0, 0] == 0.875
+    assert numbers(trace(drawn["row_agreement_1. optimal"], "row_agreement")["z"])[0, 0] == pytest.approx(1)
+    shown, other = (trim.open_run(runs / name) for name in ("solved", "optimal"))
+    (facts,) = agreement_map(shown, other).layers
+    assert (facts.row_agreement, facts.weights_moved) == (pytest.approx(1), pytest.approx(0.25))
 
 
 def test_a_refitted_layer_says_so(runs):

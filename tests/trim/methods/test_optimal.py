@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from tests.trim import oracle
 from trim.errors import NonFiniteError, SettingsError, ShapeError, SparsityError
 from trim.methods.optimal import (
+    halfway_totals,
     last_price,
     lower_hull,
     optimal_counts,
@@ -213,6 +214,12 @@ def test_shared_price_splits_a_bin_evenly_and_takes_what_is_free_first() -> None
     assert shared_totals({"a": alike, "b": free}, 61) == {"a": 1, "b": 60}
     with pytest.raises(SparsityError, match="cannot lose"):
         shared_totals({"a": alike, "b": free}, 121)
+
+
+def test_totals_half_way_to_uniform_ones():
+    sizes = {"a": 100, "b": 200, "c": 100}
+    assert halfway_totals({"a": 90, "b": 101, "c": 10}, sizes) == {"a": 70, "b": 101, "c": 30}
+    assert halfway_totals({"a": 50, "b": 100, "c": 50}, sizes) == {"a": 50, "b": 100, "c": 50}
 
 
 def test_the_last_price_parts_what_goes_from_what_stays() -> None:

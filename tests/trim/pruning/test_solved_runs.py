@@ -41,6 +41,10 @@ def test_a_run_its_records_and_its_export(llama, tmp_path, own_cache, allocation
         assert torch.equal(weight[keep], torch.from_numpy(record.kept_weights).float())
         assert not bool(weight[~keep].any())
         assert bool((weight != dense.layers[name].weight * keep).any())
+        weights = dense.layers[name].weight * keep
+        moved = (weight - weights).norm(dim=1) / weights.norm(dim=1)
+        np.testing.assert_allclose(record.row_moved, moved.detach().numpy(), rtol=1e-3, equal_nan=True)
+        assert (record.row_error.sum() < record.row_error_masked.sum()) or record.error_left >= 0.9
         if "pattern" in more:
             assert set(record.counts.tolist()) == {record.columns // 2}
     if allocation == "solved" and "pattern" not in more:  # row counts are an outcome
