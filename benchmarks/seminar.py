@@ -119,8 +119,8 @@ class Reader:
                         raise RuntimeError("the page's script did not compile")
 
 
-async def present(presenter: Reader) -> None:
-    """Unlock the presenter's session, and wait until its layer is there."""
+async def present(server: AppServer, presenter: Reader) -> None:
+    """Unlock the presenter's session, open a layer, and wait until readers see it."""
     shown = await presenter.open("runs")
     ids = {
         (element.text_input.label or element.button.label): element.text_input.id or element.button.id
@@ -129,16 +129,14 @@ async def present(presenter: Reader) -> None:
     }
     await presenter.open("runs", **{ids["Presenter's code"]: CODE, ids["Unlock"]: True})
     deadline = time.monotonic() + 10 * PATIENCE_SECONDS
-    while not await layer_is_open(presenter):
-        if time.monotonic() > deadline:
-            raise RuntimeError("the presenter's layer does not open")
+    while time.monotonic() < deadline:
+        await presenter.open("presented")
+        async with Reader(server) as reader:
+            seen = await reader.open("layer")
+        if any("calibration vectors" in element.markdown.body for element in seen.elements):
+            return
         await asyncio.sleep(1)
-
-
-async def layer_is_open(reader: Reader) -> bool:
-    """Ask for a layer that did not come with the app, and return whether it is there."""
-    shown = await reader.open("presented")
-    return any("calibration vectors" in element.markdown.body for element in shown.elements)
+    raise RuntimeError("the presenter's layer does not open")
 
 
 async def alone(server: AppServer, visits: int = 8) -> dict[str, dict]:
@@ -254,7 +252,7 @@ async def measure(server: AppServer, asked: argparse.Namespace) -> dict:
         print(name, json.dumps(part), flush=True)
 
     async with Reader(server) as presenter:
-        await present(presenter)
+        await present(server, presenter)
         tell("alone", await alone(server))
         tell("at_once", await all_at_once(server, asked.readers))
         if asked.seconds:

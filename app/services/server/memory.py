@@ -9,9 +9,9 @@ _frozen: set[bool] = set()
 def freeze_gc(*, now: bool = False) -> None:
     """Keep what is loaded by now out of garbage collection; once, and again when torch has been loaded since.
 
-    Streamlit collects garbage after every run of a page. Looking through the quarter of a million objects of its own
-    packages and torch would take longer than the page itself, and all readers wait meanwhile. The job that loads torch
-    calls it before any model is loaded: frozen with the rest, models would never be collected.
+    Looking through the quarter of a million objects of the packages and of torch takes longer than a page itself, and
+    all readers wait meanwhile; so `.streamlit/config.toml` asks for no collection after every run. The job that loads
+    torch calls it before any model is loaded: frozen with the rest, models would never be collected.
 
     Args:
         now: in any case.
