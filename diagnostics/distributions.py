@@ -36,7 +36,8 @@ class Distributions:
     def shares(self) -> np.ndarray:
         """Share of each set's rows in each bin, (S, B): layers of different height look comparable."""
         counts = self.histogram.counts
-        return counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        shares: np.ndarray = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+        return shares
 
     @property
     def bin_width(self) -> float:

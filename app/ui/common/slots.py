@@ -36,7 +36,7 @@ def add_to_compare(make: Callable[[], Sequence[Pick]], key: str) -> None:
         key: of the button.
     """
     with st.container(
-        horizontal=True, vertical_alignment="center", gap="small", width="content", key=f"{key}_box"
+        horizontal=True, vertical_alignment="center", gap="xsmall", width="content", key=f"{key}_box"
     ):
         if st.button("Add to compare", icon=":material/add_chart:", key=key, type="tertiary"):
             _add(make())
@@ -67,9 +67,7 @@ def _add(picks: Sequence[Pick]) -> None:
     known += new[:room]
     if len(new) > room:
         st.toast("Compare holds eight. Remove one there first.", icon=":material/info:")
-    elif new:
-        st.toast(f"Added as {LETTERS[len(known) - 1]}.", icon=":material/check:")
-    else:
+    elif not new:
         st.toast("It is there already.", icon=":material/check:")
 
 

@@ -136,14 +136,14 @@ def _add(
         format_func=_layer_label,
         key=f"compare_add_layer_{run_id}",
     )
-    new = Pick(run_id, layer)
-    if new in picks:
-        new = Pick(run_id, layer, uniform=True)
+    one = Pick(run_id, layer)
+    if one in picks:
+        one = Pick(run_id, layer, uniform=True)
     st.button(
-        "Add as uniform would prune it" if new.uniform else "Add",
+        "Add as uniform would prune it" if one.uniform else "Add",
         type="primary",
         key="compare_add",
-        disabled=new in picks,
+        disabled=one in picks,
         on_click=write,
-        args=([*picks, new],),
+        args=([*picks, one],),
     )
