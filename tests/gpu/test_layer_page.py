@@ -4,18 +4,15 @@ import random
 
 import numpy as np
 import pytest
-import torch
 
+from tests.gpu.layers import on_gpu
 from tests.trim import tiny
 
 pytest.importorskip("streamlit", reason="the page needs streamlit")
 from app.services.layer import laboratory
 from tests.app.page import LayerPage
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
-]
+pytestmark = on_gpu
 
 
 def visit(monkeypatch: pytest.MonkeyPatch, device: str, address: dict[str, str]) -> LayerPage:

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
-from tests.app.page import ROOT, ran
+from tests.app.page import ran, visit
 from tests.trim import tiny
 
 
@@ -29,9 +29,7 @@ def folders(tmp_path_factory):
 
 
 def asked(checkpoint, parent="") -> AppTest:
-    test = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=60)
-    test.switch_page("views/xray.py")
-    ran(test)
+    test = visit("xray")
     test.text_input(key="xray_checkpoint").set_value(str(checkpoint))
     test.text_input(key="xray_parent").set_value(str(parent))
     test.button[0].click()
