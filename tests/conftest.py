@@ -32,14 +32,14 @@ settings.load_profile("everyday")
 LONG_TEXT = 100_000  # characters
 
 
-# Files whose tests fork processes, and those whose pages in the browser compute on the model.
+# Files whose tests fork processes, and those whose pages in the browser compute something.
 FORKING = (
     "tests/app/services/jobs/test_continuations.py",
     "tests/app/services/jobs/test_manager.py",
     "tests/trim/cli/test_cli.py",
     "tests/trim/pruning/test_loop.py",
 )
-COMPUTING = ("tests/browser/test_layer_page.py", "tests/browser/test_linked_selection.py")
+COMPUTING = ("tests/browser/test_layer_page.py", "tests/browser/test_model_page.py")
 
 
 @pytest.hookimpl(optionalhook=True)
