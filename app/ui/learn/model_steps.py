@@ -49,8 +49,8 @@ def _chosen(
             Exception
         ):  # a damaged run ends no lecture; its reason may name paths, which a room need not see
             missing = f"There is no run {run_id[:60]} that can be read: see the page Runs. Shown instead: the demo's."
-    run = lessons.demo_run(fits)
-    return ([], "", missing) if run is None else (read(run), run.name, missing)
+    demo = lessons.demo_run(fits)
+    return ([], "", missing) if demo is None else (read(demo), demo.name, missing)
 
 
 def _shared(make: Callable[[str | None], Picture | None], run_id: str | None) -> Picture | None:
