@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.services.server.access import CODE, LONGEST_CODE, MODELS, ON, SHORTEST_CODE
+from app.services.server.access import CODE, MAX_CODE_CHARACTERS, MIN_CODE_CHARACTERS, MODELS, ON
 
 SERVED = Path(__file__).parent / "server.py"
 # No letters that are taken for others when they are read from a screen.
@@ -62,8 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     asked = parser.parse_args(arguments)
     given = os.environ.get(CODE, "").strip()
-    if given and not SHORTEST_CODE <= len(given) <= LONGEST_CODE:
-        print(f"{CODE} must have {SHORTEST_CODE} to {LONGEST_CODE} characters.", file=sys.stderr)
+    if given and not MIN_CODE_CHARACTERS <= len(given) <= MAX_CODE_CHARACTERS:
+        print(f"{CODE} must have {MIN_CODE_CHARACTERS} to {MAX_CODE_CHARACTERS} characters.", file=sys.stderr)
         return 2
     try:
         check_port(asked.listen, asked.port)

@@ -293,7 +293,7 @@ class App(Kind):
     def begin(self, folder: Path) -> int:
         """Look at the runs, as every page does, and do what is not done; returns 3 where the job was killed."""
         manager.subprocess = SimpleNamespace(Popen=ForkedPopen, DEVNULL=-3, STDOUT=-2)
-        manager.LEAST_FREE_BYTES = importing.UNLOCKED_SECONDS = 0
+        manager.MIN_FREE_BYTES = importing.UNLOCKED_SECONDS = 0
         folder.mkdir(exist_ok=True)
         store, jobs = RunStore(lambda: folder, lambda: folder / "none"), manager.RunJobs(lambda: folder)
         for entry in store.runs():

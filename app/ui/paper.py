@@ -35,10 +35,10 @@ from trim.sweeps.folder import Sweep
 
 FIRST_SPARSITY = 0.7  # where the paper's figure 2 begins
 KEYS = "k_proj"
-FEW = 10
+MIN_LAYERS_PER_SIGN = 10
 
 
-KEPT = 64
+FIGURE_CACHE_SIZE = 64
 _redrawn: OrderedDict[Hashable, "Redrawn | None"] = OrderedDict()
 _drawing = threading.Lock()
 
@@ -68,7 +68,7 @@ def redrawn(made_of: Hashable, draw: Callable[[], Redrawn | None]) -> Redrawn | 
         draw: one of the functions below; None where the figure cannot be drawn.
     """
     with _drawing:
-        return cached(_redrawn, made_of, draw, KEPT)
+        return cached(_redrawn, made_of, draw, FIGURE_CACHE_SIZE)
 
 
 def figure_1(layer: LayerView) -> Redrawn:
@@ -256,7 +256,7 @@ def figure_3c(runs: list[Run]) -> Redrawn:
         if len(runs) > 1
         else "Here is one; a second can be chosen above once it is pruned. "
     )
-    if min(counts["positive"], counts["negative"]) < FEW:
+    if min(counts["positive"], counts["negative"]) < MIN_LAYERS_PER_SIGN:
         differs += (
             f"With {counts['negative']} layers of negative and {counts['positive']} of positive rate, ours cannot tell "
             "whether the Gini decides the sign. The step Sign of Learn shows how it can."

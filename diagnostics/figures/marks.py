@@ -13,7 +13,7 @@ from diagnostics.numeric import Histogram
 _LABEL_SHIFTS = ((0, 15), (0, -15), (22, 0), (-22, 0))
 
 
-_MOST_LABELS = 8
+_MAX_LABELS = 8
 
 
 def mark_rows(
@@ -43,7 +43,7 @@ def mark_rows(
 
 def number_rows(figure: go.Figure, theme: Theme, rows: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
     """Draw the selected rows' numbers beside their marks, while there are few enough to tell apart."""
-    if len(rows) > _MOST_LABELS:
+    if len(rows) > _MAX_LABELS:
         return
     for place, index in enumerate(np.argsort(x, kind="stable").tolist()):
         x_shift, y_shift = _LABEL_SHIFTS[place % len(_LABEL_SHIFTS)]

@@ -14,8 +14,8 @@ import plotly.graph_objects as go
 from diagnostics.figures.theme import escape
 
 INCH = 96  # pixels, as SVG, PDF and browsers count them
-LEAST_POINTS = 7  # no letter is smaller
-LONGEST_TITLE = 200
+MIN_FONT_POINTS = 7  # no letter is smaller
+MAX_TITLE_CHARACTERS = 200
 _BASE = 12  # pixels of the template's letters, which become the chosen points
 _LETTER = 0.54  # mean width of a letter, in letter heights
 _SAMPLE = 42  # pixels: the line or bar before a name in the legend, and the gaps
@@ -62,12 +62,12 @@ def printed(
         figure: a figure in the light theme.
         page: its size.
         points: the size of ordinary letters.
-        title: plain text; longer than LONGEST_TITLE it is cut. Empty: none.
+        title: plain text; longer than MAX_TITLE_CHARACTERS it is cut. Empty: none.
         labels: new texts for those that `label_texts` lists; plain text.
         scale: factor of everything, for a preview.
     """
     letter = points * INCH / 72 * scale
-    factor, least = letter / _BASE, LEAST_POINTS * INCH / 72 * scale
+    factor, least = letter / _BASE, MIN_FONT_POINTS * INCH / 72 * scale
     width = page.width * INCH * scale
     # By its parts: a whole figure would hand out its arrays as text.
     traces = [_slim(trace.to_plotly_json()) for trace in figure.data if trace.opacity != 0]
@@ -81,7 +81,7 @@ def printed(
     result = go.Figure({"data": _grown(traces, factor, least), "layout": _grown(layout, factor, least)})
     for old, new in (labels or {}).items():
         _relabel(result, old, new)
-    lines = _wrapped(title[:LONGEST_TITLE], width / (1.25 * letter * _LETTER), 3)
+    lines = _wrapped(title[:MAX_TITLE_CHARACTERS], width / (1.25 * letter * _LETTER), 3)
     top = (1.65 * letter * len(lines) + 0.6 * letter) if lines else 0.9 * letter
     if result.layout.annotations:
         top += 1.4 * letter  # notes stand above the plot

@@ -16,7 +16,7 @@ from app.services.results.compared import Pick
 from app.services.runs.store import RunStore
 from app.services.server.access import PresenterNeededError, Seminar
 from app.ui.common import search_options
-from app.ui.common.selection import MOST_ROWS, RowsError, parse_rows
+from app.ui.common.selection import MAX_ROWS, RowsError, parse_rows
 from tests.app.page import visit
 from tests.app.small import study
 from tests.app.small_runs import make_run
@@ -134,7 +134,7 @@ def test_rows_are_rows_of_the_layer(text):
         return
     assert rows == sorted(set(rows))
     assert all(0 <= row < 12 for row in rows)
-    assert len(rows) <= MOST_ROWS
+    assert len(rows) <= MAX_ROWS
 
 
 @given(target=st.floats(0.01, 0.99), rates=anything, negative=anything, iterations=st.integers(1, 100))

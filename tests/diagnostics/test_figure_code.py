@@ -12,7 +12,7 @@ import pytest
 from diagnostics.distributions import RowNumbers, distributions
 from diagnostics.figure_code import figure_zip, matplotlib_code, plotly_code
 from diagnostics.figures.distributions import ROW_SPARSITY, outlines_figure
-from diagnostics.figures.printed import INCH, LEAST_POINTS, PAGES, label_texts, printed
+from diagnostics.figures.printed import INCH, MIN_FONT_POINTS, PAGES, label_texts, printed
 from tests.diagnostics.figure_cases import all_figures
 
 KINDS = ("gini of two", "cosine", "histogram", "rate", "iteration", "landscape", "mask", "row prices")
@@ -45,7 +45,7 @@ def letters(value, key=""):
 def test_no_letter_is_smaller_than_seven_points(columns):
     for name, drawn in columns.items():
         smallest = min(letters(drawn.layout.to_plotly_json()))
-        assert smallest >= LEAST_POINTS * INCH / 72 - 1e-6, name
+        assert smallest >= MIN_FONT_POINTS * INCH / 72 - 1e-6, name
         assert drawn.layout.width == round(COLUMN.width * INCH)
         assert drawn.layout.paper_bgcolor == "#ffffff"
     assert printed(figure(), SLIDE, 20).layout.height == 720

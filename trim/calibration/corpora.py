@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 SPLITS = ("calibration", "evaluation", "whole")
 # Above this, calibration windows are drawn by their place in the text, and only there are tokens cut.
-LARGEST_WHOLE_CHARACTERS = 16 * 2**20
+MAX_WHOLE_CHARACTERS = 16 * 2**20
 # Above this, all evaluation windows of a text are more than a model can read in a day.
-LARGEST_EVALUATION_CHARACTERS = 256 * 2**20
+MAX_EVALUATION_CHARACTERS = 256 * 2**20
 PIECE_CHARACTERS = 2**17
 LEAD_CHARACTERS = 256
 UNSETTLED_TOKENS = 64
@@ -98,13 +98,13 @@ def load_corpus(
     text = _text(source, split, report)
     report(Progress(title))
     what = ("" if split == "whole" else f"the {split} part of ") + repr(one_line(str(source)))
-    if drawn is not None and len(text) > LARGEST_WHOLE_CHARACTERS:
+    if drawn is not None and len(text) > MAX_WHOLE_CHARACTERS:
         meter = Meter(report, of=drawn)
         placed = _from_places(text, tokenizer, drawn, own, generator, lambda done: meter.report(title, done))
         if placed is None:
             raise CorpusError(_too_short(what, "too few", length))
         return _prepended(begin, placed)
-    if windows is None and len(text) > LARGEST_EVALUATION_CHARACTERS:
+    if windows is None and len(text) > MAX_EVALUATION_CHARACTERS:
         raise CorpusError(
             f"{what} has {len(text):,} characters, too many to cut all of it into windows; say how many windows to read"
         )

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import pyarrow.parquet
 
 FILE_TYPES = (".txt", ".jsonl", ".parquet")
-LARGEST_TEXT_BYTES = 4 * 2**30  # reading it takes half a minute
-LARGEST_DOCUMENT_BYTES = 128 * 2**20
+MAX_TEXT_BYTES = 4 * 2**30  # reading it takes half a minute
+MAX_DOCUMENT_BYTES = 128 * 2**20
 BETWEEN_DOCUMENTS = "\n\n"
 _CHUNK_BYTES = 2**20
 _MARKS = (
@@ -101,7 +101,7 @@ def file_text(path: Path, split: str) -> Text:
 
     def read() -> Iterator[str]:
         try:
-            if path.stat().st_size > LARGEST_TEXT_BYTES:
+            if path.stat().st_size > MAX_TEXT_BYTES:
                 raise _too_large(name, path.stat().st_size)
             yield from reader(path, name)
         except OSError as error:
@@ -133,7 +133,7 @@ def part_of(read: Callable[[], Iterator[str]], split: str, name: str, joint: str
         sizes.append(len(document))
         total += len(document)
         blank = blank and not document.strip()
-        if total > LARGEST_TEXT_BYTES:
+        if total > MAX_TEXT_BYTES:
             raise _too_large(name, total)
     if blank:
         raise CorpusError(f"{name} holds no text; give a file with at least a few thousand words")
@@ -169,7 +169,7 @@ def _space_after(read: Callable[[], Iterator[str]], least: int, total: int) -> i
 
 def _too_large(name: str, size: int) -> CorpusError:
     return CorpusError(
-        f"{name} holds {format_bytes(size)}, more than the {format_bytes(LARGEST_TEXT_BYTES)} that can be read; "
+        f"{name} holds {format_bytes(size)}, more than the {format_bytes(MAX_TEXT_BYTES)} that can be read; "
         "give a part of it, calibration needs less than a megabyte"
     )
 
@@ -219,11 +219,11 @@ def _json_lines(path: Path, name: str) -> Iterator[str]:
         while True:
             number += 1
             try:
-                line = lines.readline(LARGEST_DOCUMENT_BYTES + 1)
+                line = lines.readline(MAX_DOCUMENT_BYTES + 1)
                 if not line:
                     return
                 content = line.encode() if isinstance(line, str) else line
-                if len(content) > LARGEST_DOCUMENT_BYTES:
+                if len(content) > MAX_DOCUMENT_BYTES:
                     raise _document_too_large(f"line {number:,} of {name}")
                 document = _document(content.removeprefix(codecs.BOM_UTF8), f"line {number:,} of {name}")
             except UnicodeDecodeError as error:
@@ -256,7 +256,7 @@ def _document(line: bytes, name: str) -> str:
 
 def _document_too_large(name: str) -> CorpusError:
     return CorpusError(
-        f"{name} is longer than {format_bytes(LARGEST_DOCUMENT_BYTES)}; write a long text as several documents"
+        f"{name} is longer than {format_bytes(MAX_DOCUMENT_BYTES)}; write a long text as several documents"
     )
 
 
@@ -301,7 +301,7 @@ def _rows_at_once(file: "pyarrow.parquet.ParquetFile", name: str) -> int:
     largest = max(
         (group.column(column).total_uncompressed_size / max(group.num_rows, 1) for group in groups), default=1
     )
-    if largest > LARGEST_DOCUMENT_BYTES:
+    if largest > MAX_DOCUMENT_BYTES:
         raise _document_too_large(f"a row of {name}")
     return max(1, min(1024, int(_CHUNK_BYTES // max(largest, 1))))
 

@@ -17,7 +17,7 @@ from trim.progress import ProgressListener
 from trim.pruning.export import apply_run, is_refitted
 from trim.runs.folder import Run, is_run, open_run
 
-LONGEST_WINDOW = 2048  # as the authors of Wanda and TRIM evaluate, where the model's context is not shorter
+MAX_WINDOW = 2048  # as the authors of Wanda and TRIM evaluate, where the model's context is not shorter
 
 
 class Workbench:
@@ -86,13 +86,13 @@ class Workbench:
         if text not in self._windows:
             model = self._model
             assert model is not None, "load a model first"
-            longest = model.longest_window or LONGEST_WINDOW
+            longest = model.longest_window or MAX_WINDOW
             self._windows[text] = load_corpus(
                 text.corpus,
                 model.tokenizer,
                 split="whole" if text.whole else "evaluation",
                 windows=text.windows,
-                length=text.length or min(LONGEST_WINDOW, longest),
+                length=text.length or min(MAX_WINDOW, longest),
                 bos=text.bos,
                 progress=self.progress,
             )

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from trim.evaluation.agreement import Agreement
     from trim.evaluation.xray import LayerXray, Xray
 
-MANY = 5  # names in one sentence
+MAX_NAMES_LISTED = 5  # in one sentence
 METHODS = {
     "rows": "Wanda's scores, as many of each row",
     "uniform": "Wanda, rows alike",
@@ -123,8 +123,8 @@ def _damage(found: Xray) -> list[str]:
 
 
 def _list(names: list[str] | tuple[str, ...]) -> str:
-    more = len(names) - MANY
-    return ", ".join(names[:MANY]) + (f" and {more:,} more" if more > 0 else "")
+    more = len(names) - MAX_NAMES_LISTED
+    return ", ".join(names[:MAX_NAMES_LISTED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def by_kind(found: Xray) -> list[dict[str, object]]:

@@ -15,14 +15,14 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from trim.errors import ModelError
 from trim.models.replay import record_calls
-from trim.models.tensor_files import MOST_TENSORS
+from trim.models.tensor_files import MAX_TENSORS
 from trim.names import one_line
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
 SUPPORTED = "Llama, Mistral, Qwen2, Qwen2.5, Qwen3, Gemma 2 and 3 (text), OPT and decoders built like them"
-_MOST_BUFFERED = 2**28  # numbers
+_MAX_BUFFER_ELEMENTS = 2**28
 _TRIAL = (2, 3)  # sequences and tokens of the text without numbers
 # Configurations that a text has gone through in this process: a run asks several times.
 _SOUND: set[str] = set()
@@ -104,7 +104,7 @@ def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
             _place(trial)
             _require_block_by_block(trial)
         tables = sum(buffer.numel() for buffer in module.buffers())
-        if tables > _MOST_BUFFERED:
+        if tables > _MAX_BUFFER_ELEMENTS:
             raise unsupported(name, Reason.CONFIGURATION, f"its tables would hold {tables:,} numbers")
         compute_buffers(copy.deepcopy(module), torch.device("cpu"))
         _SOUND.add(tried)
@@ -117,8 +117,8 @@ def _few_parameters(name: str) -> Iterator[None]:
     thread, counted = threading.get_ident(), itertools.count(1)
 
     def count(*_: object) -> None:
-        if threading.get_ident() == thread and next(counted) > MOST_TENSORS:
-            raise unsupported(name, Reason.CONFIGURATION, f"it would have over {MOST_TENSORS:,} tensors")
+        if threading.get_ident() == thread and next(counted) > MAX_TENSORS:
+            raise unsupported(name, Reason.CONFIGURATION, f"it would have over {MAX_TENSORS:,} tensors")
 
     handle = register_module_parameter_registration_hook(count)
     try:

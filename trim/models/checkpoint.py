@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-MOST_BLOCKS = 500
+MAX_BLOCKS = 500
 
 # Any one of these is enough to make a tokenizer of.
 TOKENIZER_CORES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tekken.json")
@@ -135,12 +135,12 @@ def read_config(folder: Path) -> "PretrainedConfig":
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
         kind = settings.get("model_type")
-        many = [key for key, value in settings.items() if "layer" in key and _is_above(value, MOST_BLOCKS)]
+        many = [key for key, value in settings.items() if "layer" in key and _is_above(value, MAX_BLOCKS)]
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path} is damaged; get it again from where the model comes from") from error
     if many:
         raise ModelError(
-            f"{path} asks for more than {MOST_BLOCKS} blocks ({many[0]}): it is damaged; get it again"
+            f"{path} asks for more than {MAX_BLOCKS} blocks ({many[0]}): it is damaged; get it again"
         )
     try:
         with quiet():

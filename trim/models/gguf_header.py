@@ -30,9 +30,9 @@ _SCALARS = {
     12: "<d",
 }
 _FLOATS = {0: torch.float32, 1: torch.float16, 30: torch.bfloat16}
-_MOST_DIMENSIONS = 8
-_MOST_PER_BYTE = 8  # numbers; the smallest types hold five
-_LONGEST_ARRAY = 4096  # of numbers that are kept: more are never settings
+_MAX_DIMENSIONS = 8
+_MAX_ELEMENTS_PER_BYTE = 8  # the smallest types hold five
+_MAX_ARRAY_ITEMS = 4096  # longer arrays are never settings
 
 Value = int | float | str | tuple[int | float, ...] | None
 
@@ -164,7 +164,7 @@ def _parse(path: Path, content: mmap.mmap) -> GgufHeader:
     found = []
     for _ in range(tensors):
         name = reader.string()
-        if (dimensions := reader.integer("<I")) > _MOST_DIMENSIONS:
+        if (dimensions := reader.integer("<I")) > _MAX_DIMENSIONS:
             raise ValueError("a tensor has more dimensions than any")
         sizes = [reader.integer("<Q") for _ in range(dimensions)]
         kind, offset = reader.integer("<I"), reader.integer("<Q")
@@ -177,7 +177,7 @@ def _parse(path: Path, content: mmap.mmap) -> GgufHeader:
     if max((place.start for place in places.values()), default=0) > len(content):
         raise ValueError("the last tensor begins after the end of the file")
     header = GgufHeader(path, facts, places)
-    if header.parameters > _MOST_PER_BYTE * len(content):
+    if header.parameters > _MAX_ELEMENTS_PER_BYTE * len(content):
         raise ValueError("its tensors would be larger than the file")
     if header.count(f"{header.architecture}.block_count") > len(places):
         raise ValueError("it has fewer tensors than blocks")
@@ -222,7 +222,7 @@ class _Reader:
         if kind == _STRING:
             for _ in range(length):
                 self._skip_string()
-        elif length <= _LONGEST_ARRAY:
+        elif length <= _MAX_ARRAY_ITEMS:
             return tuple(self.number(_SCALARS[kind]) for _ in range(length))
         else:
             self.position += length * struct.calcsize(_SCALARS[kind])

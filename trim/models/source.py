@@ -31,7 +31,7 @@ DEMO_TITLE = "SmolLM2-135M-Instruct (demo, dequantized from 4 bits)"
 
 # Of these what a repository has must be there; its weights are judged by `weight_files`.
 HUB_FILES = (*checkpoint.CONFIG_FILES, *checkpoint.TOKENIZER_FILES)
-_FEW_BLOCKS = 64  # tried out in a second or two
+_MIN_BLOCK_LIMIT = 64  # so many are built and checked in a second or two
 _WAYS = '"demo", a Hub id such as "Qwen/Qwen2.5-0.5B", a folder with safetensors, or a GGUF file'
 
 
@@ -122,7 +122,7 @@ def fetch(source: Source, progress: ProgressListener) -> Path:
         return folder
     files, config = TensorFiles(folder), checkpoint.read_config(folder)
     # What the configuration would build is what the files hold: nothing larger comes into memory, nor is tried out.
-    if (blocks := getattr(config, "num_hidden_layers", 0)) > max(_FEW_BLOCKS, len(files.places)):
+    if (blocks := getattr(config, "num_hidden_layers", 0)) > max(_MIN_BLOCK_LIMIT, len(files.places)):
         raise ModelError(
             f"the config.json in {folder} asks for {blocks:,} blocks, and its files hold {len(files.places):,} "
             "tensors; get the model again from where it comes from"

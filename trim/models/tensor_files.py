@@ -40,9 +40,9 @@ _DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-MOST_TENSORS = 20_000  # of a model
+MAX_TENSORS = 20_000  # in one model
 _SAMPLE_BYTES = 4096
-_LONGEST_HEADER = 32 * 2**20
+_MAX_HEADER_BYTES = 32 * 2**20
 
 
 def weight_files(folder: Path) -> tuple[list[str], str | None]:
@@ -192,9 +192,9 @@ class TensorFiles:
         for path in self.files:
             self._stamps[path] = _stamp(path.stat())
             self.places |= _places(path)
-            if len(self.places) > MOST_TENSORS:
+            if len(self.places) > MAX_TENSORS:
                 raise ModelError(
-                    f"{folder} holds over {MOST_TENSORS:,} tensors, more than any supported model; choose another model"
+                    f"{folder} holds over {MAX_TENSORS:,} tensors, more than any supported model; choose another model"
                 )
         if not self.places:
             raise ModelError(f"{folder} holds safetensors without a single tensor; get them again")
@@ -297,7 +297,7 @@ def read_header(path: Path) -> tuple[dict, int]:
         size = path.stat().st_size
         with path.open("rb") as file:
             (length,) = struct.unpack("<Q", file.read(8))
-            if length > min(size - 8, _LONGEST_HEADER):
+            if length > min(size - 8, _MAX_HEADER_BYTES):
                 raise ValueError("its header is cut short, or longer than any")
             header = json.loads(file.read(length))
         if not isinstance(header, dict):

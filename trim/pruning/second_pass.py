@@ -20,12 +20,12 @@ from trim.runs.settings import PruneSettings
 # In the run folder while the run is not complete: the first pass's run, and the dense model's sensitivity.
 FIRST_PASS = "first-pass"
 DENSE_FILE = "dense-sensitivity.safetensors"
-MOST_SPARSE = 0.7
+FIRST_PASS_MAX_SPARSITY = 0.7
 
 
 def first_settings(settings: PruneSettings, sparsity: float) -> PruneSettings:
     """Return the settings of the first pass of a run that is asked for that model sparsity."""
-    return replace(settings, target=min(sparsity, MOST_SPARSE), second_pass=False)
+    return replace(settings, target=min(sparsity, FIRST_PASS_MAX_SPARSITY), second_pass=False)
 
 
 class StreamedPrunedModel:

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 
 D = TypeVar("D", bound="DataclassInstance")
 
-DEEPEST = 24
-LONGEST_TEXT = 100_000
-_LONGEST_NUMBER = 18  # digits of a whole number
+MAX_JSON_DEPTH = 24
+MAX_TEXT_CHARACTERS = 100_000
+_MAX_INTEGER_DIGITS = 18
 _SHOWN = 60  # letters of a false value in a message
 
 
@@ -49,7 +49,7 @@ def parse_json(text: str | bytes) -> object:
         content = json.loads(text, parse_constant=_no_number, parse_int=_whole, parse_float=_finite)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
-    _check_size(content, DEEPEST)
+    _check_size(content, MAX_JSON_DEPTH)
     return content
 
 
@@ -58,7 +58,7 @@ def _no_number(word: str) -> float:
 
 
 def _whole(digits: str) -> int:
-    if len(digits) > _LONGEST_NUMBER:
+    if len(digits) > _MAX_INTEGER_DIGITS:
         raise ValueError(f"a number has {len(digits):,} digits")
     return int(digits)
 
@@ -71,7 +71,7 @@ def _finite(digits: str) -> float:
 
 def _check_size(content: object, depth: int) -> None:
     if isinstance(content, str):
-        if len(content) > LONGEST_TEXT:
+        if len(content) > MAX_TEXT_CHARACTERS:
             raise ValueError(f"a text has {len(content):,} letters")
     elif isinstance(content, dict | list):
         if not depth:

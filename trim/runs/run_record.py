@@ -7,14 +7,14 @@ from typing import Annotated
 from trim.runs.fields import Limits, read_fields
 from trim.runs.settings import PruneSettings
 
-LONGEST_TITLE = 200
+MAX_TITLE_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
 class ModelFacts:
     """The model that a run pruned: its title, and the fingerprint of its weights."""
 
-    title: Annotated[str, Limits(most=LONGEST_TITLE)]
+    title: Annotated[str, Limits(most=MAX_TITLE_CHARACTERS)]
     weights: str
 
 

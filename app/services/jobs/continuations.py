@@ -11,7 +11,7 @@ from app.services.server.access import SEMINAR
 from trim.evaluation.settings import Sampling
 from trim.runs.folder import Run
 
-MOST_CHARACTERS = 8000
+MAX_PROMPT_CHARACTERS = 8000
 
 
 @dataclass(frozen=True)
@@ -52,10 +52,10 @@ def check_prompt(prompt: str) -> None:
     """
     if not prompt.strip():
         raise trim.CorpusError("The prompt is empty; give a few words to continue.")
-    if len(prompt) > MOST_CHARACTERS:
+    if len(prompt) > MAX_PROMPT_CHARACTERS:
         raise trim.CorpusError(
-            f"The prompt has {len(prompt):,} characters; {MOST_CHARACTERS:,} are the most. Shorten it: models read a "
-            "few thousand tokens at once, and a sentence is enough to compare them."
+            f"The prompt has {len(prompt):,} characters; {MAX_PROMPT_CHARACTERS:,} are the most. Shorten it: models "
+            "read a few thousand tokens at once, and a sentence is enough to compare them."
         )
 
 

@@ -30,7 +30,7 @@ from trim.runs.folder import Run, open_run, runs_folder
 from trim.runs.writer import new_run_path
 
 ROOT = Path(__file__).resolve().parents[3]
-LEAST_FREE_BYTES = 200_000_000
+MIN_FREE_BYTES = 200_000_000
 POLL_SECONDS = 0.2
 
 
@@ -139,7 +139,7 @@ class RunJobs:
                 raise JobError(
                     "A layer is being prepared, and one job at a time is computed. Try again in a minute."
                 )
-            if (free := shutil.disk_usage(folder).free) < LEAST_FREE_BYTES:
+            if (free := shutil.disk_usage(folder).free) < MIN_FREE_BYTES:
                 raise JobError(
                     f"The disk of {self._disk.folder()} is full: {format_bytes(free)} are free. Delete runs on "
                     "the Runs page, or empty the cache with: python -m trim cache --empty"

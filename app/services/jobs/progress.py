@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from trim.progress import Progress
 
-_MOST = 1e18  # no run has so many bytes or seconds; NaN is not less than it
+_MAX_NUMBER = 1e18  # no run has so many bytes or seconds; NaN is not less than it
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def read_progress(events: Iterable[dict], now: datetime.datetime) -> RunProgress
                 "done": int() | float() as done,
                 "of": int() | float() as of,
                 "seconds_left": int() | float() | None as left,
-            } if all(abs(number) < _MOST for number in (done, of, left or 0)):
+            } if all(abs(number) < _MAX_NUMBER for number in (done, of, left or 0)):
                 shown, said, ended = Progress(what, done, of, left), str(event.get("time", "")), ""
             case {"event": "Began"}:
                 notes.clear()

@@ -17,9 +17,9 @@ from trim.runs.fields import Limits
 from trim.runs.folder import read_json
 from trim.runs.writer import discard_unbegun, write_json
 
-KEPT_JOBS = 50
+MAX_JOBS = 50
 _ID = re.compile(r"[^\s./\\:\0][^/\\:\0]{0,199}")
-_LONGEST_MESSAGE = 2000
+_MAX_MESSAGE_CHARACTERS = 2000
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,7 @@ class JobFolder:
         if not found:
             _, found, message = printed.rpartition("error: ")
         message = message.strip() if found else ""
-        return code, (message or f"It ended with an error. {self.log_hint(job_id)}")[:_LONGEST_MESSAGE]
+        return code, (message or f"It ended with an error. {self.log_hint(job_id)}")[:_MAX_MESSAGE_CHARACTERS]
 
     def log_hint(self, job_id: str) -> str:
         """Return a sentence that says where to look further."""
@@ -142,7 +142,7 @@ class JobFolder:
         for file in self.jobs():
             discard_unbegun(self.path(file.name.removesuffix(".job")))
         jobs = sorted(self.jobs(), key=lambda file: file.stat().st_mtime, reverse=True)
-        for file in jobs[KEPT_JOBS:]:
+        for file in jobs[MAX_JOBS:]:
             for ending in ("job", "end", "log"):
                 file.with_name(f"{file.name.removesuffix('.job')}.{ending}").unlink(missing_ok=True)
 

@@ -11,7 +11,7 @@ from trim.progress import Progress
 
 R = TypeVar("R")
 
-MOST_ENDED = 64  # jobs that have ended, failed ones too
+MAX_ENDED = 64  # jobs that have ended, failed ones too
 _NO_MEMORY = (
     "There is not enough memory for this. Choose a smaller model, fewer or shorter calibration windows, or close other "
     "programs, then try again."
@@ -188,6 +188,6 @@ class JobTable(Generic[R]):
         sizes = {key: 0 if job.failed else self._size(job.result()) for key, job in ended}
         total, last = sum(sizes.values()), next(reversed(self._jobs), None)
         for key, size in sizes.items():
-            if key != last and (total > self._most or len(self._jobs) > MOST_ENDED):
+            if key != last and (total > self._most or len(self._jobs) > MAX_ENDED):
                 total -= size
                 del self._jobs[key]

@@ -33,19 +33,19 @@ if TYPE_CHECKING:  # torch is imported by the jobs that compute with it
 
     from app.services.layer.study import Study
 
-KEPT_MODEL_BYTES = 2 * 2**30
-KEPT_STUDY_BYTES = 2**30
-KEPT_WINDOWS = 4
+MODEL_CACHE_BYTES = 2 * 2**30
+STUDY_CACHE_BYTES = 2**30
+WINDOW_CACHE_SIZE = 4
 
 
 class Laboratory:
     """Loads models and measures them in background threads, heavy ones one at a time; caches the last used."""
 
     def __init__(self) -> None:
-        self._models: JobTable[trim.Model] = JobTable(KEPT_MODEL_BYTES, _model_bytes)
+        self._models: JobTable[trim.Model] = JobTable(MODEL_CACHE_BYTES, _model_bytes)
         self._descriptions: JobTable[trim.ModelDescription] = JobTable(16)
         self._devices: JobTable[list[str]] = JobTable(1)
-        self._studies: JobTable[Study] = JobTable(KEPT_STUDY_BYTES, _study_bytes)
+        self._studies: JobTable[Study] = JobTable(STUDY_CACHE_BYTES, _study_bytes)
         self._sensitivities: JobTable[dict[str, Tensor]] = JobTable(4)
         self._xrays: JobTable[trim.Xray] = JobTable(4)
         self._agreements: JobTable[list[trim.Agreement]] = JobTable(4)
@@ -244,7 +244,7 @@ class Laboratory:
                 progress=job.report,
             )
         with self._lock:
-            return cached(self._windows, key, lambda: windows, KEPT_WINDOWS)
+            return cached(self._windows, key, lambda: windows, WINDOW_CACHE_SIZE)
 
 
 def _title(key: Hashable) -> str:

@@ -31,8 +31,8 @@ if TYPE_CHECKING:  # a live layer's job has loaded torch
 
     import trim
 
-KEPT_OUTCOMES = 32
-KEPT_GAP_CURVES = 4
+OUTCOME_CACHE_SIZE = 32
+GAP_CURVE_CACHE_SIZE = 4
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ class Study:
                 self._outcomes,
                 (settings, sensitivity is not None),
                 lambda: self._search(settings, sensitivity),
-                KEPT_OUTCOMES,
+                OUTCOME_CACHE_SIZE,
             )
 
     def gap(self, outcome: Outcome) -> AllocationGap:
@@ -152,7 +152,7 @@ class Study:
                 self._gap_curves,
                 (anywhere, weights is not None),
                 lambda: gap_curve(self.layer, settings, weights),
-                KEPT_GAP_CURVES,
+                GAP_CURVE_CACHE_SIZE,
             )
 
     def _search(self, settings: SearchSettings, sensitivity: np.ndarray | None) -> Outcome:

@@ -25,9 +25,9 @@ LETTERS = "ABCDEFGH"
 DEFAULT_LAYER = "15.mlp.gate_proj"
 EVERY_BLOCK = "*."  # before a path: the layers of that path in all blocks
 LIVE = "live:"  # before the id of a layer that was seen and not kept; no folder can be called so
-KEPT_LIVE = 64
-MOST_WEIGHTS_OF_A_LIVE_MASK = 2**25
-NOT_USED = "not used"  # of an option that changes nothing, given the others
+MAX_LIVE_LAYERS = 64
+MAX_LIVE_MASK_WEIGHTS = 2**25
+NOT_USED = "not used"  # shown for an option that changes nothing, given the others
 _UNIFORM = "uniform"
 
 
@@ -44,10 +44,10 @@ class Pick:
 
     @classmethod
     def parse(cls, text: str) -> "Pick":
-        """Parse the inverse of `str`.
+        """Parse what `str` of a pick returns.
 
         Raises:
-            RunError: the text is none.
+            RunError: the text does not name a run and a layer.
         """
         parts = text.split("/")
         if len(parts) not in (2, 3) or not all(parts) or (len(parts) == 3 and parts[2] != _UNIFORM):
@@ -82,10 +82,10 @@ class Source:
 
 
 class LiveLayers:
-    """Layers that were added while they were explored. They are kept in memory, the last KEPT_LIVE of all readers."""
+    """Layers that were added while they were explored: the last MAX_LIVE_LAYERS of all readers, in memory."""
 
     def __init__(self) -> None:
-        """Begin without any."""
+        """Begin without any layer."""
         self._layers: OrderedDict[str, tuple[Source, LayerView]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -93,20 +93,20 @@ class LiveLayers:
         """Store one allocation of a view, and uniform; the same one again has the same pick.
 
         What computes or is large is left out: the score, the search, the prices. A mask is stored up to
-        MOST_WEIGHTS_OF_A_LIVE_MASK.
+        MAX_LIVE_MASK_WEIGHTS.
         """
         shown = view.showing({_UNIFORM, method})
         own = shown.own
         name = f"{LIVE}{abs(hash((source.request, source.model, own.counts.tobytes()))):016x}"[:24]
         masks: dict[str, Callable[[], np.ndarray]] = {}
-        if method in view.masks and view.rows * view.columns <= MOST_WEIGHTS_OF_A_LIVE_MASK:
+        if method in view.masks and view.rows * view.columns <= MAX_LIVE_MASK_WEIGHTS:
             packed = np.packbits(view.masks[method](), axis=1)
             masks[method] = lambda: np.unpackbits(packed, axis=1, count=view.columns).astype(bool)
         light = dataclasses.replace(
             shown, layer_key=name, key=name, masks=masks, score=None, search=None, prices=None
         )
         with self._lock:
-            cached(self._layers, name, lambda: (source, light), KEPT_LIVE)
+            cached(self._layers, name, lambda: (source, light), MAX_LIVE_LAYERS)
         return Pick(name, view.name)
 
     def get(self, name: str) -> tuple[Source, LayerView]:
@@ -158,12 +158,12 @@ class Compared:
 
     @property
     def single(self) -> LayerView | None:
-        """Its layer; None of a kind."""
+        """Return the only layer; None if the pick is a layer of every block."""
         return self.views[0] if len(self.views) == 1 else None
 
     @property
     def stored(self) -> LayerView:
-        """Its first layer."""
+        """Return the first layer."""
         return self.views[0]
 
     @property
@@ -254,7 +254,7 @@ def _percents(shares: Sequence[float]) -> list[str]:
 
 
 def default_picks(runs: Sequence[StoredRun]) -> list[Pick]:
-    """TRIM, optimal and uniform on one layer, of the runs that came with the app where they are there."""
+    """Pick TRIM, optimal and uniform on one layer, of the runs that came with the app where they are there."""
     known = [entry for entry in runs if entry.run is not None and entry.run.layers]
     known.sort(key=lambda entry: not entry.shipped)
     by_method: dict[str, StoredRun] = {}
@@ -306,7 +306,7 @@ def _differ_in(first: PruneSettings, second: PruneSettings) -> set[str]:
 
 
 def comparison(first: Compared, second: Compared) -> AllocationComparison:
-    """Their distances; rows are paired only where they are the same rows."""
+    """Return the distances of two slots; rows are paired only where they are the same rows."""
     apart = None
     if first.rows_are != second.rows_are:
         what = "layers" if first.rows_are[0] == second.rows_are[0] else "models"
@@ -345,7 +345,7 @@ class Setting:
 
 
 def settings(compared: Sequence[Compared]) -> list[Setting]:
-    """Everything that made the compared what they are; what differs first."""
+    """List everything that made the compared layers what they are; what differs first."""
     lines = [
         Setting("run", tuple(each.source.name for each in compared)),
         Setting("model", tuple(each.source.model.title for each in compared)),

@@ -12,9 +12,9 @@ from trim.progress import Progress
 
 PictureFormat = Literal["pdf", "svg", "png"]
 DOTS_PER_INCH = 300
-MOST_WAITING = 40  # a seminar; more pictures asked for at once are refused
-LONGEST_WAIT_SECONDS = 300
-LONGEST_DRAWING_SECONDS = 60
+MAX_WAITING = 40  # a seminar; more pictures asked for at once are refused
+MAX_WAIT_SECONDS = 300
+MAX_DRAWING_SECONDS = 60
 NO_BROWSER = (
     "PDF, SVG and PNG are drawn by a Chrome or Chromium, and none is installed where the app runs. Install one (on "
     "Debian and Ubuntu: apt install chromium) or run kaleido_get_chrome in the app's environment, then open this again."
@@ -40,7 +40,7 @@ class _Ticket:
     cancelled = False
 
     def __init__(self) -> None:
-        self._until = time.monotonic() + LONGEST_WAIT_SECONDS
+        self._until = time.monotonic() + MAX_WAIT_SECONDS
 
     def report(self, progress: Progress) -> None:
         """Give up in the end."""
@@ -67,7 +67,7 @@ class Pictures:
         Raises:
             PictureError: no browser, too many waiting, or the browser failed.
         """
-        if self._asked >= MOST_WAITING:
+        if self._asked >= MAX_WAITING:
             raise PictureError("Too many pictures are being made on this server. Ask again in a few minutes.")
         self._asked += 1
         try:
@@ -95,7 +95,7 @@ class Pictures:
                 figure.to_plotly_json(),
                 opts=options,
                 # Nothing is fetched: the page is the package's own plotly.js, without MathJax.
-                kopts={"path": path, "mathjax": False, "timeout": LONGEST_DRAWING_SECONDS},
+                kopts={"path": path, "mathjax": False, "timeout": MAX_DRAWING_SECONDS},
             )
         except Exception as error:
             raise PictureError(

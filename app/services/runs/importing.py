@@ -24,7 +24,7 @@ from trim.runs.writer import new_run_path
 
 MOST_FILES = 2_000
 MOST_BYTES = 1_000_000_000  # unpacked
-MOST_RATIO = 100  # unpacked to packed; runs stay below 10
+MAX_ZIP_RATIO = 100  # unpacked to packed; runs stay below 10
 CHUNK_BYTES = 1 << 20
 UNLOCKED_SECONDS = 60
 STAGING = ".importing-"  # in the runs' folder, where a rename is atomic; nothing in it is listed as a run
@@ -110,7 +110,7 @@ def _check_sizes(members: Collection[zipfile.ZipInfo]) -> None:
     unpacked = sum(member.file_size for member in members)
     if len(members) > MOST_FILES:
         raise _refused(f"it holds {len(members):,} files, and a run at most {MOST_FILES:,}")
-    if unpacked > MOST_BYTES or unpacked > max(packed, 1) * MOST_RATIO:
+    if unpacked > MOST_BYTES or unpacked > max(packed, 1) * MAX_ZIP_RATIO:
         raise _refused(
             f"it would unpack from {format_bytes(packed)} to {format_bytes(unpacked)}, more than any run does"
         )

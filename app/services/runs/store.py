@@ -17,8 +17,8 @@ from trim.runs.folder import Run, open_run, runs_folder
 from trim.runs.record import LayerRecord
 from trim.sweeps.folder import Sweep, open_sweep
 
-KEPT_LAYERS = 64
-KEPT_SWEEPS = 64
+LAYER_CACHE_SIZE = 64
+SWEEP_CACHE_SIZE = 64
 # What a run is read from, apart from its blocks; a change in any of them means that it is read again.
 _READ = ("config.json", "manifest.json", "metrics.json", "notes.json", "budgets.json")
 _ID = re.compile(r"[^\s./\\:\0][^/\\:\0]{0,199}")
@@ -151,7 +151,7 @@ class RunStore:
             raise
         with self._lock:
             self._layers[key] = record
-            while len(self._layers) > KEPT_LAYERS:
+            while len(self._layers) > LAYER_CACHE_SIZE:
                 self._layers.popitem(last=False)
         return record
 
@@ -203,7 +203,7 @@ class RunStore:
         cells = tuple((cell, _changed(cell), _stamp(cell)) for cell in sorted(_places(Path(place, "cells"))))
         stamp = (place, _changed(f"{place}/sweep.json"), _changed(f"{place}/dense.json"), cells)
         with self._lock:
-            return cached(self._sweeps, stamp, read, KEPT_SWEEPS)
+            return cached(self._sweeps, stamp, read, SWEEP_CACHE_SIZE)
 
 
 def _places(folder: Path) -> list[str]:

@@ -19,12 +19,12 @@ from trim.errors import TrimError
 
 ON, CODE, MODELS = "TRIM_SEMINAR", "TRIM_PRESENTER_CODE", "TRIM_SEMINAR_MODELS"
 VARIABLES = (ON, CODE, MODELS)
-SHORTEST_CODE = 8
-LONGEST_CODE = 200
+MIN_CODE_CHARACTERS = 8
+MAX_CODE_CHARACTERS = 200
 FREE_TRIES = 5  # wrong codes in a row, of the whole server, before it makes everybody wait
-FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS = 10.0, 600.0
+FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 10.0, 600.0
 FORGET_SECONDS = 3600.0  # after so long without a wrong code the count begins anew
-KEPT_PRESENTERS = 32
+MAX_PRESENTERS = 32
 
 # An absolute path of at least two parts, or a Windows one; not the end of an address or of a relative path.
 _PATH = re.compile(r"(?<![\w.:/~…-])(?:~?(?:/[^\s/'\"“”,;:()<>]+){2,}/?|[A-Za-z]:\\[^\s'\"“”,;()<>]+)")
@@ -54,8 +54,10 @@ class Seminar:
         Raises:
             ValueError: the code is too short to be one.
         """
-        if code is not None and not SHORTEST_CODE <= len(code.strip()) <= LONGEST_CODE:
-            raise ValueError(f"The presenter's code must have {SHORTEST_CODE} to {LONGEST_CODE} characters.")
+        if code is not None and not MIN_CODE_CHARACTERS <= len(code.strip()) <= MAX_CODE_CHARACTERS:
+            raise ValueError(
+                f"The presenter's code must have {MIN_CODE_CHARACTERS} to {MAX_CODE_CHARACTERS} characters."
+            )
         self.models = frozenset(models)
         self.who: Callable[[], str | None] = lambda: None
         self._code = None if code is None else _digest(code)
@@ -125,11 +127,13 @@ class Seminar:
                 raise PresenterNeededError(
                     f"Too many wrong codes were tried on this server. The next try is possible in {math.ceil(left)} s."
                 )
-            right = self._code is not None and hmac.compare_digest(_digest(given[:LONGEST_CODE]), self._code)
+            right = self._code is not None and hmac.compare_digest(
+                _digest(given[:MAX_CODE_CHARACTERS]), self._code
+            )
             if right and session is not None:
                 self._wrong = 0
                 self._presenters[session] = None
-                while len(self._presenters) > KEPT_PRESENTERS:
+                while len(self._presenters) > MAX_PRESENTERS:
                     self._presenters.popitem(last=False)
                 return
             self._wrong, self._last_wrong = self._wrong + 1, self._clock()
@@ -156,7 +160,7 @@ class Seminar:
             self._wrong = 0
         if self._wrong < FREE_TRIES:
             return 0.0
-        wait = min(FIRST_WAIT_SECONDS * 2.0 ** (self._wrong - FREE_TRIES), LONGEST_WAIT_SECONDS)
+        wait = min(FIRST_WAIT_SECONDS * 2.0 ** (self._wrong - FREE_TRIES), MAX_WAIT_SECONDS)
         return max(0.0, wait - since)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from app.services.server.access import SEMINAR, Seminar
 from trim.errors import TrimError
 
-MOST_ANSWERS = 500  # to one question
+MAX_ANSWERS = 500  # to one question
 SHORTEST_BROWSER, LONGEST_BROWSER = 16, 64  # characters of the random id that a browser gives itself
 AWAY_SECONDS = 8.0  # without a sign of the presenter's page
 
@@ -92,8 +92,8 @@ class Room:
             sessions = self._sessions.setdefault(step, set())
             if browser in answers or session in sessions:
                 raise RoomError("Your first answer counts.")
-            if len(answers) >= MOST_ANSWERS:
-                raise RoomError(f"{MOST_ANSWERS} answers are in; no more are taken.")
+            if len(answers) >= MAX_ANSWERS:
+                raise RoomError(f"{MAX_ANSWERS} answers are in; no more are taken.")
             answers[browser] = choice
             sessions.add(session)
 

@@ -6,7 +6,7 @@ from app.services.runs.layer import METHOD_LABELS
 from app.ui.common.text import plain
 from trim.runs.folder import Run
 
-MOST_COLUMNS = 4
+MAX_COLUMNS = 4
 
 
 def continuations_card(run: Run) -> None:
@@ -19,8 +19,8 @@ def continuations_card(run: Run) -> None:
                 f"at most {entry.get('new_tokens', '?')} tokens, from each model at the same model sparsity."
             )
             texts = list(entry["texts"].items())
-            for start in range(0, len(texts), MOST_COLUMNS):
-                columns = st.columns(MOST_COLUMNS)
+            for start in range(0, len(texts), MAX_COLUMNS):
+                columns = st.columns(MAX_COLUMNS)
                 for column, (name, text) in zip(columns, texts[start:], strict=False):
                     column.markdown(f"**{plain(METHOD_LABELS.get(name, name.capitalize()))}**")
                     column.markdown(plain(text) or ":gray[nothing]")

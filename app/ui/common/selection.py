@@ -16,7 +16,7 @@ from streamlit.delta_generator import DeltaGenerator
 from app.services.runs.layer import LayerView
 from app.ui.common.text import plain
 
-MOST_ROWS = 200
+MAX_ROWS = 200
 PICKS: dict[str, Callable[[LayerView], np.ndarray]] = {
     "score most concentrated": lambda view: -view.coefficients,
     "score most evenly spread": lambda view: view.coefficients,
@@ -59,8 +59,8 @@ def parse_rows(text: str, rows: int) -> list[int]:
         if not first <= last < rows:
             raise RowsError(f"This layer has the rows 0 to {rows - 1}; “{part[:20]}” is not among them.")
         chosen.update(range(first, last + 1))
-        if len(chosen) > MOST_ROWS:
-            raise RowsError(f"Select at most {MOST_ROWS} rows.")
+        if len(chosen) > MAX_ROWS:
+            raise RowsError(f"Select at most {MAX_ROWS} rows.")
     return sorted(chosen)
 
 
@@ -86,9 +86,9 @@ class Source:
 def select(rows: np.ndarray | list[int], source: Source | None) -> None:
     """Select rows from a callback; `source` is the chart they were selected in."""
     chosen = sorted({int(row) for row in rows})
-    if len(chosen) > MOST_ROWS:
-        st.toast(f"{len(chosen):,} rows selected; the first {MOST_ROWS} are shown.", icon=":material/info:")
-    st.session_state["rows"] = format_rows(chosen[:MOST_ROWS])
+    if len(chosen) > MAX_ROWS:
+        st.toast(f"{len(chosen):,} rows selected; the first {MAX_ROWS} are shown.", icon=":material/info:")
+    st.session_state["rows"] = format_rows(chosen[:MAX_ROWS])
     st.session_state["selected_in"] = source
 
 

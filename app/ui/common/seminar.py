@@ -9,7 +9,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app.services.jobs.manager import JOBS
-from app.services.server.access import LONGEST_CODE, SEMINAR, PresenterNeededError
+from app.services.server.access import MAX_CODE_CHARACTERS, SEMINAR, PresenterNeededError
 from app.ui.common.text import plain
 from app.ui.common.waiting import NothingToShow, laboratory
 
@@ -59,7 +59,7 @@ def seminar_bar() -> None:
 def _code() -> None:
     with st.form("presenter", border=False, clear_on_submit=True):
         given = st.text_input(
-            "Presenter's code", type="password", max_chars=LONGEST_CODE, key="presenter_code"
+            "Presenter's code", type="password", max_chars=MAX_CODE_CHARACTERS, key="presenter_code"
         )
         if st.form_submit_button("Unlock", icon=":material/lock_open:"):
             try:

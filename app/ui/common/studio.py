@@ -14,7 +14,14 @@ import streamlit as st
 from app.services.results.pictures import NO_BROWSER, PICTURES, PictureFormat, browser_path
 from app.ui.common.text import from_figure, from_markdown
 from diagnostics.export import arrays_npz, table_csv
-from diagnostics.figures.printed import INCH, LEAST_POINTS, LONGEST_TITLE, PAGES, label_texts, printed
+from diagnostics.figures.printed import (
+    INCH,
+    MAX_TITLE_CHARACTERS,
+    MIN_FONT_POINTS,
+    PAGES,
+    label_texts,
+    printed,
+)
 from diagnostics.figures.theme import Theme
 
 if TYPE_CHECKING:
@@ -22,8 +29,8 @@ if TYPE_CHECKING:
 
     from app.ui.common.cards import View
 
-MOST_LABELS = 16  # that can be changed
-LONGEST_LABEL, LONGEST_CAPTION = 120, 2000
+MAX_LABELS = 16  # that can be changed
+MAX_LABEL_CHARACTERS, MAX_CAPTION_CHARACTERS = 120, 2000
 PREVIEW_PIXELS = 640
 MIME = {"pdf": "application/pdf", "svg": "image/svg+xml", "png": "image/png"}
 _SETTINGS = "figure_settings"
@@ -77,9 +84,11 @@ def _studio(view: View, file_name: str) -> None:
         )
         page = PAGES[name]
         points = st.number_input(
-            "Font size (points)", LEAST_POINTS, 40, page.points, key=f"studio_points_{name}"
+            "Font size (points)", MIN_FONT_POINTS, 40, page.points, key=f"studio_points_{name}"
         )
-        title = _text(st.text_input, "Title", from_figure(view.figure.layout.title.text or ""), LONGEST_TITLE)
+        title = _text(
+            st.text_input, "Title", from_figure(view.figure.layout.title.text or ""), MAX_TITLE_CHARACTERS
+        )
         labels = _changed_labels(view.figure)
     figure = printed(view.figure, page, points, title, labels)
     with left:
@@ -99,7 +108,7 @@ def _studio(view: View, file_name: str) -> None:
             f"{figure.layout.width / INCH:.2f} × {figure.layout.height / INCH:.2f} inches"
             + ("" if scale == 1 else f", shown at {scale:.0%}")
         )
-        caption = _text(st.text_area, "Caption", _caption(view), LONGEST_CAPTION, height=110)
+        caption = _text(st.text_area, "Caption", _caption(view), MAX_CAPTION_CHARACTERS, height=110)
         _downloads(figure, view, caption, file_name)
 
 
@@ -108,16 +117,17 @@ def _caption(view: View) -> str:
     title = view.figure.layout.title
     parts = [from_markdown(view.seen), from_figure(title.subtitle.text or "")]
     text = " ".join(dict.fromkeys(part for part in parts if part))
-    return (text + (f" ({settings}.)" if settings else ""))[:LONGEST_CAPTION]
+    return (text + (f" ({settings}.)" if settings else ""))[:MAX_CAPTION_CHARACTERS]
 
 
 def _changed_labels(figure: go.Figure) -> dict[str, str]:
-    texts = label_texts(figure)[:MOST_LABELS]
+    texts = label_texts(figure)[:MAX_LABELS]
     with st.expander("Labels", icon=":material/edit:"):
         new = [
-            _text(st.text_input, "Label", text, LONGEST_LABEL, label_visibility="collapsed") for text in texts
+            _text(st.text_input, "Label", text, MAX_LABEL_CHARACTERS, label_visibility="collapsed")
+            for text in texts
         ]
-    return {old: text for old, text in zip(texts, new, strict=True) if text != old[:LONGEST_LABEL]}
+    return {old: text for old, text in zip(texts, new, strict=True) if text != old[:MAX_LABEL_CHARACTERS]}
 
 
 def _text(widget: Callable[..., str | None], label: str, text: str, most: int, **more: object) -> str:

@@ -13,7 +13,7 @@ from app.ui.common.text import plain
 KINDS = {"All": "", "Whole models": "model", "Single layers": "layer"}
 ROW_PIXELS = 35
 SCROLLBAR_PIXELS = 14
-MOST_ROWS = 12  # shown at once; the table scrolls
+MAX_ROWS = 12  # shown at once; the table scrolls
 
 
 def choose_run(facts: Sequence[RunFacts]) -> str | None:
@@ -61,7 +61,7 @@ def choose_run(facts: Sequence[RunFacts]) -> str | None:
         selection_default={"selection": {"rows": [ids.index(st.session_state["run_shown_here"])]}},
         row_height=ROW_PIXELS,
         placeholder="",
-        height=ROW_PIXELS * (min(len(found), MOST_ROWS) + 1) + SCROLLBAR_PIXELS,
+        height=ROW_PIXELS * (min(len(found), MAX_ROWS) + 1) + SCROLLBAR_PIXELS,
         column_config=_column_config(),
         alt=f"Table of {len(found)} runs",
     )

@@ -344,7 +344,7 @@ def test_a_few_bytes_that_unpack_to_much_text(tmp_path: Path):
 
 
 def test_a_file_too_large_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(text_files, "LARGEST_TEXT_BYTES", 10)
+    monkeypatch.setattr(text_files, "MAX_TEXT_BYTES", 10)
     (tmp_path / "a.txt").write_text("more than ten")
     assert "13 bytes" in refusal(tmp_path / "a.txt")
 

@@ -139,7 +139,7 @@ def test_a_tokenizer_that_adds_nothing_is_the_same_either_way(tmp_path: Path):
 @pytest.fixture
 def large(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """A text that counts as large, with a number in each sentence, between blanks that make few tokens."""
-    monkeypatch.setattr(corpora, "LARGEST_WHOLE_CHARACTERS", 1000)
+    monkeypatch.setattr(corpora, "MAX_WHOLE_CHARACTERS", 1000)
     path = tmp_path / "large.txt"
     path.write_text("".join(f"sentence {number} of many, " for number in range(20_000)))
     return path
@@ -162,7 +162,7 @@ def test_windows_of_a_large_text_are_drawn_by_their_place(large: Path):
 
 
 def test_a_large_text_of_few_tokens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.setattr(corpora, "LARGEST_WHOLE_CHARACTERS", 1000)
+    monkeypatch.setattr(corpora, "MAX_WHOLE_CHARACTERS", 1000)
     path = tmp_path / "blanks.txt"
     path.write_text((" " * 500 + "word ") * 200)
     windows = trim.load_corpus(path, TOKENIZERS["words"], windows=3, length=40, split="calibration")
@@ -175,7 +175,7 @@ def test_evaluation_of_a_large_text_reads_what_is_asked_for(monkeypatch: pytest.
     path = tmp_path / "a.txt"
     path.write_text(SENTENCES * 200)
     expected = trim.load_corpus(path, tiny.tokenizer(), split="whole", windows=None, length=50)
-    monkeypatch.setattr(corpora, "LARGEST_EVALUATION_CHARACTERS", 1000)
+    monkeypatch.setattr(corpora, "MAX_EVALUATION_CHARACTERS", 1000)
     cut = trim.load_corpus(path, tiny.tokenizer(), split="whole", windows=7, length=50)
     assert torch.equal(cut, expected[:7])
     with pytest.raises(trim.CorpusError, match="say how many windows to read"):

@@ -133,7 +133,7 @@ def test_headers_of_gguf(tmp_path, dimensions, size, blocks):
 
 
 def test_more_tensors_than_any_model_has(good, monkeypatch):
-    monkeypatch.setattr("trim.models.tensor_files.MOST_TENSORS", 3)
+    monkeypatch.setattr("trim.models.tensor_files.MAX_TENSORS", 3)
     with pytest.raises(trim.ModelError, match="over 3 tensors"):
         TensorFiles(good)
 

@@ -7,7 +7,7 @@ import pytest
 
 import trim
 from app.services.jobs.continuations import (
-    MOST_CHARACTERS,
+    MAX_PROMPT_CHARACTERS,
     begin,
     check_prompt,
     has_masks,
@@ -62,7 +62,7 @@ def test_the_dense_model_and_a_run_continue_a_prompt(run):
 def test_prompts_that_are_refused(prompt, why):
     with pytest.raises(trim.CorpusError, match=why):
         check_prompt(prompt)
-    check_prompt("x" * MOST_CHARACTERS)
+    check_prompt("x" * MAX_PROMPT_CHARACTERS)
 
 
 def test_which_runs_can_write(run, tmp_path: Path):

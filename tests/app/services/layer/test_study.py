@@ -8,7 +8,7 @@ import torch
 
 import trim
 from app.services.layer.keep import keep
-from app.services.layer.study import KEPT_OUTCOMES, Study
+from app.services.layer.study import OUTCOME_CACHE_SIZE, Study
 from app.services.runs.layer import LayerView
 from diagnostics.concentration import gini
 from tests.app.small import layer_sample, study
@@ -149,16 +149,16 @@ def test_equal_settings_are_searched_once(searches):
 
 def test_few_outcomes_are_kept(searches):
     studied = study()
-    targets = [(10 + index) / 100 for index in range(KEPT_OUTCOMES)]
+    targets = [(10 + index) / 100 for index in range(OUTCOME_CACHE_SIZE)]
     for target in targets:
         studied.outcome(trim.SearchSettings(target))
     studied.outcome(trim.SearchSettings(targets[0]))  # used last, so it stays
     studied.outcome(trim.SearchSettings(0.9))
-    assert len(searches) == KEPT_OUTCOMES + 1
+    assert len(searches) == OUTCOME_CACHE_SIZE + 1
     studied.outcome(trim.SearchSettings(targets[0]))
-    assert len(searches) == KEPT_OUTCOMES + 1
+    assert len(searches) == OUTCOME_CACHE_SIZE + 1
     studied.outcome(trim.SearchSettings(targets[1]))
-    assert len(searches) == KEPT_OUTCOMES + 2
+    assert len(searches) == OUTCOME_CACHE_SIZE + 2
 
 
 def test_the_latest_outcome_survives_a_search_that_cannot_be():

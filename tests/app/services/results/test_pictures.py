@@ -35,11 +35,11 @@ def test_one_at_a_time_in_the_order_asked(monkeypatch):
 
 def test_who_waits_too_long_or_comes_too_late_is_told(monkeypatch):
     made = Pictures()
-    monkeypatch.setattr(pictures, "MOST_WAITING", 0)
+    monkeypatch.setattr(pictures, "MAX_WAITING", 0)
     with pytest.raises(PictureError, match="Too many"):
         made.draw(go.Figure(), "pdf")
-    monkeypatch.setattr(pictures, "MOST_WAITING", 9)
-    monkeypatch.setattr(pictures, "LONGEST_WAIT_SECONDS", -1)
+    monkeypatch.setattr(pictures, "MAX_WAITING", 9)
+    monkeypatch.setattr(pictures, "MAX_WAIT_SECONDS", -1)
     with pytest.raises(PictureError, match="few minutes"):
         made.draw(go.Figure(), "pdf")
     assert made.asked == 0
@@ -56,6 +56,6 @@ def test_a_browser_that_fails_is_named(monkeypatch, tmp_path):
     broken.write_text("#!/bin/sh\nexit 1\n")
     broken.chmod(0o755)
     monkeypatch.setattr(pictures, "browser_path", lambda: str(broken))
-    monkeypatch.setattr(pictures, "LONGEST_DRAWING_SECONDS", 2)
+    monkeypatch.setattr(pictures, "MAX_DRAWING_SECONDS", 2)
     with pytest.raises(PictureError, match="could not draw"):
         Pictures().draw(go.Figure(layout={"width": 100, "height": 100}), "svg")

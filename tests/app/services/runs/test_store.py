@@ -107,7 +107,7 @@ def test_a_damaged_block_is_named(store, folders):
 
 
 def test_what_is_kept_is_bounded(store, monkeypatch):
-    monkeypatch.setattr(store_module, "KEPT_LAYERS", 1)
+    monkeypatch.setattr(store_module, "LAYER_CACHE_SIZE", 1)
     first = store.layer("first", "0.mlp.gate_proj")
     store.layer("first", "1.mlp.gate_proj")
     assert store.layer("first", "0.mlp.gate_proj") is not first

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from app.services.server.access import PresenterNeededError, Seminar
-from app.services.server.room import AWAY_SECONDS, MOST_ANSWERS, QUESTION, Place, Room, RoomError
+from app.services.server.room import AWAY_SECONDS, MAX_ANSWERS, QUESTION, Place, Room, RoomError
 
 HERE = Place(step=3, frame=0, reveal=QUESTION, run=None, choices=3)
 
@@ -75,7 +75,7 @@ def test_answers_that_do_not_count(room, step, choice, reveal, why):
 
 
 def test_a_flood_ends(room):
-    for number in range(MOST_ANSWERS):
+    for number in range(MAX_ANSWERS):
         room.asking = f"tab {number}"
         room.answer(browser(number), 3, number % 3)
     room.asking = "one more"

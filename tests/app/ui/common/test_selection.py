@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.ui.common.selection import MOST_ROWS, RowsError, format_rows, parse_rows
+from app.ui.common.selection import MAX_ROWS, RowsError, format_rows, parse_rows
 
-ROWS = st.sets(st.integers(0, 999), max_size=MOST_ROWS).map(sorted)
+ROWS = st.sets(st.integers(0, 999), max_size=MAX_ROWS).map(sorted)
 
 
 @given(ROWS)
@@ -70,6 +70,6 @@ def test_what_is_no_row_is_named(text, named):
 
 
 def test_at_most_so_many_rows():
-    assert len(parse_rows(f"0-{MOST_ROWS - 1}", 1000)) == MOST_ROWS
-    with pytest.raises(RowsError, match=f"at most {MOST_ROWS}"):
-        parse_rows(f"0-{MOST_ROWS}", 1000)
+    assert len(parse_rows(f"0-{MAX_ROWS - 1}", 1000)) == MAX_ROWS
+    with pytest.raises(RowsError, match=f"at most {MAX_ROWS}"):
+        parse_rows(f"0-{MAX_ROWS}", 1000)
