@@ -1,5 +1,7 @@
 """Whole runs whose masks and kept weights are solved together: records, export, resume, refusals."""
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -83,6 +85,16 @@ def test_too_little_text_says_how_much_is_needed(llama, tmp_path, allocation):
             device="cpu",
         )
     assert not (tmp_path / "run").exists()
+
+
+def test_a_layer_that_loses_nothing(llama, tmp_path):
+    budgets = tmp_path / "budgets.json"
+    names = [name for name in trim.load_model(llama, device="cpu").layers if name.startswith("0.mlp.")]
+    budgets.write_text(json.dumps({"*": 0.6, names[0]: 0.0}))
+    run = pruned(llama, tmp_path / "run", target=None, budget=str(budgets), layers=names, row_weights="ones")
+    dense, *others = (run.layer(name) for name in names)
+    assert (dense.pruned, dense.kept_weights, dense.row_moved) == (0, None, None)
+    assert all(record.pruned and record.kept_weights is not None for record in others)
 
 
 def test_cells_and_names():
