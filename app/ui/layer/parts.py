@@ -36,7 +36,8 @@ _FRAME = """
 [data-testid=stMainBlockContainer] [data-testid=stVerticalBlock] { gap: 0.45rem; }
 }
 @media (max-width: 899px) {
-[data-testid=stButtonGroup], [data-testid=stButtonGroup] [role=radiogroup] { flex-wrap: wrap !important; overflow: visible; }
+[data-testid=stButtonGroup], [data-testid=stButtonGroup] [role=radiogroup] {
+  flex-wrap: wrap !important; overflow: visible; }
 }
 :has(> .st-key-target-bar) { position: sticky; top: 0; z-index: 100; }
 .st-key-target-bar { background: BACKGROUND; padding-top: 0.2rem; }
