@@ -23,7 +23,7 @@ _HEIGHT = 1.8  # of the tallest, in ridges
 
 @dataclass(frozen=True)
 class Quantity:
-    """What is distributed: its question, its axis, and the format of its numbers."""
+    """A quantity that rows have: its question, its axis, and the format of its numbers."""
 
     name: str
     question: str

@@ -34,7 +34,7 @@ _SCREEN_ONLY = (
 
 @dataclass(frozen=True)
 class Page:
-    """Where a figure is printed: its width and, of a slide, its height in inches, and the usual size of letters."""
+    """A printed medium: its width and, for a slide, its height in inches, and the usual size of its letters."""
 
     width: float
     height: float | None

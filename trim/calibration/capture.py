@@ -90,7 +90,7 @@ def capture(
     missing = [name for name in names if name not in kept]
     if missing:
         watch = _Watch(model, missing, progress, partial)
-        received = _sweep_with_spare(model, calibration, missing, model.select(also), watch)
+        received = _forward_with_spare(model, calibration, missing, model.select(also), watch)
         store((files[name], _pack(layer)) for name, layer in received.items())
         kept |= received
     return {name: _sample(model, name, kept[name]) for name in names}
@@ -130,7 +130,7 @@ def _sample(model: Model, name: str, received: LayerInputs) -> LayerSample:
 
 @dataclass(frozen=True)
 class _Watch:
-    """Whoever looks on while the text goes through: at the progress, and at what some layers have received so far."""
+    """Listeners to a forward pass of the text: to its progress, and to the inputs of some layers so far."""
 
     model: Model
     layers: list[str]
@@ -180,7 +180,7 @@ def _check_windows(model: Model, windows: Tensor) -> None:
         )
 
 
-def _sweep_with_spare(
+def _forward_with_spare(
     model: Model,
     calibration: Calibration,
     wanted: list[str],
@@ -190,14 +190,16 @@ def _sweep_with_spare(
     """Capture what the wanted layers receive, and the spare ones unless memory is short."""
     both = model.select({*wanted, *spare})
     try:
-        return _sweep(model, calibration, both, watch)
+        return _forward(model, calibration, both, watch)
     except NonFiniteError:
         if len(both) == len(wanted):
             raise
-        return _sweep(model, calibration, wanted, watch)  # perhaps only a later layer overflows
+        return _forward(model, calibration, wanted, watch)  # perhaps only a later layer overflows
 
 
-def _sweep(model: Model, calibration: Calibration, names: list[str], watch: _Watch) -> dict[str, LayerInputs]:
+def _forward(
+    model: Model, calibration: Calibration, names: list[str], watch: _Watch
+) -> dict[str, LayerInputs]:
     received, _ = halving(
         lambda batch: _forward(model, calibration, names, batch, watch),
         default_batch(calibration, model.device, CPU_PASS_TOKENS),

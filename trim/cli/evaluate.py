@@ -135,7 +135,7 @@ def texts_of(chosen: argparse.Namespace, *, bos: bool, prefix: str = "") -> tupl
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("machine")
-    group.add_argument("--model", metavar="MODEL", help="put the runs on this model of the same shape")
+    group.add_argument("--model", metavar="MODEL", help="apply the runs to this model of the same shape")
     group.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU where there is one)")
     group.add_argument(
         "--dtype", help="float32, bfloat16 or float16 (default: float32 on the CPU, half on a GPU)"

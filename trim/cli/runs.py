@@ -31,8 +31,8 @@ def add_apply(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     """Add `apply` to the commands."""
     parser = commands.add_parser(
         "apply",
-        help="put a run's masks on a model",
-        description="Put the masks of a run on a model of the same shape, for example a later checkpoint or a "
+        help="apply a run's masks to a model",
+        description="Apply the masks of a run to a model of the same shape, for example a later checkpoint or a "
         "finetuned one, and write it as a folder that plain transformers loads.",
         epilog="example: %(prog)s runs/first ./finetuned finetuned-pruned",
     )

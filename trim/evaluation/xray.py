@@ -1,4 +1,4 @@
-"""What somebody's pruning did to a checkpoint, read from its files alone: headers, and one tensor at a time."""
+"""Examine what pruning did to a checkpoint, from its files alone: headers, and one tensor at a time."""
 
 import re
 from collections import Counter

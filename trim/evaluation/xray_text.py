@@ -1,4 +1,4 @@
-"""What an X-ray shows, in sentences and in a table. Imports no torch."""
+"""Describe an X-ray in sentences and in a table. Imports no torch."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 
 class _Context(FunctionCtx):
-    """What `FunctionCtx` is at run time: it keeps two tensors, and a norm's epsilon."""
+    """Types `FunctionCtx` as it is at run time: it holds two tensors, and a norm's epsilon."""
 
     saved_tensors: tuple[Tensor, Tensor]
     epsilon: float

@@ -1,4 +1,4 @@
-"""What a user may choose from, by name, and the papers' own values.
+"""The names that a user may choose from, and the papers' own values.
 
 Imports no torch: the command line and the run folder need the names only; a function is loaded when it is first used.
 """

@@ -1,4 +1,4 @@
-"""From the search's real-valued row sparsities to exact counts of pruned weights. Arrays need no torch."""
+"""Round the search's real-valued row sparsities to exact counts of pruned weights. Arrays need no torch."""
 
 from __future__ import annotations
 

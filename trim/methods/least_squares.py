@@ -71,7 +71,7 @@ class TextProducts:
         return inverse
 
     def __add__(self, other: "TextProducts") -> "TextProducts":
-        """Of both texts together."""
+        """Add the products of another text."""
         gram = self.gram + other.gram
         return TextProducts(gram, gram if self.cross is self.gram else self.cross + other.cross, self.damping)
 
@@ -82,7 +82,7 @@ class TextProducts:
     def gradient(self, dense: Tensor, fitted: Tensor, drift: Tensor | None) -> Tensor:
         """Return minus half the objective's gradient at some rows (D, N) float32: 0 where a solution may move.
 
-        Of W (X − X̂) X̂ᵀ and (W − Ŵ) X̂ X̂ᵀ, each of which is small where nothing is wrong, it is a sum.
+        It is W (X − X̂) X̂ᵀ + (W − Ŵ) X̂ X̂ᵀ: near a solution both terms are small, so float32 cancels little.
         """
         missing = dense - fitted
         moved = full_product(missing, self.gram).addcmul_(missing, self.ridge)

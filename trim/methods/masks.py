@@ -1,4 +1,4 @@
-"""From counts, or from values to keep the largest of, to masks."""
+"""Make masks from counts, or by keeping the largest values."""
 
 import numpy as np
 import torch

@@ -130,7 +130,7 @@ def optimal_counts(hull: Hull, total: int, sensitivity: Tensor | None = None) ->
 
     Raises:
         SparsityError: the rows cannot lose that many.
-        ShapeError, NonFiniteError, SettingsError: weights that are none.
+        ShapeError, NonFiniteError, SettingsError: `sensitivity` has another shape, is not finite, or is negative.
     """
     check_total(total, hull.rows, hull.limit)
     order = hull.by_price(sensitivity)

@@ -118,7 +118,7 @@ class RetentionCurves:
 
     @cached_property
     def tables(self) -> "Tables":
-        """What compiled searches look up, in host memory."""
+        """Return the tables that compiled searches look up, in host memory."""
         from trim.compiled.search import Tables
 
         curves = self.side_by_side

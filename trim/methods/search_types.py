@@ -1,4 +1,4 @@
-"""What comes out of a search for row sparsities: trace, choice and result. Tensors or arrays; no torch is imported."""
+"""The outcome of a search for row sparsities: trace, choice and result. Tensors or arrays; no torch is imported."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _try_in_order(
 
 @dataclass(frozen=True, eq=False)
 class SearchResult(Generic[Values]):
-    """What TRIM gave each row, and how it got there.
+    """The sparsity that TRIM gave each row, and how it got there.
 
     Two readings, never mixed: `layer_quality` and `uniform_quality` are at the floor counts of the publication;
     `realised_quality` and `uniform_realised_quality` at the exact counts that masks, files and views use.

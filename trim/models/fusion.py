@@ -1,4 +1,4 @@
-"""What stands between the matrix products of a block, put in place as one kernel each while the block runs on a GPU.
+"""Replace each operation between a block's matrix products by one kernel while the block runs on a GPU.
 
 Norms, rotary embeddings and gated activations are found by what they compute: the plain code of an installed
 `transformers` takes their place only where it gives what `plain_norm`, `plain_rotary` and `plain_gated` give, bit for

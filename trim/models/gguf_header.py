@@ -39,7 +39,7 @@ Value = int | float | str | tuple[int | float, ...] | None
 
 @dataclass(frozen=True)
 class GgufTensor:
-    """Where a tensor of a GGUF file begins, its type by number, and its shape as torch counts."""
+    """The place of a tensor in a GGUF file: its first byte, its type by number, and its shape in torch's order."""
 
     start: int
     kind: int
@@ -48,7 +48,7 @@ class GgufTensor:
 
 @dataclass(frozen=True)
 class GgufHeader:
-    """What the beginning of a GGUF file tells.
+    """The header of a GGUF file.
 
     Attributes:
         path: the file.

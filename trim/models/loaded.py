@@ -64,7 +64,7 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        """Where the weights are."""
+        """Return the device of the weights."""
         return next(self.module.parameters()).device
 
     @property
@@ -96,7 +96,7 @@ class Model:
 
 @dataclass(frozen=True)
 class ModelDescription:
-    """What is known of a model before it is downloaded or loaded.
+    """Facts about a model that are known before it is downloaded or loaded.
 
     Attributes:
         source: what the user asked for.

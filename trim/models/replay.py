@@ -1,4 +1,4 @@
-"""What the blocks of a model are called with, captured as it is and replayed.
+"""Capture the calls of a model's blocks, and replay them.
 
 A model hands each block the hidden states and things made from the text: masks, positions, rotary tables, different
 ones for different kinds of blocks. None of them is known by name here.

@@ -1,4 +1,4 @@
-"""Where models come from: the demo, the Hub, a folder, a GGUF file; each ends as a folder with safetensors."""
+"""Find models: the demo, on the Hub, in a folder, in a GGUF file; each becomes a folder with safetensors."""
 
 import importlib.metadata
 import shutil

@@ -156,7 +156,7 @@ def pickle_advice(where: str, name: str) -> str:
 
 @dataclass(frozen=True)
 class TensorPlace:
-    """Where a tensor lies: its file, first byte and length in bytes, and what its bytes mean."""
+    """The place of a tensor: its file, first byte and length in bytes, and the type and shape of its bytes."""
 
     path: Path
     start: int

@@ -1,4 +1,4 @@
-"""Put a run on a model: in memory, or into a folder that plain `transformers` loads.
+"""Apply a run to a model: in memory, or into a folder that plain `transformers` loads.
 
 A folder is copied file by file and tensor by tensor, in the types of the original. Only pruned weights differ, and in a
 refitted run (`trim.methods.refit`) those that stay in the same layers.
@@ -66,7 +66,7 @@ def export(
     Args:
         run: a whole-model run, complete and with masks.
         out: the new folder.
-        model: another model of the same shape to put the masks on; None: the one that the run pruned.
+        model: another model of the same shape to apply the masks to; None: the one that the run pruned.
         progress: called before each file.
 
     Raises:
@@ -82,7 +82,7 @@ def export(
     streamed = StreamedModel(folder, device=choose_device("cpu"))
     if model is None:
         if streamed.files.fingerprint() != run.model.weights:
-            way_out = f"put the masks on it as it is with: python -m trim apply {run.path} {source} {out}"
+            way_out = f"apply the masks to it as it is with: python -m trim apply {run.path} {source} {out}"
             raise ModelError(
                 f"{source} has changed since {run.path} pruned it; restore it, or "
                 + ("prune it again" if is_refitted(run) else way_out)

@@ -1,4 +1,4 @@
-"""From a budget method to the weights that each layer loses, before the block loop begins."""
+"""Plan with a budget method how many weights each layer loses, before the block loop begins."""
 
 from pathlib import Path
 

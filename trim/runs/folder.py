@@ -164,7 +164,7 @@ class Run:
 
     @cached_property
     def layers(self) -> list[str]:
-        """The layers of the whole blocks, in the model's order."""
+        """The layers of all complete blocks, in the model's order."""
         return [name for block in self.blocks for name in self.manifest["blocks"][str(block)]["layers"]]
 
     def block(self, index: int) -> dict[str, LayerRecord]:

@@ -74,7 +74,7 @@ class LayerRecord:
         sensitivity: (D,) float32, what an error in the row's output costs the model's loss (`trim.sensitivity`); None
             unless the optimal method asked for it.
         search: None unless TRIM searched.
-        packed_mask: (D, ceil(N / 8)) uint8, a set bit where a weight stays, `numpy.packbits` order; None: not kept.
+        packed_mask: (D, ceil(N / 8)) uint8, a set bit where a weight is kept, `numpy.packbits` order; None: not kept.
         error_left: where the kept weights were changed (`trim.methods.refit`, `trim.methods.solve`), which part of the
             mask's output error on the calibration vectors that leaves; None: they are as they were.
         row_error_masked, row_error: (D,) float32, each row's output error on these vectors over the row's dense output,
@@ -155,7 +155,7 @@ class LayerRecord:
         return counts
 
     def keep(self) -> np.ndarray:
-        """(D, N) bool, True where a weight stays.
+        """(D, N) bool, True where a weight is kept.
 
         Raises:
             RunError: the run was kept without masks.
@@ -199,7 +199,7 @@ _RANGES = {
     "row_moved": (0.0, math.inf),
 } | dict.fromkeys(("cosine_uniform", "cosine", "cosine_curve"), (-1 - _ROUNDING, 1 + _ROUNDING))
 _SEARCH = tuple(key for key in ARRAYS if key.startswith("search_"))
-# What puts the run on its model, and needs the room.
+# Applied to the model, and large.
 MASK_ARRAYS = ("packed_mask", "kept_weights")
 # Of layers whose kept weights were changed.
 CHANGE_ARRAYS = ("row_error_masked", "row_error", "row_moved")

@@ -1,4 +1,4 @@
-"""From tensors to what a run keeps of itself and of a layer, and back onto the layer's weight."""
+"""Make the records of a run and of a layer from tensors, and apply them to the layer's weight."""
 
 import platform
 from dataclasses import dataclass

@@ -98,7 +98,7 @@ class ArrayLayer:
         return row_prices(row, length[here], slope[here], best.price, int(best.counts[row]), self.columns)
 
     def keep_mask(self, counts: np.ndarray) -> np.ndarray:
-        """Return which weights stay, (D, N) bool."""
+        """Return which weights are kept, (D, N) bool."""
         keep = np.empty(self.score.shape, bool)
         np.put_along_axis(keep, self._order, np.arange(self.columns) >= counts[:, None], axis=1)
         return keep

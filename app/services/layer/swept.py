@@ -92,4 +92,4 @@ class SweptLayer(Protocol):
         """Return the prices of a row's weights, and how many of them the optimum takes."""
 
     def keep_mask(self, counts: np.ndarray) -> np.ndarray:
-        """Return which weights stay, (D, N) bool."""
+        """Return which weights are kept, (D, N) bool."""

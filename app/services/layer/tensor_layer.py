@@ -105,7 +105,7 @@ class TensorLayer:
         return row_prices(row, lengths, prices, best.price, int(best.counts[row]), self.columns)
 
     def keep_mask(self, counts: np.ndarray) -> np.ndarray:
-        """Return which weights stay, (D, N) bool."""
+        """Return which weights are kept, (D, N) bool."""
         return as_numpy(trim.keep_mask(self.curves.ranks, self.counts(counts)))
 
     def counts(self, counts: np.ndarray) -> Tensor:

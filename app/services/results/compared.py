@@ -60,7 +60,7 @@ class Pick:
 
 @dataclass(frozen=True)
 class Source:
-    """What a compared layer comes from.
+    """The origin of a compared layer.
 
     Attributes:
         name: the run's name.
@@ -130,7 +130,7 @@ LIVE_LAYERS = LiveLayers()
 
 @dataclass(frozen=True, eq=False)
 class Compared:
-    """What a slot shows.
+    """The contents of a slot.
 
     Attributes:
         slot: 0 for A.

@@ -35,7 +35,7 @@ def browser_path() -> str | None:
 
 
 class _Ticket:
-    """Who waits for a picture."""
+    """A request that waits for its picture."""
 
     cancelled = False
 

@@ -1,4 +1,4 @@
-"""From runs to the numbers of their heat maps. A block that was read once is not read again."""
+"""Read the numbers of runs' heat maps. A block that was read is cached."""
 
 import threading
 from collections import OrderedDict

@@ -11,7 +11,7 @@ _LOOK_SECONDS = 0.2
 
 
 class Waiting(Protocol):
-    """Who asks for a turn, such as a job."""
+    """A job, or anything else, that waits for its turn."""
 
     @property
     def cancelled(self) -> bool:
