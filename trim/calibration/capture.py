@@ -90,7 +90,7 @@ def capture(
     missing = [name for name in names if name not in kept]
     if missing:
         watch = _Watch(model, missing, progress, partial)
-        received = _forward_with_spare(model, calibration, missing, model.select(also), watch)
+        received = _capture_with_spare(model, calibration, missing, model.select(also), watch)
         store((files[name], _pack(layer)) for name, layer in received.items())
         kept |= received
     return {name: _sample(model, name, kept[name]) for name in names}
@@ -180,7 +180,7 @@ def _check_windows(model: Model, windows: Tensor) -> None:
         )
 
 
-def _forward_with_spare(
+def _capture_with_spare(
     model: Model,
     calibration: Calibration,
     wanted: list[str],
@@ -190,14 +190,14 @@ def _forward_with_spare(
     """Capture what the wanted layers receive, and the spare ones unless memory is short."""
     both = model.select({*wanted, *spare})
     try:
-        return _forward(model, calibration, both, watch)
+        return _capture(model, calibration, both, watch)
     except NonFiniteError:
         if len(both) == len(wanted):
             raise
-        return _forward(model, calibration, wanted, watch)  # perhaps only a later layer overflows
+        return _capture(model, calibration, wanted, watch)  # perhaps only a later layer overflows
 
 
-def _forward(
+def _capture(
     model: Model, calibration: Calibration, names: list[str], watch: _Watch
 ) -> dict[str, LayerInputs]:
     received, _ = halving(
