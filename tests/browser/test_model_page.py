@@ -179,7 +179,8 @@ def test_start_watch_cancel_and_resume(page, app, tiny):
         expect(progress).to_contain_text(re.compile(r"(Block|Pruning) \d+"), timeout=PATIENCE)
         expect(progress).to_contain_text("of memory")
         expect(progress).to_contain_text("left")
-        # A second one is refused, in one sentence.
+        # The form is folded away; a second run is refused, in one sentence.
+        page.get_by_text("Prune a model").click()
         page.get_by_role("button", name="Start").click()
         expect(page.get_by_test_id("stAlert").filter(has_text="one job at a time")).to_be_visible()
         progress.get_by_role("button", name="Cancel").click()
