@@ -77,7 +77,7 @@ def next_block(context, counter):
 
 
 def _folder() -> Path:
-    """Where these sources' compiled functions are: in the environment if `make setup` put them there, or in the cache.
+    """Return the folder of these sources' compiled functions: the environment's if it was filled, or the cache's.
 
     numba itself looks at one file only, not at what that calls.
     """
@@ -88,7 +88,7 @@ def _folder() -> Path:
 
 
 def environment_folder() -> Path | None:
-    """Where the environment keeps these sources' compiled functions; None outside of a virtual environment."""
+    """Return the environment's folder of these sources' compiled functions; None outside of a virtual environment."""
     if sys.prefix == sys.base_prefix:
         return None
     return Path(sys.prefix) / "share" / "trim-lab" / "compiled" / _digest()

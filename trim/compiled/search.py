@@ -213,8 +213,8 @@ def _measure(measure, norm, peak, vectors, values):
 def _look_up(
     table, start, norm, peak, wanted, scale, columns, vectors, row_measure, other_measure, quality, sums
 ):
-    # At the publication's counts, clip(floor(scale · wanted), 0, N). Writes the row measure, and adds to the sums of
-    # dot, energy and error, and to one for each row measure: that of the row measure and of the other.
+    # At the publication's counts, clip(floor(scale · wanted), 0, N). Writes the rows' qualities, adds dot, energy
+    # and error to sums[0:3], and the layer's quality by measure m, the rows' and the other one, to sums[3 + m].
     rows = len(start)
     places = np.empty(rows, np.int64)
     for i in range(rows):

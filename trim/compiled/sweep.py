@@ -61,7 +61,7 @@ def kept_output(weight: np.ndarray, inputs: np.ndarray, ranks: np.ndarray, count
 
 
 def _tiles(inputs: np.ndarray) -> np.ndarray:
-    """(N, L) as (tiles, N, width): each input vector's part of a tile is one run of memory; zeros fill the last."""
+    """Lay out (N, L) as (tiles, N, width), each input vector's part of a tile contiguous; zeros fill the last tile."""
     columns, vectors = inputs.shape
     tiles = -(-vectors // _TILE)
     width = -(-vectors // (tiles * _LANES)) * _LANES
