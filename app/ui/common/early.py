@@ -1,27 +1,17 @@
 """The first page while its packages are imported, for the first reader of a server."""
 
-import importlib
 import sys
 
 import streamlit as st
 
-_IMPORTED = (
-    "app.ui.layer.linked",
-    "app.services.layer.shipped",
-    "trim.compiled.order",
-    "trim.compiled.sweep",
-    "trim.compiled.search",
-    "trim.compiled.hull",
-    "trim.compiled.counts",
-)
+from app.services.layer.shipped import prepare_first_picture
 
 
-def import_first_page() -> None:
-    """Import what the Layer page takes."""
-    if all(name in sys.modules for name in _IMPORTED):
+def wait_for_first_picture() -> None:
+    """Say that the first picture is coming, until what it takes is imported and its layer is searched."""
+    if "trim.compiled.search" in sys.modules:
         return
     place = st.empty()
     place.caption("The first layer is being drawn.")
-    for name in _IMPORTED:
-        importlib.import_module(name)
+    prepare_first_picture()
     place.empty()
