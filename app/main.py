@@ -6,7 +6,7 @@ import streamlit as st
 
 from app.services.server.memory import freeze_gc
 from app.ui.common.address import store_asked
-from app.ui.common.early import wait_for_first_picture
+from app.ui.common.early import import_first_page
 from app.ui.common.present import links_between, present, presenting
 from app.ui.common.seminar import seminar_bar
 
@@ -39,7 +39,7 @@ stored_layer = st.Page(
 )
 page = st.navigation([*pages[:3], stored_layer, *pages[3:]])
 if page is pages[0]:
-    wait_for_first_picture()
+    import_first_page()
 try:
     page.run()
 finally:  # not before: the page need not wait for it

@@ -2,10 +2,9 @@
 
 Every request, not only the connection of a page, must name one of `server.allowedHosts`. Of the messages that Streamlit
 takes from every page, those that no page of ours sends are dropped; and the folder that this checkout lies in, which
-Streamlit sends to every page first, does not leave the server. The first picture is computed while the browser begins.
+Streamlit sends to every page first, does not leave the server.
 """
 
-import threading
 from pathlib import Path
 
 import streamlit as st
@@ -15,8 +14,6 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.starlette import App
-
-from app.services.layer.shipped import prepare_first_picture
 
 _FOLDER = str(Path(__file__).resolve().parent).encode()
 _HIDDEN = b"/app".rjust(len(_FOLDER), b"-")  # as long, for messages hold the lengths of their texts
@@ -67,7 +64,6 @@ def _taken(message: Message) -> bool:
         return True  # Streamlit ends the connection
 
 
-threading.Thread(target=prepare_first_picture, name="first picture", daemon=True).start()
 app = App(
     "main.py",
     middleware=[

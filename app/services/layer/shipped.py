@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from app.services.layer.array_layer import ArrayLayer
-from app.services.layer.keys import FIRST_LAYER, FIRST_TARGET_PERCENT, ModelKey, SampleKey, StudyKey
+from app.services.layer.keys import FIRST_LAYER, ModelKey, SampleKey, StudyKey
 from app.services.layer.study import Origin, Study
 from trim.errors import RunError, TrimError
 from trim.files import atomic_file
-from trim.methods.search_settings import SearchSettings
 from trim.runs.fields import read_fields
 from trim.runs.run_record import Compute, ModelFacts, TextFacts
 
@@ -172,10 +171,3 @@ def shipped_layer() -> ShippedLayer | str:
         return ShippedLayer.read(FILE)
     except RunError as error:
         return str(error)
-
-
-def prepare_first_picture() -> None:
-    """Import what the search of the first page takes, and search, so that its picture is ready when it is asked for."""
-    shipped = shipped_layer()
-    if isinstance(shipped, ShippedLayer):
-        shipped.study("wanda").outcome(SearchSettings(FIRST_TARGET_PERCENT / 100), None)

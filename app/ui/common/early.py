@@ -1,17 +1,27 @@
 """The first page while its packages are imported, for the first reader of a server."""
 
+import importlib
 import sys
 
 import streamlit as st
 
-from app.services.layer.shipped import prepare_first_picture
+_IMPORTED = (
+    "app.ui.layer.linked",
+    "app.services.layer.shipped",
+    "trim.compiled.order",
+    "trim.compiled.sweep",
+    "trim.compiled.search",
+    "trim.compiled.hull",
+    "trim.compiled.counts",
+)
 
 
-def wait_for_first_picture() -> None:
-    """Say that the first picture is coming, until what it takes is imported and its layer is searched."""
-    if "trim.compiled.search" in sys.modules:
+def import_first_page() -> None:
+    """Import what the Layer page takes."""
+    if all(name in sys.modules for name in _IMPORTED):
         return
     place = st.empty()
     place.caption("The first layer is being drawn.")
-    prepare_first_picture()
+    for name in _IMPORTED:
+        importlib.import_module(name)
     place.empty()
