@@ -66,7 +66,7 @@ def main() -> None:
         script.write_text(EMPTY_PAGE)
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         for _ in range(arguments.repeats):
-            app.append(times_to_charts(browser, "app/main.py", CARDS))
+            app.append(times_to_charts(browser, "app/server.py", CARDS))
             empty.append(times_to_charts(browser, str(script), CHARTS))
         browser.close()
     report: dict[str, object] = {"benchmark": "first_picture", "repeats": arguments.repeats}
