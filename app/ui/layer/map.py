@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import streamlit as st
 
 from app.services.layer.study import Study
@@ -39,7 +41,7 @@ def layer_map(study: Study) -> None:
     shown = model_map(runs[chosen].opened())
     card(
         KEY,
-        {words: (lambda quantity=quantity: _view(shown, quantity)) for words, quantity in QUANTITIES.items()},
+        {words: partial(_view, shown, quantity) for words, quantity in QUANTITIES.items()},
         file_name=f"{chosen}-map",
         on_select=_clicked,
         selectable=frozenset(QUANTITIES),

@@ -72,11 +72,10 @@ class Pin:
         fields = defaults | given
         if not fields["layer"] or fields["score"] not in trim.SCORES:
             raise PinError("A pin names a layer and one of the scores.")
-        sample = SampleKey(
-            fields["corpus"],
-            *(_whole(name, fields[name], *limits) for name, limits in _SAMPLE.items()),
-            fields["bos"] == "True",
+        windows, length, vectors, seed = (
+            _whole(name, fields[name], *limits) for name, limits in _SAMPLE.items()
         )
+        sample = SampleKey(fields["corpus"], windows, length, vectors, seed, fields["bos"] == "True")
         if max(len(fields["learning_rates"]), len(fields["negative_learning_rates"])) > 200:
             raise PinError("The learning rates of a pin are at most 200 letters.")
         model = ModelKey(fields["model"], fields["device"] or None, fields["dtype"] or None)
