@@ -180,7 +180,7 @@ def test_an_id_is_no_path(jobs, bad):
             asked(bad)
 
 
-@pytest.mark.parametrize("pid", [os.getpid(), -1, 2**70])
+@pytest.mark.parametrize("pid", [os.getpid(), -1, 2**70], ids=["ours", "negative", "too large"])
 def test_a_process_with_the_same_number_is_another(jobs, tmp_path, pid):
     folder = tmp_path / "runs" / ".jobs"
     folder.mkdir(parents=True)
