@@ -155,7 +155,7 @@ def cosine_histogram(distribution: CosineDistribution, theme: Theme = "light") -
         theme,
         title="What is left of the rows' outputs?",
         subtitle=f"Cosine between each row's dense and pruned output, at the row's own sparsity.{dead}",
-        x_title="cosine of dense and pruned output (1 = direction kept)",
+        x_title="cosine of dense and pruned output",
         y_title="rows (count)",
         legend=True,
     )

@@ -107,7 +107,7 @@ def test_files_that_are_no_gguf(tmp_path: Path, own_cache: Path):
     path = tmp_path / "model.gguf"
     for content in (b"", b"<html>Not found</html>", b"PK\x03\x04 a zip"):
         path.write_bytes(content)
-        assert "no GGUF" in refusal(path)
+        assert "not a GGUF file" in refusal(path)
     path.unlink()
     assert "no such file" in refusal(path)
 

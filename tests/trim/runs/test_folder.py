@@ -93,7 +93,7 @@ def test_a_run_from_before_an_option_existed(tmp_path):
 @pytest.mark.parametrize(
     ("part", "change", "message"),
     [
-        ("request", {"temperature": 1}, "another version of TRIM Lab: it knows no 'temperature'"),
+        ("request", {"temperature": 1}, "another version of TRIM Lab: this one does not know 'temperature'"),
         ("request", {"iterations": "many"}, "request.iterations must be int, not 'many'"),
         ("request", {"refit": 1}, "request.refit must be bool, not 1"),
         ("request", {"layers": "*"}, r"request.layers must be a list, not '\*'"),

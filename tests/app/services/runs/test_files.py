@@ -94,7 +94,7 @@ def test_delete_only_what_is_the_users_and_not_in_use(store, tmp_path):
         delete(store.find("link"))
     delete(entry)
     assert not entry.path.exists()
-    with pytest.raises(RunError, match="gone already"):
+    with pytest.raises(RunError, match="deleted already"):
         delete(entry)
     with pytest.raises(RunError, match="no run"):
         store.find("first")

@@ -204,11 +204,11 @@ def test_pickles_and_strangers(good, folder):
 
 
 def test_no_zip_no_run_and_two_runs(good, folder):
-    refused(io.BytesIO(b"PK\x03\x04 no zip"), folder, "no zip")
-    refused(io.BytesIO(b""), folder, "no zip")
+    refused(io.BytesIO(b"PK\x03\x04 no zip"), folder, "not a zip")
+    refused(io.BytesIO(b""), folder, "not a zip")
     refused(packed({"readme.txt": b""}), folder, "no config")
     refused(packed(good | {"second/config.json": b"{}"}), folder, "2 runs")
-    refused(io.BytesIO(packed(good).getvalue()[:-400]), folder, "no zip")
+    refused(io.BytesIO(packed(good).getvalue()[:-400]), folder, "not a zip")
 
 
 def test_a_damaged_byte(good, folder):
