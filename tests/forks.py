@@ -38,7 +38,8 @@ def _become(command: Sequence[str], environment: Mapping[str, str], output: int,
     """Be `python -m MODULE …` or `python -c CODE …` with that environment, whose output goes to one file."""
     if new_session:
         os.setsid()
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for what it runs in the background
+    # A shell ignores it for what it runs in the background.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(output, stream.fileno())
         stream.reconfigure(line_buffering=True)
