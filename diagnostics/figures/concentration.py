@@ -45,7 +45,7 @@ def gini_histogram(
         theme,
         title="How concentrated is the score in each row?",
         subtitle=_gini_sentence(statistics, len(rows)),
-        x_title="Gini of the row's scores (0 = even, 1 = one weight)",
+        x_title="Gini of the row's scores (0 = spread evenly)",
         y_title="rows (count)",
         legend=several,
     )

@@ -44,7 +44,7 @@ ROW_SPARSITY = Quantity(
 GINI = Quantity(
     "Gini",
     "How concentrated is the score in each row?",
-    "Gini of the row's scores (0 = even, 1 = one weight)",
+    "Gini of the row's scores (0 = spread evenly)",
     ".3~f",
 )
 COSINE = Quantity(

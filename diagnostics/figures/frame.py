@@ -12,6 +12,7 @@ from diagnostics.figures.theme import Theme, template
 PERCENT = ".2~%"
 # Characters per line on a chart 420 px wide. Plotly breaks no lines itself, and cuts a title of two lines.
 _SUBTITLE_CHARACTERS = 60
+_AXIS_CHARACTERS = 44
 
 
 def frame(
@@ -33,6 +34,8 @@ def frame(
     # The plot keeps its height however many lines are above it; a legend may wrap into two lines below it.
     lines = textwrap.wrap(subtitle, _SUBTITLE_CHARACTERS, break_long_words=False)
     top, bottom = 48 + 16 * len(lines), 90 if legend else 48
+    if x_title is not None and len(x_title) > _AXIS_CHARACTERS and "<br>" not in x_title:
+        x_title, bottom = x_title.replace(" (", "<br>(", 1), bottom + 16
     # Assigned and not updated: on its way through an update Plotly takes three times as long.
     layout = figure.layout
     layout.template = template(theme)

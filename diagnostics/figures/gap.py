@@ -14,7 +14,7 @@ from diagnostics.numeric import row_indices
 TARGET = "layer sparsity (share of the layer's weights pruned)"
 _QUANTITIES = {
     "output_norm": ("size of the row's output ‖Yᵢ‖ (log scale)", "log"),
-    "gini": ("Gini of the row's scores (0 = even, 1 = one weight)", "linear"),
+    "gini": ("Gini of the row's scores (0 = spread evenly)", "linear"),
     "sensitivity": ("row's sensitivity fᵢ, mean (∂loss/∂yᵢ)² (log scale)", "log"),
 }
 

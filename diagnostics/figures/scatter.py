@@ -16,7 +16,7 @@ from diagnostics.numeric import row_indices, spread_indices
 _QUANTITIES = {
     "gini": (
         "Are concentrated rows pruned more?",
-        "Gini of the row's scores (0 = even, 1 = one weight)",
+        "Gini of the row's scores (0 = spread evenly)",
     ),
     "weight_norm": (
         "Are rows with small weights pruned more?",
