@@ -60,7 +60,7 @@ def time_targets(page: Page, releases: int) -> list[float]:
     for target in targets:
         with redraw(page) as change:
             drag_slider(page, TARGET, target)
-        if change.charts < 3:
+        if change.charts < 2:  # the learned row sparsities and the target's line at least
             raise SystemExit(f"at a target of {target}% only {change.charts} charts changed")
         seconds.append(change.seconds)
     return seconds
