@@ -13,6 +13,7 @@ from scipy.stats import spearmanr
 import trim
 from app.services.layer.array_layer import ArrayLayer
 from app.services.layer.keys import FIRST_LAYER, FIRST_TARGET_PERCENT, ModelKey, SampleKey, StudyKey
+from app.services.layer.laboratory import cut_windows
 from app.services.layer.shipped import FILE, SCORES, Gains, LayerGain, ShippedLayer
 from app.services.layer.study import Origin
 from trim.errors import RunError
@@ -61,14 +62,7 @@ def ship_layer(file: Path, model: str = "demo", first: str = FIRST_LAYER) -> Non
     """
     sample = SampleKey()
     loaded = trim.load_model(model, device="cpu", dtype="float32")
-    windows = trim.load_corpus(
-        sample.corpus,
-        loaded.tokenizer,
-        windows=sample.windows,
-        length=sample.length,
-        seed=sample.seed,
-        bos=sample.bos,
-    )
+    windows = cut_windows(sample, loaded)
     captured = trim.capture(
         loaded, windows, vectors_per_sequence=sample.vectors_per_sequence, seed=sample.seed
     )

@@ -192,7 +192,7 @@ class Kind:
         return code != 0
 
     def differences(self, folder: Path) -> Iterator[str]:
-        """What is not as in the folder that nobody disturbed."""
+        """List what is not as in the folder that nobody disturbed."""
         mine, theirs = contents(folder), contents(self.whole)
         for name in sorted(mine.keys() | theirs.keys()):
             if name not in theirs:

@@ -121,7 +121,7 @@ def random_layer(rows: int, columns: int, vectors: int) -> tuple[torch.Tensor, t
 def on_device(
     report: dict[str, object], weight: torch.Tensor, inputs: torch.Tensor, score: torch.Tensor
 ) -> None:
-    """What only a GPU has: its name, the memory that curves need, and how near the kernels come to their bound."""
+    """Report the GPU's name, the memory that curves need, and how near the kernels come to their bound."""
     from trim.kernels.sort import sort_rows
 
     wait_for_device()

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from diagnostics.allocation import RowSparsityStatistics
 from diagnostics.figures.frame import PERCENT, count_rows, drawn, frame
-from diagnostics.figures.marks import mark_rows, number_rows
+from diagnostics.figures.marks import mark_rows, number_rows, peak_label
 from diagnostics.figures.theme import PALETTES, Style, Theme, escape, hatching, series_styles
 from diagnostics.numeric import row_indices
 
@@ -51,19 +51,8 @@ def row_sparsity_histogram(
             hovertemplate=f"<b>%{{y:,}} rows</b> with row sparsity %{{text}}<extra>{label}</extra>",
         )
         if peaks[position] > top:
-            peak = float(bins.centers[bins.counts[position].argmax()])
-            # The label is on the side with more room.
-            leftwards = peak > (bins.edges[0] + bins.edges[-1]) / 2
-            figure.add_annotation(
-                x=peak,
-                y=top,
-                yshift=-15 * int((peaks[:position] > top).sum()),
-                text=f"{label}: {peaks[position]:,} of {count_rows(len(allocation.counts))} ↑",
-                showarrow=False,
-                xanchor="right" if leftwards else "left",
-                xshift=-10 if leftwards else 10,
-                yanchor="top",
-            )
+            text = f"{label}: {peaks[position]:,} of {count_rows(len(allocation.counts))}"
+            peak_label(figure, bins, bins.counts, position, top, text, gap=10)
     # After all bars: a bar's curve number is its allocation's place.
     for position, (allocation, style) in enumerate(zip(statistics.allocations, styles, strict=True)):
         label = escape(allocation.label)

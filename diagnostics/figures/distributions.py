@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 
 from diagnostics.distributions import POINTS, Distributions, HeadNumbers
 from diagnostics.figures.frame import PERCENT, drawn, frame
+from diagnostics.figures.marks import peak_label
 from diagnostics.figures.theme import PALETTES, Theme, escape, faded, slot_style
 from diagnostics.numeric import row_indices, spread_indices
 
@@ -105,19 +106,8 @@ def outlines_figure(
             hoverinfo="skip",
         )
         if peaks[place] > top:
-            peak = float(bins.centers[height.argmax()])
-            leftwards = peak > (bins.edges[0] + bins.edges[-1]) / 2  # the side with more room
-            figure.add_annotation(
-                x=peak,
-                y=top,
-                yshift=-15 * int((peaks[:place] > top).sum()),
-                text=f"{label}: {format(peaks[place], shown)} ↑",
-                showarrow=False,
-                xanchor="right" if leftwards else "left",
-                xshift=-6 if leftwards else 6,
-                yanchor="top",
-                font={"color": style.colour},
-            )
+            text = f"{label}: {format(peaks[place], shown)}"
+            peak_label(figure, bins, heights, place, top, text, gap=6, colour=style.colour)
     selected = list(selected_rows)
     for place, each in enumerate(found.sets):
         rows = row_indices(selected, len(each.values))

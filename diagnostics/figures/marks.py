@@ -134,3 +134,42 @@ def median_lines(
             showarrow=False,
         )
     return len(known)
+
+
+def peak_label(
+    figure: go.Figure,
+    bins: Histogram,
+    heights: np.ndarray,
+    place: int,
+    top: float,
+    text: str,
+    *,
+    gap: int,
+    colour: str | None = None,
+) -> None:
+    """Label the peak of a distribution that is cut at `top`, on the side with more room, below labels before it.
+
+    Args:
+        figure: with the distributions.
+        bins: theirs.
+        heights: (S, B) of all of them.
+        place: of this one.
+        top: where the chart ends.
+        text: how high it is.
+        gap: pixels between the peak and its label.
+        colour: of the label; None: that of all text.
+    """
+    peaks = heights.max(axis=1)
+    peak = float(bins.centers[heights[place].argmax()])
+    leftwards = peak > (bins.edges[0] + bins.edges[-1]) / 2
+    figure.add_annotation(
+        x=peak,
+        y=top,
+        yshift=-15 * int((peaks[:place] > top).sum()),
+        text=f"{text} ↑",
+        showarrow=False,
+        xanchor="right" if leftwards else "left",
+        xshift=-gap if leftwards else gap,
+        yanchor="top",
+        font={} if colour is None else {"color": colour},
+    )

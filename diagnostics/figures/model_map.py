@@ -4,6 +4,7 @@ A layer of marks above the cells carries hover and selection: Plotly selects mar
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,12 +60,43 @@ class _Colours:
     words: list[str]
 
 
+def colour_bar(theme: Theme) -> dict[str, object]:
+    """Return the looks of the bar beside a map of layers."""
+    return {
+        "thickness": 10,
+        "outlinewidth": 0,
+        "tickfont": {"size": 11, "color": PALETTES[theme].muted},
+        "x": 1.01,
+        "xpad": 4,
+    }
+
+
+def cells_height(kinds: Sequence[str]) -> int:
+    """Return the height of a map of layers, in pixels."""
+    return max(7, len(kinds)) * _CELL + 60
+
+
+def cell_axes(figure: go.Figure, blocks: Sequence[int], kinds: Sequence[str]) -> None:
+    """Give a map of layers its blocks across and its layer types down."""
+    first, last = (blocks[0], blocks[-1]) if blocks else (0, 0)
+    # Fixed: a finger that scrolls the page must not move the cells.
+    figure.update_xaxes(
+        fixedrange=True, range=[first - 0.5, last + 0.5], dtick=max(1, math.ceil((last - first + 1) / 12))
+    )
+    figure.update_yaxes(
+        fixedrange=True,
+        tickvals=list(range(len(kinds))),
+        ticktext=[escape(kind.rpartition(".")[2]) for kind in kinds],
+        range=[len(kinds) - 0.5, -0.5],
+        showgrid=False,
+    )
+
+
 def model_map_figure(shown: ModelMap, quantity: Quantity, theme: Theme = "light") -> go.Figure:
     """One number of every layer as a coloured cell; layers that are not done yet are dots.
 
     The marks in the trace "layers" have the layers' names as customdata.
     """
-    palette = PALETTES[theme]
     figure = go.Figure()
     alike = quantity == "outcome" and signs_alike(shown)
     grid = _rates(shown) if alike else shown.grid(quantity)
@@ -83,15 +115,7 @@ def model_map_figure(shown: ModelMap, quantity: Quantity, theme: Theme = "light"
         hoverinfo="skip",
         name=quantity,
         showscale=quantity != "outcome" or alike,
-        colorbar={
-            "thickness": 10,
-            "outlinewidth": 0,
-            "tickvals": colours.ticks,
-            "ticktext": colours.words,
-            "tickfont": {"size": 11, "color": palette.muted},
-            "x": 1.01,
-            "xpad": 4,
-        },
+        colorbar=colour_bar(theme) | {"tickvals": colours.ticks, "ticktext": colours.words},
     )
     _marks(figure, shown, quantity, theme)
     _missing(figure, shown, theme)
@@ -104,22 +128,11 @@ def model_map_figure(shown: ModelMap, quantity: Quantity, theme: Theme = "light"
         + _missing_text(shown),
         x_title=BLOCK,
         y_title=KIND,
-        plot_height=max(7, len(shown.kinds)) * _CELL + 60,
+        plot_height=cells_height(shown.kinds),
         legend=quantity == "outcome",
         right=16 if quantity == "outcome" and not alike else 8,
     )
-    first, last = (shown.blocks[0], shown.blocks[-1]) if shown.blocks else (0, 0)
-    # Fixed: a finger that scrolls the page must not move the cells.
-    figure.update_xaxes(
-        fixedrange=True, range=[first - 0.5, last + 0.5], dtick=max(1, math.ceil((last - first + 1) / 12))
-    )
-    figure.update_yaxes(
-        fixedrange=True,
-        tickvals=list(range(len(shown.kinds))),
-        ticktext=[escape(kind.rpartition(".")[2]) for kind in shown.kinds],
-        range=[len(shown.kinds) - 0.5, -0.5],
-        showgrid=False,
-    )
+    cell_axes(figure, shown.blocks, shown.kinds)
     return figure
 
 

@@ -1,17 +1,15 @@
 """Figures of a checkpoint that somebody pruned: one number of every layer, and the zeros of one layer."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.figures.frame import drawn, frame
-from diagnostics.figures.model_map import BLOCK, KIND
+from diagnostics.figures.model_map import BLOCK, KIND, cell_axes, cells_height, colour_bar
 from diagnostics.figures.theme import PALETTES, SEQUENTIAL, Theme, escape
 from diagnostics.numeric import histogram
 
-_CELL = 22  # pixels of a row of cells
 _BINS = 50
 
 
@@ -53,15 +51,7 @@ def checkpoint_map_figure(
         ygap=1,
         hovertemplate="block %{x}, %{text}: %{z:" + form + "}<extra></extra>",
         hoverongaps=False,
-        colorbar={
-            "thickness": 10,
-            "outlinewidth": 0,
-            "tickformat": form,
-            "nticks": 4,
-            "tickfont": {"size": 11, "color": PALETTES[theme].muted},
-            "x": 1.01,
-            "xpad": 4,
-        },
+        colorbar=colour_bar(theme) | {"tickformat": form, "nticks": 4},
     )
     frame(
         figure,
@@ -70,21 +60,10 @@ def checkpoint_map_figure(
         subtitle=subtitle,
         x_title=BLOCK,
         y_title=KIND,
-        plot_height=max(7, len(kinds)) * _CELL + 60,
+        plot_height=cells_height(kinds),
         right=8,
     )
-    first, last = blocks[0], blocks[-1]
-    # Fixed: a finger that scrolls the page must not move the cells.
-    figure.update_xaxes(
-        fixedrange=True, range=[first - 0.5, last + 0.5], dtick=max(1, math.ceil((last - first + 1) / 12))
-    )
-    figure.update_yaxes(
-        fixedrange=True,
-        tickvals=list(range(len(kinds))),
-        ticktext=[escape(kind.rpartition(".")[2]) for kind in kinds],
-        range=[len(kinds) - 0.5, -0.5],
-        showgrid=False,
-    )
+    cell_axes(figure, blocks, kinds)
     return figure
 
 

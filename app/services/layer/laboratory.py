@@ -26,7 +26,7 @@ from app.services.server.access import SEMINAR
 from app.services.server.lane import Lane
 from app.services.server.lru import cached
 from app.services.server.memory import freeze_gc
-from trim.progress import Progress
+from trim.progress import Progress, ProgressListener
 
 if TYPE_CHECKING:  # torch is imported by the jobs that compute with it
     from torch import Tensor
@@ -234,17 +234,22 @@ class Laboratory:
         with self._lock:
             windows = self._windows.get(key)
         if windows is None:
-            windows = trim.load_corpus(
-                sample.corpus,
-                model.tokenizer,
-                windows=sample.windows,
-                length=sample.length,
-                seed=sample.seed,
-                bos=sample.bos,
-                progress=job.report,
-            )
+            windows = cut_windows(sample, model, job.report)
         with self._lock:
             return cached(self._windows, key, lambda: windows, WINDOW_CACHE_SIZE)
+
+
+def cut_windows(sample: SampleKey, model: trim.Model, progress: ProgressListener | None = None) -> Tensor:
+    """Cut a sample of its text for a model."""
+    return trim.load_corpus(
+        sample.corpus,
+        model.tokenizer,
+        windows=sample.windows,
+        length=sample.length,
+        seed=sample.seed,
+        bos=sample.bos,
+        progress=progress,
+    )
 
 
 def _title(key: Hashable) -> str:

@@ -21,7 +21,7 @@ class RoomError(TrimError):
 
 @dataclass(frozen=True)
 class Place:
-    """What the presenter shows.
+    """A place in the slides, as the presenter shows it.
 
     Attributes:
         step: its index in the course.
@@ -39,7 +39,7 @@ class Place:
 
 
 class Room:
-    """What the presenter shows, and who answered what. One answer a browser and session counts for each question."""
+    """The presenter's place, and the answers of the room. One answer a browser and session counts for each question."""
 
     def __init__(self, seminar: Seminar = SEMINAR, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Make an empty room; `seminar` knows who is the presenter."""

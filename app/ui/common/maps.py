@@ -1,4 +1,4 @@
-"""What is to be seen in a map of a model, in one sentence."""
+"""The finding of a map of a model, in one sentence."""
 
 import numpy as np
 

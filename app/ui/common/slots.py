@@ -1,4 +1,4 @@
-"""What a reader compares: a list of up to eight picks that every page can add to, and that the Compare page shows."""
+"""A reader's list of up to eight picks to compare: every page can add to it, and the Compare page shows it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What there is to one layer beyond its four linked charts; the same for a layer computed now and a stored one."""
+"""The charts of one layer beyond its four linked ones; the same for a layer computed now and a stored one."""
 
 from collections.abc import Callable
 

@@ -33,7 +33,7 @@ class PinError(ValueError):
 
 @dataclass(frozen=True)
 class Pin:
-    """What is pinned: a layer with its score and text, the target in percent, and the options of the search."""
+    """A pin: a layer with its score and text, the target in percent, and the options of the search."""
 
     key: StudyKey
     percent: int
@@ -151,7 +151,7 @@ def _whole(name: str, text: str, low: int, high: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Pinned:
-    """What is pinned, with the study that it comes from."""
+    """A pin, with the study that it comes from."""
 
     pin: Pin
     study: Study

@@ -2,7 +2,7 @@
 
 const SVG = "http://www.w3.org/2000/svg";
 const ADDRESS_MS = 250; // browsers allow few changes of the address a second
-const ROOM_MS = 200; // the presenter's place is told to the room at most so often
+const ROOM_MS = 200; // the presenter's place is sent to the room at most this often
 
 const make = (tag, attributes = {}, ...children) => {
   const node = document.createElement(tag);

@@ -75,7 +75,7 @@ class Step:
     Attributes:
         name: a word for the list of steps.
         title: the question that it answers.
-        words: what the reader is told, Markdown.
+        words: the text that the reader sees, Markdown.
         say: the same on a slide, in at most 25 words; plain text.
         notice: what to try, and what to look at.
         notes: what the speaker says and does.
