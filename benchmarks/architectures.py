@@ -24,17 +24,22 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 import torch
 import transformers
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+from transformers import AutoConfig, PretrainedConfig, PreTrainedModel
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
+    MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
+)
 
 import trim
 from tests.trim import tiny
 from trim.calibration.text import Calibration
 from trim.calibration.text_pass import text_pass
-from trim.models.architecture import Reason, blueprint
+from trim.models.architecture import blueprint
 from trim.models.loaded import Model
+from trim.models.reasons import Reason
 from trim.models.replay import run_after_blocks
 from trim.models.streamed import StreamedModel
+from trim.models.towers import auto_class
 
 DOCUMENT = Path(__file__).parents[1] / "docs" / "models-and-texts.md"
 BEGIN, END = "<!-- python -m benchmarks.architectures --write -->", "<!-- end of the table -->"
@@ -43,7 +48,6 @@ WINDOWS, LENGTH = 4, 24
 # The largest difference of logits that stays a matter of rounding: these are float32 and of order one.
 TOLERANCE = 1e-4
 MOST_PARAMETERS = 10_000_000
-TOO_LARGE = "cannot be built small enough to check"
 # Names of sizes in configurations, and what they are made: those that a configuration lacks are left out.
 SMALL = {
     **dict.fromkeys(("vocab_size", "vocab_size_per_layer_input", "n_vocab"), 256),
@@ -64,7 +68,10 @@ SMALL = {
     **dict.fromkeys(("mamba_d_state", "mamba_d_head", "linear_key_head_dim", "linear_value_head_dim"), 8),
     **dict.fromkeys(("linear_num_key_heads", "linear_num_value_heads"), 2),
     "num_experts_per_tok": 2, "mamba_n_heads": 8, "mamba_d_ssm": 64, "word_embed_proj_dim": 32, "lru_width": 32,
-    "encoder_layers": 2, "encoder_attention_heads": 4, "encoder_ffn_dim": 48,
+    "encoder_attention_heads": 4, "encoder_ffn_dim": 48,
+    **dict.fromkeys(("depth", "encoder_layers"), 2),
+    **dict.fromkeys(("out_hidden_size", "projection_dim", "mm_hidden_size", "projector_dim", "text_hidden_size"), 32),
+    "image_size": 28, "patch_size": 14,
     "hidden_size_per_layer_input": 8, "num_kv_shared_layers": 0, "laurel_rank": 4,
 }  # fmt: skip
 # What single types need besides: layers of each of their kinds, and sizes that have to fit each other.
@@ -95,20 +102,43 @@ OWN: dict[str, dict[str, object]] = {
 }  # fmt: skip
 
 
+def types() -> dict[str, str]:
+    """The class of every type of model that reads text from left to right, alone or beside pictures and sound."""
+    return MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES | MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
+
+
 def small_config(kind: str) -> PretrainedConfig:
     """A configuration of a type with tiny sizes."""
     own = OWN.get(kind, {})
     known = AutoConfig.for_model(kind, **{name: own[name] for name in ("text_config",) if name in own})
-    known.allow_global_per_layer_attribute_access = True
-    settings: dict[str, object] = {}
-    if not any(hasattr(known, part) for part in ("text_config", "vision_config", "text_encoder")):
-        mapped = set(getattr(type(known), "attribute_map", {}))
-        settings = {
-            name: value for name, value in SMALL.items() if name not in mapped and is_setting(known, name)
-        }
-    config: PretrainedConfig = AutoConfig.for_model(kind, **(settings | own))
-    config.architectures = [MODEL_FOR_CAUSAL_LM_MAPPING_NAMES[kind]]
+    config: PretrainedConfig = AutoConfig.for_model(kind, **joined(small_sizes(known), own))
+    config.architectures = [types()[kind]]
     return config
+
+
+def small_sizes(known: PretrainedConfig) -> dict[str, object]:
+    """The settings that make a configuration small, and those of the towers in it."""
+    known.allow_global_per_layer_attribute_access = True
+    mapped = set(getattr(type(known), "attribute_map", {}))
+    settings: dict[str, object] = {
+        name: value for name, value in SMALL.items() if name not in mapped and is_setting(known, name)
+    }
+    for name in known.sub_configs:
+        if isinstance(tower := getattr(known, name, None), PretrainedConfig):
+            settings[name] = joined(small_sizes(tower), OWN.get(tower.model_type, {})) | {
+                "model_type": tower.model_type
+            }
+    return settings
+
+
+def joined(settings: dict[str, object], own: dict[str, object]) -> dict[str, object]:
+    """Settings with others in place of some, in towers too."""
+    found = dict(settings)
+    for name, value in own.items():
+        before = settings.get(name)
+        both = isinstance(before, dict) and isinstance(value, dict) and "model_type" in before
+        found[name] = before | value if both else value
+    return found
 
 
 def is_setting(config: PretrainedConfig, name: str) -> bool:
@@ -124,7 +154,7 @@ def is_setting(config: PretrainedConfig, name: str) -> bool:
 def random_model(config: PretrainedConfig) -> PreTrainedModel:
     """A model whose weights are far enough from zero for each of its parts to show in the logits."""
     torch.manual_seed(0)
-    module = AutoModelForCausalLM.from_config(config).eval()
+    module = auto_class(config).from_config(config).eval()
     with torch.no_grad():
         for name, parameter in module.named_parameters():
             if parameter.ndim == 2:
@@ -178,10 +208,8 @@ def squares_of(layers: dict[str, nn.Linear]) -> Iterator[dict[str, Tensor]]:
 def wanda(model: Model, tokens: Tensor) -> dict[str, Tensor]:
     """Prune each layer's rows by |w| · ‖x‖, block after block, each from whole forward passes; returns the scores."""
     scores = {}
-    for index, block in enumerate(model.blocks):
-        layers = {
-            f"{index}.{path}": part for path, part in block.named_modules() if isinstance(part, nn.Linear)
-        }
+    for index in range(len(model.blocks)):
+        layers = {name: layer for name, layer in model.layers.items() if name.startswith(f"{index}.")}
         with squares_of(layers) as squares:
             logits(model.module, tokens)
         for name, layer in layers.items():
@@ -203,7 +231,7 @@ def check(kind: str, work: Path) -> str:
     except trim.ModelError as error:
         return reason(error)
     if size > MOST_PARAMETERS:
-        return TOO_LARGE
+        return Reason.TOO_LARGE
     original, plain = work / "model", random_model(config)
     plain.save_pretrained(original)
     tiny.tokenizer().save_pretrained(original)
@@ -213,7 +241,7 @@ def check(kind: str, work: Path) -> str:
         StreamedModel(original, device=torch.device("cpu"))
     except trim.ModelError as error:
         return reason(error)
-    plain = AutoModelForCausalLM.from_pretrained(original).eval()
+    plain = auto_class(config).from_pretrained(original).eval()
     expected = logits(plain, tokens)
     gap = float((logits(plain, tokens[:, :-1]) - expected[:, :-1]).abs().max())
     assert gap < TOLERANCE, f"without its last token a text's other logits differ by {gap:.2g}"
@@ -231,7 +259,7 @@ def check(kind: str, work: Path) -> str:
         tied = (scores[name] - limit).abs() < 1e-5 * limit
         assert not bool((differ & ~tied).any()), f"{name}: {int(differ.sum())} places of the masks differ"
         layer.weight.data = torch.where(kept, dense.weight(name), 0)
-    exported = AutoModelForCausalLM.from_pretrained(trim.export(run, work / "export")).eval()
+    exported = auto_class(config).from_pretrained(trim.export(run, work / "export")).eval()
     gap = float((logits(exported, tokens) - logits(plain, tokens)).abs().max())
     assert gap < TOLERANCE, f"the logits of the export differ by {gap:.2g}"
     return ""
@@ -292,7 +320,7 @@ def main() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     begin, outcomes = time.perf_counter(), {}
-    for kind in options.types or MODEL_FOR_CAUSAL_LM_MAPPING_NAMES:
+    for kind in options.types or types():
         outcomes[kind] = checked(kind)
         print(f"{kind:28} {outcomes[kind][0]:8} {outcomes[kind][1]}", flush=True)
     if options.write:

@@ -3,9 +3,9 @@
 import contextlib
 import copy
 import itertools
+import json
 import threading
 from collections.abc import Iterator
-from enum import StrEnum
 from typing import TYPE_CHECKING
 
 import torch
@@ -14,45 +14,27 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from trim.errors import ModelError
+from trim.models.dense import DenseLinear, keep_dense
+from trim.models.reasons import SUPPORTED, Reason, unsupported
 from trim.models.replay import record_calls
 from trim.models.tensor_files import MAX_TENSORS
+from trim.models.towers import auto_class, other_towers, text_config, text_stacks
 from trim.names import one_line
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
-SUPPORTED = "Llama, Mistral, Qwen2, Qwen2.5, Qwen3, Gemma 2 and 3 (text), OPT and decoders built like them"
 _MAX_BUFFER_ELEMENTS = 2**28
 _TRIAL = (2, 3)  # sequences and tokens of the text without numbers
-# Configurations that a text has gone through in this process: a run asks several times.
-_SOUND: set[str] = set()
-
-
-class Reason(StrEnum):
-    """Why a model cannot be pruned."""
-
-    ENCODER = "it is an encoder or has one, and is not a decoder that only reads from left to right"
-    MORE_THAN_TEXT = "it reads more than text; use the text-only model of the family if there is one"
-    EXPERTS = (
-        "it is a mixture of experts, of whose layers each token passes only a few, and these cannot be pruned yet; "
-        "choose a dense model of the family"
-    )
-    NO_LINEAR_LAYERS = "it has no row of blocks whose weights are mostly in linear layers (nn.Linear)"
-    RECURRENT_STATE = "its blocks keep a recurrent state, and use layers for it without calling them"
-    UNCALLED = "its blocks use layers without calling them"
-    SHARED = "several of its blocks share the weights of layers"
-    DEPENDENT_BLOCKS = "its blocks need more of each other than one row of hidden states"
-    OWN_BUFFERS = "it computes a table that no checkpoint holds in a way of its own"
-    OTHERWISE_STORED = "its files hold layers joined or in parts"
-    CODE = "it needs code from its own repository, which TRIM Lab never runs"
-    CONFIGURATION = "transformers cannot make a causal language model of its config.json"
+# By configurations that a text has gone through in this process: the layers that nothing calls. A run asks often.
+_UNCALLED: dict[str, tuple[str, ...]] = {}
 
 
 def check_config(config: "PretrainedConfig") -> None:
     """Refuse a model that its configuration shows not to be a plain decoder, before any weight is read.
 
     Raises:
-        ModelError: an encoder, an encoder-decoder, a model of more than text, or a quantized checkpoint.
+        ModelError: an encoder, an encoder-decoder, or a quantized checkpoint.
     """
     from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
@@ -63,15 +45,10 @@ def check_config(config: "PretrainedConfig") -> None:
             f"this {name} checkpoint is quantized, so its layers are not plain matrices to prune; load the "
             "checkpoint it was made from, or a GGUF file, which is dequantized on loading"
         )
-    if config.is_encoder_decoder or config.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
-        raise unsupported(name, Reason.ENCODER)
-    try:
-        several = config.get_text_config() is not config
-    except ValueError:  # of several texts, none is the one
-        several = True
-    other = any(sense in part for part in config.sub_configs for sense in ("vision", "audio"))
-    if several or other or any("ForConditionalGeneration" in architecture for architecture in architectures):
-        raise unsupported(name, Reason.MORE_THAN_TEXT)
+    text = text_config(config, name)
+    for part in (config, text):
+        if part.is_encoder_decoder or part.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
+            raise unsupported(name, Reason.ENCODER)
 
 
 def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
@@ -82,33 +59,59 @@ def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
     Raises:
         ModelError: the model cannot be pruned row by row.
     """
-    from transformers import AutoModelForCausalLM
-
     check_config(config)
     name = (getattr(config, "architectures", None) or [config.model_type])[0]
     try:
         with torch.device("meta"), _few_parameters(name):
-            module: PreTrainedModel = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+            module: PreTrainedModel = auto_class(config).from_config(config, trust_remote_code=False)
     except ModelError:
         raise
-    except ValueError as error:
-        raise unsupported(name, Reason.CONFIGURATION) from error
     except Exception as error:  # as many kinds as there are architectures
-        raise unsupported(name, Reason.CONFIGURATION, one_line(str(error))) from error
+        raise _cannot_build(name, "" if isinstance(error, ValueError) else one_line(str(error))) from error
     make_linear(module)
-    find_blocks(module.eval())
-    tried = config.to_json_string(use_diff=False)
-    if tried not in _SOUND:
+    blocks = find_blocks(module.eval())
+    tried = _key(config)
+    if tried not in _UNCALLED:
         trial = copy.deepcopy(module)
         with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
             _place(trial)
-            _require_block_by_block(trial)
+            uncalled = _require_block_by_block(trial)
         tables = sum(buffer.numel() for buffer in module.buffers())
         if tables > _MAX_BUFFER_ELEMENTS:
-            raise unsupported(name, Reason.CONFIGURATION, f"its tables would hold {tables:,} numbers")
+            raise _cannot_build(name, f"its tables would hold {tables:,} numbers")
         compute_buffers(copy.deepcopy(module), torch.device("cpu"))
-        _SOUND.add(tried)
+        _UNCALLED[tried] = uncalled
+    keep_dense(blocks, _UNCALLED[tried])
     return module
+
+
+def prepare(module: "PreTrainedModel") -> None:
+    """Make the layers of a loaded model those that `blueprint` gives: what cannot be pruned is none of them."""
+    make_linear(module)
+    if _key(module.config) not in _UNCALLED:
+        blueprint(module.config)
+    keep_dense(find_blocks(module), _UNCALLED[_key(module.config)])
+
+
+def _key(config: "PretrainedConfig") -> str:
+    """Return what a configuration says of the structure."""
+
+    def structure(settings: dict[str, object]) -> dict[str, object]:
+        return {
+            name: structure(value) if isinstance(value, dict) else value
+            for name, value in settings.items()
+            if name not in ("_name_or_path", "dtype", "architectures", "transformers_version")
+        }
+
+    return json.dumps(structure(json.loads(config.to_json_string(use_diff=False))), sort_keys=True)
+
+
+def _cannot_build(name: str, what: str = "") -> ModelError:
+    """Return the error of a configuration that asks for what cannot be built."""
+    return ModelError(
+        f"transformers cannot make {name} of its config.json as a causal language model"
+        f"{f' ({what})' if what else ''}; get config.json again, or choose another model: TRIM Lab prunes {SUPPORTED}"
+    )
 
 
 @contextlib.contextmanager
@@ -118,7 +121,7 @@ def _few_parameters(name: str) -> Iterator[None]:
 
     def count(*_: object) -> None:
         if threading.get_ident() == thread and next(counted) > MAX_TENSORS:
-            raise unsupported(name, Reason.CONFIGURATION, f"it would have over {MAX_TENSORS:,} tensors")
+            raise _cannot_build(name, f"it would have over {MAX_TENSORS:,} tensors")
 
     handle = register_module_parameter_registration_hook(count)
     try:
@@ -147,36 +150,30 @@ def make_linear(module: nn.Module) -> None:
 
 
 def find_blocks(module: nn.Module) -> list[nn.Module]:
-    """Find the transformer blocks: the longest `nn.ModuleList` whose members all hold linear layers.
+    """Find the transformer blocks: the text tower's longest `nn.ModuleList` whose members all hold linear layers.
 
     Raises:
-        ModelError: there is no such list, its members are mixtures of experts or share weights, or most of their
-            weights are not in linear layers.
+        ModelError: there is no such list, its members are mixtures of experts, or most of their weights are not in
+            linear layers.
     """
     name = type(module).__name__
-    if any(_is_experts(path, part) for path, part in module.named_modules()):
-        raise unsupported(name, Reason.EXPERTS)
-    stacks = [
-        list(part)
-        for part in module.modules()
-        if isinstance(part, nn.ModuleList) and len(part) and all(_linear_layers(block) for block in part)
-    ]
+    stacks = [list(part) for part in text_stacks(module) if all(_linear_layers(block) for block in part)]
     if not stacks:
         others = {type(part).__name__ for part in module.modules() if _owns_matrix(part)}
         raise unsupported(name, Reason.NO_LINEAR_LAYERS, f"but {', '.join(sorted(others))}" if others else "")
     blocks = max(stacks, key=len)
-    layers = [layer for block in blocks for layer in _linear_layers(block)]
-    if len({id(layer.weight) for layer in layers}) < len(layers):
-        raise unsupported(name, Reason.SHARED)
-    inside = sum(layer.weight.numel() for layer in layers)
-    total = sum(parameter.numel() for block in blocks for parameter in block.parameters())
-    if 2 * inside < total:
-        raise unsupported(name, Reason.NO_LINEAR_LAYERS, f"only {inside / total:.0%} of them")
+    if any(_is_experts(path, part) for block in blocks for path, part in block.named_modules()):
+        raise unsupported(name, Reason.EXPERTS)
+    inside = {layer.weight: layer.weight.numel() for block in blocks for layer in _linear_layers(block)}
+    total = {parameter: parameter.numel() for block in blocks for parameter in block.parameters()}
+    if 2 * sum(inside.values()) < sum(total.values()):
+        share = sum(inside.values()) / sum(total.values())
+        raise unsupported(name, Reason.NO_LINEAR_LAYERS, f"only {share:.0%} of their weights are in such")
     return blocks
 
 
-def _linear_layers(block: nn.Module) -> list[nn.Linear]:
-    return [part for part in block.modules() if isinstance(part, nn.Linear)]
+def _linear_layers(block: nn.Module) -> list[nn.Linear | DenseLinear]:
+    return [part for part in block.modules() if isinstance(part, nn.Linear | DenseLinear)]
 
 
 def _owns_matrix(part: nn.Module) -> bool:
@@ -196,26 +193,47 @@ def _is_experts(path: str, part: nn.Module) -> bool:
 def compute_buffers(module: "PreTrainedModel", device: torch.device) -> None:
     """Give a model on the meta device the buffers that no checkpoint holds, such as rotary tables.
 
+    Those of towers that a text goes past stay as they are.
+
     Raises:
         ModelError: a module computes one in a way of its own.
     """
-    for part in module.modules():
-        computed = [leaf for leaf in part._non_persistent_buffers_set if part._buffers[leaf] is not None]
-        own = [
-            name for name, value in vars(part).items() if isinstance(value, torch.Tensor) and value.is_meta
-        ]
-        for leaf in computed:
-            empty = torch.empty_like(part.get_buffer(leaf), device=device)
-            part._buffers[leaf] = empty.fill_(torch.nan) if empty.is_floating_point() else empty
-        try:
-            if computed:
-                with torch.no_grad():
-                    module._init_weights(part)  # as transformers fills what no checkpoint holds
-        except (AttributeError, RuntimeError):
-            own += computed
-        own += [leaf for leaf in computed if bool(part.get_buffer(leaf).isnan().any())]
-        if own:
-            raise unsupported(type(module).__name__, Reason.OWN_BUFFERS, f"{own[0]} of {type(part).__name__}")
+    past = other_towers(module, find_blocks(module))
+    parts = {path: part for path, part in module.named_modules() if part not in past}
+    computed = {
+        path: leaves
+        for path, part in parts.items()
+        if (leaves := [leaf for leaf in part._non_persistent_buffers_set if part._buffers[leaf] is not None])
+    }
+    for path, leaves in computed.items():
+        for leaf in leaves:
+            empty = torch.empty_like(parts[path].get_buffer(leaf), device=device)
+            parts[path]._buffers[leaf] = empty.fill_(torch.nan) if empty.is_floating_point() else empty
+    for path, leaves in computed.items():
+        part, above = parts[path], path
+        _fill(module, part)
+        # Some tables are filled by a module further up, for all those in it.
+        while above and any(bool(part.get_buffer(leaf).isnan().any()) for leaf in leaves):
+            above = above.rpartition(".")[0]
+            _fill(module, parts[above])
+        if nan := [leaf for leaf in leaves if bool(part.get_buffer(leaf).isnan().any())]:
+            raise _own_table(module, part, nan[0])
+    for part in parts.values():
+        for leaf, value in vars(part).items():
+            if isinstance(value, torch.Tensor) and value.is_meta:
+                raise _own_table(module, part, leaf)
+
+
+def _fill(module: "PreTrainedModel", part: nn.Module) -> None:
+    """Fill what no checkpoint holds as transformers does; what it cannot fill stays NaN."""
+    with torch.no_grad(), contextlib.suppress(AttributeError, RuntimeError):
+        module._init_weights(part)
+
+
+def _own_table(module: nn.Module, part: nn.Module, leaf: str) -> ModelError:
+    return _cannot_build(
+        type(module).__name__, f"{leaf} of {type(part).__name__} is a table that no checkpoint holds"
+    )
 
 
 def _place(module: nn.Module) -> None:
@@ -228,11 +246,14 @@ def _place(module: nn.Module) -> None:
                     held[name] = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
 
 
-def _require_block_by_block(module: "PreTrainedModel") -> None:
+def _require_block_by_block(module: "PreTrainedModel") -> tuple[str, ...]:
     """Let a text without numbers through the blocks, one after the other, as they are pruned.
 
+    Returns:
+        The layers that are used without being called.
+
     Raises:
-        ModelError: the blocks need more than hidden states of each other, or have layers that are never called.
+        ModelError: the blocks need more than hidden states of each other.
     """
     name, blocks = type(module).__name__, find_blocks(module)
     if any(getattr(part, "is_causal", None) is False for block in blocks for part in block.modules()):
@@ -241,40 +262,29 @@ def _require_block_by_block(module: "PreTrainedModel") -> None:
     try:
         tokens = torch.zeros(_TRIAL, dtype=torch.int64)
         states, calls = record_calls(module, blocks, tokens, None)
-    except ModelError:
-        raise
-    except Exception as error:
-        raise unsupported(name, Reason.DEPENDENT_BLOCKS, "they cannot be run one after the other") from error
+    except Exception as error:  # as many kinds as there are architectures
+        raise unsupported(name, Reason.RECURRENT_STATE, one_line(str(error))) from error
     if states.shape != (*_TRIAL, hidden):
-        raise unsupported(name, Reason.DEPENDENT_BLOCKS)
-    called: set[nn.Module] = set()
+        raise unsupported(name, Reason.RECURRENT_STATE, f"hidden states of the shape {tuple(states.shape)}")
+    uncalled: list[str] = []
     for index, (block, call) in enumerate(zip(blocks, calls, strict=True)):
         layers = {path: part for path, part in block.named_modules() if isinstance(part, nn.Linear)}
+        called: set[nn.Module] = set()
         hooks = [
-            layer.register_forward_pre_hook(lambda layer, _: called.add(layer)) for layer in layers.values()
+            layer.register_forward_pre_hook(lambda layer, _, called=called: called.add(layer))
+            for layer in layers.values()
         ]
         try:
             shape = call.replay(block, states).shape
-        except ModelError:
-            raise
         except Exception as error:
-            raise unsupported(name, Reason.DEPENDENT_BLOCKS) from error
+            raise unsupported(name, Reason.RECURRENT_STATE, one_line(str(error))) from error
         finally:
             for hook in hooks:
                 hook.remove()
         if shape != states.shape:
-            raise unsupported(name, Reason.DEPENDENT_BLOCKS, "they change the shape of these")
-        if idle := [path for path, layer in layers.items() if layer not in called]:
-            reason = Reason.UNCALLED
-            if any(isinstance(part, nn.Conv1d) for part in block.modules()):
-                reason = Reason.RECURRENT_STATE
-            elif "encoder" in idle[0]:  # attention to what an encoder has read
-                reason = Reason.ENCODER
-            raise unsupported(name, reason, f"{index}.{idle[0]}")
-
-
-def unsupported(name: str, reason: Reason, what: str = "") -> ModelError:
-    """Return the error that says why a model cannot be pruned, and `what` of it shows that."""
-    return ModelError(
-        f"TRIM Lab cannot prune {name}: {reason}{f' ({what})' if what else ''}; it prunes {SUPPORTED}"
-    )
+            raise unsupported(name, Reason.RECURRENT_STATE, "they change the shape of these")
+        idle = [path for path, layer in layers.items() if layer not in called]
+        if any("encoder" in path for path in idle):  # attention to what an encoder has read
+            raise unsupported(name, Reason.ENCODER, f"{index}.{idle[0]}")
+        uncalled += [f"{index}.{path}" for path in idle]
+    return tuple(uncalled)

@@ -13,7 +13,8 @@ import torch
 
 from trim.devices import is_out_of_memory
 from trim.errors import ModelError, NotEnoughMemoryError, TrimError
-from trim.models.architecture import SUPPORTED, Reason
+from trim.models.reasons import SUPPORTED, Reason
+from trim.models.towers import auto_class
 from trim.names import one_line
 
 if TYPE_CHECKING:
@@ -204,14 +205,13 @@ def load_weights(
     Raises:
         ModelError: the weights do not fit the configuration.
     """
-    from transformers import AutoModelForCausalLM
-
+    config = read_config(folder)
     placement = {} if device.type == "cpu" else {"device_map": {"": device}}
     try:
         with quiet(), _reported_bars(report):
-            pair = AutoModelForCausalLM.from_pretrained(
+            pair = auto_class(config).from_pretrained(
                 folder,
-                config=read_config(folder),
+                config=config,
                 local_files_only=True,
                 trust_remote_code=False,
                 use_safetensors=True,

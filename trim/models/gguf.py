@@ -18,10 +18,11 @@ from torch import Tensor
 from trim.cache import cache_folder, cached_folder, fingerprint
 from trim.devices import is_out_of_memory, require_memory
 from trim.errors import CacheError, ModelError, NotEnoughMemoryError
-from trim.models.architecture import SUPPORTED, blueprint
+from trim.models.architecture import blueprint
 from trim.models.checkpoint import quiet
 from trim.models.gguf_config import parameter_names, read_config
 from trim.models.gguf_header import GgufHeader, GgufTensor, read_header
+from trim.models.reasons import SUPPORTED
 from trim.progress import Meter, ProgressListener
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from trim import hub
 from trim.devices import MARGIN_FRACTION, choose_device, choose_dtype, memory_errors_named, require_memory
 from trim.models import checkpoint
 from trim.models import source as sources
-from trim.models.architecture import blueprint, find_blocks, make_linear
+from trim.models.architecture import blueprint, find_blocks, prepare
 from trim.models.gguf import gguf_blueprint
 from trim.models.gguf_header import read_header
 from trim.models.tensor_files import TensorFiles, weight_files, weights_key
@@ -48,7 +48,7 @@ class Model:
     layers: dict[str, nn.Linear] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        make_linear(self.module)
+        prepare(self.module)
         self.blocks = find_blocks(self.module)
         self.layers = {
             f"{index}.{path}": layer
@@ -75,7 +75,7 @@ class Model:
     @property
     def longest_window(self) -> int | None:
         """How many tokens the model was made to read at once; None where its configuration does not say."""
-        return getattr(self.module.config, "max_position_embeddings", None)
+        return getattr(self.module.config.get_text_config(), "max_position_embeddings", None)
 
     def select(self, patterns: Iterable[str]) -> list[str]:
         """List the layers that match any of some names or shell patterns ("15.*", "*.q_proj"), in the model's order.

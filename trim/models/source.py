@@ -9,9 +9,10 @@ from trim import hub
 from trim.cache import file_sha256
 from trim.errors import ModelError
 from trim.models import checkpoint
-from trim.models.architecture import SUPPORTED, blueprint
+from trim.models.architecture import blueprint
 from trim.models.gguf import dequantized
 from trim.models.gguf_header import read_header
+from trim.models.reasons import SUPPORTED
 from trim.models.tensor_files import (
     INDEX,
     PICKLES,

@@ -13,11 +13,13 @@ import torch
 from torch import Tensor, nn
 
 from trim.devices import choose_dtype, half_is_free
-from trim.models.architecture import Reason, blueprint, compute_buffers, find_blocks, unsupported
+from trim.errors import ModelError
+from trim.models.architecture import blueprint, compute_buffers, find_blocks
 from trim.models.checkpoint import names_its_model, read_config
 from trim.models.fusion import fused
 from trim.models.tensor_files import TensorFiles
 from trim.models.tensor_names import ModelTensors, named_tensors
+from trim.models.towers import other_towers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -59,6 +61,7 @@ class StreamedModel:
         self._tensors = ModelTensors(self.module, self.files)
         self._prefetcher = Prefetcher(self._tensors)
         inside = {id(part) for block in self.blocks for part in block.modules()}
+        inside |= {id(part) for part in other_towers(self.module, self.blocks)}
         names = {id(part): name for name, part in self.module.named_modules()}
         self._prefixes = [names[id(block)] for block in self.blocks]
         self._outside = [(name, part) for name, part in self.module.named_modules() if id(part) not in inside]
@@ -78,7 +81,10 @@ class StreamedModel:
             ModelError: the files hold it together with others, or in parts.
         """
         if (name := self._tensors.name_in_files(self._own_name(layer))) is None:
-            raise unsupported(type(self.module).__name__, Reason.OTHERWISE_STORED, layer)
+            raise ModelError(
+                f"the files in {self.folder} hold {layer} joined with other weights or in parts, and these cannot be "
+                "written back; load the model with transformers and save it with save_pretrained first"
+            )
         return name
 
     def weight(self, layer: str) -> Tensor:

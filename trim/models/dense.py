@@ -1,0 +1,84 @@
+"""Say which weights of a model's blocks stay dense whatever is pruned, and keep them so."""
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class Why(StrEnum):
+    """Why a linear layer stays dense."""
+
+    UNCALLED = "used without being called, so its inputs cannot be seen"
+    SHARED = "shared by several blocks"
+
+
+class DenseLinear(nn.Module):
+    """A linear layer that is not pruned, and is none of `nn.Linear` for all that looks for layers."""
+
+    weight: Tensor
+    bias: Tensor | None
+    why: Why
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Compute what `nn.Linear` does."""
+        return functional.linear(states, self.weight, self.bias)
+
+
+def keep_dense(blocks: list[nn.Module], uncalled: Iterable[str]) -> None:
+    """Take from the layers of a model, in place, those that its blocks share, and these that nothing calls.
+
+    Args:
+        blocks: the model's.
+        uncalled: names such as "0.mixer.dt_proj".
+    """
+    seen: dict[int, int] = {}
+    for index, block in enumerate(blocks):
+        for part in block.modules():
+            if isinstance(part, nn.Linear):
+                seen.setdefault(id(part.weight), index)
+    shared = {
+        part.weight
+        for index, block in enumerate(blocks)
+        for part in block.modules()
+        if isinstance(part, nn.Linear) and seen[id(part.weight)] != index
+    }
+    for block in blocks:
+        for part in block.modules():
+            if isinstance(part, nn.Linear) and any(part.weight is weight for weight in shared):
+                _keep(part, Why.SHARED)
+    for name in uncalled:
+        index, _, path = name.partition(".")
+        _keep(blocks[int(index)].get_submodule(path), Why.UNCALLED)
+
+
+def _keep(layer: nn.Module, why: Why) -> None:
+    layer.__class__ = DenseLinear
+    layer.why = why
+
+
+def dense_parts(blocks: list[nn.Module]) -> list[str]:
+    """List what the blocks hold beside their layers, norms and biases, one line for each kind: it stays dense."""
+    numbers: dict[str, int] = {}
+    weights: set[int] = set()
+    for block in blocks:
+        for path, part in block.named_modules():
+            if isinstance(part, nn.Linear):
+                continue
+            for leaf, tensor in part.named_parameters(recurse=False):
+                if id(tensor) in weights or (tensor.ndim < 2 and leaf in ("weight", "bias")):
+                    continue
+                weights.add(id(tensor))
+                kind = _kind(path, part, leaf)
+                numbers[kind] = numbers.get(kind, 0) + tensor.numel()
+    return [f"{kind}: {number:,} weights" for kind, number in numbers.items()]
+
+
+def _kind(path: str, part: nn.Module, leaf: str) -> str:
+    name = path.rpartition(".")[2]
+    if isinstance(part, DenseLinear):
+        return f"{name}, {part.why}"
+    if isinstance(part, nn.Conv1d):
+        return f"{name}, a convolution"
+    return f"{leaf} of {type(part).__name__}"

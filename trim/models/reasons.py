@@ -1,0 +1,28 @@
+"""State why a model cannot be pruned: the closed list, and the one sentence that the user reads."""
+
+from enum import StrEnum
+
+from trim.errors import ModelError
+
+SUPPORTED = "Llama, Mistral, Qwen2, Qwen2.5, Qwen3, Gemma 2 and 3, OPT and decoders built like them"
+
+
+class Reason(StrEnum):
+    """Why a type of models stays out; there are no others."""
+
+    ENCODER = "it is an encoder or has one, and is not a decoder that only reads from left to right"
+    EXPERTS = (
+        "it is a mixture of experts, of whose layers each token passes only a few, and these cannot be pruned yet; "
+        "choose a dense model of the family"
+    )
+    NO_LINEAR_LAYERS = "it has no row of blocks with linear layers (nn.Linear) that a text goes through"
+    RECURRENT_STATE = "its blocks hand on more than hidden states, so they cannot be run one after the other"
+    CODE = "it needs code from its own repository, which TRIM Lab never runs"
+    TOO_LARGE = "it cannot be built small enough to test"
+
+
+def unsupported(name: str, reason: Reason, what: str = "") -> ModelError:
+    """Return the error that says why a model cannot be pruned, and `what` of it shows that."""
+    return ModelError(
+        f"TRIM Lab cannot prune {name}: {reason}{f' ({what})' if what else ''}; it prunes {SUPPORTED}"
+    )

@@ -1,0 +1,68 @@
+"""Find the text tower of a model that may read more than text, and build the whole model as `transformers` does."""
+
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from trim.models.reasons import Reason, unsupported
+
+if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
+
+def auto_class(config: "PretrainedConfig") -> type:
+    """Return the class of `transformers` that builds all that a checkpoint of this configuration holds.
+
+    A checkpoint that reads more than text stays complete, so that its towers keep the names of the files.
+    """
+    from transformers import MODEL_FOR_MULTIMODAL_LM_MAPPING, AutoModelForCausalLM, AutoModelForMultimodalLM
+
+    return (
+        AutoModelForMultimodalLM if type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING else AutoModelForCausalLM
+    )
+
+
+def text_config(config: "PretrainedConfig", name: str) -> "PretrainedConfig":
+    """Return the configuration of the text tower: the whole one, where a model reads text only.
+
+    Raises:
+        ModelError: a model that reads and writes texts in towers of their own.
+    """
+    try:
+        return config.get_text_config()
+    except ValueError as error:  # of several texts, none is the one
+        raise unsupported(name, Reason.ENCODER) from error
+
+
+def text_stacks(module: nn.Module) -> list[nn.ModuleList]:
+    """List the rows of modules in the text tower; of a model of one tower, all of them."""
+    from transformers import PreTrainedModel
+
+    config = getattr(module, "config", None)
+    text = None if config is None else type(config.get_text_config())
+    towers, inside, found = {"": type(config)}, [], []
+    for path, part in module.named_modules():
+        if isinstance(part, PreTrainedModel):
+            towers[path] = type(part.config)
+        if isinstance(part, nn.ModuleList) and len(part):
+            found.append(part)
+            names = path.split(".")
+            above = (".".join(names[:length]) for length in range(len(names), -1, -1))
+            if towers[next(name for name in above if name in towers)] is text:
+                inside.append(part)
+    return inside or found
+
+
+def other_towers(module: nn.Module, blocks: list[nn.Module]) -> set[nn.Module]:
+    """Return every module of the towers that hold none of the blocks: a text goes past them."""
+    from transformers import PreTrainedModel
+
+    within = {id(part) for block in blocks for part in block.modules()}
+    return {
+        part
+        for tower in module.modules()
+        if isinstance(tower, PreTrainedModel)
+        and id(tower) not in within
+        and not any(part is blocks[0] for part in tower.modules())
+        for part in tower.modules()
+    }
