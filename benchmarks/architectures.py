@@ -123,6 +123,9 @@ def small_sizes(known: PretrainedConfig) -> dict[str, object]:
     settings: dict[str, object] = {
         name: value for name, value in SMALL.items() if name not in mapped and is_setting(known, name)
     }
+    rotary = getattr(known, "rope_parameters", None)
+    if isinstance(rotary, dict) and "mrope_section" in rotary:  # thirds of half a head
+        settings["rope_parameters"] = rotary | {"mrope_section": [2, 1, 1]}
     for name in known.sub_configs:
         if isinstance(tower := getattr(known, name, None), PretrainedConfig):
             settings[name] = joined(small_sizes(tower), OWN.get(tower.model_type, {})) | {

@@ -4,6 +4,7 @@ import contextlib
 import copy
 import itertools
 import json
+import logging
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -63,7 +64,7 @@ def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
     name = (getattr(config, "architectures", None) or [config.model_type])[0]
     try:
         with torch.device("meta"), _few_parameters(name):
-            module: PreTrainedModel = auto_class(config).from_config(config, trust_remote_code=False)
+            module: PreTrainedModel = auto_class(config, name).from_config(config, trust_remote_code=False)
     except ModelError:
         raise
     except Exception as error:  # as many kinds as there are architectures
@@ -73,7 +74,7 @@ def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
     tried = _key(config)
     if tried not in _UNCALLED:
         trial = copy.deepcopy(module)
-        with FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
+        with _silent(), FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
             _place(trial)
             uncalled = _require_block_by_block(trial)
         tables = sum(buffer.numel() for buffer in module.buffers())
@@ -83,6 +84,17 @@ def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
         _UNCALLED[tried] = uncalled
     keep_dense(blocks, _UNCALLED[tried])
     return module
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Keep torch from logging what a trial finds to be wrong: an error says it."""
+    logger = logging.getLogger("torch._subclasses.fake_tensor")
+    before, logger.disabled = logger.disabled, True
+    try:
+        yield
+    finally:
+        logger.disabled = before
 
 
 def prepare(module: "PreTrainedModel") -> None:
@@ -109,8 +121,8 @@ def _key(config: "PretrainedConfig") -> str:
 def _cannot_build(name: str, what: str = "") -> ModelError:
     """Return the error of a configuration that asks for what cannot be built."""
     return ModelError(
-        f"transformers cannot make {name} of its config.json as a causal language model"
-        f"{f' ({what})' if what else ''}; get config.json again, or choose another model: TRIM Lab prunes {SUPPORTED}"
+        f"TRIM Lab cannot prune {name}: transformers cannot make a causal language model of its config.json"
+        f"{f' ({what})' if what else ''}; get it again, or choose another model: TRIM Lab prunes {SUPPORTED}"
     )
 
 

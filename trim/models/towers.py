@@ -8,18 +8,29 @@ from trim.models.reasons import Reason, unsupported
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
+    from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 
-def auto_class(config: "PretrainedConfig") -> type:
+def auto_class(config: "PretrainedConfig", name: str = "") -> "type[_BaseAutoModelClass]":
     """Return the class of `transformers` that builds all that a checkpoint of this configuration holds.
 
     A checkpoint that reads more than text stays complete, so that its towers keep the names of the files.
-    """
-    from transformers import MODEL_FOR_MULTIMODAL_LM_MAPPING, AutoModelForCausalLM, AutoModelForMultimodalLM
 
-    return (
-        AutoModelForMultimodalLM if type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING else AutoModelForCausalLM
+    Raises:
+        ModelError: a model that writes no text.
+    """
+    from transformers import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_MULTIMODAL_LM_MAPPING,
+        AutoModelForCausalLM,
+        AutoModelForMultimodalLM,
     )
+
+    if type(config) in MODEL_FOR_MULTIMODAL_LM_MAPPING:
+        return AutoModelForMultimodalLM
+    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING:
+        return AutoModelForCausalLM
+    raise unsupported(name or config.model_type, Reason.ENCODER)
 
 
 def text_config(config: "PretrainedConfig", name: str) -> "PretrainedConfig":

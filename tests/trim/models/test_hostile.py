@@ -60,7 +60,6 @@ def headed(folder: Path, header: bytes | dict) -> Path:
         {"vocab_size": 10**9},
         {"num_attention_heads": 0},
         {"hidden_act": None},
-        {"architectures": [0]},
         {"architectures": 5},
         {"rope_parameters": {"rope_type": 0, "rope_theta": 1e4}},
         {"quantization_config": 5},

@@ -21,9 +21,8 @@ UNSUPPORTED = {
     "T5ForConditionalGeneration": ("T5Config", {}, "encoder"),
     "MixtralForCausalLM": ("MixtralConfig", _MANY, "mixture of experts"),
     "Qwen3MoeForCausalLM": ("Qwen3MoeConfig", _MANY, "choose a dense model"),
-    "Gemma3ForConditionalGeneration": ("Gemma3Config", {}, "more than text"),
-    "MambaForCausalLM": ("MambaConfig", {}, "recurrent state"),
-    "ViTForImageClassification": ("ViTConfig", {}, "cannot make a causal language model"),
+    "CpmAntForCausalLM": ("CpmAntConfig", {"num_hidden_layers": 2}, "more than hidden states"),
+    "ViTForImageClassification": ("ViTConfig", {}, "is not a decoder"),
 }
 
 
