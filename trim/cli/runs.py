@@ -77,9 +77,7 @@ def _export(chosen: argparse.Namespace) -> None:
 
     terminal = Terminal()
     out = export(chosen.run, chosen.out, model=chosen.model, progress=terminal.progress)
-    terminal.line(
-        f"{out} is written; load it with transformers: AutoModelForCausalLM.from_pretrained({str(out)!r})"
-    )
+    terminal.line(f"{out} is written; its README.md says how transformers loads it")
 
 
 def _inspect(chosen: argparse.Namespace) -> None:

@@ -36,7 +36,7 @@ TOKENIZER_FILES = (
     "chat_template.jinja",
     "additional_chat_templates/*.jinja",
 )
-CONFIG_FILES = ("config.json", "generation_config.json")
+CONFIG_FILES = ("config.json", "generation_config.json", "*processor_config.json", "chat_template.json")
 # What a model may be used for goes with its weights wherever they go.
 LEGAL_FILES = tuple(
     "".join(f"[{letter.upper()}{letter}]" if letter.isalpha() else letter for letter in name) + "*"

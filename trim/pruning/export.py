@@ -21,6 +21,7 @@ from trim.models.checkpoint import CONFIG_FILES, LEGAL_FILES, TOKENIZER_FILES
 from trim.models.loaded import Model, model_folder
 from trim.models.streamed import StreamedModel
 from trim.models.tensor_files import TensorFiles
+from trim.models.towers import auto_class
 from trim.names import local_path, one_line
 from trim.progress import Meter, ProgressListener
 from trim.runs.folder import Run, open_run
@@ -109,7 +110,8 @@ def export(
                     shutil.copyfile(path, _place_in(new, path, folder))
         dtype = str(streamed.files.main_dtype).removeprefix("torch.")
         parameters = sum(each.numel() for each in streamed.module.parameters())
-        card = _model_card(run, source, title, zeros, dtype, parameters)
+        loads = auto_class(streamed.module.config).__name__
+        card = _model_card(run, source, title, zeros, dtype, parameters, loads)
         (new / "README.md").write_text(card, encoding="utf-8")
         if out.exists():
             out.rmdir()
@@ -204,10 +206,13 @@ def _disk_errors_named(out: Path) -> Iterator[None]:
         ) from error
 
 
-def _model_card(run: Run, source: str, title: str, zeros: list[int], dtype: str, parameters: int) -> str:
+def _model_card(
+    run: Run, source: str, title: str, zeros: list[int], dtype: str, parameters: int, loads: str
+) -> str:
     """Write README.md: what was pruned, how far and how; front matter as the Hub reads it.
 
     `zeros`: weights of the pruned layers that are zero before and after. `parameters`: how many the model has.
+    `loads`: the class that loads it.
     """
     request, sparsity, weights = run.request, run.metrics["sparsity"], run.metrics["weights"]
     before, after = zeros
@@ -251,9 +256,9 @@ def _model_card(run: Run, source: str, title: str, zeros: list[int], dtype: str,
         f"- run: {one_line(run.name)}, fingerprint {run.fingerprint}",
         "",
         "```python",
-        "from transformers import AutoModelForCausalLM, AutoTokenizer",
+        f"from transformers import {loads}, AutoTokenizer",
         "",
-        'model = AutoModelForCausalLM.from_pretrained("THIS FOLDER")',
+        f'model = {loads}.from_pretrained("THIS FOLDER")',
         'tokenizer = AutoTokenizer.from_pretrained("THIS FOLDER")',
         "```",
         "",

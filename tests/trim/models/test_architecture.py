@@ -21,9 +21,6 @@ PRUNED = {
     "norms in a list": "stablelm",
     "a norm with a row for each head": "cohere",
     "transposed weights": "gpt2",
-    "a layer that is used without being called": "mamba",
-    "layers that blocks share": "zamba",
-    "a tower beside the text": "llava",
 }
 REFUSED = {
     "mixtral": Reason.EXPERTS,
