@@ -125,7 +125,7 @@ def _tell(event: SweepFact) -> None:
 
 
 def _continuations(model: str, cells: Mapping[str, Path], new_tokens: int) -> dict:
-    """One prompt, continued by the dense model and by the model as each method pruned it."""
+    """Let the dense model and each pruned one continue a prompt."""
     workbench, texts = Workbench(), {}
     targets: dict[str, str | Path] = {"dense": model, **cells}
     for name, target in targets.items():
@@ -207,7 +207,7 @@ def _copy(file: Path, to: Path) -> None:
 
 
 def _pack(folder: Path, archive: Path) -> None:
-    """One compressed archive; the same files give the same bytes."""
+    """Write one compressed archive; the same files give the same bytes."""
     # Arrays of two and four bytes compress best when positions within them are told apart.
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 9, "lp": 1, "lc": 3, "pb": 1}]
     with (

@@ -182,7 +182,7 @@ class ModelMap:
         return tuple(name for name in self.planned if name not in self.by_name)
 
     def value(self, facts: LayerFacts, quantity: Quantity) -> float:
-        """One number of one layer; an outcome is −1, 0 or 1, NaN where TRIM did not search."""
+        """Return one number of one layer; an outcome is −1, 0 or 1, NaN where TRIM did not search."""
         if quantity == "outcome":
             return float("nan") if facts.outcome is None else float(OUTCOME_CODES[facts.outcome])
         return float(getattr(facts, quantity))

@@ -190,7 +190,7 @@ def _rows_axis(top: float, in_shares: bool) -> Axis:
 
 
 def _widths(shown: LayerNumbers, pinned: LayerNumbers | None) -> tuple[bool, list[tuple[LayerNumbers, bool]]]:
-    """Whether histograms are in shares of the rows, and the layers that are drawn, each with whether it is pinned."""
+    """Return whether histograms are in shares of the rows, and the layers drawn, each with whether it is pinned."""
     sides = [(shown, False)] + ([(pinned, True)] if pinned is not None else [])
     return len({len(side.gini) for side, _ in sides}) > 1, sides
 

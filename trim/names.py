@@ -58,6 +58,16 @@ def absolute(source: object, reserved: Collection[str] = ()) -> str:
     return text if path is None else str(path.resolve())
 
 
+def block_of(layer: str) -> int:
+    """Return the block of a layer: "15.mlp.gate_proj" is of block 15."""
+    return int(layer.partition(".")[0])
+
+
+def path_in_block(layer: str) -> str:
+    """Return a layer's path in its block: "mlp.gate_proj" of "15.mlp.gate_proj"."""
+    return layer.partition(".")[2]
+
+
 def match_layers(
     patterns: Iterable[str], names: Iterable[str], problem: str = "the model has no layer that matches"
 ) -> dict[str, list[str]]:

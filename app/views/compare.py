@@ -69,7 +69,7 @@ def write(picks: list[Pick]) -> None:
 
 
 def read(picks: list[Pick]) -> list[Compared]:
-    """Those that can be read; the page says of the others why not."""
+    """Read the picks that can be read; the page says why the others cannot."""
     compared = []
     for slot, pick in enumerate(picks):
         with guarded(f"{LETTERS[slot]}: "):

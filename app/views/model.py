@@ -150,7 +150,7 @@ def _texts(run: Run) -> set[str]:
 
 
 def views(run_id: str, run: Run, entries: list[StoredRun]) -> None:
-    """All charts of a run."""
+    """Draw all charts of a run."""
     shown = model_map(run)
     heading(run, shown)
     figures_are_of(run.model.title, f"run {run.name}")

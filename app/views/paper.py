@@ -18,7 +18,7 @@ NONE = "none"
 
 
 def show(number: str, made_of: Hashable, draw: Callable[[], Redrawn | None], missing: str = "") -> None:
-    """One figure: the paper's words on the left, ours on the right; `missing` where it cannot be drawn."""
+    """Show one figure: the paper's words on the left, ours on the right; `missing` where it cannot be drawn."""
     with guarded():
         figure = redrawn((number, made_of), draw)
         if figure is None:

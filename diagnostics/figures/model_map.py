@@ -93,7 +93,7 @@ def cell_axes(figure: go.Figure, blocks: Sequence[int], kinds: Sequence[str]) ->
 
 
 def model_map_figure(shown: ModelMap, quantity: Quantity, theme: Theme = "light") -> go.Figure:
-    """One number of every layer as a coloured cell; layers that are not done yet are dots.
+    """Draw one number of every layer as a coloured cell; layers that are not done yet are dots.
 
     The marks in the trace "layers" have the layers' names as customdata.
     """
@@ -201,7 +201,7 @@ def _colours(shown: ModelMap, quantity: Quantity, values: np.ndarray, theme: The
 
 
 def _marks(figure: go.Figure, shown: ModelMap, quantity: Quantity, theme: Theme) -> None:
-    """One mark per layer: invisible where the cell says it all, a sign where the outcome is shown."""
+    """Draw one mark per layer: invisible where the cell suffices, a sign where the outcome is shown."""
     palette = PALETTES[theme]
     place = {kind: index for index, kind in enumerate(shown.kinds)}
     chosen = {"marker": {"opacity": 1, "color": palette.ink}}
@@ -289,7 +289,7 @@ def _hover(shown: ModelMap, facts: LayerFacts, quantity: Quantity) -> str:
 
 
 def layer_text(shown: ModelMap, facts: LayerFacts, quantity: Quantity) -> str:
-    """One number of a layer as a reader hears it."""
+    """Write one number of a layer for screen readers."""
     value = shown.value(facts, quantity)
     if quantity == "outcome":
         if facts.outcome is None:

@@ -12,6 +12,7 @@ import transformers
 from torch import Tensor, nn
 
 from trim.cache import entry_path, fingerprint, load, store
+from trim.calibration.corpora import check_length
 from trim.calibration.inputs import InputListener, LayerInputs
 from trim.calibration.text import Calibration
 from trim.calibration.text_pass import default_batch
@@ -19,6 +20,7 @@ from trim.devices import halving
 from trim.errors import NonFiniteError, SettingsError
 from trim.methods.choices import INPUT_VECTORS
 from trim.models.loaded import Model
+from trim.names import block_of
 from trim.progress import Meter, ProgressListener
 
 # Tokens in one forward pass on the CPU: a pass of more takes as long for each of them, and answers later.
@@ -75,7 +77,8 @@ def capture(
 
     Raises:
         LayerNotFoundError: a pattern matches nothing.
-        SettingsError: windows that the model cannot read, or more vectors asked for than a window has tokens.
+        SettingsError: tokens that the model does not know, or more vectors asked for than a window has tokens.
+        CorpusError: windows longer than the model reads at once.
         NonFiniteError: a layer receives NaN or infinity; the message names it.
         NotEnoughMemoryError: not even one window at a time fits into the device's memory.
     """
@@ -164,13 +167,9 @@ class _Watch:
 
 
 def _check_windows(model: Model, windows: Tensor) -> None:
-    length = windows.shape[1]
     if windows.is_floating_point() or windows.dtype == torch.bool:
         raise SettingsError(f"windows must hold token numbers (int64), not {windows.dtype}")
-    if model.longest_window is not None and length > model.longest_window:
-        raise SettingsError(
-            f"{model.title} reads at most {model.longest_window:,} tokens at once; use shorter windows than {length:,}"
-        )
+    check_length(model.title, model.longest_window, windows.shape[1])
     table = cast(nn.Embedding, model.module.get_input_embeddings())  # transformers says only: a module
     vocabulary = table.num_embeddings
     if int(windows.min()) < 0 or int(windows.max()) >= vocabulary:
@@ -224,7 +223,7 @@ def _forward(
 ) -> dict[str, LayerInputs]:
     sequences = calibration.sequences
     listener = InputListener(calibration, {name: model.layers[name] for name in names})
-    last = max(int(name.split(".")[0]) for name in names)
+    last = max(block_of(name) for name in names)
     meter, shown = Meter(watch.progress, of=sequences), FIRST_WINDOWS
     end = model.blocks[last].register_forward_hook(_end_forward)
     try:

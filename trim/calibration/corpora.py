@@ -131,6 +131,24 @@ def load_corpus(
     return _prepended(begin, tokens[starts[:, None] + torch.arange(own)])
 
 
+def check_length(title: str, longest: int | None, length: int) -> None:
+    """Refuse windows that are longer than a model reads at once.
+
+    Args:
+        title: the model's name.
+        longest: how many tokens it reads at most; None: its configuration does not say.
+        length: tokens in a window.
+
+    Raises:
+        CorpusError: they are longer.
+    """
+    if longest and length > longest:
+        raise CorpusError(
+            f"{title} reads at most {longest:,} tokens at once, not {length:,}; use shorter windows "
+            f"(--length {longest})"
+        )
+
+
 def window_start(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
     """Find the beginning-of-text token that a tokenizer adds; empty where it adds none."""
     begin, _ = _special(tokenizer)

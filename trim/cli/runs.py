@@ -113,17 +113,17 @@ def _inspect(chosen: argparse.Namespace) -> None:
 def _list_runs(folder: Path) -> None:
     entries, sweeps = list_runs(folder), list_sweeps(folder)
     for found in sweeps:
-        about = found.problem if found.sweep is None else f"a sweep of {len(found.sweep.cells)} cells"
+        about = found.problem if found.opened is None else f"a sweep of {len(found.opened.cells)} cells"
         print(f"{found.path.name}: {about}")
     if not entries and not sweeps:
         print(
             f"{folder} holds no runs; make one with: python -m trim prune demo --target 0.7 --out {folder}/first"
         )
     for entry in entries:
-        if entry.run is None:
+        if entry.opened is None:
             print(f"{entry.path.name}: {entry.problem}")
             continue
-        run = entry.run
+        run = entry.opened
         sparsity = run.metrics.get("sparsity", {}).get("realised")
         state = f"model sparsity {sparsity:.4f}" if run.complete and sparsity is not None else run.kind
         print(f"{run.id}: {run.name}, {state}{'' if run.complete else ', not complete'}")

@@ -60,7 +60,7 @@ def inlined(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def inlined_of_numbers(function: Callable[P, R]) -> Callable[P, R]:
-    """Do the same with a function whose arguments are never NaN: the least and the largest of many are found faster."""
+    """Compile a function whose arguments are never NaN, so that minima and maxima are found faster."""
     inside: Callable[P, R] = numba.njit(fastmath=_FAST_SUMS | {"nnan"}, **_OPTIONS)(function)
     return inside
 

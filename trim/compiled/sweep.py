@@ -161,7 +161,7 @@ def _add_columns(x, order, weight, pruned, first, last, error):
 
 @inlined
 def _add_columns_and_subtract(x, order, weight, dense, pruned, first, last, error, energy):
-    """Do the same, and add ‖Y − P‖² to the energy."""
+    """Add the columns and subtract them from the residual, and add ‖Y − P‖² to the energy."""
     width = len(pruned)
     k = first
     while k + 3 < last:

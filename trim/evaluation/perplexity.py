@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from trim.calibration.corpora import check_length
 from trim.devices import halving
 from trim.errors import CorpusError
 from trim.evaluation.entries import number_to_json
@@ -110,12 +111,7 @@ def check_windows(model: Model, windows: Tensor) -> None:
             f"there is nothing to evaluate: windows of shape {tuple(windows.shape)}; give at least one window of at "
             "least 2 tokens"
         )
-    longest = model.longest_window
-    if longest and windows.shape[1] > longest:
-        raise CorpusError(
-            f"{model.title} reads at most {longest:,} tokens at once, not {windows.shape[1]:,}; use shorter windows "
-            f"(--length {longest})"
-        )
+    check_length(model.title, model.longest_window, windows.shape[1])
     vocabulary = model.module.config.get_text_config().vocab_size
     if int(windows.max()) >= vocabulary or int(windows.min()) < 0:
         raise CorpusError(

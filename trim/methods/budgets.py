@@ -17,7 +17,7 @@ import numpy as np
 
 from trim.errors import SettingsError, SparsityError
 from trim.methods.counts import largest_count
-from trim.names import match_layers
+from trim.names import block_of, match_layers
 
 Shapes = Mapping[str, tuple[int, int]]
 
@@ -156,10 +156,10 @@ def _by_block(
     ratios: np.ndarray, shapes: Shapes, correction: Callable[[float], float], apply: np.ufunc
 ) -> dict[str, float]:
     """Give each layer its block's ratio, corrected so that their parameter-weighted mean is the target."""
-    blocks = sorted({int(name.partition(".")[0]) for name in shapes})
+    blocks = sorted({block_of(name) for name in shapes})
     ratio_of = dict(zip(blocks, ratios.tolist(), strict=True))
     weights = np.array([math.prod(shape) for shape in shapes.values()], dtype=np.float64)
-    ratio = np.array([ratio_of[int(name.partition(".")[0])] for name in shapes])
+    ratio = np.array([ratio_of[block_of(name)] for name in shapes])
     mean = float((ratio * weights).sum() / weights.sum())
     return dict(zip(shapes, apply(ratio, correction(mean)).tolist(), strict=True))
 

@@ -29,6 +29,7 @@ from trim.methods.pattern import Pattern
 from trim.methods.refit import refit
 from trim.methods.retention import RetentionCurves, retention_curves
 from trim.methods.search_settings import SearchSettings
+from trim.names import block_of
 from trim.progress import Meter
 from trim.pruning.events import BlockDone, LayerPruned, Listener, Note
 from trim.runs.folder import Run
@@ -233,7 +234,7 @@ def prune_blocks(
         listener: receives the progress.
     """
     model = text.model
-    last = max(int(name.partition(".")[0]) for name in budgets.totals)  # after it everything stays dense
+    last = max(block_of(name) for name in budgets.totals)  # after it everything stays dense
     model.forget(after=last)
     meter = Meter(listener, of=last + 1, done=len(run.blocks))
     with _writing(writer, last, listener, in_background=model.device.type == "cuda") as write:

@@ -15,7 +15,7 @@ from trim.methods.owl import outlier_share, owl_budgets
 from trim.methods.pattern import Pattern
 from trim.models.streamed import StreamedModel
 from trim.models.tensor_files import weights_key
-from trim.names import match_layers
+from trim.names import block_of, match_layers
 from trim.progress import Meter, Progress
 from trim.pruning.events import Listener, Note
 from trim.pruning.loop import layer_score
@@ -133,7 +133,7 @@ def plan_budgets(
 def _block_layers(shapes: Shapes) -> dict[int, list[str]]:
     blocks: dict[int, list[str]] = {}
     for name in shapes:
-        blocks.setdefault(int(name.partition(".")[0]), []).append(name)
+        blocks.setdefault(block_of(name), []).append(name)
     return blocks
 
 

@@ -30,6 +30,7 @@ from trim.methods.optimal import (
 from trim.methods.retention import retention_curves
 from trim.models.streamed import StreamedModel
 from trim.models.tensor_files import weights_key
+from trim.names import block_of
 from trim.progress import Meter
 from trim.pruning.events import Listener
 from trim.pruning.loop import layer_score, memory_for_curves
@@ -164,7 +165,7 @@ def _prices(
 ) -> dict[str, PriceSummary]:
     """Compute the prices of each layer of the dense model; they do not depend on the target."""
     summaries: dict[str, PriceSummary] = {}
-    last = max(int(name.partition(".")[0]) for name in shapes)
+    last = max(block_of(name) for name in shapes)
     meter = Meter(listener, of=last + 1)
     for index in range(last + 1):
         with text.model.block(index) as block:

@@ -6,7 +6,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from trim.calibration.corpora import load_corpus
+from trim.calibration.corpora import check_length, load_corpus
 from trim.calibration.text import Calibration
 from trim.devices import choose_device
 from trim.errors import CorpusError, RunError, SettingsError
@@ -68,12 +68,7 @@ class RunSource:
         config = model.module.config.get_text_config()
         given = tokens is not None
         if tokens is None:
-            longest = getattr(config, "max_position_embeddings", None)
-            if longest and settings.length > longest:
-                raise CorpusError(
-                    f"{title} reads at most {longest:,} tokens at once, not {settings.length:,}; use shorter windows "
-                    "(--length)"
-                )
+            check_length(title, getattr(config, "max_position_embeddings", None), settings.length)
             tokens = load_corpus(
                 settings.corpus,
                 load_tokenizer(folder),

@@ -10,11 +10,11 @@ notes.json          name and note, free to edit
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Generic, Protocol, TypeVar, cast
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -32,6 +32,18 @@ SCHEMA = 1
 MOST_JSON_BYTES = 20_000_000
 
 T = TypeVar("T")
+
+
+class Dated(Protocol):
+    """A run or a sweep: a folder that says when it was created."""
+
+    @property
+    def created(self) -> str:
+        """When, as ISO text in UTC."""
+        ...
+
+
+F = TypeVar("F", bound=Dated)
 
 
 def runs_folder() -> Path:
@@ -168,7 +180,7 @@ class Run:
         return [name for block in self.blocks for name in self.manifest["blocks"][str(block)]["layers"]]
 
     def block(self, index: int) -> dict[str, LayerRecord]:
-        """Every layer of a block.
+        """Read every layer of a block.
 
         Raises:
             RunError: the block is not complete, or its file is damaged.
@@ -180,7 +192,7 @@ class Run:
         return {name: self.layer(name) for name in self.manifest["blocks"][str(index)]["layers"]}
 
     def layer(self, name: str, *, mask: bool = True) -> LayerRecord:
-        """One layer, read and checked.
+        """Read and check one layer.
 
         Args:
             name: such as "15.mlp.gate_proj".
@@ -205,7 +217,7 @@ class Run:
             raise self._damaged(path, error) from error
 
     def array(self, name: str, key: str) -> np.ndarray:
-        """One array of one layer, by its name in `trim.runs.record.ARRAYS`, without reading the others.
+        """Read one array of one layer, by its name in `trim.runs.record.ARRAYS`, without reading the others.
 
         Raises:
             RunError: no such layer or array, or a damaged file.
@@ -320,24 +332,36 @@ def block_file(index: int, *, again: bool = False) -> str:
 
 
 @dataclass(frozen=True)
-class RunEntry:
-    """A run folder in a list: opened, or the reason why it cannot be."""
+class FolderEntry(Generic[F]):
+    """A folder in a list of runs or of sweeps: opened, or the reason why it cannot be."""
 
     path: Path
-    run: Run | None
+    opened: F | None
     problem: str | None
 
 
-def list_runs(folder: str | Path | None = None) -> list[RunEntry]:
+def list_runs(folder: str | Path | None = None) -> list[FolderEntry[Run]]:
     """List the runs in a folder (default: `runs_folder()`), newest first; other folders are passed over."""
+    return list_folders(folder, "config.json", open_run)
+
+
+def list_folders(folder: str | Path | None, file: str, open_one: Callable[[Path], F]) -> list[FolderEntry[F]]:
+    """List the folders in a folder (default: `runs_folder()`) that hold a file of this name, newest first.
+
+    Args:
+        folder: where they are.
+        file: what each of them holds.
+        open_one: opens one of them; raises RunError if it is damaged.
+    """
     folder = runs_folder() if folder is None else Path(folder)
-    entries = []
-    for config in sorted(folder.glob("*/config.json")):
+    entries: list[tuple[str, FolderEntry[F]]] = []
+    for found in sorted(folder.glob(f"*/{file}")):
         try:
-            entries.append(RunEntry(config.parent, open_run(config.parent), None))
+            opened = open_one(found.parent)
+            entries.append((opened.created, FolderEntry(found.parent, opened, None)))
         except RunError as error:
-            entries.append(RunEntry(config.parent, None, str(error)))
-    return sorted(entries, key=lambda entry: entry.run.created if entry.run else "", reverse=True)
+            entries.append(("", FolderEntry(found.parent, None, str(error))))
+    return [entry for _, entry in sorted(entries, key=lambda entry: entry[0], reverse=True)]
 
 
 def read_json(path: Path, shape: type[T], *, optional: bool = False) -> T:

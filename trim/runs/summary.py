@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from trim.names import path_in_block
 from trim.runs.folder import Run
 
 _HEADINGS = (
@@ -27,7 +28,7 @@ def summary(run: Run) -> str:
     """
     types: dict[str, list[str]] = {}
     for name in run.layers:
-        types.setdefault(name.partition(".")[2], []).append(name)
+        types.setdefault(path_in_block(name), []).append(name)
     rows = [_HEADINGS, *(_row(run, kind, names) for kind, names in types.items())]
     widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
     lines = [

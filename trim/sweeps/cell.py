@@ -5,8 +5,8 @@ from pathlib import Path
 
 from torch import Tensor
 
-from trim.calibration.corpora import load_corpus
-from trim.errors import CorpusError, TrimError
+from trim.calibration.corpora import check_length, load_corpus
+from trim.errors import TrimError
 from trim.evaluation.evaluate import evaluate
 from trim.evaluation.workbench import Workbench
 from trim.progress import ProgressListener
@@ -79,11 +79,7 @@ class CellMaker:
 
     def _load_tokens(self, corpus: str, windows: int, length: int, seed: int, bos: bool) -> Tensor:
         model = self._workbench.model(self.sweep.settings.model)
-        if model.longest_window and length > model.longest_window:
-            raise CorpusError(
-                f"{model.title} reads at most {model.longest_window:,} tokens at once, not {length:,}; use shorter "
-                "windows (--length)"
-            )
+        check_length(model.title, model.longest_window, length)
         return load_corpus(
             corpus,
             model.tokenizer,

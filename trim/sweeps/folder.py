@@ -18,7 +18,7 @@ from trim.errors import RunError, SettingsError
 from trim.evaluation.entries import entry_of
 from trim.files import FolderLock, remove_temporary
 from trim.names import one_line
-from trim.runs.folder import Run, RunEntry, list_runs, open_run, read_json, runs_folder
+from trim.runs.folder import FolderEntry, Run, list_folders, list_runs, open_run, read_json
 from trim.runs.shapes import LONGEST_NAME, DenseFacts, PerplexityEntry, Problem, SweepConfig
 from trim.runs.writer import now, write_json
 from trim.sweeps.settings import Cell, SweepSettings
@@ -92,7 +92,7 @@ class Sweep:
         """Return the folder of the cells' runs; `list_runs` reads it as any folder of runs."""
         return self.path / "cells"
 
-    def runs(self) -> list[RunEntry]:
+    def runs(self) -> list[FolderEntry[Run]]:
         """Return the cells that have begun, as runs."""
         return list_runs(self.cells_folder)
 
@@ -204,22 +204,6 @@ def open_sweep(path: str | Path) -> Sweep:
     return Sweep(path, config, settings)
 
 
-@dataclass(frozen=True)
-class SweepEntry:
-    """A sweep folder in a list: opened, or the reason why it cannot be."""
-
-    path: Path
-    sweep: Sweep | None
-    problem: str | None
-
-
-def list_sweeps(folder: str | Path | None = None) -> list[SweepEntry]:
+def list_sweeps(folder: str | Path | None = None) -> list[FolderEntry[Sweep]]:
     """List the sweeps in a folder (default: where runs live), newest first; other folders are passed over."""
-    folder = runs_folder() if folder is None else Path(folder)
-    entries = []
-    for file in sorted(folder.glob("*/sweep.json")):
-        try:
-            entries.append(SweepEntry(file.parent, open_sweep(file.parent), None))
-        except RunError as error:
-            entries.append(SweepEntry(file.parent, None, str(error)))
-    return sorted(entries, key=lambda entry: entry.sweep.created if entry.sweep else "", reverse=True)
+    return list_folders(folder, "sweep.json", open_sweep)

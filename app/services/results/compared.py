@@ -16,6 +16,7 @@ from diagnostics.agreement import MaskAgreement, mask_agreement
 from diagnostics.allocation import RowAllocation
 from diagnostics.comparison import AllocationComparison, compare_allocations
 from trim.errors import RunError
+from trim.names import path_in_block
 from trim.runs.folder import Run
 from trim.runs.options import idle_options, options
 from trim.runs.run_record import ModelFacts
@@ -185,14 +186,14 @@ class Compared:
 
 def kinds(layers: Sequence[str]) -> list[str]:
     """Return what follows the block in the names of several layers, as picks of all blocks: "*.mlp.gate_proj"."""
-    paths = [name.partition(".")[2] for name in layers]
+    paths = [path_in_block(name) for name in layers]
     return [EVERY_BLOCK + path for path in dict.fromkeys(paths) if paths.count(path) > 1]
 
 
 def layers_of(pick: Pick, layers: Sequence[str]) -> list[str]:
     """Return which of a run's layers are picked; none: the run has no such layer."""
     if pick.layer.startswith(EVERY_BLOCK):
-        return [name for name in layers if name.partition(".")[2] == pick.layer.removeprefix(EVERY_BLOCK)]
+        return [name for name in layers if path_in_block(name) == pick.layer.removeprefix(EVERY_BLOCK)]
     return [name for name in layers if name == pick.layer]
 
 
@@ -289,7 +290,7 @@ def alike(pick: Pick, runs: Sequence[StoredRun]) -> dict[str, list[Pick]]:
                 continue
             if layers_of(pick, run.layers) and _differ_in(own.request, run.request) <= names:
                 found.setdefault(words, []).append(Pick(entry.id, pick.layer))
-    path = EVERY_BLOCK + pick.layer.partition(".")[2]
+    path = EVERY_BLOCK + path_in_block(pick.layer)
     if path in kinds(own.layers):
         found["every block"] = [Pick(pick.run_id, path)]
     return found

@@ -97,7 +97,7 @@ def _summary(run: Run) -> Iterator[Part]:
 
 
 def _text(run: Run) -> Iterator[Part]:
-    """One prompt, continued by the model as each method left it, where the run keeps that."""
+    """Show one prompt and its continuations, where the run keeps them."""
     for entry in run.metrics.get("continuations", []):
         yield Heading("One prompt, continued")
         yield Paragraph(str(entry.get("prompt", "")))

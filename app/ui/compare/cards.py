@@ -282,7 +282,7 @@ def moved_table(pair: AllocationComparison) -> None:
 
 
 def row_numbers(compared: Sequence[Compared]) -> dict[str, np.ndarray]:
-    """Every row of every layer: a line each."""
+    """List every row of every layer, a line each."""
     views = [(each, view) for each in compared for view in each.views]
     sizes = [view.rows for _, view in views]
     return {

@@ -223,7 +223,7 @@ def _methods(view: LayerView) -> str:
 
 
 def row_numbers(view: LayerView) -> dict[str, np.ndarray]:
-    """Every row of the layer, one number per column of a table."""
+    """List every row of the layer, one number per column of a table."""
     numbers = {"row": np.arange(view.rows), "gini": view.coefficients, "weight_norm": view.weight_norm}
     if view.search is not None:
         numbers["x"] = view.search.kept_x

@@ -149,7 +149,7 @@ def _method_fields(chosen: PruneSettings) -> dict[str, object]:
 
 
 def _other_fields(devices: list[str]) -> dict[str, object]:
-    """Every other option, in three columns."""
+    """Draw every other option, in three columns."""
     groups: dict[str, list[str]] = {}
     for name, each in options(PruneSettings).items():
         if name not in ABOVE and each.group not in OF_METHODS:

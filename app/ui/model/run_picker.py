@@ -20,7 +20,7 @@ class Choice:
 
 
 def choices(entries: Sequence[StoredRun], jobs: RunJobs) -> list[Choice]:
-    """All runs of whole models; first what is being computed, also while it has no folder yet, or never had one."""
+    """List all runs of whole models; first the one being computed, even before it has a folder."""
     known = {entry.id for entry in entries}
     listed = []
     running = jobs.running()

@@ -37,7 +37,7 @@ _MAKING = threading.Lock()  # one file at a time for all readers
 
 
 def show_run(entry: StoredRun, facts: RunFacts) -> None:
-    """Everything below the table."""
+    """Show everything below the table."""
     st.subheader(plain(facts.name))
     if facts.note:
         st.markdown(plain(facts.note))

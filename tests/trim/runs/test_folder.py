@@ -109,7 +109,7 @@ def test_settings_that_cannot_be(tmp_path, part, change, message):
         open_run(path)
     assert str(error.value).startswith(str(path / "config.json"))
     (entry,) = list_runs(tmp_path)
-    assert entry.run is None
+    assert entry.opened is None
 
 
 @pytest.mark.parametrize("part", ["request", "model", "text", "compute", "versions"])
@@ -219,7 +219,7 @@ def test_lists_name_what_cannot_be_opened(folder):
     (broken / "config.json").write_text("{")
     entries = {entry.path.name: entry for entry in list_runs(folder.parent)}
     assert set(entries) == {"run", "broken"}
-    assert entries["run"].run.name == "a <b>name</b>"
+    assert entries["run"].opened.name == "a <b>name</b>"
     assert "damaged" in entries["broken"].problem
     assert list_runs(folder.parent / "missing") == []
 

@@ -129,7 +129,7 @@ def test_each_cell_is_a_run_that_is_measured(done, model):
         "wanda-uniform-uniform-0.6",
     ]
     entries = done.runs()
-    assert sorted(entry.run.id for entry in entries) == sorted(done.cells)
+    assert sorted(entry.opened.id for entry in entries) == sorted(done.cells)
     for outcome in done.outcomes():
         assert outcome.done
         assert outcome.problem is None
@@ -369,7 +369,7 @@ def test_command_line(model, tmp_path, capsys, monkeypatch):
     assert main(asked) == 0
     (entry,) = trim.list_sweeps()
     assert "recalculated" in capsys.readouterr().out
-    assert len(entry.sweep.outcomes()) == 2
+    assert len(entry.opened.outcomes()) == 2
     assert main(["inspect"]) == 0
     assert "a sweep of 2 cells" in capsys.readouterr().out
     assert main(["inspect", str(entry.path)]) == 0
@@ -406,7 +406,7 @@ def test_folders_that_cannot_be_opened(done, tmp_path):
         with pytest.raises(trim.RunError, match=message):
             trim.open_sweep(folder)
         (entry,) = trim.list_sweeps(folder.parent)
-        assert entry.sweep is None
+        assert entry.opened is None
         assert entry.problem
 
     say(config | {"schema": 2}, "schema 2, and this version reads schema 1")

@@ -94,7 +94,7 @@ def test_a_run_with_its_perplexities(jobs, command, tmp_path):
     assert (measured.runs, measured.dense) == ([(run, own.perplexity)], dense.perplexity)
     assert (measured.text, measured.uniform) == ("text.txt, 3 windows of 32 tokens", None)
     assert jobs.state(run_id).message == ""
-    assert [entry.run.id for entry in trim.list_runs(tmp_path / "runs")] == [run_id]
+    assert [entry.opened.id for entry in trim.list_runs(tmp_path / "runs")] == [run_id]
 
 
 def test_cancelled_and_resumed(jobs, command, tmp_path):
