@@ -56,7 +56,7 @@ def row_table(view: LayerView, rows: list[int]) -> None:
 
 
 def row_inspector(view: LayerView, rows: list[int], file_name: str) -> None:
-    """Show one row: its scores and where they are cut, its Lorenz curve, its cosine, and how its counts were reached."""
+    """Show one row: its scores and their cut, its Lorenz curve, its cosine, and how its counts were reached."""
     row = st.selectbox("Row to look into", rows, key="inspected_row")
     cards: list[Callable[[], None]] = []
     if view.score is not None:
