@@ -6,7 +6,7 @@ import streamlit as st
 
 from app.services.server.memory import freeze_gc
 from app.ui.common.address import store_asked
-from app.ui.common.early import import_first_page
+from app.ui.common.early import import_first_page, prepare_first_move
 from app.ui.common.present import links_between, present, presenting
 from app.ui.common.seminar import seminar_bar
 
@@ -43,6 +43,8 @@ if page is pages[0]:
 try:
     page.run()
 finally:  # not before: the page need not wait for it
+    if page is pages[0]:
+        prepare_first_move()
     freeze_gc()
 if presenting():
     links_between(pages)

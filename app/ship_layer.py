@@ -14,6 +14,7 @@ import trim
 from app.services.layer.array_layer import ArrayLayer
 from app.services.layer.keys import FIRST_LAYER, FIRST_TARGET_PERCENT, ModelKey, SampleKey, StudyKey
 from app.services.layer.laboratory import cut_windows
+from app.services.layer.prepared import FirstView
 from app.services.layer.shipped import FILE, SCORES, Gains, LayerGain, ShippedLayer
 from app.services.layer.study import Origin
 from trim.errors import RunError
@@ -81,6 +82,7 @@ def ship_layer(file: Path, model: str = "demo", first: str = FIRST_LAYER) -> Non
         weight,
         inputs,
         norm,
+        FirstView.of(ArrayLayer(weight, inputs, SCORES[SCORE](weight, norm))),
     ).save(file)
 
 

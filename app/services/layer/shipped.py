@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from app.services.layer.array_layer import ArrayLayer
-from app.services.layer.keys import FIRST_LAYER, ModelKey, SampleKey, StudyKey
+from app.services.layer.keys import FIRST_LAYER, FIRST_TARGET_PERCENT, ModelKey, SampleKey, StudyKey
+from app.services.layer.prepared import FirstView, PreparedLayer
 from app.services.layer.study import Origin, Study
 from trim.errors import RunError, TrimError
 from trim.files import atomic_file
@@ -74,6 +75,7 @@ class ShippedLayer:
         names: all layers of the model.
         gains: why it is this one.
         weight, inputs, input_norm: as a live capture has them, (D, N), (N, L) and (N,) float32.
+        first: what the page shows of it first.
     """
 
     key: StudyKey
@@ -83,6 +85,7 @@ class ShippedLayer:
     weight: np.ndarray = field(repr=False)
     inputs: np.ndarray = field(repr=False)
     input_norm: np.ndarray = field(repr=False)
+    first: FirstView
     _studies: dict[str, Study] = field(default_factory=dict, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
@@ -91,9 +94,19 @@ class ShippedLayer:
         with self._lock:
             if score not in self._studies:
                 scores = SCORES[score](self.weight, self.input_norm)
-                layer = ArrayLayer(self.weight, self.inputs, scores)
+                layer: ArrayLayer | PreparedLayer = (
+                    PreparedLayer(self.weight, self.inputs, scores, self.first)
+                    if score == self.key.score
+                    else ArrayLayer(self.weight, self.inputs, scores)
+                )
                 self._studies[score] = Study(dataclasses.replace(self.key, score=score), layer, self.origin)
             return self._studies[score]
+
+    def prepare(self) -> None:
+        """Sweep the layer, which its first view does not need."""
+        layer = self.study(self.key.score).layer
+        assert isinstance(layer, PreparedLayer)
+        _ = layer.swept
 
     def save(self, file: Path) -> None:
         """Write the file that `read` reads: the weight in float16, of which the model is made, the rest in float32.
@@ -106,7 +119,10 @@ class ShippedLayer:
         weight = self.weight.astype(np.float16)
         if not np.array_equal(weight.astype(np.float32), self.weight):
             raise RunError(f"{self.key.layer} has weights that float16 does not hold")
-        arrays = {"weight": weight, "inputs": self.inputs, "input_norm": self.input_norm}
+        arrays = {"weight": weight, "inputs": self.inputs, "input_norm": self.input_norm, **self.first.arrays}
+        arrays = {
+            name: np.ascontiguousarray(values) for name, values in arrays.items()
+        }  # safetensors takes no other
         facts = {
             "layer": self.key.layer,
             "sample": dataclasses.asdict(self.key.sample),
@@ -115,6 +131,8 @@ class ShippedLayer:
             "compute": dataclasses.asdict(self.origin.compute),
             "names": self.names,
             "gains": dataclasses.asdict(self.gains),
+            "target": FIRST_TARGET_PERCENT,
+            "first": self.first.numbers,
             "checksum": _checksum(arrays),
         }
         with atomic_file(file) as out:
@@ -132,11 +150,14 @@ class ShippedLayer:
         try:
             with safe_open(file, "np") as opened:
                 facts = json.loads(opened.metadata()["facts"])
-                arrays = {name: opened.get_tensor(name) for name in ARRAYS}
+                names = opened.keys()
+                arrays = {name: opened.get_tensor(name) for name in names}
             if facts["checksum"] != _checksum(arrays):
                 raise RunError("it is damaged")
             if facts["layer"] != FIRST_LAYER or facts["sample"] != dataclasses.asdict(SampleKey()):
                 raise RunError("it was made of another layer or text than this version begins with")
+            if facts["target"] != FIRST_TARGET_PERCENT:
+                raise RunError("it was made for another target than this version begins with")
             gains = facts["gains"] | {
                 name: read_fields(LayerGain, facts["gains"][name], name) for name in ("most", "least")
             }
@@ -149,7 +170,8 @@ class ShippedLayer:
                 ),
                 tuple(facts["names"]),
                 Gains(**gains),
-                *(arrays[name].astype(np.float32) for name in ARRAYS),
+                *(arrays.pop(name).astype(np.float32) for name in ARRAYS),
+                FirstView(facts["first"], arrays),
             )
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, TrimError) as error:
             raise RunError(
@@ -159,7 +181,7 @@ class ShippedLayer:
 
 def _checksum(arrays: dict[str, np.ndarray]) -> int:
     checksum = 0
-    for name in ARRAYS:
+    for name in sorted(arrays):
         checksum = zlib.crc32(np.ascontiguousarray(arrays[name]).tobytes(), checksum)
     return checksum
 

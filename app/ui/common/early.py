@@ -1,19 +1,13 @@
-"""The first page while its packages are imported, for the first reader of a server."""
+"""The first page for the first reader of a server: what it imports, and what is made ready for the first move."""
 
+import functools
 import importlib
 import sys
+import threading
 
 import streamlit as st
 
-_IMPORTED = (
-    "app.ui.layer.linked",
-    "app.services.layer.shipped",
-    "trim.compiled.order",
-    "trim.compiled.sweep",
-    "trim.compiled.search",
-    "trim.compiled.hull",
-    "trim.compiled.counts",
-)
+_IMPORTED = ("app.ui.layer.linked", "app.services.layer.shipped")
 
 
 def import_first_page() -> None:
@@ -25,3 +19,16 @@ def import_first_page() -> None:
     for name in _IMPORTED:
         importlib.import_module(name)
     place.empty()
+
+
+@functools.cache
+def prepare_first_move() -> None:
+    """Sweep the shipped layer in the background, once: its first view needs no curves, another target does."""
+    threading.Thread(target=_sweep, name="first move", daemon=True).start()
+
+
+def _sweep() -> None:
+    from app.services.layer.shipped import ShippedLayer, shipped_layer
+
+    if isinstance(shipped := shipped_layer(), ShippedLayer):
+        shipped.prepare()

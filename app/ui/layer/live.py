@@ -66,7 +66,7 @@ def _go(layer: str, words: str) -> None:
 
 
 def _coming(key: StudyKey) -> None:
-    shipped = ":material/inventory_2: This layer came with the app; every number is computed now."
+    shipped = ":material/inventory_2: This layer came with the app."
     first = "pictured" not in st.session_state
     if first:  # loading torch would slow down the first picture
         st.session_state["pictured"] = True

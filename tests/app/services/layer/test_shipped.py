@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from app.services.layer import shipped
+from app.services.layer.array_layer import ArrayLayer
 from app.services.layer.keys import FIRST_LAYER, FIRST_TARGET_PERCENT, SampleKey
-from app.services.layer.shipped import FILE, ShippedLayer
+from app.services.layer.prepared import FirstView, PreparedLayer
+from app.services.layer.shipped import FILE, SCORES, ShippedLayer
 from tests.processes import python
 from trim.errors import RunError
 from trim.methods.search_settings import SearchSettings
@@ -33,6 +35,36 @@ def test_it_is_small_and_the_one_in_which_trim_gains_most(layer):
     )
     assert layer.gains.least.learning_rate is None
     assert abs(layer.gains.least.agreement) < abs(layer.gains.most.agreement)
+
+
+def test_its_first_view_is_what_the_layer_gives(layer):
+    whole = ArrayLayer(layer.weight, layer.inputs, SCORES["wanda"](layer.weight, layer.input_norm))
+    fresh, stored = FirstView.of(whole), layer.first
+    assert fresh.arrays.keys() == stored.arrays.keys()
+    for name, values in fresh.arrays.items():
+        if values.dtype == np.int64:  # ties may fall otherwise on another processor
+            assert np.abs(values - stored.arrays[name]).sum() <= 1e-4 * values.sum(), name
+        else:
+            np.testing.assert_allclose(stored.arrays[name], values, rtol=1e-4, atol=1e-6, err_msg=name)
+    assert fresh.result.settings == stored.result.settings
+    np.testing.assert_allclose(stored.result.tried, fresh.result.tried)
+    assert stored.result.learning_rate == fresh.result.learning_rate
+    assert stored.optimum.price == pytest.approx(fresh.optimum.price)
+
+
+def test_any_other_question_is_computed(layer):
+    study = layer.study("wanda")
+    prepared = study.layer
+    assert isinstance(prepared, PreparedLayer)
+    other = prepared.search(SearchSettings(0.5), complete=True)
+    assert other.counts.sum() == round(0.5 * study.rows * study.columns)
+    best = prepared.optimum(other, None)
+    np.testing.assert_array_equal(prepared.cosine(best.counts), prepared.swept.cosine(best.counts))
+    np.testing.assert_array_equal(prepared.exact_qualities(other), prepared.swept.exact_qualities(other))
+    counts = np.array([0, 288, 575])
+    np.testing.assert_array_equal(prepared.cosine_curves(counts), prepared.swept.cosine_curves(counts))
+    assert prepared.keep_mask(best.counts).sum() == study.rows * study.columns - best.counts.sum()
+    assert prepared.prices(best, 3).row == 3
 
 
 def test_it_is_read_as_it_was_written(layer, tmp_path):
@@ -73,15 +105,16 @@ def test_a_file_for_another_text_is_refused(monkeypatch):
         ShippedLayer.read(FILE)
 
 
-def test_the_first_page_needs_no_torch():
+def test_the_first_page_needs_neither_torch_nor_numba():
     visit = (
         "import sys; from streamlit.testing.v1 import AppTest\n"
+        "from app.ui.common import early; early.prepare_first_move = lambda: None\n"
         "page = AppTest.from_file('app/main.py', default_timeout=120).run()\n"
         "assert not page.exception, page.exception\n"
         "from app.ui.layer.linked import decode\n"
         "content, _ = decode(page.get('bidi_component')[0].proto.bytes)\n"
         "assert len(content['panels']) == 4\n"
         "assert ['Layer sparsity', '70.00%', '', ''] in content['numbers']\n"
-        "print(sorted({'torch', 'transformers', 'safetensors.torch'} & set(sys.modules)))"
+        "print(sorted({'torch', 'transformers', 'safetensors.torch', 'numba'} & set(sys.modules)))"
     )
     assert python(visit).splitlines()[-1] == "[]"

@@ -1,0 +1,157 @@
+"""The view of a layer with which the page begins, computed when the layer was shipped. Imports no numba."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+from app.services.layer.array_layer import ArrayLayer
+from app.services.layer.keys import FIRST_TARGET_PERCENT
+from app.services.layer.swept import Optimum, optimal_cap
+from diagnostics.row_detail import RowPrices
+from diagnostics.similarity import sparsity_grid
+from trim.methods.search_settings import SearchSettings
+from trim.methods.search_types import SearchResult, SearchTrace
+
+FIRST_SETTINGS = SearchSettings(FIRST_TARGET_PERCENT / 100)
+
+
+@dataclass(frozen=True, eq=False)
+class FirstView:
+    """The outcome of a layer at the first target, and what its charts take of its curves.
+
+    Attributes:
+        numbers: the scalars of a `SearchResult` and an `Optimum`, by their names.
+        arrays: by their names, with "updates" (R, K + 1, D), "exact" (R, K + 1), "curves" (D, P), "cosines" (3, D)
+            under uniform, TRIM and the optimum, "weight_norm" and "output_norm" (D,).
+    """
+
+    numbers: dict
+    arrays: dict[str, np.ndarray] = field(repr=False)
+
+    @classmethod
+    def of(cls, layer: ArrayLayer) -> FirstView:
+        """Search a layer at the first target."""
+        result = layer.search(FIRST_SETTINGS, complete=True)
+        best = layer.optimum(result, None)
+        trace = result.trace
+        three = (result.uniform_counts, result.counts, best.counts)
+        names = "learning_rate tried layer_quality uniform_quality realised_quality uniform_realised_quality"
+        return cls(
+            {name: getattr(result, name) for name in names.split()}
+            | {"rates": trace.rates, "best": best.quality, "losses": best.losses, "price": best.price},
+            {
+                "row_sparsity": result.row_sparsity,
+                "counts": result.counts,
+                "uniform_counts": result.uniform_counts,
+                "dead_rows": result.dead_rows,
+                "quality": trace.quality,
+                "row_variance": trace.row_variance,
+                "updates": np.stack([trace.updates[rate] for rate in trace.rates]),
+                "exact": layer.exact_qualities(result),
+                "best_counts": best.counts,
+                "curves": layer.cosine_curves(sparsity_grid(layer.columns)),
+                "cosines": np.stack([layer.cosine(counts) for counts in three]),
+                "weight_norm": layer.weight_norm,
+                "output_norm": layer.output_norm,
+            },
+        )
+
+    @cached_property
+    def result(self) -> SearchResult[np.ndarray]:
+        """The search, complete."""
+        numbers, arrays = self.numbers, self.arrays
+        rates = tuple(numbers["rates"])
+        return SearchResult(
+            FIRST_SETTINGS,
+            numbers["learning_rate"],
+            [(rate, quality) for rate, quality in numbers["tried"]],
+            numbers["layer_quality"],
+            numbers["uniform_quality"],
+            numbers["realised_quality"],
+            numbers["uniform_realised_quality"],
+            arrays["row_sparsity"],
+            arrays["counts"],
+            arrays["uniform_counts"],
+            arrays["dead_rows"],
+            SearchTrace(
+                rates,
+                arrays["quality"],
+                arrays["row_variance"],
+                dict(zip(rates, arrays["updates"], strict=True)),
+            ),
+        )
+
+    @cached_property
+    def optimum(self) -> Optimum:
+        """The optimum at the same target, all rows alike."""
+        uniform, reached, best = self.numbers["losses"]
+        return Optimum(
+            self.arrays["best_counts"],
+            self.numbers["best"],
+            (uniform, reached, best),
+            optimal_cap(FIRST_SETTINGS),
+            self.numbers["price"],
+        )
+
+
+class PreparedLayer:
+    """A `SweptLayer` that answers the first view's questions from its file, and sweeps itself for any other."""
+
+    def __init__(self, weight: np.ndarray, inputs: np.ndarray, score: np.ndarray, first: FirstView) -> None:
+        """Take arrays as `ArrayLayer` does, and the view that was computed of it."""
+        self.score = score
+        self.rows, self.columns, self.vectors = *weight.shape, inputs.shape[1]
+        self.weight_norm, self.output_norm = first.arrays["weight_norm"], first.arrays["output_norm"]
+        self.dead_rows = first.arrays["dead_rows"]
+        self._first = first
+        self._weight, self._inputs = weight, inputs
+
+    @cached_property
+    def swept(self) -> ArrayLayer:
+        """The layer itself, sorted and swept."""
+        return ArrayLayer(self._weight, self._inputs, self.score)
+
+    def cosine_curves(self, counts: np.ndarray) -> np.ndarray:
+        """Return each row's cosine similarity after (P,) numbers of pruned weights, (D, P)."""
+        if np.array_equal(counts, sparsity_grid(self.columns)):
+            return self._first.arrays["curves"]
+        return self.swept.cosine_curves(counts)
+
+    def cosine(self, counts: np.ndarray) -> np.ndarray:
+        """Return each row's cosine similarity at the counts (D,)."""
+        result = self._first.result
+        known = (result.uniform_counts, result.counts, self._first.optimum.counts)
+        for place, each in enumerate(known):
+            if np.array_equal(counts, each):
+                found: np.ndarray = self._first.arrays["cosines"][place]
+                return found
+        return self.swept.cosine(counts)
+
+    def search(self, settings: SearchSettings, *, complete: bool = False) -> SearchResult[np.ndarray]:
+        """Run TRIM; see `ArrayLayer`."""
+        if complete and settings == FIRST_SETTINGS:
+            return self._first.result
+        return self.swept.search(settings, complete=complete)
+
+    def exact_qualities(self, result: SearchResult[np.ndarray]) -> np.ndarray:
+        """Judge every update of a search at exact counts, (R, K + 1)."""
+        if result is self._first.result:
+            return self._first.arrays["exact"]
+        return self.swept.exact_qualities(result)
+
+    def optimum(self, result: SearchResult[np.ndarray], sensitivity: np.ndarray | None) -> Optimum:
+        """Return the optimal counts for the total and the measure of a search."""
+        if result is self._first.result and sensitivity is None:
+            return self._first.optimum
+        return self.swept.optimum(result, sensitivity)
+
+    def prices(self, best: Optimum, row: int) -> RowPrices:
+        """Return the prices of a row's weights, and how many of them the optimum takes."""
+        return self.swept.prices(best, row)
+
+    def keep_mask(self, counts: np.ndarray) -> np.ndarray:
+        """Return which weights are kept, (D, N) bool."""
+        return self.swept.keep_mask(counts)
