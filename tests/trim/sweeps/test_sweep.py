@@ -291,9 +291,9 @@ def test_stopped_anywhere_it_goes_on_and_ends_the_same(done, model, tmp_path, mo
     for before, after in zip(done.outcomes(), sweep.outcomes(), strict=True):
         assert after.done
         assert before.perplexities[0]["perplexity"] == after.perplexities[0]["perplexity"]
-    sizes = [sum(file.stat().st_size for file in run.run.path.glob("blocks/*")) for run in sweep.runs()]
+    sizes = [sum(file.stat().st_size for file in run.opened.path.glob("blocks/*")) for run in sweep.runs()]
     assert sizes == [
-        sum(file.stat().st_size for file in run.run.path.glob("blocks/*")) for run in done.runs()
+        sum(file.stat().st_size for file in run.opened.path.glob("blocks/*")) for run in done.runs()
     ]
 
 
