@@ -33,7 +33,7 @@ def gains_in(samples: dict[str, trim.LayerSample], target: float) -> Gains:
 
 def _gain(name: str, sample: trim.LayerSample, target: float) -> LayerGain:
     weight, inputs, norm = _arrays(sample)
-    layer = ArrayLayer(weight, inputs, SCORES[SCORE](weight, norm))
+    layer = ArrayLayer(weight, inputs, SCORES[SCORE](weight, norm), norm)
     result = layer.search(trim.SearchSettings(target))
     best = layer.optimum(result, None)
     taken = best.counts - result.uniform_counts
@@ -82,7 +82,7 @@ def ship_layer(file: Path, model: str = "demo", first: str = FIRST_LAYER) -> Non
         weight,
         inputs,
         norm,
-        FirstView.of(ArrayLayer(weight, inputs, SCORES[SCORE](weight, norm))),
+        FirstView.of(ArrayLayer(weight, inputs, SCORES[SCORE](weight, norm), norm)),
     ).save(file)
 
 

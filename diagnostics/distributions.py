@@ -61,28 +61,3 @@ def distributions(sets: Sequence[RowNumbers]) -> Distributions:
         for each in values
     ]
     return Distributions(tuple(sets), histogram(values, edges), np.array(quartiles))
-
-
-@dataclass(frozen=True, eq=False)
-class HeadNumbers:
-    """A number of the rows by attention head: `quartiles` (H, 3) of each head's rows, NaN for a head without any."""
-
-    label: str
-    slot: int
-    quartiles: np.ndarray
-
-
-def by_head(numbers: RowNumbers, rows_per_head: int) -> HeadNumbers:
-    """Group rows by head: `rows_per_head` rows that follow each other belong to one.
-
-    Raises ValueError where the rows do not divide into such heads.
-    """
-    rows = len(numbers.values)
-    if rows_per_head < 1 or rows % rows_per_head:
-        raise ValueError(f"{rows} rows do not divide into heads of {rows_per_head}")
-    heads = np.asarray(numbers.values, dtype=np.float64).reshape(-1, rows_per_head)
-    quartiles = np.full((len(heads), 3), np.nan)
-    for head, values in enumerate(heads):
-        if (known := values[np.isfinite(values)]).size:
-            quartiles[head] = np.percentile(known, [25, 50, 75])
-    return HeadNumbers(numbers.label, numbers.slot, quartiles)

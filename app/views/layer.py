@@ -33,6 +33,7 @@ from app.ui.common.waiting import NothingToShow, finished, laboratory, meanwhile
 from app.ui.layer.keep import keep_controls
 from app.ui.layer.linked import linked_charts
 from app.ui.layer.live import is_live, which_is_seen
+from app.ui.layer.more import MORE, Seen, more_section
 from app.ui.layer.parts import OVERVIEW, PARTS, choose_part, open_gap, open_map, open_part, target_bar
 from app.ui.layer.pin import Pin, Pinned, pin_controls, pinned_layer, reset_controls
 from trim.names import format_bytes
@@ -109,6 +110,8 @@ def explore(
         open_gap(study, outcome, rows, layer_name, file_name)
     elif part == "Map":
         open_map(study)
+    elif part == MORE:
+        more_section(Seen(shown, whole, rows, file_name, live=(study, outcome)))
     else:
         open_part(part, shown, whole, rows, file_name)
     about(study)

@@ -8,7 +8,7 @@ import streamlit as st
 from app.services.jobs.manager import JOBS
 from app.services.layer.keys import DEVICES
 from app.services.results.perplexities import method_of, perplexities
-from app.services.results.tables import agreement_map, model_map
+from app.services.results.tables import agreement_map, has_sensitivities, model_map
 from app.services.runs.store import STORE, StoredRun
 from app.ui.common.cards import fact
 from app.ui.common.guard import guarded
@@ -30,6 +30,7 @@ from app.ui.model.new_run import new_run_form
 from app.ui.model.prefill import prefill
 from app.ui.model.run_picker import choices, pick_run
 from app.ui.model.run_watch import watch
+from app.ui.model.sensitivity import sensitivity_variants
 from diagnostics.model_map import ModelMap
 from trim import TrimError
 from trim.methods.choices import LAYER_QUALITY_MEANINGS
@@ -149,6 +150,21 @@ def _texts(run: Run) -> set[str]:
     return {each.tokens_sha256 for each in perplexities(run)}
 
 
+def by_trim(run: Run, entries: list[StoredRun]) -> Run | None:
+    """Return a run of TRIM on the same model and target, to compare with one that knows more."""
+    known = [entry.run for entry in entries if entry.run is not None and entry.run.complete]
+    return next(
+        (
+            other
+            for other in known
+            if method_of(other) == "trim"
+            and other.model.weights == run.model.weights
+            and other.request.target_sparsity == run.request.target_sparsity
+        ),
+        None,
+    )
+
+
 def views(run_id: str, run: Run, entries: list[StoredRun]) -> None:
     """Draw all charts of a run."""
     shown = model_map(run)
@@ -156,9 +172,12 @@ def views(run_id: str, run: Run, entries: list[StoredRun]) -> None:
     figures_are_of(run.model.title, f"run {run.name}")
     file_name = re.sub(r"\W+", "-", run_id)
     above, below = st.columns(2), st.columns(2)
+    more = {}
+    if has_sensitivities(run):
+        more["map_gini"] = sensitivity_variants(run, shown, by_trim(run, entries))
     for place, key in zip((*above, *below), MAPS, strict=True):
         with place:
-            map_card(key, shown, file_name)
+            map_card(key, shown, file_name, more.get(key))
     if shown.changed:
         with st.columns(2)[0]:
             change_card(shown, file_name)

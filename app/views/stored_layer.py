@@ -15,6 +15,7 @@ from app.ui.common.slots import add_to_compare
 from app.ui.common.studio import figures_are_of
 from app.ui.common.text import plain
 from app.ui.layer.linked import linked_charts
+from app.ui.layer.more import MORE, Seen, more_section
 from app.ui.layer.parts import LIVE_PARTS, OVERVIEW, PARTS, choose_part, open_part, target_bar
 from trim.methods.choices import SOLVERS
 from trim.runs.folder import Run
@@ -117,7 +118,10 @@ def page() -> None:
             rows = choose_rows(view, messages=messages)
         live_link(run, record)
     linked_charts(view, view, rows, charts=part == OVERVIEW)
-    open_part(part, view, view, rows, file_name)
+    if part == MORE:
+        more_section(Seen(view, view, rows, file_name, run=run))
+    else:
+        open_part(part, view, view, rows, file_name)
 
 
 try:

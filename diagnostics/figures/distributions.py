@@ -1,14 +1,14 @@
-"""Distributions of compared layers: step outlines, distribution functions, ridges, heads; looks belong to slots."""
+"""Distributions of compared layers: step outlines, distribution functions, ridges; looks belong to slots."""
 
 import textwrap
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.distributions import POINTS, Distributions, HeadNumbers
+from diagnostics.distributions import POINTS, Distributions
 from diagnostics.figures.frame import PERCENT, drawn, frame
 from diagnostics.figures.marks import peak_label
 from diagnostics.figures.theme import PALETTES, Theme, escape, faded, slot_style
@@ -208,10 +208,11 @@ def ridges_figure(
     theme: Theme = "light",
     *,
     title: str | None = None,
+    colour: str | None = None,
 ) -> go.Figure:
     """Draw the distributions one above the other, the first at the top; a tick at each median.
 
-    Each is as high as its share of rows: all have one scale.
+    Each is as high as its share of rows: all have one scale. `colour`: of all; None: that of each one's slot.
     """
     palette = PALETTES[theme]
     figure = go.Figure()
@@ -223,7 +224,7 @@ def ridges_figure(
         zip(found.sets, shares, found.quartiles, strict=True)
     ):
         ground = float(len(labels) - 1 - place)
-        hue = slot_style(each.slot, theme).colour
+        hue = colour or slot_style(each.slot, theme).colour
         figure.add_scatter(
             x=[bins.edges[0], bins.edges[-1]],
             y=[ground, ground],
@@ -273,46 +274,6 @@ def ridges_figure(
         showgrid=False,
     )
     _x_axis(figure, found, quantity)
-    return figure
-
-
-def heads_figure(found: Sequence[HeadNumbers], quantity: Quantity, theme: Theme = "light") -> go.Figure:
-    """Draw the median of each head's rows, with the middle half of the rows as a bar through it."""
-    figure = go.Figure()
-    beside = 0.7 / len(found)
-    for place, each in enumerate(found):
-        style, label = slot_style(each.slot, theme), escape(each.label)
-        low, middle, high = each.quartiles.T
-        figure.add_scatter(
-            x=drawn(np.arange(len(middle)) + beside * (place - (len(found) - 1) / 2)),
-            y=drawn(middle),
-            error_y={
-                "type": "data",
-                "symmetric": False,
-                "array": drawn(high - middle),
-                "arrayminus": drawn(middle - low),
-                "width": 0,
-                "thickness": 1.5,
-                "color": style.colour,
-            },
-            mode="markers",
-            name=label,
-            customdata=np.arange(len(middle), dtype=np.int32),
-            marker={"color": style.colour, "symbol": style.symbol, "size": 7},
-            hovertemplate=f"<b>head %{{customdata}}</b>, median %{{y}}<extra>{label}</extra>",
-        )
-    frame(
-        figure,
-        theme,
-        title="Do attention heads differ?",
-        subtitle="Median of each head's rows, and the middle half of them.",
-        x_title="head",
-        y_title=quantity.axis.replace(" (", "<br>("),
-        legend=len(found) > 1,
-    )
-    heads = max(len(each.quartiles) for each in found)
-    figure.update_xaxes(range=[-0.6, heads - 0.4], tickformat="d", dtick=max(1, round(heads / 12)))
-    figure.update_yaxes(tickformat=quantity.tick_format, nticks=6)
     return figure
 
 

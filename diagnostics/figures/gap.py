@@ -157,13 +157,13 @@ def gap_scatter_figure(
     )
     figure.update_xaxes(type=scale, nticks=8)
     if scale == "log":
-        ticks = _log_ticks(scatter.values[scatter.values > 0])
+        ticks = log_ticks(scatter.values[scatter.values > 0])
         figure.update_xaxes(tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
     figure.update_yaxes(tickformat=".3~g", nticks=7)
     return figure
 
 
-def _log_ticks(values: np.ndarray) -> list[float]:
+def log_ticks(values: np.ndarray) -> list[float]:
     """Return 1, 2 and 5 of each decade that the values reach; with many decades, only every few."""
     if not len(values):
         return []

@@ -173,3 +173,50 @@ def peak_label(
         yanchor="top",
         font={} if colour is None else {"color": colour},
     )
+
+
+def percentile_bands(
+    figure: go.Figure, theme: Theme, x: np.ndarray, bands: np.ndarray, median_hover: str
+) -> None:
+    """Draw the middle 90% and the middle half of all rows as areas, and the median row as a line.
+
+    Args:
+        figure: that is drawn into.
+        theme: light or dark.
+        x: (P,).
+        bands: (5, P), percentiles 5, 25, 50, 75 and 95.
+        median_hover: what is read out at the line.
+    """
+    palette = PALETTES[theme]
+    for low, high, name, colour in (
+        (0, 4, "90% of rows", palette.band[0]),
+        (1, 3, "half of the rows", palette.band[1]),
+    ):
+        lower = {"width": 0, "shape": "linear"}
+        figure.add_scatter(
+            x=drawn(x),
+            y=drawn(bands[low]),
+            mode="lines",
+            line=lower,
+            hoverinfo="skip",
+            showlegend=False,
+            name=f"{name}, lower edge",
+        )
+        figure.add_scatter(
+            x=drawn(x),
+            y=drawn(bands[high]),
+            mode="lines",
+            line=lower,
+            fill="tonexty",
+            fillcolor=colour,
+            hoverinfo="skip",
+            name=name,
+        )
+    figure.add_scatter(
+        x=drawn(x),
+        y=drawn(bands[2]),
+        mode="lines",
+        line={"color": palette.muted, "width": 1.5},
+        name="median row",
+        hovertemplate=median_hover,
+    )

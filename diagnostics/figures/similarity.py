@@ -4,7 +4,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.figures.frame import count_rows, drawn, frame, spread_labels
-from diagnostics.figures.marks import histogram_bars, median_lines
+from diagnostics.figures.marks import histogram_bars, median_lines, percentile_bands
 from diagnostics.figures.theme import PALETTES, ROW_DASHES, Theme, escape, series_styles
 from diagnostics.similarity import CosineDistribution, CosineStatistics
 
@@ -14,37 +14,12 @@ def cosine_figure(statistics: CosineStatistics, theme: Theme = "light") -> go.Fi
     palette = PALETTES[theme]
     figure = go.Figure()
     x = drawn(statistics.sparsity)
-    for low, high, name, colour in (
-        (0, 4, "90% of rows", palette.band[0]),
-        (1, 3, "half of the rows", palette.band[1]),
-    ):
-        lower = {"width": 0, "shape": "linear"}
-        figure.add_scatter(
-            x=x,
-            y=drawn(statistics.bands[low]),
-            mode="lines",
-            line=lower,
-            hoverinfo="skip",
-            showlegend=False,
-            name=f"{name}, lower edge",
-        )
-        figure.add_scatter(
-            x=x,
-            y=drawn(statistics.bands[high]),
-            mode="lines",
-            line=lower,
-            fill="tonexty",
-            fillcolor=colour,
-            hoverinfo="skip",
-            name=name,
-        )
-    figure.add_scatter(
-        x=x,
-        y=drawn(statistics.bands[2]),
-        mode="lines",
-        line={"color": palette.muted, "width": 1.5},
-        name="median row",
-        hovertemplate="median over rows: cosine %{y:.4f}<br>at row sparsity %{x:.1%}<extra></extra>",
+    percentile_bands(
+        figure,
+        theme,
+        x,
+        statistics.bands,
+        "median over rows: cosine %{y:.4f}<br>at row sparsity %{x:.1%}<extra></extra>",
     )
     for position, curve in enumerate(statistics.curves):
         figure.add_scatter(

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from diagnostics.figures.frame import drawn, frame
 from diagnostics.figures.model_map import BLOCK, KIND, cell_axes, cells_height, colour_bar
-from diagnostics.figures.theme import PALETTES, SEQUENTIAL, Theme, escape
+from diagnostics.figures.theme import PALETTES, SEQUENTIAL, Theme, diverging, escape
 from diagnostics.numeric import histogram
 
 _BINS = 50
@@ -21,6 +21,7 @@ def checkpoint_map_figure(
     title: str,
     subtitle: str,
     form: str,
+    signed: bool = False,
     theme: Theme = "light",
 ) -> go.Figure:
     """Draw one number of every layer as a coloured cell, block by layer type.
@@ -32,6 +33,7 @@ def checkpoint_map_figure(
         title: a question.
         subtitle: what the number is.
         form: format of the number, as Plotly spells it: ".1%".
+        signed: whether 0 is in the middle of the colours.
         theme: light or dark.
     """
     figure = go.Figure()
@@ -39,12 +41,15 @@ def checkpoint_map_figure(
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
     if high - low < 1e-9:  # one colour for all, in the middle
         low, high = low - 0.5, high + 0.5
+    if signed:
+        high = max(-low, high)
+        low = -high
     figure.add_heatmap(
         z=drawn(values),
         x=np.array(blocks, dtype=np.int32),
         y=np.arange(len(kinds), dtype=np.int32),
         text=[[escape(kind)] * len(blocks) for kind in kinds],
-        colorscale=SEQUENTIAL,
+        colorscale=diverging(theme) if signed else SEQUENTIAL,
         zmin=low,
         zmax=high,
         xgap=1,

@@ -1,4 +1,4 @@
-"""Distributions in shared bins, heads, agreement of masks, against counts worked out by hand; their figures."""
+"""Distributions in shared bins, agreement of masks, against counts worked out by hand; their figures."""
 
 import json
 
@@ -6,13 +6,12 @@ import numpy as np
 import pytest
 
 from diagnostics.agreement import mask_agreement
-from diagnostics.distributions import RowNumbers, by_head, distributions
+from diagnostics.distributions import RowNumbers, distributions
 from diagnostics.figures.distributions import (
     GINI,
     ROW_SPARSITY,
     agreement_figure,
     ecdf_figure,
-    heads_figure,
     outlines_figure,
     ridges_figure,
 )
@@ -89,16 +88,6 @@ def test_ridges_stand_one_above_the_other(theme):
     assert json.loads(
         ridges_figure(distributions([RowNumbers("0", np.full(3, np.nan))]), GINI, theme).to_json()
     )
-
-
-def test_rows_belong_to_heads_in_turn():
-    numbers = RowNumbers("A", np.array([1.0, 2, 3, 4, np.nan, np.nan]))
-    np.testing.assert_equal(by_head(numbers, 2).quartiles[:, 1], [1.5, 3.5, np.nan])
-    with pytest.raises(ValueError, match="heads of 4"):
-        by_head(numbers, 4)
-    (marks,) = heads_figure([by_head(numbers, 2)], GINI).data
-    np.testing.assert_allclose(marks.y, [1.5, 3.5, np.nan])
-    np.testing.assert_allclose(marks.error_y.array[:2], 0.25)
 
 
 def test_masks_agree_as_sets_do():

@@ -107,7 +107,7 @@ def prune(
     source.given = source.given and not tokens_of_corpus
     batch = chosen.batch or default_batch(source.calibration, source.model.device)
     record = source.record(min(batch, source.calibration.sequences), torch.get_num_threads())
-    with RunWriter.create(out, record.to_json(), name=name or chosen.name) as writer:
+    with RunWriter.create(out, record.to_json(), name=name or chosen.name, heads=source.heads) as writer:
         write_text(writer.path / TEXT_FILE, source.calibration)
         writer.write_model_files(source.model.files.checksums())
         return _work(writer, source, activation_bytes, progress, listener)

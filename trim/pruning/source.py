@@ -13,6 +13,7 @@ from trim.errors import CorpusError, RunError, SettingsError
 from trim.files import write_atomically
 from trim.methods.budgets import Shapes, read_budgets
 from trim.models.checkpoint import load_tokenizer
+from trim.models.heads import HeadLayout
 from trim.models.loaded import model_folder
 from trim.models.streamed import StreamedModel
 from trim.progress import ProgressListener
@@ -96,6 +97,11 @@ class RunSource:
                 "--refit is judged on windows that it does not see, so it needs 2 windows at least; raise --windows"
             )
         return cls(settings, title, model, calibration, given)
+
+    @property
+    def heads(self) -> HeadLayout | None:
+        """Return the model's attention heads; None where its configuration does not say."""
+        return HeadLayout.of(self.model.module.config)
 
     def record(self, batch: int, threads: int) -> RunRecord:
         """Return everything that changes the result; its hash is the run's fingerprint."""

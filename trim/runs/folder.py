@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 
 from trim.cache import fingerprint
 from trim.errors import RunError, SettingsError
+from trim.models.heads import HeadLayout
 from trim.names import closest_matches, format_bytes, one_line
 from trim.runs.fields import parse_json, read_value
 from trim.runs.record import MASK_ARRAYS, LayerRecord, check_array, from_parts
@@ -116,6 +117,14 @@ class Run:
     def created(self) -> str:
         """Return when the run began, ISO 8601 in UTC."""
         return self.config["created"]
+
+    @property
+    def heads(self) -> HeadLayout | None:
+        """Return the model's attention heads; None: the run does not say."""
+        facts = self.config.get("heads")
+        return (
+            None if facts is None else HeadLayout.checked(facts["query"], facts["key_value"], facts["size"])
+        )
 
     @property
     def complete(self) -> bool:

@@ -34,14 +34,23 @@ BlockIndex = Annotated[str, re.compile(r"0|[1-9][0-9]{0,3}")]
 LayerName = Annotated[str, re.compile(r"(0|[1-9][0-9]{0,3})(\.\w{1,60}){1,8}")]
 
 
+class HeadFacts(TypedDict):
+    """The attention heads of the model, as `trim.models.heads.HeadLayout` names them."""
+
+    query: Size
+    key_value: Size
+    size: Size
+
+
 class Config(TypedDict):
-    """`config.json`."""
+    """`config.json`; "heads" where the model's configuration says it."""
 
     schema: int
     kind: Literal["model", "layer"]
     name: NotRequired[Name]
     created: Time
     fingerprint: str
+    heads: NotRequired[HeadFacts]
     settings: dict
 
 

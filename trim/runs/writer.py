@@ -1,5 +1,6 @@
 """The run folder, written: each file complete or absent, each block committed by the manifest, one writer at a time."""
 
+import dataclasses
 import datetime
 import hashlib
 import json
@@ -15,6 +16,7 @@ from safetensors.numpy import save
 
 from trim.errors import RunError
 from trim.files import FolderLock, is_locked, remedy, remove_temporary, write_atomically
+from trim.models.heads import HeadLayout
 from trim.names import one_line
 from trim.runs.folder import SCHEMA, Run, block_file, open_run, read_json, settings_fingerprint
 from trim.runs.record import LayerRecord, to_parts
@@ -33,7 +35,15 @@ class RunWriter:
         self._lock = lock
 
     @classmethod
-    def create(cls, path: str | Path, settings: dict, *, kind: str = "model", name: str = "") -> "RunWriter":
+    def create(
+        cls,
+        path: str | Path,
+        settings: dict,
+        *,
+        kind: str = "model",
+        name: str = "",
+        heads: HeadLayout | None = None,
+    ) -> "RunWriter":
         """Begin a run in a folder that holds none yet.
 
         Args:
@@ -41,6 +51,7 @@ class RunWriter:
             settings: everything that changes the result, as plain JSON, never a token.
             kind: "model", or "layer" for an exploration that is kept.
             name: what people call it.
+            heads: the model's attention heads; None: not known.
 
         Raises:
             RunError: the folder holds a run already, or anything else, or cannot be written.
@@ -64,6 +75,7 @@ class RunWriter:
                     "name": one_line(name or path.name, LONGEST_NAME),
                     "created": now(),
                     "fingerprint": settings_fingerprint(settings),
+                    **({} if heads is None else {"heads": dataclasses.asdict(heads)}),
                     "settings": settings,
                 },
             )

@@ -25,13 +25,15 @@ class ArrayLayer:
     It knows the qualities that curves hold, and no row weights.
     """
 
-    def __init__(self, weight: np.ndarray, inputs: np.ndarray, score: np.ndarray) -> None:
-        """Sort and sweep the layer."""
+    def __init__(
+        self, weight: np.ndarray, inputs: np.ndarray, score: np.ndarray, input_norm: np.ndarray
+    ) -> None:
+        """Sort and sweep the layer; `input_norm` (N,) are its input features' norms."""
         from trim.compiled.order import order_rows
         from trim.compiled.search import Tables
         from trim.compiled.sweep import sweep
 
-        self.score = score
+        self.score, self.input_norm = score, input_norm
         self._order, _ = order_rows(score)
         curves, output, _ = sweep(weight, inputs, self._order)
         self.rows, self.columns, self.vectors = *weight.shape, inputs.shape[1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -43,8 +44,21 @@ def layer_gap(
     )
 
 
-def gap_curve(layer: SweptLayer, settings: SearchSettings, sensitivity: np.ndarray | None) -> GapCurve:
-    """Return the gaps at `CURVE_TARGETS`, as far as TRIM's row cap lets its search go.
+@dataclass(frozen=True, eq=False)
+class AllTargets:
+    """A layer at all of `CURVE_TARGETS`, as far as TRIM's row cap lets its search go.
+
+    Attributes:
+        curve: what TRIM and the optimum reach there.
+        counts: (P, D) int32 by method, how many weights each row loses.
+    """
+
+    curve: GapCurve
+    counts: dict[str, np.ndarray] = field(repr=False)
+
+
+def all_targets(layer: SweptLayer, settings: SearchSettings, sensitivity: np.ndarray | None) -> AllTargets:
+    """Search a layer at all targets.
 
     Args:
         layer: with its curves.
@@ -52,6 +66,7 @@ def gap_curve(layer: SweptLayer, settings: SearchSettings, sensitivity: np.ndarr
         sensitivity: (D,) the rows' weights; None: all alike.
     """
     targets, qualities, losses = [], [], []
+    counts: dict[str, list[np.ndarray]] = {"trim": [], "optimal": []}
     for target in CURVE_TARGETS:
         if target > settings.max_row_sparsity:
             break
@@ -63,4 +78,9 @@ def gap_curve(layer: SweptLayer, settings: SearchSettings, sensitivity: np.ndarr
         targets.append(target)
         qualities.append((result.uniform_realised_quality, result.realised_quality, best.quality))
         losses.append(best.losses)
-    return GapCurve.of(targets, qualities, losses, settings.layer_quality)
+        counts["trim"].append(result.counts.astype(np.int32))
+        counts["optimal"].append(best.counts.astype(np.int32))
+    return AllTargets(
+        GapCurve.of(targets, qualities, losses, settings.layer_quality),
+        {method: np.array(each).reshape(-1, layer.rows) for method, each in counts.items()},
+    )

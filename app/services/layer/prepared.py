@@ -100,9 +100,16 @@ class FirstView:
 class PreparedLayer:
     """A `SweptLayer` that answers the first view's questions from its file, and sweeps itself for any other."""
 
-    def __init__(self, weight: np.ndarray, inputs: np.ndarray, score: np.ndarray, first: FirstView) -> None:
+    def __init__(
+        self,
+        weight: np.ndarray,
+        inputs: np.ndarray,
+        score: np.ndarray,
+        input_norm: np.ndarray,
+        first: FirstView,
+    ) -> None:
         """Take arrays as `ArrayLayer` does, and the view that was computed of it."""
-        self.score = score
+        self.score, self.input_norm = score, input_norm
         self.rows, self.columns, self.vectors = *weight.shape, inputs.shape[1]
         self.weight_norm, self.output_norm = first.arrays["weight_norm"], first.arrays["output_norm"]
         self.dead_rows = first.arrays["dead_rows"]
@@ -112,7 +119,7 @@ class PreparedLayer:
     @cached_property
     def swept(self) -> ArrayLayer:
         """The layer itself, sorted and swept."""
-        return ArrayLayer(self._weight, self._inputs, self.score)
+        return ArrayLayer(self._weight, self._inputs, self.score, self.input_norm)
 
     def cosine_curves(self, counts: np.ndarray) -> np.ndarray:
         """Return each row's cosine similarity after (P,) numbers of pruned weights, (D, P)."""

@@ -18,6 +18,7 @@ from app.services.layer.prepared import FirstView, PreparedLayer
 from app.services.layer.study import Origin, Study
 from trim.errors import RunError, TrimError
 from trim.files import atomic_file
+from trim.models.heads import HeadLayout
 from trim.runs.fields import read_fields
 from trim.runs.run_record import Compute, ModelFacts, TextFacts
 
@@ -95,9 +96,9 @@ class ShippedLayer:
             if score not in self._studies:
                 scores = SCORES[score](self.weight, self.input_norm)
                 layer: ArrayLayer | PreparedLayer = (
-                    PreparedLayer(self.weight, self.inputs, scores, self.first)
+                    PreparedLayer(self.weight, self.inputs, scores, self.input_norm, self.first)
                     if score == self.key.score
-                    else ArrayLayer(self.weight, self.inputs, scores)
+                    else ArrayLayer(self.weight, self.inputs, scores, self.input_norm)
                 )
                 self._studies[score] = Study(dataclasses.replace(self.key, score=score), layer, self.origin)
             return self._studies[score]
@@ -129,6 +130,7 @@ class ShippedLayer:
             "model": dataclasses.asdict(self.origin.model),
             "text": dataclasses.asdict(self.origin.text),
             "compute": dataclasses.asdict(self.origin.compute),
+            "heads": None if self.origin.heads is None else dataclasses.asdict(self.origin.heads),
             "names": self.names,
             "gains": dataclasses.asdict(self.gains),
             "target": FIRST_TARGET_PERCENT,
@@ -167,6 +169,7 @@ class ShippedLayer:
                     read_fields(ModelFacts, facts["model"], "model"),
                     read_fields(TextFacts, facts["text"], "text"),
                     read_fields(Compute, facts["compute"], "compute"),
+                    None if facts["heads"] is None else read_fields(HeadLayout, facts["heads"], "heads"),
                 ),
                 tuple(facts["names"]),
                 Gains(**gains),

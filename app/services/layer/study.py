@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from app.services.layer.gap import gap_curve, layer_gap
+from app.services.layer.gap import AllTargets, all_targets, layer_gap
 from app.services.layer.keys import StudyKey
 from app.services.layer.swept import Optimum, SweptLayer
 from app.services.runs.layer import METHOD_LABELS, LayerView, SearchView
@@ -19,11 +19,12 @@ from app.services.server.access import SEMINAR
 from app.services.server.lru import cached
 from diagnostics.allocation import RowAllocation
 from diagnostics.concentration import GiniStatistics, gini, gini_statistics
-from diagnostics.gap import AllocationGap, GapCurve
+from diagnostics.gap import AllocationGap
 from diagnostics.learning_rate import LearningRateTrace
 from diagnostics.similarity import AllocatedCosine, cosine_bands, sparsity_grid
 from trim.methods.search_settings import SearchSettings
 from trim.methods.search_types import SearchResult
+from trim.models.heads import HeadLayout, layer_heads
 from trim.runs.run_record import Compute, ModelFacts, TextFacts
 
 if TYPE_CHECKING:  # a live layer's job has loaded torch
@@ -32,7 +33,7 @@ if TYPE_CHECKING:  # a live layer's job has loaded torch
     import trim
 
 OUTCOME_CACHE_SIZE = 32
-GAP_CURVE_CACHE_SIZE = 4
+ALL_TARGETS_CACHE_SIZE = 4
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,13 @@ class Origin:
         model: that it was captured from.
         text: the calibration windows.
         compute: what computed the forward pass.
+        heads: the attention heads of the model; None: not known.
     """
 
     model: ModelFacts
     text: TextFacts
     compute: Compute
+    heads: HeadLayout | None = None
 
     @classmethod
     def of(cls, model: trim.Model, windows: Tensor) -> Origin:
@@ -58,6 +61,7 @@ class Origin:
             ModelFacts(model.title, model.fingerprint),
             text_facts(windows, bos_token=model.tokenizer.bos_token_id),
             compute_facts(model.device, model.dtype),
+            HeadLayout.of(model.module.config),
         )
 
 
@@ -89,7 +93,7 @@ class Study:
         self.rows, self.columns, self.vectors = layer.rows, layer.columns, layer.vectors
         # Beside the settings, whether the optimum took the rows' sensitivities.
         self._outcomes: OrderedDict[tuple[SearchSettings, bool], Outcome] = OrderedDict()
-        self._gap_curves: OrderedDict[tuple[SearchSettings, bool], GapCurve] = OrderedDict()
+        self._all_targets: OrderedDict[tuple[SearchSettings, bool], AllTargets] = OrderedDict()
         self._lock = threading.Lock()
 
     @cached_property
@@ -143,16 +147,16 @@ class Study:
         allocations = outcome.view.allocation("trim"), outcome.view.allocation("optimal")
         return layer_gap(outcome.result, outcome.optimum, allocations, self.gini.coefficients[0])
 
-    def gap_curve(self, outcome: Outcome) -> GapCurve:
-        """Return the gaps to the optimum at other targets."""
+    def all_targets(self, outcome: Outcome) -> AllTargets:
+        """Return the layer at other targets, under the options of an outcome."""
         settings, weights = outcome.result.settings, outcome.optimum.sensitivity
         anywhere = dataclasses.replace(settings, target_sparsity=settings.max_row_sparsity)
         with self._lock:
             return cached(
-                self._gap_curves,
+                self._all_targets,
                 (anywhere, weights is not None),
-                lambda: gap_curve(self.layer, settings, weights),
-                GAP_CURVE_CACHE_SIZE,
+                lambda: all_targets(self.layer, settings, weights),
+                ALL_TARGETS_CACHE_SIZE,
             )
 
     def _search(self, settings: SearchSettings, sensitivity: np.ndarray | None) -> Outcome:
@@ -202,6 +206,8 @@ class Study:
             score=self.layer.score,
             masks={method: partial(self.layer.keep_mask, pruned) for method, pruned in counts.items()},
             prices=partial(self.layer.prices, best),
+            input_norm=self.layer.input_norm,
+            heads=layer_heads(self.key.layer, (self.rows, self.columns), self.origin.heads),
         )
 
 

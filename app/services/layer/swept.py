@@ -62,6 +62,10 @@ class SweptLayer(Protocol):
         """(D, N)."""
 
     @property
+    def input_norm(self) -> np.ndarray:
+        """Return how large each input feature is, (N,): √(Σ x_j² over all tokens / sequences)."""
+
+    @property
     def weight_norm(self) -> np.ndarray:
         """‖W_i‖, (D,)."""
 

@@ -23,12 +23,14 @@ class TensorLayer:
     Attributes:
         curves: the layer's curves.
         scores: (D, N), by which they are ordered.
+        input_norm: (N,), how large each input feature is.
     """
 
     def __init__(self, sample: trim.LayerSample, score: str) -> None:
         """Sweep the layer by the score of that name."""
         self.scores: Tensor = trim.SCORES[score](sample.weight, sample.input_norm)
         self.curves = trim.retention_curves(sample.weight, sample.inputs, self.scores, name=sample.name)
+        self.input_norm = as_numpy(sample.input_norm.float())
         self._hulls: dict[int, Hull] = {}
 
     @property

@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from diagnostics.model_map import LayerFacts, ModelMap, layer_facts, row_agreement
+from diagnostics.sensitivity import LayerRows
+from trim.errors import RunError
 from trim.runs.folder import Run
 
 KEPT_BLOCKS = 1024
@@ -100,3 +102,29 @@ def row_columns(run: Run) -> dict[str, np.ndarray]:
         for key, values in part.items():
             columns.setdefault(key, []).append(values)
     return {key: np.concatenate(parts) for key, parts in columns.items()}
+
+
+def has_sensitivities(run: Run) -> bool:
+    """Return whether the run kept what an error in each row's output costs the model's loss."""
+    try:
+        return bool(run.layers) and run.array(run.layers[0], "sensitivity").size > 0
+    except RunError:
+        return False
+
+
+def sensitivity_rows(run: Run, measured: Run) -> list[LayerRows]:
+    """Return the rows of the layers of a run, with the sensitivities that a run of the same model measured.
+
+    Raises:
+        RunError: a file of either is damaged or gone.
+    """
+    return [
+        LayerRows(
+            name,
+            run.array(name, "gini"),
+            measured.array(name, "sensitivity"),
+            run.array(name, "counts") / run.numbers(name)["columns"],
+        )
+        for name in run.layers
+        if name in measured.layers
+    ]

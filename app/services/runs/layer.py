@@ -12,6 +12,7 @@ from diagnostics.learning_rate import LearningRateTrace
 from diagnostics.row_detail import RowPrices
 from diagnostics.similarity import AllocatedCosine, cosine_bands
 from trim.errors import RunError
+from trim.models.heads import LayerHeads, layer_heads
 from trim.runs.folder import Run
 from trim.runs.record import LayerRecord, curve_counts
 
@@ -86,6 +87,8 @@ class LayerView:
         masks: by method, a function that returns which weights are kept, (D, N) bool; of a run the own method only. It
             raises RunError where the run was kept without masks.
         prices: returns what a row's weights cost the optimum.
+        input_norm: (N,), how large each input feature is.
+        heads: of a layer of attention, which of its rows or columns belong to which.
     """
 
     layer_key: Hashable
@@ -111,6 +114,8 @@ class LayerView:
     score: np.ndarray | None = field(default=None, repr=False)
     masks: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict, repr=False)
     prices: Callable[[int], RowPrices] | None = field(default=None, repr=False)
+    input_norm: np.ndarray | None = field(default=None, repr=False)
+    heads: LayerHeads | None = None
 
     @classmethod
     def of(cls, run: Run, record: LayerRecord) -> "LayerView":
@@ -158,6 +163,7 @@ class LayerView:
             search=_search_view(record, run.request.row_quality),
             sensitivity=record.sensitivity,
             masks={method: lambda: run.layer(record.name).keep()},  # records in the store have no mask
+            heads=layer_heads(record.name, (record.rows, record.columns), run.heads),
         )
 
     @property

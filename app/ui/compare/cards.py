@@ -18,7 +18,7 @@ from app.ui.common.text import plain
 from app.ui.compare import text as compare_text
 from diagnostics.agreement import MaskAgreement
 from diagnostics.comparison import AllocationComparison
-from diagnostics.distributions import RowNumbers, by_head, distributions
+from diagnostics.distributions import RowNumbers, distributions
 from diagnostics.figures.distributions import (
     COSINE,
     GINI,
@@ -27,12 +27,13 @@ from diagnostics.figures.distributions import (
     Quantity,
     agreement_figure,
     ecdf_figure,
-    heads_figure,
     outlines_figure,
     ridges_figure,
 )
+from diagnostics.figures.heads import heads_figure
 from diagnostics.figures.scatter import ROWS_TRACE, pair_figure
 from diagnostics.figures.theme import slot_style
+from diagnostics.heads import by_head
 from trim.errors import RunError
 
 FILE_NAME = "compare"
@@ -42,7 +43,6 @@ FORMULAS = {
     GINI: explanations.GINI_FORMULA,
     COSINE: explanations.COSINE_FORMULA,
 }
-HEAD_ROWS = (64, 128, 32, 80, 96, 256, 112, 160, 192, 16, 8, 4)  # the likeliest first
 
 
 def settings_table(compared: Sequence[Compared]) -> None:
@@ -89,16 +89,15 @@ def _sets(compared: Sequence[Compared], quantity: Quantity) -> list[RowNumbers]:
 
 def distribution_card(compared: Sequence[Compared], rows: list[int]) -> None:
     """Show a number of the rows of all on shared axes; many are ridges."""
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="quantity-bar"):
-        name = st.segmented_control(
-            "Of each row",
-            list(QUANTITIES),
-            default=next(iter(QUANTITIES)),
-            required=True,
-            key="compare_quantity",
-            label_visibility="collapsed",
-        )
-        head_rows = _rows_per_head(compared)
+    name = st.segmented_control(
+        "Of each row",
+        list(QUANTITIES),
+        default=next(iter(QUANTITIES)),
+        required=True,
+        key="compare_quantity",
+        label_visibility="collapsed",
+    )
+    heads = _names_of_heads(compared)
     quantity = QUANTITIES[name]
     sets = _sets(compared, quantity)
     found = distributions(sets)
@@ -128,9 +127,14 @@ def distribution_card(compared: Sequence[Compared], rows: list[int]) -> None:
         "ECDF": lambda: view(ecdf_figure(found, quantity, theme())),
         "Ridges": lambda: view(ridges_figure(found, quantity, theme())),
     }
-    if head_rows is not None:
+    if heads:
         variants["By head"] = lambda: view(
-            heads_figure([by_head(each, head_rows) for each in sets], quantity, theme())
+            heads_figure(
+                [by_head(each.label, each.values, names) for each, names in zip(sets, heads, strict=True)],
+                [slot_style(each.slot, theme()) for each in sets],
+                quantity,
+                theme(),
+            )
         )
     together = pairable(compared)
     if many := len(sets) >= RIDGES_FROM:
@@ -141,30 +145,18 @@ def distribution_card(compared: Sequence[Compared], rows: list[int]) -> None:
         file_name=FILE_NAME,
         on_select=on_chart(source, marked, rows_of) if together and not many else None,
         selectable=frozenset({"Shares", "Counts"}) if together and not many else frozenset(),
-        shared=(tuple(each.key for each in compared), name, head_rows, tuple(marked)),
+        shared=(tuple(each.key for each in compared), name, tuple(marked)),
     )
 
 
-def _rows_per_head(compared: Sequence[Compared]) -> int | None:
-    """Choose how many rows a head has, where all layers are projections of attention and one number divides all."""
-    views = [view for each in compared for view in each.views]
-    if len(compared) > RIDGES_FROM or not all(
-        "attn" in view.name or "attention" in view.name for view in views
-    ):
-        return None
-    if len(views) > len(compared):
-        return None
-    rows = [view.rows for view in views]
-    fitting = [size for size in HEAD_ROWS if all(each % size == 0 and each > size for each in rows)]
-    if not fitting:
-        return None
-    return st.selectbox(
-        "Rows per head",
-        fitting,
-        key="rows_per_head",
-        width=120,
-        help="The head size of the model, which a run does not store.",
-    )
+def _names_of_heads(compared: Sequence[Compared]) -> list[tuple[str, ...]]:
+    """Return the names of each layer's heads; none where one of the layers has no rows of heads, or they are many."""
+    found = [
+        view.heads.names
+        for each in compared
+        if (view := each.single) is not None and view.heads is not None and view.heads.axis == "rows"
+    ]
+    return found if len(found) == len(compared) < RIDGES_FROM else []
 
 
 def pair_cards(compared: Sequence[Compared], rows: list[int]) -> AllocationComparison | None:

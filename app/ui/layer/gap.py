@@ -31,7 +31,7 @@ def gap_section(study: "Study", outcome: "Outcome", rows: list[int], layer_name:
     with right:
         _rows_card(study, outcome, rows, file_name)
     with left:
-        _curve_card(study.gap_curve(outcome), layer_name)
+        _curve_card(study.all_targets(outcome).curve, layer_name)
 
 
 def _curve_card(curve: GapCurve, file_name: str) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 OVERVIEW = "Overview"
 LIVE_PARTS = ("Gap", "Map")  # which a stored layer does not have
-PARTS = (OVERVIEW, "Gini", "Cosine", "Sparsity", "Search", "Rows", "Gap", "Masks", "Map")
+PARTS = (OVERVIEW, "Gini", "Cosine", "Sparsity", "Search", "Rows", "Gap", "Masks", "Map", "More")
 
 # Target, numbers and the four charts are seen at once on a screen of 1280 × 720; the target stays while one scrolls.
 _FRAME = """

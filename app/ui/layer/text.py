@@ -54,6 +54,7 @@ NO_ROW_SCORE = (
     "The row's scores, its Lorenz curve and its prices need the weights, which a run does not store; open the layer "
     "with its model to see them."
 )
+NO_COLUMN_SCORE = "The Gini of columns needs the score of every weight, which a run does not store."
 OWN_MASK = "A run stores the mask of its own allocation only."
 
 

@@ -1,7 +1,7 @@
 """The views of a whole model: heat maps in which a click opens a layer, outcomes against the Gini, perplexities."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import streamlit as st
@@ -36,8 +36,16 @@ CHANGES: dict[str, Quantity] = {"Error left": "error_left", "Weights moved": "we
 STORED_PAGE = "views/stored_layer.py"
 
 
-def map_card(key: str, shown: ModelMap, file_name: str) -> None:
-    """Show one of the cards of `MAPS`; where TRIM did not search, the layers' losses replace learning rates."""
+def map_card(
+    key: str,
+    shown: ModelMap,
+    file_name: str,
+    more: Mapping[str, Callable[[], View]] | None = None,
+) -> None:
+    """Show one of the cards of `MAPS`; where TRIM did not search, the layers' losses replace learning rates.
+
+    `more`: further views on the card, in which nothing can be clicked.
+    """
     searched = shown.searched or not shown.layers
     quantities = MAPS[key]
     if not searched and key == "map_outcome":
@@ -45,11 +53,11 @@ def map_card(key: str, shown: ModelMap, file_name: str) -> None:
     elif not searched and key == "map_gini":
         quantities = {"Median Gini": "median_gini"}
 
-    more = ""
+    note = ""
     if key == "map_outcome" and not searched:
-        more = " This run was not made by TRIM, so no layer has a learning rate."
-    variants = {words: lambda q=q: _map_view(shown, q, more) for words, q in quantities.items()}
-    _selectable_card(key, variants, file_name, shown)
+        note = " This run was not made by TRIM, so no layer has a learning rate."
+    variants = {words: lambda q=q: _map_view(shown, q, note) for words, q in quantities.items()}
+    _selectable_card(key, variants, file_name, shown, more)
 
 
 def change_card(shown: ModelMap, file_name: str) -> None:
@@ -170,14 +178,20 @@ def _captured_text(pruned: Sequence[PerplexityBar]) -> str:
     return f" TRIM went {share:.0%} of the way from uniform to optimal (logarithm of the perplexity)."
 
 
-def _selectable_card(key: str, variants: dict, file_name: str, shown: ModelMap) -> None:
+def _selectable_card(
+    key: str,
+    variants: Mapping[str, Callable[[], View]],
+    file_name: str,
+    shown: ModelMap,
+    more: Mapping[str, Callable[[], View]] | None = None,
+) -> None:
     def selected() -> None:
         points = st.session_state[key]["selection"]["points"]
         st.session_state["clicked_layers"] = _names(points)
 
     card(
         key,
-        variants,
+        {**variants, **(more or {})},
         file_name=file_name,
         on_select=selected,
         selectable=frozenset(variants),

@@ -475,7 +475,9 @@ def test_the_live_layer_takes_the_place_of_the_shipped_one():
     np.testing.assert_array_equal(weight, shipped_layer().weight)
     np.testing.assert_allclose(inputs, shipped_layer().inputs, rtol=1e-3, atol=1e-4)
     # Another processor rounds what it captures otherwise; of the same inputs every number is the same.
-    same = Study(shipped.key, ArrayLayer(weight, inputs, live.layer.score), shipped.origin)
+    same = Study(
+        shipped.key, ArrayLayer(weight, inputs, live.layer.score, live.layer.input_norm), shipped.origin
+    )
     assert_same_layer(same, live)
     for target in (0.3, 0.64, 0.7, 0.9):
         settings = trim.SearchSettings(target)

@@ -21,7 +21,7 @@ def both(score: str, sample: trim.LayerSample) -> tuple[Study, Study]:
     """The layer in arrays, and in tensors."""
     weight, inputs, norm = (values.numpy() for values in (sample.weight, sample.inputs, sample.input_norm))
     key = StudyKey(ModelKey(), SampleKey(), sample.name, score)
-    layers = ArrayLayer(weight, inputs, SCORES[score](weight, norm)), TensorLayer(sample, score)
+    layers = ArrayLayer(weight, inputs, SCORES[score](weight, norm), norm), TensorLayer(sample, score)
     return tuple(Study(key, layer, ORIGIN) for layer in layers)
 
 
@@ -82,8 +82,8 @@ def test_every_number_at_every_target(score):
     for percent in (1, 37, 70, 88, 92):
         settings = trim.SearchSettings(percent / 100)
         assert_same_outcome(shipped.outcome(settings), live.outcome(settings))
-    curve = shipped.gap_curve(shipped.outcome(trim.SearchSettings(0.7)))
-    expected = live.gap_curve(live.outcome(trim.SearchSettings(0.7)))
+    curve = shipped.all_targets(shipped.outcome(trim.SearchSettings(0.7))).curve
+    expected = live.all_targets(live.outcome(trim.SearchSettings(0.7))).curve
     close(curve.reached, expected.reached)
     close(curve.best, expected.best)
 

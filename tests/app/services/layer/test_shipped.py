@@ -38,7 +38,9 @@ def test_it_is_small_and_the_one_in_which_trim_gains_most(layer):
 
 
 def test_its_first_view_is_what_the_layer_gives(layer):
-    whole = ArrayLayer(layer.weight, layer.inputs, SCORES["wanda"](layer.weight, layer.input_norm))
+    whole = ArrayLayer(
+        layer.weight, layer.inputs, SCORES["wanda"](layer.weight, layer.input_norm), layer.input_norm
+    )
     fresh, stored = FirstView.of(whole), layer.first
     assert fresh.arrays.keys() == stored.arrays.keys()
     for name, values in fresh.arrays.items():

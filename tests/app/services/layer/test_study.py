@@ -287,7 +287,7 @@ def test_a_stored_layer_has_the_view_of_the_live_one(studied, tmp_path, monkeypa
 def test_the_gap_at_other_targets(searches):
     studied = study()
     settings = trim.SearchSettings(0.5, layer_quality="mse")
-    curve = studied.gap_curve(studied.outcome(settings))
+    curve = studied.all_targets(studied.outcome(settings)).curve
     asked = len(searches)
     # 20 weights a row: a cap of 95% lets 19 of them go.
     np.testing.assert_allclose(curve.targets, np.arange(30, 100, 5) / 100)
@@ -299,7 +299,7 @@ def test_the_gap_at_other_targets(searches):
     gap = studied.gap(elsewhere)
     assert curve.captured[place] == pytest.approx(gap.captured)
     assert curve.loss_captured[place] == pytest.approx(gap.loss_captured)
-    assert studied.gap_curve(elsewhere) is curve, "the target does not matter"
+    assert studied.all_targets(elsewhere).curve is curve, "the target does not matter"
     assert len(searches) == asked + 1
     capped = studied.outcome(trim.SearchSettings(0.5, max_row_sparsity=0.72))
-    assert studied.gap_curve(capped).targets.max() == pytest.approx(0.7)
+    assert studied.all_targets(capped).curve.targets.max() == pytest.approx(0.7)

@@ -1,0 +1,98 @@
+"""Gate and up row by row, and the columns of down that read them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+import numpy as np
+import streamlit as st
+
+from app.ui.common.cards import View, card, theme
+from app.ui.common.text import plain
+from app.ui.common.waiting import NothingToShow
+from app.ui.layer.more import Seen
+from app.ui.layer.related import related_views
+from diagnostics.channels import MOST, ChannelPair, channel_pair
+from diagnostics.figures.channels import channels_figure
+from diagnostics.format import change
+from trim.errors import RunError
+from trim.models.roles import mlp_layers
+
+FORMULA = r"""
+Channel $i$ of an MLP is made by row $i$ of gate and row $i$ of up, and read by column $i$ of down. Where one of the
+three loses all of a channel, what the others keep of it is for nothing. $\rho$ is Spearman's correlation of the
+channels' sparsities in two of the three. Shared: of the tenth of the channels that the first prunes most, the share
+that is in the tenth of the second; at random a tenth.
+"""
+
+
+def channels_card(seen: Seen) -> None:
+    """Show whether the three layers of an MLP spare the same channels."""
+
+    def of_the_mlp(layers: Iterable[str]) -> Iterable[str]:
+        found = mlp_layers(seen.view.name, layers)
+        return () if found is None else found.names
+
+    method = seen.view.own.method
+    missing = None
+    try:
+        views = related_views(seen, of_the_mlp)
+        parts = mlp_layers(seen.view.name, views)
+        if parts is None:
+            st.info("Not all layers of this MLP are in this run.", icon=":material/info:")
+            return
+        pruned = {"up row": views[parts.up].allocation(method).row_sparsity}
+        if parts.gate is not None:
+            pruned = {"gate row": views[parts.gate].allocation(method).row_sparsity, **pruned}
+        try:
+            pruned["down column"] = 1 - views[parts.down].masks[method]().mean(axis=0)
+        except RunError as error:
+            missing = str(error)
+    except NothingToShow:
+        return
+    except (RunError, StopIteration) as error:
+        st.info(plain(error) or "Its layers were not all pruned by one method.", icon=":material/info:")
+        return
+    if len(pruned) < 2:
+        st.info(plain(missing), icon=":material/info:")
+        return
+    names = list(pruned)
+    pairs = [(a, b) for place, a in enumerate(names) for b in names[place + 1 :]]
+    label = seen.view.own.label
+    seen_text = channels_seen(label, {pair: channel_pair(*(pruned[name] for name in pair)) for pair in pairs})
+    variants: dict[str, Callable[[], View]] = {
+        " and ".join(name.partition(" ")[0] for name in pair).capitalize(): partial(
+            _view, pair, pruned, seen.rows if seen.view.name != parts.down else [], seen_text
+        )
+        for pair in pairs
+    }
+    card("channels", variants, file_name=seen.file_name, missing=missing, bind="query-params", brief=True)
+
+
+def _view(pair: tuple[str, str], pruned: dict[str, np.ndarray], rows: list[int], seen: str) -> View:
+    others = [name for name in pruned if name not in pair]
+    third = (others[0], pruned[others[0]]) if others else None
+    return View(
+        channels_figure(channel_pair(*(pruned[name] for name in pair)), pair, third, rows, theme()),
+        seen,
+        FORMULA,
+        f"A point per channel, {pair[0]} against {pair[1]}. {seen}",
+        lambda: {
+            "channel": np.arange(len(pruned[pair[0]])),
+            **{f"{name.replace(' ', '_')}_pruned": share for name, share in pruned.items()},
+        },
+    )
+
+
+def channels_seen(label: str, pairs: dict[tuple[str, str], ChannelPair]) -> str:
+    """Say of each pair whether they prune the same channels."""
+    parts = []
+    for (first, second), pair in pairs.items():
+        agree = (
+            "do not both vary"
+            if pair.correlation is None
+            else f"agree by ρ {change(pair.correlation.coefficient)}"
+        )
+        parts.append(f"{first}s and {second}s {agree}, shared {pair.shared:.0%}")
+    return f"{label}: {'; '.join(parts)} (at random {MOST:.0%})."

@@ -1,0 +1,172 @@
+"""The column side of a layer: large input features, and how the kept weights spread over them, here and elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import streamlit as st
+
+from app.services.runs.layer import LayerView
+from app.ui.common.cards import View, card, theme
+from app.ui.common.text import plain
+from app.ui.common.waiting import NothingToShow
+from app.ui.layer.more import Seen
+from app.ui.layer.related import related_views
+from diagnostics.figures.inputs import features_by_norm_figure, features_sorted_figure, shared_features_figure
+from diagnostics.format import change, number, percent
+from diagnostics.inputs import OUTLIER, TOP, FeatureStatistics, feature_statistics, outlier_features
+from diagnostics.numeric import rank_correlation
+from trim.errors import RunError
+from trim.models.roles import sharing_input
+
+SHARED = "Shared input"
+MOST_NAMED = 5
+NO_NORM = "How large the input features are is not stored with a run; open the layer live to see it."
+FORMULA = r"""
+$$
+n_j = \sqrt{\textstyle\sum_{\mathrm{tokens}} x_j^2 \,/\, \mathrm{sequences}}, \qquad
+\text{column kept} = \frac{\#\{i : W_{ij} \text{ kept}\}}{D}
+$$
+
+Input feature $j$ is read by column $j$ of the layer. An outlier is a feature whose norm is more than five times the
+median one. The Gini is that of the numbers of kept weights of the columns: 0 if all columns keep as many.
+"""
+
+
+def inputs_card(seen: Seen) -> None:
+    """Show which input features a layer keeps."""
+    view = seen.view
+    try:
+        found = [
+            feature_statistics(each.method, each.label, view.masks[each.method](), view.input_norm)
+            for each in view.learned or view.allocations
+        ]
+    except RunError as error:
+        st.info(plain(error), icon=":material/info:")
+        return
+    variants: dict[str, Callable[[], View]] = {}
+    if view.input_norm is not None:
+        variants["Against size"] = partial(_by_norm, view, view.input_norm, found)
+    variants["Sorted"] = partial(_sorted, view, found)
+    sharing = partial(sharing_input, view.name)
+    if st.session_state.get("inputs_view") == SHARED:
+        try:
+            others = related_views(seen, sharing)
+            kept = {name: _kept(other, found[-1].method) for name, other in others.items()}
+        except (NothingToShow, RunError) as error:
+            if str(error):
+                st.info(plain(error), icon=":material/info:")
+            kept = {}
+        variants[SHARED] = partial(_shared, view, found[-1], kept)
+    else:
+        variants[SHARED] = partial(
+            _sorted, view, found
+        )  # another run of the page draws it, once it is chosen
+    card(
+        "inputs",
+        variants,
+        file_name=seen.file_name,
+        missing=None if view.input_norm is not None else NO_NORM,
+        bind="query-params",
+        brief=True,
+    )
+
+
+def _kept(view: LayerView, method: str) -> np.ndarray:
+    share: np.ndarray = view.masks[method]().mean(axis=0)
+    return share
+
+
+def _numbers(view: LayerView, found: list[FeatureStatistics]) -> dict[str, np.ndarray]:
+    norm = {} if view.input_norm is None else {"norm": view.input_norm}
+    return {
+        "feature": np.arange(view.columns),
+        **norm,
+        **{f"kept_{each.method}": each.kept for each in found},
+    }
+
+
+def _by_norm(view: LayerView, norm: np.ndarray, found: list[FeatureStatistics]) -> View:
+    outliers = outlier_features(norm)
+    seen = norms_seen(norm, outliers, found)
+    return View(
+        features_by_norm_figure(found, norm, outliers, theme()),
+        seen,
+        FORMULA,
+        f"Share of each column that is kept, against the norm of its input feature. {seen}",
+        lambda: _numbers(view, found),
+    )
+
+
+def norms_seen(norm: np.ndarray, outliers: np.ndarray, found: list[FeatureStatistics]) -> str:
+    """Name the largest features, and say what they hold of the kept weights."""
+    median = float(np.median(norm))
+    if len(outliers):
+        names = ", ".join(
+            f"{feature} ({number(norm[feature] / median, 2)} times)" for feature in outliers[:MOST_NAMED]
+        )
+        sentence = (
+            f"{len(outliers):,} of {len(norm):,} input features are more than {OUTLIER:g} times as large as the median "
+            f"one, first {names}."
+        )
+    else:
+        largest = int(norm.argmax())
+        sentence = (
+            f"No input feature is more than {OUTLIER:g} times as large as the median one; the largest is {largest}"
+            + (f" ({number(norm[largest] / median, 2)} times)." if median else ".")
+        )
+    for each in found:
+        total = max(1, int(each.kept.sum()))
+        if len(outliers):
+            sentence += f" {each.label} keeps {percent(float(each.share[outliers].mean()))} of their columns"
+            sentence += f", {percent(int(each.kept[outliers].sum()) / total, 2)} of all kept weights"
+        if each.with_norm is not None:
+            sentence += ";" if len(outliers) else f" {each.label}:"
+            sentence += f" size and kept share agree by Spearman {change(each.with_norm.coefficient)}"
+        sentence += "." if len(outliers) or each.with_norm is not None else ""
+    return sentence
+
+
+def _sorted(view: LayerView, found: list[FeatureStatistics]) -> View:
+    seen = sorted_seen(found)
+    return View(
+        features_sorted_figure(found, theme()),
+        seen,
+        FORMULA,
+        f"Share of each column that is kept, the fullest first. {seen}",
+        lambda: _numbers(view, found),
+    )
+
+
+def sorted_seen(found: list[FeatureStatistics]) -> str:
+    """Say how the kept weights are concentrated over the columns."""
+    return " ".join(
+        f"{each.label}: the {TOP:.0%} of the features with most of them hold {percent(each.top_share, 2)} of the kept "
+        f"weights; Gini over features {number(each.gini, 3)}; {int((each.kept == 0).sum()):,} columns are empty."
+        for each in found
+    )
+
+
+def _shared(view: LayerView, own: FeatureStatistics, kept: dict[str, np.ndarray]) -> View:
+    others = {name: share for name, share in kept.items() if name != view.name}
+    seen = plain(shared_seen(own, others))
+    return View(
+        shared_features_figure(own.share, others, view.name, theme()),
+        seen,
+        FORMULA,
+        f"Share of each column kept here and in layers that read the same input. {seen}",
+        lambda: {"feature": np.arange(view.columns), view.name: own.share, **others},
+    )
+
+
+def shared_seen(own: FeatureStatistics, others: dict[str, np.ndarray]) -> str:
+    """Say how far layers that share an input keep the same features."""
+    if not others:
+        return "No other layer that reads the same input is here."
+    parts = []
+    for name, share in others.items():
+        found = rank_correlation(own.share, share)
+        parts.append(f"{name} " + ("not defined" if found is None else change(found.coefficient)))
+    return f"{own.label}: which features are kept agrees by Spearman with {', '.join(parts)}."

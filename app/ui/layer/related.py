@@ -1,0 +1,58 @@
+"""Other layers of the same block under the same settings, for views of several layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+import streamlit as st
+
+from app.services.layer.keys import SensitivityKey
+from app.services.runs.layer import LayerView
+from app.ui.common.seminar import presenter_only
+from app.ui.common.waiting import NothingToShow, finished, laboratory
+from app.ui.layer.live import is_live
+from app.ui.layer.more import Seen
+
+
+def related_views(seen: Seen, choose: Callable[[Iterable[str]], Iterable[str]]) -> dict[str, LayerView]:
+    """Return layers by name, the one of the page among them if it is chosen.
+
+    Args:
+        seen: the layer of the page.
+        choose: returns the names of those that are wanted, of all there are.
+
+    Raises:
+        NothingToShow: they cannot be had; the page says why.
+        RunError: the run is damaged.
+    """
+    if seen.run is not None:
+        run = seen.run
+        return {
+            name: seen.whole if name == seen.view.name else LayerView.of(run, run.layer(name, mask=False))
+            for name in choose(run.layers)
+        }
+    assert seen.live is not None, "a layer is live or stored"
+    study, outcome = seen.live
+    if not is_live(study):
+        st.info(
+            "The other layers are shown as soon as the live model is there.", icon=":material/hourglass_top:"
+        )
+        raise NothingToShow
+    if not presenter_only("Preparing the other layers"):
+        raise NothingToShow
+    model = finished(laboratory().model(study.key.model), study.key.model)
+    views = {}
+    for name in choose(model.layers):
+        key = replace(study.key, layer=name)
+        other = (
+            study
+            if name == study.key.layer
+            else finished(laboratory().study(key, model), key, f"Preparing {name}")
+        )
+        weights = None
+        if outcome.optimum.sensitivity is not None:
+            sensitivities = laboratory().sensitivity(SensitivityKey(key.model, key.sample), model)
+            weights = sensitivities.result()[name].numpy(force=True)
+        views[name] = other.outcome(outcome.result.settings, weights).view
+    return views

@@ -1,0 +1,109 @@
+"""One layer at all targets: how the rows' sparsities spread, and the paths of rows."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from app.services.runs.layer import METHOD_LABELS, LayerView
+from app.ui.common import explanations
+from app.ui.common.cards import View, card, theme
+from app.ui.layer.cards import MOST_LINES
+from diagnostics.distributions import RowNumbers, distributions
+from diagnostics.figures.distributions import ROW_SPARSITY, ridges_figure
+from diagnostics.figures.targets import target_paths_figure
+from diagnostics.figures.theme import series_styles
+from diagnostics.format import change, percent
+from diagnostics.targets import TargetPaths, target_paths
+
+if TYPE_CHECKING:
+    from app.services.layer.study import Outcome, Study
+
+HIGHEST = 0.9  # beyond it rows meet their caps, and all ridges would be squeezed
+
+
+def targets_card(study: Study, outcome: Outcome, view: LayerView, rows: list[int], file_name: str) -> None:
+    """Show the rows of a layer at targets from 30 to 90%, under each of the shown methods."""
+    found = study.all_targets(outcome)
+    low = found.curve.targets <= HIGHEST + 1e-9
+    variants = {}
+    for method in [each.method for each in view.learned] or list(found.counts):
+        paths = target_paths(
+            method, METHOD_LABELS[method], found.curve.targets[low], found.counts[method][low], view.columns
+        )
+        formula = explanations.OPTIMAL_FORMULA if method == "optimal" else explanations.ROW_SPARSITY_FORMULA
+        more = f", {paths.label}" if len(view.learned) > 1 else ""
+        variants[f"Ridges{more}"] = partial(_ridges, paths, formula)
+        variants[f"Rows{more}"] = partial(_paths, paths, rows[:MOST_LINES], formula)
+    card("all_targets", variants, file_name=file_name, bind="query-params", brief=True)
+
+
+def _ridges(paths: TargetPaths, formula: str) -> View:
+    sets = [
+        RowNumbers(f"{target:.0%}", sparsity, columns=paths.columns)
+        for target, sparsity in zip(paths.targets, paths.row_sparsity, strict=True)
+    ]
+    (style,) = series_styles([paths.method])
+    return View(
+        ridges_figure(
+            distributions(sets),
+            ROW_SPARSITY,
+            theme(),
+            title=f"How do rows spread as {paths.label} prunes more?",
+            colour=style.colour,
+        ),
+        targets_seen(paths),
+        formula,
+        f"Distributions of the row sparsities at layer targets from 30%, {paths.label}. {targets_seen(paths)}",
+        partial(_numbers, paths),
+    )
+
+
+def _paths(paths: TargetPaths, rows: list[int], formula: str) -> View:
+    return View(
+        target_paths_figure(paths, rows or extremes(paths), theme()),
+        targets_seen(paths),
+        formula,
+        f"Row sparsity against the layer target, {paths.label}. {targets_seen(paths)}",
+        partial(_numbers, paths),
+    )
+
+
+def extremes(paths: TargetPaths) -> list[int]:
+    """Return the rows that lose least, middle and most where the rows differ most."""
+    widest = int((paths.bands[4] - paths.bands[0]).argmax())
+    order = np.argsort(paths.counts[widest], kind="stable")
+    return sorted({int(order[0]), int(order[len(order) // 2]), int(order[-1])})
+
+
+def _numbers(paths: TargetPaths) -> dict[str, np.ndarray]:
+    shares = {
+        f"row_sparsity_at_{target:.0%}": each
+        for target, each in zip(paths.targets, paths.row_sparsity, strict=True)
+    }
+    return {"row": np.arange(paths.counts.shape[1]), **shares}
+
+
+def targets_seen(paths: TargetPaths) -> str:
+    """Say where rows differ most, whether they keep their order, and how many give weights back."""
+    widths = paths.bands[4] - paths.bands[0]
+    widest = int(widths.argmax())
+    if widths[widest] == 0:
+        return "At every target nine rows in ten lose the same share."
+    sentence = (
+        f"Rows differ most at a layer target of {paths.targets[widest]:.0%}, where nine in ten lose between "
+        f"{percent(paths.bands[0][widest])} and {percent(paths.bands[4][widest])}."
+    )
+    if np.isfinite(paths.order[0]):
+        sentence += (
+            f" Their order at {paths.targets[0]:.0%} and at {paths.targets[-1]:.0%} agrees by Spearman "
+            f"{change(float(paths.order[0]))}."
+        )
+    given = paths.given_back
+    return sentence + (
+        " No row loses fewer weights at a higher target."
+        if given == 0
+        else f" {percent(given)} of the rows lose fewer weights at some higher target."
+    )

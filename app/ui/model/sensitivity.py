@@ -1,0 +1,109 @@
+"""What the optimum goes by: sensitivity and Gini of all rows of a run that measured both."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from app.services.results.tables import sensitivity_rows
+from app.ui.common.cards import View, theme
+from app.ui.common.text import plain
+from diagnostics.figures.sensitivity import sensitivity_density_figure
+from diagnostics.figures.xray import checkpoint_map_figure
+from diagnostics.format import change, percent
+from diagnostics.model_map import ModelMap
+from diagnostics.sensitivity import SensitivityStatistics, sensitivity_statistics
+from trim.runs.folder import Run
+
+FORMULA = r"""
+$$
+f_i = \frac{1}{\text{tokens}} \sum_{\text{tokens}} \left(\frac{\partial\,\text{loss}}{\partial y_i}\right)^2
+$$
+
+Sensitivity $f_i$ is what an error in row $i$'s output costs the model's loss; the optimum weighs rows by it, TRIM does
+not see it. How far the order of the row sparsities can be read from the Gini, or from both: the share of the variance
+of their ranks in a layer that least squares on the ranks of the others explains. Correlations are Spearman's.
+"""
+
+
+def sensitivity_variants(run: Run, shown: ModelMap, other: Run | None) -> dict[str, Callable[[], View]]:
+    """Return two views for a card of a run that measured sensitivities.
+
+    Args:
+        run: with sensitivities.
+        shown: its map.
+        other: a run of TRIM on the same model and target; None: there is none.
+    """
+
+    def statistics() -> tuple[SensitivityStatistics, str]:
+        found = sensitivity_statistics(sensitivity_rows(run, run))
+        seen = sensitivity_seen(found)
+        if other is not None and (rows := sensitivity_rows(other, run)):
+            seen += " " + shares_seen("TRIM", sensitivity_statistics(rows))
+        return found, plain(seen)
+
+    def density() -> View:
+        found, seen = statistics()
+        return View(
+            sensitivity_density_figure(found, theme()),
+            seen,
+            FORMULA,
+            f"Density of rows by Gini and sensitivity. {seen}",
+            lambda: numbers(found),
+        )
+
+    def by_layer() -> View:
+        found, seen = statistics()
+        grid = np.full((len(shown.kinds), len(shown.blocks)), np.nan)
+        for name, value in zip(found.names, found.correlation, strict=True):
+            block, _, kind = name.partition(".")
+            grid[shown.kinds.index(kind), int(block) - shown.blocks[0]] = value
+        return View(
+            checkpoint_map_figure(
+                grid,
+                shown.blocks,
+                shown.kinds,
+                title="Where do concentrated rows matter more?",
+                subtitle="Rank correlation of the Gini and the sensitivity of a layer's rows.",
+                form="+.2f",
+                signed=True,
+                theme=theme(),
+            ),
+            seen,
+            FORMULA,
+            f"Heat map, block by layer type. {seen}",
+            lambda: numbers(found),
+        )
+
+    return {"And sensitivity": density, "By layer": by_layer}
+
+
+def numbers(found: SensitivityStatistics) -> dict[str, np.ndarray]:
+    """Return a line for each layer."""
+    return {
+        "layer": np.array(found.names, dtype=str),
+        "gini_sensitivity_spearman": found.correlation,
+        "order_explained_by_gini": found.by_gini,
+        "order_explained_by_both": found.by_both,
+    }
+
+
+def sensitivity_seen(found: SensitivityStatistics) -> str:
+    """Say how Gini and sensitivity go together, and which of the two the optimum's order goes by."""
+    known = found.correlation[np.isfinite(found.correlation)]
+    if not known.size or found.over_all is None:
+        return "In no layer do both vary."
+    return (
+        f"Over {found.over_all.rows:,} rows Gini and sensitivity agree by Spearman "
+        f"{change(found.over_all.coefficient)}; within a layer by {change(float(np.median(known)))} in the median, "
+        f"{change(float(known.min()))} to {change(float(known.max()))}. " + shares_seen("This run", found)
+    )
+
+
+def shares_seen(name: str, found: SensitivityStatistics) -> str:
+    """Say how far a run's order of rows can be read from the Gini alone, and from both."""
+    if not np.isfinite(found.by_gini).any():
+        return f"{name} prunes all rows of a layer alike."
+    return (
+        f"{name}: Gini alone explains {percent(float(np.nanmedian(found.by_gini)), 0)} of the order of a layer's row "
+        f"sparsities in the median, with sensitivity {percent(float(np.nanmedian(found.by_both)), 0)}."
+    )

@@ -1,0 +1,83 @@
+"""The channels of an MLP as points."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import plotly.graph_objects as go
+
+from diagnostics.allocation import thin_rows
+from diagnostics.channels import ChannelPair
+from diagnostics.figures.frame import PERCENT, drawn, frame
+from diagnostics.figures.marks import number_rows
+from diagnostics.figures.model_map import colour_bar
+from diagnostics.figures.theme import PALETTES, SEQUENTIAL, Theme
+from diagnostics.numeric import row_indices
+
+
+def channels_figure(
+    pair: ChannelPair,
+    names: tuple[str, str],
+    third: tuple[str, np.ndarray] | None = None,
+    selected: Iterable[int] = (),
+    theme: Theme = "light",
+) -> go.Figure:
+    """Draw a point for each channel: how far it is pruned in two parts of an MLP, in a third as its colour.
+
+    Args:
+        pair: the two.
+        names: what they are, such as "gate row".
+        third: what the third is, and its (C,) shares; None: it is not known.
+        selected: channels that are marked.
+        theme: light or dark.
+    """
+    palette = PALETTES[theme]
+    chosen = row_indices(selected, len(pair.first))
+    kept, total = thin_rows(pair.first, pair.second, chosen)
+    marker: dict[str, object] = {"size": 5, "opacity": 0.65, "color": palette.muted}
+    hover = f"<b>channel %{{customdata}}</b><br>{names[0]}: %{{x:.1%}} pruned<br>{names[1]}: %{{y:.1%}}"
+    text = None
+    if third is not None:
+        marker |= {
+            "color": drawn(third[1][kept]),
+            "colorscale": SEQUENTIAL,
+            "colorbar": colour_bar(theme)
+            | {"tickformat": ".0%", "nticks": 4, "title": {"text": third[0], "font": {"size": 11}}},
+        }
+        text = [f"<br>{third[0]}: {share:.1%}" for share in third[1][kept]]
+        hover += "%{text}"
+    figure = go.Figure()
+    figure.add_scatter(
+        x=drawn(pair.first[kept]),
+        y=drawn(pair.second[kept]),
+        mode="markers",
+        name="channels",
+        customdata=kept.astype(np.int32),
+        text=text,
+        marker=marker,
+        hovertemplate=f"{hover}<extra></extra>",
+    )
+    if len(chosen):
+        figure.add_scatter(
+            x=drawn(pair.first[chosen]),
+            y=drawn(pair.second[chosen]),
+            mode="markers",
+            name="selected channels",
+            customdata=chosen.astype(np.int32),
+            marker={"symbol": "circle-open", "size": 12, "color": palette.ink, "line": {"width": 2}},
+            hovertemplate=f"{hover.removesuffix('%{text}')}<extra>selected</extra>",
+        )
+        number_rows(figure, theme, chosen, pair.first[chosen], pair.second[chosen])
+    frame(
+        figure,
+        theme,
+        title="Are the same channels spared?",
+        subtitle="Each point is a channel of the MLP; shares of its weights that are pruned."
+        + (f" {len(kept):,} of {total:,} drawn." if len(kept) < total else ""),
+        x_title=f"{names[0]} (share pruned)",
+        y_title=f"{names[1]} (share pruned)",
+        plot_height=340,
+        right=8 if third is not None else 16,
+    )
+    figure.update_xaxes(tickformat=PERCENT, nticks=7)
+    figure.update_yaxes(tickformat=PERCENT, nticks=7)
+    return figure

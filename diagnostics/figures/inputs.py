@@ -1,0 +1,121 @@
+"""Input features as points: how much of each column is kept, against the feature's size and between layers."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from diagnostics.allocation import thin_rows
+from diagnostics.figures.frame import PERCENT, drawn, frame
+from diagnostics.figures.gap import log_ticks
+from diagnostics.figures.marks import number_rows
+from diagnostics.figures.theme import OTHER_STYLES, Theme, escape, series_styles
+from diagnostics.inputs import FeatureStatistics
+from diagnostics.numeric import spread_indices
+
+_LINE_POINTS = 1024
+KEPT = "column kept<br>(share of the column's weights)"
+FEATURE = "<b>feature %{customdata}</b>"
+
+
+def features_by_norm_figure(
+    found: Sequence[FeatureStatistics], input_norm: np.ndarray, outliers: np.ndarray, theme: Theme = "light"
+) -> go.Figure:
+    """Draw a point for each input feature: its norm, and how much of its column each method keeps."""
+    figure = go.Figure()
+    positive = np.where(input_norm > 0, input_norm, np.nan)
+    for each, style in zip(found, series_styles([each.method for each in found]), strict=True):
+        kept, _ = thin_rows(positive, each.share, outliers)
+        label = escape(each.label)
+        figure.add_scatter(
+            x=drawn(positive[kept]),
+            y=drawn(each.share[kept]),
+            mode="markers",
+            name=label,
+            customdata=kept.astype(np.int32),
+            marker={"color": style.colour, "size": 5, "opacity": 0.5, "symbol": style.symbol},
+            hovertemplate=f"{FEATURE}: %{{y:.1%}} kept<br>norm %{{x:.3g}}<extra>{label}</extra>",
+        )
+    named = outliers[:8]
+    number_rows(figure, theme, named, np.log10(positive[named]), found[-1].share[named])
+    frame(
+        figure,
+        theme,
+        title="Are the weights of large input features kept?",
+        subtitle="Each point is an input feature; numbers name the largest outliers.",
+        x_title="norm of the input feature (logarithmic)",
+        y_title=KEPT,
+        legend=len(found) > 1,
+    )
+    ticks = log_ticks(positive[np.isfinite(positive)])
+    figure.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
+    figure.update_yaxes(tickformat=PERCENT, nticks=6)
+    return figure
+
+
+def features_sorted_figure(found: Sequence[FeatureStatistics], theme: Theme = "light") -> go.Figure:
+    """Draw how much of each column is kept, the fullest columns first."""
+    figure = go.Figure()
+    for each, style in zip(found, series_styles([each.method for each in found]), strict=True):
+        order = np.argsort(-each.kept, kind="stable")
+        points = spread_indices(len(order), _LINE_POINTS)
+        label = escape(each.label)
+        figure.add_scatter(
+            x=drawn((points + 1) / len(order)),
+            y=drawn(each.share[order[points]]),
+            mode="lines",
+            name=label,
+            customdata=order[points].astype(np.int32),
+            line={"color": style.colour, "width": 2, "dash": style.dash},
+            hovertemplate=f"{FEATURE}: %{{y:.1%}} kept,<br>in the first %{{x:.1%}} of features<extra>{label}</extra>",
+        )
+    frame(
+        figure,
+        theme,
+        title="Do few input features hold the kept weights?",
+        subtitle="Columns by how much of them is kept, the fullest first.",
+        x_title="share of the input features, fullest columns first",
+        y_title=KEPT,
+        legend=len(found) > 1,
+    )
+    figure.update_xaxes(range=[0, 1], tickformat=".0%", nticks=6)
+    figure.update_yaxes(tickformat=PERCENT, rangemode="tozero", nticks=6)
+    return figure
+
+
+def shared_features_figure(
+    own: np.ndarray, others: Mapping[str, np.ndarray], name: str, theme: Theme = "light"
+) -> go.Figure:
+    """Draw how much of each column is kept here, against the same input feature in layers that read it too.
+
+    Args:
+        own: (N,), shares kept in the layer of that name.
+        others: (N,) by the names of the other layers.
+        name: of the layer.
+        theme: light or dark.
+    """
+    figure = go.Figure()
+    for place, (other, share) in enumerate(others.items()):
+        style, label = OTHER_STYLES[place % len(OTHER_STYLES)], escape(other)
+        kept, _ = thin_rows(own, share, np.array([], dtype=np.int64))
+        figure.add_scatter(
+            x=drawn(own[kept]),
+            y=drawn(share[kept]),
+            mode="markers",
+            name=label,
+            customdata=kept.astype(np.int32),
+            marker={"color": style.colour, "size": 5, "opacity": 0.5, "symbol": style.symbol},
+            hovertemplate=f"{FEATURE}: %{{x:.1%}} kept here,<br>%{{y:.1%}} in {label}<extra></extra>",
+        )
+    frame(
+        figure,
+        theme,
+        title="Do layers that share an input keep the same features?",
+        subtitle="Each point is an input feature: how much of its column each layer keeps.",
+        x_title=f"column kept in {escape(name)}",
+        y_title="column kept in the other layer",
+        legend=True,
+    )
+    figure.update_xaxes(tickformat=PERCENT, nticks=8)
+    figure.update_yaxes(tickformat=PERCENT, nticks=6)
+    return figure

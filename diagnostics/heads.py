@@ -1,0 +1,50 @@
+"""A number of a layer's rows, or columns, by attention head: does pruning tell heads apart, or take whole ones?"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from diagnostics.numeric import real_array
+
+WHOLE = 0.95  # of a head's weights pruned: nothing is left of it but the rows' caps
+
+
+@dataclass(frozen=True, eq=False)
+class HeadNumbers:
+    """A number of each row by head.
+
+    label: of what. names: of the H heads. means: (H,). quartiles: (H, 3) of each head's rows. All NaN for a head
+    whose rows have no number. between: the share of the variance of all rows that is between the means of heads; None
+    where rows do not differ. chance: what that share would be on average if rows were dealt to heads at random.
+    """
+
+    label: str
+    names: tuple[str, ...]
+    means: np.ndarray
+    quartiles: np.ndarray
+    between: float | None
+    chance: float
+
+
+def by_head(label: str, values: np.ndarray, names: Sequence[str]) -> HeadNumbers:
+    """Group a number of the rows (D,), NaN where a row has none, by head: D / H that follow each other are one's.
+
+    Raises ValueError where the rows do not divide into as many heads as there are names.
+    """
+    values = real_array(label, values, 1, finite=False).astype(np.float64)
+    if not names or len(values) % len(names):
+        raise ValueError(f"{len(values)} rows do not divide into {len(names)} heads")
+    heads = values.reshape(len(names), -1)
+    means, quartiles = np.full(len(heads), np.nan), np.full((len(heads), 3), np.nan)
+    known = np.isfinite(heads)
+    for place in np.flatnonzero(known.any(axis=1)):
+        own = heads[place][known[place]]
+        means[place], quartiles[place] = own.mean(), np.percentile(own, [25, 50, 75])
+    rows, used = int(known.sum()), int(known.any(axis=1).sum())
+    between = None
+    if rows and (total := float(np.square(heads[known] - heads[known].mean()).sum())) > 0:
+        apart = known.sum(axis=1) * np.square(np.nan_to_num(means) - heads[known].mean())
+        between = float(apart.sum()) / total
+    chance = (used - 1) / (rows - 1) if rows > 1 else 0.0
+    return HeadNumbers(label, tuple(names), means, quartiles, between, chance)

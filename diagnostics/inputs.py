@@ -1,0 +1,69 @@
+"""The columns of a layer: which input features are large, and how the kept weights spread over them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from diagnostics.concentration import gini
+from diagnostics.numeric import RankCorrelation, check_shape, rank_correlation, real_array
+
+OUTLIER = 5.0  # times the median norm: a feature that large is an outlier
+TOP = 0.01  # the share of the features that is asked how much it holds
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureStatistics:
+    """The kept weights of one layer by input feature.
+
+    method, label: of what pruned it. rows: D. kept: (N,), how many weights of each column are kept. gini: of these
+    numbers; 0: spread evenly, NaN where nothing is kept. top_share: the share of all kept weights that the hundredth of
+    the features with most of them holds. with_norm: Spearman of `kept` and the features' norms; None: not defined.
+    """
+
+    method: str
+    label: str
+    rows: int
+    kept: np.ndarray
+    gini: float
+    top_share: float
+    with_norm: RankCorrelation | None
+
+    @property
+    def share(self) -> np.ndarray:
+        """(N,), the share of each column's weights that is kept."""
+        return self.kept / self.rows
+
+
+def feature_statistics(
+    method: str, label: str, mask: np.ndarray, input_norm: np.ndarray | None = None
+) -> FeatureStatistics:
+    """Count the kept weights of a mask (D, N), True where a weight is kept, by input feature.
+
+    input_norm: (N,), the features' norms; None: not known. Raises ValueError for a mask that is none, or another size.
+    """
+    mask = np.asarray(mask)
+    if mask.dtype != bool or mask.ndim != 2 or mask.size == 0:
+        raise ValueError(f"mask must be a bool matrix, got {mask.dtype} of shape {mask.shape}")
+    kept = np.count_nonzero(mask, axis=0)
+    top = max(1, round(TOP * len(kept)))
+    total = int(kept.sum())
+    with_norm = None
+    if input_norm is not None:
+        check_shape("input_norm", real_array("input_norm", input_norm, 1), kept.shape)
+        with_norm = rank_correlation(input_norm, kept)
+    return FeatureStatistics(
+        method,
+        label,
+        len(mask),
+        kept,
+        float(gini(kept[None])[0]),
+        float(np.sort(kept)[-top:].sum()) / total if total else float("nan"),
+        with_norm,
+    )
+
+
+def outlier_features(input_norm: np.ndarray) -> np.ndarray:
+    """Return the features whose norm is more than OUTLIER times the median one, the largest first."""
+    norm = real_array("input_norm", input_norm, 1)
+    order = np.argsort(-norm, kind="stable")
+    return order[norm[order] > OUTLIER * np.median(norm)]

@@ -1,0 +1,94 @@
+"""Sensitivity against Gini over the rows of many layers: what an optimum that knows both does with either."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from diagnostics.numeric import RankCorrelation, check_shape, rank_correlation, real_array, round_edges
+
+MAX_CELLS = 60  # of the density, along each axis
+
+
+@dataclass(frozen=True, eq=False)
+class LayerRows:
+    """The rows of one layer: Gini of their scores (D,), sensitivity (D,), and the share of each that is pruned (D,).
+
+    NaN where a row has no Gini.
+    """
+
+    name: str
+    gini: np.ndarray
+    sensitivity: np.ndarray
+    row_sparsity: np.ndarray
+
+    @property
+    def known(self) -> np.ndarray:
+        """(D,) bool, rows that have both numbers: a row without sensitivity has no logarithm of it."""
+        known: np.ndarray = np.isfinite(self.gini) & (self.sensitivity > 0)
+        return known
+
+
+@dataclass(frozen=True, eq=False)
+class SensitivityStatistics:
+    """Sensitivity, Gini and row sparsity of L layers.
+
+    names: of the layers. correlation: (L,), Spearman of a layer's sensitivities and Ginis. by_gini: (L,), which share
+    of the variance of the ranks of a layer's row sparsities the ranks of the Ginis explain, in least squares. by_both:
+    (L,), the same of the ranks of Ginis and sensitivities together. NaN where not defined. over_all: Spearman of
+    sensitivity and Gini over all rows. density: (h, w), how many rows lie in each cell of log10 sensitivity (edges
+    (h + 1,)) and Gini (edges (w + 1,)).
+    """
+
+    names: tuple[str, ...]
+    correlation: np.ndarray
+    by_gini: np.ndarray
+    by_both: np.ndarray
+    over_all: RankCorrelation | None
+    density: np.ndarray
+    sensitivity_edges: np.ndarray
+    gini_edges: np.ndarray
+
+
+def sensitivity_statistics(layers: Sequence[LayerRows]) -> SensitivityStatistics:
+    """Relate sensitivity, Gini and row sparsity within each layer and over all rows.
+
+    Raises ValueError without a layer, and for arrays of one layer that differ in length.
+    """
+    if not layers:
+        raise ValueError("at least one layer is needed")
+    found = [_relations(each) for each in layers]
+    gini = np.concatenate([each.gini[each.known] for each in layers]).astype(np.float64)
+    sensitivity = np.concatenate([each.sensitivity[each.known] for each in layers]).astype(np.float64)
+    logarithm = np.log10(sensitivity)
+    edges = [round_edges([values], MAX_CELLS) for values in (logarithm, gini)]
+    density, *_ = np.histogram2d(logarithm, gini, edges)
+    return SensitivityStatistics(
+        tuple(each.name for each in layers),
+        *np.array(found).T,
+        rank_correlation(gini, sensitivity) if len(gini) else None,
+        density,
+        *edges,
+    )
+
+
+def _relations(layer: LayerRows) -> tuple[float, float, float]:
+    for key in ("gini", "sensitivity", "row_sparsity"):
+        values = real_array(f"{key} of {layer.name}", getattr(layer, key), 1, finite=False)
+        check_shape(f"{key} of {layer.name}", values, np.shape(layer.gini))
+    known = layer.known
+    pairs = [
+        (layer.gini, layer.sensitivity),
+        (layer.row_sparsity, layer.gini),
+        (layer.row_sparsity, layer.sensitivity),
+    ]
+    between, own, other = (
+        np.nan
+        if not known.any() or (each := rank_correlation(a[known], b[known])) is None
+        else each.coefficient
+        for a, b in pairs
+    )
+    rest = 1 - between**2
+    # Of least squares on two standardised variables; where they are the same one, the second adds nothing.
+    both = (own**2 + other**2 - 2 * own * other * between) / rest if rest > 1e-12 else own**2
+    return between, own**2, both
