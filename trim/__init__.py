@@ -26,7 +26,7 @@ if TYPE_CHECKING:
         SparsityError,
         TrimError,
     )
-    from trim.evaluation.agreement import Agreement, agreements
+    from trim.evaluation.agreement import Agreement, agreements, method_masks
     from trim.evaluation.evaluate import Evaluation, evaluate
     from trim.evaluation.generation import continue_prompt
     from trim.evaluation.perplexity import Perplexity, perplexity
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from trim.evaluation.workbench import Workbench
     from trim.evaluation.xray import LayerXray, Xray, xray
     from trim.evaluation.zero_shot import TaskResult, zero_shot
+    from trim.methods.agreement import MaskAgreement, mask_agreement
     from trim.methods.choices import DIRECT_QUALITIES, LAYER_QUALITIES, ROW_QUALITIES, SCORES
     from trim.methods.counts import project_counts, total_count, uniform_counts
     from trim.methods.masks import apply_mask, keep_mask
@@ -63,7 +64,7 @@ _NAMES_OF = {
     "calibration.sensitivity": "sensitivity",
     "errors": "CacheError CacheWarning CorpusError LayerNotFoundError ModelError NonFiniteError NotEnoughMemoryError "
     "RunError RunLockedError SettingsError ShapeError SparsityError TrimError",
-    "evaluation.agreement": "Agreement agreements",
+    "evaluation.agreement": "Agreement agreements method_masks",
     "evaluation.evaluate": "Evaluation evaluate",
     "evaluation.generation": "continue_prompt",
     "evaluation.perplexity": "Perplexity perplexity",
@@ -71,6 +72,7 @@ _NAMES_OF = {
     "evaluation.workbench": "Workbench",
     "evaluation.xray": "LayerXray Xray xray",
     "evaluation.zero_shot": "TaskResult zero_shot",
+    "methods.agreement": "MaskAgreement mask_agreement",
     "methods.choices": "DIRECT_QUALITIES LAYER_QUALITIES ROW_QUALITIES SCORES",
     "methods.counts": "project_counts total_count uniform_counts",
     "methods.masks": "apply_mask keep_mask",

@@ -1,20 +1,20 @@
-"""Which of the library's masks a checkpoint's zeros agree with, and what they cost each layer's output."""
+"""Masks of the library for one layer, and how far a checkpoint's zeros agree with them and cost its output."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import contextlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
 from trim.calibration.capture import LayerSample, capture
-from trim.errors import SettingsError
+from trim.errors import SettingsError, SparsityError
 from trim.evaluation.xray import layer_names
-from trim.methods.choices import OPTIMAL_CAP
-from trim.methods.counts import largest_count, uniform_counts
+from trim.methods.agreement import iou
+from trim.methods.choices import ALLOCATIONS, OPTIMAL_CAP, SCORES
+from trim.methods.counts import total_count
 from trim.methods.masks import keep_mask
-from trim.methods.optimal import lower_hull, optimal_counts
-from trim.methods.retention import retention_curves
+from trim.methods.retention import RetentionCurves, retention_curves
 from trim.methods.scores import wanda_score
-from trim.methods.search import search
 from trim.methods.search_settings import SearchSettings
 from trim.models.loaded import Model
 from trim.models.source import locate, weights_folder
@@ -87,6 +87,67 @@ def agreements(
     return found
 
 
+def method_masks(
+    sample: LayerSample,
+    sparsity: float,
+    methods: Iterable[tuple[str, str]] = (("wanda", "uniform"), ("wanda", "trim"), ("wanda", "optimal")),
+    *,
+    settings: SearchSettings | None = None,
+    sensitivity: Tensor | None = None,
+) -> dict[tuple[str, str], Tensor]:
+    """Prune one layer by several methods to one sparsity, to see how far their masks agree.
+
+        masks = trim.method_masks(sample, 0.7, [("wanda", "trim"), ("magnitude", "layer")])
+        trim.mask_agreement(*(mask.cpu().numpy() for mask in masks.values())).whole
+
+    Args:
+        sample: a layer and what it received, from `capture`.
+        sparsity: the share of the layer's weights that each prunes; the variant of Wanda only nearly.
+        methods: pairs of a score and an allocation, of `SCORES` and `ALLOCATIONS`.
+        settings: of TRIM's search; the sparsity replaces their target; None: the defaults.
+        sensitivity: (D,), the row weights of the optimal allocation; None: all rows weigh alike.
+
+    Returns:
+        (D, N) bool by pair, True where a weight is kept.
+
+    Raises:
+        SettingsError: a score or an allocation has another name.
+    """
+    pairs = list(methods)
+    for name, known in (("score", SCORES), ("allocation", ALLOCATIONS)):
+        for given in (pair[name == "allocation"] for pair in pairs):
+            if given not in known:
+                raise SettingsError(f"{name} {given!r} is not one of {', '.join(known)}")
+    searched = SearchSettings(sparsity) if settings is None else replace(settings, target_sparsity=sparsity)
+    total = total_count(sparsity, *sample.weight.shape, searched.max_row_sparsity)
+    masks: dict[tuple[str, str], Tensor] = {}
+    for name in dict.fromkeys(score for score, _ in pairs):
+        score = SCORES[name](sample.weight, sample.input_norm)
+        curves = retention_curves(sample.weight, sample.inputs, score, name=sample.name)
+        for method in (allocation for of, allocation in pairs if of == name):
+            masks[name, method] = allocated_mask(curves, score, method, total, searched, sensitivity)
+    return {pair: masks[pair] for pair in pairs}
+
+
+def allocated_mask(
+    curves: RetentionCurves,
+    score: Tensor,
+    allocation: str,
+    total: int,
+    settings: SearchSettings,
+    sensitivity: Tensor | None = None,
+) -> Tensor:
+    """Return which weights of a layer are kept, (D, N) bool, where one of `ALLOCATIONS` prunes so many.
+
+    Raises:
+        SparsityError: the allocation's rows cannot lose as many under their cap.
+    """
+    if allocation == "optimal":
+        settings = replace(settings, max_row_sparsity=max(OPTIMAL_CAP, settings.max_row_sparsity))
+    found = ALLOCATIONS[allocation](curves, score, total, settings, sensitivity)
+    return keep_mask(curves.ranks, found.counts) if found.keep is None else found.keep
+
+
 def _agreement(sample: LayerSample, weight: Tensor) -> Agreement:
     dense = sample.weight.float()
     score = wanda_score(sample.weight, sample.input_norm)
@@ -95,21 +156,17 @@ def _agreement(sample: LayerSample, weight: Tensor) -> Agreement:
     row_zeros = (~kept).sum(dim=1)
     total = int(row_zeros.sum())
     sparsity = total / kept.numel()
-    counts = {"rows": row_zeros, "uniform": uniform_counts(curves.rows, total).to(weight.device)}
-    cap = max(SearchSettings.max_row_sparsity, sparsity)
-    counts["trim"] = search(curves, SearchSettings(sparsity, max_row_sparsity=cap), total).counts
-    limit = largest_count(curves.columns, max(OPTIMAL_CAP, cap))
-    if total <= limit * curves.rows:
-        counts["optimal"] = optimal_counts(lower_hull(curves.error, limit), total)
+    settings = SearchSettings(sparsity, max_row_sparsity=max(SearchSettings.max_row_sparsity, sparsity))
+    masks = {"rows": keep_mask(curves.ranks, row_zeros)}
+    for method in ("uniform", "trim", "optimal"):
+        with contextlib.suppress(SparsityError):
+            masks[method] = allocated_mask(curves, score, method, total, settings)
     lost = ((weight - dense) @ curves.inputs).double().square().sum()
     return Agreement(
         sample.name,
-        {method: _both(kept, keep_mask(curves.ranks, each)) for method, each in counts.items()},
+        {
+            method: float(iou(int((kept & mask).sum()), int((kept | mask).sum())))
+            for method, mask in masks.items()
+        },
         float(lost / curves.output_energy.sum()),
     )
-
-
-def _both(one: Tensor, other: Tensor) -> float:
-    """Return the intersection of two masks over their union; of two that keep nothing: 1."""
-    either = int((one | other).sum())
-    return int((one & other).sum()) / either if either else 1.0

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trim.errors import ModelError
+from trim.methods.agreement import iou
 from trim.methods.gini import gini
 from trim.methods.masks import keep_mask
 from trim.methods.pattern import Pattern
@@ -363,5 +364,5 @@ class _Compared:
             self.revived,
             self.changed / self.kept if self.kept else 0.0,
             (self.difference / self.energy) ** 0.5 if self.energy else 0.0,
-            self.both / self.either if self.either else 1.0,
+            float(iou(self.both, self.either)),
         )

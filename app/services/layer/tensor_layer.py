@@ -11,6 +11,7 @@ from torch import Tensor
 import trim
 from app.services.layer.swept import Optimum, optimal_cap
 from diagnostics.row_detail import RowPrices, row_prices
+from trim.evaluation.agreement import allocated_mask
 from trim.methods.counts import largest_count
 from trim.methods.optimal import Hull, last_price
 from trim.methods.search import exact_qualities
@@ -109,6 +110,11 @@ class TensorLayer:
     def keep_mask(self, counts: np.ndarray) -> np.ndarray:
         """Return which weights are kept, (D, N) bool."""
         return as_numpy(trim.keep_mask(self.curves.ranks, self.counts(counts)))
+
+    def allocated_mask(self, allocation: str, result: SearchResult[np.ndarray]) -> np.ndarray:
+        """Return which weights one of `ALLOCATIONS` keeps, (D, N) bool, under the settings and total of a search."""
+        total = int(result.counts.sum())
+        return as_numpy(allocated_mask(self.curves, self.scores, allocation, total, result.settings))
 
     def counts(self, counts: np.ndarray) -> Tensor:
         """Return counts (D,) where the curves are."""

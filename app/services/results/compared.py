@@ -12,10 +12,10 @@ from app.services.runs.facts import run_facts
 from app.services.runs.layer import METHOD_LABELS, LayerView
 from app.services.runs.store import RunStore, StoredRun
 from app.services.server.lru import cached
-from diagnostics.agreement import MaskAgreement, mask_agreement
 from diagnostics.allocation import RowAllocation
 from diagnostics.comparison import AllocationComparison, compare_allocations
 from trim.errors import RunError
+from trim.methods.agreement import MaskAgreement, mask_agreement
 from trim.names import path_in_block
 from trim.runs.folder import Run
 from trim.runs.options import idle_options, options

@@ -11,12 +11,12 @@ from app.services.results.sweep_curves import curves, texts
 from app.services.runs.layer import LayerView
 from app.services.runs.store import STORE
 from app.ui.common import explanations
+from app.ui.common.agreement import agreement_views
 from app.ui.common.cards import View, card, theme
 from app.ui.common.curves import curves_text, curves_view
 from app.ui.common.selection import Source, on_chart, rows_for
 from app.ui.common.text import plain
 from app.ui.compare import text as compare_text
-from diagnostics.agreement import MaskAgreement
 from diagnostics.comparison import AllocationComparison
 from diagnostics.distributions import RowNumbers, distributions
 from diagnostics.figures.distributions import (
@@ -25,7 +25,6 @@ from diagnostics.figures.distributions import (
     RIDGES_FROM,
     ROW_SPARSITY,
     Quantity,
-    agreement_figure,
     ecdf_figure,
     outlines_figure,
     ridges_figure,
@@ -180,7 +179,12 @@ def pair_cards(compared: Sequence[Compared], rows: list[int]) -> AllocationCompa
         except RunError as error:
             _cannot(str(error))
         else:
-            _mask_card(first, other, agreement)
+            card(
+                "compare_masks",
+                agreement_views(agreement, first.letter, other.letter),
+                file_name=FILE_NAME,
+                shared=(first.key, other.key),
+            )
     else:
         _rows_card(first, other, pair, rows)
     return pair
@@ -216,30 +220,6 @@ def _rows_card(first: Compared, other: Compared, pair: AllocationComparison, row
         selectable=frozenset({"Rows"}),
         clickable=True,
         shared=(first.key, other.key, tuple(marked)),
-    )
-
-
-def _mask_card(first: Compared, other: Compared, agreement: MaskAgreement) -> None:
-    words = compare_text.agreement_text(agreement, first.letter, other.letter)
-
-    def view(values: np.ndarray, of: str) -> View:
-        found = distributions([RowNumbers(f"{first.letter} and {other.letter}", values, other.slot)])
-        return View(
-            agreement_figure(found, agreement.expected, theme(), of="row" if of == "row" else "column"),
-            plain(words),
-            compare_text.AGREEMENT_FORMULA,
-            f"How far two masks agree by {of}. {words}",
-            lambda: {of: np.arange(len(values)), "iou": values},
-        )
-
-    card(
-        "compare_masks",
-        {
-            "By row": lambda: view(agreement.by_row, "row"),
-            "By column": lambda: view(agreement.by_column, "column"),
-        },
-        file_name=FILE_NAME,
-        shared=(first.key, other.key),
     )
 
 

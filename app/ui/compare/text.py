@@ -1,6 +1,5 @@
 """Sentences on the numbers of a comparison."""
 
-from diagnostics.agreement import MaskAgreement
 from diagnostics.comparison import AllocationComparison
 from diagnostics.distributions import Distributions
 from diagnostics.figures.distributions import Quantity
@@ -16,14 +15,6 @@ $$
 $F(s)$ and $G(s)$: shares of rows with a row sparsity of at most $s$. KS is their largest gap, $W_1$ the mean shift
 between them. Spearman's $\rho$ compares the *order* of the same rows: 1 the same, 0 unrelated, −1 reversed.
 """
-AGREEMENT_FORMULA = r"""
-$$
-\mathrm{IoU} = \frac{|A \cap B|}{|A \cup B|}
-$$
-
-$A$ and $B$: the weights of a row or column that each mask keeps. At random: what masks with as many kept weights in
-each row would share.
-"""
 
 
 def spread_text(found: Distributions, quantity: Quantity) -> str:
@@ -36,14 +27,6 @@ def spread_text(found: Distributions, quantity: Quantity) -> str:
         if (values := each.values[each.values == each.values]).size
     ]
     return f"Lowest to highest: {'; '.join(spreads)}."
-
-
-def agreement_text(agreement: MaskAgreement, first: str, second: str) -> str:
-    """Say how much of what either keeps both keep."""
-    return (
-        f"{first} and {second} share {agreement.whole:.1%} of the weights that either keeps; at random "
-        f"{agreement.expected:.1%}. By row {agreement.by_row.min():.1%} to {agreement.by_row.max():.1%}."
-    )
 
 
 def distance_lines(comparisons: list[AllocationComparison]) -> list[str]:

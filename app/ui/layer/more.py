@@ -46,6 +46,7 @@ def further_views(seen: Seen) -> dict[str, Callable[[Seen], None]]:
         views["Heads"] = _heads
     if seen.live is not None:
         views["All targets"] = _targets
+        views["Agreement"] = _agreement
     views["Input features"] = _inputs
     if in_mlp(seen.view.name):
         views["Channels"] = _channels
@@ -96,3 +97,9 @@ def _channels(seen: Seen) -> None:
     from app.ui.layer.channels import channels_card
 
     channels_card(seen)
+
+
+def _agreement(seen: Seen) -> None:
+    from app.ui.layer.agreement import agreement_section
+
+    agreement_section(seen)

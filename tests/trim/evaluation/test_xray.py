@@ -211,6 +211,23 @@ def test_agreement_with_the_masks_of_the_library(dense, pruned):
         trim.agreements(str(dense), model, windows)
 
 
+def test_masks_of_any_methods_and_scores_are_of_one_sparsity():
+    generator = torch.Generator().manual_seed(0)
+    weight, inputs = (torch.randn(*shape, generator=generator) for shape in ((6, 20), (20, 24)))
+    sample = trim.LayerSample("0.mlp.up_proj", weight, inputs, inputs.square().sum(dim=1).sqrt())
+    pairs = [("wanda", "uniform"), ("magnitude", "layer"), ("wanda", "optimal"), ("magnitude", "trim")]
+    masks = trim.method_masks(sample, 0.7, pairs)
+    assert list(masks) == pairs
+    assert {int((~mask).sum()) for mask in masks.values()} == {84}
+    wanda = (weight.abs() * sample.input_norm).double().numpy()
+    for row, kept in enumerate(masks["wanda", "uniform"].numpy()):
+        assert set(np.flatnonzero(kept)) == set(np.argsort(wanda[row])[14:])
+    least = np.sort(weight.abs().flatten().numpy())[84]
+    np.testing.assert_array_equal(masks["magnitude", "layer"].numpy(), weight.abs().numpy() >= least)
+    with pytest.raises(trim.SettingsError, match="allocation 'best' is not one of uniform, trim"):
+        trim.method_masks(sample, 0.7, [("wanda", "best")])
+
+
 def test_the_command(dense, pruned, capsys):
     folder = pruned(smallest_of_rows(0.5))
     command = ["xray", str(folder), "--parent", str(dense)]

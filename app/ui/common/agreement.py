@@ -1,0 +1,55 @@
+"""How far two masks of a layer agree, as views of a card."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+
+from app.ui.common.cards import View, theme
+from app.ui.common.text import plain
+from diagnostics.distributions import RowNumbers, distributions
+from diagnostics.figures.distributions import agreement_figure
+from trim.methods.agreement import MaskAgreement
+
+AGREEMENT_FORMULA = r"""
+$$
+\mathrm{IoU} = \frac{|A \cap B|}{|A \cup B|}
+$$
+
+$A$ and $B$: the weights of a row or column that each mask keeps. At random: what masks with as many kept weights in
+each row would share.
+"""
+
+
+def agreement_views(agreement: MaskAgreement, first: str, second: str) -> dict[str, Callable[[], View]]:
+    """Return the views of a card: by row and by column.
+
+    Args:
+        agreement: of the masks.
+        first: what the one is called.
+        second: what the other is called.
+    """
+    seen = agreement_text(agreement, first, second)
+
+    def view(values: np.ndarray, of: Literal["row", "column"]) -> View:
+        found = distributions([RowNumbers(f"{first} and {second}", values)])
+        return View(
+            agreement_figure(found, agreement.expected, theme(), of=of),
+            plain(seen),
+            AGREEMENT_FORMULA,
+            f"How far two masks agree by {of}. {seen}",
+            lambda: {of: np.arange(len(values)), "iou": values},
+        )
+
+    return {
+        "By row": lambda: view(agreement.by_row, "row"),
+        "By column": lambda: view(agreement.by_column, "column"),
+    }
+
+
+def agreement_text(agreement: MaskAgreement, first: str, second: str) -> str:
+    """Say how much of what either keeps both keep."""
+    return (
+        f"{first} and {second} share {agreement.whole:.1%} of the weights that either keeps; at random "
+        f"{agreement.expected:.1%}. By row {agreement.by_row.min():.1%} to {agreement.by_row.max():.1%}."
+    )

@@ -1,0 +1,98 @@
+"""How far the masks of any two methods and scores agree on a layer computed now."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import streamlit as st
+
+from app.services.runs.layer import METHOD_LABELS
+from app.ui.common.agreement import agreement_views
+from app.ui.common.cards import card
+from app.ui.common.seminar import presenter_only
+from app.ui.common.text import plain
+from app.ui.common.waiting import NothingToShow, finished, laboratory
+from app.ui.layer.live import is_live
+from trim.errors import TrimError
+from trim.methods.agreement import mask_agreement
+from trim.methods.choices import ALLOCATIONS, SCORES
+
+if TYPE_CHECKING:
+    from app.services.layer.study import Outcome, Study
+    from app.ui.layer.more import Seen
+
+Choice = tuple[str, str]  # a score and an allocation
+
+
+def agreement_section(seen: Seen) -> None:
+    """Choose two masks of the layer at its target, and show how far they agree by row and by column."""
+    assert seen.live is not None, "further_views asks"
+    study, outcome = seen.live
+    choices = _choices(study, outcome)
+    first, second = st.columns(2)
+    with first:
+        one = _choose("One mask", choices, (study.key.score, "trim"), "mask_one")
+    with second:
+        other = _choose("Another", choices, (study.key.score, "uniform"), "mask_other")
+    try:
+        found = mask_agreement(_mask(study, outcome, one), _mask(study, outcome, other))
+    except NothingToShow:
+        return
+    except TrimError as error:
+        st.info(plain(error), icon=":material/info:")
+        return
+    card(
+        "masks_agree",
+        agreement_views(found, _label(one), _label(other)),
+        file_name=seen.file_name,
+        bind="query-params",
+        brief=True,
+    )
+
+
+def _choices(study: Study, outcome: Outcome) -> list[Choice]:
+    """Return what there is a mask of: the layer that came with the app has its own score's only."""
+    own = [(study.key.score, method) for method in outcome.view.masks]
+    if not is_live(study):
+        return own
+    return list(dict.fromkeys([*own, *((score, method) for score in SCORES for method in ALLOCATIONS)]))
+
+
+def _choose(label: str, choices: list[Choice], first: Choice, key: str) -> Choice:
+    chosen: Choice = st.selectbox(
+        label, choices, choices.index(first), format_func=_label, key=f"{key}_{len(choices)}"
+    )
+    return chosen
+
+
+def _label(choice: Choice) -> str:
+    score, method = choice
+    return f"{METHOD_LABELS.get(method, method)} by {score}"
+
+
+def _mask(study: Study, outcome: Outcome, choice: Choice) -> np.ndarray:
+    """Return a mask (D, N) at the target and under the options of an outcome.
+
+    Raises:
+        NothingToShow: the layer by that score cannot be had; the page says why.
+        TrimError: the method cannot reach the target.
+    """
+    from app.services.layer.tensor_layer import TensorLayer
+
+    score, method = choice
+    if score != study.key.score:
+        key = replace(study.key, score=score)
+        other = laboratory().finished_study(key)
+        if other is None:
+            if not presenter_only("Preparing the layer by another score"):
+                raise NothingToShow
+            model = finished(laboratory().model(key.model), key.model)
+            other = finished(laboratory().study(key, model), key)
+        outcome = other.outcome(outcome.result.settings, outcome.optimum.sensitivity)
+        study = other
+    if method in outcome.view.masks:
+        return outcome.view.masks[method]()
+    assert isinstance(study.layer, TensorLayer), "a live layer alone has further methods"
+    return study.layer.allocated_mask(method, outcome.result)
