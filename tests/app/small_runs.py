@@ -8,6 +8,7 @@ import torch
 
 import trim
 from tests.app.small import layer_sample
+from trim.models.heads import HeadLayout
 from trim.progress import Progress
 from trim.pruning.events import to_json
 from trim.runs.record import LayerRecord
@@ -18,6 +19,7 @@ from trim.runs.writer import RunWriter, write_notes
 
 PATHS = ("self_attn.q_proj", "mlp.gate_proj")
 BLOCKS = 2
+HEADS = HeadLayout(query=3, key_value=1, size=4)
 
 
 def record(name: str, allocation: str = "trim", target: float = 0.5, *, mask: bool = True) -> LayerRecord:
@@ -81,7 +83,7 @@ def make_run(
     metrics: dict | None = None,
 ) -> Path:
     """A run of a whole (tiny) model; with fewer than BLOCKS blocks it was stopped on the way."""
-    with RunWriter.create(path, settings(allocation, target), name=name) as writer:
+    with RunWriter.create(path, settings(allocation, target), name=name, heads=HEADS) as writer:
         names = [[f"{block}.{layer}" for layer in PATHS] for block in range(BLOCKS)]
         budgets = {each: target for block in names for each in block}
         writer.write_budgets({"method": "uniform", "layers": budgets, "clipped": []})

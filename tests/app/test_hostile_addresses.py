@@ -60,9 +60,9 @@ PARAMETERS = {
     "runs": ("run", "search", "kind", "present"),
     "compare": ("a", "b", "c", "d", "rows", "present"),
     "paper": ("paper_run", "paper_layer", "paper_second", "present"),
-    "stored": ("run", "layer", "rows", "part", "cosine", "present"),
+    "stored": ("run", "layer", "rows", "part", "more", "cosine", "present"),
     "learn": (*LEARN, "present"),
-    "": (*LAYER, "cosine", "present"),
+    "": (*LAYER, "more", "cosine", "present"),
 }
 
 

@@ -64,26 +64,30 @@ def agreements(
         ModelError: the checkpoint cannot be read.
         SettingsError: it has no layer with zeros that the parent has too.
     """
-    files = TensorFiles(weights_folder(locate(checkpoint), progress or (lambda now: None)))
+    files = TensorFiles(weights_folder(locate(checkpoint), progress or (lambda now: None)), quantized=True)
     tensors = {name: tensor for tensor, name in layer_names(files).items()}
     common = [
         name
         for name, layer in parent.layers.items()
         if name in tensors and files.places[tensors[name]].shape == tuple(layer.weight.shape)
     ]
-    pruned = [name for name in common if bool((files.read(tensors[name]) == 0).any())]
-    if not pruned:
+    # Each is read once, after the text; here only until it is known that something is pruned.
+    first = next((name for name in common if bool((files.read(tensors[name]) == 0).any())), None)
+    if first is None:
         raise SettingsError(
             f"no layer of {checkpoint} has zeros and the shape of one of {parent.title}: is that the model that it was "
             "made from?"
         )
+    common = common[common.index(first) :]
     samples = capture(
-        parent, windows, pruned, vectors_per_sequence=vectors_per_sequence, seed=seed, progress=progress
+        parent, windows, common, vectors_per_sequence=vectors_per_sequence, seed=seed, progress=progress
     )
-    meter, found = Meter(progress, len(pruned)), []
-    for done, name in enumerate(pruned):
+    meter, found = Meter(progress, len(common)), []
+    for done, name in enumerate(common):
         meter.report(f"Comparing {name}", done)
-        found.append(_agreement(samples[name], files.read(tensors[name]).to(parent.device).float()))
+        weight = files.read(tensors[name]).to(parent.device).float()
+        if bool((weight == 0).any()):
+            found.append(_agreement(samples.pop(name), weight))
     return found
 
 

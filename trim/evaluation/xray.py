@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,8 @@ from trim.progress import Meter, ProgressListener
 GROUPS = (4, 8, 16)  # sizes m in which patterns are looked for
 PATTERN_SHARE = 0.95  # of the groups must have the pattern's number of zeros; chance gives 38% at 2:4
 _ROWS_NUMBERS = 2**24  # numbers that are looked at at once
+# As bitsandbytes, compressed-tensors and others, and GPTQ and AWQ, call the codes of a layer.
+_CODES = re.compile(r"(?P<layer>.+)\.(?:weight|weight_packed|qweight)")
 _NAME = re.compile(r"(?P<stack>(?:.*?\.)?)(?P<block>\d+)\.(?P<path>.+?)(?:\.weight)?")
 
 
@@ -136,6 +138,7 @@ class Xray:
         bytes_packed: their size if layers stored no zeros, but one bit a weight for which are kept.
         others: how many tensors are not matrices of blocks (embeddings, norms, biases, the output head).
         strangers: layers that the parent lacks, or has in another shape.
+        quantized: the types of layers whose numbers are codes, by name; nothing is known of their weights.
     """
 
     title: str
@@ -145,6 +148,7 @@ class Xray:
     bytes_packed: int
     others: int
     strangers: tuple[str, ...]
+    quantized: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def weights(self) -> int:
@@ -182,14 +186,20 @@ def xray(
         progress: called at each layer; an exception from it ends the work.
 
     Raises:
-        ModelError: a checkpoint cannot be had or read, is quantized, or has no blocks of matrices.
+        ModelError: a checkpoint cannot be had or read, is quantized throughout, or has no blocks of matrices.
     """
     listen = progress or (lambda now: None)
     source = locate(checkpoint)
-    files = TensorFiles(weights_folder(source, listen))
+    files = TensorFiles(weights_folder(source, listen), quantized=True)
     other = None if parent is None else locate(parent)
-    parents = None if other is None else TensorFiles(weights_folder(other, listen))
-    names = layer_names(files)
+    parents = None if other is None else TensorFiles(weights_folder(other, listen), quantized=True)
+    names, quantized = layer_names(files), quantized_layers(files)
+    if not names and quantized:
+        kinds = ", ".join(sorted(set(quantized.values())))
+        raise ModelError(
+            f"all {len(quantized):,} layers of {files.folder} are quantized (type {kinds}): their "
+            "numbers are codes, of which 0 is not a weight of 0; X-ray the checkpoint that they were made from"
+        )
     if not names:
         raise ModelError(
             f"{files.folder} has no blocks: none of its {len(files.places):,} tensors is a matrix with the number of "
@@ -217,8 +227,9 @@ def xray(
         tuple(layers),
         stored,
         stored - saved,
-        len(files.places) - len(names),
+        len(files.places) + len(files.quantized) - len(names) - len(quantized),
         tuple(strangers),
+        quantized,
     )
 
 
@@ -227,13 +238,33 @@ def layer_names(files: TensorFiles) -> dict[str, str]:
 
     Where the files hold several stacks of blocks, the names of all but the largest begin with their stack.
     """
-    found = [
-        (match["stack"], int(match["block"]), match["path"], tensor)
+    return _named(
+        tensor
         for tensor, place in files.places.items()
-        if (match := _NAME.fullmatch(tensor))
-        and (len(place.shape) == 3 or (len(place.shape) == 2 and tensor.endswith(".weight")))
+        if (len(place.shape) == 3 or (len(place.shape) == 2 and tensor.endswith(".weight")))
         and min(place.shape) > 1
         and place.dtype.is_floating_point
+    )
+
+
+def quantized_layers(files: TensorFiles) -> dict[str, str]:
+    """Return the types of the layers whose numbers are codes, by the layers' names."""
+    kinds = files.quantized | {
+        tensor: str(place.dtype).removeprefix("torch.")
+        for tensor, place in files.places.items()
+        if not place.dtype.is_floating_point
+    }
+    codes = {tensor: _CODES.fullmatch(tensor) for tensor in kinds}
+    names = {tensor: f"{match['layer']}.weight" for tensor, match in codes.items() if match}
+    named = _named(names.values())
+    return {named[name]: kinds[tensor] for tensor, name in names.items() if name in named}
+
+
+def _named(tensors: Iterable[str]) -> dict[str, str]:
+    found = [
+        (match["stack"], int(match["block"]), match["path"], tensor)
+        for tensor in tensors
+        if (match := _NAME.fullmatch(tensor))
     ]
     stacks = Counter(stack for stack, *_ in found)
     largest = max(stacks, key=stacks.__getitem__, default="")

@@ -27,7 +27,7 @@ def findings(found: Xray) -> list[str]:
     pruned = [layer for layer in found.layers if layer.zeros]
     weights = f"{found.weights:,} weights in {len(found.layers):,} layers"
     if not pruned:
-        return [f"Not pruned: none of its {weights} is zero.", *_damage(found)]
+        return [f"Not pruned: none of its {weights} is zero.", *_damage(found), *_quantized(found)]
     sparsities = [layer.sparsity for layer in found.layers]
     said = [
         f"{found.sparsity:.1%} of its {weights} are zero; a layer has from {min(sparsities):.1%} to "
@@ -47,7 +47,7 @@ def findings(found: Xray) -> list[str]:
         if saving > 0
         else f"It takes {format_bytes(found.bytes_on_disk)} on the disk; packing would save nothing."
     )
-    return [*said, *_against_parent(found), *_damage(found)]
+    return [*said, *_against_parent(found), *_damage(found), *_quantized(found)]
 
 
 def _rows(pruned: list[LayerXray]) -> str:
@@ -122,6 +122,15 @@ def _damage(found: Xray) -> list[str]:
     return [f"{count:,} weights are NaN or infinite, in {_list([layer.name for layer in broken])}."]
 
 
+def _quantized(found: Xray) -> list[str]:
+    if not found.quantized:
+        return []
+    return [
+        f"{len(found.quantized):,} more layers are quantized (type {', '.join(sorted(set(found.quantized.values())))}) "
+        f"and left out: {_list(list(found.quantized))}. Their numbers are codes, and a code of 0 is no weight of 0."
+    ]
+
+
 def _list(names: list[str] | tuple[str, ...]) -> str:
     more = len(names) - MAX_NAMES_LISTED
     return ", ".join(names[:MAX_NAMES_LISTED]) + (f" and {more:,} more" if more > 0 else "")
@@ -166,6 +175,7 @@ def to_json(found: Xray) -> dict:
         "bytes_on_disk": found.bytes_on_disk,
         "bytes_packed": found.bytes_packed,
         "pattern": None if found.pattern is None else str(found.pattern),
+        "quantized": dict(found.quantized),
         "findings": findings(found),
         "layers": [_layer_to_json(layer) for layer in found.layers],
     }

@@ -173,12 +173,17 @@ class TensorFiles:
         files: its safetensors files, in order.
         index: the name of the index of these files; None where one file holds all.
         places: where each tensor lies.
+        quantized: the types of tensors that cannot be read as numbers, by name; they are not among the places.
         main_dtype: the type of most of the bytes.
         parameters: numbers in all tensors.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, quantized: bool = False) -> None:
         """Read the headers.
+
+        Args:
+            folder: the model folder.
+            quantized: whether a folder with quantized weights is opened too, for what else it holds.
 
         Raises:
             ModelError: no safetensors in the folder, one that the index names is missing, a damaged one, or quantized
@@ -188,19 +193,28 @@ class TensorFiles:
         names, self.index = weight_files(folder)
         self.files = [folder / name for name in names]
         self.places: dict[str, TensorPlace] = {}
+        self.quantized: dict[str, str] = {}
         self._stamps: dict[Path, tuple[int, ...]] = {}
         for path in self.files:
             self._stamps[path] = _stamp(path.stat())
-            self.places |= _places(path)
+            places, others = _places(path)
+            self.places |= places
+            self.quantized |= others
+            if others and not quantized:
+                name, kind = next(iter(others.items()))
+                raise ModelError(
+                    f"{path}: {name} is quantized (type {kind}), which cannot be pruned; load the checkpoint that it "
+                    "was made from"
+                )
             if len(self.places) > MAX_TENSORS:
                 raise ModelError(
                     f"{folder} holds over {MAX_TENSORS:,} tensors, more than any supported model; choose another model"
                 )
-        if not self.places:
+        if not self.places and not self.quantized:
             raise ModelError(f"{folder} holds safetensors without a single tensor; get them again")
         self.main_dtype = _main_dtype(self.places.values())
         self.parameters = sum(torch.Size(place.shape).numel() for place in self.places.values())
-        if not self.main_dtype.is_floating_point:
+        if not self.main_dtype.is_floating_point and not quantized:
             raise ModelError(
                 f"the weights in {folder} are quantized (type {_name_of(self.main_dtype)}); load the checkpoint that "
                 "they were made from"
@@ -280,7 +294,7 @@ def _main_dtype(places: Iterable[TensorPlace]) -> torch.dtype:
     sizes: dict[torch.dtype, int] = {}
     for place in places:
         sizes[place.dtype] = sizes.get(place.dtype, 0) + place.length
-    return max(sizes, key=sizes.__getitem__)
+    return max(sizes, key=sizes.__getitem__, default=torch.uint8)
 
 
 def _name_of(dtype: torch.dtype) -> str:
@@ -307,11 +321,14 @@ def read_header(path: Path) -> tuple[dict, int]:
     return header, 8 + length
 
 
-def _places(path: Path) -> dict[str, TensorPlace]:
-    """Find where a file's tensors lie. As the format asks, they fill the file: no gap, no byte of two."""
+def _places(path: Path) -> tuple[dict[str, TensorPlace], dict[str, str]]:
+    """Find where a file's tensors lie, and the types of those that cannot be read.
+
+    As the format asks, they fill the file: no gap, no byte of two.
+    """
     header, data = read_header(path)
     header.pop("__metadata__", None)
-    places = {}
+    places, quantized = {}, {}
     for name, entry in header.items():
         try:
             start, end = map(int, entry["data_offsets"])
@@ -319,12 +336,10 @@ def _places(path: Path) -> dict[str, TensorPlace]:
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise _damaged(path, f"its header does not describe {one_line(name)}") from error
         if not isinstance(kind, str) or kind not in _DTYPES:
-            raise ModelError(
-                f"{path}: {name} is quantized (type {kind}), which cannot be pruned; load the checkpoint that it was "
-                "made from"
-            )
-        dtype = _DTYPES[kind]
-        if min(shape, default=0) < 0 or end - start != math.prod(shape) * dtype.itemsize:
+            quantized[name] = one_line(str(kind))
+        dtype = _DTYPES.get(kind, torch.uint8) if isinstance(kind, str) else torch.uint8
+        size = end - start if name in quantized else math.prod(shape) * dtype.itemsize
+        if min(shape, default=0) < 0 or end - start != size or size < 0:
             raise _damaged(path, f"{name} has another size than its shape")
         places[name] = TensorPlace(path, data + start, end - start, dtype, shape)
     filled = data
@@ -336,7 +351,7 @@ def _places(path: Path) -> dict[str, TensorPlace]:
         filled += place.length
     if filled != (size := path.stat().st_size):
         raise _damaged(path, f"it has {size:,} bytes, and its header describes {filled:,}")
-    return places
+    return {name: place for name, place in places.items() if name not in quantized}, quantized
 
 
 def _damaged(path: Path, reason: str) -> ModelError:

@@ -116,14 +116,15 @@ def heads_seen(sets: list[HeadNumbers], quantity: Quantity, of: str) -> str:
         if each.between is None:
             sentences.append(f"{begin}all {of}s are alike.")
             continue
+        names = [name.partition(" (")[0] for name in each.names]
         high, low = int(np.nanargmax(each.means)), int(np.nanargmin(each.means))
         sentences.append(
-            f"{begin}highest in {each.names[high]} (mean {quantity.format(float(each.means[high]))}), lowest in "
-            f"{each.names[low]} ({quantity.format(float(each.means[low]))}); {each.between:.0%} of the differences "
+            f"{begin}highest in {names[high]} (mean {quantity.format(float(each.means[high]))}), lowest in "
+            f"{names[low]} ({quantity.format(float(each.means[low]))}); {each.between:.0%} of the differences "
             f"between {of}s are between heads, where chance would leave {each.chance:.1%}."
         )
         if "sparsity" in quantity.name:
-            whole = [name for name, mean in zip(each.names, each.means, strict=True) if mean >= WHOLE]
+            whole = [name for name, mean in zip(names, each.means, strict=True) if mean >= WHOLE]
             sentences.append(
                 f"Pruned nearly whole, to {WHOLE:.0%} or more: {', '.join(whole)}."
                 if whole

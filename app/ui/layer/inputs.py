@@ -21,7 +21,6 @@ from diagnostics.numeric import rank_correlation
 from trim.errors import RunError
 from trim.models.roles import sharing_input
 
-SHARED = "Shared input"
 MOST_NAMED = 5
 NO_NORM = "How large the input features are is not stored with a run; open the layer live to see it."
 FORMULA = r"""
@@ -50,28 +49,20 @@ def inputs_card(seen: Seen) -> None:
     if view.input_norm is not None:
         variants["Against size"] = partial(_by_norm, view, view.input_norm, found)
     variants["Sorted"] = partial(_sorted, view, found)
-    sharing = partial(sharing_input, view.name)
-    if st.session_state.get("inputs_view") == SHARED:
-        try:
-            others = related_views(seen, sharing)
-            kept = {name: _kept(other, found[-1].method) for name, other in others.items()}
-        except (NothingToShow, RunError) as error:
-            if str(error):
-                st.info(plain(error), icon=":material/info:")
-            kept = {}
-        variants[SHARED] = partial(_shared, view, found[-1], kept)
-    else:
-        variants[SHARED] = partial(
-            _sorted, view, found
-        )  # another run of the page draws it, once it is chosen
-    card(
-        "inputs",
-        variants,
-        file_name=seen.file_name,
-        missing=None if view.input_norm is not None else NO_NORM,
-        bind="query-params",
-        brief=True,
-    )
+    variants["Shared input"] = partial(_shared, seen, found[-1])
+    try:
+        card(
+            "inputs",
+            variants,
+            file_name=seen.file_name,
+            missing=None if view.input_norm is not None else NO_NORM,
+            bind="query-params",
+            brief=True,
+        )
+    except NothingToShow:
+        return
+    except RunError as error:
+        st.info(plain(error), icon=":material/info:")
 
 
 def _kept(view: LayerView, method: str) -> np.ndarray:
@@ -102,30 +93,36 @@ def _by_norm(view: LayerView, norm: np.ndarray, found: list[FeatureStatistics]) 
 
 def norms_seen(norm: np.ndarray, outliers: np.ndarray, found: list[FeatureStatistics]) -> str:
     """Name the largest features, and say what they hold of the kept weights."""
-    median = float(np.median(norm))
+    median, largest = float(np.median(norm)), int(norm.argmax())
+
+    def named(feature: int) -> str:
+        return str(feature) + (f" ({number(float(norm[feature]) / median, 2)} times)" if median else "")
+
     if len(outliers):
-        names = ", ".join(
-            f"{feature} ({number(norm[feature] / median, 2)} times)" for feature in outliers[:MOST_NAMED]
-        )
+        verb = "is" if len(outliers) == 1 else "are"
+        names = ", ".join(named(int(feature)) for feature in outliers[:MOST_NAMED])
+        more = f" and {len(outliers) - MOST_NAMED:,} more" if len(outliers) > MOST_NAMED else ""
         sentence = (
-            f"{len(outliers):,} of {len(norm):,} input features are more than {OUTLIER:g} times as large as the median "
-            f"one, first {names}."
+            f"{len(outliers):,} of {len(norm):,} input features {verb} more than {OUTLIER:g} times as large as the "
+            f"median one: {names}{more}."
         )
     else:
-        largest = int(norm.argmax())
         sentence = (
-            f"No input feature is more than {OUTLIER:g} times as large as the median one; the largest is {largest}"
-            + (f" ({number(norm[largest] / median, 2)} times)." if median else ".")
+            f"No input feature is more than {OUTLIER:g} times as large as the median one; the largest is "
+            f"{named(largest)}."
         )
     for each in found:
-        total = max(1, int(each.kept.sum()))
+        parts = []
         if len(outliers):
-            sentence += f" {each.label} keeps {percent(float(each.share[outliers].mean()))} of their columns"
-            sentence += f", {percent(int(each.kept[outliers].sum()) / total, 2)} of all kept weights"
+            held = int(each.kept[outliers].sum()) / max(1, int(each.kept.sum()))
+            parts.append(
+                f"{each.label} keeps {percent(float(each.share[outliers].mean()))} of their weights, "
+                f"{percent(held, 2)} of all that it keeps"
+            )
         if each.with_norm is not None:
-            sentence += ";" if len(outliers) else f" {each.label}:"
-            sentence += f" size and kept share agree by Spearman {change(each.with_norm.coefficient)}"
-        sentence += "." if len(outliers) or each.with_norm is not None else ""
+            whose = "" if parts else f"{each.label}: "
+            parts.append(f"{whose}size and kept share agree by Spearman {change(each.with_norm.coefficient)}")
+        sentence += f" {'; '.join(parts)}." if parts else ""
     return sentence
 
 
@@ -144,13 +141,16 @@ def sorted_seen(found: list[FeatureStatistics]) -> str:
     """Say how the kept weights are concentrated over the columns."""
     return " ".join(
         f"{each.label}: the {TOP:.0%} of the features with most of them hold {percent(each.top_share, 2)} of the kept "
-        f"weights; Gini over features {number(each.gini, 3)}; {int((each.kept == 0).sum()):,} columns are empty."
+        f"weights; Gini over features {number(each.gini, 3)}; {int((each.kept == 0).sum()):,} of {len(each.kept):,} "
+        "columns are empty."
         for each in found
     )
 
 
-def _shared(view: LayerView, own: FeatureStatistics, kept: dict[str, np.ndarray]) -> View:
-    others = {name: share for name, share in kept.items() if name != view.name}
+def _shared(page: Seen, own: FeatureStatistics) -> View:
+    view = page.view
+    sharing = related_views(page, partial(sharing_input, view.name))
+    others = {name: _kept(other, own.method) for name, other in sharing.items() if name != view.name}
     seen = plain(shared_seen(own, others))
     return View(
         shared_features_figure(own.share, others, view.name, theme()),

@@ -46,14 +46,16 @@ def _ridges(paths: TargetPaths, formula: str) -> View:
         for target, sparsity in zip(paths.targets, paths.row_sparsity, strict=True)
     ]
     (style,) = series_styles([paths.method])
+    figure = ridges_figure(
+        distributions(sets),
+        ROW_SPARSITY,
+        theme(),
+        title=f"How do rows spread as {paths.label} prunes more?",
+        colour=style.colour,
+    )
+    figure.update_yaxes(title_text="layer target")
     return View(
-        ridges_figure(
-            distributions(sets),
-            ROW_SPARSITY,
-            theme(),
-            title=f"How do rows spread as {paths.label} prunes more?",
-            colour=style.colour,
-        ),
+        figure,
         targets_seen(paths),
         formula,
         f"Distributions of the row sparsities at layer targets from 30%, {paths.label}. {targets_seen(paths)}",

@@ -265,6 +265,23 @@ def test_the_gap(page, curves):
     assert max(page.chart_bytes.values()) < MOST_CHART_BYTES
 
 
+def test_further_views(page, curves):
+    page.set("segmented_control", "part", "More")
+    result = trim.search(curves, trim.SearchSettings(0.7))
+    masks = [trim.keep_mask(curves.ranks, each).numpy() for each in (result.counts, result.uniform_counts)]
+    assert page.charts.keys() == {"all_targets_Ridges"}
+    page.set("segmented_control", "more", "Agreement")
+    whole = trim.mask_agreement(*masks).whole
+    assert any(f"share {whole:.1%}".replace(".", r"\.") in text for text in page.texts)
+    page.set("segmented_control", "more", "Input features")
+    points = page.charts["inputs_Against size"]["data"][0]
+    assert len(numbers(points["x"])) == COLUMNS
+    page.set("segmented_control", "more", "Channels")
+    gate = page.charts["channels_Gate and up"]["data"][0]
+    np.testing.assert_allclose(numbers(gate["x"]), result.counts.numpy() / COLUMNS, rtol=1e-6)
+    assert not page.errors
+
+
 @pytest.mark.parametrize(("shown", "method"), [("TRIM", "trim"), ("Optimal", "optimal"), ("Both", "optimal")])
 def test_what_is_kept_is_what_is_shown(page, curves, tmp_path, monkeypatch, shown, method):
     monkeypatch.setenv("TRIM_RUNS", str(tmp_path))

@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from streamlit.testing.v1 import AppTest
 
@@ -233,6 +234,22 @@ def test_a_stored_layer(runs):
     test.sidebar.selectbox(key="stored_layer").set_value("0.self_attn.q_proj").run()
     assert test.query_params["layer"] == "0.self_attn.q_proj"
     assert test.title[0].value == r"0\.self\_attn\.q\_proj"
+
+
+def test_further_views_of_a_stored_layer(runs):
+    test = visit("stored", run="trim", layer="1.self_attn.q_proj", part="More")
+    assert set(test.segmented_control(key="more").options) == {"Heads", "Input features"}
+    record = trim.open_run(runs / "trim").layer("1.self_attn.q_proj")
+    (heads,) = charts(test)["heads_Sparsity"]["data"]
+    medians = np.median(record.row_sparsity.reshape(3, 4), axis=1)
+    np.testing.assert_allclose(numbers(heads["y"]), medians, rtol=1e-6)
+    assert heads["text"] == ["head 0", "head 1", "head 2"]
+    test.segmented_control(key="more").set_value("Input features").run()
+    assert "is not stored with a run" in said(test)
+    kept = numbers(charts(test)["inputs_Sorted"]["data"][0]["y"])
+    np.testing.assert_allclose(kept, np.sort(record.keep().mean(axis=0))[::-1], rtol=1e-6)
+    test = visit("stored", run="trim", layer="1.mlp.gate_proj", part="More", more="Channels")
+    assert "Not all layers of this MLP are in this run." in said(test)
 
 
 def test_a_stored_layer_that_trim_did_not_prune(runs):

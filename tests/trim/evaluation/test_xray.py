@@ -177,6 +177,29 @@ def test_experts_that_are_one_tensor_are_layers_by_their_number(dense, tmp_path)
     assert found.others == 2
 
 
+def test_quantized_layers_are_named_and_the_rest_is_shown(tmp_path):
+    kept = torch.ones(4, 8)
+    kept[0] = 0
+    tensors = {
+        "model.layers.0.mlp.up_proj.weight": kept,
+        "model.layers.0.mlp.down_proj.qweight": torch.zeros(4, 8, dtype=torch.int32),
+        "model.layers.0.mlp.down_proj.scales": torch.ones(4, 8),
+        "model.layers.1.mlp.up_proj.weight": torch.zeros(4, 8, dtype=torch.float8_e4m3fn),
+    }
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    found = trim.xray(tmp_path)
+    assert {layer.name: layer.zeros for layer in found.layers} == {"0.mlp.up_proj": 8}
+    assert found.quantized == {"0.mlp.down_proj": "int32", "1.mlp.up_proj": "F8_E4M3"}
+    (said,) = [sentence for sentence in findings(found) if "quantized" in sentence]
+    assert said.startswith(
+        "2 more layers are quantized (type F8_E4M3, int32) and left out: 0.mlp.down_proj, 1.mlp.up"
+    )
+    del tensors["model.layers.0.mlp.up_proj.weight"]
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    with pytest.raises(trim.ModelError, match=r"all 2 layers of .* are quantized"):
+        trim.xray(tmp_path)
+
+
 def test_a_checkpoint_without_blocks_is_refused(tmp_path):
     save_file({"weight": torch.ones(4, 4)}, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(trim.ModelError, match="has no blocks: none of its 1 tensors is a matrix"):
