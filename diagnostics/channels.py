@@ -29,7 +29,6 @@ def channel_pair(first: np.ndarray, second: np.ndarray) -> ChannelPair:
     first, second = real_array("first", first, 1), real_array("second", second, 1)
     check_shape("second", second, first.shape)
     most = max(1, round(MOST * len(first)))
-    tops = (np.argsort(-each, kind="stable")[:most] for each in (first, second))
-    return ChannelPair(
-        first, second, rank_correlation(first, second), len(np.intersect1d(*tops, assume_unique=True)) / most
-    )
+    one, other = (np.argsort(-each, kind="stable")[:most] for each in (first, second))
+    shared = len(np.intersect1d(one, other, assume_unique=True)) / most
+    return ChannelPair(first, second, rank_correlation(first, second), shared)

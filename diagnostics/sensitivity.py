@@ -57,18 +57,21 @@ def sensitivity_statistics(layers: Sequence[LayerRows]) -> SensitivityStatistics
     """
     if not layers:
         raise ValueError("at least one layer is needed")
-    found = [_relations(each) for each in layers]
+    correlation, by_gini, by_both = np.array([_relations(each) for each in layers]).T
     gini = np.concatenate([each.gini[each.known] for each in layers]).astype(np.float64)
     sensitivity = np.concatenate([each.sensitivity[each.known] for each in layers]).astype(np.float64)
     logarithm = np.log10(sensitivity)
-    edges = [round_edges([values], MAX_CELLS) for values in (logarithm, gini)]
-    density, *_ = np.histogram2d(logarithm, gini, edges)
+    heights, widths = round_edges([logarithm], MAX_CELLS), round_edges([gini], MAX_CELLS)
+    density, *_ = np.histogram2d(logarithm, gini, [heights, widths])
     return SensitivityStatistics(
         tuple(each.name for each in layers),
-        *np.array(found).T,
+        correlation,
+        by_gini,
+        by_both,
         rank_correlation(gini, sensitivity) if len(gini) else None,
         density,
-        *edges,
+        heights,
+        widths,
     )
 
 

@@ -254,10 +254,9 @@ def quantized_layers(files: TensorFiles) -> dict[str, str]:
         for tensor, place in files.places.items()
         if not place.dtype.is_floating_point
     }
-    codes = {tensor: _CODES.fullmatch(tensor) for tensor in kinds}
-    names = {tensor: f"{match['layer']}.weight" for tensor, match in codes.items() if match}
-    named = _named(names.values())
-    return {named[name]: kinds[tensor] for tensor, name in names.items() if name in named}
+    codes = {tensor: match["layer"] for tensor in kinds if (match := _CODES.fullmatch(tensor))}
+    of_layers = {f"{layer}.weight": kinds[tensor] for tensor, layer in codes.items()}
+    return {name: of_layers[tensor] for tensor, name in _named(of_layers).items()}
 
 
 def _named(tensors: Iterable[str]) -> dict[str, str]:

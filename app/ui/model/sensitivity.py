@@ -74,7 +74,7 @@ def sensitivity_variants(run: Run, shown: ModelMap, other: Run | None) -> dict[s
             lambda: numbers(found),
         )
 
-    return {"And sensitivity": density, "By layer": by_layer}
+    return {"Against sensitivity": density, "Correlation": by_layer}
 
 
 def numbers(found: SensitivityStatistics) -> dict[str, np.ndarray]:
