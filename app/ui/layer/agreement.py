@@ -28,7 +28,7 @@ Choice = tuple[str, str]  # a score and an allocation
 
 def agreement_section(seen: Seen) -> None:
     """Choose two masks of the layer at its target, and show how far they agree by row and by column."""
-    assert seen.live is not None, "further_views asks"
+    assert seen.live is not None, "the list of views asks"
     study, outcome = seen.live
     choices = _choices(study, outcome)
     first, second = st.columns(2)

@@ -42,7 +42,7 @@ $\bar s_h$: mean of the $n_h$ rows of head $h$. Rows dealt to $H$ heads at rando
 def heads_card(view: LayerView, file_name: str) -> None:
     """Show sparsity, Gini and cosine of a layer's rows, or columns, by head."""
     heads = view.heads
-    assert heads is not None, "further_views asks"
+    assert heads is not None, "the list of views asks"
     found, missing = _numbers(view, heads)
     if not found:
         st.info(plain(missing), icon=":material/info:")

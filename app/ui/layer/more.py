@@ -1,4 +1,4 @@
-"""Further views of a layer, each with its question: which of them there are, and the one that is open."""
+"""Further views of a layer, each with its question, of which one is open."""
 
 from __future__ import annotations
 
@@ -39,28 +39,11 @@ class Seen:
     run: Run | None = None
 
 
-def further_views(seen: Seen) -> dict[str, Callable[[Seen], None]]:
-    """Return the further views that there are of this layer."""
-    views: dict[str, Callable[[Seen], None]] = {}
-    if seen.view.heads is not None:
-        views["Heads"] = _heads
-    if seen.live is not None:
-        views["All targets"] = _targets
-        views["Agreement"] = _agreement
-    views["Input features"] = _inputs
-    if in_mlp(seen.view.name):
-        views["Channels"] = _channels
-    return views
-
-
 def more_section(seen: Seen) -> None:
     """Choose one of the further views, and draw it; the address holds which."""
-    views = further_views(seen)
-    if not views:
-        st.info("There are no further views of this layer.", icon=":material/info:")
-        return
-    if st.session_state.get("more") not in views:
-        st.session_state.pop("more", None)
+    views = (
+        VIEWS if seen.live is not None else {name: VIEWS[name] for name in VIEWS if name not in LIVE_VIEWS}
+    )
     chosen = st.segmented_control(
         "Further view",
         list(views),
@@ -75,6 +58,14 @@ def more_section(seen: Seen) -> None:
 
 # Each imports its own parts: with them come Plotly and SciPy, which the other parts of the page do not wait for.
 def _heads(seen: Seen) -> None:
+    if seen.view.heads is None:
+        why = (
+            ""
+            if seen.run is None or seen.run.heads
+            else ", or its run does not say which heads the model has"
+        )
+        st.info(f"This layer has no attention heads{why}.", icon=":material/info:")
+        return
     from app.ui.layer.heads import heads_card
 
     heads_card(seen.view, seen.file_name)
@@ -83,7 +74,7 @@ def _heads(seen: Seen) -> None:
 def _targets(seen: Seen) -> None:
     from app.ui.layer.targets import targets_card
 
-    assert seen.live is not None, "further_views asks"
+    assert seen.live is not None, "a stored layer is not asked"
     targets_card(*seen.live, seen.view, seen.rows, seen.file_name)
 
 
@@ -94,6 +85,9 @@ def _inputs(seen: Seen) -> None:
 
 
 def _channels(seen: Seen) -> None:
+    if not in_mlp(seen.view.name):
+        st.info("This layer is not one of an MLP, whose channels are compared here.", icon=":material/info:")
+        return
     from app.ui.layer.channels import channels_card
 
     channels_card(seen)
@@ -103,3 +97,13 @@ def _agreement(seen: Seen) -> None:
     from app.ui.layer.agreement import agreement_section
 
     agreement_section(seen)
+
+
+LIVE_VIEWS = ("All targets", "Agreement")  # which a stored layer does not have
+VIEWS: dict[str, Callable[[Seen], None]] = {
+    "All targets": _targets,
+    "Agreement": _agreement,
+    "Input features": _inputs,
+    "Heads": _heads,
+    "Channels": _channels,
+}

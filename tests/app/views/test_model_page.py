@@ -237,8 +237,8 @@ def test_a_stored_layer(runs):
 
 
 def test_further_views_of_a_stored_layer(runs):
-    test = visit("stored", run="trim", layer="1.self_attn.q_proj", part="More")
-    assert set(test.segmented_control(key="more").options) == {"Heads", "Input features"}
+    test = visit("stored", run="trim", layer="1.self_attn.q_proj", part="More", more="Heads")
+    assert test.segmented_control(key="more").options == ["Input features", "Heads", "Channels"]
     record = trim.open_run(runs / "trim").layer("1.self_attn.q_proj")
     (heads,) = charts(test)["heads_Sparsity"]["data"]
     medians = np.median(record.row_sparsity.reshape(3, 4), axis=1)
@@ -248,6 +248,8 @@ def test_further_views_of_a_stored_layer(runs):
     assert "is not stored with a run" in said(test)
     kept = numbers(charts(test)["inputs_Sorted"]["data"][0]["y"])
     np.testing.assert_allclose(kept, np.sort(record.keep().mean(axis=0))[::-1], rtol=1e-6)
+    test.segmented_control(key="more").set_value("Channels").run()
+    assert "not one of an MLP" in said(test)
     test = visit("stored", run="trim", layer="1.mlp.gate_proj", part="More", more="Channels")
     assert "Not all layers of this MLP are in this run." in said(test)
 
