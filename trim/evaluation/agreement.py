@@ -123,7 +123,8 @@ def method_masks(
             if given not in known:
                 raise SettingsError(f"{name} {given!r} is not one of {', '.join(known)}")
     searched = SearchSettings(sparsity) if settings is None else replace(settings, target_sparsity=sparsity)
-    total = total_count(sparsity, *sample.weight.shape, searched.max_row_sparsity)
+    rows, columns = sample.weight.shape
+    total = total_count(sparsity, rows, columns, searched.max_row_sparsity)
     masks: dict[tuple[str, str], Tensor] = {}
     for name in dict.fromkeys(score for score, _ in pairs):
         score = SCORES[name](sample.weight, sample.input_norm)

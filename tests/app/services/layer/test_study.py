@@ -287,7 +287,8 @@ def test_a_stored_layer_has_the_view_of_the_live_one(studied, tmp_path, monkeypa
 def test_the_gap_at_other_targets(searches):
     studied = study()
     settings = trim.SearchSettings(0.5, layer_quality="mse")
-    curve = studied.all_targets(studied.outcome(settings)).curve
+    found = studied.all_targets(studied.outcome(settings))
+    curve = found.curve
     asked = len(searches)
     # 20 weights a row: a cap of 95% lets 19 of them go.
     np.testing.assert_allclose(curve.targets, np.arange(30, 100, 5) / 100)
@@ -296,6 +297,8 @@ def test_the_gap_at_other_targets(searches):
     assert curve.uniform[place] == elsewhere.result.uniform_realised_quality
     assert curve.reached[place] == elsewhere.result.realised_quality
     assert curve.best[place] == elsewhere.optimum.quality
+    np.testing.assert_array_equal(found.counts["trim"][place], elsewhere.result.counts)
+    np.testing.assert_array_equal(found.counts["optimal"][place], elsewhere.optimum.counts)
     gap = studied.gap(elsewhere)
     assert curve.captured[place] == pytest.approx(gap.captured)
     assert curve.loss_captured[place] == pytest.approx(gap.loss_captured)
