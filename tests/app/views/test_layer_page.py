@@ -269,15 +269,15 @@ def test_further_views(page, curves):
     page.set("segmented_control", "part", "More")
     result = trim.search(curves, trim.SearchSettings(0.7))
     masks = [trim.keep_mask(curves.ranks, each).numpy() for each in (result.counts, result.uniform_counts)]
-    assert page.charts.keys() == {"all_targets_Ridges"}
+    assert page.charts.keys() == {"all_targets"}
     page.set("segmented_control", "more", "Agreement")
     whole = trim.mask_agreement(*masks).whole
     assert any(f"share {whole:.1%}".replace(".", r"\.") in text for text in page.texts)
     page.set("segmented_control", "more", "Input features")
-    points = page.charts["inputs_Against size"]["data"][0]
+    points = page.charts["inputs"]["data"][0]
     assert len(numbers(points["x"])) == COLUMNS
     page.set("segmented_control", "more", "Channels")
-    gate = page.charts["channels_Gate and up"]["data"][0]
+    gate = page.charts["channels"]["data"][0]
     np.testing.assert_allclose(numbers(gate["x"]), result.counts.numpy() / COLUMNS, rtol=1e-6)
     assert not page.errors
 
