@@ -8,17 +8,15 @@ arXiv 2004.14340), so Σ f_i · error_i weighs errors of different rows and laye
 Block by block: the text goes forward once, and the hidden states between blocks are kept; then the gradient goes back
 through one block at a time, which is run again from what entered it. So one block of weights and the graph of one
 batch are in memory, and no weight has a gradient. `TextPass` cannot do this: it holds what enters one block, which the
-next overwrites, and the way back needs what entered each; and it begins a block again with half the batch when memory
-runs out, and here the sums over parts that are done must stay.
+next overwrites, and the way back needs what entered each (`BlockStates`); and it begins a block again with half the
+batch when memory runs out, and here the sums over parts that are done must stay.
 """
 
 import contextlib
 import functools
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
 import torch
 import transformers
@@ -27,60 +25,20 @@ from torch import Tensor, nn
 
 from trim.cache import cached, entry_path
 from trim.cache import load as load_entry
+from trim.calibration.block_states import BlockModel, BlockStates, LoadedModel
 from trim.calibration.hidden_states import Activations, activations
 from trim.calibration.inputs import InputListener, LayerInputs, linear_layers, require_finite
 from trim.calibration.text import Calibration
 from trim.calibration.text_pass import default_batch
-from trim.devices import halving
 from trim.errors import ModelError, NonFiniteError
 from trim.matmul import at_least_float32
 from trim.models.loaded import Model
-from trim.models.replay import BlockCall, record_calls, run_after_blocks, shared
+from trim.models.replay import run_after_blocks
 from trim.progress import Meter, ProgressListener
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
 
 _COST_OF_BACKWARD = 3  # times that of the forward pass
 # Is called with a layer's name, the layer, what it received, and its rows' sensitivity (D,) float32.
 Visitor = Callable[[str, nn.Linear, LayerInputs, Tensor], None]
-
-
-class BlockModel(Protocol):
-    """The interface of a model here: `StreamedModel` has it, and `LoadedModel` gives it to a `Model`."""
-
-    module: "PreTrainedModel"
-    blocks: list[nn.Module]
-    device: torch.device
-    dtype: torch.dtype
-
-    def block(self, index: int) -> AbstractContextManager[nn.Module]:
-        """Lend a block with its weights."""
-
-    def outside(self) -> AbstractContextManager[nn.Module]:
-        """Lend the model with the weights outside its blocks."""
-
-    def forget(self) -> None:
-        """Let go of what memory holds for later."""
-
-
-class LoadedModel:
-    """A model whose weights are all in memory, seen block by block."""
-
-    def __init__(self, model: Model) -> None:
-        self.module, self.blocks = model.module, model.blocks
-        self.device, self.dtype = model.device, model.dtype
-
-    def block(self, index: int) -> AbstractContextManager[nn.Module]:
-        """Lend a block."""
-        return contextlib.nullcontext(self.blocks[index])
-
-    def outside(self) -> AbstractContextManager[nn.Module]:
-        """Lend the model."""
-        return contextlib.nullcontext(self.module)
-
-    def forget(self) -> None:
-        """Release nothing: nothing is held for later."""
 
 
 def row_sensitivity(
@@ -126,7 +84,7 @@ def row_sensitivity(
             return work.backward(visited, visit)
 
 
-class _Pass:
+class _Pass(BlockStates):
     """The text's way forward and the gradient's way back; slot b of the states is what enters block b."""
 
     def __init__(
@@ -137,18 +95,13 @@ class _Pass:
         batch: int,
         progress: ProgressListener | None,
     ) -> None:
-        self.model = model
-        self.calibration = calibration
-        self.kept = kept
-        self.batch = min(batch, calibration.sequences)
+        super().__init__(model, calibration, kept, batch, "with its gradients")
         self._meter = Meter(progress, of=len(model.blocks) * (1 + _COST_OF_BACKWARD))
-        self._calls: dict[tuple[int, int], list[BlockCall]] = {}
 
     def forward(self) -> None:
         """Fill every slot."""
         with torch.no_grad():
-            with self.model.outside() as module:
-                self._in_batches(functools.partial(self._embed, module))
+            self.embed()
             for index in range(len(self.model.blocks)):
                 self._meter.report(
                     f"Measuring which rows the loss is sensitive to: forward, block {index}", index
@@ -156,18 +109,13 @@ class _Pass:
                 with self.model.block(index) as block:
                     layers = linear_layers(block, index)
                     require_finite({name: layer.weight for name, layer in layers.items()})
-
-                    def through(part: slice, index: int = index, block: nn.Module = block) -> None:
-                        states = self._replay(index, block, part, self._read(index, part))
-                        self._write(index + 1, part, states)
-
-                    self._in_batches(through)
+                    self.propagate(index, block)
 
     def backward(self, visited: Collection[str], visit: Visitor | None) -> dict[str, Tensor]:
         """Replace hidden states, from the last slot to the first, by the loss's gradient with respect to them."""
         with torch.enable_grad():
             with self.model.outside() as module:
-                self._in_batches(functools.partial(self._after_blocks, module))
+                self.in_batches(functools.partial(self._after_blocks, module))
             found: list[dict[str, Tensor]] = []
             blocks = len(self.model.blocks)
             for index in reversed(range(blocks)):
@@ -182,13 +130,10 @@ class _Pass:
                         self._visit(listener, found[-1], visit)
         return {name: values for block in reversed(found) for name, values in block.items()}
 
-    def _embed(self, module: nn.Module, part: slice) -> None:
-        self._write(0, part, self._record(module, part))
-
     def _after_blocks(self, module: nn.Module, part: slice) -> None:
         """Compute the gradient after the last block, one window at a time: logits are large."""
-        last, mask = len(self.model.blocks), self._mask(part)
-        states = self._read(last, part)
+        last, mask = len(self.model.blocks), self.mask(part)
+        states = self.read(last, part)
         gradients = torch.empty_like(states)
         tokens = self.calibration.tokens[part].to(self.model.device)
         for place in range(len(states)):
@@ -200,7 +145,7 @@ class _Pass:
             real = slice(None) if mask is None else mask[place, :-1] & mask[place, 1:]
             loss = nn.functional.cross_entropy(logits[real], tokens[place, 1:][real], reduction="sum")
             gradients[one] = torch.autograd.grad(loss, entering)[0]
-        self._write(last, part, gradients)
+        self.write(last, part, gradients)
 
     @torch.no_grad()
     def _visit(self, listener: InputListener, sensitivity: Mapping[str, Tensor], visit: Visitor) -> None:
@@ -216,19 +161,19 @@ class _Pass:
         }
 
         def back(part: slice) -> None:
-            gradient = self._read(index + 1, part)
-            entering = self._read(index, part).clone().requires_grad_()
+            gradient = self.read(index + 1, part)
+            entering = self.read(index, part).clone().requires_grad_()
             # One listener for each part: what a part that ran out of memory heard is forgotten with it.
             heard = InputListener(self.calibration, listener.layers)
             with _listening(layers) as squares, heard.listening(part):
-                leaving = self._replay(index, block, part, entering)
+                leaving = self.replay(index, block, part, entering)
                 (gradient,) = torch.autograd.grad(leaving, entering, gradient)
             for name, layer_squares in squares.items():
                 sums[name] += layer_squares
             listener.add(heard)
-            self._write(index, part, gradient)
+            self.write(index, part, gradient)
 
-        self._in_batches(back)
+        self.in_batches(back)
         for name, total in sums.items():
             if not bool(total.isfinite().all()):
                 raise NonFiniteError(
@@ -237,55 +182,9 @@ class _Pass:
                 )
         return {name: (total / self.calibration.real_tokens).float().cpu() for name, total in sums.items()}
 
-    def _replay(self, index: int, block: nn.Module, part: slice, states: Tensor) -> Tensor:
-        if (part.start, part.stop) not in self._calls:
-            with self.model.outside() as module:
-                self._record(module, part)
-        return self._calls[part.start, part.stop][index].for_gradients().replay(block, states)
-
-    def _record(self, module: nn.Module, part: slice) -> Tensor:
-        """Note what the blocks are called with; returns the embedded text. What is the same twice is kept once."""
-        tokens = self.calibration.tokens[part].to(self.model.device)
-        states, calls = record_calls(module, self.model.blocks, tokens, self._mask(part))
-        self._calls[part.start, part.stop] = shared(calls, next(iter(self._calls.values()), None))
-        return states
-
-    def _mask(self, part: slice) -> Tensor | None:
-        mask = self.calibration.mask
-        return None if mask is None else mask[part].to(self.model.device)
-
-    def _place(self, slot: int, part: slice) -> slice:
-        first = slot * self.calibration.sequences
-        return slice(first + part.start, first + part.stop)
-
-    def _read(self, slot: int, part: slice) -> Tensor:
-        return self.kept.read(self._place(slot, part), self.model.device)
-
-    def _write(self, slot: int, part: slice, states: Tensor) -> None:
-        self.kept.write(self._place(slot, part), states.detach())
-
-    def _in_batches(self, work: Callable[[slice], None]) -> None:
-        """Work on part after part of the windows, with half the batch as often as memory runs out."""
-        done = 0
-
-        def next_part(batch: int) -> int:
-            part = slice(done, min(done + batch, self.calibration.sequences))
-            work(part)
-            return part.stop
-
-        while done < self.calibration.sequences:
-            done, self.batch = halving(
-                next_part,
-                self.batch,
-                self.model.device,
-                f"one window of {self.calibration.length:,} tokens does not fit into memory with its gradients; use "
-                "shorter windows (--length), a half type (--dtype bfloat16), or another --device",
-                self._let_go,
-            )
-
-    def _let_go(self, batch: int) -> None:
-        self._calls.clear()
-        self.model.forget()
+    def replay(self, index: int, block: nn.Module, part: slice, states: Tensor) -> Tensor:
+        """Return what a block makes of some windows' hidden states, with a graph where gradients are enabled."""
+        return self.calls(part)[index].for_gradients().replay(block, states)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,8 @@ from safetensors.torch import load
 import trim
 from tests.trim import rough
 from trim import cache
-from trim.calibration.sensitivity import LoadedModel, row_sensitivity
+from trim.calibration.block_states import LoadedModel
+from trim.calibration.sensitivity import row_sensitivity
 from trim.calibration.text import Calibration
 from trim.evaluation import workbench
 from trim.methods.counts import largest_count

@@ -1,0 +1,152 @@
+"""The hidden states before and after each block of a model for a whole text, batch by batch."""
+
+import contextlib
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol
+
+from torch import Tensor, nn
+
+from trim.calibration.hidden_states import Activations
+from trim.calibration.text import Calibration
+from trim.devices import halving
+from trim.models.loaded import Model
+from trim.models.replay import BlockCall, record_calls, shared
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+class BlockModel(Protocol):
+    """A model block by block: `StreamedModel` has it, and `LoadedModel` gives it to a `Model`."""
+
+    module: "PreTrainedModel"
+    blocks: list[nn.Module]
+    device: torch.device
+    dtype: torch.dtype
+
+    def block(self, index: int) -> AbstractContextManager[nn.Module]:
+        """Lend a block with its weights."""
+
+    def outside(self) -> AbstractContextManager[nn.Module]:
+        """Lend the model with the weights outside its blocks."""
+
+    def forget(self) -> None:
+        """Let go of what memory holds for later."""
+
+
+class LoadedModel:
+    """A model whose weights are all in memory, seen block by block."""
+
+    def __init__(self, model: Model) -> None:
+        self.module, self.blocks = model.module, model.blocks
+        self.device, self.dtype = model.device, model.dtype
+
+    def block(self, index: int) -> AbstractContextManager[nn.Module]:
+        """Lend a block."""
+        return contextlib.nullcontext(self.blocks[index])
+
+    def outside(self) -> AbstractContextManager[nn.Module]:
+        """Lend the model."""
+        return contextlib.nullcontext(self.module)
+
+    def forget(self) -> None:
+        """Release nothing: nothing is held for later."""
+
+
+class BlockStates:
+    """Hidden states of a text in several slots, and what each block is called with.
+
+    Attributes:
+        model: block by block.
+        calibration: the text.
+        kept: (slots · sequences, length, hidden), slot after slot.
+        batch: windows in one pass; halves when memory runs out.
+    """
+
+    def __init__(
+        self, model: BlockModel, calibration: Calibration, kept: Activations, batch: int, why: str
+    ) -> None:
+        """Begin with empty slots; `why` says in an error what else a window takes memory for: "with its logits"."""
+        self.model = model
+        self.calibration = calibration
+        self.kept = kept
+        self.batch = min(batch, calibration.sequences)
+        self._why = why
+        self._calls: dict[tuple[int, int], list[BlockCall]] = {}
+
+    def embed(self) -> None:
+        """Fill slot 0 with the embedded text."""
+        with self.model.outside() as module:
+            self.in_batches(lambda part: self.write(0, part, self._record(module, part)))
+
+    def propagate(self, index: int, block: nn.Module) -> None:
+        """Fill the slot after a block's with what the block makes of its own."""
+
+        def through(part: slice) -> None:
+            self.write(index + 1, part, self.replay(index, block, part, self.read(index, part)))
+
+        self.in_batches(through)
+
+    def replay(self, index: int, block: nn.Module, part: slice, states: Tensor) -> Tensor:
+        """Return what a block makes of some windows' hidden states."""
+        return self.calls(part)[index].replay(block, states)
+
+    def calls(self, part: slice) -> list[BlockCall]:
+        """Return what each block is called with on some windows."""
+        if (part.start, part.stop) not in self._calls:
+            with self.model.outside() as module:
+                self._record(module, part)
+        return self._calls[part.start, part.stop]
+
+    def read(self, slot: int, part: slice) -> Tensor:
+        """Return some windows of a slot, on the model's device."""
+        return self.kept.read(self._place(slot, part), self.model.device)
+
+    def write(self, slot: int, part: slice, states: Tensor) -> None:
+        """Replace some windows of a slot."""
+        self.kept.write(self._place(slot, part), states.detach())
+
+    def mask(self, part: slice) -> Tensor | None:
+        """Return which tokens of some windows are real; None: all are."""
+        mask = self.calibration.mask
+        return None if mask is None else mask[part].to(self.model.device)
+
+    def in_batches(self, work: Callable[[slice], None]) -> None:
+        """Work on part after part of the windows, with half the batch as often as memory runs out.
+
+        Raises:
+            NotEnoughMemoryError: not even one window fits.
+        """
+        done = 0
+
+        def next_part(batch: int) -> int:
+            part = slice(done, min(done + batch, self.calibration.sequences))
+            work(part)
+            return part.stop
+
+        while done < self.calibration.sequences:
+            done, self.batch = halving(
+                next_part,
+                self.batch,
+                self.model.device,
+                f"one window of {self.calibration.length:,} tokens does not fit into memory {self._why}; use shorter "
+                "windows (--length), a half type (--dtype bfloat16), or another --device",
+                self._let_go,
+            )
+
+    def _record(self, module: nn.Module, part: slice) -> Tensor:
+        """Note what the blocks are called with; returns the embedded text. What is the same twice is kept once."""
+        tokens = self.calibration.tokens[part].to(self.model.device)
+        states, calls = record_calls(module, self.model.blocks, tokens, self.mask(part))
+        self._calls[part.start, part.stop] = shared(calls, next(iter(self._calls.values()), None))
+        return states
+
+    def _place(self, slot: int, part: slice) -> slice:
+        first = slot * self.calibration.sequences
+        return slice(first + part.start, first + part.stop)
+
+    def _let_go(self, batch: int) -> None:
+        self._calls.clear()
+        self.model.forget()
