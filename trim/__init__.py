@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from trim.evaluation.agreement import Agreement, agreements, method_masks
     from trim.evaluation.evaluate import Evaluation, evaluate
     from trim.evaluation.generation import continue_prompt
-    from trim.evaluation.perplexity import Perplexity, perplexity
+    from trim.evaluation.layer_costs import LayerCost, LayerCosts, layer_costs
+    from trim.evaluation.perplexity import Perplexity, perplexity, token_losses
     from trim.evaluation.settings import EvaluationText, Sampling
     from trim.evaluation.workbench import Workbench
     from trim.evaluation.xray import LayerXray, Xray, xray
@@ -67,7 +68,8 @@ _NAMES_OF = {
     "evaluation.agreement": "Agreement agreements method_masks",
     "evaluation.evaluate": "Evaluation evaluate",
     "evaluation.generation": "continue_prompt",
-    "evaluation.perplexity": "Perplexity perplexity",
+    "evaluation.layer_costs": "LayerCost LayerCosts layer_costs",
+    "evaluation.perplexity": "Perplexity perplexity token_losses",
     "evaluation.settings": "EvaluationText Sampling",
     "evaluation.workbench": "Workbench",
     "evaluation.xray": "LayerXray Xray xray",

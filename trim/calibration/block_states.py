@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
+import torch
 from torch import Tensor, nn
 
 from trim.calibration.hidden_states import Activations
@@ -14,7 +15,6 @@ from trim.models.loaded import Model
 from trim.models.replay import BlockCall, record_calls, shared
 
 if TYPE_CHECKING:
-    import torch
     from transformers import PreTrainedModel
 
 

@@ -69,17 +69,37 @@ def perplexity(
 
     Source: Wanda (arXiv 2306.11695), `eval_ppl_wikitext` of its code.
     """
+    by_window = token_losses(model, windows, batch=batch, progress=progress).double().mean(dim=1)
+    mean = float(by_window.mean())
+    return Perplexity(
+        exp(mean), mean, len(windows), windows.shape[1], int((~torch.isfinite(by_window)).sum())
+    )
+
+
+def token_losses(
+    model: Model,
+    windows: Tensor,
+    *,
+    batch: int | None = None,
+    progress: ProgressListener | None = None,
+) -> Tensor:
+    """Compute the negative log-likelihood of each token given those before it in its window, in nats.
+
+    Args and errors are those of `perplexity`.
+
+    Returns:
+        (windows, length − 1) float32 in host memory; the first token of a window is given, not predicted.
+    """
     check_windows(model, windows)
-    vocabulary = model.module.config.get_text_config().vocab_size
-    window_bytes = windows.shape[1] * vocabulary * 4
-    batch = min(batch or max(1, LOGIT_BYTES[model.device.type] // window_bytes), len(windows))
+    batch = min(batch or logit_windows(model, windows.shape[1]), len(windows))
     losses: list[Tensor] = []
     done = 0
     meter = Meter(progress, of=len(windows))
     meter.report("Measuring perplexity")
 
     def measure(batch: int) -> Tensor:
-        return _negative_log_likelihood(model, windows[done : done + batch].to(model.device)).cpu()
+        tokens = windows[done : done + batch].to(model.device)
+        return losses_of(model.module(input_ids=tokens, use_cache=False).logits, tokens).cpu()
 
     with torch.inference_mode():
         while done < len(windows):
@@ -88,16 +108,17 @@ def perplexity(
                 batch,
                 model.device,
                 f"one window of {windows.shape[1]:,} tokens does not fit into memory with its logits over "
-                f"{vocabulary:,} tokens; use shorter windows (--length) or a half type (--dtype bfloat16)",
+                f"{_vocabulary(model):,} tokens; use shorter windows (--length) or a half type (--dtype bfloat16)",
             )
             losses.append(part)
             done += len(part)
             meter.report(f"Measuring perplexity: {done} of {len(windows)} windows", done)
-    by_window = torch.cat(losses)
-    mean = float(by_window.mean())
-    return Perplexity(
-        _exp(mean), mean, len(windows), windows.shape[1], int((~torch.isfinite(by_window)).sum())
-    )
+    return torch.cat(losses)
+
+
+def logit_windows(model: Model, length: int) -> int:
+    """Return how many windows of so many tokens have logits that memory holds easily."""
+    return max(1, LOGIT_BYTES[model.device.type] // (length * _vocabulary(model) * 4))
 
 
 def check_windows(model: Model, windows: Tensor) -> None:
@@ -112,7 +133,7 @@ def check_windows(model: Model, windows: Tensor) -> None:
             "least 2 tokens"
         )
     check_length(model.title, model.longest_window, windows.shape[1])
-    vocabulary = model.module.config.get_text_config().vocab_size
+    vocabulary = _vocabulary(model)
     if int(windows.max()) >= vocabulary or int(windows.min()) < 0:
         raise CorpusError(
             f"the text holds tokens outside the vocabulary of {vocabulary:,} of {model.title}; cut it with the "
@@ -120,11 +141,15 @@ def check_windows(model: Model, windows: Tensor) -> None:
         )
 
 
-def _negative_log_likelihood(model: Model, tokens: Tensor) -> Tensor:
-    """Return each window's mean over its length − 1 predictions, (windows,) float64, by few tokens in float32."""
-    logits = model.module(input_ids=tokens, use_cache=False).logits
-    total = torch.zeros(len(tokens), dtype=torch.float64, device=tokens.device)
+def _vocabulary(model: Model) -> int:
+    size: int = model.module.config.get_text_config().vocab_size
+    return size
+
+
+def losses_of(logits: Tensor, tokens: Tensor) -> Tensor:
+    """Return the loss of each token but a window's first, (windows, length − 1) float32, few tokens at once."""
     predictions = tokens.shape[1] - 1
+    losses = torch.empty(len(tokens), predictions, dtype=torch.float32, device=tokens.device)
     for start in range(0, predictions, SLICE_TOKENS):
         stop = min(start + SLICE_TOKENS, predictions)
         loss = torch.nn.functional.cross_entropy(
@@ -132,11 +157,12 @@ def _negative_log_likelihood(model: Model, tokens: Tensor) -> Tensor:
             tokens[:, start + 1 : stop + 1].flatten(),
             reduction="none",
         )
-        total += loss.view(len(tokens), -1).double().sum(dim=1)
-    return total / predictions
+        losses[:, start:stop] = loss.view(len(tokens), -1)
+    return losses
 
 
-def _exp(value: float) -> float:
+def exp(value: float) -> float:
+    """Return e to a power; infinity where that is too large for a float."""
     try:
         return math.exp(value)
     except OverflowError:

@@ -39,14 +39,7 @@ def apply_run(run: Run | str | Path, model: Model) -> None:
         ModelError: the model lacks a layer of the run, or has it in another shape; nothing has been changed then.
     """
     run = run if isinstance(run, Run) else open_run(run)
-    _require_masks(run)
-    _require_layers(
-        run,
-        {name: (layer.out_features, layer.in_features) for name, layer in model.layers.items()},
-        model.title,
-    )
-    if is_refitted(run):
-        _require_refitted(run, TensorFiles(model_folder(model.name)[0]), model.title)
+    require_fit(run, model)
     with torch.no_grad():
         for name in run.layers:
             apply_record(model.layers[name].weight, run.layer(name))
@@ -116,6 +109,23 @@ def export(
         if out.exists():
             out.rmdir()
     return out
+
+
+def require_fit(run: Run, model: Model) -> None:
+    """Refuse a run that cannot be applied to a model.
+
+    Raises:
+        RunError: the run has no masks, or is not complete, or refitted another model.
+        ModelError: the model lacks a layer of the run, or has it in another shape.
+    """
+    _require_masks(run)
+    _require_layers(
+        run,
+        {name: (layer.out_features, layer.in_features) for name, layer in model.layers.items()},
+        model.title,
+    )
+    if is_refitted(run):
+        _require_refitted(run, TensorFiles(model_folder(model.name)[0]), model.title)
 
 
 def _require_masks(run: Run) -> None:

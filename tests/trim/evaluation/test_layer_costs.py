@@ -1,0 +1,91 @@
+"""The cost of single layers and the growth of errors, against whole float64 passes through the model."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import trim
+from tests.trim import tiny
+from trim.runs.recording import apply_record
+
+WINDOWS = torch.randint(0, 256, (5, 24), generator=torch.Generator().manual_seed(0))
+NAMES = ["0.mlp.down_proj", "1.self_attn.q_proj", "2.mlp.gate_proj"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.folder(tmp_path_factory.mktemp("models") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> trim.Run:
+    out = tmp_path_factory.mktemp("runs") / "wanda"
+    return trim.prune(folder, out, target=0.6, allocation="uniform", layers=NAMES, windows=4, length=16)
+
+
+@pytest.fixture
+def model(folder: Path) -> trim.Model:
+    return trim.load_model(folder, device="cpu")
+
+
+def token_losses(module: torch.nn.Module) -> torch.Tensor:
+    """(windows, length − 1) float64, from whole passes."""
+    logits = module(WINDOWS, use_cache=False).logits[:, :-1]
+    return -logits.log_softmax(-1).gather(-1, WINDOWS[:, 1:, None])[..., 0]
+
+
+def in_float64(model: trim.Model, run: trim.Run, name: str) -> tuple[torch.Tensor, float]:
+    """Each window's loss with one layer alone pruned, and what its rows' sensitivities foresee, from autograd."""
+    module, layer = model.module.double(), model.layers[name]
+    seen: list[torch.Tensor] = []
+
+    def listen(module: torch.nn.Module, arguments: tuple, output: torch.Tensor) -> None:
+        seen.append(arguments[0].detach())
+        output.retain_grad()
+        seen.append(output)
+
+    hook = layer.register_forward_hook(listen)
+    layer.weight.requires_grad_()
+    token_losses(module).sum().backward()
+    hook.remove()
+    fisher = seen[1].grad.flatten(0, 1).square().mean(dim=0)
+    layer.weight.requires_grad_(False).grad = None
+    dense = layer.weight.clone()
+    with torch.no_grad():
+        apply_record(layer.weight, run.layer(name))
+        error = seen[0].flatten(0, 1) @ (layer.weight - dense).T
+        losses = token_losses(module).mean(dim=1)
+        layer.weight.copy_(dense)
+    return losses, 0.5 * float((fisher * error.square().mean(dim=0)).sum())
+
+
+@pytest.mark.parametrize("batch", [2, None])
+def test_costs_are_those_of_whole_passes(model, run, batch):
+    before = {name: layer.weight.clone() for name, layer in model.layers.items()}
+    seen: list[int] = []
+    found = trim.layer_costs(
+        model, run, WINDOWS, batch=batch, each=lambda costs: seen.append(len(costs.layers))
+    )
+    assert all(torch.equal(layer.weight, before[name]) for name, layer in model.layers.items())
+    assert ([cost.name for cost in found.layers], seen) == (NAMES, [1, 2, 3])
+    with torch.no_grad():
+        dense = token_losses(model.module.double()).mean(dim=1)
+    assert found.dense_loss == pytest.approx(dense.mean().item(), rel=1e-6)
+    for cost in found.layers:
+        losses, predicted = in_float64(model, run, cost.name)
+        assert cost.loss == pytest.approx(losses.mean().item(), rel=1e-6)
+        assert cost.standard_error == pytest.approx(((losses - dense).std() / 5**0.5).item(), abs=1e-7)
+        assert cost.predicted == pytest.approx(predicted, rel=1e-4, abs=0)
+
+
+def test_some_layers_and_what_is_refused(model, run):
+    found = trim.layer_costs(model, run, WINDOWS[:1], layers=["1.*"])
+    assert [cost.name for cost in found.layers] == ["1.self_attn.q_proj"]
+    assert (
+        found.layers[0].standard_error != found.layers[0].standard_error
+    )  # a single window says nothing of it
+    with pytest.raises(trim.LayerNotFoundError, match="has pruned no layer that matches '9"):
+        trim.layer_costs(model, run, WINDOWS, layers=["9.*"])
+    with pytest.raises(trim.CorpusError, match="reads at most 128"):
+        trim.layer_costs(model, run, torch.zeros(1, 129, dtype=torch.int64))

@@ -1,0 +1,214 @@
+"""What one layer costs: the model's loss with that layer alone pruned, from the hidden states before its block."""
+
+import contextlib
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from trim.calibration.block_states import BlockStates, LoadedModel
+from trim.calibration.hidden_states import activations
+from trim.calibration.sensitivity import sensitivity
+from trim.calibration.text import Calibration
+from trim.calibration.text_pass import default_batch
+from trim.evaluation.perplexity import check_windows, exp, logit_windows, losses_of
+from trim.models.loaded import Model
+from trim.models.replay import run_after_blocks
+from trim.names import match_layers
+from trim.progress import Meter, ProgressListener
+from trim.pruning.export import require_fit
+from trim.runs.folder import Run, open_run
+from trim.runs.recording import apply_record
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """One layer, pruned alone in the dense model.
+
+    Attributes:
+        name: such as "15.mlp.gate_proj".
+        loss: the mean loss per token then, in nats; NaN or infinity where that is what came out.
+        standard_error: of its difference to the dense model's, over windows; NaN for a single window.
+        predicted: the difference that the rows' sensitivities foresee, ½ Σ_i f_i · (mean over tokens of δ_i²), δ_i the
+            error of row i's output and f_i its empirical Fisher information.
+    """
+
+    name: str
+    loss: float
+    standard_error: float
+    predicted: float
+
+    @property
+    def perplexity(self) -> float:
+        """Return exp of the loss."""
+        return exp(self.loss)
+
+
+@dataclass(frozen=True)
+class LayerCosts:
+    """The dense model's mean loss per token, and that with each layer alone pruned, in the model's order."""
+
+    dense_loss: float
+    layers: tuple[LayerCost, ...]
+
+
+def layer_costs(
+    model: Model,
+    run: Run | str | Path,
+    windows: Tensor,
+    *,
+    layers: Sequence[str] = ("*",),
+    batch: int | None = None,
+    progress: ProgressListener | None = None,
+    each: Callable[[LayerCosts], None] | None = None,
+) -> LayerCosts:
+    """Measure the loss of a dense model with one layer at a time pruned as a run pruned it.
+
+    The text goes through the dense model once, and the hidden states before each block are kept: for a layer, only its
+    block and those after it are run again.
+
+        windows = trim.load_corpus("demo", model.tokenizer, split="evaluation", windows=8, length=256)
+        trim.layer_costs(model, "runs/first", windows, layers=["15.*"])
+
+    Args:
+        model: dense; on return it is so again.
+        run: complete, with masks.
+        windows: (windows, length) int64, as `load_corpus(…, split="evaluation")` cuts them.
+        layers: names or shell patterns.
+        batch: windows in one pass; None: chosen by itself. Halves when memory runs out.
+        progress: called before each layer; an exception from it ends the work.
+        each: called after each layer with all that is known then.
+
+    Raises:
+        LayerNotFoundError: the run pruned no such layer.
+        CorpusError, RunError, ModelError: as `perplexity` and `apply_run`.
+        NonFiniteError: a weight or a gradient of the dense model is NaN or infinite.
+        NotEnoughMemoryError, SettingsError: the text does not fit.
+    """
+    run = run if isinstance(run, Run) else open_run(run)
+    check_windows(model, windows)
+    require_fit(run, model)
+    matched = match_layers(layers, run.layers, "the run has pruned no layer that matches").values()
+    chosen = {name for names in matched for name in names}
+    fisher = sensitivity(model, windows, progress=progress)
+    calibration = Calibration.of(windows, vectors_per_sequence=1)
+    blocks = len(model.blocks)
+    shape = ((blocks + 1) * len(windows), windows.shape[1], model.module.config.get_text_config().hidden_size)
+    folder = Path(tempfile.gettempdir())
+    with torch.inference_mode(), activations(shape, model.dtype, model.device, folder=folder) as kept:
+        batch = batch or default_batch(calibration, model.device)
+        states = BlockStates(LoadedModel(model), calibration, kept, batch, "with its logits")
+        work = _Suffixes(model, states)
+        dense = work.dense_losses(progress)
+        names = [name for name in run.layers if name in chosen]
+        meter = Meter(progress, of=sum(blocks - _block_of(name) for name in names))
+        found = LayerCosts(float(dense.mean()), ())
+        for name in names:
+            meter.report(f"Pruning {name} alone")
+            found = replace(found, layers=(*found.layers, work.cost(name, run, dense, fisher[name])))
+            meter.done += blocks - _block_of(name)
+            if each is not None:
+                each(found)
+    meter.report("Every layer is measured")
+    return found
+
+
+def _block_of(name: str) -> int:
+    return int(name.partition(".")[0])
+
+
+class _Suffixes:
+    """Passes that begin before a block, from the dense hidden states there."""
+
+    def __init__(self, model: Model, states: BlockStates) -> None:
+        self.model = model
+        self.states = states
+
+    def dense_losses(self, progress: ProgressListener | None) -> Tensor:
+        """Fill the slots of all blocks, and return each window's mean loss, (windows,) float64."""
+        meter = Meter(progress, of=len(self.model.blocks))
+        self.states.embed()
+        for index, block in enumerate(self.model.blocks):
+            meter.report(f"Reading the text: block {index}", index)
+            self.states.propagate(index, block)
+        return self._losses(len(self.model.blocks))[0]
+
+    def cost(self, name: str, run: Run, dense: Tensor, fisher: Tensor) -> LayerCost:
+        """Prune a layer, run what comes after it, and put the layer back."""
+        layer = self.model.layers[name]
+        with pruned_layers(self.model, run, [name]) as dense_weights:
+            losses, squares = self._losses(_block_of(name), layer, layer.weight - dense_weights[name])
+        difference = losses - dense
+        spread = float(difference.std()) / math.sqrt(len(losses)) if len(losses) > 1 else math.nan
+        tokens = self.states.calibration.tokens.numel()
+        predicted = 0.5 * float((fisher.double() * squares.cpu()).sum()) / tokens
+        return LayerCost(name, float(losses.mean()), spread, predicted)
+
+    def _losses(
+        self, first: int, layer: nn.Linear | None = None, change: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Go on from the hidden states before block `first`.
+
+        Returns:
+            Each window's mean loss, (windows,) float64, and Σ δ_i² over tokens of the error that `change` makes in the
+            outputs of `layer`, (D,) float64; 0 without one.
+        """
+        model, states = self.model, self.states
+        found = torch.empty(states.calibration.sequences, dtype=torch.float64)
+        squares: dict[
+            int, Tensor
+        ] = {}  # by a part's first window: a part that ran out of memory is overwritten
+        most = logit_windows(model, states.calibration.length)
+
+        def suffix(part: slice) -> None:
+            hidden = states.read(first, part)
+            with _output_error(layer, change) as errors:
+                for index in range(first, len(model.blocks)):
+                    hidden = states.replay(index, model.blocks[index], part, hidden)
+            squares[part.start] = sum(errors, torch.zeros(1, dtype=torch.float64, device=hidden.device))
+            tokens = states.calibration.tokens[part].to(model.device)
+            losses = [
+                losses_of(run_after_blocks(model.module, model.blocks, some, None, entering), some)
+                for some, entering in zip(tokens.split(most), hidden.split(most), strict=True)
+            ]
+            found[part] = torch.cat(losses).double().mean(dim=1).cpu()
+
+        states.in_batches(suffix)
+        return found, torch.stack(list(squares.values())).sum(dim=0)
+
+
+@contextlib.contextmanager
+def pruned_layers(model: Model, run: Run, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Prune some layers as a run did for the time of the `with` block, which receives their dense weights."""
+    dense = {name: model.layers[name].weight.clone() for name in names}
+    try:
+        with torch.no_grad():
+            for name in names:
+                apply_record(model.layers[name].weight, run.layer(name))
+        yield dense
+    finally:
+        with torch.no_grad():
+            for name, weight in dense.items():
+                model.layers[name].weight.copy_(weight)
+
+
+@contextlib.contextmanager
+def _output_error(layer: nn.Linear | None, change: Tensor | None) -> Iterator[list[Tensor]]:
+    """Collect Σ δ_i² over tokens of the error that a change of the weight makes in each output, (D,) float64 each."""
+    squares: list[Tensor] = []
+    if layer is None or change is None:
+        yield squares
+        return
+
+    def listen(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        squares.append((arguments[0] @ change.T).flatten(0, -2).double().square().sum(dim=0))
+
+    hook = layer.register_forward_pre_hook(listen)
+    try:
+        yield squares
+    finally:
+        hook.remove()
