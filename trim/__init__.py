@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         TrimError,
     )
     from trim.evaluation.agreement import Agreement, agreements, method_masks
+    from trim.evaluation.block_errors import BlockError, block_errors
     from trim.evaluation.evaluate import Evaluation, evaluate
     from trim.evaluation.generation import continue_prompt
     from trim.evaluation.layer_costs import LayerCost, LayerCosts, layer_costs
@@ -66,6 +67,7 @@ _NAMES_OF = {
     "errors": "CacheError CacheWarning CorpusError LayerNotFoundError ModelError NonFiniteError NotEnoughMemoryError "
     "RunError RunLockedError SettingsError ShapeError SparsityError TrimError",
     "evaluation.agreement": "Agreement agreements method_masks",
+    "evaluation.block_errors": "BlockError block_errors",
     "evaluation.evaluate": "Evaluation evaluate",
     "evaluation.generation": "continue_prompt",
     "evaluation.layer_costs": "LayerCost LayerCosts layer_costs",

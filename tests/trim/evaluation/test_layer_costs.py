@@ -89,3 +89,40 @@ def test_some_layers_and_what_is_refused(model, run):
         trim.layer_costs(model, run, WINDOWS, layers=["9.*"])
     with pytest.raises(trim.CorpusError, match="reads at most 128"):
         trim.layer_costs(model, run, torch.zeros(1, 129, dtype=torch.int64))
+
+
+def test_errors_by_block_are_those_of_whole_passes(model, run):
+    found = trim.block_errors(model, run, WINDOWS, batch=2)
+    module = model.module.double()
+    length = torch.arange(WINDOWS.shape[1])[None]
+
+    def through(index: int, states: torch.Tensor, names: list[str]) -> torch.Tensor:
+        """One block with some of its layers pruned, called as the model calls it."""
+        rotary = module.model.rotary_emb(states, length)
+        before = {name: model.layers[name].weight.clone() for name in names}
+        for name in names:
+            apply_record(model.layers[name].weight, run.layer(name))
+        after = module.model.layers[index](states, position_embeddings=rotary, position_ids=length)
+        for name, weight in before.items():
+            model.layers[name].weight.copy_(weight)
+        return after[0] if isinstance(after, tuple) else after
+
+    def median(one: torch.Tensor, other: torch.Tensor, dense: torch.Tensor) -> float:
+        return ((one - other).norm(dim=-1) / dense.norm(dim=-1)).quantile(0.5).item()
+
+    with torch.no_grad():
+        dense = pruned = module.model.embed_tokens(WINDOWS)
+        for index, error in enumerate(found):
+            names = [name for name in NAMES if name.startswith(f"{index}.")]
+            after, carried = through(index, dense, []), through(index, pruned, [])
+            alone = {name: median(through(index, pruned, [name]), carried, after) for name in names}
+            pruned = through(index, pruned, names)
+            assert error.carried == pytest.approx(median(carried, after, after), rel=1e-4, abs=1e-9)
+            assert error.added == pytest.approx(median(pruned, carried, after), rel=1e-4)
+            assert error.layers == pytest.approx(alone, rel=1e-4)
+            assert error.error == pytest.approx(median(pruned, after, after), rel=1e-4)
+            assert error.low <= error.error <= error.high
+            assert error.cosine == pytest.approx(
+                torch.cosine_similarity(pruned, after, dim=-1).median().item(), rel=1e-5
+            )
+            dense = after

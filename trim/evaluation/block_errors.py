@@ -1,0 +1,152 @@
+"""Where error builds up: the hidden states after each block of a pruned model, beside those of the dense one."""
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trim.calibration.block_states import BlockStates, LoadedModel
+from trim.calibration.hidden_states import activations
+from trim.calibration.text import Calibration
+from trim.calibration.text_pass import default_batch
+from trim.evaluation.layer_costs import pruned_layers
+from trim.evaluation.perplexity import check_windows
+from trim.models.loaded import Model
+from trim.progress import Meter, ProgressListener
+from trim.pruning.export import require_fit
+from trim.runs.folder import Run, open_run
+
+_DENSE, _PRUNED, _DENSE_NEXT, _CARRIED = range(4)  # slots of hidden states
+
+
+@dataclass(frozen=True)
+class BlockError:
+    """The hidden states after one block, h of the dense model and ĥ of the pruned one; f is the block, f̂ it pruned.
+
+    Attributes:
+        block: its index.
+        error: ‖ĥ − h‖ / ‖h‖, median over tokens.
+        low, high: the first and the third quartile of the same.
+        cosine: between ĥ and h, median over tokens.
+        carried: ‖f(ĥ₋) − f(h₋)‖ / ‖h‖, what the errors from before the block have become after it, were it dense;
+            median over tokens.
+        added: ‖f̂(ĥ₋) − f(ĥ₋)‖ / ‖h‖, what the block adds itself; median over tokens.
+        layers: the same for each of its layers pruned alone, by name.
+    """
+
+    block: int
+    error: float
+    low: float
+    high: float
+    cosine: float
+    carried: float
+    added: float
+    layers: Mapping[str, float] = field(repr=False)
+
+
+def block_errors(
+    model: Model,
+    run: Run | str | Path,
+    windows: Tensor,
+    *,
+    batch: int | None = None,
+    progress: ProgressListener | None = None,
+) -> list[BlockError]:
+    """Follow a text through a dense model and through a run of it, block by block.
+
+        windows = trim.load_corpus("demo", model.tokenizer, split="evaluation", windows=8, length=256)
+        trim.block_errors(model, "runs/first", windows)
+
+    Args:
+        model: dense; on return it is so again.
+        run: complete, with masks.
+        windows: (windows, length) int64, as `load_corpus(…, split="evaluation")` cuts them.
+        batch: windows in one pass; None: chosen by itself. Halves when memory runs out.
+        progress: called before each block; an exception from it ends the work.
+
+    Returns:
+        One for each block, in order.
+
+    Raises:
+        CorpusError, RunError, ModelError: as `perplexity` and `apply_run`.
+        NotEnoughMemoryError, SettingsError: the text does not fit.
+    """
+    run = run if isinstance(run, Run) else open_run(run)
+    check_windows(model, windows)
+    require_fit(run, model)
+    calibration = Calibration.of(windows, vectors_per_sequence=1)
+    shape = (4 * len(windows), windows.shape[1], model.module.config.get_text_config().hidden_size)
+    folder = Path(tempfile.gettempdir())
+    with torch.inference_mode(), activations(shape, model.dtype, model.device, folder=folder) as kept:
+        batch = batch or default_batch(calibration, model.device)
+        states = BlockStates(LoadedModel(model), calibration, kept, batch, "alongside a block")
+        states.embed()
+        states.in_batches(lambda part: states.write(_PRUNED, part, states.read(_DENSE, part)))
+        meter = Meter(progress, of=len(model.blocks))
+        found = []
+        for index in range(len(model.blocks)):
+            meter.report(f"Following the errors through block {index}", index)
+            names = [name for name in run.layers if name.partition(".")[0] == str(index)]
+            found.append(_block_error(model, run, states, index, names))
+        meter.report("Every block is measured", len(model.blocks))
+    return found
+
+
+def _block_error(model: Model, run: Run, states: BlockStates, index: int, names: list[str]) -> BlockError:
+    block = model.blocks[index]
+
+    def by_token(work: Callable[[slice], Tensor]) -> Tensor:
+        """Gather a number of every token, (tokens,)."""
+        found = torch.empty(states.calibration.tokens.shape, dtype=torch.float64)
+        states.in_batches(lambda part: found[part].copy_(work(part)))
+        return found.flatten()
+
+    def relative(part: slice, one: Tensor, other: Tensor) -> Tensor:
+        """Return ‖one − other‖ / ‖h‖ of every token."""
+        return _norm(one - other) / _norm(states.read(_DENSE_NEXT, part))
+
+    def dense(part: slice) -> Tensor:
+        after = states.replay(index, block, part, states.read(_DENSE, part))
+        carried = states.replay(index, block, part, states.read(_PRUNED, part))
+        states.write(_DENSE_NEXT, part, after)
+        states.write(_CARRIED, part, carried)
+        return relative(part, carried, after)
+
+    def added(part: slice) -> Tensor:
+        return relative(
+            part, states.replay(index, block, part, states.read(_PRUNED, part)), states.read(_CARRIED, part)
+        )
+
+    def cosine(part: slice) -> Tensor:
+        one, other = states.read(_PRUNED, part).double(), states.read(_DENSE, part).double()
+        return torch.nn.functional.cosine_similarity(one, other, dim=-1).cpu()
+
+    def go_on(part: slice) -> None:
+        states.write(_PRUNED, part, states.replay(index, block, part, states.read(_PRUNED, part)))
+        states.write(_DENSE, part, states.read(_DENSE_NEXT, part))
+
+    carried = by_token(dense)
+    layers = {}
+    for name in names:
+        with pruned_layers(model, run, [name]):
+            layers[name] = _median(by_token(added))
+    with pruned_layers(model, run, names):
+        own = by_token(added)
+        states.in_batches(go_on)
+    error = by_token(lambda part: relative(part, states.read(_PRUNED, part), states.read(_DENSE, part)))
+    low, middle, high = error.quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)).tolist()
+    return BlockError(
+        index, middle, low, high, _median(by_token(cosine)), _median(carried), _median(own), layers
+    )
+
+
+def _norm(states: Tensor) -> Tensor:
+    norm: Tensor = torch.linalg.vector_norm(states, dim=-1, dtype=torch.float64)
+    return norm.cpu()
+
+
+def _median(values: Tensor) -> float:
+    return float(values.quantile(0.5))
