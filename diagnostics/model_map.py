@@ -21,6 +21,8 @@ Quantity = Literal[
     "error_left",
     "weights_moved",
     "row_agreement",
+    "loss_added",
+    "loss_foreseen",
 ]
 OUTCOMES: tuple[Outcome, ...] = ("negative", "none", "positive")
 OUTCOME_CODES: dict[Outcome, int] = {"negative": -1, "none": 0, "positive": 1}
@@ -42,6 +44,8 @@ class LayerFacts:
         weights_moved: median over the rows of how far their kept weights moved, ‖ŵ − w‖ / ‖w‖; NaN: unchanged.
         row_agreement: Spearman correlation over the rows of their sparsities in this and another run; NaN: not
             compared, or not defined.
+        loss_added: by how much the layer, pruned alone, raises the model's loss per token, in nats; NaN: not measured.
+        loss_foreseen: what the sensitivities of its rows foresee of that; NaN: not measured.
     """
 
     name: str
@@ -56,6 +60,8 @@ class LayerFacts:
     error_left: float = float("nan")
     weights_moved: float = float("nan")
     row_agreement: float = float("nan")
+    loss_added: float = float("nan")
+    loss_foreseen: float = float("nan")
 
     @property
     def block(self) -> int:
@@ -177,6 +183,11 @@ class ModelMap:
         return any(np.isfinite(facts.error_left) for facts in self.layers)
 
     @property
+    def costed(self) -> tuple[LayerFacts, ...]:
+        """The layers whose cost was measured."""
+        return tuple(facts for facts in self.layers if np.isfinite(facts.loss_added))
+
+    @property
     def missing(self) -> tuple[str, ...]:
         """The planned layers that are not done yet."""
         return tuple(name for name in self.planned if name not in self.by_name)
@@ -205,6 +216,7 @@ class ModelMap:
         fields = ["median_gini", "layer_sparsity", "uniform_quality", "realised_quality", "quality_gain"]
         fields += ["row_variance_uniform", "row_variance"]
         fields += ["error_left", "weights_moved"] if self.changed else []
+        fields += ["loss_added", "loss_foreseen"] if self.costed else []
         table = {"layer": np.array([facts.name for facts in self.layers], dtype=str)}
         for name in fields:
             table[name] = np.array([getattr(facts, name) for facts in self.layers])

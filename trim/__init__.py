@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     )
     from trim.evaluation.agreement import Agreement, agreements, method_masks
     from trim.evaluation.block_errors import BlockError, block_errors
+    from trim.evaluation.diagnoses import diagnose
     from trim.evaluation.evaluate import Evaluation, evaluate
     from trim.evaluation.generation import continue_prompt
     from trim.evaluation.layer_costs import LayerCost, LayerCosts, layer_costs
     from trim.evaluation.perplexity import Perplexity, perplexity, token_losses
+    from trim.evaluation.row_signal import RowSignal, recaptured, resampled, row_signal
     from trim.evaluation.settings import EvaluationText, Sampling
     from trim.evaluation.workbench import Workbench
     from trim.evaluation.xray import LayerXray, Xray, xray
@@ -68,10 +70,12 @@ _NAMES_OF = {
     "RunError RunLockedError SettingsError ShapeError SparsityError TrimError",
     "evaluation.agreement": "Agreement agreements method_masks",
     "evaluation.block_errors": "BlockError block_errors",
+    "evaluation.diagnoses": "diagnose",
     "evaluation.evaluate": "Evaluation evaluate",
     "evaluation.generation": "continue_prompt",
     "evaluation.layer_costs": "LayerCost LayerCosts layer_costs",
     "evaluation.perplexity": "Perplexity perplexity token_losses",
+    "evaluation.row_signal": "RowSignal recaptured resampled row_signal",
     "evaluation.settings": "EvaluationText Sampling",
     "evaluation.workbench": "Workbench",
     "evaluation.xray": "LayerXray Xray xray",

@@ -16,6 +16,7 @@ from app.services.layer.study import Study
 from app.services.server.access import SEMINAR
 from app.ui.common.address import tell_refused
 from app.ui.common.choose import TEXT_WORDS, choose_layer, choose_model, choose_text
+from app.ui.common.parts import OVERVIEW, choose_part
 from app.ui.common.search_options import (
     SearchOptions,
     choose_search_options,
@@ -34,7 +35,7 @@ from app.ui.layer.keep import keep_controls
 from app.ui.layer.linked import linked_charts
 from app.ui.layer.live import is_live, which_is_seen
 from app.ui.layer.more import MORE, Seen, more_section
-from app.ui.layer.parts import OVERVIEW, PARTS, choose_part, open_gap, open_map, open_part, target_bar
+from app.ui.layer.parts import PARTS, open_gap, open_map, open_part, target_bar
 from app.ui.layer.pin import Pin, Pinned, pin_controls, pinned_layer, reset_controls
 from trim.names import format_bytes
 

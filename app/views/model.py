@@ -12,10 +12,12 @@ from app.services.results.tables import agreement_map, has_sensitivities, model_
 from app.services.runs.store import STORE, StoredRun
 from app.ui.common.cards import fact
 from app.ui.common.guard import guarded
+from app.ui.common.parts import OVERVIEW, choose_part
 from app.ui.common.seminar import presenter_only
 from app.ui.common.studio import figures_are_of
 from app.ui.common.text import plain
 from app.ui.common.waiting import laboratory, meanwhile
+from app.ui.model import block_errors, tokens
 from app.ui.model.cards import (
     MAPS,
     agreement_card,
@@ -26,6 +28,8 @@ from app.ui.model.cards import (
     perplexity_card,
 )
 from app.ui.model.continue_prompt import continue_prompt_views
+from app.ui.model.diagnosis import diagnosis
+from app.ui.model.layer_costs import layer_costs_part
 from app.ui.model.new_run import new_run_form
 from app.ui.model.prefill import prefill
 from app.ui.model.run_picker import choices, pick_run
@@ -37,6 +41,7 @@ from trim.methods.choices import LAYER_QUALITY_MEANINGS
 from trim.runs.folder import Run
 
 MOST_BESIDE = 4
+PARTS = (OVERVIEW, "Layer costs", "Errors by block", "Tokens")
 
 
 def default_run(entries: list[StoredRun]) -> str | None:
@@ -166,11 +171,39 @@ def by_trim(run: Run, entries: list[StoredRun]) -> Run | None:
 
 
 def views(run_id: str, run: Run, entries: list[StoredRun]) -> None:
-    """Draw all charts of a run."""
+    """Show a run: its heading, and the part of the page that is open."""
     shown = model_map(run)
     heading(run, shown)
     figures_are_of(run.model.title, f"run {run.name}")
     file_name = re.sub(r"\W+", "-", run_id)
+    part = choose_part(PARTS, "model_part")
+    if part == OVERVIEW:
+        overview(run_id, run, shown, entries, file_name)
+    elif part == "Layer costs":
+        layer_costs_part(run, shown, file_name)
+        open_layer(run_id, shown)
+    elif part == "Errors by block":
+        others = beside(run_id, run, entries)
+        diagnosis(
+            run,
+            "blocks",
+            "Where does error build up?",
+            block_errors.COST,
+            lambda: block_errors.block_errors_card([run, *others], file_name),
+        )
+    else:
+        others = beside(run_id, run, entries)
+        diagnosis(
+            run,
+            "tokens",
+            "Which tokens suffer?",
+            tokens.COST,
+            lambda: tokens.tokens_views(run, others, file_name),
+        )
+
+
+def overview(run_id: str, run: Run, shown: ModelMap, entries: list[StoredRun], file_name: str) -> None:
+    """Draw the maps of a run, and the run beside others."""
     above, below = st.columns(2), st.columns(2)
     more = {}
     if has_sensitivities(run):

@@ -9,6 +9,7 @@ from app.services.runs.layer import LayerView
 from app.services.runs.store import STORE
 from app.services.server.access import SEMINAR
 from app.services.server.faults import explain
+from app.ui.common.parts import OVERVIEW, choose_part
 from app.ui.common.present import kept
 from app.ui.common.selection import choose_rows, rows_label
 from app.ui.common.slots import add_to_compare
@@ -16,7 +17,7 @@ from app.ui.common.studio import figures_are_of
 from app.ui.common.text import plain
 from app.ui.layer.linked import linked_charts
 from app.ui.layer.more import MORE, Seen, more_section
-from app.ui.layer.parts import LIVE_PARTS, OVERVIEW, PARTS, choose_part, open_part, target_bar
+from app.ui.layer.parts import LIVE_PARTS, PARTS, open_part, target_bar
 from trim.methods.choices import SOLVERS
 from trim.runs.folder import Run
 from trim.runs.record import LayerRecord

@@ -33,6 +33,8 @@ _TITLES: dict[Quantity, str] = {
     "error_left": "How much error do changed weights leave?",
     "weights_moved": "How far did the kept weights move?",
     "row_agreement": "Does it spare the same rows?",
+    "loss_added": "What does each layer cost, pruned alone?",
+    "loss_foreseen": "Which cost do sensitivities foresee?",
 }
 _SUBTITLES: dict[Quantity, str] = {
     "median_gini": "Median over the layer's rows of the Gini of their scores.",
@@ -46,6 +48,8 @@ _SUBTITLES: dict[Quantity, str] = {
     "error_left": "Output error with the kept weights changed, over that of the mask alone.",
     "weights_moved": "Median over rows of the change of a row's kept weights, over their size.",
     "row_agreement": "Rank correlation of the rows' sparsities in both runs: 1 the same order, 0 none.",
+    "loss_added": "Nats per token that the loss rises when only this layer is pruned.",
+    "loss_foreseen": "Nats per token, foreseen to second order from the rows' sensitivities.",
 }
 
 
@@ -182,6 +186,8 @@ def _colours(shown: ModelMap, quantity: Quantity, values: np.ndarray, theme: The
             scale = [(1 - step, colour) for step, colour in reversed(scale)]
             words = [f"≤ × {10**-limit:.2g}", "× 1", f"≥ × {10**limit:.2g}"]
         return _Colours(scale, -limit, limit, [-limit, 0.0, limit], words)
+    if quantity in ("loss_added", "loss_foreseen") and finite.size:
+        finite = np.minimum(finite, np.percentile(finite, 95))  # as above
     if _is_log(quantity):  # both readings on one scale, so that they can be compared
         both = np.concatenate([shown.grid("row_variance_uniform"), shown.grid("row_variance")]).ravel()
         finite = np.log10(both[both > 0])
@@ -195,6 +201,9 @@ def _colours(shown: ModelMap, quantity: Quantity, values: np.ndarray, theme: The
             ticks, words = ticks[1:2], [f"{ticks[1]:.1%}"]
     elif _is_log(quantity):
         words = [f"{10**tick:.0e}" for tick in ticks]
+    elif quantity in ("loss_added", "loss_foreseen"):
+        words = [signed(tick, ".1g") for tick in ticks]
+        words[-1] = f"≥ {words[-1]}"
     else:
         words = [f"{tick:.2f}" for tick in ticks]
     return _Colours(SEQUENTIAL, low, high, ticks, words)
@@ -320,4 +329,8 @@ def layer_text(shown: ModelMap, facts: LayerFacts, quantity: Quantity) -> str:
             return f"kept weights moved by {value:.1%} of their size"
         case "row_agreement":
             return f"rank correlation of row sparsities {value:.2f}"
+        case "loss_added" | "loss_foreseen":
+            return f"{signed(value, '.3g')} nats per token" + (
+                " foreseen" if quantity == "loss_foreseen" else ""
+            )
     return f"variance of row cosines {value:.3g}"

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from trim.cli.diagnose import add_diagnose
 from trim.cli.evaluate import add_evaluate, add_generate
 from trim.cli.prune import add_prune, add_resume
 from trim.cli.runs import add_apply, add_cache, add_export, add_inspect
@@ -63,6 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
     add_xray(commands)
     add_evaluate(commands)
     add_generate(commands)
+    add_diagnose(commands)
     add_sweep(commands)
     add_cache(commands)
     return parser

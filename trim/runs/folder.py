@@ -6,6 +6,7 @@ budgets.json        the sparsity asked of each layer (whole models)
 blocks/015.safetensors   arrays named LAYER/ARRAY (see `layer_record`), numbers in the metadata
 events.jsonl        progress, one event a line
 metrics.json        sparsities, times, perplexities
+diagnoses.json      what was measured of its layers, blocks and tokens afterwards
 notes.json          name and note, free to edit
 """
 
@@ -27,7 +28,16 @@ from trim.runs.fields import parse_json, read_value
 from trim.runs.record import MASK_ARRAYS, LayerRecord, check_array, from_parts
 from trim.runs.run_record import Compute, ModelFacts, RunRecord, TextFacts
 from trim.runs.settings import PruneSettings
-from trim.runs.shapes import BlockNumbers, BudgetFacts, Config, LayerNumbers, Manifest, Metrics, Notes
+from trim.runs.shapes import (
+    BlockNumbers,
+    BudgetFacts,
+    Config,
+    Diagnoses,
+    LayerNumbers,
+    Manifest,
+    Metrics,
+    Notes,
+)
 
 SCHEMA = 1
 MOST_JSON_BYTES = 20_000_000
@@ -161,6 +171,23 @@ class Run:
     def metrics(self) -> Metrics:
         """`metrics.json`; empty until the run is complete."""
         return read_json(self.path / "metrics.json", Metrics, optional=True)
+
+    @cached_property
+    def diagnoses(self) -> Diagnoses:
+        """`diagnoses.json`; what was never measured is missing.
+
+        Raises:
+            RunError: it is damaged.
+        """
+        path = self.path / "diagnoses.json"
+        found = read_json(path, Diagnoses, optional=True)
+        tokens = found.get("tokens")
+        if tokens is not None:
+            sizes = [[len(each) - 1 for each in tokens["pieces"]]]
+            sizes += [[len(each) for each in tokens["dense"]], [len(each) for each in tokens["pruned"]]]
+            if sizes[0] != sizes[1] or sizes[0] != sizes[2]:
+                raise damaged(path, "its tokens and their losses are not equally many")
+        return found
 
     def events(self) -> Iterator[dict]:
         """`events.jsonl`, in order; a line that a dying process left half written is passed over."""

@@ -139,6 +139,72 @@ class Metrics(TypedDict, total=False):
     continuations: list[Continuation]
 
 
+Loss = float | Literal["nan", "inf", "-inf"]
+
+
+class MeasuredText(TypedDict):
+    """The text that a diagnosis is of, and the type in which the model computed."""
+
+    corpus: str
+    windows: Size
+    length: Size
+    tokens_sha256: str
+    dtype: str
+
+
+class LayerCostNumbers(TypedDict):
+    """What one layer pruned alone costs, as `LayerCost`."""
+
+    loss: Loss
+    standard_error: Loss
+    predicted: Loss
+
+
+class LayerCostFacts(TypedDict):
+    """The costs of layers, measured on one text."""
+
+    text: MeasuredText
+    dense_loss: Loss
+    layers: dict[LayerName, LayerCostNumbers]
+
+
+class BlockErrorNumbers(TypedDict):
+    """The error after one block, as `BlockError`."""
+
+    block: Count
+    error: Loss
+    low: Loss
+    high: Loss
+    cosine: Loss
+    carried: Loss
+    added: Loss
+    layers: dict[LayerName, Loss]
+
+
+class BlockErrorFacts(TypedDict):
+    """The errors after all blocks, measured on one text."""
+
+    text: MeasuredText
+    blocks: list[BlockErrorNumbers]
+
+
+class TokenFacts(TypedDict):
+    """A text token by token: its pieces by window, and from the second on their losses under both models."""
+
+    text: MeasuredText
+    pieces: list[list[str]]
+    dense: list[list[Loss]]
+    pruned: list[list[Loss]]
+
+
+class Diagnoses(TypedDict, total=False):
+    """`diagnoses.json`."""
+
+    layers: LayerCostFacts
+    blocks: BlockErrorFacts
+    tokens: TokenFacts
+
+
 class SearchNumbers(TypedDict):
     """The numbers of a search, in the metadata of a block's file."""
 

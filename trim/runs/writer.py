@@ -20,7 +20,7 @@ from trim.models.heads import HeadLayout
 from trim.names import one_line
 from trim.runs.folder import SCHEMA, Run, block_file, open_run, read_json, settings_fingerprint
 from trim.runs.record import LayerRecord, to_parts
-from trim.runs.shapes import LONGEST_NAME, LONGEST_NOTE, BlockEntry, LayerNumbers, Manifest
+from trim.runs.shapes import LONGEST_NAME, LONGEST_NOTE, BlockEntry, Diagnoses, LayerNumbers, Manifest
 
 # What a folder may hold before a run begins in it.
 _HARMLESS = {"lock", ".lock", "manifest.json", "notes.json", ".gitignore", ".DS_Store"}
@@ -215,8 +215,20 @@ def discard_unbegun(path: Path) -> None:
 
 def update_metrics(path: Path, metrics: Mapping[str, object]) -> None:
     """Add to a run's `metrics.json`, in which top-level keys are replaced."""
-    target = path / "metrics.json"
-    write_json(target, {**read_json(target, dict, optional=True), **metrics})
+    _update(path / "metrics.json", metrics)
+
+
+def update_diagnoses(path: Path, diagnoses: Diagnoses) -> None:
+    """Add to a run's `diagnoses.json`, in which top-level keys are replaced.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    _update(path / "diagnoses.json", diagnoses)
+
+
+def _update(target: Path, content: Mapping[str, object]) -> None:
+    write_json(target, {**read_json(target, dict, optional=True), **content})
 
 
 def write_notes(path: str | Path, *, name: str, note: str) -> None:

@@ -82,13 +82,13 @@ class RunJobs:
             resume = ["resume", str(path), *(["--repair"] if repair else [])]
             self._launch(run_id, "prune", run.name, [resume], before.after if before else [])
 
-    def write(self, key: str, title: str, command: list[str]) -> None:
-        """Run a command whose output is wanted; `output` returns it.
+    def write(self, key: str, title: str, command: list[str], what: str = "Continuing a prompt") -> None:
+        """Run a command whose output is wanted; `output` returns it. `what` says in a seminar who may.
 
         Raises:
             JobError: another job runs, or the disk is full.
         """
-        SEMINAR.require("Continuing a prompt")
+        SEMINAR.require(what)
         with self._starting():
             self._launch(key, "write", title, [command], [])
 

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from trim.methods.search_settings import SearchSettings
+
 SENSITIVITY_WINDOWS = 32  # as many as a run of the command line takes
 DEVICES = "devices"  # the key of the job that lists them
 # With which the page begins, and which is shipped: the layer of the demo model in which TRIM gains most there.
@@ -63,3 +65,20 @@ class AgreementKey:
     checkpoint: str
     parent: ModelKey
     sample: SampleKey
+
+
+@dataclass(frozen=True)
+class SignalKey:
+    """What is drawn again, and how often, to see how certain the learned row sparsities of a layer are.
+
+    Attributes:
+        study: the layer.
+        settings: of the search.
+        windows: whether other windows of the text are read each time; otherwise the input vectors are resampled.
+        draws: how many.
+    """
+
+    study: StudyKey
+    settings: SearchSettings
+    windows: bool
+    draws: int

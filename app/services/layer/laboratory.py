@@ -19,6 +19,7 @@ from app.services.layer.keys import (
     ModelKey,
     SampleKey,
     SensitivityKey,
+    SignalKey,
     StudyKey,
     XrayKey,
 )
@@ -49,6 +50,7 @@ class Laboratory:
         self._sensitivities: JobTable[dict[str, Tensor]] = JobTable(4)
         self._xrays: JobTable[trim.Xray] = JobTable(4)
         self._agreements: JobTable[list[trim.Agreement]] = JobTable(4)
+        self._signals: JobTable[trim.RowSignal] = JobTable(16)
         self._loading = Lane()
         # The hooks of two measurements on one model would mix: a cancelled one holds the lane until it ends.
         self._measuring = Lane(to_the_end=True)
@@ -119,6 +121,15 @@ class Laboratory:
         SEMINAR.require("Comparing masks", key.checkpoint)
         return self._agreements.job(key, lambda job: self._agreement(key, parent, job))
 
+    def signal(self, key: SignalKey, model: trim.Model) -> Job[trim.RowSignal]:
+        """Start a job that learns the row sparsities of a layer of a loaded model several times."""
+        SEMINAR.require("Measuring uncertainty", key.study.model.source)
+        return self._signals.job(key, lambda job: self._signal(key, model, job))
+
+    def finished_signal(self, key: SignalKey) -> bool:
+        """Return whether such a job was started and is kept."""
+        return self._signals.get(key) is not None
+
     def open_studies(self) -> list[Study]:
         """Return the studies that are kept, the one asked for last first."""
         return [job.result() for _, job in self._studies.succeeded()]
@@ -131,6 +142,7 @@ class Laboratory:
             self._sensitivities,
             self._xrays,
             self._agreements,
+            self._signals,
         )
         return [(_title(key), job) for table in tables for key, job in table.unfinished()]
 
@@ -150,6 +162,7 @@ class Laboratory:
             self._sensitivities,
             self._xrays,
             self._agreements,
+            self._signals,
         )
         for table in tables:
             table.forget(key)
@@ -229,6 +242,24 @@ class Laboratory:
                 progress=job.report,
             )
 
+    def _signal(self, key: SignalKey, model: trim.Model, job: Job) -> trim.RowSignal:
+        study, sample = key.study, key.study.sample
+        vectors = sample.vectors_per_sequence
+
+        def captured(seed: int) -> trim.LayerSample:
+            windows = self._windows_of(model, dataclasses.replace(sample, seed=seed), job)
+            found = trim.capture(model, windows, [study.layer], vectors_per_sequence=vectors, seed=seed)
+            return found[study.layer]
+
+        with JOBS.turn(job), self._measuring.turn(job):
+            if key.windows:
+                samples = map(captured, range(sample.seed, sample.seed + key.draws))
+            else:
+                samples = trim.resampled(captured(sample.seed), key.draws, seed=sample.seed)
+            return trim.row_signal(
+                samples, key.settings, score=study.score, draws=key.draws, progress=job.report
+            )
+
     def _windows_of(self, model: trim.Model, sample: SampleKey, job: Job) -> Tensor:
         key = (model.fingerprint, sample)
         with self._lock:
@@ -262,6 +293,8 @@ def _title(key: Hashable) -> str:
             return f"X-ray of {key.checkpoint}"
         case AgreementKey():
             return f"masks of {key.checkpoint}"
+        case SignalKey():
+            return f"uncertainty of layer {key.study.layer}"
     return "sensitivities of the rows"
 
 

@@ -20,7 +20,15 @@ from trim.runs.writer import RunWriter, write_notes
 DELETED = ".deleted"  # in the folder of runs, on their way to be removed
 # What belongs to a run, besides its blocks. The calibration text and the sensitivities of a run on its way are made
 # again where they are missing.
-SMALL_FILES = ("config.json", "manifest.json", "budgets.json", "metrics.json", "notes.json", "events.jsonl")
+SMALL_FILES = (
+    "config.json",
+    "manifest.json",
+    "budgets.json",
+    "metrics.json",
+    "diagnoses.json",
+    "notes.json",
+    "events.jsonl",
+)
 
 
 def copy_run(run: Run, path: Path, change: Callable[[LayerRecord], LayerRecord]) -> None:

@@ -193,7 +193,7 @@ def check_run(path: Path) -> None:
     """
     try:
         run = open_run(path)
-        _ = run.notes, run.metrics, run.budgets
+        _ = run.notes, run.metrics, run.budgets, run.diagnoses
         named = {run.path / entry["file"] for entry in run.manifest["blocks"].values()}
         if strangers := set(path.glob("blocks/*")) - named:
             raise RunError(f"the manifest does not name {min(strangers).name}")

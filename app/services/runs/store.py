@@ -20,7 +20,7 @@ from trim.sweeps.folder import Sweep, open_sweep
 LAYER_CACHE_SIZE = 64
 SWEEP_CACHE_SIZE = 64
 # What a run is read from, apart from its blocks; a change in any of them means that it is read again.
-_READ = ("config.json", "manifest.json", "metrics.json", "notes.json", "budgets.json")
+_READ = ("config.json", "manifest.json", "metrics.json", "diagnoses.json", "notes.json", "budgets.json")
 _ID = re.compile(r"[^\s./\\:\0][^/\\:\0]{0,199}")
 
 

@@ -166,6 +166,18 @@ optimal; weighted by size, the layers add up to the model's sparsity.
 """
 
 
+_COST = r"""
+$$
+\mathcal L(\hat W_\ell) - \mathcal L, \qquad
+\text{foreseen: } \tfrac12 \sum_i f_i\, \overline{\delta_i^2}
+$$
+
+$\mathcal L$ is the mean loss per token of the dense model in nats, $\mathcal L(\hat W_\ell)$ with layer $\ell$ alone
+pruned as the run pruned it. $f_i$ is the empirical Fisher information of the layer's output row $i$ (mean over tokens
+of the squared gradient of the summed loss), $\delta_i$ the error of that output.
+"""
+
+
 MAP_FORMULAS: dict[Quantity, str] = {
     "median_gini": GINI_FORMULA,
     "layer_sparsity": _SPARSITY,
@@ -177,4 +189,6 @@ MAP_FORMULAS: dict[Quantity, str] = {
     "error_left": _CHANGE,
     "weights_moved": _CHANGE,
     "row_agreement": _AGREEMENT,
+    "loss_added": _COST,
+    "loss_foreseen": _COST,
 }

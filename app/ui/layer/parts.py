@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app.services.runs.layer import LayerView
+from app.ui.common.parts import OVERVIEW
 
 if TYPE_CHECKING:
     from app.services.layer.study import Outcome, Study
 
-OVERVIEW = "Overview"
 LIVE_PARTS = ("Gap", "Map")  # which a stored layer does not have
 PARTS = (OVERVIEW, "Gini", "Cosine", "Sparsity", "Search", "Rows", "Gap", "Masks", "Map", "More")
 
@@ -53,20 +52,6 @@ def target_bar() -> DeltaGenerator:
         )
     )
     return st.container(key="target-bar")
-
-
-def choose_part(parts: Sequence[str]) -> str:
-    """Choose which part of the page is open; the address holds it."""
-    part = st.segmented_control(
-        "Part of the page",
-        list(parts),
-        default=OVERVIEW,
-        required=True,
-        key="part",
-        bind="query-params",
-        label_visibility="collapsed",
-    )
-    return part or OVERVIEW
 
 
 def open_part(part: str, view: LayerView, whole: LayerView, rows: list[int], file_name: str) -> None:

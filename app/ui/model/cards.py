@@ -56,28 +56,29 @@ def map_card(
     note = ""
     if key == "map_outcome" and not searched:
         note = " This run was not made by TRIM, so no layer has a learning rate."
-    variants = {words: lambda q=q: _map_view(shown, q, note) for words, q in quantities.items()}
-    _selectable_card(key, variants, file_name, shown, more)
+    variants = {words: lambda q=q: map_view(shown, q, note) for words, q in quantities.items()}
+    selectable_card(key, variants, file_name, shown, more)
 
 
 def change_card(shown: ModelMap, file_name: str) -> None:
     """Show what changed kept weights leave of the layers' errors, and how far they moved."""
     variants = {
-        words: lambda quantity=quantity: _map_view(shown, quantity) for words, quantity in CHANGES.items()
+        words: lambda quantity=quantity: map_view(shown, quantity) for words, quantity in CHANGES.items()
     }
-    _selectable_card("map_change", variants, file_name, shown)
+    selectable_card("map_change", variants, file_name, shown)
 
 
 def agreement_card(maps: Sequence[ModelMap], file_name: str) -> None:
     """Show whether a run spares the rows that others spare: one map for each of them (`agreement_map`)."""
     variants = {
-        f"{place}. {shown.label}": lambda shown=shown: _map_view(shown, "row_agreement")
+        f"{place}. {shown.label}": lambda shown=shown: map_view(shown, "row_agreement")
         for place, shown in enumerate(maps, 1)
     }
     card("row_agreement", variants, file_name=file_name, shared=tuple(maps))
 
 
-def _map_view(shown: ModelMap, quantity: Quantity, more: str = "") -> View:
+def map_view(shown: ModelMap, quantity: Quantity, more: str = "") -> View:
+    """Draw one number of every layer; `more` is added to the finding."""
     seen = map_seen(shown, quantity) + more
     return View(
         model_map_figure(shown, quantity, theme()),
@@ -178,13 +179,15 @@ def _captured_text(pruned: Sequence[PerplexityBar]) -> str:
     return f" TRIM went {share:.0%} of the way from uniform to optimal (logarithm of the perplexity)."
 
 
-def _selectable_card(
+def selectable_card(
     key: str,
     variants: Mapping[str, Callable[[], View]],
     file_name: str,
     shown: ModelMap,
     more: Mapping[str, Callable[[], View]] | None = None,
 ) -> None:
+    """Show maps in which a click opens a layer (`open_layer`); `more`: further views on the card."""
+
     def selected() -> None:
         points = st.session_state[key]["selection"]["points"]
         st.session_state["clicked_layers"] = _names(points)

@@ -14,8 +14,9 @@ from app.services.runs.store import RunStore
 from diagnostics.format import number
 from tests.app.page import charts, linked, numbers, ran, said, steps, trace, visit
 from tests.app.small_runs import BLOCKS, PATHS, make_run, record, refitted, settings
-from trim.runs.writer import RunWriter
+from trim.runs.writer import RunWriter, update_diagnoses
 
+EVIL_LABEL = "&lt;b&gt;bold&lt;/b&gt; *x* &#36;y&#36; [a](b)"
 EVIL = "<b>bold</b> *x* $y$ [a](b)"
 MAPS = ["map_gini", "map_outcome", "map_gain", "map_variance"]
 ENTRY = {"corpus": "demo", "windows": 2, "length": 16, "tokens_sha256": "0", "perplexity": 12.5}
@@ -74,6 +75,53 @@ def test_the_newest_incomplete_run_is_shown_first(runs):
     assert test.query_params["run"] == "optimal"
     assert any("not made by TRIM" in each.value for each in test.caption)
     assert trace(charts(test)["map_outcome"], "layer_sparsity")
+
+
+def diagnosed(path: Path) -> None:
+    """Give a tiny run diagnoses; its text holds what HTML and Markdown would read."""
+    text = {"corpus": "demo", "windows": 1, "length": 4, "tokens_sha256": "0", "dtype": "float32"}
+    names = [f"{block}.{path}" for block in range(BLOCKS) for path in PATHS]
+    costs = {
+        name: {"loss": 3 + place / 8, "standard_error": "nan" if place else 0.01, "predicted": place / 9}
+        for place, name in enumerate(names)
+    }
+    values = {"error": 0.25, "low": 0.125, "high": 0.5, "cosine": 0.9, "carried": 0.125, "added": 0.25}
+    blocks = [{"block": block, **values, "layers": {names[2 * block]: 0.125}} for block in range(BLOCKS)]
+    losses = {"dense": [[1.0, 2.0, 3.0]], "pruned": [[4.0, 1.5, 3.0]]}
+    update_diagnoses(
+        path,
+        {
+            "layers": {"text": text, "dense_loss": 3.0, "layers": costs},
+            "blocks": {"text": text, "blocks": blocks},
+            "tokens": {"text": text, "pieces": [["a", EVIL, "<i>", "\n"]], **losses},
+        },
+    )
+
+
+def test_diagnoses_of_a_run(runs):
+    diagnosed(runs / "trim")
+    test = visit("model", run="trim", model_part="Layer costs")
+    assert trace(charts(test)["map_cost"], "loss_added")["z"]
+    assert any("1\\.mlp\\.gate\\_proj costs most" in each.value for each in test.caption)
+    test.segmented_control(key="model_part").set_value("Errors by block").run()
+    assert len(trace(charts(test)["block_errors_Error"], EVIL_LABEL)["y"]) == BLOCKS
+    test.segmented_control(key="model_part").set_value("Tokens").run()
+    assert "tokens_Losses" in charts(test)
+    (body,) = [each.proto.body for each in test.get("html") if "nats" in each.proto.body]
+    assert 'title="+3.00 nats: 1.00 dense, 4.00 pruned">&lt;b&gt;bold&lt;/b&gt;' in body
+    assert not test.error
+    assert test.button(key="measure_tokens").label == "Measure"
+
+
+def test_what_was_not_measured_or_cannot_be(runs):
+    make_run(runs / "bare", mask=False)
+    test = visit("model", run="bare", model_part="Tokens")
+    assert any("needs the run's masks" in each.value for each in test.info)
+    (runs / "optimal" / "diagnoses.json").write_text("{")
+    test = visit("model", run="optimal", model_part="Layer costs")
+    assert "diagnoses.json is damaged" in test.error[0].value.replace("\\", "")
+    test.button(key="measure_layers").click().run()
+    assert "has changed since" in test.error[1].value
 
 
 @pytest.mark.parametrize("asked", ["gone", "../x", "<b>x</b>", "a" * 500])

@@ -1,5 +1,8 @@
 """The cost of single layers and the growth of errors, against whole float64 passes through the model."""
 
+import dataclasses
+import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,7 +10,11 @@ import torch
 
 import trim
 from tests.trim import tiny
+from trim.cli import main
+from trim.evaluation.diagnose_text import finding, tokens_of
+from trim.evaluation.diagnoses import token_pieces
 from trim.runs.recording import apply_record
+from trim.runs.writer import RunWriter
 
 WINDOWS = torch.randint(0, 256, (5, 24), generator=torch.Generator().manual_seed(0))
 NAMES = ["0.mlp.down_proj", "1.self_attn.q_proj", "2.mlp.gate_proj"]
@@ -22,6 +29,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> trim.Run:
     out = tmp_path_factory.mktemp("runs") / "wanda"
     return trim.prune(folder, out, target=0.6, allocation="uniform", layers=NAMES, windows=4, length=16)
+
+
+@pytest.fixture(scope="module")
+def text(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("texts") / "text.txt"
+    path.write_text("Few words. " * 400)
+    return str(path)
 
 
 @pytest.fixture
@@ -126,3 +140,53 @@ def test_errors_by_block_are_those_of_whole_passes(model, run):
                 torch.cosine_similarity(pruned, after, dim=-1).median().item(), rel=1e-5
             )
             dense = after
+
+
+def test_diagnoses_are_kept_with_the_run(run, text, capsys):
+    asked = ["--corpus", text, "--windows", "2", "--length", "24"]
+    for what in ("layers", "blocks", "tokens"):
+        assert main(["diagnose", what, str(run.path), *asked]) == 0
+        assert "2 windows of 24 tokens of text.txt" in capsys.readouterr().out
+    found = trim.open_run(run.path).diagnoses
+    assert list(found["layers"]["layers"]) == NAMES
+    assert [each["block"] for each in found["blocks"]["blocks"]] == [0, 1, 2]
+    tokens = found["tokens"]
+    assert [[len(each) for each in tokens[key]] for key in ("pieces", "dense", "pruned")] == [
+        [24, 24],
+        [23, 23],
+        [23, 23],
+    ]
+    assert sum(map(sum, tokens["dense"])) / 46 == pytest.approx(found["layers"]["dense_loss"], rel=1e-5)
+    assert sum(token.difference for token in tokens_of(tokens)) == pytest.approx(
+        sum(map(sum, tokens["pruned"])) - sum(map(sum, tokens["dense"])), abs=1e-9
+    )
+    for what in found:
+        assert finding(what, found)
+
+
+def test_costs_that_are_known_on_a_text_are_not_measured_again(run, text, capsys):
+    asked = ["diagnose", "layers", str(run.path), "--corpus", text, "--windows", "2", "--length", "12"]
+    asked += ["--json", "--layers"]
+    for layers, measured in (("1.*", NAMES[1:2]), ("*", [NAMES[0], NAMES[2]]), ("*", NAMES)):
+        assert main([*asked, layers]) == 0
+        printed = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+        done = [each["what"] for each in printed if each.get("what", "").endswith(" alone")]
+        assert done == [f"Pruning {name} alone" for name in measured]
+    assert list(printed[-1]["layers"]["layers"]) == NAMES
+
+
+def test_a_damaged_diagnosis_and_a_run_without_masks(run, folder, tmp_path, capsys):
+    bare = shutil.copytree(run.path, tmp_path / "bare")
+    (bare / "diagnoses.json").write_text('{"tokens": {"text": {}}}')
+    with pytest.raises(trim.RunError, match=r"diagnoses.json is damaged \(it.tokens.pieces is missing"):
+        trim.open_run(bare).diagnoses  # noqa: B018
+    with RunWriter.create(tmp_path / "masks", run.settings) as writer:
+        writer.write_block(0, [dataclasses.replace(run.layer(NAMES[0]), packed_mask=None)])
+        writer.finish({})
+    with pytest.raises(trim.RunError, match="was kept without masks"):
+        trim.diagnose(tmp_path / "masks", "tokens")
+
+
+def test_letters_of_several_tokens_come_with_the_last():
+    tokens = tiny.tokenizer()("a é €", add_special_tokens=False)["input_ids"]
+    assert token_pieces(tiny.tokenizer(), tokens) == ["a", " ", "", "é", " ", "", "", "€"]

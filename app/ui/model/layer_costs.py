@@ -1,0 +1,106 @@
+"""What each layer of a run costs, pruned alone."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import streamlit as st
+
+from app.ui.common.cards import View, card, theme
+from app.ui.common.explanations import MAP_FORMULAS
+from app.ui.common.text import plain
+from app.ui.model.cards import map_view, selectable_card
+from app.ui.model.diagnosis import diagnosis, measured_on
+from diagnostics.figures.diagnoses import cost_scatter_figure
+from diagnostics.model_map import ModelMap
+from diagnostics.numeric import rank_correlation
+from trim.evaluation.diagnose_text import costs_of, layers_finding
+from trim.runs.folder import Run
+from trim.runs.shapes import LayerCostFacts
+
+COST = (
+    "The text goes through the dense model once; then each layer alone is pruned, and only its block and those after "
+    "it are run again. What is measured stays, also if you cancel."
+)
+# What a layer's cost is drawn against, by the words of the control.
+AGAINST = {
+    "Foreseen": ("loss foreseen by sensitivities (nats per token)", "loss_foreseen"),
+    "Gini": ("median Gini of the layer's rows", "median_gini"),
+    "Gain": ("quality gain over uniform", "quality_gain"),
+    "Sparsity": ("layer sparsity (share of weights pruned)", "layer_sparsity"),
+}
+
+
+def layer_costs_part(run: Run, shown: ModelMap, file_name: str) -> None:
+    """Show it, or the way to measure it."""
+
+    def show() -> None:
+        facts = run.diagnoses["layers"]
+        with_costs = costed(shown, facts)
+        measured_on(facts["text"])
+        left, right = st.columns(2)
+        with left:
+            quantities = {"Cost": "loss_added", "Foreseen": "loss_foreseen"}
+            variants = {
+                words: lambda quantity=quantity: map_view(with_costs, quantity)
+                for words, quantity in quantities.items()
+            }
+            selectable_card("map_cost", variants, file_name, with_costs)
+        with right:
+            _scatter_card(with_costs, facts, file_name)
+
+    def patterns() -> Sequence[str]:
+        chosen = st.multiselect(
+            "Layers",
+            run.layers,
+            key="cost_layers",
+            placeholder="All that the run pruned",
+            help="A few are measured sooner. Those measured before on the same text stay.",
+        )
+        return chosen or ("*",)
+
+    diagnosis(run, "layers", "What does each layer cost, pruned alone?", COST, show, patterns)
+
+
+def costed(shown: ModelMap, facts: LayerCostFacts) -> ModelMap:
+    """Return a map with what its layers cost."""
+    costs = costs_of(facts)
+    layers = tuple(
+        replace(
+            each,
+            loss_added=costs[each.name],
+            loss_foreseen=float(facts["layers"][each.name]["predicted"]),
+        )
+        if each.name in costs
+        else each
+        for each in shown.layers
+    )
+    return replace(shown, layers=layers)
+
+
+def _scatter_card(shown: ModelMap, facts: LayerCostFacts, file_name: str) -> None:
+    layers = shown.costed
+    costs = np.array([each.loss_added for each in layers])
+    errors = np.array([float(facts["layers"][each.name]["standard_error"]) for each in layers])
+
+    def view(axis: str, field: str) -> View:
+        values = np.array([getattr(each, field) for each in layers], dtype=float)
+        found = rank_correlation(values, costs)
+        seen = layers_finding(facts)
+        if found is not None:
+            seen += f" Cost and {axis.partition(' (')[0]}: Spearman {found.coefficient:+.2f}."
+        return View(
+            cost_scatter_figure([each.name for each in layers], values, costs, errors, axis, theme()),
+            plain(seen),
+            MAP_FORMULAS["loss_added"],
+            f"Scatter of layers' costs. {seen}",
+            lambda: {
+                "layer": np.array([each.name for each in layers], dtype=str),
+                "loss_added": costs,
+                "standard_error": errors,
+                field: values,
+            },
+        )
+
+    variants = {words: lambda asked=asked: view(*asked) for words, asked in AGAINST.items()}
+    card("layer_cost", variants, file_name=file_name)

@@ -1,0 +1,134 @@
+"""Which tokens suffer: a text coloured by the loss that pruning added to each token."""
+
+import html
+from collections.abc import Sequence
+
+import numpy as np
+import streamlit as st
+
+from app.ui.common.cards import View, card, theme
+from app.ui.common.text import plain
+from diagnostics.figures.diagnoses import token_scatter_figure
+from diagnostics.figures.theme import PALETTES, faded
+from trim.evaluation.diagnose_text import tokens_finding, tokens_of
+from trim.runs.folder import Run
+from trim.runs.shapes import TokenFacts
+
+COST = "The text goes once through the dense and once through the pruned model."
+FORMULA = r"""
+$$
+\Delta_t = \log p(x_t \mid x_{<t}) - \log \hat p(x_t \mid x_{<t})
+$$
+
+in nats: $p$ of the dense and $\hat p$ of the pruned model. Above 0 the pruned model foresees the token less well. The
+first token of a window is given, not foreseen.
+"""
+MOST_NATS = 4.0  # from which on colours grow no stronger
+MOST_ROWS = 2000
+TEXT_HEIGHT = 300
+
+
+def token_card(facts: TokenFacts, file_name: str, key: str = "tokens") -> None:
+    """Draw the losses of all tokens."""
+
+    def view() -> View:
+        tokens = tokens_of(facts)
+        dense, pruned = (np.array([getattr(each, name) for each in tokens]) for name in ("dense", "pruned"))
+        seen = tokens_finding(facts)
+        return View(
+            token_scatter_figure(
+                dense, pruned, [f"…{each.before[-30:]}[{each.text}]" for each in tokens], theme()
+            ),
+            plain(seen),
+            FORMULA,
+            f"Scatter of tokens' losses. {seen}",
+            lambda: {
+                "window": np.array([each.window for each in tokens]),
+                "place": np.array([each.place for each in tokens]),
+                "token": np.array([each.text for each in tokens], dtype=str),
+                "dense": dense,
+                "pruned": pruned,
+                "added": pruned - dense,
+            },
+        )
+
+    card(key, {"Losses": view}, file_name=file_name)
+
+
+def coloured_text(facts: TokenFacts, window: int) -> str:
+    """Return a window as HTML: what lost is brown and underlined, what gained teal, the more the stronger."""
+    palette = PALETTES[theme()]
+    pieces = facts["pieces"][window]
+    spans = [html.escape(pieces[0])]
+    for text, dense, pruned in zip(pieces[1:], facts["dense"][window], facts["pruned"][window], strict=True):
+        added = float(pruned) - float(dense)
+        strength = min(abs(np.nan_to_num(added, nan=MOST_NATS)) / MOST_NATS, 1.0)
+        style = f"background:{faded(palette.loss if added > 0 else palette.gain, round(0.6 * strength, 2))}"
+        if added > 1:
+            style += f";border-bottom:2px solid {palette.loss}"
+        title = f"{added:+.2f} nats: {float(dense):.2f} dense, {float(pruned):.2f} pruned"
+        spans.append(f'<span style="{style}" title="{title}">{html.escape(text)}</span>')
+    body = "".join(spans).replace("\n", "↵\n")
+    return f'<div style="white-space:pre-wrap;line-height:1.7;overflow-wrap:anywhere">{body}</div>'
+
+
+def token_texts(runs: Sequence[tuple[str, TokenFacts]], key: str = "tokens") -> None:
+    """Show a window of the text coloured for each run, side by side."""
+    first = runs[0][1]
+    window = 0
+    if len(first["pieces"]) > 1:
+        window = st.select_slider(
+            "Window",
+            range(len(first["pieces"])),
+            format_func=lambda place: f"{place + 1}",
+            key=f"{key}_window",
+        )
+    for column, (name, facts) in zip(st.columns(len(runs)), runs, strict=True):
+        added = np.array(facts["pruned"][window], dtype=float) - np.array(facts["dense"][window], dtype=float)
+        with column:
+            st.caption(f"{plain(name)}: {added.mean():+.3f} nats per token in this window")
+            with st.container(border=True, height=TEXT_HEIGHT, key=f"{key}-text-{runs.index((name, facts))}"):
+                st.html(coloured_text(facts, window))
+    st.caption(
+        "Brown and underlined: foreseen worse than by the dense model; teal: better. Point at a token for its losses."
+    )
+
+
+def token_table(facts: TokenFacts) -> None:
+    """List tokens with what is before them, those that lost most first; a click on a heading sorts."""
+    tokens = sorted(tokens_of(facts), key=lambda each: -np.nan_to_num(each.difference, nan=np.inf))
+    st.dataframe(
+        [
+            {
+                "Added": each.difference,
+                "Token": each.text,
+                "After": f"…{each.before}",
+                "Dense": each.dense,
+                "Pruned": each.pruned,
+                "Window": each.window + 1,
+            }
+            for each in tokens[:MOST_ROWS]
+        ],
+        column_config={
+            name: st.column_config.NumberColumn(format="%.3f", help="nats")
+            for name in ("Added", "Dense", "Pruned")
+        },
+        hide_index=True,
+        height=TEXT_HEIGHT,
+    )
+
+
+def tokens_views(run: Run, beside: Sequence[Run], file_name: str) -> None:
+    """Show everything of one run, and the text of up to one more beside it."""
+    facts = run.diagnoses["tokens"]
+    left, right = st.columns(2)
+    with left:
+        token_card(facts, file_name)
+    with right:
+        token_table(facts)
+    same = [
+        (other.name, other.diagnoses["tokens"])
+        for other in beside
+        if "tokens" in other.diagnoses and other.diagnoses["tokens"]["text"] == facts["text"]
+    ]
+    token_texts([(run.name, facts), *same[:1]])

@@ -1,0 +1,223 @@
+"""Figures of what pruning did to a model: layers' costs, errors by block, losses of tokens."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import plotly.graph_objects as go
+
+from diagnostics.figures.frame import drawn, frame, signed
+from diagnostics.figures.theme import PALETTES, Theme, escape, faded, series_styles
+from diagnostics.numeric import rank_correlation, spread_indices
+
+POINTS = 4000
+_LABELLED = 3  # of the dearest layers
+
+
+def cost_scatter_figure(
+    names: Sequence[str],
+    values: np.ndarray,
+    costs: np.ndarray,
+    errors: np.ndarray,
+    quantity: str,
+    theme: Theme = "light",
+) -> go.Figure:
+    """Draw what each layer costs against another of its numbers, a point per layer.
+
+    Args:
+        names: of the layers.
+        values: (M,) their other number; NaN: left out.
+        costs: (M,) nats per token that the loss rises.
+        errors: (M,) standard errors of the same; NaN: not known.
+        quantity: what the values are: "median Gini".
+        theme: light or dark.
+    """
+    palette = PALETTES[theme]
+    known = np.flatnonzero(np.isfinite(values) & np.isfinite(costs))
+    x, y, spread = values[known], costs[known], np.nan_to_num(errors[known])
+    labels = [escape(names[place]) for place in known]
+    figure = go.Figure()
+    figure.add_scatter(
+        x=drawn(x),
+        y=drawn(y),
+        mode="markers",
+        name="layers",
+        error_y={"type": "data", "array": drawn(spread), "color": palette.faint, "thickness": 1, "width": 0},
+        marker={"color": palette.ink, "size": 6, "opacity": 0.6},
+        customdata=labels,
+        hovertemplate=f"<b>%{{customdata}}</b><br>{escape(quantity)} %{{x:.4g}}<br>%{{y:+.3g}} nats per token"
+        "<extra></extra>",
+    )
+    for place in np.argsort(y)[::-1][:_LABELLED]:
+        leftwards = x[place] > (x.min() + x.max()) / 2
+        figure.add_annotation(
+            x=float(x[place]),
+            y=float(y[place]),
+            text=labels[place],
+            showarrow=False,
+            xanchor="right" if leftwards else "left",
+            xshift=-8 if leftwards else 8,
+            font={"size": 11, "color": palette.muted},
+        )
+    found = rank_correlation(x, y)
+    sentence = (
+        "One of the two does not vary."
+        if found is None
+        else f"Spearman rank correlation {signed(found.coefficient, '.2f')} over {len(known):,} layers."
+    )
+    frame(
+        figure,
+        theme,
+        title="What goes with a layer's cost?",
+        subtitle=f"{sentence} Bars: one standard error over windows.",
+        x_title=quantity,
+        y_title="loss added (nats per token)",
+    )
+    figure.add_hline(y=0, line={"color": palette.faint, "width": 1}, layer="below")
+    return figure
+
+
+@dataclass(frozen=True, eq=False)
+class BlockErrorLine:
+    """The errors of one run after each block, (B,) each, as `trim.BlockError`; `method` decides the colour."""
+
+    label: str
+    method: str
+    blocks: np.ndarray
+    error: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    cosine: np.ndarray
+    carried: np.ndarray
+    added: np.ndarray
+
+
+BlockQuantity = Literal["error", "cosine", "added"]
+_BLOCK_WORDS: dict[BlockQuantity, tuple[str, str, str]] = {
+    "error": (
+        "Where does error build up?",
+        "Distance from the dense hidden state over its size, after each block: median of tokens; the band holds half.",
+        "relative error",
+    ),
+    "cosine": (
+        "How far did the hidden states turn?",
+        "Cosine between dense and pruned hidden state after each block, median of tokens.",
+        "cosine",
+    ),
+    "added": (
+        "Which block adds error itself?",
+        "What the block's own pruning adds (line), beside what the errors before it have become (dots).",
+        "share of the hidden state",
+    ),
+}
+
+
+def block_error_figure(
+    lines: Sequence[BlockErrorLine], quantity: BlockQuantity, theme: Theme = "light"
+) -> go.Figure:
+    """Draw one number after each block, a line for each run."""
+    palette = PALETTES[theme]
+    figure = go.Figure()
+    for line, style in zip(lines, series_styles([line.method for line in lines]), strict=True):
+        label = escape(line.label)
+        if quantity == "error":
+            figure.add_scatter(
+                x=np.concatenate([line.blocks, line.blocks[::-1]]).astype(np.int32),
+                y=drawn(np.concatenate([line.low, line.high[::-1]])),
+                fill="toself",
+                fillcolor=faded(style.colour, 0.15),
+                line={"width": 0},
+                hoverinfo="skip",
+                name=f"half of the tokens under {label}",
+                showlegend=False,
+            )
+        if quantity == "added":
+            figure.add_scatter(
+                x=line.blocks.astype(np.int32),
+                y=drawn(line.carried),
+                mode="markers",
+                marker={"color": style.colour, "symbol": "circle-open", "size": 5},
+                name=f"{label}: carried on",
+                showlegend=False,
+                hovertemplate=f"<b>{label}</b>, block %{{x}}: %{{y:.2%}} carried on<extra></extra>",
+            )
+        form = ".4f" if quantity == "cosine" else ".2%"
+        figure.add_scatter(
+            x=line.blocks.astype(np.int32),
+            y=drawn(getattr(line, quantity)),
+            mode="lines+markers",
+            line={"color": style.colour, "width": 2, "dash": style.dash},
+            marker={"symbol": style.symbol, "size": 6},
+            name=label,
+            hovertemplate=f"<b>{label}</b>, block %{{x}}: %{{y:{form}}}<extra></extra>",
+        )
+    title, subtitle, axis = _BLOCK_WORDS[quantity]
+    frame(
+        figure,
+        theme,
+        title=title,
+        subtitle=subtitle,
+        x_title="block (index, first to last)",
+        y_title=axis,
+        plot_height=330,
+        legend=len(lines) > 1,
+    )
+    if quantity != "cosine":
+        figure.update_yaxes(tickformat=".0%", rangemode="tozero")
+    figure.update_xaxes(gridcolor=palette.grid)
+    return figure
+
+
+def token_scatter_figure(
+    dense: np.ndarray, pruned: np.ndarray, texts: Sequence[str], theme: Theme = "light"
+) -> go.Figure:
+    """Draw each token's loss under the pruned model against that under the dense one.
+
+    Args:
+        dense: (T,) losses in nats.
+        pruned: (T,) losses of the same tokens.
+        texts: the tokens, with a little of what is before them.
+        theme: light or dark.
+    """
+    palette = PALETTES[theme]
+    known = np.flatnonzero(np.isfinite(dense) & np.isfinite(pruned))
+    order = known[np.argsort(pruned[known] - dense[known])]
+    order = order[spread_indices(len(order), POINTS)]  # both ends are among them
+    x, y = dense[order], pruned[order]
+    most = float(max(x.max(initial=1.0), y.max(initial=1.0)))
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[0, most],
+        y=[0, most],
+        mode="lines",
+        line={"color": palette.muted, "width": 1, "dash": "dot"},
+        hoverinfo="skip",
+        showlegend=False,
+        name="as before",
+    )
+    for name, chosen, colour, symbol in (
+        ("foreseen worse", y > x, palette.loss, "triangle-up"),
+        ("foreseen better", y <= x, palette.gain, "circle"),
+    ):
+        figure.add_scatter(
+            x=drawn(x[chosen]),
+            y=drawn(y[chosen]),
+            mode="markers",
+            name=name,
+            marker={"color": colour, "symbol": symbol, "size": 6, "opacity": 0.5},
+            customdata=[escape(texts[place]) for place in order[chosen]],
+            hovertemplate="%{customdata}<br>loss %{x:.2f} dense, %{y:.2f} pruned<extra></extra>",
+        )
+    frame(
+        figure,
+        theme,
+        title="Which tokens suffer?",
+        subtitle="Each token's loss under the pruned model against that under the dense one; on the line nothing "
+        "changed.",
+        x_title="loss under the dense model (nats)",
+        y_title="loss under the pruned model (nats)",
+        plot_height=330,
+        legend=True,
+    )
+    return figure

@@ -1,0 +1,112 @@
+"""Error bars of what was learned of a layer's rows, over several draws of what it was calibrated on."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from diagnostics.figures.frame import count_rows, drawn, frame
+from diagnostics.figures.learning_rate import rate_label
+from diagnostics.figures.theme import METHOD_STYLES, PALETTES, Theme, escape, faded
+from diagnostics.numeric import row_indices, spread_indices
+
+POINTS = 2000
+
+
+def row_signal_figure(
+    draws: np.ndarray,
+    quantity: str,
+    selected_rows: Iterable[int] = (),
+    theme: Theme = "light",
+    form: str = ".1%",
+) -> go.Figure:
+    """Draw the mean of each row over draws, in ascending order, and one standard deviation either way.
+
+    Args:
+        draws: (K, D) of each draw, K at least 2; a row with NaN is left out.
+        quantity: what it is: "row sparsity".
+        selected_rows: rows that are marked.
+        theme: light or dark.
+        form: format of the number, as Plotly spells it.
+    """
+    palette, style = PALETTES[theme], METHOD_STYLES["trim"]
+    known = np.flatnonzero(np.isfinite(draws).all(axis=0))
+    mean, spread = draws[:, known].mean(axis=0), draws[:, known].std(axis=0, ddof=1)
+    order = np.argsort(mean, kind="stable")
+    seen = spread_indices(len(order), POINTS) if len(order) else order
+    rows, mean, spread = known[order][seen], mean[order][seen], spread[order][seen]
+    figure = go.Figure()
+    figure.add_scatter(
+        x=drawn(np.concatenate([seen, seen[::-1]])),
+        y=drawn(np.concatenate([mean - spread, (mean + spread)[::-1]])),
+        fill="toself",
+        fillcolor=faded(style.colour, 0.25),
+        line={"width": 0},
+        hoverinfo="skip",
+        name="one standard deviation over draws",
+    )
+    figure.add_scatter(
+        x=drawn(seen),
+        y=drawn(mean),
+        mode="lines",
+        line={"color": style.colour, "width": 2},
+        customdata=np.stack([rows, spread], axis=1),
+        hovertemplate=f"<b>row %{{customdata[0]:.0f}}</b><br>{escape(quantity)} %{{y:{form}}} "
+        f"± %{{customdata[1]:{form}}}<extra></extra>",
+        name="mean over draws",
+    )
+    marked = np.isin(rows, row_indices(selected_rows, draws.shape[1]))
+    if marked.any():
+        figure.add_scatter(
+            x=drawn(seen[marked]),
+            y=drawn(mean[marked]),
+            mode="markers",
+            marker={"color": style.colour, "size": 9, "line": {"width": 2, "color": palette.ink}},
+            error_y={"type": "data", "array": drawn(spread[marked]), "color": palette.ink},
+            name="selected rows",
+        )
+    if len(mean):
+        figure.add_hline(
+            y=float(draws[:, known].mean()), line={"color": palette.muted, "width": 1.5, "dash": "dot"}
+        )
+    frame(
+        figure,
+        theme,
+        title="Is it signal?",
+        subtitle=f"{count_rows(len(known))} by their mean over {len(draws)} draws; dotted: the layer.",
+        x_title="rows, in ascending order",
+        y_title=quantity,
+        plot_height=330,
+        legend=True,
+    )
+    figure.update_yaxes(tickformat=form)
+    return figure
+
+
+def rate_draws_figure(rates: Sequence[float | None], theme: Theme = "light") -> go.Figure:
+    """Draw how often each learning rate was chosen; None: uniform was best."""
+    style = METHOD_STYLES["trim"]
+    kinds = sorted(set(rates), key=lambda rate: 0.0 if rate is None else rate)
+    labels = ["none" if rate is None else rate_label(rate) for rate in kinds]
+    counts = [rates.count(rate) for rate in kinds]
+    figure = go.Figure()
+    figure.add_bar(
+        x=labels,
+        y=counts,
+        width=0.5,
+        marker={"color": style.colour, "opacity": 0.85},
+        hovertemplate="rate %{x}: chosen in %{y} draws<extra></extra>",
+        name="draws",
+    )
+    frame(
+        figure,
+        theme,
+        title="Is the chosen rate the same each time?",
+        subtitle=f"In how many of {len(rates)} draws each learning rate was chosen; none: uniform was best.",
+        x_title="learning rate",
+        y_title="draws",
+        plot_height=330,
+    )
+    figure.update_xaxes(type="category")
+    figure.update_yaxes(dtick=max(1, max(counts) // 6), rangemode="tozero")
+    return figure

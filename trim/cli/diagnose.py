@@ -1,0 +1,136 @@
+"""The command `diagnose`: what a run did to its model, measured on held-out text."""
+
+import argparse
+import json
+from pathlib import Path
+
+from trim.cli.terminal import Terminal
+from trim.evaluation.diagnose_text import DIAGNOSES, costs_of, finding, format_text, tokens_of
+from trim.evaluation.settings import EvaluationText
+from trim.names import one_line
+from trim.progress import Progress
+from trim.pruning.events import to_json
+from trim.runs.folder import Run
+
+TOKENS_LISTED = 20
+
+_DESCRIPTION = """\
+Measure what a run did to its model on held-out text, and keep the result with the run (diagnoses.json):
+
+  layers   what each layer costs: the loss with that layer alone pruned, and what its rows' sensitivities foresee
+  blocks   where error builds up: hidden states after each block, the pruned model's beside the dense one's
+  tokens   which tokens suffer: the loss of each token under the dense and the pruned model"""
+
+_EXAMPLES = """\
+examples:
+  %(prog)s layers runs/first
+  %(prog)s layers runs/first --layers "15.*" "*.down_proj"
+  %(prog)s tokens runs/first --corpus wikitext2 --windows 4 --length 512"""
+
+
+def add_diagnose(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `diagnose` to the commands."""
+    parser = commands.add_parser(
+        "diagnose",
+        help="what a run did to its model, by layer, block and token",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("what", choices=list(DIAGNOSES), help="what to measure")
+    parser.add_argument("run", type=Path, help="a complete run with masks")
+    parser.add_argument(
+        "--layers",
+        nargs="+",
+        default=["*"],
+        metavar="PATTERN",
+        help="of `layers`: names or shell patterns (default: all that the run pruned)",
+    )
+    text = parser.add_argument_group("text")
+    text.add_argument(
+        "--corpus",
+        default=EvaluationText.corpus,
+        metavar="CORPUS",
+        help="demo, wikitext2, c4, or a .txt, .jsonl or .parquet file: its evaluation part (default: demo)",
+    )
+    text.add_argument("--windows", type=int, default=8, metavar="N", help="the first N (default: 8)")
+    text.add_argument(
+        "--length", type=int, default=256, metavar="N", help="tokens in a window (default: 256)"
+    )
+    machine = parser.add_argument_group("machine")
+    machine.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU where there is one)")
+    machine.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 on the CPU)")
+    machine.add_argument("--batch", type=int, metavar="N", help="windows in one forward pass")
+    parser.add_argument(
+        "--json", action="store_true", help="for programs: progress and result, one JSON object a line"
+    )
+    parser.set_defaults(work=_diagnose)
+
+
+def _diagnose(chosen: argparse.Namespace) -> None:
+    text = EvaluationText(chosen.corpus, chosen.windows, chosen.length)
+    from trim.evaluation.diagnoses import diagnose
+    from trim.evaluation.workbench import Workbench
+
+    terminal = Terminal()
+    progress = _print_progress if chosen.json else terminal.progress
+    workbench = Workbench(device=chosen.device, dtype=chosen.dtype, progress=progress)
+    run = diagnose(
+        chosen.run,
+        chosen.what,
+        text,
+        layers=chosen.layers,
+        batch=chosen.batch,
+        workbench=workbench,
+        progress=progress,
+    )
+    if chosen.json:
+        print(json.dumps({chosen.what: dict(run.diagnoses)[chosen.what]}), flush=True)
+        return
+    for line in (*_TABLES[chosen.what](run), finding(chosen.what, run.diagnoses)):
+        terminal.line(line)
+
+
+def _print_progress(now: Progress) -> None:
+    print(json.dumps(to_json(now)), flush=True)
+
+
+def _layers_table(run: Run) -> list[str]:
+    facts = run.diagnoses["layers"]
+    costs = costs_of(facts)
+    width = max(map(len, costs), default=0)
+    lines = [
+        format_text(facts["text"]),
+        f"{'layer'.ljust(width)}  nats per token    ± (1 s.e.)  foreseen by sensitivities",
+    ]
+    for name in sorted(costs, key=lambda name: -costs[name]):
+        numbers = facts["layers"][name]
+        error, foreseen = float(numbers["standard_error"]), float(numbers["predicted"])
+        lines.append(f"{name.ljust(width)}  {costs[name]:+14.5f}  {error:12.5f}  {foreseen:+25.5f}")
+    return lines
+
+
+def _blocks_table(run: Run) -> list[str]:
+    facts = run.diagnoses["blocks"]
+    lines = [format_text(facts["text"]), "block   error  cosine  carried   added  most by"]
+    for each in facts["blocks"]:
+        layers = {name: float(value) for name, value in each["layers"].items()}
+        worst = max(layers, key=layers.__getitem__, default="")
+        error, cosine = float(each["error"]), float(each["cosine"])
+        carried, added = float(each["carried"]), float(each["added"])
+        lines.append(f"{each['block']:>5}  {error:6.2%}  {cosine:.4f}  {carried:7.2%} {added:7.2%}  {worst}")
+    return lines
+
+
+def _tokens_table(run: Run) -> list[str]:
+    facts = run.diagnoses["tokens"]
+    lines = [format_text(facts["text"]), "   dense   pruned    added  token"]
+    for token in sorted(tokens_of(facts), key=lambda token: -token.difference)[:TOKENS_LISTED]:
+        context = one_line(token.before)[-48:]
+        lines.append(
+            f"{token.dense:8.3f} {token.pruned:8.3f} {token.difference:+8.3f}  …{context} [{one_line(token.text)}]"
+        )
+    return lines
+
+
+_TABLES = {"layers": _layers_table, "blocks": _blocks_table, "tokens": _tokens_table}

@@ -1,0 +1,125 @@
+"""The findings of diagnoses in sentences. Imports no torch."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from trim.evaluation.entries import format_perplexity
+from trim.runs.shapes import BlockErrorFacts, Diagnoses, LayerCostFacts, MeasuredText, TokenFacts
+
+DIAGNOSES = {
+    "layers": "what each layer costs, pruned alone",
+    "blocks": "where error builds up, block by block",
+    "tokens": "which tokens suffer",
+}
+CONTEXT_TOKENS = 12  # before a token, where it is listed
+
+
+@dataclass(frozen=True)
+class Token:
+    """A token of a text.
+
+    Attributes:
+        window, place: where it is.
+        text: its own text.
+        before: the text before it.
+        dense, pruned: its loss under both models.
+    """
+
+    window: int
+    place: int
+    text: str
+    before: str
+    dense: float
+    pruned: float
+
+    @property
+    def difference(self) -> float:
+        """Return the loss added by pruning, in nats."""
+        return self.pruned - self.dense
+
+
+def format_text(text: MeasuredText) -> str:
+    """Describe the text of a diagnosis in a few words."""
+    name = text["corpus"].replace("\\", "/").rpartition("/")[2]
+    return f"{text['windows']:,} windows of {text['length']:,} tokens of {name}"
+
+
+def costs_of(facts: LayerCostFacts) -> dict[str, float]:
+    """Return by how much each layer, pruned alone, raises the loss per token, in nats."""
+    dense = float(facts["dense_loss"])
+    return {name: float(numbers["loss"]) - dense for name, numbers in facts["layers"].items()}
+
+
+def layers_finding(facts: LayerCostFacts) -> str:
+    """Say which layer costs most, how uneven costs are, and how well sensitivities foresee them."""
+    costs = {name: cost for name, cost in costs_of(facts).items() if np.isfinite(cost)}
+    if not costs:
+        return "No layer has a finite loss."
+    dense = float(facts["dense_loss"])
+    worst = max(costs, key=costs.__getitem__)
+    sentence = (
+        f"Alone, {worst} costs most: it raises the loss by {costs[worst]:.3g} nats per token, perplexity "
+        f"{format_perplexity(float(np.exp(dense)))} to {format_perplexity(float(np.exp(dense + costs[worst])))}."
+    )
+    ordered = sorted((max(cost, 0.0) for cost in costs.values()), reverse=True)
+    if len(ordered) > 4 and sum(ordered) > 0:
+        tenth = max(1, len(ordered) // 10)
+        share = sum(ordered[:tenth]) / sum(ordered)
+        sentence += f" The dearest {tenth} of {len(ordered)} layers make {share:.0%} of the sum of all costs."
+    return sentence
+
+
+def blocks_finding(facts: BlockErrorFacts) -> str:
+    """Say how large the error is in the end, and which block and layer add most of it."""
+    blocks = [each for each in facts["blocks"] if np.isfinite(float(each["added"]))]
+    if not blocks:
+        return "No block has a finite error."
+    last = blocks[-1]
+    most = max(blocks, key=lambda each: float(each["added"]))
+    sentence = (
+        f"After the last block half of the tokens are off by {float(last['error']):.1%} of their hidden state or more. "
+        f"Block {most['block']} adds most, {float(most['added']):.1%}"
+    )
+    layers = {name: float(value) for name, value in most["layers"].items()}
+    if layers:
+        worst = max(layers, key=layers.__getitem__)
+        sentence += f", of its layers {worst} ({layers[worst]:.1%} alone)"
+    return sentence + "."
+
+
+def tokens_of(facts: TokenFacts) -> list[Token]:
+    """Return all tokens but the first of each window, in the order of the text."""
+    found = []
+    for window, (pieces, dense, pruned) in enumerate(
+        zip(facts["pieces"], facts["dense"], facts["pruned"], strict=True)
+    ):
+        for place, text in enumerate(pieces[1:], 1):
+            before = "".join(pieces[max(0, place - CONTEXT_TOKENS) : place])
+            losses = float(dense[place - 1]), float(pruned[place - 1])
+            found.append(Token(window, place, text, before, *losses))
+    return found
+
+
+def tokens_finding(facts: TokenFacts) -> str:
+    """Say how the loss that pruning adds is spread over tokens, and which token lost most."""
+    tokens = [token for token in tokens_of(facts) if np.isfinite(token.difference)]
+    if not tokens:
+        return "No token has a finite loss."
+    added = np.array([token.difference for token in tokens])
+    worst = tokens[int(added.argmax())]
+    rising = np.sort(added[added > 0])[::-1]
+    tenth = max(1, len(tokens) // 10)
+    share = rising[:tenth].sum() / rising.sum() if rising.size else 0.0
+    return (
+        f"Pruning adds {added.mean():.3g} nats per token; {(added < 0).mean():.0%} of the tokens are foreseen better "
+        f"than before. The tenth that suffers most makes {share:.0%} of all that was added; most of all "
+        f"“{worst.text.strip() or worst.text!r}” after “…{worst.before[-40:].strip()}” (+{worst.difference:.3g})."
+    )
+
+
+def finding(what: str, diagnoses: Diagnoses) -> str:
+    """Say in one or two sentences what a diagnosis that was made found, computed from the numbers."""
+    if what == "layers":
+        return layers_finding(diagnoses["layers"])
+    return blocks_finding(diagnoses["blocks"]) if what == "blocks" else tokens_finding(diagnoses["tokens"])

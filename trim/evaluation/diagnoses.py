@@ -1,0 +1,164 @@
+"""Measure what a run did to its model, and keep the result with the run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from trim.cache import text_sha256
+from trim.errors import SettingsError
+from trim.evaluation.block_errors import block_errors
+from trim.evaluation.diagnose_text import DIAGNOSES
+from trim.evaluation.entries import number_to_json
+from trim.evaluation.layer_costs import LayerCosts, layer_costs
+from trim.evaluation.perplexity import token_losses
+from trim.evaluation.settings import EvaluationText
+from trim.evaluation.workbench import Workbench, pruned, source_of
+from trim.models.loaded import Model
+from trim.names import match_layers
+from trim.progress import ProgressListener
+from trim.pruning.export import require_fit
+from trim.runs.folder import Run, open_run
+from trim.runs.shapes import BlockErrorFacts, LayerCostFacts, LayerCostNumbers, MeasuredText, TokenFacts
+from trim.runs.writer import update_diagnoses
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+TEXT = EvaluationText(windows=8, length=256)
+
+
+def diagnose(
+    run: Run | str | Path,
+    what: str,
+    text: EvaluationText = TEXT,
+    *,
+    layers: Sequence[str] = ("*",),
+    batch: int | None = None,
+    workbench: Workbench | None = None,
+    progress: ProgressListener | None = None,
+) -> Run:
+    """Measure one of `DIAGNOSES` of a run on held-out text, and write it into the run's `diagnoses.json`.
+
+        trim.diagnose("runs/first", "layers").diagnoses["layers"]
+
+    Args:
+        run: complete, with masks.
+        what: "layers": what each layer costs, pruned alone (`layer_costs`); kept after each layer, so that work that
+            was stopped goes on there. "blocks": where error builds up (`block_errors`). "tokens": which tokens suffer
+            (`token_losses` of the dense and the pruned model).
+        text: on which.
+        layers: of "layers", names or shell patterns.
+        batch: windows in one pass; None: chosen by itself.
+        workbench: keeps the model for further calls; None: one for this call.
+        progress: called at each step; an exception from it ends the work.
+
+    Returns:
+        The run as it is then.
+
+    Raises:
+        SettingsError: no such diagnosis.
+        RunError: the run is not complete or has no masks, or its folder cannot be written.
+        ModelError: its model is gone, or has changed since.
+        CorpusError: no such text, or it is too short.
+        LayerNotFoundError: the run pruned no such layer.
+    """
+    if what not in DIAGNOSES:
+        raise SettingsError(f"a diagnosis is one of {', '.join(DIAGNOSES)}, not {what!r}")
+    run = run if isinstance(run, Run) else open_run(run)
+    match_layers(layers, run.layers, "the run has pruned no layer that matches")
+    workbench = workbench or Workbench(progress=progress)
+    model = workbench.model(source_of(run))
+    require_fit(run, model)
+    windows = workbench.windows(text)
+    facts: MeasuredText = {
+        "corpus": text.corpus,
+        "windows": windows.shape[0],
+        "length": windows.shape[1],
+        "tokens_sha256": text_sha256(windows),
+        "dtype": str(model.dtype).removeprefix("torch."),
+    }
+    if what == "layers":
+        _layers(run, model, windows, facts, layers, batch, progress)
+    elif what == "blocks":
+        found = block_errors(model, run, windows, batch=batch, progress=progress)
+        blocks: BlockErrorFacts = {"text": facts, "blocks": [_numbers(vars(each)) for each in found]}
+        update_diagnoses(run.path, {"blocks": blocks})
+    else:
+        update_diagnoses(run.path, {"tokens": _tokens(run, model, windows, facts, batch, progress)})
+    return open_run(run.path)
+
+
+def _layers(
+    run: Run,
+    model: Model,
+    windows: Tensor,
+    text: MeasuredText,
+    layers: Sequence[str],
+    batch: int | None,
+    progress: ProgressListener | None,
+) -> None:
+    before = run.diagnoses.get("layers")
+    known: dict[str, LayerCostNumbers] = {}
+    if before is not None and before["text"] == text:
+        known = dict(before["layers"])
+    asked = [name for names in match_layers(layers, run.layers).values() for name in names]
+    missing = [name for name in asked if name not in known] or asked
+
+    def keep(found: LayerCosts) -> None:
+        latest = found.layers[-1]
+        known[latest.name] = {
+            "loss": number_to_json(latest.loss),
+            "standard_error": number_to_json(latest.standard_error),
+            "predicted": number_to_json(latest.predicted),
+        }
+        facts: LayerCostFacts = {
+            "text": text,
+            "dense_loss": number_to_json(found.dense_loss),
+            "layers": {name: known[name] for name in run.layers if name in known},
+        }
+        update_diagnoses(run.path, {"layers": facts})
+
+    layer_costs(model, run, windows, layers=missing, batch=batch, progress=progress, each=keep)
+
+
+def _tokens(
+    run: Run,
+    model: Model,
+    windows: Tensor,
+    text: MeasuredText,
+    batch: int | None,
+    progress: ProgressListener | None,
+) -> TokenFacts:
+    dense = token_losses(model, windows, batch=batch, progress=progress)
+    with pruned(model, run):
+        after = token_losses(model, windows, batch=batch, progress=progress)
+    return {
+        "text": text,
+        "pieces": [token_pieces(model.tokenizer, window.tolist()) for window in windows],
+        "dense": _numbers(dense.tolist()),
+        "pruned": _numbers(after.tolist()),
+    }
+
+
+def token_pieces(tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int]) -> list[str]:
+    """Return the text of each token; a letter made of several tokens comes with the last of them."""
+    pieces, before = [], ""
+    for stop in range(1, len(tokens) + 1):
+        text: str = tokenizer.decode(tokens[:stop], skip_special_tokens=False)
+        if text.endswith("\N{REPLACEMENT CHARACTER}") and stop < len(tokens):
+            pieces.append("")
+            continue
+        pieces.append(text[len(before) :])
+        before = text
+    return pieces
+
+
+def _numbers(value: object) -> object:
+    """Return lists and tables with NaN and infinity as words that JSON can hold."""
+    if isinstance(value, float):
+        return number_to_json(value)
+    if isinstance(value, dict):
+        return {key: _numbers(each) for key, each in value.items()}
+    return [_numbers(each) for each in value] if isinstance(value, list) else value

@@ -1,0 +1,152 @@
+"""Is it signal? Learned row sparsities of one layer, over several draws of what it is calibrated on."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+
+import numpy as np
+import torch
+
+from trim.calibration.capture import LayerSample, capture
+from trim.errors import SettingsError
+from trim.methods.choices import SCORES
+from trim.methods.gini import gini
+from trim.methods.retention import retention_curves
+from trim.methods.search import search
+from trim.methods.search_settings import SearchSettings
+from trim.models.loaded import Model
+from trim.progress import Meter, ProgressListener
+
+MEANT = 2.0  # standard deviations that a row's sparsity must be away from the layer's to count as meant
+
+
+@dataclass(frozen=True, eq=False)
+class RowSignal:
+    """What TRIM learned in several draws.
+
+    Attributes:
+        sparsity: (draws, D) row sparsities.
+        gini: (draws, D) of the rows' scores; NaN for a row of zeros.
+        rates: the learning rate of each draw; None where uniform was best.
+        titles: of the draws: "seed 3".
+    """
+
+    sparsity: np.ndarray = field(repr=False)
+    gini: np.ndarray = field(repr=False)
+    rates: tuple[float | None, ...]
+    titles: tuple[str, ...] = field(repr=False)
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        """Each row's mean sparsity over the draws, (D,)."""
+        mean: np.ndarray = self.sparsity.mean(axis=0)
+        return mean
+
+    @cached_property
+    def uncertainty(self) -> np.ndarray:
+        """The standard deviation of each row's sparsity over the draws, (D,)."""
+        spread: np.ndarray = self.sparsity.std(axis=0, ddof=1)
+        return spread
+
+    @property
+    def signal_share(self) -> float:
+        """Return which share of the variance of row sparsities within a draw is not its uncertainty; NaN: none varies.
+
+        V_rows / (V_rows + V_draws), V_draws the mean over rows of their variance over draws, V_rows the variance over
+        rows of their means less what the draws alone would make of it, V_draws / draws.
+        """
+        draws = float((self.uncertainty**2).mean())
+        rows = max(float(self.mean.var(ddof=1)) - draws / len(self.sparsity), 0.0)
+        return rows / (rows + draws) if rows + draws else float("nan")
+
+    @property
+    def meant_share(self) -> float:
+        """Return the share of rows whose sparsity differs from the layer's by more than twice their uncertainty."""
+        distance = np.abs(self.mean - self.mean.mean())
+        return float((distance > np.maximum(MEANT * self.uncertainty, 1e-12)).mean())
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return a table with one line per row."""
+        with np.errstate(invalid="ignore"):
+            of_gini = {"gini": self.gini.mean(axis=0), "gini_uncertainty": self.gini.std(axis=0, ddof=1)}
+        return {
+            "row": np.arange(len(self.mean)),
+            "row_sparsity": self.mean,
+            "uncertainty": self.uncertainty,
+            **of_gini,
+        }
+
+
+def row_signal(
+    samples: Iterable[LayerSample],
+    settings: SearchSettings,
+    *,
+    score: str = "wanda",
+    draws: int = 0,
+    titles: Sequence[str] = (),
+    progress: ProgressListener | None = None,
+) -> RowSignal:
+    """Let TRIM learn a layer's row sparsities from several samples of it.
+
+        sample = trim.capture(model, windows, ["15.mlp.gate_proj"])["15.mlp.gate_proj"]
+        signal = trim.row_signal(trim.resampled(sample, 16), trim.SearchSettings(0.7), draws=16)
+        signal.signal_share
+
+    Args:
+        samples: of one layer, two or more: `resampled` vectors of one, or `recaptured` with other seeds, or captured
+            from other texts or with other numbers of vectors.
+        settings: of the search.
+        score: by which weights are ordered.
+        draws: how many samples come, for the progress; 0: not known.
+        titles: of the samples.
+        progress: called after each; an exception from it ends the work.
+
+    Raises:
+        SettingsError: fewer than two samples.
+        NonFiniteError: NaN or infinity in one of them.
+    """
+    meter = Meter(progress, of=draws)
+    sparsity, coefficients, rates = [], [], []
+    for place, sample in enumerate(samples):
+        meter.report(f"Learning from draw {place + 1}" + (f" of {draws}" if draws else ""), place)
+        scores = SCORES[score](sample.weight, sample.input_norm)
+        curves = retention_curves(sample.weight, sample.inputs, scores, name=sample.name)
+        found = search(curves, settings)
+        sparsity.append(found.counts.cpu().numpy() / curves.columns)
+        coefficients.append(gini(scores, curves.sorted_columns).cpu().numpy())
+        rates.append(found.learning_rate)
+    if len(rates) < 2:
+        raise SettingsError(f"uncertainty needs two draws or more, not {len(rates)}")
+    names = tuple(titles) or tuple(f"draw {place + 1}" for place in range(len(rates)))
+    return RowSignal(np.stack(sparsity), np.stack(coefficients), tuple(rates), names)
+
+
+def resampled(sample: LayerSample, draws: int, *, seed: int = 0) -> Iterator[LayerSample]:
+    """Yield bootstrap samples: as many input vectors, drawn with replacement. Feature norms, of all tokens, stay."""
+    generator = torch.Generator().manual_seed(seed)
+    vectors = sample.inputs.shape[1]
+    for _ in range(draws):
+        chosen = torch.randint(vectors, (vectors,), generator=generator).to(sample.inputs.device)
+        yield replace(sample, inputs=sample.inputs[:, chosen].contiguous())
+
+
+def recaptured(
+    model: Model,
+    layer: str,
+    windows: Iterable[torch.Tensor],
+    *,
+    vectors_per_sequence: int = 2,
+    seed: int = 0,
+    progress: ProgressListener | None = None,
+) -> Iterator[LayerSample]:
+    """Yield what a layer of a dense model receives from one set of windows after another."""
+    for place, each in enumerate(windows):
+        found = capture(
+            model,
+            each,
+            [layer],
+            vectors_per_sequence=vectors_per_sequence,
+            seed=seed + place,
+            progress=progress,
+        )
+        yield found[layer]
