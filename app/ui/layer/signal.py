@@ -31,7 +31,8 @@ $$
 
 $s_{ik}$ is the sparsity that TRIM learns for row $i$ in draw $k$ of $K$: from the layer's input vectors drawn again
 with replacement (a bootstrap; the score stays), or from other windows of the text (then score, Gini and vectors
-change). A row is meant to differ where its mean is more than twice its standard deviation away from the layer's sparsity.
+change). A row is meant to differ where its mean is more than twice its standard deviation away from the layer's
+sparsity.
 """
 
 
@@ -88,7 +89,7 @@ def signal_seen(found: trim.RowSignal) -> str:
     if np.isnan(share):
         return f"Row sparsities are the same in every row and draw; {chosen}"
     return (
-        f"{share:.0%} of the spread between rows is larger than its own uncertainty: a row's sparsity is certain to "
-        f"± {np.median(found.uncertainty):.2%} (median), and {found.meant_share:.0%} of the rows differ from the layer's "
-        f"by more than twice that; {chosen}"
+        f"{share:.0%} of the variance of row sparsities is between rows, the rest is their own uncertainty. A row's "
+        f"sparsity is certain to ± {np.median(found.uncertainty):.2%} (median); {found.meant_share:.0%} of the rows "
+        f"differ from the layer's by more than twice their uncertainty; {chosen}"
     )
