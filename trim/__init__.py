@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     )
     from trim.evaluation.agreement import Agreement, agreements, method_masks
     from trim.evaluation.block_errors import BlockError, block_errors
-    from trim.evaluation.diagnoses import diagnose
+    from trim.evaluation.diagnoses import compare_tokens, diagnose
     from trim.evaluation.evaluate import Evaluation, evaluate
     from trim.evaluation.generation import continue_prompt
     from trim.evaluation.layer_costs import LayerCost, LayerCosts, layer_costs
@@ -70,7 +70,7 @@ _NAMES_OF = {
     "RunError RunLockedError SettingsError ShapeError SparsityError TrimError",
     "evaluation.agreement": "Agreement agreements method_masks",
     "evaluation.block_errors": "BlockError block_errors",
-    "evaluation.diagnoses": "diagnose",
+    "evaluation.diagnoses": "compare_tokens diagnose",
     "evaluation.evaluate": "Evaluation evaluate",
     "evaluation.generation": "continue_prompt",
     "evaluation.layer_costs": "LayerCost LayerCosts layer_costs",

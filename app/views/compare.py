@@ -19,9 +19,11 @@ from app.services.results.compared import (
 )
 from app.services.runs.store import STORE, StoredRun
 from app.ui.common.guard import guarded
+from app.ui.common.present import kept
 from app.ui.common.selection import choose_rows
 from app.ui.common.slots import set_slots, slot_address, slots
 from app.ui.common.studio import figures_are_of
+from app.ui.common.text import plain
 from app.ui.compare.cards import (
     distances,
     distribution_card,
@@ -88,6 +90,26 @@ def sources(compared: list[Compared]) -> Iterator[str]:
         yield f"{request.windows} windows of {request.length} tokens of {text}, seed {request.seed}"
 
 
+def errors_by_block(ids: set[str], entries: list[StoredRun]) -> None:
+    """Draw where error builds up in the runs that are compared, as far as that was measured."""
+    runs = [entry.run for entry in entries if entry.id in ids and entry.run is not None]
+    runs = [run for run in runs if run.kind == "model"]
+    if any("blocks" in run.diagnoses for run in runs):
+        from app.ui.common.block_errors import block_errors_card
+
+        block_errors_card(runs, "compare-block-errors")
+    elif runs:
+        with st.container(border=True, key="card-block-errors"):
+            st.markdown("**Where does error build up?**")
+            st.caption("It was not measured for any of these runs yet.")
+            st.page_link(
+                "views/model.py",
+                label=f"Measure it for {plain(runs[0].name)}",
+                icon=":material/speed:",
+                query_params={"run": runs[0].id, "model_part": "Errors by block", **kept()},
+            )
+
+
 @st.fragment
 def views(compared: list[Compared]) -> None:
     """Everything that is drawn; a selection of rows runs only this again."""
@@ -130,5 +152,8 @@ else:
             figures_are_of(*dict.fromkeys(sources(compared)))
             views(compared)
 st.subheader("Whole models")
-with guarded():
+left, right = st.columns(2)
+with left, guarded():
     sweep_card()
+with right, guarded():
+    errors_by_block({pick.run_id for pick in picks}, entries)

@@ -10,6 +10,7 @@ from app.services.layer.keys import DEVICES
 from app.services.results.perplexities import method_of, perplexities
 from app.services.results.tables import agreement_map, has_sensitivities, model_map
 from app.services.runs.store import STORE, StoredRun
+from app.ui.common import block_errors, tokens
 from app.ui.common.cards import fact
 from app.ui.common.guard import guarded
 from app.ui.common.parts import OVERVIEW, choose_part
@@ -17,7 +18,6 @@ from app.ui.common.seminar import presenter_only
 from app.ui.common.studio import figures_are_of
 from app.ui.common.text import plain
 from app.ui.common.waiting import laboratory, meanwhile
-from app.ui.model import block_errors, tokens
 from app.ui.model.cards import (
     MAPS,
     agreement_card,
@@ -198,7 +198,14 @@ def views(run_id: str, run: Run, entries: list[StoredRun]) -> None:
             "tokens",
             "Which tokens suffer?",
             tokens.COST,
-            lambda: tokens.tokens_views(run, others, file_name),
+            lambda: tokens.tokens_views(
+                [
+                    (each.name, each.diagnoses["tokens"])
+                    for each in (run, *others)
+                    if "tokens" in each.diagnoses
+                ],
+                file_name,
+            ),
         )
 
 

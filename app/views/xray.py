@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app.services.layer.keys import AgreementKey, ModelKey, SampleKey, XrayKey
+from app.services.layer.keys import AgreementKey, ModelKey, SampleKey, TokensKey, XrayKey
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
 from app.ui.common.waiting import NothingToShow, finished, laboratory
@@ -76,6 +76,9 @@ def show(found: Xray, key: XrayKey) -> None:
     )
     if key.parent is not None:
         compare(AgreementKey(key.checkpoint, ModelKey(key.parent), SampleKey()))
+        suffering(
+            TokensKey(key.checkpoint, ModelKey(key.parent), SampleKey(windows=4, length=256)), file_name
+        )
 
 
 def compare(key: AgreementKey) -> None:
@@ -91,6 +94,21 @@ def compare(key: AgreementKey) -> None:
         st.session_state["xray_compared"] = key
     parent = finished(laboratory().model(key.parent), key.parent, "Loading the parent")
     agreement_table(finished(laboratory().agreements(key, parent), key, "Comparing masks"))
+
+
+def suffering(key: TokensKey, file_name: str) -> None:
+    """Measure the loss of each token under the checkpoint and its parent, when asked."""
+    st.subheader("Which tokens suffer?")
+    if st.session_state.get("xray_tokens") != key:
+        st.caption("The parent and the checkpoint are loaded, and both read a text.")
+        if not st.button("Compare their losses", icon=":material/match_word:"):
+            return
+        st.session_state["xray_tokens"] = key
+    parent = finished(laboratory().model(key.parent), key.parent, "Loading the parent")
+    facts = finished(laboratory().tokens(key, parent), key, "Reading the text with both")
+    from app.ui.common.tokens import tokens_views
+
+    tokens_views([("This checkpoint", facts)], file_name)
 
 
 st.title("How was this model pruned?")

@@ -9,12 +9,19 @@ from diagnostics.allocation import RowAllocation, pool_mask, row_scatter, row_sp
 from diagnostics.concentration import gini, gini_statistics, lorenz_curves
 from diagnostics.figures.allocation import row_sparsity_ecdf, row_sparsity_histogram, sorted_row_sparsity
 from diagnostics.figures.concentration import gini_histogram, lorenz_figure
+from diagnostics.figures.diagnoses import (
+    BlockErrorLine,
+    block_error_figure,
+    cost_scatter_figure,
+    token_scatter_figure,
+)
 from diagnostics.figures.gap import gap_loss_figure, gap_quality_figure, gap_scatter_figure, gap_share_figure
 from diagnostics.figures.iterations import iteration_figure, landscape_figure
 from diagnostics.figures.learning_rate import rate_figure
 from diagnostics.figures.mask import mask_figure
 from diagnostics.figures.row_detail import row_paths_figure, row_prices_figure, row_scores_figure
 from diagnostics.figures.scatter import row_scatter_figure
+from diagnostics.figures.signal import rate_draws_figure, row_signal_figure
 from diagnostics.figures.similarity import cosine_figure
 from diagnostics.gap import GapCurve, allocation_gap, gap_scatter
 from diagnostics.learning_rate import LearningRateTrace
@@ -75,6 +82,9 @@ def all_figures(rows, columns, selected=(), label="TRIM", theme="light"):
             )
             for quantity in ("output_norm", "gini", "sensitivity")
         },
+        **diagnosed_figures(rng, label, theme),
+        "row signal": row_signal_figure(rng.random((3, rows)), "row sparsity", selected, theme),
+        "rate draws": rate_draws_figure([None, 0.01, 0.01], theme),
         "gini": gini_histogram(gini_statistics({label: coefficients}), selected, theme),
         "gini of two": gini_histogram(
             gini_statistics({"wanda": coefficients, label: coefficients}), selected, theme
@@ -113,6 +123,26 @@ def all_figures(rows, columns, selected=(), label="TRIM", theme="light"):
                 cap=0.95,
             ),
             theme,
+        ),
+    }
+
+
+def diagnosed_figures(rng, label, theme):
+    blocks = np.arange(4)
+    numbers = dict.fromkeys(("error", "low", "high", "cosine", "carried", "added"), rng.random(4))
+    lines = [BlockErrorLine(each, "trim", blocks, **numbers) for each in (label, "second")]
+    return {
+        "layer cost": cost_scatter_figure(
+            [label, "1.b", "1.c", "1.d"],
+            np.array([0.3, 0.2, np.nan, 0.4]),
+            np.array([0.1, -0.1, 0.3, np.nan]),
+            np.array([np.nan, 0.1, 0.1, 0.1]),
+            "median Gini",
+            theme,
+        ),
+        **{f"blocks {name}": block_error_figure(lines, name, theme) for name in ("error", "cosine", "added")},
+        "tokens": token_scatter_figure(
+            np.array([1.0, 2.0, np.inf]), np.array([2.0, 1.0, 1.0]), [label] * 3, theme
         ),
     }
 

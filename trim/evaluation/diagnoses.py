@@ -8,7 +8,7 @@ from torch import Tensor
 
 from trim.cache import text_sha256
 from trim.errors import SettingsError
-from trim.evaluation.block_errors import block_errors
+from trim.evaluation.block_errors import BlockError, block_errors
 from trim.evaluation.diagnose_text import DIAGNOSES
 from trim.evaluation.entries import number_to_json
 from trim.evaluation.layer_costs import LayerCosts, layer_costs
@@ -20,7 +20,15 @@ from trim.names import match_layers
 from trim.progress import ProgressListener
 from trim.pruning.export import require_fit
 from trim.runs.folder import Run, open_run
-from trim.runs.shapes import BlockErrorFacts, LayerCostFacts, LayerCostNumbers, MeasuredText, TokenFacts
+from trim.runs.shapes import (
+    BlockErrorFacts,
+    BlockErrorNumbers,
+    LayerCostFacts,
+    LayerCostNumbers,
+    Loss,
+    MeasuredText,
+    TokenFacts,
+)
 from trim.runs.writer import update_diagnoses
 
 if TYPE_CHECKING:
@@ -72,18 +80,12 @@ def diagnose(
     model = workbench.model(source_of(run))
     require_fit(run, model)
     windows = workbench.windows(text)
-    facts: MeasuredText = {
-        "corpus": text.corpus,
-        "windows": windows.shape[0],
-        "length": windows.shape[1],
-        "tokens_sha256": text_sha256(windows),
-        "dtype": str(model.dtype).removeprefix("torch."),
-    }
+    facts = _text_facts(text.corpus, model, windows)
     if what == "layers":
         _layers(run, model, windows, facts, layers, batch, progress)
     elif what == "blocks":
         found = block_errors(model, run, windows, batch=batch, progress=progress)
-        blocks: BlockErrorFacts = {"text": facts, "blocks": [_numbers(vars(each)) for each in found]}
+        blocks: BlockErrorFacts = {"text": facts, "blocks": [_block_numbers(each) for each in found]}
         update_diagnoses(run.path, {"blocks": blocks})
     else:
         update_diagnoses(run.path, {"tokens": _tokens(run, model, windows, facts, batch, progress)})
@@ -123,6 +125,19 @@ def _layers(
     layer_costs(model, run, windows, layers=missing, batch=batch, progress=progress, each=keep)
 
 
+def _block_numbers(found: BlockError) -> BlockErrorNumbers:
+    return {
+        "block": found.block,
+        "error": number_to_json(found.error),
+        "low": number_to_json(found.low),
+        "high": number_to_json(found.high),
+        "cosine": number_to_json(found.cosine),
+        "carried": number_to_json(found.carried),
+        "added": number_to_json(found.added),
+        "layers": {name: number_to_json(value) for name, value in found.layers.items()},
+    }
+
+
 def _tokens(
     run: Run,
     model: Model,
@@ -134,12 +149,59 @@ def _tokens(
     dense = token_losses(model, windows, batch=batch, progress=progress)
     with pruned(model, run):
         after = token_losses(model, windows, batch=batch, progress=progress)
+    return _token_facts(model, windows, text, dense, after)
+
+
+def compare_tokens(
+    parent: Model,
+    checkpoint: Model,
+    windows: Tensor,
+    corpus: str,
+    *,
+    batch: int | None = None,
+    progress: ProgressListener | None = None,
+) -> TokenFacts:
+    """Measure which tokens suffer under a checkpoint that was made from a model, whoever made it.
+
+    Args:
+        parent: the dense model, whose tokenizer cut the text.
+        checkpoint: what was made of it, with the same vocabulary.
+        windows: (windows, length) int64, as `load_corpus(…, split="evaluation")` cuts them.
+        corpus: what the text is called.
+        batch: windows in one pass; None: chosen by itself.
+        progress: called after each pass.
+
+    Raises:
+        CorpusError: no windows, or such as one of the two cannot read.
+    """
+    dense = token_losses(parent, windows, batch=batch, progress=progress)
+    after = token_losses(checkpoint, windows, batch=batch, progress=progress)
+    return _token_facts(parent, windows, _text_facts(corpus, parent, windows), dense, after)
+
+
+def _token_facts(
+    model: Model, windows: Tensor, text: MeasuredText, dense: Tensor, after: Tensor
+) -> TokenFacts:
     return {
         "text": text,
         "pieces": [token_pieces(model.tokenizer, window.tolist()) for window in windows],
-        "dense": _numbers(dense.tolist()),
-        "pruned": _numbers(after.tolist()),
+        "dense": _losses(dense),
+        "pruned": _losses(after),
     }
+
+
+def _text_facts(corpus: str, model: Model, windows: Tensor) -> MeasuredText:
+    return {
+        "corpus": corpus,
+        "windows": windows.shape[0],
+        "length": windows.shape[1],
+        "tokens_sha256": text_sha256(windows),
+        "dtype": str(model.dtype).removeprefix("torch."),
+    }
+
+
+def _losses(losses: Tensor) -> list[list[Loss]]:
+    return [[number_to_json(value) for value in window] for window in losses.tolist()]
 
 
 def token_pieces(tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int]) -> list[str]:
@@ -153,12 +215,3 @@ def token_pieces(tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int]) ->
         pieces.append(text[len(before) :])
         before = text
     return pieces
-
-
-def _numbers(value: object) -> object:
-    """Return lists and tables with NaN and infinity as words that JSON can hold."""
-    if isinstance(value, float):
-        return number_to_json(value)
-    if isinstance(value, dict):
-        return {key: _numbers(each) for key, each in value.items()}
-    return [_numbers(each) for each in value] if isinstance(value, list) else value

@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from trim.evaluation.settings import EvaluationText
 
@@ -35,9 +35,11 @@ def format_bos(bos: bool | None) -> str:
     return {None: "", True: ", each after BOS", False: ", without BOS in each"}[bos]
 
 
-def number_to_json(value: float) -> float | str:
+def number_to_json(value: float) -> float | Literal["nan", "inf", "-inf"]:
     """Return a number as JSON can hold it: NaN and infinity as words that `float` reads."""
-    return value if math.isfinite(value) else str(float(value))
+    if math.isnan(value):
+        return "nan"
+    return value if math.isfinite(value) else "inf" if value > 0 else "-inf"
 
 
 def format_perplexity(value: float) -> str:

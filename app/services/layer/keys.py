@@ -68,6 +68,15 @@ class AgreementKey:
 
 
 @dataclass(frozen=True)
+class TokensKey:
+    """Of which checkpoint the loss of each token is compared with its parent's."""
+
+    checkpoint: str
+    parent: ModelKey
+    sample: SampleKey
+
+
+@dataclass(frozen=True)
 class SignalKey:
     """What is drawn again, and how often, to see how certain the learned row sparsities of a layer are.
 

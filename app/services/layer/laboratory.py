@@ -21,6 +21,7 @@ from app.services.layer.keys import (
     SensitivityKey,
     SignalKey,
     StudyKey,
+    TokensKey,
     XrayKey,
 )
 from app.services.server.access import SEMINAR
@@ -33,6 +34,7 @@ if TYPE_CHECKING:  # torch is imported by the jobs that compute with it
     from torch import Tensor
 
     from app.services.layer.study import Study
+    from trim.runs.shapes import TokenFacts
 
 MODEL_CACHE_BYTES = 2 * 2**30
 STUDY_CACHE_BYTES = 2**30
@@ -50,6 +52,7 @@ class Laboratory:
         self._sensitivities: JobTable[dict[str, Tensor]] = JobTable(4)
         self._xrays: JobTable[trim.Xray] = JobTable(4)
         self._agreements: JobTable[list[trim.Agreement]] = JobTable(4)
+        self._tokens: JobTable[TokenFacts] = JobTable(4)
         self._signals: JobTable[trim.RowSignal] = JobTable(16)
         self._loading = Lane()
         # The hooks of two measurements on one model would mix: a cancelled one holds the lane until it ends.
@@ -121,6 +124,11 @@ class Laboratory:
         SEMINAR.require("Comparing masks", key.checkpoint)
         return self._agreements.job(key, lambda job: self._agreement(key, parent, job))
 
+    def tokens(self, key: TokensKey, parent: trim.Model) -> Job[TokenFacts]:
+        """Start a job that measures which tokens suffer under a checkpoint."""
+        SEMINAR.require("Comparing losses", key.checkpoint)
+        return self._tokens.job(key, lambda job: self._token_losses(key, parent, job))
+
     def signal(self, key: SignalKey, model: trim.Model) -> Job[trim.RowSignal]:
         """Start a job that learns the row sparsities of a layer of a loaded model several times."""
         SEMINAR.require("Measuring uncertainty", key.study.model.source)
@@ -142,6 +150,7 @@ class Laboratory:
             self._sensitivities,
             self._xrays,
             self._agreements,
+            self._tokens,
             self._signals,
         )
         return [(_title(key), job) for table in tables for key, job in table.unfinished()]
@@ -162,6 +171,7 @@ class Laboratory:
             self._sensitivities,
             self._xrays,
             self._agreements,
+            self._tokens,
             self._signals,
         )
         for table in tables:
@@ -242,6 +252,23 @@ class Laboratory:
                 progress=job.report,
             )
 
+    def _token_losses(self, key: TokensKey, parent: trim.Model, job: Job) -> TokenFacts:
+        sample = key.sample
+        windows = trim.load_corpus(
+            sample.corpus,
+            parent.tokenizer,
+            split="evaluation",
+            windows=sample.windows,
+            length=sample.length,
+            bos=sample.bos,
+            progress=job.report,
+        )
+        with JOBS.turn(job), self._measuring.turn(job):
+            checkpoint = trim.load_model(
+                key.checkpoint, device=parent.device, dtype=parent.dtype, progress=job.report
+            )
+            return trim.compare_tokens(parent, checkpoint, windows, sample.corpus, progress=job.report)
+
     def _signal(self, key: SignalKey, model: trim.Model, job: Job) -> trim.RowSignal:
         study, sample = key.study, key.study.sample
         vectors = sample.vectors_per_sequence
@@ -293,6 +320,8 @@ def _title(key: Hashable) -> str:
             return f"X-ray of {key.checkpoint}"
         case AgreementKey():
             return f"masks of {key.checkpoint}"
+        case TokensKey():
+            return f"losses of {key.checkpoint}"
         case SignalKey():
             return f"uncertainty of layer {key.study.layer}"
     return "sensitivities of the rows"

@@ -11,7 +11,6 @@ from app.ui.common.text import plain
 from diagnostics.figures.diagnoses import token_scatter_figure
 from diagnostics.figures.theme import PALETTES, faded
 from trim.evaluation.diagnose_text import tokens_finding, tokens_of
-from trim.runs.folder import Run
 from trim.runs.shapes import TokenFacts
 
 COST = "The text goes once through the dense and once through the pruned model."
@@ -118,17 +117,12 @@ def token_table(facts: TokenFacts) -> None:
     )
 
 
-def tokens_views(run: Run, beside: Sequence[Run], file_name: str) -> None:
-    """Show everything of one run, and the text of up to one more beside it."""
-    facts = run.diagnoses["tokens"]
+def tokens_views(shown: Sequence[tuple[str, TokenFacts]], file_name: str) -> None:
+    """Show everything of the first, and its text beside that of the second, if there is one on the same text."""
+    facts = shown[0][1]
     left, right = st.columns(2)
     with left:
         token_card(facts, file_name)
     with right:
         token_table(facts)
-    same = [
-        (other.name, other.diagnoses["tokens"])
-        for other in beside
-        if "tokens" in other.diagnoses and other.diagnoses["tokens"]["text"] == facts["text"]
-    ]
-    token_texts([(run.name, facts), *same[:1]])
+    token_texts([(name, each) for name, each in shown if each["text"] == facts["text"]][:2])
