@@ -121,12 +121,18 @@ def row_signal(
     return RowSignal(np.stack(sparsity), np.stack(coefficients), tuple(rates), names)
 
 
-def resampled(sample: LayerSample, draws: int, *, seed: int = 0) -> Iterator[LayerSample]:
-    """Yield bootstrap samples: as many input vectors, drawn with replacement. Feature norms, of all tokens, stay."""
+def resampled(
+    sample: LayerSample, draws: int, *, vectors: int | None = None, seed: int = 0
+) -> Iterator[LayerSample]:
+    """Yield bootstrap samples: `vectors` input vectors (None: as many as there are), drawn with replacement.
+
+    Feature norms, which are of all tokens, stay.
+    """
     generator = torch.Generator().manual_seed(seed)
-    vectors = sample.inputs.shape[1]
+    captured = sample.inputs.shape[1]
     for _ in range(draws):
-        chosen = torch.randint(vectors, (vectors,), generator=generator).to(sample.inputs.device)
+        chosen = torch.randint(captured, (vectors or captured,), generator=generator)
+        chosen = chosen.to(sample.inputs.device)
         yield replace(sample, inputs=sample.inputs[:, chosen].contiguous())
 
 

@@ -75,5 +75,5 @@ def diagnosing(jobs: RunJobs, key: str) -> Diagnosing | None:
     now = read_progress(events, datetime.datetime.now(datetime.UTC)).now
     active, code, message = jobs.outcome(key)
     if not active and code != 0 and not message:
-        message = "It was stopped; what was measured until then is kept."
+        message = "It was stopped before it was done."
     return Diagnosing(active, now, message)

@@ -85,9 +85,11 @@ class SignalKey:
         settings: of the search.
         windows: whether other windows of the text are read each time; otherwise the input vectors are resampled.
         draws: how many.
+        vectors: how many input vectors are resampled each time.
     """
 
     study: StudyKey
     settings: SearchSettings
     windows: bool
     draws: int
+    vectors: int

@@ -282,7 +282,8 @@ class Laboratory:
             if key.windows:
                 samples = map(captured, range(sample.seed, sample.seed + key.draws))
             else:
-                samples = trim.resampled(captured(sample.seed), key.draws, seed=sample.seed)
+                one = captured(sample.seed)
+                samples = trim.resampled(one, key.draws, vectors=key.vectors, seed=sample.seed)
             return trim.row_signal(
                 samples, key.settings, score=study.score, draws=key.draws, progress=job.report
             )

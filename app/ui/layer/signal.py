@@ -46,8 +46,19 @@ def signal_section(study: Study, outcome: Outcome, rows: list[int], file_name: s
     with st.container(horizontal=True, vertical_alignment="bottom"):
         kind = st.segmented_control("Drawn again", KINDS, default=KINDS[0], required=True, key="signal_kind")
         draws = st.number_input("Draws", 2, 100, DRAWS, key="signal_draws", width=140)
+        vectors = study.vectors
+        if kind == KINDS[0]:
+            vectors = st.number_input(
+                "Vectors in each",
+                1,
+                8 * study.vectors,
+                study.vectors,
+                key="signal_vectors",
+                width=160,
+                help="As many as the layer received: how certain it is now. Fewer or more: how that would change.",
+            )
         asked = st.button("Measure", type="primary", icon=":material/speed:", key="measure_signal")
-    key = SignalKey(study.key, outcome.result.settings, kind == KINDS[1], draws)
+    key = SignalKey(study.key, outcome.result.settings, kind == KINDS[1], draws, vectors)
     laboratory_ = laboratory()
     if not (asked or laboratory_.finished_signal(key)):
         st.caption(

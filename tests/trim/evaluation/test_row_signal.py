@@ -11,12 +11,11 @@ from trim.evaluation.row_signal import RowSignal
 
 def test_draws_are_searches_of_the_resampled_vectors():
     sample, settings = layer_sample(columns=40, seed=3), trim.SearchSettings(0.5)
-    found = trim.row_signal(trim.resampled(sample, 3, seed=7), settings)
+    found = trim.row_signal(trim.resampled(sample, 3, vectors=9, seed=7), settings)
     generator = torch.Generator().manual_seed(7)
     score = trim.wanda_score(sample.weight, sample.input_norm)
-    vectors = sample.inputs.shape[1]
     for draw in range(3):
-        chosen = torch.randint(vectors, (vectors,), generator=generator)
+        chosen = torch.randint(sample.inputs.shape[1], (9,), generator=generator)
         result = trim.search(trim.retention_curves(sample.weight, sample.inputs[:, chosen], score), settings)
         assert (found.sparsity[draw] == result.counts.numpy() / 40).all()
         assert found.rates[draw] == result.learning_rate
