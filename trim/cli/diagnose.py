@@ -53,7 +53,7 @@ def add_diagnose(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         metavar="CORPUS",
         help="demo, wikitext2, c4, or a .txt, .jsonl or .parquet file: its evaluation part (default: demo)",
     )
-    text.add_argument("--windows", type=int, default=8, metavar="N", help="the first N (default: 8)")
+    text.add_argument("--windows", type=int, default=4, metavar="N", help="the first N (default: 4)")
     text.add_argument(
         "--length", type=int, default=256, metavar="N", help="tokens in a window (default: 256)"
     )

@@ -34,7 +34,7 @@ from trim.runs.writer import update_diagnoses
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-TEXT = EvaluationText(windows=8, length=256)
+TEXT = EvaluationText(windows=4, length=256)
 
 
 def diagnose(

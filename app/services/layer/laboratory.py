@@ -259,7 +259,7 @@ class Laboratory:
             parent.tokenizer,
             split="evaluation",
             windows=sample.windows,
-            length=sample.length,
+            length=min(sample.length, parent.longest_window or sample.length),
             bos=sample.bos,
             progress=job.report,
         )

@@ -17,7 +17,7 @@ from trim.evaluation.diagnose_text import format_text
 from trim.runs.folder import Run
 from trim.runs.shapes import MeasuredText
 
-WINDOWS, LENGTH = 8, 256
+WINDOWS, LENGTH = 4, 256
 POLL_SECONDS = 1.0
 
 

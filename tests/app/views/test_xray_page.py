@@ -56,6 +56,12 @@ def test_what_was_done_to_a_checkpoint_and_whose_masks_they_are(folders):
     table = test.dataframe[1].value
     assert len(table) == 21
     assert table["Wanda, rows alike"].between(0.5, 1).all()
+    next(button for button in test.button if button.label == "Compare their losses").click()
+    arrived(test)
+    tokens = test.dataframe[2].value
+    assert len(tokens) == 4 * 127
+    assert (tokens["Added"] == tokens["Pruned"] - tokens["Dense"]).all()
+    assert tokens["Added"].is_monotonic_decreasing
 
 
 def test_what_cannot_be_read_is_said_in_words(tmp_path):

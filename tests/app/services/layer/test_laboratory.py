@@ -9,7 +9,7 @@ import pytest
 
 import trim
 from app.services.layer.background import Cancelled, Job
-from app.services.layer.keys import ModelKey, SampleKey, StudyKey
+from app.services.layer.keys import ModelKey, SampleKey, SignalKey, StudyKey
 from app.services.layer.laboratory import Laboratory
 from app.services.layer.tensor_layer import TensorLayer
 from tests.trim import tiny
@@ -157,3 +157,13 @@ def test_models_make_room_for_one_that_does_not_fit(own_laboratory, key, monkeyp
     monkeypatch.setattr(loaded.FetchedModel, "load", first_fails)
     assert own_laboratory.model(ModelKey(key.model.source, "cpu", "float16")).result(PATIENCE_SECONDS)
     assert calls == [1, 0]
+
+
+def test_row_sparsities_are_learned_from_other_vectors_or_windows(own_laboratory, key):
+    model = own_laboratory.model(key.model).result(PATIENCE_SECONDS)
+    for windows in (False, True):
+        asked = SignalKey(key, trim.SearchSettings(0.5), windows, draws=2, vectors=8)
+        found = own_laboratory.signal(asked, model).result(PATIENCE_SECONDS)
+        assert found.sparsity.shape == (2, model.layers[key.layer].out_features)
+        assert (found.gini[0] != found.gini[1]).any() == windows
+        assert own_laboratory.finished_signal(asked)
