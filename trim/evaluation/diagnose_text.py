@@ -114,7 +114,7 @@ def tokens_finding(facts: TokenFacts) -> str:
     return (
         f"Pruning adds {added.mean():.3g} nats per token; {(added < 0).mean():.0%} of the tokens are foreseen better "
         f"than before. The tenth that suffers most makes {share:.0%} of all that was added; most of all "
-        f"“{worst.text.strip() or worst.text!r}” after “…{worst.before[-40:].strip()}” (+{worst.difference:.3g})."
+        f"“{worst.text.strip() or repr(worst.text)}” after “…{worst.before[-40:].strip()}” (+{worst.difference:.3g})."
     )
 
 
