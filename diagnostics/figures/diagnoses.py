@@ -36,7 +36,7 @@ def cost_scatter_figure(
     palette = PALETTES[theme]
     known = np.flatnonzero(np.isfinite(values) & np.isfinite(costs))
     x, y, spread = values[known], costs[known], np.nan_to_num(errors[known])
-    labels = [escape(names[place]) for place in known]
+    labels = [escape(names[place]) for place in known.tolist()]
     figure = go.Figure()
     figure.add_scatter(
         x=drawn(x),

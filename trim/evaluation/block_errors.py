@@ -101,7 +101,11 @@ def _block_error(model: Model, run: Run, states: BlockStates, index: int, names:
     def by_token(work: Callable[[slice], Tensor]) -> Tensor:
         """Gather a number of every token, (tokens,)."""
         found = torch.empty(states.calibration.tokens.shape, dtype=torch.float64)
-        states.in_batches(lambda part: found[part].copy_(work(part)))
+
+        def fill(part: slice) -> None:
+            found[part] = work(part)
+
+        states.in_batches(fill)
         return found.flatten()
 
     def relative(part: slice, one: Tensor, other: Tensor) -> Tensor:

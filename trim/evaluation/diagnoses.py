@@ -204,11 +204,11 @@ def _losses(losses: Tensor) -> list[list[Loss]]:
     return [[number_to_json(value) for value in window] for window in losses.tolist()]
 
 
-def token_pieces(tokenizer: "PreTrainedTokenizerBase", tokens: Sequence[int]) -> list[str]:
+def token_pieces(tokenizer: "PreTrainedTokenizerBase", tokens: list[int]) -> list[str]:
     """Return the text of each token; a letter made of several tokens comes with the last of them."""
     pieces, before = [], ""
     for stop in range(1, len(tokens) + 1):
-        text: str = tokenizer.decode(tokens[:stop], skip_special_tokens=False)
+        text = str(tokenizer.decode(tokens[:stop], skip_special_tokens=False))
         if text.endswith("\N{REPLACEMENT CHARACTER}") and stop < len(tokens):
             pieces.append("")
             continue

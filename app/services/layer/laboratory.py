@@ -6,7 +6,7 @@ import dataclasses
 import gc
 import threading
 from collections import OrderedDict
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING
 
 import trim
@@ -279,6 +279,7 @@ class Laboratory:
             return found[study.layer]
 
         with JOBS.turn(job), self._measuring.turn(job):
+            samples: Iterator[trim.LayerSample]
             if key.windows:
                 samples = map(captured, range(sample.seed, sample.seed + key.draws))
             else:

@@ -39,10 +39,9 @@ def diagnosis(
         show: draws it; called where it is there.
         patterns: asks which layers are measured; None: it is of the whole model.
     """
-    diagnoses = {}
+    made = False
     with guarded():
-        diagnoses = run.diagnoses
-    made = what in diagnoses
+        made = what in run.diagnoses
     job = diagnosing(JOBS, diagnosis_key(run, what))
     if made:
         with guarded():
