@@ -99,10 +99,18 @@ def _agreement(seen: Seen) -> None:
     agreement_section(seen)
 
 
-LIVE_VIEWS = ("All targets", "Agreement")  # which a stored layer does not have
+def _signal(seen: Seen) -> None:
+    from app.ui.layer.signal import signal_section
+
+    assert seen.live is not None, "a stored layer is not asked"
+    signal_section(*seen.live, seen.rows, seen.file_name)
+
+
+LIVE_VIEWS = ("All targets", "Agreement", "Signal")  # which a stored layer does not have
 VIEWS: dict[str, Callable[[Seen], None]] = {
     "All targets": _targets,
     "Agreement": _agreement,
+    "Signal": _signal,
     "Input features": _inputs,
     "Heads": _heads,
     "Channels": _channels,
