@@ -72,9 +72,12 @@ def map_card(found: Xray, file_name: str) -> None:
         known = np.where(np.isnan(grid), -np.inf, grid)
         kind, block = np.unravel_index(int(known.argmax()), grid.shape)
         highest = grid[kind, block]
+        alike = len({format(value, form) for value in grid[np.isfinite(grid)].tolist()}) == 1
         seen = (
             "No layer has this number."
             if np.isnan(highest)
+            else f"The same in every layer: {highest:{form}}."
+            if alike
             else f"Highest in block {blocks[block]}, {kinds[kind]}: {highest:{form}}; "
             f"the median of all is {np.nanmedian(grid):{form}}."
         )

@@ -39,7 +39,7 @@ def checkpoint_map_figure(
     figure = go.Figure()
     known = values[np.isfinite(values)]
     low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
-    if high - low < 1e-9:  # one colour for all, in the middle
+    if format(low, form) == format(high, form):  # one colour for all, in the middle
         low, high = low - 0.5, high + 0.5
     if signed:
         high = max(-low, high)

@@ -25,6 +25,8 @@ _FRAME = """
 [data-testid=stHeader] * { pointer-events: none; }
 [data-testid=stHeader] :is(button, a, button *, a *) { pointer-events: auto; }
 [data-testid=stMainBlockContainer] h1 { font-size: 1.4rem; padding: 0; }
+:not(.st-key-heading) > [data-testid=stElementContainer] > [data-testid=stHeading] [data-testid=stMarkdownContainer] {
+  margin-bottom: 0; }
 .st-key-heading { flex-wrap: nowrap; max-width: calc(100% - 3rem); }
 .st-key-heading > :last-child { flex: 1 1 0; min-width: 0; }
 .st-key-seen { flex-wrap: nowrap; height: 1.75rem; }
