@@ -169,7 +169,7 @@ class ShippedLayer:
                     read_fields(ModelFacts, facts["model"], "model"),
                     read_fields(TextFacts, facts["text"], "text"),
                     read_fields(Compute, facts["compute"], "compute"),
-                    read_fields(HeadLayout, heads, "heads") if (heads := facts.get("heads")) else None,
+                    None if facts["heads"] is None else read_fields(HeadLayout, facts["heads"], "heads"),
                 ),
                 tuple(facts["names"]),
                 Gains(**gains),
