@@ -49,13 +49,13 @@ def keep_dense(blocks: list[nn.Module], uncalled: Iterable[str]) -> None:
             if isinstance(part, nn.Linear) and any(part.weight is weight for weight in shared):
                 _keep(part, Why.SHARED)
     for name in uncalled:
-        index, _, path = name.partition(".")
-        _keep(blocks[int(index)].get_submodule(path), Why.UNCALLED)
+        place, _, path = name.partition(".")
+        _keep(blocks[int(place)].get_submodule(path), Why.UNCALLED)
 
 
 def _keep(layer: nn.Module, why: Why) -> None:
     layer.__class__ = DenseLinear
-    layer.why = why
+    vars(layer)["why"] = why
 
 
 def dense_parts(blocks: list[nn.Module]) -> list[str]:

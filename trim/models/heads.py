@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from trim.row_parts import RowPart
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
@@ -14,9 +19,8 @@ KINDS = {
     "key": {"k_proj", "k_lin", "k", "key", "wk"},
     "value": {"v_proj", "v_lin", "v", "value", "wv"},
     "output": {"o_proj", "out_proj", "out_lin", "out", "dense", "c_proj", "wo"},
-    "joined": {"c_attn", "qkv_proj", "qkv", "Wqkv"},  # all queries, then all keys, then all values
-    "joined by head": {"query_key_value"},  # query, key and value of one head, then of the next
 }
+_NAMES = {"q": "query", "k": "key", "v": "value"}  # of parts of fused layers
 
 
 @dataclass(frozen=True)
@@ -62,14 +66,24 @@ class LayerHeads:
         axis: "rows" of projections to heads, "columns" of the projection of their outputs.
         size: rows or columns of one head.
         names: of the heads in their order: "head 3", "key head 1 (of query heads 3 to 5)".
+        starts: the first row of each; empty: they follow each other.
     """
 
     axis: Literal["rows", "columns"]
     size: int
     names: tuple[str, ...]
+    starts: tuple[int, ...] = ()
+
+    @property
+    def order(self) -> np.ndarray:
+        """Return the rows, or columns, in the order of the heads."""
+        starts = self.starts or range(0, self.size * len(self.names), self.size)
+        return (np.asarray(starts)[:, None] + np.arange(self.size)).ravel()
 
 
-def layer_heads(name: str, shape: tuple[int, int], layout: HeadLayout | None) -> LayerHeads | None:
+def layer_heads(
+    name: str, shape: tuple[int, int], layout: HeadLayout | None, parts: Sequence[RowPart] = ()
+) -> LayerHeads | None:
     """Return the heads of a layer.
 
         layer_heads("15.self_attn.k_proj", (192, 576), HeadLayout.of(model.module.config)).names
@@ -78,10 +92,16 @@ def layer_heads(name: str, shape: tuple[int, int], layout: HeadLayout | None) ->
         name: of the layer, such as "15.self_attn.q_proj".
         shape: D and N.
         layout: the model's; None: not known.
+        parts: those of the layer, if it is a fused one.
 
     Returns:
         None where the layer is not one of attention, or not divided as its name and the layout say.
     """
+    joined = [part for part in parts if part.name in _NAMES]
+    if layout is not None and joined and {part.rows for part in joined} == {layout.size}:
+        names = [_names(_NAMES[part.name], layout, len(part.starts)) for part in joined]
+        starts = tuple(start for part in joined for start in part.starts)
+        return LayerHeads("rows", layout.size, tuple(name for each in names for name in each), starts)
     *path, last = name.split(".")
     if layout is None or not any("attn" in part.lower() or "attention" in part.lower() for part in path):
         return None
@@ -92,24 +112,16 @@ def layer_heads(name: str, shape: tuple[int, int], layout: HeadLayout | None) ->
         "value": layout.key_value,
         "output": layout.query,
     }
-    counts["joined"] = layout.query + 2 * layout.key_value
-    if kind == "joined by head":
-        size, counts[kind] = 3 * size, layout.query if layout.query == layout.key_value else 0
     axis: Literal["rows", "columns"] = "columns" if kind == "output" else "rows"
     if not counts.get(kind) or shape[axis == "columns"] != size * counts[kind]:
         return None
-    return LayerHeads(axis, size, _names(kind, layout))
+    return LayerHeads(axis, size, _names("" if kind in ("query", "output") else kind, layout, counts[kind]))
 
 
-def _names(kind: str, layout: HeadLayout) -> tuple[str, ...]:
-    if kind == "joined":
-        queries = tuple(f"query head {head}" for head in range(layout.query))
-        return queries + _names("key", layout) + _names("value", layout)
-    each = layout.query // layout.key_value
-    if kind not in ("key", "value"):
-        return tuple(f"head {head}" for head in range(layout.query))
+def _names(kind: str, layout: HeadLayout, heads: int) -> tuple[str, ...]:
+    each = layout.query // heads if kind in ("key", "value") else 1
     return tuple(
-        f"{kind} head {head}"
+        f"{kind} head {head}".strip()
         + (f" (of query heads {head * each} to {(head + 1) * each - 1})" if each > 1 else "")
-        for head in range(layout.key_value)
+        for head in range(heads)
     )

@@ -20,6 +20,7 @@ from trim.errors import NonFiniteError, RunError, SettingsError
 from trim.methods.budgets import Budgets
 from trim.methods.choices import BUDGETS
 from trim.methods.pattern import Pattern
+from trim.models.row_parts import structure
 from trim.names import CORPORA, absolute
 from trim.progress import Progress, ProgressListener
 from trim.pruning.events import Began, Event, Fact, FactListener, Finished, Listener, Note, Stopped, to_json
@@ -107,7 +108,10 @@ def prune(
     source.given = source.given and not tokens_of_corpus
     batch = chosen.batch or default_batch(source.calibration, source.model.device)
     record = source.record(min(batch, source.calibration.sequences), torch.get_num_threads())
-    with RunWriter.create(out, record.to_json(), name=name or chosen.name, heads=source.heads) as writer:
+    blocks = structure(source.model.blocks)
+    with RunWriter.create(
+        out, record.to_json(), name=name or chosen.name, heads=source.heads, structure=blocks
+    ) as writer:
         write_text(writer.path / TEXT_FILE, source.calibration)
         writer.write_model_files(source.model.files.checksums())
         return _work(writer, source, activation_bytes, progress, listener)

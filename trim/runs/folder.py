@@ -24,6 +24,7 @@ from trim.cache import fingerprint
 from trim.errors import RunError, SettingsError
 from trim.models.heads import HeadLayout
 from trim.names import closest_matches, format_bytes, one_line
+from trim.row_parts import RowPart, Structure
 from trim.runs.fields import parse_json, read_value
 from trim.runs.record import MASK_ARRAYS, LayerRecord, check_array, from_parts
 from trim.runs.run_record import Compute, ModelFacts, RunRecord, TextFacts
@@ -122,6 +123,18 @@ class Run:
     def fingerprint(self) -> str:
         """The hash of the settings."""
         return self.config["fingerprint"]
+
+    @cached_property
+    def structure(self) -> Structure:
+        """Return what the run recorded of the model's blocks; of a run of an older version nothing."""
+        content = self.config.get("structure")
+        if content is None:
+            return Structure()
+        parts = {
+            name: tuple(RowPart(each["name"], each["rows"], tuple(each["starts"])) for each in parts)
+            for name, parts in content["parts"].items()
+        }
+        return Structure(tuple(content["dense"]), parts)
 
     @property
     def created(self) -> str:

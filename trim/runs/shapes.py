@@ -31,6 +31,7 @@ Time = Annotated[str, _Times()]
 Name = Annotated[str, Limits(most=LONGEST_NAME)]
 Word = Annotated[str, re.compile(r"[\w.: -]{1,60}")]
 BlockIndex = Annotated[str, re.compile(r"0|[1-9][0-9]{0,3}")]
+LayerPath = Annotated[str, re.compile(r"\w{1,60}(\.\w{1,60}){0,8}")]
 LayerName = Annotated[str, re.compile(r"(0|[1-9][0-9]{0,3})(\.\w{1,60}){1,8}")]
 
 
@@ -42,8 +43,23 @@ class HeadFacts(TypedDict):
     size: Size
 
 
+class PartNumbers(TypedDict):
+    """Rows of one kind in a layer: see `trim.row_parts.RowPart`."""
+
+    name: Word
+    rows: Size
+    starts: list[Count]
+
+
+class StructureNumbers(TypedDict):
+    """What is known of the model's blocks: see `trim.row_parts.Structure`."""
+
+    dense: list[Annotated[str, Limits(most=LONGEST_NAME)]]
+    parts: dict[LayerPath, list[PartNumbers]]
+
+
 class Config(TypedDict):
-    """`config.json`; "heads" where the model's configuration says it."""
+    """`config.json`; "heads" where the model's configuration says it, "structure" where its blocks say more."""
 
     schema: int
     kind: Literal["model", "layer"]
@@ -51,6 +67,7 @@ class Config(TypedDict):
     created: Time
     fingerprint: str
     heads: NotRequired[HeadFacts]
+    structure: NotRequired[StructureNumbers]
     settings: dict
 
 

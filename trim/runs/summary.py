@@ -46,6 +46,8 @@ def summary(run: Run) -> str:
             f"model sparsity: {sparsity['realised']:.6f} (asked for: {sparsity['requested']:.6f}), "
             f"{run.metrics['weights']['pruned']:,} of {run.metrics['weights']['of']:,} weights"
         )
+    if run.structure.dense:
+        lines.append(f"stays dense: {'; '.join(run.structure.dense)}")
     return "\n".join(lines)
 
 

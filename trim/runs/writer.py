@@ -18,6 +18,7 @@ from trim.errors import RunError
 from trim.files import FolderLock, is_locked, remedy, remove_temporary, write_atomically
 from trim.models.heads import HeadLayout
 from trim.names import one_line
+from trim.row_parts import Structure
 from trim.runs.folder import SCHEMA, Run, block_file, open_run, read_json, settings_fingerprint
 from trim.runs.record import LayerRecord, to_parts
 from trim.runs.shapes import LONGEST_NAME, LONGEST_NOTE, BlockEntry, Diagnoses, LayerNumbers, Manifest
@@ -43,6 +44,7 @@ class RunWriter:
         kind: str = "model",
         name: str = "",
         heads: HeadLayout | None = None,
+        structure: Structure | None = None,
     ) -> "RunWriter":
         """Begin a run in a folder that holds none yet.
 
@@ -52,6 +54,7 @@ class RunWriter:
             kind: "model", or "layer" for an exploration that is kept.
             name: what people call it.
             heads: the model's attention heads; None: not known.
+            structure: what is known of the model's blocks; None: nothing.
 
         Raises:
             RunError: the folder holds a run already, or anything else, or cannot be written.
@@ -76,6 +79,7 @@ class RunWriter:
                     "created": now(),
                     "fingerprint": settings_fingerprint(settings),
                     **({} if heads is None else {"heads": dataclasses.asdict(heads)}),
+                    **({"structure": structure.to_json()} if structure else {}),
                     "settings": settings,
                 },
             )

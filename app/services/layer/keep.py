@@ -32,7 +32,14 @@ def keep(study: Study, outcome: Outcome, method: str, name: str) -> Path:
     record = run_record(request, origin.model, origin.text, origin.compute)
     layer = _record(study, outcome, method)
     folder = new_run_path(runs_folder(), name)
-    with RunWriter.create(folder, record.to_json(), kind="layer", name=name, heads=origin.heads) as writer:
+    with RunWriter.create(
+        folder,
+        record.to_json(),
+        kind="layer",
+        name=name,
+        heads=origin.heads,
+        structure=origin.structure,
+    ) as writer:
         writer.write_block(int(key.layer.split(".")[0]), [layer])
         writer.finish({"layer_sparsity": {"requested": settings.target_sparsity, "realised": layer.sparsity}})
     return folder

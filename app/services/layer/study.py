@@ -25,6 +25,7 @@ from diagnostics.similarity import AllocatedCosine, cosine_bands, sparsity_grid
 from trim.methods.search_settings import SearchSettings
 from trim.methods.search_types import SearchResult
 from trim.models.heads import HeadLayout, layer_heads
+from trim.row_parts import Structure
 from trim.runs.run_record import Compute, ModelFacts, TextFacts
 
 if TYPE_CHECKING:  # a live layer's job has loaded torch
@@ -45,16 +46,19 @@ class Origin:
         text: the calibration windows.
         compute: what computed the forward pass.
         heads: the attention heads of the model; None: not known.
+        structure: what is known of its blocks.
     """
 
     model: ModelFacts
     text: TextFacts
     compute: Compute
     heads: HeadLayout | None = None
+    structure: Structure = dataclasses.field(default_factory=Structure, repr=False)
 
     @classmethod
     def of(cls, model: trim.Model, windows: Tensor) -> Origin:
         """Return the origin of what `model` received from `windows`."""
+        from trim.models.row_parts import structure
         from trim.runs.recording import compute_facts, text_facts
 
         return cls(
@@ -62,6 +66,7 @@ class Origin:
             text_facts(windows, bos_token=model.tokenizer.bos_token_id),
             compute_facts(model.device, model.dtype),
             HeadLayout.of(model.module.config),
+            structure(model.blocks),
         )
 
 
@@ -170,6 +175,7 @@ class Study:
             RowAllocation(method, METHOD_LABELS[method], pruned, self.columns)
             for method, pruned in counts.items()
         )
+        parts = self.origin.structure.of(self.key.layer)
         return LayerView(
             layer_key=self.key,
             key=(self.key, result.settings, best.row_weights),
@@ -207,7 +213,8 @@ class Study:
             masks={method: partial(self.layer.keep_mask, pruned) for method, pruned in counts.items()},
             prices=partial(self.layer.prices, best),
             input_norm=self.layer.input_norm,
-            heads=layer_heads(self.key.layer, (self.rows, self.columns), self.origin.heads),
+            heads=layer_heads(self.key.layer, (self.rows, self.columns), self.origin.heads, parts),
+            parts=parts,
         )
 
 

@@ -13,6 +13,7 @@ from diagnostics.row_detail import RowPrices
 from diagnostics.similarity import AllocatedCosine, cosine_bands
 from trim.errors import RunError
 from trim.models.heads import LayerHeads, layer_heads
+from trim.row_parts import RowPart
 from trim.runs.folder import Run
 from trim.runs.record import LayerRecord, curve_counts
 
@@ -89,6 +90,7 @@ class LayerView:
         prices: returns what a row's weights cost the optimum.
         input_norm: (N,), how large each input feature is.
         heads: of a layer of attention, which of its rows or columns belong to which.
+        parts: of a fused layer, which rows are which part; empty where that is not known.
     """
 
     layer_key: Hashable
@@ -116,6 +118,7 @@ class LayerView:
     prices: Callable[[int], RowPrices] | None = field(default=None, repr=False)
     input_norm: np.ndarray | None = field(default=None, repr=False)
     heads: LayerHeads | None = None
+    parts: tuple[RowPart, ...] = field(default=(), repr=False)
 
     @classmethod
     def of(cls, run: Run, record: LayerRecord) -> "LayerView":
@@ -138,6 +141,7 @@ class LayerView:
             )
             allocations, cosines = (uniform, own), (record.cosine_uniform, record.cosine)
             qualities = {"uniform": record.uniform_quality} | qualities
+        parts = _parts(run, record)
         return cls(
             layer_key=key,
             key=key,
@@ -163,7 +167,8 @@ class LayerView:
             search=_search_view(record, run.request.row_quality),
             sensitivity=record.sensitivity,
             masks={method: lambda: run.layer(record.name).keep()},  # records in the store have no mask
-            heads=layer_heads(record.name, (record.rows, record.columns), run.heads),
+            heads=layer_heads(record.name, (record.rows, record.columns), run.heads, parts),
+            parts=parts,
         )
 
     @property
@@ -231,3 +236,11 @@ def _search_view(record: LayerRecord, row_measure: str) -> SearchView | None:
     if trace.chosen is not None:
         rate_sparsity[trace.chosen] = x[search.best_iteration]
     return SearchView(trace, search.best_iteration, x.T, rate_sparsity)
+
+
+def _parts(run: Run, record: LayerRecord) -> tuple[RowPart, ...]:
+    """Return the parts of a layer's rows as the run recorded them."""
+    parts = run.structure.of(record.name)
+    if any(max(part.starts, default=0) + part.rows > record.rows for part in parts):
+        raise RunError(f"{run.path / 'config.json'} is damaged: {record.name} has fewer rows than its parts")
+    return parts

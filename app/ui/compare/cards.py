@@ -34,6 +34,7 @@ from diagnostics.figures.scatter import ROWS_TRACE, pair_figure
 from diagnostics.figures.theme import slot_style
 from diagnostics.heads import by_head
 from trim.errors import RunError
+from trim.models.heads import LayerHeads
 
 FILE_NAME = "compare"
 QUANTITIES = {"Row sparsity": ROW_SPARSITY, "Gini": GINI, "Cosine": COSINE}
@@ -96,7 +97,7 @@ def distribution_card(compared: Sequence[Compared], rows: list[int]) -> None:
         key="compare_quantity",
         label_visibility="collapsed",
     )
-    heads = _names_of_heads(compared)
+    heads = _heads(compared)
     quantity = QUANTITIES[name]
     sets = _sets(compared, quantity)
     found = distributions(sets)
@@ -129,7 +130,10 @@ def distribution_card(compared: Sequence[Compared], rows: list[int]) -> None:
     if heads:
         variants["By head"] = lambda: view(
             heads_figure(
-                [by_head(each.label, each.values, names) for each, names in zip(sets, heads, strict=True)],
+                [
+                    by_head(each.label, each.values[of.order], of.names)
+                    for each, of in zip(sets, heads, strict=True)
+                ],
                 [slot_style(each.slot, theme()) for each in sets],
                 quantity,
                 theme(),
@@ -148,10 +152,10 @@ def distribution_card(compared: Sequence[Compared], rows: list[int]) -> None:
     )
 
 
-def _names_of_heads(compared: Sequence[Compared]) -> list[tuple[str, ...]]:
-    """Return the names of each layer's heads; none where one of the layers has no rows of heads, or they are many."""
+def _heads(compared: Sequence[Compared]) -> list[LayerHeads]:
+    """Return each layer's heads; none where one of the layers has no rows of heads, or they are many."""
     found = [
-        view.heads.names
+        view.heads
         for each in compared
         if (view := each.single) is not None and view.heads is not None and view.heads.axis == "rows"
     ]

@@ -51,7 +51,7 @@ def heads_card(view: LayerView, file_name: str) -> None:
 
     def drawn(quantity: Quantity, values: dict[str, np.ndarray]) -> View:
         labels = {each.method: each.label for each in view.allocations} | {"score": view.score_name}
-        sets = [by_head(labels[method], each, heads.names) for method, each in values.items()]
+        sets = [by_head(labels[method], each[heads.order], heads.names) for method, each in values.items()]
         seen = plain(heads_seen(sets, quantity, of))
         return View(
             heads_figure(
@@ -61,9 +61,12 @@ def heads_card(view: LayerView, file_name: str) -> None:
             FORMULA + (explanations.COSINE_FORMULA if quantity is COSINE else ""),
             f"{quantity.name} by attention head. {seen}",
             lambda: {
-                of: np.arange(heads.size * len(heads.names)),
+                of: heads.order,
                 "head": np.repeat(np.array(heads.names), heads.size),
-                **{f"{quantity.name.replace(' ', '_')}_{method}": each for method, each in values.items()},
+                **{
+                    f"{quantity.name.replace(' ', '_')}_{method}": each[heads.order]
+                    for method, each in values.items()
+                },
             },
         )
 

@@ -21,6 +21,7 @@ from diagnostics.figures.similarity import cosine_figure
 from diagnostics.row_detail import row_scores
 from diagnostics.similarity import cosine_statistics
 from trim.errors import RunError
+from trim.row_parts import row_labels
 
 COLUMN_NAMES = {
     "row": "Row",
@@ -46,9 +47,11 @@ def row_table(view: LayerView, rows: list[int]) -> None:
         for ending, words in ALLOCATION_COLUMNS.items()
     }
     numbers = row_numbers(view)
+    parts = np.array(row_labels(view.parts, view.rows))
+    named = {"Part": parts[rows]} if view.parts else {}
     share = st.column_config.NumberColumn(format="percent")
     st.dataframe(
-        {names[key]: values[rows] for key, values in numbers.items()},
+        named | {names[key]: values[rows] for key, values in numbers.items()},
         hide_index=True,
         height=min(38 + 35 * len(rows), 300),
         column_config={names[key]: share for key in numbers if key.endswith("_row_sparsity")},

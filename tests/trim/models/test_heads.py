@@ -4,6 +4,7 @@ import pytest
 import transformers
 
 from trim.models.heads import HeadLayout, LayerHeads, layer_heads
+from trim.row_parts import RowPart
 
 GROUPED = HeadLayout(query=6, key_value=2, size=4)
 
@@ -24,7 +25,6 @@ def test_a_layout_is_what_the_configuration_says():
         ("3.self_attn.k_proj", (8, 32), "rows", 4, 2, "key head 1 (of query heads 3 to 5)"),
         ("3.self_attn.v_proj", (8, 32), "rows", 4, 2, "value head 1 (of query heads 3 to 5)"),
         ("3.self_attn.o_proj", (32, 24), "columns", 4, 6, "head 5"),
-        ("3.self_attn.qkv_proj", (40, 32), "rows", 4, 10, "value head 1 (of query heads 3 to 5)"),
     ],
 )
 def test_heads_of_a_layer(name, shape, axis, size, heads, last):
@@ -33,10 +33,18 @@ def test_heads_of_a_layer(name, shape, axis, size, heads, last):
     assert (found.axis, found.size, len(found.names), found.names[-1]) == (axis, size, heads, last)
 
 
+def test_heads_of_a_fused_layer():
+    parts = (RowPart("q", 4, (0, 12)), RowPart("k", 4, (4, 16)), RowPart("v", 4, (8, 20)))
+    found = layer_heads("0.attention.query_key_value", (24, 8), HeadLayout(2, 2, 4), parts)
+    assert found.names == tuple(
+        f"{part} head {head}" for part in ("query", "key", "value") for head in (0, 1)
+    )
+    assert found.order[[0, 4, 8, 23]].tolist() == [0, 12, 4, 23]
+    one = layer_heads("0.attn.c_attn", (24, 8), HeadLayout(4, 4, 4), (RowPart("k", 4, (16,)),))
+    assert one.names == ("key head 0 (of query heads 0 to 3)",)
+
+
 def test_a_layer_that_is_not_of_heads_has_none():
-    joined = layer_heads("0.attention.query_key_value", (36, 12), HeadLayout(3, 3, 4))
-    assert joined == LayerHeads("rows", 12, ("head 0", "head 1", "head 2"))
-    assert layer_heads("0.attn.c_attn", (36, 12), HeadLayout(3, 3, 4)).names[3] == "key head 0"
     for name, shape in (
         ("0.mlp.up_proj", (24, 32)),
         ("0.self_attn.q_proj", (25, 32)),

@@ -1,0 +1,61 @@
+"""Name the rows of a fused layer that belong together: queries, keys and values by head, gate and up."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class RowPart:
+    """Rows of one kind in a layer, in runs of equal length: one for each head, or a single one.
+
+    Attributes:
+        name: such as "q", "k", "v", "gate" or "up".
+        rows: how many rows a run has.
+        starts: the first row of each run.
+    """
+
+    name: str
+    rows: int
+    starts: tuple[int, ...]
+
+    def members(self) -> np.ndarray:
+        """Return the rows by run, (runs, rows)."""
+        return np.asarray(self.starts)[:, None] + np.arange(self.rows)
+
+
+@dataclass(frozen=True)
+class Structure:
+    """What is known of a model's blocks besides the shapes of their layers.
+
+    Attributes:
+        dense: what stays dense whatever is pruned, such as convolutions, one line for each kind.
+        parts: those of fused layers, by name ("15.self_attn.qkv_proj"), or by path ("self_attn.qkv_proj") where those
+            of all blocks are alike.
+    """
+
+    dense: tuple[str, ...] = ()
+    parts: Mapping[str, tuple[RowPart, ...]] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        return bool(self.dense or self.parts)
+
+    def of(self, layer: str) -> tuple[RowPart, ...]:
+        """Return the parts of a layer; none: they are not known."""
+        return self.parts.get(layer, self.parts.get(layer.partition(".")[2], ()))
+
+    def to_json(self) -> dict:
+        """Return plain JSON, as `config.json` of a run holds it."""
+        parts = {name: [asdict(part) for part in each] for name, each in self.parts.items()}
+        return {"dense": list(self.dense), "parts": parts}
+
+
+def row_labels(parts: Sequence[RowPart], rows: int) -> list[str]:
+    """Name the part of each row, and its place among several runs: "q 0", "q 1", "gate"; "" for a row of none."""
+    labels = [""] * rows
+    for part in parts:
+        for place, start in enumerate(part.starts):
+            label = part.name if len(part.starts) == 1 else f"{part.name} {place}"
+            labels[start : start + part.rows] = [label] * part.rows
+    return labels
