@@ -15,11 +15,11 @@ from app.services.results.sweep_curves import curves, texts
 from app.services.runs.layer import LayerView
 from app.services.runs.store import RunStore
 from app.ui.compare import cards as compare_views
-from diagnostics.agreement import mask_agreement
 from diagnostics.figures.theme import SLOT_COLOURS
 from tests.app.page import ROOT, numbers, ran
 from tests.app.small_runs import make_run
 from trim.errors import RunError
+from trim.methods.agreement import mask_agreement
 from trim.runs.options import idle_options, options
 from trim.runs.settings import PruneSettings
 
