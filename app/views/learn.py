@@ -97,6 +97,7 @@ def turn_pages(steps: Sequence[Step], current: int) -> None:
 
 def slides(steps: Sequence[Step], current: int) -> None:
     """Show all steps as slides, which are sent once and need the server no more; the presenter's turn the room's."""
+    st.query_params["present"] = "1"  # said anew, as in `own_page`
     pictures = [picture_of(step) for step in steps]
     told = ""
     if SEMINAR.on:
@@ -111,6 +112,8 @@ def slides(steps: Sequence[Step], current: int) -> None:
         key="slides",
     )
     if (left := read_place(asked.leave, steps, pictures, None)) is not None:
+        if SEMINAR.on and SEMINAR.may():
+            ROOM.leave()
         picture = pictures[left.step]
         control = None if picture is None else picture.control
         setting = {} if control is None else {control.key: control.values[left.frame]}
@@ -151,8 +154,7 @@ def numbered(
 
 def own_page(steps: Sequence[Step], current: int) -> None:
     """Show one step, to be read."""
-    if st.query_params.get("step") != str(current):
-        st.query_params["step"] = str(current)  # a link within a page leaves the address as it was
+    st.query_params["step"] = str(current)  # said anew: a link within a page leaves the address as it was
     step = steps[current - 1]
     if SEMINAR.on and not SEMINAR.may():
         follow_or_look_around()

@@ -18,19 +18,17 @@ def score_drawing(lessons: Sequence[ScoreLesson]) -> Drawing:
     """Draw weights, the norms of the features, and the scores: their product, pruned ones crossed out."""
     drawing = Drawing(len(lessons))
     rows, columns = lessons[0].weight.shape
-    width, cell = WIDTH - _LEFT - 4, 34.0
+    width, cell = WIDTH - _LEFT - 4, 33.0
     weight = lessons[0].weight
     norms = np.stack([lesson.norm for lesson in lessons])
     drawing.text(_LEFT, 16, "weights W", "ink strong")
     drawing.cells(_LEFT, 24, width, rows * cell, np.abs(weight), shown=weight, sign=True)
     drawing.matrix_labels(_LEFT, 24, width, rows * cell, rows, 0)
-    below = 24 + rows * cell + 20
+    below = 24 + rows * cell + 22
     drawing.text(_LEFT, below, "times: feature norms n", "ink strong")
     drawing.cells(_LEFT, below + 6, width, cell, norms[:, None])
-    below += cell + 26
-    drawing.text(
-        _LEFT, below, "equals: scores A = |W| · n; the lower half of each row crossed out", "ink strong"
-    )
+    below += cell + 28
+    drawing.text(_LEFT, below, "scores |W| · n; the lower half of each row crossed out", "ink strong")
     scores = np.stack([lesson.pruned.score for lesson in lessons])
     keep = np.stack([lesson.pruned.keep for lesson in lessons])
     drawing.cells(_LEFT, below + 6, width, rows * cell, scores, keep=keep)
@@ -65,8 +63,8 @@ def curve_drawing(lesson: CurveLesson) -> Drawing:
     columns = lesson.score.shape[1]
     pruned = np.arange(columns + 1)
     drawing = Drawing(columns + 1)
-    left, width, height = 84.0, WIDTH - 84 - 24, 44.0
-    drawing.text(left, 16, "a row's weights by score, lowest first; the veil: pruned", "ink strong")
+    left, width, height = 92.0, WIDTH - 92 - 24, 44.0
+    drawing.text(left, 16, "weights by score, lowest first; grey: pruned", "ink strong")
     for row, (name, score) in enumerate(zip(lesson.names, lesson.score, strict=True)):
         base = 24 + (row + 1) * (height + 6)
         tops = base - height * np.sqrt(score / lesson.score.max())
@@ -102,7 +100,7 @@ def curve_drawing(lesson: CurveLesson) -> Drawing:
 def lorenz_drawing(lessons: Sequence[Sequence[LorenzCurve]]) -> Drawing:
     """Draw the Lorenz curves of a few rows, and their Gini."""
     drawing = Drawing(len(lessons))
-    plot = Plot(drawing, 60, 30, 390, HEIGHT - 30 - 40, (0, 1), (0, 1))
+    plot = Plot(drawing, 60, 30, 380, HEIGHT - 30 - 40, (0, 1), (0, 1))
     plot.axes(
         "share of the row's weights, lowest score first",
         "share of the row's score that they hold",
@@ -110,17 +108,17 @@ def lorenz_drawing(lessons: Sequence[Sequence[LorenzCurve]]) -> Drawing:
         PERCENTS,
     )
     plot.curve("stroke faint thin", np.array([0.0, 1.0]), np.array([0.0, 1.0]))
-    drawing.text(482, 48, "Gini", "ink strong")
+    drawing.text(472, 48, "Gini", "ink strong")
     for row in range(len(lessons[0])):
         curves = [lesson[row] for lesson in lessons]
         moves = any(curve.gini != curves[0].gini for curve in curves)
         shares = np.stack([curve.share for curve in curves])
         css = f"stroke {'trim bold' if moves else 'ink'} {DASHES[row]}"
         plot.curve(css, curves[0].population, shares if moves else shares[0])
-        drawing.line(css, 482, 72 + 30 * row, 522, 72 + 30 * row)
+        drawing.line(css, 472, 72 + 30 * row, 512, 72 + 30 * row)
         gini = [curve.gini for curve in curves]
         drawing.text(
-            532,
+            520,
             77 + 30 * row,
             [f"row {row}: {value:.2f}" for value in gini],
             "ink strong" if moves else "ink",
@@ -132,7 +130,7 @@ def masks_drawing(lessons: Sequence[Sequence[PrunedMatrix]]) -> Drawing:
     """Draw the scores under several allocations, one matrix below the other."""
     drawing = Drawing(len(lessons))
     rows, columns = lessons[0][0].score.shape
-    width, height = WIDTH - _LEFT - 190, 102.0
+    width, height = WIDTH - _LEFT - 200, 102.0
     for place in range(len(lessons[0])):
         matrices = [lesson[place] for lesson in lessons]
         top = 8 + place * (height + 24)

@@ -67,7 +67,7 @@ def perplexity_drawing(lessons: Sequence[PerplexityLesson]) -> Drawing:
     methods = len(lessons[0].methods)
     values = np.array([[value for _, _, value in lesson.methods] for lesson in lessons])
     decades = np.arange(0, math.ceil(math.log10(values.max()) + 0.25) + 1)
-    plot = Plot(drawing, 150, 34, WIDTH - 150 - 60, HEIGHT - 34 - 48, (0, float(decades[-1])), (methods, 0))
+    plot = Plot(drawing, 164, 34, WIDTH - 164 - 60, HEIGHT - 34 - 48, (0, float(decades[-1])), (methods, 0))
     for decade in decades.tolist():
         across = float(plot.x(decade))
         drawing.line("stroke grid thin", across, plot.top, across, plot.top + plot.height)
@@ -79,13 +79,13 @@ def perplexity_drawing(lessons: Sequence[PerplexityLesson]) -> Drawing:
         "muted small",
         "end",
     )
-    drawing.text(150, 20, [f"model sparsity {lesson.sparsity:.0%}" for lesson in lessons], "ink strong")
+    drawing.text(164, 20, [f"model sparsity {lesson.sparsity:.0%}" for lesson in lessons], "ink strong")
     width = plot.x(np.log10(values)) - plot.left
     for place, (label, method, _) in enumerate(lessons[0].methods):
         middle = float(plot.y(place + 0.5))
         height = min(0.6 * plot.height / methods, 44)
         css = method if method in METHOD_STYLES else "muted"
-        drawing.text(142, middle + 6, label, "ink", "end")
+        drawing.text(156, middle + 6, label, "ink", "end")
         drawing.rect(f"fill {css}", plot.left, middle - height / 2, width[:, place], height)
         written = [f"{value:,.0f}" if value >= 100 else f"{value:.1f}" for value in values[:, place]]
         drawing.text(plot.left + width[:, place] + 6, middle + 6, written, "ink strong")

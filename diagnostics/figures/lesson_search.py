@@ -16,7 +16,7 @@ def update_drawing(lessons: Sequence[UpdateLesson]) -> Drawing:
     drawing = Drawing(len(lessons))
     rows, target = len(lessons[0].quality), lessons[0].target
     plot = Plot(drawing, 186, 66, 236, 280, (0.25, 0.75), (rows, 0))
-    plot.axes("row sparsity", "", {0.25: "25%", target: f"uniform: {target:.0%}", 0.75: "75%"}, {})
+    plot.axes("row sparsity x", "", {0.25: "25%", target: f"uniform: {target:.0%}", 0.75: "75%"}, {})
     middle = float(plot.x(target))
     drawing.line("stroke uniform dash", middle, plot.top, middle, plot.top + plot.height)
     share = np.stack([lesson.share for lesson in lessons])
@@ -44,8 +44,8 @@ def update_drawing(lessons: Sequence[UpdateLesson]) -> Drawing:
         drawing.text(560, level + 6, [f"{value:.3f}" for value in x[:, row]], "ink", "end")
         whole = [f"{count} of {lessons[0].columns}" for count in counts[:, row]]
         drawing.text(628, level + 6, whole, "ink strong", "end")
-    drawing.text(4, 20, "p: how far from the worst row (0) to the best (1)", "muted small")
-    drawing.text(628, 20, "change = 2η (p − mean of p)", "muted small", "end")
+    drawing.text(4, 20, "p: 0 the worst row, 1 the best", "muted small")
+    drawing.text(628, 20, f"change = 2η (p − mean); x = {target:g} + change", "muted small", "end")
     return drawing
 
 
@@ -105,7 +105,7 @@ def sign_drawing(lessons: Sequence[SignLesson]) -> Drawing:
     plot.curve("stroke ink bold", place, np.sqrt(loud / top))
     plot.curve("stroke muted bold dot", place, np.sqrt(first.quiet / top))
     drawing.text(kept + 8, plot.top + 18, f"pruned by uniform: {first.pruned}", "muted small")
-    for at, head in ((500, "cosine"), (628, "next weight costs")):
+    for at, head in ((504 - 30, "cosine"), (628, "cost of one more")):
         drawing.text(at, 30, head, "muted small", "end")
     cost = max(max(lesson.loud_loss, lesson.quiet_loss) for lesson in lessons)
     for level, name, css, cosine, loss in (
@@ -120,7 +120,7 @@ def sign_drawing(lessons: Sequence[SignLesson]) -> Drawing:
     ):
         drawing.line(f"stroke bold {css}", 360, level - 5, 386, level - 5)
         drawing.text(390, level, name, "ink strong")
-        drawing.text(500, level, [f"{value:.3f}" for value in cosine], "ink strong", "end")
+        drawing.text(504, level, [f"{value:.3f}" for value in cosine], "ink strong", "end")
         drawing.text(628, level, [f"{value:.4f}" for value in loss], "ink strong", "end")
         drawing.rect(f"fill {css.split()[0]}", 360, level + 8, 268 * np.array(loss) / cost, 14)
     gains = 1000 * np.stack([np.maximum(lesson.trace.kept_gain, 0.0) for lesson in lessons])

@@ -206,5 +206,8 @@ def test_a_room_follows_answers_and_looks_around(browser, tmp_path):
         expect(reader.get_by_text("The room is at step 6.")).to_be_visible()
         reader.get_by_role("button", name="Back to the room").click()
         arrived(reader, 6)
+        presenter.get_by_role("button", name="Leave").click()
+        expect(reader.get_by_text("The presenter has left the slides")).to_be_visible()
+        arrived(reader, 6)
         for page in (presenter, reader):
             page.context.close()

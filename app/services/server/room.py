@@ -69,6 +69,15 @@ class Room:
         self._seminar.require("Turning the room's pages")
         self._place, self._seen = place, self._clock()
 
+    def leave(self) -> None:
+        """Release the room: nothing is shown.
+
+        Raises:
+            PresenterNeededError: the session is a reader's.
+        """
+        self._seminar.require("Turning the room's pages")
+        self._place = None
+
     def heartbeat(self) -> None:
         """Tell that the presenter's page is there; of a reader's it means nothing."""
         if self._seminar.may():

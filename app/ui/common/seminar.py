@@ -10,6 +10,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app.services.jobs.manager import JOBS
 from app.services.server.access import MAX_CODE_CHARACTERS, SEMINAR, PresenterNeededError
+from app.ui.common.present import presenting
 from app.ui.common.text import plain
 from app.ui.common.waiting import NothingToShow, laboratory
 
@@ -40,8 +41,12 @@ def presenter_only(what: str) -> bool:
 
 
 def seminar_bar() -> None:
-    """Show in the side bar, during a seminar, the presenter's code and what is being computed."""
+    """Show in the side bar, during a seminar, the presenter's code and what is being computed; presenting, the code."""
     if not SEMINAR.on:
+        return
+    if presenting():  # which hides the side bar
+        if not SEMINAR.may():
+            _unlock()
         return
     with st.sidebar.container(border=True, key="seminar"):
         if SEMINAR.may():
@@ -50,14 +55,16 @@ def seminar_bar() -> None:
         else:
             st.markdown(":material/groups: **Seminar**")
             st.caption("Stored runs and all pages are open to you; computing is the presenter's.")
-            with st.expander("I am the presenter", icon=":material/key:"):
-                _code()
+            _unlock()
         active = JOBS.running() is not None or laboratory().unfinished()
         st.fragment(_queue, run_every=QUEUE_SECONDS if active else None)()
 
 
-def _code() -> None:
-    with st.form("presenter", border=False, clear_on_submit=True):
+def _unlock() -> None:
+    with (
+        st.expander("I am the presenter", icon=":material/key:"),
+        st.form("presenter", border=False, clear_on_submit=True),
+    ):
         given = st.text_input(
             "Presenter's code", type="password", max_chars=MAX_CODE_CHARACTERS, key="presenter_code"
         )

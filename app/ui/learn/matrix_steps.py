@@ -63,9 +63,9 @@ def _scores() -> Picture:
 SCORES = Step(
     "Scores",
     "Which weights matter?",
-    "A **layer** is a table of **weights**; each row multiplies its inputs (*features*) by them and adds up. "
-    "**Pruning** sets weights to zero. Wanda takes the lowest **scores**: size of the weight times **norm** "
-    "(loudness) of its feature.",
+    "A model's **layer** is a table of **weights**; each row multiplies its inputs (*features*) by them and adds up. "
+    "**Pruning** sets weights to zero. The method *Wanda* prunes the lowest **scores** of each row: size of the "
+    "weight times **norm** of its feature, how loud that is on sample texts.",
     "Score: size of the weight times the norm of its feature. The lowest scores of each row are pruned.",
     "Make feature 3 quiet: no weight changes, yet others survive.",
     "Ask first: which of the 32 weights would you keep? Most point at the large ones. Move feature 3 to 0.5: "
@@ -120,12 +120,12 @@ def _damage() -> Picture:
 UNIFORM = Step(
     "Uniform",
     "Does every row suffer the same?",
-    "**Sparsity**: the share of weights pruned; **uniform**: the same in every row. A row's outputs on many texts "
-    "form an arrow; its **cosine** is 1 if pruning does not turn it, 0 if nothing of its direction is left. Here "
-    "each text excites one feature only: check by hand.",
+    "**Sparsity**: the share of weights pruned; **uniform**: the same in every row. A row's outputs on texts are "
+    "a vector; its **cosine** is 1 if pruning does not turn it, 0 if nothing of it is left. Here each text "
+    "excites one feature: cosine² = kept scores² / all scores².",
     "Every row loses the same share of its weights, but not the same share of its output. Inputs here excite one "
     "feature at a time.",
-    "Row 0 rests on one weight; in row 1 all matter.",
+    "Row 0 rests on one weight, row 1 on all.",
     "Let them compute row 0 at 4 of 8: the scores kept are 0.3, 6.0, 0.4 and 0.3, so the cosine is √(36.34 / "
     "36.44), very nearly 1. Row 1, with scores from 0.7 to 1.2, keeps 0.81. Move to 6 of 8: row 0 still keeps "
     "1.00, row 1 only 0.61. Say that real inputs excite many features at once: then only the computer can check.",
@@ -181,10 +181,11 @@ CURVES = Step(
     "Curves",
     "What does each further weight cost?",
     "Prune a row weight by weight, lowest score first, and note the cosine: its **retention curve**. One pass "
-    "over the layer gives every row's; TRIM then only looks things up.",
+    "over the layer gives every row's. **TRIM**, this course's subject, chooses how many weights each row "
+    "loses, by looking things up.",
     "One pass over a layer gives each row's retention curve: its cosine at every sparsity. TRIM only looks things up.",
     "Play. At 75% the even row is down to 0.84; the one with few large weights still has 1.00.",
-    "Press Play, and stop it (P) where the even row begins to fall. The three rows are equally loud; only how "
+    "Press Play (P), then go back (↓) to where the even row begins to fall. The three rows are equally loud; only how "
     "their output is spread over the weights differs. Everything in TRIM Lab that moves under a slider is a "
     "look-up in such curves.",
     Check(

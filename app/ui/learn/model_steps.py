@@ -145,7 +145,7 @@ def real(run_id: str | None) -> Step:
         "A layer of a real model, pruned by TRIM: one point per row. *Spearman's rank correlation* says whether "
         "row sparsity rises with Gini: +1 always, 0 no relation, −1 it falls.",
         "One point per row of a real layer. Spearman says whether sparsity rises with Gini: +1 always, 0 no relation.",
-        "Block 0 against one in the middle: slope, sign, gain. Lectures like to show the layer that gains most.",
+        "Block 0 against one in the middle: slope, sign, gain. The layer that gains most is not the usual one.",
         "Block 0 of the demo gains most of its kind, by 0.0042 of cosine, with a negative rate; block 15 is an "
         "ordinary one: 0.0003, number 10 of 30. Say so: a lecture likes to show the layer that gains most, and so "
         "does the first page of this app. Then the Layer page, where the same charts move with the target.",
@@ -173,11 +173,11 @@ def perplexity(run_id: str | None) -> Step:
         "Perplexity",
         "Does the model notice?",
         "**Perplexity**: among how many equally likely tokens the model seems to choose; lower is better. On "
-        "models this small TRIM performs about like Wanda. The paper's gains are at 7B parameters and more: such "
-        "models survive 70 and 80%, small ones break whichever weights go.",
+        "models this small TRIM is about like Wanda (uniform); the paper's gains are at 7B parameters and more, which "
+        "survive 70 and 80%. *Optimal* chooses layers' budgets too; *refitted*: kept weights are computed anew.",
         "Perplexity: among how many tokens the model seems to choose. Small models: TRIM is about like Wanda. The "
         "paper's gains: 7B and more.",
-        "Compare TRIM and Wanda: now one is ahead, now the other.",
+        "TRIM and Wanda: now one is ahead, now the other.",
         "Dense 27.5 means: as if it chose among 27 or 28 tokens each time. At 70% Wanda has 602 and TRIM 544: both "
         "are far from dense. The paper reports 48% lower perplexity for Qwen2.5-14B and over 90% for OPT-13B at "
         "80%. Models of such size keep their sense at sparsities that break a small one, and from about 6.7B on "

@@ -68,8 +68,13 @@ def reader_wire(run: str | None) -> None:
     @st.fragment(run_every=READER_SECONDS)
     def wire() -> None:
         place = ROOM.place
-        if place is None or place.run != run:
+        if place is None:
+            st.session_state["released"] = True
+            st.query_params["step"] = str(st.session_state.get("room_step", 0) + 1)
             st.rerun()
+        if place.run != run:
+            st.rerun()
+        st.session_state.update(room_step=place.step, released=False)
         note = (
             "The presenter's slides are closed or not connected."
             if ROOM.away
@@ -109,7 +114,12 @@ def follow_or_look_around() -> None:
     @st.fragment(run_every=PRESENTER_SECONDS)
     def watch() -> None:
         place = ROOM.place
-        if place is None:
+        if place is None and st.session_state.get("released"):
+            st.info(
+                "The presenter has left the slides: this page is yours. It follows again when slides are shown.",
+                icon=":material/groups:",
+            )
+        elif place is None:
             st.caption(":material/groups: As soon as the presenter shows slides, this page follows them.")
         elif not st.session_state.get("around"):
             st.rerun()

@@ -65,8 +65,8 @@ def _update() -> Picture:
 UPDATE = Step(
     "Update",
     "What does TRIM do about it?",
-    "TRIM lets rows suffer alike: rows of high cosine *give* weights, rows of low cosine *get* some back, and the "
-    "layer's total stays. How far they move is the **learning rate** η; nothing is trained.",
+    "TRIM evens out the damage: rows of high cosine *give* (lose more weights), rows of low cosine *get* some back, "
+    "and the layer's total stays. How far they move is the **learning rate** η; nothing is trained.",
     "Rows of high cosine give weights, rows of low cosine get some back. The layer's total stays.",
     "The changes add up to zero. A negative η turns them round.",
     "Write the four cosines on the board (0.999, 0.806, 0.963, 0.951) and let the room do row 2 at η = 0.08: p is "
@@ -123,7 +123,8 @@ ITERATIONS = Step(
     "TRIM repeats the update ten times. After each it measures the **layer quality**, the cosine of all rows' "
     "outputs together, and keeps the best state.",
     "Ten updates make the rows' cosines alike. The update with the best layer quality is kept, not the last.",
-    "Concentrated rows give, even ones get. The quality rises for three updates, then wavers.",
+    "Concentrated rows give, even ones get. The quality rises for three updates, then hardly moves; the sixth is best "
+    "by a hair.",
     "Press Play. Ask at which update they would stop; the search keeps the sixth of ten. Between two whole updates "
     "the picture shows the way, looked up like the rest.",
     Check(
@@ -189,11 +190,11 @@ def sign_seen(lesson: SignLesson) -> str:
 SIGN = Step(
     "Sign",
     "Should rows of low cosine ever give?",
-    "Twelve **loud** rows have outputs 1.5 times as large as twelve **quiet** ones, and in loud rows four *outliers* "
-    "hold a share of the output. TRIM tries positive rates (rows of high cosine give), and negative ones only if none "
-    "beats uniform.",
+    "Twelve **loud** rows have outputs 1.5 times as large as twelve **quiet** ones; in loud rows four *outliers* "
+    "hold a share. Rows should give where the next weight costs the layer least. TRIM cannot see that; it tries "
+    "positive rates, then negative ones if none beats uniform.",
     "Loud rows have the higher cosine. But rows give where the next weight costs the layer least.",
-    "Near 65% the next weight costs the same in both kinds, and the sign turns.",
+    "Near 65% it costs the same in both, and the sign turns.",
     "The heart of the seminar. At 40% ask for a prediction: loud rows do better (0.922 against 0.874), so surely "
     "they should give? A negative rate wins: the next weight adds 0.0183 to the squared error in a loud row and "
     "0.0108 in a quiet one. Move to 80%: near 65% the costs meet, and the sign turns.",
@@ -245,11 +246,11 @@ def _budgets() -> Picture:
 BUDGETS = Step(
     "Budgets",
     "Must every layer lose the same?",
-    "A **budget** sets each layer's target; TRIM shares it out among the rows. OWL's lets blocks with many "
-    "**outliers** (scores above five times the mean) lose less; λ says how far apart layers may be. The model's "
-    "sparsity stays.",
+    "A **budget** sets each layer's target; TRIM shares it out among the rows. The method *OWL* lets blocks "
+    "(groups of layers) with many **outliers** (scores above five times the mean) lose less; λ says how far apart "
+    "they may be. The model's sparsity stays.",
     "Budgets say how much each layer loses, TRIM how much each row of it. OWL spares layers with many outliers.",
-    "At λ = 0 all layers are alike.",
+    "At λ = 0 all are alike.",
     "λ = 0 is uniform. Ask for the order of the blocks before moving to 0.2: the outliers are written below.",
     Check(
         "Budget and TRIM: who decides what?",

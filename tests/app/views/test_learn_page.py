@@ -5,6 +5,7 @@ import json
 import pytest
 from streamlit.testing.v1 import AppTest
 
+import app.ui.common.seminar  # noqa: F401  says who asks, before a test does
 from app.services.results import lessons
 from app.services.runs import store
 from app.services.runs.store import RunStore
@@ -190,7 +191,7 @@ def test_slides_hold_every_step_and_no_page():
 @pytest.fixture
 def room(seminar, monkeypatch) -> Room:
     """A room in which nothing has been shown."""
-    made = Room(seminar)
+    made = Room(seminar, clock=lambda: 0.0)  # however slow the machine, nobody is away
     for module in (rooms, pages):
         monkeypatch.setattr(module, "ROOM", made)
     return made
@@ -219,6 +220,12 @@ def test_a_readers_page_follows_and_looks_around(seminar, room):
     assert any("room is at step 6" in each.value for each in test.caption)
     ran(test, test.button(key="back_to_room").click())
     assert sent(test)["mode"] == "room"
+    seminar.asking = "presenter"
+    room.leave()
+    seminar.asking = "reader"
+    test.session_state["released"] = True
+    assert sent(ran(test))["mode"] == "page"
+    assert any("left the slides" in each.value for each in test.info)
 
 
 def test_only_the_presenters_slides_turn_the_rooms(seminar, room):
