@@ -127,6 +127,27 @@ th, td { text-align: left; padding: .25rem .9rem .25rem 0; border-bottom: 1px so
 summary { cursor: pointer }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(30rem, 100%), 1fr)); gap: 0 2rem }
 figure { margin: 0; min-width: 0; break-inside: avoid }
+.printed { width: 690px; padding: 0; font-size: 13px }
+.printed h2 { margin-top: 1.25rem; padding-top: .75rem }
+.printed th, .printed td { overflow-wrap: break-word }
+.printed .charts { display: block }
+@page { size: A4; margin: 12mm }
+@media print { h2, h3, .subtitle { break-after: avoid } }
+"""
+
+# Charts are drawn for the window; paper is narrower, and a report is to have few pages.
+_FIT_PAPER = """
+const fit = (printed, scale) => {
+  document.body.classList.toggle('printed', printed);
+  for (const chart of document.querySelectorAll('.js-plotly-plot')) {
+    if (!chart.clientWidth) continue; // in a closed fold
+    const height = scale * chart.layout.height;
+    chart.parentElement.style.height = `${height}px`;
+    Plotly.relayout(chart, { height, ...(printed ? { width: chart.parentElement.clientWidth } : { width: null, autosize: true }) });
+  }
+};
+addEventListener('beforeprint', () => fit(true, 0.8));
+addEventListener('afterprint', () => fit(false, 1 / 0.8));
 """
 
 
@@ -151,7 +172,7 @@ def report_html(title: str, subtitle: str, parts: Iterable[Part]) -> bytes:
 <meta http-equiv="Content-Security-Policy" content="{_POLICY}">
 <title>{html.escape(title)}</title>
 <style>{_STYLE}</style>
-<script>{get_plotlyjs()}</script>
+<script>{get_plotlyjs()}{_FIT_PAPER}</script>
 </head>
 <body>
 <h1>{html.escape(title)}</h1>

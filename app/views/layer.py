@@ -106,6 +106,7 @@ def explore(
         pinned=None if pinned is None else pinned.outcome().view.showing(methods),
         pinned_label="" if pinned is None else pinned.pin.differences(seen),
         charts=part == OVERVIEW,
+        file_name=file_name,
     )
     if part == "Gap":
         open_gap(study, outcome, rows, layer_name, file_name)

@@ -35,6 +35,7 @@ from app.ui.model.prefill import prefill
 from app.ui.model.run_picker import choices, pick_run
 from app.ui.model.run_watch import watch
 from app.ui.model.sensitivity import sensitivity_variants
+from diagnostics.format import change
 from diagnostics.model_map import ModelMap
 from trim import TrimError
 from trim.methods.choices import LAYER_QUALITY_MEANINGS
@@ -111,7 +112,7 @@ def heading(run: Run, shown: ModelMap) -> None:
     fact(
         columns[2],
         "Mean quality gain",
-        f"{sum(gains) / len(gains):+.2g}" if gains else "none yet",
+        change(sum(gains) / len(gains)) if gains else "none yet",
         LAYER_QUALITY_MEANINGS.get(shown.quality_measure, shown.quality_measure),
         help="Layer quality as pruned minus that of uniform row sparsity, mean over layers, at exact counts.",
     )

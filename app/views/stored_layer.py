@@ -118,7 +118,7 @@ def page() -> None:
         with st.popover(plain(rows_label()), type="tertiary", icon=":material/checklist:"):
             rows = choose_rows(view, messages=messages)
         live_link(run, record)
-    linked_charts(view, view, rows, charts=part == OVERVIEW)
+    linked_charts(view, view, rows, charts=part == OVERVIEW, file_name=file_name)
     if part == MORE:
         more_section(Seen(view, view, rows, file_name, run=run))
     else:

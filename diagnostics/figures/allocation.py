@@ -51,7 +51,7 @@ def row_sparsity_histogram(
             hovertemplate=f"<b>%{{y:,}} rows</b> with row sparsity %{{text}}<extra>{label}</extra>",
         )
         if peaks[position] > top:
-            text = f"{label}: {peaks[position]:,} of {count_rows(len(allocation.counts))}"
+            text = f"{label}: {count_rows(int(peaks[position]))}"
             peak_label(figure, bins, bins.counts, position, top, text, gap=10)
     # After all bars: a bar's curve number is its allocation's place.
     for position, (allocation, style) in enumerate(zip(statistics.allocations, styles, strict=True)):

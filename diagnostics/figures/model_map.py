@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 from diagnostics.figures.frame import drawn, frame, signed
 from diagnostics.figures.learning_rate import rate_label
 from diagnostics.figures.theme import PALETTES, SEQUENTIAL, Theme, diverging, escape
+from diagnostics.format import change, number
 from diagnostics.learning_rate import LAYER_UNITS
 from diagnostics.model_map import LayerFacts, ModelMap, Quantity
 
@@ -315,13 +316,13 @@ def layer_text(shown: ModelMap, facts: LayerFacts, quantity: Quantity) -> str:
             return f"layer sparsity {value:.2%}"
         case "quality_gain":
             return (
-                f"quality gain {signed(value, '.3g')}<br>{facts.uniform_quality:.5g} uniform, "
-                f"{facts.realised_quality:.5g} as pruned ({unit})"
+                f"quality gain {change(value, 3)}<br>{number(facts.uniform_quality, 5)} uniform, "
+                f"{number(facts.realised_quality, 5)} as pruned ({unit})"
             )
         case "row_variance_change":
             return (
-                f"variance of row cosines × {10**value:.3g}<br>{facts.row_variance_uniform:.3g} uniform, "
-                f"{facts.row_variance:.3g} as pruned"
+                f"variance of row cosines × {number(10**value, 3)}<br>{number(facts.row_variance_uniform, 3)} uniform, "
+                f"{number(facts.row_variance, 3)} as pruned"
             )
         case "error_left":
             return f"{value:.1%} of the mask's output error left"
@@ -330,7 +331,7 @@ def layer_text(shown: ModelMap, facts: LayerFacts, quantity: Quantity) -> str:
         case "row_agreement":
             return f"rank correlation of row sparsities {value:.2f}"
         case "loss_added" | "loss_foreseen":
-            return f"{signed(value, '.3g')} nats per token" + (
+            return f"{change(value, 3)} nats per token" + (
                 " foreseen" if quantity == "loss_foreseen" else ""
             )
-    return f"variance of row cosines {value:.3g}"
+    return f"variance of row cosines {number(value, 3)}"

@@ -109,7 +109,10 @@ def test_two_layers_share_their_axes():
     ids=["one", "same", "dead", "low"],
 )
 def test_odd_layers_have_axes_and_finite_marks(shown, scale):
-    for panel in linked_panels(shown, cosine_axis=scale).panels:
+    for panel in (
+        *linked_panels(shown, cosine_axis=scale).panels,
+        *linked_panels(shown, layer(30, 0.7, same=True), scale).panels,
+    ):
         assert panel.x.low < panel.x.high
         assert panel.y.low < panel.y.high
         assert all(tick >= 0 for tick, _ in panel.y.ticks) or panel.name in ("cosine", "rate"), (

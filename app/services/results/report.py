@@ -21,6 +21,7 @@ from diagnostics.figures.outcome_gini import outcome_gini_figure
 from diagnostics.figures.perplexity import perplexity_figure
 from diagnostics.figures.scatter import row_scatter_figure
 from diagnostics.figures.similarity import cosine_figure, cosine_histogram
+from diagnostics.format import number
 from diagnostics.model_map import ModelMap, Quantity, outcome_lanes
 from diagnostics.similarity import cosine_distribution, cosine_statistics
 from trim.evaluation.entries import format_perplexity
@@ -129,8 +130,8 @@ def _layer(run: Run, name: str) -> Iterator[Part]:
     layer = LayerView.of(run, record)
     yield Paragraph(
         f"{record.rows:,} rows (output dimensions) of {record.columns:,} weights; layer sparsity "
-        f"{record.sparsity:.4%}. Layer quality ({record.quality_measure}): {record.uniform_quality:.5g} uniform, "
-        f"{record.realised_quality:.5g} as pruned, over {record.vectors:,} calibration vectors."
+        f"{record.sparsity:.4%}. Layer quality ({record.quality_measure}): {number(record.uniform_quality, 5)} "
+        f"uniform, {number(record.realised_quality, 5)} as pruned, over {record.vectors:,} calibration vectors."
     )
     yield Chart(gini_histogram(layer.gini), "Histogram of the Gini coefficients of the rows")
     extremes = [int(np.argmin(record.row_sparsity)), int(np.argmax(record.row_sparsity))]
@@ -184,9 +185,9 @@ def _layer_table(shown: ModelMap) -> Table:
         (
             facts.name,
             f"{facts.layer_sparsity:.4%}",
-            _number(facts.median_gini, ".4f"),
-            _number(facts.uniform_quality, ".6g"),
-            _number(facts.realised_quality, ".6g"),
+            _number(facts.median_gini, 4),
+            _number(facts.uniform_quality, 6),
+            _number(facts.realised_quality, 6),
             "not searched"
             if facts.outcome is None
             else "none"
@@ -200,8 +201,8 @@ def _layer_table(shown: ModelMap) -> Table:
     )
 
 
-def _number(value: float, pattern: str) -> str:
-    return "none" if np.isnan(value) else format(value, pattern)
+def _number(value: float, digits: int) -> str:
+    return "none" if np.isnan(value) else number(value, digits)
 
 
 def _settings(run: Run) -> Iterator[Part]:

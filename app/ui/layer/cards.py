@@ -1,5 +1,6 @@
 """The charts of one layer beyond its four linked ones; the same for a layer computed now and a stored one."""
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
@@ -24,23 +25,13 @@ from diagnostics.learning_rate import LearningRateTrace
 from diagnostics.row_detail import row_paths
 from diagnostics.similarity import PERCENTILES, cosine_distribution, cosine_statistics
 
+_WITHOUT_PIN = "What is pinned is not drawn here: Compare draws both."
 MOST_LINES = 6  # rows drawn as lines of their own; more cannot be told apart
 
 
 def concentration_card(view: LayerView, rows: list[int], file_name: str) -> None:
     """Show how concentrated the score is: Lorenz curves, which the Gini condenses, and what pruning leaves."""
-    coefficients = view.coefficients
-
-    def of_rows() -> View:
-        return View(
-            gini_histogram(view.gini, rows, theme()),
-            text.gini_seen(view),
-            explanations.GINI_FORMULA,
-            "Histogram of the Gini coefficients of the rows' scores",
-            lambda: {"row": np.arange(view.rows), "gini": coefficients},
-        )
-
-    variants = {"Gini": of_rows}
+    variants = {"Gini": lambda: gini_view(view, rows)}
     if (score := view.score) is not None:
         variants = {
             "Lorenz curves": lambda: _lorenz(view, score, rows),
@@ -53,6 +44,17 @@ def concentration_card(view: LayerView, rows: list[int], file_name: str) -> None
         missing=None if score is not None else text.NO_SCORE,
         bind="query-params",
         brief=True,
+    )
+
+
+def gini_view(view: LayerView, rows: list[int]) -> View:
+    """Draw how concentrated the rows' scores are."""
+    return View(
+        gini_histogram(view.gini, rows, theme()),
+        text.gini_seen(view),
+        explanations.GINI_FORMULA,
+        "Histogram of the Gini coefficients of the rows' scores",
+        lambda: {"row": np.arange(view.rows), "gini": view.coefficients},
     )
 
 
@@ -91,23 +93,6 @@ def _gini_after(view: LayerView, score: np.ndarray) -> View:
 
 def similarity_card(view: LayerView, rows: list[int], file_name: str) -> None:
     """Show how fast rows lose their output."""
-    sparsity = view.sparsity_grid
-
-    def bands() -> View:
-        statistics = cosine_statistics(
-            view.cosine_curves, sparsity, view.target, view.cosines, rows[:MOST_LINES]
-        )
-        return View(
-            cosine_figure(statistics, theme()),
-            text.cosine_seen(view),
-            explanations.COSINE_FORMULA,
-            "Percentile bands of the rows' cosine similarity to their dense output, against row sparsity",
-            lambda: (
-                {"row_sparsity": sparsity}
-                | {f"percentile_{p}": band for p, band in zip(PERCENTILES, statistics.bands, strict=True)}
-                | {f"row_{curve.row}": curve.cosine for curve in statistics.curves}
-            ),
-        )
 
     def after() -> View:
         distribution = cosine_distribution(view.cosines, view.dead_rows)
@@ -121,10 +106,27 @@ def similarity_card(view: LayerView, rows: list[int], file_name: str) -> None:
 
     card(
         "cosine",
-        {"After pruning": after, "Against sparsity": bands},
+        {"After pruning": after, "Against sparsity": lambda: cosine_view(view, rows)},
         file_name=file_name,
         bind="query-params",
         brief=True,
+    )
+
+
+def cosine_view(view: LayerView, rows: list[int]) -> View:
+    """Draw the cosines against row sparsity."""
+    sparsity = view.sparsity_grid
+    statistics = cosine_statistics(view.cosine_curves, sparsity, view.target, view.cosines, rows[:MOST_LINES])
+    return View(
+        cosine_figure(statistics, theme()),
+        text.cosine_seen(view),
+        explanations.COSINE_FORMULA,
+        "Percentile bands of the rows' cosine similarity to their dense output, against row sparsity",
+        lambda: (
+            {"row_sparsity": sparsity}
+            | {f"percentile_{p}": band for p, band in zip(PERCENTILES, statistics.bands, strict=True)}
+            | {f"row_{curve.row}": curve.cosine for curve in statistics.curves}
+        ),
     )
 
 
@@ -133,13 +135,7 @@ def row_sparsity_card(view: LayerView, rows: list[int], file_name: str) -> None:
     statistics = row_sparsity_statistics(view.allocations)
 
     def drawn(figure: go.Figure, seen: str) -> View:
-        return View(
-            figure,
-            seen,
-            text.row_sparsity_formula(view),
-            f"Row sparsities under {_methods(view)}",
-            lambda: row_numbers(view),
-        )
+        return _row_sparsities(view, figure, seen)
 
     def against(quantity: str, values: np.ndarray) -> View:
         scatters = [row_scatter(each, quantity, values, rows) for each in view.learned or view.allocations]
@@ -155,11 +151,29 @@ def row_sparsity_card(view: LayerView, rows: list[int], file_name: str) -> None:
             "Against cosine": lambda: against("cosine", view.cosines[0].cosine),
             "Sorted": lambda: drawn(sorted_row_sparsity(statistics, rows, theme()), seen),
             "ECDF": lambda: drawn(row_sparsity_ecdf(statistics, theme()), seen),
-            "Histogram": lambda: drawn(row_sparsity_histogram(statistics, rows, theme()), seen),
+            "Histogram": lambda: row_sparsity_view(view, rows),
         },
         file_name=file_name,
         bind="query-params",
         brief=True,
+    )
+
+
+def row_sparsity_view(view: LayerView, rows: list[int]) -> View:
+    """Draw how the rows' sparsities are distributed."""
+    statistics = row_sparsity_statistics(view.allocations)
+    return _row_sparsities(
+        view, row_sparsity_histogram(statistics, rows, theme()), text.row_sparsity_seen(view)
+    )
+
+
+def _row_sparsities(view: LayerView, figure: go.Figure, seen: str) -> View:
+    return View(
+        figure,
+        seen,
+        text.row_sparsity_formula(view),
+        f"Row sparsities under {_methods(view)}",
+        lambda: row_numbers(view),
     )
 
 
@@ -172,28 +186,49 @@ def search_card(view: LayerView, rows: list[int], file_name: str) -> None:
             icon=":material/info:",
         )
         return
-    trace = search.trace
-
-    def drawn(draw: Callable[..., go.Figure], alt: str, crosses: str = "") -> View:
-        return View(
-            draw(trace, theme()),
-            text.rate_seen(search) + crosses,
-            explanations.RATE_FORMULA,
-            alt,
-            lambda: rate_numbers(trace),
-        )
-
-    crosses = text.published_seen(search)
     variants = {
-        "Landscape": lambda: drawn(landscape_figure, "Gain over uniform by learning rate and iteration"),
-        "Iterations": lambda: drawn(
-            iteration_figure, "Layer quality and row variance at each iteration", crosses
+        "Landscape": lambda: _searched(
+            search, landscape_figure, "Gain over uniform by learning rate and iteration"
         ),
-        "Rates": lambda: drawn(rate_figure, "Layer quality of each learning rate", crosses),
+        "Iterations": lambda: _searched(
+            search,
+            iteration_figure,
+            "Layer quality and row variance at each iteration",
+            text.published_seen(search),
+        ),
+        "Rates": lambda: rate_view(search),
     }
     if rows and search.learning_rate is not None and any(each.method == "trim" for each in view.allocations):
         variants["Selected rows"] = lambda: paths_view(view, search, rows[:MOST_LINES])
     card("rate", variants, file_name=file_name, bind="query-params", brief=True)
+
+
+def rate_view(search: SearchView) -> View:
+    """Draw the layer quality of each learning rate."""
+    return _searched(search, rate_figure, "Layer quality of each learning rate", text.published_seen(search))
+
+
+def _searched(search: SearchView, draw: Callable[..., go.Figure], alt: str, crosses: str = "") -> View:
+    return View(
+        draw(search.trace, theme()),
+        text.rate_seen(search) + crosses,
+        explanations.RATE_FORMULA,
+        alt,
+        lambda: rate_numbers(search.trace),
+    )
+
+
+def linked_view(name: str, view: LayerView, rows: list[int], pinned: bool) -> View:
+    """Draw one of the four linked charts as a figure of its own."""
+    search = view.search
+    if name == "rate" and search is not None:
+        drawn = rate_view(search)
+    else:
+        draw = {"gini": gini_view, "cosine": cosine_view, "row_sparsity": row_sparsity_view}[name]
+        drawn = draw(view, rows)
+    if pinned:
+        return dataclasses.replace(drawn, seen=f"{drawn.seen} {_WITHOUT_PIN}")
+    return drawn
 
 
 def paths_view(view: LayerView, search: SearchView, rows: list[int]) -> View:

@@ -11,6 +11,7 @@ import streamlit as st
 from app.ui.common.cards import View, card, theme
 from app.ui.common.selection import Source, on_chart, rows_for
 from diagnostics.figures.gap import gap_loss_figure, gap_quality_figure, gap_scatter_figure, gap_share_figure
+from diagnostics.format import number
 from diagnostics.gap import AllocationGap, GapCurve, GapScatter, gap_scatter
 
 if TYPE_CHECKING:  # it computes, and imports torch
@@ -163,10 +164,13 @@ def captured_text(gap: AllocationGap, row_weights: str) -> str:
             else "One of the qualities is not finite, so TRIM's share is not defined."
         )
     elif gap.captured < 0:
-        sentence = f"TRIM is worse than uniform ({reached:.5g} against {uniform:.5g}); the optimum reaches {best:.5g}."
+        sentence = (
+            f"TRIM is worse than uniform ({number(reached, 5)} against {number(uniform, 5)}); the optimum reaches "
+            f"{number(best, 5)}."
+        )
     elif gap.captured > 1:
         sentence = (
-            f"TRIM gains {gap.captured:.3g} times what the optimum gains: the optimum minimises {error} and not "
+            f"TRIM gains {number(gap.captured, 3)} times what the optimum gains: the optimum minimises {error} and not "
             "this layer quality."
         )
     else:

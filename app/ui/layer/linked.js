@@ -177,6 +177,7 @@ class Chart {
     this.title = make("h3");
     this.finding = make("div", { class: "finding" });
     this.more = make("button", { type: "button", onclick: () => linked.send("opened", name) }, "More");
+    this.save = make("button", { type: "button", onclick: () => { linked.grow(null); linked.send("saved", name); } }, "Save");
     this.full = make("button", { type: "button", "aria-expanded": "false", onclick: () => linked.grow(name) }, "Enlarge");
     this.svg = document.createElementNS(SVG, "svg");
     this.svg.setAttribute("class", "chart");
@@ -185,7 +186,7 @@ class Chart {
     this.plot = make("div", { class: "plot", tabindex: "0", role: "application" }, this.svg, this.note);
     this.axis = make("button", { type: "button", onclick: () => linked.send("axis", this.panel.otherAxis) });
     this.cell = make("section", { class: "trim-chart", "data-chart": name },
-      make("header", {}, this.title, this.axis, this.more, this.full), this.finding, this.plot);
+      make("header", {}, this.title, this.axis, this.more, this.save, this.full), this.finding, this.plot);
     this.plot.addEventListener("pointermove", (event) => this.moved(event));
     this.plot.addEventListener("pointerleave", () => { if (!this.from) linked.light(null); });
     this.plot.addEventListener("pointerdown", (event) => this.pressed(event));
@@ -201,6 +202,8 @@ class Chart {
     this.panel = panel;
     this.title.textContent = this.title.title = panel.title;
     this.more.setAttribute("aria-label", `More about: ${panel.title}`);
+    this.save.setAttribute("aria-label", `Save: ${panel.title}`);
+    this.save.hidden = Boolean(panel.note);
     this.full.setAttribute("aria-label", `Enlarge: ${panel.title}`);
     this.plot.setAttribute("aria-label", `${panel.title} ${panel.finding} Arrow keys move, Enter selects, Escape clears.`);
     this.note.textContent = panel.note;

@@ -15,6 +15,7 @@ import streamlit as st
 
 from app.services.runs.layer import LayerView
 from app.ui.common.selection import select
+from app.ui.common.studio import open_studio
 from app.ui.layer import text
 from diagnostics.figures.theme import METHOD_STYLES, PALETTES, SCORE_STYLES, Style, series_styles
 from diagnostics.panels import CosineAxis, LayerNumbers, linked_panels
@@ -47,6 +48,7 @@ def linked_charts(
     pinned: LayerView | None = None,
     pinned_label: str = "",
     charts: bool = True,
+    file_name: str = "layer",
 ) -> None:
     """Show the line of numbers and, unless another part of the page is open, the four charts.
 
@@ -57,6 +59,7 @@ def linked_charts(
         pinned: a second layer, drawn into the same charts.
         pinned_label: in what it differs.
         charts: whether the four are open.
+        file_name: of what is saved, without its ending.
     """
     st.session_state["linked_rows"] = view.rows
     cosine_axis: CosineAxis = "linear" if st.query_params.get("cosine") == "linear" else "logarithmic"
@@ -93,13 +96,20 @@ def linked_charts(
             for panel in panels.panels
         ]
         content["samples"], content["rateOrder"] = panels.samples, panels.rate_order
-    _mount(
+    asked = _mount(
         key=KEY,
         data=encode(content, {} if panels is None else panels.arrays),
         on_rows_change=_selected,
         on_opened_change=_opened,
         on_axis_change=_other_axis,
+        on_saved_change=lambda: None,
     )
+    if panels is not None and asked.saved in {panel.name for panel in panels.panels if not panel.note}:
+        from app.ui.layer.cards import linked_view  # imports Plotly
+
+        open_studio(
+            lambda: linked_view(asked.saved, view, rows, pinned is not None), f"{file_name}-{asked.saved}"
+        )
 
 
 def encode(content: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> bytes:

@@ -186,12 +186,12 @@ def cosine_after_seen(distribution: CosineDistribution) -> str:
     uniform, *others = distribution.medians
     if np.isnan(uniform):
         return "No row has any output on the calibration text."
-    parts = [f"The median row's cosine is {uniform:.4f} under uniform"]
+    parts = [f"The median row's cosine is {number(uniform)} under uniform"]
     for label, median in zip(distribution.labels[1:], others, strict=True):
         if median == uniform:
             parts.append(f"{label} leaves it there")
         else:
-            parts.append(f"{label} {'raises' if median > uniform else 'lowers'} it to {median:.4f}")
+            parts.append(f"{label} {'raises' if median > uniform else 'lowers'} it to {number(median)}")
     return "; ".join([parts[0], ", ".join(parts[1:])] if others else parts) + "."
 
 
@@ -257,7 +257,8 @@ def row_scores_seen(scores: RowScores) -> str:
 def row_cosine_seen(view: LayerView, row: int) -> str:
     """Describe what the shown allocations leave of one row."""
     parts = [
-        f"{each.label} leaves the row a cosine of {each.cosine[row]:.4f} at {each.row_sparsity[row]:.1%} row sparsity"
+        f"{each.label} leaves the row a cosine of {number(each.cosine[row])} at "
+        f"{percent(each.row_sparsity[row])} row sparsity"
         for each in view.cosines
     ]
     return "; ".join(parts) + "."
@@ -282,12 +283,10 @@ def row_stays_seen(view: LayerView, row: int) -> str:
 
 def row_prices_seen(prices: RowPrices) -> str:
     """Describe why the optimum takes so many weights of a row."""
-    gone = (
-        f"The layer's price is λ = {prices.common:.3g}, and {prices.pruned} of the row's weights cost no more"
-    )
+    gone = f"The layer's price is λ = {number(prices.common, 3)}, and {prices.pruned} of the row's weights cost no more"
     if np.isnan(prices.next_price):
         return gone + "; at the row cap it has none left to give."
-    return gone + f"; the next ones would cost {prices.next_price:.3g} each."
+    return gone + f"; the next ones would cost {number(prices.next_price, 3)} each."
 
 
 def price_unit(view: LayerView) -> str:
@@ -330,8 +329,9 @@ def most_gained(gains: Gains) -> str:
     """Describe why TRIM gains most in the layer with which the page begins."""
     most = gains.most
     return (
-        f"At a layer target of {gains.target:.0%} TRIM gains **{most.gain:+.4f}** in cosine over uniform sparsity, "
-        f"more than in any other of the model's {gains.layers} layers; the optimal allocation gains {most.room:+.4f}."
+        f"At a layer target of {gains.target:.0%} TRIM gains **{change(most.gain)}** in cosine over uniform sparsity, "
+        f"more than in any other of the model's {gains.layers} layers; the optimal allocation gains "
+        f"{change(most.room)}."
         "\n\nTRIM goes by how well each row keeps its output. Here that tells from which rows weights can be taken: "
         "the optimal allocation, too, takes more from rows that keep theirs (Spearman "
         f"{most.agreement:+.2f})."
@@ -343,7 +343,7 @@ def nothing_gained(gains: Gains) -> str:
     least = gains.least
     return (
         f"At a layer target of {gains.target:.0%} no learning rate beats uniform sparsity, so TRIM leaves every row "
-        f"at the target; the optimal allocation gains {least.room:+.4f}.\n\n"
+        f"at the target; the optimal allocation gains {change(least.room)}.\n\n"
         "TRIM goes by how well each row keeps its output. Here that says next to nothing about the rows from which "
         f"the optimal allocation takes more (Spearman {least.agreement:+.2f})."
     )

@@ -15,6 +15,7 @@ from app.ui.common import explanations
 from app.ui.learn.step import Check, Control, Picture, Step
 from diagnostics.figures.frame import signed
 from diagnostics.figures.lesson_model import perplexity_drawing, rows_drawing
+from diagnostics.format import number
 from diagnostics.lessons import PerplexityLesson, RowsLesson
 from trim.runs.folder import Run
 
@@ -133,7 +134,7 @@ def _perplexity(run_id: str | None) -> Picture | None:
 
 
 def _perplexity_seen(lesson: PerplexityLesson) -> str:
-    values = ", ".join(f"{label} {value:,.4g}" for label, _, value in lesson.methods)
+    values = ", ".join(f"{label} {number(value)}" for label, _, value in lesson.methods)
     return f"Perplexity at {lesson.sparsity:.0%} model sparsity: {values}."
 
 

@@ -18,6 +18,7 @@ from app.ui.model.text import PERPLEXITY_FORMULA, lanes_seen
 from diagnostics.figures.model_map import model_map_figure
 from diagnostics.figures.outcome_gini import outcome_gini_figure
 from diagnostics.figures.perplexity import PerplexityBar, perplexity_figure
+from diagnostics.format import number
 from diagnostics.gap import captured_share
 from diagnostics.model_map import ModelMap, Quantity, outcome_lanes
 from trim.runs.folder import Run
@@ -160,11 +161,10 @@ def _perplexity_seen(bars: Sequence[PerplexityBar]) -> str:
         return "No pruned model has a finite perplexity."
     best = min(pruned, key=lambda bar: bar.perplexity)
     words = f"{best.label} predicts best" if len(pruned) > 1 else best.label
-    sentence = f"{words}: {best.perplexity:,.4g}"
+    sentence = f"{words}: {number(best.perplexity)}"
     if bars[0].method == "dense":
-        sentence += (
-            f", {best.perplexity / bars[0].perplexity:,.3g} times the dense model's {bars[0].perplexity:,.4g}"
-        )
+        dense = bars[0].perplexity
+        sentence += f", {number(best.perplexity / dense, 3)} times the dense model's {number(dense)}"
     return f"{sentence}.{_captured_text(pruned)}"
 
 
