@@ -143,7 +143,8 @@ const fit = (printed, scale) => {
     if (!chart.clientWidth) continue; // in a closed fold
     const height = scale * chart.layout.height;
     chart.parentElement.style.height = `${height}px`;
-    Plotly.relayout(chart, { height, ...(printed ? { width: chart.parentElement.clientWidth } : { width: null, autosize: true }) });
+    const width = printed ? chart.parentElement.clientWidth : null;
+    Plotly.relayout(chart, { height, width, autosize: !printed });
   }
 };
 addEventListener('beforeprint', () => fit(true, 0.8));

@@ -25,8 +25,11 @@ def gap(uniform: float, reached: float, best: float, counts=(10, 30, 20, 40), **
     ("qualities", "said"),
     [
         ((0.5, 0.6, 0.9), "TRIM captures 25.0% of the improvement"),
-        ((0.5, 0.4, 0.9), "TRIM is worse than uniform (0.40000 against 0.50000); the optimum reaches 0.90000"),
-        ((0.5, 0.9, 0.7), "TRIM gains 2 times what the optimum gains"),
+        (
+            (0.5, 0.4, 0.9),
+            "TRIM is worse than uniform (0.40000 against 0.50000); the optimum reaches 0.90000",
+        ),
+        ((0.5, 0.9, 0.7), "TRIM gains 2.00 times what the optimum gains"),
         ((0.5, 0.6, 0.4), "the optimum is not better than uniform"),
         ((0.5, 0.6, math.inf), "not finite"),
     ],
