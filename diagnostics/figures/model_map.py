@@ -331,7 +331,5 @@ def layer_text(shown: ModelMap, facts: LayerFacts, quantity: Quantity) -> str:
         case "row_agreement":
             return f"rank correlation of row sparsities {value:.2f}"
         case "loss_added" | "loss_foreseen":
-            return f"{change(value, 3)} nats per token" + (
-                " foreseen" if quantity == "loss_foreseen" else ""
-            )
+            return f"{change(value, 3)} nats per token" + (" foreseen" if quantity == "loss_foreseen" else "")
     return f"variance of row cosines {number(value, 3)}"
