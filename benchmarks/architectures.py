@@ -32,9 +32,11 @@ from transformers.models.auto.modeling_auto import (
 
 import trim
 from tests.trim import tiny
+from trim.calibration.inputs import FEWEST_TOKENS, linear_layers
 from trim.calibration.text import Calibration
 from trim.calibration.text_pass import text_pass
 from trim.models.architecture import blueprint
+from trim.models.experts import RoutedLinear
 from trim.models.loaded import Model
 from trim.models.reasons import Reason
 from trim.models.replay import run_after_blocks
@@ -95,7 +97,10 @@ OWN: dict[str, dict[str, object]] = {
     "cohere_compass_text": {"rope_parameters": {
         kind: {"rope_type": "default", "rope_theta": 10_000.0} for kind in ("full_attention", "sliding_attention")}},
     "zamba": {"num_hidden_layers": 6, "layers_block_type": ["linear_attention", "linear_attention", "hybrid"] * 2},
-    "minicpm3": {"head_dim": 4, "num_key_value_heads": 4}, "youtu": {"head_dim": 4, "num_key_value_heads": 4},
+    **{kind: {"head_dim": 4, "num_key_value_heads": 4} for kind in (
+        "minicpm3", "youtu", "deepseek_v2", "deepseek_v3", "deepseek_v32", "axk1", "axk2", "glm4_moe_lite",
+        "glm_moe_dsa", "longcat_flash")},
+    "ernie4_5_moe": {"moe_k": 2}, "kimi_linear": {"num_experts_per_token": 2},
     "dots3_note_text": {"num_key_value_heads": 4},
     "gemma4_assistant": {"text_config": {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}},
     "hrm_text": {"num_layers_per_stack": 2},
@@ -160,7 +165,7 @@ def random_model(config: PretrainedConfig) -> PreTrainedModel:
     module = auto_class(config).from_config(config).eval()
     with torch.no_grad():
         for name, parameter in module.named_parameters():
-            if parameter.ndim == 2:
+            if parameter.ndim == 2 or (parameter.ndim == 3 and "expert" in name):
                 parameter.normal_(std=0.15)
             elif parameter.ndim == 1 and "norm" not in name:
                 parameter.add_(torch.randn_like(parameter) * 0.02)
@@ -189,13 +194,15 @@ def logits_block_by_block(folder: Path, tokens: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def squares_of(layers: dict[str, nn.Linear]) -> Iterator[dict[str, Tensor]]:
-    """Σ x_j² over all tokens that each layer receives meanwhile."""
+    """Σ x_j² over all tokens that each layer receives meanwhile; 1 where they are too few, and norms do not count."""
     sums: dict[str, Tensor] = {}
+    tokens: dict[str, int] = {}
 
     def listen(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
         def add(layer: nn.Module, arguments: tuple[Tensor, ...]) -> None:
             square = arguments[0].reshape(-1, arguments[0].shape[-1]).double().square().sum(0)
             sums[name] = sums.get(name, 0) + square
+            tokens[name] = tokens.get(name, 0) + arguments[0].shape[:-1].numel()
 
         return add
 
@@ -205,14 +212,18 @@ def squares_of(layers: dict[str, nn.Linear]) -> Iterator[dict[str, Tensor]]:
     finally:
         for hook in hooks:
             hook.remove()
+    for name, square in sums.items():
+        if isinstance(layers[name], RoutedLinear) and tokens[name] < FEWEST_TOKENS:
+            square.fill_(1)
 
 
 @torch.no_grad()
 def wanda(model: Model, tokens: Tensor) -> dict[str, Tensor]:
     """Prune each layer's rows by |w| · ‖x‖, block after block, each from whole forward passes; returns the scores."""
     scores = {}
-    for index in range(len(model.blocks)):
-        layers = {name: layer for name, layer in model.layers.items() if name.startswith(f"{index}.")}
+    chosen = model.select(["*"])
+    for index, block in enumerate(model.blocks):
+        layers = linear_layers(block, index, chosen)
         with squares_of(layers) as squares:
             logits(model.module, tokens)
         for name, layer in layers.items():
@@ -253,7 +264,8 @@ def check(kind: str, work: Path) -> str:
     run = trim.prune(original, work / "run", tokens=tokens, target=SPARSITY, allocation="uniform")
     model = Model(kind, kind, kind, plain, tiny.tokenizer())
     scores, dense = wanda(model, tokens), StreamedModel(original, device=torch.device("cpu"))
-    for name, layer in model.layers.items():
+    for name in run.layers:
+        layer = model.layers[name]
         kept, ours = torch.from_numpy(run.layer(name).keep()), layer.weight != 0
         assert kept.sum() == ours.sum(), f"{name}: the sparsity is not exact"
         differ = kept != ours

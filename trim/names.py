@@ -69,7 +69,10 @@ def path_in_block(layer: str) -> str:
 
 
 def match_layers(
-    patterns: Iterable[str], names: Iterable[str], problem: str = "the model has no layer that matches"
+    patterns: Iterable[str],
+    names: Iterable[str],
+    problem: str = "the model has no layer that matches",
+    but: Collection[str] = (),
 ) -> dict[str, list[str]]:
     """Match shell patterns ("15.*", "*.q_proj") with the names of layers.
 
@@ -77,6 +80,7 @@ def match_layers(
         patterns: names or shell patterns.
         names: all layers, in the model's order.
         problem: how the message begins, before the pattern.
+        but: layers that a pattern which ends with a star leaves out, unless it matches no other.
 
     Returns:
         For each pattern the names that it matches, in the model's order.
@@ -88,6 +92,8 @@ def match_layers(
     found = {}
     for pattern in patterns:
         found[pattern] = fnmatch.filter(names, pattern)
+        if pattern.endswith("*"):
+            found[pattern] = [name for name in found[pattern] if name not in but] or found[pattern]
         if not found[pattern]:
             raise LayerNotFoundError(
                 f"{problem} {pattern!r}; closest names: {closest_matches(pattern, names)}"

@@ -123,6 +123,11 @@ def stored_capture(
 
 
 def _sample(model: Model, name: str, received: LayerInputs) -> LayerSample:
+    if not received.inputs.shape[1]:
+        raise SettingsError(
+            f"{name} receives no token of the calibration text: none is routed to this expert; use more windows, or "
+            "another text"
+        )
     return LayerSample(
         name,
         model.layers[name].weight.detach(),
@@ -144,6 +149,8 @@ class _Watch:
         """Show what the layers have received of the first windows."""
         if self.partial is not None:
             received = listener.received(self.layers, windows)
+            if any(not each.inputs.shape[1] for each in received.values()):
+                return  # no token has been routed to an expert yet
             with torch.inference_mode(False):  # whoever looks on computes as elsewhere
                 self.partial({name: _sample(self.model, name, received[name]) for name in self.layers})
 
@@ -243,7 +250,7 @@ def _forward(
     finally:
         end.remove()
     return {
-        name: LayerInputs(received.inputs.cpu(), received.input_norm.cpu())
+        name: LayerInputs(received.inputs.cpu(), received.input_norm.cpu(), tokens=received.tokens)
         for name, received in listener.received().items()
     }
 
@@ -264,8 +271,14 @@ def _cache_entry(model: Model, windows: Tensor, positions: Tensor) -> Path:
 
 def _parse(content: bytes) -> LayerInputs:
     tensors = safetensors.torch.load(content)
-    return LayerInputs(tensors["inputs"], tensors["input_norm"])
+    tokens = tensors.get("tokens")
+    return LayerInputs(
+        tensors["inputs"], tensors["input_norm"], tokens=None if tokens is None else int(tokens)
+    )
 
 
 def _pack(received: LayerInputs) -> bytes:
-    return safetensors.torch.save({"inputs": received.inputs, "input_norm": received.input_norm})
+    tensors = {"inputs": received.inputs, "input_norm": received.input_norm}
+    if received.tokens is not None:
+        tensors["tokens"] = torch.tensor(received.tokens)
+    return safetensors.torch.save(tensors)

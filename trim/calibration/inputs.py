@@ -13,6 +13,10 @@ from trim.calibration.text import Calibration
 from trim.errors import ModelError, NonFiniteError
 from trim.matmul import HALF, at_least_float32
 from trim.methods.least_squares import TextProducts
+from trim.models.experts import RoutedLinear
+
+# Of fewer tokens an expert's norms say little, and it is pruned by the size of its weights alone.
+FEWEST_TOKENS = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -20,12 +24,13 @@ class LayerInputs:
     """The input of one layer.
 
     Attributes:
-        inputs: (N, L), the kept input vectors.
+        inputs: (N, L), the kept input vectors; of an expert as many as there are, at most as of any other layer.
         input_norm: (N,) float32, √(Σ x_j² over real tokens / sequences).
         text: products over the real tokens, but those held out; None: they were not asked for.
         held_out: the same over the tokens that were held out; None: none were.
         dense_inputs: (N, L), what it would have received of the dense model where it received `inputs`; None: that was
             not asked for.
+        tokens: how many real tokens it received, of which alone all of this is; None: all, since it is no expert's.
     """
 
     inputs: Tensor = field(repr=False)
@@ -33,6 +38,32 @@ class LayerInputs:
     text: TextProducts | None = field(default=None, repr=False)
     held_out: TextProducts | None = field(default=None, repr=False)
     dense_inputs: Tensor | None = field(default=None, repr=False)
+    tokens: int | None = None
+
+    @property
+    def too_few(self) -> bool:
+        """Whether it is an expert's that received fewer than `FEWEST_TOKENS`."""
+        return self.tokens is not None and self.tokens < FEWEST_TOKENS
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """The input of a layer in one batch.
+
+    Attributes:
+        values: (n, N).
+        tokens: (n,) int64, ascending, which tokens of the batch these are; None: all of them.
+    """
+
+    values: Tensor
+    tokens: Tensor | None
+
+    @classmethod
+    def of(cls, layer: nn.Module, arguments: tuple[Tensor, ...]) -> "Heard":
+        """Read the arguments of a layer's call."""
+        values = arguments[0].detach()
+        tokens = layer.tokens if isinstance(layer, RoutedLinear) else None
+        return cls(values.reshape(-1, values.shape[-1]), tokens)
 
 
 @dataclass(frozen=True)
@@ -86,18 +117,19 @@ class InputListener:
         self._squares: dict[str, Tensor] = {}
         self._vectors: dict[str, list[Tensor]] = {}
         self._sums: dict[tuple[str, bool], _Sums] = {}  # by layer, and whether held out
-        self._dense_vectors: list[Tensor] = []
+        self._dense_vectors: dict[str, list[Tensor]] = {}
+        self._tokens: dict[str, int] = {}  # of experts' layers
         self._part = slice(0)
         self._last: tuple[Tensor, list[str]] | None = None
-        self._dense_input: Tensor | None = None
+        self._dense_inputs: Mapping[str, Heard] | None = None
 
     @contextlib.contextmanager
-    def listening(self, part: slice, dense_input: Tensor | None = None) -> Iterator[None]:
+    def listening(self, part: slice, dense_inputs: Mapping[str, Heard] | None = None) -> Iterator[None]:
         """Watch the layers inside the `with` block, while the sequences of `part` go through.
 
-        `dense_input`: what the layers, which then share one input, receive of the dense model, (sequences, length, N).
+        `dense_inputs`: what they receive of the dense model meanwhile; None: that is not asked for.
         """
-        self._dense_input = dense_input
+        self._dense_inputs = dense_inputs
         first_batch = not self.groups
         self._part, self._last = part, None
         hooks = []
@@ -110,7 +142,7 @@ class InputListener:
             with contextlib.suppress(_LastInputReached):
                 yield
         finally:
-            self._last = self._dense_input = None
+            self._last = self._dense_inputs = None
             for hook in hooks:
                 hook.remove()
 
@@ -125,52 +157,87 @@ class InputListener:
             group = [name]
             self.groups.append(group)
         self._last = (inputs, group)
-        inputs = inputs.detach()
-        columns = inputs.shape[-1]
-        sequences = self._part.stop - self._part.start
-        if inputs.numel() != sequences * self.calibration.length * columns:
+        heard = Heard.of(module, arguments)
+        if heard.tokens is None and len(heard.values) != self._part_tokens:
             raise ModelError(
-                f"{name} receives only part of the tokens, and layers after a router cannot be pruned; choose layers "
-                "without it"
+                f"{name} receives only part of the tokens, and nothing says which; choose layers without it"
             )
-        by_token = inputs.reshape(sequences, -1, columns)
-        real = self._real(by_token)
-        squares = sums_of_squares(real)
+        values, places = self._real(heard)
+        squares = sums_of_squares(values)
         self._squares[name] = self._squares[name] + squares if name in self._squares else squares
-        self._vectors.setdefault(name, []).append(self._kept(by_token))
-        dense_input = None
-        if self._dense_input is not None:
-            dense_input = self._dense_input.reshape(sequences, -1, columns)
-            self._dense_vectors.append(self._kept(dense_input))
+        if heard.tokens is not None:
+            self._tokens[name] = self._tokens.get(name, 0) + len(values)
+        dense = None
+        if self._dense_inputs is not None:
+            values, places, dense = self._in_both(values, places, self._dense_inputs[name])
+        kept = self._kept(places)
+        self._vectors.setdefault(name, []).append(values[kept])
+        if dense is not None:
+            self._dense_vectors.setdefault(name, []).append(dense[kept])
         if self.products is not None:
-            self._add_products(name, by_token, dense_input, self.products)
+            self._add_products(name, values, places, dense, self.products)
 
-    def _add_products(self, name: str, by_token: Tensor, dense_input: Tensor | None, asked: Products) -> None:
+    @property
+    def _part_tokens(self) -> int:
+        """How many tokens the batch has, padding included."""
+        return (self._part.stop - self._part.start) * self.calibration.length
+
+    def _real(self, heard: Heard) -> tuple[Tensor, Tensor | None]:
+        """Return the inputs of the real tokens, (n, N), and the places of these, ascending; None: all of the batch."""
+        if self.calibration.mask is None:
+            return heard.values, heard.tokens
+        mask = self.calibration.mask[self._part].flatten().to(heard.values.device)
+        if heard.tokens is None:
+            return heard.values[mask], mask.nonzero()[:, 0]
+        real = mask[heard.tokens]
+        return heard.values[real], heard.tokens[real]
+
+    def _in_both(
+        self, values: Tensor, places: Tensor | None, dense: Heard
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Return the inputs of tokens that reach the layer in the dense model too, their places, and those of it."""
+        if dense.tokens is None:
+            return values, places, dense.values if places is None else dense.values[places]
+        if places is None:
+            raise ModelError("a layer is an expert's in one of two models only")
+        both = torch.isin(places, dense.tokens, assume_unique=True)
+        values, places = values[both], places[both]
+        return values, places, dense.values[torch.searchsorted(dense.tokens, places)]
+
+    def _kept(self, places: Tensor | None) -> Tensor:
+        """Find which of the tokens in these places give their input vectors, (vectors,): V of each window."""
+        length, positions = self.calibration.length, self.calibration.positions[self._part]
+        if places is None:
+            windows = torch.arange(len(positions))[:, None]
+            return (windows * length + positions).flatten()
+        ranks = self.calibration.ranks[self._part].flatten().to(places.device)
+        of_window = torch.full_like(ranks, length)
+        of_window[places] = ranks[places]
+        lowest = of_window.view(-1, length).topk(positions.shape[1], dim=1, largest=False)
+        first = torch.arange(0, len(ranks), length, device=places.device)[:, None]
+        chosen = (lowest.indices + first)[lowest.values < length].sort().values
+        return torch.searchsorted(places, chosen)
+
+    def _add_products(
+        self, name: str, values: Tensor, places: Tensor | None, dense: Tensor | None, asked: Products
+    ) -> None:
         border = self.calibration.sequences - asked.held_out
-        inside = min(max(border - self._part.start, 0), len(by_token))
+        inside = min(max(border * self.calibration.length - self._first_token, 0), self._part_tokens)
+        if places is not None:
+            inside = int((places < inside).sum())
         for place, held_out in ((slice(inside), False), (slice(inside, None), True)):
-            if not len(by_token[place]):
+            if not len(real := values[place]):
                 continue
-            real = self._real(by_token, place)
             gram = products(real, real)
-            cross = None if dense_input is None else products(self._real(dense_input, place), real)
+            cross = None if dense is None else products(dense[place], real)
             if (name, held_out) in self._sums:
                 self._sums[name, held_out].add(gram, cross)
             else:
                 self._sums[name, held_out] = _Sums(gram, cross)
 
-    def _real(self, by_token: Tensor, place: slice = slice(None)) -> Tensor:
-        """Return the real tokens of some of the sequences of (sequences, length, N), (L, N)."""
-        by_token = by_token[place]
-        if self.calibration.mask is not None:
-            return by_token[self.calibration.mask[self._part][place].to(by_token.device)]
-        return by_token.reshape(-1, by_token.shape[-1])
-
-    def _kept(self, by_token: Tensor) -> Tensor:
-        """Select the input vectors at the calibration's positions, (vectors, N)."""
-        rows = torch.arange(len(by_token), device=by_token.device)[:, None]
-        positions = self.calibration.positions[self._part].to(by_token.device)
-        return by_token[rows, positions].reshape(-1, by_token.shape[-1])
+    @property
+    def _first_token(self) -> int:
+        return self._part.start * self.calibration.length
 
     def add(self, other: "InputListener") -> None:
         """Continue what another listener gathered with the sequences that come next."""
@@ -178,6 +245,8 @@ class InputListener:
         for name, squares in other._squares.items():
             self._squares[name] = self._squares[name] + squares if name in self._squares else squares
             self._vectors.setdefault(name, []).extend(other._vectors[name])
+        for name, tokens in other._tokens.items():
+            self._tokens[name] = self._tokens.get(name, 0) + tokens
 
     def received(self, layers: Iterable[str] | None = None, sequences: int = 0) -> dict[str, LayerInputs]:
         """Return the inputs of each layer, in order of use.
@@ -206,8 +275,10 @@ class InputListener:
                 self._sums[group[0], apart].made(group[0]) if (group[0], apart) in self._sums else None
                 for apart in (False, True)
             )
-            dense_inputs = _vectors(self._dense_vectors) if self._dense_vectors else None
-            result |= dict.fromkeys(group, LayerInputs(inputs, norm, text, held_out, dense_inputs))
+            dense = self._dense_vectors.get(group[0])
+            dense_inputs = None if dense is None else _vectors(dense)
+            tokens = self._tokens.get(group[0])
+            result |= dict.fromkeys(group, LayerInputs(inputs, norm, text, held_out, dense_inputs, tokens))
         require_called(asked, result)
         return result
 
@@ -248,20 +319,22 @@ def _vectors(parts: list[Tensor]) -> Tensor:
 
 
 @contextlib.contextmanager
-def input_of(layer: nn.Linear) -> Iterator[list[Tensor]]:
-    """Yield the first input of a layer while a block runs, which ends there."""
-    seen: list[Tensor] = []
+def inputs_of(layers: Mapping[str, nn.Linear]) -> Iterator[dict[str, Heard]]:
+    """Yield the inputs of some layers while a block runs, which ends with the last of them."""
+    seen: dict[str, Heard] = {}
 
-    def look(module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        seen.append(arguments[0].detach())
-        raise _LastInputReached
+    def look(name: str, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        seen[name] = Heard.of(module, arguments)
+        if len(seen) == len(layers):
+            raise _LastInputReached
 
-    hook = layer.register_forward_pre_hook(look)
+    hooks = [layer.register_forward_pre_hook(functools.partial(look, name)) for name, layer in layers.items()]
     try:
         with contextlib.suppress(_LastInputReached):
             yield seen
     finally:
-        hook.remove()
+        for hook in hooks:
+            hook.remove()
 
 
 class _LastInputReached(Exception):  # noqa: N818 (no error)

@@ -18,11 +18,14 @@ class Calibration:
         tokens: (sequences, length) int64.
         mask: (sequences, length) bool, False where there is padding; None: all tokens are real.
         positions: (sequences, V) int64, ascending: whose input vectors are kept.
+        ranks: (sequences, length) int64, the order in which a window's tokens are chosen: `positions` are those of a
+            rank below V, and an expert's the V of lowest rank among its own.
     """
 
     tokens: Tensor = field(repr=False)
     mask: Tensor | None = field(repr=False)
     positions: Tensor = field(repr=False)
+    ranks: Tensor = field(repr=False)
 
     @classmethod
     def of(
@@ -61,13 +64,16 @@ class Calibration:
                 f"between 1 and {real} input vectors can be kept of a window of {real} tokens, "
                 f"not {vectors_per_sequence}"
             )
-        positions = draws.argsort(dim=1)[:, :vectors_per_sequence].sort(dim=1).values
-        return cls(tokens, None if mask is None or bool(mask.all()) else mask, positions)
+        order = draws.argsort(dim=1)
+        positions = order[:, :vectors_per_sequence].sort(dim=1).values
+        return cls(
+            tokens, None if mask is None or bool(mask.all()) else mask, positions, order.argsort(dim=1)
+        )
 
     def first(self, windows: int) -> "Calibration":
         """Return a calibration of the first `windows` windows."""
         mask = None if self.mask is None else self.mask[:windows]
-        return Calibration(self.tokens[:windows], mask, self.positions[:windows])
+        return Calibration(self.tokens[:windows], mask, self.positions[:windows], self.ranks[:windows])
 
     @property
     def sequences(self) -> int:

@@ -1,7 +1,7 @@
 """The calibration text on its way through a model, block by block and batch by batch."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from trim.calibration.hidden_states import Activations, activations
-from trim.calibration.inputs import InputListener, LayerInputs, Products, input_of, require_called
+from trim.calibration.inputs import Heard, InputListener, LayerInputs, Products, inputs_of, require_called
 from trim.calibration.text import Calibration
 from trim.devices import halving
+from trim.models.experts import RoutedLinear
 from trim.models.replay import BlockCall, record_calls, shared
 from trim.models.streamed import StreamedModel
 
@@ -62,7 +63,7 @@ class TextPass:
         block: nn.Module,
         layers: dict[str, nn.Linear],
         products: Products | None = None,
-        dense_input: Callable[[slice], Tensor] | None = None,
+        dense_inputs: Callable[[slice], dict[str, Heard]] | None = None,
     ) -> dict[str, LayerInputs]:
         """Capture the inputs of a block's layers; the hidden states stay as they are.
 
@@ -71,13 +72,13 @@ class TextPass:
             block: with its weights.
             layers: the block's layers.
             products: to sum up too; None: none.
-            dense_input: what the layers, which then share one input, receive of the dense model, by windows.
+            dense_inputs: what the layers receive of the dense model, by windows.
         """
 
         def forward() -> InputListener:
             listener = InputListener(self.calibration, layers, products)
             for part in self._parts(0, self.batch):
-                with listener.listening(part, None if dense_input is None else dense_input(part)):
+                with listener.listening(part, None if dense_inputs is None else dense_inputs(part)):
                     self.output(index, block, part)
             return listener
 
@@ -85,7 +86,10 @@ class TextPass:
         return self._shrinking(forward, advice).received()
 
     def input_groups(self, index: int, block: nn.Module, layers: dict[str, nn.Linear]) -> list[list[str]]:
-        """Return the layers in order of use, one group for each input, from one batch."""
+        """Return the layers in order of use, one group for each input, from one batch.
+
+        Experts do not depend on each other: their inputs of one kind are one group.
+        """
 
         def look() -> list[list[str]]:
             listener = InputListener(self.calibration, layers)
@@ -96,7 +100,14 @@ class TextPass:
 
         groups = self._shrinking(look)
         require_called(layers, (name for group in groups for name in group))
-        return groups
+        joined: dict[str, list[str]] = {}
+        for group in groups:
+            key = group[0]
+            if isinstance(layers[key], RoutedLinear):
+                experts, _, leaf = key.rsplit(".", 2)
+                key = f"{experts}.{leaf}"
+            joined.setdefault(key, []).extend(group)
+        return list(joined.values())
 
     def propagate(self, index: int, block: nn.Module, segments: Segments | None = None) -> Segments:
         """Replace the hidden states by what the block makes of them.
@@ -236,13 +247,15 @@ class DensePass:
         finally:
             self._weights = []
 
-    def receives(self, index: int, block: nn.Module, layer: nn.Linear) -> Callable[[slice], Tensor]:
-        """Return the input of a layer on some windows, (sequences, length, N)."""
+    def receives(
+        self, index: int, block: nn.Module, layers: Mapping[str, nn.Linear]
+    ) -> Callable[[slice], dict[str, Heard]]:
+        """Return the inputs of some layers on some windows."""
 
-        def received(part: slice) -> Tensor:
-            with self._dense(), input_of(layer) as seen:
+        def received(part: slice) -> dict[str, Heard]:
+            with self._dense(), inputs_of(layers) as seen:
                 self.text.output(index, block, part)
-            return seen[0]
+            return seen
 
         return received
 

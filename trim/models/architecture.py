@@ -16,6 +16,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from trim.errors import ModelError
 from trim.models.dense import DenseLinear, keep_dense
+from trim.models.experts import split_experts
 from trim.models.reasons import SUPPORTED, Reason, unsupported
 from trim.models.replay import record_calls
 from trim.models.tensor_files import MAX_TENSORS
@@ -41,10 +42,15 @@ def check_config(config: "PretrainedConfig") -> None:
 
     architectures = getattr(config, "architectures", None) or [type(config).__name__.removesuffix("Config")]
     name = architectures[0]
-    if getattr(config, "quantization_config", None):
+    if quantization := getattr(config, "quantization_config", None):
+        advice = "load the checkpoint it was made from, or a GGUF file, which is dequantized on loading"
+        if "mxfp4" in str(quantization):
+            advice = (
+                "dequantize it once: AutoModelForCausalLM.from_pretrained(…, dtype=torch.bfloat16, quantization_config="
+                "Mxfp4Config(dequantize=True)).save_pretrained(FOLDER), both from transformers, and prune that folder"
+            )
         raise ModelError(
-            f"this {name} checkpoint is quantized, so its layers are not plain matrices to prune; load the "
-            "checkpoint it was made from, or a GGUF file, which is dequantized on loading"
+            f"this {name} checkpoint is quantized, so its layers are not plain matrices to prune; {advice}"
         )
     text = text_config(config, name)
     for part in (config, text):
@@ -70,6 +76,7 @@ def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
     except Exception as error:  # as many kinds as there are architectures
         raise _cannot_build(name, "" if isinstance(error, ValueError) else one_line(str(error))) from error
     make_linear(module)
+    split_experts(module)
     blocks = find_blocks(module.eval())
     tried = _key(config)
     if tried not in _UNCALLED:
@@ -100,6 +107,7 @@ def _silent() -> Iterator[None]:
 def prepare(module: "PreTrainedModel") -> None:
     """Make the layers of a loaded model those that `blueprint` gives: what cannot be pruned is none of them."""
     make_linear(module)
+    split_experts(module)
     if _key(module.config) not in _UNCALLED:
         blueprint(module.config)
     keep_dense(find_blocks(module), _UNCALLED[_key(module.config)])
@@ -165,8 +173,7 @@ def find_blocks(module: nn.Module) -> list[nn.Module]:
     """Find the transformer blocks: the text tower's longest `nn.ModuleList` whose members all hold linear layers.
 
     Raises:
-        ModelError: there is no such list, its members are mixtures of experts, or most of their weights are not in
-            linear layers.
+        ModelError: there is no such list, or most weights of its members are not in linear layers.
     """
     name = type(module).__name__
     stacks = [list(part) for part in text_stacks(module) if all(_linear_layers(block) for block in part)]
@@ -174,8 +181,6 @@ def find_blocks(module: nn.Module) -> list[nn.Module]:
         others = {type(part).__name__ for part in module.modules() if _owns_matrix(part)}
         raise unsupported(name, Reason.NO_LINEAR_LAYERS, f"but {', '.join(sorted(others))}" if others else "")
     blocks = max(stacks, key=len)
-    if any(_is_experts(path, part) for block in blocks for path, part in block.named_modules()):
-        raise unsupported(name, Reason.EXPERTS)
     inside = {layer.weight: layer.weight.numel() for block in blocks for layer in _linear_layers(block)}
     total = {parameter: parameter.numel() for block in blocks for parameter in block.parameters()}
     if 2 * sum(inside.values()) < sum(total.values()):
@@ -193,13 +198,6 @@ def _owns_matrix(part: nn.Module) -> bool:
     return not isinstance(part, nn.Linear | nn.Embedding) and any(
         parameter.ndim >= 2 for parameter in part.parameters(recurse=False)
     )
-
-
-def _is_experts(path: str, part: nn.Module) -> bool:
-    """Return whether a module is the experts of a block: a list of layers, or their weights in one tensor."""
-    several = isinstance(part, nn.ModuleList) and len(part) > 1
-    named = f"{path.rpartition('.')[2]} {type(part).__name__}".lower()
-    return "expert" in named and (several or _owns_matrix(part))
 
 
 def compute_buffers(module: "PreTrainedModel", device: torch.device) -> None:

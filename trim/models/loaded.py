@@ -13,6 +13,7 @@ from trim.devices import MARGIN_FRACTION, choose_device, choose_dtype, memory_er
 from trim.models import checkpoint
 from trim.models import source as sources
 from trim.models.architecture import blueprint, find_blocks, prepare
+from trim.models.experts import routers
 from trim.models.gguf import gguf_blueprint
 from trim.models.gguf_header import read_header
 from trim.models.tensor_files import TensorFiles, weight_files, weights_key
@@ -35,7 +36,7 @@ class Model:
         tokenizer: its tokenizer.
         weights_key: changes whenever the files of the weights may have changed; part of every cache key.
         blocks: the transformer blocks in order.
-        layers: every `nn.Linear` inside the blocks, by names such as "15.mlp.gate_proj".
+        layers: every `nn.Linear` inside the blocks, by names such as "15.mlp.gate_proj"; each of an expert's too.
     """
 
     name: str
@@ -87,7 +88,10 @@ class Model:
         chosen = {
             name
             for names in match_layers(
-                patterns, self.layers, f"{self.title} has no layer that matches"
+                patterns,
+                self.layers,
+                f"{self.title} has no layer that matches",
+                routers(self.blocks),
             ).values()
             for name in names
         }

@@ -11,10 +11,6 @@ class Reason(StrEnum):
     """Why a type of models stays out; there are no others."""
 
     ENCODER = "it is an encoder or has one, and is not a decoder that only reads from left to right"
-    EXPERTS = (
-        "it is a mixture of experts, of whose layers each token passes only a few, and these cannot be pruned yet; "
-        "choose a dense model of the family"
-    )
     NO_LINEAR_LAYERS = "it has no row of blocks with linear layers (nn.Linear) that a text goes through"
     RECURRENT_STATE = "its blocks hand on more than hidden states, so they cannot be run one after the other"
     CODE = "it needs code from its own repository, which TRIM Lab never runs"

@@ -16,9 +16,10 @@ from trim.devices import choose_dtype, half_is_free
 from trim.errors import ModelError
 from trim.models.architecture import blueprint, compute_buffers, find_blocks
 from trim.models.checkpoint import names_its_model, read_config
+from trim.models.experts import routers
 from trim.models.fusion import fused
 from trim.models.tensor_files import TensorFiles
-from trim.models.tensor_names import ModelTensors, named_tensors
+from trim.models.tensor_names import ModelTensors, Stored, named_tensors
 from trim.models.towers import other_towers
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class StreamedModel:
         module: the `transformers` model in eval mode; parameters without data, buffers with.
         blocks: its transformer blocks, in order.
         layers: (D, N) of each linear layer inside the blocks, by names such as "15.mlp.gate_proj".
+        routers: the names of those that route tokens to experts.
         device, dtype: where and in which type it computes.
     """
 
@@ -58,6 +60,7 @@ class StreamedModel:
         self.module = _skeleton(folder, dtype, device, self.files.main_dtype)
         self.dtype = next(self.module.parameters()).dtype
         self.blocks = find_blocks(self.module)
+        self.routers = routers(self.blocks)
         self._tensors = ModelTensors(self.module, self.files)
         self._prefetcher = Prefetcher(self._tensors)
         inside = {id(part) for block in self.blocks for part in block.modules()}
@@ -72,28 +75,24 @@ class StreamedModel:
             if isinstance(layer, nn.Linear)
         }
         for layer in self.layers:
-            self.tensor_name(layer)
+            self.stored(layer)
 
-    def tensor_name(self, layer: str) -> str:
-        """Find the name of a layer's weight in the files.
+    def stored(self, layer: str) -> Stored:
+        """Find where the files hold a layer's weight.
 
         Raises:
-            ModelError: the files hold it together with others, or in parts.
+            ModelError: the files hold it in parts, or in another form.
         """
-        if (name := self._tensors.name_in_files(self._own_name(layer))) is None:
+        if (place := self._tensors.place(self._own_name(layer))) is None:
             raise ModelError(
                 f"the files in {self.folder} hold {layer} joined with other weights or in parts, and these cannot be "
                 "written back; load the model with transformers and save it with save_pretrained first"
             )
-        return name
+        return place
 
     def weight(self, layer: str) -> Tensor:
         """Read a layer's weight in the type of the files, (D, N), in host memory."""
         return self._tensors.read(self._own_name(layer))
-
-    def is_transposed(self, layer: str) -> bool:
-        """Return whether the files hold a layer's weight as (N, D)."""
-        return self._tensors.is_transposed(self._own_name(layer))
 
     def _own_name(self, layer: str) -> str:
         index, _, path = layer.partition(".")
@@ -151,7 +150,7 @@ class StreamedModel:
         head, table = self.module.get_output_embeddings(), self.module.get_input_embeddings()
         places = {id(part): name for name, part in self._outside}
         # Where the files hold both, transformers gives the head its own, also if config.json says that they are tied.
-        stored = [self._tensors.name_in_files(f"{places[id(part)]}.weight") for part in (head, table)]
+        stored = [self._tensors.place(f"{places[id(part)]}.weight") for part in (head, table)]
         tied = head.weight is table.weight and stored[0] == stored[1]
         parts = [(name, part) for name, part in self._outside if part is head]
         with self.embedding() as module, self._filled(parts, but="weight" if tied else ""):

@@ -220,25 +220,30 @@ class TensorFiles:
                 "they were made from"
             )
 
-    def read(self, name: str, *, pinned: bool = False) -> Tensor:
-        """Read one tensor, in host memory and in the type of the file.
+    def read(
+        self, name: str, *, pinned: bool = False, first: int = 0, shape: tuple[int, ...] | None = None
+    ) -> Tensor:
+        """Read one tensor, or numbers of it that lie side by side, in host memory and in the type of the file.
 
         Args:
             name: as in the files.
             pinned: in memory that a GPU can copy from while both go on.
+            first: how many numbers are passed over.
+            shape: of what is read; None: that of the tensor.
 
         Raises:
             ModelError: no such tensor, or the file is gone or was written to since it was opened.
         """
         self.require(name)
         place = self.places[name]
-        tensor = torch.empty(place.shape, dtype=place.dtype, pin_memory=pinned)
-        buffer = tensor.view(-1).view(torch.uint8).numpy().data if place.length else b""
+        tensor = torch.empty(place.shape if shape is None else shape, dtype=place.dtype, pin_memory=pinned)
+        length = tensor.nbytes
+        buffer = tensor.view(-1).view(torch.uint8).numpy().data if length else b""
         try:
             with place.path.open("rb") as file:
-                file.seek(place.start)
-                size = file.readinto(buffer) if place.length else 0
-                same = size == place.length and _stamp(os.fstat(file.fileno())) == self._stamps[place.path]
+                file.seek(place.start + first * place.dtype.itemsize)
+                size = file.readinto(buffer) if length else 0
+                same = size == length and _stamp(os.fstat(file.fileno())) == self._stamps[place.path]
         except OSError as error:
             raise ModelError(
                 f"{place.path} cannot be read any more ({error.strerror}); put the model's files back"

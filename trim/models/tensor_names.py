@@ -1,6 +1,7 @@
 """The tensors of a model by its own names, from files that may name, split or join them otherwise."""
 
 import copy
+import math
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from trim.errors import ModelError
 from trim.models.architecture import TransposedLinear
+from trim.models.experts import POST_NORM, Experts, Part
 from trim.models.tensor_files import TensorFiles
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ class _Conversion:
     target: str
     sources: list[tuple[str, str]] = field(default_factory=list)
 
-    def convert(self, module: "PreTrainedModel", tensors: Iterator[Tensor]) -> dict[str, Tensor]:
+    def convert(self, module: "_Joined", tensors: Iterator[Tensor]) -> dict[str, Tensor]:
         """Convert the sources' tensors, given in order, to the model's, by name."""
         rule = copy.deepcopy(self.rule)
         for (name, pattern), tensor in zip(self.sources, tensors, strict=True):
@@ -43,12 +45,46 @@ class _Conversion:
         return {name: made[0] if isinstance(made, list) else made for name, made in found.items()}
 
 
+@dataclass(frozen=True)
+class Stored:
+    """The place of a tensor of the model in the files.
+
+    Attributes:
+        name: what the files call the tensor that holds it.
+        first: how many numbers of that tensor come before the matrix that it is a part of.
+        shape: of that matrix.
+        part: which part of it.
+    """
+
+    name: str
+    first: int
+    shape: tuple[int, ...]
+    part: Part
+
+    @property
+    def own_shape(self) -> tuple[int, ...]:
+        """The shape of the tensor."""
+        return tuple(self.part.of(torch.empty(self.shape, device="meta")).shape)
+
+    @property
+    def plain(self) -> "Stored":
+        """Return the same place, as the rows alone where these lie side by side in the files."""
+        rows = self.part.rows
+        if self.part.transposed or rows.step not in (None, 1) or rows == slice(None):
+            return self
+        first, last, _ = rows.indices(self.shape[0])
+        shape = (last - first, *self.shape[1:])
+        return Stored(
+            self.name, self.first + first * math.prod(self.shape[1:]), shape, Part(self.part.joined)
+        )
+
+
 class ModelTensors:
     """The tensors that a model is made of, found in files as `transformers` finds them while it loads.
 
     Checkpoints of the bare model leave out the prefix of its place in the causal model, some name their weights as an
     older version or another library does, and of parameters that are tied, such as the embedding table and the output
-    head, some hold only one.
+    head, some hold only one. Experts may be apart, or in one tensor for all of a block.
     """
 
     def __init__(self, module: "PreTrainedModel", files: TensorFiles) -> None:
@@ -57,24 +93,34 @@ class ModelTensors:
         Raises:
             ModelError: the files lack a tensor of the model, or hold one of another shape.
         """
-        self._module, self._files = module, files
+        self._module, self._files = _Joined(module), files
         self._tied = _tied_names(module)
-        self._names, conversions = _matched(module, files)
+        names, conversions = _matched(self._module, module, files)
+        self._stored = {
+            name: Stored(stored, 0, files.places[stored].shape, Part(stored))
+            for name, stored in names.items()
+        }
         self._converted: dict[str, _Conversion] = {}
-        shapes = {name: files.places[stored].shape for name, stored in self._names.items()}
+        self._parts: dict[
+            str, tuple[str, int, int, Part | None]
+        ] = {}  # what is converted, which expert, of how many
+        shapes: dict[str, tuple[int, ...]] = {}
         for conversion in conversions:
             places = (files.places[name] for name, _ in conversion.sources)
             empty = (torch.empty(place.shape, dtype=place.dtype, device="meta") for place in places)
             try:
-                made = conversion.convert(module, empty)
+                made = conversion.convert(self._module, empty)
             except Exception as error:  # as many kinds as there are conversions
                 raise self._misfit(conversion.target, "parts that do not fit each other") from error
             self._converted |= dict.fromkeys(made, conversion)
             shapes |= {name: tuple(tensor.shape) for name, tensor in made.items()}
         parts = list(module.named_modules())
-        self._transposed = {f"{path}.weight" for path, part in parts if isinstance(part, TransposedLinear)}
-        for name in self._transposed & shapes.keys():
-            shapes[name] = shapes[name][::-1]
+        for path, part in parts:
+            if isinstance(part, TransposedLinear) and (held := self._stored.get(f"{path}.weight")):
+                self._stored[f"{path}.weight"] = Stored(held.name, 0, held.shape, Part(held.name, True))
+            if isinstance(part, Experts):
+                self._split(path, part, shapes)
+        shapes |= {name: stored.own_shape for name, stored in self._stored.items()}
         expected = {name: tuple(held[leaf].shape) for _, held, leaf, name in named_tensors(parts)}
         if missing := [name for name in expected if self._held_as(name) not in shapes]:
             raise ModelError(
@@ -85,13 +131,37 @@ class ModelTensors:
             if (found := shapes[self._held_as(name)]) != shape:
                 raise self._misfit(name, f"the shape {found} instead of {shape}")
 
-    def is_transposed(self, name: str) -> bool:
-        """Return whether the files hold a tensor transposed."""
-        return name in self._transposed
+    def _split(self, path: str, experts: Experts, shapes: dict[str, tuple[int, ...]]) -> None:
+        """Find the tensors of a block's experts, where the files hold them joined or apart.
 
-    def name_in_files(self, name: str) -> str | None:
-        """Find what the files call a tensor; None where it is made of others or of a part of one."""
-        return self._names.get(self._held_as(name))
+        Raises:
+            ModelError: a tensor of all experts has another shape than the configuration says.
+        """
+        for name, empty in experts.joined.items():
+            joined, own_shape = f"{path}.{name}", tuple(empty.shape)
+            found = self._stored[joined].shape if joined in self._stored else shapes.get(joined)
+            if found is not None and found != own_shape:
+                raise self._misfit(joined, f"the shape {found} instead of {own_shape}")
+        for leaf, part in experts.parts.items():
+            joined = f"{path}.{part.joined}"
+            shape = tuple(experts.joined[part.joined].unflatten(0, (experts.count, -1))[0].squeeze(0).shape)
+            whole = self._stored.get(joined)
+            apart = None if joined not in self._converted else _apart(self._converted[joined], part, experts)
+            for number in range(experts.count):
+                own = f"{path}.{number}.{leaf}"
+                if whole is not None:
+                    self._stored[own] = Stored(whole.name, number * math.prod(shape), shape, part)
+                elif apart is not None:
+                    self._stored[own] = Stored(
+                        apart[number], 0, self._files.places[apart[number]].shape, Part(joined)
+                    )
+                elif joined in self._converted:
+                    self._parts[own] = (joined, number, experts.count, part)
+                    shapes[own] = tuple(part.of(torch.empty(shape, device="meta")).shape)
+
+    def place(self, name: str) -> Stored | None:
+        """Find where the files hold a tensor; None where it is made of others."""
+        return self._stored.get(self._held_as(name))
 
     def read(self, name: str, *, pinned: bool = False) -> Tensor:
         """Read one tensor, in host memory and in the type of the file.
@@ -104,27 +174,67 @@ class ModelTensors:
             ModelError: a file has become shorter.
         """
         own = self._held_as(name)
-        if own in self._transposed:
-            weight = self._files.read(self._names[own]).t().contiguous()
-            return weight.pin_memory() if pinned else weight
-        if own in self._names:
-            return self._files.read(self._names[own], pinned=pinned)
-        conversion = self._converted[own]
-        made = conversion.convert(
-            self._module, (self._files.read(stored) for stored, _ in conversion.sources)
-        )[own]
+        if (stored := self._stored.get(own)) is not None:
+            stored = stored.plain
+            whole = stored.part.rows == slice(None) and not stored.part.transposed
+            matrix = self._files.read(
+                stored.name, pinned=pinned and whole, first=stored.first, shape=stored.shape
+            )
+            if whole:
+                return matrix
+            made = stored.part.of(matrix).contiguous()
+        else:
+            joined, number, count, part = self._parts.get(own, (own, 0, 1, None))
+            conversion = self._converted[joined]
+            tensors = (self._files.read(stored) for stored, _ in conversion.sources)
+            made = conversion.convert(self._module, tensors)[joined]
+            if part is not None:
+                made = part.of(made.unflatten(0, (count, -1))[number].squeeze(0)).contiguous()
         return made.pin_memory() if pinned else made
 
     def _held_as(self, name: str) -> str:
         """Return the name, of those of a tied tensor, under which the files hold it."""
         names = [name, *self._tied.get(name, [])]
-        return next((own for own in names if own in self._names or own in self._converted), name)
+        held = (self._stored, self._converted, self._parts)
+        return next((own for own in names if any(own in each for each in held)), name)
 
     def _misfit(self, name: str, found: str) -> ModelError:
         return ModelError(
             f"the weights in {self._files.folder} do not fit its config.json: {name} has {found}; get both again from "
             "where the model comes from"
         )
+
+
+class _Joined:
+    """A model as its class makes it, whose experts are in one tensor for all; `transformers` converts weights to it."""
+
+    def __init__(self, module: "PreTrainedModel") -> None:
+        self.config = module.config
+        self.tensors: dict[str, Tensor] = {}
+        paths = [(f"{path}.", part) for path, part in module.named_modules() if isinstance(part, Experts)]
+        inside = tuple(path for path, _ in paths)
+        for name, tensor in module.state_dict().items():
+            if not name.startswith(inside) or POST_NORM in name:
+                self.tensors[name] = tensor
+        for path, part in paths:
+            self.tensors |= {f"{path}{name}": tensor for name, tensor in part.joined.items()}
+
+    def get_parameter(self, name: str) -> Tensor:
+        """Return a parameter, which may be on the meta device."""
+        return self.tensors[name]
+
+
+def _apart(conversion: _Conversion, part: Part, experts: Experts) -> list[str] | None:
+    """List the tensor of each expert where the files hold them apart; None: they are otherwise made of others."""
+    kinds = {type(operation).__name__ for operation in conversion.rule.operations}
+    patterns = list(conversion.rule.source_patterns)
+    if not kinds <= {"MergeModulelist", "Concatenate"} or part.transposed or part.rows.step not in (None, 1):
+        return None
+    if len(patterns) != (1 if part.rows == slice(None) else 2):
+        return None
+    pattern = patterns[1 if part.rows.start else 0]
+    names = [name for name, own in conversion.sources if own == pattern]  # in natural order
+    return names if len(names) == experts.count else None
 
 
 def named_tensors(parts: list[tuple[str, nn.Module]]) -> Iterator[tuple[nn.Module, dict, str, str]]:
@@ -136,7 +246,9 @@ def named_tensors(parts: list[tuple[str, nn.Module]]) -> Iterator[tuple[nn.Modul
                     yield part, held, leaf, f"{prefix}.{leaf}" if prefix else leaf
 
 
-def _matched(module: "PreTrainedModel", files: TensorFiles) -> tuple[dict[str, str], list[_Conversion]]:
+def _matched(
+    joined: _Joined, module: "PreTrainedModel", files: TensorFiles
+) -> tuple[dict[str, str], list[_Conversion]]:
     """Map the model's names to those in the files, and find what has to be converted."""
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import (
@@ -150,7 +262,7 @@ def _matched(module: "PreTrainedModel", files: TensorFiles) -> tuple[dict[str, s
     renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
     converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
     by_pattern = {pattern: rule for rule in converters for pattern in rule.source_patterns}
-    prefix, known = module.base_model_prefix, module.state_dict()
+    prefix, known = module.base_model_prefix, joined.tensors
     names: dict[str, str] = {}
     conversions: dict[str, _Conversion] = {}
     for stored in sorted(files.places, key=dot_natural_key):

@@ -85,7 +85,9 @@ def export(
         _require_refitted(run, streamed.files, title)
     _require_layers(run, streamed.layers, title)
     with _disk_errors_named(out), new_folder(out.absolute()) as new:
-        masked = {streamed.tensor_name(layer): layer for layer in run.layers}
+        masked: dict[str, list[str]] = {}
+        for layer in run.layers:
+            masked.setdefault(streamed.stored(layer).name, []).append(layer)
         zeros = [0, 0]
         meter = Meter(progress, of=sum(path.stat().st_size for path in streamed.files.files))
         for path in streamed.files.files:
@@ -178,7 +180,7 @@ def _place_in(new: Path, path: Path, folder: Path) -> Path:
 
 
 def _copy_masked(
-    path: Path, target: Path, model: StreamedModel, masked: dict[str, str], run: Run
+    path: Path, target: Path, model: StreamedModel, masked: dict[str, list[str]], run: Run
 ) -> tuple[int, int]:
     """Copy one safetensors file, with the pruned weights of its layers set to zero.
 
@@ -187,18 +189,24 @@ def _copy_masked(
     """
     places = {name: place for name, place in model.files.places.items() if place.path == path}
     before = after = 0
-    with path.open("rb") as old, target.open("wb") as new:
+    with path.open("rb") as old, target.open("w+b") as new:
         shutil.copyfileobj(old, new, _CHUNK_BYTES)
         for name, place in places.items():
-            if (layer := masked.get(name)) is None:
-                continue
-            weight = model.weight(layer)
-            before += weight.numel() - int(weight.count_nonzero())
-            apply_record(weight, run.layer(layer))
-            after += weight.numel() - int(weight.count_nonzero())
-            stored = weight.t().contiguous() if model.is_transposed(layer) else weight
-            new.seek(place.start)
-            new.write(stored.view(-1).view(torch.uint8).numpy().data)
+            for layer in masked.get(name, ()):
+                stored = model.stored(layer)
+                matrix = torch.empty(stored.shape, dtype=place.dtype)
+                data, start = (
+                    matrix.view(-1).view(torch.uint8).numpy().data,
+                    place.start + stored.first * place.dtype.itemsize,
+                )
+                new.seek(start)
+                new.readinto(data)
+                weight = stored.part.of(matrix)
+                before += weight.numel() - int(weight.count_nonzero())
+                apply_record(weight, run.layer(layer))
+                after += weight.numel() - int(weight.count_nonzero())
+                new.seek(start)
+                new.write(data)
         new.flush()
         os.fsync(new.fileno())
     return before, after

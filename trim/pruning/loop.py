@@ -16,10 +16,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from trim.calibration.inputs import LayerInputs, Products, linear_layers, require_finite
+from trim.calibration.inputs import FEWEST_TOKENS, LayerInputs, Products, linear_layers, require_finite
 from trim.calibration.text_pass import DensePass, Segments, TextPass
 from trim.devices import memory_errors_named
-from trim.errors import NonFiniteError, RunError
+from trim.errors import NonFiniteError
 from trim.methods.allocations import Allocation, MaskRetained, allocate_pattern
 from trim.methods.budgets import Budgets
 from trim.methods.choices import ALLOCATIONS, SCORES, SOLVERS
@@ -29,6 +29,7 @@ from trim.methods.pattern import Pattern
 from trim.methods.refit import refit
 from trim.methods.retention import RetentionCurves, retention_curves
 from trim.methods.search_settings import SearchSettings
+from trim.models.experts import RoutedLinear
 from trim.names import block_of
 from trim.progress import Meter
 from trim.pruning.events import BlockDone, LayerPruned, Listener, Note
@@ -38,6 +39,7 @@ from trim.runs.recording import apply_record, layer_record, weight_change
 from trim.runs.writer import RunWriter
 
 HELD_OUT = 1 / 8  # of the windows: what a refit is judged on
+_PRODUCTS_BYTES = 2**32  # that the products of a block's experts may take at once
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,20 @@ class Method:
             return Products()
         return Products(held_out=max(1, round(HELD_OUT * windows))) if self.refit else None
 
+    def of(self, received: LayerInputs) -> "Method":
+        """Return how a layer is pruned that received this; another way only for an expert of too few tokens.
+
+        Fewer than `FEWEST_TOKENS` say little of its inputs: the smallest weights go, the same number from each row.
+        Kept weights are solved or refitted from as many tokens as the layer has inputs, at least; of an expert of fewer
+        they stay, and where a solver would choose the mask, the lowest scores go, the same number from each row.
+        """
+        if received.too_few:
+            return replace(self, score="magnitude", allocation="uniform", refit=False, sensitivity=None)
+        if received.tokens is None or received.tokens >= len(received.input_norm) or received.text is None:
+            return self
+        allocation = "uniform" if self.allocation in SOLVERS else self.allocation
+        return replace(self, allocation=allocation, refit=False)
+
 
 def prune_layer(
     name: str, layer: nn.Linear, received: LayerInputs, total: int, method: Method, listener: Listener
@@ -86,7 +102,9 @@ def prune_layer(
         NonFiniteError: a weight or activation is NaN or infinite.
         NotEnoughMemoryError: its curves do not fit.
     """
-    weight = layer.weight
+    weight, method = layer.weight, method.of(received)
+    if not received.inputs.shape[1]:  # no token reaches it, and its rows have no output
+        received = replace(received, inputs=received.input_norm[:, None])
     with memory_for_curves(name, weight, received):
         score = layer_score(weight, received.input_norm, method.score)
         curves = retention_curves(weight, received.inputs, score, name=name)
@@ -97,7 +115,7 @@ def prune_layer(
         else:
             allocation = _allocate(curves, score, total, method, sensitivity)
         keep = keep_mask(curves.ranks, allocation.counts) if allocation.keep is None else allocation.keep
-        if total and received.text is not None and solved is None:
+        if total and method.refit and solved is None:
             solved = _refit(name, weight, keep, received, listener)
         if solved is not None:
             aimed_at = received.inputs if received.dense_inputs is None else received.dense_inputs
@@ -118,6 +136,7 @@ def prune_layer(
             keep=keep,
             sensitivity=sensitivity,
             change=change,
+            tokens=received.tokens,
         )
     apply_mask(weight, keep, None if change is None else change.weights)
     return record
@@ -152,8 +171,8 @@ def _refit(
 ) -> Tensor | None:
     """Refit the kept weights, (D, N) float16; None where they lose less as they are, on the windows held out."""
     text, held_out = received.text, received.held_out
-    if text is None or held_out is None:
-        raise RunError(f"{name}: no text was held out")
+    if text is None or held_out is None:  # no token of an expert is in the windows held out
+        return None
     dense = weight.float()
     drift = held_out.drift(dense)
     bare, fitted = (
@@ -326,23 +345,28 @@ def _prune_block(
         return records
     require_finite({name: layer.weight for name, layer in layers.items()})
     groups = [list(layers)]
+    with_experts = any(isinstance(layer, RoutedLinear) for layer in layers.values())
     by_group = recalculate is not None or dense is not None
     if by_group:
         groups = text.input_groups(index, block, layers)
     products = method.products(text.calibration.sequences)
+    if products is not None:
+        groups = [part for group in groups for part in _in_memory(group, layers)]
+    few: list[str] = []
     received: dict[str, LayerInputs] = {}
     norms: dict[str, Tensor] = {}
     if recalculate == "vectors" and dense is None:
         meter.report(f"Block {index}: reading the calibration text")
-        received = text.capture(index, block, layers, products)
+        received = text.capture(index, block, layers, None if with_experts else products)
         norms = {name: inputs.input_norm for name, inputs in received.items()}
     for group in groups:
-        if not norms or group != groups[0]:  # nothing of the block is pruned before its first group
-            of_group = f" for {', '.join(group)}" if by_group else ""
+        # Nothing of the block is pruned before its first group.
+        if not norms or group != groups[0] or (with_experts and products is not None):
+            of_group = f" for {', '.join(group[:6])}{', …' * (len(group) > 6)}" if by_group else ""
             meter.report(f"Block {index}: reading the calibration text{of_group}")
-            dense_input = dense.receives(index, block, layers[group[0]]) if dense else None
             chosen = {name: layers[name] for name in group}
-            received = text.capture(index, block, chosen, products, dense_input)
+            dense_inputs = dense.receives(index, block, chosen) if dense else None
+            received = text.capture(index, block, chosen, products, dense_inputs)
         if norms:
             received = {name: replace(received[name], input_norm=norms[name]) for name in group}
         for name in group:
@@ -350,6 +374,8 @@ def _prune_block(
             meter.report(f"Pruning {name}", index + len(records) / len(layers))
             record = prune_layer(name, layers[name], received[name], budgets.totals[name], method, listener)
             records[name] = record
+            if method.of(received[name]) is not method:
+                few.append(name)
             listener(
                 LayerPruned(
                     name,
@@ -362,4 +388,26 @@ def _prune_block(
                     time.perf_counter() - begin,
                 )
             )
+    if few:
+        listener(
+            Note(
+                f"block {index}: {len(few)} layers of experts, such as {few[0]}, received few tokens: of fewer "
+                f"than {FEWEST_TOKENS} they are pruned by magnitude, of fewer than a layer has inputs no weight is solved or "
+                "refitted; more windows reach more experts"
+            )
+        )
     return records
+
+
+def _in_memory(group: list[str], layers: dict[str, nn.Linear]) -> list[list[str]]:
+    """Split a group between experts where the products of all its inputs would take too much memory."""
+    parts: list[list[str]] = [[]]
+    taken, expert = 0, ""
+    for name in group:
+        layer, own = layers[name], name.rpartition(".")[0]
+        if isinstance(layer, RoutedLinear) and own != expert and taken > _PRODUCTS_BYTES:
+            parts.append([])
+            taken = 0
+        parts[-1].append(name)
+        taken, expert = taken + 4 * 4 * layer.in_features**2, own
+    return parts

@@ -1,5 +1,6 @@
 """Plan with a budget method how many weights each layer loses, before the block loop begins."""
 
+import math
 from pathlib import Path
 
 from torch import Tensor
@@ -23,14 +24,17 @@ from trim.pruning.plan_optimal import optimal_budgets
 from trim.runs.settings import PruneSettings
 
 
-def chosen_layers(patterns: tuple[str, ...], shapes: Shapes) -> dict[str, tuple[int, int]]:
+def chosen_layers(patterns: tuple[str, ...], model: StreamedModel) -> dict[str, tuple[int, int]]:
     """Return the layers that match any of some names or shell patterns, in the model's order.
+
+    Routers of experts are among them only where a pattern ends with their name, not with a star.
 
     Raises:
         LayerNotFoundError: a pattern matches nothing; the closest names are listed.
     """
-    chosen = {name for names in match_layers(patterns, shapes).values() for name in names}
-    return {name: shape for name, shape in shapes.items() if name in chosen}
+    matched = match_layers(patterns, model.layers, but=model.routers)
+    chosen = {name for names in matched.values() for name in names}
+    return {name: shape for name, shape in model.layers.items() if name in chosen}
 
 
 def asked_sparsity(settings: PruneSettings, shapes: Shapes) -> float:
@@ -65,7 +69,7 @@ def plan_budgets(
         SettingsError: the target is out of reach, or a layer does not fit the pattern.
         NonFiniteError: a weight or activation is NaN or infinite; the message names the layer.
     """
-    shapes = chosen_layers(settings.layers, model.layers)
+    shapes = chosen_layers(settings.layers, model)
     listener(Progress(f"Setting the layers' budgets ({settings.budget})"))
     target = asked_sparsity(settings, shapes)
     if settings.pattern:
@@ -163,8 +167,9 @@ def _outlier_shares(
                     scores = [
                         layer_score(layer.weight, received[name].input_norm, "wanda")
                         for name, layer in layers.items()
+                        if not received[name].too_few
                     ]
-                    shares.append(outlier_share(scores, settings.owl_multiple))
+                    shares.append(outlier_share(scores, settings.owl_multiple) if scores else math.nan)
                 if index < max(by_block):
                     text.propagate(index, block)
     return shares

@@ -85,7 +85,7 @@ def plan_sensitivity(
     summaries: dict[str, PriceSummary] = {}
 
     def visit(name: str, layer: nn.Linear, received: LayerInputs, weights: Tensor) -> None:
-        summaries[name] = _price(name, layer, received, settings, weights)
+        summaries[name] = _price(name, layer, received, settings, weights, part)
 
     def measure() -> dict[str, Tensor]:
         with model.keeping():  # the gradient's way back and the block loop read the same blocks again
@@ -150,7 +150,10 @@ def optimal_budgets(
     path = _price_file(model, calibration, settings, shapes, sensitivity, batch)
     summaries = _cached_prices(path, measure)
     sizes = {name: rows * columns for name, (rows, columns) in shapes.items()}
-    totals = shared_totals({name: summaries[name] for name in shapes}, round(target * sum(sizes.values())))
+    # Experts of too few tokens have no price, and are as sparse as the model.
+    few = {name: round(target * sizes[name]) for name in shapes if not len(summaries[name].bins)}
+    total = round(target * sum(sizes.values())) - sum(few.values())
+    totals = few | shared_totals({name: summaries[name] for name in shapes if name not in few}, total)
     if settings.allocation == "solved":
         totals = halfway_totals(totals, sizes)
     return Budgets.exact("optimal", totals, shapes)
@@ -175,16 +178,32 @@ def _prices(
             received = text.capture(index, block, layers) if layers else {}
             for name, layer in layers.items():
                 weights = sensitivity[name] if sensitivity else None
-                summaries[name] = _price(name, layer, received[name], settings, weights)
+                summaries[name] = _price(name, layer, received[name], settings, weights, text.calibration)
             if index < last:
                 text.propagate(index, block)
     return summaries
 
 
 def _price(
-    name: str, layer: nn.Linear, received: LayerInputs, settings: PruneSettings, sensitivity: Tensor | None
+    name: str,
+    layer: nn.Linear,
+    received: LayerInputs,
+    settings: PruneSettings,
+    sensitivity: Tensor | None,
+    calibration: Calibration,
 ) -> PriceSummary:
-    """Compute the prices of one layer from its input."""
+    """Compute the prices of one layer from its input; an expert of too few tokens has none.
+
+    An expert's errors are of fewer vectors than those of other layers, and weigh as much more; a sensitivity is a sum
+    over its own tokens already, and without one its errors weigh as much less as it receives fewer tokens.
+    """
+    if received.too_few:
+        return PriceSummary(np.empty(0, np.int64), np.empty(0, np.int64))
+    if received.tokens is not None:
+        weight = calibration.positions.numel() / received.inputs.shape[1]
+        if sensitivity is None:
+            sensitivity = torch.full(layer.weight.shape[:1], received.tokens / calibration.real_tokens)
+        sensitivity = sensitivity * weight
     with memory_for_curves(name, layer.weight, received):
         score = layer_score(layer.weight, received.input_norm, settings.score)
         curves = retention_curves(layer.weight, received.inputs, score, name=name)

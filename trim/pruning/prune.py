@@ -14,6 +14,7 @@ import numpy
 import torch
 from torch import Tensor
 
+from trim.calibration.inputs import FEWEST_TOKENS
 from trim.calibration.sensitivity import row_sensitivity
 from trim.calibration.text_pass import DensePass, default_batch, fixed_threads, text_pass
 from trim.errors import NonFiniteError, RunError, SettingsError
@@ -207,7 +208,7 @@ def _work(
         if sensitivity is None and source.settings.needs_sensitivity:
             sensitivity = load_sensitivity(writer.path / DENSE_FILE)
             if sensitivity is None:
-                shapes = chosen_layers(source.settings.layers, source.model.layers)
+                shapes = chosen_layers(source.settings.layers, source.model)
                 sensitivity = plan_sensitivity(*origin, shapes, listener=tell, **options)
             if source.settings.second_pass:
                 save_sensitivity(writer.path / DENSE_FILE, sensitivity)
@@ -287,7 +288,7 @@ def _first_pass(
 ) -> Run:
     """Run the first pass, as a run in the folder of the run that asks for it; resume it where it was stopped."""
     path = writer.path / FIRST_PASS
-    shapes = chosen_layers(source.settings.layers, source.model.layers)
+    shapes = chosen_layers(source.settings.layers, source.model)
     settings = first_settings(source.settings, asked_sparsity(source.settings, shapes))
     first = RunSource(settings, source.title, source.model, source.calibration, source.given)
 
@@ -345,7 +346,7 @@ def _saved_budgets(run: Run, source: RunSource) -> Budgets | None:
     """Return the budgets that the run began with, exact to the weight."""
     if not run.budgets:
         return None
-    shapes = chosen_layers(source.settings.layers, source.model.layers)
+    shapes = chosen_layers(source.settings.layers, source.model)
     try:
         totals = run.budgets.get("totals")
         if totals is None:  # a run that was begun before totals were written
@@ -369,11 +370,23 @@ def _metrics(run: Run, budgets: Budgets, seconds: float) -> dict:
     target = run.request.target_sparsity
     weights = sum(numbers["rows"] * numbers["columns"] for numbers in layers.values())
     pruned = sum(int(run.array(name, "counts").sum(dtype=numpy.int64)) for name in layers)
+    experts = [numbers["tokens"] for numbers in layers.values() if "tokens" in numbers]
     return {
         "sparsity": {"requested": budgets.asked if target is None else target, "realised": pruned / weights},
         "weights": {"pruned": pruned, "of": weights},
         "clipped_budgets": len(budgets.clipped),
+        **({"experts": _expert_facts(experts)} if experts else {}),
         "seconds": run.metrics.get("seconds", 0) + seconds,
+    }
+
+
+def _expert_facts(tokens: list[int]) -> dict[str, int]:
+    """Sum up how many tokens the layers of experts received."""
+    return {
+        "layers": len(tokens),
+        "fewest_tokens": min(tokens),
+        "most_tokens": max(tokens),
+        "too_few_tokens": sum(number < FEWEST_TOKENS for number in tokens),
     }
 
 

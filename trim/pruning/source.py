@@ -65,7 +65,7 @@ class RunSource:
         """
         folder, title = model_folder(settings.model, progress=progress)
         model = StreamedModel(folder, device=choose_device(settings.device), dtype=settings.dtype)
-        chosen_layers(settings.layers, model.layers)  # a pattern that matches nothing says so at once
+        chosen_layers(settings.layers, model)  # a pattern that matches nothing says so at once
         config = model.module.config.get_text_config()
         given = tokens is not None
         if tokens is None:
@@ -91,7 +91,7 @@ class RunSource:
             seed=settings.seed,
         )
         if settings.solves:
-            _require_text(calibration, chosen_layers(settings.layers, model.layers))
+            _require_text(calibration, chosen_layers(settings.layers, model))
         if settings.refit and not settings.solves and calibration.sequences < 2:
             raise SettingsError(
                 "--refit is judged on windows that it does not see, so it needs 2 windows at least; raise --windows"

@@ -82,6 +82,7 @@ class LayerRecord:
         row_moved: (D,) float32, how far the row's kept weights moved, ‖ŵ − w‖ / ‖w‖; NaN where they were all 0; None:
             likewise.
         kept_weights: (K,) float16, the changed weights, row by row; None: there are none, or they were not kept.
+        tokens: how many tokens of the calibration text an expert received; None: it is no expert's, and received all.
 
     Where a solver chose the mask too, `cosine` and `realised_quality` are of the changed weights; after a refit they
     are of the mask alone.
@@ -114,6 +115,7 @@ class LayerRecord:
     row_error: np.ndarray | None = field(default=None, repr=False)
     row_moved: np.ndarray | None = field(default=None, repr=False)
     kept_weights: np.ndarray | None = field(default=None, repr=False)
+    tokens: int | None = None
 
     def __post_init__(self) -> None:
         arrays, numbers = to_parts(self)
@@ -215,6 +217,8 @@ def to_parts(record: LayerRecord) -> tuple[dict[str, np.ndarray], LayerNumbers]:
     numbers: dict = {key: getattr(record, key) for key in _NUMBERS}
     numbers |= {key: _finite_or_name(getattr(record, key)) for key in _QUALITIES}
     numbers["rows"] = len(record.counts)
+    if record.tokens is not None:
+        numbers["tokens"] = record.tokens
     if record.error_left is not None:
         numbers["error_left"] = _finite_or_name(record.error_left)
         numbers["kept"] = len(record.counts) * record.columns - record.pruned
@@ -263,6 +267,7 @@ def from_parts(name: str, arrays: Mapping[str, np.ndarray], numbers: LayerNumber
             uniform_quality=float(numbers["uniform_quality"]),
             realised_quality=float(numbers["realised_quality"]),
             search=search,
+            tokens=numbers.get("tokens"),
             error_left=float(numbers["error_left"]) if "error_left" in numbers else None,
             **{key: arrays[key] for key in (*_ALWAYS, *(key for key in _OPTIONAL if key in arrays))},
         )

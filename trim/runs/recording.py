@@ -138,6 +138,7 @@ def layer_record(
     keep: Tensor | None = None,
     sensitivity: Tensor | None = None,
     change: Change | None = None,
+    tokens: int | None = None,
 ) -> LayerRecord:
     """Return the record of one layer.
 
@@ -155,6 +156,7 @@ def layer_record(
         keep: (D, N) bool, the mask to store; None: none is stored.
         sensitivity: (D,) the rows' weights of the optimal allocation; None: it was not used.
         change: of the kept weights; None: they are as they were.
+        tokens: how many an expert received; None: it is no expert's.
     """
     counts = counts.to(curves.dot.device)
     before = curves.at(uniform_counts(curves.rows, counts.sum()))
@@ -192,6 +194,7 @@ def layer_record(
         realised_quality=realised_quality,
         search=None if search is None else search_record(curves, search),
         error_left=left[0] if left else None,
+        tokens=tokens,
         **{key: _typed(values, ARRAYS[key][0]) for key, values in zip(found, arrays, strict=True)},
     )
 

@@ -122,6 +122,15 @@ class Weights(TypedDict):
     of: Count
 
 
+class ExpertFacts(TypedDict):
+    """How many layers of experts there are, and how many tokens they received."""
+
+    layers: Count
+    fewest_tokens: Count
+    most_tokens: Count
+    too_few_tokens: Count
+
+
 class PerplexityEntry(TypedDict):
     """A perplexity, and the text that it is of."""
 
@@ -150,6 +159,7 @@ class Metrics(TypedDict, total=False):
     layer_sparsity: Realised
     weights: Weights
     seconds: Annotated[float, Limits(0)]
+    experts: ExpertFacts
     perplexities: list[PerplexityEntry]
     dense_perplexities: list[PerplexityEntry]
     uniform_perplexities: list[PerplexityEntry]
@@ -249,6 +259,7 @@ class LayerNumbers(TypedDict):
     realised_quality: Number
     error_left: NotRequired[Number]
     kept: NotRequired[Count]
+    tokens: NotRequired[Count]
     search: NotRequired[SearchNumbers]
 
 

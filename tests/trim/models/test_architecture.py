@@ -23,9 +23,8 @@ PRUNED = {
     "transposed weights": "gpt2",
 }
 REFUSED = {
-    "mixtral": Reason.EXPERTS,
-    "dbrx": Reason.EXPERTS,
     "cpmant": Reason.RECURRENT_STATE,
+    "jetmoe": Reason.NO_LINEAR_LAYERS,
     "bert-generation": Reason.ENCODER,
     "trocr": Reason.ENCODER,
 }
@@ -42,13 +41,6 @@ def test_a_type_is_refused_by_its_configuration(kind: str):
         blueprint(architectures.small_config(kind))
     assert architectures.reason(caught.value) == REFUSED[kind]
     assert "it prunes Llama" in str(caught.value)
-
-
-def test_a_mixture_of_experts_is_told_in_words():
-    with pytest.raises(trim.ModelError) as caught:
-        blueprint(architectures.small_config("qwen3_moe"))
-    assert "Experts" not in str(caught.value)
-    assert "choose a dense model" in str(caught.value)
 
 
 class Changing(nn.Module):

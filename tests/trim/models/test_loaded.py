@@ -19,8 +19,7 @@ UNSUPPORTED = {
     "BertLMHeadModel": ("BertConfig", _MANY, "encoder"),
     "RobertaForCausalLM": ("RobertaConfig", _MANY, "encoder"),
     "T5ForConditionalGeneration": ("T5Config", {}, "encoder"),
-    "MixtralForCausalLM": ("MixtralConfig", _MANY, "mixture of experts"),
-    "Qwen3MoeForCausalLM": ("Qwen3MoeConfig", _MANY, "choose a dense model"),
+    "JetMoeForCausalLM": ("JetMoeConfig", _MANY, "of their weights are in such"),
     "CpmAntForCausalLM": ("CpmAntConfig", {"num_hidden_layers": 2}, "more than hidden states"),
     "ViTForImageClassification": ("ViTConfig", {}, "is not a decoder"),
 }

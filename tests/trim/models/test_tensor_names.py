@@ -90,7 +90,7 @@ def test_files_of_the_bare_model(tmp_path: Path):
     module.model.save_pretrained(tmp_path)
     assert "layers.0.mlp.up_proj.weight" in load_file(tmp_path / "model.safetensors")
     streamed = require_same(module, tmp_path)
-    assert streamed.tensor_name("0.mlp.up_proj") == "layers.0.mlp.up_proj.weight"
+    assert streamed.stored("0.mlp.up_proj").name == "layers.0.mlp.up_proj.weight"
 
 
 def test_tensors_of_an_older_version_that_nothing_needs(tmp_path: Path):

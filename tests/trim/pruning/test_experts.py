@@ -1,0 +1,279 @@
+"""Mixtures of experts go the way of all models: every expert's layers by name, in every layout of files."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+from transformers import AutoModelForCausalLM, PreTrainedModel
+
+import trim
+from benchmarks import architectures
+from tests.trim import tiny
+from trim.calibration.inputs import FEWEST_TOKENS, InputListener
+from trim.calibration.text import Calibration
+from trim.models.architecture import check_config
+from trim.models.experts import Expert, Experts, Part, RoutedLinear, split_experts
+from trim.models.loaded import Model
+from trim.models.streamed import StreamedModel
+from trim.pruning.events import BlockDone, Event
+
+UP = "0.mlp.experts.1.up_proj"
+# By type: the places of one up projection, and which part of a joined tensor it is.
+JOINED = {
+    "qwen3_moe": (UP, "mlp.experts.gate_up_proj", lambda joined: joined[1, 16:]),
+    "gpt_oss": (UP, "mlp.experts.gate_up_proj", lambda joined: joined[1, :, 1::2].T),
+    "llama4_text": (
+        "0.feed_forward.experts.1.up_proj",
+        "feed_forward.experts.gate_up_proj",
+        lambda joined: joined[1, :, 48:].T,
+    ),
+    "dbrx": ("0.ffn.experts.1.down_proj", "ffn.experts.mlp.w2", lambda joined: joined.view(4, 48, 32)[1].T),
+}
+TOKENS = torch.randint(3, 250, (6, 24), generator=torch.Generator().manual_seed(0))
+
+
+def module_of(kind: str) -> PreTrainedModel:
+    return architectures.random_model(architectures.small_config(kind)).requires_grad_(False)
+
+
+def folder_of(path: Path, module: PreTrainedModel, *, joined: bool = False) -> Path:
+    """A folder as `save_pretrained` writes it, or with the weights as the model holds them."""
+    module.save_pretrained(path)
+    tiny.tokenizer().save_pretrained(path)
+    if joined:
+        tensors = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+        save_file(tensors, path / "model.safetensors", metadata={"format": "pt"})
+    return path
+
+
+def pruned(source: Path, out: Path, **settings: object) -> trim.Run:
+    return trim.prune(source, out, tokens=TOKENS, target=0.5, allocation="uniform", device="cpu", **settings)
+
+
+@pytest.mark.parametrize("kind", JOINED)
+def test_layers_of_experts_compute_what_their_class_computes(kind: str):
+    module = module_of(kind)
+    layer, held, part = JOINED[kind]
+    expected = architectures.logits(module, TOKENS)
+    joined = next(each for name, each in module.named_parameters() if name.endswith(f".0.{held}"))
+    weight = part(joined).clone()
+    model = Model(kind, kind, kind, module, tiny.tokenizer())
+    assert torch.allclose(architectures.logits(model.module, TOKENS), expected, atol=1e-5)
+    assert len([each for each in model.layers if ".experts." in each]) == 2 * 4 * 3
+    assert isinstance(model.layers[layer], RoutedLinear)
+    assert torch.equal(model.layers[layer].weight, weight)
+
+
+LAYOUTS = {
+    "apart": ("mixtral", False),
+    "joined": ("qwen3_moe", True),
+    "transposed": ("gpt_oss", False),
+    "rows": ("dbrx", False),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_each_layout_is_read_resumed_and_exported(layout: str, tmp_path: Path, own_cache: Path):
+    kind, joined = LAYOUTS[layout]
+    module = module_of(kind)
+    source = folder_of(tmp_path / "model", module, joined=joined)
+    assert any("gate_up" in name for name in load_file(source / "model.safetensors")) == (
+        layout in ("joined", "transposed")
+    )
+    whole = pruned(source, tmp_path / "whole")
+
+    def stop(event: Event) -> None:
+        if isinstance(event, BlockDone):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pruned(source, tmp_path / "run", listener=stop)
+    run = trim.resume(tmp_path / "run")
+    assert {path.name: path.read_bytes() for path in sorted((run.path / "blocks").iterdir())} == {
+        path.name: path.read_bytes() for path in sorted((whole.path / "blocks").iterdir())
+    }
+    assert run.metrics["sparsity"]["realised"] == 0.5
+    exported = trim.export(run, tmp_path / "export")
+    before, after = (load_file(each / "model.safetensors") for each in (source, exported))
+    assert {name: tensor.shape for name, tensor in before.items()} == {
+        name: tensor.shape for name, tensor in after.items()
+    }
+    zeros = sum(int((after[name] == 0).sum() - (before[name] == 0).sum()) for name in before)
+    assert zeros == run.metrics["weights"]["pruned"]
+    model = Model(kind, kind, kind, module, tiny.tokenizer())
+    for name in run.layers:
+        model.layers[name].weight.masked_fill_(~torch.from_numpy(run.layer(name).keep()), 0)
+    plain = AutoModelForCausalLM.from_pretrained(exported).eval()
+    expected = architectures.logits(model.module, TOKENS)
+    assert torch.allclose(architectures.logits(plain, TOKENS), expected, atol=1e-5)
+
+
+def experts_of(number: int, hidden: int = 4, inner: int = 3) -> Experts:
+    torch.manual_seed(0)
+    experts = []
+    for _ in range(number):
+        expert = Expert()
+        expert.gate_proj, expert.up_proj = (RoutedLinear(torch.randn(inner, hidden), None) for _ in range(2))
+        expert.down_proj, expert.act_fn = RoutedLinear(torch.randn(hidden, inner), None), torch.sigmoid
+        experts.append(expert)
+    return Experts({"up_proj.weight": Part("up")}, {}, experts)
+
+
+def test_an_expert_hears_its_own_tokens_alone():
+    """Of padding nothing counts, nor of a routing weight of 0; each window gives its V lowest ranks among the rest."""
+    experts = experts_of(3)
+    mask = torch.ones(2, 6, dtype=torch.bool)
+    mask[1, 4:] = False
+    text = Calibration.of(torch.zeros(2, 6, dtype=torch.int64), mask, vectors_per_sequence=2)
+    states = torch.randn(12, 4)
+    index = torch.tensor([[0, 1]] * 6 + [[1, 0]] * 6)
+    weights = torch.full((12, 2), 0.5)
+    weights[[1, 3], 0] = 0  # of expert 0
+    names = ["0.gate_proj", "0.up_proj", "0.down_proj", "1.up_proj", "2.up_proj"]
+    listener = InputListener(text, {name: experts.get_submodule(name) for name in names})
+    for window in range(2):
+        part, rows = slice(window, window + 1), slice(6 * window, 6 * window + 6)
+        with listener.listening(part):
+            experts(states[rows], index[rows], weights[rows])
+    received = listener.received()
+    own = torch.tensor([0, 2, 4, 5, 6, 7, 8, 9])
+    assert received["0.up_proj"] is received["0.gate_proj"]
+    assert {name: each.tokens for name, each in received.items()} == {
+        "0.gate_proj": 8, "0.up_proj": 8, "0.down_proj": 8, "1.up_proj": 10, "2.up_proj": 0,
+    }  # fmt: skip
+    expected = (states[own].square().sum(0) / 2).sqrt()
+    assert torch.allclose(received["0.up_proj"].input_norm, expected)
+    ranks = text.ranks.flatten()
+    chosen = [
+        *sorted(own[:4].tolist(), key=lambda place: int(ranks[place]))[:2],
+        *sorted(own[4:].tolist(), key=lambda place: int(ranks[place]))[:2],
+    ]
+    assert torch.equal(received["0.up_proj"].inputs, states[sorted(chosen)].T)
+    inner = torch.sigmoid(experts.get_submodule("0.gate_proj")(states[own])) * experts.get_submodule(
+        "0.up_proj"
+    )(states[own])
+    assert torch.allclose(received["0.down_proj"].input_norm, (inner.square().sum(0) / 2).sqrt())
+    # An expert that all tokens reach keeps the vectors of every other layer.
+    assert torch.equal(
+        received["1.up_proj"].inputs, states[(text.positions + torch.tensor([[0], [6]])).flatten()].T
+    )
+    assert received["2.up_proj"].inputs.shape == (4, 0)
+
+
+def ties(module: nn.Module) -> None:
+    """Let every token be routed to experts 0 and 1."""
+    with torch.no_grad():
+        for layer in module.model.layers:
+            layer.mlp.gate.weight.zero_()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"allocation": "optimal", "budget": "optimal"}, {"budget": "owl"}],
+    ids=["optimal", "owl"],
+)
+def test_experts_that_no_token_reaches_are_pruned_by_magnitude(
+    settings: dict, tmp_path: Path, own_cache: Path
+):
+    module = module_of("qwen3_moe")
+    ties(module)
+    notes: list[str] = []
+
+    def listen(event: Event) -> None:
+        notes.append(getattr(event, "text", ""))
+
+    chosen = {"allocation": "uniform", "layers": ("*.experts.*",), **settings}
+    run = trim.prune(
+        folder_of(tmp_path / "model", module),
+        tmp_path / "run",
+        tokens=TOKENS,
+        target=0.5,
+        listener=listen,
+        **chosen,
+    )
+    assert run.metrics["experts"] == {
+        "layers": 24, "fewest_tokens": 0, "most_tokens": 144, "too_few_tokens": 12,
+    }  # fmt: skip
+    assert any(f"fewer than {FEWEST_TOKENS} they are pruned by magnitude" in note for note in notes)
+    assert run.metrics["sparsity"]["realised"] == 0.5
+    layers = [run.layer(f"0.mlp.experts.{expert}.up_proj") for expert in range(4)]
+    assert (
+        sorted((layer.tokens, layer.score) for layer in layers)
+        == [(0, "magnitude")] * 2 + [(144, "wanda")] * 2
+    )
+    for layer in layers:
+        if not layer.tokens:
+            assert layer.dead_rows.all()
+            assert layer.counts.max() - layer.counts.min() <= 1
+            assert layer.sparsity == pytest.approx(0.5, abs=0.1 if settings.get("budget") == "owl" else 0)
+
+
+@pytest.mark.parametrize("settings", [{"refit": True}, {"allocation": "solved"}], ids=["refit", "solved"])
+def test_experts_of_fewer_tokens_than_inputs_keep_their_weights(
+    settings: dict, tmp_path: Path, own_cache: Path
+):
+    run = trim.prune(
+        folder_of(tmp_path / "model", module_of("qwen3_moe")),
+        tmp_path / "run",
+        tokens=TOKENS[:4],
+        **{"target": 0.5, "allocation": "uniform", "layers": ("*.experts.*",), **settings},
+    )
+    for name in run.layers:
+        record = run.layer(name)
+        if record.tokens < max(record.columns, FEWEST_TOKENS):
+            assert (record.allocation, record.kept_weights) == ("uniform", None)
+        elif "allocation" in settings:
+            assert record.allocation == "solved"
+
+
+def test_a_weight_that_is_nan_is_named(tmp_path: Path):
+    module = module_of("qwen3_moe")
+    with torch.no_grad():
+        module.model.layers[1].mlp.experts.gate_up_proj[2, 3, 0] = torch.nan
+    with pytest.raises(trim.NonFiniteError, match=r"1\.mlp\.experts\.2\.gate_proj has a weight that is NaN"):
+        pruned(folder_of(tmp_path / "model", module), tmp_path / "run")
+
+
+def test_routers_stay_dense_unless_they_are_named():
+    module = module_of("llama4_text")
+    model = Model("llama4", "llama4", "llama4", module, tiny.tokenizer())
+    routers = ["0.feed_forward.router", "1.feed_forward.router"]
+    assert set(model.layers) - set(model.select(["*"])) == set(routers)
+    assert model.select(["*.router"]) == routers
+    assert routers[0] not in model.select(["0.*"])
+
+
+def test_a_single_tensor_is_read_of_a_joined_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    source = folder_of(tmp_path / "model", module_of("qwen3_moe"), joined=True)
+    model = StreamedModel(source, device=torch.device("cpu"))
+    read: list[tuple[int, ...]] = []
+    plain: Callable[..., torch.Tensor] = model.files.read
+
+    def watch(name: str, **place: object) -> torch.Tensor:
+        read.append(place["shape"])
+        return plain(name, **place)
+
+    monkeypatch.setattr(model.files, "read", watch)
+    expected = load_file(source / "model.safetensors")["model.layers.0.mlp.experts.gate_up_proj"][1, 16:]
+    assert torch.equal(model.weight(UP), expected)
+    assert read == [(16, 32)]
+
+
+def test_weights_of_experts_are_views_where_they_can_be():
+    module = module_of("qwen3_moe")
+    joined = module.model.layers[0].mlp.experts.gate_up_proj
+    split_experts(module)
+    experts = module.model.layers[0].mlp.experts
+    assert experts.get_submodule("0.gate_proj").weight.data_ptr() == joined.data_ptr()
+    copy.deepcopy(module)
+
+
+def test_a_quantized_mixture_says_how_to_dequantize_it():
+    config = architectures.small_config("gpt_oss")
+    config.quantization_config = {"quant_method": "mxfp4"}
+    with pytest.raises(trim.ModelError, match=r"Mxfp4Config\(dequantize=True\)"):
+        check_config(config)

@@ -1,0 +1,305 @@
+"""Mixtures of experts, whose weights `transformers` holds in one tensor for all experts, as linear layers by name.
+
+A class of experts says of itself how its tensors are to be read (`transformers.integrations.moe`): gate and up joined
+one after the other or row by row, transposed or not, with biases or not. Llama 4 and DBRX, which do not, are known by
+their classes' names. Each expert becomes a module with linear layers of its own; the sum over experts is the class's.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
+
+# What a class of experts says of itself.
+_SAID = ("has_gate", "has_bias", "is_transposed", "is_concatenated")
+POST_NORM = "post_expert_norm"
+
+
+@dataclass(frozen=True)
+class Part:
+    """Which part of one expert's matrix, or vector, a tensor of one of its layers is.
+
+    Attributes:
+        joined: the name of the tensor that holds it for all experts.
+        transposed: whether the matrix is (N, D).
+        rows: of the matrix as (D, N).
+    """
+
+    joined: str
+    transposed: bool = False
+    rows: slice = field(default_factory=lambda: slice(None))
+
+    def of(self, matrix: Tensor) -> Tensor:
+        """View the part of one expert's matrix."""
+        return (matrix.t() if self.transposed and matrix.ndim == 2 else matrix)[self.rows]
+
+
+class RoutedLinear(nn.Linear):
+    """A linear layer of one expert.
+
+    Attributes:
+        tokens: (n,) int64, the places in the batch of the tokens that it receives now; None: nothing is running.
+    """
+
+    tokens: Tensor | None
+
+    def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
+        """Make a layer of a weight (D, N) and a bias (D,), which may be views of what all experts share."""
+        nn.Module.__init__(self)
+        self.out_features, self.in_features = weight.shape
+        self.weight = nn.Parameter(weight, requires_grad=False)
+        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        self.tokens = None
+
+
+class Expert(nn.Module):
+    """An expert that computes down(act(gate(x)) · up(x)), as a gated MLP does."""
+
+    gate_proj: RoutedLinear
+    up_proj: RoutedLinear
+    down_proj: RoutedLinear
+    act_fn: Callable[[Tensor], Tensor]
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Return the output of tokens (n, hidden), before they are weighed."""
+        return self.down_proj(self.act_fn(self.gate_proj(states)) * self.up_proj(states))
+
+
+class OwnGateExpert(Expert):
+    """An expert whose class joins gate and up in a way of its own."""
+
+    apply_gate: Callable[[Tensor], Tensor]
+    interleaved: bool
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Return the output of tokens (n, hidden), before they are weighed."""
+        both = self.gate_proj(states), self.up_proj(states)
+        joined = torch.stack(both, dim=-1).flatten(-2) if self.interleaved else torch.cat(both, dim=-1)
+        return self.down_proj(self.apply_gate(joined))
+
+
+class UngatedExpert(Expert):
+    """An expert that computes down(act(up(x)))."""
+
+    def forward(self, states: Tensor) -> Tensor:
+        """Return the output of tokens (n, hidden), before they are weighed."""
+        return self.down_proj(self.act_fn(self.up_proj(states)))
+
+
+class Experts(nn.Module):
+    """The experts of a block, "0", "1" and so on; every one is called, also with no token at all.
+
+    Attributes:
+        parts: which part of a joined tensor each tensor of an expert is, by names such as "up_proj.weight".
+        joined: the joined tensors by name, on the meta device.
+    """
+
+    def __init__(self, parts: dict[str, Part], joined: dict[str, Tensor], experts: list[Expert]) -> None:
+        super().__init__()
+        self.parts = parts
+        self.joined = joined
+        for number, expert in enumerate(experts):
+            self.add_module(str(number), expert)
+
+    def forward(self, states: Tensor, *routing: Tensor, **named: Tensor) -> Tensor:
+        """Return the weighed sum of the chosen experts' outputs.
+
+        Args:
+            states: (..., hidden).
+            routing: (tokens, k) which experts, (tokens, k) with which weight.
+            named: the same, where the block gives them by name.
+        """
+        index, weights = (*routing, *named.values())
+        flat = states.reshape(-1, states.shape[-1])
+        result = torch.zeros_like(flat)
+        for expert, (tokens, weight) in zip(self.experts(), self._routed(flat, index, weights), strict=True):
+            output = self._run(expert, tokens, flat[tokens])
+            result.index_add_(0, tokens, (output * weight[:, None]).to(result.dtype))
+        return result.view(states.shape)
+
+    def experts(self) -> list[Expert]:
+        """Return the experts in order."""
+        return [cast(Expert, self.get_submodule(str(number))) for number in range(self.count)]
+
+    @property
+    def count(self) -> int:
+        """How many experts there are."""
+        return sum(name.isdecimal() for name in self._modules)
+
+    def _run(self, expert: Expert, tokens: Tensor, states: Tensor) -> Tensor:
+        layers = [layer for layer in expert.children() if isinstance(layer, RoutedLinear)]
+        for layer in layers:
+            layer.tokens = tokens
+        try:
+            output: Tensor = expert(states)
+        finally:
+            for layer in layers:
+                layer.tokens = None
+        norm = self._modules.get(POST_NORM)
+        return output if norm is None else norm(output)
+
+    def _routed(self, flat: Tensor, index: Tensor, weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield for each expert its tokens, those of a weight other than 0 in their order, and these weights."""
+        if isinstance(flat, FakeTensor):  # there are no numbers to choose by
+            for _ in range(self.count):
+                yield torch.arange(len(flat), device=flat.device), weights[:, 0]
+            return
+        chosen, number = index.shape[-1], self.count
+        experts = torch.where(weights != 0, index, number).flatten()
+        order = experts.argsort(stable=True)
+        counts = torch.bincount(experts, minlength=number)[:number].tolist()
+        for places in order[: sum(counts)].split(counts):
+            yield places // chosen, weights.flatten()[places]
+
+
+class ScaledExperts(Experts):
+    """Experts that receive every token times its weight, for each expert anew; 0 where it is not routed to it."""
+
+    def forward(self, states: Tensor, *routing: Tensor, **named: Tensor) -> Tensor:
+        """Return each expert's output of its tokens (experts · tokens, hidden), 0 where it has none."""
+        by_expert = states.view(self.count, -1, states.shape[-1])
+        result = torch.zeros_like(by_expert)
+        for number, (expert, received) in enumerate(zip(self.experts(), by_expert, strict=True)):
+            if isinstance(states, FakeTensor):
+                tokens = torch.arange(len(received), device=received.device)
+            else:
+                tokens = received.ne(0).any(dim=-1).nonzero()[:, 0]
+            result[number].index_add_(0, tokens, self._run(expert, tokens, received[tokens]))
+        return result.view(states.shape)
+
+
+class _OwnGate(Protocol):
+    """A class of experts with a gate of its own."""
+
+    _apply_gate: Callable[[Tensor], Tensor]
+
+
+class _JoinedExperts(Protocol):
+    """A class of experts that says of itself how it is to be read."""
+
+    has_gate: bool
+    has_bias: bool
+    is_transposed: bool
+    is_concatenated: bool
+
+
+def routers(blocks: Iterable[nn.Module]) -> set[str]:
+    """Name the linear layers that route tokens, or weigh what all tokens pass, beside a block's experts."""
+    return {
+        f"{index}.{path}.{name}" if path else f"{index}.{name}"
+        for index, block in enumerate(blocks)
+        for path, part in block.named_modules()
+        for experts in part.children()
+        if isinstance(experts, Experts)
+        for name, layer in part.named_modules()
+        if isinstance(layer, nn.Linear)
+        and not isinstance(layer, RoutedLinear)
+        and layer.out_features in (1, experts.count)
+    }
+
+
+def split_experts(module: nn.Module) -> None:
+    """Replace every module that holds the weights of all experts in one tensor by `Experts`, in place.
+
+    The new weights are views of the old ones, but for layouts that are transposed or interleaved.
+    """
+    for part in list(module.modules()):
+        for name, child in list(part.named_children()):
+            if (made := _split(child)) is not None:
+                setattr(part, name, made.train(child.training))
+
+
+def _split(module: nn.Module) -> Experts | None:
+    """Make an `Experts` of a module; None: it is none that can be read."""
+    kind = type(module).__name__
+    joined = {
+        name: tensor.detach() for name, tensor in module.named_parameters() if not name.startswith(POST_NORM)
+    }
+    if all(key in vars(module) for key in _SAID):
+        said = cast(_JoinedExperts, module)
+        parts = _said_parts(said, joined)
+    elif kind == "Llama4TextExperts":
+        parts = _halves("gate_up_proj", "weight", joined, True, True) | {
+            "down_proj.weight": Part("down_proj", True)
+        }
+    elif kind == "DbrxExperts":
+        names = {"gate_proj": "mlp.w1", "up_proj": "mlp.v1", "down_proj": "mlp.w2"}
+        parts = {f"{leaf}.weight": Part(name, leaf == "down_proj") for leaf, name in names.items()}
+    else:
+        return None
+    if {part.joined for part in parts.values()} != joined.keys():
+        return None  # it has tensors that nobody knows
+    number = cast(int, module.num_experts)
+    made = _experts_of(module, parts, joined, number)
+    empty = {name: torch.empty_like(tensor, device="meta") for name, tensor in joined.items()}
+    experts = (ScaledExperts if kind == "Llama4TextExperts" else Experts)(parts, empty, made)
+    if (norm := module._modules.get(POST_NORM)) is not None:
+        experts.add_module(POST_NORM, norm)
+    return experts
+
+
+def _said_parts(said: _JoinedExperts, joined: Mapping[str, Tensor]) -> dict[str, Part]:
+    parts: dict[str, Part] = {}
+    for leaf, suffix in (("weight", ""), ("bias", "_bias"))[: 2 if said.has_bias else 1]:
+        if said.has_gate:
+            parts |= _halves(f"gate_up_proj{suffix}", leaf, joined, said.is_transposed, said.is_concatenated)
+        else:
+            parts[f"up_proj.{leaf}"] = Part(f"up_proj{suffix}", said.is_transposed)
+        parts[f"down_proj.{leaf}"] = Part(f"down_proj{suffix}", said.is_transposed)
+    return parts
+
+
+def _halves(
+    name: str, leaf: str, joined: Mapping[str, Tensor], transposed: bool, concatenated: bool
+) -> dict[str, Part]:
+    """Return the parts that gate and up are of one tensor."""
+    both = joined[name].shape[-1 if transposed or leaf == "bias" else -2] if name in joined else 0
+    rows = (
+        (slice(both // 2), slice(both // 2, both)) if concatenated else (slice(0, None, 2), slice(1, None, 2))
+    )
+    return {
+        f"{layer}.{leaf}": Part(name, transposed, half)
+        for layer, half in zip(("gate_proj", "up_proj"), rows, strict=True)
+    }
+
+
+def _experts_of(
+    module: nn.Module, parts: Mapping[str, Part], joined: Mapping[str, Tensor], number: int
+) -> list[Expert]:
+    """Make the experts, with their weights; the module keeps none."""
+    from transformers.integrations.moe import _default_apply_gate
+
+    own_gate = getattr(type(module), "_apply_gate", _default_apply_gate) is not _default_apply_gate
+    kind = UngatedExpert if "gate_proj.weight" not in parts else OwnGateExpert if own_gate else Expert
+    experts = []
+    for place in range(number):
+        tensors = {
+            name: part.of(joined[part.joined].unflatten(0, (number, -1))[place].squeeze(0)).contiguous()
+            for name, part in parts.items()
+        }
+        expert = kind()
+        for layer in ("gate_proj", "up_proj", "down_proj"):
+            if (weight := tensors.get(f"{layer}.weight")) is not None:
+                setattr(expert, layer, RoutedLinear(weight, tensors.get(f"{layer}.bias")))
+        if isinstance(expert, OwnGateExpert):
+            expert.apply_gate = cast(_OwnGate, module)._apply_gate
+            expert.interleaved = parts["gate_proj.weight"].rows.step == 2
+        else:
+            expert.act_fn = _activation(module)
+        experts.append(expert)
+    for name in joined:
+        path, _, leaf = name.rpartition(".")
+        del module.get_submodule(path)._parameters[leaf]
+    return experts
+
+
+def _activation(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Find the activation of a class of experts."""
+    for part in module.modules():
+        for name in ("act_fn", "activation_fn"):
+            if (found := getattr(part, name, None)) is not None:
+                return cast(Callable[[Tensor], Tensor], found)
+    raise AttributeError(f"{type(module).__name__} has no activation")
