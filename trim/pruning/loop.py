@@ -391,9 +391,9 @@ def _prune_block(
     if few:
         listener(
             Note(
-                f"block {index}: {len(few)} layers of experts, such as {few[0]}, received few tokens: of fewer "
-                f"than {FEWEST_TOKENS} they are pruned by magnitude, of fewer than a layer has inputs no weight is solved or "
-                "refitted; more windows reach more experts"
+                f"block {index}: {len(few)} layers of experts, such as {few[0]}, received few tokens; of fewer than "
+                f"{FEWEST_TOKENS} they are pruned by magnitude, of fewer than a layer has inputs no weight is solved "
+                "or refitted; more windows reach more experts"
             )
         )
     return records
