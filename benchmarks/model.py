@@ -3,6 +3,7 @@
     python -m benchmarks.model                      the demo model's first blocks
     python -m benchmarks.model --model FOLDER --blocks 32 --windows 128 --length 2048
     python -m benchmarks.model --shape llama-2-7b --blocks 32 --windows 128 --length 2048    random weights, float16
+    python -m benchmarks.model --shape qwen3-30b-a3b --blocks 4 --windows 128 --length 2048    128 experts in a block
 
 What bounds it: every token goes through every block twice, once dense to be captured and once pruned to be handed on.
 The peer is just that: the same windows in the same batches through the same blocks, twice, with the weights in memory
@@ -75,17 +76,22 @@ def bare_seconds(model: StreamedModel, windows: torch.Tensor, blocks: int, batch
     return seconds
 
 
-SHAPES = {"llama-2-7b": {"hidden_size": 4096, "intermediate_size": 11008, "num_attention_heads": 32}}
+SHAPES = {
+    "llama-2-7b": transformers.LlamaConfig(hidden_size=4096, intermediate_size=11008, num_attention_heads=32),
+    "qwen3-30b-a3b": transformers.Qwen3MoeConfig(
+        hidden_size=2048, num_attention_heads=32, num_key_value_heads=4, head_dim=128, num_experts=128,
+        num_experts_per_tok=8, moe_intermediate_size=768, norm_topk_prob=True,
+    ),
+}  # fmt: skip
 
 
 def random_model(folder: Path, shape: str, blocks: int) -> None:
-    """Write a Llama of a known shape with random weights, float16, one file per block."""
+    """Write a model of a known shape with random weights, float16, one file per block."""
     torch.manual_seed(0)
-    config = transformers.LlamaConfig(
-        **SHAPES[shape], num_hidden_layers=blocks, vocab_size=32000, dtype="float16"
-    )
+    config = SHAPES[shape]
+    config.num_hidden_layers, config.vocab_size, config.dtype = blocks, 32000, torch.float16
     with torch.device("meta"):
-        model = transformers.LlamaForCausalLM(config)
+        model = transformers.AutoModelForCausalLM.from_config(config)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     files: dict[str, dict[str, torch.Tensor]] = {}
     for name, tensor in model.state_dict().items():
