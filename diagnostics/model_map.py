@@ -1,7 +1,8 @@
 """A whole model at a glance: a few numbers for each layer, laid out by block and layer type."""
 
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -23,6 +24,7 @@ Quantity = Literal[
     "row_agreement",
     "loss_added",
     "loss_foreseen",
+    "tokens",
 ]
 OUTCOMES: tuple[Outcome, ...] = ("negative", "none", "positive")
 OUTCOME_CODES: dict[Outcome, int] = {"negative": -1, "none": 0, "positive": 1}
@@ -46,6 +48,7 @@ class LayerFacts:
             compared, or not defined.
         loss_added: by how much the layer, pruned alone, raises the model's loss per token, in nats; NaN: not measured.
         loss_foreseen: what the sensitivities of its rows foresee of that; NaN: not measured.
+        tokens: how many tokens of the calibration text an expert received; NaN: it is no expert's.
     """
 
     name: str
@@ -62,6 +65,7 @@ class LayerFacts:
     row_agreement: float = float("nan")
     loss_added: float = float("nan")
     loss_foreseen: float = float("nan")
+    tokens: float = float("nan")
 
     @property
     def block(self) -> int:
@@ -99,12 +103,14 @@ def layer_facts(
     searched: bool,
     error_left: float | None = None,
     row_moved: np.ndarray | None = None,
+    tokens: int | None = None,
 ) -> LayerFacts:
     """Return what a map shows of one layer.
 
     gini: (D,), NaN for a row of zeros. qualities and cosines (D,): at the uniform counts, and as pruned.
     dead_rows: (D,) bool, left out of the variances. searched: whether TRIM searched for a learning rate.
     error_left and row_moved (D,), NaN where undefined: of changed kept weights; None: they are as they were.
+    tokens: that an expert received; None: it is no expert's.
     """
     live = ~np.asarray(dead_rows, dtype=bool)
     uniform_variance, variance = (
@@ -125,6 +131,7 @@ def layer_facts(
         learning_rate,
         float("nan") if error_left is None else float(error_left),
         _median(row_moved),
+        tokens=float("nan") if tokens is None else float(tokens),
     )
 
 
@@ -138,6 +145,12 @@ def row_agreement(first: np.ndarray, second: np.ndarray) -> float:
     """Return the Spearman correlation of the same rows' sparsities (D,) in two runs; NaN where it is not defined."""
     found = rank_correlation(first, second)
     return float("nan") if found is None else found.coefficient
+
+
+def family_of(kind: str) -> str:
+    """Return what the layers of all experts of one kind are called, such as "mlp.experts.*.up_proj"; "" of others."""
+    family, experts = re.subn(r"(?<=experts\.)\d+(?=\.)", "*", kind)
+    return family if experts else ""
 
 
 @dataclass(frozen=True)
@@ -166,6 +179,19 @@ class ModelMap:
     def kinds(self) -> tuple[str, ...]:
         """The layer types in the model's order."""
         return tuple(dict.fromkeys(name.partition(".")[2] for name in self.planned))
+
+    @cached_property
+    def families(self) -> tuple[str, ...]:
+        """The kinds of layers that experts have, such as "mlp.experts.*.up_proj"; none in a dense model."""
+        return tuple(dict.fromkeys(family for kind in self.kinds if (family := family_of(kind))))
+
+    def part(self, family: str) -> "ModelMap":
+        """Return the map of one kind of experts' layers alone; "": of all layers but experts'."""
+        return replace(
+            self,
+            planned=tuple(name for name in self.planned if family_of(name.partition(".")[2]) == family),
+            layers=tuple(facts for facts in self.layers if family_of(facts.kind) == family),
+        )
 
     @cached_property
     def by_name(self) -> dict[str, LayerFacts]:
@@ -217,6 +243,7 @@ class ModelMap:
         fields += ["row_variance_uniform", "row_variance"]
         fields += ["error_left", "weights_moved"] if self.changed else []
         fields += ["loss_added", "loss_foreseen"] if self.costed else []
+        fields += ["tokens"] if self.families else []
         table = {"layer": np.array([facts.name for facts in self.layers], dtype=str)}
         for name in fields:
             table[name] = np.array([getattr(facts, name) for facts in self.layers])

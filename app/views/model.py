@@ -22,6 +22,8 @@ from app.ui.model.cards import (
     MAPS,
     agreement_card,
     change_card,
+    experts_card,
+    experts_choice,
     map_card,
     open_layer,
     outcome_card,
@@ -212,6 +214,7 @@ def views(run_id: str, run: Run, entries: list[StoredRun]) -> None:
 
 def overview(run_id: str, run: Run, shown: ModelMap, entries: list[StoredRun], file_name: str) -> None:
     """Draw the maps of a run, and the run beside others."""
+    everything, shown = shown, experts_choice(shown)
     above, below = st.columns(2), st.columns(2)
     more = {}
     if has_sensitivities(run):
@@ -222,6 +225,9 @@ def overview(run_id: str, run: Run, shown: ModelMap, entries: list[StoredRun], f
     if shown.changed:
         with st.columns(2)[0]:
             change_card(shown, file_name)
+    if shown.families:
+        with st.columns(2)[0]:
+            experts_card(shown, file_name)
     open_layer(run_id, shown)
     st.subheader("Beside other runs")
     runs, maps = [run], []
@@ -233,7 +239,7 @@ def overview(run_id: str, run: Run, shown: ModelMap, entries: list[StoredRun], f
     with left:
         perplexity_card(runs, file_name)
     with right:
-        outcome_card([shown, *maps], file_name)
+        outcome_card([everything, *maps], file_name)
     if run.request.solves and len(runs) > 1:
         with left, guarded():
             agreement_card([agreement_map(run, other) for other in runs[1:]], file_name)

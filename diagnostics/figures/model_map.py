@@ -15,12 +15,14 @@ from diagnostics.figures.learning_rate import rate_label
 from diagnostics.figures.theme import PALETTES, SEQUENTIAL, Theme, diverging, escape
 from diagnostics.format import change, number
 from diagnostics.learning_rate import LAYER_UNITS
-from diagnostics.model_map import LayerFacts, ModelMap, Quantity
+from diagnostics.model_map import LayerFacts, ModelMap, Quantity, family_of
 
 OUTCOME_SYMBOLS = {"positive": "triangle-up", "negative": "triangle-down", "none": "line-ew"}
 BLOCK = "block (index, first to last)"
 KIND = "layer type"
-_CELL = 22  # pixels of a row of cells
+EXPERT = "expert"
+_CELL, _SMALLEST_CELL = 22, 5  # pixels of a row of cells
+_MAP = 720  # pixels beyond which rows become lower
 LAYERS_TRACE = "layers"  # the marks that carry hover and selection
 
 _TITLES: dict[Quantity, str] = {
@@ -36,6 +38,7 @@ _TITLES: dict[Quantity, str] = {
     "row_agreement": "Does it spare the same rows?",
     "loss_added": "What does each layer cost, pruned alone?",
     "loss_foreseen": "Which cost do sensitivities foresee?",
+    "tokens": "How many tokens did each expert see?",
 }
 _SUBTITLES: dict[Quantity, str] = {
     "median_gini": "Median over the layer's rows of the Gini of their scores.",
@@ -51,6 +54,7 @@ _SUBTITLES: dict[Quantity, str] = {
     "row_agreement": "Rank correlation of the rows' sparsities in both runs: 1 the same order, 0 none.",
     "loss_added": "Nats per token that the loss rises when only this layer is pruned.",
     "loss_foreseen": "Nats per token, foreseen to second order from the rows' sensitivities.",
+    "tokens": "Tokens of the calibration text that are routed to the expert.",
 }
 
 
@@ -78,23 +82,34 @@ def colour_bar(theme: Theme) -> dict[str, object]:
 
 def cells_height(kinds: Sequence[str]) -> int:
     """Return the height of a map of layers, in pixels."""
-    return max(7, len(kinds)) * _CELL + 60
+    return max(7 * _CELL, len(kinds) * _cell(kinds)) + 60
+
+
+def _cell(kinds: Sequence[str]) -> int:
+    return max(_SMALLEST_CELL, min(_CELL, _MAP // max(1, len(kinds))))
 
 
 def cell_axes(figure: go.Figure, blocks: Sequence[int], kinds: Sequence[str]) -> None:
     """Give a map of layers its blocks across and its layer types down."""
     first, last = (blocks[0], blocks[-1]) if blocks else (0, 0)
+    step = math.ceil(14 / _cell(kinds))
     # Fixed: a finger that scrolls the page must not move the cells.
     figure.update_xaxes(
         fixedrange=True, range=[first - 0.5, last + 0.5], dtick=max(1, math.ceil((last - first + 1) / 12))
     )
     figure.update_yaxes(
         fixedrange=True,
-        tickvals=list(range(len(kinds))),
-        ticktext=[escape(kind.rpartition(".")[2]) for kind in kinds],
+        tickvals=list(range(0, len(kinds), step)),
+        ticktext=[escape(_tick(kind)) for kind in kinds[::step]],
         range=[len(kinds) - 0.5, -0.5],
         showgrid=False,
     )
+
+
+def _tick(kind: str) -> str:
+    """Write a layer type in one word, an expert's as its number."""
+    words = kind.split(".")
+    return words[-2] if family_of(kind) else words[-1]
 
 
 def model_map_figure(shown: ModelMap, quantity: Quantity, theme: Theme = "light") -> go.Figure:
@@ -132,7 +147,7 @@ def model_map_figure(shown: ModelMap, quantity: Quantity, theme: Theme = "light"
         + (" All signs are alike here: the colour is η itself." if alike else "")
         + _missing_text(shown),
         x_title=BLOCK,
-        y_title=KIND,
+        y_title=EXPERT if len(shown.families) == 1 and family_of(shown.kinds[0]) else KIND,
         plot_height=cells_height(shown.kinds),
         legend=quantity == "outcome",
         right=16 if quantity == "outcome" and not alike else 8,
@@ -205,6 +220,8 @@ def _colours(shown: ModelMap, quantity: Quantity, values: np.ndarray, theme: The
     elif quantity in ("loss_added", "loss_foreseen"):
         words = [signed(tick, ".1g") for tick in ticks]
         words[-1] = f"≥ {words[-1]}"
+    elif quantity == "tokens":
+        words = [f"{tick:,.0f}" for tick in ticks]
     else:
         words = [f"{tick:.2f}" for tick in ticks]
     return _Colours(SEQUENTIAL, low, high, ticks, words)
@@ -224,7 +241,7 @@ def _marks(figure: go.Figure, shown: ModelMap, quantity: Quantity, theme: Theme)
             customdata=[facts.name for facts in shown.layers],
             text=[_hover(shown, facts, quantity) for facts in shown.layers],
             hovertemplate="%{text}<extra></extra>",
-            marker={"symbol": "square", "size": 12, "opacity": 0},
+            marker={"symbol": "square", "size": min(12, _cell(shown.kinds)), "opacity": 0},
             selected=chosen,
             unselected={"marker": {"opacity": 0}},
             showlegend=False,
@@ -328,6 +345,8 @@ def layer_text(shown: ModelMap, facts: LayerFacts, quantity: Quantity) -> str:
             return f"{value:.1%} of the mask's output error left"
         case "weights_moved":
             return f"kept weights moved by {value:.1%} of their size"
+        case "tokens":
+            return f"{value:,.0f} tokens seen"
         case "row_agreement":
             return f"rank correlation of row sparsities {value:.2f}"
         case "loss_added" | "loss_foreseen":

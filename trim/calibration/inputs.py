@@ -180,7 +180,8 @@ class InputListener:
     @property
     def _part_tokens(self) -> int:
         """How many tokens the batch has, padding included."""
-        return (self._part.stop - self._part.start) * self.calibration.length
+        sequences: int = self._part.stop - self._part.start
+        return sequences * self.calibration.length
 
     def _real(self, heard: Heard) -> tuple[Tensor, Tensor | None]:
         """Return the inputs of the real tokens, (n, N), and the places of these, ascending; None: all of the batch."""
@@ -221,8 +222,8 @@ class InputListener:
     def _add_products(
         self, name: str, values: Tensor, places: Tensor | None, dense: Tensor | None, asked: Products
     ) -> None:
-        border = self.calibration.sequences - asked.held_out
-        inside = min(max(border * self.calibration.length - self._first_token, 0), self._part_tokens)
+        windows = self.calibration.sequences - asked.held_out - self._part.start
+        inside = min(max(windows * self.calibration.length, 0), self._part_tokens)
         if places is not None:
             inside = int((places < inside).sum())
         for place, held_out in ((slice(inside), False), (slice(inside, None), True)):
@@ -234,10 +235,6 @@ class InputListener:
                 self._sums[name, held_out].add(gram, cross)
             else:
                 self._sums[name, held_out] = _Sums(gram, cross)
-
-    @property
-    def _first_token(self) -> int:
-        return self._part.start * self.calibration.length
 
     def add(self, other: "InputListener") -> None:
         """Continue what another listener gathered with the sequences that come next."""

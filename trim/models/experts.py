@@ -51,7 +51,7 @@ class RoutedLinear(nn.Linear):
         nn.Module.__init__(self)
         self.out_features, self.in_features = weight.shape
         self.weight = nn.Parameter(weight, requires_grad=False)
-        self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
+        self.register_parameter("bias", None if bias is None else nn.Parameter(bias, requires_grad=False))
         self.tokens = None
 
 
@@ -65,7 +65,8 @@ class Expert(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """Return the output of tokens (n, hidden), before they are weighed."""
-        return self.down_proj(self.act_fn(self.gate_proj(states)) * self.up_proj(states))
+        output: Tensor = self.down_proj(self.act_fn(self.gate_proj(states)) * self.up_proj(states))
+        return output
 
 
 class OwnGateExpert(Expert):
@@ -78,7 +79,8 @@ class OwnGateExpert(Expert):
         """Return the output of tokens (n, hidden), before they are weighed."""
         both = self.gate_proj(states), self.up_proj(states)
         joined = torch.stack(both, dim=-1).flatten(-2) if self.interleaved else torch.cat(both, dim=-1)
-        return self.down_proj(self.apply_gate(joined))
+        output: Tensor = self.down_proj(self.apply_gate(joined))
+        return output
 
 
 class UngatedExpert(Expert):
@@ -86,7 +88,8 @@ class UngatedExpert(Expert):
 
     def forward(self, states: Tensor) -> Tensor:
         """Return the output of tokens (n, hidden), before they are weighed."""
-        return self.down_proj(self.act_fn(self.up_proj(states)))
+        output: Tensor = self.down_proj(self.act_fn(self.up_proj(states)))
+        return output
 
 
 class Experts(nn.Module):

@@ -58,6 +58,7 @@ def _layer_facts(run: Run, name: str) -> LayerFacts:
         searched=search is not None,
         error_left=float(numbers["error_left"]) if "error_left" in numbers else None,
         row_moved=run.array(name, "row_moved") if "error_left" in numbers else None,
+        tokens=numbers.get("tokens"),
     )
 
 

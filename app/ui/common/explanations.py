@@ -178,6 +178,12 @@ of the squared gradient of the summed loss), $\delta_i$ the error of that output
 """
 
 
+_TOKENS = r"""
+The tokens of the calibration text that the router sends to the expert with a weight other than 0. Its norms, input
+vectors and sensitivities are of these alone.
+"""
+
+
 MAP_FORMULAS: dict[Quantity, str] = {
     "median_gini": GINI_FORMULA,
     "layer_sparsity": _SPARSITY,
@@ -191,4 +197,5 @@ MAP_FORMULAS: dict[Quantity, str] = {
     "row_agreement": _AGREEMENT,
     "loss_added": _COST,
     "loss_foreseen": _COST,
+    "tokens": _TOKENS,
 }

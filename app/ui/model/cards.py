@@ -19,6 +19,7 @@ from diagnostics.figures.model_map import model_map_figure
 from diagnostics.figures.outcome_gini import outcome_gini_figure
 from diagnostics.figures.perplexity import PerplexityBar, perplexity_figure
 from diagnostics.format import number
+from diagnostics.figures.tokens_gini import tokens_gini_figure
 from diagnostics.gap import captured_share
 from diagnostics.model_map import ModelMap, Quantity, outcome_lanes
 from trim.runs.folder import Run
@@ -67,6 +68,38 @@ def change_card(shown: ModelMap, file_name: str) -> None:
         words: lambda quantity=quantity: map_view(shown, quantity) for words, quantity in CHANGES.items()
     }
     selectable_card("map_change", variants, file_name, shown)
+
+
+def experts_choice(shown: ModelMap) -> ModelMap:
+    """Let the reader choose which layers of a mixture of experts the maps are of; a dense model has no choice."""
+    if not shown.families:
+        return shown
+    others = shown.part("")
+    choices = ([""] if others.planned else []) + list(shown.families)
+    chosen = st.selectbox(
+        "Layers",
+        choices,
+        format_func=lambda family: f"Experts: {plain(family)}" if family else "All but experts",
+        key="map_family",
+    )
+    return shown.part(chosen)
+
+
+def experts_card(shown: ModelMap, file_name: str) -> None:
+    """Show how many tokens reached each expert, and whether its Gini goes with that."""
+
+    def against_gini() -> View:
+        seen = map_seen(shown, "tokens")
+        return View(
+            tokens_gini_figure(shown, theme()),
+            plain(seen),
+            MAP_FORMULAS["tokens"] + MAP_FORMULAS["median_gini"],
+            f"Median Gini of each expert over the tokens that it saw. {seen}",
+            shown.columns,
+        )
+
+    variants = {"Tokens seen": lambda: map_view(shown, "tokens"), "Gini against tokens": against_gini}
+    selectable_card("map_tokens", variants, file_name, shown)
 
 
 def agreement_card(maps: Sequence[ModelMap], file_name: str) -> None:

@@ -5,18 +5,19 @@ import threading
 import warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from transformers import PretrainedConfig
 
 import trim
 from tests.trim import tiny
 from trim import cache
 from trim.calibration.capture import stored_capture
 from trim.calibration.text import Calibration
+from trim.models import architecture
 from trim.progress import Progress
 
 pytestmark = pytest.mark.usefixtures("own_cache")
@@ -55,7 +56,10 @@ class Toy(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.config = SimpleNamespace(max_position_embeddings=64)
+        self.config = PretrainedConfig(max_position_embeddings=64)
+        architecture._UNCALLED[
+            architecture._key(self.config)
+        ] = ()  # transformers cannot build it to find out
         self.embedding = nn.Embedding(VOCABULARY, FEATURES)
         self.place = nn.Embedding(64, FEATURES)
         self.layers = nn.ModuleList([FlatBlock(), FlatBlock(), FlatBlock()])
