@@ -1,5 +1,7 @@
 """The numbers of a whole model, and the figures that show them."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from diagnostics.figures.model_map import LAYERS_TRACE, model_map_figure
 from diagnostics.figures.outcome_gini import outcome_gini_figure
 from diagnostics.figures.perplexity import PerplexityBar, perplexity_figure
 from diagnostics.figures.theme import METHOD_STYLES, PALETTES
+from diagnostics.figures.tokens_gini import tokens_gini_figure
 from diagnostics.model_map import ModelMap, layer_facts, outcome_lanes
 from tests.diagnostics.figure_cases import sparsities_of, subtitle, traces, visible_texts
 
@@ -158,3 +161,23 @@ def test_perplexity_bars():
     assert "demo, 16 windows" in subtitle(figure)
     assert perplexity_figure(bars[1:3], "x").layout.xaxis.type is None
     assert not any("onclick=x>" in text for text in visible_texts(figure))
+
+
+def test_experts_have_maps_of_their_own():
+    names = ["0.self_attn.q_proj"] + [f"0.mlp.experts.{place}.up_proj" for place in range(128)]
+    layers = tuple(
+        replace(facts(name), tokens=np.nan if place == 0 else 10.0 * place)
+        for place, name in enumerate(names)
+    )
+    whole = ModelMap("run", tuple(names), layers, "cosim_flat")
+    assert whole.families == ("mlp.experts.*.up_proj",)
+    assert whole.part("").planned == ("0.self_attn.q_proj",)
+    shown = whole.part("mlp.experts.*.up_proj")
+    figure = model_map_figure(shown, "tokens")
+    assert shown.grid("tokens")[:, 0].tolist() == [10.0 * place for place in range(1, 129)]
+    assert figure.layout.yaxis.title.text == "expert"
+    assert figure.layout.yaxis.ticktext[:3] == ("0", "3", "6")
+    assert figure.layout.height < 900
+    (marks,) = traces(tokens_gini_figure(shown), LAYERS_TRACE)
+    assert marks["customdata"][3] == "0.mlp.experts.3.up_proj"
+    assert marks["x"][3] == 40
