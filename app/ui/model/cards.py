@@ -79,7 +79,7 @@ def experts_choice(shown: ModelMap) -> ModelMap:
     chosen = st.selectbox(
         "Layers",
         choices,
-        format_func=lambda family: f"Experts: {plain(family)}" if family else "All but experts",
+        format_func=lambda family: f"Experts: {family}" if family else "All but experts",
         key="map_family",
     )
     return shown.part(chosen)
