@@ -18,8 +18,8 @@ from app.ui.model.text import PERPLEXITY_FORMULA, lanes_seen
 from diagnostics.figures.model_map import model_map_figure
 from diagnostics.figures.outcome_gini import outcome_gini_figure
 from diagnostics.figures.perplexity import PerplexityBar, perplexity_figure
-from diagnostics.format import number
 from diagnostics.figures.tokens_gini import tokens_gini_figure
+from diagnostics.format import number
 from diagnostics.gap import captured_share
 from diagnostics.model_map import ModelMap, Quantity, outcome_lanes
 from trim.runs.folder import Run
