@@ -2,7 +2,7 @@
 
     python -m benchmarks.quality MODEL --calibration valid.txt --evaluation test.txt demo --out runs/quality-MODEL
 
-with the texts of WikiText-2, and the demo's speeches as another domain. Ten parts, each some sweeps in --out, which
+with the texts of WikiText-2, and the demo's speeches as another domain. Eleven parts, each some sweeps in --out, which
 the same command resumes:
 
 - scores: Wanda and magnitude, plain; TRIM; in uniform, OWL and AlphaPruning budgets; with and without input
@@ -13,6 +13,7 @@ the same command resumes:
 - refit: the kept weights refitted, for Wanda, TRIM and the optimal allocation in uniform budgets, and for the
   optimal allocation in optimal budgets, in one pass and in two; three seeds.
 - solved: mask and weights solved together, in optimal budgets, three seeds.
+- tuned: the same, and each block's kept weights tuned.
 - peers: SparseGPT and ALPS in uniform budgets, likewise.
 - ablation: solved in uniform budgets, so without a shared price, one seed. `--without` leaves other ingredients of the
   solver out of what is solved: rows, the rows' weights; targets, the outputs of the dense model, in place of which are
@@ -131,6 +132,15 @@ PARTS: dict[str, list[dict[str, tuple]]] = {
         {
             "allocation": ("solved",),
             "budget": ("optimal",),
+            "vectors_per_sequence": (4,),
+            "seed": (0, 1, 2),
+        },
+    ],
+    "tuned": [
+        {
+            "allocation": ("solved",),
+            "budget": ("optimal",),
+            "tune": (True,),
             "vectors_per_sequence": (4,),
             "seed": (0, 1, 2),
         },

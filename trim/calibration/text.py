@@ -9,6 +9,8 @@ from trim.cache import text_sha256
 from trim.errors import SettingsError
 from trim.methods.choices import INPUT_VECTORS
 
+_HELD_OUT = 1 / 8  # of the windows
+
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
@@ -79,6 +81,11 @@ class Calibration:
     def sequences(self) -> int:
         """Return the number of windows."""
         return self.tokens.shape[0]
+
+    @property
+    def held_out(self) -> int:
+        """Return how many windows, the last ones, are held out where changed weights are judged."""
+        return max(1, round(_HELD_OUT * self.sequences))
 
     @property
     def length(self) -> int:

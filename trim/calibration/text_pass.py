@@ -147,10 +147,13 @@ class TextPass:
 
     def output(self, index: int, block: nn.Module, part: slice) -> Tensor:
         """Return the output of a block on some windows; the hidden states stay as they are."""
+        return self.call(index, part).replay(block, self.states.read(part, self.model.device))
+
+    def call(self, index: int, part: slice) -> BlockCall:
+        """Return what a block is called with on some windows, besides the hidden states."""
         if (part.start, part.stop) not in self._calls:
             self._embed(part.start, part.stop - part.start, keep_states=True)
-        call = self._calls[part.start, part.stop][index]
-        return call.replay(block, self.states.read(part, self.model.device))
+        return self._calls[part.start, part.stop][index]
 
     def _embed(self, start: int, size: int, keep_states: bool = False) -> None:
         """Record what the blocks are called with from a sequence on, and begin with the embedded text."""
@@ -246,6 +249,10 @@ class DensePass:
             yield
         finally:
             self._weights = []
+
+    def weight(self, layer: nn.Linear) -> Tensor:
+        """Return the dense weight of a layer of the block."""
+        return next(weight for each, weight in self._weights if each is layer)
 
     def receives(
         self, index: int, block: nn.Module, layers: Mapping[str, nn.Linear]

@@ -169,6 +169,19 @@ def row_cosine(dot: Tensor, output_norm: Tensor, energy: Tensor) -> Tensor:
     return (dot / ((output_norm + EPSILON) * (energy.sqrt() + EPSILON))).clamp_(-1.0, 1.0)
 
 
+def dense_curves(weight: Tensor, inputs: Tensor) -> RetentionCurves:
+    """Return what curves say of no pruned weights: enough to judge a mask and weights that are given (`MaskRetained`).
+
+    Args:
+        weight: (D, N).
+        inputs: (N, L).
+    """
+    output = full_product(weight, inputs)
+    energy = output.double().square().sum(dim=1, keepdim=True)
+    nowhere = torch.empty(len(weight), 0, dtype=torch.int64, device=weight.device)
+    return RetentionCurves(energy, energy, torch.zeros_like(energy), nowhere, weight, inputs, output)
+
+
 class Retained:
     """The curves looked up at some counts; each is looked up when first asked for."""
 

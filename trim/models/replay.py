@@ -50,10 +50,13 @@ class BlockCall:
             )
         return result
 
-    def for_gradients(self) -> "BlockCall":
-        """Copy a call, with copies of its inference tensors, which autograd refuses."""
-        options = {name: _normal(value) for name, value in self.options.items()}
-        return BlockCall(tuple(map(_normal, self.arguments)), options, self.states_name)
+    def for_gradients(self, dtype: torch.dtype | None = None) -> "BlockCall":
+        """Copy a call, with copies of its inference tensors, which autograd refuses.
+
+        `dtype`: of its floating-point tensors; None: as they are.
+        """
+        arguments, options = _normal(self.arguments, dtype), _normal(self.options, dtype)
+        return BlockCall(arguments, options, self.states_name)
 
 
 class _LastBlockReached(Exception):  # noqa: N818 (no error)
@@ -249,14 +252,15 @@ def _shared_options(values: Mapping[K, object], known: Mapping[K, object]) -> di
     return {key: _shared(value, known.get(key)) for key, value in values.items()}
 
 
-def _normal(value: object) -> object:
-    """Copy tensors made for inference, and leave the others."""
+def _normal(value: T, dtype: torch.dtype | None) -> T:
+    """Copy tensors made for inference, give floating-point ones a type, and leave the others."""
     if isinstance(value, Tensor):
-        return value.clone() if value.is_inference() else value
+        copied = value.clone() if value.is_inference() else value
+        return copied.to(dtype) if dtype is not None and value.is_floating_point() else copied
     if type(value) is tuple:
-        return tuple(map(_normal, value))
+        return tuple(_normal(part, dtype) for part in value)
     if type(value) is list:
-        return list(map(_normal, value))
+        return [_normal(part, dtype) for part in value]
     if type(value) is dict:
-        return {key: _normal(part) for key, part in value.items()}
+        return {key: _normal(part, dtype) for key, part in value.items()}
     return value

@@ -17,9 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from trim.calibration.inputs import FEWEST_TOKENS, LayerInputs, Products, linear_layers, require_finite
-from trim.calibration.text_pass import DensePass, Segments, TextPass
+from trim.calibration.text import Calibration
+from trim.calibration.text_pass import DensePass, TextPass
 from trim.devices import memory_errors_named
-from trim.errors import NonFiniteError
 from trim.methods.allocations import Allocation, MaskRetained, allocate_pattern
 from trim.methods.budgets import Budgets
 from trim.methods.choices import ALLOCATIONS, SCORES, SOLVERS
@@ -33,12 +33,12 @@ from trim.models.experts import RoutedLinear
 from trim.names import block_of
 from trim.progress import Meter
 from trim.pruning.events import BlockDone, LayerPruned, Listener, Note
+from trim.pruning.tune import tune_records
 from trim.runs.folder import Run
 from trim.runs.record import LayerRecord
-from trim.runs.recording import apply_record, layer_record, weight_change
+from trim.runs.recording import apply_record, as_stored, layer_record, weight_change
 from trim.runs.writer import RunWriter
 
-HELD_OUT = 1 / 8  # of the windows: what a refit is judged on
 _PRODUCTS_BYTES = 2**32  # that the products of a block's experts may take at once
 
 
@@ -53,6 +53,7 @@ class Method:
         layer_quality: which layer quality is recorded.
         search_settings: a layer's sparsity to the settings of its search.
         refit: whether the kept weights are refitted where the allocation leaves them as they are.
+        tune: whether those of a block are then tuned together.
         sensitivity: each layer's row weights (D,) of the optimal allocation; None: all rows weigh alike.
     """
 
@@ -62,13 +63,14 @@ class Method:
     layer_quality: str
     search_settings: Callable[[float], SearchSettings]
     refit: bool = False
+    tune: bool = False
     sensitivity: Mapping[str, Tensor] | None = None
 
-    def products(self, windows: int) -> Products | None:
-        """Return which products of a text of so many windows are needed."""
+    def products(self, calibration: Calibration) -> Products | None:
+        """Return which products of a text are needed."""
         if self.allocation in SOLVERS:
-            return Products()
-        return Products(held_out=max(1, round(HELD_OUT * windows))) if self.refit else None
+            return Products(held_out=calibration.held_out if self.tune else 0)
+        return Products(held_out=calibration.held_out) if self.refit else None
 
     def of(self, received: LayerInputs) -> "Method":
         """Return how a layer is pruned that received this; another way only for an expert of too few tokens.
@@ -116,7 +118,7 @@ def prune_layer(
             allocation = _allocate(curves, score, total, method, sensitivity)
         keep = keep_mask(curves.ranks, allocation.counts) if allocation.keep is None else allocation.keep
         if total and method.refit and solved is None:
-            solved = _refit(name, weight, keep, received, listener)
+            solved = _refit(name, weight, keep, received, method.tune, listener)
         if solved is not None:
             aimed_at = received.inputs if received.dense_inputs is None else received.dense_inputs
             change = weight_change(weight, keep, solved, received.inputs, aimed_at)
@@ -161,15 +163,18 @@ def _solve(
                 f"{name}: the search for its mask diverged; the weights that are largest are refitted instead"
             )
         )
-    solved = _as_stored(name, solution.weight)
+    solved = as_stored(name, solution.weight)
     retained = MaskRetained(curves, solution.keep, solved.float())
     return Allocation((~solution.keep).sum(dim=1), solution.keep, retained=retained), solved
 
 
 def _refit(
-    name: str, weight: Tensor, keep: Tensor, received: LayerInputs, listener: Listener
+    name: str, weight: Tensor, keep: Tensor, received: LayerInputs, tune: bool, listener: Listener
 ) -> Tensor | None:
-    """Refit the kept weights, (D, N) float16; None where they lose less as they are, on the windows held out."""
+    """Refit the kept weights, (D, N) float16; None where they lose less as they are, on the windows held out.
+
+    `tune`: those windows will judge once more, so the weights must not see them.
+    """
     text, held_out = received.text, received.held_out
     if text is None or held_out is None:  # no token of an expert is in the windows held out
         return None
@@ -183,17 +188,7 @@ def _refit(
             Note(f"{name}: refitted weights lose more on the windows held out; its weights stay as they are")
         )
         return None
-    return _as_stored(name, refit(weight, keep, text + held_out))
-
-
-def _as_stored(name: str, weight: Tensor) -> Tensor:
-    """Round weights to float16, as a run keeps them."""
-    half = weight.half()
-    if not bool(half.isfinite().all()):
-        raise NonFiniteError(
-            f"{name}: a changed weight leaves the range of float16; go without --refit, or choose another --allocation"
-        )
-    return half
+    return as_stored(name, refit(weight, keep, text if tune else text + held_out))
 
 
 def memory_for_curves(
@@ -276,24 +271,28 @@ def prune_blocks(
                         if dense:
                             dense.propagate(index, block, entry["dense_propagated"])
                     continue
-                records = _prune_block(
+                records, received = _prune_block(
                     text, index, block, layers, budgets, method, recalculate, dense, listener, meter
                 )
-                segments: dict[str, Segments] = {"propagated": []}
+                facts: dict[str, object] = {"propagated": []}
+                if dense and (index < last or method.tune):
+                    meter.report(f"Block {index}: passing the dense outputs on")
+                    facts["dense_propagated"] = dense.propagate(index, block)
+                if dense and method.tune:
+                    meter.report(f"Block {index}: tuning its kept weights")
+                    facts |= tune_records(index, block, records, received, text, dense, listener)
                 if index < last:
                     meter.report(f"Block {index}: passing the pruned outputs on")
-                    segments["propagated"] = text.propagate(index, block)
-                    if dense:
-                        segments["dense_propagated"] = dense.propagate(index, block)
+                    facts["propagated"] = text.propagate(index, block)
                 if text.batch < batch_before:
                     listener(
                         Note(f"block {index}: memory ran out, from here on {text.batch} windows at once")
                     )
             meter.report(f"Block {index}: writing", index + 1)
-            write(index, [records[name] for name in layers], segments, block_begin)
+            write(index, [records[name] for name in layers], facts, block_begin)
 
 
-Write = Callable[[int, list[LayerRecord], dict[str, Segments], float], None]
+Write = Callable[[int, list[LayerRecord], dict[str, object], float], None]
 
 
 @contextlib.contextmanager
@@ -305,20 +304,18 @@ def _writing(writer: RunWriter, last: int, listener: Listener, *, in_background:
     under_way: list[Future[BlockDone]] = []
 
     def commit(
-        index: int, records: list[LayerRecord], segments: dict[str, Segments], block_begin: float
+        index: int, records: list[LayerRecord], facts: dict[str, object], block_begin: float
     ) -> BlockDone:
-        size = writer.write_block(index, records, **segments)
+        size = writer.write_block(index, records, **facts)
         return BlockDone(index, last + 1, size, time.perf_counter() - block_begin)
 
     def finish() -> None:
         while under_way:
             listener(under_way.pop().result())
 
-    def write(
-        index: int, records: list[LayerRecord], segments: dict[str, Segments], block_begin: float
-    ) -> None:
+    def write(index: int, records: list[LayerRecord], facts: dict[str, object], block_begin: float) -> None:
         finish()
-        under_way.append(thread.submit(commit, index, records, segments, block_begin))
+        under_way.append(thread.submit(commit, index, records, facts, block_begin))
         if not in_background:
             finish()
 
@@ -338,18 +335,19 @@ def _prune_block(
     dense: DensePass | None,
     listener: Listener,
     meter: Meter,
-) -> dict[str, LayerRecord]:
-    """Prune the layers of one block in place."""
+) -> tuple[dict[str, LayerRecord], dict[str, LayerInputs]]:
+    """Prune the layers of one block in place; returns their records, and the vectors that they received."""
     records: dict[str, LayerRecord] = {}
+    vectors: dict[str, LayerInputs] = {}
     if not layers:
-        return records
+        return records, vectors
     require_finite({name: layer.weight for name, layer in layers.items()})
     groups = [list(layers)]
     with_experts = any(isinstance(layer, RoutedLinear) for layer in layers.values())
     by_group = recalculate is not None or dense is not None
     if by_group:
         groups = text.input_groups(index, block, layers)
-    products = method.products(text.calibration.sequences)
+    products = method.products(text.calibration)
     if products is not None:
         groups = [part for group in groups for part in _in_memory(group, layers)]
     few: list[str] = []
@@ -376,6 +374,7 @@ def _prune_block(
             records[name] = record
             if method.of(received[name]) is not method:
                 few.append(name)
+            vectors[name] = replace(received[name], text=None, held_out=None)
             listener(
                 LayerPruned(
                     name,
@@ -396,7 +395,7 @@ def _prune_block(
                 "or refitted; more windows reach more experts"
             )
         )
-    return records
+    return records, vectors
 
 
 def _in_memory(group: list[str], layers: dict[str, nn.Linear]) -> list[list[str]]:

@@ -248,6 +248,7 @@ def _work(
                     source.settings.layer_quality,
                     source.settings.search_settings,
                     source.settings.refit,
+                    source.settings.tune,
                     sensitivity,
                 ),
                 writer,

@@ -92,9 +92,15 @@ class RunSource:
         )
         if settings.solves:
             _require_text(calibration, chosen_layers(settings.layers, model))
-        if settings.refit and not settings.solves and calibration.sequences < 2:
+        if settings.tune and not settings.needs_dense_text:
             raise SettingsError(
-                "--refit is judged on windows that it does not see, so it needs 2 windows at least; raise --windows"
+                "--tune continues from weights that were refitted, or solved to the outputs of the dense model; leave "
+                "it out, or choose --refit or --allocation solved"
+            )
+        if (settings.tune or (settings.refit and not settings.solves)) and calibration.sequences < 2:
+            raise SettingsError(
+                f"--{'tune' if settings.tune else 'refit'} is judged on windows that it does not see, so it needs 2 "
+                "windows at least; raise --windows"
             )
         return cls(settings, title, model, calibration, given)
 

@@ -1,7 +1,7 @@
 """Make the records of a run and of a layer from tensors, and apply them to the layer's weight."""
 
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -9,12 +9,15 @@ import transformers
 from torch import Tensor
 
 from trim.cache import text_sha256
+from trim.errors import NonFiniteError
 from trim.matmul import full_product
+from trim.methods.allocations import MaskRetained
+from trim.methods.choices import SOLVERS
 from trim.methods.counts import uniform_counts
 from trim.methods.gini import gini
 from trim.methods.masks import apply_mask, keep_mask, pack_bits
 from trim.methods.quality import layer_quality
-from trim.methods.retention import Retained, RetentionCurves
+from trim.methods.retention import Retained, RetentionCurves, dense_curves
 from trim.methods.search import exact_qualities
 from trim.methods.search_types import SearchResult
 from trim.runs.record import ARRAYS, LayerRecord, SearchRecord, curve_counts
@@ -120,6 +123,55 @@ def weight_change(weight: Tensor, keep: Tensor, changed: Tensor, inputs: Tensor,
         torch.where(energy > 0, left / energy, torch.nan),
         torch.where(before > 0, after / before, 1.0),
         torch.where(norm > 0, moved / norm, torch.nan),
+    )
+
+
+def as_stored(name: str, weight: Tensor) -> Tensor:
+    """Round weights to float16, as a run keeps them.
+
+    Raises:
+        NonFiniteError: one leaves its range.
+    """
+    half = weight.half()
+    if not bool(half.isfinite().all()):
+        raise NonFiniteError(
+            f"{name}: a changed weight leaves the range of float16; go without --refit, or choose another --allocation"
+        )
+    return half
+
+
+def with_weights(
+    record: LayerRecord, weight: Tensor, changed: Tensor, inputs: Tensor, aimed_at: Tensor
+) -> LayerRecord:
+    """Return the record of a layer whose kept weights were changed once more.
+
+    Args:
+        record: with its mask.
+        weight: as for `weight_change`, with what follows.
+        changed: likewise.
+        inputs: likewise.
+        aimed_at: likewise.
+    """
+    keep = torch.from_numpy(record.keep()).to(weight.device)
+    change = weight_change(weight, keep, changed, inputs, aimed_at)
+    found = {
+        "kept_weights": change.weights,
+        "row_error_masked": change.error_masked,
+        "row_error": change.error,
+        "row_moved": change.moved,
+    }
+    numbers = [change.error_left.double()]
+    if record.allocation in SOLVERS:
+        retained = MaskRetained(dense_curves(weight, inputs), keep, changed.float())
+        found["cosine"] = retained.cosine
+        numbers.append(layer_quality(retained, record.quality_measure))
+    values, *arrays = _on_host([torch.stack(numbers), *found.values()])
+    left, *quality = values.tolist()
+    return replace(
+        record,
+        error_left=left,
+        realised_quality=quality[0] if quality else record.realised_quality,
+        **{key: _typed(array, ARRAYS[key][0]) for key, array in zip(found, arrays, strict=True)},
     )
 
 

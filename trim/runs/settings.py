@@ -250,6 +250,17 @@ class PruneSettings:
         idle=lambda settings: settings.solves,
         varies=True,
     )
+    tune: bool = option(
+        False,
+        help="once the layers of a block are refitted or solved, tune their kept weights together by gradient steps, "
+        "to the output of the dense block; the eighth of the windows that it does not see says when to stop",
+        label="Tune each block",
+        group=METHOD,
+        short="tuned",
+        mark="tuned",
+        idle=lambda settings: not settings.needs_dense_text,
+        varies=True,
+    )
     layers: tuple[str, ...] = option(
         ("*",),
         help="names or shell patterns of the layers to prune, such as *.mlp.* 3.self_attn.q_proj; others stay dense",
@@ -551,5 +562,9 @@ class PruneSettings:
         if self.solves or not self.pattern:
             how = f"{self.allocation} {how}".rstrip()
         refitted = self.refit and not self.solves
-        more = (", second pass" if self.second_pass else "") + (", refitted" if refitted else "")
+        more = (
+            (", second pass" if self.second_pass else "")
+            + (", refitted" if refitted else "")
+            + (", tuned" if self.tune else "")
+        )
         return f"{model} {how}" + ("" if self.budget == "uniform" else f" {Path(self.budget).stem}") + more

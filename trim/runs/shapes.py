@@ -72,7 +72,11 @@ class Config(TypedDict):
 
 
 class BlockEntry(TypedDict):
-    """A complete block in `manifest.json`; "propagated" says in which batches its outputs were handed on."""
+    """A complete block in `manifest.json`.
+
+    "propagated" says in which batches its outputs were handed on; "tuned" is the error of its output on the windows
+    held out, before and after tuning.
+    """
 
     file: str
     bytes: Count
@@ -80,6 +84,7 @@ class BlockEntry(TypedDict):
     layers: list[LayerName]
     propagated: NotRequired[list[list[int]]]
     dense_propagated: NotRequired[list[list[int]]]
+    tuned: NotRequired[list[float]]
 
 
 class Manifest(TypedDict):

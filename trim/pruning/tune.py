@@ -1,0 +1,195 @@
+"""Tune the kept weights of a block together, against the output of the dense block.
+
+Solving makes up for what each layer loses by itself. What a block loses is less where its layers make up for each
+other: once all of them are solved, their kept weights move by gradient steps (Adam, arXiv 1412.6980) towards the dense
+block's output on the dense model's inputs, while the block receives those of the pruned model. Each token's error
+counts in shares of its dense output, so the few tokens with huge ones do not decide alone. The last windows of the text
+are held out: of all epochs the one whose weights lose least there is kept, so tuning never makes them worse there.
+"""
+
+import contextlib
+import copy
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trim.calibration.inputs import LayerInputs, linear_layers
+from trim.calibration.text_pass import DensePass, TextPass
+from trim.devices import memory_errors_named
+from trim.methods.least_squares import fast_products
+from trim.pruning.events import Listener, Note
+from trim.runs.record import LayerRecord
+from trim.runs.recording import apply_record, as_stored, with_weights
+
+EPOCHS, PATIENCE = 8, 2  # at most, and how many in a row may gain nothing
+RATE = 0.005  # of Adam, in shares of a layer's typical kept weight; it falls to 0 in equal steps
+STEP_TOKENS = 4096  # at most of a step
+FEWEST_STEPS = 16  # of an epoch, where the text has as many windows
+
+
+@dataclass(frozen=True, eq=False)
+class Tuned:
+    """A block that was tuned.
+
+    Attributes:
+        weights: by layer, (D, N) float32, 0 where none is kept; empty: none is better than it was.
+        before, after: the squared error of its output over the dense output's, mean over the tokens held out.
+    """
+
+    weights: dict[str, Tensor]
+    before: float
+    after: float
+
+
+def tune_records(
+    index: int,
+    block: nn.Module,
+    records: dict[str, LayerRecord],
+    received: Mapping[str, LayerInputs],
+    text: TextPass,
+    dense: DensePass,
+    listener: Listener,
+) -> dict[str, list[float]]:
+    """Tune a block in place, and its records with it; returns what its entry in the manifest says.
+
+    Args:
+        index: the block's place.
+        block: with the pruned weights of the records.
+        records: of its layers; those whose weights were changed are replaced.
+        received: the vectors that each of them received.
+        text: before the block.
+        dense: after it.
+        listener: receives the progress.
+    """
+    keep = {
+        name: torch.from_numpy(record.keep()).to(text.model.device)
+        for name, record in records.items()
+        if record.kept_weights is not None
+    }
+    if not any(bool(kept.any()) for kept in keep.values()):
+        return {}
+    tuned = tune_block(index, block, keep, text, dense)
+    if not tuned.weights:
+        listener(
+            Note(f"block {index}: tuned weights lose more on the windows held out; they stay as they were")
+        )
+    for name, layer in linear_layers(block, index, tuned.weights).items():
+        changed, vectors = as_stored(name, tuned.weights[name]), received[name]
+        aimed_at = vectors.inputs if vectors.dense_inputs is None else vectors.dense_inputs
+        records[name] = with_weights(records[name], dense.weight(layer), changed, vectors.inputs, aimed_at)
+        apply_record(layer.weight, records[name])
+    return {"tuned": [tuned.before, tuned.after]}
+
+
+def tune_block(
+    index: int,
+    block: nn.Module,
+    keep: Mapping[str, Tensor],
+    text: TextPass,
+    dense: DensePass,
+) -> Tuned:
+    """Tune the kept weights of some of a block's layers.
+
+    Args:
+        index: the block's place.
+        block: with its solved weights; it stays as it is.
+        keep: by layer, (D, N) bool, True where a weight is kept.
+        text: before the block.
+        dense: after it.
+    """
+    advice = f"block {index} does not fit into memory with the gradients of its weights; go without --tune, or use "
+    with (
+        memory_errors_named(f"{advice}shorter windows (--length) or another --device"),
+        torch.inference_mode(False),  # whose tensors could not be part of a graph
+        _exact_gradients(),
+        fast_products(text.model.device),
+    ):
+        work = copy.deepcopy(block).float().requires_grad_(False)
+        weights = {name: layer.weight for name, layer in linear_layers(work, index, keep).items()}
+        return _tune(_Error(index, work, text, dense), weights, keep)
+
+
+class _Error:
+    """The error of a block's output on some windows."""
+
+    def __init__(self, index: int, block: nn.Module, text: TextPass, dense: DensePass) -> None:
+        self.index, self.block, self.text, self.dense = index, block, text, dense
+
+    def __call__(self, part: slice) -> Tensor:
+        """Return the mean over the real tokens of these windows, ()."""
+        device = self.text.model.device
+        entering, aimed_at = (
+            each.states.read(part, device).clone().float() for each in (self.text, self.dense.text)
+        )
+        output = self.text.call(self.index, part).for_gradients(torch.float32).replay(self.block, entering)
+        error = (output - aimed_at).square().sum(dim=-1)
+        share = error / aimed_at.square().sum(dim=-1).clamp_min(torch.finfo(torch.float32).tiny)
+        mask = self.text.calibration.mask
+        return share.mean() if mask is None else share[mask[part].to(device)].mean()
+
+
+def _tune(
+    error: _Error,
+    weights: Mapping[str, nn.Parameter],
+    keep: Mapping[str, Tensor],
+) -> Tuned:
+    calibration = error.text.calibration
+    border = calibration.sequences - calibration.held_out
+    size = max(1, min(STEP_TOKENS // calibration.length, border // FEWEST_STEPS))
+    seen, judged = _parts(0, border, size), _parts(border, calibration.sequences, size)
+
+    @torch.no_grad()
+    def lost() -> float:
+        return sum(float(error(part)) * (part.stop - part.start) for part in judged) / calibration.held_out
+
+    groups = [
+        {"params": [weight], "lr": RATE * float(weight[keep[name]].square().mean().sqrt())}
+        for name, weight in weights.items()
+    ]
+    optimizer = torch.optim.Adam(groups, betas=(0.9, 0.95))
+    steps = len(seen) * EPOCHS
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
+    generator = torch.Generator().manual_seed(error.index)
+    before = least = lost()
+    best: dict[str, Tensor] = {}
+    idle = 0
+    for _ in range(EPOCHS):
+        for weight in weights.values():
+            weight.requires_grad_()
+        with torch.enable_grad():
+            for place in torch.randperm(len(seen), generator=generator).tolist():
+                optimizer.zero_grad()
+                error(seen[place]).backward()
+                for name, weight in weights.items():
+                    weight.grad.mul_(keep[name])
+                optimizer.step()
+                schedule.step()
+        now = lost()
+        idle += 1
+        if now < least:
+            idle, least = 0, now
+            best = {name: weight.detach().clone() for name, weight in weights.items()}
+        if idle == PATIENCE or not math.isfinite(now):
+            break
+    return Tuned(best, before, least)
+
+
+def _parts(first: int, stop: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, stop)) for start in range(first, stop, size)]
+
+
+@contextlib.contextmanager
+def _exact_gradients() -> Iterator[None]:
+    """Sum gradients up in one order, so that a run that was stopped ends as one that was not."""
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+    )
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
