@@ -367,7 +367,7 @@ def main() -> int:
             "prune": [
                 Prune("trim", root, "--target", "0.5"),
                 Prune("optimal", root, *owl),
-                Prune("second-pass", root, *owl, "--second-pass"),
+                Prune("tuned", root, *owl, "--refit", "--tune"),
                 Prune("solved", root, "--target", "0.5", "--allocation", "solved"),
             ],
             "sweep": [Sweep("sweep", root)],

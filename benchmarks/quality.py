@@ -8,10 +8,10 @@ the same command resumes:
 - scores: Wanda and magnitude, plain; TRIM; in uniform, OWL and AlphaPruning budgets; with and without input
   recalculation; 1 and 8 input vectors per window.
 - methods: Wanda and TRIM in uniform, OWL and AlphaPruning budgets; three seeds, 4 input vectors per window.
-- optimal: the optimal allocation in uniform and optimal budgets, Wanda and TRIM in optimal budgets, likewise; the
-  optimal one in two passes; and all row weights alike.
+- optimal: the optimal allocation in uniform and optimal budgets, Wanda and TRIM in optimal budgets, likewise; and
+  all row weights alike.
 - refit: the kept weights refitted, for Wanda, TRIM and the optimal allocation in uniform budgets, and for the
-  optimal allocation in optimal budgets, in one pass and in two; three seeds.
+  optimal allocation in optimal budgets; three seeds.
 - solved: mask and weights solved together, in optimal budgets, three seeds.
 - tuned: the same, and each block's kept weights tuned.
 - peers: SparseGPT and ALPS in uniform budgets, likewise.
@@ -92,13 +92,6 @@ PARTS: dict[str, list[dict[str, tuple]]] = {
         {
             "allocation": ("optimal",),
             "budget": ("optimal",),
-            "second_pass": (True,),
-            "vectors_per_sequence": (4,),
-            "seed": (0, 1, 2),
-        },
-        {
-            "allocation": ("optimal",),
-            "budget": ("optimal",),
             "row_weights": ("ones",),
             "vectors_per_sequence": (4,),
             "seed": (0,),
@@ -116,14 +109,6 @@ PARTS: dict[str, list[dict[str, tuple]]] = {
             "allocation": ("uniform", "trim", "optimal"),
             "budget": ("uniform",),
             "refit": (True,),
-            "vectors_per_sequence": (4,),
-            "seed": (0, 1, 2),
-        },
-        {
-            "allocation": ("optimal",),
-            "budget": ("optimal",),
-            "refit": (True,),
-            "second_pass": (True,),
             "vectors_per_sequence": (4,),
             "seed": (0, 1, 2),
         },

@@ -39,8 +39,8 @@ def method_name(row: Row) -> str:
     """ "TRIM in OWL budgets"."""
     method = row["method"]
     first = "magnitude" if method.get("score") == "magnitude" else ALLOCATIONS[method["allocation"]]
-    passes = ", two passes" if method.get("second_pass") else ""
-    return f"{first} in {BUDGETS[method['budget']]} budgets{passes}"
+    tuned = ", tuned," if method.get("tune") else ""
+    return f"{first}{tuned} in {BUDGETS[method['budget']]} budgets"
 
 
 def is_usual(row: Row) -> bool:
@@ -75,7 +75,7 @@ def question_refit(row: Row) -> str | None:
 def question_ingredients(row: Row) -> str | None:
     """Compare what the solver is made of: the shared price is left out in uniform budgets; seed 0."""
     method = row["method"]
-    if method["allocation"] != "solved" or method.get("seed", 0) or method.get("second_pass"):
+    if method["allocation"] != "solved" or method.get("seed", 0) or method.get("tune"):
         return None
     left_out = set(method.get("without", ()))
     if method["budget"] == "uniform":

@@ -141,7 +141,7 @@ OWL, ALPHA = "owl_width owl_multiple", "alpha_width alpha_fit"
 @pytest.mark.parametrize(
     ("settings", "idle"),
     [
-        ({}, f"{OWL} {ALPHA} row_weights sensitivity_windows second_pass recalculation"),
+        ({}, f"{OWL} {ALPHA} row_weights sensitivity_windows recalculation tune"),
         (
             {"allocation": "optimal", "budget": "owl", "refit": True},
             f"{ALPHA} {RATES} recalculate_inputs",
@@ -152,12 +152,12 @@ OWL, ALPHA = "owl_width owl_multiple", "alpha_width alpha_fit"
         ),
         (
             {"allocation": "sparsegpt", "budget": "optimal", "row_weights": "ones"},
-            f"{OWL} {ALPHA} {RATES} refit second_pass",
+            f"{OWL} {ALPHA} {RATES} refit tune",
         ),
         (
             {"allocation": "uniform", "score": "magnitude", "budget": "alphapruning"},
-            f"{OWL} {RATES} row_weights sensitivity_windows second_pass recalculate_inputs "
-            "vectors_per_sequence input_vectors seed",
+            f"{OWL} {RATES} row_weights sensitivity_windows recalculate_inputs "
+            "vectors_per_sequence input_vectors seed tune",
         ),
     ],
 )

@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import hashlib
 import math
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,26 +14,18 @@ import torch
 from torch import Tensor
 
 from trim.calibration.inputs import FEWEST_TOKENS
-from trim.calibration.sensitivity import row_sensitivity
 from trim.calibration.text_pass import DensePass, default_batch, fixed_threads, text_pass
-from trim.errors import NonFiniteError, RunError, SettingsError
+from trim.errors import RunError
 from trim.methods.budgets import Budgets
 from trim.methods.choices import BUDGETS
 from trim.methods.pattern import Pattern
 from trim.models.row_parts import structure
 from trim.names import CORPORA, absolute
 from trim.progress import Progress, ProgressListener
-from trim.pruning.events import Began, Event, Fact, FactListener, Finished, Listener, Note, Stopped, to_json
+from trim.pruning.events import Began, Event, FactListener, Finished, Listener, Stopped, to_json
 from trim.pruning.loop import Method, prune_blocks
-from trim.pruning.plan import asked_sparsity, chosen_layers, plan_budgets
+from trim.pruning.plan import chosen_layers, plan_budgets
 from trim.pruning.plan_optimal import SENSITIVITY_FILE, load_sensitivity, plan_sensitivity, save_sensitivity
-from trim.pruning.second_pass import (
-    DENSE_FILE,
-    FIRST_PASS,
-    StreamedPrunedModel,
-    first_settings,
-    geometric_means,
-)
 from trim.pruning.source import TEXT_FILE, RunSource, read_text, require_same, write_text
 from trim.runs.folder import Run, open_run
 from trim.runs.settings import PruneSettings
@@ -100,11 +91,6 @@ def prune(
     chosen = dataclasses.replace(
         chosen, corpus=absolute(chosen.corpus, CORPORA), budget=absolute(chosen.budget, BUDGETS)
     )
-    if chosen.second_pass and not chosen.needs_sensitivity:
-        raise SettingsError(
-            "a second pass measures the sensitivity again, which only the optimal allocation and optimal budgets with "
-            "Fisher row weights ask for; leave --second-pass out, or choose --allocation optimal"
-        )
     source = RunSource.open(chosen, tokens, mask, progress)
     source.given = source.given and not tokens_of_corpus
     batch = chosen.batch or default_batch(source.calibration, source.model.device)
@@ -206,14 +192,8 @@ def _work(
         origin = source.model, source.calibration, source.settings
         sensitivity = load_sensitivity(writer.path / SENSITIVITY_FILE)
         if sensitivity is None and source.settings.needs_sensitivity:
-            sensitivity = load_sensitivity(writer.path / DENSE_FILE)
-            if sensitivity is None:
-                shapes = chosen_layers(source.settings.layers, source.model)
-                sensitivity = plan_sensitivity(*origin, shapes, listener=tell, **options)
-            if source.settings.second_pass:
-                save_sensitivity(writer.path / DENSE_FILE, sensitivity)
-                first = _first_pass(writer, source, sensitivity, activation_bytes, tell)
-                sensitivity = geometric_means(sensitivity, _seen_once_pruned(source, first, tell, options))
+            shapes = chosen_layers(source.settings.layers, source.model)
+            sensitivity = plan_sensitivity(*origin, shapes, listener=tell, **options)
             save_sensitivity(writer.path / SENSITIVITY_FILE, sensitivity)
         budgets = _saved_budgets(run, source)
         if budgets is None:
@@ -258,10 +238,8 @@ def _work(
                 listener=tell,
             )
         metrics = _metrics(open_run(writer.path), budgets, time.perf_counter() - begin)
-        for only_on_the_way in (TEXT_FILE, SENSITIVITY_FILE, DENSE_FILE):
+        for only_on_the_way in (TEXT_FILE, SENSITIVITY_FILE):
             (writer.path / only_on_the_way).unlink(missing_ok=True)
-        if source.settings.second_pass:
-            shutil.rmtree(writer.path / FIRST_PASS, ignore_errors=True)
         tell(Finished(metrics["sparsity"]["realised"], metrics["seconds"]))
         return writer.finish(metrics)
 
@@ -278,58 +256,6 @@ def _batch_and_threads(run: Run) -> tuple[int, int]:
             "another folder"
         )
     return run.compute.batch, run.compute.threads
-
-
-def _first_pass(
-    writer: RunWriter,
-    source: RunSource,
-    sensitivity: dict[str, Tensor],
-    activation_bytes: int | None,
-    tell: Listener,
-) -> Run:
-    """Run the first pass, as a run in the folder of the run that asks for it; resume it where it was stopped."""
-    path = writer.path / FIRST_PASS
-    shapes = chosen_layers(source.settings.layers, source.model)
-    settings = first_settings(source.settings, asked_sparsity(source.settings, shapes))
-    first = RunSource(settings, source.title, source.model, source.calibration, source.given)
-
-    def within(progress: Progress) -> None:
-        tell(dataclasses.replace(progress, what=f"First pass: {progress.what}"))
-
-    def listen(fact: Fact) -> None:
-        if isinstance(fact, Note):
-            tell(fact)
-
-    if (path / "config.json").exists():
-        inner = RunWriter.reopen(path)
-    else:
-        inner = RunWriter.create(
-            path, first.record(*_batch_and_threads(open_run(writer.path))).to_json(), name="first pass"
-        )
-    with inner:
-        if damaged := _damaged_blocks(open_run(path)):
-            inner.drop_blocks(index for index in open_run(path).blocks if index >= damaged[0])
-        if (run := open_run(path)).complete:
-            return run
-        save_sensitivity(path / SENSITIVITY_FILE, sensitivity)
-        return _work(inner, first, activation_bytes, within, listen)
-
-
-def _seen_once_pruned(
-    source: RunSource, first: Run, tell: Listener, options: _PassOptions
-) -> dict[str, Tensor]:
-    """Measure the sensitivity of the model as the first pass left it."""
-    try:
-        return row_sensitivity(
-            StreamedPrunedModel(source.model, first),
-            source.calibration.first(source.settings.sensitivity_windows),
-            progress=tell,
-            **options,
-        )
-    except NonFiniteError as error:
-        raise NonFiniteError(
-            f"in the model that the first pass left: {error}; or go without --second-pass"
-        ) from error
 
 
 @contextlib.contextmanager

@@ -198,16 +198,6 @@ class PruneSettings:
         limits=(1, 4096),
         idle=lambda settings: not settings.needs_sensitivity and settings.budget != "optimal",
     )
-    second_pass: bool = option(
-        False,
-        help="prune once, measure the sensitivity again in what is left, prune anew (twice the time; pays at 80%)",
-        label="Second pass",
-        group=OPTIMAL,
-        short="two passes",
-        mark="twice",
-        idle=lambda settings: not settings.needs_sensitivity,
-        varies=True,
-    )
     recalculate_inputs: bool = option(
         False,
         help="later layers of a block see what its earlier ones do after being pruned (about twice the time)",
@@ -562,9 +552,5 @@ class PruneSettings:
         if self.solves or not self.pattern:
             how = f"{self.allocation} {how}".rstrip()
         refitted = self.refit and not self.solves
-        more = (
-            (", second pass" if self.second_pass else "")
-            + (", refitted" if refitted else "")
-            + (", tuned" if self.tune else "")
-        )
+        more = (", refitted" if refitted else "") + (", tuned" if self.tune else "")
         return f"{model} {how}" + ("" if self.budget == "uniform" else f" {Path(self.budget).stem}") + more

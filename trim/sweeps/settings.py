@@ -119,8 +119,8 @@ class SweepSettings:
                 }
             )
             idle = idle_options(settings)
-            if "second_pass" in idle:
-                settings = dataclasses.replace(settings, second_pass=False)
+            if "tune" in idle:
+                settings = dataclasses.replace(settings, tune=False)
             key = tuple(None if name in idle else getattr(settings, name) for name in GRID)
             found.setdefault(key, settings)
         cells: dict[str, Cell] = {}

@@ -8,15 +8,9 @@ import pytest
 import torch
 from safetensors.torch import load
 
-import trim
 from tests.trim import rough
 from trim import cache
-from trim.calibration.block_states import LoadedModel
-from trim.calibration.sensitivity import row_sensitivity
-from trim.calibration.text import Calibration
-from trim.evaluation import workbench
 from trim.methods.counts import largest_count
-from trim.models.loaded import load_model
 from trim.pruning.prune import prune, resume
 from trim.runs.folder import open_run
 from trim.runs.settings import PruneSettings
@@ -131,99 +125,6 @@ def test_what_does_not_depend_on_the_target_is_measured_once(llama, tmp_path, ow
     monkeypatch.setenv("TRIM_CACHE", str(own_cache))
     prices[0].write_bytes(b"damaged")
     assert pruned(llama, tmp_path / "last", target=0.7, budget="optimal").budgets == second.budgets
-
-
-def test_a_second_pass_weighs_rows_by_both_models(llama, tmp_path):
-    once = pruned(llama, tmp_path / "once", target=0.8, budget="optimal")
-    stages = []
-    twice = pruned(
-        llama,
-        tmp_path / "twice",
-        target=0.8,
-        budget="optimal",
-        second_pass=True,
-        progress=lambda step: stages.append(step.what.partition(":")[0]),
-    )
-    first = pruned(llama, tmp_path / "first", target=0.7, budget="optimal")
-    model = load_model(llama, device="cpu")
-    windows = rough.random_tokens()[:4]
-    with workbench.pruned(model, first):
-        seen = row_sensitivity(LoadedModel(model), Calibration.of(windows), batch=4, folder=tmp_path)
-    for name in twice.layers:
-        expected = (once.layer(name).sensitivity * seen[name].numpy()) ** 0.5
-        np.testing.assert_allclose(twice.layer(name).sensitivity, expected, rtol=1e-3)
-    assert twice.metrics["sparsity"] == once.metrics["sparsity"]
-    assert any((twice.layer(name).counts != once.layer(name).counts).any() for name in once.layers)
-    assert stages.count("First pass") >= len(once.blocks)
-    assert not list((tmp_path / "twice").glob("*first*")) + list((tmp_path / "twice").glob("*.safetensors"))
-
-
-def stopped_in_its_first_pass(folder, out, place, **settings):
-    """Stopped in the second block of the first pass, or in the second measurement."""
-    seen = set()
-
-    def stop(step):
-        first, sensitivity = step.what.startswith("First pass: Block 1"), "sensitive" in step.what
-        if (first and place == "first pass") or (sensitivity and seen and place == "sensitivity"):
-            raise KeyboardInterrupt
-        seen.update(["first pass"] if first else [])
-
-    with pytest.raises(KeyboardInterrupt):
-        pruned(folder, out, **settings, progress=stop)
-    assert (out / "first-pass").exists()
-
-
-def assert_same_masks(run, other):
-    for name in other.layers:
-        np.testing.assert_array_equal(run.layer(name).keep(), other.layer(name).keep())
-        np.testing.assert_array_equal(run.layer(name).sensitivity, other.layer(name).sensitivity)
-
-
-TWICE = {"target": 0.8, "budget": "optimal", "second_pass": True}
-
-
-@pytest.mark.parametrize("place", ["first pass", "sensitivity"])
-def test_a_second_pass_that_was_stopped_goes_on(llama, tmp_path, own_cache, place, monkeypatch):
-    whole = pruned(llama, tmp_path / "whole", **TWICE)
-    stopped_in_its_first_pass(llama, tmp_path / "run", place, **TWICE)
-    shutil.rmtree(own_cache)
-    monkeypatch.setattr(
-        "trim.pruning.plan_optimal.cached_sensitivity", None
-    )  # the dense model's is in the folder
-    run = resume(tmp_path / "run", tokens=rough.random_tokens())
-    assert_same_masks(run, whole)
-    assert not (tmp_path / "run" / "first-pass").exists()
-
-
-def test_damaged_blocks_of_a_first_pass_are_made_again(llama, tmp_path):
-    whole = pruned(llama, tmp_path / "whole", **TWICE)
-    stopped_in_its_first_pass(llama, tmp_path / "run", "sensitivity", **TWICE)
-    block = tmp_path / "run" / "first-pass" / "blocks" / "001.safetensors"
-    content = bytearray(block.read_bytes())
-    content[-1] ^= 1
-    block.write_bytes(content)
-    assert_same_masks(resume(tmp_path / "run", tokens=rough.random_tokens()), whole)
-
-
-def test_a_first_pass_in_budgets_of_a_file_stays_at_its_cap(llama, tmp_path):
-    shapes = pruned(llama, tmp_path / "once").layers
-    budgets = tmp_path / "budgets.json"
-    budgets.write_text(json.dumps(dict.fromkeys(shapes, 0.85)))
-    settings = {"target": None, "budget": str(budgets), "second_pass": True}
-    stopped_in_its_first_pass(llama, tmp_path / "run", "sensitivity", **settings)
-    first = open_run(tmp_path / "run" / "first-pass")
-    assert first.metrics["sparsity"]["realised"] == pytest.approx(0.7, abs=1e-3)
-    run = resume(tmp_path / "run", tokens=rough.random_tokens())
-    assert run.metrics["sparsity"]["realised"] == pytest.approx(0.85, abs=1e-3)
-
-
-@pytest.mark.parametrize(
-    "settings", [{"row_weights": "ones"}, {"allocation": "trim"}, {"allocation": "uniform", "target": 0.5}]
-)
-def test_a_second_pass_where_nothing_is_weighed_is_refused(llama, tmp_path, settings):
-    with pytest.raises(trim.SettingsError, match="leave --second-pass out"):
-        pruned(llama, tmp_path / "run", second_pass=True, **settings)
-    assert not (tmp_path / "run").exists()
 
 
 def test_blocks_without_a_chosen_layer(llama, tmp_path):

@@ -67,14 +67,6 @@ def test_it_goes_with_every_method(llama, tmp_path, own_cache, more):
     assert np.isfinite(trim.evaluate(run.path, [trim.EvaluationText("demo", 2, 32)])[0].result.perplexity)
 
 
-def test_a_second_pass_measures_the_refitted_model(llama, tmp_path, own_cache):
-    settings = {"allocation": "optimal", "budget": "optimal", "sensitivity_windows": 4, "second_pass": True}
-    one, other = (
-        pruned(llama, tmp_path / str(refitted), refit=refitted, **settings) for refitted in (True, False)
-    )
-    assert any((one.layer(name).sensitivity != other.layer(name).sensitivity).any() for name in one.layers)
-
-
 def test_a_refit_that_does_not_help_is_left_out(llama, tmp_path, monkeypatch):
     """The layer keeps its weights, and the progress says so."""
     monkeypatch.setattr("trim.pruning.loop.refit", lambda weight, keep, text: weight.float() * keep * 1.5)

@@ -75,9 +75,7 @@ def test_request_and_compute_are_read(folder):
 
 
 def test_a_run_from_before_an_option_existed(tmp_path):
-    request = {
-        key: value for key, value in SETTINGS["request"].items() if key not in ("refit", "second_pass")
-    }
+    request = {key: value for key, value in SETTINGS["request"].items() if key not in ("refit", "tune")}
     compute = {key: value for key, value in SETTINGS["compute"].items() if key not in ("batch", "threads")}
     text = {key: value for key, value in SETTINGS["text"].items() if key != "given"}
     settings = {key: value for key, value in SETTINGS.items() if key != "budget_file"}

@@ -64,8 +64,8 @@ def test_cells_that_cannot_differ_are_made_once():
     )
     assert count(budget=("uniform", "owl"), owl_width=(0.05, 0.1, 0.2), alpha_width=(0.1, 0.2)) == 4
     assert count(allocation=("trim", "optimal"), row_weights=("fisher", "ones")) == 3
-    assert count(allocation=("trim", "optimal"), second_pass=(False, True)) == 3
-    assert count(allocation=("trim", "optimal"), second_pass=(True,)) == 2
+    assert count(allocation=("trim", "solved"), tune=(False, True)) == 3
+    assert count(allocation=("trim", "solved"), tune=(True,)) == 2
     magnitude = {"allocation": ("uniform",), "score": ("magnitude",), "budget": ("owl",)}
     assert count(**magnitude, seed=(0, 1), recalculate_inputs=(False, True)) == 2  # OWL looks at the text
     assert count(target=(0.5, 0.5)) == 1
@@ -146,7 +146,6 @@ def test_each_cell_is_a_run_that_is_measured(done, model):
 def test_what_is_switched_on_everywhere_is_said(model, tmp_path):
     grid = {
         "allocation": ("optimal",),
-        "second_pass": (True,),
         "refit": (True,),
         "recalculate_inputs": (True,),
     }
@@ -155,8 +154,7 @@ def test_what_is_switched_on_everywhere_is_said(model, tmp_path):
     sweep = trim.run_sweep(trim.create_sweep(tmp_path / "s", chosen, name="all"))
     (curve,) = results(sweep, sweep.outcomes())["curves"]
     assert curve["perplexity"]
-    for said in ("refitted", "two passes"):
-        assert said in curve["label"]
+    assert "refitted" in curve["label"]
 
 
 def test_a_cell_equals_the_run_made_by_hand(done, model, tmp_path):

@@ -23,9 +23,9 @@ def runs(tmp_path):
         ({}, 75.0),
         ({"target": 0.6, "seed": 3, "score": "magnitude", "max_row_sparsity": 0.9}, 75.0),
         ({"owl_width": 0.2, "iterations": 3}, 75.0),  # idle
-        ({"second_pass": True}, None),
         ({"layers": ("0.*",)}, None),
         ({"refit": True}, None),
+        ({"allocation": "solved", "tune": True}, None),
         ({"sensitivity_windows": 1}, None),
         ({"row_weights": "ones"}, None),
         ({"windows": 3}, None),
