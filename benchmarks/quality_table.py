@@ -123,7 +123,7 @@ def question_parameters(row: Row) -> str | None:
 
 QUESTIONS: dict[str, Callable[[Row], str | None]] = {
     "Methods": question_methods,
-    "Kept weights refitted, or solved": question_refit,
+    "Kept weights refitted, solved, or tuned": question_refit,
     "Ingredients of the solver": question_ingredients,
     "Input vectors and recalculated inputs": question_inputs,
     "Parameters of the budgets": question_parameters,
@@ -179,7 +179,7 @@ Wanda's scores unless said otherwise; {devices}, {dtype}, torch {torch}, transfo
 in bold.
 *demo* are the demo's speeches, another domain than the calibration text. Above some hundreds a single perplexity means
 little. The command measures more than there is here: OWL's λ 0.05, 0.08, 0.12 and 0.2, each with M 5 and M 7, at every
-sparsity. A missing row or a – has not been measured, among them λ 0.05 with M 7, the default of TRIM's authors.
+sparsity. A missing row or a – has not been measured.
 """
 
 

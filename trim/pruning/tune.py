@@ -25,7 +25,7 @@ from trim.runs.record import LayerRecord
 from trim.runs.recording import apply_record, as_stored, with_weights
 
 EPOCHS, PATIENCE = 8, 2  # at most, and how many in a row may gain nothing
-RATE = 0.005  # of Adam, in shares of a layer's typical kept weight; it falls to 0 in equal steps
+RATE = 0.02  # of Adam, in shares of a layer's typical kept weight; it falls to 0 in equal steps
 STEP_TOKENS = 4096  # at most of a step
 FEWEST_STEPS = 16  # of an epoch, where the text has as many windows
 

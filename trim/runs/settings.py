@@ -35,6 +35,10 @@ METHOD, TEXT, SEARCH, ROWS = "method", "calibration text", "TRIM's search", "row
 BUDGET_METHODS, OPTIMAL, MACHINE = "budget methods", "optimal allocation and budgets", "machine"
 
 
+# Options that are gone, and the value with which runs that name them are as they would be now.
+_RETIRED = {"second_pass": False}
+
+
 def _not_searched(settings: "PruneSettings") -> bool:
     return settings.allocation != "trim"
 
@@ -537,6 +541,7 @@ class PruneSettings:
         Raises:
             SettingsError: a value of the wrong type, or names that this version does not know.
         """
+        content = {key: value for key, value in content.items() if _RETIRED.get(key, ...) != value}
         if unknown := sorted(set(content) - set(cls.__dataclass_fields__)):
             raise SettingsError(
                 "these settings are of another version of TRIM Lab: this one does not know "

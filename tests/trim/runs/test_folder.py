@@ -74,6 +74,16 @@ def test_request_and_compute_are_read(folder):
     assert run.record.versions["torch"] == torch.__version__
 
 
+def test_a_run_with_an_option_that_is_gone(tmp_path):
+    """It can be read where the option was off."""
+    request = SETTINGS["request"] | {"second_pass": False}
+    assert open_run(
+        with_settings(tmp_path / "off", SETTINGS | {"request": request})
+    ).request == PruneSettings("demo", 0.5)
+    with pytest.raises(trim.RunError, match="second_pass"):
+        open_run(with_settings(tmp_path / "on", SETTINGS | {"request": request | {"second_pass": True}}))
+
+
 def test_a_run_from_before_an_option_existed(tmp_path):
     request = {key: value for key, value in SETTINGS["request"].items() if key not in ("refit", "tune")}
     compute = {key: value for key, value in SETTINGS["compute"].items() if key not in ("batch", "threads")}
