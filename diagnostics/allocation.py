@@ -131,7 +131,7 @@ def ranked_rows(row_sparsity: np.ndarray) -> RankedRows:
 class RowScatter:
     """Row sparsity against another property of the same rows.
 
-    quantity: which property ("gini", "weight_norm", "cosine"). rows, values, row_sparsity: (M,), the drawn
+    quantity: which property ("gini", "weight_norm", "cosine", "row_error"). rows, values, row_sparsity: (M,), the drawn
     points, in row order. total_rows: rows with both numbers. correlation: over all of those, None if one of
     the two does not vary.
     """

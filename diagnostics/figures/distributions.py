@@ -54,6 +54,25 @@ COSINE = Quantity(
     "cosine of the row's output to the dense one",
     ".4~f",
 )
+# Of rows whose kept weights were changed.
+MASK_ERROR = Quantity(
+    "error of the mask",
+    "How much of its output would each row lose by the mask alone?",
+    "output error of the mask alone, over the row's output, squared",
+    ".3~f",
+)
+ERROR = Quantity(
+    "error",
+    "How much of its output does each row lose with its weights changed?",
+    "output error with changed weights, over the row's output, squared",
+    ".3~f",
+)
+MOVED = Quantity(
+    "weights moved",
+    "How far did the kept weights of each row move?",
+    "how far the row's kept weights moved, in shares of their norm",
+    ".3~f",
+)
 
 
 def outlines_figure(

@@ -26,6 +26,18 @@ _QUANTITIES = {
         "Are rows that keep their output pruned more?",
         "cosine of the row's output at row sparsity T",
     ),
+    "row_error_masked": (
+        "Are rows that lose more by the mask pruned more?",
+        "output error of the mask alone, over the row's output, squared",
+    ),
+    "row_error": (
+        "Are rows that lose more pruned more?",
+        "output error with changed weights, over the row's output, squared",
+    ),
+    "row_moved": (
+        "Do the kept weights of sparser rows move further?",
+        "how far the row's kept weights moved, in shares of their norm",
+    ),
 }
 
 

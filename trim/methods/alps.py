@@ -12,7 +12,7 @@ from trim.methods.least_squares import TextProducts
 from trim.methods.pattern import Pattern
 from trim.methods.solve import Solution, solve
 
-ROUNDS, ITERATIONS = 1, 10  # of conjugate gradients at the end, as published
+DESCENT = (1, 10)  # conjugate gradients at the end, as published
 
 
 def alps(
@@ -34,4 +34,4 @@ def alps(
     """
     if text.cross is not text.gram:
         text = TextProducts(text.gram, text.gram, text.damping)
-    return solve(weight, text, total, pattern=pattern, rounds=ROUNDS, iterations=ITERATIONS)
+    return solve(weight, text, total, pattern=pattern, descent=DESCENT)

@@ -30,7 +30,8 @@ FEWEST_STEPS, SETTLED = 30, 0.0003  # a set that changes by less from then on is
 # By what ρ grows while the set changes by more than a share of the kept entries.
 GROWTH = ((0.1, 1.3), (0.005, 1.2), (0.0, 1.1))
 SHRINK = 1 / 5  # of ρ, where the set hardly changed at first
-ROUNDS, ITERATIONS = 4, 5  # of conjugate gradients at the end
+# Of conjugate gradients at the end, rounds and iterations of each: what TF32 rounds away the next round takes up.
+DESCENT, EXACT_DESCENT = (4, 5), (1, 10)
 _LEAST_WEIGHT = 1e-8  # of a row, of the mean: one that counts for nothing keeps a scale
 
 
@@ -58,8 +59,7 @@ def solve(
     *,
     sensitivity: Tensor | None = None,
     pattern: Pattern | None = None,
-    rounds: int = ROUNDS,
-    iterations: int = ITERATIONS,
+    descent: tuple[int, int] | None = None,
 ) -> Solution:
     """Choose a layer's mask and its kept weights together.
 
@@ -69,8 +69,7 @@ def solve(
         total: how many weights are pruned, from 0 to D · N; a pattern sets it itself.
         sensitivity: (D,) the rows' weights f, not negative; None: all alike.
         pattern: n:m instead of the largest of the whole layer; None: none.
-        rounds: of conjugate gradients at the end.
-        iterations: in each of them.
+        descent: rounds of conjugate gradients at the end, and iterations of each; None: as many as the device needs.
     """
 
     def select(sizes: Tensor, exactly: bool = True) -> Tensor:
@@ -91,6 +90,7 @@ def solve(
     del scaled
     keep = select(found.abs())
     start = found.div_(text.column_scale).div_(row_scale)
+    rounds, iterations = descent or (DESCENT if weight.is_cuda else EXACT_DESCENT)
     solved = descend(weight, keep, text, start=start, drift=drift, rounds=rounds, iterations=iterations)
     dense = weight.float()
     costs = [

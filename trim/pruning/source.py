@@ -90,8 +90,6 @@ class RunSource:
             input_vectors=settings.input_vectors,
             seed=settings.seed,
         )
-        if settings.solves:
-            _require_text(calibration, chosen_layers(settings.layers, model))
         if settings.tune and not settings.needs_dense_text:
             raise SettingsError(
                 "--tune continues from weights that were refitted, or solved to the outputs of the dense model; leave "
@@ -102,6 +100,10 @@ class RunSource:
                 f"--{'tune' if settings.tune else 'refit'} is judged on windows that it does not see, so it needs 2 "
                 "windows at least; raise --windows"
             )
+        if settings.solves:
+            unseen = calibration.held_out if settings.tune else 0
+            part = calibration.first(calibration.sequences - unseen)
+            _require_text(part, chosen_layers(settings.layers, model))
         return cls(settings, title, model, calibration, given)
 
     @property

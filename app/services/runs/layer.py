@@ -15,7 +15,7 @@ from trim.errors import RunError
 from trim.models.heads import LayerHeads, layer_heads
 from trim.row_parts import RowPart
 from trim.runs.folder import Run
-from trim.runs.record import LayerRecord, curve_counts
+from trim.runs.record import CHANGE_ARRAYS, LayerRecord, curve_counts
 
 METHOD_LABELS = {
     "uniform": "Uniform",
@@ -84,6 +84,8 @@ class LayerView:
         caps: the largest row sparsity that each method other than uniform was allowed, by method.
         search: TRIM's search; None where TRIM did not search.
         sensitivity: (D,), what an error in each row's output costs; None: the optimum weighs all rows alike.
+        changes: of changed kept weights, (D,) each: `row_error_masked`, `row_error` and `row_moved`, as `LayerRecord`
+            has them; empty: they are as they were.
         score: (D, N).
         masks: by method, a function that returns which weights are kept, (D, N) bool; of a run the own method only. It
             raises RunError where the run was kept without masks.
@@ -113,6 +115,7 @@ class LayerView:
     caps: Mapping[str, float]
     search: SearchView | None = field(default=None, repr=False)
     sensitivity: np.ndarray | None = field(default=None, repr=False)
+    changes: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
     score: np.ndarray | None = field(default=None, repr=False)
     masks: Mapping[str, Callable[[], np.ndarray]] = field(default_factory=dict, repr=False)
     prices: Callable[[int], RowPrices] | None = field(default=None, repr=False)
@@ -166,6 +169,7 @@ class LayerView:
             caps={method: run.request.row_cap},
             search=_search_view(record, run.request.row_quality),
             sensitivity=record.sensitivity,
+            changes={key: value for key in CHANGE_ARRAYS if (value := getattr(record, key)) is not None},
             masks={method: lambda: run.layer(record.name).keep()},  # records in the store have no mask
             heads=layer_heads(record.name, (record.rows, record.columns), run.heads, parts),
             parts=parts,

@@ -101,7 +101,14 @@ input features whose weights hardly any row needs.
 
 
 # What the rows of a scatter may be ordered by, in a sentence.
-QUANTITY = {"gini": "Gini", "weight_norm": "weight norm", "cosine": "cosine"}
+QUANTITY = {
+    "gini": "Gini",
+    "weight_norm": "weight norm",
+    "cosine": "cosine",
+    "row_error_masked": "error by the mask alone",
+    "row_error": "error",
+    "row_moved": "move of its weights",
+}
 
 
 def scatter_seen(scatter: RowScatter, *, several: bool = False) -> str:
@@ -140,7 +147,7 @@ send.
 """
 
 
-_CHANGE = r"""
+CHANGE_FORMULA = r"""
 $$
 \frac{\sum_i \lVert Y_i - \hat w_i \hat X\rVert^2}{\sum_i \lVert Y_i - (m_i \odot w_i) \hat X\rVert^2}, \qquad
 \operatorname{median}_i \frac{\lVert \hat w_i - m_i \odot w_i\rVert}{\lVert m_i \odot w_i\rVert}
@@ -192,8 +199,8 @@ MAP_FORMULAS: dict[Quantity, str] = {
     "row_variance_uniform": _VARIANCE,
     "row_variance": _VARIANCE,
     "row_variance_change": _VARIANCE,
-    "error_left": _CHANGE,
-    "weights_moved": _CHANGE,
+    "error_left": CHANGE_FORMULA,
+    "weights_moved": CHANGE_FORMULA,
     "row_agreement": _AGREEMENT,
     "loss_added": _COST,
     "loss_foreseen": _COST,

@@ -21,7 +21,10 @@ from diagnostics.comparison import AllocationComparison
 from diagnostics.distributions import RowNumbers, distributions
 from diagnostics.figures.distributions import (
     COSINE,
+    ERROR,
     GINI,
+    MASK_ERROR,
+    MOVED,
     RIDGES_FROM,
     ROW_SPARSITY,
     Quantity,
@@ -38,11 +41,13 @@ from trim.models.heads import LayerHeads
 
 FILE_NAME = "compare"
 QUANTITIES = {"Row sparsity": ROW_SPARSITY, "Gini": GINI, "Cosine": COSINE}
+# Of layers whose kept weights were changed, by the names of `LayerView.changes`.
+CHANGES = {"row_error_masked": MASK_ERROR, "row_error": ERROR, "row_moved": MOVED}
 FORMULAS = {
     ROW_SPARSITY: explanations.ROW_SPARSITY_FORMULA,
     GINI: explanations.GINI_FORMULA,
     COSINE: explanations.COSINE_FORMULA,
-}
+} | dict.fromkeys(CHANGES.values(), explanations.CHANGE_FORMULA)
 
 
 def settings_table(compared: Sequence[Compared]) -> None:
@@ -62,6 +67,12 @@ def settings_table(compared: Sequence[Compared]) -> None:
         st.markdown(table([line for line in lines if not line.differs]))
 
 
+def _quantities(compared: Sequence[Compared]) -> dict[str, Quantity]:
+    """Return what all rows have: of changed weights only where the weights of all layers were."""
+    changed = all(view.changes for each in compared for view in each.views)
+    return QUANTITIES | ({each.name.capitalize(): each for each in CHANGES.values()} if changed else {})
+
+
 def pairable(compared: Sequence[Compared]) -> bool:
     """Return whether the rows of all are the same ones."""
     return len({each.rows_are for each in compared}) == 1 and compared[0].single is not None
@@ -70,6 +81,9 @@ def pairable(compared: Sequence[Compared]) -> bool:
 def _values(view: LayerView, quantity: Quantity) -> np.ndarray:
     if quantity is GINI:
         return view.coefficients
+    for key, each in CHANGES.items():
+        if quantity is each:
+            return view.changes[key]
     return view.cosines[-1].cosine if quantity is COSINE else view.own.row_sparsity
 
 
@@ -89,16 +103,17 @@ def _sets(compared: Sequence[Compared], quantity: Quantity) -> list[RowNumbers]:
 
 def distribution_card(compared: Sequence[Compared], rows: list[int]) -> None:
     """Show a number of the rows of all on shared axes; many are ridges."""
+    quantities = _quantities(compared)
     name = st.segmented_control(
         "Of each row",
-        list(QUANTITIES),
-        default=next(iter(QUANTITIES)),
+        list(quantities),
+        default=next(iter(quantities)),
         required=True,
         key="compare_quantity",
         label_visibility="collapsed",
     )
     heads = _heads(compared)
-    quantity = QUANTITIES[name]
+    quantity = quantities[name]
     sets = _sets(compared, quantity)
     found = distributions(sets)
     source = Source("compare_rows", (name, tuple(str(each.pick) for each in compared)))
@@ -266,8 +281,10 @@ def row_numbers(compared: Sequence[Compared]) -> dict[str, np.ndarray]:
         "layer": np.repeat([view.name for _, view in views], sizes),
         "row": np.concatenate([np.arange(size) for size in sizes]),
         **{
-            name.replace(" ", "_"): np.concatenate([_values(view, quantity) for _, view in views])
-            for name, quantity in (("row sparsity", ROW_SPARSITY), ("gini", GINI), ("cosine", COSINE))
+            quantity.name.lower().replace(" ", "_"): np.concatenate(
+                [_values(view, quantity) for _, view in views]
+            )
+            for quantity in _quantities(compared).values()
         },
     }
 

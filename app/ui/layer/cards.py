@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import plotly.graph_objects as go
@@ -26,6 +27,12 @@ from diagnostics.row_detail import row_paths
 from diagnostics.similarity import PERCENTILES, cosine_distribution, cosine_statistics
 
 _WITHOUT_PIN = "What is pinned is not drawn here: Compare draws both."
+# Scatters of rows whose kept weights were changed, by the names of `LayerView.changes`.
+CHANGES = {
+    "row_error_masked": "Against the mask's error",
+    "row_error": "Against error",
+    "row_moved": "Against move",
+}
 MOST_LINES = 6  # rows drawn as lines of their own; more cannot be told apart
 
 
@@ -143,12 +150,14 @@ def row_sparsity_card(view: LayerView, rows: list[int], file_name: str) -> None:
         return drawn(row_scatter_figure(scatters, rows, theme()), seen)
 
     seen = text.row_sparsity_seen(view)
+    changed = {CHANGES[key]: (key, values) for key, values in view.changes.items()}
     card(
         "row_sparsity",
         {
             "Against Gini": lambda: against("gini", view.coefficients),
             "Against weight norm": lambda: against("weight_norm", view.weight_norm),
             "Against cosine": lambda: against("cosine", view.cosines[0].cosine),
+            **{words: partial(against, *pair) for words, pair in changed.items()},
             "Sorted": lambda: drawn(sorted_row_sparsity(statistics, rows, theme()), seen),
             "ECDF": lambda: drawn(row_sparsity_ecdf(statistics, theme()), seen),
             "Histogram": lambda: row_sparsity_view(view, rows),
@@ -264,6 +273,7 @@ def row_numbers(view: LayerView) -> dict[str, np.ndarray]:
         numbers["x"] = view.search.kept_x
     if view.sensitivity is not None:
         numbers["sensitivity"] = view.sensitivity
+    numbers |= view.changes
     for allocation, cosine in zip(view.allocations, view.cosines, strict=True):
         numbers[f"{allocation.method}_count"] = np.asarray(allocation.counts)
         numbers[f"{allocation.method}_row_sparsity"] = allocation.row_sparsity

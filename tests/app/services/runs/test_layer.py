@@ -7,16 +7,20 @@ import pytest
 
 import trim
 from app.services.runs.layer import LayerView
+from app.ui.common.explanations import scatter_seen
 from app.ui.layer import text
-from diagnostics.allocation import row_sparsity_statistics
+from app.ui.layer.cards import CHANGES, row_numbers
+from diagnostics.allocation import row_scatter, row_sparsity_statistics
 from diagnostics.figures.allocation import row_sparsity_histogram
 from diagnostics.figures.concentration import gini_histogram
 from diagnostics.figures.learning_rate import rate_figure
+from diagnostics.figures.scatter import row_scatter_figure
 from diagnostics.figures.similarity import cosine_figure
 from diagnostics.similarity import cosine_statistics
 from tests.app.small_runs import make_run
 from trim.errors import RunError
 from trim.runs.folder import Run
+from trim.runs.record import CHANGE_ARRAYS
 
 NAME = "1.mlp.gate_proj"
 
@@ -28,6 +32,22 @@ def runs(tmp_path_factory) -> dict[str, Run]:
     runs = {name: make_run(folder / name, name) for name in ("uniform", "trim", "optimal")}
     runs["bare"] = make_run(folder / "bare", mask=False)
     return {name: trim.open_run(path) for name, path in runs.items()}
+
+
+def test_what_became_of_changed_weights(runs):
+    """Of unchanged ones there is nothing; each array is a scatter and a column of the table."""
+    record = runs["optimal"].layer(NAME)
+    assert not LayerView.of(runs["optimal"], record).changes
+    arrays = {key: np.linspace(0.1, 0.9, 12, dtype=np.float32) for key in CHANGE_ARRAYS}
+    kept = np.zeros(12 * 40 - record.pruned, dtype=np.float16)
+    changed = dataclasses.replace(record, error_left=0.5, kept_weights=kept, **arrays)
+    view = LayerView.of(runs["optimal"], changed)
+    assert list(view.changes) == list(CHANGES) == list(CHANGE_ARRAYS)
+    assert set(CHANGE_ARRAYS) <= row_numbers(view).keys()
+    for key, values in view.changes.items():
+        scatter = row_scatter(view.own, key, values)
+        assert row_scatter_figure([scatter]).data
+        assert "sparsity" in scatter_seen(scatter)
 
 
 @pytest.mark.parametrize("allocation", ["uniform", "trim", "optimal"])
