@@ -89,6 +89,7 @@ def heading(run: Run, shown: ModelMap) -> None:
         f"allocation {request.pattern or request.allocation}",
         f"budgets {run.budgets.get('method', request.budget)}",
         *(["kept weights refitted"] if request.refit and not request.solves else []),
+        *(["blocks tuned"] if request.tune else []),
         text,
         f"computed on {run.compute.device}",
     ]

@@ -263,6 +263,11 @@ def _model_card(
             else " The kept weights are refitted to the dense outputs."
             if request.refit
             else ""
+        )
+        + (
+            " Those of each block are then tuned together, to the dense block's output."
+            if request.tune
+            else ""
         ),
         "",
         f"- method: {how}, budgets {Path(request.budget).name}, score {request.score}"

@@ -67,9 +67,9 @@ def tune_records(
     keep = {
         name: torch.from_numpy(record.keep()).to(text.model.device)
         for name, record in records.items()
-        if record.kept_weights is not None
+        if record.kept_weights is not None and len(record.kept_weights)
     }
-    if not any(bool(kept.any()) for kept in keep.values()):
+    if not keep:
         return {}
     tuned = tune_block(index, block, keep, text, dense)
     if not tuned.weights:
@@ -81,7 +81,7 @@ def tune_records(
         aimed_at = vectors.inputs if vectors.dense_inputs is None else vectors.dense_inputs
         records[name] = with_weights(records[name], dense.weight(layer), changed, vectors.inputs, aimed_at)
         apply_record(layer.weight, records[name])
-    return {"tuned": [tuned.before, tuned.after]}
+    return {"tuned": [tuned.before, tuned.after]} if math.isfinite(tuned.before) else {}
 
 
 def tune_block(
@@ -164,7 +164,8 @@ def _tune(
                 optimizer.zero_grad()
                 error(seen[place]).backward()
                 for name, weight in weights.items():
-                    weight.grad.mul_(keep[name])
+                    if weight.grad is not None:  # None: no token came by
+                        weight.grad.mul_(keep[name])
                 optimizer.step()
                 schedule.step()
         now = lost()
