@@ -227,6 +227,7 @@ DRAWN = [
     (question_methods, "TRIM in AlphaPruning budgets", "AlphaPruning + TRIM", "trim"),
     (question_methods, "optimal in optimal budgets", "optimal", "optimal"),
     (question_refit, "optimal in optimal budgets", "optimal, refitted", "optimal"),
+    (question_refit, "solved in optimal budgets", "solved", "solved"),
 ]
 
 
