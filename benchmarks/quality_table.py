@@ -106,9 +106,9 @@ def question_inputs(row: Row) -> str | None:
 
 
 def question_parameters(row: Row) -> str | None:
-    """Wanda and TRIM in OWL and AlphaPruning budgets of other parameters; seed 0."""
+    """Compare Wanda and TRIM in OWL and AlphaPruning budgets of other parameters."""
     method = row["method"]
-    if method["allocation"] == "optimal" or method.get("score") == "magnitude" or method.get("seed", 0):
+    if method["allocation"] == "optimal" or method.get("score") == "magnitude":
         return None
     if method.get("vectors_per_sequence", 4) != 4 or method.get("recalculate_inputs") or changes_weights(row):
         return None

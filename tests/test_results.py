@@ -22,6 +22,7 @@ ROWS = {
     "Wanda": (question_methods, "Wanda in uniform budgets"),
     "TRIM": (question_methods, "TRIM in uniform budgets"),
     "OWL + TRIM": (question_methods, "TRIM in OWL budgets"),
+    "OWL + TRIM, λ 0.05, M 7¹": (question_parameters, "OWL + TRIM, λ 0.05, M 7"),
     "AlphaPruning + TRIM": (question_methods, "TRIM in AlphaPruning budgets"),
     "optimal (ours)": (question_methods, "optimal in optimal budgets"),
     "Wanda, refitted": (question_refit, "Wanda in uniform budgets"),
@@ -30,7 +31,9 @@ ROWS = {
     "ALPS": (question_refit, "ALPS in uniform budgets"),
     "optimal, refitted (ours)": (question_refit, "optimal in optimal budgets"),
     "solved (ours)": (question_refit, "solved in optimal budgets"),
+    "solved, tuned (ours)": (question_refit, "solved, tuned, in optimal budgets"),
 }
+SEEDS = {"¹": 2, "²": 1}  # marked at a cell or a row; three elsewhere
 
 
 def same(values, said):
@@ -60,33 +63,32 @@ def test_readme_tables():
                 if cell == "–":
                     assert target not in points, (model, name, target)
                     continue
-                values = points.get(target)
-                if cell.endswith("²"):
-                    wide = content_of(f"float32/quality-{model}")
-                    values = grouped(wide["rows"], question, 0)[group][target]
-                assert len(values) == (1 if cell[-1] in "¹²" else 3), (model, name, target)  # seeds
+                values = points[target]
+                assert len(values) == SEEDS.get(cell[-1], SEEDS.get(name[-1], 3)), (model, name, target)
                 assert same(values, cell.rstrip("¹²")), (model, name, target)
 
 
 def test_tables_of_solved_weights():
     """The page of the optimal method says what the results say, on both texts."""
     lines = map(cells_of, (ROOT / "docs/optimal.md").read_text(encoding="utf-8").splitlines())
-    rows, seen = content_of("quality-SmolLM2-135M")["rows"], 0
+    rows = {model: content_of(f"quality-{model}")["rows"] for model in MODELS}
     # By how many targets, the last ones, a table has.
-    tables = {4: question_refit, 2: question_ingredients}
-    groups = {count: [grouped(rows, question, text) for text in (0, 1)] for count, question in tables.items()}
+    tables, model, seen = {4: question_refit, 2: question_ingredients}, MODELS[0], 0
     for name, *cells in lines:
-        if len(cells) not in groups or name not in groups[len(cells)][0]:
+        model = next((each for each in MODELS if name.startswith(each)), model)
+        if (question := tables.get(len(cells))) is None:
+            continue
+        of_text = [grouped(rows[model if len(cells) == 4 else MODELS[0]], question, text) for text in (0, 1)]
+        if name not in of_text[0]:
             continue
         seen += 1
         for target, cell in zip(TARGETS[-len(cells) :], cells, strict=True):
-            points = [found[name] for found in groups[len(cells)]]
             if cell == "–":
-                assert target not in points[0], (name, target)
+                assert target not in of_text[0][name], (name, target)
                 continue
-            for found, said in zip(points, cell.rstrip(")").split(" ("), strict=True):
-                assert same(found[target], said), (name, target)
-    assert seen == 14
+            for found, said in zip(of_text, cell.rstrip("¹").rstrip(")").split(" ("), strict=True):
+                assert same(found[name][target], said), (model, name, target)
+    assert seen == 25
 
 
 def test_page_of_all_tables():
