@@ -55,8 +55,8 @@ class BlockCall:
 
         `dtype`: of its floating-point tensors; None: as they are.
         """
-        arguments, options = _normal(self.arguments, dtype), _normal(self.options, dtype)
-        return BlockCall(arguments, options, self.states_name)
+        options = {name: _normal(value, dtype) for name, value in self.options.items()}
+        return BlockCall(tuple(_normal(value, dtype) for value in self.arguments), options, self.states_name)
 
 
 class _LastBlockReached(Exception):  # noqa: N818 (no error)
@@ -252,7 +252,7 @@ def _shared_options(values: Mapping[K, object], known: Mapping[K, object]) -> di
     return {key: _shared(value, known.get(key)) for key, value in values.items()}
 
 
-def _normal(value: T, dtype: torch.dtype | None) -> T:
+def _normal(value: object, dtype: torch.dtype | None) -> object:
     """Copy tensors made for inference, give floating-point ones a type, and leave the others."""
     if isinstance(value, Tensor):
         copied = value.clone() if value.is_inference() else value
