@@ -133,7 +133,7 @@ class _Error:
 
 def _tune(
     error: _Error,
-    weights: Mapping[str, nn.Parameter],
+    weights: Mapping[str, Tensor],
     keep: Mapping[str, Tensor],
 ) -> Tuned:
     calibration = error.text.calibration
@@ -143,7 +143,8 @@ def _tune(
 
     @torch.no_grad()
     def lost() -> float:
-        return sum(float(error(part)) * (part.stop - part.start) for part in judged) / calibration.held_out
+        parts = [float(error(part)) * (part.stop - part.start) for part in judged]
+        return math.fsum(parts) / calibration.held_out
 
     groups = [
         {"params": [weight], "lr": RATE * float(weight[keep[name]].square().mean().sqrt())}

@@ -167,11 +167,16 @@ def with_weights(
         numbers.append(layer_quality(retained, record.quality_measure))
     values, *arrays = _on_host([torch.stack(numbers), *found.values()])
     left, *quality = values.tolist()
+    made = {key: _typed(array, ARRAYS[key][0]) for key, array in zip(found, arrays, strict=True)}
     return replace(
         record,
         error_left=left,
         realised_quality=quality[0] if quality else record.realised_quality,
-        **{key: _typed(array, ARRAYS[key][0]) for key, array in zip(found, arrays, strict=True)},
+        cosine=made.get("cosine", record.cosine),
+        kept_weights=made["kept_weights"],
+        row_error_masked=made["row_error_masked"],
+        row_error=made["row_error"],
+        row_moved=made["row_moved"],
     )
 
 
