@@ -97,10 +97,11 @@ OTHER_STYLES: tuple[Style, ...] = (
 
 
 # Of compared layers: a colour and a dash belong to the slot, A to H, in every chart. The colours are told apart with
-# any colour vision and in grey (lightnesses are 7 L* or more apart), and stand 3:1 against their background.
+# any colour vision and in grey (lightnesses are 7 L* or more apart, those of A to D 14), and stand 3:1 against their
+# background.
 SLOT_COLOURS: dict[Theme, tuple[str, ...]] = {
-    "light": ("#004C7E", "#838700", "#530228", "#28A6A4", "#B80043", "#000F4E", "#944EC3", "#383B00"),
-    "dark": ("#3CA2FA", "#E0E252", "#DB2B79", "#B1FFFC", "#FD929F", "#5853C8", "#E4B4FF", "#8A8F0D"),
+    "light": ("#004C7E", "#28A6A4", "#530228", "#944EC3", "#B80043", "#000F4E", "#838700", "#383B00"),
+    "dark": ("#3CA2FA", "#B1FFFC", "#DB2B79", "#E4B4FF", "#FD929F", "#5853C8", "#E0E252", "#8A8F0D"),
 }
 # In pixels: the steps of an outline are short, and each needs a dash or two.
 _SLOT_DASHES = (

@@ -99,8 +99,8 @@ class Pictures:
             )
         except Exception as error:
             raise PictureError(
-                f"The browser at {path} could not draw the picture ({type(error).__name__}). Save it as SVG or as code "
-                "instead, or install another Chrome or Chromium."
+                f"The browser at {path} could not draw the picture ({type(error).__name__}). Save code and data "
+                "instead, which need none, or install another Chrome or Chromium."
             ) from error
         return bytes(content)
 

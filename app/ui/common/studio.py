@@ -6,13 +6,13 @@ import re
 from collections.abc import Callable
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import plotly.graph_objects as go
 import streamlit as st
 
-from app.services.results.pictures import NO_BROWSER, PICTURES, PictureFormat, browser_path
-from app.ui.common.text import from_figure, from_markdown
+from app.services.results.pictures import NO_BROWSER, PICTURES, PictureError, PictureFormat, browser_path
+from app.ui.common.text import from_figure, from_markdown, plain
 from diagnostics.export import arrays_npz, table_csv
 from diagnostics.figures.printed import (
     INCH,
@@ -33,7 +33,8 @@ MAX_LABELS = 16  # that can be changed
 MAX_LABEL_CHARACTERS, MAX_CAPTION_CHARACTERS = 120, 2000
 PREVIEW_PIXELS = 640
 MIME = {"pdf": "application/pdf", "svg": "image/svg+xml", "png": "image/png"}
-_SETTINGS = "figure_settings"
+_SETTINGS, _FAILED = "figure_settings", "figure_failed"
+QUEUE_SECONDS = 2.0  # how often an open studio asks what became of its picture
 _on_paper: ContextVar[bool] = ContextVar("on_paper", default=False)
 
 
@@ -70,6 +71,7 @@ def save_button(make: Callable[[], View], file_name: str, key: str) -> None:
 
 def open_studio(make: Callable[[], View], file_name: str) -> None:
     """Open a chart in the studio; the arguments are those of `save_button`."""
+    st.session_state[_FAILED] = []
     with _for_paper():
         view = make()
     _studio(view, re.sub(r"[^\w.-]+", "-", file_name).strip("-")[:80] or "figure")
@@ -141,8 +143,8 @@ def _downloads(figure: go.Figure, view: View, caption: str, file_name: str) -> N
     drawable = browser_path() is not None
     if not drawable:
         st.info(NO_BROWSER, icon=":material/info:")
-    elif (asked := PICTURES.asked) > 1:
-        st.caption(f":material/hourglass_top: {asked} pictures are being made; yours waits for its turn.")
+    else:
+        st.fragment(_queue, run_every=QUEUE_SECONDS)()
 
     def button(label: str, make: Callable[[], bytes], ending: str, mime: str, disabled: bool = False) -> None:
         st.download_button(
@@ -160,8 +162,18 @@ def _downloads(figure: go.Figure, view: View, caption: str, file_name: str) -> N
 
         return figure_zip(figure, caption, _table(view))
 
-    def picture(kind: str) -> Callable[[], bytes]:
-        return lambda: PICTURES.draw(figure, cast(PictureFormat, kind))
+    failed: list[str] = st.session_state[_FAILED]  # a download is made outside of the page's script
+
+    def picture(kind: PictureFormat) -> Callable[[], bytes]:
+        def made() -> bytes:
+            failed.clear()
+            try:
+                return PICTURES.draw(figure, kind)
+            except PictureError as error:
+                failed.append(str(error))
+                raise
+
+        return made
 
     with st.container(horizontal=True, gap="small", key="studio-pictures"):
         button("PDF", picture("pdf"), "pdf", MIME["pdf"], not drawable)
@@ -179,6 +191,14 @@ def _downloads(figure: go.Figure, view: View, caption: str, file_name: str) -> N
     st.caption(
         "Code and data: a zip of a Plotly and a matplotlib script, what they draw, the caption and the numbers."
     )
+
+
+def _queue() -> None:
+    """Show why the last picture could not be made, or that others are being made."""
+    for reason in st.session_state[_FAILED]:
+        st.error(plain(reason), icon=":material/error:")
+    if (asked := PICTURES.asked) > 1:
+        st.caption(f":material/hourglass_top: {asked} pictures are being made; yours waits for its turn.")
 
 
 def _table(view: View) -> bytes | None:
