@@ -273,6 +273,12 @@ def test_further_views(page, curves):
     page.set("segmented_control", "more", "Agreement")
     whole = trim.mask_agreement(*masks).whole
     assert any(f"share {whole:.1%}".replace(".", r"\.") in text for text in page.texts)
+    page.set("segmented_control", "more", "Signal")
+    page.set("number_input", "signal_draws", 3)
+    page.press("Measure")
+    mean = trace(page.charts["signal"], "mean over draws")["y"]
+    assert numbers(mean).mean() == pytest.approx(result.counts.numpy().mean() / COLUMNS, abs=1e-6)
+    assert any("is between rows, the rest is their own uncertainty" in text for text in page.texts)
     page.set("segmented_control", "more", "Input features")
     points = page.charts["inputs"]["data"][0]
     assert len(numbers(points["x"])) == COLUMNS
