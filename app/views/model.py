@@ -19,6 +19,7 @@ from app.ui.common.studio import figures_are_of
 from app.ui.common.text import plain
 from app.ui.common.waiting import laboratory, meanwhile
 from app.ui.model.cards import (
+    COSTS,
     MAPS,
     agreement_card,
     change_card,
@@ -44,7 +45,7 @@ from trim.methods.choices import LAYER_QUALITY_MEANINGS
 from trim.runs.folder import Run
 
 MOST_BESIDE = 4
-PARTS = (OVERVIEW, "Layer costs", "Errors by block", "Tokens")
+PARTS = (OVERVIEW, COSTS, "Errors by block", "Tokens")
 
 
 def default_run(entries: list[StoredRun]) -> str | None:
@@ -183,7 +184,7 @@ def views(run_id: str, run: Run, entries: list[StoredRun]) -> None:
     part = choose_part(PARTS, "model_part")
     if part == OVERVIEW:
         overview(run_id, run, shown, entries, file_name)
-    elif part == "Layer costs":
+    elif part == COSTS:
         layer_costs_part(run, shown, file_name)
         open_layer(run_id, shown)
     elif part == "Errors by block":

@@ -9,6 +9,7 @@ from app.services.runs.layer import LayerView
 from app.services.runs.store import STORE
 from app.services.server.access import SEMINAR
 from app.services.server.faults import explain
+from app.ui.common.guard import guarded
 from app.ui.common.parts import OVERVIEW, choose_part
 from app.ui.common.present import kept
 from app.ui.common.selection import choose_rows, rows_label
@@ -18,6 +19,7 @@ from app.ui.common.text import plain
 from app.ui.layer.linked import linked_charts
 from app.ui.layer.more import MORE, Seen, more_section
 from app.ui.layer.parts import LIVE_PARTS, PARTS, open_part, target_bar
+from trim.evaluation.diagnose_text import costs_of, format_text
 from trim.methods.choices import SOLVERS
 from trim.runs.folder import Run
 from trim.runs.record import LayerRecord
@@ -38,6 +40,12 @@ def heading(run: Run, record: LayerRecord, label: str) -> None:
         f"{record.vectors:,} calibration vectors · score {plain(record.score)} · allocation {plain(label)}"
         + refitted
     )
+    with guarded():
+        if (facts := run.diagnoses.get("layers")) is not None and record.name in facts["layers"]:
+            cost = costs_of(facts)[record.name]
+            st.caption(
+                plain(f"Pruned alone it costs {cost:+.3g} nats per token, on {format_text(facts['text'])}.")
+            )
 
 
 def live_link(run: Run, record: LayerRecord) -> None:

@@ -62,6 +62,10 @@ def layers_finding(facts: LayerCostFacts) -> str:
         f"Alone, {worst} costs most: it raises the loss by {costs[worst]:.3g} nats per token, perplexity "
         f"{format_perplexity(float(np.exp(dense)))} to {format_perplexity(float(np.exp(dense + costs[worst])))}."
     )
+    errors = {name: float(facts["layers"][name]["standard_error"]) for name in costs}
+    if known := [name for name in costs if np.isfinite(errors[name])]:
+        clear = sum(costs[name] > 2 * errors[name] for name in known)
+        sentence += f" On this text {clear} of {len(known)} layers cost more than twice their standard error."
     ordered = sorted((max(cost, 0.0) for cost in costs.values()), reverse=True)
     if len(ordered) > 4 and sum(ordered) > 0:
         tenth = max(1, len(ordered) // 10)

@@ -36,6 +36,7 @@ MAPS: dict[str, dict[str, Quantity]] = {
 }
 CHANGES: dict[str, Quantity] = {"Error left": "error_left", "Weights moved": "weights_moved"}
 STORED_PAGE = "views/stored_layer.py"
+COSTS = "Layer costs"  # the part of the page
 
 
 def map_card(
@@ -272,3 +273,17 @@ def open_layer(run_id: str, shown: ModelMap) -> None:
                 query_params={"run": run_id, "layer": chosen, **kept()},
             )
             add_to_compare(lambda: [Pick(run_id, chosen)], "add_layer_to_compare")
+        if len(known) > 1:
+            st.button(
+                "What do they cost?",
+                type="tertiary",
+                icon=":material/payments:",
+                key="cost_of_box",
+                on_click=_ask_costs,
+                args=(known,),
+                help="Each of the layers in the box pruned alone.",
+            )
+
+
+def _ask_costs(names: list[str]) -> None:
+    st.session_state["cost_layers"], st.session_state["model_part"] = names, COSTS

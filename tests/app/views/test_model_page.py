@@ -111,6 +111,15 @@ def test_diagnoses_of_a_run(runs):
     assert 'title="+3.00 nats: 1.00 dense, 4.00 pruned">&lt;b&gt;bold&lt;/b&gt;' in body
     assert not test.error
     assert test.button(key="measure_tokens").label == "Measure"
+    stored = visit("stored", run="trim", layer="1.mlp.gate_proj")
+    assert any("Pruned alone it costs \\+0\\.375 nats per token" in each.value for each in stored.caption)
+
+
+def test_a_box_of_layers_is_asked_for_its_costs(runs):
+    test = visit("model", run="trim")
+    test.session_state["clicked_layers"] = names = ["0.mlp.gate_proj", "1.mlp.gate_proj"]
+    ran(test).button(key="cost_of_box").click()
+    assert ran(test).multiselect(key="cost_layers").value == names
 
 
 def test_what_was_not_measured_or_cannot_be(runs):

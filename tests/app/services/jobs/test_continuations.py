@@ -14,6 +14,7 @@ from app.services.jobs.continuations import (
     writing_key,
     written,
 )
+from app.services.jobs.diagnoses import begin_diagnosis, diagnosing, diagnosis_key
 from app.services.jobs.manager import JobError, RunJobs
 from tests.app.small_runs import make_run
 from tests.trim import rough
@@ -69,3 +70,18 @@ def test_which_runs_can_write(run, tmp_path: Path):
     assert has_masks(run)
     assert not has_masks(trim.open_run(make_run(tmp_path / "bare", mask=False)))
     assert not has_masks(trim.open_run(make_run(tmp_path / "half", blocks=1)))
+
+
+def test_a_diagnosis_is_made_by_a_job_and_kept_with_the_run(run):
+    jobs = RunJobs(lambda: run.path.parent)
+    key = diagnosis_key(run, "blocks")
+    assert diagnosing(jobs, key) is None
+    assert begin_diagnosis(jobs, run, "blocks", windows=1, length=8) == key
+    while (job := diagnosing(jobs, key)) is not None and job.active:
+        time.sleep(0.05)
+    assert (job.message, job.progress.what) == ("", "Every block is measured")
+    assert len(trim.open_run(run.path).diagnoses["blocks"]["blocks"]) == len(run.blocks)
+    begin_diagnosis(jobs, run, "tokens", windows=1, length=100_000)
+    while (job := diagnosing(jobs, diagnosis_key(run, "tokens"))) is not None and job.active:
+        time.sleep(0.05)
+    assert "reads at most" in job.message
