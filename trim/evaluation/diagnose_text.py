@@ -67,7 +67,7 @@ def layers_finding(facts: LayerCostFacts) -> str:
         clear = sum(costs[name] > 2 * errors[name] for name in known)
         sentence += f" On this text {clear} of {len(known)} layers cost more than twice their standard error."
     ordered = sorted((max(cost, 0.0) for cost in costs.values()), reverse=True)
-    if len(ordered) > 4 and sum(ordered) > 0:
+    if len(ordered) >= 20 and sum(ordered) > 0:
         tenth = max(1, len(ordered) // 10)
         share = sum(ordered[:tenth]) / sum(ordered)
         sentence += f" The dearest {tenth} of {len(ordered)} layers make {share:.0%} of the sum of all costs."
