@@ -163,6 +163,7 @@ class ShippedLayer:
             gains = facts["gains"] | {
                 name: read_fields(LayerGain, facts["gains"][name], name) for name in ("most", "least")
             }
+            weight, inputs, norm = (arrays.pop(name).astype(np.float32) for name in ARRAYS)
             return cls(
                 StudyKey(ModelKey(), SampleKey(), FIRST_LAYER, "wanda"),
                 Origin(
@@ -173,7 +174,9 @@ class ShippedLayer:
                 ),
                 tuple(facts["names"]),
                 Gains(**gains),
-                *(arrays.pop(name).astype(np.float32) for name in ARRAYS),
+                weight,
+                inputs,
+                norm,
                 FirstView(facts["first"], arrays),
             )
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, TrimError) as error:

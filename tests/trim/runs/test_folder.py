@@ -15,6 +15,7 @@ from diagnostics import concentration, similarity
 from tests.processes import python
 from trim.files import FolderLock, atomic_file, is_locked, write_atomically
 from trim.methods.gini import gini
+from trim.models.heads import HeadLayout
 from trim.runs.folder import list_runs, open_run
 from trim.runs.record import CURVE_POINTS, curve_counts
 from trim.runs.recording import layer_record, record_of_search, run_record
@@ -63,6 +64,21 @@ def with_settings(path, settings):
     """A run whose config.json holds these settings, with their fingerprint."""
     with RunWriter.create(path, settings):
         return path
+
+
+def test_the_heads_of_the_model_are_kept_beside_the_settings(tmp_path):
+    heads = HeadLayout(query=6, key_value=2, size=4)
+    with RunWriter.create(tmp_path / "run", SETTINGS, heads=heads):
+        assert open_run(tmp_path / "run").heads == heads
+    file = tmp_path / "run/config.json"
+    config = json.loads(file.read_text())
+    for facts, expected in (({"query": 6, "key_value": 4, "size": 4}, None), ({"query": 0}, trim.RunError)):
+        file.write_text(json.dumps(config | {"heads": facts}))
+        if expected is None:
+            assert open_run(tmp_path / "run").heads is None, "they are not shared evenly"
+        else:
+            with pytest.raises(expected, match=r"heads"):
+                open_run(tmp_path / "run")
 
 
 def test_request_and_compute_are_read(folder):
