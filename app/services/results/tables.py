@@ -9,6 +9,7 @@ import numpy as np
 from diagnostics.model_map import LayerFacts, ModelMap, layer_facts, row_agreement
 from diagnostics.sensitivity import LayerRows
 from trim.errors import RunError
+from trim.methods.agreement import iou
 from trim.runs.folder import Run
 
 KEPT_BLOCKS = 1024
@@ -129,3 +130,22 @@ def sensitivity_rows(run: Run, measured: Run) -> list[LayerRows]:
         for name in run.layers
         if name in measured.layers
     ]
+
+
+def masks_by_layer(run: Run, other: Run) -> dict[str, float]:
+    """Return the share of the weights that both runs keep, of those that either does, by the layers that both have.
+
+    Raises:
+        RunError: one of them was kept without masks, or a file of it is damaged.
+    """
+    found = {}
+    for name in run.layers:
+        if name in other.layers:
+            one, another = (each.array(name, "packed_mask") for each in (run, other))
+            if one.shape != another.shape:
+                raise RunError(f"{name} has another shape in the other run")
+            both, either = (
+                np.bitwise_count(bits).sum(dtype=np.int64) for bits in (one & another, one | another)
+            )
+            found[name] = float(iou(both, either))
+    return found

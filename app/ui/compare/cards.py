@@ -6,12 +6,13 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from app.services.results.compared import Compared, comparison, masks_agree, settings
+from app.services.results.compared import LIVE, Compared, comparison, masks_agree, settings
 from app.services.results.sweep_curves import curves, texts
+from app.services.results.tables import masks_by_layer
 from app.services.runs.layer import LayerView
 from app.services.runs.store import STORE
 from app.ui.common import explanations
-from app.ui.common.agreement import agreement_views
+from app.ui.common.agreement import AGREEMENT_FORMULA, agreement_views
 from app.ui.common.cards import View, card, theme
 from app.ui.common.curves import curves_text, curves_view
 from app.ui.common.selection import Source, on_chart, rows_for
@@ -35,9 +36,11 @@ from diagnostics.figures.distributions import (
 from diagnostics.figures.heads import heads_figure
 from diagnostics.figures.scatter import ROWS_TRACE, pair_figure
 from diagnostics.figures.theme import slot_style
+from diagnostics.figures.xray import checkpoint_map_figure
 from diagnostics.heads import by_head
 from trim.errors import RunError
 from trim.models.heads import LayerHeads
+from trim.names import path_in_block
 
 FILE_NAME = "compare"
 QUANTITIES = {"Row sparsity": ROW_SPARSITY, "Gini": GINI, "Cosine": COSINE}
@@ -198,15 +201,43 @@ def pair_cards(compared: Sequence[Compared], rows: list[int]) -> AllocationCompa
         except RunError as error:
             _cannot(str(error))
         else:
+            variants = agreement_views(agreement, first.letter, other.letter)
+            if not any(each.pick.run_id.startswith(LIVE) for each in (first, other)):
+                variants["By layer"] = lambda: _by_layer(first, other)
             card(
                 "compare_masks",
-                agreement_views(agreement, first.letter, other.letter),
+                variants,
                 file_name=FILE_NAME,
                 shared=(first.key, other.key),
             )
     else:
         _rows_card(first, other, pair, rows)
     return pair
+
+
+def _by_layer(first: Compared, other: Compared) -> View:
+    shares = masks_by_layer(*(STORE.open(each.pick.run_id) for each in (first, other)))
+    blocks = sorted({int(name.partition(".")[0]) for name in shares})
+    kinds = list(dict.fromkeys(path_in_block(name) for name in shares))
+    grid = np.full((len(kinds), len(blocks)), np.nan)
+    for name, share in shares.items():
+        grid[kinds.index(path_in_block(name)), blocks.index(int(name.partition(".")[0]))] = share
+    seen = compare_text.agreement_by_layer_text(shares, first.letter, other.letter)
+    return View(
+        checkpoint_map_figure(
+            grid,
+            blocks,
+            kinds,
+            title="In which layers do the masks agree?",
+            subtitle="Share of the layer's kept weights that both keep (IoU).",
+            form=".1%",
+            theme=theme(),
+        ),
+        plain(seen),
+        AGREEMENT_FORMULA,
+        f"Heat map, block by layer type. {seen}",
+        lambda: {"layer": np.array(list(shares), dtype=str), "iou": np.array(list(shares.values()))},
+    )
 
 
 def _cannot(why: str) -> None:

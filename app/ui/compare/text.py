@@ -29,6 +29,16 @@ def spread_text(found: Distributions, quantity: Quantity) -> str:
     return f"Lowest to highest: {'; '.join(spreads)}."
 
 
+def agreement_by_layer_text(shares: dict[str, float], first: str, second: str) -> str:
+    """Say in which layers two masks agree least and most."""
+    least, most = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
+    middle = sorted(shares.values())[len(shares) // 2]
+    return (
+        f"{first} and {second} share {middle:.1%} of what either keeps in the median of {len(shares):,} layers, least "
+        f"in {least} ({shares[least]:.1%}), most in {most} ({shares[most]:.1%})."
+    )
+
+
 def distance_lines(comparisons: list[AllocationComparison]) -> list[str]:
     """Return a table in Markdown, a line per pair."""
     lines = ["| pair | KS | W₁ | Spearman |", "|---|---|---|---|"]

@@ -142,6 +142,10 @@ def test_masks_of_a_pair(store):
     ran(test, test.segmented_control(key="pair_view").set_value("Masks"))
     agreement = mask_agreement(store.open("t").layer(GATE).keep(), store.open("o").layer(GATE).keep())
     assert f"share {agreement.whole:.1%} of".replace(".", r"\.") in texts_of(test)
+    ran(test, test.segmented_control(key="compare_masks_view").set_value("By layer"))
+    shares = numbers(charts(test)["compare_masks"]["data"][0]["z"])
+    assert np.isclose(shares, agreement.whole, rtol=1e-6).any()
+    assert shares.size == len(store.open("t").layers)
     ran(test, test.segmented_control(key="against").set_value("C"))
     assert "C has no mask" in texts_of(test)
 
