@@ -37,11 +37,16 @@ def channels_figure(
     hover = f"<b>channel %{{customdata}}</b><br>{names[0]}: %{{x:.1%}} pruned<br>{names[1]}: %{{y:.1%}}"
     text = None
     if third is not None:
+        ticks = np.linspace(float(third[1].min()), float(third[1].max()), 3).tolist()
         marker |= {
             "color": drawn(third[1][kept]),
             "colorscale": SEQUENTIAL,
             "colorbar": colour_bar(theme)
-            | {"tickformat": ".0%", "nticks": 4, "title": {"text": third[0], "font": {"size": 11}}},
+            | {
+                "tickvals": ticks,
+                "ticktext": [f"{tick:.0%}" for tick in ticks],
+                "title": {"text": third[0], "font": {"size": 11}},
+            },
         }
         text = [f"<br>{third[0]}: {share:.1%}" for share in third[1][kept]]
         hover += "%{text}"
