@@ -102,7 +102,7 @@ TRIM_FLOORS = (
     {"runs", "calibration"},
     {"pruning"},
     {"evaluation"},
-    {"sweeps"},
+    {"sweeps", "recovery"},
     {"cli"},
 )
 APP_FLOORS = (

@@ -52,8 +52,10 @@ if TYPE_CHECKING:
     from trim.models.loaded import Model, ModelDescription, describe_model, load_model
     from trim.pruning.export import apply_run, export
     from trim.pruning.prune import prune, resume
+    from trim.recovery.recover import recover, resume_recovery
     from trim.runs.folder import Run, list_runs, open_run
     from trim.runs.published import as_published
+    from trim.runs.recovery import Recovery, RecoverSettings, list_recoveries, open_recovery
     from trim.runs.settings import PruneSettings
     from trim.sweeps.folder import Sweep, create_sweep, list_sweeps, open_sweep
     from trim.sweeps.run import run_sweep
@@ -94,8 +96,10 @@ _NAMES_OF = {
     "models.loaded": "Model ModelDescription describe_model load_model",
     "pruning.export": "apply_run export",
     "pruning.prune": "prune resume",
+    "recovery.recover": "recover resume_recovery",
     "runs.folder": "Run list_runs open_run",
     "runs.published": "as_published",
+    "runs.recovery": "Recovery RecoverSettings list_recoveries open_recovery",
     "runs.settings": "PruneSettings",
     "sweeps.folder": "Sweep create_sweep list_sweeps open_sweep",
     "sweeps.run": "run_sweep",

@@ -14,6 +14,8 @@ CORPORA = {
     "c4": "C4, one shard (from the Hub, 320 MB)",
 }
 
+RECOVERED = "model"  # the folder of the recovered model in that of a recovery
+
 
 def closest_matches(name: str, known: Iterable[str], most: int = 5) -> str:
     """Return the known names closest to `name`, as a list in words."""

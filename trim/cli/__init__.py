@@ -15,10 +15,12 @@ from pathlib import Path
 from trim.cli.diagnose import add_diagnose
 from trim.cli.evaluate import add_evaluate, add_generate
 from trim.cli.prune import add_prune, add_resume
+from trim.cli.recover import add_recover
 from trim.cli.runs import add_apply, add_cache, add_export, add_inspect
 from trim.cli.sweep import add_sweep
 from trim.cli.xray import add_xray
 from trim.errors import TrimError
+from trim.runs.recovery import is_recovery
 
 _DESCRIPTION = """\
 Row-wise pruning of language models: TRIM (arXiv 2505.16743), Wanda and others, for whole models.
@@ -58,6 +60,7 @@ def make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_prune(commands)
     add_resume(commands)
+    add_recover(commands)
     add_apply(commands)
     add_export(commands)
     add_inspect(commands)
@@ -92,6 +95,8 @@ def _how_to_resume(chosen: argparse.Namespace) -> str:
     folder = getattr(chosen, "folder", None)
     if folder is not None and (folder / "sweep.json").exists():
         return f"Stopped; what was done is kept. Resume: python -m trim sweep --resume {shlex.quote(str(folder))}"
+    if folder is not None and is_recovery(folder):
+        return f"Stopped; what was trained is kept. Resume: python -m trim resume {shlex.quote(str(folder))}"
     if folder is None or not (folder / "config.json").exists():
         return "Stopped."
     return f"Stopped; every block that was done is kept. Resume: python -m trim resume {shlex.quote(str(folder))}"

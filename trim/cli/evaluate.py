@@ -16,6 +16,7 @@ from trim.evaluation.settings import EvaluationText, Sampling
 from trim.names import one_line
 from trim.progress import Progress
 from trim.runs.folder import is_run, open_run
+from trim.runs.recovery import is_recovery
 from trim.runs.writer import update_metrics
 
 if TYPE_CHECKING:
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
 _EVALUATE = """\
 Measure how well models predict a text, and how well they answer zero-shot tasks.
 
-A target is a model ("demo", a Hub id, a folder, a GGUF file), a folder that `export` wrote, or a run, whose masks are
-applied to its model in memory; what is measured of a run is also written into its metrics.json."""
+A target is a model ("demo", a Hub id, a folder, a GGUF file), a folder that `export` wrote, a recovery, or a run, whose
+masks are applied to its model in memory; what is measured of a run or a recovery is also written into its
+metrics.json."""
 
 _EVALUATE_EXAMPLES = """\
 examples:
@@ -209,7 +211,7 @@ def _ask(chosen: argparse.Namespace, workbench: "Workbench") -> None:
                 batch=chosen.batch or 1,
                 folder=chosen.task_folder,
             )
-        if chosen.model is None and is_run(target):
+        if chosen.model is None and (is_run(target) or is_recovery(target)):
             update_metrics(Path(target), {"zero_shot": [result.to_json() for result in results]})
         for result in results:
             if chosen.json:

@@ -1,18 +1,26 @@
-"""The options of `PruneSettings` as arguments of the command line."""
+"""The options of settings classes as arguments of the command line."""
 
 import argparse
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from trim.runs.options import Option, options
 from trim.runs.published import as_published
 from trim.runs.settings import PruneSettings
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
-def add_options(parser: argparse.ArgumentParser, names: Iterable[str]) -> dict[str, argparse._ArgumentGroup]:
-    """Add options under their headings; returns the groups by their heading."""
-    known = options(PruneSettings)
+
+def add_options(
+    parser: argparse.ArgumentParser,
+    names: Iterable[str],
+    settings: "type[DataclassInstance]" = PruneSettings,
+) -> dict[str, argparse._ArgumentGroup]:
+    """Add options of a settings class under their headings; returns the groups by their heading."""
+    known = options(settings)
     groups: dict[str, argparse._ArgumentGroup] = {}
     for name in names:
         each = known[name]
@@ -74,7 +82,7 @@ def plural_flag(each: Option) -> str:
 
 
 def chosen_fields(chosen: argparse.Namespace, names: Iterable[str]) -> dict[str, object]:
-    """Return the values of the options that were given, by their names in `PruneSettings`."""
+    """Return the values of the options that were given, by their names."""
     return {name: getattr(chosen, name) for name in names if hasattr(chosen, name)}
 
 

@@ -5,9 +5,11 @@ import shlex
 from pathlib import Path
 
 from trim.cli.options import add_as_published, add_options, chosen_fields, published_fields, say_published
+from trim.cli.recover import RecoveryTerminal, tell_recovery
 from trim.cli.terminal import RunTerminal
 from trim.runs.folder import Run, runs_folder
 from trim.runs.options import options
+from trim.runs.recovery import is_recovery
 from trim.runs.settings import MACHINE, PruneSettings
 from trim.runs.summary import summary
 from trim.runs.writer import new_run_path
@@ -66,9 +68,10 @@ def add_resume(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     """Add `resume` to the commands."""
     parser = commands.add_parser(
         "resume",
-        help="resume a run that was stopped",
+        help="resume a run or a recovery that was stopped",
         description="Resume a run at the first block that is not complete. It ends bit for bit as if it had not been "
-        "stopped; where the model, the device or a library has changed since, it is refused.",
+        "stopped; where the model, the device or a library has changed since, it is refused. A recovery resumes where "
+        "it was stopped, or at most a minute before.",
         epilog="example: %(prog)s runs/first",
     )
     parser.add_argument("folder", type=Path, metavar="RUN", help="the run folder")
@@ -109,6 +112,9 @@ def _prune(chosen: argparse.Namespace) -> None:
 
 
 def _resume(chosen: argparse.Namespace) -> None:
+    if is_recovery(chosen.folder):
+        _resume_recovery(chosen.folder)
+        return
     from trim.pruning.prune import resume
 
     terminal = RunTerminal()
@@ -122,6 +128,16 @@ def _resume(chosen: argparse.Namespace) -> None:
     if not terminal.began:
         print(f"{chosen.folder} is complete already")
     _tell_result(run)
+
+
+def _resume_recovery(folder: Path) -> None:
+    from trim.recovery.recover import resume_recovery
+
+    terminal = RecoveryTerminal()
+    recovery = resume_recovery(folder, progress=terminal.progress, listener=terminal)
+    if not terminal.began:
+        print(f"{folder} is complete already")
+    tell_recovery(recovery)
 
 
 def _bytes(chosen: argparse.Namespace) -> int | None:

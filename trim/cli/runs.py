@@ -9,6 +9,7 @@ from trim import cache
 from trim.cli.terminal import Terminal
 from trim.names import format_bytes
 from trim.runs.folder import list_runs, open_run, runs_folder
+from trim.runs.recovery import Recovery, is_recovery, list_recoveries, open_recovery
 from trim.sweeps.folder import list_sweeps, open_sweep
 from trim.sweeps.results import results_markdown
 
@@ -22,7 +23,7 @@ def add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
         "of the original; README.md says what was pruned.",
         epilog="example: %(prog)s runs/first pruned",
     )
-    parser.add_argument("run", type=Path, help="a complete run")
+    parser.add_argument("run", type=Path, help="a complete run or recovery")
     parser.add_argument("out", type=Path, help="the new folder")
     parser.set_defaults(work=_export, model=None)
 
@@ -46,7 +47,7 @@ def add_inspect(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     """Add `inspect` to the commands."""
     parser = commands.add_parser(
         "inspect",
-        help="show a run, a layer of it, a sweep, or all runs in a folder",
+        help="show a run, a layer of it, a recovery, a sweep, or all runs in a folder",
         description="Show what a run or a sweep did. Needs neither the model nor a GPU. Given a folder of runs, lists "
         "them.",
         epilog="examples: %(prog)s          (lists ./runs)\n"
@@ -76,7 +77,12 @@ def _export(chosen: argparse.Namespace) -> None:
     from trim.pruning.export import export
 
     terminal = Terminal()
-    out = export(chosen.run, chosen.out, model=chosen.model, progress=terminal.progress)
+    if is_recovery(chosen.run) and chosen.model is None:
+        from trim.recovery.result import export_recovery
+
+        out = export_recovery(open_recovery(chosen.run), chosen.out)
+    else:
+        out = export(chosen.run, chosen.out, model=chosen.model, progress=terminal.progress)
     terminal.line(f"{out} is written; its README.md says how transformers loads it")
 
 
@@ -87,6 +93,9 @@ def _inspect(chosen: argparse.Namespace) -> None:
     if (path / "sweep.json").exists():
         sweep = open_sweep(path)
         print(results_markdown(sweep, sweep.outcomes()), end="")
+        return
+    if is_recovery(path):
+        _inspect_recovery(open_recovery(path), chosen.json)
         return
     if path.is_dir() and not (path / "config.json").exists() and chosen.layer is None:
         _list_runs(path)
@@ -110,12 +119,40 @@ def _inspect(chosen: argparse.Namespace) -> None:
             print(f"Resume: python -m trim resume {shlex.quote(str(run.path))}")
 
 
+def _inspect_recovery(recovery: Recovery, as_json: bool) -> None:
+    record, metrics = recovery.record, recovery.metrics
+    if as_json:
+        facts = {"id": recovery.id, "complete": recovery.complete, "fingerprint": recovery.fingerprint}
+        print(json.dumps(facts | {"settings": record.to_json(), "metrics": metrics}, indent=1))
+        return
+    print(f"{recovery.name} ({recovery.path}, {recovery.created}): {_recovery_state(recovery)}")
+    print(f"{record.pruned.title}, trained to predict what {record.dense.title} predicts")
+    text = record.text
+    print(f"on {text.windows:,} windows of {text.length:,} tokens of {text.corpus}, {text.held_out:,} held out")
+    for look in metrics.get("curve", []):
+        print(
+            f"step {look['step']:>6,}  {look['seconds']:7.1f} s  held out: {look['divergence']:.4f} nats from the dense "
+            f"model, perplexity {look['perplexity']:.4g}"
+        )
+
+
+def _recovery_state(recovery: Recovery) -> str:
+    if not recovery.complete:
+        return f"not complete; resume with: python -m trim resume {shlex.quote(str(recovery.path))}"
+    metrics = recovery.metrics
+    best = metrics["curve"][metrics["best"]]
+    return f"recovered, model sparsity {metrics['sparsity']:.4f}, held-out perplexity {best['perplexity']:.4g}"
+
+
 def _list_runs(folder: Path) -> None:
-    entries, sweeps = list_runs(folder), list_sweeps(folder)
+    entries, sweeps, recoveries = list_runs(folder), list_sweeps(folder), list_recoveries(folder)
     for found in sweeps:
         about = found.problem if found.opened is None else f"a sweep of {len(found.opened.cells)} cells"
         print(f"{found.path.name}: {about}")
-    if not entries and not sweeps:
+    for each in recoveries:
+        about = each.problem if each.recovery is None else _recovery_state(each.recovery)
+        print(f"{each.path.name}: {about}")
+    if not entries and not sweeps and not recoveries:
         print(
             f"{folder} holds no runs; make one with: python -m trim prune demo --target 0.7 --out {folder}/first"
         )

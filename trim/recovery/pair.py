@@ -1,0 +1,216 @@
+"""A pruned model and the dense one that it was made from: found, checked before anything slow, and loaded together."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from trim.devices import DTYPES, choose_device, choose_dtype
+from trim.errors import ModelError, RunError, SettingsError
+from trim.evaluation.workbench import source_of
+from trim.models.checkpoint import read_config
+from trim.models.architecture import blueprint, find_blocks
+from trim.models.loaded import Model, load_model, model_folder
+from trim.models.tensor_files import TensorFiles
+from trim.models.tensor_names import ModelTensors
+from trim.names import absolute
+from trim.progress import Meter, ProgressListener
+from trim.pruning.export import apply_run, require_masks
+from trim.recovery.memory import Sizes
+from trim.runs.folder import Run, is_run, open_run
+from trim.runs.recovery import is_recovery, open_recovery
+
+MIN_SPARSITY = 0.05  # of the blocks' matrices; a dense checkpoint has some zeros by chance
+MIN_LIKENESS = 0.3  # cosine of the kept weights and those of the parent; of weights without relation it is 0
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """A pruned model and its dense parent, not loaded yet.
+
+    Attributes:
+        sparse: the pruned model: a run's folder, or what `load_model` takes.
+        run: the run; None: it is a checkpoint.
+        title: of the pruned model.
+        parent, parent_title: the dense model, as `load_model` takes it, and its title.
+        files: of the weights that the pruned model is stored in; of a run those of the dense model.
+        dense_weights, sparse_weights: fingerprints of both models' files.
+        trained: the names of the trained parameters, and what the files call each.
+        sizes: what the memory depends on.
+    """
+
+    sparse: str
+    run: Run | None
+    title: str
+    parent: str
+    parent_title: str
+    files: TensorFiles
+    dense_weights: str
+    sparse_weights: str
+    trained: dict[str, str]
+    sizes: Sizes
+
+    def load(
+        self, device: torch.device, dtype: torch.dtype, progress: ProgressListener | None
+    ) -> tuple[Model, Model]:
+        """Load the dense model, in the type of the forward pass, and the pruned one, in that of its files."""
+        dense = load_model(self.parent, device=device, dtype=dtype, progress=progress)
+        exact = self.files.main_dtype if self.files.main_dtype in DTYPES.values() else torch.float32
+        source = self.parent if self.run else self.sparse
+        student = load_model(source, device=device, dtype=exact, progress=progress)
+        if self.run is not None:
+            apply_run(self.run, student)
+        return dense, student
+
+
+def open_pair(
+    sparse: str | Path,
+    parent: str | Path | None,
+    dtype: torch.dtype,
+    progress: ProgressListener | None = None,
+) -> Pair:
+    """Find both models and check that one was made from the other.
+
+    Args:
+        sparse: a run folder, or a checkpoint as `load_model` takes it.
+        parent: the dense model; None: that of the run.
+        dtype: of the forward passes.
+        progress: called while a checkpoint is read.
+
+    Raises:
+        SettingsError: a checkpoint without a parent, or with hardly a zero.
+        RunError: the run is not complete or has no masks, or pruned another model than the parent.
+        ModelError: a model cannot be read, or the parent is another model's.
+    """
+    run = open_run(sparse) if is_run(sparse) else None
+    if is_recovery(sparse):
+        before = open_recovery(sparse)
+        if not before.complete:
+            raise RunError(
+                f"{before.path} is not complete; resume it first with: python -m trim resume {before.path}"
+            )
+        parent = before.record.parent if parent is None else parent
+    if run is not None:
+        require_masks(run)
+        if parent is None:
+            parent = source_of(run)
+    elif parent is None:
+        raise SettingsError(
+            f"name the dense model that {sparse} was made from with --parent: the pruned one learns its predictions"
+        )
+    folder, parent_title = model_folder(parent, progress=progress)
+    dense_files = TensorFiles(folder)
+    weights = dense_files.fingerprint()
+    if run is not None and weights != run.model.weights:
+        raise RunError(
+            f"{run.path} pruned {run.model.title}, and {parent_title} is another model or another version of it; leave "
+            "--parent out, or name the model that was pruned"
+        )
+    if run is not None:
+        title, files = run.name, dense_files
+    else:
+        sparse_folder, title = model_folder(sparse, progress=progress)
+        files = TensorFiles(sparse_folder)
+    module = blueprint(read_config(files.folder))
+    tensors = ModelTensors(module, files)
+    trained = {
+        name: stored for name in _trained(module) if (stored := tensors.name_in_files(name)) is not None
+    }
+    if run is not None:
+        zeros = int(run.metrics["weights"]["pruned"])
+    else:
+        zeros = _compared(
+            title, parent_title, module, tensors, ModelTensors(blueprint(read_config(folder)), dense_files), progress
+        )
+    parameters = dict(module.named_parameters())
+    count = sum(parameters[name].numel() for name in trained)
+    blocks = find_blocks(module)
+    linear = [part for block in blocks for part in block.modules() if isinstance(part, nn.Linear)]
+    config = module.config.get_text_config()
+    sizes = Sizes(
+        sum(each.numel() for each in parameters.values()),
+        count - zeros,
+        sum(part.in_features + part.out_features for part in linear),
+        len(blocks),
+        config.hidden_size,
+        config.vocab_size,
+        dtype.itemsize,
+    )
+    return Pair(
+        str(run.path.resolve()) if run else absolute(sparse, reserved=("demo",)),
+        run,
+        title,
+        absolute(parent, reserved=("demo",)),
+        parent_title,
+        files,
+        weights,
+        weights if run else files.fingerprint(),
+        trained,
+        sizes,
+    )
+
+
+def recovery_dtype(name: str | None, device: torch.device) -> torch.dtype:
+    """Return the type of the forward passes: float32 on the CPU, bfloat16 on a GPU that has it, unless it is named."""
+    if name is None and device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
+    return choose_dtype(name, torch.float32, choose_device(device))
+
+
+def _trained(module: nn.Module) -> list[str]:
+    """Name the parameters that are trained: all but the tables of embeddings and the output head, which are dense."""
+    tables = [part for part in module.modules() if isinstance(part, nn.Embedding)]
+    head = module.get_output_embeddings()  # type: ignore[operator]  # of a transformers model
+    left = {id(each) for part in (*tables, *([head] if head is not None else [])) for each in part.parameters()}
+    return [name for name, each in module.named_parameters() if id(each) not in left]
+
+
+def _compared(
+    title: str,
+    parent_title: str,
+    module: nn.Module,
+    tensors: ModelTensors,
+    dense: ModelTensors,
+    progress: ProgressListener | None,
+) -> int:
+    """Count the zeros of a checkpoint's matrices, and look at whether it was made from the parent.
+
+    Raises:
+        SettingsError: hardly a zero.
+        ModelError: the parent has other layers, or weights that do not resemble those of the checkpoint.
+    """
+    names = [name for name in _trained(module) if dict(module.named_parameters())[name].ndim > 1]
+    meter = Meter(progress, of=len(names))
+    zeros = count = 0
+    products, own, theirs = 0.0, 0.0, 0.0
+    for number, name in enumerate(names):
+        meter.report(f"Comparing {title} with {parent_title}", number)
+        weight = tensors.read(name).float()
+        try:
+            other: Tensor | None = dense.read(name).float()
+        except KeyError:
+            other = None
+        if other is None or other.shape != weight.shape:
+            raise ModelError(
+                f"{title} was not made from {parent_title}: that one has no {name} of shape {tuple(weight.shape)}; name "
+                "the model that it was made from with --parent"
+            )
+        kept = weight != 0
+        zeros += weight.numel() - int(kept.sum())
+        count += weight.numel()
+        other *= kept
+        products += float((weight * other).sum())
+        own, theirs = own + float(weight.square().sum()), theirs + float(other.square().sum())
+    if zeros < MIN_SPARSITY * count:
+        raise SettingsError(
+            f"of the weights of {title} only {zeros / count:.2%} are zero, so there is nothing to recover; name a pruned "
+            "checkpoint. A GGUF file in a few bits does not keep zeros: name the one that it was made from"
+        )
+    likeness = products / (own * theirs) ** 0.5 if own * theirs else 0.0
+    if likeness < MIN_LIKENESS:
+        raise ModelError(
+            f"{title} was not made from {parent_title}: the cosine of their weights is {likeness:.2f}; name the model "
+            "that it was made from with --parent"
+        )
+    return zeros

@@ -1,0 +1,136 @@
+"""The recovered model on disk: a copy of the pruned one with its trained weights, in the types of its files."""
+
+import json
+import shutil
+from pathlib import Path
+
+import torch
+from safetensors.numpy import save
+from torch import Tensor
+
+from trim.errors import ModelError, RunError
+from trim.files import new_folder, write_atomically
+from trim.hub import parse_id
+from trim.models.architecture import blueprint
+from trim.models.checkpoint import read_config
+from trim.models.loaded import Model
+from trim.models.tensor_names import ModelTensors
+from trim.names import local_path, one_line
+from trim.progress import ProgressListener
+from trim.pruning.export import copy_model, disk_errors_named
+from trim.recovery.kept import KeptWeights
+from trim.recovery.pair import Pair
+from trim.runs.recovery import MOVED, Recovery, Zeros
+
+
+def write_moved(path: Path, student: Model, kept: KeptWeights, before: Tensor, after: Tensor) -> None:
+    """Write how far the kept weights of each row of each layer moved."""
+    names = {id(layer.weight): name for name, layer in student.layers.items()}
+    own = {name: names.get(id(parameter)) for name, parameter in student.module.named_parameters()}
+    moved = {
+        layer: kept.rows_moved(name, before, after).numpy()
+        for name in kept.matrices()
+        if (layer := own[name]) is not None
+    }
+    write_atomically(path / MOVED, save(moved))
+
+
+def write_model(
+    out: Path,
+    pair: Pair,
+    kept: KeptWeights,
+    before: Tensor,
+    after: Tensor,
+    card: str,
+    progress: ProgressListener | None,
+) -> Zeros:
+    """Write the folder of the recovered model; it is complete or absent.
+
+    Args:
+        out: the new folder.
+        pair: the models.
+        kept: the trained weights, and where they are.
+        before, after: their values in the pruned and in the recovered model.
+        card: README.md.
+        progress: called before and after each file.
+
+    Raises:
+        ModelError: a weight is too large for the type of the files.
+        RunError: it cannot be written.
+    """
+    tensors = ModelTensors(blueprint(read_config(pair.files.folder)), pair.files)
+    own = {stored: name for name, stored in pair.trained.items()}
+    found: Zeros = {"zeros": 0, "of": 0, "rounded": 0}
+
+    def trained(stored: str) -> Tensor:
+        name, dtype = own[stored], pair.files.places[stored].dtype
+        new = kept.tensor(name, after, dtype)
+        if not bool(new.isfinite().all()):
+            raise ModelError(
+                f"{name} grew beyond what {str(dtype).removeprefix('torch.')} holds, the type of {pair.files.folder}; "
+                "recover with a lower --learning-rate"
+            )
+        if new.ndim > 1:
+            zeros = new.numel() - int(new.count_nonzero())
+            found["zeros"] += zeros
+            found["of"] += new.numel()
+            found["rounded"] += zeros - (new.numel() - int(kept.tensor(name, before, dtype).count_nonzero()))
+        return new.t().contiguous() if tensors.is_transposed(name) else new
+
+    with disk_errors_named(out), new_folder(out.absolute()) as new:
+        copy_model(pair.files, new, own, trained, progress)
+        (new / "README.md").write_text(card, encoding="utf-8")
+    return found
+
+
+def export_recovery(recovery: Recovery, out: str | Path) -> Path:
+    """Copy the recovered model into a folder of its own.
+
+    Raises:
+        RunError: the recovery is not complete, or the folder exists already or cannot be written.
+    """
+    out = Path(out)
+    if not recovery.complete:
+        raise RunError(
+            f"{recovery.path} is not complete; resume with: python -m trim resume {recovery.path}"
+        )
+    if out.exists():
+        raise RunError(f"{out} exists already; choose another folder, or remove it first")
+    with disk_errors_named(out), new_folder(out.absolute()) as new:
+        shutil.copytree(recovery.model, new, dirs_exist_ok=True)
+    return out
+
+
+def model_card(recovery: Recovery, steps: int, tokens: int, trained: int) -> str:
+    """Write README.md of the recovered model, with front matter as the Hub reads it."""
+    record = recovery.record
+    front = ["---", "library_name: transformers", "tags: [pruned, sparse, distilled, trim]"]
+    if (named := parse_id(record.parent)) and local_path(record.parent) is None:
+        front.append(f"base_model: {json.dumps(named[0])}")
+    text = record.text
+    return "\n".join(
+        [
+            *front,
+            "---",
+            "",
+            f"# {one_line(record.pruned.title)}, recovered",
+            "",
+            f"The kept weights, biases and norms of the blocks ({trained:,} numbers) were trained for {steps:,} steps "
+            f"over {tokens:,} tokens to predict what the dense model predicts; every zero of the pruned model stayed.",
+            "",
+            f"- dense model: {one_line(record.dense.title)}",
+            f"- text: {text.windows:,} windows of {text.length:,} tokens of {one_line(Path(text.corpus).name)}, "
+            f"{record.request.sampled or 0:.0%} of what was read written by the dense model itself; "
+            f"{text.held_out:,} windows held out",
+            f"- trained in {record.compute.dtype} on {record.compute.device_name}",
+            f"- recovery: {one_line(recovery.name)}, fingerprint {recovery.fingerprint}",
+            "",
+            "```python",
+            "from transformers import AutoModelForCausalLM, AutoTokenizer",
+            "",
+            'model = AutoModelForCausalLM.from_pretrained("THIS FOLDER")',
+            'tokenizer = AutoTokenizer.from_pretrained("THIS FOLDER")',
+            "```",
+            "",
+        ]
+    )

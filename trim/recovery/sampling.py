@@ -1,0 +1,117 @@
+"""Text that a model writes itself, many windows at a time: drawn at temperature 1, so that it is what the model knows."""
+
+import torch
+from torch import Tensor
+
+from trim.devices import available_bytes, halving
+from trim.errors import NonFiniteError
+from trim.models.loaded import Model
+
+PIECE_TOKENS = 256  # of one text that the model writes; windows are filled with several
+PROMPT_TOKENS = 16  # of the calibration text before half of the pieces; the others begin as texts do
+_MOST_PIECES = {"cpu": 32, "cuda": 2048}  # that are written at once
+_FREE = -1  # where the model chooses the token
+_MEMORY_SHARE = 0.4  # of what is free, for the keys and values of all pieces
+
+
+def pieces_at_once(model: Model, length: int) -> int:
+    """Return how many pieces of a window of `length` tokens the model's device can write at once."""
+    config = model.module.config.get_text_config()
+    heads = getattr(config, "num_key_value_heads", None) or getattr(config, "num_attention_heads", 1)
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    each, tokens = _pieces(length)
+    cached = 2 * config.num_hidden_layers * heads * size * model.dtype.itemsize * tokens
+    logits = 3 * 4 * config.vocab_size
+    fit = int(_MEMORY_SHARE * available_bytes(model.device) / (cached + logits))
+    most = max(1, min(fit, _MOST_PIECES[model.device.type]))
+    return max(each, most // each * each)
+
+
+def sample_windows(model: Model, prompts: Tensor, pieces: int, seed: int) -> Tensor:
+    """Let the model write windows, each of a few pieces one after the other, as texts follow each other in training.
+
+    Args:
+        model: the dense model.
+        prompts: (windows, length) int64 of the calibration text; also says how long windows are.
+        pieces: how many, a multiple of those in a window.
+        seed: decides the draws.
+
+    Returns:
+        (windows, length) int64 on the CPU.
+
+    Raises:
+        NonFiniteError: the model computes NaN.
+        NotEnoughMemoryError: not even one piece fits.
+    """
+    length = prompts.shape[1]
+    each, size = _pieces(length)
+    generator = torch.Generator(model.device).manual_seed(seed)
+    chosen = torch.Generator().manual_seed(seed)
+    beginning = _beginning(model)
+    lead = min(PROMPT_TOKENS, max(1, size // 2))
+    rows = torch.randint(0, len(prompts), (pieces,), generator=chosen)
+    starts = torch.randint(0, length - lead + 1, (pieces,), generator=chosen)
+    begun = prompts[rows[:, None], starts[:, None] + torch.arange(lead)]
+    if beginning is not None:  # every other piece begins as texts do
+        begun[::2, 0], begun[::2, 1:] = beginning, _FREE
+    return _written(model, begun, size, generator).view(-1, each * size)[:, :length]
+
+
+def _pieces(length: int) -> tuple[int, int]:
+    """Return how many pieces fill a window, the last perhaps cut off, and the tokens of each."""
+    count = -(-length // PIECE_TOKENS)
+    return count, -(-length // count)
+
+
+def _beginning(model: Model) -> int | None:
+    """Return the token that texts begin with, or else the one that ends them; None: there is neither."""
+    tokenizer, config = model.tokenizer, model.module.config.get_text_config()
+    size = config.vocab_size
+    for token in (tokenizer.bos_token_id, tokenizer.eos_token_id, config.eos_token_id):
+        if isinstance(token, int) and 0 <= token < size:
+            return token
+    return None
+
+
+def _written(model: Model, begin: Tensor, length: int, generator: torch.Generator) -> Tensor:
+    """Continue all rows to `length` tokens, as many at once as memory holds."""
+    done: list[Tensor] = []
+    batch = len(begin)
+    while (count := sum(map(len, done))) < len(begin):
+        def write(batch: int, count: int = count) -> Tensor:
+            return _continued(model, begin[count : count + batch].to(model.device), length, generator).cpu()
+
+        part, batch = halving(
+            write,
+            batch,
+            model.device,
+            f"one text of {length:,} tokens does not fit into memory while {model.title} writes it; go without text "
+            "that it writes itself (--sampled 0)",
+        )
+        done.append(part)
+    return torch.cat(done)
+
+
+@torch.inference_mode()
+def _continued(model: Model, begun: Tensor, length: int, generator: torch.Generator) -> Tensor:
+    """Write rows of `length` tokens that begin with those of `begun` (rows, lead) wherever they are not `_FREE`."""
+    reading, past = begun[:, :1], None
+    found = [reading]
+    finite = torch.ones((), dtype=torch.bool, device=begun.device)
+    for place in range(1, length):
+        output = model.module(input_ids=reading, past_key_values=past, use_cache=True)
+        past = output.past_key_values
+        chances = output.logits[:, -1].float().softmax(-1)
+        finite &= chances.isfinite().all()
+        # The largest of p / −log u is token i with probability p_i.
+        reading = chances.div_(torch.empty_like(chances).exponential_(generator=generator)).argmax(-1, keepdim=True)
+        if place < begun.shape[1]:
+            given = begun[:, place : place + 1]
+            reading = torch.where(given == _FREE, reading, given)
+        found.append(reading)
+    if not bool(finite):
+        raise NonFiniteError(
+            f"{model.title} computes NaN or infinity while it writes; compute in a wider type (--dtype float32), or "
+            "check the checkpoint"
+        )
+    return torch.cat(found, 1)

@@ -1,0 +1,89 @@
+"""The text of a recovery: windows of the calibration text, a part held out, and windows that the dense model writes."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trim.errors import CorpusError
+
+HELD_SHARE = 8  # one window in so many is held out
+HELD_TOKENS = {"cpu": 2048, "cuda": 16384}  # at most, so that looking at them takes a small part of the time
+SHARED_TOKENS = 16  # windows with so many tokens in a row in common share text
+
+
+@dataclass(frozen=True, eq=False)
+class RecoveryText:
+    """What is read, and what is held out.
+
+    Attributes:
+        training: (windows, length) int64, of the calibration text.
+        held_out: (windows, length) int64, of the same text; shares nothing with `training`.
+        sampled: (windows, length) int64, written by the dense model; may be none.
+    """
+
+    training: Tensor
+    held_out: Tensor
+    sampled: Tensor
+
+    @classmethod
+    def of(cls, windows: Tensor, device: torch.device) -> "RecoveryText":
+        """Hold windows out, and leave out those that share text with them: windows are drawn from one text.
+
+        Raises:
+            CorpusError: nothing is left to train on.
+        """
+        count, length = windows.shape
+        most = max(1, HELD_TOKENS[device.type] // length)
+        held = windows[: min(max(1, count // HELD_SHARE), most)]
+        run = min(SHARED_TOKENS, max(2, length // 2))
+        shared = torch.isin(_hashes(windows[len(held) :], run), _hashes(held, run)).any(1)
+        training = windows[len(held) :][~shared]
+        if not len(training):
+            raise CorpusError(
+                f"the text is too short to hold a part of it out: every one of {count - len(held):,} windows of "
+                f"{length:,} tokens shares text with the {len(held):,} held-out ones; use shorter windows (--length), "
+                "more of them (--windows), or a longer text (--corpus)"
+            )
+        return cls(training, held, windows[:0])
+
+    def step(self, number: int, windows: int, sampled: float, seed: int) -> Tensor:
+        """Return the windows of one step, (windows, length): all of a kind are read before any is read again.
+
+        Args:
+            number: of the step, from 0.
+            windows: of one step.
+            sampled: the share of them that the dense model wrote.
+            seed: decides the order.
+        """
+        written = round((number + 1) * windows * sampled) - round(number * windows * sampled)
+        written = written if len(self.sampled) else 0
+        before = round(number * windows * sampled) if len(self.sampled) else 0
+        return torch.cat(
+            [
+                _in_turn(self.training, number * windows - before, windows - written, seed),
+                _in_turn(self.sampled, before, written, seed + 1),
+            ]
+        )
+
+
+def _in_turn(windows: Tensor, start: int, count: int, seed: int) -> Tensor:
+    """Return windows number `start` and following of an endless row of shuffled rounds through all windows."""
+    chosen = []
+    for number in range(start, start + count):
+        turn, place = divmod(number, len(windows))
+        chosen.append(int(_order(len(windows), seed, turn)[place]))
+    return windows[chosen]
+
+
+def _order(count: int, seed: int, turn: int) -> Tensor:
+    generator = torch.Generator().manual_seed((seed * 1_000_003 + turn) % 2**63)
+    return torch.randperm(count, generator=generator)
+
+
+def _hashes(windows: Tensor, run: int) -> Tensor:
+    """Hash every `run` tokens in a row of each window, (windows, length − run + 1) int64."""
+    total = torch.zeros_like(windows[:, run - 1 :])
+    for place in range(run):  # products wrap around, as hashes may
+        total = total * 6364136223846793005 + windows[:, place : windows.shape[1] - run + 1 + place] + 1
+    return total

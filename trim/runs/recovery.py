@@ -1,0 +1,381 @@
+"""The folder of a recovery, read: what was trained, from what, how it went; needs neither the model nor torch.
+
+recovery.json       every setting that changes the result, and what was trained, to what, on what
+metrics.json        the curve of the held-out loss, steps, seconds, sparsity, perplexities
+moved.safetensors   how far each row's kept weights moved, (D,) by layer
+events.jsonl        progress, one event a line
+notes.json          name and note, free to edit
+model/              the recovered model, which plain `transformers` loads; there when all is done
+state.safetensors, text.safetensors    what a stopped recovery resumes from, until then
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, NotRequired, TypedDict
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+
+from trim.errors import RunError, SettingsError
+from trim.names import RECOVERED, closest_matches, one_line
+from trim.runs.fields import Limits, read_fields
+from trim.runs.folder import SCHEMA, damaged, read_json, runs_folder, settings_fingerprint
+from trim.runs.options import option, options
+from trim.runs.run_record import Compute, ModelFacts
+from trim.runs.settings import MACHINE
+from trim.runs.shapes import Continuation, Count, Name, Notes, PerplexityEntry, Share, Time
+
+RECORD, MOVED = "recovery.json", "moved.safetensors"
+TRAINING, RECOVERY_TEXT = "training", "text"
+
+
+@dataclass(frozen=True)
+class RecoverSettings:
+    """The settings of a recovery: how long, on what text, and how.
+
+    Raises:
+        SettingsError: a value that makes no sense, with the reason.
+    """
+
+    minutes: float = option(
+        5.0,
+        help="how long to train, with what it needs on the way; loading and writing the models come on top",
+        label="Minutes",
+        group=TRAINING,
+        limits=(0.1, 10_000),
+    )
+    steps: int | None = option(
+        None,
+        help="so many steps instead of minutes; on a CPU they can be repeated bit for bit",
+        label="Steps",
+        group=TRAINING,
+        unset="as many as the minutes allow",
+        limits=(1, 10**7),
+    )
+    learning_rate: float | None = option(
+        None,
+        help="the highest rate, reached after a twentieth of the time and 0 at its end",
+        label="Learning rate",
+        group=TRAINING,
+        unset="0.3 over the width of the model",
+        metavar="RATE",
+    )
+    batch: int | None = option(
+        None,
+        help="windows in one step",
+        label="Windows in a step",
+        group=TRAINING,
+        unset="8,192 tokens' worth on a GPU, 1,024 on a CPU",
+        limits=(1, 10**6),
+    )
+    sampled: float | None = option(
+        None,
+        help="the share of windows that the dense model writes itself, beginning as texts do or with words of the text",
+        label="Share of text that the dense model writes",
+        group=RECOVERY_TEXT,
+        unset="half on a GPU; none on a CPU, where writing takes as long as training",
+        unit="%",
+        limits=(0, 100),
+        metavar="SHARE",
+    )
+    corpus: str | None = option(
+        None,
+        help="demo, wikitext2, c4, or a .txt, .jsonl or .parquet file, of which the calibration part is read",
+        label="Text",
+        group=RECOVERY_TEXT,
+        unset="the run's; demo for a checkpoint",
+    )
+    windows: int = option(
+        512,
+        help="windows drawn from the text, an eighth of them held out",
+        label="Windows",
+        group=RECOVERY_TEXT,
+        limits=(2, 10**6),
+    )
+    length: int | None = option(
+        None,
+        help="tokens in a window",
+        label="Tokens in a window",
+        group=RECOVERY_TEXT,
+        unset="the run's; 1,024 for a checkpoint, or its context",
+        limits=(2, 10**6),
+    )
+    seed: int = option(
+        0,
+        help="decides which windows, their order, and what the dense model writes",
+        label="Seed",
+        group=RECOVERY_TEXT,
+        limits=(0, 2**31 - 1),
+    )
+    device: str | None = option(
+        None,
+        help="cpu, cuda or cuda:1",
+        label="Device",
+        group=MACHINE,
+        unset="a GPU where there is one",
+    )
+    dtype: str | None = option(
+        None,
+        help="type of the forward passes, float32 or bfloat16; trained weights and the optimizer are float32",
+        label="Type",
+        group=MACHINE,
+        unset="bfloat16 on a GPU, float32 on a CPU",
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("minutes", "steps", "learning_rate", "batch"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise SettingsError(f"--{name.replace('_', '-')} must be above 0, not {value}")
+        if self.sampled is not None and not 0 <= self.sampled <= 0.9:
+            raise SettingsError(
+                f"between 0 and 0.9 of the windows can be the dense model's own, not {self.sampled:g}; the text itself "
+                "keeps it to the subject"
+            )
+        if self.windows < 2 or (self.length is not None and self.length < 2):
+            raise SettingsError(
+                "a text needs at least 2 windows of 2 tokens, one to train on and one held out, not "
+                f"{self.windows} of {self.length}"
+            )
+        if self.dtype == "float16":
+            raise SettingsError(
+                "float16 loses small gradients; train in bfloat16 or float32 (--dtype), the recovered model has the "
+                "type of the pruned one either way"
+            )
+
+    @classmethod
+    def of(cls, fields: Mapping[str, object]) -> "RecoverSettings":
+        """Make settings from fields by their names.
+
+        Raises:
+            SettingsError: as for the class itself.
+        """
+        if unknown := [name for name in fields if name not in cls.__dataclass_fields__]:
+            raise SettingsError(
+                f"{unknown[0]!r} is not an option; closest names: {closest_matches(unknown[0], options(cls))}"
+            )
+        return cls(**fields)  # type: ignore[arg-type]  # no type says which value each name of a mapping has
+
+    @classmethod
+    def from_json(cls, content: dict) -> "RecoverSettings":
+        """Read the settings of a recovery.
+
+        Raises:
+            SettingsError: a value of the wrong type.
+        """
+        return read_fields(cls, content, "request")
+
+
+@dataclass(frozen=True)
+class RecoveryText:
+    """The text of a recovery: windows of so many tokens to train on and held out, and those the dense model wrote."""
+
+    corpus: str
+    sha256: str
+    length: int
+    windows: int
+    held_out: int
+
+
+@dataclass(frozen=True)
+class RecoveryRecord:
+    """Everything that decides what a recovery makes of a model.
+
+    Attributes:
+        request: what the user asked for.
+        sparse: the pruned model, a run's folder or a checkpoint.
+        run: the fingerprint of the run; None: it is a checkpoint.
+        pruned: the pruned model's title, and the fingerprint of its weights, of a run those of the dense model.
+        parent: the dense model, as `load_model` takes it.
+        dense: its title, and the fingerprint of its weights.
+        text: what was read.
+        compute: where.
+        versions: those of Python and the libraries.
+    """
+
+    request: RecoverSettings
+    sparse: str
+    run: str | None
+    pruned: ModelFacts
+    parent: str
+    dense: ModelFacts
+    text: RecoveryText
+    compute: Compute
+    versions: dict[str, str]
+
+    def to_json(self) -> dict:
+        """Return plain JSON, from which `from_json` makes the same record."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict) -> "RecoveryRecord":
+        """Read and check a record.
+
+        Raises:
+            SettingsError: something is missing or of the wrong type.
+        """
+        return read_fields(cls, content, "settings")
+
+
+class HeldOut(TypedDict):
+    """The losses on the held-out windows at one time: nats per token to the dense model, and of the text itself."""
+
+    step: Count
+    seconds: Annotated[float, Limits(0)]
+    divergence: float
+    perplexity: float
+
+
+class Zeros(TypedDict):
+    """The zeros of the blocks' matrices, of how many weights; how many kept weights the type of the files rounds to 0."""
+
+    zeros: Count
+    of: Count
+    rounded: Count
+
+
+class RecoveryMetrics(TypedDict, total=False):
+    """`metrics.json` of a recovery."""
+
+    curve: list[HeldOut]
+    best: Count
+    steps: Count
+    tokens: Count
+    sampled: Count
+    restarts: list[Count]
+    seconds: Annotated[float, Limits(0)]
+    training_seconds: Annotated[float, Limits(0)]
+    sparsity: Share
+    weights: Zeros
+    trained: Count
+    perplexities: list[PerplexityEntry]
+    dense_perplexities: list[PerplexityEntry]
+    continuations: list[Continuation]
+
+
+class _Record(TypedDict):
+    """`recovery.json`."""
+
+    schema: int
+    name: NotRequired[Name]
+    created: Time
+    fingerprint: str
+    settings: dict
+
+
+@dataclass(frozen=True, eq=False)
+class Recovery:
+    """A recovery on disk.
+
+    Attributes:
+        path: the folder.
+        record: what decides its result, read and checked.
+        created: when it began, ISO 8601 in UTC.
+        fingerprint: the hash of the record.
+        given: the name that it was begun with.
+    """
+
+    path: Path
+    record: RecoveryRecord
+    created: str
+    fingerprint: str
+    given: str
+
+    @property
+    def id(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def model(self) -> Path:
+        """Return the folder of the recovered model, which is there once it is complete."""
+        return self.path / RECOVERED
+
+    @property
+    def complete(self) -> bool:
+        """Return whether the recovered model is there."""
+        return (self.model / "config.json").is_file()
+
+    @cached_property
+    def notes(self) -> dict[str, str]:
+        """`notes.json`: "name" and "note"."""
+        written = read_json(self.path / "notes.json", Notes, optional=True)
+        return {"name": written.get("name") or self.given or self.id, "note": written.get("note", "")}
+
+    @property
+    def name(self) -> str:
+        """Return the title of the recovery."""
+        return self.notes["name"]
+
+    @cached_property
+    def metrics(self) -> RecoveryMetrics:
+        """`metrics.json`; empty until the first held-out loss."""
+        return read_json(self.path / "metrics.json", RecoveryMetrics, optional=True)
+
+    def rows_moved(self) -> dict[str, np.ndarray]:
+        """Read ‖ŵ − w‖ / ‖w‖ over the kept weights of each row, (D,) float32 by layer; NaN for a row without any.
+
+        Raises:
+            RunError: the recovery is not complete, or its file is damaged.
+        """
+        path = self.path / MOVED
+        try:
+            with safe_open(path, "np") as file:
+                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, SafetensorError) as error:
+            if not self.complete:
+                raise RunError(f"{self.path} is not complete: resume with: trim resume {self.path}") from error
+            raise damaged(path, error) from error
+
+
+def is_recovery(target: str | Path) -> bool:
+    """Return whether the folder is a recovery's."""
+    return (Path(target) / RECORD).is_file()
+
+
+def open_recovery(path: str | Path) -> Recovery:
+    """Open the folder of a recovery for reading.
+
+    Raises:
+        RunError: no such folder, another schema, or a damaged file; the message names the file and what to do.
+    """
+    path = Path(path)
+    if not is_recovery(path):
+        raise RunError(f"{path} is not a recovery: it holds no {RECORD}. `trim recover RUN` writes one")
+    file = path / RECORD
+    if (schema := read_json(file, dict).get("schema")) != SCHEMA:
+        raise RunError(
+            f"{file} is of schema {one_line(repr(schema))}, and this version reads schema {SCHEMA}; open it with the "
+            "version of TRIM Lab that wrote it"
+        )
+    content = read_json(file, _Record)
+    if settings_fingerprint(content["settings"]) != content["fingerprint"]:
+        raise damaged(file, "its settings no longer match their fingerprint")
+    try:
+        record = RecoveryRecord.from_json(content["settings"])
+    except SettingsError as error:
+        raise damaged(file, error) from error
+    return Recovery(path, record, content["created"], content["fingerprint"], content.get("name", ""))
+
+
+@dataclass(frozen=True)
+class RecoveryEntry:
+    """The folder of a recovery in a list: opened, or the reason why it cannot be."""
+
+    path: Path
+    recovery: Recovery | None
+    problem: str | None
+
+
+def list_recoveries(folder: str | Path | None = None) -> list[RecoveryEntry]:
+    """List the recoveries in a folder (default: `runs_folder()`), newest first."""
+    entries = []
+    for file in sorted((runs_folder() if folder is None else Path(folder)).glob(f"*/{RECORD}")):
+        try:
+            entries.append(RecoveryEntry(file.parent, open_recovery(file.parent), None))
+        except RunError as error:
+            entries.append(RecoveryEntry(file.parent, None, str(error)))
+    return sorted(entries, key=lambda entry: entry.recovery.created if entry.recovery else "", reverse=True)
