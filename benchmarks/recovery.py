@@ -22,7 +22,7 @@ from benchmarks.quality import evaluation_text
 from trim.evaluation.entries import number_to_json
 from trim.evaluation.workbench import Workbench
 from trim.runs.options import options
-from trim.runs.recovery import RecoverSettings
+from trim.runs.recover_settings import RecoverSettings
 from trim.runs.writer import now, write_json
 
 WINDOWS, LENGTH = 128, 1024
@@ -64,7 +64,9 @@ def main() -> None:
                 row = recovered(chosen, run, texts, minutes, {"seed": seed, **more})
                 same = ("target", "minutes", "options")
                 rows = [each for each in content["rows"] if any(each[key] != row[key] for key in same)]
-                content["rows"] = sorted([*rows, row], key=lambda each: json.dumps([each[key] for key in same]))
+                content["rows"] = sorted(
+                    [*rows, row], key=lambda each: json.dumps([each[key] for key in same])
+                )
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_json(path, content)
                 print(json.dumps(row), flush=True)
@@ -133,9 +135,7 @@ def recovered(
         "sampled_tokens": metrics["sampled"] * record.text.length,
         "training_seconds": round(metrics["training_seconds"], 1),
         "seconds": round(metrics["seconds"], 1),
-        "curve": [
-            {key: float(f"{value:.5g}") for key, value in each.items()} for each in metrics["curve"]
-        ],
+        "curve": [{key: float(f"{value:.5g}") for key, value in each.items()} for each in metrics["curve"]],
         "learning_rate": record.request.learning_rate,
         "batch": record.request.batch,
         "device": record.compute.device_name,

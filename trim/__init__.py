@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from trim.recovery.recover import recover, resume_recovery
     from trim.runs.folder import Run, list_runs, open_run
     from trim.runs.published import as_published
-    from trim.runs.recovery import Recovery, RecoverSettings, list_recoveries, open_recovery
+    from trim.runs.recovery import RecoverSettings, Recovery, list_recoveries, open_recovery
     from trim.runs.settings import PruneSettings
     from trim.sweeps.folder import Sweep, create_sweep, list_sweeps, open_sweep
     from trim.sweeps.run import run_sweep
@@ -99,7 +99,8 @@ _NAMES_OF = {
     "recovery.recover": "recover resume_recovery",
     "runs.folder": "Run list_runs open_run",
     "runs.published": "as_published",
-    "runs.recovery": "Recovery RecoverSettings list_recoveries open_recovery",
+    "runs.recover_settings": "RecoverSettings",
+    "runs.recovery": "Recovery list_recoveries open_recovery",
     "runs.settings": "PruneSettings",
     "sweeps.folder": "Sweep create_sweep list_sweeps open_sweep",
     "sweeps.run": "run_sweep",

@@ -10,7 +10,7 @@ from trim.cli.terminal import Terminal
 from trim.names import format_bytes
 from trim.pruning.events import Note
 from trim.runs.options import options
-from trim.runs.recovery import Recovery, RecoverSettings
+from trim.runs.recovery import RecoverSettings, Recovery
 
 if TYPE_CHECKING:
     from trim.recovery.events import Fact
@@ -74,8 +74,8 @@ class RecoveryTerminal(Terminal):
             case Measured():
                 mark = "" if event.best else "  (not the best)"
                 self.line(
-                    f"step {event.step:>6,}  {event.seconds:7.1f} s  held out: {event.divergence:.4f} nats from the dense "
-                    f"model, perplexity {event.perplexity:.4g}{mark}"
+                    f"step {event.step:>6,}  {event.seconds:7.1f} s  held out: {event.divergence:.4f} nats from the "
+                    f"dense model, perplexity {event.perplexity:.4g}{mark}"
                 )
             case Note():
                 self.line(event.text)

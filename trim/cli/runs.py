@@ -128,11 +128,13 @@ def _inspect_recovery(recovery: Recovery, as_json: bool) -> None:
     print(f"{recovery.name} ({recovery.path}, {recovery.created}): {_recovery_state(recovery)}")
     print(f"{record.pruned.title}, trained to predict what {record.dense.title} predicts")
     text = record.text
-    print(f"on {text.windows:,} windows of {text.length:,} tokens of {text.corpus}, {text.held_out:,} held out")
+    print(
+        f"on {text.windows:,} windows of {text.length:,} tokens of {text.corpus}, {text.held_out:,} held out"
+    )
     for look in metrics.get("curve", []):
         print(
-            f"step {look['step']:>6,}  {look['seconds']:7.1f} s  held out: {look['divergence']:.4f} nats from the dense "
-            f"model, perplexity {look['perplexity']:.4g}"
+            f"step {look['step']:>6,}  {look['seconds']:7.1f} s  held out: {look['divergence']:.4f} nats from the "
+            f"dense model, perplexity {look['perplexity']:.4g}"
         )
 
 
@@ -141,7 +143,9 @@ def _recovery_state(recovery: Recovery) -> str:
         return f"not complete; resume with: python -m trim resume {shlex.quote(str(recovery.path))}"
     metrics = recovery.metrics
     best = metrics["curve"][metrics["best"]]
-    return f"recovered, model sparsity {metrics['sparsity']:.4f}, held-out perplexity {best['perplexity']:.4g}"
+    return (
+        f"recovered, model sparsity {metrics['sparsity']:.4f}, held-out perplexity {best['perplexity']:.4g}"
+    )
 
 
 def _list_runs(folder: Path) -> None:

@@ -1,4 +1,4 @@
-"""Blocks that are computed again in the backward pass, so that memory holds what goes into each and not what is inside."""
+"""Blocks that are computed again in the backward pass: memory holds what goes into each, not what is inside."""
 
 import contextlib
 import functools

@@ -37,7 +37,8 @@ def divergence(student: Tensor, dense: Tensor, scale: float) -> Tensor:
     """Return scale · Σ KL(dense ‖ student) over all tokens, (), in nats; the dense model's logits are used up.
 
     Args:
-        student, dense: (windows, length, vocabulary) logits.
+        student: (windows, length, vocabulary) logits.
+        dense: those of the dense model.
         scale: such as 1 / how many tokens a step has.
     """
     result: Tensor = _Divergence.apply(student, dense, scale)

@@ -151,7 +151,8 @@ class RecoveryWriter:
 
     def _damaged(self) -> RunError:
         return RunError(
-            f"{self.path / STATE} is damaged; remove it, and the recovery begins anew: python -m trim resume {self.path}"
+            f"{self.path / STATE} is damaged; remove it, and the recovery begins anew with: python -m trim resume "
+            f"{self.path}"
         )
 
 
@@ -159,5 +160,3 @@ def _save(path: Path, tensors: dict[str, Tensor], facts: dict) -> None:
     with atomic_file(path) as file:
         held = {key: each.contiguous() for key, each in tensors.items()}
         save_file(held, file.name, {"trim": json.dumps(facts)})
-
-

@@ -126,7 +126,7 @@ class KeptWeights:
         return whole.view(part.parameter.shape)
 
     def rows_moved(self, name: str, before: Tensor, after: Tensor) -> Tensor:
-        """Return ‖after − before‖ / ‖before‖ of each row of a matrix, (D,) float32; NaN for a row that keeps nothing."""
+        """Return ‖after − before‖ / ‖before‖ of each row of a matrix, (D,) float32; NaN for a row without weights."""
         old, new = (self.tensor(name, values, torch.float32).double() for values in (before, after))
         return ((new - old).norm(dim=1) / old.norm(dim=1)).float()
 

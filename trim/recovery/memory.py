@@ -64,9 +64,7 @@ class Plan:
     bytes: int
 
 
-def plan_memory(
-    sizes: Sizes, windows: int, length: int, device: torch.device, *, loaded: int = 0
-) -> Plan:
+def plan_memory(sizes: Sizes, windows: int, length: int, device: torch.device, *, loaded: int = 0) -> Plan:
     """Choose the largest pass that fits; blocks are computed again only where not even one window fits otherwise.
 
     Args:

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from trim.devices import DTYPES, choose_device, choose_dtype
 from trim.errors import ModelError, RunError, SettingsError
 from trim.evaluation.workbench import source_of
-from trim.models.checkpoint import read_config
 from trim.models.architecture import blueprint, find_blocks
+from trim.models.checkpoint import read_config
 from trim.models.loaded import Model, load_model, model_folder
 from trim.models.tensor_files import TensorFiles
 from trim.models.tensor_names import ModelTensors
@@ -121,7 +121,12 @@ def open_pair(
         zeros = int(run.metrics["weights"]["pruned"])
     else:
         zeros = _compared(
-            title, parent_title, module, tensors, ModelTensors(blueprint(read_config(folder)), dense_files), progress
+            title,
+            parent_title,
+            module,
+            tensors,
+            ModelTensors(blueprint(read_config(folder)), dense_files),
+            progress,
         )
     parameters = dict(module.named_parameters())
     count = sum(parameters[name].numel() for name in trained)
@@ -162,7 +167,9 @@ def _trained(module: nn.Module) -> list[str]:
     """Name the parameters that are trained: all but the tables of embeddings and the output head, which are dense."""
     tables = [part for part in module.modules() if isinstance(part, nn.Embedding)]
     head = module.get_output_embeddings()  # type: ignore[operator]  # of a transformers model
-    left = {id(each) for part in (*tables, *([head] if head is not None else [])) for each in part.parameters()}
+    left = {
+        id(each) for part in (*tables, *([head] if head is not None else [])) for each in part.parameters()
+    }
     return [name for name, each in module.named_parameters() if id(each) not in left]
 
 
@@ -193,8 +200,8 @@ def _compared(
             other = None
         if other is None or other.shape != weight.shape:
             raise ModelError(
-                f"{title} was not made from {parent_title}: that one has no {name} of shape {tuple(weight.shape)}; name "
-                "the model that it was made from with --parent"
+                f"{title} was not made from {parent_title}: that one has no {name} of shape {tuple(weight.shape)}; "
+                "name the model that it was made from with --parent"
             )
         kept = weight != 0
         zeros += weight.numel() - int(kept.sum())
@@ -204,8 +211,8 @@ def _compared(
         own, theirs = own + float(weight.square().sum()), theirs + float(other.square().sum())
     if zeros < MIN_SPARSITY * count:
         raise SettingsError(
-            f"of the weights of {title} only {zeros / count:.2%} are zero, so there is nothing to recover; name a pruned "
-            "checkpoint. A GGUF file in a few bits does not keep zeros: name the one that it was made from"
+            f"of the weights of {title} only {zeros / count:.2%} are zero, so there is nothing to recover; name a "
+            "pruned checkpoint. A GGUF file in a few bits does not keep zeros: name the one that it was made from"
         )
     likeness = products / (own * theirs) ** 0.5 if own * theirs else 0.0
     if likeness < MIN_LIKENESS:

@@ -4,7 +4,6 @@ import json
 import shutil
 from pathlib import Path
 
-import torch
 from safetensors.numpy import save
 from torch import Tensor
 
@@ -50,7 +49,8 @@ def write_model(
         out: the new folder.
         pair: the models.
         kept: the trained weights, and where they are.
-        before, after: their values in the pruned and in the recovered model.
+        before: their values in the pruned model.
+        after: and in the recovered one.
         card: README.md.
         progress: called before and after each file.
 
@@ -91,9 +91,7 @@ def export_recovery(recovery: Recovery, out: str | Path) -> Path:
     """
     out = Path(out)
     if not recovery.complete:
-        raise RunError(
-            f"{recovery.path} is not complete; resume with: python -m trim resume {recovery.path}"
-        )
+        raise RunError(f"{recovery.path} is not complete; resume with: python -m trim resume {recovery.path}")
     if out.exists():
         raise RunError(f"{out} exists already; choose another folder, or remove it first")
     with disk_errors_named(out), new_folder(out.absolute()) as new:

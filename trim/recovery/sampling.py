@@ -1,4 +1,6 @@
-"""Text that a model writes itself, many windows at a time: drawn at temperature 1, so that it is what the model knows."""
+"""Text that a model writes itself, many windows at a time, drawn at temperature 1: it is what the model knows."""
+
+import time
 
 import torch
 from torch import Tensor
@@ -6,6 +8,7 @@ from torch import Tensor
 from trim.devices import available_bytes, halving
 from trim.errors import NonFiniteError
 from trim.models.loaded import Model
+from trim.progress import Progress, ProgressListener
 
 PIECE_TOKENS = 256  # of one text that the model writes; windows are filled with several
 PROMPT_TOKENS = 16  # of the calibration text before half of the pieces; the others begin as texts do
@@ -14,7 +17,7 @@ _FREE = -1  # where the model chooses the token
 _MEMORY_SHARE = 0.4  # of what is free, for the keys and values of all pieces
 
 
-def pieces_at_once(model: Model, length: int) -> int:
+def _pieces_at_once(model: Model, length: int) -> int:
     """Return how many pieces of a window of `length` tokens the model's device can write at once."""
     config = model.module.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or getattr(config, "num_attention_heads", 1)
@@ -25,6 +28,38 @@ def pieces_at_once(model: Model, length: int) -> int:
     fit = int(_MEMORY_SHARE * available_bytes(model.device) / (cached + logits))
     most = max(1, min(fit, _MOST_PIECES[model.device.type]))
     return max(each, most // each * each)
+
+
+def sample_text(
+    model: Model, prompts: Tensor, wanted: int | None, seconds: float, seed: int, report: ProgressListener
+) -> Tensor:
+    """Let the model write windows, round after round.
+
+    Args:
+        model: the dense model.
+        prompts: (windows, length) int64 of the calibration text.
+        wanted: how many windows; None: as many rounds as end within the seconds, at least one.
+        seconds: that it may take.
+        seed: decides the draws.
+        report: called before each round.
+
+    Returns:
+        (windows, length) int64 on the CPU.
+
+    Raises:
+        The errors of `sample_windows`.
+    """
+    at_once = _pieces_at_once(model, prompts.shape[1])
+    begin = time.monotonic()
+    found: list[Tensor] = []
+    while True:
+        count, spent = sum(map(len, found)), time.monotonic() - begin
+        # A further round takes as long as those before.
+        done = count / wanted if wanted else min(spent * (1 + 1 / max(1, len(found))) / seconds, 1.0)
+        if done >= 1 and found:
+            return torch.cat(found)[:wanted]
+        report(Progress(f"The dense model writes: {count:,} windows so far", done, 1.0))
+        found.append(sample_windows(model, prompts, at_once, seed * 100_003 + len(found)))
 
 
 def sample_windows(model: Model, prompts: Tensor, pieces: int, seed: int) -> Tensor:
@@ -78,6 +113,7 @@ def _written(model: Model, begin: Tensor, length: int, generator: torch.Generato
     done: list[Tensor] = []
     batch = len(begin)
     while (count := sum(map(len, done))) < len(begin):
+
         def write(batch: int, count: int = count) -> Tensor:
             return _continued(model, begin[count : count + batch].to(model.device), length, generator).cpu()
 
@@ -104,7 +140,9 @@ def _continued(model: Model, begun: Tensor, length: int, generator: torch.Genera
         chances = output.logits[:, -1].float().softmax(-1)
         finite &= chances.isfinite().all()
         # The largest of p / −log u is token i with probability p_i.
-        reading = chances.div_(torch.empty_like(chances).exponential_(generator=generator)).argmax(-1, keepdim=True)
+        reading = chances.div_(torch.empty_like(chances).exponential_(generator=generator)).argmax(
+            -1, keepdim=True
+        )
         if place < begun.shape[1]:
             given = begun[:, place : place + 1]
             reading = torch.where(given == _FREE, reading, given)

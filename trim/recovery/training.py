@@ -127,7 +127,9 @@ class Training:
             return None
         return self._pace() * (self.course.planned - self.course.done) + self._looks_left()
 
-    def run(self, tell: Callable[[], None], measured: Callable[[HeldOut, bool], None], note: Callable[[str], None]) -> None:
+    def run(
+        self, tell: Callable[[], None], measured: Callable[[HeldOut, bool], None], note: Callable[[str], None]
+    ) -> None:
         """Train to the end.
 
         Args:
@@ -208,12 +210,14 @@ class Training:
             student = self._student.module(input_ids=tokens, use_cache=False).logits
             found.append(losses(student, dense, tokens))
         apart = sum(each.divergence for each in found) / sum(each.tokens for each in found)
-        surprise = sum(each.negative_log_likelihood for each in found) / sum(each.predictions for each in found)
+        surprise = sum(each.negative_log_likelihood for each in found) / sum(
+            each.predictions for each in found
+        )
         if not math.isfinite(apart):
             if not course.curve:
                 raise NonFiniteError(
-                    "the pruned or the dense model computes NaN or infinity on the held-out windows; compute in a wider "
-                    "type (--dtype float32), or check the checkpoints"
+                    "the pruned or the dense model computes NaN or infinity on the held-out windows; compute in a "
+                    "wider type (--dtype float32), or check the checkpoints"
                 )
             self._previous = torch.tensor(math.nan)
             return

@@ -123,7 +123,12 @@ def test_what_cannot_be_recovered(run, checkpoint, dense, tmp_path, monkeypatch)
     other = rough.make_model("qwen2", tmp_path / "other", seed=5)
     small = rough.make_model("qwen2", tmp_path / "small", intermediate_size=24)
     given = trim.prune(
-        dense, tmp_path / "given", tokens=rough.random_tokens(2, 8), target=0.5, allocation="uniform", device="cpu"
+        dense,
+        tmp_path / "given",
+        tokens=rough.random_tokens(2, 8),
+        target=0.5,
+        allocation="uniform",
+        device="cpu",
     )
     cases: list[tuple[Path, dict, str]] = [
         (checkpoint, {}, "name the dense model that .*pruned was made from with --parent"),
@@ -142,7 +147,7 @@ def test_what_cannot_be_recovered(run, checkpoint, dense, tmp_path, monkeypatch)
         with pytest.raises(trim.TrimError, match=message):
             trim.recover(sparse, out, **({"device": "cpu", "steps": 1} | changes))
     monkeypatch.setattr(memory, "available_bytes", lambda device: 1000)
-    with pytest.raises(trim.NotEnoughMemoryError, match="needs about .* MB of memory.*1 kB free"):
+    with pytest.raises(trim.NotEnoughMemoryError, match=r"needs about .* MB of memory.*1 kB free"):
         trim.recover(run.path, out, device="cpu", steps=1)
     assert not out.exists()
 
@@ -212,7 +217,14 @@ def test_held_out_windows_share_nothing_with_the_others_and_each_is_read_in_its_
     windows = long[torch.tensor([0, 100, 8, 300, 90, 200, 250, 120])[:, None] + torch.arange(32)]
     text = RecoveryText.of(windows, torch.device("cpu"))
     assert torch.equal(text.held_out, windows[:1])
-    assert {int(each[0]) for each in text.training} == {100, 300, 90, 200, 250, 120}  # 8 shares 24 tokens with 0
+    assert {int(each[0]) for each in text.training} == {
+        100,
+        300,
+        90,
+        200,
+        250,
+        120,
+    }  # 8 shares 24 tokens with 0
     both = dataclasses.replace(text, sampled=torch.full((2, 32), -1) - torch.arange(2)[:, None])
     read = torch.cat([both.step(number, 3, 0.5, seed=1) for number in range(4)])[:, 0].tolist()
     assert sorted(each for each in read if each >= 0) == [90, 100, 120, 200, 250, 300]

@@ -1,0 +1,149 @@
+"""Every option of training a pruned model, each declared once."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from trim.errors import SettingsError
+from trim.names import closest_matches
+from trim.runs.fields import read_fields
+from trim.runs.options import option, options
+from trim.runs.settings import MACHINE
+
+TRAINING, RECOVERY_TEXT = "training", "text"
+
+
+@dataclass(frozen=True)
+class RecoverSettings:
+    """The settings of a recovery: how long, on what text, and how.
+
+    Raises:
+        SettingsError: a value that makes no sense, with the reason.
+    """
+
+    minutes: float = option(
+        5.0,
+        help="how long to train, with what it needs on the way; loading and writing the models come on top",
+        label="Minutes",
+        group=TRAINING,
+        limits=(0.1, 10_000),
+    )
+    steps: int | None = option(
+        None,
+        help="so many steps instead of minutes; on a CPU they can be repeated bit for bit",
+        label="Steps",
+        group=TRAINING,
+        unset="as many as the minutes allow",
+        limits=(1, 10**7),
+    )
+    learning_rate: float | None = option(
+        None,
+        help="the highest rate, reached after a twentieth of the time and 0 at its end",
+        label="Learning rate",
+        group=TRAINING,
+        unset="0.3 over the width of the model",
+        metavar="RATE",
+    )
+    batch: int | None = option(
+        None,
+        help="windows in one step",
+        label="Windows in a step",
+        group=TRAINING,
+        unset="8,192 tokens' worth on a GPU, 1,024 on a CPU",
+        limits=(1, 10**6),
+    )
+    sampled: float | None = option(
+        None,
+        help="the share of windows that the dense model writes itself, beginning as texts do or with words of the text",
+        label="Share of text that the dense model writes",
+        group=RECOVERY_TEXT,
+        unset="half on a GPU; none on a CPU, where writing takes as long as training",
+        unit="%",
+        limits=(0, 100),
+        metavar="SHARE",
+    )
+    corpus: str | None = option(
+        None,
+        help="demo, wikitext2, c4, or a .txt, .jsonl or .parquet file, of which the calibration part is read",
+        label="Text",
+        group=RECOVERY_TEXT,
+        unset="the run's; demo for a checkpoint",
+    )
+    windows: int = option(
+        512,
+        help="windows drawn from the text, an eighth of them held out",
+        label="Windows",
+        group=RECOVERY_TEXT,
+        limits=(2, 10**6),
+    )
+    length: int | None = option(
+        None,
+        help="tokens in a window",
+        label="Tokens in a window",
+        group=RECOVERY_TEXT,
+        unset="the run's; 1,024 for a checkpoint, or its context",
+        limits=(2, 10**6),
+    )
+    seed: int = option(
+        0,
+        help="decides which windows, their order, and what the dense model writes",
+        label="Seed",
+        group=RECOVERY_TEXT,
+        limits=(0, 2**31 - 1),
+    )
+    device: str | None = option(
+        None,
+        help="cpu, cuda or cuda:1",
+        label="Device",
+        group=MACHINE,
+        unset="a GPU where there is one",
+    )
+    dtype: str | None = option(
+        None,
+        help="type of the forward passes, float32 or bfloat16; trained weights and the optimizer are float32",
+        label="Type",
+        group=MACHINE,
+        unset="bfloat16 on a GPU, float32 on a CPU",
+    )
+
+    def __post_init__(self) -> None:
+        for name in ("minutes", "steps", "learning_rate", "batch"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < float("inf"):
+                raise SettingsError(f"--{name.replace('_', '-')} must be above 0, not {value}")
+        if self.sampled is not None and not 0 <= self.sampled <= 0.9:
+            raise SettingsError(
+                f"between 0 and 0.9 of the windows can be the dense model's own, not {self.sampled:g}; the text itself "
+                "keeps it to the subject"
+            )
+        if self.windows < 2 or (self.length is not None and self.length < 2):
+            raise SettingsError(
+                "a text needs at least 2 windows of 2 tokens, one to train on and one held out, not "
+                f"{self.windows} of {self.length}"
+            )
+        if self.dtype == "float16":
+            raise SettingsError(
+                "float16 loses small gradients; train in bfloat16 or float32 (--dtype), the recovered model has the "
+                "type of the pruned one either way"
+            )
+
+    @classmethod
+    def of(cls, fields: Mapping[str, object]) -> "RecoverSettings":
+        """Make settings from fields by their names.
+
+        Raises:
+            SettingsError: as for the class itself.
+        """
+        if unknown := [name for name in fields if name not in cls.__dataclass_fields__]:
+            raise SettingsError(
+                f"{unknown[0]!r} is not an option; closest names: {closest_matches(unknown[0], options(cls))}"
+            )
+        return cls(**fields)  # type: ignore[arg-type]  # no type says which value each name of a mapping has
+
+    @classmethod
+    def from_json(cls, content: dict) -> "RecoverSettings":
+        """Read the settings of a recovery.
+
+        Raises:
+            SettingsError: a value of the wrong type.
+        """
+        return read_fields(cls, content, "request")
