@@ -9,6 +9,7 @@ from app.services.jobs.manager import JOBS
 from app.services.layer.keys import DEVICES
 from app.services.results.perplexities import method_of, perplexities
 from app.services.results.tables import agreement_map, has_sensitivities, model_map
+from app.services.runs.recoveries import recoveries_of
 from app.services.runs.store import STORE, StoredRun
 from app.ui.common import block_errors, tokens
 from app.ui.common.cards import fact
@@ -35,6 +36,7 @@ from app.ui.model.diagnosis import diagnosis
 from app.ui.model.layer_costs import layer_costs_part
 from app.ui.model.new_run import new_run_form
 from app.ui.model.prefill import prefill
+from app.ui.model.recover import recover_views
 from app.ui.model.run_picker import choices, pick_run
 from app.ui.model.run_watch import watch
 from app.ui.model.sensitivity import sensitivity_variants
@@ -237,15 +239,17 @@ def overview(run_id: str, run: Run, shown: ModelMap, entries: list[StoredRun], f
         with guarded(f"{plain(other.name)}: "):
             maps.append(model_map(other))
             runs.append(other)
+    recovered = [recovery for each in runs for recovery in recoveries_of(each)]
     left, right = st.columns(2)
     with left:
-        perplexity_card(runs, file_name)
+        perplexity_card(runs, recovered, file_name)
     with right:
         outcome_card([everything, *maps], file_name)
     if run.request.solves and len(runs) > 1:
         with left, guarded():
             agreement_card([agreement_map(run, other) for other in runs[1:]], file_name)
-    continue_prompt_views(runs)
+    recover_views(run)
+    continue_prompt_views(runs, [recovery for recovery in recoveries_of(run) if recovery.complete])
 
 
 st.title("How does a whole model take to pruning?")

@@ -4,11 +4,13 @@ import streamlit as st
 
 from app.services.runs.facts import run_facts
 from app.services.runs.importing import import_run
+from app.services.runs.recoveries import recoveries, recovery_facts
 from app.services.runs.store import STORE
 from app.ui.common.address import tell_refused
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
 from app.ui.runs.details import show_run
+from app.ui.runs.recovery import show_recovery
 from app.ui.runs.sweeps import sweep_table
 from app.ui.runs.table import choose_run
 from trim import TrimError
@@ -53,18 +55,24 @@ st.markdown(
 )
 news()
 entries = {entry.id: entry for entry in STORE.runs()}
+trained = {entry.path.name: entry for entry in recoveries()}
 bring_in()
 if STORE.shipped_problem:
     st.warning(plain(STORE.shipped_problem), icon=":material/inventory_2:")
-if not entries:
+if not entries and not trained:
     st.info(
         "No run here yet. Keep a layer from the Layer page, prune a model on the Model page, or import a run.",
         icon=":material/inventory_2:",
     )
 else:
-    lines = [run_facts(entry) for entry in entries.values()]
+    lines = [recovery_facts(entry) for entry in trained.values()]
+    lines += [run_facts(entry) for entry in entries.values()]
     chosen = choose_run(lines)
     if chosen is not None:
-        show_run(entries[chosen], next(each for each in lines if each.id == chosen))
+        facts = next(each for each in lines if each.id == chosen)
+        if chosen in trained:
+            show_recovery(trained[chosen], facts)
+        else:
+            show_run(entries[chosen], facts)
 sweep_table(STORE.sweeps())
 tell_refused()

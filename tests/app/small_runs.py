@@ -5,17 +5,21 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from safetensors.numpy import save
 
 import trim
 from tests.app.small import layer_sample
 from trim.models.heads import HeadLayout
 from trim.progress import Progress
 from trim.pruning.events import to_json
+from trim.runs.folder import settings_fingerprint
 from trim.runs.record import LayerRecord
 from trim.runs.recording import layer_record, record_of_search, run_record
+from trim.runs.recover_settings import RecoverSettings
+from trim.runs.recovery import RecoveryRecord, RecoveryTextFacts
 from trim.runs.run_record import Compute, ModelFacts, TextFacts
 from trim.runs.settings import PruneSettings
-from trim.runs.writer import RunWriter, write_notes
+from trim.runs.writer import RunWriter, write_json, write_notes
 
 PATHS = ("self_attn.q_proj", "mlp.gate_proj")
 BLOCKS = 2
@@ -97,4 +101,47 @@ def make_run(
             )
     if note:
         write_notes(path, name=name or path.name, note=note)
+    return path
+
+
+def make_recovery(
+    path: Path, run: trim.Run, *, complete: bool = True, name: str = "Trained <b>again</b>"
+) -> Path:
+    """A recovery of a run as the library writes it, without the weights."""
+    record = RecoveryRecord(
+        RecoverSettings(minutes=1.0, corpus="demo", length=16, batch=2, sampled=0.0, learning_rate=1e-3),
+        str(run.path),
+        run.fingerprint,
+        ModelFacts(run.name[:40], run.model.weights),
+        "demo",
+        run.model,
+        RecoveryTextFacts("demo", "0" * 64, 16, 7, 1),
+        run.compute,
+        {"torch": "2"},
+    ).to_json()
+    path.mkdir(parents=True)
+    config = {
+        "schema": 1,
+        "created": "2026-11-29T12:00:00+00:00",
+        "fingerprint": settings_fingerprint(record),
+    }
+    write_json(path / "recovery.json", {**config, "name": name, "settings": record})
+    curve = [
+        {
+            "step": 10 * step,
+            "seconds": 6.0 * step,
+            "divergence": 1 / (1 + step),
+            "perplexity": 40 / (1 + step),
+        }
+        for step in range(4)
+    ]
+    facts = {"curve": curve, "best": 3, "steps": 30, "training_seconds": 18.0, "seconds": 20.0}
+    if complete:
+        (path / "model").mkdir()
+        (path / "model" / "config.json").write_text("{}")
+        moved = {name: np.linspace(0.1, 0.5, 12, dtype=np.float32) for name in run.layers}
+        (path / "moved.safetensors").write_bytes(save(moved))
+        measured = run.metrics.get("perplexities", [])
+        facts |= {"sparsity": 0.5, "perplexities": [{**entry, "perplexity": 12.5} for entry in measured[-1:]]}
+    write_json(path / "metrics.json", facts)
     return path

@@ -80,7 +80,7 @@ def recover(
     plan = plan_memory(pair.sizes, settled.batch, settled.length, device)
     windows = _windows(chosen, pair, progress) if tokens is None else tokens
     text = RecoveryText.of(windows, device)
-    facts = stored.RecoveryText(
+    facts = stored.RecoveryTextFacts(
         settled.corpus, text_sha256(windows), settled.length, len(text.training), len(text.held_out)
     )
     record = RecoveryRecord(

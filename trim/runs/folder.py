@@ -203,20 +203,8 @@ class Run:
         return found
 
     def events(self) -> Iterator[dict]:
-        """`events.jsonl`, in order; a line that a dying process left half written is passed over."""
-        try:
-            with (self.path / "events.jsonl").open("rb") as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - MOST_JSON_BYTES))
-                lines = file.read().splitlines()
-        except OSError:
-            return
-        for line in lines:
-            try:
-                event = parse_json(line)
-            except ValueError:
-                continue
-            if isinstance(event, dict):
-                yield event
+        """`events.jsonl`, in order."""
+        return read_events(self.path)
 
     @property
     def blocks(self) -> list[int]:
@@ -449,6 +437,23 @@ def _shaped(path: Path, content: object, shape: type[T]) -> T:
 def damaged(path: Path, why: object) -> RunError:
     """Explain that a file of a run cannot be used."""
     return RunError(f"{path} is damaged ({why}); prune again into another folder")
+
+
+def read_events(path: Path) -> Iterator[dict]:
+    """Read the `events.jsonl` of a folder, in order; a line that a dying process left half written is passed over."""
+    try:
+        with (path / "events.jsonl").open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - MOST_JSON_BYTES))
+            lines = file.read().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        try:
+            event = parse_json(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict):
+            yield event
 
 
 def is_run(target: str | Path) -> bool:

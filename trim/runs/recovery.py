@@ -10,6 +10,7 @@ state.safetensors, text.safetensors    what a stopped recovery resumes from, unt
 """
 
 import dataclasses
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +22,14 @@ from safetensors import SafetensorError, safe_open
 from trim.errors import RunError, SettingsError
 from trim.names import RECOVERED, one_line
 from trim.runs.fields import Limits, read_fields
-from trim.runs.folder import SCHEMA, damaged, read_json, runs_folder, settings_fingerprint
+from trim.runs.folder import (
+    SCHEMA,
+    damaged,
+    read_events,
+    read_json,
+    runs_folder,
+    settings_fingerprint,
+)
 from trim.runs.recover_settings import RecoverSettings
 from trim.runs.run_record import Compute, ModelFacts
 from trim.runs.shapes import Continuation, Count, Name, Notes, PerplexityEntry, Share, Time
@@ -30,7 +38,7 @@ RECORD, MOVED = "recovery.json", "moved.safetensors"
 
 
 @dataclass(frozen=True)
-class RecoveryText:
+class RecoveryTextFacts:
     """The text of a recovery: windows of so many tokens to train on and held out, and those the dense model wrote."""
 
     corpus: str
@@ -62,7 +70,7 @@ class RecoveryRecord:
     pruned: ModelFacts
     parent: str
     dense: ModelFacts
-    text: RecoveryText
+    text: RecoveryTextFacts
     compute: Compute
     versions: dict[str, str]
 
@@ -174,6 +182,10 @@ class Recovery:
     def metrics(self) -> RecoveryMetrics:
         """`metrics.json`; empty until the first held-out loss."""
         return read_json(self.path / "metrics.json", RecoveryMetrics, optional=True)
+
+    def events(self) -> Iterator[dict]:
+        """`events.jsonl`, in order."""
+        return read_events(self.path)
 
     def rows_moved(self) -> dict[str, np.ndarray]:
         """Read ‖ŵ − w‖ / ‖w‖ over the kept weights of each row, (D,) float32 by layer; NaN for a row without any.

@@ -10,6 +10,7 @@ from app.services.jobs.manager import RunJobs
 from app.services.server.access import SEMINAR
 from trim.evaluation.settings import Sampling
 from trim.runs.folder import Run
+from trim.runs.recovery import Recovery
 
 MAX_PROMPT_CHARACTERS = 8000
 
@@ -59,14 +60,14 @@ def check_prompt(prompt: str) -> None:
         )
 
 
-def writing_key(prompt: str, sampling: Sampling, runs: Sequence[Run]) -> str:
+def writing_key(prompt: str, sampling: Sampling, runs: Sequence[Run | Recovery]) -> str:
     """Return the key of a prompt, its sampling and its runs: equal questions have equal keys."""
     asked = [prompt, sampling.new_tokens, sampling.temperature, sampling.seed]
     asked += [[run.id, run.fingerprint] for run in runs]
     return "continued-" + hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:24]
 
 
-def begin(jobs: RunJobs, prompt: str, sampling: Sampling, runs: Sequence[Run]) -> str:
+def begin(jobs: RunJobs, prompt: str, sampling: Sampling, runs: Sequence[Run | Recovery]) -> str:
     """Let the dense model and the runs continue the prompt; the key under which `written` finds it.
 
     Raises:
@@ -75,11 +76,12 @@ def begin(jobs: RunJobs, prompt: str, sampling: Sampling, runs: Sequence[Run]) -
         JobError: another job runs, or the disk is full.
     """
     check_prompt(prompt)
-    SEMINAR.require("Continuing a prompt", runs[0].request.model)
+    (first, *_) = [run for run in runs if isinstance(run, Run)]
+    SEMINAR.require("Continuing a prompt", first.request.model)
     key = writing_key(prompt, sampling, runs)
     from trim.evaluation.workbench import source_of  # imports torch
 
-    source = source_of(runs[0])
+    source = source_of(first)
     targets = [source, *(str(run.path.resolve()) for run in runs)]
     options = [
         *("--new-tokens", str(sampling.new_tokens)),
@@ -91,7 +93,7 @@ def begin(jobs: RunJobs, prompt: str, sampling: Sampling, runs: Sequence[Run]) -
     return key
 
 
-def written(jobs: RunJobs, key: str, runs: Sequence[Run]) -> Writing:
+def written(jobs: RunJobs, key: str, runs: Sequence[Run | Recovery]) -> Writing:
     """Return the continuations written under a key."""
     names = {str(run.path.resolve()): run.id for run in runs}
     texts = {}

@@ -27,6 +27,7 @@ from trim.files import FolderLock, is_locked
 from trim.names import format_bytes
 from trim.progress import Progress
 from trim.runs.folder import Run, open_run, runs_folder
+from trim.runs.recovery import Recovery, is_recovery, open_recovery
 from trim.runs.writer import new_run_path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -67,20 +68,43 @@ class RunJobs:
             self._launch(path.name, "prune", title, [prune], after)
         return path.name
 
+    def recover(self, run: Run, minutes: float, measure: list[str] | None = None) -> str:
+        """Train a pruned model for some minutes; returns the new recovery's id.
+
+        Args:
+            run: what pruned it.
+            minutes: how long.
+            measure: options of `python -m trim evaluate`, for a measurement afterwards; None: none.
+
+        Raises:
+            JobError: another job runs, or the disk is full.
+        """
+        SEMINAR.require("Recovering a model", run.request.model)
+        with self._starting():
+            path = new_run_path(self._disk.folder(), f"{run.name} recovered")
+            title = f"{run.name}, recovered {minutes:g} min"
+            recover = ["recover", str(run.path.resolve()), "--minutes", f"{minutes:g}"]
+            recover += ["--out", str(path), f"--name={title}"]
+            after = [["evaluate", str(path), *measure]] if measure else []
+            self._launch(path.name, "recover", title, [recover], after)
+        return path.name
+
     def resume(self, run_id: str, *, repair: bool = False) -> None:
-        """Resume a run that was stopped.
+        """Resume a run or a recovery that was stopped.
 
         Raises:
             JobError: another job runs, or the disk is full.
             RunError: no such run.
         """
         path = self._disk.path(run_id)
-        run = open_run(path)
-        SEMINAR.require("Going on with a run", run.request.model)
+        run = open_recovery(path) if is_recovery(path) else open_run(path)
+        model = run.record.parent if isinstance(run, Recovery) else run.request.model
+        SEMINAR.require("Going on with a run", model)
         with self._starting():
             before = self._disk.record(run_id)
             resume = ["resume", str(path), *(["--repair"] if repair else [])]
-            self._launch(run_id, "prune", run.name, [resume], before.after if before else [])
+            kind = "recover" if isinstance(run, Recovery) else "prune"
+            self._launch(run_id, kind, run.name, [resume], before.after if before else [])
 
     def write(self, key: str, title: str, command: list[str], what: str = "Continuing a prompt") -> None:
         """Run a command whose output is wanted; `output` returns it. `what` says in a seminar who may.
@@ -197,12 +221,12 @@ class RunJobs:
                 return record
         return None
 
-    def state(self, job_id: str, run: Run | None = None) -> JobState:
-        """Return the state of a run; of one that was never begun, "failed" with the reason.
+    def state(self, job_id: str, run: Run | Recovery | None = None) -> JobState:
+        """Return the state of a run or a recovery; of one that was never begun, "failed" with the reason.
 
         Args:
-            job_id: the run's id.
-            run: the run, where it was opened just now; it may lie in another folder.
+            job_id: its id.
+            run: what was opened just now; it may lie in another folder.
         """
         path = self._disk.path(job_id) if run is None else run.path
         record = self._disk.record(job_id)
@@ -229,6 +253,14 @@ class RunJobs:
         else:
             message = f"It ended before it wrote anything. {self._disk.log_hint(job_id)}"
         return JobState("failed" if run is None else "stopped", message=message, progress=progress)
+
+    def folder_of(self, job_id: str) -> Path:
+        """Return the folder of a job's run or recovery, whether or not it is there.
+
+        Raises:
+            RunError: nothing can have such a name.
+        """
+        return self._disk.path(job_id)
 
     def begun(self, job_id: str) -> JobRecord | None:
         """Return the job of that id, if one was ever started.
@@ -258,9 +290,9 @@ class RunJobs:
             return None
 
 
-def _opened(path: Path) -> Run | None:
+def _opened(path: Path) -> Run | Recovery | None:
     try:
-        return open_run(path)
+        return open_recovery(path) if is_recovery(path) else open_run(path)
     except RunError:
         return None
 

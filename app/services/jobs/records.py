@@ -28,7 +28,8 @@ class JobRecord:
 
     Attributes:
         id: its run's id, which is also the name of the run's folder.
-        kind: "prune", or "write" for a job that continues a prompt or measures a run, and whose id is no run's.
+        kind: "prune", "recover", or "write" for a job that continues a prompt or measures a run, and whose id is no
+            run's.
         title: what it is called on pages.
         commands: argument lists of `python -m trim`.
         after: those that follow the pruning, which a resumed run does too.

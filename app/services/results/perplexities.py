@@ -57,12 +57,14 @@ class OnOneText:
 
     Attributes:
         text: the description of the windows.
+        tokens_sha256: hash of their tokens.
         runs: each run that was measured on them, with its perplexity.
         dense: perplexity of the model that they pruned; None: not measured.
         uniform: perplexity of Wanda with uniform sparsity, where a run stores it and no such run is among `runs`.
     """
 
     text: str
+    tokens_sha256: str
     runs: list[tuple[Run, float]]
     dense: float | None
     uniform: float | None
@@ -93,7 +95,7 @@ def on_one_text(runs: Iterable[Run]) -> OnOneText | None:
     uniform = [there(_read(run.metrics.get("uniform_perplexities", []))) for run in runs]
     if any(method_of(run) == "uniform" for run, _ in measured):
         uniform = []
-    return OnOneText(text.text, measured, _first(dense), _first(uniform))
+    return OnOneText(text.text, text.tokens_sha256, measured, _first(dense), _first(uniform))
 
 
 def method_of(run: Run) -> str:

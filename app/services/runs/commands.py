@@ -5,6 +5,7 @@ import shlex
 from trim.runs.folder import Run
 from trim.runs.options import options
 from trim.runs.settings import PruneSettings
+from trim.runs.shapes import PerplexityEntry
 
 
 def arguments(settings: PruneSettings) -> list[str]:
@@ -37,6 +38,13 @@ def _number(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) and float(f"{value:g}") == value else str(value)
 
 
+def text_options(entry: PerplexityEntry) -> list[str]:
+    """Return the options of `python -m trim evaluate` that measure on the text of an earlier measurement."""
+    text = ["--corpus", entry["corpus"], "--windows", str(entry["windows"]), "--length", str(entry["length"])]
+    text += ["--whole-text"] if entry.get("whole") else []
+    return text + (["--no-bos"] if entry.get("bos") is False else [])
+
+
 def reproduce(run: Run) -> str:
     """Return the commands that prune and measure as the run did, without values that are the default."""
     out = f"runs/{run.id}-again"
@@ -44,8 +52,5 @@ def reproduce(run: Run) -> str:
     if run.text.given:
         lines.insert(0, "# with the text that was handed over as tokens: trim.prune(…, tokens=…)")
     for entry in run.metrics.get("perplexities", []):
-        text = ["--corpus", str(entry.get("corpus")), "--windows", str(entry.get("windows"))]
-        text += ["--length", str(entry.get("length")), *(["--whole-text"] if entry.get("whole") else [])]
-        text += ["--no-bos"] if entry.get("bos") is False else []
-        lines.append(shlex.join(["python", "-m", "trim", "evaluate", out, *text]))
+        lines.append(shlex.join(["python", "-m", "trim", "evaluate", out, *text_options(entry)]))
     return "\n".join(lines)

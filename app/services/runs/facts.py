@@ -11,6 +11,8 @@ import psutil
 
 from app.services.runs.store import StoredRun
 from trim.runs.folder import Run
+from trim.runs.recovery import RecoveryMetrics
+from trim.runs.shapes import Metrics
 
 State = Literal["complete", "unfinished", "being written", "damaged"]
 
@@ -22,7 +24,8 @@ class RunFacts:
     Attributes:
         id: addresses the run.
         name, note: for people, to be escaped where they are shown.
-        kind: "model", or "layer" for what was kept of an exploration; "" where unknown.
+        kind: "model", "layer" for what was kept of an exploration, "recovery" for a pruned model that was trained; ""
+            where unknown.
         model: what its model is called.
         allocation, budget, score, pattern: the method; "" where unknown.
         sparsity: realised, of the model or of the kept layer; as it was asked for where it is not finished.
@@ -59,6 +62,8 @@ class RunFacts:
         """Allocation, budget and score in a few words."""
         if not self.allocation:
             return ""
+        if self.kind == "recovery":
+            return f"{self.allocation} {self.score}"
         budget = (
             "" if self.budget == "uniform" or self.kind == "layer" else f", budgets {Path(self.budget).name}"
         )
@@ -94,7 +99,7 @@ def _facts(entry: StoredRun) -> RunFacts:
             entry.id, entry.id, "", "", "", "", "", "", "", None, None, None, "", "damaged",
             entry.problem or "", 0, None, size, entry.shipped,
         )  # fmt: skip
-    perplexity, dense = _perplexities(run)
+    perplexity, dense = last_perplexities(run.metrics)
     planned = {name.partition(".")[0] for name in run.budgets.get("layers", ())}
     return RunFacts(
         id=entry.id,
@@ -146,14 +151,14 @@ def _sparsity(run: Run) -> float | None:
     return found["realised"] if found else run.request.target_sparsity
 
 
-def _perplexities(run: Run) -> tuple[float | None, float | None]:
+def last_perplexities(metrics: Metrics | RecoveryMetrics) -> tuple[float | None, float | None]:
     """Return the perplexity measured last, and the dense model's on the same windows."""
-    measured = run.metrics.get("perplexities")
+    measured = metrics.get("perplexities")
     if not measured:
         return None, None
     same = [
         float(dense["perplexity"])
-        for dense in run.metrics.get("dense_perplexities", [])
+        for dense in metrics.get("dense_perplexities", [])
         if dense["tokens_sha256"] == measured[-1]["tokens_sha256"]
     ]
     return float(measured[-1]["perplexity"]), same[-1] if same else None

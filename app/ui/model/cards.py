@@ -8,6 +8,7 @@ import streamlit as st
 
 from app.services.results.compared import Pick
 from app.services.results.perplexities import on_one_text
+from app.services.runs.recoveries import recovered_bars
 from app.ui.common.cards import View, card, theme
 from app.ui.common.explanations import MAP_FORMULAS
 from app.ui.common.maps import map_seen
@@ -23,6 +24,7 @@ from diagnostics.format import number
 from diagnostics.gap import captured_share
 from diagnostics.model_map import ModelMap, Quantity, outcome_lanes
 from trim.runs.folder import Run
+from trim.runs.recovery import Recovery
 
 MAPS: dict[str, dict[str, Quantity]] = {
     "map_gini": {"Median Gini": "median_gini", "Layer sparsity": "layer_sparsity"},
@@ -152,8 +154,8 @@ def outcome_card(maps: Sequence[ModelMap], file_name: str) -> None:
     card("outcome_gini", {"Outcome": view}, file_name=file_name, shared=tuple(searched))
 
 
-def perplexity_card(runs: Sequence[Run], file_name: str) -> None:
-    """Perplexity of runs and of their dense model on the same windows."""
+def perplexity_card(runs: Sequence[Run], recovered: Sequence[Recovery], file_name: str) -> None:
+    """Perplexity of runs, of what was recovered of them, and of their dense model on the same windows."""
     measured = on_one_text(runs)
     if measured is None:
         with st.container(border=True, height="stretch", key="card-perplexity"):
@@ -164,7 +166,7 @@ def perplexity_card(runs: Sequence[Run], file_name: str) -> None:
                 icon=":material/speed:",
             )
         return
-    bars = measured.bars()
+    bars = measured.bars() + recovered_bars(recovered, measured.tokens_sha256)
     without = [bar.label for bar in bars if not math.isfinite(bar.perplexity)]
     bars = [bar for bar in bars if bar.label not in without]
     seen = _perplexity_seen(bars)

@@ -13,14 +13,15 @@ from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
 from trim.evaluation.settings import Sampling
 from trim.runs.folder import Run
+from trim.runs.recovery import Recovery
 
 DEFAULT_PROMPT = "My fellow citizens, the state of our Union is"
 NEW_TOKENS = 40
 POLL_SECONDS = 1.0
 
 
-def continue_prompt_views(runs: Sequence[Run]) -> None:
-    """Show what the runs keep of prompts, and a prompt of one's own for those that have masks."""
+def continue_prompt_views(runs: Sequence[Run], recovered: Sequence[Recovery]) -> None:
+    """Show what the runs keep of prompts, and a prompt of one's own for those with masks and what was recovered."""
     for run in runs[:1]:
         continuations_card(run)
     weights = runs[0].model.weights
@@ -36,7 +37,7 @@ def continue_prompt_views(runs: Sequence[Run]) -> None:
             )
             _prune_again(runs[0])
             return
-        _form(able)
+        _form([*able, *recovered])
         if unable:
             names = ", ".join(run.name for run in unable)
             st.caption(f"Without masks of this model, or incomplete, and so left out: {plain(names)}.")
@@ -52,7 +53,7 @@ def _prune_again(run: Run) -> None:
 
 
 @st.fragment
-def _form(runs: Sequence[Run]) -> None:
+def _form(runs: Sequence[Run | Recovery]) -> None:
     if not presenter_only("Continuing a prompt"):
         return
     prompt = st.text_area("Prompt", DEFAULT_PROMPT, height=68, key="prompt")
@@ -89,7 +90,7 @@ def _form(runs: Sequence[Run]) -> None:
 
 
 @st.fragment(run_every=POLL_SECONDS)
-def _live(key: str, runs: Sequence[Run]) -> None:
+def _live(key: str, runs: Sequence[Run | Recovery]) -> None:
     writing = written(JOBS, key, runs)
     if not writing.active:
         st.rerun()
@@ -100,7 +101,7 @@ def _live(key: str, runs: Sequence[Run]) -> None:
     _texts(key, runs)
 
 
-def _texts(key: str, runs: Sequence[Run]) -> None:
+def _texts(key: str, runs: Sequence[Run | Recovery]) -> None:
     writing = written(JOBS, key, runs)
     titles = {"dense": "Dense"} | {run.id: run.name for run in runs}
     if writing.texts or writing.active:

@@ -10,7 +10,7 @@ from streamlit.elements.lib.column_types import ColumnConfig
 from app.services.runs.facts import RunFacts
 from app.ui.common.text import plain
 
-KINDS = {"All": "", "Whole models": "model", "Single layers": "layer"}
+KINDS = {"All": "", "Whole models": "model", "Single layers": "layer", "Recovered": "recovery"}
 ROW_PIXELS = 35
 SCROLLBAR_PIXELS = 14
 MAX_ROWS = 12  # shown at once; the table scrolls
@@ -121,7 +121,8 @@ def _column_config() -> dict[str, ColumnConfig | str | None]:
         "Method": column.TextColumn(width=220),
         "State": column.TextColumn(width=170),
         "Kind": column.TextColumn(
-            width=70, help="A whole model, or a single layer that was kept from the Layer page."
+            width=70,
+            help="A whole model, a single layer that was kept from the Layer page, or a pruned model that was trained.",
         ),
         "Model": column.TextColumn(width=200),
         "Sparsity": column.NumberColumn(
@@ -144,6 +145,8 @@ def state_text(facts: RunFacts) -> str:
         return "came with the app" if facts.shipped else "complete"
     if facts.state == "damaged":
         return "cannot be read"
+    if facts.kind == "recovery":
+        return facts.state
     of = f" of {facts.blocks}" if facts.blocks else ""
     return f"{facts.state}, {facts.blocks_done}{of} blocks"
 

@@ -8,12 +8,12 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import trim
-from app.services.jobs.manager import JobError
+from app.services.jobs.manager import JobError, RunJobs
 from app.services.results.tables import agreement_map
 from app.services.runs.store import RunStore
 from diagnostics.format import number
 from tests.app.page import charts, linked, numbers, ran, said, steps, trace, visit
-from tests.app.small_runs import BLOCKS, PATHS, make_run, record, refitted, settings
+from tests.app.small_runs import BLOCKS, PATHS, make_recovery, make_run, record, refitted, settings
 from trim.runs.writer import RunWriter, update_diagnoses
 
 EVIL_LABEL = "&lt;b&gt;bold&lt;/b&gt; *x* &#36;y&#36; [a](b)"
@@ -269,6 +269,43 @@ def test_starting(runs, monkeypatch):
     test.run()
     test.button(key="new_start").click().run()
     assert r"\<b\>x" in test.error[0].value
+
+
+def test_a_run_that_was_recovered(runs, monkeypatch):
+    run = trim.open_run(runs / "trim")
+    make_recovery(runs / "trained", run)
+    make_recovery(runs / "stopped", run, complete=False, name="On its way")
+    started = []
+
+    class Jobs(RunJobs):
+        def recover(self, *arguments):
+            started.append(arguments)
+            raise JobError("“<b>x</b>” is being computed, and one job at a time is.")
+
+    monkeypatch.setattr("app.ui.model.recover.JOBS", Jobs())
+    test = visit("model", run="trim")
+    assert test.selectbox(key="recovery_of_trim").options == ["On its way", "Trained <b>again</b>"]
+    test.selectbox(key="recovery_of_trim").set_value("trained")
+    drawn = charts(ran(test))
+    (curve,) = [chart for key, chart in drawn.items() if key.startswith("recovery_curve")]
+    (moved,) = [chart for key, chart in drawn.items() if key.startswith("recovery_moved")]
+    assert numbers(curve["data"][0]["y"]).tolist() == [40, 20, pytest.approx(40 / 3), 10]
+    assert numbers(moved["data"][0]["z"]).shape == (len(PATHS), BLOCKS)
+    labels = [bar["name"] for key in drawn if key.startswith("perplexity") for bar in drawn[key]["data"]]
+    assert "Trained &lt;b&gt;again&lt;/b&gt;" in labels
+    assert "Held-out perplexity 40 before, 10 after 30 steps in 18 s." in said(test)
+    test.button(key="recover").click().run()
+    ((asked, minutes, measure),) = started
+    assert (asked.id, minutes, measure) == (
+        "trim",
+        5.0,
+        ["--corpus", "demo", "--windows", "2", "--length", "16"],
+    )
+    assert r"\<b\>x" in test.error[0].value
+    test.selectbox(key="recovery_of_trim").set_value("stopped")
+    ran(test)
+    assert "This recovery stopped" in said(test)
+    assert "resume_recovery" in [each.key for each in test.button]
 
 
 def test_a_stored_layer(runs):

@@ -11,7 +11,7 @@ import pytest
 import trim
 from app.services.runs.files import exported
 from tests.app.page import ran, said, visit
-from tests.app.small_runs import make_run
+from tests.app.small_runs import make_recovery, make_run
 from trim.files import FolderLock
 
 NAME = "<b>Bold</b> & *starred* [link](http://x.y)"
@@ -59,6 +59,19 @@ class Page:
     @property
     def texts(self) -> str:
         return said(self.test)
+
+
+def test_a_recovery_has_a_line_and_a_view_of_its_own(runs):
+    make_recovery(runs / "trained", trim.open_run(runs / "first"))
+    page = Page(run="trained")
+    table = page.table
+    place = table["Kind"].index("recovery")
+    assert table["Sparsity"][place] == 50
+    assert table["Method"][place] == f"{NAME[:40]}, trained 0.3 min"
+    assert table["State"][place] == "complete"
+    assert "python -m trim export runs/trained recovered" in page.test.code[0].value
+    page.press("Delete it")
+    assert not (runs / "trained").exists()
 
 
 def test_what_is_listed(runs):

@@ -1,0 +1,96 @@
+"""Recoveries in the store: listed, described in a line of the table of runs, and deleted like runs."""
+
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+from app.services.runs.facts import RunFacts, folder_bytes, is_being_written, last_perplexities
+from app.services.runs.store import StoredRun
+from diagnostics.figures.perplexity import PerplexityBar
+from trim.runs.folder import Run, runs_folder
+from trim.runs.recovery import RECORD, Recovery, RecoveryEntry, list_recoveries
+
+_READ = (RECORD, "metrics.json", "notes.json", "moved.safetensors", "model/config.json")
+_lock = threading.Lock()
+_known: dict[Path, tuple[tuple, RecoveryEntry]] = {}
+
+
+def recoveries() -> list[RecoveryEntry]:
+    """List all recoveries, newest first; as long as no file of one changes, all readers get the same object."""
+    found = []
+    with _lock:
+        for entry in list_recoveries(runs_folder()):
+            stamp = tuple(map(_changed, (entry.path / name for name in _READ)))
+            known = _known.get(entry.path)
+            if known is None or known[0] != stamp:
+                known = _known[entry.path] = stamp, entry
+            found.append(known[1])
+        for gone in _known.keys() - {entry.path for entry in found}:
+            del _known[gone]
+    return found
+
+
+def recoveries_of(run: Run) -> list[Recovery]:
+    """List the recoveries of a run, newest first."""
+    return [
+        entry.recovery
+        for entry in recoveries()
+        if entry.recovery is not None and entry.recovery.record.run == run.fingerprint
+    ]
+
+
+def recovery_facts(entry: RecoveryEntry) -> RunFacts:
+    """Return the line of a recovery in the table of runs."""
+    size, recovery = folder_bytes(entry.path), entry.recovery
+    if recovery is None:
+        return RunFacts(
+            entry.path.name, entry.path.name, "", "recovery", "", "", "", "", "", None, None, None, "", "damaged",
+            entry.problem or "", 0, None, size, False,
+        )  # fmt: skip
+    metrics, record = recovery.metrics, recovery.record
+    perplexity, dense = last_perplexities(metrics)
+    state = "complete" if recovery.complete else "unfinished"
+    return RunFacts(
+        id=recovery.id,
+        name=recovery.name,
+        note=recovery.notes["note"],
+        kind="recovery",
+        model=record.dense.title,
+        allocation=f"{record.pruned.title}, trained",
+        budget="",
+        score=f"{metrics.get('training_seconds', 0) / 60:.3g} min",
+        pattern="",
+        sparsity=metrics.get("sparsity"),
+        perplexity=perplexity,
+        dense_perplexity=dense,
+        created=recovery.created,
+        state="being written" if not recovery.complete and is_being_written(entry.path) else state,
+        problem="",
+        blocks_done=0,
+        blocks=None,
+        size_bytes=size,
+        shipped=False,
+    )
+
+
+def recovered_bars(found: Sequence[Recovery], tokens_sha256: str) -> list[PerplexityBar]:
+    """Return the perplexity of each recovery that was measured on these tokens, as the figure takes it."""
+    return [
+        PerplexityBar(recovery.name, "recovered", float(entry["perplexity"]))
+        for recovery in found
+        for entry in recovery.metrics.get("perplexities", [])[-1:]
+        if entry["tokens_sha256"] == tokens_sha256
+    ]
+
+
+def as_stored(entry: RecoveryEntry) -> StoredRun:
+    """Return a recovery as the operations on stored folders take it."""
+    return StoredRun(entry.path.name, entry.path, False, None, entry.problem)
+
+
+def _changed(file: Path) -> tuple[int, int] | None:
+    try:
+        status = file.stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size

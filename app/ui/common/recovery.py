@@ -1,0 +1,182 @@
+"""A recovery on a page: how far it is, its curve, and what it moved."""
+
+from collections.abc import Callable
+
+import numpy as np
+import streamlit as st
+
+from app.services.jobs.manager import JOBS
+from app.services.jobs.records import JobState
+from app.ui.common.cards import View, card, theme
+from app.ui.common.guard import guarded
+from app.ui.common.progress import progress_bar
+from app.ui.common.seminar import presenter_only
+from app.ui.common.text import plain
+from diagnostics.figures.recovery import held_out_figure, rows_moved_figure
+from diagnostics.figures.xray import checkpoint_map_figure
+from trim import TrimError
+from trim.names import format_bytes
+from trim.progress import Progress
+from trim.runs.recovery import Recovery, is_recovery, open_recovery
+
+POLL_SECONDS = 1.0
+CURVE_FORMULA = r"""
+$$
+\mathrm{KL} = \frac{1}{n}\sum_t\sum_x p(x \mid x_{<t}) \log\frac{p(x \mid x_{<t})}{q(x \mid x_{<t})},\qquad
+\mathrm{perplexity} = \exp\Big(-\tfrac{1}{n}\textstyle\sum_t \log q(x_t \mid x_{<t})\Big)
+$$
+
+$p$ is the dense model, $q$ the pruned one while it is trained, $x_t$ the tokens of the held-out windows.
+"""
+MOVED_FORMULA = r"""
+Moved: $\|\hat w - w\| / \|w\|$ over the kept weights $w$ of a row; of a layer the median over its rows.
+"""
+_CURVES = {"Perplexity": ("perplexity", "held-out windows"), "Divergence": ("divergence", "nats per token")}
+
+
+def recovery_views(recovery: Recovery) -> None:
+    """Show a recovery: its progress while it runs or waits, its curve, and what it moved."""
+    state = JOBS.state(recovery.id, recovery)
+    if state.active:
+        _live(recovery.id)
+        return
+    if not recovery.complete:
+        _stopped(recovery, state)
+    elif state.message:
+        st.warning(f"The recovery is complete; after it: {plain(state.message)}", icon=":material/warning:")
+    if recovery.metrics.get("curve"):
+        left, right = st.columns(2)
+        with left:
+            curve_card(recovery)
+        with right:
+            if recovery.complete:
+                with guarded():
+                    moved_card(recovery)
+
+
+def watch_recovery(recovery_id: str) -> None:
+    """Show a recovery that has no folder yet: it is being begun, or never was."""
+    state = JOBS.state(recovery_id)
+    if state.active:
+        _live(recovery_id)
+    elif state.message:
+        st.error(plain(state.message), icon=":material/error:")
+
+
+@st.fragment(run_every=POLL_SECONDS)
+def _live(recovery_id: str) -> None:
+    state = JOBS.state(recovery_id)
+    if not state.active:
+        st.rerun()
+    with st.container(border=True, key="recovery-progress"):
+        progress = state.progress
+        progress_bar(Progress("Starting: the models are checked") if progress is None else progress.now)
+        for note in () if progress is None else progress.notes:
+            st.caption(plain(note))
+        if state.memory_bytes is not None:
+            st.caption(f"{format_bytes(state.memory_bytes)} of memory")
+        if not state.ours:
+            st.caption("Another program is writing this recovery; it can be stopped there.")
+        elif presenter_only("Stopping it") and st.button(
+            "Stop at once" if state.status == "stopping" else "Cancel",
+            icon=":material/cancel:",
+            key="cancel_recovery",
+            help="What was trained stays, and the recovery can be resumed.",
+        ):
+            JOBS.cancel(recovery_id)
+            st.rerun(scope="fragment")
+    with guarded():
+        path = JOBS.folder_of(recovery_id)
+        if is_recovery(path) and (recovery := open_recovery(path)).metrics.get("curve"):
+            curve_card(recovery)
+
+
+def _stopped(recovery: Recovery, state: JobState) -> None:
+    with st.container(border=True, key="recovery-progress"):
+        st.markdown(f"**This recovery stopped.** {plain(state.message)}")
+        st.caption("It resumes where it was stopped; one that was killed, at most a minute before.")
+        if presenter_only("Going on with it") and st.button(
+            "Resume", type="primary", icon=":material/resume:", key="resume_recovery"
+        ):
+            try:
+                JOBS.resume(recovery.id)
+            except (TrimError, OSError) as error:
+                st.error(plain(error), icon=":material/error:")
+            else:
+                st.rerun()
+
+
+def curve_card(recovery: Recovery) -> None:
+    """Show the losses on the held-out windows."""
+    metrics = recovery.metrics
+    curve, best = metrics["curve"], metrics["best"]
+    seconds = np.array([each["seconds"] for each in curve])
+
+    def view(name: str) -> View:
+        what, unit = _CURVES[name]
+        values = np.array([each[what] for each in curve])  # type: ignore[literal-required]  # a key of the table
+        seen = (
+            f"Held-out {what} {values[0]:.4g} before, {values[best]:.4g} after {curve[best]['step']:,} steps in "
+            f"{seconds[best]:.0f} s."
+        )
+        return View(
+            held_out_figure(seconds, values, best, what=what, unit=unit, theme=theme()),
+            seen,
+            CURVE_FORMULA,
+            f"A line over the time of training. {seen}",
+            lambda: {"step": np.array([each["step"] for each in curve]), "seconds": seconds, what: values},
+        )
+
+    variants: dict[str, Callable[[], View]] = {name: lambda name=name: view(name) for name in _CURVES}
+    card("recovery_curve", variants, file_name=f"{recovery.id}-held-out")
+
+
+def moved_card(recovery: Recovery) -> None:
+    """Show how far the kept weights moved, by layer and, of one layer, by row."""
+    moved = recovery.rows_moved()
+    chosen = st.selectbox("Layer whose rows are shown", list(moved), len(moved) // 2, key="moved_layer")
+    card(
+        "recovery_moved",
+        {"Layers": lambda: _layers_moved(moved), "Rows": lambda: _rows_moved(chosen, moved[chosen])},
+        file_name=f"{recovery.id}-moved",
+    )
+
+
+def _layers_moved(moved: dict[str, np.ndarray]) -> View:
+    medians = {name: float(np.nanmedian(rows)) for name, rows in moved.items() if np.isfinite(rows).any()}
+    kinds = list(dict.fromkeys(name.partition(".")[2] for name in moved))
+    blocks = sorted({int(name.partition(".")[0]) for name in moved})
+    grid = np.full((len(kinds), len(blocks)), np.nan)
+    for name, value in medians.items():
+        block, _, kind = name.partition(".")
+        grid[kinds.index(kind), blocks.index(int(block))] = value
+    most = max(medians, key=medians.__getitem__)
+    seen = f"Most in {most}: {medians[most]:.1%}; the median of all layers is {np.median(list(medians.values())):.1%}."
+    figure = checkpoint_map_figure(
+        grid,
+        blocks,
+        kinds,
+        title="What did training move?",
+        subtitle="How far the kept weights of a layer's rows moved, median over the rows.",
+        form=".1%",
+        theme=theme(),
+    )
+    numbers = {"layer": np.array(list(medians), dtype=str), "moved": np.array(list(medians.values()))}
+    return View(figure, plain(seen), MOVED_FORMULA, f"Heat map, block by layer type. {seen}", lambda: numbers)
+
+
+def _rows_moved(layer: str, rows: np.ndarray) -> View:
+    known = rows[np.isfinite(rows)]
+    seen = f"{layer} keeps no weights."
+    if known.size:
+        seen = (
+            f"Rows of {layer} moved by {known.min():.1%} to {known.max():.1%}, half of them by {np.median(known):.1%} "
+            "or more."
+        )
+    return View(
+        rows_moved_figure(rows, theme()),
+        plain(seen),
+        MOVED_FORMULA,
+        f"A step line. {seen}",
+        lambda: {"row": np.arange(len(rows)), "moved": rows},
+    )

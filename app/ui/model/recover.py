@@ -1,0 +1,69 @@
+"""Recover a run: a button, how it goes, and what came of it."""
+
+import streamlit as st
+
+from app.services.jobs.continuations import has_masks
+from app.services.jobs.manager import JOBS
+from app.services.runs.commands import text_options
+from app.services.runs.recoveries import recoveries_of
+from app.ui.common.recovery import recovery_views, watch_recovery
+from app.ui.common.seminar import presenter_only
+from app.ui.common.text import plain
+from trim import TrimError
+from trim.runs.folder import Run
+from trim.runs.options import options
+from trim.runs.recover_settings import RecoverSettings
+
+
+def recover_views(run: Run) -> None:
+    """Offer to train what the run kept, and show the recoveries of it that there are."""
+    found = {recovery.id: recovery for recovery in recoveries_of(run)}
+    if not has_masks(run) and not found:
+        return
+    st.subheader("Recover it")
+    st.caption(
+        "The kept weights are trained to predict what the dense model predicts; every zero stays. A part of the text "
+        "is held out, and the model that does best on it is kept beside the run."
+    )
+    if has_masks(run):
+        _form(run)
+    started = st.session_state.get("recovering")
+    if started is not None and started not in found and JOBS.begun(started) is not None:
+        watch_recovery(started)
+    if not found:
+        return
+    chosen = next(iter(found))
+    if len(found) > 1:
+        chosen = st.selectbox(
+            "Recovery", list(found), format_func=lambda key: found[key].name, key=f"recovery_of_{run.id}"
+        )
+    recovery_views(found[chosen])
+
+
+def _form(run: Run) -> None:
+    if not presenter_only("Recovering a model"):
+        return
+    known = options(RecoverSettings)["minutes"]
+    least, most = known.limits or (0.1, 10_000.0)
+    with st.container(horizontal=True, vertical_alignment="bottom", key="recover-form"):
+        minutes = st.number_input(
+            known.label,
+            float(least),
+            float(most),
+            5.0,
+            1.0,
+            key="recover_minutes",
+            help=known.sentence,
+            width=160,
+        )
+        asked = st.button("Recover", icon=":material/healing:", key="recover")
+    if not asked:
+        return
+    entries = run.metrics.get("perplexities", [])
+    try:
+        started = JOBS.recover(run, minutes, text_options(entries[-1]) if entries else None)
+    except (TrimError, OSError) as error:
+        st.error(plain(error), icon=":material/error:")
+        return
+    st.session_state["recovering"] = started
+    st.rerun()

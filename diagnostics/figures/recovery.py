@@ -1,0 +1,87 @@
+"""Figures of a recovery: the loss on held-out windows while it trains, and how far the rows of a layer moved."""
+
+import numpy as np
+import plotly.graph_objects as go
+
+from diagnostics.figures.frame import drawn, frame
+from diagnostics.figures.theme import PALETTES, Theme
+from diagnostics.numeric import histogram
+
+_BINS = 50
+
+
+def held_out_figure(
+    seconds: np.ndarray, losses: np.ndarray, best: int, *, what: str, unit: str, theme: Theme = "light"
+) -> go.Figure:
+    """Draw a loss on the held-out windows against the time of training; the weights that are the result are marked.
+
+    Args:
+        seconds: (L,) when each was measured.
+        losses: (L,) what was measured.
+        best: which of them is the result.
+        what: such as "perplexity".
+        unit: such as "nats per token".
+        theme: light or dark.
+    """
+    palette = PALETTES[theme]
+    figure = go.Figure()
+    figure.add_scatter(
+        x=drawn(seconds),
+        y=drawn(losses),
+        mode="lines+markers",
+        line={"color": palette.ink, "width": 2},
+        marker={"size": 7},
+        hovertemplate="after %{x:.3g} s: %{y:.4g}<extra></extra>",
+    )
+    figure.add_scatter(
+        x=[float(seconds[best])],
+        y=[float(losses[best])],
+        mode="markers",
+        marker={"size": 13, "symbol": "circle-open", "color": palette.gain, "line": {"width": 3}},
+        hovertemplate="the result: %{y:.4g}<extra></extra>",
+    )
+    frame(
+        figure,
+        theme,
+        title="What does training bring back?",
+        subtitle="Windows that are not trained on; lower is better. The ring marks the weights that are the result.",
+        x_title="seconds of training (with the text that the dense model writes)",
+        y_title=f"{what} ({unit})",
+    )
+    figure.update_yaxes(tickformat=",.4~g")
+    return figure
+
+
+def rows_moved_figure(moved: np.ndarray, theme: Theme = "light") -> go.Figure:
+    """Draw how far the kept weights of a layer's rows moved: shares of the rows, as steps.
+
+    Args:
+        moved: (D,) ‖ŵ − w‖ / ‖w‖ over each row's kept weights; NaN for a row without any.
+        theme: light or dark.
+    """
+    known = moved[np.isfinite(moved)]
+    figure = go.Figure()
+    if known.size:
+        low, high = float(known.min()), float(known.max())
+        if high - low < 1e-6:
+            low, high = low - 0.005, high + 0.005
+        edges = np.linspace(low, high, _BINS + 1)
+        share = histogram([known], edges).counts[0] / known.size
+        figure.add_scatter(
+            x=drawn(np.repeat(edges, 2)),
+            y=drawn(np.concatenate([[0.0], np.repeat(share, 2), [0.0]])),
+            mode="lines",
+            line={"color": PALETTES[theme].ink, "width": 1.5},
+            hovertemplate="%{y:.1%} of the rows moved by %{x:.1%}<extra></extra>",
+        )
+    frame(
+        figure,
+        theme,
+        title="How far did rows move?",
+        subtitle="Share of the layer's rows by how far their kept weights moved.",
+        x_title="moved (share of the norm of the kept weights)",
+        y_title="share of the rows",
+    )
+    figure.update_xaxes(tickformat=".1%")
+    figure.update_yaxes(rangemode="tozero", tickformat=".0%")
+    return figure
