@@ -55,7 +55,8 @@ if TYPE_CHECKING:
     from trim.recovery.recover import recover, resume_recovery
     from trim.runs.folder import Run, list_runs, open_run
     from trim.runs.published import as_published
-    from trim.runs.recovery import RecoverSettings, Recovery, list_recoveries, open_recovery
+    from trim.runs.recover_settings import RecoverSettings
+    from trim.runs.recovery import Recovery, list_recoveries, open_recovery
     from trim.runs.settings import PruneSettings
     from trim.sweeps.folder import Sweep, create_sweep, list_sweeps, open_sweep
     from trim.sweeps.run import run_sweep

@@ -154,7 +154,7 @@ def _list_runs(folder: Path) -> None:
         about = found.problem if found.opened is None else f"a sweep of {len(found.opened.cells)} cells"
         print(f"{found.path.name}: {about}")
     for each in recoveries:
-        about = each.problem if each.recovery is None else _recovery_state(each.recovery)
+        about = each.problem if each.opened is None else _recovery_state(each.opened)
         print(f"{each.path.name}: {about}")
     if not entries and not sweeps and not recoveries:
         print(

@@ -24,10 +24,11 @@ from trim.names import RECOVERED, one_line
 from trim.runs.fields import Limits, read_fields
 from trim.runs.folder import (
     SCHEMA,
+    FolderEntry,
     damaged,
+    list_folders,
     read_events,
     read_json,
-    runs_folder,
     settings_fingerprint,
 )
 from trim.runs.recover_settings import RecoverSettings
@@ -235,21 +236,6 @@ def open_recovery(path: str | Path) -> Recovery:
     return Recovery(path, record, content["created"], content["fingerprint"], content.get("name", ""))
 
 
-@dataclass(frozen=True)
-class RecoveryEntry:
-    """The folder of a recovery in a list: opened, or the reason why it cannot be."""
-
-    path: Path
-    recovery: Recovery | None
-    problem: str | None
-
-
-def list_recoveries(folder: str | Path | None = None) -> list[RecoveryEntry]:
+def list_recoveries(folder: str | Path | None = None) -> list[FolderEntry[Recovery]]:
     """List the recoveries in a folder (default: `runs_folder()`), newest first."""
-    entries = []
-    for file in sorted((runs_folder() if folder is None else Path(folder)).glob(f"*/{RECORD}")):
-        try:
-            entries.append(RecoveryEntry(file.parent, open_recovery(file.parent), None))
-        except RunError as error:
-            entries.append(RecoveryEntry(file.parent, None, str(error)))
-    return sorted(entries, key=lambda entry: entry.recovery.created if entry.recovery else "", reverse=True)
+    return list_folders(folder, RECORD, open_recovery)

@@ -7,15 +7,15 @@ from pathlib import Path
 from app.services.runs.facts import RunFacts, folder_bytes, is_being_written, last_perplexities
 from app.services.runs.store import StoredRun
 from diagnostics.figures.perplexity import PerplexityBar
-from trim.runs.folder import Run, runs_folder
-from trim.runs.recovery import RECORD, Recovery, RecoveryEntry, list_recoveries
+from trim.runs.folder import FolderEntry, Run, runs_folder
+from trim.runs.recovery import RECORD, Recovery, list_recoveries
 
 _READ = (RECORD, "metrics.json", "notes.json", "moved.safetensors", "model/config.json")
 _lock = threading.Lock()
-_known: dict[Path, tuple[tuple, RecoveryEntry]] = {}
+_known: dict[Path, tuple[tuple, FolderEntry[Recovery]]] = {}
 
 
-def recoveries() -> list[RecoveryEntry]:
+def recoveries() -> list[FolderEntry[Recovery]]:
     """List all recoveries, newest first; as long as no file of one changes, all readers get the same object."""
     found = []
     with _lock:
@@ -33,15 +33,15 @@ def recoveries() -> list[RecoveryEntry]:
 def recoveries_of(run: Run) -> list[Recovery]:
     """List the recoveries of a run, newest first."""
     return [
-        entry.recovery
+        entry.opened
         for entry in recoveries()
-        if entry.recovery is not None and entry.recovery.record.run == run.fingerprint
+        if entry.opened is not None and entry.opened.record.run == run.fingerprint
     ]
 
 
-def recovery_facts(entry: RecoveryEntry) -> RunFacts:
+def recovery_facts(entry: FolderEntry[Recovery]) -> RunFacts:
     """Return the line of a recovery in the table of runs."""
-    size, recovery = folder_bytes(entry.path), entry.recovery
+    size, recovery = folder_bytes(entry.path), entry.opened
     if recovery is None:
         return RunFacts(
             entry.path.name, entry.path.name, "", "recovery", "", "", "", "", "", None, None, None, "", "damaged",
@@ -83,7 +83,7 @@ def recovered_bars(found: Sequence[Recovery], tokens_sha256: str) -> list[Perple
     ]
 
 
-def as_stored(entry: RecoveryEntry) -> StoredRun:
+def as_stored(entry: FolderEntry[Recovery]) -> StoredRun:
     """Return a recovery as the operations on stored folders take it."""
     return StoredRun(entry.path.name, entry.path, False, None, entry.problem)
 

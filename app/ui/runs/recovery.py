@@ -17,17 +17,18 @@ from app.ui.common.text import plain
 from trim import TrimError
 from trim.evaluation.entries import format_perplexity
 from trim.names import format_bytes
-from trim.runs.recovery import Recovery, RecoveryEntry
+from trim.runs.folder import FolderEntry
+from trim.runs.recovery import Recovery
 
 
-def show_recovery(entry: RecoveryEntry, facts: RunFacts) -> None:
+def show_recovery(entry: FolderEntry[Recovery], facts: RunFacts) -> None:
     """Everything below the table."""
     st.subheader(plain(facts.name))
-    if entry.recovery is None:
+    if entry.opened is None:
         st.error(plain(facts.problem), icon=":material/broken_image:")
     else:
         with guarded():
-            _show(entry.recovery, facts)
+            _show(entry.opened, facts)
     _delete(entry, facts)
 
 
@@ -68,7 +69,7 @@ def _show(recovery: Recovery, facts: RunFacts) -> None:
         st.json(SEMINAR.without_paths(json.dumps(record.to_json())), expanded=2)
 
 
-def _delete(entry: RecoveryEntry, facts: RunFacts) -> None:
+def _delete(entry: FolderEntry[Recovery], facts: RunFacts) -> None:
     if not presenter_only("Deleting it"):
         return
     with st.popover("Delete", icon=":material/delete:"):
