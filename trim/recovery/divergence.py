@@ -76,4 +76,4 @@ def losses(student: Tensor, dense: Tensor, tokens: Tensor) -> Losses:
 
 def _slices(logits: Tensor) -> tuple[Tensor, ...]:
     flat = logits.view(-1, logits.shape[-1])
-    return flat.split(max(1, _SLICE_NUMBERS[logits.device.type] // flat.shape[1]))
+    return torch.split(flat, max(1, _SLICE_NUMBERS[logits.device.type] // flat.shape[1]))

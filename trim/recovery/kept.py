@@ -74,19 +74,11 @@ class KeptWeights:
         """Return how many weights are trained."""
         return len(self.values)
 
-    @property
-    def names(self) -> list[str]:
-        """Return the names of the parameters, in the order of the vector."""
-        return list(self._parts)
-
-    def norm(self) -> Tensor:
-        """Return the gradient's length, ()."""
-        return torch.linalg.vector_norm(self.gradient)
-
     def step(self, rate: float, longest: float) -> None:
         """Make a step of Adam against the gradient, which is cut to the length `longest` and begins anew at 0."""
         self.steps += 1
-        self.gradient.mul_((longest / (self.norm() + EPSILON)).clamp(max=1.0))
+        norm = torch.linalg.vector_norm(self.gradient)
+        self.gradient.mul_((longest / (norm + EPSILON)).clamp(max=1.0))
         self.first.lerp_(self.gradient, 1 - BETAS[0])
         self.second.mul_(BETAS[1]).addcmul_(self.gradient, self.gradient, value=1 - BETAS[1])
         size = rate / (1 - BETAS[0] ** self.steps)
@@ -128,7 +120,8 @@ class KeptWeights:
     def rows_moved(self, name: str, before: Tensor, after: Tensor) -> Tensor:
         """Return ‖after − before‖ / ‖before‖ of each row of a matrix, (D,) float32; NaN for a row without weights."""
         old, new = (self.tensor(name, values, torch.float32).double() for values in (before, after))
-        return ((new - old).norm(dim=1) / old.norm(dim=1)).float()
+        moved: Tensor = (new - old).norm(dim=1) / old.norm(dim=1)
+        return moved.float()
 
     def matrices(self) -> list[str]:
         """Return the names of the parameters that are matrices."""

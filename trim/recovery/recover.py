@@ -29,7 +29,7 @@ from trim.runs.run_record import ModelFacts
 from trim.runs.writer import new_run_path
 
 RATE = 0.3  # over the width of the model: the wider, the smaller its weights
-STEP_TOKENS = {"cpu": 1024, "cuda": 8192}
+STEP_TOKENS = {"cpu": 512, "cuda": 8192}
 SAMPLED = {"cpu": 0.0, "cuda": 0.5}
 LENGTH = 1024
 

@@ -48,7 +48,7 @@ class RecoverSettings:
         help="windows in one step",
         label="Windows in a step",
         group=TRAINING,
-        unset="8,192 tokens' worth on a GPU, 1,024 on a CPU",
+        unset="8,192 tokens' worth on a GPU, 512 on a CPU",
         limits=(1, 10**6),
     )
     sampled: float | None = option(
