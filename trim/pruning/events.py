@@ -3,8 +3,12 @@
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from trim.progress import Progress
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,6 @@ Event = Fact | Progress
 Listener = Callable[[Event], None]
 
 
-def to_json(event: Event) -> dict:
+def to_json(event: "DataclassInstance") -> dict:
     """Return the event as a line of `events.jsonl`."""
     return {"event": type(event).__name__, **dataclasses.asdict(event)}

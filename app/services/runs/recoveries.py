@@ -4,7 +4,7 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.services.runs.facts import RunFacts, folder_bytes, is_being_written, last_perplexities
+from app.services.runs.facts import RunFacts, State, folder_bytes, is_being_written, last_perplexities
 from app.services.runs.store import StoredRun
 from diagnostics.figures.perplexity import PerplexityBar
 from trim.runs.folder import FolderEntry, Run, runs_folder
@@ -49,7 +49,9 @@ def recovery_facts(entry: FolderEntry[Recovery]) -> RunFacts:
         )  # fmt: skip
     metrics, record = recovery.metrics, recovery.record
     perplexity, dense = last_perplexities(metrics)
-    state = "complete" if recovery.complete else "unfinished"
+    state: State = "complete" if recovery.complete else "unfinished"
+    if state == "unfinished" and is_being_written(entry.path):
+        state = "being written"
     return RunFacts(
         id=recovery.id,
         name=recovery.name,
@@ -64,7 +66,7 @@ def recovery_facts(entry: FolderEntry[Recovery]) -> RunFacts:
         perplexity=perplexity,
         dense_perplexity=dense,
         created=recovery.created,
-        state="being written" if not recovery.complete and is_being_written(entry.path) else state,
+        state=state,
         problem="",
         blocks_done=0,
         blocks=None,

@@ -1,6 +1,6 @@
 """A recovery on a page: how far it is, its curve, and what it moved."""
 
-from collections.abc import Callable
+import functools
 
 import numpy as np
 import streamlit as st
@@ -127,7 +127,7 @@ def curve_card(recovery: Recovery) -> None:
             lambda: {"step": np.array([each["step"] for each in curve]), "seconds": seconds, what: values},
         )
 
-    variants: dict[str, Callable[[], View]] = {name: lambda name=name: view(name) for name in _CURVES}
+    variants = {name: functools.partial(view, name) for name in _CURVES}
     card("recovery_curve", variants, file_name=f"{recovery.id}-held-out")
 
 
