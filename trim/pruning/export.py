@@ -9,8 +9,8 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Collection, Iterator
+from io import BufferedRandom
 from pathlib import Path
-from typing import BinaryIO
 
 import torch
 
@@ -22,6 +22,7 @@ from trim.models.checkpoint import CONFIG_FILES, LEGAL_FILES, TOKENIZER_FILES
 from trim.models.loaded import Model, model_folder
 from trim.models.streamed import StreamedModel
 from trim.models.tensor_files import TensorFiles, TensorPlace
+from trim.models.tensor_names import Stored
 from trim.models.towers import auto_class
 from trim.names import local_path, one_line
 from trim.progress import Meter, ProgressListener
@@ -91,20 +92,12 @@ def export(
             masked.setdefault(streamed.stored(layer).name, []).append(layer)
         zeros = [0, 0]
 
-        def prune(name: str, place: TensorPlace, file: BinaryIO) -> None:
+        def prune(name: str, place: TensorPlace, file: BufferedRandom) -> None:
             for layer in masked[name]:
-                stored = streamed.stored(layer)
-                matrix = torch.empty(stored.shape, dtype=place.dtype)
-                data = matrix.view(-1).view(torch.uint8).numpy().data
-                start = place.start + stored.first * place.dtype.itemsize
-                file.seek(start)
-                file.readinto(data)
-                weight = stored.part.of(matrix)
-                zeros[0] += weight.numel() - int(weight.count_nonzero())
-                apply_record(weight, run.layer(layer))
-                zeros[1] += weight.numel() - int(weight.count_nonzero())
-                file.seek(start)
-                file.write(data)
+                with changed_part(file, place, streamed.stored(layer)) as weight:
+                    zeros[0] += weight.numel() - int(weight.count_nonzero())
+                    apply_record(weight, run.layer(layer))
+                    zeros[1] += weight.numel() - int(weight.count_nonzero())
 
         copy_model(streamed.files, new, masked, prune, progress)
         dtype = str(streamed.files.main_dtype).removeprefix("torch.")
@@ -181,11 +174,24 @@ def _require_layers(run: Run, shapes: dict[str, tuple[int, int]], title: str) ->
             )
 
 
+@contextlib.contextmanager
+def changed_part(file: BufferedRandom, place: TensorPlace, stored: Stored) -> Iterator[torch.Tensor]:
+    """Yield a tensor of the model from an open file that holds it, alone or in a larger one; changes are written."""
+    matrix = torch.empty(stored.shape, dtype=place.dtype)
+    data = matrix.view(-1).view(torch.uint8).numpy().data
+    start = place.start + stored.first * place.dtype.itemsize
+    file.seek(start)
+    file.readinto(data)
+    yield stored.part.of(matrix)
+    file.seek(start)
+    file.write(data)
+
+
 def copy_model(
     files: TensorFiles,
     new: Path,
     changed: Collection[str],
-    change: Callable[[str, TensorPlace, BinaryIO], None],
+    change: Callable[[str, TensorPlace, BufferedRandom], None],
     progress: ProgressListener | None,
 ) -> None:
     """Copy the folder of a model: its weights, configuration, tokenizer and licences, with some tensors changed.

@@ -52,7 +52,7 @@ class KeptWeights:
         self._parts: dict[str, _Part] = {}
         start = 0
         for name, parameter in named:
-            flat = parameter.detach().view(-1)
+            flat = parameter.detach().reshape(-1)
             places = None if parameter.ndim < 2 or bool(flat.all()) else flat.nonzero()[:, 0]
             stop = start + (flat.numel() if places is None else len(places))
             self._parts[name] = _Part(parameter, places, start, stop)

@@ -36,7 +36,7 @@ class Pair:
         parent, parent_title: the dense model, as `load_model` takes it, and its title.
         files: of the weights that the pruned model is stored in; of a run those of the dense model.
         dense_weights, sparse_weights: fingerprints of both models' files.
-        trained: the names of the trained parameters, and what the files call each.
+        trained: the names of the trained parameters.
         sizes: what the memory depends on.
     """
 
@@ -48,7 +48,7 @@ class Pair:
     files: TensorFiles
     dense_weights: str
     sparse_weights: str
-    trained: dict[str, str]
+    trained: tuple[str, ...]
     sizes: Sizes
 
     def load(
@@ -114,9 +114,7 @@ def open_pair(
         files = TensorFiles(sparse_folder)
     module = blueprint(read_config(files.folder))
     tensors = ModelTensors(module, files)
-    trained = {
-        name: stored for name in _trained(module) if (stored := tensors.name_in_files(name)) is not None
-    }
+    trained = tuple(name for name in _trained(module) if tensors.place(name) is not None)
     if run is not None:
         zeros = int(run.metrics["weights"]["pruned"])
     else:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from io import BufferedRandom
 from pathlib import Path
 
 from safetensors.numpy import save
@@ -13,10 +14,11 @@ from trim.hub import parse_id
 from trim.models.architecture import blueprint
 from trim.models.checkpoint import read_config
 from trim.models.loaded import Model
-from trim.models.tensor_names import ModelTensors
+from trim.models.tensor_files import TensorPlace
+from trim.models.tensor_names import ModelTensors, Stored
 from trim.names import local_path, one_line
 from trim.progress import ProgressListener
-from trim.pruning.export import copy_model, disk_errors_named
+from trim.pruning.export import changed_part, copy_model, disk_errors_named
 from trim.recovery.kept import KeptWeights
 from trim.recovery.pair import Pair
 from trim.runs.recovery import MOVED, Recovery, Zeros
@@ -59,26 +61,31 @@ def write_model(
         RunError: it cannot be written.
     """
     tensors = ModelTensors(blueprint(read_config(pair.files.folder)), pair.files)
-    own = {stored: name for name, stored in pair.trained.items()}
+    own: dict[str, list[tuple[str, Stored]]] = {}
+    for name in pair.trained:
+        if (held := tensors.place(name)) is not None:
+            own.setdefault(held.name, []).append((name, held))
     found: Zeros = {"zeros": 0, "of": 0, "rounded": 0}
 
-    def trained(stored: str) -> Tensor:
-        name, dtype = own[stored], pair.files.places[stored].dtype
-        new = kept.tensor(name, after, dtype)
-        if not bool(new.isfinite().all()):
-            raise ModelError(
-                f"{name} grew beyond what {str(dtype).removeprefix('torch.')} holds, the type of {pair.files.folder}; "
-                "recover with a lower --learning-rate"
-            )
-        if new.ndim > 1:
-            zeros = new.numel() - int(new.count_nonzero())
-            found["zeros"] += zeros
-            found["of"] += new.numel()
-            found["rounded"] += zeros - (new.numel() - int(kept.tensor(name, before, dtype).count_nonzero()))
-        return new.t().contiguous() if tensors.is_transposed(name) else new
+    def change(tensor: str, place: TensorPlace, file: BufferedRandom) -> None:
+        for name, held in own[tensor]:
+            new = kept.tensor(name, after, place.dtype)
+            if not bool(new.isfinite().all()):
+                raise ModelError(
+                    f"{name} grew beyond what {str(place.dtype).removeprefix('torch.')} holds, the type of "
+                    f"{pair.files.folder}; recover with a lower --learning-rate"
+                )
+            if new.ndim > 1:
+                zeros = new.numel() - int(new.count_nonzero())
+                old = kept.tensor(name, before, place.dtype)
+                found["zeros"] += zeros
+                found["of"] += new.numel()
+                found["rounded"] += zeros - (old.numel() - int(old.count_nonzero()))
+            with changed_part(file, place, held) as weight:
+                weight.copy_(new)
 
     with disk_errors_named(out), new_folder(out.absolute()) as new:
-        copy_model(pair.files, new, own, trained, progress)
+        copy_model(pair.files, new, own, change, progress)
         (new / "README.md").write_text(card, encoding="utf-8")
     return found
 

@@ -99,7 +99,7 @@ def work(
         named = dict(student.module.named_parameters())
         kept = KeptWeights((name, named[name]) for name in pair.trained)
         for parameter in student.module.parameters():
-            parameter.data = parameter.data.to(dtype)
+            parameter.data = parameter.data.to(dtype).contiguous()  # those of experts may be views
         kept.begin()
         before = kept.values.to("cpu", copy=True)
         kept.write(kept.values)
