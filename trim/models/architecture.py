@@ -26,6 +26,7 @@ from trim.names import one_line
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
 
+UNBUILT = "transformers cannot make a causal language model of its config.json"
 _MAX_BUFFER_ELEMENTS = 2**28
 _TRIAL = (2, 3)  # sequences and tokens of the text without numbers
 # By configurations that a text has gone through in this process: the layers that nothing calls. A run asks often.
@@ -73,6 +74,8 @@ def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
             module: PreTrainedModel = auto_class(config, name).from_config(config, trust_remote_code=False)
     except ModelError:
         raise
+    except ImportError as error:
+        raise unsupported(name, Reason.CODE, one_line(str(error))) from error
     except Exception as error:  # as many kinds as there are architectures
         raise _cannot_build(name, "" if isinstance(error, ValueError) else one_line(str(error))) from error
     make_linear(module)
@@ -129,7 +132,7 @@ def _key(config: "PretrainedConfig") -> str:
 def _cannot_build(name: str, what: str = "") -> ModelError:
     """Return the error of a configuration that asks for what cannot be built."""
     return ModelError(
-        f"TRIM Lab cannot prune {name}: transformers cannot make a causal language model of its config.json"
+        f"TRIM Lab cannot prune {name}: {UNBUILT}"
         f"{f' ({what})' if what else ''}; get it again, or choose another model: TRIM Lab prunes {SUPPORTED}"
     )
 
@@ -273,7 +276,9 @@ def _require_block_by_block(module: "PreTrainedModel") -> tuple[str, ...]:
         tokens = torch.zeros(_TRIAL, dtype=torch.int64)
         states, calls = record_calls(module, blocks, tokens, None)
     except Exception as error:  # as many kinds as there are architectures
-        raise unsupported(name, Reason.RECURRENT_STATE, one_line(str(error))) from error
+        # A text alone does not get to the blocks where other towers have to be asked first.
+        reason = Reason.ENCODER if other_towers(module, blocks) else Reason.RECURRENT_STATE
+        raise unsupported(name, reason, one_line(str(error))) from error
     if states.shape != (*_TRIAL, hidden):
         raise unsupported(name, Reason.RECURRENT_STATE, f"hidden states of the shape {tuple(states.shape)}")
     uncalled: list[str] = []

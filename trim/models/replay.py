@@ -99,7 +99,7 @@ def record_calls(
             return form(hidden)
 
         with _replaced_forward(blocks, note), contextlib.suppress(_LastBlockReached), torch.inference_mode():
-            module(tokens, use_cache=False, **options)
+            module(input_ids=tokens, use_cache=False, **options)
         if len(calls) != len(blocks):
             raise ModelError(
                 f"{type(module).__name__} calls {len(calls)} of its {len(blocks)} blocks; {_NOT_BY_BLOCK}"
@@ -133,7 +133,7 @@ def run_after_blocks(
             return form(hidden if place < len(blocks) - 1 else states)
 
         with _replaced_forward(blocks, hand_on):
-            logits: Tensor = module(tokens, use_cache=False, **options).logits
+            logits: Tensor = module(input_ids=tokens, use_cache=False, **options).logits
         if logits.shape[:-1] != states.shape[:-1]:
             raise _ChangedBetweenBlocks
         return logits

@@ -52,6 +52,8 @@ def show_run(entry: StoredRun, facts: RunFacts) -> None:
 def _show(entry: StoredRun, run: Run, facts: RunFacts) -> None:
     st.caption(plain(" · ".join(filter(None, [facts.model, facts.method, state_text(facts), facts.id]))))
     _numbers(run, facts)
+    if run.structure.dense:
+        st.caption(plain(f"Stays dense: {'; '.join(run.structure.dense)}."))
     _ways_on(run, facts)
     continuations_card(run)
     left, right = st.columns(2)

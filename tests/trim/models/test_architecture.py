@@ -50,8 +50,8 @@ class Changing(nn.Module):
         super().__init__()
         self.blocks = nn.ModuleList(nn.Linear(4, 4) for _ in range(2))
 
-    def forward(self, tokens: torch.Tensor, use_cache: bool) -> torch.Tensor:
-        states = tokens[..., None].expand(*tokens.shape, 4).float()
+    def forward(self, input_ids: torch.Tensor, use_cache: bool) -> torch.Tensor:
+        states = input_ids[..., None].expand(*input_ids.shape, 4).float()
         for block in self.blocks:
             states = block(states) + 1
         return states
