@@ -45,11 +45,14 @@ class HeadLayout:
         def number(*names: str) -> int | None:
             return next((int(value) for name in names if (value := getattr(text, name, None))), None)
 
-        query, width = number("num_attention_heads"), number("hidden_size")
-        if query is None or width is None:
+        try:
+            query, width = number("num_attention_heads"), number("hidden_size")
+            if query is None or width is None:
+                return None
+            key_value = number("num_key_value_heads") or query
+            size = number("head_dim") or (width // query if width % query == 0 else None)
+        except RuntimeError:  # its blocks have heads of several sizes
             return None
-        key_value = number("num_key_value_heads") or query
-        size = number("head_dim") or (width // query if width % query == 0 else None)
         return None if size is None else cls.checked(query, key_value, size)
 
     @classmethod
