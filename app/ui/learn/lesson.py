@@ -11,7 +11,7 @@ from typing import Literal
 import streamlit as st
 from streamlit.components.v2.bidi_component import ComponentResult
 
-from app.ui.common.cards import theme
+from app.ui.common.studio import theme
 from app.ui.learn.step import Picture, Step
 from diagnostics.figures.theme import FONT, METHOD_STYLES, PALETTES
 
