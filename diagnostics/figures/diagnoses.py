@@ -49,7 +49,11 @@ def cost_scatter_figure(
         hovertemplate=f"<b>%{{customdata}}</b><br>{escape(quantity)} %{{x:.4g}}<br>%{{y:+.3g}} nats per token"
         "<extra></extra>",
     )
-    for place in np.argsort(y)[::-1][:_LABELLED]:
+    apart = 0.06 * float(np.ptp(y)) if len(y) else 0.0
+    dearest = np.argsort(y)[::-1][:_LABELLED]
+    for rank, place in enumerate(dearest):
+        if rank and y[dearest[rank - 1]] - y[place] < apart:
+            break  # it and those below would be written over each other
         leftwards = x[place] > (x.min() + x.max()) / 2
         figure.add_annotation(
             x=float(x[place]),
