@@ -64,9 +64,9 @@ def cost_scatter_figure(
             xshift=-8 if leftwards else 8,
             font={"size": 11, "color": palette.muted},
         )
-    found = rank_correlation(x, y)
+    found = rank_correlation(x, y) if len(x) else None
     sentence = (
-        "One of the two does not vary."
+        "One of the two is not defined, or does not vary."
         if found is None
         else f"Spearman rank correlation {signed(found.coefficient, '.2f')} over {len(known):,} layers."
     )

@@ -80,6 +80,9 @@ def costed(shown: ModelMap, facts: LayerCostFacts) -> ModelMap:
 
 def _scatter_card(shown: ModelMap, facts: LayerCostFacts, file_name: str) -> None:
     layers = shown.costed
+    if not layers:
+        st.info("No layer has a finite cost on this text.", icon=":material/info:")
+        return
     costs = np.array([each.loss_added for each in layers])
     errors = np.array([float(facts["layers"][each.name]["standard_error"]) for each in layers])
 
