@@ -1,5 +1,6 @@
 """One layer as a run saw it, from what the run stored: needs neither the model nor a GPU."""
 
+import math
 import re
 
 import streamlit as st

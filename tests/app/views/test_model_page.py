@@ -103,9 +103,6 @@ def test_diagnoses_of_a_run(runs):
     test = visit("model", run="trim", model_part="Layer costs")
     assert trace(charts(test)["map_cost"], "loss_added")["z"]
     assert any("1\\.mlp\\.gate\\_proj costs most" in each.value for each in test.caption)
-    broken = trim.open_run(runs / "trim").diagnoses["layers"] | {"dense_loss": "nan"}
-    update_diagnoses(runs / "trim", {"layers": broken})
-    assert any("No layer has a finite cost" in each.value for each in ran(test).info)
     test.segmented_control(key="model_part").set_value("Errors by block").run()
     assert len(trace(charts(test)["block_errors_Error"], EVIL_LABEL)["y"]) == BLOCKS
     test.segmented_control(key="model_part").set_value("Tokens").run()
@@ -116,6 +113,10 @@ def test_diagnoses_of_a_run(runs):
     assert test.button(key="measure_tokens").label == "Measure"
     stored = visit("stored", run="trim", layer="1.mlp.gate_proj")
     assert any("Pruned alone it costs \\+0\\.375 nats per token" in each.value for each in stored.caption)
+    broken = trim.open_run(runs / "trim").diagnoses["layers"] | {"dense_loss": "nan"}
+    update_diagnoses(runs / "trim", {"layers": broken})
+    test.segmented_control(key="model_part").set_value("Layer costs")
+    assert any("No layer has a finite cost" in each.value for each in ran(test).info)
 
 
 def test_a_box_of_layers_is_asked_for_its_costs(runs):
