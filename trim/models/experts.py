@@ -117,6 +117,8 @@ class Experts(nn.Module):
         """
         index, weights = (*routing, *named.values())
         flat = states.reshape(-1, states.shape[-1])
+        if isinstance(flat, FakeTensor):
+            return self._without_numbers(flat).view(states.shape)
         result = torch.zeros_like(flat)
         for expert, (tokens, weight) in zip(self.experts(), self._routed(flat, index, weights), strict=True):
             output = self._run(expert, tokens, flat[tokens])
@@ -144,12 +146,14 @@ class Experts(nn.Module):
         norm = self._modules.get(POST_NORM)
         return output if norm is None else norm(output)
 
+    def _without_numbers(self, flat: Tensor) -> Tensor:
+        """Call every expert with all tokens: there is nothing to choose by, and nobody reads the sum."""
+        for expert in self.experts():
+            expert(flat)
+        return torch.empty_like(flat)
+
     def _routed(self, flat: Tensor, index: Tensor, weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield for each expert its tokens, those of a weight other than 0 in their order, and these weights."""
-        if isinstance(flat, FakeTensor):  # there are no numbers to choose by
-            for _ in range(self.count):
-                yield torch.arange(len(flat), device=flat.device), weights[:, 0]
-            return
         chosen, number = index.shape[-1], self.count
         experts = torch.where(weights != 0, index, number).flatten()
         order = experts.argsort(stable=True)
@@ -163,13 +167,12 @@ class ScaledExperts(Experts):
 
     def forward(self, states: Tensor, *routing: Tensor, **named: Tensor) -> Tensor:
         """Return each expert's output of its tokens (experts · tokens, hidden), 0 where it has none."""
+        if isinstance(states, FakeTensor):
+            return self._without_numbers(states)
         by_expert = states.view(self.count, -1, states.shape[-1])
         result = torch.zeros_like(by_expert)
         for number, (expert, received) in enumerate(zip(self.experts(), by_expert, strict=True)):
-            if isinstance(states, FakeTensor):
-                tokens = torch.arange(len(received), device=received.device)
-            else:
-                tokens = received.ne(0).any(dim=-1).nonzero()[:, 0]
+            tokens = received.ne(0).any(dim=-1).nonzero()[:, 0]
             result[number].index_add_(0, tokens, self._run(expert, tokens, received[tokens]))
         return result.view(states.shape)
 
