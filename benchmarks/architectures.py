@@ -103,8 +103,9 @@ OWN: dict[str, dict[str, object]] = {
         kind: {"rope_type": "default", "rope_theta": 10_000.0} for kind in ("full_attention", "sliding_attention")}},
     "zamba": {"num_hidden_layers": 6, "layers_block_type": ["linear_attention", "linear_attention", "hybrid"] * 2},
     **{kind: {"head_dim": 4, "num_key_value_heads": 4} for kind in (
-        "minicpm3", "youtu", "deepseek_v2", "deepseek_v3", "deepseek_v32", "axk1", "axk2", "glm4_moe_lite",
+        "minicpm3", "youtu", "deepseek_v3", "deepseek_v32", "axk1", "axk2", "glm4_moe_lite",
         "glm_moe_dsa", "longcat_flash")},
+    "deepseek_v2": {"head_dim": 4, "num_key_value_heads": 4, "num_experts_per_tok": 2},
     "ernie4_5_moe": {"moe_k": 2}, "kimi_linear": {"num_experts_per_token": 2},
     "dots3_note_text": {"num_key_value_heads": 4},
     "gemma4_assistant": {"text_config": {"hidden_size_per_layer_input": 0, "vocab_size_per_layer_input": 0}},
