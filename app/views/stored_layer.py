@@ -44,9 +44,8 @@ def heading(run: Run, record: LayerRecord, label: str) -> None:
     with guarded():
         if (facts := run.diagnoses.get("layers")) is not None and record.name in facts["layers"]:
             cost = costs_of(facts)[record.name]
-            st.caption(
-                plain(f"Pruned alone it costs {cost:+.3g} nats per token, on {format_text(facts['text'])}.")
-            )
+            said = f"it costs {cost:+.3g} nats per token" if math.isfinite(cost) else "the loss is not finite"
+            st.caption(plain(f"Pruned alone {said}, on {format_text(facts['text'])}."))
 
 
 def live_link(run: Run, record: LayerRecord) -> None:
