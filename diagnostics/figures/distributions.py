@@ -56,7 +56,7 @@ COSINE = Quantity(
 )
 # Of rows whose kept weights were changed.
 MASK_ERROR = Quantity(
-    "error of the mask",
+    "mask's error",
     "How much of its output would each row lose by the mask alone?",
     "output error of the mask alone, over the row's output, squared",
     ".3~f",
@@ -68,7 +68,7 @@ ERROR = Quantity(
     ".3~f",
 )
 MOVED = Quantity(
-    "weights moved",
+    "move",
     "How far did the kept weights of each row move?",
     "how far the row's kept weights moved, in shares of their norm",
     ".3~f",
