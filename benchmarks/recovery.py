@@ -3,10 +3,10 @@
     python -m benchmarks.recovery MODEL --calibration valid.txt --evaluation test.txt demo --out runs/recovery-MODEL
 
 Models are pruned as in `benchmarks.quality`: mask and weights solved together in optimal budgets, calibrated on 128
-windows of 1,024 tokens. Then each is trained to predict what the dense model predicts (`trim recover`), on text of the
-calibration part alone and on what the dense model writes, and measured on the first 96 windows of 1,024 tokens of each
-text, 64 of the speeches. The same command goes on where it was stopped; each result is added to
-benchmarks/results/recovery-MODEL.json (--results) as soon as it is there.
+windows of 1,024 tokens; with --tune, each block's kept weights are tuned. Then each is trained to predict what the
+dense model predicts (`trim recover`), on text of the calibration part and on what the dense model writes, and measured
+on the first 96 windows of 1,024 tokens of each text, 64 of the speeches. The same command goes on where it was
+stopped; each result is added to benchmarks/results/recovery-MODEL.json (--results) as soon as it is there.
 
 The minutes are those of sampling, training and held-out windows; `seconds` are all of it, with loading and writing.
 The limit to measure against is the dense model's perplexity. Prints one JSON line last.
@@ -42,6 +42,7 @@ def main() -> None:
     parser.add_argument("--targets", type=float, nargs="+", default=(0.7, 0.8))
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2))
     parser.add_argument("--minutes", type=float, nargs="*", default=(1.0,), help="none: only prune")
+    parser.add_argument("--tune", action="store_true", help="prune with each block's kept weights tuned")
     parser.add_argument("--set", nargs="*", default=(), metavar="OPTION=VALUE", help="other options")
     parser.add_argument("--windows", type=int, default=WINDOWS)
     parser.add_argument("--evaluation-windows", type=int, default=96)
@@ -62,7 +63,7 @@ def main() -> None:
             run = pruned(chosen, target, seed)
             for minutes in chosen.minutes:
                 row = recovered(chosen, run, texts, minutes, {"seed": seed, **more})
-                same = ("target", "minutes", "options")
+                same = ("target", "minutes", "tuned", "options")
                 rows = [each for each in content["rows"] if any(each[key] != row[key] for key in same)]
                 content["rows"] = sorted(
                     [*rows, row], key=lambda each: json.dumps([each[key] for key in same])
@@ -84,7 +85,7 @@ def main() -> None:
 
 def pruned(chosen: argparse.Namespace, target: float, seed: int) -> trim.Run:
     """Prune the model, or resume or open what was pruned before."""
-    out = chosen.out / f"solved-{target:g}-{seed}"
+    out = chosen.out / f"{'tuned' if chosen.tune else 'solved'}-{target:g}-{seed}"
     if (out / "config.json").exists():
         return trim.resume(out)
     return trim.prune(
@@ -94,6 +95,7 @@ def pruned(chosen: argparse.Namespace, target: float, seed: int) -> trim.Run:
         target=target,
         allocation="solved",
         budget="optimal",
+        tune=chosen.tune,
         windows=chosen.windows,
         length=chosen.length,
         vectors_per_sequence=4,
@@ -125,6 +127,7 @@ def recovered(
     return {
         "target": run.request.target,
         "minutes": minutes,
+        "tuned": run.request.tune,
         "options": settings,
         "texts": [[Path(text.corpus).name, text.windows, text.length] for text in texts],
         "pruned": before,
