@@ -64,6 +64,15 @@ class KeptWeights:
         self.gradient, self.first, self.second = (torch.zeros_like(self.values) for _ in range(3))
         self.steps = 0
 
+    def typical_size(self) -> float:
+        """Return the root mean square of the kept weights in the middle matrix; models differ in it tenfold."""
+        sizes = [
+            float(self.values[part.start : part.stop].square().mean().sqrt())
+            for part in self._parts.values()
+            if part.parameter.ndim >= 2 and part.stop > part.start
+        ]
+        return sorted(sizes)[len(sizes) // 2] if sizes else 1.0
+
     def begin(self) -> None:
         """Ask for gradients: from now on each backward pass adds to `gradient`, and nothing else keeps any."""
         for part in self._parts.values():

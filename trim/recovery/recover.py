@@ -28,7 +28,6 @@ from trim.runs.recovery import Recovery, RecoveryRecord, open_recovery
 from trim.runs.run_record import ModelFacts
 from trim.runs.writer import new_run_path
 
-RATE = 0.3  # over the width of the model: the wider, the smaller its weights
 STEP_TOKENS = {"cpu": 512, "cuda": 8192}
 SAMPLED = {"cpu": 0.0, "cuda": 0.5}
 LENGTH = 1024
@@ -178,7 +177,6 @@ def _resolved(
         length=length,
         batch=chosen.batch or max(1, STEP_TOKENS[kind] // length),
         sampled=SAMPLED[kind] if chosen.sampled is None else chosen.sampled,
-        learning_rate=chosen.learning_rate or RATE / pair.sizes.hidden,
         device=str(device),
         dtype=str(dtype).removeprefix("torch."),
     )

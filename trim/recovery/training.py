@@ -23,7 +23,8 @@ WARM_UP = 0.05  # of the time, until the rate is at its highest
 LONGEST_GRADIENT = 1.0
 PACE_STEPS = 4  # are timed before the number of steps is known
 UNKNOWN_STEPS = 10_000  # until then
-MOST_RESTARTS = 3
+MAX_RESTARTS = 3
+WORSE = 1.25  # times the best held-out loss: the rate is too high
 
 
 @dataclass
@@ -38,7 +39,7 @@ class Course:
         seconds: that it took.
         curve: the losses on the held-out windows.
         best: the place in `curve` of the weights that are the result.
-        restarts: the steps at which it went back to the best weights because the loss was not a number.
+        restarts: the steps at which it went back to the best weights, because the loss was not a number or far worse.
         ended: why it ended early; "" if it did not.
     """
 
@@ -151,7 +152,7 @@ class Training:
             if (due or not self._is_finite()) and not self._restarted(note) and due:
                 course.looks = int(course.position * LOOKS)
                 self._look(measured)
-                if not self._restarted(note):
+                if not self._restarted(note) and not self._worsened(note):
                     self._judge(note)
             tell()
 
@@ -241,21 +242,35 @@ class Training:
         """Go back to the best weights if the loss is not a number, at half the rate."""
         if self._is_finite():
             return False
+        self._go_back("the loss was not a number", note)
+        return True
+
+    def _worsened(self, note: Callable[[str], None]) -> bool:
+        """Go back to the best weights if the held-out loss is far above theirs, at half the rate."""
+        course = self.course
+        best = course.curve[course.best]["divergence"]
+        if course.position >= 1 or course.curve[-1]["divergence"] <= WORSE * best:
+            return False
+        self._go_back(f"the held-out loss was more than {WORSE:g} times the best", note)
+        return True
+
+    def _go_back(self, why: str, note: Callable[[str], None]) -> None:
         course = self.course
         course.restarts.append(course.done)
         self.kept.restart(self.best.to(self.kept.values.device))
         self._previous = self._waiting = None
-        if len(course.restarts) > MOST_RESTARTS:
-            course.ended = "the loss was not a number again and again"
+        if len(course.restarts) > MAX_RESTARTS:
+            course.ended = f"{why} again and again"
         note(
-            f"The loss was not a number at step {course.done:,}: back to the best weights so far"
+            f"{why[0].upper()}{why[1:]} at step {course.done:,}: back to the best weights so far"
             + (f", which are the result: {course.ended}." if course.ended else ", at half the rate.")
         )
-        return True
 
     def _judge(self, note: Callable[[str], None]) -> None:
         course = self.course
-        if len(course.curve) - 1 - course.best >= PATIENCE and course.position < 1:
+        restarted = course.restarts[-1] if course.restarts else 0
+        since = sum(look["step"] > restarted for look in course.curve[course.best + 1 :])
+        if since >= PATIENCE and course.position < 1:
             course.ended = f"the held-out loss has not fallen for {PATIENCE} looks"
             note(f"Ended early at step {course.done:,}: {course.ended}.")
 

@@ -44,7 +44,6 @@ class Settled:
     length: int
     batch: int
     sampled: float
-    learning_rate: float
 
     @classmethod
     def of(cls, request: RecoverSettings) -> "Settled":
@@ -102,6 +101,7 @@ def work(
             parameter.data = parameter.data.to(dtype).contiguous()  # those of experts may be views
         kept.begin()
         before = kept.values.to("cpu", copy=True)
+        size = kept.typical_size()
         kept.write(kept.values)
         course = writer.read_course()
         best = writer.read_state(kept)
@@ -138,7 +138,7 @@ def work(
                 kept,
                 text,
                 course,
-                rate=settled.learning_rate,
+                rate=request.learning_rate * size,
                 windows=settled.batch,
                 in_one_pass=plan.windows,
                 sampled=settled.sampled,

@@ -35,12 +35,12 @@ class RecoverSettings:
         unset="as many as the minutes allow",
         limits=(1, 10**7),
     )
-    learning_rate: float | None = option(
-        None,
-        help="the highest rate, reached after a twentieth of the time and 0 at its end",
+    learning_rate: float = option(
+        0.0013,
+        help="the highest rate of Adam, as a share of how large the kept weights are (root mean square of the middle "
+        "matrix); reached after a twentieth of the time and 0 at its end",
         label="Learning rate",
         group=TRAINING,
-        unset="0.3 over the width of the model",
         metavar="RATE",
     )
     batch: int | None = option(

@@ -21,7 +21,7 @@ from trim.recovery.sampling import sample_windows
 from trim.recovery.text import RecoveryText
 
 LENGTH = 32
-OPTIONS = {"steps": 8, "windows": 24, "batch": 4, "sampled": 0.5, "learning_rate": 2e-3, "device": "cpu"}
+OPTIONS = {"steps": 8, "windows": 24, "batch": 4, "sampled": 0.5, "learning_rate": 0.005, "device": "cpu"}
 
 
 @pytest.fixture(scope="module")
