@@ -49,7 +49,7 @@ SPARSITY = 0.5
 WINDOWS, LENGTH = 4, 24
 # The largest difference of logits that stays a matter of rounding: these are float32 and of order one.
 TOLERANCE = 1e-4
-MOST_PARAMETERS = 80_000_000
+MAX_PARAMETERS = 80_000_000
 # Names of sizes in configurations, and what they are made: those that a configuration lacks are left out.
 SMALL = {
     **dict.fromkeys(("vocab_size", "vocab_size_per_layer_input", "n_vocab"), 256),
@@ -258,7 +258,7 @@ def check(kind: str, work: Path) -> str:
         size = sum(parameter.numel() for parameter in blueprint(config).parameters())
     except trim.ModelError as error:
         return reason(error)
-    if size > MOST_PARAMETERS:
+    if size > MAX_PARAMETERS:
         return Reason.TOO_LARGE
     original, plain = work / "model", random_model(config)
     plain.save_pretrained(original)

@@ -58,7 +58,7 @@ from trim.models.source import fetch, locate
 from trim.models.streamed import StreamedModel
 from trim.runs.folder import settings_fingerprint
 
-MOST_SECONDS, MOST_BYTES = 10, 2 * 2**30
+MOST_SECONDS, MAX_BYTES = 10, 2 * 2**30
 # The kinds, and how many of 36 cases are of each: a model costs ten times what a run does.
 SHARES = {"run": 6, "zip": 6, "model": 5, "gguf": 4, "text": 6, "sweep": 4, "job": 4, "bomb": 1}
 T = TypeVar("T")
@@ -468,7 +468,7 @@ def attempts(case: Callable[[random.Random], None], seed: str) -> Iterator[str]:
         yield f"{type(error).__name__}: {str(error)[:120]} ({Path(last.filename).name}:{last.lineno})"
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
-    if (used := resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024) > MOST_BYTES:
+    if (used := resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024) > MAX_BYTES:
         yield f"{used / 2**30:.1f} GiB of memory"
 
 

@@ -42,7 +42,7 @@ from trim import cli
 from trim.files import is_locked
 
 AGAIN = 0.6  # how likely what was resumed is killed again
-MOST_KILLS = 3  # of one folder
+MAX_KILLS = 3  # of one folder
 PATIENCE_SECONDS = 120
 _TEMPORARY = re.compile(r"\.(.+-[0-9a-f]{12}|importing-.*|activations-.*)")
 _JOB_ID = re.compile(r"job-\d{8}-\d{6}")
@@ -330,9 +330,7 @@ def trial(kind: Kind, name: str) -> tuple[int, list[str]]:
     """Kill and resume a folder until it is complete; returns how often it was killed, and what is wrong with it."""
     chance, folder, kills = random.Random(name), kind.root / name, 0
     try:
-        while kind.attempt(
-            folder, chance, kill=kills < MOST_KILLS and (not kills or chance.random() < AGAIN)
-        ):
+        while kind.attempt(folder, chance, kill=kills < MAX_KILLS and (not kills or chance.random() < AGAIN)):
             kills += 1
         wrong = list(kind.differences(folder))
     except BadEndError as error:

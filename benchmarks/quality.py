@@ -247,7 +247,7 @@ def solved_without(left_out: Sequence[str]) -> Iterator[None]:
         rows = None if "rows" in left_out else sensitivity
         return solver.solve(weight, text, total, sensitivity=rows, pattern=pattern)
 
-    held = {"RHO": 1.0, "MOST_STEPS": 30, "SHRINK": 1.0, "GROWTH": ((0.1, 1.0), (0.005, 1.0), (0.0, 1.0))}
+    held = {"RHO": 1.0, "MAX_STEPS": 30, "SHRINK": 1.0, "GROWTH": ((0.1, 1.0), (0.005, 1.0), (0.0, 1.0))}
     with contextlib.ExitStack() as stack:
         if left_out:
             stack.enter_context(mock.patch.dict(SOLVERS, {"solved": variant}))

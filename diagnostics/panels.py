@@ -19,9 +19,9 @@ from diagnostics.similarity import AllocatedCosine
 CosineAxis = Literal["logarithmic", "linear"]
 LEAST_LOSS = 1e-6  # the lower end of a logarithmic axis: float32 cosines near 1 are not told apart below it
 _LOG_FROM = 0.2  # the row sparsity from which on a logarithmic axis shows every loss
-MOST_CURVE_BYTES = 300_000
-MOST_CURVE_POINTS = 49
-MOST_BINS = 40
+MAX_CURVE_BYTES = 300_000
+MAX_CURVE_POINTS = 49
+MAX_PANEL_BINS = 40
 _NO_BIN = 255
 _STEPS = 65_535
 
@@ -229,7 +229,7 @@ class _Write:
 def _gini_panel(shown: LayerNumbers, pinned: LayerNumbers | None, arrays: dict[str, np.ndarray]) -> Panel:
     in_shares, sides = _widths(shown, pinned)
     bins = histogram(
-        [side.gini for side, _ in sides], round_edges([side.gini for side, _ in sides], MOST_BINS)
+        [side.gini for side, _ in sides], round_edges([side.gini for side, _ in sides], MAX_PANEL_BINS)
     )
     marks = []
     for line, (side, is_pinned) in enumerate(sides):
@@ -304,7 +304,7 @@ def _cosine_panel(
         if not is_pinned or side.target != shown.target:
             text = f"target {percent(side.target, 0)}" if not is_pinned else ""
             marks.append(Mark("rule", "ink", x=[side.target], pinned=is_pinned, text=text))
-    points = max(2, min(MOST_CURVE_POINTS, MOST_CURVE_BYTES // (2 * len(shown.cosine))))
+    points = max(2, min(MAX_CURVE_POINTS, MAX_CURVE_BYTES // (2 * len(shown.cosine))))
     kept = spread_indices(len(shown.sparsity), points)
     arrays["curves"] = _along(placed(shown.cosine[:, kept]), y)
     for each in shown.cosines:
@@ -337,9 +337,9 @@ def _sparsity_panel(shown: LayerNumbers, pinned: LayerNumbers | None, arrays: di
     sparsities = [each.row_sparsity for each, _, _ in lines]
     columns = {each.columns for each, _, _ in lines}
     edges = (
-        count_edges(counts, columns.pop(), MOST_BINS)
+        count_edges(counts, columns.pop(), MAX_PANEL_BINS)
         if len(columns) == 1
-        else round_edges(sparsities, MOST_BINS)
+        else round_edges(sparsities, MAX_PANEL_BINS)
     )
     bins = histogram(sparsities, edges)
     marks = []

@@ -14,7 +14,7 @@ from app.services.layer.keys import DEVICES, FIRST_TARGET_PERCENT, ModelKey, Sen
 from app.services.layer.shipped import ShippedLayer, shipped_layer
 from app.services.layer.study import Study
 from app.services.server.access import SEMINAR
-from app.ui.common.address import tell_refused
+from app.ui.common.address import show_refused
 from app.ui.common.choose import TEXT_WORDS, choose_layer, choose_model, choose_text
 from app.ui.common.parts import OVERVIEW, choose_part
 from app.ui.common.search_options import (
@@ -213,4 +213,4 @@ heading(study)
 pinned = pinned_layer(study)
 explore(study, options, sensitivity_of(study) if fisher else None, pinned)
 with refused:
-    tell_refused()
+    show_refused()

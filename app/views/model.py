@@ -46,7 +46,7 @@ from trim import TrimError
 from trim.methods.choices import LAYER_QUALITY_MEANINGS
 from trim.runs.folder import Run
 
-MOST_BESIDE = 4
+MAX_COMPARED = 4
 PARTS = (OVERVIEW, COSTS, "Errors by block", "Tokens")
 
 
@@ -149,9 +149,9 @@ def beside(run_id: str, run: Run, entries: list[StoredRun]) -> list[Run]:
     chosen = st.multiselect(
         "Runs beside it",
         list(others),
-        default=same[: MOST_BESIDE - 1],
+        default=same[: MAX_COMPARED - 1],
         format_func=lambda key: others[key].name,
-        max_selections=MOST_BESIDE - 1,
+        max_selections=MAX_COMPARED - 1,
         key=f"beside_{run_id}",
         help="For the views below. At first those of the same model, measured on the same text.",
     )

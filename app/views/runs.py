@@ -6,7 +6,7 @@ from app.services.runs.facts import run_facts
 from app.services.runs.importing import import_run
 from app.services.runs.recoveries import recoveries, recovery_facts
 from app.services.runs.store import STORE
-from app.ui.common.address import tell_refused
+from app.ui.common.address import show_refused
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
 from app.ui.runs.details import show_run
@@ -75,4 +75,4 @@ else:
         else:
             show_run(entries[chosen], facts)
 sweep_table(STORE.sweeps())
-tell_refused()
+show_refused()

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.browser
 WIDE, NARROW = (1440, 900), (420, 900)
 MAPS = ("map_gini", "map_outcome", "map_gain", "map_variance")
 PATIENCE = 90_000  # milliseconds
-MOST_BYTES = 3_000_000
+MAX_BYTES = 3_000_000
 BLOCKS = 8
 
 _CELL = """(chart, [block, row]) => {
@@ -56,7 +56,7 @@ def test_the_run_that_came_with_the_app(page, viewport, colour_scheme):
     page.once("websocket", lambda socket: socket.on("framereceived", lambda data: received.append(len(data))))
     opened(page)
     assert "run=demo-trim-70" in page.url
-    assert sum(received) < MOST_BYTES
+    assert sum(received) < MAX_BYTES
     assert overflow(page) == []
     assert cut_labels(page) == []
     screenshot(page, f"model-{viewport[0]}-{colour_scheme}")

@@ -61,7 +61,7 @@ def published_fields(given: Iterable[str]) -> dict[str, object]:
     return {name: value for name, value in as_published().items() if name not in given}
 
 
-def say_published(fields: Mapping[str, object]) -> None:
+def print_published(fields: Mapping[str, object]) -> None:
     """Tell what `--as-published` sets that is not the default."""
     print(f"As published: {shlex.join(_flags(fields))}", file=sys.stderr)
 

@@ -4,7 +4,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from trim.cli.options import add_as_published, add_options, chosen_fields, published_fields, say_published
+from trim.cli.options import add_as_published, add_options, chosen_fields, print_published, published_fields
 from trim.cli.recover import RecoveryTerminal, tell_recovery
 from trim.cli.terminal import RunTerminal
 from trim.runs.folder import Run, runs_folder
@@ -96,7 +96,7 @@ def _prune(chosen: argparse.Namespace) -> None:
     published = published_fields(given) if chosen.as_published else {}
     settings = PruneSettings.of({"model": chosen.model, **published, **given})
     if published:
-        say_published(published)
+        print_published(published)
     chosen.folder = chosen.out or new_run_path(runs_folder(), chosen.name or settings.name)
     terminal = RunTerminal()
     run = prune(
@@ -108,7 +108,7 @@ def _prune(chosen: argparse.Namespace) -> None:
         progress=terminal.progress,
         listener=terminal,
     )
-    _tell_result(run)
+    _print_result(run)
 
 
 def _resume(chosen: argparse.Namespace) -> None:
@@ -127,7 +127,7 @@ def _resume(chosen: argparse.Namespace) -> None:
     )
     if not terminal.began:
         print(f"{chosen.folder} is complete already")
-    _tell_result(run)
+    _print_result(run)
 
 
 def _resume_recovery(folder: Path) -> None:
@@ -144,7 +144,7 @@ def _bytes(chosen: argparse.Namespace) -> int | None:
     return None if chosen.activation_memory is None else int(chosen.activation_memory * 1e9)
 
 
-def _tell_result(run: Run) -> None:
+def _print_result(run: Run) -> None:
     path = shlex.quote(str(run.path))
     print(summary(run))
     print(f"The run is in {path}. A model for transformers: python -m trim export {path} OUT")

@@ -11,8 +11,8 @@ from trim.cli.options import (
     add_options,
     chosen_fields,
     chosen_grid,
+    print_published,
     published_fields,
-    say_published,
 )
 from trim.cli.terminal import SweepTerminal
 from trim.errors import RunError, SettingsError
@@ -107,7 +107,7 @@ def _begin(chosen: argparse.Namespace) -> Sweep:
     grid, shared = chosen_grid(chosen), chosen_fields(chosen, SHARED)
     if chosen.as_published:
         published = published_fields({*grid, *shared})
-        say_published(published)
+        print_published(published)
         grid |= {name: (value,) for name, value in published.items() if name in GRID}
         shared |= {name: value for name, value in published.items() if name in SHARED}
     if chosen.evaluation_corpus is None:

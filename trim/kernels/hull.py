@@ -25,7 +25,7 @@ from torch import Tensor
 
 LANES = 32  # one warp to a program: a lane then holds one chain
 WARPS_PER_PROCESSOR = 16
-SHORTEST_PIECE = 4  # in √points: shorter ones leave the second pass more to do than the first
+MIN_PIECE = 4  # in √points: shorter ones leave the second pass more to do than the first
 # Below the first vertex of a chain: the point (−1, ∞), from which every slope is −∞, so that the first stays.
 BELOW_ALL = tl.constexpr((-1 << 32) | 0x7F800000)
 
@@ -49,7 +49,7 @@ def hull_edges(error: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor]:
 def _hull_edges(error: Tensor, top: int, lanes: int) -> tuple[Tensor, Tensor, Tensor]:
     """Find the edges with about so many chains at once."""
     rows, points = error.shape
-    length = max(triton.cdiv(points, triton.cdiv(lanes, rows)), min(SHORTEST_PIECE * isqrt(points), points))
+    length = max(triton.cdiv(points, triton.cdiv(lanes, rows)), min(MIN_PIECE * isqrt(points), points))
     pieces = triton.cdiv(points, length)
     stack = torch.empty(rows, points, dtype=torch.int64, device=error.device)
     size = torch.empty(pieces, rows, dtype=torch.int32, device=error.device)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 # A thread holds 2^5 keys of a sort; a warp compares the lowest 5 + 5 bits of their places by itself.
 ITEM_BITS = 5
-LONGEST_ROW = 2**15  # that one program's shared memory can hold
+MAX_ROW_LENGTH = 2**15  # that one program's shared memory can hold
 TIE_COLUMNS = 512
 LAST_KEY = tl.constexpr(0xFFFFFFFF)  # behind those of all columns
 FINITE = tl.constexpr(0x7F800000)  # the bits of infinity: those of finite float32 are below
@@ -41,7 +41,7 @@ def sort_rows(weight: Tensor, score: Tensor, unsound: Tensor) -> tuple[Tensor, T
         rows, padded, dtype=torch.int16 if columns <= 2**15 else torch.int32, device=score.device
     )
     sorted_weight = torch.empty(rows, padded, dtype=weight.dtype, device=weight.device)
-    if columns > LONGEST_ROW:
+    if columns > MAX_ROW_LENGTH:
         _sort_long_rows(weight, score, order, sorted_weight)
         unsound |= ~((score >= 0) & (score < torch.inf)).all()
         return order, sorted_weight

@@ -24,7 +24,7 @@ from trim.methods.pattern import Pattern
 from trim.methods.refit import refit
 
 RHO = 0.1  # at first
-MOST_STEPS = 300
+MAX_STEPS = 300
 STEPS_PER_RHO = 3
 FEWEST_STEPS, SETTLED = 30, 0.0003  # a set that changes by less from then on is final
 # By what ρ grows while the set changes by more than a share of the kept entries.
@@ -145,7 +145,7 @@ def _alternate(
     set_offset(rho)
     keep = last = begin
     moved = False
-    for step in range(1, MOST_STEPS + 1):
+    for step in range(1, MAX_STEPS + 1):
         torch.add(offset, both, alpha=rho, out=work).sub_(pruned, alpha=before + rho)
         with fast_products(scaled.device):
             torch.addmm(scaled, work, inverse, out=free)

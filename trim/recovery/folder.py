@@ -17,7 +17,7 @@ from trim.recovery.training import Course, Training
 from trim.runs.fields import parse_json, read_fields
 from trim.runs.folder import SCHEMA, settings_fingerprint
 from trim.runs.recovery import RECORD, Recovery, RecoveryRecord, open_recovery
-from trim.runs.shapes import LONGEST_NAME
+from trim.runs.shapes import MAX_NAME_LENGTH
 from trim.runs.writer import log_event, now, write_json
 
 TEXT, STATE = "text.safetensors", "state.safetensors"
@@ -56,7 +56,7 @@ class RecoveryWriter:
                 path / RECORD,
                 {
                     "schema": SCHEMA,
-                    "name": one_line(name or path.name, LONGEST_NAME),
+                    "name": one_line(name or path.name, MAX_NAME_LENGTH),
                     "created": now(),
                     "fingerprint": settings_fingerprint(settings),
                     "settings": settings,

@@ -41,7 +41,7 @@ from trim.runs.shapes import (
 )
 
 SCHEMA = 1
-MOST_JSON_BYTES = 20_000_000
+MAX_JSON_BYTES = 20_000_000
 
 T = TypeVar("T")
 
@@ -413,8 +413,8 @@ def read_json(path: Path, shape: type[T], *, optional: bool = False) -> T:
         RunError: no such file, or damaged; the message names it.
     """
     try:
-        if path.stat().st_size > MOST_JSON_BYTES:
-            raise ValueError(f"it is larger than {format_bytes(MOST_JSON_BYTES)}")
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise ValueError(f"it is larger than {format_bytes(MAX_JSON_BYTES)}")
         content = parse_json(path.read_bytes())
     except FileNotFoundError:
         if optional:
@@ -443,7 +443,7 @@ def read_events(path: Path) -> Iterator[dict]:
     """Read the `events.jsonl` of a folder, in order; a line that a dying process left half written is passed over."""
     try:
         with (path / "events.jsonl").open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - MOST_JSON_BYTES))
+            file.seek(max(0, os.fstat(file.fileno()).st_size - MAX_JSON_BYTES))
             lines = file.read().splitlines()
     except OSError:
         return

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, NotRequired, TypedDict
 
 from trim.runs.fields import Limits
 
-LONGEST_NAME, LONGEST_NOTE = 120, 4000
+MAX_NAME_LENGTH, LONGEST_NOTE = 120, 4000
 
 
 class _Times:
@@ -28,7 +28,7 @@ Size = Annotated[int, Limits(1, 2**31 - 1)]
 # JSON has no infinity: Python's own name for it, which `float` reads again.
 Number = float | Literal["inf", "-inf"]
 Time = Annotated[str, _Times()]
-Name = Annotated[str, Limits(most=LONGEST_NAME)]
+Name = Annotated[str, Limits(most=MAX_NAME_LENGTH)]
 Word = Annotated[str, re.compile(r"[\w.: -]{1,60}")]
 BlockIndex = Annotated[str, re.compile(r"0|[1-9][0-9]{0,3}")]
 LayerPath = Annotated[str, re.compile(r"\w{1,60}(\.\w{1,60}){0,8}")]
@@ -54,7 +54,7 @@ class PartNumbers(TypedDict):
 class StructureNumbers(TypedDict):
     """What is known of the model's blocks: see `trim.row_parts.Structure`."""
 
-    dense: list[Annotated[str, Limits(most=LONGEST_NAME)]]
+    dense: list[Annotated[str, Limits(most=MAX_NAME_LENGTH)]]
     parts: dict[LayerPath, list[PartNumbers]]
 
 

@@ -19,7 +19,7 @@ from trim.evaluation.entries import entry_of
 from trim.files import FolderLock, remove_temporary
 from trim.names import one_line
 from trim.runs.folder import FolderEntry, Run, list_folders, list_runs, open_run, read_json
-from trim.runs.shapes import LONGEST_NAME, DenseFacts, PerplexityEntry, Problem, SweepConfig
+from trim.runs.shapes import MAX_NAME_LENGTH, DenseFacts, PerplexityEntry, Problem, SweepConfig
 from trim.runs.writer import now, write_json
 from trim.sweeps.settings import Cell, SweepSettings
 
@@ -164,7 +164,7 @@ def create_sweep(
         path / "sweep.json",
         {
             "schema": SCHEMA,
-            "name": one_line(name, LONGEST_NAME),
+            "name": one_line(name, MAX_NAME_LENGTH),
             "created": now(),
             "keep_masks": keep_masks,
             "fingerprint": settings.fingerprint,

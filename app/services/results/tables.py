@@ -12,7 +12,7 @@ from trim.errors import RunError
 from trim.methods.agreement import iou
 from trim.runs.folder import Run
 
-KEPT_BLOCKS = 1024
+BLOCK_CACHE_SIZE = 1024
 _facts: OrderedDict[tuple, tuple[LayerFacts, ...]] = OrderedDict()
 _lock = threading.Lock()
 
@@ -39,7 +39,7 @@ def _block_facts(run: Run, block: int) -> tuple[LayerFacts, ...]:
     made = tuple(_layer_facts(run, name) for name in entry["layers"])
     with _lock:
         _facts[key] = made
-        while len(_facts) > KEPT_BLOCKS:
+        while len(_facts) > BLOCK_CACHE_SIZE:
             _facts.popitem(last=False)
     return made
 

@@ -19,11 +19,11 @@ from app.services.server.access import SEMINAR
 from trim.errors import RunError
 from trim.files import FolderLock, is_locked, remedy
 from trim.names import format_bytes, one_line
-from trim.runs.folder import MOST_JSON_BYTES, open_run
+from trim.runs.folder import MAX_JSON_BYTES, open_run
 from trim.runs.writer import new_run_path
 
-MOST_FILES = 2_000
-MOST_BYTES = 1_000_000_000  # unpacked
+MAX_FILES = 2_000
+MAX_BYTES = 1_000_000_000  # unpacked
 MAX_ZIP_RATIO = 100  # unpacked to packed; runs stay below 10
 CHUNK_BYTES = 1 << 20
 UNLOCKED_SECONDS = 60
@@ -95,12 +95,12 @@ def _unpack(file: IO[bytes], path: Path) -> str:
         files = {name: member for name, member in names.items() if not member.is_dir()}
         wanted = {name: member for name, member in files.items() if not _LEFT_OUT.fullmatch(name)}
         top = _top(wanted)
-        left = MOST_BYTES
+        left = MAX_BYTES
         for name, member in wanted.items():
             inside = name.removeprefix(top)
             if inside not in SMALL_FILES and not _BLOCK.fullmatch(inside):
                 raise _refused(f"it holds {one_line(name)!r}, which is not part of a run")
-            most = min(left, MOST_JSON_BYTES) if inside in SMALL_FILES else left
+            most = min(left, MAX_JSON_BYTES) if inside in SMALL_FILES else left
             left -= _extract(archive, member, path / inside, most)
     return top.rstrip("/")
 
@@ -108,9 +108,9 @@ def _unpack(file: IO[bytes], path: Path) -> str:
 def _check_sizes(members: Collection[zipfile.ZipInfo]) -> None:
     packed = sum(member.compress_size for member in members)
     unpacked = sum(member.file_size for member in members)
-    if len(members) > MOST_FILES:
-        raise _refused(f"it holds {len(members):,} files, and a run at most {MOST_FILES:,}")
-    if unpacked > MOST_BYTES or unpacked > max(packed, 1) * MAX_ZIP_RATIO:
+    if len(members) > MAX_FILES:
+        raise _refused(f"it holds {len(members):,} files, and a run at most {MAX_FILES:,}")
+    if unpacked > MAX_BYTES or unpacked > max(packed, 1) * MAX_ZIP_RATIO:
         raise _refused(
             f"it would unpack from {format_bytes(packed)} to {format_bytes(unpacked)}, more than any run does"
         )

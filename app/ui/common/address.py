@@ -25,7 +25,7 @@ def store_asked() -> None:
         st.rerun()  # what a widget receives first is the address with which a run began
 
 
-def tell_refused() -> None:
+def show_refused() -> None:
     """Report once, after the widgets, which of the asked values are not the ones shown."""
     asked = st.session_state.get("asked", {})
     refused = [
@@ -42,7 +42,7 @@ def tell_refused() -> None:
         )
 
 
-def tell_again() -> None:
+def repeat_notices() -> None:
     """Repeat this run's notices in the rerun that the page is about to start by itself."""
     st.session_state["asked"] = st.session_state.get("told", {})
 

@@ -24,7 +24,7 @@ from diagnostics.figures.frame import enlarged
 
 LEAST_HEIGHT = 360  # pixels; charts side by side are mostly as high as each other
 TOP_MARGIN = 28
-KEPT_DRAWN = 64
+DRAWN_CACHE_SIZE = 64
 _CONFIG = {
     "displaylogo": False,
     "showSendToCloud": False,
@@ -165,7 +165,7 @@ def _shared(key: Hashable, draw: Callable[[], _Drawn]) -> _Drawn:
         return dataclasses.replace(drawn, figure=_Sent(drawn.figure))
 
     with _drawing:
-        return cached(_drawn, key, draw_for_all, KEPT_DRAWN)
+        return cached(_drawn, key, draw_for_all, DRAWN_CACHE_SIZE)
 
 
 class _Sent(go.Figure):

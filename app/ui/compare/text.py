@@ -5,7 +5,7 @@ from diagnostics.distributions import Distributions
 from diagnostics.figures.distributions import Quantity
 from diagnostics.figures.frame import signed
 
-MOST_SPREADS = 8
+MAX_SPREADS = 8
 
 DISTANCE_FORMULA = r"""
 $$
@@ -19,7 +19,7 @@ between them. Spearman's $\rho$ compares the *order* of the same rows: 1 the sam
 
 def spread_text(found: Distributions, quantity: Quantity) -> str:
     """Say over which numbers the rows of each set are spread."""
-    if len(found.sets) > MOST_SPREADS:
+    if len(found.sets) > MAX_SPREADS:
         return f"{len(found.sets)} distributions of {quantity.name}."
     spreads = [
         f"{each.label} {quantity.format(values.min())} to {quantity.format(values.max())}"

@@ -33,7 +33,7 @@ CHANGES = {
     "row_error": "Against error",
     "row_moved": "Against move",
 }
-MOST_LINES = 6  # rows drawn as lines of their own; more cannot be told apart
+MAX_LINES = 6  # rows drawn as lines of their own; more cannot be told apart
 
 
 def concentration_card(view: LayerView, rows: list[int], file_name: str) -> None:
@@ -66,7 +66,7 @@ def gini_view(view: LayerView, rows: list[int]) -> View:
 
 
 def _lorenz(view: LayerView, score: np.ndarray, rows: list[int]) -> View:
-    curves = lorenz_curves(score, rows[:MOST_LINES] or _extremes(view.coefficients))
+    curves = lorenz_curves(score, rows[:MAX_LINES] or _extremes(view.coefficients))
     return View(
         lorenz_figure(curves, theme()),
         text.lorenz_seen(bool(rows)),
@@ -123,7 +123,7 @@ def similarity_card(view: LayerView, rows: list[int], file_name: str) -> None:
 def cosine_view(view: LayerView, rows: list[int]) -> View:
     """Draw the cosines against row sparsity."""
     sparsity = view.sparsity_grid
-    statistics = cosine_statistics(view.cosine_curves, sparsity, view.target, view.cosines, rows[:MOST_LINES])
+    statistics = cosine_statistics(view.cosine_curves, sparsity, view.target, view.cosines, rows[:MAX_LINES])
     return View(
         cosine_figure(statistics, theme()),
         text.cosine_seen(view),
@@ -208,7 +208,7 @@ def search_card(view: LayerView, rows: list[int], file_name: str) -> None:
         "Rates": lambda: rate_view(search),
     }
     if rows and search.learning_rate is not None and any(each.method == "trim" for each in view.allocations):
-        variants["Selected rows"] = lambda: paths_view(view, search, rows[:MOST_LINES])
+        variants["Selected rows"] = lambda: paths_view(view, search, rows[:MAX_LINES])
     card("rate", variants, file_name=file_name, bind="query-params", brief=True)
 
 

@@ -12,7 +12,7 @@ from app.services.layer.keys import StudyKey
 from app.services.layer.prepared import PreparedLayer
 from app.services.layer.shipped import Gains, ShippedLayer, shipped_layer
 from app.services.layer.study import Study
-from app.ui.common.address import tell_again
+from app.ui.common.address import repeat_notices
 from app.ui.common.text import plain
 from app.ui.common.waiting import laboratory
 from app.ui.layer import text
@@ -83,7 +83,7 @@ def _coming(key: StudyKey) -> None:
                 st.rerun(scope="fragment")
         return
     if not job.failed:
-        tell_again()
+        repeat_notices()
         st.rerun()
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="coming"):
         st.caption(f"{shipped} The live model is not here: {_reason(job)}")

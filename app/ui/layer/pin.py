@@ -18,7 +18,7 @@ from app.ui.common.text import plain
 from app.ui.common.waiting import laboratory, meanwhile
 
 PARAMETER = "pin"
-LONGEST = 2000
+MAX_PIN_LENGTH = 2000
 _SAMPLE = {
     "windows": (1, 4096),
     "length": (2, 32768),
@@ -66,7 +66,7 @@ class Pin:
             PinError: it is not one.
         """
         defaults = Pin(StudyKey(ModelKey(), SampleKey(), "", "wanda"), 70, default_options()).fields()
-        given = dict(parse_qsl(text[:LONGEST], keep_blank_values=True))
+        given = dict(parse_qsl(text[:MAX_PIN_LENGTH], keep_blank_values=True))
         if unknown := given.keys() - defaults.keys():
             raise PinError(f"“{min(unknown)[:20]}” is not part of a pin.")
         fields = defaults | given

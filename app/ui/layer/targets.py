@@ -10,7 +10,7 @@ import numpy as np
 from app.services.runs.layer import METHOD_LABELS, LayerView
 from app.ui.common import explanations
 from app.ui.common.cards import View, card, theme
-from app.ui.layer.cards import MOST_LINES
+from app.ui.layer.cards import MAX_LINES
 from diagnostics.distributions import RowNumbers, distributions
 from diagnostics.figures.distributions import ROW_SPARSITY, ridges_figure
 from diagnostics.figures.targets import target_paths_figure
@@ -36,7 +36,7 @@ def targets_card(study: Study, outcome: Outcome, view: LayerView, rows: list[int
         formula = explanations.OPTIMAL_FORMULA if method == "optimal" else explanations.ROW_SPARSITY_FORMULA
         more = f", {paths.label}" if len(view.learned) > 1 else ""
         variants[f"Ridges{more}"] = partial(_ridges, paths, formula)
-        variants[f"Rows{more}"] = partial(_paths, paths, rows[:MOST_LINES], formula)
+        variants[f"Rows{more}"] = partial(_paths, paths, rows[:MAX_LINES], formula)
     card("all_targets", variants, file_name=file_name, bind="query-params", brief=True)
 
 

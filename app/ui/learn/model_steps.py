@@ -22,7 +22,7 @@ from trim.runs.folder import Run
 T = TypeVar("T")
 
 DEFAULT_BLOCK = 15
-KEPT_PICTURES = 8
+PICTURE_CACHE_SIZE = 8
 _pictures: OrderedDict[Hashable, Picture | None] = OrderedDict()
 _drawing = threading.Lock()
 
@@ -58,7 +58,7 @@ def _shared(make: Callable[[str | None], Picture | None], run_id: str | None) ->
     """Return the picture of a run, made once for all readers until a stored run changes."""
     key = make, run_id, tuple(STORE.runs())
     with _drawing:
-        return cached(_pictures, key, lambda: make(run_id), KEPT_PICTURES)
+        return cached(_pictures, key, lambda: make(run_id), PICTURE_CACHE_SIZE)
 
 
 def _rows(run_id: str | None) -> Picture | None:

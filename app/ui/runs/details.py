@@ -29,10 +29,10 @@ from trim import TrimError
 from trim.evaluation.entries import format_perplexity
 from trim.names import format_bytes
 from trim.runs.folder import Run
-from trim.runs.shapes import LONGEST_NAME, LONGEST_NOTE
+from trim.runs.shapes import LONGEST_NOTE, MAX_NAME_LENGTH
 
 MODEL_PAGE, STORED_PAGE = "views/model.py", "views/stored_layer.py"
-MOST_LAYERS_IN_REPORT = 8
+MAX_LAYERS_IN_REPORT = 8
 _MAKING = threading.Lock()  # one file at a time for all readers
 
 
@@ -145,7 +145,7 @@ def _name_and_note(entry: StoredRun, facts: RunFacts) -> None:
     if not presenter_only("Changing its name"):
         return
     with st.form(f"names-{facts.id}"):
-        name = st.text_input("Name", facts.name, max_chars=LONGEST_NAME, key=f"name-{facts.id}")
+        name = st.text_input("Name", facts.name, max_chars=MAX_NAME_LENGTH, key=f"name-{facts.id}")
         note = st.text_area("Note", facts.note, max_chars=LONGEST_NOTE, height=96, key=f"note-{facts.id}")
         if st.form_submit_button("Save name and note", icon=":material/edit:"):
             try:
@@ -207,7 +207,7 @@ def _files(run: Run, facts: RunFacts) -> None:
                 "Layers whose charts it holds",
                 run.layers,
                 default=_first_layers(run),
-                max_selections=MOST_LAYERS_IN_REPORT,
+                max_selections=MAX_LAYERS_IN_REPORT,
                 key=f"report_layers_{facts.id}",
             )
         if st.button("Make the file", icon=":material/build:", key="make_file"):

@@ -27,7 +27,7 @@ LAYER = "15.mlp.gate_proj"
 ADDRESS = {"block": "15", "layer": "mlp.gate_proj"}
 ROWS, COLUMNS = 1536, 576
 FOUR_CHARTS = ["gini", "cosine", "row_sparsity", "rate"]
-MOST_CHART_BYTES = 500_000
+MAX_CHART_BYTES = 500_000
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_charts_hold_the_layers_own_numbers(first_visit, curves):
 
 
 def test_no_chart_is_heavy(first_visit):
-    assert max(first_visit.chart_bytes.values()) < MOST_CHART_BYTES
+    assert max(first_visit.chart_bytes.values()) < MAX_CHART_BYTES
 
 
 # --------------------------------------------------------------------------------------------- controls
@@ -190,7 +190,7 @@ def test_every_view_of_every_part(page):
             drawn.append(page.charts[card])
             if view.startswith("Against "):
                 assert card == "cosine" or {"TRIM", "Optimal"} <= {each["name"] for each in drawn[-1]["data"]}
-            assert max(page.chart_bytes.values()) < MOST_CHART_BYTES
+            assert max(page.chart_bytes.values()) < MAX_CHART_BYTES
             assert not page.errors
         assert len(drawn) > 1
         assert all(one != other for one, other in itertools.combinations(drawn, 2))
@@ -207,7 +207,7 @@ def test_the_axis_of_the_cosines():
 def test_mask_pictures(page):
     page.set("segmented_control", "part", "Masks")
     assert {"mask_uniform", "mask_trim"} == page.charts.keys()
-    assert max(page.chart_bytes.values()) < MOST_CHART_BYTES
+    assert max(page.chart_bytes.values()) < MAX_CHART_BYTES
 
 
 # ------------------------------------------------------------------------------------------- the optimum
@@ -262,7 +262,7 @@ def test_the_gap(page, curves):
     shares = trace(page.charts["gap_curve"], "of the layer quality (cosim_flat)")
     assert numbers(shares["y"])[8] == pytest.approx(captured, rel=1e-5)
     assert not page.errors
-    assert max(page.chart_bytes.values()) < MOST_CHART_BYTES
+    assert max(page.chart_bytes.values()) < MAX_CHART_BYTES
 
 
 def test_further_views(page, curves):

@@ -156,10 +156,10 @@ def test_a_link(good, folder):
 
 def test_bombs(good, folder, monkeypatch):
     refused(packed(good | {"events.jsonl": b"0" * 30_000_000}), folder, "more than any run")
-    monkeypatch.setattr(module, "MOST_FILES", 3)
+    monkeypatch.setattr(module, "MAX_FILES", 3)
     refused(packed(good), folder, "holds [0-9]+ files")
     monkeypatch.undo()
-    monkeypatch.setattr(module, "MOST_JSON_BYTES", 100)
+    monkeypatch.setattr(module, "MAX_JSON_BYTES", 100)
     refused(packed(good), folder, "too large")
 
 

@@ -6,13 +6,13 @@ from streamlit.testing.v1 import AppTest
 def page() -> None:
     import streamlit as st
 
-    from app.ui.common.address import store_asked, tell_again, tell_refused
+    from app.ui.common.address import repeat_notices, show_refused, store_asked
 
     store_asked()
     st.slider("target", 1, 99, 70, key="target", bind="query-params")
-    tell_refused()
+    show_refused()
     if st.session_state.pop("by itself", False):
-        tell_again()
+        repeat_notices()
         st.rerun()
 
 

@@ -52,7 +52,7 @@ def test_readers_share_what_they_see_in_the_same_looks():
 
 
 def test_what_is_shared_is_bounded(monkeypatch):
-    monkeypatch.setattr(cards, "KEPT_DRAWN", 3)
+    monkeypatch.setattr(cards, "DRAWN_CACHE_SIZE", 3)
     for number in range(6):
         visit(name=f"run {number}")
     assert len(cards._drawn) == 3
