@@ -96,3 +96,29 @@ def test_page_of_all_tables():
     assert said == page(results(ROOT / "benchmarks/results")), (
         "make it anew: python -m benchmarks.quality_table > docs/quality.md"
     )
+
+
+def test_tables_of_recoveries():
+    lines = list(map(cells_of, (ROOT / "docs/recover.md").read_text(encoding="utf-8").splitlines()))
+    rows = content_of("recovery-SmolLM2-135M")["rows"]
+    for name, key in (("solved, tuned", "pruned"), ("recovered", "recovered")):
+        (cells,) = (line[1:] for line in lines if line[0] == name and len(line) == 4)
+        for cell, target in zip(cells, (0.5, 0.7, 0.8), strict=True):
+            test, speeches = cell.rstrip(")").split(" (")
+            found = [row[key] for row in rows if row["target"] == target]
+            assert same([each[0] for each in found], test)
+            assert same([each[1] for each in found], speeches)
+
+
+def test_table_of_zero_shot_accuracies():
+    lines = map(cells_of, (ROOT / "docs/recover.md").read_text(encoding="utf-8").splitlines())
+    said = [line for line in lines if len(line) == 11 and line[2][:1].isdigit()]
+    rows = content_of("zero-shot-SmolLM2-135M")["rows"]
+    assert len(said) == len(rows) == 10
+    for cells, row in zip(said, rows, strict=True):
+        found = row["tasks"]
+        assert cells[2:9] == [f"{100 * task['accuracy']:.1f}" for task in found]
+        for cell, tasks in ((cells[9], found), (cells[10], found[1:])):
+            mean = 100 * sum(task["accuracy"] for task in tasks) / len(tasks)
+            error = 100 * sum(task["standard_error"] ** 2 for task in tasks) ** 0.5 / len(tasks)
+            assert cell == f"{mean:.1f} ± {error:.1f}"

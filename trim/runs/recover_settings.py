@@ -36,7 +36,7 @@ class RecoverSettings:
         limits=(1, 10**7),
     )
     learning_rate: float = option(
-        0.0013,
+        0.0015,
         help="the highest rate of Adam, as a share of how large the kept weights are (root mean square of the middle "
         "matrix); reached after a twentieth of the time and 0 at its end",
         label="Learning rate",
