@@ -99,7 +99,8 @@ def tokens_of_a_text_once() -> Iterator[None]:
     def cut_once(text: "Text", tokenizer: "PreTrainedTokenizerBase", **how: object) -> "Tensor":
         if len(text) < LONG_TEXT:
             return cut(text, tokenizer, **how)
-        key = "".join(text.pieces()), tokenizer.backend_tokenizer.to_str(), *sorted(how.items())
+        made_of = sorted((name, value) for name, value in how.items() if name != "step")  # which only reports
+        key = "".join(text.pieces()), tokenizer.backend_tokenizer.to_str(), *made_of
         if key not in known:
             known[key] = cut(text, tokenizer, **how)
         return known[key].clone()

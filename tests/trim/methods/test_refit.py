@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import trim
 from tests.trim import rough
 from tests.trim.refit_cases import layer, objective, refitted
-from trim.calibration.inputs import InputListener, Products
+from trim.calibration.inputs import Heard, InputListener, Products
 from trim.calibration.text import Calibration
 from trim.methods import least_squares as module
 from trim.methods.least_squares import TextProducts
@@ -96,7 +96,7 @@ def test_products_count_real_tokens_once():
     whole, apart = (InputListener(calibration, {"0.up": linear}, Products(held)) for held in (0, 3))
     for listener in (whole, apart):
         for part in (slice(0, 4), slice(4, 6)):
-            with listener.listening(part, dense[part]):
+            with listener.listening(part, {"0.up": Heard(dense[part].reshape(-1, 8), None)}):
                 linear(states[part])
     received = whole.received()["0.up"]
     real = states[mask]
