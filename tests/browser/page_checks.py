@@ -8,7 +8,8 @@ def overflow(page: Page) -> list[str]:
     """What of the page sticks out of the window sideways."""
     return page.evaluate(
         """() => [...document.querySelectorAll('[data-testid=stMain], [data-testid=stMain] *')]
-            .filter((node) => node.getClientRects().length && !node.closest('[data-testid=stDataFrame]'))
+            .filter((node) => node.getClientRects().length)
+            .filter((node) => !node.closest('[data-testid=stDataFrame], [data-testid=stMultiSelect]'))  // scroll inside
             .filter((node) => node.type !== 'range')  // invisible; it stands around the slider's thumb
             .filter((node) => {
                 const box = node.getBoundingClientRect();
