@@ -34,7 +34,8 @@ class Part:
 
     def of(self, matrix: Tensor) -> Tensor:
         """View the part of one expert's matrix."""
-        return (matrix.t() if self.transposed and matrix.ndim == 2 else matrix)[self.rows]
+        matrix = matrix.t() if self.transposed and matrix.ndim == 2 else matrix
+        return matrix if self.rows == slice(None) else matrix[self.rows]  # a number has no rows
 
 
 class RoutedLinear(nn.Linear):

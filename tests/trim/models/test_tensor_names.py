@@ -9,6 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 import trim
 from tests.trim import tiny
+from trim.models.experts import Part
 from trim.models.streamed import StreamedModel
 
 SIZES = {
@@ -118,3 +119,7 @@ def test_layers_that_share_a_tensor_are_refused(tmp_path: Path):
     saved(tmp_path, "hrm_text", {**GROUPED, "num_layers_per_stack": 2})
     with pytest.raises(trim.ModelError, match=r"0\.self_attn\.q_proj"):
         StreamedModel(tmp_path, device=torch.device("cpu"))
+
+
+def test_a_number_among_the_tensors_has_no_rows():
+    assert Part("0.mlp.act_fn.alpha").of(torch.tensor(3.0)) == 3
