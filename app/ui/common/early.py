@@ -7,6 +7,7 @@ import threading
 
 import streamlit as st
 
+_WAIT = 4.0  # seconds, for the browser to draw: it shares the cores
 _IMPORTED = ("app.ui.layer.linked", "app.services.layer.shipped")
 
 
@@ -24,7 +25,9 @@ def import_first_page() -> None:
 @functools.cache
 def prepare_first_move() -> None:
     """Sweep the shipped layer in the background, once: its first view needs no curves, another target does."""
-    threading.Thread(target=_sweep, name="first move", daemon=True).start()
+    timer = threading.Timer(_WAIT, _sweep)
+    timer.daemon = True
+    timer.start()
 
 
 def _sweep() -> None:
