@@ -66,6 +66,7 @@ SLOW = (
     "tests/app",
     "tests/browser",
     "tests/trim/pruning",
+    "tests/trim/recovery",
     "tests/trim/sweeps",
     "tests/trim/cli",
     "tests/trim/evaluation",
