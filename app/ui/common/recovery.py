@@ -9,14 +9,10 @@ from app.services.jobs.manager import JOBS
 from app.services.jobs.records import JobState
 from app.ui.common.cards import View, card, theme
 from app.ui.common.guard import guarded
-from app.ui.common.progress import progress_bar
-from app.ui.common.seminar import presenter_only
+from app.ui.common.jobs import running_job, stopped_job
 from app.ui.common.text import plain
 from diagnostics.figures.recovery import held_out_figure, rows_moved_figure
 from diagnostics.figures.xray import checkpoint_map_figure
-from trim import TrimError
-from trim.names import format_bytes
-from trim.progress import Progress
 from trim.runs.recovery import Recovery, is_recovery, open_recovery
 
 POLL_SECONDS = 1.0
@@ -68,23 +64,13 @@ def _live(recovery_id: str) -> None:
     state = JOBS.state(recovery_id)
     if not state.active:
         st.rerun()
-    with st.container(border=True, key="recovery-progress"):
-        progress = state.progress
-        progress_bar(Progress("Starting: the models are checked") if progress is None else progress.now)
-        for note in () if progress is None else progress.notes:
-            st.caption(plain(note))
-        if state.memory_bytes is not None:
-            st.caption(f"{format_bytes(state.memory_bytes)} of memory")
-        if not state.ours:
-            st.caption("Another program is writing this recovery; it can be stopped there.")
-        elif presenter_only("Stopping it") and st.button(
-            "Stop at once" if state.status == "stopping" else "Cancel",
-            icon=":material/cancel:",
-            key="cancel_recovery",
-            help="What was trained stays, and the recovery can be resumed.",
-        ):
-            JOBS.cancel(recovery_id)
-            st.rerun(scope="fragment")
+    running_job(
+        recovery_id,
+        state,
+        "recovery",
+        first="the models are checked",
+        kept="What was trained stays, and the recovery can be resumed.",
+    )
     with guarded():
         path = JOBS.folder_of(recovery_id)
         if is_recovery(path) and (recovery := open_recovery(path)).metrics.get("curve"):
@@ -92,18 +78,12 @@ def _live(recovery_id: str) -> None:
 
 
 def _stopped(recovery: Recovery, state: JobState) -> None:
-    with st.container(border=True, key="recovery-progress"):
-        st.markdown(f"**This recovery stopped.** {plain(state.message)}")
-        st.caption("It resumes where it was stopped; one that was killed, at most a minute before.")
-        if presenter_only("Going on with it") and st.button(
-            "Resume", type="primary", icon=":material/resume:", key="resume_recovery"
-        ):
-            try:
-                JOBS.resume(recovery.id)
-            except (TrimError, OSError) as error:
-                st.error(plain(error), icon=":material/error:")
-            else:
-                st.rerun()
+    stopped_job(
+        recovery.id,
+        "recovery",
+        title=f"**This recovery stopped.** {plain(state.message)}",
+        resumed="It resumes where it was stopped; one that was killed, at most a minute before.",
+    )
 
 
 def curve_card(recovery: Recovery) -> None:

@@ -7,12 +7,9 @@ import streamlit as st
 from app.services.jobs.manager import JOBS
 from app.services.jobs.records import JobState
 from app.services.runs.store import STORE
-from app.ui.common.progress import progress_bar
-from app.ui.common.seminar import presenter_only
+from app.ui.common.jobs import running_job, stopped_job
 from app.ui.common.text import plain
 from trim import TrimError
-from trim.names import format_bytes
-from trim.progress import Progress
 
 POLL_SECONDS = 1.0
 REDRAW_SECONDS = 3.0  # heat maps fill in no more often than this, however quick the blocks
@@ -39,46 +36,26 @@ def _live(run_id: str) -> None:
         watched == run_id and _blocks(run_id) != blocks and time.monotonic() - drawn > REDRAW_SECONDS
     ):
         st.rerun()
-    with st.container(border=True, key="run-progress"):
-        progress = state.progress
-        progress_bar(Progress("Starting: the model is loaded") if progress is None else progress.now)
-        for note in () if progress is None else progress.notes:
-            st.caption(plain(note))
-        if state.memory_bytes is not None:
-            st.caption(f"{format_bytes(state.memory_bytes)} of memory")
-        if not state.ours:
-            st.caption("Another program is writing this run; it can be stopped there.")
-            return
-        stopping = state.status == "stopping"
-        if presenter_only("Stopping it") and st.button(
-            "Stop at once" if stopping else "Cancel",
-            icon=":material/cancel:",
-            key="cancel_run",
-            help="Finished blocks stay, and the run can be resumed.",
-        ):
-            JOBS.cancel(run_id)
-            st.rerun(scope="fragment")
-        if stopping:
-            st.caption("Stopping at the end of what is being computed; finished blocks stay.")
+    running_job(
+        run_id,
+        state,
+        "run",
+        first="the model is loaded",
+        kept="Finished blocks stay, and the run can be resumed.",
+        ending="Stopping at the end of what is being computed; finished blocks stay.",
+    )
 
 
 def _stopped(run_id: str, state: JobState) -> None:
-    with st.container(border=True, key="run-progress"):
-        fraction = state.progress.now.fraction if state.progress is not None else None
-        done = "nothing is lost" if fraction is None else f"{fraction:.0%} is done"
-        st.markdown(f"**This run stopped: {done}.** {plain(state.message)}")
-        st.caption(
-            "It resumes at the first block that is not complete, and ends bit for bit as if it had not been stopped."
-        )
-        if presenter_only("Going on with it") and st.button(
-            "Resume", type="primary", icon=":material/resume:", key="resume_run"
-        ):
-            try:
-                JOBS.resume(run_id)
-            except (TrimError, OSError) as error:
-                st.error(plain(error), icon=":material/error:")
-            else:
-                st.rerun()
+    fraction = state.progress.now.fraction if state.progress is not None else None
+    done = "nothing is lost" if fraction is None else f"{fraction:.0%} is done"
+    stopped_job(
+        run_id,
+        "run",
+        title=f"**This run stopped: {done}.** {plain(state.message)}",
+        resumed="It resumes at the first block that is not complete, and ends bit for bit as if it had not been "
+        "stopped.",
+    )
 
 
 def _blocks(run_id: str) -> int:
