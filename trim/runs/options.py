@@ -11,10 +11,14 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from trim.errors import SettingsError
+from trim.names import closest_matches
+
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 T = TypeVar("T")
+S = TypeVar("S", bound="DataclassInstance")
 _KEY = "option"
 
 
@@ -138,6 +142,19 @@ def options(settings: "type[DataclassInstance]") -> Mapping[str, Option]:
     if settings not in _read:
         _read[settings] = _read_options(settings)
     return _read[settings]
+
+
+def settings_of(settings: type[S], fields: Mapping[str, object]) -> S:
+    """Make settings from fields by their names, as a call, a grid or a file gives them.
+
+    Raises:
+        SettingsError: a name is not an option, or as for the class itself.
+    """
+    if unknown := [name for name in fields if name not in settings.__dataclass_fields__]:
+        raise SettingsError(
+            f"{unknown[0]!r} is not an option; closest names: {closest_matches(unknown[0], options(settings))}"
+        )
+    return settings(**fields)
 
 
 def _read_options(settings: "type[DataclassInstance]") -> dict[str, Option]:

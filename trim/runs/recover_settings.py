@@ -4,9 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trim.errors import SettingsError
-from trim.names import closest_matches
 from trim.runs.fields import read_fields
-from trim.runs.options import option, options
+from trim.runs.options import option, settings_of
 from trim.runs.settings import MACHINE
 
 TRAINING, RECOVERY_TEXT = "training", "text"
@@ -133,11 +132,7 @@ class RecoverSettings:
         Raises:
             SettingsError: as for the class itself.
         """
-        if unknown := [name for name in fields if name not in cls.__dataclass_fields__]:
-            raise SettingsError(
-                f"{unknown[0]!r} is not an option; closest names: {closest_matches(unknown[0], options(cls))}"
-            )
-        return cls(**fields)  # type: ignore[arg-type]  # no type says which value each name of a mapping has
+        return settings_of(cls, fields)
 
     @classmethod
     def from_json(cls, content: dict) -> "RecoverSettings":

@@ -28,7 +28,7 @@ from trim.methods.pattern import Pattern
 from trim.methods.search_settings import SearchSettings
 from trim.names import closest_matches
 from trim.runs.fields import read_fields
-from trim.runs.options import option, options
+from trim.runs.options import option, options, settings_of
 
 # Headings above options.
 METHOD, TEXT, SEARCH, ROWS = "method", "calibration text", "TRIM's search", "rows"
@@ -528,11 +528,7 @@ class PruneSettings:
         Raises:
             SettingsError: as for the class itself.
         """
-        if unknown := [name for name in fields if name not in cls.__dataclass_fields__]:
-            raise SettingsError(
-                f"{unknown[0]!r} is not an option; closest names: {closest_matches(unknown[0], options(cls))}"
-            )
-        return cls(**fields)  # type: ignore[arg-type]  # no type says which value each name of a mapping has
+        return settings_of(cls, fields)
 
     @classmethod
     def from_json(cls, content: dict) -> "PruneSettings":
