@@ -48,7 +48,7 @@ class LayerFacts:
             compared, or not defined.
         loss_added: by how much the layer, pruned alone, raises the model's loss per token, in nats; NaN: not measured.
         loss_foreseen: what the sensitivities of its rows foresee of that; NaN: not measured.
-        tokens: how many tokens of the calibration text an expert received; NaN: it is no expert's.
+        tokens: how many tokens of the calibration text an expert received; NaN: it is not an expert's.
     """
 
     name: str
@@ -110,7 +110,7 @@ def layer_facts(
     gini: (D,), NaN for a row of zeros. qualities and cosines (D,): at the uniform counts, and as pruned.
     dead_rows: (D,) bool, left out of the variances. searched: whether TRIM searched for a learning rate.
     error_left and row_moved (D,), NaN where undefined: of changed kept weights; None: they are as they were.
-    tokens: that an expert received; None: it is no expert's.
+    tokens: that an expert received; None: it is not an expert's.
     """
     live = ~np.asarray(dead_rows, dtype=bool)
     uniform_variance, variance = (

@@ -27,7 +27,7 @@ class RowPart:
 
 @dataclass(frozen=True)
 class Structure:
-    """What is known of a model's blocks besides the shapes of their layers.
+    """Facts of a model's blocks besides the shapes of their layers.
 
     Attributes:
         dense: what stays dense whatever is pruned, such as convolutions, one line for each kind.

@@ -30,7 +30,7 @@ class LayerInputs:
         held_out: the same over the tokens that were held out; None: none were.
         dense_inputs: (N, L), what it would have received of the dense model where it received `inputs`; None: that was
             not asked for.
-        tokens: how many real tokens it received, of which alone all of this is; None: all, since it is no expert's.
+        tokens: how many real tokens it received, of which alone all of this is; None: all, since it is not an expert's.
     """
 
     inputs: Tensor = field(repr=False)

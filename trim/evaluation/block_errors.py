@@ -1,4 +1,4 @@
-"""Where error builds up: the hidden states after each block of a pruned model, beside those of the dense one."""
+"""Errors of the hidden states after each block of a pruned model, against those of the dense one."""
 
 import tempfile
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""What one layer costs: the model's loss with that layer alone pruned, from the hidden states before its block."""
+"""The cost of one layer: the model's loss with that layer alone pruned, from the hidden states before its block."""
 
 import contextlib
 import math

@@ -22,7 +22,7 @@ MEANT = 2.0  # standard deviations that a row's sparsity must be away from the l
 
 @dataclass(frozen=True, eq=False)
 class RowSignal:
-    """What TRIM learned in several draws.
+    """The outcomes of TRIM in several draws.
 
     Attributes:
         sparsity: (draws, D) row sparsities.

@@ -127,7 +127,7 @@ def _quantized(found: Xray) -> list[str]:
         return []
     return [
         f"{len(found.quantized):,} more layers are quantized (type {', '.join(sorted(set(found.quantized.values())))}) "
-        f"and left out: {_list(list(found.quantized))}. Their numbers are codes, and a code of 0 is no weight of 0."
+        f"and left out: {_list(list(found.quantized))}. Their numbers are codes, and a code of 0 is not a weight of 0."
     ]
 
 

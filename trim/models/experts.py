@@ -20,7 +20,7 @@ POST_NORM = "post_expert_norm"
 
 @dataclass(frozen=True)
 class Part:
-    """Which part of one expert's matrix, or vector, a tensor of one of its layers is.
+    """The part of one expert's matrix, or vector, that a tensor of one of its layers is.
 
     Attributes:
         joined: the name of the tensor that holds it for all experts.

@@ -1,4 +1,4 @@
-"""Which layers of a block belong together, by their names: those that read the same input, and those of one MLP."""
+"""The layers of a block that belong together, by their names: those that read the same input, and those of one MLP."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass

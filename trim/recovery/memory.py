@@ -1,4 +1,4 @@
-"""What a recovery needs of memory, said before anything is loaded, and how many windows fit into one pass."""
+"""The memory that a recovery needs, computed before anything is loaded, and how many windows fit into one pass."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ _RESERVE = 0.05  # of all that is needed: what libraries take, and gaps
 
 @dataclass(frozen=True)
 class Sizes:
-    """What the memory of a recovery depends on.
+    """The sizes that the memory of a recovery depends on.
 
     Attributes:
         parameters: numbers in the model.

@@ -14,7 +14,7 @@ SHARED_TOKENS = 16  # windows with so many tokens in a row in common share text
 
 @dataclass(frozen=True, eq=False)
 class RecoveryText:
-    """What is read, and what is held out.
+    """The text that is read, and the text that is held out.
 
     Attributes:
         training: (windows, length) int64, of the calibration text.

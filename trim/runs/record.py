@@ -82,7 +82,7 @@ class LayerRecord:
         row_moved: (D,) float32, how far the row's kept weights moved, ‖ŵ − w‖ / ‖w‖; NaN where they were all 0; None:
             likewise.
         kept_weights: (K,) float16, the changed weights, row by row; None: there are none, or they were not kept.
-        tokens: how many tokens of the calibration text an expert received; None: it is no expert's, and received all.
+        tokens: how many calibration tokens an expert received; None: it is not an expert's, and received all.
 
     Where a solver chose the mask too, `cosine` and `realised_quality` are of the changed weights; after a refit they
     are of the mask alone.

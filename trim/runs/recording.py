@@ -217,7 +217,7 @@ def layer_record(
         keep: (D, N) bool, the mask to store; None: none is stored.
         sensitivity: (D,) the rows' weights of the optimal allocation; None: it was not used.
         change: of the kept weights; None: they are as they were.
-        tokens: how many an expert received; None: it is no expert's.
+        tokens: how many an expert received; None: it is not an expert's.
     """
     counts = counts.to(curves.dot.device)
     before = curves.at(uniform_counts(curves.rows, counts.sum()))

@@ -52,7 +52,7 @@ class PartNumbers(TypedDict):
 
 
 class StructureNumbers(TypedDict):
-    """What is known of the model's blocks: see `trim.row_parts.Structure`."""
+    """Facts of the model's blocks: see `trim.row_parts.Structure`."""
 
     dense: list[Annotated[str, Limits(most=MAX_NAME_LENGTH)]]
     parts: dict[LayerPath, list[PartNumbers]]
@@ -185,7 +185,7 @@ class MeasuredText(TypedDict):
 
 
 class LayerCostNumbers(TypedDict):
-    """What one layer pruned alone costs, as `LayerCost`."""
+    """The cost of one layer pruned alone, as `LayerCost`."""
 
     loss: Loss
     standard_error: Loss

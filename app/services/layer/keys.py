@@ -78,7 +78,7 @@ class TokensKey:
 
 @dataclass(frozen=True)
 class SignalKey:
-    """What is drawn again, and how often, to see how certain the learned row sparsities of a layer are.
+    """The draws, and their number, that show how certain the learned row sparsities of a layer are.
 
     Attributes:
         study: the layer.

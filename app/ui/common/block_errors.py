@@ -1,4 +1,4 @@
-"""Where error builds up, block by block, of a run and of those beside it."""
+"""Show how errors build up from block to block, of a run and of others."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Which part of a page is open."""
+"""The choice of a page's part."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""Which tokens suffer: a text coloured by the loss that pruning added to each token."""
+"""The losses of tokens: a text coloured by the loss that pruning added to each token."""
 
 import html
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""What each layer of a run costs, pruned alone."""
+"""The costs of a run's layers, each pruned alone."""
 
 from collections.abc import Sequence
 from dataclasses import replace

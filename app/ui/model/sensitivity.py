@@ -1,4 +1,4 @@
-"""What the optimum goes by: sensitivity and Gini of all rows of a run that measured both."""
+"""Sensitivity against Gini, of all rows of a run that measured both: the optimum goes by both."""
 
 from collections.abc import Callable
 
