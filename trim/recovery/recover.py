@@ -78,7 +78,7 @@ def recover(
     settled = Settled.of(chosen)
     plan = plan_memory(pair.sizes, settled.batch, settled.length, device)
     windows = _windows(chosen, pair, progress) if tokens is None else tokens
-    text = RecoveryText.of(windows, device)
+    text = RecoveryText.of(windows, device, pruned_on(settled.corpus, pair, progress))
     facts = stored.RecoveryTextFacts(
         settled.corpus, text_sha256(windows), settled.length, len(text.training), len(text.held_out)
     )
@@ -191,6 +191,22 @@ def _windows(chosen: RecoverSettings, pair: Pair, progress: ProgressListener | N
         length=settled.length,
         seed=chosen.seed,
         bos=pair.run.request.bos if pair.run else True,
+        progress=progress,
+    )
+
+
+def pruned_on(corpus: str, pair: Pair, progress: ProgressListener | None) -> Tensor | None:
+    """Draw the windows again that the run was pruned on, if they are of the same text; None: they are not."""
+    if pair.run is None or pair.run.text.given or absolute(pair.run.request.corpus, CORPORA) != corpus:
+        return None
+    request = pair.run.request
+    return load_corpus(
+        corpus,
+        load_tokenizer(pair.files.folder),
+        windows=request.windows,
+        length=request.length,
+        seed=request.seed,
+        bos=request.bos,
         progress=progress,
     )
 

@@ -27,16 +27,27 @@ class RecoveryText:
     sampled: Tensor
 
     @classmethod
-    def of(cls, windows: Tensor, device: torch.device) -> "RecoveryText":
+    def of(cls, windows: Tensor, device: torch.device, seen: Tensor | None = None) -> "RecoveryText":
         """Hold windows out, and leave out those that share text with them: windows are drawn from one text.
+
+        Those are held out that share least with what the model was pruned on. On text that it was fitted to, a
+        pruned model is closer to the dense one than on any other, so training would seem to make it worse.
+
+        Args:
+            windows: (windows, length) int64.
+            device: decides how many are held out.
+            seen: (any, any) int64, the windows that the model was pruned on; None: not known.
 
         Raises:
             CorpusError: nothing is left to train on.
         """
         count, length = windows.shape
+        run = min(SHARED_TOKENS, max(2, length // 2))
+        if seen is not None and seen.shape[1] >= run:
+            share = torch.isin(_hashes(windows, run), _hashes(seen, run)).double().mean(1)
+            windows = windows[share.argsort(stable=True)]
         most = max(1, HELD_TOKENS[device.type] // length)
         held = windows[: min(max(1, count // HELD_SHARE), most)]
-        run = min(SHARED_TOKENS, max(2, length // 2))
         shared = torch.isin(_hashes(windows[len(held) :], run), _hashes(held, run)).any(1)
         training = windows[len(held) :][~shared]
         if not len(training):

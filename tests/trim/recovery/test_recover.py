@@ -11,12 +11,16 @@ from safetensors.torch import load_file
 
 import trim
 from tests.trim import rough
+from trim.calibration.corpora import load_corpus
 from trim.cli import main
+from trim.models.checkpoint import load_tokenizer
 from trim.recovery import memory, training
 from trim.recovery.checkpointing import recomputed
 from trim.recovery.divergence import divergence, losses
 from trim.recovery.events import Measured
 from trim.recovery.kept import BETAS, KeptWeights
+from trim.recovery.pair import open_pair
+from trim.recovery.recover import pruned_on
 from trim.recovery.sampling import sample_windows
 from trim.recovery.text import RecoveryText
 
@@ -229,6 +233,21 @@ def test_held_out_windows_share_nothing_with_the_others_and_each_is_read_in_its_
     read = torch.cat([both.step(number, 3, 0.5, seed=1) for number in range(4)])[:, 0].tolist()
     assert sorted(each for each in read if each >= 0) == [90, 100, 120, 200, 250, 300]
     assert sorted(each for each in read if each < 0) == [-2, -2, -2, -1, -1, -1]
+
+
+def test_held_out_windows_share_least_with_what_the_model_was_pruned_on(run: trim.Run, dense: Path):
+    windows = torch.arange(400)[torch.tensor([0, 100, 200, 300])[:, None] + torch.arange(32)]
+    seen = torch.arange(400)[torch.tensor([4, 110, 200])[:, None] + torch.arange(20)]
+    text = RecoveryText.of(windows, torch.device("cpu"), seen)
+    assert [int(each[0]) for each in torch.cat([text.held_out, text.training])] == [300, 0, 100, 200]
+    request = run.request
+    tokenizer = load_tokenizer(dense)
+    expected = load_corpus(request.corpus, tokenizer, windows=4, length=LENGTH, seed=request.seed)
+    pair = open_pair(run.path, None, torch.float32, None)
+    found = pruned_on("demo", pair, None)
+    assert found is not None
+    assert torch.equal(found, expected)
+    assert pruned_on("wikitext2", pair, None) is None
 
 
 def test_what_the_model_writes_begins_as_texts_do_or_as_the_text(dense: Path):
