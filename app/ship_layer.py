@@ -50,32 +50,27 @@ def _arrays(sample: trim.LayerSample) -> tuple[np.ndarray, ...]:
     return tuple(values.numpy() for values in (sample.weight, sample.inputs, sample.input_norm))
 
 
-def ship_layer(file: Path, model: str = "demo", first: str = FIRST_LAYER) -> None:
-    """Write the layer in which TRIM gains most.
-
-    Args:
-        file: where it is written.
-        model: the model that the page calls the demo.
-        first: the layer with which the page begins.
+def ship_layer(file: Path) -> None:
+    """Write the demo's layer in which TRIM gains most, with which the page begins.
 
     Raises:
-        RunError: it is another; the message says what to change.
+        RunError: it is not `FIRST_LAYER`; the message says what to change.
     """
     sample = SampleKey()
-    loaded = trim.load_model(model, device="cpu", dtype="float32")
+    loaded = trim.load_model("demo", device="cpu", dtype="float32")
     windows = cut_windows(sample, loaded)
     captured = trim.capture(
         loaded, windows, vectors_per_sequence=sample.vectors_per_sequence, seed=sample.seed
     )
     gains = gains_in(captured, FIRST_TARGET_PERCENT / 100)
-    if gains.most.layer != first:
+    if gains.most.layer != FIRST_LAYER:
         raise RunError(
-            f"TRIM gains most in {gains.most.layer}, and the page begins with {first}; change FIRST_LAYER in "
+            f"TRIM gains most in {gains.most.layer}, and the page begins with {FIRST_LAYER}; change FIRST_LAYER in "
             "app/services/layer/keys.py"
         )
-    weight, inputs, norm = _arrays(captured[first])
+    weight, inputs, norm = _arrays(captured[FIRST_LAYER])
     ShippedLayer(
-        StudyKey(ModelKey(), sample, first, SCORE),
+        StudyKey(ModelKey(), sample, FIRST_LAYER, SCORE),
         Origin.of(loaded, windows),
         tuple(loaded.layers),
         gains,

@@ -32,7 +32,7 @@ from transformers.models.auto.modeling_auto import (
 
 import trim
 from tests.trim import tiny
-from trim.calibration.inputs import FEWEST_TOKENS, linear_layers
+from trim.calibration.inputs import MIN_TOKENS, linear_layers
 from trim.calibration.text import Calibration
 from trim.calibration.text_pass import text_pass
 from trim.models.architecture import UNBUILT, blueprint
@@ -224,7 +224,7 @@ def squares_of(layers: dict[str, nn.Linear]) -> Iterator[dict[str, Tensor]]:
         for hook in hooks:
             hook.remove()
     for name, square in sums.items():
-        if isinstance(layers[name], RoutedLinear) and tokens[name] < FEWEST_TOKENS:
+        if isinstance(layers[name], RoutedLinear) and tokens[name] < MIN_TOKENS:
             square.fill_(1)
 
 

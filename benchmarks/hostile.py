@@ -58,7 +58,7 @@ from trim.models.source import fetch, locate
 from trim.models.streamed import StreamedModel
 from trim.runs.folder import settings_fingerprint
 
-MOST_SECONDS, MAX_BYTES = 10, 2 * 2**30
+MAX_SECONDS, MAX_BYTES = 10, 2 * 2**30
 # The kinds, and how many of 36 cases are of each: a model costs ten times what a run does.
 SHARES = {"run": 6, "zip": 6, "model": 5, "gguf": 4, "text": 6, "sweep": 4, "job": 4, "bomb": 1}
 T = TypeVar("T")
@@ -456,13 +456,13 @@ def attempts(case: Callable[[random.Random], None], seed: str) -> Iterator[str]:
         raise TooSlow
 
     signal.signal(signal.SIGPROF, late)
-    signal.setitimer(signal.ITIMER_PROF, MOST_SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, MAX_SECONDS)
     try:
         case(random.Random(seed))
     except TrimError:
         pass
     except TooSlow:
-        yield f"still at it after {MOST_SECONDS} s, in {traceback.format_exc().splitlines()[-4].strip()}"
+        yield f"still at it after {MAX_SECONDS} s, in {traceback.format_exc().splitlines()[-4].strip()}"
     except BaseException as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
         yield f"{type(error).__name__}: {str(error)[:120]} ({Path(last.filename).name}:{last.lineno})"

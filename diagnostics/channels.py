@@ -6,7 +6,7 @@ import numpy as np
 
 from diagnostics.numeric import RankCorrelation, check_shape, rank_correlation, real_array
 
-MOST = 0.1  # the share of the channels that are called pruned most
+MOST_PRUNED_SHARE = 0.1  # of the channels, called the most pruned ones
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ def channel_pair(first: np.ndarray, second: np.ndarray) -> ChannelPair:
     """Compare how far two parts of the same channels are pruned, (C,) each: rows of gate or up, or columns of down."""
     first, second = real_array("first", first, 1), real_array("second", second, 1)
     check_shape("second", second, first.shape)
-    most = max(1, round(MOST * len(first)))
+    most = max(1, round(MOST_PRUNED_SHARE * len(first)))
     one, other = (np.argsort(-each, kind="stable")[:most] for each in (first, second))
     shared = len(np.intersect1d(one, other, assume_unique=True)) / most
     return ChannelPair(first, second, rank_correlation(first, second), shared)

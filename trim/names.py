@@ -17,17 +17,16 @@ CORPORA = {
 RECOVERED = "model"  # the folder of the recovered model in that of a recovery
 
 
-def closest_matches(name: str, known: Iterable[str], most: int = 5) -> str:
-    """Return the known names closest to `name`, as a list in words."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=most, cutoff=0.4) or known[:most]
-    return ", ".join(near) if near else "none"
+def closest_matches(name: str, names: Iterable[str]) -> str:
+    """Return the five names closest to `name`, with commas between them; "none" if there are no names."""
+    names = list(names)
+    return ", ".join(difflib.get_close_matches(name, names, n=5, cutoff=0.4) or names[:5]) or "none"
 
 
-def one_line(text: str, most: int = 80) -> str:
+def one_line(text: str, limit: int = 80) -> str:
     """Format text from outside as one short line of printable characters; an ellipsis marks what is cut off."""
     line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= most else line[: most - 1] + "…"
+    return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
 def format_bytes(size_bytes: float) -> str:

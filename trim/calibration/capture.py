@@ -105,13 +105,10 @@ def stored_capture(
     layers: Iterable[str],
     *,
     vectors_per_sequence: int = 2,
-    input_vectors: str = INPUT_VECTORS[0],
     seed: int = 0,
 ) -> dict[str, LayerSample] | None:
     """Return what `capture` would return, if all of it is in the cache; None: a forward pass is needed."""
-    calibration = Calibration.of(
-        windows, vectors_per_sequence=vectors_per_sequence, input_vectors=input_vectors, seed=seed
-    )
+    calibration = Calibration.of(windows, vectors_per_sequence=vectors_per_sequence, seed=seed)
     folder = _cache_entry(model, windows, calibration.positions)
     samples = {}
     for name in model.select(layers):

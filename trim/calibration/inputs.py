@@ -16,7 +16,7 @@ from trim.methods.least_squares import TextProducts
 from trim.models.experts import RoutedLinear
 
 # Of fewer tokens an expert's norms say little, and it is pruned by the size of its weights alone.
-FEWEST_TOKENS = 32
+MIN_TOKENS = 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +42,8 @@ class LayerInputs:
 
     @property
     def too_few(self) -> bool:
-        """Whether it is an expert's that received fewer than `FEWEST_TOKENS`."""
-        return self.tokens is not None and self.tokens < FEWEST_TOKENS
+        """Whether it is an expert's that received fewer than `MIN_TOKENS`."""
+        return self.tokens is not None and self.tokens < MIN_TOKENS
 
 
 @dataclass(frozen=True, eq=False)

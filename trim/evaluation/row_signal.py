@@ -1,6 +1,6 @@
 """Is it signal? Learned row sparsities of one layer, over several draws of what it is calibrated on."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -83,7 +83,6 @@ def row_signal(
     *,
     score: str = "wanda",
     draws: int = 0,
-    titles: Sequence[str] = (),
     progress: ProgressListener | None = None,
 ) -> RowSignal:
     """Let TRIM learn a layer's row sparsities from several samples of it.
@@ -98,7 +97,6 @@ def row_signal(
         settings: of the search.
         score: by which weights are ordered.
         draws: how many samples come, for the progress; 0: not known.
-        titles: of the samples.
         progress: called after each; an exception from it ends the work.
 
     Raises:
@@ -107,8 +105,8 @@ def row_signal(
     """
     meter = Meter(progress, of=draws)
     sparsity, coefficients, rates = [], [], []
-    for place, sample in enumerate(samples):
-        meter.report(f"Learning from draw {place + 1}" + (f" of {draws}" if draws else ""), place)
+    for index, sample in enumerate(samples):
+        meter.report(f"Learning from draw {index + 1}" + (f" of {draws}" if draws else ""), index)
         scores = SCORES[score](sample.weight, sample.input_norm)
         curves = retention_curves(sample.weight, sample.inputs, scores, name=sample.name)
         found = search(curves, settings)
@@ -117,7 +115,7 @@ def row_signal(
         rates.append(found.learning_rate)
     if len(rates) < 2:
         raise SettingsError(f"uncertainty needs two draws or more, not {len(rates)}")
-    names = tuple(titles) or tuple(f"draw {place + 1}" for place in range(len(rates)))
+    names = tuple(f"draw {index + 1}" for index in range(len(rates)))
     return RowSignal(np.stack(sparsity), np.stack(coefficients), tuple(rates), names)
 
 

@@ -26,7 +26,7 @@ from trim.methods.refit import refit
 RHO = 0.1  # at first
 MAX_STEPS = 300
 STEPS_PER_RHO = 3
-FEWEST_STEPS, SETTLED = 30, 0.0003  # a set that changes by less from then on is final
+MIN_STEPS, SETTLED = 30, 0.0003  # a set that changes by less from then on is final
 # By what ρ grows while the set changes by more than a share of the kept entries.
 GROWTH = ((0.1, 1.3), (0.005, 1.2), (0.0, 1.1))
 SHRINK = 1 / 5  # of ρ, where the set hardly changed at first
@@ -160,7 +160,7 @@ def _alternate(
         share = changed / max(1, kept)
         last = keep
         moved = moved or share > GROWTH[1][0]
-        if (moved and not changed) or (step > FEWEST_STEPS and share < SETTLED):
+        if (moved and not changed) or (step > MIN_STEPS and share < SETTLED):
             break
         if moved:
             rho *= next(factor for least, factor in GROWTH if share > least)

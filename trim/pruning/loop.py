@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from trim.calibration.inputs import FEWEST_TOKENS, LayerInputs, Products, linear_layers, require_finite
+from trim.calibration.inputs import MIN_TOKENS, LayerInputs, Products, linear_layers, require_finite
 from trim.calibration.text import Calibration
 from trim.calibration.text_pass import DensePass, TextPass
 from trim.devices import memory_errors_named
@@ -75,7 +75,7 @@ class Method:
     def of(self, received: LayerInputs) -> "Method":
         """Return how a layer is pruned that received this; another way only for an expert of too few tokens.
 
-        Fewer than `FEWEST_TOKENS` say little of its inputs: the smallest weights go, the same number from each row.
+        Fewer than `MIN_TOKENS` say little of its inputs: the smallest weights go, the same number from each row.
         Kept weights are solved or refitted from as many tokens as the layer has inputs, at least; of an expert of fewer
         they stay, and where a solver would choose the mask, the lowest scores go, the same number from each row.
         """
@@ -391,7 +391,7 @@ def _prune_block(
         listener(
             Note(
                 f"block {index}: {len(few)} layers of experts, such as {few[0]}, received few tokens; of fewer than "
-                f"{FEWEST_TOKENS} they are pruned by magnitude, of fewer than a layer has inputs no weight is solved "
+                f"{MIN_TOKENS} they are pruned by magnitude, of fewer than a layer has inputs no weight is solved "
                 "or refitted; more windows reach more experts"
             )
         )

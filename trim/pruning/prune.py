@@ -13,7 +13,7 @@ import numpy
 import torch
 from torch import Tensor
 
-from trim.calibration.inputs import FEWEST_TOKENS
+from trim.calibration.inputs import MIN_TOKENS
 from trim.calibration.text_pass import DensePass, default_batch, fixed_threads, text_pass
 from trim.errors import RunError
 from trim.methods.budgets import Budgets
@@ -313,7 +313,7 @@ def _expert_facts(tokens: list[int]) -> dict[str, int]:
         "layers": len(tokens),
         "fewest_tokens": min(tokens),
         "most_tokens": max(tokens),
-        "too_few_tokens": sum(number < FEWEST_TOKENS for number in tokens),
+        "too_few_tokens": sum(number < MIN_TOKENS for number in tokens),
     }
 
 

@@ -27,7 +27,7 @@ from trim.runs.recording import apply_record, as_stored, with_weights
 EPOCHS, PATIENCE = 8, 2  # at most, and how many in a row may gain nothing
 RATE = 0.02  # of Adam, in shares of a layer's typical kept weight; it falls to 0 in equal steps
 STEP_TOKENS = 4096  # at most of a step
-FEWEST_STEPS = 16  # of an epoch, where the text has as many windows
+MIN_STEPS = 16  # of an epoch, where the text has as many windows
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +138,7 @@ def _tune(
 ) -> Tuned:
     calibration = error.text.calibration
     border = calibration.sequences - calibration.held_out
-    size = max(1, min(STEP_TOKENS // calibration.length, border // FEWEST_STEPS))
+    size = max(1, min(STEP_TOKENS // calibration.length, border // MIN_STEPS))
     seen, judged = _parts(0, border, size), _parts(border, calibration.sequences, size)
 
     @torch.no_grad()

@@ -11,7 +11,7 @@ from trim.recovery.kept import STATE_BYTES
 
 # Numbers that a pass keeps of each token for each number that goes in or out of a linear layer: inputs of layers,
 # products of gates, norms in float32.
-_KEPT_NUMBERS = 3
+_CACHED_NUMBERS = 3
 _RESERVE = 0.05  # of all that is needed: what libraries take, and gaps
 
 
@@ -42,7 +42,7 @@ class Sizes:
 
     def of_pass(self, tokens: int, checkpointing: bool) -> int:
         """Bytes of one forward and backward pass over so many tokens."""
-        inside = _KEPT_NUMBERS * self.widths * self.itemsize
+        inside = _CACHED_NUMBERS * self.widths * self.itemsize
         if checkpointing:
             inside = inside // self.blocks + self.blocks * self.hidden * self.itemsize
         logits = 3 * self.vocabulary * self.itemsize

@@ -12,7 +12,7 @@ from trim.progress import Progress, ProgressListener
 
 PIECE_TOKENS = 256  # of one text that the model writes; windows are filled with several
 PROMPT_TOKENS = 16  # of the calibration text before half of the pieces; the others begin as texts do
-_MOST_PIECES = {"cpu": 32, "cuda": 2048}  # that are written at once
+_MAX_PIECES = {"cpu": 32, "cuda": 2048}  # that are written at once
 _FREE = -1  # where the model chooses the token
 _MEMORY_SHARE = 0.4  # of what is free, for the keys and values of all pieces
 
@@ -26,7 +26,7 @@ def _pieces_at_once(model: Model, length: int) -> int:
     cached = 2 * config.num_hidden_layers * heads * size * model.dtype.itemsize * tokens
     logits = 3 * 4 * config.vocab_size
     fit = int(_MEMORY_SHARE * available_bytes(model.device) / (cached + logits))
-    most = max(1, min(fit, _MOST_PIECES[model.device.type]))
+    most = max(1, min(fit, _MAX_PIECES[model.device.type]))
     return max(each, most // each * each)
 
 

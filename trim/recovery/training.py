@@ -20,7 +20,7 @@ from trim.runs.recovery import HeldOut
 LOOKS = 10  # at the held-out windows, evenly over the time
 PATIENCE = 4  # looks without a better one end the training
 WARM_UP = 0.05  # of the time, until the rate is at its highest
-LONGEST_GRADIENT = 1.0
+MAX_GRADIENT_NORM = 1.0
 PACE_STEPS = 4  # are timed before the number of steps is known
 UNKNOWN_STEPS = 10_000  # until then
 MAX_RESTARTS = 3
@@ -173,7 +173,7 @@ class Training:
             loss.backward()
             total += loss.detach()
         self.consistent = False
-        self.kept.step(self._rate * course.rate(), LONGEST_GRADIENT)
+        self.kept.step(self._rate * course.rate(), MAX_GRADIENT_NORM)
         course.advance()
         self.spend()
         self._previous, self._waiting = self._waiting, total

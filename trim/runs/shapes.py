@@ -6,7 +6,7 @@ from typing import Annotated, Literal, NotRequired, TypedDict
 
 from trim.runs.fields import Limits
 
-MAX_NAME_LENGTH, LONGEST_NOTE = 120, 4000
+MAX_NAME_LENGTH, MAX_NOTE_LENGTH = 120, 4000
 
 
 class _Times:
@@ -99,7 +99,7 @@ class Notes(TypedDict, total=False):
     """`notes.json`."""
 
     name: Name
-    note: Annotated[str, Limits(most=LONGEST_NOTE)]
+    note: Annotated[str, Limits(most=MAX_NOTE_LENGTH)]
 
 
 class BudgetFacts(TypedDict, total=False):

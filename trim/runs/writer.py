@@ -21,7 +21,7 @@ from trim.names import one_line
 from trim.row_parts import Structure
 from trim.runs.folder import SCHEMA, Run, block_file, open_run, read_json, settings_fingerprint
 from trim.runs.record import LayerRecord, to_parts
-from trim.runs.shapes import LONGEST_NOTE, MAX_NAME_LENGTH, BlockEntry, Diagnoses, LayerNumbers, Manifest
+from trim.runs.shapes import MAX_NAME_LENGTH, MAX_NOTE_LENGTH, BlockEntry, Diagnoses, LayerNumbers, Manifest
 
 # What a folder may hold before a run begins in it.
 _HARMLESS = {"lock", ".lock", "manifest.json", "notes.json", ".gitignore", ".DS_Store"}
@@ -243,7 +243,8 @@ def write_notes(path: str | Path, *, name: str, note: str) -> None:
     """
     run = open_run(path)
     write_json(
-        run.path / "notes.json", {"name": name.strip()[:MAX_NAME_LENGTH], "note": note.strip()[:LONGEST_NOTE]}
+        run.path / "notes.json",
+        {"name": name.strip()[:MAX_NAME_LENGTH], "note": note.strip()[:MAX_NOTE_LENGTH]},
     )
 
 

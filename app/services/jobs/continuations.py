@@ -96,16 +96,10 @@ def begin(jobs: RunJobs, prompt: str, sampling: Sampling, runs: Sequence[Run | R
 def written(jobs: RunJobs, key: str, runs: Sequence[Run | Recovery]) -> Writing:
     """Return the continuations written under a key."""
     names = {str(run.path.resolve()): run.id for run in runs}
-    texts = {}
-    for line in jobs.output(key).splitlines():
-        if not line.startswith("{"):
-            continue
-        try:
-            said = json.loads(line)
-            texts[names.get(said["target"], "dense")] = str(said["continuation"])
-        except (ValueError, KeyError, TypeError):  # half written yet
-            continue
-    active, code, message = jobs.outcome(key)
-    if not active and code != 0 and not message:
-        message = "It was stopped before everything was written."
-    return Writing(texts, active, message)
+    texts = {
+        names.get(each["target"], "dense"): str(each["continuation"])
+        for each in jobs.printed(key)
+        if {"target", "continuation"} <= each.keys()
+    }
+    state = jobs.outcome(key)
+    return Writing(texts, state.active, state.message)

@@ -4,30 +4,14 @@ import datetime
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from app.services.jobs.manager import RunJobs
 from app.services.jobs.progress import read_progress
+from app.services.jobs.records import JobState
 from app.services.server.access import SEMINAR
-from trim.progress import Progress
 from trim.runs.folder import Run
 
 WHAT = "Measuring a run"
-
-
-@dataclass(frozen=True)
-class Diagnosing:
-    """A diagnosis that is being made, or was.
-
-    Attributes:
-        active: whether it is being made.
-        progress: how far it is.
-        message: why it ended early; "" if it did not.
-    """
-
-    active: bool
-    progress: Progress
-    message: str
 
 
 def diagnosis_key(run: Run, what: str) -> str:
@@ -60,20 +44,8 @@ def begin_diagnosis(
     return key
 
 
-def diagnosing(jobs: RunJobs, key: str) -> Diagnosing | None:
+def diagnosing(jobs: RunJobs, key: str) -> JobState | None:
     """Return how far the diagnosis of that key is; None: it was never asked for."""
-    record = jobs.begun(key)
-    if record is None:
+    if jobs.begun(key) is None:
         return None
-    events = []
-    for line in jobs.output(key).splitlines():
-        if line.startswith('{"event"'):
-            try:
-                events.append(json.loads(line))
-            except ValueError:  # half written yet
-                continue
-    now = read_progress(events, datetime.datetime.now(datetime.UTC)).now
-    active, code, message = jobs.outcome(key)
-    if not active and code != 0 and not message:
-        message = "It was stopped before it was done."
-    return Diagnosing(active, now, message)
+    return jobs.outcome(key, read_progress(jobs.printed(key), datetime.datetime.now(datetime.UTC)))

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from app.services.jobs.progress import read_progress
+from app.services.jobs.progress import RunProgress, read_progress
 from app.services.jobs.records import JobFolder, JobRecord, JobState
 from app.services.server.access import SEMINAR, VARIABLES
 from app.services.server.lane import Lane, Waiting
@@ -26,6 +26,7 @@ from trim.errors import RunError, RunLockedError, TrimError
 from trim.files import FolderLock, is_locked
 from trim.names import format_bytes
 from trim.progress import Progress
+from trim.runs.fields import parse_json
 from trim.runs.folder import Run, open_run, runs_folder
 from trim.runs.recovery import Recovery, is_recovery, open_recovery
 from trim.runs.writer import new_run_path
@@ -236,9 +237,7 @@ class RunJobs:
         if run is not None and (not run.complete or process is not None):
             progress = read_progress(run.events(), datetime.datetime.now(datetime.UTC))
         if record is not None and process is not None:
-            return JobState(
-                "stopping" if record.cancelled else "running", True, "", progress, _memory_bytes(process)
-            )
+            return _running(record, process, progress)
         code, message = self._disk.end(job_id)
         if run is not None and run.complete:
             return JobState("complete", message=message if code else "")
@@ -274,9 +273,28 @@ class RunJobs:
         """Return the output of a job so far."""
         return self._disk.output(job_id)
 
-    def outcome(self, job_id: str) -> tuple[bool, int | None, str]:
-        """Return the state of a job that belongs to no run: whether it runs, its exit code, and its message."""
-        return self._process(self._disk.record(job_id)) is not None, *self._disk.end(job_id)
+    def printed(self, job_id: str) -> Iterator[dict]:
+        """Yield the JSON objects among the lines that a job has printed so far."""
+        for line in self.output(job_id).splitlines():
+            with contextlib.suppress(ValueError):  # half written yet, or for people
+                if isinstance(content := parse_json(line), dict):
+                    yield content
+
+    def outcome(self, job_id: str, progress: RunProgress | None = None) -> JobState:
+        """Return the state of a job that writes no run of its own: "running", "stopping", "complete" or "failed".
+
+        Args:
+            job_id: its id.
+            progress: how far it is.
+        """
+        record = self._disk.record(job_id)
+        process = self._process(record)
+        if record is not None and process is not None:
+            return _running(record, process, progress)
+        code, message = self._disk.end(job_id)
+        if code == 0:
+            return JobState("complete", progress=progress)
+        return JobState("failed", message=message or "It was stopped before it was done.", progress=progress)
 
     def _process(self, record: JobRecord | None) -> psutil.Process | None:
         """Return the job's process if it is alive; a process that took over its number does not count."""
@@ -288,6 +306,11 @@ class RunJobs:
             return process if same and process.status() != psutil.STATUS_ZOMBIE else None
         except psutil.Error:
             return None
+
+
+def _running(record: JobRecord, process: psutil.Process, progress: RunProgress | None) -> JobState:
+    status = "stopping" if record.cancelled else "running"
+    return JobState(status, True, "", progress, _memory_bytes(process))
 
 
 def _opened(path: Path) -> Run | Recovery | None:

@@ -106,8 +106,9 @@ def concentration(factor: float) -> tuple[LorenzCurve, ...]:
     return lorenz_curves(score, range(ROWS))
 
 
-def one_update(rate: float, target: float = 0.5) -> UpdateLesson:
+def one_update(rate: float) -> UpdateLesson:
     """Return the first update of the search at one learning rate, with its terms."""
+    target = 0.5
     curves, _ = _small()
     positive, negative = ((rate,), ()) if rate > 0 else ((), (rate,))
     settings = trim.SearchSettings(

@@ -9,7 +9,7 @@ from app.services.server.access import SEMINAR, Seminar
 from trim.errors import TrimError
 
 MAX_ANSWERS = 500  # to one question
-SHORTEST_BROWSER, LONGEST_BROWSER = 16, 64  # characters of the random id that a browser gives itself
+MIN_BROWSER_LENGTH, MAX_BROWSER_LENGTH = 16, 64  # characters of the random id that a browser gives itself
 AWAY_SECONDS = 8.0  # without a sign of the presenter's page
 
 PICTURE, QUESTION, ANSWER = 0, 1, 2  # what of a step is shown
@@ -94,7 +94,7 @@ class Room:
             raise RoomError("This question is closed.")
         if not 0 <= choice < place.choices:
             raise RoomError("The question has no such answer.")
-        if not SHORTEST_BROWSER <= len(browser) <= LONGEST_BROWSER:
+        if not MIN_BROWSER_LENGTH <= len(browser) <= MAX_BROWSER_LENGTH:
             raise RoomError("The page has no id to answer with: load it again.")
         with self._lock:
             answers = self._answers.setdefault(step, {})

@@ -41,7 +41,7 @@ def block_line(run: Run) -> BlockErrorLine:
     return BlockErrorLine(run.name, method_of(run), np.array([each["block"] for each in blocks]), **columns)
 
 
-def block_errors_card(runs: Sequence[Run], file_name: str, key: str = "block_errors") -> None:
+def block_errors_card(runs: Sequence[Run], file_name: str) -> None:
     """Draw the errors of the runs that were measured on the text of the first of them that was."""
     measured = [run for run in runs if "blocks" in run.diagnoses]
     text = measured[0].diagnoses["blocks"]["text"]
@@ -66,6 +66,6 @@ def block_errors_card(runs: Sequence[Run], file_name: str, key: str = "block_err
         )
 
     variants = {words: lambda quantity=quantity: view(quantity) for words, quantity in VARIANTS.items()}
-    card(key, variants, file_name=file_name)
+    card("block_errors", variants, file_name=file_name)
     if left_out := [run.name for run in runs if run not in alike]:
         st.caption(plain(f"Not measured on this text: {', '.join(left_out)}."))

@@ -1,4 +1,4 @@
-"""A job on a page: the box of one that is running, with Cancel, and of one that stopped, with Resume."""
+"""A job on a page: the box of a run, recovery or diagnosis that is being made, and of one that stopped."""
 
 import streamlit as st
 
@@ -16,9 +16,9 @@ def running_job(job_id: str, state: JobState, kind: str, *, first: str, kept: st
     """Show how far a job is, and let it be cancelled; called inside a fragment.
 
     Args:
-        job_id: the run or recovery.
+        job_id: the run, recovery or diagnosis.
         state: its state.
-        kind: "run" or "recovery", in texts and keys.
+        kind: "run", "recovery" or "diagnosis", in texts and keys.
         first: what is done before the first progress is reported.
         kept: what stays when it is cancelled.
         ending: how a cancelled job ends; "": at once.

@@ -22,12 +22,12 @@ $$
 in nats: $p$ of the dense and $\hat p$ of the pruned model. Above 0 the pruned model foresees the token less well. The
 first token of a window is given, not foreseen.
 """
-MOST_NATS = 4.0  # from which on colours grow no stronger
-MOST_ROWS = 2000
+MAX_COLOURED_NATS = 4.0  # from which on colours grow no stronger
+MAX_TOKENS_LISTED = 2000
 TEXT_HEIGHT = 300
 
 
-def token_card(facts: TokenFacts, file_name: str, key: str = "tokens") -> None:
+def token_card(facts: TokenFacts, file_name: str) -> None:
     """Draw the losses of all tokens."""
 
     def view() -> View:
@@ -51,7 +51,7 @@ def token_card(facts: TokenFacts, file_name: str, key: str = "tokens") -> None:
             },
         )
 
-    card(key, {"Losses": view}, file_name=file_name)
+    card("tokens", {"Losses": view}, file_name=file_name)
 
 
 def coloured_text(facts: TokenFacts, window: int) -> str:
@@ -61,7 +61,7 @@ def coloured_text(facts: TokenFacts, window: int) -> str:
     spans = [html.escape(pieces[0])]
     for text, dense, pruned in zip(pieces[1:], facts["dense"][window], facts["pruned"][window], strict=True):
         added = float(pruned) - float(dense)
-        strength = min(abs(np.nan_to_num(added, nan=MOST_NATS)) / MOST_NATS, 1.0)
+        strength = min(abs(np.nan_to_num(added, nan=MAX_COLOURED_NATS)) / MAX_COLOURED_NATS, 1.0)
         style = f"background:{faded(palette.loss if added > 0 else palette.gain, round(0.6 * strength, 2))}"
         if added > 1:
             style += f";border-bottom:2px solid {palette.loss}"
@@ -71,7 +71,7 @@ def coloured_text(facts: TokenFacts, window: int) -> str:
     return f'<div style="white-space:pre-wrap;line-height:1.7;overflow-wrap:anywhere">{body}</div>'
 
 
-def token_texts(runs: Sequence[tuple[str, TokenFacts]], key: str = "tokens") -> None:
+def token_texts(runs: Sequence[tuple[str, TokenFacts]]) -> None:
     """Show a window of the text coloured for each run, side by side."""
     first = runs[0][1]
     window = 0
@@ -80,13 +80,15 @@ def token_texts(runs: Sequence[tuple[str, TokenFacts]], key: str = "tokens") -> 
             "Window",
             range(len(first["pieces"])),
             format_func=lambda place: f"{place + 1}",
-            key=f"{key}_window",
+            key="tokens_window",
         )
     for column, (name, facts) in zip(st.columns(len(runs)), runs, strict=True):
         added = np.array(facts["pruned"][window], dtype=float) - np.array(facts["dense"][window], dtype=float)
         with column:
             st.caption(f"{plain(name)}: {added.mean():+.3f} nats per token in this window")
-            with st.container(border=True, height=TEXT_HEIGHT, key=f"{key}-text-{runs.index((name, facts))}"):
+            with st.container(
+                border=True, height=TEXT_HEIGHT, key=f"tokens-text-{runs.index((name, facts))}"
+            ):
                 st.html(coloured_text(facts, window))
     st.caption(
         "Brown and underlined: foreseen worse than by the dense model; teal: better. Point at a token for its losses."
@@ -106,7 +108,7 @@ def token_table(facts: TokenFacts) -> None:
                 "Pruned": each.pruned,
                 "Window": each.window + 1,
             }
-            for each in tokens[:MOST_ROWS]
+            for each in tokens[:MAX_TOKENS_LISTED]
         ],
         column_config={
             name: st.column_config.NumberColumn(format="%.3f", help="nats")

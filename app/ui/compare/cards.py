@@ -331,11 +331,11 @@ def selected_table(compared: Sequence[Compared], rows: list[int]) -> None:
     st.dataframe(table, hide_index=True, height=min(38 + 35 * len(rows), 300), column_config=shares)
 
 
-def sweep_card(key: str = "compare_curves") -> None:
+def sweep_card() -> None:
     """Perplexity against sparsity, of the sweeps of the store."""
     known = {entry.id: entry.sweep for entry in STORE.sweeps() if entry.sweep is not None}
     if not known:
-        with st.container(border=True, key=f"card-{key}"):
+        with st.container(border=True, key="card-compare_curves"):
             st.markdown("**What does sparsity cost the model?**")
             st.info(
                 "There is no sweep yet. `python -m trim sweep demo --help` says how to prune a model in many ways.",
@@ -343,7 +343,11 @@ def sweep_card(key: str = "compare_curves") -> None:
             )
         return
     chosen = st.multiselect(
-        "Sweeps", list(known), list(known)[:4], format_func=lambda name: known[name].name, key=f"{key}_sweeps"
+        "Sweeps",
+        list(known),
+        list(known)[:4],
+        format_func=lambda name: known[name].name,
+        key="compare_curves_sweeps",
     )
     sweeps = [known[name] for name in chosen]
     measured = texts(sweeps)
@@ -352,11 +356,11 @@ def sweep_card(key: str = "compare_curves") -> None:
         return
     text = measured[0]
     if len(measured) > 1:
-        text = st.selectbox("Text that was predicted", measured, key=f"{key}_text")
+        text = st.selectbox("Text that was predicted", measured, key="compare_curves_text")
     lines, dense = curves(sweeps, text)
     words = curves_text(lines, dense)
 
     def view() -> View:
         return curves_view(lines, dense, text, words, "Perplexity against model sparsity")
 
-    card(key, {"Curves": view}, file_name=FILE_NAME, shared=(tuple(sweeps), text))
+    card("compare_curves", {"Curves": view}, file_name=FILE_NAME, shared=(tuple(sweeps), text))

@@ -13,7 +13,7 @@ from app.ui.common.text import plain
 from app.ui.common.waiting import NothingToShow
 from app.ui.layer.more import Seen
 from app.ui.layer.related import related_views
-from diagnostics.channels import MOST, ChannelPair, channel_pair
+from diagnostics.channels import MOST_PRUNED_SHARE, ChannelPair, channel_pair
 from diagnostics.figures.channels import channels_figure
 from diagnostics.format import change
 from trim.errors import RunError
@@ -95,4 +95,4 @@ def channels_seen(label: str, pairs: dict[tuple[str, str], ChannelPair]) -> str:
             else f"agree by ρ {change(pair.correlation.coefficient)}"
         )
         parts.append(f"{first}s and {second}s {agree}, shared {pair.shared:.0%}")
-    return f"{label}: {'; '.join(parts)} (at random {MOST:.0%})."
+    return f"{label}: {'; '.join(parts)} (at random {MOST_PRUNED_SHARE:.0%})."

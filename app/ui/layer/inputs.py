@@ -21,7 +21,7 @@ from diagnostics.numeric import rank_correlation
 from trim.errors import RunError
 from trim.models.roles import sharing_input
 
-MOST_NAMED = 5
+MAX_FEATURES_NAMED = 5
 NO_NORM = "How large the input features are is not stored with a run; open the layer live to see it."
 FORMULA = r"""
 $$
@@ -100,8 +100,10 @@ def norms_seen(norm: np.ndarray, outliers: np.ndarray, found: list[FeatureStatis
 
     if len(outliers):
         verb = "is" if len(outliers) == 1 else "are"
-        names = ", ".join(named(int(feature)) for feature in outliers[:MOST_NAMED])
-        more = f" and {len(outliers) - MOST_NAMED:,} more" if len(outliers) > MOST_NAMED else ""
+        names = ", ".join(named(int(feature)) for feature in outliers[:MAX_FEATURES_NAMED])
+        more = (
+            f" and {len(outliers) - MAX_FEATURES_NAMED:,} more" if len(outliers) > MAX_FEATURES_NAMED else ""
+        )
         sentence = (
             f"{len(outliers):,} of {len(norm):,} input features {verb} more than {OUTLIER:g} times as large as the "
             f"median one: {names}{more}."

@@ -347,14 +347,3 @@ def nothing_gained(gains: Gains) -> str:
         "TRIM goes by how well each row keeps its output. Here that says next to nothing about the rows from which "
         f"the optimal allocation takes more (Spearman {least.agreement:+.2f})."
     )
-
-
-def dead_rows_seen(view: LayerView) -> str | None:
-    """Warn of rows without output."""
-    dead = np.flatnonzero(view.dead_rows)
-    if not dead.size:
-        return None
-    return (
-        f":material/warning: {dead.size:,} of {view.rows:,} rows have no output on this text (for example row "
-        f"{dead[0]}); their cosine is 0 at any sparsity."
-    )

@@ -8,8 +8,8 @@ from app.services.jobs.continuations import has_masks
 from app.services.jobs.diagnoses import WHAT, begin_diagnosis, diagnosing, diagnosis_key
 from app.services.jobs.manager import JOBS
 from app.ui.common.guard import guarded
+from app.ui.common.jobs import running_job
 from app.ui.common.present import kept
-from app.ui.common.progress import progress_bar
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
 from trim.errors import TrimError
@@ -114,13 +114,9 @@ def _watch(key: str) -> None:
     job = diagnosing(JOBS, key)
     if job is None or not job.active:
         st.rerun()
-    with st.container(border=True, key="diagnosis-progress"):
-        progress_bar(job.progress)
-        if presenter_only("Stopping it") and st.button(
-            "Cancel", icon=":material/cancel:", key="cancel_diagnosis"
-        ):
-            JOBS.cancel(key)
-            st.rerun(scope="fragment")
+    running_job(
+        key, job, "diagnosis", first="the model is loaded", kept="Layers that were measured stay measured."
+    )
 
 
 def measured_on(text: MeasuredText) -> None:

@@ -38,12 +38,10 @@ def _failed(run_id: str, jobs: RunJobs) -> Choice | None:
     """Return a run that was begun and has no folder."""
     try:
         record = jobs.begun(run_id)
-        _, code, _ = jobs.outcome(run_id)
+        complete = jobs.outcome(run_id).status == "complete"
     except RunError:
         return None
-    if (
-        record is None or record.kind != "prune" or code == 0
-    ):  # 0: it went well, and its run was deleted since
+    if record is None or record.kind != "prune" or complete:  # its run was deleted since
         return None
     return Choice(run_id, f"{record.title} · failed")
 

@@ -29,7 +29,7 @@ from trim import TrimError
 from trim.evaluation.entries import format_perplexity
 from trim.names import format_bytes
 from trim.runs.folder import Run
-from trim.runs.shapes import LONGEST_NOTE, MAX_NAME_LENGTH
+from trim.runs.shapes import MAX_NAME_LENGTH, MAX_NOTE_LENGTH
 
 MODEL_PAGE, STORED_PAGE = "views/model.py", "views/stored_layer.py"
 MAX_LAYERS_IN_REPORT = 8
@@ -146,7 +146,7 @@ def _name_and_note(entry: StoredRun, facts: RunFacts) -> None:
         return
     with st.form(f"names-{facts.id}"):
         name = st.text_input("Name", facts.name, max_chars=MAX_NAME_LENGTH, key=f"name-{facts.id}")
-        note = st.text_area("Note", facts.note, max_chars=LONGEST_NOTE, height=96, key=f"note-{facts.id}")
+        note = st.text_area("Note", facts.note, max_chars=MAX_NOTE_LENGTH, height=96, key=f"note-{facts.id}")
         if st.form_submit_button("Save name and note", icon=":material/edit:"):
             try:
                 rename(entry, name or facts.id, note)

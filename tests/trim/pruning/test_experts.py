@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 import trim
 from benchmarks import architectures
 from tests.trim import tiny
-from trim.calibration.inputs import FEWEST_TOKENS, InputListener
+from trim.calibration.inputs import MIN_TOKENS, InputListener
 from trim.calibration.text import Calibration
 from trim.models.architecture import check_config
 from trim.models.experts import Expert, Experts, Part, RoutedLinear, split_experts
@@ -198,7 +198,7 @@ def test_experts_that_no_token_reaches_are_pruned_by_magnitude(
     assert run.metrics["experts"] == {
         "layers": 24, "fewest_tokens": 0, "most_tokens": 144, "too_few_tokens": 12,
     }  # fmt: skip
-    assert any(f"fewer than {FEWEST_TOKENS} they are pruned by magnitude" in note for note in notes)
+    assert any(f"fewer than {MIN_TOKENS} they are pruned by magnitude" in note for note in notes)
     assert run.metrics["sparsity"]["realised"] == 0.5
     layers = [run.layer(f"0.mlp.experts.{expert}.up_proj") for expert in range(4)]
     assert (
@@ -224,7 +224,7 @@ def test_experts_of_fewer_tokens_than_inputs_keep_their_weights(
     )
     for name in run.layers:
         record = run.layer(name)
-        if record.tokens < max(record.columns, FEWEST_TOKENS):
+        if record.tokens < max(record.columns, MIN_TOKENS):
             assert (record.allocation, record.kept_weights) == ("uniform", None)
         elif "allocation" in settings:
             assert record.allocation == "solved"

@@ -79,7 +79,7 @@ def test_a_diagnosis_is_made_by_a_job_and_kept_with_the_run(run):
     assert begin_diagnosis(jobs, run, "blocks", windows=1, length=8) == key
     while (job := diagnosing(jobs, key)) is not None and job.active:
         time.sleep(0.05)
-    assert (job.message, job.progress.what) == ("", "Every block is measured")
+    assert (job.message, job.progress.now.what) == ("", "Every block is measured")
     assert len(trim.open_run(run.path).diagnoses["blocks"]["blocks"]) == len(run.blocks)
     begin_diagnosis(jobs, run, "tokens", windows=1, length=100_000)
     while (job := diagnosing(jobs, diagnosis_key(run, "tokens"))) is not None and job.active:
