@@ -13,7 +13,7 @@ from trim.calibration.text import Calibration
 from trim.errors import ModelError, NonFiniteError
 from trim.matmul import HALF, at_least_float32
 from trim.methods.least_squares import TextProducts
-from trim.models.experts import RoutedLinear
+from trim.models.experts import RoutedLinear, Routing
 
 # Of fewer tokens an expert's norms say little, and it is pruned by the size of its weights alone.
 MIN_TOKENS = 32
@@ -53,17 +53,23 @@ class Heard:
     Attributes:
         values: (n, N).
         tokens: (n,) int64, ascending, which tokens of the batch these are; None: all of them.
+        routing: by which they came to an expert; None: it is not an expert's.
+        expert: the expert's number.
     """
 
     values: Tensor
     tokens: Tensor | None
+    routing: Routing | None = None
+    expert: int = 0
 
     @classmethod
     def of(cls, layer: nn.Module, arguments: tuple[Tensor, ...]) -> "Heard":
         """Read the arguments of a layer's call."""
         values = arguments[0].detach()
-        tokens = layer.tokens if isinstance(layer, RoutedLinear) else None
-        return cls(values.reshape(-1, values.shape[-1]), tokens)
+        values = values.reshape(-1, values.shape[-1])
+        if not isinstance(layer, RoutedLinear) or (routing := layer.routing) is None:
+            return cls(values, None)
+        return cls(values, routing.by_expert[layer.number], routing, layer.number)
 
 
 @dataclass(frozen=True)
@@ -113,7 +119,7 @@ class InputListener:
         self.calibration = calibration
         self.layers = layers
         self.products = products
-        self.groups: list[list[str]] = []  # by order of use; one input per group
+        self._groups: dict[str, list[str]] = {}  # by the first name of each
         self._squares: dict[str, Tensor] = {}
         self._vectors: dict[str, list[Tensor]] = {}
         self._sums: dict[tuple[str, bool], _Sums] = {}  # by layer, and whether held out
@@ -122,6 +128,12 @@ class InputListener:
         self._part = slice(0)
         self._last: tuple[Tensor, list[str]] | None = None
         self._dense_inputs: Mapping[str, Heard] | None = None
+        self._chosen: tuple[Routing, tuple[Tensor, ...]] | None = None
+
+    @property
+    def groups(self) -> list[list[str]]:
+        """The layers in order of use; those of a group receive the same."""
+        return list(self._groups.values())
 
     @contextlib.contextmanager
     def listening(self, part: slice, dense_inputs: Mapping[str, Heard] | None = None) -> Iterator[None]:
@@ -130,7 +142,7 @@ class InputListener:
         `dense_inputs`: what they receive of the dense model meanwhile; None: that is not asked for.
         """
         self._dense_inputs = dense_inputs
-        first_batch = not self.groups
+        first_batch = not self._groups
         self._part, self._last = part, None
         hooks = []
         try:
@@ -142,7 +154,7 @@ class InputListener:
             with contextlib.suppress(_LastInputReached):
                 yield
         finally:
-            self._last = self._dense_inputs = None
+            self._last = self._dense_inputs = self._chosen = None
             for hook in hooks:
                 hook.remove()
 
@@ -152,11 +164,7 @@ class InputListener:
             if name not in self._last[1]:
                 self._last[1].append(name)
             return
-        group = next((group for group in self.groups if group[0] == name), None)
-        if group is None:
-            group = [name]
-            self.groups.append(group)
-        self._last = (inputs, group)
+        self._last = (inputs, self._groups.setdefault(name, [name]))
         heard = Heard.of(module, arguments)
         if heard.tokens is None and len(heard.values) != self._part_tokens:
             raise ModelError(
@@ -170,7 +178,7 @@ class InputListener:
         dense = None
         if self._dense_inputs is not None:
             values, places, dense = self._in_both(values, places, self._dense_inputs[name])
-        kept = self._kept(places)
+        kept = self._kept(places, heard.routing if dense is None else None, heard.expert)
         self._vectors.setdefault(name, []).append(values[kept])
         if dense is not None:
             self._dense_vectors.setdefault(name, []).append(dense[kept])
@@ -205,19 +213,43 @@ class InputListener:
         values, places = values[both], places[both]
         return values, places, dense.values[torch.searchsorted(dense.tokens, places)]
 
-    def _kept(self, places: Tensor | None) -> Tensor:
-        """Find which of the tokens in these places give their input vectors, (vectors,): V of each window."""
-        length, positions = self.calibration.length, self.calibration.positions[self._part]
+    def _kept(self, places: Tensor | None, routing: Routing | None, expert: int) -> Tensor:
+        """Find which of the tokens in these places give their input vectors, (vectors,): V of each window.
+
+        `routing`: where the places are all that it gives the expert, and all experts' are found at once; None: others.
+        """
         if places is None:
+            length, positions = self.calibration.length, self.calibration.positions[self._part]
             windows = torch.arange(len(positions))[:, None]
             return (windows * length + positions).flatten()
+        if routing is None or self.calibration.mask is not None:
+            return self._of_lowest_rank(places, [len(places)])[0]
+        if self._chosen is None or self._chosen[0] is not routing:
+            self._chosen = routing, self._of_lowest_rank(routing.tokens, routing.counts)
+        return self._chosen[1][expert]
+
+    def _of_lowest_rank(self, places: Tensor, counts: list[int]) -> tuple[Tensor, ...]:
+        """Find, for each expert, which of its tokens are the V of lowest rank in their window, ascending.
+
+        Args:
+            places: (n,) of the experts' tokens, one expert's after the other's.
+            counts: how many tokens each has.
+        """
+        length, vectors = self.calibration.length, self.calibration.positions.shape[1]
         ranks = self.calibration.ranks[self._part].flatten().to(places.device)
-        of_window = torch.full_like(ranks, length)
-        of_window[places] = ranks[places]
-        lowest = of_window.view(-1, length).topk(positions.shape[1], dim=1, largest=False)
-        first = torch.arange(0, len(ranks), length, device=places.device)[:, None]
-        chosen = (lowest.indices + first)[lowest.values < length].sort().values
-        return torch.searchsorted(places, chosen)
+        windows, here = len(ranks) // length, torch.arange(len(places), device=places.device)
+        sizes = torch.tensor(counts, device=places.device)
+        expert = torch.arange(len(counts), device=places.device).repeat_interleave(
+            sizes, output_size=len(places)
+        )
+        group = expert * windows + places // length
+        order = (group * length + ranks[places]).argsort()
+        ordered = group[order]
+        lowest = here - torch.searchsorted(ordered, ordered) < vectors
+        chosen = torch.empty_like(lowest).scatter_(0, order, lowest).nonzero()[:, 0]
+        of_expert = expert[chosen]
+        kept = torch.bincount(of_expert, minlength=len(counts)).tolist()
+        return (chosen - (sizes.cumsum(0) - sizes)[of_expert]).split(kept)
 
     def _add_products(
         self, name: str, values: Tensor, places: Tensor | None, dense: Tensor | None, asked: Products
@@ -238,7 +270,7 @@ class InputListener:
 
     def add(self, other: "InputListener") -> None:
         """Continue what another listener gathered with the sequences that come next."""
-        self.groups = self.groups or other.groups
+        self._groups = self._groups or other._groups
         for name, squares in other._squares.items():
             self._squares[name] = self._squares[name] + squares if name in self._squares else squares
             self._vectors.setdefault(name, []).extend(other._vectors[name])
@@ -258,12 +290,14 @@ class InputListener:
         """
         result: dict[str, LayerInputs] = {}
         asked = list(self.layers if layers is None else layers)
-        for group in self.groups:
-            if set(asked).isdisjoint(group):
-                continue
-            norm = (self._squares[group[0]] / (sequences or self.calibration.sequences)).sqrt().float()
+        wanted = set(asked)
+        groups = [group for group in self.groups if not wanted.isdisjoint(group)]
+        of = sequences or self.calibration.sequences
+        norms = [(self._squares[group[0]] / of).sqrt().float() for group in groups]
+        finite = torch.stack([torch.isfinite(norm).all() for norm in norms]).tolist() if norms else []
+        for group, norm, sound in zip(groups, norms, finite, strict=True):
             inputs = _vectors(self._vectors[group[0]])
-            if not bool(torch.isfinite(norm).all()):
+            if not sound:
                 raise NonFiniteError(
                     f"{group[0]} receives NaN or infinite activations from the calibration text; check the checkpoint, "
                     "or compute in a wider type (--dtype float32)"

@@ -18,6 +18,7 @@ from trim.models.streamed import StreamedModel
 
 CPU_BATCH_TOKENS = 4096  # in one forward pass: enough to keep two cores busy
 GPU_BATCH_TOKENS = 32768
+EXPERTS_BATCHES = 4  # times as many where each of them reaches a few of many experts
 
 T = TypeVar("T")
 
@@ -25,9 +26,24 @@ T = TypeVar("T")
 Segments = list[list[int]]
 
 
-def default_batch(calibration: Calibration, device: torch.device, cpu_tokens: int = CPU_BATCH_TOKENS) -> int:
-    """Return how many sequences go into one forward pass: `cpu_tokens` tokens' worth where the CPU computes."""
-    tokens = cpu_tokens if device.type == "cpu" else GPU_BATCH_TOKENS
+def default_batch(
+    calibration: Calibration,
+    device: torch.device,
+    cpu_tokens: int = CPU_BATCH_TOKENS,
+    *,
+    few_experts: bool = False,
+) -> int:
+    """Return how many sequences go into one forward pass.
+
+    Args:
+        calibration: the text.
+        device: where it goes through.
+        cpu_tokens: how many tokens' worth where that is the CPU.
+        few_experts: whether a token reaches a few of many experts, so that a GPU has little to do for each.
+    """
+    tokens = (
+        cpu_tokens if device.type == "cpu" else GPU_BATCH_TOKENS * (EXPERTS_BATCHES if few_experts else 1)
+    )
     return max(1, min(calibration.sequences, tokens // calibration.length))
 
 

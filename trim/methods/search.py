@@ -127,7 +127,7 @@ def _search_directly(
 
 
 def _judge(curves: RetentionCurves, counts: Tensor, measure: str) -> Tensor:
-    """Judge the layer at each of some candidates' counts (M, D): (M,) float64 on the CPU."""
+    """Judge the layer at each of some candidates' counts (..., D): (...) float64 on the CPU."""
     from trim.compiled.search import LAYER_MEASURES, judge
 
     if measure in LAYER_MEASURES and not has_kernels(curves.dot.device):

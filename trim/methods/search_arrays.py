@@ -23,16 +23,17 @@ def exact_qualities(
     Args:
         result: the search's result.
         columns: N.
-        judge: the quality of the layer, (M,), at each of M candidates' counts, (M, D).
+        judge: the quality of the layer, (...), at each of some candidates' counts, (..., D).
 
     Returns:
         (R, K + 1) float64. Column 0 is uniform; NaN after it where a rate was not evaluated.
     """
     trace, total = result.trace, int(result.counts.sum())
     quality = np.full_like(trace.quality, np.nan)
-    for rate, x in trace.updates.items():
-        counts = exact_counts(x, total, columns, result.settings.max_row_sparsity)
-        quality[trace.rates.index(rate)] = judge(counts)
+    counts = exact_counts(
+        np.stack(list(trace.updates.values())), total, columns, result.settings.max_row_sparsity
+    )
+    quality[[trace.rates.index(rate) for rate in trace.updates]] = judge(counts)
     quality[:, 0] = quality[0, 0]
     return quality
 

@@ -5,6 +5,7 @@ one after the other or row by row, transposed or not, with biases or not. Llama 
 their classes' names. Each expert becomes a module with linear layers of its own; the sum over experts is the class's.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol, cast
@@ -38,14 +39,33 @@ class Part:
         return matrix if self.rows == slice(None) else matrix[self.rows]  # a number has no rows
 
 
+class Routing:
+    """Which tokens of a batch each expert of a block receives.
+
+    Attributes:
+        tokens: (n,) int64, the places in the batch of the first expert's tokens, ascending, then those of the second's
+            and so on.
+        counts: how many tokens each receives.
+        by_expert: `tokens` by expert.
+    """
+
+    def __init__(self, tokens: Tensor, counts: list[int]) -> None:
+        self.tokens, self.counts = tokens, counts
+        self.by_expert = tokens.split(counts)
+
+
+class _Running:
+    """What the experts of a block share while they run."""
+
+    routing: Routing | None = None
+
+
 class RoutedLinear(nn.Linear):
     """A linear layer of one expert.
 
     Attributes:
-        tokens: (n,) int64, the places in the batch of the tokens that it receives now; None: nothing is running.
+        number: the expert's place among those of its block.
     """
-
-    tokens: Tensor | None
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
         """Make a layer of a weight (D, N) and a bias (D,), which may be views of what all experts share."""
@@ -53,7 +73,17 @@ class RoutedLinear(nn.Linear):
         self.out_features, self.in_features = weight.shape
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.register_parameter("bias", None if bias is None else nn.Parameter(bias, requires_grad=False))
-        self.tokens = None
+        self.number = 0
+        self._running = _Running()
+
+    @property
+    def routing(self) -> Routing | None:
+        """The tokens that the experts of its block receive now; None: nothing is running."""
+        return self._running.routing
+
+    def belong(self, number: int, running: _Running) -> None:
+        """Become one of the layers of an expert of a block."""
+        self.number, self._running = number, running
 
 
 class Expert(nn.Module):
@@ -105,8 +135,12 @@ class Experts(nn.Module):
         super().__init__()
         self.parts = parts
         self.joined = joined
+        self._running = _Running()
         for number, expert in enumerate(experts):
             self.add_module(str(number), expert)
+            for layer in expert.children():
+                if isinstance(layer, RoutedLinear):
+                    layer.belong(number, self._running)
 
     def forward(self, states: Tensor, *routing: Tensor, **named: Tensor) -> Tensor:
         """Return the weighed sum of the chosen experts' outputs.
@@ -121,9 +155,11 @@ class Experts(nn.Module):
         if isinstance(flat, FakeTensor):
             return self._without_numbers(flat).view(states.shape)
         result = torch.zeros_like(flat)
-        for expert, (tokens, weight) in zip(self.experts(), self._routed(flat, index, weights), strict=True):
-            output = self._run(expert, tokens, flat[tokens])
-            result.index_add_(0, tokens, (output * weight[:, None]).to(result.dtype))
+        routing, routed = self._routed(index, weights)
+        with self._receiving(routing):
+            for expert, tokens, weight in zip(self.experts(), routing.by_expert, routed, strict=True):
+                output = self._run(expert, flat[tokens])
+                result.index_add_(0, tokens, (output * weight[:, None]).to(result.dtype))
         return result.view(states.shape)
 
     def experts(self) -> list[Expert]:
@@ -135,15 +171,16 @@ class Experts(nn.Module):
         """How many experts there are."""
         return sum(name.isdecimal() for name in self._modules)
 
-    def _run(self, expert: Expert, tokens: Tensor, states: Tensor) -> Tensor:
-        layers = [layer for layer in expert.children() if isinstance(layer, RoutedLinear)]
-        for layer in layers:
-            layer.tokens = tokens
+    @contextlib.contextmanager
+    def _receiving(self, routing: Routing) -> Iterator[None]:
+        self._running.routing = routing
         try:
-            output: Tensor = expert(states)
+            yield
         finally:
-            for layer in layers:
-                layer.tokens = None
+            self._running.routing = None
+
+    def _run(self, expert: Expert, states: Tensor) -> Tensor:
+        output: Tensor = expert(states)
         norm = self._modules.get(POST_NORM)
         return output if norm is None else norm(output)
 
@@ -153,14 +190,14 @@ class Experts(nn.Module):
             expert(flat)
         return torch.empty_like(flat)
 
-    def _routed(self, flat: Tensor, index: Tensor, weights: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-        """Yield for each expert its tokens, those of a weight other than 0 in their order, and these weights."""
+    def _routed(self, index: Tensor, weights: Tensor) -> tuple[Routing, tuple[Tensor, ...]]:
+        """Return each expert's tokens, those of a weight other than 0 in their order, and these weights."""
         chosen, number = index.shape[-1], self.count
         experts = torch.where(weights != 0, index, number).flatten()
         order = experts.argsort(stable=True)
         counts = torch.bincount(experts, minlength=number)[:number].tolist()
-        for places in order[: sum(counts)].split(counts):
-            yield places // chosen, weights.flatten()[places]
+        places = order[: sum(counts)]
+        return Routing(places // chosen, counts), weights.flatten()[places].split(counts)
 
 
 class ScaledExperts(Experts):
@@ -172,9 +209,11 @@ class ScaledExperts(Experts):
             return self._without_numbers(states)
         by_expert = states.view(self.count, -1, states.shape[-1])
         result = torch.zeros_like(by_expert)
-        for number, (expert, received) in enumerate(zip(self.experts(), by_expert, strict=True)):
-            tokens = received.ne(0).any(dim=-1).nonzero()[:, 0]
-            result[number].index_add_(0, tokens, self._run(expert, tokens, received[tokens]))
+        chosen = by_expert.ne(0).any(dim=-1)
+        routing = Routing(chosen.nonzero()[:, 1], chosen.sum(dim=1).tolist())
+        with self._receiving(routing):
+            for number, (expert, tokens) in enumerate(zip(self.experts(), routing.by_expert, strict=True)):
+                result[number].index_add_(0, tokens, self._run(expert, by_expert[number, tokens]))
         return result.view(states.shape)
 
 
@@ -191,6 +230,11 @@ class _JoinedExperts(Protocol):
     has_bias: bool
     is_transposed: bool
     is_concatenated: bool
+
+
+def reach_few_experts(blocks: Iterable[nn.Module]) -> bool:
+    """Return whether a token reaches a few experts of a block, and is held once for all of them."""
+    return any(type(part) is Experts for block in blocks for part in block.modules())
 
 
 def routers(blocks: Iterable[nn.Module]) -> set[str]:

@@ -19,6 +19,7 @@ from trim.errors import RunError
 from trim.methods.budgets import Budgets
 from trim.methods.choices import BUDGETS
 from trim.methods.pattern import Pattern
+from trim.models.experts import reach_few_experts
 from trim.models.row_parts import structure
 from trim.names import CORPORA, absolute
 from trim.progress import Progress, ProgressListener
@@ -93,7 +94,9 @@ def prune(
     )
     source = RunSource.open(chosen, tokens, mask, progress)
     source.given = source.given and not tokens_of_corpus
-    batch = chosen.batch or default_batch(source.calibration, source.model.device)
+    batch = chosen.batch or default_batch(
+        source.calibration, source.model.device, few_experts=reach_few_experts(source.model.blocks)
+    )
     record = source.record(min(batch, source.calibration.sequences), torch.get_num_threads())
     blocks = structure(source.model.blocks)
     with RunWriter.create(

@@ -262,7 +262,9 @@ def layer_record(
 
 def search_record(curves: RetentionCurves, search: SearchResult[Tensor]) -> SearchRecord:
     """Return the record of a search on these curves."""
-    result = search.converted(lambda values: values.cpu().numpy())
+    updates = torch.stack(list(search.trace.updates.values())).cpu()  # one copy instead of one for each rate
+    on_host = replace(search.trace, updates=dict(zip(search.trace.updates, updates, strict=True)))
+    result = replace(search, trace=on_host).converted(lambda values: values.cpu().numpy())
     trace = result.trace
     if result.learning_rate is None:
         iteration, path = 0, trace.updates[trace.rates[0]][:1]
