@@ -56,7 +56,7 @@ from trim.calibration.text_files import file_text
 from trim.errors import TrimError
 from trim.models.source import fetch, locate
 from trim.models.streamed import StreamedModel
-from trim.runs.folder import settings_fingerprint
+from trim.runs.json_files import settings_fingerprint
 
 MAX_SECONDS, MAX_BYTES = 10, 2 * 2**30
 # The kinds, and how many of 36 cases are of each: a model costs ten times what a run does.

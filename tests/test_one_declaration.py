@@ -17,7 +17,7 @@ from trim.runs.options import option
 @dataclasses.dataclass(frozen=True)
 class More(module.PruneSettings):
     shine: float = option(
-        0.5, help="how much the rows shine", label="Shine of rows", group=module.METHOD, limits=(0.0, 1.0),
+        0.5, help="how much the rows shine", label="Shine of rows", group="method", limits=(0.0, 1.0),
         short="shine {}", varies=True, idle=lambda settings: settings.allocation == "uniform",
     )
 

@@ -14,7 +14,7 @@ from app.ui.runs.recovery import show_recovery
 from app.ui.runs.sweeps import sweep_table
 from app.ui.runs.table import choose_run
 from trim import TrimError
-from trim.runs.folder import runs_folder
+from trim.runs.listing import runs_folder
 
 
 def bring_in() -> None:

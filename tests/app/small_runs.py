@@ -12,7 +12,7 @@ from tests.app.small import layer_sample
 from trim.models.heads import HeadLayout
 from trim.progress import Progress
 from trim.pruning.events import to_json
-from trim.runs.folder import settings_fingerprint
+from trim.runs.json_files import settings_fingerprint
 from trim.runs.record import LayerRecord
 from trim.runs.recording import layer_record, record_of_search, run_record
 from trim.runs.recover_settings import RecoverSettings

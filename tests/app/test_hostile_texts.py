@@ -13,7 +13,7 @@ from app.services.results.report import run_report
 from app.services.runs.store import STORE
 from tests.app.page import visit
 from tests.app.small_runs import PATHS, make_run, settings
-from trim.runs.folder import settings_fingerprint
+from trim.runs.json_files import settings_fingerprint
 from trim.runs.writer import RunWriter, write_notes
 
 SCRIPT = "<script>alert(1)</script>"

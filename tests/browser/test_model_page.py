@@ -19,7 +19,7 @@ from tests.browser.harness import AppServer, screenshot, settled
 from tests.browser.layer_page import card, chart
 from tests.browser.page_checks import cut_labels, overflow
 from tests.trim import rough
-from trim.runs.folder import settings_fingerprint
+from trim.runs.json_files import settings_fingerprint
 
 pytestmark = pytest.mark.browser
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from trim.cli.options import add_as_published, add_options, chosen_fields, print_published, published_fields
 from trim.cli.recover import RecoveryTerminal, tell_recovery
 from trim.cli.terminal import RunTerminal
-from trim.runs.folder import Run, runs_folder
-from trim.runs.options import options
+from trim.runs.folder import Run
+from trim.runs.listing import runs_folder
+from trim.runs.options import options, settings_of
 from trim.runs.recovery import is_recovery
 from trim.runs.settings import MACHINE, PruneSettings
 from trim.runs.summary import summary
@@ -94,7 +95,7 @@ def _prune(chosen: argparse.Namespace) -> None:
 
     given = chosen_fields(chosen, OPTIONS)
     published = published_fields(given) if chosen.as_published else {}
-    settings = PruneSettings.of({"model": chosen.model, **published, **given})
+    settings = settings_of(PruneSettings, {"model": chosen.model, **published, **given})
     if published:
         print_published(published)
     chosen.folder = chosen.out or new_run_path(runs_folder(), chosen.name or settings.name)

@@ -1,6 +1,7 @@
 """The commands that read runs or the cache: export, apply, inspect, cache."""
 
 import argparse
+import dataclasses
 import json
 import shlex
 from pathlib import Path
@@ -8,7 +9,8 @@ from pathlib import Path
 from trim import cache
 from trim.cli.terminal import Terminal
 from trim.names import format_bytes
-from trim.runs.folder import list_runs, open_run, runs_folder
+from trim.runs.folder import list_runs, open_run
+from trim.runs.listing import runs_folder
 from trim.runs.recovery import Recovery, is_recovery, list_recoveries, open_recovery
 from trim.sweeps.folder import list_sweeps, open_sweep
 from trim.sweeps.results import results_markdown
@@ -123,7 +125,7 @@ def _inspect_recovery(recovery: Recovery, as_json: bool) -> None:
     record, metrics = recovery.record, recovery.metrics
     if as_json:
         facts = {"id": recovery.id, "complete": recovery.complete, "fingerprint": recovery.fingerprint}
-        print(json.dumps(facts | {"settings": record.to_json(), "metrics": metrics}, indent=1))
+        print(json.dumps(facts | {"settings": dataclasses.asdict(record), "metrics": metrics}, indent=1))
         return
     print(f"{recovery.name} ({recovery.path}, {recovery.created}): {_recovery_state(recovery)}")
     print(f"{record.pruned.title}, trained to predict what {record.dense.title} predicts")

@@ -16,7 +16,7 @@ from trim.cli.options import (
 )
 from trim.cli.terminal import SweepTerminal
 from trim.errors import RunError, SettingsError
-from trim.runs.folder import runs_folder
+from trim.runs.listing import runs_folder
 from trim.runs.options import options
 from trim.runs.settings import MACHINE, PruneSettings
 from trim.runs.writer import new_run_path

@@ -29,6 +29,7 @@ from trim.pruning.plan import chosen_layers, plan_budgets
 from trim.pruning.plan_optimal import SENSITIVITY_FILE, load_sensitivity, plan_sensitivity, save_sensitivity
 from trim.pruning.source import TEXT_FILE, RunSource, read_text, require_same, write_text
 from trim.runs.folder import Run, open_run
+from trim.runs.options import settings_of
 from trim.runs.settings import PruneSettings
 from trim.runs.writer import RunWriter
 
@@ -85,8 +86,9 @@ def prune(
         NonFiniteError: NaN or infinity in a layer; the message names it.
         NotEnoughMemoryError: memory does not suffice, with advice.
     """
-    chosen = PruneSettings.of(
-        ({} if settings is None else vars(settings)) | changes | {"model": absolute(model, ("demo",))}
+    chosen = settings_of(
+        PruneSettings,
+        ({} if settings is None else vars(settings)) | changes | {"model": absolute(model, ("demo",))},
     )
     # A run can be resumed from any folder.
     chosen = dataclasses.replace(

@@ -1,5 +1,6 @@
 """The folder of a recovery, written: its record, its text, and the state that a stopped one resumes from."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Self, cast
@@ -15,7 +16,7 @@ from trim.recovery.kept import KeptWeights
 from trim.recovery.text import RecoveryText
 from trim.recovery.training import Course, Training
 from trim.runs.fields import parse_json, read_fields
-from trim.runs.folder import SCHEMA, settings_fingerprint
+from trim.runs.json_files import SCHEMA, settings_fingerprint
 from trim.runs.recovery import RECORD, Recovery, RecoveryRecord, open_recovery
 from trim.runs.shapes import MAX_NAME_LENGTH
 from trim.runs.writer import log_event, now, write_json
@@ -51,7 +52,7 @@ class RecoveryWriter:
                 hint = f"; resume with: python -m trim resume {path}" if (path / RECORD).exists() else ""
                 raise RunError(f"{path} is not empty (it holds {foreign[0]}); choose another folder{hint}")
             writer.write_text(text)
-            settings = record.to_json()
+            settings = dataclasses.asdict(record)
             write_json(
                 path / RECORD,
                 {

@@ -21,7 +21,9 @@ from trim.recovery.pair import Pair, open_pair, recovery_dtype
 from trim.recovery.text import RecoveryText
 from trim.recovery.work import Settled, work
 from trim.runs import recovery as stored
-from trim.runs.folder import is_run, runs_folder
+from trim.runs.folder import is_run
+from trim.runs.listing import runs_folder
+from trim.runs.options import settings_of
 from trim.runs.recording import compute_facts, versions
 from trim.runs.recover_settings import RecoverSettings
 from trim.runs.recovery import Recovery, RecoveryRecord, open_recovery
@@ -70,7 +72,7 @@ def recover(
         NonFiniteError: the pruned or the dense model computes NaN.
     """
     begin = time.perf_counter()
-    chosen = RecoverSettings.of(({} if settings is None else vars(settings)) | changes)
+    chosen = settings_of(RecoverSettings, ({} if settings is None else vars(settings)) | changes)
     device = choose_device(chosen.device)
     dtype = recovery_dtype(chosen.dtype, device)
     pair = open_pair(sparse, parent, dtype, progress)

@@ -10,22 +10,22 @@ diagnoses.json      what was measured of its layers, blocks and tokens afterward
 notes.json          name and note, free to edit
 """
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar, cast
+from typing import cast
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
-from trim.cache import fingerprint
 from trim.errors import RunError, SettingsError
 from trim.models.heads import HeadLayout
-from trim.names import closest_matches, format_bytes, one_line
+from trim.names import closest_matches
 from trim.row_parts import RowPart, Structure
-from trim.runs.fields import parse_json, read_value
+from trim.runs.fields import parse_json, read_fields, read_value
+from trim.runs.json_files import damaged, read_events, read_json, read_record
+from trim.runs.listing import FolderEntry, list_folders, runs_folder
 from trim.runs.record import MASK_ARRAYS, LayerRecord, check_array, from_parts
 from trim.runs.run_record import Compute, ModelFacts, RunRecord, TextFacts
 from trim.runs.settings import PruneSettings
@@ -39,33 +39,6 @@ from trim.runs.shapes import (
     Metrics,
     Notes,
 )
-
-SCHEMA = 1
-MAX_JSON_BYTES = 20_000_000
-
-T = TypeVar("T")
-
-
-class Dated(Protocol):
-    """A run or a sweep: a folder that says when it was created."""
-
-    @property
-    def created(self) -> str:
-        """When, as ISO text in UTC."""
-        ...
-
-
-F = TypeVar("F", bound=Dated)
-
-
-def runs_folder() -> Path:
-    """Return the folder of the runs: `TRIM_RUNS`, or `runs` in the current folder."""
-    return Path(os.environ.get("TRIM_RUNS") or "runs").expanduser()
-
-
-def settings_fingerprint(settings: dict) -> str:
-    """Return the hash of a run's settings and of the schema that they are written in."""
-    return fingerprint({"schema": SCHEMA, "settings": settings})
 
 
 @dataclass(frozen=True, eq=False)
@@ -334,20 +307,9 @@ def open_run(path: str | Path) -> Run:
             f"{path} is not a run: it holds no config.json. A run is what `python -m trim prune … --out {path}` writes"
         )
     file = path / "config.json"
-    content = read_json(file, dict)
-    if content.get("schema") != SCHEMA:
-        raise RunError(
-            f"{file} is of schema {one_line(repr(content.get('schema')))}, and this version reads schema {SCHEMA}; "
-            "open it with the version of TRIM Lab that wrote it, or prune again into another folder"
-        )
-    config = _shaped(file, content, Config)
-    if settings_fingerprint(config["settings"]) != config["fingerprint"]:
-        raise RunError(
-            f"{file} was edited: its settings no longer match their fingerprint. Restore the file, "
-            "or prune again with the new settings into another folder"
-        )
+    config = read_record(file, Config, "prune again")
     try:
-        record = RunRecord.from_json(config["settings"])
+        record = read_fields(RunRecord, config["settings"], "settings")
     except SettingsError as error:
         raise RunError(
             f"{file} cannot be read: {error}. Open the run with the version of TRIM Lab that wrote it, "
@@ -368,92 +330,9 @@ def block_file(index: int, *, again: bool = False) -> str:
     return f"blocks/{index:03d}{'.2' if again else ''}.safetensors"
 
 
-@dataclass(frozen=True)
-class FolderEntry(Generic[F]):
-    """A folder in a list of runs or of sweeps: opened, or the reason why it cannot be."""
-
-    path: Path
-    opened: F | None
-    problem: str | None
-
-
 def list_runs(folder: str | Path | None = None) -> list[FolderEntry[Run]]:
     """List the runs in a folder (default: `runs_folder()`), newest first; other folders are passed over."""
     return list_folders(folder, "config.json", open_run)
-
-
-def list_folders(folder: str | Path | None, file: str, open_one: Callable[[Path], F]) -> list[FolderEntry[F]]:
-    """List the folders in a folder (default: `runs_folder()`) that hold a file of this name, newest first.
-
-    Args:
-        folder: where they are.
-        file: what each of them holds.
-        open_one: opens one of them; raises RunError if it is damaged.
-    """
-    folder = runs_folder() if folder is None else Path(folder)
-    entries: list[tuple[str, FolderEntry[F]]] = []
-    for found in sorted(folder.glob(f"*/{file}")):
-        try:
-            opened = open_one(found.parent)
-            entries.append((opened.created, FolderEntry(found.parent, opened, None)))
-        except RunError as error:
-            entries.append(("", FolderEntry(found.parent, None, str(error))))
-    return [entry for _, entry in sorted(entries, key=lambda entry: entry[0], reverse=True)]
-
-
-def read_json(path: Path, shape: type[T], *, optional: bool = False) -> T:
-    """Read a JSON file of a run.
-
-    Args:
-        path: the file.
-        shape: what it holds, one of `trim.runs.shapes`.
-        optional: whether a missing file is an empty object; otherwise it must be there.
-
-    Raises:
-        RunError: no such file, or damaged; the message names it.
-    """
-    try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise ValueError(f"it is larger than {format_bytes(MAX_JSON_BYTES)}")
-        content = parse_json(path.read_bytes())
-    except FileNotFoundError:
-        if optional:
-            return cast(T, {})
-        raise RunError(
-            f"{path} is missing; this is not a complete run, prune again into another folder"
-        ) from None
-    except (OSError, ValueError) as error:
-        raise damaged(path, error) from error
-    return _shaped(path, content, shape)
-
-
-def _shaped(path: Path, content: object, shape: type[T]) -> T:
-    try:
-        return cast(T, read_value(content, shape, "it"))
-    except SettingsError as error:
-        raise damaged(path, error) from error
-
-
-def damaged(path: Path, why: object) -> RunError:
-    """Explain that a file of a run cannot be used."""
-    return RunError(f"{path} is damaged ({why}); prune again into another folder")
-
-
-def read_events(path: Path) -> Iterator[dict]:
-    """Read the `events.jsonl` of a folder, in order; a line that a dying process left half written is passed over."""
-    try:
-        with (path / "events.jsonl").open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - MAX_JSON_BYTES))
-            lines = file.read().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        try:
-            event = parse_json(line)
-        except ValueError:
-            continue
-        if isinstance(event, dict):
-            yield event
 
 
 def is_run(target: str | Path) -> bool:

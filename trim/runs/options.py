@@ -1,15 +1,16 @@
-"""The description of an option beside its name, type and default: its words, choices, unit, and when it is idle.
+"""The description of an option: its help, choices, unit, and when it is idle.
 
 A settings class declares each option once, with `option(…)` in place of the bare default; the command line, sweeps, the
 form of the app, comparisons and labels read it with `options(Class)`.
 """
 
 import dataclasses
+import functools
 import types
 import typing
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Concatenate, ParamSpec, TypeVar
 
 from trim.errors import SettingsError
 from trim.names import closest_matches
@@ -17,6 +18,7 @@ from trim.names import closest_matches
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
+P = ParamSpec("P")
 T = TypeVar("T")
 S = TypeVar("S", bound="DataclassInstance")
 _KEY = "option"
@@ -26,9 +28,29 @@ def _never(settings: object) -> bool:
     return False
 
 
-@dataclass(frozen=True)
-class Words:
-    """The arguments of `option`; see there."""
+@dataclass(frozen=True, kw_only=True)
+class OptionSpec:
+    """The arguments of `option` after the default.
+
+    Attributes:
+        help: one phrase without a full stop; begins in lower case.
+        label: what a form and a comparison call it.
+        group: the heading above it.
+        choices: the names that it may have; may be a table that grows.
+        meanings: what each of them does.
+        others: what else it may be, apart from `choices`, such as "or a JSON file".
+        unset: what None means.
+        unit: "%": a form shows the share as percent.
+        limits: the smallest and largest number in a form, in the form's unit.
+        step: the step of the number in a form, in the form's unit.
+        metavar: what the command line calls the value.
+        flag: the command line's option; "": the field's name.
+        short: in labels of curves, "λ {}"; of a switch, its label where it is on; "": made from the name.
+        mark: in names of cells where a switch is on; "": the flag.
+        idle: whether it cannot change what is left of the model, given all settings.
+        varies: whether a sweep may have several values of it.
+        takes_time: whether it may change how long a run takes.
+    """
 
     help: str
     label: str
@@ -49,9 +71,20 @@ class Words:
     takes_time: bool = True
 
 
-@dataclass(frozen=True)
-class Option(Words):
-    """One option: its words, and what the dataclass says of it.
+def _field_with(spec: Callable[P, OptionSpec]) -> Callable[Concatenate[T, P], T]:
+    def declare(default: T, *args: P.args, **kwargs: P.kwargs) -> T:
+        return dataclasses.field(default=default, metadata={_KEY: spec(*args, **kwargs)})
+
+    return declare
+
+
+# option(default, help=…, label=…, …) declares a field of a frozen dataclass as an option of the user's.
+option = _field_with(OptionSpec)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Option(OptionSpec):
+    """One option: its description, and what the dataclass declares of it.
 
     Attributes:
         name, default: the field's.
@@ -59,10 +92,10 @@ class Option(Words):
         several: whether it holds a tuple.
     """
 
-    name: str = ""
-    default: object = None
-    kind: type = str
-    several: bool = False
+    name: str
+    default: object
+    kind: type
+    several: bool
 
     def text(self, value: object) -> str:
         """Format a value: "70%", "yes", "0.01, 0.02", "-" where there is none."""
@@ -84,66 +117,6 @@ class Option(Words):
         return "\n".join(lines)
 
 
-def option(
-    default: T,
-    *,
-    help: str,
-    label: str,
-    group: str,
-    choices: Collection[str] = (),
-    meanings: Mapping[str, str] | None = None,
-    others: str = "",
-    unset: str = "",
-    unit: str = "",
-    limits: tuple[float, float] | None = None,
-    step: float = 1,
-    metavar: str = "",
-    flag: str = "",
-    short: str = "",
-    mark: str = "",
-    idle: Callable[..., bool] = _never,
-    varies: bool = False,
-    takes_time: bool = True,
-) -> T:
-    """Declare a field of a frozen dataclass as an option of the user's.
-
-    Args:
-        default: its default.
-        help: one phrase without a full stop; begins in lower case.
-        label: what a form and a comparison call it.
-        group: the heading above it.
-        choices: the names that it may have; may be a table that grows.
-        meanings: what each of them does.
-        others: what else it may be, apart from `choices`, such as "or a JSON file".
-        unset: what None means.
-        unit: "%": a form shows the share as percent.
-        limits: the smallest and largest number in a form, in the form's unit.
-        step: the step of the number in a form, in the form's unit.
-        metavar: what the command line calls the value.
-        flag: the command line's option; "": the field's name.
-        short: in labels of curves, "λ {}"; of a switch, what it says where it is on; "": made from the name.
-        mark: in names of cells where a switch is on; "": the flag.
-        idle: whether it cannot change what is left of the model, given all settings.
-        varies: whether a sweep may have several values of it.
-        takes_time: whether it may change how long a run takes.
-    """
-    words = Words(
-        help, label, group, choices, meanings or {}, others, unset, unit, limits, step, metavar, flag, short, mark,
-        idle, varies, takes_time,
-    )  # fmt: skip
-    return dataclasses.field(default=default, metadata={_KEY: words})
-
-
-_read: dict[type, dict[str, Option]] = {}
-
-
-def options(settings: "type[DataclassInstance]") -> Mapping[str, Option]:
-    """Return the options of a settings class by their names, in the order of their declaration."""
-    if settings not in _read:
-        _read[settings] = _read_options(settings)
-    return _read[settings]
-
-
 def settings_of(settings: type[S], fields: Mapping[str, object]) -> S:
     """Make settings from fields by their names, as a call, a grid or a file gives them.
 
@@ -157,21 +130,23 @@ def settings_of(settings: type[S], fields: Mapping[str, object]) -> S:
     return settings(**fields)
 
 
-def _read_options(settings: "type[DataclassInstance]") -> dict[str, Option]:
+@functools.cache
+def options(settings: "type[DataclassInstance]") -> Mapping[str, Option]:
+    """Return the options of a settings class by their names, in the order of their declaration."""
     hints = typing.get_type_hints(settings)
     found = {}
     for field in dataclasses.fields(settings):
-        if (words := field.metadata.get(_KEY)) is None:
+        if (spec := field.metadata.get(_KEY)) is None:
             continue
         hint = hints[field.name]
         several = typing.get_origin(hint) is tuple
         if several or isinstance(hint, types.UnionType):
             hint = typing.get_args(hint)[0]
-        plain = {each.name: getattr(words, each.name) for each in dataclasses.fields(Words)}
-        plain["flag"] = "--" + (words.flag or field.name).replace("_", "-")
-        plain["mark"] = words.mark or plain["flag"].strip("-")
+        plain = {each.name: getattr(spec, each.name) for each in dataclasses.fields(OptionSpec)}
+        plain["flag"] = "--" + (spec.flag or field.name).replace("_", "-")
+        plain["mark"] = spec.mark or plain["flag"].strip("-")
         switch = hint is bool
-        plain["short"] = words.short or field.name.replace("_", " ") + ("" if switch else " {}")
+        plain["short"] = spec.short or field.name.replace("_", " ") + ("" if switch else " {}")
         found[field.name] = Option(
             **plain, name=field.name, default=field.default, kind=hint, several=several
         )

@@ -1,11 +1,9 @@
 """Every option of training a pruned model, each declared once."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trim.errors import SettingsError
-from trim.runs.fields import read_fields
-from trim.runs.options import option, settings_of
+from trim.runs.options import option
 from trim.runs.settings import MACHINE
 
 TRAINING, RECOVERY_TEXT = "training", "text"
@@ -124,21 +122,3 @@ class RecoverSettings:
                 "float16 loses small gradients; train in bfloat16 or float32 (--dtype), the recovered model has the "
                 "type of the pruned one either way"
             )
-
-    @classmethod
-    def of(cls, fields: Mapping[str, object]) -> "RecoverSettings":
-        """Make settings from fields by their names.
-
-        Raises:
-            SettingsError: as for the class itself.
-        """
-        return settings_of(cls, fields)
-
-    @classmethod
-    def from_json(cls, content: dict) -> "RecoverSettings":
-        """Read the settings of a recovery.
-
-        Raises:
-            SettingsError: a value of the wrong type.
-        """
-        return read_fields(cls, content, "request")

@@ -9,7 +9,6 @@ model/              the recovered model, which plain `transformers` loads; there
 state.safetensors, text.safetensors    what a stopped recovery resumes from, until then
 """
 
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,17 +19,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from trim.errors import RunError, SettingsError
-from trim.names import RECOVERED, one_line
+from trim.names import RECOVERED
 from trim.runs.fields import Limits, read_fields
-from trim.runs.folder import (
-    SCHEMA,
-    FolderEntry,
-    damaged,
-    list_folders,
-    read_events,
-    read_json,
-    settings_fingerprint,
-)
+from trim.runs.json_files import damaged, read_events, read_json, read_record
+from trim.runs.listing import FolderEntry, list_folders
 from trim.runs.recover_settings import RecoverSettings
 from trim.runs.run_record import Compute, ModelFacts
 from trim.runs.shapes import Continuation, Count, Name, Notes, PerplexityEntry, Share, Time
@@ -74,19 +66,6 @@ class RecoveryRecord:
     text: RecoveryTextFacts
     compute: Compute
     versions: dict[str, str]
-
-    def to_json(self) -> dict:
-        """Return plain JSON, from which `from_json` makes the same record."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_json(cls, content: dict) -> "RecoveryRecord":
-        """Read and check a record.
-
-        Raises:
-            SettingsError: something is missing or of the wrong type.
-        """
-        return read_fields(cls, content, "settings")
 
 
 class HeldOut(TypedDict):
@@ -221,16 +200,9 @@ def open_recovery(path: str | Path) -> Recovery:
     if not is_recovery(path):
         raise RunError(f"{path} is not a recovery: it holds no {RECORD}. `trim recover RUN` writes one")
     file = path / RECORD
-    if (schema := read_json(file, dict).get("schema")) != SCHEMA:
-        raise RunError(
-            f"{file} is of schema {one_line(repr(schema))}, and this version reads schema {SCHEMA}; open it with the "
-            "version of TRIM Lab that wrote it"
-        )
-    content = read_json(file, _Record)
-    if settings_fingerprint(content["settings"]) != content["fingerprint"]:
-        raise damaged(file, "its settings no longer match their fingerprint")
+    content = read_record(file, _Record, "recover again")
     try:
-        record = RecoveryRecord.from_json(content["settings"])
+        record = read_fields(RecoveryRecord, content["settings"], "settings")
     except SettingsError as error:
         raise damaged(file, error) from error
     return Recovery(path, record, content["created"], content["fingerprint"], content.get("name", ""))

@@ -4,7 +4,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import Annotated
 
-from trim.runs.fields import Limits, read_fields
+from trim.runs.fields import Limits
 from trim.runs.settings import PruneSettings
 
 MAX_TITLE_CHARACTERS = 200
@@ -73,14 +73,5 @@ class RunRecord:
     budget_file: dict[str, float] | None = None
 
     def to_json(self) -> dict:
-        """Return plain JSON, from which `from_json` makes the same record."""
+        """Return plain JSON, from which `read_fields` makes the same record."""
         return dataclasses.asdict(self) | {"request": self.request.to_json()}
-
-    @classmethod
-    def from_json(cls, content: dict) -> "RunRecord":
-        """Read and check the settings of a run. What an older version did not write has its default.
-
-        Raises:
-            SettingsError: something is missing, of the wrong type, or of another version.
-        """
-        return read_fields(cls, content, "settings")

@@ -19,7 +19,8 @@ from trim.files import FolderLock, is_locked, remedy, remove_temporary, write_at
 from trim.models.heads import HeadLayout
 from trim.names import one_line
 from trim.row_parts import Structure
-from trim.runs.folder import SCHEMA, Run, block_file, open_run, read_json, settings_fingerprint
+from trim.runs.folder import Run, block_file, open_run
+from trim.runs.json_files import SCHEMA, read_json, settings_fingerprint
 from trim.runs.record import LayerRecord, to_parts
 from trim.runs.shapes import MAX_NAME_LENGTH, MAX_NOTE_LENGTH, BlockEntry, Diagnoses, LayerNumbers, Manifest
 

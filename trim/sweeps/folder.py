@@ -18,12 +18,12 @@ from trim.errors import RunError, SettingsError
 from trim.evaluation.entries import entry_of
 from trim.files import FolderLock, remove_temporary
 from trim.names import one_line
-from trim.runs.folder import FolderEntry, Run, list_folders, list_runs, open_run, read_json
+from trim.runs.folder import Run, list_runs, open_run
+from trim.runs.json_files import SCHEMA, read_json, read_record
+from trim.runs.listing import FolderEntry, list_folders
 from trim.runs.shapes import MAX_NAME_LENGTH, DenseFacts, PerplexityEntry, Problem, SweepConfig
 from trim.runs.writer import now, write_json
 from trim.sweeps.settings import Cell, SweepSettings
-
-SCHEMA = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -186,21 +186,11 @@ def open_sweep(path: str | Path) -> Sweep:
         raise RunError(
             f"{path} is not a sweep: it holds no sweep.json. `python -m trim sweep … --out {path}` writes one"
         )
-    config = read_json(file, SweepConfig)
-    if config["schema"] != SCHEMA:
-        raise RunError(
-            f"{file} is of schema {config['schema']}, and this version reads schema {SCHEMA}; resume it "
-            "with the version of TRIM Lab that wrote it, or sweep again into another folder"
-        )
+    config = read_record(file, SweepConfig, "sweep again", fingerprint)
     try:
         settings = SweepSettings.from_json(config["settings"])
     except SettingsError as error:
         raise RunError(f"{file}: {error}; sweep again into another folder") from error
-    if fingerprint(config["settings"]) != config["fingerprint"]:  # as stored: options may have come since
-        raise RunError(
-            f"{file} was edited: its settings no longer match their fingerprint. Restore the file, or sweep again into "
-            "another folder"
-        )
     return Sweep(path, config, settings)
 
 

@@ -10,7 +10,7 @@ from trim.cache import fingerprint
 from trim.errors import SettingsError
 from trim.evaluation.settings import EvaluationText
 from trim.names import CORPORA, absolute, closest_matches
-from trim.runs.options import idle_options, options
+from trim.runs.options import idle_options, options, settings_of
 from trim.runs.settings import PruneSettings
 
 # What may have several values, the last one varying fastest.
@@ -111,12 +111,13 @@ class SweepSettings:
     def _cells(self) -> list[Cell]:
         found: dict[tuple, PruneSettings] = {}
         for values in itertools.product(*self.grid.values()):
-            settings = PruneSettings.of(
+            settings = settings_of(
+                PruneSettings,
                 {
                     "model": self.model,
                     **shared_fields(self.shared),
                     **dict(zip(self.grid, values, strict=True)),
-                }
+                },
             )
             idle = idle_options(settings)
             if "tune" in idle:

@@ -27,7 +27,8 @@ from trim.files import FolderLock, is_locked
 from trim.names import format_bytes
 from trim.progress import Progress
 from trim.runs.fields import parse_json
-from trim.runs.folder import Run, open_run, runs_folder
+from trim.runs.folder import Run, open_run
+from trim.runs.listing import runs_folder
 from trim.runs.recovery import Recovery, is_recovery, open_recovery
 from trim.runs.writer import new_run_path
 

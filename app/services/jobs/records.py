@@ -14,7 +14,7 @@ from app.services.jobs.progress import RunProgress
 from trim.errors import RunError
 from trim.files import remove_temporary
 from trim.runs.fields import Limits
-from trim.runs.folder import read_json
+from trim.runs.json_files import read_json
 from trim.runs.writer import discard_unbegun, write_json
 
 MAX_JOBS = 50

@@ -19,7 +19,8 @@ from app.services.server.access import SEMINAR
 from trim.errors import RunError
 from trim.files import FolderLock, is_locked, remedy
 from trim.names import format_bytes, one_line
-from trim.runs.folder import MAX_JSON_BYTES, open_run
+from trim.runs.folder import open_run
+from trim.runs.json_files import MAX_JSON_BYTES
 from trim.runs.writer import new_run_path
 
 MAX_FILES = 2_000

@@ -7,7 +7,8 @@ from pathlib import Path
 from app.services.runs.facts import RunFacts, State, folder_bytes, is_being_written, last_perplexities
 from app.services.runs.store import StoredRun
 from diagnostics.figures.perplexity import PerplexityBar
-from trim.runs.folder import FolderEntry, Run, runs_folder
+from trim.runs.folder import Run
+from trim.runs.listing import FolderEntry, runs_folder
 from trim.runs.recovery import RECORD, Recovery, list_recoveries
 
 _READ = (RECORD, "metrics.json", "notes.json", "moved.safetensors", "model/config.json")

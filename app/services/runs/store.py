@@ -13,7 +13,8 @@ from app.services.runs.shipped import shipped_folder
 from app.services.server.faults import explain
 from app.services.server.lru import cached
 from trim.errors import RunError
-from trim.runs.folder import Run, open_run, runs_folder
+from trim.runs.folder import Run, open_run
+from trim.runs.listing import runs_folder
 from trim.runs.record import LayerRecord
 from trim.sweeps.folder import Sweep, open_sweep
 

@@ -171,7 +171,7 @@ def _digest(code: str) -> bytes:
 def _folders() -> list[str]:
     """List folders whose names may hold blanks, which no pattern of a path would match; the longest first."""
     from trim.cache import cache_folder
-    from trim.runs.folder import runs_folder
+    from trim.runs.listing import runs_folder
 
     folders = {str(cache_folder().absolute()), str(runs_folder().absolute()), str(Path.home()), os.getcwd()}
     return sorted((folder for folder in folders if len(folder) > 1), key=len, reverse=True)

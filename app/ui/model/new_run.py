@@ -15,8 +15,9 @@ from app.ui.common.text import plain
 from app.ui.model.option_fields import option_field
 from app.ui.model.prefill import BUDGET_FILE, P, fill_as_published
 from trim.methods.choices import BUDGETS
-from trim.runs.options import idle_options, options
-from trim.runs.settings import BUDGET_METHODS, OPTIMAL, SEARCH, TEXT, PruneSettings
+from trim.runs.method_settings import BUDGET_METHODS, OPTIMAL, MethodSettings
+from trim.runs.options import idle_options, options, settings_of
+from trim.runs.settings import SEARCH, TEXT, PruneSettings
 
 MEASURE_WINDOWS, MEASURE_LENGTH = 16, 512
 # A run on two cores shall take minutes: less text than the command line's default.
@@ -91,9 +92,8 @@ def _fields(devices: list[str], runs: list[StoredRun]) -> NewRun:
         with column:
             chosen[name] = _field(name)
     chosen["budget"] = _budget_file(runs) if budget == BUDGET_FILE else budget
-    # At a target that any row cap allows: what does not fit together is said when all is chosen.
-    methods = {"target": 0.5, "allocation": chosen["allocation"], "budget": chosen["budget"]}
-    chosen |= _method_fields(PruneSettings.of(methods))
+    methods = {"allocation": chosen["allocation"], "budget": chosen["budget"]}
+    chosen |= _method_fields(settings_of(MethodSettings, methods))
     chosen["refit"] = _field("refit")
     with st.expander("All options", icon=":material/tune:"):
         chosen |= _other_fields(devices)
@@ -109,7 +109,7 @@ def _fields(devices: list[str], runs: list[StoredRun]) -> NewRun:
             columns[0].number_input("Windows for perplexity", 1, 4096, MEASURE_WINDOWS, key=f"{P}m_windows"),
             columns[1].number_input("Tokens in each", 2, 32768, MEASURE_LENGTH, key=f"{P}m_length"),
         )
-    settings = PruneSettings.of(chosen)
+    settings = settings_of(PruneSettings, chosen)
     return NewRun(settings, title.strip() or settings.name, measure)
 
 
@@ -133,18 +133,18 @@ def _field(name: str, names: list[str] | None = None) -> object:
     return option_field(options(PruneSettings)[name], f"{P}{name}", first=FIRST.get(name), names=names)
 
 
-def _method_fields(chosen: PruneSettings) -> dict[str, object]:
+def _method_fields(chosen: MethodSettings) -> dict[str, object]:
     """Show the options of the methods that are chosen, each where it changes something."""
     more: dict[str, object] = {}
     columns = None
-    for name, each in options(PruneSettings).items():
+    for name, each in options(MethodSettings).items():
         if each.group not in OF_METHODS or name in idle_options(chosen):
             continue
         if columns is None:
             columns = iter(st.columns(4))
         with next(columns):
             more[name] = _field(name)
-        chosen = PruneSettings.of({**vars(chosen), name: more[name]})
+        chosen = settings_of(MethodSettings, {**vars(chosen), name: more[name]})
     return more
 
 

@@ -1,5 +1,6 @@
 """One recovery of the store: what it is, how it went, where it goes on, its end."""
 
+import dataclasses
 import json
 import shlex
 
@@ -17,7 +18,7 @@ from app.ui.common.text import plain
 from trim import TrimError
 from trim.evaluation.entries import format_perplexity
 from trim.names import format_bytes
-from trim.runs.folder import FolderEntry
+from trim.runs.listing import FolderEntry
 from trim.runs.recovery import Recovery
 
 
@@ -66,7 +67,7 @@ def _show(recovery: Recovery, facts: RunFacts) -> None:
     path = shlex.quote(f"runs/{recovery.id}")
     st.code(f"python -m trim export {path} recovered\npython -m trim evaluate {path}", language="bash")
     with st.expander("Every setting, and the versions it was made with", icon=":material/settings:"):
-        st.json(SEMINAR.without_paths(json.dumps(record.to_json())), expanded=2)
+        st.json(SEMINAR.without_paths(json.dumps(dataclasses.asdict(record))), expanded=2)
 
 
 def _delete(entry: FolderEntry[Recovery], facts: RunFacts) -> None:

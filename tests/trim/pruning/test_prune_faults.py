@@ -20,7 +20,7 @@ from trim.models.replay import BlockCall
 from trim.models.streamed import StreamedModel
 from trim.models.tensor_files import TensorFiles
 from trim.runs import writer as run_writer
-from trim.runs.folder import settings_fingerprint
+from trim.runs.json_files import settings_fingerprint
 
 
 @pytest.fixture

@@ -410,7 +410,8 @@ def test_folders_that_cannot_be_opened(done, tmp_path):
     say(config | {"schema": 2}, "schema 2, and this version reads schema 1")
     say("{", "damaged")
     say(config | {"settings": 3}, "damaged")
-    say(config | {"settings": config["settings"] | {"grid": {"new": [1]}}}, "is not a setting")
+    strange = config["settings"] | {"grid": {"new": [1]}}
+    say(config | {"settings": strange, "fingerprint": fingerprint(strange)}, "is not a setting")
     say(config | {"settings": config["settings"] | {"grid": {"target": [0.5]}}}, "was edited")
     older = config["settings"] | {"texts": [{"corpus": "demo", "windows": 1, "length": 16, "whole": False}]}
     (folder / "sweep.json").write_text(

@@ -18,6 +18,7 @@ from tests.trim import rough
 from trim.cli import make_parser
 from trim.cli.options import chosen_fields
 from trim.cli.prune import OPTIONS
+from trim.runs.options import settings_of
 from trim.runs.settings import PruneSettings
 from trim.runs.writer import RunWriter
 
@@ -215,7 +216,7 @@ EVERYTHING = [
 def test_the_command_means_the_same_settings(settings):
     chosen = PruneSettings("demo", **settings)
     parsed = make_parser().parse_args(["prune", *arguments(chosen), "--out", "x"])
-    assert PruneSettings.of({"model": parsed.model, **chosen_fields(parsed, OPTIONS)}) == chosen
+    assert settings_of(PruneSettings, {"model": parsed.model, **chosen_fields(parsed, OPTIONS)}) == chosen
 
 
 def test_the_command_as_text():

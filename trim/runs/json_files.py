@@ -1,0 +1,105 @@
+"""The JSON files in the folder of a run, a recovery or a sweep: read, and checked for their shape and their size."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar, cast
+
+from trim.cache import fingerprint
+from trim.errors import RunError, SettingsError
+from trim.names import format_bytes, one_line
+from trim.runs.fields import parse_json, read_value
+
+SCHEMA = 1
+MAX_JSON_BYTES = 20_000_000
+
+T = TypeVar("T")
+
+
+def settings_fingerprint(settings: dict) -> str:
+    """Return the hash of a run's settings and of the schema that they are written in."""
+    return fingerprint({"schema": SCHEMA, "settings": settings})
+
+
+def read_json(path: Path, shape: type[T], *, optional: bool = False) -> T:
+    """Read a JSON file of a run.
+
+    Args:
+        path: the file.
+        shape: what it holds, one of `trim.runs.shapes`.
+        optional: whether a missing file is an empty object; otherwise it must be there.
+
+    Raises:
+        RunError: no such file, or damaged; the message names it.
+    """
+    try:
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise ValueError(f"it is larger than {format_bytes(MAX_JSON_BYTES)}")
+        content = parse_json(path.read_bytes())
+    except FileNotFoundError:
+        if optional:
+            return cast(T, {})
+        raise RunError(
+            f"{path} is missing; this is not a complete run, prune again into another folder"
+        ) from None
+    except (OSError, ValueError) as error:
+        raise damaged(path, error) from error
+    return _checked(path, content, shape)
+
+
+def read_record(
+    file: Path, shape: type[T], again: str, hash_settings: Callable[[dict], str] = settings_fingerprint
+) -> T:
+    """Read the file that makes a folder a run, a recovery or a sweep, and check its schema and fingerprint.
+
+    Args:
+        file: with "schema", "fingerprint" and "settings".
+        shape: what it holds, one of `trim.runs.shapes`.
+        again: how to make such a folder again, such as "prune again".
+        hash_settings: computes the fingerprint of the settings, as they are stored.
+
+    Raises:
+        RunError: no such file, another schema, edited or damaged; the message names it.
+    """
+    content = read_json(file, dict)
+    if content.get("schema") != SCHEMA:
+        raise RunError(
+            f"{file} is of schema {one_line(repr(content.get('schema')))}, and this version reads schema {SCHEMA}; "
+            f"open it with the version of TRIM Lab that wrote it, or {again} into another folder"
+        )
+    record = _checked(file, content, shape)
+    if hash_settings(content["settings"]) != content["fingerprint"]:
+        raise RunError(
+            f"{file} was edited: its settings no longer match their fingerprint. Restore the file, or {again} into "
+            "another folder"
+        )
+    return record
+
+
+def _checked(path: Path, content: object, shape: type[T]) -> T:
+    try:
+        return cast(T, read_value(content, shape, "it"))
+    except SettingsError as error:
+        raise damaged(path, error) from error
+
+
+def damaged(path: Path, why: object) -> RunError:
+    """Explain that a file of a run cannot be used."""
+    return RunError(f"{path} is damaged ({why}); prune again into another folder")
+
+
+def read_events(path: Path) -> Iterator[dict]:
+    """Read the `events.jsonl` of a folder, in order; a line that a dying process left half written is passed over."""
+    try:
+        with (path / "events.jsonl").open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - MAX_JSON_BYTES))
+            lines = file.read().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        try:
+            event = parse_json(line)
+        except ValueError:
+            continue
+        if isinstance(event, dict):
+            yield event
