@@ -109,22 +109,28 @@ def random_model(folder: Path, shape: str, blocks: int) -> None:
     os.sync()  # a disk that is still writing would be timed with the runs
 
 
-def main() -> None:
-    """Prune, time, compare."""
+def model_parser(description: str, windows: int) -> argparse.ArgumentParser:
+    """The arguments of this benchmark and of that of the optimal method: the model, how much text, how sparse."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--model", default="demo")
     parser.add_argument(
         "--shape", choices=sorted(SHAPES), help="random weights of this shape instead of a model"
     )
-    parser.add_argument("--blocks", type=int, default=4, help="how many of its blocks are pruned and timed")
-    parser.add_argument("--windows", type=int, default=16)
+    parser.add_argument("--blocks", type=int, default=4, help="how many are pruned, or a model of random weights has")
+    parser.add_argument("--windows", type=int, default=windows)
     parser.add_argument("--length", type=int, default=256)
     parser.add_argument("--target", type=float, default=0.7)
+    parser.add_argument("--device")
+    return parser
+
+
+def main() -> None:
+    """Prune, time, compare."""
+    parser = model_parser(__doc__, windows=16)
     parser.add_argument("--allocation", default="trim")
     parser.add_argument("--budget", default="uniform")
-    parser.add_argument("--device")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
         if arguments.shape:

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 import trim
-from benchmarks.model import SHAPES, random_model
+from benchmarks.model import model_parser, random_model
 from trim.devices import choose_device
 from trim.models.loaded import model_folder
 from trim.progress import Progress
@@ -56,20 +56,9 @@ def timed(model: str, tokens: torch.Tensor, settings: dict[str, object]) -> dict
 
 def main() -> None:
     """Prune by both methods in turn, compare, report."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--model", default="demo")
-    parser.add_argument(
-        "--shape", choices=sorted(SHAPES), help="random weights of this shape instead of a model"
-    )
-    parser.add_argument("--blocks", type=int, default=4, help="how many blocks a model of random weights has")
-    parser.add_argument("--windows", type=int, default=64)
-    parser.add_argument("--length", type=int, default=256)
+    parser = model_parser(__doc__, windows=64)
     parser.add_argument("--sensitivity-windows", type=int, default=32)
-    parser.add_argument("--target", type=float, default=0.7)
     parser.add_argument("--repeats", type=int, default=1)
-    parser.add_argument("--device")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as made:
         if arguments.shape:

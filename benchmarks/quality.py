@@ -291,15 +291,7 @@ def show(event: SweepFact) -> None:
 
 def main() -> None:
     """Run the sweeps and keep what comes out."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("model")
-    parser.add_argument("--calibration", required=True, help="text, of which the calibration part is used")
-    parser.add_argument("--evaluation", required=True, nargs="+", help='files, read whole, and "demo"')
-    parser.add_argument("--out", type=Path, required=True, help="folder of the sweeps")
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
-    parser.add_argument("--name", help="what the results call the model (default: its folder's name)")
+    parser = quality_parser(__doc__)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument(
         "--sweeps", type=int, nargs="+", help="which of the part's sweeps, from 0 (default: all)"
@@ -308,10 +300,6 @@ def main() -> None:
     parser.add_argument("--targets", type=float, nargs="+", default=TARGETS)
     parser.add_argument("--seeds", type=int, nargs="+", help="instead of those of the part")
     parser.add_argument("--without", nargs="+", choices=INGREDIENTS, default=[], help="of the solver")
-    parser.add_argument("--windows", type=int, default=128)
-    parser.add_argument("--evaluation-windows", type=int, default=96)
-    parser.add_argument("--length", type=int, default=1024, help="tokens in a window of either text")
-    parser.add_argument("--device")
     parser.add_argument("--dtype")
     chosen = parser.parse_args()
 
@@ -361,6 +349,24 @@ def main() -> None:
     print(json.dumps(report | found.content.get("protocol", {})))
     if failed:
         raise SystemExit(f"{len(failed)} cells could not be made; the same command tries them again")
+
+
+def quality_parser(description: str) -> argparse.ArgumentParser:
+    """The arguments of this benchmark and of that of recoveries: the model, the texts, where results go."""
+    parser = argparse.ArgumentParser(
+        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("model")
+    parser.add_argument("--calibration", required=True, help="text, of which the calibration part is used")
+    parser.add_argument("--evaluation", required=True, nargs="+", help='files, read whole, and "demo"')
+    parser.add_argument("--out", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--name", help="what the results call the model (default: its folder's name)")
+    parser.add_argument("--windows", type=int, default=128)
+    parser.add_argument("--evaluation-windows", type=int, default=96)
+    parser.add_argument("--length", type=int, default=1024, help="tokens in a window of either text")
+    parser.add_argument("--device")
+    return parser
 
 
 def evaluation_text(source: str, chosen: argparse.Namespace) -> trim.EvaluationText:

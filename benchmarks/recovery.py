@@ -18,36 +18,22 @@ import time
 from pathlib import Path
 
 import trim
-from benchmarks.quality import evaluation_text
+from benchmarks.quality import evaluation_text, quality_parser
 from trim.evaluation.entries import number_to_json
 from trim.evaluation.workbench import Workbench
 from trim.runs.options import options
 from trim.runs.recover_settings import RecoverSettings
 from trim.runs.writer import now, write_json
 
-WINDOWS, LENGTH = 128, 1024
-
 
 def main() -> None:
     """Prune, recover, measure, and keep what comes out."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("model")
-    parser.add_argument("--calibration", required=True, help="text, of which the calibration part is used")
-    parser.add_argument("--evaluation", required=True, nargs="+", help='files, read whole, and "demo"')
-    parser.add_argument("--out", type=Path, required=True, help="folder of the runs and recoveries")
-    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
-    parser.add_argument("--name", help="what the results call the model (default: its folder's name)")
+    parser = quality_parser(__doc__)
     parser.add_argument("--targets", type=float, nargs="+", default=(0.7, 0.8))
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2))
     parser.add_argument("--minutes", type=float, nargs="*", default=(1.0,), help="none: only prune")
     parser.add_argument("--tune", action="store_true", help="prune with each block's kept weights tuned")
     parser.add_argument("--set", nargs="*", default=(), metavar="OPTION=VALUE", help="other options")
-    parser.add_argument("--windows", type=int, default=WINDOWS)
-    parser.add_argument("--evaluation-windows", type=int, default=96)
-    parser.add_argument("--length", type=int, default=LENGTH)
-    parser.add_argument("--device")
     chosen = parser.parse_args()
 
     begin = time.perf_counter()
