@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--port", type=int, default=8501)
     parser.add_argument("--listen", default="0.0.0.0", help="the address to listen at (default: all, IPv4)")
     parser.add_argument(
-        "--model", action="append", default=[], help="a model that may be opened beside the demo"
+        "--model", action="append", default=[], help="a model that may be opened in addition to the demo"
     )
     parser.add_argument(
         "--host", action="append", default=[], help="a further name under which readers reach it"

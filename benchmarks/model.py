@@ -25,7 +25,7 @@ import transformers
 from safetensors.torch import save_file
 
 import trim
-from trim.calibration.text import Calibration
+from trim.calibration.calibration import Calibration
 from trim.calibration.text_pass import default_batch
 from trim.devices import choose_device
 from trim.models import streamed as streaming
@@ -118,7 +118,9 @@ def model_parser(description: str, windows: int) -> argparse.ArgumentParser:
     parser.add_argument(
         "--shape", choices=sorted(SHAPES), help="random weights of this shape instead of a model"
     )
-    parser.add_argument("--blocks", type=int, default=4, help="how many are pruned, or a model of random weights has")
+    parser.add_argument(
+        "--blocks", type=int, default=4, help="how many are pruned, or a model of random weights has"
+    )
     parser.add_argument("--windows", type=int, default=windows)
     parser.add_argument("--length", type=int, default=256)
     parser.add_argument("--target", type=float, default=0.7)

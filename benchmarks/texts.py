@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import trim
-from trim.calibration.texts import demo_text
+from trim.calibration.named_texts import demo_text
 from trim.models.checkpoint import load_tokenizer
 from trim.models.source import fetch, locate
 

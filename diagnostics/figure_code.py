@@ -1,4 +1,4 @@
-"""A figure as a few lines of Plotly and of matplotlib, with its numbers beside them, so that it can be made again."""
+"""A figure as a few lines of Plotly and of matplotlib, with its numbers, so that it can be made again."""
 
 import html
 import io
@@ -122,7 +122,7 @@ def _plain(text: object) -> str:
 def plotly_code(figure: go.Figure) -> tuple[str, dict[str, np.ndarray]]:
     """Write a figure as Plotly code, which gives the very same figure, and the arrays of its `data.npz`.
 
-    The layout is beside it in `layout.json`.
+    The layout is next to it in `layout.json`.
     """
     data, lines = _Data(), []
     for trace, name in zip(figure.data, _names(figure), strict=True):

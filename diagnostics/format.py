@@ -6,7 +6,7 @@ MINUS = "−"
 
 
 def number(value: float, digits: int = 4) -> str:
-    """Write a number with so many significant digits, and with more where it would read as 1.
+    """Write a number with this many significant digits, and with more where it would read as 1.
 
     >>> number(0.99964), number(0.99999964), number(49123.4), number(-0.5)
     ('0.9996', '0.9999996', '49,123', '−0.5000')

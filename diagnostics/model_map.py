@@ -11,7 +11,7 @@ import numpy as np
 from diagnostics.learning_rate import Outcome
 from diagnostics.numeric import rank_correlation
 
-Quantity = Literal[
+MapQuantity = Literal[
     "median_gini",
     "quality_gain",
     "outcome",
@@ -218,13 +218,13 @@ class ModelMap:
         """The planned layers that are not done yet."""
         return tuple(name for name in self.planned if name not in self.by_name)
 
-    def value(self, facts: LayerFacts, quantity: Quantity) -> float:
+    def value(self, facts: LayerFacts, quantity: MapQuantity) -> float:
         """Return one number of one layer; an outcome is −1, 0 or 1, NaN where TRIM did not search."""
         if quantity == "outcome":
             return float("nan") if facts.outcome is None else float(OUTCOME_CODES[facts.outcome])
         return float(getattr(facts, quantity))
 
-    def grid(self, quantity: Quantity) -> np.ndarray:
+    def grid(self, quantity: MapQuantity) -> np.ndarray:
         """(types, blocks) float64, NaN where no such layer is done."""
         grid = np.full((len(self.kinds), len(self.blocks)), np.nan)
         for facts in self.layers:

@@ -90,7 +90,7 @@ def cached(
     Raises:
         SettingsError: `TRIM_CACHE_LIMIT_BYTES` is not a whole number.
     """
-    value = load(path, parse)
+    value = load_entry(path, parse)
     if value is None:
         value = measure()
         store([(path, pack(value))])
@@ -124,8 +124,8 @@ def cached_folder(target: Path, make: Callable[[Path], None]) -> Path:
     return target
 
 
-def load(path: Path, parse: Callable[[bytes], T]) -> T | None:
-    """Load a file of the cache; None where there is none, or a damaged one, which will be written anew.
+def load_entry(path: Path, parse: Callable[[bytes], T]) -> T | None:
+    """Load a file of the cache; None where there is none, or a damaged one, which will be written again.
 
     Raises:
         SettingsError: `TRIM_CACHE_LIMIT_BYTES` is not a whole number; said before anything slow starts.

@@ -13,7 +13,7 @@ from trim.errors import NotEnoughMemoryError, SettingsError
 from trim.names import format_bytes
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-# The share of the weights' own size that loading and one small forward pass need beside them.
+# The share of the weights' own size that loading and one small forward pass need on top of them.
 MARGIN_FRACTION = 0.1
 
 _CGROUP = Path("/sys/fs/cgroup")
@@ -79,7 +79,7 @@ def available_bytes(device: torch.device) -> int:
 
 
 def half_is_free(device: torch.device) -> bool:
-    """Return whether at least half of a GPU's memory could be had now."""
+    """Return whether at least half of a GPU's memory is free or could be freed now."""
     return 2 * available_bytes(device) >= torch.cuda.get_device_properties(device).total_memory
 
 

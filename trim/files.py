@@ -114,7 +114,7 @@ _TEMPORARY = re.compile(r"\..+-[0-9a-f]{12}")
 
 
 def _temporary(path: Path) -> Path:
-    """Return a name alongside a path that nobody else uses."""
+    """Return a name alongside a path that no other process uses."""
     return path.with_name(f".{path.name}-{uuid.uuid4().hex[:12]}")
 
 

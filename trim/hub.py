@@ -30,7 +30,7 @@ class Repository:
 
     Attributes:
         name: "org/name".
-        error: what is raised when it cannot be had.
+        error: what is raised when it cannot be downloaded.
         revision: a branch, tag, pull request ("refs/pr/1") or commit; None: the main branch.
         kind: "model" or "dataset".
     """

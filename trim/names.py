@@ -43,7 +43,7 @@ def local_path(text: str) -> Path | None:
     try:
         path = Path(text).expanduser()
         return path if text and path.exists() else None
-    except (OSError, ValueError, RuntimeError):  # too long a name, a NUL in it, the home of nobody
+    except (OSError, ValueError, RuntimeError):  # too long a name, a NUL in it, the home of an unknown user
         return None
 
 
@@ -52,7 +52,7 @@ def absolute(source: object, reserved: Collection[str] = ()) -> str:
 
     Args:
         source: a path, or a name such as a Hub id.
-        reserved: names that mean the same everywhere, even beside a file of that name.
+        reserved: names that mean the same everywhere, even where a file has that name.
     """
     text = str(source)
     path = None if text in reserved else local_path(text)

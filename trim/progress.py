@@ -1,7 +1,7 @@
 """Progress of slow work: one kind of event for everything that takes longer than a second.
 
-Whoever does the work reports; the command line, the log of a run and the app's pages show what is reported. A listener
-may raise an exception to end the work: it is called from inside, between two steps of it.
+The code that does the work reports; the command line, the log of a run and the app's pages show what is reported. A
+listener may raise an exception to end the work: it is called from inside, between two steps of it.
 """
 
 import time
@@ -46,7 +46,7 @@ class Meter:
         """Begin; the pace is measured from now on.
 
         Args:
-            listener: receives what is reported; None: nobody does.
+            listener: receives what is reported; None: it is dropped.
             of: how much there is to do; 0: not known.
             done: how much of it was done before.
         """

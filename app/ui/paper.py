@@ -45,7 +45,7 @@ _drawing = threading.Lock()
 
 @dataclass(frozen=True, eq=False)
 class Redrawn:
-    """A figure of the paper and ours beside it.
+    """A figure of the paper and ours next to it.
 
     Attributes:
         title: what it is of.

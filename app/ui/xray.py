@@ -1,4 +1,4 @@
-"""The views of an X-ray: a map of the checkpoint, one layer's rows and columns, and its masks beside the library's."""
+"""The views of an X-ray: a map of the checkpoint, one layer's rows and columns, and its masks against the library's."""
 
 from __future__ import annotations
 

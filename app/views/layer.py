@@ -30,7 +30,7 @@ from app.ui.common.seminar import open_study
 from app.ui.common.slots import add_to_compare, live_pick
 from app.ui.common.studio import figures_are_of
 from app.ui.common.text import plain
-from app.ui.common.waiting import NothingToShow, finished, laboratory, meanwhile
+from app.ui.common.waiting import NothingToShow, finished, laboratory, result_or_progress
 from app.ui.layer.keep import keep_controls
 from app.ui.layer.linked import linked_charts
 from app.ui.layer.live import is_live, which_is_seen
@@ -142,7 +142,7 @@ def chosen_study() -> Study:
     """Return the study of the layer that the side bar asks for: the live one, or until then the one that is shipped.
 
     Raises:
-        NothingToShow: it cannot be had; the page says why.
+        NothingToShow: it cannot be prepared; the page says why.
     """
     laboratory_, shipped = laboratory(), shipped_layer()
     model_key = choose_model(laboratory_.known_devices())
@@ -175,7 +175,7 @@ def sensitivity_of(study: Study) -> np.ndarray | None:
         job = laboratory().sensitivity(key, load(key.model))
     except NothingToShow:
         return None
-    measured = meanwhile(
+    measured = result_or_progress(
         job, key, "Measuring the rows' sensitivities; until then the optimum weighs all rows alike"
     )
     return None if measured is None else measured[study.key.layer].numpy(force=True)

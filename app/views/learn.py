@@ -97,7 +97,7 @@ def turn_pages(steps: Sequence[Step], current: int) -> None:
 
 def slides(steps: Sequence[Step], current: int) -> None:
     """Show all steps as slides, which are sent once and need the server no more; the presenter's turn the room's."""
-    st.query_params["present"] = "1"  # said anew, as in `own_page`
+    st.query_params["present"] = "1"  # set again, as in `own_page`
     pictures = [picture_of(step) for step in steps]
     told = ""
     if SEMINAR.on:
@@ -154,7 +154,7 @@ def numbered(
 
 def own_page(steps: Sequence[Step], current: int) -> None:
     """Show one step, to be read."""
-    st.query_params["step"] = str(current)  # said anew: a link within a page leaves the address as it was
+    st.query_params["step"] = str(current)  # set again: a link within a page leaves the address as it was
     step = steps[current - 1]
     if SEMINAR.on and not SEMINAR.may():
         follow_or_look_around()

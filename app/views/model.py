@@ -18,7 +18,7 @@ from app.ui.common.parts import OVERVIEW, choose_part
 from app.ui.common.seminar import presenter_only
 from app.ui.common.studio import figures_are_of
 from app.ui.common.text import plain
-from app.ui.common.waiting import laboratory, meanwhile
+from app.ui.common.waiting import laboratory, result_or_progress
 from app.ui.model.cards import (
     COSTS,
     MAPS,
@@ -77,7 +77,7 @@ def new_run(entries: list[StoredRun]) -> None:
         st.session_state["new_run"] = False  # the progress of what was started is what is seen next
     with st.expander("Prune a model", icon=":material/add:", key="new_run", on_change="rerun") as box:
         if box.open and presenter_only("Pruning a model"):
-            devices = meanwhile(laboratory().devices(), DEVICES, "Preparing the form")
+            devices = result_or_progress(laboratory().devices(), DEVICES, "Preparing the form")
             if devices is not None:
                 new_run_form(devices, entries)
 

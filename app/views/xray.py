@@ -1,4 +1,4 @@
-"""How was this checkpoint pruned, whoever pruned it?"""
+"""How was this checkpoint pruned?"""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _HEIGHT = 1.8  # of the tallest, in ridges
 
 
 @dataclass(frozen=True)
-class Quantity:
+class RowQuantity:
     """A quantity that rows have: its question, its axis, and the format of its numbers."""
 
     name: str
@@ -36,38 +36,38 @@ class Quantity:
         return f"{value:.2%}" if "%" in self.tick_format else f"{value:.4f}"
 
 
-ROW_SPARSITY = Quantity(
+ROW_SPARSITY = RowQuantity(
     "row sparsity",
     "How much of each row is pruned?",
     "row sparsity (share of the row's weights pruned)",
     PERCENT,
 )
-GINI = Quantity(
+GINI = RowQuantity(
     "Gini",
     "How concentrated is the score in each row?",
     "Gini of the row's scores (0 = spread evenly)",
     ".3~f",
 )
-COSINE = Quantity(
+COSINE = RowQuantity(
     "cosine",
     "How much of its output does each row keep?",
     "cosine of the row's output to the dense one",
     ".4~f",
 )
 # Of rows whose kept weights were changed.
-MASK_ERROR = Quantity(
+MASK_ERROR = RowQuantity(
     "mask's error",
     "How much of its output would each row lose by the mask alone?",
     "output error of the mask alone, over the row's output, squared",
     ".3~f",
 )
-ERROR = Quantity(
+ERROR = RowQuantity(
     "error",
     "How much of its output does each row lose with its weights changed?",
     "output error with changed weights, over the row's output, squared",
     ".3~f",
 )
-MOVED = Quantity(
+MOVED = RowQuantity(
     "move",
     "How far did the kept weights of each row move?",
     "how far the row's kept weights moved, in shares of their norm",
@@ -77,7 +77,7 @@ MOVED = Quantity(
 
 def outlines_figure(
     found: Distributions,
-    quantity: Quantity,
+    quantity: RowQuantity,
     unit: Unit = "share",
     selected_rows: Iterable[int] = (),
     theme: Theme = "light",
@@ -170,7 +170,7 @@ def _highest(heights: np.ndarray, shares: np.ndarray) -> float:
     return float((spread if spread.size else peaks).max())
 
 
-def _x_axis(figure: go.Figure, found: Distributions, quantity: Quantity) -> None:
+def _x_axis(figure: go.Figure, found: Distributions, quantity: RowQuantity) -> None:
     edges = found.histogram.edges
     margin = 0.03 * float(edges[-1] - edges[0])
     figure.update_xaxes(
@@ -178,7 +178,7 @@ def _x_axis(figure: go.Figure, found: Distributions, quantity: Quantity) -> None
     )
 
 
-def _medians(found: Distributions, quantity: Quantity) -> str:
+def _medians(found: Distributions, quantity: RowQuantity) -> str:
     parts = [
         f"{escape(each.label)} {quantity.format(middle)}"
         for each, (_, middle, _) in zip(found.sets, found.quartiles, strict=True)
@@ -187,7 +187,7 @@ def _medians(found: Distributions, quantity: Quantity) -> str:
     return f"Medians: {'; '.join(parts)}." if parts else "No row has this number."
 
 
-def ecdf_figure(found: Distributions, quantity: Quantity, theme: Theme = "light") -> go.Figure:
+def ecdf_figure(found: Distributions, quantity: RowQuantity, theme: Theme = "light") -> go.Figure:
     """Draw the empirical distribution functions as steps on shared axes."""
     figure = go.Figure()
     low, high = found.histogram.edges[0], found.histogram.edges[-1]
@@ -223,7 +223,7 @@ def ecdf_figure(found: Distributions, quantity: Quantity, theme: Theme = "light"
 
 def ridges_figure(
     found: Distributions,
-    quantity: Quantity,
+    quantity: RowQuantity,
     theme: Theme = "light",
     *,
     title: str | None = None,
@@ -301,7 +301,7 @@ def agreement_figure(
 ) -> go.Figure:
     """Draw how much of what either mask keeps both keep, by row or by column; a line where chance would be."""
     palette = PALETTES[theme]
-    quantity = Quantity(
+    quantity = RowQuantity(
         "IoU",
         "Do the masks keep the same weights?",
         f"share of the {of}'s kept weights that both keep (IoU)",

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.distributions import Quantity
+from diagnostics.figures.distributions import RowQuantity
 from diagnostics.figures.frame import drawn, frame
 from diagnostics.figures.theme import Style, Theme, escape
 from diagnostics.heads import HeadNumbers
@@ -15,7 +15,7 @@ from diagnostics.heads import HeadNumbers
 def heads_figure(
     found: Sequence[HeadNumbers],
     styles: Sequence[Style],
-    quantity: Quantity,
+    quantity: RowQuantity,
     theme: Theme = "light",
     *,
     of: Literal["row", "column"] = "row",

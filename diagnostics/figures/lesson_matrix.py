@@ -37,7 +37,7 @@ def score_drawing(lessons: Sequence[ScoreLesson]) -> Drawing:
 
 
 def damage_drawing(matrices: Sequence[PrunedMatrix]) -> Drawing:
-    """Draw scores with the pruned ones crossed out, and beside them the cosine of each row's output."""
+    """Draw scores with the pruned ones crossed out, and next to them the cosine of each row's output."""
     drawing = Drawing(len(matrices))
     rows, columns = matrices[0].score.shape
     width, height, top = 390.0, 288.0, 46.0

@@ -9,7 +9,7 @@ from diagnostics.figures.frame import drawn
 from diagnostics.figures.theme import PALETTES, Style, Theme, escape
 from diagnostics.numeric import Histogram
 
-# In turn above, below and beside: rows of one sparsity often lie side by side.
+# In turn above, below and at the side: rows of one sparsity often lie side by side.
 _LABEL_SHIFTS = ((0, 15), (0, -15), (22, 0), (-22, 0))
 
 
@@ -42,7 +42,7 @@ def mark_rows(
 
 
 def number_rows(figure: go.Figure, theme: Theme, rows: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
-    """Draw the selected rows' numbers beside their marks, while there are few enough to tell apart."""
+    """Draw the selected rows' numbers next to their marks, while there are few enough to tell apart."""
     if len(rows) > _MAX_LABELS:
         return
     for place, index in enumerate(np.argsort(x, kind="stable").tolist()):

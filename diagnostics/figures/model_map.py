@@ -15,7 +15,7 @@ from diagnostics.figures.learning_rate import rate_label
 from diagnostics.figures.theme import PALETTES, SEQUENTIAL, Theme, diverging, escape
 from diagnostics.format import change, number
 from diagnostics.learning_rate import LAYER_UNITS
-from diagnostics.model_map import LayerFacts, ModelMap, Quantity, family_of
+from diagnostics.model_map import LayerFacts, MapQuantity, ModelMap, family_of
 
 OUTCOME_SYMBOLS = {"positive": "triangle-up", "negative": "triangle-down", "none": "line-ew"}
 BLOCK = "block (index, first to last)"
@@ -25,7 +25,7 @@ _CELL, _SMALLEST_CELL = 22, 5  # pixels of a row of cells
 _MAP = 720  # pixels beyond which rows become lower
 LAYERS_TRACE = "layers"  # the marks that carry hover and selection
 
-_TITLES: dict[Quantity, str] = {
+_TITLES: dict[MapQuantity, str] = {
     "median_gini": "Where is the score most concentrated?",
     "layer_sparsity": "How much did each layer lose?",
     "quality_gain": "Where does pruning beat uniform?",
@@ -40,7 +40,7 @@ _TITLES: dict[Quantity, str] = {
     "loss_foreseen": "Which cost do sensitivities foresee?",
     "tokens": "How many tokens did each expert see?",
 }
-_SUBTITLES: dict[Quantity, str] = {
+_SUBTITLES: dict[MapQuantity, str] = {
     "median_gini": "Median over the layer's rows of the Gini of their scores.",
     "layer_sparsity": "Share of each layer's weights that is pruned.",
     "quality_gain": "Layer quality as pruned minus that of uniform: teal gains, brown loses.",
@@ -70,7 +70,7 @@ class _Colours:
 
 
 def colour_bar(theme: Theme) -> dict[str, object]:
-    """Return the looks of the bar beside a map of layers."""
+    """Return the looks of the bar next to a map of layers."""
     return {
         "thickness": 10,
         "outlinewidth": 0,
@@ -112,7 +112,7 @@ def _tick(kind: str) -> str:
     return words[-2] if family_of(kind) else words[-1]
 
 
-def model_map_figure(shown: ModelMap, quantity: Quantity, theme: Theme = "light") -> go.Figure:
+def model_map_figure(shown: ModelMap, quantity: MapQuantity, theme: Theme = "light") -> go.Figure:
     """Draw one number of every layer as a coloured cell; layers that are not done yet are dots.
 
     The marks in the trace "layers" have the layers' names as customdata.
@@ -179,11 +179,11 @@ def _rate_colours(values: np.ndarray) -> _Colours:
     )
 
 
-def _is_log(quantity: Quantity) -> bool:
+def _is_log(quantity: MapQuantity) -> bool:
     return quantity in ("row_variance_uniform", "row_variance")
 
 
-def _colours(shown: ModelMap, quantity: Quantity, values: np.ndarray, theme: Theme) -> _Colours:
+def _colours(shown: ModelMap, quantity: MapQuantity, values: np.ndarray, theme: Theme) -> _Colours:
     if quantity == "outcome":
         palette = PALETTES[theme]
         bands = [palette.loss, palette.grid, palette.gain]
@@ -227,7 +227,7 @@ def _colours(shown: ModelMap, quantity: Quantity, values: np.ndarray, theme: The
     return _Colours(SEQUENTIAL, low, high, ticks, words)
 
 
-def _marks(figure: go.Figure, shown: ModelMap, quantity: Quantity, theme: Theme) -> None:
+def _marks(figure: go.Figure, shown: ModelMap, quantity: MapQuantity, theme: Theme) -> None:
     """Draw one mark per layer: invisible where the cell suffices, a sign where the outcome is shown."""
     palette = PALETTES[theme]
     place = {kind: index for index, kind in enumerate(shown.kinds)}
@@ -311,11 +311,11 @@ def _missing_text(shown: ModelMap) -> str:
     )
 
 
-def _hover(shown: ModelMap, facts: LayerFacts, quantity: Quantity) -> str:
+def _hover(shown: ModelMap, facts: LayerFacts, quantity: MapQuantity) -> str:
     return f"<b>{escape(facts.name)}</b><br>{layer_text(shown, facts, quantity)}<br>click to open it"
 
 
-def layer_text(shown: ModelMap, facts: LayerFacts, quantity: Quantity) -> str:
+def layer_text(shown: ModelMap, facts: LayerFacts, quantity: MapQuantity) -> str:
     """Write one number of a layer for screen readers."""
     value = shown.value(facts, quantity)
     if quantity == "outcome":

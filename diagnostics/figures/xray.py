@@ -1,4 +1,4 @@
-"""Figures of a checkpoint that somebody pruned: one number of every layer, and the zeros of one layer."""
+"""Figures of a pruned checkpoint: one number of every layer, and the zeros of one layer."""
 
 from collections.abc import Sequence
 

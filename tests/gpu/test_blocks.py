@@ -10,8 +10,8 @@ from torch import Tensor
 import trim
 from tests.gpu.layers import on_gpu
 from tests.trim import rough
+from trim.calibration.calibration import Calibration
 from trim.calibration.sensitivity import row_sensitivity
-from trim.calibration.text import Calibration
 from trim.models import fusion as fused_blocks
 from trim.models.replay import record_calls
 from trim.models.streamed import StreamedModel

@@ -6,8 +6,8 @@ import torch
 import trim
 from tests.gpu.layers import Layer
 from tests.trim import rough
+from trim.calibration.calibration import Calibration
 from trim.calibration.sensitivity import row_sensitivity
-from trim.calibration.text import Calibration
 from trim.methods.optimal import lower_hull, optimal_counts
 from trim.models.streamed import StreamedModel
 from trim.models.tensor_files import TensorFiles

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
+from trim.calibration.calibration import Calibration
 from trim.calibration.hidden_states import Activations
-from trim.calibration.text import Calibration
 from trim.devices import halving
 from trim.models.loaded import Model
 from trim.models.replay import BlockCall, record_calls, shared

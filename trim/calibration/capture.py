@@ -11,10 +11,10 @@ import torch
 import transformers
 from torch import Tensor, nn
 
-from trim.cache import entry_path, fingerprint, load, store
+from trim.cache import entry_path, fingerprint, load_entry, store
+from trim.calibration.calibration import Calibration
 from trim.calibration.corpora import check_length
 from trim.calibration.inputs import InputListener, LayerInputs
-from trim.calibration.text import Calibration
 from trim.calibration.text_pass import default_batch
 from trim.devices import halving
 from trim.errors import NonFiniteError, SettingsError
@@ -89,7 +89,7 @@ def capture(
     _check_windows(model, windows)
     folder = _cache_entry(model, windows, calibration.positions)
     files = {name: folder / f"{name}.safetensors" for name in model.layers}
-    kept = {name: found for name in names if (found := load(files[name], _parse))}
+    kept = {name: found for name in names if (found := load_entry(files[name], _parse))}
     missing = [name for name in names if name not in kept]
     if missing:
         watch = _Watch(model, missing, progress, partial)
@@ -112,7 +112,7 @@ def stored_capture(
     folder = _cache_entry(model, windows, calibration.positions)
     samples = {}
     for name in model.select(layers):
-        received = load(folder / f"{name}.safetensors", _parse)
+        received = load_entry(folder / f"{name}.safetensors", _parse)
         if received is None:
             return None
         samples[name] = _sample(model, name, received)
@@ -148,7 +148,7 @@ class _Watch:
             received = listener.received(self.layers, windows)
             if any(not each.inputs.shape[1] for each in received.values()):
                 return  # no token has been routed to an expert yet
-            with torch.inference_mode(False):  # whoever looks on computes as elsewhere
+            with torch.inference_mode(False):  # the observer computes as elsewhere
                 self.partial({name: _sample(self.model, name, received[name]) for name in self.layers})
 
     @contextlib.contextmanager

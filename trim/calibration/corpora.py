@@ -2,14 +2,15 @@
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from trim.calibration.named_texts import C4_EVALUATION_DOCUMENTS, c4_documents, demo_text, wikitext_text
 from trim.calibration.text_files import FILE_TYPES, Text, file_text
-from trim.calibration.texts import C4_EVALUATION_DOCUMENTS, c4_documents, demo_text, wikitext_text
 from trim.errors import CorpusError
 from trim.names import CORPORA, closest_matches, local_path, one_line
 from trim.progress import Meter, Progress, ProgressListener
@@ -71,8 +72,20 @@ def load_corpus(
         (windows, length) int64.
 
     Raises:
-        CorpusError: no such text or split, it cannot be had or read, or it is too short for the windows asked of it.
+        CorpusError: no such text or split; it cannot be downloaded or read; or it is too short for the windows.
     """
+    _check_request(source, split, windows, length)
+    bos_ids = window_start(tokenizer) if bos else []
+    report = progress or (lambda step: None)
+    cutter = _Cutter(source, split, tokenizer, length, length - len(bos_ids), not bos_ids, report)
+    if split == "calibration" and windows is not None:
+        bodies = cutter.random_windows(windows, torch.Generator().manual_seed(seed))
+    else:
+        bodies = cutter.consecutive_windows(windows)
+    return torch.cat([torch.tensor(bos_ids, dtype=torch.int64).expand(len(bodies), -1), bodies], dim=1)
+
+
+def _check_request(source: str | Path, split: str, windows: int | None, length: int) -> None:
     if split not in SPLITS:
         raise CorpusError(f"a text has the parts {', '.join(SPLITS)}, not {split!r}")
     if length < 2 or (windows is not None and windows < 1):
@@ -83,52 +96,105 @@ def load_corpus(
         raise CorpusError(
             f"{source} has a part for evaluation; only a file of your own can be read as a whole"
         )
-    report = progress or (lambda step: None)
-    title = f"Cutting {CORPORA.get(str(source), one_line(Path(source).name))} into tokens"
-    drawn = windows if split == "calibration" else None  # at random places; None: one after the other
-    generator = torch.Generator().manual_seed(seed)
-    begin = window_start(tokenizer) if bos else []
-    own = length - len(begin)  # tokens of the text in each window
-    if source == "c4" and drawn is not None:
-        rows, meter = c4_documents(split, report), Meter(report, of=drawn)
-        cut = _from_documents(
-            rows, tokenizer, drawn, own, not begin, generator, lambda done: meter.report(title, done)
-        )
-        return _prepended(begin, cut)
-    text = _text(source, split, report)
-    report(Progress(title))
-    what = ("" if split == "whole" else f"the {split} part of ") + repr(one_line(str(source)))
-    if drawn is not None and len(text) > MAX_WHOLE_CHARACTERS:
-        meter = Meter(report, of=drawn)
-        placed = _from_places(text, tokenizer, drawn, own, generator, lambda done: meter.report(title, done))
-        if placed is None:
-            raise CorpusError(_too_short(what, "too few", length))
-        return _prepended(begin, placed)
-    if windows is None and len(text) > MAX_EVALUATION_CHARACTERS:
-        raise CorpusError(
-            f"{what} has {len(text):,} characters, too many to cut all of it into windows; say how many windows to read"
-        )
-    most = own * windows if drawn is None and windows is not None else None
-    meter = Meter(report, of=most or len(text))
-    tokens = _tokens(
-        text,
-        tokenizer,
-        special=not begin,
-        most=most,
-        step=lambda characters, tokens: meter.report(title, tokens if most else characters),
-    )
-    if len(tokens) < own:
-        raise CorpusError(_too_short(what, f"{len(tokens):,}", length))
-    if drawn is None:
-        cut = tokens[: len(tokens) // own * own].view(-1, own)
-        if windows is not None and windows > len(cut):
-            raise CorpusError(
-                f"{what} fills {len(cut):,} windows of {length:,} tokens, not {windows:,}; ask for fewer or shorter "
-                "ones"
+
+
+@dataclass(frozen=True)
+class _Cutter:
+    """Cuts one text into windows.
+
+    Attributes:
+        source, split: the text, as `load_corpus` takes it.
+        tokenizer: cuts it into tokens.
+        length: tokens in a window.
+        body: tokens of the text in a window, which are all but BOS.
+        special: with the tokens that the tokenizer adds before and after a text.
+        report: called at each step.
+    """
+
+    source: str | Path
+    split: str
+    tokenizer: "PreTrainedTokenizerBase"
+    length: int
+    body: int
+    special: bool
+    report: ProgressListener
+
+    @property
+    def title(self) -> str:
+        """What is being done, for people."""
+        return f"Cutting {CORPORA.get(str(self.source), one_line(Path(self.source).name))} into tokens"
+
+    @property
+    def what(self) -> str:
+        """The text, in a message."""
+        part = "" if self.split == "whole" else f"the {self.split} part of "
+        return part + repr(one_line(str(self.source)))
+
+    def random_windows(self, windows: int, generator: torch.Generator) -> Tensor:
+        """Cut windows (windows, body) at random places."""
+        if self.source == "c4":
+            rows, meter = c4_documents(self.split, self.report), Meter(self.report, of=windows)
+            return _from_documents(
+                rows,
+                self.tokenizer,
+                windows,
+                self.body,
+                self.special,
+                generator,
+                lambda done: meter.report(self.title, done),
             )
-        return _prepended(begin, cut[:windows])
-    starts = torch.randint(0, len(tokens) - own + 1, (drawn,), generator=generator)
-    return _prepended(begin, tokens[starts[:, None] + torch.arange(own)])
+        text = self._text()
+        if len(text) <= MAX_WHOLE_CHARACTERS:
+            tokens = self._tokens(text, None)
+            starts = torch.randint(0, len(tokens) - self.body + 1, (windows,), generator=generator)
+            return tokens[starts[:, None] + torch.arange(self.body)]
+        meter = Meter(self.report, of=windows)
+        found = _from_places(
+            text, self.tokenizer, windows, self.body, generator, lambda done: meter.report(self.title, done)
+        )
+        if found is None:
+            raise self._too_short("too few")
+        return found
+
+    def consecutive_windows(self, windows: int | None) -> Tensor:
+        """Cut the first windows (windows, body), one after the other; None: all."""
+        text = self._text()
+        if windows is None and len(text) > MAX_EVALUATION_CHARACTERS:
+            raise CorpusError(
+                f"{self.what} has {len(text):,} characters, too many to cut all of it into windows; say how many "
+                "windows to read"
+            )
+        tokens = self._tokens(text, None if windows is None else self.body * windows)
+        found = tokens[: len(tokens) // self.body * self.body].view(-1, self.body)
+        if windows is not None and windows > len(found):
+            raise CorpusError(
+                f"{self.what} fills {len(found):,} windows of {self.length:,} tokens, not {windows:,}; ask for fewer "
+                "or shorter ones"
+            )
+        return found[:windows]
+
+    def _text(self) -> Text:
+        text = _text(self.source, self.split, self.report)
+        self.report(Progress(self.title))
+        return text
+
+    def _tokens(self, text: Text, limit: int | None) -> Tensor:
+        """Return the first `limit` tokens, None: all; at least a window's."""
+        meter = Meter(self.report, of=limit or len(text))
+
+        def step(characters: int, tokens: int) -> None:
+            meter.report(self.title, tokens if limit else characters)
+
+        tokens = _tokens(text, self.tokenizer, special=self.special, limit=limit, step=step)
+        if len(tokens) < self.body:
+            raise self._too_short(f"{len(tokens):,}")
+        return tokens
+
+    def _too_short(self, tokens: str) -> CorpusError:
+        return CorpusError(
+            f"{self.what} holds {tokens} tokens, less than one window of {self.length:,}; use shorter windows or a "
+            "longer text"
+        )
 
 
 def check_length(title: str, longest: int | None, length: int) -> None:
@@ -164,14 +230,6 @@ def _special(tokenizer: "PreTrainedTokenizerBase") -> tuple[list[int], list[int]
     return [], []
 
 
-def _prepended(begin: list[int], windows: Tensor) -> Tensor:
-    return torch.cat([torch.tensor(begin, dtype=torch.int64).expand(len(windows), -1), windows], dim=1)
-
-
-def _too_short(what: str, tokens: str, length: int) -> str:
-    return f"{what} holds {tokens} tokens, less than one window of {length:,}; use shorter windows or a longer text"
-
-
 def _text(source: str | Path, split: str, report: ProgressListener) -> Text:
     if source == "demo":
         return Text.of(demo_text(split))
@@ -196,7 +254,7 @@ def _tokens(
     tokenizer: "PreTrainedTokenizerBase",
     *,
     special: bool = True,
-    most: int | None = None,
+    limit: int | None = None,
     step: Callable[[int, int], None] = lambda characters, tokens: None,
 ) -> Tensor:
     """Return the tokens of a text, cut by pieces: a tokenizer needs a hundred times the memory of what it cuts.
@@ -208,7 +266,7 @@ def _tokens(
         text: to cut.
         tokenizer: cuts it.
         special: with the tokens that the tokenizer adds before and after a text.
-        most: how many tokens suffice.
+        limit: how many tokens suffice; None: all are needed.
         step: called after each piece with the characters that were read and the tokens that they gave.
     """
     before, after = _special(tokenizer) if special else ([], [])
@@ -237,11 +295,11 @@ def _tokens(
         found.append(ids[first : int(borders[-1])])
         count += len(found[-1])
         step(characters, count)
-        if most is not None and count >= most:
+        if limit is not None and count >= limit:
             break
         border = int(spans[borders[-1], 0])
         waiting, lead = waiting[max(border - LEAD_CHARACTERS, 0) :], min(border, LEAD_CHARACTERS)
-    return torch.cat([*found, torch.tensor(after, dtype=torch.int64)])[:most]
+    return torch.cat([*found, torch.tensor(after, dtype=torch.int64)])[:limit]
 
 
 def _blocks(text: Text) -> Iterator[tuple[str, bool]]:
@@ -249,11 +307,11 @@ def _blocks(text: Text) -> Iterator[tuple[str, bool]]:
     waiting = ""
     for piece in text.pieces():
         waiting += piece
-        place = 0
-        while len(waiting) - place > PIECE_CHARACTERS:
-            yield waiting[place : place + PIECE_CHARACTERS], False
-            place += PIECE_CHARACTERS
-        waiting = waiting[place:]
+        offset = 0
+        while len(waiting) - offset > PIECE_CHARACTERS:
+            yield waiting[offset : offset + PIECE_CHARACTERS], False
+            offset += PIECE_CHARACTERS
+        waiting = waiting[offset:]
     yield waiting, True
 
 
@@ -276,7 +334,7 @@ def _from_places(
         for number, stretch in zip(missing, text.stretches(begins, size), strict=True):
             space = re.search(r"\s", stretch[:LEAD_CHARACTERS])  # a window does not begin within a word
             tokens = _tokens(
-                Text.of(stretch[space.end() if space else 0 :]), tokenizer, special=False, most=length
+                Text.of(stretch[space.end() if space else 0 :]), tokenizer, special=False, limit=length
             )
             if len(tokens) == length:
                 cut[number] = tokens

@@ -93,7 +93,7 @@ def activations(
 
 
 def _free_bytes(device: torch.device) -> int:
-    """Return the memory that can be had now, also under a data limit of this process."""
+    """Return the memory that is free now, also under a data limit of this process."""
     free = available_bytes(device)
     if sys.platform != "win32" and device.type == "cpu":
         limit, _ = resource.getrlimit(resource.RLIMIT_DATA)

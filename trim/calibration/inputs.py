@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from trim.calibration.text import Calibration
+from trim.calibration.calibration import Calibration
 from trim.errors import ModelError, NonFiniteError
 from trim.matmul import HALF, at_least_float32
 from trim.methods.least_squares import TextProducts
@@ -73,7 +73,7 @@ class Heard:
 
 
 @dataclass(frozen=True)
-class Products:
+class ProductsRequest:
     """The products of a text with itself that a listener is to sum up.
 
     Attributes:
@@ -113,7 +113,7 @@ class InputListener:
     """Running statistics of some layers; layers called with the same tensor share one of them."""
 
     def __init__(
-        self, calibration: Calibration, layers: dict[str, nn.Linear], products: Products | None = None
+        self, calibration: Calibration, layers: dict[str, nn.Linear], products: ProductsRequest | None = None
     ) -> None:
         """Listen to some layers; sum up `products` too, None: none."""
         self.calibration = calibration
@@ -139,7 +139,7 @@ class InputListener:
     def listening(self, part: slice, dense_inputs: Mapping[str, Heard] | None = None) -> Iterator[None]:
         """Watch the layers inside the `with` block, while the sequences of `part` go through.
 
-        `dense_inputs`: what they receive of the dense model meanwhile; None: that is not asked for.
+        `dense_inputs`: what they receive of the dense model for the same tokens; None: that is not asked for.
         """
         self._dense_inputs = dense_inputs
         first_batch = not self._groups
@@ -252,7 +252,7 @@ class InputListener:
         return (chosen - (sizes.cumsum(0) - sizes)[of_expert]).split(kept)
 
     def _add_products(
-        self, name: str, values: Tensor, places: Tensor | None, dense: Tensor | None, asked: Products
+        self, name: str, values: Tensor, places: Tensor | None, dense: Tensor | None, asked: ProductsRequest
     ) -> None:
         windows = self.calibration.sequences - asked.held_out - self._part.start
         inside = min(max(windows * self.calibration.length, 0), self._part_tokens)

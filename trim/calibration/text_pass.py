@@ -8,9 +8,16 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from trim.calibration.calibration import Calibration
 from trim.calibration.hidden_states import Activations, activations
-from trim.calibration.inputs import Heard, InputListener, LayerInputs, Products, inputs_of, require_called
-from trim.calibration.text import Calibration
+from trim.calibration.inputs import (
+    Heard,
+    InputListener,
+    LayerInputs,
+    ProductsRequest,
+    inputs_of,
+    require_called,
+)
 from trim.devices import halving
 from trim.models.experts import RoutedLinear
 from trim.models.replay import BlockCall, record_calls, shared
@@ -78,7 +85,7 @@ class TextPass:
         index: int,
         block: nn.Module,
         layers: dict[str, nn.Linear],
-        products: Products | None = None,
+        products: ProductsRequest | None = None,
         dense_inputs: Callable[[slice], dict[str, Heard]] | None = None,
     ) -> dict[str, LayerInputs]:
         """Capture the inputs of a block's layers; the hidden states stay as they are.

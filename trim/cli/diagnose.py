@@ -18,7 +18,7 @@ _DESCRIPTION = """\
 Measure what a run did to its model on held-out text, and keep the result with the run (diagnoses.json):
 
   layers   what each layer costs: the loss with that layer alone pruned, and what its rows' sensitivities foresee
-  blocks   where error builds up: hidden states after each block, the pruned model's beside the dense one's
+  blocks   where error builds up: hidden states after each block, the pruned model's against the dense one's
   tokens   which tokens suffer: the loss of each token under the dense and the pruned model"""
 
 _EXAMPLES = """\

@@ -27,7 +27,7 @@ _EXAMPLES = """\
 examples:
   five minutes for a run
     %(prog)s runs/first --minutes 5
-  somebody else's pruned checkpoint
+  a checkpoint that was pruned elsewhere
     %(prog)s ./pruned-llama --parent meta-llama/Llama-2-7b-hf --corpus wikitext2 --minutes 60
   the same bits again: steps instead of minutes, on a CPU
     %(prog)s runs/first --steps 200 --device cpu"""
@@ -45,7 +45,7 @@ def add_recover(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     )
     parser.add_argument("sparse", metavar="RUN", help="a complete run, or a pruned checkpoint")
     parser.add_argument("--parent", metavar="MODEL", help="the dense model that a checkpoint was made from")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="the new folder (default: beside the run)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="the new folder (default: next to the run)")
     parser.add_argument("--name", default="", help="what to call it")
     add_options(parser, OPTIONS, RecoverSettings)
     parser.set_defaults(work=_recover)

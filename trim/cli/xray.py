@@ -1,4 +1,4 @@
-"""The command `xray`: how somebody pruned a checkpoint."""
+"""The command `xray`: how a checkpoint was pruned."""
 
 import argparse
 import json
@@ -29,7 +29,7 @@ def add_xray(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     """Add `xray` to the commands."""
     parser = commands.add_parser(
         "xray",
-        help="how a checkpoint was pruned, whoever pruned it",
+        help="how a checkpoint was pruned, by any method",
         description=_DESCRIPTION,
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,

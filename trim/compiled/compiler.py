@@ -102,7 +102,7 @@ def _digest() -> str:
 
 @contextlib.contextmanager
 def _cache_at(folder: Path) -> Iterator[None]:
-    """Let numba keep here what is compiled meanwhile; other users of numba in this process keep their place.
+    """Let numba cache here what is compiled inside the block; other users of numba in this process keep their place.
 
     Raises:
         OSError: nothing can be written there; numba would look for another place by itself.

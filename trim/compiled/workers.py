@@ -2,7 +2,8 @@
 
 A compiled function runs without Python's lock and takes block after block of rows off a counter that all threads
 share, until none is left. A row is computed by one thread, so results do not depend on how many there are. The caller
-works too and waits for nobody who has not begun: any number of callers may share the threads, and a caller needs none.
+works too and does not wait for a thread that has not begun: any number of callers may share the threads, and a
+caller needs none.
 """
 
 import os
@@ -55,7 +56,7 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def _forget_threads() -> None:
-    """Begin anew in a forked process: it has none of its parent's threads, and perhaps a lock that one of them held."""
+    """Start again in a fork: it has none of its parent's threads, and perhaps a lock that one of them held."""
     global _pool, _lock
     _pool, _lock = None, threading.Lock()
 

@@ -24,7 +24,7 @@ from trim.progress import Meter, ProgressListener
 
 @dataclass(frozen=True)
 class Agreement:
-    """One layer of a checkpoint beside masks that the library makes of its parent.
+    """One layer of a checkpoint compared with masks that the library makes of its parent.
 
     Attributes:
         name: the layer's name.
@@ -142,7 +142,7 @@ def allocated_mask(
     settings: SearchSettings,
     sensitivity: Tensor | None = None,
 ) -> Tensor:
-    """Return which weights of a layer are kept, (D, N) bool, where one of `ALLOCATIONS` prunes so many.
+    """Return which weights of a layer are kept, (D, N) bool, where one of `ALLOCATIONS` prunes this many.
 
     Raises:
         SparsityError: the allocation's rows cannot lose as many under their cap.

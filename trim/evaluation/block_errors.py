@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from trim.calibration.block_states import BlockStates, LoadedModel
+from trim.calibration.calibration import Calibration
 from trim.calibration.hidden_states import activations
-from trim.calibration.text import Calibration
 from trim.calibration.text_pass import default_batch
 from trim.evaluation.layer_costs import pruned_layers
 from trim.evaluation.perplexity import check_windows
@@ -31,7 +31,7 @@ class BlockError:
         error: ‖ĥ − h‖ / ‖h‖, median over tokens.
         low, high: the first and the third quartile of the same.
         cosine: between ĥ and h, median over tokens.
-        carried: ‖f(ĥ₋) − f(h₋)‖ / ‖h‖, what the errors from before the block have become after it, were it dense;
+        carried: ‖f(ĥ₋) − f(h₋)‖ / ‖h‖, what the errors of its input have become after the block, were it dense;
             median over tokens.
         added: ‖f̂(ĥ₋) − f(ĥ₋)‖ / ‖h‖, what the block adds itself; median over tokens.
         layers: the same for each of its layers pruned alone, by name.

@@ -161,7 +161,7 @@ def compare_tokens(
     batch: int | None = None,
     progress: ProgressListener | None = None,
 ) -> TokenFacts:
-    """Measure which tokens suffer under a checkpoint that was made from a model, whoever made it.
+    """Measure which tokens suffer under a checkpoint that was made from a model, by any method.
 
     Args:
         parent: the dense model, whose tokenizer cut the text.

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from trim.calibration.block_states import BlockStates, LoadedModel
+from trim.calibration.calibration import Calibration
 from trim.calibration.hidden_states import activations
 from trim.calibration.sensitivity import sensitivity
-from trim.calibration.text import Calibration
 from trim.calibration.text_pass import default_batch
 from trim.evaluation.perplexity import check_windows, exp, logit_windows, losses_of
 from trim.models.loaded import Model

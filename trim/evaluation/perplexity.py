@@ -117,7 +117,7 @@ def token_losses(
 
 
 def logit_windows(model: Model, length: int) -> int:
-    """Return how many windows of so many tokens have logits that memory holds easily."""
+    """Return how many windows of this many tokens have logits that memory holds easily."""
     return max(1, LOGIT_BYTES[model.device.type] // (length * _vocabulary(model) * 4))
 
 

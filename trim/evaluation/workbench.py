@@ -101,7 +101,7 @@ class Workbench:
 
 @contextlib.contextmanager
 def pruned(model: Model, run: Run) -> Iterator[None]:
-    """Apply the masks of a run to a loaded model; on any exit its dense weights are back.
+    """Apply the masks of a run to a loaded model; when the block ends its dense weights are back.
 
     Raises:
         RunError: the run has no masks, or is not complete.

@@ -48,7 +48,7 @@ class PatternFit:
 
 @dataclass(frozen=True)
 class ParentComparison:
-    """A layer beside the same layer of the model that it was made from.
+    """A layer compared with the same layer of the model that it was made from.
 
     Attributes:
         zeros_before: zeros of the parent.
@@ -186,7 +186,7 @@ def xray(
         progress: called at each layer; an exception from it ends the work.
 
     Raises:
-        ModelError: a checkpoint cannot be had or read, is quantized throughout, or has no blocks of matrices.
+        ModelError: a checkpoint cannot be downloaded or read, is quantized throughout, or has no blocks of matrices.
     """
     listen = progress or (lambda now: None)
     source = locate(checkpoint)
@@ -388,7 +388,7 @@ class _Compared:
         self.either += int(np.count_nonzero(smallest | kept))
 
     def result(self) -> ParentComparison:
-        """Return the comparison; a layer that keeps nothing agrees with everybody."""
+        """Return the comparison; a layer that keeps nothing agrees with every mask."""
         return ParentComparison(
             self.zeros_before,
             self.revived,

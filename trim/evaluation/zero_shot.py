@@ -119,8 +119,8 @@ def zero_shot(
             )
         except (OSError, ConnectionError) as error:
             raise SettingsError(
-                f"the data of {', '.join(tasks)} cannot be had ({error}); connect to the network once, or give tasks "
-                "with local data (--task-folder)"
+                f"the data of {', '.join(tasks)} cannot be loaded ({error}); connect to the network once, or give "
+                "tasks with local data (--task-folder)"
             ) from error
     return [_result(task, answer) for task in tasks]
 

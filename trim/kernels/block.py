@@ -21,7 +21,7 @@ def rms_norm(states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     Args:
         states: (..., N), contiguous.
         weight: (N,), contiguous, of the same type.
-        epsilon: beside the mean square.
+        epsilon: added to the mean square.
 
     Returns:
         (..., N), of the same type.

@@ -47,7 +47,7 @@ def hull_edges(error: Tensor, top: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _hull_edges(error: Tensor, top: int, lanes: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Find the edges with about so many chains at once."""
+    """Find the edges with about this many chains at once."""
     rows, points = error.shape
     length = max(triton.cdiv(points, triton.cdiv(lanes, rows)), min(MIN_PIECE * isqrt(points), points))
     pieces = triton.cdiv(points, length)

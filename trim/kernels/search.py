@@ -143,7 +143,7 @@ def _arrive(counter):
 
 @triton.jit
 def _await(counter, arrivals):
-    """Wait until so many have arrived."""
+    """Wait until this many programs have arrived."""
     while tl.atomic_add(counter, 0, sem="acquire") < arrivals:
         pass
     tl.debug_barrier()
@@ -160,7 +160,7 @@ def _follow(
 ):  # fmt: skip
     """Follow a share of the rows at one rate from uniform on: x after each update, and the sums at its floor counts.
 
-    The programs of the first rate also find the exact uniform counts, and the sums at these.
+    The programs of the first rate also find the exact uniform counts, and the sums at these counts.
     """
     part = tl.program_id(0)
     rate = tl.program_id(1)

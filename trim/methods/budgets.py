@@ -83,7 +83,7 @@ class Budgets:
 def project_budgets(
     requested: Mapping[str, float], shapes: Shapes, target: float, max_row_sparsity: float, *, method: str
 ) -> Budgets:
-    """Find the budgets nearest to what was asked for that can be had and add up to the target.
+    """Find the budgets nearest to what was asked for that are possible and add up to the target.
 
     Every layer moves by one common shift, which hands on what clipping takes or gives by parameter count; a layer
     stays between 0 and what its rows can lose under the cap. Rounded to whole weights by largest remainder.

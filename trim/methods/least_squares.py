@@ -135,7 +135,7 @@ def descend(
         text: what the problem needs of the text.
         start: (D, N) float32, where to begin; None: at the dense weights.
         drift: of `text`, (D, N) float32; None: it is computed.
-        rounds: how often the residual is formed anew.
+        rounds: how often the residual is computed from scratch.
         iterations: of conjugate gradients in a round.
 
     Returns:

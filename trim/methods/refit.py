@@ -30,7 +30,7 @@ def refit(
         weight: (D, N), dense.
         keep: (D, N) bool, True where a weight is kept.
         text: what the problem needs of the text.
-        rounds: how often the residual is formed anew.
+        rounds: how often the residual is computed from scratch.
         iterations: number of conjugate gradients' iterations in a round.
 
     Returns:

@@ -28,7 +28,7 @@ from trim.methods.scores import as_array, check_score, ranks_of
 if TYPE_CHECKING:
     from trim.compiled.search import Tables
 
-COSINE_ROWS = 1024  # at a time, so that float64 in between stays small beside float32 curves
+COSINE_ROWS = 1024  # at a time, so that float64 in between stays small next to float32 curves
 
 
 @dataclass(frozen=True, eq=False)

@@ -21,7 +21,7 @@ from trim.errors import CacheError, ModelError, NotEnoughMemoryError
 from trim.models.architecture import blueprint
 from trim.models.checkpoint import quiet
 from trim.models.gguf_config import parameter_names, read_config
-from trim.models.gguf_header import GgufHeader, GgufTensor, read_header
+from trim.models.gguf_header import GgufHeader, GgufTensor, read_gguf_header
 from trim.models.reasons import SUPPORTED
 from trim.progress import Meter, ProgressListener
 
@@ -60,7 +60,7 @@ def dequantized(path: Path, sha256: str, progress: ProgressListener) -> Path:
         NotEnoughMemoryError: there is not enough memory to dequantize the weights.
         CacheError: there is no room on the disk for the dequantized weights.
     """
-    header = read_header(path)
+    header = read_gguf_header(path)
     _require_complete(header)
     config = read_config(header)
     key = fingerprint({"file": sha256, "config": json.loads(config.to_json_string(use_diff=False))})

@@ -119,7 +119,7 @@ class GgufHeader:
         return torch.frombuffer(content, dtype=dtype).float().view(tensor.shape)
 
 
-def read_header(path: Path) -> GgufHeader:
+def read_gguf_header(path: Path) -> GgufHeader:
     """Read a GGUF file's header.
 
     Raises:

@@ -15,7 +15,7 @@ from trim.models import source as sources
 from trim.models.architecture import blueprint, find_blocks, prepare
 from trim.models.experts import routers
 from trim.models.gguf import gguf_blueprint
-from trim.models.gguf_header import read_header
+from trim.models.gguf_header import read_gguf_header
 from trim.models.tensor_files import TensorFiles, weight_files, weights_key
 from trim.names import match_layers
 from trim.progress import Meter, ProgressListener
@@ -212,7 +212,7 @@ def describe_model(source: str | Path) -> ModelDescription:
     """
     found = sources.locate(source)
     if isinstance(found, sources.GgufSource):
-        header = read_header(found.gguf)
+        header = read_gguf_header(found.gguf)
         blocks = len(find_blocks(gguf_blueprint(header)))
         return ModelDescription(
             str(source), found.title, found.kind, header.architecture, 0, header.parameters, blocks

@@ -11,7 +11,7 @@ from trim.errors import ModelError
 from trim.models import checkpoint
 from trim.models.architecture import blueprint
 from trim.models.gguf import dequantized
-from trim.models.gguf_header import read_header
+from trim.models.gguf_header import read_gguf_header
 from trim.models.reasons import SUPPORTED
 from trim.models.tensor_files import (
     INDEX,
@@ -32,7 +32,7 @@ DEMO_TITLE = "SmolLM2-135M-Instruct (demo, dequantized from 4 bits)"
 
 # Of these what a repository has must be there; its weights are judged by `weight_files`.
 HUB_FILES = (*checkpoint.CONFIG_FILES, *checkpoint.TOKENIZER_FILES)
-_MIN_BLOCK_LIMIT = 64  # so many are built and checked in a second or two
+_MIN_BLOCK_LIMIT = 64  # this many are built and checked in a second or two
 _WAYS = '"demo", a Hub id such as "Qwen/Qwen2.5-0.5B", a folder with safetensors, or a GGUF file'
 
 
@@ -90,7 +90,9 @@ def locate(source: str | Path) -> Source:
     if path is not None:
         if path.suffix == ".safetensors":
             raise ModelError(f"{path} is one file of a model; give the folder it lies in: {path.parent}")
-        return GgufSource("GGUF file", f"{one_line(read_header(path).name or path.stem, 70)} (GGUF)", path)
+        return GgufSource(
+            "GGUF file", f"{one_line(read_gguf_header(path).name or path.stem, 70)} (GGUF)", path
+        )
     identity = hub.parse_id(text) if isinstance(source, str) else None
     if identity is None or text.endswith((".gguf", ".safetensors")) or text.startswith("."):
         raise ModelError(
@@ -104,7 +106,7 @@ def weights_folder(source: Source, progress: ProgressListener) -> Path:
     """Find the folder with the model's configuration and safetensors; downloaded or dequantized first where needed.
 
     Raises:
-        ModelError: the model cannot be had or read.
+        ModelError: the model cannot be downloaded or read.
         NotEnoughMemoryError: a GGUF file cannot be dequantized in the memory there is.
         CacheError: its dequantized weights cannot be kept.
     """
@@ -117,7 +119,7 @@ def fetch(source: Source, progress: ProgressListener) -> Path:
     """Find the folder with the model's configuration, safetensors and tokenizer, and check that it can be pruned.
 
     Raises:
-        ModelError: the model cannot be had, read or pruned; the message says what to do.
+        ModelError: the model cannot be downloaded, read or pruned; the message says what to do.
         NotEnoughMemoryError, CacheError: as for `weights_folder`.
     """
     folder = weights_folder(source, progress)

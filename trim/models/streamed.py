@@ -205,7 +205,7 @@ def _skeleton(
 class Prefetcher:
     """Holds the tensors that were asked for last, in pinned memory, from where they go to a GPU fastest.
 
-    Asking for others lets go of those that nobody took, so that no more than one block's weights wait here.
+    Asking for others releases those that were not read, so that no more than one block's weights wait here.
     """
 
     def __init__(self, tensors: TensorFiles | ModelTensors) -> None:
@@ -219,7 +219,7 @@ class Prefetcher:
         self._coming = {name: self._reader.submit(self._read, name) for name in names}
 
     def take(self, name: str) -> Tensor:
-        """Read a tensor, in host memory and in the type of the file; read now where nobody asked for it.
+        """Read a tensor, in host memory and in the type of the file; read now where it was not asked for.
 
         Raises:
             ModelError: as `ModelTensors.read`.

@@ -50,7 +50,7 @@ def weight_files(folder: Path) -> tuple[list[str], str | None]:
 
     As `transformers` chooses: the file or index that config.json names as "transformers_weights", else
     `model.safetensors`, else the files of `model.safetensors.index.json`. A folder may hold others too, such as the
-    shards of an earlier save; nobody reads those.
+    shards of an earlier save; no program reads those.
 
     Returns:
         Paths relative to the folder, in the order in which they are read.
@@ -306,7 +306,7 @@ def _name_of(dtype: torch.dtype) -> str:
     return next(name for name, known in _DTYPES.items() if known == dtype)
 
 
-def read_header(path: Path) -> tuple[dict, int]:
+def read_safetensors_header(path: Path) -> tuple[dict, int]:
     """Read a file's JSON header, and where its tensors begin.
 
     Raises:
@@ -331,7 +331,7 @@ def _places(path: Path) -> tuple[dict[str, TensorPlace], dict[str, str]]:
 
     As the format asks, they fill the file: no gap, no byte of two.
     """
-    header, data = read_header(path)
+    header, data = read_safetensors_header(path)
     header.pop("__metadata__", None)
     places, quantized = {}, {}
     for name, entry in header.items():

@@ -1,4 +1,4 @@
-"""Events of a whole-model run: its progress, and facts about what was done. Whoever listens renders them."""
+"""Events of a whole-model run: its progress, and facts about what was done. The listener renders them."""
 
 import dataclasses
 from collections.abc import Callable

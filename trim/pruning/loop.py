@@ -16,8 +16,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from trim.calibration.inputs import MIN_TOKENS, LayerInputs, Products, linear_layers, require_finite
-from trim.calibration.text import Calibration
+from trim.calibration.calibration import Calibration
+from trim.calibration.inputs import MIN_TOKENS, LayerInputs, ProductsRequest, linear_layers, require_finite
 from trim.calibration.text_pass import DensePass, TextPass
 from trim.devices import memory_errors_named
 from trim.methods.allocations import Allocation, MaskRetained, allocate_pattern
@@ -66,11 +66,11 @@ class Method:
     tune: bool = False
     sensitivity: Mapping[str, Tensor] | None = None
 
-    def products(self, calibration: Calibration) -> Products | None:
+    def products(self, calibration: Calibration) -> ProductsRequest | None:
         """Return which products of a text are needed."""
         if self.allocation in SOLVERS:
-            return Products(held_out=calibration.held_out if self.tune else 0)
-        return Products(held_out=calibration.held_out) if self.refit else None
+            return ProductsRequest(held_out=calibration.held_out if self.tune else 0)
+        return ProductsRequest(held_out=calibration.held_out) if self.refit else None
 
     def of(self, received: LayerInputs) -> "Method":
         """Return how a layer is pruned that received this; another way only for an expert of too few tokens.
@@ -297,7 +297,7 @@ Write = Callable[[int, list[LayerRecord], dict[str, object], float], None]
 
 @contextlib.contextmanager
 def _writing(writer: RunWriter, last: int, listener: Listener, *, in_background: bool) -> Iterator[Write]:
-    """Yield a function that writes a block; on any exit what it was given is on disk.
+    """Yield a function that writes a block; when the `with` block ends, what it was given is on disk.
 
     `in_background`: it returns before the block is on disk, and reports to the listener when the next one comes.
     """

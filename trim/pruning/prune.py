@@ -281,7 +281,7 @@ def _saved_budgets(run: Run, source: RunSource) -> Budgets | None:
     shapes = chosen_layers(source.settings.layers, source.model)
     try:
         totals = run.budgets.get("totals")
-        if totals is None:  # a run that was begun before totals were written
+        if totals is None:  # an older run
             sparsities = run.budgets["layers"]
             totals = {name: round(sparsities[name] * math.prod(shape)) for name, shape in shapes.items()}
         return Budgets(

@@ -6,8 +6,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from trim.calibration.calibration import Calibration
 from trim.calibration.corpora import check_length, load_corpus
-from trim.calibration.text import Calibration
 from trim.devices import choose_device
 from trim.errors import CorpusError, RunError, SettingsError
 from trim.files import write_atomically

@@ -152,7 +152,7 @@ class RecoveryWriter:
 
     def _damaged(self) -> RunError:
         return RunError(
-            f"{self.path / STATE} is damaged; remove it, and the recovery begins anew with: python -m trim resume "
+            f"{self.path / STATE} is damaged; remove it, and the recovery starts again with: python -m trim resume "
             f"{self.path}"
         )
 

@@ -84,7 +84,7 @@ class KeptWeights:
         return len(self.values)
 
     def step(self, rate: float, longest: float) -> None:
-        """Make a step of Adam against the gradient, which is cut to the length `longest` and begins anew at 0."""
+        """Make a step of Adam against the gradient, which is cut to the length `longest` and is set to 0 afterwards."""
         self.steps += 1
         norm = torch.linalg.vector_norm(self.gradient)
         self.gradient.mul_((longest / (norm + EPSILON)).clamp(max=1.0))
@@ -109,7 +109,7 @@ class KeptWeights:
                     part.parameter.view(-1)[part.places] = own
 
     def restart(self, values: Tensor) -> None:
-        """Go back to earlier values, and let Adam begin anew."""
+        """Go back to earlier values, and let Adam start from zero."""
         self.values.copy_(values)
         for state in (self.gradient, self.first, self.second):
             state.zero_()

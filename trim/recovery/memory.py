@@ -41,7 +41,7 @@ class Sizes:
         return 2 * self.parameters * self.itemsize + self.trained * (STATE_BYTES + self.itemsize)
 
     def of_pass(self, tokens: int, checkpointing: bool) -> int:
-        """Bytes of one forward and backward pass over so many tokens."""
+        """Bytes of one forward and backward pass over this many tokens."""
         inside = _CACHED_NUMBERS * self.widths * self.itemsize
         if checkpointing:
             inside = inside // self.blocks + self.blocks * self.hidden * self.itemsize

@@ -54,7 +54,7 @@ def recover(
 
     Args:
         sparse: a run, or a pruned checkpoint as `load_model` takes it.
-        out: the new folder; None: beside the run, with "-recovered" after its name.
+        out: the new folder; None: next to the run, with "-recovered" after its name.
         settings: every option.
         parent: the dense model, which a checkpoint needs; None: that of the run.
         tokens: (windows, length) int64, a text of your own instead of `corpus`.
@@ -214,7 +214,7 @@ def pruned_on(corpus: str, pair: Pair, progress: ProgressListener | None) -> Ten
 
 
 def new_path(sparse: str | Path) -> Path:
-    """Return the folder of a new recovery: beside the run with "-recovered" after its name, or a new one in `runs`."""
+    """Return the folder of a new recovery: next to the run with "-recovered" after its name, or a new one in `runs`."""
     if not is_run(sparse):
         return new_run_path(runs_folder(), f"{Path(sparse).name} recovered")
     run = Path(sparse).resolve()

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from trim.errors import CorpusError
 
-HELD_SHARE = 8  # one window in so many is held out
+HELD_SHARE = 8  # one window in this many is held out
 HELD_TOKENS = {"cpu": 1024, "cuda": 16384}  # at most, so that looking at them takes a small part of the time
-SHARED_TOKENS = 16  # windows with so many tokens in a row in common share text
+SHARED_TOKENS = 16  # windows with this many tokens in a row in common share text
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,4 +1,4 @@
-"""Read JSON that nobody vouches for, and check it against annotations: types, ranges, lengths, depth."""
+"""Read JSON from outside, and check it against annotations: types, ranges, lengths, depth."""
 
 import dataclasses
 import functools
@@ -21,7 +21,7 @@ D = TypeVar("D", bound="DataclassInstance")
 MAX_JSON_DEPTH = 24
 MAX_TEXT_CHARACTERS = 100_000
 _MAX_INTEGER_DIGITS = 18
-_SHOWN = 60  # letters of a false value in a message
+_SHOWN = 60  # characters of a wrong value in a message
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def _finite(digits: str) -> float:
 def _check_size(content: object, depth: int) -> None:
     if isinstance(content, str):
         if len(content) > MAX_TEXT_CHARACTERS:
-            raise ValueError(f"a text has {len(content):,} letters")
+            raise ValueError(f"a text has {len(content):,} characters")
     elif isinstance(content, dict | list):
         if not depth:
             raise ValueError("it is nested too deeply")
@@ -185,8 +185,8 @@ def _check_allowed(value: object, allowed: re.Pattern | Container, name: str) ->
         if not allowed.fullmatch(str(value)):
             raise SettingsError(f"{name} cannot be {_shown(value)}")
     elif value not in allowed:
-        letters = " letters" if isinstance(allowed, Limits) and isinstance(value, str) else ""
-        raise _refused(value, f"{allowed}{letters}", name)
+        characters = " characters" if isinstance(allowed, Limits) and isinstance(value, str) else ""
+        raise _refused(value, f"{allowed}{characters}", name)
 
 
 def _word(hint: object) -> str:

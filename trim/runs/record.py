@@ -1,4 +1,4 @@
-"""The record of one layer of a run: plain NumPy, one flat set of arrays and a few numbers beside them."""
+"""The record of one layer of a run: plain NumPy, one flat set of arrays and a few numbers."""
 
 import math
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ class SearchRecord:
         layer_quality, uniform_quality: of the kept x, and of uniform.
         rates: (R,) float64, all that could have been tried.
         quality, row_variance: (R, K + 1) float64, column 0 uniform, NaN where a rate was not evaluated.
-        exact_quality: the same as quality, at the exact counts of each update; None: a run from before it was kept.
+        exact_quality: the same as quality, at the exact counts of each update; None: an older run.
         row_sparsity: (K + 1, D) float32, x through the iterations of the chosen rate; (1, D) if none was chosen.
     """
 

@@ -305,7 +305,7 @@ def record_of_search(
     score_name: str,
     with_mask: bool = False,
 ) -> LayerRecord:
-    """Return the record of a TRIM search that somebody made by hand, for keeping it as a run of one layer."""
+    """Return the record of a TRIM search that the user made by hand, to save it as a run of one layer."""
     return layer_record(
         name,
         curves,

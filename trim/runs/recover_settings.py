@@ -26,7 +26,7 @@ class RecoverSettings:
     )
     steps: int | None = option(
         None,
-        help="so many steps instead of minutes; on a CPU they can be repeated bit for bit",
+        help="train for this many steps instead of minutes; on a CPU they can be repeated bit for bit",
         label="Steps",
         group=TRAINING,
         unset="as many as the minutes allow",

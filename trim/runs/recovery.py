@@ -32,7 +32,7 @@ RECORD, MOVED = "recovery.json", "moved.safetensors"
 
 @dataclass(frozen=True)
 class RecoveryTextFacts:
-    """The text of a recovery: windows of so many tokens to train on and held out, and those the dense model wrote."""
+    """The text of a recovery: windows of `length` tokens to train on and held out, and those of the dense model."""
 
     corpus: str
     sha256: str

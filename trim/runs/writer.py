@@ -198,7 +198,7 @@ def log_event(path: Path, event: dict) -> None:
 
 
 def _remove_half_written(path: Path, manifest: Manifest | None = None) -> None:
-    """Remove what a killed process left: the lock says that nobody writes it now."""
+    """Remove what a killed process left: the lock is free, so no process writes it."""
     remove_temporary(path)
     remove_temporary(path / "blocks")
     for leftover in path.glob(".activations-*"):

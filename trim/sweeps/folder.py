@@ -4,7 +4,7 @@ sweep.json                 what is varied, what is shared; the fingerprint is th
 dense.json                 perplexities of the dense model
 cells/<id>/                a run; its metrics.json holds the perplexities
 cells/<id>.problem.json    why a cell could not be made, until it is
-results.json, .csv, .md    everything together, written anew after each cell
+results.json, .csv, .md    everything together, rewritten after each cell
 """
 
 import contextlib

@@ -207,7 +207,7 @@ class RunJobs:
                 )
         except OSError as error:
             raise JobError(f"The run cannot be started ({error.strerror or error}).") from error
-        # Somebody must ask how a child ended, or it stays in the system's list.
+        # The parent must ask how a child ended, or it stays in the system's list.
         threading.Thread(target=process.wait, daemon=True).start()
         started = psutil.Process(process.pid).create_time()
         self._disk.write(replace(record, pid=process.pid, process_started=started))
@@ -215,7 +215,7 @@ class RunJobs:
     # -------------------------------------------------------------------------------------------- watch
 
     def running(self) -> JobRecord | None:
-        """Return the job that runs now, whoever started it."""
+        """Return the job that runs now, from any session."""
         for file in self._disk.jobs():
             job_id = file.name.removesuffix(".job")
             record = self._disk.record(job_id)

@@ -1,4 +1,4 @@
-"""The records of jobs, on disk in `.jobs` beside the runs.
+"""The records of jobs, on disk in `.jobs` in the folder of the runs.
 
 ID.job says which process a job is, ID.end how it ended, ID.log what it printed. So a job outlives the page and the
 app, and a killed one is seen as what it is.
@@ -78,7 +78,7 @@ class _End(TypedDict):
 
 
 class JobFolder:
-    """The jobs that are written down beside the runs of one folder."""
+    """The jobs whose records lie in the folder of their runs."""
 
     def __init__(self, runs: Callable[[], Path]) -> None:
         self._runs = runs

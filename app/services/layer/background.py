@@ -42,14 +42,14 @@ class Job(Generic[R]):
         """Take note of what is being done; called from inside the work.
 
         Raises:
-            Cancelled: nobody wants the result any more.
+            Cancelled: the result is not wanted any more.
         """
         if self.cancelled:
             raise Cancelled
         self.progress = progress
 
     def cancel(self) -> None:
-        """End the job at once for whoever waits. Its thread ends where it next reports; its result is dropped."""
+        """End the job at once for all that wait. Its thread ends where it next reports; its result is dropped."""
         self._end(None, Cancelled())
 
     def start(self, work: "Callable[[Job[R]], R]") -> None:
@@ -143,7 +143,7 @@ class JobTable(Generic[R]):
     def job(self, key: Hashable, work: Callable[[Job[R]], R]) -> Job[R]:
         """Return the job of that key: the one that there is, or a new one that does `work`.
 
-        A failed or cancelled job is shown to whoever asks until `forget` is called for its key.
+        A failed or cancelled job is returned again until `forget` is called for its key.
         """
         with self._lock:
             job = self._jobs.get(key)

@@ -96,7 +96,7 @@ class Study:
         self.layer = layer
         self.origin = origin
         self.rows, self.columns, self.vectors = layer.rows, layer.columns, layer.vectors
-        # Beside the settings, whether the optimum took the rows' sensitivities.
+        # In addition to the settings, whether the optimum took the rows' sensitivities.
         self._outcomes: OrderedDict[tuple[SearchSettings, bool], Outcome] = OrderedDict()
         self._all_targets: OrderedDict[tuple[SearchSettings, bool], AllTargets] = OrderedDict()
         self._lock = threading.Lock()

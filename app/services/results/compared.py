@@ -60,7 +60,7 @@ class Pick:
 
 
 @dataclass(frozen=True)
-class Source:
+class ComparedSource:
     """The origin of a compared layer.
 
     Attributes:
@@ -77,7 +77,7 @@ class Source:
     run: Run | None = field(default=None, repr=False, compare=False)
 
     @classmethod
-    def of(cls, run: Run) -> "Source":
+    def of(cls, run: Run) -> "ComparedSource":
         """Read it from a run."""
         return cls(run.name, run.model, run.request, run.text.tokens, run)
 
@@ -87,10 +87,10 @@ class LiveLayers:
 
     def __init__(self) -> None:
         """Begin without any layer."""
-        self._layers: OrderedDict[str, tuple[Source, LayerView]] = OrderedDict()
+        self._layers: OrderedDict[str, tuple[ComparedSource, LayerView]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def add(self, view: LayerView, method: str, source: Source) -> Pick:
+    def add(self, view: LayerView, method: str, source: ComparedSource) -> Pick:
         """Store one allocation of a view, and uniform; the same one again has the same pick.
 
         What computes or is large is left out: the score, the search, the prices. A mask is stored up to
@@ -110,7 +110,7 @@ class LiveLayers:
             cached(self._layers, name, lambda: (source, light), MAX_LIVE_LAYERS)
         return Pick(name, view.name)
 
-    def get(self, name: str) -> tuple[Source, LayerView]:
+    def get(self, name: str) -> tuple[ComparedSource, LayerView]:
         """Return one of them.
 
         Raises:
@@ -143,7 +143,7 @@ class Compared:
 
     slot: int
     pick: Pick
-    source: Source
+    source: ComparedSource
     views: tuple[LayerView, ...]
     label: str = ""
 
@@ -213,7 +213,10 @@ def opened(store: RunStore, slot: int, pick: Pick) -> Compared:
             raise RunError(
                 f"The run {run.name[:60]!r} has no layer {pick.layer[:60]!r}. Choose one of its own."
             )
-        source, views = Source.of(run), [LayerView.of(run, store.layer(pick.run_id, name)) for name in names]
+        source, views = (
+            ComparedSource.of(run),
+            [LayerView.of(run, store.layer(pick.run_id, name)) for name in names],
+        )
     if pick.uniform:
         views = [view.showing({_UNIFORM}) for view in views]
     return Compared(slot, pick, source, tuple(views))
@@ -274,7 +277,7 @@ def default_picks(runs: Sequence[StoredRun]) -> list[Pick]:
 
 
 def alike(pick: Pick, runs: Sequence[StoredRun]) -> dict[str, list[Pick]]:
-    """Return what there is to set beside a pick, by what differs: other targets, seeds, methods, blocks."""
+    """Return what can be compared with a pick, by what differs: other targets, seeds, methods, blocks."""
     found: dict[str, list[Pick]] = {}
     own = next((entry.run for entry in runs if entry.id == pick.run_id and entry.run is not None), None)
     if own is None:

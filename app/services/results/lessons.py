@@ -83,7 +83,7 @@ def run_rows(run: Run) -> list[RowsLesson]:
 
 
 def run_perplexity(run: Run) -> list[PerplexityLesson]:
-    """Return the run's perplexity, beside the dense model's and Wanda's where it keeps them."""
+    """Return the run's perplexity, with the dense model's and Wanda's where it has them."""
     measured = on_one_text([run])
     if measured is None:
         raise RunError("The run was not measured on a text.")

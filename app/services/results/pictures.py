@@ -52,7 +52,7 @@ class Pictures:
     """Draws figures, one browser at a time; each is closed with its picture."""
 
     def __init__(self) -> None:
-        """Begin with nobody waiting."""
+        """Begin with no one waiting."""
         self._lane = Lane(to_the_end=True)
         self._asked = 0
 

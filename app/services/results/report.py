@@ -22,13 +22,13 @@ from diagnostics.figures.perplexity import perplexity_figure
 from diagnostics.figures.scatter import row_scatter_figure
 from diagnostics.figures.similarity import cosine_figure, cosine_histogram
 from diagnostics.format import number
-from diagnostics.model_map import ModelMap, Quantity, outcome_lanes
+from diagnostics.model_map import MapQuantity, ModelMap, outcome_lanes
 from diagnostics.similarity import cosine_distribution, cosine_statistics
 from trim.evaluation.entries import format_perplexity
 from trim.runs.folder import Run
 from trim.runs.record import LayerRecord
 
-MAPS: dict[Quantity, str] = {
+MAPS: dict[MapQuantity, str] = {
     "layer_sparsity": "Layer sparsity, block by layer type",
     "median_gini": "Median Gini, block by layer type",
     "quality_gain": "Gain in layer quality over uniform, block by layer type",
@@ -37,7 +37,7 @@ MAPS: dict[Quantity, str] = {
     "row_variance_change": "Change of that variance, block by layer type",
 }
 
-FIRST_MAPS: tuple[Quantity, ...] = ("quality_gain", "median_gini")
+FIRST_MAPS: tuple[MapQuantity, ...] = ("quality_gain", "median_gini")
 
 
 def run_report(run: Run, layers: Sequence[str]) -> bytes:

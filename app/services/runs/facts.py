@@ -127,7 +127,7 @@ def _facts(entry: StoredRun) -> RunFacts:
 def is_being_written(path: Path) -> bool:
     """Return whether another living process took the folder's lock last; this one writes within a moment.
 
-    Only for people to see: whoever wants to write takes the lock, which alone is certain.
+    Only for people to see: code that writes takes the lock, which alone is certain.
     """
     try:
         writer = int((path / "lock").read_text().strip())
@@ -137,7 +137,7 @@ def is_being_written(path: Path) -> bool:
 
 
 def folder_bytes(path: Path) -> int:
-    """Return the size of a folder on the disk; files that vanish meanwhile do not count."""
+    """Return the size of a folder on the disk; files that vanish during the count are left out."""
     total = 0
     for folder, _, names in os.walk(path):
         for name in names:

@@ -31,7 +31,7 @@ UNLOCKED_SECONDS = 60
 STAGING = ".importing-"  # in the runs' folder, where a rename is atomic; nothing in it is listed as a run
 
 _BLOCK = re.compile(r"blocks/[0-9]{3,4}(\.2)?\.safetensors")
-# What archivers and our own locks leave beside a run, and what an unfinished run can make again: passed over.
+# What archivers and our own locks leave next to a run, and what an unfinished run can make again: passed over.
 _LEFT_OUT = re.compile(
     r"(.*/)?(\.DS_Store|\.?lock|calibration\.safetensors|sensitivity\.safetensors)|__MACOSX/.*"
 )
@@ -176,7 +176,7 @@ def _refused(why: str) -> RunError:
 
 
 def _discard_leftovers(folder: Path) -> None:
-    """Remove what imports left that were killed on the way: nobody holds its lock, or took it within a minute."""
+    """Remove what imports left that were killed on the way: its lock is free, and was not taken within a minute."""
     for leftover in folder.glob(f"{STAGING}*"):
         with contextlib.suppress(OSError):
             locked = (leftover / "lock").exists()
@@ -187,7 +187,7 @@ def _discard_leftovers(folder: Path) -> None:
 
 
 def check_run(path: Path) -> None:
-    """Read all of a run folder that nobody trusts yet, as every page would.
+    """Read all of a run folder that is not trusted yet, as every page would.
 
     Raises:
         RunError: it is of another version, damaged, or contradicts itself; the message says what.

@@ -148,7 +148,7 @@ class RunStore:
         try:
             record = run.layer(name, mask=False)
         except RunError:
-            self.find(run_id)  # deleted meanwhile: say that rather than that a file is missing
+            self.find(run_id)  # deleted since: say that rather than that a file is missing
             raise
         with self._lock:
             self._layers[key] = record
@@ -218,7 +218,7 @@ def _stamp(place: str) -> tuple:
 
 
 def _changed(file: str) -> tuple[int, int, int] | None:
-    """Return what differs when a file was written anew; None where there is none."""
+    """Return what differs when a file was rewritten; None where there is none."""
     try:
         status = os.stat(file)
     except OSError:

@@ -21,9 +21,9 @@ ON, CODE, MODELS = "TRIM_SEMINAR", "TRIM_PRESENTER_CODE", "TRIM_SEMINAR_MODELS"
 VARIABLES = (ON, CODE, MODELS)
 MIN_CODE_CHARACTERS = 8
 MAX_CODE_CHARACTERS = 200
-FREE_TRIES = 5  # wrong codes in a row, of the whole server, before it makes everybody wait
+FREE_TRIES = 5  # wrong codes in a row, of the whole server, before it makes all wait
 FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 10.0, 600.0
-FORGET_SECONDS = 3600.0  # after so long without a wrong code the count begins anew
+FORGET_SECONDS = 3600.0  # after so long without a wrong code the count starts again
 MAX_PRESENTERS = 32
 
 # An absolute path of at least two parts, or a Windows one; not the end of an address or of a relative path.
@@ -35,7 +35,7 @@ class PresenterNeededError(TrimError):
 
 
 class Seminar:
-    """A seminar: its presenter, and what readers may do. Outside of a seminar everybody may do everything.
+    """A seminar: its presenter, and what readers may do. Outside of a seminar all may do everything.
 
     Attributes:
         models: the only models that may be loaded or pruned in a seminar.
@@ -95,7 +95,7 @@ class Seminar:
             return True
 
     def require(self, what: str, model: object = None) -> None:
-        """Pass for the presenter, and for everybody outside of a seminar.
+        """Pass for the presenter, and for all outside of a seminar.
 
         Args:
             what: what is asked for, the subject of a sentence: "Deleting a run".

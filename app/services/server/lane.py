@@ -15,14 +15,14 @@ class Waiting(Protocol):
 
     @property
     def cancelled(self) -> bool:
-        """Return whether nobody wants its work any more."""
+        """Return whether its result is not wanted any more."""
 
     def report(self, progress: Progress) -> None:
         """Take note of what is being done; raises where it is cancelled."""
 
 
 class Lane:
-    """Lets one thread at a time do its work. Whoever waits says so, and may be cancelled meanwhile."""
+    """Lets one thread at a time do its work. A waiting thread says so, and can be cancelled while it waits."""
 
     def __init__(self, *, to_the_end: bool = False) -> None:
         """With `to_the_end` the turn of cancelled work lasts until its thread ends; else the next begins at once."""
@@ -49,7 +49,7 @@ class Lane:
 
     @property
     def busy(self) -> bool:
-        """Return whether somebody holds the turn or waits for it."""
+        """Return whether a thread holds the turn or waits for it."""
         return any(self._counts(ticket) for ticket in list(self._tickets))
 
     def _is_next(self, job: Waiting) -> bool:

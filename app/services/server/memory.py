@@ -10,8 +10,8 @@ def freeze_gc(*, now: bool = False) -> None:
     """Keep what is loaded by now out of garbage collection; once, and again when torch has been loaded since.
 
     Looking through the quarter of a million objects of the packages and of torch takes longer than a page itself, and
-    all readers wait meanwhile; so `.streamlit/config.toml` asks for no collection after every run. The job that loads
-    torch calls it before any model is loaded: frozen with the rest, models would never be collected.
+    all readers wait until it is done; so `.streamlit/config.toml` asks for no collection after every run. The job that
+    loads torch calls it before any model is loaded: frozen with the rest, models would never be collected.
 
     Args:
         now: in any case.

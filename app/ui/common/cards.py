@@ -44,7 +44,7 @@ class View:
         seen: one sentence of what is to be seen in it.
         formula: Markdown.
         alt: a text for readers who cannot see the chart.
-        numbers: the columns behind the chart; called only when somebody downloads them.
+        numbers: the columns behind the chart; called only when they are downloaded.
     """
 
     figure: go.Figure

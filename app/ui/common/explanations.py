@@ -2,7 +2,7 @@
 
 from diagnostics.allocation import RowScatter
 from diagnostics.format import change
-from diagnostics.model_map import Quantity
+from diagnostics.model_map import MapQuantity
 
 GINI_FORMULA = r"""
 $$
@@ -191,7 +191,7 @@ vectors and sensitivities are of these alone.
 """
 
 
-MAP_FORMULAS: dict[Quantity, str] = {
+MAP_FORMULAS: dict[MapQuantity, str] = {
     "median_gini": GINI_FORMULA,
     "layer_sparsity": _SPARSITY,
     "quality_gain": _GAIN,

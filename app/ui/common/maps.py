@@ -3,10 +3,10 @@
 import numpy as np
 
 from diagnostics.figures.model_map import layer_text
-from diagnostics.model_map import ModelMap, Quantity
+from diagnostics.model_map import MapQuantity, ModelMap
 
 
-def map_seen(shown: ModelMap, quantity: Quantity) -> str:
+def map_seen(shown: ModelMap, quantity: MapQuantity) -> str:
     """Describe what one heat map shows, also for readers who cannot see it."""
     if not shown.layers:
         return "No block is done yet."
@@ -41,5 +41,5 @@ def map_seen(shown: ModelMap, quantity: Quantity) -> str:
     return sentence
 
 
-def _plain_text(shown: ModelMap, place: int, quantity: Quantity) -> str:
+def _plain_text(shown: ModelMap, place: int, quantity: MapQuantity) -> str:
     return layer_text(shown, shown.layers[place], quantity).split("<br>")[0]

@@ -76,14 +76,14 @@ def format_rows(rows: list[int]) -> str:
 
 
 @dataclass(frozen=True)
-class Source:
+class SelectionSource:
     """A chart in which rows can be selected, and what it shows: everything that a redrawing comes from."""
 
     chart: str
     shown: Hashable
 
 
-def select(rows: np.ndarray | list[int], source: Source | None) -> None:
+def select(rows: np.ndarray | list[int], source: SelectionSource | None) -> None:
     """Select rows from a callback; `source` is the chart they were selected in."""
     chosen = sorted({int(row) for row in rows})
     if len(chosen) > MAX_ROWS:
@@ -93,7 +93,7 @@ def select(rows: np.ndarray | list[int], source: Source | None) -> None:
 
 
 def on_chart(
-    source: Source, marked: list[int], rows_of: Callable[[list[dict]], np.ndarray]
+    source: SelectionSource, marked: list[int], rows_of: Callable[[list[dict]], np.ndarray]
 ) -> Callable[[], None]:
     """Return a callback for the chart; `rows_of` turns its selected points into rows.
 
@@ -113,7 +113,7 @@ def _selected(chart: str) -> None:
         select([], None)
 
 
-def rows_for(source: Source, rows: list[int]) -> list[int]:
+def rows_for(source: SelectionSource, rows: list[int]) -> list[int]:
     """Return the rows to highlight in a chart: none where they were selected, since that selection shows them."""
     if st.session_state.get("selected_in") == source:
         return []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app.services.layer.request import request_of
-from app.services.results.compared import LETTERS, LIVE_LAYERS, Pick, Source
+from app.services.results.compared import LETTERS, LIVE_LAYERS, ComparedSource, Pick
 from app.ui.common.present import kept
 
 if TYPE_CHECKING:  # it computes
@@ -82,5 +82,5 @@ def live_pick(study: Study, outcome: Outcome, method: str) -> Pick:
     request = request_of(study, outcome, method)
     label = outcome.view.allocation(method).label
     name = f"{study.key.layer} at {outcome.view.target:.0%}, {label}, live"
-    source = Source(name, study.origin.model, request, study.origin.text.tokens)
+    source = ComparedSource(name, study.origin.model, request, study.origin.text.tokens)
     return LIVE_LAYERS.add(outcome.view, method, source)

@@ -120,7 +120,7 @@ def token_table(facts: TokenFacts) -> None:
 
 
 def tokens_views(shown: Sequence[tuple[str, TokenFacts]], file_name: str) -> None:
-    """Show everything of the first, and its text beside that of the second, if there is one on the same text."""
+    """Show everything of the first, and its text next to that of the second, if there is one on the same text."""
     facts = shown[0][1]
     token_texts([(name, each) for name, each in shown if each["text"] == facts["text"]][:2])
     left, right = st.columns(2)

@@ -47,7 +47,7 @@ def finished(job: Job[R], key: Hashable, title: str = "Preparing the layer") -> 
     except TrimError as error:
         st.error(plain(error), icon=":material/error:")
     except Exception:
-        laboratory().forget(key)  # nobody foresaw it: a reload of the page tries again
+        laboratory().forget(key)  # unforeseen: a reload of the page tries again
         raise
     if st.button("Try again", icon=":material/refresh:"):
         laboratory().forget(key)
@@ -55,7 +55,7 @@ def finished(job: Job[R], key: Hashable, title: str = "Preparing the layer") -> 
     raise NothingToShow
 
 
-def meanwhile(job: Job[R], key: Hashable, title: str) -> R | None:
+def result_or_progress(job: Job[R], key: Hashable, title: str) -> R | None:
     """Return the job's result. Until then show its progress and go on; nor does a failure stop the page."""
     if not job.wait(timeout_seconds=0.8):
         _progress(job, title)

@@ -15,7 +15,7 @@ from app.ui.common import explanations
 from app.ui.common.agreement import AGREEMENT_FORMULA, agreement_views
 from app.ui.common.cards import View, card, theme
 from app.ui.common.curves import curves_text, curves_view
-from app.ui.common.selection import Source, on_chart, rows_for
+from app.ui.common.selection import ComparedSource, on_chart, rows_for
 from app.ui.common.text import plain
 from app.ui.compare import text as compare_text
 from diagnostics.comparison import AllocationComparison
@@ -28,7 +28,7 @@ from diagnostics.figures.distributions import (
     MOVED,
     RIDGES_FROM,
     ROW_SPARSITY,
-    Quantity,
+    RowQuantity,
     ecdf_figure,
     outlines_figure,
     ridges_figure,
@@ -70,7 +70,7 @@ def settings_table(compared: Sequence[Compared]) -> None:
         st.markdown(table([line for line in lines if not line.differs]))
 
 
-def _quantities(compared: Sequence[Compared]) -> dict[str, Quantity]:
+def _quantities(compared: Sequence[Compared]) -> dict[str, RowQuantity]:
     """Return what all rows have: of changed weights only where the weights of all layers were."""
     changed = all(view.changes for each in compared for view in each.views)
     return QUANTITIES | ({each.name.capitalize(): each for each in CHANGES.values()} if changed else {})
@@ -81,7 +81,7 @@ def pairable(compared: Sequence[Compared]) -> bool:
     return len({each.rows_are for each in compared}) == 1 and compared[0].single is not None
 
 
-def _values(view: LayerView, quantity: Quantity) -> np.ndarray:
+def _values(view: LayerView, quantity: RowQuantity) -> np.ndarray:
     if quantity is GINI:
         return view.coefficients
     for key, each in CHANGES.items():
@@ -90,7 +90,7 @@ def _values(view: LayerView, quantity: Quantity) -> np.ndarray:
     return view.cosines[-1].cosine if quantity is COSINE else view.own.row_sparsity
 
 
-def _sets(compared: Sequence[Compared], quantity: Quantity) -> list[RowNumbers]:
+def _sets(compared: Sequence[Compared], quantity: RowQuantity) -> list[RowNumbers]:
     """Return one set for each slot, of a kind one for each block."""
     return [
         RowNumbers(
@@ -119,7 +119,7 @@ def distribution_card(compared: Sequence[Compared], rows: list[int]) -> None:
     quantity = quantities[name]
     sets = _sets(compared, quantity)
     found = distributions(sets)
-    source = Source("compare_rows", (name, tuple(str(each.pick) for each in compared)))
+    source = ComparedSource("compare_rows", (name, tuple(str(each.pick) for each in compared)))
     marked = rows_for(source, rows)
 
     def view(figure: go.Figure) -> View:
@@ -246,7 +246,7 @@ def _cannot(why: str) -> None:
 
 
 def _rows_card(first: Compared, other: Compared, pair: AllocationComparison, rows: list[int]) -> None:
-    source = Source("compare_pair", (str(first.pick), str(other.pick)))
+    source = ComparedSource("compare_pair", (str(first.pick), str(other.pick)))
     marked = rows_for(source, rows)
 
     def rows_of(points: list[dict]) -> np.ndarray:

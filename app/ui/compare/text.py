@@ -2,7 +2,7 @@
 
 from diagnostics.comparison import AllocationComparison
 from diagnostics.distributions import Distributions
-from diagnostics.figures.distributions import Quantity
+from diagnostics.figures.distributions import RowQuantity
 from diagnostics.figures.frame import signed
 
 MAX_SPREADS = 8
@@ -17,7 +17,7 @@ between them. Spearman's $\rho$ compares the *order* of the same rows: 1 the sam
 """
 
 
-def spread_text(found: Distributions, quantity: Quantity) -> str:
+def spread_text(found: Distributions, quantity: RowQuantity) -> str:
     """Say over which numbers the rows of each set are spread."""
     if len(found.sets) > MAX_SPREADS:
         return f"{len(found.sets)} distributions of {quantity.name}."

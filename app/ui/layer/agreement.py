@@ -76,7 +76,7 @@ def _mask(study: Study, outcome: Outcome, choice: Choice) -> np.ndarray:
     """Return a mask (D, N) at the target and under the options of an outcome.
 
     Raises:
-        NothingToShow: the layer by that score cannot be had; the page says why.
+        NothingToShow: the layer by that score cannot be prepared; the page says why.
         TrimError: the method cannot reach the target.
     """
     from app.services.layer.tensor_layer import TensorLayer

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app.ui.common.cards import View, card, theme
-from app.ui.common.selection import Source, on_chart, rows_for
+from app.ui.common.selection import SelectionSource, on_chart, rows_for
 from diagnostics.figures.gap import gap_loss_figure, gap_quality_figure, gap_scatter_figure, gap_share_figure
 from diagnostics.format import number
 from diagnostics.gap import AllocationGap, GapCurve, GapScatter, gap_scatter
@@ -83,7 +83,7 @@ def _rows_card(study: "Study", outcome: "Outcome", rows: list[int], file_name: s
     }
     if layer.sensitivity is not None:
         quantities["Against sensitivity"] = ("sensitivity", layer.sensitivity)
-    source = Source("gap_rows", layer.key)
+    source = SelectionSource("gap_rows", layer.key)
     marked = rows_for(source, rows)
 
     def view(quantity: str, values: np.ndarray) -> View:

@@ -11,20 +11,20 @@ from app.ui.common.cards import View, card, theme
 from app.ui.common.text import plain
 from app.ui.layer import text
 from diagnostics.concentration import gini
-from diagnostics.figures.distributions import COSINE, GINI, ROW_SPARSITY, Quantity
+from diagnostics.figures.distributions import COSINE, GINI, ROW_SPARSITY, RowQuantity
 from diagnostics.figures.heads import heads_figure
 from diagnostics.figures.theme import series_styles
 from diagnostics.heads import WHOLE, HeadNumbers, by_head
 from trim.errors import RunError
 from trim.models.heads import LayerHeads
 
-COLUMN_SPARSITY = Quantity(
+COLUMN_SPARSITY = RowQuantity(
     "column sparsity",
     "How much of each column is pruned?",
     "column sparsity (share of the column's weights pruned)",
     ROW_SPARSITY.tick_format,
 )
-COLUMN_GINI = Quantity(
+COLUMN_GINI = RowQuantity(
     "Gini", GINI.question, "Gini of the column's scores (0 = spread evenly)", GINI.tick_format
 )
 FORMULA = r"""
@@ -49,7 +49,7 @@ def heads_card(view: LayerView, file_name: str) -> None:
         return
     of = heads.axis.removesuffix("s")
 
-    def drawn(quantity: Quantity, values: dict[str, np.ndarray]) -> View:
+    def drawn(quantity: RowQuantity, values: dict[str, np.ndarray]) -> View:
         labels = {each.method: each.label for each in view.allocations} | {"score": view.score_name}
         sets = [by_head(labels[method], each[heads.order], heads.names) for method, each in values.items()]
         seen = plain(heads_seen(sets, quantity, of))
@@ -82,7 +82,7 @@ def heads_card(view: LayerView, file_name: str) -> None:
 
 def _numbers(
     view: LayerView, heads: LayerHeads
-) -> tuple[dict[str, tuple[Quantity, dict[str, np.ndarray]]], str]:
+) -> tuple[dict[str, tuple[RowQuantity, dict[str, np.ndarray]]], str]:
     """Return the numbers that there are, by the words of the control, and why others are missing."""
     if heads.axis == "rows":
         shown = view.learned or view.allocations
@@ -91,7 +91,7 @@ def _numbers(
             "Gini": (GINI, {"score": view.coefficients}),
             "Cosine": (COSINE, {each.method: each.cosine for each in view.cosines}),
         }, ""
-    found: dict[str, tuple[Quantity, dict[str, np.ndarray]]] = {}
+    found: dict[str, tuple[RowQuantity, dict[str, np.ndarray]]] = {}
     masks, missing = {}, "A head's columns have no output of their own, and so no cosine."
     try:
         masks = {
@@ -110,7 +110,7 @@ def _numbers(
     return found, missing
 
 
-def heads_seen(sets: list[HeadNumbers], quantity: Quantity, of: str) -> str:
+def heads_seen(sets: list[HeadNumbers], quantity: RowQuantity, of: str) -> str:
     """Say which heads have most and least, how much of the differences is between heads, and whether one went whole."""
     several = len(sets) > 1
     sentences = []

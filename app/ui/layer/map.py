@@ -14,9 +14,9 @@ from app.ui.common.explanations import MAP_FORMULAS
 from app.ui.common.maps import map_seen
 from app.ui.common.text import plain
 from diagnostics.figures.model_map import model_map_figure
-from diagnostics.model_map import ModelMap, Quantity
+from diagnostics.model_map import MapQuantity, ModelMap
 
-QUANTITIES: dict[str, Quantity] = {
+QUANTITIES: dict[str, MapQuantity] = {
     "Gain": "quality_gain",
     "Median Gini": "median_gini",
     "Layer sparsity": "layer_sparsity",
@@ -65,7 +65,7 @@ def _is_of(entry: StoredRun, study: Study) -> bool:
     )
 
 
-def _view(shown: ModelMap, quantity: Quantity) -> View:
+def _view(shown: ModelMap, quantity: MapQuantity) -> View:
     seen = map_seen(shown, quantity)
     return View(
         model_map_figure(shown, quantity, theme()),

@@ -15,7 +15,7 @@ from app.services.layer.study import Outcome, Study
 from app.services.server.access import SEMINAR
 from app.ui.common.search_options import SearchOptions, default_options, settings
 from app.ui.common.text import plain
-from app.ui.common.waiting import laboratory, meanwhile
+from app.ui.common.waiting import laboratory, result_or_progress
 
 PARAMETER = "pin"
 MAX_PIN_LENGTH = 2000
@@ -202,7 +202,7 @@ def _study(key: StudyKey, shown: Study) -> Study | None:
     model = laboratory_.model(key.model).result()
     if key.layer not in model.layers:
         raise PinError(f"{model.title} has no layer {key.layer}, which the address pins.")
-    return meanwhile(laboratory_.study(key, model), key, "Computing the pinned layer")
+    return result_or_progress(laboratory_.study(key, model), key, "Computing the pinned layer")
 
 
 def _away(reason: str) -> None:

@@ -23,7 +23,7 @@ def related_views(seen: Seen, choose: Callable[[Iterable[str]], Iterable[str]]) 
         choose: returns the names of those that are wanted, of all there are.
 
     Raises:
-        NothingToShow: they cannot be had; the page says why.
+        NothingToShow: they cannot be prepared; the page says why.
         RunError: the run is damaged.
     """
     if seen.run is not None:

@@ -1,4 +1,4 @@
-"""The room of a seminar on the page Learn: the presenter's slides turn everybody's, and questions are answered."""
+"""The room of a seminar on the page Learn: readers' pages follow the presenter's slides, and answer questions."""
 
 import csv
 import io

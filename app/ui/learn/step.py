@@ -28,7 +28,7 @@ class Control:
         values: each frame's value, as the address has it.
         shown: the same for people.
         start: the frame that is shown first.
-        stops: an arrow key moves by so many frames.
+        stops: an arrow key moves by this many frames.
         rate: frames a second when it plays.
     """
 
@@ -56,7 +56,7 @@ class Picture:
         control: None: it does not move.
         seen: a sentence for each frame.
         alt: a text for readers who cannot see the drawing.
-        numbers: the columns behind the drawing; called only when somebody downloads them.
+        numbers: the columns behind the drawing; called only when they are downloaded.
         missing: why the picture is another than the one asked for; "": it is the one.
     """
 

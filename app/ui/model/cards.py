@@ -22,11 +22,11 @@ from diagnostics.figures.perplexity import PerplexityBar, perplexity_figure
 from diagnostics.figures.tokens_gini import tokens_gini_figure
 from diagnostics.format import number
 from diagnostics.gap import captured_share
-from diagnostics.model_map import ModelMap, Quantity, outcome_lanes
+from diagnostics.model_map import MapQuantity, ModelMap, outcome_lanes
 from trim.runs.folder import Run
 from trim.runs.recovery import Recovery
 
-MAPS: dict[str, dict[str, Quantity]] = {
+MAPS: dict[str, dict[str, MapQuantity]] = {
     "map_gini": {"Median Gini": "median_gini", "Layer sparsity": "layer_sparsity"},
     "map_outcome": {"Learning rate": "outcome"},
     "map_gain": {"Gain over uniform": "quality_gain"},
@@ -36,7 +36,7 @@ MAPS: dict[str, dict[str, Quantity]] = {
         "As pruned": "row_variance",
     },
 }
-CHANGES: dict[str, Quantity] = {"Error left": "error_left", "Weights moved": "weights_moved"}
+CHANGES: dict[str, MapQuantity] = {"Error left": "error_left", "Weights moved": "weights_moved"}
 STORED_PAGE = "views/stored_layer.py"
 COSTS = "Layer costs"  # the part of the page
 
@@ -114,7 +114,7 @@ def agreement_card(maps: Sequence[ModelMap], file_name: str) -> None:
     card("row_agreement", variants, file_name=file_name, shared=tuple(maps))
 
 
-def map_view(shown: ModelMap, quantity: Quantity, more: str = "") -> View:
+def map_view(shown: ModelMap, quantity: MapQuantity, more: str = "") -> View:
     """Draw one number of every layer; `more` is added to the finding."""
     seen = map_seen(shown, quantity) + more
     return View(

@@ -12,29 +12,29 @@ from trim.errors import RunError
 
 
 @dataclass(frozen=True)
-class Choice:
+class RunChoice:
     """A run in the list: its id, what it is called, and its state."""
 
     id: str
     label: str
 
 
-def choices(entries: Sequence[StoredRun], jobs: RunJobs) -> list[Choice]:
+def choices(entries: Sequence[StoredRun], jobs: RunJobs) -> list[RunChoice]:
     """List all runs of whole models; first the one being computed, even before it has a folder."""
     known = {entry.id for entry in entries}
     listed = []
     running = jobs.running()
     if running is not None and running.kind == "prune":
-        listed.append(Choice(running.id, f"{running.title} · running"))
+        listed.append(RunChoice(running.id, f"{running.title} · running"))
     for asked in dict.fromkeys([st.session_state.get("started_run"), st.query_params.get("run")]):
         failed = _failed(asked, jobs) if asked and asked not in known else None
         if failed is not None and (running is None or asked != running.id):
             listed.append(failed)
     above = {choice.id for choice in listed}
-    return listed + [Choice(entry.id, _label(entry)) for entry in entries if entry.id not in above]
+    return listed + [RunChoice(entry.id, _label(entry)) for entry in entries if entry.id not in above]
 
 
-def _failed(run_id: str, jobs: RunJobs) -> Choice | None:
+def _failed(run_id: str, jobs: RunJobs) -> RunChoice | None:
     """Return a run that was begun and has no folder."""
     try:
         record = jobs.begun(run_id)
@@ -43,7 +43,7 @@ def _failed(run_id: str, jobs: RunJobs) -> Choice | None:
         return None
     if record is None or record.kind != "prune" or complete:  # its run was deleted since
         return None
-    return Choice(run_id, f"{record.title} · failed")
+    return RunChoice(run_id, f"{record.title} · failed")
 
 
 def _label(entry: StoredRun) -> str:
@@ -56,7 +56,7 @@ def _label(entry: StoredRun) -> str:
     return f"{entry.run.name} · {entry.run.created[:10]}"
 
 
-def pick_run(listed: Sequence[Choice], default: str | None) -> str | None:
+def pick_run(listed: Sequence[RunChoice], default: str | None) -> str | None:
     """Return the id of the run that the address names, or else `default`; choosing another changes the address.
 
     None: there is no run.

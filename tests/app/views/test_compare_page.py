@@ -152,7 +152,7 @@ def test_masks_of_a_pair(store):
 
 def test_what_is_added_elsewhere_is_compared(store):
     view = LayerView.of(store.open("t"), store.layer("t", GATE))
-    pick = LIVE_LAYERS.add(view, "trim", service.Source.of(store.open("t")))
+    pick = LIVE_LAYERS.add(view, "trim", service.ComparedSource.of(store.open("t")))
     test = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=60)
     test.session_state["compared"] = [f"t/{GATE}", str(pick), "live:gone/x"]
     test.switch_page("views/compare.py")

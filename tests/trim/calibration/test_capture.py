@@ -15,8 +15,8 @@ from transformers import PretrainedConfig
 import trim
 from tests.trim import tiny
 from trim import cache
+from trim.calibration.calibration import Calibration
 from trim.calibration.capture import stored_capture
-from trim.calibration.text import Calibration
 from trim.models import architecture
 from trim.progress import Progress
 

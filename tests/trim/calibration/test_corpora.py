@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 import trim
 from tests.trim import tiny
 from tests.trim.fake_hub import FakeHub
-from trim.calibration import text_files, texts
+from trim.calibration import named_texts, text_files
 
 WIKITEXT, C4 = "Salesforce/wikitext", "allenai/c4"
 
@@ -56,8 +56,10 @@ def json_lines(rows: list[str]) -> bytes:
 @pytest.fixture
 def wikitext(hub: FakeHub) -> dict[str, bytes]:
     files = {
-        texts.WIKITEXT_FILES["calibration"]: parquet([f"train {number}" for number in range(50)]),
-        texts.WIKITEXT_FILES["evaluation"]: parquet(["", " = Title = \n", *map("test {}".format, range(50))]),
+        named_texts.WIKITEXT_FILES["calibration"]: parquet([f"train {number}" for number in range(50)]),
+        named_texts.WIKITEXT_FILES["evaluation"]: parquet(
+            ["", " = Title = \n", *map("test {}".format, range(50))]
+        ),
     }
     hub.add(WIKITEXT, files, kind="datasets")
     return files
@@ -70,8 +72,10 @@ def c4(hub: FakeHub) -> list[str]:
     hub.add(
         C4,
         {
-            texts.C4_FILES["calibration"]: gzip.compress(json_lines(documents)),
-            texts.C4_FILES["evaluation"]: gzip.compress(json_lines([f"validation {n}" for n in range(1200)])),
+            named_texts.C4_FILES["calibration"]: gzip.compress(json_lines(documents)),
+            named_texts.C4_FILES["evaluation"]: gzip.compress(
+                json_lines([f"validation {n}" for n in range(1200)])
+            ),
         },
         kind="datasets",
     )
@@ -83,7 +87,7 @@ def test_the_demo_has_two_parts():
     evaluation = load("demo", split="evaluation", windows=None, length=512)
     assert calibration.shape == (8, 64)
     assert calibration.dtype == torch.int64
-    told = texts.demo_text("calibration"), texts.demo_text("evaluation")
+    told = named_texts.demo_text("calibration"), named_texts.demo_text("evaluation")
     long_ones = [{line for line in text.split("\n") if len(line) > 200} for text in told]
     assert min(map(len, long_ones)) > 100
     assert not long_ones[0] & long_ones[1]
@@ -118,7 +122,7 @@ def test_c4_windows_come_from_documents_longer_than_them(hub: FakeHub, c4: list[
     assert len(set(sources)) == 30
     starts = [source.index(text_of(window)) for source, window in zip(sources, windows, strict=True)]
     assert len(set(starts)) > 5
-    assert hub.downloaded() == {texts.C4_FILES["calibration"]}
+    assert hub.downloaded() == {named_texts.C4_FILES["calibration"]}
 
 
 def test_few_long_documents_of_c4_are_used_again(c4: list[str]):
@@ -153,11 +157,11 @@ def test_refusals_of_the_hub(hub: FakeHub, source: str, monkeypatch: pytest.Monk
 
 
 def test_damaged_downloads(hub: FakeHub):
-    hub.add(WIKITEXT, {texts.WIKITEXT_FILES["calibration"]: b"not a parquet file"}, kind="datasets")
+    hub.add(WIKITEXT, {named_texts.WIKITEXT_FILES["calibration"]: b"not a parquet file"}, kind="datasets")
     assert "damaged" in refusal("wikitext2")
-    hub.add(C4, {texts.C4_FILES["calibration"]: b"no gzip"}, kind="datasets")
+    hub.add(C4, {named_texts.C4_FILES["calibration"]: b"no gzip"}, kind="datasets")
     assert "damaged" in refusal("c4")
-    hub.add(WIKITEXT, {texts.WIKITEXT_FILES["evaluation"]: parquet(["a"], "words")}, kind="datasets")
+    hub.add(WIKITEXT, {named_texts.WIKITEXT_FILES["evaluation"]: parquet(["a"], "words")}, kind="datasets")
     assert 'no field "text"' in refusal("wikitext2", split="evaluation")
 
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 import trim
 from tests.trim import rough
 from trim.calibration.block_states import LoadedModel
+from trim.calibration.calibration import Calibration
 from trim.calibration.inputs import LayerInputs
 from trim.calibration.sensitivity import cached_sensitivity, row_sensitivity
-from trim.calibration.text import Calibration
 from trim.errors import NonFiniteError, NotEnoughMemoryError
 from trim.models.loaded import find_blocks
 from trim.models.streamed import StreamedModel

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 import trim
 from tests.trim import rough
 from tests.trim.refit_cases import layer, objective, refitted
-from trim.calibration.inputs import Heard, InputListener, Products
-from trim.calibration.text import Calibration
+from trim.calibration.calibration import Calibration
+from trim.calibration.inputs import Heard, InputListener, ProductsRequest
 from trim.methods import least_squares as module
 from trim.methods.least_squares import TextProducts
 from trim.methods.refit import refit
@@ -93,7 +93,7 @@ def test_products_count_real_tokens_once():
     generator = torch.Generator().manual_seed(0)
     states, dense = (torch.randn(6, 16, 8, generator=generator) for _ in range(2))
     calibration = Calibration.of(tokens, mask)
-    whole, apart = (InputListener(calibration, {"0.up": linear}, Products(held)) for held in (0, 3))
+    whole, apart = (InputListener(calibration, {"0.up": linear}, ProductsRequest(held)) for held in (0, 3))
     for listener in (whole, apart):
         for part in (slice(0, 4), slice(4, 6)):
             with listener.listening(part, {"0.up": Heard(dense[part].reshape(-1, 8), None)}):

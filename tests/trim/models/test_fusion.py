@@ -10,8 +10,8 @@ from transformers.models.llama import modeling_llama
 
 import trim.kernels
 from tests.trim import rough, tiny
+from trim.calibration.calibration import Calibration
 from trim.calibration.sensitivity import row_sensitivity
-from trim.calibration.text import Calibration
 from trim.models import fusion as fused_blocks
 from trim.models.fusion import plain_gated, plain_norm, plain_rotary
 from trim.models.replay import record_calls

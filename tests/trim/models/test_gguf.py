@@ -13,7 +13,7 @@ from tests.trim import tiny
 from tests.trim.models import gguf_files
 from trim import cache
 from trim.models import source as sources
-from trim.models.gguf_header import read_header
+from trim.models.gguf_header import read_gguf_header
 
 
 def write(path: Path, fields: gguf_files.Fields | None = None, **more: object) -> torch.nn.Module:
@@ -33,7 +33,7 @@ def refusal(path: Path) -> str:
 def test_a_file_is_dequantized_once(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch):
     path = tmp_path / "tiny.gguf"
     original = write(path)
-    header = read_header(path)
+    header = read_gguf_header(path)
     assert (header.architecture, header.count("qwen2.block_count")) == ("qwen2", tiny.BLOCKS)
     assert header.parameters == sum(parameter.numel() for parameter in original.parameters())
     described = trim.describe_model(path)

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 import trim
 from tests.trim.models.gguf_files import Fields, write
 from trim.models.gguf_config import read_config
-from trim.models.gguf_header import read_header
+from trim.models.gguf_header import read_gguf_header
 from trim.models.loaded import model_folder
 
 WINDOW = torch.arange(3, 123)[None]
@@ -91,7 +91,7 @@ def test_weights_are_those_that_transformers_reads(
     folder, _ = model_folder(path)
     ours = load_file(folder / "model.safetensors")
     theirs = transformers.AutoModelForCausalLM.from_pretrained(
-        tmp_path, gguf_file=path.name, config=read_config(read_header(path)), dtype=torch.float32
+        tmp_path, gguf_file=path.name, config=read_config(read_gguf_header(path)), dtype=torch.float32
     ).state_dict()
     assert ours.keys() == theirs.keys() - ({"lm_head.weight"} if "lm_head.weight" not in ours else set())
     assert ("lm_head.weight" in ours) == (architecture == "bloom" or not module.config.tie_word_embeddings)
@@ -242,7 +242,7 @@ def test_the_largest_gemma_scales_by_its_size(architecture: str, blocks: int, tm
     for count, scalar in ((blocks, 16), (2, 32)):
         module = make(architecture, num_hidden_layers=count, head_dim=32, hidden_size=64)
         write(tmp_path / "model.gguf", module, architecture, fields)
-        assert read_config(read_header(tmp_path / "model.gguf")).query_pre_attn_scalar == scalar
+        assert read_config(read_gguf_header(tmp_path / "model.gguf")).query_pre_attn_scalar == scalar
 
 
 @pytest.mark.parametrize("factor", [8.0, 32.0])
@@ -252,7 +252,7 @@ def test_llama_3_is_recognized(factor: float, tmp_path: Path):
     module = make("llama", num_attention_heads=2, num_key_value_heads=1, head_dim=128)
     module.config.rope_parameters["rope_theta"] = 500_000.0
     write(tmp_path / "model.gguf", module, "llama", {}, {"rope_freqs.weight": llama3_factors(rope, 128)})
-    header = read_header(tmp_path / "model.gguf")
+    header = read_gguf_header(tmp_path / "model.gguf")
     assert read_config(header).rope_parameters == rope
 
 

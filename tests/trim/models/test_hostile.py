@@ -10,7 +10,7 @@ import pytest
 import trim
 from tests.trim import tiny
 from trim.models.checkpoint import read_config
-from trim.models.gguf_header import read_header
+from trim.models.gguf_header import read_gguf_header
 from trim.models.loaded import model_folder
 from trim.models.tensor_files import TensorFiles
 from trim.names import absolute
@@ -126,9 +126,9 @@ def gguf(path: Path, dimensions: int, size: int, blocks: int = 1) -> Path:
     ("dimensions", "size", "blocks"), [(400_000, 2**64 - 1, 1), (2, 2**32, 1), (1, 8, 2**31 - 1)]
 )
 def test_headers_of_gguf(tmp_path, dimensions, size, blocks):
-    assert read_header(gguf(tmp_path / "good.gguf", 1, 8)).parameters == 8
+    assert read_gguf_header(gguf(tmp_path / "good.gguf", 1, 8)).parameters == 8
     with pytest.raises(trim.ModelError, match="damaged"):
-        read_header(gguf(tmp_path / "bad.gguf", dimensions, size, blocks))
+        read_gguf_header(gguf(tmp_path / "bad.gguf", dimensions, size, blocks))
 
 
 def test_more_tensors_than_any_model_has(good, monkeypatch):

@@ -13,8 +13,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 import trim
 from benchmarks import architectures
 from tests.trim import tiny
+from trim.calibration.calibration import Calibration
 from trim.calibration.inputs import MIN_TOKENS, InputListener
-from trim.calibration.text import Calibration
 from trim.models.architecture import check_config
 from trim.models.experts import Expert, Experts, Part, RoutedLinear, split_experts
 from trim.models.loaded import Model

@@ -139,11 +139,11 @@ def test_prices_made_on_the_gradients_way_are_those_of_a_pass_of_their_own(
     pruned(llama, tmp_path / "before")  # sensitivities without prices
     apart = pruned(llama, tmp_path / "apart", budget="optimal")
     (prices,) = (own_cache / "budgets").glob("*.safetensors")
-    content = cache.load(prices, load)
+    content = cache.load_entry(prices, load)
     shutil.rmtree(own_cache)
     monkeypatch.setattr("trim.pruning.plan_optimal._prices", None)
     together = pruned(llama, tmp_path / "together", budget="optimal")
     assert together.budgets == apart.budgets
-    again = cache.load(prices, load)
+    again = cache.load_entry(prices, load)
     assert again.keys() == content.keys()
     assert all(torch.equal(again[name], pair) for name, pair in content.items())

@@ -264,11 +264,11 @@ PERPLEXITY = {"corpus": "demo", "tokens_sha256": "0", "windows": 2, "length": 16
     ("file", "text", "message"),
     [
         ("notes", '{"name": NaN}', "NaN is not a number"),
-        ("notes", '{"name": "%s"}' % ("x" * 121), "it.name must be between 0 and 120 letters"),
+        ("notes", '{"name": "%s"}' % ("x" * 121), "it.name must be between 0 and 120 characters"),
         ("notes", '{"note": 1%s}' % ("0" * 400), "401 digits"),
         ("notes", '{"note": 1e999}', "too large"),
         ("notes", f'{{"other": {"[" * 30}{"]" * 30}}}', "nested too deeply"),
-        ("notes", '{"other": "%s"}' % ("x" * 100_001), "100,001 letters"),
+        ("notes", '{"other": "%s"}' % ("x" * 100_001), "100,001 characters"),
         ("budgets", '{"layers": {"2.mlp.up_proj": 7}}', "must be between 0 and 1, not 7"),
         ("budgets", '{"layers": {"2.<b>": 0.5}}', "cannot be '2.<b>'"),
         ("budgets", '{"layers": {}}', "lacks 2.mlp.up_proj"),

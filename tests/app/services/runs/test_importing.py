@@ -221,7 +221,7 @@ def test_everything_in_it_is_read(good, folder):
     """What each file may hold is the business of `trim.runs`; here the import reads all of it."""
     for name in ("config.json", "manifest.json", "budgets.json", "metrics.json"):
         refused(packed(good | {name: b'{"kind": NaN}'}), folder, f"{name} is damaged")
-    refused(packed(good | {"notes.json": json.dumps({"name": "x" * 121}).encode()}), folder, "120 letters")
+    refused(packed(good | {"notes.json": json.dumps({"name": "x" * 121}).encode()}), folder, "120 characters")
     strange = good | {"blocks/001.safetensors": good["blocks/000.safetensors"]}
     refused(packed(strange), folder, "not what the run recorded")
     refused(packed(good | {"blocks/999.safetensors": b""}), folder, "does not name 999")
