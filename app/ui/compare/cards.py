@@ -15,7 +15,7 @@ from app.ui.common import explanations
 from app.ui.common.agreement import AGREEMENT_FORMULA, agreement_views
 from app.ui.common.cards import View, card, theme
 from app.ui.common.curves import curves_text, curves_view
-from app.ui.common.selection import ComparedSource, on_chart, rows_for
+from app.ui.common.selection import SelectionSource, on_chart, rows_for
 from app.ui.common.text import plain
 from app.ui.compare import text as compare_text
 from diagnostics.comparison import AllocationComparison
@@ -119,7 +119,7 @@ def distribution_card(compared: Sequence[Compared], rows: list[int]) -> None:
     quantity = quantities[name]
     sets = _sets(compared, quantity)
     found = distributions(sets)
-    source = ComparedSource("compare_rows", (name, tuple(str(each.pick) for each in compared)))
+    source = SelectionSource("compare_rows", (name, tuple(str(each.pick) for each in compared)))
     marked = rows_for(source, rows)
 
     def view(figure: go.Figure) -> View:
@@ -246,7 +246,7 @@ def _cannot(why: str) -> None:
 
 
 def _rows_card(first: Compared, other: Compared, pair: AllocationComparison, rows: list[int]) -> None:
-    source = ComparedSource("compare_pair", (str(first.pick), str(other.pick)))
+    source = SelectionSource("compare_pair", (str(first.pick), str(other.pick)))
     marked = rows_for(source, rows)
 
     def rows_of(points: list[dict]) -> np.ndarray:

@@ -9,9 +9,9 @@ from streamlit.testing.v1.element_tree import Selectbox
 def page() -> None:
     import streamlit as st
 
-    from app.ui.model.run_picker import Choice, pick_run
+    from app.ui.model.run_picker import RunChoice, pick_run
 
-    st.text(pick_run([Choice("mine", st.session_state["label"]), Choice("other", "Other")], "other"))
+    st.text(pick_run([RunChoice("mine", st.session_state["label"]), RunChoice("other", "Other")], "other"))
 
 
 def test_an_old_label_is_no_run(monkeypatch: pytest.MonkeyPatch):
