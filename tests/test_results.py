@@ -100,21 +100,37 @@ def test_page_of_all_tables():
 
 def test_tables_of_recoveries():
     lines = list(map(cells_of, (ROOT / "docs/recover.md").read_text(encoding="utf-8").splitlines()))
-    rows = content_of("recovery-SmolLM2-135M")["rows"]
-    for name, key in (("solved, tuned", "pruned"), ("recovered", "recovered")):
-        (cells,) = (line[1:] for line in lines if line[0] == name and len(line) == 4)
-        for cell, target in zip(cells, (0.5, 0.7, 0.8), strict=True):
-            test, speeches = cell.rstrip(")").split(" (")
-            found = [row[key] for row in rows if row["target"] == target]
-            assert same([each[0] for each in found], test)
-            assert same([each[1] for each in found], speeches)
+    seen = 0
+    for model in ("SmolLM2-135M", "Qwen2.5-Coder-0.5B"):
+        rows = [
+            row
+            for row in content_of(f"recovery-{model}")["rows"]
+            if row["options"].get("learning_rate") != 0.0011
+        ]
+        (first,) = (n for n, line in enumerate(lines) if line[0] == model and line[1] != "sparsity")
+        for name, key in (("solved, tuned", "pruned"), ("recovered", "recovered")):
+            (cells,) = (line for line in lines[first : first + 5] if line[0] == name)
+            for column, cell in list(zip(lines[first], cells, strict=True))[1:]:
+                minutes = 5 if column.endswith("seed 0") else 1
+                target = float(column.partition("%")[0]) / 100
+                found = [row[key] for row in rows if (row["target"], row["minutes"]) == (target, minutes)]
+                assert column.endswith("seed 0") or column.split()[1] == str(len(found))
+                test, speeches = cell.removesuffix(", 5 minutes").rstrip(")").split(" (")
+                assert same([each[0] for each in found], test)
+                assert same([each[1] for each in found], speeches)
+                seen += 1
+    assert seen == 14
 
 
 def test_table_of_zero_shot_accuracies():
     lines = map(cells_of, (ROOT / "docs/recover.md").read_text(encoding="utf-8").splitlines())
     said = [line for line in lines if len(line) == 11 and line[2][:1].isdigit()]
-    rows = content_of("zero-shot-SmolLM2-135M")["rows"]
-    assert len(said) == len(rows) == 10
+    rows = [
+        row
+        for model in ("SmolLM2-135M", "Qwen2.5-Coder-0.5B")
+        for row in content_of(f"zero-shot-{model}")["rows"]
+    ]
+    assert len(said) == len(rows) == 20
     for cells, row in zip(said, rows, strict=True):
         found = row["tasks"]
         assert cells[2:9] == [f"{100 * task['accuracy']:.1f}" for task in found]

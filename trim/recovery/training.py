@@ -19,6 +19,8 @@ from trim.runs.recovery import HeldOut
 
 LOOKS = 10  # at the held-out windows, evenly over the time
 PATIENCE = 4  # looks without a better one end the training
+RATE_PER_NAT = 0.004  # of the held-out divergence before the training; times the size of the kept weights
+MAX_DAMAGE = 0.5  # nats that count for it
 WARM_UP = 0.05  # of the time, until the rate is at its highest
 MAX_GRADIENT_NORM = 1.0
 PACE_STEPS = 4  # are timed before the number of steps is known
@@ -74,6 +76,18 @@ class Course:
         self.planned = self.done + max(1, int(seconds_left / pace))
 
 
+def highest_rate(chosen: float | None, divergence: float) -> float:
+    """Return the highest rate as a share of how large the kept weights are.
+
+    A model that lost little is made worse by steps that help one that lost much.
+
+    Args:
+        chosen: the share that was asked for; None: it follows from the damage.
+        divergence: nats on the held-out windows before the training.
+    """
+    return RATE_PER_NAT * min(divergence, MAX_DAMAGE) if chosen is None else chosen
+
+
 class Training:
     """Trains the kept weights of a model until the time is over.
 
@@ -92,19 +106,21 @@ class Training:
         text: RecoveryText,
         course: Course,
         *,
-        rate: float,
+        rate: float | None,
+        size: float,
         windows: int,
         in_one_pass: int,
         sampled: float,
         seed: int,
         minutes: float | None,
     ) -> None:
-        """Prepare; `minutes` None: as many steps as the course plans."""
+        """Prepare; see `highest_rate` for `rate` and `size`; `minutes` None: as many steps as the course plans."""
         check_windows(dense, text.training)
         self.kept, self.text, self.course = kept, text, course
         self.best = kept.values.to("cpu", copy=True)
         self._dense, self._student = dense, student
-        self._rate, self._windows, self._in_one_pass = rate, windows, in_one_pass
+        self._rate, self._size = rate, size
+        self._windows, self._in_one_pass = windows, in_one_pass
         self._sampled, self._seed = sampled, seed
         self._budget = None if minutes is None else 60 * minutes
         self._resumed_at, self._before = time.monotonic(), course.seconds
@@ -173,7 +189,8 @@ class Training:
             loss.backward()
             total += loss.detach()
         self.consistent = False
-        self.kept.step(self._rate * course.rate(), MAX_GRADIENT_NORM)
+        rate = highest_rate(self._rate, course.curve[0]["divergence"]) * self._size
+        self.kept.step(rate * course.rate(), MAX_GRADIENT_NORM)
         course.advance()
         self.spend()
         self._previous, self._waiting = self._waiting, total

@@ -32,12 +32,13 @@ class RecoverSettings:
         unset="as many as the minutes allow",
         limits=(1, 10**7),
     )
-    learning_rate: float = option(
-        0.0015,
+    learning_rate: float | None = option(
+        None,
         help="the highest rate of Adam, as a share of how large the kept weights are (root mean square of the middle "
         "matrix); reached after a twentieth of the time and 0 at its end",
         label="Learning rate",
         group=TRAINING,
+        unset="0.004 times the held-out divergence before the training, of which at most half a nat counts",
         metavar="RATE",
     )
     batch: int | None = option(

@@ -250,6 +250,12 @@ def test_held_out_windows_share_least_with_what_the_model_was_pruned_on(run: tri
     assert pruned_on("wikitext2", pair, None) is None
 
 
+def test_the_rate_follows_the_damage():
+    assert training.highest_rate(None, 0.25) == pytest.approx(0.001)
+    assert training.highest_rate(None, 7.0) == pytest.approx(0.002)
+    assert training.highest_rate(0.003, 7.0) == 0.003
+
+
 def test_what_the_model_writes_begins_as_texts_do_or_as_the_text(dense: Path):
     model = trim.load_model(dense, device="cpu")
     model.tokenizer.bos_token_id = 1
