@@ -255,7 +255,7 @@ def _gini_panel(shown: LayerNumbers, pinned: LayerNumbers | None, arrays: dict[s
     margin = 0.03 * float(bins.edges[-1] - bins.edges[0])
     return Panel(
         "gini",
-        "How concentrated is the score in each row?",
+        "How concentrated is each row's score?",
         _number_axis(
             "Gini of the row's scores", float(bins.edges[0]) - margin, float(bins.edges[-1]) + margin
         ),
@@ -280,12 +280,12 @@ def _cosine_panel(
         )
         high = max(0.0, float(np.log10(max(largest, 1.0)))) + 0.04
         ticks = tuple((float(power), _power(power)) for power in range(int(low), 1))
-        y = Axis("1 − cosine to the dense output", low, high, ticks)
+        y = Axis("1 − cosine", low, high, ticks)
     else:
         least = min(
             (float(np.nanmin(side.bands)) for side, _ in sides if np.isfinite(side.bands).any()), default=0.0
         )
-        y = _number_axis("cosine to the dense output", min(0.0, least), 1.02)
+        y = _number_axis("cosine", min(0.0, least), 1.02)
 
     def placed(cosine: np.ndarray) -> np.ndarray:
         values = cosine if scale == "linear" else np.log10(np.maximum(1.0 - cosine, 10.0**y.low))
@@ -427,7 +427,7 @@ def _rate_panel(
         "rate",
         RATES,
         Axis("learning rate η", -0.6, len(rates) - 0.4, tuple((place[rate], _rate(rate)) for rate in rates)),
-        _number_axis("gain in quality over uniform", low, high, most=5, signed=True),
+        _number_axis("gain over uniform", low, high, most=5, signed=True),
         tuple(marks),
     )
     return panel, tuple(place[rate] for rate in shown.trace.rates.tolist())

@@ -11,12 +11,12 @@ import streamlit as st
 
 import trim
 from app.services.layer.keys import DEVICES, FIRST_TARGET_PERCENT, ModelKey, SensitivityKey, StudyKey
-from app.services.layer.shipped import ShippedLayer, shipped_layer
+from app.services.layer.shipped import Gains, ShippedLayer, shipped_layer
 from app.services.layer.study import Study
 from app.services.server.access import SEMINAR
 from app.ui.common.address import show_refused
 from app.ui.common.choose import TEXT_WORDS, choose_layer, choose_model, choose_text
-from app.ui.common.parts import OVERVIEW, choose_part
+from app.ui.common.parts import ALL_LAYERS, OVERVIEW, choose_part
 from app.ui.common.search_options import (
     SearchOptions,
     choose_search_options,
@@ -107,10 +107,12 @@ def explore(
         pinned_label="" if pinned is None else pinned.pin.differences(seen),
         charts=part == OVERVIEW,
         file_name=file_name,
+        gains=_gains(study),
+        live=True,
     )
     if part == "Gap":
         open_gap(study, outcome, rows, layer_name, file_name)
-    elif part == "Map":
+    elif part == ALL_LAYERS:
         open_map(study)
     elif part == MORE:
         more_section(Seen(shown, whole, rows, file_name, live=(study, outcome)))
@@ -186,6 +188,16 @@ def heading(study: Study) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="heading"):
         st.title(plain(study.key.layer), anchor=False, width="content")
         which_is_seen(study)
+
+
+def _gains(study: Study) -> Gains | None:
+    """Return the gains in all layers of the model; they were measured with the model and text that come first."""
+    shipped = shipped_layer()
+    if isinstance(shipped, ShippedLayer) and study.key == dataclasses.replace(
+        shipped.key, layer=study.key.layer
+    ):
+        return shipped.gains
+    return None
 
 
 def about(study: Study) -> None:

@@ -12,7 +12,7 @@ from app.services.results.tables import agreement_map, has_sensitivities, model_
 from app.services.runs.recoveries import recoveries_of
 from app.services.runs.store import STORE, StoredRun
 from app.ui.common import block_errors, tokens
-from app.ui.common.cards import fact
+from app.ui.common.cards import fact, fact_columns
 from app.ui.common.guard import guarded
 from app.ui.common.parts import OVERVIEW, choose_part
 from app.ui.common.seminar import presenter_only
@@ -47,7 +47,7 @@ from trim.methods.choices import LAYER_QUALITY_MEANINGS
 from trim.runs.folder import Run
 
 MAX_COMPARED = 4
-PARTS = (OVERVIEW, COSTS, "Errors by block", "Tokens")
+PARTS = (OVERVIEW, "Perplexity", "Text", "Recover", COSTS, "Errors by block", "Tokens")
 
 
 def default_run(entries: list[StoredRun]) -> str | None:
@@ -99,7 +99,7 @@ def heading(run: Run, shown: ModelMap) -> None:
     st.caption(plain(" · ".join(map(str, facts))))
     if note := run.notes["note"]:
         st.caption(plain(note))
-    columns = st.columns(4)
+    columns = fact_columns()
     sparsity = run.metrics.get("sparsity", {})
     asked = sparsity.get("requested", request.target_sparsity)
     fact(
@@ -130,7 +130,7 @@ def heading(run: Run, shown: ModelMap) -> None:
         if shown.searched
         else "not searched",
         "layers",
-        help="Positive: rows that keep their quality give more weights. Negative: rows that lose it do.",
+        help="Positive: rows that keep their output are pruned harder. Negative: rows that lose it are.",
     )
 
 
@@ -189,36 +189,15 @@ def views(run_id: str, run: Run, entries: list[StoredRun]) -> None:
     elif part == COSTS:
         layer_costs_part(run, shown, file_name)
         open_layer(run_id, shown)
-    elif part == "Errors by block":
-        others = beside(run_id, run, entries)
-        diagnosis(
-            run,
-            "blocks",
-            "Where does error build up?",
-            block_errors.COST,
-            lambda: block_errors.block_errors_card([run, *others], file_name),
-        )
+    elif part == "Recover":
+        recover_views(run)
     else:
-        others = beside(run_id, run, entries)
-        diagnosis(
-            run,
-            "tokens",
-            "Which tokens suffer?",
-            tokens.COST,
-            lambda: tokens.tokens_views(
-                [
-                    (each.name, each.diagnoses["tokens"])
-                    for each in (run, *others)
-                    if "tokens" in each.diagnoses
-                ],
-                file_name,
-            ),
-        )
+        alongside(part, run, shown, beside(run_id, run, entries), file_name)
 
 
 def overview(run_id: str, run: Run, shown: ModelMap, entries: list[StoredRun], file_name: str) -> None:
-    """Draw the maps of a run, and the run beside others."""
-    everything, shown = shown, experts_choice(shown)
+    """Draw the maps of a run."""
+    shown = experts_choice(shown)
     above, below = st.columns(2), st.columns(2)
     more = {}
     if has_sensitivities(run):
@@ -233,9 +212,40 @@ def overview(run_id: str, run: Run, shown: ModelMap, entries: list[StoredRun], f
         with st.columns(2)[0]:
             experts_card(shown, file_name)
     open_layer(run_id, shown)
-    st.subheader("Beside other runs")
+
+
+def alongside(part: str, run: Run, shown: ModelMap, others: list[Run], file_name: str) -> None:
+    """Draw a part of the page in which the run is beside others."""
+    if part == "Perplexity":
+        with_perplexities(run, shown, others, file_name)
+    elif part == "Text":
+        complete = [recovery for recovery in recoveries_of(run) if recovery.complete]
+        continue_prompt_views([run, *others], complete)
+    elif part == "Errors by block":
+        diagnosis(
+            run,
+            "blocks",
+            "Where does error build up?",
+            block_errors.COST,
+            lambda: block_errors.block_errors_card([run, *others], file_name),
+        )
+    else:
+        read = [
+            (each.name, each.diagnoses["tokens"]) for each in (run, *others) if "tokens" in each.diagnoses
+        ]
+        diagnosis(
+            run,
+            "tokens",
+            "Which tokens suffer?",
+            tokens.COST,
+            lambda: tokens.tokens_views(read, file_name),
+        )
+
+
+def with_perplexities(run: Run, shown: ModelMap, others: list[Run], file_name: str) -> None:
+    """Draw how well the models predict, and what they were pruned by."""
     runs, maps = [run], []
-    for other in beside(run_id, run, entries):
+    for other in others:
         with guarded(f"{plain(other.name)}: "):
             maps.append(model_map(other))
             runs.append(other)
@@ -244,18 +254,15 @@ def overview(run_id: str, run: Run, shown: ModelMap, entries: list[StoredRun], f
     with left:
         perplexity_card(runs, recovered, file_name)
     with right:
-        outcome_card([everything, *maps], file_name)
+        outcome_card([shown, *maps], file_name)
     if run.request.solves and len(runs) > 1:
         with left, guarded():
             agreement_card([agreement_map(run, other) for other in runs[1:]], file_name)
-    recover_views(run)
-    continue_prompt_views(runs, [recovery for recovery in recoveries_of(run) if recovery.complete])
 
 
 st.title("How does a whole model take to pruning?")
 st.markdown(
-    "Each cell is one layer: a block across, a layer type down. Click a cell to open the layer as the run saw it, or "
-    "draw a box with the box tool above a chart to pick several."
+    "Each cell of a map is one layer: blocks from left to right, layer types from top to bottom. Click one to open it."
 )
 entries = [entry for entry in STORE.runs() if entry.run is None or entry.run.kind == "model"]
 new_run(entries)

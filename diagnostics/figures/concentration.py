@@ -43,7 +43,7 @@ def gini_histogram(
     frame(
         figure,
         theme,
-        title="How concentrated is the score in each row?",
+        title="How concentrated is each row's score?",
         subtitle=_gini_sentence(statistics, len(rows)),
         x_title="Gini of the row's scores (0 = spread evenly)",
         y_title="rows (count)",

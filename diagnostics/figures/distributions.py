@@ -44,7 +44,7 @@ ROW_SPARSITY = RowQuantity(
 )
 GINI = RowQuantity(
     "Gini",
-    "How concentrated is the score in each row?",
+    "How concentrated is each row's score?",
     "Gini of the row's scores (0 = spread evenly)",
     ".3~f",
 )

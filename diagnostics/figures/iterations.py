@@ -3,7 +3,7 @@
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.frame import drawn, frame, signed
+from diagnostics.figures.frame import drawn, frame
 from diagnostics.figures.learning_rate import (
     PUBLISHED,
     nothing_to_gain,
@@ -11,6 +11,7 @@ from diagnostics.figures.learning_rate import (
     rate_label,
 )
 from diagnostics.figures.theme import PALETTES, Theme, diverging
+from diagnostics.format import change
 from diagnostics.learning_rate import LAYER_UNITS, LearningRateTrace
 
 _ROW_UNITS = {"cosim": "cosine²", "mse": "error²", "psnr": "dB²"}
@@ -138,7 +139,7 @@ def landscape_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Fig
             "thickness": 10,
             "outlinewidth": 0,
             "tickvals": [-limit, 0, limit],
-            "ticktext": [f"≤ {signed(-limit, '.1e')}", "0", signed(limit, ".1e")],
+            "ticktext": [f"≤ {change(-limit)}", "0", change(limit)],
             "tickfont": {"size": 11, "color": palette.muted},
             "len": 0.7,
         },

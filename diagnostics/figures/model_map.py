@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.frame import drawn, frame, signed
+from diagnostics.figures.frame import drawn, frame
 from diagnostics.figures.learning_rate import rate_label
 from diagnostics.figures.theme import PALETTES, SEQUENTIAL, Theme, diverging, escape
 from diagnostics.format import change, number
@@ -44,8 +44,8 @@ _SUBTITLES: dict[MapQuantity, str] = {
     "median_gini": "Median over the layer's rows of the Gini of their scores.",
     "layer_sparsity": "Share of each layer's weights that is pruned.",
     "quality_gain": "Layer quality as pruned minus that of uniform: teal gains, brown loses.",
-    "outcome": "Sign of the chosen learning rate. Positive: rows that keep their quality give more weights; "
-    "negative: rows that lose it do.",
+    "outcome": "Sign of the chosen learning rate. Positive: rows that keep their output are pruned harder; "
+    "negative: rows that lose it are.",
     "row_variance_uniform": "Variance over rows of the rows' cosine at uniform row sparsity.",
     "row_variance": "Variance over rows of the rows' cosine, as they were pruned.",
     "row_variance_change": "Variance of row cosines, as pruned over uniform: teal more equal, brown less.",
@@ -197,10 +197,10 @@ def _colours(shown: ModelMap, quantity: MapQuantity, values: np.ndarray, theme: 
         if limit == 0:  # nothing differs from uniform
             return _Colours(scale, -1.0, 1.0, [0.0], ["0" if quantity == "quality_gain" else "× 1"])
         if quantity == "quality_gain":
-            words = [f"≤ {signed(-limit, '.1e')}", "0", f"≥ {signed(limit, '.1e')}"]
+            words = [f"≤ {change(-limit)}", "0", f"≥ {change(limit)}"]
         else:
             scale = [(1 - step, colour) for step, colour in reversed(scale)]
-            words = [f"≤ × {10**-limit:.2g}", "× 1", f"≥ × {10**limit:.2g}"]
+            words = [f"≤ × {number(10**-limit, 2)}", "× 1", f"≥ × {number(10**limit, 2)}"]
         return _Colours(scale, -limit, limit, [-limit, 0.0, limit], words)
     if quantity in ("loss_added", "loss_foreseen") and finite.size:
         finite = np.minimum(finite, np.percentile(finite, 95))  # as above
@@ -216,9 +216,9 @@ def _colours(shown: ModelMap, quantity: MapQuantity, values: np.ndarray, theme: 
         if finite.size and finite.max() - finite.min() < 1e-9:
             ticks, words = ticks[1:2], [f"{ticks[1]:.1%}"]
     elif _is_log(quantity):
-        words = [f"{10**tick:.0e}" for tick in ticks]
+        words = [number(10**tick, 1) for tick in ticks]
     elif quantity in ("loss_added", "loss_foreseen"):
-        words = [signed(tick, ".1g") for tick in ticks]
+        words = [change(tick, 1) for tick in ticks]
         words[-1] = f"≥ {words[-1]}"
     elif quantity == "tokens":
         words = [f"{tick:,.0f}" for tick in ticks]

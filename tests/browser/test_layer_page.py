@@ -312,12 +312,11 @@ def test_a_layer_where_trim_helps_and_why_in_few_actions(page):
     page.goto("/")
     expect(page.get_by_role("heading", name="29.self_attn.v_proj")).to_be_visible()
     expect(chart(page, "rate").locator("svg.chart")).to_be_visible()
-    page.get_by_role("button", name="Best of 210 layers: why?").click()
+    page.get_by_text("Why it helps").click()
     actions += 1
-    expect(page.get_by_text("more than in any other of the model's 210 layers")).to_be_visible()
-    page.keyboard.press("Escape")
+    expect(page.get_by_text("The optimum, too, prunes rows of higher cosine harder")).to_be_visible()
     # Another one, of the map: what gained most in the stored run.
-    part(page, "Map")
+    page.locator(".trim-bar").get_by_role("button", name="All layers").click()
     actions += 1
     expect(card(page, "layer_map").locator(".main-svg").first).to_be_visible()
     marks = trace(page, "layer_map", "layers")
@@ -331,7 +330,7 @@ def test_a_layer_where_trim_helps_and_why_in_few_actions(page):
     actions += 1
     arrived(page, "25.self_attn.v_proj")
     expect(page.locator(".trim-numbers")).to_contain_text("TRIM")
-    assert "wins: rows that keep their output give more weights" in panels(page)["rate"]["finding"]
+    assert "wins: rows that keep their output are pruned harder" in panels(page)["rate"]["finding"]
     assert actions <= 6
     # And side by side with the first: pinned, it stays while another target is chosen.
     page.get_by_role("button", name="Pin").click()

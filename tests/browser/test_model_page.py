@@ -195,6 +195,7 @@ def test_start_watch_cancel_and_resume(page, app, tiny):
     page.get_by_role("button", name="Resume").click()
     expect(progress).to_have_count(0, timeout=2 * PATIENCE)
     settled(page)
+    page.get_by_role("radio", name="Perplexity", exact=True).click()
     expect(card(page, "perplexity")).to_contain_text("times the dense model's")
     expect(page.get_by_test_id("stMetric").first).to_contain_text("60.00%")
     assert re.findall(r"run=([^&]+)", page.url) == [run_id]

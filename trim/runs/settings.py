@@ -139,7 +139,7 @@ class PruneSettings(MethodSettings):
     )
     row_quality: str = option(
         SearchSettings.row_quality,
-        help="drives the updates: rows that keep it give more weights, or fewer at a negative rate",
+        help="drives the updates: rows that keep it are pruned harder, or less at a negative rate",
         label="Row quality",
         group=SEARCH,
         choices=ROW_QUALITIES,

@@ -181,6 +181,17 @@ class _Sent(go.Figure):
         return self._content
 
 
+def fact_columns() -> list[DeltaGenerator]:
+    """Return four columns for facts; on a narrow page two and two."""
+    with st.container(key="facts"):
+        st.html(
+            "<style>@media (max-width: 640px) {"
+            ".st-key-facts [data-testid=stHorizontalBlock] { flex-wrap: wrap; }"
+            ".st-key-facts [data-testid=stColumn] { flex: 1 1 40%; min-width: 40%; } }</style>"
+        )
+        return st.columns(4)
+
+
 def fact(column: DeltaGenerator, label: str, value: str, words: str | None, help: str | None = None) -> None:
     """Draw it; `help` is one hover away."""
     column.metric(

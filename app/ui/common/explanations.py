@@ -57,7 +57,7 @@ the loss. Mask and kept weights are found together, so row sparsities are an out
 """
 
 RATE_FORMULA = r"""
-$\eta > 0$: rows that keep their quality give more weights. $\eta < 0$: rows that lose it do. Rates
+$\eta > 0$: rows that keep their quality are pruned harder. $\eta < 0$: rows that lose it are. Rates
 .01, .02, .04, .08, .12, .16 are tried in turn until one is not better than the one before; only if none beat
 uniform, −.01, −.02, −.04. Layer quality (default) is the cosine between the whole dense and pruned output:
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import streamlit as st
 
 OVERVIEW = "Overview"
+ALL_LAYERS = "All layers"  # of a model, to pick one
 
 
 def choose_part(parts: Sequence[str], key: str = "part") -> str:

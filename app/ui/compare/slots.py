@@ -12,12 +12,6 @@ from diagnostics.figures.theme import slot_style
 
 # The first picture is seen without scrolling on a screen of 720 pixels.
 _CLOSE_TOGETHER = """
-@media (min-width: 900px) {
-[data-testid=stMainBlockContainer] {padding: 1rem 2rem 2rem}
-[data-testid=stHeader] {background: transparent; pointer-events: none}
-[data-testid=stHeader] * {pointer-events: auto}
-[data-testid=stMainBlockContainer] h1 {font-size: 1.5rem; padding: 0}
-}
 .st-key-slots {padding-top: 0.5rem}
 .st-key-card-compare_rows, .st-key-card-compare_many, .st-key-card-compare_pair {gap: 0.6rem}
 """

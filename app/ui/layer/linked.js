@@ -49,8 +49,14 @@ class Linked {
     this.numbers = make("dl", { class: "trim-numbers" });
     this.meanings = make("dl");
     const copy = make("button", { type: "button", onclick: () => this.copy(copy) }, "Copy link");
-    const words = make("details", {}, make("summary", {}, "Terms"), this.meanings);
-    this.bar = make("div", { class: "trim-bar" }, this.numbers, make("div", { class: "tools" }, words, copy));
+    this.reasons = make("div", { class: "box" });
+    this.question = make("summary");
+    this.why = make("details", {}, this.question, this.reasons);
+    const words = make("details", {}, make("summary", {}, "Terms"), make("div", { class: "box" }, this.meanings));
+    for (const each of [this.why, words]) {
+      each.addEventListener("toggle", () => { if (each.open) (each === words ? this.why : words).open = false; });
+    }
+    this.bar = make("div", { class: "trim-bar" }, this.numbers, make("div", { class: "tools" }, this.why, words, copy));
     this.grid = make("div", { class: "trim-charts" });
     this.spoken = make("div", { class: "trim-spoken", "aria-live": "polite" });
     root.append(this.bar, this.grid, this.spoken);
@@ -98,12 +104,21 @@ class Linked {
   }
 
   showNumbers() {
-    const { numbers, meanings, pinned } = this.content;
+    const { numbers, meanings, pinned, why } = this.content;
     const entry = ([label, value, note, style]) => make("div", {}, this.sample(style, false),
       make("dt", {}, label), make("dd", {}, make("b", {}, value), note ? make("span", { class: "note" }, ` ${note}`) : ""));
     this.numbers.replaceChildren(...numbers.map(entry));
     if (pinned) this.numbers.append(make("div", {}, this.sample("ink", true), make("dt", {}, pinned)));
-    this.meanings.replaceChildren(...meanings.flatMap(([term, meaning]) => [make("dt", {}, term), make("dd", {}, meaning)]));
+    this.meanings.replaceChildren(...this.terms(meanings));
+    this.why.hidden = !why;
+    if (!why) return;
+    this.question.textContent = why.label;
+    this.reasons.replaceChildren(make("dl", {}, ...this.terms(why.said)), ...why.ways.map(([kind, value, label]) =>
+      make("button", { type: "button", onclick: () => { this.why.open = false; this.send(kind, value); } }, label)));
+  }
+
+  terms(said) {
+    return said.flatMap(([term, meaning]) => [make("dt", {}, term), make("dd", {}, meaning)]);
   }
 
   sample(style, pinned) {
@@ -208,7 +223,8 @@ class Chart {
     this.plot.setAttribute("aria-label", `${panel.title} ${panel.finding} Arrow keys move, Enter selects, Escape clears.`);
     this.note.textContent = panel.note;
     this.axis.hidden = !panel.otherAxis;
-    this.axis.textContent = `${panel.otherAxis ?? ""} axis`;
+    this.axis.textContent = panel.otherAxis ?? "";
+    this.axis.setAttribute("aria-label", `${panel.otherAxis ?? ""} axis`);
     this.draw();
   }
 

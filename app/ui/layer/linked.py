@@ -13,10 +13,12 @@ from pathlib import Path
 import numpy as np
 import streamlit as st
 
+from app.services.layer.shipped import Gains
 from app.services.runs.layer import LayerView
 from app.ui.common.selection import select
 from app.ui.common.studio import open_studio
 from app.ui.layer import text
+from app.ui.layer.why import why
 from diagnostics.figures.theme import METHOD_STYLES, PALETTES, SCORE_STYLES, Style, series_styles
 from diagnostics.panels import CosineAxis, LayerNumbers, linked_panels
 
@@ -49,6 +51,8 @@ def linked_charts(
     pinned_label: str = "",
     charts: bool = True,
     file_name: str = "layer",
+    gains: Gains | None = None,
+    live: bool = False,
 ) -> None:
     """Show the line of numbers and, unless another part of the page is open, the four charts.
 
@@ -60,7 +64,11 @@ def linked_charts(
         pinned_label: in what it differs.
         charts: whether the four are open.
         file_name: of what is saved, without its ending.
+        gains: of all layers of the model, where they are known.
+        live: whether another layer of the model can be opened from here.
     """
+    if "go_to_layer" in st.session_state:
+        st.rerun()  # all of the page: the controls of the layer are not in this part
     st.session_state["linked_rows"] = view.rows
     cosine_axis: CosineAxis = "linear" if st.query_params.get("cosine") == "linear" else "logarithmic"
     panels = (
@@ -73,6 +81,7 @@ def linked_charts(
         "numbers": _headline(view, whole, pinned),
         "pinned": f"pinned: {pinned_label}" if pinned is not None else "",
         "meanings": text.meanings(whole),
+        "why": why(whole, gains, live),
         "selected": rows,
         "styles": _styles(view, pinned),
         "methods": [
@@ -102,6 +111,7 @@ def linked_charts(
         on_rows_change=_selected,
         on_opened_change=_opened,
         on_axis_change=_other_axis,
+        on_layer_change=_other_layer,
         on_saved_change=lambda: None,
     )
     if panels is not None and asked.saved in {panel.name for panel in panels.panels if not panel.note}:
@@ -199,6 +209,11 @@ def _opened() -> None:
     """Open the part of the page that has more on a chart."""
     if (part := text.PART_OF_CHART.get(st.session_state[KEY]["opened"])) is not None:
         st.session_state["part"] = part
+
+
+def _other_layer() -> None:
+    """Go to another layer of the model; the page checks that there is one of that name."""
+    st.session_state["go_to_layer"] = st.session_state[KEY]["layer"]
 
 
 def _other_axis() -> None:

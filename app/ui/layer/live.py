@@ -10,12 +10,11 @@ from app.services.layer.array_layer import ArrayLayer
 from app.services.layer.background import Cancelled, Job
 from app.services.layer.keys import StudyKey
 from app.services.layer.prepared import PreparedLayer
-from app.services.layer.shipped import Gains, ShippedLayer, shipped_layer
+from app.services.layer.shipped import shipped_layer
 from app.services.layer.study import Study
 from app.ui.common.address import repeat_notices
 from app.ui.common.text import plain
 from app.ui.common.waiting import laboratory
-from app.ui.layer import text
 
 POLL_SECONDS = 1.0
 
@@ -36,34 +35,10 @@ def which_is_seen(study: Study) -> None:
             )
         else:
             st.fragment(partial(_coming, study.key), run_every=POLL_SECONDS)()
-        if isinstance(shipped, ShippedLayer):
-            _why(study.key, shipped.gains)
     if isinstance(shipped, str) and study.key.model.source == "demo":
         st.caption(
             f":material/warning: {plain(shipped)} Until the live model was there, there was nothing to show."
         )
-
-
-def _why(key: StudyKey, gains: Gains) -> None:
-    """Explain, in the layers where TRIM gains most and nothing, why; each with the way to the other."""
-    if key.model.source != "demo":
-        return
-    if key.layer == gains.most.layer:
-        with st.popover(f"Best of {gains.layers} layers: why?", type="tertiary"):
-            st.markdown(text.most_gained(gains))
-            _go(gains.least.layer, "A layer in which TRIM changes nothing")
-    elif key.layer == gains.least.layer:
-        with st.popover("TRIM changes nothing here: why?", type="tertiary"):
-            st.markdown(text.nothing_gained(gains))
-            _go(gains.most.layer, "The layer in which TRIM gains most")
-
-
-def _go(layer: str, words: str) -> None:
-    def chosen() -> None:
-        block, path = layer.split(".", 1)
-        st.session_state["block"], st.session_state["layer"] = int(block), path
-
-    st.button(f"{words}: {plain(layer)}", icon=":material/arrow_forward:", on_click=chosen)
 
 
 def _coming(key: StudyKey) -> None:

@@ -26,8 +26,6 @@ KEY = "layer_map"
 
 def layer_map(study: Study) -> None:
     """Show the map; a click on a cell opens that layer here, live."""
-    if "go_to_layer" in st.session_state:
-        st.rerun()  # all of the page: the controls of the layer are not in this part
     runs = {entry.id: entry for entry in STORE.runs() if _is_of(entry, study)}
     if not runs:
         st.info(

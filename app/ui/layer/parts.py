@@ -8,23 +8,18 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app.services.runs.layer import LayerView
-from app.ui.common.parts import OVERVIEW
+from app.ui.common.parts import ALL_LAYERS, OVERVIEW
 
 if TYPE_CHECKING:
     from app.services.layer.study import Outcome, Study
 
-LIVE_PARTS = ("Gap", "Map")  # which a stored layer does not have
-PARTS = (OVERVIEW, "Gini", "Cosine", "Sparsity", "Search", "Rows", "Gap", "Masks", "Map", "More")
+LIVE_PARTS = ("Gap", ALL_LAYERS)  # which a stored layer does not have
+PARTS = (OVERVIEW, ALL_LAYERS, "Gini", "Cosine", "Sparsity", "Search", "Rows", "Gap", "Masks", "More")
 
 # Target, numbers and the four charts are seen at once on a screen of 1280 × 720; the target stays while one scrolls.
 _FRAME = """
 <style>
 @media (min-width: 900px) {
-[data-testid=stMainBlockContainer] { padding: 0.75rem 1.5rem 2rem; }
-[data-testid=stHeader] { background: transparent; pointer-events: none; }
-[data-testid=stHeader] * { pointer-events: none; }
-[data-testid=stHeader] :is(button, a, button *, a *) { pointer-events: auto; }
-[data-testid=stMainBlockContainer] h1 { font-size: 1.4rem; padding: 0; }
 :not(.st-key-heading) > [data-testid=stElementContainer] > [data-testid=stHeading] [data-testid=stMarkdownContainer] {
   margin-bottom: 0; }
 .st-key-heading { flex-wrap: nowrap; max-width: calc(100% - 3rem); }
@@ -35,10 +30,6 @@ _FRAME = """
 .st-key-seen > :first-child, .st-key-coming > :first-child { min-width: 0; flex: 1 1 0; }
 .st-key-seen button { min-height: 1.5rem; padding: 0; }
 [data-testid=stMainBlockContainer] [data-testid=stVerticalBlock] { gap: 0.45rem; }
-}
-@media (max-width: 899px) {
-[data-testid=stButtonGroup], [data-testid=stButtonGroup] [role=radiogroup] {
-  flex-wrap: wrap !important; overflow: visible; }
 }
 :has(> .st-key-target-bar) { position: sticky; top: 0; z-index: 100; }
 .st-key-target-bar { background: BACKGROUND; padding-top: 0.2rem; }

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from app.services.layer.shipped import Gains
 from app.services.runs.layer import LayerView, SearchView
 from app.ui.common.explanations import OPTIMAL_FORMULA, ROW_SPARSITY_FORMULA, SOLVED_FORMULA
+from app.ui.common.parts import ALL_LAYERS
 from diagnostics.allocation import RowAllocation
 from diagnostics.format import MINUS, change, number, percent, rows
 from diagnostics.learning_rate import LAYER_UNITS
@@ -80,6 +80,7 @@ PART_OF_CHART = {
     "cosine": "Cosine",
     "row_sparsity": "Sparsity",
     "rate": "Search",
+    "layers": ALL_LAYERS,
 }
 
 
@@ -101,7 +102,7 @@ def headline(view: LayerView, pinned: LayerView | None) -> list[tuple[str, str, 
     if search is not None:
         rate = search.learning_rate
         line.append(("η", "none" if rate is None else f"{rate:+g}".replace("-", MINUS), ""))
-    line.append(("Layer sparsity", percent(view.pruned / (view.rows * view.columns), 2), ""))
+    line.append(("Pruned", percent(view.pruned / (view.rows * view.columns), 2), ""))
     return line
 
 
@@ -127,7 +128,7 @@ def meanings(view: LayerView) -> list[tuple[str, str]]:
     words += [
         (
             "Learning rate η",
-            "positive: rows that keep their output give more weights; negative: rows that lose it do. "
+            "positive: rows that keep their output are pruned harder; negative: rows that lose it are. "
             "▲ ▼ tried, ○ not tried; × is the publication's reading of the same rate, "
             f"{ROUNDED_DOWN}.",
         ),
@@ -216,9 +217,9 @@ def rate_seen(search: SearchView) -> str:
     elif gain <= 0:
         text = f"{_rate(rate)} was chosen {ROUNDED_DOWN}; at exact counts it does not beat uniform."
     elif rate > 0:
-        text = f"{_rate(rate)} wins: rows that keep their output give more weights."
+        text = f"{_rate(rate)} wins: rows that keep their output are pruned harder."
     else:
-        text = f"{_rate(rate)} wins: rows that lose their output give more weights."
+        text = f"{_rate(rate)} wins: rows that lose their output are pruned harder."
     if trace.exhaustive is not None and trace.exhaustive != trace.chosen:
         text += f" Of all rates {_rate(float(trace.rates[trace.exhaustive]))} is best."
     if trace.published is None:
@@ -323,27 +324,3 @@ def quality_help(view: LayerView, method: str) -> str | None:
             f"mostly the two agree. {caps}."
         )
     return None
-
-
-def most_gained(gains: Gains) -> str:
-    """Describe why TRIM gains most in the layer with which the page begins."""
-    most = gains.most
-    return (
-        f"At a layer target of {gains.target:.0%} TRIM gains **{change(most.gain)}** in cosine over uniform sparsity, "
-        f"more than in any other of the model's {gains.layers} layers; the optimal allocation gains "
-        f"{change(most.room)}."
-        "\n\nTRIM goes by how well each row keeps its output. Here that tells from which rows weights can be taken: "
-        "the optimal allocation, too, takes more from rows that keep theirs (Spearman "
-        f"{most.agreement:+.2f})."
-    )
-
-
-def nothing_gained(gains: Gains) -> str:
-    """Describe why TRIM changes nothing in another layer."""
-    least = gains.least
-    return (
-        f"At a layer target of {gains.target:.0%} no learning rate beats uniform sparsity, so TRIM leaves every row "
-        f"at the target; the optimal allocation gains {change(least.room)}.\n\n"
-        "TRIM goes by how well each row keeps its output. Here that says next to nothing about the rows from which "
-        f"the optimal allocation takes more (Spearman {least.agreement:+.2f})."
-    )

@@ -27,9 +27,9 @@ from trim.runs.folder import Run
 from trim.runs.recovery import Recovery
 
 MAPS: dict[str, dict[str, MapQuantity]] = {
-    "map_gini": {"Median Gini": "median_gini", "Layer sparsity": "layer_sparsity"},
-    "map_outcome": {"Learning rate": "outcome"},
     "map_gain": {"Gain over uniform": "quality_gain"},
+    "map_outcome": {"Learning rate": "outcome"},
+    "map_gini": {"Median Gini": "median_gini", "Layer sparsity": "layer_sparsity"},
     "map_variance": {
         "Change": "row_variance_change",
         "Uniform": "row_variance_uniform",
@@ -151,7 +151,7 @@ def outcome_card(maps: Sequence[ModelMap], file_name: str) -> None:
             numbers,
         )
 
-    card("outcome_gini", {"Outcome": view}, file_name=file_name, shared=tuple(searched))
+    card("outcome_gini", {"Outcome": view}, file_name=file_name, shared=tuple(searched), brief=True)
 
 
 def perplexity_card(runs: Sequence[Run], recovered: Sequence[Recovery], file_name: str) -> None:
@@ -236,6 +236,7 @@ def selectable_card(
         selectable=frozenset(variants),
         clickable=True,
         shared=shown,
+        brief=True,
     )
 
 

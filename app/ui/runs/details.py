@@ -16,7 +16,7 @@ from app.services.runs.facts import RunFacts
 from app.services.runs.files import delete, exported, rename
 from app.services.runs.store import StoredRun
 from app.services.server.access import SEMINAR
-from app.ui.common.cards import fact
+from app.ui.common.cards import fact, fact_columns
 from app.ui.common.continuations import continuations_card
 from app.ui.common.guard import guarded
 from app.ui.common.present import kept
@@ -68,7 +68,7 @@ def _show(entry: StoredRun, run: Run, facts: RunFacts) -> None:
 
 
 def _numbers(run: Run, facts: RunFacts) -> None:
-    columns = st.columns(4)
+    columns = fact_columns()
     of = "kept layer" if facts.kind == "layer" else "model"
     fact(
         columns[0],

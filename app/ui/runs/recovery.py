@@ -10,7 +10,7 @@ from app.services.runs.facts import RunFacts
 from app.services.runs.files import delete
 from app.services.runs.recoveries import as_stored
 from app.services.server.access import SEMINAR
-from app.ui.common.cards import fact
+from app.ui.common.cards import fact, fact_columns
 from app.ui.common.guard import guarded
 from app.ui.common.recovery import recovery_views
 from app.ui.common.seminar import presenter_only
@@ -38,7 +38,7 @@ def _show(recovery: Recovery, facts: RunFacts) -> None:
     st.caption(
         plain(f"{record.pruned.title}, trained to predict what {record.dense.title} predicts · {facts.id}")
     )
-    columns = st.columns(4)
+    columns = fact_columns()
     fact(
         columns[0],
         "Sparsity of the model",

@@ -91,7 +91,7 @@ def test_metrics_are_what_the_library_finds(first_visit, curves):
         "TRIM": number(result.realised_quality, 5),
         "Optimal": number(quality_of(curves, best_counts(curves, 0.7)), 5),
         "η": f"{result.learning_rate:+g}",
-        "Layer sparsity": "70.00%",
+        "Pruned": "70.00%",
     }
 
 
@@ -122,7 +122,7 @@ def test_the_target_changes_what_depends_on_it(page):
     before, metrics = page.charts, page.metrics
     page.set("slider", "target", 60)
     assert changed(before, page.charts) == {"cosine", "row_sparsity", "rate"}
-    assert page.metrics["Layer sparsity"] == "60.00%"
+    assert page.metrics["Pruned"] == "60.00%"
     assert float(page.metrics["Quality: Uniform"]) > float(metrics["Quality: Uniform"])
     page.set("slider", "target", 70)
     assert page.charts == before
@@ -144,7 +144,7 @@ def test_another_block_and_layer(page):
     page.set("selectbox", "layer", "self_attn.k_proj")
     assert page.test.title[0].value == r"3\.self\_attn\.k\_proj"
     assert steps(page.charts["gini"], "score").sum() == 192
-    assert page.metrics["Layer sparsity"] == "70.00%"
+    assert page.metrics["Pruned"] == "70.00%"
 
 
 def test_every_quality(page):
@@ -199,7 +199,7 @@ def test_every_view_of_every_part(page):
 def test_the_axis_of_the_cosines():
     page = LayerPage(**ADDRESS, cosine="linear")
     axis = page.charts["cosine"]["y"]
-    assert axis["title"] == "cosine to the dense output"
+    assert axis["title"] == "cosine"
     assert axis["low"] <= 0 < axis["high"]
     assert page.charts["cosine"]["otherAxis"] == "logarithmic"
 
@@ -401,10 +401,10 @@ def test_a_target_above_the_cap(page):
     page.set("slider", "target", 99)
     assert len(page.errors) == 1
     assert "raise the cap" in page.errors[0]
-    assert page.metrics["Layer sparsity"] == "70.00%"
+    assert page.metrics["Pruned"] == "70.00%"
     page.set("number_input", "cap", 100)
     assert not page.errors
-    assert page.metrics["Layer sparsity"] == "99.00%"
+    assert page.metrics["Pruned"] == "99.00%"
 
 
 def test_no_rates_at_all(page):
@@ -421,7 +421,7 @@ def test_no_rates_at_all(page):
 def test_an_address_holds_a_view():
     page = LayerPage(target="60", block="3", layer="self_attn.k_proj", score="magnitude", rows="1,2")
     assert page.test.title[0].value == r"3\.self\_attn\.k\_proj"
-    assert page.metrics["Layer sparsity"] == "60.00%"
+    assert page.metrics["Pruned"] == "60.00%"
     assert page.linked[0]["selected"] == [1, 2]
     assert page.test.segmented_control(key="score").value == "magnitude"
     assert not page.test.warning
@@ -465,7 +465,7 @@ def test_nonsense_in_the_address_is_said_and_the_page_works(nonsense):
     page = LayerPage(**nonsense, utm_source="mail")  # an unknown parameter is no matter
     assert page.test.title[0].value == r"29\.self\_attn\.v\_proj"
     assert list(page.charts) == FOUR_CHARTS
-    assert page.metrics["Layer sparsity"] == "70.00%"
+    assert page.metrics["Pruned"] == "70.00%"
     (warning,) = page.test.warning
     for name, value in nonsense.items():
         assert f"{name}={value}" in warning.value.replace("\\", "").replace("\u2060", "")
@@ -528,14 +528,33 @@ def test_without_the_shipped_layer_the_page_waits_and_says_so(monkeypatch):
 def test_from_the_best_layer_to_one_where_nothing_happens():
     page = LayerPage()
     most, least = shipped_layer().gains.most, shipped_layer().gains.least
-    (why,) = [each.value for each in page.test.markdown if "more than in any other" in each.value]
-    assert f"{most.gain:+.4f}" in why
-    button = next(each for each in page.test.button if least.layer in each.label.replace("\\", ""))
-    button.click()
+    why = page.linked[0]["why"]
+    assert (why["label"], why["said"][0][0]) == ("Why it helps", f"TRIM gains {most.gain:+.4f}")
+    said = dict(why["said"])
+    assert "0.609 to 0.996" in said["Rows differ"]
+    assert (
+        f"rows of higher cosine harder (rank correlation of cosine and pruned weights {most.agreement:+.2f})"
+        in (said["The optimum agrees"])
+    )
+    assert said["Best of its model"] == "At 70%, no other of 210 layers gains as much."
+    assert why["ways"] == [
+        ["layer", least.layer, f"No gain: {least.layer}"],
+        ["opened", "layers", "All layers"],
+    ]
+    page.test.session_state["go_to_layer"] = least.layer  # as the button does
     page.run()
     assert page.test.title[0].value.replace("\\", "") == least.layer
     assert page.metrics["η"] == "none"
-    assert any("no learning rate beats uniform" in each.value for each in page.test.markdown)
+    why = page.linked[0]["why"]
+    assert why["label"] == "Why no gain"
+    assert "no learning rate does better" in why["said"][0][1]
+    assert why["said"][2][0] == "The cosine is a poor guide"
+    assert [way[1] for way in why["ways"]] == [most.layer, "layers"]
+    page.set("slider", "target", 40)
+    page.set("segmented_control", "score", "magnitude")
+    assert [way[1] for way in page.linked[0]["why"]["ways"]] == ["layers"], (
+        "gains were measured by the other score"
+    )
 
 
 # ------------------------------------------------------------------------------------------ pins and the map
@@ -573,7 +592,7 @@ def test_a_pin_that_cannot_be_is_said_and_nothing_is_lost(pin, said):
     page = LayerPage(pin=pin, target="60")
     (warning,) = page.test.warning
     assert said in warning.value.replace("\\", "")
-    assert page.metrics["Layer sparsity"] == "60.00%"
+    assert page.metrics["Pruned"] == "60.00%"
     page.press("Remove the pin")
     assert not page.test.warning
 
@@ -587,7 +606,7 @@ def test_a_pin_is_read_as_it_was_written():
 
 
 def test_the_map_shows_the_model_and_a_click_opens_a_layer_of_it():
-    page = LayerPage(part="Map")
+    page = LayerPage(part="All layers")
     assert list(page.charts) == ["layer_map"]
     assert len(trace(page.charts["layer_map"], "layers")["customdata"]) == 210
     page.test.session_state["go_to_layer"] = shipped_layer().gains.most.layer  # as a click in the chart does

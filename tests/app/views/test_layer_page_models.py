@@ -58,7 +58,7 @@ def test_any_architecture(tmp_path, kind, title):
     page = LayerPage(model=str(tiny.folder(tmp_path / kind, kind)), **SMALL_TEXT)
     assert page.test.title[0].value.replace("\\", "") == title
     assert len(page.charts) == 4
-    assert page.metrics["Layer sparsity"] in ("69.99%", "70.00%", "70.01%")
+    assert page.metrics["Pruned"] in ("69.99%", "70.00%", "70.01%")
     for path in page.test.selectbox(key="layer").options:
         page.set("selectbox", "layer", path)
         assert page.test.title[0].value.replace("\\", "") == f"1.{path}"
@@ -167,7 +167,7 @@ def test_the_earlier_layer_stays_when_the_next_cannot_be(llama, monkeypatch):
     assert page.charts == before
     assert any("Below: the last layer that could be shown" in text for text in page.texts)
     page.set("slider", "target", 50)
-    assert page.metrics["Layer sparsity"] == "50.00%"
+    assert page.metrics["Pruned"] == "50.00%"
     page.set("selectbox", "dtype", "automatic")
     assert not page.errors
     assert len(page.charts) == 4

@@ -18,7 +18,7 @@ from trim.runs.writer import RunWriter, update_diagnoses
 
 EVIL_LABEL = "&lt;b&gt;bold&lt;/b&gt; *x* &#36;y&#36; [a](b)"
 EVIL = "<b>bold</b> *x* $y$ [a](b)"
-MAPS = ["map_gini", "map_outcome", "map_gain", "map_variance"]
+MAPS = ["map_gain", "map_outcome", "map_gini", "map_variance"]
 ENTRY = {"corpus": "demo", "windows": 2, "length": 16, "tokens_sha256": "0", "perplexity": 12.5}
 
 
@@ -60,6 +60,8 @@ def test_a_run_at_first_sight(runs):
     assert not test.error
     assert not test.warning
     assert sum(len(chart.proto.spec) for chart in test.get("plotly_chart")) < 3_000_000
+    test.segmented_control(key="model_part").set_value("Perplexity")
+    drawn = charts(ran(test))
     labels = [bar["name"] for key in drawn if key.startswith("perplexity") for bar in drawn[key]["data"]]
     assert any("&lt;b&gt;bold" in label for label in labels)
 
@@ -173,7 +175,7 @@ def test_no_run_at_all(runs, monkeypatch):
 
 
 def test_a_prompt(runs):
-    test = visit("model", run="trim")
+    test = visit("model", run="trim", model_part="Text")
     test.text_area(key="prompt").set_value("x" * 100_000)
     test.button(key="continue_prompt").click().run()
     assert "100,000 characters" in test.error[0].value
@@ -182,7 +184,7 @@ def test_a_prompt(runs):
     assert "has changed since" in test.error[0].value
     for gone in ("trim", "optimal"):
         shutil.rmtree(runs / gone)
-    assert any("no masks" in each.value for each in visit("model", run="half").info)
+    assert any("no masks" in each.value for each in visit("model", run="half", model_part="Text").info)
 
 
 def test_the_form_says_the_command_and_refuses_what_makes_no_sense(runs):
@@ -237,6 +239,8 @@ def test_changed_weights_and_the_rows_that_are_spared(runs):
     test = visit("model", run="solved")
     drawn = charts(test)
     assert numbers(trace(drawn["map_change"], "error_left")["z"])[0, 0] == 0.875
+    test.segmented_control(key="model_part").set_value("Perplexity")
+    drawn = charts(ran(test))
     assert numbers(trace(drawn["row_agreement_1. optimal"], "row_agreement")["z"])[0, 0] == pytest.approx(1)
     shown, other = (trim.open_run(runs / name) for name in ("solved", "optimal"))
     (facts,) = agreement_map(shown, other).layers
@@ -287,7 +291,10 @@ def test_a_run_that_was_recovered(runs, monkeypatch):
             raise JobError("“<b>x</b>” is being computed, and one job at a time is.")
 
     monkeypatch.setattr("app.ui.model.recover.JOBS", Jobs())
-    test = visit("model", run="trim")
+    drawn = charts(visit("model", run="trim", model_part="Perplexity"))
+    labels = [bar["name"] for key in drawn if key.startswith("perplexity") for bar in drawn[key]["data"]]
+    assert "Trained &lt;b&gt;again&lt;/b&gt;" in labels
+    test = visit("model", run="trim", model_part="Recover")
     assert test.selectbox(key="recovery_of_trim").options == ["On its way", "Trained <b>again</b>"]
     test.selectbox(key="recovery_of_trim").set_value("trained")
     drawn = charts(ran(test))
@@ -295,8 +302,6 @@ def test_a_run_that_was_recovered(runs, monkeypatch):
     (moved,) = [chart for key, chart in drawn.items() if key.startswith("recovery_moved")]
     assert numbers(curve["data"][0]["y"]).tolist() == [40, 20, pytest.approx(40 / 3), 10]
     assert numbers(moved["data"][0]["z"]).shape == (len(PATHS), BLOCKS)
-    labels = [bar["name"] for key in drawn if key.startswith("perplexity") for bar in drawn[key]["data"]]
-    assert "Trained &lt;b&gt;again&lt;/b&gt;" in labels
     assert "Held-out perplexity 40 before, 10 after 30 steps in 18 s." in said(test)
     test.button(key="recover").click().run()
     ((asked, minutes, measure),) = started
@@ -319,7 +324,7 @@ def test_a_stored_layer(runs):
     content, _ = linked(test)
     values = {label: value for label, value, *_ in content["numbers"]}
     assert values["TRIM"] == number(made.realised_quality, 5)
-    assert values["Layer sparsity"] == "50.00%"
+    assert values["Pruned"] == "50.00%"
     panels = {panel["name"]: panel for panel in content["panels"]}
     assert list(panels) == ["gini", "cosine", "row_sparsity", "rate"]
     assert steps(panels["gini"], "score").sum() == made.rows
@@ -356,7 +361,7 @@ def test_a_stored_layer_that_trim_did_not_prune(runs):
     test = visit("stored", run="optimal", layer="0.mlp.gate_proj")
     content, _ = linked(test)
     assert content["panels"][3]["note"] == "No learning rate was searched here."
-    assert [label for label, *_ in content["numbers"]] == ["Quality: Uniform", "Optimal", "Layer sparsity"]
+    assert [label for label, *_ in content["numbers"]] == ["Quality: Uniform", "Optimal", "Pruned"]
 
 
 def test_a_kept_layer(runs):

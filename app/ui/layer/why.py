@@ -1,0 +1,102 @@
+"""Why TRIM helps a layer, or does not, in a few sentences of the layer's own numbers."""
+
+import numpy as np
+
+from app.services.layer.shipped import Gains
+from app.services.runs.layer import LayerView
+from diagnostics.format import change, number, percent
+from diagnostics.numeric import rank_correlation
+
+WEAK = 0.1  # a rank correlation below it is none to go by
+
+
+def why(view: LayerView, gains: Gains | None, live: bool) -> dict[str, object] | None:
+    """Return what a component shows of it: a label, terms with their sentences, and ways to other layers.
+
+    Args:
+        view: of the layer, with all its allocations.
+        gains: of all layers of its model, where they are known and were measured as this one is.
+        live: whether other layers can be opened from here.
+    """
+    if view.search is None or "trim" not in view.qualities or not np.isfinite(view.qualities["trim"]):
+        return None
+    gain = view.qualities["trim"] - view.qualities["uniform"]
+    rate = view.search.learning_rate
+    if rate is None:
+        label, term = "Why no gain", "TRIM changes nothing here"
+    elif gain > 0:
+        label, term = "Why it helps", f"TRIM gains {change(gain)}"
+    else:
+        label, term = "Why it loses", f"TRIM loses {number(-gain, 2)}"
+    said = [(term, _qualities(view)), ("Rows differ", _rows(view, rate))]
+    if "optimal" in view.qualities:
+        said.append(_guide(view, rate))
+    if gains is not None:
+        said.append(_among(view, gains))
+    return {"label": label, "said": said, "ways": _ways(view, gains) if live else []}
+
+
+def _qualities(view: LayerView) -> str:
+    target, quality = percent(view.target, 0), view.qualities
+    pruned = f"With every row pruned to {target} (uniform), layer quality is {number(quality['uniform'], 5)}"
+    if view.search is not None and view.search.learning_rate is None:
+        said = f"{pruned}, and no learning rate does better."
+    else:
+        said = f"{pruned}; with TRIM it is {number(quality['trim'], 5)}."
+    if "optimal" in quality:
+        said += f" The optimal allocation reaches {number(quality['optimal'], 5)}."
+    return said
+
+
+def _rows(view: LayerView, rate: float | None) -> str:
+    live = view.cosines[0].cosine[~view.dead_rows]
+    if not live.size:
+        return "No row has any output on this text."
+    kept = f"Pruned alike, they keep a cosine of {number(live.min(), 3)} to {number(live.max(), 3)}."
+    if rate is None:
+        return f"{kept} Neither pruning those harder that keep more (η > 0) nor those that keep less (η < 0) helps."
+    sparsity = view.allocation("trim").row_sparsity
+    which = "more (η > 0)" if rate > 0 else "less (η < 0)"
+    return (
+        f"{kept} TRIM prunes those harder that keep {which}: rows lose {percent(sparsity.min())} to "
+        f"{percent(sparsity.max())} of their weights."
+    )
+
+
+def _guide(view: LayerView, rate: float | None) -> tuple[str, str]:
+    """Say whether the optimum, which knows each row's error, goes the same way."""
+    taken = view.allocation("optimal").counts - view.allocation("uniform").counts
+    found = rank_correlation(view.cosines[0].cosine, taken)
+    if found is None:
+        return "The optimum", "It prunes all rows alike."
+    written = f"(rank correlation of cosine and pruned weights {change(found.coefficient)})"
+    if abs(found.coefficient) < WEAK:
+        return (
+            "The cosine is a poor guide",
+            f"The optimum does not go by it {written}: rows of high and of low cosine can spare weights.",
+        )
+    which = "higher" if found.coefficient > 0 else "lower"
+    way = f"prunes rows of {which} cosine harder {written}."
+    if rate is None:
+        return "The optimum goes by it", f"It {way}"
+    if (found.coefficient > 0) == (rate > 0):
+        return "The optimum agrees", f"It, too, {way}"
+    return "The optimum disagrees", f"It {way}"
+
+
+def _among(view: LayerView, gains: Gains) -> tuple[str, str]:
+    target = percent(gains.target, 0)
+    if view.name == gains.most.layer:
+        return "Best of its model", f"At {target}, no other of {gains.layers} layers gains as much."
+    most = gains.most
+    return (
+        "Best of its model",
+        f"At {target}, {most.layer} gains most of {gains.layers} layers: {change(most.gain)}.",
+    )
+
+
+def _ways(view: LayerView, gains: Gains | None) -> list[tuple[str, str, str]]:
+    """Return ways to other layers: what the component sends, and what its button says."""
+    known = () if gains is None else ((gains.most.layer, "Most gain"), (gains.least.layer, "No gain"))
+    ways = [("layer", name, f"{words}: {name}") for name, words in known if name != view.name]
+    return [*ways, ("opened", "layers", "All layers")]
