@@ -108,7 +108,7 @@ def make_recovery(
     path: Path, run: trim.Run, *, complete: bool = True, name: str = "Trained <b>again</b>"
 ) -> Path:
     """A recovery of a run as the library writes it, without the weights."""
-    record = RecoveryRecord(
+    recorded = RecoveryRecord(
         RecoverSettings(minutes=1.0, corpus="demo", length=16, batch=2, sampled=0.0, learning_rate=1e-3),
         str(run.path),
         run.fingerprint,
@@ -118,7 +118,8 @@ def make_recovery(
         RecoveryTextFacts("demo", "0" * 64, 16, 7, 1),
         run.compute,
         {"torch": "2"},
-    ).to_json()
+    )
+    record = dataclasses.asdict(recorded)
     path.mkdir(parents=True)
     config = {
         "schema": 1,
