@@ -2,6 +2,7 @@
 
 import difflib
 import fnmatch
+import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
@@ -13,6 +14,8 @@ CORPORA = {
     "wikitext2": "WikiText-2, raw (from the Hub, 7 MB)",
     "c4": "C4, one shard (from the Hub, 320 MB)",
 }
+
+_EXPERT = re.compile(r"(.*\bexperts\.)(\d+)(\..*)")
 
 RECOVERED = "model"  # the folder of the recovered model in that of a recovery
 
@@ -67,6 +70,30 @@ def block_of(layer: str) -> int:
 def path_in_block(layer: str) -> str:
     """Return a layer's path in its block: "mlp.gate_proj" of "15.mlp.gate_proj"."""
     return layer.partition(".")[2]
+
+
+def experts_of(layer: str, names: Iterable[str]) -> list[str]:
+    """Return an expert's layer and the same layer of the other experts of its block, in the model's order.
+
+    Example:
+        experts_of("12.mlp.experts.37.up_proj", run.layers)  # 12.mlp.experts.0.up_proj and so on
+
+    Args:
+        layer: its name; of a layer that is not an expert's there is nothing.
+        names: all layers.
+    """
+    found = _EXPERT.fullmatch(layer)
+    if found is None:
+        return []
+    return [
+        name for name in names if (each := _EXPERT.fullmatch(name)) and each.group(1, 3) == found.group(1, 3)
+    ]
+
+
+def expert_number(layer: str) -> str:
+    """Return the number of the expert that a layer is of: "37" of "12.mlp.experts.37.up_proj"; "" of others."""
+    found = _EXPERT.fullmatch(layer)
+    return "" if found is None else found[2]
 
 
 def match_layers(

@@ -6,7 +6,6 @@ from pathlib import Path
 import streamlit as st
 
 from app.services.results.compared import (
-    EVERY_BLOCK,
     LETTERS,
     LIVE,
     LIVE_LAYERS,
@@ -137,7 +136,7 @@ def views(compared: list[Compared]) -> None:
 st.title("How do layers differ?")
 entries = STORE.runs()
 picks = asked(entries)
-if len(picks) == 1 and not picks[0].layer.startswith(EVERY_BLOCK):
+if len(picks) == 1 and "*" not in picks[0].layer:
     picks.append(Pick(picks[0].run_id, picks[0].layer, uniform=not picks[0].uniform))
 if not picks:
     st.info(

@@ -135,6 +135,7 @@ def load(key: ModelKey) -> trim.Model:
                     f"{description.blocks} blocks. It is not on this machine yet: "
                     f"**{format_bytes(description.download_bytes)}** would be downloaded from the Hub."
                 )
+                st.caption(plain(description.layers_text))
                 if not st.button("Download and load", type="primary", icon=":material/download:"):
                     raise NothingToShow
     return finished(laboratory_.model(key), key)

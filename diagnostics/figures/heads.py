@@ -1,4 +1,4 @@
-"""A number of the rows or columns by attention head."""
+"""A number of the rows or columns by attention head, or by expert."""
 
 from collections.abc import Sequence
 from typing import Literal
@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from diagnostics.figures.distributions import RowQuantity
 from diagnostics.figures.frame import drawn, frame
-from diagnostics.figures.theme import Style, Theme, escape
+from diagnostics.figures.theme import PALETTES, Style, Theme, escape
 from diagnostics.heads import HeadNumbers
 
 
@@ -19,8 +19,13 @@ def heads_figure(
     theme: Theme = "light",
     *,
     of: Literal["row", "column"] = "row",
+    groups: Literal["head", "expert"] = "head",
+    marked: int | None = None,
 ) -> go.Figure:
-    """Draw the median of each head's rows, with the middle half of the rows as a bar through it."""
+    """Draw the median of each head's rows, with the middle half of the rows as a bar through it.
+
+    groups: what the rows are grouped by. marked: the place of one that a line through all shows.
+    """
     figure = go.Figure()
     beside = 0.7 / len(found)
     for place, (each, style) in enumerate(zip(found, styles, strict=True)):
@@ -47,12 +52,17 @@ def heads_figure(
     frame(
         figure,
         theme,
-        title="Do attention heads differ?",
-        subtitle=f"Median of each head's {of}s, and the middle half of them.",
-        x_title="head",
+        title="Do attention heads differ?" if groups == "head" else "Do the experts of the block differ?",
+        subtitle=f"Median of each {groups}'s {of}s, and the middle half of them."
+        + ("" if marked is None else f" Dotted: {groups} {escape(found[0].names[marked])}."),
+        x_title=groups,
         y_title=quantity.axis.replace(" (", "<br>("),
         legend=len(found) > 1,
     )
+    if marked is not None:
+        figure.add_vline(
+            x=marked, line={"color": PALETTES[theme].muted, "width": 1, "dash": "dot"}, layer="below"
+        )
     heads = max(len(each.names) for each in found)
     figure.update_xaxes(range=[-0.6, heads - 0.4], tickformat="d", dtick=max(1, round(heads / 12)))
     figure.update_yaxes(tickformat=quantity.tick_format, nticks=6)

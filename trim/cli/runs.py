@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import shlex
+from dataclasses import asdict
 from pathlib import Path
 
 from trim import cache
@@ -49,16 +50,18 @@ def add_inspect(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     """Add `inspect` to the commands."""
     parser = commands.add_parser(
         "inspect",
-        help="show a run, a layer of it, a recovery, a sweep, or all runs in a folder",
+        help="show a run, a layer of it, a recovery, a sweep, all runs in a folder, or what can be pruned in a model",
         description="Show what a run or a sweep did. Needs neither the model nor a GPU. Given a folder of runs, lists "
-        "them.",
+        "them. Given a model, says how many layers it has and what stays dense; no weights are read.",
         epilog="examples: %(prog)s          (lists ./runs)\n"
         "          %(prog)s runs/first\n"
-        "          %(prog)s runs/first --layer 15.mlp.gate_proj",
+        "          %(prog)s runs/first --layer 15.mlp.gate_proj\n"
+        "          %(prog)s --model Qwen/Qwen3-30B-A3B",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("path", type=Path, nargs="?", help="a run, or a folder of runs (default: ./runs)")
     parser.add_argument("--layer", metavar="NAME", help="one layer, such as 15.mlp.gate_proj")
+    parser.add_argument("--model", metavar="MODEL", help="a model instead of a run, as `prune` takes it")
     parser.add_argument("--json", action="store_true", help="for programs: settings and metrics as JSON")
     parser.set_defaults(work=_inspect)
 
@@ -91,6 +94,9 @@ def _export(chosen: argparse.Namespace) -> None:
 def _inspect(chosen: argparse.Namespace) -> None:
     from trim.runs.summary import summary
 
+    if chosen.model is not None:
+        _inspect_model(chosen.model, chosen.json)
+        return
     path = chosen.path or runs_folder()
     if (path / "sweep.json").exists():
         sweep = open_sweep(path)
@@ -119,6 +125,19 @@ def _inspect(chosen: argparse.Namespace) -> None:
         print(summary(run))
         if not run.complete:
             print(f"Resume: python -m trim resume {shlex.quote(str(run.path))}")
+
+
+def _inspect_model(source: str, as_json: bool) -> None:
+    from trim.models.loaded import describe_model
+
+    found = describe_model(source)
+    if as_json:
+        print(json.dumps(asdict(found), indent=1))
+        return
+    print(f"{found.title} ({found.kind}): {found.architecture}, {found.parameters:,} parameters")
+    print(found.layers_text)
+    if found.download_bytes:
+        print(f"{format_bytes(found.download_bytes)} would be downloaded")
 
 
 def _inspect_recovery(recovery: Recovery, as_json: bool) -> None:

@@ -72,25 +72,28 @@ def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
     try:
         with torch.device("meta"), _few_parameters(name):
             module: PreTrainedModel = auto_class(config, name).from_config(config, trust_remote_code=False)
+            make_linear(module)
+            small = copy.deepcopy(module)
+            split_experts(small, alike=True)
+            split_experts(module)
     except ModelError:
         raise
     except ImportError as error:
         raise unsupported(name, Reason.CODE, one_line(str(error))) from error
     except Exception as error:  # as many kinds as there are architectures
         raise _cannot_build(name, "" if isinstance(error, ValueError) else one_line(str(error))) from error
-    make_linear(module)
-    split_experts(module)
     blocks = find_blocks(module.eval())
+    small.eval()
     tried = _key(config)
     if tried not in _UNCALLED:
-        trial = copy.deepcopy(module)
+        trial = copy.deepcopy(small)
         with _silent(), FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
             _place(trial)
             uncalled = _require_block_by_block(trial)
         tables = sum(buffer.numel() for buffer in module.buffers())
         if tables > _MAX_BUFFER_ELEMENTS:
             raise _cannot_build(name, f"its tables would hold {tables:,} numbers")
-        compute_buffers(copy.deepcopy(module), torch.device("cpu"))
+        compute_buffers(small, torch.device("cpu"))
         _UNCALLED[tried] = uncalled
     keep_dense(blocks, _UNCALLED[tried])
     return module

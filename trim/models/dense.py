@@ -6,6 +6,9 @@ from enum import StrEnum
 from torch import Tensor, nn
 from torch.nn import functional
 
+from trim.models.experts import routers
+from trim.models.towers import other_towers
+
 
 class Why(StrEnum):
     """Why a linear layer stays dense."""
@@ -73,6 +76,22 @@ def dense_parts(blocks: list[nn.Module]) -> list[str]:
                 kind = _kind(path, part, leaf)
                 numbers[kind] = numbers.get(kind, 0) + tensor.numel()
     return [f"{kind}: {number:,} weights" for kind, number in numbers.items()]
+
+
+def stays_dense(module: nn.Module, blocks: list[nn.Module]) -> list[str]:
+    """List what is not pruned unless it is named: `dense_parts`, routers of experts, and what a text goes past."""
+    numbers: dict[str, int] = {}
+    for name in sorted(routers(blocks)):
+        index, _, path = name.partition(".")
+        layer = blocks[int(index)].get_submodule(path)
+        does = "routes tokens to experts" if len(layer.weight) > 1 else "weighs a shared expert"
+        kind = f"{path.rpartition('.')[2]}, {does}"
+        numbers[kind] = numbers.get(kind, 0) + layer.weight.numel()
+    past = other_towers(module, blocks)
+    for path, part in module.named_modules():
+        if part in past and module.get_submodule(path.rpartition(".")[0]) not in past:
+            numbers[f"{path}, which no text goes through"] = sum(each.numel() for each in part.parameters())
+    return dense_parts(blocks) + [f"{kind}: {number:,} weights" for kind, number in numbers.items()]
 
 
 def _kind(path: str, part: nn.Module, leaf: str) -> str:

@@ -252,18 +252,19 @@ def routers(blocks: Iterable[nn.Module]) -> set[str]:
     }
 
 
-def split_experts(module: nn.Module) -> None:
+def split_experts(module: nn.Module, *, alike: bool = False) -> None:
     """Replace every module that holds the weights of all experts in one tensor by `Experts`, in place.
 
-    The new weights are views of the old ones, but for layouts that are transposed or interleaved.
+    The new weights are views of the old ones, but for layouts that are transposed or interleaved. `alike`: the first
+    expert stands for all and the others are left out, where only their structure counts.
     """
     for part in list(module.modules()):
         for name, child in list(part.named_children()):
-            if (made := _split(child)) is not None:
+            if (made := _split(child, alike)) is not None:
                 setattr(part, name, made.train(child.training))
 
 
-def _split(module: nn.Module) -> Experts | None:
+def _split(module: nn.Module, alike: bool) -> Experts | None:
     """Make an `Experts` of a module; None: it is none that can be read."""
     kind = type(module).__name__
     joined = {
@@ -284,7 +285,7 @@ def _split(module: nn.Module) -> Experts | None:
     if {part.joined for part in parts.values()} != joined.keys():
         return None  # it has tensors that nobody knows
     number = cast(int, module.num_experts)
-    made = _experts_of(module, parts, joined, number)
+    made = _experts_of(module, parts, joined, number, alike)
     empty = {name: torch.empty_like(tensor, device="meta") for name, tensor in joined.items()}
     experts = (ScaledExperts if kind == "Llama4TextExperts" else Experts)(parts, empty, made)
     if (norm := module._modules.get(POST_NORM)) is not None:
@@ -318,7 +319,7 @@ def _halves(
 
 
 def _experts_of(
-    module: nn.Module, parts: Mapping[str, Part], joined: Mapping[str, Tensor], number: int
+    module: nn.Module, parts: Mapping[str, Part], joined: Mapping[str, Tensor], number: int, alike: bool
 ) -> list[Expert]:
     """Make the experts, with their weights; the module keeps none."""
     from transformers.integrations.moe import _default_apply_gate
@@ -326,7 +327,7 @@ def _experts_of(
     own_gate = getattr(type(module), "_apply_gate", _default_apply_gate) is not _default_apply_gate
     kind = UngatedExpert if "gate_proj.weight" not in parts else OwnGateExpert if own_gate else Expert
     experts = []
-    for place in range(number):
+    for place in range(1 if alike else number):
         tensors = {
             name: part.of(joined[part.joined].unflatten(0, (number, -1))[place].squeeze(0)).contiguous()
             for name, part in parts.items()

@@ -22,7 +22,6 @@ from trim.models.architecture import blueprint
 from trim.models.checkpoint import quiet
 from trim.models.gguf_config import parameter_names, read_config
 from trim.models.gguf_header import GgufHeader, GgufTensor, read_gguf_header
-from trim.models.reasons import SUPPORTED
 from trim.progress import Meter, ProgressListener
 
 if TYPE_CHECKING:
@@ -118,11 +117,12 @@ def _weights(header: GgufHeader, module: "PreTrainedModel", meter: Meter) -> dic
     processor = TENSOR_PROCESSORS.get(header.architecture, TensorProcessor)(module.config.to_dict())
     content = np.memmap(header.path, mode="r").view(np.ndarray)
     weights = {}
-    for stored, name in parameter_names(header, module).items():
+    for stored, names in parameter_names(header, module).items():
         if stored in header.tensors:
             values = _float32(content, header.tensors[stored])
-            weights[name] = torch.tensor(processor.process(values, stored).weights, dtype=torch.float16)
-            meter.report(f"Unpacking {header.path.name} (once)", meter.done + weights[name].numel())
+            read = torch.tensor(processor.process(values, stored).weights, dtype=torch.float16)
+            weights |= zip(names, read if len(names) > 1 else [read], strict=True)
+            meter.report(f"Unpacking {header.path.name} (once)", meter.done + read.numel())
     return weights
 
 
@@ -155,10 +155,6 @@ def _require_complete(header: GgufHeader) -> None:
         raise ModelError(
             f"{header.file} is one of {parts} parts of a model; merge them first: "
             "llama-gguf-split --merge FIRST_PART WHOLE.gguf"
-        )
-    if experts := header.count(f"{header.architecture}.expert_count"):
-        raise ModelError(
-            f"TRIM Lab cannot prune {header.file}: it is a mixture of {experts} experts; it prunes {SUPPORTED}"
         )
     if "tokenizer.ggml.tokens" not in header.facts:
         raise ModelError(

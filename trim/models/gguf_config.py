@@ -5,6 +5,7 @@ A field of the header that changes what the model computes is taken over as llam
 """
 
 import math
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
@@ -26,6 +27,11 @@ _SIZES = {
     "attention.head_count_kv": "num_key_value_heads",
 }
 _RMS = {"attention.layer_norm_rms_epsilon": "rms_norm_eps"}
+_EXPERTS = {
+    "expert_count": "num_experts",
+    "expert_used_count": "num_experts_per_tok",
+    "expert_feed_forward_length": "moe_intermediate_size",
+}
 _SOFT_CAPS = {
     "attn_logit_softcapping": "attn_logit_softcapping",
     "final_logit_softcapping": "final_logit_softcapping",
@@ -39,6 +45,7 @@ _NAMED = {"unk_token_id": "tokenizer.ggml.unknown_token_id", "_model_name_or_pat
 # Fields that change nothing that is computed here.
 _SILENT = ("vocab_size", "tensor_data_layout", "pooling_type", "rope.scaling.finetuned")
 # Tensors that say how positions are scaled, and those that a file may hold twice.
+_OF_AN_EXPERT = re.compile(r"\bexperts\.\d+\.")  # their tensors are joined in the file
 _FREQUENCIES, _LONG, _SHORT = "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"
 _SPARE = (_FREQUENCIES, _LONG, _SHORT, "output.weight")
 
@@ -51,6 +58,7 @@ class _Family:
         model_type: the one in its config.json.
         required, optional: fields of the header, and settings of the configuration.
         flags: settings that are true where the first block holds a tensor.
+        always: settings that no header has, since llama.cpp computes nothing else.
         has_positions: whether positions are rotated.
         partial: whether only part of each head may be rotated.
         scale_by_size_at: blocks of the size whose queries are scaled by hidden size and heads; None: no such scale.
@@ -60,6 +68,7 @@ class _Family:
     required: dict[str, str]
     optional: dict[str, str] = field(default_factory=dict)
     flags: dict[str, str] = field(default_factory=dict)
+    always: dict[str, object] = field(default_factory=dict)
     has_positions: bool = True
     partial: bool = False
     scale_by_size_at: int | None = None
@@ -76,6 +85,7 @@ FAMILIES = {
     ),
     "qwen2": _Family("qwen2", _SIZES | _RMS),
     "qwen3": _Family("qwen3", _SIZES | _RMS, flags={"attention_bias": "attn_output.bias"}),
+    "qwen3moe": _Family("qwen3_moe", _SIZES | _RMS | _EXPERTS, always={"norm_topk_prob": True}),
     "phi3": _Family("phi3", _SIZES | _RMS, _WINDOW, partial=True),
     "gemma2": _Family("gemma2", _SIZES | _RMS | _WINDOW, _SOFT_CAPS, scale_by_size_at=46),
     "gemma3": _Family("gemma3_text", _SIZES | _RMS | _WINDOW, _SOFT_CAPS, scale_by_size_at=62),
@@ -117,12 +127,18 @@ def read_config(header: GgufHeader) -> "PretrainedConfig":
             f"files; it reads {', '.join(FAMILIES)}; load the model's folder with safetensors instead"
         )
     family, fields = FAMILIES[header.architecture], _Fields(header)
+    if (experts := fields.take("expert_count")) and "expert_count" not in family.required:
+        raise ModelError(
+            f"{header.file} is a mixture of {experts} experts of the architecture {header.architecture!r}, which are "
+            "read from safetensors only; load the model's folder with these instead"
+        )
     settings: dict[str, object] = {
         name: fields.need(key) for key, name in family.required.items() if key != "attention.head_count_kv"
     }
     settings |= {
         name: fields.take(key) or None for key, name in family.optional.items() if key in fields.left
     }
+    settings |= family.always
     settings |= {name: f"blk.0.{tensor}" in header.tensors for name, tensor in family.flags.items()}
     settings |= {name: header.facts.get(key) for name, key in _TOKENS.items()}
     settings |= {name: header.facts[key] for name, key in _NAMED.items() if key in header.facts}
@@ -164,8 +180,8 @@ def read_config(header: GgufHeader) -> "PretrainedConfig":
     return config
 
 
-def parameter_names(header: GgufHeader, module: "PreTrainedModel") -> dict[str, str]:
-    """Map each name in the file to the name of the model's parameter.
+def parameter_names(header: GgufHeader, module: "PreTrainedModel") -> dict[str, list[str]]:
+    """Map each name in the file to the name of the model's parameter, or of each expert's in order.
 
     Raises:
         ModelError: the file lacks weights of its model, or holds some that would be left out; the message names one.
@@ -177,12 +193,15 @@ def parameter_names(header: GgufHeader, module: "PreTrainedModel") -> dict[str, 
 
     def in_file(name: str) -> str:
         """Find a parameter's name in the file: that of its place in the causal model, or else in the bare one."""
-        parts = name.split(".")
+        parts = _OF_AN_EXPERT.sub("experts.", name).split(".")
         places = (".".join(parts[start:]) for start in range(len(parts) - 1))
         found = (names.get_name(place, try_suffixes=(".weight", ".bias")) for place in places)
         return next(filter(None, found), name)
 
-    found = {in_file(name): name for name, _ in module.named_parameters(remove_duplicate=False)}
+    found: dict[str, list[str]] = {}
+    for name, _ in module.named_parameters(remove_duplicate=False):
+        own = found.setdefault(in_file(name), [])
+        own[:] = [*own, name] if _OF_AN_EXPERT.search(name) else [name]
     expected = {in_file(name) for name, _ in module.named_parameters()}
     held = header.tensors.keys()
     if unknown := sorted(held - expected - set(_SPARE)):

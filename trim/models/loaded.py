@@ -13,7 +13,8 @@ from trim.devices import MARGIN_FRACTION, choose_device, choose_dtype, memory_er
 from trim.models import checkpoint
 from trim.models import source as sources
 from trim.models.architecture import blueprint, find_blocks, prepare
-from trim.models.experts import routers
+from trim.models.dense import stays_dense
+from trim.models.experts import RoutedLinear, routers
 from trim.models.gguf import gguf_blueprint
 from trim.models.gguf_header import read_gguf_header
 from trim.models.tensor_files import TensorFiles, weight_files, weights_key
@@ -110,6 +111,10 @@ class ModelDescription:
         download_bytes: what loading would fetch from the network; 0 when everything is here.
         parameters: how many numbers the model holds.
         blocks: how many transformer blocks.
+        layers: how many linear layers they have.
+        expert_layers: how many of these are experts'.
+        dense: what is not pruned unless it is named, such as routers, convolutions and other towers, one line for each
+            kind.
     """
 
     source: str
@@ -119,6 +124,44 @@ class ModelDescription:
     download_bytes: int
     parameters: int
     blocks: int
+    layers: int
+    expert_layers: int
+    dense: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls,
+        source: str | Path,
+        found: sources.Source,
+        architecture: str,
+        download_bytes: int,
+        parameters: int,
+        module: "PreTrainedModel",
+    ) -> "ModelDescription":
+        """Describe the model of a blueprint."""
+        blocks = find_blocks(module)
+        layers = [part for block in blocks for part in block.modules() if isinstance(part, nn.Linear)]
+        return cls(
+            str(source),
+            found.title,
+            found.kind,
+            architecture,
+            download_bytes,
+            parameters,
+            len(blocks),
+            len(layers),
+            sum(isinstance(layer, RoutedLinear) for layer in layers),
+            tuple(stays_dense(module, blocks)),
+        )
+
+    @property
+    def layers_text(self) -> str:
+        """How many layers can be pruned, how many are experts', and what stays dense, in a sentence or two."""
+        experts = f", {self.expert_layers:,} of them experts'" if self.expert_layers else ""
+        text = f"{self.layers:,} linear layers in {self.blocks} blocks{experts}."
+        if self.dense:
+            text += f" Stays dense unless it is named: {'; '.join(self.dense)}."
+        return text
 
 
 @checkpoint.names_its_model
@@ -213,9 +256,8 @@ def describe_model(source: str | Path) -> ModelDescription:
     found = sources.locate(source)
     if isinstance(found, sources.GgufSource):
         header = read_gguf_header(found.gguf)
-        blocks = len(find_blocks(gguf_blueprint(header)))
-        return ModelDescription(
-            str(source), found.title, found.kind, header.architecture, 0, header.parameters, blocks
+        return ModelDescription.of(
+            source, found, header.architecture, 0, header.parameters, gguf_blueprint(header)
         )
     download_bytes = 0
     if isinstance(found, sources.FolderSource):
@@ -228,15 +270,7 @@ def describe_model(source: str | Path) -> ModelDescription:
         folder = hub.fetch_file(found.repository, "config.json").parent
     module = blueprint(checkpoint.read_config(folder))
     parameters = sum(parameter.numel() for parameter in module.parameters())
-    return ModelDescription(
-        str(source),
-        found.title,
-        found.kind,
-        type(module).__name__,
-        download_bytes,
-        parameters,
-        len(find_blocks(module)),
-    )
+    return ModelDescription.of(source, found, type(module).__name__, download_bytes, parameters, module)
 
 
 def _loaded(

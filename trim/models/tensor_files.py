@@ -40,7 +40,7 @@ _DTYPES = {
     "U8": torch.uint8,
     "BOOL": torch.bool,
 }
-MAX_TENSORS = 20_000  # in one model
+MAX_TENSORS = 100_000  # in one model; the largest mixtures of experts have some 70,000
 _SAMPLE_BYTES = 4096
 _MAX_HEADER_BYTES = 32 * 2**20
 
@@ -277,15 +277,17 @@ class TensorFiles:
         """
         config = (self.folder / "config.json").read_bytes()
         digests = {"config": hashlib.sha256(config).hexdigest()}
-        for path in self.files:
+        by_file: dict[Path, list[TensorPlace]] = {path: [] for path in self.files}
+        for place in self.places.values():
+            by_file[place.path].append(place)
+        for path, own in by_file.items():
             digest = hashlib.sha256()
             with path.open("rb") as file:
                 (length,) = struct.unpack("<Q", file.read(8))
                 digest.update(file.read(length))
-                for place in self.places.values():
-                    if place.path == path:
-                        file.seek(place.start + max(0, place.length - _SAMPLE_BYTES) // 2)
-                        digest.update(file.read(min(_SAMPLE_BYTES, place.length)))
+                for place in own:
+                    file.seek(place.start + max(0, place.length - _SAMPLE_BYTES) // 2)
+                    digest.update(file.read(min(_SAMPLE_BYTES, place.length)))
             digests[path.relative_to(self.folder).as_posix()] = digest.hexdigest()
         return fingerprint(digests)
 

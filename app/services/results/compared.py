@@ -2,7 +2,7 @@
 
 import dataclasses
 import threading
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
@@ -16,7 +16,7 @@ from diagnostics.allocation import RowAllocation
 from diagnostics.comparison import AllocationComparison, compare_allocations
 from trim.errors import RunError
 from trim.methods.agreement import MaskAgreement, mask_agreement
-from trim.names import path_in_block
+from trim.names import expert_number, experts_of, path_in_block
 from trim.runs.folder import Run
 from trim.runs.options import idle_options, options
 from trim.runs.run_record import ModelFacts
@@ -25,6 +25,7 @@ from trim.runs.settings import PruneSettings
 LETTERS = "ABCDEFGH"
 DEFAULT_LAYER = "15.mlp.gate_proj"
 EVERY_BLOCK = "*."  # before a path: the layers of that path in all blocks
+EXPERTS = "experts."  # before an expert's number
 LIVE = "live:"  # before the id of a layer that was seen and not kept; no folder can be called so
 MAX_LIVE_LAYERS = 64
 MAX_LIVE_MASK_WEIGHTS = 2**25
@@ -185,16 +186,32 @@ class Compared:
 
 
 def kinds(layers: Sequence[str]) -> list[str]:
-    """Return what follows the block in the names of several layers, as picks of all blocks: "*.mlp.gate_proj"."""
-    paths = [path_in_block(name) for name in layers]
-    return [EVERY_BLOCK + path for path in dict.fromkeys(paths) if paths.count(path) > 1]
+    """Return picks of several layers: of all blocks, "*.mlp.gate_proj", and of all experts of a block."""
+    paths = Counter(path_in_block(name) for name in layers)
+    experts = Counter(every for name in layers if (every := every_expert(name)))
+    return [
+        *(EVERY_BLOCK + path for path, number in paths.items() if number > 1),
+        *(every for every, number in experts.items() if number > 1),
+    ]
+
+
+def every_expert(layer: str) -> str:
+    """Return the pick of a layer of all experts of a block, "12.mlp.experts.*.up_proj"; "": it is not an expert's."""
+    number = expert_number(layer)
+    return layer.replace(f"{EXPERTS}{number}.", f"{EXPERTS}*.") if number else ""
 
 
 def layers_of(pick: Pick, layers: Sequence[str]) -> list[str]:
     """Return which of a run's layers are picked; none: the run has no such layer."""
-    if pick.layer.startswith(EVERY_BLOCK):
-        return [name for name in layers if path_in_block(name) == pick.layer.removeprefix(EVERY_BLOCK)]
-    return [name for name in layers if name == pick.layer]
+    if "*" not in pick.layer:
+        return [name for name in layers if name == pick.layer]
+    asked = pick.layer.split(".")
+
+    def fits(name: str) -> bool:
+        parts = name.split(".")
+        return len(parts) == len(asked) and all(a in ("*", b) for a, b in zip(asked, parts, strict=True))
+
+    return [name for name in layers if fits(name)]
 
 
 def opened(store: RunStore, slot: int, pick: Pick) -> Compared:
@@ -227,7 +244,7 @@ def labelled(compared: Sequence[Compared]) -> list[Compared]:
     columns: list[list[str]] = []
     for values in (
         [each.source.model.title for each in compared],
-        [each.pick.layer.replace(EVERY_BLOCK, "all ") for each in compared],
+        _layer_names([each.pick.layer for each in compared]),
         [each.stored.own.label for each in compared],
         _percents([each.sparsity for each in compared]),
     ):
@@ -245,6 +262,13 @@ def labelled(compared: Sequence[Compared]) -> list[Compared]:
         dataclasses.replace(each, label=" · ".join([each.letter, " ".join(said)] if said else [each.letter]))
         for each, said in zip(compared, words, strict=True)
     ]
+
+
+def _layer_names(layers: Sequence[str]) -> list[str]:
+    """Name what is picked; of the experts of one block by their numbers."""
+    if len({every_expert(layer) for layer in layers}) == 1 and every_expert(layers[0]):
+        return [f"expert {expert_number(layer)}" for layer in layers]
+    return [layer.replace(EVERY_BLOCK, "all ").replace("*", "all") for layer in layers]
 
 
 def _percents(shares: Sequence[float]) -> list[str]:
@@ -277,7 +301,7 @@ def default_picks(runs: Sequence[StoredRun]) -> list[Pick]:
 
 
 def alike(pick: Pick, runs: Sequence[StoredRun]) -> dict[str, list[Pick]]:
-    """Return what can be compared with a pick, by what differs: other targets, seeds, methods, blocks."""
+    """Return what can be compared with a pick, by what differs: other targets, seeds, methods, blocks, experts."""
     found: dict[str, list[Pick]] = {}
     own = next((entry.run for entry in runs if entry.id == pick.run_id and entry.run is not None), None)
     if own is None:
@@ -293,9 +317,16 @@ def alike(pick: Pick, runs: Sequence[StoredRun]) -> dict[str, list[Pick]]:
                 continue
             if layers_of(pick, run.layers) and _differ_in(own.request, run.request) <= names:
                 found.setdefault(words, []).append(Pick(entry.id, pick.layer))
-    path = EVERY_BLOCK + path_in_block(pick.layer)
-    if path in kinds(own.layers):
-        found["every block"] = [Pick(pick.run_id, path)]
+    if "*" in pick.layer:
+        return found
+    several = [EVERY_BLOCK + path_in_block(pick.layer), every_expert(pick.layer)]
+    for words, layer in zip(("every block", "all experts"), several, strict=True):
+        if len(layers_of(Pick(pick.run_id, layer), own.layers)) > 1:
+            found[words] = [Pick(pick.run_id, layer)]
+    if len(experts := experts_of(pick.layer, own.layers)) > 1:
+        even = np.linspace(0, len(experts) - 1, min(len(LETTERS), len(experts))).round().astype(int)
+        others = [experts[place] for place in even if experts[place] != pick.layer]
+        found["other experts"] = [Pick(pick.run_id, layer) for layer in others[: len(LETTERS) - 1]]
     return found
 
 

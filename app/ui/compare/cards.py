@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from app.services.results.compared import LIVE, Compared, comparison, masks_agree, settings
+from app.services.results.compared import EVERY_BLOCK, LIVE, Compared, comparison, masks_agree, settings
 from app.services.results.sweep_curves import curves, texts
 from app.services.results.tables import masks_by_layer
 from app.services.runs.layer import LayerView
@@ -40,7 +40,7 @@ from diagnostics.figures.xray import checkpoint_map_figure
 from diagnostics.heads import by_head
 from trim.errors import RunError
 from trim.models.heads import LayerHeads
-from trim.names import path_in_block
+from trim.names import expert_number, path_in_block
 
 FILE_NAME = "compare"
 QUANTITIES = {"Row sparsity": ROW_SPARSITY, "Gini": GINI, "Cosine": COSINE}
@@ -94,7 +94,7 @@ def _sets(compared: Sequence[Compared], quantity: RowQuantity) -> list[RowNumber
     """Return one set for each slot, of a kind one for each block."""
     return [
         RowNumbers(
-            each.label if each.single is not None else f"{each.letter} block {view.name.partition('.')[0]}",
+            each.label if each.single is not None else f"{each.letter} {_member(each.pick.layer, view.name)}",
             _values(view, quantity),
             each.slot,
             view.columns if quantity is ROW_SPARSITY else None,
@@ -102,6 +102,13 @@ def _sets(compared: Sequence[Compared], quantity: RowQuantity) -> list[RowNumber
         for each in compared
         for view in each.views
     ]
+
+
+def _member(picked: str, name: str) -> str:
+    """Return which of several layers this is: "block 12" or "expert 37"."""
+    if picked.startswith(EVERY_BLOCK):
+        return f"block {name.partition('.')[0]}"
+    return f"expert {expert_number(name)}"
 
 
 def distribution_card(compared: Sequence[Compared], rows: list[int]) -> None:

@@ -13,8 +13,10 @@ from diagnostics.figures.theme import slot_style
 # The first picture is seen without scrolling on a screen of 720 pixels.
 _CLOSE_TOGETHER = """
 .st-key-slots {padding-top: 0.5rem}
+[data-testid=stMarkdownContainer]:has(> table) {overflow-x: auto}
 .st-key-card-compare_rows, .st-key-card-compare_many, .st-key-card-compare_pair {gap: 0.6rem}
 """
+_PRESETS = {"every block": "A in every block", "all experts": "A of all experts"}
 Write = Callable[[list[Pick]], None]
 
 
@@ -52,7 +54,9 @@ def _layers(runs: dict[str, StoredRun], run_id: str, layer: str) -> list[str]:
 
 
 def _layer_label(layer: str) -> str:
-    return f"every block: {layer.removeprefix(EVERY_BLOCK)}" if layer.startswith(EVERY_BLOCK) else layer
+    if layer.startswith(EVERY_BLOCK):
+        return f"every block: {layer.removeprefix(EVERY_BLOCK)}"
+    return f"all experts: {layer}" if "*" in layer else layer
 
 
 def _choices(
@@ -107,7 +111,7 @@ def _add(
     for words, more in alike(picks[0], entries).items():
         if new := [each for each in more if each not in picks]:
             st.button(
-                "A in every block" if words == "every block" else f"A with {words} ({len(new)})",
+                _PRESETS.get(words, f"A with {words} ({len(new)})"),
                 key=f"compare_add_{words.replace(' ', '_')}",
                 on_click=write,
                 args=([*picks, *new],),

@@ -10,6 +10,7 @@ import streamlit as st
 
 from app.services.runs.layer import LayerView
 from trim.models.roles import in_mlp
+from trim.names import expert_number
 from trim.runs.folder import Run
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def more_section(seen: Seen) -> None:
     views = (
         VIEWS if seen.live is not None else {name: VIEWS[name] for name in VIEWS if name not in LIVE_VIEWS}
     )
+    if expert_number(seen.view.name):
+        views = {"Experts": _experts} | views
     chosen = st.segmented_control(
         "Further view",
         list(views),
@@ -91,6 +94,12 @@ def _channels(seen: Seen) -> None:
     from app.ui.layer.channels import channels_card
 
     channels_card(seen)
+
+
+def _experts(seen: Seen) -> None:
+    from app.ui.layer.experts import experts_card
+
+    experts_card(seen)
 
 
 def _agreement(seen: Seen) -> None:

@@ -10,8 +10,10 @@ from app.services.jobs.manager import JOBS
 from app.services.runs.commands import arguments, format_command
 from app.services.runs.estimate import seconds_of_the_like
 from app.services.runs.store import StoredRun
+from app.services.server.access import SEMINAR
 from app.ui.common.choose import DTYPES, bring_text, model_box, text_box
 from app.ui.common.text import plain
+from app.ui.common.waiting import laboratory, result_or_progress
 from app.ui.model.option_fields import option_field
 from app.ui.model.prefill import BUDGET_FILE, P, fill_as_published
 from trim.methods.choices import BUDGETS
@@ -91,6 +93,7 @@ def _fields(devices: list[str], runs: list[StoredRun]) -> NewRun:
     for column, name in zip(third[1:], ("windows", "length"), strict=True):
         with column:
             chosen[name] = _field(name)
+    _model_facts(str(chosen["model"]))
     chosen["budget"] = _budget_file(runs) if budget == BUDGET_FILE else budget
     methods = {"allocation": chosen["allocation"], "budget": chosen["budget"]}
     chosen |= _method_fields(settings_of(MethodSettings, methods))
@@ -111,6 +114,17 @@ def _fields(devices: list[str], runs: list[StoredRun]) -> NewRun:
         )
     settings = settings_of(PruneSettings, chosen)
     return NewRun(settings, title.strip() or settings.name, measure)
+
+
+def _model_facts(source: str) -> None:
+    """Say before a run what there is to prune in a model; the demo has nothing but layers."""
+    if source == "demo" or not SEMINAR.may():
+        return
+    found = result_or_progress(
+        laboratory().description(source), source, "Looking at the model; no weights are read"
+    )
+    if found is not None:
+        st.caption(plain(f"{found.title}: {found.architecture}, {found.layers_text}"))
 
 
 def _budget_file(runs: list[StoredRun]) -> str:

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,11 +18,12 @@ from app.services.runs.store import RunStore
 from app.ui.compare import cards as compare_views
 from diagnostics.figures.theme import SLOT_COLOURS
 from tests.app.page import ROOT, numbers, ran
-from tests.app.small_runs import make_run
+from tests.app.small_runs import make_run, record, settings
 from trim.errors import RunError
 from trim.methods.agreement import mask_agreement
 from trim.runs.options import idle_options, options
 from trim.runs.settings import PruneSettings
+from trim.runs.writer import RunWriter
 
 GATE, QUERY = "1.mlp.gate_proj", "1.self_attn.q_proj"
 
@@ -35,6 +37,35 @@ def store(monkeypatch, tmp_path) -> RunStore:
     monkeypatch.setattr(compare_views, "STORE", own)
     monkeypatch.setattr("app.services.runs.store.STORE", own)
     return own
+
+
+def test_experts_of_a_block(tmp_path):
+    """An expert's layer is set beside seven others, or beside all of its block as one slot."""
+    names = [f"{block}.mlp.experts.{expert}.up_proj" for block in range(2) for expert in range(15)]
+    with RunWriter.create(tmp_path / "runs" / "e", settings(), kind="layer", name="e") as writer:
+        layer = record(names[0])
+        for block in range(2):
+            writer.write_block(block, [replace(layer, name=name) for name in names[15 * block :][:15]])
+        writer.finish({})
+    store = RunStore(folder=lambda: tmp_path / "runs", shipped=lambda: tmp_path / "none")
+    found = service.alike(Pick("e", names[17]), store.runs())
+    assert found["all experts"] == [Pick("e", "1.mlp.experts.*.up_proj")]
+    assert [pick.layer.split(".")[3] for pick in found["other experts"]] == [
+        "0",
+        "4",
+        "6",
+        "8",
+        "10",
+        "12",
+        "14",
+    ]
+    assert found["every block"] == [Pick("e", "*.mlp.experts.2.up_proj")]
+    assert not service.alike(Pick("e", "1.mlp.experts.*.up_proj"), store.runs())
+    assert service.kinds(names)[-1] == "1.mlp.experts.*.up_proj"
+    (together,) = compare_views._sets(
+        [service.opened(store, 0, found["all experts"][0])], compare_views.GINI
+    )[14:]
+    assert together.label == "A expert 14"
 
 
 def opened(**address: str) -> AppTest:

@@ -357,6 +357,24 @@ def test_further_views_of_a_stored_layer(runs):
     assert "Not all layers of this MLP are in this run." in said(test)
 
 
+def test_an_expert_beside_the_others_of_its_block(runs):
+    names = [f"0.mlp.experts.{expert}.up_proj" for expert in range(4)]
+    with RunWriter.create(runs / "experts", settings(), kind="layer", name="experts") as writer:
+        writer.write_block(0, [record(name) for name in [*names, "0.mlp.gate_proj"]])
+        writer.finish({})
+    test = visit("stored", run="experts", layer=names[2], part="More", more="Experts")
+    assert test.segmented_control(key="more").options[0] == "Experts"
+    (drawn,) = charts(test)["experts_Sparsity"]["data"]
+    run = trim.open_run(runs / "experts")
+    medians = [np.median(run.layer(name).row_sparsity) for name in names]
+    np.testing.assert_allclose(numbers(drawn["y"]), medians, rtol=1e-6)
+    assert drawn["text"] == ["0", "1", "2", "3"]
+    assert "Highest in expert " in said(test)
+    test.sidebar.selectbox(key="stored_layer").set_value("0.mlp.gate_proj").run()
+    assert not test.exception
+    assert "Experts" not in test.segmented_control(key="more").options
+
+
 def test_a_stored_layer_that_trim_did_not_prune(runs):
     test = visit("stored", run="optimal", layer="0.mlp.gate_proj")
     content, _ = linked(test)

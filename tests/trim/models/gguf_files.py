@@ -4,6 +4,7 @@ from pathlib import Path
 
 import gguf
 import numpy as np
+import torch
 import transformers
 
 from tests.trim import tiny
@@ -66,7 +67,7 @@ def write(
         next(number for number, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture),
         config.num_hidden_layers,
     )
-    for name, tensor in module.state_dict().items():
+    for name, tensor in _apart(module.state_dict()).items():
         if name == "lm_head.weight" and config.tie_word_embeddings:
             continue
         values = converted(architecture, config, name, tensor.float().numpy())
@@ -82,6 +83,18 @@ def write(
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+
+
+def _apart(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Gate and up of experts, which a model joins and a file does not."""
+    found = {}
+    for name, tensor in tensors.items():
+        if name.endswith("experts.gate_up_proj"):
+            path = name.removesuffix("gate_up_proj")
+            found[f"{path}gate_proj.weight"], found[f"{path}up_proj.weight"] = tensor.chunk(2, dim=1)
+        else:
+            found[f"{name}.weight" if "experts." in name else name] = tensor
+    return found
 
 
 def converted(

@@ -26,6 +26,10 @@ SETTINGS = {
     "llama": ("llama", {}),
     "qwen2": ("qwen2", {}),
     "qwen3": ("qwen3", {"head_dim": 32}),
+    "qwen3moe": (
+        "qwen3_moe",
+        {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32, "norm_topk_prob": True},
+    ),
     "phi3": ("phi3", {"partial_rotary_factor": 0.75}),
     "gemma2": ("gemma2", GEMMA),
     "gemma3": ("gemma3_text", {**GEMMA, "num_hidden_layers": 6}),
@@ -62,7 +66,8 @@ def gap(module: transformers.PreTrainedModel, path: Path, window: torch.Tensor =
 
 
 WINDOWS = {"attention.sliding_window": 16}
-NEEDED: dict[str, Fields] = {"gemma2": WINDOWS, "gemma3": WINDOWS}
+EXPERTS: Fields = {"expert_count": 4, "expert_used_count": 2, "expert_feed_forward_length": 32}
+NEEDED: dict[str, Fields] = {"gemma2": WINDOWS, "gemma3": WINDOWS, "qwen3moe": EXPERTS}
 
 
 @pytest.mark.parametrize("architecture", SETTINGS)
@@ -90,6 +95,8 @@ def test_weights_are_those_that_transformers_reads(
     write(path, module, architecture, fields, tensors, gguf.GGMLQuantizationType[kind])
     folder, _ = model_folder(path)
     ours = load_file(folder / "model.safetensors")
+    if architecture == "qwen3moe":  # as transformers joins the experts
+        ours = transformers.AutoModelForCausalLM.from_pretrained(folder).state_dict()
     theirs = transformers.AutoModelForCausalLM.from_pretrained(
         tmp_path, gguf_file=path.name, config=read_config(read_gguf_header(path)), dtype=torch.float32
     ).state_dict()

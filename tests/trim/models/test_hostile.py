@@ -6,9 +6,11 @@ import struct
 from pathlib import Path
 
 import pytest
+from transformers import Qwen3MoeConfig
 
 import trim
 from tests.trim import tiny
+from trim.models.architecture import blueprint
 from trim.models.checkpoint import read_config
 from trim.models.gguf_header import read_gguf_header
 from trim.models.loaded import model_folder
@@ -135,6 +137,34 @@ def test_more_tensors_than_any_model_has(good, monkeypatch):
     monkeypatch.setattr("trim.models.tensor_files.MAX_TENSORS", 3)
     with pytest.raises(trim.ModelError, match="over 3 tensors"):
         TensorFiles(good)
+
+
+def test_as_many_tensors_as_the_largest_mixtures_have(tmp_path):
+    """128 experts of three layers in 94 blocks, by the headers alone."""
+    entries = {
+        f"model.layers.{block}.mlp.experts.{place}": {"dtype": "BF16", "shape": [1], "data_offsets": [0, 0]}
+        for block in range(94)
+        for place in range(128 * 3)
+    }
+    for place, entry in enumerate(entries.values()):
+        entry["data_offsets"] = [2 * place, 2 * place + 2]
+    header = json.dumps(entries).encode()
+    content = struct.pack("<Q", len(header)) + header + bytes(2 * len(entries))
+    (tmp_path / "model.safetensors").write_bytes(content)
+    (tmp_path / "config.json").write_text("{}")
+    files = TensorFiles(tmp_path)
+    assert files.parameters == 36_096
+    files.fingerprint()
+
+
+def test_more_experts_than_any_model_has(monkeypatch):
+    monkeypatch.setattr("trim.models.architecture.MAX_TENSORS", 200)
+    config = Qwen3MoeConfig(
+        hidden_size=32, num_attention_heads=4, num_key_value_heads=2, num_experts=2**20, num_experts_per_tok=2,
+        moe_intermediate_size=8, num_hidden_layers=1, vocab_size=64,
+    )  # fmt: skip
+    with pytest.raises(trim.ModelError, match="over 200 tensors"):
+        blueprint(config)
 
 
 @pytest.mark.parametrize("name", ["É" * 200, "x" * 5000, "a\0b", "~nobody-of-this-name/x"])

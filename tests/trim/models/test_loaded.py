@@ -105,6 +105,7 @@ def test_what_is_known_before_loading(llama: Path):
     assert described.architecture == model.architecture == "LlamaForCausalLM"
     assert (described.kind, described.download_bytes, described.blocks) == ("folder", 0, tiny.BLOCKS)
     assert described.parameters == sum(parameter.numel() for parameter in model.module.parameters())
+    assert described.layers_text == f"{7 * tiny.BLOCKS} linear layers in {tiny.BLOCKS} blocks."
 
 
 def test_the_type_and_device_can_be_chosen(llama: Path):

@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 import trim
 from benchmarks import architectures
 from tests.trim import tiny
+from trim import cli
 from trim.calibration.calibration import Calibration
 from trim.calibration.inputs import MIN_TOKENS, InputListener
 from trim.models.architecture import check_config
@@ -73,6 +74,7 @@ LAYOUTS = {
     "joined": ("qwen3_moe", True),
     "transposed": ("gpt_oss", False),
     "rows": ("dbrx", False),
+    "scaled": ("llama4_text", False),
 }
 
 
@@ -82,7 +84,7 @@ def test_each_layout_is_read_resumed_and_exported(layout: str, tmp_path: Path, o
     module = module_of(kind)
     source = folder_of(tmp_path / "model", module, joined=joined)
     assert any("gate_up" in name for name in load_file(source / "model.safetensors")) == (
-        layout in ("joined", "transposed")
+        layout in ("joined", "transposed", "scaled")
     )
     whole = pruned(source, tmp_path / "whole")
 
@@ -245,6 +247,18 @@ def test_routers_stay_dense_unless_they_are_named():
     assert set(model.layers) - set(model.select(["*"])) == set(routers)
     assert model.select(["*.router"]) == routers
     assert routers[0] not in model.select(["0.*"])
+
+
+def test_what_stays_dense_is_said_before_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for kind, said in {
+        "qwen2_moe": "24 of them experts'. Stays dense unless it is named: weight of Qwen2MoeTopKRouter: 256 weights; "
+        "shared_expert_gate, weighs a shared expert: 64 weights.",
+        "llama4_text": "router, routes tokens to experts: 256 weights.",
+    }.items():
+        architectures.small_config(kind).save_pretrained(tmp_path / kind)
+        (tmp_path / kind / "model.safetensors").touch()
+        assert cli.main(["inspect", "--model", str(tmp_path / kind)]) == 0
+        assert said in capsys.readouterr().out.replace("\n", " ")
 
 
 def test_a_single_tensor_is_read_of_a_joined_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

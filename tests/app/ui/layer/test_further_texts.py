@@ -3,6 +3,7 @@
 import numpy as np
 
 from app.ui.layer.channels import channels_seen
+from app.ui.layer.experts import experts_seen
 from app.ui.layer.heads import heads_seen
 from app.ui.layer.inputs import norms_seen, shared_seen, sorted_seen
 from app.ui.layer.targets import targets_seen
@@ -28,6 +29,18 @@ def test_heads():
     two = [by_head(label, values - 0.3, names) for label in ("TRIM", "Optimal")]
     assert heads_seen(two, ROW_SPARSITY, "row").count("No head loses 95% of its weights or more.") == 2
     assert heads_seen([by_head("wanda", np.ones(4), names)], GINI, "column") == "All columns are alike."
+
+
+def test_experts():
+    found = by_head("TRIM", np.array([0.5, 0.6, 0.9, 1, 0.7, 0.7]), ["0", "1", "2"])
+    said = experts_seen(found, ROW_SPARSITY, 2)
+    assert said.startswith(
+        "Expert 2: mean 70.00%, place 2 of 3. Highest in expert 1 (95.00%), lowest in 0 (55.00%); 94% of the diff"
+    )
+    assert said.endswith("chance would leave 40.0%.")
+    assert (
+        experts_seen(by_head("TRIM", np.ones(4), ["0", "1"]), GINI, 0) == "All rows of all experts are alike."
+    )
 
 
 def test_targets():

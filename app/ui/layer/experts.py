@@ -1,0 +1,108 @@
+"""An expert's rows beside those of the same layer of the other experts of its block."""
+
+from collections.abc import Iterable
+from functools import partial
+
+import numpy as np
+import streamlit as st
+
+from app.ui.common import explanations
+from app.ui.common.cards import View, card, theme
+from app.ui.common.text import plain
+from app.ui.common.waiting import NothingToShow
+from app.ui.layer.more import Seen
+from app.ui.layer.related import related_views
+from diagnostics.figures.distributions import COSINE, GINI, ROW_SPARSITY, RowQuantity
+from diagnostics.figures.heads import heads_figure
+from diagnostics.figures.theme import series_styles
+from diagnostics.heads import HeadNumbers, by_head
+from trim.errors import RunError
+from trim.names import expert_number, experts_of
+
+LIVE_EXPERTS = 8  # each of which is swept first
+FORMULA = r"""
+All rows of one layer of all experts; the share of the differences that is between experts:
+
+$$
+\frac{\sum_e n_e (\bar s_e - \bar s)^2}{\sum_i (s_i - \bar s)^2}
+$$
+
+$\bar s_e$: mean of the $n_e$ rows of expert $e$. Rows dealt to $E$ experts at random would reach $(E-1)/(n-1)$ on
+average, of $n$ rows in all. Row 5 of one expert has nothing to do with row 5 of another.
+"""
+
+
+def experts_card(seen: Seen) -> None:
+    """Show sparsity, Gini and cosine of the rows of all experts of the block; live, of eight that follow each other."""
+    name, method = seen.view.name, seen.view.own.method
+
+    def chosen(layers: Iterable[str]) -> list[str]:
+        experts = experts_of(name, layers)
+        if seen.live is None:
+            return experts
+        first = min(experts.index(name), max(0, len(experts) - LIVE_EXPERTS))
+        return experts[first : first + LIVE_EXPERTS]
+
+    try:
+        views = related_views(seen, chosen)
+    except NothingToShow:
+        return
+    except RunError as error:
+        st.info(plain(error), icon=":material/info:")
+        return
+    if len(views) < 2:
+        st.info("The other experts of this block are not in this run.", icon=":material/info:")
+        return
+    numbers = {
+        "Sparsity": (ROW_SPARSITY, [view.own.row_sparsity for view in views.values()]),
+        "Gini": (GINI, [view.coefficients for view in views.values()]),
+        "Cosine": (COSINE, [view.cosines[-1].cosine for view in views.values()]),
+    }
+    names, place = [expert_number(each) for each in views], list(views).index(name)
+
+    def drawn(quantity: RowQuantity, values: list[np.ndarray]) -> View:
+        found = by_head(seen.view.own.label, np.concatenate(values), names)
+        text = plain(experts_seen(found, quantity, place))
+        style = series_styles(["score" if quantity is GINI else method])
+        return View(
+            heads_figure([found], style, quantity, theme(), groups="expert", marked=place),
+            text,
+            FORMULA + explanations.COSINE_FORMULA * (quantity is COSINE),
+            f"{quantity.name} by expert. {text}",
+            lambda: {
+                "expert": np.repeat(np.array(names), [len(each) for each in values]),
+                "row": np.concatenate([np.arange(len(each)) for each in values]),
+                quantity.name.replace(" ", "_"): np.concatenate(values),
+            },
+        )
+
+    card(
+        "experts",
+        {words: partial(drawn, *number) for words, number in numbers.items()},
+        file_name=seen.file_name,
+        bind="query-params",
+        brief=True,
+    )
+
+
+def experts_seen(found: HeadNumbers, quantity: RowQuantity, place: int) -> str:
+    """Say where an expert stands among the others, and how much of the differences is between experts."""
+    if found.between is None:
+        return "All rows of all experts are alike."
+    known = np.flatnonzero(np.isfinite(found.means))
+    order = known[np.argsort(-found.means[known], kind="stable")].tolist()
+    high, low = order[0], order[-1]
+
+    def mean(each: int) -> str:
+        return quantity.format(float(found.means[each]))
+
+    own = (
+        f"Expert {found.names[place]}: mean {mean(place)}, place {order.index(place) + 1} of {len(order)}. "
+        if place in order
+        else f"Expert {found.names[place]} has none. "
+    )
+    return (
+        f"{own}Highest in expert {found.names[high]} ({mean(high)}), lowest in {found.names[low]} ({mean(low)}); "
+        f"{found.between:.0%} of the differences between rows are between experts, where chance would leave "
+        f"{found.chance:.1%}."
+    )
