@@ -12,6 +12,7 @@ from trim.calibration.text_pass import text_pass
 from trim.errors import SettingsError
 from trim.methods.alphapruning import alpha_budgets, squared_singular_values, tail_exponent
 from trim.methods.budgets import Budgets, Shapes, project_budgets, read_budgets, uniform_budgets
+from trim.methods.choices import SCORES
 from trim.methods.owl import outlier_share, owl_budgets
 from trim.methods.pattern import Pattern
 from trim.models.streamed import StreamedModel
@@ -19,7 +20,6 @@ from trim.models.tensor_files import weights_key
 from trim.names import block_of, match_layers
 from trim.progress import Meter, Progress
 from trim.pruning.events import Listener, Note
-from trim.pruning.loop import layer_score
 from trim.pruning.plan_optimal import optimal_budgets
 from trim.runs.settings import PruneSettings
 
@@ -165,7 +165,7 @@ def _outlier_shares(
                     received = text.capture(index, block, layers)
                     # OWL counts outliers of Wanda's score, whatever the weights are then pruned by.
                     scores = [
-                        layer_score(layer.weight, received[name].input_norm, "wanda")
+                        SCORES["wanda"](layer.weight, received[name].input_norm)
                         for name, layer in layers.items()
                         if not received[name].too_few
                     ]

@@ -18,6 +18,7 @@ from trim.calibration.sensitivity import cached_sensitivity, row_sensitivity
 from trim.calibration.text_pass import TextPass, text_pass
 from trim.files import write_atomically
 from trim.methods.budgets import Budgets, Shapes
+from trim.methods.choices import SCORES
 from trim.methods.counts import largest_count
 from trim.methods.optimal import (
     BINS_PER_OCTAVE,
@@ -33,7 +34,7 @@ from trim.models.tensor_files import weights_key
 from trim.names import block_of
 from trim.progress import Meter
 from trim.pruning.events import Listener
-from trim.pruning.loop import layer_score, memory_for_curves
+from trim.pruning.layer import memory_for_curves
 from trim.runs.settings import PruneSettings
 
 SENSITIVITY_FILE = "sensitivity.safetensors"  # in the run folder while the run is not complete
@@ -205,7 +206,7 @@ def _price(
             sensitivity = torch.full(layer.weight.shape[:1], received.tokens / calibration.real_tokens)
         sensitivity = sensitivity * weight
     with memory_for_curves(name, layer.weight, received):
-        score = layer_score(layer.weight, received.input_norm, settings.score)
+        score = SCORES[settings.score](layer.weight, received.input_norm)
         curves = retention_curves(layer.weight, received.inputs, score, name=name)
         hull = lower_hull(curves.error, largest_count(curves.columns, settings.row_cap))
         return price_summary(hull, sensitivity)

@@ -24,7 +24,8 @@ from trim.models.row_parts import structure
 from trim.names import CORPORA, absolute
 from trim.progress import Progress, ProgressListener
 from trim.pruning.events import Began, Event, FactListener, Finished, Listener, Stopped, to_json
-from trim.pruning.loop import Method, prune_blocks
+from trim.pruning.layer import Method
+from trim.pruning.loop import prune_blocks
 from trim.pruning.plan import chosen_layers, plan_budgets
 from trim.pruning.plan_optimal import SENSITIVITY_FILE, load_sensitivity, plan_sensitivity, save_sensitivity
 from trim.pruning.source import TEXT_FILE, RunSource, read_text, require_same, write_text
