@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterator
 import torch
 
 import trim
-from trim.compiled import EPSILON
+from trim.measures import EPSILON
 from trim.methods.scores import ranks_of, score_order
 
 TARGETS = (0.5, 0.6, 0.7, 0.8, 0.9)

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from trim.compiled import EPSILON
 from trim.compiled.compiler import compiled, inlined, next_block
 from trim.compiled.workers import share_rows
+from trim.measures import EPSILON
 
 _BLOCK_ROWS = 4  # what a dense product takes at once
 # Input vectors are taken this many at a time: a row's running output and what is added to it fit the first cache, and

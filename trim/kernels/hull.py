@@ -7,13 +7,8 @@ lane either drops its last vertex or adds the next point, so lanes that differ i
 other, and a piece of M points takes no more than 2 M steps. The last two vertices are in registers, those below on a
 stack in memory.
 
-What bounds it is waiting: a step waits for one load, of the next point or of the vertex below, and among 32 lanes with
-a cache line each there is nearly always one that misses: some 700 cycles. 6912 × 5121 in ten pieces of 513 are 1026
-steps, 0.36 ms at 1.98 GHz with all warps resident at once, and the second pass over some fifty vertices of each piece
-is as many; so 13824 × 5121, in two blocks of rows, should take 1.5 ms. (With half as many pieces `lower_hull` took 1.9
-ms there, where rounds of torch operations took 84.) More pieces shorten the first pass and lengthen the second, and
-their lines no longer fit the first cache: 16 warps on a processor hold 512 lines of curve and as many of stack, 128 KB
-of its 256.
+What bounds it is waiting: a step waits for one load, and among 32 lanes there is nearly always one that misses the
+cache. Why rows are cut into this many pieces: docs/kernels.md.
 """
 
 from math import isqrt

@@ -17,8 +17,6 @@ import triton.language as tl
 from torch import Tensor
 
 from trim.kernels.search_outcome import (
-    LAYER_MEASURES,
-    ROW_MEASURES,
     SUMS,
     WIDE_BLOCK,
     choose_counts,
@@ -26,6 +24,7 @@ from trim.kernels.search_outcome import (
     look_up,
     store_sums,
 )
+from trim.measures import LAYER_MEASURES, ROW_MEASURES
 
 if TYPE_CHECKING:
     from trim.methods.retention import RetentionCurves

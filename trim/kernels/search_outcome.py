@@ -107,20 +107,6 @@ def _published_choice(quality, rate, step, rates, positive, steps, RATES: tl.con
     return chosen
 
 
-ROW_MEASURES = {"cosim": 0, "mse": 1, "psnr": 2}  # under the last, rows without output do not take part
-
-
-LAYER_MEASURES = {
-    "cosim_flat": 0,
-    "cosim_dim": 1,
-    "mse": 2,
-    "mse_dim": 2,
-    "snr": 3,
-    "psnr_flat": 4,
-    "psnr_dim": 5,
-}
-
-
 # Sums over the rows that a program stores: of dot, energy, error, cosine, peak signal-to-noise ratio, and of squared
 # distances from the mean row quality.
 SUMS = 6

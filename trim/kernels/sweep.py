@@ -4,22 +4,8 @@ Imported only where such a device is used. What `retention.retention_curves` say
 outputs and curves in float32: the error from the pruned part, accumulated from the least important column up, and
 the energy from its elementwise difference to the dense output.
 
-What bounds the sweep: for every weight of the layer one input vector set (L values) is gathered, 2 L bytes where it
-was captured in half precision, and every value costs a conversion and four float32 operations (add the column, square,
-take the difference, square). A row's running output stays in registers, eight lanes to a row. For one column of four
-rows and 256 vectors a warp issues 193 instructions: 160 of these, 14 shuffles and additions of the sums over vectors,
-6 loads, and addresses, conversions of the weight and stores. On an H200 (132 processors of four schedulers, 1.98 GHz)
-13824 × 5120 with 256 inputs is bound by them to 3.3 ms; the 36 GB that are gathered from L2 would pass the processors'
-ports (64 bytes a cycle) in 2.2 ms, and device memory (curves and order, 1.2 GB) takes 0.3 ms.
-
-Tried and slower there: adding 2w · ⟨p, x⟩ + w² · ‖x‖² to the error instead of summing up squares (three operations a
-value instead of five, but registers for half as many warps), fewer registers, order and weights fetched beforehand. On
-an H100, where the sweep takes 4.8 ms (4.7 where all columns read are one, so L2 is not what it waits for), sort and
-the rest 2.3: while ⟨Y, Ŷ⟩ is above half of ‖Y‖², the energy from error and dot with ⟨Y, x⟩ summed up on the way (5.9
-ms) or from a product of all columns beforehand (5.3 ms), four and three operations a value; four or sixteen lanes to a
-row; 134 registers to a thread, with which a processor holds 15 warps instead of 16 (5.9 ms); chunks of rows that are
-sorted on a stream of their own while those before them are swept (a sweep takes as long as one wave of its programs,
-however few rows it has).
+A row's running output stays in registers, eight lanes to a row. Instructions bound the sweep: every weight gathers one
+set of L values, and each costs a conversion and four float32 operations. What was slower: docs/kernels.md.
 """
 
 import torch

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from trim.compiled import EPSILON, NOISE_FLOOR
 from trim.errors import SettingsError
+from trim.measures import EPSILON, NOISE_FLOOR
 from trim.methods.choices import LAYER_QUALITIES, ROW_QUALITIES
 from trim.methods.retention import Retained, row_cosine
 

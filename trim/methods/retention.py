@@ -18,10 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trim.compiled import EPSILON
 from trim.devices import has_kernels
 from trim.errors import NonFiniteError, ShapeError
 from trim.matmul import HALF, full_product
+from trim.measures import EPSILON
 from trim.methods.masks import keep_mask
 from trim.methods.scores import as_array, check_score, ranks_of
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trim.devices import has_kernels
+from trim.measures import LAYER_MEASURES
 from trim.methods.choices import DIRECT_QUALITIES
 from trim.methods.counts import largest_count, project_counts, total_count, uniform_counts
 from trim.methods.quality import layer_quality
@@ -128,7 +129,7 @@ def _search_directly(
 
 def _judge(curves: RetentionCurves, counts: Tensor, measure: str) -> Tensor:
     """Judge the layer at each of some candidates' counts (..., D): (...) float64 on the CPU."""
-    from trim.compiled.search import LAYER_MEASURES, judge
+    from trim.compiled.search import judge
 
     if measure in LAYER_MEASURES and not has_kernels(curves.dot.device):
         return torch.from_numpy(judge(curves.tables, counts.cpu().numpy(), measure))
