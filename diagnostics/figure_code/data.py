@@ -1,0 +1,57 @@
+"""The arrays that a script loads, and the names and texts of a figure as code writes them."""
+
+import html
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+import plotly.graph_objects as go
+
+SHORT = 12  # more numbers than these go into the file
+
+
+@dataclass
+class ScriptData:
+    """The arrays that the code loads, by name."""
+
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def keep(self, name: str, values: object) -> str:
+        """Store numbers and return the expression that reads them; a few are written into the code."""
+        array = array_of(values)
+        if array.ndim == 1 and len(array) <= SHORT:
+            if array.dtype.kind == "f":
+                return (
+                    "["
+                    + ", ".join(f"{float(each):.6g}" if np.isfinite(each) else "np.nan" for each in array)
+                    + "]"
+                )
+            return repr(array.tolist())
+        self.arrays[name] = array
+        return f'data["{name}"]'
+
+
+def array_of(values: object) -> np.ndarray:
+    """Return numbers with NaN for gaps, or texts."""
+    array = np.asarray(values)
+    if array.dtype != object:
+        return array
+    gaps = [each is None for each in array.ravel()]
+    known = [each for each, gap in zip(array.ravel(), gaps, strict=True) if not gap]
+    if all(isinstance(each, int | float) for each in known):
+        return array.astype(np.float64)
+    return array.astype(str)
+
+
+def trace_names(figure: go.Figure) -> list[str]:
+    """Name each trace for its arrays: letters and digits of its own name, each once."""
+    names: list[str] = []
+    for place, trace in enumerate(figure.data):
+        words = re.sub(r"\W+", "_", plain_text(trace.name or trace.type)).strip("_")[:40] or trace.type
+        names.append(words if words not in names else f"{words}_{place}")
+    return names
+
+
+def plain_text(text: object) -> str:
+    """Return a text without the marks of bold type and of line breaks."""
+    return html.unescape(re.sub(r"</?b>", "", re.sub(r"<br\s*/?>", "\n", str(text))))
