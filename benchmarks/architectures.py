@@ -33,7 +33,8 @@ from transformers.models.auto.modeling_auto import (
 import trim
 from tests.trim import tiny
 from trim.calibration.calibration import Calibration
-from trim.calibration.inputs import MIN_TOKENS, linear_layers
+from trim.calibration.inputs import MIN_TOKENS
+from trim.calibration.layers import linear_layers
 from trim.calibration.text_pass import text_pass
 from trim.models.architecture import UNBUILT, blueprint
 from trim.models.experts import RoutedLinear

@@ -24,7 +24,7 @@ import transformers
 from torch import Tensor, nn
 
 import trim
-from trim.calibration.inputs import products
+from trim.calibration.inputs import outer_products
 from trim.methods.alps import alps
 from trim.methods.least_squares import TextProducts
 from trim.methods.sparsegpt import sparsegpt
@@ -108,7 +108,7 @@ def main() -> None:
                 model.module(part.to(model.device), use_cache=False)
         gram = torch.zeros(dense.in_features, dense.in_features, device=model.device)
         for batch in inputs:
-            gram += products(batch.flatten(0, 1), batch.flatten(0, 1))
+            gram += outer_products(batch.flatten(0, 1), batch.flatten(0, 1))
         weight, text = dense.weight.detach().float(), TextProducts(gram, gram)
         for peer, (theirs, ours) in PEERS.items():
             if (folder := getattr(chosen, peer)) is None:

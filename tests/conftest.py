@@ -94,7 +94,7 @@ def tokens_of_a_text_once() -> Iterator[None]:
     """Cut a long text into tokens once per tokenizer: the demo text takes a second, and a hundred tests read it."""
     from trim.calibration import corpora
 
-    cut = corpora._tokens
+    cut = corpora.tokens_of
     known: dict[tuple[object, ...], Tensor] = {}
 
     def cut_once(text: "Text", tokenizer: "PreTrainedTokenizerBase", **how: object) -> "Tensor":
@@ -107,5 +107,5 @@ def tokens_of_a_text_once() -> Iterator[None]:
         return known[key].clone()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpora, "_tokens", cut_once)
+        patch.setattr(corpora, "tokens_of", cut_once)
         yield

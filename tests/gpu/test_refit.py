@@ -7,7 +7,7 @@ import trim
 from tests.gpu.layers import on_gpu
 from tests.trim import rough
 from tests.trim.refit_cases import layer, objective, refitted
-from trim.calibration.inputs import products
+from trim.calibration.inputs import outer_products
 
 pytestmark = on_gpu
 
@@ -26,7 +26,7 @@ def test_what_is_left_of_the_error_is_that_of_the_cpu(shape):
 def test_products_of_half_types(dtype):
     generator = torch.Generator().manual_seed(0)
     left, right = (torch.randn(5000, 70, generator=generator).to(dtype) for _ in range(2))
-    found = products(left.cuda(), right.cuda())
+    found = outer_products(left.cuda(), right.cuda())
     assert found.dtype == torch.float32
     expected = left.double().T @ right.double()
     torch.testing.assert_close(found.cpu().double(), expected, rtol=1e-3, atol=0.05)

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -10,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from trim.calibration.calibration import Calibration
+from trim.calibration.layers import Heard, LastInputReached, require_called, stop
 from trim.errors import ModelError, NonFiniteError
 from trim.matmul import HALF, at_least_float32
 from trim.methods.least_squares import TextProducts
-from trim.models.experts import RoutedLinear, Routing
+from trim.models.experts import Routing
 
 # Of fewer tokens an expert's norms say little, and it is pruned by the size of its weights alone.
 MIN_TOKENS = 32
@@ -44,32 +44,6 @@ class LayerInputs:
     def too_few(self) -> bool:
         """Whether it is an expert's that received fewer than `MIN_TOKENS`."""
         return self.tokens is not None and self.tokens < MIN_TOKENS
-
-
-@dataclass(frozen=True, eq=False)
-class Heard:
-    """The input of a layer in one batch.
-
-    Attributes:
-        values: (n, N).
-        tokens: (n,) int64, ascending, which tokens of the batch these are; None: all of them.
-        routing: by which they came to an expert; None: it is not an expert's.
-        expert: the expert's number.
-    """
-
-    values: Tensor
-    tokens: Tensor | None
-    routing: Routing | None = None
-    expert: int = 0
-
-    @classmethod
-    def of(cls, layer: nn.Module, arguments: tuple[Tensor, ...]) -> "Heard":
-        """Read the arguments of a layer's call."""
-        values = arguments[0].detach()
-        values = values.reshape(-1, values.shape[-1])
-        if not isinstance(layer, RoutedLinear) or (routing := layer.routing) is None:
-            return cls(values, None)
-        return cls(values, routing.by_expert[layer.number], routing, layer.number)
 
 
 @dataclass(frozen=True)
@@ -150,8 +124,8 @@ class InputListener:
                 if first_batch or name in self._squares:
                     hooks.append(layer.register_forward_pre_hook(functools.partial(self._receive, name)))
             if not first_batch:  # nothing after the last input is needed
-                hooks.append(self.layers[self.groups[-1][0]].register_forward_pre_hook(_stop))
-            with contextlib.suppress(_LastInputReached):
+                hooks.append(self.layers[self.groups[-1][0]].register_forward_pre_hook(stop))
+            with contextlib.suppress(LastInputReached):
                 yield
         finally:
             self._last = self._dense_inputs = self._chosen = None
@@ -261,8 +235,8 @@ class InputListener:
         for place, held_out in ((slice(inside), False), (slice(inside, None), True)):
             if not len(real := values[place]):
                 continue
-            gram = products(real, real)
-            cross = None if dense is None else products(dense[place], real)
+            gram = outer_products(real, real)
+            cross = None if dense is None else outer_products(dense[place], real)
             if (name, held_out) in self._sums:
                 self._sums[name, held_out].add(gram, cross)
             else:
@@ -322,18 +296,7 @@ def sums_of_squares(vectors: Tensor) -> Tensor:
     return vectors.to(at_least_float32(vectors)).square().sum(dim=0, dtype=torch.float64)
 
 
-def require_called(layers: Iterable[str], called: Iterable[str]) -> None:
-    """Refuse layers that no text reaches.
-
-    Raises:
-        ModelError: a layer was never called.
-    """
-    called = set(called)
-    if idle := [name for name in layers if name not in called]:
-        raise ModelError(f"{idle[0]} is never called; leave such layers out with --layers")
-
-
-def products(left: Tensor, right: Tensor) -> Tensor:
+def outer_products(left: Tensor, right: Tensor) -> Tensor:
     """Return Σ x yᵀ over vectors (L, N) and (L, N), (N, N) float32; of half types on a GPU without wider copies.
 
     In sums as long as there are vectors, unlike `full_product`: what tensor cores round away so is far below what a
@@ -347,51 +310,3 @@ def products(left: Tensor, right: Tensor) -> Tensor:
 def _vectors(parts: list[Tensor]) -> Tensor:
     """Join parts (L', N) as columns, (N, L)."""
     return torch.cat(parts).T.contiguous()
-
-
-@contextlib.contextmanager
-def inputs_of(layers: Mapping[str, nn.Linear]) -> Iterator[dict[str, Heard]]:
-    """Yield the inputs of some layers while a block runs, which ends with the last of them."""
-    seen: dict[str, Heard] = {}
-
-    def look(name: str, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        seen[name] = Heard.of(module, arguments)
-        if len(seen) == len(layers):
-            raise _LastInputReached
-
-    hooks = [layer.register_forward_pre_hook(functools.partial(look, name)) for name, layer in layers.items()]
-    try:
-        with contextlib.suppress(_LastInputReached):
-            yield seen
-    finally:
-        for hook in hooks:
-            hook.remove()
-
-
-class _LastInputReached(Exception):  # noqa: N818 (no error)
-    """Ends the forward pass of a block."""
-
-
-def _stop(module: nn.Module, arguments: tuple) -> None:
-    raise _LastInputReached
-
-
-def linear_layers(block: nn.Module, index: int, chosen: Iterable[str] | None = None) -> dict[str, nn.Linear]:
-    """Return the chosen linear layers of a block (None: all), by their full names, in the model's order."""
-    found = {f"{index}.{path}": part for path, part in block.named_modules() if isinstance(part, nn.Linear)}
-    chosen = found.keys() if chosen is None else set(chosen)
-    return {name: layer for name, layer in found.items() if name in chosen}
-
-
-def require_finite(weights: Mapping[str, Tensor]) -> None:
-    """Look at weights before any text goes through them: NaN spreads, and would be found in some other layer.
-
-    Raises:
-        NonFiniteError: a weight is NaN or infinite; the message names the layer.
-    """
-    if not weights:
-        return
-    extremes = [torch.stack(torch.aminmax(weight)).double() for weight in weights.values()]  # NaN if one is
-    for name, values in zip(weights, torch.stack(extremes).tolist(), strict=True):
-        if not all(map(math.isfinite, values)):
-            raise NonFiniteError(f"{name} has a weight that is NaN or infinite; check the checkpoint")

@@ -27,7 +27,8 @@ from trim.cache import cached, entry_path, load_entry
 from trim.calibration.block_states import BlockModel, BlockStates, LoadedModel
 from trim.calibration.calibration import Calibration
 from trim.calibration.hidden_states import Activations, activations
-from trim.calibration.inputs import InputListener, LayerInputs, linear_layers, require_finite
+from trim.calibration.inputs import InputListener, LayerInputs
+from trim.calibration.layers import linear_layers, require_finite
 from trim.calibration.text_pass import default_batch
 from trim.errors import ModelError, NonFiniteError
 from trim.matmul import at_least_float32

@@ -10,14 +10,8 @@ from torch import Tensor, nn
 
 from trim.calibration.calibration import Calibration
 from trim.calibration.hidden_states import Activations, activations
-from trim.calibration.inputs import (
-    Heard,
-    InputListener,
-    LayerInputs,
-    ProductsRequest,
-    inputs_of,
-    require_called,
-)
+from trim.calibration.inputs import InputListener, LayerInputs, ProductsRequest
+from trim.calibration.layers import Heard, inputs_of, require_called
 from trim.devices import halving
 from trim.models.experts import RoutedLinear
 from trim.models.replay import BlockCall, record_calls, shared

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 
 from trim.cache import text_sha256
-from trim.calibration.corpora import window_start
+from trim.calibration.tokens import window_start
 from trim.evaluation.entries import _IDENTITY
 from trim.evaluation.perplexity import Perplexity, perplexity
 from trim.evaluation.settings import EvaluationText

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 
 from torch import Tensor, nn
 
-from trim.calibration.inputs import MIN_TOKENS, LayerInputs, linear_layers, require_finite
+from trim.calibration.inputs import MIN_TOKENS, LayerInputs
+from trim.calibration.layers import linear_layers, require_finite
 from trim.calibration.text_pass import DensePass, TextPass
 from trim.methods.budgets import Budgets
 from trim.models.experts import RoutedLinear

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from trim.cache import cached_numbers
 from trim.calibration.calibration import Calibration
-from trim.calibration.inputs import linear_layers, require_finite
+from trim.calibration.layers import linear_layers, require_finite
 from trim.calibration.text_pass import text_pass
 from trim.errors import SettingsError
 from trim.methods.alphapruning import alpha_budgets, squared_singular_values, tail_exponent

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from trim.cache import cached, entry_path
 from trim.calibration.calibration import Calibration
-from trim.calibration.inputs import LayerInputs, linear_layers, require_finite
+from trim.calibration.inputs import LayerInputs
+from trim.calibration.layers import linear_layers, require_finite
 from trim.calibration.sensitivity import cached_sensitivity, row_sensitivity
 from trim.calibration.text_pass import TextPass, text_pass
 from trim.files import write_atomically

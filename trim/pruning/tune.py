@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from trim.calibration.inputs import LayerInputs, linear_layers
+from trim.calibration.inputs import LayerInputs
+from trim.calibration.layers import linear_layers
 from trim.calibration.text_pass import DensePass, TextPass
 from trim.devices import memory_errors_named
 from trim.methods.least_squares import fast_products

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 import trim
 from tests.trim import tiny
-from trim.calibration import corpora
+from trim.calibration import corpora, tokens
 from trim.calibration.text_files import Text
 
 SENTENCES = (
@@ -68,30 +68,31 @@ def test_pieces_give_the_tokens_of_the_whole(name: str, text: str, size: int):
     tokenizer = TOKENIZERS[name]
     whole = torch.tensor(tokenizer(text, verbose=False)["input_ids"], dtype=torch.int64)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(corpora, "PIECE_CHARACTERS", size)
+        patch.setattr(tokens, "PIECE_CHARACTERS", size)
+        patch.setattr(tokens, "LEAD_CHARACTERS", 40)
         patch.setattr(corpora, "LEAD_CHARACTERS", 40)
-        patch.setattr(corpora, "UNSETTLED_TOKENS", 16)
-        assert torch.equal(corpora._tokens(Text.of(text), tokenizer), whole)
-        assert torch.equal(corpora._tokens(Text.of(text), tokenizer, most=25), whole[:25])
+        patch.setattr(tokens, "UNSETTLED_TOKENS", 16)
+        assert torch.equal(tokens.tokens_of(Text.of(text), tokenizer), whole)
+        assert torch.equal(tokens.tokens_of(Text.of(text), tokenizer, limit=25), whole[:25])
 
 
 @pytest.mark.parametrize("end", [False, True])
 def test_the_demo_in_pieces_with_what_its_tokenizer_adds(end: bool):
     text, tokenizer = corpora.demo_text("evaluation"), with_bos(end)
-    assert len(text) > 2 * corpora.PIECE_CHARACTERS
+    assert len(text) > 2 * tokens.PIECE_CHARACTERS
     whole = torch.tensor(tokenizer(text, verbose=False)["input_ids"], dtype=torch.int64)
-    assert torch.equal(corpora._tokens(Text.of(text), tokenizer), whole)
+    assert torch.equal(tokens.tokens_of(Text.of(text), tokenizer), whole)
 
 
 def test_memory_is_that_of_a_piece(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(corpora, "PIECE_CHARACTERS", 2**14)
+    monkeypatch.setattr(tokens, "PIECE_CHARACTERS", 2**14)
     text = SENTENCES * 4_000
-    corpora._tokens(Text.of(text[:10_000]), TOKENIZERS["bytes"])
+    tokens.tokens_of(Text.of(text[:10_000]), TOKENIZERS["bytes"])
     tracemalloc.start()
-    tokens = corpora._tokens(Text.of(text), TOKENIZERS["bytes"])
+    found = tokens.tokens_of(Text.of(text), TOKENIZERS["bytes"])
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert len(tokens) > 60_000
+    assert len(found) > 60_000
     assert peak < 6e6  # 20 MB where all is cut at once
 
 
@@ -132,8 +133,8 @@ def test_a_tokenizer_that_adds_nothing_is_the_same_either_way(tmp_path: Path):
         for bos in (True, False)
     ]
     assert torch.equal(*cut)
-    assert corpora.window_start(TOKENIZERS["bytes"]) == []
-    assert corpora.window_start(with_bos(end=True)) == [0]
+    assert tokens.window_start(TOKENIZERS["bytes"]) == []
+    assert tokens.window_start(with_bos(end=True)) == [0]
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import trim
 from tests.trim import rough
 from tests.trim.refit_cases import layer, objective, refitted
 from trim.calibration.calibration import Calibration
-from trim.calibration.inputs import Heard, InputListener, ProductsRequest
+from trim.calibration.inputs import InputListener, ProductsRequest
+from trim.calibration.layers import Heard
 from trim.methods import least_squares as module
 from trim.methods.least_squares import TextProducts
 from trim.methods.refit import refit

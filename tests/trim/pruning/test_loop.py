@@ -19,7 +19,7 @@ import trim
 from tests import forks
 from tests.trim import rough, tiny
 from trim.calibration.calibration import Calibration
-from trim.calibration.inputs import linear_layers
+from trim.calibration.layers import linear_layers
 from trim.calibration.text_pass import text_pass
 from trim.models.architecture import find_blocks
 from trim.models.streamed import StreamedModel

@@ -1,0 +1,99 @@
+"""The linear layers of a block: which there are, what each receives in a call, and checks of them."""
+
+import contextlib
+import functools
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trim.errors import ModelError, NonFiniteError
+from trim.models.experts import RoutedLinear, Routing
+
+
+def linear_layers(block: nn.Module, index: int, chosen: Iterable[str] | None = None) -> dict[str, nn.Linear]:
+    """Return the chosen linear layers of a block (None: all), by their full names, in the model's order."""
+    found = {f"{index}.{path}": part for path, part in block.named_modules() if isinstance(part, nn.Linear)}
+    chosen = found.keys() if chosen is None else set(chosen)
+    return {name: layer for name, layer in found.items() if name in chosen}
+
+
+def require_finite(weights: Mapping[str, Tensor]) -> None:
+    """Look at weights before any text goes through them: NaN spreads, and would be found in some other layer.
+
+    Raises:
+        NonFiniteError: a weight is NaN or infinite; the message names the layer.
+    """
+    if not weights:
+        return
+    extremes = [torch.stack(torch.aminmax(weight)).double() for weight in weights.values()]  # NaN if one is
+    for name, values in zip(weights, torch.stack(extremes).tolist(), strict=True):
+        if not all(map(math.isfinite, values)):
+            raise NonFiniteError(f"{name} has a weight that is NaN or infinite; check the checkpoint")
+
+
+def require_called(layers: Iterable[str], called: Iterable[str]) -> None:
+    """Refuse layers that no text reaches.
+
+    Raises:
+        ModelError: a layer was never called.
+    """
+    called = set(called)
+    if idle := [name for name in layers if name not in called]:
+        raise ModelError(f"{idle[0]} is never called; leave such layers out with --layers")
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """The input of a layer in one batch.
+
+    Attributes:
+        values: (n, N).
+        tokens: (n,) int64, ascending, which tokens of the batch these are; None: all of them.
+        routing: by which they came to an expert; None: it is not an expert's.
+        expert: the expert's number.
+    """
+
+    values: Tensor
+    tokens: Tensor | None
+    routing: Routing | None = None
+    expert: int = 0
+
+    @classmethod
+    def of(cls, layer: nn.Module, arguments: tuple[Tensor, ...]) -> "Heard":
+        """Read the arguments of a layer's call."""
+        values = arguments[0].detach()
+        values = values.reshape(-1, values.shape[-1])
+        if not isinstance(layer, RoutedLinear) or (routing := layer.routing) is None:
+            return cls(values, None)
+        return cls(values, routing.by_expert[layer.number], routing, layer.number)
+
+
+class LastInputReached(Exception):  # noqa: N818 (no error)
+    """Ends the forward pass of a block."""
+
+
+def stop(module: nn.Module, arguments: tuple) -> None:
+    """End the forward pass before a layer; a hook."""
+    raise LastInputReached
+
+
+@contextlib.contextmanager
+def inputs_of(layers: Mapping[str, nn.Linear]) -> Iterator[dict[str, Heard]]:
+    """Yield the inputs of some layers while a block runs, which ends with the last of them."""
+    seen: dict[str, Heard] = {}
+
+    def look(name: str, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        seen[name] = Heard.of(module, arguments)
+        if len(seen) == len(layers):
+            raise LastInputReached
+
+    hooks = [layer.register_forward_pre_hook(functools.partial(look, name)) for name, layer in layers.items()]
+    try:
+        with contextlib.suppress(LastInputReached):
+            yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
