@@ -129,8 +129,8 @@ def on_device(
     before = torch.cuda.memory_allocated() - score.nbytes  # the score is ours, weights and inputs are not
     trim.retention_curves(weight, inputs, score)
     report["peak_bytes"] = torch.cuda.max_memory_allocated() - before
-    unsound = torch.zeros(1, dtype=torch.int32, device=weight.device)
-    order_seconds = median_seconds(lambda: sort_rows(weight, score, unsound), 7)
+    invalid = torch.zeros(1, dtype=torch.int32, device=weight.device)
+    order_seconds = median_seconds(lambda: sort_rows(weight, score, invalid), 7)
     processors = torch.cuda.get_device_properties(0).multi_processor_count
     instructions = weight.numel() * inputs.shape[1] / 256 * INSTRUCTIONS
     bound = instructions / (processors * INSTRUCTIONS_PER_SECOND)

@@ -269,9 +269,9 @@ class InputListener:
         of = sequences or self.calibration.sequences
         norms = [(self._squares[group[0]] / of).sqrt().float() for group in groups]
         finite = torch.stack([torch.isfinite(norm).all() for norm in norms]).tolist() if norms else []
-        for group, norm, sound in zip(groups, norms, finite, strict=True):
+        for group, norm, is_finite in zip(groups, norms, finite, strict=True):
             inputs = _vectors(self._vectors[group[0]])
-            if not sound:
+            if not is_finite:
                 raise NonFiniteError(
                     f"{group[0]} receives NaN or infinite activations from the calibration text; check the checkpoint, "
                     "or compute in a wider type (--dtype float32)"

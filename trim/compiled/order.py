@@ -18,8 +18,8 @@ def order_rows(score: np.ndarray) -> tuple[np.ndarray, bool]:
         (D, N) int32, the columns of each row; whether all scores are finite and not negative.
     """
     if score.dtype == np.float64:
-        sound = bool(np.isfinite(score).all() and (score >= 0).all())
-        return np.argsort(score, axis=1, kind="stable").astype(np.int32), sound
+        valid = bool(np.isfinite(score).all() and (score >= 0).all())
+        return np.argsort(score, axis=1, kind="stable").astype(np.int32), valid
     order, sound_rows = np.empty(score.shape, np.int32), np.empty(len(score), np.bool_)
     bits = np.ascontiguousarray(score).view(np.uint32)
     share_rows(_order_rows, len(score), _BLOCK_ROWS, bits, order, sound_rows)
@@ -27,7 +27,7 @@ def order_rows(score: np.ndarray) -> tuple[np.ndarray, bool]:
 
 
 @compiled("void(int64[::1], int64, uint32[:, ::1], int32[:, ::1], boolean[::1])")
-def _order_rows(counter, block_rows, bits, order, sound):
+def _order_rows(counter, block_rows, bits, order, valid):
     # The bits of a number that is not negative sort like the number. A pair is they and, below them, the column.
     rows, columns = bits.shape
     pairs = np.empty((2, columns), np.uint64)
@@ -47,7 +47,7 @@ def _order_rows(counter, block_rows, bits, order, sound):
                 places[1, key >> np.uint32(8) & np.uint32(255)] += 1
                 places[2, key >> np.uint32(16) & np.uint32(255)] += 1
                 places[3, key >> np.uint32(24)] += 1
-            sound[row] = good
+            valid[row] = good
             now, then = pairs[0], pairs[1]
             for digit in range(4):
                 shift = np.uint64(32 + 8 * digit)

@@ -32,12 +32,12 @@ def sweep(weight: np.ndarray, inputs: np.ndarray, order: np.ndarray) -> tuple[np
     room = np.empty(rows * (columns + 1) * 4 + 7)
     first = -room.ctypes.data // room.itemsize % 8
     curves = room[first : first + rows * (columns + 1) * 4].reshape(rows, columns + 1, 4)
-    output, sound = np.empty((rows, inputs.shape[1]), np.float32), np.empty(rows, np.bool_)
+    output, finite = np.empty((rows, inputs.shape[1]), np.float32), np.empty(rows, np.bool_)
     share_rows(
         _sweep, rows, _BLOCK_ROWS, np.ascontiguousarray(weight), _tiles(inputs), np.ascontiguousarray(order),
-        curves, output, sound,
+        curves, output, finite,
     )  # fmt: skip
-    return curves, output, bool(sound.all())
+    return curves, output, bool(finite.all())
 
 
 def kept_output(weight: np.ndarray, inputs: np.ndarray, ranks: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -209,7 +209,7 @@ def _add_columns_and_subtract(x, order, weight, dense, pruned, first, last, erro
     "void(int64[::1], int64, float32[:, ::1], float32[:, :, ::1], int32[:, ::1], float64[:, :, ::1], "
     "float32[:, ::1], boolean[::1])"
 )
-def _sweep(counter, block_rows, weight, inputs, order, curves, output, sound):
+def _sweep(counter, block_rows, weight, inputs, order, curves, output, finite):
     # The kept part Y − P(k) is formed only where it has to be. While dot ≥ ‖Y‖² / 2 the energy is
     # error − ‖Y‖² + 2·dot: there energy ≥ dot² / ‖Y‖², so that rounding is magnified nine times at most.
     rows, columns = weight.shape
@@ -271,7 +271,7 @@ def _sweep(counter, block_rows, weight, inputs, order, curves, output, sound):
                 curves[row, k, 2] = error[k]
                 cosine = dot[k] / ((np.sqrt(norm) + EPSILON) * (np.sqrt(energy[k]) + EPSILON))
                 curves[row, k, 3] = min(max(cosine, -1.0), 1.0)
-            sound[row] = np.isfinite(everything)
+            finite[row] = np.isfinite(everything)
 
 
 @compiled(

@@ -1,9 +1,9 @@
 """TRIM's search on a CUDA device, in Triton: all rates at once, nothing read back before the end.
 
-Two kernels. In the first some programs share the rows of each rate through all its updates, float64; they meet twice
-per update, to learn the mean and the range of what all rows retain, and how far x has moved. All of them must run at
+Two kernels. In the first some programs share the rows of each rate through all its updates, float64; two grid barriers
+per update tell them the mean and the range of what all rows retain, and how far x has moved. All of them must run at
 once, which a cooperative launch sees to. What bounds it is latency: for each of K + 1 updates two look-ups in device
-memory one after the other, sums over a program and two meetings. The second kernel, a single program, does what the
+memory one after the other, sums over a program and two barriers. The second kernel, a single program, does what the
 publication does with the outcome: the rates in order, the best update, exact counts and their quality. All of it is
 written into one array, which the caller reads.
 """
@@ -83,11 +83,11 @@ def run(
     device = curves.dot.device
     with_ratio = int(row_measure == "psnr" or layer_measure == "psnr_dim")
     parts = _parts(rows, len(rates), device)
-    # Zeros behind them count who has come to a meeting.
-    numbers = torch.tensor((target, cap, *rates, *(0 for _ in rates)), dtype=torch.float64).to(
+    # The zeros after them count the arrivals at the barriers of each rate.
+    parameters = torch.tensor((target, cap, *rates, *(0 for _ in rates)), dtype=torch.float64).to(
         device, non_blocking=True
     )
-    x, scratch, told, sums, out, counts = (
+    x, scratch, partials, sums, out, counts = (
         torch.empty(shape, dtype=dtype, device=device)
         for shape, dtype in (
             ((len(rates), steps, rows), torch.float64),
@@ -103,7 +103,7 @@ def run(
         curves.whole_layer,
     )  # fmt: skip
     _follow[(parts, len(rates))](
-        *looked_up, numbers, x, scratch, told, sums, counts[1],
+        *looked_up, parameters, x, scratch, partials, sums, counts[1],
         rows, columns, curves.vectors, iterations, total, ROW_MEASURES[row_measure], with_ratio,
         PARTS=parts, PARTS_2=triton.next_power_of_2(parts), SUMS=SUMS, BLOCK=BLOCK,
         num_warps=WARPS, launch_cooperative_grid=parts > 1,
@@ -153,7 +153,7 @@ def _await(counter, arrivals):
     do_not_specialize=["rows", "columns", "vectors", "iterations", "total", "row_measure", "with_ratio"]
 )
 def _follow(
-    energy, error, output_energy, output_norm, output_peak, whole, numbers, x, scratch, told, sums, uniform,
+    energy, error, output_energy, output_norm, output_peak, whole, parameters, x, scratch, partials, sums, uniform,
     rows, columns, vectors, iterations, total, row_measure, with_ratio,
     PARTS: tl.constexpr, PARTS_2: tl.constexpr, SUMS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -167,10 +167,10 @@ def _follow(
     share = tl.cdiv(rows, PARTS)
     first = part * share
     last = tl.minimum(first + share, rows)
-    target = tl.load(numbers)
-    cap = tl.load(numbers + 1)
-    step = 2 * tl.load(numbers + 2 + rate)
-    counter = (numbers + 2 + rates + rate).to(tl.pointer_type(tl.int32))
+    target = tl.load(parameters)
+    cap = tl.load(parameters + 1)
+    step = 2 * tl.load(parameters + 2 + rate)
+    counter = (parameters + 2 + rates + rate).to(tl.pointer_type(tl.int32))
     if rate == 0:
         each = total // rows
         left_over = total - each * rows
@@ -185,7 +185,7 @@ def _follow(
         )  # fmt: skip
     x += rate.to(tl.int64) * (iterations + 1) * rows
     scratch += rate.to(tl.int64) * rows
-    told += rate * (iterations + 1) * 4 * PARTS
+    partials += rate * (iterations + 1) * 4 * PARTS
     sums += (rate * (iterations + 1) * PARTS + part) * SUMS
     other = tl.arange(0, PARTS_2)
     known = other < PARTS
@@ -226,15 +226,17 @@ def _follow(
             low = tl.minimum(low, tl.where(alive, quality, float("inf")))
             high = tl.maximum(high, tl.where(alive, quality, float("-inf")))
         quality_here, lowest, highest = tl.reduce((quality_sum, low, high), 0, _add_and_range)
-        tl.store(told + part, quality_here)
-        tl.store(told + PARTS + part, lowest)
-        tl.store(told + 2 * PARTS + part, highest)
+        tl.store(partials + part, quality_here)
+        tl.store(partials + PARTS + part, lowest)
+        tl.store(partials + 2 * PARTS + part, highest)
         _arrive(counter)
         store_sums(sums, dot_sum, energy_sum, error_sum, cosine_sum, ratio_sum)
         _await(counter, (2 * iteration + 1) * PARTS)
-        all_quality = tl.load(told + other, mask=known, other=0.0, cache_modifier=".cg")
-        all_low = tl.load(told + PARTS + other, mask=known, other=float("inf"), cache_modifier=".cg")
-        all_high = tl.load(told + 2 * PARTS + other, mask=known, other=float("-inf"), cache_modifier=".cg")
+        all_quality = tl.load(partials + other, mask=known, other=0.0, cache_modifier=".cg")
+        all_low = tl.load(partials + PARTS + other, mask=known, other=float("inf"), cache_modifier=".cg")
+        all_high = tl.load(
+            partials + 2 * PARTS + other, mask=known, other=float("-inf"), cache_modifier=".cg"
+        )
         quality_here, lowest, highest = tl.reduce((all_quality, all_low, all_high), 0, _add_and_range)
         mean = quality_here / moving
         spread = highest - lowest
@@ -255,12 +257,12 @@ def _follow(
             x_sum += tl.where(alive, moved, 0.0)
             if iteration < iterations:
                 tl.store(x + rows + row, moved, mask=inside)
-        tl.store(told + 3 * PARTS + part, tl.sum(x_sum, axis=0))
+        tl.store(partials + 3 * PARTS + part, tl.sum(x_sum, axis=0))
         _arrive(counter)
         tl.store(sums + 5, tl.sum(square_sum, axis=0))
         _await(counter, (2 * iteration + 2) * PARTS)
-        all_moved = tl.load(told + 3 * PARTS + other, mask=known, other=0.0, cache_modifier=".cg")
+        all_moved = tl.load(partials + 3 * PARTS + other, mask=known, other=0.0, cache_modifier=".cg")
         shift = tl.where(spread > 0, tl.sum(all_moved, axis=0) / moving - target, 0.0)
         x += rows
-        told += 4 * PARTS
+        partials += 4 * PARTS
         sums += PARTS * SUMS

@@ -20,13 +20,13 @@ LAST_KEY = tl.constexpr(0xFFFFFFFF)  # behind those of all columns
 FINITE = tl.constexpr(0x7F800000)  # the bits of infinity: those of finite float32 are below
 
 
-def sort_rows(weight: Tensor, score: Tensor, unsound: Tensor) -> tuple[Tensor, Tensor]:
+def sort_rows(weight: Tensor, score: Tensor, invalid: Tensor) -> tuple[Tensor, Tensor]:
     """Sort each row's columns by ascending score, ties in column order, and its weights in that order.
 
     Args:
         weight: (D, N), contiguous.
         score: (D, N), contiguous, float32.
-        unsound: (1,) int32, set to 1 if a score is not finite or is negative.
+        invalid: (1,) int32, set to 1 if a score is not finite or is negative.
 
     Returns:
         order: (D, N') int16 or int32, with N' a multiple of 16 and zeros beyond N.
@@ -40,14 +40,14 @@ def sort_rows(weight: Tensor, score: Tensor, unsound: Tensor) -> tuple[Tensor, T
     sorted_weight = torch.empty(rows, padded, dtype=weight.dtype, device=weight.device)
     if columns > MAX_ROW_LENGTH:
         _sort_long_rows(weight, score, order, sorted_weight)
-        unsound |= ~((score >= 0) & (score < torch.inf)).all()
+        invalid |= ~((score >= 0) & (score < torch.inf)).all()
         return order, sorted_weight
     column_bits, head_bits, tail_bits = _split(columns)
     thread_bits = _thread_bits(head_bits)
     places = 2**head_bits + 2**tail_bits * (tail_bits > 0)
     keys = torch.empty(rows, places, dtype=torch.int32, device=score.device)
     _sort[(rows,)](
-        score, keys, unsound, columns, 0,
+        score, keys, invalid, columns, 0,
         COLUMN_BITS=column_bits, THREAD_BITS=thread_bits, HEAD_BITS=head_bits, TAIL_BITS=tail_bits,
         num_warps=2 ** (thread_bits - 5),
     )  # fmt: skip
@@ -91,9 +91,9 @@ def _sort_long_rows(weight: Tensor, score: Tensor, order: Tensor, sorted_weight:
     sorted_weight[:, columns:] = 0
 
 
-@triton.jit(do_not_specialize=["nothing"])
+@triton.jit(do_not_specialize=["opaque_zero"])
 def _sort(
-    score, keys, unsound, columns, nothing,
+    score, keys, invalid, columns, opaque_zero,
     COLUMN_BITS: tl.constexpr, THREAD_BITS: tl.constexpr, HEAD_BITS: tl.constexpr, TAIL_BITS: tl.constexpr,
 ):  # fmt: skip
     """Sort one row's keys in ascending order: leading bits of the score, then the column.
@@ -108,52 +108,62 @@ def _sort(
     row = tl.program_id(0).to(tl.int64)
     score += row * columns
     keys += row * ((1 << HEAD_BITS) + ((1 << TAIL_BITS) if TAIL_BITS > 0 else 0))
-    near, far = _places(HEAD_BITS, THREAD_BITS)
-    head = _bits(score, far, columns, nothing)
+    blocked, striped = _places(HEAD_BITS, THREAD_BITS)
+    head = _load_bits(score, striped, columns, opaque_zero)
     smallest, largest = tl.min(head), tl.max(head)
     if TAIL_BITS > 0:
-        tail_near, tail_far = _places(TAIL_BITS, THREAD_BITS)
-        tail = _bits(score + (1 << HEAD_BITS), tail_far, columns - (1 << HEAD_BITS), nothing)
+        tail_blocked, tail_striped = _places(TAIL_BITS, THREAD_BITS)
+        tail = _load_bits(score + (1 << HEAD_BITS), tail_striped, columns - (1 << HEAD_BITS), opaque_zero)
         smallest, largest = tl.minimum(smallest, tl.min(tail)), tl.maximum(largest, tl.max(tail))
         tail_keys = keys + (1 << HEAD_BITS)
-        ascending = _key(tail, largest, tail_far, 1 << HEAD_BITS, columns, COLUMN_BITS)
+        ascending = _key(tail, largest, tail_striped, 1 << HEAD_BITS, columns, COLUMN_BITS)
         # A sort of complements sorts downwards.
-        cube = _sorted(ascending ^ LAST_KEY, tail_keys, tail_near, tail_far, nothing, TAIL_BITS, THREAD_BITS)
-        _store(tail_keys, tail_near, cube ^ LAST_KEY)
-    tl.atomic_or(unsound, 1, mask=(smallest < 0) | (largest >= FINITE))
-    cube = _sorted(
-        _key(head, largest, far, 0, columns, COLUMN_BITS), keys, near, far, nothing, HEAD_BITS, THREAD_BITS
+        cube = _sort_keys(
+            ascending ^ LAST_KEY, tail_keys, tail_blocked, tail_striped, opaque_zero, TAIL_BITS, THREAD_BITS
+        )
+        _store(tail_keys, tail_blocked, cube ^ LAST_KEY)
+    tl.atomic_or(invalid, 1, mask=(smallest < 0) | (largest >= FINITE))
+    cube = _sort_keys(
+        _key(head, largest, striped, 0, columns, COLUMN_BITS),
+        keys,
+        blocked,
+        striped,
+        opaque_zero,
+        HEAD_BITS,
+        THREAD_BITS,
     )
     if TAIL_BITS > 0:
         # As far from the end as the tail is long.
         last = (1 << HEAD_BITS) - (1 << TAIL_BITS)
         tl.debug_barrier()
-        source = tl.max_contiguous(tail_keys + (near - last), [2, 1, 4])
-        other = tl.load(source, mask=near >= last, other=-1).to(tl.uint32, bitcast=True)
+        source = tl.max_contiguous(tail_keys + (blocked - last), [2, 1, 4])
+        other = tl.load(source, mask=blocked >= last, other=-1).to(tl.uint32, bitcast=True)
         other = tl.reshape(other, cube.shape)
         rest = tl.maximum(cube, other)
         cube = tl.minimum(cube, other)
-        rest = _merged(rest, keys, near, far, nothing, TAIL_BITS, HEAD_BITS, THREAD_BITS)
+        rest = _merge_blocks(rest, keys, blocked, striped, opaque_zero, TAIL_BITS, HEAD_BITS, THREAD_BITS)
         tl.debug_barrier()
-        rest = tl.reshape(rest, near.shape).to(tl.int32, bitcast=True)
-        tl.store(source, rest, mask=near >= last)
-        cube = _merged(cube, keys, near, far, nothing, HEAD_BITS, HEAD_BITS, THREAD_BITS)
-    _store(keys, near, cube)
+        rest = tl.reshape(rest, blocked.shape).to(tl.int32, bitcast=True)
+        tl.store(source, rest, mask=blocked >= last)
+        cube = _merge_blocks(cube, keys, blocked, striped, opaque_zero, HEAD_BITS, HEAD_BITS, THREAD_BITS)
+    _store(keys, blocked, cube)
 
 
 @triton.jit
 def _places(BITS: tl.constexpr, THREAD_BITS: tl.constexpr):
-    """Return places that run through the items of a thread and then through the threads, and the other way round."""
+    """Return the places of each thread's items: blocked, neighbours in one thread, and striped over the threads."""
     thread = tl.arange(0, 1 << THREAD_BITS)[:, None, None]
     item = (tl.arange(0, 1 << (BITS - THREAD_BITS - 2)) * 4)[None, :, None] + tl.arange(0, 4)[None, None, :]
     return (thread << (BITS - THREAD_BITS)) + item, (item << THREAD_BITS) + thread
 
 
 @triton.jit
-def _bits(score, far, columns, nothing):
+def _load_bits(score, striped, columns, opaque_zero):
     """Load scores as their bit patterns, int32; 0 past the last column."""
     # An offset that the compiler does not know to be 0 keeps loads narrow: a thread then holds all its items.
-    return (tl.load(score + nothing + far, mask=far < columns, other=0.0) + 0.0).to(tl.int32, bitcast=True)
+    return (tl.load(score + opaque_zero + striped, mask=striped < columns, other=0.0) + 0.0).to(
+        tl.int32, bitcast=True
+    )
 
 
 @triton.jit
@@ -166,17 +176,33 @@ def _key(bits, largest, place, FIRST: tl.constexpr, columns, COLUMN_BITS: tl.con
 
 
 @triton.jit
-def _sorted(key, keys, near, far, nothing, BITS: tl.constexpr, THREAD_BITS: tl.constexpr):
+def _sort_keys(key, keys, blocked, striped, opaque_zero, BITS: tl.constexpr, THREAD_BITS: tl.constexpr):
     """Sort keys into a hypercube, ascending; the place of one is read like a binary number along the axes."""
     cube = tl.reshape(key, [2] * BITS)
     for stage in tl.static_range(1, BITS + 1):
-        cube = _merged(_turn(cube, stage, BITS), keys, near, far, nothing, stage, BITS, THREAD_BITS)
+        cube = _merge_blocks(
+            _complement_descending(cube, stage, BITS),
+            keys,
+            blocked,
+            striped,
+            opaque_zero,
+            stage,
+            BITS,
+            THREAD_BITS,
+        )
     return cube
 
 
 @triton.jit
-def _merged(
-    cube, keys, near, far, nothing, STAGE: tl.constexpr, BITS: tl.constexpr, THREAD_BITS: tl.constexpr
+def _merge_blocks(
+    cube,
+    keys,
+    blocked,
+    striped,
+    opaque_zero,
+    STAGE: tl.constexpr,
+    BITS: tl.constexpr,
+    THREAD_BITS: tl.constexpr,
 ):
     """Merge blocks of 2^STAGE places, each ascending and then descending, into ascending order."""
     # The hint is untrue along the first axis, and harmless there: the compiler vectorises along the last, and spreads
@@ -185,19 +211,20 @@ def _merged(
         cube = _merge(cube, STAGE, 0, BITS, BITS)
     else:
         # The highest bits would have to be compared between warps: they change places with the lowest.
-        near_keys = tl.max_contiguous(keys + near, [2, 1, 4])
-        far_keys = keys + nothing + far
-        cube = _exchange(cube, near_keys, far_keys, BITS)
+        blocked_keys = tl.max_contiguous(keys + blocked, [2, 1, 4])
+        striped_keys = keys + opaque_zero + striped
+        cube = _exchange(cube, blocked_keys, striped_keys, BITS)
         cube = _merge(cube, STAGE, THREAD_BITS, THREAD_BITS, BITS)
-        cube = _exchange(cube, far_keys, near_keys, BITS)
+        cube = _exchange(cube, striped_keys, blocked_keys, BITS)
         cube = _merge(cube, THREAD_BITS, 0, BITS, BITS)
     return cube
 
 
 @triton.jit
-def _store(keys, near, cube):
+def _store(keys, blocked, cube):
     tl.store(
-        tl.max_contiguous(keys + near, [2, 1, 4]), tl.reshape(cube, near.shape).to(tl.int32, bitcast=True)
+        tl.max_contiguous(keys + blocked, [2, 1, 4]),
+        tl.reshape(cube, blocked.shape).to(tl.int32, bitcast=True),
     )
 
 
@@ -208,7 +235,7 @@ def _bit(AXIS: tl.constexpr, BITS: tl.constexpr):
 
 
 @triton.jit
-def _turn(x, STAGE: tl.constexpr, BITS: tl.constexpr):
+def _complement_descending(x, STAGE: tl.constexpr, BITS: tl.constexpr):
     """Complement the blocks whose direction changes, before blocks of 2^STAGE places are merged.
 
     Blocks alternate in direction until the last. The complement of a descending block ascends, so that each
@@ -224,7 +251,11 @@ def _turn(x, STAGE: tl.constexpr, BITS: tl.constexpr):
 
 @triton.jit
 def _merge(x, FROM: tl.constexpr, TO: tl.constexpr, ORIGIN: tl.constexpr, BITS: tl.constexpr):
-    """Merge bitonically by the bits FROM − 1 down to TO of a place; bit b is axis ORIGIN − 1 − b, cyclically."""
+    """Merge bitonically by the bits FROM − 1 down to TO of a place; bit b is axis ORIGIN − 1 − b, cyclically.
+
+    Eight places by bits 2, 1, 0, comparing at distances 4, 2 and 1:
+    1 4 6 7 5 3 2 0 → 1 3 2 0 5 4 6 7 → 1 0 2 3 5 4 6 7 → 0 1 2 3 4 5 6 7.
+    """
     for step in tl.static_range(1, FROM - TO + 1):
         x = _compare(x, (ORIGIN - 1 - (FROM - step)) % BITS, BITS)
     return x
@@ -277,7 +308,7 @@ def _sort_ties(
         searching = tl.max((at_right | at_left).to(tl.int32), axis=0) > 0
         # So long a run is most often one of equal scores, and in order already.
         if searching & (distance == 32):
-            searching = _inverted(keys, score, columns, COLUMN_BITS, BLOCK)
+            searching = _has_inversion(keys, score, columns, COLUMN_BITS, BLOCK)
     value = tl.load(weight + row * columns + column, mask=inside, other=0.0)
     to = row * padded + place + shift
     tl.store(order + to, column.to(order.dtype.element_ty), mask=place < padded)
@@ -293,7 +324,7 @@ def _neighbour(keys, place, level, tied, columns, COLUMN_BITS: tl.constexpr):
 
 
 @triton.jit
-def _inverted(keys, score, columns, COLUMN_BITS: tl.constexpr, BLOCK: tl.constexpr):
+def _has_inversion(keys, score, columns, COLUMN_BITS: tl.constexpr, BLOCK: tl.constexpr):
     """Return whether a row has neighbours of one level in the wrong order."""
     wrong = tl.zeros((BLOCK,), tl.int32)
     for start in range(0, columns - 1, BLOCK):

@@ -37,12 +37,12 @@ def retention(
         dot, energy, error: (D, N + 1) float32.
         order: (D, N) int16 or int32.
         output: (D, L) float32.
-        unsound: (1,) int32; not 0: a score is not finite or is negative, or a curve is not finite.
+        invalid: (1,) int32; not 0: a score is not finite or is negative, or a curve is not finite.
     """
     rows, columns = weight.shape
     vectors = inputs.shape[1]
-    unsound = weight.new_zeros(1, dtype=torch.int32)
-    order, sorted_weight = sort_rows(weight, score, unsound)
+    invalid = weight.new_zeros(1, dtype=torch.int32)
+    order, sorted_weight = sort_rows(weight, score, invalid)
     # A copy, filled up with vectors that add nothing.
     padded = inputs.new_zeros(columns, _padded_vectors(vectors, inputs.dtype))
     padded[:, :vectors] = inputs
@@ -52,12 +52,12 @@ def retention(
     slices = range(0, padded.shape[1], segments * width)
     for left in slices:
         _sweep[(triton.cdiv(rows, row_block),)](
-            padded[:, left:], order, sorted_weight, output[:, left:], energy, error, dot, unsound,
+            padded[:, left:], order, sorted_weight, output[:, left:], energy, error, dot, invalid,
             rows, columns, padded.shape[1], order.stride(0),
             FIRST=left == 0, LAST=left == slices[-1],
             ROWS=row_block, SEGMENTS=segments, WIDTH=width, CHUNK=CHUNK_COLUMNS, num_warps=1, maxnreg=REGISTERS,
         )  # fmt: skip
-    return dot, energy, error, order[:, :columns], output[:, :vectors], unsound
+    return dot, energy, error, order[:, :columns], output[:, :vectors], invalid
 
 
 def _padded_vectors(vectors: int, dtype: torch.dtype) -> int:
@@ -76,7 +76,7 @@ def _tile(inputs: Tensor) -> tuple[int, int, int]:
 
 @triton.jit
 def _sweep(
-    inputs, order, weight, output, energy, error, dot, unsound, rows, columns, vectors, stride,
+    inputs, order, weight, output, energy, error, dot, invalid, rows, columns, vectors, stride,
     FIRST: tl.constexpr, LAST: tl.constexpr,
     ROWS: tl.constexpr, SEGMENTS: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
@@ -131,4 +131,4 @@ def _sweep(
         tl.store(dot + start + columns, nothing, mask=real)
         # What earlier slices gave at the ends is in the total.
         finite = tl.sum(curve_sums, axis=1) + total < float("inf")
-        tl.atomic_or(unsound, 1, mask=tl.min((finite | ~real).to(tl.int32), axis=0) == 0)
+        tl.atomic_or(invalid, 1, mask=tl.min((finite | ~real).to(tl.int32), axis=0) == 0)

@@ -296,11 +296,11 @@ def _curves_by_kernels(weight: Tensor, inputs: Tensor, score: Tensor, name: str)
         inputs = inputs.float()
     score = score.float().contiguous()
     with torch.cuda.device(weight.device):
-        dot, energy, error, order, output, unsound = retention(weight.contiguous(), inputs, score)
+        dot, energy, error, order, output, invalid = retention(weight.contiguous(), inputs, score)
     curves = RetentionCurves(dot, energy, error, order, weight, inputs, output)
     # What every search begins with: on its way before the sweep is waited for.
     _ = curves.output_norm, curves.whole_layer
-    if bool(unsound):  # what was wrong is found out only now: the kernels looked at everything on the way
+    if bool(invalid):  # what was wrong is found out only now: the kernels looked at everything on the way
         _check_finite(weight, inputs, score, name)
         _check_overflow(curves, name)
     return curves

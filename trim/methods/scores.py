@@ -57,8 +57,8 @@ def score_order(score: Tensor) -> Tensor:
     """
     from trim.compiled.order import order_rows
 
-    order, sound = order_rows(as_array(score))
-    if not sound:
+    order, valid = order_rows(as_array(score))
+    if not valid:
         check_score(score)
     return torch.from_numpy(order).to(score.device, torch.int64)
 

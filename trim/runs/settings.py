@@ -190,7 +190,7 @@ class PruneSettings(MethodSettings):
             object.__setattr__(self, key, tuple(value))
         object.__setattr__(self, "model", str(self.model))
         object.__setattr__(self, "budget", str(self.budget))
-        for key, each in options(type(self)).items():
+        for key, each in options(PruneSettings).items():
             value = getattr(self, key)
             if each.choices and not each.others and value not in (*each.choices, each.default):
                 raise SettingsError(f"{key} must be one of {', '.join(each.choices)}, not {value!r}")
