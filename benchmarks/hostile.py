@@ -1,4 +1,4 @@
-"""Mutate models, texts, zips, runs, sweeps, jobs by seed: each is read, or refused in words, in bounded time and space.
+"""Mutate models, texts, zips, runs, recoveries, sweeps, jobs: each is read, or refused in words, in bounded time.
 
 A case fails if it ends in anything but a `TrimError`, takes more than 10 s of CPU, or more than 2 GiB. Prints a line
 for each failure, with the name that makes it again (--only), and one JSON line last. Exits with 1 if any
@@ -9,6 +9,7 @@ case failed.
 
 import argparse
 import collections
+import contextlib
 import copy
 import datetime
 import io
@@ -41,14 +42,17 @@ import trim
 from app.services.jobs.manager import RunJobs
 from app.services.jobs.progress import read_progress
 from app.services.results.compared import LETTERS, Pick, labelled, opened, settings
+from app.services.results.recovered import LayersMoved, recovery_report
 from app.services.results.report import run_report
 from app.services.results.sweep_curves import curves, texts
 from app.services.results.tables import row_columns
+from app.services.runs.commands import recover_again
 from app.services.runs.facts import run_facts
 from app.services.runs.importing import import_run
+from app.services.runs.recoveries import recoveries, recovery_facts
 from app.services.runs.store import RunStore
 from app.ui.runs.table import table_columns
-from tests.app.small_runs import make_run
+from tests.app.small_runs import make_recovery, make_run
 from tests.trim import tiny
 from tests.trim.models.test_gguf import write as write_gguf
 from trim.cache import fingerprint
@@ -56,11 +60,23 @@ from trim.calibration.text_files import file_text
 from trim.errors import TrimError
 from trim.models.source import fetch, locate
 from trim.models.streamed import StreamedModel
+from trim.names import RECOVERY
 from trim.runs.json_files import settings_fingerprint
 
 MAX_SECONDS, MAX_BYTES = 10, 2 * 2**30
-# The kinds, and how many of 36 cases are of each: a model costs ten times what a run does.
-SHARES = {"run": 6, "zip": 6, "model": 5, "gguf": 4, "text": 6, "sweep": 4, "job": 4, "bomb": 1}
+# The kinds, and how many of 40 cases are of each: a model costs ten times what a run does.
+SHARES = {
+    "run": 6,
+    "recovery": 4,
+    "zip": 6,
+    "model": 5,
+    "gguf": 4,
+    "text": 6,
+    "sweep": 4,
+    "job": 4,
+    "bomb": 1,
+}
+MODEL = "model.safetensors"
 T = TypeVar("T")
 
 
@@ -188,6 +204,11 @@ class Cases:
         self.folder = folder
         self.run_folder = make_run(folder / "good" / "run", name="A run", note="a note", metrics=metrics)
         self.stopped = make_run(folder / "good" / "stopped", "optimal", blocks=1)
+        run = trim.open_run(self.run_folder)
+        self.recoveries = [
+            make_recovery(folder / "good" / name, run, complete=complete)
+            for name, complete in (("trained", True), ("training", False))
+        ]
         self.models = [tiny.folder(folder / "good" / kind, kind) for kind in ("llama", "opt")]
         self.gguf_file = folder / "good" / "model.gguf"
         write_gguf(self.gguf_file)
@@ -239,9 +260,29 @@ class Cases:
                     file.write_bytes(damaged(random, file.read_bytes()))
         look(path.parent, charts=random.random() < 0.05)
 
+    def recovery(self, random: random.Random) -> None:
+        """One value of a recovery's files, or one of its files."""
+        path = self.fresh(random.choice(self.recoveries))
+        file = random.choice(sorted(each for each in path.glob("*.*") if each.is_file()))
+        if file.suffix == ".json" and random.random() < 0.8:
+            content = mutated(random, json.loads(file.read_text()))
+            if (
+                file.name == RECOVERY
+                and isinstance(content, dict)
+                and isinstance(content.get("settings"), dict)
+            ):
+                content["fingerprint"] = settings_fingerprint(content["settings"])
+            write_json(file, content)
+        elif file.suffix == ".safetensors" and random.random() < 0.5:
+            header, rest = read_header_of(file)
+            write_header(file, mutated(random, header), rest)
+        else:
+            file.write_bytes(damaged(random, file.read_bytes()))
+        look(path.parent, charts=random.random() < 0.05)
+
     def zip(self, random: random.Random) -> None:
-        """A zip of a run with other members, or of other bytes."""
-        path = self.fresh(random.choice([self.run_folder, self.stopped]))
+        """A zip of a run or a recovery with other members, or of other bytes."""
+        path = self.fresh(random.choice([self.run_folder, self.stopped, *self.recoveries]))
         content = io.BytesIO()
         with zipfile.ZipFile(
             content, "w", random.choice([zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
@@ -270,8 +311,8 @@ class Cases:
         if file.suffix == ".json" and random.random() < 0.85:
             write_json(file, mutated(random, json.loads(file.read_text())))
         elif file.suffix == ".safetensors" and random.random() < 0.6:
-            header, rest = read_header_of(path)
-            write_header(path, mutated(random, header), rest)
+            header, rest = read_header_of(path / MODEL)
+            write_header(path / MODEL, mutated(random, header), rest)
         else:
             file.write_bytes(damaged(random, file.read_bytes()))
         read_model(path)
@@ -332,21 +373,21 @@ class Cases:
                 read_text(path, random)
             case "tensors":
                 path = self.fresh(self.models[0])
-                header, rest = read_header_of(path)
+                header, rest = read_header_of(path / MODEL)
                 names = sorted(name for name in header if name != "__metadata__")
                 for name in random.sample(names, random.randrange(1, len(names))):
                     start, end = header[name]["data_offsets"]
                     at = random.choice([0, start + 4, end, header[random.choice(names)]["data_offsets"][0]])
                     header[name]["data_offsets"] = [at, at + end - start]
-                write_header(path, header, rest)
+                write_header(path / MODEL, header, rest)
                 read_model(path)
             case _:
                 path = self.fresh(self.models[0])
-                header, rest = read_header_of(path)
+                header, rest = read_header_of(path / MODEL)
                 count = 10 ** random.randrange(3, 6)
                 entry = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
                 header |= {f"model.layers.{number}.x": entry for number in range(count)}
-                write_header(path, header, rest)
+                write_header(path / MODEL, header, rest)
                 read_model(path)
 
     def text(self, random: random.Random) -> None:
@@ -358,8 +399,8 @@ class Cases:
 
 
 def read_header_of(path: Path) -> tuple[dict, bytes]:
-    """The header of a model's safetensors, and what follows it."""
-    raw = (path / "model.safetensors").read_bytes()
+    """The header of a safetensors file, and what follows it."""
+    raw = path.read_bytes()
     (length,) = struct.unpack("<Q", raw[:8])
     return json.loads(raw[8 : 8 + length]), raw[8 + length :]
 
@@ -367,7 +408,7 @@ def read_header_of(path: Path) -> tuple[dict, bytes]:
 def write_header(path: Path, header: object, rest: bytes) -> None:
     """Write them again."""
     text = json.dumps(header).encode()
-    (path / "model.safetensors").write_bytes(struct.pack("<Q", len(text)) + text + rest)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + rest)
 
 
 def read_text(path: Path, random: random.Random) -> None:
@@ -424,6 +465,16 @@ def look(folder: Path, *, charts: bool) -> None:
         settings(labelled([opened(store, slot, pick) for slot, pick in enumerate(picks)]))
         if charts:
             run_report(run, run.layers[:1])
+    trained = recoveries(folder)
+    table_columns([recovery_facts(entry) for entry in trained])
+    for recovery in (entry.opened for entry in trained if entry.opened is not None):
+        read_progress(recovery.events(), datetime.datetime.now(datetime.UTC))
+        recover_again(recovery)
+        with contextlib.suppress(TrimError):
+            LayersMoved.of(recovery.rows_moved())
+            if charts:
+                recovery_report(recovery)
+        RunJobs(lambda: folder).state(recovery.id, recovery)
     jobs = RunJobs(lambda: folder)
     jobs.running()
     for entry in entries:

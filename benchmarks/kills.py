@@ -1,6 +1,6 @@
-"""Kill prunings, sweeps and the app at moments drawn by seed, and resume them: each must end as if nothing had been.
+"""Kill prunings, recoveries, sweeps, the app at moments drawn by seed, and resume them: each ends as if not killed.
 
-    python -m benchmarks.kills --kills 100 [--seed 0] [--kinds prune sweep app]
+    python -m benchmarks.kills --kills 100 [--seed 0] [--kinds prune recover sweep app]
 
 Half of the processes are killed (SIGKILL) just before one of their operations on files, the others after some time.
 What is killed is resumed, and mostly killed again, up to three times; then it must end well. It is compared with a
@@ -40,13 +40,14 @@ from tests.app.small_runs import make_run
 from tests.trim import rough
 from trim import cli
 from trim.files import is_locked
+from trim.recovery import work as recovery_work
 
 AGAIN = 0.6  # how likely what was resumed is killed again
 MAX_KILLS = 3  # of one folder
 PATIENCE_SECONDS = 120
 _TEMPORARY = re.compile(r"\.(.+-[0-9a-f]{12}|importing-.*|activations-.*)")
 _JOB_ID = re.compile(r"job-\d{8}-\d{6}")
-_TIMES = re.compile(r'"(created|time|seconds|load_seconds)": ("[^"]*"|[-+.e0-9]+)')
+_TIMES = re.compile(r'"(created|time|seconds|load_seconds|training_seconds)": ("[^"]*"|[-+.e0-9]+)')
 _WRITES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
 
 Work = Callable[[], int | None]
@@ -240,6 +241,19 @@ class Prune(Kind):
         return cli.main(["prune", str(self.root / "model"), *self.options, *TEXT, "--out", str(folder)])
 
 
+class Recover(Kind):
+    """`trim recover` of one run, and `trim resume`."""
+
+    def begin(self, folder: Path) -> int:
+        """Recover, or resume."""
+        recovery_work.SAVE_SECONDS = 0.0  # after each step
+        if (folder / "recovery.json").exists():
+            return cli.main(["resume", str(folder)])
+        run = self.root / "recovered-run"
+        few = ["--steps", "6", "--batch", "2", "--sampled", "0.5", "--windows", "16", "--length", "16"]
+        return cli.main(["recover", str(run), *few, "--device", "cpu", "--out", str(folder)])
+
+
 class Sweep(Kind):
     """`trim sweep`, and the same with --resume."""
 
@@ -348,7 +362,10 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
-        "--kinds", nargs="+", choices=("prune", "sweep", "app"), default=("prune", "sweep", "app")
+        "--kinds",
+        nargs="+",
+        choices=("prune", "recover", "sweep", "app"),
+        default=("prune", "recover", "sweep", "app"),
     )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
@@ -360,6 +377,10 @@ def main() -> int:
         shutil.make_archive(
             str(root / "run"), "zip", make_run(root / "imported", name="A run").parent, "imported"
         )
+        if "recover" in options.kinds:
+            cli.main(
+                ["prune", str(root / "model"), "--target", "0.5", *TEXT, "--out", str(root / "recovered-run")]
+            )
         owl = ("--target", "0.6", "--budget", "owl", "--allocation", "optimal")
         kinds: dict[str, list[Kind]] = {
             "prune": [
@@ -368,6 +389,7 @@ def main() -> int:
                 Prune("tuned", root, *owl, "--refit", "--tune"),
                 Prune("solved", root, "--target", "0.5", "--allocation", "solved"),
             ],
+            "recover": [Recover("recover", root)],
             "sweep": [Sweep("sweep", root)],
             "app": [App("app", root)],
         }

@@ -106,7 +106,11 @@ def write_atomically(path: Path, content: bytes) -> None:
 def remove_temporary(folder: Path) -> None:
     """Remove what killed processes left under temporary names in a folder that only this one writes."""
     for leftover in folder.glob(".*-*"):
-        if _TEMPORARY.fullmatch(leftover.name):
+        if not _TEMPORARY.fullmatch(leftover.name):
+            continue
+        if leftover.is_dir() and not leftover.is_symlink():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
             leftover.unlink(missing_ok=True)
 
 

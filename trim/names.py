@@ -17,7 +17,7 @@ CORPORA = {
 
 _EXPERT = re.compile(r"(.*\bexperts\.)(\d+)(\..*)")
 
-RECOVERED = "model"  # the folder of the recovered model in that of a recovery
+RECOVERY, RECOVERED = "recovery.json", "model"  # the record of a recovery, and the folder of its model
 
 
 def closest_matches(name: str, names: Iterable[str]) -> str:

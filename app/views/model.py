@@ -219,8 +219,8 @@ def alongside(part: str, run: Run, shown: ModelMap, others: list[Run], file_name
     if part == "Perplexity":
         with_perplexities(run, shown, others, file_name)
     elif part == "Text":
-        complete = [recovery for recovery in recoveries_of(run) if recovery.complete]
-        continue_prompt_views([run, *others], complete)
+        recovered = [recovery for recovery in recoveries_of(run) if recovery.has_model]
+        continue_prompt_views([run, *others], recovered)
     elif part == "Errors by block":
         diagnosis(
             run,

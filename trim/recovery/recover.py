@@ -15,7 +15,7 @@ from trim.models.checkpoint import load_tokenizer, read_config
 from trim.names import CORPORA, absolute
 from trim.progress import ProgressListener
 from trim.recovery.events import FactListener
-from trim.recovery.folder import RecoveryWriter
+from trim.recovery.folder import RecoveryWriter, has_leftovers
 from trim.recovery.memory import plan_memory
 from trim.recovery.pair import Pair, open_pair, recovery_dtype
 from trim.recovery.text import RecoveryText
@@ -115,10 +115,12 @@ def resume_recovery(
     """
     begin = time.perf_counter()
     recovery = open_recovery(path)
-    if recovery.complete:
+    if recovery.complete and not has_leftovers(recovery.path):
         return recovery
     record = recovery.record
     with RecoveryWriter(recovery.path) as writer:
+        if recovery.complete:
+            return writer.finish()
         device = choose_device(record.request.device)
         dtype = recovery_dtype(record.request.dtype, device)
         pair = open_pair(record.sparse, record.parent, dtype, progress)

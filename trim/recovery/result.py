@@ -11,7 +11,7 @@ from torch import Tensor
 from trim.errors import ModelError, RunError
 from trim.files import new_folder, write_atomically
 from trim.hub import parse_id
-from trim.models.architecture import blueprint
+from trim.models.architecture import blueprint, find_blocks
 from trim.models.checkpoint import read_config
 from trim.models.loaded import Model
 from trim.models.tensor_files import TensorPlace
@@ -60,7 +60,10 @@ def write_model(
         ModelError: a weight is too large for the type of the files.
         RunError: it cannot be written.
     """
-    tensors = ModelTensors(blueprint(read_config(pair.files.folder)), pair.files)
+    module = blueprint(read_config(pair.files.folder))
+    tensors = ModelTensors(module, pair.files)
+    inside = {id(each) for block in find_blocks(module) for each in block.parameters() if each.ndim > 1}
+    matrices = {name for name, each in module.named_parameters() if id(each) in inside}
     own: dict[str, list[tuple[str, Stored]]] = {}
     for name in pair.trained:
         if (held := tensors.place(name)) is not None:
@@ -75,7 +78,7 @@ def write_model(
                     f"{name} grew beyond what {str(place.dtype).removeprefix('torch.')} holds, the type of "
                     f"{pair.files.folder}; recover with a lower --learning-rate"
                 )
-            if new.ndim > 1:
+            if name in matrices:
                 zeros = new.numel() - int(new.count_nonzero())
                 old = kept.tensor(name, before, place.dtype)
                 found["zeros"] += zeros

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -93,6 +94,16 @@ def work(
                 progress(now)
 
     with fixed_threads(record.compute.threads or torch.get_num_threads()), _report_end(fact):
+        fact(
+            events.Began(
+                pair.sizes.trained,
+                settled.batch,
+                plan.windows,
+                plan.checkpointing,
+                plan.bytes,
+                writer.has_state,
+            )
+        )
         report(Progress("Loading both models"))
         dense, student = pair.load(device, dtype, progress)
         named = dict(student.module.named_parameters())
@@ -104,13 +115,9 @@ def work(
         size = kept.typical_size()
         kept.write(kept.values)
         course = writer.read_course()
+        earlier = course.seconds
         best = writer.read_state(kept)
         text = writer.read_text()
-        fact(
-            events.Began(
-                len(kept), settled.batch, plan.windows, plan.checkpointing, plan.bytes, best is not None
-            )
-        )
         with _ready(dense, student, plan, device):
             began = time.monotonic()
             if settled.sampled and not len(text.sampled):
@@ -148,23 +155,26 @@ def work(
             )
             if best is not None:
                 training.best.copy_(best)
-            _train(writer, training, report, fact)
+            with _state_saved(writer, training):
+                _train(writer, training, report, fact)
         course = training.course
         seen = course.done * settled.batch * settled.length
         report(Progress("Writing the recovered model"))
-        write_moved(writer.path, student, kept, before, training.best)
-        card = model_card(recovery, course.done, seen, len(kept))
-        zeros = write_model(recovery.model, pair, kept, before, training.best, card, progress)
-        seconds = recovery.metrics.get("seconds", 0.0) + time.perf_counter() - begin
-        metrics = _metrics(training) | RecoveryMetrics(
-            tokens=seen,
-            sampled=len(text.sampled),
-            trained=len(kept),
-            seconds=seconds,
-            weights=zeros,
-            sparsity=zeros["zeros"] / max(1, zeros["of"]),
-        )
-        update_metrics(writer.path, metrics)
+        with _state_saved(writer, training):
+            write_moved(writer.path, student, kept, before, training.best)
+            shutil.rmtree(recovery.model, ignore_errors=True)  # of a process that was killed right after it
+            card = model_card(recovery, course.done, seen, len(kept))
+            zeros = write_model(recovery.model, pair, kept, before, training.best, card, progress)
+            seconds = earlier + time.perf_counter() - begin
+            metrics = _metrics(training) | RecoveryMetrics(
+                tokens=seen,
+                sampled=len(text.sampled),
+                trained=len(kept),
+                seconds=seconds,
+                weights=zeros,
+                sparsity=zeros["zeros"] / max(1, zeros["of"]),
+            )
+            update_metrics(writer.path, metrics)
         if zeros["rounded"] > 0:
             fact(
                 Note(
@@ -176,7 +186,7 @@ def work(
 
 
 def _train(writer: RecoveryWriter, training: Training, report: _Report, fact: FactListener) -> None:
-    """Train; the state is on disk from time to time, and where it is stopped."""
+    """Train; the state is on disk from time to time."""
     saved = time.monotonic()
 
     def tell() -> None:
@@ -195,15 +205,20 @@ def _train(writer: RecoveryWriter, training: Training, report: _Report, fact: Fa
         update_metrics(writer.path, _metrics(training))
         fact(events.Measured(now["step"], now["seconds"], now["divergence"], now["perplexity"], best))
 
+    with memory_errors_named(
+        "memory filled up while the model was trained; resume it when more is free, or recover again with shorter "
+        "windows (--length) or fewer of them in a step (--batch)"
+    ):
+        training.run(tell, measured, lambda text: fact(Note(text)))
+
+
+@contextlib.contextmanager
+def _state_saved(writer: RecoveryWriter, training: Training) -> Iterator[None]:
+    """Write the state of the training where it, or the writing of its result, is stopped."""
     try:
-        with memory_errors_named(
-            "memory filled up while the model was trained; resume it when more is free, or recover again with shorter "
-            "windows (--length) or fewer of them in a step (--batch)"
-        ):
-            training.run(tell, measured, lambda text: fact(Note(text)))
+        yield
     except BaseException:
         if training.consistent and training.course.curve:
-            training.spend()
             with contextlib.suppress(RunError):
                 writer.write_state(training)
         raise

@@ -5,10 +5,11 @@ metrics.json        the curve of the held-out loss, steps, seconds, sparsity, pe
 moved.safetensors   how far each row's kept weights moved, (D,) by layer
 events.jsonl        progress, one event a line
 notes.json          name and note, free to edit
-model/              the recovered model, which plain `transformers` loads; there when all is done
+model/              the recovered model, which plain `transformers` loads
 state.safetensors, text.safetensors    what a stopped recovery resumes from, until then
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,15 +20,17 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from trim.errors import RunError, SettingsError
-from trim.names import RECOVERED
+from trim.names import RECOVERED, RECOVERY
 from trim.runs.fields import Limits, read_fields
 from trim.runs.json_files import damaged, read_events, read_json, read_record
 from trim.runs.listing import FolderEntry, list_folders
 from trim.runs.recover_settings import RecoverSettings
 from trim.runs.run_record import Compute, ModelFacts
-from trim.runs.shapes import Continuation, Count, Name, Notes, PerplexityEntry, Share, Time
+from trim.runs.shapes import Count, Name, Notes, PerplexityEntry, Share, Time
 
-RECORD, MOVED = "recovery.json", "moved.safetensors"
+MOVED = "moved.safetensors"
+_ALWAYS = {"curve", "best", "steps", "training_seconds"}  # of metrics.json once anything was measured
+_LAYER = re.compile(r"[0-9]{1,4}\..{1,200}")
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,6 @@ class RecoveryMetrics(TypedDict, total=False):
     trained: Count
     perplexities: list[PerplexityEntry]
     dense_perplexities: list[PerplexityEntry]
-    continuations: list[Continuation]
 
 
 class _Record(TypedDict):
@@ -139,13 +141,18 @@ class Recovery:
 
     @property
     def model(self) -> Path:
-        """Return the folder of the recovered model, which is there once it is complete."""
+        """Return the folder of the recovered model, which is there once it is complete; a zip leaves it out."""
         return self.path / RECOVERED
 
     @property
+    def has_model(self) -> bool:
+        """Return whether the recovered model can be loaded."""
+        return self.complete and (self.model / "config.json").is_file()
+
+    @property
     def complete(self) -> bool:
-        """Return whether the recovered model is there."""
-        return (self.model / "config.json").is_file()
+        """Return whether it was trained to its end: its sparsity and seconds are written last."""
+        return self.metrics.keys() >= {"sparsity", "seconds"}
 
     @cached_property
     def notes(self) -> dict[str, str]:
@@ -160,8 +167,19 @@ class Recovery:
 
     @cached_property
     def metrics(self) -> RecoveryMetrics:
-        """`metrics.json`; empty until the first held-out loss."""
-        return read_json(self.path / "metrics.json", RecoveryMetrics, optional=True)
+        """`metrics.json`; empty until the first held-out loss.
+
+        Raises:
+            RunError: damaged, or it contradicts itself.
+        """
+        path = self.path / "metrics.json"
+        metrics = read_json(path, RecoveryMetrics, optional=True)
+        curve = metrics.get("curve", [])
+        if (curve or "sparsity" in metrics) and (
+            not metrics.keys() >= _ALWAYS or metrics["best"] >= len(curve)
+        ):
+            raise damaged(path, "its curve of the held-out losses is not complete")
+        return metrics
 
     def events(self) -> Iterator[dict]:
         """`events.jsonl`, in order."""
@@ -176,8 +194,14 @@ class Recovery:
         path = self.path / MOVED
         try:
             with safe_open(path, "np") as file:
-                return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        except (OSError, SafetensorError) as error:
+                moved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            if not moved or any(
+                not _LAYER.fullmatch(name) or rows.ndim != 1 or rows.dtype != np.float32
+                for name, rows in moved.items()
+            ):
+                raise ValueError("it holds other numbers than those of the rows of layers")
+            return moved
+        except (OSError, SafetensorError, ValueError, TypeError) as error:
             if not self.complete:
                 raise RunError(
                     f"{self.path} is not complete: resume with: trim resume {self.path}"
@@ -187,7 +211,7 @@ class Recovery:
 
 def is_recovery(target: str | Path) -> bool:
     """Return whether the folder is a recovery's."""
-    return (Path(target) / RECORD).is_file()
+    return (Path(target) / RECOVERY).is_file()
 
 
 def open_recovery(path: str | Path) -> Recovery:
@@ -198,8 +222,8 @@ def open_recovery(path: str | Path) -> Recovery:
     """
     path = Path(path)
     if not is_recovery(path):
-        raise RunError(f"{path} is not a recovery: it holds no {RECORD}. `trim recover RUN` writes one")
-    file = path / RECORD
+        raise RunError(f"{path} is not a recovery: it holds no {RECOVERY}. `trim recover RUN` writes one")
+    file = path / RECOVERY
     content = read_record(file, _Record, "recover again")
     try:
         record = read_fields(RecoveryRecord, content["settings"], "settings")
@@ -210,4 +234,10 @@ def open_recovery(path: str | Path) -> Recovery:
 
 def list_recoveries(folder: str | Path | None = None) -> list[FolderEntry[Recovery]]:
     """List the recoveries in a folder (default: `runs_folder()`), newest first."""
-    return list_folders(folder, RECORD, open_recovery)
+
+    def read(path: Path) -> Recovery:
+        recovery = open_recovery(path)
+        _ = recovery.notes, recovery.metrics  # read now, so that a damaged one shows here
+        return recovery
+
+    return list_folders(folder, RECOVERY, read)

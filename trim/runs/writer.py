@@ -22,6 +22,7 @@ from trim.row_parts import Structure
 from trim.runs.folder import Run, block_file, open_run
 from trim.runs.json_files import SCHEMA, read_json, settings_fingerprint
 from trim.runs.record import LayerRecord, to_parts
+from trim.runs.recovery import is_recovery, open_recovery
 from trim.runs.shapes import MAX_NAME_LENGTH, MAX_NOTE_LENGTH, BlockEntry, Diagnoses, LayerNumbers, Manifest
 
 # What a folder may hold before a run begins in it.
@@ -237,14 +238,14 @@ def _update(target: Path, content: Mapping[str, object]) -> None:
 
 
 def write_notes(path: str | Path, *, name: str, note: str) -> None:
-    """Give a run another name and a note, cut off where they are too long. Its record stays as it is.
+    """Give a run or a recovery another name and a note, cut off where they are too long. Its record stays as it is.
 
     Raises:
-        RunError: no run, or its folder cannot be written.
+        RunError: neither, or its folder cannot be written.
     """
-    run = open_run(path)
+    named = open_recovery(path) if is_recovery(path) else open_run(path)
     write_json(
-        run.path / "notes.json",
+        named.path / "notes.json",
         {"name": name.strip()[:MAX_NAME_LENGTH], "note": note.strip()[:MAX_NOTE_LENGTH]},
     )
 

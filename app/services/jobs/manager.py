@@ -180,7 +180,8 @@ class RunJobs:
         end, log = self._disk.file(job_id, "end"), self._disk.file(job_id, "log")
         end.unlink(missing_ok=True)
         self._disk.forget_old()
-        threads = str(max(1, (os.cpu_count() or 2) - 1))
+        # A recovery does more the more it computes; both give way to the app, by their priority.
+        threads = str(max(1, (os.cpu_count() or 2) - (kind != "recover")))
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
             "OMP_NUM_THREADS": threads,

@@ -7,7 +7,8 @@ from pathlib import Path
 from diagnostics.figures.perplexity import PerplexityBar
 from trim.evaluation.entries import format_bos
 from trim.runs.folder import Run
-from trim.runs.shapes import PerplexityEntry
+from trim.runs.recovery import RecoveryMetrics
+from trim.runs.shapes import Metrics, PerplexityEntry
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,12 @@ class Measured:
 
 def perplexities(run: Run) -> list[Measured]:
     """Return the perplexities of a run, last first."""
-    return _read(run.metrics.get("perplexities", []))
+    return measured(run.metrics)
+
+
+def measured(metrics: Metrics | RecoveryMetrics) -> list[Measured]:
+    """Return the perplexities of a run or a recovery, last first."""
+    return _read(metrics.get("perplexities", []))
 
 
 def dense_perplexities(run: Run) -> list[Measured]:
@@ -90,12 +96,12 @@ def on_one_text(runs: Iterable[Run]) -> OnOneText | None:
         return next((each.perplexity for each in entries if each.tokens_sha256 == text.tokens_sha256), None)
 
     own = [(run, there(perplexities(run))) for run in runs]
-    measured = [(run, value) for run, value in own if value is not None]
+    found = [(run, value) for run, value in own if value is not None]
     dense = [there(dense_perplexities(run)) for run in runs]
     uniform = [there(_read(run.metrics.get("uniform_perplexities", []))) for run in runs]
-    if any(method_of(run) == "uniform" for run, _ in measured):
+    if any(method_of(run) == "uniform" for run, _ in found):
         uniform = []
-    return OnOneText(text.text, text.tokens_sha256, measured, _first(dense), _first(uniform))
+    return OnOneText(text.text, text.tokens_sha256, found, _first(dense), _first(uniform))
 
 
 def method_of(run: Run) -> str:

@@ -208,13 +208,14 @@ def _number(value: float, digits: int) -> str:
 def _settings(run: Run) -> Iterator[Part]:
     yield Paragraph("Made again by:")
     yield Paragraph(SEMINAR.without_paths(reproduce(run)), code=True)
-    rows = [("run", run.id), ("fingerprint", run.fingerprint), *_flat(run.settings)]
+    rows = [("run", run.id), ("fingerprint", run.fingerprint), *flat(run.settings)]
     yield Table("Every setting, the machine and the versions", ("", ""), tuple(rows), folded=True)
 
 
-def _flat(settings: dict, prefix: str = "") -> Iterator[tuple[str, str]]:
+def flat(settings: dict, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """List settings with their names, those inside others after these; without this machine's paths in a seminar."""
     for key, value in settings.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}, ")
+            yield from flat(value, f"{prefix}{key}, ")
         else:
             yield f"{prefix}{key}", SEMINAR.without_paths(str(value))

@@ -22,16 +22,27 @@ def curves(sweeps: Sequence[Sweep], text: str) -> tuple[list[PerplexityCurve], f
     lines, dense = [], None
     for sweep in sweeps:
         read = _results(sweep)
-        for place, said in enumerate(read["texts"]):
-            if _said(said) != text:
+        for place, one in enumerate(read["texts"]):
+            if _said(one) != text:
                 continue
-            if dense is None and said["dense_perplexity"] is not None:
-                dense = float(said["dense_perplexity"])
+            if dense is None and one["dense_perplexity"] is not None:
+                dense = float(one["dense_perplexity"])
             lines += [line for line in read["curves"] if line["text"] == place and line["sparsity"]]
     labels = brief_labels([line["method"] for line in lines])
     whole = [line["label"] for line in lines]
     named = [full if labels.count(brief) > 1 else brief for brief, full in zip(labels, whole, strict=True)]
     return [_curve(line, label) for line, label in zip(lines, named, strict=True)], dense
+
+
+def tokens_of(sweeps: Sequence[Sweep], text: str) -> set[tuple[str, str]]:
+    """Return fingerprints of the models that sweeps measured on that text, with the hashes of its tokens."""
+    return {
+        (outcome.run.model.weights, entry["tokens_sha256"])
+        for sweep in sweeps
+        for outcome in sweep.outcomes()
+        for said, entry in zip(_results(sweep)["texts"], outcome.perplexities, strict=True)
+        if outcome.run is not None and entry is not None and _said(said) == text
+    }
 
 
 _ALLOCATIONS = METHOD_LABELS | {"uniform": "Wanda", "variant": "Wanda's variant"}

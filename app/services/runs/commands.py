@@ -1,9 +1,12 @@
-"""A pruning as the command line takes it."""
+"""A pruning or a recovery as the command line takes it."""
 
 import shlex
+from pathlib import Path
 
 from trim.runs.folder import Run
 from trim.runs.options import options
+from trim.runs.recover_settings import RecoverSettings
+from trim.runs.recovery import Recovery
 from trim.runs.settings import PruneSettings
 from trim.runs.shapes import PerplexityEntry
 
@@ -11,8 +14,12 @@ from trim.runs.shapes import PerplexityEntry
 def arguments(settings: PruneSettings) -> list[str]:
     """Return the arguments of `python -m trim prune`, without --out: the model and settings other than the defaults."""
     # What begins with a dash would be read as an option.
-    chosen = [f"./{settings.model}" if settings.model.startswith("-") else settings.model]
-    for name, each in options(PruneSettings).items():
+    return [f"./{settings.model}" if settings.model.startswith("-") else settings.model, *_flags(settings)]
+
+
+def _flags(settings: PruneSettings | RecoverSettings) -> list[str]:
+    chosen: list[str] = []
+    for name, each in options(type(settings)).items():
         value = getattr(settings, name)
         if name == "model" or value == each.default:
             continue
@@ -43,6 +50,19 @@ def text_options(entry: PerplexityEntry) -> list[str]:
     text = ["--corpus", entry["corpus"], "--windows", str(entry["windows"]), "--length", str(entry["length"])]
     text += ["--whole-text"] if entry.get("whole") else []
     return text + (["--no-bos"] if entry.get("bos") is False else [])
+
+
+def recover_again(recovery: Recovery) -> str:
+    """Return the commands that recover and measure as a recovery was made."""
+    record, out = recovery.record, f"runs/{recovery.id}-again"
+    of_run = [f"runs/{Path(record.sparse).name}"]
+    models = of_run if record.run is not None else [record.sparse, "--parent", record.parent]
+    lines = [shlex.join(["python", "-m", "trim", "recover", *models, *_flags(record.request), "--out", out])]
+    if record.request.corpus == "tokens":
+        lines.insert(0, "# with the text that was handed over as tokens: trim.recover(…, tokens=…)")
+    for entry in recovery.metrics.get("perplexities", []):
+        lines.append(shlex.join(["python", "-m", "trim", "evaluate", out, *text_options(entry)]))
+    return "\n".join(lines)
 
 
 def reproduce(run: Run) -> str:

@@ -1,11 +1,12 @@
 """Operations on a run as a whole: copy, export as a zip, rename, delete."""
 
 import contextlib
+import io
 import shutil
 import tempfile
 import uuid
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -13,8 +14,10 @@ from app.services.runs.store import StoredRun
 from app.services.server.access import SEMINAR
 from trim.errors import RunError
 from trim.files import FolderLock, remedy
+from trim.names import RECOVERY
 from trim.runs.folder import Run, open_run
 from trim.runs.record import LayerRecord
+from trim.runs.recovery import MOVED, Recovery
 from trim.runs.writer import RunWriter, write_notes
 
 DELETED = ".deleted"  # in the folder of runs, on their way to be removed
@@ -29,6 +32,8 @@ SMALL_FILES = (
     "notes.json",
     "events.jsonl",
 )
+# Of a recovery; its model has a folder of its own, which `trim export` copies.
+RECOVERY_FILES = (RECOVERY, "metrics.json", "notes.json", "events.jsonl", MOVED)
 
 
 def copy_run(run: Run, path: Path, change: Callable[[LayerRecord], LayerRecord]) -> None:
@@ -66,12 +71,8 @@ def exported(run: Run, *, masks: bool) -> Iterator[IO[bytes]]:
                 source = Path(stack.enter_context(tempfile.TemporaryDirectory())) / "run"
                 copy_run(run, source, lambda record: record)
             file = stack.enter_context(tempfile.TemporaryFile())
-            # Files of any year: those that come with the app are of 1970, before the format's first.
-            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
-                blocks = [entry["file"] for entry in open_run(source).manifest["blocks"].values()]
-                for name in (*SMALL_FILES, *blocks):
-                    if (source / name).exists():
-                        archive.write(source / name, f"{top}/{name}")
+            blocks = [entry["file"] for entry in open_run(source).manifest["blocks"].values()]
+            _zip(file, source, top, (*SMALL_FILES, *blocks))
         except OSError as error:
             raise RunError(
                 f"{run.id} cannot be exported ({error.strerror or error}); for its temporary files, {remedy(error)}"
@@ -80,8 +81,30 @@ def exported(run: Run, *, masks: bool) -> Iterator[IO[bytes]]:
         yield file
 
 
+def exported_recovery(recovery: Recovery) -> bytes:
+    """Return a recovery as a zip without its model, which is as large as a model.
+
+    Raises:
+        RunError: it cannot be read.
+    """
+    file = io.BytesIO()
+    try:
+        _zip(file, recovery.path, recovery.id.encode(errors="replace").decode(), RECOVERY_FILES)
+    except OSError as error:
+        raise RunError(f"{recovery.id} cannot be exported ({error.strerror or error})") from error
+    return file.getvalue()
+
+
+def _zip(file: IO[bytes], source: Path, top: str, names: Sequence[str]) -> None:
+    # Files of any year: those that come with the app are of 1970, before the format's first.
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
+        for name in names:
+            if (source / name).exists():
+                archive.write(source / name, f"{top}/{name}")
+
+
 def rename(entry: StoredRun, name: str, note: str) -> None:
-    """Give a run of the user's another name and note.
+    """Give a run or a recovery of the user's another name and note.
 
     Raises:
         RunError: the run came with the app, is gone, or cannot be written.

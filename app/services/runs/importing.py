@@ -1,4 +1,4 @@
-"""Bringing a run in from a zip: every path and every array is checked before anything of it is among the runs."""
+"""Bring a run or a recovery in from a zip: every path and array is checked before it is among the runs."""
 
 import contextlib
 import hashlib
@@ -13,14 +13,15 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import IO
 
-from app.services.runs.files import SMALL_FILES, discard_deleted
+from app.services.runs.files import RECOVERY_FILES, SMALL_FILES, discard_deleted
 from app.services.runs.layer import LayerView
 from app.services.server.access import SEMINAR
 from trim.errors import RunError
 from trim.files import FolderLock, is_locked, remedy
-from trim.names import format_bytes, one_line
+from trim.names import RECOVERED, RECOVERY, format_bytes, one_line
 from trim.runs.folder import open_run
 from trim.runs.json_files import MAX_JSON_BYTES
+from trim.runs.recovery import is_recovery, open_recovery
 from trim.runs.writer import new_run_path
 
 MAX_FILES = 2_000
@@ -31,14 +32,16 @@ UNLOCKED_SECONDS = 60
 STAGING = ".importing-"  # in the runs' folder, where a rename is atomic; nothing in it is listed as a run
 
 _BLOCK = re.compile(r"blocks/[0-9]{3,4}(\.2)?\.safetensors")
-# What archivers and our own locks leave next to a run, and what an unfinished run can make again: passed over.
+# What archivers and our own locks leave next to a run, what an unfinished run can make again, and the model of a
+# recovery: passed over.
 _LEFT_OUT = re.compile(
     r"(.*/)?(\.DS_Store|\.?lock|calibration\.safetensors|sensitivity\.safetensors)|__MACOSX/.*"
 )
+_MODEL = re.compile(rf"([^/]+/)?{RECOVERED}/.*")
 
 
 def import_run(file: IO[bytes], folder: Path, taken: Callable[[str], bool], name: str = "run") -> Path:
-    """Unpack, check and keep a run.
+    """Unpack, check and keep a run, or a recovery without its model.
 
     Args:
         file: the zip, seekable.
@@ -64,7 +67,7 @@ def import_run(file: IO[bytes], folder: Path, taken: Callable[[str], bool], name
             path = Path(temporary) / "run"
             title = _unpack(file, path) or Path(name).stem
             try:
-                check_run(path)
+                (check_recovery if is_recovery(path) else check_run)(path)
             except RunError as error:
                 raise _refused(str(error).rstrip(".")) from error
             return _moved(path, folder, title, taken)
@@ -95,13 +98,17 @@ def _unpack(file: IO[bytes], path: Path) -> str:
             _check_member(member)
         files = {name: member for name, member in names.items() if not member.is_dir()}
         wanted = {name: member for name, member in files.items() if not _LEFT_OUT.fullmatch(name)}
-        top = _top(wanted)
+        recovered = any(name.rpartition("/")[2] == RECOVERY for name in wanted)
+        if recovered:
+            wanted = {name: member for name, member in wanted.items() if not _MODEL.fullmatch(name)}
+        known = RECOVERY_FILES if recovered else SMALL_FILES
+        top = _top(wanted, known[0])
         left = MAX_BYTES
         for name, member in wanted.items():
             inside = name.removeprefix(top)
-            if inside not in SMALL_FILES and not _BLOCK.fullmatch(inside):
+            if inside not in known and (recovered or not _BLOCK.fullmatch(inside)):
                 raise _refused(f"it holds {one_line(name)!r}, which is not part of a run")
-            most = min(left, MAX_JSON_BYTES) if inside in SMALL_FILES else left
+            most = min(left, MAX_JSON_BYTES) if inside in known else left
             left -= _extract(archive, member, path / inside, most)
     return top.rstrip("/")
 
@@ -132,14 +139,14 @@ def _check_member(member: zipfile.ZipInfo) -> None:
         raise _refused(f"{one_line(name)!r} in it is packed in an unusual way, or with a password")
 
 
-def _top(files: Collection[str]) -> str:
+def _top(files: Collection[str], record: str) -> str:
     """Return the folder in which the run lies inside the zip, with its slash; "" if it lies at the top."""
-    configs = [name for name in files if name.rpartition("/")[2] == "config.json"]
-    if not configs:
-        raise _refused("it holds no config.json, so it is not a run")
-    if len(configs) > 1:
-        raise _refused(f"it holds {len(configs)} runs; import them one by one")
-    return configs[0].removesuffix("config.json")
+    found = [name for name in files if name.rpartition("/")[2] == record]
+    if not found:
+        raise _refused(f"it holds no {record}, so it is not a run")
+    if len(found) > 1:
+        raise _refused(f"it holds {len(found)} runs; import them one by one")
+    return found[0].removesuffix(record)
 
 
 def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, most: int) -> int:
@@ -184,6 +191,22 @@ def _discard_leftovers(folder: Path) -> None:
                 leftover
             ):
                 shutil.rmtree(leftover)
+
+
+def check_recovery(path: Path) -> None:
+    """Read all of the folder of a recovery that nobody trusts yet, as every page would.
+
+    Raises:
+        RunError: it is of another version, damaged, or not complete; the message says what.
+    """
+    try:
+        recovery = open_recovery(path)
+        _ = recovery.notes, recovery.metrics
+        if not recovery.complete:
+            raise RunError("it is a recovery that is not complete; resume it where it was begun")
+        recovery.rows_moved()
+    except RunError as error:
+        raise RunError(str(error).replace(f"{path}/", "").replace(str(path), "the recovery")) from error
 
 
 def check_run(path: Path) -> None:

@@ -7,20 +7,21 @@ from pathlib import Path
 from app.services.runs.facts import RunFacts, State, folder_bytes, is_being_written, last_perplexities
 from app.services.runs.store import StoredRun
 from diagnostics.figures.perplexity import PerplexityBar
+from trim.names import RECOVERY
 from trim.runs.folder import Run
 from trim.runs.listing import FolderEntry, runs_folder
-from trim.runs.recovery import RECORD, Recovery, list_recoveries
+from trim.runs.recovery import Recovery, list_recoveries
 
-_READ = (RECORD, "metrics.json", "notes.json", "moved.safetensors", "model/config.json")
+_READ = (RECOVERY, "metrics.json", "notes.json", "moved.safetensors", "model/config.json")
 _lock = threading.Lock()
 _known: dict[Path, tuple[tuple, FolderEntry[Recovery]]] = {}
 
 
-def recoveries() -> list[FolderEntry[Recovery]]:
+def recoveries(folder: Path | None = None) -> list[FolderEntry[Recovery]]:
     """List all recoveries, newest first; as long as no file of one changes, all readers get the same object."""
     found = []
     with _lock:
-        for entry in list_recoveries(runs_folder()):
+        for entry in list_recoveries(folder or runs_folder()):
             stamp = tuple(map(_changed, (entry.path / name for name in _READ)))
             known = _known.get(entry.path)
             if known is None or known[0] != stamp:

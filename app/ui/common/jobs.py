@@ -41,7 +41,7 @@ def running_job(job_id: str, state: JobState, kind: str, *, first: str, kept: st
             help=kept,
         ):
             JOBS.cancel(job_id)
-            st.rerun(scope="fragment")
+            st.rerun()
         if stopping and ending:
             st.caption(ending)
 

@@ -7,12 +7,12 @@ import streamlit as st
 
 from app.services.jobs.manager import JOBS
 from app.services.jobs.records import JobState
+from app.services.results.recovered import LayersMoved
 from app.ui.common.cards import View, card, theme
 from app.ui.common.guard import guarded
 from app.ui.common.jobs import running_job, stopped_job
 from app.ui.common.text import plain
 from diagnostics.figures.recovery import held_out_figure, rows_moved_figure
-from diagnostics.figures.xray import checkpoint_map_figure
 from trim.runs.recovery import Recovery, is_recovery, open_recovery
 
 POLL_SECONDS = 1.0
@@ -123,26 +123,15 @@ def moved_card(recovery: Recovery) -> None:
 
 
 def _layers_moved(moved: dict[str, np.ndarray]) -> View:
-    medians = {name: float(np.nanmedian(rows)) for name, rows in moved.items() if np.isfinite(rows).any()}
-    kinds = list(dict.fromkeys(name.partition(".")[2] for name in moved))
-    blocks = sorted({int(name.partition(".")[0]) for name in moved})
-    grid = np.full((len(kinds), len(blocks)), np.nan)
-    for name, value in medians.items():
-        block, _, kind = name.partition(".")
-        grid[kinds.index(kind), blocks.index(int(block))] = value
-    most = max(medians, key=medians.__getitem__)
-    seen = f"Most in {most}: {medians[most]:.1%}; the median of all layers is {np.median(list(medians.values())):.1%}."
-    figure = checkpoint_map_figure(
-        grid,
-        blocks,
-        kinds,
-        title="What did training move?",
-        subtitle="How far the kept weights of a layer's rows moved, median over the rows.",
-        form=".1%",
-        theme=theme(),
+    layers = LayersMoved.of(moved)
+    medians = layers.medians
+    return View(
+        layers.figure(theme()),
+        plain(layers.text),
+        MOVED_FORMULA,
+        f"Heat map, block by layer type. {layers.text}",
+        lambda: {"layer": np.array(list(medians), dtype=str), "moved": np.array(list(medians.values()))},
     )
-    numbers = {"layer": np.array(list(medians), dtype=str), "moved": np.array(list(medians.values()))}
-    return View(figure, plain(seen), MOVED_FORMULA, f"Heat map, block by layer type. {seen}", lambda: numbers)
 
 
 def _rows_moved(layer: str, rows: np.ndarray) -> View:

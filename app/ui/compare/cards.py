@@ -7,9 +7,11 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app.services.results.compared import EVERY_BLOCK, LIVE, Compared, comparison, masks_agree, settings
-from app.services.results.sweep_curves import curves, texts
+from app.services.results.recovered import recovered_points
+from app.services.results.sweep_curves import curves, texts, tokens_of
 from app.services.results.tables import masks_by_layer
 from app.services.runs.layer import LayerView
+from app.services.runs.recoveries import recoveries
 from app.services.runs.store import STORE
 from app.ui.common import explanations
 from app.ui.common.agreement import AGREEMENT_FORMULA, agreement_views
@@ -339,7 +341,7 @@ def selected_table(compared: Sequence[Compared], rows: list[int]) -> None:
 
 
 def sweep_card() -> None:
-    """Perplexity against sparsity, of the sweeps of the store."""
+    """Perplexity against sparsity, of the sweeps of the store and of what was recovered on the same text."""
     known = {entry.id: entry.sweep for entry in STORE.sweeps() if entry.sweep is not None}
     if not known:
         with st.container(border=True, key="card-compare_curves"):
@@ -365,9 +367,16 @@ def sweep_card() -> None:
     if len(measured) > 1:
         text = st.selectbox("Text that was predicted", measured, key="compare_curves_text")
     lines, dense = curves(sweeps, text)
+    trained = [entry.opened for entry in recoveries() if entry.opened is not None]
+    lines += recovered_points(trained, tokens_of(sweeps, text))
     words = curves_text(lines, dense)
 
     def view() -> View:
         return curves_view(lines, dense, text, words, "Perplexity against model sparsity")
 
-    card("compare_curves", {"Curves": view}, file_name=FILE_NAME, shared=(tuple(sweeps), text))
+    card(
+        "compare_curves",
+        {"Curves": view},
+        file_name=FILE_NAME,
+        shared=(tuple(sweeps), text, tuple(lines)),
+    )

@@ -2,9 +2,7 @@
 
 import json
 import math
-import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import streamlit as st
 
@@ -13,27 +11,24 @@ from app.services.results.report import run_report
 from app.services.results.tables import model_map, row_columns
 from app.services.runs.commands import reproduce
 from app.services.runs.facts import RunFacts
-from app.services.runs.files import delete, exported, rename
+from app.services.runs.files import exported
 from app.services.runs.store import StoredRun
 from app.services.server.access import SEMINAR
 from app.ui.common.cards import fact, fact_columns
 from app.ui.common.continuations import continuations_card
 from app.ui.common.guard import guarded
 from app.ui.common.present import kept
-from app.ui.common.seminar import presenter_only
 from app.ui.common.slots import add_to_compare
 from app.ui.common.text import plain
+from app.ui.runs.own import delete_it, name_and_note, offer_files
 from app.ui.runs.table import state_text
 from diagnostics.export import arrays_npz, table_csv
-from trim import TrimError
 from trim.evaluation.entries import format_perplexity
 from trim.names import format_bytes
 from trim.runs.folder import Run
-from trim.runs.shapes import MAX_NAME_LENGTH, MAX_NOTE_LENGTH
 
 MODEL_PAGE, STORED_PAGE = "views/model.py", "views/stored_layer.py"
 MAX_LAYERS_IN_REPORT = 8
-_MAKING = threading.Lock()  # one file at a time for all readers
 
 
 def show_run(entry: StoredRun, facts: RunFacts) -> None:
@@ -46,7 +41,7 @@ def show_run(entry: StoredRun, facts: RunFacts) -> None:
     else:
         with guarded():
             _show(entry, entry.run, facts)
-    _delete(entry, facts)
+    delete_it(entry, facts)
 
 
 def _show(entry: StoredRun, run: Run, facts: RunFacts) -> None:
@@ -58,7 +53,7 @@ def _show(entry: StoredRun, run: Run, facts: RunFacts) -> None:
     continuations_card(run)
     left, right = st.columns(2)
     with left:
-        _name_and_note(entry, facts)
+        name_and_note(entry, facts)
     with right:
         _files(run, facts)
     st.markdown("**The command that makes this run again**")
@@ -135,38 +130,6 @@ def _ways_on(run: Run, facts: RunFacts) -> None:
             add_to_compare(lambda: [Pick(facts.id, layer)], f"add_{facts.id}")
 
 
-def _name_and_note(entry: StoredRun, facts: RunFacts) -> None:
-    if entry.shipped:
-        st.info(
-            "It came with the app and stays as it is. Export and import it to have a copy of your own.",
-            icon=":material/lock:",
-        )
-        return
-    if not presenter_only("Changing its name"):
-        return
-    with st.form(f"names-{facts.id}"):
-        name = st.text_input("Name", facts.name, max_chars=MAX_NAME_LENGTH, key=f"name-{facts.id}")
-        note = st.text_area("Note", facts.note, max_chars=MAX_NOTE_LENGTH, height=96, key=f"note-{facts.id}")
-        if st.form_submit_button("Save name and note", icon=":material/edit:"):
-            try:
-                rename(entry, name or facts.id, note)
-            except TrimError as error:
-                st.error(plain(error), icon=":material/error:")
-            else:
-                st.rerun()
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A file that was made for a reader; one at a time is kept for each session."""
-
-    run_id: str
-    words: str
-    file_name: str
-    mime: str
-    content: bytes
-
-
 def _first_layers(run: Run) -> list[str]:
     """Return the layer whose charts a report holds unless others are chosen: the one that gains most."""
     return [max(model_map(run).layers, key=lambda layer: layer.quality_gain).name]
@@ -199,9 +162,8 @@ def _files(run: Run, facts: RunFacts) -> None:
             "text/csv",
             lambda: table_csv(row_columns(run)),
         )
-    with st.container(border=True):
-        wanted = st.selectbox("Export", list(makers), key="export_kind")
-        ending, mime, make = makers[wanted]
+
+    def layers_of_the_report(ending: str) -> None:
         if ending == "report.html":
             st.multiselect(
                 "Layers whose charts it holds",
@@ -210,41 +172,5 @@ def _files(run: Run, facts: RunFacts) -> None:
                 max_selections=MAX_LAYERS_IN_REPORT,
                 key=f"report_layers_{facts.id}",
             )
-        if st.button("Make the file", icon=":material/build:", key="make_file"):
-            try:
-                with st.spinner("Making the file"), _MAKING:
-                    content = make()
-            except TrimError as error:
-                st.error(plain(error), icon=":material/error:")
-            else:
-                st.session_state["prepared"] = Prepared(
-                    facts.id, wanted, f"{facts.id}.{ending}", mime, content
-                )
-        ready: Prepared | None = st.session_state.get("prepared")
-        if ready is not None and (ready.run_id, ready.words) == (facts.id, wanted):
-            st.download_button(
-                f"Save {ready.file_name} ({format_bytes(len(ready.content))})".replace(".", "\\."),
-                ready.content,
-                ready.file_name,
-                ready.mime,
-                on_click="ignore",
-                type="primary",
-                icon=":material/download:",
-            )
 
-
-def _delete(entry: StoredRun, facts: RunFacts) -> None:
-    if entry.shipped or not presenter_only("Deleting it"):
-        return
-    with st.popover("Delete", icon=":material/delete:"):
-        st.markdown(
-            f"Remove **{plain(facts.name)}** ({format_bytes(facts.size_bytes)}) from the disk? This cannot be undone."
-        )
-        if st.button("Delete it", type="primary", key="delete"):
-            try:
-                delete(entry)
-            except TrimError as error:
-                st.error(plain(error), icon=":material/error:")
-            else:
-                st.session_state["deleted"] = facts.name
-                st.rerun()
+    offer_files(facts, makers, layers_of_the_report)

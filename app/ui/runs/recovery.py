@@ -6,16 +6,21 @@ import shlex
 
 import streamlit as st
 
+from app.services.layer.keys import XrayKey
+from app.services.results.recovered import recovery_report
+from app.services.runs.commands import recover_again
 from app.services.runs.facts import RunFacts
-from app.services.runs.files import delete
+from app.services.runs.files import exported_recovery
 from app.services.runs.recoveries import as_stored
+from app.services.runs.store import STORE
 from app.services.server.access import SEMINAR
 from app.ui.common.cards import fact, fact_columns
 from app.ui.common.guard import guarded
+from app.ui.common.present import kept
 from app.ui.common.recovery import recovery_views
-from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
-from trim import TrimError
+from app.ui.runs.own import Makers, delete_it, name_and_note, offer_files
+from diagnostics.export import arrays_npz
 from trim.evaluation.entries import format_perplexity
 from trim.names import format_bytes
 from trim.runs.listing import FolderEntry
@@ -25,15 +30,17 @@ from trim.runs.recovery import Recovery
 def show_recovery(entry: FolderEntry[Recovery], facts: RunFacts) -> None:
     """Everything below the table."""
     st.subheader(plain(facts.name))
+    if facts.note:
+        st.markdown(plain(facts.note))
     if entry.opened is None:
         st.error(plain(facts.problem), icon=":material/broken_image:")
     else:
         with guarded():
-            _show(entry.opened, facts)
-    _delete(entry, facts)
+            _show(entry, entry.opened, facts)
+    delete_it(as_stored(entry), facts)
 
 
-def _show(recovery: Recovery, facts: RunFacts) -> None:
+def _show(entry: FolderEntry[Recovery], recovery: Recovery, facts: RunFacts) -> None:
     record, metrics = recovery.record, recovery.metrics
     st.caption(
         plain(f"{record.pruned.title}, trained to predict what {record.dense.title} predicts · {facts.id}")
@@ -62,26 +69,68 @@ def _show(recovery: Recovery, facts: RunFacts) -> None:
     )
     trained = f"{metrics.get('steps', 0):,} steps in {metrics.get('training_seconds', 0):,.0f} s"
     fact(columns[3], "On the disk", format_bytes(facts.size_bytes), trained)
+    run = next((each for each in STORE.runs() if each.run and each.run.fingerprint == record.run), None)
+    _ways_on(recovery, run.id if run else None)
     recovery_views(recovery)
-    st.markdown("**A folder for transformers, and what it predicts**")
-    path = shlex.quote(f"runs/{recovery.id}")
-    st.code(f"python -m trim export {path} recovered\npython -m trim evaluate {path}", language="bash")
+    left, right = st.columns(2)
+    with left:
+        name_and_note(as_stored(entry), facts)
+    with right:
+        _files(recovery, facts)
+    if recovery.has_model:
+        st.markdown("**A folder for transformers, and what it predicts**")
+        path = shlex.quote(f"runs/{recovery.id}")
+        st.code(f"python -m trim export {path} recovered\npython -m trim evaluate {path}", language="bash")
+    elif recovery.complete:
+        st.info(
+            "Its model has stayed where it was made: a zip leaves it out. It cannot be measured or continued here.",
+            icon=":material/inventory_2:",
+        )
+    st.markdown("**The command that makes it again**")
+    st.code(SEMINAR.without_paths(recover_again(recovery)), language="bash", wrap_lines=True)
     with st.expander("Every setting, and the versions it was made with", icon=":material/settings:"):
         st.json(SEMINAR.without_paths(json.dumps(dataclasses.asdict(record))), expanded=2)
 
 
-def _delete(entry: FolderEntry[Recovery], facts: RunFacts) -> None:
-    if not presenter_only("Deleting it"):
-        return
-    with st.popover("Delete", icon=":material/delete:"):
-        st.markdown(
-            f"Remove **{plain(facts.name)}** ({format_bytes(facts.size_bytes)}) from the disk? This cannot be undone."
+def _ways_on(recovery: Recovery, run: str | None) -> None:
+    with st.container(horizontal=True, gap="small"):
+        if run is not None:
+            st.page_link(
+                "views/model.py",
+                label="Open its run",
+                icon=":material/grid_on:",
+                query_params={"run": run, **kept()},
+            )
+        if recovery.has_model and st.button("X-ray its model", icon=":material/radiology:", type="tertiary"):
+            asked = XrayKey(str(recovery.path.resolve()), recovery.record.parent)
+            st.session_state["xray_asked"] = asked
+            st.session_state["xray_checkpoint"], st.session_state["xray_parent"] = (
+                asked.checkpoint,
+                asked.parent,
+            )
+            st.switch_page("views/xray.py", query_params=kept())
+
+
+def _files(recovery: Recovery, facts: RunFacts) -> None:
+    makers: Makers = {
+        "Report: one HTML file that opens without network": (
+            "report.html",
+            "text/html",
+            lambda: recovery_report(recovery),
         )
-        if st.button("Delete it", type="primary", key="delete_recovery"):
-            try:
-                delete(as_stored(entry))
-            except TrimError as error:
-                st.error(plain(error), icon=":material/error:")
-            else:
-                st.session_state["deleted"] = facts.name
-                st.rerun()
+    }
+    if recovery.complete:
+        makers = {
+            **makers,
+            "The recovery as a zip, without its model": (
+                "zip",
+                "application/zip",
+                lambda: exported_recovery(recovery),
+            ),
+            "How far every row moved, NPZ for NumPy": (
+                "moved.npz",
+                "application/octet-stream",
+                lambda: arrays_npz(recovery.rows_moved()),
+            ),
+        }
+    offer_files(facts, makers)

@@ -12,13 +12,14 @@ from streamlit.testing.v1 import AppTest
 import trim
 from app.services.results import compared as service
 from app.services.results.compared import LIVE_LAYERS, Pick
-from app.services.results.sweep_curves import curves, texts
+from app.services.results.recovered import recovered_points
+from app.services.results.sweep_curves import curves, texts, tokens_of
 from app.services.runs.layer import LayerView
 from app.services.runs.store import RunStore
 from app.ui.compare import cards as compare_views
 from diagnostics.figures.theme import SLOT_COLOURS
 from tests.app.page import ROOT, numbers, ran
-from tests.app.small_runs import make_run, record, settings
+from tests.app.small_runs import make_recovery, make_run, record, settings
 from trim.errors import RunError
 from trim.methods.agreement import mask_agreement
 from trim.runs.options import idle_options, options
@@ -286,3 +287,7 @@ def test_curves_are_the_sweeps_own(tmp_path):
     assert run.metrics["perplexities"][-1]["perplexity"] in {
         value for line in lines for value in line.perplexity
     }
+    trained = trim.open_recovery(make_recovery(tmp_path / "trained", run, name="Trained"))
+    (point,) = recovered_points([trained], tokens_of(sweeps, text))
+    assert (point.label, point.sparsity, point.perplexity) == ("Trained", (0.5,), (12.5,))
+    assert recovered_points([trained], tokens_of(sweeps, "another text")) == []

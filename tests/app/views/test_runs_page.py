@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import trim
-from app.services.runs.files import exported
+from app.services.runs.files import exported, exported_recovery
 from tests.app.page import ran, said, visit
 from tests.app.small_runs import make_recovery, make_run
 from trim.files import FolderLock
@@ -70,8 +70,41 @@ def test_a_recovery_has_a_line_and_a_view_of_its_own(runs):
     assert table["Method"][place] == f"{NAME[:40]}, trained 0.3 min"
     assert table["State"][place] == "complete"
     assert "python -m trim export runs/trained recovered" in page.test.code[0].value
+    assert page.test.code[1].value.startswith(
+        "python -m trim recover runs/first --minutes 1 --learning-rate 0.001"
+    )
+    assert [each.label for each in page.test.button if "X-ray" in each.label] == ["X-ray its model"]
+    page.test.text_input(key="name-trained").set_value("Another name")
+    page.press("Save name and note")
+    assert trim.open_recovery(runs / "trained").name == page.test.subheader[0].value == "Another name"
+    box = page.test.selectbox(key="export_kind")
+    for kind in box.options:
+        page.test.selectbox(key="export_kind").set_value(kind)
+        page.step().press("Make the file")
+        assert not page.test.error
+        assert [each.label for each in page.test.get("download_button")]
     page.press("Delete it")
     assert not (runs / "trained").exists()
+
+
+def test_a_recovery_comes_back_from_a_zip_without_its_model(runs):
+    recovery = trim.open_recovery(make_recovery(runs / "trained", trim.open_run(runs / "first")))
+    content = exported_recovery(recovery)
+    shutil.rmtree(runs / "trained")
+    page = Page()
+    page.test.get("file_uploader")[0].upload("trained.zip", content, "application/zip")
+    page.step().press("Import")
+    assert page.test.selectbox(key="run_shown_here").value == "trained"
+    assert "Its model has stayed where it was made" in page.texts
+    back = trim.open_recovery(runs / "trained")
+    assert (back.fingerprint, back.metrics, back.complete, back.has_model) == (
+        recovery.fingerprint,
+        recovery.metrics,
+        True,
+        False,
+    )
+    with pytest.raises(trim.ModelError, match="a recovery without its model"):
+        trim.load_model(back.path)
 
 
 def test_what_is_listed(runs):

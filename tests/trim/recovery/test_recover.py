@@ -2,25 +2,28 @@
 
 import dataclasses
 import math
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import trim
 from tests.trim import rough
 from trim.calibration.corpora import load_corpus
 from trim.cli import main
 from trim.models.checkpoint import load_tokenizer
+from trim.progress import Progress
 from trim.recovery import memory, training
 from trim.recovery.checkpointing import recomputed
 from trim.recovery.divergence import divergence, losses
-from trim.recovery.events import Measured
+from trim.recovery.events import Began, Measured
 from trim.recovery.kept import BETAS, KeptWeights
 from trim.recovery.pair import open_pair
 from trim.recovery.recover import pruned_on
+from trim.recovery.result import write_model
 from trim.recovery.sampling import sample_windows
 from trim.recovery.text import RecoveryText
 
@@ -72,6 +75,7 @@ def test_zeros_stay_and_the_held_out_loss_falls(recovered: trim.Recovery, checkp
         if old.ndim > 1:
             assert torch.equal(new == 0, old == 0)
     metrics = recovered.metrics
+    assert metrics["sampled"] == 16, "half of 8 steps of 4 windows the dense model wrote itself"
     curve = [each["divergence"] for each in metrics["curve"]]
     assert curve[metrics["best"]] == min(curve) < 0.9 * curve[0]
     assert metrics["sparsity"] == trim.xray(recovered.path).sparsity
@@ -139,7 +143,7 @@ def test_what_cannot_be_recovered(run, checkpoint, dense, tmp_path, monkeypatch)
         (run.path, {"parent": other}, "pruned dense, and other is another model"),
         (checkpoint, {"parent": other}, r"was not made from other: the cosine of their weights is"),
         (checkpoint, {"parent": small}, r"was not made from small: that one has no .*mlp"),
-        (dense, {"parent": dense}, "only 0.00% are zero"),
+        (dense, {"parent": dense}, "only 0.00% are zero.* in a few bits does not keep zeros"),
         (run.path, {"dtype": "float16"}, "float16 loses small gradients"),
         (run.path, {"sampled": 1.0}, "between 0 and 0.9"),
         (run.path, {"minutes": 0}, "--minutes must be above 0"),
@@ -157,20 +161,54 @@ def test_what_cannot_be_recovered(run, checkpoint, dense, tmp_path, monkeypatch)
 
 
 def test_a_loss_that_is_not_a_number_goes_back_to_the_best(run, tmp_path, monkeypatch):
-    calls = []
+    calls: list[None] = []
+    always = False
 
     def broken(student: torch.Tensor, dense: torch.Tensor, scale: float) -> torch.Tensor:
         calls.append(None)
-        return divergence(student, dense, math.nan if len(calls) == 5 else scale)
+        return divergence(student, dense, math.nan if always or len(calls) == 5 else scale)
 
     monkeypatch.setattr(training, "divergence", broken)
     said: list[object] = []
-    ended = trim.recover(run.path, tmp_path / "nan", **OPTIONS, listener=said.append)
-    assert ended.metrics["restarts"] == [5]
+    ended = trim.recover(run.path, tmp_path / "nan", **OPTIONS, listener=said.append, progress=said.append)
+    needed = next(place for place, event in enumerate(said) if isinstance(event, Began))
+    assert needed < said.index(Progress("Loading both models")), "what memory it needs is said before"
+    assert ended.metrics["restarts"] == [6]
     assert any("back to the best weights so far, at half the rate" in str(event) for event in said)
     assert all(bool(tensor.isfinite().all()) for tensor in weights(ended.model).values())
     curve = [each["divergence"] for each in ended.metrics["curve"]]
     assert min(curve) == curve[ended.metrics["best"]] < curve[0]
+    always = True
+    ended = trim.recover(run.path, tmp_path / "always", **OPTIONS, listener=said.append)
+    assert len(ended.metrics["restarts"]) == training.MAX_RESTARTS + 1
+    assert ended.metrics["best"] == 0, "the result is the run as it was"
+    assert any("the loss was not a number again and again" in str(event) for event in said)
+
+
+def test_kept_weights_that_the_type_of_the_files_does_not_hold(checkpoint, dense, tmp_path):
+    half = tmp_path / "half"
+    shutil.copytree(checkpoint, half)
+    save_file({name: each.half() for name, each in weights(checkpoint).items()}, half / "model.safetensors")
+    pair = open_pair(half, dense, torch.float32)
+    _, student = pair.load(torch.device("cpu"), torch.float32, None)
+    named = dict(student.module.named_parameters())
+    kept = KeptWeights((name, named[name]) for name in pair.trained)
+    after = kept.values.clone()
+    after[:3] = 1e-9
+    found = write_model(tmp_path / "small", pair, kept, kept.values, after, "", None)
+    assert (found["rounded"], found["of"] - found["zeros"]) == (
+        3,
+        sum(
+            int(each.count_nonzero())
+            for name, each in weights(half).items()
+            if "proj" in name and each.ndim > 1
+        )
+        - 3,
+    )
+    after[0] = 1e6
+    with pytest.raises(trim.ModelError, match="grew beyond what float16 holds"):
+        write_model(tmp_path / "large", pair, kept, kept.values, after, "", None)
+    assert not (tmp_path / "large").exists()
 
 
 def test_adam_on_kept_weights_is_adam():

@@ -14,14 +14,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import save
 
 import trim
 from app.services.layer.keep import keep
 from app.services.runs import importing as module
-from app.services.runs.files import exported
+from app.services.runs.files import exported, exported_recovery
 from app.services.runs.importing import import_run
 from tests.app.small import study
-from tests.app.small_runs import make_run, record, refitted, settings
+from tests.app.small_runs import make_recovery, make_run, record, refitted, settings
 from trim.errors import RunError
 from trim.files import FolderLock
 from trim.runs.writer import RunWriter
@@ -209,6 +210,31 @@ def test_no_zip_no_run_and_two_runs(good, folder):
     refused(packed({"readme.txt": b""}), folder, "no config")
     refused(packed(good | {"second/config.json": b"{}"}), folder, "2 runs")
     refused(io.BytesIO(packed(good).getvalue()[:-400]), folder, "not a zip")
+
+
+def test_a_recovery(folder, tmp_path):
+    run = trim.open_run(make_run(tmp_path / "made"))
+    recovery = trim.open_recovery(make_recovery(tmp_path / "trained", run))
+    content = zipfile.ZipFile(io.BytesIO(exported_recovery(recovery)))
+    good = {name.removeprefix("trained/"): content.read(name) for name in content.namelist()}
+    assert sorted(good) == ["metrics.json", "moved.safetensors", "recovery.json"]
+    moved = save({"0.mlp": np.zeros(2)})
+    metrics = json.loads(good["metrics.json"])
+    for name, bad, said in (
+        ("metrics.json", {**metrics, "best": 4}, "its curve of the held-out losses is not complete"),
+        ("metrics.json", {"sparsity": 0.5, "seconds": 1}, "its curve of the held-out losses is not complete"),
+        ("metrics.json", {**metrics, "sparsity": 2}, "metrics.json is damaged"),
+        ("metrics.json", {}, "a recovery that is not complete"),
+        ("recovery.json", {}, "schema"),
+        ("moved.safetensors", moved, "other numbers than those of the rows"),
+        ("weights.bin", b"", "not part of a run"),
+        ("blocks/000.safetensors", b"", "not part of a run"),
+    ):
+        content = bad if isinstance(bad, bytes) else json.dumps(bad).encode()
+        refused(packed(good | {name: content}), folder, said)
+    whole = packed(good | {"model/config.json": b"{}", "model/model.safetensors": b"x", ".lock": b""})
+    back = trim.open_recovery(bring(whole, folder))
+    assert (back.fingerprint, back.complete, back.has_model) == (recovery.fingerprint, True, False)
 
 
 def test_a_damaged_byte(good, folder):

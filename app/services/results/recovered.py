@@ -1,0 +1,156 @@
+"""A recovery in tables, curves and a report: what it moved, and its point among the sweeps."""
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import plotly.graph_objects as go
+
+from app.services.results.perplexities import measured
+from app.services.results.report import flat
+from app.services.server.access import SEMINAR
+from diagnostics.export import Chart, Heading, Paragraph, Part, Table, report_html
+from diagnostics.figures.perplexity import PerplexityCurve
+from diagnostics.figures.recovery import held_out_figure, rows_moved_figure
+from diagnostics.figures.theme import Theme
+from diagnostics.figures.xray import checkpoint_map_figure
+from trim.evaluation.entries import format_perplexity
+from trim.names import path_in_block
+from trim.runs.recovery import Recovery
+
+
+@dataclass(frozen=True, eq=False)
+class LayersMoved:
+    """How far the layers of a recovery moved.
+
+    Attributes:
+        medians: by layer, the median over its rows; layers that keep no weights are left out.
+        grid: (kinds, blocks), NaN where there is none.
+        kinds, blocks: of the grid.
+    """
+
+    medians: dict[str, float]
+    grid: np.ndarray
+    kinds: list[str]
+    blocks: list[int]
+
+    @classmethod
+    def of(cls, moved: dict[str, np.ndarray]) -> "LayersMoved":
+        """Summarize the rows of each layer."""
+        medians = {name: float(np.nanmedian(rows)) for name, rows in moved.items() if np.isfinite(rows).any()}
+        kinds = list(dict.fromkeys(map(path_in_block, moved)))
+        blocks = sorted({int(name.partition(".")[0]) for name in moved})
+        grid = np.full((len(kinds), len(blocks)), np.nan)
+        for name, value in medians.items():
+            grid[kinds.index(path_in_block(name)), blocks.index(int(name.partition(".")[0]))] = value
+        return cls(medians, grid, kinds, blocks)
+
+    @property
+    def text(self) -> str:
+        """Say which layer moved most."""
+        if not self.medians:
+            return "No layer keeps a weight."
+        most = max(self.medians, key=self.medians.__getitem__)
+        middle = np.median(list(self.medians.values()))
+        return f"Most in {most}: {self.medians[most]:.1%}; the median of all layers is {middle:.1%}."
+
+    def figure(self, theme: Theme = "light") -> go.Figure:
+        """Draw them, block by layer type."""
+        return checkpoint_map_figure(
+            self.grid,
+            self.blocks,
+            self.kinds,
+            title="What did training move?",
+            subtitle="How far the kept weights of a layer's rows moved, median over the rows.",
+            form=".1%",
+            theme=theme,
+        )
+
+
+def recovered_points(
+    recoveries: Iterable[Recovery], measured_on: set[tuple[str, str]]
+) -> list[PerplexityCurve]:
+    """Return a point for each recovery of these dense models on these tokens, as the figure of the sweeps takes it."""
+    points = []
+    for recovery in recoveries:
+        sparsity, dense = recovery.metrics.get("sparsity"), recovery.record.dense.weights
+        for entry in measured(recovery.metrics):
+            if sparsity is not None and (dense, entry.tokens_sha256) in measured_on:
+                one = (entry.perplexity,)
+                points.append(PerplexityCurve(recovery.name, "recovered", (sparsity,), one, one, one))
+    return points
+
+
+def recovery_report(recovery: Recovery) -> bytes:
+    """Write a recovery as one HTML file: its numbers, its curve, what it moved, its settings and versions.
+
+    Raises:
+        RunError: a file of it is damaged or gone.
+    """
+    record, title = recovery.record, recovery.record.dense.title
+    parts: list[Part] = [
+        *_summary(recovery),
+        *_figures(recovery),
+        Heading("Settings and versions"),
+        Table(
+            "Every setting, the machine and the versions",
+            ("", ""),
+            (
+                ("recovery", recovery.id),
+                ("fingerprint", recovery.fingerprint),
+                *flat(dataclasses.asdict(record)),
+            ),
+            folded=True,
+        ),
+    ]
+    return report_html(
+        recovery.name,
+        f"TRIM Lab, a pruned model that was trained · {title} · {recovery.created[:16]} UTC",
+        parts,
+    )
+
+
+def _summary(recovery: Recovery) -> Iterator[Part]:
+    record, metrics = recovery.record, recovery.metrics
+    if recovery.notes["note"]:
+        yield Paragraph(recovery.notes["note"])
+    text = record.text
+    words = (
+        f"{text.corpus}, {text.windows:,} windows of {text.length:,} tokens, {text.held_out:,} more held out"
+    )
+    rows = [
+        ("pruned model", record.pruned.title),
+        ("dense model, whose predictions it learned", record.dense.title),
+        ("text", SEMINAR.without_paths(words)),
+        ("share of it that the dense model wrote", f"{record.request.sampled or 0:.0%}"),
+        ("training", f"{metrics.get('steps', 0):,} steps in {metrics.get('training_seconds', 0):,.0f} s"),
+    ]
+    if "sparsity" in metrics:
+        rows.append(
+            ("sparsity of the model, share of its weights that are zero", f"{metrics['sparsity']:.4%}")
+        )
+    for entry in measured(metrics):
+        rows.append(
+            (f"perplexity on {SEMINAR.without_paths(entry.text)}", format_perplexity(entry.perplexity))
+        )
+    yield Table("The recovery", ("", ""), tuple(rows))
+
+
+def _figures(recovery: Recovery) -> Iterator[Part]:
+    metrics = recovery.metrics
+    if curve := metrics.get("curve"):
+        yield Heading("The training")
+        seconds, losses = (np.array([look[name] for look in curve]) for name in ("seconds", "perplexity"))
+        figure = held_out_figure(seconds, losses, metrics["best"], what="perplexity", unit="held-out windows")
+        yield Chart(figure, "Perplexity on the held-out windows over the time of training")
+    if recovery.complete:
+        moved = recovery.rows_moved()
+        layers = LayersMoved.of(moved)
+        yield Heading("What moved")
+        yield Paragraph(layers.text)
+        yield Chart(layers.figure(), "How far the layers moved, block by layer type")
+        if layers.medians:
+            most = max(layers.medians, key=layers.medians.__getitem__)
+            yield Paragraph(f"The rows of {most}:")
+            yield Chart(rows_moved_figure(moved[most]), f"How far the rows of {most} moved")

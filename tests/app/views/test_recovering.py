@@ -1,0 +1,85 @@
+"""A run is recovered through its page: started, watched, cancelled, resumed, looked at, and its model asked."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+import trim
+from app.services.jobs.manager import JOBS, RunJobs
+from tests.app.page import charts, numbers, ran, said, visit
+from tests.trim import rough
+
+
+def wait_until(reached: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 120
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.mark.usefixtures("forked_jobs")
+def test_a_run_is_recovered_through_its_page(tmp_path: Path, monkeypatch):
+    runs = tmp_path / "runs"
+    monkeypatch.setenv("TRIM_RUNS", str(runs))
+    text = str(rough.write_text(tmp_path / "text.txt"))
+    run = trim.prune(
+        rough.make_model("llama", tmp_path / "model"),
+        runs / "first",
+        target=0.6,
+        allocation="uniform",
+        corpus=text,
+        windows=2,
+        length=16,
+        device="cpu",
+    )
+    trim.evaluate(run.path, [trim.EvaluationText(text, windows=2, length=16)])
+    launch = RunJobs._launch
+
+    def with_steps(self, job_id, kind, title, commands, after):
+        few = ["--steps", "60", "--windows", "16", "--device", "cpu"] if kind == "recover" else []
+        launch(self, job_id, kind, title, [[*commands[0], *(few if "--out" in commands[0] else [])]], after)
+
+    monkeypatch.setattr(RunJobs, "_launch", with_steps)
+    test = visit("model", run="first")
+    test.button(key="recover").click()
+    ran(test)
+    started = test.session_state["recovering"]
+    wait_until(lambda: (runs / started / "metrics.json").exists())
+    process = psutil.Process(JOBS.running().pid)
+    process.suspend()  # so that it is not done before it is cancelled
+    try:
+        ran(test)
+        assert "of memory" in said(test)
+        assert any(key.startswith("recovery_curve") for key in charts(test))
+        test.button(key="cancel_recovery").click()
+        ran(test)
+    finally:
+        process.resume()
+    wait_until(lambda: not JOBS.state(started).active)
+    ran(test)
+    assert r"This recovery stopped.** It was cancelled\." in said(test)
+    test.button(key="resume_recovery").click()
+    ran(test)
+    wait_until(lambda: not JOBS.state(started).active)
+    ran(test)
+    recovery = trim.open_recovery(runs / started)
+    assert recovery.has_model, JOBS.output(started)
+    drawn = charts(test)
+    (curve,) = [chart for key, chart in drawn.items() if key.startswith("recovery_curve")]
+    losses = [look["perplexity"] for look in recovery.metrics["curve"]]
+    assert numbers(curve["data"][0]["y"]) == pytest.approx(losses)
+    assert any(key.startswith("recovery_moved") for key in drawn)
+    labels = [bar["name"] for key in drawn if key.startswith("perplexity") for bar in drawn[key]["data"]]
+    assert recovery.name in labels, "it was measured on the run's own text"
+    test.text_area(key="prompt").set_value("A line")
+    test.number_input(key="new_tokens").set_value(3)
+    test.button(key="continue_prompt").click()
+    ran(test)
+    wait_until(lambda: JOBS.running() is None)
+    ran(test)
+    for title in ("**Dense**", "**first**", f"**{recovery.name}**".replace(".", r"\.")):
+        assert title in said(test)
+    assert not test.error
