@@ -26,7 +26,7 @@ def ran(test: AppTest, *changes: object) -> AppTest:
 
 def visit(page: str, **address: str) -> AppTest:
     """Open a page by its address; "" is the Layer page."""
-    test = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=60)
+    test = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=PATIENCE_SECONDS)
     for name, value in address.items():
         test.query_params[name] = value
     if page:
