@@ -99,7 +99,7 @@ def _ways_on(recovery: Recovery, run: str | None) -> None:
                 "views/model.py",
                 label="Open its run",
                 icon=":material/grid_on:",
-                query_params={"run": run, **kept()},
+                query_params={"run": run, "model_part": "Recover", **kept()},
             )
         if recovery.has_model and st.button("X-ray its model", icon=":material/radiology:", type="tertiary"):
             asked = XrayKey(str(recovery.path.resolve()), recovery.record.parent)
