@@ -223,7 +223,8 @@ class InputListener:
         chosen = torch.empty_like(lowest).scatter_(0, order, lowest).nonzero()[:, 0]
         of_expert = expert[chosen]
         kept = torch.bincount(of_expert, minlength=len(counts)).tolist()
-        return (chosen - (sizes.cumsum(0) - sizes)[of_expert]).split(kept)
+        within: tuple[Tensor, ...] = (chosen - (sizes.cumsum(0) - sizes)[of_expert]).split(kept)
+        return within
 
     def _add_products(
         self, name: str, values: Tensor, places: Tensor | None, dense: Tensor | None, asked: ProductsRequest

@@ -83,10 +83,10 @@ def stays_dense(module: nn.Module, blocks: list[nn.Module]) -> list[str]:
     numbers: dict[str, int] = {}
     for name in sorted(routers(blocks)):
         index, _, path = name.partition(".")
-        layer = blocks[int(index)].get_submodule(path)
-        does = "routes tokens to experts" if len(layer.weight) > 1 else "weighs a shared expert"
+        weight = blocks[int(index)].get_parameter(f"{path}.weight")
+        does = "routes tokens to experts" if len(weight) > 1 else "weighs a shared expert"
         kind = f"{path.rpartition('.')[2]}, {does}"
-        numbers[kind] = numbers.get(kind, 0) + layer.weight.numel()
+        numbers[kind] = numbers.get(kind, 0) + weight.numel()
     past = other_towers(module, blocks)
     for path, part in module.named_modules():
         if part in past and module.get_submodule(path.rpartition(".")[0]) not in past:

@@ -155,9 +155,9 @@ class Experts(nn.Module):
         if isinstance(flat, FakeTensor):
             return self._without_numbers(flat).view(states.shape)
         result = torch.zeros_like(flat)
-        routing, routed = self._routed(index, weights)
-        with self._receiving(routing):
-            for expert, tokens, weight in zip(self.experts(), routing.by_expert, routed, strict=True):
+        routed, shares = self._routed(index, weights)
+        with self._receiving(routed):
+            for expert, tokens, weight in zip(self.experts(), routed.by_expert, shares, strict=True):
                 output = self._run(expert, flat[tokens])
                 result.index_add_(0, tokens, (output * weight[:, None]).to(result.dtype))
         return result.view(states.shape)
@@ -210,9 +210,9 @@ class ScaledExperts(Experts):
         by_expert = states.view(self.count, -1, states.shape[-1])
         result = torch.zeros_like(by_expert)
         chosen = by_expert.ne(0).any(dim=-1)
-        routing = Routing(chosen.nonzero()[:, 1], chosen.sum(dim=1).tolist())
-        with self._receiving(routing):
-            for number, (expert, tokens) in enumerate(zip(self.experts(), routing.by_expert, strict=True)):
+        routed = Routing(chosen.nonzero()[:, 1], chosen.sum(dim=1).tolist())
+        with self._receiving(routed):
+            for number, (expert, tokens) in enumerate(zip(self.experts(), routed.by_expert, strict=True)):
                 result[number].index_add_(0, tokens, self._run(expert, by_expert[number, tokens]))
         return result.view(states.shape)
 

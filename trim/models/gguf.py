@@ -116,7 +116,7 @@ def _weights(header: GgufHeader, module: "PreTrainedModel", meter: Meter) -> dic
 
     processor = TENSOR_PROCESSORS.get(header.architecture, TensorProcessor)(module.config.to_dict())
     content = np.memmap(header.path, mode="r").view(np.ndarray)
-    weights = {}
+    weights: dict[str, Tensor] = {}
     for stored, names in parameter_names(header, module).items():
         if stored in header.tensors:
             values = _float32(content, header.tensors[stored])

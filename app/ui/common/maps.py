@@ -22,6 +22,10 @@ def map_seen(shown: ModelMap, quantity: MapQuantity) -> str:
             sentence += (
                 f" TRIM chooses at counts rounded down; at exact counts {losing:,} of the chosen rates lose."
             )
+        if few := sum(facts.outcome is None and np.isfinite(facts.tokens) for facts in shown.layers):
+            sentence += (
+                f" {few:,} more are of experts that too few tokens reach: every row loses the same there."
+            )
         return sentence
     values = np.array([shown.value(facts, quantity) for facts in shown.layers])
     if not np.isfinite(values).any():

@@ -35,3 +35,7 @@ def test_rates_that_lose_at_exact_counts_are_counted():
     fine = shown((0.01, 0.1), (None, 0.0))
     assert map_seen(fine, "outcome").endswith("nothing beat uniform.")
     assert "lose" not in map_seen(dataclasses.replace(fine, layers=fine.layers[:1]), "outcome")
+    few = dataclasses.replace(fine.layers[1], outcome=None, tokens=3.0)
+    seen = map_seen(dataclasses.replace(fine, layers=(fine.layers[0], few)), "outcome")
+    assert seen.startswith("Of 1 layers")
+    assert seen.endswith("1 more are of experts that too few tokens reach: every row loses the same there.")
