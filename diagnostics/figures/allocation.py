@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from diagnostics.allocation import RowSparsityStatistics
 from diagnostics.figures.frame import PERCENT, count_rows, drawn, frame
-from diagnostics.figures.marks import mark_rows, number_rows, peak_label
+from diagnostics.figures.marks import mark_rows, number_rows, peak_label, selected_ticks
 from diagnostics.figures.theme import PALETTES, Style, Theme, escape, hatching, series_styles
 from diagnostics.numeric import row_indices
 
@@ -57,20 +57,16 @@ def row_sparsity_histogram(
     for position, (allocation, style) in enumerate(zip(statistics.allocations, styles, strict=True)):
         label = escape(allocation.label)
         rows = row_indices(selected, len(allocation.counts))
-        if len(rows):
-            figure.add_scatter(
-                x=drawn(allocation.row_sparsity[rows]),
-                y=np.full(len(rows), -(0.05 + 0.07 * position) * top, dtype=np.float32),
-                mode="markers",
-                name=f"selected rows under {label}",
-                showlegend=False,
-                customdata=rows.astype(np.int32),
-                marker={"symbol": "line-ns", "size": 10, "line": {"width": 2, "color": style.colour}},
-                hovertemplate=(
-                    f"<b>row %{{customdata}}</b> under {label}<br>row sparsity %{{x:.2%}}"
-                    "<extra>selected</extra>"
-                ),
-            )
+        selected_ticks(
+            figure,
+            rows,
+            allocation.row_sparsity[rows],
+            position=position,
+            top=top,
+            colour=style.colour,
+            label=label,
+            hover=f"<b>row %{{customdata}}</b> under {label}<br>row sparsity %{{x:.2%}}<extra>selected</extra>",
+        )
     frame(
         figure,
         theme,

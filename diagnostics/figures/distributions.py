@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from diagnostics.distributions import POINTS, Distributions
 from diagnostics.figures.frame import PERCENT, drawn, frame
-from diagnostics.figures.marks import peak_label
+from diagnostics.figures.marks import peak_label, selected_ticks
 from diagnostics.figures.theme import PALETTES, Theme, escape, faded, slot_style
 from diagnostics.numeric import row_indices, spread_indices
 
@@ -130,21 +130,15 @@ def outlines_figure(
     selected = list(selected_rows)
     for place, each in enumerate(found.sets):
         rows = row_indices(selected, len(each.values))
-        if not len(rows):
-            continue
-        figure.add_scatter(
-            x=drawn(each.values[rows]),
-            y=np.full(len(rows), -(0.05 + 0.07 * place) * top, dtype=np.float32),
-            mode="markers",
-            name=f"selected rows under {escape(each.label)}",
-            showlegend=False,
-            customdata=rows.astype(np.int32),
-            marker={
-                "symbol": "line-ns",
-                "size": 10,
-                "line": {"width": 2, "color": slot_style(each.slot, theme).colour},
-            },
-            hovertemplate=f"<b>row %{{customdata}}</b>: %{{x}}<extra>{escape(each.label)}</extra>",
+        selected_ticks(
+            figure,
+            rows,
+            each.values[rows],
+            position=place,
+            top=top,
+            colour=slot_style(each.slot, theme).colour,
+            label=escape(each.label),
+            hover=f"<b>row %{{customdata}}</b>: %{{x}}<extra>{escape(each.label)}</extra>",
         )
     frame(
         figure,

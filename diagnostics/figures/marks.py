@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.figures.frame import drawn
-from diagnostics.figures.theme import PALETTES, Style, Theme, escape
+from diagnostics.figures.theme import PALETTES, Style, Theme, escape, hatching
 from diagnostics.numeric import Histogram
 
 # In turn above, below and at the side: rows of one sparsity often lie side by side.
@@ -38,6 +38,43 @@ def mark_rows(
         hovertemplate=(
             f"<b>row %{{customdata}}</b> under {label}<br>row sparsity %{{y:.2%}}<extra>selected</extra>"
         ),
+    )
+
+
+def selected_ticks(
+    figure: go.Figure,
+    rows: np.ndarray,
+    x: np.ndarray,
+    *,
+    position: int,
+    top: float,
+    colour: str,
+    label: str,
+    hover: str,
+) -> None:
+    """Draw selected rows as ticks below the bars or curves of a set, each set lower than the one before it.
+
+    Args:
+        figure: takes them.
+        rows: their indices; customdata.
+        x: where they lie.
+        position: of the set.
+        top: how high the figure is.
+        colour: of the set.
+        label: of the set, as HTML.
+        hover: what is read out at a tick.
+    """
+    if not len(rows):
+        return
+    figure.add_scatter(
+        x=drawn(x),
+        y=np.full(len(rows), -(0.05 + 0.07 * position) * top, dtype=np.float32),
+        mode="markers",
+        name=f"selected rows under {label}",
+        showlegend=False,
+        customdata=rows.astype(np.int32),
+        marker={"symbol": "line-ns", "size": 10, "line": {"width": 2, "color": colour}},
+        hovertemplate=hover,
     )
 
 
@@ -85,13 +122,7 @@ def histogram_bars(
                 "color": style.colour,
                 "opacity": 0.6 if several else 0.85,
                 "line": {"width": 0.5, "color": palette.surface},
-                "pattern": {
-                    "shape": style.pattern if several else "",
-                    "size": 5,
-                    "solidity": 0.2,
-                    "fgcolor": palette.surface,
-                    "fillmode": "overlay",
-                },
+                "pattern": hatching(style, palette) if several else {"shape": ""},
             },
             hovertemplate=f"<b>%{{y:,}} rows</b> with {quantity} %{{text}}<extra>{escape(label)}</extra>",
         )

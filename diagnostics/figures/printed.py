@@ -246,10 +246,7 @@ def _fit_axes(figure: go.Figure, length: float, letter: float) -> float:
     for axis in figure.select_xaxes():
         start, end = axis.domain or (0, 1)
         room = length * (end - start)
-        if axis.title.text:
-            lines = _wrapped(_plain(axis.title.text), room / (letter * _LETTER), 3)
-            axis.title.text = "<br>".join(map(escape, lines))
-            most = max(most, len(lines))
+        most = max(most, _fit_title(axis, room, letter))
         if axis.nticks:
             axis.nticks = max(3, min(axis.nticks, int(room / (5 * letter))))
         if axis.ticktext is not None and axis.tickvals is not None:
@@ -260,13 +257,20 @@ def _fit_axes(figure: go.Figure, length: float, letter: float) -> float:
     return (2.3 + 1.3 * most) * letter
 
 
+def _fit_title(axis: go.layout.XAxis | go.layout.YAxis, room: float, letter: float) -> int:
+    """Wrap the title of an axis; return how many lines it has."""
+    if not axis.title.text:
+        return 0
+    lines = _wrapped(_plain(axis.title.text), room / (letter * _LETTER), 3)
+    axis.title.text = "<br>".join(map(escape, lines))
+    return len(lines)
+
+
 def _fit_upright(figure: go.Figure, length: float, letter: float) -> None:
     """Fit titles and ticks to the room along the upright axis."""
     for axis in figure.select_yaxes():
         start, end = axis.domain or (0, 1)
         room = length * (end - start)
-        if axis.title.text:
-            lines = _wrapped(_plain(axis.title.text), room / (letter * _LETTER), 3)
-            axis.title.text = "<br>".join(map(escape, lines))
+        _fit_title(axis, room, letter)
         if axis.nticks:
             axis.nticks = max(3, min(axis.nticks, int(room / (2.2 * letter))))

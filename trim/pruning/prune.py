@@ -195,16 +195,7 @@ def _work(
             "folder": writer.path,
             "activation_bytes": activation_bytes,
         }
-        origin = source.model, source.calibration, source.settings
-        sensitivity = load_sensitivity(writer.path / SENSITIVITY_FILE)
-        if sensitivity is None and source.settings.needs_sensitivity:
-            shapes = chosen_layers(source.settings.layers, source.model)
-            sensitivity = plan_sensitivity(*origin, shapes, listener=tell, **options)
-            save_sensitivity(writer.path / SENSITIVITY_FILE, sensitivity)
-        budgets = _saved_budgets(run, source)
-        if budgets is None:
-            budgets = plan_budgets(*origin, sensitivity=sensitivity, listener=tell, **options)
-            writer.write_budgets(budgets.to_json())
+        sensitivity, budgets = _plan(run, writer, source, options, tell)
         with contextlib.ExitStack() as stack:
             if source.settings.needs_dense_text and activation_bytes is not None:
                 options["activation_bytes"] = activation_bytes // 2  # for each of two
@@ -223,20 +214,10 @@ def _work(
                     text.states.place,
                 )
             )
-            pattern = source.settings.pattern
             prune_blocks(
                 text,
                 budgets,
-                Method(
-                    source.settings.allocation,
-                    source.settings.score,
-                    Pattern.parse(pattern) if pattern else None,
-                    source.settings.layer_quality,
-                    source.settings.search_settings,
-                    source.settings.refit,
-                    source.settings.tune,
-                    sensitivity,
-                ),
+                _method(source.settings, sensitivity),
                 writer,
                 run,
                 recalculate=source.settings.recalculation if source.settings.recalculate_inputs else None,
@@ -248,6 +229,36 @@ def _work(
             (writer.path / only_on_the_way).unlink(missing_ok=True)
         tell(Finished(metrics["sparsity"]["realised"], metrics["seconds"]))
         return writer.finish(metrics)
+
+
+def _plan(
+    run: Run, writer: RunWriter, source: RunSource, options: _PassOptions, tell: Listener
+) -> tuple[dict[str, Tensor] | None, Budgets]:
+    """Return the sensitivities (None: not needed) and the budgets that the run began with; a new run plans them."""
+    origin = source.model, source.calibration, source.settings
+    sensitivity = load_sensitivity(writer.path / SENSITIVITY_FILE)
+    if sensitivity is None and source.settings.needs_sensitivity:
+        shapes = chosen_layers(source.settings.layers, source.model)
+        sensitivity = plan_sensitivity(*origin, shapes, listener=tell, **options)
+        save_sensitivity(writer.path / SENSITIVITY_FILE, sensitivity)
+    budgets = _saved_budgets(run, source)
+    if budgets is None:
+        budgets = plan_budgets(*origin, sensitivity=sensitivity, listener=tell, **options)
+        writer.write_budgets(budgets.to_json())
+    return sensitivity, budgets
+
+
+def _method(settings: PruneSettings, sensitivity: dict[str, Tensor] | None) -> Method:
+    return Method(
+        settings.allocation,
+        settings.score,
+        Pattern.parse(settings.pattern) if settings.pattern else None,
+        settings.layer_quality,
+        settings.search_settings,
+        settings.refit,
+        settings.tune,
+        sensitivity,
+    )
 
 
 def _batch_and_threads(run: Run) -> tuple[int, int]:
