@@ -29,11 +29,11 @@ class Activations:
 
     Attributes:
         states: (sequences, length, hidden).
-        place: "gpu", "ram" or "disk".
+        storage: "gpu", "ram" or "disk".
     """
 
     states: Tensor
-    place: str
+    storage: str
 
     def read(self, part: slice, device: torch.device) -> Tensor:
         """Return a batch on the device; a copy, unless it is there already."""

@@ -20,10 +20,10 @@ def add_options(
     settings: "type[DataclassInstance]" = PruneSettings,
 ) -> dict[str, argparse._ArgumentGroup]:
     """Add options of a settings class under their headings; returns the groups by their heading."""
-    known = options(settings)
+    declared = options(settings)
     groups: dict[str, argparse._ArgumentGroup] = {}
     for name in names:
-        each = known[name]
+        each = declared[name]
         if each.group not in groups:
             groups[each.group] = parser.add_argument_group(each.group)
         _add(groups[each.group], each)
@@ -67,12 +67,12 @@ def print_published(fields: Mapping[str, object]) -> None:
 
 
 def _flags(fields: Mapping[str, object]) -> list[str]:
-    known = options(PruneSettings)
-    changed = {name: value for name, value in fields.items() if value != known[name].default}
+    declared = options(PruneSettings)
+    changed = {name: value for name, value in fields.items() if value != declared[name].default}
     return [
         word
         for name, value in changed.items()
-        for word in ((known[name].flag,) if isinstance(value, bool) else (known[name].flag, f"{value}"))
+        for word in ((declared[name].flag,) if isinstance(value, bool) else (declared[name].flag, f"{value}"))
     ]
 
 

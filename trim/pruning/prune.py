@@ -211,7 +211,7 @@ def _work(
                     len(run.blocks),
                     source.calibration.real_tokens,
                     text.batch,
-                    text.states.place,
+                    text.states.storage,
                 )
             )
             prune_blocks(

@@ -40,7 +40,7 @@ class Limits:
 
 
 def parse_json(text: str | bytes) -> object:
-    """Parse JSON whose numbers are finite, and whose depth and texts have a limit.
+    """Parse JSON whose numbers are finite, and whose depth and strings have a limit.
 
     Raises:
         ValueError: it is anything else.
@@ -128,7 +128,7 @@ def read_value(value: object, hint: object, name: str) -> object:
         return read_value(value, inside[0], name)
     if origin is typing.Literal:
         if not any(value == each and type(value) is type(each) for each in inside):
-            raise _refused(value, " or ".join(map(repr, inside)), name)
+            raise _refusal(value, " or ".join(map(repr, inside)), name)
         return value
     if origin in (types.UnionType, typing.Union):
         return _read_union(value, inside, name)
@@ -151,7 +151,7 @@ def read_value(value: object, hint: object, name: str) -> object:
     if hint is float and type(value) is int:
         return float(value)
     if hint is not object and type(value) is not (types.NoneType if hint is None else hint):
-        raise _refused(value, _word(hint), name)
+        raise _refusal(value, _name_of_type(hint), name)
     return value
 
 
@@ -161,44 +161,44 @@ def _read_union(value: object, kinds: tuple, name: str) -> object:
             return read_value(value, kind, name)
         except SettingsError:
             continue
-    raise _refused(value, " or ".join(map(_word, kinds)), name)
+    raise _refusal(value, " or ".join(map(_name_of_type, kinds)), name)
 
 
 def _read_list(value: object, kind: type, inside: tuple, name: str) -> object:
     if not isinstance(value, list | tuple):
-        raise _refused(value, "a list", name)
+        raise _refusal(value, "a list", name)
     if kind is list or inside[-1] is Ellipsis:
         inside = (inside[0],) * len(value)
     if len(value) != len(inside):
-        raise _refused(value, f"a list of {len(inside)}", name)
+        raise _refusal(value, f"a list of {len(inside)}", name)
     return kind(read_value(each, hint, name) for each, hint in zip(value, inside, strict=True))
 
 
 def _object(value: object, name: str) -> dict:
     if not isinstance(value, dict):
-        raise _refused(value, "an object", name)
+        raise _refusal(value, "an object", name)
     return value
 
 
 def _check_allowed(value: object, allowed: re.Pattern | Container, name: str) -> None:
     if isinstance(allowed, re.Pattern):
         if not allowed.fullmatch(str(value)):
-            raise SettingsError(f"{name} cannot be {_shown(value)}")
+            raise SettingsError(f"{name} cannot be {_short_repr(value)}")
     elif value not in allowed:
         characters = " characters" if isinstance(allowed, Limits) and isinstance(value, str) else ""
-        raise _refused(value, f"{allowed}{characters}", name)
+        raise _refusal(value, f"{allowed}{characters}", name)
 
 
-def _word(hint: object) -> str:
+def _name_of_type(hint: object) -> str:
     if hint in (None, types.NoneType):
         return "null"
     return getattr(hint, "__name__", None) or str(hint)
 
 
-def _refused(value: object, wanted: str, name: str) -> SettingsError:
-    return SettingsError(f"{name} must be {wanted}, not {_shown(value)}")
+def _refusal(value: object, wanted: str, name: str) -> SettingsError:
+    return SettingsError(f"{name} must be {wanted}, not {_short_repr(value)}")
 
 
-def _shown(value: object) -> str:
+def _short_repr(value: object) -> str:
     text = repr(value)
     return text if len(text) <= _SHOWN else text[: _SHOWN - 1] + "…"

@@ -252,19 +252,19 @@ class Run:
         return self._block_numbers(name.partition(".")[0], self._file_of(name))[name]
 
     def _block_numbers(self, block: str, path: Path) -> dict[str, LayerNumbers]:
-        known: dict[str, dict[str, LayerNumbers]] = self.__dict__.setdefault("_numbers", {})
-        if block not in known:
+        cached: dict[str, dict[str, LayerNumbers]] = self.__dict__.setdefault("_numbers", {})
+        if block not in cached:
             try:
                 with safe_open(path, "np") as file:
                     text, arrays = (file.metadata() or {})["trim"], file.keys()
                 numbers = cast(BlockNumbers, read_value(parse_json(text), BlockNumbers, path.name))["layers"]
-                found = {key.rpartition("/")[0] for key in arrays}
-                if not set(self.manifest["blocks"][block]["layers"]) == set(numbers) == found:
+                stored = {key.rpartition("/")[0] for key in arrays}
+                if not set(self.manifest["blocks"][block]["layers"]) == set(numbers) == stored:
                     raise ValueError("it holds other layers than the run names")
             except (SafetensorError, OSError, KeyError, ValueError) as error:
                 raise self._damaged(path, error) from error
-            known[block] = numbers
-        return known[block]
+            cached[block] = numbers
+        return cached[block]
 
     def _file_of(self, name: str) -> Path:
         block = name.partition(".")[0]

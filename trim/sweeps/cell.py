@@ -30,8 +30,8 @@ class CellMaker:
 
     def measure_dense(self) -> tuple[float, ...]:
         """Measure the dense model's perplexity on each text, once."""
-        known = [entry for entry in self.sweep.dense() if entry is not None]
-        if len(known) < len(self.sweep.settings.texts):
+        measured = [entry for entry in self.sweep.dense() if entry is not None]
+        if len(measured) < len(self.sweep.settings.texts):
             results = evaluate(
                 self.sweep.settings.model,
                 self.sweep.settings.texts,
@@ -40,8 +40,8 @@ class CellMaker:
             )
             made = [result.to_json() for result in results]
             write_json(self.sweep.path / "dense.json", {"perplexities": made})
-            known = [entry for entry in self.sweep.dense() if entry is not None]
-        return tuple(float(entry["perplexity"]) for entry in known)
+            measured = [entry for entry in self.sweep.dense() if entry is not None]
+        return tuple(float(entry["perplexity"]) for entry in measured)
 
     def make(self, cell: Cell, listener: FactListener | None = None) -> CellOutcome:
         """Prune and measure one cell, or resume it. What a user can fix is kept as the cell's problem."""

@@ -57,11 +57,6 @@ def as_rates(text: str) -> tuple[float, ...]:
     return tuple(rates)
 
 
-def _explained(sentence: str, words: dict[str, str]) -> str:
-    """Return a help text: what the option does, and what each of its values is."""
-    return sentence + "".join(f"\n- `{name}`: {meaning}" for name, meaning in words.items())
-
-
 def choose_search_options() -> SearchOptions:
     """Show the side bar's search options, and return them as typed; `settings` makes sense of them."""
     with st.sidebar.expander("Search options", icon=":material/tune:"):
@@ -101,7 +96,8 @@ def fisher_wanted() -> bool:
             required=True,
             key="row_weights",
             bind="query-params",
-            help=_explained("What an error in a row's output counts for.", ROW_WEIGHT_WORDS),
+            help="What an error in a row's output counts for."
+            + "".join(f"\n- `{name}`: {meaning}" for name, meaning in ROW_WEIGHT_WORDS.items()),
         )
         st.caption("Rows may lose up to 99% under the optimum, and up to TRIM's own cap (95%) under TRIM.")
     return chosen == "Fisher"
