@@ -7,13 +7,12 @@ A field of the header that changes what the model computes is taken over as llam
 import math
 import re
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NoReturn
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from trim.errors import ModelError
-from trim.models.gguf_header import GgufHeader, Value
+from trim.models.gguf_fields import GgufFields
+from trim.models.gguf_header import GgufHeader
+from trim.models.gguf_positions import SCALING_TENSORS, position_settings
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig, PreTrainedModel
@@ -42,12 +41,8 @@ _TOKENS = {
     "pad_token_id": "tokenizer.ggml.padding_token_id",
 }
 _NAMED = {"unk_token_id": "tokenizer.ggml.unknown_token_id", "_model_name_or_path": "general.name"}
-# Fields that change nothing that is computed here.
-_SILENT = ("vocab_size", "tensor_data_layout", "pooling_type", "rope.scaling.finetuned")
-# Tensors that say how positions are scaled, and those that a file may hold twice.
 _OF_AN_EXPERT = re.compile(r"\bexperts\.\d+\.")  # their tensors are joined in the file
-_FREQUENCIES, _LONG, _SHORT = "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"
-_SPARE = (_FREQUENCIES, _LONG, _SHORT, "output.weight")
+_SPARE = (*SCALING_TENSORS, "output.weight")  # that a file may hold twice
 
 
 @dataclass(frozen=True)
@@ -126,7 +121,7 @@ def read_config(header: GgufHeader) -> "PretrainedConfig":
             f"TRIM Lab cannot prune {header.file}: it does not read the architecture {header.architecture!r} from GGUF "
             f"files; it reads {', '.join(FAMILIES)}; load the model's folder with safetensors instead"
         )
-    family, fields = FAMILIES[header.architecture], _Fields(header)
+    family, fields = FAMILIES[header.architecture], GgufFields(header)
     if (experts := fields.take("expert_count")) and "expert_count" not in family.required:
         raise ModelError(
             f"{header.file} is a mixture of {experts} experts of the architecture {header.architecture!r}, which are "
@@ -151,7 +146,7 @@ def read_config(header: GgufHeader) -> "PretrainedConfig":
         fields.expect("attention.value_length", head)
         if head * heads != hidden or header.architecture in ("gemma2", "gemma3"):
             settings["head_dim"] = head
-        settings |= _positions(header, fields, family, head)
+        settings |= position_settings(header, fields, head, partial=family.partial)
     else:
         fields.expect("attention.head_count_kv", heads)
         fields.expect("feed_forward_length", 4 * hidden)
@@ -212,210 +207,3 @@ def parameter_names(header: GgufHeader, module: "PreTrainedModel") -> dict[str, 
     if missing := sorted(expected - held):
         raise ModelError(f"{header.file} lacks the weights {missing[0]}; download or convert it again")
     return found
-
-
-class _Fields:
-    """The fields of a header, each taken once it is understood."""
-
-    def __init__(self, header: GgufHeader) -> None:
-        self._header = header
-        self._prefix = f"{header.architecture}."
-        self.left = {
-            key.removeprefix(self._prefix): value
-            for key, value in header.facts.items()
-            if key.startswith(self._prefix)
-        }
-        self._taken: dict[str, Value] = {}
-
-    def take(self, key: str, otherwise: Value = None) -> Value:
-        """Take a field; `otherwise` where the header has none. Equal numbers per block are one number."""
-        if key in self.left:
-            value = self.left.pop(key)
-            if isinstance(value, tuple) and key != "attention.sliding_window_pattern":
-                self.refuse_unless(len(set(value)) == 1, key, value, "one number for all blocks")
-                value = value[0]
-            self._taken[key] = value
-        return self._taken.get(key, otherwise)
-
-    def need(self, key: str) -> Value:
-        """Take a field that every file has."""
-        if (value := self.take(key)) is None:
-            raise ModelError(
-                f"{self._header.file} lacks the field {self._prefix}{key}; convert the model again with a current "
-                "llama.cpp"
-            )
-        return value
-
-    def size(self, key: str, otherwise: int | None = None) -> int:
-        """Take a whole number above zero; every file has it where there is no `otherwise`."""
-        value = self.need(key) if otherwise is None else self.take(key, otherwise)
-        if not isinstance(value, int) or value < 1:
-            raise self._damaged(key, value)
-        return value
-
-    def number(self, key: str, otherwise: float = 0.0) -> float:
-        """Take a finite number; zero stands for: not given."""
-        value = self.take(key) or otherwise
-        if not isinstance(value, int | float) or not math.isfinite(value):
-            raise self._damaged(key, value)
-        return float(value)
-
-    def sliding_blocks(self) -> list[bool]:
-        """Return which blocks have a sliding window: given for each, or by every how many do not; empty: not given."""
-        key = "attention.sliding_window_pattern"
-        pattern = self.take(key) or ()
-        if isinstance(pattern, tuple):
-            return [bool(slides) for slides in pattern]
-        every = self.size(key)
-        return [(block + 1) % every != 0 for block in range(self.size("block_count"))]
-
-    def _damaged(self, key: str, value: Value) -> ModelError:
-        return ModelError(
-            f"{self._header.file} is damaged: its field {self._prefix}{key} is {value!r}; download it again"
-        )
-
-    def expect(self, key: str, value: Value) -> None:
-        """Check a field that may have no other value."""
-        found = self.take(key, value)
-        self.refuse_unless(found == value, key, found, str(value))
-
-    def refuse_unless(self, holds: bool, key: str, found: Value, computed: str) -> None:
-        """Refuse a value unless the condition holds; `computed` is what transformers would compute instead."""
-        if not holds:
-            raise self._unsupported(
-                key, found, f"transformers computes {computed} for {self._header.architecture}"
-            )
-
-    def _unsupported(self, key: str, found: Value, why: str) -> ModelError:
-        return ModelError(
-            f"{self._header.file} has {self._prefix}{key} = {found}, and {why}; load the model's folder with "
-            "safetensors instead"
-        )
-
-    def refuse(self, key: str, found: Value) -> NoReturn:
-        """Refuse a value that has no counterpart in transformers."""
-        raise self._unsupported(
-            key, found, f"transformers has no such setting for {self._header.architecture}"
-        )
-
-    def require_all_taken(self) -> None:
-        """Refuse what is left; zero stands for: not used."""
-        self.expect("attention.causal", True)
-        for key, value in self.left.items():
-            values = value if isinstance(value, tuple) else (value,)
-            if key not in _SILENT and any(values):
-                self.refuse(key, value)
-
-
-def _positions(header: GgufHeader, fields: _Fields, family: _Family, head: int) -> dict[str, object]:
-    """Make the settings that say how positions are rotated."""
-    rotated = fields.size("rope.dimension_count", head)
-    if rotated != head:
-        fields.refuse_unless(family.partial, "rope.dimension_count", rotated, str(head))
-    rope = _scaling(header, fields)
-    rope["rope_theta"] = fields.number("rope.freq_base", 10_000.0)
-    if family.partial:
-        rope["partial_rotary_factor"] = rotated / head
-    settings: dict[str, object] = {"rope_parameters": rope}
-    if header.architecture == "gemma3":  # whose windows are never scaled
-        base = fields.number("rope.freq_base_swa", 10_000.0)
-        rope = {
-            "full_attention": rope,
-            "sliding_attention": {"rope_type": "default", "rope_theta": base},
-        }
-        settings = {"rope_parameters": rope}
-    elif "original_max_position_embeddings" in rope and header.architecture == "phi3":
-        settings["original_max_position_embeddings"] = rope["original_max_position_embeddings"]
-    return settings
-
-
-def _scaling(header: GgufHeader, fields: _Fields) -> dict[str, object]:
-    """Make the settings that say how positions are scaled, but for base and number of dimensions."""
-    kind = fields.take("rope.scaling.type")
-    factor = fields.number("rope.scaling.factor", fields.number("rope.scale_linear", 1.0))
-    original = fields.size("rope.scaling.original_context_length", fields.size("context_length"))
-    attention = fields.number("rope.scaling.attn_factor", 1.0)
-    if kind not in (None, "none", "linear", "yarn", "longrope"):
-        fields.refuse("rope.scaling.type", kind)
-    if kind == "none":
-        factor = 1.0
-    if kind == "yarn":
-        fields.expect("rope.scaling.yarn_ext_factor", 1.0)
-        own = (1 + 0.1 * math.log(factor) if factor > 1 else 1.0) * attention
-        _refuse_tensors(header, kind)
-        return {
-            "rope_type": "yarn",
-            "factor": factor,
-            "original_max_position_embeddings": original,
-            "attention_factor": fields.number("rope.scaling.yarn_attn_factor", own),
-            "beta_fast": fields.number("rope.scaling.yarn_beta_fast", 32.0),
-            "beta_slow": fields.number("rope.scaling.yarn_beta_slow", 1.0),
-        }
-    for idle in ("yarn_ext_factor", "yarn_attn_factor", "yarn_beta_fast", "yarn_beta_slow"):
-        fields.take(f"rope.scaling.{idle}")
-    if _LONG in header.tensors or kind == "longrope":
-        long, short = header.floats(_LONG), header.floats(_SHORT)
-        return _by_frequency(factor * long, factor * short, original, attention)
-    fields.refuse_unless(attention == 1, "rope.scaling.attn_factor", attention, "1")
-    if _FREQUENCIES in header.tensors:
-        factors = header.floats(_FREQUENCIES)
-        base = fields.number("rope.freq_base", 10_000.0)
-        if factor == 1 and bool((factors == 1).all()):
-            return {"rope_type": "default"}
-        found = _llama3(factors, base) if factor == 1 else None
-        return found or _by_frequency(factor * factors, factor * factors, original, 1.0)
-    if factor == 1:
-        return {"rope_type": "default"}
-    return {"rope_type": "linear", "factor": factor}
-
-
-def _refuse_tensors(header: GgufHeader, kind: str) -> None:
-    for name in (_FREQUENCIES, _LONG, _SHORT):
-        if name in header.tensors:
-            raise ModelError(
-                f"{header.file} scales its positions twice, by {kind} and by the tensor {name}; load the model's "
-                "folder with safetensors instead"
-            )
-
-
-def _by_frequency(long: Tensor, short: Tensor, original: int, attention: float) -> dict[str, object]:
-    """Make the settings of rotary embeddings with a factor for each frequency."""
-    return {
-        "rope_type": "longrope",
-        "long_factor": long.tolist(),
-        "short_factor": short.tolist(),
-        "original_max_position_embeddings": original,
-        "attention_factor": attention,
-    }
-
-
-def _llama3(factors: Tensor, base: float) -> dict[str, object] | None:
-    """Recover the settings of Llama 3.1 and later from which a converter made these factors; None where it did not.
-
-    Between 1 and the largest one, a factor's inverse is linear in the frequency, from which two of them tell the
-    slope. Only the ratios of the two limits and the original length count: the lower limit is 1, as everywhere.
-    """
-    factors = factors.double()
-    factor = float(factors.max())
-    frequencies = base ** -(torch.arange(len(factors), dtype=torch.float64) / len(factors)) / (2 * math.pi)
-    between = (factors > 1.001) & (factors < 0.999 * factor)
-    smooth = (1 / factors[between] - 1 / factor) / (1 - 1 / factor)
-    if not len(smooth):
-        return None
-    highs = [4.0]
-    if len(smooth) > 1:
-        slope = float((smooth[0] - smooth[-1]) / (frequencies[between][0] - frequencies[between][-1]))
-        highs.append(1 + 1 / (slope * float(frequencies[between][0]) - float(smooth[0])))
-    for high in highs:
-        length = round(float((smooth[0] * (high - 1) + 1) / frequencies[between][0]))
-        part = ((length * frequencies - 1) / (high - 1)).clamp(0, 1)
-        made = 1 / ((1 - part) / factor + part)
-        if bool(torch.isclose(made, factors, rtol=1e-5, atol=0).all()):
-            return {
-                "rope_type": "llama3",
-                "factor": factor,
-                "low_freq_factor": 1.0,
-                "high_freq_factor": high,
-                "original_max_position_embeddings": length,
-            }
-    return None

@@ -20,8 +20,9 @@ from trim.files import new_folder
 from trim.hub import parse_id
 from trim.models.checkpoint import CONFIG_FILES, LEGAL_FILES, TOKENIZER_FILES
 from trim.models.loaded import Model, model_folder
+from trim.models.safetensors_header import TensorPlace
 from trim.models.streamed import StreamedModel
-from trim.models.tensor_files import TensorFiles, TensorPlace
+from trim.models.tensor_files import TensorFiles
 from trim.models.tensor_names import Stored
 from trim.models.towers import auto_class
 from trim.names import local_path, one_line

@@ -14,7 +14,7 @@ from trim.hub import parse_id
 from trim.models.architecture import blueprint, find_blocks
 from trim.models.checkpoint import read_config
 from trim.models.loaded import Model
-from trim.models.tensor_files import TensorPlace
+from trim.models.safetensors_header import TensorPlace
 from trim.models.tensor_names import ModelTensors, Stored
 from trim.names import local_path, one_line
 from trim.progress import ProgressListener
