@@ -13,6 +13,8 @@ PERCENT = ".2~%"
 # Characters per line on a chart 420 px wide. Plotly breaks no lines itself, and cuts a title of two lines.
 _SUBTITLE_CHARACTERS = 60
 _AXIS_CHARACTERS = 44
+# A title at the top left of the whole picture.
+AT_TOP_LEFT = {"x": 0, "xref": "container", "xanchor": "left", "y": 1, "yref": "container", "yanchor": "top"}
 
 
 def frame(
@@ -42,12 +44,7 @@ def frame(
     layout.title = {
         "text": f"<b>{title}</b>",
         "subtitle": {"text": "<br>".join(lines)},
-        "x": 0,
-        "xref": "container",
-        "xanchor": "left",
-        "y": 1,
-        "yref": "container",
-        "yanchor": "top",
+        **AT_TOP_LEFT,
         "pad": {"t": 10, "l": 12},
     }
     layout.margin = {"l": 56, "r": right, "t": top, "b": bottom}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
+from diagnostics.figures.frame import AT_TOP_LEFT
 from diagnostics.figures.theme import escape
 
 INCH = 96  # pixels, as SVG, PDF and browsers count them
@@ -126,12 +127,7 @@ def printed(
             title={
                 "text": f"<b>{text}</b>",
                 "font": {"size": 1.25 * letter, "family": _FONT},
-                "x": 0,
-                "xref": "container",
-                "xanchor": "left",
-                "y": 1,
-                "yref": "container",
-                "yanchor": "top",
+                **AT_TOP_LEFT,
                 # Plotly puts the last of several lines where the first should be.
                 "pad": {"t": (0.5 + 1.62 * (len(lines) - 1)) * letter, "l": 0.6 * letter},
             }
