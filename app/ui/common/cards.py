@@ -189,7 +189,7 @@ def fact_columns() -> list[DeltaGenerator]:
             ".st-key-facts [data-testid=stHorizontalBlock] { flex-wrap: wrap; }"
             ".st-key-facts [data-testid=stColumn] { flex: 1 1 40%; min-width: 40%; } }</style>"
         )
-        return st.columns(4)
+        return list(st.columns(4))
 
 
 def fact(column: DeltaGenerator, label: str, value: str, words: str | None, help: str | None = None) -> None:
