@@ -8,6 +8,7 @@ from app.services.server.memory import freeze_gc
 from app.ui.common.address import store_asked
 from app.ui.common.early import import_first_page, prepare_first_move
 from app.ui.common.frame import frame
+from app.ui.common.open_figure import figure_closed
 from app.ui.common.present import links_between, present, presenting
 from app.ui.common.seminar import seminar_bar
 
@@ -17,6 +18,7 @@ ASSETS = Path(__file__).parent / "assets"
 st.set_page_config(page_title="TRIM Lab", page_icon=str(ASSETS / "icon.svg"), layout="wide")
 st.logo(str(ASSETS / "wordmark.svg"), size="large", icon_image=str(ASSETS / "icon.svg"))
 frame()
+figure_closed()  # as all of the page runs
 store_asked()
 seminar_bar()
 if presenting():

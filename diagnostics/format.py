@@ -49,6 +49,15 @@ def percent(share: float, places: int = 1) -> str:
     return f"{hundred:.{places}f}%".replace("-", MINUS)
 
 
+def rate_label(rate: float) -> str:
+    """Write a learning rate; its sign is always there.
+
+    >>> rate_label(0.04), rate_label(-0.01)
+    ('+0.04', '−0.01')
+    """
+    return f"{rate:+g}".replace("-", MINUS)
+
+
 def rows(count: int) -> str:
     """Write a number of rows.
 

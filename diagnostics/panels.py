@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 
 from diagnostics.allocation import RowAllocation
-from diagnostics.format import change, number, percent, rows
+from diagnostics.format import change, number, percent, rate_label, rows
 from diagnostics.learning_rate import LearningRateTrace, rate_summaries
 from diagnostics.numeric import Histogram, count_edges, histogram, round_edges, spread_indices
 from diagnostics.similarity import AllocatedCosine
@@ -19,7 +19,7 @@ from diagnostics.similarity import AllocatedCosine
 CosineAxis = Literal["logarithmic", "linear"]
 LEAST_LOSS = 1e-6  # the lower end of a logarithmic axis: float32 cosines near 1 are not told apart below it
 _LOG_FROM = 0.2  # the row sparsity from which on a logarithmic axis shows every loss
-MAX_CURVE_BYTES = 300_000
+MAX_CURVE_BYTES = 240_000
 MAX_CURVE_POINTS = 49
 MAX_PANEL_BINS = 40
 _NO_BIN = 255
@@ -310,7 +310,6 @@ def _cosine_panel(
     for each in shown.cosines:
         arrays[f"sparsity_{each.method}"] = each.row_sparsity.astype(np.float32)
         arrays[f"cosine_{each.method}"] = each.cosine.astype(np.float32)
-        arrays[f"place_{each.method}"] = placed(each.cosine).astype(np.float32)
     panel = Panel(
         "cosine",
         "How fast do rows lose their output?",
@@ -426,15 +425,16 @@ def _rate_panel(
     panel = Panel(
         "rate",
         RATES,
-        Axis("learning rate η", -0.6, len(rates) - 0.4, tuple((place[rate], _rate(rate)) for rate in rates)),
+        Axis(
+            "learning rate η",
+            -0.6,
+            len(rates) - 0.4,
+            tuple((place[rate], rate_label(rate)) for rate in rates),
+        ),
         _number_axis("gain over uniform", low, high, most=5, signed=True),
         tuple(marks),
     )
     return panel, tuple(place[rate] for rate in shown.trace.rates.tolist())
-
-
-def _rate(rate: float) -> str:
-    return f"{rate:+g}".replace("-", "−")
 
 
 def _gain_limits(traces: list[LearningRateTrace]) -> tuple[float, float]:
@@ -469,7 +469,7 @@ def _rate_marks(
                 pinned=is_pinned,
                 symbol=symbol,
                 labels=[
-                    f"η = {_rate(each.rate)}: "
+                    f"η = {rate_label(each.rate)}: "
                     + (f"{change(each.gain)} over uniform" if each.gain else "no iteration beats uniform")
                     + ("" if each.tried else ", not tried by the search")
                     for each in drawn

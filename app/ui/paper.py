@@ -28,6 +28,7 @@ from diagnostics.figures.masks import masks_figure
 from diagnostics.figures.outcome_gini import outcome_gini_figure
 from diagnostics.figures.perplexity import PerplexityCurve
 from diagnostics.figures.similarity import cosine_figure
+from diagnostics.format import number, percent
 from diagnostics.model_map import OutcomeLane, outcome_lanes
 from diagnostics.similarity import PERCENTILES, CosineStatistics, cosine_statistics
 from trim.runs.folder import Run
@@ -93,8 +94,10 @@ def figure_1(layer: LayerView) -> Redrawn:
 
     def real() -> View:
         seen = (
-            f"In {layer.name} 90% of the rows lie between {low:.1%} and {high:.1%} row sparsity, the extremes "
-            f"at {sparsity.min():.1%} and {sparsity.max():.1%}, at a layer sparsity of {layer.own.layer_sparsity:.1%}."
+            f"In {layer.name} 90% of the rows lie between {percent(low)} and {percent(high)} row "
+            f"sparsity, the extremes "
+            f"at {percent(sparsity.min())} and {percent(sparsity.max())}, at a layer sparsity of "
+            f"{percent(layer.own.layer_sparsity)}."
         )
         return View(
             sorted_row_sparsity(statistics, (), theme()),
@@ -160,7 +163,7 @@ def _saved(shown: list[PerplexityCurve]) -> str:
         return ""
     change = ends["trim"][1] / ends["uniform"][1] - 1
     verb = "lowers" if change < 0 else "raises"
-    return f"At {ends['trim'][0]:.0%} TRIM {verb} uniform's perplexity by {abs(change):.0%}."
+    return f"At {percent(ends['trim'][0], 0)} TRIM {verb} uniform's perplexity by {percent(abs(change), 0)}."
 
 
 def figure_3a(layer: LayerView) -> Redrawn:
@@ -168,8 +171,9 @@ def figure_3a(layer: LayerView) -> Redrawn:
     (summary,) = layer.gini.summaries
     gini = layer.coefficients
     seen = (
-        f"{layer.name}: the median row has a Gini of {summary.median:.3f}, half of the rows lie between "
-        f"{summary.lower_quartile:.3f} and {summary.upper_quartile:.3f}, the largest is {np.nanmax(gini):.3f}."
+        f"{layer.name}: the median row has a Gini of {number(summary.median, 3)}, half of the rows lie between "
+        f"{number(summary.lower_quartile, 3)} and {number(summary.upper_quartile, 3)}, the largest is "
+        f"{number(np.nanmax(gini), 3)}."
     )
 
     def view() -> View:
@@ -196,8 +200,9 @@ def figure_3b(layer: LayerView) -> Redrawn:
     statistics = cosine_statistics(layer.cosine_curves, layer.sparsity_grid, layer.own.layer_sparsity)
     at_half, at_most = (_bands_at(statistics, share) for share in (0.5, 0.9))
     seen = (
-        f"At 50% row sparsity 90% of the rows keep a cosine between {at_half[0]:.2f} and {at_half[1]:.2f}; at 90% "
-        f"between {at_most[0]:.2f} and {at_most[1]:.2f}."
+        f"At 50% row sparsity 90% of the rows keep a cosine between {number(at_half[0], 2)} and "
+        f"{number(at_half[1], 2)}; at 90% "
+        f"between {number(at_most[0], 2)} and {number(at_most[1], 2)}."
     )
 
     def view() -> View:
@@ -272,7 +277,7 @@ def figure_3c(runs: list[Run]) -> Redrawn:
 def _lane_text(name: str, lanes: list[OutcomeLane]) -> str:
     parts = [
         f"{lane.gini.size} {'stayed uniform' if lane.outcome == 'none' else lane.outcome}"
-        + (f" (median Gini {lane.median:.3f})" if lane.gini.size else "")
+        + (f" (median Gini {number(lane.median, 3)})" if lane.gini.size else "")
         for lane in sorted(lanes, key=lambda lane: -lane.gini.size)
     ]
     return f"{name}: of {sum(lane.gini.size for lane in lanes)} layers {', '.join(parts)}."
@@ -289,8 +294,10 @@ def figure_4(run: Run) -> Redrawn | None:
     typical = float(np.nanmedian(medians))
     odd = int(np.nanargmax(np.abs(medians - typical)))
     seen = (
-        f"The blocks' medians lie between {np.nanmin(medians):.3f} and {np.nanmax(medians):.3f}. Farthest from the "
-        f"rest is block {list(coefficients)[odd]} with {medians[odd]:.3f}; the typical block has {typical:.3f}."
+        f"The blocks' medians lie between {number(np.nanmin(medians), 3)} and "
+        f"{number(np.nanmax(medians), 3)}. Farthest from the "
+        f"rest is block {list(coefficients)[odd]} with {number(medians[odd], 3)}; the typical block "
+        f"has {number(typical, 3)}."
     )
 
     def view() -> View:

@@ -11,6 +11,7 @@ import streamlit as st
 from app.ui.common.cards import View, card, theme
 from app.ui.common.text import plain
 from diagnostics.figures.xray import checkpoint_map_figure, zeros_figure
+from diagnostics.format import percent
 from trim.evaluation.xray_text import METHODS, kind_of, mean_agreement
 
 if TYPE_CHECKING:
@@ -105,8 +106,10 @@ def layer_card(layer: LayerXray, file_name: str) -> None:
 
     def view() -> View:
         seen = (
-            f"Rows lost from {rows.min():.1%} to {rows.max():.1%} of their weights, columns from {columns.min():.1%} "
-            f"to {columns.max():.1%}; {layer.dead_rows:,} rows and {layer.dead_columns:,} columns are zero throughout."
+            f"Rows lost from {percent(rows.min())} to {percent(rows.max())} of their weights, columns "
+            f"from {percent(columns.min())} "
+            f"to {percent(columns.max())}; {layer.dead_rows:,} rows and {layer.dead_columns:,} "
+            f"columns are zero throughout."
         )
         return View(
             zeros_figure(rows, columns, theme()),
@@ -129,7 +132,7 @@ def agreement_table(found: list[Agreement]) -> None:
     best = max(means, key=means.__getitem__)
     st.markdown(
         f"Closest: **{METHODS[best]}**. Of the weights that either of the two masks keeps, both keep "
-        f"{means[best]:.1%}, on average over {len(found)} layers."
+        f"{percent(means[best])}, on average over {len(found)} layers."
     )
     st.dataframe(
         [

@@ -37,6 +37,7 @@ from app.ui.layer.live import is_live, which_is_seen
 from app.ui.layer.more import MORE, Seen, more_section
 from app.ui.layer.parts import PARTS, open_gap, open_map, open_part, target_bar
 from app.ui.layer.pin import Pin, Pinned, pin_controls, pinned_layer, reset_controls
+from diagnostics.format import percent
 from trim.names import format_bytes
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def explore(
 ) -> None:
     """Show the target slider and the charts; only this part runs again when a control in it is let go."""
     left, middle, right = target_bar().columns([3.5, 2.45, 4.05], vertical_alignment="bottom")
-    percent = left.slider(
+    target = left.slider(
         "Layer sparsity target: share of weights pruned",
         1,
         99,
@@ -61,7 +62,7 @@ def explore(
     with middle:
         methods = choose_shown()
     try:
-        outcome = study.outcome(settings(percent / 100, options), sensitivity)
+        outcome = study.outcome(settings(target / 100, options), sensitivity)
     except trim.TrimError as error:
         st.error(str(error), icon=":material/error:")
         latest = study.latest
@@ -69,18 +70,18 @@ def explore(
             return
         outcome = latest
         st.caption(
-            f"Below: the last result, for a layer target of {outcome.result.settings.target_sparsity:.0%}."
+            f"Below: the last result, for a layer target of {percent(outcome.result.settings.target_sparsity, 0)}."
         )
     whole = outcome.view
     shown = whole.showing(methods)
     layer_name = re.sub(r"\W+", "-", f"{study.origin.model.title}-{study.key.layer}")
-    file_name = f"{layer_name}-{percent}"
+    file_name = f"{layer_name}-{target}"
     messages = st.container()
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="parts"):
         part = choose_part(PARTS)
         with st.popover(rows_label(), type="tertiary", icon=":material/checklist:"):
             rows = choose_rows(shown, whole, messages)
-    seen = Pin(study.key, percent, options)
+    seen = Pin(study.key, target, options)
     with right, st.container(horizontal=True, horizontal_alignment="right", gap="xsmall", key="actions"):
         with st.popover("Pin", type="tertiary", icon=":material/keep:"):
             pin_controls(seen, pinned)
@@ -96,7 +97,7 @@ def explore(
         study.origin.model.title,
         f"layer {study.key.layer}",
         f"score {study.key.score}",
-        f"{percent}% layer sparsity",
+        f"{target}% layer sparsity",
         f"{study.vectors:,} vectors from {study.key.sample.corpus}",
     )
     linked_charts(

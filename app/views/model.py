@@ -40,7 +40,7 @@ from app.ui.model.recover import recover_views
 from app.ui.model.run_picker import choices, pick_run
 from app.ui.model.run_watch import watch
 from app.ui.model.sensitivity import sensitivity_variants
-from diagnostics.format import change
+from diagnostics.format import change, percent
 from diagnostics.model_map import ModelMap
 from trim import TrimError
 from trim.methods.choices import LAYER_QUALITY_MEANINGS
@@ -105,8 +105,8 @@ def heading(run: Run, shown: ModelMap) -> None:
     fact(
         columns[0],
         "Model sparsity",
-        f"{sparsity['realised']:.2%}" if "realised" in sparsity else "not complete yet",
-        f"{asked:.2%} asked for" if asked is not None else None,
+        percent(sparsity["realised"], 2) if "realised" in sparsity else "not complete yet",
+        f"{percent(asked, 2)} asked for" if asked is not None else None,
     )
     fact(
         columns[1],

@@ -20,6 +20,7 @@ from app.ui.common.text import plain
 from app.ui.layer.linked import linked_charts
 from app.ui.layer.more import MORE, Seen, more_section
 from app.ui.layer.parts import LIVE_PARTS, PARTS, open_part, target_bar
+from diagnostics.format import change, percent
 from trim.evaluation.diagnose_text import costs_of, format_text
 from trim.methods.choices import SOLVERS
 from trim.runs.folder import Run
@@ -34,7 +35,7 @@ def heading(run: Run, record: LayerRecord, label: str) -> None:
     refitted = (
         ""
         if record.error_left is None
-        else f" · kept weights {how}, which leaves {record.error_left:.1%} of the output error of the mask alone"
+        else f" · kept weights {how}, which leaves {percent(record.error_left)} of the output error of the mask alone"
     )
     st.caption(
         f"{plain(run.model.title)} · {record.rows:,} rows (output dimensions) of {record.columns:,} weights · "
@@ -44,7 +45,11 @@ def heading(run: Run, record: LayerRecord, label: str) -> None:
     with guarded():
         if (facts := run.diagnoses.get("layers")) is not None and record.name in facts["layers"]:
             cost = costs_of(facts)[record.name]
-            said = f"it costs {cost:+.3g} nats per token" if math.isfinite(cost) else "the loss is not finite"
+            said = (
+                f"it costs {change(cost, 3)} nats per token"
+                if math.isfinite(cost)
+                else "the loss is not finite"
+            )
             st.caption(plain(f"Pruned alone {said}, on {format_text(facts['text'])}."))
 
 
@@ -116,7 +121,7 @@ def page() -> None:
     figures_are_of(
         run.model.title,
         f"layer {name}",
-        f"{view.own.label} at {view.target:.1%} layer sparsity",
+        f"{view.own.label} at {percent(view.target)} layer sparsity",
         f"run {run.name}",
     )
     file_name = re.sub(r"\W+", "-", f"{run.id}-{name}")

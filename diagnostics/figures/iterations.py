@@ -8,10 +8,9 @@ from diagnostics.figures.learning_rate import (
     PUBLISHED,
     nothing_to_gain,
     published_marker,
-    rate_label,
 )
 from diagnostics.figures.theme import PALETTES, Theme, diverging
-from diagnostics.format import change
+from diagnostics.format import change, rate_label
 from diagnostics.learning_rate import LAYER_UNITS, LearningRateTrace
 
 _ROW_UNITS = {"cosim": "cosine²", "mse": "error²", "psnr": "dB²"}

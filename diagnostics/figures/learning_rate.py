@@ -5,6 +5,7 @@ import plotly.graph_objects as go
 
 from diagnostics.figures.frame import frame, signed
 from diagnostics.figures.theme import PALETTES, Theme
+from diagnostics.format import rate_label
 from diagnostics.learning_rate import LAYER_UNITS, LearningRateTrace, RateSummary, rate_summaries
 
 RATE = "learning rate η (dimensionless; grid values)"
@@ -26,11 +27,6 @@ def nothing_to_gain(theme: Theme, title: str) -> go.Figure:
     figure.update_xaxes(showticklabels=False)
     figure.update_yaxes(showticklabels=False)
     return figure
-
-
-def rate_label(rate: float) -> str:
-    """Format a rate as printed everywhere: its sign always there."""
-    return signed(rate, "g")
 
 
 def rate_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Figure:

@@ -7,8 +7,8 @@ import numpy as np
 
 from diagnostics.figures.drawing import HEIGHT, WIDTH, Drawing, Plot
 from diagnostics.figures.frame import signed
-from diagnostics.figures.learning_rate import rate_label
 from diagnostics.figures.theme import METHOD_STYLES
+from diagnostics.format import rate_label
 from diagnostics.lessons import PerplexityLesson, RowsLesson
 
 

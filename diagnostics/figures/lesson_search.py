@@ -6,8 +6,8 @@ import numpy as np
 
 from diagnostics.figures.drawing import HEIGHT, WIDTH, Drawing, Plot
 from diagnostics.figures.frame import signed
-from diagnostics.figures.learning_rate import rate_label
 from diagnostics.figures.lesson_matrix import PERCENTS
+from diagnostics.format import rate_label
 from diagnostics.lessons import BudgetLesson, PathLesson, SignLesson, UpdateLesson
 
 

@@ -11,9 +11,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.figures.frame import drawn, frame
-from diagnostics.figures.learning_rate import rate_label
 from diagnostics.figures.theme import PALETTES, SEQUENTIAL, Theme, diverging, escape
-from diagnostics.format import change, number
+from diagnostics.format import change, number, rate_label
 from diagnostics.learning_rate import LAYER_UNITS
 from diagnostics.model_map import LayerFacts, MapQuantity, ModelMap, family_of
 

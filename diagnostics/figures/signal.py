@@ -6,8 +6,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.figures.frame import count_rows, drawn, frame
-from diagnostics.figures.learning_rate import rate_label
 from diagnostics.figures.theme import METHOD_STYLES, PALETTES, Theme, escape, faded
+from diagnostics.format import rate_label
 from diagnostics.numeric import row_indices, spread_indices
 
 POINTS = 2000

@@ -314,7 +314,7 @@ def test_a_layer_where_trim_helps_and_why_in_few_actions(page):
     expect(chart(page, "rate").locator("svg.chart")).to_be_visible()
     page.get_by_text("Why it helps").click()
     actions += 1
-    expect(page.get_by_text("The optimum, too, prunes rows of higher cosine harder")).to_be_visible()
+    expect(page.get_by_text("It, too, prunes rows of higher cosine harder")).to_be_visible()
     # Another one, of the map: what gained most in the stored run.
     page.locator(".trim-bar").get_by_role("button", name="All layers").click()
     actions += 1

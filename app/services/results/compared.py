@@ -14,6 +14,7 @@ from app.services.runs.store import RunStore, StoredRun
 from app.services.server.lru import cached
 from diagnostics.allocation import RowAllocation
 from diagnostics.comparison import AllocationComparison, compare_allocations
+from diagnostics.format import percent
 from trim.errors import RunError
 from trim.methods.agreement import MaskAgreement, mask_agreement
 from trim.names import expert_number, experts_of, path_in_block
@@ -387,7 +388,7 @@ def settings(compared: Sequence[Compared]) -> list[Setting]:
         Setting("layer", tuple(each.pick.layer for each in compared)),
         Setting("rows × weights", tuple(_shape(each) for each in compared)),
         Setting("rows set by", tuple(each.stored.own.label for each in compared)),
-        Setting("layer sparsity", tuple(f"{each.sparsity:.2%}" for each in compared)),
+        Setting("layer sparsity", tuple(percent(each.sparsity, 2) for each in compared)),
     ]
     requests = [each.source.request for each in compared]
     idle = [idle_options(request) for request in requests]

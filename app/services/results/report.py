@@ -21,7 +21,7 @@ from diagnostics.figures.outcome_gini import outcome_gini_figure
 from diagnostics.figures.perplexity import perplexity_figure
 from diagnostics.figures.scatter import row_scatter_figure
 from diagnostics.figures.similarity import cosine_figure, cosine_histogram
-from diagnostics.format import number
+from diagnostics.format import number, percent, rate_label
 from diagnostics.model_map import MapQuantity, ModelMap, outcome_lanes
 from diagnostics.similarity import cosine_distribution, cosine_statistics
 from trim.evaluation.entries import format_perplexity
@@ -81,7 +81,7 @@ def _summary(run: Run) -> Iterator[Part]:
     metrics = run.metrics
     for found, of in ((metrics.get("sparsity"), "model"), (metrics.get("layer_sparsity"), "layer")):
         if found:
-            words = f"{found['realised']:.4%} (asked for: {found['requested']:.4%})"
+            words = f"{percent(found['realised'], 4)} (asked for: {percent(found['requested'], 4)})"
             rows.append((f"sparsity of the {of}, share of its weights pruned", words))
     for entries, whose in (
         (metrics.get("perplexities", []), "as pruned"),
@@ -130,7 +130,7 @@ def _layer(run: Run, name: str) -> Iterator[Part]:
     layer = LayerView.of(run, record)
     yield Paragraph(
         f"{record.rows:,} rows (output dimensions) of {record.columns:,} weights; layer sparsity "
-        f"{record.sparsity:.4%}. Layer quality ({record.quality_measure}): {number(record.uniform_quality, 5)} "
+        f"{percent(record.sparsity, 4)}. Layer quality ({record.quality_measure}): {number(record.uniform_quality, 5)} "
         f"uniform, {number(record.realised_quality, 5)} as pruned, over {record.vectors:,} calibration vectors."
     )
     yield Chart(gini_histogram(layer.gini), "Histogram of the Gini coefficients of the rows")
@@ -184,7 +184,7 @@ def _layer_table(shown: ModelMap) -> Table:
     rows = tuple(
         (
             facts.name,
-            f"{facts.layer_sparsity:.4%}",
+            percent(facts.layer_sparsity, 4),
             _number(facts.median_gini, 4),
             _number(facts.uniform_quality, 6),
             _number(facts.realised_quality, 6),
@@ -192,7 +192,7 @@ def _layer_table(shown: ModelMap) -> Table:
             if facts.outcome is None
             else "none"
             if facts.learning_rate is None
-            else f"{facts.learning_rate:+g}",
+            else rate_label(facts.learning_rate),
         )
         for facts in shown.layers
     )

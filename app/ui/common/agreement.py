@@ -9,6 +9,7 @@ from app.ui.common.cards import View, theme
 from app.ui.common.text import plain
 from diagnostics.distributions import RowNumbers, distributions
 from diagnostics.figures.distributions import agreement_figure
+from diagnostics.format import percent
 from trim.methods.agreement import MaskAgreement
 
 AGREEMENT_FORMULA = r"""
@@ -50,6 +51,6 @@ def agreement_views(agreement: MaskAgreement, first: str, second: str) -> dict[s
 def agreement_text(agreement: MaskAgreement, first: str, second: str) -> str:
     """Say how much of what either keeps both keep."""
     return (
-        f"{first} and {second} share {agreement.whole:.1%} of the weights that either keeps; at random "
-        f"{agreement.expected:.1%}. By row {agreement.by_row.min():.1%} to {agreement.by_row.max():.1%}."
+        f"{first} and {second} share {percent(agreement.whole)} of the weights that either keeps; at random "
+        f"{percent(agreement.expected)}. By row {percent(agreement.by_row.min())} to {percent(agreement.by_row.max())}."
     )

@@ -7,6 +7,7 @@ import numpy as np
 from app.ui.common.cards import View, theme
 from app.ui.common.text import plain
 from diagnostics.figures.perplexity import PerplexityCurve, perplexity_curves_figure
+from diagnostics.format import percent
 from trim.evaluation.entries import format_perplexity
 
 CURVES_FORMULA = r"""
@@ -30,9 +31,7 @@ def curves_text(curves: list[PerplexityCurve], dense: float | None) -> str:
     if not ends:
         return "Nothing was measured."
     (best, name), (worst, other) = ends[0], ends[-1]
-    words = (
-        f"At {last:.0%} model sparsity {name} predicts best, with a perplexity of {format_perplexity(best)}"
-    )
+    words = f"At {percent(last, 0)} model sparsity {name} predicts best, with a perplexity of {format_perplexity(best)}"
     if len(ends) > 1:
         words += f"; {other} worst, with {format_perplexity(worst)}"
     return words + (f". Dense: {format_perplexity(dense)}." if dense is not None else ".")

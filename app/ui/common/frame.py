@@ -1,9 +1,14 @@
-"""The looks that all pages share: on a wide screen little room is left above what is seen first."""
+"""What all pages share: their looks, with little room above what is seen first, and what the browser's Back does."""
+
+from pathlib import Path
 
 import streamlit as st
 
 _STYLE = """
 <style>
+.st-key-back { display: none; }
+/* Pointed at, the accent would be on a fifth of itself: 3.9 : 1 in dark. */
+[data-variant=segmented_control][data-selected=true]:hover { background-color: transparent !important; }
 @media (min-width: 900px) {
 [data-testid=stMainBlockContainer] { padding: 0.75rem 1.5rem 2rem; }
 [data-testid=stMainBlockContainer] h1 { font-size: 1.4rem; padding: 0; }
@@ -21,6 +26,11 @@ _STYLE = """
 """
 
 
+_BACK = f"<script>{(Path(__file__).parent / 'back.js').read_text(encoding='utf-8')}</script>"
+
+
 def frame() -> None:
-    """Give the page its looks; called once, before anything is drawn."""
+    """Give the page its looks and its Back; called once, before anything is drawn."""
     st.html(_STYLE)
+    with st.container(key="back"):
+        st.html(_BACK, unsafe_allow_javascript=True)

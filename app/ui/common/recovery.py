@@ -11,8 +11,10 @@ from app.services.results.recovered import LayersMoved
 from app.ui.common.cards import View, card, theme
 from app.ui.common.guard import guarded
 from app.ui.common.jobs import running_job, stopped_job
+from app.ui.common.open_figure import rerun_page
 from app.ui.common.text import plain
 from diagnostics.figures.recovery import held_out_figure, rows_moved_figure
+from diagnostics.format import number, percent
 from trim.runs.recovery import Recovery, is_recovery, open_recovery
 
 POLL_SECONDS = 1.0
@@ -63,7 +65,8 @@ def watch_recovery(recovery_id: str) -> None:
 def _live(recovery_id: str) -> None:
     state = JOBS.state(recovery_id)
     if not state.active:
-        st.rerun()
+        rerun_page()
+        return
     running_job(
         recovery_id,
         state,
@@ -96,7 +99,8 @@ def curve_card(recovery: Recovery) -> None:
         what, unit = _CURVES[name]
         values = np.array([each[what] for each in curve])  # type: ignore[literal-required]  # a key of the table
         seen = (
-            f"Held-out {what} {values[0]:.4g} before, {values[best]:.4g} after {curve[best]['step']:,} steps in "
+            f"Held-out {what} {number(values[0])} before, {number(values[best])} after "
+            f"{curve[best]['step']:,} steps in "
             f"{seconds[best]:.0f} s."
         )
         return View(
@@ -139,7 +143,8 @@ def _rows_moved(layer: str, rows: np.ndarray) -> View:
     seen = f"{layer} keeps no weights."
     if known.size:
         seen = (
-            f"Rows of {layer} moved by {known.min():.1%} to {known.max():.1%}, half of them by {np.median(known):.1%} "
+            f"Rows of {layer} moved by {percent(known.min())} to {percent(known.max())}, half of them "
+            f"by {percent(np.median(known))} "
             "or more."
         )
     return View(

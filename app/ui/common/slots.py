@@ -10,6 +10,7 @@ import streamlit as st
 from app.services.layer.request import request_of
 from app.services.results.compared import LETTERS, LIVE_LAYERS, ComparedSource, Pick
 from app.ui.common.present import kept
+from diagnostics.format import percent
 
 if TYPE_CHECKING:  # it computes
     from app.services.layer.study import Outcome, Study
@@ -81,6 +82,6 @@ def live_pick(study: Study, outcome: Outcome, method: str) -> Pick:
     """
     request = request_of(study, outcome, method)
     label = outcome.view.allocation(method).label
-    name = f"{study.key.layer} at {outcome.view.target:.0%}, {label}, live"
+    name = f"{study.key.layer} at {percent(outcome.view.target, 0)}, {label}, live"
     source = ComparedSource(name, study.origin.model, request, study.origin.text.tokens)
     return LIVE_LAYERS.add(outcome.view, method, source)

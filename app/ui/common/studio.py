@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app.services.results.pictures import NO_BROWSER, PICTURES, PictureError, PictureFormat, browser_path
+from app.ui.common.open_figure import figure_closed, figure_opened
 from app.ui.common.text import from_figure, from_markdown, plain
 from diagnostics.export import arrays_npz, table_csv
 from diagnostics.figures.printed import (
@@ -72,12 +73,13 @@ def save_button(make: Callable[[], View], file_name: str, key: str) -> None:
 def open_studio(make: Callable[[], View], file_name: str) -> None:
     """Open a chart in the studio; the arguments are those of `save_button`."""
     st.session_state[_FAILED] = []
+    figure_opened()
     with _for_paper():
         view = make()
     _studio(view, re.sub(r"[^\w.-]+", "-", file_name).strip("-")[:80] or "figure")
 
 
-@st.dialog("Save as a figure", width="large", icon=":material/download:")
+@st.dialog("Save as a figure", width="large", icon=":material/download:", on_dismiss=figure_closed)
 def _studio(view: View, file_name: str) -> None:
     left, right = st.columns([5, 4], gap="medium")
     with right:

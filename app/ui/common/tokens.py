@@ -10,6 +10,7 @@ from app.ui.common.cards import View, card, theme
 from app.ui.common.text import plain
 from diagnostics.figures.diagnoses import token_scatter_figure
 from diagnostics.figures.theme import PALETTES, faded
+from diagnostics.format import change, number
 from trim.evaluation.diagnose_text import tokens_finding, tokens_of
 from trim.runs.shapes import TokenFacts
 
@@ -65,7 +66,7 @@ def coloured_text(facts: TokenFacts, window: int) -> str:
         style = f"background:{faded(palette.loss if added > 0 else palette.gain, round(0.6 * strength, 2))}"
         if added > 1:
             style += f";border-bottom:2px solid {palette.loss}"
-        title = f"{added:+.2f} nats: {float(dense):.2f} dense, {float(pruned):.2f} pruned"
+        title = f"{change(added)} nats: {number(float(dense), 2)} dense, {number(float(pruned), 2)} pruned"
         spans.append(f'<span style="{style}" title="{title}">{html.escape(text)}</span>')
     body = "".join(spans).replace("\n", "↵\n")
     return f'<div style="white-space:pre-wrap;line-height:1.7;overflow-wrap:anywhere">{body}</div>'
@@ -85,7 +86,7 @@ def token_texts(runs: Sequence[tuple[str, TokenFacts]]) -> None:
     for column, (name, facts) in zip(st.columns(len(runs)), runs, strict=True):
         added = np.array(facts["pruned"][window], dtype=float) - np.array(facts["dense"][window], dtype=float)
         with column:
-            st.caption(f"{plain(name)}: {added.mean():+.3f} nats per token in this window")
+            st.caption(f"{plain(name)}: {change(added.mean(), 3)} nats per token in this window")
             with st.container(
                 border=True, height=TEXT_HEIGHT, key=f"tokens-text-{runs.index((name, facts))}"
             ):

@@ -8,6 +8,7 @@ import streamlit as st
 
 from app.services.layer.background import Cancelled, Job
 from app.services.layer.laboratory import Laboratory
+from app.ui.common.open_figure import rerun_page
 from app.ui.common.progress import progress_bar
 from app.ui.common.text import plain
 from trim import TrimError
@@ -69,7 +70,8 @@ def result_or_progress(job: Job[R], key: Hashable, title: str) -> R | None:
 @st.fragment(run_every=0.4)
 def _progress(job: Job, title: str, shown: object = None) -> None:
     if job.done or job.preview is not shown:
-        st.rerun()
+        rerun_page()
+        return
     with st.container(border=True):
         st.markdown(f"**{title}**")
         progress_bar(job.progress)

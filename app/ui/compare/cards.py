@@ -39,6 +39,7 @@ from diagnostics.figures.heads import heads_figure
 from diagnostics.figures.scatter import ROWS_TRACE, pair_figure
 from diagnostics.figures.theme import slot_style
 from diagnostics.figures.xray import checkpoint_map_figure
+from diagnostics.format import change, percent
 from diagnostics.heads import by_head
 from trim.errors import RunError
 from trim.models.heads import LayerHeads
@@ -306,7 +307,7 @@ def moved_table(pair: AllocationComparison) -> None:
     first, second = pair.first.label, pair.second.label
     lines = [f"| row | {plain(first)} | {plain(second)} | points |", "|---|---|---|---|"]
     lines += [
-        f"| {move.row} | {move.first:.1%} | {move.second:.1%} | {100 * move.change:+.1f} |".replace("-", "−")
+        f"| {move.row} | {percent(move.first)} | {percent(move.second)} | {change(100 * move.change, 3)} |"
         for move in pair.moved
     ]
     st.markdown("\n".join(lines))

@@ -4,6 +4,7 @@ from diagnostics.comparison import AllocationComparison
 from diagnostics.distributions import Distributions
 from diagnostics.figures.distributions import RowQuantity
 from diagnostics.figures.frame import signed
+from diagnostics.format import number, percent
 
 MAX_SPREADS = 8
 
@@ -34,8 +35,9 @@ def agreement_by_layer_text(shares: dict[str, float], first: str, second: str) -
     least, most = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
     middle = sorted(shares.values())[len(shares) // 2]
     return (
-        f"{first} and {second} share {middle:.1%} of what either keeps in the median of {len(shares):,} layers, least "
-        f"in {least} ({shares[least]:.1%}), most in {most} ({shares[most]:.1%})."
+        f"{first} and {second} share {percent(middle)} of what either keeps in the median of "
+        f"{len(shares):,} layers, least "
+        f"in {least} ({percent(shares[least])}), most in {most} ({percent(shares[most])})."
     )
 
 
@@ -45,7 +47,7 @@ def distance_lines(comparisons: list[AllocationComparison]) -> list[str]:
     for each in comparisons:
         letters = f"{each.first.label[0]}\u2011{each.second.label[0]}"
         lines.append(
-            f"| {letters} | {each.ks_distance:.3f} | {each.wasserstein_distance:.4f} | {_order(each)} |"
+            f"| {letters} | {number(each.ks_distance, 3)} | {number(each.wasserstein_distance)} | {_order(each)} |"
         )
     return lines
 

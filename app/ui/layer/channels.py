@@ -15,7 +15,7 @@ from app.ui.layer.more import Seen
 from app.ui.layer.related import related_views
 from diagnostics.channels import MOST_PRUNED_SHARE, ChannelPair, channel_pair
 from diagnostics.figures.channels import channels_figure
-from diagnostics.format import change
+from diagnostics.format import change, percent
 from trim.errors import RunError
 from trim.models.roles import mlp_layers
 
@@ -94,5 +94,5 @@ def channels_seen(label: str, pairs: dict[tuple[str, str], ChannelPair]) -> str:
             if pair.correlation is None
             else f"agree by ρ {change(pair.correlation.coefficient)}"
         )
-        parts.append(f"{first}s and {second}s {agree}, shared {pair.shared:.0%}")
-    return f"{label}: {'; '.join(parts)} (at random {MOST_PRUNED_SHARE:.0%})."
+        parts.append(f"{first}s and {second}s {agree}, shared {percent(pair.shared, 0)}")
+    return f"{label}: {'; '.join(parts)} (at random {percent(MOST_PRUNED_SHARE, 0)})."

@@ -11,7 +11,7 @@ import streamlit as st
 from app.ui.common.cards import View, card, theme
 from app.ui.common.selection import SelectionSource, on_chart, rows_for
 from diagnostics.figures.gap import gap_loss_figure, gap_quality_figure, gap_scatter_figure, gap_share_figure
-from diagnostics.format import number
+from diagnostics.format import change, number, percent
 from diagnostics.gap import AllocationGap, GapCurve, GapScatter, gap_scatter
 
 if TYPE_CHECKING:  # it computes, and imports torch
@@ -175,10 +175,10 @@ def captured_text(gap: AllocationGap, row_weights: str) -> str:
         )
     else:
         sentence = (
-            f"TRIM captures {gap.captured:.1%} of the improvement over uniform that the optimum reaches."
+            f"TRIM captures {percent(gap.captured)} of the improvement over uniform that the optimum reaches."
         )
     if gap.loss_captured is not None:
-        sentence += f" Of {error} that the optimum saves, TRIM saves {gap.loss_captured:.1%}."
+        sentence += f" Of {error} that the optimum saves, TRIM saves {percent(gap.loss_captured)}."
     return sentence
 
 
@@ -188,14 +188,16 @@ def gap_rows_seen(gap: AllocationGap, scatter: GapScatter) -> str:
         return "TRIM and the optimum prune every row alike."
     over, under = gap.over[0], gap.under[0]
     sentence = (
-        f"{gap.misplaced_share:.1%} of the weights that TRIM prunes the optimum takes from other rows. Row {over.row} "
-        f"is pruned too much ({over.second:.1%} row sparsity, optimally {over.first:.1%}), row {under.row} too little "
-        f"({under.second:.1%}, optimally {under.first:.1%})."
+        f"{percent(gap.misplaced_share)} of the weights that TRIM prunes the optimum takes from other "
+        f"rows. Row {over.row} "
+        f"is pruned too much ({percent(over.second)} row sparsity, optimally {percent(over.first)}), "
+        f"row {under.row} too little "
+        f"({percent(under.second)}, optimally {percent(under.first)})."
     )
     found = scatter.correlation
     if found is not None and abs(found.coefficient) >= 0.2:
         side = "too much" if found.coefficient > 0 else "too little"
-        sentence += f" Rows further right tend to be pruned {side} (Spearman {found.coefficient:+.2f})."
+        sentence += f" Rows further right tend to be pruned {side} (Spearman {change(found.coefficient)})."
     return sentence
 
 
@@ -208,8 +210,9 @@ def gap_curve_seen(curve: GapCurve) -> str:
     best = int(captured.argmax())
     below = int((captured < 0).sum())
     sentence = (
-        f"TRIM's share is largest at a layer target of {targets[best]:.0%}, with {captured[best]:.2%}, and "
-        f"{np.median(captured):.2%} at the median of {len(captured)} targets."
+        f"TRIM's share is largest at a layer target of {percent(targets[best], 0)}, with "
+        f"{percent(captured[best], 2)}, and "
+        f"{percent(np.median(captured), 2)} at the median of {len(captured)} targets."
     )
     if len(captured) < len(known):
         sentence += " At the others the optimum is not better than uniform in this layer quality."
@@ -221,7 +224,7 @@ def gap_curve_seen(curve: GapCurve) -> str:
 def gap_loss_seen(curve: GapCurve) -> str:
     """Describe how much of uniform's error is left at several targets."""
     parts = [
-        f"{label} leaves between {np.nanmin(shares):.1%} and {np.nanmax(shares):.1%} of uniform's error"
+        f"{label} leaves between {percent(np.nanmin(shares))} and {percent(np.nanmax(shares))} of uniform's error"
         for label, shares in (("The optimum", curve.best_loss), ("TRIM", curve.reached_loss))
         if np.isfinite(shares).any()
     ]

@@ -14,6 +14,7 @@ from diagnostics.concentration import gini
 from diagnostics.figures.distributions import COSINE, GINI, ROW_SPARSITY, RowQuantity
 from diagnostics.figures.heads import heads_figure
 from diagnostics.figures.theme import series_styles
+from diagnostics.format import percent
 from diagnostics.heads import WHOLE, HeadNumbers, by_head
 from trim.errors import RunError
 from trim.models.heads import LayerHeads
@@ -123,15 +124,15 @@ def heads_seen(sets: list[HeadNumbers], quantity: RowQuantity, of: str) -> str:
         high, low = int(np.nanargmax(each.means)), int(np.nanargmin(each.means))
         sentences.append(
             f"{begin}highest in {names[high]} (mean {quantity.format(float(each.means[high]))}), lowest in "
-            f"{names[low]} ({quantity.format(float(each.means[low]))}); {each.between:.0%} of the differences "
-            f"between {of}s are between heads, where chance would leave {each.chance:.1%}."
+            f"{names[low]} ({quantity.format(float(each.means[low]))}); {percent(each.between, 0)} of the differences "
+            f"between {of}s are between heads, where chance would leave {percent(each.chance)}."
         )
         if "sparsity" in quantity.name:
             whole = [name for name, mean in zip(names, each.means, strict=True) if mean >= WHOLE]
             sentences.append(
-                f"Pruned nearly whole, to {WHOLE:.0%} or more: {', '.join(whole)}."
+                f"Pruned nearly whole, to {percent(WHOLE, 0)} or more: {', '.join(whole)}."
                 if whole
-                else f"No head loses {WHOLE:.0%} of its weights or more."
+                else f"No head loses {percent(WHOLE, 0)} of its weights or more."
             )
     text = " ".join(sentences)
     return text[:1].upper() + text[1:]

@@ -142,7 +142,8 @@ def _sorted(view: LayerView, found: list[FeatureStatistics]) -> View:
 def sorted_seen(found: list[FeatureStatistics]) -> str:
     """Say how the kept weights are concentrated over the columns."""
     return " ".join(
-        f"{each.label}: the {TOP:.0%} of the features with most of them hold {percent(each.top_share, 2)} of the kept "
+        f"{each.label}: the {percent(TOP, 0)} of the features with most of them hold "
+        f"{percent(each.top_share, 2)} of the kept "
         f"weights; Gini over features {number(each.gini, 3)}; {int((each.kept == 0).sum()):,} of {len(each.kept):,} "
         "columns are empty."
         for each in found

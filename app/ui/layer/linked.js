@@ -379,11 +379,18 @@ class Chart {
     if (this.name === "cosine" && few.length <= 8) {
       for (const [method, symbol] of this.linked.content.methods) {
         for (const row of few) {
-          this.symbol(parent, symbol, this.x(arrays[`sparsity_${method}`][row]), this.y(arrays[`place_${method}`][row]),
+          this.symbol(parent, symbol, this.x(arrays[`sparsity_${method}`][row]), this.y(this.placed(arrays[`cosine_${method}`][row])),
             this.linked.content.styles[method].colour);
         }
       }
     }
+  }
+
+  // Where a cosine is on the upright axis, which is its own or the logarithm of what it lacks to 1.
+  placed(cosine) {
+    const { low, high } = this.panel.y;
+    const value = this.panel.otherAxis === "linear" ? Math.log10(Math.max(1 - cosine, 10 ** low)) : cosine;
+    return Math.min(Math.max(value, low), high);
   }
 
   light(lit) {

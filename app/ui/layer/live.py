@@ -13,8 +13,10 @@ from app.services.layer.prepared import PreparedLayer
 from app.services.layer.shipped import shipped_layer
 from app.services.layer.study import Study
 from app.ui.common.address import repeat_notices
+from app.ui.common.open_figure import rerun_page
 from app.ui.common.text import plain
 from app.ui.common.waiting import laboratory
+from diagnostics.format import percent
 
 POLL_SECONDS = 1.0
 
@@ -50,7 +52,7 @@ def _coming(key: StudyKey) -> None:
         return
     job_key, job = laboratory().preparing(key)
     if not job.done:
-        share = "" if job.progress.fraction is None else f" ({job.progress.fraction:.0%})"
+        share = "" if job.progress.fraction is None else f" ({percent(job.progress.fraction, 0)})"
         with st.container(horizontal=True, vertical_alignment="center", gap="small", key="coming"):
             st.caption(f"{shipped} Live model: {plain(f'{job.progress}{share}')}.")
             if st.button("Cancel", icon=":material/cancel:", type="tertiary"):
@@ -59,7 +61,8 @@ def _coming(key: StudyKey) -> None:
         return
     if not job.failed:
         repeat_notices()
-        st.rerun()
+        rerun_page()
+        return
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="coming"):
         st.caption(f"{shipped} The live model is not here: {_reason(job)}")
         if st.button("Try again", icon=":material/refresh:", type="tertiary"):

@@ -13,8 +13,8 @@ from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
 from app.ui.common.waiting import NothingToShow, finished, laboratory
 from app.ui.layer.live import is_live
-from diagnostics.figures.learning_rate import rate_label
 from diagnostics.figures.signal import rate_draws_figure, row_signal_figure
+from diagnostics.format import percent, rate_label
 
 if TYPE_CHECKING:
     import trim
@@ -100,7 +100,9 @@ def signal_seen(found: trim.RowSignal) -> str:
     if np.isnan(share):
         return f"Row sparsities are the same in every row and draw; {chosen}"
     return (
-        f"{share:.0%} of the variance of row sparsities is between rows, the rest is their own uncertainty. A row's "
-        f"sparsity is certain to ± {np.median(found.uncertainty):.2%} (median); {found.meant_share:.0%} of the rows "
+        f"{percent(share, 0)} of the variance of row sparsities is between rows, the rest is their "
+        f"own uncertainty. A row's "
+        f"sparsity is certain to ± {percent(np.median(found.uncertainty), 2)} (median); "
+        f"{percent(found.meant_share, 0)} of the rows "
         f"differ from the layer's by more than twice their uncertainty; {chosen}"
     )

@@ -6,7 +6,7 @@ from app.services.runs.layer import LayerView, SearchView
 from app.ui.common.explanations import OPTIMAL_FORMULA, ROW_SPARSITY_FORMULA, SOLVED_FORMULA
 from app.ui.common.parts import ALL_LAYERS
 from diagnostics.allocation import RowAllocation
-from diagnostics.format import MINUS, change, number, percent, rows
+from diagnostics.format import change, number, percent, rate_label, rows
 from diagnostics.learning_rate import LAYER_UNITS
 from diagnostics.row_detail import RowPrices, RowScores
 from diagnostics.similarity import CosineDistribution
@@ -101,7 +101,7 @@ def headline(view: LayerView, pinned: LayerView | None) -> list[tuple[str, str, 
     search = view.search
     if search is not None:
         rate = search.learning_rate
-        line.append(("η", "none" if rate is None else f"{rate:+g}".replace("-", MINUS), ""))
+        line.append(("η", "none" if rate is None else rate_label(rate), ""))
     line.append(("Pruned", percent(view.pruned / (view.rows * view.columns), 2), ""))
     return line
 
@@ -228,7 +228,7 @@ def rate_seen(search: SearchView) -> str:
 
 
 def _rate(rate: float) -> str:
-    return f"η = {rate:+g}".replace("-", MINUS)
+    return f"η = {rate_label(rate)}"
 
 
 def published_seen(search: SearchView) -> str:
@@ -248,7 +248,8 @@ def paths_seen(search: SearchView) -> str:
 def row_scores_seen(scores: RowScores) -> str:
     """Describe what pruning takes from one row."""
     parts = [
-        f"{border.label} prunes {border.pruned} of {scores.columns} weights, which hold {border.score_share:.1%} of "
+        f"{border.label} prunes {border.pruned} of {scores.columns} weights, which hold "
+        f"{percent(border.score_share)} of "
         "the row's score"
         for border in scores.borders
     ]
@@ -269,7 +270,8 @@ def row_path_seen(view: LayerView, search: SearchView, row: int) -> str:
     """Describe how a row's count under TRIM was reached."""
     x, count = float(search.kept_x[row]), int(view.allocation("trim").counts[row])
     return (
-        f"Iteration {search.kept_iteration} was kept: x = {x:.4f}, that is {x * view.columns:.2f} of {view.columns} "
+        f"Iteration {search.kept_iteration} was kept: x = {number(x)}, that is "
+        f"{number(x * view.columns, 5)} of {view.columns} "
         f"weights; the exact projection makes it {count}."
     )
 
@@ -277,7 +279,7 @@ def row_path_seen(view: LayerView, search: SearchView, row: int) -> str:
 def row_stays_seen(view: LayerView, row: int) -> str:
     """Describe why a row has no path: TRIM stayed uniform."""
     return (
-        f"No learning rate beat uniform, so the row keeps the layer's target of {view.target:.0%}: "
+        f"No learning rate beat uniform, so the row keeps the layer's target of {percent(view.target, 0)}: "
         f"{int(view.allocation('trim').counts[row])} of its weights are pruned."
     )
 
@@ -299,8 +301,9 @@ def mask_seen(allocation: RowAllocation) -> str:
     """Describe what the mask shows."""
     sparsity = allocation.row_sparsity
     return (
-        f"{allocation.layer_sparsity:.2%} of the layer's weights are pruned, between {sparsity.min():.1%} and "
-        f"{sparsity.max():.1%} of a row's."
+        f"{percent(allocation.layer_sparsity, 2)} of the layer's weights are pruned, between "
+        f"{percent(sparsity.min())} and "
+        f"{percent(sparsity.max())} of a row's."
     )
 
 
@@ -316,9 +319,9 @@ def quality_help(view: LayerView, method: str) -> str | None:
             if view.sensitivity is None
             else "an estimate of the model's loss (Fisher row weights)"
         )
-        caps = f"Its rows may lose up to {view.caps['optimal']:.0%}"
+        caps = f"Its rows may lose up to {percent(view.caps['optimal'], 0)}"
         if "trim" in view.caps:
-            caps += f", TRIM's up to {view.caps['trim']:.0%}"
+            caps += f", TRIM's up to {percent(view.caps['trim'], 0)}"
         return (
             f"The counts that minimise {minimised} for the same number of pruned weights; not this quality, though "
             f"mostly the two agree. {caps}."

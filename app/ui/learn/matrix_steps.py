@@ -13,6 +13,7 @@ from diagnostics.figures.lesson_matrix import (
     masks_drawing,
     score_drawing,
 )
+from diagnostics.format import number, percent
 from diagnostics.gap import captured_share
 
 LOUDNESS = tuple(np.arange(0, 6.01, 0.1).round(1).tolist())
@@ -96,8 +97,9 @@ def _damage() -> Picture:
         seen.append(
             "Nothing is pruned: every output is what it was." if pruned == 0
             else "Nothing is left of any row." if pruned == lessons.COLUMNS
-            else f"With {pruned} of 8 weights pruned, row {best} keeps a cosine of {matrix.cosine[best]:.2f} and row "
-            f"{worst} {matrix.cosine[worst]:.2f}."
+            else f"With {pruned} of 8 weights pruned, row {best} keeps a cosine of "
+            f"{number(matrix.cosine[best], 2)} and row "
+            f"{worst} {number(matrix.cosine[worst], 2)}."
         )  # fmt: skip
     counts = range(len(matrices))
     return Picture(
@@ -154,9 +156,10 @@ def _retention() -> Picture:
     columns = lesson.score.shape[1]
     counts = range(columns + 1)
     seen = [
-        f"With {pruned} of {columns} weights pruned ({pruned / columns:.0%}): "
+        f"With {pruned} of {columns} weights pruned ({percent(pruned / columns, 0)}): "
         + ", ".join(
-            f"{name} {value:.2f}" for name, value in zip(lesson.names, lesson.cosine[:, pruned], strict=True)
+            f"{name} {number(value, 2)}"
+            for name, value in zip(lesson.names, lesson.cosine[:, pruned], strict=True)
         )
         + "."
         for pruned in counts
@@ -213,7 +216,9 @@ def _lorenz() -> Picture:
     for curves in found:
         row = curves[lessons.EVEN_ROW]
         place = sorted(curve.gini for curve in curves).index(row.gini)
-        seen.append(f"Row 1 has a Gini of {row.gini:.2f}, {PLACES[place]} of the four. The others stay.")
+        seen.append(
+            f"Row 1 has a Gini of {number(row.gini, 2)}, {PLACES[place]} of the four. The others stay."
+        )
     ginis = np.array([[curve.gini for curve in curves] for curves in found])
     return Picture(
         lorenz_drawing(found),
@@ -256,9 +261,11 @@ def _optimum() -> Picture:
     seen = []
     for uniform, trim, optimal in found:
         captured = captured_share(uniform.layer_cosine, trim.layer_cosine, optimal.layer_cosine)
-        qualities = ", ".join(f"{each.label} {each.layer_cosine:.4f}" for each in (uniform, trim, optimal))
+        qualities = ", ".join(
+            f"{each.label} {number(each.layer_cosine)}" for each in (uniform, trim, optimal)
+        )
         seen.append(
-            f"Cosine of the layer: {qualities}. TRIM captured {captured:.0%} of the possible gain over uniform."
+            f"Cosine of the layer: {qualities}. TRIM captured {percent(captured, 0)} of the possible gain over uniform."
         )
     return Picture(
         masks_drawing(found),

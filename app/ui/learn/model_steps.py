@@ -15,7 +15,7 @@ from app.ui.common import explanations
 from app.ui.learn.step import Check, Control, Picture, Step
 from diagnostics.figures.frame import signed
 from diagnostics.figures.lesson_model import perplexity_drawing, rows_drawing
-from diagnostics.format import number
+from diagnostics.format import number, percent
 from diagnostics.lessons import PerplexityLesson, RowsLesson
 from trim.runs.folder import Run
 
@@ -88,15 +88,13 @@ def _rows(run_id: str | None) -> Picture | None:
 
 
 def _rows_seen(lesson: RowsLesson) -> str:
-    name = (
-        f"{lesson.layer}: {lesson.rows:,} rows of {lesson.columns:,} weights, {lesson.sparsity:.0%} pruned."
-    )
+    name = f"{lesson.layer}: {lesson.rows:,} rows of {lesson.columns:,} weights, {percent(lesson.sparsity, 0)} pruned."
     if lesson.rate is None:
         return f"{name} No learning rate beat uniform here, so TRIM left every row at the target."
     sign = "rows of high cosine give" if lesson.rate > 0 else "rows of low cosine give"
     return (
         f"{name} TRIM chose η = {signed(lesson.rate, 'g')} ({sign}). It raised the layer's quality by "
-        f"{lesson.gain:.4f}, number {lesson.place} of the {lesson.of} layers of this kind."
+        f"{number(lesson.gain)}, number {lesson.place} of the {lesson.of} layers of this kind."
     )
 
 
@@ -135,7 +133,7 @@ def _perplexity(run_id: str | None) -> Picture | None:
 
 def _perplexity_seen(lesson: PerplexityLesson) -> str:
     values = ", ".join(f"{label} {number(value)}" for label, _, value in lesson.methods)
-    return f"Perplexity at {lesson.sparsity:.0%} model sparsity: {values}."
+    return f"Perplexity at {percent(lesson.sparsity, 0)} model sparsity: {values}."
 
 
 def real(run_id: str | None) -> Step:

@@ -7,8 +7,8 @@ import numpy as np
 from app.ui.common import explanations
 from app.ui.learn.step import Check, Control, Picture, Step
 from diagnostics.figures.frame import signed
-from diagnostics.figures.learning_rate import rate_label
 from diagnostics.figures.lesson_search import budget_drawing, path_drawing, sign_drawing, update_drawing
+from diagnostics.format import number, percent, rate_label
 from diagnostics.lessons import SignLesson
 
 RATES = (-0.16, -0.08, -0.04, -0.02, -0.01, 0.01, 0.02, 0.04, 0.08, 0.12, 0.16)
@@ -34,10 +34,12 @@ def _update() -> Picture:
         mean = lesson.share.mean()
         seen.append(
             f"Row {giver} gives most, row {getter} gets most back. Row {ROW}: 2η (p − mean) = 2 · "
-            f"({signed(rate, 'g')}) · ({lesson.share[ROW]:.3f} − {mean:.3f}) = {signed(lesson.change[ROW], '.3f')}, "
-            f"so x = {lesson.row_sparsity[ROW]:.3f}: of eight weights {8 * lesson.row_sparsity[ROW]:.2f}. Taken are "
+            f"({signed(rate, 'g')}) · ({number(lesson.share[ROW], 3)} − {number(mean, 3)}) = "
+            f"{signed(lesson.change[ROW], '.3f')}, "
+            f"so x = {number(lesson.row_sparsity[ROW], 3)}: of eight weights "
+            f"{number(8 * lesson.row_sparsity[ROW], 3)}. Taken are "
             "the whole counts nearest to 8x that add up to 16. The layer's cosine goes from "
-            f"{lesson.uniform_quality:.4f} to {lesson.layer_quality:.4f}."
+            f"{number(lesson.uniform_quality)} to {number(lesson.layer_quality)}."
         )
     return Picture(
         update_drawing(found),
@@ -100,9 +102,11 @@ def _path() -> Picture:
         )
         done = "no update" if update == 0 else f"{update:g} update" + ("" if update == 1 else "s")
         seen.append(
-            f"After {done} the rows lose between {x.min():.0%} and {x.max():.0%}; their cosines lie between "
-            f"{cosine.min():.2f} and {cosine.max():.2f}. Layer quality {lesson.quality[frame]:.4f}, best so far "
-            f"{lesson.quality[best]:.4f} (update {lesson.update[best]:g})."
+            f"After {done} the rows lose between {percent(x.min(), 0)} and {percent(x.max(), 0)}; "
+            f"their cosines lie between "
+            f"{number(cosine.min(), 2)} and {number(cosine.max(), 2)}. Layer quality "
+            f"{number(lesson.quality[frame])}, best so far "
+            f"{number(lesson.quality[best])} (update {lesson.update[best]:g})."
         )
     return Picture(
         path_drawing(lesson),
@@ -175,14 +179,14 @@ def sign_seen(lesson: SignLesson) -> str:
     higher = "loud" if lesson.loud_cosine > lesson.quiet_cosine else "quiet"
     lower = "quiet" if higher == "loud" else "loud"
     outcome = {
-        "positive": f"A positive rate wins ({rate:+g}): {higher} rows, of the higher cosine, give.",
-        "negative": f"A negative rate wins ({rate:+g}): {lower} rows, of the lower cosine, give.",
+        "positive": f"A positive rate wins ({rate_label(rate)}): {higher} rows, of the higher cosine, give.",
+        "negative": f"A negative rate wins ({rate_label(rate)}): {lower} rows, of the lower cosine, give.",
         "none": "No rate beats uniform.",
     }[lesson.trace.outcome].replace("-0", "−0")
     return (
         f"With {lesson.pruned} of {len(lesson.loud)} weights pruned in each, loud rows keep a cosine of "
-        f"{lesson.loud_cosine:.3f}, quiet rows {lesson.quiet_cosine:.3f}. The next weight adds "
-        f"{lesson.loud_loss:.4f} to the squared error in a loud row, {lesson.quiet_loss:.4f} in a quiet one. "
+        f"{number(lesson.loud_cosine, 3)}, quiet rows {number(lesson.quiet_cosine, 3)}. The next weight adds "
+        f"{number(lesson.loud_loss)} to the squared error in a loud row, {number(lesson.quiet_loss)} in a quiet one. "
         f"{outcome}"
     )
 
@@ -223,9 +227,9 @@ def _budgets() -> Picture:
         least, most = int(lesson.sparsity.argmin()), int(lesson.sparsity.argmax())
         seen.append(
             "With λ = 0 every layer has the same target: uniform budgets." if width == 0
-            else f"Block {least} has the most outliers ({lesson.outliers[least]:.1%}) and loses "
-            f"{lesson.sparsity[least]:.0%}; block {most} has {lesson.outliers[most]:.1%} and loses "
-            f"{lesson.sparsity[most]:.0%}. The mean is {lesson.sparsity.mean():.0%}."
+            else f"Block {least} has the most outliers ({percent(lesson.outliers[least])}) and loses "
+            f"{percent(lesson.sparsity[least], 0)}; block {most} has {percent(lesson.outliers[most])} and loses "
+            f"{percent(lesson.sparsity[most], 0)}. The mean is {percent(lesson.sparsity.mean(), 0)}."
         )  # fmt: skip
     return Picture(
         budget_drawing(found),

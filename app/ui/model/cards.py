@@ -20,7 +20,7 @@ from diagnostics.figures.model_map import model_map_figure
 from diagnostics.figures.outcome_gini import outcome_gini_figure
 from diagnostics.figures.perplexity import PerplexityBar, perplexity_figure
 from diagnostics.figures.tokens_gini import tokens_gini_figure
-from diagnostics.format import number
+from diagnostics.format import number, percent
 from diagnostics.gap import captured_share
 from diagnostics.model_map import MapQuantity, ModelMap, outcome_lanes
 from trim.runs.folder import Run
@@ -212,7 +212,7 @@ def _captured_text(pruned: Sequence[PerplexityBar]) -> str:
     share = captured_share(by_method["uniform"], by_method["trim"], by_method["optimal"])
     if share is None:
         return ""
-    return f" TRIM went {share:.0%} of the way from uniform to optimal (logarithm of the perplexity)."
+    return f" TRIM went {percent(share, 0)} of the way from uniform to optimal (logarithm of the perplexity)."
 
 
 def selectable_card(

@@ -8,6 +8,7 @@ import trim
 from app.services.jobs.continuations import begin, has_masks, writing_key, written
 from app.services.jobs.manager import JOBS
 from app.ui.common.continuations import continuations_card
+from app.ui.common.open_figure import rerun_page
 from app.ui.common.present import kept
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
@@ -93,7 +94,8 @@ def _form(runs: Sequence[Run | Recovery]) -> None:
 def _live(key: str, runs: Sequence[Run | Recovery]) -> None:
     writing = written(JOBS, key, runs)
     if not writing.active:
-        st.rerun()
+        rerun_page()
+        return
     done, of = len(writing.texts), len(runs) + 1
     st.progress(done / of, text=f"Loading the model and writing: {done} of {of} are done")
     if st.button("Cancel", icon=":material/cancel:", key="cancel_writing"):

@@ -9,6 +9,7 @@ from app.services.jobs.diagnoses import WHAT, begin_diagnosis, diagnosing, diagn
 from app.services.jobs.manager import JOBS
 from app.ui.common.guard import guarded
 from app.ui.common.jobs import running_job
+from app.ui.common.open_figure import rerun_page
 from app.ui.common.present import kept
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
@@ -113,7 +114,8 @@ def _ask(run: Run, what: str, cost: str, patterns: Callable[[], Sequence[str]] |
 def _watch(key: str) -> None:
     job = diagnosing(JOBS, key)
     if job is None or not job.active:
-        st.rerun()
+        rerun_page()
+        return
     running_job(
         key, job, "diagnosis", first="the model is loaded", kept="Layers that were measured stay measured."
     )

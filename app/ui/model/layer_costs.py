@@ -12,6 +12,7 @@ from app.ui.common.text import plain
 from app.ui.model.cards import map_view, selectable_card
 from app.ui.model.diagnosis import diagnosis, measured_on
 from diagnostics.figures.diagnoses import cost_scatter_figure
+from diagnostics.format import change
 from diagnostics.model_map import ModelMap
 from diagnostics.numeric import rank_correlation
 from trim.evaluation.diagnose_text import costs_of, layers_finding
@@ -91,7 +92,7 @@ def _scatter_card(shown: ModelMap, facts: LayerCostFacts, file_name: str) -> Non
         found = rank_correlation(values, costs)
         seen = layers_finding(facts)
         if found is not None:
-            seen += f" Cost and {axis.partition(' (')[0]}: Spearman {found.coefficient:+.2f}."
+            seen += f" Cost and {axis.partition(' (')[0]}: Spearman {change(found.coefficient)}."
         return View(
             cost_scatter_figure([each.name for each in layers], values, costs, errors, axis, theme()),
             plain(seen),

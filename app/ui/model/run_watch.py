@@ -8,7 +8,9 @@ from app.services.jobs.manager import JOBS
 from app.services.jobs.records import JobState
 from app.services.runs.store import STORE
 from app.ui.common.jobs import running_job, stopped_job
+from app.ui.common.open_figure import rerun_page
 from app.ui.common.text import plain
+from diagnostics.format import percent
 from trim import TrimError
 
 POLL_SECONDS = 1.0
@@ -35,7 +37,8 @@ def _live(run_id: str) -> None:
     if not state.active or (
         watched == run_id and _blocks(run_id) != blocks and time.monotonic() - drawn > REDRAW_SECONDS
     ):
-        st.rerun()
+        rerun_page()
+        return
     running_job(
         run_id,
         state,
@@ -48,7 +51,7 @@ def _live(run_id: str) -> None:
 
 def _stopped(run_id: str, state: JobState) -> None:
     fraction = state.progress.now.fraction if state.progress is not None else None
-    done = "nothing is lost" if fraction is None else f"{fraction:.0%} is done"
+    done = "nothing is lost" if fraction is None else f"{percent(fraction, 0)} is done"
     stopped_job(
         run_id,
         "run",

@@ -23,6 +23,7 @@ from app.ui.common.text import plain
 from app.ui.runs.own import delete_it, name_and_note, offer_files
 from app.ui.runs.table import state_text
 from diagnostics.export import arrays_npz, table_csv
+from diagnostics.format import percent
 from trim.evaluation.entries import format_perplexity
 from trim.names import format_bytes
 from trim.runs.folder import Run
@@ -68,7 +69,7 @@ def _numbers(run: Run, facts: RunFacts) -> None:
     fact(
         columns[0],
         f"Sparsity of the {of}",
-        "unknown" if facts.sparsity is None else f"{facts.sparsity:.2%}",
+        "unknown" if facts.sparsity is None else percent(facts.sparsity, 2),
         "of its weights pruned" if run.complete else "asked for",
     )
     fact(

@@ -21,6 +21,7 @@ from app.ui.common.recovery import recovery_views
 from app.ui.common.text import plain
 from app.ui.runs.own import Makers, delete_it, name_and_note, offer_files
 from diagnostics.export import arrays_npz
+from diagnostics.format import percent
 from trim.evaluation.entries import format_perplexity
 from trim.names import format_bytes
 from trim.runs.listing import FolderEntry
@@ -49,7 +50,7 @@ def _show(entry: FolderEntry[Recovery], recovery: Recovery, facts: RunFacts) -> 
     fact(
         columns[0],
         "Sparsity of the model",
-        "not complete yet" if facts.sparsity is None else f"{facts.sparsity:.2%}",
+        "not complete yet" if facts.sparsity is None else percent(facts.sparsity, 2),
         "every zero stayed",
     )
     curve = metrics.get("curve", [])

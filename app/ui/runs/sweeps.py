@@ -9,6 +9,7 @@ import streamlit as st
 from app.services.runs.store import StoredSweep
 from app.services.server.faults import explain
 from app.ui.common.text import plain
+from diagnostics.format import percent
 from trim.names import one_line
 from trim.sweeps.folder import Sweep
 
@@ -64,6 +65,6 @@ def _described(entry: StoredSweep, sweep: Sweep) -> dict[str, str]:
         "Name": sweep.name,
         "Cells": f"{done} of {len(outcomes)} measured" + (", came with the app" if entry.shipped else ""),
         "Model": one_line(Path(sweep.settings.model).name),
-        "Model sparsities": ", ".join(f"{target:.0%}" for target in targets),
+        "Model sparsities": ", ".join(percent(target, 0) for target in targets),
         "Created (UTC)": sweep.created[:16].replace("T", " "),
     }

@@ -110,7 +110,7 @@ def test_diagnoses_of_a_run(runs):
     test.segmented_control(key="model_part").set_value("Tokens").run()
     assert "tokens_Losses" in charts(test)
     (body,) = [each.proto.body for each in test.get("html") if "nats" in each.proto.body]
-    assert 'title="+3.00 nats: 1.00 dense, 4.00 pruned">&lt;b&gt;bold&lt;/b&gt;' in body
+    assert 'title="+3 nats: 1 dense, 4 pruned">&lt;b&gt;bold&lt;/b&gt;' in body
     assert not test.error
     assert test.button(key="measure_tokens").label == "Measure"
     stored = visit("stored", run="trim", layer="1.mlp.gate_proj")

@@ -1,5 +1,6 @@
 """Pictures: one browser at a time, in the order asked; what is said without a browser."""
 
+import tempfile
 import threading
 import time
 
@@ -10,26 +11,27 @@ from app.services.results import pictures
 from app.services.results.pictures import PictureError, Pictures
 
 
-def test_one_at_a_time_in_the_order_asked(monkeypatch):
+def test_thirty_readers_one_at_a_time_in_the_order_asked(monkeypatch):
     made, drawing, done = Pictures(), [], []
+    asked = ["pdf", "svg", "png"] * 10
 
     def drawn(self, figure, kind):
         drawing.append(kind)
         assert len(drawing) == len(done) + 1, "two browsers at once"
-        time.sleep(0.02)
+        time.sleep(0.002)
         done.append(kind)
         return kind.encode()
 
     monkeypatch.setattr(Pictures, "_drawn", drawn)
     readers = []
-    for kind in ("pdf", "svg", "png", "pdf"):
+    for kind in asked:
         readers.append(threading.Thread(target=made.draw, args=(go.Figure(), kind)))
         readers[-1].start()
         while made.asked + len(done) < len(readers):
             time.sleep(0.001)
     for reader in readers:
         reader.join()
-    assert done == ["pdf", "svg", "png", "pdf"]
+    assert done == asked
     assert made.asked == 0
 
 
@@ -57,5 +59,7 @@ def test_a_browser_that_fails_is_named(monkeypatch, tmp_path):
     broken.chmod(0o755)
     monkeypatch.setattr(pictures, "browser_path", lambda: str(broken))
     monkeypatch.setattr(pictures, "MAX_DRAWING_SECONDS", 2)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with pytest.raises(PictureError, match="could not draw"):
         Pictures().draw(go.Figure(layout={"width": 100, "height": 100}), "svg")
+    assert list(tmp_path.iterdir()) == [broken], "its folder is gone with it"
