@@ -15,6 +15,7 @@ from diagnostics.figures.perplexity import PerplexityCurve
 from diagnostics.figures.recovery import held_out_figure, rows_moved_figure
 from diagnostics.figures.theme import Theme
 from diagnostics.figures.xray import checkpoint_map_figure
+from diagnostics.format import percent
 from trim.evaluation.entries import format_perplexity
 from trim.names import path_in_block
 from trim.runs.recovery import Recovery
@@ -53,7 +54,9 @@ class LayersMoved:
             return "No layer keeps a weight."
         most = max(self.medians, key=self.medians.__getitem__)
         middle = np.median(list(self.medians.values()))
-        return f"Most in {most}: {self.medians[most]:.1%}; the median of all layers is {middle:.1%}."
+        return (
+            f"Most in {most}: {percent(self.medians[most])}; the median of all layers is {percent(middle)}."
+        )
 
     def figure(self, theme: Theme = "light") -> go.Figure:
         """Draw them, block by layer type."""
@@ -123,12 +126,12 @@ def _summary(recovery: Recovery) -> Iterator[Part]:
         ("pruned model", record.pruned.title),
         ("dense model, whose predictions it learned", record.dense.title),
         ("text", SEMINAR.without_paths(words)),
-        ("share of it that the dense model wrote", f"{record.request.sampled or 0:.0%}"),
+        ("share of it that the dense model wrote", percent(record.request.sampled or 0, 0)),
         ("training", f"{metrics.get('steps', 0):,} steps in {metrics.get('training_seconds', 0):,.0f} s"),
     ]
     if "sparsity" in metrics:
         rows.append(
-            ("sparsity of the model, share of its weights that are zero", f"{metrics['sparsity']:.4%}")
+            ("sparsity of the model, share of its weights that are zero", percent(metrics["sparsity"], 4))
         )
     for entry in measured(metrics):
         rows.append(
