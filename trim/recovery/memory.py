@@ -64,7 +64,7 @@ class Plan:
     bytes: int
 
 
-def plan_memory(sizes: Sizes, windows: int, length: int, device: torch.device, *, loaded: int = 0) -> Plan:
+def plan_memory(sizes: Sizes, windows: int, length: int, device: torch.device) -> Plan:
     """Choose the largest pass that fits; blocks are computed again only where not even one window fits otherwise.
 
     Args:
@@ -72,7 +72,6 @@ def plan_memory(sizes: Sizes, windows: int, length: int, device: torch.device, *
         windows: of a step.
         length: tokens of a window.
         device: where it is computed.
-        loaded: bytes of `sizes.held` that are in memory already.
 
     Raises:
         NotEnoughMemoryError: not even one window fits; says what is needed and what is free.
@@ -82,10 +81,9 @@ def plan_memory(sizes: Sizes, windows: int, length: int, device: torch.device, *
     for checkpointing in (False, True):
         count = windows
         while count:
-            whole = int((sizes.held + sizes.of_pass(count * length, checkpointing)) * (1 + _RESERVE))
-            needed = whole - loaded
+            needed = int((sizes.held + sizes.of_pass(count * length, checkpointing)) * (1 + _RESERVE))
             if needed <= free:
-                return Plan(count, checkpointing, whole)
+                return Plan(count, checkpointing, needed)
             count //= 2
     where = "this machine" if device.type == "cpu" else f"the GPU ({device})"
     half = ", or a half type (--dtype bfloat16)" if sizes.itemsize == 4 else ""
