@@ -119,7 +119,7 @@ class _Cutter:
 
     @property
     def title(self) -> str:
-        """What is being done, for people."""
+        """The work as progress reports it."""
         return f"Cutting {CORPORA.get(str(self.source), one_line(Path(self.source).name))} into tokens"
 
     @property

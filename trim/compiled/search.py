@@ -13,7 +13,7 @@ _ROW_SUM = {"cosim_dim": 0, "psnr_dim": 2}  # the row measure whose sum a layer 
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """What all searches of a layer look up.
+    """The tables that all searches of a layer look up.
 
     Attributes:
         curves: dot, energy, error and cosine, (D, N + 1, 4) float64.
@@ -73,7 +73,7 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Paths:
-    """Where R learning rates lead; index 0 of the iterations is uniform.
+    """The paths of R learning rates; index 0 of the iterations is uniform.
 
     Attributes:
         x: (R, K + 1, D) float64.

@@ -35,7 +35,7 @@ WARPS = 16
 
 @dataclass(frozen=True)
 class Found:
-    """What the kernels found for R rates and K updates, in the words of `search_types.SearchTrace` and `SearchResult`.
+    """The outcome of the kernels for R rates and K updates, as in `search_types.SearchTrace` and `SearchResult`.
 
     Attributes:
         quality, row_variance: (R, K + 1) float64 on the CPU.

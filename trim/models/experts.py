@@ -55,7 +55,7 @@ class Routing:
 
 
 class _Running:
-    """What the experts of a block share while they run."""
+    """The state that the experts of a block share while they run."""
 
     routing: Routing | None = None
 

@@ -34,7 +34,7 @@ class SampleKey:
 
 @dataclass(frozen=True)
 class SensitivityKey:
-    """Of which model the rows' sensitivities are measured, on which text."""
+    """The model whose rows' sensitivities are measured, and the text."""
 
     model: ModelKey
     sample: SampleKey
@@ -69,7 +69,7 @@ class AgreementKey:
 
 @dataclass(frozen=True)
 class TokensKey:
-    """Of which checkpoint the loss of each token is compared with its parent's."""
+    """The checkpoint whose loss of each token is compared with its parent's."""
 
     checkpoint: str
     parent: ModelKey

@@ -171,7 +171,7 @@ def perplexity_card(runs: Sequence[Run], recovered: Sequence[Recovery], file_nam
     bars = [bar for bar in bars if bar.label not in without]
     seen = _perplexity_seen(bars)
     if without:
-        seen += f" Beyond all numbers: {', '.join(without)}."
+        seen += f" Not drawn, because not finite: {', '.join(without)}."
     if left_out := len(runs) - len(measured.runs):
         seen += f" {left_out} more were not measured on this text."
 
