@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     from trim.evaluation.evaluate import Evaluation, evaluate
     from trim.evaluation.generation import continue_prompt
     from trim.evaluation.layer_costs import LayerCost, LayerCosts, layer_costs
+    from trim.evaluation.layer_diagnoses import diagnose_layers, run_samples
     from trim.evaluation.perplexity import Perplexity, perplexity, token_losses
-    from trim.evaluation.row_signal import RowSignal, recaptured, resampled, row_signal
+    from trim.evaluation.row_signal import recaptured, resampled, row_signal
     from trim.evaluation.settings import EvaluationText, Sampling
     from trim.evaluation.workbench import Workbench
-    from trim.evaluation.xray import LayerXray, Xray, xray
+    from trim.evaluation.xray import Xray, xray
+    from trim.evaluation.xray_layer import LayerXray
     from trim.evaluation.zero_shot import TaskResult, zero_shot
     from trim.methods.agreement import MaskAgreement, mask_agreement
     from trim.methods.choices import DIRECT_QUALITIES, LAYER_QUALITIES, ROW_QUALITIES, SCORES
@@ -49,6 +51,7 @@ if TYPE_CHECKING:
     from trim.methods.search import full_trace, search
     from trim.methods.search_settings import SearchSettings
     from trim.methods.search_types import SearchResult, SearchTrace
+    from trim.methods.signal import RowSignal
     from trim.models.loaded import Model, ModelDescription, describe_model, load_model
     from trim.pruning.export import apply_run, export
     from trim.pruning.prune import prune, resume
@@ -77,11 +80,13 @@ _NAMES_OF = {
     "evaluation.evaluate": "Evaluation evaluate",
     "evaluation.generation": "continue_prompt",
     "evaluation.layer_costs": "LayerCost LayerCosts layer_costs",
+    "evaluation.layer_diagnoses": "diagnose_layers run_samples",
     "evaluation.perplexity": "Perplexity perplexity token_losses",
-    "evaluation.row_signal": "RowSignal recaptured resampled row_signal",
+    "evaluation.row_signal": "recaptured resampled row_signal",
     "evaluation.settings": "EvaluationText Sampling",
     "evaluation.workbench": "Workbench",
-    "evaluation.xray": "LayerXray Xray xray",
+    "evaluation.xray": "Xray xray",
+    "evaluation.xray_layer": "LayerXray",
     "evaluation.zero_shot": "TaskResult zero_shot",
     "methods.agreement": "MaskAgreement mask_agreement",
     "methods.choices": "DIRECT_QUALITIES LAYER_QUALITIES ROW_QUALITIES SCORES",
@@ -94,6 +99,7 @@ _NAMES_OF = {
     "methods.search": "full_trace search",
     "methods.search_settings": "SearchSettings",
     "methods.search_types": "SearchResult SearchTrace",
+    "methods.signal": "RowSignal",
     "models.loaded": "Model ModelDescription describe_model load_model",
     "pruning.export": "apply_run export",
     "pruning.prune": "prune resume",

@@ -16,7 +16,8 @@ from trim.evaluation.xray_text import METHODS, kind_of, mean_agreement
 
 if TYPE_CHECKING:
     from trim.evaluation.agreement import Agreement
-    from trim.evaluation.xray import LayerXray, Xray
+    from trim.evaluation.xray import Xray
+    from trim.evaluation.xray_layer import LayerXray
 
 # By the words of the control: question, what the number is, its form, and the number of a layer.
 QUANTITIES: dict[str, tuple[str, str, str, Callable[[LayerXray], float]]] = {

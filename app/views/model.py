@@ -13,6 +13,7 @@ from app.services.runs.recoveries import recoveries_of
 from app.services.runs.store import STORE, StoredRun
 from app.ui.common import block_errors, tokens
 from app.ui.common.cards import fact, fact_columns
+from app.ui.common.diagnosis import Diagnosis, diagnosis, text_options
 from app.ui.common.guard import guarded
 from app.ui.common.parts import OVERVIEW, choose_part
 from app.ui.common.seminar import presenter_only
@@ -32,7 +33,6 @@ from app.ui.model.cards import (
     perplexity_card,
 )
 from app.ui.model.continue_prompt import continue_prompt_views
-from app.ui.model.diagnosis import diagnosis
 from app.ui.model.layer_costs import layer_costs_part
 from app.ui.model.new_run import new_run_form
 from app.ui.model.prefill import prefill
@@ -224,21 +224,32 @@ def alongside(part: str, run: Run, shown: ModelMap, others: list[Run], file_name
     elif part == "Errors by block":
         diagnosis(
             run,
-            "blocks",
-            "Where does error build up?",
-            block_errors.COST,
-            lambda: block_errors.block_errors_card([run, *others], file_name),
+            Diagnosis(
+                "blocks",
+                "Where does error build up?",
+                block_errors.COST,
+                lambda: "blocks" in run.diagnoses,
+                lambda: block_errors.block_errors_card([run, *others], file_name),
+                lambda: text_options(run, "blocks"),
+            ),
         )
     else:
-        read = [
-            (each.name, each.diagnoses["tokens"]) for each in (run, *others) if "tokens" in each.diagnoses
-        ]
+
+        def show() -> None:
+            runs = (run, *others)
+            read = [(each.name, each.diagnoses["tokens"]) for each in runs if "tokens" in each.diagnoses]
+            tokens.tokens_views(read, file_name)
+
         diagnosis(
             run,
-            "tokens",
-            "Which tokens suffer?",
-            tokens.COST,
-            lambda: tokens.tokens_views(read, file_name),
+            Diagnosis(
+                "tokens",
+                "Which tokens suffer?",
+                tokens.COST,
+                lambda: "tokens" in run.diagnoses,
+                show,
+                lambda: text_options(run, "tokens"),
+            ),
         )
 
 

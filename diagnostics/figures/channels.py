@@ -7,9 +7,9 @@ import plotly.graph_objects as go
 
 from diagnostics.allocation import thin_rows
 from diagnostics.channels import ChannelPair
+from diagnostics.figures.cells import colour_bar
 from diagnostics.figures.frame import PERCENT, drawn, frame
 from diagnostics.figures.marks import number_rows
-from diagnostics.figures.model_map import colour_bar
 from diagnostics.figures.theme import PALETTES, SEQUENTIAL, Theme
 from diagnostics.numeric import row_indices
 

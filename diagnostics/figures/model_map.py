@@ -4,12 +4,12 @@ A layer of marks above the cells carries hover and selection: Plotly selects mar
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import plotly.graph_objects as go
 
+from diagnostics.figures.cells import BLOCK, KIND, cell_axes, cell_size, cells_height, colour_bar
 from diagnostics.figures.frame import drawn, frame
 from diagnostics.figures.theme import PALETTES, SEQUENTIAL, Theme, diverging, escape
 from diagnostics.format import change, number, rate_label
@@ -17,11 +17,7 @@ from diagnostics.learning_rate import LAYER_UNITS
 from diagnostics.model_map import LayerFacts, MapQuantity, ModelMap, family_of
 
 OUTCOME_SYMBOLS = {"positive": "triangle-up", "negative": "triangle-down", "none": "line-ew"}
-BLOCK = "block (index, first to last)"
-KIND = "layer type"
 EXPERT = "expert"
-_CELL, _SMALLEST_CELL = 22, 5  # pixels of a row of cells
-_MAP = 720  # pixels beyond which rows become lower
 LAYERS_TRACE = "layers"  # the marks that carry hover and selection
 
 _TITLES: dict[MapQuantity, str] = {
@@ -66,49 +62,6 @@ class _Colours:
     high: float
     ticks: list[float]
     words: list[str]
-
-
-def colour_bar(theme: Theme) -> dict[str, object]:
-    """Return the looks of the bar next to a map of layers."""
-    return {
-        "thickness": 10,
-        "outlinewidth": 0,
-        "tickfont": {"size": 11, "color": PALETTES[theme].muted},
-        "x": 1.01,
-        "xpad": 4,
-    }
-
-
-def cells_height(kinds: Sequence[str]) -> int:
-    """Return the height of a map of layers, in pixels."""
-    return max(7 * _CELL, len(kinds) * _cell(kinds)) + 60
-
-
-def _cell(kinds: Sequence[str]) -> int:
-    return max(_SMALLEST_CELL, min(_CELL, _MAP // max(1, len(kinds))))
-
-
-def cell_axes(figure: go.Figure, blocks: Sequence[int], kinds: Sequence[str]) -> None:
-    """Give a map of layers its blocks across and its layer types down."""
-    first, last = (blocks[0], blocks[-1]) if blocks else (0, 0)
-    step = math.ceil(14 / _cell(kinds))
-    # Fixed: a finger that scrolls the page must not move the cells.
-    figure.update_xaxes(
-        fixedrange=True, range=[first - 0.5, last + 0.5], dtick=max(1, math.ceil((last - first + 1) / 12))
-    )
-    figure.update_yaxes(
-        fixedrange=True,
-        tickvals=list(range(0, len(kinds), step)),
-        ticktext=[escape(_tick(kind)) for kind in kinds[::step]],
-        range=[len(kinds) - 0.5, -0.5],
-        showgrid=False,
-    )
-
-
-def _tick(kind: str) -> str:
-    """Write a layer type in one word, an expert's as its number."""
-    words = kind.split(".")
-    return words[-2] if family_of(kind) else words[-1]
 
 
 def model_map_figure(shown: ModelMap, quantity: MapQuantity, theme: Theme = "light") -> go.Figure:
@@ -240,7 +193,7 @@ def _marks(figure: go.Figure, shown: ModelMap, quantity: MapQuantity, theme: The
             customdata=[facts.name for facts in shown.layers],
             text=[_hover(shown, facts, quantity) for facts in shown.layers],
             hovertemplate="%{text}<extra></extra>",
-            marker={"symbol": "square", "size": min(12, _cell(shown.kinds)), "opacity": 0},
+            marker={"symbol": "square", "size": min(12, cell_size(shown.kinds)), "opacity": 0},
             selected=chosen,
             unselected={"marker": {"opacity": 0}},
             showlegend=False,

@@ -3,8 +3,8 @@
 import numpy as np
 import plotly.graph_objects as go
 
+from diagnostics.figures.cells import colour_bar
 from diagnostics.figures.frame import count_rows, drawn, frame
-from diagnostics.figures.model_map import colour_bar
 from diagnostics.figures.theme import SEQUENTIAL, Theme
 from diagnostics.sensitivity import SensitivityStatistics
 

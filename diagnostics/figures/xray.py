@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
+from diagnostics.figures.cells import BLOCK, KIND, cell_axes, cells_height, colour_bar
 from diagnostics.figures.frame import drawn, frame
-from diagnostics.figures.model_map import BLOCK, KIND, cell_axes, cells_height, colour_bar
 from diagnostics.figures.theme import PALETTES, SEQUENTIAL, Theme, diverging, escape
 from diagnostics.numeric import histogram
 

@@ -6,7 +6,8 @@ import pytest
 from diagnostics.allocation import RowAllocation
 from diagnostics.format import change, number, percent
 from diagnostics.learning_rate import LearningRateTrace
-from diagnostics.panels import LayerNumbers, Panel, linked_panels, round_ticks
+from diagnostics.panel_parts import LayerNumbers, Panel, round_ticks
+from diagnostics.panels import linked_panels
 from diagnostics.similarity import AllocatedCosine, cosine_bands, sparsity_grid
 
 COLUMNS = 64

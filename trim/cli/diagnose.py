@@ -1,16 +1,27 @@
-"""The command `diagnose`: what a run did to its model, measured on held-out text."""
+"""The command `diagnose`: what a run did to its model, measured on held-out text, and to single layers."""
 
 import argparse
 import json
 from pathlib import Path
 
 from trim.cli.terminal import Terminal
-from trim.evaluation.diagnose_text import DIAGNOSES, costs_of, finding, format_text, tokens_of
+from trim.evaluation.diagnose_text import (
+    DIAGNOSES,
+    LAYER_DIAGNOSES,
+    agreements_finding,
+    costs_of,
+    finding,
+    format_text,
+    signal_finding,
+    targets_finding,
+    tokens_of,
+)
 from trim.evaluation.settings import EvaluationText
-from trim.names import one_line
+from trim.names import CORPORA, absolute, match_layers, one_line
 from trim.progress import Progress
 from trim.pruning.events import to_json
 from trim.runs.folder import Run
+from trim.runs.layer_diagnoses import layer_diagnoses, signal_of
 
 TOKENS_LISTED = 20
 
@@ -19,13 +30,20 @@ Measure what a run did to its model on held-out text, and keep the result with t
 
   layers   what each layer costs: the loss with that layer alone pruned, and what its rows' sensitivities foresee
   blocks   where error builds up: hidden states after each block, the pruned model's against the dense one's
-  tokens   which tokens suffer: the loss of each token under the dense and the pruned model"""
+  tokens   which tokens suffer: the loss of each token under the dense and the pruned model
+
+Or look at single layers again on what they received when they were pruned (kept in the run's folder `diagnoses`):
+
+  signal      how certain the row sparsities are that TRIM learns, over several draws of the layer's inputs
+  agreement   which weights the run's mask and those of other methods keep both, at equal sparsity
+  targets     the rows at targets from 30 to 90%"""
 
 _EXAMPLES = """\
 examples:
   %(prog)s layers runs/first
   %(prog)s layers runs/first --layers "15.*" "*.down_proj"
-  %(prog)s tokens runs/first --corpus wikitext2 --windows 4 --length 512"""
+  %(prog)s tokens runs/first --corpus wikitext2 --windows 4 --length 512
+  %(prog)s signal runs/first --layers 15.mlp.gate_proj --draws 24"""
 
 
 def add_diagnose(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -37,16 +55,33 @@ def add_diagnose(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         epilog=_EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", choices=list(DIAGNOSES), help="what to measure")
+    parser.add_argument("what", choices=[*DIAGNOSES, *LAYER_DIAGNOSES], help="what to measure")
     parser.add_argument("run", type=Path, help="a complete run with masks")
     parser.add_argument(
         "--layers",
         nargs="+",
         default=["*"],
         metavar="PATTERN",
-        help="of `layers`: names or shell patterns (default: all that the run pruned)",
+        help="of `layers` and of single layers: names or shell patterns (default: all that the run pruned)",
     )
-    text = parser.add_argument_group("text")
+    draws = parser.add_argument_group("draws of `signal`")
+    draws.add_argument("--draws", type=int, default=12, metavar="N", help="how many (default: 12)")
+    draws.add_argument(
+        "--other-windows",
+        action="store_true",
+        help="each reads other windows of the text (default: the layer's input vectors, drawn with replacement)",
+    )
+    draws.add_argument(
+        "--texts",
+        nargs="+",
+        default=[],
+        metavar="TEXT",
+        help="each reads another of these, the first the run's own",
+    )
+    draws.add_argument(
+        "--vectors", type=int, metavar="N", help="vectors in each (default: as many as there are)"
+    )
+    text = parser.add_argument_group("text of `layers`, `blocks` and `tokens`")
     text.add_argument(
         "--corpus",
         default=EvaluationText.corpus,
@@ -70,25 +105,54 @@ def add_diagnose(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
 def _diagnose(chosen: argparse.Namespace) -> None:
     text = EvaluationText(chosen.corpus, chosen.windows, chosen.length)
     from trim.evaluation.diagnoses import diagnose
+    from trim.evaluation.layer_diagnoses import diagnose_layers
     from trim.evaluation.workbench import Workbench
 
-    terminal = Terminal()
+    terminal, what = Terminal(), chosen.what
     progress = _print_progress if chosen.json else terminal.progress
-    workbench = Workbench(device=chosen.device, dtype=chosen.dtype, progress=progress)
+    bench = Workbench(device=chosen.device, dtype=chosen.dtype, progress=progress)
+    if what in LAYER_DIAGNOSES:
+        run = diagnose_layers(
+            chosen.run,
+            what,
+            chosen.layers,
+            draws=chosen.draws,
+            windows=chosen.other_windows,
+            texts=[absolute(text, CORPORA) for text in chosen.texts],
+            vectors=chosen.vectors,
+            workbench=bench,
+            progress=progress,
+        )
+        if not chosen.json:
+            for name in (
+                name for names in match_layers(chosen.layers, run.layers, "").values() for name in names
+            ):
+                terminal.line(f"{name}: {_of_layer(run, name, what)}")
+        return
     run = diagnose(
         chosen.run,
-        chosen.what,
+        what,
         text,
         layers=chosen.layers,
         batch=chosen.batch,
-        workbench=workbench,
+        workbench=bench,
         progress=progress,
     )
     if chosen.json:
-        print(json.dumps({chosen.what: dict(run.diagnoses)[chosen.what]}), flush=True)
+        print(json.dumps({what: dict(run.diagnoses)[what]}), flush=True)
         return
-    for line in (*_TABLES[chosen.what](run), finding(chosen.what, run.diagnoses)):
+    for line in (*_TABLES[what](run), finding(what, run.diagnoses)):
         terminal.line(line)
+
+
+def _of_layer(run: Run, name: str, what: str) -> str:
+    """Return the finding of a layer that was measured just now."""
+    found, columns = layer_diagnoses(run, name), run.numbers(name)["columns"]
+    if what == "signal":
+        return signal_finding(signal_of(found["signal"], columns))
+    if what == "agreement":
+        return agreements_finding(found["agreement"])
+    return targets_finding(found["targets"], columns)
 
 
 def _print_progress(now: Progress) -> None:

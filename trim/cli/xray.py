@@ -9,7 +9,12 @@ from trim.cli.terminal import Terminal
 from trim.errors import SettingsError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from trim.evaluation.agreement import Agreement
+    from trim.runs.shapes import TokenFacts
+
+LOSS_WINDOWS = 4
 
 _DESCRIPTION = """\
 Find out how a checkpoint was pruned, by anybody: sparsity of its layers, rows and columns, the n:m pattern it follows
@@ -17,12 +22,13 @@ and where it breaks it, dead rows, what packing would save. No model is built: a
 largest tensor.
 
 With the model it was made from: how far the kept weights moved. With a text as well: which share of its mask Wanda,
-TRIM and the optimal allocation would have kept too, and what each layer's output lost."""
+TRIM and the optimal allocation would have kept too, and what each layer's output lost; with --losses which tokens
+suffer."""
 
 _EXAMPLES = """\
 examples:
   %(prog)s ./somebodys-pruned-model
-  %(prog)s ./somebodys-pruned-model --parent Qwen/Qwen2.5-0.5B --corpus demo"""
+  %(prog)s ./somebodys-pruned-model --parent Qwen/Qwen2.5-0.5B --corpus demo --losses"""
 
 
 def add_xray(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -40,6 +46,9 @@ def add_xray(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     text.add_argument(
         "--corpus", metavar="CORPUS", help="demo, wikitext2, c4, or a file: what the parent reads"
     )
+    text.add_argument(
+        "--losses", action="store_true", help="build the checkpoint too, and compare the loss of each token"
+    )
     text.add_argument("--windows", type=int, default=16, metavar="N", help="of the text (default: 16)")
     text.add_argument(
         "--length", type=int, default=256, metavar="N", help="tokens in a window (default: 256)"
@@ -55,6 +64,7 @@ def _xray(chosen: argparse.Namespace) -> None:
         raise SettingsError(
             "masks are made of the model that the checkpoint was made from; name it with --parent"
         )
+    from trim.evaluation.diagnose_text import tokens_finding
     from trim.evaluation.xray import xray
     from trim.evaluation.xray_text import METHODS, by_kind, findings, mean_agreement, to_json
 
@@ -65,11 +75,13 @@ def _xray(chosen: argparse.Namespace) -> None:
         for sentence in findings(found):
             print(f"  {sentence}")
         print(_table(by_kind(found)))
-    agreed = None if chosen.corpus is None else _agreements(chosen, terminal)
+    agreed, tokens = (None, None) if chosen.corpus is None else _compared(chosen, terminal)
     if chosen.json:
         content = to_json(found)
         if agreed is not None:
             content["agreement"] = [vars(each) for each in agreed]
+        if tokens is not None:
+            content["tokens"] = tokens
         terminal.line(json.dumps(content, indent=1))
     elif agreed is not None:
         terminal.line(
@@ -79,23 +91,37 @@ def _xray(chosen: argparse.Namespace) -> None:
             print(f"  {METHODS[method]:<36}{share:7.1%}")
         worst = max(agreed, key=lambda each: each.error)
         print(f"Most of its output lost {worst.name}: {worst.error:.1%} of its energy on this text.")
+    if tokens is not None and not chosen.json:
+        print(tokens_finding(tokens))
 
 
-def _agreements(chosen: argparse.Namespace, terminal: Terminal) -> "list[Agreement]":
+def _compared(chosen: argparse.Namespace, terminal: Terminal) -> "tuple[list[Agreement], TokenFacts | None]":
+    """Compare the checkpoint with the masks of its parent, and, if asked, its losses with the parent's."""
     from trim.calibration.corpora import load_corpus
     from trim.evaluation.agreement import agreements
+    from trim.evaluation.diagnoses import compare_tokens
     from trim.models.loaded import load_model
 
-    parent = load_model(chosen.parent, device=chosen.device, progress=terminal.progress)
-    windows = load_corpus(
-        chosen.corpus,
-        parent.tokenizer,
-        windows=chosen.windows,
-        length=chosen.length,
-        seed=chosen.seed,
-        progress=terminal.progress,
-    )
-    return agreements(chosen.checkpoint, parent, windows, progress=terminal.progress)
+    progress = terminal.progress
+    parent = load_model(chosen.parent, device=chosen.device, progress=progress)
+
+    def read(split: str, windows: int) -> "Tensor":
+        return load_corpus(
+            chosen.corpus,
+            parent.tokenizer,
+            split=split,
+            windows=windows,
+            length=chosen.length,
+            seed=chosen.seed,
+            progress=progress,
+        )
+
+    agreed = agreements(chosen.checkpoint, parent, read("calibration", chosen.windows), progress=progress)
+    if not chosen.losses:
+        return agreed, None
+    checkpoint = load_model(chosen.checkpoint, device=parent.device, dtype=parent.dtype, progress=progress)
+    windows = read("evaluation", LOSS_WINDOWS)
+    return agreed, compare_tokens(parent, checkpoint, windows, chosen.corpus, progress=progress)
 
 
 def _table(rows: list[dict[str, object]]) -> str:

@@ -64,7 +64,7 @@ def agreements(
         ModelError: the checkpoint cannot be read.
         SettingsError: it has no layer with zeros that the parent has too.
     """
-    files = TensorFiles(weights_folder(locate(checkpoint), progress or (lambda now: None)), quantized=True)
+    files = TensorFiles(weights_folder(locate(checkpoint), progress or (lambda now: None)), partly=True)
     tensors = {name: tensor for tensor, name in layer_names(files).items()}
     common = [
         name

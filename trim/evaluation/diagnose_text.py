@@ -5,12 +5,26 @@ from dataclasses import dataclass
 import numpy as np
 
 from trim.evaluation.entries import format_perplexity
-from trim.runs.shapes import BlockErrorFacts, Diagnoses, LayerCostFacts, MeasuredText, TokenFacts
+from trim.methods.signal import RowSignal
+from trim.runs.shapes import (
+    AgreementFacts,
+    BlockErrorFacts,
+    Diagnoses,
+    LayerCostFacts,
+    MeasuredText,
+    TargetFacts,
+    TokenFacts,
+)
 
 DIAGNOSES = {
     "layers": "what each layer costs, pruned alone",
     "blocks": "where error builds up, block by block",
     "tokens": "which tokens suffer",
+}
+LAYER_DIAGNOSES = {
+    "signal": "how certain the row sparsities of a layer are that TRIM learns",
+    "agreement": "which weights of a layer the run and other methods keep both",
+    "targets": "a layer's rows at all targets",
 }
 CONTEXT_TOKENS = 12  # before a token, where it is listed
 
@@ -120,6 +134,48 @@ def tokens_finding(facts: TokenFacts) -> str:
         f"than before. The tenth that suffers most makes {share:.0%} of all that was added; most of all "
         f"“{worst.text.strip() or repr(worst.text)}” after “…{worst.before[-40:].strip()}” (+{worst.difference:.3g})."
     )
+
+
+def signal_finding(found: RowSignal) -> str:
+    """Say how much of the spread between rows is signal, and how certain a row is."""
+    rates = list(found.rates)
+    most = max(set(rates), key=rates.count)
+    rate = "no rate" if most is None else f"rate {most:+g}"
+    chosen = f"{rate} was chosen in {rates.count(most)} of {len(rates)} draws."
+    share = found.signal_share
+    if np.isnan(share):
+        return f"Row sparsities are the same in every row and draw; {chosen}"
+    return (
+        f"{share:.0%} of the variance of row sparsities is between rows, the rest is their own uncertainty. A row's "
+        f"sparsity is certain to ± {np.median(found.uncertainty):.2%} (median); {found.meant_share:.0%} of the rows "
+        f"differ from the layer's by more than twice their uncertainty; {chosen}"
+    )
+
+
+def agreements_finding(found: list[AgreementFacts]) -> str:
+    """Say which method's mask is closest to the run's, and which is furthest away."""
+    if not found:
+        return "No method of the library reaches this layer's sparsity."
+    ordered = sorted(found, key=lambda each: -each["whole"])
+    best, least = ordered[0], ordered[-1]
+    return (
+        f"Closest is {best['allocation']} by {best['score']}: of the weights that either keeps both keep "
+        f"{best['whole']:.1%}, at random {best['expected']:.1%}. Furthest away is {least['allocation']} by "
+        f"{least['score']}, {least['whole']:.1%}."
+    )
+
+
+def targets_finding(found: list[TargetFacts], columns: int) -> str:
+    """Say how far apart a method's rows are where they differ most."""
+    widest = []
+    for each in found:
+        low, high = np.percentile(np.array(each["counts"]) / columns, (5, 95), axis=1)
+        place = int((high - low).argmax())
+        widest.append(
+            f"{each['method']} spreads nine rows in ten most at a target of {each['targets'][place]:.0%}, from "
+            f"{low[place]:.1%} to {high[place]:.1%}"
+        )
+    return "; ".join(widest) + "."
 
 
 def finding(what: str, diagnoses: Diagnoses) -> str:

@@ -119,13 +119,13 @@ def pruned(model: Model, run: Run) -> Iterator[None]:
                 model.layers[name].weight.copy_(weight)
 
 
-def source_of(run: Run) -> str:
-    """Return the model that a run pruned.
+def source_of(run: Run, *, layer: bool = False) -> str:
+    """Return the model that a run pruned; `layer`: a layer kept from the app is enough.
 
     Raises:
         ModelError: it cannot be read, or has changed since.
     """
-    if run.kind != "model":
+    if run.kind != "model" and not layer:
         raise ModelError(f"{run.path} keeps single layers; evaluate a run of a whole model")
     folder, _ = model_folder(run.request.model)
     if TensorFiles(folder).fingerprint() != run.model.weights:

@@ -11,7 +11,8 @@ from trim.names import format_bytes
 
 if TYPE_CHECKING:
     from trim.evaluation.agreement import Agreement
-    from trim.evaluation.xray import LayerXray, Xray
+    from trim.evaluation.xray import Xray
+    from trim.evaluation.xray_layer import LayerXray
 
 MAX_NAMES_LISTED = 5  # in one sentence
 METHODS = {
@@ -27,7 +28,12 @@ def findings(found: Xray) -> list[str]:
     pruned = [layer for layer in found.layers if layer.zeros]
     weights = f"{found.weights:,} weights in {len(found.layers):,} layers"
     if not pruned:
-        return [f"Not pruned: none of its {weights} is zero.", *_damage(found), *_quantized(found)]
+        return [
+            f"Not pruned: none of its {weights} is zero.",
+            *_damage(found),
+            *_quantized(found),
+            *_lost(found),
+        ]
     sparsities = [layer.sparsity for layer in found.layers]
     said = [
         f"{found.sparsity:.1%} of its {weights} are zero; a layer has from {min(sparsities):.1%} to "
@@ -47,7 +53,7 @@ def findings(found: Xray) -> list[str]:
         if saving > 0
         else f"It takes {format_bytes(found.bytes_on_disk)} on the disk; packing would save nothing."
     )
-    return [*said, *_against_parent(found), *_damage(found), *_quantized(found)]
+    return [*said, *_against_parent(found), *_damage(found), *_quantized(found), *_lost(found)]
 
 
 def _rows(pruned: list[LayerXray]) -> str:
@@ -131,6 +137,17 @@ def _quantized(found: Xray) -> list[str]:
     ]
 
 
+def _lost(found: Xray) -> list[str]:
+    if not found.damaged:
+        return []
+    said = list(found.damaged[:MAX_NAMES_LISTED])
+    if (more := len(found.damaged) - len(said)) > 0:
+        said.append(f"So are {more:,} more files.")
+    some = "1 tensor is" if len(found.lost) == 1 else f"{len(found.lost):,} tensors are"
+    lost = f"{some} lost with it: {_list(found.lost)}. " if found.lost else ""
+    return [*said, f"{lost}All numbers are of the rest."]
+
+
 def _list(names: list[str] | tuple[str, ...]) -> str:
     more = len(names) - MAX_NAMES_LISTED
     return ", ".join(names[:MAX_NAMES_LISTED]) + (f" and {more:,} more" if more > 0 else "")
@@ -176,6 +193,8 @@ def to_json(found: Xray) -> dict:
         "bytes_packed": found.bytes_packed,
         "pattern": None if found.pattern is None else str(found.pattern),
         "quantized": dict(found.quantized),
+        "damaged": list(found.damaged),
+        "lost": list(found.lost),
         "findings": findings(found),
         "layers": [_layer_to_json(layer) for layer in found.layers],
     }

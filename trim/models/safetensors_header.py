@@ -61,10 +61,13 @@ def read_safetensors_header(path: Path) -> tuple[dict, int]:
     return header, 8 + length
 
 
-def find_tensors(path: Path) -> tuple[dict[str, TensorPlace], dict[str, str]]:
-    """Find where a file's tensors lie, and the types of those that cannot be read.
+def find_tensors(
+    path: Path, damaged: list[str] | None = None
+) -> tuple[dict[str, TensorPlace], dict[str, str], list[str]]:
+    """Find where a file's tensors lie, the types of those that cannot be read, and those beyond its end.
 
-    As the format asks, they fill the file: no gap, no byte of two.
+    As the format asks, they fill the file: no gap, no byte of two. A file that ends too early is an error, unless there
+    is a list of what is `damaged` to note it.
     """
     header, data = read_safetensors_header(path)
     header.pop("__metadata__", None)
@@ -90,8 +93,15 @@ def find_tensors(path: Path) -> tuple[dict[str, TensorPlace], dict[str, str]]:
             )
         filled += place.length
     if filled != (size := path.stat().st_size):
-        raise _damaged(path, f"it has {size:,} bytes, and its header describes {filled:,}")
-    return {name: place for name, place in places.items() if name not in quantized}, quantized
+        cut_short = _damaged(path, f"it has {size:,} bytes, and its header describes {filled:,}")
+        if damaged is None or filled < size:
+            raise cut_short
+        damaged.append(str(cut_short))
+    cut = [name for name, place in places.items() if place.start + place.length > size]
+    for name in cut:
+        del places[name]
+        quantized.pop(name, None)
+    return {name: place for name, place in places.items() if name not in quantized}, quantized, cut
 
 
 def _damaged(path: Path, reason: str) -> ModelError:

@@ -27,12 +27,16 @@ MAX_TENSORS = 100_000  # in one model; the largest mixtures of experts have some
 _SAMPLE_BYTES = 4096
 
 
-def weight_files(folder: Path) -> tuple[list[str], str | None]:
+def weight_files(folder: Path, *, complete: bool = True) -> tuple[list[str], str | None]:
     """Find the files that hold a folder's weights, and the index that names them; None where one file holds all.
 
     As `transformers` chooses: the file or index that config.json names as "transformers_weights", else
     `model.safetensors`, else the files of `model.safetensors.index.json`. A folder may hold others too, such as the
     shards of an earlier save; no program reads those.
+
+    Args:
+        folder: the model folder.
+        complete: whether every file that an index names must be there.
 
     Returns:
         Paths relative to the folder, in the order in which they are read.
@@ -40,16 +44,20 @@ def weight_files(folder: Path) -> tuple[list[str], str | None]:
     Raises:
         ModelError: there are none, a part is missing, the index is damaged, or only pickle files are there.
     """
+
+    def find(index: str) -> list[str]:
+        return shards(folder, index) if complete else index_files(folder / index)
+
     if named := _named_weights(folder):
         if not (folder / named).is_file():
             raise ModelError(
                 f"{folder} lacks {named}, which its config.json names; get it from where the model comes from"
             )
-        return (shards(folder, named), named) if named.endswith(".index.json") else ([named], None)
+        return (find(named), named) if named.endswith(".index.json") else ([named], None)
     if (folder / WEIGHTS).is_file():
         return [WEIGHTS], None
     if (folder / INDEX).is_file():
-        return shards(folder, INDEX), INDEX
+        return find(INDEX), INDEX
     pickles = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
     if pickles:
         raise ModelError(pickle_advice(str(folder), pickles[0]))
@@ -91,16 +99,21 @@ def index_files(index: Path) -> list[str]:
     Raises:
         ModelError: it is damaged, or names a file outside the folder.
     """
+    return sorted(set(_weight_map(index).values()))
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Return the file of each tensor that an index names."""
     try:
         content = json.loads(index.read_text(encoding="utf-8"))
-        names = sorted(set(content["weight_map"].values()))
-        if not names or not isinstance(content["metadata"], dict):  # transformers needs both
+        found: dict[str, str] = content["weight_map"]
+        if not found or not isinstance(content["metadata"], dict):  # transformers needs both
             raise ValueError
-        for name in names:
+        for name in set(found.values()):
             _require_inside(name, index)
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise ModelError(f"{index} is damaged; get it again from where the model comes from") from error
-    return names
+    return found
 
 
 def shards(folder: Path, index: str) -> list[str]:
@@ -145,33 +158,47 @@ class TensorFiles:
         index: the name of the index of these files; None where one file holds all.
         places: where each tensor lies.
         quantized: the types of tensors that cannot be read as numbers, by name; they are not among the places.
+        damaged: what is wrong with each file that is missing, damaged or cut short, in words.
+        lost: the tensors that are not there because of that, as far as their names are known.
         main_dtype: the type of most of the bytes.
         parameters: numbers in all tensors.
     """
 
-    def __init__(self, folder: Path, *, quantized: bool = False) -> None:
+    def __init__(self, folder: Path, *, partly: bool = False) -> None:
         """Read the headers.
 
         Args:
             folder: the model folder.
-            quantized: whether a folder with quantized weights is opened too, for what else it holds.
+            partly: whether a folder with quantized weights, or with files that are missing or damaged, is opened too,
+                for what else it holds.
 
         Raises:
             ModelError: no safetensors in the folder, one that the index names is missing, a damaged one, or quantized
                 weights.
         """
         self.folder = folder
-        names, self.index = weight_files(folder)
-        self.files = [folder / name for name in names]
+        names, self.index = weight_files(folder, complete=not partly)
+        self.files: list[Path] = []
+        self.damaged: list[str] = []
+        self.lost: list[str] = []
         self.places: dict[str, TensorPlace] = {}
         self.quantized: dict[str, str] = {}
         self._stamps: dict[Path, tuple[int, ...]] = {}
-        for path in self.files:
-            self._stamps[path] = _stamp(path.stat())
-            places, others = find_tensors(path)
+        for path in (folder / name for name in names):
+            try:
+                stamp = _stamp(path.stat())
+                places, others, cut = find_tensors(path, self.damaged if partly else None)
+            except (ModelError, FileNotFoundError) as error:
+                if not partly:
+                    raise
+                self._leave_out(path, error)
+                continue
+            self.files.append(path)
+            self._stamps[path] = stamp
             self.places |= places
             self.quantized |= others
-            if others and not quantized:
+            self.lost += cut
+            if others and not partly:
                 name, kind = next(iter(others.items()))
                 raise ModelError(
                     f"{path}: {name} is quantized (type {kind}), which cannot be pruned; load the checkpoint that it "
@@ -182,14 +209,23 @@ class TensorFiles:
                     f"{folder} holds over {MAX_TENSORS:,} tensors, more than any supported model; choose another model"
                 )
         if not self.places and not self.quantized:
+            if self.damaged:
+                raise ModelError(self.damaged[0])
             raise ModelError(f"{folder} holds safetensors without a single tensor; get them again")
         self.main_dtype = _main_dtype(self.places.values())
         self.parameters = sum(torch.Size(place.shape).numel() for place in self.places.values())
-        if not self.main_dtype.is_floating_point and not quantized:
+        if not self.main_dtype.is_floating_point and not partly:
             raise ModelError(
                 f"the weights in {folder} are quantized (type {_name_of(self.main_dtype)}); load the checkpoint that "
                 "they were made from"
             )
+
+    def _leave_out(self, path: Path, error: Exception) -> None:
+        """Note that a file is missing or damaged, and which tensors are lost with it."""
+        missing = f"{path} is missing; get it from where the model comes from"
+        self.damaged.append(str(error) if isinstance(error, ModelError) else missing)
+        named = {} if self.index is None else _weight_map(self.folder / self.index)
+        self.lost += [name for name, file in named.items() if self.folder / file == path]
 
     def read(
         self, name: str, *, pinned: bool = False, first: int = 0, shape: tuple[int, ...] | None = None

@@ -7,6 +7,7 @@ blocks/015.safetensors   arrays named LAYER/ARRAY (see `layer_record`), numbers 
 events.jsonl        progress, one event a line
 metrics.json        sparsities, times, perplexities
 diagnoses.json      what was measured of its layers, blocks and tokens afterwards
+diagnoses/          what was measured of single layers afterwards, a file for each (see `layer_diagnoses`)
 notes.json          name and note, free to edit
 """
 

@@ -237,6 +237,47 @@ class Diagnoses(TypedDict, total=False):
     tokens: TokenFacts
 
 
+Drawn = Literal["vectors", "windows", "texts"]
+
+
+class SignalFacts(TypedDict):
+    """The rows that TRIM learned for a layer in several draws, as `RowSignal`; one draw of Gini where all are alike."""
+
+    drawn: Drawn
+    vectors: Size
+    counts: Annotated[list[list[Count]], Limits(2)]
+    gini: Annotated[list[list[Loss]], Limits(1)]
+    rates: list[float | None]
+    titles: list[Annotated[str, Limits(most=MAX_NAME_LENGTH)]]
+
+
+class AgreementFacts(TypedDict):
+    """How far the mask of a layer agrees with that of another method, as `MaskAgreement`."""
+
+    score: Word
+    allocation: Word
+    whole: Share
+    expected: Share
+    by_row: list[Share]
+    by_column: list[Share]
+
+
+class TargetFacts(TypedDict):
+    """How many weights each row of a layer loses at several targets."""
+
+    method: Word
+    targets: Annotated[list[Share], Limits(1)]
+    counts: list[list[Count]]
+
+
+class LayerDiagnoses(TypedDict, total=False):
+    """A file of `diagnoses/`, of one layer."""
+
+    signal: SignalFacts
+    agreement: list[AgreementFacts]
+    targets: list[TargetFacts]
+
+
 class SearchNumbers(TypedDict):
     """The numbers of a search, in the metadata of a block's file."""
 

@@ -221,7 +221,7 @@ def discard_unbegun(path: Path) -> None:
 
 def update_metrics(path: Path, metrics: Mapping[str, object]) -> None:
     """Add to a run's `metrics.json`, in which top-level keys are replaced."""
-    _update(path / "metrics.json", metrics)
+    update_json(path / "metrics.json", metrics)
 
 
 def update_diagnoses(path: Path, diagnoses: Diagnoses) -> None:
@@ -230,10 +230,15 @@ def update_diagnoses(path: Path, diagnoses: Diagnoses) -> None:
     Raises:
         RunError: it cannot be written.
     """
-    _update(path / "diagnoses.json", diagnoses)
+    update_json(path / "diagnoses.json", diagnoses)
 
 
-def _update(target: Path, content: Mapping[str, object]) -> None:
+def update_json(target: Path, content: Mapping[str, object]) -> None:
+    """Add to a JSON file, in which top-level keys are replaced.
+
+    Raises:
+        RunError: it is damaged, or cannot be written.
+    """
     write_json(target, {**read_json(target, dict, optional=True), **content})
 
 

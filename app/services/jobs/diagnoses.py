@@ -1,4 +1,4 @@
-"""Diagnoses of a run, measured by a job: what layers cost, where error builds up, which tokens suffer."""
+"""Diagnoses of a run and of its single layers, measured by a job and kept with the run."""
 
 import datetime
 import hashlib
@@ -14,16 +14,23 @@ from trim.runs.folder import Run
 WHAT = "Measuring a run"
 
 
-def diagnosis_key(run: Run, what: str) -> str:
-    """Return the key of the job that makes a run's diagnosis."""
-    asked = json.dumps([what, run.id, run.fingerprint, run.created])
+def diagnosis_key(run: Run, what: str, layer: str = "") -> str:
+    """Return the key of the job that makes a diagnosis of a run, or of one of its layers."""
+    asked = json.dumps([what, layer, run.id, run.fingerprint, run.created])
     return "diagnosed-" + hashlib.sha256(asked.encode()).hexdigest()[:24]
 
 
 def begin_diagnosis(
-    jobs: RunJobs, run: Run, what: str, *, windows: int, length: int, layers: Sequence[str] = ("*",)
+    jobs: RunJobs, run: Run, what: str, options: Sequence[str] = (), *, layer: str = ""
 ) -> str:
-    """Measure a run on the evaluation part of its calibration text; the key under which `diagnosing` finds it.
+    """Measure a run, or one layer of it; the key under which `diagnosing` finds it.
+
+    Args:
+        jobs: who does it.
+        run: which.
+        what: of `DIAGNOSES`, or of a layer of `LAYER_DIAGNOSES`.
+        options: of `python -m trim diagnose`.
+        layer: which; "": the run.
 
     Raises:
         ModelError: the model of the run is not there any more, or has changed.
@@ -33,14 +40,14 @@ def begin_diagnosis(
     SEMINAR.require(WHAT, run.request.model)
     from trim.evaluation.workbench import source_of  # imports torch
 
-    source_of(run)
-    key = diagnosis_key(run, what)
-    request = run.request
-    options = ["--corpus", request.corpus, "--windows", str(windows), "--length", str(length)]
-    options += ["--dtype", request.dtype] if request.dtype else []
-    options += ["--device", request.device] if request.device else []
-    command = ["diagnose", "--json", *options, "--layers", *layers, "--", what, str(run.path.resolve())]
-    jobs.write(key, f"{what} of {run.name}", command, WHAT)
+    source_of(run, layer=bool(layer))
+    key, request = diagnosis_key(run, what, layer), run.request
+    command = ["diagnose", "--json", *options]
+    command += ["--layers", layer] if layer else []
+    command += ["--dtype", request.dtype] if request.dtype else []
+    command += ["--device", request.device] if request.device else []
+    title = f"{what} of {layer or run.name}"
+    jobs.write(key, title, [*command, "--", what, str(run.path.resolve())], WHAT)
     return key
 
 

@@ -3,18 +3,26 @@
 from pathlib import Path
 
 import trim
+from app.services.layer.keys import SignalKey
 from app.services.layer.request import request_of
 from app.services.layer.study import Outcome, Study
 from app.services.layer.tensor_layer import TensorLayer, as_tensor
 from app.services.server.access import SEMINAR
 from trim.errors import RunError
+from trim.runs.layer_diagnoses import signal_facts, update_layer_diagnoses
 from trim.runs.listing import runs_folder
 from trim.runs.record import LayerRecord
 from trim.runs.recording import layer_record, record_of_search, run_record
 from trim.runs.writer import RunWriter, new_run_path
 
 
-def keep(study: Study, outcome: Outcome, method: str, name: str) -> Path:
+def keep(
+    study: Study,
+    outcome: Outcome,
+    method: str,
+    name: str,
+    signal: tuple[SignalKey, trim.RowSignal] | None = None,
+) -> Path:
     """Write an allocation of the outcome as a run of one layer, with its mask; the folder it is in.
 
     Args:
@@ -22,6 +30,7 @@ def keep(study: Study, outcome: Outcome, method: str, name: str) -> Path:
         outcome: its outcome at the chosen target.
         method: "trim" or "optimal".
         name: the run's name.
+        signal: how certain its row sparsities are; None: not measured.
 
     Raises:
         RunError: it cannot be written, came with the app, or its text is still being read.
@@ -41,6 +50,10 @@ def keep(study: Study, outcome: Outcome, method: str, name: str) -> Path:
         structure=origin.structure,
     ) as writer:
         writer.write_block(int(key.layer.split(".")[0]), [layer])
+        if signal is not None:
+            asked, found = signal
+            facts = signal_facts(found, study.columns, asked.drawn, vectors=asked.vectors)
+            update_layer_diagnoses(folder, layer.name, {"signal": facts})
         writer.finish({"layer_sparsity": {"requested": settings.target_sparsity, "realised": layer.sparsity}})
     return folder
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from trim.methods.search_settings import SearchSettings
+from trim.runs.shapes import Drawn
 
 SENSITIVITY_WINDOWS = 32  # as many as a run of the command line takes
 DEVICES = "devices"  # the key of the job that lists them
@@ -83,13 +84,15 @@ class SignalKey:
     Attributes:
         study: the layer.
         settings: of the search.
-        windows: whether other windows of the text are read each time; otherwise the input vectors are resampled.
+        drawn: what is drawn again: input vectors, windows of the text, or texts.
         draws: how many.
         vectors: how many input vectors are resampled each time.
+        texts: beside the own one, where texts are drawn.
     """
 
     study: StudyKey
     settings: SearchSettings
-    windows: bool
+    drawn: Drawn
     draws: int
     vectors: int
+    texts: tuple[str, ...] = ()

@@ -28,6 +28,7 @@ from app.services.server.access import SEMINAR
 from app.services.server.lane import Lane
 from app.services.server.lru import cached
 from app.services.server.memory import freeze_gc
+from trim.methods.search_settings import SearchSettings
 from trim.progress import Progress, ProgressListener
 
 if TYPE_CHECKING:  # torch is imported by the jobs that compute with it
@@ -134,9 +135,18 @@ class Laboratory:
         SEMINAR.require("Measuring uncertainty", key.study.model.source)
         return self._signals.job(key, lambda job: self._signal(key, model, job))
 
-    def finished_signal(self, key: SignalKey) -> bool:
+    def started_signal(self, key: SignalKey) -> bool:
         """Return whether such a job was started and is kept."""
         return self._signals.get(key) is not None
+
+    def measured_signal(
+        self, study: StudyKey, settings: SearchSettings
+    ) -> tuple[SignalKey, trim.RowSignal] | None:
+        """Return the draws that were asked for last of a layer under these settings; None: none are kept."""
+        for key, job in self._signals.succeeded():
+            if isinstance(key, SignalKey) and (key.study, key.settings) == (study, settings):
+                return key, job.result()
+        return None
 
     def open_studies(self) -> list[Study]:
         """Return the studies that are kept, the one asked for last first."""
@@ -273,21 +283,27 @@ class Laboratory:
         study, sample = key.study, key.study.sample
         vectors = sample.vectors_per_sequence
 
-        def captured(seed: int) -> trim.LayerSample:
-            windows = self._windows_of(model, dataclasses.replace(sample, seed=seed), job)
-            found = trim.capture(model, windows, [study.layer], vectors_per_sequence=vectors, seed=seed)
+        def captured(read: SampleKey) -> trim.LayerSample:
+            windows = self._windows_of(model, read, job)
+            found = trim.capture(model, windows, [study.layer], vectors_per_sequence=vectors, seed=read.seed)
             return found[study.layer]
 
         with JOBS.turn(job), self._measuring.turn(job):
             samples: Iterator[trim.LayerSample]
-            if key.windows:
-                samples = map(captured, range(sample.seed, sample.seed + key.draws))
-            else:
-                one = captured(sample.seed)
+            if key.drawn == "vectors":
+                one = captured(sample)
                 samples = trim.resampled(one, key.draws, vectors=key.vectors, seed=sample.seed)
-            return trim.row_signal(
+            elif key.drawn == "windows":
+                seeds = range(sample.seed, sample.seed + key.draws)
+                samples = (captured(dataclasses.replace(sample, seed=seed)) for seed in seeds)
+            else:
+                texts = (sample.corpus, *key.texts)
+                samples = (captured(dataclasses.replace(sample, corpus=text)) for text in texts)
+            found = trim.row_signal(
                 samples, key.settings, score=study.score, draws=key.draws, progress=job.report
             )
+            titles = (sample.corpus, *key.texts) if key.drawn == "texts" else found.titles
+            return dataclasses.replace(found, titles=titles)
 
     def _windows_of(self, model: trim.Model, sample: SampleKey, job: Job) -> Tensor:
         key = (model.fingerprint, sample)

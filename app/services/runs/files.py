@@ -16,6 +16,7 @@ from trim.errors import RunError
 from trim.files import FolderLock, remedy
 from trim.names import RECOVERY
 from trim.runs.folder import Run, open_run
+from trim.runs.layer_diagnoses import measured_files
 from trim.runs.record import LayerRecord
 from trim.runs.recovery import MOVED, Recovery
 from trim.runs.writer import RunWriter, write_notes
@@ -52,8 +53,9 @@ def copy_run(run: Run, path: Path, change: Callable[[LayerRecord], LayerRecord])
             writer.write_block(index, records, **facts)
         if run.complete:
             writer.finish(run.metrics)
-    for name in SMALL_FILES:
+    for name in (*SMALL_FILES, *measured_files(run.path)):
         if name != "manifest.json" and (run.path / name).exists():
+            (path / name).parent.mkdir(exist_ok=True)
             shutil.copyfile(run.path / name, path / name)
 
 
@@ -72,7 +74,7 @@ def exported(run: Run, *, masks: bool) -> Iterator[IO[bytes]]:
                 copy_run(run, source, lambda record: record)
             file = stack.enter_context(tempfile.TemporaryFile())
             blocks = [entry["file"] for entry in open_run(source).manifest["blocks"].values()]
-            _zip(file, source, top, (*SMALL_FILES, *blocks))
+            _zip(file, source, top, (*SMALL_FILES, *measured_files(source), *blocks))
         except OSError as error:
             raise RunError(
                 f"{run.id} cannot be exported ({error.strerror or error}); for its temporary files, {remedy(error)}"

@@ -21,6 +21,7 @@ from trim.files import FolderLock, is_locked, remedy
 from trim.names import RECOVERED, RECOVERY, format_bytes, one_line
 from trim.runs.folder import open_run
 from trim.runs.json_files import MAX_JSON_BYTES
+from trim.runs.layer_diagnoses import layer_diagnoses, measured_files
 from trim.runs.recovery import is_recovery, open_recovery
 from trim.runs.writer import new_run_path
 
@@ -32,6 +33,7 @@ UNLOCKED_SECONDS = 60
 STAGING = ".importing-"  # in the runs' folder, where a rename is atomic; nothing in it is listed as a run
 
 _BLOCK = re.compile(r"blocks/[0-9]{3,4}(\.2)?\.safetensors")
+_MEASURED = re.compile(r"diagnoses/[0-9][\w.]{0,200}\.json")
 # What archivers and our own locks leave next to a run, what an unfinished run can make again, and the model of a
 # recovery: passed over.
 _LEFT_OUT = re.compile(
@@ -106,9 +108,11 @@ def _unpack(file: IO[bytes], path: Path) -> str:
         left = MAX_BYTES
         for name, member in wanted.items():
             inside = name.removeprefix(top)
-            if inside not in known and (recovered or not _BLOCK.fullmatch(inside)):
+            large = not recovered and _BLOCK.fullmatch(inside)
+            measured = not recovered and _MEASURED.fullmatch(inside)
+            if inside not in known and not large and not measured:
                 raise _refused(f"it holds {one_line(name)!r}, which is not part of a run")
-            most = min(left, MAX_JSON_BYTES) if inside in known else left
+            most = left if large else min(left, MAX_JSON_BYTES)
             left -= _extract(archive, member, path / inside, most)
     return top.rstrip("/")
 
@@ -221,6 +225,9 @@ def check_run(path: Path) -> None:
         named = {run.path / entry["file"] for entry in run.manifest["blocks"].values()}
         if strangers := set(path.glob("blocks/*")) - named:
             raise RunError(f"the manifest does not name {min(strangers).name}")
+        measured = {name.partition("/")[2].removesuffix(".json") for name in measured_files(path)}
+        if unknown := measured - set(run.layers):
+            raise RunError(f"it has measured {min(unknown)}, and not pruned it")
         for index in run.blocks:
             entry = run.manifest["blocks"][str(index)]
             file = run.path / entry["file"]
@@ -228,5 +235,6 @@ def check_run(path: Path) -> None:
                 raise RunError(f"{entry['file']} is not what the run recorded, or missing")
             for record in run.block(index).values():
                 LayerView.of(run, record)
+                layer_diagnoses(run, record.name)
     except RunError as error:
         raise RunError(str(error).replace(f"{path}/", "").replace(str(path), "the run")) from error

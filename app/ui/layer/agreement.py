@@ -11,24 +11,33 @@ import streamlit as st
 from app.services.runs.layer import METHOD_LABELS
 from app.ui.common.agreement import agreement_views
 from app.ui.common.cards import card
+from app.ui.common.diagnosis import Diagnosis, diagnosis
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
 from app.ui.common.waiting import NothingToShow, finished, laboratory
 from app.ui.layer.live import is_live
 from trim.errors import TrimError
+from trim.evaluation.diagnose_text import agreements_finding
 from trim.methods.agreement import mask_agreement
 from trim.methods.choices import ALLOCATIONS, SCORES
+from trim.runs.layer_diagnoses import agreement_of, layer_diagnoses
 
 if TYPE_CHECKING:
     from app.services.layer.study import Outcome, Study
     from app.ui.layer.more import Seen
 
 Choice = tuple[str, str]  # a score and an allocation
+COST = (
+    "The run's text is read up to this layer, with the blocks before it pruned; then every method and score of the "
+    "library prunes the layer as far as the run did."
+)
 
 
 def agreement_section(seen: Seen) -> None:
     """Choose two masks of the layer at its target, and show how far they agree by row and by column."""
-    assert seen.live is not None, "the list of views asks"
+    if seen.live is None:
+        _stored_section(seen)
+        return
     study, outcome = seen.live
     choices = _choices(study, outcome)
     first, second = st.columns(2)
@@ -50,6 +59,26 @@ def agreement_section(seen: Seen) -> None:
         bind="query-params",
         brief=True,
     )
+
+
+def _stored_section(seen: Seen) -> None:
+    """Compare the run's own mask with those that the library makes of what the layer received."""
+    run, name = seen.stored
+
+    def show() -> None:
+        found = layer_diagnoses(run, name)["agreement"]
+        st.caption(plain(agreements_finding(found)))
+        facts = st.selectbox(
+            "The run's mask and that of",
+            sorted(found, key=lambda each: -each["whole"]),
+            format_func=lambda each: f"{_label((each['score'], each['allocation']))}: {each['whole']:.1%}",
+            key="mask_other",
+        )
+        views = agreement_views(agreement_of(facts), "The run", _label((facts["score"], facts["allocation"])))
+        card("masks_agree", views, file_name=seen.file_name, brief=True)
+
+    made = lambda: bool(layer_diagnoses(run, name).get("agreement"))  # noqa: E731
+    diagnosis(run, Diagnosis("agreement", "Do methods agree?", COST, made, show, layer=name))
 
 
 def _choices(study: Study, outcome: Outcome) -> list[Choice]:

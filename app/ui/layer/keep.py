@@ -10,6 +10,7 @@ from app.ui.common.present import kept
 from app.ui.common.seminar import presenter_only
 from app.ui.common.slots import compare_link
 from app.ui.common.text import plain
+from app.ui.common.waiting import laboratory
 from trim import TrimError
 
 if TYPE_CHECKING:  # it computes, and imports torch
@@ -31,7 +32,8 @@ def keep_controls(study: "Study", outcome: "Outcome", shown: LayerView) -> None:
         from app.services.layer.keep import keep
 
         try:
-            folder = keep(study, outcome, labels[label], name.strip())
+            signal = laboratory().measured_signal(study.key, outcome.result.settings)
+            folder = keep(study, outcome, labels[label], name.strip(), signal)
         except (TrimError, OSError) as error:
             st.error(plain(error), icon=":material/error:")
         else:

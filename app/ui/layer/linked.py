@@ -20,7 +20,8 @@ from app.ui.common.studio import open_studio
 from app.ui.layer import text
 from app.ui.layer.why import why
 from diagnostics.figures.theme import METHOD_STYLES, PALETTES, SCORE_STYLES, Style, series_styles
-from diagnostics.panels import CosineAxis, LayerNumbers, linked_panels
+from diagnostics.panel_parts import LayerNumbers
+from diagnostics.panels import CosineAxis, linked_panels
 
 KEY = "linked"
 _HERE = Path(__file__).parent

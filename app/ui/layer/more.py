@@ -39,14 +39,16 @@ class Seen:
     live: tuple[Study, Outcome] | None = None
     run: Run | None = None
 
+    @property
+    def stored(self) -> tuple[Run, str]:
+        """Return the run of a stored layer, and the layer's name there."""
+        assert self.run is not None, "the layer is computed now"
+        return self.run, self.view.name
+
 
 def more_section(seen: Seen) -> None:
     """Choose one of the further views, and draw it; the address holds which."""
-    views = (
-        VIEWS if seen.live is not None else {name: VIEWS[name] for name in VIEWS if name not in LIVE_VIEWS}
-    )
-    if expert_number(seen.view.name):
-        views = {"Experts": _experts} | views
+    views = ({"Experts": _experts} if expert_number(seen.view.name) else {}) | VIEWS
     chosen = st.segmented_control(
         "Further view",
         list(views),
@@ -75,10 +77,9 @@ def _heads(seen: Seen) -> None:
 
 
 def _targets(seen: Seen) -> None:
-    from app.ui.layer.targets import targets_card
+    from app.ui.layer.targets import targets_section
 
-    assert seen.live is not None, "a stored layer is not asked"
-    targets_card(*seen.live, seen.view, seen.rows, seen.file_name)
+    targets_section(seen)
 
 
 def _inputs(seen: Seen) -> None:
@@ -111,11 +112,9 @@ def _agreement(seen: Seen) -> None:
 def _signal(seen: Seen) -> None:
     from app.ui.layer.signal import signal_section
 
-    assert seen.live is not None, "a stored layer is not asked"
-    signal_section(*seen.live, seen.rows, seen.file_name)
+    signal_section(seen)
 
 
-LIVE_VIEWS = ("All targets", "Agreement", "Signal")  # which a stored layer does not have
 VIEWS: dict[str, Callable[[Seen], None]] = {
     "All targets": _targets,
     "Agreement": _agreement,

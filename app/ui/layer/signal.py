@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
 import streamlit as st
 
 from app.services.layer.keys import SignalKey
 from app.ui.common.cards import View, card, theme
+from app.ui.common.diagnosis import Diagnosis, diagnosis
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
 from app.ui.common.waiting import NothingToShow, finished, laboratory
 from app.ui.layer.live import is_live
 from diagnostics.figures.signal import rate_draws_figure, row_signal_figure
-from diagnostics.format import percent, rate_label
+from trim.evaluation.diagnose_text import signal_finding
+from trim.runs.layer_diagnoses import layer_diagnoses, signal_of
+from trim.runs.shapes import Drawn
 
 if TYPE_CHECKING:
     import trim
     from app.services.layer.study import Outcome, Study
+    from app.ui.layer.more import Seen
 
-KINDS = ("Input vectors", "Windows of the text")
+KINDS: dict[Drawn, str] = {
+    "vectors": "Input vectors",
+    "windows": "Windows of the text",
+    "texts": "Texts",
+}
 DRAWS = 12
 FORMULA = r"""
 $$
@@ -30,39 +38,117 @@ V_{\text{rows}} = \operatorname{var}_i \bar s_i - \frac{V_{\text{draws}}}{K}
 $$
 
 $s_{ik}$ is the sparsity that TRIM learns for row $i$ in draw $k$ of $K$: from the layer's input vectors drawn again
-with replacement (a bootstrap; the score stays), or from other windows of the text (then score, Gini and vectors
-change). A row is meant to differ where its mean is more than twice its standard deviation away from the layer's
+with replacement (a bootstrap; the score stays), or from other windows of the text or other texts (then score, Gini and
+vectors change). A row is meant to differ where its mean is more than twice its standard deviation away from the layer's
 sparsity.
 """
 
 
-def signal_section(study: Study, outcome: Outcome, rows: list[int], file_name: str) -> None:
-    """Ask what is drawn again, and show how certain the layer's row sparsities are."""
+COST = (
+    "The run's text is read up to this layer, with the blocks before it pruned; then TRIM learns the layer's rows once "
+    "for each draw. Other windows are read once for each."
+)
+
+
+def signal_section(seen: Seen) -> None:
+    """Show how certain the layer's row sparsities are, and ask what is drawn again."""
+    if seen.live is not None:
+        _live_section(*seen.live, seen.rows, seen.file_name)
+        return
+    run, name = seen.stored
+    columns = seen.view.columns
+
+    def show() -> None:
+        facts = layer_diagnoses(run, name)["signal"]
+        found = signal_of(facts, columns)
+        of = ", ".join(found.titles) if facts["drawn"] == "texts" else KINDS[facts["drawn"]].lower()
+        st.caption(
+            plain(f"Drawn again: {of}; {facts['vectors']:,} vectors in each of {len(found.rates)} draws.")
+        )
+        signal_card(found, seen.rows, seen.file_name)
+
+    def options() -> list[str] | None:
+        drawn = _ask_draws(None)
+        if drawn.of == "texts":
+            return ["--texts", *drawn.texts] if drawn.texts else None
+        chosen = ["--draws", str(drawn.draws)]
+        if drawn.of == "windows":
+            return [*chosen, "--other-windows"]
+        return chosen + (["--vectors", str(drawn.vectors)] if drawn.vectors else [])
+
+    made = lambda: "signal" in layer_diagnoses(run, name)  # noqa: E731
+    diagnosis(run, Diagnosis("signal", "Is it signal?", COST, made, show, options, name))
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What is drawn again, how often, how many vectors each time (None: as many as there are), or which texts."""
+
+    of: Drawn
+    draws: int = DRAWS
+    vectors: int | None = None
+    texts: tuple[str, ...] = ()
+
+
+def _ask_draws(captured: int | None) -> Draws:
+    """Ask what is drawn again; `captured`: how many vectors there are, if that is known."""
+    of: Drawn = st.segmented_control(
+        "Drawn again",
+        list(KINDS),
+        default="vectors",
+        format_func=KINDS.__getitem__,
+        required=True,
+        key="signal_kind",
+    )
+    if of == "texts":
+        given = st.text_input(
+            "Texts beside its own",
+            key="signal_texts",
+            placeholder="wikitext2, /folder/text.txt",
+            max_chars=2000,
+            help="Names or files, with commas between them: each is a draw, and its own text another.",
+        )
+        texts = tuple(filter(None, (text.strip() for text in given.split(","))))
+        return Draws(of, 1 + len(texts), captured, texts)
+    draws = st.number_input("Draws", 2, 100, DRAWS, key="signal_draws", width=140)
+    if of == "windows":
+        return Draws(of, draws, captured)
+    vectors = st.number_input(
+        "Vectors in each",
+        1,
+        None if captured is None else 8 * captured,
+        captured,
+        key="signal_vectors",
+        width=160,
+        placeholder="as many",
+        help="As many as the layer received: how certain it is now. Fewer or more: how that would change.",
+    )
+    return Draws(of, draws, vectors)
+
+
+def _live_section(study: Study, outcome: Outcome, rows: list[int], file_name: str) -> None:
     if not is_live(study):
         st.info("This is measured with the live model, which is being loaded.", icon=":material/bolt:")
         return
     if not presenter_only("Measuring uncertainty"):
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        kind = st.segmented_control("Drawn again", KINDS, default=KINDS[0], required=True, key="signal_kind")
-        draws = st.number_input("Draws", 2, 100, DRAWS, key="signal_draws", width=140)
-        vectors = study.vectors
-        if kind == KINDS[0]:
-            vectors = st.number_input(
-                "Vectors in each",
-                1,
-                8 * study.vectors,
-                study.vectors,
-                key="signal_vectors",
-                width=160,
-                help="As many as the layer received: how certain it is now. Fewer or more: how that would change.",
-            )
-        asked = st.button("Measure", type="primary", icon=":material/speed:", key="measure_signal")
-    key = SignalKey(study.key, outcome.result.settings, kind == KINDS[1], draws, vectors)
+        drawn = _ask_draws(study.vectors)
+        asked = st.button(
+            "Measure",
+            type="primary",
+            icon=":material/speed:",
+            key="measure_signal",
+            disabled=drawn.draws < 2,
+        )
+    key = SignalKey(
+        study.key, outcome.result.settings, drawn.of, drawn.draws, drawn.vectors or study.vectors, drawn.texts
+    )
     laboratory_ = laboratory()
-    if not (asked or laboratory_.finished_signal(key)):
+    if not (asked or laboratory_.started_signal(key)):
         st.caption(
-            "The layer is searched once for each draw. Other windows also take a forward pass of the model each."
+            "The layer is searched once for each draw. Other windows also take a forward pass of the model each. "
+            "Keep the layer as a run, and what was measured is kept with it."
         )
         return
     try:
@@ -75,7 +161,7 @@ def signal_section(study: Study, outcome: Outcome, rows: list[int], file_name: s
 
 def signal_card(found: trim.RowSignal, rows: list[int], file_name: str) -> None:
     """Draw sparsities, Gini and rates over the draws."""
-    seen = signal_seen(found)
+    seen = signal_finding(found)
 
     def view(figure: str) -> View:
         if figure == "Rates":
@@ -88,21 +174,3 @@ def signal_card(found: trim.RowSignal, rows: list[int], file_name: str) -> None:
 
     variants = {name: lambda name=name: view(name) for name in ("Row sparsity", "Gini", "Rates")}
     card("signal", variants, file_name=file_name)
-
-
-def signal_seen(found: trim.RowSignal) -> str:
-    """Say in a few sentences how much of the spread between rows is signal."""
-    rates = list(found.rates)
-    most = max(set(rates), key=rates.count)
-    rate = "no rate" if most is None else f"rate {rate_label(most)}"
-    chosen = f"{rate} was chosen in {rates.count(most)} of {len(rates)} draws."
-    share = found.signal_share
-    if np.isnan(share):
-        return f"Row sparsities are the same in every row and draw; {chosen}"
-    return (
-        f"{percent(share, 0)} of the variance of row sparsities is between rows, the rest is their "
-        f"own uncertainty. A row's "
-        f"sparsity is certain to ± {percent(np.median(found.uncertainty), 2)} (median); "
-        f"{percent(found.meant_share, 0)} of the rows "
-        f"differ from the layer's by more than twice their uncertainty; {chosen}"
-    )

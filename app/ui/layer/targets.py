@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from app.services.runs.layer import METHOD_LABELS, LayerView
+from app.services.runs.layer import METHOD_LABELS
 from app.ui.common import explanations
 from app.ui.common.cards import View, card, theme
+from app.ui.common.diagnosis import Diagnosis, diagnosis
 from app.ui.layer.cards import MAX_LINES
 from diagnostics.distributions import RowNumbers, distributions
 from diagnostics.figures.distributions import ROW_SPARSITY, ridges_figure
@@ -17,27 +18,63 @@ from diagnostics.figures.targets import target_paths_figure
 from diagnostics.figures.theme import series_styles
 from diagnostics.format import change, percent
 from diagnostics.targets import TargetPaths, target_paths
+from trim.runs.layer_diagnoses import layer_diagnoses
 
 if TYPE_CHECKING:
-    from app.services.layer.study import Outcome, Study
+    from app.ui.layer.more import Seen
 
 HIGHEST = 0.9  # beyond it rows meet their caps, and all ridges would be squeezed
 
 
-def targets_card(study: Study, outcome: Outcome, view: LayerView, rows: list[int], file_name: str) -> None:
+COST = (
+    "The run's text is read up to this layer, with the blocks before it pruned; then TRIM and the optimum prune the "
+    "layer at 13 targets."
+)
+
+
+def targets_section(seen: Seen) -> None:
     """Show the rows of a layer at targets from 30 to 90%, under each of the shown methods."""
-    found = study.all_targets(outcome)
-    low = found.curve.targets <= HIGHEST + 1e-9
-    variants = {}
-    for method in [each.method for each in view.learned] or list(found.counts):
-        paths = target_paths(
-            method, METHOD_LABELS[method], found.curve.targets[low], found.counts[method][low], view.columns
+    if seen.live is not None:
+        study, outcome = seen.live
+        found = study.all_targets(outcome)
+        low = found.curve.targets <= HIGHEST + 1e-9
+        methods = [each.method for each in seen.view.learned] or list(found.counts)
+        _card(
+            [_followed(each, found.curve.targets[low], found.counts[each][low], seen) for each in methods],
+            seen,
         )
-        formula = explanations.OPTIMAL_FORMULA if method == "optimal" else explanations.ROW_SPARSITY_FORMULA
-        more = f", {paths.label}" if len(view.learned) > 1 else ""
+        return
+    run, name = seen.stored
+
+    def show() -> None:
+        found = layer_diagnoses(run, name)["targets"]
+        _card(
+            [
+                _followed(each["method"], np.array(each["targets"]), np.array(each["counts"]), seen)
+                for each in found
+            ],
+            seen,
+        )
+
+    made = lambda: bool(layer_diagnoses(run, name).get("targets"))  # noqa: E731
+    question = "How do the rows spread at other targets?"
+    diagnosis(run, Diagnosis("targets", question, COST, made, show, layer=name))
+
+
+def _followed(method: str, targets: np.ndarray, counts: np.ndarray, seen: Seen) -> TargetPaths:
+    return target_paths(method, METHOD_LABELS[method], targets, counts, seen.view.columns)
+
+
+def _card(found: list[TargetPaths], seen: Seen) -> None:
+    variants = {}
+    for paths in found:
+        formula = (
+            explanations.OPTIMAL_FORMULA if paths.method == "optimal" else explanations.ROW_SPARSITY_FORMULA
+        )
+        more = f", {paths.label}" if len(found) > 1 else ""
         variants[f"Ridges{more}"] = partial(_ridges, paths, formula)
-        variants[f"Rows{more}"] = partial(_paths, paths, rows[:MAX_LINES], formula)
-    card("all_targets", variants, file_name=file_name, bind="query-params", brief=True)
+        variants[f"Rows{more}"] = partial(_paths, paths, seen.rows[:MAX_LINES], formula)
+    card("all_targets", variants, file_name=seen.file_name, bind="query-params", brief=True)
 
 
 def _ridges(paths: TargetPaths, formula: str) -> View:

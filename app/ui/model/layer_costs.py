@@ -1,16 +1,15 @@
 """The costs of a run's layers, each pruned alone."""
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import streamlit as st
 
 from app.ui.common.cards import View, card, theme
+from app.ui.common.diagnosis import Diagnosis, diagnosis, measured_on, text_options
 from app.ui.common.explanations import MAP_FORMULAS
 from app.ui.common.text import plain
 from app.ui.model.cards import map_view, selectable_card
-from app.ui.model.diagnosis import diagnosis, measured_on
 from diagnostics.figures.diagnoses import cost_scatter_figure
 from diagnostics.format import change
 from diagnostics.model_map import ModelMap
@@ -50,7 +49,7 @@ def layer_costs_part(run: Run, shown: ModelMap, file_name: str) -> None:
         with right:
             _scatter_card(with_costs, facts, file_name)
 
-    def patterns() -> Sequence[str]:
+    def options() -> list[str]:
         chosen = st.multiselect(
             "Layers",
             run.layers,
@@ -58,9 +57,19 @@ def layer_costs_part(run: Run, shown: ModelMap, file_name: str) -> None:
             placeholder="All that the run pruned",
             help="A few are measured sooner. Those measured before on the same text stay.",
         )
-        return chosen or ("*",)
+        return [*text_options(run, "layers"), "--layers", *(chosen or ("*",))]
 
-    diagnosis(run, "layers", "What does each layer cost, pruned alone?", COST, show, patterns)
+    diagnosis(
+        run,
+        Diagnosis(
+            "layers",
+            "What does each layer cost, pruned alone?",
+            COST,
+            lambda: "layers" in run.diagnoses,
+            show,
+            options,
+        ),
+    )
 
 
 def costed(shown: ModelMap, facts: LayerCostFacts) -> ModelMap:

@@ -14,6 +14,7 @@ from app.services.runs.store import RunStore
 from diagnostics.format import number
 from tests.app.page import charts, linked, numbers, ran, said, steps, trace, visit
 from tests.app.small_runs import BLOCKS, PATHS, make_recovery, make_run, record, refitted, settings
+from trim.runs.layer_diagnoses import agreement_facts, signal_facts, update_layer_diagnoses
 from trim.runs.writer import RunWriter, update_diagnoses
 
 EVIL_LABEL = "&lt;b&gt;bold&lt;/b&gt; *x* &#36;y&#36; [a](b)"
@@ -341,7 +342,8 @@ def test_a_stored_layer(runs):
 
 def test_further_views_of_a_stored_layer(runs):
     test = visit("stored", run="trim", layer="1.self_attn.q_proj", part="More", more="Heads")
-    assert test.segmented_control(key="more").options == ["Input features", "Heads", "Channels"]
+    views = ["All targets", "Agreement", "Signal", "Input features", "Heads", "Channels"]
+    assert test.segmented_control(key="more").options == views
     record = trim.open_run(runs / "trim").layer("1.self_attn.q_proj")
     (heads,) = charts(test)["heads_Sparsity"]["data"]
     medians = np.median(record.row_sparsity.reshape(3, 4), axis=1)
@@ -373,6 +375,38 @@ def test_an_expert_beside_the_others_of_its_block(runs):
     test.sidebar.selectbox(key="stored_layer").set_value("0.mlp.gate_proj").run()
     assert not test.exception
     assert "Experts" not in test.segmented_control(key="more").options
+
+
+def test_what_was_measured_of_a_stored_layer(runs):
+    name, columns = "1.mlp.gate_proj", 40
+    made = record(name)
+    draws = trim.RowSignal(
+        np.stack([made.row_sparsity] * 2), np.stack([made.gini] * 2), (0.01, 0.01), ("1", "2")
+    )
+    agreement = trim.mask_agreement(made.keep(), ~made.keep())
+    update_layer_diagnoses(
+        runs / "trim",
+        name,
+        {
+            "signal": signal_facts(draws, columns, "vectors", vectors=9),
+            "agreement": [agreement_facts(agreement, "magnitude", "layer")],
+            "targets": [{"method": "trim", "targets": [0.5, 0.6], "counts": [made.counts.tolist()] * 2}],
+        },
+    )
+    test = visit("stored", run="trim", layer=name, part="More", more="Signal")
+    mean = numbers(trace(charts(test)["signal_Row sparsity"], "mean over draws")["y"])
+    np.testing.assert_allclose(mean, np.sort(made.row_sparsity), rtol=1e-6)
+    assert "input vectors; 9 vectors in each of 2 draws" in said(test)
+    test.button(key="measure_signal").click().run()
+    assert "has changed since" in test.error[0].value
+    test.segmented_control(key="more").set_value("Agreement").run()
+    assert "Closest is layer by magnitude" in said(test)
+    assert "masks_agree_By row" in charts(test)
+    test.segmented_control(key="more").set_value("All targets").run()
+    assert "all_targets_Ridges" in charts(test)
+    test = visit("stored", run="trim", layer="0.mlp.gate_proj", part="More", more="Signal")
+    assert test.button(key="measure_signal").label == "Measure"
+    assert not test.error
 
 
 def test_a_stored_layer_that_trim_did_not_prune(runs):

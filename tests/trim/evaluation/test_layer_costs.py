@@ -83,8 +83,11 @@ def test_costs_are_those_of_whole_passes(model, run, batch):
     )
     assert all(torch.equal(layer.weight, before[name]) for name, layer in model.layers.items())
     assert ([cost.name for cost in found.layers], seen) == (NAMES, [1, 2, 3])
+    by_token = trim.token_losses(model, WINDOWS, batch=batch)
     with torch.no_grad():
-        dense = token_losses(model.module.double()).mean(dim=1)
+        losses = token_losses(model.module.double())
+    torch.testing.assert_close(by_token.double(), losses, rtol=1e-5, atol=1e-6)
+    dense = losses.mean(dim=1)
     assert found.dense_loss == pytest.approx(dense.mean().item(), rel=1e-6)
     for cost in found.layers:
         losses, predicted = in_float64(model, run, cost.name)

@@ -6,7 +6,7 @@ import torch
 
 import trim
 from tests.app.small import layer_sample
-from trim.evaluation.row_signal import RowSignal
+from trim.methods.signal import RowSignal
 
 
 def test_draws_are_searches_of_the_resampled_vectors():
@@ -29,6 +29,9 @@ def test_the_share_of_signal_is_that_of_its_definition():
     sparsity = truth + rng.normal(0, 0.05, (10, 4000))
     found = RowSignal(sparsity, sparsity, (0.01,) * 10, ("",) * 10)
     assert found.signal_share == pytest.approx(0.1**2 / (0.1**2 + 0.05**2), abs=0.01)
+    draws = sum(np.var(row, ddof=1) for row in sparsity.T) / 4000
+    rows = np.var([row.mean() for row in sparsity.T], ddof=1) - draws / 10
+    assert found.signal_share == pytest.approx(rows / (rows + draws), rel=1e-9)
     distance, width = abs(sparsity.mean(0) - sparsity.mean()), 2 * sparsity.std(0, ddof=1)
     assert found.meant_share == pytest.approx(np.mean(distance > width))
     noise = RowSignal(0.5 + rng.normal(0, 0.05, (10, 4000)), sparsity, (None,) * 10, ("",) * 10)

@@ -1,11 +1,13 @@
 """X-rays of checkpoints that a few independent lines have pruned, against counts of numpy."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from transformers import AutoModelForCausalLM
 
 import trim
 from tests.trim import tiny
@@ -125,21 +127,36 @@ def test_the_pattern_and_where_it_breaks(pruned, zeros, group):
     assert any("breaks it in 1 of" in sentence for sentence in findings(found))
 
 
-def test_moved_revived_and_damaged_weights_are_reported(dense, pruned):
+def test_moved_revived_and_damaged_weights_are_reported(dense, pruned, tmp_path):
+    moved = "model.layers.0.mlp.up_proj.weight"
+
     def change(name, weight):
         weight = smallest_of_rows(0.5)(name, weight)
         if name == TENSOR:
             weight *= 1.1
             weight[0, 0], weight[0, 1] = np.nan, np.inf
+        if name == moved:
+            weight *= 1.05
+            weight[:, ::3] = 0
         return weight
 
     found = trim.xray(pruned(change), dense)
     layer = layer_of(found)
     assert (layer.not_finite, layer.parent.changed) == (2, 1.0)
     said = " ".join(findings(found))
-    assert "Kept weights changed in 1 of 21 layers, most in 1.mlp.up_proj" in said
+    assert "Kept weights changed in 2 of 21 layers, most in 1.mlp.up_proj" in said
     assert "2 weights are NaN or infinite, in 1.mlp.up_proj." in said
     json.dumps(to_json(found), allow_nan=False)
+    before, after = (
+        load_file(each / "model.safetensors")[moved].double().numpy() for each in (dense, tmp_path / "pruned")
+    )
+    kept = after != 0
+    compared = layer_of(found, "0.mlp.up_proj").parent
+    distance = np.linalg.norm((after - before)[kept]) / np.linalg.norm(before[kept])
+    assert compared.moved == pytest.approx(distance, rel=1e-6)
+    ranks = np.abs(before).argsort(axis=1).argsort(axis=1)
+    smallest = ranks >= (~kept).sum(axis=1)[:, None]
+    assert compared.magnitude == (kept & smallest).sum() / (kept | smallest).sum()
     again = trim.xray(dense, dense)
     assert findings(again)[0].startswith("Not pruned: none of its ")
 
@@ -200,36 +217,108 @@ def test_quantized_layers_are_named_and_the_rest_is_shown(tmp_path):
         trim.xray(tmp_path)
 
 
+def test_of_a_checkpoint_cut_short_the_rest_is_shown(dense, pruned, tmp_path):
+    folder = pruned(smallest_of_rows(0.5))
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    parts = {
+        f"part-{place}.safetensors": [name for name in weights if f".{place}." in name] for place in range(3)
+    }
+    for file, names in parts.items():
+        save_file({name: weights[name] for name in names}, folder / file, {"format": "pt"})
+    index = {"metadata": {}, "weight_map": {name: file for file, names in parts.items() for name in names}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    whole = {layer.name: layer.zeros for layer in trim.xray(folder).layers}
+    assert len(whole) == 21
+    cut = folder / "part-1.safetensors"
+    content = cut.read_bytes()
+    cut.write_bytes(content[:-1])  # of the tensor that lies last
+    found = trim.xray(folder, dense)
+    (lost,) = found.lost
+    assert {layer.name: layer.zeros for layer in found.layers} == {
+        name: zeros for name, zeros in whole.items() if f"model.layers.{name}.weight" != lost
+    }
+    assert findings(found)[-2:] == [
+        f"{cut} is damaged or was not downloaded to its end (it has {len(content) - 1:,} bytes, and its header "
+        f"describes {len(content):,}); get it again from where the model comes from",
+        f"1 tensor is lost with it: {lost}. All numbers are of the rest.",
+    ]
+    cut.write_bytes(content[:20])
+    (folder / "part-2.safetensors").unlink()
+    found = trim.xray(folder)
+    assert {layer.name for layer in found.layers} == {name for name in whole if name.startswith("0.")}
+    assert set(found.lost) == {*parts["part-1.safetensors"], *parts["part-2.safetensors"]}
+    assert ["its header is cut short" in said or "is missing; get it" in said for said in found.damaged] == [
+        True
+    ] * 2
+    (folder / "part-0.safetensors").write_bytes(b"")
+    with pytest.raises(trim.ModelError, match=r"part-0.safetensors is damaged or was not"):
+        trim.xray(folder)
+    with pytest.raises(trim.ModelError, match=r"lacks 1 of the 3 parts"):  # what computes with it needs all
+        trim.load_model(folder)
+
+
 def test_a_checkpoint_without_blocks_is_refused(tmp_path):
     save_file({"weight": torch.ones(4, 4)}, tmp_path / "model.safetensors", {"format": "pt"})
     with pytest.raises(trim.ModelError, match="has no blocks: none of its 1 tensors is a matrix"):
         trim.xray(tmp_path)
 
 
-def test_agreement_with_the_masks_of_the_library(dense, pruned):
-    model = trim.load_model(dense)
+def norms_of_inputs(folder, windows):
+    """What each matrix of a model receives, as few lines of Wanda's authors' method need: √(Σ x²) by feature."""
+    module, squares = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64), {}
+
+    def listen(name):
+        return lambda _, given: squares.update({name: given[0].flatten(0, -2).square().sum(dim=0).numpy()})
+
+    for name, part in module.named_modules():
+        if isinstance(part, torch.nn.Linear):
+            part.register_forward_pre_hook(listen(f"{name}.weight"))
+    with torch.no_grad():
+        module(windows)
+    return {name: np.sqrt(each) for name, each in squares.items()}
+
+
+def lowest_of_groups(score, size):
+    """True for the lower half of the scores of every `size` neighbours in a row."""
+    groups = score.reshape(len(score), -1, size)
+    found = np.zeros(groups.shape, bool)
+    np.put_along_axis(found, groups.argsort(axis=2, kind="stable")[..., : size // 2], True, axis=2)
+    return found.reshape(score.shape)
+
+
+@pytest.mark.parametrize("pattern", [None, "2:4"])
+def test_a_checkpoint_of_a_peer_is_recognised(dense, pruned, pattern):
     windows = torch.randint(3, 256, (4, 16), generator=torch.Generator().manual_seed(0))
-    samples = trim.capture(model, windows)
+    norms, masks = norms_of_inputs(dense, windows), {}
 
     def change(name, weight):
-        key = name.removeprefix("model.layers.").removesuffix(".weight")
-        score = np.abs(weight) * samples[key].input_norm.numpy()
-        np.put_along_axis(weight, score.argsort(axis=1, kind="stable")[:, : weight.shape[1] // 2], 0, axis=1)
-        return weight
+        score = np.abs(weight) * norms[name]
+        lost = lowest_of_groups(score, 4 if pattern else score.shape[1])
+        masks[name] = ~lost, ~lowest_of_groups(score, score.shape[1])
+        return np.where(lost, 0, weight)
 
     folder = pruned(change)
+    seen = trim.xray(folder, dense)
+    assert (seen.sparsity, None if seen.pattern is None else str(seen.pattern)) == (0.5, pattern)
+    assert {layer.fit.broken for layer in seen.layers if layer.fit} == ({0} if pattern else set())
+    model = trim.load_model(dense)
     found = trim.agreements(str(folder), model, windows)
     assert [each.name for each in found] == list(model.layers)
+    for each in found:
+        own, uniform = masks[f"model.layers.{each.name}.weight"]
+        # Its rows lose as many as uniform, by the same scores.
+        expected = (own & uniform).sum() / (own | uniform).sum()
+        assert each.kept_by_both["rows"] == each.kept_by_both["uniform"] == expected
+        assert (expected == 1) == (pattern is None)
+        assert 0.3 < each.kept_by_both["trim"] <= 1
+        assert 0.3 < each.kept_by_both["optimal"] < 1
+    sample = trim.capture(model, windows, [LAYER])[LAYER]
     weight = load_file(folder / "model.safetensors")[TENSOR]
-    sample = samples[LAYER]
     output = sample.weight.double() @ sample.inputs.double()
     lost = (weight.double() - sample.weight.double()) @ sample.inputs.double()
     one = next(each for each in found if each.name == LAYER)
     assert one.error == pytest.approx(float(lost.square().sum() / output.square().sum()), rel=1e-5)
-    for each in found:  # its rows lose as many as uniform, by the same scores
-        assert each.kept_by_both["rows"] == each.kept_by_both["uniform"] == 1
-        assert 0.5 < each.kept_by_both["trim"] <= 1
-        assert 0.5 < each.kept_by_both["optimal"] < 1
     with pytest.raises(trim.SettingsError, match=r"no layer of .* has zeros"):
         trim.agreements(str(dense), model, windows)
 
@@ -254,11 +343,13 @@ def test_masks_of_any_methods_and_scores_are_of_one_sparsity():
 def test_the_command(dense, pruned, capsys):
     folder = pruned(smallest_of_rows(0.5))
     command = ["xray", str(folder), "--parent", str(dense)]
-    assert main([*command, "--corpus", "demo", "--windows", "2", "--length", "16", "--device", "cpu"]) == 0
+    text = ["--corpus", "demo", "--windows", "2", "--length", "16", "--device", "cpu", "--losses"]
+    assert main([*command, *text]) == 0
     shown = capsys.readouterr().out
     assert "50.0% of its" in shown
     assert "mlp.down_proj          3     50.0%" in shown
     assert "Wanda's scores, as many of each row" in shown
+    assert re.search(r"Pruning adds -?[\d.e-]+ nats per token", shown)
     assert main([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["layers"][0]["sparsity"] == 0.5
     assert main(["xray", str(folder), "--corpus", "demo"]) == 2

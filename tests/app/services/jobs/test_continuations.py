@@ -76,12 +76,38 @@ def test_a_diagnosis_is_made_by_a_job_and_kept_with_the_run(run):
     jobs = RunJobs(lambda: run.path.parent)
     key = diagnosis_key(run, "blocks")
     assert diagnosing(jobs, key) is None
-    assert begin_diagnosis(jobs, run, "blocks", windows=1, length=8) == key
+    assert begin_diagnosis(jobs, run, "blocks", ["--windows", "1", "--length", "8"]) == key
     while (job := diagnosing(jobs, key)) is not None and job.active:
         time.sleep(0.05)
     assert (job.message, job.progress.now.what) == ("", "Every block is measured")
     assert len(trim.open_run(run.path).diagnoses["blocks"]["blocks"]) == len(run.blocks)
-    begin_diagnosis(jobs, run, "tokens", windows=1, length=100_000)
+    begin_diagnosis(jobs, run, "tokens", ["--windows", "1", "--length", "100000"])
     while (job := diagnosing(jobs, diagnosis_key(run, "tokens"))) is not None and job.active:
         time.sleep(0.05)
     assert "reads at most" in job.message
+
+
+def test_a_cancelled_diagnosis_ends_at_once_and_loses_nothing(run):
+    jobs = RunJobs(lambda: run.path.parent)
+    key = begin_diagnosis(jobs, run, "layers", ["--windows", "64", "--length", "128", "--batch", "1"])
+    deadline = time.monotonic() + 120
+    while "layers" not in (before := trim.open_run(run.path).diagnoses):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    jobs.cancel(key)
+    begun = time.monotonic()
+    while (job := diagnosing(jobs, key)) is not None and job.active:
+        time.sleep(0.01)
+    assert time.monotonic() - begun < 10  # a second, on a machine with nothing else to do
+    assert job.message == "It was stopped before it was done."
+    kept = trim.open_run(run.path).diagnoses["layers"]["layers"]
+    assert kept.items() >= before["layers"]["layers"].items()
+    assert len(kept) < len(run.layers)
+
+
+def test_a_layer_is_measured_by_a_job(run):
+    jobs, name = RunJobs(lambda: run.path.parent), run.layers[0]
+    key = begin_diagnosis(jobs, run, "targets", layer=name)
+    while (job := diagnosing(jobs, key)) is not None and job.active:
+        time.sleep(0.05)
+    assert "pruned with tokens of its own" in job.message  # and those are gone

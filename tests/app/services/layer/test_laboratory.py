@@ -159,11 +159,17 @@ def test_models_make_room_for_one_that_does_not_fit(own_laboratory, key, monkeyp
     assert calls == [1, 0]
 
 
-def test_row_sparsities_are_learned_from_other_vectors_or_windows(own_laboratory, key):
+def test_row_sparsities_are_learned_from_other_vectors_windows_or_texts(own_laboratory, key, tmp_path):
     model = own_laboratory.model(key.model).result(PATIENCE_SECONDS)
-    for windows in (False, True):
-        asked = SignalKey(key, trim.SearchSettings(0.5), windows, draws=2, vectors=8)
+    other, settings = tmp_path / "other.txt", trim.SearchSettings(0.5)
+    other.write_text("Few words. " * 500)
+    for drawn, texts in (("vectors", ()), ("windows", ()), ("texts", (str(other),))):
+        asked = SignalKey(key, settings, drawn, 2, 8, texts)
         found = own_laboratory.signal(asked, model).result(PATIENCE_SECONDS)
         assert found.sparsity.shape == (2, model.layers[key.layer].out_features)
-        assert (found.gini[0] != found.gini[1]).any() == windows
-        assert own_laboratory.finished_signal(asked)
+        assert (found.gini[0] != found.gini[1]).any() == (drawn != "vectors")
+        assert own_laboratory.started_signal(asked)
+        measured = own_laboratory.measured_signal(key, settings)
+        assert measured is not None
+        assert (measured[0], measured[1].titles) == (asked, found.titles)
+    assert found.titles == (key.sample.corpus, str(other))

@@ -18,6 +18,7 @@ from safetensors.numpy import save
 
 import trim
 from app.services.layer.keep import keep
+from app.services.layer.keys import SignalKey
 from app.services.runs import importing as module
 from app.services.runs.files import exported, exported_recovery
 from app.services.runs.importing import import_run
@@ -25,13 +26,18 @@ from tests.app.small import study
 from tests.app.small_runs import make_recovery, make_run, record, refitted, settings
 from trim.errors import RunError
 from trim.files import FolderLock
+from trim.runs.layer_diagnoses import layer_diagnoses, signal_of, update_layer_diagnoses
+from trim.runs.shapes import TargetFacts
 from trim.runs.writer import RunWriter
+
+TARGETS: list[TargetFacts] = [{"method": "trim", "targets": [0.5], "counts": [[20] * 12]}]
 
 
 @pytest.fixture(scope="module")
 def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     """The files of a good zip by their names inside the run's folder."""
     run = trim.open_run(make_run(tmp_path_factory.mktemp("made") / "first", name="First"))
+    update_layer_diagnoses(run.path, "1.mlp.gate_proj", {"targets": TARGETS})
     with exported(run, masks=True) as file, zipfile.ZipFile(file) as archive:
         return {name.removeprefix("first/"): archive.read(name) for name in archive.namelist()}
 
@@ -69,6 +75,7 @@ def test_a_good_zip_is_the_run_it_was(good, folder, top):
     assert run.complete
     assert len(run.layers) == 4
     assert run.layer("1.mlp.gate_proj").packed_mask is not None
+    assert layer_diagnoses(run, "1.mlp.gate_proj") == {"targets": TARGETS}
     assert sorted(each.name for each in folder.iterdir()) == [path.name]
     if top == "first/":
         assert path.name == "first"
@@ -78,18 +85,29 @@ def test_a_good_zip_is_the_run_it_was(good, folder, top):
 @pytest.mark.parametrize("blocks", [1, 2])
 def test_other_methods_and_runs_on_their_way(folder, tmp_path, allocation, blocks):
     run = trim.open_run(make_run(tmp_path / "made/other", allocation, blocks=blocks))
+    update_layer_diagnoses(run.path, run.layers[0], {"targets": TARGETS})
     with exported(run, masks=False) as file:
         again = trim.open_run(bring(file, folder))
     assert (again.config, again.complete, again.blocks) == (run.config, blocks == 2, run.blocks)
+    assert layer_diagnoses(again, run.layers[0]) == {"targets": TARGETS}
 
 
 def test_a_layer_kept_from_the_layer_page(folder, tmp_path, monkeypatch):
     monkeypatch.setenv("TRIM_RUNS", str(tmp_path / "kept"))
-    layer = study()
-    run = trim.open_run(keep(layer, layer.outcome(trim.SearchSettings(0.5)), "trim", "Kept"))
+    layer, settings = study(), trim.SearchSettings(0.5)
+    sparsity = np.linspace(0, 1, 2 * layer.rows).reshape(2, -1)
+    signal = trim.RowSignal(
+        (sparsity * layer.columns).round() / layer.columns, sparsity, (0.01, None), ("1", "2")
+    )
+    asked = SignalKey(layer.key, settings, "windows", 2, 7)
+    run = trim.open_run(keep(layer, layer.outcome(settings), "trim", "Kept", (asked, signal)))
     with exported(run, masks=True) as file:
         again = trim.open_run(bring(file, folder))
     assert (again.id, again.kind, again.name) == (run.id, "layer", "Kept")
+    found = signal_of(layer_diagnoses(again, layer.key.layer)["signal"], layer.columns)
+    assert (found.sparsity == signal.sparsity).all()
+    assert (found.gini == signal.gini).all()
+    assert (found.rates, found.titles) == (signal.rates, signal.titles)
 
 
 @pytest.mark.parametrize("masks", [True, False])
@@ -251,6 +269,11 @@ def test_everything_in_it_is_read(good, folder):
     strange = good | {"blocks/001.safetensors": good["blocks/000.safetensors"]}
     refused(packed(strange), folder, "not what the run recorded")
     refused(packed(good | {"blocks/999.safetensors": b""}), folder, "does not name 999")
+    refused(packed(good | {"diagnoses/9.up.json": b"{}"}), folder, "has measured 9.up, and not pruned it")
+    short = json.dumps({"targets": [{**TARGETS[0], "counts": [[1]]}]}).encode()
+    refused(
+        packed(good | {"diagnoses/1.mlp.gate_proj.json": short}), folder, "its rows are 1, and it needs 12"
+    )
 
 
 def test_a_search_that_contradicts_itself(folder, tmp_path):

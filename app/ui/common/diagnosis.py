@@ -1,6 +1,7 @@
-"""One diagnosis of a run: asked for, watched while it is made, and shown when it is there."""
+"""One diagnosis of a run or a layer of it: asked for, watched while it is made, and shown when it is there."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import streamlit as st
 
@@ -22,47 +23,56 @@ WINDOWS, LENGTH = 4, 256
 POLL_SECONDS = 1.0
 
 
-def diagnosis(
-    run: Run,
-    what: str,
-    question: str,
-    cost: str,
-    show: Callable[[], None],
-    patterns: Callable[[], Sequence[str]] | None = None,
-) -> None:
-    """Show a diagnosis of a run, where it was made; and the way to make it.
+@dataclass(frozen=True)
+class Diagnosis:
+    """A diagnosis of a run or of one of its layers.
 
-    Args:
-        run: whose.
-        what: which, of `DIAGNOSES`.
+    Attributes:
+        what: which, of `DIAGNOSES` or `LAYER_DIAGNOSES`.
         question: what it answers.
         cost: what measuring it takes, in a sentence.
-        show: draws it; called where it is there.
-        patterns: asks which layers are measured; None: it is of the whole model.
+        made: returns whether it was made.
+        show: draws it; called where it was.
+        options: draws the controls of what is measured, and returns options of `python -m trim diagnose`; None:
+            something is missing yet.
+        layer: of which layer; "": of the run.
     """
+
+    what: str
+    question: str
+    cost: str
+    made: Callable[[], bool]
+    show: Callable[[], None]
+    options: Callable[[], list[str] | None] = list
+    layer: str = ""
+
+
+def diagnosis(run: Run, of: Diagnosis) -> None:
+    """Show a diagnosis of a run, where it was made; and the way to make it."""
     made = False
     with guarded():
-        made = what in run.diagnoses
-    job = diagnosing(JOBS, diagnosis_key(run, what))
+        made = of.made()
+    key = diagnosis_key(run, of.what, of.layer)
+    job = diagnosing(JOBS, key)
     if made:
         with guarded():
-            show()
+            of.show()
     if job is not None and job.active:
-        _watch(diagnosis_key(run, what))
+        _watch(key)
         return
     if job is not None and job.message:
         st.warning(plain(job.message), icon=":material/warning:")
     if not made:
-        st.markdown(f"**{question}**")
-    if not has_masks(run):
+        st.markdown(f"**{of.question}**")
+    if not (has_masks(run) or (of.layer and run.kind == "layer")):
         if not made:
             _without_masks(run)
         return
     if not made:
-        _ask(run, what, cost, patterns)
+        _ask(run, of)
         return
-    with st.expander("Measure again, on more or other text", icon=":material/refresh:"):
-        _ask(run, what, cost, patterns)
+    with st.expander("Measure again, otherwise", icon=":material/refresh:"):
+        _ask(run, of)
 
 
 def _without_masks(run: Run) -> None:
@@ -84,30 +94,41 @@ def _without_masks(run: Run) -> None:
         )
 
 
-def _ask(run: Run, what: str, cost: str, patterns: Callable[[], Sequence[str]] | None) -> None:
-    st.caption(cost)
+def _ask(run: Run, of: Diagnosis) -> None:
+    st.caption(of.cost)
     if not presenter_only(WHAT):
         return
-    layers = ("*",) if patterns is None else patterns()
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        windows = st.number_input(
-            "Windows",
-            1,
-            1024,
-            WINDOWS,
-            key=f"{what}_windows",
-            width=140,
-            help="Of the evaluation part of the calibration text.",
+        options = of.options()
+        asked = st.button(
+            "Measure",
+            type="primary",
+            icon=":material/speed:",
+            key=f"measure_{of.what}",
+            disabled=options is None,
         )
-        length = st.number_input("Tokens in each", 2, 8192, LENGTH, 64, key=f"{what}_length", width=160)
-        asked = st.button("Measure", type="primary", icon=":material/speed:", key=f"measure_{what}")
-    if asked:
+    if asked and options is not None:
         try:
-            begin_diagnosis(JOBS, run, what, windows=windows, length=length, layers=layers)
+            begin_diagnosis(JOBS, run, of.what, options, layer=of.layer)
         except (TrimError, OSError) as error:
             st.error(plain(error), icon=":material/error:")
         else:
             st.rerun()
+
+
+def text_options(run: Run, what: str) -> list[str]:
+    """Ask how much of the evaluation part of the run's text is read."""
+    windows = st.number_input(
+        "Windows",
+        1,
+        1024,
+        WINDOWS,
+        key=f"{what}_windows",
+        width=140,
+        help="Of the evaluation part of the calibration text.",
+    )
+    length = st.number_input("Tokens in each", 2, 8192, LENGTH, 64, key=f"{what}_length", width=160)
+    return ["--corpus", run.request.corpus, "--windows", str(windows), "--length", str(length)]
 
 
 @st.fragment(run_every=POLL_SECONDS)

@@ -1,0 +1,58 @@
+"""The cells of a map of layers: their size, their axes, and the bar of their colours."""
+
+import math
+from collections.abc import Sequence
+
+import plotly.graph_objects as go
+
+from diagnostics.figures.theme import PALETTES, Theme, escape
+from diagnostics.model_map import family_of
+
+BLOCK = "block (index, first to last)"
+KIND = "layer type"
+_CELL, _SMALLEST_CELL = 22, 5  # pixels of a row of cells
+_MAP = 720  # pixels beyond which rows become lower
+
+
+def colour_bar(theme: Theme) -> dict[str, object]:
+    """Return the looks of the bar next to a map of layers."""
+    return {
+        "thickness": 10,
+        "outlinewidth": 0,
+        "tickfont": {"size": 11, "color": PALETTES[theme].muted},
+        "x": 1.01,
+        "xpad": 4,
+    }
+
+
+def cells_height(kinds: Sequence[str]) -> int:
+    """Return the height of a map of layers, in pixels."""
+    return max(7 * _CELL, len(kinds) * cell_size(kinds)) + 60
+
+
+def cell_size(kinds: Sequence[str]) -> int:
+    """Return the height of a row of cells, in pixels."""
+    return max(_SMALLEST_CELL, min(_CELL, _MAP // max(1, len(kinds))))
+
+
+def cell_axes(figure: go.Figure, blocks: Sequence[int], kinds: Sequence[str]) -> None:
+    """Give a map of layers its blocks across and its layer types down."""
+    first, last = (blocks[0], blocks[-1]) if blocks else (0, 0)
+    step = math.ceil(14 / cell_size(kinds))
+    # Fixed: a finger that scrolls the page must not move the cells.
+    figure.update_xaxes(
+        fixedrange=True, range=[first - 0.5, last + 0.5], dtick=max(1, math.ceil((last - first + 1) / 12))
+    )
+    figure.update_yaxes(
+        fixedrange=True,
+        tickvals=list(range(0, len(kinds), step)),
+        ticktext=[escape(_tick(kind)) for kind in kinds[::step]],
+        range=[len(kinds) - 0.5, -0.5],
+        showgrid=False,
+    )
+
+
+def _tick(kind: str) -> str:
+    """Write a layer type in one word, an expert's as its number."""
+    words = kind.split(".")
+    return words[-2] if family_of(kind) else words[-1]

@@ -1,0 +1,286 @@
+"""Measure single layers of a run on what they received when it pruned them, and keep the result with the run."""
+
+import contextlib
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from trim.cache import text_sha256
+from trim.calibration.block_states import BlockStates, LoadedModel
+from trim.calibration.calibration import Calibration
+from trim.calibration.capture import LayerSample
+from trim.calibration.corpora import load_corpus
+from trim.calibration.hidden_states import activations
+from trim.calibration.inputs import InputListener
+from trim.calibration.text_pass import default_batch
+from trim.errors import CorpusError, RunError, SettingsError, SparsityError
+from trim.evaluation.agreement import allocated_mask
+from trim.evaluation.diagnose_text import LAYER_DIAGNOSES
+from trim.evaluation.layer_costs import pruned_layers
+from trim.evaluation.row_signal import resampled, row_signal
+from trim.evaluation.workbench import Workbench, source_of
+from trim.methods.agreement import mask_agreement
+from trim.methods.choices import ALLOCATIONS, SCORES
+from trim.methods.counts import total_count
+from trim.methods.retention import retention_curves
+from trim.models.loaded import Model
+from trim.names import block_of, match_layers
+from trim.progress import Meter, ProgressListener
+from trim.runs.folder import Run, open_run
+from trim.runs.layer_diagnoses import agreement_facts, signal_facts, update_layer_diagnoses
+from trim.runs.shapes import AgreementFacts, Drawn, TargetFacts
+
+TARGETS = np.arange(30, 95, 5) / 100
+DRAWS = 12
+
+
+def diagnose_layers(
+    run: Run | str | Path,
+    what: str,
+    layers: Sequence[str],
+    *,
+    draws: int = DRAWS,
+    windows: bool = False,
+    texts: Sequence[str] = (),
+    vectors: int | None = None,
+    workbench: Workbench | None = None,
+    progress: ProgressListener | None = None,
+) -> Run:
+    """Measure one of `LAYER_DIAGNOSES` of some layers of a run, and write it into the run's folder `diagnoses`.
+
+        run = trim.diagnose_layers("runs/first", "signal", ["15.mlp.gate_proj"])
+
+    Each layer receives what it received when the run pruned it: the run's calibration text, with all blocks before its
+    own pruned, and its own dense. Where inputs were recalculated within a block, or weights solved or refitted to the
+    outputs of the dense model, those were others.
+
+    Args:
+        run: complete, with masks; or a layer kept from the app.
+        what: "signal": how certain the row sparsities are that TRIM learns (`row_signal`). "agreement": which weights
+            the run's mask and the library's methods keep both, at equal sparsity (`mask_agreement`). "targets": the
+            rows at targets from 30 to 90%.
+        layers: names or shell patterns.
+        draws: of "signal": how many.
+        windows: of "signal": read other windows of the text in each draw; otherwise the input vectors are resampled.
+        texts: of "signal": others to read, as `load_corpus` takes them; a draw is of the run's own text or of one of
+            these.
+        vectors: of "signal": how many input vectors are resampled; None: as many as there are.
+        workbench: keeps the model for further calls; None: one for this call.
+        progress: called at each step; an exception from it ends the work, and layers measured before stay.
+
+    Returns:
+        The run.
+
+    Raises:
+        SettingsError: no such diagnosis, or fewer than two draws.
+        RunError: the run is not complete or has no masks, or its folder cannot be written.
+        ModelError: its model is gone, or has changed since.
+        CorpusError: its text is gone, or has changed since.
+        LayerNotFoundError: the run pruned no such layer.
+    """
+    if what not in LAYER_DIAGNOSES:
+        raise SettingsError(f"a diagnosis of layers is one of {', '.join(LAYER_DIAGNOSES)}, not {what!r}")
+    if what == "signal" and draws < 2:
+        raise SettingsError(f"uncertainty needs two draws or more, not {draws}")
+    run = run if isinstance(run, Run) else open_run(run)
+    names = {name for found in _matched(run, layers).values() for name in found}
+    chosen = [name for name in run.layers if name in names]
+    for record in (run.layer(name) for name in chosen):
+        if not record.pruned:
+            raise SettingsError(f"{record.name} has lost no weight in {run.path}; choose other layers")
+        if what == "agreement":
+            record.keep()
+    workbench = workbench or Workbench(progress=progress)
+    model = workbench.model(source_of(run, layer=True))
+    read: list[tuple[str | None, int]] = [(None, run.request.seed)]
+    if what == "signal" and texts:
+        read += [(text, run.request.seed) for text in texts]
+    elif what == "signal" and windows:
+        read = [(None, run.request.seed + draw) for draw in range(draws)]
+    samples = [
+        run_samples(model, run, chosen, corpus=text, seed=seed, progress=progress) for text, seed in read
+    ]
+    meter = Meter(progress, of=len(chosen))
+    for done, name in enumerate(chosen):
+        meter.report(f"Measuring {name}", done)
+        if what == "agreement":
+            update_layer_diagnoses(run.path, name, {"agreement": _agreement(run, samples[0][name])})
+        elif what == "targets":
+            update_layer_diagnoses(run.path, name, {"targets": _targets(run, samples[0][name], progress)})
+        else:
+            own = samples[0][name]
+            again = len(read) > 1
+            found = row_signal(
+                [each[name] for each in samples]
+                if again
+                else resampled(own, draws, vectors=vectors, seed=run.request.seed),
+                run.request.search_settings(run.numbers(name)["budget"]),
+                score=run.numbers(name)["score"],
+                draws=len(read) if again else draws,
+                progress=progress,
+            )
+            if texts:
+                found = replace(found, titles=(run.request.corpus, *texts))
+            drawn: Drawn = "texts" if texts else "windows" if windows else "vectors"
+            used = own.inputs.shape[1] if again or vectors is None else vectors
+            facts = signal_facts(found, own.weight.shape[1], drawn, vectors=used)
+            update_layer_diagnoses(run.path, name, {"signal": facts})
+    meter.report("Every layer is measured", len(chosen))
+    return open_run(run.path)
+
+
+def run_samples(
+    model: Model,
+    run: Run,
+    layers: Sequence[str],
+    *,
+    corpus: str | None = None,
+    seed: int | None = None,
+    progress: ProgressListener | None = None,
+) -> dict[str, LayerSample]:
+    """Return what layers of a run received: the blocks before theirs pruned, their own dense.
+
+        sample = trim.run_samples(model, run, ["15.mlp.gate_proj"])["15.mlp.gate_proj"]
+
+    Args:
+        model: dense; on return it is so again.
+        run: complete, with masks; of a layer kept from the app all blocks are dense.
+        layers: names or shell patterns.
+        corpus: another text; None: that of the run.
+        seed: another one reads other windows of the text; None: that of the run.
+        progress: called at each block.
+
+    Raises:
+        LayerNotFoundError: the run pruned no such layer.
+        RunError: it has no masks, or is not complete.
+        CorpusError: its text is gone, or has changed since.
+    """
+    chosen = {name for found in _matched(run, layers).values() for name in found}
+    calibration = _calibration(model, run, corpus, seed, progress)
+    last = max(map(block_of, chosen))
+    hidden = model.module.config.get_text_config().hidden_size
+    shape = (calibration.sequences, calibration.length, hidden)
+    found: dict[str, LayerSample] = {}
+    meter = Meter(progress, of=last + 1)
+    with (
+        torch.inference_mode(),
+        activations(shape, model.dtype, model.device, folder=Path(tempfile.gettempdir())) as kept,
+    ):
+        batch = run.compute.batch or default_batch(calibration, model.device)
+        states = BlockStates(LoadedModel(model), calibration, kept, batch, "alongside a block")
+        states.embed()
+        for index, block in enumerate(model.blocks[: last + 1]):
+            meter.report(f"Reading the calibration text: block {index}", index)
+            own = [name for name in run.layers if block_of(name) == index]
+            if asked := [name for name in own if name in chosen]:
+                found |= _received(model, states, index, asked)
+            if index < last:
+                with pruned_layers(model, run, own):
+                    states.in_batches(
+                        lambda part, index=index, block=block: states.write(  # type: ignore[misc]
+                            0, part, states.replay(index, block, part, states.read(0, part))
+                        )
+                    )
+    meter.report("The calibration text is read", last + 1)
+    return found
+
+
+def _matched(run: Run, layers: Sequence[str]) -> dict[str, list[str]]:
+    if not run.complete:
+        raise RunError(f"{run.path} is not complete; resume it with: python -m trim resume {run.path}")
+    return match_layers(layers, run.layers, "the run has pruned no layer that matches")
+
+
+def _calibration(
+    model: Model, run: Run, corpus: str | None, seed: int | None, progress: ProgressListener | None
+) -> Calibration:
+    request = run.request
+    if run.text.given and corpus is None:
+        raise CorpusError(
+            f"{run.path} was pruned with tokens of its own, which it does not keep; prune with a corpus or a text file"
+        )
+    seed = request.seed if seed is None else seed
+    tokens = load_corpus(
+        corpus or request.corpus,
+        model.tokenizer,
+        windows=request.windows,
+        length=request.length,
+        seed=seed,
+        bos=request.bos,
+        progress=progress,
+    )
+    if corpus is None and seed == request.seed and text_sha256(tokens) != run.text.sha256:
+        raise CorpusError(
+            f"{request.corpus} is not the text any more with which {run.path} was pruned; put that back, or prune again"
+        )
+    return Calibration.of(
+        tokens,
+        vectors_per_sequence=request.vectors_per_sequence,
+        input_vectors=request.input_vectors,
+        seed=seed,
+    )
+
+
+def _received(model: Model, states: BlockStates, index: int, names: list[str]) -> dict[str, LayerSample]:
+    layers = {name: model.layers[name] for name in names}
+    whole = InputListener(states.calibration, layers)
+
+    def listen(part: slice) -> None:
+        one = InputListener(states.calibration, layers)
+        with one.listening(part):
+            states.replay(index, model.blocks[index], part, states.read(0, part))
+        whole.add(one)  # only what went through: after a part that ran out of memory comes a smaller one
+
+    states.in_batches(listen)
+    return {
+        name: LayerSample(name, layers[name].weight.detach(), each.inputs, each.input_norm)
+        for name, each in whole.received().items()
+    }
+
+
+def _agreement(run: Run, sample: LayerSample) -> list[AgreementFacts]:
+    record = run.layer(sample.name)
+    own = record.keep()
+    sensitivity = None
+    if record.sensitivity is not None:
+        sensitivity = torch.from_numpy(record.sensitivity).to(sample.weight.device)
+    settings = run.request.search_settings(min(record.sparsity, run.request.row_cap))
+    found: list[AgreementFacts] = []
+    for score in SCORES:
+        scores = SCORES[score](sample.weight, sample.input_norm)
+        curves = retention_curves(sample.weight, sample.inputs, scores, name=sample.name)
+        for allocation in ALLOCATIONS:
+            with contextlib.suppress(SparsityError):
+                mask = allocated_mask(curves, scores, allocation, record.pruned, settings, sensitivity)
+                found.append(agreement_facts(mask_agreement(own, mask.cpu().numpy()), score, allocation))
+    return found
+
+
+def _targets(run: Run, sample: LayerSample, progress: ProgressListener | None) -> list[TargetFacts]:
+    request, score = run.request, run.numbers(sample.name)["score"]
+    given = run.layer(sample.name, mask=False).sensitivity
+    sensitivity = None if given is None else torch.from_numpy(given).to(sample.weight.device)
+    scores = SCORES[score](sample.weight, sample.input_norm)
+    curves = retention_curves(sample.weight, sample.inputs, scores, name=sample.name)
+    meter = Meter(progress, of=len(TARGETS))
+    targets: list[float] = []
+    counts: dict[str, list[list[int]]] = {"trim": [], "optimal": []}
+    for done, target in enumerate(np.extract(request.row_cap >= TARGETS, TARGETS)):
+        meter.report(f"Searching at {target:.0%}", done)
+        settings = request.search_settings(float(target))
+        try:
+            total = total_count(float(target), *sample.weight.shape, settings.max_row_sparsity)
+            found = {
+                method: ALLOCATIONS[method](curves, scores, total, settings, sensitivity).counts
+                for method in counts
+            }
+        except SparsityError:  # under this cap whole weights do not reach it
+            break
+        targets.append(float(target))
+        for method, each in found.items():
+            counts[method].append(each.tolist())
+    return [{"method": method, "targets": targets, "counts": each} for method, each in counts.items()]

@@ -1,0 +1,235 @@
+"""Examine what pruning did to one layer of a checkpoint, beside the same layer of its parent."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trim.methods.agreement import iou
+from trim.methods.gini import gini
+from trim.methods.masks import keep_mask
+from trim.methods.pattern import Pattern
+from trim.methods.scores import magnitude_score, ranks_of, score_order
+
+GROUPS = (4, 8, 16)  # sizes m in which patterns are looked for
+PATTERN_SHARE = 0.95  # of the groups must have the pattern's number of zeros; chance gives 38% at 2:4
+_ROWS_NUMBERS = 2**24  # numbers that are looked at at once
+
+
+@dataclass(frozen=True)
+class PatternFit:
+    """The n:m pattern that a layer's zeros follow.
+
+    Attributes:
+        pattern: n zeros in every m neighbours of a row.
+        groups: how many groups the layer has.
+        broken: how many of them have fewer than n zeros.
+        first: row and column where the first of these begins; None: there is none.
+    """
+
+    pattern: Pattern
+    groups: int
+    broken: int
+    first: tuple[int, int] | None
+
+
+@dataclass(frozen=True)
+class ParentComparison:
+    """A layer compared with the same layer of the model that it was made from.
+
+    Attributes:
+        zeros_before: zeros of the parent.
+        revived: weights that are zero in the parent and are not here.
+        changed: the share of the kept weights that differ.
+        moved: ‖W − P‖ / ‖P‖ over the kept weights.
+        magnitude: the share of weights that both keep (intersection over union), with the mask that takes the
+            smallest weights of each row at the same counts.
+    """
+
+    zeros_before: int
+    revived: int
+    changed: float
+    moved: float
+    magnitude: float
+
+
+@dataclass(frozen=True, eq=False)
+class LayerXray:
+    """The zeros of one layer.
+
+    Attributes:
+        name: such as "15.mlp.gate_proj"; an expert of a joined tensor has its number at the end, in brackets.
+        tensor: its name in the files.
+        shape: D and N.
+        dtype: the type in the file.
+        row_zeros: (D,) int64.
+        column_zeros: (N,) int64.
+        gini: (D,) float64 of the magnitudes of the kept weights; NaN for a row without any.
+        not_finite: how many weights are NaN or infinite.
+        fit: the pattern that its zeros follow; None: none.
+        parent: the comparison with the parent; None: there is none, or it has no such layer.
+    """
+
+    name: str
+    tensor: str
+    shape: tuple[int, int]
+    dtype: str
+    row_zeros: np.ndarray = field(repr=False)
+    column_zeros: np.ndarray = field(repr=False)
+    gini: np.ndarray = field(repr=False)
+    not_finite: int
+    fit: PatternFit | None
+    parent: ParentComparison | None
+
+    @property
+    def weights(self) -> int:
+        """D · N."""
+        return self.shape[0] * self.shape[1]
+
+    @property
+    def zeros(self) -> int:
+        """Return how many weights are zero."""
+        return int(self.row_zeros.sum())
+
+    @property
+    def sparsity(self) -> float:
+        """Return the share of zeros."""
+        return self.zeros / self.weights
+
+    @property
+    def dead_rows(self) -> int:
+        """Return how many rows are zero throughout."""
+        return int((self.row_zeros == self.shape[1]).sum())
+
+    @property
+    def dead_columns(self) -> int:
+        """Return how many columns are zero throughout."""
+        return int((self.column_zeros == self.shape[0]).sum())
+
+    @property
+    def median_gini(self) -> float:
+        """Return the median over the rows that keep a weight; NaN where none does."""
+        known = self.gini[~np.isnan(self.gini)]
+        return float(np.median(known)) if len(known) else float("nan")
+
+
+def examined(tensor: str, name: str, weights: Tensor, parents: Tensor | None) -> Iterator[LayerXray]:
+    """Examine a matrix, or each of several that are one tensor (E, D, N)."""
+    if weights.dim() == 2:
+        yield _examine(tensor, name, weights, parents)
+        return
+    for expert, weight in enumerate(weights):
+        yield _examine(tensor, f"{name}[{expert}]", weight, None if parents is None else parents[expert])
+
+
+def _examine(tensor: str, name: str, weight: Tensor, parent: Tensor | None) -> LayerXray:
+    rows, columns = weight.shape
+    row_zeros, column_zeros = np.empty(rows, np.int64), np.zeros(columns, np.int64)
+    concentration = np.empty(rows)
+    grouped = {size: np.zeros(size + 1, np.int64) for size in GROUPS if columns % size == 0}
+    not_finite, compared = 0, _Compared()
+    step = max(1, _ROWS_NUMBERS // columns)
+    for top in range(0, rows, step):
+        part = weight[top : top + step].float()
+        finite = part.isfinite().numpy()
+        missing = finite.size - int(np.count_nonzero(finite))
+        if missing:  # kept weights of no known size
+            part = part.masked_fill(torch.from_numpy(~finite), 1.0)
+            not_finite += missing
+        zero = (part == 0).numpy()
+        zeros = np.count_nonzero(zero, axis=1)
+        row_zeros[top : top + step] = zeros
+        column_zeros += np.count_nonzero(zero, axis=0)
+        concentration[top : top + step] = _kept_gini(part, zeros)
+        for size, counted in grouped.items():
+            inside = _zeros_of_groups(zero, size)
+            counted += [np.count_nonzero(inside == number) for number in range(size + 1)]
+        if parent is not None:
+            compared.add(part, zero, zeros, parent[top : top + step].float().nan_to_num(1.0, 1.0, -1.0))
+    return LayerXray(
+        name,
+        tensor,
+        (rows, columns),
+        str(weight.dtype).removeprefix("torch."),
+        row_zeros,
+        column_zeros,
+        concentration,
+        not_finite,
+        _fit(weight, grouped),
+        None if parent is None else compared.result(),
+    )
+
+
+def _zeros_of_groups(zero: np.ndarray, size: int) -> np.ndarray:
+    """Count the zeros of each group of neighbours, (D, N / size) uint8."""
+    flags = zero.view(np.uint8)
+    found: np.ndarray = sum((flags[:, place::size] for place in range(1, size)), start=flags[:, ::size])
+    return found
+
+
+def _kept_gini(weight: Tensor, zeros: np.ndarray) -> np.ndarray:
+    """Compute the Gini coefficient of each row's K kept weights from that of the row: K · G_K = N · G_N − zeros."""
+    columns = weight.shape[1]
+    kept = columns - zeros
+    found = np.full(len(zeros), np.nan)
+    some = kept > 0
+    found[some] = (columns * gini(weight.abs()).numpy()[some] - zeros[some]) / kept[some]
+    return found.clip(min=0.0)
+
+
+def _fit(weight: Tensor, grouped: dict[int, np.ndarray]) -> PatternFit | None:
+    """Find the pattern of the smallest groups that nearly all of them follow."""
+    for size, counted in grouped.items():
+        zeros, groups = int(counted.argmax()), int(counted.sum())
+        if not 0 < zeros < size or counted[zeros] < PATTERN_SHARE * groups:
+            continue
+        broken = int(counted[:zeros].sum())
+        first = None
+        if broken:
+            short = _zeros_of_groups((weight == 0).numpy(), size) < zeros
+            row, group = np.unravel_index(int(short.argmax()), short.shape)
+            first = int(row), int(group) * size
+        return PatternFit(Pattern(zeros, size), groups, broken, first)
+    return None
+
+
+@dataclass
+class _Compared:
+    """Sums over the rows of a layer and of its parent."""
+
+    zeros_before: int = 0
+    revived: int = 0
+    kept: int = 0
+    changed: int = 0
+    difference: float = 0.0
+    energy: float = 0.0
+    both: int = 0
+    either: int = 0
+
+    def add(self, weight: Tensor, zero: np.ndarray, zeros: np.ndarray, parent: Tensor) -> None:
+        """Add some rows."""
+        before, kept = (parent == 0).numpy(), ~zero
+        changed = kept & (weight != parent).numpy()
+        self.zeros_before += int(np.count_nonzero(before))
+        self.revived += int(np.count_nonzero(before & kept))
+        self.kept += int(np.count_nonzero(kept))
+        if changed.any():
+            moved = (weight - parent).numpy()[changed]
+            self.changed += moved.size
+            self.difference += float(np.square(moved, dtype=np.float64).sum())
+        self.energy += float(np.square(parent.numpy()[kept], dtype=np.float64).sum())
+        smallest = keep_mask(ranks_of(score_order(magnitude_score(parent))), torch.from_numpy(zeros)).numpy()
+        self.both += int(np.count_nonzero(smallest & kept))
+        self.either += int(np.count_nonzero(smallest | kept))
+
+    def result(self) -> ParentComparison:
+        """Return the comparison; a layer that keeps nothing agrees with every mask."""
+        return ParentComparison(
+            self.zeros_before,
+            self.revived,
+            self.changed / self.kept if self.kept else 0.0,
+            (self.difference / self.energy) ** 0.5 if self.energy else 0.0,
+            float(iou(self.both, self.either)),
+        )

@@ -1,0 +1,65 @@
+"""Is a layer's spread of learned row sparsities signal: what draws of its inputs agree on. Imports no torch."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+
+MEANT = 2.0  # standard deviations that a row's sparsity must be away from the layer's to count as meant
+
+
+@dataclass(frozen=True, eq=False)
+class RowSignal:
+    """The outcomes of TRIM in several draws.
+
+    Attributes:
+        sparsity: (draws, D) row sparsities.
+        gini: (draws, D) of the rows' scores; NaN for a row of zeros.
+        rates: the learning rate of each draw; None where uniform was best.
+        titles: of the draws: "seed 3".
+    """
+
+    sparsity: np.ndarray = field(repr=False)
+    gini: np.ndarray = field(repr=False)
+    rates: tuple[float | None, ...]
+    titles: tuple[str, ...] = field(repr=False)
+
+    @cached_property
+    def mean(self) -> np.ndarray:
+        """Each row's mean sparsity over the draws, (D,)."""
+        mean: np.ndarray = self.sparsity.mean(axis=0)
+        return mean
+
+    @cached_property
+    def uncertainty(self) -> np.ndarray:
+        """The standard deviation of each row's sparsity over the draws, (D,)."""
+        spread: np.ndarray = self.sparsity.std(axis=0, ddof=1)
+        return spread
+
+    @property
+    def signal_share(self) -> float:
+        """Return which share of the variance of row sparsities within a draw is not its uncertainty; NaN: none varies.
+
+        V_rows / (V_rows + V_draws), V_draws the mean over rows of their variance over draws, V_rows the variance over
+        rows of their means less what the draws alone would make of it, V_draws / draws.
+        """
+        draws = float((self.uncertainty**2).mean())
+        rows = max(float(self.mean.var(ddof=1)) - draws / len(self.sparsity), 0.0)
+        return rows / (rows + draws) if rows + draws else float("nan")
+
+    @property
+    def meant_share(self) -> float:
+        """Return the share of rows whose sparsity differs from the layer's by more than twice their uncertainty."""
+        distance = np.abs(self.mean - self.mean.mean())
+        return float((distance > np.maximum(MEANT * self.uncertainty, 1e-12)).mean())
+
+    def columns(self) -> dict[str, np.ndarray]:
+        """Return a table with one line per row."""
+        with np.errstate(invalid="ignore"):
+            of_gini = {"gini": self.gini.mean(axis=0), "gini_uncertainty": self.gini.std(axis=0, ddof=1)}
+        return {
+            "row": np.arange(len(self.mean)),
+            "row_sparsity": self.mean,
+            "uncertainty": self.uncertainty,
+            **of_gini,
+        }

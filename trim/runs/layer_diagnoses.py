@@ -1,0 +1,126 @@
+"""What was measured of a run's single layers: one file for each in `diagnoses/`. Imports no torch."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from trim.errors import RunError
+from trim.files import remedy
+from trim.methods.agreement import MaskAgreement
+from trim.methods.signal import RowSignal
+from trim.runs.folder import Run
+from trim.runs.json_files import damaged, read_json
+from trim.runs.shapes import AgreementFacts, Drawn, LayerDiagnoses, SignalFacts
+from trim.runs.writer import update_json
+
+FOLDER = "diagnoses"
+
+
+def layer_diagnoses(run: Run, name: str) -> LayerDiagnoses:
+    """Read what was measured of one layer; what was never measured is missing.
+
+        signal_of(layer_diagnoses(run, "15.mlp.gate_proj")["signal"], columns=576).signal_share
+
+    Raises:
+        RunError: no such layer in the run, or its file is damaged.
+    """
+    numbers, path = run.numbers(name), _file(run.path, name)
+    found = read_json(path, LayerDiagnoses, optional=True)
+    for what, size, expected in _sizes(found, numbers["rows"], numbers["columns"]):
+        if size != expected:
+            raise damaged(path, f"its {what} are {size:,}, and it needs {expected:,}")
+    return found
+
+
+def update_layer_diagnoses(path: Path, name: str, diagnoses: LayerDiagnoses) -> None:
+    """Add to what was measured of one layer of a run; keys that are there are replaced.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    target = _file(path, name)
+    try:
+        target.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{target.parent} cannot be made ({error.strerror}); {remedy(error)}") from error
+    update_json(target, diagnoses)
+
+
+def measured_files(path: Path) -> list[str]:
+    """Return the files of measured layers, relative to the folder of their run."""
+    return sorted(f"{FOLDER}/{each.name}" for each in (path / FOLDER).glob("[0-9]*.json"))
+
+
+def _file(path: Path, name: str) -> Path:
+    return path / FOLDER / f"{name}.json"
+
+
+def _sizes(found: LayerDiagnoses, rows: int, columns: int) -> Iterator[tuple[str, int, int]]:
+    """Yield how many numbers there are of each kind, and how many there must be."""
+    if (signal := found.get("signal")) is not None:
+        draws = len(signal["counts"])
+        yield "rates", len(signal["rates"]), draws
+        yield "titles", len(signal["titles"]), draws
+        yield "draws of Gini", len(signal["gini"]), 1 if len(signal["gini"]) == 1 else draws
+        for each in (*signal["counts"], *signal["gini"]):
+            yield "rows", len(each), rows
+    for agreement in found.get("agreement", ()):
+        yield "rows", len(agreement["by_row"]), rows
+        yield "columns", len(agreement["by_column"]), columns
+    for paths in found.get("targets", ()):
+        yield "targets", len(paths["counts"]), len(paths["targets"])
+        for counts in paths["counts"]:
+            yield "rows", len(counts), rows
+
+
+def signal_facts(found: RowSignal, columns: int, drawn: Drawn, *, vectors: int) -> SignalFacts:
+    """Describe draws as JSON.
+
+    Args:
+        found: the draws.
+        columns: of the layer.
+        drawn: what was drawn again.
+        vectors: how many input vectors each draw has.
+    """
+    alike = len(found.gini) if np.ptp(np.nan_to_num(found.gini), axis=0).any() else 1
+    return {
+        "drawn": drawn,
+        "vectors": vectors,
+        "counts": np.rint(found.sparsity * columns).astype(int).tolist(),
+        "gini": [
+            ["nan" if np.isnan(value) else float(value) for value in each] for each in found.gini[:alike]
+        ],
+        "rates": list(found.rates),
+        "titles": list(found.titles),
+    }
+
+
+def signal_of(facts: SignalFacts, columns: int) -> RowSignal:
+    """Return the draws that `signal_facts` described."""
+    counts = np.array(facts["counts"])
+    return RowSignal(
+        counts / columns,
+        np.broadcast_to(np.array(facts["gini"], dtype=float), counts.shape),
+        tuple(facts["rates"]),
+        tuple(facts["titles"]),
+    )
+
+
+def agreement_facts(found: MaskAgreement, score: str, allocation: str) -> AgreementFacts:
+    """Describe how far a layer's own mask agrees with that of a method, as JSON."""
+    return {
+        "score": score,
+        "allocation": allocation,
+        "whole": found.whole,
+        "expected": found.expected,
+        "by_row": found.by_row.round(6).tolist(),
+        "by_column": found.by_column.round(6).tolist(),
+    }
+
+
+def agreement_of(facts: AgreementFacts) -> MaskAgreement:
+    """Return the agreement that `agreement_facts` described, by row and column to six decimals."""
+    return MaskAgreement(
+        facts["whole"], np.array(facts["by_row"]), np.array(facts["by_column"]), facts["expected"]
+    )
