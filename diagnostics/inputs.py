@@ -15,8 +15,8 @@ TOP = 0.01  # the share of the features that is asked how much it holds
 class FeatureStatistics:
     """The kept weights of one layer by input feature.
 
-    method, label: of what pruned it. rows: D. kept: (N,), how many weights of each column are kept. gini: of these
-    numbers; 0: spread evenly, NaN where nothing is kept. top_share: the share of all kept weights that the hundredth of
+    method, label: the method that pruned it, and its label. rows: D. kept: (N,), kept weights of each column. gini: of
+    these numbers; 0: spread evenly, NaN where nothing is kept. top_share: the share of all kept weights that the hundredth of
     the features with most of them holds. with_norm: Spearman of `kept` and the features' norms; None: not defined.
     """
 

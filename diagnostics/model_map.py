@@ -36,11 +36,11 @@ class LayerFacts:
 
     Attributes:
         name: such as "15.mlp.gate_proj".
-        median_gini: of the Gini coefficients of its rows; NaN if no row has one.
+        median_gini: the median Gini coefficient of its rows; NaN if no row has one.
         layer_sparsity: realised.
         uniform_quality, realised_quality: layer quality at the exact uniform counts, and as it was pruned.
         row_variance_uniform, row_variance: variance over the live rows of the rows' cosines, at the same two.
-        outcome: of TRIM's search; None where TRIM did not search.
+        outcome: the outcome of TRIM's search; None where TRIM did not search.
         learning_rate: the chosen one; None where none was.
         error_left: the layer's output error with changed kept weights over that of the mask alone; NaN: unchanged.
         weights_moved: median over the rows of how far their kept weights moved, ‖ŵ − w‖ / ‖w‖; NaN: unchanged.

@@ -33,7 +33,7 @@ class LayerRows:
 class SensitivityStatistics:
     """Sensitivity, Gini and row sparsity of L layers.
 
-    names: of the layers. correlation: (L,), Spearman of a layer's sensitivities and Ginis. by_gini: (L,), which share
+    names: the layers'. correlation: (L,), Spearman of a layer's sensitivities and Ginis. by_gini: (L,), which share
     of the variance of the ranks of a layer's row sparsities the ranks of the Ginis explain, in least squares. by_both:
     (L,), the same of the ranks of Ginis and sensitivities together. NaN where not defined. over_all: Spearman of
     sensitivity and Gini over all rows. density: (h, w), how many rows lie in each cell of log10 sensitivity (edges

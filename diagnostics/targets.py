@@ -12,7 +12,7 @@ from diagnostics.similarity import PERCENTILES
 class TargetPaths:
     """One method's rows at P targets.
 
-    method, label: of the method. columns: N. targets: (P,) layer sparsities, ascending. counts: (P, D), pruned weights
+    method, label: the method's. columns: N. targets: (P,) layer sparsities, ascending. counts: (P, D), pruned weights
     of each row. bands: (5, P), percentiles of the row sparsities over rows. order: (P,), Spearman correlation of the
     rows' sparsities with those at the last target; NaN where one of the two does not vary. given_back: share of the
     rows that lose fewer weights at one target than at a lower one.

@@ -26,7 +26,7 @@ def cost_scatter_figure(
     """Draw what each layer costs against another of its numbers, a point per layer.
 
     Args:
-        names: of the layers.
+        names: the layers' names.
         values: (M,) their other number; NaN: left out.
         costs: (M,) nats per token that the loss rises.
         errors: (M,) standard errors of the same; NaN: not known.

@@ -91,7 +91,7 @@ def shared_features_figure(
     Args:
         own: (N,), shares kept in the layer of that name.
         others: (N,) by the names of the other layers.
-        name: of the layer.
+        name: the layer's name.
         theme: light or dark.
     """
     figure = go.Figure()

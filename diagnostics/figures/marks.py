@@ -58,10 +58,10 @@ def selected_ticks(
         figure: takes them.
         rows: their indices; customdata.
         x: where they lie.
-        position: of the set.
+        position: the set's index.
         top: how high the figure is.
-        colour: of the set.
-        label: of the set, as HTML.
+        colour: the set's colour.
+        label: the set's label, as HTML.
         hover: what is read out at a tick.
     """
     if not len(rows):
@@ -188,7 +188,7 @@ def peak_label(
         top: where the chart ends.
         text: how high it is.
         gap: pixels between the peak and its label.
-        colour: of the label; None: that of all text.
+        colour: the label's colour; None: that of all text.
     """
     peaks = heights.max(axis=1)
     peak = float(bins.centers[heights[place].argmax()])

@@ -14,7 +14,7 @@ def nearest_counts(wanted: np.ndarray, total: int, limit: int) -> np.ndarray:
     Args:
         wanted: (..., D) float64; leading dimensions are candidates, each by itself.
         total: what the counts of each add up to, from 0 to D · limit.
-        limit: of each count.
+        limit: the largest count.
 
     Returns:
         (..., D) int64.

@@ -103,14 +103,14 @@ def follow(
     """Update x at the learning rates that the publication tries, and judge every update.
 
     Args:
-        tables: of the layer.
+        tables: the layer's tables.
         rates: R learning rates, in its order; the first `positive` of them are positive.
         positive: how many.
         target: T.
         cap: the highest sparsity of a row.
         iterations: K.
-        row_measure: of `ROW_MEASURES`. Rows without output have no `psnr` and stay.
-        layer_measure: of `LAYER_MEASURES`; by any other nothing is judged.
+        row_measure: one of `ROW_MEASURES`. Rows without output have no `psnr` and stay.
+        layer_measure: one of `LAYER_MEASURES`; by any other nothing is judged.
         complete: follow the rates that the publication leaves untried as well.
     """
     rows = tables.alive if row_measure == "psnr" else tables.all_rows

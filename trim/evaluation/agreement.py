@@ -108,7 +108,7 @@ def method_masks(
         sample: a layer and what it received, from `capture`.
         sparsity: the share of the layer's weights that each prunes; the variant of Wanda only nearly.
         methods: pairs of a score and an allocation, of `SCORES` and `ALLOCATIONS`.
-        settings: of TRIM's search; the sparsity replaces their target; None: the defaults.
+        settings: TRIM's settings; the sparsity replaces their target; None: the defaults.
         sensitivity: (D,), the row weights of the optimal allocation; None: all rows weigh alike.
 
     Returns:

@@ -57,7 +57,7 @@ def diagnose(
             was stopped goes on there. "blocks": where error builds up (`block_errors`). "tokens": which tokens suffer
             (`token_losses` of the dense and the pruned model).
         text: on which.
-        layers: of "layers", names or shell patterns.
+        layers: for "layers": names or shell patterns.
         batch: windows in one pass; None: chosen by itself.
         workbench: keeps the model for further calls; None: one for this call.
         progress: called at each step; an exception from it ends the work.

@@ -127,7 +127,7 @@ def record_perplexities(
     """Add to the "perplexities" of a folder's `metrics.json`; the same text in the same type replaces what was there.
 
     Args:
-        path: of a run or a recovery.
+        path: a run's or recovery's folder.
         known: the perplexities that it holds.
         evaluations: the new ones.
 

@@ -32,7 +32,7 @@ class LayerCost:
     Attributes:
         name: such as "15.mlp.gate_proj".
         loss: the mean loss per token then, in nats; NaN or infinity where that is what came out.
-        standard_error: of its difference to the dense model's, over windows; NaN for a single window.
+        standard_error: standard error of its difference to the dense model's, over windows; NaN for a single window.
         predicted: the difference that the rows' sensitivities foresee, ½ Σ_i f_i · (mean over tokens of δ_i²), δ_i the
             error of row i's output and f_i its empirical Fisher information.
     """

@@ -88,7 +88,7 @@ def _step(stack, size, below, last, point, live):
     which are exact for float32 errors within a factor 2^13 of each other in rows of up to 2^15 weights.
 
     Returns:
-        size, below, last: of the stack, and its last two vertices.
+        size, below, last: the stack's size, and its last two vertices.
         added: whether the point was.
     """
     slope_before = (_value(last) - _value(below)) * (_count(point) - _count(last)).to(tl.float64)

@@ -12,7 +12,7 @@ class MaskAgreement:
     """Intersection over union (IoU) of the kept weights of two masks; 1 where neither keeps any.
 
     Attributes:
-        whole: of the layer.
+        whole: over the layer.
         by_row: (D,).
         by_column: (N,).
         expected: what two masks that keep as many of each row's weights at random would share, over the layer.

@@ -27,7 +27,7 @@ def alps(
 
     Args:
         weight: (D, N), dense and finite.
-        text: of which the Gram matrix is used.
+        text: only its Gram matrix is used.
         total: how many weights are pruned, from 0 to D · N; a pattern sets it itself.
         sensitivity: does not count.
         pattern: n:m instead; None: none.

@@ -134,9 +134,9 @@ def descend(
         keep: (D, N) bool, True where a weight is kept.
         text: what the problem needs of the text.
         start: (D, N) float32, where to begin; None: at the dense weights.
-        drift: of `text`, (D, N) float32; None: it is computed.
+        drift: `text.drift(…)`, (D, N) float32; None: it is computed.
         rounds: how often the residual is computed from scratch.
-        iterations: of conjugate gradients in a round.
+        iterations: conjugate gradient iterations in a round.
 
     Returns:
         (D, N) float32.

@@ -121,7 +121,7 @@ def optimal_counts(hull: Hull, total: int, sensitivity: Tensor | None = None) ->
     of these the lower row. What is left over for the edge that does not fit goes to its row.
 
     Args:
-        hull: of the layer's error curves.
+        hull: the lower hull of the layer's error curves.
         total: Σ k_i.
         sensitivity: (D,) the rows' weights f, finite and not negative; None: all alike.
 
@@ -150,7 +150,7 @@ def last_price(hull: Hull, counts: Tensor, sensitivity: Tensor | None = None) ->
     """Return λ, the highest price at which rows with these counts of `optimal_counts` lost a weight; 0 if none did.
 
     Args:
-        hull: of which the counts were made.
+        hull: the hull from which the counts were made.
         counts: (D,) int64.
         sensitivity: (D,) the rows' weights f with which they were made; None: all alike.
     """
@@ -176,7 +176,7 @@ def price_summary(hull: Hull, sensitivity: Tensor | None = None) -> PriceSummary
     """Sum up what a layer asks for its weights.
 
     Args:
-        hull: of the layer's error curves; these must be sums over the same calibration vectors in every layer.
+        hull: the layer's lower hull; its error curves must be sums over the same calibration vectors in every layer.
         sensitivity: (D,) the rows' weights f, as for `optimal_counts`.
     """
     price = hull.price(sensitivity)
@@ -192,7 +192,7 @@ def shared_totals(summaries: Mapping[str, PriceSummary], total: int) -> dict[str
     Layers give everything below the bin of λ, and of that bin equal shares, rounded by largest remainder.
 
     Args:
-        summaries: of any layers: a block's, all of one kind, a model's.
+        summaries: any layers' summaries: a block's, all of one kind, a model's.
         total: how many weights they lose together.
 
     Raises:

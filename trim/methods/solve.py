@@ -42,7 +42,7 @@ class Solution:
     Attributes:
         keep: (D, N) bool, True where a weight is kept.
         weight: (D, N) float32, its weights; 0 where none is kept.
-        steps: of ADMM.
+        steps: number of ADMM steps.
         diverged: whether the search failed, so that this is the refit of the weights largest at the start.
     """
 
@@ -125,7 +125,7 @@ def _alternate(
 
     Args:
         scaled: (D, N) float32, the dense weights.
-        drift: of the text, not scaled; None: nothing.
+        drift: the text's drift, not scaled; None: nothing.
         row_scale: (D, 1) float32.
         text: whose column scale and inverses are used.
         begin: (D, N) bool, the set chosen at first.

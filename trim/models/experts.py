@@ -26,7 +26,7 @@ class Part:
     Attributes:
         joined: the name of the tensor that holds it for all experts.
         transposed: whether the matrix is (N, D).
-        rows: of the matrix as (D, N).
+        rows: rows of the matrix as (D, N).
     """
 
     joined: str

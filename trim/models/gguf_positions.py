@@ -22,8 +22,8 @@ def position_settings(
     """Make the settings that say how positions are rotated.
 
     Args:
-        header: of the file.
-        fields: of the header; those of positions are taken.
+        header: the file's header.
+        fields: the header's fields; those of positions are taken.
         head: numbers in a head.
         partial: whether the architecture may rotate part of a head.
     """

@@ -68,7 +68,7 @@ class LayerHeads:
     Attributes:
         axis: "rows" of projections to heads, "columns" of the projection of their outputs.
         size: rows or columns of one head.
-        names: of the heads in their order: "head 3", "key head 1 (of query heads 3 to 5)".
+        names: the heads' names in their order: "head 3", "key head 1 (of query heads 3 to 5)".
         starts: the first row of each; empty: they follow each other.
     """
 
@@ -92,7 +92,7 @@ def layer_heads(
         layer_heads("15.self_attn.k_proj", (192, 576), HeadLayout.of(model.module.config)).names
 
     Args:
-        name: of the layer, such as "15.self_attn.q_proj".
+        name: the layer's name, such as "15.self_attn.q_proj".
         shape: D and N.
         layout: the model's; None: not known.
         parts: those of the layer, if it is a fused one.

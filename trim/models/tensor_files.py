@@ -236,7 +236,7 @@ class TensorFiles:
             name: as in the files.
             pinned: in memory that a GPU can copy from while both go on.
             first: how many numbers are passed over.
-            shape: of what is read; None: that of the tensor.
+            shape: the shape that is read; None: the tensor's.
 
         Raises:
             ModelError: no such tensor, or the file is gone or was written to since it was opened.

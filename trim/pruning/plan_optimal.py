@@ -75,8 +75,8 @@ def plan_sensitivity(
 
     Args:
         model: dense.
-        calibration: of its windows the first `settings.sensitivity_windows` are read.
-        settings: of the run.
+        calibration: the text; its first `settings.sensitivity_windows` windows are read.
+        settings: the run's settings.
         shapes: (D, N) of the layers to prune.
         batch: as for `row_sensitivity`.
         activation_bytes: as for `row_sensitivity`.

@@ -59,7 +59,7 @@ def tune_records(
     Args:
         index: the block's place.
         block: with the pruned weights of the records.
-        records: of its layers; those whose weights were changed are replaced.
+        records: its layers' records; those whose weights were changed are replaced.
         received: the vectors that each of them received.
         text: before the block.
         dense: after it.

@@ -22,8 +22,8 @@ class _Part:
     """One parameter's part of the vector.
 
     Attributes:
-        parameter: of the model, in the type of the forward pass.
-        places: of its kept weights in it, flat; None: all of it is trained.
+        parameter: the model's parameter, in the type of the forward pass.
+        places: flat indices of its kept weights; None: all of it is trained.
         start, stop: where they are in the vector.
     """
 

@@ -23,7 +23,7 @@ class Sizes:
         parameters: numbers in the model.
         trained: how many of them are trained.
         widths: over the linear layers of all blocks, inputs plus outputs.
-        blocks, hidden, vocabulary: of the model.
+        blocks, hidden, vocabulary: the model's sizes.
         itemsize: bytes of a number in the type of the forward pass.
     """
 
@@ -68,8 +68,8 @@ def plan_memory(sizes: Sizes, windows: int, length: int, device: torch.device) -
     """Choose the largest pass that fits; blocks are computed again only where not even one window fits otherwise.
 
     Args:
-        sizes: of the model.
-        windows: of a step.
+        sizes: the model's sizes.
+        windows: number of windows in a step.
         length: tokens of a window.
         device: where it is computed.
 

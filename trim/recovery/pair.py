@@ -32,7 +32,7 @@ class Pair:
     Attributes:
         sparse: the pruned model: a run's folder, or what `load_model` takes.
         run: the run; None: it is a checkpoint.
-        title: of the pruned model.
+        title: the pruned model's title.
         parent, parent_title: the dense model, as `load_model` takes it, and its title.
         files: of the weights that the pruned model is stored in; of a run those of the dense model.
         dense_weights, sparse_weights: fingerprints of both models' files.
@@ -75,7 +75,7 @@ def open_pair(
     Args:
         sparse: a run folder, or a checkpoint as `load_model` takes it.
         parent: the dense model; None: that of the run.
-        dtype: of the forward passes.
+        dtype: the type of the forward passes.
         progress: called while a checkpoint is read.
 
     Raises:

@@ -62,8 +62,8 @@ class RecoveryText:
         """Return the windows of one step, (windows, length): all of a kind are read before any is read again.
 
         Args:
-            number: of the step, from 0.
-            windows: of one step.
+            number: the step's number, from 0.
+            windows: number of windows in one step.
             sampled: the share of them that the dense model wrote.
             seed: decides the order.
         """

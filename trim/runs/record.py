@@ -33,7 +33,7 @@ class SearchRecord:
         learning_rate: the chosen rate; None: nothing beat uniform.
         best_iteration: the update of the chosen rate that was kept; 0 is uniform.
         tried: (rate, quality) in the order in which the published search tried them.
-        layer_quality, uniform_quality: of the kept x, and of uniform.
+        layer_quality, uniform_quality: the layer's quality at the kept x, and at uniform.
         rates: (R,) float64, all that could have been tried.
         quality, row_variance: (R, K + 1) float64, column 0 uniform, NaN where a rate was not evaluated.
         exact_quality: the same as quality, at the exact counts of each update; None: an older run.

@@ -216,7 +216,7 @@ def layer_record(
         retained: what is retained; None: of `counts` lowest scores in each row.
         keep: (D, N) bool, the mask to store; None: none is stored.
         sensitivity: (D,) the rows' weights of the optimal allocation; None: it was not used.
-        change: of the kept weights; None: they are as they were.
+        change: the change of the kept weights; None: they are as they were.
         tokens: how many an expert received; None: it is not an expert's.
     """
     counts = counts.to(curves.dot.device)

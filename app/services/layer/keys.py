@@ -83,7 +83,7 @@ class SignalKey:
 
     Attributes:
         study: the layer.
-        settings: of the search.
+        settings: the search's settings.
         drawn: what is drawn again: input vectors, windows of the text, or texts.
         draws: how many.
         vectors: how many input vectors are resampled each time.

@@ -28,7 +28,7 @@ class LayersMoved:
     Attributes:
         medians: by layer, the median over its rows; layers that keep no weights are left out.
         grid: (kinds, blocks), NaN where there is none.
-        kinds, blocks: of the grid.
+        kinds, blocks: the grid's rows and columns.
     """
 
     medians: dict[str, float]

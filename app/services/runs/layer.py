@@ -84,15 +84,15 @@ class LayerView:
         caps: the largest row sparsity that each method other than uniform was allowed, by method.
         search: TRIM's search; None where TRIM did not search.
         sensitivity: (D,), what an error in each row's output costs; None: the optimum weighs all rows alike.
-        changes: of changed kept weights, (D,) each: `row_error_masked`, `row_error` and `row_moved`, as `LayerRecord`
+        changes: of changed weights, (D,) each: `row_error_masked`, `row_error` and `row_moved`, as `LayerRecord`
             has them; empty: they are as they were.
         score: (D, N).
         masks: by method, a function that returns which weights are kept, (D, N) bool; of a run the own method only. It
             raises RunError where the run was kept without masks.
         prices: returns what a row's weights cost the optimum.
         input_norm: (N,), how large each input feature is.
-        heads: of a layer of attention, which of its rows or columns belong to which.
-        parts: of a fused layer, which rows are which part; empty where that is not known.
+        heads: for a layer of attention: which of its rows or columns belong to which.
+        parts: for a fused layer: which rows are which part; empty where that is not known.
     """
 
     layer_key: Hashable

@@ -26,7 +26,7 @@ def agreement_views(agreement: MaskAgreement, first: str, second: str) -> dict[s
     """Return the views of a card: by row and by column.
 
     Args:
-        agreement: of the masks.
+        agreement: the masks' agreement.
         first: what the one is called.
         second: what the other is called.
     """

@@ -72,7 +72,7 @@ def card(
     Args:
         key: names the card's widgets; the chart's own key is `key` itself.
         variants: makes each view when it is wanted.
-        file_name: of the downloads, without its ending.
+        file_name: the downloads' name, without its ending.
         on_select: called when bars or points are selected in a selectable variant.
         selectable: the names of the variants whose bars or points can be selected.
         clickable: whether a click selects, and the box tool has to be chosen above the chart; otherwise a drag selects
@@ -131,7 +131,7 @@ class _Drawn:
     """A view ready for the page; nothing in it changes any more, so readers can share it.
 
     Attributes:
-        title, subtitle: of the figure, as text of the page, which wraps where Plotly would cut.
+        title, subtitle: the figure's, as text of the page, which wraps where Plotly would cut.
         figure: the chart without them.
         height: what is left for it, in pixels.
     """

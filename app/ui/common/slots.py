@@ -34,7 +34,7 @@ def add_to_compare(make: Callable[[], Sequence[Pick]], key: str) -> None:
 
     Args:
         make: returns what to add, when the button is pressed.
-        key: of the button.
+        key: the button's key.
     """
     with st.container(
         horizontal=True, vertical_alignment="center", gap="xsmall", width="content", key=f"{key}_box"

@@ -22,11 +22,11 @@ def gap_section(study: "Study", outcome: "Outcome", rows: list[int], layer_name:
     """Show how much of the possible improvement TRIM captures, and where it does not.
 
     Args:
-        study: of the layer.
+        study: the layer's study.
         outcome: its outcome at the chosen target.
         rows: the selected ones.
-        layer_name: of the downloads, without the target.
-        file_name: of the downloads, with the target.
+        layer_name: the downloads' name, without the target.
+        file_name: the downloads' name, with the target.
     """
     left, right = st.columns(2)
     with right:
@@ -148,7 +148,7 @@ def captured_text(gap: AllocationGap, row_weights: str) -> str:
 
     Args:
         gap: between TRIM and the optimum.
-        row_weights: of the optimum, "ones" or "fisher".
+        row_weights: the optimum's row weights, "ones" or "fisher".
     """
     error = "the error"
     minimised = "the error of the layer's output"

@@ -27,9 +27,9 @@ class Seen:
         view: with the allocations that are shown.
         whole: the same with all of them.
         rows: the selected ones.
-        file_name: of the downloads, without their endings.
-        live: of a layer computed now, its study and outcome; None: it is stored.
-        run: of a stored layer, its run; None: it is computed now.
+        file_name: the downloads' name, without an ending.
+        live: study and outcome of a layer computed now; None: it is stored.
+        run: the run of a stored layer; None: it is computed now.
     """
 
     view: LayerView

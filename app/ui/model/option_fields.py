@@ -13,7 +13,7 @@ def option_field(each: Option, key: str, *, first: object = None, names: list[st
 
     Args:
         each: the option.
-        key: of the widget.
+        key: the widget's key.
         first: what it holds at first instead of the option's default.
         names: what can be chosen, where that is not known to the option.
 
