@@ -29,7 +29,7 @@ class TaskResult:
     Attributes:
         task: the harness's name.
         accuracy: the share of right answers; NaN where the task does not measure it.
-        standard_error: that of the accuracy over n examples, √(accuracy · (1 − accuracy) / (n − 1)); NaN for one example.
+        standard_error: the accuracy's over n examples, √(accuracy · (1 − accuracy) / (n − 1)); NaN for one example.
         examples: how many were asked.
         metrics: all numbers of the task, by the harness's names.
     """
