@@ -17,7 +17,8 @@ class FeatureStatistics:
 
     method, label: the method that pruned it, and its label. rows: D. kept: (N,), kept weights of each column. gini: of
     these numbers; 0: spread evenly, NaN where nothing is kept. top_share: the share of all kept weights that the
-    hundredth of the features with most of them holds. with_norm: Spearman of `kept` and the features' norms; None: not defined.
+    hundredth of the features with most of them holds. with_norm: Spearman of `kept` and the features' norms; None: not
+    defined.
     """
 
     method: str
