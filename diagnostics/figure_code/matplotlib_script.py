@@ -195,6 +195,10 @@ def _axis_lines(letter: str, axis: go.layout.XAxis, axes: str) -> list[str]:
         lines.append(
             f'{axes}.{letter}axis.set_major_formatter(FuncFormatter(lambda value, _: f"{{100 * value:.4g}}%"))'
         )
+    if axis.visible is False:
+        lines.append(f'{axes}.axis("off")')
+    if letter == "y" and axis.scaleanchor:
+        lines.append(f'{axes}.set_aspect("equal")')
     if letter == "y" and axis.showgrid is not False:
         lines.append(f'{axes}.grid(axis="y", color="#e9ecf0", linewidth=0.6)\n{axes}.set_axisbelow(True)')
     return lines

@@ -81,6 +81,11 @@ def scatter_lines(trace: go.Scatter, name: str, drawing: Drawing) -> list[str]:
         lines.append(
             f"{axes}.fill_between({x}, {y}, {below}, color={colour!r}, alpha={opacity:g}, linewidth=0{area})"
         )
+    if trace.fill == "toself":
+        colour, opacity = colour_of(trace.fillcolor or trace.line.color)
+        lines.append(
+            f"{axes}.fill({x}, {y}, color={colour!r}{alpha or alpha_argument(opacity)}, linewidth=0{label})"
+        )
     if "lines" in mode and (trace.line.width is None or trace.line.width > 0):
         colour, opacity = colour_of(trace.line.color)
         step = ', drawstyle="steps-post"' if trace.line.shape == "hv" else ""
@@ -105,10 +110,16 @@ def scatter_lines(trace: go.Scatter, name: str, drawing: Drawing) -> list[str]:
         texts = trace.text if not isinstance(trace.text, str) else [trace.text] * len(trace.x)
         where = trace.textposition if isinstance(trace.textposition, str) else "middle center"
         shift = {"top": 8, "bottom": -8}.get(where.split()[0], 0)
+        side = {"right": "left", "left": "right"}.get(where.split()[-1], "center")
+        look = ""
+        if isinstance(trace.textfont.size, int | float):
+            look += f", fontsize={trace.textfont.size / POINT:.3g}"
+        if isinstance(trace.textfont.color, str):
+            look += f", color={colour_of(trace.textfont.color)[0]!r}"
         lines.append(
             f"for x, y, text in zip({x}, {y}, {[plain_text(each) for each in texts]!r}):\n"
             f'    {axes}.annotate(text, (x, y), xytext=(0, {shift}), textcoords="offset points", '
-            'ha="center", va="center")'
+            f'ha="{side}", va="center"{look})'
         )
     return lines
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from diagnostics.concentration import LorenzCurve
 from diagnostics.figures.drawing import HEIGHT, WIDTH, Drawing, Plot
+from diagnostics.format import number
 from diagnostics.lessons import CurveLesson, PrunedMatrix, ScoreLesson
 
 _LEFT = 44  # room for the indices of rows
@@ -54,7 +55,7 @@ def damage_drawing(matrices: Sequence[PrunedMatrix]) -> Drawing:
     for row in range(rows):
         middle = top + (row + 0.5) * height / rows
         drawing.rect("fill uniform", left, middle - 18, plot.width * cosines[:, row], 36)
-        drawing.text(left + 6, middle + 6, [f"{value:.2f}" for value in cosines[:, row]], "plate strong")
+        drawing.text(left + 6, middle + 6, [number(value, 2) for value in cosines[:, row]], "plate strong")
     return drawing
 
 
@@ -91,7 +92,7 @@ def curve_drawing(lesson: CurveLesson) -> Drawing:
         drawing.text(
             np.where(late, across - 10, across + 10),
             plot.top + plot.height - 12 - 20 * (len(lesson.names) - 1 - row),
-            [f"{lesson.names[row]} {value:.2f}" for value in cosine],
+            [f"{lesson.names[row]} {number(value, 2)}" for value in cosine],
             ["plate end" if here else "plate" for here in late],
         )
     return drawing
@@ -142,6 +143,6 @@ def masks_drawing(lessons: Sequence[Sequence[PrunedMatrix]]) -> Drawing:
         counts = [", ".join(map(str, matrix.counts)) for matrix in matrices]
         drawing.text(aside, top + 52, [f"rows lose {each}" for each in counts], "ink")
         drawing.text(
-            aside, top + 76, [f"cosine {matrix.layer_cosine:.3f}" for matrix in matrices], "ink strong"
+            aside, top + 76, [f"cosine {number(matrix.layer_cosine, 3)}" for matrix in matrices], "ink strong"
         )
     return drawing

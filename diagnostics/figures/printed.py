@@ -88,6 +88,9 @@ def printed(
         top += 1.4 * letter  # notes stand above the plot
     below = _fit_axes(result, 0.8 * width, letter)
     plot = 0.84 * width * min(max(plot_height / 480, 0.55), 1.6) * (1.0 if page.width < 4 else 0.6)
+    if result.layout.yaxis.scaleanchor:  # a drawing, which keeps its shape and has no ticks below it
+        (left, right), (low, high) = result.layout.xaxis.range, result.layout.yaxis.range
+        plot, below = 0.94 * width * abs(high - low) / abs(right - left), letter
     if page.height is not None:
         plot = 0.7 * page.height * INCH * scale
     _fit_upright(result, plot, letter)
@@ -187,7 +190,7 @@ def _grown(value: object, factor: float, least: float, key: str = "", inside: st
         return value * factor if key == "size" and inside == "marker" else value
     if isinstance(value, bool) or not isinstance(value, int | float):
         return value
-    if key == "size" and inside in ("font", "tickfont"):
+    if key == "size" and inside in ("font", "tickfont", "textfont"):
         return max(value * factor, least)
     length = (key, inside) in (
         ("size", "marker"),

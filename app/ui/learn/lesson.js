@@ -147,7 +147,7 @@ const colours = (node, palette) => {
 
 // ------------------------------------------------------------------------------------ the reader's page
 
-function page(root, data) {
+function page(root, data, send) {
   const [step] = data.steps;
   const place = { step: 0, frame: data.frame, reveal: 0 };
   const one = player(step, data.frame, (frame, moving) => {
@@ -156,6 +156,11 @@ function page(root, data) {
   });
   one.seen.setAttribute("aria-live", "polite");
   root.append(one.root, one.seen);
+  if (step.drawing) {
+    const save = make("button", { type: "button", class: "save" }, "Save");
+    save.addEventListener("click", () => { one.stop(); send("saved", one.frame()); });
+    root.append(save);
+  }
   return {
     update: () => writeAddress(data.steps, place),
     end: () => {
@@ -459,7 +464,7 @@ const shown = new WeakMap();
 export default function (component) {
   const { data, parentElement, setTriggerValue } = component;
   const send = (name, value) => {
-    if (name === "leave" || name === "around") setTriggerValue(name, value);
+    if (name === "leave" || name === "around" || name === "saved") setTriggerValue(name, value);
     else if (window.trimRoom) window.trimRoom.send(name, value);
   };
   let known = shown.get(parentElement);
@@ -473,7 +478,7 @@ export default function (component) {
     known = { root, version: data.version, view: null, calls: 0 };
     shown.set(parentElement, known);
     const sent = { ...data, steps: JSON.parse(data.steps) };
-    known.view = data.mode === "page" ? page(root, sent) : slides(root, sent, send);
+    known.view = data.mode === "page" ? page(root, sent, send) : slides(root, sent, send);
   }
   colours(known.root, data.palettes[data.theme]);
   known.view.update();

@@ -72,7 +72,9 @@ def lesson(
     seminar: str = "",
     key: str,
 ) -> ComponentResult:
-    """Draw steps; return what the browser asks for: "leave" with the place where it did, or "around".
+    """Draw steps; return what the browser asks for.
+
+    It asks for "leave" with the place where it did, "around", or "saved" with the frame that is to be saved.
 
     Args:
         mode: the picture of one step on a page; slides under the presenter's keys; slides that follow the room.
@@ -100,4 +102,5 @@ def lesson(
         key=key,
         on_leave_change=lambda: None,
         on_around_change=lambda: None,
+        on_saved_change=lambda: None,
     )

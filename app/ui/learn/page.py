@@ -3,12 +3,14 @@
 import streamlit as st
 
 from app.services.runs.store import STORE
+from app.ui.common.cards import View
 from app.ui.common.guard import guarded
 from app.ui.common.present import kept
+from app.ui.common.studio import figures_are_of, open_studio, theme
 from app.ui.common.text import plain
 from app.ui.learn.lesson import lesson
 from app.ui.learn.step import Check, Picture, Step
-from diagnostics.export import table_csv
+from diagnostics.figures.drawn_figure import drawn_figure
 
 ONWARDS = (
     ("layer", "Run TRIM on a layer yourself"),
@@ -63,26 +65,20 @@ def show(number: int, step: Step, last: bool, picture: Picture | None) -> None:
     with words:
         st.markdown(step.words)
         st.markdown(f"**What to notice.** {step.notice}")
-        with st.container(horizontal=True, gap="small"):
-            with st.popover("Formula", type="tertiary", icon=":material/function:"):
-                st.markdown(step.formula)
-            if picture is not None:
-                st.download_button(
-                    "Numbers",
-                    lambda: table_csv(picture.numbers()),
-                    f"learn-{step.name.lower()}.csv",
-                    "text/csv",
-                    type="tertiary",
-                    icon=":material/download:",
-                    on_click="ignore",
-                )
+        with st.popover("Formula", type="tertiary", icon=":material/function:"):
+            st.markdown(step.formula)
     with shown, st.container(border=True, key="lesson-picture"), guarded():
         if picture is None:
             st.info(step.empty, icon=":material/info:")
         else:
             if picture.missing:
                 st.warning(plain(picture.missing), icon=":material/info:")
-            lesson("page", [(number, step, picture)], frame=frame, key=f"lesson_{step.name.lower()}")
+            name = step.name.lower()
+            asked = lesson("page", [(number, step, picture)], frame=frame, key=f"lesson_{name}")
+            saved = asked.saved
+            if type(saved) is int and 0 <= saved < picture.drawing.frames:
+                figures_are_of(f"Learn, step {number}")
+                open_studio(lambda: _view(step, picture, saved), f"learn-{name}")
     st.fragment(ask)(step.name, step.check)
     if last:
         with st.container(horizontal=True, key="onwards"):
@@ -90,6 +86,17 @@ def show(number: int, step: Step, last: bool, picture: Picture | None) -> None:
                 st.page_link(
                     f"views/{page}.py", label=label, icon=":material/arrow_forward:", query_params=kept()
                 )
+
+
+def _view(step: Step, picture: Picture, frame: int) -> View:
+    """Return a frame of a picture as a chart for the studio."""
+    return View(
+        drawn_figure(picture.drawing, frame, step.title, theme()),
+        picture.seen[frame],
+        step.formula,
+        picture.alt,
+        picture.numbers,
+    )
 
 
 def ask(name: str, check: Check) -> None:
