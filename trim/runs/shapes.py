@@ -315,6 +315,15 @@ class BlockNumbers(TypedDict):
     layers: dict[LayerName, LayerNumbers]
 
 
+class SweepOptions(TypedDict):
+    """The settings of a sweep, as `SweepSettings`."""
+
+    model: str
+    grid: dict[str, list[object]]
+    shared: dict
+    texts: list[dict]
+
+
 class SweepConfig(TypedDict):
     """`sweep.json`."""
 
@@ -323,7 +332,7 @@ class SweepConfig(TypedDict):
     created: Time
     keep_masks: NotRequired[bool]
     fingerprint: str
-    settings: dict
+    settings: SweepOptions
 
 
 class DenseFacts(TypedDict, total=False):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,7 @@ from trim.evaluation.settings import EvaluationText
 from trim.names import CORPORA, absolute, closest_matches
 from trim.runs.options import idle_options, options, settings_of
 from trim.runs.settings import PruneSettings
+from trim.runs.shapes import SweepOptions
 
 # What may have several values, the last one varying fastest.
 GRID = (
@@ -19,6 +21,7 @@ GRID = (
     "target",
 )
 SHARED = tuple(name for name in options(PruneSettings) if name not in (*GRID, "model", "pattern"))
+MAX_COMBINATIONS = 10_000
 # What the name of every cell says.
 _ALWAYS_NAMED = ("score", "allocation", "budget", "target")
 
@@ -97,6 +100,11 @@ class SweepSettings:
         if not self.texts:
             raise SettingsError("name at least one text to measure perplexity on")
         grid = {name: tuple(dict.fromkeys(self.grid[name])) for name in GRID if name in self.grid}
+        if (combinations := math.prod(map(len, grid.values()))) > MAX_COMBINATIONS:
+            raise SettingsError(
+                f"these are {combinations:,} combinations, and a sweep has at most {MAX_COMBINATIONS:,}; "
+                "sweep some of the values"
+            )
         if empty := [name for name, values in grid.items() if not values]:
             raise SettingsError(f"give {empty[0]} at least one value")
         if "budget" in grid:
@@ -163,7 +171,7 @@ class SweepSettings:
         }
 
     @classmethod
-    def from_json(cls, content: dict) -> "SweepSettings":
+    def from_json(cls, content: SweepOptions) -> "SweepSettings":
         """Read the settings of a sweep.
 
         Raises:

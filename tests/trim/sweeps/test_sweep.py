@@ -104,6 +104,7 @@ def test_equal_cells_really_are_equal(model, tmp_path):
         ({"target": (0.5,), "seeds": (1,)}, "closest names: seed"),
         ({"target": (0.5,), "allocation": ()}, "at least one value"),
         ({"target": (0.5, 0.99)}, "0.99"),
+        ({"target": (0.5,), "seed": range(10_001)}, "10,001 combinations"),
         ({"target": (0.5,), "allocation": ("trimm",)}, "allocation must be one of"),
     ],
 )
@@ -412,6 +413,7 @@ def test_folders_that_cannot_be_opened(done, tmp_path):
     say(config | {"settings": 3}, "damaged")
     strange = config["settings"] | {"grid": {"new": [1]}}
     say(config | {"settings": strange, "fingerprint": fingerprint(strange)}, "is not a setting")
+    say(config | {"settings": config["settings"] | {"shared": ["x"]}}, "damaged")
     say(config | {"settings": config["settings"] | {"grid": {"target": [0.5]}}}, "was edited")
     older = config["settings"] | {"texts": [{"corpus": "demo", "windows": 1, "length": 16, "whole": False}]}
     (folder / "sweep.json").write_text(
