@@ -169,6 +169,20 @@ class ModelMap:
     layers: tuple[LayerFacts, ...]
     quality_measure: str
 
+    def __hash__(self) -> int:
+        """Return a hash that is computed once: what is drawn of a map is found by the map."""
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash((self.label, self.planned, self.layers, self.quality_measure))
+
+    @cached_property
+    def mean_gain(self) -> float | None:
+        """The mean of the layers' gains over uniform; None where no layer is done."""
+        gains = [facts.quality_gain for facts in self.layers]
+        return sum(gains) / len(gains) if gains else None
+
     @cached_property
     def blocks(self) -> tuple[int, ...]:
         """The blocks from the first to the last that holds a planned layer."""
@@ -198,12 +212,12 @@ class ModelMap:
         """The facts by the layers' names."""
         return {facts.name: facts for facts in self.layers}
 
-    @property
+    @cached_property
     def searched(self) -> bool:
         """Return whether TRIM searched in any layer."""
         return any(facts.outcome is not None for facts in self.layers)
 
-    @property
+    @cached_property
     def changed(self) -> bool:
         """Return whether any layer's kept weights were changed."""
         return any(np.isfinite(facts.error_left) for facts in self.layers)

@@ -3,8 +3,6 @@
 The paper: Beck, Rudman, Eickhoff, arXiv 2505.16743. Said of it is what its figures draw and its abstract states.
 """
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +11,7 @@ import numpy as np
 from app.services.results.sweep_curves import curves, texts
 from app.services.results.tables import model_map
 from app.services.runs.layer import LayerView
-from app.services.server.lru import cached
+from app.services.server.lru import Shared
 from app.ui.common import explanations
 from app.ui.common.cards import View, theme
 from app.ui.common.curves import curves_text, curves_view
@@ -37,11 +35,8 @@ from trim.sweeps.folder import Sweep
 FIRST_SPARSITY = 0.7  # where the paper's figure 2 begins
 KEYS = "k_proj"
 MIN_LAYERS_PER_SIGN = 10
-
-
 FIGURE_CACHE_SIZE = 64
-_redrawn: OrderedDict[Hashable, "Redrawn | None"] = OrderedDict()
-_drawing = threading.Lock()
+_redrawn: Shared[Hashable, "Redrawn | None"] = Shared(FIGURE_CACHE_SIZE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,8 +63,7 @@ def redrawn(made_of: Hashable, draw: Callable[[], Redrawn | None]) -> Redrawn | 
         made_of: which figure, and everything that it is made of.
         draw: one of the functions below; None where the figure cannot be drawn.
     """
-    with _drawing:
-        return cached(_redrawn, made_of, draw, FIGURE_CACHE_SIZE)
+    return _redrawn.get(made_of, draw)
 
 
 def figure_1(layer: LayerView) -> Redrawn:

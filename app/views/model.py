@@ -114,11 +114,10 @@ def heading(run: Run, shown: ModelMap) -> None:
         f"{len(shown.layers):,}",
         f"of {len(shown.planned):,} in {len(shown.blocks):,} blocks",
     )
-    gains = [facts.quality_gain for facts in shown.layers]
     fact(
         columns[2],
         "Mean quality gain",
-        change(sum(gains) / len(gains)) if gains else "none yet",
+        "none yet" if shown.mean_gain is None else change(shown.mean_gain),
         LAYER_QUALITY_MEANINGS.get(shown.quality_measure, shown.quality_measure),
         help="Layer quality as pruned minus that of uniform row sparsity, mean over layers, at exact counts.",
     )

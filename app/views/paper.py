@@ -82,7 +82,7 @@ figures_are_of(run.model.title, f"layer {layer_name}", f"run {run.name}")
 
 def stored() -> LayerView:
     """Read the chosen layer of the chosen run."""
-    return LayerView.of(run, STORE.layer(run.id, layer_name))
+    return STORE.view(run, layer_name)
 
 
 sweeps = tuple(entry.sweep for entry in STORE.sweeps() if entry.sweep is not None)

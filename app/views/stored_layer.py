@@ -6,7 +6,6 @@ import re
 import streamlit as st
 
 from app.services.results.compared import Pick
-from app.services.runs.layer import LayerView
 from app.services.runs.store import STORE
 from app.services.server.access import SEMINAR
 from app.services.server.faults import explain
@@ -115,7 +114,7 @@ def page() -> None:
     run = STORE.open(run_id)
     name = st.query_params.get("layer") or next(iter(run.layers), "")
     record = STORE.layer(run_id, name)
-    view = LayerView.of(run, record)
+    view = STORE.view(run, name)
     side_bar(run, name)
     heading(run, record, view.own.label)
     figures_are_of(

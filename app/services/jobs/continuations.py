@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import trim
 from app.services.jobs.manager import RunJobs
@@ -30,6 +31,7 @@ class Writing:
     message: str
 
 
+@lru_cache(64)
 def has_masks(run: Run) -> bool:
     """Return whether the masks of a run can be applied to its model.
 

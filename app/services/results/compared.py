@@ -11,7 +11,7 @@ import numpy as np
 from app.services.runs.facts import run_facts
 from app.services.runs.layer import METHOD_LABELS, LayerView
 from app.services.runs.store import RunStore, StoredRun
-from app.services.server.lru import cached
+from app.services.server.lru import Shared, cached
 from diagnostics.allocation import RowAllocation
 from diagnostics.comparison import AllocationComparison, compare_allocations
 from diagnostics.format import percent
@@ -32,6 +32,8 @@ MAX_LIVE_LAYERS = 64
 MAX_LIVE_MASK_WEIGHTS = 2**25
 NOT_USED = "not used"  # shown for an option that changes nothing, given the others
 _UNIFORM = "uniform"
+COMPARISON_CACHE_SIZE = 64
+_comparisons: Shared[Hashable, AllocationComparison] = Shared(COMPARISON_CACHE_SIZE)
 
 
 @dataclass(frozen=True)
@@ -231,10 +233,7 @@ def opened(store: RunStore, slot: int, pick: Pick) -> Compared:
             raise RunError(
                 f"The run {run.name[:60]!r} has no layer {pick.layer[:60]!r}. Choose one of its own."
             )
-        source, views = (
-            ComparedSource.of(run),
-            [LayerView.of(run, store.layer(pick.run_id, name)) for name in names],
-        )
+        source, views = ComparedSource.of(run), [store.view(run, name) for name in names]
     if pick.uniform:
         views = [view.showing({_UNIFORM}) for view in views]
     return Compared(slot, pick, source, tuple(views))
@@ -347,7 +346,10 @@ def comparison(first: Compared, second: Compared) -> AllocationComparison:
     if first.rows_are != second.rows_are:
         what = "layers" if first.rows_are[0] == second.rows_are[0] else "models"
         apart = f"they are rows of two {what}: row 5 of one has nothing to do with row 5 of the other"
-    return compare_allocations(first.allocation, second.allocation, apart=apart)
+    key = first.key, second.key
+    return _comparisons.get(
+        key, lambda: compare_allocations(first.allocation, second.allocation, apart=apart)
+    )
 
 
 def masks_agree(first: Compared, second: Compared) -> MaskAgreement:

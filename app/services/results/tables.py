@@ -1,47 +1,42 @@
 """Read the numbers of runs' heat maps. A block that was read is cached."""
 
-import threading
-from collections import OrderedDict
 from dataclasses import replace
+from functools import lru_cache
 
 import numpy as np
 
+from app.services.server.lru import Shared
 from diagnostics.model_map import LayerFacts, ModelMap, layer_facts, row_agreement
 from diagnostics.sensitivity import LayerRows
 from trim.errors import RunError
 from trim.methods.agreement import iou
 from trim.runs.folder import Run
 
-BLOCK_CACHE_SIZE = 1024
-_facts: OrderedDict[tuple, tuple[LayerFacts, ...]] = OrderedDict()
-_lock = threading.Lock()
+BLOCK_CACHE_SIZE, RUN_CACHE_SIZE = 1024, 64
+_facts: Shared[tuple, tuple[LayerFacts, ...]] = Shared(BLOCK_CACHE_SIZE)
+_maps: Shared[tuple[Run, str], ModelMap] = Shared(RUN_CACHE_SIZE)
 
 
 def model_map(run: Run, label: str = "") -> ModelMap:
-    """Return the map of a run as it is now, complete or not; `label` instead of its name.
+    """Return the map of a run as it was when it was opened, complete or not; `label` instead of its name.
 
     Raises:
         RunError: a file of it is damaged.
     """
-    layers = [facts for block in run.blocks for facts in _block_facts(run, block)]
-    budgets = run.budgets.get("layers") or {}
-    planned = tuple(budgets) or tuple(run.layers)
-    return ModelMap(label or run.name, planned, tuple(layers), run.request.layer_quality)
+
+    def make() -> ModelMap:
+        layers = [facts for block in run.blocks for facts in _block_facts(run, block)]
+        budgets = run.budgets.get("layers") or {}
+        planned = tuple(budgets) or tuple(run.layers)
+        return ModelMap(label or run.name, planned, tuple(layers), run.request.layer_quality)
+
+    return _maps.get((run, label), make)
 
 
 def _block_facts(run: Run, block: int) -> tuple[LayerFacts, ...]:
     entry = run.manifest["blocks"][str(block)]
     key = (run.path, run.created, block, entry.get("sha256"), entry["bytes"])
-    with _lock:
-        if key in _facts:
-            _facts.move_to_end(key)
-            return _facts[key]
-    made = tuple(_layer_facts(run, name) for name in entry["layers"])
-    with _lock:
-        _facts[key] = made
-        while len(_facts) > BLOCK_CACHE_SIZE:
-            _facts.popitem(last=False)
-    return made
+    return _facts.get(key, lambda: tuple(_layer_facts(run, name) for name in entry["layers"]))
 
 
 def _layer_facts(run: Run, name: str) -> LayerFacts:
@@ -106,6 +101,7 @@ def row_columns(run: Run) -> dict[str, np.ndarray]:
     return {key: np.concatenate(parts) for key, parts in columns.items()}
 
 
+@lru_cache(RUN_CACHE_SIZE)
 def has_sensitivities(run: Run) -> bool:
     """Return whether the run kept what an error in each row's output costs the model's loss."""
     try:

@@ -9,9 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.services.runs.layer import LayerView
 from app.services.runs.shipped import shipped_folder
 from app.services.server.faults import explain
-from app.services.server.lru import cached
+from app.services.server.lru import Shared, cached
 from trim.errors import RunError
 from trim.runs.folder import Run, open_run
 from trim.runs.listing import runs_folder
@@ -80,6 +81,7 @@ class RunStore:
         self._runs: dict[str, tuple[tuple, StoredRun]] = {}
         self._sweeps: OrderedDict[tuple, StoredSweep] = OrderedDict()
         self._layers: OrderedDict[tuple, LayerRecord] = OrderedDict()
+        self._views: Shared[tuple[Run, str], LayerView] = Shared(LAYER_CACHE_SIZE)
         self._lock = threading.Lock()
 
     def runs(self) -> list[StoredRun]:
@@ -155,6 +157,14 @@ class RunStore:
             while len(self._layers) > LAYER_CACHE_SIZE:
                 self._layers.popitem(last=False)
         return record
+
+    def view(self, run: Run, name: str) -> LayerView:
+        """Return one layer of a run that `open` returned.
+
+        Raises:
+            RunError: no such layer, or a damaged file.
+        """
+        return self._views.get((run, name), lambda: LayerView.of(run, self.layer(run.id, name)))
 
     @property
     def shipped_problem(self) -> str | None:

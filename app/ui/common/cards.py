@@ -2,8 +2,6 @@
 
 import dataclasses
 import json
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 
@@ -14,7 +12,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app.services.server.access import SEMINAR
-from app.services.server.lru import cached
+from app.services.server.lru import Shared
 from app.ui.common.address import Bind
 from app.ui.common.present import LARGER, presenting
 from app.ui.common.selection import drawn_anew
@@ -31,8 +29,7 @@ _CONFIG = {
     "displayModeBar": "hover",
     "modeBarButtonsToRemove": ["toImage", "autoScale2d", "zoomIn2d", "zoomOut2d"],
 }
-_drawn: OrderedDict[Hashable, "_Drawn"] = OrderedDict()
-_drawing = threading.Lock()
+_drawn: Shared[Hashable, "_Drawn"] = Shared(DRAWN_CACHE_SIZE)
 
 
 @dataclass(frozen=True)
@@ -164,8 +161,7 @@ def _shared(key: Hashable, draw: Callable[[], _Drawn]) -> _Drawn:
         drawn = draw()
         return dataclasses.replace(drawn, figure=_Sent(drawn.figure))
 
-    with _drawing:
-        return cached(_drawn, key, draw_for_all, DRAWN_CACHE_SIZE)
+    return _drawn.get(key, draw_for_all)
 
 
 class _Sent(go.Figure):

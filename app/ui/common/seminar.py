@@ -56,8 +56,10 @@ def seminar_bar() -> None:
             st.markdown(":material/groups: **Seminar**")
             st.caption("Stored runs and all pages are open to you; computing is the presenter's.")
             _unlock()
-        active = JOBS.running() is not None or laboratory().unfinished()
-        st.fragment(_queue, run_every=QUEUE_SECONDS if active else None)()
+        if JOBS.running() is not None or laboratory().unfinished():
+            st.fragment(_queue, run_every=QUEUE_SECONDS)()
+        else:
+            _queue()
 
 
 def _unlock() -> None:

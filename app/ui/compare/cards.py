@@ -1,6 +1,7 @@
 """The views of the Compare page: distributions, the same rows, masks, perplexity against sparsity."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -13,6 +14,8 @@ from app.services.results.tables import masks_by_layer
 from app.services.runs.layer import LayerView
 from app.services.runs.recoveries import recoveries
 from app.services.runs.store import STORE
+from app.services.server.access import SEMINAR
+from app.services.server.lru import Shared
 from app.ui.common import explanations
 from app.ui.common.agreement import AGREEMENT_FORMULA, agreement_views
 from app.ui.common.cards import View, card, theme
@@ -21,7 +24,7 @@ from app.ui.common.selection import SelectionSource, on_chart, rows_for
 from app.ui.common.text import plain
 from app.ui.compare import text as compare_text
 from diagnostics.comparison import AllocationComparison
-from diagnostics.distributions import RowNumbers, distributions
+from diagnostics.distributions import Distributions, RowNumbers, distributions
 from diagnostics.figures.distributions import (
     COSINE,
     ERROR,
@@ -46,6 +49,8 @@ from trim.models.heads import LayerHeads
 from trim.names import expert_number, path_in_block
 
 FILE_NAME = "compare"
+TABLE_CACHE_SIZE = 64
+_tables: Shared[Hashable, tuple[str, str]] = Shared(TABLE_CACHE_SIZE)
 QUANTITIES = {"Row sparsity": ROW_SPARSITY, "Gini": GINI, "Cosine": COSINE}
 # Of layers whose kept weights were changed, by the names of `LayerView.changes`.
 CHANGES = {"row_error_masked": MASK_ERROR, "row_error": ERROR, "row_moved": MOVED}
@@ -58,6 +63,17 @@ FORMULAS = {
 
 def settings_table(compared: Sequence[Compared]) -> None:
     """Show what differs, and what does not one click away."""
+    key = tuple((each.key, each.source.name) for each in compared), SEMINAR.may()
+    different, same = _tables.get(key, lambda: _settings_tables(compared))
+    if different:
+        st.markdown("**What differs**")
+        st.markdown(different)
+    with st.popover("What is the same", icon=":material/equal:"):
+        st.markdown(same)
+
+
+def _settings_tables(compared: Sequence[Compared]) -> tuple[str, str]:
+    """Return what differs and what is the same as tables of Markdown; "" where nothing differs."""
     lines = settings(compared)
     head = "| setting | " + " | ".join(each.letter for each in compared) + " |"
     rule = "|---" * (len(compared) + 1) + "|"
@@ -66,11 +82,8 @@ def settings_table(compared: Sequence[Compared]) -> None:
         cells = [f"| {line.name} | " + " | ".join(map(plain, line.values)) + " |" for line in chosen]
         return "\n".join([head, rule, *cells])
 
-    if different := [line for line in lines if line.differs]:
-        st.markdown("**What differs**")
-        st.markdown(table(different))
-    with st.popover("What is the same", icon=":material/equal:"):
-        st.markdown(table([line for line in lines if not line.differs]))
+    different = [line for line in lines if line.differs]
+    return table(different) if different else "", table([line for line in lines if not line.differs])
 
 
 def _quantities(compared: Sequence[Compared]) -> dict[str, RowQuantity]:
@@ -128,32 +141,36 @@ def distribution_card(compared: Sequence[Compared], rows: list[int]) -> None:
     heads = _heads(compared)
     quantity = quantities[name]
     sets = _sets(compared, quantity)
-    found = distributions(sets)
+
+    @functools.cache
+    def found() -> Distributions:
+        return distributions(sets)
+
     source = SelectionSource("compare_rows", (name, tuple(str(each.pick) for each in compared)))
     marked = rows_for(source, rows)
 
     def view(figure: go.Figure) -> View:
         return View(
             figure,
-            plain(compare_text.spread_text(found, quantity)),
+            plain(compare_text.spread_text(found(), quantity)),
             FORMULAS[quantity],
-            f"Distributions of {quantity.name}. {compare_text.spread_text(found, quantity)}",
+            f"Distributions of {quantity.name}. {compare_text.spread_text(found(), quantity)}",
             lambda: row_numbers(compared),
         )
 
     def rows_of(points: list[dict]) -> np.ndarray:
         members = [
-            found.histogram.members(each.values, bars)
+            found().histogram.members(each.values, bars)
             for place, each in enumerate(sets)
             if (bars := [point["point_index"] for point in points if point["curve_number"] == place])
         ]
         return np.unique(np.concatenate(members)) if members else np.array([], dtype=int)
 
     variants = {
-        "Shares": lambda: view(outlines_figure(found, quantity, "share", marked, theme())),
-        "Counts": lambda: view(outlines_figure(found, quantity, "count", marked, theme())),
-        "ECDF": lambda: view(ecdf_figure(found, quantity, theme())),
-        "Ridges": lambda: view(ridges_figure(found, quantity, theme())),
+        "Shares": lambda: view(outlines_figure(found(), quantity, "share", marked, theme())),
+        "Counts": lambda: view(outlines_figure(found(), quantity, "count", marked, theme())),
+        "ECDF": lambda: view(ecdf_figure(found(), quantity, theme())),
+        "Ridges": lambda: view(ridges_figure(found(), quantity, theme())),
     }
     if heads:
         variants["By head"] = lambda: view(

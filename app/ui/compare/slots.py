@@ -1,6 +1,7 @@
 """The bar of slots: what each shows, how to change it, and what can be added."""
 
 from collections.abc import Callable
+from functools import lru_cache
 
 import streamlit as st
 
@@ -9,6 +10,7 @@ from app.services.runs.store import StoredRun
 from app.ui.common.studio import theme
 from app.ui.common.text import plain
 from diagnostics.figures.theme import slot_style
+from trim.runs.folder import Run
 
 # The first picture is seen without scrolling on a screen of 720 pixels.
 _CLOSE_TOGETHER = """
@@ -49,8 +51,12 @@ def slot_bar(picks: list[Pick], compared: list[Compared], entries: list[StoredRu
 def _layers(runs: dict[str, StoredRun], run_id: str, layer: str) -> list[str]:
     if run_id not in runs:
         return [layer]
-    layers = runs[run_id].opened().layers
-    return [*layers, *kinds(layers)]
+    return _layers_of(runs[run_id].opened())
+
+
+@lru_cache(64)
+def _layers_of(run: Run) -> list[str]:
+    return [*run.layers, *kinds(run.layers)]
 
 
 def _layer_label(layer: str) -> str:

@@ -1,7 +1,5 @@
 """The last lessons: a layer of a real model, and perplexity, from stored runs. No model is loaded."""
 
-import threading
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from functools import partial
 from typing import TypeVar
@@ -10,7 +8,7 @@ import numpy as np
 
 from app.services.results import lessons
 from app.services.runs.store import STORE
-from app.services.server.lru import cached
+from app.services.server.lru import Shared
 from app.ui.common import explanations
 from app.ui.learn.step import Check, Control, Picture, Step
 from diagnostics.figures.frame import signed
@@ -23,8 +21,7 @@ T = TypeVar("T")
 
 DEFAULT_BLOCK = 15
 PICTURE_CACHE_SIZE = 8
-_pictures: OrderedDict[Hashable, Picture | None] = OrderedDict()
-_drawing = threading.Lock()
+_pictures: Shared[Hashable, Picture | None] = Shared(PICTURE_CACHE_SIZE)
 
 PERPLEXITY_FORMULA = r"""
 $$
@@ -56,9 +53,7 @@ def _chosen(
 
 def _shared(make: Callable[[str | None], Picture | None], run_id: str | None) -> Picture | None:
     """Return the picture of a run, made once for all readers until a stored run changes."""
-    key = make, run_id, tuple(STORE.runs())
-    with _drawing:
-        return cached(_pictures, key, lambda: make(run_id), PICTURE_CACHE_SIZE)
+    return _pictures.get((make, run_id, tuple(STORE.runs())), lambda: make(run_id))
 
 
 def _rows(run_id: str | None) -> Picture | None:

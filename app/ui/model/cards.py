@@ -1,5 +1,6 @@
 """The views of a whole model: heat maps in which a click opens a layer, outcomes against the Gini, perplexities."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 
@@ -22,7 +23,7 @@ from diagnostics.figures.perplexity import PerplexityBar, perplexity_figure
 from diagnostics.figures.tokens_gini import tokens_gini_figure
 from diagnostics.format import number, percent
 from diagnostics.gap import captured_share
-from diagnostics.model_map import MapQuantity, ModelMap, outcome_lanes
+from diagnostics.model_map import MapQuantity, ModelMap, OutcomeLane, outcome_lanes
 from trim.runs.folder import Run
 from trim.runs.recovery import Recovery
 
@@ -131,20 +132,23 @@ def outcome_card(maps: Sequence[ModelMap], file_name: str) -> None:
     searched = [shown for shown in maps if shown.searched][:2]
     if not searched:
         return
-    lanes = outcome_lanes(searched)
+
+    @functools.cache
+    def lanes() -> tuple[OutcomeLane, ...]:
+        return outcome_lanes(searched)
 
     def numbers() -> dict[str, np.ndarray]:
-        sizes = [lane.gini.size for lane in lanes]
+        sizes = [lane.gini.size for lane in lanes()]
         return {
-            "run": np.repeat([lane.run for lane in lanes], sizes),
-            "layer": np.array([name for lane in lanes for name in lane.names], dtype=str),
-            "outcome": np.repeat([lane.outcome for lane in lanes], sizes),
-            "median_gini": np.concatenate([lane.gini for lane in lanes]),
+            "run": np.repeat([lane.run for lane in lanes()], sizes),
+            "layer": np.array([name for lane in lanes() for name in lane.names], dtype=str),
+            "outcome": np.repeat([lane.outcome for lane in lanes()], sizes),
+            "median_gini": np.concatenate([lane.gini for lane in lanes()]),
         }
 
     def view() -> View:
         return View(
-            outcome_gini_figure(lanes, theme()),
+            outcome_gini_figure(lanes(), theme()),
             plain(lanes_seen(searched)),
             MAP_FORMULAS["outcome"] + MAP_FORMULAS["median_gini"],
             f"Learning-rate outcome of every layer against its median Gini. {lanes_seen(searched)}",

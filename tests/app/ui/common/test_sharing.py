@@ -5,7 +5,6 @@ import gc
 from streamlit.testing.v1 import AppTest
 
 from app.services.server.memory import freeze_gc
-from app.ui.common import cards
 
 
 def page() -> None:
@@ -49,13 +48,6 @@ def test_readers_share_what_they_see_in_the_same_looks():
     assert spec(larger) != spec(first)
     assert "made" in visit(name="another").session_state
     assert spec(visit(name="shared")) == spec(first)
-
-
-def test_what_is_shared_is_bounded(monkeypatch):
-    monkeypatch.setattr(cards, "DRAWN_CACHE_SIZE", 3)
-    for number in range(6):
-        visit(name=f"run {number}")
-    assert len(cards._drawn) == 3
 
 
 def test_what_was_loaded_is_not_looked_through_again():
