@@ -5,6 +5,7 @@ from pathlib import Path
 import streamlit as st
 
 from app.services.server.memory import freeze_gc
+from app.services.server.turns import PAGES
 from app.ui.common.address import store_asked
 from app.ui.common.early import import_first_page, prepare_first_move
 from app.ui.common.frame import frame
@@ -17,38 +18,39 @@ ASSETS = Path(__file__).parent / "assets"
 
 st.set_page_config(page_title="TRIM Lab", page_icon=str(ASSETS / "icon.svg"), layout="wide")
 st.logo(str(ASSETS / "wordmark.svg"), size="large", icon_image=str(ASSETS / "icon.svg"))
-frame()
-figure_closed()  # as all of the page runs
-store_asked()
-seminar_bar()
-if presenting():
-    present()
-pages = [
-    st.Page("views/layer.py", title="Layer", icon=":material/layers:", default=True),
-    st.Page("views/model.py", title="Model", icon=":material/grid_on:"),
-    st.Page("views/runs.py", title="Runs", icon=":material/inventory_2:"),
-    st.Page("views/compare.py", title="Compare", icon=":material/compare_arrows:"),
-    st.Page("views/xray.py", title="X-ray", icon=":material/radiology:"),
-    st.Page("views/learn.py", title="Learn", icon=":material/school:"),
-    st.Page("views/paper.py", title="Paper", icon=":material/article:"),
-]
-# A layer of a run has its place among the pages while it is open; by itself it would ask which.
-is_stored = (st.context.url or "").rstrip("/").endswith("/stored")
-stored_layer = st.Page(
-    "views/stored_layer.py",
-    title="Layer of a run",
-    icon=":material/layers:",
-    url_path="stored",
-    visibility="visible" if is_stored else "hidden",
-)
-page = st.navigation([*pages[:3], stored_layer, *pages[3:]])
-if page is pages[0]:
-    import_first_page()
-try:
-    page.run()
-finally:  # not before: the page need not wait for it
+with PAGES.turn():
+    frame()
+    figure_closed()  # as all of the page runs
+    store_asked()
+    seminar_bar()
+    if presenting():
+        present()
+    pages = [
+        st.Page("views/layer.py", title="Layer", icon=":material/layers:", default=True),
+        st.Page("views/model.py", title="Model", icon=":material/grid_on:"),
+        st.Page("views/runs.py", title="Runs", icon=":material/inventory_2:"),
+        st.Page("views/compare.py", title="Compare", icon=":material/compare_arrows:"),
+        st.Page("views/xray.py", title="X-ray", icon=":material/radiology:"),
+        st.Page("views/learn.py", title="Learn", icon=":material/school:"),
+        st.Page("views/paper.py", title="Paper", icon=":material/article:"),
+    ]
+    # A layer of a run has its place among the pages while it is open; by itself it would ask which.
+    is_stored = (st.context.url or "").rstrip("/").endswith("/stored")
+    stored_layer = st.Page(
+        "views/stored_layer.py",
+        title="Layer of a run",
+        icon=":material/layers:",
+        url_path="stored",
+        visibility="visible" if is_stored else "hidden",
+    )
+    page = st.navigation([*pages[:3], stored_layer, *pages[3:]])
     if page is pages[0]:
-        prepare_first_move()
-    freeze_gc()
-if presenting():
-    links_between(pages)
+        import_first_page()
+    try:
+        page.run()
+    finally:  # not before: the page need not wait for it
+        if page is pages[0]:
+            prepare_first_move()
+        freeze_gc()
+    if presenting():
+        links_between(pages)
