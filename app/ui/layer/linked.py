@@ -9,19 +9,21 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import streamlit as st
 
 from app.services.layer.shipped import Gains
 from app.services.runs.layer import LayerView
+from app.services.server.lru import Shared
 from app.ui.common.selection import select
 from app.ui.common.studio import open_studio
 from app.ui.layer import text
 from app.ui.layer.why import why
 from diagnostics.figures.theme import METHOD_STYLES, PALETTES, SCORE_STYLES, Style, series_styles
 from diagnostics.panel_parts import LayerNumbers
-from diagnostics.panels import CosineAxis, linked_panels
+from diagnostics.panels import CosineAxis, Panels, linked_panels
 
 KEY = "linked"
 _HERE = Path(__file__).parent
@@ -34,6 +36,9 @@ _DASHES = {
     "longdash": "11 4",
     "longdashdot": "11 3 2 3",
 }
+PANELS_CACHE_SIZE = 8  # of one layer
+# What was drawn of a layer goes when the layer does.
+_drawn: WeakKeyDictionary[LayerView, Shared[tuple, tuple[Panels, list[dict]]]] = WeakKeyDictionary()
 _mount = st.components.v2.component(
     "trim_linked_charts",
     html='<div class="trim-linked"></div>',
@@ -72,11 +77,7 @@ def linked_charts(
         st.rerun()  # all of the page: the controls of the layer are not in this part
     st.session_state["linked_rows"] = view.rows
     cosine_axis: CosineAxis = "linear" if st.query_params.get("cosine") == "linear" else "logarithmic"
-    panels = (
-        linked_panels(_numbers(view), None if pinned is None else _numbers(pinned), cosine_axis)
-        if charts
-        else None
-    )
+    panels, drawn = _panels(view, whole, pinned, cosine_axis) if charts else (None, [])
     content: dict[str, object] = {
         "dark": st.context.theme.type == "dark",
         "numbers": _headline(view, whole, pinned),
@@ -89,22 +90,12 @@ def linked_charts(
             [each.method, style.symbol, each.label]
             for each, style in zip(view.allocations, _series(view), strict=True)
         ],
-        "panels": [],
+        "panels": drawn,
         "rows": view.rows,
         "samples": [],
         "rateOrder": [],
     }
     if panels is not None:
-        findings = text.findings(view)
-        other = {"cosine": "linear" if cosine_axis == "logarithmic" else "logarithmic"}
-        content["panels"] = [
-            {
-                **dataclasses.asdict(panel),
-                "finding": findings[panel.name],
-                "otherAxis": other.get(panel.name, ""),
-            }
-            for panel in panels.panels
-        ]
         content["samples"], content["rateOrder"] = panels.samples, panels.rate_order
     asked = _mount(
         key=KEY,
@@ -121,6 +112,31 @@ def linked_charts(
         open_studio(
             lambda: linked_view(asked.saved, view, rows, pinned is not None), f"{file_name}-{asked.saved}"
         )
+
+
+def _panels(
+    view: LayerView, whole: LayerView, pinned: LayerView | None, cosine_axis: CosineAxis
+) -> tuple[Panels, list[dict]]:
+    """Return the four panels, and what of them becomes JSON; without a second layer those of the last reader."""
+
+    def make() -> tuple[Panels, list[dict]]:
+        panels = linked_panels(_numbers(view), None if pinned is None else _numbers(pinned), cosine_axis)
+        findings = text.findings(view)
+        other = {"cosine": "linear" if cosine_axis == "logarithmic" else "logarithmic"}
+        drawn = [
+            {
+                **dataclasses.asdict(panel),
+                "finding": findings[panel.name],
+                "otherAxis": other.get(panel.name, ""),
+            }
+            for panel in panels.panels
+        ]
+        return panels, drawn
+
+    if pinned is not None:
+        return make()
+    shared = _drawn.setdefault(whole, Shared(PANELS_CACHE_SIZE))
+    return shared.get((tuple(each.method for each in view.allocations), cosine_axis), make)
 
 
 def encode(content: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> bytes:
