@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 PAGES_AT_A_TIME = 2  # one computes while the other reads or waits for numbers
-PATIENCE_SECONDS = 3.0
+PATIENCE_SECONDS = 5.0
 
 
 class Turns:
