@@ -70,8 +70,11 @@ def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
     check_config(config)
     name = (getattr(config, "architectures", None) or [config.model_type])[0]
     try:
-        with torch.device("meta"), _few_parameters(name):
-            module: PreTrainedModel = auto_class(config, name).from_config(config, trust_remote_code=False)
+        with _few_parameters(name):
+            with torch.device("meta"):
+                module: PreTrainedModel = auto_class(config, name).from_config(
+                    config, trust_remote_code=False
+                )
             make_linear(module)
             small = copy.deepcopy(module)
             split_experts(small, alike=True)

@@ -213,14 +213,13 @@ class Run:
             RunError: no such layer in the run, or its file is damaged; the message names the file.
         """
         path, numbers = self._file_of(name), self.numbers(name)
-        prefix = f"{name}/"
         try:
-            with safe_open(path, "np") as file:
-                arrays = {
-                    key.removeprefix(prefix): file.get_tensor(key)
-                    for key in file.keys()  # noqa: SIM118
-                    if key.startswith(prefix) and (mask or key.removeprefix(prefix) not in MASK_ARRAYS)
-                }
+            file = self._block_file(path)
+            arrays = {
+                key: file.content.get_tensor(f"{name}/{key}")
+                for key in file.arrays[name]
+                if mask or key not in MASK_ARRAYS
+            }
             for key, value in arrays.items():
                 check_array(name, key, value, numbers)
             return from_parts(name, arrays, numbers)
@@ -235,10 +234,10 @@ class Run:
         """
         path, numbers = self._file_of(name), self.numbers(name)
         try:
-            with safe_open(path, "np") as file:
-                if f"{name}/{key}" not in file.keys():  # noqa: SIM118
-                    raise RunError(f"{path} keeps no {key} of {name}")
-                value: np.ndarray = file.get_tensor(f"{name}/{key}")
+            file = self._block_file(path)
+            if key not in file.arrays[name]:
+                raise RunError(f"{path} keeps no {key} of {name}")
+            value: np.ndarray = file.content.get_tensor(f"{name}/{key}")
         except (SafetensorError, OSError) as error:
             raise self._damaged(path, error) from error
         check_array(name, key, value, numbers)
@@ -256,16 +255,24 @@ class Run:
         cached: dict[str, dict[str, LayerNumbers]] = self.__dict__.setdefault("_numbers", {})
         if block not in cached:
             try:
-                with safe_open(path, "np") as file:
-                    text, arrays = (file.metadata() or {})["trim"], file.keys()
+                file = self._block_file(path)
+                text = (file.content.metadata() or {})["trim"]
                 numbers = cast(BlockNumbers, read_value(parse_json(text), BlockNumbers, path.name))["layers"]
-                stored = {key.rpartition("/")[0] for key in arrays}
-                if not set(self.manifest["blocks"][block]["layers"]) == set(numbers) == stored:
+                if not set(self.manifest["blocks"][block]["layers"]) == set(numbers) == file.arrays.keys():
                     raise ValueError("it holds other layers than the run names")
             except (SafetensorError, OSError, KeyError, ValueError) as error:
                 raise self._damaged(path, error) from error
             cached[block] = numbers
         return cached[block]
+
+    def _block_file(self, path: Path) -> "_BlockFile":
+        """Open the file of a block; the last one stays open, since a block may have hundreds of layers."""
+        status = path.stat()
+        stamp = path, status.st_ino, status.st_mtime_ns
+        last: _BlockFile | None = self.__dict__.get("_last_file")
+        if last is None or last.stamp != stamp:
+            last = self.__dict__["_last_file"] = _BlockFile(stamp)
+        return last
 
     def _file_of(self, name: str) -> Path:
         block = name.partition(".")[0]
@@ -290,6 +297,24 @@ class Run:
             else "keep the layer again from the app, and delete this run"
         )
         return RunError(f"{path} is damaged: {why}. To make it again: {cure}")
+
+
+class _BlockFile:
+    """An open file of a block.
+
+    Attributes:
+        stamp: its path, and what changes when another takes its place.
+        content: its tensors.
+        arrays: the names of each layer's arrays.
+    """
+
+    def __init__(self, stamp: tuple[Path, int, int]) -> None:
+        self.stamp = stamp
+        self.content = safe_open(stamp[0], "np")
+        self.arrays: dict[str, list[str]] = {}
+        for key in self.content.keys():  # noqa: SIM118
+            name, _, array = key.rpartition("/")
+            self.arrays.setdefault(name, []).append(array)
 
 
 def open_run(path: str | Path) -> Run:

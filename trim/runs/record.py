@@ -1,5 +1,6 @@
 """The record of one layer of a run: plain NumPy, one flat set of arrays and a few numbers."""
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,10 +20,15 @@ def curve_counts(columns: int) -> np.ndarray:
     P is 33, or N + 1 in rows of fewer than 33 weights. k / N = 1 − (1 − u)² at even u: a row's cosine stays near 1
     for long and falls steeply towards sparsity 1, where the points are closest.
     """
+    return np.array(_curve_counts(columns))
+
+
+@functools.lru_cache(maxsize=64)
+def _curve_counts(columns: int) -> tuple[int, ...]:
     if columns < CURVE_POINTS:
-        return np.arange(columns + 1)
+        return tuple(range(columns + 1))
     even = np.linspace(0.0, 1.0, CURVE_POINTS)
-    return np.unique(np.round((1.0 - (1.0 - even) ** 2) * columns).astype(np.int64))
+    return tuple(np.unique(np.round((1.0 - (1.0 - even) ** 2) * columns).astype(np.int64)).tolist())
 
 
 @dataclass(frozen=True, eq=False)
@@ -288,7 +294,7 @@ def check_array(name: str, key: str, value: np.ndarray, numbers: LayerNumbers) -
     sizes = {
         "D": numbers["rows"],
         "B": -(-columns // 8),
-        "P": len(curve_counts(columns)),
+        "P": len(_curve_counts(columns)),
         "K": numbers.get("kept"),
     }
     if (search := numbers.get("search")) is not None:
