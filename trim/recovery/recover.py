@@ -216,11 +216,17 @@ def pruned_on(corpus: str, pair: Pair, progress: ProgressListener | None) -> Ten
 
 
 def new_path(sparse: str | Path) -> Path:
-    """Return the folder of a new recovery: next to the run with "-recovered" after its name, or a new one in `runs`."""
+    """Return the folder of a new recovery: next to the run, or to its sweep, with "-recovered" after its name.
+
+    Of a checkpoint it is a new one in `runs`.
+    """
     if not is_run(sparse):
         return new_run_path(runs_folder(), f"{Path(sparse).name} recovered")
     run = Path(sparse).resolve()
-    base = run.with_name(f"{run.name}-recovered")
+    folder, name = run.parent, run.name
+    if (folder.parent / "sweep.json").is_file():  # in which nothing but its cells is
+        folder, name = folder.parents[1], f"{folder.parent.name}-{name}"
+    base = folder / f"{name}-recovered"
     path, number = base, 2
     while path.exists():
         path, number = base.with_name(f"{base.name}-{number}"), number + 1

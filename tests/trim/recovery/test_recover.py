@@ -22,7 +22,7 @@ from trim.recovery.divergence import divergence, losses
 from trim.recovery.events import Began, Measured
 from trim.recovery.kept import BETAS, KeptWeights
 from trim.recovery.pair import open_pair
-from trim.recovery.recover import pruned_on
+from trim.recovery.recover import new_path, pruned_on
 from trim.recovery.result import write_model
 from trim.recovery.sampling import sample_windows
 from trim.recovery.text import RecoveryText
@@ -124,6 +124,17 @@ def test_the_commands(run, checkpoint, dense, tmp_path, capsys):
     assert "complete already" in capsys.readouterr().out
     assert main(["recover", str(run.path), "--out", str(out), *options]) == 2
     assert "is not empty" in capsys.readouterr().err
+
+
+def test_where_a_recovery_is_written(tmp_path):
+    for run in ("first", "sweep/cells/wanda-0.5"):
+        (tmp_path / run).mkdir(parents=True)
+        (tmp_path / run / "manifest.json").touch()
+    (tmp_path / "sweep/sweep.json").touch()
+    assert new_path(tmp_path / "first") == tmp_path / "first-recovered"
+    (tmp_path / "first-recovered").mkdir()
+    assert new_path(tmp_path / "first") == tmp_path / "first-recovered-2"
+    assert new_path(tmp_path / "sweep/cells/wanda-0.5") == tmp_path / "sweep-wanda-0.5-recovered"
 
 
 def test_what_cannot_be_recovered(run, checkpoint, dense, tmp_path, monkeypatch):
