@@ -94,7 +94,7 @@ def _show(entry: FolderEntry[Recovery], recovery: Recovery, facts: RunFacts) -> 
 
 
 def _ways_on(recovery: Recovery, run: str | None) -> None:
-    with st.container(horizontal=True, gap="small"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if run is not None:
             st.page_link(
                 "views/model.py",
