@@ -126,6 +126,23 @@ def test_the_commands(run, checkpoint, dense, tmp_path, capsys):
     assert "is not empty" in capsys.readouterr().err
 
 
+def test_a_checkpoint_with_its_parent_is_recovered_as_its_run(tmp_path):
+    """Of a model with biases, learned positions, and matrices outside of its blocks."""
+    dense = rough.make_model("opt", tmp_path / "opt")
+    text, few = rough.random_tokens(12, 16, seed=4), {"steps": 2, "batch": 2, "sampled": 0.5, "device": "cpu"}
+    run = trim.prune(dense, tmp_path / "run", tokens=text[:4], target=0.5, allocation="uniform", device="cpu")
+    pruned = trim.export(run, tmp_path / "pruned")
+    one = trim.recover(run.path, tmp_path / "one", tokens=text, **few)
+    other = trim.recover(pruned, tmp_path / "other", parent=dense, tokens=text, **few)
+    before, after = weights(pruned), weights(one.model)
+    assert all(torch.equal(after[name], tensor) for name, tensor in weights(other.model).items())
+    assert all(torch.equal(after[name] == 0, old == 0) for name, old in before.items() if old.ndim > 1)
+    assert not torch.equal(
+        *(each["model.decoder.layers.0.self_attn.q_proj.bias"] for each in (before, after))
+    )
+    assert one.metrics["sparsity"] == trim.xray(one.path).sparsity == 0.5
+
+
 def test_where_a_recovery_is_written(tmp_path):
     for run in ("first", "sweep/cells/wanda-0.5"):
         (tmp_path / run).mkdir(parents=True)
