@@ -251,6 +251,7 @@ class Recover(Kind):
             return cli.main(["resume", str(folder)])
         run = self.root / "recovered-run"
         few = ["--steps", "6", "--batch", "2", "--sampled", "0.5", "--windows", "16", "--length", "16"]
+        few += ["--corpus", str(self.root / "squares.txt")]  # a text that does not repeat itself
         return cli.main(["recover", str(run), *few, "--device", "cpu", "--out", str(folder)])
 
 
@@ -373,6 +374,7 @@ def main() -> int:
         os.environ["TRIM_CACHE"] = str(root / "cache")
         rough.make_model("llama", root / "model")
         (root / "text.txt").write_text("A line of text.\n" * 400)
+        (root / "squares.txt").write_text("\n".join(str(number**2) for number in range(1000)))
         TEXT[:] = ["--corpus", str(root / "text.txt"), "--windows", "4", "--length", "16", "--device", "cpu"]
         shutil.make_archive(
             str(root / "run"), "zip", make_run(root / "imported", name="A run").parent, "imported"
