@@ -1,10 +1,11 @@
 """A pruning or a recovery as the command line takes it."""
 
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 
 from trim.runs.folder import Run
-from trim.runs.options import options
+from trim.runs.options import Option, options
 from trim.runs.recover_settings import RecoverSettings
 from trim.runs.recovery import Recovery
 from trim.runs.settings import PruneSettings
@@ -14,12 +15,15 @@ from trim.runs.shapes import PerplexityEntry
 def arguments(settings: PruneSettings) -> list[str]:
     """Return the arguments of `python -m trim prune`, without --out: the model and settings other than the defaults."""
     # What begins with a dash would be read as an option.
-    return [f"./{settings.model}" if settings.model.startswith("-") else settings.model, *_flags(settings)]
+    return [
+        f"./{settings.model}" if settings.model.startswith("-") else settings.model,
+        *_flags(settings, options(PruneSettings)),
+    ]
 
 
-def _flags(settings: PruneSettings | RecoverSettings) -> list[str]:
+def _flags(settings: PruneSettings | RecoverSettings, known: Mapping[str, Option]) -> list[str]:
     chosen: list[str] = []
-    for name, each in options(type(settings)).items():
+    for name, each in known.items():
         value = getattr(settings, name)
         if name == "model" or value == each.default:
             continue
@@ -57,7 +61,20 @@ def recover_again(recovery: Recovery) -> str:
     record, out = recovery.record, f"runs/{recovery.id}-again"
     of_run = [f"runs/{Path(record.sparse).name}"]
     models = of_run if record.run is not None else [record.sparse, "--parent", record.parent]
-    lines = [shlex.join(["python", "-m", "trim", "recover", *models, *_flags(record.request), "--out", out])]
+    lines = [
+        shlex.join(
+            [
+                "python",
+                "-m",
+                "trim",
+                "recover",
+                *models,
+                *_flags(record.request, options(RecoverSettings)),
+                "--out",
+                out,
+            ]
+        )
+    ]
     if record.request.corpus == "tokens":
         lines.insert(0, "# with the text that was handed over as tokens: trim.recover(…, tokens=…)")
     for entry in recovery.metrics.get("perplexities", []):
