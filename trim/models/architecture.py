@@ -18,7 +18,7 @@ from trim.errors import ModelError
 from trim.models.dense import DenseLinear, keep_dense
 from trim.models.experts import split_experts
 from trim.models.reasons import SUPPORTED, Reason, unsupported
-from trim.models.replay import record_calls
+from trim.models.replay import record_calls, run_after_blocks
 from trim.models.tensor_files import MAX_TENSORS
 from trim.models.towers import auto_class, other_towers, text_config, text_stacks
 from trim.names import one_line
@@ -212,12 +212,18 @@ def _owns_matrix(part: nn.Module) -> bool:
 def compute_buffers(module: "PreTrainedModel", device: torch.device) -> None:
     """Give a model on the meta device the buffers that no checkpoint holds, such as rotary tables.
 
-    Those of towers that a text goes past stay as they are.
+    Those of towers that a text goes past stay as they are. Their parameters take no memory, but are on the device: a
+    model says that it is where its first parameter is, and moves tokens there.
 
     Raises:
         ModelError: a module computes one in a way of its own.
     """
     past = other_towers(module, find_blocks(module))
+    for part in past:
+        for leaf, tensor in part._parameters.items():
+            if tensor is not None:
+                one = torch.empty((), dtype=tensor.dtype, device=device)
+                part._parameters[leaf] = nn.Parameter(one.expand(tensor.shape), requires_grad=False)
     parts = {path: part for path, part in module.named_modules() if part not in past}
     computed = {
         path: leaves
@@ -278,9 +284,12 @@ def _require_block_by_block(module: "PreTrainedModel") -> tuple[str, ...]:
     if any(getattr(part, "is_causal", None) is False for block in blocks for part in block.modules()):
         raise unsupported(name, Reason.ENCODER)
     hidden = getattr(module.config.get_text_config(), "hidden_size", None)
+    tokens = torch.zeros(_TRIAL, dtype=torch.int64)
     try:
-        tokens = torch.zeros(_TRIAL, dtype=torch.int64)
-        states, calls = record_calls(module, blocks, tokens, None)
+        try:  # a block that uses what the one before returned besides hidden states fails at this object
+            states, calls = record_calls(module, blocks, tokens, None, besides=object())
+        except Exception:
+            states, calls = record_calls(module, blocks, tokens, None)
     except Exception as error:  # as many kinds as there are architectures
         # A text alone does not get to the blocks where other towers have to be asked first.
         reason = Reason.ENCODER if other_towers(module, blocks) else Reason.RECURRENT_STATE
@@ -308,4 +317,8 @@ def _require_block_by_block(module: "PreTrainedModel") -> tuple[str, ...]:
         if any("encoder" in path for path in idle):  # attention to what an encoder has read
             raise unsupported(name, Reason.ENCODER, f"{index}.{idle[0]}")
         uncalled += [f"{index}.{path}" for path in idle]
+    try:
+        run_after_blocks(module, blocks, tokens, None, states)
+    except Exception as error:  # such as blocks that a text goes through several times
+        raise unsupported(name, Reason.RECURRENT_STATE, one_line(str(error))) from error
     return tuple(uncalled)

@@ -68,7 +68,11 @@ class _ChangedBetweenBlocks(Exception):  # noqa: N818 (no error)
 
 
 def record_calls(
-    module: nn.Module, blocks: list[nn.Module], tokens: Tensor, attention_mask: Tensor | None
+    module: nn.Module,
+    blocks: list[nn.Module],
+    tokens: Tensor,
+    attention_mask: Tensor | None,
+    besides: object = None,
 ) -> tuple[Tensor, list[BlockCall]]:
     """Run a model over a batch with blocks that do nothing, and note what each of them is called with.
 
@@ -77,6 +81,7 @@ def record_calls(
         blocks: its blocks, in order.
         tokens: (batch, length) int64.
         attention_mask: (batch, length) bool, False where there is padding; None: there is none.
+        besides: what blocks return besides hidden states.
 
     Returns:
         The hidden states that enter the first block, (batch, length, hidden), and one call per block.
@@ -96,7 +101,7 @@ def record_calls(
             calls.append(call)
             if len(calls) == len(blocks):
                 raise _LastBlockReached
-            return form(hidden)
+            return form(hidden, besides)
 
         with _replaced_forward(blocks, note), contextlib.suppress(_LastBlockReached), torch.inference_mode():
             module(input_ids=tokens, use_cache=False, **options)
@@ -130,7 +135,7 @@ def run_after_blocks(
             entered.append(hidden)
             if hidden is not entered[0]:
                 raise _ChangedBetweenBlocks
-            return form(hidden if place < len(blocks) - 1 else states)
+            return form(hidden if place < len(blocks) - 1 else states, None)
 
         with _replaced_forward(blocks, hand_on):
             logits: Tensor = module(input_ids=tokens, use_cache=False, **options).logits
@@ -142,13 +147,13 @@ def run_after_blocks(
     return _in_some_form(module, run)
 
 
-_Form = Callable[[Tensor], object]
+_Form = Callable[[Tensor, object], object]
 # What blocks may return: hidden states alone, or first of one to three things. Their model takes one form only.
 _FORMS: tuple[_Form, ...] = (
-    lambda states: states,
-    lambda states: (states, None),
-    lambda states: (states,),
-    lambda states: (states, None, None),
+    lambda states, besides: states,
+    lambda states, besides: (states, besides),
+    lambda states, besides: (states,),
+    lambda states, besides: (states, besides, besides),
 )
 
 

@@ -16,10 +16,11 @@ from trim.devices import choose_dtype, half_is_free
 from trim.errors import ModelError
 from trim.models.architecture import blueprint, compute_buffers, find_blocks
 from trim.models.checkpoint import names_its_model, read_config
+from trim.models.conversions import Stored
 from trim.models.experts import routers
 from trim.models.fusion import fused
 from trim.models.tensor_files import TensorFiles
-from trim.models.tensor_names import ModelTensors, Stored, named_tensors
+from trim.models.tensor_names import ModelTensors, named_tensors
 from trim.models.towers import other_towers
 
 if TYPE_CHECKING:
@@ -77,18 +78,18 @@ class StreamedModel:
         for layer in self.layers:
             self.stored(layer)
 
-    def stored(self, layer: str) -> Stored:
-        """Find where the files hold a layer's weight.
+    def stored(self, layer: str) -> list[Stored]:
+        """Find where the files hold a layer's weight, or its rows.
 
         Raises:
-            ModelError: the files hold it in parts, or in another form.
+            ModelError: the files hold it in another form.
         """
-        if (place := self._tensors.place(self._own_name(layer))) is None:
+        if not (places := self._tensors.places(self._own_name(layer))):
             raise ModelError(
-                f"the files in {self.folder} hold {layer} joined with other weights or in parts, and these cannot be "
-                "written back; load the model with transformers and save it with save_pretrained first"
+                f"the files in {self.folder} hold {layer} in a form in which it cannot be written back; load the "
+                "model with transformers and save it with save_pretrained(…, save_original_format=False) first"
             )
-        return place
+        return places
 
     def weight(self, layer: str) -> Tensor:
         """Read a layer's weight in the type of the files, (D, N), in host memory."""
@@ -150,7 +151,7 @@ class StreamedModel:
         head, table = self.module.get_output_embeddings(), self.module.get_input_embeddings()
         places = {id(part): name for name, part in self._outside}
         # Where the files hold both, transformers gives the head its own, also if config.json says that they are tied.
-        stored = [self._tensors.place(f"{places[id(part)]}.weight") for part in (head, table)]
+        stored = [self._tensors.places(f"{places[id(part)]}.weight") for part in (head, table)]
         tied = head.weight is table.weight and stored[0] == stored[1]
         parts = [(name, part) for name, part in self._outside if part is head]
         with self.embedding() as module, self._filled(parts, but="weight" if tied else ""):

@@ -1,10 +1,8 @@
 """The tensors of a model by its own names, from files that may name, split or join them otherwise."""
 
-import copy
 import math
 from collections.abc import Iterator
-from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,71 +10,12 @@ from torch import Tensor, nn
 
 from trim.errors import ModelError
 from trim.models.architecture import TransposedLinear
+from trim.models.conversions import Conversion, Stored, matched
 from trim.models.experts import POST_NORM, Experts, Part
 from trim.models.tensor_files import TensorFiles
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
-    from transformers.core_model_loading import WeightConverter
-
-
-@dataclass
-class _Conversion:
-    """Tensors of the files that become others of the model.
-
-    Attributes:
-        rule: how `transformers` converts them.
-        target: the first of the model's names.
-        sources: names in the files, each with the rule's pattern for it.
-    """
-
-    rule: "WeightConverter"
-    target: str
-    sources: list[tuple[str, str]] = field(default_factory=list)
-
-    def convert(self, module: "_Joined", tensors: Iterator[Tensor]) -> dict[str, Tensor]:
-        """Convert the sources' tensors, given in order, to the model's, by name."""
-        rule = copy.deepcopy(self.rule)
-        for (name, pattern), tensor in zip(self.sources, tensors, strict=True):
-            read: Future[Tensor] = Future()
-            read.set_result(tensor)
-            rule.add_tensor(self.target, name, pattern, read)
-        found = rule.convert(self.target, model=module, config=module.config)
-        return {name: made[0] if isinstance(made, list) else made for name, made in found.items()}
-
-
-@dataclass(frozen=True)
-class Stored:
-    """The place of a tensor of the model in the files.
-
-    Attributes:
-        name: what the files call the tensor that holds it.
-        first: how many numbers of that tensor come before the matrix that it is a part of.
-        shape: that matrix's shape.
-        part: which part of it.
-    """
-
-    name: str
-    first: int
-    shape: tuple[int, ...]
-    part: Part
-
-    @property
-    def own_shape(self) -> tuple[int, ...]:
-        """The shape of the tensor."""
-        return tuple(self.part.of(torch.empty(self.shape, device="meta")).shape)
-
-    @property
-    def plain(self) -> "Stored":
-        """Return the same place, as the rows alone where these lie side by side in the files."""
-        rows = self.part.rows
-        if self.part.transposed or rows.step not in (None, 1) or rows == slice(None):
-            return self
-        first, last, _ = rows.indices(self.shape[0])
-        shape = (last - first, *self.shape[1:])
-        return Stored(
-            self.name, self.first + first * math.prod(self.shape[1:]), shape, Part(self.part.joined)
-        )
 
 
 class ModelTensors:
@@ -95,12 +34,12 @@ class ModelTensors:
         """
         self._module, self._files = _Joined(module), files
         self._tied = _tied_names(module)
-        names, conversions = _matched(self._module, module, files)
+        names, conversions = matched(self._module.tensors, module, files)
         self._stored = {
-            name: Stored(stored, 0, files.places[stored].shape, Part(stored))
+            name: [Stored(stored, 0, files.places[stored].shape, Part(stored))]
             for name, stored in names.items()
         }
-        self._converted: dict[str, _Conversion] = {}
+        self._converted: dict[str, Conversion] = {}
         self._parts: dict[
             str, tuple[str, int, int, Part | None]
         ] = {}  # what is converted, which expert, of how many
@@ -112,15 +51,18 @@ class ModelTensors:
                 made = conversion.convert(self._module, empty)
             except Exception as error:  # as many kinds as there are conversions
                 raise self._misfit(conversion.target, "parts that do not fit each other") from error
-            self._converted |= dict.fromkeys(made, conversion)
+            if stored := conversion.places(made, files):
+                self._stored |= stored
+            else:
+                self._converted |= dict.fromkeys(made, conversion)
             shapes |= {name: tuple(tensor.shape) for name, tensor in made.items()}
         parts = list(module.named_modules())
         for path, part in parts:
             if isinstance(part, TransposedLinear) and (held := self._stored.get(f"{path}.weight")):
-                self._stored[f"{path}.weight"] = Stored(held.name, 0, held.shape, Part(held.name, True))
+                self._stored[f"{path}.weight"] = [replace(held[0], part=Part(held[0].name, True))]
             if isinstance(part, Experts):
                 self._split(path, part, shapes)
-        shapes |= {name: stored.own_shape for name, stored in self._stored.items()}
+        shapes |= {name: stored[0].own_shape for name, stored in self._stored.items() if len(stored) == 1}
         expected = {name: tuple(held[leaf].shape) for _, held, leaf, name in named_tensors(parts)}
         if missing := [name for name in expected if self._held_as(name) not in shapes]:
             raise ModelError(
@@ -139,29 +81,28 @@ class ModelTensors:
         """
         for name, empty in experts.joined.items():
             joined, own_shape = f"{path}.{name}", tuple(empty.shape)
-            found = self._stored[joined].shape if joined in self._stored else shapes.get(joined)
+            found = self._stored[joined][0].shape if joined in self._stored else shapes.get(joined)
             if found is not None and found != own_shape:
                 raise self._misfit(joined, f"the shape {found} instead of {own_shape}")
         for leaf, part in experts.parts.items():
             joined = f"{path}.{part.joined}"
             shape = tuple(experts.joined[part.joined].unflatten(0, (experts.count, -1))[0].squeeze(0).shape)
             whole = self._stored.get(joined)
-            apart = None if joined not in self._converted else _apart(self._converted[joined], part, experts)
+            made = self._converted.get(joined)
+            places = [] if made is None else made.expert_places(part, experts, self._files)
             for number in range(experts.count):
                 own = f"{path}.{number}.{leaf}"
                 if whole is not None:
-                    self._stored[own] = Stored(whole.name, number * math.prod(shape), shape, part)
-                elif apart is not None:
-                    self._stored[own] = Stored(
-                        apart[number], 0, self._files.places[apart[number]].shape, Part(joined)
-                    )
-                elif joined in self._converted:
+                    self._stored[own] = [Stored(whole[0].name, number * math.prod(shape), shape, part)]
+                elif places:
+                    self._stored[own] = [places[number]]
+                elif made is not None:
                     self._parts[own] = (joined, number, experts.count, part)
                     shapes[own] = tuple(part.of(torch.empty(shape, device="meta")).shape)
 
-    def place(self, name: str) -> Stored | None:
-        """Find where the files hold a tensor; None where it is made of others."""
-        return self._stored.get(self._held_as(name))
+    def places(self, name: str) -> list[Stored]:
+        """Find where the files hold a tensor, or its rows; nowhere where it is made of others."""
+        return self._stored.get(self._held_as(name), [])
 
     def read(self, name: str, *, pinned: bool = False) -> Tensor:
         """Read one tensor, in host memory and in the type of the file.
@@ -174,22 +115,28 @@ class ModelTensors:
             ModelError: a file has become shorter.
         """
         own = self._held_as(name)
-        if (stored := self._stored.get(own)) is not None:
-            stored = stored.plain
-            whole = stored.part.rows == slice(None) and not stored.part.transposed
-            matrix = self._files.read(
-                stored.name, pinned=pinned and whole, first=stored.first, shape=stored.shape
-            )
-            if whole:
-                return matrix
-            made = stored.part.of(matrix).contiguous()
+        if stored := self._stored.get(own):
+            if len(stored) == 1:
+                return self._read(stored[0], pinned)
+            made = torch.cat([self._read(each, False) for each in stored])
         else:
             joined, number, count, part = self._parts.get(own, (own, 0, 1, None))
             conversion = self._converted[joined]
-            tensors = (self._files.read(stored) for stored, _ in conversion.sources)
+            tensors = (self._files.read(source) for source, _ in conversion.sources)
             made = conversion.convert(self._module, tensors)[joined]
             if part is not None:
                 made = part.of(made.unflatten(0, (count, -1))[number].squeeze(0)).contiguous()
+        return made.pin_memory() if pinned else made
+
+    def _read(self, stored: Stored, pinned: bool) -> Tensor:
+        stored = stored.plain
+        whole = stored.part.rows == slice(None) and not stored.part.transposed
+        matrix = self._files.read(
+            stored.name, pinned=pinned and whole, first=stored.first, shape=stored.shape
+        )
+        if whole:
+            return matrix
+        made = stored.part.of(matrix).contiguous()
         return made.pin_memory() if pinned else made
 
     def _held_as(self, name: str) -> str:
@@ -224,19 +171,6 @@ class _Joined:
         return self.tensors[name]
 
 
-def _apart(conversion: _Conversion, part: Part, experts: Experts) -> list[str] | None:
-    """List the tensor of each expert where the files hold them apart; None: they are otherwise made of others."""
-    kinds = {type(operation).__name__ for operation in conversion.rule.operations}
-    patterns = list(conversion.rule.source_patterns)
-    if not kinds <= {"MergeModulelist", "Concatenate"} or part.transposed or part.rows.step not in (None, 1):
-        return None
-    if len(patterns) != (1 if part.rows == slice(None) else 2):
-        return None
-    pattern = patterns[1 if part.rows.start else 0]
-    names = [name for name, own in conversion.sources if own == pattern]  # in natural order
-    return names if len(names) == experts.count else None
-
-
 def named_tensors(parts: list[tuple[str, nn.Module]]) -> Iterator[tuple[nn.Module, dict, str, str]]:
     """Yield modules' parameters and stored buffers: module, the dict that holds it, key there, name in the model."""
     for prefix, part in parts:
@@ -244,37 +178,6 @@ def named_tensors(parts: list[tuple[str, nn.Module]]) -> Iterator[tuple[nn.Modul
             for leaf, tensor in held.items():
                 if tensor is not None and leaf not in part._non_persistent_buffers_set:
                     yield part, held, leaf, f"{prefix}.{leaf}" if prefix else leaf
-
-
-def _matched(
-    joined: _Joined, module: "PreTrainedModel", files: TensorFiles
-) -> tuple[dict[str, str], list[_Conversion]]:
-    """Map the model's names to those in the files, and find what has to be converted."""
-    from transformers.conversion_mapping import get_model_conversion_mapping
-    from transformers.core_model_loading import (
-        WeightConverter,
-        WeightRenaming,
-        dot_natural_key,
-        rename_source_key,
-    )
-
-    rules = get_model_conversion_mapping(module)
-    renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
-    converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
-    by_pattern = {pattern: rule for rule in converters for pattern in rule.source_patterns}
-    prefix, known = module.base_model_prefix, joined.tensors
-    names: dict[str, str] = {}
-    conversions: dict[str, _Conversion] = {}
-    for stored in sorted(files.places, key=dot_natural_key):
-        name, pattern = rename_source_key(stored, renamings, converters, prefix, known)
-        if name not in known and stored in known:  # renamed although it has the model's own name
-            name, pattern = rename_source_key(stored, [], [], prefix, known)
-        if name in known and pattern is None:
-            names.setdefault(name, stored)
-        elif name in known and pattern is not None:
-            conversion = conversions.setdefault(name, _Conversion(by_pattern[pattern], name))
-            conversion.sources.append((stored, pattern))
-    return names, list(conversions.values())
 
 
 def _tied_names(module: nn.Module) -> dict[str, list[str]]:

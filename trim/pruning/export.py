@@ -19,11 +19,11 @@ from trim.errors import ModelError, RunError
 from trim.files import new_folder
 from trim.hub import parse_id
 from trim.models.checkpoint import CONFIG_FILES, LEGAL_FILES, TOKENIZER_FILES
+from trim.models.conversions import Stored
 from trim.models.loaded import Model, model_folder
 from trim.models.safetensors_header import TensorPlace
 from trim.models.streamed import StreamedModel
 from trim.models.tensor_files import TensorFiles
-from trim.models.tensor_names import Stored
 from trim.models.towers import auto_class
 from trim.names import local_path, one_line
 from trim.progress import Meter, ProgressListener
@@ -88,16 +88,20 @@ def export(
         _require_refitted(run, streamed.files, title)
     _require_layers(run, streamed.layers, title)
     with disk_errors_named(out), new_folder(out.absolute()) as new:
-        masked: dict[str, list[str]] = {}
+        masked: dict[str, list[tuple[str, Stored]]] = {}
         for layer in run.layers:
-            masked.setdefault(streamed.stored(layer).name, []).append(layer)
+            for stored in streamed.stored(layer):
+                masked.setdefault(stored.name, []).append((layer, stored))
         zeros = [0, 0]
 
         def prune(name: str, place: TensorPlace, file: BufferedRandom) -> None:
-            for layer in masked[name]:
-                with changed_part(file, place, streamed.stored(layer)) as weight:
+            for layer, stored in masked[name]:
+                with changed_part(file, place, stored) as weight:
                     zeros[0] += weight.numel() - int(weight.count_nonzero())
-                    apply_record(weight, run.layer(layer))
+                    whole = weight.new_zeros(streamed.layers[layer]) if stored.rows != slice(None) else weight
+                    stored.of(whole).copy_(weight)
+                    apply_record(whole, run.layer(layer))
+                    weight.copy_(stored.of(whole))
                     zeros[1] += weight.numel() - int(weight.count_nonzero())
 
         copy_model(streamed.files, new, masked, prune, progress)

@@ -114,7 +114,7 @@ def open_pair(
         files = TensorFiles(sparse_folder)
     module = blueprint(read_config(files.folder))
     tensors = ModelTensors(module, files)
-    trained = tuple(name for name in _trained(module) if tensors.place(name) is not None)
+    trained = tuple(name for name in _trained(module) if tensors.places(name))
     if run is not None:
         zeros = int(run.metrics["weights"]["pruned"])
     else:

@@ -13,9 +13,10 @@ from trim.files import new_folder, write_atomically
 from trim.hub import parse_id
 from trim.models.architecture import blueprint, find_blocks
 from trim.models.checkpoint import read_config
+from trim.models.conversions import Stored
 from trim.models.loaded import Model
 from trim.models.safetensors_header import TensorPlace
-from trim.models.tensor_names import ModelTensors, Stored
+from trim.models.tensor_names import ModelTensors
 from trim.names import local_path, one_line
 from trim.progress import ProgressListener
 from trim.pruning.export import changed_part, copy_model, disk_errors_named
@@ -66,13 +67,13 @@ def write_model(
     matrices = {name for name, each in module.named_parameters() if id(each) in inside}
     own: dict[str, list[tuple[str, Stored]]] = {}
     for name in pair.trained:
-        if (held := tensors.place(name)) is not None:
+        for held in tensors.places(name):
             own.setdefault(held.name, []).append((name, held))
     found: Zeros = {"zeros": 0, "of": 0, "rounded": 0}
 
     def change(tensor: str, place: TensorPlace, file: BufferedRandom) -> None:
         for name, held in own[tensor]:
-            new = kept.tensor(name, after, place.dtype)
+            new = held.of(kept.tensor(name, after, place.dtype))
             if not bool(new.isfinite().all()):
                 raise ModelError(
                     f"{name} grew beyond what {str(place.dtype).removeprefix('torch.')} holds, the type of "
@@ -80,7 +81,7 @@ def write_model(
                 )
             if name in matrices:
                 zeros = new.numel() - int(new.count_nonzero())
-                old = kept.tensor(name, before, place.dtype)
+                old = held.of(kept.tensor(name, before, place.dtype))
                 found["zeros"] += zeros
                 found["of"] += new.numel()
                 found["rounded"] += zeros - (old.numel() - int(old.count_nonzero()))

@@ -1,0 +1,224 @@
+"""Where the files hold what a model calls otherwise: in part of a tensor, in several, or made of others."""
+
+import copy
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from trim.models.experts import Experts, Part
+from trim.models.tensor_files import TensorFiles
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedConfig, PreTrainedModel
+    from transformers.core_model_loading import WeightConverter
+
+    class ConvertedModel(Protocol):
+        """What a conversion asks of the model."""
+
+        config: PreTrainedConfig
+
+        def get_parameter(self, name: str) -> Tensor:
+            """Return a parameter, which may be on the meta device."""
+
+
+# How the steps of transformers' conversions call the dimensions that they work along.
+_DIMENSIONS = ("dim", "dim0", "dim1")
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The place of a tensor of the model in the files, or of some of its rows.
+
+    Attributes:
+        name: what the files call the tensor that holds it.
+        first: how many numbers of that tensor come before the matrix that it is a part of.
+        shape: of that matrix.
+        part: which part of it.
+        rows: of the model's tensor.
+    """
+
+    name: str
+    first: int
+    shape: tuple[int, ...]
+    part: Part
+    rows: slice = field(default_factory=lambda: slice(None))
+
+    @property
+    def own_shape(self) -> tuple[int, ...]:
+        """The shape of what lies here."""
+        return tuple(self.part.of(torch.empty(self.shape, device="meta")).shape)
+
+    @property
+    def plain(self) -> "Stored":
+        """Return the same place, as the rows alone where these lie side by side in the files."""
+        rows = self.part.rows
+        if self.part.transposed or rows.step not in (None, 1) or rows == slice(None):
+            return self
+        first, last, _ = rows.indices(self.shape[0])
+        shape = (last - first, *self.shape[1:])
+        return replace(
+            self,
+            first=self.first + first * math.prod(self.shape[1:]),
+            shape=shape,
+            part=Part(self.part.joined),
+        )
+
+    def of(self, tensor: Tensor) -> Tensor:
+        """View the rows of the model's tensor that lie here."""
+        return tensor if self.rows == slice(None) else tensor[self.rows]  # a number has no rows
+
+
+@dataclass
+class Conversion:
+    """Tensors of the files that become others of the model.
+
+    Attributes:
+        rule: how `transformers` converts them.
+        target: the first of the model's names.
+        sources: names in the files, each with the rule's pattern for it.
+    """
+
+    rule: "WeightConverter"
+    target: str
+    sources: list[tuple[str, str]] = field(default_factory=list)
+
+    def convert(self, module: "ConvertedModel", tensors: Iterator[Tensor]) -> dict[str, Tensor]:
+        """Convert the sources' tensors, given in order, to the model's, by name."""
+        rule = copy.deepcopy(self.rule)
+        for (name, pattern), tensor in zip(self.sources, tensors, strict=True):
+            read: Future[Tensor] = Future()
+            read.set_result(tensor)
+            rule.add_tensor(self.target, name, pattern, read)
+        found = rule.convert(self.target, model=module, config=module.config)
+        return {name: made[0] if isinstance(made, list) else made for name, made in found.items()}
+
+    def places(self, made: Mapping[str, Tensor], files: TensorFiles) -> dict[str, list[Stored]]:
+        """Find where the rows of what is made lie in the files; empty where they do not lie there as rows.
+
+        Args:
+            made: the model's tensors, on the meta device, in the order of the rule.
+            files: the files.
+        """
+        steps, numbers = (
+            self._steps(),
+            [(name, tensor.shape[0]) for name, tensor in made.items() if tensor.ndim],
+        )
+        if steps == ["Concatenate 0"] and len(numbers) == 1:
+            order = self.rule.source_patterns.index
+            names = [name for name, pattern in sorted(self.sources, key=lambda source: order(source[1]))]
+            shapes = [files.places[name].shape for name in names]
+            rows = _one_after_another([shape[0] for shape in shapes])
+            return {
+                numbers[0][0]: [
+                    Stored(name, 0, shape, Part(name), own)
+                    for name, shape, own in zip(names, shapes, rows, strict=True)
+                ]
+            }
+        if len(self.sources) != 1 or len(numbers) != len(made):
+            return {}
+        stored = self.sources[0][0]
+        shape = files.places[stored].shape
+        if steps in (["Chunk 0"], ["Split 0"]):
+            parts = [Part(stored, rows=own) for own in _one_after_another([number for _, number in numbers])]
+        elif steps == ["Interleave 0", "Chunk 0"] and len(numbers) == 2:
+            parts = [Part(stored, rows=slice(own, None, 2)) for own in range(2)]
+        elif steps == ["Transpose 0 1"] and len(shape) == 2:
+            parts = [Part(stored, True)]
+        else:
+            return {}
+        return {
+            name: [Stored(stored, 0, shape, part)] for (name, _), part in zip(numbers, parts, strict=True)
+        }
+
+    def expert_places(self, part: Part, experts: Experts, files: TensorFiles) -> list[Stored]:
+        """Find each expert's part of a joined tensor in the files; none: it does not lie there as such."""
+        steps = self._steps()
+        if {step.partition(" ")[0] for step in steps} <= {"MergeModulelist", "Concatenate"}:
+            return [
+                Stored(name, 0, files.places[name].shape, Part(name)) for name in self._apart(part, experts)
+            ]
+        if len(self.sources) != 1:
+            return []
+        stored = self.sources[0][0]
+        shape = files.places[stored].shape
+        if steps == ["Transpose 1 2"]:
+            own = replace(part, transposed=part.transposed != (shape != experts.joined[part.joined].shape))
+        elif steps == ["Interleave 1"] and not part.transposed and part.rows.step is None and part.rows.stop:
+            own = replace(part, rows=slice(1 if part.rows.start else 0, None, 2))
+        else:
+            return []
+        return [
+            Stored(stored, place * math.prod(shape[1:]), shape[1:], own) for place in range(experts.count)
+        ]
+
+    def _steps(self) -> list[str]:
+        """Name the rule's steps with their dimensions, such as "Chunk 0"."""
+        return [
+            " ".join(
+                [
+                    type(step).__name__,
+                    *(str(getattr(step, name)) for name in _DIMENSIONS if hasattr(step, name)),
+                ]
+            )
+            for step in self.rule.operations
+        ]
+
+    def _apart(self, part: Part, experts: Experts) -> list[str]:
+        """List the tensor of each expert where the files hold them apart; none: they are otherwise made of others."""
+        patterns = list(self.rule.source_patterns)
+        if part.transposed or part.rows.step not in (None, 1):
+            return []
+        if len(patterns) != (1 if part.rows == slice(None) else 2):
+            return []
+        pattern = patterns[1 if part.rows.start else 0]
+        names = [name for name, own in self.sources if own == pattern]  # in natural order
+        return names if len(names) == experts.count else []
+
+
+def _one_after_another(numbers: list[int]) -> list[slice]:
+    """Return the rows of parts that follow each other."""
+    ends = list(itertools.accumulate(numbers))
+    return [slice(end - number, end) for number, end in zip(numbers, ends, strict=True)]
+
+
+def matched(
+    known: Mapping[str, Tensor], module: "PreTrainedModel", files: TensorFiles
+) -> tuple[dict[str, str], list[Conversion]]:
+    """Map the model's names to those in the files, and find what has to be converted.
+
+    Args:
+        known: the model's tensors by name, those of experts in one tensor for all.
+        module: the model.
+        files: the files.
+    """
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import (
+        WeightConverter,
+        WeightRenaming,
+        dot_natural_key,
+        rename_source_key,
+    )
+
+    rules = get_model_conversion_mapping(module)
+    renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
+    converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
+    by_pattern = {pattern: rule for rule in converters for pattern in rule.source_patterns}
+    prefix = module.base_model_prefix
+    names: dict[str, str] = {}
+    conversions: dict[str, Conversion] = {}
+    for stored in sorted(files.places, key=dot_natural_key):
+        name, pattern = rename_source_key(stored, renamings, converters, prefix, known)
+        if name not in known and stored in known:  # renamed although it has the model's own name
+            name, pattern = rename_source_key(stored, [], [], prefix, known)
+        if name in known and pattern is None:
+            names.setdefault(name, stored)
+        elif name in known and pattern is not None:
+            conversion = conversions.setdefault(name, Conversion(by_pattern[pattern], name))
+            conversion.sources.append((stored, pattern))
+    return names, list(conversions.values())
