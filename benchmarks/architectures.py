@@ -80,7 +80,7 @@ SMALL = {
 # Text towers whose tokens have three positions, each for a part of half a head.
 THREE_POSITIONS = (
     "qwen2_vl_text", "qwen2_5_vl_text", "glm4v_text", "glm_ocr_text", "paddleocr_vl_text", "qwen2_5_omni_text",
-    "hunyuan_vl_text", "glm4v_moe_text",
+    "hunyuan_vl_text",
 )  # fmt: skip
 # transformers itself does not find the weights of these in the names under which it saves them.
 NOT_READ_AS_SAVED = ("shieldgemma2",)
@@ -116,13 +116,14 @@ OWN: dict[str, dict[str, object]] = {
     "hunyuan_vl_text": {"head_dim": 8},
     "chameleon": {"vocabulary_map": {"<image>": 4}}, "emu3": {"vocabulary_map": {"<|extra_200|>": 4, "<image>": 5}},
     "deepseek_ocr2_text": {"mlp_layer_types": ["dense", "sparse"], "num_experts_per_tok": 2},
-    "granite4_vision": {"deepstack_layer_map": [[0, 0]], "vision_config": {"hidden_size": 128}},
+    "granite4_vision": {"deepstack_layer_map": [[0, 0]], "vision_config": {"hidden_size": 128},
+                        "downsample_rate": "1/2"},
     "step3p5": {"sliding_window": 8, "layer_types": ["full_attention", "sliding_attention"],
                 "mlp_layer_types": ["dense", "sparse"], "share_expert_dim": 16},
     "mistral_large4_text": {"num_key_value_heads": 4, "num_experts_per_tok": 2},
-    "dots3_note": {"text_config": {"num_key_value_heads": 4}, "vision_config": {
-        "mlp_layer_types": ["dense", "dense"], "per_layer_config": {}, "adapter_in_dim": 32, "adapter_out_dim": 32},
-        "audio_config": {"adapter_input_size": 32, "adapter_out_dim": 32}},
+    "dots3_note_vision_encoder": {"mlp_layer_types": ["dense", "dense"], "per_layer_config": {}, "adapter_in_dim": 32,
+                                  "adapter_out_dim": 32},
+    "dots3_note_audio_encoder": {"adapter_input_size": 32, "adapter_out_dim": 32},
     "emu3_vqgan": {"base_channels": 32, "channel_multiplier": [1, 1], "num_res_blocks": 1, "attn_resolutions": [1],
                    "codebook_size": 64},
     "ernie4_5_vl_moe_text": {"moe_intermediate_size": [16, 16], "moe_k": 2, "rope_parameters": {
@@ -137,14 +138,20 @@ OWN: dict[str, dict[str, object]] = {
     "fun_asr_nano_encoder": {"num_timestamp_prediction_layers": 1},
     "kyutai_speech_to_text": {"codebook_vocab_size": 64, "num_codebooks": 2, "audio_bos_token_id": 2,
                               "audio_pad_token_id": 3, "num_key_value_heads": 4},
+    "mimi": {"upsample_groups": 32, "num_filters": 4, "upsampling_ratios": [2, 2], "codebook_size": 64,
+             "num_quantizers": 2, "num_semantic_quantizers": 1, "vector_quantization_hidden_dimension": 8},
+    "qwen3_omni_moe": {"talker_config": {"spatial_merge_size": 2}},
+    "nemotron3_diarization": {"head_config": {"audio_hidden_size": 32}},
     "nemotron3_5_transcribe_word_timestamp": {"vocab_size": 256, "blank_token_id": 255},
     "qwen3_omni_moe_talker_text": {"shared_expert_intermediate_size": 16},
     "vibevoice_acoustic_tokenizer_encoder": {
         "num_filters": 4, "downsampling_ratios": [2, 2], "depths": [1, 1, 1]},
     "diffusion_gemma_text": {"num_experts": 4, "top_k_experts": 2, "moe_intermediate_size": 16},
     "mistral4": {"head_dim": 12, "num_key_value_heads": 4, "num_experts_per_tok": 2},
-    "bailing_hybrid": {"num_expert_group": 1, "num_experts_per_token": 2, "layer_group_size": 2, "num_key_value_heads": 4,
-                       "num_shared_experts": 1},
+    "bailing_hybrid": {"num_expert_group": 1, "num_experts_per_token": 2, "layer_group_size": 2,
+                       "num_key_value_heads": 4, "num_shared_experts": 1},
+    "glm4v_moe_text": {"head_dim": 16, "num_experts_per_tok": 2, "rope_parameters": {
+        "rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.5, "mrope_section": [2, 1, 1]}},
 }  # fmt: skip
 
 

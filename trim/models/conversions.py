@@ -178,7 +178,7 @@ class Conversion:
             return []
         pattern = patterns[1 if part.rows.start else 0]
         names = [name for name, own in self.sources if own == pattern]  # in natural order
-        return names if len(names) == experts.count else []
+        return names[: experts.count] if len(names) >= experts.count else []
 
 
 def _one_after_another(numbers: list[int]) -> list[slice]:

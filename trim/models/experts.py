@@ -1,8 +1,8 @@
 """Mixtures of experts, whose weights `transformers` holds in one tensor for all experts, as linear layers by name.
 
 A class of experts says of itself how its tensors are to be read (`transformers.integrations.moe`): gate and up joined
-one after the other or row by row, transposed or not, with biases or not. Llama 4 and DBRX, which do not, are known by
-their classes' names. Each expert becomes a module with linear layers of its own; the sum over experts is the class's.
+one after the other or row by row, transposed or not, with biases or not. Those that do not are known by their classes'
+names. Each expert becomes a module with linear layers of its own; the sum over experts is the class's.
 """
 
 import contextlib
@@ -217,6 +217,22 @@ class ScaledExperts(Experts):
         return result.view(states.shape)
 
 
+class PassingExperts(Experts):
+    """Experts beside some that have no weights and return what they receive; these have the last numbers."""
+
+    def forward(self, states: Tensor, *routing: Tensor, **named: Tensor) -> Tensor:
+        """Return the weighed sum of the chosen experts' outputs, as `Experts` does."""
+        result = super().forward(states, *routing, **named)
+        if isinstance(states, FakeTensor):
+            return result
+        index, weights = (*routing, *named.values())
+        passed = torch.where(index >= self.count, weights, 0).sum(-1).view(*states.shape[:-1], 1)
+        return result + states * passed.to(states.dtype)
+
+
+_KINDS = {"Llama4TextExperts": ScaledExperts, "LongcatFlashExperts": PassingExperts}
+
+
 class _OwnGate(Protocol):
     """A class of experts with a gate of its own."""
 
@@ -273,6 +289,10 @@ def _split(module: nn.Module, alike: bool) -> Experts | None:
     if all(key in vars(module) for key in _SAID):
         said = cast(_JoinedExperts, module)
         parts = _said_parts(said, joined)
+    elif kind in ("Step3p7Experts", "LongcatFlashExperts"):
+        parts = _halves("gate_up_proj", "weight", joined, False, True) | {
+            "down_proj.weight": Part("down_proj")
+        }
     elif kind == "Llama4TextExperts":
         parts = _halves("gate_up_proj", "weight", joined, True, True) | {
             "down_proj.weight": Part("down_proj", True)
@@ -284,10 +304,10 @@ def _split(module: nn.Module, alike: bool) -> Experts | None:
         return None
     if {part.joined for part in parts.values()} != joined.keys():
         return None  # it has tensors that nobody knows
-    number = cast(int, module.num_experts)
+    number = cast(int, getattr(module, "num_routed_experts", 0) or module.num_experts)
     made = _experts_of(module, parts, joined, number, alike)
     empty = {name: torch.empty_like(tensor, device="meta") for name, tensor in joined.items()}
-    experts = (ScaledExperts if kind == "Llama4TextExperts" else Experts)(parts, empty, made)
+    experts = _KINDS.get(kind, Experts)(parts, empty, made)
     if (norm := module._modules.get(POST_NORM)) is not None:
         experts.add_module(POST_NORM, norm)
     return experts
@@ -329,7 +349,7 @@ def _experts_of(
     experts = []
     for place in range(1 if alike else number):
         tensors = {
-            name: part.of(joined[part.joined].unflatten(0, (number, -1))[place].squeeze(0)).contiguous()
+            name: part.of(matrix_of(joined[part.joined], number, place)).contiguous()
             for name, part in parts.items()
         }
         expert = kind()
@@ -346,6 +366,11 @@ def _experts_of(
         path, _, leaf = name.rpartition(".")
         del module.get_submodule(path)._parameters[leaf]
     return experts
+
+
+def matrix_of(joined: Tensor, number: int, place: int) -> Tensor:
+    """View one of `number` experts' matrix, or vector, in the tensor that holds all; that may hold more of them."""
+    return joined[place] if joined.ndim == 3 else joined.unflatten(0, (number, -1))[place].squeeze(0)
 
 
 def _activation(module: nn.Module) -> Callable[[Tensor], Tensor]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from trim.errors import ModelError
 from trim.models.architecture import TransposedLinear
 from trim.models.conversions import Conversion, Stored, matched
-from trim.models.experts import POST_NORM, Experts, Part
+from trim.models.experts import POST_NORM, Experts, Part, matrix_of
 from trim.models.tensor_files import TensorFiles
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ class ModelTensors:
                 raise self._misfit(joined, f"the shape {found} instead of {own_shape}")
         for leaf, part in experts.parts.items():
             joined = f"{path}.{part.joined}"
-            shape = tuple(experts.joined[part.joined].unflatten(0, (experts.count, -1))[0].squeeze(0).shape)
+            shape = tuple(matrix_of(experts.joined[part.joined], experts.count, 0).shape)
             whole = self._stored.get(joined)
             made = self._converted.get(joined)
             places = [] if made is None else made.expert_places(part, experts, self._files)
@@ -125,7 +125,7 @@ class ModelTensors:
             tensors = (self._files.read(source) for source, _ in conversion.sources)
             made = conversion.convert(self._module, tensors)[joined]
             if part is not None:
-                made = part.of(made.unflatten(0, (count, -1))[number].squeeze(0)).contiguous()
+                made = part.of(matrix_of(made, count, number)).contiguous()
         return made.pin_memory() if pinned else made
 
     def _read(self, stored: Stored, pinned: bool) -> Tensor:
