@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from trim.calibration.calibration import Calibration
 from trim.calibration.hidden_states import Activations
 from trim.devices import halving
+from trim.errors import ModelError
+from trim.models.architecture import trial_of
 from trim.models.loaded import Model
 from trim.models.replay import BlockCall, record_calls, shared
 
@@ -61,14 +63,24 @@ class BlockStates:
     Attributes:
         model: block by block.
         calibration: the text.
-        kept: (slots · sequences, length, hidden), slot after slot.
+        kept: (slots · sequences, length, …), slot after slot.
         batch: windows in one pass; halves when memory runs out.
     """
 
     def __init__(
         self, model: BlockModel, calibration: Calibration, kept: Activations, batch: int, why: str
     ) -> None:
-        """Begin with empty slots; `why` says in an error what else a window takes memory for: "with its logits"."""
+        """Begin with empty slots; `why` says in an error what else a window takes memory for: "with its logits".
+
+        Raises:
+            ModelError: blocks read more than hidden states of others.
+        """
+        if trial_of(model.module).shares:
+            raise ModelError(
+                f"blocks of {type(model.module).__name__} read keys and values that others computed, so what one of "
+                "them does cannot be followed through the next alone; choose a score without sensitivities, or "
+                "measures that take whole forward passes, such as perplexity"
+            )
         self.model = model
         self.calibration = calibration
         self.kept = kept

@@ -28,7 +28,7 @@ class Activations:
     """Hidden states of all sequences; a batch is read, pushed through a block and written back in place.
 
     Attributes:
-        states: (sequences, length, hidden).
+        states: (sequences, length, …).
         storage: "gpu", "ram" or "disk".
     """
 
@@ -46,7 +46,7 @@ class Activations:
 
 @contextlib.contextmanager
 def activations(
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     dtype: torch.dtype,
     device: torch.device,
     *,
@@ -56,7 +56,7 @@ def activations(
     """Allocate room for hidden states in the fastest storage that holds them; freed when the `with` block ends.
 
     Args:
-        shape: (sequences, length, hidden).
+        shape: (sequences, length, …), the last of a token.
         dtype: the type in which the model computes.
         device: where the model computes.
         folder: where a file may be laid when memory does not suffice; the file is gone afterwards.

@@ -32,6 +32,7 @@ from trim.calibration.layers import linear_layers, require_finite
 from trim.calibration.text_pass import default_batch
 from trim.errors import ModelError, NonFiniteError
 from trim.matmul import at_least_float32
+from trim.models.architecture import trial_of
 from trim.models.loaded import Model
 from trim.models.replay import run_after_blocks
 from trim.progress import Meter, ProgressListener
@@ -74,8 +75,11 @@ def row_sensitivity(
         ModelError: the architecture cannot be run block by block.
     """
     with torch.inference_mode(False):  # whose tensors could not be part of a graph
-        config = model.module.config.get_text_config()
-        shape = ((len(model.blocks) + 1) * calibration.sequences, calibration.length, config.hidden_size)
+        shape = (
+            (len(model.blocks) + 1) * calibration.sequences,
+            calibration.length,
+            *trial_of(model.module).state_shape,
+        )
         with activations(
             shape, model.dtype, model.device, folder=folder, limit_bytes=activation_bytes
         ) as kept:

@@ -13,8 +13,9 @@ from trim.calibration.hidden_states import Activations, activations
 from trim.calibration.inputs import InputListener, LayerInputs, ProductsRequest
 from trim.calibration.layers import Heard, inputs_of, require_called
 from trim.devices import halving
+from trim.models.architecture import trial_of
 from trim.models.experts import RoutedLinear
-from trim.models.replay import BlockCall, record_calls, shared
+from trim.models.replay import BlockCall, Written, record_calls, shared
 from trim.models.streamed import StreamedModel
 
 CPU_BATCH_TOKENS = 4096  # in one forward pass: enough to keep two cores busy
@@ -71,7 +72,10 @@ class TextPass:
         self.calibration = calibration
         self.states = states
         self.batch = batch
-        self._calls: dict[tuple[int, int], list[BlockCall]] = {} if alongside is None else alongside._calls
+        # What blocks write for later ones, such as keys and values, belongs to one pass.
+        own = alongside is None or trial_of(model.module).shares
+        self._calls: dict[tuple[int, int], list[BlockCall]] = {} if own else alongside._calls
+        self._written: dict[tuple[int, int], list[Written]] = {}
         self._shrinking(lambda: self._embed(0, self.batch))
 
     def capture(
@@ -184,9 +188,33 @@ class TextPass:
                     self.calibration.tokens[part].to(self.model.device),
                     None if mask is None else mask[part].to(self.model.device),
                 )
+                self._hand_over(calls, part)
                 self._calls[part.start, part.stop] = known = shared(calls, known)
                 if not keep_states:
                     self.states.write(part, states)
+
+    def _hand_over(self, calls: list[BlockCall], part: slice) -> None:
+        """Give new calls what blocks have written for later ones on the same windows, in other batches."""
+        place, pieces = part.start, []
+        while place < part.stop:
+            batches = [each for each in reversed(self._written) if each[0] <= place < each[1]]
+            if not batches:
+                break
+            start, stop = batches[0]
+            stop = min(stop, part.stop)
+            cut = slice(place - start, stop - start)
+            pieces.append(
+                [
+                    {key: tuple(tensor[cut] for tensor in tensors) for key, tensors in written.items()}
+                    for written in self._written[batches[0]]
+                ]
+            )
+            place = stop
+        own = calls[0].written()
+        for written, cuts in zip(own, zip(*pieces, strict=True), strict=bool(pieces)):
+            for key in set.intersection(*map(set, cuts)):
+                written[key] = tuple(map(torch.cat, zip(*(each[key] for each in cuts), strict=True)))
+        self._written[part.start, part.stop] = own
 
     def _shrinking(self, work: Callable[[], T], advice: str = "") -> T:
         """Do some work, with half the batch as often as memory runs out."""
@@ -230,8 +258,7 @@ def text_pass(
         NotEnoughMemoryError: not even one window fits into memory.
         SettingsError: the hidden states fit neither into memory nor on the disk.
     """
-    hidden = model.module.config.get_text_config().hidden_size
-    shape = (calibration.sequences, calibration.length, hidden)
+    shape = (calibration.sequences, calibration.length, *trial_of(model.module).state_shape)
     with activations(shape, model.dtype, model.device, folder=folder, limit_bytes=activation_bytes) as states:
         yield TextPass(model, calibration, states, batch, alongside)
 

@@ -14,6 +14,7 @@ from trim.calibration.hidden_states import activations
 from trim.calibration.text_pass import default_batch
 from trim.evaluation.layer_costs import pruned_layers
 from trim.evaluation.perplexity import check_windows
+from trim.models.architecture import trial_of
 from trim.models.loaded import Model
 from trim.progress import Meter, ProgressListener
 from trim.pruning.export import require_fit
@@ -78,7 +79,7 @@ def block_errors(
     check_windows(model, windows)
     require_fit(run, model)
     calibration = Calibration.of(windows, vectors_per_sequence=1)
-    shape = (4 * len(windows), windows.shape[1], model.module.config.get_text_config().hidden_size)
+    shape = (4 * len(windows), windows.shape[1], *trial_of(model.module).state_shape)
     folder = Path(tempfile.gettempdir())
     with torch.inference_mode(), activations(shape, model.dtype, model.device, folder=folder) as kept:
         batch = batch or default_batch(calibration, model.device)
@@ -148,7 +149,7 @@ def _block_error(model: Model, run: Run, states: BlockStates, index: int, names:
 
 
 def _norm(states: Tensor) -> Tensor:
-    norm: Tensor = torch.linalg.vector_norm(states, dim=-1, dtype=torch.float64)
+    norm: Tensor = torch.linalg.vector_norm(states.flatten(2), dim=-1, dtype=torch.float64)
     return norm.cpu()
 
 

@@ -16,6 +16,7 @@ from trim.calibration.hidden_states import activations
 from trim.calibration.sensitivity import sensitivity
 from trim.calibration.text_pass import default_batch
 from trim.evaluation.perplexity import check_windows, exp, logit_windows, losses_of
+from trim.models.architecture import trial_of
 from trim.models.loaded import Model
 from trim.models.replay import run_after_blocks
 from trim.names import match_layers
@@ -97,7 +98,7 @@ def layer_costs(
     fisher = sensitivity(model, windows, progress=progress)
     calibration = Calibration.of(windows, vectors_per_sequence=1)
     blocks = len(model.blocks)
-    shape = ((blocks + 1) * len(windows), windows.shape[1], model.module.config.get_text_config().hidden_size)
+    shape = ((blocks + 1) * len(windows), windows.shape[1], *trial_of(model.module).state_shape)
     folder = Path(tempfile.gettempdir())
     with torch.inference_mode(), activations(shape, model.dtype, model.device, folder=folder) as kept:
         batch = batch or default_batch(calibration, model.device)

@@ -7,6 +7,7 @@ import json
 import logging
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -15,7 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from trim.errors import ModelError
-from trim.models.dense import DenseLinear, keep_dense
+from trim.models.dense import DenseLinear, Why, keep_dense
 from trim.models.experts import split_experts
 from trim.models.reasons import SUPPORTED, Reason, unsupported
 from trim.models.replay import record_calls, run_after_blocks
@@ -29,8 +30,25 @@ if TYPE_CHECKING:
 UNBUILT = "transformers cannot make a causal language model of its config.json"
 _MAX_BUFFER_ELEMENTS = 2**28
 _TRIAL = (2, 3)  # sequences and tokens of the text without numbers
-# By configurations that a text has gone through in this process: the layers that nothing calls. A run asks often.
-_UNCALLED: dict[str, tuple[str, ...]] = {}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a text without numbers shows of a model.
+
+    Attributes:
+        dense: the layers that stay dense, and why.
+        state_shape: of a token's hidden states between blocks.
+        shares: whether blocks read what others have written besides hidden states, such as keys and values.
+    """
+
+    dense: dict[str, Why]
+    state_shape: tuple[int, ...]
+    shares: bool
+
+
+# By configurations that a text has gone through in this process: a run asks often.
+_TRIALS: dict[str, Trial] = {}
 
 
 def check_config(config: "PretrainedConfig") -> None:
@@ -88,17 +106,17 @@ def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
     blocks = find_blocks(module.eval())
     small.eval()
     tried = _key(config)
-    if tried not in _UNCALLED:
+    if tried not in _TRIALS:
         trial = copy.deepcopy(small)
         with _silent(), FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
             _place(trial)
-            uncalled = _require_block_by_block(trial)
+            found = _require_block_by_block(trial)
         tables = sum(buffer.numel() for buffer in module.buffers())
         if tables > _MAX_BUFFER_ELEMENTS:
             raise _cannot_build(name, f"its tables would hold {tables:,} numbers")
         compute_buffers(small, torch.device("cpu"))
-        _UNCALLED[tried] = uncalled
-    keep_dense(blocks, _UNCALLED[tried])
+        _TRIALS[tried] = found
+    keep_dense(blocks, _TRIALS[tried].dense)
     return module
 
 
@@ -117,9 +135,14 @@ def prepare(module: "PreTrainedModel") -> None:
     """Make the layers of a loaded model those that `blueprint` gives: what cannot be pruned is none of them."""
     make_linear(module)
     split_experts(module)
-    if _key(module.config) not in _UNCALLED:
+    keep_dense(find_blocks(module), trial_of(module).dense)
+
+
+def trial_of(module: "PreTrainedModel") -> Trial:
+    """Return what a text without numbers has shown of a model."""
+    if _key(module.config) not in _TRIALS:
         blueprint(module.config)
-    keep_dense(find_blocks(module), _UNCALLED[_key(module.config)])
+    return _TRIALS[_key(module.config)]
 
 
 def _key(config: "PretrainedConfig") -> str:
@@ -236,11 +259,11 @@ def compute_buffers(module: "PreTrainedModel", device: torch.device) -> None:
             parts[path]._buffers[leaf] = empty.fill_(torch.nan) if empty.is_floating_point() else empty
     for path, leaves in computed.items():
         part, above = parts[path], path
-        _fill(module, part)
+        _fill(parts, path)
         # Some tables are filled by a module further up, for all those in it.
         while above and any(bool(part.get_buffer(leaf).isnan().any()) for leaf in leaves):
             above = above.rpartition(".")[0]
-            _fill(module, parts[above])
+            _fill(parts, above)
         if nan := [leaf for leaf in leaves if bool(part.get_buffer(leaf).isnan().any())]:
             raise _own_table(module, part, nan[0])
     for part in parts.values():
@@ -249,10 +272,15 @@ def compute_buffers(module: "PreTrainedModel", device: torch.device) -> None:
                 raise _own_table(module, part, leaf)
 
 
-def _fill(module: "PreTrainedModel", part: nn.Module) -> None:
-    """Fill what no checkpoint holds as transformers does; what it cannot fill stays NaN."""
+def _fill(parts: dict[str, nn.Module], path: str) -> None:
+    """Fill what no checkpoint holds as transformers does, by the model around a part; what it cannot fill stays NaN."""
+    from transformers import PreTrainedModel
+
+    above = path
+    while not isinstance(model := parts[above], PreTrainedModel):
+        above = above.rpartition(".")[0]
     with torch.no_grad(), contextlib.suppress(AttributeError, RuntimeError):
-        module._init_weights(part)
+        model._init_weights(parts[path])
 
 
 def _own_table(module: nn.Module, part: nn.Module, leaf: str) -> ModelError:
@@ -271,11 +299,8 @@ def _place(module: nn.Module) -> None:
                     held[name] = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
 
 
-def _require_block_by_block(module: "PreTrainedModel") -> tuple[str, ...]:
+def _require_block_by_block(module: "PreTrainedModel") -> Trial:
     """Let a text without numbers through the blocks, one after the other, as they are pruned.
-
-    Returns:
-        The layers that are used without being called.
 
     Raises:
         ModelError: the blocks need more than hidden states of each other.
@@ -283,7 +308,6 @@ def _require_block_by_block(module: "PreTrainedModel") -> tuple[str, ...]:
     name, blocks = type(module).__name__, find_blocks(module)
     if any(getattr(part, "is_causal", None) is False for block in blocks for part in block.modules()):
         raise unsupported(name, Reason.ENCODER)
-    hidden = getattr(module.config.get_text_config(), "hidden_size", None)
     tokens = torch.zeros(_TRIAL, dtype=torch.int64)
     try:
         try:  # a block that uses what the one before returned besides hidden states fails at this object
@@ -294,14 +318,18 @@ def _require_block_by_block(module: "PreTrainedModel") -> tuple[str, ...]:
         # A text alone does not get to the blocks where other towers have to be asked first.
         reason = Reason.ENCODER if other_towers(module, blocks) else Reason.RECURRENT_STATE
         raise unsupported(name, reason, one_line(str(error))) from error
-    if states.shape != (*_TRIAL, hidden):
-        raise unsupported(name, Reason.RECURRENT_STATE, f"hidden states of the shape {tuple(states.shape)}")
-    uncalled: list[str] = []
+    if states.ndim < 3 or states.shape[:2] != _TRIAL:  # tokens beside the text's, or of another order
+        raise unsupported(name, Reason.ENCODER, f"hidden states of the shape {tuple(states.shape)}")
+    dense: dict[str, Why] = {}
     for index, (block, call) in enumerate(zip(blocks, calls, strict=True)):
         layers = {path: part for path, part in block.named_modules() if isinstance(part, nn.Linear)}
-        called: set[nn.Module] = set()
+        inputs: dict[nn.Module, int] = {}
         hooks = [
-            layer.register_forward_pre_hook(lambda layer, _, called=called: called.add(layer))
+            layer.register_forward_pre_hook(
+                lambda layer, arguments, inputs=inputs: inputs.update(
+                    {layer: arguments[0].shape[:-1].numel()}
+                )
+            )
             for layer in layers.values()
         ]
         try:
@@ -313,12 +341,14 @@ def _require_block_by_block(module: "PreTrainedModel") -> tuple[str, ...]:
                 hook.remove()
         if shape != states.shape:
             raise unsupported(name, Reason.RECURRENT_STATE, "they change the shape of these")
-        idle = [path for path, layer in layers.items() if layer not in called]
+        idle = [path for path, layer in layers.items() if layer not in inputs]
         if any("encoder" in path for path in idle):  # attention to what an encoder has read
             raise unsupported(name, Reason.ENCODER, f"{index}.{idle[0]}")
-        uncalled += [f"{index}.{path}" for path in idle]
+        dense |= {f"{index}.{path}": Why.UNCALLED for path in idle}
+        several = [path for path, layer in layers.items() if inputs.get(layer, 0) > tokens.numel()]
+        dense |= {f"{index}.{path}": Why.SEVERAL for path in several}
     try:
         run_after_blocks(module, blocks, tokens, None, states)
     except Exception as error:  # such as blocks that a text goes through several times
         raise unsupported(name, Reason.RECURRENT_STATE, one_line(str(error))) from error
-    return tuple(uncalled)
+    return Trial(dense, tuple(states.shape[2:]), any(map(len, calls[0].written())))

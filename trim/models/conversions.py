@@ -138,11 +138,19 @@ class Conversion:
 
     def expert_places(self, part: Part, experts: Experts, files: TensorFiles) -> list[Stored]:
         """Find each expert's part of a joined tensor in the files; none: it does not lie there as such."""
-        steps = self._steps()
+        steps, patterns = self._steps(), list(self.rule.source_patterns)
         if {step.partition(" ")[0] for step in steps} <= {"MergeModulelist", "Concatenate"}:
-            return [
-                Stored(name, 0, files.places[name].shape, Part(name)) for name in self._apart(part, experts)
+            halves = 1 if part.rows == slice(None) else 2
+            if part.transposed or part.rows.step not in (None, 1) or len(patterns) != halves:
+                return []
+            pattern = patterns[1 if part.rows.start else 0]
+            names = [name for name, own in self.sources if own == pattern]  # in natural order
+            if steps == ["Concatenate 1"] and len(names) == 1:
+                return _each_expert(names[0], files.places[names[0]].shape, Part(names[0]), experts)
+            places = [
+                Stored(name, 0, files.places[name].shape, Part(name)) for name in names[: experts.count]
             ]
+            return places if len(places) == experts.count else []
         if len(self.sources) != 1:
             return []
         stored = self.sources[0][0]
@@ -169,16 +177,11 @@ class Conversion:
             for step in self.rule.operations
         ]
 
-    def _apart(self, part: Part, experts: Experts) -> list[str]:
-        """List the tensor of each expert where the files hold them apart; none: they are otherwise made of others."""
-        patterns = list(self.rule.source_patterns)
-        if part.transposed or part.rows.step not in (None, 1):
-            return []
-        if len(patterns) != (1 if part.rows == slice(None) else 2):
-            return []
-        pattern = patterns[1 if part.rows.start else 0]
-        names = [name for name, own in self.sources if own == pattern]  # in natural order
-        return names[: experts.count] if len(names) >= experts.count else []
+
+def _each_expert(name: str, shape: tuple[int, ...], part: Part, experts: Experts) -> list[Stored]:
+    """Return the places of all experts in a tensor that holds one matrix after the other."""
+    size = math.prod(shape[1:])
+    return [Stored(name, place * size, shape[1:], part) for place in range(experts.count)]
 
 
 def _one_after_another(numbers: list[int]) -> list[slice]:

@@ -1,7 +1,8 @@
 """Say which weights of a model's blocks stay dense whatever is pruned, and keep them so."""
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from enum import StrEnum
+from types import MethodType
 
 from torch import Tensor, nn
 from torch.nn import functional
@@ -15,6 +16,7 @@ class Why(StrEnum):
 
     UNCALLED = "used without being called, so its inputs cannot be seen"
     SHARED = "shared by several blocks"
+    SEVERAL = "with several inputs for each token, for rows of their own"
 
 
 class DenseLinear(nn.Module):
@@ -29,12 +31,12 @@ class DenseLinear(nn.Module):
         return functional.linear(states, self.weight, self.bias)
 
 
-def keep_dense(blocks: list[nn.Module], uncalled: Iterable[str]) -> None:
-    """Take from the layers of a model, in place, those that its blocks share, and these that nothing calls.
+def keep_dense(blocks: list[nn.Module], others: Mapping[str, Why]) -> None:
+    """Take from the layers of a model, in place, those that its blocks share, and others.
 
     Args:
         blocks: the model's.
-        uncalled: names such as "0.mixer.dt_proj".
+        others: by names such as "0.mixer.dt_proj".
     """
     seen: dict[int, int] = {}
     for index, block in enumerate(blocks):
@@ -51,12 +53,14 @@ def keep_dense(blocks: list[nn.Module], uncalled: Iterable[str]) -> None:
         for part in block.modules():
             if isinstance(part, nn.Linear) and any(part.weight is weight for weight in shared):
                 _keep(part, Why.SHARED)
-    for name in uncalled:
+    for name, why in others.items():
         place, _, path = name.partition(".")
-        _keep(blocks[int(place)].get_submodule(path), Why.UNCALLED)
+        _keep(blocks[int(place)].get_submodule(path), why)
 
 
 def _keep(layer: nn.Module, why: Why) -> None:
+    if type(layer).forward is not nn.Linear.forward:  # a class's own
+        vars(layer)["forward"] = MethodType(type(layer).forward, layer)
     layer.__class__ = DenseLinear
     vars(layer)["why"] = why
 

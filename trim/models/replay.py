@@ -5,9 +5,10 @@ ones for different kinds of blocks. None of them is known by name here.
 """
 
 import contextlib
+import copy
 import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import torch
@@ -18,6 +19,8 @@ from trim.errors import ModelError
 
 K = TypeVar("K")
 T = TypeVar("T")
+# What blocks write besides hidden states, for later ones to read, such as keys and values.
+Written = MutableMapping[str, tuple[Tensor, ...]]
 _NOT_BY_BLOCK = "this architecture cannot be pruned block by block; choose another model"
 
 
@@ -28,14 +31,18 @@ class BlockCall:
     Attributes:
         arguments, options: by place and by name.
         states_name: the name by which the block takes the hidden states; None: they come first.
+        streams_first: whether the block takes several streams of hidden states, (streams, batch, length, hidden);
+            everywhere else they are (batch, length, streams, hidden).
     """
 
     arguments: tuple[object, ...]
     options: dict[str, object]
     states_name: str | None = None
+    streams_first: bool = False
 
     def replay(self, block: nn.Module, states: Tensor) -> Tensor:
-        """Call the block as it was called, with other hidden states (batch, length, hidden)."""
+        """Call the block as it was called, with other hidden states (batch, length, …)."""
+        states = self.as_taken(states)
         if self.states_name is None:
             result = block(states, *self.arguments, **self.options)
         else:
@@ -48,7 +55,20 @@ class BlockCall:
             raise ModelError(
                 f"{type(block).__name__} returns {type(result).__name__} instead of hidden states; {_NOT_BY_BLOCK}"
             )
-        return result
+        return self.as_kept(result)
+
+    def as_taken(self, states: Tensor) -> Tensor:
+        """View hidden states (batch, length, …) as the block takes them."""
+        return states.movedim(2, 0) if self.streams_first else states
+
+    def as_kept(self, states: Tensor) -> Tensor:
+        """View hidden states as the block takes them as (batch, length, …)."""
+        return states.movedim(0, 2) if self.streams_first else states
+
+    def written(self) -> list[Written]:
+        """List where blocks write what later ones read."""
+        values = (*self.arguments, *self.options.values())
+        return [value for value in values if isinstance(value, MutableMapping) and type(value) is not dict]
 
     def for_gradients(self, dtype: torch.dtype | None = None) -> "BlockCall":
         """Copy a call, with copies of its inference tensors, which autograd refuses.
@@ -56,7 +76,8 @@ class BlockCall:
         `dtype`: of its floating-point tensors; None: as they are.
         """
         options = {name: _normal(value, dtype) for name, value in self.options.items()}
-        return BlockCall(tuple(_normal(value, dtype) for value in self.arguments), options, self.states_name)
+        arguments = tuple(_normal(value, dtype) for value in self.arguments)
+        return replace(self, arguments=arguments, options=options)
 
 
 class _LastBlockReached(Exception):  # noqa: N818 (no error)
@@ -84,7 +105,7 @@ def record_calls(
         besides: what blocks return besides hidden states.
 
     Returns:
-        The hidden states that enter the first block, (batch, length, hidden), and one call per block.
+        The hidden states that enter the first block, (batch, length, …), and one call per block.
 
     Raises:
         ModelError: the model does more between its blocks than to hand hidden states on.
@@ -95,7 +116,7 @@ def record_calls(
         calls: list[BlockCall] = []
 
         def note(place: int, hidden: Tensor, call: BlockCall) -> object:
-            if place != len(calls) or (states and hidden is not states[0]):
+            if place != len(calls) or (states and not _same(hidden, states[0])):
                 raise _ChangedBetweenBlocks
             states.append(hidden)
             calls.append(call)
@@ -103,13 +124,17 @@ def record_calls(
                 raise _LastBlockReached
             return form(hidden, besides)
 
-        with _replaced_forward(blocks, note), contextlib.suppress(_LastBlockReached), torch.inference_mode():
+        with (
+            _replaced_forward(blocks, note, tokens),
+            contextlib.suppress(_LastBlockReached),
+            torch.inference_mode(),
+        ):
             module(input_ids=tokens, use_cache=False, **options)
         if len(calls) != len(blocks):
             raise ModelError(
                 f"{type(module).__name__} calls {len(calls)} of its {len(blocks)} blocks; {_NOT_BY_BLOCK}"
             )
-        return states[0], calls
+        return calls[0].as_kept(states[0]), calls
 
     options = {} if attention_mask is None else {"attention_mask": attention_mask.long()}
     return _in_some_form(module, record)
@@ -125,7 +150,7 @@ def run_after_blocks(
         blocks: its blocks, in order.
         tokens: (batch, length), as for `record_calls`.
         attention_mask: (batch, length), as for `record_calls`.
-        states: (batch, length, hidden), what the last block returned.
+        states: (batch, length, …), what the last block returned.
     """
 
     def run(form: _Form) -> Tensor:
@@ -133,13 +158,13 @@ def run_after_blocks(
 
         def hand_on(place: int, hidden: Tensor, call: BlockCall) -> object:
             entered.append(hidden)
-            if hidden is not entered[0]:
+            if not _same(hidden, entered[0]):
                 raise _ChangedBetweenBlocks
-            return form(hidden if place < len(blocks) - 1 else states, None)
+            return form(hidden if place < len(blocks) - 1 else call.as_taken(states), None)
 
-        with _replaced_forward(blocks, hand_on):
+        with _replaced_forward(blocks, hand_on, tokens):
             logits: Tensor = module(input_ids=tokens, use_cache=False, **options).logits
-        if logits.shape[:-1] != states.shape[:-1]:
+        if logits.shape[:-1] != tokens.shape:
             raise _ChangedBetweenBlocks
         return logits
 
@@ -183,19 +208,21 @@ def _in_some_form(module: nn.Module, run: Callable[[_Form], T]) -> T:
 
 @contextlib.contextmanager
 def _replaced_forward(
-    blocks: list[nn.Module], forward: Callable[[int, Tensor, BlockCall], object]
+    blocks: list[nn.Module], forward: Callable[[int, Tensor, BlockCall], object], tokens: Tensor
 ) -> Iterator[None]:
     """Replace the forward of each block inside the `with` block.
 
     `forward` is called with a block's index, the hidden states, and the other arguments of the block's call.
     """
+    batch, length = tokens.shape
 
     def replacement(index: int, *arguments: object, **options: object) -> object:
         name = None if arguments else next(iter(options), "")
         hidden = arguments[0] if name is None else options.pop(name, None)
         if not isinstance(hidden, Tensor):
             raise _ChangedBetweenBlocks
-        return forward(index, hidden, BlockCall(arguments[1:], options, name))
+        streams_first = hidden.ndim == 4 and hidden.shape[:2] != (batch, length) == hidden.shape[1:3]
+        return forward(index, hidden, BlockCall(arguments[1:], options, name, streams_first))
 
     try:
         for index, block in enumerate(blocks):
@@ -204,6 +231,15 @@ def _replaced_forward(
     finally:
         for block in blocks:
             block.__dict__.pop("forward", None)
+
+
+def _same(states: Tensor, before: Tensor) -> bool:
+    """Return whether a block gets what the one before it returned: the tensor itself, or a view of all of it."""
+    places = [
+        (each.untyped_storage()._cdata, each.storage_offset(), each.shape, each.stride())
+        for each in (states, before)
+    ]
+    return states is before or places[0] == places[1]
 
 
 def shared(calls: Sequence[BlockCall], known: Sequence[BlockCall] | None) -> list[BlockCall]:
@@ -225,7 +261,7 @@ def shared(calls: Sequence[BlockCall], known: Sequence[BlockCall] | None) -> lis
 
 def _shared_call(call: BlockCall, known: BlockCall) -> BlockCall:
     arguments = tuple(_shared_parts(call.arguments, known.arguments))
-    return BlockCall(arguments, _shared_options(call.options, known.options), call.states_name)
+    return replace(call, arguments=arguments, options=_shared_options(call.options, known.options))
 
 
 def _shared(value: object, known: object) -> object:
@@ -260,12 +296,14 @@ def _shared_options(values: Mapping[K, object], known: Mapping[K, object]) -> di
 def _normal(value: object, dtype: torch.dtype | None) -> object:
     """Copy tensors made for inference, give floating-point ones a type, and leave the others."""
     if isinstance(value, Tensor):
-        copied = value.clone() if value.is_inference() else value
-        return copied.to(dtype) if dtype is not None and value.is_floating_point() else copied
+        tensor = value.clone() if value.is_inference() else value
+        return tensor.to(dtype) if dtype is not None and value.is_floating_point() else tensor
     if type(value) is tuple:
         return tuple(_normal(part, dtype) for part in value)
     if type(value) is list:
         return [_normal(part, dtype) for part in value]
-    if type(value) is dict:
-        return {key: _normal(part, dtype) for key, part in value.items()}
+    if isinstance(value, MutableMapping):
+        copied = copy.copy(value)
+        copied.update({key: _normal(part, dtype) for key, part in value.items()})
+        return copied
     return value

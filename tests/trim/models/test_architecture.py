@@ -13,18 +13,20 @@ from trim.models.reasons import Reason
 from trim.models.replay import record_calls, run_after_blocks
 
 PRUNED = {
-    "blocks return states": "llama",
     "blocks return a tuple": "gptj",
     "positions by alibi": "bloom",
-    "attention and MLP on the same states": "falcon",
+    "keys and values read by later blocks": "gemma4_text",
+    "several streams of hidden states": "deepseek_v4",
     "blocks of different kinds": "gpt_neo",
     "norms in a list": "stablelm",
     "a norm with a row for each head": "cohere",
     "transposed weights": "gpt2",
 }
 REFUSED = {
-    "cpmant": Reason.RECURRENT_STATE,
+    "cpmant": Reason.ENCODER,
+    "hrm_text": Reason.RECURRENT_STATE,
     "jetmoe": Reason.NO_LINEAR_LAYERS,
+    "zaya": Reason.RECURRENT_STATE,
     "bert-generation": Reason.ENCODER,
     "trocr": Reason.ENCODER,
 }

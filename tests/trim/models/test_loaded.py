@@ -20,7 +20,7 @@ UNSUPPORTED = {
     "RobertaForCausalLM": ("RobertaConfig", _MANY, "encoder"),
     "T5ForConditionalGeneration": ("T5Config", {}, "encoder"),
     "JetMoeForCausalLM": ("JetMoeConfig", _MANY, "of their weights are in such"),
-    "CpmAntForCausalLM": ("CpmAntConfig", {"num_hidden_layers": 2}, "more than hidden states"),
+    "CpmAntForCausalLM": ("CpmAntConfig", {"num_hidden_layers": 2}, "is not a decoder that only"),
     "ViTForImageClassification": ("ViTConfig", {}, "is not a decoder"),
 }
 
