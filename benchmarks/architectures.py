@@ -2,7 +2,8 @@
 
 For each type: our pass block by block at zero sparsity gives the logits of a plain forward pass; `trim.prune` by Wanda
 gives exactly the sparsity that was asked for, and the masks of a Wanda written here with plain hooks; the export gives
-in plain `transformers` the logits of that Wanda's model. Writes the table into docs/models-and-texts.md with --write.
+in plain `transformers` the logits of that Wanda's model. With --write the table in
+docs/models-and-texts.md is written; with TYPE … only their places in it change.
 
     python -m benchmarks.architectures [--write] [TYPE …]
 """
@@ -37,6 +38,7 @@ from trim.calibration.inputs import MIN_TOKENS
 from trim.calibration.layers import linear_layers
 from trim.calibration.text_pass import text_pass
 from trim.models.architecture import UNBUILT, blueprint
+from trim.models.checkpoint import read_config
 from trim.models.experts import RoutedLinear
 from trim.models.loaded import Model
 from trim.models.reasons import Reason
@@ -291,18 +293,20 @@ def check(kind: str, work: Path) -> str:
     Raises:
         AssertionError: something is not right; the message says what.
     """
+    original = work / "model"
     try:
-        config = small_config(kind)
+        whole = small_config(kind)
     except Exception:  # sizes that have to fit each other in ways of the type's own
         return Reason.TOO_LARGE
+    whole.save_pretrained(original)
     try:
+        config = read_config(original)
         size = sum(parameter.numel() for parameter in blueprint(config).parameters())
     except trim.ModelError as error:
         return reason(error)
     if size > MAX_PARAMETERS:
         return Reason.TOO_LARGE
-    original, plain = work / "model", random_model(config)
-    plain.save_pretrained(original, save_original_format=kind not in NOT_READ_AS_SAVED)
+    random_model(whole).save_pretrained(original, save_original_format=kind not in NOT_READ_AS_SAVED)
     tiny.tokenizer().save_pretrained(original)
     tokens = torch.randint(3, 250, (WINDOWS, LENGTH), generator=torch.Generator().manual_seed(0))
     try:
@@ -310,7 +314,7 @@ def check(kind: str, work: Path) -> str:
         StreamedModel(original, device=torch.device("cpu"))
     except trim.ModelError as error:
         return reason(error)
-    plain = auto_class(config).from_pretrained(original).eval()
+    plain = auto_class(config).from_pretrained(original, config=config).eval()
     expected = logits(plain, tokens)
     gap = float((logits(plain, tokens[:, :-1]) - expected[:, :-1]).abs().max())
     assert gap < TOLERANCE, f"without its last token a text's other logits differ by {gap:.2g}"
@@ -329,7 +333,7 @@ def check(kind: str, work: Path) -> str:
         tied = (scores[name] - limit).abs() < 1e-5 * limit
         assert not bool((differ & ~tied).any()), f"{name}: {int(differ.sum())} places of the masks differ"
         layer.weight.data = torch.where(kept, dense.weight(name), 0)
-    exported = auto_class(config).from_pretrained(trim.export(run, work / "export")).eval()
+    exported = auto_class(config).from_pretrained(trim.export(run, work / "export"), config=config).eval()
     gap = float((logits(exported, tokens) - logits(plain, tokens)).abs().max())
     assert gap < TOLERANCE, f"the logits of the export differ by {gap:.2g}"
     return ""
@@ -382,23 +386,39 @@ def table(outcomes: dict[str, tuple[str, str]]) -> str:
     )
 
 
+def written(text: str) -> dict[str, tuple[str, str]]:
+    """The outcomes that a table holds."""
+    outcomes = {}
+    for line in text.splitlines():
+        words, _, kinds = line.removeprefix("| ").partition(" | ") if line[:1] == "|" else ("", "", line)
+        if words or line.startswith("Pruned: "):
+            outcome = "refused" if words in list(Reason) else "fault" if words else "pruned"
+            outcomes |= dict.fromkeys(re.findall("`(.+?)`", kinds), (outcome, words))
+    return outcomes
+
+
 def main() -> None:
     """Check the types, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("types", nargs="*", help="types of the installed transformers; default: all")
-    parser.add_argument("--write", action="store_true", help=f"write the table into {DOCUMENT.name}")
+    parser.add_argument(
+        "--write", action="store_true", help=f"write the table into {DOCUMENT.name}; others stay"
+    )
     options = parser.parse_args()
     warnings.simplefilter("ignore")
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
-    begin, outcomes = time.perf_counter(), {}
+    begin = time.perf_counter()
+    outcomes: dict[str, tuple[str, str]] = {}
     for kind in options.types or types():
         outcomes[kind] = checked(kind)
         print(f"{kind:28} {outcomes[kind][0]:8} {outcomes[kind][1]}", flush=True)
     if options.write:
         before, _, rest = DOCUMENT.read_text(encoding="utf-8").partition(BEGIN)
-        after = rest.partition(END)[2]
-        DOCUMENT.write_text(f"{before}{BEGIN}\n{table(outcomes)}\n{END}{after}", encoding="utf-8")
+        old, _, after = rest.partition(END)
+        known = written(old) | outcomes
+        found = table({kind: known[kind] for kind in types()})
+        DOCUMENT.write_text(f"{before}{BEGIN}\n{found}\n{END}{after}", encoding="utf-8")
     counts = {
         word: sum(word == outcome for outcome, _ in outcomes.values())
         for word in ("pruned", "refused", "fault")

@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from trim.errors import ModelError
+from trim.models.conv1d import make_linear
 from trim.models.dense import DenseLinear, Why, keep_dense
 from trim.models.experts import split_experts
 from trim.models.reasons import SUPPORTED, Reason, unsupported
@@ -70,6 +71,12 @@ def check_config(config: "PretrainedConfig") -> None:
             )
         raise ModelError(
             f"this {name} checkpoint is quantized, so its layers are not plain matrices to prune; {advice}"
+        )
+    if hasattr(config, "thinker_config"):  # Qwen Omni
+        raise unsupported(
+            name,
+            Reason.ENCODER,
+            "it speaks what it writes; save its thinker alone, with save_pretrained, and prune that",
         )
     text = text_config(config, name)
     for part in (config, text):
@@ -180,25 +187,6 @@ def _few_parameters(name: str) -> Iterator[None]:
         yield
     finally:
         handle.remove()
-
-
-class TransposedLinear(nn.Linear):
-    """A linear layer of which the model's files hold the weight transposed, (N, D)."""
-
-
-def make_linear(module: nn.Module) -> None:
-    """Replace every `Conv1D` of `transformers` (GPT-2 and its kin) by the linear layer that it is, in place."""
-    from transformers.pytorch_utils import Conv1D
-
-    for part in list(module.modules()):
-        for name, child in list(part.named_children()):
-            if isinstance(child, Conv1D):
-                columns, rows = child.weight.shape
-                with torch.device("meta"):
-                    linear = TransposedLinear(columns, rows)
-                linear.weight = nn.Parameter(child.weight.detach().t().contiguous(), requires_grad=False)
-                linear.bias = child.bias
-                setattr(part, name, linear.train(child.training))
 
 
 def find_blocks(module: nn.Module) -> list[nn.Module]:

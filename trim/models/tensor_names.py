@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trim.errors import ModelError
-from trim.models.architecture import TransposedLinear
+from trim.models.conv1d import TransposedLinear
 from trim.models.conversions import Conversion, Stored, matched
 from trim.models.experts import POST_NORM, Experts, Part, matrix_of
 from trim.models.tensor_files import TensorFiles

@@ -25,6 +25,7 @@ PRUNED = {
 REFUSED = {
     "cpmant": Reason.ENCODER,
     "hrm_text": Reason.RECURRENT_STATE,
+    "qwen3_omni_moe": Reason.ENCODER,
     "jetmoe": Reason.NO_LINEAR_LAYERS,
     "zaya": Reason.RECURRENT_STATE,
     "bert-generation": Reason.ENCODER,

@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from benchmarks import architectures
-from trim.models.architecture import blueprint, find_blocks, make_linear
+from trim.models.architecture import blueprint, find_blocks
+from trim.models.conv1d import make_linear
 from trim.models.replay import record_calls
 from trim.models.row_parts import row_parts
 from trim.row_parts import RowPart, row_labels
