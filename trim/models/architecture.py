@@ -18,7 +18,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from trim.errors import ModelError
 from trim.models.conv1d import make_linear
 from trim.models.dense import DenseLinear, Why, keep_dense
-from trim.models.experts import split_experts
+from trim.models.experts import RoutedLinear, split_experts
 from trim.models.reasons import SUPPORTED, Reason, unsupported
 from trim.models.replay import record_calls, run_after_blocks
 from trim.models.tensor_files import MAX_TENSORS
@@ -333,7 +333,11 @@ def _require_block_by_block(module: "PreTrainedModel") -> Trial:
         if any("encoder" in path for path in idle):  # attention to what an encoder has read
             raise unsupported(name, Reason.ENCODER, f"{index}.{idle[0]}")
         dense |= {f"{index}.{path}": Why.UNCALLED for path in idle}
-        several = [path for path, layer in layers.items() if inputs.get(layer, 0) > tokens.numel()]
+        several = [
+            path
+            for path, layer in layers.items()
+            if inputs.get(layer, 0) > tokens.numel() and not isinstance(layer, RoutedLinear)
+        ]
         dense |= {f"{index}.{path}": Why.SEVERAL for path in several}
     try:
         run_after_blocks(module, blocks, tokens, None, states)

@@ -15,6 +15,11 @@ LAYOUTS = {  # what stays dense
     "mamba": ("conv1d", "A_log", "dt_proj"),
     "zamba": ("conv1d", "A_log", "shared_transf"),
     "llava": (),
+    "gpt2": (),  # transposed
+    "gemma4_text": (),  # blocks that read keys and values of others
+    "deepseek_v4": ("o_a_proj",),  # several streams of hidden states
+    "qwen3_vl_moe": ("mlp.gate.",),  # experts that the files hold transposed
+    "minimax_m3_vl": ("mlp.gate.",),  # a layer of which the files hold the rows in two tensors
 }
 
 
