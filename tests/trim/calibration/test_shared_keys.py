@@ -10,8 +10,8 @@ from torch import Tensor
 import trim
 from benchmarks import architectures
 from trim.calibration.block_states import BlockStates
+from trim.calibration.calibration import Calibration
 from trim.calibration.hidden_states import Activations
-from trim.calibration.text import Calibration
 from trim.calibration.text_pass import TextPass, text_pass
 from trim.models.architecture import trial_of
 from trim.models.streamed import StreamedModel
