@@ -143,7 +143,7 @@ OWN: dict[str, dict[str, object]] = {
     "kyutai_speech_to_text": {"codebook_vocab_size": 64, "num_codebooks": 2, "audio_bos_token_id": 2,
                               "audio_pad_token_id": 3, "num_key_value_heads": 4},
     "mimi": {"upsample_groups": 32, "num_filters": 4, "upsampling_ratios": [2, 2], "codebook_size": 64,
-             "num_quantizers": 2, "num_semantic_quantizers": 1, "vector_quantization_hidden_dimension": 8},
+             "vector_quantization_hidden_dimension": 8},
     "qwen3_omni_moe": {"talker_config": {"spatial_merge_size": 2}},
     "nemotron3_diarization": {"head_config": {"audio_hidden_size": 32}},
     "nemotron3_5_transcribe_word_timestamp": {"vocab_size": 256, "blank_token_id": 255, "num_key_value_heads": 4},

@@ -7,7 +7,6 @@ import json
 import logging
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
@@ -17,12 +16,12 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from trim.errors import ModelError
 from trim.models.conv1d import make_linear
-from trim.models.dense import DenseLinear, Why, keep_dense
-from trim.models.experts import RoutedLinear, split_experts
+from trim.models.dense import DenseLinear, keep_dense
+from trim.models.experts import split_experts
 from trim.models.reasons import SUPPORTED, Reason, unsupported
-from trim.models.replay import record_calls, run_after_blocks
 from trim.models.tensor_files import MAX_TENSORS
 from trim.models.towers import auto_class, other_towers, text_config, text_stacks
+from trim.models.trial import Trial, try_blocks
 from trim.names import one_line
 
 if TYPE_CHECKING:
@@ -30,24 +29,6 @@ if TYPE_CHECKING:
 
 UNBUILT = "transformers cannot make a causal language model of its config.json"
 _MAX_BUFFER_ELEMENTS = 2**28
-_TRIAL = (2, 3)  # sequences and tokens of the text without numbers
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What a text without numbers shows of a model.
-
-    Attributes:
-        dense: the layers that stay dense, and why.
-        state_shape: of a token's hidden states between blocks.
-        shares: whether blocks read what others have written besides hidden states, such as keys and values.
-    """
-
-    dense: dict[str, Why]
-    state_shape: tuple[int, ...]
-    shares: bool
-
-
 # By configurations that a text has gone through in this process: a run asks often.
 _TRIALS: dict[str, Trial] = {}
 
@@ -117,7 +98,7 @@ def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
         trial = copy.deepcopy(small)
         with _silent(), FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
             _place(trial)
-            found = _require_block_by_block(trial)
+            found = try_blocks(trial, find_blocks(trial))
         tables = sum(buffer.numel() for buffer in module.buffers())
         if tables > _MAX_BUFFER_ELEMENTS:
             raise _cannot_build(name, f"its tables would hold {tables:,} numbers")
@@ -285,62 +266,3 @@ def _place(module: nn.Module) -> None:
             for name, tensor in held.items():
                 if isinstance(tensor, torch.Tensor):
                     held[name] = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu")
-
-
-def _require_block_by_block(module: "PreTrainedModel") -> Trial:
-    """Let a text without numbers through the blocks, one after the other, as they are pruned.
-
-    Raises:
-        ModelError: the blocks need more than hidden states of each other.
-    """
-    name, blocks = type(module).__name__, find_blocks(module)
-    if any(getattr(part, "is_causal", None) is False for block in blocks for part in block.modules()):
-        raise unsupported(name, Reason.ENCODER)
-    tokens = torch.zeros(_TRIAL, dtype=torch.int64)
-    try:
-        try:  # a block that uses what the one before returned besides hidden states fails at this object
-            states, calls = record_calls(module, blocks, tokens, None, besides=object())
-        except Exception:
-            states, calls = record_calls(module, blocks, tokens, None)
-    except Exception as error:  # as many kinds as there are architectures
-        # A text alone does not get to the blocks where other towers have to be asked first.
-        reason = Reason.ENCODER if other_towers(module, blocks) else Reason.RECURRENT_STATE
-        raise unsupported(name, reason, one_line(str(error))) from error
-    if states.ndim < 3 or states.shape[:2] != _TRIAL:  # tokens beside the text's, or of another order
-        raise unsupported(name, Reason.ENCODER, f"hidden states of the shape {tuple(states.shape)}")
-    dense: dict[str, Why] = {}
-    for index, (block, call) in enumerate(zip(blocks, calls, strict=True)):
-        layers = {path: part for path, part in block.named_modules() if isinstance(part, nn.Linear)}
-        inputs: dict[nn.Module, int] = {}
-        hooks = [
-            layer.register_forward_pre_hook(
-                lambda layer, arguments, inputs=inputs: inputs.update(
-                    {layer: arguments[0].shape[:-1].numel()}
-                )
-            )
-            for layer in layers.values()
-        ]
-        try:
-            shape = call.replay(block, states).shape
-        except Exception as error:
-            raise unsupported(name, Reason.RECURRENT_STATE, one_line(str(error))) from error
-        finally:
-            for hook in hooks:
-                hook.remove()
-        if shape != states.shape:
-            raise unsupported(name, Reason.RECURRENT_STATE, "they change the shape of these")
-        idle = [path for path, layer in layers.items() if layer not in inputs]
-        if any("encoder" in path for path in idle):  # attention to what an encoder has read
-            raise unsupported(name, Reason.ENCODER, f"{index}.{idle[0]}")
-        dense |= {f"{index}.{path}": Why.UNCALLED for path in idle}
-        several = [
-            path
-            for path, layer in layers.items()
-            if inputs.get(layer, 0) > tokens.numel() and not isinstance(layer, RoutedLinear)
-        ]
-        dense |= {f"{index}.{path}": Why.SEVERAL for path in several}
-    try:
-        run_after_blocks(module, blocks, tokens, None, states)
-    except Exception as error:  # such as blocks that a text goes through several times
-        raise unsupported(name, Reason.RECURRENT_STATE, one_line(str(error))) from error
-    return Trial(dense, tuple(states.shape[2:]), any(map(len, calls[0].written())))

@@ -1,0 +1,111 @@
+"""Try a model out by a text without numbers: whether its blocks run one after the other, and what of them is pruned."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from trim.models.dense import Why
+from trim.models.experts import RoutedLinear
+from trim.models.reasons import Reason, unsupported
+from trim.models.replay import record_calls, run_after_blocks
+from trim.models.towers import other_towers, text_stacks
+from trim.names import one_line
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+_TEXT = (2, 3)  # sequences and tokens
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What a text without numbers shows of a model.
+
+    Attributes:
+        dense: the layers that stay dense, and why.
+        state_shape: of a token's hidden states between blocks.
+        shares: whether blocks read what others have written besides hidden states, such as keys and values.
+    """
+
+    dense: dict[str, Why]
+    state_shape: tuple[int, ...]
+    shares: bool
+
+
+def try_blocks(module: "PreTrainedModel", blocks: list[nn.Module]) -> Trial:
+    """Let a text without numbers through the blocks, one after the other, as they are pruned.
+
+    Raises:
+        ModelError: the blocks need more than hidden states of each other.
+    """
+    name = type(module).__name__
+    if any(
+        getattr(part, "is_causal", None) is False for row in text_stacks(module) for part in row.modules()
+    ):
+        raise unsupported(name, Reason.ENCODER)
+    tokens = torch.zeros(_TEXT, dtype=torch.int64)
+    try:
+        states, calls = record_calls(module, blocks, tokens, None)
+    except Exception as error:  # as many kinds as there are architectures
+        # A text alone does not get to the blocks where other towers have to be asked first.
+        reason = Reason.ENCODER if other_towers(module, blocks) else Reason.RECURRENT_STATE
+        raise unsupported(name, reason, one_line(str(error))) from error
+    if states.ndim < 3 or states.shape[:2] != _TEXT:  # tokens beside the text's, or of another order
+        raise unsupported(name, Reason.ENCODER, f"hidden states of the shape {tuple(states.shape)}")
+    dense: dict[str, Why] = {}
+    besides: list[Tensor] = []
+
+    def note(_: nn.Module, arguments: tuple[Tensor, ...], result: object) -> None:
+        rest = result[1:] if isinstance(result, tuple) else ()
+        besides.extend(part for part in rest if isinstance(part, Tensor))
+
+    for index, (block, call) in enumerate(zip(blocks, calls, strict=True)):
+        layers = {path: part for path, part in block.named_modules() if isinstance(part, nn.Linear)}
+        inputs: dict[nn.Module, int] = {}
+        hooks = [block.register_forward_hook(note)]
+        hooks += [
+            layer.register_forward_pre_hook(
+                lambda layer, arguments, inputs=inputs: inputs.update(
+                    {layer: arguments[0].shape[:-1].numel()}
+                )
+            )
+            for layer in layers.values()
+        ]
+        try:
+            shape = call.replay(block, states).shape
+        except Exception as error:
+            raise unsupported(name, Reason.RECURRENT_STATE, one_line(str(error))) from error
+        finally:
+            for hook in hooks:
+                hook.remove()
+        if shape != states.shape:
+            raise unsupported(name, Reason.RECURRENT_STATE, "they change the shape of these")
+        idle = [path for path, layer in layers.items() if layer not in inputs]
+        if any("encoder" in path for path in idle):  # attention to what an encoder has read
+            raise unsupported(name, Reason.ENCODER, f"{index}.{idle[0]}")
+        dense |= {f"{index}.{path}": Why.UNCALLED for path in idle}
+        several = [
+            path
+            for path, layer in layers.items()
+            if inputs.get(layer, 0) > tokens.numel() and not isinstance(layer, RoutedLinear)
+        ]
+        dense |= {f"{index}.{path}": Why.SEVERAL for path in several}
+    try:
+        run_after_blocks(module, blocks, tokens, None, states)
+        if besides:
+            _require_states_alone(module, blocks, tokens, states)
+    except Exception as error:  # such as blocks that a text goes through several times
+        raise unsupported(name, Reason.RECURRENT_STATE, one_line(str(error))) from error
+    return Trial(dense, tuple(states.shape[2:]), any(map(len, calls[0].written())))
+
+
+def _require_states_alone(module: nn.Module, blocks: list[nn.Module], tokens: Tensor, states: Tensor) -> None:
+    """Raise an error where a block uses what the one before returned besides hidden states."""
+    try:
+        calls = record_calls(module, blocks, tokens, None, besides=object())[1]
+    except Exception:  # the model itself uses it, and not its blocks
+        return
+    for block, call in zip(blocks, calls, strict=True):
+        call.replay(block, states)
