@@ -73,8 +73,8 @@ class TextPass:
         self.states = states
         self.batch = batch
         # What blocks write for later ones, such as keys and values, belongs to one pass.
-        own = alongside is None or trial_of(model.module).shares
-        self._calls: dict[tuple[int, int], list[BlockCall]] = {} if own else alongside._calls
+        own = None if trial_of(model.module).shares else alongside
+        self._calls: dict[tuple[int, int], list[BlockCall]] = {} if own is None else own._calls
         self._written: dict[tuple[int, int], list[Written]] = {}
         self._shrinking(lambda: self._embed(0, self.batch))
 

@@ -191,7 +191,7 @@ def _one_after_another(numbers: list[int]) -> list[slice]:
 
 
 def matched(
-    known: Mapping[str, Tensor], module: "PreTrainedModel", files: TensorFiles
+    known: dict[str, Tensor], module: "PreTrainedModel", files: TensorFiles
 ) -> tuple[dict[str, str], list[Conversion]]:
     """Map the model's names to those in the files, and find what has to be converted.
 
