@@ -38,7 +38,7 @@ class Stored:
     Attributes:
         name: what the files call the tensor that holds it.
         first: how many numbers of that tensor come before the matrix that it is a part of.
-        shape: of that matrix.
+        shape: that matrix's shape.
         part: which part of it.
         rows: of the model's tensor.
     """
