@@ -140,7 +140,7 @@ def signal_finding(found: RowSignal) -> str:
     """Say how much of the spread between rows is signal, and how certain a row is."""
     rates = list(found.rates)
     most = max(set(rates), key=rates.count)
-    rate = "no rate" if most is None else f"rate {most:+g}"
+    rate = "no rate" if most is None else f"rate {most:+g}".replace("-", "−")
     chosen = f"{rate} was chosen in {rates.count(most)} of {len(rates)} draws."
     share = found.signal_share
     if np.isnan(share):

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 import streamlit as st
 
+from app.services.runs.layer import LayerView
 from app.ui.common.cards import View, card, theme
 from app.ui.common.text import plain
 from app.ui.common.waiting import NothingToShow
@@ -16,6 +17,7 @@ from app.ui.layer.related import related_views
 from diagnostics.channels import MOST_PRUNED_SHARE, ChannelPair, channel_pair
 from diagnostics.figures.channels import channels_figure
 from diagnostics.format import change, percent
+from diagnostics.numeric import level
 from trim.errors import RunError
 from trim.models.roles import mlp_layers
 
@@ -42,9 +44,9 @@ def channels_card(seen: Seen) -> None:
         if parts is None:
             st.info("Not all layers of this MLP are in this run.", icon=":material/info:")
             return
-        pruned = {"up row": views[parts.up].allocation(method).row_sparsity}
+        pruned = {"up row": _row_sparsity(views[parts.up], method)}
         if parts.gate is not None:
-            pruned = {"gate row": views[parts.gate].allocation(method).row_sparsity, **pruned}
+            pruned = {"gate row": _row_sparsity(views[parts.gate], method), **pruned}
         try:
             pruned["down column"] = 1 - views[parts.down].masks[method]().mean(axis=0)
         except RunError as error:
@@ -70,6 +72,10 @@ def channels_card(seen: Seen) -> None:
     card("channels", variants, file_name=seen.file_name, missing=missing, bind="query-params", brief=True)
 
 
+def _row_sparsity(view: LayerView, method: str) -> np.ndarray:
+    return level(view.allocation(method).row_sparsity, view.columns)
+
+
 def _view(pair: tuple[str, str], pruned: dict[str, np.ndarray], rows: list[int], seen: str) -> View:
     others = [name for name in pruned if name not in pair]
     third = (others[0], pruned[others[0]]) if others else None
@@ -92,7 +98,7 @@ def channels_seen(label: str, pairs: dict[tuple[str, str], ChannelPair]) -> str:
         agree = (
             "do not both vary"
             if pair.correlation is None
-            else f"agree by ρ {change(pair.correlation.coefficient)}"
+            else f"agree by ρ {change(pair.correlation.coefficient)}, shared {percent(pair.shared, 0)}"
         )
-        parts.append(f"{first}s and {second}s {agree}, shared {percent(pair.shared, 0)}")
+        parts.append(f"{first}s and {second}s {agree}")
     return f"{label}: {'; '.join(parts)} (at random {percent(MOST_PRUNED_SHARE, 0)})."

@@ -16,6 +16,7 @@ from diagnostics.figures.heads import heads_figure
 from diagnostics.figures.theme import series_styles
 from diagnostics.format import percent
 from diagnostics.heads import WHOLE, HeadNumbers, by_head
+from diagnostics.numeric import level
 from trim.errors import RunError
 from trim.models.heads import LayerHeads
 
@@ -88,7 +89,10 @@ def _numbers(
     if heads.axis == "rows":
         shown = view.learned or view.allocations
         return {
-            "Sparsity": (ROW_SPARSITY, {each.method: each.row_sparsity for each in shown}),
+            "Sparsity": (
+                ROW_SPARSITY,
+                {each.method: level(each.row_sparsity, view.columns) for each in shown},
+            ),
             "Gini": (GINI, {"score": view.coefficients}),
             "Cosine": (COSINE, {each.method: each.cosine for each in view.cosines}),
         }, ""

@@ -12,6 +12,7 @@ from diagnostics.channels import channel_pair
 from diagnostics.figures.distributions import GINI, ROW_SPARSITY
 from diagnostics.heads import by_head
 from diagnostics.inputs import feature_statistics, outlier_features
+from diagnostics.numeric import level
 from diagnostics.sensitivity import LayerRows, sensitivity_statistics
 from diagnostics.targets import target_paths
 
@@ -75,6 +76,11 @@ def test_channels():
     assert channels_seen("TRIM", {("gate row", "up row"): pair}) == (
         "TRIM: gate rows and up rows agree by ρ −1, shared 0% (at random 10%)."
     )
+    rounded = level(np.array([0.6, 0.61, 0.6]), 100)  # 60 or 61 of 100 weights
+    assert channels_seen("Uniform", {("gate row", "up row"): channel_pair(rounded, rounded)}) == (
+        "Uniform: gate rows and up rows do not both vary (at random 10%)."
+    )
+    assert (level(np.array([0.6, 0.62]), 100) == [0.6, 0.62]).all()
 
 
 def test_sensitivity():
