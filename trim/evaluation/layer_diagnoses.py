@@ -266,6 +266,7 @@ def _targets(run: Run, sample: LayerSample, progress: ProgressListener | None) -
     sensitivity = None if given is None else torch.from_numpy(given).to(sample.weight.device)
     scores = SCORES[score](sample.weight, sample.input_norm)
     curves = retention_curves(sample.weight, sample.inputs, scores, name=sample.name)
+    rows, columns = sample.weight.shape
     meter = Meter(progress, of=len(TARGETS))
     targets: list[float] = []
     counts: dict[str, list[list[int]]] = {"trim": [], "optimal": []}
@@ -273,7 +274,7 @@ def _targets(run: Run, sample: LayerSample, progress: ProgressListener | None) -
         meter.report(f"Searching at {target:.0%}", done)
         settings = request.search_settings(float(target))
         try:
-            total = total_count(float(target), *sample.weight.shape, settings.max_row_sparsity)
+            total = total_count(float(target), rows, columns, settings.max_row_sparsity)
             found = {
                 method: ALLOCATIONS[method](curves, scores, total, settings, sensitivity).counts
                 for method in counts

@@ -63,8 +63,8 @@ def _sizes(found: LayerDiagnoses, rows: int, columns: int) -> Iterator[tuple[str
         yield "rates", len(signal["rates"]), draws
         yield "titles", len(signal["titles"]), draws
         yield "draws of Gini", len(signal["gini"]), 1 if len(signal["gini"]) == 1 else draws
-        for each in (*signal["counts"], *signal["gini"]):
-            yield "rows", len(each), rows
+        for size in (*map(len, signal["counts"]), *map(len, signal["gini"])):
+            yield "rows", size, rows
     for agreement in found.get("agreement", ()):
         yield "rows", len(agreement["by_row"]), rows
         yield "columns", len(agreement["by_column"]), columns
