@@ -13,8 +13,8 @@ from scipy.stats import spearmanr
 import trim
 from app.services.layer.array_layer import ArrayLayer
 from app.services.layer.keys import FIRST_LAYER, FIRST_TARGET_PERCENT, ModelKey, SampleKey, StudyKey
-from app.services.layer.laboratory import cut_windows
 from app.services.layer.prepared import FirstView
+from app.services.layer.samples import cut_windows
 from app.services.layer.shipped import FILE, SCORES, Gains, LayerGain, ShippedLayer
 from app.services.layer.study import Origin
 from trim.errors import RunError

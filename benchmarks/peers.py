@@ -1,11 +1,13 @@
 """SparseGPT and ALPS of one layer, ours against their authors' classes on the same inputs.
 
-    python -m benchmarks.peers MODEL --text valid.txt --sparsegpt FOLDER --alps FOLDER
+    python -m benchmarks.peers MODEL --text valid.txt --sparsegpt FOLDER --alps FOLDER --float64
 
 FOLDER holds a copy of the authors' repository (github.com/IST-DASLab/sparsegpt, github.com/mazumder-lab/ALPS), which
 is imported from there; either may be left out. The layers of some blocks are pruned to some sparsities, each from the
 dense model's inputs on the text. The goal: masks agree in 99.9% of the entries, and the layer's error is within 1%.
-ALPS's class needs a GPU. Prints one JSON line last, with the worst of all layers.
+With `--float64` both compute once more in float64, which tells rounding from another method; then it is also said how
+far the authors' mask in float32 agrees with their own in float64. Prints one JSON line last, with the worst of all
+layers.
 """
 
 import argparse
@@ -46,17 +48,15 @@ def of_sparsegpt(folder: Path, layer: nn.Linear, inputs: list[Tensor], sparsity:
     theirs = imported(folder, "sparsegpt").SparseGPT(layer)
     for batch in inputs:
         theirs.add_batch(batch, batch)
-    on_cpu = (
-        mock.patch.object(torch.cuda, "synchronize") if not layer.weight.is_cuda else contextlib.nullcontext()
-    )
-    with contextlib.redirect_stdout(io.StringIO()), on_cpu:
-        theirs.fasterprune(sparsity)
+    theirs.fasterprune(sparsity)
     return layer.weight.data
 
 
 def of_alps(folder: Path, layer: nn.Linear, inputs: list[Tensor], sparsity: float) -> Tensor:
     """Return the weight that ALPS's class makes of a layer."""
-    theirs = imported(folder, "alps").ALPS_prune(layer, len(inputs), inputs[0].shape[1])
+    module = imported(folder, "alps")
+    module.dev = str(layer.weight.device)
+    theirs = module.ALPS_prune(layer, len(inputs), inputs[0].shape[1])
     for batch in inputs:
         theirs.add_batch(batch, batch)
     theirs.ALPS_admm(sparsity)
@@ -70,6 +70,30 @@ PEERS: dict[str, tuple[Callable, Callable]] = {
 
 
 @contextlib.contextmanager
+def without_gpu() -> Iterator[None]:
+    """Let the authors' classes, which name a GPU, compute on the CPU."""
+    move = torch.Tensor.to
+
+    def moved(tensor: Tensor, *arguments: object, **named: object) -> Tensor:
+        where = ("cpu" if isinstance(each, str) else each for each in arguments)
+        return move(tensor, *where, **named)
+
+    with mock.patch.object(torch.Tensor, "to", moved), mock.patch.object(torch.cuda, "synchronize"):
+        yield
+
+
+@contextlib.contextmanager
+def everything_in_float64() -> Iterator[None]:
+    """Let code compute in float64 that asks for float32."""
+    torch.set_default_dtype(torch.float64)
+    try:
+        with mock.patch.object(torch.Tensor, "float", torch.Tensor.double):
+            yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+@contextlib.contextmanager
 def kept_inputs(layer: nn.Linear) -> Iterator[list[Tensor]]:
     """Yield what a layer receives while the text goes through."""
     seen: list[Tensor] = []
@@ -78,6 +102,47 @@ def kept_inputs(layer: nn.Linear) -> Iterator[list[Tensor]]:
         yield seen
     finally:
         hook.remove()
+
+
+def compare(
+    theirs: Callable,
+    ours: Callable,
+    folder: Path,
+    dense: nn.Linear,
+    inputs: list[Tensor],
+    sparsity: float,
+    float64: bool,
+) -> dict[str, float]:
+    """Prune a layer by both; returns how far their masks agree, and the error of ours over theirs."""
+    found: dict[str, float] = {}
+    masks = []
+    for double in (False, True)[: 1 + float64]:
+        dtype, name = (torch.float64, "_float64") if double else (torch.float32, "")
+        weight, received = dense.weight.detach().to(dtype), [batch.to(dtype) for batch in inputs]
+        copy = nn.Linear(dense.in_features, dense.out_features, bias=False)
+        copy.weight.data = weight.clone()
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(contextlib.redirect_stdout(io.StringIO()))
+            if double:
+                stack.enter_context(everything_in_float64())
+            if not weight.is_cuda:
+                stack.enter_context(without_gpu())
+            expected = theirs(folder, copy, received, sparsity)
+            gram = torch.zeros(dense.in_features, dense.in_features, device=weight.device, dtype=dtype)
+            with torch.inference_mode():
+                for batch in received:
+                    gram += outer_products(batch.flatten(0, 1), batch.flatten(0, 1))
+                got = ours(weight, TextProducts(gram, gram), round(sparsity * weight.numel()))
+        masks.append(expected != 0)
+        agree = (got.keep == masks[-1]).double().mean()
+        error, reference = (
+            ((weight - each) @ gram * (weight - each)).double().sum() for each in (got.weight, expected)
+        )
+        found |= {f"masks_agree{name}": float(agree)}
+        found |= dict.fromkeys((f"error_least{name}", f"error_most{name}"), float(error / reference))
+    if float64:
+        found["theirs_agree_with_float64"] = float((masks[0] == masks[1]).double().mean())
+    return found
 
 
 def main() -> None:
@@ -94,6 +159,7 @@ def main() -> None:
     parser.add_argument("--windows", type=int, default=32)
     parser.add_argument("--length", type=int, default=1024)
     parser.add_argument("--device", default="cuda")
+    parser.add_argument("--float64", action="store_true")
     chosen = parser.parse_args()
     model = trim.load_model(chosen.model, device=chosen.device, dtype="float32")
     windows = trim.load_corpus(
@@ -106,32 +172,16 @@ def main() -> None:
         with torch.inference_mode(), kept_inputs(dense) as inputs:
             for part in windows.split(8):
                 model.module(part.to(model.device), use_cache=False)
-        gram = torch.zeros(dense.in_features, dense.in_features, device=model.device)
-        for batch in inputs:
-            gram += outer_products(batch.flatten(0, 1), batch.flatten(0, 1))
-        weight, text = dense.weight.detach().float(), TextProducts(gram, gram)
-        for peer, (theirs, ours) in PEERS.items():
+        for peer, functions in PEERS.items():
             if (folder := getattr(chosen, peer)) is None:
                 continue
+            seen = worst.setdefault(peer, {})
             for sparsity in chosen.sparsities:
-                copy = nn.Linear(dense.in_features, dense.out_features, bias=False, device=model.device)
-                copy.weight.data = weight.clone()
-                expected = theirs(folder, copy, inputs, sparsity)
-                with torch.inference_mode():
-                    found = ours(weight, text, round(sparsity * weight.numel()))
-                    agree = float((found.keep == (expected != 0)).double().mean())
-                    error, reference = (
-                        float(((weight - each) @ gram * (weight - each)).double().sum())
-                        for each in (found.weight, expected)
-                    )
-                print(
-                    f"{name} {peer} {sparsity:g}: masks {agree:.5f}, error {error / reference:.5f}",
-                    flush=True,
-                )
-                seen = worst.setdefault(peer, {"masks_agree": 1.0, "error_least": 1.0, "error_most": 1.0})
-                seen["masks_agree"] = min(seen["masks_agree"], agree)
-                seen["error_least"] = min(seen["error_least"], error / reference)
-                seen["error_most"] = max(seen["error_most"], error / reference)
+                found = compare(*functions, folder, dense, inputs, sparsity, chosen.float64)
+                print(f"{name} {peer} {sparsity:g}:", json.dumps(found), flush=True)
+                for key, value in found.items():
+                    pick = max if key.startswith("error_most") else min
+                    seen[key] = pick(seen.get(key, value), value)
     device = torch.cuda.get_device_name() if chosen.device == "cuda" else chosen.device
     print(json.dumps({"benchmark": "peers", "layers": len(names), "device": device, **worst}))
 

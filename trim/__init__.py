@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from trim.evaluation.perplexity import Perplexity, perplexity, token_losses
     from trim.evaluation.row_signal import recaptured, resampled, row_signal
     from trim.evaluation.settings import EvaluationText, Sampling
+    from trim.evaluation.solved_layer import SolvedLayer, solve_layer
     from trim.evaluation.workbench import Workbench
     from trim.evaluation.xray import Xray, xray
     from trim.evaluation.xray_layer import LayerXray
@@ -84,6 +85,7 @@ _NAMES_OF = {
     "evaluation.perplexity": "Perplexity perplexity token_losses",
     "evaluation.row_signal": "recaptured resampled row_signal",
     "evaluation.settings": "EvaluationText Sampling",
+    "evaluation.solved_layer": "SolvedLayer solve_layer",
     "evaluation.workbench": "Workbench",
     "evaluation.xray": "Xray xray",
     "evaluation.xray_layer": "LayerXray",

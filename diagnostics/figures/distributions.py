@@ -67,6 +67,12 @@ ERROR = RowQuantity(
     "output error with changed weights, over the row's output, squared",
     ".3~f",
 )
+ANY_ERROR = RowQuantity(
+    "row error",
+    "How much of its output does each row lose?",
+    "output error, over the row's output, squared",
+    ".3~f",
+)
 MOVED = RowQuantity(
     "move",
     "How far did the kept weights of each row move?",

@@ -1,5 +1,6 @@
 """The calibration text: its tokens, what is padding, and whose input vectors are kept."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -96,6 +97,19 @@ class Calibration:
     def real_tokens(self) -> int:
         """Tokens that are not padding."""
         return self.tokens.numel() if self.mask is None else int(self.mask.sum())
+
+    def require_tokens(self, shapes: Mapping[str, tuple[int, int]]) -> None:
+        """Refuse a text that does not say how the inputs of layers (D, N) depend on each other.
+
+        Raises:
+            SettingsError: it has fewer tokens than a layer has inputs.
+        """
+        name, (_, columns) = max(shapes.items(), key=lambda item: item[1][1])
+        if self.real_tokens < columns:
+            raise SettingsError(
+                f"solving needs at least as many tokens as a layer has inputs: {columns:,} for {name}, and the text "
+                f"has {self.real_tokens:,}; use more or longer windows (--windows, --length)"
+            )
 
     @property
     def sha256(self) -> str:

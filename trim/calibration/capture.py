@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from trim.cache import entry_path, fingerprint, load_entry, store
 from trim.calibration.calibration import Calibration
 from trim.calibration.corpora import check_length
-from trim.calibration.inputs import InputListener, LayerInputs
+from trim.calibration.inputs import InputListener, LayerInputs, Products
 from trim.calibration.text_pass import default_batch
 from trim.devices import halving
 from trim.errors import NonFiniteError, SettingsError
 from trim.methods.choices import INPUT_VECTORS
+from trim.methods.least_squares import TextProducts
 from trim.models.loaded import Model
 from trim.names import block_of
 from trim.progress import Meter, ProgressListener
@@ -37,12 +38,14 @@ class LayerSample:
         weight: (D, N).
         inputs: (N, L), L vectors of the calibration windows, at random positions or the last ones.
         input_norm: (N,) float32, √(Σ x_j² over all tokens / sequences).
+        text: the products of all tokens, which solvers need; None: not asked for.
     """
 
     name: str
     weight: Tensor = field(repr=False)
     inputs: Tensor = field(repr=False)
     input_norm: Tensor = field(repr=False)
+    text: TextProducts | None = field(default=None, repr=False)
 
 
 def capture(
@@ -54,6 +57,7 @@ def capture(
     input_vectors: str = INPUT_VECTORS[0],
     seed: int = 0,
     also: Iterable[str] = (),
+    products: bool = False,
     progress: ProgressListener | None = None,
     partial: Callable[[dict[str, LayerSample]], None] | None = None,
 ) -> dict[str, LayerSample]:
@@ -71,13 +75,15 @@ def capture(
         input_vectors: which ones: "random", or "last", the last of each window, as the TRIM authors take.
         seed: decides at which random positions.
         also: further layers to put into the cache if a forward pass is needed anyway.
+        products: whether to sum up the products of all tokens too, (N, N) of each layer; these are not cached.
         progress: called at each block of each forward pass.
         partial: called with what the chosen layers have received so far: after 8 windows, 16, 32 and so on. What is
             returned in the end is the same with and without.
 
     Raises:
         LayerNotFoundError: a pattern matches nothing.
-        SettingsError: tokens that the model does not know, or more vectors asked for than a window has tokens.
+        SettingsError: tokens that the model does not know, more vectors asked for than a window has tokens, or fewer
+            tokens than a layer has inputs, where products are asked for.
         CorpusError: windows longer than the model reads at once.
         NonFiniteError: a layer receives NaN or infinity; the message names it.
         NotEnoughMemoryError: not even one window at a time fits into the device's memory.
@@ -87,13 +93,18 @@ def capture(
         windows, vectors_per_sequence=vectors_per_sequence, input_vectors=input_vectors, seed=seed
     )
     _check_windows(model, windows)
+    if products:
+        calibration.require_tokens({name: tuple(model.layers[name].weight.shape) for name in names})
     folder = _cache_entry(model, windows, calibration.positions)
     files = {name: folder / f"{name}.safetensors" for name in model.layers}
-    kept = {name: found for name in names if (found := load_entry(files[name], _parse))}
+    kept = {}
+    if not products:
+        kept = {name: found for name in names if (found := load_entry(files[name], _parse))}
     missing = [name for name in names if name not in kept]
     if missing:
         watch = _Watch(model, missing, progress, partial)
-        received = _capture_with_spare(model, calibration, missing, model.select(also), watch)
+        asked = Products() if products else None
+        received = _capture_with_spare(model, calibration, missing, model.select(also), watch, asked)
         store((files[name], _pack(layer)) for name, layer in received.items())
         kept |= received
     return {name: _sample(model, name, kept[name]) for name in names}
@@ -130,6 +141,7 @@ def _sample(model: Model, name: str, received: LayerInputs) -> LayerSample:
         model.layers[name].weight.detach(),
         received.inputs.to(model.device),
         received.input_norm.to(model.device),
+        received.text,
     )
 
 
@@ -189,22 +201,23 @@ def _capture_with_spare(
     wanted: list[str],
     spare: list[str],
     watch: _Watch,
+    products: Products | None,
 ) -> dict[str, LayerInputs]:
     """Capture what the wanted layers receive, and the spare ones unless memory is short."""
     both = model.select({*wanted, *spare})
     try:
-        return _capture(model, calibration, both, watch)
+        return _capture(model, calibration, both, watch, products)
     except NonFiniteError:
         if len(both) == len(wanted):
             raise
-        return _capture(model, calibration, wanted, watch)  # perhaps only a later layer overflows
+        return _capture(model, calibration, wanted, watch, products)  # perhaps only a later layer overflows
 
 
 def _capture(
-    model: Model, calibration: Calibration, names: list[str], watch: _Watch
+    model: Model, calibration: Calibration, names: list[str], watch: _Watch, products: Products | None
 ) -> dict[str, LayerInputs]:
     received, _ = halving(
-        lambda batch: _forward(model, calibration, names, batch, watch),
+        lambda batch: _forward(model, calibration, names, batch, watch, products),
         default_batch(calibration, model.device, CPU_PASS_TOKENS),
         model.device,
         f"one window of {calibration.length:,} tokens at a time fills the memory of {model.device}; use shorter "
@@ -223,10 +236,15 @@ def _end_forward(module: nn.Module, arguments: tuple, output: object) -> None:
 
 @torch.inference_mode()
 def _forward(
-    model: Model, calibration: Calibration, names: list[str], batch: int, watch: _Watch
+    model: Model,
+    calibration: Calibration,
+    names: list[str],
+    batch: int,
+    watch: _Watch,
+    products: Products | None,
 ) -> dict[str, LayerInputs]:
     sequences = calibration.sequences
-    listener = InputListener(calibration, {name: model.layers[name] for name in names})
+    listener = InputListener(calibration, {name: model.layers[name] for name in names}, products)
     last = max(block_of(name) for name in names)
     meter, shown = Meter(watch.progress, of=sequences), FIRST_WINDOWS
     end = model.blocks[last].register_forward_hook(_end_forward)
@@ -247,7 +265,9 @@ def _forward(
     finally:
         end.remove()
     return {
-        name: LayerInputs(received.inputs.cpu(), received.input_norm.cpu(), tokens=received.tokens)
+        name: LayerInputs(
+            received.inputs.cpu(), received.input_norm.cpu(), received.text, tokens=received.tokens
+        )
         for name, received in listener.received().items()
     }
 

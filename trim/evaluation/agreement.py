@@ -8,9 +8,10 @@ from torch import Tensor
 
 from trim.calibration.capture import LayerSample, capture
 from trim.errors import SettingsError, SparsityError
+from trim.evaluation.solved_layer import solve_layer
 from trim.evaluation.xray import layer_names
 from trim.methods.agreement import iou
-from trim.methods.choices import ALLOCATIONS, OPTIMAL_CAP, SCORES
+from trim.methods.choices import ALLOCATIONS, METHODS, OPTIMAL_CAP, SCORES, SOLVERS
 from trim.methods.counts import total_count
 from trim.methods.masks import keep_mask
 from trim.methods.retention import RetentionCurves, retention_curves
@@ -101,35 +102,41 @@ def method_masks(
 ) -> dict[tuple[str, str], Tensor]:
     """Prune one layer by several methods to one sparsity, to see how far their masks agree.
 
-        masks = trim.method_masks(sample, 0.7, [("wanda", "trim"), ("magnitude", "layer")])
-        trim.mask_agreement(*(mask.cpu().numpy() for mask in masks.values())).whole
+        masks = trim.method_masks(sample, 0.7, [("wanda", "trim"), ("magnitude", "layer"), ("", "solved")])
+        trim.mask_agreement(masks["wanda", "trim"].numpy(), masks["", "solved"].numpy()).whole
 
     Args:
-        sample: a layer and what it received, from `capture`.
+        sample: a layer and what it received, from `capture`; for a solver with the products of the text.
         sparsity: the share of the layer's weights that each prunes; the variant of Wanda only nearly.
-        methods: pairs of a score and an allocation, of `SCORES` and `ALLOCATIONS`.
+        methods: pairs of a score and an allocation, of `SCORES` and `ALLOCATIONS`, or of "" and one of `SOLVERS`, which
+            look at no score.
         settings: TRIM's settings; the sparsity replaces their target; None: the defaults.
-        sensitivity: (D,), the row weights of the optimal allocation; None: all rows weigh alike.
+        sensitivity: (D,), the row weights of the optimal allocation and of the solver; None: all rows weigh alike.
 
     Returns:
         (D, N) bool by pair, True where a weight is kept.
 
     Raises:
-        SettingsError: a score or an allocation has another name.
+        SettingsError: a score or an allocation has another name, or a solver lacks the products of the text.
     """
     pairs = list(methods)
-    for name, known in (("score", SCORES), ("allocation", ALLOCATIONS)):
-        for given in (pair[name == "allocation"] for pair in pairs):
-            if given not in known:
-                raise SettingsError(f"{name} {given!r} is not one of {', '.join(known)}")
+    for score_name, method in pairs:
+        if method not in METHODS:
+            raise SettingsError(f"allocation {method!r} is not one of {', '.join(METHODS)}")
+        if score_name not in SCORES and method not in SOLVERS:
+            raise SettingsError(f"score {score_name!r} is not one of {', '.join(SCORES)}")
     searched = SearchSettings(sparsity) if settings is None else replace(settings, target_sparsity=sparsity)
     rows, columns = sample.weight.shape
     total = total_count(sparsity, rows, columns, searched.max_row_sparsity)
-    masks: dict[tuple[str, str], Tensor] = {}
-    for name in dict.fromkeys(score for score, _ in pairs):
+    masks = {
+        (name, method): solve_layer(sample, sparsity, method, sensitivity=sensitivity).keep
+        for name, method in pairs
+        if method in SOLVERS
+    }
+    for name in dict.fromkeys(score for score, method in pairs if method not in SOLVERS):
         score = SCORES[name](sample.weight, sample.input_norm)
         curves = retention_curves(sample.weight, sample.inputs, score, name=sample.name)
-        for method in (allocation for of, allocation in pairs if of == name):
+        for method in (each for of, each in pairs if of == name and each not in SOLVERS):
             masks[name, method] = allocated_mask(curves, score, method, total, searched, sensitivity)
     return {pair: masks[pair] for pair in pairs}
 

@@ -11,6 +11,7 @@ from torch import Tensor
 from trim.methods.least_squares import TextProducts
 from trim.methods.pattern import Pattern
 from trim.methods.solve import Solution, solve
+from trim.progress import ProgressListener
 
 DESCENT = (1, 10)  # conjugate gradients at the end, as published
 
@@ -22,6 +23,7 @@ def alps(
     *,
     sensitivity: Tensor | None = None,
     pattern: Pattern | None = None,
+    progress: ProgressListener | None = None,
 ) -> Solution:
     """Prune a layer as ALPS does.
 
@@ -31,7 +33,8 @@ def alps(
         total: how many weights are pruned, from 0 to D · N; a pattern sets it itself.
         sensitivity: does not count.
         pattern: n:m instead; None: none.
+        progress: as for `solve`.
     """
     if text.cross is not text.gram:
         text = TextProducts(text.gram, text.gram, text.damping)
-    return solve(weight, text, total, pattern=pattern, descent=DESCENT)
+    return solve(weight, text, total, pattern=pattern, descent=DESCENT, progress=progress)

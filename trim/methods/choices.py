@@ -70,7 +70,7 @@ ALLOCATIONS: "Registry[Callable[[RetentionCurves, Tensor, int, SearchSettings, T
     layer="allocate_layer",
 )
 # These choose a layer's mask and its kept weights at once. Each takes the weight (D, N), the text's products, how many
-# weights are pruned, and by name the rows' sensitivities (D,) and an n:m pattern, or None.
+# weights are pruned, and by name the rows' sensitivities (D,), an n:m pattern and a listener to progress, or None.
 SOLVERS: "Registry[Callable[..., Solution]]" = Registry(
     "trim.methods", solved="solve.solve", alps="alps.alps", sparsegpt="sparsegpt.sparsegpt"
 )

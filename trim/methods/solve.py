@@ -22,6 +22,7 @@ from trim.methods.least_squares import TextProducts, descend, fast_products, rai
 from trim.methods.masks import keep_largest, keep_largest_of_groups
 from trim.methods.pattern import Pattern
 from trim.methods.refit import refit
+from trim.progress import Meter, ProgressListener
 
 RHO = 0.1  # at first
 MAX_STEPS = 300
@@ -60,6 +61,7 @@ def solve(
     sensitivity: Tensor | None = None,
     pattern: Pattern | None = None,
     descent: tuple[int, int] | None = None,
+    progress: ProgressListener | None = None,
 ) -> Solution:
     """Choose a layer's mask and its kept weights together.
 
@@ -70,6 +72,7 @@ def solve(
         sensitivity: (D,) the rows' weights f, not negative; None: all alike.
         pattern: n:m instead of the largest of the whole layer; None: none.
         descent: rounds of conjugate gradients at the end, and iterations of each; None: as many as the device needs.
+        progress: called every few steps; an exception from it ends the work.
     """
 
     def select(sizes: Tensor, exactly: bool = True) -> Tensor:
@@ -84,7 +87,7 @@ def solve(
         return Solution(begin, refit(weight, begin, text), 0)
     drift = text.drift(weight.float())
     try:
-        found, steps = _alternate(scaled, drift, row_scale, text, begin, select)
+        found, steps = _alternate(scaled, drift, row_scale, text, begin, select, Meter(progress))
     except torch.linalg.LinAlgError:
         return Solution(begin, refit(weight, begin, text), 0, diverged=True)
     del scaled
@@ -117,6 +120,7 @@ def _alternate(
     text: TextProducts,
     begin: Tensor,
     select: Callable[[Tensor, bool], Tensor],
+    meter: Meter,
 ) -> tuple[Tensor, int]:
     """Find the iterate of ADMM without zeros, (D, N) float32, and after how many steps the set was final.
 
@@ -130,6 +134,7 @@ def _alternate(
         text: whose column scale and inverses are used.
         begin: (D, N) bool, the set chosen at first.
         select: chooses it from the entries' sizes, exactly as many as are kept or with all that equal the least.
+        meter: is told how much of the set changed last.
     """
     inverse = text.inverse(RHO)
     both, pruned = scaled * begin, torch.zeros_like(scaled)
@@ -158,6 +163,7 @@ def _alternate(
             continue
         changed, kept = torch.stack([(keep != last).sum(), keep.sum()]).tolist()
         share = changed / max(1, kept)
+        meter.report(f"Solving, step {step}: {share:.2%} of the kept weights changed")
         last = keep
         moved = moved or share > GROWTH[1][0]
         if (moved and not changed) or (step > MIN_STEPS and share < SETTLED):

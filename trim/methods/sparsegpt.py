@@ -13,6 +13,7 @@ from trim.methods.least_squares import TextProducts
 from trim.methods.masks import keep_largest, keep_largest_of_groups
 from trim.methods.pattern import Pattern
 from trim.methods.solve import Solution
+from trim.progress import Meter, ProgressListener
 
 BLOCK_COLUMNS = 128  # B_s, as published
 
@@ -25,6 +26,7 @@ def sparsegpt(
     sensitivity: Tensor | None = None,
     pattern: Pattern | None = None,
     block: int = BLOCK_COLUMNS,
+    progress: ProgressListener | None = None,
 ) -> Solution:
     """Prune a layer as SparseGPT does.
 
@@ -37,6 +39,7 @@ def sparsegpt(
         sensitivity: does not count.
         pattern: n:m instead; None: none.
         block: how many columns a mask is chosen for at a time.
+        progress: called at each of these blocks; an exception from it ends the work.
 
     Raises:
         NonFiniteError: the Gram matrix cannot be inverted.
@@ -47,7 +50,9 @@ def sparsegpt(
     left[:, silent] = 0
     factor = _factor(text, silent)
     keep = torch.ones_like(left, dtype=torch.bool)
+    meter = Meter(progress, of=columns)
     for first in range(0, columns, block):
+        meter.report("Pruning column by column", first)
         last = min(first + block, columns)
         part, part_factor = left[:, first:last], factor[first:last, first:last]
         diagonal = part_factor.diagonal()

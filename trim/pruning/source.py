@@ -11,7 +11,7 @@ from trim.calibration.corpora import check_length, load_corpus
 from trim.devices import choose_device
 from trim.errors import CorpusError, RunError, SettingsError
 from trim.files import write_atomically
-from trim.methods.budgets import Shapes, read_budgets
+from trim.methods.budgets import read_budgets
 from trim.models.checkpoint import load_tokenizer
 from trim.models.heads import HeadLayout
 from trim.models.loaded import model_folder
@@ -103,7 +103,7 @@ class RunSource:
         if settings.solves:
             unseen = calibration.held_out if settings.tune else 0
             part = calibration.first(calibration.sequences - unseen)
-            _require_text(part, chosen_layers(settings.layers, model))
+            part.require_tokens(chosen_layers(settings.layers, model))
         return cls(settings, title, model, calibration, given)
 
     @property
@@ -126,20 +126,6 @@ class RunSource:
             ),
             compute_facts(self.model.device, self.model.dtype, batch, threads),
             read_budgets(Path(budget_file), self.model.layers) if budget_file else None,
-        )
-
-
-def _require_text(calibration: Calibration, shapes: Shapes) -> None:
-    """Refuse a text that does not say how the inputs of the layers depend on each other.
-
-    Raises:
-        SettingsError: it has fewer tokens than a layer has inputs.
-    """
-    name, (_, columns) = max(shapes.items(), key=lambda item: item[1][1])
-    if calibration.real_tokens < columns:
-        raise SettingsError(
-            f"solving needs at least as many tokens as a layer has inputs: {columns:,} for {name}, and the text has "
-            f"{calibration.real_tokens:,}; raise --windows or --length"
         )
 
 

@@ -78,6 +78,23 @@ class TokensKey:
 
 
 @dataclass(frozen=True)
+class SolutionKey:
+    """By which solver a layer is solved.
+
+    Attributes:
+        study: the layer.
+        settings: of the search, whose target it takes, and beside whose masks it is put.
+        weighed: whether rows weigh as much as they are sensitive; otherwise all alike.
+        solver: of `SOLVERS`.
+    """
+
+    study: StudyKey
+    settings: SearchSettings
+    weighed: bool
+    solver: str
+
+
+@dataclass(frozen=True)
 class SignalKey:
     """The draws, and their number, that show how certain the learned row sparsities of a layer are.
 

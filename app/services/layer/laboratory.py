@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-import threading
-from collections import OrderedDict
 from collections.abc import Hashable, Iterator
 from typing import TYPE_CHECKING
 
@@ -17,29 +15,29 @@ from app.services.layer.keys import (
     SENSITIVITY_WINDOWS,
     AgreementKey,
     ModelKey,
-    SampleKey,
     SensitivityKey,
     SignalKey,
+    SolutionKey,
     StudyKey,
     TokensKey,
     XrayKey,
 )
+from app.services.layer.samples import Samples
 from app.services.server.access import SEMINAR
 from app.services.server.lane import Lane
-from app.services.server.lru import cached
 from app.services.server.memory import freeze_gc
 from trim.methods.search_settings import SearchSettings
-from trim.progress import Progress, ProgressListener
+from trim.progress import Progress
 
 if TYPE_CHECKING:  # torch is imported by the jobs that compute with it
     from torch import Tensor
 
-    from app.services.layer.study import Study
+    from app.services.layer.study import Outcome, Study
     from trim.runs.shapes import TokenFacts
 
 MODEL_CACHE_BYTES = 2 * 2**30
 STUDY_CACHE_BYTES = 2**30
-WINDOW_CACHE_SIZE = 4
+SOLUTION_CACHE_BYTES = 2**28
 
 
 class Laboratory:
@@ -55,11 +53,22 @@ class Laboratory:
         self._agreements: JobTable[list[trim.Agreement]] = JobTable(4)
         self._tokens: JobTable[TokenFacts] = JobTable(4)
         self._signals: JobTable[trim.RowSignal] = JobTable(16)
+        self._solutions: JobTable[trim.SolvedLayer] = JobTable(SOLUTION_CACHE_BYTES, _solution_bytes)
+        self._measured: tuple[JobTable, ...] = (
+            self._models,
+            self._studies,
+            self._sensitivities,
+            self._xrays,
+            self._agreements,
+            self._tokens,
+            self._signals,
+            self._solutions,
+        )
         self._loading = Lane()
         # The hooks of two measurements on one model would mix: a cancelled one holds the lane until it ends.
         self._measuring = Lane(to_the_end=True)
-        self._windows: OrderedDict[tuple[str, SampleKey], Tensor] = OrderedDict()
-        self._lock = threading.Lock()
+        self._samples = Samples()
+        self._windows_of = self._samples.windows
 
     def description(self, source: str) -> Job[trim.ModelDescription]:
         """Start a job that says what a model is, before anything large is downloaded.
@@ -148,22 +157,22 @@ class Laboratory:
                 return key, job.result()
         return None
 
+    def solution(self, key: SolutionKey, model: trim.Model, outcome: Outcome) -> Job[trim.SolvedLayer]:
+        """Start a job that solves a layer of a loaded model, beside the masks of an outcome of its study."""
+        SEMINAR.require("Solving a layer", key.study.model.source)
+        return self._solutions.job(key, lambda job: self._solution(key, model, outcome, job))
+
+    def finished_solution(self, key: SolutionKey) -> bool:
+        """Return whether such a job was started and is kept."""
+        return self._solutions.get(key) is not None
+
     def open_studies(self) -> list[Study]:
         """Return the studies that are kept, the one asked for last first."""
         return [job.result() for _, job in self._studies.succeeded()]
 
     def unfinished(self) -> list[tuple[str, Job]]:
         """Return the jobs that run or wait, each with a name for people."""
-        tables: tuple[JobTable, ...] = (
-            self._models,
-            self._studies,
-            self._sensitivities,
-            self._xrays,
-            self._agreements,
-            self._tokens,
-            self._signals,
-        )
-        return [(_title(key), job) for table in tables for key, job in table.unfinished()]
+        return [(_title(key), job) for table in self._measured for key, job in table.unfinished()]
 
     def finished_study(self, key: StudyKey | None) -> Study | None:
         """Return the study of that key if it is still kept."""
@@ -173,18 +182,7 @@ class Laboratory:
     def forget(self, key: Hashable) -> None:
         """Make the next request for a description, model, study or sensitivity do its work again."""
         SEMINAR.require("Computing something again")
-        tables: tuple[JobTable, ...] = (
-            self._descriptions,
-            self._devices,
-            self._models,
-            self._studies,
-            self._sensitivities,
-            self._xrays,
-            self._agreements,
-            self._tokens,
-            self._signals,
-        )
-        for table in tables:
+        for table in (self._descriptions, self._devices, *self._measured):
             table.forget(key)
 
     def _model(self, key: ModelKey, job: Job) -> trim.Model:
@@ -305,27 +303,23 @@ class Laboratory:
             titles = (sample.corpus, *key.texts) if key.drawn == "texts" else found.titles
             return dataclasses.replace(found, titles=titles)
 
-    def _windows_of(self, model: trim.Model, sample: SampleKey, job: Job) -> Tensor:
-        key = (model.fingerprint, sample)
-        with self._lock:
-            windows = self._windows.get(key)
-        if windows is None:
-            windows = cut_windows(sample, model, job.report)
-        with self._lock:
-            return cached(self._windows, key, lambda: windows, WINDOW_CACHE_SIZE)
+    def _solution(self, key: SolutionKey, model: trim.Model, outcome: Outcome, job: Job) -> trim.SolvedLayer:
+        import torch
 
-
-def cut_windows(sample: SampleKey, model: trim.Model, progress: ProgressListener | None = None) -> Tensor:
-    """Cut a sample of its text for a model."""
-    return trim.load_corpus(
-        sample.corpus,
-        model.tokenizer,
-        windows=sample.windows,
-        length=sample.length,
-        seed=sample.seed,
-        bos=sample.bos,
-        progress=progress,
-    )
+        weights = outcome.optimum.sensitivity
+        with JOBS.turn(job), self._measuring.turn(job):
+            return trim.solve_layer(
+                self._samples.products(key.study, model, job),
+                key.settings.target_sparsity,
+                key.solver,
+                sensitivity=None if weights is None else torch.from_numpy(weights),
+                masks={
+                    name: torch.from_numpy(mask())
+                    for name, mask in outcome.view.masks.items()
+                    if name != "uniform"
+                },
+                progress=job.report,
+            )
 
 
 def _title(key: Hashable) -> str:
@@ -340,6 +334,8 @@ def _title(key: Hashable) -> str:
             return f"masks of {key.checkpoint}"
         case TokensKey():
             return f"losses of {key.checkpoint}"
+        case SolutionKey():
+            return f"solver of layer {key.study.layer}"
         case SignalKey():
             return f"uncertainty of layer {key.study.layer}"
     return "sensitivities of the rows"
@@ -347,6 +343,11 @@ def _title(key: Hashable) -> str:
 
 def _model_bytes(model: trim.Model) -> int:
     return sum(each.numel() * each.element_size() for each in model.module.parameters())
+
+
+def _solution_bytes(solution: trim.SolvedLayer) -> int:
+    """Count its weights and its mask."""
+    return 5 * solution.keep.numel()
 
 
 def _study_bytes(study: Study) -> int:

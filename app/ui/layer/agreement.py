@@ -16,17 +16,18 @@ from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
 from app.ui.common.waiting import NothingToShow, finished, laboratory
 from app.ui.layer.live import is_live
+from app.ui.layer.solved import solution_of
 from trim.errors import TrimError
 from trim.evaluation.diagnose_text import agreements_finding
 from trim.methods.agreement import mask_agreement
-from trim.methods.choices import ALLOCATIONS, SCORES
+from trim.methods.choices import ALLOCATIONS, SCORES, SOLVERS
 from trim.runs.layer_diagnoses import agreement_of, layer_diagnoses
 
 if TYPE_CHECKING:
     from app.services.layer.study import Outcome, Study
     from app.ui.layer.more import Seen
 
-Choice = tuple[str, str]  # a score and an allocation
+Choice = tuple[str, str]  # a score and an allocation, or "" and a solver, which looks at none
 COST = (
     "The run's text is read up to this layer, with the blocks before it pruned; then every method and score of the "
     "library prunes the layer as far as the run did."
@@ -86,7 +87,8 @@ def _choices(study: Study, outcome: Outcome) -> list[Choice]:
     own = [(study.key.score, method) for method in outcome.view.masks]
     if not is_live(study):
         return own
-    return list(dict.fromkeys([*own, *((score, method) for score in SCORES for method in ALLOCATIONS)]))
+    scored = ((score, method) for score in SCORES for method in ALLOCATIONS)
+    return list(dict.fromkeys([*own, *scored, *(("", solver) for solver in SOLVERS)]))
 
 
 def _choose(label: str, choices: list[Choice], first: Choice, key: str) -> Choice:
@@ -98,7 +100,7 @@ def _choose(label: str, choices: list[Choice], first: Choice, key: str) -> Choic
 
 def _label(choice: Choice) -> str:
     score, method = choice
-    return f"{METHOD_LABELS.get(method, method)} by {score}"
+    return METHOD_LABELS.get(method, method) + (f" by {score}" if score else "")
 
 
 def _mask(study: Study, outcome: Outcome, choice: Choice) -> np.ndarray:
@@ -111,6 +113,8 @@ def _mask(study: Study, outcome: Outcome, choice: Choice) -> np.ndarray:
     from app.services.layer.tensor_layer import TensorLayer
 
     score, method = choice
+    if method in SOLVERS:
+        return solution_of(study, outcome, method).keep.numpy(force=True)
     if score != study.key.score:
         key = replace(study.key, score=score)
         other = laboratory().finished_study(key)

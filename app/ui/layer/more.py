@@ -49,6 +49,8 @@ class Seen:
 def more_section(seen: Seen) -> None:
     """Choose one of the further views, and draw it; the address holds which."""
     views = ({"Experts": _experts} if expert_number(seen.view.name) else {}) | VIEWS
+    if seen.live is None:
+        del views[SOLVED]  # what a run solved is among its rows
     chosen = st.segmented_control(
         "Further view",
         list(views),
@@ -109,15 +111,23 @@ def _agreement(seen: Seen) -> None:
     agreement_section(seen)
 
 
+def _solved(seen: Seen) -> None:
+    from app.ui.layer.solved import solved_section
+
+    solved_section(seen)
+
+
 def _signal(seen: Seen) -> None:
     from app.ui.layer.signal import signal_section
 
     signal_section(seen)
 
 
+SOLVED = "Solved"
 VIEWS: dict[str, Callable[[Seen], None]] = {
     "All targets": _targets,
     "Agreement": _agreement,
+    SOLVED: _solved,
     "Signal": _signal,
     "Input features": _inputs,
     "Heads": _heads,

@@ -10,7 +10,7 @@ import torch
 
 import trim
 from app.services.layer.array_layer import ArrayLayer
-from app.services.layer.keys import ModelKey, SampleKey, StudyKey
+from app.services.layer.keys import ModelKey, SampleKey, SolutionKey, StudyKey
 from app.services.layer.shipped import shipped_layer
 from app.services.layer.study import Study
 from app.ui.common.search_options import default_options
@@ -22,6 +22,7 @@ from diagnostics.format import number
 from diagnostics.learning_rate import LAYER_UNITS
 from tests.app.page import LayerPage, numbers, steps, trace
 from tests.app.services.layer.test_array_layer import assert_same_layer, assert_same_outcome
+from trim.methods.least_squares import TextProducts
 
 LAYER = "15.mlp.gate_proj"
 ADDRESS = {"block": "15", "layer": "mlp.gate_proj"}
@@ -265,6 +266,20 @@ def test_the_gap(page, curves):
     assert max(page.chart_bytes.values()) < MAX_CHART_BYTES
 
 
+def solved_by_hand(curves: trim.RetentionCurves) -> trim.SolvedLayer:
+    """Let the server hold the layer as SparseGPT leaves it, of its vectors alone: all tokens would take seconds."""
+    study = laboratory().open_studies()[0]
+    outcome = study.outcome(trim.SearchSettings(0.7))
+    gram = curves.inputs @ curves.inputs.T
+    norm = torch.from_numpy(study.layer.input_norm)
+    sample = trim.LayerSample(LAYER, curves.weight, curves.inputs, norm, TextProducts(gram, gram))
+    masks = {name: torch.from_numpy(outcome.view.masks[name]()) for name in ("trim", "optimal")}
+    found = trim.solve_layer(sample, 0.7, "sparsegpt", masks=masks)
+    key = SolutionKey(study.key, outcome.result.settings, False, "sparsegpt")
+    laboratory()._solutions.job(key, lambda job: found).result(60)
+    return found
+
+
 def test_further_views(page, curves):
     page.set("segmented_control", "part", "More")
     result = trim.search(curves, trim.SearchSettings(0.7))
@@ -273,6 +288,17 @@ def test_further_views(page, curves):
     page.set("segmented_control", "more", "Agreement")
     whole = trim.mask_agreement(*masks).whole
     assert any(f"share {whole:.1%}".replace(".", r"\.") in text for text in page.texts)
+    by_hand = solved_by_hand(curves)
+    page.set("segmented_control", "more", "Solved")
+    assert not page.charts
+    page.set("segmented_control", "solver", "sparsegpt")
+    (points,) = [each for each in page.charts["solved"]["data"] if each["name"] == "rows"]
+    np.testing.assert_allclose(numbers(points["x"]), result.counts.numpy() / COLUMNS, rtol=1e-6)
+    np.testing.assert_allclose(numbers(points["y"]), by_hand.counts / COLUMNS, rtol=1e-6)
+    whole = trim.mask_agreement(by_hand.keep.numpy(), masks[0]).whole
+    assert any(f"shares {whole:.0%} with TRIM" in text for text in page.texts)
+    page.set("segmented_control", "solved_view", "Errors")
+    assert any(each["name"] == "SparseGPT, mask alone" for each in page.charts["solved"]["data"])
     page.set("segmented_control", "more", "Signal")
     page.set("number_input", "signal_draws", 3)
     page.press("Measure")

@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ import trim
 from tests.trim import tiny
 from trim.cli import main
 from trim.evaluation.xray_text import findings, to_json
+from trim.methods.least_squares import TextProducts
+from trim.methods.solve import solve
 
 LAYER = "1.mlp.up_proj"
 TENSOR = "model.layers.1.mlp.up_proj.weight"
@@ -327,7 +330,15 @@ def test_masks_of_any_methods_and_scores_are_of_one_sparsity():
     generator = torch.Generator().manual_seed(0)
     weight, inputs = (torch.randn(*shape, generator=generator) for shape in ((6, 20), (20, 24)))
     sample = trim.LayerSample("0.mlp.up_proj", weight, inputs, inputs.square().sum(dim=1).sqrt())
-    pairs = [("wanda", "uniform"), ("magnitude", "layer"), ("wanda", "optimal"), ("magnitude", "trim")]
+    gram = inputs @ inputs.T
+    sample = replace(sample, text=TextProducts(gram, gram))
+    pairs = [
+        ("wanda", "uniform"),
+        ("", "solved"),
+        ("magnitude", "layer"),
+        ("wanda", "optimal"),
+        ("magnitude", "trim"),
+    ]
     masks = trim.method_masks(sample, 0.7, pairs)
     assert list(masks) == pairs
     assert {int((~mask).sum()) for mask in masks.values()} == {84}
@@ -336,8 +347,15 @@ def test_masks_of_any_methods_and_scores_are_of_one_sparsity():
         assert set(np.flatnonzero(kept)) == set(np.argsort(wanda[row])[14:])
     least = np.sort(weight.abs().flatten().numpy())[84]
     np.testing.assert_array_equal(masks["magnitude", "layer"].numpy(), weight.abs().numpy() >= least)
-    with pytest.raises(trim.SettingsError, match="allocation 'best' is not one of uniform, trim"):
-        trim.method_masks(sample, 0.7, [("wanda", "best")])
+    assert torch.equal(masks["", "solved"], solve(weight, sample.text, 84).keep)
+    for pair, why in {
+        ("wanda", "best"): "allocation 'best' is not one of uniform, trim",
+        ("", "trim"): "score '' is not one of wanda, magnitude",
+    }.items():
+        with pytest.raises(trim.SettingsError, match=why):
+            trim.method_masks(sample, 0.7, [pair])
+    with pytest.raises(trim.SettingsError, match="capture it with products=True"):
+        trim.method_masks(replace(sample, text=None), 0.7, [("", "alps")])
 
 
 def test_the_command(dense, pruned, capsys):

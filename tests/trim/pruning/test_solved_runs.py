@@ -75,7 +75,7 @@ def test_a_search_that_diverges_is_named_and_refitted(llama, tmp_path, monkeypat
 
 @pytest.mark.parametrize("allocation", ["solved", "alps", "sparsegpt"])
 def test_too_little_text_says_how_much_is_needed(llama, tmp_path, allocation):
-    with pytest.raises(trim.SettingsError, match=r"48 for 0\.mlp\.down_proj, and the text has 32; raise"):
+    with pytest.raises(trim.SettingsError, match=r"48 for 0\.mlp\.down_proj, and the text has 32; use more"):
         trim.prune(
             llama,
             tmp_path / "run",

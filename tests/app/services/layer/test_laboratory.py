@@ -9,7 +9,7 @@ import pytest
 
 import trim
 from app.services.layer.background import Cancelled, Job
-from app.services.layer.keys import ModelKey, SampleKey, SignalKey, StudyKey
+from app.services.layer.keys import ModelKey, SampleKey, SignalKey, SolutionKey, StudyKey
 from app.services.layer.laboratory import Laboratory
 from app.services.layer.tensor_layer import TensorLayer
 from tests.trim import tiny
@@ -173,3 +173,33 @@ def test_row_sparsities_are_learned_from_other_vectors_windows_or_texts(own_labo
         assert measured is not None
         assert (measured[0], measured[1].titles) == (asked, found.titles)
     assert found.titles == (key.sample.corpus, str(other))
+
+
+def test_a_layer_is_solved_beside_trim_and_the_optimum(own_laboratory, key, monkeypatch):
+    """From one pass of the text, at any target and by any solver; cancelled, and with too little text."""
+    model = own_laboratory.model(key.model).result(PATIENCE_SECONDS)
+    study = study_job(own_laboratory, key).result(PATIENCE_SECONDS)
+    captured, capture = [], trim.capture
+    monkeypatch.setattr(
+        trim, "capture", lambda *given, **asked: captured.append(asked) or capture(*given, **asked)
+    )
+
+    def job(target: float, solver: str, of: StudyKey = key) -> Job:
+        outcome = study.outcome(trim.SearchSettings(target))
+        return own_laboratory.solution(
+            SolutionKey(of, outcome.result.settings, False, solver), model, outcome
+        )
+
+    for target, solver in ((0.5, "solved"), (0.6, "sparsegpt")):
+        found = job(target, solver).result(PATIENCE_SECONDS)
+        assert int(found.counts.sum()) == int(study.outcome(trim.SearchSettings(target)).result.counts.sum())
+        assert list(found.errors) == ["trim", "optimal"]
+        assert found.of_layer(found.error) < found.of_layer(found.errors["trim"])
+    assert [asked["products"] for asked in captured] == [True]
+    solving = job(0.7, "alps")
+    solving.cancel()
+    with pytest.raises(Cancelled):
+        solving.result(PATIENCE_SECONDS)
+    short = dataclasses.replace(key, sample=dataclasses.replace(SAMPLE, windows=1, length=8))
+    with pytest.raises(trim.SettingsError, match="and the text has 8; use more or longer windows"):
+        job(0.5, "solved", short).result(PATIENCE_SECONDS)

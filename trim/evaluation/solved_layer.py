@@ -1,0 +1,131 @@
+"""One layer solved: which weights are kept, what each row loses, and how far its weights moved."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trim.calibration.capture import LayerSample
+from trim.errors import SettingsError
+from trim.matmul import full_product
+from trim.methods.choices import SOLVERS
+from trim.methods.counts import total_count
+from trim.methods.least_squares import TextProducts
+from trim.progress import ProgressListener
+
+
+@dataclass(frozen=True, eq=False)
+class SolvedLayer:
+    """A layer whose mask and kept weights were solved.
+
+    All errors are squared, over all tokens of the text, and in shares of the row's dense output; NaN for a row without
+    output.
+
+    Attributes:
+        name: such as "15.mlp.gate_proj".
+        method: of `SOLVERS`.
+        keep: (D, N) bool, True where a weight is kept.
+        weight: (D, N) float32, 0 where none is kept.
+        error: (D,), each row's error with its solved weights.
+        error_masked: (D,), of the same mask, had the kept weights stayed as they were.
+        errors: by name, of other masks, whose kept weights stay as they are: (D,).
+        moved: (D,), ‖ŵ − w‖ / ‖w‖ over the row's kept weights; NaN where they were all 0.
+        energy: (D,), the square of each row's dense output: the errors' weights in the layer's.
+        steps: of the solver.
+        diverged: whether its search failed, so that this is the refit of the weights that are largest.
+    """
+
+    name: str
+    method: str
+    keep: Tensor = field(repr=False)
+    weight: Tensor = field(repr=False)
+    error: np.ndarray = field(repr=False)
+    error_masked: np.ndarray = field(repr=False)
+    errors: Mapping[str, np.ndarray] = field(repr=False)
+    moved: np.ndarray = field(repr=False)
+    energy: np.ndarray = field(repr=False)
+    steps: int
+    diverged: bool
+
+    @property
+    def counts(self) -> np.ndarray:
+        """How many weights each row loses, (D,)."""
+        counts: np.ndarray = (~self.keep).sum(dim=1).cpu().numpy()
+        return counts
+
+    def of_layer(self, errors: np.ndarray) -> float:
+        """Return the error of the whole layer's output, of errors of its rows (D,); NaN where it has no output."""
+        total = float(self.energy.sum())
+        return float(np.nansum(errors * self.energy)) / total if total else float("nan")
+
+
+def solve_layer(
+    sample: LayerSample,
+    sparsity: float,
+    method: str = "solved",
+    *,
+    sensitivity: Tensor | None = None,
+    masks: Mapping[str, Tensor] | None = None,
+    progress: ProgressListener | None = None,
+) -> SolvedLayer:
+    """Choose the mask and the kept weights of one layer together, aiming at its dense outputs on the same inputs.
+
+        sample = trim.capture(model, windows, ["15.mlp.gate_proj"], products=True)["15.mlp.gate_proj"]
+        solved = trim.solve_layer(sample, 0.7)
+        solved.of_layer(solved.error), solved.of_layer(solved.error_masked)
+
+    Args:
+        sample: a layer, captured with the products of the text.
+        sparsity: the share of the layer's weights that are pruned.
+        method: of `SOLVERS`.
+        sensitivity: (D,), the rows' weights; None: all rows weigh alike.
+        masks: (D, N) bool by name, True where a weight is kept: masks of other methods, whose errors to measure too.
+        progress: called every few steps; an exception from it ends the work.
+
+    Raises:
+        SettingsError: there is no such solver, or the sample lacks the products.
+        SparsityError: the sparsity is not a share.
+    """
+    if method not in SOLVERS:
+        raise SettingsError(f"solver {method!r} is not one of {', '.join(SOLVERS)}")
+    text = sample.text
+    if text is None:
+        raise SettingsError(
+            f"{sample.name}: solving needs the products of the text; capture it with products=True"
+        )
+    dense = sample.weight.float()
+    total = total_count(sparsity, *dense.shape, max_row_sparsity=1.0)
+    found = SOLVERS[method](dense, text, total, sensitivity=sensitivity, progress=progress)
+    energy = _squares(dense, text)
+
+    def share(error: Tensor) -> np.ndarray:
+        shares: np.ndarray = torch.where(energy > 0, error / energy, torch.nan).cpu().numpy()
+        return shares
+
+    def of_mask(keep: Tensor) -> np.ndarray:
+        return share(_squares(dense * ~keep.to(dense.device), text))
+
+    masked = dense * found.keep
+    moved, norm = (
+        torch.linalg.vector_norm(each, dim=1, dtype=torch.float64) for each in (found.weight - masked, masked)
+    )
+    return SolvedLayer(
+        sample.name,
+        method,
+        found.keep,
+        found.weight,
+        share(_squares(dense - found.weight, text)),
+        of_mask(found.keep),
+        {name: of_mask(keep) for name, keep in (masks or {}).items()},
+        torch.where(norm > 0, moved / norm, torch.nan).cpu().numpy(),
+        energy.cpu().numpy(),
+        found.steps,
+        found.diverged,
+    )
+
+
+def _squares(weight: Tensor, text: TextProducts) -> Tensor:
+    """Return the square of each row's output, (D,) float64: never negative, as products of floats may come out."""
+    return (full_product(weight, text.gram) * weight).sum(dim=1, dtype=torch.float64).clamp_min(0)
