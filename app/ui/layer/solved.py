@@ -57,15 +57,14 @@ def solution_of(study: Study, outcome: Outcome, solver: str) -> trim.SolvedLayer
     key = SolutionKey(study.key, outcome.result.settings, weighed, solver)
     laboratory_ = laboratory()
     if not laboratory_.finished_solution(key):
-        label = METHOD_LABELS[solver]
-        asked = st.button(
-            f"Solve by {label}", type="primary", icon=":material/functions:", key=f"solve_{solver}"
-        )
+        label = "Solve the layer" + ("" if solver == "solved" else f" by {METHOD_LABELS[solver]}")
+        place = st.container().empty()
+        with place.container():
+            asked = st.button(label, type="primary", icon=":material/functions:", key=f"solve_{solver}")
+            st.caption("The text goes through the model once for this layer; each target then takes seconds.")
         if not asked:
-            st.caption(
-                "The text goes through the model once for this layer; each target is then solved in seconds."
-            )
             raise NothingToShow
+        place.empty()
     model = finished(laboratory_.model(study.key.model), study.key.model)
     return finished(laboratory_.solution(key, model, outcome), key, "Solving the layer")
 

@@ -289,13 +289,15 @@ def test_further_views(page, curves):
     whole = trim.mask_agreement(*masks).whole
     assert any(f"share {whole:.1%}".replace(".", r"\.") in text for text in page.texts)
     by_hand = solved_by_hand(curves)
+    whole = trim.mask_agreement(by_hand.keep.numpy(), masks[0]).whole
+    page.set("selectbox", "mask_other_13", "SparseGPT")
+    assert any(f"SparseGPT share {whole:.1%}".replace(".", r"\.") in text for text in page.texts)
     page.set("segmented_control", "more", "Solved")
     assert not page.charts
     page.set("segmented_control", "solver", "sparsegpt")
     (points,) = [each for each in page.charts["solved"]["data"] if each["name"] == "rows"]
     np.testing.assert_allclose(numbers(points["x"]), result.counts.numpy() / COLUMNS, rtol=1e-6)
     np.testing.assert_allclose(numbers(points["y"]), by_hand.counts / COLUMNS, rtol=1e-6)
-    whole = trim.mask_agreement(by_hand.keep.numpy(), masks[0]).whole
     assert any(f"shares {whole:.0%} with TRIM" in text for text in page.texts)
     page.set("segmented_control", "solved_view", "Errors")
     assert any(each["name"] == "SparseGPT, mask alone" for each in page.charts["solved"]["data"])
