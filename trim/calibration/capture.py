@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from trim.cache import entry_path, fingerprint, load_entry, store
 from trim.calibration.calibration import Calibration
 from trim.calibration.corpora import check_length
-from trim.calibration.inputs import InputListener, LayerInputs, Products
+from trim.calibration.inputs import InputListener, LayerInputs, ProductsRequest
 from trim.calibration.text_pass import default_batch
 from trim.devices import halving
 from trim.errors import NonFiniteError, SettingsError
@@ -103,7 +103,7 @@ def capture(
     missing = [name for name in names if name not in kept]
     if missing:
         watch = _Watch(model, missing, progress, partial)
-        asked = Products() if products else None
+        asked = ProductsRequest() if products else None
         received = _capture_with_spare(model, calibration, missing, model.select(also), watch, asked)
         store((files[name], _pack(layer)) for name, layer in received.items())
         kept |= received
@@ -201,7 +201,7 @@ def _capture_with_spare(
     wanted: list[str],
     spare: list[str],
     watch: _Watch,
-    products: Products | None,
+    products: ProductsRequest | None,
 ) -> dict[str, LayerInputs]:
     """Capture what the wanted layers receive, and the spare ones unless memory is short."""
     both = model.select({*wanted, *spare})
@@ -214,7 +214,7 @@ def _capture_with_spare(
 
 
 def _capture(
-    model: Model, calibration: Calibration, names: list[str], watch: _Watch, products: Products | None
+    model: Model, calibration: Calibration, names: list[str], watch: _Watch, products: ProductsRequest | None
 ) -> dict[str, LayerInputs]:
     received, _ = halving(
         lambda batch: _forward(model, calibration, names, batch, watch, products),
@@ -241,7 +241,7 @@ def _forward(
     names: list[str],
     batch: int,
     watch: _Watch,
-    products: Products | None,
+    products: ProductsRequest | None,
 ) -> dict[str, LayerInputs]:
     sequences = calibration.sequences
     listener = InputListener(calibration, {name: model.layers[name] for name in names}, products)
