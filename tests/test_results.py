@@ -138,3 +138,15 @@ def test_table_of_zero_shot_accuracies():
             mean = 100 * sum(task["accuracy"] for task in tasks) / len(tasks)
             error = 100 * sum(task["standard_error"] ** 2 for task in tasks) ** 0.5 / len(tasks)
             assert cell == f"{mean:.1f} ± {error:.1f}"
+
+
+def test_peers_agree_with_their_authors_classes():
+    """ALPS's masks do in float64 alone: in float32 those of its class differ as far from its own in float64."""
+    single, double = content_of("peers"), content_of("peers-float64")
+    for found in (single["sparsegpt"], double["sparsegpt"], {**single["alps"], "masks_agree": 1}):
+        assert found["masks_agree"] >= 0.999
+        assert 0.99 < found["error_least"] <= found["error_most"] < 1.01
+    alps = double["alps"]
+    assert alps["masks_agree_float64"] >= 0.999
+    assert abs(alps["error_most_float64"] - 1) < 1e-9
+    assert alps["theirs_agree_with_float64"] <= alps["masks_agree"] + 0.001
