@@ -94,7 +94,10 @@ def capture(
     )
     _check_windows(model, windows)
     if products:
-        calibration.require_tokens({name: tuple(model.layers[name].weight.shape) for name in names})
+        asked_of = {name: model.layers[name] for name in names}
+        calibration.require_tokens(
+            {name: (layer.out_features, layer.in_features) for name, layer in asked_of.items()}
+        )
     folder = _cache_entry(model, windows, calibration.positions)
     files = {name: folder / f"{name}.safetensors" for name in model.layers}
     kept = {}

@@ -96,7 +96,8 @@ def solve_layer(
             f"{sample.name}: solving needs the products of the text; capture it with products=True"
         )
     dense = sample.weight.float()
-    total = total_count(sparsity, *dense.shape, max_row_sparsity=1.0)
+    rows, columns = dense.shape
+    total = total_count(sparsity, rows, columns, max_row_sparsity=1.0)
     found = SOLVERS[method](dense, text, total, sensitivity=sensitivity, progress=progress)
     energy = _squares(dense, text)
 

@@ -182,7 +182,8 @@ class Laboratory:
     def forget(self, key: Hashable) -> None:
         """Make the next request for a description, model, study or sensitivity do its work again."""
         SEMINAR.require("Computing something again")
-        for table in (self._descriptions, self._devices, *self._measured):
+        tables: tuple[JobTable, ...] = (self._descriptions, self._devices, *self._measured)
+        for table in tables:
             table.forget(key)
 
     def _model(self, key: ModelKey, job: Job) -> trim.Model:
