@@ -1,5 +1,6 @@
 """The names of what the server shares: which model, which text, which layer. Nothing here computes."""
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from trim.methods.search_settings import SearchSettings
@@ -113,3 +114,23 @@ class SignalKey:
     draws: int
     vectors: int
     texts: tuple[str, ...] = ()
+
+
+def job_title(key: Hashable) -> str:
+    """Return what the job of a key does, for people."""
+    match key:
+        case ModelKey():
+            return f"model {key.source}"
+        case StudyKey():
+            return f"layer {key.layer}"
+        case XrayKey():
+            return f"X-ray of {key.checkpoint}"
+        case AgreementKey():
+            return f"masks of {key.checkpoint}"
+        case TokensKey():
+            return f"losses of {key.checkpoint}"
+        case SolutionKey():
+            return f"solver of layer {key.study.layer}"
+        case SignalKey():
+            return f"uncertainty of layer {key.study.layer}"
+    return "sensitivities of the rows"

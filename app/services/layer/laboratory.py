@@ -15,12 +15,14 @@ from app.services.layer.keys import (
     SENSITIVITY_WINDOWS,
     AgreementKey,
     ModelKey,
+    SampleKey,
     SensitivityKey,
     SignalKey,
     SolutionKey,
     StudyKey,
     TokensKey,
     XrayKey,
+    job_title,
 )
 from app.services.layer.samples import Samples
 from app.services.server.access import SEMINAR
@@ -162,7 +164,7 @@ class Laboratory:
         SEMINAR.require("Solving a layer", key.study.model.source)
         return self._solutions.job(key, lambda job: self._solution(key, model, outcome, job))
 
-    def finished_solution(self, key: SolutionKey) -> bool:
+    def started_solution(self, key: SolutionKey) -> bool:
         """Return whether such a job was started and is kept."""
         return self._solutions.get(key) is not None
 
@@ -172,7 +174,7 @@ class Laboratory:
 
     def unfinished(self) -> list[tuple[str, Job]]:
         """Return the jobs that run or wait, each with a name for people."""
-        return [(_title(key), job) for table in self._measured for key, job in table.unfinished()]
+        return [(job_title(key), job) for table in self._measured for key, job in table.unfinished()]
 
     def finished_study(self, key: StudyKey | None) -> Study | None:
         """Return the study of that key if it is still kept."""
@@ -307,39 +309,16 @@ class Laboratory:
     def _solution(self, key: SolutionKey, model: trim.Model, outcome: Outcome, job: Job) -> trim.SolvedLayer:
         import torch
 
-        weights = outcome.optimum.sensitivity
+        weights, masks = outcome.optimum.sensitivity, outcome.view.masks
         with JOBS.turn(job), self._measuring.turn(job):
             return trim.solve_layer(
                 self._samples.products(key.study, model, job),
                 key.settings.target_sparsity,
                 key.solver,
                 sensitivity=None if weights is None else torch.from_numpy(weights),
-                masks={
-                    name: torch.from_numpy(mask())
-                    for name, mask in outcome.view.masks.items()
-                    if name != "uniform"
-                },
+                masks={name: torch.from_numpy(masks[name]()) for name in ("trim", "optimal")},
                 progress=job.report,
             )
-
-
-def _title(key: Hashable) -> str:
-    match key:
-        case ModelKey():
-            return f"model {key.source}"
-        case StudyKey():
-            return f"layer {key.layer}"
-        case XrayKey():
-            return f"X-ray of {key.checkpoint}"
-        case AgreementKey():
-            return f"masks of {key.checkpoint}"
-        case TokensKey():
-            return f"losses of {key.checkpoint}"
-        case SolutionKey():
-            return f"solver of layer {key.study.layer}"
-        case SignalKey():
-            return f"uncertainty of layer {key.study.layer}"
-    return "sensitivities of the rows"
 
 
 def _model_bytes(model: trim.Model) -> int:
