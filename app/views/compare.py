@@ -150,9 +150,9 @@ else:
         with guarded():
             figures_are_of(*dict.fromkeys(sources(compared)))
             views(compared)
-st.subheader("Whole models")
-left, right = st.columns(2)
-with left, guarded():
-    sweep_card()
-with right, guarded():
-    errors_by_block({pick.run_id for pick in picks}, entries)
+with st.expander("Whole models: what sparsity costs, and where error builds up", icon=":material/grid_on:"):
+    left, right = st.columns(2)
+    with left, guarded():
+        sweep_card()
+    with right, guarded():
+        errors_by_block({pick.run_id for pick in picks}, entries)

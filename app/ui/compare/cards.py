@@ -320,14 +320,14 @@ def moved_table(pair: AllocationComparison) -> None:
     """Show the rows that moved most."""
     if not pair.moved:
         return
-    st.markdown("**Rows that moved most**")
     first, second = pair.first.label, pair.second.label
     lines = [f"| row | {plain(first)} | {plain(second)} | points |", "|---|---|---|---|"]
     lines += [
         f"| {move.row} | {percent(move.first)} | {percent(move.second)} | {change(100 * move.change, 3)} |"
         for move in pair.moved
     ]
-    st.markdown("\n".join(lines))
+    with st.expander("Rows that moved most", icon=":material/swap_vert:"):
+        st.markdown("\n".join(lines))
 
 
 def row_numbers(compared: Sequence[Compared]) -> dict[str, np.ndarray]:
