@@ -264,9 +264,12 @@ def _optimum() -> Picture:
         qualities = ", ".join(
             f"{each.label} {number(each.layer_cosine)}" for each in (uniform, trim, optimal)
         )
-        seen.append(
-            f"Cosine of the layer: {qualities}. TRIM captured {percent(captured, 0)} of the possible gain over uniform."
+        gained = (
+            ""
+            if captured is None
+            else f" TRIM captured {percent(captured, 0)} of the possible gain over uniform."
         )
+        seen.append(f"Cosine of the layer: {qualities}.{gained}")
     return Picture(
         masks_drawing(found),
         Control(
