@@ -39,8 +39,14 @@ def add_to_compare(make: Callable[[], Sequence[Pick]], key: str) -> None:
     with st.container(
         horizontal=True, vertical_alignment="center", gap="xsmall", width="content", key=f"{key}_box"
     ):
-        if st.button("Add to compare", icon=":material/add_chart:", key=key, type="tertiary"):
-            _add(make())
+        st.button(
+            "Add to compare",
+            icon=":material/add_chart:",
+            key=key,
+            type="tertiary",
+            on_click=lambda: _add(make()),  # at once: what draws the page may be interrupted
+            help="What is shown becomes a curve on Compare.",
+        )
         if count := len(slots()):
             compare_link([], f"Compare {count}" if count > 1 else "Compare it")
 

@@ -7,6 +7,7 @@ import streamlit as st
 
 from app.services.results.compared import EVERY_BLOCK, LETTERS, LIVE, Compared, Pick, alike, kinds, run_label
 from app.services.runs.store import StoredRun
+from app.ui.common.slots import slots
 from app.ui.common.studio import theme
 from app.ui.common.text import plain
 from diagnostics.figures.theme import slot_style
@@ -46,6 +47,15 @@ def slot_bar(picks: list[Pick], compared: list[Compared], entries: list[StoredRu
         if len(picks) < len(LETTERS):
             with st.popover("Add", icon=":material/add:"):
                 _add(picks, runs, entries, label_of, write)
+        if slots():
+            st.button(
+                "Remove all",
+                icon=":material/close:",
+                type="tertiary",
+                key="remove_all",
+                on_click=write,
+                args=([],),
+            )
 
 
 def _layers(runs: dict[str, StoredRun], run_id: str, layer: str) -> list[str]:

@@ -26,7 +26,7 @@ _FRAME = """
 .st-key-heading > :last-child { flex: 1 1 0; min-width: 0; }
 .st-key-seen { flex-wrap: nowrap; height: 1.75rem; }
 .st-key-seen p { white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
-.st-key-coming { flex-wrap: nowrap; }
+.st-key-coming { flex-wrap: nowrap; padding-right: 7rem; }
 .st-key-seen > :first-child, .st-key-coming > :first-child { min-width: 0; flex: 1 1 0; }
 .st-key-seen button { min-height: 1.5rem; padding: 0; }
 [data-testid=stMainBlockContainer] [data-testid=stVerticalBlock] { gap: 0.45rem; }
