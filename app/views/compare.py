@@ -145,10 +145,6 @@ if not picks:
     )
 else:
     compared = read(picks)
-    if not slots():
-        st.caption(
-            "An example, from the runs that are here. “Add to compare” on the Layer page begins your own."
-        )
     slot_bar(picks, compared, entries, write)
     if compared:
         with guarded():

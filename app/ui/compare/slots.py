@@ -16,7 +16,7 @@ from trim.runs.folder import Run
 # The first picture is seen without scrolling on a screen of 720 pixels.
 _CLOSE_TOGETHER = """
 .st-key-slots {padding-top: 0.5rem}
-[data-testid=stMarkdownContainer]:has(> table) {overflow-x: auto}
+[data-testid=stMarkdownContainer] > table :is(th, td) {overflow-wrap: anywhere; padding: 0.25rem}
 .st-key-card-compare_rows, .st-key-card-compare_many, .st-key-card-compare_pair {gap: 0.6rem}
 """
 _PRESETS = {"every block": "A in every block", "all experts": "A of all experts"}
@@ -47,7 +47,9 @@ def slot_bar(picks: list[Pick], compared: list[Compared], entries: list[StoredRu
         if len(picks) < len(LETTERS):
             with st.popover("Add", icon=":material/add:"):
                 _add(picks, runs, entries, label_of, write)
-        if slots():
+        if not slots():
+            st.caption("An example. “Add to compare” begins your own.", width="content")
+        else:
             st.button(
                 "Remove all",
                 icon=":material/close:",
