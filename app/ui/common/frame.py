@@ -10,10 +10,9 @@ _STYLE = """
 /* Pointed at, the accent would be on a fifth of itself: 3.9 : 1 in dark. */
 [data-variant=segmented_control][data-selected=true]:hover { background-color: transparent !important; }
 /* White on the accent would be 3.6 : 1 in dark. */
-[data-testid=stMultiSelectTagsContainer] > span { background-color: transparent !important;
+[data-testid=stMultiSelectTagsContainer] > span > span { background-color: transparent !important;
   box-shadow: inset 0 0 0 1px currentColor; }
-[data-testid=stMultiSelectTagsContainer] > span, [data-testid=stMultiSelectTagsContainer] > span > span {
-  color: inherit !important; }
+[data-testid=stMultiSelectTagsContainer] > span :is(span, button) { color: inherit !important; }
 @media (min-width: 900px) {
 [data-testid=stMainBlockContainer] { padding: 0.75rem 1.5rem 2rem; }
 [data-testid=stMainBlockContainer] h1 { font-size: 1.4rem; padding: 0; }
