@@ -44,6 +44,7 @@ def test_the_first_look_is_drawn_whole(page, viewport, colour_scheme, address, t
         assert bottom["y"] + bottom["height"] < 720, "the first picture is seen without scrolling"
     page.get_by_text("Whole models: what sparsity costs").click()
     page.wait_for_timeout(500)  # it fades in
+    settled(page)
     for name in CARDS if colour_scheme == "light" else ("compare_many", "compare_curves"):
         expect(card(page, name).locator(".main-svg").first).to_be_visible()
     assert [each for each in overflow(page) if not each.startswith(("TABLE", "T"))] == []
