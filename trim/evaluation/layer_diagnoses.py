@@ -13,7 +13,6 @@ from trim.cache import text_sha256
 from trim.calibration.block_states import BlockStates, LoadedModel
 from trim.calibration.calibration import Calibration
 from trim.calibration.capture import LayerSample
-from trim.calibration.corpora import load_corpus
 from trim.calibration.hidden_states import activations
 from trim.calibration.inputs import InputListener
 from trim.calibration.text_pass import default_batch
@@ -30,6 +29,7 @@ from trim.methods.retention import retention_curves
 from trim.models.loaded import Model
 from trim.names import block_of, match_layers
 from trim.progress import Meter, ProgressListener
+from trim.pruning.source import corpus_windows
 from trim.runs.folder import Run, open_run
 from trim.runs.layer_diagnoses import agreement_facts, signal_facts, update_layer_diagnoses
 from trim.runs.shapes import AgreementFacts, Drawn, TargetFacts
@@ -204,15 +204,7 @@ def _calibration(
             f"{run.path} was pruned with tokens of its own, which it does not keep; prune with a corpus or a text file"
         )
     seed = request.seed if seed is None else seed
-    tokens = load_corpus(
-        corpus or request.corpus,
-        model.tokenizer,
-        windows=request.windows,
-        length=request.length,
-        seed=seed,
-        bos=request.bos,
-        progress=progress,
-    )
+    tokens = corpus_windows(request, model.tokenizer, progress, corpus=corpus, seed=seed)
     if corpus is None and seed == request.seed and text_sha256(tokens) != run.text.sha256:
         raise CorpusError(
             f"{request.corpus} is not the text any more with which {run.path} was pruned; put that back, or prune again"

@@ -1,6 +1,7 @@
 """The model and the calibration text of a run, and whether they are still what the run began with."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -22,7 +23,41 @@ from trim.runs.recording import compute_facts, run_record, text_facts
 from trim.runs.run_record import ModelFacts, RunRecord
 from trim.runs.settings import PruneSettings
 
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
 TEXT_FILE = "calibration.safetensors"  # in the run folder while the run is not complete
+
+
+def corpus_windows(
+    settings: PruneSettings,
+    tokenizer: "PreTrainedTokenizerBase",
+    progress: ProgressListener | None,
+    *,
+    corpus: str | None = None,
+    seed: int | None = None,
+) -> Tensor:
+    """Draw the windows that a run with these settings is pruned on, (windows, length) int64.
+
+    Args:
+        settings: of the run.
+        tokenizer: the model's.
+        progress: called at each step.
+        corpus: another text; None: the run's.
+        seed: another seed; None: the run's.
+
+    Raises:
+        CorpusError: as `load_corpus`.
+    """
+    return load_corpus(
+        corpus or settings.corpus,
+        tokenizer,
+        windows=settings.windows,
+        length=settings.length,
+        seed=settings.seed if seed is None else seed,
+        bos=settings.bos,
+        progress=progress,
+    )
 
 
 class RunSource:
@@ -70,15 +105,7 @@ class RunSource:
         given = tokens is not None
         if tokens is None:
             check_length(title, getattr(config, "max_position_embeddings", None), settings.length)
-            tokens = load_corpus(
-                settings.corpus,
-                load_tokenizer(folder),
-                windows=settings.windows,
-                length=settings.length,
-                seed=settings.seed,
-                bos=settings.bos,
-                progress=progress,
-            )
+            tokens = corpus_windows(settings, load_tokenizer(folder), progress)
         if int(tokens.max()) >= (size := config.vocab_size):
             raise CorpusError(
                 f"the text holds tokens beyond the model's vocabulary of {size:,}; use this model's tokenizer"

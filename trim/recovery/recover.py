@@ -14,6 +14,7 @@ from trim.errors import CorpusError, RunError
 from trim.models.checkpoint import load_tokenizer, read_config
 from trim.names import CORPORA, absolute
 from trim.progress import ProgressListener
+from trim.pruning.source import corpus_windows
 from trim.recovery.events import FactListener
 from trim.recovery.folder import RecoveryWriter, has_leftovers
 from trim.recovery.memory import plan_memory
@@ -203,16 +204,7 @@ def pruned_on(corpus: str, pair: Pair, progress: ProgressListener | None) -> Ten
     """Draw the windows again that the run was pruned on, if they are of the same text; None: they are not."""
     if pair.run is None or pair.run.text.given or absolute(pair.run.request.corpus, CORPORA) != corpus:
         return None
-    request = pair.run.request
-    return load_corpus(
-        corpus,
-        load_tokenizer(pair.files.folder),
-        windows=request.windows,
-        length=request.length,
-        seed=request.seed,
-        bos=request.bos,
-        progress=progress,
-    )
+    return corpus_windows(pair.run.request, load_tokenizer(pair.files.folder), progress)
 
 
 def new_path(sparse: str | Path) -> Path:
