@@ -1,4 +1,4 @@
-"""What the linked charts of a layer are made of: axes with their ticks, marks, and the numbers that they show."""
+"""The parts of the linked charts of a layer: axes with their ticks, marks, and the numbers that they show."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -97,7 +97,7 @@ class LayerNumbers:
 
     @property
     def drawn(self) -> tuple[RowAllocation, ...]:
-        """The allocations with a histogram: not uniform, which is a line, unless there is no other."""
+        """The allocations with a histogram: not uniform, which is a line, except where it is the only one."""
         learned = tuple(each for each in self.allocations if each.method != "uniform")
         return learned or self.allocations
 

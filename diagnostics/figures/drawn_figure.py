@@ -24,7 +24,7 @@ def drawn_figure(drawing: Drawing, frame: int, title: str, theme: Theme = "light
     """Draw one frame: every mark a trace, in the drawing's own units, on axes that are not seen.
 
     Raises:
-        ValueError: there is no such frame.
+        ValueError: the frame does not exist.
     """
     if not 0 <= frame < drawing.frames:
         raise ValueError(f"The drawing has the frames 0 to {drawing.frames - 1}, not {frame}.")

@@ -85,7 +85,7 @@ def solve_layer(
         progress: called every few steps; an exception from it ends the work.
 
     Raises:
-        SettingsError: there is no such solver, or the sample lacks the products.
+        SettingsError: the solver does not exist, or the sample lacks the products.
         SparsityError: the sparsity is not a share.
     """
     if method not in SOLVERS:

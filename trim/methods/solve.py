@@ -134,7 +134,7 @@ def _alternate(
         text: whose column scale and inverses are used.
         begin: (D, N) bool, the set chosen at first.
         select: chooses it from the entries' sizes, exactly as many as are kept or with all that equal the least.
-        meter: is told how much of the set changed last.
+        meter: receives how much of the set changed last.
     """
     inverse = text.inverse(RHO)
     both, pruned = scaled * begin, torch.zeros_like(scaled)

@@ -174,7 +174,7 @@ def find_blocks(module: nn.Module) -> list[nn.Module]:
     """Find the transformer blocks: the text tower's longest `nn.ModuleList` whose members all hold linear layers.
 
     Raises:
-        ModelError: there is no such list, or most weights of its members are not in linear layers.
+        ModelError: the list does not exist, or most weights of its members are not in linear layers.
     """
     name = type(module).__name__
     stacks = [list(part) for part in text_stacks(module) if all(_linear_layers(block) for block in part)]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from transformers.core_model_loading import WeightConverter
 
     class ConvertedModel(Protocol):
-        """What a conversion asks of the model."""
+        """The part of a model that a conversion uses."""
 
         config: PreTrainedConfig
 

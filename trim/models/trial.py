@@ -21,7 +21,7 @@ _TEXT = (2, 3)  # sequences and tokens
 
 @dataclass(frozen=True)
 class Trial:
-    """What a text without numbers shows of a model.
+    """The facts about a model that a text without numbers shows.
 
     Attributes:
         dense: the layers that stay dense, and why.

@@ -1,4 +1,4 @@
-"""What was measured of a run's single layers: one file for each in `diagnoses/`. Imports no torch."""
+"""Measurements of a run's single layers: one file for each in `diagnoses/`. Imports no torch."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What layers receive of a text, shared by all jobs: its windows, and the products of all its tokens."""
+"""The inputs that layers receive of a text, shared by all jobs: its windows, and the products of all its tokens."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ class _Entry(Generic[T]):
 
 
 class Shared(Generic[K, T]):
-    """What all readers share: made once, by the first who asks, while only those wait who ask for the same."""
+    """Entries shared by all readers: made once, by the first who asks; only those wait who ask for the same."""
 
     def __init__(self, most: int) -> None:
         """Keep the `most` entries that were used last."""

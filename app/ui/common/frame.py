@@ -1,4 +1,4 @@
-"""What all pages share: their looks, with little room above what is seen first, and what the browser's Back does."""
+"""The frame of all pages: their looks, with little room above the first picture, and the browser's Back."""
 
 from pathlib import Path
 

@@ -82,7 +82,7 @@ def signal_section(seen: Seen) -> None:
 
 @dataclass(frozen=True)
 class Draws:
-    """What is drawn again, how often, how many vectors each time (None: as many as there are), or which texts."""
+    """The choice of draws: of what, how many, with how many vectors each (None: all there are), or which texts."""
 
     of: Drawn
     draws: int = DRAWS

@@ -1,4 +1,4 @@
-"""What can be done with a run or a recovery of one's own: another name, a file of it, its end."""
+"""The actions on a run or a recovery of one's own: rename it, make a file of it, delete it."""
 
 import threading
 from collections.abc import Callable, Mapping
