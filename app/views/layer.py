@@ -61,22 +61,22 @@ def explore(
     )
     with middle:
         methods = choose_shown()
+    messages = st.container()
     try:
         outcome = study.outcome(settings(target / 100, options), sensitivity)
     except trim.TrimError as error:
-        st.error(str(error), icon=":material/error:")
+        messages.error(str(error), icon=":material/error:")
         latest = study.latest
         if latest is None:
             return
         outcome = latest
-        st.caption(
+        messages.caption(
             f"Below: the last result, for a layer target of {percent(outcome.result.settings.target_sparsity, 0)}."
         )
     whole = outcome.view
     shown = whole.showing(methods)
     layer_name = re.sub(r"\W+", "-", f"{study.origin.model.title}-{study.key.layer}")
     file_name = f"{layer_name}-{target}"
-    messages = st.container()
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="parts"):
         part = choose_part(PARTS)
         with st.popover(rows_label(), type="tertiary", icon=":material/checklist:"):
@@ -157,7 +157,7 @@ def chosen_study() -> Study:
         names = tuple(load(model_key).layers)
     if (wanted := st.session_state.pop("go_to_layer", None)) in names:
         block, st.session_state["layer"] = wanted.split(".", 1)
-        st.session_state["block"], st.session_state["part"] = int(block), OVERVIEW
+        st.session_state["block"] = int(block)
     layer, score = choose_layer(names, model_key.source)
     key = StudyKey(model_key, sample, layer, score)
     if (live := laboratory_.finished_study(key)) is not None:
@@ -211,20 +211,23 @@ def about(study: Study) -> None:
     )
 
 
-try:
-    study = chosen_study() if SEMINAR.may() else open_study()
-    st.session_state["last_study"] = study.key
-except NothingToShow:
-    last = laboratory().finished_study(st.session_state.get("last_study"))
-    if last is None:
-        st.stop()
-    study = last
-    st.caption("Below: the last layer that could be shown.")
+messages = st.container()  # they come and go; what is below keeps its place and is not drawn anew
+with messages:
+    try:
+        study = chosen_study() if SEMINAR.may() else open_study()
+        st.session_state["last_study"] = study.key
+    except NothingToShow:
+        last = laboratory().finished_study(st.session_state.get("last_study"))
+        if last is None:
+            st.stop()
+        study = last
+        st.caption("Below: the last layer that could be shown.")
 options = choose_search_options() if SEMINAR.may() else default_options()
 fisher = SEMINAR.may() and fisher_wanted()
-refused = st.container()
 heading(study)
-pinned = pinned_layer(study)
-explore(study, options, sensitivity_of(study) if fisher else None, pinned)
-with refused:
+with st.container():  # likewise
+    pinned = pinned_layer(study)
+    sensitivity = sensitivity_of(study) if fisher else None
+explore(study, options, sensitivity, pinned)
+with messages:
     show_refused()

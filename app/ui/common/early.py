@@ -12,14 +12,18 @@ _IMPORTED = ("app.ui.layer.linked", "app.services.layer.shipped")
 
 
 def import_first_page() -> None:
-    """Import what the Layer page takes."""
+    """Import what the Layer page takes, and say so meanwhile.
+
+    The message's place is there in every run: without it all that is below would move up by one in the second run,
+    and Streamlit would draw it anew.
+    """
+    message = st.empty()
     if all(name in sys.modules for name in _IMPORTED):
         return
-    place = st.empty()
-    place.caption("The first layer is being drawn.")
+    message.caption("The first layer is being drawn.")
     for name in _IMPORTED:
         importlib.import_module(name)
-    place.empty()
+    message.empty()
 
 
 @functools.cache

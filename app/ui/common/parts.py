@@ -20,3 +20,12 @@ def choose_part(parts: Sequence[str], key: str = "part") -> str:
         label_visibility="collapsed",
     )
     return part or OVERVIEW
+
+
+def go_to_layer(name: str) -> None:
+    """Ask the Layer page for another layer of its model, in a callback. It opens with its overview.
+
+    The part is chosen here and not when the layer is there: until then the page may have to wait without showing the
+    control, and would take the part from the address afterwards.
+    """
+    st.session_state["go_to_layer"], st.session_state["part"] = name, OVERVIEW

@@ -17,6 +17,7 @@ import streamlit as st
 from app.services.layer.shipped import Gains
 from app.services.runs.layer import LayerView
 from app.services.server.lru import Shared
+from app.ui.common.parts import go_to_layer
 from app.ui.common.selection import select
 from app.ui.common.studio import open_studio
 from app.ui.layer import text
@@ -230,7 +231,7 @@ def _opened() -> None:
 
 def _other_layer() -> None:
     """Go to another layer of the model; the page checks that there is one of that name."""
-    st.session_state["go_to_layer"] = st.session_state[KEY]["layer"]
+    go_to_layer(st.session_state[KEY]["layer"])
 
 
 def _other_axis() -> None:

@@ -12,6 +12,7 @@ from app.services.runs.store import STORE, StoredRun
 from app.ui.common.cards import View, card, theme
 from app.ui.common.explanations import MAP_FORMULAS
 from app.ui.common.maps import map_seen
+from app.ui.common.parts import go_to_layer
 from app.ui.common.text import plain
 from diagnostics.figures.model_map import model_map_figure
 from diagnostics.model_map import MapQuantity, ModelMap
@@ -78,7 +79,7 @@ def _clicked() -> None:
     points = st.session_state[KEY]["selection"]["points"]
     names = [name for point in points if isinstance(name := _first(point.get("customdata")), str)]
     if names:
-        st.session_state["go_to_layer"] = names[0]
+        go_to_layer(names[0])
 
 
 def _first(data: object) -> object:

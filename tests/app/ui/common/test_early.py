@@ -1,0 +1,27 @@
+"""The first page for the first reader of a server."""
+
+import sys
+
+from streamlit.testing.v1 import AppTest
+
+from app.ui.common import early
+
+
+def _page():
+    import streamlit as st
+
+    from app.ui.common.early import import_first_page
+
+    import_first_page()
+    st.button("below")
+
+
+def test_what_is_below_keeps_its_place_when_the_imports_are_done(monkeypatch):
+    monkeypatch.setattr(early, "_IMPORTED", ("tabnanny",))
+    monkeypatch.delitem(sys.modules, "tabnanny", raising=False)
+    page = AppTest.from_function(_page).run()
+    places = [place for place, element in page.main.children.items() if element.type == "button"]
+    assert "tabnanny" in sys.modules
+    page.run()
+    assert places == [place for place, element in page.main.children.items() if element.type == "button"]
+    assert places
