@@ -62,11 +62,11 @@ class RowAllocation:
 class Ecdf:
     """Steps of an empirical distribution function.
 
-    From row_sparsity (P,) on, `share` (P,) of the rows lie at or below it. Thinned to at most CURVE_POINTS steps, each
+    From `values` (P,) on, `share` (P,) of the rows lie at or below it. Thinned to at most CURVE_POINTS steps, each
     of them exact.
     """
 
-    row_sparsity: np.ndarray
+    values: np.ndarray
     share: np.ndarray
 
 
@@ -110,9 +110,9 @@ def row_sparsity_statistics(allocations: Sequence[RowAllocation]) -> RowSparsity
     )
 
 
-def ecdf(row_sparsity: np.ndarray) -> Ecdf:
-    """Return the empirical distribution function of row sparsities (D,)."""
-    values, repeats = np.unique(real_array("row_sparsity", row_sparsity, 1), return_counts=True)
+def ecdf(numbers: np.ndarray) -> Ecdf:
+    """Return the empirical distribution function of the rows' numbers (D,)."""
+    values, repeats = np.unique(real_array("numbers", numbers, 1), return_counts=True)
     share = np.cumsum(repeats) / repeats.sum()
     kept = spread_indices(len(values), CURVE_POINTS)
     return Ecdf(values[kept], share[kept])

@@ -8,7 +8,6 @@ import numpy as np
 from diagnostics.numeric import Histogram, count_edges, histogram, real_array, round_edges
 
 MAX_BINS = 72
-POINTS = 1024  # of a drawn distribution function
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,8 +7,15 @@ import plotly.graph_objects as go
 
 from diagnostics.allocation import RowSparsityStatistics
 from diagnostics.figures.frame import PERCENT, count_rows, drawn, frame
-from diagnostics.figures.marks import mark_rows, number_rows, peak_label, selected_ticks
-from diagnostics.figures.theme import PALETTES, Style, Theme, escape, hatching, series_styles
+from diagnostics.figures.marks import (
+    ecdf_steps,
+    histogram_bars,
+    mark_rows,
+    number_rows,
+    peak_label,
+    selected_ticks,
+)
+from diagnostics.figures.theme import PALETTES, Style, Theme, escape, series_styles
 from diagnostics.numeric import row_indices
 
 ROW_SPARSITY = "row sparsity (share of the row's weights pruned)"
@@ -31,31 +38,14 @@ def row_sparsity_histogram(
     peaks = bins.counts.max(axis=1)
     # Uniform pruning puts all rows into one bin: at full height, nothing of the other allocations is visible.
     top = 1.2 * float(peaks.min() if peaks.max() > 4 * peaks.min() else peaks.max())
-    limits = [f"{low:.1%} to {high:.1%}" for low, high in zip(bins.edges[:-1], bins.edges[1:], strict=True)]
+    labels = [allocation.label for allocation in statistics.allocations]
+    # All bars first: a bar's curve number is its allocation's place.
+    histogram_bars(figure, theme, bins, labels, styles, "row sparsity", ".1%")
     for position, (allocation, style) in enumerate(zip(statistics.allocations, styles, strict=True)):
         label = escape(allocation.label)
-        figure.add_bar(
-            x=drawn(bins.centers),
-            y=bins.counts[position].astype(np.int32),
-            width=drawn(np.diff(bins.edges)),
-            name=label,
-            customdata=np.arange(len(bins.centers), dtype=np.int32),
-            text=limits,
-            textposition="none",
-            marker={
-                "color": style.colour,
-                "opacity": 0.75,
-                "line": {"width": 0.5, "color": palette.surface},
-                "pattern": hatching(style, palette),
-            },
-            hovertemplate=f"<b>%{{y:,}} rows</b> with row sparsity %{{text}}<extra>{label}</extra>",
-        )
         if peaks[position] > top:
             text = f"{label}: {count_rows(int(peaks[position]))}"
             peak_label(figure, bins, bins.counts, position, top, text, gap=10)
-    # After all bars: a bar's curve number is its allocation's place.
-    for position, (allocation, style) in enumerate(zip(statistics.allocations, styles, strict=True)):
-        label = escape(allocation.label)
         rows = row_indices(selected, len(allocation.counts))
         selected_ticks(
             figure,
@@ -143,16 +133,7 @@ def row_sparsity_ecdf(statistics: RowSparsityStatistics, theme: Theme = "light")
         statistics.allocations, statistics.ecdfs, _styles(statistics), strict=True
     ):
         label = escape(allocation.label)
-        figure.add_scatter(
-            x=drawn([low - margin, *steps.row_sparsity, high + margin]),
-            y=drawn([0, *steps.share, 1]),
-            mode="lines",
-            name=label,
-            line={"color": style.colour, "width": 2, "dash": style.dash, "shape": "hv"},
-            hovertemplate=(
-                f"{label}: <b>%{{y:.1%}} of rows</b> have<br>row sparsity %{{x:.2%}} or less<extra></extra>"
-            ),
-        )
+        ecdf_steps(figure, steps, (low - margin, high + margin), style, label, "row sparsity %{x:.2%}")
     frame(
         figure,
         theme,

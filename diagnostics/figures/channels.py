@@ -9,7 +9,7 @@ from diagnostics.allocation import thin_rows
 from diagnostics.channels import ChannelPair
 from diagnostics.figures.cells import colour_bar
 from diagnostics.figures.frame import PERCENT, drawn, frame
-from diagnostics.figures.marks import number_rows
+from diagnostics.figures.marks import number_rows, ring_rows
 from diagnostics.figures.theme import PALETTES, SEQUENTIAL, Theme
 from diagnostics.numeric import row_indices
 
@@ -61,17 +61,9 @@ def channels_figure(
         marker=marker,
         hovertemplate=f"{hover}<extra></extra>",
     )
-    if len(chosen):
-        figure.add_scatter(
-            x=drawn(pair.first[chosen]),
-            y=drawn(pair.second[chosen]),
-            mode="markers",
-            name="selected channels",
-            customdata=chosen.astype(np.int32),
-            marker={"symbol": "circle-open", "size": 12, "color": palette.ink, "line": {"width": 2}},
-            hovertemplate=f"{hover.removesuffix('%{text}')}<extra>selected</extra>",
-        )
-        number_rows(figure, theme, chosen, pair.first[chosen], pair.second[chosen])
+    x, y = pair.first[chosen], pair.second[chosen]
+    ring_rows(figure, theme, chosen, x, y, hover.removesuffix("%{text}"), "selected channels")
+    number_rows(figure, theme, chosen, x, y)
     frame(
         figure,
         theme,

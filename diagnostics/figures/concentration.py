@@ -6,8 +6,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.concentration import GiniStatistics, LorenzCurve
-from diagnostics.figures.frame import count_rows, drawn, frame, spread_labels
-from diagnostics.figures.marks import histogram_bars, median_lines
+from diagnostics.figures.frame import count_rows, drawn, frame, note, spread_labels
+from diagnostics.figures.marks import histogram_bars, median_lines, selected_ticks
 from diagnostics.figures.theme import PALETTES, ROW_DASHES, Theme, escape, series_styles
 from diagnostics.numeric import row_indices
 
@@ -28,18 +28,15 @@ def gini_histogram(
     top = histogram_bars(figure, theme, bins, statistics.labels, styles, "Gini")
     lines = median_lines(figure, theme, top, statistics.labels, styles, medians)
     rows = row_indices(selected_rows, len(statistics.coefficients[0]))
-    if len(rows):
-        values = statistics.coefficients[0][rows]
-        figure.add_scatter(
-            x=drawn(values),
-            y=np.full(len(rows), -0.045 * top, dtype=np.float32),
-            mode="markers",
-            name="selected rows",
-            showlegend=False,
-            customdata=rows.astype(np.int32),
-            marker={"symbol": "line-ns", "size": 12, "line": {"width": 2, "color": palette.ink}},
-            hovertemplate="<b>row %{customdata}</b><br>Gini %{x:.4f}<extra>selected</extra>",
-        )
+    selected_ticks(
+        figure,
+        rows,
+        statistics.coefficients[0][rows],
+        position=0,
+        top=top,
+        colour=palette.ink,
+        hover="<b>row %{customdata}</b><br>Gini %{x:.4f}<extra>selected</extra>",
+    )
     frame(
         figure,
         theme,
@@ -87,15 +84,7 @@ def lorenz_figure(curves: Sequence[LorenzCurve], theme: Theme = "light") -> go.F
         line={"color": palette.faint, "width": 1, "dash": "dot"},
         hoverinfo="skip",
     )
-    figure.add_annotation(
-        x=0.5,
-        y=0.5,
-        text="equal weights",
-        xanchor="right",
-        yanchor="bottom",
-        showarrow=False,
-        font={"size": 11, "color": palette.muted},
-    )
+    note(figure, theme, "equal weights", x=0.5, y=0.5, xanchor="right", yanchor="bottom")
     shown = [curve for curve in curves if not np.isnan(curve.gini)]
     # A row keeps its dash while it moves; where dashes must be shared, neighbouring curves have different ones.
     few = len(shown) <= len(ROW_DASHES)

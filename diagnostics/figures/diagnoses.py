@@ -7,7 +7,8 @@ from typing import Literal
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.frame import drawn, frame, signed
+from diagnostics.figures.frame import drawn, frame, note, signed
+from diagnostics.figures.marks import spread_band
 from diagnostics.figures.theme import PALETTES, Theme, escape, faded, series_styles
 from diagnostics.numeric import rank_correlation, spread_indices
 
@@ -55,15 +56,8 @@ def cost_scatter_figure(
         if rank and y[dearest[rank - 1]] - y[place] < apart:
             break  # it and those below would be written over each other
         leftwards = x[place] > (x.min() + x.max()) / 2
-        figure.add_annotation(
-            x=float(x[place]),
-            y=float(y[place]),
-            text=labels[place],
-            showarrow=False,
-            xanchor="right" if leftwards else "left",
-            xshift=-8 if leftwards else 8,
-            font={"size": 11, "color": palette.muted},
-        )
+        side = {"xanchor": "right", "xshift": -8} if leftwards else {"xanchor": "left", "xshift": 8}
+        note(figure, theme, labels[place], x=float(x[place]), y=float(y[place]), **side)
     found = rank_correlation(x, y) if len(x) else None
     sentence = (
         "One of the two is not defined, or does not vary."
@@ -126,16 +120,9 @@ def block_error_figure(
     for line, style in zip(lines, series_styles([line.method for line in lines]), strict=True):
         label = escape(line.label)
         if quantity == "error":
-            figure.add_scatter(
-                x=np.concatenate([line.blocks, line.blocks[::-1]]).astype(np.int32),
-                y=drawn(np.concatenate([line.low, line.high[::-1]])),
-                fill="toself",
-                fillcolor=faded(style.colour, 0.15),
-                line={"width": 0},
-                hoverinfo="skip",
-                name=f"half of the tokens under {label}",
-                showlegend=False,
-            )
+            colour, name = faded(style.colour, 0.15), f"half of the tokens under {label}"
+            spread_band(figure, line.blocks, line.low, line.high, colour, name)
+            figure.data[-1].showlegend = False
         if quantity == "added":
             figure.add_scatter(
                 x=line.blocks.astype(np.int32),

@@ -8,11 +8,12 @@ from typing import Literal
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.distributions import POINTS, Distributions
-from diagnostics.figures.frame import PERCENT, drawn, frame
-from diagnostics.figures.marks import peak_label, selected_ticks
+from diagnostics.allocation import ecdf
+from diagnostics.distributions import Distributions
+from diagnostics.figures.frame import PERCENT, drawn, frame, note
+from diagnostics.figures.marks import bin_texts, ecdf_steps, peak_label, selected_ticks
 from diagnostics.figures.theme import PALETTES, Theme, escape, faded, slot_style
-from diagnostics.numeric import row_indices, spread_indices
+from diagnostics.numeric import row_indices
 
 Unit = Literal["share", "count"]
 RIDGES_FROM = 5  # more outlines than four on one axis hide each other
@@ -100,10 +101,7 @@ def outlines_figure(
     peaks = heights.max(axis=1)
     top = 1.12 * (_highest(heights, shares) or 1)
     shown = ".1%" if unit == "share" else ",d"
-    limits = [
-        f"{quantity.format(low)} to {quantity.format(high)}"
-        for low, high in zip(bins.edges[:-1], bins.edges[1:], strict=True)
-    ]
+    limits = bin_texts(bins, quantity.format)
     for each, height in zip(found.sets, heights, strict=True):
         figure.add_bar(
             x=drawn(bins.centers),
@@ -193,20 +191,8 @@ def ecdf_figure(found: Distributions, quantity: RowQuantity, theme: Theme = "lig
     low, high = found.histogram.edges[0], found.histogram.edges[-1]
     for each in found.sets:
         style, label = slot_style(each.slot, theme), escape(each.label)
-        known = np.asarray(each.values)[np.isfinite(each.values)]
-        if not known.size:
-            continue
-        values, repeats = np.unique(known, return_counts=True)
-        share = np.cumsum(repeats) / len(known)
-        kept = spread_indices(len(values), POINTS)
-        figure.add_scatter(
-            x=drawn([low, *values[kept], high]),
-            y=drawn([0, *share[kept], 1]),
-            mode="lines",
-            name=label,
-            line={"color": style.colour, "width": 2, "dash": style.dash, "shape": "hv"},
-            hovertemplate=f"{label}: <b>%{{y:.1%}} of rows</b> have<br>%{{x}} or less<extra></extra>",
-        )
+        if (finite := each.values[np.isfinite(each.values)]).size:
+            ecdf_steps(figure, ecdf(finite), (low, high), style, label, "%{x}")
     frame(
         figure,
         theme,
@@ -315,16 +301,8 @@ def agreement_figure(
     for bars in figure.data[: len(found.sets)]:
         bars.hovertemplate = f"<b>%{{y:.1%}} of the {of}s</b>: %{{text}}<extra></extra>"
     figure.add_vline(x=expected, line={"color": palette.muted, "width": 1.5, "dash": "dot"})
-    figure.add_annotation(
-        x=expected,
-        y=1,
-        yref="paper",
-        yanchor="top",
-        xanchor="left",
-        xshift=4,
-        text=f"at random {expected:.0%}",
-        font={"size": 11, "color": palette.muted},
-    )
+    at_random = {"x": expected, "y": 1, "yref": "paper", "yanchor": "top", "xanchor": "left", "xshift": 4}
+    note(figure, theme, f"at random {expected:.0%}", **at_random)
     low, high = found.histogram.edges[0], found.histogram.edges[-1]
     margin = 0.03 * max(high - low, abs(expected - low))
     figure.update_xaxes(range=[min(low, expected) - margin, max(high, expected) + 4 * margin])

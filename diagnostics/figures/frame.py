@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.theme import Theme, template
+from diagnostics.figures.theme import PALETTES, Theme, escape, template
 
 # Of ticks on an axis of any span: as many digits as neighbours need to differ, up to two.
 PERCENT = ".2~%"
@@ -56,6 +56,29 @@ def frame(
     if y_title is not None:
         figure.for_each_yaxis(lambda axis: setattr(axis.title, "text", y_title))
     return figure
+
+
+def note(figure: go.Figure, theme: Theme, text: str, **where: object) -> None:
+    """Write a word into a figure in small, quiet letters; `where` as `add_annotation` takes it."""
+    font = {"size": 11, "color": PALETTES[theme].muted}
+    figure.add_annotation(text=text, showarrow=False, font=font, **where)
+
+
+def log_axis(figure: go.Figure, values: np.ndarray) -> None:
+    """Make the horizontal axis logarithmic, with ticks at 1, 2 and 5 of each decade of positive values."""
+    ticks: list[float] = []
+    if len(values):
+        low, high = (int(np.floor(np.log10(end))) for end in (values.min(), values.max()))
+        if high - low < 3:
+            ticks = [step * 10.0**decade for decade in range(low, high + 1) for step in (1, 2, 5)]
+        else:  # with many decades, only every few
+            ticks = [10.0**decade for decade in range(low, high + 2, max(1, (high - low) // 6))]
+    figure.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
+
+
+def clipped(label: str, characters: int) -> str:
+    """Escape a label, and cut it after so many characters."""
+    return escape(label if len(label) <= characters else f"{label[: characters - 1]}…")
 
 
 def enlarged(figure: go.Figure, factor: float) -> go.Figure:

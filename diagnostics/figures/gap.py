@@ -5,8 +5,8 @@ from collections.abc import Iterable
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.frame import count_rows, drawn, frame, signed
-from diagnostics.figures.marks import number_rows
+from diagnostics.figures.frame import count_rows, drawn, frame, log_axis, signed
+from diagnostics.figures.marks import number_rows, ring_rows
 from diagnostics.figures.theme import PALETTES, Theme, escape, series_styles
 from diagnostics.gap import GapCurve, GapScatter
 from diagnostics.numeric import row_indices
@@ -133,18 +133,9 @@ def gap_scatter_figure(
     if scale == "log":
         shown &= scatter.values > 0
     if shown.any():
-        figure.add_scatter(
-            x=drawn(scatter.values[shown]),
-            y=drawn(points[shown]),
-            mode="markers",
-            name="selected rows",
-            showlegend=False,
-            customdata=scatter.rows[shown].astype(np.int32),
-            marker={"symbol": "circle-open", "size": 12, "color": palette.ink, "line": {"width": 2}},
-            hovertemplate="<b>row %{customdata}</b>: %{y:+.1f} percentage points<extra>selected</extra>",
-        )
-        x = np.log10(scatter.values[shown]) if scale == "log" else scatter.values[shown]
-        number_rows(figure, theme, scatter.rows[shown], x, points[shown])
+        rows, x, y = scatter.rows[shown], scatter.values[shown], points[shown]
+        ring_rows(figure, theme, rows, x, y, "<b>row %{customdata}</b>: %{y:+.1f} percentage points")
+        number_rows(figure, theme, rows, np.log10(x) if scale == "log" else x, y)
     figure.add_hline(y=0, line={"color": palette.ink, "width": 1}, layer="below")
     frame(
         figure,
@@ -155,22 +146,11 @@ def gap_scatter_figure(
         y_title=f"row sparsity, {label} less optimal<br>(percentage points)",
         legend=True,
     )
-    figure.update_xaxes(type=scale, nticks=8)
+    figure.update_xaxes(nticks=8)
     if scale == "log":
-        ticks = log_ticks(scatter.values[scatter.values > 0])
-        figure.update_xaxes(tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
+        log_axis(figure, scatter.values[scatter.values > 0])
     figure.update_yaxes(tickformat=".3~g", nticks=7)
     return figure
-
-
-def log_ticks(values: np.ndarray) -> list[float]:
-    """Return 1, 2 and 5 of each decade that the values reach; with many decades, only every few."""
-    if not len(values):
-        return []
-    low, high = (int(np.floor(np.log10(end))) for end in (values.min(), values.max()))
-    if high - low < 3:
-        return [step * 10.0**decade for decade in range(low, high + 1) for step in (1, 2, 5)]
-    return [10.0**decade for decade in range(low, high + 2, max(1, (high - low) // 6))]
 
 
 def _sentence(scatter: GapScatter) -> str:

@@ -6,10 +6,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.allocation import thin_rows
-from diagnostics.figures.frame import PERCENT, drawn, frame
-from diagnostics.figures.gap import log_ticks
+from diagnostics.figures.frame import PERCENT, drawn, frame, log_axis
 from diagnostics.figures.marks import number_rows
-from diagnostics.figures.theme import OTHER_STYLES, Theme, escape, series_styles
+from diagnostics.figures.theme import OTHER_STYLES, Style, Theme, escape, series_styles
 from diagnostics.inputs import FeatureStatistics
 from diagnostics.numeric import spread_indices
 
@@ -25,17 +24,9 @@ def features_by_norm_figure(
     figure = go.Figure()
     positive = np.where(input_norm > 0, input_norm, np.nan)
     for each, style in zip(found, series_styles([each.method for each in found]), strict=True):
-        kept, _ = thin_rows(positive, each.share, outliers)
         label = escape(each.label)
-        figure.add_scatter(
-            x=drawn(positive[kept]),
-            y=drawn(each.share[kept]),
-            mode="markers",
-            name=label,
-            customdata=kept.astype(np.int32),
-            marker={"color": style.colour, "size": 5, "opacity": 0.5, "symbol": style.symbol},
-            hovertemplate=f"{FEATURE}: %{{y:.1%}} kept<br>norm %{{x:.3g}}<extra>{label}</extra>",
-        )
+        hover = f"%{{y:.1%}} kept<br>norm %{{x:.3g}}<extra>{label}</extra>"
+        _points(figure, positive, each.share, outliers, style, label, hover)
     named = outliers[:8]
     number_rows(figure, theme, named, np.log10(positive[named]), found[-1].share[named])
     frame(
@@ -47,10 +38,30 @@ def features_by_norm_figure(
         y_title=KEPT,
         legend=len(found) > 1,
     )
-    ticks = log_ticks(positive[np.isfinite(positive)])
-    figure.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
+    log_axis(figure, positive[np.isfinite(positive)])
     figure.update_yaxes(tickformat=PERCENT, nticks=6)
     return figure
+
+
+def _points(
+    figure: go.Figure,
+    x: np.ndarray,
+    y: np.ndarray,
+    always: np.ndarray,
+    style: Style,
+    label: str,
+    hover: str,
+) -> None:
+    drawn_features, _ = thin_rows(x, y, always)
+    figure.add_scatter(
+        x=drawn(x[drawn_features]),
+        y=drawn(y[drawn_features]),
+        mode="markers",
+        name=label,
+        customdata=drawn_features.astype(np.int32),
+        marker={"color": style.colour, "size": 5, "opacity": 0.5, "symbol": style.symbol},
+        hovertemplate=f"{FEATURE}: {hover}",
+    )
 
 
 def features_sorted_figure(found: Sequence[FeatureStatistics], theme: Theme = "light") -> go.Figure:
@@ -97,16 +108,8 @@ def shared_features_figure(
     figure = go.Figure()
     for place, (other, share) in enumerate(others.items()):
         style, label = OTHER_STYLES[place % len(OTHER_STYLES)], escape(other)
-        kept, _ = thin_rows(own, share, np.array([], dtype=np.int64))
-        figure.add_scatter(
-            x=drawn(own[kept]),
-            y=drawn(share[kept]),
-            mode="markers",
-            name=label,
-            customdata=kept.astype(np.int32),
-            marker={"color": style.colour, "size": 5, "opacity": 0.5, "symbol": style.symbol},
-            hovertemplate=f"{FEATURE}: %{{x:.1%}} kept here,<br>%{{y:.1%}} in {label}<extra></extra>",
-        )
+        hover = f"%{{x:.1%}} kept here,<br>%{{y:.1%}} in {label}<extra></extra>"
+        _points(figure, own, share, np.array([], dtype=np.int64), style, label, hover)
     frame(
         figure,
         theme,

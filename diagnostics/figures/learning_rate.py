@@ -3,7 +3,7 @@
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.frame import frame, signed
+from diagnostics.figures.frame import frame, note, signed
 from diagnostics.figures.theme import PALETTES, Theme
 from diagnostics.format import rate_label
 from diagnostics.learning_rate import LAYER_UNITS, LearningRateTrace, RateSummary, rate_summaries
@@ -59,15 +59,8 @@ def rate_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Figure:
     _published(figure, summaries, theme)
     uncomputed = [place for place, s in enumerate(summaries) if s.quality is None]
     for place in uncomputed:
-        figure.add_annotation(
-            x=place,
-            y=uniform,
-            text="not tried",
-            textangle=-90,  # several are side by side on a narrow chart
-            showarrow=False,
-            yanchor="bottom",
-            font={"size": 11, "color": palette.muted},
-        )
+        # Upright: several are side by side on a narrow chart.
+        note(figure, theme, "not tried", x=place, y=uniform, textangle=-90, yanchor="bottom")
     _choices(figure, summaries, theme)
     frame(
         figure,
@@ -90,16 +83,7 @@ def rate_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Figure:
         range=[-0.6, len(summaries) - 0.4],
         autotickangles=[0, 90],
     )
-    figure.add_annotation(
-        x=1,
-        xref="paper",
-        y=uniform,
-        text="uniform",
-        xanchor="left",
-        xshift=4,
-        showarrow=False,
-        font={"size": 11, "color": palette.muted},
-    )
+    note(figure, theme, "uniform", x=1, xref="paper", y=uniform, xanchor="left", xshift=4)
     negatives = sum(s.rate < 0 for s in summaries)
     if 0 < negatives < len(summaries):
         figure.add_vline(x=negatives - 0.5, line={"color": palette.grid, "width": 1}, layer="below")

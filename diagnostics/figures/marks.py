@@ -1,43 +1,76 @@
 """Parts that several figures draw: marked rows with their numbers, histogram bars, lines at medians."""
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 
+from diagnostics.allocation import Ecdf
 from diagnostics.figures.frame import drawn
 from diagnostics.figures.theme import PALETTES, Style, Theme, escape, hatching
-from diagnostics.numeric import Histogram
+from diagnostics.numeric import Histogram, histogram
 
 # In turn above, below and at the side: rows of one sparsity often lie side by side.
 _LABEL_SHIFTS = ((0, 15), (0, -15), (22, 0), (-22, 0))
 
 
 _MAX_LABELS = 8
+_SHARE_BINS = 50
 
 
 def mark_rows(
-    figure: go.Figure, theme: Theme, rows: np.ndarray, x: np.ndarray, y: np.ndarray, style: Style, label: str
+    figure: go.Figure,
+    theme: Theme,
+    rows: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    style: Style,
+    label: str = "",
 ) -> None:
-    """Draw selected rows on top, with a border in ink."""
+    """Draw selected rows on top, with a border in ink; `label`, as HTML, names one allocation of several."""
+    if not len(rows):
+        return
+    under = f" under {label}" if label else ""
+    figure.add_scatter(
+        x=drawn(x),
+        y=drawn(y),
+        mode="markers",
+        name=f"selected rows{under}",
+        showlegend=False,
+        customdata=rows.astype(np.int32),
+        marker=bordered_mark(style, PALETTES[theme].ink, 10, 2.0),
+        hovertemplate=f"<b>row %{{customdata}}</b>{under}<br>row sparsity %{{y:.2%}}<extra>selected</extra>",
+    )
+
+
+def bordered_mark(style: Style, border: str, size: int, width: float = 1.5) -> dict[str, object]:
+    """Return a method's mark with a border around it."""
+    line = {"width": width, "color": border}
+    return {"symbol": style.symbol, "size": size, "color": style.colour, "line": line}
+
+
+def ring_rows(
+    figure: go.Figure,
+    theme: Theme,
+    rows: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    hover: str,
+    name: str = "selected rows",
+) -> None:
+    """Draw rings in ink around selected points."""
     if not len(rows):
         return
     figure.add_scatter(
         x=drawn(x),
         y=drawn(y),
         mode="markers",
-        name=f"selected rows under {label}",
+        name=name,
         showlegend=False,
         customdata=rows.astype(np.int32),
-        marker={
-            "symbol": style.symbol,
-            "size": 10,
-            "color": style.colour,
-            "line": {"width": 2, "color": PALETTES[theme].ink},
-        },
-        hovertemplate=(
-            f"<b>row %{{customdata}}</b> under {label}<br>row sparsity %{{y:.2%}}<extra>selected</extra>"
-        ),
+        marker={"symbol": "circle-open", "size": 12, "color": PALETTES[theme].ink, "line": {"width": 2}},
+        hovertemplate=f"{hover}<extra>selected</extra>",
     )
 
 
@@ -49,8 +82,8 @@ def selected_ticks(
     position: int,
     top: float,
     colour: str,
-    label: str,
     hover: str,
+    label: str = "",
 ) -> None:
     """Draw selected rows as ticks below the bars or curves of a set, each set lower than the one before it.
 
@@ -61,8 +94,8 @@ def selected_ticks(
         position: the set's index.
         top: how high the figure is.
         colour: the set's colour.
-        label: the set's label, as HTML.
         hover: what is read out at a tick.
+        label: the set's label, as HTML; "": it is the only one.
     """
     if not len(rows):
         return
@@ -70,7 +103,7 @@ def selected_ticks(
         x=drawn(x),
         y=np.full(len(rows), -(0.05 + 0.07 * position) * top, dtype=np.float32),
         mode="markers",
-        name=f"selected rows under {label}",
+        name="selected rows" + (f" under {label}" if label else ""),
         showlegend=False,
         customdata=rows.astype(np.int32),
         marker={"symbol": "line-ns", "size": 10, "line": {"width": 2, "color": colour}},
@@ -104,10 +137,11 @@ def histogram_bars(
     labels: Sequence[str],
     styles: Sequence[Style],
     quantity: str,
+    form: str = ".4g",
 ) -> int:
     """Draw one set of bars per label; returns the height of the tallest. A bar's customdata is its bin's index."""
     palette = PALETTES[theme]
-    limits = np.column_stack([bins.edges[:-1], bins.edges[1:]])
+    limits = bin_texts(bins, lambda edge: format(edge, form))
     several = len(labels) > 1
     for position, (label, style) in enumerate(zip(labels, styles, strict=True)):
         figure.add_bar(
@@ -116,7 +150,7 @@ def histogram_bars(
             width=drawn(np.diff(bins.edges)),
             name=escape(label),
             customdata=np.arange(len(bins.centers), dtype=np.int32),
-            text=[f"{low:.4g} to {high:.4g}" for low, high in limits],
+            text=limits,
             textposition="none",
             marker={
                 "color": style.colour,
@@ -127,6 +161,67 @@ def histogram_bars(
             hovertemplate=f"<b>%{{y:,}} rows</b> with {quantity} %{{text}}<extra>{escape(label)}</extra>",
         )
     return int(bins.counts.max())
+
+
+def bin_texts(bins: Histogram, text: Callable[[float], str]) -> list[str]:
+    """Return the limits of each bin, as they are read out: "0.1 to 0.2"."""
+    return [f"{text(low)} to {text(high)}" for low, high in itertools.pairwise(bins.edges.tolist())]
+
+
+def ecdf_steps(
+    figure: go.Figure, steps: Ecdf, ends: tuple[float, float], style: Style, label: str, hover: str
+) -> None:
+    """Draw an empirical distribution function from one end of the axis to the other; `label` as HTML."""
+    low, high = ends
+    figure.add_scatter(
+        x=drawn([low, *steps.values, high]),
+        y=drawn([0, *steps.share, 1]),
+        mode="lines",
+        name=label,
+        line={"color": style.colour, "width": 2, "dash": style.dash, "shape": "hv"},
+        hovertemplate=f"{label}: <b>%{{y:.1%}} of rows</b> have<br>{hover} or less<extra></extra>",
+    )
+
+
+def share_outlines(figure: go.Figure, sets: Sequence[tuple[str, np.ndarray, str, str]], hover: str) -> None:
+    """Draw how shares are distributed, as steps in common bins.
+
+    Args:
+        figure: that is drawn into.
+        sets: of each its name, its numbers, its colour and its dash.
+        hover: what is read out at a step.
+    """
+    low, high = (float(end([end(values) for _, values, _, _ in sets])) for end in (np.min, np.max))
+    if high - low < 1e-6:
+        low, high = low - 0.005, high + 0.005
+    edges = np.linspace(low, high, _SHARE_BINS + 1)
+    bins = histogram([values for _, values, _, _ in sets], edges)
+    for (name, values, colour, dash), counts in zip(sets, bins.counts, strict=True):
+        figure.add_scatter(
+            x=drawn(np.repeat(edges, 2)),
+            y=drawn(np.concatenate([[0.0], np.repeat(counts / values.size, 2), [0.0]])),
+            mode="lines",
+            line={"color": colour, "dash": dash, "width": 1.5},
+            name=name,
+            hovertemplate=f"{hover}<extra>{name}</extra>",
+        )
+    figure.update_xaxes(tickformat=".1%")
+    figure.update_yaxes(rangemode="tozero", tickformat=".0%")
+
+
+def spread_band(
+    figure: go.Figure, x: np.ndarray, low: np.ndarray, high: np.ndarray, colour: str, name: str
+) -> None:
+    """Draw the area between two lines (P,)."""
+    figure.add_scatter(
+        x=drawn(np.concatenate([x, x[::-1]])),
+        y=drawn(np.concatenate([low, high[::-1]])),
+        fill="toself",
+        fillcolor=colour,
+        line={"width": 0},
+        hoverinfo="skip",
+        name=name,
+    )
 
 
 def median_lines(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.frame import drawn, frame
+from diagnostics.figures.frame import clipped, drawn, frame
 from diagnostics.figures.model_map import OUTCOME_SYMBOLS
 from diagnostics.figures.theme import PALETTES, Theme, escape
 from diagnostics.model_map import OutcomeLane
@@ -57,7 +57,7 @@ def outcome_gini_figure(lanes: Sequence[OutcomeLane], theme: Theme = "light") ->
             )
     labels = []
     for lane in lanes:
-        run = f"{escape(_short(lane.run))}<br>" if len(runs) > 1 else ""
+        run = f"{clipped(lane.run, 18)}<br>" if len(runs) > 1 else ""
         labels.append(f"{run}{lane.outcome}: {lane.gini.size:,}")
     frame(
         figure,
@@ -76,13 +76,9 @@ def outcome_gini_figure(lanes: Sequence[OutcomeLane], theme: Theme = "light") ->
     return figure
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= 18 else f"{name[:17]}…"
-
-
 def _sentence(lanes: Sequence[OutcomeLane]) -> str:
     said = [
-        f"{lane.outcome} {lane.median:.3f}" + (f" ({escape(_short(lane.run))})" if len(lanes) > 3 else "")
+        f"{lane.outcome} {lane.median:.3f}" + (f" ({clipped(lane.run, 18)})" if len(lanes) > 3 else "")
         for lane in lanes
         if lane.gini.size
     ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.frame import frame
+from diagnostics.figures.frame import clipped, frame, note
 from diagnostics.figures.theme import PALETTES, Style, Theme, escape, hatching, series_styles
 
 _LOG_FROM = 8  # the ratio of the highest to the lowest from which bars need a logarithmic axis
@@ -71,15 +71,11 @@ def perplexity_figure(bars: Sequence[PerplexityBar], text: str, theme: Theme = "
         figure.update_xaxes(range=[0, 1.15 * max(values, default=1.0)])
     figure.update_yaxes(
         tickvals=list(range(len(bars))),
-        ticktext=[escape(_short(bar.label)) for bar in bars],
+        ticktext=[clipped(bar.label, 26) for bar in bars],
         range=[len(bars) - 0.5, -0.5],
         showgrid=False,
     )
     return figure
-
-
-def _short(label: str) -> str:
-    return label if len(label) <= 26 else f"{label[:25]}…"
 
 
 @dataclass(frozen=True)
@@ -124,16 +120,14 @@ def perplexity_curves_figure(
         )
     if dense is not None:
         figure.add_hline(y=dense, line={"color": palette.muted, "width": 1.5, "dash": "dot"}, layer="below")
-        figure.add_annotation(
-            x=1,
-            xref="paper",
-            y=math.log10(dense),
-            text=f"dense: {dense:,.4g}",
-            xanchor="right",
-            yanchor="bottom",
-            showarrow=False,
-            font={"size": 11, "color": palette.muted},
-        )
+        at_the_line = {
+            "x": 1,
+            "xref": "paper",
+            "y": math.log10(dense),
+            "xanchor": "right",
+            "yanchor": "bottom",
+        }
+        note(figure, theme, f"dense: {dense:,.4g}", **at_the_line)
     sentence = (
         f"{escape(text)}. Among how many next tokens the model wavers; lower is better; logarithmic axis."
     )

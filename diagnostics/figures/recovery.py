@@ -4,10 +4,8 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.figures.frame import drawn, frame
+from diagnostics.figures.marks import share_outlines
 from diagnostics.figures.theme import PALETTES, Theme
-from diagnostics.numeric import histogram
-
-_BINS = 50
 
 
 def held_out_figure(
@@ -59,21 +57,10 @@ def rows_moved_figure(moved: np.ndarray, theme: Theme = "light") -> go.Figure:
         moved: (D,) ‖ŵ − w‖ / ‖w‖ over each row's kept weights; NaN for a row without any.
         theme: light or dark.
     """
-    known = moved[np.isfinite(moved)]
     figure = go.Figure()
-    if known.size:
-        low, high = float(known.min()), float(known.max())
-        if high - low < 1e-6:
-            low, high = low - 0.005, high + 0.005
-        edges = np.linspace(low, high, _BINS + 1)
-        share = histogram([known], edges).counts[0] / known.size
-        figure.add_scatter(
-            x=drawn(np.repeat(edges, 2)),
-            y=drawn(np.concatenate([[0.0], np.repeat(share, 2), [0.0]])),
-            mode="lines",
-            line={"color": PALETTES[theme].ink, "width": 1.5},
-            hovertemplate="%{y:.1%} of the rows moved by %{x:.1%}<extra></extra>",
-        )
+    if (finite := moved[np.isfinite(moved)]).size:
+        hover = "%{y:.1%} of the rows moved by %{x:.1%}"
+        share_outlines(figure, [("", finite, PALETTES[theme].ink, "solid")], hover)
     frame(
         figure,
         theme,
@@ -82,6 +69,4 @@ def rows_moved_figure(moved: np.ndarray, theme: Theme = "light") -> go.Figure:
         x_title="moved (share of the norm of the kept weights)",
         y_title="share of the rows",
     )
-    figure.update_xaxes(tickformat=".1%")
-    figure.update_yaxes(rangemode="tozero", tickformat=".0%")
     return figure

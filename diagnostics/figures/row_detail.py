@@ -3,8 +3,9 @@
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.frame import PERCENT, drawn, frame, spread_labels
+from diagnostics.figures.frame import PERCENT, drawn, frame, note, spread_labels
 from diagnostics.figures.iterations import ITERATION
+from diagnostics.figures.marks import bordered_mark
 from diagnostics.figures.theme import PALETTES, ROW_DASHES, Theme, escape, series_styles
 from diagnostics.row_detail import RowPaths, RowPrices, RowScores
 
@@ -102,12 +103,7 @@ def row_paths_figure(paths: RowPaths, theme: Theme = "light") -> go.Figure:
         mode="markers",
         name="row sparsity kept",
         customdata=paths.rows.astype(np.int32),
-        marker={
-            "symbol": trim.symbol,
-            "size": 11,
-            "color": trim.colour,
-            "line": {"width": 1.5, "color": palette.surface},
-        },
+        marker=bordered_mark(trim, palette.surface, 11),
         hovertemplate="<b>row %{customdata}</b> keeps row sparsity %{y:.2%}<extra></extra>",
     )
     low = min(float(paths.x.min()), float(paths.row_sparsity.min()), paths.target)
@@ -120,16 +116,8 @@ def row_paths_figure(paths: RowPaths, theme: Theme = "light") -> go.Figure:
         )
     if low - margin < paths.cap < high + margin:
         figure.add_hline(y=paths.cap, line={"color": palette.loss, "width": 1}, layer="below")
-        figure.add_annotation(
-            x=0,
-            xref="paper",
-            y=paths.cap,
-            text=f"cap {paths.cap:.0%}",
-            xanchor="left",
-            yanchor="bottom",
-            showarrow=False,
-            font={"size": 11, "color": palette.muted},
-        )
+        at_the_line = {"x": 0, "xref": "paper", "y": paths.cap, "xanchor": "left", "yanchor": "bottom"}
+        note(figure, theme, f"cap {paths.cap:.0%}", **at_the_line)
     kept = f"kept iteration {paths.kept_iteration}" if paths.kept_iteration else "stayed uniform"
     frame(
         figure,
@@ -179,26 +167,14 @@ def row_prices_figure(prices: RowPrices, cost: str, theme: Theme = "light") -> g
             line={"color": palette.muted, "width": 1.5, "dash": "dash"},
             hovertemplate=f"λ = {prices.common:.3g}, for every row of the layer<extra></extra>",
         )
-        figure.add_annotation(
-            x=0.01,
-            y=np.log10(prices.common),
-            text="price of the layer",
-            xanchor="left",
-            yanchor="bottom",
-            showarrow=False,
-            font={"size": 11, "color": palette.muted},
-        )
+        y = np.log10(prices.common)
+        note(figure, theme, "price of the layer", x=0.01, y=y, xanchor="left", yanchor="bottom")
     figure.add_scatter(
         x=[sparsity],
         y=drawn([max(prices.common, floor)]),
         mode="markers",
         name="optimal",
-        marker={
-            "symbol": optimal.symbol,
-            "size": 11,
-            "color": optimal.colour,
-            "line": {"width": 1.5, "color": palette.surface},
-        },
+        marker=bordered_mark(optimal, palette.surface, 11),
         hovertemplate=(
             f"<b>optimal</b> prunes {prices.pruned:,} of {prices.columns:,} weights"
             f"<br>row sparsity {sparsity:.2%}<extra></extra>"

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from diagnostics.allocation import RowScatter
 from diagnostics.comparison import AllocationComparison
 from diagnostics.figures.allocation import ROW_SPARSITY_UPRIGHT
-from diagnostics.figures.frame import PERCENT, count_rows, drawn, frame, signed
+from diagnostics.figures.frame import PERCENT, count_rows, drawn, frame, note, signed
 from diagnostics.figures.marks import mark_rows, number_rows
 from diagnostics.figures.theme import PALETTES, Style, Theme, escape, series_styles
 from diagnostics.numeric import row_indices, spread_indices
@@ -72,18 +72,9 @@ def row_scatter_figure(
     figure.add_hline(
         y=reference, line={"color": PALETTES[theme].muted, "width": 1, "dash": "dot"}, layer="below"
     )
-    figure.add_annotation(
-        x=1,
-        xref="paper",
-        y=reference,
-        text=f"layer sparsity {reference:.1%}",
-        xanchor="right",
-        yanchor="bottom",
-        showarrow=False,
-        font={"size": 11, "color": PALETTES[theme].muted},
-        bgcolor=PALETTES[theme].surface,
-        opacity=0.8,
-    )
+    at_the_line = {"x": 1, "xref": "paper", "y": reference, "xanchor": "right", "yanchor": "bottom"}
+    box = {"bgcolor": PALETTES[theme].surface, "opacity": 0.8}
+    note(figure, theme, f"layer sparsity {reference:.1%}", **at_the_line, **box)
     several = len(scatters) > 1
     frame(
         figure,
@@ -171,20 +162,7 @@ def pair_figure(
         ),
     )
     if len(selected):
-        figure.add_scatter(
-            x=drawn(x[selected]),
-            y=drawn(y[selected]),
-            mode="markers",
-            name="selected rows",
-            customdata=selected.astype(np.int32),
-            marker={
-                "color": style.colour,
-                "size": 10,
-                "symbol": style.symbol,
-                "line": {"width": 2, "color": palette.ink},
-            },
-            hovertemplate="<b>row %{customdata}</b>, selected<extra></extra>",
-        )
+        mark_rows(figure, theme, selected, x[selected], y[selected], style)
         number_rows(figure, theme, selected, x[selected], y[selected])
     sentence = f"{count_rows(len(x))}; above the line {names[1]} prunes more."
     if comparison.correlation is not None:

@@ -6,6 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.figures.frame import count_rows, drawn, frame
+from diagnostics.figures.marks import spread_band
 from diagnostics.figures.theme import METHOD_STYLES, PALETTES, Theme, escape, faded
 from diagnostics.format import rate_label
 from diagnostics.numeric import row_indices, spread_indices
@@ -36,15 +37,8 @@ def row_signal_figure(
     seen = spread_indices(len(order), POINTS) if len(order) else order
     rows, mean, spread = known[order][seen], mean[order][seen], spread[order][seen]
     figure = go.Figure()
-    figure.add_scatter(
-        x=drawn(np.concatenate([seen, seen[::-1]])),
-        y=drawn(np.concatenate([mean - spread, (mean + spread)[::-1]])),
-        fill="toself",
-        fillcolor=faded(style.colour, 0.25),
-        line={"width": 0},
-        hoverinfo="skip",
-        name="one standard deviation over draws",
-    )
+    name = "one standard deviation over draws"
+    spread_band(figure, seen, mean - spread, mean + spread, faded(style.colour, 0.25), name)
     figure.add_scatter(
         x=drawn(seen),
         y=drawn(mean),

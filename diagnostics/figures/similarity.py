@@ -3,8 +3,8 @@
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.frame import count_rows, drawn, frame, spread_labels
-from diagnostics.figures.marks import histogram_bars, median_lines, percentile_bands
+from diagnostics.figures.frame import count_rows, drawn, frame, note, spread_labels
+from diagnostics.figures.marks import bordered_mark, histogram_bars, median_lines, percentile_bands
 from diagnostics.figures.theme import PALETTES, ROW_DASHES, Theme, escape, series_styles
 from diagnostics.similarity import CosineDistribution, CosineStatistics
 
@@ -38,16 +38,9 @@ def cosine_figure(statistics: CosineStatistics, theme: Theme = "light") -> go.Fi
     figure.add_vline(
         x=statistics.target, line={"color": palette.muted, "width": 1, "dash": "dot"}, layer="below"
     )
-    figure.add_annotation(
-        x=statistics.target,
-        y=1,
-        yref="paper",
-        text=f"layer target T = {statistics.target:.0%}",
-        xanchor="right" if statistics.target > 0.5 else "left",
-        yanchor="bottom",
-        showarrow=False,
-        font={"size": 11, "color": palette.muted},
-    )
+    side = "right" if statistics.target > 0.5 else "left"
+    above = {"x": statistics.target, "y": 1, "yref": "paper", "xanchor": side, "yanchor": "bottom"}
+    note(figure, theme, f"layer target T = {statistics.target:.0%}", **above)
     sentence = "Cosine between a row's dense and pruned output; 1 = direction kept."
     if statistics.dead_rows:
         sentence += f" {count_rows(statistics.dead_rows)} without output left out of the bands."
@@ -83,12 +76,7 @@ def _marks(figure: go.Figure, statistics: CosineStatistics, theme: Theme) -> Non
             mode="markers",
             name=f"row under {escape(allocation.label)}",
             customdata=[row for row, _ in marks],
-            marker={
-                "symbol": style.symbol,
-                "size": 10,
-                "color": style.colour,
-                "line": {"width": 1.5, "color": PALETTES[theme].surface},
-            },
+            marker=bordered_mark(style, PALETTES[theme].surface, 10),
             hovertemplate=(
                 f"<b>row %{{customdata}}</b> under {escape(allocation.label)}"
                 "<br>row sparsity %{x:.2%}<br>cosine %{y:.4f}<extra></extra>"

@@ -7,10 +7,8 @@ import plotly.graph_objects as go
 
 from diagnostics.figures.cells import BLOCK, KIND, cell_axes, cells_height, colour_bar
 from diagnostics.figures.frame import drawn, frame
+from diagnostics.figures.marks import share_outlines
 from diagnostics.figures.theme import PALETTES, SEQUENTIAL, Theme, diverging, escape
-from diagnostics.numeric import histogram
-
-_BINS = 50
 
 
 def checkpoint_map_figure(
@@ -81,26 +79,12 @@ def zeros_figure(rows: np.ndarray, columns: np.ndarray, theme: Theme = "light") 
         theme: light or dark.
     """
     palette = PALETTES[theme]
-    low = min(float(rows.min()), float(columns.min()))
-    high = max(float(rows.max()), float(columns.max()))
-    if high - low < 1e-6:
-        low, high = low - 0.005, high + 0.005
-    edges = np.linspace(low, high, _BINS + 1)
-    counted = histogram([rows, columns], edges)
     figure = go.Figure()
-    for name, counts, colour, dash in (
-        ("rows (output dimensions)", counted.counts[0], palette.ink, "solid"),
-        ("columns (input features)", counted.counts[1], palette.gain, "dash"),
-    ):
-        share = counts / counts.sum()
-        figure.add_scatter(
-            x=drawn(np.repeat(edges, 2)),
-            y=drawn(np.concatenate([[0.0], np.repeat(share, 2), [0.0]])),
-            mode="lines",
-            line={"color": colour, "dash": dash, "width": 1.5},
-            name=name,
-            hovertemplate="%{y:.1%} at a sparsity of %{x:.1%}<extra>" + name + "</extra>",
-        )
+    sets = [
+        ("rows (output dimensions)", rows, palette.ink, "solid"),
+        ("columns (input features)", columns, palette.gain, "dash"),
+    ]
+    share_outlines(figure, sets, "%{y:.1%} at a sparsity of %{x:.1%}")
     frame(
         figure,
         theme,
@@ -110,6 +94,4 @@ def zeros_figure(rows: np.ndarray, columns: np.ndarray, theme: Theme = "light") 
         y_title="share",
         legend=True,
     )
-    figure.update_xaxes(tickformat=".1%")
-    figure.update_yaxes(rangemode="tozero", tickformat=".0%")
     return figure

@@ -36,10 +36,10 @@ def test_allocation_states_its_sparsities():
 def test_ecdf_rises_to_one_and_counts_rows(counts):
     sparsity = counts / 50
     steps = ecdf(sparsity)
-    assert (np.diff(steps.row_sparsity) > 0).all()
+    assert (np.diff(steps.values) > 0).all()
     assert (np.diff(steps.share) > 0).all()
     assert steps.share[-1] == 1
-    for value, share in zip(steps.row_sparsity, steps.share, strict=True):
+    for value, share in zip(steps.values, steps.share, strict=True):
         assert share == pytest.approx(np.mean(sparsity <= value))
 
 
@@ -48,7 +48,7 @@ def test_curves_of_wide_layers_are_thinned_exactly():
     steps, ranked = ecdf(sparsity), ranked_rows(sparsity)
     assert len(steps.share) == len(ranked.rows) == CURVE_POINTS
     assert steps.share[-1] == 1
-    np.testing.assert_allclose(steps.share, steps.row_sparsity + 1 / 14_000)
+    np.testing.assert_allclose(steps.share, steps.values + 1 / 14_000)
     np.testing.assert_array_equal(sparsity[ranked.rows], ranked.row_sparsity)
     assert (ranked.row_sparsity[0], ranked.row_sparsity[-1]) == (sparsity.min(), sparsity.max())
 
