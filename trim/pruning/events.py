@@ -1,10 +1,12 @@
 """Events of a whole-model run: its progress, and facts about what was done. The listener renders them."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from trim.errors import RunError
 from trim.progress import Progress
 
 if TYPE_CHECKING:
@@ -73,6 +75,17 @@ Fact = Began | LayerPruned | BlockDone | Note | Stopped | Finished
 FactListener = Callable[[Fact], None]
 Event = Fact | Progress
 Listener = Callable[[Event], None]
+
+
+@contextlib.contextmanager
+def end_reported(tell: Callable[[Stopped], None]) -> Iterator[None]:
+    """Report in the last line of the log that a run or a recovery was stopped, and by what."""
+    try:
+        yield
+    except BaseException as error:
+        with contextlib.suppress(RunError):
+            tell(Stopped(type(error).__name__))
+        raise
 
 
 def to_json(event: "DataclassInstance") -> dict:

@@ -5,7 +5,6 @@ import dataclasses
 import hashlib
 import math
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict
 
@@ -23,7 +22,7 @@ from trim.models.experts import reach_few_experts
 from trim.models.row_parts import structure
 from trim.names import CORPORA, absolute
 from trim.progress import Progress, ProgressListener
-from trim.pruning.events import Began, Event, FactListener, Finished, Listener, Stopped, to_json
+from trim.pruning.events import Began, Event, FactListener, Finished, Listener, end_reported, to_json
 from trim.pruning.layer import Method
 from trim.pruning.loop import prune_blocks
 from trim.pruning.plan import chosen_layers, plan_budgets
@@ -189,7 +188,7 @@ def _work(
         elif listener:
             listener(event)
 
-    with fixed_threads(threads), torch.inference_mode(), _report_end(tell):
+    with fixed_threads(threads), torch.inference_mode(), end_reported(tell):
         options: _PassOptions = {
             "batch": batch,
             "folder": writer.path,
@@ -273,17 +272,6 @@ def _batch_and_threads(run: Run) -> tuple[int, int]:
             "another folder"
         )
     return run.compute.batch, run.compute.threads
-
-
-@contextlib.contextmanager
-def _report_end(tell: Listener) -> Iterator[None]:
-    """Report in the last line of the log that a run was stopped, and by what."""
-    try:
-        yield
-    except BaseException as error:
-        with contextlib.suppress(RunError):
-            tell(Stopped(type(error).__name__))
-        raise
 
 
 def _saved_budgets(run: Run, source: RunSource) -> Budgets | None:

@@ -11,32 +11,24 @@ from torch import Tensor
 
 from trim.errors import RunError
 from trim.files import FolderLock, atomic_file, remove_temporary
-from trim.names import RECOVERY, one_line
+from trim.names import RECOVERY
 from trim.recovery.kept import KeptWeights
 from trim.recovery.text import RecoveryText
 from trim.recovery.training import Course, Training
 from trim.runs.fields import parse_json, read_fields
-from trim.runs.json_files import SCHEMA, settings_fingerprint
+from trim.runs.json_files import settings_fingerprint
 from trim.runs.recovery import Recovery, RecoveryRecord, open_recovery
-from trim.runs.shapes import MAX_NAME_LENGTH
-from trim.runs.writer import log_event, now, write_json
+from trim.runs.writer import FolderWriter, write_record
 
 TEXT, STATE = "text.safetensors", "state.safetensors"
 
 
-class RecoveryWriter:
-    """Writes the folder of one recovery, and keeps other processes out of it while it is open."""
+class RecoveryWriter(FolderWriter):
+    """Writes the folder of one recovery."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self._lock = FolderLock(path)
+        super().__init__(path, FolderLock(path))
         remove_temporary(path)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._lock.release()
 
     @classmethod
     def create(cls, path: Path, record: RecoveryRecord, text: RecoveryText, name: str) -> Self:
@@ -53,16 +45,7 @@ class RecoveryWriter:
                 raise RunError(f"{path} is not empty (it holds {foreign[0]}); choose another folder{hint}")
             writer.write_text(text)
             settings = dataclasses.asdict(record)
-            write_json(
-                path / RECOVERY,
-                {
-                    "schema": SCHEMA,
-                    "name": one_line(name or path.name, MAX_NAME_LENGTH),
-                    "created": now(),
-                    "fingerprint": settings_fingerprint(settings),
-                    "settings": settings,
-                },
-            )
+            write_record(path / RECOVERY, name or path.name, settings_fingerprint(settings), settings)
         except BaseException:
             writer._lock.release()
             raise
@@ -77,10 +60,6 @@ class RecoveryWriter:
     def has_state(self) -> bool:
         """Return whether there is a state to resume from."""
         return (self.path / STATE).exists()
-
-    def log(self, event: dict) -> None:
-        """Add a line to `events.jsonl`."""
-        log_event(self.path, event)
 
     def write_text(self, text: RecoveryText) -> None:
         """Keep the windows until the recovery is complete."""
@@ -120,46 +99,38 @@ class RecoveryWriter:
         course = {"course": training.course_json(), "adam_steps": kept.steps}
         _save(self.path / STATE, {key: each.cpu() for key, each in tensors.items()}, course)
 
-    def read_course(self) -> Course:
-        """Read how far the training was; a new course where nothing was written."""
-        if not self.has_state:
-            return Course()
-        try:
-            with safe_open(self.path / STATE, "pt") as file:
-                content = parse_json((file.metadata() or {})["trim"])
-            return read_fields(Course, cast(dict, content)["course"], "course")
-        except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise self._damaged() from error
+    def read_state(self, kept: KeptWeights) -> tuple[Course, Tensor | None]:
+        """Put the trained weights and the state of the optimizer back.
 
-    def read_state(self, kept: KeptWeights) -> Tensor | None:
-        """Put the trained weights and the state of the optimizer back, and return the best weights so far.
+        Returns:
+            How far the training was, and the best weights so far; a new course and None where nothing was written.
 
-        None: nothing was written yet.
+        Raises:
+            RunError: the file is damaged.
         """
         if not self.has_state:
-            return None
+            return Course(), None
         try:
             with safe_open(self.path / STATE, "pt") as file:
-                kept.steps = int(cast(dict, parse_json((file.metadata() or {})["trim"]))["adam_steps"])
+                content = cast(dict, parse_json((file.metadata() or {})["trim"]))
+                course = read_fields(Course, content["course"], "course")
+                kept.steps = int(content["adam_steps"])
                 for key, state in (("values", kept.values), ("first", kept.first), ("second", kept.second)):
                     state.copy_(file.get_tensor(key))
                 best: Tensor = file.get_tensor("best")
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise self._damaged() from error
+            raise RunError(
+                f"{self.path / STATE} is damaged; remove it, and the recovery starts again with: python -m trim resume "
+                f"{self.path}"
+            ) from error
         kept.write(kept.values)
-        return best
+        return course, best
 
     def finish(self) -> Recovery:
         """Remove what was only needed on the way."""
         for name in (STATE, TEXT):
             (self.path / name).unlink(missing_ok=True)
         return self.recovery
-
-    def _damaged(self) -> RunError:
-        return RunError(
-            f"{self.path / STATE} is damaged; remove it, and the recovery starts again with: python -m trim resume "
-            f"{self.path}"
-        )
 
 
 def has_leftovers(path: Path) -> bool:

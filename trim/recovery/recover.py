@@ -23,7 +23,7 @@ from trim.recovery.text import RecoveryText
 from trim.recovery.work import Settled, work
 from trim.runs import recovery as stored
 from trim.runs.folder import is_run
-from trim.runs.listing import runs_folder
+from trim.runs.listing import free_path, runs_folder
 from trim.runs.options import settings_of
 from trim.runs.recording import compute_facts, versions
 from trim.runs.recover_settings import RecoverSettings
@@ -218,8 +218,4 @@ def new_path(sparse: str | Path) -> Path:
     folder, name = run.parent, run.name
     if (folder.parent / "sweep.json").is_file():  # in which nothing but its cells is
         folder, name = folder.parents[1], f"{folder.parent.name}-{name}"
-    base = folder / f"{name}-recovered"
-    path, number = base, 2
-    while path.exists():
-        path, number = base.with_name(f"{base.name}-{number}"), number + 1
-    return path
+    return free_path(folder / f"{name}-recovered")

@@ -16,7 +16,7 @@ from trim.errors import RunError
 from trim.models.fusion import fused
 from trim.models.loaded import Model
 from trim.progress import Progress, ProgressListener
-from trim.pruning.events import Finished, Note, Stopped, to_json
+from trim.pruning.events import Finished, Note, end_reported, to_json
 from trim.recovery import events
 from trim.recovery.checkpointing import recomputed
 from trim.recovery.events import FactListener
@@ -74,10 +74,8 @@ def work(
     recovery = writer.recovery
     record, request = recovery.record, recovery.record.request
     settled = Settled.of(request)
-    device, dtype = (
-        choose_device(request.device),
-        recovery_dtype(request.dtype, choose_device(request.device)),
-    )
+    device = choose_device(request.device)
+    dtype = recovery_dtype(request.dtype, device)
     told = 0.0
 
     def fact(event: events.Fact) -> None:
@@ -93,7 +91,7 @@ def work(
             if progress:
                 progress(now)
 
-    with fixed_threads(record.compute.threads or torch.get_num_threads()), _report_end(fact):
+    with fixed_threads(record.compute.threads or torch.get_num_threads()), end_reported(fact):
         fact(
             events.Began(
                 pair.sizes.trained,
@@ -114,9 +112,8 @@ def work(
         before = kept.values.to("cpu", copy=True)
         size = kept.typical_size()
         kept.write(kept.values)
-        course = writer.read_course()
+        course, best = writer.read_state(kept)
         earlier = course.seconds
-        best = writer.read_state(kept)
         text = writer.read_text()
         with _ready(dense, student, plan, device):
             began = time.monotonic()
@@ -245,14 +242,3 @@ def _ready(dense: Model, student: Model, plan: Plan, device: torch.device) -> It
         if plan.checkpointing:
             stack.enter_context(recomputed(student.blocks))
         yield
-
-
-@contextlib.contextmanager
-def _report_end(fact: FactListener) -> Iterator[None]:
-    """Report in the last line of the log that a recovery was stopped, and by what."""
-    try:
-        yield
-    except BaseException as error:
-        with contextlib.suppress(RunError):
-            fact(Stopped(type(error).__name__))
-        raise

@@ -11,7 +11,6 @@ diagnoses/          what was measured of single layers afterwards, a file for ea
 notes.json          name and note, free to edit
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,8 +24,8 @@ from trim.models.heads import HeadLayout
 from trim.names import closest_matches
 from trim.row_parts import RowPart, Structure
 from trim.runs.fields import parse_json, read_fields, read_value
-from trim.runs.json_files import damaged, read_events, read_json, read_record
-from trim.runs.listing import FolderEntry, list_folders, runs_folder
+from trim.runs.json_files import damaged, read_json, read_record
+from trim.runs.listing import FolderEntry, StoredFolder, list_folders, runs_folder
 from trim.runs.record import MASK_ARRAYS, LayerRecord, check_array, from_parts
 from trim.runs.run_record import Compute, ModelFacts, RunRecord, TextFacts
 from trim.runs.settings import PruneSettings
@@ -38,12 +37,11 @@ from trim.runs.shapes import (
     LayerNumbers,
     Manifest,
     Metrics,
-    Notes,
 )
 
 
 @dataclass(frozen=True, eq=False)
-class Run:
+class Run(StoredFolder):
     """A run on disk. Its small files are read when it is opened, its blocks when they are asked for.
 
     Attributes:
@@ -57,11 +55,6 @@ class Run:
     config: Config
     record: RunRecord
     manifest: Manifest
-
-    @property
-    def id(self) -> str:
-        """The folder's name."""
-        return self.path.name
 
     @property
     def kind(self) -> str:
@@ -93,11 +86,6 @@ class Run:
         """Return the hardware and the arithmetic that computed the run."""
         return self.record.compute
 
-    @property
-    def fingerprint(self) -> str:
-        """The hash of the settings."""
-        return self.config["fingerprint"]
-
     @cached_property
     def structure(self) -> Structure:
         """Return what the run recorded of the model's blocks; of a run of an older version nothing."""
@@ -111,11 +99,6 @@ class Run:
         return Structure(tuple(content["dense"]), parts)
 
     @property
-    def created(self) -> str:
-        """Return when the run began, ISO 8601 in UTC."""
-        return self.config["created"]
-
-    @property
     def heads(self) -> HeadLayout | None:
         """Return the model's attention heads; None: the run does not say."""
         facts = self.config.get("heads")
@@ -127,20 +110,6 @@ class Run:
     def complete(self) -> bool:
         """Return whether every block is complete."""
         return self.manifest["complete"]
-
-    @cached_property
-    def notes(self) -> dict[str, str]:
-        """`notes.json`: "name" and "note"."""
-        written = read_json(self.path / "notes.json", Notes, optional=True)
-        return {
-            "name": written.get("name") or self.config.get("name") or self.id,
-            "note": written.get("note", ""),
-        }
-
-    @property
-    def name(self) -> str:
-        """Return the title of the run."""
-        return self.notes["name"]
 
     @cached_property
     def budgets(self) -> BudgetFacts:
@@ -175,10 +144,6 @@ class Run:
             if sizes[0] != sizes[1] or sizes[0] != sizes[2]:
                 raise damaged(path, "its tokens and their losses are not equally many")
         return found
-
-    def events(self) -> Iterator[dict]:
-        """`events.jsonl`, in order."""
-        return read_events(self.path)
 
     @property
     def blocks(self) -> list[int]:

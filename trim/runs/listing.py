@@ -1,24 +1,66 @@
 """The folder of the runs, and lists of the runs, recoveries or sweeps in it."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from trim.errors import RunError
+from trim.runs.json_files import read_events, read_json
+from trim.runs.shapes import Notes, RecordHead
 
 
-class Dated(Protocol):
-    """A run or a sweep: a folder that says when it was created."""
+class StoredFolder:
+    """The folder of a run, a recovery or a sweep: its id, when it began, its name and note, and its events."""
+
+    path: Path
+    config: RecordHead
+
+    @property
+    def id(self) -> str:
+        """The folder's name."""
+        return self.path.name
 
     @property
     def created(self) -> str:
-        """When, as ISO text in UTC."""
-        ...
+        """Return when it began, ISO 8601 in UTC."""
+        return self.config["created"]
+
+    @property
+    def fingerprint(self) -> str:
+        """The hash of its settings."""
+        return self.config["fingerprint"]
+
+    @cached_property
+    def notes(self) -> dict[str, str]:
+        """`notes.json`: "name" and "note"."""
+        written = read_json(self.path / "notes.json", Notes, optional=True)
+        return {
+            "name": written.get("name") or self.config.get("name") or self.id,
+            "note": written.get("note", ""),
+        }
+
+    @property
+    def name(self) -> str:
+        """Its title."""
+        return self.notes["name"]
+
+    def events(self) -> Iterator[dict]:
+        """`events.jsonl`, in order."""
+        return read_events(self.path)
 
 
-F = TypeVar("F", bound=Dated)
+F = TypeVar("F", bound=StoredFolder)
+
+
+def free_path(path: Path) -> Path:
+    """Return the path, or where that is taken the first one with a number after it that is not."""
+    free, number = path, 2
+    while free.exists():
+        free, number = path.with_name(f"{path.name}-{number}"), number + 1
+    return free
 
 
 def runs_folder() -> Path:

@@ -10,11 +10,10 @@ state.safetensors, text.safetensors    what a stopped recovery resumes from, unt
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, NotRequired, TypedDict
+from typing import Annotated, TypedDict
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -22,11 +21,11 @@ from safetensors import SafetensorError, safe_open
 from trim.errors import RunError, SettingsError
 from trim.names import RECOVERED, RECOVERY
 from trim.runs.fields import Limits, read_fields
-from trim.runs.json_files import damaged, read_events, read_json, read_record
-from trim.runs.listing import FolderEntry, list_folders
+from trim.runs.json_files import damaged, read_json, read_record
+from trim.runs.listing import FolderEntry, StoredFolder, list_folders
 from trim.runs.recover_settings import RecoverSettings
 from trim.runs.run_record import Compute, ModelFacts
-from trim.runs.shapes import Count, Name, Notes, PerplexityEntry, Share, Time
+from trim.runs.shapes import Count, PerplexityEntry, RecordHead, Share
 
 MOVED = "moved.safetensors"
 _ALWAYS = {"curve", "best", "steps", "training_seconds"}  # of metrics.json once anything was measured
@@ -106,38 +105,25 @@ class RecoveryMetrics(TypedDict, total=False):
     dense_perplexities: list[PerplexityEntry]
 
 
-class _Record(TypedDict):
+class RecoveryConfig(RecordHead):
     """`recovery.json`."""
 
-    schema: int
-    name: NotRequired[Name]
-    created: Time
-    fingerprint: str
     settings: dict
 
 
 @dataclass(frozen=True, eq=False)
-class Recovery:
+class Recovery(StoredFolder):
     """A recovery on disk.
 
     Attributes:
         path: the folder.
+        config: `recovery.json`, checked against its fingerprint.
         record: what decides its result, read and checked.
-        created: when it began, ISO 8601 in UTC.
-        fingerprint: the hash of the record.
-        given: the name that it was begun with.
     """
 
     path: Path
+    config: RecoveryConfig
     record: RecoveryRecord
-    created: str
-    fingerprint: str
-    given: str
-
-    @property
-    def id(self) -> str:
-        """The folder's name."""
-        return self.path.name
 
     @property
     def model(self) -> Path:
@@ -155,17 +141,6 @@ class Recovery:
         return self.metrics.keys() >= {"sparsity", "seconds"}
 
     @cached_property
-    def notes(self) -> dict[str, str]:
-        """`notes.json`: "name" and "note"."""
-        written = read_json(self.path / "notes.json", Notes, optional=True)
-        return {"name": written.get("name") or self.given or self.id, "note": written.get("note", "")}
-
-    @property
-    def name(self) -> str:
-        """Return the title of the recovery."""
-        return self.notes["name"]
-
-    @cached_property
     def metrics(self) -> RecoveryMetrics:
         """`metrics.json`; empty until the first held-out loss.
 
@@ -180,10 +155,6 @@ class Recovery:
         ):
             raise damaged(path, "its curve of the held-out losses is not complete")
         return metrics
-
-    def events(self) -> Iterator[dict]:
-        """`events.jsonl`, in order."""
-        return read_events(self.path)
 
     def rows_moved(self) -> dict[str, np.ndarray]:
         """Read ‖ŵ − w‖ / ‖w‖ over the kept weights of each row, (D,) float32 by layer; NaN for a row without any.
@@ -224,12 +195,12 @@ def open_recovery(path: str | Path) -> Recovery:
     if not is_recovery(path):
         raise RunError(f"{path} is not a recovery: it holds no {RECOVERY}. `trim recover RUN` writes one")
     file = path / RECOVERY
-    content = read_record(file, _Record, "recover again")
+    config = read_record(file, RecoveryConfig, "recover again")
     try:
-        record = read_fields(RecoveryRecord, content["settings"], "settings")
+        record = read_fields(RecoveryRecord, config["settings"], "settings")
     except SettingsError as error:
         raise damaged(file, error) from error
-    return Recovery(path, record, content["created"], content["fingerprint"], content.get("name", ""))
+    return Recovery(path, config, record)
 
 
 def list_recoveries(folder: str | Path | None = None) -> list[FolderEntry[Recovery]]:

@@ -58,14 +58,19 @@ class StructureNumbers(TypedDict):
     parts: dict[LayerPath, list[PartNumbers]]
 
 
-class Config(TypedDict):
-    """`config.json`; "heads" where the model's configuration says it, "structure" where its blocks say more."""
+class RecordHead(TypedDict):
+    """What the file says first that makes a folder a run, a recovery or a sweep."""
 
     schema: int
-    kind: Literal["model", "layer"]
     name: NotRequired[Name]
     created: Time
     fingerprint: str
+
+
+class Config(RecordHead):
+    """`config.json`; "heads" where the model's configuration says it, "structure" where its blocks say more."""
+
+    kind: Literal["model", "layer"]
     heads: NotRequired[HeadFacts]
     structure: NotRequired[StructureNumbers]
     settings: dict
@@ -324,14 +329,10 @@ class SweepOptions(TypedDict):
     texts: list[dict]
 
 
-class SweepConfig(TypedDict):
+class SweepConfig(RecordHead):
     """`sweep.json`."""
 
-    schema: int
-    name: NotRequired[Name]
-    created: Time
     keep_masks: NotRequired[bool]
-    fingerprint: str
     settings: SweepOptions
 
 

@@ -9,7 +9,7 @@ import shutil
 import unicodedata
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import cast
+from typing import Self, cast
 
 import numpy as np
 from safetensors.numpy import save
@@ -21,6 +21,7 @@ from trim.names import one_line
 from trim.row_parts import Structure
 from trim.runs.folder import Run, block_file, open_run
 from trim.runs.json_files import SCHEMA, read_json, settings_fingerprint
+from trim.runs.listing import free_path
 from trim.runs.record import LayerRecord, to_parts
 from trim.runs.recovery import is_recovery, open_recovery
 from trim.runs.shapes import MAX_NAME_LENGTH, MAX_NOTE_LENGTH, BlockEntry, Diagnoses, LayerNumbers, Manifest
@@ -29,13 +30,30 @@ from trim.runs.shapes import MAX_NAME_LENGTH, MAX_NOTE_LENGTH, BlockEntry, Diagn
 _HARMLESS = {"lock", ".lock", "manifest.json", "notes.json", ".gitignore", ".DS_Store"}
 
 
-class RunWriter:
-    """Writes one run, and keeps other processes out of its folder while it is open (`with RunWriter…`)."""
+class FolderWriter:
+    """Keeps other processes out of a run's or a recovery's folder while it is open (`with …Writer…`)."""
+
+    def __init__(self, path: Path, lock: FolderLock) -> None:
+        self.path = path
+        self._lock = lock
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._lock.release()
+
+    def log(self, event: dict) -> None:
+        """Add a line to `events.jsonl`, as `log_event` does."""
+        log_event(self.path, event)
+
+
+class RunWriter(FolderWriter):
+    """Writes one run."""
 
     def __init__(self, path: Path, lock: FolderLock, manifest: Manifest) -> None:
-        self.path = path
+        super().__init__(path, lock)
         self.manifest = manifest
-        self._lock = lock
 
     @classmethod
     def create(
@@ -72,18 +90,13 @@ class RunWriter:
                 raise RunError(f"{path} is not empty (it holds {foreign[0]}); choose another folder")
             writer = cls(path, lock, {"complete": False, "blocks": {}})
             writer._write_manifest()
-            write_json(
-                path / "config.json",
-                {
-                    "schema": SCHEMA,
-                    "kind": kind,
-                    "name": one_line(name or path.name, MAX_NAME_LENGTH),
-                    "created": now(),
-                    "fingerprint": settings_fingerprint(settings),
-                    **({} if heads is None else {"heads": dataclasses.asdict(heads)}),
-                    **({"structure": structure.to_json()} if structure else {}),
-                    "settings": settings,
-                },
+            facts = {
+                "kind": kind,
+                **({} if heads is None else {"heads": dataclasses.asdict(heads)}),
+                **({"structure": structure.to_json()} if structure else {}),
+            }
+            write_record(
+                path / "config.json", name or path.name, settings_fingerprint(settings), settings, **facts
             )
         except BaseException:
             lock.release()
@@ -107,12 +120,6 @@ class RunWriter:
         except BaseException:
             lock.release()
             raise
-
-    def __enter__(self) -> "RunWriter":
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._lock.release()
 
     def write_block(self, index: int, records: Iterable[LayerRecord], **facts: object) -> int:
         """Write a block and commit it; one that is there already stays until then.
@@ -167,10 +174,6 @@ class RunWriter:
         """Write `budgets.json`."""
         write_json(self.path / "budgets.json", budgets)
 
-    def log(self, event: dict) -> None:
-        """Add a line to `events.jsonl`, as `log_event` does."""
-        log_event(self.path, event)
-
     def finish(self, metrics: Mapping[str, object]) -> Run:
         """Write the metrics and mark the run complete."""
         update_metrics(self.path, metrics)
@@ -180,6 +183,20 @@ class RunWriter:
 
     def _write_manifest(self) -> None:
         write_json(self.path / "manifest.json", self.manifest)
+
+
+def write_record(file: Path, name: str, fingerprint: str, settings: dict, **facts: object) -> None:
+    """Write the file that makes a folder a run, a recovery or a sweep, as `read_record` reads it.
+
+    Args:
+        file: in the folder, which is made if it is missing.
+        name: what people call it.
+        fingerprint: the hash of the settings.
+        settings: everything that changes the result.
+        facts: what else the file says.
+    """
+    head = {"schema": SCHEMA, "name": one_line(name, MAX_NAME_LENGTH), "created": now()}
+    write_json(file, {**head, **facts, "fingerprint": fingerprint, "settings": settings})
 
 
 def log_event(path: Path, event: dict) -> None:
@@ -259,11 +276,7 @@ def new_run_path(folder: Path, name: str) -> Path:
     """Return a folder for a new run: the name in plain letters and the time, and a number where that is taken."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     plain = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")[:60] or "run"
-    base = f"{plain}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}"
-    path, number = folder / base, 2
-    while path.exists():
-        path, number = folder / f"{base}-{number}", number + 1
-    return path
+    return free_path(folder / f"{plain}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}")
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:

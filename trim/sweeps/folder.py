@@ -17,12 +17,11 @@ from trim.cache import fingerprint
 from trim.errors import RunError, SettingsError
 from trim.evaluation.entries import entry_of
 from trim.files import FolderLock, remove_temporary
-from trim.names import one_line
 from trim.runs.folder import Run, list_runs, open_run
-from trim.runs.json_files import SCHEMA, read_json, read_record
-from trim.runs.listing import FolderEntry, list_folders
-from trim.runs.shapes import MAX_NAME_LENGTH, DenseFacts, PerplexityEntry, Problem, SweepConfig
-from trim.runs.writer import now, write_json
+from trim.runs.json_files import read_json, read_record
+from trim.runs.listing import FolderEntry, StoredFolder, list_folders
+from trim.runs.shapes import DenseFacts, PerplexityEntry, Problem, SweepConfig
+from trim.runs.writer import write_record
 from trim.sweeps.settings import Cell, SweepSettings
 
 
@@ -49,7 +48,7 @@ class CellOutcome:
 
 
 @dataclass(frozen=True, eq=False)
-class Sweep:
+class Sweep(StoredFolder):
     """A sweep on disk.
 
     Attributes:
@@ -61,21 +60,6 @@ class Sweep:
     path: Path
     config: SweepConfig
     settings: SweepSettings
-
-    @property
-    def id(self) -> str:
-        """The folder's name."""
-        return self.path.name
-
-    @property
-    def name(self) -> str:
-        """Return the title of the sweep."""
-        return self.config.get("name") or self.id
-
-    @property
-    def created(self) -> str:
-        """Return when the sweep began, ISO 8601 in UTC."""
-        return self.config["created"]
 
     @property
     def keep_masks(self) -> bool:
@@ -160,17 +144,7 @@ def create_sweep(
         return sweep
     if path.exists() and (not path.is_dir() or any(not each.name.startswith(".") for each in path.iterdir())):
         raise RunError(f"{path} is not empty and holds no sweep; choose another folder with --out")
-    write_json(
-        path / "sweep.json",
-        {
-            "schema": SCHEMA,
-            "name": one_line(name, MAX_NAME_LENGTH),
-            "created": now(),
-            "keep_masks": keep_masks,
-            "fingerprint": settings.fingerprint,
-            "settings": settings.to_json(),
-        },
-    )
+    write_record(path / "sweep.json", name, settings.fingerprint, settings.to_json(), keep_masks=keep_masks)
     return open_sweep(path)
 
 
