@@ -126,7 +126,7 @@ def load(key: ModelKey) -> trim.Model:
     """Load the model; before a large download the reader is asked."""
     laboratory_ = laboratory()
     finished(laboratory_.devices(), DEVICES)
-    if not laboratory_.is_loaded(key):
+    if not laboratory_.started(key):
         description = finished(laboratory_.description(key.source), key.source)
         if description.download_bytes:
             with st.container(border=True):

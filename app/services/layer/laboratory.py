@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import gc
-from collections.abc import Hashable, Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Hashable, Iterator
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
 
 import trim
 from app.services.jobs.manager import JOBS
@@ -37,6 +38,8 @@ if TYPE_CHECKING:  # torch is imported by the jobs that compute with it
     from app.services.layer.study import Outcome, Study
     from trim.runs.shapes import TokenFacts
 
+R = TypeVar("R")
+
 MODEL_CACHE_BYTES = 2 * 2**30
 STUDY_CACHE_BYTES = 2**30
 SOLUTION_CACHE_BYTES = 2**28
@@ -46,26 +49,14 @@ class Laboratory:
     """Loads models and measures them in background threads, heavy ones one at a time; caches the last used."""
 
     def __init__(self) -> None:
-        self._models: JobTable[trim.Model] = JobTable(MODEL_CACHE_BYTES, _model_bytes)
-        self._descriptions: JobTable[trim.ModelDescription] = JobTable(16)
-        self._devices: JobTable[list[str]] = JobTable(1)
-        self._studies: JobTable[Study] = JobTable(STUDY_CACHE_BYTES, _study_bytes)
-        self._sensitivities: JobTable[dict[str, Tensor]] = JobTable(4)
-        self._xrays: JobTable[trim.Xray] = JobTable(4)
-        self._agreements: JobTable[list[trim.Agreement]] = JobTable(4)
-        self._tokens: JobTable[TokenFacts] = JobTable(4)
-        self._signals: JobTable[trim.RowSignal] = JobTable(16)
-        self._solutions: JobTable[trim.SolvedLayer] = JobTable(SOLUTION_CACHE_BYTES, _solution_bytes)
-        self._measured: tuple[JobTable, ...] = (
-            self._models,
-            self._studies,
-            self._sensitivities,
-            self._xrays,
-            self._agreements,
-            self._tokens,
-            self._signals,
-            self._solutions,
-        )
+        self._tables: dict[type, JobTable] = {
+            str: JobTable(16),  # descriptions of models, and the devices
+            ModelKey: JobTable(MODEL_CACHE_BYTES, _model_bytes),
+            StudyKey: JobTable(STUDY_CACHE_BYTES, _study_bytes),
+            SignalKey: JobTable(16),
+            SolutionKey: JobTable(SOLUTION_CACHE_BYTES, _solution_bytes),
+            **{kind: JobTable(4) for kind in (SensitivityKey, XrayKey, AgreementKey, TokensKey)},
+        }
         self._loading = Lane()
         # The hooks of two measurements on one model would mix: a cancelled one holds the lane until it ends.
         self._measuring = Lane(to_the_end=True)
@@ -78,17 +69,16 @@ class Laboratory:
         Raises:
             PresenterNeededError: a reader of a seminar asks; so for `model`, `study`, `sensitivity` and `forget`.
         """
-        SEMINAR.require("Opening a model", source)
-        return self._descriptions.job(source, lambda job: _described(source, job))
+        return self._job(source, "Opening a model", source, lambda job: _describe(source, job))
 
     def devices(self) -> Job[list[str]]:
         """Start a job that lists the devices for a model; the first takes the seconds that torch takes to load."""
-        return self._devices.job(DEVICES, _devices)
+        return self._tables[str].job(DEVICES, _devices)
 
     def known_devices(self) -> list[str]:
         """Return the devices for a model, without waiting: until torch is loaded, only the CPU."""
-        job = self._devices.get(DEVICES)
-        return job.result() if job is not None and job.done and not job.failed else ["cpu"]
+        job: Job[list[str]] | None = self._finished(DEVICES)
+        return ["cpu"] if job is None else job.result()
 
     def preparing(self, key: StudyKey) -> tuple[Hashable, Job]:
         """Start the job that is next on the way to a study, or that failed there; with the job's own key.
@@ -104,89 +94,90 @@ class Laboratory:
             return key.model, model
         return key, self.study(key, model.result())
 
-    def is_loaded(self, key: ModelKey) -> bool:
-        """Return whether the model is there already, or about to be."""
-        return self._models.get(key) is not None
+    def started(self, key: Hashable) -> bool:
+        """Return whether the job of that key was started and is kept: it is done, or about to be."""
+        return self._tables[type(key)].get(key) is not None
 
     def model(self, key: ModelKey) -> Job[trim.Model]:
         """Start a job that loads a model."""
-        SEMINAR.require("Loading a model", key.source)
-        return self._models.job(key, lambda job: self._model(key, job))
+        return self._job(key, "Loading a model", key.source, partial(self._model, key))
 
     def study(self, key: StudyKey, model: trim.Model) -> Job[Study]:
         """Start a job whose result is the study of a layer of a loaded model."""
-        SEMINAR.require("Preparing a layer", key.model.source)
-        return self._studies.job(key, lambda job: self._study(key, model, job))
+        return self._job(key, "Preparing a layer", key.model.source, partial(self._study, key, model))
 
     def sensitivity(self, key: SensitivityKey, model: trim.Model) -> Job[dict[str, Tensor]]:
         """Start a job whose result is the sensitivity (D,) of the rows of every layer of a loaded model, by layer.
 
         Studies wait for it, and it for them: both put hooks on the model.
         """
-        SEMINAR.require("Measuring sensitivities", key.model.source)
-        return self._sensitivities.job(key, lambda job: self._sensitivity(key, model, job))
+        return self._job(
+            key, "Measuring sensitivities", key.model.source, partial(self._sensitivity, key, model)
+        )
 
     def xray(self, key: XrayKey) -> Job[trim.Xray]:
         """Start a job that finds out how a checkpoint was pruned."""
-        SEMINAR.require("An X-ray of a checkpoint", key.checkpoint)
-        return self._xrays.job(key, lambda job: self._xray(key, job))
+        return self._job(key, "An X-ray of a checkpoint", key.checkpoint, partial(self._xray, key))
 
     def agreements(self, key: AgreementKey, parent: trim.Model) -> Job[list[trim.Agreement]]:
         """Start a job that compares a checkpoint's zeros with the masks of the library."""
-        SEMINAR.require("Comparing masks", key.checkpoint)
-        return self._agreements.job(key, lambda job: self._agreement(key, parent, job))
+        return self._job(key, "Comparing masks", key.checkpoint, partial(self._agreement, key, parent))
 
     def tokens(self, key: TokensKey, parent: trim.Model) -> Job[TokenFacts]:
         """Start a job that measures which tokens suffer under a checkpoint."""
-        SEMINAR.require("Comparing losses", key.checkpoint)
-        return self._tokens.job(key, lambda job: self._token_losses(key, parent, job))
+        return self._job(key, "Comparing losses", key.checkpoint, partial(self._token_losses, key, parent))
 
     def signal(self, key: SignalKey, model: trim.Model) -> Job[trim.RowSignal]:
         """Start a job that learns the row sparsities of a layer of a loaded model several times."""
-        SEMINAR.require("Measuring uncertainty", key.study.model.source)
-        return self._signals.job(key, lambda job: self._signal(key, model, job))
-
-    def started_signal(self, key: SignalKey) -> bool:
-        """Return whether such a job was started and is kept."""
-        return self._signals.get(key) is not None
+        return self._job(
+            key, "Measuring uncertainty", key.study.model.source, partial(self._signal, key, model)
+        )
 
     def measured_signal(
         self, study: StudyKey, settings: SearchSettings
     ) -> tuple[SignalKey, trim.RowSignal] | None:
         """Return the draws that were asked for last of a layer under these settings; None: none are kept."""
-        for key, job in self._signals.succeeded():
+        for key, job in self._tables[SignalKey].succeeded():
             if isinstance(key, SignalKey) and (key.study, key.settings) == (study, settings):
                 return key, job.result()
         return None
 
     def solution(self, key: SolutionKey, model: trim.Model, outcome: Outcome) -> Job[trim.SolvedLayer]:
         """Start a job that solves a layer of a loaded model, beside the masks of an outcome of its study."""
-        SEMINAR.require("Solving a layer", key.study.model.source)
-        return self._solutions.job(key, lambda job: self._solution(key, model, outcome, job))
-
-    def started_solution(self, key: SolutionKey) -> bool:
-        """Return whether such a job was started and is kept."""
-        return self._solutions.get(key) is not None
+        return self._job(
+            key,
+            "Solving a layer",
+            key.study.model.source,
+            lambda job: self._solution(key, model, outcome, job),
+        )
 
     def open_studies(self) -> list[Study]:
         """Return the studies that are kept, the one asked for last first."""
-        return [job.result() for _, job in self._studies.succeeded()]
+        return [job.result() for _, job in self._tables[StudyKey].succeeded()]
 
     def unfinished(self) -> list[tuple[str, Job]]:
         """Return the jobs that run or wait, each with a name for people."""
-        return [(job_title(key), job) for table in self._measured for key, job in table.unfinished()]
+        tables = [table for kind, table in self._tables.items() if kind is not str]
+        return [(job_title(key), job) for table in tables for key, job in table.unfinished()]
 
     def finished_study(self, key: StudyKey | None) -> Study | None:
         """Return the study of that key if it is still kept."""
-        job = self._studies.get(key)
-        return job.result() if job is not None and job.done and not job.failed else None
+        job: Job[Study] | None = None if key is None else self._finished(key)
+        return None if job is None else job.result()
 
     def forget(self, key: Hashable) -> None:
         """Make the next request for a description, model, study or sensitivity do its work again."""
         SEMINAR.require("Computing something again")
-        tables: tuple[JobTable, ...] = (self._descriptions, self._devices, *self._measured)
-        for table in tables:
-            table.forget(key)
+        self._tables[type(key)].forget(key)
+
+    def _job(self, key: Hashable, what: str, source: str, work: Callable[[Job], R]) -> Job[R]:
+        """Start a job, or return the one that there is; `what` needs the presenter in a seminar."""
+        SEMINAR.require(what, source)
+        return self._tables[type(key)].job(key, work)
+
+    def _finished(self, key: Hashable) -> Job | None:
+        job = self._tables[type(key)].get(key)
+        return job if job is not None and job.done and not job.failed else None
 
     def _model(self, key: ModelKey, job: Job) -> trim.Model:
         """Download and unpack it where needed, alongside others; load one at a time."""
@@ -198,8 +189,8 @@ class Laboratory:
                 try:
                     return fetched.load(key.device, key.dtype, job.report)
                 except trim.NotEnoughMemoryError:
-                    self._models.make_room()
-                    self._studies.make_room()
+                    for kind in (ModelKey, StudyKey):
+                        self._tables[kind].make_room()
                     gc.collect()
                 return fetched.load(key.device, key.dtype, job.report)
 
@@ -344,6 +335,6 @@ def _devices(job: Job) -> list[str]:
     return ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]
 
 
-def _described(source: str, job: Job) -> trim.ModelDescription:
+def _describe(source: str, job: Job) -> trim.ModelDescription:
     job.report(Progress("Asking what the model is"))
     return trim.describe_model(source)

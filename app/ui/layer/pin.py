@@ -194,7 +194,7 @@ def _study(key: StudyKey, shown: Study) -> Study | None:
         return shipped.study(key.score)
     if not SEMINAR.may():
         raise PinError("The pinned layer is not open on this server, and computing it is the presenter's.")
-    if not laboratory_.is_loaded(key.model):
+    if not laboratory_.started(key.model):
         raise PinError(
             f"The pinned layer {key.layer} is of the model {key.model.source}, which is not in memory. Open that layer "
             "first, and then the address again."

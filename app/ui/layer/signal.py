@@ -145,7 +145,7 @@ def _live_section(study: Study, outcome: Outcome, rows: list[int], file_name: st
         study.key, outcome.result.settings, drawn.of, drawn.draws, drawn.vectors or study.vectors, drawn.texts
     )
     laboratory_ = laboratory()
-    if not (asked or laboratory_.started_signal(key)):
+    if not (asked or laboratory_.started(key)):
         st.caption(
             "The layer is searched once for each draw. Other windows also take a forward pass of the model each. "
             "Keep the layer as a run, and what was measured is kept with it."

@@ -56,7 +56,7 @@ def solution_of(study: Study, outcome: Outcome, solver: str) -> trim.SolvedLayer
     weighed = outcome.optimum.sensitivity is not None
     key = SolutionKey(study.key, outcome.result.settings, weighed, solver)
     laboratory_ = laboratory()
-    if not laboratory_.started_solution(key):
+    if not laboratory_.started(key):
         label = "Solve the layer" + ("" if solver == "solved" else f" by {METHOD_LABELS[solver]}")
         place = st.container().empty()
         with place.container():

@@ -276,7 +276,7 @@ def solved_by_hand(curves: trim.RetentionCurves) -> trim.SolvedLayer:
     masks = {name: torch.from_numpy(outcome.view.masks[name]()) for name in ("trim", "optimal")}
     found = trim.solve_layer(sample, 0.7, "sparsegpt", masks=masks)
     key = SolutionKey(study.key, outcome.result.settings, False, "sparsegpt")
-    laboratory()._solutions.job(key, lambda job: found).result(60)
+    laboratory()._tables[SolutionKey].job(key, lambda job: found).result(60)
     return found
 
 

@@ -12,6 +12,7 @@ from streamlit.testing.v1 import AppTest
 import trim
 from app.services.layer import study as studies
 from app.services.layer.background import Job, JobTable
+from app.services.layer.keys import StudyKey
 from tests.app.page import LayerPage, steps
 from tests.trim import tiny
 from trim.models.loaded import FetchedModel
@@ -244,7 +245,7 @@ def test_more_vectors_than_tokens(llama):
 
 
 def test_a_session_holds_on_to_few_studies(llama, own_laboratory):
-    own_laboratory._studies = JobTable(3, lambda study: 1)
+    own_laboratory._tables[StudyKey] = JobTable(3, lambda study: 1)
     page = LayerPage(model=str(llama), rows="1,2", **SMALL_TEXT)
     for score in ("magnitude", "wanda"):
         page.set("segmented_control", "score", score)

@@ -149,7 +149,7 @@ def test_models_make_room_for_one_that_does_not_fit(own_laboratory, key, monkeyp
     calls, load = [], loaded.FetchedModel.load
 
     def first_fails(*arguments: object) -> trim.Model:
-        calls.append(len(own_laboratory._models.succeeded()))
+        calls.append(len(own_laboratory._tables[ModelKey].succeeded()))
         if len(calls) == 1:
             raise trim.NotEnoughMemoryError("full")
         return load(*arguments)
@@ -168,7 +168,7 @@ def test_row_sparsities_are_learned_from_other_vectors_windows_or_texts(own_labo
         found = own_laboratory.signal(asked, model).result(PATIENCE_SECONDS)
         assert found.sparsity.shape == (2, model.layers[key.layer].out_features)
         assert (found.gini[0] != found.gini[1]).any() == (drawn != "vectors")
-        assert own_laboratory.started_signal(asked)
+        assert own_laboratory.started(asked)
         measured = own_laboratory.measured_signal(key, settings)
         assert measured is not None
         assert (measured[0], measured[1].titles) == (asked, found.titles)
