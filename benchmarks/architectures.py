@@ -8,7 +8,6 @@ docs/models-and-texts.md is written; with TYPE … only their places in it chang
     python -m benchmarks.architectures [--write] [TYPE …]
 """
 
-import argparse
 import contextlib
 import datetime
 import json
@@ -32,6 +31,7 @@ from transformers.models.auto.modeling_auto import (
 )
 
 import trim
+from benchmarks.script import script_parser
 from tests.trim import tiny
 from trim.calibration.calibration import Calibration
 from trim.calibration.inputs import MIN_TOKENS
@@ -399,7 +399,7 @@ def written(text: str) -> dict[str, tuple[str, str]]:
 
 def main() -> None:
     """Check the types, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = script_parser(__doc__)
     parser.add_argument("types", nargs="*", help="types of the installed transformers; default: all")
     parser.add_argument(
         "--write", action="store_true", help=f"write the table into {DOCUMENT.name}; others stay"

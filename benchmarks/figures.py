@@ -10,9 +10,7 @@ pdftoppm -r 300 -png figure.pdf figure.
 Needs chromium or google-chrome on PATH, and nothing else running: everything shares the cores.
 """
 
-import argparse
 import importlib.util
-import json
 import subprocess
 import sys
 import tempfile
@@ -21,10 +19,11 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import FLAGS, WIDE
-from tests.browser.harness import count_runs, drag_slider, find_browser, redraw, running_app, settled
+from benchmarks.browser import VIEWPORT, open_browser
+from benchmarks.script import print_report, script_parser
+from tests.browser.harness import count_runs, drag_slider, redraw, running_app, settled
 
 TARGET = "Layer sparsity"
 
@@ -87,25 +86,17 @@ def made_again(packed: Path, folder: Path) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("--folder", type=Path, required=True, help="where pictures and files go")
     asked = parser.parse_args()
     asked.folder.mkdir(parents=True, exist_ok=True)
-    browser_path = find_browser()
-    if browser_path is None:
-        parser.error("no chromium or google-chrome on PATH")
     result: dict[str, object] = {}
     with (
         tempfile.TemporaryDirectory() as folder,
         running_app(Path(folder)) as server,
-        sync_playwright() as playwright,
+        open_browser() as browser,
     ):
-        browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
-        page = browser.new_page(
-            base_url=server.url, viewport={"width": WIDE[0], "height": WIDE[1]}, accept_downloads=True
-        )
+        page = browser.new_page(base_url=server.url, viewport=VIEWPORT, accept_downloads=True)
         count_runs(page)
         page.goto("/")
         reader = Reader(page)
@@ -118,8 +109,7 @@ def main() -> None:
         result["pdf"] = pdf.name
         page.screenshot(path=asked.folder / "studio.png")
         result["made_again"] = made_again(save(reader, "Code and data", asked.folder), asked.folder / "again")
-        browser.close()
-    print(json.dumps(result))
+    print_report("figures", **result)
 
 
 if __name__ == "__main__":

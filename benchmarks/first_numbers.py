@@ -17,6 +17,8 @@ import tempfile
 import threading
 import time
 
+from benchmarks.script import print_report, script_parser
+
 LAYER = "28.self_attn.v_proj"
 
 
@@ -69,9 +71,7 @@ def measure() -> dict[str, float]:
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--one", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -89,13 +89,7 @@ def main() -> None:
     medians = {name: round(statistics.median(run.get(name, 0.0) for run in runs), 3) for name in names}
     for name, value in medians.items():
         print(f"{value:8.2f}  {name}")
-    report = {
-        "benchmark": "first_numbers",
-        "layer": LAYER,
-        "cores": os.cpu_count(),
-        "load_before": round(load, 1),
-    }
-    print(json.dumps(report | medians))
+    print_report("first_numbers", layer=LAYER, load_before=round(load, 1), **medians)
 
 
 if __name__ == "__main__":

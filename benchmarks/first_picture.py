@@ -9,8 +9,6 @@ themselves, the least that any page of this kind can take here.
 Needs chromium or google-chrome on PATH, and nothing else running: everything shares the cores.
 """
 
-import argparse
-import json
 import os
 import statistics
 import tempfile
@@ -18,10 +16,11 @@ import time
 from pathlib import Path
 
 import psutil
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
-from tests.browser.conftest import FLAGS, WIDE
-from tests.browser.harness import find_browser, running_app
+from benchmarks.browser import VIEWPORT, open_browser
+from benchmarks.script import print_report, script_parser
+from tests.browser.harness import running_app
 
 EMPTY_PAGE = """
 import plotly.graph_objects as go
@@ -38,7 +37,7 @@ CHARTS = ".js-plotly-plot .main-svg:first-child"
 def times_to_charts(browser: Browser, script: str, selector: str) -> tuple[float, float]:
     """Start a server and open its page; seconds until four charts are drawn, and the server's processor time."""
     with tempfile.TemporaryDirectory() as folder:
-        page = browser.new_page(viewport={"width": WIDE[0], "height": WIDE[1]})
+        page = browser.new_page(viewport=VIEWPORT)
         begun = time.perf_counter()
         with running_app(Path(folder), script, {"TRIM_CACHE": f"{folder}/cache"}) as server:
             page.goto(server.url, wait_until="commit")
@@ -51,25 +50,18 @@ def times_to_charts(browser: Browser, script: str, selector: str) -> tuple[float
 
 def main() -> None:
     """Run the command."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("--repeats", type=int, default=5, help="of each page, in turn")
     arguments = parser.parse_args()
-    path = find_browser()
-    if path is None:
-        raise SystemExit("no chromium or google-chrome on PATH")
     load = os.getloadavg()[0]
     app, empty = [], []
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+    with tempfile.TemporaryDirectory() as folder, open_browser() as browser:
         script = Path(folder) / "empty.py"
         script.write_text(EMPTY_PAGE)
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         for _ in range(arguments.repeats):
             app.append(times_to_charts(browser, "app/server.py", CARDS))
             empty.append(times_to_charts(browser, str(script), CHARTS))
-        browser.close()
-    report: dict[str, object] = {"benchmark": "first_picture", "repeats": arguments.repeats}
+    report: dict[str, object] = {"repeats": arguments.repeats, "load_average_before": load}
     for name, times in (("app", app), ("empty_page", empty)):
         seconds, processor = zip(*times, strict=True)
         report |= {
@@ -77,13 +69,9 @@ def main() -> None:
             f"{name}_server_processor_seconds": statistics.median(processor),
             f"{name}_seconds": seconds,
         }
-    report |= {
-        "cores": os.cpu_count(),
-        "load_average_before": load,
-    }
     for name in ("app_median_seconds", "empty_page_median_seconds"):
         print(f"{name:28} {report[name]:10.3f} s")
-    print(json.dumps(report))
+    print_report("first_picture", **report)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,8 @@ All processes are forks of this one, which has pruned before. Prints a line for 
 it again, and one JSON line last; exits with 1 if there was one.
 """
 
-import argparse
 import collections
 import contextlib
-import json
 import os
 import random
 import re
@@ -24,8 +22,7 @@ import signal
 import sys
 import tempfile
 import time
-import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,6 +33,8 @@ import tests.rehearsed  # noqa: F401, prunes, so that forks find that done
 from app.services.jobs import manager, worker
 from app.services.runs import files, importing
 from app.services.runs.store import RunStore
+from benchmarks.killing import arm, die, ended, forked
+from benchmarks.script import print_report, script_parser
 from tests.app.small_runs import make_run
 from tests.trim import rough
 from trim import cli
@@ -48,77 +47,10 @@ PATIENCE_SECONDS = 120
 _TEMPORARY = re.compile(r"\.(.+-[0-9a-f]{12}|importing-.*|activations-.*)")
 _JOB_ID = re.compile(r"job-\d{8}-\d{6}")
 _TIMES = re.compile(r'"(created|time|seconds|load_seconds|training_seconds)": ("[^"]*"|[-+.e0-9]+)')
-_WRITES = {"os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate"}
-
-Work = Callable[[], int | None]
 
 
 class BadEndError(Exception):
     """A folder did not end as it must."""
-
-
-def arm(folder: Path, operation: int, killed: Callable[[], None]) -> list[int]:
-    """Call `killed` just before that operation on the files of a folder, counted from 1; returns the count so far."""
-    count = [0]
-
-    def heard(event: str, arguments: tuple) -> None:
-        if event == "open":
-            path, mode, flags = arguments
-            changes = (
-                any(letter in mode for letter in "wax+") if mode else bool(flags & (os.O_WRONLY | os.O_RDWR))
-            )
-        else:
-            path, changes = arguments[0] if arguments else None, event in _WRITES
-        if not changes or not isinstance(path, str | os.PathLike) or not str(path).startswith(str(folder)):
-            return
-        count[0] += 1
-        if count[0] == operation:
-            killed()
-
-    sys.addaudithook(heard)
-    return count
-
-
-def die() -> None:
-    """End this process as `kill -9` does."""
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def forked(work: Work, log: Path) -> int:
-    """Do some work in a fork of this process, in a session of its own; returns the process id."""
-    sys.stdout.flush()
-    pid = os.fork()
-    if pid:
-        return pid
-    code = 1
-    with contextlib.suppress(BaseException):
-        os.setsid()
-        with log.open("ab") as output:
-            os.dup2(output.fileno(), 1)
-            os.dup2(output.fileno(), 2)
-        try:
-            code = work() or 0
-        except SystemExit as error:
-            code = int(error.code or 0)
-        except BaseException:
-            traceback.print_exc()
-        sys.stdout.flush()
-        sys.stderr.flush()
-    os._exit(code)
-
-
-def ended(pid: int, seconds: float) -> int:
-    """Wait for a process, and kill it after some seconds; returns its exit code, negative for a signal."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found, status = os.waitpid(pid, os.WNOHANG)
-        if found:
-            return os.waitstatus_to_exitcode(status)
-        if time.monotonic() > deadline:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-            return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        time.sleep(0.002)
 
 
 class ForkedPopen:
@@ -357,9 +289,7 @@ def trial(kind: Kind, name: str) -> tuple[int, list[str]]:
 
 def main() -> int:
     """Kill until there were enough."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
@@ -411,7 +341,7 @@ def main() -> int:
             failed += bool(wrong)
             for line in wrong:
                 print(f"{name}: {line}", flush=True)
-    print(json.dumps({"kills": kills, "folders": folders, "failed": failed}))
+    print_report("kills", kills=kills, folders=folders, failed=failed)
     return 1 if failed else 0
 
 

@@ -17,17 +17,16 @@ With `--busy 4` four other processes compute all the while: what is left of the 
 
 import argparse
 import contextlib
-import json
 import os
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 
 import trim
+from benchmarks.script import median_seconds, print_report, script_parser, wait_for_device
 from trim.measures import EPSILON
 from trim.methods.scores import ranks_of, score_order
 
@@ -76,24 +75,6 @@ def direct_search(
                 break
             previous = quality
     return best_rate, best_x
-
-
-def median_seconds(run: Callable[[], object], repeats: int) -> float:
-    """Median of `repeats` timings after one warm-up."""
-    run()
-    times = []
-    for _ in range(repeats):
-        wait_for_device()
-        begin = time.perf_counter()
-        run()
-        wait_for_device()
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
-
-
-def wait_for_device() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 def demo_layer(name: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -157,9 +138,7 @@ def busy_processes(number: int) -> Iterator[None]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--layer", default="15.mlp.gate_proj", help="of the demo model")
     parser.add_argument("--rows", type=int, help="of a random layer, instead of one of the demo model")
@@ -204,7 +183,6 @@ def measure(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> N
         )
     direct_seconds, search_seconds = (statistics.median(column) for column in zip(*rows, strict=True))
     report = {
-        "benchmark": "layer",
         "shape": list(weight.shape),
         "inputs": curves.vectors,
         "dtype": str(inputs.dtype).removeprefix("torch."),
@@ -221,7 +199,7 @@ def measure(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> N
     }
     if arguments.device == "cuda":
         on_device(report, weight, inputs, score)
-    print(json.dumps(report))
+    print_report("layer", **report)
 
 
 if __name__ == "__main__":

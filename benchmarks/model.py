@@ -25,6 +25,7 @@ import transformers
 from safetensors.torch import save_file
 
 import trim
+from benchmarks.script import script_parser
 from trim.calibration.calibration import Calibration
 from trim.calibration.text_pass import default_batch
 from trim.devices import choose_device
@@ -111,9 +112,7 @@ def random_model(folder: Path, shape: str, blocks: int) -> None:
 
 def model_parser(description: str, windows: int) -> argparse.ArgumentParser:
     """The arguments of this benchmark and of that of the optimal method: the model, how much text, how sparse."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(description)
     parser.add_argument("--model", default="demo")
     parser.add_argument(
         "--shape", choices=sorted(SHAPES), help="random weights of this shape instead of a model"

@@ -9,15 +9,10 @@ table of float64 once. The hulls read it once and then hold some forty edges of 
 to within one row's jump. Prints one JSON line last.
 """
 
-import argparse
-import json
-import statistics
-import time
-from collections.abc import Callable
-
 import torch
 from torch import Tensor
 
+from benchmarks.script import median_seconds, print_report, script_parser
 from trim.methods.optimal import lower_hull, optimal_counts
 from trim.methods.retention import retention_curves
 from trim.methods.scores import wanda_score
@@ -41,24 +36,9 @@ def by_bisection(table: Tensor, total: int) -> Tensor:
     return counts + torch.minimum(room, (left - before).clamp(min=0))
 
 
-def median_seconds(run: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """Median of `repeats` timings after one warm-up."""
-    run()
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        run()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-        times.append(time.perf_counter() - begin)
-    return statistics.median(times)
-
-
 def main() -> None:
     """Measure and compare."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("--rows", type=int, default=1536)
     parser.add_argument("--columns", type=int, default=576)
     parser.add_argument("--vectors", type=int, default=128)
@@ -87,10 +67,10 @@ def main() -> None:
     lost, lost_by_bisection = (float(table.gather(1, counts[:, None]).sum()) for counts in (mine, other))
     assert int(mine.sum()) == int(other.sum()) == total
     assert abs(lost - lost_by_bisection) <= 1e-6 * lost_by_bisection + float(table.diff(dim=1).abs().max())
-    seconds = median_seconds(by_hulls, device, chosen.repeats)
-    peer = median_seconds(lambda: by_bisection(table, total), device, chosen.repeats)
-    hull_seconds = median_seconds(lambda: lower_hull(curves.error, limit), device, chosen.repeats)
-    curve_seconds = median_seconds(lambda: retention_curves(weight, inputs, score), device, 3)
+    seconds = median_seconds(by_hulls, chosen.repeats)
+    peer = median_seconds(lambda: by_bisection(table, total), chosen.repeats)
+    hull_seconds = median_seconds(lambda: lower_hull(curves.error, limit), chosen.repeats)
+    curve_seconds = median_seconds(lambda: retention_curves(weight, inputs, score), 3)
     result = {
         "rows": chosen.rows,
         "columns": chosen.columns,
@@ -104,7 +84,7 @@ def main() -> None:
         "lost": lost,
         "lost_by_bisection": lost_by_bisection,
     }
-    print(json.dumps(result))
+    print_report("optimal", **result)
 
 
 if __name__ == "__main__":

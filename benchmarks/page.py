@@ -9,9 +9,6 @@ numbers of the charts some hundredths of a second; the drawing takes a few milli
 Needs chromium or google-chrome on PATH, and nothing else running: everything shares the cores.
 """
 
-import argparse
-import json
-import os
 import random
 import statistics
 import tempfile
@@ -19,15 +16,15 @@ import time
 from pathlib import Path
 
 import numpy as np
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
-from tests.browser.conftest import FLAGS, WIDE
+from benchmarks.browser import VIEWPORT, open_browser
+from benchmarks.script import print_report, script_parser
 from tests.browser.harness import (
     AppServer,
     count_runs,
     drag_slider,
-    find_browser,
     redraw,
     running_app,
     settled,
@@ -123,34 +120,22 @@ def measure(page: Page, server: AppServer, started: float, releases: int, change
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("--releases", type=int, default=20, help="of the target slider")
     parser.add_argument("--changes", type=int, default=50, help="of the layer")
     arguments = parser.parse_args()
-    path = find_browser()
-    if path is None:
-        raise SystemExit("no chromium or google-chrome on PATH")
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        page = browser.new_page(viewport={"width": WIDE[0], "height": WIDE[1]})
+    with tempfile.TemporaryDirectory() as folder, open_browser() as browser:
+        page = browser.new_page(viewport=VIEWPORT)
         with running_app(Path(folder)) as server:  # fills the caches, also that of files on the disk
             opened(page, f"{server.url}/?{ITS_ADDRESS}")
         page.close()
-        page = browser.new_page(viewport={"width": WIDE[0], "height": WIDE[1]})
+        page = browser.new_page(viewport=VIEWPORT)
         started = time.perf_counter()
         with running_app(Path(folder)) as server:
             report = measure(page, server, started, arguments.releases, arguments.changes)
-        browser.close()
     for name, value in report.items():
         print(f"{name:28} {value / 2**20:10.1f} MiB" if "bytes" in name else f"{name:28} {value:10.3f} s")
-    report = {
-        "benchmark": "page",
-        "releases": arguments.releases,
-        "layer_changes": arguments.changes,
-    } | report
-    print(json.dumps(report | {"cores": os.cpu_count(), "load_average": os.getloadavg()[0]}))
+    print_report("page", releases=arguments.releases, layer_changes=arguments.changes, **report)
 
 
 if __name__ == "__main__":

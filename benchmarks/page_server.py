@@ -7,8 +7,6 @@ computes everything but the capture anew: order, curves, search and four charts.
 and draws three charts. What bounds them: the sweep over the columns, then the figures of a layer of 4,096 rows.
 """
 
-import argparse
-import json
 import os
 import random
 import statistics
@@ -19,6 +17,7 @@ from pathlib import Path
 import torch
 import transformers
 
+from benchmarks.script import print_report, script_parser
 from tests.app.page import LayerPage
 from tests.trim import tiny
 
@@ -47,9 +46,7 @@ def timed(change: object) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("--device", help="as the page names it, such as cuda:0; default: what it chooses")
     parser.add_argument("--releases", type=int, default=10, help="of the target slider")
     arguments = parser.parse_args()
@@ -71,15 +68,13 @@ def main() -> None:
             [target for target in range(30, 95) if target != 70], arguments.releases
         )
         seconds = [timed(lambda target=target: page.set("slider", "target", target)) for target in targets]
-    report = {
-        "benchmark": "page_server",
-        "device": next(each for each in page.texts if "in memory, on" in each),
-        "other_score_seconds": scores,
-        "target_median_seconds": statistics.median(seconds),
-        "target_largest_seconds": max(seconds),
-        "load_average": os.getloadavg()[0],
-    }
-    print(json.dumps(report))
+    print_report(
+        "page_server",
+        device=next(each for each in page.texts if "in memory, on" in each),
+        other_score_seconds=scores,
+        target_median_seconds=statistics.median(seconds),
+        target_largest_seconds=max(seconds),
+    )
 
 
 if __name__ == "__main__":

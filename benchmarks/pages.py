@@ -10,24 +10,16 @@ and drawing by Plotly the rest. Learn's own pictures: benchmarks/slides.py.
 Needs chromium or google-chrome on PATH, and nothing else running: everything shares the cores.
 """
 
-import argparse
-import json
-import os
 import statistics
 import tempfile
 import time
 from pathlib import Path
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser
 
-from tests.browser.conftest import FLAGS, WIDE
-from tests.browser.harness import (
-    AppServer,
-    count_runs,
-    find_browser,
-    running_app,
-    settled,
-)
+from benchmarks.browser import VIEWPORT, open_browser
+from benchmarks.script import print_report, script_parser
+from tests.browser.harness import AppServer, count_runs, running_app, settled
 
 PAGES = (
     "model",
@@ -42,7 +34,7 @@ CHART = ".js-plotly-plot .main-svg, .player > svg"
 
 def visit(browser: Browser, server: AppServer, path: str) -> dict[str, float]:
     """One first look at a page."""
-    context = browser.new_context(viewport={"width": WIDE[0], "height": WIDE[1]}, base_url=server.url)
+    context = browser.new_context(viewport=VIEWPORT, base_url=server.url)
     page = context.new_page()
     count_runs(page)
     received = [0]
@@ -63,27 +55,23 @@ def visit(browser: Browser, server: AppServer, path: str) -> dict[str, float]:
 
 def main() -> None:
     """Visit, measure, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("--visits", type=int, default=5, help="of each page")
     arguments = parser.parse_args()
-    browser_path = find_browser()
-    if browser_path is None:
-        raise SystemExit("no chromium or google-chrome on PATH")
-    report: dict[str, object] = {"benchmark": "pages", "visits": arguments.visits}
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
-        with running_app(Path(folder)) as server:
-            for path in PAGES:
-                visit(browser, server, path)
-            for path in PAGES:
-                seen = [visit(browser, server, path) for _ in range(arguments.visits)]
-                name = path.partition("?")[0]
-                report[name] = {key: statistics.median(each[key] for each in seen) for key in seen[0]}
-                print(name, {key: round(value, 2) for key, value in report[name].items()})
-        browser.close()
-    print(json.dumps(report | {"cores": os.cpu_count(), "load_average": os.getloadavg()[0]}))
+    report: dict[str, object] = {}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_browser() as browser,
+        running_app(Path(folder)) as server,
+    ):
+        for path in PAGES:
+            visit(browser, server, path)
+        for path in PAGES:
+            seen = [visit(browser, server, path) for _ in range(arguments.visits)]
+            name = path.partition("?")[0]
+            report[name] = {key: statistics.median(each[key] for each in seen) for key in seen[0]}
+            print(name, {key: round(value, 2) for key, value in report[name].items()})
+    print_report("pages", visits=arguments.visits, **report)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ far the authors' mask in float32 agrees with their own in float64. Prints one JS
 layers.
 """
 
-import argparse
 import contextlib
 import importlib
 import io
@@ -26,6 +25,7 @@ import transformers
 from torch import Tensor, nn
 
 import trim
+from benchmarks.script import script_parser
 from trim.calibration.inputs import outer_products
 from trim.methods.alps import alps
 from trim.methods.least_squares import TextProducts
@@ -147,9 +147,7 @@ def compare(
 
 def main() -> None:
     """Compare."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("model")
     parser.add_argument("--text", required=True)
     parser.add_argument("--sparsegpt", type=Path, metavar="FOLDER")

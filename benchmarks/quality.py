@@ -46,6 +46,7 @@ from torch import Tensor
 
 import trim
 from benchmarks.quality_parts import PARTS
+from benchmarks.script import script_parser
 from trim.evaluation.entries import number_to_json
 from trim.methods import solve as solver
 from trim.methods.choices import SOLVERS
@@ -218,9 +219,7 @@ def main() -> None:
 
 def quality_parser(description: str) -> argparse.ArgumentParser:
     """The arguments of this benchmark and of that of recoveries: the model, the texts, where results go."""
-    parser = argparse.ArgumentParser(
-        description=description, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(description)
     parser.add_argument("model")
     parser.add_argument("--calibration", required=True, help="text, of which the calibration part is used")
     parser.add_argument("--evaluation", required=True, nargs="+", help='files, read whole, and "demo"')

@@ -1,138 +1,50 @@
 """The sweeps of `benchmarks.quality`, by part: what varies in each."""
 
 BUDGETS = ("uniform", "owl", "alphapruning")
-# Each part's sweeps: fields of the grid and their values.
+ONE, THREE = (0,), (0, 1, 2)  # seeds
+
+
+def _sweep(
+    allocation: tuple[str, ...], budget: tuple[str, ...], seeds: tuple[int, ...], **more: tuple
+) -> dict:
+    """The fields of a grid and their values; 4 input vectors per window unless said otherwise."""
+    grid = {"allocation": allocation, "budget": budget, "vectors_per_sequence": (4,), **more, "seed": seeds}
+    return {name: values for name, values in grid.items() if values}
+
+
 PARTS: dict[str, list[dict[str, tuple]]] = {
     "scores": [
-        {
-            "score": ("wanda",),
-            "allocation": ("uniform", "trim"),
-            "budget": BUDGETS,
-            "recalculate_inputs": (False, True),
-            "vectors_per_sequence": (1, 8),
-            "seed": (0,),
-        },
-        {"score": ("magnitude",), "allocation": ("uniform",), "budget": BUDGETS, "seed": (0,)},
+        _sweep(
+            ("uniform", "trim"),
+            BUDGETS,
+            ONE,
+            score=("wanda",),
+            recalculate_inputs=(False, True),
+            vectors_per_sequence=(1, 8),
+        ),
+        _sweep(("uniform",), BUDGETS, ONE, score=("magnitude",), vectors_per_sequence=()),
     ],
-    "methods": [
-        {
-            "allocation": ("uniform", "trim"),
-            "budget": BUDGETS,
-            "vectors_per_sequence": (4,),
-            "seed": (0, 1, 2),
-        }
-    ],
+    "methods": [_sweep(("uniform", "trim"), BUDGETS, THREE)],
     "optimal": [
-        {
-            "allocation": ("optimal",),
-            "budget": ("uniform", "optimal"),
-            "vectors_per_sequence": (4,),
-            "seed": (0, 1, 2),
-        },
-        {
-            "allocation": ("uniform", "trim"),
-            "budget": ("optimal",),
-            "vectors_per_sequence": (4,),
-            "seed": (0, 1, 2),
-        },
-        {
-            "allocation": ("optimal",),
-            "budget": ("optimal",),
-            "row_weights": ("ones",),
-            "vectors_per_sequence": (4,),
-            "seed": (0,),
-        },
+        _sweep(("optimal",), ("uniform", "optimal"), THREE),
+        _sweep(("uniform", "trim"), ("optimal",), THREE),
+        _sweep(("optimal",), ("optimal",), ONE, row_weights=("ones",)),
     ],
     "refit": [
-        {
-            "allocation": ("optimal",),
-            "budget": ("optimal",),
-            "refit": (True,),
-            "vectors_per_sequence": (4,),
-            "seed": (0, 1, 2),
-        },
-        {
-            "allocation": ("uniform", "trim", "optimal"),
-            "budget": ("uniform",),
-            "refit": (True,),
-            "vectors_per_sequence": (4,),
-            "seed": (0, 1, 2),
-        },
+        _sweep(("optimal",), ("optimal",), THREE, refit=(True,)),
+        _sweep(("uniform", "trim", "optimal"), ("uniform",), THREE, refit=(True,)),
     ],
-    "solved": [
-        {
-            "allocation": ("solved",),
-            "budget": ("optimal",),
-            "vectors_per_sequence": (4,),
-            "seed": (0, 1, 2),
-        },
-    ],
-    "tuned": [
-        {
-            "allocation": ("solved",),
-            "budget": ("optimal",),
-            "tune": (True,),
-            "vectors_per_sequence": (4,),
-            "seed": (0, 1, 2),
-        },
-    ],
-    "peers": [
-        {
-            "allocation": ("alps", "sparsegpt"),
-            "budget": ("uniform",),
-            "vectors_per_sequence": (4,),
-            "seed": (0, 1, 2),
-        },
-    ],
-    "ablation": [
-        {
-            "allocation": ("solved",),
-            "budget": ("uniform",),
-            "vectors_per_sequence": (4,),
-            "seed": (0,),
-        },
-    ],
+    "solved": [_sweep(("solved",), ("optimal",), THREE)],
+    "tuned": [_sweep(("solved",), ("optimal",), THREE, tune=(True,))],
+    "peers": [_sweep(("alps", "sparsegpt"), ("uniform",), THREE)],
+    "ablation": [_sweep(("solved",), ("uniform",), ONE)],
     "parameters": [
-        {
-            "allocation": ("trim",),
-            "budget": ("owl",),
-            "owl_width": (0.05, 0.08, 0.12, 0.2),
-            "owl_multiple": (5.0, 7.0),
-            "vectors_per_sequence": (4,),
-            "seed": (0,),
-        },
-        {
-            "allocation": ("trim",),
-            "budget": ("alphapruning",),
-            "alpha_width": (0.1, 0.2, 0.3),
-            "vectors_per_sequence": (4,),
-            "seed": (0,),
-        },
+        _sweep(("trim",), ("owl",), ONE, owl_width=(0.05, 0.08, 0.12, 0.2), owl_multiple=(5.0, 7.0)),
+        _sweep(("trim",), ("alphapruning",), ONE, alpha_width=(0.1, 0.2, 0.3)),
     ],
     "published": [
-        {
-            "allocation": ("trim",),
-            "budget": ("owl",),
-            "owl_width": (0.05,),
-            "owl_multiple": (7.0,),
-            "vectors_per_sequence": (4,),
-            "seed": (0, 1, 2),
-        },
-        {
-            "allocation": ("trim",),
-            "budget": ("alphapruning",),
-            "alpha_width": (0.1,),
-            "vectors_per_sequence": (4,),
-            "seed": (0, 1, 2),
-        },
+        _sweep(("trim",), ("owl",), THREE, owl_width=(0.05,), owl_multiple=(7.0,)),
+        _sweep(("trim",), ("alphapruning",), THREE, alpha_width=(0.1,)),
     ],
-    "fits": [
-        {
-            "allocation": ("uniform", "trim"),
-            "budget": ("alphapruning",),
-            "alpha_fit": ("alpha_mid",),
-            "vectors_per_sequence": (4,),
-            "seed": (0,),
-        },
-    ],
+    "fits": [_sweep(("uniform", "trim"), ("alphapruning",), ONE, alpha_fit=("alpha_mid",))],
 }

@@ -6,10 +6,8 @@
 Perplexities are geometric means over seeds, with the least and the most in brackets where there are several.
 """
 
-import argparse
 import base64
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +15,7 @@ from urllib.parse import unquote
 
 import plotly.graph_objects as go
 
+from benchmarks.script import script_parser
 from diagnostics.figures.perplexity import PerplexityCurve, perplexity_curves_figure
 from trim.evaluation.entries import format_perplexity
 from trim.methods.choices import SOLVERS
@@ -261,14 +260,10 @@ def draw(figures: dict[Path, go.Figure]) -> None:
         SystemExit: there is no Chromium, or no playwright to drive it.
     """
     try:
-        from playwright.sync_api import sync_playwright
+        from benchmarks.browser import open_browser
     except ImportError:
         raise SystemExit("figures are drawn by playwright: pip install -r tests/requirements.txt") from None
-    browser_path = shutil.which("chromium") or shutil.which("google-chrome")
-    if browser_path is None:
-        raise SystemExit("figures are drawn by Chromium; install it (Debian: apt install chromium)")
-    with sync_playwright() as driver, tempfile.TemporaryDirectory() as folder:
-        browser = driver.chromium.launch(executable_path=browser_path, args=["--no-sandbox"])
+    with open_browser() as browser, tempfile.TemporaryDirectory() as folder:
         page = browser.new_page()
         for path, content in figures.items():
             file = Path(folder) / "figure.html"
@@ -278,14 +273,11 @@ def draw(figures: dict[Path, go.Figure]) -> None:
             url = page.evaluate("size => Plotly.toImage(document.getElementById('figure'), size)", size)
             header, _, data = url.partition(",")
             path.write_bytes(base64.b64decode(data) if "base64" in header else unquote(data).encode())
-        browser.close()
 
 
 def main() -> None:
     """Print the tables, and draw."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="also draw the figures")
     chosen = parser.parse_args()

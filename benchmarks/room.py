@@ -8,24 +8,22 @@ presenter's key to the moment when a reader's page has been told; "answer" from 
 a reader forges: turns the room's pages, clears answers, answers what there is not, twice, in a flood and too late.
 """
 
-import argparse
 import asyncio
 import json
-import os
 import random
 import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Self
 
-import websockets
-from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
-from streamlit.util import calc_hash
 
 from app.services.server.access import CODE
 from app.ui.learn.course import course
 from app.ui.learn.room import READER_SECONDS
+from benchmarks.script import print_report, script_parser
+from benchmarks.sessions import PATIENCE_SECONDS, PageSession, p95
 from tests.browser.harness import AppServer, running_app
 
 PRESENTERS_CODE = "benchmark of the room"
@@ -33,39 +31,33 @@ GOAL_SECONDS, GOAL_ANSWER_SECONDS = 1.5, 0.5
 SETTLE_SECONDS = 1.0  # between two keys of the presenter
 FLOOD = 300  # answers of one session, each under another id
 ASKED = 1  # the step whose question is forged at
-PATIENCE_SECONDS = 120
 
 
-class Session:
+class Session(PageSession):
     """One page over a websocket. It keeps what the server said last of the room, and when."""
 
     def __init__(self, server: AppServer, query: str) -> None:
-        self._url, self._query = server.url.replace("http://", "ws://") + "/_stcore/stream", query
+        super().__init__(server)
+        self._query = query
         self._ended = asyncio.Event()
         self.ids: dict[str, str] = {}  # of widgets, by their labels
         self.room: dict = {}
         self.fragment = self.component = ""
         self._told = asyncio.Event()
 
-    async def __aenter__(self) -> "Session":
-        self._socket = await websockets.connect(
-            self._url, subprotocols=["streamlit"], max_size=None, proxy=None
-        )
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
         self._listening = asyncio.create_task(self._listen())
         return self
 
     async def __aexit__(self, *exception: object) -> None:
         self._listening.cancel()
-        await self._socket.close()
+        await super().__aexit__()
 
-    async def run(self, fill: Callable[[BackMsg], None] = lambda _: None) -> None:
+    async def run(self, **widgets: object) -> None:
         """Run the page's script to its end."""
         self._ended.clear()
-        ask = BackMsg()
-        ask.rerun_script.query_string = self._query
-        ask.rerun_script.page_script_hash = calc_hash("learn")
-        fill(ask)
-        await self._socket.send(ask.SerializeToString())
+        await self.ask("learn", self._query, **widgets)
         async with asyncio.timeout(PATIENCE_SECONDS):
             await self._ended.wait()
 
@@ -75,15 +67,13 @@ class Session:
 
     async def tick(self) -> None:
         """Run the wire's fragment again, as the page's timer does."""
-        await self._socket.send(self._fragment_run().SerializeToString())
+        await self.ask("learn", self._query, self.fragment)
 
     async def tell(self, event: str, value: dict[str, object]) -> None:
         """Send what the slides tell the server."""
-        ask = self._fragment_run()
-        state = ask.rerun_script.widget_states.widgets.add()
-        state.id = f"$$STREAMLIT_INTERNAL_KEY_{self.component}__events"
-        state.json_trigger_value = json.dumps([{"event": event, "value": value}])
-        await self._socket.send(ask.SerializeToString())
+        widget = f"$$STREAMLIT_INTERNAL_KEY_{self.component}__events"
+        events = [{"event": event, "value": value}]
+        await self.ask("learn", self._query, self.fragment, **{widget: events})
 
     async def until(self, right: Callable[[dict], bool]) -> float:
         """Return the moment when the server has said something right of the room."""
@@ -93,20 +83,11 @@ class Session:
                 await self._told.wait()
         return time.perf_counter()
 
-    def _fragment_run(self) -> BackMsg:
-        ask = BackMsg()
-        ask.rerun_script.query_string = self._query
-        ask.rerun_script.page_script_hash = calc_hash("learn")
-        ask.rerun_script.fragment_id = self.fragment
-        return ask
-
     async def _listen(self) -> None:
         while True:
-            message = ForwardMsg.FromString(await self._socket.recv())
+            message, _ = await self.receive()
             element = message.delta.new_element
             kind = element.WhichOneof("type")
-            if kind == "exception":
-                raise RuntimeError(element.exception.message)
             if kind == "text_input":
                 self.ids[element.text_input.label] = element.text_input.id
             elif kind == "button":
@@ -123,17 +104,7 @@ class Session:
 async def unlocked(presenter: Session) -> None:
     """Open the page, enter the presenter's code and show the slides."""
     await presenter.run()
-
-    def code(ask: BackMsg) -> None:
-        for label, name, value in (
-            ("Presenter's code", "string_value", PRESENTERS_CODE),
-            ("Unlock", "trigger_value", True),
-        ):
-            state = ask.rerun_script.widget_states.widgets.add()
-            state.id = presenter.ids[label]
-            setattr(state, name, value)
-
-    await presenter.run(code)
+    await presenter.run(**{presenter.ids["Presenter's code"]: PRESENTERS_CODE, presenter.ids["Unlock"]: True})
     presenter.present()
     while not presenter.fragment:
         await presenter.run()
@@ -186,8 +157,8 @@ async def seminar(server: AppServer, readers: int) -> dict[str, object]:
     return {
         "readers": readers,
         "all_pages_seconds": round(opened, 2),
-        "follow_p95_seconds": p95(follow),
-        "answer_p95_seconds": p95(answer),
+        "follow_p95_seconds": round(p95(follow), 3),
+        "answer_p95_seconds": round(p95(answer), 3),
         "answers_counted": last["given"] if last else 0,
     } | forged
 
@@ -234,16 +205,9 @@ async def reply(session: Session, number: int, step: int, choice: int) -> float:
     return await session.until(lambda room: (room["poll"] or {}).get("mine") == choice) - clicked
 
 
-def p95(seconds: list[float]) -> float:
-    """Return the 95th percentile."""
-    return round(sorted(seconds)[int(0.95 * (len(seconds) - 1))], 3)
-
-
 def main() -> None:
     """Print one JSON line last."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("--readers", type=int, default=30)
     asked = parser.parse_args()
     environment = {CODE: PRESENTERS_CODE}
@@ -257,8 +221,7 @@ def main() -> None:
         and result["follow_p95_seconds"] < GOAL_SECONDS
         and result["answer_p95_seconds"] < GOAL_ANSWER_SECONDS
     )
-    load = {"cores": os.cpu_count(), "load_average": os.getloadavg()[0]}
-    print(json.dumps({"benchmark": "room"} | result | load | {"goal_met": met}))
+    print_report("room", **result, goal_met=met)
 
 
 if __name__ == "__main__":

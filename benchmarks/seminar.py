@@ -26,12 +26,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import websockets
-from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.Element_pb2 import Element
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
-from streamlit.util import calc_hash
 
+from benchmarks.script import print_report, script_parser
+from benchmarks.sessions import PATIENCE_SECONDS, PageSession, p95
 from tests.browser.harness import AppServer, running_app
 
 RUN = "demo-trim-70"
@@ -53,7 +52,6 @@ GOAL_SECONDS, GOAL_CPU_SECONDS = 2.0, 0.06
 SETTLE_SECONDS = (
     12.0  # after sessions end: Streamlit keeps a lost session for a while, should its reader come back
 )
-PATIENCE_SECONDS = 120
 WARM_UP = 60  # visits that fill the bounded caches
 
 
@@ -73,45 +71,21 @@ class Visit:
         )
 
 
-class Reader:
+class Reader(PageSession):
     """One session over a websocket."""
-
-    def __init__(self, server: AppServer) -> None:
-        self._url = server.url.replace("http://", "ws://") + "/_stcore/stream"
-
-    async def __aenter__(self) -> "Reader":
-        self._socket = await websockets.connect(
-            self._url, subprotocols=["streamlit"], max_size=None, proxy=None, ping_interval=None
-        )
-        return self
-
-    async def __aexit__(self, *exception: object) -> None:
-        await self._socket.close()
 
     async def open(self, page: str, wait: float = 0, **widgets: str | bool) -> Visit:
         """Ask for a page after a wait, with values of widgets by their ids, and read it to its end."""
         await asyncio.sleep(wait)
-        ask = BackMsg()
-        ask.rerun_script.query_string = PAGES.get(page, PRESENTED)
-        ask.rerun_script.page_script_hash = calc_hash("layer" if page == "presented" else page)
-        for key, value in widgets.items():
-            state = ask.rerun_script.widget_states.widgets.add(id=key)
-            if isinstance(value, bool):
-                state.trigger_value = value
-            else:
-                state.string_value = value
         started, received, elements = time.monotonic(), 0, []
-        await self._socket.send(ask.SerializeToString())
+        await self.ask("layer" if page == "presented" else page, PAGES.get(page, PRESENTED), **widgets)
         async with asyncio.timeout(PATIENCE_SECONDS):
             while True:
-                content = await self._socket.recv()
-                received += len(content)
-                message = ForwardMsg.FromString(content)
+                message, size = await self.receive()
+                received += size
                 element = message.delta.new_element
                 if message.WhichOneof("type") == "delta" and element.WhichOneof("type"):
                     elements.append(element)
-                if element.WhichOneof("type") == "exception":
-                    raise RuntimeError(element.exception.message)
                 if message.WhichOneof("type") == "script_finished":
                     if message.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY:
                         return Visit(time.monotonic() - started, received, elements)
@@ -216,12 +190,11 @@ async def for_a_while(server: AppServer, readers: int, seconds: float) -> dict:
 
 def timed(seconds: list[float]) -> dict:
     """Describe waits."""
-    seconds = sorted(seconds)
     return {
         "pages": len(seconds),
         "median_seconds": round(statistics.median(seconds), 2),
-        "p95_seconds": round(seconds[int(0.95 * (len(seconds) - 1))], 2),
-        "slowest_seconds": round(seconds[-1], 2),
+        "p95_seconds": round(p95(seconds), 2),
+        "slowest_seconds": round(max(seconds), 2),
     }
 
 
@@ -264,7 +237,7 @@ async def measure(server: AppServer, asked: argparse.Namespace) -> dict:
 
 def main() -> None:
     """Print one JSON line last."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = script_parser(__doc__)
     parser.add_argument("--readers", type=int, default=30)
     parser.add_argument("--seconds", type=float, default=100, help="of twice as many readers; 0: none")
     parser.add_argument("--visits", type=int, default=500, help=f"0: none; otherwise more than {2 * WARM_UP}")
@@ -276,16 +249,12 @@ def main() -> None:
             print(f"{os.cpu_count()} cores, load {load:.1f} at the beginning", flush=True)
             result = asyncio.run(measure(server, asked))
     at_once = result["at_once"]
-    print(
-        json.dumps(
-            result
-            | {
-                "cores": os.cpu_count(),
-                "load_before": round(load, 1),
-                "goal_met": at_once["p95_seconds"] < GOAL_SECONDS,
-                "cpu_goal_met": at_once["cpu_seconds_a_page"] <= GOAL_CPU_SECONDS,
-            }
-        )
+    print_report(
+        "seminar",
+        **result,
+        load_before=round(load, 1),
+        goal_met=at_once["p95_seconds"] < GOAL_SECONDS,
+        cpu_goal_met=at_once["cpu_seconds_a_page"] <= GOAL_CPU_SECONDS,
     )
 
 

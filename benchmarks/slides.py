@@ -6,18 +6,16 @@ Motion is counted at the screen: in each frame that the browser draws, whether t
 Needs chromium or google-chrome on PATH, and nothing else running: everything shares the cores.
 """
 
-import argparse
-import json
-import os
 import tempfile
 import time
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
 from app.ui.learn.course import course
-from tests.browser.conftest import FLAGS
-from tests.browser.harness import find_browser, running_app
+from benchmarks.browser import open_browser
+from benchmarks.script import print_report, script_parser
+from tests.browser.harness import running_app
 
 PROJECTOR = {"width": 1280, "height": 720}
 MOTIONS = ("Curves", "Iterations", "Sign")
@@ -58,44 +56,34 @@ def press_keys(page: Page) -> bool:
 
 def main() -> None:
     """Open, play, press, print."""
-    argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
-    browser_path = find_browser()
-    if browser_path is None:
-        raise SystemExit("no chromium or google-chrome on PATH")
+    script_parser(__doc__).parse_args()
     names = [step.name for step in course()]
-    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=browser_path, args=FLAGS)
-        with running_app(Path(folder)) as server:
-            opened = []
-            for _ in range(2):
-                page = browser.new_page(viewport=PROJECTOR)
-                began = time.perf_counter()
-                page.goto(f"{server.url}/learn?step=1&present=1")
-                page.locator(".deck .player > svg").wait_for(timeout=120_000)
-                opened.append(time.perf_counter() - began)
-            pictures = {}
-            for name in MOTIONS:
-                page.keyboard.press("Home")
-                for _ in range(names.index(name)):
-                    page.keyboard.press("ArrowRight")
-                pictures[name] = round(page.locator(".player").evaluate(_COUNT), 1)
-            landed = press_keys(page)
-        browser.close()
-    print(
-        json.dumps(
-            {
-                "benchmark": "slides",
-                "first_open_seconds": round(opened[0], 2),
-                "open_seconds": round(opened[1], 2),
-                "pictures_per_second": pictures,
-                "keys_landed": landed,
-                "goal_met": landed and min(pictures.values()) >= GOAL_PICTURES,
-                "cores": os.cpu_count(),
-                "load_average": os.getloadavg()[0],
-            }
-        )
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        open_browser() as browser,
+        running_app(Path(folder)) as server,
+    ):
+        opened = []
+        for _ in range(2):
+            page = browser.new_page(viewport=PROJECTOR)
+            began = time.perf_counter()
+            page.goto(f"{server.url}/learn?step=1&present=1")
+            page.locator(".deck .player > svg").wait_for(timeout=120_000)
+            opened.append(time.perf_counter() - began)
+        pictures = {}
+        for name in MOTIONS:
+            page.keyboard.press("Home")
+            for _ in range(names.index(name)):
+                page.keyboard.press("ArrowRight")
+            pictures[name] = round(page.locator(".player").evaluate(_COUNT), 1)
+        landed = press_keys(page)
+    print_report(
+        "slides",
+        first_open_seconds=round(opened[0], 2),
+        open_seconds=round(opened[1], 2),
+        pictures_per_second=pictures,
+        keys_landed=landed,
+        goal_met=landed and min(pictures.values()) >= GOAL_PICTURES,
     )
 
 

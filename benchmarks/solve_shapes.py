@@ -8,12 +8,12 @@ float32. The text is random, so that the search may take more or fewer steps tha
 measure against is the time of the products alone, at the number of steps that is printed.
 """
 
-import argparse
 import json
 import time
 
 import torch
 
+from benchmarks.script import script_parser
 from trim.methods.least_squares import TextProducts
 from trim.methods.solve import solve
 
@@ -34,9 +34,7 @@ def text_of(columns: int, tokens: int = 16384) -> TextProducts:
 
 def main() -> None:
     """Measure each shape."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = script_parser(__doc__)
     parser.add_argument("--sparsity", type=float, default=0.7)
     chosen = parser.parse_args()
     report: dict[str, object] = {"benchmark": "solve_shapes", "device": torch.cuda.get_device_name()}

