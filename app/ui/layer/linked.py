@@ -5,7 +5,6 @@ Everything it needs goes to the browser in one message: what is drawn, and where
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -126,7 +125,7 @@ def _panels(
         other = {"cosine": "linear" if cosine_axis == "logarithmic" else "logarithmic"}
         drawn = [
             {
-                **dataclasses.asdict(panel),
+                **vars(panel),
                 "finding": findings[panel.name],
                 "otherAxis": other.get(panel.name, ""),
             }
@@ -151,7 +150,9 @@ def encode(content: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> b
         data += b"\0" * (-len(data) % 4)
         parts.append(data)
         offset += len(data)
-    header = json.dumps({**content, "arrays": places}, separators=(",", ":"), allow_nan=False).encode()
+    header = json.dumps(
+        {**content, "arrays": places}, separators=(",", ":"), allow_nan=False, default=vars
+    ).encode()
     header += b" " * (-len(header) % 4)
     return len(header).to_bytes(4, "little") + header + b"".join(parts)
 
