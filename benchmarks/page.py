@@ -3,8 +3,8 @@
     python -m benchmarks.page
 
 Times are the browser's own, from the pointer-up or key-down to the frame that shows the last of the charts that it
-changes. Another target changes three of the four charts, another layer all four. What bounds them: the search and the
-numbers of the charts some hundredths of a second; the drawing takes a few milliseconds.
+changes. Another target changes three of the four charts, another layer all four. After it the same slider on an empty
+page that shows one number: what Streamlit and the browser take by themselves, the least that any page can take here.
 
 Needs chromium or google-chrome on PATH, and nothing else running: everything shares the cores.
 """
@@ -35,6 +35,25 @@ from tests.browser.harness import (
 from tests.browser.layer_page import ITS_ADDRESS, PARTS, TARGET, arrived, opened, part, views
 
 WARM_UP = 10  # layer changes that fill the bounded caches
+EMPTY_PAGE = f"""
+import streamlit as st
+
+number = st.components.v2.component(
+    "number",
+    html="<div></div>",
+    js='''export default ({{ data, parentElement }}) => {{
+        parentElement.querySelector("div").textContent = data;
+        parentElement.dispatchEvent(new CustomEvent("trim-drawn", {{ bubbles: true, detail: ["number"] }}));
+    }}''',
+    isolate_styles=False,
+)
+
+@st.fragment
+def part():
+    number(key="number", data=st.slider("{TARGET}", 1, 99, {FIRST_TARGET_PERCENT}, format="%d%%"))
+
+part()
+"""
 
 
 def largest_chart(page: Page) -> list[int]:
@@ -51,14 +70,17 @@ def largest_chart(page: Page) -> list[int]:
     return largest
 
 
-def time_targets(page: Page, releases: int) -> list[float]:
-    """Seconds from letting go of the target slider to the last new chart, at targets in random order."""
+def time_targets(page: Page, releases: int, least: int = 2) -> list[float]:
+    """Seconds from letting go of the target slider to the last new chart, at targets in random order.
+
+    At least the learned row sparsities and the target's line change.
+    """
     targets = random.Random(0).sample([target for target in range(30, 95) if target != 70], releases)
     seconds = []
     for target in targets:
         with redraw(page) as change:
             drag_slider(page, TARGET, target)
-        if change.charts < 2:  # the learned row sparsities and the target's line at least
+        if change.charts < least:
             raise SystemExit(f"at a target of {target}% only {change.charts} charts changed")
         seconds.append(change.seconds)
     return seconds
@@ -136,8 +158,18 @@ def main() -> None:
         started = time.perf_counter()
         with running_app(Path(folder)) as server:
             report = measure(page, server, started, arguments.releases, arguments.changes)
+        page.close()
+        page = browser.new_page(viewport=VIEWPORT)
+        count_runs(page)
+        script = Path(folder) / "empty.py"
+        script.write_text(EMPTY_PAGE)
+        with running_app(Path(folder), str(script)) as server:
+            page.goto(server.url)
+            expect(slider(page, TARGET)).to_be_visible()
+            empty = time_targets(page, arguments.releases, least=1)
+        report["empty_page_target_median_seconds"] = statistics.median(empty)
     for name, value in report.items():
-        print(f"{name:28} {value / 2**20:10.1f} MiB" if "bytes" in name else f"{name:28} {value:10.3f} s")
+        print(f"{name:32} {value / 2**20:10.1f} MiB" if "bytes" in name else f"{name:32} {value:10.3f} s")
     print_report("page", releases=arguments.releases, layer_changes=arguments.changes, **report)
 
 
