@@ -111,8 +111,9 @@ def _rate_marks(
             )
     chosen = [each for each in summaries if each.chosen]
     best = [each for each in summaries if each.exhaustive and not each.chosen]
-    for which, text, symbol in ((chosen, "chosen", "ring"), (best, "best of all rates", "box")):
+    for which, symbol in ((chosen, "ring"), (best, "box")):
         for each in which:
+            text = "chosen" if each.chosen else "gains more, not tried" if not each.tried else "gains more"
             x, y = place[each.rate], float(np.clip(each.gain or 0.0, low, high))
             marks.append(Mark("points", "ink", [x], [y], pinned=is_pinned, symbol=symbol))
             if not is_pinned:  # the word is above the cross of the published reading

@@ -19,6 +19,10 @@ TEXT_WORDS = {
     "wikitext2": "WikiText-2, from the Hub",
     "c4": "C4 (English, one shard), from the Hub",
 }
+SCORE_WORDS = {
+    "wanda": "Wanda: a weight's size × the norm of the input it reads",
+    "magnitude": "Magnitude: a weight's size alone",
+}
 DTYPES = ("automatic", "float32", "bfloat16", "float16")
 DEFAULT_SAMPLE = SampleKey()
 
@@ -163,7 +167,8 @@ def choose_layer(names: Sequence[str], source: str) -> tuple[str, str]:
             required=True,
             key="score",
             bind="query-params",
-            help="How important a weight is. Wanda: its size times the norm of the input feature it reads. "
-            "Magnitude: its size alone.",
+            help="How important a weight is; pruning begins with the lowest scores.",
         )
+        if words := SCORE_WORDS.get(score or "wanda"):
+            st.caption(words)
     return f"{block}.{path}", score or "wanda"

@@ -48,7 +48,7 @@ class Linked {
   constructor(root) {
     this.numbers = make("dl", { class: "trim-numbers" });
     this.meanings = make("dl");
-    const copy = make("button", { type: "button", onclick: () => this.copy(copy) }, "Copy link");
+    const copy = make("button", { type: "button", title: "Copy link", "aria-label": "Copy link", onclick: () => this.copy(copy) }, "Link");
     this.reasons = make("div", { class: "box" });
     this.question = make("summary");
     this.why = make("details", {}, this.question, this.reasons);
@@ -105,8 +105,12 @@ class Linked {
 
   showNumbers() {
     const { numbers, meanings, pinned, why } = this.content;
-    const entry = ([label, value, note, style]) => make("div", {}, this.sample(style, false),
-      make("dt", {}, label), make("dd", {}, make("b", {}, value), note ? make("span", { class: "note" }, ` ${note}`) : ""));
+    const named = (label, long) => {  // "Quality (output kept): Uniform"
+      const [name, of] = label.split(": ");
+      return make("dt", {}, name, long ? make("span", { class: "long" }, ` (${long})`) : "", of ? `: ${of}` : "");
+    };
+    const entry = ([label, value, note, long, meaning, style]) => make("div", { title: meaning }, this.sample(style, false), named(label, long),
+      make("dd", {}, make("b", {}, value), note ? make("span", { class: "note" }, ` ${note}`) : ""));
     this.numbers.replaceChildren(...numbers.map(entry));
     if (pinned) this.numbers.append(make("div", {}, this.sample("ink", true), make("dt", {}, pinned)));
     this.meanings.replaceChildren(...this.terms(meanings));
@@ -136,7 +140,7 @@ class Linked {
     } catch {
       prompt("Copy this link:", location.href);
     }
-    setTimeout(() => { button.textContent = "Copy link"; }, 1500);
+    setTimeout(() => { button.textContent = "Link"; }, 1500);
   }
 
   stroke(style, pinned) {
@@ -191,6 +195,7 @@ class Chart {
     this.name = name;
     this.title = make("h3");
     this.finding = make("div", { class: "finding" });
+    this.legend = make("div", { class: "legend" });
     this.more = make("button", { type: "button", onclick: () => linked.send("opened", name) }, "More");
     this.save = make("button", { type: "button", onclick: () => { linked.grow(null); linked.send("saved", name); } }, "Save");
     this.full = make("button", { type: "button", "aria-expanded": "false", onclick: () => linked.grow(name) }, "Enlarge");
@@ -201,7 +206,7 @@ class Chart {
     this.plot = make("div", { class: "plot", tabindex: "0", role: "application" }, this.svg, this.note);
     this.axis = make("button", { type: "button", onclick: () => linked.send("axis", this.panel.otherAxis) });
     this.cell = make("section", { class: "trim-chart", "data-chart": name },
-      make("header", {}, this.title, this.axis, this.more, this.save, this.full), this.finding, this.plot);
+      make("header", {}, this.title, this.axis, this.more, this.save, this.full), this.finding, this.legend, this.plot);
     this.plot.addEventListener("pointermove", (event) => this.moved(event));
     this.plot.addEventListener("pointerleave", () => { if (!this.from) linked.light(null); });
     this.plot.addEventListener("pointerdown", (event) => this.pressed(event));
@@ -222,6 +227,7 @@ class Chart {
     this.full.setAttribute("aria-label", `Enlarge: ${panel.title}`);
     this.plot.setAttribute("aria-label", `${panel.title} ${panel.finding} Arrow keys move, Enter selects, Escape clears.`);
     this.note.textContent = panel.note;
+    this.legend.replaceChildren(...panel.legend.map((entry) => this.entry(entry)));
     this.axis.hidden = !panel.otherAxis;
     this.axis.textContent = panel.otherAxis ?? "";
     this.axis.setAttribute("aria-label", `${panel.otherAxis ?? ""} axis`);
@@ -324,6 +330,18 @@ class Chart {
         draw(this.words, "text", { class: "mark", x, y: Math.max(this.y(mark.y[0]) - 14, this.area.top + 4), "text-anchor": "middle" }, mark.text);
       }
     }
+  }
+
+  // A line of the legend: a symbol, if it has one, and words.
+  entry([symbol, style, words]) {
+    const entry = make("span", { title: words }, words);
+    if (symbol) {
+      const sample = document.createElementNS(SVG, "svg");
+      for (const [key, value] of Object.entries({ width: 11, height: 11, viewBox: "0 0 16 16", "aria-hidden": true })) sample.setAttribute(key, value);
+      this.symbol(sample, symbol, 8, 8, this.linked.content.styles[style].colour, false);
+      entry.prepend(sample);
+    }
+    return entry;
   }
 
   symbol(parent, name, x, y, colour, pinned) {

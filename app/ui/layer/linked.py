@@ -19,7 +19,7 @@ from app.services.server.lru import Shared
 from app.ui.common.parts import go_to_layer
 from app.ui.common.selection import select
 from app.ui.common.studio import open_studio
-from app.ui.layer import text
+from app.ui.layer import linked_text
 from app.ui.layer.why import why
 from diagnostics.figures.theme import METHOD_STYLES, PALETTES, SCORE_STYLES, Style, series_styles
 from diagnostics.panel_parts import LayerNumbers
@@ -82,7 +82,7 @@ def linked_charts(
         "dark": st.context.theme.type == "dark",
         "numbers": _headline(view, whole, pinned),
         "pinned": f"pinned: {pinned_label}" if pinned is not None else "",
-        "meanings": text.meanings(whole),
+        "meanings": linked_text.meanings(whole),
         "why": why(whole, gains, live),
         "selected": rows,
         "styles": _styles(view, pinned),
@@ -121,12 +121,13 @@ def _panels(
 
     def make() -> tuple[Panels, list[dict]]:
         panels = linked_panels(_numbers(view), None if pinned is None else _numbers(pinned), cosine_axis)
-        findings = text.findings(view)
+        findings = linked_text.findings(view)
         other = {"cosine": "linear" if cosine_axis == "logarithmic" else "logarithmic"}
         drawn = [
             {
                 **vars(panel),
                 "finding": findings[panel.name],
+                "legend": linked_text.legend(panel),
                 "otherAxis": other.get(panel.name, ""),
             }
             for panel in panels.panels
@@ -208,11 +209,12 @@ def _styles(view: LayerView, pinned: LayerView | None) -> dict[str, dict[str, st
     return styles
 
 
-def _headline(view: LayerView, whole: LayerView, pinned: LayerView | None) -> list[tuple[str, str, str, str]]:
+def _headline(view: LayerView, whole: LayerView, pinned: LayerView | None) -> list[tuple[str, ...]]:
     """Return the line of numbers; those of methods in the charts have the line by which they are drawn there."""
     drawn = {each.label: each.method for each in view.allocations}
     return [
-        (*entry, drawn.get(entry[0].removeprefix(text.QUALITY), "")) for entry in text.headline(whole, pinned)
+        (*entry, drawn.get(entry[0].removeprefix(linked_text.QUALITY), ""))
+        for entry in linked_text.headline(whole, pinned)
     ]
 
 
@@ -226,7 +228,7 @@ def _selected() -> None:
 
 def _opened() -> None:
     """Open the part of the page that has more on a chart."""
-    if (part := text.PART_OF_CHART.get(st.session_state[KEY]["opened"])) is not None:
+    if (part := linked_text.PART_OF_CHART.get(st.session_state[KEY]["opened"])) is not None:
         st.session_state["part"] = part
 
 

@@ -4,10 +4,8 @@ import numpy as np
 
 from app.services.runs.layer import LayerView, SearchView
 from app.ui.common.explanations import OPTIMAL_FORMULA, ROW_SPARSITY_FORMULA, SOLVED_FORMULA
-from app.ui.common.parts import ALL_LAYERS
 from diagnostics.allocation import RowAllocation
-from diagnostics.format import change, number, percent, rate_label, rows
-from diagnostics.learning_rate import LAYER_UNITS
+from diagnostics.format import number, percent, rate_label, rows
 from diagnostics.row_detail import RowPrices, RowScores
 from diagnostics.similarity import CosineDistribution
 
@@ -75,84 +73,6 @@ def kept_seen(view: LayerView) -> str:
     )
 
 
-PART_OF_CHART = {
-    "gini": "Gini",
-    "cosine": "Cosine",
-    "row_sparsity": "Sparsity",
-    "rate": "Search",
-    "layers": ALL_LAYERS,
-}
-
-
-QUALITY = "Quality: "
-
-
-def headline(view: LayerView, pinned: LayerView | None) -> list[tuple[str, str, str]]:
-    """Return the line of numbers: what each is, its value, and what is said of it."""
-    uniform = view.qualities["uniform"] if "uniform" in view.qualities else float("nan")
-    line = []
-    for place, allocation in enumerate(view.allocations):
-        method, quality = allocation.method, view.qualities[allocation.method]
-        notes = [] if method == "uniform" else [change(quality - uniform)]
-        if pinned is not None and method in pinned.qualities:
-            notes.append(f"(pinned {number(pinned.qualities[method], 5)})")
-        name = allocation.label if place else f"{QUALITY}{allocation.label}"
-        line.append((name, number(quality, 5), " ".join(notes)))
-    search = view.search
-    if search is not None:
-        rate = search.learning_rate
-        line.append(("η", "none" if rate is None else rate_label(rate), ""))
-    line.append(("Pruned", percent(view.pruned / (view.rows * view.columns), 2), ""))
-    return line
-
-
-def meanings(view: LayerView) -> list[tuple[str, str]]:
-    """Return the words of the page, each defined once."""
-    words = [
-        ("Row", "an output dimension of the layer: one line of its weight matrix."),
-        (
-            "Row sparsity",
-            "the share of a row's weights that is pruned; over all rows it averages to the layer's.",
-        ),
-        (
-            "Layer quality",
-            f"how much of the layer's output is left, as {LAYER_UNITS[view.quality_measure]}; 1 is all."
-            if view.quality_measure.startswith("cosim")
-            else f"{LAYER_UNITS[view.quality_measure]}; larger is better.",
-        ),
-        ("Uniform", "every row loses the same share: Wanda's way."),
-    ]
-    for each in view.allocations:
-        if (meaning := quality_help(view, each.method)) and each.method != "uniform":
-            words.append((each.label, meaning))
-    words += [
-        (
-            "Learning rate η",
-            "positive: rows that keep their output are pruned harder; negative: rows that lose it are. "
-            "▲ ▼ tried, ○ not tried; × is the publication's reading of the same rate, "
-            f"{ROUNDED_DOWN}.",
-        ),
-        ("Gini", "0: all scores of a row are equal; towards 1: few weights hold the score."),
-        ("Cosine", "between a row's output before and after pruning; 1: its direction is kept."),
-        (
-            "Pointing, clicking",
-            "What is pointed at lights up in all charts. A click selects it, a drag selects all in a "
-            "box, Shift adds; Escape or a double click clears. Of a learning rate, the rows that it prunes more.",
-        ),
-    ]
-    return words
-
-
-def findings(view: LayerView) -> dict[str, str]:
-    """Return one finding for each of the four charts."""
-    return {
-        "gini": gini_seen(view),
-        "cosine": cosine_seen(view),
-        "row_sparsity": row_sparsity_seen(view),
-        "rate": "" if view.search is None else rate_seen(view.search),
-    }
-
-
 def gini_seen(view: LayerView) -> str:
     """Describe what the Gini histogram shows."""
     (summary,) = view.gini.summaries
@@ -212,7 +132,15 @@ def rate_seen(search: SearchView) -> str:
     """Describe what the learning rates show."""
     trace, rate = search.trace, search.learning_rate
     gain = 0.0 if trace.chosen is None else float(trace.kept_gain[trace.chosen])
-    if rate is None:
+    best = None if trace.exhaustive in (None, trace.chosen) else trace.exhaustive
+    if best is not None:
+        found = _rate(float(trace.rates[best]))
+        chosen = "TRIM stays uniform" if rate is None else f"TRIM chose {_rate(rate)}"
+        if not trace.tried[best]:
+            text = f"{chosen}; {found}, which it did not try, would gain more."
+        else:
+            text = f"{chosen} by counts rounded down; at exact counts {found} gains more."
+    elif rate is None:
         text = f"None of the {int(np.sum(trace.tried))} rates tried beats uniform."
     elif gain <= 0:
         text = f"{_rate(rate)} was chosen {ROUNDED_DOWN}; at exact counts it does not beat uniform."
@@ -220,8 +148,6 @@ def rate_seen(search: SearchView) -> str:
         text = f"{_rate(rate)} wins: rows that keep their output are pruned harder."
     else:
         text = f"{_rate(rate)} wins: rows that lose their output are pruned harder."
-    if trace.exhaustive is not None and trace.exhaustive != trace.chosen:
-        text += f" Of all rates {_rate(float(trace.rates[trace.exhaustive]))} is best."
     if trace.published is None:
         text += f" Read {ROUNDED_DOWN}, as this run kept it."
     return text
@@ -305,25 +231,3 @@ def mask_seen(allocation: RowAllocation) -> str:
         f"{percent(sparsity.min())} and "
         f"{percent(sparsity.max())} of a row's."
     )
-
-
-def quality_help(view: LayerView, method: str) -> str | None:
-    """Explain the layer quality of one allocation."""
-    if method == "uniform":
-        return "At exact counts: every row loses the same share. Larger is better."
-    if method == "trim":
-        return "At the exact counts that masks and files use."
-    if method == "optimal":
-        minimised = (
-            "the layer's error"
-            if view.sensitivity is None
-            else "an estimate of the model's loss (Fisher row weights)"
-        )
-        caps = f"Its rows may lose up to {percent(view.caps['optimal'], 0)}"
-        if "trim" in view.caps:
-            caps += f", TRIM's up to {percent(view.caps['trim'], 0)}"
-        return (
-            f"The counts that minimise {minimised} for the same number of pruned weights; not this quality, though "
-            f"mostly the two agree. {caps}."
-        )
-    return None

@@ -1,0 +1,57 @@
+"""What is said around the linked charts agrees with what they mark, and names every symbol in them."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from app.services.runs.layer import SearchView
+from app.ui.layer.linked_text import legend
+from app.ui.layer.text import rate_seen
+from diagnostics.learning_rate import LearningRateTrace
+from diagnostics.panel_parts import Axis, Mark, Panel
+
+RATES, QUALITY = np.array([0.02, 0.04, -0.01]), np.array([[0.9, 0.93], [0.9, 0.95], [0.9, 0.89]])
+
+
+def search(tried: list[bool], chosen: int | None, quality: np.ndarray = QUALITY) -> SearchView:
+    trace = LearningRateTrace(
+        RATES, quality, np.ones_like(quality), np.array(tried), chosen, published=QUALITY
+    )
+    return SearchView(trace, 1, np.zeros((1, 2)), np.zeros((3, 1)))
+
+
+@pytest.mark.parametrize(
+    ("search", "said"),
+    [
+        (search([True, True, False], 1), "η = +0.04 wins: rows that keep their output are pruned harder."),
+        (
+            search([True, False, True], 0),
+            "TRIM chose η = +0.02; η = +0.04, which it did not try, would gain more.",
+        ),
+        (
+            search([True, True, True], 0),
+            "TRIM chose η = +0.02 by counts rounded down; at exact counts η = +0.04 gains more.",
+        ),
+        (
+            search([True, True, True], None),
+            "TRIM stays uniform by counts rounded down; at exact counts η = +0.04 gains more.",
+        ),
+        (search([True, True, True], None, 0 * QUALITY), "None of the 3 rates tried beats uniform."),
+    ],
+)
+def test_the_finding_says_which_rate_wins_and_why_another_does_not(search, said):
+    assert rate_seen(search) == said
+
+
+def test_each_symbol_that_is_drawn_has_words():
+    marks = (Mark("points", "gain", symbol="triangle-up"), Mark("points", "ink", symbol="cross"))
+    axis = Axis("", 0, 1, ())
+    panel = Panel("rate", "", axis, axis, marks)
+    assert [(symbol, style) for symbol, style, _ in legend(panel)] == [
+        ("triangle-up", "gain"),
+        ("cross", "ink"),
+    ]
+    (words,) = legend(dataclasses.replace(panel, name="gini"))
+    assert words[:2] == ("", "")
+    assert "Gini" in words[2]
