@@ -12,6 +12,7 @@ from app.services.results.compared import (
     Compared,
     Pick,
     default_picks,
+    in_common,
     labelled,
     layers_of,
     opened,
@@ -23,17 +24,10 @@ from app.ui.common.selection import choose_rows
 from app.ui.common.slots import set_slots, slot_address, slots
 from app.ui.common.studio import figures_are_of
 from app.ui.common.text import plain
-from app.ui.compare.cards import (
-    distances,
-    distribution_card,
-    moved_table,
-    pair_cards,
-    pairable,
-    selected_table,
-    settings_table,
-    sweep_card,
-)
+from app.ui.compare.cards import distribution_card, pair_cards, pairable, quantities, sweep_card
+from app.ui.compare.choose import choose_pair, choose_quantity
 from app.ui.compare.slots import slot_bar
+from app.ui.compare.tables import distances, moved_table, selected_table, settings_table
 from trim.errors import RunError
 
 
@@ -80,6 +74,8 @@ def read(picks: list[Pick]) -> list[Compared]:
 
 def sources(compared: list[Compared]) -> Iterator[str]:
     """Say what each slot comes from, for captions; what they share comes once."""
+    if shared := in_common(compared):
+        yield shared
     for each in compared:
         request = each.source.request
         yield f"{each.label}: {each.source.name}"
@@ -112,16 +108,20 @@ def errors_by_block(ids: set[str], entries: list[StoredRun]) -> None:
 @st.fragment
 def views(compared: list[Compared]) -> None:
     """Everything that is drawn; a selection of rows runs only this again."""
-    left, right = st.columns([3, 2]) if len(compared) > 1 else (st.container(), st.container())
+    several = len(compared) > 1
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="choices"):
+        quantity = choose_quantity(quantities(compared))
+        against = choose_pair(compared) if several else ("", "")
+    left, right = st.columns([3, 2]) if several else (st.container(), st.container())
     rows = []
     if together := pairable(compared):
         rows = choose_rows(compared[0].stored)
     with left:
-        distribution_card(compared, rows)
+        distribution_card(compared, rows, quantity)
     pair = None
-    if len(compared) > 1:
+    if several:
         with right, guarded():
-            pair = pair_cards(compared, rows)
+            pair = pair_cards(compared, rows, *against)
     left, right = st.columns([3, 2])
     with left:
         settings_table(compared)
@@ -133,10 +133,13 @@ def views(compared: list[Compared]) -> None:
             moved_table(pair)
 
 
-st.title("How do layers differ?")
+with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", key="heading"):
+    st.title("How do layers differ?", width="content")
+    common = st.empty()
 entries = STORE.runs()
-picks = asked(entries)
-if len(picks) == 1 and "*" not in picks[0].layer:
+chosen = asked(entries)
+picks = list(chosen)
+if len(picks) == 1 and "*" not in picks[0].layer:  # until another is added
     picks.append(Pick(picks[0].run_id, picks[0].layer, uniform=not picks[0].uniform))
 if not picks:
     st.info(
@@ -145,7 +148,9 @@ if not picks:
     )
 else:
     compared = read(picks)
-    slot_bar(picks, compared, entries, write)
+    if compared:
+        common.caption(plain(in_common(compared)))
+    slot_bar(picks, chosen, compared, entries, write)
     if compared:
         with guarded():
             figures_are_of(*dict.fromkeys(sources(compared)))

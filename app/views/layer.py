@@ -30,7 +30,7 @@ from app.ui.common.seminar import open_study
 from app.ui.common.slots import add_to_compare, live_pick
 from app.ui.common.studio import figures_are_of
 from app.ui.common.text import plain
-from app.ui.common.waiting import NothingToShow, finished, laboratory, result_or_progress
+from app.ui.common.waiting import NothingToShow, finished, laboratory, result_or_progress, study_in_memory
 from app.ui.layer.keep import keep_controls
 from app.ui.layer.linked import linked_charts
 from app.ui.layer.live import is_live, which_is_seen
@@ -49,7 +49,7 @@ def explore(
     study: Study, options: SearchOptions, sensitivity: np.ndarray | None, pinned: Pinned | None
 ) -> None:
     """Show the target slider and the charts; only this part runs again when a control in it is let go."""
-    left, middle, right = target_bar().columns([3.5, 2.45, 4.05], vertical_alignment="bottom")
+    left, middle, right = target_bar().columns([3.5, 2.35, 4.15], vertical_alignment="bottom")
     target = left.slider(
         "Layer sparsity target: share of weights pruned",
         1,
@@ -86,12 +86,15 @@ def explore(
         with st.popover("Pin", type="tertiary", icon=":material/keep:"):
             pin_controls(seen, pinned)
             reset_controls()
-        with st.popover("Keep as a run", type="tertiary", icon=":material/bookmark_add:"):
+        with st.popover("Keep", type="tertiary", icon=":material/bookmark_add:"):
             keep_controls(study, outcome, shown)
         sides = [(study, outcome)] + ([(pinned.study, pinned.outcome())] if pinned is not None else [])
         add_to_compare(
             lambda: [live_pick(*side, each.method) for side in sides for each in shown.learned],
             "add_to_compare",
+            " and ".join(each.label for each in shown.learned)
+            + f" {target}%"
+            + (" + pin" if sides[1:] else ""),
         )
     figures_are_of(
         study.origin.model.title,
@@ -160,11 +163,7 @@ def chosen_study() -> Study:
         st.session_state["block"] = int(block)
     layer, score = choose_layer(names, model_key.source)
     key = StudyKey(model_key, sample, layer, score)
-    if (live := laboratory_.finished_study(key)) is not None:
-        return live
-    if isinstance(shipped, ShippedLayer) and key == dataclasses.replace(shipped.key, score=score):
-        return shipped.study(score)
-    return finished(laboratory_.study(key, load(model_key)), key)
+    return study_in_memory(key) or finished(laboratory_.study(key, load(model_key)), key)
 
 
 def sensitivity_of(study: Study) -> np.ndarray | None:

@@ -7,9 +7,9 @@ import streamlit as st
 
 from app.services.results.compared import Pick
 from app.services.runs.store import STORE
-from app.services.server.access import SEMINAR
 from app.services.server.faults import explain
 from app.ui.common.guard import guarded
+from app.ui.common.live_link import live_link
 from app.ui.common.parts import OVERVIEW, choose_part
 from app.ui.common.present import kept
 from app.ui.common.selection import choose_rows, rows_label
@@ -50,37 +50,6 @@ def heading(run: Run, record: LayerRecord, label: str) -> None:
                 else "the loss is not finite"
             )
             st.caption(plain(f"Pruned alone {said}, on {format_text(facts['text'])}."))
-
-
-def live_link(run: Run, record: LayerRecord) -> None:
-    """Show the way to the same layer of the dense model, where its target can be moved."""
-    request = run.request
-    block, _, path = record.name.partition(".")
-    asked = {
-        "model": request.model,
-        "text": request.corpus,
-        "windows": request.windows,
-        "length": request.length,
-        "vectors": request.vectors_per_sequence,
-        "seed": request.seed,
-        "bos": str(request.bos).lower(),
-        "block": block,
-        "layer": path,
-        "score": record.score,
-        "target": min(99, max(1, round(100 * record.sparsity))),
-        "rows": st.session_state.get("rows") or None,
-    }
-    st.page_link(
-        "views/layer.py",
-        label="Open this layer live",
-        icon=":material/bolt:",
-        help="Loads the dense model: another target, other options, and what needs the weights. What the layer "
-        "receives there, and so its Gini, differs a little: no block before it is pruned.",
-        query_params={
-            name: SEMINAR.without_paths(str(value)) for name, value in asked.items() if value is not None
-        }
-        | kept(),
-    )
 
 
 def side_bar(run: Run, name: str) -> None:
@@ -129,7 +98,13 @@ def page() -> None:
         part = choose_part([each for each in PARTS if each not in LIVE_PARTS])
         with st.popover(plain(rows_label()), type="tertiary", icon=":material/checklist:"):
             rows = choose_rows(view, messages=messages)
-        live_link(run, record)
+        live_link(
+            run.request,
+            record.name,
+            record.sparsity,
+            score=record.score,
+            rows=st.session_state.get("rows"),
+        )
     linked_charts(view, view, rows, charts=part == OVERVIEW, file_name=file_name)
     if part == MORE:
         more_section(Seen(view, view, rows, file_name, run=run))

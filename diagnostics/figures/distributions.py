@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from diagnostics.allocation import ecdf
 from diagnostics.distributions import Distributions
-from diagnostics.figures.frame import PERCENT, drawn, frame, note
+from diagnostics.figures.frame import PERCENT, drawn, frame, note, short
 from diagnostics.figures.marks import bin_texts, ecdf_steps, peak_label, selected_ticks
 from diagnostics.figures.theme import PALETTES, Theme, escape, faded, slot_style
 from diagnostics.numeric import row_indices
@@ -18,8 +18,9 @@ from diagnostics.numeric import row_indices
 Unit = Literal["share", "count"]
 RIDGES_FROM = 5  # more outlines than four on one axis hide each other
 _POINT_MASS = 0.6  # a set of which a bin holds more is cut off where the others are lower
-_LABEL = 22  # characters of a ridge's label in one line
-_RIDGE = 18  # pixels from one ridge's ground to the next
+_LABEL = 26  # characters of a ridge's label in one line
+_LINE = 17  # pixels of a line of it
+_RIDGE = 18  # pixels from one ridge's ground to the next, where not each has its label
 _HEIGHT = 1.8  # of the tallest, in ridges
 
 
@@ -178,7 +179,7 @@ def _x_axis(figure: go.Figure, found: Distributions, quantity: RowQuantity) -> N
 
 def _medians(found: Distributions, quantity: RowQuantity) -> str:
     parts = [
-        f"{escape(each.label)} {quantity.format(middle)}"
+        f"{escape(short(each.label))} {quantity.format(middle)}"
         for each, (_, middle, _) in zip(found.sets, found.quartiles, strict=True)
         if np.isfinite(middle)
     ]
@@ -223,13 +224,12 @@ def ridges_figure(
     figure = go.Figure()
     bins, shares = found.histogram, found.shares
     tallest = _highest(shares, shares) or 1.0
+    heights = _HEIGHT * np.minimum(shares, tallest) / tallest
     edges = np.repeat(bins.edges, 2)
     labels = [escape(each.label) for each in found.sets]
-    for place, (each, share, (_, middle, _)) in enumerate(
-        zip(found.sets, shares, found.quartiles, strict=True)
-    ):
+    for place, (height, (_, middle, _)) in enumerate(zip(heights, found.quartiles, strict=True)):
         ground = float(len(labels) - 1 - place)
-        hue = colour or slot_style(each.slot, theme).colour
+        hue = colour or slot_style(found.sets[place].slot, theme).colour
         figure.add_scatter(
             x=[bins.edges[0], bins.edges[-1]],
             y=[ground, ground],
@@ -240,9 +240,7 @@ def ridges_figure(
         )
         figure.add_scatter(
             x=drawn(edges),
-            y=drawn(
-                ground + _HEIGHT * np.array([0.0, *np.repeat(np.minimum(share, tallest), 2), 0.0]) / tallest
-            ),
+            y=drawn(ground + np.array([0.0, *np.repeat(height, 2), 0.0])),
             mode="lines",
             fill="tonexty",
             fillcolor=faded(hue, 0.45),
@@ -260,22 +258,23 @@ def ridges_figure(
                 hovertemplate=f"<b>{labels[place]}</b><br>median {quantity.format(middle)}<extra></extra>",
             )
     cut = " Spikes are cut." if shares.max() > tallest else ""
+    every = max(1, round(len(labels) / 15))
+    shown = range(0, len(labels), every)
+    # A letter and what follows it are not parted.
+    lines = [textwrap.wrap(found.sets[place].label.replace(" · ", "\u00a0· "), _LABEL) for place in shown]
+    ridge = max(36, 8 + _LINE * max(map(len, lines), default=1)) if len(labels) <= 8 else _RIDGE
     frame(
         figure,
         theme,
         title=title or quantity.question,
         subtitle=f"As high as the share of rows; ticks at the medians.{cut}",
         x_title=quantity.axis.replace(" (", "<br>("),  # labels leave less room
-        plot_height=_RIDGE * (len(labels) + 2) if len(labels) > 8 else 36 * (len(labels) + 1),
+        plot_height=ridge * (len(labels) + (2 if len(labels) > 8 else 1)),
     )
-    every = max(1, round(len(labels) / 15))
-    shown = range(0, len(labels), every)
     figure.update_yaxes(
         tickvals=[len(labels) - 1 - place for place in shown],
-        ticktext=[
-            "<br>".join(map(escape, textwrap.wrap(found.sets[place].label, _LABEL))) for place in shown
-        ],
-        range=[-0.5, len(labels) - 1 + _HEIGHT + 0.2],
+        ticktext=["<br>".join(map(escape, each)) for each in lines],
+        range=[-0.5, float((len(labels) - np.arange(len(labels)) - 1 + heights.max(axis=1)).max()) + 0.3],
         showgrid=False,
     )
     _x_axis(figure, found, quantity)

@@ -118,6 +118,11 @@ def count_rows(number: int) -> str:
     return f"{number:,} row{'' if number == 1 else 's'}"
 
 
+def short(label: str) -> str:
+    """Return the letter of a slot's label, for sentences next to a legend; a label without one as it is."""
+    return label.partition(" · ")[0]
+
+
 def signed(value: float, pattern: str) -> str:
     """Format a number with its sign, the minus a real one."""
     return format(value, "+" + pattern).replace("-", "−")

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from diagnostics.allocation import RowScatter
 from diagnostics.comparison import AllocationComparison
 from diagnostics.figures.allocation import ROW_SPARSITY_UPRIGHT
-from diagnostics.figures.frame import PERCENT, count_rows, drawn, frame, note, signed
+from diagnostics.figures.frame import PERCENT, count_rows, drawn, frame, note, short, signed
 from diagnostics.figures.marks import mark_rows, number_rows
 from diagnostics.figures.theme import PALETTES, Style, Theme, escape, series_styles
 from diagnostics.numeric import row_indices, spread_indices
@@ -164,7 +164,7 @@ def pair_figure(
     if len(selected):
         mark_rows(figure, theme, selected, x[selected], y[selected], style)
         number_rows(figure, theme, selected, x[selected], y[selected])
-    sentence = f"{count_rows(len(x))}; above the line {names[1]} prunes more."
+    sentence = f"{count_rows(len(x))}; above the line {short(names[1])} prunes more."
     if comparison.correlation is not None:
         sentence += f" Spearman {signed(comparison.correlation.coefficient, '.2f')}."
     frame(

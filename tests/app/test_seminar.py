@@ -268,7 +268,14 @@ def labels(test: AppTest) -> set[str]:
 @pytest.mark.parametrize("page", PAGES)
 def test_readers_see_every_page_and_no_control_that_changes_anything(seminar, own_runs, page):
     test = visit(page, run="mine", **{"from": "mine"} if page == "model" else {})
-    assert not labels(test) & {"Start", "Keep", "Delete it", "Import", "Resume", "Save name and note"}
+    assert not labels(test) & {
+        "Start",
+        "Keep as a run",
+        "Delete it",
+        "Import",
+        "Resume",
+        "Save name and note",
+    }
     assert not test.get("file_uploader")
     assert str(own_runs) not in repr(test.main) + repr(test.sidebar)
 

@@ -203,10 +203,10 @@ def the_target_moves_the_charts(page: Page) -> None:
 
 
 def a_layer_is_kept(page: Page, app: AppServer) -> None:
-    page.get_by_role("button", name="Keep as a run").click()
+    page.get_by_role("button", name="Keep", exact=True).click()
     page.get_by_label("Name", exact=True).fill("<b>my</b> run")
     page.keyboard.press("Enter")
-    page.get_by_role("button", name="Keep", exact=True).click()
+    page.get_by_role("button", name="Keep as a run").click()
     expect(page.get_by_text("Kept in")).to_be_visible()
     kept = page.get_by_role("link", name="Open what was kept")
     expect(kept).to_be_visible()

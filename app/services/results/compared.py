@@ -72,6 +72,7 @@ class ComparedSource:
         model, request: which model was pruned, and with which settings.
         tokens: number of calibration tokens.
         run: the run; None: the layer was seen live.
+        live: of a layer seen live, what the page that added it computes another target from.
     """
 
     name: str
@@ -79,6 +80,7 @@ class ComparedSource:
     request: PruneSettings
     tokens: int
     run: Run | None = field(default=None, repr=False, compare=False)
+    live: object = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, run: Run) -> "ComparedSource":
@@ -241,15 +243,7 @@ def opened(store: RunStore, slot: int, pick: Pick) -> Compared:
 
 def labelled(compared: Sequence[Compared]) -> list[Compared]:
     """Label each slot by its letter and what differs: model, layer, method, target; then seed, text or run."""
-    columns: list[list[str]] = []
-    for values in (
-        [each.source.model.title for each in compared],
-        _layer_names([each.pick.layer for each in compared]),
-        [each.stored.own.label for each in compared],
-        _percents([each.sparsity for each in compared]),
-    ):
-        if len(set(values)) > 1:
-            columns.append(values)
+    columns = [values for values in _identity(compared) if len(set(values)) > 1]
     for values in (
         [f"seed {each.source.request.seed}" for each in compared],
         [each.source.request.corpus for each in compared],
@@ -262,6 +256,26 @@ def labelled(compared: Sequence[Compared]) -> list[Compared]:
         dataclasses.replace(each, label=" · ".join([each.letter, " ".join(said)] if said else [each.letter]))
         for each, said in zip(compared, words, strict=True)
     ]
+
+
+def in_common(compared: Sequence[Compared]) -> str:
+    """Return what their labels leave out because all share it: layer, method, target and model; "": nothing."""
+    layers = [each.pick.layer for each in compared]
+    if len(set(layers)) > 1:
+        layers = [every_expert(layer) for layer in layers]
+    model, _, method, target = _identity(compared)
+    return " · ".join(
+        values[0] for values in (layers, method, target, model) if len(set(values)) == 1 and values[0]
+    )
+
+
+def _identity(compared: Sequence[Compared]) -> tuple[list[str], ...]:
+    return (
+        [each.source.model.title for each in compared],
+        _layer_names([each.pick.layer for each in compared]),
+        [each.stored.own.label for each in compared],
+        _percents([each.sparsity for each in compared]),
+    )
 
 
 def _layer_names(layers: Sequence[str]) -> list[str]:

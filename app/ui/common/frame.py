@@ -21,7 +21,7 @@ _STYLE = """
 [data-testid=stHeader] :is(button, a, button *, a *) { pointer-events: auto; }
 }
 @media (max-width: 899px) {
-[data-testid=stMainBlockContainer] { padding-top: 3.5rem; }
+[data-testid=stMainBlockContainer] { padding-top: 3.5rem; padding-bottom: 2rem; }
 [data-testid=stMainBlockContainer] h1 { font-size: 1.6rem; padding: 0; }
 [data-testid=stButtonGroup], [data-testid=stButtonGroup] [role=radiogroup] {
   flex-wrap: wrap !important; overflow: visible; }

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
+from app.services.layer.keys import StudyKey
 from app.services.layer.request import request_of
 from app.services.results.compared import LETTERS, LIVE_LAYERS, ComparedSource, Pick
 from app.ui.common.present import kept
 from diagnostics.format import percent
+from trim.methods.search_settings import SearchSettings
 
 if TYPE_CHECKING:  # it computes
     from app.services.layer.study import Outcome, Study
@@ -29,25 +32,28 @@ def set_slots(picks: Sequence[Pick]) -> None:
     st.session_state[_SLOTS] = [str(pick) for pick in picks[: len(LETTERS)]]
 
 
-def add_to_compare(make: Callable[[], Sequence[Pick]], key: str) -> None:
+def add_to_compare(make: Callable[[], Sequence[Pick]], key: str, what: str = "", too: str = "") -> None:
     """Show the button "Add to compare" and, once something was added, the way to the Compare page.
 
     Args:
         make: returns what to add, when the button is pressed.
         key: the button's key.
+        what: is added, where the page shows several things: "TRIM 70%".
+        too: is added with it.
     """
+    count = len(slots())
     with st.container(
         horizontal=True, vertical_alignment="center", gap="xsmall", width="content", key=f"{key}_box"
     ):
         st.button(
-            "Add to compare",
+            f"Add {what}" if what and count else f"Add {what} to compare".replace("  ", " "),
             icon=":material/add_chart:",
             key=key,
             type="tertiary",
             on_click=lambda: _add(make()),  # at once: what draws the page may be interrupted
-            help="What is shown becomes a curve on Compare.",
+            help=f"{' and '.join(filter(None, (what, too))) or 'What is shown'}: a curve each on Compare, up to eight.",
         )
-        if count := len(slots()):
+        if count:
             compare_link([], f"Compare {count}" if count > 1 else "Compare it")
 
 
@@ -78,6 +84,21 @@ def _add(picks: Sequence[Pick]) -> None:
         st.toast("It is there already.", icon=":material/check:")
 
 
+@dataclass(frozen=True)
+class LiveOrigin:
+    """What another target of a live layer is computed from.
+
+    Attributes:
+        key: of its study.
+        settings: of the search.
+        weighed: whether the optimum took the rows' sensitivities.
+    """
+
+    key: StudyKey
+    settings: SearchSettings
+    weighed: bool
+
+
 def live_pick(study: Study, outcome: Outcome, method: str) -> Pick:
     """Put an allocation of a live layer where the Compare page finds it, without keeping a run.
 
@@ -89,5 +110,6 @@ def live_pick(study: Study, outcome: Outcome, method: str) -> Pick:
     request = request_of(study, outcome, method)
     label = outcome.view.allocation(method).label
     name = f"{study.key.layer} at {percent(outcome.view.target, 0)}, {label}, live"
-    source = ComparedSource(name, study.origin.model, request, study.origin.text.tokens)
+    origin = LiveOrigin(study.key, outcome.result.settings, outcome.optimum.sensitivity is not None)
+    source = ComparedSource(name, study.origin.model, request, study.origin.text.tokens, live=origin)
     return LIVE_LAYERS.add(outcome.view, method, source)

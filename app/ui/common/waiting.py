@@ -1,5 +1,6 @@
 """The one laboratory of the server, and waiting for its jobs."""
 
+import dataclasses
 import functools
 from collections.abc import Hashable
 from typing import TypeVar
@@ -7,7 +8,10 @@ from typing import TypeVar
 import streamlit as st
 
 from app.services.layer.background import Cancelled, Job
+from app.services.layer.keys import StudyKey
 from app.services.layer.laboratory import Laboratory
+from app.services.layer.shipped import ShippedLayer, shipped_layer
+from app.services.layer.study import Study
 from app.ui.common.open_figure import rerun_page
 from app.ui.common.progress import progress_bar
 from app.ui.common.text import plain
@@ -24,6 +28,16 @@ class NothingToShow(Exception):  # noqa: N818, the page says why by itself
 def laboratory() -> Laboratory:
     """Return what all sessions share; its models and studies are bounded there."""
     return Laboratory()
+
+
+def study_in_memory(key: StudyKey) -> Study | None:
+    """Return a layer's study if it is there: the live one, or the one that came with the app."""
+    if (live := laboratory().finished_study(key)) is not None:
+        return live
+    shipped = shipped_layer()
+    if isinstance(shipped, ShippedLayer) and key == dataclasses.replace(shipped.key, score=key.score):
+        return shipped.study(key.score)
+    return None
 
 
 def finished(job: Job[R], key: Hashable, title: str = "Preparing the layer") -> R:

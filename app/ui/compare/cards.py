@@ -1,21 +1,25 @@
 """The views of the Compare page: distributions, the same rows, masks, perplexity against sparsity."""
 
 import functools
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from app.services.results.compared import EVERY_BLOCK, LIVE, Compared, comparison, masks_agree, settings
+from app.services.results.compared import (
+    EVERY_BLOCK,
+    LIVE,
+    Compared,
+    comparison,
+    masks_agree,
+)
 from app.services.results.recovered import recovered_points
 from app.services.results.sweep_curves import curves, texts, tokens_of
 from app.services.results.tables import masks_by_layer
 from app.services.runs.layer import LayerView
 from app.services.runs.recoveries import recoveries
 from app.services.runs.store import STORE
-from app.services.server.access import SEMINAR
-from app.services.server.lru import Shared
 from app.ui.common import explanations
 from app.ui.common.agreement import AGREEMENT_FORMULA, agreement_views
 from app.ui.common.cards import View, card, theme
@@ -42,15 +46,12 @@ from diagnostics.figures.heads import heads_figure
 from diagnostics.figures.scatter import ROWS_TRACE, pair_figure
 from diagnostics.figures.theme import slot_style
 from diagnostics.figures.xray import checkpoint_map_figure
-from diagnostics.format import change, percent
 from diagnostics.heads import by_head
 from trim.errors import RunError
 from trim.models.heads import LayerHeads
 from trim.names import expert_number, path_in_block
 
 FILE_NAME = "compare"
-TABLE_CACHE_SIZE = 64
-_tables: Shared[Hashable, tuple[str, str]] = Shared(TABLE_CACHE_SIZE)
 QUANTITIES = {"Row sparsity": ROW_SPARSITY, "Gini": GINI, "Cosine": COSINE}
 # Of layers whose kept weights were changed, by the names of `LayerView.changes`.
 CHANGES = {"row_error_masked": MASK_ERROR, "row_error": ERROR, "row_moved": MOVED}
@@ -61,32 +62,7 @@ FORMULAS = {
 } | dict.fromkeys(CHANGES.values(), explanations.CHANGE_FORMULA)
 
 
-def settings_table(compared: Sequence[Compared]) -> None:
-    """Show what differs, and what does not one click away."""
-    key = tuple((each.key, each.source.name) for each in compared), SEMINAR.may()
-    different, same = _tables.get(key, lambda: _settings_tables(compared))
-    if different:
-        st.markdown("**What differs**")
-        st.markdown(different)
-    with st.popover("What is the same", icon=":material/equal:"):
-        st.markdown(same)
-
-
-def _settings_tables(compared: Sequence[Compared]) -> tuple[str, str]:
-    """Return what differs and what is the same as tables of Markdown; "" where nothing differs."""
-    lines = settings(compared)
-    head = "| setting | " + " | ".join(each.letter for each in compared) + " |"
-    rule = "|---" * (len(compared) + 1) + "|"
-
-    def table(chosen: list) -> str:
-        cells = [f"| {line.name} | " + " | ".join(map(plain, line.values)) + " |" for line in chosen]
-        return "\n".join([head, rule, *cells])
-
-    different = [line for line in lines if line.differs]
-    return table(different) if different else "", table([line for line in lines if not line.differs])
-
-
-def _quantities(compared: Sequence[Compared]) -> dict[str, RowQuantity]:
+def quantities(compared: Sequence[Compared]) -> dict[str, RowQuantity]:
     """Return what all rows have: of changed weights only where the weights of all layers were."""
     changed = all(view.changes for each in compared for view in each.views)
     return QUANTITIES | ({each.name.capitalize(): each for each in CHANGES.values()} if changed else {})
@@ -127,19 +103,10 @@ def _member(picked: str, name: str) -> str:
     return f"expert {expert_number(name)}"
 
 
-def distribution_card(compared: Sequence[Compared], rows: list[int]) -> None:
-    """Show a number of the rows of all on shared axes; many are ridges."""
-    quantities = _quantities(compared)
-    name = st.segmented_control(
-        "Of each row",
-        list(quantities),
-        default=next(iter(quantities)),
-        required=True,
-        key="compare_quantity",
-        label_visibility="collapsed",
-    )
+def distribution_card(compared: Sequence[Compared], rows: list[int], name: str) -> None:
+    """Show a number of the rows of all, of those of `quantities`, on shared axes; many are ridges."""
     heads = _heads(compared)
-    quantity = quantities[name]
+    quantity = quantities(compared)[name]
     sets = _sets(compared, quantity)
 
     @functools.cache
@@ -207,15 +174,12 @@ def _heads(compared: Sequence[Compared]) -> list[LayerHeads]:
     return found if len(found) == len(compared) < RIDGES_FROM else []
 
 
-def pair_cards(compared: Sequence[Compared], rows: list[int]) -> AllocationComparison | None:
-    """Show the same rows, or the masks, under the first slot and another; return their comparison, None of kinds."""
-    first, others = compared[0], {each.letter: each for each in compared[1:]}
-    with st.container(horizontal=True, vertical_alignment="bottom", gap="small", key="pair-bar"):
-        letter = st.segmented_control(
-            f"{first.letter} against", list(others), default=next(iter(others)), required=True, key="against"
-        )
-        what = st.segmented_control("of", ["Rows", "Masks"], default="Rows", required=True, key="pair_view")
-    other = others.get(letter) or compared[1]
+def pair_cards(
+    compared: Sequence[Compared], rows: list[int], letter: str, what: str
+) -> AllocationComparison | None:
+    """Show the same rows, or the masks, of the first slot and another; return their comparison, None of kinds."""
+    first = compared[0]
+    other = next((each for each in compared[1:] if each.letter == letter), compared[1])
     if first.single is None or other.single is None:
         _cannot("Layers of every block are compared by distribution only.")
         return None
@@ -300,36 +264,6 @@ def _rows_card(first: Compared, other: Compared, pair: AllocationComparison, row
     )
 
 
-def distances(compared: Sequence[Compared], pair: AllocationComparison | None) -> None:
-    """Show how far every slot is from the first, and what that says of the chosen pair."""
-    if len(compared) < 2:
-        return
-    first = compared[0]
-    pairs = [comparison(first, other) for other in compared[1:] if other.single is not None]
-    if first.single is None or not pairs:
-        return
-    st.markdown("**How far apart?**")
-    st.markdown("\n".join(compare_text.distance_lines(pairs)))
-    if pair is not None:
-        st.caption(plain(compare_text.distance_text(pair)))
-    with st.popover("KS, W₁, Spearman", type="tertiary", icon=":material/function:"):
-        st.markdown(compare_text.DISTANCE_FORMULA)
-
-
-def moved_table(pair: AllocationComparison) -> None:
-    """Show the rows that moved most."""
-    if not pair.moved:
-        return
-    first, second = pair.first.label, pair.second.label
-    lines = [f"| row | {plain(first)} | {plain(second)} | points |", "|---|---|---|---|"]
-    lines += [
-        f"| {move.row} | {percent(move.first)} | {percent(move.second)} | {change(100 * move.change, 3)} |"
-        for move in pair.moved
-    ]
-    with st.expander("Rows that moved most", icon=":material/swap_vert:"):
-        st.markdown("\n".join(lines))
-
-
 def row_numbers(compared: Sequence[Compared]) -> dict[str, np.ndarray]:
     """List every row of every layer, a line each."""
     views = [(each, view) for each in compared for view in each.views]
@@ -342,20 +276,9 @@ def row_numbers(compared: Sequence[Compared]) -> dict[str, np.ndarray]:
             quantity.name.lower().replace(" ", "_"): np.concatenate(
                 [_values(view, quantity) for _, view in views]
             )
-            for quantity in _quantities(compared).values()
+            for quantity in quantities(compared).values()
         },
     }
-
-
-def selected_table(compared: Sequence[Compared], rows: list[int]) -> None:
-    """Show the selected rows under each."""
-    st.markdown("**Selected rows**")
-    table = {"row": rows, "Gini": compared[0].stored.coefficients[rows]}
-    for each in compared:
-        table[f"{each.letter}: row sparsity"] = each.stored.own.row_sparsity[rows]
-        table[f"{each.letter}: cosine"] = each.stored.cosines[-1].cosine[rows]
-    shares = {name: st.column_config.NumberColumn(format="percent") for name in table if "sparsity" in name}
-    st.dataframe(table, hide_index=True, height=min(38 + 35 * len(rows), 300), column_config=shares)
 
 
 def sweep_card() -> None:

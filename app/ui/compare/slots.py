@@ -10,23 +10,37 @@ from app.services.runs.store import StoredRun
 from app.ui.common.slots import slots
 from app.ui.common.studio import theme
 from app.ui.common.text import plain
+from app.ui.compare.targets import open_live, other_targets
 from diagnostics.figures.theme import slot_style
 from trim.runs.folder import Run
 
 # The first picture is seen without scrolling on a screen of 720 pixels.
 _CLOSE_TOGETHER = """
 .st-key-slots {padding-top: 0.5rem}
-[data-testid=stMarkdownContainer] > table :is(th, td) {overflow-wrap: anywhere; padding: 0.25rem}
+[data-testid=stMarkdownContainer] > table {font-size: 0.875rem}
+[data-testid=stMarkdownContainer] > table :is(th, td) {overflow-wrap: anywhere; padding: 0.2rem 0.3rem}
+.st-key-choices p {font-size: 0.875rem}
+@media (max-width: 899px) { .st-key-slots {gap: 0.4rem} .st-key-slots button {min-height: 2.1rem} }
 .st-key-card-compare_rows, .st-key-card-compare_many, .st-key-card-compare_pair {gap: 0.6rem}
 """
 _PRESETS = {"every block": "A in every block", "all experts": "A of all experts"}
 Write = Callable[[list[Pick]], None]
 
 
-def slot_bar(picks: list[Pick], compared: list[Compared], entries: list[StoredRun], write: Write) -> None:
-    """Show a button for each slot, which opens its choices, and one to add another; `write` receives the new picks."""
+def slot_bar(
+    picks: list[Pick], chosen: list[Pick], compared: list[Compared], entries: list[StoredRun], write: Write
+) -> None:
+    """Show a button for each slot, which opens its choices, and one to add another.
+
+    Args:
+        picks: what is shown.
+        chosen: to what another is added: `picks`, without what was only set beside a single one.
+        compared: of the picks those that could be read.
+        entries: the runs of the store.
+        write: receives the new picks.
+    """
     runs = {entry.id: entry for entry in entries if entry.run is not None and entry.run.layers}
-    labels = {each.slot: each.label for each in compared}
+    shown = {each.slot: each for each in compared}
     names = {each.pick.run_id: each.source.name for each in compared}
     colours = "".join(
         f".st-key-slot-{letter} button {{border-left: 0.5rem solid {slot_style(slot, theme()).colour}}}"
@@ -41,12 +55,20 @@ def slot_bar(picks: list[Pick], compared: list[Compared], entries: list[StoredRu
         for slot in range(len(picks)):
             letter = LETTERS[slot]
             with st.container(key=f"slot-{letter}", width="content"):
-                box = st.popover(plain(labels.get(slot, f"{letter} cannot be read")))
+                box = st.popover(plain(shown[slot].label if slot in shown else f"{letter} cannot be read"))
             with box:
                 _choices(slot, picks, runs, label_of, write)
-        if len(picks) < len(LETTERS):
-            with st.popover("Add", icon=":material/add:"):
-                _add(picks, runs, entries, label_of, write)
+                if slot in shown:
+                    open_live(shown[slot], "Open this layer live")
+        full = len(picks) == len(LETTERS)
+        with st.popover("Add", icon=":material/add:", key="compare_add_box", disabled=full):
+            if not full:
+                if compared:
+                    st.caption(f"{compared[0].letter} at another target")
+                    other_targets(compared[0], chosen, compared, write)
+                _add(chosen, runs, entries, label_of, write)
+        if full:
+            st.caption("Eight is the limit: remove one to add another.", width="content")
         if not slots():
             st.caption("An example. “Add to compare” begins your own.", width="content")
         else:

@@ -3,10 +3,10 @@
 from diagnostics.comparison import AllocationComparison
 from diagnostics.distributions import Distributions
 from diagnostics.figures.distributions import RowQuantity
-from diagnostics.figures.frame import signed
+from diagnostics.figures.frame import short, signed
 from diagnostics.format import number, percent
 
-MAX_SPREADS = 8
+MAX_SPREADS = 4
 
 DISTANCE_FORMULA = r"""
 $$
@@ -19,15 +19,20 @@ between them. Spearman's $\rho$ compares the *order* of the same rows: 1 the sam
 
 
 def spread_text(found: Distributions, quantity: RowQuantity) -> str:
-    """Say over which numbers the rows of each set are spread."""
-    if len(found.sets) > MAX_SPREADS:
-        return f"{len(found.sets)} distributions of {quantity.name}."
-    spreads = [
-        f"{each.label} {quantity.format(values.min())} to {quantity.format(values.max())}"
+    """Say over which numbers the rows of each set are spread; of many sets, of the widest and the narrowest."""
+    spreads = {
+        short(each.label): (float(values.min()), float(values.max()))
         for each in found.sets
         if (values := each.values[each.values == each.values]).size
-    ]
-    return f"Lowest to highest: {'; '.join(spreads)}."
+    }
+
+    def said(label: str) -> str:
+        return f"{label} {quantity.format(spreads[label][0])} to {quantity.format(spreads[label][1])}"
+
+    if len(spreads) <= MAX_SPREADS:
+        return f"Lowest to highest: {'; '.join(map(said, spreads))}."
+    by_width = sorted(spreads, key=lambda label: spreads[label][1] - spreads[label][0])
+    return f"Widest: {said(by_width[-1])}; narrowest: {said(by_width[0])}."
 
 
 def agreement_by_layer_text(shares: dict[str, float], first: str, second: str) -> str:
@@ -86,6 +91,6 @@ def moved_text(comparison: AllocationComparison) -> str:
     change = comparison.second.row_sparsity - comparison.first.row_sparsity
     more, less = int((change > 0).sum()), int((change < 0).sum())
     return (
-        f"{comparison.second.label} prunes {more:,} rows more and {less:,} rows less than {comparison.first.label}; "
-        f"{len(change) - more - less:,} stay."
+        f"{short(comparison.second.label)} prunes {more:,} rows more and {less:,} rows less than "
+        f"{short(comparison.first.label)}; {len(change) - more - less:,} stay."
     )

@@ -28,7 +28,7 @@ def keep_controls(study: "Study", outcome: "Outcome", shown: LayerView) -> None:
             "Allocation to keep", list(labels), default=label, required=True, key="allocation_to_keep"
         )
     name = st.text_input("Name", f"{study.key.layer} at {shown.target:.0%}, {label}", max_chars=80)
-    if st.button("Keep", type="primary", disabled=not name.strip()):
+    if st.button("Keep as a run", type="primary", disabled=not name.strip()):
         from app.services.layer.keep import keep
 
         try:

@@ -10,12 +10,11 @@ import streamlit as st
 
 import trim
 from app.services.layer.keys import FIRST_LAYER, FIRST_TARGET_PERCENT, ModelKey, SampleKey, StudyKey
-from app.services.layer.shipped import ShippedLayer, shipped_layer
 from app.services.layer.study import Outcome, Study
 from app.services.server.access import SEMINAR
 from app.ui.common.search_options import SearchOptions, default_options, settings
 from app.ui.common.text import plain
-from app.ui.common.waiting import laboratory, result_or_progress
+from app.ui.common.waiting import laboratory, result_or_progress, study_in_memory
 
 PARAMETER = "pin"
 MAX_PIN_LENGTH = 2000
@@ -187,11 +186,9 @@ def _study(key: StudyKey, shown: Study) -> Study | None:
     """Return the study of the pinned layer; None while it is being computed."""
     if key == shown.key:
         return shown
-    laboratory_, shipped = laboratory(), shipped_layer()
-    if (live := laboratory_.finished_study(key)) is not None:
-        return live
-    if isinstance(shipped, ShippedLayer) and key == dataclasses.replace(shipped.key, score=key.score):
-        return shipped.study(key.score)
+    if (there := study_in_memory(key)) is not None:
+        return there
+    laboratory_ = laboratory()
     if not SEMINAR.may():
         raise PinError("The pinned layer is not open on this server, and computing it is the presenter's.")
     if not laboratory_.started(key.model):

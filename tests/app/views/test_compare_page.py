@@ -164,7 +164,7 @@ def test_another_run_goes_into_the_address(store):
 def test_many_distributions_are_ridges(store):
     test = opened(a=f"t/{GATE}", b="t/*.self_attn.q_proj", c="o/*.mlp.gate_proj")
     figure = charts(test)["compare_many"]
-    assert figure["layout"]["yaxis"]["ticktext"][0].startswith("A · ")
+    assert figure["layout"]["yaxis"]["ticktext"][0].startswith("A\u00a0· ")
     assert len(figure["layout"]["yaxis"]["tickvals"]) == 5
     assert "Layers of every block" in texts_of(test)
 

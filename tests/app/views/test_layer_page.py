@@ -322,7 +322,7 @@ def test_what_is_kept_is_what_is_shown(page, curves, tmp_path, monkeypatch, show
     page.set("segmented_control", "shown", shown)
     if shown == "Both":
         page.set("segmented_control", "allocation_to_keep", "Optimal")
-    page.press("Keep")
+    page.press("Keep as a run")
     (folder,) = tmp_path.iterdir()
     run = trim.open_run(folder)
     record, request = run.layer(LAYER), run.request

@@ -1,0 +1,66 @@
+"""Other targets of a compared layer: computed at once where the layer is in memory, else the way to where it is."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import streamlit as st
+
+from app.services.results.compared import Compared, Pick
+from app.services.runs.layer import METHOD_LABELS
+from app.ui.common.live_link import live_link
+from app.ui.common.slots import LiveOrigin, live_pick
+from app.ui.common.text import plain
+from app.ui.common.waiting import study_in_memory
+from trim.errors import TrimError
+
+TARGETS = (50, 60, 70, 80, 90)  # percent
+
+
+def other_targets(
+    of: Compared, picks: Sequence[Pick], compared: Sequence[Compared], write: Callable[[list[Pick]], None]
+) -> None:
+    """Show a button for each target that is not compared yet; of a layer that is not in memory a link."""
+    origin = of.source.live
+    if isinstance(origin, LiveOrigin) and study_in_memory(origin.key) is not None:
+        there = {
+            (each.stored.own.method, round(100 * each.source.request.target))
+            for each in compared
+            if each.pick in picks
+            and isinstance(each.source.live, LiveOrigin)
+            and each.source.live.key == origin.key
+        }
+        # An optimum that weighs rows by their sensitivities needs these, which the Layer page measures.
+        for method in ("trim", "uniform") if origin.weighed else ("trim", "optimal", "uniform"):
+            with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+                st.markdown(METHOD_LABELS[method], width=60)
+                for target in TARGETS:
+                    st.button(
+                        f"{target}%",
+                        key=f"compare_add_{method}_{target}",
+                        disabled=(method, target) in there,
+                        on_click=_add,
+                        args=(origin, method, target, picks, write),
+                    )
+    else:
+        open_live(of, "Other targets: open A live")
+
+
+def open_live(of: Compared, label: str) -> None:
+    """Show the way to a layer of the dense model; none where the slot holds several layers."""
+    if of.single is not None and "*" not in of.pick.layer:
+        live_link(of.source.request, of.pick.layer, of.sparsity, score=of.single.score_name, label=label)
+
+
+def _add(
+    origin: LiveOrigin, method: str, target: int, picks: Sequence[Pick], write: Callable[[list[Pick]], None]
+) -> None:
+    study = study_in_memory(origin.key)
+    if study is None:
+        st.toast("The layer is no longer in memory. Open it on the Layer page.", icon=":material/info:")
+        return
+    try:
+        outcome = study.outcome(dataclasses.replace(origin.settings, target_sparsity=target / 100))
+    except TrimError as error:
+        st.toast(plain(error), icon=":material/error:")
+    else:
+        write([*picks, live_pick(study, outcome, method)])
