@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.harness import redraw, screenshot, settled
-from tests.browser.layer_page import box_over_bars, card, download, rows_field, traces
+from tests.browser.layer_page import box_over_bars, card, rows_field, traces
 from tests.browser.page_checks import cut_labels, kept_out, overflow
 
 pytestmark = pytest.mark.browser
@@ -37,7 +37,7 @@ def opened(page: Page, address: str = "/compare") -> Page:
     ("viewport", "colour_scheme", "address"),
     [((1440, 900), "light", "/compare"), ((420, 900), "dark", f"/compare?{EIGHT}")],
 )
-def test_the_first_look_is_drawn_whole(page, viewport, colour_scheme, address, tmp_path):
+def test_the_first_look_is_drawn_whole(page, viewport, colour_scheme, address):
     opened(page, address)
     if colour_scheme == "light":
         bottom = card(page, "compare_rows").locator(".main-svg").first.bounding_box()
@@ -52,17 +52,46 @@ def test_the_first_look_is_drawn_whole(page, viewport, colour_scheme, address, t
     assert kept_out(page) == []
     screenshot(page, f"compare-{viewport[0]}-{colour_scheme}")
     if colour_scheme == "light":
-        a_figure_for_a_paper(page, tmp_path)
         rows_boxed_in_a_histogram_are_marked_in_the_scatter(page)
 
 
-def a_figure_for_a_paper(page: Page, tmp_path: Path) -> None:
-    card(page, "compare_rows").get_by_role("button", name="Save").click()
-    settled(page)
+def test_a_layer_at_three_targets_and_under_the_optimum_becomes_a_figure(page):
+    """The task that new readers were given: at most eight clicks to the comparison, and five more to the figure."""
+    actions = 0
+
+    def press(what: Locator) -> None:
+        nonlocal actions
+        what.click()
+        actions += 1
+        settled(page)
+
+    page.goto("/")
+    expect(page.get_by_role("heading", name="29.self_attn.v_proj")).to_be_visible()
+    press(page.get_by_role("button", name="Add TRIM 70% to compare"))
+    press(page.get_by_role("link", name="Compare it"))
+    expect(page.get_by_role("heading", name="How do layers differ?")).to_be_visible()
+    expect(page.locator(".st-key-heading").get_by_text("29.self_attn.v_proj")).to_be_visible()
+    press(page.get_by_role("button", name="Add", exact=True))
+    for method, target in (("trim", 60), ("trim", 80), ("optimal", 70)):
+        button = page.locator(f".st-key-compare_add_{method}_{target} button")
+        press(button)
+        expect(button).to_be_disabled()
+    page.mouse.move(5, 5)
+    assert kept_out(page) == []
+    assert [each["name"] for each in traces(page, "compare_rows") if each["type"] == "scatter"] == [
+        "A · TRIM 70%",
+        "B · TRIM 60%",
+        "C · TRIM 80%",
+        "D · Optimal 70%",
+    ]
+    assert actions <= 8
+    press(card(page, "compare_rows").get_by_role("button", name="Save"))
     assert kept_out(page) == []
     screenshot(page, "studio")
-    page.get_by_role("dialog").get_by_role("button", name="Close").click()
-    pdf = download(page, "compare_rows", "PDF", tmp_path).read_bytes()
+    with page.expect_download() as promise:
+        press(page.get_by_role("dialog").get_by_role("button", name="PDF"))
+    assert actions <= 8 + 5
+    pdf = Path(promise.value.path()).read_bytes()
     assert pdf.startswith(b"%PDF")
     assert b"/MediaBox [0 0 234 " in pdf, "3.25 inches"
 

@@ -51,7 +51,7 @@ def slot_bar(
     def label_of(run_id: str) -> str:
         return run_label(runs[run_id]) if run_id in runs else names.get(run_id, run_id)
 
-    with st.container(horizontal=True, gap="small", key="slots"):
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="slots"):
         for slot in range(len(picks)):
             letter = LETTERS[slot]
             with st.container(key=f"slot-{letter}", width="content"):

@@ -146,6 +146,7 @@ def test_every_option_that_does_something_is_among_the_settings(store):
 def test_the_address_says_what_is_compared(store):
     test = opened(a=f"o/{GATE}", b=f"o/{GATE}/uniform")
     assert named(charts(test)["compare_rows"]) == ["A · Optimal", "B · Uniform"]
+    assert f"{GATE} · 60%" in texts_of(test).replace("\\", ""), "what both share is not in their labels"
 
 
 def test_another_run_goes_into_the_address(store):
