@@ -637,6 +637,7 @@ def test_the_map_shows_the_model_and_a_click_opens_a_layer_of_it():
     page = LayerPage(part="All layers")
     assert list(page.charts) == ["layer_map"]
     assert len(trace(page.charts["layer_map"], "layers")["customdata"]) == 210
-    page.test.session_state["go_to_layer"] = shipped_layer().gains.most.layer  # as a click in the chart does
+    page.test.session_state["go_to_layer"] = shipped_layer().gains.most.layer  # as `go_to_layer` does
+    page.test.session_state["part"] = "Overview"
     page.run()
     assert list(page.charts) == FOUR_CHARTS
