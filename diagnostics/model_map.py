@@ -1,7 +1,7 @@
 """A whole model at a glance: a few numbers for each layer, laid out by block and layer type."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -139,6 +139,17 @@ def _median(values: np.ndarray | None) -> float:
     """Return the median of the values that are numbers; NaN: there are none."""
     known = np.array([]) if values is None else np.asarray(values)[np.isfinite(values)]
     return float(np.median(known)) if known.size else float("nan")
+
+
+def layer_grid(numbers: Mapping[str, float]) -> tuple[np.ndarray, list[int], list[str]]:
+    """Lay a number of each layer out by layer type and block, (kinds, blocks), NaN where there is none; with both."""
+    places = {name: (name.partition(".")[2], int(name.partition(".")[0])) for name in numbers}
+    kinds = list(dict.fromkeys(kind for kind, _ in places.values()))
+    blocks = sorted({block for _, block in places.values()})
+    grid = np.full((len(kinds), len(blocks)), np.nan)
+    for name, (kind, block) in places.items():
+        grid[kinds.index(kind), blocks.index(block)] = numbers[name]
+    return grid, blocks, kinds
 
 
 def row_agreement(first: np.ndarray, second: np.ndarray) -> float:

@@ -4,7 +4,7 @@ A panel holds its axes with their ticks and its marks in the units of the axes; 
 logarithms. `row_arrays` holds where each row of the layer is in each panel, so that a row lights up in all of them.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -61,11 +61,6 @@ def _widths(shown: LayerNumbers, pinned: LayerNumbers | None) -> tuple[bool, lis
     return len({len(side.gini) for side, _ in sides}) > 1, sides
 
 
-def _steps(bins: Histogram, line: int, rows_: int, in_shares: bool) -> np.ndarray:
-    heights: np.ndarray = bins.counts[line] / (rows_ if in_shares else 1)
-    return heights
-
-
 def _bins_of(bins: Histogram, values: np.ndarray) -> np.ndarray:
     found = np.full(len(values), _NO_BIN, dtype=np.uint8)
     finite = np.isfinite(values)
@@ -73,23 +68,28 @@ def _bins_of(bins: Histogram, values: np.ndarray) -> np.ndarray:
     return found
 
 
-def _bar_texts(bins: Histogram, line: int, quantity: str, write: "_Write") -> tuple[str, ...]:
-    limits = [write(edge) for edge in bins.edges.tolist()]
-    return tuple(
+def _owned(
+    mark: Mark,
+    bins: Histogram,
+    line: int,
+    quantity: str,
+    names: tuple[str, str],
+    unit: Literal["f", "%"],
+    *,
+    pinned: bool,
+) -> Mark:
+    """Return the outline of a histogram; of the shown layer with what is read out, and where its rows are."""
+    if pinned:
+        return replace(mark, pinned=True)
+    # As many digits as tell neighbours apart.
+    width = float(bins.edges[1] - bins.edges[0]) * (100 if unit == "%" else 1)
+    places = min(6, max(0, 1 - int(np.floor(np.log10(width)))))
+    limits = [f"{edge:.{places}{unit}}" for edge in bins.edges.tolist()]
+    labels = tuple(
         f"{rows(int(count))} with {quantity} {low} to {high}"
         for count, low, high in zip(bins.counts[line], limits[:-1], limits[1:], strict=True)
     )
-
-
-class _Write:
-    """Write the limits of bins, with as many digits as tell neighbours apart."""
-
-    def __init__(self, edges: np.ndarray, share: bool) -> None:
-        width = float(edges[1] - edges[0]) * (100 if share else 1)
-        self.places, self.share = min(6, max(0, 1 - int(np.floor(np.log10(width))))), share
-
-    def __call__(self, value: float) -> str:
-        return f"{value:.{self.places}%}" if self.share else f"{value:.{self.places}f}"
+    return replace(mark, labels=labels, bins=names[0], values=names[1])
 
 
 def _gini_panel(shown: LayerNumbers, pinned: LayerNumbers | None, arrays: dict[str, np.ndarray]) -> Panel:
@@ -99,18 +99,9 @@ def _gini_panel(shown: LayerNumbers, pinned: LayerNumbers | None, arrays: dict[s
     )
     marks = []
     for line, (side, is_pinned) in enumerate(sides):
-        marks.append(
-            Mark(
-                "steps",
-                "score",
-                bins.edges.tolist(),
-                _steps(bins, line, len(side.gini), in_shares).tolist(),
-                pinned=is_pinned,
-                labels=() if is_pinned else _bar_texts(bins, line, "Gini", _Write(bins.edges, False)),
-                bins="" if is_pinned else "gini_bin",
-                values="" if is_pinned else "gini",
-            )
-        )
+        rows_ = len(side.gini) if in_shares else 1
+        mark = Mark("steps", "score", bins.edges.tolist(), (bins.counts[line] / rows_).tolist())
+        marks.append(_owned(mark, bins, line, "Gini", ("gini_bin", "gini"), "f", pinned=is_pinned))
         if np.isfinite(side.gini).any():
             median = float(np.nanmedian(side.gini))
             text = "" if is_pinned else f"median {number(median, 3)}"
@@ -211,20 +202,10 @@ def _sparsity_panel(shown: LayerNumbers, pinned: LayerNumbers | None, arrays: di
     for line, (each, side, is_pinned) in enumerate(lines):
         if not is_pinned:
             arrays[f"bin_{each.method}"] = _bins_of(bins, sparsities[line])
-        marks.append(
-            Mark(
-                "steps",
-                each.method,
-                edges.tolist(),
-                _steps(bins, line, len(side.gini), in_shares).tolist(),
-                pinned=is_pinned,
-                labels=()
-                if is_pinned
-                else _bar_texts(bins, line, f"{each.label} sparsity", _Write(edges, True)),
-                bins="" if is_pinned else f"bin_{each.method}",
-                values="" if is_pinned else f"sparsity_{each.method}",
-            )
-        )
+        rows_ = len(side.gini) if in_shares else 1
+        mark = Mark("steps", each.method, edges.tolist(), (bins.counts[line] / rows_).tolist())
+        words, names = f"{each.label} sparsity", (f"bin_{each.method}", f"sparsity_{each.method}")
+        marks.append(_owned(mark, bins, line, words, names, "%", pinned=is_pinned))
     targets = []
     for side, is_pinned in sides:
         if side.drawn == side.allocations or (is_pinned and side.target == shown.target):

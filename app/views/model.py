@@ -200,7 +200,7 @@ def overview(run_id: str, run: Run, shown: ModelMap, entries: list[StoredRun], f
     above, below = st.columns(2), st.columns(2)
     more = {}
     if has_sensitivities(run):
-        more["map_gini"] = sensitivity_variants(run, shown, by_trim(run, entries))
+        more["map_gini"] = sensitivity_variants(run, by_trim(run, entries))
     for place, key in zip((*above, *below), MAPS, strict=True):
         with place:
             map_card(key, shown, file_name, more.get(key))

@@ -174,15 +174,10 @@ class _Watch:
         def entered(index: int) -> None:
             meter.report(what, done + size * index / blocks)
 
-        hooks = [
-            block.register_forward_pre_hook(lambda *_, index=index: entered(index))
-            for index, block in enumerate(self.model.blocks[:blocks])
-        ]
-        try:
+        with contextlib.ExitStack() as hooks:
+            for index, block in enumerate(self.model.blocks[:blocks]):
+                hooks.enter_context(block.register_forward_pre_hook(lambda *_, index=index: entered(index)))
             yield
-        finally:
-            for hook in hooks:
-                hook.remove()
 
 
 def _check_windows(model: Model, windows: Tensor) -> None:
@@ -250,23 +245,20 @@ def _forward(
     listener = InputListener(calibration, {name: model.layers[name] for name in names}, products)
     last = max(block_of(name) for name in names)
     meter, shown = Meter(watch.progress, of=sequences), FIRST_WINDOWS
-    end = model.blocks[last].register_forward_hook(_end_forward)
-    try:
-        for start in range(0, sequences, batch):
-            part = slice(start, min(start + batch, sequences))
-            what = f"Reading the calibration text: {start} of {sequences} windows"
-            with (
-                watch.at_each_block(meter, what, part.stop - start, last + 1),
-                listener.listening(part),
-                contextlib.suppress(_LastBlockDone),
-            ):
-                model.module(calibration.tokens[part].to(model.device), use_cache=False)
-            meter.report(f"Reading the calibration text: {part.stop} of {sequences} windows", part.stop)
-            if shown <= part.stop < sequences:
-                watch.show(listener, part.stop)
-                shown = 2 * part.stop
-    finally:
-        end.remove()
+    for start in range(0, sequences, batch):
+        part = slice(start, min(start + batch, sequences))
+        what = f"Reading the calibration text: {start} of {sequences} windows"
+        with (
+            watch.at_each_block(meter, what, part.stop - start, last + 1),
+            listener.listening(part),
+            contextlib.suppress(_LastBlockDone),
+            model.blocks[last].register_forward_hook(_end_forward),
+        ):
+            model.module(calibration.tokens[part].to(model.device), use_cache=False)
+        meter.report(f"Reading the calibration text: {part.stop} of {sequences} windows", part.stop)
+        if shown <= part.stop < sequences:
+            watch.show(listener, part.stop)
+            shown = 2 * part.stop
     return {
         name: LayerInputs(
             received.inputs.cpu(), received.input_norm.cpu(), received.text, tokens=received.tokens

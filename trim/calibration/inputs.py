@@ -118,19 +118,18 @@ class InputListener:
         self._dense_inputs = dense_inputs
         first_batch = not self._groups
         self._part, self._last = part, None
-        hooks = []
         try:
-            for name, layer in self.layers.items():
-                if first_batch or name in self._squares:
-                    hooks.append(layer.register_forward_pre_hook(functools.partial(self._receive, name)))
-            if not first_batch:  # nothing after the last input is needed
-                hooks.append(self.layers[self.groups[-1][0]].register_forward_pre_hook(stop))
-            with contextlib.suppress(LastInputReached):
+            with contextlib.ExitStack() as hooks, contextlib.suppress(LastInputReached):
+                for name, layer in self.layers.items():
+                    if first_batch or name in self._squares:
+                        receive = functools.partial(self._receive, name)
+                        hooks.enter_context(layer.register_forward_pre_hook(receive))
+                if not first_batch:  # nothing after the last input is needed
+                    last = self.layers[self.groups[-1][0]]
+                    hooks.enter_context(last.register_forward_pre_hook(stop))
                 yield
         finally:
             self._last = self._dense_inputs = self._chosen = None
-            for hook in hooks:
-                hook.remove()
 
     def _receive(self, name: str, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         inputs = arguments[0]

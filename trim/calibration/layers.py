@@ -90,10 +90,7 @@ def inputs_of(layers: Mapping[str, nn.Linear]) -> Iterator[dict[str, Heard]]:
         if len(seen) == len(layers):
             raise LastInputReached
 
-    hooks = [layer.register_forward_pre_hook(functools.partial(look, name)) for name, layer in layers.items()]
-    try:
-        with contextlib.suppress(LastInputReached):
-            yield seen
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with contextlib.ExitStack() as hooks, contextlib.suppress(LastInputReached):
+        for name, layer in layers.items():
+            hooks.enter_context(layer.register_forward_pre_hook(functools.partial(look, name)))
+        yield seen

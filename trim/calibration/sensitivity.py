@@ -205,16 +205,12 @@ def _listening(layers: Mapping[str, nn.Linear]) -> Iterator[dict[str, Tensor]]:
     def listen(name: str, module: nn.Module, arguments: tuple, output: Tensor) -> None:
         output.register_hook(functools.partial(add, name))
 
-    hooks = []
-    try:
+    with contextlib.ExitStack() as hooks:
         for name, layer in layers.items():
-            hooks.append(layer.register_forward_hook(functools.partial(listen, name)))
+            hooks.enter_context(layer.register_forward_hook(functools.partial(listen, name)))
         yield squares
         if idle := [name for name in layers if name not in squares]:
             raise ModelError(f"no gradient reaches {idle[0]}; leave such layers out with --layers")
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def cached_sensitivity(

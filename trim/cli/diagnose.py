@@ -4,6 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
+from trim.cli.options import add_json, add_machine
 from trim.cli.terminal import Terminal
 from trim.evaluation.diagnose_text import (
     DIAGNOSES,
@@ -92,13 +93,8 @@ def add_diagnose(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     text.add_argument(
         "--length", type=int, default=256, metavar="N", help="tokens in a window (default: 256)"
     )
-    machine = parser.add_argument_group("machine")
-    machine.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU where there is one)")
-    machine.add_argument("--dtype", help="float32, bfloat16 or float16 (default: float32 on the CPU)")
-    machine.add_argument("--batch", type=int, metavar="N", help="windows in one forward pass")
-    parser.add_argument(
-        "--json", action="store_true", help="for programs: progress and result, one JSON object a line"
-    )
+    add_machine(parser, "device", "dtype", "batch")
+    add_json(parser, "progress and result, one JSON object a line")
     parser.set_defaults(work=_diagnose)
 
 

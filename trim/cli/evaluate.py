@@ -9,6 +9,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trim.cli.options import add_json, add_machine
 from trim.cli.terminal import Terminal
 from trim.errors import SettingsError
 from trim.evaluation.entries import format_bos, format_perplexity
@@ -64,7 +65,7 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     tasks.add_argument("--limit", type=int, metavar="N", help="the most examples of each task (default: all)")
     tasks.add_argument("--task-folder", metavar="DIR", help="task files (YAML) of your own")
     _add_machine(parser)
-    parser.add_argument("--json", action="store_true", help="for programs: one JSON object a line")
+    add_json(parser)
     parser.set_defaults(work=_evaluate)
 
 
@@ -86,7 +87,7 @@ def add_generate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     )
     parser.add_argument("--seed", type=int, default=Sampling.seed, help="decides the draws (default: 0)")
     _add_machine(parser)
-    parser.add_argument("--json", action="store_true", help="for programs: one JSON object a line")
+    add_json(parser)
     parser.set_defaults(work=_generate)
 
 
@@ -136,13 +137,8 @@ def texts_of(chosen: argparse.Namespace, *, bos: bool, prefix: str = "") -> tupl
 
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("machine")
+    group = add_machine(parser, "device", "dtype", "batch")
     group.add_argument("--model", metavar="MODEL", help="apply the runs to this model of the same shape")
-    group.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU where there is one)")
-    group.add_argument(
-        "--dtype", help="float32, bfloat16 or float16 (default: float32 on the CPU, half on a GPU)"
-    )
-    group.add_argument("--batch", type=int, metavar="N", help="windows in one forward pass")
 
 
 def _workbench(chosen: argparse.Namespace) -> "Workbench":

@@ -8,10 +8,21 @@ from typing import TYPE_CHECKING
 
 from trim.runs.options import Option, options
 from trim.runs.published import as_published
-from trim.runs.settings import PruneSettings
+from trim.runs.settings import MACHINE, PruneSettings
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+
+def add_json(parser: argparse.ArgumentParser, what: str = "one JSON object a line") -> None:
+    """Add `--json`."""
+    parser.add_argument("--json", action="store_true", help=f"for programs: {what}")
+
+
+def add_machine(parser: argparse.ArgumentParser, *names: str) -> argparse._ArgumentGroup:
+    """Add options of the machine by their names; one that is not given is None. Returns their group."""
+    parser.set_defaults(**dict.fromkeys(names))
+    return add_options(parser, names)[MACHINE]
 
 
 def add_options(

@@ -74,10 +74,8 @@ class RecoveryTerminal(Terminal):
                 )
             case Measured():
                 mark = "" if event.best else "  (not the best)"
-                self.line(
-                    f"step {event.step:>6,}  {event.seconds:7.1f} s  held out: {event.divergence:.4f} nats from the "
-                    f"dense model, perplexity {event.perplexity:.4g}{mark}"
-                )
+                line = held_out_line(event.step, event.seconds, event.divergence, event.perplexity)
+                self.line(f"{line}{mark}")
             case Note():
                 self.line(event.text)
 
@@ -97,6 +95,14 @@ def _recover(chosen: argparse.Namespace) -> None:
             progress=terminal.progress,
             listener=terminal,
         )
+    )
+
+
+def held_out_line(step: int, seconds: float, divergence: float, perplexity: float) -> str:
+    """Write one look at the held-out windows."""
+    return (
+        f"step {step:>6,}  {seconds:7.1f} s  held out: {divergence:.4f} nats from the dense model, perplexity "
+        f"{perplexity:.4g}"
     )
 
 

@@ -8,12 +8,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from trim import cache
+from trim.cli.options import add_json
+from trim.cli.recover import held_out_line
 from trim.cli.terminal import Terminal
 from trim.names import format_bytes
-from trim.runs.folder import list_runs, open_run
+from trim.runs.folder import Run, list_runs, open_run
 from trim.runs.listing import runs_folder
 from trim.runs.recovery import Recovery, is_recovery, list_recoveries, open_recovery
-from trim.sweeps.folder import list_sweeps, open_sweep
+from trim.sweeps.folder import Sweep, list_sweeps, open_sweep
 from trim.sweeps.results import results_markdown
 
 
@@ -62,7 +64,7 @@ def add_inspect(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser.add_argument("path", type=Path, nargs="?", help="a run, or a folder of runs (default: ./runs)")
     parser.add_argument("--layer", metavar="NAME", help="one layer, such as 15.mlp.gate_proj")
     parser.add_argument("--model", metavar="MODEL", help="a model instead of a run, as `prune` takes it")
-    parser.add_argument("--json", action="store_true", help="for programs: settings and metrics as JSON")
+    add_json(parser, "settings and metrics as JSON")
     parser.set_defaults(work=_inspect)
 
 
@@ -153,10 +155,7 @@ def _inspect_recovery(recovery: Recovery, as_json: bool) -> None:
         f"on {text.windows:,} windows of {text.length:,} tokens of {text.corpus}, {text.held_out:,} held out"
     )
     for look in metrics.get("curve", []):
-        print(
-            f"step {look['step']:>6,}  {look['seconds']:7.1f} s  held out: {look['divergence']:.4f} nats from the "
-            f"dense model, perplexity {look['perplexity']:.4g}"
-        )
+        print(held_out_line(**look))
 
 
 def _recovery_state(recovery: Recovery) -> str:
@@ -170,25 +169,24 @@ def _recovery_state(recovery: Recovery) -> str:
 
 
 def _list_runs(folder: Path) -> None:
-    entries, sweeps, recoveries = list_runs(folder), list_sweeps(folder), list_recoveries(folder)
-    for found in sweeps:
-        about = found.problem if found.opened is None else f"a sweep of {len(found.opened.cells)} cells"
-        print(f"{found.path.name}: {about}")
-    for each in recoveries:
-        about = each.problem if each.opened is None else _recovery_state(each.opened)
-        print(f"{each.path.name}: {about}")
-    if not entries and not sweeps and not recoveries:
+    entries = [*list_sweeps(folder), *list_recoveries(folder), *list_runs(folder)]
+    for entry in entries:
+        print(f"{entry.path.name}: {entry.problem if entry.opened is None else _about(entry.opened)}")
+    if not entries:
         print(
             f"{folder} holds no runs; make one with: python -m trim prune demo --target 0.7 --out {folder}/first"
         )
-    for entry in entries:
-        if entry.opened is None:
-            print(f"{entry.path.name}: {entry.problem}")
-            continue
-        run = entry.opened
-        sparsity = run.metrics.get("sparsity", {}).get("realised")
-        state = f"model sparsity {sparsity:.4f}" if run.complete and sparsity is not None else run.kind
-        print(f"{run.id}: {run.name}, {state}{'' if run.complete else ', not complete'}")
+
+
+def _about(stored: Sweep | Recovery | Run) -> str:
+    """Write what a stored folder is in a line."""
+    if isinstance(stored, Sweep):
+        return f"a sweep of {len(stored.cells)} cells"
+    if isinstance(stored, Recovery):
+        return _recovery_state(stored)
+    sparsity = stored.metrics.get("sparsity", {}).get("realised")
+    state = f"model sparsity {sparsity:.4f}" if stored.complete and sparsity is not None else stored.kind
+    return f"{stored.name}, {state}{'' if stored.complete else ', not complete'}"
 
 
 def _cache(chosen: argparse.Namespace) -> None:

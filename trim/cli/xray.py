@@ -5,6 +5,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
+from trim.cli.options import add_json, add_machine
 from trim.cli.terminal import Terminal
 from trim.errors import SettingsError
 
@@ -54,8 +55,8 @@ def add_xray(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "--length", type=int, default=256, metavar="N", help="tokens in a window (default: 256)"
     )
     text.add_argument("--seed", type=int, default=0, help="decides which windows (default: 0)")
-    text.add_argument("--device", help="cpu, cuda or cuda:1 (default: a GPU where there is one)")
-    parser.add_argument("--json", action="store_true", help="for programs: all of it as JSON, by layer")
+    add_machine(parser, "device")
+    add_json(parser, "all of it as JSON, by layer")
     parser.set_defaults(work=_xray)
 
 

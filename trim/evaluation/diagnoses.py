@@ -2,15 +2,15 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from torch import Tensor
 
 from trim.cache import text_sha256
 from trim.errors import SettingsError
-from trim.evaluation.block_errors import BlockError, block_errors
+from trim.evaluation.block_errors import block_errors
 from trim.evaluation.diagnose_text import DIAGNOSES
-from trim.evaluation.entries import number_to_json
+from trim.evaluation.entries import number_to_json, numbers_to_json
 from trim.evaluation.layer_costs import LayerCosts, layer_costs
 from trim.evaluation.perplexity import token_losses
 from trim.evaluation.settings import EvaluationText
@@ -85,7 +85,8 @@ def diagnose(
         _layers(run, model, windows, facts, layers, batch, progress)
     elif what == "blocks":
         found = block_errors(model, run, windows, batch=batch, progress=progress)
-        blocks: BlockErrorFacts = {"text": facts, "blocks": [_block_numbers(each) for each in found]}
+        numbers = [cast(BlockErrorNumbers, numbers_to_json(each)) for each in found]
+        blocks: BlockErrorFacts = {"text": facts, "blocks": numbers}
         update_diagnoses(run.path, {"blocks": blocks})
     else:
         update_diagnoses(run.path, {"tokens": _tokens(run, model, windows, facts, batch, progress)})
@@ -110,11 +111,7 @@ def _layers(
 
     def keep(found: LayerCosts) -> None:
         latest = found.layers[-1]
-        known[latest.name] = {
-            "loss": number_to_json(latest.loss),
-            "standard_error": number_to_json(latest.standard_error),
-            "predicted": number_to_json(latest.predicted),
-        }
+        known[latest.name] = cast(LayerCostNumbers, numbers_to_json(latest))
         facts: LayerCostFacts = {
             "text": text,
             "dense_loss": number_to_json(found.dense_loss),
@@ -123,19 +120,6 @@ def _layers(
         update_diagnoses(run.path, {"layers": facts})
 
     layer_costs(model, run, windows, layers=missing, batch=batch, progress=progress, each=keep)
-
-
-def _block_numbers(found: BlockError) -> BlockErrorNumbers:
-    return {
-        "block": found.block,
-        "error": number_to_json(found.error),
-        "low": number_to_json(found.low),
-        "high": number_to_json(found.high),
-        "cosine": number_to_json(found.cosine),
-        "carried": number_to_json(found.carried),
-        "added": number_to_json(found.added),
-        "layers": {name: number_to_json(value) for name, value in found.layers.items()},
-    }
 
 
 def _tokens(

@@ -3,9 +3,12 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from trim.evaluation.settings import EvaluationText
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 E = TypeVar("E", bound=Mapping[str, object])
 
@@ -35,11 +38,27 @@ def format_bos(bos: bool | None) -> str:
     return {None: "", True: ", each after BOS", False: ", without BOS in each"}[bos]
 
 
+def format_windows(corpus: str, windows: int, length: int, bos: bool | None = None) -> str:
+    """Describe the windows of a text."""
+    return f"{corpus}, {windows:,} windows of {length:,} tokens{format_bos(bos)}"
+
+
 def number_to_json(value: float) -> float | Literal["nan", "inf", "-inf"]:
     """Return a number as JSON can hold it: NaN and infinity as words that `float` reads."""
     if math.isnan(value):
         return "nan"
     return value if math.isfinite(value) else "inf" if value > 0 else "-inf"
+
+
+def numbers_to_json(numbers: "DataclassInstance") -> dict:
+    """Return the numbers of a dataclass, also those in its tables, as JSON can hold them."""
+
+    def convert(value: object) -> object:
+        if isinstance(value, Mapping):
+            return {name: convert(each) for name, each in value.items()}
+        return number_to_json(value) if isinstance(value, float) else value
+
+    return {field.name: convert(getattr(numbers, field.name)) for field in dataclasses.fields(numbers)}
 
 
 def format_perplexity(value: float) -> str:

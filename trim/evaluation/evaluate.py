@@ -15,8 +15,8 @@ from trim.evaluation.settings import EvaluationText
 from trim.evaluation.workbench import Workbench
 from trim.models.loaded import Model
 from trim.progress import ProgressListener
-from trim.runs.folder import is_run, open_run
-from trim.runs.recovery import is_recovery, open_recovery
+from trim.runs.folder import is_run
+from trim.runs.recovery import is_recovery, open_stored
 from trim.runs.shapes import PerplexityEntry
 from trim.runs.writer import update_metrics
 
@@ -90,12 +90,9 @@ def evaluate(
             _evaluate(str(target), opened, text, windows, batch, progress)
             for text, windows in zip(texts, cut, strict=True)
         ]
-    if model is None and is_run(target):
-        run = open_run(target)
-        record_perplexities(run.path, run.metrics.get("perplexities", []), results)
-    elif is_recovery(target):
-        recovery = open_recovery(target)
-        record_perplexities(recovery.path, recovery.metrics.get("perplexities", []), results)
+    if is_recovery(target) or (model is None and is_run(target)):
+        stored = open_stored(target)
+        record_perplexities(stored.path, stored.metrics.get("perplexities", []), results)
     return results
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from trim.calibration.corpora import check_length
 from trim.devices import halving
 from trim.errors import CorpusError
-from trim.evaluation.entries import number_to_json
+from trim.evaluation.entries import numbers_to_json
 from trim.models.loaded import Model
 from trim.progress import Meter, ProgressListener
 
@@ -37,13 +37,7 @@ class Perplexity:
 
     def to_json(self) -> dict:
         """Return plain JSON. NaN and infinity, which JSON lacks, are the words "nan" and "inf", which `float` reads."""
-        return {
-            "perplexity": number_to_json(self.perplexity),
-            "negative_log_likelihood": number_to_json(self.negative_log_likelihood),
-            "windows": self.windows,
-            "length": self.length,
-            "undefined_windows": self.undefined_windows,
-        }
+        return numbers_to_json(self)
 
 
 def perplexity(

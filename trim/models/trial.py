@@ -1,5 +1,6 @@
 """Try a model out by a text without numbers: whether its blocks run one after the other, and what of them is pruned."""
 
+import contextlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -64,22 +65,18 @@ def try_blocks(module: "PreTrainedModel", blocks: list[nn.Module]) -> Trial:
     for index, (block, call) in enumerate(zip(blocks, calls, strict=True)):
         layers = {path: part for path, part in block.named_modules() if isinstance(part, nn.Linear)}
         inputs: dict[nn.Module, int] = {}
-        hooks = [block.register_forward_hook(note)]
-        hooks += [
-            layer.register_forward_pre_hook(
-                lambda layer, arguments, inputs=inputs: inputs.update(
-                    {layer: arguments[0].shape[:-1].numel()}
-                )
-            )
-            for layer in layers.values()
-        ]
+
+        def count(layer: nn.Module, arguments: tuple, inputs: dict[nn.Module, int] = inputs) -> None:
+            inputs[layer] = arguments[0].shape[:-1].numel()
+
         try:
-            shape = call.replay(block, states).shape
+            with contextlib.ExitStack() as hooks:
+                hooks.enter_context(block.register_forward_hook(note))
+                for layer in layers.values():
+                    hooks.enter_context(layer.register_forward_pre_hook(count))
+                shape = call.replay(block, states).shape
         except Exception as error:
             raise unsupported(name, Reason.RECURRENT_STATE, one_line(str(error))) from error
-        finally:
-            for hook in hooks:
-                hook.remove()
         if shape != states.shape:
             raise unsupported(name, Reason.RECURRENT_STATE, "they change the shape of these")
         idle = [path for path, layer in layers.items() if layer not in inputs]

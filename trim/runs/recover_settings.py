@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from trim.errors import SettingsError
 from trim.runs.options import option
-from trim.runs.settings import MACHINE
+from trim.runs.settings import DEVICE, MACHINE
 
 TRAINING, RECOVERY_TEXT = "training", "text"
 
@@ -88,13 +88,7 @@ class RecoverSettings:
         group=RECOVERY_TEXT,
         limits=(0, 2**31 - 1),
     )
-    device: str | None = option(
-        None,
-        help="cpu, cuda or cuda:1",
-        label="Device",
-        group=MACHINE,
-        unset="a GPU where there is one",
-    )
+    device: str | None = DEVICE
     dtype: str | None = option(
         None,
         help="type of the forward passes, float32 or bfloat16; trained weights and the optimizer are float32",

@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from trim.errors import RunError, SettingsError
 from trim.names import RECOVERED, RECOVERY
 from trim.runs.fields import Limits, read_fields
+from trim.runs.folder import Run, open_run
 from trim.runs.json_files import damaged, read_json, read_record
 from trim.runs.listing import FolderEntry, StoredFolder, list_folders
 from trim.runs.recover_settings import RecoverSettings
@@ -201,6 +202,15 @@ def open_recovery(path: str | Path) -> Recovery:
     except SettingsError as error:
         raise damaged(file, error) from error
     return Recovery(path, config, record)
+
+
+def open_stored(path: str | Path) -> Run | Recovery:
+    """Open the folder of a run or of a recovery for reading.
+
+    Raises:
+        RunError: as `open_recovery`, or `open_run`.
+    """
+    return open_recovery(path) if is_recovery(path) else open_run(path)
 
 
 def list_recoveries(folder: str | Path | None = None) -> list[FolderEntry[Recovery]]:

@@ -26,6 +26,10 @@ from trim.runs.options import option, options
 TEXT, SEARCH, ROWS, MACHINE = "calibration text", "TRIM's search", "rows", "machine"
 
 
+DEVICE = option(
+    None, help="cpu, cuda or cuda:1", label="Device", group=MACHINE, unset="a GPU where there is one"
+)
+
 # Options that are gone, and the value with which runs that name them are as they would be now.
 _RETIRED = {"second_pass": False}
 
@@ -158,13 +162,7 @@ class PruneSettings(MethodSettings):
         metavar="CAP",
         takes_time=False,
     )
-    device: str | None = option(
-        None,
-        help="cpu, cuda or cuda:1",
-        label="Device",
-        group=MACHINE,
-        unset="a GPU where there is one",
-    )
+    device: str | None = DEVICE
     dtype: str | None = option(
         None,
         help="in which the model computes: float32, bfloat16 or float16",

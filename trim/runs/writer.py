@@ -23,7 +23,7 @@ from trim.runs.folder import Run, block_file, open_run
 from trim.runs.json_files import SCHEMA, read_json, settings_fingerprint
 from trim.runs.listing import free_path
 from trim.runs.record import LayerRecord, to_parts
-from trim.runs.recovery import is_recovery, open_recovery
+from trim.runs.recovery import open_stored
 from trim.runs.shapes import MAX_NAME_LENGTH, MAX_NOTE_LENGTH, BlockEntry, Diagnoses, LayerNumbers, Manifest
 
 # What a folder may hold before a run begins in it.
@@ -265,9 +265,8 @@ def write_notes(path: str | Path, *, name: str, note: str) -> None:
     Raises:
         RunError: neither, or its folder cannot be written.
     """
-    named = open_recovery(path) if is_recovery(path) else open_run(path)
     write_json(
-        named.path / "notes.json",
+        open_stored(path).path / "notes.json",
         {"name": name.strip()[:MAX_NAME_LENGTH], "note": note.strip()[:MAX_NOTE_LENGTH]},
     )
 

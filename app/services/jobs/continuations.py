@@ -1,13 +1,12 @@
 """One prompt, continued by the dense model and by runs of it, in a subprocess that writes as it goes."""
 
-import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
 import trim
 from app.services.jobs.manager import RunJobs
+from app.services.jobs.records import job_key
 from app.services.server.access import SEMINAR
 from trim.evaluation.settings import Sampling
 from trim.runs.folder import Run
@@ -66,7 +65,7 @@ def writing_key(prompt: str, sampling: Sampling, runs: Sequence[Run | Recovery])
     """Return the key of a prompt, its sampling and its runs: equal questions have equal keys."""
     asked = [prompt, sampling.new_tokens, sampling.temperature, sampling.seed]
     asked += [[run.id, run.fingerprint] for run in runs]
-    return "continued-" + hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:24]
+    return job_key("continued", asked)
 
 
 def begin(jobs: RunJobs, prompt: str, sampling: Sampling, runs: Sequence[Run | Recovery]) -> str:

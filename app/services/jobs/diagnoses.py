@@ -1,13 +1,11 @@
 """Diagnoses of a run and of its single layers, measured by a job and kept with the run."""
 
 import datetime
-import hashlib
-import json
 from collections.abc import Sequence
 
 from app.services.jobs.manager import RunJobs
 from app.services.jobs.progress import read_progress
-from app.services.jobs.records import JobState
+from app.services.jobs.records import JobState, job_key
 from app.services.server.access import SEMINAR
 from trim.runs.folder import Run
 
@@ -16,8 +14,7 @@ WHAT = "Measuring a run"
 
 def diagnosis_key(run: Run, what: str, layer: str = "") -> str:
     """Return the key of the job that makes a diagnosis of a run, or of one of its layers."""
-    asked = json.dumps([what, layer, run.id, run.fingerprint, run.created])
-    return "diagnosed-" + hashlib.sha256(asked.encode()).hexdigest()[:24]
+    return job_key("diagnosed", [what, layer, run.id, run.fingerprint, run.created])
 
 
 def begin_diagnosis(

@@ -27,9 +27,9 @@ from trim.files import FolderLock, is_locked
 from trim.names import format_bytes
 from trim.progress import Progress
 from trim.runs.fields import parse_json
-from trim.runs.folder import Run, open_run
+from trim.runs.folder import Run
 from trim.runs.listing import runs_folder
-from trim.runs.recovery import Recovery, is_recovery, open_recovery
+from trim.runs.recovery import Recovery, open_stored
 from trim.runs.writer import new_run_path
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -99,7 +99,7 @@ class RunJobs:
             RunError: no such run.
         """
         path = self._disk.path(run_id)
-        run = open_recovery(path) if is_recovery(path) else open_run(path)
+        run = open_stored(path)
         model = run.record.parent if isinstance(run, Recovery) else run.request.model
         SEMINAR.require("Going on with a run", model)
         with self._starting():
@@ -317,7 +317,7 @@ def _running(record: JobRecord, process: psutil.Process, progress: RunProgress |
 
 def _opened(path: Path) -> Run | Recovery | None:
     try:
-        return open_recovery(path) if is_recovery(path) else open_run(path)
+        return open_stored(path)
     except RunError:
         return None
 

@@ -4,8 +4,10 @@ ID.job says which process a job is, ID.end how it ended, ID.log what it printed.
 app, and a killed one is seen as what it is.
 """
 
+import hashlib
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, TypedDict
@@ -75,6 +77,11 @@ class _End(TypedDict):
     """How a job ended."""
 
     code: int
+
+
+def job_key(prefix: str, asked: Sequence[object]) -> str:
+    """Return the id of a job that writes no run of its own: the same for the same question."""
+    return f"{prefix}-" + hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:24]
 
 
 class JobFolder:

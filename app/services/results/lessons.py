@@ -10,16 +10,12 @@ from app.services.runs.store import STORE
 from diagnostics.lessons import PerplexityLesson, RowsLesson
 from diagnostics.numeric import rank_correlation, spread_indices
 from trim.errors import RunError
+from trim.names import path_in_block
 from trim.runs.folder import Run
 
 KIND = "mlp.down_proj"  # of the layers that are shown, where a run has such
 POINTS = 240  # of a layer's rows
 LAYERS = 48  # of a run's layers, evenly spread
-
-
-def kind_of(name: str) -> str:
-    """Return the name of a layer without its block."""
-    return name.partition(".")[2]
 
 
 def has_rows(run: Run) -> bool:
@@ -52,9 +48,9 @@ def run_rows(run: Run) -> list[RowsLesson]:
         RunError: a file of the run is damaged.
     """
     searched = [name for name in run.layers if run.numbers(name).get("search") is not None]
-    kinds = [kind_of(name) for name in searched]
+    kinds = [path_in_block(name) for name in searched]
     kind = KIND if KIND in kinds else kinds[-1]
-    names = [name for name in searched if kind_of(name) == kind]
+    names = [name for name in searched if path_in_block(name) == kind]
     numbers = {name: run.numbers(name) for name in names}
     gains = {
         name: float(each["realised_quality"]) - float(each["uniform_quality"])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from diagnostics.figures.perplexity import PerplexityBar
-from trim.evaluation.entries import format_bos
+from trim.evaluation.entries import format_windows
 from trim.runs.folder import Run
 from trim.runs.recovery import RecoveryMetrics
 from trim.runs.shapes import Metrics, PerplexityEntry
@@ -25,7 +25,7 @@ class Measured:
     @property
     def text(self) -> str:
         """Describe the text."""
-        return f"{Path(self.corpus).name}, {self.windows:,} windows of {self.length:,} tokens{format_bos(self.bos)}"
+        return format_windows(Path(self.corpus).name, self.windows, self.length, self.bos)
 
 
 def perplexities(run: Run) -> list[Measured]:

@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from app.services.results.perplexities import measured
-from app.services.results.report import flat
+from app.services.results.report import settings_table
 from app.services.server.access import SEMINAR
 from diagnostics.export import Chart, Heading, Paragraph, Part, Table, report_html
 from diagnostics.figures.perplexity import PerplexityCurve
@@ -16,8 +16,8 @@ from diagnostics.figures.recovery import held_out_figure, rows_moved_figure
 from diagnostics.figures.theme import Theme
 from diagnostics.figures.xray import checkpoint_map_figure
 from diagnostics.format import percent
+from diagnostics.model_map import layer_grid
 from trim.evaluation.entries import format_perplexity
-from trim.names import path_in_block
 from trim.runs.recovery import Recovery
 
 
@@ -27,25 +27,16 @@ class LayersMoved:
 
     Attributes:
         medians: by layer, the median over its rows; layers that keep no weights are left out.
-        grid: (kinds, blocks), NaN where there is none.
-        kinds, blocks: the grid's rows and columns.
     """
 
     medians: dict[str, float]
-    grid: np.ndarray
-    kinds: list[str]
-    blocks: list[int]
 
     @classmethod
     def of(cls, moved: dict[str, np.ndarray]) -> "LayersMoved":
         """Summarize the rows of each layer."""
-        medians = {name: float(np.nanmedian(rows)) for name, rows in moved.items() if np.isfinite(rows).any()}
-        kinds = list(dict.fromkeys(map(path_in_block, moved)))
-        blocks = sorted({int(name.partition(".")[0]) for name in moved})
-        grid = np.full((len(kinds), len(blocks)), np.nan)
-        for name, value in medians.items():
-            grid[kinds.index(path_in_block(name)), blocks.index(int(name.partition(".")[0]))] = value
-        return cls(medians, grid, kinds, blocks)
+        return cls(
+            {name: float(np.nanmedian(rows)) for name, rows in moved.items() if np.isfinite(rows).any()}
+        )
 
     @property
     def text(self) -> str:
@@ -61,9 +52,7 @@ class LayersMoved:
     def figure(self, theme: Theme = "light") -> go.Figure:
         """Draw them, block by layer type."""
         return checkpoint_map_figure(
-            self.grid,
-            self.blocks,
-            self.kinds,
+            *layer_grid(self.medians),
             title="What did training move?",
             subtitle="How far the kept weights of a layer's rows moved, median over the rows.",
             form=".1%",
@@ -96,16 +85,7 @@ def recovery_report(recovery: Recovery) -> bytes:
         *_summary(recovery),
         *_figures(recovery),
         Heading("Settings and versions"),
-        Table(
-            "Every setting, the machine and the versions",
-            ("", ""),
-            (
-                ("recovery", recovery.id),
-                ("fingerprint", recovery.fingerprint),
-                *flat(dataclasses.asdict(record)),
-            ),
-            folded=True,
-        ),
+        settings_table("recovery", recovery, dataclasses.asdict(record)),
     ]
     return report_html(
         recovery.name,

@@ -26,6 +26,7 @@ from diagnostics.model_map import MapQuantity, ModelMap, outcome_lanes
 from diagnostics.similarity import cosine_distribution, cosine_statistics
 from trim.evaluation.entries import format_perplexity
 from trim.runs.folder import Run
+from trim.runs.listing import StoredFolder
 from trim.runs.record import LayerRecord
 
 MAPS: dict[MapQuantity, str] = {
@@ -208,14 +209,19 @@ def _number(value: float, digits: int) -> str:
 def _settings(run: Run) -> Iterator[Part]:
     yield Paragraph("Made again by:")
     yield Paragraph(SEMINAR.without_paths(reproduce(run)), code=True)
-    rows = [("run", run.id), ("fingerprint", run.fingerprint), *flat(run.settings)]
-    yield Table("Every setting, the machine and the versions", ("", ""), tuple(rows), folded=True)
+    yield settings_table("run", run, run.settings)
 
 
-def flat(settings: dict, prefix: str = "") -> Iterator[tuple[str, str]]:
+def settings_table(kind: str, stored: StoredFolder, settings: dict) -> Table:
+    """Return the table of all that made a run or a recovery."""
+    rows = [(kind, stored.id), ("fingerprint", stored.fingerprint), *_flat(settings)]
+    return Table("Every setting, the machine and the versions", ("", ""), tuple(rows), folded=True)
+
+
+def _flat(settings: dict, prefix: str = "") -> Iterator[tuple[str, str]]:
     """List settings with their names, those inside others after these; without this machine's paths in a seminar."""
     for key, value in settings.items():
         if isinstance(value, dict):
-            yield from flat(value, f"{prefix}{key}, ")
+            yield from _flat(value, f"{prefix}{key}, ")
         else:
             yield f"{prefix}{key}", SEMINAR.without_paths(str(value))

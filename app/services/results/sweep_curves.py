@@ -5,7 +5,7 @@ from weakref import WeakKeyDictionary
 
 from app.services.runs.layer import METHOD_LABELS
 from diagnostics.figures.perplexity import PerplexityCurve
-from trim.evaluation.entries import format_bos
+from trim.evaluation.entries import format_windows
 from trim.runs.options import options
 from trim.runs.settings import PruneSettings
 from trim.sweeps.folder import Sweep
@@ -87,7 +87,7 @@ def _results(sweep: Sweep) -> dict:
 
 
 def _said(text: dict) -> str:
-    return f"{text['corpus']}, {text['windows']:,} windows of {text['length']:,} tokens{format_bos(text.get('bos'))}"
+    return format_windows(text["corpus"], text["windows"], text["length"], text.get("bos"))
 
 
 def _curve(line: dict, label: str) -> PerplexityCurve:

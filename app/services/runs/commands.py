@@ -39,10 +39,14 @@ def _flags(settings: PruneSettings | RecoverSettings, known: Mapping[str, Option
 
 def format_command(settings: PruneSettings, *, measure: tuple[int, int] | None, out: str) -> str:
     """Return the commands for a terminal."""
-    lines = ["python -m trim prune " + shlex.join([*arguments(settings), "--out", out])]
+    lines = [_line("prune", *arguments(settings), "--out", out)]
     if measure:
-        lines.append(f"python -m trim evaluate {out} --windows {measure[0]} --length {measure[1]}")
+        lines.append(_line("evaluate", out, "--windows", str(measure[0]), "--length", str(measure[1])))
     return "\n".join(lines)
+
+
+def _line(*words: str) -> str:
+    return "python -m trim " + shlex.join(words)
 
 
 def _number(value: object) -> str:
@@ -58,36 +62,23 @@ def text_options(entry: PerplexityEntry) -> list[str]:
 
 def recover_again(recovery: Recovery) -> str:
     """Return the commands that recover and measure as a recovery was made."""
-    record, out = recovery.record, f"runs/{recovery.id}-again"
+    record = recovery.record
     of_run = [f"runs/{Path(record.sparse).name}"]
     models = of_run if record.run is not None else [record.sparse, "--parent", record.parent]
-    lines = [
-        shlex.join(
-            [
-                "python",
-                "-m",
-                "trim",
-                "recover",
-                *models,
-                *_flags(record.request, options(RecoverSettings)),
-                "--out",
-                out,
-            ]
-        )
-    ]
-    if record.request.corpus == "tokens":
-        lines.insert(0, "# with the text that was handed over as tokens: trim.recover(…, tokens=…)")
-    for entry in recovery.metrics.get("perplexities", []):
-        lines.append(shlex.join(["python", "-m", "trim", "evaluate", out, *text_options(entry)]))
-    return "\n".join(lines)
+    command = ["recover", *models, *_flags(record.request, options(RecoverSettings))]
+    return _again(recovery, command, given=record.request.corpus == "tokens")
 
 
 def reproduce(run: Run) -> str:
     """Return the commands that prune and measure as the run did, without values that are the default."""
-    out = f"runs/{run.id}-again"
-    lines = ["python -m trim prune " + shlex.join([*arguments(run.request), "--out", out])]
-    if run.text.given:
-        lines.insert(0, "# with the text that was handed over as tokens: trim.prune(…, tokens=…)")
-    for entry in run.metrics.get("perplexities", []):
-        lines.append(shlex.join(["python", "-m", "trim", "evaluate", out, *text_options(entry)]))
+    return _again(run, ["prune", *arguments(run.request)], given=run.text.given)
+
+
+def _again(stored: Run | Recovery, command: list[str], *, given: bool) -> str:
+    """Return a command and those that measure what it makes; `given`: on a text that was handed over as tokens."""
+    out = f"runs/{stored.id}-again"
+    note = f"# with the text that was handed over as tokens: trim.{command[0]}(…, tokens=…)"
+    lines = [note] if given else []
+    lines.append(_line(*command, "--out", out))
+    lines += [_line("evaluate", out, *text_options(each)) for each in stored.metrics.get("perplexities", [])]
     return "\n".join(lines)

@@ -39,23 +39,23 @@ class RunFacts:
 
     id: str
     name: str
-    note: str
-    kind: str
-    model: str
-    allocation: str
-    budget: str
-    score: str
-    pattern: str
-    sparsity: float | None
-    perplexity: float | None
-    dense_perplexity: float | None
-    created: str
     state: State
-    problem: str
-    blocks_done: int
-    blocks: int | None
     size_bytes: int
-    shipped: bool
+    note: str = ""
+    kind: str = ""
+    model: str = ""
+    allocation: str = ""
+    budget: str = ""
+    score: str = ""
+    pattern: str = ""
+    sparsity: float | None = None
+    perplexity: float | None = None
+    dense_perplexity: float | None = None
+    created: str = ""
+    problem: str = ""
+    blocks_done: int = 0
+    blocks: int | None = None
+    shipped: bool = False
 
     @property
     def method(self) -> str:
@@ -95,10 +95,8 @@ def _facts(entry: StoredRun) -> RunFacts:
     size = folder_bytes(entry.path)
     run = entry.run
     if run is None:
-        return RunFacts(
-            entry.id, entry.id, "", "", "", "", "", "", "", None, None, None, "", "damaged",
-            entry.problem or "", 0, None, size, entry.shipped,
-        )  # fmt: skip
+        problem = entry.problem or ""
+        return RunFacts(entry.id, entry.id, "damaged", size, problem=problem, shipped=entry.shipped)
     perplexity, dense = last_perplexities(run.metrics)
     planned = {name.partition(".")[0] for name in run.budgets.get("layers", ())}
     return RunFacts(
@@ -116,7 +114,6 @@ def _facts(entry: StoredRun) -> RunFacts:
         dense_perplexity=dense,
         created=run.created,
         state="complete" if run.complete else "unfinished",
-        problem="",
         blocks_done=len(run.blocks),
         blocks=len(planned) or None,
         size_bytes=size,

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from app.services.runs.facts import RunFacts, State, folder_bytes, is_being_written, last_perplexities
-from app.services.runs.store import StoredRun
+from app.services.runs.store import StoredRun, changed
 from diagnostics.figures.perplexity import PerplexityBar
 from trim.names import RECOVERY
 from trim.runs.folder import Run
@@ -22,7 +22,7 @@ def recoveries(folder: Path | None = None) -> list[FolderEntry[Recovery]]:
     found = []
     with _lock:
         for entry in list_recoveries(folder or runs_folder()):
-            stamp = tuple(map(_changed, (entry.path / name for name in _READ)))
+            stamp = tuple(changed(f"{entry.path}/{name}") for name in _READ)
             known = _known.get(entry.path)
             if known is None or known[0] != stamp:
                 known = _known[entry.path] = stamp, entry
@@ -45,10 +45,8 @@ def recovery_facts(entry: FolderEntry[Recovery]) -> RunFacts:
     """Return the line of a recovery in the table of runs."""
     size, recovery = folder_bytes(entry.path), entry.opened
     if recovery is None:
-        return RunFacts(
-            entry.path.name, entry.path.name, "", "recovery", "", "", "", "", "", None, None, None, "", "damaged",
-            entry.problem or "", 0, None, size, False,
-        )  # fmt: skip
+        name, problem = entry.path.name, entry.problem or ""
+        return RunFacts(name, name, "damaged", size, kind="recovery", problem=problem)
     metrics, record = recovery.metrics, recovery.record
     perplexity, dense = last_perplexities(metrics)
     state: State = "complete" if recovery.complete else "unfinished"
@@ -61,19 +59,13 @@ def recovery_facts(entry: FolderEntry[Recovery]) -> RunFacts:
         kind="recovery",
         model=record.dense.title,
         allocation=f"{record.pruned.title}, trained",
-        budget="",
         score=f"{metrics.get('training_seconds', 0) / 60:.3g} min",
-        pattern="",
         sparsity=metrics.get("sparsity"),
         perplexity=perplexity,
         dense_perplexity=dense,
         created=recovery.created,
         state=state,
-        problem="",
-        blocks_done=0,
-        blocks=None,
         size_bytes=size,
-        shipped=False,
     )
 
 
@@ -90,11 +82,3 @@ def recovered_bars(found: Sequence[Recovery], tokens_sha256: str) -> list[Perple
 def as_stored(entry: FolderEntry[Recovery]) -> StoredRun:
     """Return a recovery as the operations on stored folders take it."""
     return StoredRun(entry.path.name, entry.path, False, None, entry.problem)
-
-
-def _changed(file: Path) -> tuple[int, int] | None:
-    try:
-        status = file.stat()
-    except OSError:
-        return None
-    return status.st_mtime_ns, status.st_size

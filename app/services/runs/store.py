@@ -80,7 +80,7 @@ class RunStore:
         self._folder, self._shipped = folder, shipped
         self._runs: dict[str, tuple[tuple, StoredRun]] = {}
         self._sweeps: OrderedDict[tuple, StoredSweep] = OrderedDict()
-        self._layers: OrderedDict[tuple, LayerRecord] = OrderedDict()
+        self._layers: Shared[tuple, LayerRecord] = Shared(LAYER_CACHE_SIZE)
         self._views: Shared[tuple[Run, str], LayerView] = Shared(LAYER_CACHE_SIZE)
         self._lock = threading.Lock()
 
@@ -143,20 +143,11 @@ class RunStore:
         """
         run = self.open(run_id)
         key = (run.path, _stamp(str(run.path)), name)
-        with self._lock:
-            if key in self._layers:
-                self._layers.move_to_end(key)
-                return self._layers[key]
         try:
-            record = run.layer(name, mask=False)
+            return self._layers.get(key, lambda: run.layer(name, mask=False))
         except RunError:
             self.find(run_id)  # deleted since: say that rather than that a file is missing
             raise
-        with self._lock:
-            self._layers[key] = record
-            while len(self._layers) > LAYER_CACHE_SIZE:
-                self._layers.popitem(last=False)
-        return record
 
     def view(self, run: Run, name: str) -> LayerView:
         """Return one layer of a run that `open` returned.
@@ -211,8 +202,8 @@ class RunStore:
             except Exception as error:
                 return StoredSweep(path.name, path, shipped, None, explain(error))
 
-        cells = tuple((cell, _changed(cell), _stamp(cell)) for cell in sorted(_places(Path(place, "cells"))))
-        stamp = (place, _changed(f"{place}/sweep.json"), _changed(f"{place}/dense.json"), cells)
+        cells = tuple((cell, changed(cell), _stamp(cell)) for cell in sorted(_places(Path(place, "cells"))))
+        stamp = (place, changed(f"{place}/sweep.json"), changed(f"{place}/dense.json"), cells)
         with self._lock:
             return cached(self._sweeps, stamp, read, SWEEP_CACHE_SIZE)
 
@@ -224,10 +215,10 @@ def _places(folder: Path) -> list[str]:
 
 
 def _stamp(place: str) -> tuple:
-    return tuple(_changed(f"{place}/{name}") for name in _READ)
+    return tuple(changed(f"{place}/{name}") for name in _READ)
 
 
-def _changed(file: str) -> tuple[int, int, int] | None:
+def changed(file: str) -> tuple[int, int, int] | None:
     """Return what differs when a file was rewritten; None where there is none."""
     try:
         status = os.stat(file)

@@ -47,9 +47,10 @@ from diagnostics.figures.scatter import ROWS_TRACE, pair_figure
 from diagnostics.figures.theme import slot_style
 from diagnostics.figures.xray import checkpoint_map_figure
 from diagnostics.heads import by_head
+from diagnostics.model_map import layer_grid
 from trim.errors import RunError
 from trim.models.heads import LayerHeads
-from trim.names import expert_number, path_in_block
+from trim.names import expert_number
 
 FILE_NAME = "compare"
 QUANTITIES = {"Row sparsity": ROW_SPARSITY, "Gini": GINI, "Cosine": COSINE}
@@ -208,17 +209,10 @@ def pair_cards(
 
 def _by_layer(first: Compared, other: Compared) -> View:
     shares = masks_by_layer(*(STORE.open(each.pick.run_id) for each in (first, other)))
-    blocks = sorted({int(name.partition(".")[0]) for name in shares})
-    kinds = list(dict.fromkeys(path_in_block(name) for name in shares))
-    grid = np.full((len(kinds), len(blocks)), np.nan)
-    for name, share in shares.items():
-        grid[kinds.index(path_in_block(name)), blocks.index(int(name.partition(".")[0]))] = share
     seen = compare_text.agreement_by_layer_text(shares, first.letter, other.letter)
     return View(
         checkpoint_map_figure(
-            grid,
-            blocks,
-            kinds,
+            *layer_grid(shares),
             title="In which layers do the masks agree?",
             subtitle="Share of the layer's kept weights that both keep (IoU).",
             form=".1%",

@@ -10,7 +10,7 @@ from app.ui.common.text import plain
 from diagnostics.figures.sensitivity import sensitivity_density_figure
 from diagnostics.figures.xray import checkpoint_map_figure
 from diagnostics.format import change, percent
-from diagnostics.model_map import ModelMap
+from diagnostics.model_map import layer_grid
 from diagnostics.sensitivity import SensitivityStatistics, sensitivity_statistics
 from trim.runs.folder import Run
 
@@ -25,12 +25,11 @@ of their ranks in a layer that least squares on the ranks of the others explains
 """
 
 
-def sensitivity_variants(run: Run, shown: ModelMap, other: Run | None) -> dict[str, Callable[[], View]]:
+def sensitivity_variants(run: Run, other: Run | None) -> dict[str, Callable[[], View]]:
     """Return two views for a card of a run that measured sensitivities.
 
     Args:
         run: with sensitivities.
-        shown: its map.
         other: a run of TRIM on the same model and target; None: there is none.
     """
 
@@ -53,15 +52,9 @@ def sensitivity_variants(run: Run, shown: ModelMap, other: Run | None) -> dict[s
 
     def by_layer() -> View:
         found, seen = statistics()
-        grid = np.full((len(shown.kinds), len(shown.blocks)), np.nan)
-        for name, value in zip(found.names, found.correlation, strict=True):
-            block, _, kind = name.partition(".")
-            grid[shown.kinds.index(kind), int(block) - shown.blocks[0]] = value
         return View(
             checkpoint_map_figure(
-                grid,
-                shown.blocks,
-                shown.kinds,
+                *layer_grid(dict(zip(found.names, found.correlation.tolist(), strict=True))),
                 title="Where do concentrated rows matter more?",
                 subtitle="Rank correlation of the Gini and the sensitivity of a layer's rows.",
                 form="+.2f",

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 import trim
-from app.services.runs import store as store_module
 from app.services.runs.store import RunStore
 from tests.app.small_runs import make_run
 from trim.errors import RunError
@@ -104,13 +103,6 @@ def test_a_damaged_block_is_named(store, folders):
     (folders[0] / "first/blocks/001.safetensors").write_bytes(b"x")
     with pytest.raises(RunError, match=r"001\.safetensors is damaged"):
         store.layer("first", "1.mlp.gate_proj")
-
-
-def test_what_is_kept_is_bounded(store, monkeypatch):
-    monkeypatch.setattr(store_module, "LAYER_CACHE_SIZE", 1)
-    first = store.layer("first", "0.mlp.gate_proj")
-    store.layer("first", "1.mlp.gate_proj")
-    assert store.layer("first", "0.mlp.gate_proj") is not first
 
 
 def test_without_the_shipped_runs_the_users_are_there(folders):
