@@ -13,7 +13,7 @@ from trim.cli.recover import held_out_line
 from trim.cli.terminal import Terminal
 from trim.names import format_bytes
 from trim.runs.folder import Run, list_runs, open_run
-from trim.runs.listing import runs_folder
+from trim.runs.listing import FolderEntry, runs_folder
 from trim.runs.recovery import Recovery, is_recovery, list_recoveries, open_recovery
 from trim.sweeps.folder import Sweep, list_sweeps, open_sweep
 from trim.sweeps.results import results_markdown
@@ -169,7 +169,9 @@ def _recovery_state(recovery: Recovery) -> str:
 
 
 def _list_runs(folder: Path) -> None:
-    entries = [*list_sweeps(folder), *list_recoveries(folder), *list_runs(folder)]
+    entries: list[FolderEntry[Sweep | Recovery | Run]] = [
+        *list_sweeps(folder), *list_recoveries(folder), *list_runs(folder)
+    ]  # fmt: skip
     for entry in entries:
         print(f"{entry.path.name}: {entry.problem if entry.opened is None else _about(entry.opened)}")
     if not entries:

@@ -52,7 +52,7 @@ class StoredFolder:
         return read_events(self.path)
 
 
-F = TypeVar("F", bound=StoredFolder)
+F = TypeVar("F", bound=StoredFolder, covariant=True)
 
 
 def free_path(path: Path) -> Path:

@@ -15,6 +15,7 @@ from diagnostics.figures.frame import signed
 from diagnostics.figures.lesson_model import perplexity_drawing, rows_drawing
 from diagnostics.format import number, percent
 from diagnostics.lessons import PerplexityLesson, RowsLesson
+from trim.names import path_in_block
 from trim.runs.folder import Run
 
 T = TypeVar("T")
@@ -65,7 +66,7 @@ def _rows(run_id: str | None) -> Picture | None:
     blocks = [lesson.layer.partition(".")[0] for lesson in found]
     start = blocks.index(str(DEFAULT_BLOCK)) if str(DEFAULT_BLOCK) in blocks else len(blocks) // 2
     control = Control(
-        "real_block", f"Block of the model (its layer {lessons.kind_of(found[0].layer)})", tuple(blocks),
+        "real_block", f"Block of the model (its layer {path_in_block(found[0].layer)})", tuple(blocks),
         tuple(f"block {block}" for block in blocks), start, rate=4,
     )  # fmt: skip
     return Picture(
