@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 # How the steps of transformers' conversions call the dimensions that they work along.
 _DIMENSIONS = ("dim", "dim0", "dim1")
+# Those that put experts together that lie apart.
+_JOINING = {"MergeModulelist", "Concatenate", "ErnieFuseAndSplitTextVisionExperts"}
 
 
 @dataclass(frozen=True)
@@ -136,10 +138,11 @@ class Conversion:
             name: [Stored(stored, 0, shape, part)] for (name, _), part in zip(numbers, parts, strict=True)
         }
 
-    def expert_places(self, part: Part, experts: Experts, files: TensorFiles) -> list[Stored]:
-        """Find each expert's part of a joined tensor in the files; none: it does not lie there as such."""
+    def expert_places(self, joined: str, part: Part, experts: Experts, files: TensorFiles) -> list[Stored]:
+        """Find each expert's part of the tensor `joined` in the files; none: it does not lie there as such."""
         steps, patterns = self._steps(), list(self.rule.source_patterns)
-        if {step.partition(" ")[0] for step in steps} <= {"MergeModulelist", "Concatenate"}:
+        targets = list(self.rule.target_patterns)
+        if {step.partition(" ")[0] for step in steps} <= _JOINING:
             halves = 1 if part.rows == slice(None) else 2
             if part.transposed or part.rows.step not in (None, 1) or len(patterns) != halves:
                 return []
@@ -147,8 +150,12 @@ class Conversion:
             names = [name for name, own in self.sources if own == pattern]  # in natural order
             if steps == ["Concatenate 1"] and len(names) == 1:
                 return _each_expert(names[0], files.places[names[0]].shape, Part(names[0]), experts)
+            # The files count on through the experts of all tensors that the rule makes.
+            of = next(n for n, target in enumerate(targets) if target in joined) if len(targets) > 1 else 0
+            first = of * -(-len(names) // len(targets))
             places = [
-                Stored(name, 0, files.places[name].shape, Part(name)) for name in names[: experts.count]
+                Stored(name, 0, files.places[name].shape, Part(name))
+                for name in names[first : first + experts.count]
             ]
             return places if len(places) == experts.count else []
         if len(self.sources) != 1:

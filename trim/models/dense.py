@@ -7,13 +7,14 @@ from types import MethodType
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trim.models.experts import routers
+from trim.models.experts import Experts, routers
 from trim.models.towers import other_towers
 
 
 class Why(StrEnum):
     """Why a linear layer stays dense."""
 
+    PAST = "of experts that no text goes to"
     UNCALLED = "used without being called, so its inputs cannot be seen"
     SHARED = "shared by several blocks"
     SEVERAL = "with several inputs for each token, for rows of their own"
@@ -36,7 +37,7 @@ def keep_dense(blocks: list[nn.Module], others: Mapping[str, Why]) -> None:
 
     Args:
         blocks: the model's.
-        others: by names such as "0.mixer.dt_proj".
+        others: by names such as "0.mixer.dt_proj"; a layer of the first expert stands for those of all.
     """
     seen: dict[int, int] = {}
     for index, block in enumerate(blocks):
@@ -55,7 +56,17 @@ def keep_dense(blocks: list[nn.Module], others: Mapping[str, Why]) -> None:
                 _keep(part, Why.SHARED)
     for name, why in others.items():
         place, _, path = name.partition(".")
-        _keep(blocks[int(place)].get_submodule(path), why)
+        for layer in _of_all_experts(blocks[int(place)], path):
+            _keep(layer, why)
+
+
+def _of_all_experts(block: nn.Module, path: str) -> list[nn.Module]:
+    """Return the layer at a path, or that layer of all experts."""
+    names = path.split(".")
+    experts = block.get_submodule(".".join(names[:-2]))
+    if isinstance(experts, Experts):
+        return [expert.get_submodule(names[-1]) for expert in experts.experts()]
+    return [block.get_submodule(path)]
 
 
 def _keep(layer: nn.Module, why: Why) -> None:

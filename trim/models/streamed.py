@@ -21,7 +21,7 @@ from trim.models.experts import routers
 from trim.models.fusion import fused
 from trim.models.tensor_files import TensorFiles
 from trim.models.tensor_names import ModelTensors, named_tensors
-from trim.models.towers import other_towers
+from trim.models.towers import other_towers, output_head
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -148,7 +148,7 @@ class StreamedModel:
     @contextlib.contextmanager
     def outside(self) -> Iterator[nn.Module]:
         """Hold everything outside the model's blocks, the output head too."""
-        head, table = self.module.get_output_embeddings(), self.module.get_input_embeddings()
+        head, table = output_head(self.module), self.module.get_input_embeddings()
         places = {id(part): name for name, part in self._outside}
         # Where the files hold both, transformers gives the head its own, also if config.json says that they are tied.
         stored = [self._tensors.places(f"{places[id(part)]}.weight") for part in (head, table)]
@@ -164,7 +164,7 @@ class StreamedModel:
                 head.weight = empty
 
     def _outside_but_head(self) -> list[tuple[str, nn.Module]]:
-        head = self.module.get_output_embeddings()
+        head = output_head(self.module)
         return [(name, part) for name, part in self._outside if part is not head]
 
     def _parts(self, index: int) -> list[tuple[str, nn.Module]]:

@@ -89,7 +89,7 @@ class ModelTensors:
             shape = tuple(matrix_of(experts.joined[part.joined], experts.count, 0).shape)
             whole = self._stored.get(joined)
             made = self._converted.get(joined)
-            places = [] if made is None else made.expert_places(part, experts, self._files)
+            places = [] if made is None else made.expert_places(joined, part, experts, self._files)
             for number in range(experts.count):
                 own = f"{path}.{number}.{leaf}"
                 if whole is not None:

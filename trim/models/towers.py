@@ -7,7 +7,7 @@ from torch import nn
 from trim.models.reasons import Reason, unsupported
 
 if TYPE_CHECKING:
-    from transformers import PretrainedConfig
+    from transformers import PretrainedConfig, PreTrainedModel
     from transformers.models.auto.auto_factory import _BaseAutoModelClass
 
 
@@ -62,6 +62,14 @@ def text_stacks(module: nn.Module) -> list[nn.ModuleList]:
             if towers[next(name for name in above if name in towers)] is text:
                 inside.append(part)
     return inside or found
+
+
+def output_head(module: "PreTrainedModel") -> nn.Module | None:
+    """Return the layer that makes logits: the model's own, or that of the tower that is a causal model in itself."""
+    from transformers import PreTrainedModel
+
+    towers = (part for part in module.modules() if isinstance(part, PreTrainedModel))
+    return next((head for tower in towers if (head := tower.get_output_embeddings()) is not None), None)
 
 
 def other_towers(module: nn.Module, blocks: list[nn.Module]) -> set[nn.Module]:

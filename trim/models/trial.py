@@ -82,7 +82,10 @@ def try_blocks(module: "PreTrainedModel", blocks: list[nn.Module]) -> Trial:
         idle = [path for path, layer in layers.items() if layer not in inputs]
         if any("encoder" in path for path in idle):  # attention to what an encoder has read
             raise unsupported(name, Reason.ENCODER, f"{index}.{idle[0]}")
-        dense |= {f"{index}.{path}": Why.UNCALLED for path in idle}
+        dense |= {
+            f"{index}.{path}": Why.PAST if isinstance(layers[path], RoutedLinear) else Why.UNCALLED
+            for path in idle
+        }
         several = [
             path
             for path, layer in layers.items()

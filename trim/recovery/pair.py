@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -14,12 +15,16 @@ from trim.models.checkpoint import read_config
 from trim.models.loaded import Model, load_model, model_folder
 from trim.models.tensor_files import TensorFiles
 from trim.models.tensor_names import ModelTensors
+from trim.models.towers import output_head
 from trim.names import absolute
 from trim.progress import Meter, ProgressListener
 from trim.pruning.export import apply_run, require_masks
 from trim.recovery.memory import Sizes
 from trim.runs.folder import Run, is_run, open_run
 from trim.runs.recovery import is_recovery, open_recovery
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 MIN_SPARSITY = 0.05  # of the blocks' matrices; a dense checkpoint has some zeros by chance
 MIN_LIKENESS = 0.3  # cosine of the kept weights and those of the parent; of weights without relation it is 0
@@ -161,10 +166,10 @@ def recovery_dtype(name: str | None, device: torch.device) -> torch.dtype:
     return choose_dtype(name, torch.float32, choose_device(device))
 
 
-def _trained(module: nn.Module) -> list[str]:
+def _trained(module: "PreTrainedModel") -> list[str]:
     """Name the parameters that are trained: all but the tables of embeddings and the output head, which are dense."""
     tables = [part for part in module.modules() if isinstance(part, nn.Embedding)]
-    head = module.get_output_embeddings()  # type: ignore[operator]  # of a transformers model
+    head = output_head(module)
     left = {
         id(each) for part in (*tables, *([head] if head is not None else [])) for each in part.parameters()
     }
@@ -174,7 +179,7 @@ def _trained(module: nn.Module) -> list[str]:
 def _compared(
     title: str,
     parent_title: str,
-    module: nn.Module,
+    module: "PreTrainedModel",
     tensors: ModelTensors,
     dense: ModelTensors,
     progress: ProgressListener | None,

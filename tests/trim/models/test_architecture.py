@@ -21,6 +21,7 @@ PRUNED = {
     "norms in a list": "stablelm",
     "a norm with a row for each head": "cohere",
     "transposed weights": "gpt2",
+    "an output head in a tower": "nemotron_h_omni",
 }
 REFUSED = {
     "cpmant": Reason.ENCODER,

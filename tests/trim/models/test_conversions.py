@@ -1,5 +1,6 @@
 """What `transformers` converts while it loads lies in the files as rows, and is read and written there."""
 
+import itertools
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, cast
@@ -12,6 +13,7 @@ from transformers.core_model_loading import (
     Chunk,
     Concatenate,
     ConversionOps,
+    ErnieFuseAndSplitTextVisionExperts,
     Interleave,
     MergeModulelist,
     Split,
@@ -43,6 +45,10 @@ EXPERT_KINDS: dict[str, tuple[list[ConversionOps], list[tuple[int, ...]]]] = {
     "alternate rows": ([Interleave(dim=1)], [GATE_UP]),
     "gate and up apart": ([Concatenate(dim=1)], [(EXPERTS, ROWS, COLUMNS)] * 2),
     "experts apart": ([MergeModulelist(dim=0), Concatenate(dim=1)], [(ROWS, COLUMNS)] * 2 * EXPERTS),
+    "experts of text and of pictures": (
+        [ErnieFuseAndSplitTextVisionExperts(stack_dim=0, concat_dim=1)],
+        [(ROWS, COLUMNS)] * 2 * 2 * EXPERTS,
+    ),
 }
 
 
@@ -92,16 +98,18 @@ def test_rows_in_the_files(kind: str, tmp_path: Path):
 
 @pytest.mark.parametrize("kind", EXPERT_KINDS)
 def test_experts_in_the_files(kind: str, tmp_path: Path):
-    conversion, made, files = converted(tmp_path, *EXPERT_KINDS[kind], ["gate_up_proj"])
+    names = ["text.gate_up_proj", "vision.gate_up_proj"] if "pictures" in kind else ["gate_up_proj"]
+    conversion, made, files = converted(tmp_path, *EXPERT_KINDS[kind], names)
+    assert list(made) == names
     experts = cast(
         Experts, SimpleNamespace(count=EXPERTS, joined={"gate_up_proj": torch.empty(GATE_UP, device="meta")})
     )
     assert conversion.places(made, files) == {}
-    for rows in (slice(ROWS), slice(ROWS, 2 * ROWS)):
-        stored = conversion.expert_places(Part("gate_up_proj", rows=rows), experts, files)
+    for name, rows in itertools.product(names, (slice(ROWS), slice(ROWS, 2 * ROWS))):
+        stored = conversion.expert_places(name, Part("gate_up_proj", rows=rows), experts, files)
         assert len(stored) == EXPERTS
         for place, each in enumerate(stored):
-            require_stored(each, made["gate_up_proj"][place, rows], files)
+            require_stored(each, made[name][place, rows], files)
 
 
 def test_what_does_not_lie_in_the_files_as_rows(tmp_path: Path):

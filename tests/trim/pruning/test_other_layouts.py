@@ -20,6 +20,7 @@ LAYOUTS = {  # what stays dense
     "deepseek_v4": ("o_a_proj",),  # several streams of hidden states
     "qwen3_vl_moe": ("mlp.gate.",),  # experts that the files hold transposed
     "minimax_m3_vl": ("mlp.gate.",),  # a layer of which the files hold the rows in two tensors
+    "ernie4_5_vl_moe": ("mlp.text_moe.gate.", "vision_moe"),  # experts of text and of pictures in one row
 }
 
 
