@@ -18,8 +18,7 @@ from trim.methods.retention import RetentionCurves, retention_curves
 from trim.methods.scores import wanda_score
 from trim.methods.search_settings import SearchSettings
 from trim.models.loaded import Model
-from trim.models.source import locate, weights_folder
-from trim.models.tensor_files import TensorFiles
+from trim.models.source import locate, readable_files
 from trim.progress import Meter, ProgressListener
 
 
@@ -65,7 +64,7 @@ def agreements(
         ModelError: the checkpoint cannot be read.
         SettingsError: it has no layer with zeros that the parent has too.
     """
-    files = TensorFiles(weights_folder(locate(checkpoint), progress or (lambda now: None)), partly=True)
+    files = readable_files(locate(checkpoint), progress or (lambda now: None))
     tensors = {name: tensor for tensor, name in layer_names(files).items()}
     common = [
         name

