@@ -72,7 +72,13 @@ def agreements(
         if name in tensors and files.places[tensors[name]].shape == tuple(layer.weight.shape)
     ]
     # Each is read once, after the text; here only until it is known that something is pruned.
-    first = next((name for name in common if bool((files.read(tensors[name]) == 0).any())), None)
+    meter = Meter(progress, len(common))
+    first = None
+    for done, name in enumerate(common):
+        meter.report(f"Looking for zeros: {name}", done)
+        if bool((files.read(tensors[name]) == 0).any()):
+            first = name
+            break
     if first is None:
         raise SettingsError(
             f"no layer of {checkpoint} has zeros and the shape of one of {parent.title}: is that the model that it was "

@@ -1,5 +1,6 @@
 """Examine what pruning did to a checkpoint, from its files alone: headers, and one tensor at a time."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -7,9 +8,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
+from torch import Tensor
+
 from trim.errors import ModelError
-from trim.evaluation.xray_layer import LayerXray, examined
+from trim.evaluation.xray_layer import LayerXray, Rows, examined
 from trim.methods.pattern import Pattern
+from trim.models.safetensors_header import TensorPlace
 from trim.models.source import locate, readable_files
 from trim.models.tensor_files import TensorFiles
 from trim.progress import Meter, ProgressListener
@@ -74,13 +78,13 @@ def xray(
 
         trim.xray("somebody/pruned-llama", parent="meta-llama/Llama-2-7b-hf").sparsity
 
-    No model is built and no text is read: of any architecture the matrices of the blocks are read one by one, in the
-    memory of the largest tensor.
+    No model is built and no text is read: of any architecture the matrices of the blocks are read one by one, some
+    rows at a time.
 
     Args:
         checkpoint: a folder with safetensors, a Hub id, a GGUF file (dequantized first) or "demo".
         parent: the model that it was made from, likewise.
-        progress: called at each layer; an exception from it ends the work.
+        progress: called at each part of a layer; an exception from it ends the work.
 
     Raises:
         ModelError: a checkpoint cannot be downloaded or read, is quantized throughout, or has no blocks of matrices.
@@ -108,16 +112,18 @@ def xray(
     layers: list[LayerXray] = []
     strangers = []
     for tensor, name in names.items():
-        meter.report(f"Reading {name}")
-        before = None
+        place, before = files.places[tensor], None
         if parents is not None:
-            place = parents.places.get(tensor)
-            if place is not None and place.shape == files.places[tensor].shape:
-                before = parents.read(tensor)
+            other_place = parents.places.get(tensor)
+            if other_place is not None and other_place.shape == place.shape:
+                before = _rows(parents, tensor)
             else:
                 strangers.append(name)
-        layers += examined(tensor, name, files.read(tensor), before)
-        meter.report(f"Reading {name}", meter.done + files.places[tensor].length)
+        done = meter.done + place.length
+        layers += examined(
+            tensor, name, place.shape, _reported(_rows(files, tensor), name, place, meter), before
+        )
+        meter.report(f"Reading {name}", done)
     stored = sum(path.stat().st_size for path in files.files)
     saved = sum(_saved_bytes(layer, files.places[layer.tensor].dtype.itemsize) for layer in layers)
     return Xray(
@@ -132,6 +138,23 @@ def xray(
         tuple(files.damaged),
         tuple(files.lost),
     )
+
+
+def _rows(files: TensorFiles, tensor: str) -> Rows:
+    """Return what reads rows of a matrix; of several in one tensor (E, D, N), their rows one after the other."""
+    columns = files.places[tensor].shape[-1]
+    return lambda top, bottom: files.read(tensor, first=top * columns, shape=(bottom - top, columns))
+
+
+def _reported(rows: Rows, name: str, place: TensorPlace, meter: Meter) -> Rows:
+    """Report before each read how much of a tensor was read."""
+    begin, width = meter.done, place.length // math.prod(place.shape[:-1])
+
+    def read(top: int, bottom: int) -> Tensor:
+        meter.report(f"Reading {name}", max(meter.done, begin + top * width))
+        return rows(top, bottom)
+
+    return read
 
 
 def layer_names(files: TensorFiles) -> dict[str, str]:

@@ -14,6 +14,7 @@ import trim
 from tests.trim import tiny
 from tests.trim.models import gguf_files
 from trim.cli import main
+from trim.evaluation import xray_layer
 from trim.evaluation.xray_text import findings, to_json
 from trim.methods.least_squares import TextProducts
 from trim.methods.solve import solve
@@ -130,6 +131,41 @@ def test_the_pattern_and_where_it_breaks(pruned, zeros, group):
     assert (fit.groups, fit.broken, fit.first) == (48 * 32 // group, 1, (2, group))
     assert layer_of(found, "0.mlp.up_proj").fit.broken == 0
     assert any("breaks it in 1 of" in sentence for sentence in findings(found))
+
+
+def test_parts_make_the_whole_and_cancel_looks_up_between_them(dense, pruned, tmp_path, monkeypatch):
+    def change(name, weight):
+        groups = smallest_of_rows(0.5)(name, weight.reshape(-1, 4)).reshape(weight.shape)
+        groups[-1, -4:] = 1.0
+        groups[0, :2] *= 1.01
+        return groups
+
+    folder = pruned(change)
+    weights = load_file(folder / "model.safetensors")
+    stacked = torch.stack([weights[f"model.layers.{block}.mlp.up_proj.weight"] for block in range(3)])
+    save_file(weights | {"model.layers.0.experts": stacked}, folder / "model.safetensors", {"format": "pt"})
+    whole = to_json(trim.xray(folder, dense))
+    assert {layer["groups_that_break_it"] for layer in whole["layers"]} == {1}
+    monkeypatch.setattr(xray_layer, "_ROWS_NUMBERS", 96)  # three rows
+    said = []
+    parts = to_json(trim.xray(folder, dense, progress=said.append))
+    for layer, other in zip(whole["layers"], parts["layers"], strict=True):
+        for key, value in (layer.pop("parent") or {}).items():
+            assert other["parent"][key] == pytest.approx(value, rel=1e-6)
+        assert layer.items() <= other.items()
+    assert parts["findings"] == whole["findings"]
+    done = [each.done for each in said]
+    assert (done == sorted(done), len(done) > 300, said[-1].fraction) == (True, True, 1.0)
+    heard = []
+
+    def stop(now):
+        heard.append(now)
+        if len(heard) == 100:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        trim.xray(folder, progress=stop)
+    assert len(heard) == 100
 
 
 def test_moved_revived_and_damaged_weights_are_reported(dense, pruned, tmp_path):
