@@ -15,7 +15,7 @@ CORPORA = {
     "c4": "C4, one shard (from the Hub, 320 MB)",
 }
 
-_EXPERT = re.compile(r"(.*\bexperts\.)(\d+)(\..*)")
+_EXPERT = re.compile(r"(.*\b(?:experts|input_linear|output_linear)\.)(\d+)(|\..*)")
 
 RECOVERY, RECOVERED = "recovery.json", "model"  # the record of a recovery, and the folder of its model
 

@@ -17,7 +17,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from trim.errors import ModelError
 from trim.models.conv1d import make_linear
 from trim.models.dense import DenseLinear, keep_dense
-from trim.models.experts import split_experts
+from trim.models.joined_experts import split_experts
 from trim.models.reasons import SUPPORTED, Reason, unsupported
 from trim.models.tensor_files import MAX_TENSORS
 from trim.models.towers import auto_class, other_towers, text_config, text_stacks

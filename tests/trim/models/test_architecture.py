@@ -22,12 +22,12 @@ PRUNED = {
     "a norm with a row for each head": "cohere",
     "transposed weights": "gpt2",
     "an output head in a tower": "nemotron_h_omni",
+    "tokens sorted by expert": "jetmoe",
 }
 REFUSED = {
     "cpmant": Reason.ENCODER,
     "hrm_text": Reason.RECURRENT_STATE,
     "qwen3_omni_moe": Reason.ENCODER,
-    "jetmoe": Reason.NO_LINEAR_LAYERS,
     "zaya": Reason.RECURRENT_STATE,
     "bert-generation": Reason.ENCODER,
     "trocr": Reason.ENCODER,

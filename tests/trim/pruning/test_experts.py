@@ -17,7 +17,8 @@ from trim import cli
 from trim.calibration.calibration import Calibration
 from trim.calibration.inputs import MIN_TOKENS, InputListener
 from trim.models.architecture import check_config
-from trim.models.experts import Expert, Experts, Part, RoutedLinear, split_experts
+from trim.models.experts import Expert, Experts, Part, RoutedLinear
+from trim.models.joined_experts import split_experts
 from trim.models.loaded import Model
 from trim.models.streamed import StreamedModel
 from trim.pruning.events import BlockDone, Event

@@ -23,7 +23,10 @@ from trim.runs.layer_diagnoses import layer_diagnoses
 
 # Options with which a diagnosis takes long.
 LONG = {
-    **dict.fromkeys(("layers", "blocks", "tokens"), ["--windows", "128", "--length", "128", "--batch", "1"]),
+    **{
+        what: ["--windows", "128", "--length", "128", "--batch", "1"]
+        for what in ("layers", "blocks", "tokens")
+    },
     "signal": ["--draws", "100000"],
     "agreement": [],
     "targets": [],

@@ -1,0 +1,168 @@
+"""Take apart the tensors in which classes of `transformers` hold the weights of all experts.
+
+A class of experts says of itself how its tensors are to be read (`transformers.integrations.moe`): gate and up joined
+one after the other or row by row, transposed or not, with biases or not. Those that do not are known by their classes'
+names. Each expert becomes a module with linear layers of its own; the sum over experts is the class's.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol, cast
+
+import torch
+from torch import Tensor, nn
+
+from trim.models.experts import (
+    POST_NORM,
+    Expert,
+    Experts,
+    OwnGateExpert,
+    Part,
+    PassingExperts,
+    RoutedLinear,
+    ScaledExperts,
+    SortedExperts,
+    SortingRouter,
+    UngatedExpert,
+    matrix_of,
+)
+
+# What a class of experts says of itself.
+_SAID = ("has_gate", "has_bias", "is_transposed", "is_concatenated")
+_KINDS = {
+    "Llama4TextExperts": ScaledExperts,
+    "LongcatFlashExperts": PassingExperts,
+    "JetMoeParallelExperts": SortedExperts,
+}
+
+
+class _OwnGate(Protocol):
+    """A class of experts with a gate of its own."""
+
+    _apply_gate: Callable[[Tensor], Tensor]
+
+
+class _JoinedExperts(Protocol):
+    """A class of experts that says of itself how it is to be read."""
+
+    has_gate: bool
+    has_bias: bool
+    is_transposed: bool
+    is_concatenated: bool
+
+
+def split_experts(module: nn.Module, *, alike: bool = False) -> None:
+    """Replace every module that holds the weights of all experts in one tensor by `Experts`, in place.
+
+    The new weights are views of the old ones, but for layouts that are transposed or interleaved. `alike`: the first
+    expert stands for all and the others are left out, where only their structure counts.
+    """
+    for part in list(module.modules()):
+        for name, child in list(part.named_children()):
+            if (made := _split(child, alike)) is not None:
+                setattr(part, name, made.train(child.training))
+        if sorting := [child for child in part.children() if isinstance(child, SortedExperts)]:
+            part.router = SortingRouter(cast(nn.Module, part.router), sorting)
+
+
+def _split(module: nn.Module, alike: bool) -> Experts | None:
+    """Make an `Experts` of a module; None: it is none that can be read."""
+    kind = type(module).__name__
+    joined = {
+        name: tensor.detach() for name, tensor in module.named_parameters() if not name.startswith(POST_NORM)
+    }
+    if all(key in vars(module) for key in _SAID):
+        said = cast(_JoinedExperts, module)
+        parts = _said_parts(said, joined)
+    elif kind in ("Step3p7Experts", "LongcatFlashExperts"):
+        parts = _halves("gate_up_proj", "weight", joined, False, True) | {
+            "down_proj.weight": Part("down_proj")
+        }
+    elif kind == "Llama4TextExperts":
+        parts = _halves("gate_up_proj", "weight", joined, True, True) | {
+            "down_proj.weight": Part("down_proj", True)
+        }
+    elif kind == "DbrxExperts":
+        names = {"gate_proj": "mlp.w1", "up_proj": "mlp.v1", "down_proj": "mlp.w2"}
+        parts = {f"{leaf}.weight": Part(name, leaf == "down_proj") for leaf, name in names.items()}
+    elif kind == "JetMoeParallelExperts":
+        parts = {"weight": Part("weight")}
+    else:
+        return None
+    if {part.joined for part in parts.values()} != joined.keys():
+        return None  # it has tensors that nobody knows
+    number = cast(int, getattr(module, "num_routed_experts", 0) or module.num_experts)
+    made = _experts_of(module, parts, joined, number, alike)
+    empty = {name: torch.empty_like(tensor, device="meta") for name, tensor in joined.items()}
+    experts = _KINDS.get(kind, Experts)(parts, empty, made)
+    if (norm := module._modules.get(POST_NORM)) is not None:
+        experts.add_module(POST_NORM, norm)
+    return experts
+
+
+def _said_parts(said: _JoinedExperts, joined: Mapping[str, Tensor]) -> dict[str, Part]:
+    parts: dict[str, Part] = {}
+    for leaf, suffix in (("weight", ""), ("bias", "_bias"))[: 2 if said.has_bias else 1]:
+        if said.has_gate:
+            parts |= _halves(f"gate_up_proj{suffix}", leaf, joined, said.is_transposed, said.is_concatenated)
+        else:
+            parts[f"up_proj.{leaf}"] = Part(f"up_proj{suffix}", said.is_transposed)
+        parts[f"down_proj.{leaf}"] = Part(f"down_proj{suffix}", said.is_transposed)
+    return parts
+
+
+def _halves(
+    name: str, leaf: str, joined: Mapping[str, Tensor], transposed: bool, concatenated: bool
+) -> dict[str, Part]:
+    """Return the parts that gate and up are of one tensor."""
+    both = joined[name].shape[-1 if transposed or leaf == "bias" else -2] if name in joined else 0
+    rows = (
+        (slice(both // 2), slice(both // 2, both)) if concatenated else (slice(0, None, 2), slice(1, None, 2))
+    )
+    return {
+        f"{layer}.{leaf}": Part(name, transposed, half)
+        for layer, half in zip(("gate_proj", "up_proj"), rows, strict=True)
+    }
+
+
+def _experts_of(
+    module: nn.Module, parts: Mapping[str, Part], joined: Mapping[str, Tensor], number: int, alike: bool
+) -> Sequence[nn.Module]:
+    """Make the experts, with their weights; the module keeps none."""
+    from transformers.integrations.moe import _default_apply_gate
+
+    numbers = range(1 if alike else number)
+    if parts.keys() == {"weight"}:
+        maps = [RoutedLinear(matrix_of(joined["weight"], number, place), None) for place in numbers]
+        del module._parameters["weight"]
+        return maps
+    own_gate = getattr(type(module), "_apply_gate", _default_apply_gate) is not _default_apply_gate
+    kind = UngatedExpert if "gate_proj.weight" not in parts else OwnGateExpert if own_gate else Expert
+    experts = []
+    for place in numbers:
+        tensors = {
+            name: part.of(matrix_of(joined[part.joined], number, place)).contiguous()
+            for name, part in parts.items()
+        }
+        expert = kind()
+        for layer in ("gate_proj", "up_proj", "down_proj"):
+            if (weight := tensors.get(f"{layer}.weight")) is not None:
+                setattr(expert, layer, RoutedLinear(weight, tensors.get(f"{layer}.bias")))
+        if isinstance(expert, OwnGateExpert):
+            expert.apply_gate = cast(_OwnGate, module)._apply_gate
+            expert.interleaved = parts["gate_proj.weight"].rows.step == 2
+        else:
+            expert.act_fn = _activation(module)
+        experts.append(expert)
+    for name in joined:
+        path, _, leaf = name.rpartition(".")
+        del module.get_submodule(path)._parameters[leaf]
+    return experts
+
+
+def _activation(module: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Find the activation of a class of experts."""
+    for part in module.modules():
+        for name in ("act_fn", "activation_fn"):
+            if (found := getattr(part, name, None)) is not None:
+                return cast(Callable[[Tensor], Tensor], found)
+    raise AttributeError(f"{type(module).__name__} has no activation")
