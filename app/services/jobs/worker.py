@@ -57,4 +57,7 @@ def _measure(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    ended = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(ended)  # taking the interpreter down with torch in it costs seconds, in which a cancelled job still runs
