@@ -315,6 +315,8 @@ def test_a_layer_where_trim_helps_and_why_in_few_actions(page):
     page.get_by_text("Why it helps").click()
     actions += 1
     expect(page.get_by_text("It, too, prunes rows of higher cosine harder")).to_be_visible()
+    expect(page.get_by_text("Live: computed")).to_be_visible()
+    expect(page.get_by_text("It, too, prunes rows of higher cosine harder")).to_be_visible()  # it stays open
     # Another one, of the map: what gained most in the stored run.
     page.locator(".trim-bar").get_by_role("button", name="All layers").click()
     actions += 1
