@@ -18,7 +18,7 @@ from diagnostics.numeric import row_indices
 Unit = Literal["share", "count"]
 RIDGES_FROM = 5  # more outlines than four on one axis hide each other
 _POINT_MASS = 0.6  # a set of which a bin holds more is cut off where the others are lower
-_LABEL = 26  # characters of a ridge's label in one line
+_LABEL = (26, 36)  # characters of a ridge's label in one line; more where they would take three lines
 _LINE = 17  # pixels of a line of it
 _RIDGE = 18  # pixels from one ridge's ground to the next, where not each has its label
 _HEIGHT = 1.8  # of the tallest, in ridges
@@ -130,7 +130,7 @@ def outlines_figure(
             hoverinfo="skip",
         )
         if peaks[place] > top:
-            text = f"{label}: {format(peaks[place], shown)}"
+            text = f"{short(label)}: {format(peaks[place], shown)}"
             peak_label(figure, bins, heights, place, top, text, gap=6, colour=style.colour)
     selected = list(selected_rows)
     for place, each in enumerate(found.sets):
@@ -261,14 +261,18 @@ def ridges_figure(
     every = max(1, round(len(labels) / 15))
     shown = range(0, len(labels), every)
     # A letter and what follows it are not parted.
-    lines = [textwrap.wrap(found.sets[place].label.replace(" · ", "\u00a0· "), _LABEL) for place in shown]
+    said = [found.sets[place].label.replace(" · ", "\u00a0· ") for place in shown]
+    lines = [textwrap.wrap(each, _LABEL[0]) for each in said]
+    x_title = quantity.axis.replace(" (", "<br>(")  # labels leave less room
+    if max(map(len, lines), default=1) > 2:
+        lines, x_title = [textwrap.wrap(each, _LABEL[1]) for each in said], quantity.name
     ridge = max(36, 8 + _LINE * max(map(len, lines), default=1)) if len(labels) <= 8 else _RIDGE
     frame(
         figure,
         theme,
         title=title or quantity.question,
         subtitle=f"As high as the share of rows; ticks at the medians.{cut}",
-        x_title=quantity.axis.replace(" (", "<br>("),  # labels leave less room
+        x_title=x_title,
         plot_height=ridge * (len(labels) + (2 if len(labels) > 8 else 1)),
     )
     figure.update_yaxes(

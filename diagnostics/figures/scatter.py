@@ -1,5 +1,6 @@
 """Rows as points: one quantity against another, within a layer or between two."""
 
+import textwrap
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -114,6 +115,12 @@ POINTS = 4000
 
 
 ROWS_TRACE = "rows"
+_AXIS_CHARACTERS = 48
+
+
+def _under(label: str) -> str:
+    """Return the title of an axis, in lines that fit along it."""
+    return "<br>".join(map(escape, textwrap.wrap(f"row sparsity under {label}", _AXIS_CHARACTERS)))
 
 
 def pair_figure(
@@ -172,8 +179,8 @@ def pair_figure(
         theme,
         title="Do the same rows lose as much?",
         subtitle=sentence,
-        x_title=f"row sparsity under {names[0]}",
-        y_title=f"row sparsity under {names[1]}",
+        x_title=_under(first.label),
+        y_title=_under(second.label),
         plot_height=330,
     )
     figure.update_xaxes(range=ends, tickformat=PERCENT, nticks=7)

@@ -26,9 +26,11 @@ BLOCKS = 2
 HEADS = HeadLayout(query=3, key_value=1, size=4)
 
 
-def record(name: str, allocation: str = "trim", target: float = 0.5, *, mask: bool = True) -> LayerRecord:
-    """A layer of 12 rows and 40 columns, different for every name."""
-    sample = layer_sample(columns=40, seed=sum(name.encode()))
+def record(
+    name: str, allocation: str = "trim", target: float = 0.5, *, mask: bool = True, columns: int = 40
+) -> LayerRecord:
+    """A layer of 12 rows, different for every name."""
+    sample = layer_sample(columns=columns, seed=sum(name.encode()))
     score = trim.wanda_score(sample.weight, sample.input_norm)
     curves = trim.retention_curves(sample.weight, sample.inputs, score)
     if allocation == "trim":
@@ -66,13 +68,13 @@ def refitted(record: LayerRecord, left: float = 0.875) -> LayerRecord:
     )
 
 
-def settings(allocation: str = "trim", target: float = 0.5) -> dict:
+def settings(allocation: str = "trim", target: float = 0.5, model: str = "Tiny <b>model</b>") -> dict:
     """The settings of a run, as `prune` records them."""
     budget = "optimal" if allocation == "optimal" else "uniform"
     request = PruneSettings("demo", target, allocation, budget, windows=2, length=16)
     compute = Compute("cpu", "x86_64", "float32", 2, 2)
-    model = ModelFacts("Tiny <b>model</b>", "0" * 32)
-    return run_record(request, model, TextFacts(32, "0" * 64), compute).to_json()
+    facts = ModelFacts(model, f"{sum(model.encode()):032x}")
+    return run_record(request, facts, TextFacts(32, "0" * 64), compute).to_json()
 
 
 def make_run(
@@ -85,14 +87,16 @@ def make_run(
     blocks: int = BLOCKS,
     mask: bool = True,
     metrics: dict | None = None,
+    model: str = "Tiny <b>model</b>",
+    columns: int = 40,
 ) -> Path:
     """A run of a whole (tiny) model; with fewer than BLOCKS blocks it was stopped on the way."""
-    with RunWriter.create(path, settings(allocation, target), name=name, heads=HEADS) as writer:
+    with RunWriter.create(path, settings(allocation, target, model), name=name, heads=HEADS) as writer:
         names = [[f"{block}.{layer}" for layer in PATHS] for block in range(BLOCKS)]
         budgets = {each: target for block in names for each in block}
         writer.write_budgets({"method": "uniform", "layers": budgets, "clipped": []})
         for block in range(blocks):
-            records = [record(each, allocation, target, mask=mask) for each in names[block]]
+            records = [record(each, allocation, target, mask=mask, columns=columns) for each in names[block]]
             writer.log(to_json(Progress(f"Block {block}: writing", block + 1, BLOCKS, 1.0)))
             writer.write_block(block, records)
         if blocks == BLOCKS:

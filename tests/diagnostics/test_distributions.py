@@ -1,5 +1,6 @@
 """Distributions in shared bins, agreement of masks, against counts worked out by hand; their figures."""
 
+import itertools
 import json
 
 import numpy as np
@@ -95,18 +96,55 @@ def test_agreement_of_masks_is_seen_beside_chance():
     assert low < 0.3 < high
 
 
-def _lightness(colour):
-    linear = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
-    linear = np.where(linear <= 0.04045, linear / 12.92, ((linear + 0.055) / 1.055) ** 2.4)
-    return float(linear @ [0.2126, 0.7152, 0.0722])
+# What is left of linear RGB in the eyes of the colour-blind (Machado, Oliveira and Fernandes 2009, severity 1).
+EYES = {
+    "protanopia": [
+        [0.152286, 1.052583, -0.204868],
+        [0.114503, 0.786281, 0.099216],
+        [-0.003882, -0.048116, 1.051998],
+    ],
+    "deuteranopia": [
+        [0.367322, 0.860646, -0.227968],
+        [0.280085, 0.672501, 0.047413],
+        [-0.011820, 0.042940, 0.968881],
+    ],
+    "tritanopia": [
+        [1.255528, -0.076749, -0.178779],
+        [-0.078411, 0.930809, 0.147602],
+        [0.004733, 0.691367, 0.303900],
+    ],
+    "grey": [[0.2126, 0.7152, 0.0722]] * 3,
+}
+_XYZ = np.array(
+    [[0.4124564, 0.3575761, 0.1804375], [0.2126729, 0.7151522, 0.0721750], [0.0193339, 0.1191920, 0.9503041]]
+)
+
+
+def _linear(colour):
+    """Linear RGB of a colour such as "#004C7E"."""
+    shares = np.array([int(colour[place : place + 2], 16) for place in (1, 3, 5)]) / 255
+    return np.where(shares <= 0.04045, shares / 12.92, ((shares + 0.055) / 1.055) ** 2.4)
+
+
+def _lab(linear):
+    """CIE L*a*b* of linear RGB in sRGB's primaries."""
+    share = _XYZ @ linear / _XYZ.sum(axis=1)
+    x, y, z = np.where(share > 216 / 24389, np.cbrt(share), (24389 / 27 * share + 16) / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize(
+    ("eyes", "least"), [("protanopia", 19), ("deuteranopia", 20), ("tritanopia", 18), ("grey", 7)]
+)
+def test_the_eight_slots_are_told_apart_by_all_eyes(theme, eyes, least):
+    seen = [_lab(np.clip(np.array(EYES[eyes]) @ _linear(each), 0, 1)) for each in SLOT_COLOURS[theme]]
+    assert min(np.linalg.norm(one - other) for one, other in itertools.combinations(seen, 2)) > least
+    assert len({slot_style(slot, theme).dash for slot in range(8)}) == 8
 
 
 @pytest.mark.parametrize(("theme", "paper"), [("light", "#ffffff"), ("dark", PALETTES["dark"].surface)])
-def test_slots_differ_in_grey_and_stand_out(theme, paper):
-    shades = [_lightness(colour) for colour in SLOT_COLOURS[theme]]
-    steps = np.diff(sorted(116 * np.cbrt(shade) - 16 for shade in shades))
-    assert steps.min() > 5.5
-    ground = _lightness(paper)
-    for shade in shades:
+def test_slots_stand_out_from_the_page(theme, paper):
+    ground = _linear(paper) @ EYES["grey"][0]
+    for shade in (_linear(colour) @ EYES["grey"][0] for colour in SLOT_COLOURS[theme]):
         assert (max(shade, ground) + 0.05) / (min(shade, ground) + 0.05) > 2.95
-    assert len({slot_style(slot, theme).dash for slot in range(8)}) == 8

@@ -1,6 +1,7 @@
 """The Compare page's contents: up to eight slots, each a layer of a run, all layers of a kind, or a layer seen live."""
 
 import dataclasses
+import re
 import threading
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable, Sequence
@@ -270,8 +271,12 @@ def in_common(compared: Sequence[Compared]) -> str:
 
 
 def _identity(compared: Sequence[Compared]) -> tuple[list[str], ...]:
+    models = [each.source.model.title for each in compared]
+    tails = [
+        re.sub(r"^[\w.-]+/(?=[\w.-]+$)", "", title) for title in models
+    ]  # of a Hub id, without the owner
     return (
-        [each.source.model.title for each in compared],
+        tails if len(set(tails)) == len(set(models)) > 1 else models,
         _layer_names([each.pick.layer for each in compared]),
         [each.stored.own.label for each in compared],
         _percents([each.sparsity for each in compared]),

@@ -19,6 +19,7 @@ _CLOSE_TOGETHER = """
 .st-key-slots {padding-top: 0.5rem}
 [data-testid=stMarkdownContainer] > table {font-size: 0.875rem}
 [data-testid=stMarkdownContainer] > table :is(th, td) {overflow-wrap: anywhere; padding: 0.2rem 0.3rem}
+[data-testid=stMarkdownContainer] > table tr > :first-child {min-width: 7.5rem}
 .st-key-choices p {font-size: 0.875rem}
 @media (max-width: 899px) { .st-key-slots {gap: 0.4rem} .st-key-slots button {min-height: 2.1rem} }
 .st-key-card-compare_rows, .st-key-card-compare_many, .st-key-card-compare_pair {gap: 0.6rem}

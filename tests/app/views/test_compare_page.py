@@ -195,15 +195,34 @@ def test_what_is_added_elsewhere_is_compared(store):
     assert len(named(charts(test)["compare_rows"])) == 2
 
 
-def test_eight_slots_of_two_models_and_one_that_is_deleted(store, tmp_path):
-    texts = [f"{run}/{layer}{end}" for run in "to" for layer in (GATE, QUERY) for end in ("", "/uniform")]
-    address = dict(zip("abcdefgh", texts, strict=True))
-    test = opened(**address)
-    assert len(charts(test)["compare_many"]["layout"]["yaxis"]["tickvals"]) == 8
-    shutil.rmtree(tmp_path / "runs" / "o")
+def test_eight_slots_of_four_models_and_one_that_is_deleted(store, tmp_path):
+    models = ["Tiny <b>model</b>", "tiny/model-wide", "Qwen/a-model-of-a-very-long-name-Instruct", "%{x} $y$"]
+    for place, model in enumerate(models[1:], 1):
+        make_run(tmp_path / "runs" / f"m{place}", name="same", model=model, columns=40 + 16 * place)
+    layers = [f"{run}/{layer}" for run in ("t", "m1", "m2", "m3") for layer in (GATE, QUERY)]
+    test = opened(**dict(zip("abcdefgh", layers, strict=True)))
+    figure = charts(test)["compare_many"]
+    labels = [each.replace("<br>", " ") for each in figure["layout"]["yaxis"]["ticktext"]]
+    assert labels[:2] == [
+        f"{letter}\u00a0· Tiny &lt;b&gt;model&lt;/b&gt; {each}"
+        for letter, each in (("A", GATE), ("B", QUERY))
+    ]
+    assert "%{" not in labels[7]
+    assert "$" not in labels[7]
+    assert "<b>" not in str(labels)
+    shares = [numbers(line["y"]) for line in figure["data"] if line.get("fill")]
+    assert len(shares) == 8
+    said = texts_of(test)
+    assert "rows of two layers" in said
+    ran(test, test.segmented_control(key="against").set_value("C"))
+    assert "40 and 56 weights" in texts_of(test)
+    (add,) = [each.proto.popover for each in test.get("popover") if each.proto.popover.label == "Add"]
+    assert add.disabled
+    assert "Eight is the limit" in said
+    shutil.rmtree(tmp_path / "runs" / "m3")
     ran(test)
-    assert len(test.error) == 4
-    assert len(named(charts(test)["compare_rows"])) == 4
+    assert len(test.error) == 2
+    assert len(charts(test)["compare_many"]["layout"]["yaxis"]["tickvals"]) == 6
 
 
 def text_of(widgets, label: str) -> str:
