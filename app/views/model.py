@@ -18,7 +18,7 @@ from app.ui.common.guard import guarded
 from app.ui.common.parts import OVERVIEW, choose_part
 from app.ui.common.seminar import presenter_only
 from app.ui.common.studio import figures_are_of
-from app.ui.common.text import plain
+from app.ui.common.text import distinct, plain
 from app.ui.common.waiting import laboratory, result_or_progress
 from app.ui.model.cards import (
     COSTS,
@@ -149,7 +149,7 @@ def beside(run_id: str, run: Run, entries: list[StoredRun]) -> list[Run]:
         "Runs beside it",
         list(others),
         default=same[: MAX_COMPARED - 1],
-        format_func=lambda key: others[key].name,
+        format_func=distinct({key: other.name for key, other in others.items()}).__getitem__,
         max_selections=MAX_COMPARED - 1,
         key=f"beside_{run_id}",
         help="For the views below. At first those of the same model, measured on the same text.",

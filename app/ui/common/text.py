@@ -2,6 +2,8 @@
 
 import html
 import re
+from collections import Counter
+from collections.abc import Mapping
 
 from app.services.server.access import SEMINAR
 
@@ -19,6 +21,15 @@ def plain(text: object) -> str:
     """
     line = _READ_LATER.sub(_WORD_JOINER, " ".join(SEMINAR.without_paths(str(text)).split()))
     return re.sub(r"([\\`*_{}\[\]()<>#+\-.!|$:~^&\"'=])", r"\\\1", line)
+
+
+def distinct(labels: Mapping[str, str]) -> dict[str, str]:
+    """Return the labels of a list of choices by their keys; those that several share have their key, too.
+
+    Streamlit finds a choice by its label: of two that are called the same, the second could not be chosen.
+    """
+    times = Counter(labels.values())
+    return {key: f"{label} ({key})" if times[label] > 1 else label for key, label in labels.items()}
 
 
 def from_figure(label: str) -> str:

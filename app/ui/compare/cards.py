@@ -25,7 +25,7 @@ from app.ui.common.agreement import AGREEMENT_FORMULA, agreement_views
 from app.ui.common.cards import View, card, theme
 from app.ui.common.curves import curves_text, curves_view
 from app.ui.common.selection import SelectionSource, on_chart, rows_for
-from app.ui.common.text import plain
+from app.ui.common.text import distinct, plain
 from app.ui.compare import text as compare_text
 from diagnostics.comparison import AllocationComparison
 from diagnostics.distributions import Distributions, RowNumbers, distributions
@@ -290,7 +290,7 @@ def sweep_card() -> None:
         "Sweeps",
         list(known),
         list(known)[:4],
-        format_func=lambda name: known[name].name,
+        format_func=distinct({key: sweep.name for key, sweep in known.items()}).__getitem__,
         key="compare_curves_sweeps",
     )
     sweeps = [known[name] for name in chosen]

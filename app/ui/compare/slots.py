@@ -9,7 +9,7 @@ from app.services.results.compared import EVERY_BLOCK, LETTERS, LIVE, Compared, 
 from app.services.runs.store import StoredRun
 from app.ui.common.slots import slots
 from app.ui.common.studio import theme
-from app.ui.common.text import plain
+from app.ui.common.text import distinct, plain
 from app.ui.compare.targets import open_live, other_targets
 from diagnostics.figures.theme import slot_style
 from trim.runs.folder import Run
@@ -49,8 +49,10 @@ def slot_bar(
     )
     st.html(f"<style>{_CLOSE_TOGETHER}{colours}</style>")
 
+    labels = distinct({run_id: run_label(run) for run_id, run in runs.items()})
+
     def label_of(run_id: str) -> str:
-        return run_label(runs[run_id]) if run_id in runs else names.get(run_id, run_id)
+        return labels.get(run_id) or names.get(run_id, run_id)
 
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="slots"):
         for slot in range(len(picks)):

@@ -13,7 +13,7 @@ from app.ui.common.cards import View, card, theme
 from app.ui.common.explanations import MAP_FORMULAS
 from app.ui.common.maps import map_seen
 from app.ui.common.parts import go_to_layer
-from app.ui.common.text import plain
+from app.ui.common.text import distinct, plain
 from diagnostics.figures.model_map import model_map_figure
 from diagnostics.model_map import MapQuantity, ModelMap
 
@@ -34,8 +34,9 @@ def layer_map(study: Study) -> None:
             icon=":material/grid_on:",
         )
         return
+    names = distinct({key: entry.opened().name for key, entry in runs.items()})
     chosen = st.selectbox(
-        "Run that colours the map", list(runs), format_func=lambda key: runs[key].opened().name, key="map_run"
+        "Run that colours the map", list(runs), format_func=names.__getitem__, key="map_run"
     )
     shown = model_map(runs[chosen].opened())
     card(

@@ -12,7 +12,7 @@ from app.services.runs.estimate import seconds_of_the_like
 from app.services.runs.store import StoredRun
 from app.services.server.access import SEMINAR
 from app.ui.common.choose import DTYPES, bring_text, model_box, text_box
-from app.ui.common.text import plain
+from app.ui.common.text import distinct, plain
 from app.ui.common.waiting import laboratory, result_or_progress
 from app.ui.model.option_fields import option_field
 from app.ui.model.prefill import BUDGET_FILE, P, fill_as_published
@@ -136,7 +136,7 @@ def _budget_file(runs: list[StoredRun]) -> str:
     chosen = st.selectbox(
         "The run whose budgets are taken",
         list(known),
-        format_func=lambda key: known[key].opened().name,
+        format_func=distinct({key: entry.opened().name for key, entry in known.items()}).__getitem__,
         key=f"{P}budget_run",
     )
     return str((known[chosen].path / "budgets.json").resolve())

@@ -8,7 +8,7 @@ from app.services.runs.commands import text_options
 from app.services.runs.recoveries import recoveries_of
 from app.ui.common.recovery import recovery_views, watch_recovery
 from app.ui.common.seminar import presenter_only
-from app.ui.common.text import plain
+from app.ui.common.text import distinct, plain
 from trim import TrimError
 from trim.runs.folder import Run
 from trim.runs.options import options
@@ -34,8 +34,9 @@ def recover_views(run: Run) -> None:
         return
     chosen = next(iter(found))
     if len(found) > 1:
+        names = distinct({key: each.name for key, each in found.items()})
         chosen = st.selectbox(
-            "Recovery", list(found), format_func=lambda key: found[key].name, key=f"recovery_of_{run.id}"
+            "Recovery", list(found), format_func=names.__getitem__, key=f"recovery_of_{run.id}"
         )
     recovery_views(found[chosen])
 

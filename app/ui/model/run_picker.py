@@ -7,7 +7,7 @@ import streamlit as st
 
 from app.services.jobs.manager import RunJobs
 from app.services.runs.store import StoredRun
-from app.ui.common.text import plain
+from app.ui.common.text import distinct, plain
 from trim.errors import RunError
 
 
@@ -61,7 +61,7 @@ def pick_run(listed: Sequence[RunChoice], default: str | None) -> str | None:
 
     None: there is no run.
     """
-    labels = {choice.id: choice.label for choice in listed}
+    labels = distinct({choice.id: choice.label for choice in listed})
     asked = st.session_state.pop("started_run", None) or st.query_params.get("run")
     if asked is not None and asked not in labels:
         st.warning(

@@ -214,15 +214,17 @@ def test_eight_slots_of_four_models_and_one_that_is_deleted(store, tmp_path):
     assert len(shares) == 8
     said = texts_of(test)
     assert "rows of two layers" in said
-    ran(test, test.segmented_control(key="against").set_value("C"))
-    assert "40 and 56 weights" in texts_of(test)
     (add,) = [each.proto.popover for each in test.get("popover") if each.proto.popover.label == "Add"]
     assert add.disabled
     assert "Eight is the limit" in said
+    names = test.selectbox(key="compare_E_run").options
+    assert {f"same (TRIM) ({run})" for run in ("m1", "m2", "m3")} <= set(names), "each can be chosen"
     shutil.rmtree(tmp_path / "runs" / "m3")
     ran(test)
     assert len(test.error) == 2
     assert len(charts(test)["compare_many"]["layout"]["yaxis"]["tickvals"]) == 6
+    ran(test, test.segmented_control(key="against").set_value("C"))
+    assert "40 and 56 weights" in texts_of(test)
 
 
 def text_of(widgets, label: str) -> str:
