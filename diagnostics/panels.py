@@ -11,14 +11,19 @@ import numpy as np
 
 from diagnostics.format import number, percent, rows
 from diagnostics.numeric import Histogram, count_edges, histogram, round_edges, spread_indices
-from diagnostics.panel_parts import STEPS, Axis, LayerNumbers, Mark, Panel, number_axis, rows_axis, share_axis
+from diagnostics.panel_parts import FULL, Axis, LayerNumbers, Mark, Panel, number_axis, rows_axis, share_axis
 from diagnostics.rate_panel import rate_panel
 
 CosineAxis = Literal["logarithmic", "linear"]
+Kind = Literal["uint8", "uint16"]
 LEAST_LOSS = 1e-6  # the lower end of a logarithmic axis: float32 cosines near 1 are not told apart below it
 _LOG_FROM = 0.2  # the row sparsity from which on a logarithmic axis shows every loss
-MAX_CURVE_BYTES = 240_000
+MAX_CURVE_BYTES = 120_000
 MAX_CURVE_POINTS = 49
+LEAST_CURVE_POINTS = (
+    8  # before there are fewer, the steps along the axis become coarser: still as fine as pixels
+)
+GINI_STEPS = 10_000  # in which a Gini is sent; the last number of the type is a row of zeros
 MAX_PANEL_BINS = 40
 _NO_BIN = 255
 
@@ -30,8 +35,9 @@ class Panels:
     Attributes:
         panels: in the order in which they are seen.
         rows: D.
-        arrays: (D,) or (D, …): uint8 bins, float32 values, uint16 steps along an axis (65535 where there is none in
-            `rates`).
+        arrays: (D,) or (D, …): bins, counts, float32 cosines, Ginis in `GINI_STEPS`, and steps along an axis, up to
+            the last number of the type; in `rates` that one means that there is none.
+        units: of the arrays that hold whole numbers of something.
         samples: places along the horizontal axis of each column of `curves`.
         rate_order: the place along the horizontal axis of each rate of the shown layer's trace.
     """
@@ -39,6 +45,7 @@ class Panels:
     panels: tuple[Panel, ...]
     rows: int
     arrays: dict[str, np.ndarray] = field(repr=False)
+    units: dict[str, float]
     samples: tuple[float, ...]
     rate_order: tuple[float, ...]
 
@@ -52,7 +59,10 @@ def linked_panels(
     cosine, samples = _cosine_panel(shown, pinned, cosine_axis, arrays)
     sparsity = _sparsity_panel(shown, pinned, arrays)
     rate, order = rate_panel(shown, pinned, arrays)
-    return Panels((gini, cosine, sparsity, rate), len(shown.gini), arrays, samples, order)
+    units = {f"count_{each.method}": 1 / each.columns for each in shown.allocations} | {
+        "gini": 1 / GINI_STEPS
+    }
+    return Panels((gini, cosine, sparsity, rate), len(shown.gini), arrays, units, samples, order)
 
 
 def _widths(shown: LayerNumbers, pinned: LayerNumbers | None) -> tuple[bool, list[tuple[LayerNumbers, bool]]]:
@@ -106,7 +116,8 @@ def _gini_panel(shown: LayerNumbers, pinned: LayerNumbers | None, arrays: dict[s
             median = float(np.nanmedian(side.gini))
             text = "" if is_pinned else f"median {number(median, 3)}"
             marks.append(Mark("rule", "ink", x=[median], pinned=is_pinned, text=text))
-    arrays["gini"] = shown.gini.astype(np.float32)
+    known = np.isfinite(shown.gini)
+    arrays["gini"] = np.where(known, np.rint(GINI_STEPS * shown.gini), FULL["uint16"]).astype(np.uint16)
     arrays["gini_bin"] = _bins_of(bins, shown.gini)
     top = max(max(mark.y, default=0) for mark in marks if mark.kind == "steps") or 1
     margin = 0.03 * float(bins.edges[-1] - bins.edges[0])
@@ -161,11 +172,15 @@ def _cosine_panel(
         if not is_pinned or side.target != shown.target:
             text = f"target {percent(side.target, 0)}" if not is_pinned else ""
             marks.append(Mark("rule", "ink", x=[side.target], pinned=is_pinned, text=text))
-    points = max(2, min(MAX_CURVE_POINTS, MAX_CURVE_BYTES // (2 * len(shown.cosine))))
+    points = MAX_CURVE_BYTES // (2 * len(shown.cosine))
+    kind: Kind = "uint16" if points >= LEAST_CURVE_POINTS else "uint8"
+    points = max(2, min(MAX_CURVE_POINTS, points if kind == "uint16" else 2 * points))
     kept = spread_indices(len(shown.sparsity), points)
-    arrays["curves"] = _along(placed(shown.cosine[:, kept]), y)
+    arrays["curves"] = _along(placed(shown.cosine[:, kept]), y, kind)
+    for allocation in shown.allocations:
+        counts = np.asarray(allocation.counts)
+        arrays[f"count_{allocation.method}"] = counts.astype(np.min_scalar_type(max(256, allocation.columns)))
     for each in shown.cosines:
-        arrays[f"sparsity_{each.method}"] = each.row_sparsity.astype(np.float32)
         arrays[f"cosine_{each.method}"] = each.cosine.astype(np.float32)
     panel = Panel(
         "cosine",
@@ -182,8 +197,9 @@ def _power(power: int) -> str:
     return "1" if power == 0 else f"{10.0**power:.{-power}f}"
 
 
-def _along(values: np.ndarray, axis: Axis) -> np.ndarray:
-    return np.rint((values - axis.low) / (axis.high - axis.low) * STEPS).astype(np.uint16)
+def _along(values: np.ndarray, axis: Axis, kind: Kind) -> np.ndarray:
+    steps: np.ndarray = np.rint((values - axis.low) / (axis.high - axis.low) * FULL[kind]).astype(kind)
+    return steps
 
 
 def _sparsity_panel(shown: LayerNumbers, pinned: LayerNumbers | None, arrays: dict[str, np.ndarray]) -> Panel:
@@ -204,7 +220,7 @@ def _sparsity_panel(shown: LayerNumbers, pinned: LayerNumbers | None, arrays: di
             arrays[f"bin_{each.method}"] = _bins_of(bins, sparsities[line])
         rows_ = len(side.gini) if in_shares else 1
         mark = Mark("steps", each.method, edges.tolist(), (bins.counts[line] / rows_).tolist())
-        words, names = f"{each.label} sparsity", (f"bin_{each.method}", f"sparsity_{each.method}")
+        words, names = f"{each.label} sparsity", (f"bin_{each.method}", f"count_{each.method}")
         marks.append(_owned(mark, bins, line, words, names, "%", pinned=is_pinned))
     targets = []
     for side, is_pinned in sides:

@@ -4,7 +4,7 @@ import numpy as np
 
 from diagnostics.format import change, rate_label
 from diagnostics.learning_rate import LearningRateTrace, rate_summaries
-from diagnostics.panel_parts import STEPS, Axis, LayerNumbers, Mark, Panel, number_axis
+from diagnostics.panel_parts import FULL, Axis, LayerNumbers, Mark, Panel, number_axis
 
 RATES = "Which learning rate beats uniform?"
 
@@ -33,16 +33,21 @@ def rate_panel(
     for trace, is_pinned in traces:
         marks += _rate_marks(trace, place, low, high, is_pinned)
     if shown.rate_sparsity is not None:
-        steps = np.full((len(shown.gini), len(rates)), STEPS, dtype=np.uint16)
+        none = FULL["uint8"]
+        steps = np.full((len(shown.gini), len(rates)), none, dtype=np.uint8)
         least, most = np.nanmin(shown.rate_sparsity), np.nanmax(shown.rate_sparsity)
+        span = float(most - least) or 1.0
+        target = int(np.clip(np.floor((shown.target - least) / span * (none - 1)), 0, none - 2))
         for rate, x in zip(shown.trace.rates.tolist(), shown.rate_sparsity, strict=True):
             if np.isfinite(x).all():
-                steps[:, int(place[rate])] = np.rint((x - least) / ((most - least) or 1) * (STEPS - 1))
+                # A row is above the target's step just where it is above the target.
+                nearest = np.rint((x - least) / span * (none - 1))
+                steps[:, int(place[rate])] = np.where(
+                    x > shown.target, np.maximum(nearest, target + 1), np.minimum(nearest, target)
+                )
         arrays["rates"] = steps
         arrays["rate_limits"] = np.array([least, most], dtype=np.float32)
-        arrays["rate_target"] = np.array(
-            [np.rint((shown.target - least) / ((most - least) or 1) * (STEPS - 1))], dtype=np.float32
-        )
+        arrays["rate_target"] = np.array([target], dtype=np.float32)
     panel = Panel(
         "rate",
         RATES,

@@ -92,9 +92,8 @@ def explore(
         add_to_compare(
             lambda: [live_pick(*side, each.method) for side in sides for each in shown.learned],
             "add_to_compare",
-            " and ".join(each.label for each in shown.learned)
-            + f" {target}%"
-            + (" + pin" if sides[1:] else ""),
+            f"{'both' if shown.learned[1:] else shown.own.label} {target}%",
+            "what is pinned" if pinned is not None else "",
         )
     figures_are_of(
         study.origin.model.title,
@@ -113,6 +112,7 @@ def explore(
         file_name=file_name,
         gains=_gains(study),
         live=True,
+        refining=study.refining,
     )
     if part == "Gap":
         open_gap(study, outcome, rows, layer_name, file_name)

@@ -2,8 +2,8 @@
 // rows are found, counted and lit.
 
 const SVG = "http://www.w3.org/2000/svg";
-const TYPES = { float32: Float32Array, uint16: Uint16Array, uint8: Uint8Array };
-const NONE = 65535, NO_BIN = 255;
+const TYPES = { float32: Float32Array, uint32: Uint32Array, uint16: Uint16Array, uint8: Uint8Array };
+const NONE = 255;        // of bytes: no bin, no step along an axis
 const MOST_LINES = 60;   // of lit rows drawn one by one
 const DRAG = 5;          // pixels from which on a press is a box
 
@@ -89,7 +89,7 @@ class Linked {
       }
       this.charts.get(panel.name).show(panel);
     }
-    if (this.lit && (this.lit.rows ?? []).some((row) => row >= content.rows)) this.lit = null;
+    if (!content.arrays.gini_bin || (this.lit?.rows ?? []).some((row) => row >= content.rows)) this.lit = this.held = null;
     this.light(this.lit);
     const drawn = Object.fromEntries(content.panels.map((panel) => [panel.name, JSON.stringify(panel)]));
     const changed = Object.keys(drawn).filter((name) => drawn[name] !== this.drawn?.[name]);
@@ -113,12 +113,19 @@ class Linked {
       make("dd", {}, make("b", {}, value), note ? make("span", { class: "note" }, ` ${note}`) : ""));
     this.numbers.replaceChildren(...numbers.map(entry));
     if (pinned) this.numbers.append(make("div", {}, this.sample("ink", true), make("dt", {}, pinned)));
+    this.fitNumbers();
     this.meanings.replaceChildren(...this.terms(meanings));
     this.why.hidden = !why;
     if (!why) return;
     this.question.textContent = why.label;
     this.reasons.replaceChildren(make("dl", {}, ...this.terms(why.said)), ...why.ways.map(([kind, value, label]) =>
       make("button", { type: "button", onclick: () => { this.why.open = false; this.send(kind, value); } }, label)));
+  }
+
+  // Where the line of numbers would take a second line, what is said in brackets goes first.
+  fitNumbers() {
+    this.numbers.classList.remove("tight");
+    this.numbers.classList.toggle("tight", this.numbers.clientHeight > 1.6 * (this.numbers.firstChild?.clientHeight ?? 0));
   }
 
   terms(said) {
@@ -147,6 +154,12 @@ class Linked {
     const { colour, dash } = this.content.styles[style];
     return { stroke: colour, "stroke-width": pinned ? 1.6 : 2, "stroke-dasharray": pinned ? "2 3" : dash,
              ...(pinned ? { "stroke-opacity": 0.85 } : {}) };
+  }
+
+  // A row's number, which is sent in whole units; NaN is the Gini of a row of zeros.
+  number(name, row) {
+    const value = this.content.arrays[name][row];
+    return name === "gini" && value === 65535 ? NaN : value * this.content.units[name];
   }
 
   select(rows, add = false) {
@@ -185,6 +198,7 @@ class Linked {
   }
 
   redraw() {
+    this.fitNumbers();
     for (const chart of this.charts.values()) chart.draw();
   }
 }
@@ -285,7 +299,7 @@ class Chart {
 
   x(value) { return this.area.left + (value - this.panel.x.low) / (this.panel.x.high - this.panel.x.low) * this.width; }
   y(value) { return this.area.bottom - (value - this.panel.y.low) / (this.panel.y.high - this.panel.y.low) * this.height; }
-  step(value) { return this.area.bottom - value / NONE * this.height; }
+  step(table, value) { return this.area.bottom - value / (table.BYTES_PER_ELEMENT === 1 ? 255 : 65535) * this.height; }
   valueAt(pixel) { return this.panel.x.low + (pixel - this.area.left) / this.width * (this.panel.x.high - this.panel.x.low); }
 
   line(x, y) {
@@ -357,23 +371,25 @@ class Chart {
 
   // ------------------------------------------------------------------------------------ rows and lights
 
+  // Whether it was sent where each row is.
+  get known() { return Boolean(this.linked.content.arrays.gini_bin); }
   get histograms() { return this.panel.marks.filter((mark) => mark.bins); }
 
   // Rows drawn into a group: bars filled as far as they are among them, curves, points.
   rows(parent, rows, colour) {
     const { arrays, samples } = this.linked.content;
-    if (!rows?.length || this.panel.note) return;
+    if (!rows?.length || this.panel.note || !this.known) return;
     const every = Math.ceil(rows.length / MOST_LINES);
     const few = rows.filter((_, index) => index % every === 0);
     for (const mark of this.histograms) {
       const counts = new Array(mark.y.length).fill(0);
-      for (const row of rows) if (arrays[mark.bins][row] !== NO_BIN) counts[arrays[mark.bins][row]]++;
+      for (const row of rows) if (arrays[mark.bins][row] !== NONE) counts[arrays[mark.bins][row]]++;
       const scale = this.panel.in_shares ? 1 / this.linked.content.rows : 1;
       draw(parent, "path", { d: this.outline(mark.x, counts.map((count) => count * scale)), fill: colour, "fill-opacity": 0.45 });
       if (every === 1) {
         let ticks = "";
         for (const row of few) {
-          const value = arrays[mark.values][row];
+          const value = this.linked.number(mark.values, row);
           if (!Number.isNaN(value)) ticks += `M${this.x(value).toFixed(1)} ${this.area.bottom}v-9`;
         }
         draw(parent, "path", { d: ticks, stroke: colour, "stroke-width": 2 });
@@ -388,7 +404,7 @@ class Chart {
       for (let index = 0; index < places.length; index++) {
         const step = table[row * places.length + index];
         if (step === NONE && this.name === "rate") continue;
-        path += `${begun ? "L" : "M"}${this.x(places[index]).toFixed(1)} ${this.step(step).toFixed(1)}`;
+        path += `${begun ? "L" : "M"}${this.x(places[index]).toFixed(1)} ${this.step(table, step).toFixed(1)}`;
         begun = true;
       }
     }
@@ -397,7 +413,7 @@ class Chart {
     if (this.name === "cosine" && few.length <= 8) {
       for (const [method, symbol] of this.linked.content.methods) {
         for (const row of few) {
-          this.symbol(parent, symbol, this.x(arrays[`sparsity_${method}`][row]), this.y(this.placed(arrays[`cosine_${method}`][row])),
+          this.symbol(parent, symbol, this.x(this.linked.number(`count_${method}`, row)), this.y(this.placed(arrays[`cosine_${method}`][row])),
             this.linked.content.styles[method].colour);
         }
       }
@@ -432,17 +448,17 @@ class Chart {
     const { arrays, methods } = this.linked.content;
     if (lit.by === this.name || lit.rows.length !== 1) return lit.text;
     const [row] = lit.rows;
-    if (this.name === "gini") return `Row ${row}: Gini ${arrays.gini[row].toFixed(3)}`;
+    if (this.name === "gini") return `Row ${row}: Gini ${this.linked.number("gini", row).toFixed(4)}`;
     if (this.name === "rate") return `Row ${row}: its sparsity under each rate (dotted)`;
     const parts = methods.filter(([method]) => method !== "uniform" || this.name === "cosine").map(([method, , label]) =>
-      `${label} ${this.name === "cosine" ? arrays[`cosine_${method}`][row].toFixed(4) : share(arrays[`sparsity_${method}`][row])}`);
+      `${label} ${this.name === "cosine" ? arrays[`cosine_${method}`][row].toFixed(4) : share(this.linked.number(`count_${method}`, row))}`);
     return `Row ${row}: ${this.name === "cosine" ? "cosine, " : ""}${parts.join(", ")}`;
   }
 
   // What is at a place of the plot, in pixels; null where nothing is.
   at(left, top) {
     const { arrays, samples, rows } = this.linked.content;
-    if (this.panel.note || !this.area) return null;
+    if (this.panel.note || !this.area || !this.known) return null;
     const value = this.valueAt(left);
     if (this.histograms.length) {
       let found = null;
@@ -459,7 +475,7 @@ class Chart {
       samples.forEach((sample, place) => { if (Math.abs(sample - value) < Math.abs(samples[index] - value)) index = place; });
       let nearest = -1, least = Infinity;
       for (let row = 0; row < rows; row++) {
-        const distance = Math.abs(this.step(arrays.curves[row * samples.length + index]) - top);
+        const distance = Math.abs(this.step(arrays.curves, arrays.curves[row * samples.length + index]) - top);
         if (distance < least) { least = distance; nearest = row; }
       }
       return nearest < 0 ? null : this.rowLit(nearest);
@@ -478,7 +494,7 @@ class Chart {
     const { arrays, methods } = this.linked.content;
     const last = methods[methods.length - 1];
     return { rows: [row], by: this.name,
-             text: `Row ${row}: cosine ${arrays[`cosine_${last[0]}`][row].toFixed(4)} at ${share(arrays[`sparsity_${last[0]}`][row])} (${last[2]})` };
+             text: `Row ${row}: cosine ${arrays[`cosine_${last[0]}`][row].toFixed(4)} at ${share(this.linked.number(`count_${last[0]}`, row))} (${last[2]})` };
   }
 
   rateNear(value) {
@@ -558,15 +574,16 @@ class Chart {
     const [top, bottom] = [from[1], to[1]].sort((one, other) => one - other);
     const [low, high] = [this.valueAt(left), this.valueAt(right)];
     const found = new Set();
+    if (!this.known) return [];
     for (const mark of this.histograms) {
       const inside = mark.y.map((_, bin) => mark.x[bin + 1] > low && mark.x[bin] < high);
-      arrays[mark.bins].forEach((bin, row) => { if (bin !== NO_BIN && inside[bin]) found.add(row); });
+      arrays[mark.bins].forEach((bin, row) => { if (bin !== NONE && inside[bin]) found.add(row); });
     }
     if (this.name === "cosine") {
       for (let row = 0; row < rows; row++) {
         for (let index = 0; index < samples.length; index++) {
           if (samples[index] < low || samples[index] > high) continue;
-          const y = this.step(arrays.curves[row * samples.length + index]);
+          const y = this.step(arrays.curves, arrays.curves[row * samples.length + index]);
           if (y >= top && y <= bottom) { found.add(row); break; }
         }
       }
@@ -585,7 +602,7 @@ class Chart {
       event.preventDefault();
       this.take(this.linked.lit, event.shiftKey);
     }
-    if (!steps || this.panel.note) return;
+    if (!steps || this.panel.note || !this.known) return;
     event.preventDefault();
     this.linked.light(this.under(steps), true);
   }

@@ -37,6 +37,7 @@ _DASHES = {
     "longdashdot": "11 3 2 3",
 }
 PANELS_CACHE_SIZE = 8  # of one layer
+MOST_WHILE_REFINING = 200_000  # bytes of where each row is
 # What was drawn of a layer goes when the layer does.
 _drawn: WeakKeyDictionary[LayerView, Shared[tuple, tuple[Panels, list[dict]]]] = WeakKeyDictionary()
 _mount = st.components.v2.component(
@@ -59,6 +60,7 @@ def linked_charts(
     file_name: str = "layer",
     gains: Gains | None = None,
     live: bool = False,
+    refining: bool = False,
 ) -> None:
     """Show the line of numbers and, unless another part of the page is open, the four charts.
 
@@ -72,6 +74,8 @@ def linked_charts(
         file_name: of what is saved, without its ending.
         gains: of all layers of the model, where they are known.
         live: whether another layer of the model can be opened from here.
+        refining: whether the same will be shown again in a moment, of more text: until then the rows of a layer of
+            thousands are not lit.
     """
     if "go_to_layer" in st.session_state:
         st.rerun()  # all of the page: the controls of the layer are not in this part
@@ -97,9 +101,13 @@ def linked_charts(
     }
     if panels is not None:
         content["samples"], content["rateOrder"] = panels.samples, panels.rate_order
+        content["units"] = panels.units
+    arrays = {} if panels is None else panels.arrays
+    if refining and sum(array.nbytes for array in arrays.values()) > MOST_WHILE_REFINING:
+        arrays = {}
     asked = _mount(
         key=KEY,
-        data=encode(content, {} if panels is None else panels.arrays),
+        data=encode(content, arrays),
         on_rows_change=_selected,
         on_opened_change=_opened,
         on_axis_change=_other_axis,

@@ -107,7 +107,7 @@ def test_charts_hold_the_layers_own_numbers(first_visit, curves):
     result = trim.search(curves, trim.SearchSettings(0.7))
     (tried,) = [mark for mark in charts["rate"]["marks"] if mark["style"] == "gain"]
     assert len(tried["x"]) == len(result.tried)
-    np.testing.assert_array_equal(np.rint(places["sparsity_trim"] * COLUMNS), result.counts)
+    np.testing.assert_array_equal(places["count_trim"], result.counts)
     assert content["rows"] == ROWS
     assert {name: len(values) for name, values in places.items()}["curves"] == ROWS * len(content["samples"])
 
