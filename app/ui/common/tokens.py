@@ -112,8 +112,13 @@ def token_table(facts: TokenFacts) -> None:
             for each in tokens[:MAX_TOKENS_LISTED]
         ],
         column_config={
-            name: st.column_config.NumberColumn(format="%.3f", help="nats")
-            for name in ("Added", "Dense", "Pruned")
+            **{
+                name: st.column_config.NumberColumn(format="%.3f", help="nats", width=70)
+                for name in ("Added", "Dense", "Pruned")
+            },
+            "Token": st.column_config.TextColumn(width=90),
+            "After": st.column_config.TextColumn(width=150),
+            "Window": st.column_config.NumberColumn(width=70),
         },
         hide_index=True,
         height=TEXT_HEIGHT,
@@ -124,7 +129,7 @@ def tokens_views(shown: Sequence[tuple[str, TokenFacts]], file_name: str) -> Non
     """Show everything of the first, and its text next to that of the second, if there is one on the same text."""
     facts = shown[0][1]
     token_texts([(name, each) for name, each in shown if each["text"] == facts["text"]][:2])
-    left, right = st.columns(2)
+    left, right = st.columns([4, 5])  # the table is not cut on a page of 1,280 pixels
     with left:
         token_card(facts, file_name)
     with right:
