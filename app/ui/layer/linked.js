@@ -78,6 +78,7 @@ class Linked {
   show(content) {
     this.content = content;
     this.root.classList.toggle("dark", content.dark);
+    if (!content.arrays.gini_bin || (this.lit?.rows ?? []).some((row) => row >= content.rows)) this.lit = this.held = null;
     this.showNumbers();
     for (const name of this.charts.keys()) {
       if (!content.panels.some((panel) => panel.name === name)) this.forget(name);
@@ -89,7 +90,6 @@ class Linked {
       }
       this.charts.get(panel.name).show(panel);
     }
-    if (!content.arrays.gini_bin || (this.lit?.rows ?? []).some((row) => row >= content.rows)) this.lit = this.held = null;
     this.light(this.lit);
     const drawn = Object.fromEntries(content.panels.map((panel) => [panel.name, JSON.stringify(panel)]));
     const changed = Object.keys(drawn).filter((name) => drawn[name] !== this.drawn?.[name]);
