@@ -160,7 +160,7 @@ def row_agreement(first: np.ndarray, second: np.ndarray) -> float:
 
 def family_of(kind: str) -> str:
     """Return what the layers of all experts of one kind are called, such as "mlp.experts.*.up_proj"; "" of others."""
-    family, experts = re.subn(r"(?<=experts\.)\d+(?=\.)", "*", kind)
+    family, experts = re.subn(r"\b(experts|input_linear|output_linear)\.\d+(?=\.|$)", r"\1.*", kind)
     return family if experts else ""
 
 

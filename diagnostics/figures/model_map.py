@@ -217,7 +217,7 @@ def _marks(figure: go.Figure, shown: ModelMap, quantity: MapQuantity, theme: The
             marker={
                 "symbol": OUTCOME_SYMBOLS[outcome],
                 # On a narrow chart a cell is some 200 pixels wide over the number of blocks.
-                "size": max(3, min(8, round(200 / max(1, len(shown.blocks))))),
+                "size": max(3, min(8, cell_size(shown.kinds) - 1, round(200 / max(1, len(shown.blocks))))),
                 "color": colour,
                 "line": {"width": 2 if outcome == "none" else 0, "color": colour},
             },

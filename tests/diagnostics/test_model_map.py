@@ -10,7 +10,7 @@ from diagnostics.figures.outcome_gini import outcome_gini_figure
 from diagnostics.figures.perplexity import PerplexityBar, perplexity_figure
 from diagnostics.figures.theme import METHOD_STYLES, PALETTES
 from diagnostics.figures.tokens_gini import tokens_gini_figure
-from diagnostics.model_map import ModelMap, layer_facts, outcome_lanes
+from diagnostics.model_map import ModelMap, family_of, layer_facts, outcome_lanes
 from tests.diagnostics.figure_cases import sparsities_of, subtitle, traces, visible_texts
 
 QUANTITIES = (
@@ -180,4 +180,5 @@ def test_experts_have_maps_of_their_own():
     assert figure.layout.height < 900
     (marks,) = traces(tokens_gini_figure(shown), LAYERS_TRACE)
     assert marks["customdata"][3] == "0.mlp.experts.3.up_proj"
+    assert family_of("mlp.input_linear.3") == "mlp.input_linear.*"  # whose router sorts tokens by expert
     assert marks["x"][3] == 40

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -148,7 +148,7 @@ class StreamedModel:
     @contextlib.contextmanager
     def outside(self) -> Iterator[nn.Module]:
         """Hold everything outside the model's blocks, the output head too."""
-        head, table = output_head(self.module), self.module.get_input_embeddings()
+        head, table = cast(nn.Module, output_head(self.module)), self.module.get_input_embeddings()
         places = {id(part): name for name, part in self._outside}
         # Where the files hold both, transformers gives the head its own, also if config.json says that they are tied.
         stored = [self._tensors.places(f"{places[id(part)]}.weight") for part in (head, table)]

@@ -27,7 +27,6 @@ from trim.runs.settings import PruneSettings
 LETTERS = "ABCDEFGH"
 DEFAULT_LAYER = "15.mlp.gate_proj"
 EVERY_BLOCK = "*."  # before a path: the layers of that path in all blocks
-EXPERTS = "experts."  # before an expert's number
 LIVE = "live:"  # before the id of a layer that was seen and not kept; no folder can be called so
 MAX_LIVE_LAYERS = 64
 MAX_LIVE_MASK_WEIGHTS = 2**25
@@ -204,7 +203,7 @@ def kinds(layers: Sequence[str]) -> list[str]:
 def every_expert(layer: str) -> str:
     """Return the pick of a layer of all experts of a block, "12.mlp.experts.*.up_proj"; "": it is not an expert's."""
     number = expert_number(layer)
-    return layer.replace(f"{EXPERTS}{number}.", f"{EXPERTS}*.") if number else ""
+    return re.sub(rf"\.{number}(?=\.|$)", ".*", layer) if number else ""
 
 
 def layers_of(pick: Pick, layers: Sequence[str]) -> list[str]:

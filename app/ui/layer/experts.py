@@ -101,8 +101,12 @@ def experts_seen(found: HeadNumbers, quantity: RowQuantity, place: int) -> str:
         if place in order
         else f"Expert {found.names[place]} has none. "
     )
+    ends = (
+        f"{own}Highest in expert {found.names[high]} ({mean(high)}), lowest in {found.names[low]} ({mean(low)})"
+        if mean(high) != mean(low)
+        else f"All {len(order)} experts have the same mean, {mean(high)}"
+    )
     return (
-        f"{own}Highest in expert {found.names[high]} ({mean(high)}), lowest in {found.names[low]} ({mean(low)}); "
-        f"{found.between:.0%} of the differences between rows are between experts, where chance would leave "
+        f"{ends}; {found.between:.0%} of the differences between rows are between experts, where chance would leave "
         f"{found.chance:.1%}."
     )
