@@ -296,6 +296,8 @@ def check(kind: str, work: Path) -> str:
     original = work / "model"
     try:
         whole = small_config(kind)
+    except ImportError:  # the installation is broken
+        raise
     except Exception:  # sizes that have to fit each other in ways of the type's own
         return Reason.TOO_LARGE
     whole.save_pretrained(original)
