@@ -51,17 +51,17 @@ def test_a_model_is_pruned_by_it(added, tmp_path, more):
 
 def test_the_allocation_loses_least_of_what_it_says(added):
     sample = layer_sample()
-    score = SCORES["root"](sample.weight, sample.input_norm)
-    curves = trim.retention_curves(sample.weight, sample.inputs, score)
+    layer = sample.scored("root")
+    curves = layer.curves
     settings = trim.SearchSettings(0.5)
 
     def loss(name: str) -> float:
-        counts = ALLOCATIONS[name](curves, score, 120, settings, None).counts
+        counts = ALLOCATIONS[name](layer, 120, settings).counts
         assert int(counts.sum()) == 120
         return float((curves.at(counts).error / curves.output_norm.double().square()).sum())
 
     assert loss("relative") < loss("uniform")
-    assert torch.isfinite(score).all()
+    assert torch.isfinite(layer.score).all()
 
 
 def test_the_view(added, tmp_path):

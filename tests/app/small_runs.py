@@ -31,11 +31,11 @@ def record(
 ) -> LayerRecord:
     """A layer of 12 rows, different for every name."""
     sample = layer_sample(columns=columns, seed=sum(name.encode()))
-    score = trim.wanda_score(sample.weight, sample.input_norm)
-    curves = trim.retention_curves(sample.weight, sample.inputs, score)
+    layer = sample.scored("wanda")
+    curves = layer.curves
     if allocation == "trim":
         result = trim.search(curves, trim.SearchSettings(target))
-        return record_of_search(name, curves, score, result, score_name="wanda", with_mask=mask)
+        return record_of_search(name, layer, result, score_name="wanda", with_mask=mask)
     total = trim.total_count(target, curves.rows, curves.columns, 1.0)
     counts = trim.uniform_counts(curves.rows, total)
     if allocation == "optimal":
@@ -43,14 +43,12 @@ def record(
     keep = trim.keep_mask(curves.ranks, counts)
     return layer_record(
         name,
-        curves,
-        score,
+        dataclasses.replace(layer, sensitivity=torch.ones(curves.rows) if allocation == "optimal" else None),
         counts,
         budget=target,
         allocation=allocation,
         score_name="wanda",
         keep=keep if mask else None,
-        sensitivity=torch.ones(curves.rows) if allocation == "optimal" else None,
     )
 
 

@@ -6,6 +6,7 @@ import torch
 
 import trim
 from tests.gpu.layers import Layer, on_gpu
+from trim.methods.allocations import ScoredLayer
 from trim.methods.gini import gini
 from trim.methods.masks import keep_mask, pack_bits
 from trim.runs.record import curve_counts
@@ -50,8 +51,7 @@ def test_a_record_is_what_its_parts_say(layer):
     result = trim.search(curves, trim.SearchSettings(0.5))
     record = layer_record(
         "0.mlp.up_proj",
-        curves,
-        score,
+        ScoredLayer(curves, score),
         result.counts,
         budget=0.5,
         allocation="trim",

@@ -18,8 +18,10 @@ from trim.calibration.inputs import InputListener, LayerInputs, ProductsRequest
 from trim.calibration.text_pass import default_batch
 from trim.devices import halving
 from trim.errors import NonFiniteError, SettingsError
-from trim.methods.choices import INPUT_VECTORS
+from trim.methods.allocations import ScoredLayer
+from trim.methods.choices import INPUT_VECTORS, SCORES
 from trim.methods.least_squares import TextProducts
+from trim.methods.retention import retention_curves
 from trim.models.loaded import Model
 from trim.names import block_of
 from trim.progress import Meter, ProgressListener
@@ -46,6 +48,16 @@ class LayerSample:
     inputs: Tensor = field(repr=False)
     input_norm: Tensor = field(repr=False)
     text: TextProducts | None = field(default=None, repr=False)
+
+    def scored(self, score: str, sensitivity: Tensor | None = None) -> ScoredLayer:
+        """Sweep the layer by one of `SCORES`; `sensitivity`: (D,), for what is optimal.
+
+        Raises:
+            NonFiniteError: a weight or an activation is NaN or infinite.
+        """
+        scores = SCORES[score](self.weight, self.input_norm)
+        curves = retention_curves(self.weight, self.inputs, scores, name=self.name)
+        return ScoredLayer(curves, scores, None if sensitivity is None else sensitivity.to(scores.device))
 
 
 def capture(

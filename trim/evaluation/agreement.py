@@ -11,11 +11,10 @@ from trim.errors import SettingsError, SparsityError
 from trim.evaluation.solved_layer import solve_layer
 from trim.evaluation.xray import layer_names
 from trim.methods.agreement import iou
+from trim.methods.allocations import ScoredLayer
 from trim.methods.choices import ALLOCATIONS, METHODS, OPTIMAL_CAP, SCORES, SOLVERS
 from trim.methods.counts import total_count
 from trim.methods.masks import keep_mask
-from trim.methods.retention import RetentionCurves, retention_curves
-from trim.methods.scores import wanda_score
 from trim.methods.search_settings import SearchSettings
 from trim.models.loaded import Model
 from trim.models.source import locate, readable_files
@@ -139,21 +138,13 @@ def method_masks(
         if method in SOLVERS
     }
     for name in dict.fromkeys(score for score, method in pairs if method not in SOLVERS):
-        score = SCORES[name](sample.weight, sample.input_norm)
-        curves = retention_curves(sample.weight, sample.inputs, score, name=sample.name)
+        layer = sample.scored(name, sensitivity)
         for method in (each for of, each in pairs if of == name and each not in SOLVERS):
-            masks[name, method] = allocated_mask(curves, score, method, total, searched, sensitivity)
+            masks[name, method] = allocated_mask(layer, method, total, searched)
     return {pair: masks[pair] for pair in pairs}
 
 
-def allocated_mask(
-    curves: RetentionCurves,
-    score: Tensor,
-    allocation: str,
-    total: int,
-    settings: SearchSettings,
-    sensitivity: Tensor | None = None,
-) -> Tensor:
+def allocated_mask(layer: ScoredLayer, allocation: str, total: int, settings: SearchSettings) -> Tensor:
     """Return which weights of a layer are kept, (D, N) bool, where one of `ALLOCATIONS` prunes this many.
 
     Raises:
@@ -161,29 +152,27 @@ def allocated_mask(
     """
     if allocation == "optimal":
         settings = replace(settings, max_row_sparsity=max(OPTIMAL_CAP, settings.max_row_sparsity))
-    found = ALLOCATIONS[allocation](curves, score, total, settings, sensitivity)
-    return keep_mask(curves.ranks, found.counts) if found.keep is None else found.keep
+    return ALLOCATIONS[allocation](layer, total, settings).mask(layer.curves)
 
 
 def _agreement(sample: LayerSample, weight: Tensor) -> Agreement:
     dense = sample.weight.float()
-    score = wanda_score(sample.weight, sample.input_norm)
-    curves = retention_curves(sample.weight, sample.inputs, score, name=sample.name)
+    layer = sample.scored("wanda")
     kept = weight != 0
     row_zeros = (~kept).sum(dim=1)
     total = int(row_zeros.sum())
     sparsity = total / kept.numel()
     settings = SearchSettings(sparsity, max_row_sparsity=max(SearchSettings.max_row_sparsity, sparsity))
-    masks = {"rows": keep_mask(curves.ranks, row_zeros)}
+    masks = {"rows": keep_mask(layer.curves.ranks, row_zeros)}
     for method in ("uniform", "trim", "optimal"):
         with contextlib.suppress(SparsityError):
-            masks[method] = allocated_mask(curves, score, method, total, settings)
-    lost = ((weight - dense) @ curves.inputs).double().square().sum()
+            masks[method] = allocated_mask(layer, method, total, settings)
+    lost = ((weight - dense) @ layer.curves.inputs).double().square().sum()
     return Agreement(
         sample.name,
         {
             method: float(iou(int((kept & mask).sum()), int((kept | mask).sum())))
             for method, mask in masks.items()
         },
-        float(lost / curves.output_energy.sum()),
+        float(lost / layer.curves.output_energy.sum()),
     )

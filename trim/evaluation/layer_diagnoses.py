@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from trim.cache import text_sha256
 from trim.calibration.block_states import BlockStates, LoadedModel
@@ -25,13 +26,13 @@ from trim.evaluation.workbench import Workbench, source_of
 from trim.methods.agreement import mask_agreement
 from trim.methods.choices import ALLOCATIONS, SCORES
 from trim.methods.counts import total_count
-from trim.methods.retention import retention_curves
 from trim.models.loaded import Model
 from trim.names import block_of, match_layers
 from trim.progress import Meter, ProgressListener
 from trim.pruning.source import corpus_windows
 from trim.runs.folder import Run, open_run
 from trim.runs.layer_diagnoses import agreement_facts, signal_facts, update_layer_diagnoses
+from trim.runs.record import LayerRecord
 from trim.runs.shapes import AgreementFacts, Drawn, TargetFacts
 
 TARGETS = np.arange(30, 95, 5) / 100
@@ -237,28 +238,20 @@ def _received(model: Model, states: BlockStates, index: int, names: list[str]) -
 def _agreement(run: Run, sample: LayerSample) -> list[AgreementFacts]:
     record = run.layer(sample.name)
     own = record.keep()
-    sensitivity = None
-    if record.sensitivity is not None:
-        sensitivity = torch.from_numpy(record.sensitivity).to(sample.weight.device)
     settings = run.request.search_settings(min(record.sparsity, run.request.row_cap))
     found: list[AgreementFacts] = []
     for score in SCORES:
-        scores = SCORES[score](sample.weight, sample.input_norm)
-        curves = retention_curves(sample.weight, sample.inputs, scores, name=sample.name)
+        layer = sample.scored(score, _sensitivity(record))
         for allocation in ALLOCATIONS:
             with contextlib.suppress(SparsityError):
-                mask = allocated_mask(curves, scores, allocation, record.pruned, settings, sensitivity)
+                mask = allocated_mask(layer, allocation, record.pruned, settings)
                 found.append(agreement_facts(mask_agreement(own, mask.cpu().numpy()), score, allocation))
     return found
 
 
 def _targets(run: Run, sample: LayerSample, progress: ProgressListener | None) -> list[TargetFacts]:
-    request, score = run.request, run.numbers(sample.name)["score"]
-    given = run.layer(sample.name, mask=False).sensitivity
-    sensitivity = None if given is None else torch.from_numpy(given).to(sample.weight.device)
-    scores = SCORES[score](sample.weight, sample.input_norm)
-    curves = retention_curves(sample.weight, sample.inputs, scores, name=sample.name)
-    rows, columns = sample.weight.shape
+    request, record = run.request, run.layer(sample.name, mask=False)
+    layer = sample.scored(record.score, _sensitivity(record))
     meter = Meter(progress, of=len(TARGETS))
     targets: list[float] = []
     counts: dict[str, list[list[int]]] = {"trim": [], "optimal": []}
@@ -266,14 +259,15 @@ def _targets(run: Run, sample: LayerSample, progress: ProgressListener | None) -
         meter.report(f"Searching at {target:.0%}", done)
         settings = request.search_settings(float(target))
         try:
-            total = total_count(float(target), rows, columns, settings.max_row_sparsity)
-            found = {
-                method: ALLOCATIONS[method](curves, scores, total, settings, sensitivity).counts
-                for method in counts
-            }
+            total = total_count(float(target), record.rows, record.columns, settings.max_row_sparsity)
+            found = {method: ALLOCATIONS[method](layer, total, settings).counts for method in counts}
         except SparsityError:  # under this cap whole weights do not reach it
             break
         targets.append(float(target))
         for method, each in found.items():
             counts[method].append(each.tolist())
     return [{"method": method, "targets": targets, "counts": each} for method, each in counts.items()]
+
+
+def _sensitivity(record: LayerRecord) -> Tensor | None:
+    return None if record.sensitivity is None else torch.from_numpy(record.sensitivity)

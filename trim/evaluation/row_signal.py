@@ -8,9 +8,7 @@ import torch
 
 from trim.calibration.capture import LayerSample, capture
 from trim.errors import SettingsError
-from trim.methods.choices import SCORES
 from trim.methods.gini import gini
-from trim.methods.retention import retention_curves
 from trim.methods.search import search
 from trim.methods.search_settings import SearchSettings
 from trim.methods.signal import RowSignal
@@ -48,12 +46,11 @@ def row_signal(
     sparsity, coefficients, rates = [], [], []
     for index, sample in enumerate(samples):
         meter.report(f"Learning from draw {index + 1}" + (f" of {draws}" if draws else ""), index)
-        scores = SCORES[score](sample.weight, sample.input_norm)
-        curves = retention_curves(sample.weight, sample.inputs, scores, name=sample.name)
-        found = search(curves, settings)
-        sparsity.append(found.counts.cpu().numpy() / curves.columns)
-        coefficients.append(gini(scores, curves.sorted_columns).cpu().numpy())
-        rates.append(found.learning_rate)
+        layer = sample.scored(score)
+        result = search(layer.curves, settings)
+        sparsity.append(result.counts.cpu().numpy() / layer.curves.columns)
+        coefficients.append(gini(layer.score, layer.curves.sorted_columns).cpu().numpy())
+        rates.append(result.learning_rate)
     if len(rates) < 2:
         raise SettingsError(f"uncertainty needs two draws or more, not {len(rates)}")
     names = tuple(f"draw {index + 1}" for index in range(len(rates)))

@@ -1,7 +1,7 @@
 """Allocations: how many weights each row of a layer loses, given how many the layer loses; and the baselines.
 
-Each takes the layer's curves, its scores, its total, the search's settings, of which most need only the row cap, and
-the row weights of the optimal allocation; `ALLOCATIONS` is their table.
+Each takes the scored layer, its total, and the search's settings, of which most need only the row cap; `ALLOCATIONS` is
+their table.
 """
 
 from collections.abc import Iterator
@@ -12,13 +12,28 @@ import torch
 from torch import Tensor
 
 from trim.methods.counts import largest_count, uniform_counts
-from trim.methods.masks import keep_largest, keep_largest_of_groups
+from trim.methods.masks import keep_largest, keep_largest_of_groups, keep_mask
 from trim.methods.optimal import lower_hull, optimal_counts
 from trim.methods.pattern import Pattern
 from trim.methods.retention import Retained, RetentionCurves, row_cosine
 from trim.methods.search import search
 from trim.methods.search_settings import SearchSettings
 from trim.methods.search_types import SearchResult
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredLayer:
+    """What an allocation goes by.
+
+    Attributes:
+        curves: the layer's retention curves, the lowest scores first.
+        score: (D, N).
+        sensitivity: (D,) what an error in a row's output counts for where anything is optimal; None: all rows alike.
+    """
+
+    curves: RetentionCurves
+    score: Tensor
+    sensitivity: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,60 +52,40 @@ class Allocation:
     search: SearchResult[Tensor] | None = None
     retained: Retained | None = None
 
+    def mask(self, curves: RetentionCurves) -> Tensor:
+        """Return which weights of the layer of these curves are kept, (D, N) bool."""
+        return keep_mask(curves.ranks, self.counts) if self.keep is None else self.keep
 
-def allocate_uniform(
-    curves: RetentionCurves,
-    score: Tensor,
-    total: int,
-    settings: SearchSettings,
-    sensitivity: Tensor | None = None,
-) -> Allocation:
+
+def allocate_uniform(layer: ScoredLayer, total: int, settings: SearchSettings) -> Allocation:
     """Prune every row the same, as plain Wanda does; the remainder is spread over the first rows."""
-    return Allocation(uniform_counts(curves.rows, total).to(curves.dot.device))
+    return Allocation(uniform_counts(layer.curves.rows, total).to(layer.curves.dot.device))
 
 
-def allocate_trim(
-    curves: RetentionCurves,
-    score: Tensor,
-    total: int,
-    settings: SearchSettings,
-    sensitivity: Tensor | None = None,
-) -> Allocation:
+def allocate_trim(layer: ScoredLayer, total: int, settings: SearchSettings) -> Allocation:
     """Search by TRIM."""
-    result = search(curves, settings, total)
+    result = search(layer.curves, settings, total)
     return Allocation(result.counts, search=result)
 
 
-def allocate_optimal(
-    curves: RetentionCurves,
-    score: Tensor,
-    total: int,
-    settings: SearchSettings,
-    sensitivity: Tensor | None = None,
-) -> Allocation:
-    """Minimise Σ f_i · error_i with the row weights f (D,); None: all rows weigh alike."""
-    hull = lower_hull(curves.error, largest_count(curves.columns, settings.max_row_sparsity))
-    return Allocation(optimal_counts(hull, total, sensitivity))
+def allocate_optimal(layer: ScoredLayer, total: int, settings: SearchSettings) -> Allocation:
+    """Minimise Σ f_i · error_i with the rows' sensitivities f."""
+    hull = lower_hull(layer.curves.error, largest_count(layer.curves.columns, settings.max_row_sparsity))
+    return Allocation(optimal_counts(hull, total, layer.sensitivity))
 
 
-def allocate_variant(
-    curves: RetentionCurves,
-    score: Tensor,
-    total: int,
-    settings: SearchSettings,
-    sensitivity: Tensor | None = None,
-) -> Allocation:
+def allocate_variant(layer: ScoredLayer, total: int, settings: SearchSettings) -> Allocation:
     """Prune as Wanda's variant (appendix of arXiv 2306.11695): in each row the lowest scores that hold a share α.
 
     One α for the layer, found by bisection: the largest that does not prune more than the total. Rows are not capped,
     and the total is met only as nearly as thresholds allow.
     """
-    held = score.gather(1, curves.order).double().cumsum_(dim=1)
+    held = layer.score.gather(1, layer.curves.order).double().cumsum_(dim=1)
     totals = held[:, -1:].clone()
 
     def counts_at(share: float) -> Tensor:
         # A row of zeros holds nothing at any share: it counts as the others do on average.
-        return torch.where(totals[:, 0] > 0, (held <= share * totals).sum(dim=1), round(total / curves.rows))
+        return torch.where(totals[:, 0] > 0, (held <= share * totals).sum(dim=1), round(total / len(held)))
 
     low, high = 0.0, 1.0
     for _ in range(60):
@@ -99,25 +94,19 @@ def allocate_variant(
     return Allocation(counts_at(low))
 
 
-def allocate_layer(
-    curves: RetentionCurves,
-    score: Tensor,
-    total: int,
-    settings: SearchSettings,
-    sensitivity: Tensor | None = None,
-) -> Allocation:
+def allocate_layer(layer: ScoredLayer, total: int, settings: SearchSettings) -> Allocation:
     """Prune the lowest scores of the layer, whatever their rows; of equal ones the first, row by row.
 
     So the published magnitude pruning ranks (in the code of Wanda, arXiv 2306.11695, and of TRIM). Rows are not capped.
     """
-    keep = keep_largest(score.float(), score.numel() - total)
+    keep = keep_largest(layer.score.float(), layer.score.numel() - total)
     return Allocation((~keep).sum(dim=1), keep)
 
 
-def allocate_pattern(curves: RetentionCurves, score: Tensor, pattern: Pattern) -> Allocation:
+def allocate_pattern(layer: ScoredLayer, pattern: Pattern) -> Allocation:
     """Prune the lowest scores of each group of neighbours; of equal ones the first."""
-    keep = keep_largest_of_groups(score, pattern)
-    counts = torch.full((curves.rows,), pattern.count(curves.columns), device=score.device)
+    curves, keep = layer.curves, keep_largest_of_groups(layer.score, pattern)
+    counts = torch.full((curves.rows,), pattern.count(curves.columns), device=keep.device)
     return Allocation(counts, keep, retained=MaskRetained(curves, keep))
 
 

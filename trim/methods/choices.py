@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from trim.methods.allocations import Allocation
-    from trim.methods.retention import Retained, RetentionCurves
+    from trim.methods.allocations import Allocation, ScoredLayer
+    from trim.methods.retention import Retained
     from trim.methods.search_settings import SearchSettings
     from trim.methods.solve import Solution
 
@@ -60,8 +60,8 @@ class Registry(MutableMapping[str, F], Generic[F]):
 SCORES: "Registry[Callable[[Tensor, Tensor], Tensor]]" = Registry(
     "trim.methods.scores", wanda="wanda_score", magnitude="magnitude_score_alone"
 )
-# Each takes curves, scores (D, N), the layer's total, the search's settings and the rows' sensitivities (D,), or None.
-ALLOCATIONS: "Registry[Callable[[RetentionCurves, Tensor, int, SearchSettings, Tensor | None], Allocation]]" = Registry(
+# Each takes the scored layer, its total and the search's settings.
+ALLOCATIONS: "Registry[Callable[[ScoredLayer, int, SearchSettings], Allocation]]" = Registry(
     "trim.methods.allocations",
     uniform="allocate_uniform",
     trim="allocate_trim",

@@ -8,15 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from trim.calibration.calibration import Calibration
+from trim.calibration.capture import LayerSample
 from trim.calibration.inputs import LayerInputs, ProductsRequest
 from trim.devices import memory_errors_named
-from trim.methods.allocations import Allocation, MaskRetained, allocate_pattern
-from trim.methods.choices import ALLOCATIONS, SCORES, SOLVERS
+from trim.methods.allocations import Allocation, MaskRetained, ScoredLayer, allocate_pattern
+from trim.methods.choices import ALLOCATIONS, SOLVERS
 from trim.methods.least_squares import TextProducts
-from trim.methods.masks import apply_mask, keep_mask
+from trim.methods.masks import apply_mask
 from trim.methods.pattern import Pattern
 from trim.methods.refit import refit
-from trim.methods.retention import RetentionCurves, retention_curves
 from trim.methods.search_settings import SearchSettings
 from trim.pruning.events import Listener, Note
 from trim.runs.record import LayerRecord
@@ -94,15 +94,16 @@ def prune_layer(
     if not received.inputs.shape[1]:  # no token reaches it, and its rows have no output
         received = replace(received, inputs=received.input_norm[:, None])
     with memory_for_curves(name, weight, received):
-        score = SCORES[method.score](weight, received.input_norm)
-        curves = retention_curves(weight, received.inputs, score, name=name)
-        sensitivity = method.sensitivity[name].to(score.device) if method.sensitivity else None
+        sensitivity = method.sensitivity[name] if method.sensitivity else None
+        scored = LayerSample(name, weight, received.inputs, received.input_norm).scored(
+            method.score, sensitivity
+        )
         solved = change = None
         if total and received.text is not None and method.allocation in SOLVERS:
-            allocation, solved = _solve(name, curves, received.text, total, method, sensitivity, listener)
+            allocation, solved = _solve(name, scored, received.text, total, method, listener)
         else:
-            allocation = _allocate(curves, score, total, method, sensitivity)
-        keep = keep_mask(curves.ranks, allocation.counts) if allocation.keep is None else allocation.keep
+            allocation = _allocate(scored, total, method)
+        keep = allocation.mask(scored.curves)
         if total and method.refit and solved is None:
             solved = _refit(name, weight, keep, received, method.tune, listener)
         if solved is not None:
@@ -110,8 +111,7 @@ def prune_layer(
             change = weight_change(weight, keep, solved, received.inputs, aimed_at)
         record = layer_record(
             name,
-            curves,
-            score,
+            scored,
             allocation.counts,
             budget=total / weight.numel(),
             allocation=method.recorded_allocation,
@@ -120,7 +120,6 @@ def prune_layer(
             quality_measure=method.layer_quality,
             retained=allocation.retained,
             keep=keep,
-            sensitivity=sensitivity,
             change=change,
             tokens=received.tokens,
         )
@@ -129,22 +128,17 @@ def prune_layer(
 
 
 def _solve(
-    name: str,
-    curves: RetentionCurves,
-    text: TextProducts,
-    total: int,
-    method: Method,
-    sensitivity: Tensor | None,
-    listener: Listener,
+    name: str, layer: ScoredLayer, text: TextProducts, total: int, method: Method, listener: Listener
 ) -> tuple[Allocation, Tensor]:
     """Choose a layer's mask and its kept weights at once, (D, N) float16."""
+    weight, sensitivity = layer.curves.captured_weight, layer.sensitivity
     solution = SOLVERS[method.allocation](
-        curves.captured_weight, text, total, sensitivity=sensitivity, pattern=method.pattern
+        weight, text, total, sensitivity=sensitivity, pattern=method.pattern
     )
     if solution.diverged:
         listener(Note(f"{name}: the search for its mask diverged; its largest weights are refitted instead"))
     solved = as_stored(name, solution.weight)
-    retained = MaskRetained(curves, solution.keep, solved.float())
+    retained = MaskRetained(layer.curves, solution.keep, solved.float())
     return Allocation((~solution.keep).sum(dim=1), solution.keep, retained=retained), solved
 
 
@@ -182,16 +176,10 @@ def memory_for_curves(
     )
 
 
-def _allocate(
-    curves: RetentionCurves,
-    score: Tensor,
-    total: int,
-    method: Method,
-    sensitivity: Tensor | None,
-) -> Allocation:
+def _allocate(layer: ScoredLayer, total: int, method: Method) -> Allocation:
     if total == 0:
-        return Allocation(torch.zeros(curves.rows, dtype=torch.int64, device=score.device))
+        return Allocation(torch.zeros(layer.curves.rows, dtype=torch.int64, device=layer.score.device))
     if method.pattern is not None:
-        return allocate_pattern(curves, score, method.pattern)
-    settings = method.search_settings(total / score.numel())
-    return ALLOCATIONS[method.allocation](curves, score, total, settings, sensitivity)
+        return allocate_pattern(layer, method.pattern)
+    settings = method.search_settings(total / layer.score.numel())
+    return ALLOCATIONS[method.allocation](layer, total, settings)

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from trim.cache import cached, entry_path
 from trim.calibration.calibration import Calibration
+from trim.calibration.capture import LayerSample
 from trim.calibration.inputs import LayerInputs
 from trim.calibration.layers import linear_layers, require_finite
 from trim.calibration.sensitivity import cached_sensitivity, row_sensitivity
 from trim.calibration.text_pass import TextPass, text_pass
 from trim.files import write_atomically
 from trim.methods.budgets import Budgets, Shapes
-from trim.methods.choices import SCORES
 from trim.methods.counts import largest_count
 from trim.methods.optimal import (
     BINS_PER_OCTAVE,
@@ -29,7 +29,6 @@ from trim.methods.optimal import (
     price_summary,
     shared_totals,
 )
-from trim.methods.retention import retention_curves
 from trim.models.streamed import StreamedModel
 from trim.models.tensor_files import weights_key
 from trim.names import block_of
@@ -207,8 +206,8 @@ def _price(
             sensitivity = torch.full(layer.weight.shape[:1], received.tokens / calibration.real_tokens)
         sensitivity = sensitivity * weight
     with memory_for_curves(name, layer.weight, received):
-        score = SCORES[settings.score](layer.weight, received.input_norm)
-        curves = retention_curves(layer.weight, received.inputs, score, name=name)
+        sample = LayerSample(name, layer.weight, received.inputs, received.input_norm)
+        curves = sample.scored(settings.score).curves
         hull = lower_hull(curves.error, largest_count(curves.columns, settings.row_cap))
         return price_summary(hull, sensitivity)
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from trim.cache import text_sha256
 from trim.errors import NonFiniteError
 from trim.matmul import full_product
-from trim.methods.allocations import MaskRetained
+from trim.methods.allocations import MaskRetained, ScoredLayer
 from trim.methods.choices import SOLVERS
 from trim.methods.counts import uniform_counts
 from trim.methods.gini import gini
@@ -186,8 +186,7 @@ def with_weights(
 
 def layer_record(
     name: str,
-    curves: RetentionCurves,
-    score: Tensor,
+    layer: ScoredLayer,
     counts: Tensor,
     *,
     budget: float,
@@ -197,7 +196,6 @@ def layer_record(
     quality_measure: str = "cosim_flat",
     retained: Retained | None = None,
     keep: Tensor | None = None,
-    sensitivity: Tensor | None = None,
     change: Change | None = None,
     tokens: int | None = None,
 ) -> LayerRecord:
@@ -205,8 +203,7 @@ def layer_record(
 
     Args:
         name: such as "15.mlp.gate_proj".
-        curves: its retention curves.
-        score: (D, N), what the curves were ordered by.
+        layer: its curves, in the order of which score, and the sensitivities that the optimal allocation went by.
         counts: (D,) exact pruned weights of each row.
         budget: the layer's sparsity as it was asked for.
         allocation: the method that set the counts.
@@ -215,17 +212,16 @@ def layer_record(
         quality_measure: which layer quality is recorded at the exact counts.
         retained: what is retained; None: of `counts` lowest scores in each row.
         keep: (D, N) bool, the mask to store; None: none is stored.
-        sensitivity: (D,) the rows' weights of the optimal allocation; None: it was not used.
         change: the change of the kept weights; None: they are as they were.
         tokens: how many an expert received; None: it is not an expert's.
     """
-    counts = counts.to(curves.dot.device)
+    curves, counts = layer.curves, counts.to(layer.curves.dot.device)
     before = curves.at(uniform_counts(curves.rows, counts.sum()))
     after = curves.at(counts) if retained is None else retained
     grid = torch.from_numpy(curve_counts(curves.columns)).to(curves.dot.device)
     found = {
         "counts": counts,
-        "gini": gini(score, curves.sorted_columns),
+        "gini": gini(layer.score, curves.sorted_columns),
         "weight_norm": torch.linalg.vector_norm(curves.captured_weight, dim=1, dtype=torch.float32),
         "cosine_uniform": before.cosine,
         "cosine": after.cosine,
@@ -233,8 +229,8 @@ def layer_record(
         "dead_rows": curves.dead_rows,
     }
     qualities = torch.stack([layer_quality(one, quality_measure) for one in (before, after)])
-    if sensitivity is not None:
-        found["sensitivity"] = sensitivity
+    if layer.sensitivity is not None:
+        found["sensitivity"] = layer.sensitivity
     if keep is not None:
         found["packed_mask"] = pack_bits(keep)
     if change is not None:
@@ -297,26 +293,19 @@ def apply_record(weight: Tensor, record: LayerRecord) -> None:
 
 
 def record_of_search(
-    name: str,
-    curves: RetentionCurves,
-    score: Tensor,
-    result: SearchResult[Tensor],
-    *,
-    score_name: str,
-    with_mask: bool = False,
+    name: str, layer: ScoredLayer, result: SearchResult[Tensor], *, score_name: str, with_mask: bool = False
 ) -> LayerRecord:
     """Return the record of a TRIM search that the user made by hand, to save it as a run of one layer."""
     return layer_record(
         name,
-        curves,
-        score,
+        layer,
         result.counts,
         budget=result.settings.target_sparsity,
         allocation="trim",
         score_name=score_name,
         search=result,
         quality_measure=result.settings.layer_quality,
-        keep=keep_mask(curves.ranks, result.counts) if with_mask else None,
+        keep=keep_mask(layer.curves.ranks, result.counts) if with_mask else None,
     )
 
 

@@ -1,5 +1,6 @@
 """Keeping an exploration of one layer as a run, in the schema of the command line's runs."""
 
+import dataclasses
 from pathlib import Path
 
 import trim
@@ -68,19 +69,15 @@ def _record(study: Study, outcome: Outcome, method: str) -> LayerRecord:
         raise RunError("This layer came with the app. It can be kept as soon as the live model is there.")
     if method == "trim":
         result = trim.search(layer.curves, settings)
-        return record_of_search(
-            key.layer, layer.curves, layer.scores, result, score_name=key.score, with_mask=True
-        )
+        return record_of_search(key.layer, layer.scored, result, score_name=key.score, with_mask=True)
     counts = layer.counts(outcome.optimum.counts)
     return layer_record(
         key.layer,
-        layer.curves,
-        layer.scores,
+        dataclasses.replace(layer.scored, sensitivity=as_tensor(outcome.optimum.sensitivity)),
         counts,
         budget=settings.target_sparsity,
         allocation=method,
         score_name=key.score,
         quality_measure=settings.layer_quality,
         keep=trim.keep_mask(layer.curves.ranks, counts),
-        sensitivity=as_tensor(outcome.optimum.sensitivity),
     )

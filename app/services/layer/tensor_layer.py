@@ -22,15 +22,15 @@ class TensorLayer:
     """A `SweptLayer` of what was captured of a model.
 
     Attributes:
-        curves: the layer's curves.
-        scores: (D, N), by which they are ordered.
+        scored: the layer's curves and the scores by which they are ordered.
+        curves: the same curves.
         input_norm: (N,), how large each input feature is.
     """
 
     def __init__(self, sample: trim.LayerSample, score: str) -> None:
         """Sweep the layer by the score of that name."""
-        self.scores: Tensor = trim.SCORES[score](sample.weight, sample.input_norm)
-        self.curves = trim.retention_curves(sample.weight, sample.inputs, self.scores, name=sample.name)
+        self.scored = sample.scored(score)
+        self.curves = self.scored.curves
         self.input_norm = as_numpy(sample.input_norm.float())
         self._hulls: dict[int, Hull] = {}
 
@@ -52,7 +52,7 @@ class TensorLayer:
     @cached_property
     def score(self) -> np.ndarray:
         """(D, N)."""
-        return as_numpy(self.scores)
+        return as_numpy(self.scored.score)
 
     @cached_property
     def weight_norm(self) -> np.ndarray:
@@ -114,7 +114,7 @@ class TensorLayer:
     def allocated_mask(self, allocation: str, result: SearchResult[np.ndarray]) -> np.ndarray:
         """Return which weights one of `ALLOCATIONS` keeps, (D, N) bool, under the settings and total of a search."""
         total = int(result.counts.sum())
-        return as_numpy(allocated_mask(self.curves, self.scores, allocation, total, result.settings))
+        return as_numpy(allocated_mask(self.scored, allocation, total, result.settings))
 
     def counts(self, counts: np.ndarray) -> Tensor:
         """Return counts (D,) where the curves are."""

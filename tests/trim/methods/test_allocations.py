@@ -1,33 +1,40 @@
 """The baselines inside a layer, and which combinations of settings make sense."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 import trim
-from trim.methods.allocations import allocate_layer, allocate_pattern, allocate_variant
+from trim.methods.allocations import ScoredLayer, allocate_layer, allocate_pattern, allocate_variant
 from trim.methods.choices import ALLOCATIONS
 from trim.methods.pattern import Pattern
 from trim.methods.quality import layer_quality
 from trim.runs.settings import PruneSettings
 
 
-def make_curves(rows=10, columns=24, seed=0):
+def make_layer(rows=10, columns=24, seed=0):
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(rows, columns, generator=generator)
     weight *= torch.linspace(0.2, 3, rows)[:, None].pow(torch.rand(rows, columns, generator=generator) * 3)
     inputs = torch.randn(columns, 7, generator=generator)
     score = trim.wanda_score(weight, inputs.norm(dim=1))
-    return trim.retention_curves(weight, inputs, score), score
+    return ScoredLayer(trim.retention_curves(weight, inputs, score), score)
+
+
+def reordered(layer, score):
+    """The same layer by other scores."""
+    return ScoredLayer(trim.retention_curves(layer.curves.weight, layer.curves.inputs, score), score)
 
 
 @pytest.mark.parametrize("name", ALLOCATIONS)
 def test_counts_masks_and_scores_agree(name):
-    curves, score = make_curves()
+    layer = make_layer()
+    score = layer.score
     # One weight more than the settings' target: the total counts.
-    allocation = ALLOCATIONS[name](curves, score, 145, trim.SearchSettings(0.6))
-    keep = trim.keep_mask(curves.ranks, allocation.counts)
+    allocation = ALLOCATIONS[name](layer, 145, trim.SearchSettings(0.6))
+    keep = trim.keep_mask(layer.curves.ranks, allocation.counts)
     for row in range(len(score)):
         kept, gone = score[row, keep[row]], score[row, ~keep[row]]
         assert not len(kept) or kept.min() >= gone.max()  # a row may lose all under `layer`
@@ -37,9 +44,9 @@ def test_counts_masks_and_scores_agree(name):
 
 
 def test_variant_is_one_share_for_all_rows():
-    curves, score = make_curves()
-    allocation = allocate_variant(curves, score, 144, trim.SearchSettings(0.6))
-    ascending = score.sort(dim=1).values.double()
+    layer = make_layer()
+    allocation = allocate_variant(layer, 144, trim.SearchSettings(0.6))
+    ascending = layer.score.sort(dim=1).values.double()
     shares = ascending.cumsum(dim=1) / ascending.sum(dim=1, keepdim=True)
     held = [
         float(shares[row, count - 1]) if count else 0.0
@@ -47,42 +54,41 @@ def test_variant_is_one_share_for_all_rows():
     ]
     nexts = [float(shares[row, count]) for row, count in enumerate(allocation.counts.tolist())]
     assert max(held) <= min(nexts)
-    assert 0.55 < float(allocation.counts.sum()) / score.numel() <= 0.6
+    assert 0.55 < float(allocation.counts.sum()) / layer.score.numel() <= 0.6
 
 
 def test_variant_with_a_row_of_zeros():
-    curves, score = make_curves()
-    score[4] = 0
-    curves = trim.retention_curves(curves.weight, curves.inputs, score)
-    allocation = allocate_variant(curves, score, 120, trim.SearchSettings(0.5))
+    layer = make_layer()
+    layer.score[4] = 0
+    allocation = allocate_variant(reordered(layer, layer.score), 120, trim.SearchSettings(0.5))
     assert allocation.counts[4] == 12
 
 
 @pytest.mark.parametrize("target", [1e-9, 0.1, 0.6, 0.949])
 @pytest.mark.parametrize("ties", [False, True])
 def test_layer_prunes_the_lowest_scores_whatever_their_rows(target, ties):
-    curves, score = make_curves()
+    layer = make_layer()
     if ties:
-        score = (2 * score).floor()
-        curves = trim.retention_curves(curves.weight, curves.inputs, score)
+        layer = reordered(layer, (2 * layer.score).floor())
+    score = layer.score
     total = round(target * score.numel())
-    counts = allocate_layer(curves, score, total, trim.SearchSettings(target)).counts
+    counts = allocate_layer(layer, total, trim.SearchSettings(target)).counts
     expected = torch.ones(score.numel(), dtype=torch.bool)
     expected[score.flatten().argsort(stable=True)[:total]] = False
-    assert torch.equal(trim.keep_mask(curves.ranks, counts), expected.view_as(score))
+    assert torch.equal(trim.keep_mask(layer.curves.ranks, counts), expected.view_as(score))
     assert int(counts.sum()) == total
     assert target < 0.5 or int(counts.max()) > 0.95 * score.shape[1]  # rows are not capped
 
 
 @pytest.mark.parametrize(("text", "zeros", "group"), [("2:4", 2, 4), ("1:2", 1, 2), ("6:8", 6, 8)])
 def test_patterns(text, zeros, group):
-    curves, score = make_curves()
-    pattern = Pattern.parse(text)
-    allocation = allocate_pattern(curves, score, pattern)
+    layer = make_layer()
+    curves, pattern = layer.curves, Pattern.parse(text)
+    allocation = allocate_pattern(layer, pattern)
     groups = (~allocation.keep).view(10, -1, group)
     assert bool((groups.sum(dim=2) == zeros).all())
     assert pattern.sparsity == zeros / group == float(allocation.counts.double().mean()) / 24
-    for kept, values in zip(allocation.keep.view(-1, group), score.view(-1, group), strict=True):
+    for kept, values in zip(allocation.keep.view(-1, group), layer.score.view(-1, group), strict=True):
         assert values[kept].min() >= values[~kept].max()
     pruned = (curves.weight * allocation.keep) @ curves.inputs
     expected = torch.nn.functional.cosine_similarity(curves.output.flatten(), pruned.flatten(), dim=0)
@@ -92,8 +98,8 @@ def test_patterns(text, zeros, group):
 
 
 def test_equal_scores_lose_the_first_of_the_group():
-    curves, score = make_curves()
-    keep = allocate_pattern(curves, torch.ones_like(score), Pattern(2, 4)).keep
+    layer = make_layer()
+    keep = allocate_pattern(replace(layer, score=torch.ones_like(layer.score)), Pattern(2, 4)).keep
     assert torch.equal(keep.view(-1, 4), torch.tensor([False, False, True, True]).expand(60, 4))
 
 

@@ -14,6 +14,7 @@ import trim
 from diagnostics import concentration, similarity
 from tests.processes import python
 from trim.files import FolderLock, atomic_file, is_locked, write_atomically
+from trim.methods.allocations import ScoredLayer
 from trim.methods.gini import gini
 from trim.models.heads import HeadLayout
 from trim.runs.folder import list_runs, open_run
@@ -31,23 +32,20 @@ SETTINGS = run_record(
 ).to_json()
 
 
-def make_curves(rows=12, columns=40, vectors=9, seed=0):
+def make_layer(rows=12, columns=40, vectors=9, seed=0):
     generator = torch.Generator().manual_seed(seed)
     weight = torch.randn(rows, columns, generator=generator)
     weight[3] = 0
     inputs = torch.randn(columns, vectors, generator=generator)
     score = trim.wanda_score(weight, inputs.norm(dim=1))
-    return trim.retention_curves(weight, inputs, score), score
+    return ScoredLayer(trim.retention_curves(weight, inputs, score), score)
 
 
 def make_record(name="2.mlp.up_proj", target=0.5, with_mask=True, **options):
-    curves, score = make_curves()
-    result = trim.search(curves, trim.SearchSettings(target, **options))
-    return (
-        record_of_search(name, curves, score, result, score_name="wanda", with_mask=with_mask),
-        curves,
-        result,
-    )
+    layer = make_layer()
+    result = trim.search(layer.curves, trim.SearchSettings(target, **options))
+    record = record_of_search(name, layer, result, score_name="wanda", with_mask=with_mask)
+    return record, layer.curves, result
 
 
 @pytest.fixture
@@ -178,12 +176,10 @@ def test_the_kept_row_sparsity_ends_where_the_search_did():
 
 
 def test_a_noiseless_layer_has_infinite_quality_and_is_kept(tmp_path):
-    curves, score = make_curves(rows=4, columns=40)
     counts = torch.zeros(4, dtype=torch.int64)
     record = layer_record(
         "0.up",
-        curves,
-        score,
+        make_layer(rows=4, columns=40),
         counts,
         budget=0.0,
         allocation="uniform",
