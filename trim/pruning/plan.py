@@ -3,12 +3,11 @@
 import math
 from pathlib import Path
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from trim.cache import cached_numbers
-from trim.calibration.calibration import Calibration
-from trim.calibration.layers import linear_layers, require_finite
-from trim.calibration.text_pass import text_pass
+from trim.calibration.inputs import LayerInputs
+from trim.calibration.layers import require_finite
 from trim.errors import SettingsError
 from trim.methods.alphapruning import alpha_budgets, squared_singular_values, tail_exponent
 from trim.methods.budgets import Budgets, Shapes, project_budgets, read_budgets, uniform_budgets
@@ -19,7 +18,8 @@ from trim.models.streamed import StreamedModel
 from trim.models.tensor_files import weights_key
 from trim.names import block_of, match_layers
 from trim.progress import Meter, Progress
-from trim.pruning.events import Listener, Note
+from trim.pruning.events import Note
+from trim.pruning.plan_inputs import PlanInputs
 from trim.pruning.plan_optimal import optimal_budgets
 from trim.runs.settings import PruneSettings
 
@@ -50,17 +50,7 @@ def asked_sparsity(settings: PruneSettings, shapes: Shapes) -> float:
     return sum(asked[name] * rows * columns for name, (rows, columns) in shapes.items()) / total
 
 
-def plan_budgets(
-    model: StreamedModel,
-    calibration: Calibration,
-    settings: PruneSettings,
-    *,
-    batch: int,
-    folder: Path,
-    activation_bytes: int | None,
-    listener: Listener,
-    sensitivity: dict[str, Tensor] | None = None,
-) -> Budgets:
+def plan_budgets(inputs: PlanInputs, sensitivity: dict[str, Tensor] | None = None) -> Budgets:
     """Plan how many weights each layer loses.
 
     `sensitivity` are the row weights of optimal budgets; None: all rows weigh alike.
@@ -69,8 +59,8 @@ def plan_budgets(
         SettingsError: the target is out of reach, or a layer does not fit the pattern.
         NonFiniteError: a weight or activation is NaN or infinite; the message names the layer.
     """
-    shapes = chosen_layers(settings.layers, model)
-    listener(Progress(f"Setting the layers' budgets ({settings.budget})"))
+    model, settings, shapes = inputs.model, inputs.settings, inputs.shapes
+    inputs.listener(Progress(f"Setting the layers' budgets ({settings.budget})"))
     target = asked_sparsity(settings, shapes)
     if settings.pattern:
         pattern = Pattern.parse(settings.pattern)
@@ -89,15 +79,10 @@ def plan_budgets(
             "owl_multiple": settings.owl_multiple,
             "layers": list(shapes),
             "model": weights_key(model.files),
-            "text": calibration.sha256,
-            "compute": [str(model.device), str(model.dtype), batch],
+            "text": inputs.calibration.sha256,
+            "compute": [str(model.device), str(model.dtype), inputs.batch],
         }
-        shares = cached_numbers(
-            key,
-            lambda: _outlier_shares(
-                model, calibration, settings, shapes, batch, folder, activation_bytes, listener
-            ),
-        )
+        shares = cached_numbers(key, lambda: _outlier_shares(inputs))
         asked = owl_budgets(shares, shapes, target, settings.owl_width)
     elif settings.budget == "alphapruning":
         key = {
@@ -106,26 +91,15 @@ def plan_budgets(
             "model": weights_key(model.files),
             "compute": [str(model.device)],
         }
-        exponents = cached_numbers(key, lambda: _exponents(model, settings.alpha_fit, shapes, listener))
+        exponents = cached_numbers(key, lambda: _exponents(inputs))
         asked = alpha_budgets(exponents, shapes, target, settings.alpha_width)
     elif settings.budget == "optimal":
-        return optimal_budgets(
-            model,
-            calibration,
-            settings,
-            shapes,
-            target,
-            sensitivity,
-            batch=batch,
-            folder=folder,
-            activation_bytes=activation_bytes,
-            listener=listener,
-        )
+        return optimal_budgets(inputs, target, sensitivity)
     else:
         asked = uniform_budgets(shapes, target)
     budgets = project_budgets(asked, shapes, target, settings.row_cap, method=settings.budget)
     if budgets.clipped:
-        listener(
+        inputs.listener(
             Note(
                 f"{len(budgets.clipped)} of {len(shapes)} layers cannot be as sparse or as dense as {settings.budget} "
                 f"asks ({budgets.clipped[0]}, …); the others make up for it, and the model stays at its target"
@@ -134,59 +108,37 @@ def plan_budgets(
     return budgets
 
 
-def _block_layers(shapes: Shapes) -> dict[int, list[str]]:
-    blocks: dict[int, list[str]] = {}
-    for name in shapes:
-        blocks.setdefault(block_of(name), []).append(name)
-    return blocks
-
-
-def _outlier_shares(
-    model: StreamedModel,
-    calibration: Calibration,
-    settings: PruneSettings,
-    shapes: Shapes,
-    batch: int,
-    folder: Path,
-    activation_bytes: int | None,
-    listener: Listener,
-) -> list[float]:
+def _outlier_shares(inputs: PlanInputs) -> list[float]:
     """Measure OWL's outlier share of each block, from one pass of the text through the dense model."""
-    by_block = _block_layers(shapes)
     shares = []
-    meter = Meter(listener, of=max(by_block) + 1)
-    with text_pass(model, calibration, batch=batch, folder=folder, activation_bytes=activation_bytes) as text:
-        for index in range(max(by_block) + 1):
-            with model.block(index) as block:
-                if names := by_block.get(index):
-                    meter.report(f"Setting the layers' budgets ({settings.budget}): block {index}", index)
-                    layers = linear_layers(block, index, names)
-                    require_finite({name: layer.weight for name, layer in layers.items()})
-                    received = text.capture(index, block, layers)
-                    # OWL counts outliers of Wanda's score, whatever the weights are then pruned by.
-                    scores = [
-                        SCORES["wanda"](layer.weight, received[name].input_norm)
-                        for name, layer in layers.items()
-                        if not received[name].too_few
-                    ]
-                    shares.append(outlier_share(scores, settings.owl_multiple) if scores else math.nan)
-                if index < max(by_block):
-                    text.propagate(index, block)
+
+    def visit(layers: dict[str, nn.Linear], received: dict[str, LayerInputs]) -> None:
+        # OWL counts outliers of Wanda's score, whatever the weights are then pruned by.
+        scores = [
+            SCORES["wanda"](layer.weight, received[name].input_norm)
+            for name, layer in layers.items()
+            if not received[name].too_few
+        ]
+        shares.append(outlier_share(scores, inputs.settings.owl_multiple) if scores else math.nan)
+
+    inputs.visit_blocks(visit)
     return shares
 
 
-def _exponents(model: StreamedModel, fit: str, shapes: Shapes, listener: Listener) -> list[float]:
+def _exponents(inputs: PlanInputs) -> list[float]:
     """Compute each block's mean tail exponent."""
     means = []
-    by_block = _block_layers(shapes)
-    meter = Meter(listener, of=len(by_block))
-    for done, (index, names) in enumerate(by_block.items()):
+    blocks: dict[int, list[str]] = {}
+    for name in inputs.shapes:
+        blocks.setdefault(block_of(name), []).append(name)
+    meter = Meter(inputs.listener, of=len(blocks))
+    for done, (index, names) in enumerate(blocks.items()):
         meter.report(f"Setting the layers' budgets (alphapruning): block {index}", done)
         exponents = []
         for name in names:
-            weight = model.weight(name).to(model.device)
+            weight = inputs.model.weight(name).to(inputs.model.device)
             require_finite({name: weight})
-            exponents.append(tail_exponent(squared_singular_values(weight), fit))
-        known = [value for value in exponents if value == value]
-        means.append(sum(known) / len(known) if known else float("nan"))
+            exponents.append(tail_exponent(squared_singular_values(weight), inputs.settings.alpha_fit))
+        finite = [value for value in exponents if value == value]
+        means.append(sum(finite) / len(finite) if finite else math.nan)
     return means

@@ -6,14 +6,13 @@ import hashlib
 import math
 import time
 from pathlib import Path
-from typing import TypedDict
 
 import numpy
 import torch
 from torch import Tensor
 
 from trim.calibration.inputs import MIN_TOKENS
-from trim.calibration.text_pass import DensePass, default_batch, fixed_threads, text_pass
+from trim.calibration.text_pass import DensePass, default_batch, fixed_threads
 from trim.errors import RunError
 from trim.methods.budgets import Budgets
 from trim.methods.choices import BUDGETS
@@ -22,24 +21,17 @@ from trim.models.experts import reach_few_experts
 from trim.models.row_parts import structure
 from trim.names import CORPORA, absolute
 from trim.progress import Progress, ProgressListener
-from trim.pruning.events import Began, Event, FactListener, Finished, Listener, end_reported, to_json
+from trim.pruning.events import Began, Event, FactListener, Finished, end_reported, to_json
 from trim.pruning.layer import Method
 from trim.pruning.loop import prune_blocks
 from trim.pruning.plan import chosen_layers, plan_budgets
+from trim.pruning.plan_inputs import PlanInputs
 from trim.pruning.plan_optimal import SENSITIVITY_FILE, load_sensitivity, plan_sensitivity, save_sensitivity
 from trim.pruning.source import TEXT_FILE, RunSource, read_text, require_same, write_text
 from trim.runs.folder import Run, open_run
 from trim.runs.options import settings_of
 from trim.runs.settings import PruneSettings
 from trim.runs.writer import RunWriter
-
-
-class _PassOptions(TypedDict):
-    """How a text passes through the model."""
-
-    batch: int
-    folder: Path
-    activation_bytes: int | None
 
 
 def prune(
@@ -189,20 +181,19 @@ def _work(
             listener(event)
 
     with fixed_threads(threads), torch.inference_mode(), end_reported(tell):
-        options: _PassOptions = {
-            "batch": batch,
-            "folder": writer.path,
-            "activation_bytes": activation_bytes,
-        }
-        sensitivity, budgets = _plan(run, writer, source, options, tell)
+        shapes = chosen_layers(source.settings.layers, source.model)
+        origin = source.model, source.calibration, source.settings
+        inputs = PlanInputs(*origin, shapes, batch, writer.path, activation_bytes, tell)
+        sensitivity, budgets = _plan(run, writer, inputs)
         with contextlib.ExitStack() as stack:
             if source.settings.needs_dense_text and activation_bytes is not None:
-                options["activation_bytes"] = activation_bytes // 2  # for each of two
-            text = stack.enter_context(text_pass(source.model, source.calibration, **options))
+                inputs = dataclasses.replace(
+                    inputs, activation_bytes=activation_bytes // 2
+                )  # for each of two
+            text = stack.enter_context(inputs.text())
             dense = None
             if source.settings.needs_dense_text:
-                second = text_pass(source.model, source.calibration, alongside=text, **options)
-                dense = DensePass(stack.enter_context(second))
+                dense = DensePass(stack.enter_context(inputs.text(alongside=text)))
             tell(
                 Began(
                     len(source.model.blocks),
@@ -230,19 +221,15 @@ def _work(
         return writer.finish(metrics)
 
 
-def _plan(
-    run: Run, writer: RunWriter, source: RunSource, options: _PassOptions, tell: Listener
-) -> tuple[dict[str, Tensor] | None, Budgets]:
+def _plan(run: Run, writer: RunWriter, inputs: PlanInputs) -> tuple[dict[str, Tensor] | None, Budgets]:
     """Return the sensitivities (None: not needed) and the budgets that the run began with; a new run plans them."""
-    origin = source.model, source.calibration, source.settings
     sensitivity = load_sensitivity(writer.path / SENSITIVITY_FILE)
-    if sensitivity is None and source.settings.needs_sensitivity:
-        shapes = chosen_layers(source.settings.layers, source.model)
-        sensitivity = plan_sensitivity(*origin, shapes, listener=tell, **options)
+    if sensitivity is None and inputs.settings.needs_sensitivity:
+        sensitivity = plan_sensitivity(inputs)
         save_sensitivity(writer.path / SENSITIVITY_FILE, sensitivity)
-    budgets = _saved_budgets(run, source)
+    budgets = _saved_budgets(run, inputs.shapes)
     if budgets is None:
-        budgets = plan_budgets(*origin, sensitivity=sensitivity, listener=tell, **options)
+        budgets = plan_budgets(inputs, sensitivity)
         writer.write_budgets(budgets.to_json())
     return sensitivity, budgets
 
@@ -274,11 +261,10 @@ def _batch_and_threads(run: Run) -> tuple[int, int]:
     return run.compute.batch, run.compute.threads
 
 
-def _saved_budgets(run: Run, source: RunSource) -> Budgets | None:
+def _saved_budgets(run: Run, shapes: dict[str, tuple[int, int]]) -> Budgets | None:
     """Return the budgets that the run began with, exact to the weight."""
     if not run.budgets:
         return None
-    shapes = chosen_layers(source.settings.layers, source.model)
     try:
         totals = run.budgets.get("totals")
         if totals is None:  # an older run

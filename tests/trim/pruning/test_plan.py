@@ -11,7 +11,6 @@ from tests.trim import tiny
 from trim.cache import usage_bytes
 from trim.methods.budgets import Budgets
 from trim.pruning.prune import _saved_budgets
-from trim.runs.settings import PruneSettings
 
 
 @pytest.mark.parametrize("budget", ["owl", "alphapruning"])
@@ -41,13 +40,11 @@ def test_runs_share_what_does_not_depend_on_the_target(own_cache, tmp_path, monk
 def test_budgets_are_saved_to_the_weight():
     shapes = {"0.mlp.up_proj": (7, 13), "1.mlp.up_proj": (3, 11)}
     budgets = Budgets.exact("optimal", {"0.mlp.up_proj": 37, "1.mlp.up_proj": 0}, shapes)
-    settings = PruneSettings(target=0.3, budget="optimal")
-    source = SimpleNamespace(settings=settings, model=SimpleNamespace(layers=shapes, routers=set()))
     saved = json.loads(json.dumps(budgets.to_json()))
     before = {key: value for key, value in saved.items() if key != "totals"}  # as older runs have it
     for content in (saved, before):
         run = SimpleNamespace(budgets=content, path=Path("run"))
-        assert _saved_budgets(run, source) == budgets
+        assert _saved_budgets(run, shapes) == budgets
     damaged = SimpleNamespace(budgets=saved | {"totals": {"0.mlp.up_proj": 37}}, path=Path("run"))
     with pytest.raises(trim.RunError, match="damaged"):
-        _saved_budgets(damaged, source)
+        _saved_budgets(damaged, shapes)
