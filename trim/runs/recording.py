@@ -2,6 +2,7 @@
 
 import platform
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -99,6 +100,15 @@ class Change:
     error_left: Tensor
     moved: Tensor
 
+    def arrays(self) -> dict[str, Tensor]:
+        """Return what a layer's record keeps of it for each row and weight, by its names there."""
+        return {
+            "kept_weights": self.weights,
+            "row_error_masked": self.error_masked,
+            "row_error": self.error,
+            "row_moved": self.moved,
+        }
+
 
 def weight_change(weight: Tensor, keep: Tensor, changed: Tensor, inputs: Tensor, aimed_at: Tensor) -> Change:
     """Compare changed weights with the mask alone.
@@ -158,30 +168,13 @@ def with_weights(
     """
     keep = torch.from_numpy(record.keep()).to(weight.device)
     change = weight_change(weight, keep, changed, inputs, aimed_at)
-    found = {
-        "kept_weights": change.weights,
-        "row_error_masked": change.error_masked,
-        "row_error": change.error,
-        "row_moved": change.moved,
-    }
-    numbers = [change.error_left.double()]
+    tensors = change.arrays()
+    numbers = {"error_left": change.error_left.double()}
     if record.allocation in SOLVERS:
         retained = MaskRetained(dense_curves(weight, inputs), keep, changed.float())
-        found["cosine"] = retained.cosine
-        numbers.append(layer_quality(retained, record.quality_measure))
-    values, *arrays = _on_host([torch.stack(numbers), *found.values()])
-    left, *quality = values.tolist()
-    made = {key: _typed(array, ARRAYS[key][0]) for key, array in zip(found, arrays, strict=True)}
-    return replace(
-        record,
-        error_left=left,
-        realised_quality=quality[0] if quality else record.realised_quality,
-        cosine=made.get("cosine", record.cosine),
-        kept_weights=made["kept_weights"],
-        row_error_masked=made["row_error_masked"],
-        row_error=made["row_error"],
-        row_moved=made["row_moved"],
-    )
+        tensors["cosine"] = retained.cosine
+        numbers["realised_quality"] = layer_quality(retained, record.quality_measure)
+    return replace(record, **_stored(numbers, tensors))
 
 
 def layer_record(
@@ -219,7 +212,7 @@ def layer_record(
     before = curves.at(uniform_counts(curves.rows, counts.sum()))
     after = curves.at(counts) if retained is None else retained
     grid = torch.from_numpy(curve_counts(curves.columns)).to(curves.dot.device)
-    found = {
+    tensors = {
         "counts": counts,
         "gini": gini(layer.score, curves.sorted_columns),
         "weight_norm": torch.linalg.vector_norm(curves.captured_weight, dim=1, dtype=torch.float32),
@@ -228,17 +221,17 @@ def layer_record(
         "cosine_curve": curves.cosine_at(grid),
         "dead_rows": curves.dead_rows,
     }
-    qualities = torch.stack([layer_quality(one, quality_measure) for one in (before, after)])
+    numbers = {
+        "uniform_quality": layer_quality(before, quality_measure),
+        "realised_quality": layer_quality(after, quality_measure),
+    }
     if layer.sensitivity is not None:
-        found["sensitivity"] = layer.sensitivity
+        tensors["sensitivity"] = layer.sensitivity
     if keep is not None:
-        found["packed_mask"] = pack_bits(keep)
+        tensors["packed_mask"] = pack_bits(keep)
     if change is not None:
-        found |= {"kept_weights": change.weights, "row_moved": change.moved}
-        found |= {"row_error_masked": change.error_masked, "row_error": change.error}
-        qualities = torch.cat([qualities, change.error_left.double()[None]])
-    numbers, *arrays = _on_host([qualities, *found.values()])
-    uniform_quality, realised_quality, *left = numbers.tolist()
+        tensors |= change.arrays()
+        numbers["error_left"] = change.error_left.double()
     return LayerRecord(
         name=name,
         columns=curves.columns,
@@ -247,12 +240,9 @@ def layer_record(
         score=score_name,
         vectors=curves.vectors,
         quality_measure=quality_measure,
-        uniform_quality=uniform_quality,
-        realised_quality=realised_quality,
         search=None if search is None else search_record(curves, search),
-        error_left=left[0] if left else None,
         tokens=tokens,
-        **{key: _typed(values, ARRAYS[key][0]) for key, values in zip(found, arrays, strict=True)},
+        **_stored(numbers, tensors),
     )
 
 
@@ -309,12 +299,19 @@ def record_of_search(
     )
 
 
-def _on_host(tensors: list[Tensor]) -> list[np.ndarray]:
-    """Copy tensors to host memory; all copies are under way before any is waited for."""
-    copies = [values.detach().to("cpu", non_blocking=True) for values in tensors]
-    for device in {values.device for values in tensors if values.is_cuda}:
+def _stored(numbers: dict[str, Tensor], tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Return fields of a record: numbers of one type as they are, arrays in the type that a record has them in.
+
+    All copies from a GPU are under way before any is waited for.
+    """
+    given = [torch.stack(list(numbers.values())), *tensors.values()]
+    copies = [values.detach().to("cpu", non_blocking=True) for values in given]
+    for device in {values.device for values in given if values.is_cuda}:
         torch.cuda.current_stream(device).synchronize()
-    return [values.numpy() for values in copies]
+    fields: dict[str, Any] = dict(zip(numbers, copies[0].tolist(), strict=True))
+    for key, values in zip(tensors, copies[1:], strict=True):
+        fields[key] = _typed(values.numpy(), ARRAYS[key][0])
+    return fields
 
 
 def _typed(values: np.ndarray, dtype: str) -> np.ndarray:
