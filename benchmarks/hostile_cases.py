@@ -23,7 +23,8 @@ import torch
 import trim
 from app.services.jobs.manager import RunJobs
 from app.services.jobs.progress import read_progress
-from app.services.results.compared import LETTERS, Pick, labelled, opened, settings
+from app.services.results.compared import labelled, opened, settings
+from app.services.results.picks import LETTERS, Pick
 from app.services.results.recovered import LayersMoved, recovery_report
 from app.services.results.report import run_report
 from app.services.results.sweep_curves import curves, texts

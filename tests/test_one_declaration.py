@@ -61,6 +61,7 @@ assert arguments(settings) == ["demo", "--target", "0.7", "--shine", "0.25"]
 assert More.from_json(settings.to_json()) == settings
 
 from app.services.results import compared as service
+from app.services.results import picks as picking
 from app.services.runs import estimate
 from app.services.runs.store import STORE
 from tests.app import small_runs
@@ -73,7 +74,7 @@ for number, shine in enumerate((0.25, 0.75)):
     small_runs.PruneSettings = real
 entries = {entry.id: entry for entry in STORE.runs()}
 assert entries["run0"].opened().request.shine == 0.25
-picks = [service.opened(STORE, "AB"[n], service.Pick(f"run{n}", "0.mlp.gate_proj")) for n in range(2)]
+picks = [service.opened(STORE, "AB"[n], picking.Pick(f"run{n}", "0.mlp.gate_proj")) for n in range(2)]
 (line,) = [line for line in service.settings(picks) if line.name == "Shine of rows"]
 assert line.differs and line.values == ("0.25", "0.75"), line
 

@@ -5,18 +5,8 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.services.results.compared import (
-    LETTERS,
-    LIVE,
-    LIVE_LAYERS,
-    Compared,
-    Pick,
-    default_picks,
-    in_common,
-    labelled,
-    layers_of,
-    opened,
-)
+from app.services.results.compared import LIVE, LIVE_LAYERS, Compared, in_common, labelled, opened
+from app.services.results.picks import LETTERS, Pick, default_picks, layers_of
 from app.services.runs.store import STORE, StoredRun
 from app.ui.common.guard import guarded
 from app.ui.common.present import kept

@@ -4,7 +4,7 @@ from collections.abc import Callable, Hashable
 
 import streamlit as st
 
-from app.services.results.compared import DEFAULT_LAYER
+from app.services.results.picks import DEFAULT_LAYER
 from app.services.runs.layer import LayerView
 from app.services.runs.store import STORE
 from app.ui.common.cards import card

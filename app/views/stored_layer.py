@@ -5,7 +5,7 @@ import re
 
 import streamlit as st
 
-from app.services.results.compared import Pick
+from app.services.results.picks import Pick
 from app.services.runs.store import STORE
 from app.services.server.faults import explain
 from app.ui.common.guard import guarded

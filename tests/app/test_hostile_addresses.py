@@ -12,7 +12,7 @@ from streamlit.testing.v1 import AppTest
 import trim
 from app.services.jobs.manager import JOBS
 from app.services.layer.laboratory import Laboratory
-from app.services.results.compared import Pick
+from app.services.results.picks import Pick
 from app.services.runs.store import RunStore
 from app.services.server.access import PresenterNeededError, Seminar
 from app.ui.common import search_options

@@ -1,66 +1,35 @@
-"""The Compare page's contents: up to eight slots, each a layer of a run, all layers of a kind, or a layer seen live."""
+"""The Compare page's contents: up to eight slots, each what is picked of a run, or a layer seen live."""
 
 import dataclasses
 import re
 import threading
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from app.services.runs.facts import run_facts
-from app.services.runs.layer import METHOD_LABELS, LayerView
-from app.services.runs.store import RunStore, StoredRun
+from app.services.results.picks import EVERY_BLOCK, LETTERS, UNIFORM, Pick, every_expert, layers_of
+from app.services.runs.layer import LayerView
+from app.services.runs.store import RunStore
 from app.services.server.lru import Shared, cached
 from diagnostics.allocation import RowAllocation
 from diagnostics.comparison import AllocationComparison, compare_allocations
 from diagnostics.format import percent
 from trim.errors import RunError
 from trim.methods.agreement import MaskAgreement, mask_agreement
-from trim.names import expert_number, experts_of, path_in_block
+from trim.names import expert_number
 from trim.runs.folder import Run
 from trim.runs.options import idle_options, options
 from trim.runs.run_record import ModelFacts
 from trim.runs.settings import PruneSettings
 
-LETTERS = "ABCDEFGH"
-DEFAULT_LAYER = "15.mlp.gate_proj"
-EVERY_BLOCK = "*."  # before a path: the layers of that path in all blocks
 LIVE = "live:"  # before the id of a layer that was seen and not kept; no folder can be called so
 MAX_LIVE_LAYERS = 64
 MAX_LIVE_MASK_WEIGHTS = 2**25
 NOT_USED = "not used"  # shown for an option that changes nothing, given the others
-_UNIFORM = "uniform"
 COMPARISON_CACHE_SIZE = 64
 _comparisons: Shared[Hashable, AllocationComparison] = Shared(COMPARISON_CACHE_SIZE)
-
-
-@dataclass(frozen=True)
-class Pick:
-    """A layer of a run; with `uniform`, what uniform would have pruned of it at the same layer sparsity."""
-
-    run_id: str
-    layer: str
-    uniform: bool = False
-
-    def __str__(self) -> str:
-        return "/".join((self.run_id, self.layer, *([_UNIFORM] if self.uniform else [])))
-
-    @classmethod
-    def parse(cls, text: str) -> "Pick":
-        """Parse what `str` of a pick returns.
-
-        Raises:
-            RunError: the text does not name a run and a layer.
-        """
-        parts = text.split("/")
-        if len(parts) not in (2, 3) or not all(parts) or (len(parts) == 3 and parts[2] != _UNIFORM):
-            raise RunError(
-                f"The address asks to compare {text[:60]!r}; write a run's id, a slash and a layer, such as "
-                f"demo-trim-70/{DEFAULT_LAYER}."
-            )
-        return cls(parts[0], parts[1], len(parts) == 3)
 
 
 @dataclass(frozen=True)
@@ -102,7 +71,7 @@ class LiveLayers:
         What computes or is large is left out: the score, the search, the prices. A mask is stored up to
         MAX_LIVE_MASK_WEIGHTS.
         """
-        shown = view.showing({_UNIFORM, method})
+        shown = view.showing({UNIFORM, method})
         own = shown.own
         name = f"{LIVE}{abs(hash((source.request, source.model, own.counts.tobytes()))):016x}"[:24]
         masks: dict[str, Callable[[], np.ndarray]] = {}
@@ -190,35 +159,6 @@ class Compared:
         return pruned / sum(view.rows * view.columns for view in self.views)
 
 
-def kinds(layers: Sequence[str]) -> list[str]:
-    """Return picks of several layers: of all blocks, "*.mlp.gate_proj", and of all experts of a block."""
-    paths = Counter(path_in_block(name) for name in layers)
-    experts = Counter(every for name in layers if (every := every_expert(name)))
-    return [
-        *(EVERY_BLOCK + path for path, number in paths.items() if number > 1),
-        *(every for every, number in experts.items() if number > 1),
-    ]
-
-
-def every_expert(layer: str) -> str:
-    """Return the pick of a layer of all experts of a block, "12.mlp.experts.*.up_proj"; "": it is not an expert's."""
-    number = expert_number(layer)
-    return re.sub(rf"\.{number}(?=\.|$)", ".*", layer) if number else ""
-
-
-def layers_of(pick: Pick, layers: Sequence[str]) -> list[str]:
-    """Return which of a run's layers are picked; none: the run has no such layer."""
-    if "*" not in pick.layer:
-        return [name for name in layers if name == pick.layer]
-    asked = pick.layer.split(".")
-
-    def fits(name: str) -> bool:
-        parts = name.split(".")
-        return len(parts) == len(asked) and all(a in ("*", b) for a, b in zip(asked, parts, strict=True))
-
-    return [name for name in layers if fits(name)]
-
-
 def opened(store: RunStore, slot: int, pick: Pick) -> Compared:
     """Read what a slot shows.
 
@@ -237,7 +177,7 @@ def opened(store: RunStore, slot: int, pick: Pick) -> Compared:
             )
         source, views = ComparedSource.of(run), [store.view(run, name) for name in names]
     if pick.uniform:
-        views = [view.showing({_UNIFORM}) for view in views]
+        views = [view.showing({UNIFORM}) for view in views]
     return Compared(slot, pick, source, tuple(views))
 
 
@@ -297,65 +237,6 @@ def _percents(shares: Sequence[float]) -> list[str]:
         if len(set(texts)) >= distinct:
             break
     return texts
-
-
-def default_picks(runs: Sequence[StoredRun]) -> list[Pick]:
-    """Pick TRIM, optimal and uniform on one layer, of the runs that came with the app where they are there."""
-    known = [entry for entry in runs if entry.run is not None and entry.run.layers]
-    known.sort(key=lambda entry: not entry.shipped)
-    by_method: dict[str, StoredRun] = {}
-    for entry in known:
-        by_method.setdefault(entry.opened().request.allocation, entry)
-    first = by_method.get("trim") or next(iter(known), None)
-    if first is None:
-        return []
-    layers = first.opened().layers
-    layer = DEFAULT_LAYER if DEFAULT_LAYER in layers else layers[0]
-    picks = [Pick(first.id, layer)]
-    second = by_method.get("optimal")
-    if second is not None and second is not first and layer in second.opened().layers:
-        picks.append(Pick(second.id, layer))
-    return [*picks, Pick(first.id, layer, uniform=True)]
-
-
-def alike(pick: Pick, runs: Sequence[StoredRun]) -> dict[str, list[Pick]]:
-    """Return what can be compared with a pick, by what differs: other targets, seeds, methods, blocks, experts."""
-    found: dict[str, list[Pick]] = {}
-    own = next((entry.run for entry in runs if entry.id == pick.run_id and entry.run is not None), None)
-    if own is None:
-        return found
-    for words, names in (
-        ("other targets", {"target"}),
-        ("other seeds", {"seed"}),
-        ("other methods", {"allocation", "budget"}),
-    ):
-        for entry in runs:
-            run = entry.run
-            if run is None or run is own or run.model.weights != own.model.weights:
-                continue
-            if layers_of(pick, run.layers) and _differ_in(own.request, run.request) <= names:
-                found.setdefault(words, []).append(Pick(entry.id, pick.layer))
-    if "*" in pick.layer:
-        return found
-    several = [EVERY_BLOCK + path_in_block(pick.layer), every_expert(pick.layer)]
-    for words, layer in zip(("every block", "all experts"), several, strict=True):
-        if len(layers_of(Pick(pick.run_id, layer), own.layers)) > 1:
-            found[words] = [Pick(pick.run_id, layer)]
-    if len(experts := experts_of(pick.layer, own.layers)) > 1:
-        even = np.linspace(0, len(experts) - 1, min(len(LETTERS), len(experts))).round().astype(int)
-        others = [experts[place] for place in even if experts[place] != pick.layer]
-        found["other experts"] = [Pick(pick.run_id, layer) for layer in others[: len(LETTERS) - 1]]
-    return found
-
-
-def _differ_in(first: PruneSettings, second: PruneSettings) -> set[str]:
-    """Return which options differ of those that both use, apart from the machine's."""
-    idle = idle_options(first) | idle_options(second) | {"device", "dtype", "batch", "layers"}
-    return {
-        name
-        for name in options(PruneSettings)
-        if name not in idle and getattr(first, name) != getattr(second, name)
-    }
 
 
 def comparison(first: Compared, second: Compared) -> AllocationComparison:
@@ -430,10 +311,3 @@ def settings(compared: Sequence[Compared]) -> list[Setting]:
 
 def _shape(each: Compared) -> str:
     return f"{each.stored.rows:,} × {each.stored.columns:,}"
-
-
-def run_label(entry: StoredRun) -> str:
-    """Return the label of a run in a list: its name, and its method where the name does not say it."""
-    facts = run_facts(entry)
-    method = METHOD_LABELS.get(facts.allocation, facts.allocation)
-    return facts.name if method.casefold() in facts.name.casefold() else f"{facts.name} ({method})"

@@ -10,7 +10,8 @@ import streamlit as st
 
 from app.services.layer.keys import StudyKey
 from app.services.layer.request import request_of
-from app.services.results.compared import LETTERS, LIVE_LAYERS, ComparedSource, Pick
+from app.services.results.compared import LIVE_LAYERS, ComparedSource
+from app.services.results.picks import LETTERS, Pick
 from app.ui.common.present import kept
 from diagnostics.format import percent
 from trim.methods.search_settings import SearchSettings

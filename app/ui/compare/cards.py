@@ -7,13 +7,8 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from app.services.results.compared import (
-    EVERY_BLOCK,
-    LIVE,
-    Compared,
-    comparison,
-    masks_agree,
-)
+from app.services.results.compared import LIVE, Compared, comparison, masks_agree
+from app.services.results.picks import EVERY_BLOCK
 from app.services.results.recovered import recovered_points
 from app.services.results.sweep_curves import curves, texts, tokens_of
 from app.services.results.tables import masks_by_layer

@@ -5,7 +5,8 @@ from functools import lru_cache
 
 import streamlit as st
 
-from app.services.results.compared import EVERY_BLOCK, LETTERS, LIVE, Compared, Pick, alike, kinds, run_label
+from app.services.results.compared import LIVE, Compared
+from app.services.results.picks import EVERY_BLOCK, LETTERS, Pick, alike, kinds, run_label
 from app.services.runs.store import StoredRun
 from app.ui.common.slots import slots
 from app.ui.common.studio import theme

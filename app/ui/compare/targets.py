@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 
 import streamlit as st
 
-from app.services.results.compared import Compared, Pick
+from app.services.results.compared import Compared
+from app.services.results.picks import Pick
 from app.services.runs.layer import METHOD_LABELS
 from app.ui.common.live_link import live_link
 from app.ui.common.slots import LiveOrigin, live_pick

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from app.services.results.compared import Pick
+from app.services.results.picks import Pick
 from app.services.runs.layer import LayerView
 from app.ui.common.present import kept
 from app.ui.common.seminar import presenter_only

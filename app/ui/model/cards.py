@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import streamlit as st
 
-from app.services.results.compared import Pick
 from app.services.results.perplexities import on_one_text
+from app.services.results.picks import Pick
 from app.services.runs.recoveries import recovered_bars
 from app.ui.common.cards import View, card, theme
 from app.ui.common.explanations import MAP_FORMULAS

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import streamlit as st
 
-from app.services.results.compared import Pick
+from app.services.results.picks import Pick
 from app.services.results.report import run_report
 from app.services.results.tables import model_map, row_columns
 from app.services.runs.commands import reproduce

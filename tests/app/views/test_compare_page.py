@@ -11,7 +11,9 @@ from streamlit.testing.v1 import AppTest
 
 import trim
 from app.services.results import compared as service
-from app.services.results.compared import LIVE_LAYERS, Pick
+from app.services.results import picks as picking
+from app.services.results.compared import LIVE_LAYERS
+from app.services.results.picks import Pick
 from app.services.results.recovered import recovered_points
 from app.services.results.sweep_curves import curves, texts, tokens_of
 from app.services.runs.layer import LayerView
@@ -49,7 +51,7 @@ def test_experts_of_a_block(tmp_path):
             writer.write_block(block, [replace(layer, name=name) for name in names[15 * block :][:15]])
         writer.finish({})
     store = RunStore(folder=lambda: tmp_path / "runs", shipped=lambda: tmp_path / "none")
-    found = service.alike(Pick("e", names[17]), store.runs())
+    found = picking.alike(Pick("e", names[17]), store.runs())
     assert found["all experts"] == [Pick("e", "1.mlp.experts.*.up_proj")]
     assert [pick.layer.split(".")[3] for pick in found["other experts"]] == [
         "0",
@@ -61,8 +63,8 @@ def test_experts_of_a_block(tmp_path):
         "14",
     ]
     assert found["every block"] == [Pick("e", "*.mlp.experts.2.up_proj")]
-    assert not service.alike(Pick("e", "1.mlp.experts.*.up_proj"), store.runs())
-    assert service.kinds(names)[-1] == "1.mlp.experts.*.up_proj"
+    assert not picking.alike(Pick("e", "1.mlp.experts.*.up_proj"), store.runs())
+    assert picking.kinds(names)[-1] == "1.mlp.experts.*.up_proj"
     (together,) = compare_views._sets(
         [service.opened(store, 0, found["all experts"][0])], compare_views.GINI
     )[14:]
@@ -114,7 +116,7 @@ def test_a_first_look_is_trim_optimal_and_uniform(store):
 
 def test_what_differs_comes_first(store):
     compared = [
-        service.opened(store, slot, pick) for slot, pick in enumerate(service.default_picks(store.runs())[:2])
+        service.opened(store, slot, pick) for slot, pick in enumerate(picking.default_picks(store.runs())[:2])
     ]
     lines = service.settings(compared)
     flags = [line.differs for line in lines]
@@ -125,7 +127,7 @@ def test_what_differs_comes_first(store):
 
 
 def test_every_option_that_does_something_is_among_the_settings(store):
-    picks = [service.Pick("o", GATE), service.Pick("t", GATE)]
+    picks = [picking.Pick("o", GATE), picking.Pick("t", GATE)]
     compared = [service.opened(store, slot, pick) for slot, pick in enumerate(picks)]
     lines = {line.name: line for line in service.settings(compared)}
     for name, each in options(PruneSettings).items():

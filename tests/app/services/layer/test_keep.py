@@ -9,7 +9,8 @@ from app.services.layer.keep import keep
 from app.services.layer.keys import ModelKey, SampleKey, StudyKey
 from app.services.layer.study import Origin, Study
 from app.services.layer.tensor_layer import TensorLayer
-from app.services.results.compared import Pick, opened
+from app.services.results.compared import opened
+from app.services.results.picks import Pick
 from app.services.runs.store import RunStore
 from tests.trim import rough
 
