@@ -10,10 +10,10 @@ import fnmatch
 import io
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from trim.errors import TrimError
 from trim.names import format_bytes
@@ -62,20 +62,27 @@ def downloaded(
         files: patterns of the files that are used.
         is_complete: looks at a folder.
     """
-    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
     try:
-        folder = snapshot_download(
-            repository.name,
-            revision=repository.revision,
-            repo_type=repository.kind,
-            allow_patterns=list(files),
-            local_files_only=True,
-        )
+        folder = _snapshot(repository, files, local_files_only=True)
     except (HFValidationError, OSError):  # among them LocalEntryNotFoundError
         return None
-    return Path(folder) if is_complete(Path(folder)) else None
+    return folder if is_complete(folder) else None
+
+
+def _snapshot(repository: Repository, files: Iterable[str], **options: Any) -> Path:
+    """Return the repository's folder in the Hub's own cache, with these files; options as of `snapshot_download`."""
+    from huggingface_hub import snapshot_download
+
+    folder = snapshot_download(
+        repository.name,
+        revision=repository.revision,
+        repo_type=repository.kind,
+        allow_patterns=list(files),
+        **options,
+    )
+    return Path(folder)
 
 
 def list_sizes(repository: Repository) -> dict[str, int]:
@@ -119,18 +126,9 @@ def download(
     Raises:
         TrimError: the repository is unknown, gated or unreachable, or the disk is full.
     """
-    from huggingface_hub import snapshot_download
-
+    bar = _progress_class(repository.name, size_bytes, progress)
     with hub_errors(repository):
-        folder = snapshot_download(
-            repository.name,
-            revision=repository.revision,
-            repo_type=repository.kind,
-            allow_patterns=list(files),
-            etag_timeout=TIMEOUT_SECONDS,
-            tqdm_class=_progress_class(repository.name, size_bytes, progress),
-        )
-    return Path(folder)
+        return _snapshot(repository, files, etag_timeout=TIMEOUT_SECONDS, tqdm_class=bar)
 
 
 def fetch_file(repository: Repository, file: str, progress: ProgressListener | None = None) -> Path:

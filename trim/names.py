@@ -3,7 +3,7 @@
 import difflib
 import fnmatch
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from trim.errors import LayerNotFoundError
@@ -60,6 +60,14 @@ def absolute(source: object, reserved: Collection[str] = ()) -> str:
     text = str(source)
     path = None if text in reserved else local_path(text)
     return text if path is None else str(path.resolve())
+
+
+def text_table(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lay cells out in lines: the first column begins on the left, the others end on the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows
+    ]
 
 
 def block_of(layer: str) -> int:

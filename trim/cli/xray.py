@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from trim.cli.options import add_json, add_machine
 from trim.cli.terminal import Terminal
 from trim.errors import SettingsError
+from trim.names import text_table
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -132,10 +133,7 @@ def _table(rows: list[dict[str, object]]) -> str:
     cells = [titles] + [
         ["" if row[title] is None else _cell(row[title], title in shares) for title in titles] for row in rows
     ]
-    widths = [max(len(line[place]) for line in cells) for place in range(len(titles))]
-    return "\n".join(
-        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in cells
-    )
+    return "\n".join(text_table(cells))
 
 
 def _cell(value: object, share: bool) -> str:

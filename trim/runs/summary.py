@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from trim.names import path_in_block
+from trim.names import path_in_block, text_table
 from trim.runs.folder import Run
 
 _HEADINGS = (
@@ -30,14 +30,7 @@ def summary(run: Run) -> str:
     for name in run.layers:
         types.setdefault(path_in_block(name), []).append(name)
     rows = [_HEADINGS, *(_row(run, kind, names) for kind, names in types.items())]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(_HEADINGS))]
-    lines = [
-        "  ".join(
-            text.ljust(width) if column == 0 else text.rjust(width)
-            for column, (text, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
+    lines = text_table(rows)
     if run.layers:
         measure = run.numbers(run.layers[0])["quality_measure"]
         lines.append(f"quality: {measure}, mean over layers")

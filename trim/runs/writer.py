@@ -127,7 +127,7 @@ class RunWriter(FolderWriter):
         Args:
             index: the block's place in the model.
             records: its layers; each name begins with the index.
-            facts: what the manifest shall say about the block besides.
+            facts: what the manifest shall say about the block besides; of an entry that is copied, all of it.
 
         Returns:
             The size of its file in bytes.
@@ -152,7 +152,7 @@ class RunWriter(FolderWriter):
             "sha256": hashlib.sha256(content).hexdigest(),
             "layers": list(numbers),
         }
-        self.manifest["blocks"][str(index)] = cast(BlockEntry, own | facts)
+        self.manifest["blocks"][str(index)] = cast(BlockEntry, facts | own)
         self._write_manifest()
         if before is not None:
             (self.path / before).unlink(missing_ok=True)

@@ -109,10 +109,7 @@ def drop_masks(path: str | Path) -> None:
             if not names or not _has_mask(run, names[0]):
                 continue
             records = [run.layer(name, mask=False) for name in names]
-            facts = {
-                key: value for key, value in entry.items() if key not in ("file", "bytes", "sha256", "layers")
-            }
-            writer.write_block(index, records, **facts)
+            writer.write_block(index, records, **entry)
 
 
 def _has_mask(run: Run, name: str) -> bool:

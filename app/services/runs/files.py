@@ -46,11 +46,8 @@ def copy_run(run: Run, path: Path, change: Callable[[LayerRecord], LayerRecord])
     with RunWriter.create(path, run.settings, kind=run.kind) as writer:
         for index in run.blocks:
             entry = run.manifest["blocks"][str(index)]
-            facts = {
-                key: value for key, value in entry.items() if key not in ("file", "bytes", "sha256", "layers")
-            }
             records = [change(run.layer(name, mask=False)) for name in entry["layers"]]
-            writer.write_block(index, records, **facts)
+            writer.write_block(index, records, **entry)
         if run.complete:
             writer.finish(run.metrics)
     for name in (*SMALL_FILES, *measured_files(run.path)):
