@@ -1,15 +1,18 @@
 """The hidden states before and after each block of a model for a whole text, batch by batch."""
 
 import contextlib
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from trim.calibration.calibration import Calibration
-from trim.calibration.hidden_states import Activations
+from trim.calibration.hidden_states import Activations, activations
+from trim.calibration.text_pass import default_batch
 from trim.devices import halving
 from trim.errors import ModelError
 from trim.models.architecture import trial_of
@@ -162,3 +165,28 @@ class BlockStates:
     def _let_go(self, batch: int) -> None:
         self._calls.clear()
         self.model.forget()
+
+
+@contextlib.contextmanager
+def embedded_text(
+    model: Model, calibration: Calibration, *, slots: int, batch: int | None, why: str
+) -> Iterator[BlockStates]:
+    """Embed a text for a loaded model whose blocks are then run one by one, without gradients.
+
+    Args:
+        model: on its device; hidden states that memory does not hold lie in the temporary folder.
+        calibration: the text.
+        slots: how many hidden states of it are kept at a time; the first is the embedded text's.
+        batch: windows in one pass; None: chosen by itself.
+        why: as for `BlockStates`.
+
+    Raises:
+        NotEnoughMemoryError, SettingsError: the text does not fit.
+    """
+    shape = (slots * calibration.sequences, calibration.length, *trial_of(model.module).state_shape)
+    folder = Path(tempfile.gettempdir())
+    with torch.inference_mode(), activations(shape, model.dtype, model.device, folder=folder) as kept:
+        batch = batch or default_batch(calibration, model.device)
+        states = BlockStates(LoadedModel(model), calibration, kept, batch, why)
+        states.embed()
+        yield states

@@ -1,6 +1,5 @@
 """Errors of the hidden states after each block of a pruned model, against those of the dense one."""
 
-import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,14 +7,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trim.calibration.block_states import BlockStates, LoadedModel
+from trim.calibration.block_states import BlockStates, embedded_text
 from trim.calibration.calibration import Calibration
-from trim.calibration.hidden_states import activations
-from trim.calibration.text_pass import default_batch
 from trim.evaluation.layer_costs import pruned_layers
 from trim.evaluation.perplexity import check_windows
-from trim.models.architecture import trial_of
 from trim.models.loaded import Model
+from trim.names import block_of
 from trim.progress import Meter, ProgressListener
 from trim.pruning.export import require_fit
 from trim.runs.folder import Run, open_run
@@ -79,18 +76,13 @@ def block_errors(
     check_windows(model, windows)
     require_fit(run, model)
     calibration = Calibration.of(windows, vectors_per_sequence=1)
-    shape = (4 * len(windows), windows.shape[1], *trial_of(model.module).state_shape)
-    folder = Path(tempfile.gettempdir())
-    with torch.inference_mode(), activations(shape, model.dtype, model.device, folder=folder) as kept:
-        batch = batch or default_batch(calibration, model.device)
-        states = BlockStates(LoadedModel(model), calibration, kept, batch, "alongside a block")
-        states.embed()
+    with embedded_text(model, calibration, slots=4, batch=batch, why="alongside a block") as states:
         states.in_batches(lambda part: states.write(_PRUNED, part, states.read(_DENSE, part)))
         meter = Meter(progress, of=len(model.blocks))
         found = []
         for index in range(len(model.blocks)):
             meter.report(f"Following the errors through block {index}", index)
-            names = [name for name in run.layers if name.partition(".")[0] == str(index)]
+            names = [name for name in run.layers if block_of(name) == index]
             found.append(_block_error(model, run, states, index, names))
         meter.report("Every block is measured", len(model.blocks))
     return found

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,16 +9,13 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from trim.calibration.block_states import BlockStates, LoadedModel
+from trim.calibration.block_states import BlockStates, embedded_text
 from trim.calibration.calibration import Calibration
-from trim.calibration.hidden_states import activations
 from trim.calibration.sensitivity import sensitivity
-from trim.calibration.text_pass import default_batch
 from trim.evaluation.perplexity import check_windows, exp, logit_windows, losses_of
-from trim.models.architecture import trial_of
 from trim.models.loaded import Model
 from trim.models.replay import run_after_blocks
-from trim.names import match_layers
+from trim.names import block_of, match_layers
 from trim.progress import Meter, ProgressListener
 from trim.pruning.export import require_fit
 from trim.runs.folder import Run, open_run
@@ -98,28 +94,20 @@ def layer_costs(
     fisher = sensitivity(model, windows, progress=progress)
     calibration = Calibration.of(windows, vectors_per_sequence=1)
     blocks = len(model.blocks)
-    shape = ((blocks + 1) * len(windows), windows.shape[1], *trial_of(model.module).state_shape)
-    folder = Path(tempfile.gettempdir())
-    with torch.inference_mode(), activations(shape, model.dtype, model.device, folder=folder) as kept:
-        batch = batch or default_batch(calibration, model.device)
-        states = BlockStates(LoadedModel(model), calibration, kept, batch, "with its logits")
+    with embedded_text(model, calibration, slots=blocks + 1, batch=batch, why="with its logits") as states:
         work = _Suffixes(model, states)
         dense = work.dense_losses(progress)
         names = [name for name in run.layers if name in chosen]
-        meter = Meter(progress, of=sum(blocks - _block_of(name) for name in names))
+        meter = Meter(progress, of=sum(blocks - block_of(name) for name in names))
         found = LayerCosts(float(dense.mean()), ())
         for name in names:
             meter.report(f"Pruning {name} alone")
             found = replace(found, layers=(*found.layers, work.cost(name, run, dense, fisher[name])))
-            meter.done += blocks - _block_of(name)
+            meter.done += blocks - block_of(name)
             if each is not None:
                 each(found)
     meter.report("Every layer is measured")
     return found
-
-
-def _block_of(name: str) -> int:
-    return int(name.partition(".")[0])
 
 
 class _Suffixes:
@@ -130,9 +118,8 @@ class _Suffixes:
         self.states = states
 
     def dense_losses(self, progress: ProgressListener | None) -> Tensor:
-        """Fill the slots of all blocks, and return each window's mean loss, (windows,) float64."""
+        """Fill the slots after all blocks, and return each window's mean loss, (windows,) float64."""
         meter = Meter(progress, of=len(self.model.blocks))
-        self.states.embed()
         for index, block in enumerate(self.model.blocks):
             meter.report(f"Reading the text: block {index}", index)
             self.states.propagate(index, block)
@@ -142,7 +129,7 @@ class _Suffixes:
         """Prune a layer, run what comes after it, and put the layer back."""
         layer = self.model.layers[name]
         with pruned_layers(self.model, run, [name]) as dense_weights:
-            losses, squares = self._losses(_block_of(name), layer, layer.weight - dense_weights[name])
+            losses, squares = self._losses(block_of(name), layer, layer.weight - dense_weights[name])
         difference = losses - dense
         spread = float(difference.std()) / math.sqrt(len(losses)) if len(losses) > 1 else math.nan
         tokens = self.states.calibration.tokens.numel()

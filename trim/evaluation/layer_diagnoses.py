@@ -1,7 +1,6 @@
 """Measure single layers of a run on what they received when it pruned them, and keep the result with the run."""
 
 import contextlib
-import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +10,10 @@ import torch
 from torch import Tensor
 
 from trim.cache import text_sha256
-from trim.calibration.block_states import BlockStates, LoadedModel
+from trim.calibration.block_states import BlockStates, embedded_text
 from trim.calibration.calibration import Calibration
 from trim.calibration.capture import LayerSample
-from trim.calibration.hidden_states import activations
 from trim.calibration.inputs import InputListener
-from trim.calibration.text_pass import default_batch
 from trim.errors import CorpusError, RunError, SettingsError, SparsityError
 from trim.evaluation.agreement import allocated_mask
 from trim.evaluation.diagnose_text import LAYER_DIAGNOSES
@@ -163,17 +160,10 @@ def run_samples(
     chosen = {name for found in _matched(run, layers).values() for name in found}
     calibration = _calibration(model, run, corpus, seed, progress)
     last = max(map(block_of, chosen))
-    hidden = model.module.config.get_text_config().hidden_size
-    shape = (calibration.sequences, calibration.length, hidden)
     found: dict[str, LayerSample] = {}
     meter = Meter(progress, of=last + 1)
-    with (
-        torch.inference_mode(),
-        activations(shape, model.dtype, model.device, folder=Path(tempfile.gettempdir())) as kept,
-    ):
-        batch = run.compute.batch or default_batch(calibration, model.device)
-        states = BlockStates(LoadedModel(model), calibration, kept, batch, "alongside a block")
-        states.embed()
+    batch = run.compute.batch
+    with embedded_text(model, calibration, slots=1, batch=batch, why="alongside a block") as states:
         for index, block in enumerate(model.blocks[: last + 1]):
             meter.report(f"Reading the calibration text: block {index}", index)
             own = [name for name in run.layers if block_of(name) == index]
