@@ -39,8 +39,8 @@ from benchmarks.mutations import (
     change_bytes,
     change_header,
     change_json,
-    damaged,
-    mutated,
+    damage,
+    mutate,
     read_header_of,
     write_header,
     write_json,
@@ -108,7 +108,7 @@ class Cases:
             change_json(random, file, settings_fingerprint if file.name == "config.json" else None)
         elif file.suffix == ".jsonl" and random.random() < 0.8:
             events = [json.loads(line) for line in file.read_text().splitlines()]
-            file.write_text("\n".join(json.dumps(mutated(random, event)) for event in events))
+            file.write_text("\n".join(json.dumps(mutate(random, event)) for event in events))
         elif file.suffix == ".safetensors" and random.random() < 0.5:
             edit_block(path, file, random)
         else:
@@ -155,7 +155,7 @@ class Cases:
                 )
                 with warnings.catch_warnings(action="ignore"):
                     archive.writestr(name, random.randbytes(random.choice([0, 9, 3000])))
-        zipped = damaged(random, content.getvalue()) if random.random() < 0.8 else content.getvalue()
+        zipped = damage(random, content.getvalue()) if random.random() < 0.8 else content.getvalue()
         import_run(io.BytesIO(zipped), path.parent / "runs", lambda _: False)
         look(path.parent / "runs", charts=False)
 
@@ -184,7 +184,7 @@ class Cases:
             number = random.choice([0, 1, 7, 33, 10**5, 10**6, 2**31 - 1, 2**32 - 1])
             path.write_bytes(content[:at] + struct.pack("<I", number) + content[at + 4 :])
         else:
-            path.write_bytes(damaged(random, content))
+            path.write_bytes(damage(random, content))
         read_model(path)
 
     def sweep(self, random: random.Random) -> None:
@@ -206,10 +206,10 @@ class Cases:
         jobs.mkdir()
         changed = random.choice(["job", "end", "log"])
         for ending, content in self.job_files.items():
-            now = mutated(random, content) if ending == changed else content
+            now = mutate(random, content) if ending == changed else content
             write_json(jobs / f"{path.name}.{ending}", now)
         log = f"trim: {random.choice(['no', '€' * 10**6, '<b>'])}".encode()
-        (jobs / f"{path.name}.log").write_bytes(damaged(random, log) if changed == "log" else log)
+        (jobs / f"{path.name}.log").write_bytes(damage(random, log) if changed == "log" else log)
         look(path.parent, charts=False)
 
     def bomb(self, random: random.Random) -> None:
@@ -247,7 +247,7 @@ class Cases:
         """A text of other bytes."""
         ending = random.choice(sorted(self.texts))
         path = self.folder / f"damaged.{ending}"
-        path.write_bytes(damaged(random, self.texts[ending]))
+        path.write_bytes(damage(random, self.texts[ending]))
         read_text(path, random)
 
 
@@ -280,7 +280,7 @@ def with_rows(path: Path, texts: dict[str, bytes]) -> None:
 def edit_block(path: Path, file: Path, random: random.Random) -> None:
     """Change the numbers in a block's metadata, and enter the new size into the manifest."""
     header, rest = read_header_of(file)
-    header["__metadata__"]["trim"] = json.dumps(mutated(random, json.loads(header["__metadata__"]["trim"])))
+    header["__metadata__"]["trim"] = json.dumps(mutate(random, json.loads(header["__metadata__"]["trim"])))
     write_header(file, header, rest)
     manifest = json.loads((path / "manifest.json").read_text())
     manifest["blocks"][str(int(file.stem))]["bytes"] = file.stat().st_size

@@ -41,7 +41,7 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def forked(work: Work, log: Path) -> int:
+def fork(work: Work, log: Path) -> int:
     """Do some work in a fork of this process, in a session of its own; returns the process id."""
     sys.stdout.flush()
     pid = os.fork()
@@ -64,12 +64,12 @@ def forked(work: Work, log: Path) -> int:
     os._exit(code)
 
 
-def ended(pid: int, seconds: float) -> int:
+def wait_for_end(pid: int, seconds: float) -> int:
     """Wait for a process, and kill it after some seconds; returns its exit code, negative for a signal."""
     deadline = time.monotonic() + seconds
     while True:
-        found, status = os.waitpid(pid, os.WNOHANG)
-        if found:
+        ended_pid, status = os.waitpid(pid, os.WNOHANG)
+        if ended_pid:
             return os.waitstatus_to_exitcode(status)
         if time.monotonic() > deadline:
             with contextlib.suppress(ProcessLookupError):

@@ -33,7 +33,7 @@ import tests.rehearsed  # noqa: F401, prunes, so that forks find that done
 from app.services.jobs import manager, worker
 from app.services.runs import files, importing
 from app.services.runs.store import RunStore
-from benchmarks.killing import arm, die, ended, forked
+from benchmarks.killing import arm, die, fork, wait_for_end
 from benchmarks.script import print_report, script_parser
 from tests.app.small_runs import make_run
 from tests.trim import rough
@@ -64,7 +64,7 @@ class ForkedPopen:
                 arm(WORKER.folder, WORKER.operation, die)
             return worker.main(command[command.index("app.services.jobs.worker") + 1 :])
 
-        self.pid = forked(work, Path(stdout.name))
+        self.pid = fork(work, Path(stdout.name))
 
     def wait(self) -> int:
         """Wait for its end."""
@@ -97,7 +97,7 @@ class Kind:
             return code
 
         started = time.monotonic()
-        code = ended(forked(work, self.root / f"{self.name}.log"), PATIENCE_SECONDS)
+        code = wait_for_end(fork(work, self.root / f"{self.name}.log"), PATIENCE_SECONDS)
         if code:
             raise RuntimeError(
                 f"{self.name} does not end: {(self.root / f'{self.name}.log').read_text()[-2000:]}"
@@ -119,7 +119,7 @@ class Kind:
             return self.begin(folder)
 
         log = folder.with_suffix(".log")
-        code = ended(forked(work, log), seconds)
+        code = wait_for_end(fork(work, log), seconds)
         if code not in (0, -signal.SIGKILL) or (code and not kill):
             raise BadEndError(f"ended with {code}: {log.read_text(errors='replace')[-1500:]}")
         return code != 0
@@ -142,11 +142,11 @@ class Kind:
 
 def contents(folder: Path) -> dict[str, bytes]:
     """The files of a folder, without times, paths of this folder, and what depends on how often a process began."""
-    found = {}
+    results = {}
     for path in folder.rglob("*"):
         name = _JOB_ID.sub("job", str(path.relative_to(folder)))
         if _TEMPORARY.fullmatch(path.name):
-            found[name] = b""
+            results[name] = b""
         elif (
             path.is_file()
             and path.suffix not in (".jsonl", ".log", ".job", ".md", ".csv")
@@ -155,8 +155,8 @@ def contents(folder: Path) -> dict[str, bytes]:
             content = path.read_bytes()
             if path.suffix == ".json":
                 content = _TIMES.sub("", content.decode()).replace(str(folder), "").encode()
-            found[name] = content
-    return found
+            results[name] = content
+    return results
 
 
 class Prune(Kind):
@@ -223,7 +223,7 @@ class App(Kind):
             return self.begin(folder)
 
         log = folder.with_suffix(".log")
-        code = ended(forked(work, log), seconds)
+        code = wait_for_end(fork(work, log), seconds)
         if what == "both":
             kill_job(folder)
         jobs = manager.RunJobs(lambda: folder)

@@ -33,7 +33,7 @@ def hostile(random: random.Random, old: object) -> object:
     return random.choice([*TEXTS, *others, random.choice(NUMBERS)])
 
 
-def mutated(random: random.Random, content: T) -> T:
+def mutate(random: random.Random, content: T) -> T:
     """Return the JSON with one value replaced, removed, or added."""
     content = copy.deepcopy(content)
     places: list[tuple] = []
@@ -57,7 +57,7 @@ def mutated(random: random.Random, content: T) -> T:
     return content
 
 
-def damaged(random: random.Random, content: bytes) -> bytes:
+def damage(random: random.Random, content: bytes) -> bytes:
     """Return bytes with some replaced, cut off, doubled or zeroed; mostly near the beginning."""
     at = int(random.random() ** 4 * len(content))
     match random.randrange(5):
@@ -88,7 +88,7 @@ def change_json(
     random: random.Random, file: Path, fingerprint_of: Callable[[dict], str] | None = None
 ) -> None:
     """Change a value of a JSON file; where its settings have a fingerprint, it is made to fit them again."""
-    content = mutated(random, json.loads(file.read_text()))
+    content = mutate(random, json.loads(file.read_text()))
     if fingerprint_of and isinstance(content, dict) and isinstance(content.get("settings"), dict):
         content["fingerprint"] = fingerprint_of(content["settings"])
     write_json(file, content)
@@ -97,12 +97,12 @@ def change_json(
 def change_header(random: random.Random, file: Path) -> None:
     """Change a value in the header of a safetensors file."""
     header, rest = read_header_of(file)
-    write_header(file, mutated(random, header), rest)
+    write_header(file, mutate(random, header), rest)
 
 
 def change_bytes(random: random.Random, file: Path) -> None:
     """Damage the bytes of a file."""
-    file.write_bytes(damaged(random, file.read_bytes()))
+    file.write_bytes(damage(random, file.read_bytes()))
 
 
 def read_header_of(path: Path) -> tuple[dict, bytes]:

@@ -30,7 +30,7 @@ METHODS = {
 }
 
 
-def timed(model: str, tokens: torch.Tensor, settings: dict[str, object]) -> dict[str, float]:
+def time_run(model: str, tokens: torch.Tensor, settings: dict[str, object]) -> dict[str, float]:
     """Seconds of one run with nothing in the cache, whole and in sensitivities, budgets and the rest, called blocks."""
     begin = time.perf_counter()
     spent = dict.fromkeys(("sensitive", "budgets", "blocks"), 0.0)
@@ -86,7 +86,7 @@ def measure(arguments: argparse.Namespace, tokens: torch.Tensor) -> None:
     warm_up = int(choose_device(arguments.device).type == "cuda")
     for _ in range(warm_up + arguments.repeats):
         for method, settings in METHODS.items():
-            runs[method].append(timed(arguments.model, tokens, common | settings))
+            runs[method].append(time_run(arguments.model, tokens, common | settings))
     best = {method: min(some[warm_up:], key=lambda run: run["seconds"]) for method, some in runs.items()}
     result = {
         "tokens": tokens.numel(),

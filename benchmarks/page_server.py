@@ -38,7 +38,7 @@ def random_model(folder: Path) -> Path:
     return folder
 
 
-def timed(change: object) -> float:
+def time_change(change: object) -> float:
     """Seconds of one call."""
     begin = time.perf_counter()
     change()
@@ -61,13 +61,15 @@ def main() -> None:
         if arguments.device:
             page.set("selectbox", "device", arguments.device)
         scores = [
-            timed(lambda score=score: page.set("segmented_control", "score", score))
+            time_change(lambda score=score: page.set("segmented_control", "score", score))
             for score in ("magnitude", "wanda")
         ]
         targets = random.Random(1).sample(
             [target for target in range(30, 95) if target != 70], arguments.releases
         )
-        seconds = [timed(lambda target=target: page.set("slider", "target", target)) for target in targets]
+        seconds = [
+            time_change(lambda target=target: page.set("slider", "target", target)) for target in targets
+        ]
     print_report(
         "page_server",
         device=next(each for each in page.texts if "in memory, on" in each),

@@ -32,7 +32,7 @@ from trim.methods.least_squares import TextProducts
 from trim.methods.sparsegpt import sparsegpt
 
 
-def imported(folder: Path, name: str) -> ModuleType:
+def import_peer(folder: Path, name: str) -> ModuleType:
     """Import a module of the authors' from a folder, which may hold others that it imports."""
     if not hasattr(transformers, "Conv1D"):  # was there when the peers were written
         transformers.Conv1D = transformers.pytorch_utils.Conv1D
@@ -45,7 +45,7 @@ def imported(folder: Path, name: str) -> ModuleType:
 
 def of_sparsegpt(folder: Path, layer: nn.Linear, inputs: list[Tensor], sparsity: float) -> Tensor:
     """Return the weight that SparseGPT's class makes of a layer."""
-    theirs = imported(folder, "sparsegpt").SparseGPT(layer)
+    theirs = import_peer(folder, "sparsegpt").SparseGPT(layer)
     for batch in inputs:
         theirs.add_batch(batch, batch)
     theirs.fasterprune(sparsity)
@@ -54,7 +54,7 @@ def of_sparsegpt(folder: Path, layer: nn.Linear, inputs: list[Tensor], sparsity:
 
 def of_alps(folder: Path, layer: nn.Linear, inputs: list[Tensor], sparsity: float) -> Tensor:
     """Return the weight that ALPS's class makes of a layer."""
-    module = imported(folder, "alps")
+    module = import_peer(folder, "alps")
     module.dev = str(layer.weight.device)
     theirs = module.ALPS_prune(layer, len(inputs), inputs[0].shape[1])
     for batch in inputs:
@@ -114,7 +114,7 @@ def compare(
     float64: bool,
 ) -> dict[str, float]:
     """Prune a layer by both; returns how far their masks agree, and the error of ours over theirs."""
-    found: dict[str, float] = {}
+    errors: dict[str, float] = {}
     masks = []
     for double in (False, True)[: 1 + float64]:
         dtype, name = (torch.float64, "_float64") if double else (torch.float32, "")
@@ -138,11 +138,11 @@ def compare(
         error, reference = (
             ((weight - each) @ gram * (weight - each)).double().sum() for each in (got.weight, expected)
         )
-        found |= {f"masks_agree{name}": float(agree)}
-        found |= dict.fromkeys((f"error_least{name}", f"error_most{name}"), float(error / reference))
+        errors |= {f"masks_agree{name}": float(agree)}
+        errors |= dict.fromkeys((f"error_least{name}", f"error_most{name}"), float(error / reference))
     if float64:
-        found["theirs_agree_with_float64"] = float((masks[0] == masks[1]).double().mean())
-    return found
+        errors["theirs_agree_with_float64"] = float((masks[0] == masks[1]).double().mean())
+    return errors
 
 
 def main() -> None:
@@ -175,9 +175,9 @@ def main() -> None:
                 continue
             seen = worst.setdefault(peer, {})
             for sparsity in chosen.sparsities:
-                found = compare(*functions, folder, dense, inputs, sparsity, chosen.float64)
-                print(f"{name} {peer} {sparsity:g}:", json.dumps(found), flush=True)
-                for key, value in found.items():
+                comparison = compare(*functions, folder, dense, inputs, sparsity, chosen.float64)
+                print(f"{name} {peer} {sparsity:g}:", json.dumps(comparison), flush=True)
+                for key, value in comparison.items():
                     pick = max if key.startswith("error_most") else min
                     seen[key] = pick(seen.get(key, value), value)
     device = torch.cuda.get_device_name() if chosen.device == "cuda" else chosen.device

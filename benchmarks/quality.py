@@ -74,8 +74,8 @@ class Results:
         Raises:
             SystemExit: the file holds results of another protocol.
         """
-        known = self.content.setdefault("protocol", protocol)
-        if not same_protocol(known, protocol):
+        earlier = self.content.setdefault("protocol", protocol)
+        if not same_protocol(earlier, protocol):
             raise SystemExit(f"{self.path} holds results of another protocol; choose another --results")
         merged = {row_key(row): row for row in (*self.content["rows"], *rows)}
         self.content["rows"] = sorted(merged.values(), key=lambda row: json.dumps(row["method"]))
@@ -151,8 +151,8 @@ def show(event: SweepFact) -> None:
         case DenseMeasured():
             print(f"dense: {', '.join(f'{value:.3f}' for value in event.perplexities)}", file=sys.stderr)
         case CellDone():
-            said = event.problem or ", ".join(f"{value:.5g}" for value in event.perplexities)
-            print(f"    {event.cell}: {said}  ({event.seconds / 60:.0f} min so far)", file=sys.stderr)
+            outcome = event.problem or ", ".join(f"{value:.5g}" for value in event.perplexities)
+            print(f"    {event.cell}: {outcome}  ({event.seconds / 60:.0f} min so far)", file=sys.stderr)
 
 
 def main() -> None:
@@ -179,7 +179,7 @@ def main() -> None:
     }
     texts = tuple(evaluation_text(text, chosen) for text in chosen.evaluation)
     name = chosen.name or Path(chosen.model).name
-    found = Results(chosen.results / f"quality-{name}.json")
+    results = Results(chosen.results / f"quality-{name}.json")
     failed: list[str] = []
     for part in chosen.parts:
         for number, grid in enumerate(PARTS[part]):
@@ -200,7 +200,7 @@ def main() -> None:
                 if isinstance(event, DenseMeasured):
                     protocol |= protocol_of(chosen, name, sweep)
                 if isinstance(event, CellDone):
-                    found.add(rows_of(sweep, chosen.without), protocol)
+                    results.add(rows_of(sweep, chosen.without), protocol)
 
             with solved_without(chosen.without):
                 outcomes = trim.run_sweep(sweep, listener=listen).outcomes()
@@ -208,11 +208,11 @@ def main() -> None:
     report = {
         "benchmark": "quality",
         "model": name,
-        "rows": len(found.content["rows"]),
+        "rows": len(results.content["rows"]),
         "failed": failed,
         "seconds": round(time.perf_counter() - begin),
     }
-    print(json.dumps(report | found.content.get("protocol", {})))
+    print(json.dumps(report | results.content.get("protocol", {})))
     if failed:
         raise SystemExit(f"{len(failed)} cells could not be made; the same command tries them again")
 

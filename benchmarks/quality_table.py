@@ -129,7 +129,7 @@ QUESTIONS: dict[str, Callable[[Row], str | None]] = {
 }
 
 
-def grouped(
+def group_rows(
     rows: Sequence[Row], name_of: Callable[[Row], str | None], text: int
 ) -> dict[str, dict[float, list[float]]]:
     """Perplexities over seeds, by method and target."""
@@ -204,7 +204,7 @@ def page(contents: Sequence[dict]) -> str:
         parts.append(f"## {protocol['model']}\n")
         for title, name_of in QUESTIONS.items():
             for text, (corpus, windows, length) in enumerate(protocol["evaluation"]):
-                groups = grouped(content["rows"], name_of, text)
+                groups = group_rows(content["rows"], name_of, text)
                 if len(groups) < 2:  # nothing to compare
                     continue
                 targets = sorted({target for points in groups.values() for target in points})
@@ -234,7 +234,7 @@ def figure(content: dict, targets: Sequence[float]) -> go.Figure:
     """Perplexity against model sparsity on the first text."""
     curves = []
     for question, name, label, method in DRAWN:
-        points = grouped(content["rows"], question, 0)[name]
+        points = group_rows(content["rows"], question, 0)[name]
         values = [points[target] for target in targets]
         curves.append(
             PerplexityCurve(

@@ -41,14 +41,14 @@ def main() -> None:
     path = chosen.results / f"recovery-{name}.json"
     content = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"model": name, "rows": []}
     texts = [evaluation_text(text, chosen) for text in chosen.evaluation]
-    known = options(RecoverSettings)
+    declared = options(RecoverSettings)
     given = dict(pair.split("=", 1) for pair in chosen.set)
-    more = {key: known[key].kind(value) for key, value in given.items()}
+    more = {key: declared[key].kind(value) for key, value in given.items()}
     for target in chosen.targets:
         for seed in chosen.seeds:
-            run = pruned(chosen, target, seed)
+            run = prune_once(chosen, target, seed)
             for minutes in chosen.minutes:
-                row = recovered(chosen, run, texts, minutes, {"seed": seed, **more})
+                row = recover_once(chosen, run, texts, minutes, {"seed": seed, **more})
                 same = ("target", "minutes", "tuned", "options")
                 rows = [each for each in content["rows"] if any(each[key] != row[key] for key in same)]
                 content["rows"] = sorted(
@@ -69,7 +69,7 @@ def main() -> None:
     )
 
 
-def pruned(chosen: argparse.Namespace, target: float, seed: int) -> trim.Run:
+def prune_once(chosen: argparse.Namespace, target: float, seed: int) -> trim.Run:
     """Prune the model, or resume or open what was pruned before."""
     out = chosen.out / f"{'tuned' if chosen.tune else 'solved'}-{target:g}-{seed}"
     if (out / "config.json").exists():
@@ -90,7 +90,7 @@ def pruned(chosen: argparse.Namespace, target: float, seed: int) -> trim.Run:
     )
 
 
-def recovered(
+def recover_once(
     chosen: argparse.Namespace,
     run: trim.Run,
     texts: list[trim.EvaluationText],

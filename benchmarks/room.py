@@ -136,10 +136,10 @@ async def seminar(server: AppServer, readers: int) -> dict[str, object]:
                 place = {"step": index, "frame": 0, "reveal": reveal}
                 pressed = time.perf_counter()
                 await presenter.tell("at", place)
-                told = await asyncio.gather(
+                answers = await asyncio.gather(
                     *(session.until(lambda room, place=place: room["place"] == place) for session in sessions)
                 )
-                follow += [moment - pressed for moment in told]
+                follow += [moment - pressed for moment in answers]
                 if reveal == 1:
                     answer += await asyncio.gather(
                         *(

@@ -44,14 +44,14 @@ _COUNT = """(player) => new Promise((done) => {
 def press_keys(page: Page) -> bool:
     """Press sixty keys in six seconds, three on and one back; return whether they ended where they should."""
     page.keyboard.press("Home")
-    here, last = 0, len(course()) - 1
+    slide, last = 0, len(course()) - 1
     began = time.perf_counter()
     for press in range(KEYS):
         on = press % 4 != 3
         page.keyboard.press("ArrowRight" if on else "ArrowLeft")
-        here = min(max(here + (1 if on else -1), 0), last)
+        slide = min(max(slide + (1 if on else -1), 0), last)
         time.sleep(max(0.0, began + (press + 1) * KEYS_SECONDS / KEYS - time.perf_counter()))
-    return page.locator(".deck .counter").inner_text() == f"{here + 1} / {last + 1}"
+    return page.locator(".deck .counter").inner_text() == f"{slide + 1} / {last + 1}"
 
 
 def main() -> None:

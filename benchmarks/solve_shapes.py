@@ -49,18 +49,20 @@ def main() -> None:
             other = torch.cuda.memory_allocated() - 2 * 4 * columns**2
             begin = time.perf_counter()
             with torch.inference_mode():
-                found = solve(weight, text, round(chosen.sparsity * weight.numel()), sensitivity=sensitivity)
+                solution = solve(
+                    weight, text, round(chosen.sparsity * weight.numel()), sensitivity=sensitivity
+                )
             torch.cuda.synchronize()
             seconds = time.perf_counter() - begin
         report[f"{rows}x{columns}"] = {
             "seconds": round(seconds, 3),
-            "steps": found.steps,
-            "diverged": found.diverged,
+            "steps": solution.steps,
+            "diverged": solution.diverged,
             "peak_squares": round((torch.cuda.max_memory_allocated() - other) / (4 * WIDTH**2), 2),
         }
         block += count * seconds
         print(rows, columns, report[f"{rows}x{columns}"], flush=True)
-        del text, weight, found
+        del text, weight, solution
     print(json.dumps(report | {"block_seconds": round(block, 2), "model_seconds": round(32 * block, 1)}))
 
 

@@ -37,14 +37,14 @@ def by_head(label: str, values: np.ndarray, names: Sequence[str]) -> HeadNumbers
         raise ValueError(f"{len(values)} rows do not divide into {len(names)} heads")
     heads = values.reshape(len(names), -1)
     means, quartiles = np.full(len(heads), np.nan), np.full((len(heads), 3), np.nan)
-    known = np.isfinite(heads)
-    for place in np.flatnonzero(known.any(axis=1)):
-        own = heads[place][known[place]]
+    finite = np.isfinite(heads)
+    for place in np.flatnonzero(finite.any(axis=1)):
+        own = heads[place][finite[place]]
         means[place], quartiles[place] = own.mean(), np.percentile(own, [25, 50, 75])
-    rows, used = int(known.sum()), int(known.any(axis=1).sum())
+    rows, used = int(finite.sum()), int(finite.any(axis=1).sum())
     between = None
-    if rows and (total := float(np.square(heads[known] - heads[known].mean()).sum())) > 0:
-        apart = known.sum(axis=1) * np.square(np.nan_to_num(means) - heads[known].mean())
+    if rows and (total := float(np.square(heads[finite] - heads[finite].mean()).sum())) > 0:
+        apart = finite.sum(axis=1) * np.square(np.nan_to_num(means) - heads[finite].mean())
         between = float(apart.sum()) / total
     chance = (used - 1) / (rows - 1) if rows > 1 else 0.0
     return HeadNumbers(label, tuple(names), means, quartiles, between, chance)

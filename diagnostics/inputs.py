@@ -67,5 +67,5 @@ def outlier_features(input_norm: np.ndarray) -> np.ndarray:
     """Return the features whose norm is more than OUTLIER times the median one, the largest first."""
     norm = real_array("input_norm", input_norm, 1)
     order = np.argsort(-norm, kind="stable")
-    found: np.ndarray = order[norm[order] > OUTLIER * np.median(norm)]
-    return found
+    outliers: np.ndarray = order[norm[order] > OUTLIER * np.median(norm)]
+    return outliers

@@ -137,8 +137,8 @@ def layer_facts(
 
 def _median(values: np.ndarray | None) -> float:
     """Return the median of the values that are numbers; NaN: there are none."""
-    known = np.array([]) if values is None else np.asarray(values)[np.isfinite(values)]
-    return float(np.median(known)) if known.size else float("nan")
+    finite = np.array([]) if values is None else np.asarray(values)[np.isfinite(values)]
+    return float(np.median(finite)) if finite.size else float("nan")
 
 
 def layer_grid(numbers: Mapping[str, float]) -> tuple[np.ndarray, list[int], list[str]]:
@@ -154,8 +154,8 @@ def layer_grid(numbers: Mapping[str, float]) -> tuple[np.ndarray, list[int], lis
 
 def row_agreement(first: np.ndarray, second: np.ndarray) -> float:
     """Return the Spearman correlation of the same rows' sparsities (D,) in two runs; NaN where it is not defined."""
-    found = rank_correlation(first, second)
-    return float("nan") if found is None else found.coefficient
+    correlation = rank_correlation(first, second)
+    return float("nan") if correlation is None else correlation.coefficient
 
 
 def family_of(kind: str) -> str:
@@ -253,8 +253,8 @@ class ModelMap:
         """(types, blocks) float64, NaN where no such layer is done."""
         grid = np.full((len(self.kinds), len(self.blocks)), np.nan)
         for facts in self.layers:
-            place = self.kinds.index(facts.kind), facts.block - self.blocks[0]
-            grid[place] = self.value(facts, quantity)
+            cell = self.kinds.index(facts.kind), facts.block - self.blocks[0]
+            grid[cell] = self.value(facts, quantity)
         return grid
 
     def outcome_counts(self) -> dict[Outcome, int]:
@@ -298,9 +298,9 @@ def outcome_lanes(maps: Sequence[ModelMap]) -> tuple[OutcomeLane, ...]:
     """Learning-rate outcome against median Gini (figure 3c of arXiv 2505.16743): for every run three lanes."""
     lanes = []
     for shown in maps:
-        known = [facts for facts in shown.layers if facts.outcome and np.isfinite(facts.median_gini)]
+        measured = [facts for facts in shown.layers if facts.outcome and np.isfinite(facts.median_gini)]
         for outcome in OUTCOMES:
-            held = [facts for facts in known if facts.outcome == outcome]
+            held = [facts for facts in measured if facts.outcome == outcome]
             lanes.append(
                 OutcomeLane(
                     shown.label,

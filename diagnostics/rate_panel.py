@@ -27,11 +27,11 @@ def rate_panel(
     ):
         traces.append((pinned.trace, True))
     rates = sorted({rate for trace, _ in traces for rate in trace.rates.tolist()})
-    place = {rate: float(index) for index, rate in enumerate(rates)}
+    position = {rate: float(index) for index, rate in enumerate(rates)}
     low, high = _gain_limits([trace for trace, _ in traces])
     marks = [Mark("rule", "uniform", y=[0.0], text="uniform")]
     for trace, is_pinned in traces:
-        marks += _rate_marks(trace, place, low, high, is_pinned)
+        marks += _rate_marks(trace, position, low, high, is_pinned)
     if shown.rate_sparsity is not None:
         none = FULL["uint8"]
         steps = np.full((len(shown.gini), len(rates)), none, dtype=np.uint8)
@@ -42,7 +42,7 @@ def rate_panel(
             if np.isfinite(x).all():
                 # A row is above the target's step just where it is above the target.
                 nearest = np.rint((x - least) / span * (none - 1))
-                steps[:, int(place[rate])] = np.where(
+                steps[:, int(position[rate])] = np.where(
                     x > shown.target, np.maximum(nearest, target + 1), np.minimum(nearest, target)
                 )
         arrays["rates"] = steps
@@ -55,20 +55,20 @@ def rate_panel(
             "learning rate η",
             -0.6,
             len(rates) - 0.4,
-            tuple((place[rate], rate_label(rate)) for rate in rates),
+            tuple((position[rate], rate_label(rate)) for rate in rates),
         ),
         number_axis("gain over uniform", low, high, most=5, signed=True),
         tuple(marks),
     )
-    return panel, tuple(place[rate] for rate in shown.trace.rates.tolist())
+    return panel, tuple(position[rate] for rate in shown.trace.rates.tolist())
 
 
 def _gain_limits(traces: list[LearningRateTrace]) -> tuple[float, float]:
     """Limits that hold every gain; of the losses, which the publication's reading may choose, those of like size."""
-    known = np.concatenate(
+    finite = np.concatenate(
         [*(trace.kept_gain[np.isfinite(trace.kept_gain)] for trace in traces), np.zeros(1)]
     )
-    top, bottom = float(known.max()), float(known.min())
+    top, bottom = float(finite.max()), float(finite.min())
     size = top or -bottom or 1e-6
     return max(bottom, -size) - 0.12 * size, 1.3 * top if top > 0 else 0.3 * size
 

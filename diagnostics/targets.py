@@ -45,7 +45,7 @@ def target_paths(
         raise ValueError(
             f"{len(targets)} ascending targets and counts of shape {counts.shape} do not fit together"
         )
-    found = [rank_correlation(each, counts[-1]) for each in counts]
+    correlations = [rank_correlation(each, counts[-1]) for each in counts]
     return TargetPaths(
         method,
         label,
@@ -53,6 +53,6 @@ def target_paths(
         targets,
         counts,
         np.percentile(counts / columns, PERCENTILES, axis=1),
-        np.array([np.nan if each is None else each.coefficient for each in found]),
+        np.array([np.nan if each is None else each.coefficient for each in correlations]),
         float((np.diff(counts, axis=0) < 0).any(axis=0).mean()),
     )

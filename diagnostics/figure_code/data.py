@@ -37,8 +37,8 @@ def array_of(values: object) -> np.ndarray:
     if array.dtype != object:
         return array
     gaps = [each is None for each in array.ravel()]
-    known = [each for each, gap in zip(array.ravel(), gaps, strict=True) if not gap]
-    if all(isinstance(each, int | float) for each in known):
+    given = [each for each, gap in zip(array.ravel(), gaps, strict=True) if not gap]
+    if all(isinstance(each, int | float) for each in given):
         return array.astype(np.float64)
     return array.astype(str)
 

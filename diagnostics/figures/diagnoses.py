@@ -35,9 +35,9 @@ def cost_scatter_figure(
         theme: light or dark.
     """
     palette = PALETTES[theme]
-    known = np.flatnonzero(np.isfinite(values) & np.isfinite(costs))
-    x, y, spread = values[known], costs[known], np.nan_to_num(errors[known])
-    labels = [escape(names[place]) for place in known.tolist()]
+    finite = np.flatnonzero(np.isfinite(values) & np.isfinite(costs))
+    x, y, spread = values[finite], costs[finite], np.nan_to_num(errors[finite])
+    labels = [escape(names[place]) for place in finite.tolist()]
     figure = go.Figure()
     figure.add_scatter(
         x=drawn(x),
@@ -58,11 +58,11 @@ def cost_scatter_figure(
         leftwards = x[place] > (x.min() + x.max()) / 2
         side = {"xanchor": "right", "xshift": -8} if leftwards else {"xanchor": "left", "xshift": 8}
         note(figure, theme, labels[place], x=float(x[place]), y=float(y[place]), **side)
-    found = rank_correlation(x, y) if len(x) else None
+    correlation = rank_correlation(x, y) if len(x) else None
     sentence = (
         "One of the two is not defined, or does not vary."
-        if found is None
-        else f"Spearman rank correlation {signed(found.coefficient, '.2f')} over {len(known):,} layers."
+        if correlation is None
+        else f"Spearman rank correlation {signed(correlation.coefficient, '.2f')} over {len(finite):,} layers."
     )
     frame(
         figure,
@@ -172,8 +172,8 @@ def token_scatter_figure(
         theme: light or dark.
     """
     palette = PALETTES[theme]
-    known = np.flatnonzero(np.isfinite(dense) & np.isfinite(pruned))
-    order = known[np.argsort(pruned[known] - dense[known])]
+    finite = np.flatnonzero(np.isfinite(dense) & np.isfinite(pruned))
+    order = finite[np.argsort(pruned[finite] - dense[finite])]
     order = order[spread_indices(len(order), POINTS)]  # both ends are among them
     x, y = dense[order], pruned[order]
     most = float(max(x.max(initial=1.0), y.max(initial=1.0)))

@@ -154,10 +154,10 @@ def gap_scatter_figure(
 
 
 def _sentence(scatter: GapScatter) -> str:
-    found = scatter.correlation
+    correlation = scatter.correlation
     sentence = "Above 0 the row loses more weights than under the optimum, below 0 fewer."
-    if found is not None:
-        sentence += f" Spearman {signed(found.coefficient, '.2f')} over {count_rows(found.rows)}."
+    if correlation is not None:
+        sentence += f" Spearman {signed(correlation.coefficient, '.2f')} over {count_rows(correlation.rows)}."
     if len(scatter.rows) < scatter.total_rows:
         sentence += f" {len(scatter.rows):,} of {count_rows(scatter.total_rows)} drawn, extremes among them."
     return sentence

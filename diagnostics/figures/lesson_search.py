@@ -101,9 +101,9 @@ def sign_drawing(lessons: Sequence[SignLesson]) -> Drawing:
     plot.axes(
         "weight of the row, highest score first", "√score", {0.0: "1", float(columns): str(columns)}, {}
     )
-    place = np.arange(columns) + 0.5
-    plot.curve("stroke ink bold", place, np.sqrt(loud / top))
-    plot.curve("stroke muted bold dot", place, np.sqrt(first.quiet / top))
+    positions = np.arange(columns) + 0.5
+    plot.curve("stroke ink bold", positions, np.sqrt(loud / top))
+    plot.curve("stroke muted bold dot", positions, np.sqrt(first.quiet / top))
     drawing.text(kept + 8, plot.top + 18, f"pruned by uniform: {first.pruned}", "muted small")
     for at, head in ((504 - 30, "cosine"), (628, "cost of one more")):
         drawing.text(at, 30, head, "muted small", "end")

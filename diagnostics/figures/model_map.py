@@ -182,12 +182,12 @@ def _colours(shown: ModelMap, quantity: MapQuantity, values: np.ndarray, theme: 
 def _marks(figure: go.Figure, shown: ModelMap, quantity: MapQuantity, theme: Theme) -> None:
     """Draw one mark per layer: invisible where the cell suffices, a sign where the outcome is shown."""
     palette = PALETTES[theme]
-    place = {kind: index for index, kind in enumerate(shown.kinds)}
+    row_of = {kind: index for index, kind in enumerate(shown.kinds)}
     chosen = {"marker": {"opacity": 1, "color": palette.ink}}
     if quantity != "outcome":
         figure.add_scatter(
             x=[facts.block for facts in shown.layers],
-            y=[place[facts.kind] for facts in shown.layers],
+            y=[row_of[facts.kind] for facts in shown.layers],
             mode="markers",
             name=LAYERS_TRACE,
             customdata=[facts.name for facts in shown.layers],
@@ -208,7 +208,7 @@ def _marks(figure: go.Figure, shown: ModelMap, quantity: MapQuantity, theme: The
         held = [facts for facts in shown.layers if facts.outcome == outcome]
         figure.add_scatter(
             x=[facts.block for facts in held],
-            y=[place[facts.kind] for facts in held],
+            y=[row_of[facts.kind] for facts in held],
             mode="markers",
             name=LAYERS_TRACE,
             customdata=[facts.name for facts in held],

@@ -101,15 +101,16 @@ def perplexity_curves_figure(
     figure = go.Figure()
     left_out = 0
     for curve, style in zip(curves, series_styles([curve.method for curve in curves]), strict=True):
-        known = [place for place, value in enumerate(curve.perplexity) if math.isfinite(value)]
-        left_out += len(curve.perplexity) - len(known)
+        finite = [place for place, value in enumerate(curve.perplexity) if math.isfinite(value)]
+        left_out += len(curve.perplexity) - len(finite)
         value, least, most = (
-            np.array([line[place] for place in known]) for line in (curve.perplexity, curve.least, curve.most)
+            np.array([line[place] for place in finite])
+            for line in (curve.perplexity, curve.least, curve.most)
         )
         spread = bool((most > least).any())
         label = escape(curve.label)
         figure.add_scatter(
-            x=[curve.sparsity[place] for place in known],
+            x=[curve.sparsity[place] for place in finite],
             y=value,
             mode="lines+markers",
             name=label,

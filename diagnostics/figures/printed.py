@@ -140,13 +140,13 @@ def printed(
 
 def label_texts(figure: go.Figure) -> list[str]:
     """List the texts of a figure that can be changed, as plain text: axes, names in the legend, notes; each once."""
-    found = [text for axis in _axes(figure) if (text := axis.title.text)]
+    titles = [text for axis in _axes(figure) if (text := axis.title.text)]
     if figure.layout.showlegend:
-        found += [trace.name for trace in figure.data if trace.name and trace.showlegend is not False]
+        titles += [trace.name for trace in figure.data if trace.name and trace.showlegend is not False]
     for axis in _axes(figure):
-        found += list(axis.ticktext if axis.ticktext is not None else ())
-    found += [note.text for note in figure.layout.annotations if note.text]
-    return list(dict.fromkeys(map(_plain, map(str, found))))
+        titles += list(axis.ticktext if axis.ticktext is not None else ())
+    titles += [note.text for note in figure.layout.annotations if note.text]
+    return list(dict.fromkeys(map(_plain, map(str, titles))))
 
 
 def _plain(text: str) -> str:

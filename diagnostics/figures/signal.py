@@ -31,11 +31,11 @@ def row_signal_figure(
         form: format of the number, as Plotly spells it.
     """
     palette, style = PALETTES[theme], METHOD_STYLES["trim"]
-    known = np.flatnonzero(np.isfinite(draws).all(axis=0))
-    mean, spread = draws[:, known].mean(axis=0), draws[:, known].std(axis=0, ddof=1)
+    finite = np.flatnonzero(np.isfinite(draws).all(axis=0))
+    mean, spread = draws[:, finite].mean(axis=0), draws[:, finite].std(axis=0, ddof=1)
     order = np.argsort(mean, kind="stable")
     seen = spread_indices(len(order), POINTS) if len(order) else order
-    rows, mean, spread = known[order][seen], mean[order][seen], spread[order][seen]
+    rows, mean, spread = finite[order][seen], mean[order][seen], spread[order][seen]
     figure = go.Figure()
     name = "one standard deviation over draws"
     spread_band(figure, seen, mean - spread, mean + spread, faded(style.colour, 0.25), name)
@@ -61,13 +61,13 @@ def row_signal_figure(
         )
     if len(mean):
         figure.add_hline(
-            y=float(draws[:, known].mean()), line={"color": palette.muted, "width": 1.5, "dash": "dot"}
+            y=float(draws[:, finite].mean()), line={"color": palette.muted, "width": 1.5, "dash": "dot"}
         )
     frame(
         figure,
         theme,
         title="Is it signal?",
-        subtitle=f"{count_rows(len(known))} by their mean over {len(draws)} draws; dotted: the layer.",
+        subtitle=f"{count_rows(len(finite))} by their mean over {len(draws)} draws; dotted: the layer.",
         x_title="rows, in ascending order",
         y_title=quantity,
         plot_height=330,

@@ -136,14 +136,14 @@ def series_styles(keys: list[str]) -> list[Style]:
     styles: list[Style] = []
     others = 0
     for position, key in enumerate(keys):
-        own = (METHOD_STYLES | SCORE_STYLES).get(key)
-        if own is None:
-            own = OTHER_STYLES[others % len(OTHER_STYLES)]
+        style = (METHOD_STYLES | SCORE_STYLES).get(key)
+        if style is None:
+            style = OTHER_STYLES[others % len(OTHER_STYLES)]
             others += 1
         elif key in keys[:position]:
             cue = OTHER_STYLES[keys[:position].count(key) % len(OTHER_STYLES)]
-            own = Style(own.colour, cue.dash, cue.symbol, cue.pattern)
-        styles.append(own)
+            style = Style(style.colour, cue.dash, cue.symbol, cue.pattern)
+        styles.append(style)
     return styles
 
 

@@ -35,8 +35,8 @@ def checkpoint_map_figure(
         theme: light or dark.
     """
     figure = go.Figure()
-    known = values[np.isfinite(values)]
-    low, high = (float(known.min()), float(known.max())) if known.size else (0.0, 1.0)
+    finite = values[np.isfinite(values)]
+    low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     if format(low, form) == format(high, form):  # one colour for all, in the middle
         low, high = low - 0.5, high + 0.5
     if signed:

@@ -248,10 +248,8 @@ def side_by_side(columns: list[tuple[str, str]], width: int) -> str:
     each = (width - 3 * (len(columns) - 1)) // len(columns)
     clean = [(one_line(title), _printable(text)) for title, text in columns]
     if each < 24:
-        return "\n\n".join(
-            "\n".join([title, "-" * len(title), *_wrapped(text, width)]) for title, text in clean
-        )
-    boxes = [[one_line(title, each), "-" * each, *_wrapped(text, each)] for title, text in clean]
+        return "\n\n".join("\n".join([title, "-" * len(title), *_wrap(text, width)]) for title, text in clean)
+    boxes = [[one_line(title, each), "-" * each, *_wrap(text, each)] for title, text in clean]
     height = max(map(len, boxes))
     rows = zip(*([*box, *[""] * (height - len(box))] for box in boxes), strict=True)
     return "\n".join("   ".join(cell.ljust(each) for cell in row).rstrip() for row in rows)
@@ -261,5 +259,5 @@ def _printable(text: str) -> str:
     return "".join(letter if letter.isprintable() or letter == "\n" else " " for letter in text)
 
 
-def _wrapped(text: str, width: int) -> list[str]:
+def _wrap(text: str, width: int) -> list[str]:
     return [line for part in text.split("\n") for line in textwrap.wrap(part, width) or [""]]

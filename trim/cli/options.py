@@ -53,7 +53,7 @@ def add_grid(group: argparse._ArgumentGroup, names: Iterable[str]) -> None:
             nargs="+",
             metavar="no|yes" if switch else _metavar(each),
             choices=_choices(each),
-            help=_escaped(_help(each) + (": no, yes, or both" if switch else "")),
+            help=_escape(_help(each) + (": no, yes, or both" if switch else "")),
         )
 
 
@@ -63,7 +63,7 @@ def add_as_published(parser: argparse.ArgumentParser) -> None:
         "--as-published",
         action="store_true",
         help="the run of TRIM's authors instead of our defaults; options given as well still count. It sets "
-        + _escaped(shlex.join(_flags(published_fields(())))),
+        + _escape(shlex.join(_flags(published_fields(())))),
     )
 
 
@@ -115,7 +115,7 @@ def _add(group: argparse._ArgumentGroup, each: Option) -> None:
             dest=each.name,
             action=action,
             default=argparse.SUPPRESS,
-            help=_escaped(turns + _help(each)),
+            help=_escape(turns + _help(each)),
         )
         return
     group.add_argument(
@@ -126,7 +126,7 @@ def _add(group: argparse._ArgumentGroup, each: Option) -> None:
         nargs="*" if each.several else None,
         metavar=_metavar(each),
         choices=_choices(each),
-        help=_escaped(_help(each) + _default(each)),
+        help=_escape(_help(each) + _default(each)),
     )
 
 
@@ -153,7 +153,7 @@ def _default(each: Option) -> str:
     )
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     return text.replace("%", "%%")
 
 

@@ -77,7 +77,7 @@ def _xray(chosen: argparse.Namespace) -> None:
         for sentence in findings(found):
             print(f"  {sentence}")
         print(_table(by_kind(found)))
-    agreed, tokens = (None, None) if chosen.corpus is None else _compared(chosen, terminal)
+    agreed, tokens = (None, None) if chosen.corpus is None else _compare(chosen, terminal)
     if chosen.json:
         content = to_json(found)
         if agreed is not None:
@@ -97,7 +97,7 @@ def _xray(chosen: argparse.Namespace) -> None:
         print(tokens_finding(tokens))
 
 
-def _compared(chosen: argparse.Namespace, terminal: Terminal) -> "tuple[list[Agreement], TokenFacts | None]":
+def _compare(chosen: argparse.Namespace, terminal: Terminal) -> "tuple[list[Agreement], TokenFacts | None]":
     """Compare the checkpoint with the masks of its parent, and, if asked, its losses with the parent's."""
     from trim.calibration.corpora import load_corpus
     from trim.evaluation.agreement import agreements

@@ -85,7 +85,7 @@ def diagnose_layers(
     if what == "signal" and draws < 2:
         raise SettingsError(f"uncertainty needs two draws or more, not {draws}")
     run = run if isinstance(run, Run) else open_run(run)
-    names = {name for found in _matched(run, layers).values() for name in found}
+    names = {name for found in _match(run, layers).values() for name in found}
     chosen = [name for name in run.layers if name in names]
     for record in (run.layer(name) for name in chosen):
         if not record.pruned:
@@ -157,7 +157,7 @@ def run_samples(
         RunError: it has no masks, or is not complete.
         CorpusError: its text is gone, or has changed since.
     """
-    chosen = {name for found in _matched(run, layers).values() for name in found}
+    chosen = {name for found in _match(run, layers).values() for name in found}
     calibration = _calibration(model, run, corpus, seed, progress)
     last = max(map(block_of, chosen))
     found: dict[str, LayerSample] = {}
@@ -168,7 +168,7 @@ def run_samples(
             meter.report(f"Reading the calibration text: block {index}", index)
             own = [name for name in run.layers if block_of(name) == index]
             if asked := [name for name in own if name in chosen]:
-                found |= _received(model, states, index, asked)
+                found |= _receive(model, states, index, asked)
             if index < last:
                 with pruned_layers(model, run, own):
                     states.in_batches(
@@ -180,7 +180,7 @@ def run_samples(
     return found
 
 
-def _matched(run: Run, layers: Sequence[str]) -> dict[str, list[str]]:
+def _match(run: Run, layers: Sequence[str]) -> dict[str, list[str]]:
     if not run.complete:
         raise RunError(f"{run.path} is not complete; resume it with: python -m trim resume {run.path}")
     return match_layers(layers, run.layers, "the run has pruned no layer that matches")
@@ -208,7 +208,7 @@ def _calibration(
     )
 
 
-def _received(model: Model, states: BlockStates, index: int, names: list[str]) -> dict[str, LayerSample]:
+def _receive(model: Model, states: BlockStates, index: int, names: list[str]) -> dict[str, LayerSample]:
     layers = {name: model.layers[name] for name in names}
     whole = InputListener(states.calibration, layers)
 

@@ -96,8 +96,8 @@ class ArrayLayer:
     def prices(self, best: Optimum, row: int) -> RowPrices:
         """Return the prices of a row's weights, and how many of them the optimum takes."""
         rows, length, slope, _, _ = self._edges(largest_count(self.columns, best.cap))
-        here = rows == row
-        return row_prices(row, length[here], slope[here], best.price, int(best.counts[row]), self.columns)
+        of_row = rows == row
+        return row_prices(row, length[of_row], slope[of_row], best.price, int(best.counts[row]), self.columns)
 
     def keep_mask(self, counts: np.ndarray) -> np.ndarray:
         """Return which weights are kept, (D, N) bool."""
@@ -106,8 +106,8 @@ class ArrayLayer:
         return keep
 
     def _at(self, counts: np.ndarray, curve: int) -> np.ndarray:
-        found: np.ndarray = self._tables.curves[np.arange(self.rows), counts, curve]
-        return found
+        values: np.ndarray = self._tables.curves[np.arange(self.rows), counts, curve]
+        return values
 
     def _edges(self, limit: int) -> tuple[np.ndarray, ...]:
         """Return the hulls' edges: rows, lengths, slopes, order by slope, and how far into its row each begins."""

@@ -232,11 +232,11 @@ class Laboratory:
         from trim.calibration.sensitivity import stored_sensitivity
 
         windows = self._windows_of(model, key.sample, job)[:SENSITIVITY_WINDOWS]
-        found = stored_sensitivity(model, windows)
-        if found is None:
+        sensitivity = stored_sensitivity(model, windows)
+        if sensitivity is None:
             with JOBS.turn(job), self._measuring.turn(job):
-                found = trim.sensitivity(model, windows, progress=job.report)
-        return found
+                sensitivity = trim.sensitivity(model, windows, progress=job.report)
+        return sensitivity
 
     def _xray(self, key: XrayKey, job: Job) -> trim.Xray:
         with JOBS.turn(job):
@@ -277,8 +277,10 @@ class Laboratory:
 
         def captured(read: SampleKey) -> trim.LayerSample:
             windows = self._windows_of(model, read, job)
-            found = trim.capture(model, windows, [study.layer], vectors_per_sequence=vectors, seed=read.seed)
-            return found[study.layer]
+            samples = trim.capture(
+                model, windows, [study.layer], vectors_per_sequence=vectors, seed=read.seed
+            )
+            return samples[study.layer]
 
         with JOBS.turn(job), self._measuring.turn(job):
             samples: Iterator[trim.LayerSample]
@@ -291,11 +293,11 @@ class Laboratory:
             else:
                 texts = (sample.corpus, *key.texts)
                 samples = (captured(dataclasses.replace(sample, corpus=text)) for text in texts)
-            found = trim.row_signal(
+            signal = trim.row_signal(
                 samples, key.settings, score=study.score, draws=key.draws, progress=job.report
             )
-            titles = (sample.corpus, *key.texts) if key.drawn == "texts" else found.titles
-            return dataclasses.replace(found, titles=titles)
+            titles = (sample.corpus, *key.texts) if key.drawn == "texts" else signal.titles
+            return dataclasses.replace(signal, titles=titles)
 
     def _solution(self, key: SolutionKey, model: trim.Model, outcome: Outcome, job: Job) -> trim.SolvedLayer:
         import torch

@@ -130,11 +130,11 @@ class PreparedLayer:
     def cosine(self, counts: np.ndarray) -> np.ndarray:
         """Return each row's cosine similarity at the counts (D,)."""
         result = self._first.result
-        known = (result.uniform_counts, result.counts, self._first.optimum.counts)
-        for place, each in enumerate(known):
+        computed = (result.uniform_counts, result.counts, self._first.optimum.counts)
+        for place, each in enumerate(computed):
             if np.array_equal(counts, each):
-                found: np.ndarray = self._first.arrays["cosines"][place]
-                return found
+                cosine: np.ndarray = self._first.arrays["cosines"][place]
+                return cosine
         return self.swept.cosine(counts)
 
     def search(self, settings: SearchSettings, *, complete: bool = False) -> SearchResult[np.ndarray]:

@@ -39,9 +39,9 @@ class Samples:
 
     def products(self, key: StudyKey, model: trim.Model, job: Job) -> trim.LayerSample:
         """Return a layer captured with the products of its text; the caller lets nobody else hook the model."""
-        place = (model.fingerprint, key.sample, key.layer)
+        key_of_products = (model.fingerprint, key.sample, key.layer)
         with self._lock:
-            sample = self._products.get(place)
+            sample = self._products.get(key_of_products)
         if sample is None:
             sample = trim.capture(
                 model,
@@ -53,7 +53,7 @@ class Samples:
                 progress=job.report,
             )[key.layer]
         with self._lock:
-            return cached(self._products, place, lambda: sample, PRODUCT_CACHE_SIZE)
+            return cached(self._products, key_of_products, lambda: sample, PRODUCT_CACHE_SIZE)
 
 
 def cut_windows(sample: SampleKey, model: trim.Model, progress: ProgressListener | None = None) -> Tensor:

@@ -241,13 +241,13 @@ def learning_rate_trace(result: SearchResult[np.ndarray], exact: np.ndarray) -> 
     """Return what the figures draw of a complete search; `exact` are its qualities at exact counts."""
     trace = result.trace
     tried = {rate for rate, _ in result.tried}
-    place: dict[float | None, int] = {rate: index for index, rate in enumerate(trace.rates)}
+    index_of: dict[float | None, int] = {rate: index for index, rate in enumerate(trace.rates)}
     return LearningRateTrace(
         rates=np.array(trace.rates),
         quality=exact,
         row_variance=trace.row_variance,
         tried=np.array([rate in tried for rate in trace.rates]),
-        chosen=place.get(result.learning_rate),
+        chosen=index_of.get(result.learning_rate),
         layer_measure=result.settings.layer_quality,
         row_measure=result.settings.row_quality,
         published=trace.quality,

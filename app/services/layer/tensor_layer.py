@@ -102,9 +102,9 @@ class TensorLayer:
     def prices(self, best: Optimum, row: int) -> RowPrices:
         """Return the prices of a row's weights, and how many of them the optimum takes."""
         hull = self._hull(best.cap)
-        here = hull.row == row
-        lengths = as_numpy(hull.length[here])
-        prices = as_numpy(hull.price(as_tensor(best.sensitivity))[here])
+        of_row = hull.row == row
+        lengths = as_numpy(hull.length[of_row])
+        prices = as_numpy(hull.price(as_tensor(best.sensitivity))[of_row])
         return row_prices(row, lengths, prices, best.price, int(best.counts[row]), self.columns)
 
     def keep_mask(self, counts: np.ndarray) -> np.ndarray:

@@ -305,8 +305,8 @@ def settings(compared: Sequence[Compared]) -> list[Setting]:
             tuple(str(each.source.tokens) for each in compared),
         )
     )
-    known = [line for line in lines if any(value not in ("–", NOT_USED) for value in line.values)]
-    return sorted(known, key=lambda line: not line.differs)
+    used = [line for line in lines if any(value not in ("–", NOT_USED) for value in line.values)]
+    return sorted(used, key=lambda line: not line.differs)
 
 
 def _shape(each: Compared) -> str:

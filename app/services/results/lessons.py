@@ -62,7 +62,7 @@ def run_rows(run: Run) -> list[RowsLesson]:
         name = names[place]
         record = STORE.layer(run.id, name)
         gini, sparsity = record.gini.astype(float), record.row_sparsity.astype(float)
-        found = rank_correlation(gini, sparsity)
+        correlation = rank_correlation(gini, sparsity)
         rows = [row for row in gini.argsort(kind="stable").tolist() if not math.isnan(gini[row])]
         if not rows:  # every weight is zero
             continue
@@ -71,7 +71,7 @@ def run_rows(run: Run) -> list[RowsLesson]:
             RowsLesson(
                 name, len(gini), record.columns, record.sparsity,
                 record.search.learning_rate if record.search else None,
-                gini[shown], sparsity[shown], None if found is None else found.coefficient,
+                gini[shown], sparsity[shown], None if correlation is None else correlation.coefficient,
                 gains[name], ordered.index(name) + 1, len(names),
             )
         )  # fmt: skip
@@ -96,8 +96,8 @@ def demo_perplexities() -> list[PerplexityLesson]:
     """Return what the shipped sweep measured, a lesson for each sparsity that all of its methods have."""
     sweeps = [entry.sweep for entry in STORE.sweeps() if entry.sweep is not None and entry.shipped]
     for text in texts(sweeps):
-        found, dense = curves(sweeps, text)
-        at = [dict(zip(curve.sparsity, curve.perplexity, strict=True)) for curve in found]
+        pruned, dense = curves(sweeps, text)
+        at = [dict(zip(curve.sparsity, curve.perplexity, strict=True)) for curve in pruned]
         common = sorted(set.intersection(*(set(each) for each in at))) if at else []
         return [
             PerplexityLesson(
@@ -105,7 +105,7 @@ def demo_perplexities() -> list[PerplexityLesson]:
                 (() if dense is None else (("Dense", "dense", dense),))
                 + tuple(
                     (curve.label, curve.method, values[sparsity])
-                    for curve, values in zip(found, at, strict=True)
+                    for curve, values in zip(pruned, at, strict=True)
                 ),
             )
             for sparsity in common

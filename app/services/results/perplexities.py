@@ -77,12 +77,12 @@ class OnOneText:
 
     def bars(self) -> list[PerplexityBar]:
         """Return the dense model, Wanda with uniform sparsity and each run, as the figure takes them."""
-        found = [PerplexityBar(run.name, method_of(run), value) for run, value in self.runs]
+        bars = [PerplexityBar(run.name, method_of(run), value) for run, value in self.runs]
         if self.uniform is not None:
-            found.insert(0, PerplexityBar("Wanda, uniform", "uniform", self.uniform))
+            bars.insert(0, PerplexityBar("Wanda, uniform", "uniform", self.uniform))
         if self.dense is not None:
-            found.insert(0, PerplexityBar("Dense", "dense", self.dense))
-        return found
+            bars.insert(0, PerplexityBar("Dense", "dense", self.dense))
+        return bars
 
 
 def on_one_text(runs: Iterable[Run]) -> OnOneText | None:
@@ -95,8 +95,8 @@ def on_one_text(runs: Iterable[Run]) -> OnOneText | None:
     def there(entries: list[Measured]) -> float | None:
         return next((each.perplexity for each in entries if each.tokens_sha256 == text.tokens_sha256), None)
 
-    own = [(run, there(perplexities(run))) for run in runs]
-    found = [(run, value) for run, value in own if value is not None]
+    pairs = [(run, there(perplexities(run))) for run in runs]
+    found = [(run, value) for run, value in pairs if value is not None]
     dense = [there(dense_perplexities(run)) for run in runs]
     uniform = [there(_read(run.metrics.get("uniform_perplexities", []))) for run in runs]
     if any(method_of(run) == "uniform" for run, _ in found):

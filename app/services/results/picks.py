@@ -79,12 +79,12 @@ def layers_of(pick: Pick, layers: Sequence[str]) -> list[str]:
 
 def default_picks(runs: Sequence[StoredRun]) -> list[Pick]:
     """Pick TRIM, optimal and uniform on one layer, of the runs that came with the app where they are there."""
-    known = [entry for entry in runs if entry.run is not None and entry.run.layers]
-    known.sort(key=lambda entry: not entry.shipped)
+    readable = [entry for entry in runs if entry.run is not None and entry.run.layers]
+    readable.sort(key=lambda entry: not entry.shipped)
     by_method: dict[str, StoredRun] = {}
-    for entry in known:
+    for entry in readable:
         by_method.setdefault(entry.opened().request.allocation, entry)
-    first = by_method.get("trim") or next(iter(known), None)
+    first = by_method.get("trim") or next(iter(readable), None)
     if first is None:
         return []
     layers = first.opened().layers

@@ -80,10 +80,10 @@ _made: WeakKeyDictionary[Sweep, dict] = WeakKeyDictionary()
 
 def _results(sweep: Sweep) -> dict:
     """Return all that a sweep of the store holds: it is another one as soon as a file of it changes."""
-    made = _made.get(sweep)
-    if made is None:
-        made = _made[sweep] = results(sweep, sweep.outcomes())
-    return made
+    content = _made.get(sweep)
+    if content is None:
+        content = _made[sweep] = results(sweep, sweep.outcomes())
+    return content
 
 
 def _said(text: dict) -> str:

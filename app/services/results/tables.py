@@ -134,7 +134,7 @@ def masks_by_layer(run: Run, other: Run) -> dict[str, float]:
     Raises:
         RunError: one of them was kept without masks, or a file of it is damaged.
     """
-    found = {}
+    shares = {}
     for name in run.layers:
         if name in other.layers:
             one, another = (each.array(name, "packed_mask") for each in (run, other))
@@ -143,5 +143,5 @@ def masks_by_layer(run: Run, other: Run) -> dict[str, float]:
             both, either = (
                 np.bitwise_count(bits).sum(dtype=np.int64) for bits in (one & another, one | another)
             )
-            found[name] = float(iou(both, either))
-    return found
+            shares[name] = float(iou(both, either))
+    return shares

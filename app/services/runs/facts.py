@@ -144,8 +144,8 @@ def folder_bytes(path: Path) -> int:
 
 
 def _sparsity(run: Run) -> float | None:
-    found = run.metrics.get("sparsity") or run.metrics.get("layer_sparsity")
-    return found["realised"] if found else run.request.target_sparsity
+    sparsity = run.metrics.get("sparsity") or run.metrics.get("layer_sparsity")
+    return sparsity["realised"] if sparsity else run.request.target_sparsity
 
 
 def last_perplexities(metrics: Metrics | RecoveryMetrics) -> tuple[float | None, float | None]:

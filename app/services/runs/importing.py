@@ -71,8 +71,8 @@ def import_run(file: IO[bytes], folder: Path, taken: Callable[[str], bool], name
             try:
                 (check_recovery if is_recovery(path) else check_run)(path)
             except RunError as error:
-                raise _refused(str(error).rstrip(".")) from error
-            return _moved(path, folder, title, taken)
+                raise _refusal(str(error).rstrip(".")) from error
+            return _move_in(path, folder, title, taken)
     except (
         zipfile.BadZipFile,
         zipfile.LargeZipFile,
@@ -81,7 +81,7 @@ def import_run(file: IO[bytes], folder: Path, taken: Callable[[str], bool], name
         ValueError,
         RuntimeError,
     ) as error:
-        raise _refused(f"it is damaged, or not a zip file ({one_line(str(error))})") from error
+        raise _refusal(f"it is damaged, or not a zip file ({one_line(str(error))})") from error
     except OSError as error:
         raise RunError(
             f"The run cannot be written to {folder} ({error.strerror or error}); {remedy(error)}, and import it again."
@@ -95,7 +95,7 @@ def _unpack(file: IO[bytes], path: Path) -> str:
         _check_sizes(members)
         names = {member.filename: member for member in members}
         if len(names) < len(members):
-            raise _refused("it holds two files of one name")
+            raise _refusal("it holds two files of one name")
         for member in members:
             _check_member(member)
         files = {name: member for name, member in names.items() if not member.is_dir()}
@@ -103,15 +103,15 @@ def _unpack(file: IO[bytes], path: Path) -> str:
         recovered = any(name.rpartition("/")[2] == RECOVERY for name in wanted)
         if recovered:
             wanted = {name: member for name, member in wanted.items() if not _MODEL.fullmatch(name)}
-        known = RECOVERY_FILES if recovered else SMALL_FILES
-        top = _top(wanted, known[0])
+        allowed = RECOVERY_FILES if recovered else SMALL_FILES
+        top = _top(wanted, allowed[0])
         left = MAX_BYTES
         for name, member in wanted.items():
             inside = name.removeprefix(top)
             large = not recovered and _BLOCK.fullmatch(inside)
             measured = not recovered and _MEASURED.fullmatch(inside)
-            if inside not in known and not large and not measured:
-                raise _refused(f"it holds {one_line(name)!r}, which is not part of a run")
+            if inside not in allowed and not large and not measured:
+                raise _refusal(f"it holds {one_line(name)!r}, which is not part of a run")
             most = left if large else min(left, MAX_JSON_BYTES)
             left -= _extract(archive, member, path / inside, most)
     return top.rstrip("/")
@@ -121,9 +121,9 @@ def _check_sizes(members: Collection[zipfile.ZipInfo]) -> None:
     packed = sum(member.compress_size for member in members)
     unpacked = sum(member.file_size for member in members)
     if len(members) > MAX_FILES:
-        raise _refused(f"it holds {len(members):,} files, and a run at most {MAX_FILES:,}")
+        raise _refusal(f"it holds {len(members):,} files, and a run at most {MAX_FILES:,}")
     if unpacked > MAX_BYTES or unpacked > max(packed, 1) * MAX_ZIP_RATIO:
-        raise _refused(
+        raise _refusal(
             f"it would unpack from {format_bytes(packed)} to {format_bytes(unpacked)}, more than any run does"
         )
 
@@ -132,25 +132,25 @@ def _check_member(member: zipfile.ZipInfo) -> None:
     name = member.filename
     parts = name.rstrip("/").split("/")
     if name.startswith("/") or "\\" in member.orig_filename or ":" in name or not name.isprintable():
-        raise _refused(f"it holds the path {one_line(name)!r}, which would lie outside of the run")
+        raise _refusal(f"it holds the path {one_line(name)!r}, which would lie outside of the run")
     if any(part in ("", ".", "..") for part in parts):
-        raise _refused(f"it holds the path {one_line(name)!r}, which would lie outside of the run")
+        raise _refusal(f"it holds the path {one_line(name)!r}, which would lie outside of the run")
     kind = stat.S_IFMT(member.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise _refused(f"{one_line(name)!r} in it is a link or a device, not a file")
+        raise _refusal(f"{one_line(name)!r} in it is a link or a device, not a file")
     # Of ways to pack, the two that every archiver knows; others can be made to take any amount of memory.
     if member.flag_bits & 0x1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise _refused(f"{one_line(name)!r} in it is packed in an unusual way, or with a password")
+        raise _refusal(f"{one_line(name)!r} in it is packed in an unusual way, or with a password")
 
 
 def _top(files: Collection[str], record: str) -> str:
     """Return the folder in which the run lies inside the zip, with its slash; "" if it lies at the top."""
-    found = [name for name in files if name.rpartition("/")[2] == record]
-    if not found:
-        raise _refused(f"it holds no {record}, so it is not a run")
-    if len(found) > 1:
-        raise _refused(f"it holds {len(found)} runs; import them one by one")
-    return found[0].removesuffix(record)
+    records = [name for name in files if name.rpartition("/")[2] == record]
+    if not records:
+        raise _refusal(f"it holds no {record}, so it is not a run")
+    if len(records) > 1:
+        raise _refusal(f"it holds {len(records)} runs; import them one by one")
+    return records[0].removesuffix(record)
 
 
 def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, most: int) -> int:
@@ -160,16 +160,16 @@ def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, mo
         while chunk := source.read(CHUNK_BYTES):
             content += chunk
             if len(content) > most:
-                raise _refused(f"{one_line(member.filename)!r} in it is too large for a run's")
+                raise _refusal(f"{one_line(member.filename)!r} in it is too large for a run's")
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(content)
     return len(content)
 
 
-def _moved(path: Path, folder: Path, title: str, taken: Callable[[str], bool]) -> Path:
+def _move_in(path: Path, folder: Path, title: str, taken: Callable[[str], bool]) -> Path:
     """Move a run to where its own id is free and plain, otherwise to a new one; another import may be quicker."""
-    own = re.fullmatch(r"\w[\w.-]{0,99}", title) and not taken(title)
-    target = folder / title if own else new_run_path(folder, title)
+    usable = re.fullmatch(r"\w[\w.-]{0,99}", title) and not taken(title)
+    target = folder / title if usable else new_run_path(folder, title)
     while True:
         if not target.exists():
             try:
@@ -180,7 +180,7 @@ def _moved(path: Path, folder: Path, title: str, taken: Callable[[str], bool]) -
         target = new_run_path(folder, title)
 
 
-def _refused(why: str) -> RunError:
+def _refusal(why: str) -> RunError:
     return RunError(
         f"This zip was not imported: {why}. Nothing of it was kept. Export the run again, and import that zip."
     )

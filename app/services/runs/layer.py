@@ -218,15 +218,15 @@ def _search_view(record: LayerRecord, row_measure: str) -> SearchView | None:
     if search is None:
         return None
     tried = {rate for rate, _ in search.tried}
-    place = {rate: index for index, rate in enumerate(search.rates.tolist())}
+    index_of = {rate: index for index, rate in enumerate(search.rates.tolist())}
     exact = search.exact_quality
     try:
         trace = LearningRateTrace(
             rates=search.rates,
             quality=search.quality if exact is None else exact,
             row_variance=search.row_variance,
-            tried=np.array([rate in tried for rate in place]),
-            chosen=place.get(search.learning_rate),
+            tried=np.array([rate in tried for rate in index_of]),
+            chosen=index_of.get(search.learning_rate),
             layer_measure=record.quality_measure,
             row_measure=row_measure,
             published=None if exact is None else search.quality,

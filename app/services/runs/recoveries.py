@@ -19,17 +19,17 @@ _known: dict[Path, tuple[tuple, FolderEntry[Recovery]]] = {}
 
 def recoveries(folder: Path | None = None) -> list[FolderEntry[Recovery]]:
     """List all recoveries, newest first; as long as no file of one changes, all readers get the same object."""
-    found = []
+    entries = []
     with _lock:
         for entry in list_recoveries(folder or runs_folder()):
             stamp = tuple(changed(f"{entry.path}/{name}") for name in _READ)
-            known = _known.get(entry.path)
-            if known is None or known[0] != stamp:
-                known = _known[entry.path] = stamp, entry
-            found.append(known[1])
-        for gone in _known.keys() - {entry.path for entry in found}:
+            cached_entry = _known.get(entry.path)
+            if cached_entry is None or cached_entry[0] != stamp:
+                cached_entry = _known[entry.path] = stamp, entry
+            entries.append(cached_entry[1])
+        for gone in _known.keys() - {entry.path for entry in entries}:
             del _known[gone]
-    return found
+    return entries
 
 
 def recoveries_of(run: Run) -> list[Recovery]:
