@@ -256,7 +256,7 @@ def _forward(
     sequences = calibration.sequences
     listener = InputListener(calibration, {name: model.layers[name] for name in names}, products)
     last = max(block_of(name) for name in names)
-    meter, shown = Meter(watch.progress, of=sequences), FIRST_WINDOWS
+    meter, next_partial = Meter(watch.progress, of=sequences), FIRST_WINDOWS
     for start in range(0, sequences, batch):
         part = slice(start, min(start + batch, sequences))
         what = f"Reading the calibration text: {start} of {sequences} windows"
@@ -268,9 +268,9 @@ def _forward(
         ):
             model.module(calibration.tokens[part].to(model.device), use_cache=False)
         meter.report(f"Reading the calibration text: {part.stop} of {sequences} windows", part.stop)
-        if shown <= part.stop < sequences:
+        if next_partial <= part.stop < sequences:
             watch.show(listener, part.stop)
-            shown = 2 * part.stop
+            next_partial = 2 * part.stop
     return {
         name: LayerInputs(
             received.inputs.cpu(), received.input_norm.cpu(), received.text, tokens=received.tokens

@@ -15,9 +15,9 @@ from trim.models.experts import RoutedLinear, Routing
 
 def linear_layers(block: nn.Module, index: int, chosen: Iterable[str] | None = None) -> dict[str, nn.Linear]:
     """Return the chosen linear layers of a block (None: all), by their full names, in the model's order."""
-    found = {f"{index}.{path}": part for path, part in block.named_modules() if isinstance(part, nn.Linear)}
-    chosen = found.keys() if chosen is None else set(chosen)
-    return {name: layer for name, layer in found.items() if name in chosen}
+    layers = {f"{index}.{path}": part for path, part in block.named_modules() if isinstance(part, nn.Linear)}
+    chosen = layers.keys() if chosen is None else set(chosen)
+    return {name: layer for name, layer in layers.items() if name in chosen}
 
 
 def require_finite(weights: Mapping[str, Tensor]) -> None:

@@ -54,13 +54,13 @@ class Text:
 
     def pieces(self) -> Iterator[str]:
         """Yield the part in pieces, in order."""
-        place = 0
+        offset = 0
         for piece in self.read():
-            if place >= self.stop:
+            if offset >= self.stop:
                 return
-            if place + len(piece) > self.start:
-                yield piece[max(self.start - place, 0) : self.stop - place]
-            place += len(piece)
+            if offset + len(piece) > self.start:
+                yield piece[max(self.start - offset, 0) : self.stop - offset]
+            offset += len(piece)
 
     def stretches(self, places: Sequence[int], size: int) -> list[str]:
         """Read some stretches of the part in one pass.
@@ -72,13 +72,13 @@ class Text:
         order = sorted(range(len(places)), key=lambda number: places[number])
         begins = [places[number] for number in order]
         found: list[list[str]] = [[] for _ in places]
-        place = 0
+        offset = 0
         for piece in self.pieces():
-            first, last = bisect_right(begins, place - size), bisect_left(begins, place + len(piece))
+            first, last = bisect_right(begins, offset - size), bisect_left(begins, offset + len(piece))
             for number, begin in zip(order[first:last], begins[first:last], strict=True):
-                found[number].append(piece[max(begin - place, 0) : begin + size - place])
-            place += len(piece)
-            if begins and place >= begins[-1] + size:
+                found[number].append(piece[max(begin - offset, 0) : begin + size - offset])
+            offset += len(piece)
+            if begins and offset >= begins[-1] + size:
                 break
         return ["".join(parts) for parts in found]
 
@@ -158,12 +158,12 @@ def part_of(read: Callable[[], Iterator[str]], split: str, name: str, joint: str
 
 def _space_after(read: Callable[[], Iterator[str]], least: int, total: int) -> int:
     """Return the end of the first space at or after a place; the place itself where the text ends there."""
-    place, space = 0, re.compile(r"\s")
+    offset, space = 0, re.compile(r"\s")
     for piece in read():
-        found = space.search(piece, max(least - place, 0)) if place + len(piece) > least else None
+        found = space.search(piece, max(least - offset, 0)) if offset + len(piece) > least else None
         if found is not None:
-            return place + found.end() if place + found.end() < total else least
-        place += len(piece)
+            return offset + found.end() if offset + found.end() < total else least
+        offset += len(piece)
     return least
 
 

@@ -179,7 +179,7 @@ class TextPass:
     def _embed(self, start: int, size: int, keep_states: bool = False) -> None:
         """Record what the blocks are called with from a sequence on, and begin with the embedded text."""
         mask = self.calibration.mask
-        known = next(iter(self._calls.values()), None)
+        earlier = next(iter(self._calls.values()), None)
         with self.model.embedding() as module:
             for part in self._parts(start, size):
                 states, calls = record_calls(
@@ -189,27 +189,27 @@ class TextPass:
                     None if mask is None else mask[part].to(self.model.device),
                 )
                 self._hand_over(calls, part)
-                self._calls[part.start, part.stop] = known = shared(calls, known)
+                self._calls[part.start, part.stop] = earlier = shared(calls, earlier)
                 if not keep_states:
                     self.states.write(part, states)
 
     def _hand_over(self, calls: list[BlockCall], part: slice) -> None:
         """Give new calls what blocks have written for later ones on the same windows, in other batches."""
-        place, pieces = part.start, []
-        while place < part.stop:
-            batches = [each for each in reversed(self._written) if each[0] <= place < each[1]]
+        start_of_piece, pieces = part.start, []
+        while start_of_piece < part.stop:
+            batches = [each for each in reversed(self._written) if each[0] <= start_of_piece < each[1]]
             if not batches:
                 break
             start, stop = batches[0]
             stop = min(stop, part.stop)
-            cut = slice(place - start, stop - start)
+            cut = slice(start_of_piece - start, stop - start)
             pieces.append(
                 [
                     {key: tuple(tensor[cut] for tensor in tensors) for key, tensors in written.items()}
                     for written in self._written[batches[0]]
                 ]
             )
-            place = stop
+            start_of_piece = stop
         own = calls[0].written()
         for written, cuts in zip(own, zip(*pieces, strict=True), strict=bool(pieces)):
             for key in set.intersection(*map(set, cuts)):

@@ -143,12 +143,12 @@ def _diagnose(chosen: argparse.Namespace) -> None:
 
 def _of_layer(run: Run, name: str, what: str) -> str:
     """Return the finding of a layer that was measured just now."""
-    found, columns = layer_diagnoses(run, name), run.numbers(name)["columns"]
+    measured, columns = layer_diagnoses(run, name), run.numbers(name)["columns"]
     if what == "signal":
-        return signal_finding(signal_of(found["signal"], columns))
+        return signal_finding(signal_of(measured["signal"], columns))
     if what == "agreement":
-        return agreements_finding(found["agreement"])
-    return targets_finding(found["targets"], columns)
+        return agreements_finding(measured["agreement"])
+    return targets_finding(measured["targets"], columns)
 
 
 def _print_progress(now: Progress) -> None:

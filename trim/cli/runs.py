@@ -132,14 +132,16 @@ def _inspect(chosen: argparse.Namespace) -> None:
 def _inspect_model(source: str, as_json: bool) -> None:
     from trim.models.loaded import describe_model
 
-    found = describe_model(source)
+    description = describe_model(source)
     if as_json:
-        print(json.dumps(asdict(found), indent=1))
+        print(json.dumps(asdict(description), indent=1))
         return
-    print(f"{found.title} ({found.kind}): {found.architecture}, {found.parameters:,} parameters")
-    print(found.layers_text)
-    if found.download_bytes:
-        print(f"{format_bytes(found.download_bytes)} would be downloaded")
+    print(
+        f"{description.title} ({description.kind}): {description.architecture}, {description.parameters:,} parameters"
+    )
+    print(description.layers_text)
+    if description.download_bytes:
+        print(f"{format_bytes(description.download_bytes)} would be downloaded")
 
 
 def _inspect_recovery(recovery: Recovery, as_json: bool) -> None:

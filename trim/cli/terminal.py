@@ -66,10 +66,10 @@ class RunTerminal(Terminal):
         gains = [layer.realised_quality - layer.uniform_quality for layer in self._layers]
         rates = [layer.learning_rate or 0 for layer in self._layers]
         signs = "".join("+" if rate > 0 else "-" if rate < 0 else "0" for rate in rates)
-        found = ""
+        outcome = ""
         if any(layer.rates_tried for layer in self._layers):
-            found = f"quality against uniform {sum(gains) / len(gains):+.4f}  rates {signs}  "
-        return f"block {event.block + 1:>3} of {event.blocks}  {event.seconds:6.1f} s  {found}{self._left}"
+            outcome = f"quality against uniform {sum(gains) / len(gains):+.4f}  rates {signs}  "
+        return f"block {event.block + 1:>3} of {event.blocks}  {event.seconds:6.1f} s  {outcome}{self._left}"
 
 
 class SweepTerminal(Terminal):

@@ -79,13 +79,13 @@ def block_errors(
     with embedded_text(model, calibration, slots=4, batch=batch, why="alongside a block") as states:
         states.in_batches(lambda part: states.write(_PRUNED, part, states.read(_DENSE, part)))
         meter = Meter(progress, of=len(model.blocks))
-        found = []
+        errors = []
         for index in range(len(model.blocks)):
             meter.report(f"Following the errors through block {index}", index)
             names = [name for name in run.layers if block_of(name) == index]
-            found.append(_block_error(model, run, states, index, names))
+            errors.append(_block_error(model, run, states, index, names))
         meter.report("Every block is measured", len(model.blocks))
-    return found
+    return errors
 
 
 def _block_error(model: Model, run: Run, states: BlockStates, index: int, names: list[str]) -> BlockError:

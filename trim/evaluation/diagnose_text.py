@@ -108,15 +108,15 @@ def blocks_finding(facts: BlockErrorFacts) -> str:
 
 def tokens_of(facts: TokenFacts) -> list[Token]:
     """Return all tokens but the first of each window, in the order of the text."""
-    found = []
+    tokens = []
     for window, (pieces, dense, pruned) in enumerate(
         zip(facts["pieces"], facts["dense"], facts["pruned"], strict=True)
     ):
         for place, text in enumerate(pieces[1:], 1):
             before = "".join(pieces[max(0, place - CONTEXT_TOKENS) : place])
             losses = float(dense[place - 1]), float(pruned[place - 1])
-            found.append(Token(window, place, text, before, *losses))
-    return found
+            tokens.append(Token(window, place, text, before, *losses))
+    return tokens
 
 
 def tokens_finding(facts: TokenFacts) -> str:

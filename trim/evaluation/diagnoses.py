@@ -84,8 +84,8 @@ def diagnose(
     if what == "layers":
         _layers(run, model, windows, facts, layers, batch, progress)
     elif what == "blocks":
-        found = block_errors(model, run, windows, batch=batch, progress=progress)
-        numbers = [cast(BlockErrorNumbers, numbers_to_json(each)) for each in found]
+        errors = block_errors(model, run, windows, batch=batch, progress=progress)
+        numbers = [cast(BlockErrorNumbers, numbers_to_json(each)) for each in errors]
         blocks: BlockErrorFacts = {"text": facts, "blocks": numbers}
         update_diagnoses(run.path, {"blocks": blocks})
     else:
@@ -103,19 +103,19 @@ def _layers(
     progress: ProgressListener | None,
 ) -> None:
     before = run.diagnoses.get("layers")
-    known: dict[str, LayerCostNumbers] = {}
+    costs: dict[str, LayerCostNumbers] = {}
     if before is not None and before["text"] == text:
-        known = dict(before["layers"])
+        costs = dict(before["layers"])
     asked = [name for names in match_layers(layers, run.layers).values() for name in names]
-    missing = [name for name in asked if name not in known] or asked
+    missing = [name for name in asked if name not in costs] or asked
 
     def keep(found: LayerCosts) -> None:
         latest = found.layers[-1]
-        known[latest.name] = cast(LayerCostNumbers, numbers_to_json(latest))
+        costs[latest.name] = cast(LayerCostNumbers, numbers_to_json(latest))
         facts: LayerCostFacts = {
             "text": text,
             "dense_loss": number_to_json(found.dense_loss),
-            "layers": {name: known[name] for name in run.layers if name in known},
+            "layers": {name: costs[name] for name in run.layers if name in costs},
         }
         update_diagnoses(run.path, {"layers": facts})
 

@@ -99,15 +99,15 @@ def layer_costs(
         dense = work.dense_losses(progress)
         names = [name for name in run.layers if name in chosen]
         meter = Meter(progress, of=sum(blocks - block_of(name) for name in names))
-        found = LayerCosts(float(dense.mean()), ())
+        costs = LayerCosts(float(dense.mean()), ())
         for name in names:
             meter.report(f"Pruning {name} alone")
-            found = replace(found, layers=(*found.layers, work.cost(name, run, dense, fisher[name])))
+            costs = replace(costs, layers=(*costs.layers, work.cost(name, run, dense, fisher[name])))
             meter.done += blocks - block_of(name)
             if each is not None:
-                each(found)
+                each(costs)
     meter.report("Every layer is measured")
-    return found
+    return costs
 
 
 class _Suffixes:

@@ -85,7 +85,7 @@ def diagnose_layers(
     if what == "signal" and draws < 2:
         raise SettingsError(f"uncertainty needs two draws or more, not {draws}")
     run = run if isinstance(run, Run) else open_run(run)
-    names = {name for found in _match(run, layers).values() for name in found}
+    names = {name for matched in _match(run, layers).values() for name in matched}
     chosen = [name for name in run.layers if name in names]
     for record in (run.layer(name) for name in chosen):
         if not record.pruned:
@@ -112,7 +112,7 @@ def diagnose_layers(
         else:
             own = samples[0][name]
             again = len(read) > 1
-            found = row_signal(
+            signal = row_signal(
                 [each[name] for each in samples]
                 if again
                 else resampled(own, draws, vectors=vectors, seed=run.request.seed),
@@ -122,10 +122,10 @@ def diagnose_layers(
                 progress=progress,
             )
             if texts:
-                found = replace(found, titles=(run.request.corpus, *texts))
+                signal = replace(signal, titles=(run.request.corpus, *texts))
             drawn: Drawn = "texts" if texts else "windows" if windows else "vectors"
             used = own.inputs.shape[1] if again or vectors is None else vectors
-            facts = signal_facts(found, own.weight.shape[1], drawn, vectors=used)
+            facts = signal_facts(signal, own.weight.shape[1], drawn, vectors=used)
             update_layer_diagnoses(run.path, name, {"signal": facts})
     meter.report("Every layer is measured", len(chosen))
     return open_run(run.path)
@@ -157,10 +157,10 @@ def run_samples(
         RunError: it has no masks, or is not complete.
         CorpusError: its text is gone, or has changed since.
     """
-    chosen = {name for found in _match(run, layers).values() for name in found}
+    chosen = {name for matched in _match(run, layers).values() for name in matched}
     calibration = _calibration(model, run, corpus, seed, progress)
     last = max(map(block_of, chosen))
-    found: dict[str, LayerSample] = {}
+    samples: dict[str, LayerSample] = {}
     meter = Meter(progress, of=last + 1)
     batch = run.compute.batch
     with embedded_text(model, calibration, slots=1, batch=batch, why="alongside a block") as states:
@@ -168,7 +168,7 @@ def run_samples(
             meter.report(f"Reading the calibration text: block {index}", index)
             own = [name for name in run.layers if block_of(name) == index]
             if asked := [name for name in own if name in chosen]:
-                found |= _receive(model, states, index, asked)
+                samples |= _receive(model, states, index, asked)
             if index < last:
                 with pruned_layers(model, run, own):
                     states.in_batches(
@@ -177,7 +177,7 @@ def run_samples(
                         )
                     )
     meter.report("The calibration text is read", last + 1)
-    return found
+    return samples
 
 
 def _match(run: Run, layers: Sequence[str]) -> dict[str, list[str]]:
@@ -229,14 +229,14 @@ def _agreement(run: Run, sample: LayerSample) -> list[AgreementFacts]:
     record = run.layer(sample.name)
     own = record.keep()
     settings = run.request.search_settings(min(record.sparsity, run.request.row_cap))
-    found: list[AgreementFacts] = []
+    agreements: list[AgreementFacts] = []
     for score in SCORES:
         layer = sample.scored(score, _sensitivity(record))
         for allocation in ALLOCATIONS:
             with contextlib.suppress(SparsityError):
                 mask = allocated_mask(layer, allocation, record.pruned, settings)
-                found.append(agreement_facts(mask_agreement(own, mask.cpu().numpy()), score, allocation))
-    return found
+                agreements.append(agreement_facts(mask_agreement(own, mask.cpu().numpy()), score, allocation))
+    return agreements
 
 
 def _targets(run: Run, sample: LayerSample, progress: ProgressListener | None) -> list[TargetFacts]:
@@ -250,11 +250,11 @@ def _targets(run: Run, sample: LayerSample, progress: ProgressListener | None) -
         settings = request.search_settings(float(target))
         try:
             total = total_count(float(target), record.rows, record.columns, settings.max_row_sparsity)
-            found = {method: ALLOCATIONS[method](layer, total, settings).counts for method in counts}
+            allocated = {method: ALLOCATIONS[method](layer, total, settings).counts for method in counts}
         except SparsityError:  # under this cap whole weights do not reach it
             break
         targets.append(float(target))
-        for method, each in found.items():
+        for method, each in allocated.items():
             counts[method].append(each.tolist())
     return [{"method": method, "targets": targets, "counts": each} for method, each in counts.items()]
 

@@ -98,7 +98,7 @@ def solve_layer(
     dense = sample.weight.float()
     rows, columns = dense.shape
     total = total_count(sparsity, rows, columns, max_row_sparsity=1.0)
-    found = SOLVERS[method](dense, text, total, sensitivity=sensitivity, progress=progress)
+    solution = SOLVERS[method](dense, text, total, sensitivity=sensitivity, progress=progress)
     energy = _squares(dense, text)
 
     def share(error: Tensor) -> np.ndarray:
@@ -108,22 +108,23 @@ def solve_layer(
     def of_mask(keep: Tensor) -> np.ndarray:
         return share(_squares(dense * ~keep.to(dense.device), text))
 
-    masked = dense * found.keep
+    masked = dense * solution.keep
     moved, norm = (
-        torch.linalg.vector_norm(each, dim=1, dtype=torch.float64) for each in (found.weight - masked, masked)
+        torch.linalg.vector_norm(each, dim=1, dtype=torch.float64)
+        for each in (solution.weight - masked, masked)
     )
     return SolvedLayer(
         sample.name,
         method,
-        found.keep,
-        found.weight,
-        share(_squares(dense - found.weight, text)),
-        of_mask(found.keep),
+        solution.keep,
+        solution.weight,
+        share(_squares(dense - solution.weight, text)),
+        of_mask(solution.keep),
         {name: of_mask(keep) for name, keep in (masks or {}).items()},
         torch.where(norm > 0, moved / norm, torch.nan).cpu().numpy(),
         energy.cpu().numpy(),
-        found.steps,
-        found.diverged,
+        solution.steps,
+        solution.diverged,
     )
 
 

@@ -138,11 +138,11 @@ def _first_token(model: Model) -> int | None:
 
 def _result(task: str, answer: dict) -> TaskResult:
     """Read the result of one task, or of a group of tasks, from the harness's answer."""
-    found = answer["results"].get(task) or answer.get("groups", {}).get(task) or {}
+    scores = answer["results"].get(task) or answer.get("groups", {}).get(task) or {}
     # "acc,none": the metric and the filter of answers.
     metrics = {
         name.partition(",")[0]: float(value)
-        for name, value in found.items()
+        for name, value in scores.items()
         if "," in name and isinstance(value, int | float)
     }
     counts = answer.get("n-samples", {})

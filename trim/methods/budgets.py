@@ -43,8 +43,8 @@ class Budgets:
     @classmethod
     def exact(cls, method: str, totals: dict[str, int], shapes: Shapes) -> "Budgets":
         """Make budgets of a method that asks for whole numbers of weights, so that nothing is projected."""
-        made = cls(method, totals, dict(shapes), {})
-        return replace(made, requested=made.layers)
+        budgets = cls(method, totals, dict(shapes), {})
+        return replace(budgets, requested=budgets.layers)
 
     @property
     def layers(self) -> dict[str, float]:
@@ -144,11 +144,11 @@ def uniform_budgets(shapes: Shapes, target: float) -> dict[str, float]:
 def _scaled(values: list[float], low: float, high: float) -> np.ndarray:
     """Map values linearly so that the least becomes `low` and the largest `high`; all to the middle if equal."""
     numbers = np.asarray(values, dtype=np.float64)
-    known = numbers[np.isfinite(numbers)]
+    finite = numbers[np.isfinite(numbers)]
     middle = np.full(len(numbers), (low + high) / 2)
-    if not known.size or known.max() == known.min():
+    if not finite.size or finite.max() == finite.min():
         return middle
-    scaled = low + (numbers - known.min()) / (known.max() - known.min()) * (high - low)
+    scaled = low + (numbers - finite.min()) / (finite.max() - finite.min()) * (high - low)
     return np.where(np.isfinite(numbers), scaled, middle)
 
 

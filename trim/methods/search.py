@@ -45,8 +45,8 @@ def search(
         return _search_directly(curves, settings, total, complete=complete)
     if has_kernels(curves.dot.device):
         return _search_by_kernels(curves, settings, total)
-    found = search_tables(curves.tables, settings, total, complete=complete)
-    return found.converted(lambda values: torch.from_numpy(values).to(curves.dot.device))
+    outcome = search_tables(curves.tables, settings, total, complete=complete)
+    return outcome.converted(lambda values: torch.from_numpy(values).to(curves.dot.device))
 
 
 def full_trace(curves: RetentionCurves, settings: SearchSettings) -> SearchTrace[Tensor]:

@@ -80,8 +80,8 @@ class RecoveryWriter(FolderWriter):
             RunError: they are gone or damaged.
         """
         try:
-            found = load_file(self.path / TEXT)
-            return RecoveryText(*(found[key].long() for key in ("training", "held_out", "sampled")))
+            tensors = load_file(self.path / TEXT)
+            return RecoveryText(*(tensors[key].long() for key in ("training", "held_out", "sampled")))
         except (OSError, SafetensorError, KeyError) as error:
             raise RunError(
                 f"{self.path / TEXT} is damaged or gone; delete the folder and recover again"

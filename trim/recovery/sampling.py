@@ -51,15 +51,15 @@ def sample_text(
     """
     at_once = _pieces_at_once(model, prompts.shape[1])
     begin = time.monotonic()
-    found: list[Tensor] = []
+    windows: list[Tensor] = []
     while True:
-        count, spent = sum(map(len, found)), time.monotonic() - begin
+        count, spent = sum(map(len, windows)), time.monotonic() - begin
         # A further round takes as long as those before.
-        done = count / wanted if wanted else min(spent * (1 + 1 / max(1, len(found))) / seconds, 1.0)
-        if done >= 1 and found:
-            return torch.cat(found)[:wanted]
+        done = count / wanted if wanted else min(spent * (1 + 1 / max(1, len(windows))) / seconds, 1.0)
+        if done >= 1 and windows:
+            return torch.cat(windows)[:wanted]
         report(Progress(f"The dense model writes: {count:,} windows so far", done, 1.0))
-        found.append(sample_windows(model, prompts, at_once, seed * 100_003 + len(found)))
+        windows.append(sample_windows(model, prompts, at_once, seed * 100_003 + len(windows)))
 
 
 def sample_windows(model: Model, prompts: Tensor, pieces: int, seed: int) -> Tensor:

@@ -76,7 +76,7 @@ def work(
     settled = Settled.of(request)
     device = choose_device(request.device)
     dtype = recovery_dtype(request.dtype, device)
-    told = 0.0
+    last_report = 0.0
 
     def fact(event: events.Fact) -> None:
         writer.log(to_json(event))
@@ -84,9 +84,9 @@ def work(
             listener(event)
 
     def report(now: Progress, *, always: bool = True) -> None:
-        nonlocal told
-        if always or time.monotonic() - told > _TELL_SECONDS:
-            told = time.monotonic()
+        nonlocal last_report
+        if always or time.monotonic() - last_report > _TELL_SECONDS:
+            last_report = time.monotonic()
             writer.log(to_json(now))
             if progress:
                 progress(now)

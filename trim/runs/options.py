@@ -134,7 +134,7 @@ def settings_of(settings: type[S], fields: Mapping[str, object]) -> S:
 def options(settings: "type[DataclassInstance]") -> Mapping[str, Option]:
     """Return the options of a settings class by their names, in the order of their declaration."""
     hints = typing.get_type_hints(settings)
-    found = {}
+    declared = {}
     for field in dataclasses.fields(settings):
         if (spec := field.metadata.get(_KEY)) is None:
             continue
@@ -147,10 +147,10 @@ def options(settings: "type[DataclassInstance]") -> Mapping[str, Option]:
         plain["mark"] = spec.mark or plain["flag"].strip("-")
         switch = hint is bool
         plain["short"] = spec.short or field.name.replace("_", " ") + ("" if switch else " {}")
-        found[field.name] = Option(
+        declared[field.name] = Option(
             **plain, name=field.name, default=field.default, kind=hint, several=several
         )
-    return found
+    return declared
 
 
 def idle_options(settings: "DataclassInstance") -> frozenset[str]:

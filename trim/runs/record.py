@@ -230,8 +230,8 @@ def to_parts(record: LayerRecord) -> tuple[dict[str, np.ndarray], LayerNumbers]:
         numbers["kept"] = len(record.counts) * record.columns - record.pruned
     arrays |= {key: value for key in _OPTIONAL if (value := getattr(record, key)) is not None}
     if (search := record.search) is not None:
-        found = {key: getattr(search, key.removeprefix("search_")) for key in _SEARCH}
-        arrays |= {key: value for key, value in found.items() if value is not None}
+        traces = {key: getattr(search, key.removeprefix("search_")) for key in _SEARCH}
+        arrays |= {key: value for key, value in traces.items() if value is not None}
         numbers["search"] = {
             "learning_rate": search.learning_rate,
             "best_iteration": search.best_iteration,

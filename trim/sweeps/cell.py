@@ -38,8 +38,8 @@ class CellMaker:
                 workbench=self._workbench,
                 progress=self._progress,
             )
-            made = [result.to_json() for result in results]
-            write_json(self.sweep.path / "dense.json", {"perplexities": made})
+            entries = [result.to_json() for result in results]
+            write_json(self.sweep.path / "dense.json", {"perplexities": entries})
             measured = [entry for entry in self.sweep.dense() if entry is not None]
         return tuple(float(entry["perplexity"]) for entry in measured)
 

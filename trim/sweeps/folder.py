@@ -90,8 +90,8 @@ class Sweep(StoredFolder):
 
     def dense(self) -> tuple[PerplexityEntry | None, ...]:
         """Return the dense model's perplexity on each text, None where not measured yet."""
-        known = read_json(self.path / "dense.json", DenseFacts, optional=True).get("perplexities", [])
-        return tuple(entry_of(known, text) for text in self.settings.texts)
+        entries = read_json(self.path / "dense.json", DenseFacts, optional=True).get("perplexities", [])
+        return tuple(entry_of(entries, text) for text in self.settings.texts)
 
     def outcome(self, cell: Cell) -> CellOutcome:
         """Return how far a cell is."""
@@ -101,10 +101,10 @@ class Sweep(StoredFolder):
             if not (self.cell_path(cell) / "config.json").exists():
                 return CellOutcome(cell, None, nothing, problem)
             run = open_run(self.cell_path(cell))
-            known = run.metrics.get("perplexities", [])
+            entries = run.metrics.get("perplexities", [])
         except RunError as error:
             return CellOutcome(cell, None, nothing, str(error))
-        return CellOutcome(cell, run, tuple(entry_of(known, text) for text in self.settings.texts), problem)
+        return CellOutcome(cell, run, tuple(entry_of(entries, text) for text in self.settings.texts), problem)
 
     def outcomes(self) -> list[CellOutcome]:
         """Return how far each cell is, in the order of the grid."""

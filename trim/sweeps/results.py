@@ -154,9 +154,9 @@ def results_markdown(sweep: Sweep, outcomes: list[CellOutcome]) -> str:
             size = (
                 f", {dense['windows']:,} windows of {dense['length']:,} tokens{format_bos(dense.get('bos'))}"
             )
-        known = format_perplexity(float(dense["perplexity"])) if dense else "not measured"
+        dense_text = format_perplexity(float(dense["perplexity"])) if dense else "not measured"
         lines += [
-            f"Perplexity on {text.title}{size}; dense: {known}",
+            f"Perplexity on {text.title}{size}; dense: {dense_text}",
             "",
             "| method | " + " | ".join(f"{target * 100:g}%" for target in targets) + " |",
             "|---" * (len(targets) + 1) + "|",

@@ -30,8 +30,8 @@ def shared_fields(shared: Mapping[str, object] | PruneSettings) -> dict[str, obj
     """Return what the cells of a sweep share, by name; of settings, what a sweep can share beyond the defaults."""
     if not isinstance(shared, PruneSettings):
         return dict(shared)
-    known = options(PruneSettings)
-    return {name: value for name in SHARED if (value := getattr(shared, name)) != known[name].default}
+    declared = options(PruneSettings)
+    return {name: value for name in SHARED if (value := getattr(shared, name)) != declared[name].default}
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class SweepSettings:
         object.__setattr__(self, "cells", tuple(self._cells()))
 
     def _cells(self) -> list[Cell]:
-        found: dict[tuple, PruneSettings] = {}
+        by_effect: dict[tuple, PruneSettings] = {}
         for values in itertools.product(*self.grid.values()):
             settings = settings_of(
                 PruneSettings,
@@ -131,9 +131,9 @@ class SweepSettings:
             if "tune" in idle:
                 settings = dataclasses.replace(settings, tune=False)
             key = tuple(None if name in idle else getattr(settings, name) for name in GRID)
-            found.setdefault(key, settings)
+            by_effect.setdefault(key, settings)
         cells: dict[str, Cell] = {}
-        for settings in found.values():
+        for settings in by_effect.values():
             idle = idle_options(settings)
             name = base = self._name(settings, idle)
             number = 2
