@@ -15,19 +15,11 @@ def _total(values):
 
 
 @inlined_of_numbers
-def _least(values):
-    least = values[0]
+def _range(values):
+    least = most = values[0]
     for i in range(1, len(values)):
-        least = min(least, values[i])
-    return least
-
-
-@inlined_of_numbers
-def _most(values):
-    most = values[0]
-    for i in range(1, len(values)):
-        most = max(most, values[i])
-    return most
+        least, most = min(least, values[i]), max(most, values[i])
+    return least, most
 
 
 @inlined
@@ -124,7 +116,7 @@ def _follow(
         else:
             # Rows of high quality lose more (of a positive rate), and the mean stays T.
             before = x[step - 1]
-            least, most = _least(quality), _most(quality)
+            least, most = _range(quality)
             for i in range(rows):
                 change[i] = quality[i] - least
             scale = 2 * rate / (most - least + 1e-6)

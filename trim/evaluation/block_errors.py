@@ -9,8 +9,8 @@ from torch import Tensor
 
 from trim.calibration.block_states import BlockStates, embedded_text
 from trim.calibration.calibration import Calibration
-from trim.evaluation.layer_costs import pruned_layers
 from trim.evaluation.perplexity import check_windows
+from trim.evaluation.workbench import pruned_layers
 from trim.models.loaded import Model
 from trim.names import block_of
 from trim.progress import Meter, ProgressListener

@@ -13,13 +13,13 @@ from trim.calibration.block_states import BlockStates, embedded_text
 from trim.calibration.calibration import Calibration
 from trim.calibration.sensitivity import sensitivity
 from trim.evaluation.perplexity import check_windows, exp, logit_windows, losses_of
+from trim.evaluation.workbench import pruned_layers
 from trim.models.loaded import Model
 from trim.models.replay import run_after_blocks
 from trim.names import block_of, match_layers
 from trim.progress import Meter, ProgressListener
 from trim.pruning.export import require_fit
 from trim.runs.folder import Run, open_run
-from trim.runs.recording import apply_record
 
 
 @dataclass(frozen=True)
@@ -167,21 +167,6 @@ class _Suffixes:
 
         states.in_batches(suffix)
         return found, torch.stack(list(squares.values())).sum(dim=0)
-
-
-@contextlib.contextmanager
-def pruned_layers(model: Model, run: Run, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Prune some layers as a run did for the time of the `with` block, which receives their dense weights."""
-    dense = {name: model.layers[name].weight.clone() for name in names}
-    try:
-        with torch.no_grad():
-            for name in names:
-                apply_record(model.layers[name].weight, run.layer(name))
-        yield dense
-    finally:
-        with torch.no_grad():
-            for name, weight in dense.items():
-                model.layers[name].weight.copy_(weight)
 
 
 @contextlib.contextmanager

@@ -17,9 +17,8 @@ from trim.calibration.inputs import InputListener
 from trim.errors import CorpusError, RunError, SettingsError, SparsityError
 from trim.evaluation.agreement import allocated_mask
 from trim.evaluation.diagnose_text import LAYER_DIAGNOSES
-from trim.evaluation.layer_costs import pruned_layers
 from trim.evaluation.row_signal import resampled, row_signal
-from trim.evaluation.workbench import Workbench, source_of
+from trim.evaluation.workbench import Workbench, pruned_layers, source_of
 from trim.methods.agreement import mask_agreement
 from trim.methods.choices import ALLOCATIONS, SCORES
 from trim.methods.counts import total_count

@@ -1,7 +1,7 @@
 """One dense model in memory, and runs applied to it one after another."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -16,6 +16,7 @@ from trim.names import absolute
 from trim.progress import ProgressListener
 from trim.pruning.export import apply_run, is_refitted
 from trim.runs.folder import Run, is_run, open_run
+from trim.runs.recording import apply_record
 
 MAX_WINDOW = 2048  # as the authors of Wanda and TRIM evaluate, where the model's context is not shorter
 
@@ -107,12 +108,28 @@ def pruned(model: Model, run: Run) -> Iterator[None]:
         RunError: the run has no masks, or is not complete.
         ModelError: the model lacks a layer of the run, or has it in another shape.
     """
-    dense = {
-        name: model.layers[name].weight.to("cpu", copy=True) for name in run.layers if name in model.layers
-    }
-    try:
+    there = [name for name in run.layers if name in model.layers]
+    with _weights_back(model, there, torch.device("cpu")):
         apply_run(run, model)
         yield
+
+
+@contextlib.contextmanager
+def pruned_layers(model: Model, run: Run, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Prune some layers as a run did for the time of the `with` block, which receives their dense weights."""
+    with _weights_back(model, names, model.device) as dense:
+        with torch.no_grad():
+            for name in names:
+                apply_record(model.layers[name].weight, run.layer(name))
+        yield dense
+
+
+@contextlib.contextmanager
+def _weights_back(model: Model, names: Sequence[str], device: torch.device) -> Iterator[dict[str, Tensor]]:
+    """Copy weights to a device, and give them back to their layers when the block ends."""
+    dense = {name: model.layers[name].weight.to(device, copy=True) for name in names}
+    try:
+        yield dense
     finally:
         with torch.no_grad():
             for name, weight in dense.items():
