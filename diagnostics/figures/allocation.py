@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 
 from diagnostics.allocation import RowSparsityStatistics
 from diagnostics.figures.frame import PERCENT, count_rows, drawn, frame
+from diagnostics.figures.lines import series_line
 from diagnostics.figures.marks import (
     ecdf_steps,
     histogram_bars,
@@ -93,17 +94,9 @@ def sorted_row_sparsity(
     parts = zip(statistics.allocations, statistics.ranked, _styles(statistics), strict=True)
     for allocation, ranked, style in parts:
         label = escape(allocation.label)
-        figure.add_scatter(
-            x=drawn(ranked.rank_fraction),
-            y=drawn(ranked.row_sparsity),
-            mode="lines",
-            name=label,
-            line={"color": style.colour, "width": 2, "dash": style.dash},
-            customdata=ranked.rows.astype(np.int32),
-            hovertemplate=(
-                f"<b>row %{{customdata}}</b> under {label}<br>row sparsity %{{y:.2%}}<extra></extra>"
-            ),
-        )
+        hover = f"<b>row %{{customdata}}</b> under {label}<br>row sparsity %{{y:.2%}}<extra></extra>"
+        x, y, rows = drawn(ranked.rank_fraction), drawn(ranked.row_sparsity), ranked.rows.astype(np.int32)
+        series_line(figure, label, x, y, style, hover, customdata=rows)
         rows = row_indices(selected, len(allocation.counts))
         x, y = ranked.all_rank_fraction[rows], allocation.row_sparsity[rows]
         mark_rows(figure, theme, rows, x, y, style, label)

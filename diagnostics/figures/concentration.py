@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 
 from diagnostics.concentration import GiniStatistics, LorenzCurve
 from diagnostics.figures.frame import count_rows, drawn, frame, note, spread_labels
+from diagnostics.figures.lines import reference_line
 from diagnostics.figures.marks import histogram_bars, median_lines, selected_ticks
 from diagnostics.figures.theme import PALETTES, ROW_DASHES, Theme, escape, series_styles
 from diagnostics.numeric import row_indices
@@ -76,14 +77,7 @@ def lorenz_figure(curves: Sequence[LorenzCurve], theme: Theme = "light") -> go.F
     """Draw Lorenz curves of chosen rows against the diagonal of equality, each labelled where it bends most."""
     palette = PALETTES[theme]
     figure = go.Figure()
-    figure.add_scatter(
-        x=[0, 1],
-        y=[0, 1],
-        mode="lines",
-        name="equal weights",
-        line={"color": palette.faint, "width": 1, "dash": "dot"},
-        hoverinfo="skip",
-    )
+    reference_line(figure, "equal weights", [0, 1], [0, 1], palette.faint)
     note(figure, theme, "equal weights", x=0.5, y=0.5, xanchor="right", yanchor="bottom")
     shown = [curve for curve in curves if not np.isnan(curve.gini)]
     # A row keeps its dash while it moves; where dashes must be shared, neighbouring curves have different ones.

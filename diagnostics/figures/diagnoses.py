@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.figures.frame import drawn, frame, note, signed
+from diagnostics.figures.lines import series_line
 from diagnostics.figures.marks import spread_band
 from diagnostics.figures.theme import PALETTES, Theme, escape, faded, series_styles
 from diagnostics.numeric import rank_correlation, spread_indices
@@ -134,15 +135,9 @@ def block_error_figure(
                 hovertemplate=f"<b>{label}</b>, block %{{x}}: %{{y:.2%}} carried on<extra></extra>",
             )
         form = ".4f" if quantity == "cosine" else ".2%"
-        figure.add_scatter(
-            x=line.blocks.astype(np.int32),
-            y=drawn(getattr(line, quantity)),
-            mode="lines+markers",
-            line={"color": style.colour, "width": 2, "dash": style.dash},
-            marker={"symbol": style.symbol, "size": 6},
-            name=label,
-            hovertemplate=f"<b>{label}</b>, block %{{x}}: %{{y:{form}}}<extra></extra>",
-        )
+        x, y = line.blocks.astype(np.int32), drawn(getattr(line, quantity))
+        hover = f"<b>{label}</b>, block %{{x}}: %{{y:{form}}}<extra></extra>"
+        series_line(figure, label, x, y, style, hover, marker=6)
     title, subtitle, axis = _BLOCK_WORDS[quantity]
     frame(
         figure,

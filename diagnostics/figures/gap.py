@@ -6,6 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.figures.frame import count_rows, drawn, frame, log_axis, signed
+from diagnostics.figures.lines import series_line
 from diagnostics.figures.marks import number_rows, ring_rows
 from diagnostics.figures.theme import PALETTES, Theme, escape, series_styles
 from diagnostics.gap import GapCurve, GapScatter
@@ -81,16 +82,9 @@ def gap_share_figure(curve: GapCurve, theme: Theme = "light") -> go.Figure:
 
 def _line(figure: go.Figure, curve: GapCurve, method: str, name: str, values: np.ndarray, words: str) -> None:
     (style,) = series_styles([method])
-    figure.add_scatter(
-        x=drawn(curve.targets),
-        y=values,  # in float64: qualities that differ in the sixth digit are told apart
-        mode="lines+markers",
-        name=name,
-        line={"color": style.colour, "width": 2, "dash": style.dash},
-        marker={"symbol": style.symbol, "size": 7, "color": style.colour},
-        legendrank=2,
-        hovertemplate=f"<b>{name}</b>: {words}<br>at layer sparsity %{{x:.0%}}<extra></extra>",
-    )
+    hover = f"<b>{name}</b>: {words}<br>at layer sparsity %{{x:.0%}}<extra></extra>"
+    # Values in float64: qualities that differ in the sixth digit are told apart.
+    series_line(figure, name, drawn(curve.targets), values, style, hover, marker=7, legendrank=2)
 
 
 def _over_targets(

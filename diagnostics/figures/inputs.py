@@ -7,6 +7,7 @@ import plotly.graph_objects as go
 
 from diagnostics.allocation import thin_rows
 from diagnostics.figures.frame import PERCENT, drawn, frame, log_axis
+from diagnostics.figures.lines import series_line
 from diagnostics.figures.marks import number_rows
 from diagnostics.figures.theme import OTHER_STYLES, Style, Theme, escape, series_styles
 from diagnostics.inputs import FeatureStatistics
@@ -71,15 +72,9 @@ def features_sorted_figure(found: Sequence[FeatureStatistics], theme: Theme = "l
         order = np.argsort(-each.kept, kind="stable")
         points = spread_indices(len(order), _LINE_POINTS)
         label = escape(each.label)
-        figure.add_scatter(
-            x=drawn((points + 1) / len(order)),
-            y=drawn(each.share[order[points]]),
-            mode="lines",
-            name=label,
-            customdata=order[points].astype(np.int32),
-            line={"color": style.colour, "width": 2, "dash": style.dash},
-            hovertemplate=f"{FEATURE}: %{{y:.1%}} kept,<br>in the first %{{x:.1%}} of features<extra>{label}</extra>",
-        )
+        x, y = drawn((points + 1) / len(order)), drawn(each.share[order[points]])
+        hover = f"{FEATURE}: %{{y:.1%}} kept,<br>in the first %{{x:.1%}} of features<extra>{label}</extra>"
+        series_line(figure, label, x, y, style, hover, customdata=order[points].astype(np.int32))
     frame(
         figure,
         theme,

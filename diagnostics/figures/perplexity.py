@@ -8,6 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.figures.frame import clipped, frame, note
+from diagnostics.figures.lines import series_line
 from diagnostics.figures.theme import PALETTES, Style, Theme, escape, hatching, series_styles
 
 _LOG_FROM = 8  # the ratio of the highest to the lowest from which bars need a logarithmic axis
@@ -109,16 +110,10 @@ def perplexity_curves_figure(
         )
         spread = bool((most > least).any())
         label = escape(curve.label)
-        figure.add_scatter(
-            x=[curve.sparsity[place] for place in finite],
-            y=value,
-            mode="lines+markers",
-            name=label,
-            line={"color": style.colour, "width": 2, "dash": style.dash},
-            marker={"symbol": style.symbol, "size": 9},
-            error_y={"type": "data", "array": most - value, "arrayminus": value - least} if spread else None,
-            hovertemplate=f"<b>{label}</b><br>model sparsity %{{x:.0%}}: perplexity %{{y:,.4g}}<extra></extra>",
-        )
+        x = [curve.sparsity[place] for place in finite]
+        hover = f"<b>{label}</b><br>model sparsity %{{x:.0%}}: perplexity %{{y:,.4g}}<extra></extra>"
+        error = {"type": "data", "array": most - value, "arrayminus": value - least} if spread else None
+        series_line(figure, label, x, value, style, hover, marker=9, error_y=error)
     if dense is not None:
         figure.add_hline(y=dense, line={"color": palette.muted, "width": 1.5, "dash": "dot"}, layer="below")
         at_the_line = {

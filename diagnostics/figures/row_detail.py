@@ -5,8 +5,9 @@ import plotly.graph_objects as go
 
 from diagnostics.figures.frame import PERCENT, drawn, frame, note, spread_labels
 from diagnostics.figures.iterations import ITERATION
+from diagnostics.figures.lines import row_line, series_line
 from diagnostics.figures.marks import bordered_mark
-from diagnostics.figures.theme import PALETTES, ROW_DASHES, Theme, escape, series_styles
+from diagnostics.figures.theme import PALETTES, Theme, escape, series_styles
 from diagnostics.row_detail import RowPaths, RowPrices, RowScores
 
 
@@ -31,17 +32,11 @@ def row_scores_figure(scores: RowScores, theme: Theme = "light") -> go.Figure:
         label = escape(border.label)
         # Labels are left of their lines and the leftmost line is the shortest: no line crosses a label.
         height = top * (1 - 0.1 * (len(borders) - 1 - position))
-        figure.add_scatter(
-            x=drawn([border.row_sparsity] * 2),
-            y=drawn([0, height]),
-            mode="lines",
-            name=label,
-            line={"color": style.colour, "width": 2, "dash": style.dash},
-            hovertemplate=(
-                f"<b>{label}</b> prunes {border.pruned:,} of {scores.columns:,} weights"
-                f"<br>row sparsity {border.row_sparsity:.2%}<extra></extra>"
-            ),
+        hover = (
+            f"<b>{label}</b> prunes {border.pruned:,} of {scores.columns:,} weights"
+            f"<br>row sparsity {border.row_sparsity:.2%}<extra></extra>"
         )
+        series_line(figure, label, drawn([border.row_sparsity] * 2), drawn([0, height]), style, hover)
         figure.add_annotation(
             x=border.row_sparsity,
             y=height,
@@ -88,15 +83,8 @@ def row_paths_figure(paths: RowPaths, theme: Theme = "light") -> go.Figure:
     figure.add_hline(y=paths.target, line=target_line, layer="below")
     trim = series_styles(["trim"])[0]
     for position, row in enumerate(paths.rows.tolist()):
-        figure.add_scatter(
-            x=iterations,
-            y=drawn(paths.x[position]),
-            mode="lines+markers",
-            name=f"row {row}",
-            line={"color": palette.ink, "width": 1.6, "dash": ROW_DASHES[position % len(ROW_DASHES)]},
-            marker={"size": 4},
-            hovertemplate=f"<b>row {row}</b>, iteration %{{x}}<br>x = %{{y:.2%}}<extra></extra>",
-        )
+        x, hover = drawn(paths.x[position]), ", iteration %{x}<br>x = %{y:.2%}"
+        row_line(figure, row, position, iterations, x, palette.ink, hover, marker={"size": 4})
     figure.add_scatter(
         x=[paths.kept_iteration] * len(paths.rows),
         y=drawn(paths.row_sparsity),

@@ -4,8 +4,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.figures.frame import count_rows, drawn, frame, note, spread_labels
+from diagnostics.figures.lines import row_line
 from diagnostics.figures.marks import bordered_mark, histogram_bars, median_lines, percentile_bands
-from diagnostics.figures.theme import PALETTES, ROW_DASHES, Theme, escape, series_styles
+from diagnostics.figures.theme import PALETTES, Theme, escape, series_styles
 from diagnostics.similarity import CosineDistribution, CosineStatistics
 
 
@@ -22,17 +23,8 @@ def cosine_figure(statistics: CosineStatistics, theme: Theme = "light") -> go.Fi
         "median over rows: cosine %{y:.4f}<br>at row sparsity %{x:.1%}<extra></extra>",
     )
     for position, curve in enumerate(statistics.curves):
-        figure.add_scatter(
-            x=x,
-            y=drawn(curve.cosine),
-            mode="lines",
-            name=f"row {curve.row}",
-            showlegend=False,
-            line={"color": palette.ink, "width": 1.6, "dash": ROW_DASHES[position % len(ROW_DASHES)]},
-            hovertemplate=(
-                f"<b>row {curve.row}</b>: cosine %{{y:.4f}}<br>at row sparsity %{{x:.1%}}<extra></extra>"
-            ),
-        )
+        y, hover = drawn(curve.cosine), ": cosine %{y:.4f}<br>at row sparsity %{x:.1%}"
+        row_line(figure, curve.row, position, x, y, palette.ink, hover, showlegend=False)
     _marks(figure, statistics, theme)
     _row_labels(figure, statistics, theme)
     figure.add_vline(

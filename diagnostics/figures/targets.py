@@ -6,8 +6,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.figures.frame import PERCENT, drawn, frame
+from diagnostics.figures.lines import reference_line, row_line
 from diagnostics.figures.marks import percentile_bands
-from diagnostics.figures.theme import PALETTES, ROW_DASHES, Theme, escape, series_styles
+from diagnostics.figures.theme import PALETTES, Theme, escape, series_styles
 from diagnostics.numeric import row_indices
 from diagnostics.targets import TargetPaths
 
@@ -24,25 +25,16 @@ def target_paths_figure(paths: TargetPaths, rows: Iterable[int], theme: Theme = 
         paths.bands,
         "median row: %{y:.1%} pruned<br>at a layer target of %{x:.0%}<extra></extra>",
     )
-    figure.add_scatter(
-        x=drawn(paths.targets[[0, -1]]),
-        y=drawn(paths.targets[[0, -1]]),
-        mode="lines",
-        line={"color": palette.faint, "width": 1, "dash": "dot"},
-        name="uniform",
-        hoverinfo="skip",
-    )
+    ends = drawn(paths.targets[[0, -1]])
+    reference_line(figure, "uniform", ends, ends, palette.faint)
     sparsity = paths.row_sparsity
     for place, row in enumerate(row_indices(rows, sparsity.shape[1]).tolist()):
-        figure.add_scatter(
-            x=drawn(paths.targets),
-            y=drawn(sparsity[:, row]),
-            mode="lines+markers",
-            name=f"row {row}",
-            line={"color": style.colour, "width": 1.6, "dash": ROW_DASHES[place % len(ROW_DASHES)]},
-            marker={"size": 5, "symbol": style.symbol},
-            hovertemplate=f"<b>row {row}</b>: %{{y:.1%}} pruned<br>at a layer target of %{{x:.0%}}<extra></extra>",
+        x, y, hover = (
+            drawn(paths.targets),
+            drawn(sparsity[:, row]),
+            ": %{y:.1%} pruned<br>at a layer target of %{x:.0%}",
         )
+        row_line(figure, row, place, x, y, style.colour, hover, marker={"size": 5, "symbol": style.symbol})
     frame(
         figure,
         theme,

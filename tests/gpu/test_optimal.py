@@ -4,7 +4,7 @@ import pytest
 import torch
 
 import trim
-from tests.gpu.layers import Layer
+from tests.gpu.layers import Layer, on_gpu
 from tests.trim import rough
 from trim.calibration.calibration import Calibration
 from trim.calibration.sensitivity import row_sensitivity
@@ -12,10 +12,7 @@ from trim.methods.optimal import lower_hull, optimal_counts
 from trim.models.streamed import StreamedModel
 from trim.models.tensor_files import TensorFiles
 
-pytestmark = [
-    pytest.mark.gpu,
-    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
-]
+pytestmark = on_gpu
 
 
 def test_counts_are_those_of_the_cpu_and_the_same_twice():

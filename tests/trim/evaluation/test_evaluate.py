@@ -20,11 +20,6 @@ TEXT = trim.EvaluationText("demo", windows=3, length=LENGTH)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.folder(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
 def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> trim.Run:
     return trim.prune(
         folder,
@@ -34,11 +29,6 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> trim.Run:
         windows=4,
         length=16,
     )
-
-
-@pytest.fixture
-def model(folder: Path) -> trim.Model:
-    return trim.load_model(folder, device="cpu")
 
 
 def naive(module: torch.nn.Module, windows: torch.Tensor) -> float:

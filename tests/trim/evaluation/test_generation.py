@@ -7,14 +7,8 @@ import pytest
 import torch
 
 import trim
-from tests.trim import tiny
 from trim.cli import main
 from trim.cli.evaluate import side_by_side
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.folder(tmp_path_factory.mktemp("models") / "tiny")
 
 
 @pytest.fixture(scope="module")

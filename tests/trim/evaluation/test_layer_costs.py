@@ -21,11 +21,6 @@ NAMES = ["0.mlp.down_proj", "1.self_attn.q_proj", "2.mlp.gate_proj"]
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.folder(tmp_path_factory.mktemp("models") / "tiny")
-
-
-@pytest.fixture(scope="module")
 def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> trim.Run:
     out = tmp_path_factory.mktemp("runs") / "wanda"
     return trim.prune(folder, out, target=0.6, allocation="uniform", layers=NAMES, windows=4, length=16)
@@ -36,11 +31,6 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("texts") / "text.txt"
     path.write_text("Few words. " * 400)
     return str(path)
-
-
-@pytest.fixture
-def model(folder: Path) -> trim.Model:
-    return trim.load_model(folder, device="cpu")
 
 
 def token_losses(module: torch.nn.Module) -> torch.Tensor:
