@@ -24,9 +24,10 @@ def other_targets(
     origin = of.source.live
     if isinstance(origin, LiveOrigin) and study_in_memory(origin.key) is not None:
         there = {
-            (each.stored.own.method, round(100 * each.source.request.target))
+            (each.stored.own.method, round(100 * target))
             for each in compared
             if each.pick in picks
+            and (target := each.source.request.target) is not None
             and isinstance(each.source.live, LiveOrigin)
             and each.source.live.key == origin.key
         }

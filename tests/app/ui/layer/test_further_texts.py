@@ -40,7 +40,9 @@ def test_experts():
     )
     assert said.endswith("chance would leave 40.0%.")
     level_means = by_head("TRIM", np.array([0.5, 0.9, 0.6, 0.8]), ["0", "1"])
-    assert experts_seen(level_means, ROW_SPARSITY, 1).startswith("All 2 experts have the same mean, 70.00%; 0%")
+    assert experts_seen(level_means, ROW_SPARSITY, 1).startswith(
+        "All 2 experts have the same mean, 70.00%; 0%"
+    )
     assert (
         experts_seen(by_head("TRIM", np.ones(4), ["0", "1"]), GINI, 0) == "All rows of all experts are alike."
     )
