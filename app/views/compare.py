@@ -11,9 +11,10 @@ from app.services.runs.store import STORE, StoredRun
 from app.ui.common.guard import guarded
 from app.ui.common.present import kept
 from app.ui.common.selection import choose_rows
-from app.ui.common.slots import set_slots, slot_address, slots
+from app.ui.common.slots import live_pick, set_slots, slot_address, slots
 from app.ui.common.studio import figures_are_of
 from app.ui.common.text import plain
+from app.ui.common.waiting import study_in_memory
 from app.ui.compare.cards import distribution_card, pair_cards, pairable, quantities, sweep_card
 from app.ui.compare.choose import choose_pair, choose_quantity
 from app.ui.compare.slots import slot_bar
@@ -39,7 +40,18 @@ def asked(entries: list[StoredRun]) -> list[Pick]:
             picks.append(pick)
     if picks:
         write(picks)
-    return picks or default_picks(entries)
+    return picks or open_layer() or default_picks(entries)
+
+
+def open_layer() -> list[Pick]:
+    """Pick what the Layer page showed last: TRIM, the optimum and uniform at its target."""
+    if "last_explored" not in st.session_state:
+        return []
+    key, settings = st.session_state["last_explored"]
+    if (study := study_in_memory(key)) is None:
+        return []
+    outcome = study.outcome(settings)
+    return [live_pick(study, outcome, each.method) for each in reversed(outcome.view.allocations)]
 
 
 def write(picks: list[Pick]) -> None:

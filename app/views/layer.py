@@ -73,6 +73,7 @@ def explore(
         messages.caption(
             f"Below: the last result, for a layer target of {percent(outcome.result.settings.target_sparsity, 0)}."
         )
+    st.session_state["last_explored"] = study.key, outcome.result.settings
     whole = outcome.view
     shown = whole.showing(methods)
     layer_name = re.sub(r"\W+", "-", f"{study.origin.model.title}-{study.key.layer}")

@@ -21,7 +21,8 @@ _POINT_MASS = 0.6  # a set of which a bin holds more is cut off where the others
 _LABEL = (26, 36)  # characters of a ridge's label in one line; more where they would take three lines
 _LINE = 17  # pixels of a line of it
 _RIDGE = 18  # pixels from one ridge's ground to the next, where not each has its label
-_HEIGHT = 1.8  # of the tallest, in ridges
+_HEIGHTS = (0.92, 1.8)  # of the tallest, in ridges: few have room of their own, many rise into each other
+_FEW = 8
 
 
 @dataclass(frozen=True)
@@ -175,6 +176,8 @@ def _x_axis(figure: go.Figure, found: Distributions, quantity: RowQuantity) -> N
     figure.update_xaxes(
         range=[edges[0] - margin, edges[-1] + margin], tickformat=quantity.tick_format, nticks=8
     )
+    if quantity.tick_format == ".0%" and 0.15 <= edges[-1] - edges[0] <= 0.7:
+        figure.update_xaxes(dtick=0.1)  # where targets are
 
 
 def _medians(found: Distributions, quantity: RowQuantity) -> str:
@@ -224,9 +227,10 @@ def ridges_figure(
     figure = go.Figure()
     bins, shares = found.histogram, found.shares
     tallest = _highest(shares, shares) or 1.0
-    heights = _HEIGHT * np.minimum(shares, tallest) / tallest
-    edges = np.repeat(bins.edges, 2)
     labels = [escape(each.label) for each in found.sets]
+    few = len(labels) <= _FEW
+    heights = _HEIGHTS[not few] * np.minimum(shares, tallest) / tallest
+    edges = np.repeat(bins.edges, 2)
     for place, (height, (_, middle, _)) in enumerate(zip(heights, found.quartiles, strict=True)):
         ground = float(len(labels) - 1 - place)
         hue = colour or slot_style(found.sets[place].slot, theme).colour
@@ -266,14 +270,14 @@ def ridges_figure(
     x_title = quantity.axis.replace(" (", "<br>(")  # labels leave less room
     if max(map(len, lines), default=1) > 2:
         lines, x_title = [textwrap.wrap(each, _LABEL[1]) for each in said], quantity.name
-    ridge = max(36, 8 + _LINE * max(map(len, lines), default=1)) if len(labels) <= 8 else _RIDGE
+    ridge = max(44, 8 + _LINE * max(map(len, lines), default=1)) if few else _RIDGE
     frame(
         figure,
         theme,
         title=title or quantity.question,
         subtitle=f"As high as the share of rows; ticks at the medians.{cut}",
         x_title=x_title,
-        plot_height=ridge * (len(labels) + (2 if len(labels) > 8 else 1)),
+        plot_height=ridge * (len(labels) + (0.5 if few else 2)),
     )
     figure.update_yaxes(
         tickvals=[len(labels) - 1 - place for place in shown],

@@ -172,7 +172,8 @@ def pair_figure(
         mark_rows(figure, theme, selected, x[selected], y[selected], style)
         number_rows(figure, theme, selected, x[selected], y[selected])
     sentence = f"{count_rows(len(x))}; above the line {short(names[1])} prunes more."
-    if comparison.correlation is not None:
+    # The rows of uniform differ by rounding alone.
+    if comparison.correlation is not None and "uniform" not in (first.method, second.method):
         sentence += f" Spearman {signed(comparison.correlation.coefficient, '.2f')}."
     frame(
         figure,

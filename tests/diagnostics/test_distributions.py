@@ -82,6 +82,8 @@ def test_ridges_stand_one_above_the_other(theme):
     figure = ridges_figure(found, GINI, theme)
     grounds = [min(traces(figure, f"block {block}")[0].y) for block in range(3)]
     assert grounds == [2, 1, 0], "the first is at the top"
+    tops = [max(traces(figure, f"block {block}")[0].y) for block in range(3)]
+    assert all(top < ground + 1 for top, ground in zip(tops, grounds, strict=True)), "few do not overlap"
     medians = [traces(figure, f"median of block {block}")[0].x[0] for block in range(3)]
     np.testing.assert_allclose(medians, found.quartiles[:, 1], rtol=1e-6)
     assert figure.layout.template.layout.font.color == PALETTES[theme].ink

@@ -15,7 +15,7 @@ from app.services.runs.store import RunStore
 from app.services.server.lru import Shared, cached
 from diagnostics.allocation import RowAllocation
 from diagnostics.comparison import AllocationComparison, compare_allocations
-from diagnostics.format import percent
+from diagnostics.format import change, number, percent
 from trim.errors import RunError
 from trim.methods.agreement import MaskAgreement, mask_agreement
 from trim.names import expert_number
@@ -290,6 +290,8 @@ def settings(compared: Sequence[Compared]) -> list[Setting]:
         Setting("rows × weights", tuple(_shape(each) for each in compared)),
         Setting("rows set by", tuple(each.stored.own.label for each in compared)),
         Setting("layer sparsity", tuple(percent(each.sparsity, 2) for each in compared)),
+        Setting("layer quality", tuple(map(_quality, compared))),
+        Setting("learning rate η", tuple(map(_rate, compared))),
     ]
     requests = [each.source.request for each in compared]
     idle = [idle_options(request) for request in requests]
@@ -307,6 +309,18 @@ def settings(compared: Sequence[Compared]) -> list[Setting]:
     )
     used = [line for line in lines if any(value not in ("–", NOT_USED) for value in line.values)]
     return sorted(used, key=lambda line: not line.differs)
+
+
+def _quality(each: Compared) -> str:
+    if (view := each.single) is None or view.own.method not in view.qualities:
+        return "–"
+    return number(view.qualities[view.own.method], 5)
+
+
+def _rate(each: Compared) -> str:
+    if (view := each.single) is None or view.search is None or view.own.method != "trim":
+        return "–"
+    return "0, as uniform" if (rate := view.search.learning_rate) is None else change(rate)
 
 
 def _shape(each: Compared) -> str:

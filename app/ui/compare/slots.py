@@ -74,8 +74,24 @@ def slot_bar(
         if full:
             st.caption("Eight is the limit: remove one to add another.", width="content")
         if not slots():
-            st.caption("An example. “Add to compare” begins your own.", width="content")
+            own = any(pick.run_id.startswith(LIVE) for pick in picks)
+            st.caption(
+                "The layer that you explored last. “Add” goes on from it."
+                if own
+                else "An example. “Add to compare” on other pages begins your own.",
+                width="content",
+            )
         else:
+            order = sorted(compared, key=_in_order)
+            if len(order) == len(chosen) and order != compared:
+                st.button(
+                    "Sort by sparsity",
+                    icon=":material/sort:",
+                    type="tertiary",
+                    key="sort_slots",
+                    on_click=write,
+                    args=([each.pick for each in order],),
+                )
             st.button(
                 "Remove all",
                 icon=":material/close:",
@@ -84,6 +100,11 @@ def slot_bar(
                 on_click=write,
                 args=([],),
             )
+
+
+def _in_order(each: Compared) -> tuple[str, str, str, float]:
+    """By model, layer and method, and within them by sparsity."""
+    return each.source.model.title, each.pick.layer, each.stored.own.label, each.sparsity
 
 
 def _layers(runs: dict[str, StoredRun], run_id: str, layer: str) -> list[str]:

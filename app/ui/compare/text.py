@@ -4,7 +4,7 @@ from diagnostics.comparison import AllocationComparison
 from diagnostics.distributions import Distributions
 from diagnostics.figures.distributions import RowQuantity
 from diagnostics.figures.frame import short, signed
-from diagnostics.format import number, percent
+from diagnostics.format import percent
 
 MAX_SPREADS = 4
 
@@ -52,7 +52,7 @@ def distance_lines(comparisons: list[AllocationComparison]) -> list[str]:
     for each in comparisons:
         letters = f"{each.first.label[0]}\u2011{each.second.label[0]}"
         lines.append(
-            f"| {letters} | {number(each.ks_distance, 3)} | {number(each.wasserstein_distance)} | {_order(each)} |"
+            f"| {letters} | {each.ks_distance:.3f} | {each.wasserstein_distance:.4f} | {_order(each)} |"
         )
     return lines
 

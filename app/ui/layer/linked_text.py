@@ -25,7 +25,7 @@ _IN_A_FEW_WORDS = {
 _SYMBOLS = {
     "triangle-up": "tried, η > 0",
     "triangle-down": "tried, η < 0",
-    "circle-open": "not tried",
+    "circle-open": "not tried by TRIM, its gain all the same",
     "cross": "with counts rounded down, as TRIM chooses",
 }
 
@@ -119,7 +119,10 @@ def _quality_help(view: LayerView, method: str) -> str | None:
     if method == "uniform":
         return "At exact counts: every row loses the same share. Larger is better."
     if method == "trim":
-        return "At the exact counts that masks and files use."
+        return (
+            "It sets each row's sparsity by how much of its output the row keeps: with η > 0 rows that keep more lose "
+            "more weights, with η < 0 fewer. The number: the layer quality under the masks that files get."
+        )
     if method == "optimal":
         minimised = (
             "the layer's error"

@@ -44,7 +44,9 @@ def _qualities(view: LayerView) -> str:
     else:
         said = f"{pruned}; with TRIM it is {number(quality['trim'], 5)}."
     if "optimal" in quality:
-        said += f" The optimal allocation reaches {number(quality['optimal'], 5)}."
+        said += f" The optimal allocation reaches {number(quality['optimal'], 5)}"
+        gain, most = quality["trim"] - quality["uniform"], quality["optimal"] - quality["uniform"]
+        said += f": TRIM makes {percent(gain / most, 0)} of that gain." if 0 < gain < most else "."
     return said
 
 
@@ -80,7 +82,7 @@ def _guide(view: LayerView, rate: float | None) -> tuple[str, str]:
     if rate is None:
         return "The optimum goes by it", f"It {way}"
     if (found.coefficient > 0) == (rate > 0):
-        return "The optimum agrees", f"It, too, {way}"
+        return "The optimum leans the same way", f"It, too, {way}"
     return "The optimum disagrees", f"It {way}"
 
 

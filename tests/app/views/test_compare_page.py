@@ -10,6 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import trim
+from app.services.layer.shipped import shipped_layer
 from app.services.results import compared as service
 from app.services.results import picks as picking
 from app.services.results.compared import LIVE_LAYERS
@@ -24,6 +25,7 @@ from tests.app.page import ROOT, numbers, ran
 from tests.app.small_runs import make_recovery, make_run, record, settings
 from trim.errors import RunError
 from trim.methods.agreement import mask_agreement
+from trim.methods.search_settings import SearchSettings
 from trim.runs.options import idle_options, options
 from trim.runs.settings import PruneSettings
 from trim.runs.writer import RunWriter
@@ -112,6 +114,30 @@ def test_a_first_look_is_trim_optimal_and_uniform(store):
     said = texts_of(test)
     assert "| A‑B |" in said
     assert "<b>" not in said.replace(r"\<b", "")
+
+
+def test_it_begins_with_the_layer_that_was_explored(store):
+    shipped = shipped_layer()
+    test = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=60)
+    test.switch_page("views/compare.py")
+    test.session_state["last_explored"] = shipped.key, SearchSettings(0.6)
+    ran(test)
+    assert named(charts(test)["compare_rows"]) == ["A · Optimal", "B · TRIM", "C · Uniform"]
+    assert "explored last" in texts_of(test)
+    assert "layer quality" in texts_of(test)
+    test.button(key="compare_add_trim_50").click()
+    ran(test)
+
+    def compared() -> list[tuple[str, int]]:
+        picks = map(Pick.parse, test.session_state["compared"])
+        slots = [service.opened(store, slot, pick) for slot, pick in enumerate(picks)]
+        return [(each.stored.own.method, round(100 * each.sparsity)) for each in slots]
+
+    assert compared() == [("optimal", 60), ("trim", 60), ("uniform", 60), ("trim", 50)]
+    test.button(key="sort_slots").click()
+    ran(test)
+    assert compared() == [("optimal", 60), ("trim", 50), ("trim", 60), ("uniform", 60)]
+    assert "sort_slots" not in {button.key for button in test.button}
 
 
 def test_what_differs_comes_first(store):
