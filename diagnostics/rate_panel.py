@@ -69,6 +69,10 @@ def _gain_limits(traces: list[LearningRateTrace]) -> tuple[float, float]:
         [*(trace.kept_gain[np.isfinite(trace.kept_gain)] for trace in traces), np.zeros(1)]
     )
     top, bottom = float(finite.max()), float(finite.min())
+    for trace in traces:  # a chart that is not flattened by them holds the crosses, too
+        if trace.published is not None and trace.tried.any():
+            crosses = np.nanmax(trace.published[trace.tried]) - trace.uniform_quality
+            top = max(top, min(float(crosses), 1.5 * top))
     size = top or -bottom or 1e-6
     return max(bottom, -size) - 0.12 * size, 1.3 * top if top > 0 else 0.3 * size
 

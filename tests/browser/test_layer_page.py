@@ -333,7 +333,7 @@ def test_a_layer_where_trim_helps_and_why_in_few_actions(page):
     arrived(page, "25.self_attn.v_proj")
     expect(chart(page, "rate").locator("svg.chart")).to_be_visible()  # its overview, not the map again
     assert "part=" not in page.url
-    assert panels(page)["rate"]["finding"].startswith("TRIM chose η = +0.02")
+    assert panels(page)["rate"]["finding"].startswith("η = +0.02 wins")
     assert actions <= 6
     # And side by side with the first: pinned, it stays while another target is chosen.
     page.get_by_role("button", name="Pin").click()

@@ -286,6 +286,7 @@ class Chart {
       transform: `translate(${big ? 14 : 11} ${(top + bottom) / 2}) rotate(-90)` }, this.fit(y.title, this.height + 20, unit));
     this.inside = draw(this.svg, "g", { "clip-path": `url(#${clip})` });
     this.words = draw(this.svg, "g", {});
+    this.texts = [];      // that are above points: left, right, height
     for (const mark of marks) this.mark(mark);
     this.chosen = draw(this.svg, "g", { "clip-path": `url(#${clip})` });
     this.glow = draw(this.svg, "g", { "clip-path": `url(#${clip})` });
@@ -338,10 +339,14 @@ class Chart {
     if (mark.kind === "points") {
       if (mark.symbol) mark.x.forEach((at, index) => this.symbol(this.inside, mark.symbol, this.x(at), this.y(mark.y[index]), this.linked.content.styles[mark.style].colour, mark.pinned));
       if (mark.text) {
-        const at = this.x(mark.x[0]);
-        const half = mark.text.length * 3.4;
-        const x = Math.min(Math.max(at, this.area.left + half), this.area.right - half);
-        draw(this.words, "text", { class: "mark", x, y: Math.max(this.y(mark.y[0]) - 14, this.area.top + 4), "text-anchor": "middle" }, mark.text);
+        const half = mark.text.length * 3.4, y = Math.max(this.y(mark.y[0]) - 14, this.area.top + 4);
+        let x = Math.min(Math.max(this.x(mark.x[0]), this.area.left + half), this.area.right - half);
+        for (const [left, right, above] of this.texts) {  // beside what would be under it
+          if (Math.abs(above - y) > 13 || x - half > right + 6 || x + half < left - 6) continue;
+          x = x > (left + right) / 2 && right + 6 + 2 * half < this.area.right ? right + 6 + half : left - 6 - half;
+        }
+        this.texts.push([x - half, x + half, y]);
+        draw(this.words, "text", { class: "mark", x, y, "text-anchor": "middle" }, mark.text);
       }
     }
   }

@@ -135,11 +135,12 @@ def rate_seen(search: SearchView) -> str:
     best = None if trace.exhaustive in (None, trace.chosen) else trace.exhaustive
     if best is not None:
         found = _rate(float(trace.rates[best]))
-        chosen = "TRIM stays uniform" if rate is None else f"TRIM chose {_rate(rate)}"
         if not trace.tried[best]:
+            chosen = "TRIM stays uniform" if rate is None else f"TRIM chose {_rate(rate)}"
             text = f"{chosen}; {found}, which it did not try, would gain more."
         else:
-            text = f"{chosen} by counts rounded down; at exact counts {found} gains more."
+            chosen = "Uniform" if rate is None else _rate(rate)
+            text = f"{chosen} wins by rounded counts (×), {found} by exact ones."
     elif rate is None:
         text = f"None of the {int(np.sum(trace.tried))} rates tried beats uniform."
     elif gain <= 0:

@@ -31,11 +31,11 @@ def search(tried: list[bool], chosen: int | None, quality: np.ndarray = QUALITY)
         ),
         (
             search([True, True, True], 0),
-            "TRIM chose η = +0.02 by counts rounded down; at exact counts η = +0.04 gains more.",
+            "η = +0.02 wins by rounded counts (×), η = +0.04 by exact ones.",
         ),
         (
             search([True, True, True], None),
-            "TRIM stays uniform by counts rounded down; at exact counts η = +0.04 gains more.",
+            "Uniform wins by rounded counts (×), η = +0.04 by exact ones.",
         ),
         (search([True, True, True], None, 0 * QUALITY), "None of the 3 rates tried beats uniform."),
     ],
