@@ -10,6 +10,7 @@ from diagnostics.figures.lines import series_line
 from diagnostics.figures.marks import number_rows, ring_rows
 from diagnostics.figures.theme import PALETTES, Theme, escape, series_styles
 from diagnostics.gap import GapCurve, GapScatter
+from diagnostics.learning_rate import LAYER_UNITS
 from diagnostics.numeric import row_indices
 
 TARGET = "layer sparsity (share of the layer's weights pruned)"
@@ -18,6 +19,10 @@ _QUANTITIES = {
     "gini": ("Gini of the row's scores (0 = spread evenly)", "linear"),
     "sensitivity": ("row's sensitivity fᵢ, mean (∂loss/∂yᵢ)² (log scale)", "log"),
 }
+
+
+def _unit(curve: GapCurve) -> str:
+    return escape(LAYER_UNITS.get(curve.measure, curve.measure))
 
 
 def gap_quality_figure(curve: GapCurve, theme: Theme = "light") -> go.Figure:
@@ -33,7 +38,7 @@ def gap_quality_figure(curve: GapCurve, theme: Theme = "light") -> go.Figure:
         theme,
         title="What does TRIM leave to gain?",
         subtitle="Layer quality at exact counts, by who set the rows' sparsities.",
-        y_title=f"layer quality ({escape(curve.measure)})",
+        y_title=f"layer quality ({_unit(curve)})",
         tickformat=None,
     )
 
@@ -62,7 +67,7 @@ def gap_share_figure(curve: GapCurve, theme: Theme = "light") -> go.Figure:
     """Draw the captured share against the target: of the layer quality, and of what the optimum minimises."""
     palette = PALETTES[theme]
     figure = go.Figure()
-    of_quality = f"of the layer quality ({escape(curve.measure)})"
+    of_quality = f"of the layer quality ({_unit(curve)})"
     _line(figure, curve, "trim", of_quality, curve.captured, "TRIM captures %{y:.1%}")
     name = "of the error that the optimum minimises"
     _line(figure, curve, "trim", name, curve.loss_captured, "TRIM captures %{y:.1%}")

@@ -145,7 +145,7 @@ def test_shares_over_targets():
     np.testing.assert_allclose(curve().loss_captured, [0.1, -0.2, np.nan])
     figure = gap_share_figure(curve())
     np.testing.assert_allclose(
-        traces(figure, "of the layer quality (cosim_flat)")[0].y, [0.2, -0.1, np.nan], rtol=1e-6
+        traces(figure, "of the layer quality (cosine over the layer)")[0].y, [0.2, -0.1, np.nan], rtol=1e-6
     )
     np.testing.assert_allclose(
         traces(figure, "of the error that the optimum minimises")[0].y, [0.1, -0.2, np.nan], rtol=1e-6

@@ -260,7 +260,7 @@ def test_the_gap(page, curves):
     assert page.charts["gap_curve"] == curve, "it shows all targets"
     assert page.charts["gap_rows"] != scatter
     page.set("segmented_control", "gap_curve_view", "Share captured")
-    shares = trace(page.charts["gap_curve"], "of the layer quality (cosim_flat)")
+    shares = trace(page.charts["gap_curve"], "of the layer quality (cosine over the layer)")
     assert numbers(shares["y"])[8] == pytest.approx(captured, rel=1e-5)
     assert not page.errors
     assert max(page.chart_bytes.values()) < MAX_CHART_BYTES
