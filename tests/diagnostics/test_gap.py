@@ -172,4 +172,4 @@ def test_qualities_over_targets():
             METHOD_STYLES[method].colour,
             METHOD_STYLES[method].symbol,
         )
-    assert "cosim_flat" in figure.layout.yaxis.title.text
+    assert "cosine over the layer" in figure.layout.yaxis.title.text
