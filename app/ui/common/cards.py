@@ -183,7 +183,8 @@ def fact_columns() -> list[DeltaGenerator]:
         st.html(
             "<style>@media (max-width: 640px) {"
             ".st-key-facts [data-testid=stHorizontalBlock] { flex-wrap: wrap; }"
-            ".st-key-facts [data-testid=stColumn] { flex: 1 1 40%; min-width: 40%; } }</style>"
+            ".st-key-facts [data-testid=stColumn] { flex: 1 1 40%; min-width: 40%; }"
+            ".st-key-facts [data-testid=stMetricDelta] * { white-space: normal; } }</style>"
         )
         return list(st.columns(4))
 
