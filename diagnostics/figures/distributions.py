@@ -277,7 +277,7 @@ def ridges_figure(
         title=title or quantity.question,
         subtitle=f"As high as the share of rows; ticks at the medians.{cut}",
         x_title=x_title,
-        plot_height=ridge * (len(labels) + (0.5 if few else 2)),
+        plot_height=round(ridge * (len(labels) + (0.5 if few else 2))),
     )
     figure.update_yaxes(
         tickvals=[len(labels) - 1 - place for place in shown],
