@@ -217,7 +217,7 @@ def _identity(compared: Sequence[Compared]) -> tuple[list[str], ...]:
     return (
         tails if len(set(tails)) == len(set(models)) > 1 else models,
         _layer_names([each.pick.layer for each in compared]),
-        [each.stored.own.label for each in compared],
+        [_method(each) for each in compared],
         _percents([each.sparsity for each in compared]),
     )
 
@@ -226,7 +226,14 @@ def _layer_names(layers: Sequence[str]) -> list[str]:
     """Name what is picked; of the experts of one block by their numbers."""
     if len({every_expert(layer) for layer in layers}) == 1 and every_expert(layers[0]):
         return [f"expert {expert_number(layer)}" for layer in layers]
-    return [layer.replace(EVERY_BLOCK, "all ").replace("*", "all") for layer in layers]
+    return [re.sub(rf"^{re.escape(EVERY_BLOCK)}", "all ", layer).replace("*", "all") for layer in layers]
+
+
+def _method(compared: Compared) -> str:
+    """Name the method of a slot; of several layers that of the run, by which experts of few tokens are not pruned."""
+    labels = [view.own.label for view in compared.views]
+    own = METHOD_LABELS.get(compared.source.request.allocation, labels[0])
+    return own if own in labels else labels[0]
 
 
 def _percents(shares: Sequence[float]) -> list[str]:

@@ -177,7 +177,7 @@ def pair_cards(
     first = compared[0]
     other = next((each for each in compared[1:] if each.letter == letter), compared[1])
     if first.single is None or other.single is None:
-        _cannot("Layers of every block are compared by distribution only.")
+        _cannot("Layers of several blocks or experts are compared by distribution only.")
         return None
     pair = comparison(first, other)
     if pair.rows_differ is not None:

@@ -50,7 +50,9 @@ def test_experts_of_a_block(tmp_path):
     with RunWriter.create(tmp_path / "runs" / "e", settings(), kind="layer", name="e") as writer:
         layer = record(names[0])
         for block in range(2):
-            writer.write_block(block, [replace(layer, name=name) for name in names[15 * block :][:15]])
+            first, *others = (replace(layer, name=name) for name in names[15 * block :][:15])
+            # Too few tokens reach an expert, which is pruned in another way than the run's.
+            writer.write_block(block, [replace(first, allocation="uniform"), *others])
         writer.finish({})
     store = RunStore(folder=lambda: tmp_path / "runs", shipped=lambda: tmp_path / "none")
     found = picking.alike(Pick("e", names[17]), store.runs())
@@ -67,9 +69,10 @@ def test_experts_of_a_block(tmp_path):
     assert found["every block"] == [Pick("e", "*.mlp.experts.2.up_proj")]
     assert not picking.alike(Pick("e", "1.mlp.experts.*.up_proj"), store.runs())
     assert picking.kinds(names)[-1] == "1.mlp.experts.*.up_proj"
-    (together,) = compare_views._sets(
-        [service.opened(store, 0, found["all experts"][0])], compare_views.GINI
-    )[14:]
+    slot = service.opened(store, 0, found["all experts"][0])
+    assert [view.own.label for view in slot.views] == ["Uniform"] + ["TRIM"] * 14
+    assert labels.in_common([slot]).startswith("1.mlp.experts.*.up_proj · TRIM")
+    (together,) = compare_views._sets([slot], compare_views.GINI)[14:]
     assert together.label == "A expert 14"
 
 
