@@ -71,7 +71,7 @@ def test_experts_of_a_block(tmp_path):
     assert picking.kinds(names)[-1] == "1.mlp.experts.*.up_proj"
     slot = service.opened(store, 0, found["all experts"][0])
     assert [view.own.label for view in slot.views] == ["Uniform"] + ["TRIM"] * 14
-    assert labels.in_common([slot]).startswith("1.mlp.experts.*.up_proj · TRIM")
+    assert service.in_common([slot]).startswith("1.mlp.experts.*.up_proj · TRIM")
     (together,) = compare_views._sets([slot], compare_views.GINI)[14:]
     assert together.label == "A expert 14"
 
