@@ -112,7 +112,7 @@ def heading(run: Run, shown: ModelMap) -> None:
         columns[1],
         "Layers done",
         f"{len(shown.layers):,}",
-        f"of {len(shown.planned):,} in {len(shown.blocks):,} blocks",
+        f"of {len(shown.planned):,} in {len(shown.blocks):,} block{'s' if len(shown.blocks) != 1 else ''}",
     )
     fact(
         columns[2],

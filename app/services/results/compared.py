@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from app.services.results.picks import EVERY_BLOCK, LETTERS, UNIFORM, Pick, every_expert, layers_of
-from app.services.runs.layer import LayerView
+from app.services.runs.layer import METHOD_LABELS, LayerView
 from app.services.runs.store import RunStore
 from app.services.server.lru import Shared, cached
 from diagnostics.allocation import RowAllocation
