@@ -371,7 +371,7 @@ def test_an_expert_beside_the_others_of_its_block(runs):
     medians = [np.median(run.layer(name).row_sparsity) for name in names]
     np.testing.assert_allclose(numbers(drawn["y"]), medians, rtol=1e-6)
     assert drawn["text"] == ["0", "1", "2", "3"]
-    assert "Highest in expert " in said(test)
+    assert "All 4 experts have the same mean" in said(test)
     test.sidebar.selectbox(key="stored_layer").set_value("0.mlp.gate_proj").run()
     assert not test.exception
     assert "Experts" not in test.segmented_control(key="more").options
