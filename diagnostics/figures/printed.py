@@ -93,6 +93,11 @@ def printed(
         plot, below = 0.94 * width * abs(high - low) / abs(right - left), letter
     if page.height is not None:
         plot = 0.7 * page.height * INCH * scale
+    if (needed := _upright_labels(result, letter)) > plot:
+        if page.height is None:
+            plot = needed
+        else:
+            result.update_yaxes(tickfont={"size": max(least, letter * plot / needed)})
     _fit_upright(result, plot, letter)
     legend = _legend_height(result, width, letter) if result.layout.showlegend else 0.0
     if page.height is not None:
@@ -263,6 +268,12 @@ def _fit_title(axis: go.layout.XAxis | go.layout.YAxis, room: float, letter: flo
     lines = _wrapped(_plain(axis.title.text), room / (letter * _LETTER), 3)
     axis.title.text = "<br>".join(map(escape, lines))
     return len(lines)
+
+
+def _upright_labels(figure: go.Figure, letter: float) -> float:
+    """Return the height that the labels on the upright axis take, each of one or more lines."""
+    labels = [str(each) for axis in figure.select_yaxes() for each in axis.ticktext or ()]
+    return sum(1.3 * (1 + label.count("<br>")) + 0.7 for label in labels) * letter
 
 
 def _fit_upright(figure: go.Figure, length: float, letter: float) -> None:

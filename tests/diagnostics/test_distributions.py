@@ -15,6 +15,7 @@ from diagnostics.figures.distributions import (
     outlines_figure,
     ridges_figure,
 )
+from diagnostics.figures.printed import PAGES, printed
 from diagnostics.figures.theme import PALETTES, SLOT_COLOURS, slot_style
 from tests.diagnostics.figure_cases import subtitle, traces
 
@@ -90,6 +91,27 @@ def test_ridges_stand_one_above_the_other(theme):
     assert json.loads(
         ridges_figure(distributions([RowNumbers("0", np.full(3, np.nan))]), GINI, theme).to_json()
     )
+
+
+def test_long_labels_of_ridges_have_room_on_the_page_and_in_print():
+    rows = np.linspace(0.3, 0.9, 40)
+    words = "15.self_attn.q_proj Optimal 91%"
+    found = distributions(
+        [RowNumbers(f"{each} · {words}", rows, slot) for slot, each in enumerate("ABCDEFGH")]
+    )
+    figure = ridges_figure(found, ROW_SPARSITY)
+    assert set(figure.layout.yaxis.ticktext) == {
+        f"{each}\u00a0· 15.self_attn.q_proj<br>Optimal 91%" for each in "ABCDEFGH"
+    }
+    low, high = figure.layout.yaxis.range
+    plot = figure.layout.height - figure.layout.margin.t - figure.layout.margin.b
+    assert plot / (high - low) > 2 * 14.3, "two lines of 11 pixels between one ground and the next"
+    column = printed(figure, PAGES["One column"], 8)
+    plot = column.layout.height - column.layout.margin.t - column.layout.margin.b
+    assert plot / (high - low) > 2 * 1.3 * 8 * 96 / 72
+    slide = printed(figure, PAGES["Slide 16:9"], 20)
+    plot = slide.layout.height - slide.layout.margin.t - slide.layout.margin.b
+    assert plot / (high - low) > 2 * 1.3 * slide.layout.yaxis.tickfont.size
 
 
 def test_agreement_of_masks_is_seen_beside_chance():
