@@ -23,10 +23,10 @@ _IN_A_FEW_WORDS = {
     "row_sparsity": "A row is an output dimension of the layer: one line of its weight matrix.",
 }
 _SYMBOLS = {
-    "triangle-up": "tried, η > 0",
-    "triangle-down": "tried, η < 0",
-    "circle-open": "not tried by TRIM, its gain all the same",
-    "cross": "with counts rounded down, as TRIM chooses",
+    "triangle-up": "η > 0",
+    "triangle-down": "η < 0",
+    "circle-open": "gain if it were tried",
+    "cross": "by rounded counts, as TRIM chooses",
 }
 
 
