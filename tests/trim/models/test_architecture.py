@@ -5,12 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from transformers import PreTrainedModel
 
 import trim
 from benchmarks import architectures
+from tests.trim import tiny
 from trim.models.architecture import blueprint, find_blocks
 from trim.models.reasons import Reason
 from trim.models.replay import record_calls, run_after_blocks
+from trim.models.towers import output_head
 
 PRUNED = {
     "blocks return a tuple": "gptj",
@@ -21,7 +24,6 @@ PRUNED = {
     "norms in a list": "stablelm",
     "a norm with a row for each head": "cohere",
     "transposed weights": "gpt2",
-    "an output head in a tower": "nemotron_h_omni",
     "tokens sorted by expert": "jetmoe",
 }
 REFUSED = {
@@ -45,6 +47,24 @@ def test_a_type_is_refused_by_its_configuration(kind: str):
         blueprint(architectures.small_config(kind))
     assert architectures.reason(caught.value) == REFUSED[kind]
     assert "it prunes Llama" in str(caught.value)
+
+
+class Headless(PreTrainedModel):
+    """A model that is a causal model in a tower, and does not say where its head is."""
+
+    _supports_sdpa = True
+
+    def __init__(self, tower: PreTrainedModel) -> None:
+        super().__init__(tower.config)
+        self.language_model = tower
+
+    def get_output_embeddings(self) -> None:
+        return None
+
+
+def test_a_head_may_be_that_of_a_tower():
+    tower = tiny.module("llama")
+    assert output_head(tower) is output_head(Headless(tower)) is tower.lm_head
 
 
 class Changing(nn.Module):
