@@ -176,7 +176,7 @@ def _x_axis(figure: go.Figure, found: Distributions, quantity: RowQuantity) -> N
     figure.update_xaxes(
         range=[edges[0] - margin, edges[-1] + margin], tickformat=quantity.tick_format, nticks=8
     )
-    if quantity.tick_format == ".0%" and 0.15 <= edges[-1] - edges[0] <= 0.7:
+    if quantity.tick_format.endswith("%") and 0.15 <= edges[-1] - edges[0] <= 0.7:
         figure.update_xaxes(dtick=0.1)  # where targets are
 
 

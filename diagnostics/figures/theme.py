@@ -213,5 +213,9 @@ def template(theme: Theme) -> go.layout.Template:
             "barmode": "overlay",
             "bargap": 0.06,
         },
-        data={"bar": [{"marker": {"line": {"width": 0}}}]},
+        data={
+            "bar": [{"marker": {"line": {"width": 0}}}],
+            # Simplified, the steps of an outline become slopes where it is drawn small.
+            "scatter": [{"line": {"simplify": False}}],
+        },
     )

@@ -56,14 +56,7 @@ def slot_bar(
         return labels.get(run_id) or names.get(run_id, run_id)
 
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="slots"):
-        for slot in range(len(picks)):
-            letter = LETTERS[slot]
-            with st.container(key=f"slot-{letter}", width="content"):
-                box = st.popover(plain(shown[slot].label if slot in shown else f"{letter} cannot be read"))
-            with box:
-                _choices(slot, picks, runs, label_of, write)
-                if slot in shown:
-                    open_live(shown[slot], "Open this layer live")
+        # First: the others move as layers come and go.
         full = len(picks) == len(LETTERS)
         with st.popover("Add", icon=":material/add:", key="compare_add_box", disabled=full):
             if not full:
@@ -73,6 +66,14 @@ def slot_bar(
                 _add(chosen, runs, entries, label_of, write)
         if full:
             st.caption("Eight is the limit: remove one to add another.", width="content")
+        for slot in range(len(picks)):
+            letter = LETTERS[slot]
+            with st.container(key=f"slot-{letter}", width="content"):
+                box = st.popover(plain(shown[slot].label if slot in shown else f"{letter} cannot be read"))
+            with box:
+                _choices(slot, picks, runs, label_of, write)
+                if slot in shown:
+                    open_live(shown[slot], "Open this layer live")
         if not slots():
             own = any(pick.run_id.startswith(LIVE) for pick in picks)
             st.caption(
@@ -83,15 +84,16 @@ def slot_bar(
             )
         else:
             order = sorted(compared, key=_in_order)
-            if len(order) == len(chosen) and order != compared:
-                st.button(
-                    "Sort by sparsity",
-                    icon=":material/sort:",
-                    type="tertiary",
-                    key="sort_slots",
-                    on_click=write,
-                    args=([each.pick for each in order],),
-                )
+            st.button(
+                "Sort",
+                icon=":material/sort:",
+                type="tertiary",
+                key="sort_slots",
+                help="By model, layer and method, then by sparsity.",
+                disabled=len(order) != len(chosen) or order == compared,
+                on_click=write,
+                args=([each.pick for each in order],),
+            )
             st.button(
                 "Remove all",
                 icon=":material/close:",

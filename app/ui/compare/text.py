@@ -69,12 +69,12 @@ def distance_text(comparison: AllocationComparison) -> str:
     """Say what the numbers of one pair mean."""
     first, second = comparison.first, comparison.second
     words = (
-        f"{first.label[0]} to {second.label[0]}: rows move by "
-        f"{100 * comparison.wasserstein_distance:.1f} points on average"
+        f"{first.label[0]} to {second.label[0]}: the distributions lie "
+        f"{100 * comparison.wasserstein_distance:.1f} points apart (W₁)"
     )
     shift = abs(second.layer_sparsity - first.layer_sparsity)
     if shift > 0.0005:
-        words += f", {100 * shift:.1f} of them because the layer sparsities differ"
+        words += f", and the layer sparsities {100 * shift:.1f}"
     if comparison.rows_differ is not None or "uniform" in (first.method, second.method):
         return words + "."
     if comparison.correlation is None:
