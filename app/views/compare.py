@@ -19,6 +19,7 @@ from app.ui.compare.cards import distribution_card, pair_cards, pairable, quanti
 from app.ui.compare.choose import choose_pair, choose_quantity
 from app.ui.compare.slots import slot_bar
 from app.ui.compare.tables import distances, moved_table, selected_table, settings_table
+from app.ui.compare.text import METHODS_IN_A_FEW_WORDS
 from trim.errors import RunError
 
 
@@ -78,9 +79,13 @@ def sources(compared: list[Compared]) -> Iterator[str]:
     """Say what each slot comes from, for captions; what they share comes once."""
     if shared := in_common(compared):
         yield shared
+    for method in dict.fromkeys(each.stored.own.method for each in compared):
+        if method in METHODS_IN_A_FEW_WORDS:
+            yield METHODS_IN_A_FEW_WORDS[method]
     for each in compared:
         request = each.source.request
-        yield f"{each.label}: {each.source.name}"
+        if each.source.run is not None:
+            yield f"{each.label}: {each.source.name}"
         yield each.source.model.title
         yield f"score {request.score}"
         text = Path(request.corpus).name

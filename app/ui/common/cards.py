@@ -120,7 +120,7 @@ def card(
         with st.container(horizontal=True, gap="small"):
             with st.popover("Formula", type="tertiary", icon=":material/function:"):
                 st.markdown(view.formula)
-            save_button(variants[chosen], f"{file_name}-{key}", key)
+            save_button(variants[chosen], f"{file_name}-{key.removeprefix(f'{file_name}_')}", key)
 
 
 @dataclass(frozen=True)

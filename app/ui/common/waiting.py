@@ -81,7 +81,7 @@ def result_or_progress(job: Job[R], key: Hashable, title: str) -> R | None:
         return None
 
 
-@st.fragment(run_every=0.4)
+@st.fragment(run_every=0.8)
 def _progress(job: Job, title: str, shown: object = None) -> None:
     if job.done or job.preview is not shown:
         rerun_page()

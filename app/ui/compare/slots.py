@@ -69,7 +69,11 @@ def slot_bar(
         for slot in range(len(picks)):
             letter = LETTERS[slot]
             with st.container(key=f"slot-{letter}", width="content"):
-                box = st.popover(plain(shown[slot].label if slot in shown else f"{letter} cannot be read"))
+                # By its pick: of the next one, which takes its place when it is removed, the box is closed.
+                box = st.popover(
+                    plain(shown[slot].label if slot in shown else f"{letter} cannot be read"),
+                    key=f"box-{letter}-{picks[slot]}",
+                )
             with box:
                 _choices(slot, picks, runs, label_of, write)
                 if slot in shown:

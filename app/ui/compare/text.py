@@ -7,6 +7,11 @@ from diagnostics.figures.frame import short, signed
 from diagnostics.format import percent
 
 MAX_SPREADS = 4
+METHODS_IN_A_FEW_WORDS = {
+    "trim": "TRIM: row sparsities learned from how much of its output each row keeps",
+    "optimal": "Optimal: the row sparsities of least error",
+    "uniform": "Uniform: all rows alike",
+}
 
 DISTANCE_FORMULA = r"""
 $$

@@ -15,6 +15,7 @@ from app.services.layer.background import Job, JobTable
 from app.services.layer.keys import StudyKey
 from tests.app.page import LayerPage, steps
 from tests.trim import tiny
+from trim.calibration import capture
 from trim.models.loaded import FetchedModel
 from trim.progress import Progress
 
@@ -32,7 +33,8 @@ def llama(tmp_path: Path) -> Path:
 
 def failing_once(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception) -> None:
     """The first call of a function of the library fails."""
-    place, name = (FetchedModel, "load") if name == "load_model" else (trim, name)
+    places = {"load_model": (FetchedModel, "load"), "retention_curves": (capture, "retention_curves")}
+    place, name = places.get(name, (trim, name))
     function, calls = getattr(place, name), []
 
     def fails(*arguments: object, **options: object) -> object:
