@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 from benchmarks.quality_table import (
-    grouped,
+    group_rows,
     page,
     question_ingredients,
     question_methods,
@@ -58,7 +58,7 @@ def test_readme_tables():
         for name, (question, group) in ROWS.items():
             if (name, model) == ("AlphaPruning + TRIM", MODELS[1]):
                 question, group = question_parameters, "AlphaPruning + TRIM, ε 0.1"
-            points = grouped(content_of(f"quality-{model}")["rows"], question, 0).get(group, {})
+            points = group_rows(content_of(f"quality-{model}")["rows"], question, 0).get(group, {})
             for target, cell in zip(TARGETS, tables[name][4 * place :], strict=False):
                 if cell == "–":
                     assert target not in points, (model, name, target)
@@ -78,7 +78,9 @@ def test_tables_of_solved_weights():
         model = next((each for each in MODELS if name.startswith(each)), model)
         if (question := tables.get(len(cells))) is None:
             continue
-        of_text = [grouped(rows[model if len(cells) == 4 else MODELS[0]], question, text) for text in (0, 1)]
+        of_text = [
+            group_rows(rows[model if len(cells) == 4 else MODELS[0]], question, text) for text in (0, 1)
+        ]
         if name not in of_text[0]:
             continue
         seen += 1

@@ -105,3 +105,12 @@ def test_a_single_block(kind: str):
         states, (call,) = record_calls(module, blocks, tokens, None)
         logits = run_after_blocks(module, blocks, tokens, None, call.replay(blocks[0], states))
     assert torch.allclose(logits, architectures.logits(module, tokens), atol=1e-6)
+
+
+def test_blocks_that_are_mostly_something_else_are_refused():
+    block = nn.Module()
+    block.small, block.large = nn.Linear(4, 4, bias=False), nn.Parameter(torch.ones(5, 4))
+    with pytest.raises(trim.ModelError, match="only 44% of their weights are in such"):
+        find_blocks(nn.Sequential(nn.ModuleList([block])))
+    block.large = nn.Parameter(torch.ones(4, 4))
+    assert find_blocks(nn.Sequential(nn.ModuleList([block]))) == [block]

@@ -19,7 +19,6 @@ UNSUPPORTED = {
     "BertLMHeadModel": ("BertConfig", _MANY, "encoder"),
     "RobertaForCausalLM": ("RobertaConfig", _MANY, "encoder"),
     "T5ForConditionalGeneration": ("T5Config", {}, "encoder"),
-    "JetMoeForCausalLM": ("JetMoeConfig", _MANY, "of their weights are in such"),
     "CpmAntForCausalLM": ("CpmAntConfig", {"num_hidden_layers": 2}, "is not a decoder that only"),
     "ViTForImageClassification": ("ViTConfig", {}, "is not a decoder"),
 }
