@@ -78,7 +78,11 @@ def layers_of(pick: Pick, layers: Sequence[str]) -> list[str]:
 
 
 def default_picks(runs: Sequence[StoredRun]) -> list[Pick]:
-    """Pick TRIM, optimal and uniform on one layer, of the runs that came with the app where they are there."""
+    """Pick TRIM, TRIM at another target or else optimal, and uniform on one layer.
+
+    Of the runs that came with the app where they are there. Two targets of one method come first: an optimum in optimal
+    budgets prunes the layer to a sparsity of its own, which a first look cannot explain.
+    """
     readable = [entry for entry in runs if entry.run is not None and entry.run.layers]
     readable.sort(key=lambda entry: not entry.shipped)
     by_method: dict[str, StoredRun] = {}
@@ -91,7 +95,9 @@ def default_picks(runs: Sequence[StoredRun]) -> list[Pick]:
     layer = DEFAULT_LAYER if DEFAULT_LAYER in layers else layers[0]
     picks = [Pick(first.id, layer)]
     second = by_method.get("optimal")
-    if second is not None and second is not first and layer in second.opened().layers:
+    if at_other_targets := alike(picks[0], readable).get("other targets"):
+        picks.append(at_other_targets[0])
+    elif second is not None and second is not first and layer in second.opened().layers:
         picks.append(Pick(second.id, layer))
     return [*picks, Pick(first.id, layer, uniform=True)]
 

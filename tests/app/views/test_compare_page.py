@@ -143,6 +143,11 @@ def test_it_begins_with_the_layer_that_was_explored(store):
     assert test.button(key="sort_slots").disabled
 
 
+def test_a_first_look_prefers_another_target_of_one_method(store, tmp_path):
+    make_run(tmp_path / "runs" / "u", "trim", 0.7)
+    assert [pick.run_id for pick in picking.default_picks(store.runs())] == ["u", "t", "u"]
+
+
 def test_what_differs_comes_first(store):
     compared = [
         service.opened(store, slot, pick) for slot, pick in enumerate(picking.default_picks(store.runs())[:2])
