@@ -29,19 +29,10 @@ def mark_rows(
     label: str = "",
 ) -> None:
     """Draw selected rows on top, with a border in ink; `label`, as HTML, names one allocation of several."""
-    if not len(rows):
-        return
     under = f" under {label}" if label else ""
-    figure.add_scatter(
-        x=drawn(x),
-        y=drawn(y),
-        mode="markers",
-        name=f"selected rows{under}",
-        showlegend=False,
-        customdata=rows.astype(np.int32),
-        marker=bordered_mark(style, PALETTES[theme].ink, 10, 2.0),
-        hovertemplate=f"<b>row %{{customdata}}</b>{under}<br>row sparsity %{{y:.2%}}<extra>selected</extra>",
-    )
+    marker = bordered_mark(style, PALETTES[theme].ink, 10, 2.0)
+    hover = f"<b>row %{{customdata}}</b>{under}<br>row sparsity %{{y:.2%}}"
+    _mark_selected(figure, rows, x, y, marker, hover, f"selected rows{under}")
 
 
 def bordered_mark(style: Style, border: str, size: int, width: float = 1.5) -> dict[str, object]:
@@ -60,6 +51,19 @@ def ring_rows(
     name: str = "selected rows",
 ) -> None:
     """Draw rings in ink around selected points."""
+    marker = {"symbol": "circle-open", "size": 12, "color": PALETTES[theme].ink, "line": {"width": 2}}
+    _mark_selected(figure, rows, x, y, marker, hover, name)
+
+
+def _mark_selected(
+    figure: go.Figure,
+    rows: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    marker: dict[str, object],
+    hover: str,
+    name: str,
+) -> None:
     if not len(rows):
         return
     figure.add_scatter(
@@ -69,7 +73,7 @@ def ring_rows(
         name=name,
         showlegend=False,
         customdata=rows.astype(np.int32),
-        marker={"symbol": "circle-open", "size": 12, "color": PALETTES[theme].ink, "line": {"width": 2}},
+        marker=marker,
         hovertemplate=f"{hover}<extra>selected</extra>",
     )
 

@@ -23,7 +23,7 @@ from trim.methods.search_types import SearchResult
 
 @dataclass(frozen=True, eq=False)
 class ScoredLayer:
-    """What an allocation goes by.
+    """A layer with all that an allocation goes by.
 
     Attributes:
         curves: the layer's retention curves, the lowest scores first.

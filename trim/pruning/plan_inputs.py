@@ -1,4 +1,4 @@
-"""What budgets are planned from: the dense model, the text, and what the run asks."""
+"""The inputs that budgets are planned from: the dense model, the text, and what the run asks."""
 
 import contextlib
 from collections.abc import Callable

@@ -59,7 +59,7 @@ class StructureNumbers(TypedDict):
 
 
 class RecordHead(TypedDict):
-    """What the file says first that makes a folder a run, a recovery or a sweep."""
+    """The head of the file that makes a folder a run, a recovery or a sweep."""
 
     schema: int
     name: NotRequired[Name]

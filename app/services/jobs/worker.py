@@ -60,6 +60,5 @@ if __name__ == "__main__":
     ended = main(sys.argv[1:])
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(
-        ended
-    )  # taking the interpreter down with torch in it costs seconds, in which a cancelled job still runs
+    # Taking the interpreter down with torch in it costs seconds, in which a cancelled job still runs.
+    os._exit(ended)

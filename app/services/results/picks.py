@@ -1,4 +1,4 @@
-"""What may be compared: a layer of a run, all layers of a kind, or all experts of a block."""
+"""Picks of what is compared: a layer of a run, all layers of a kind, or all experts of a block."""
 
 import re
 from collections import Counter

@@ -87,7 +87,7 @@ def _add(picks: Sequence[Pick]) -> None:
 
 @dataclass(frozen=True)
 class LiveOrigin:
-    """What another target of a live layer is computed from.
+    """The study and settings from which another target of a live layer is computed.
 
     Attributes:
         key: of its study.

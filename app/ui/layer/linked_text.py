@@ -1,4 +1,4 @@
-"""What is said around the four linked charts: the line of numbers, the legends, the findings, the terms."""
+"""The words around the four linked charts: the line of numbers, the legends, the findings, the terms."""
 
 from app.services.runs.layer import LayerView
 from app.ui.common.parts import ALL_LAYERS

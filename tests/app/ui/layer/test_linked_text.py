@@ -1,4 +1,4 @@
-"""What is said around the linked charts agrees with what they mark, and names every symbol in them."""
+"""The words around the linked charts agree with what these mark, and names every symbol in them."""
 
 import dataclasses
 
