@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 import trim
 from benchmarks.script import script_parser
-from trim.calibration.inputs import outer_products
+from trim.calibration.products import outer_products
 from trim.methods.alps import alps
 from trim.methods.least_squares import TextProducts
 from trim.methods.sparsegpt import sparsegpt

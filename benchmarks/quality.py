@@ -17,8 +17,8 @@ the same command resumes:
 - peers: SparseGPT and ALPS in uniform budgets, likewise.
 - ablation: solved in uniform budgets, so without a shared price, one seed. `--without` leaves other ingredients of the
   solver out of what is solved: rows, the rows' weights; targets, the outputs of the dense model, in place of which are
-  those of its weights on the pruned model's inputs; schedule, the growing ρ, which is 1 for 30 steps; halving, of what
-  the shared price asks of layers.
+  those of its weights on the pruned model's inputs; stream, what the residual stream has lost before; schedule, the
+  growing ρ, which is 1 for 30 steps; halving, of what the shared price asks of layers.
 - parameters: TRIM in OWL and AlphaPruning budgets of other widths and multiples.
 - published: TRIM in OWL and AlphaPruning budgets at the parameters of TRIM's authors (ε 0.1 is theirs for Qwen2.5).
 - fits: Wanda and TRIM in AlphaPruning budgets of its other fit.

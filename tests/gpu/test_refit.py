@@ -7,7 +7,7 @@ import trim
 from tests.gpu.layers import on_gpu
 from tests.trim import rough
 from tests.trim.refit_cases import layer, objective, refitted
-from trim.calibration.inputs import outer_products
+from trim.calibration.products import outer_products
 
 pytestmark = on_gpu
 

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from trim.calibration.calibration import Calibration
 from trim.calibration.layers import Heard, LastInputReached, require_called, stop
+from trim.calibration.products import ProductsRequest, ProductSums, outer_products
+from trim.calibration.residual import ResidualWriter
 from trim.errors import ModelError, NonFiniteError
-from trim.matmul import HALF, at_least_float32
+from trim.matmul import at_least_float32
 from trim.methods.least_squares import TextProducts
 from trim.models.experts import Routing
 
@@ -46,62 +48,44 @@ class LayerInputs:
         return self.tokens is not None and self.tokens < MIN_TOKENS
 
 
-@dataclass(frozen=True)
-class ProductsRequest:
-    """The products of a text with itself that a listener is to sum up.
+@dataclass(frozen=True, eq=False)
+class DenseBatch:
+    """What layers receive in the dense model in one batch.
 
     Attributes:
-        held_out: how many windows, the last ones, are summed up apart.
+        inputs: by layer.
+        stream: (batch, length, hidden), the residual stream that the one layer writes to; None: it writes to none.
     """
 
-    held_out: int = 0
-
-
-@dataclass(eq=False)
-class _Sums:
-    """Sums of products over part of the text.
-
-    Attributes:
-        gram: (N, N) float32, Σ x̂ x̂ᵀ, x̂ of the pruned model.
-        cross: (N, N) float32, Σ x x̂ᵀ, x of the dense one; None: there is none.
-    """
-
-    gram: Tensor
-    cross: Tensor | None
-
-    def add(self, gram: Tensor, cross: Tensor | None) -> None:
-        self.gram.add_(gram)
-        if self.cross is not None and cross is not None:
-            self.cross.add_(cross)
-
-    def made(self, name: str) -> TextProducts:
-        try:
-            return TextProducts(self.gram, self.gram if self.cross is None else self.cross)
-        except NonFiniteError as error:
-            raise NonFiniteError(
-                f"{name}: {error}; go without --refit, or choose another --allocation"
-            ) from None
+    inputs: Mapping[str, Heard]
+    stream: Tensor | None
 
 
 class InputListener:
     """Running statistics of some layers; layers called with the same tensor share one of them."""
 
     def __init__(
-        self, calibration: Calibration, layers: dict[str, nn.Linear], products: ProductsRequest | None = None
+        self,
+        calibration: Calibration,
+        layers: dict[str, nn.Linear],
+        products: ProductsRequest | None = None,
+        writer: ResidualWriter | None = None,
     ) -> None:
-        """Listen to some layers; sum up `products` too, None: none."""
+        """Listen to some layers; sum up `products` too, None: none; of a `writer` alone also what its stream lost."""
         self.calibration = calibration
         self.layers = layers
         self.products = products
+        self.writer = writer
         self._groups: dict[str, list[str]] = {}  # by the first name of each
         self._squares: dict[str, Tensor] = {}
         self._vectors: dict[str, list[Tensor]] = {}
-        self._sums: dict[tuple[str, bool], _Sums] = {}  # by layer, and whether held out
+        self._sums: dict[tuple[str, bool], ProductSums] = {}  # by layer, and whether held out
         self._dense_vectors: dict[str, list[Tensor]] = {}
         self._tokens: dict[str, int] = {}  # of experts' layers
         self._part = slice(0)
         self._last: tuple[Tensor, list[str]] | None = None
-        self._dense_inputs: Mapping[str, Heard] | None = None
+        self._dense: DenseBatch | None = None
+        self._of_writer: tuple[Tensor, Tensor | None, Tensor | None] | None = None
         self._chosen: tuple[Routing, tuple[Tensor, ...]] | None = None
 
     @property
@@ -110,12 +94,12 @@ class InputListener:
         return list(self._groups.values())
 
     @contextlib.contextmanager
-    def listening(self, part: slice, dense_inputs: Mapping[str, Heard] | None = None) -> Iterator[None]:
+    def listening(self, part: slice, dense: DenseBatch | None = None) -> Iterator[None]:
         """Watch the layers inside the `with` block, while the sequences of `part` go through.
 
-        `dense_inputs`: what they receive of the dense model for the same tokens; None: that is not asked for.
+        `dense`: what they receive of the dense model for the same tokens; None: that is not asked for.
         """
-        self._dense_inputs = dense_inputs
+        self._dense = dense
         first_batch = not self._groups
         self._part, self._last = part, None
         try:
@@ -124,12 +108,27 @@ class InputListener:
                     if first_batch or name in self._squares:
                         receive = functools.partial(self._receive, name)
                         hooks.enter_context(layer.register_forward_pre_hook(receive))
-                if not first_batch:  # nothing after the last input is needed
+                if self.writer is not None:
+                    hooks.enter_context(self.writer.apart())
+                elif not first_batch:  # nothing after the last input is needed
                     last = self.layers[self.groups[-1][0]]
                     hooks.enter_context(last.register_forward_pre_hook(stop))
                 yield
         finally:
-            self._last = self._dense_inputs = self._chosen = None
+            self._last = self._dense = self._chosen = self._of_writer = None
+
+    def end(self, stream: Tensor) -> None:
+        """Receive what the block returned, (batch, length, hidden): the stream that the writer's output is added to."""
+        if (
+            self.writer is None
+            or self._dense is None
+            or self._dense.stream is None
+            or self._of_writer is None
+        ):
+            return
+        values, places, dense = self._of_writer
+        lost = (self._dense.stream - stream).flatten(0, -2)
+        self._add_products(self.writer.name, values, places, dense, lost if places is None else lost[places])
 
     def _receive(self, name: str, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         inputs = arguments[0]
@@ -149,14 +148,16 @@ class InputListener:
         if heard.tokens is not None:
             self._tokens[name] = self._tokens.get(name, 0) + len(values)
         dense = None
-        if self._dense_inputs is not None:
-            values, places, dense = self._in_both(values, places, self._dense_inputs[name])
+        if self._dense is not None:
+            values, places, dense = self._in_both(values, places, self._dense.inputs[name])
         kept = self._kept(places, heard.routing if dense is None else None, heard.expert)
         self._vectors.setdefault(name, []).append(values[kept])
         if dense is not None:
             self._dense_vectors.setdefault(name, []).append(dense[kept])
-        if self.products is not None:
-            self._add_products(name, values, places, dense, self.products)
+        if self.writer is not None:
+            self._of_writer = values, places, dense  # until the block returns the stream
+        elif self.products is not None:
+            self._add_products(name, values, places, dense)
 
     @property
     def _part_tokens(self) -> int:
@@ -226,21 +227,32 @@ class InputListener:
         return within
 
     def _add_products(
-        self, name: str, values: Tensor, places: Tensor | None, dense: Tensor | None, asked: ProductsRequest
+        self,
+        name: str,
+        values: Tensor,
+        places: Tensor | None,
+        dense: Tensor | None,
+        lost: Tensor | None = None,
     ) -> None:
-        windows = self.calibration.sequences - asked.held_out - self._part.start
+        held_out_windows = self.products.held_out if self.products else 0
+        windows = self.calibration.sequences - held_out_windows - self._part.start
         inside = min(max(windows * self.calibration.length, 0), self._part_tokens)
         if places is not None:
             inside = int((places < inside).sum())
         for place, held_out in ((slice(inside), False), (slice(inside, None), True)):
             if not len(real := values[place]):
                 continue
-            gram = outer_products(real, real)
-            cross = None if dense is None else outer_products(dense[place], real)
+            sums = ProductSums(
+                outer_products(real, real),
+                None if dense is None else outer_products(dense[place], real),
+                None
+                if lost is None or self.writer is None
+                else outer_products(lost[place], real) / self.writer.scale,
+            )
             if (name, held_out) in self._sums:
-                self._sums[name, held_out].add(gram, cross)
+                self._sums[name, held_out].add(sums)
             else:
-                self._sums[name, held_out] = _Sums(gram, cross)
+                self._sums[name, held_out] = sums
 
     def add(self, other: "InputListener") -> None:
         """Continue what another listener gathered with the sequences that come next."""
@@ -294,17 +306,6 @@ def sums_of_squares(vectors: Tensor) -> Tensor:
         norm: Tensor = torch.linalg.vector_norm(vectors, dim=0, dtype=at_least_float32(vectors))
         return norm.double().square()
     return vectors.to(at_least_float32(vectors)).square().sum(dim=0, dtype=torch.float64)
-
-
-def outer_products(left: Tensor, right: Tensor) -> Tensor:
-    """Return Σ x yᵀ over vectors (L, N) and (L, N), (N, N) float32; of half types on a GPU without wider copies.
-
-    In sums as long as there are vectors, unlike `full_product`: what tensor cores round away so is far below what a
-    refit is damped by.
-    """
-    if left.device.type == "cuda" and left.dtype in HALF:
-        return torch.mm(left.T, right, out_dtype=torch.float32)
-    return left.float().T @ right.float()
 
 
 def _vectors(parts: list[Tensor]) -> Tensor:

@@ -81,13 +81,13 @@ def stop(module: nn.Module, arguments: tuple) -> None:
 
 
 @contextlib.contextmanager
-def inputs_of(layers: Mapping[str, nn.Linear]) -> Iterator[dict[str, Heard]]:
-    """Yield the inputs of some layers while a block runs, which ends with the last of them."""
+def inputs_of(layers: Mapping[str, nn.Linear], *, to_the_end: bool = False) -> Iterator[dict[str, Heard]]:
+    """Yield the inputs of some layers while a block runs, which ends with the last of them, or `to_the_end`."""
     seen: dict[str, Heard] = {}
 
     def look(name: str, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         seen[name] = Heard.of(module, arguments)
-        if len(seen) == len(layers):
+        if len(seen) == len(layers) and not to_the_end:
             raise LastInputReached
 
     with contextlib.ExitStack() as hooks, contextlib.suppress(LastInputReached):

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 
 from trim.calibration.calibration import Calibration
 from trim.calibration.hidden_states import Activations, activations
-from trim.calibration.inputs import InputListener, LayerInputs, ProductsRequest
-from trim.calibration.layers import Heard, inputs_of, require_called
+from trim.calibration.inputs import DenseBatch, InputListener, LayerInputs
+from trim.calibration.layers import inputs_of, require_called
+from trim.calibration.products import ProductsRequest
+from trim.calibration.residual import ResidualWriter, residual_writer
 from trim.devices import halving
 from trim.models.architecture import trial_of
 from trim.models.experts import RoutedLinear
@@ -84,7 +86,8 @@ class TextPass:
         block: nn.Module,
         layers: dict[str, nn.Linear],
         products: ProductsRequest | None = None,
-        dense_inputs: Callable[[slice], dict[str, Heard]] | None = None,
+        dense_batches: Callable[[slice], DenseBatch] | None = None,
+        writer: ResidualWriter | None = None,
     ) -> dict[str, LayerInputs]:
         """Capture the inputs of a block's layers; the hidden states stay as they are.
 
@@ -93,18 +96,23 @@ class TextPass:
             block: with its weights.
             layers: the block's layers.
             products: to sum up too; None: none.
-            dense_inputs: what the layers receive of the dense model, by windows.
+            dense_batches: what the layers receive of the dense model, by windows.
+            writer: the only layer, with dense batches, where what its residual stream has lost is to be captured too.
         """
 
         def forward() -> InputListener:
-            listener = InputListener(self.calibration, layers, products)
+            listener = InputListener(self.calibration, layers, products, writer)
             for part in self._parts(0, self.batch):
-                with listener.listening(part, None if dense_inputs is None else dense_inputs(part)):
-                    self.output(index, block, part)
+                with listener.listening(part, None if dense_batches is None else dense_batches(part)):
+                    listener.end(self.output(index, block, part))
             return listener
 
         advice = "" if products is None else ", or go without --refit or solved weights"
         return self._shrinking(forward, advice).received()
+
+    def residual_writer(self, index: int, block: nn.Module, name: str) -> ResidualWriter | None:
+        """Find out from one window whether a layer of a block writes to the residual stream; None: it does not."""
+        return residual_writer(name, index, block, lambda: self.output(index, block, slice(0, 1)))
 
     def input_groups(self, index: int, block: nn.Module, layers: dict[str, nn.Linear]) -> list[list[str]]:
         """Return the layers in order of use, one group for each input, from one batch.
@@ -299,14 +307,21 @@ class DensePass:
         return next(weight for each, weight in self._weights if each is layer)
 
     def receives(
-        self, index: int, block: nn.Module, layers: Mapping[str, nn.Linear]
-    ) -> Callable[[slice], dict[str, Heard]]:
-        """Return the inputs of some layers on some windows."""
+        self,
+        index: int,
+        block: nn.Module,
+        layers: Mapping[str, nn.Linear],
+        writer: ResidualWriter | None = None,
+    ) -> Callable[[slice], DenseBatch]:
+        """Return the inputs of some layers on some windows, and the residual stream that one writes to."""
 
-        def received(part: slice) -> dict[str, Heard]:
-            with self._dense(), inputs_of(layers) as seen:
-                self.text.output(index, block, part)
-            return seen
+        def received(part: slice) -> DenseBatch:
+            stream = None
+            to_the_end = writer is not None
+            apart = writer.apart() if writer else contextlib.nullcontext()
+            with self._dense(), inputs_of(layers, to_the_end=to_the_end) as seen, apart:
+                stream = self.text.output(index, block, part)
+            return DenseBatch(seen, stream)
 
         return received
 

@@ -3,10 +3,11 @@
 Of all ŵ with a row's mask, the one whose output in the pruned model is nearest to the row's output in the dense model
 minimises
 
-    ‖w X − ŵ X̂‖² + λ ‖w − ŵ‖²
+    ‖w X + e − ŵ X̂‖² + λ ‖w − ŵ‖²
 
-where X is what the layer receives in the dense model and X̂ what it receives after layers that have been pruned. All
-that it needs of the text are X̂ X̂ᵀ and X X̂ᵀ.
+where X is what the layer receives in the dense model and X̂ what it receives after layers that have been pruned. e is 0,
+or what the residual stream that the output is added to has lost before, which the layer shall make up for too. All that
+it needs of the text are X̂ X̂ᵀ, X X̂ᵀ and E X̂ᵀ.
 """
 
 import contextlib
@@ -33,15 +34,17 @@ class TextProducts:
         gram: (N, N) float32, Σ x̂ x̂ᵀ over the text's tokens.
         cross: (N, N) float32, Σ x x̂ᵀ; the same tensor as `gram` where outputs shall be those of the inputs x̂.
         damping: λ in shares of the mean of the Gram matrix's diagonal.
+        lost: (D, N) float32, Σ e x̂ᵀ, where outputs shall make up for errors e (D,) beside them too; None: for none.
     """
 
     gram: Tensor = field(repr=False)
     cross: Tensor = field(repr=False)
     damping: float = DAMPING
+    lost: Tensor | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         # One NaN or infinity reaches a sum.
-        sums = torch.stack([self.gram.sum(), self.cross.sum()])
+        sums = torch.stack([each.sum() for each in (self.gram, self.cross, self.lost) if each is not None])
         if not bool(sums.isfinite().all()):
             raise NonFiniteError("the sums of squares of its inputs overflow float32")
 
@@ -73,23 +76,28 @@ class TextProducts:
     def __add__(self, other: "TextProducts") -> "TextProducts":
         """Add the products of another text."""
         gram = self.gram + other.gram
-        return TextProducts(gram, gram if self.cross is self.gram else self.cross + other.cross, self.damping)
+        cross = gram if self.cross is self.gram else self.cross + other.cross
+        lost = None if self.lost is None or other.lost is None else self.lost + other.lost
+        return TextProducts(gram, cross, self.damping, lost)
 
     def drift(self, dense: Tensor) -> Tensor | None:
-        """Return W (X − X̂) X̂ᵀ of rows (D, N) float32, their miss before anything is pruned; None: nothing."""
-        return None if self.cross is self.gram else full_product(dense, self.cross - self.gram)
+        """Return (W (X − X̂) + E) X̂ᵀ of a layer (D, N) float32, its miss before anything is pruned; None: nothing."""
+        if self.cross is self.gram:
+            return self.lost
+        drift = full_product(dense, self.cross - self.gram)
+        return drift if self.lost is None else drift.add_(self.lost)
 
     def gradient(self, dense: Tensor, fitted: Tensor, drift: Tensor | None) -> Tensor:
         """Return minus half the objective's gradient at some rows (D, N) float32: 0 where a solution may move.
 
-        It is W (X − X̂) X̂ᵀ + (W − Ŵ) X̂ X̂ᵀ: near a solution both terms are small, so float32 cancels little.
+        It is (W (X − X̂) + E) X̂ᵀ + (W − Ŵ) X̂ X̂ᵀ: near a solution both terms are small, so float32 cancels little.
         """
         missing = dense - fitted
         moved = full_product(missing, self.gram).addcmul_(missing, self.ridge)
         return moved if drift is None else moved.add_(drift)
 
     def objective(self, dense: Tensor, fitted: Tensor, drift: Tensor | None) -> Tensor:
-        """Return ‖w X − ŵ X̂‖² + λ ‖w − ŵ‖² of each row (D, N) float32, less what ŵ = w has of it: (D,) float64."""
+        """Return ‖w X + e − ŵ X̂‖² + λ ‖w − ŵ‖² of each row (D, N) float32, less what ŵ = w has of it: (D,) float64."""
         both = self.gradient(dense, fitted, drift)
         if drift is not None:
             both.add_(drift)
@@ -142,12 +150,13 @@ def descend(
         (D, N) float32.
     """
     rows = max(1, _BLOCK_ENTRIES // weight.shape[1])
+    drift = text.drift(weight.float()) if drift is None else drift
     parts = []
     for first in range(0, len(weight), rows):
         part = slice(first, first + rows)
         dense, kept = weight[part].float(), keep[part]
         fitted = (dense if start is None else start[part]) * kept
-        wanted = text.drift(dense) if drift is None else drift[part]
+        wanted = None if drift is None else drift[part]
         for _ in range(rounds):
             residual = text.gradient(dense, fitted, wanted).mul_(kept)
             with fast_products(weight.device):

@@ -3,13 +3,14 @@
 Which weights of a layer go and what the others become are one problem: of all Ŵ with K entries that are not 0, find the
 one that minimises
 
-    Σ_i f_i (‖w_i X − ŵ_i X̂‖² + λ ‖w_i − ŵ_i‖²)
+    Σ_i f_i (‖w_i X + e_i − ŵ_i X̂‖² + λ ‖w_i − ŵ_i‖²)
 
-with the terms of `trim.methods.least_squares` and the rows' sensitivities f. The alternating direction method of
-multipliers (ADMM) does so for f = 1 and X = X̂ in Meng et al., "ALPS" (arXiv 2406.07831, sections 3.1 and 3.2): one
-iterate solves the problem without zeros, another has K entries, a multiplier pulls them together, and its weight ρ
-grows by how much the chosen set still changes. Columns are scaled to one size, and rows by √f_i; the K entries are the
-largest of the whole layer, so how many each row keeps is an outcome. Conjugate gradients on the chosen entries end it.
+with the terms of `trim.methods.least_squares` and the rows' sensitivities f. A layer that writes to the residual stream
+makes up for what the stream has lost before (e); others have e = 0. The alternating direction method of multipliers
+(ADMM) does so for f = 1, e = 0 and X = X̂ in Meng et al., "ALPS" (arXiv 2406.07831, sections 3.1 and 3.2): one iterate
+solves the problem without zeros, another has K entries, a multiplier pulls them together, and its weight ρ grows by how
+much the chosen set still changes. Columns are scaled to one size, and rows by √f_i; the K entries are the largest of
+the whole layer, so how many each row keeps is an outcome. Conjugate gradients on the chosen entries end it.
 """
 
 from collections.abc import Callable

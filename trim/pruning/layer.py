@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from trim.calibration.calibration import Calibration
 from trim.calibration.capture import LayerSample
-from trim.calibration.inputs import LayerInputs, ProductsRequest
+from trim.calibration.inputs import LayerInputs
+from trim.calibration.products import ProductsRequest
 from trim.devices import memory_errors_named
 from trim.methods.allocations import Allocation, MaskRetained, ScoredLayer, allocate_pattern
 from trim.methods.choices import ALLOCATIONS, SOLVERS
@@ -50,7 +51,9 @@ class Method:
     def products(self, calibration: Calibration) -> ProductsRequest | None:
         """Return which products of a text are needed."""
         if self.allocation in SOLVERS:
-            return ProductsRequest(held_out=calibration.held_out if self.tune else 0)
+            return ProductsRequest(
+                calibration.held_out if self.tune else 0, stream=self.allocation == "solved"
+            )
         return ProductsRequest(held_out=calibration.held_out) if self.refit else None
 
     @property

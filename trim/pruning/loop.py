@@ -202,8 +202,11 @@ class _BlockPruner:
                 of_group = f" for {', '.join(group[:6])}{', …' * (len(group) > 6)}" if by_group else ""
                 self.meter.report(f"Block {index}: reading the calibration text{of_group}")
                 chosen = {name: layers[name] for name in group}
-                dense_inputs = dense.receives(index, block, chosen) if dense else None
-                received = text.capture(index, block, chosen, products, dense_inputs)
+                writer = None
+                if dense and products and products.stream and len(group) == 1:
+                    writer = text.residual_writer(index, block, group[0])
+                dense_batches = dense.receives(index, block, chosen, writer) if dense else None
+                received = text.capture(index, block, chosen, products, dense_batches, writer)
             if norms:
                 received = {name: replace(received[name], input_norm=norms[name]) for name in group}
             yield group, received

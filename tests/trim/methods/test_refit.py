@@ -10,8 +10,9 @@ import trim
 from tests.trim import rough
 from tests.trim.refit_cases import layer, objective, refitted
 from trim.calibration.calibration import Calibration
-from trim.calibration.inputs import InputListener, ProductsRequest
+from trim.calibration.inputs import DenseBatch, InputListener
 from trim.calibration.layers import Heard
+from trim.calibration.products import ProductsRequest
 from trim.methods import least_squares as module
 from trim.methods.least_squares import TextProducts
 from trim.methods.refit import refit
@@ -97,7 +98,9 @@ def test_products_count_real_tokens_once():
     whole, apart = (InputListener(calibration, {"0.up": linear}, ProductsRequest(held)) for held in (0, 3))
     for listener in (whole, apart):
         for part in (slice(0, 4), slice(4, 6)):
-            with listener.listening(part, {"0.up": Heard(dense[part].reshape(-1, 8), None)}):
+            with listener.listening(
+                part, DenseBatch({"0.up": Heard(dense[part].reshape(-1, 8), None)}, None)
+            ):
                 linear(states[part])
     received = whole.received()["0.up"]
     real = states[mask]

@@ -1,0 +1,70 @@
+"""The products of a text with itself, summed up batch by batch."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trim.errors import NonFiniteError
+from trim.matmul import HALF
+from trim.methods.least_squares import TextProducts
+
+
+@dataclass(frozen=True)
+class ProductsRequest:
+    """The products of a text with itself that a listener is to sum up.
+
+    Attributes:
+        held_out: how many windows, the last ones, are summed up apart.
+        stream: whether layers that write to the residual stream are to make up for what it has lost.
+    """
+
+    held_out: int = 0
+    stream: bool = False
+
+
+@dataclass(eq=False)
+class ProductSums:
+    """Sums of products over part of the text.
+
+    Attributes:
+        gram: (N, N) float32, Σ x̂ x̂ᵀ, x̂ of the pruned model.
+        cross: (N, N) float32, Σ x x̂ᵀ, x of the dense one; None: there is none.
+        lost: (D, N) float32, Σ (r − r̂) x̂ᵀ, r of the residual stream; None: it is not asked for.
+    """
+
+    gram: Tensor
+    cross: Tensor | None
+    lost: Tensor | None
+
+    def add(self, other: "ProductSums") -> None:
+        """Add the sums of more text."""
+        self.gram.add_(other.gram)
+        if self.cross is not None and other.cross is not None:
+            self.cross.add_(other.cross)
+        if self.lost is not None and other.lost is not None:
+            self.lost.add_(other.lost)
+
+    def made(self, name: str) -> TextProducts:
+        """Return what a layer of that name is solved from.
+
+        Raises:
+            NonFiniteError: sums overflow.
+        """
+        try:
+            return TextProducts(self.gram, self.gram if self.cross is None else self.cross, lost=self.lost)
+        except NonFiniteError as error:
+            raise NonFiniteError(
+                f"{name}: {error}; go without --refit, or choose another --allocation"
+            ) from None
+
+
+def outer_products(left: Tensor, right: Tensor) -> Tensor:
+    """Return Σ x yᵀ over vectors (L, N) and (L, N), (N, N) float32; of half types on a GPU without wider copies.
+
+    In sums as long as there are vectors, unlike `full_product`: what tensor cores round away so is far below what a
+    refit is damped by.
+    """
+    if left.device.type == "cuda" and left.dtype in HALF:
+        return torch.mm(left.T, right, out_dtype=torch.float32)
+    return left.float().T @ right.float()

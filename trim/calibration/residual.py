@@ -1,0 +1,124 @@
+"""The layers of a block whose outputs it adds to its hidden states, the residual stream, and what they are added to.
+
+What such a layer should give is not only its own dense output: where the stream that it is added to has already lost
+something, in earlier blocks or in this one, it can make up for that too. Which layers these are is found by a trial,
+not by names: one window goes through the block twice, the second time with something added to the layer's output while
+later layers repeat theirs. The block's output then moves by the same times a constant, or the layer is none of them.
+"""
+
+import contextlib
+import functools
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trim.calibration.layers import linear_layers
+
+_TOLERANCE = 0.02  # of the added entries' typical size, for the typical entry: half types round the stream
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualWriter:
+    """A layer whose output, times a constant, is added to the residual stream.
+
+    Attributes:
+        name: the layer's.
+        scale: the constant.
+        silenced: it and the layers that the block calls later.
+    """
+
+    name: str
+    scale: float
+    silenced: Sequence[nn.Linear]
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[None]:
+        """Let a block return the stream that the layer's output is added to, inside the `with` block."""
+
+        def nothing(layer: nn.Linear, inputs: Tensor) -> Tensor:
+            return inputs.new_zeros(*inputs.shape[:-1], layer.out_features)
+
+        with contextlib.ExitStack() as stack:
+            for layer in self.silenced:
+                stack.enter_context(_replaced(layer, nothing))
+            yield
+
+
+def residual_writer(
+    name: str, index: int, block: nn.Module, output: Callable[[], Tensor]
+) -> ResidualWriter | None:
+    """Find out whether a layer writes to the residual stream; None: it does not, or not by a constant.
+
+    Args:
+        name: the layer's.
+        index: the block's place.
+        block: with its weights.
+        output: returns the block's output (batch, length, hidden) on a window.
+    """
+    layers = linear_layers(block, index)
+    outputs: dict[str, list[Tensor]] = {}
+
+    def note(layer: nn.Linear, inputs: Tensor) -> Tensor:
+        result = type(layer).forward(layer, inputs)
+        outputs.setdefault(by_layer[layer], []).append(result)
+        return result
+
+    by_layer = {layer: each for each, layer in layers.items()}
+    with contextlib.ExitStack() as stack:
+        for layer in layers.values():
+            stack.enter_context(_replaced(layer, note))
+        before = output()
+    own = outputs.get(name, [])
+    if len(own) != 1 or own[0].shape[-1] != before.shape[-1] or own[0].numel() != before.numel():
+        return None
+    added = _added(before)
+    later = list(outputs)[list(outputs).index(name) :]
+    own[0] = own[0] + added.view_as(own[0])
+    with _repeating({layers[each]: outputs[each] for each in later}):
+        moved = output() - before
+    scale = _constant(moved.float(), added.float())
+    return None if scale is None else ResidualWriter(name, scale, [layers[each] for each in later])
+
+
+def _added(stream: Tensor) -> Tensor:
+    """Make something as large as the stream to add to it, of another size for each token."""
+    device = stream.device
+    generator = torch.Generator(device).manual_seed(0)
+    sizes = torch.rand((*stream.shape[:-1], 1), generator=generator, device=device).add_(0.5)
+    added = torch.randn(stream.shape, generator=generator, device=device).mul_(sizes)
+    return added.mul_(stream.float().square().mean().sqrt()).to(stream.dtype)
+
+
+def _constant(moved: Tensor, added: Tensor) -> float | None:
+    """Return the constant by which one is the other, to three digits; None: there is none, or it is 0."""
+    constant = float((moved * added).sum() / added.square().sum())
+    typical = abs(constant) * float(added.abs().median())
+    if (
+        not math.isfinite(constant)
+        or not float((moved - constant * added).abs().median()) <= _TOLERANCE * typical
+    ):
+        return None
+    return float(f"{constant:.3g}") or None
+
+
+@contextlib.contextmanager
+def _repeating(outputs: Mapping[nn.Linear, Sequence[Tensor]]) -> Iterator[None]:
+    """Let layers return these outputs, one after the other, inside the `with` block."""
+    left = {layer: iter(each) for layer, each in outputs.items()}
+    with contextlib.ExitStack() as stack:
+        for layer in outputs:
+            stack.enter_context(_replaced(layer, lambda layer, inputs: next(left[layer])))
+        yield
+
+
+@contextlib.contextmanager
+def _replaced(layer: nn.Linear, forward: Callable[[nn.Linear, Tensor], Tensor]) -> Iterator[None]:
+    """Let a layer compute something else inside the `with` block."""
+    vars(layer)["forward"] = functools.partial(forward, layer)
+    try:
+        yield
+    finally:
+        del vars(layer)["forward"]
