@@ -14,8 +14,8 @@ from torch import Tensor
 
 from benchmarks.script import median_seconds, print_report, script_parser
 from trim.methods.optimal import lower_hull, optimal_counts
-from trim.methods.retention import retention_curves
 from trim.methods.scores import wanda_score
+from trim.methods.sweep import retention_curves
 
 
 def by_bisection(table: Tensor, total: int) -> Tensor:

@@ -47,12 +47,13 @@ if TYPE_CHECKING:
     from trim.methods.masks import apply_mask, keep_mask
     from trim.methods.optimal import lower_hull, optimal_counts
     from trim.methods.quality import layer_quality, row_quality
-    from trim.methods.retention import RetentionCurves, retention_curves
+    from trim.methods.retention import RetentionCurves
     from trim.methods.scores import magnitude_score, wanda_score
     from trim.methods.search import full_trace, search
     from trim.methods.search_settings import SearchSettings
     from trim.methods.search_types import SearchResult, SearchTrace
     from trim.methods.signal import RowSignal
+    from trim.methods.sweep import retention_curves
     from trim.models.loaded import Model, ModelDescription, describe_model, load_model
     from trim.pruning.export import apply_run, export
     from trim.pruning.prune import prune, resume
@@ -96,12 +97,13 @@ _NAMES_OF = {
     "methods.masks": "apply_mask keep_mask",
     "methods.optimal": "lower_hull optimal_counts",
     "methods.quality": "layer_quality row_quality",
-    "methods.retention": "RetentionCurves retention_curves",
+    "methods.retention": "RetentionCurves",
     "methods.scores": "magnitude_score wanda_score",
     "methods.search": "full_trace search",
     "methods.search_settings": "SearchSettings",
     "methods.search_types": "SearchResult SearchTrace",
     "methods.signal": "RowSignal",
+    "methods.sweep": "retention_curves",
     "models.loaded": "Model ModelDescription describe_model load_model",
     "pruning.export": "apply_run export",
     "pruning.prune": "prune resume",

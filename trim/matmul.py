@@ -13,13 +13,16 @@ def at_least_float32(values: Tensor) -> torch.dtype:
 
 
 def full_product(left: Tensor, right: Tensor) -> Tensor:
-    """Return left @ right, (M, K) and (K, N), in float32."""
+    """Return left @ right, (M, K) and (K, N) or one of each for some layers, (G, M, K) and (G, K, N), in float32."""
     if left.is_cuda and left.dtype == right.dtype and left.dtype in HALF:
+        if left.ndim == 3 and len(left) == 1:
+            return full_product(left[0], right[0])[None]
+        multiply, add = (torch.mm, torch.addmm) if left.ndim == 2 else (torch.bmm, torch.baddbmm)
         # Tensor cores round their sums towards zero; short sums, added in float32, keep that small.
-        first, *others = zip(left.split(_PIECE, dim=1), right.split(_PIECE), strict=True)
-        product = torch.mm(*first, out_dtype=torch.float32)
+        first, *others = zip(left.split(_PIECE, dim=-1), right.split(_PIECE, dim=-2), strict=True)
+        product = multiply(*first, out_dtype=torch.float32)
         for piece in others:
-            torch.addmm(product, *piece, out_dtype=torch.float32, out=product)
+            add(product, *piece, out_dtype=torch.float32, out=product)
         return product
     precision = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("highest")

@@ -1,7 +1,7 @@
 """The inputs of a loaded model's layers on a calibration text, from one forward pass, cached on disk."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -22,7 +22,7 @@ from trim.errors import NonFiniteError, SettingsError
 from trim.methods.allocations import ScoredLayer
 from trim.methods.choices import INPUT_VECTORS, SCORES
 from trim.methods.least_squares import TextProducts
-from trim.methods.retention import retention_curves
+from trim.methods.sweep import curves_of_layers
 from trim.models.loaded import Model
 from trim.names import block_of
 from trim.progress import Meter, ProgressListener
@@ -56,9 +56,33 @@ class LayerSample:
         Raises:
             NonFiniteError: a weight or an activation is NaN or infinite.
         """
-        scores = SCORES[score](self.weight, self.input_norm)
-        curves = retention_curves(self.weight, self.inputs, scores, name=self.name)
-        return ScoredLayer(curves, scores, None if sensitivity is None else sensitivity.to(scores.device))
+        return scored_layers([self], score, None if sensitivity is None else [sensitivity])
+
+
+def scored_layers(
+    samples: Sequence[LayerSample], score: str, sensitivities: Sequence[Tensor] | None = None
+) -> ScoredLayer:
+    """Sweep layers of one shape, with as many input vectors, together, as `LayerSample.scored` does.
+
+    Raises:
+        NonFiniteError: a weight or an activation is NaN or infinite.
+    """
+    scores, weight, inputs = map(
+        _in_one,
+        (
+            [SCORES[score](each.weight, each.input_norm) for each in samples],
+            [each.weight for each in samples],
+            [each.inputs for each in samples],
+        ),
+    )
+    curves = curves_of_layers(weight, inputs, scores, [each.name for each in samples])
+    rows = scores.flatten(0, 1)
+    of_rows = None if sensitivities is None else torch.cat(list(sensitivities)).to(rows.device)
+    return ScoredLayer(curves, rows, of_rows)
+
+
+def _in_one(values: list[Tensor]) -> Tensor:
+    return values[0][None] if len(values) == 1 else torch.stack(values)
 
 
 def capture(

@@ -1,13 +1,14 @@
-"""TRIM's search on a CUDA device, in Triton: all rates at once, nothing read back before the end.
+"""TRIM's search on a CUDA device, in Triton: all rates of some layers at once, nothing read back before the end.
 
-Two kernels. In the first some programs share the rows of each rate through all its updates, float64; two grid barriers
-per update tell them the mean and the range of what all rows retain, and how far x has moved. All of them must run at
-once, which a cooperative launch sees to. What bounds it is latency: for each of K + 1 updates two look-ups in device
-memory one after the other, sums over a program and two barriers. The second kernel, a single program, does what the
-publication does with the outcome: the rates in order, the best update, exact counts and their quality. All of it is
-written into one array, which the caller reads.
+Two kernels. In the first some programs share the rows of each rate of a layer through all its updates, float64; two
+grid barriers per update tell them the mean and the range of what all rows retain, and how far x has moved. All of them
+must run at once, which a cooperative launch sees to. What bounds it is latency: for each of K + 1 updates two look-ups
+in device memory one after the other, sums over a program and two barriers. In the second kernel a program takes one
+update: its quality as the publication judges it, exact counts and their quality. The qualities are written into one
+array, which the caller reads.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -16,14 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trim.kernels.search_outcome import (
-    SUMS,
-    WIDE_BLOCK,
-    choose_counts,
-    judge,
-    look_up,
-    store_sums,
-)
+from trim.kernels.search_outcome import SUMS, WIDE_BLOCK, judge_updates, look_up, of_layer, store_sums
 from trim.measures import LAYER_MEASURES, ROW_MEASURES
 
 if TYPE_CHECKING:
@@ -35,97 +29,88 @@ WARPS = 16
 
 @dataclass(frozen=True)
 class Found:
-    """The outcome of the kernels for R rates and K updates, as in `search_types.SearchTrace` and `SearchResult`.
+    """The outcome of the kernels for one layer, R rates and K updates, as in `search_types.SearchTrace`.
 
     Attributes:
-        quality, row_variance: (R, K + 1) float64 on the CPU.
-        updates: rate -> (K + 1, D) float64.
-        counts, uniform_counts: (D,) int64.
-        uniform_realised_quality, realised_quality: at those counts.
+        quality, row_variance, exact_quality: (R, K + 1) float64 on the CPU.
+        updates: (R, K + 1, D) float64.
+        counts: (R, K + 1, D) int64, the exact counts of each update.
     """
 
     quality: Tensor
     row_variance: Tensor
-    updates: dict[float, Tensor]
+    exact_quality: Tensor
+    updates: Tensor
     counts: Tensor
-    uniform_counts: Tensor
-    uniform_realised_quality: float
-    realised_quality: float
 
 
 def run(
     curves: "RetentionCurves",
     rates: tuple[float, ...],
-    positive: int,
     iterations: int,
-    target: float,
+    targets: Sequence[float],
     cap: float,
-    total: int,
+    totals: Sequence[int],
     limit: int,
     row_measure: str,
     layer_measure: str,
-) -> Found:
-    """Search a layer.
+) -> list[Found]:
+    """Search layers of one shape.
 
     Args:
-        curves: the layer's curves.
+        curves: the layers' curves.
         rates: R learning rates in published order.
-        positive: how many of them, the first ones, are positive.
         iterations: K.
-        target: T.
+        targets: T of each layer.
         cap: the highest sparsity of a row.
-        total: how many weights the layer loses.
+        totals: how many weights each layer loses.
         limit: how many a row loses at most.
         row_measure: one of `ROW_MEASURES`.
         layer_measure: one of `LAYER_MEASURES`.
     """
-    rows, columns, steps = curves.rows, curves.columns, iterations + 1
+    layers, columns, steps = curves.layers, curves.columns, iterations + 1
+    rows = curves.rows // layers
     device = curves.dot.device
     with_ratio = int(row_measure == "psnr" or layer_measure == "psnr_dim")
-    parts = _parts(rows, len(rates), device)
-    # The zeros after them count the arrivals at the barriers of each rate.
-    parameters = torch.tensor((target, cap, *rates, *(0 for _ in rates)), dtype=torch.float64).to(
-        device, non_blocking=True
-    )
+    parts = _parts(rows, len(rates) * layers, device)
+    # The zeros at the end count the arrivals at the barriers of each rate of each layer.
+    parameters = torch.tensor(
+        (cap, *rates, *targets, *totals, *(0 for _ in range(layers * len(rates)))), dtype=torch.float64
+    ).to(device, non_blocking=True)
+    updates = (layers, len(rates), steps)
     x, scratch, partials, sums, out, counts = (
         torch.empty(shape, dtype=dtype, device=device)
         for shape, dtype in (
-            ((len(rates), steps, rows), torch.float64),
-            ((len(rates), rows), torch.float64),
-            ((len(rates), steps, 4, parts), torch.float64),
-            ((len(rates) * steps + 1, parts, SUMS), torch.float64),
-            ((2 * len(rates) * steps + 2,), torch.float64),
-            ((2, rows), torch.int64),
+            ((*updates, rows), torch.float64),
+            ((layers, len(rates), rows), torch.float64),
+            ((*updates, 4, parts), torch.float64),
+            ((*updates, parts, SUMS), torch.float64),
+            ((3, *updates), torch.float64),
+            ((*updates, rows), torch.int64),
         )
     )
     looked_up = (
         curves.energy, curves.error, curves.output_energy, curves.output_norm, curves.output_peak,
         curves.whole_layer,
     )  # fmt: skip
-    _follow[(parts, len(rates))](
-        *looked_up, parameters, x, scratch, partials, sums, counts[1],
-        rows, columns, curves.vectors, iterations, total, ROW_MEASURES[row_measure], with_ratio,
+    _follow[(parts, len(rates), layers)](
+        *looked_up, parameters, x, scratch, partials, sums,
+        rows, columns, curves.vectors, iterations, ROW_MEASURES[row_measure], with_ratio,
         PARTS=parts, PARTS_2=triton.next_power_of_2(parts), SUMS=SUMS, BLOCK=BLOCK,
         num_warps=WARPS, launch_cooperative_grid=parts > 1,
     )  # fmt: skip
-    choose_counts[(1,)](
-        *looked_up, x, sums, out, counts,
-        rows, columns, curves.vectors, len(rates), positive, steps, total, limit,
-        ROW_MEASURES[row_measure], LAYER_MEASURES[layer_measure], with_ratio,
-        PARTS=parts, SUMS=SUMS, BLOCK=BLOCK, WIDE_BLOCK=WIDE_BLOCK,
-        RATES=triton.next_power_of_2(len(rates)), STEPS=triton.next_power_of_2(steps), num_warps=WARPS,
+    judge_updates[(len(rates) * steps, layers)](
+        *looked_up, parameters[1 + len(rates) + layers :], x, sums, out, counts,
+        rows, columns, curves.vectors, limit, ROW_MEASURES[row_measure], LAYER_MEASURES[layer_measure], with_ratio,
+        PARTS=parts, SUMS=SUMS, BLOCK=BLOCK, WIDE_BLOCK=WIDE_BLOCK, num_warps=WARPS,
     )  # fmt: skip
-    updates = dict(zip(rates, x, strict=True))  # while the device is at work
-    chosen, uniform = counts
-    read = out.cpu()
-    quality, row_variance = read[:-2].view(2, len(rates), steps)
-    return Found(quality, row_variance, updates, chosen, uniform, *read[-2:].tolist())
+    return [Found(*each) for each in zip(*out.cpu(), x, counts, strict=True)]
 
 
-def _parts(rows: int, rates: int, device: torch.device) -> int:
-    """Count the programs that share the rows of a rate: as many as have work, and all fit onto the device at once."""
+def _parts(rows: int, paths: int, device: torch.device) -> int:
+    """Count the programs that share the rows of a path: as many as have work, and all fit onto the device at once."""
     processors = torch.cuda.get_device_properties(device).multi_processor_count
-    return max(1, min(processors // rates, int(triton.cdiv(rows, BLOCK))))
+    return max(1, min(processors // paths, int(triton.cdiv(rows, BLOCK))))
 
 
 @triton.jit
@@ -149,44 +134,33 @@ def _await(counter, arrivals):
 
 
 # An argument that is 1 would be taken for a constant, which has no type.
-@triton.jit(
-    do_not_specialize=["rows", "columns", "vectors", "iterations", "total", "row_measure", "with_ratio"]
-)
+@triton.jit(do_not_specialize=["rows", "columns", "vectors", "iterations", "row_measure", "with_ratio"])
 def _follow(
-    energy, error, output_energy, output_norm, output_peak, whole, parameters, x, scratch, partials, sums, uniform,
-    rows, columns, vectors, iterations, total, row_measure, with_ratio,
+    energy, error, output_energy, output_norm, output_peak, whole, parameters, x, scratch, partials, sums,
+    rows, columns, vectors, iterations, row_measure, with_ratio,
     PARTS: tl.constexpr, PARTS_2: tl.constexpr, SUMS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Follow a share of the rows at one rate from uniform on: x after each update, and the sums at its floor counts.
-
-    The programs of the first rate also find the exact uniform counts, and the sums at these counts.
-    """
+    """Follow a share of a layer's rows at one rate from uniform on: x after each update, the sums at floor counts."""
     part = tl.program_id(0)
     rate = tl.program_id(1)
     rates = tl.num_programs(1)
+    layer = tl.program_id(2)
+    layers = tl.num_programs(2)
+    path = (layer * rates + rate).to(tl.int64)
     share = tl.cdiv(rows, PARTS)
     first = part * share
     last = tl.minimum(first + share, rows)
-    target = tl.load(parameters)
-    cap = tl.load(parameters + 1)
-    step = 2 * tl.load(parameters + 2 + rate)
-    counter = (parameters + 2 + rates + rate).to(tl.pointer_type(tl.int32))
-    if rate == 0:
-        each = total // rows
-        left_over = total - each * rows
-        for start in range(first, last, BLOCK):
-            row = start + tl.arange(0, BLOCK)
-            tl.store(uniform + row, each + (row < left_over).to(tl.int64), mask=row < last)
-        tl.debug_barrier()
-        judge(
-            energy, error, output_energy, output_norm, output_peak, uniform,
-            sums + (rates * (iterations + 1) * PARTS + part) * SUMS,
-            first, last, columns, vectors, with_ratio, BLOCK,
-        )  # fmt: skip
-    x += rate.to(tl.int64) * (iterations + 1) * rows
-    scratch += rate.to(tl.int64) * rows
-    partials += rate * (iterations + 1) * 4 * PARTS
-    sums += (rate * (iterations + 1) * PARTS + part) * SUMS
+    cap = tl.load(parameters)
+    step = 2 * tl.load(parameters + 1 + rate)
+    target = tl.load(parameters + 1 + rates + layer)
+    counter = (parameters + 1 + rates + 2 * layers + path).to(tl.pointer_type(tl.int32))
+    energy, error, output_energy, output_norm, output_peak, whole = of_layer(
+        energy, error, output_energy, output_norm, output_peak, whole, layer, rows, columns
+    )
+    x += path * (iterations + 1) * rows
+    scratch += path * rows
+    partials += path * (iterations + 1) * 4 * PARTS
+    sums += (path * (iterations + 1) * PARTS + part) * SUMS
     other = tl.arange(0, PARTS_2)
     known = other < PARTS
     moving = tl.where(row_measure != 2, rows.to(tl.float64), tl.load(whole + 2))  # rows that take part

@@ -1,4 +1,4 @@
-"""The search's second kernel: what the publication does with the qualities of all updates, in one program."""
+"""The search's second kernel: the quality of each update, its exact counts, and their quality."""
 
 import triton
 import triton.language as tl
@@ -21,90 +21,73 @@ def _layer_quality(measure, dot, energy, error, cosine, ratio, whole, rows, vect
 
 
 @triton.jit
-def _sum_of(sums, place, number, known, PARTS: tl.constexpr, SUMS: tl.constexpr):
-    """Add up one of the sums over the rows of all programs, at some places of the (R · (K + 1) + 1) table."""
-    found = tl.load(sums + place * PARTS * SUMS + number, mask=known, other=0.0)
+def _sum_of(sums, number, PARTS: tl.constexpr, SUMS: tl.constexpr):
+    """Add up one of the sums over the rows of all programs."""
+    found = tl.load(sums + number)
     for part in range(1, PARTS):
-        found += tl.load(sums + (place * PARTS + part) * SUMS + number, mask=known, other=0.0)
+        found += tl.load(sums + part * SUMS + number)
     return found
 
 
 @triton.jit
-def _quality_of(measure, sums, place, known, whole, rows, vectors, PARTS: tl.constexpr, SUMS: tl.constexpr):
+def _quality_of(measure, sums, whole, rows, vectors, PARTS: tl.constexpr, SUMS: tl.constexpr):
     return _layer_quality(
         measure,
-        _sum_of(sums, place, 0, known, PARTS, SUMS),
-        _sum_of(sums, place, 1, known, PARTS, SUMS),
-        _sum_of(sums, place, 2, known, PARTS, SUMS),
-        _sum_of(sums, place, 3, known, PARTS, SUMS),
-        _sum_of(sums, place, 4, known, PARTS, SUMS),
+        _sum_of(sums, 0, PARTS, SUMS),
+        _sum_of(sums, 1, PARTS, SUMS),
+        _sum_of(sums, 2, PARTS, SUMS),
+        _sum_of(sums, 3, PARTS, SUMS),
+        _sum_of(sums, 4, PARTS, SUMS),
         whole, rows, vectors,
     )  # fmt: skip
 
 
-@triton.jit(
-    do_not_specialize=[
-        "rows", "columns", "vectors", "rates", "positive", "steps", "total", "limit", "with_ratio",
-    ]
-)  # fmt: skip
-def choose_counts(
-    energy, error, output_energy, output_norm, output_peak, whole, x, sums, out, counts,
-    rows, columns, vectors, rates, positive, steps, total, limit, row_measure, layer_measure, with_ratio,
+@triton.jit
+def of_layer(energy, error, output_energy, output_norm, output_peak, whole, layer, rows, columns):
+    """Return where what is looked up of one of several layers begins."""
+    row = layer.to(tl.int64) * rows
+    place = row * (columns + 1)
+    return (
+        energy + place,
+        error + place,
+        output_energy + row,
+        output_norm + row,
+        output_peak + row,
+        whole + 3 * layer,
+    )
+
+
+@triton.jit(do_not_specialize=["rows", "columns", "vectors", "limit", "with_ratio"])
+def judge_updates(
+    energy, error, output_energy, output_norm, output_peak, whole, totals, x, sums, out, counts,
+    rows, columns, vectors, limit, row_measure, layer_measure, with_ratio,
     PARTS: tl.constexpr, SUMS: tl.constexpr, BLOCK: tl.constexpr, WIDE_BLOCK: tl.constexpr,
-    RATES: tl.constexpr, STEPS: tl.constexpr,
 ):  # fmt: skip
-    """Store qualities and variances, the published choice, its exact counts, and the quality of these and uniform."""
-    rate = tl.arange(0, RATES)[:, None]
-    step = tl.arange(0, STEPS)[None, :]
-    known = (rate < rates) & (step < steps)
-    place = rate * steps + step
-    quality = _quality_of(layer_measure, sums, place, known, whole, rows, vectors, PARTS, SUMS)
-    tl.store(out + place, quality, mask=known)
+    """Store an update's quality and variance at floor counts, its exact counts, and the quality of these."""
+    layer = tl.program_id(1)
+    here = (layer * tl.num_programs(0) + tl.program_id(0)).to(tl.int64)
+    all_updates = tl.num_programs(0) * tl.num_programs(1)
+    total = tl.load(totals + layer).to(tl.int64)
+    energy, error, output_energy, output_norm, output_peak, whole = of_layer(
+        energy, error, output_energy, output_norm, output_peak, whole, layer, rows, columns
+    )
+    x += here * rows
+    counts += here * rows
+    sums += here * PARTS * SUMS
+    out += here
+    tl.store(out, _quality_of(layer_measure, sums, whole, rows, vectors, PARTS, SUMS))
     moving = tl.where(row_measure != 2, rows.to(tl.float64), tl.load(whole + 2))
-    variance = _sum_of(sums, place, 5, known, PARTS, SUMS) / tl.maximum(moving, 1.0)
-    tl.store(out + rates * steps + place, variance, mask=known)
-    quality = tl.where(known, quality, float("-inf"))
-    chosen = _published_choice(quality, rate, step, rates, positive, steps, RATES)
+    tl.store(out + all_updates, _sum_of(sums, 5, PARTS, SUMS) / tl.maximum(moving, 1.0))
     # The nearest exact counts, as methods.counts.project_counts finds them.
-    x += chosen.to(tl.int64) * rows
     shift = common_shift(x, rows, columns, total, limit, WIDE_BLOCK)
     largest_remainders(x, counts, rows, columns, shift, total, limit, WIDE_BLOCK)
     tl.debug_barrier()
-    uniform = _quality_of(layer_measure, sums, rates * steps, rates > 0, whole, rows, vectors, PARTS, SUMS)
-    tl.store(out + 2 * rates * steps, uniform)
     judge(
         energy, error, output_energy, output_norm, output_peak, counts, sums,
-        0, rows, columns, vectors, with_ratio, BLOCK,
+        rows, columns, vectors, with_ratio, BLOCK,
     )  # fmt: skip
     tl.debug_barrier()
-    realised = _quality_of(layer_measure, sums, 0, rates > 0, whole, rows, vectors, 1, SUMS)
-    tl.store(out + 2 * rates * steps + 1, realised)
-
-
-@triton.jit
-def _published_choice(quality, rate, step, rates, positive, steps, RATES: tl.constexpr):
-    """Find the place of the best update of all tried rates in the (rates, steps) table."""
-    best_of_rate = tl.max(quality, axis=1)
-    # The first of equal ones.
-    step_of_rate = tl.min(tl.where(quality == best_of_rate[:, None], step, steps), axis=1)
-    lane = tl.arange(0, RATES)
-    uniform = tl.max(tl.where((rate == 0) & (step == 0), quality, float("-inf")))
-    best = uniform * 0 + float("-inf")
-    previous = best
-    chosen = 0
-    trying = True
-    for place in range(rates):
-        if place == positive:
-            trying = best <= uniform
-            previous = previous * 0 + float("-inf")
-        if trying:
-            here = tl.max(tl.where(lane == place, best_of_rate, float("-inf")), axis=0)
-            if here > best:
-                best = here
-                chosen = place * steps + tl.max(tl.where(lane == place, step_of_rate, 0), axis=0)
-            trying = here > previous
-            previous = here
-    return chosen
+    tl.store(out + 2 * all_updates, _quality_of(layer_measure, sums, whole, rows, vectors, 1, SUMS))
 
 
 # Sums over the rows that a program stores: of dot, energy, error, cosine, peak signal-to-noise ratio, and of squared
@@ -167,17 +150,17 @@ def store_sums(sums, dot, energy, error, cosine, ratio):
 @triton.jit
 def judge(
     energy, error, output_energy, output_norm, output_peak, counts, sums,
-    first, last, columns, vectors, with_ratio, BLOCK: tl.constexpr,
+    rows, columns, vectors, with_ratio, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Store the sums over rows from the first to before the last, at their exact counts."""
+    """Store the sums over a layer's rows at their exact counts."""
     dot_sum = tl.zeros((BLOCK,), tl.float64)
     energy_sum = tl.zeros((BLOCK,), tl.float64)
     error_sum = tl.zeros((BLOCK,), tl.float64)
     cosine_sum = tl.zeros((BLOCK,), tl.float64)
     ratio_sum = tl.zeros((BLOCK,), tl.float64)
-    for start in range(first, last, BLOCK):
+    for start in range(0, rows, BLOCK):
         row = start + tl.arange(0, BLOCK)
-        inside = row < last
+        inside = row < rows
         count = tl.load(counts + row, mask=inside, other=0)
         dot, kept, lost, cosine, ratio = look_up(
             energy, error, output_energy, output_norm, output_peak,

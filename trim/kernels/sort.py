@@ -26,7 +26,7 @@ def sort_rows(weight: Tensor, score: Tensor, invalid: Tensor) -> tuple[Tensor, T
     Args:
         weight: (D, N), contiguous.
         score: (D, N), contiguous, float32.
-        invalid: (1,) int32, set to 1 if a score is not finite or is negative.
+        invalid: (G,) int32, one of each D / G rows, set to 1 if a score of theirs is not finite or is negative.
 
     Returns:
         order: (D, N') int16 or int32, with N' a multiple of 16 and zeros beyond N.
@@ -40,14 +40,14 @@ def sort_rows(weight: Tensor, score: Tensor, invalid: Tensor) -> tuple[Tensor, T
     sorted_weight = torch.empty(rows, padded, dtype=weight.dtype, device=weight.device)
     if columns > MAX_ROW_LENGTH:
         _sort_long_rows(weight, score, order, sorted_weight)
-        invalid |= ~((score >= 0) & (score < torch.inf)).all()
+        invalid |= ~((score >= 0) & (score < torch.inf)).view(len(invalid), -1).all(dim=1)
         return order, sorted_weight
     column_bits, head_bits, tail_bits = _split(columns)
     thread_bits = _thread_bits(head_bits)
     places = 2**head_bits + 2**tail_bits * (tail_bits > 0)
     keys = torch.empty(rows, places, dtype=torch.int32, device=score.device)
     _sort[(rows,)](
-        score, keys, invalid, columns, 0,
+        score, keys, invalid, rows // len(invalid), columns, 0,
         COLUMN_BITS=column_bits, THREAD_BITS=thread_bits, HEAD_BITS=head_bits, TAIL_BITS=tail_bits,
         num_warps=2 ** (thread_bits - 5),
     )  # fmt: skip
@@ -93,7 +93,7 @@ def _sort_long_rows(weight: Tensor, score: Tensor, order: Tensor, sorted_weight:
 
 @triton.jit(do_not_specialize=["opaque_zero"])
 def _sort(
-    score, keys, invalid, columns, opaque_zero,
+    score, keys, invalid, layer_rows, columns, opaque_zero,
     COLUMN_BITS: tl.constexpr, THREAD_BITS: tl.constexpr, HEAD_BITS: tl.constexpr, TAIL_BITS: tl.constexpr,
 ):  # fmt: skip
     """Sort one row's keys in ascending order: leading bits of the score, then the column.
@@ -122,7 +122,7 @@ def _sort(
             ascending ^ LAST_KEY, tail_keys, tail_blocked, tail_striped, opaque_zero, TAIL_BITS, THREAD_BITS
         )
         _store(tail_keys, tail_blocked, cube ^ LAST_KEY)
-    tl.atomic_or(invalid, 1, mask=(smallest < 0) | (largest >= FINITE))
+    tl.atomic_or(invalid + row // layer_rows, 1, mask=(smallest < 0) | (largest >= FINITE))
     cube = _sort_keys(
         _key(head, largest, striped, 0, columns, COLUMN_BITS),
         keys,

@@ -1,4 +1,4 @@
-"""Retention curves of a layer on a CUDA device, in Triton.
+"""Retention curves of layers on a CUDA device, in Triton.
 
 Imported only where such a device is used. What `retention.retention_curves` says holds here too, with running
 outputs and curves in float32: the error from the pruned part, accumulated from the least important column up, and
@@ -26,34 +26,34 @@ REGISTERS = 128  # of a thread, so that a processor holds 16 warps
 def retention(
     weight: Tensor, inputs: Tensor, score: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Compute the order, curves and dense output of a layer.
+    """Compute the order, curves and dense output of G layers of one shape.
 
     Args:
-        weight: (D, N) float16, bfloat16 or float32, contiguous.
-        inputs: (N, L) of such a type, in any layout.
-        score: (D, N) float32, contiguous.
+        weight: (G · D, N) float16, bfloat16 or float32, contiguous; one layer's rows after the other's.
+        inputs: (G, N, L) of such a type, in any layout.
+        score: (G · D, N) float32, contiguous.
 
     Returns:
-        dot, energy, error: (D, N + 1) float32.
-        order: (D, N) int16 or int32.
-        output: (D, L) float32.
-        invalid: (1,) int32; not 0: a score is not finite or is negative, or a curve is not finite.
+        dot, energy, error: (G · D, N + 1) float32.
+        order: (G · D, N) int16 or int32.
+        output: (G · D, L) float32.
+        invalid: (G,) int32; not 0: a score is not finite or is negative, or a curve is not finite.
     """
-    rows, columns = weight.shape
-    vectors = inputs.shape[1]
-    invalid = weight.new_zeros(1, dtype=torch.int32)
+    layers, columns, vectors = inputs.shape
+    rows = len(weight) // layers
+    invalid = weight.new_zeros(layers, dtype=torch.int32)
     order, sorted_weight = sort_rows(weight, score, invalid)
     # A copy, filled up with vectors that add nothing.
-    padded = inputs.new_zeros(columns, _padded_vectors(vectors, inputs.dtype))
-    padded[:, :vectors] = inputs
-    output = full_product(weight, padded)
-    energy, error, dot = (weight.new_empty(rows, columns + 1, dtype=torch.float32) for _ in range(3))
+    padded = inputs.new_zeros(layers, columns, _padded_vectors(vectors, inputs.dtype))
+    padded[..., :vectors] = inputs
+    output = full_product(weight.view(layers, rows, columns), padded).flatten(0, 1)
+    energy, error, dot = (weight.new_empty(len(weight), columns + 1, dtype=torch.float32) for _ in range(3))
     row_block, segments, width = _tile(padded)
-    slices = range(0, padded.shape[1], segments * width)
+    slices = range(0, padded.shape[2], segments * width)
     for left in slices:
-        _sweep[(triton.cdiv(rows, row_block),)](
-            padded[:, left:], order, sorted_weight, output[:, left:], energy, error, dot, invalid,
-            rows, columns, padded.shape[1], order.stride(0),
+        _sweep[(triton.cdiv(rows, row_block), layers)](
+            padded[..., left:], order, sorted_weight, output[:, left:], energy, error, dot, invalid,
+            rows, columns, padded.shape[2], order.stride(0),
             FIRST=left == 0, LAST=left == slices[-1],
             ROWS=row_block, SEGMENTS=segments, WIDTH=width, CHUNK=CHUNK_COLUMNS, num_warps=1, maxnreg=REGISTERS,
         )  # fmt: skip
@@ -71,7 +71,7 @@ def _padded_vectors(vectors: int, dtype: torch.dtype) -> int:
 def _tile(inputs: Tensor) -> tuple[int, int, int]:
     """Return rows, segments and vectors per segment of a warp's tile: `ROW_LANES` lanes load a segment at once."""
     width = ROW_LANES * LANE_BYTES // inputs.element_size()
-    return 32 // ROW_LANES, min(inputs.shape[1], SLICE_VECTORS) // width, width
+    return 32 // ROW_LANES, min(inputs.shape[2], SLICE_VECTORS) // width, width
 
 
 @triton.jit
@@ -80,10 +80,12 @@ def _sweep(
     FIRST: tl.constexpr, LAST: tl.constexpr,
     ROWS: tl.constexpr, SEGMENTS: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
-    """Add the curves of `ROWS` rows over one slice of the vectors to those of the slices before it."""
+    """Add the curves of `ROWS` rows of a layer over one slice of the vectors to those of the slices before it."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
+    layer = tl.program_id(1).to(tl.int64)
     real = row < rows
-    row = tl.minimum(row, rows - 1).to(tl.int64)
+    row = layer * rows + tl.minimum(row, rows - 1)
+    inputs += layer * columns * vectors
     vector = (tl.arange(0, SEGMENTS) * WIDTH)[None, :, None] + tl.arange(0, WIDTH)[None, None, :]
     dense = tl.load(output + (row * vectors)[:, None, None] + vector)
     start = row * (columns + 1)
@@ -131,4 +133,4 @@ def _sweep(
         tl.store(dot + start + columns, nothing, mask=real)
         # What earlier slices gave at the ends is in the total.
         finite = tl.sum(curve_sums, axis=1) + total < float("inf")
-        tl.atomic_or(invalid, 1, mask=tl.min((finite | ~real).to(tl.int32), axis=0) == 0)
+        tl.atomic_or(invalid + layer, 1, mask=tl.min((finite | ~real).to(tl.int32), axis=0) == 0)

@@ -1,10 +1,11 @@
 """Allocations: how many weights each row of a layer loses, given how many the layer loses; and the baselines.
 
 Each takes the scored layer, its total, and the search's settings, of which most need only the row cap; `ALLOCATIONS` is
-their table.
+their table. Those of `OF_LAYERS` take layers that were swept together, each with its own total and settings, which
+differ in the target alone; a single layer goes the same way.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -13,17 +14,17 @@ from torch import Tensor
 
 from trim.methods.counts import largest_count, uniform_counts
 from trim.methods.masks import keep_largest, keep_largest_of_groups, keep_mask
-from trim.methods.optimal import lower_hull, optimal_counts
+from trim.methods.optimal import lower_hull, optimal_counts_of_layers
 from trim.methods.pattern import Pattern
 from trim.methods.retention import Retained, RetentionCurves, row_cosine
-from trim.methods.search import search
+from trim.methods.search import search_layers
 from trim.methods.search_settings import SearchSettings
 from trim.methods.search_types import SearchResult
 
 
 @dataclass(frozen=True, eq=False)
 class ScoredLayer:
-    """A layer with all that an allocation goes by.
+    """A layer, or some that were swept together, with all that an allocation goes by.
 
     Attributes:
         curves: the layer's retention curves, the lowest scores first.
@@ -57,21 +58,51 @@ class Allocation:
         return keep_mask(curves.ranks, self.counts) if self.keep is None else self.keep
 
 
+def joined(allocations: Sequence[Allocation]) -> Allocation:
+    """Return the allocation of layers that were swept together, row after row; masks of one layer only are given."""
+    if len(allocations) == 1:
+        return allocations[0]
+    return Allocation(torch.cat([each.counts for each in allocations]))
+
+
 def allocate_uniform(layer: ScoredLayer, total: int, settings: SearchSettings) -> Allocation:
     """Prune every row the same, as plain Wanda does; the remainder is spread over the first rows."""
-    return Allocation(uniform_counts(layer.curves.rows, total).to(layer.curves.dot.device))
+    return uniform_of_layers(layer, [total], [settings])[0]
+
+
+def uniform_of_layers(
+    layers: ScoredLayer, totals: Sequence[int], settings: Sequence[SearchSettings]
+) -> list[Allocation]:
+    """Prune layers as `allocate_uniform` does."""
+    counts = uniform_counts(layers.curves.layer_rows, torch.tensor(totals))
+    return [Allocation(each) for each in counts.to(layers.curves.dot.device)]
 
 
 def allocate_trim(layer: ScoredLayer, total: int, settings: SearchSettings) -> Allocation:
     """Search by TRIM."""
-    result = search(layer.curves, settings, total)
-    return Allocation(result.counts, search=result)
+    return trim_of_layers(layer, [total], [settings])[0]
+
+
+def trim_of_layers(
+    layers: ScoredLayer, totals: Sequence[int], settings: Sequence[SearchSettings]
+) -> list[Allocation]:
+    """Search layers by TRIM."""
+    results = search_layers(layers.curves, settings, totals)
+    return [Allocation(each.counts, search=each) for each in results]
 
 
 def allocate_optimal(layer: ScoredLayer, total: int, settings: SearchSettings) -> Allocation:
     """Minimise Σ f_i · error_i with the rows' sensitivities f."""
-    hull = lower_hull(layer.curves.error, largest_count(layer.curves.columns, settings.max_row_sparsity))
-    return Allocation(optimal_counts(hull, total, layer.sensitivity))
+    return optimal_of_layers(layer, [total], [settings])[0]
+
+
+def optimal_of_layers(
+    layers: ScoredLayer, totals: Sequence[int], settings: Sequence[SearchSettings]
+) -> list[Allocation]:
+    """Find the optimum of each layer by itself."""
+    curves = layers.curves
+    hull = lower_hull(curves.error, largest_count(curves.columns, settings[0].max_row_sparsity))
+    return [Allocation(each) for each in optimal_counts_of_layers(hull, totals, layers.sensitivity)]
 
 
 def allocate_variant(layer: ScoredLayer, total: int, settings: SearchSettings) -> Allocation:

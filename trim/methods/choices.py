@@ -5,7 +5,7 @@ Imports no torch: the command line and the run folder need the names only; a fun
 
 import importlib
 from collections import ChainMap
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 if TYPE_CHECKING:
@@ -68,6 +68,15 @@ ALLOCATIONS: "Registry[Callable[[ScoredLayer, int, SearchSettings], Allocation]]
     optimal="allocate_optimal",
     variant="allocate_variant",
     layer="allocate_layer",
+)
+# These of them take layers of one shape together, with lists of totals and settings.
+OF_LAYERS: "Registry[Callable[[ScoredLayer, Sequence[int], Sequence[SearchSettings]], list[Allocation]]]" = (
+    Registry(
+        "trim.methods.allocations",
+        uniform="uniform_of_layers",
+        trim="trim_of_layers",
+        optimal="optimal_of_layers",
+    )
 )
 # These choose a layer's mask and its kept weights at once. Each takes the weight (D, N), the text's products, how many
 # weights are pruned, and by name the rows' sensitivities (D,), an n:m pattern and a listener to progress, or None.

@@ -90,9 +90,9 @@ def equal_counts(rows: int, total: int) -> np.ndarray:
 
 
 def uniform_counts(rows: int, total: int | Tensor) -> Tensor:
-    """Compute `equal_counts` as a tensor; a () int64 total is not read back from its device."""
+    """Compute `equal_counts` as a tensor, (..., D); int64 totals (...) are not read back from their device."""
     import torch
 
-    total = torch.as_tensor(total)
+    total = torch.as_tensor(total)[..., None]
     each = total // rows
     return each + (torch.arange(rows, device=total.device) < total - each * rows)

@@ -8,7 +8,7 @@ of its curve. So all edges of all hulls in ascending order of their slope are th
 each a prefix of that order. Exact wherever a prefix ends with an edge; elsewhere the last row stops within its edge.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -132,18 +132,35 @@ def optimal_counts(hull: Hull, total: int, sensitivity: Tensor | None = None) ->
         SparsityError: the rows cannot lose that many.
         ShapeError, NonFiniteError, SettingsError: `sensitivity` has another shape, is not finite, or is negative.
     """
-    check_total(total, hull.rows, hull.limit)
+    return optimal_counts_of_layers(hull, [total], sensitivity)[0]
+
+
+def optimal_counts_of_layers(hull: Hull, totals: Sequence[int], sensitivity: Tensor | None = None) -> Tensor:
+    """Find the counts of each of some layers that lose least, (G, D), as `optimal_counts` does.
+
+    Args:
+        hull: of the rows of all, one layer's after the other's.
+        totals: how many weights each loses.
+        sensitivity: (G · D,) the rows' weights; None: all alike.
+    """
+    rows = hull.rows // len(totals)
+    for total in totals:
+        check_total(total, rows, hull.limit)
     order = hull.by_price(sensitivity)
-    if not order.is_cuda:
+    if not order.is_cuda and len(totals) == 1:
         from trim.compiled.hull import take_edges
 
         edges = (as_array(order), as_array(hull.row), as_array(hull.length))
-        return torch.from_numpy(take_edges(*edges, total, hull.rows))
-    length = hull.length[order]
-    before = torch.cumsum(length, dim=0) - length
-    taken = torch.minimum(length, (total - before).clamp_(min=0))
-    counts = torch.zeros(hull.rows, dtype=torch.int64, device=length.device)
-    return counts.scatter_add_(0, hull.row[order], taken)
+        return torch.from_numpy(take_edges(*edges, totals[0], rows))[None]
+    if len(totals) > 1:
+        order = order[torch.sort(hull.row[order] // rows, stable=True).indices]
+    length, row = hull.length[order], hull.row[order]
+    layer = row // rows
+    # The edges of a row span the limit, so those of all layers before it span as many times that.
+    before = torch.cumsum(length, dim=0) - length - layer * (rows * hull.limit)
+    room = torch.tensor(totals, device=row.device)[layer] - before
+    counts = torch.zeros(hull.rows, dtype=torch.int64, device=row.device)
+    return counts.scatter_add_(0, row, torch.minimum(length, room.clamp_(min=0))).view(len(totals), rows)
 
 
 def last_price(hull: Hull, counts: Tensor, sensitivity: Tensor | None = None) -> float:

@@ -27,7 +27,7 @@ def row_quality(retained: Retained, name: str) -> Tensor:
 
 
 def layer_quality(retained: Retained, name: str) -> Tensor:
-    """Judge the layer, (...) float64, by one of `LAYER_QUALITIES`.
+    """Judge the layer, (...) float64, or each of those swept together, (..., G), by one of `LAYER_QUALITIES`.
 
     Raises:
         SettingsError: no such measure.
@@ -49,7 +49,8 @@ def _decibel(peak: Tensor, noise: Tensor) -> Tensor:
 
 def _noise_power(retained: Retained) -> Tensor:
     """Compute the mean squared error over all D · L outputs, (...)."""
-    return retained.error.sum(dim=-1) / (retained.curves.rows * retained.curves.vectors)
+    curves = retained.curves
+    return curves.by_layer(retained.error).sum(dim=-1) / (curves.layer_rows * curves.vectors)
 
 
 def row_psnr(retained: Retained) -> Tensor:
@@ -59,22 +60,24 @@ def row_psnr(retained: Retained) -> Tensor:
 
 def cosim_flat(retained: Retained) -> Tensor:
     """Compute `cosim_flat`, (...)."""
-    return row_cosine(
-        retained.dot.sum(dim=-1), retained.curves.total_output_norm, retained.energy.sum(dim=-1)
-    )
+    curves = retained.curves
+    dot, energy = (curves.by_layer(each).sum(dim=-1) for each in (retained.dot, retained.energy))
+    return row_cosine(dot, curves.total_output_norm, energy)
 
 
 def snr(retained: Retained) -> Tensor:
     """Compute `snr`, (...)."""
     noise = _noise_power(retained)
-    signal = retained.curves.output_energy.sum() / (retained.curves.rows * retained.curves.vectors)
+    curves = retained.curves
+    signal = curves.by_layer(curves.output_energy).sum(dim=-1) / (curves.layer_rows * curves.vectors)
     return torch.where(noise < NOISE_FLOOR, torch.inf, _decibel(signal, noise))
 
 
 def psnr_dim(retained: Retained) -> Tensor:
     """Compute `psnr_dim`, (...)."""
     alive = ~retained.curves.dead_rows
-    return torch.where(alive, row_psnr(retained), 0.0).sum(dim=-1) / alive.sum().clamp(min=1)
+    ratios, alive = map(retained.curves.by_layer, (torch.where(alive, row_psnr(retained), 0.0), alive))
+    return ratios.sum(dim=-1) / alive.sum(dim=-1).clamp(min=1)
 
 
 def _direct(measure: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Retained], Tensor]:
@@ -121,12 +124,13 @@ def row_mse(retained: Retained) -> Tensor:
 
 def cosim_dim(retained: Retained) -> Tensor:
     """Compute `cosim_dim`, (...)."""
-    return retained.cosine.mean(dim=-1)
+    return retained.curves.by_layer(retained.cosine).mean(dim=-1)
 
 
 def psnr_flat(retained: Retained) -> Tensor:
     """Compute `psnr_flat`, (...)."""
-    return _decibel(retained.curves.output_peak.amax(), _noise_power(retained))
+    peak = retained.curves.by_layer(retained.curves.output_peak)
+    return _decibel(peak.amax(dim=-1), _noise_power(retained))
 
 
 cosim_sample, mae, psnr_sample = _direct(_cosim_sample), _direct(_mae), _direct(_psnr_sample)

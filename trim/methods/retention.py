@@ -18,12 +18,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trim.devices import has_kernels
-from trim.errors import NonFiniteError, ShapeError
-from trim.matmul import HALF, full_product
+from trim.matmul import full_product
 from trim.measures import EPSILON
 from trim.methods.masks import keep_mask
-from trim.methods.scores import as_array, check_score, ranks_of
+from trim.methods.scores import as_array, ranks_of
 
 if TYPE_CHECKING:
     from trim.compiled.search import Tables
@@ -35,7 +33,8 @@ COSINE_ROWS = 1024  # at a time, so that float64 in between stays small next to 
 class RetentionCurves:
     """The three curves of a layer, and what the direct qualities need to multiply masked weights.
 
-    On a CUDA device the curves are float32.
+    On a CUDA device the curves are float32. G layers of one shape may be swept together: then D counts the rows of all,
+    one layer's after the other's, the inputs are (G, N, L), and numbers of the whole layer are (G,).
 
     Attributes:
         dot, energy, error: (D, N + 1) float64; column k belongs to k pruned weights in the row.
@@ -43,6 +42,7 @@ class RetentionCurves:
         captured_weight, captured_inputs: `weight` and `inputs` in the type in which the curves were computed.
         output: (D, L) float32, the dense output Y.
         side_by_side: (D, N + 1, 4) float64, the three and the cosine in host memory, where they were computed there.
+        layers: G.
     """
 
     dot: Tensor
@@ -53,6 +53,7 @@ class RetentionCurves:
     captured_inputs: Tensor
     output: Tensor = field(repr=False)
     side_by_side: np.ndarray | None = field(default=None, repr=False)
+    layers: int = 1
 
     @property
     def weight(self) -> Tensor:
@@ -70,6 +71,11 @@ class RetentionCurves:
         return self.captured_weight.shape[0]
 
     @property
+    def layer_rows(self) -> int:
+        """The rows of one layer."""
+        return self.rows // self.layers
+
+    @property
     def columns(self) -> int:
         """N, the weights in a row."""
         return self.captured_weight.shape[1]
@@ -77,12 +83,28 @@ class RetentionCurves:
     @property
     def vectors(self) -> int:
         """L, the calibration vectors."""
-        return self.captured_inputs.shape[1]
+        return self.captured_inputs.shape[-1]
+
+    def by_layer(self, values: Tensor) -> Tensor:
+        """View numbers of rows (..., D) as those of one layer, (..., D), or of each of G, (..., G, D / G)."""
+        return values if self.layers == 1 else values.unflatten(-1, (self.layers, -1))
 
     @property
     def order(self) -> Tensor:
         """Each row's columns by ascending score, (D, N) int64."""
         return self.sorted_columns.long()
+
+    def apart(self) -> "list[RetentionCurves]":
+        """Return the curves of each of several layers, as views."""
+        if self.layers == 1:
+            return [self]
+        rows = (self.dot, self.energy, self.error, self.sorted_columns, self.captured_weight)
+        weight_and_curves = zip(*(each.unflatten(0, (self.layers, -1)) for each in rows), strict=True)
+        tables = (
+            [None] * self.layers if self.side_by_side is None else np.split(self.side_by_side, self.layers)
+        )
+        others = zip(self.captured_inputs, self.output.unflatten(0, (self.layers, -1)), tables, strict=True)
+        return [RetentionCurves(*each, *other) for each, other in zip(weight_and_curves, others, strict=True)]
 
     @cached_property
     def output_energy(self) -> Tensor:
@@ -97,7 +119,7 @@ class RetentionCurves:
     @cached_property
     def total_output_norm(self) -> Tensor:
         """‖Y‖ of the whole layer, () float64."""
-        return self.output_energy.sum().sqrt()
+        return self.by_layer(self.output_energy).sum(dim=-1).sqrt()
 
     @cached_property
     def output_peak(self) -> Tensor:
@@ -113,8 +135,9 @@ class RetentionCurves:
     @cached_property
     def whole_layer(self) -> Tensor:
         """‖Y‖² of the whole layer, its largest Y² and how many rows have output, (3,) float64."""
-        alive = (~self.dead_rows).sum().double()
-        return torch.stack([self.output_energy.sum(), self.output_peak.amax(), alive])
+        energy, peak, dead = map(self.by_layer, (self.output_energy, self.output_peak, self.dead_rows))
+        alive = (~dead).sum(dim=-1).double()
+        return torch.stack([energy.sum(dim=-1), peak.amax(dim=-1), alive], dim=-1)
 
     @cached_property
     def tables(self) -> "Tables":
@@ -227,103 +250,4 @@ class Retained:
                 continue
             yield full_product(
                 curves.captured_weight * keep_mask(curves.ranks, counts), curves.captured_inputs
-            )
-
-
-def retention_curves(
-    weight: Tensor, inputs: Tensor, score: Tensor, *, name: str = "the layer"
-) -> RetentionCurves:
-    """Sweep a layer once.
-
-    Products are float32, sums over columns and over rows float64. The error is accumulated from the least
-    important column up and never formed as a difference of large sums, which would be wrong near k = 0.
-
-    Args:
-        weight: (D, N).
-        inputs: (N, L) calibration activations entering the layer.
-        score: (D, N) importance of each weight, finite and not negative.
-        name: what an error message calls the layer.
-
-    Raises:
-        ShapeError: the three do not fit each other.
-        NonFiniteError: NaN or infinity in any of them, or in their product.
-    """
-    if (
-        weight.ndim != 2
-        or inputs.ndim != 2
-        or inputs.shape[0] != weight.shape[1]
-        or score.shape != weight.shape
-    ):
-        raise ShapeError(
-            f"{name}: weight {tuple(weight.shape)} must be (D, N), inputs {tuple(inputs.shape)} (N, L) "
-            f"and score {tuple(score.shape)} (D, N)"
-        )
-    if 0 in weight.shape or 0 in inputs.shape:
-        raise ShapeError(
-            f"{name}: weight {tuple(weight.shape)} and inputs {tuple(inputs.shape)} must not be empty"
-        )
-    weight, inputs, score = weight.detach(), inputs.detach(), score.detach()
-    if has_kernels(weight.device) and score.dtype != torch.float64:
-        return _curves_by_kernels(weight, inputs, score, name)
-    return _compiled_curves(weight, inputs, score, name)
-
-
-def _compiled_curves(weight: Tensor, inputs: Tensor, score: Tensor, name: str) -> RetentionCurves:
-    """Sweep on the CPU, wherever the tensors are; the curves are where they are."""
-    from trim.compiled.order import order_rows
-    from trim.compiled.sweep import sweep
-
-    device, weight, inputs = weight.device, weight.float(), inputs.float()
-    order, sound_scores = order_rows(as_array(score))
-    table, output, sound_curves = sweep(as_array(weight), as_array(inputs), order)
-    dot, energy, error, _ = torch.from_numpy(table).unbind(-1)
-    if device.type != "cpu":
-        dot, energy, error = (curve.to(device).contiguous() for curve in (dot, energy, error))
-    sorted_columns, dense = (torch.from_numpy(array).to(device) for array in (order, output))
-    curves = RetentionCurves(dot, energy, error, sorted_columns, weight, inputs, dense, table)
-    if not (sound_scores and sound_curves):  # what was wrong is found out only now
-        _check_finite(weight, inputs, score, name)
-        _check_overflow(curves, name)
-    return curves
-
-
-def _curves_by_kernels(weight: Tensor, inputs: Tensor, score: Tensor, name: str) -> RetentionCurves:
-    from trim.kernels.sweep import retention
-
-    if weight.dtype not in HALF:
-        weight = weight.float()
-    if inputs.dtype not in HALF:
-        inputs = inputs.float()
-    score = score.float().contiguous()
-    with torch.cuda.device(weight.device):
-        dot, energy, error, order, output, invalid = retention(weight.contiguous(), inputs, score)
-    curves = RetentionCurves(dot, energy, error, order, weight, inputs, output)
-    # What every search begins with: on its way before the sweep is waited for.
-    _ = curves.output_norm, curves.whole_layer
-    if bool(invalid):  # what was wrong is found out only now: the kernels looked at everything on the way
-        _check_finite(weight, inputs, score, name)
-        _check_overflow(curves, name)
-    return curves
-
-
-def _check_finite(weight: Tensor, inputs: Tensor, score: Tensor, name: str) -> None:
-    for what, values in (("weight", weight), ("calibration activation", inputs)):
-        if not math.isfinite(values.sum(dtype=torch.float64)):
-            raise NonFiniteError(
-                f"{name} has a {what} that is NaN or infinite; check the checkpoint, or load the model in a wider "
-                "type (float32 instead of float16)"
-            )
-    try:
-        check_score(score)
-    except NonFiniteError as error:
-        raise NonFiniteError(f"{name}: {error}") from None
-
-
-def _check_overflow(curves: RetentionCurves, name: str) -> None:
-    """Look for an overflow: anywhere on the way, in Y, a square or a product, it shows in a sum over a curve."""
-    for curve in (curves.dot, curves.energy, curves.error):
-        if not math.isfinite(curve.sum(dtype=torch.float64)):
-            raise NonFiniteError(
-                f"{name} overflows float32 on the calibration text: its weights or inputs are too large; check the "
-                "checkpoint, or leave the layer out"
             )

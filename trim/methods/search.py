@@ -6,6 +6,7 @@ arXiv 2505.16743, section 3 and algorithm 1; ties, clamps and the order of learn
 
 import dataclasses
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -41,12 +42,31 @@ def search(
     """
     if total is None:
         total = total_count(settings.target_sparsity, curves.rows, curves.columns, settings.max_row_sparsity)
-    if settings.layer_quality in DIRECT_QUALITIES:
-        return _search_directly(curves, settings, total, complete=complete)
+    return search_layers(curves, [settings], [total], complete=complete)[0]
+
+
+def search_layers(
+    curves: RetentionCurves,
+    settings: Sequence[SearchSettings],
+    totals: Sequence[int],
+    *,
+    complete: bool = False,
+) -> list[SearchResult[Tensor]]:
+    """Run TRIM on each of some layers that were swept together; their settings differ in the target alone."""
+    if settings[0].layer_quality in DIRECT_QUALITIES:
+        return [
+            _search_directly(*each, complete=complete)
+            for each in zip(curves.apart(), settings, totals, strict=True)
+        ]
     if has_kernels(curves.dot.device):
-        return _search_by_kernels(curves, settings, total)
-    outcome = search_tables(curves.tables, settings, total, complete=complete)
-    return outcome.converted(lambda values: torch.from_numpy(values).to(curves.dot.device))
+        return _search_by_kernels(curves, settings, totals)
+    outcomes = [
+        search_tables(layer.tables, *each, complete=complete)
+        for layer, *each in zip(curves.apart(), settings, totals, strict=True)
+    ]
+    return [
+        each.converted(lambda values: torch.from_numpy(values).to(curves.dot.device)) for each in outcomes
+    ]
 
 
 def full_trace(curves: RetentionCurves, settings: SearchSettings) -> SearchTrace[Tensor]:
@@ -56,6 +76,8 @@ def full_trace(curves: RetentionCurves, settings: SearchSettings) -> SearchTrace
 
 def exact_qualities(curves: RetentionCurves, result: SearchResult[np.ndarray]) -> np.ndarray:
     """Judge every update of a search's trace as `search_arrays.exact_qualities` does."""
+    if result.trace.exact_quality is not None:
+        return result.trace.exact_quality
     device, measure = curves.dot.device, result.settings.layer_quality
     return judge_exactly(
         result,
@@ -64,36 +86,37 @@ def exact_qualities(curves: RetentionCurves, result: SearchResult[np.ndarray]) -
     )
 
 
-def _search_by_kernels(curves: RetentionCurves, settings: SearchSettings, total: int) -> SearchResult[Tensor]:
+def _search_by_kernels(
+    curves: RetentionCurves, settings: Sequence[SearchSettings], totals: Sequence[int]
+) -> list[SearchResult[Tensor]]:
     """Search on a CUDA device, where all rates are evaluated at once and the outcome is read back once."""
     from trim.kernels import search as search_kernels
 
-    target, cap = settings.target_sparsity, settings.max_row_sparsity
-    rates = settings.learning_rates + settings.negative_learning_rates
+    first = settings[0]
+    rates = first.learning_rates + first.negative_learning_rates
     with torch.cuda.device(curves.dot.device):
-        found = search_kernels.run(
+        outcomes = search_kernels.run(
             curves,
             rates,
-            positive=len(settings.learning_rates),
-            iterations=settings.iterations,
-            target=target,
-            cap=cap,
-            total=total,
-            limit=largest_count(curves.columns, cap),
-            row_measure=settings.row_quality,
-            layer_measure=settings.layer_quality,
+            iterations=first.iterations,
+            targets=[each.target_sparsity for each in settings],
+            cap=first.max_row_sparsity,
+            totals=totals,
+            limit=largest_count(curves.columns, first.max_row_sparsity),
+            row_measure=first.row_quality,
+            layer_measure=first.layer_quality,
         )
-    trace = SearchTrace(rates, found.quality, found.row_variance, found.updates)
-    qualities = dict(zip(rates, found.quality.tolist(), strict=True))
-    chosen = choose(settings, qualities.__getitem__)
-    return SearchResult.of(
-        settings,
-        chosen,
-        trace,
-        (found.counts, found.uniform_counts),
-        (found.realised_quality, found.uniform_realised_quality),
-        curves.dead_rows,
-    )
+    dead_rows = curves.dead_rows.view(curves.layers, -1)
+    results = []
+    for own, found, dead in zip(settings, outcomes, dead_rows, strict=True):
+        updates = dict(zip(rates, found.updates, strict=True))
+        trace = SearchTrace(rates, found.quality, found.row_variance, updates, found.exact_quality)
+        chosen = choose(own, dict(zip(rates, found.quality.tolist(), strict=True)).__getitem__)
+        place = rates.index(chosen.rate), chosen.iteration
+        counts = found.counts[place], found.counts[0, 0]
+        qualities = float(found.exact_quality[place]), float(found.exact_quality[0, 0])
+        results.append(SearchResult.of(own, chosen, trace, counts, qualities, dead))
+    return results
 
 
 def _search_directly(

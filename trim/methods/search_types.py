@@ -27,12 +27,14 @@ class SearchTrace(Generic[Values]):
             a rate was not evaluated.
         row_variance: (R, K + 1) float64 variance over the rows of their quality, likewise.
         updates: evaluated rate -> (K + 1, D) float64, x after each update, on the device of the curves.
+        exact_quality: (R, K + 1) float64, the same as quality at exact counts, where the search found it on its way.
     """
 
     rates: tuple[float, ...]
     quality: Values
     row_variance: Values
     updates: dict[float, Values] = field(repr=False)
+    exact_quality: Values | None = None
 
     def best_iteration(self, rate: float) -> int:
         """Return the first iteration with the rate's best quality; 0 is uniform."""
@@ -126,6 +128,7 @@ class SearchResult(Generic[Values]):
         """Return the same in values of another kind."""
         trace = self.trace
         updates = {rate: convert(x) for rate, x in trace.updates.items()}
+        exact = None if trace.exact_quality is None else convert(trace.exact_quality)
         return SearchResult(
             self.settings,
             self.learning_rate,
@@ -138,7 +141,7 @@ class SearchResult(Generic[Values]):
             convert(self.counts),
             convert(self.uniform_counts),
             convert(self.dead_rows),
-            SearchTrace(trace.rates, convert(trace.quality), convert(trace.row_variance), updates),
+            SearchTrace(trace.rates, convert(trace.quality), convert(trace.row_variance), updates, exact),
         )
 
     @classmethod

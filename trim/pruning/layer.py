@@ -1,19 +1,20 @@
-"""One layer, pruned: score its weights, allocate or solve, refit, mask, and record what was done."""
+"""One layer, or some of one shape together, pruned: score, allocate or solve, refit, mask, and record what was done."""
 
 import contextlib
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from trim.calibration.calibration import Calibration
-from trim.calibration.capture import LayerSample
+from trim.calibration.capture import LayerSample, scored_layers
 from trim.calibration.inputs import LayerInputs
 from trim.calibration.products import ProductsRequest
-from trim.devices import memory_errors_named
-from trim.methods.allocations import Allocation, MaskRetained, ScoredLayer, allocate_pattern
-from trim.methods.choices import ALLOCATIONS, SOLVERS
+from trim.devices import has_kernels, memory_errors_named
+from trim.methods.allocations import Allocation, MaskRetained, ScoredLayer, allocate_pattern, joined
+from trim.methods.choices import ALLOCATIONS, DIRECT_QUALITIES, OF_LAYERS, SOLVERS
 from trim.methods.least_squares import TextProducts
 from trim.methods.masks import apply_mask
 from trim.methods.pattern import Pattern
@@ -21,7 +22,10 @@ from trim.methods.refit import refit
 from trim.methods.search_settings import SearchSettings
 from trim.pruning.events import Listener, Note
 from trim.runs.record import LayerRecord
-from trim.runs.recording import as_stored, layer_record, weight_change
+from trim.runs.recording import layer_records
+from trim.runs.weight_changes import as_stored, weight_change
+
+GROUP_WEIGHTS = 2**25  # whose curves and order take 0.5 GB
 
 
 @dataclass(frozen=True)
@@ -76,58 +80,100 @@ class Method:
         return replace(self, allocation=allocation, refit=False)
 
 
-def prune_layer(
-    name: str, layer: nn.Linear, received: LayerInputs, total: int, method: Method, listener: Listener
-) -> LayerRecord:
-    """Prune one layer in place, and return what was done.
+def in_groups(
+    layers: Mapping[str, nn.Linear],
+    received: Mapping[str, LayerInputs],
+    totals: Mapping[str, int],
+    method: Method,
+) -> list[list[str]]:
+    """Split layers into groups that `prune_layers` prunes together, in order of their first ones.
+
+    On a GPU, where small layers take as long as their launches, layers of one shape that are pruned alike and have as
+    many input vectors go together, of `GROUP_WEIGHTS` weights at most; elsewhere each goes alone.
+    """
+    groups: dict[object, list[str]] = {}
+    for name, layer in layers.items():
+        own, shape, vectors = method.of(received[name]), layer.weight.shape, received[name].inputs.shape[1]
+        alone = (
+            not has_kernels(layer.weight.device)
+            or totals[name] == 0
+            or own.allocation not in OF_LAYERS
+            or own.pattern is not None
+            or own.layer_quality in DIRECT_QUALITIES
+            or received[name].text is not None
+        )
+        key = name if alone else (own.allocation, own.score, shape, vectors)
+        groups.setdefault(key, []).append(name)
+    parts = []
+    for group in groups.values():
+        most = max(1, GROUP_WEIGHTS // layers[group[0]].weight.numel())
+        size = math.ceil(len(group) / math.ceil(len(group) / most))
+        parts += [group[start : start + size] for start in range(0, len(group), size)]
+    return parts
+
+
+def prune_layers(
+    layers: Mapping[str, nn.Linear],
+    received: Mapping[str, LayerInputs],
+    totals: Mapping[str, int],
+    method: Method,
+    listener: Listener,
+) -> dict[str, LayerRecord]:
+    """Prune one layer, or a group of `in_groups`, in place, and return what was done.
 
     Args:
-        name: such as "15.mlp.gate_proj".
-        layer: with its dense weight, on the device.
-        received: what it received from the calibration text.
-        total: how many of its weights are pruned.
+        layers: by names such as "15.mlp.gate_proj", with their dense weights, on the device.
+        received: what they received from the calibration text.
+        totals: how many of its weights each loses.
         method: how.
-        listener: called with what a user should know of it.
+        listener: called with what a user should know of them.
 
     Raises:
         NonFiniteError: a weight or activation is NaN or infinite.
-        NotEnoughMemoryError: its curves do not fit.
+        NotEnoughMemoryError: the curves do not fit.
     """
-    weight, method = layer.weight, method.of(received)
-    if not received.inputs.shape[1]:  # no token reaches it, and its rows have no output
-        received = replace(received, inputs=received.input_norm[:, None])
-    with memory_for_curves(name, weight, received):
-        sensitivity = method.sensitivity[name] if method.sensitivity else None
-        scored = LayerSample(name, weight, received.inputs, received.input_norm).scored(
-            method.score, sensitivity
-        )
+    names = list(layers)
+    first, weights, inputs = names[0], [layer.weight for layer in layers.values()], received[names[0]]
+    method = method.of(inputs)
+    samples = [_sample(name, layer.weight, received[name]) for name, layer in layers.items()]
+    with memory_for_curves(first, weights[0], inputs):
+        sensitivities = [method.sensitivity[name] for name in names] if method.sensitivity else None
+        scored = scored_layers(samples, method.score, sensitivities)
         solved = change = None
-        if total and received.text is not None and method.allocation in SOLVERS:
-            allocation, solved = _solve(name, scored, received.text, total, method, listener)
+        if totals[first] and inputs.text is not None and method.allocation in SOLVERS:
+            allocation, solved = _solve(first, scored, inputs.text, totals[first], method, listener)
+            allocations = [allocation]
         else:
-            allocation = _allocate(scored, total, method)
-        keep = allocation.mask(scored.curves)
-        if total and method.refit and solved is None:
-            solved = _refit(name, weight, keep, received, method.tune, listener)
+            allocations = _allocate(scored, [totals[name] for name in names], method)
+        keep = joined(allocations).mask(scored.curves)
+        if totals[first] and method.refit and solved is None:
+            solved = _refit(first, weights[0], keep, inputs, method.tune, listener)
         if solved is not None:
-            aimed_at = received.inputs if received.dense_inputs is None else received.dense_inputs
-            change = weight_change(weight, keep, solved, received.inputs, aimed_at)
-        record = layer_record(
-            name,
+            vectors = samples[0].inputs
+            aimed_at = vectors if inputs.dense_inputs is None else inputs.dense_inputs
+            change = weight_change(weights[0], keep, solved, vectors, aimed_at)
+        records = layer_records(
+            names,
             scored,
-            allocation.counts,
-            budget=total / weight.numel(),
+            allocations,
+            budgets=[totals[name] / layer.weight.numel() for name, layer in layers.items()],
             allocation=method.recorded_allocation,
             score_name=method.score,
-            search=allocation.search,
             quality_measure=method.layer_quality,
-            retained=allocation.retained,
             keep=keep,
             change=change,
-            tokens=received.tokens,
+            tokens=[received[name].tokens for name in names],
         )
-    apply_mask(weight, keep, None if change is None else change.weights)
-    return record
+    for weight, own in zip(weights, keep.view(len(names), *weights[0].shape), strict=True):
+        apply_mask(weight, own, None if change is None else change.weights)
+    return dict(zip(names, records, strict=True))
+
+
+def _sample(name: str, weight: Tensor, received: LayerInputs) -> LayerSample:
+    vectors = received.inputs
+    if not vectors.shape[1]:  # no token reaches it, and its rows have no output
+        vectors = received.input_norm[:, None]
+    return LayerSample(name, weight, vectors, received.input_norm)
 
 
 def _solve(
@@ -179,10 +225,14 @@ def memory_for_curves(
     )
 
 
-def _allocate(layer: ScoredLayer, total: int, method: Method) -> Allocation:
+def _allocate(layers: ScoredLayer, totals: Sequence[int], method: Method) -> list[Allocation]:
+    total = totals[0]
     if total == 0:
-        return Allocation(torch.zeros(layer.curves.rows, dtype=torch.int64, device=layer.score.device))
+        return [Allocation(torch.zeros(layers.curves.rows, dtype=torch.int64, device=layers.score.device))]
     if method.pattern is not None:
-        return allocate_pattern(layer, method.pattern)
-    settings = method.search_settings(total / layer.score.numel())
-    return ALLOCATIONS[method.allocation](layer, total, settings)
+        return [allocate_pattern(layers, method.pattern)]
+    weights = layers.score.numel() // layers.curves.layers
+    settings = [method.search_settings(each / weights) for each in totals]
+    if method.allocation in OF_LAYERS:
+        return OF_LAYERS[method.allocation](layers, totals, settings)
+    return [ALLOCATIONS[method.allocation](layers, total, settings[0])]

@@ -21,7 +21,7 @@ from trim.models.experts import RoutedLinear
 from trim.names import block_of
 from trim.progress import Meter
 from trim.pruning.events import BlockDone, LayerPruned, Listener, Note
-from trim.pruning.layer import Method, prune_layer
+from trim.pruning.layer import Method, in_groups, prune_layers
 from trim.pruning.tune import tune_records
 from trim.runs.folder import Run
 from trim.runs.record import LayerRecord
@@ -160,16 +160,20 @@ class _BlockPruner:
         require_finite({name: layer.weight for name, layer in layers.items()})
         few: list[str] = []
         for group, received in self._captured(index, block, layers):
-            for name in group:
+            totals = self.budgets.totals
+            for part in in_groups({name: layers[name] for name in group}, received, totals, self.method):
                 begin = time.perf_counter()
-                self.meter.report(f"Pruning {name}", index + len(records) / len(layers))
-                total = self.budgets.totals[name]
-                record = prune_layer(name, layers[name], received[name], total, self.method, self.listener)
-                records[name] = record
-                if self.method.of(received[name]) is not self.method:
-                    few.append(name)
-                vectors[name] = replace(received[name], text=None, held_out=None)
-                self.listener(_layer_pruned(record, index, time.perf_counter() - begin))
+                more = f" and {len(part) - 1} more of its shape" if len(part) > 1 else ""
+                self.meter.report(f"Pruning {part[0]}{more}", index + len(records) / len(layers))
+                chosen = {name: layers[name] for name in part}
+                made = prune_layers(chosen, received, totals, self.method, self.listener)
+                records |= made
+                seconds = (time.perf_counter() - begin) / len(part)
+                for name, record in made.items():
+                    if self.method.of(received[name]) is not self.method:
+                        few.append(name)
+                    vectors[name] = replace(received[name], text=None, held_out=None)
+                    self.listener(_layer_pruned(record, index, seconds))
         if few:
             self.listener(
                 Note(

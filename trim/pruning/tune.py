@@ -23,7 +23,8 @@ from trim.devices import memory_errors_named
 from trim.methods.least_squares import fast_products
 from trim.pruning.events import Listener, Note
 from trim.runs.record import LayerRecord
-from trim.runs.recording import apply_record, as_stored, with_weights
+from trim.runs.recording import apply_record, with_weights
+from trim.runs.weight_changes import as_stored
 
 EPOCHS, PATIENCE = 8, 2  # at most, and how many in a row may gain nothing
 RATE = 0.02  # of Adam, in shares of a layer's typical kept weight; it falls to 0 in equal steps

@@ -128,7 +128,8 @@ class LayerRecord:
         for key, value in arrays.items():
             check_array(self.name, key, value, numbers)
         if self.packed_mask is not None:
-            kept = np.bitwise_count(self.packed_mask).sum(axis=1, dtype=np.int64)
+            mask = self.packed_mask if self.packed_mask.shape[1] % 8 else self.packed_mask.view(np.uint64)
+            kept = np.bitwise_count(mask).sum(axis=1, dtype=np.int64)
             if (kept != self.columns - self.counts).any():
                 raise RunError(f"{self.name}: the mask keeps other numbers of weights than the counts say")
         if self.search is not None and not self.search.best_iteration < len(self.search.row_sparsity):
@@ -302,14 +303,32 @@ def check_array(name: str, key: str, value: np.ndarray, numbers: LayerNumbers) -
     expected = tuple(sizes.get(letter) for letter in letters)
     if value.dtype != np.dtype(dtype) or value.shape != expected:
         raise RunError(f"{name}: {key} is {value.dtype} {value.shape}, not {dtype} {expected}")
-    if value.dtype.kind == "f":
-        wrong = np.isinf(value) if may_hold_nan else ~np.isfinite(value)
-        # The qualities of a noiseless layer, in decibel, are infinite by definition.
-        if not key.endswith("_quality") and wrong.any():
-            raise RunError(f"{name}: {key} holds NaN or infinity")
     least, most = (0, columns) if key == "counts" else _RANGES.get(key, (-math.inf, math.inf))
-    if math.isfinite(least) and ((value < least).any() or (value > most).any()):
+    if not value.size or (value.dtype.kind != "f" and key != "counts"):
+        return
+    if value.dtype.kind == "f":
+        lowest, highest = _extremes(value, may_hold_nan)
+        # The qualities of a noiseless layer, in decibel, are infinite by definition.
+        if not key.endswith("_quality") and not (math.isfinite(lowest) and math.isfinite(highest)):
+            raise RunError(f"{name}: {key} holds NaN or infinity")
+    else:
+        lowest, highest = value.min(), value.max()
+    if math.isfinite(least) and not least <= lowest <= highest <= most:
         raise RunError(f"{name}: {key} outside {least:g} to {most:g}")
+
+
+def _extremes(value: np.ndarray, may_hold_nan: bool) -> tuple[float, float]:
+    """Return the smallest and the largest number of an array, NaN if it holds one; if it may, those of the others."""
+    if (
+        value.dtype == np.float16
+    ):  # NumPy takes long for halves; without their signs, their bits sort like them
+        largest = float((value.view(np.uint16) & 0x7FFF).max().view(np.float16))
+        return -largest, largest
+    lowest, highest = float(value.min()), float(value.max())
+    if may_hold_nan and math.isnan(lowest):
+        value = value[~np.isnan(value)]
+        return (float(value.min()), float(value.max())) if value.size else (0.0, 0.0)
+    return lowest, highest
 
 
 def _finite_or_name(value: float) -> float | str:

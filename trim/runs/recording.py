@@ -1,7 +1,8 @@
 """Make the records of a run and of a layer from tensors, and apply them to the layer's weight."""
 
 import platform
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,7 @@ import transformers
 from torch import Tensor
 
 from trim.cache import text_sha256
-from trim.errors import NonFiniteError
-from trim.matmul import full_product
-from trim.methods.allocations import MaskRetained, ScoredLayer
+from trim.methods.allocations import Allocation, MaskRetained, ScoredLayer
 from trim.methods.choices import SOLVERS
 from trim.methods.counts import uniform_counts
 from trim.methods.gini import gini
@@ -24,6 +23,7 @@ from trim.methods.search_types import SearchResult
 from trim.runs.record import ARRAYS, LayerRecord, SearchRecord, curve_counts
 from trim.runs.run_record import Compute, ModelFacts, RunRecord, TextFacts
 from trim.runs.settings import PruneSettings
+from trim.runs.weight_changes import Change, weight_change
 
 
 def run_record(
@@ -82,78 +82,6 @@ def compute_facts(
     return Compute(device.type, name, str(dtype).removeprefix("torch."), batch, threads)
 
 
-@dataclass(frozen=True, eq=False)
-class Change:
-    """A change of a layer's kept weights, in place of the mask alone.
-
-    Attributes:
-        weights: (K,) float16, the new ones, row by row.
-        error_masked, error: (D,) float32, each row's output error over its dense output, squared, on the kept vectors:
-            of the mask alone, and as changed; NaN for a row without output.
-        error_left: () which part of the layer's error the mask alone has is left.
-        moved: (D,) float32, ‖ŵ − w‖ / ‖w‖ over the row's kept weights; NaN where ‖w‖ is 0.
-    """
-
-    weights: Tensor
-    error_masked: Tensor
-    error: Tensor
-    error_left: Tensor
-    moved: Tensor
-
-    def arrays(self) -> dict[str, Tensor]:
-        """Return what a layer's record keeps of it for each row and weight, by its names there."""
-        return {
-            "kept_weights": self.weights,
-            "row_error_masked": self.error_masked,
-            "row_error": self.error,
-            "row_moved": self.moved,
-        }
-
-
-def weight_change(weight: Tensor, keep: Tensor, changed: Tensor, inputs: Tensor, aimed_at: Tensor) -> Change:
-    """Compare changed weights with the mask alone.
-
-    Args:
-        weight: (D, N), dense.
-        keep: (D, N) bool, True where a weight is kept.
-        changed: (D, N) float16, 0 where none is kept.
-        inputs: (N, L), vectors that the layer receives.
-        aimed_at: (N, L), those that the dense layer would receive, whose outputs are aimed at.
-    """
-    outputs = full_product(weight, aimed_at)
-    masked = weight * keep
-    bare, left = (
-        (outputs - full_product(each.to(weight.dtype), inputs)).square().sum(dim=1)
-        for each in (masked, changed)
-    )
-    energy = outputs.square().sum(dim=1)
-    moved, norm = (
-        torch.linalg.vector_norm(each.float(), dim=1) for each in (changed.float() - masked, masked)
-    )
-    before, after = bare.sum(), left.sum()
-    return Change(
-        changed[keep],
-        torch.where(energy > 0, bare / energy, torch.nan),
-        torch.where(energy > 0, left / energy, torch.nan),
-        torch.where(before > 0, after / before, 1.0),
-        torch.where(norm > 0, moved / norm, torch.nan),
-    )
-
-
-def as_stored(name: str, weight: Tensor) -> Tensor:
-    """Round weights to float16, as a run keeps them.
-
-    Raises:
-        NonFiniteError: one leaves its range.
-    """
-    half = weight.half()
-    if not bool(half.isfinite().all()):
-        raise NonFiniteError(
-            f"{name}: a changed weight leaves the range of float16; go without --refit, or choose another --allocation"
-        )
-    return half
-
-
 def with_weights(
     record: LayerRecord, weight: Tensor, changed: Tensor, inputs: Tensor, aimed_at: Tensor
 ) -> LayerRecord:
@@ -174,7 +102,7 @@ def with_weights(
         retained = MaskRetained(dense_curves(weight, inputs), keep, changed.float())
         tensors["cosine"] = retained.cosine
         numbers["realised_quality"] = layer_quality(retained, record.quality_measure)
-    return replace(record, **_stored(numbers, tensors))
+    return replace(record, **_stored(numbers, tensors)[0])
 
 
 def layer_record(
@@ -208,13 +136,45 @@ def layer_record(
         change: the change of the kept weights; None: they are as they were.
         tokens: how many an expert received; None: it is not an expert's.
     """
-    curves, counts = layer.curves, counts.to(layer.curves.dot.device)
-    before = curves.at(uniform_counts(curves.rows, counts.sum()))
-    after = curves.at(counts) if retained is None else retained
+    return layer_records(
+        [name],
+        layer,
+        [Allocation(counts, search=search, retained=retained)],
+        budgets=[budget],
+        allocation=allocation,
+        score_name=score_name,
+        quality_measure=quality_measure,
+        keep=keep,
+        change=change,
+        tokens=[tokens],
+    )[0]
+
+
+def layer_records(
+    names: Sequence[str],
+    layers: ScoredLayer,
+    allocations: Sequence[Allocation],
+    *,
+    budgets: Sequence[float],
+    allocation: str,
+    score_name: str,
+    quality_measure: str,
+    keep: Tensor | None,
+    change: Change | None = None,
+    tokens: Sequence[int | None],
+) -> list[LayerRecord]:
+    """Return the records of layers that were swept together, each as `layer_record` makes it.
+
+    What is retained in another way than by lowest scores, and a change of weights, are of a single layer.
+    """
+    curves = layers.curves
+    counts = torch.cat([each.counts for each in allocations]).to(curves.dot.device)
+    uniform = uniform_counts(curves.layer_rows, curves.by_layer(counts).sum(dim=-1))
+    before, after = curves.at(uniform.flatten()), allocations[0].retained or curves.at(counts)
     grid = torch.from_numpy(curve_counts(curves.columns)).to(curves.dot.device)
     tensors = {
         "counts": counts,
-        "gini": gini(layer.score, curves.sorted_columns),
+        "gini": gini(layers.score, curves.sorted_columns),
         "weight_norm": torch.linalg.vector_norm(curves.captured_weight, dim=1, dtype=torch.float32),
         "cosine_uniform": before.cosine,
         "cosine": after.cosine,
@@ -225,49 +185,59 @@ def layer_record(
         "uniform_quality": layer_quality(before, quality_measure),
         "realised_quality": layer_quality(after, quality_measure),
     }
-    if layer.sensitivity is not None:
-        tensors["sensitivity"] = layer.sensitivity
+    if layers.sensitivity is not None:
+        tensors["sensitivity"] = layers.sensitivity
     if keep is not None:
         tensors["packed_mask"] = pack_bits(keep)
     if change is not None:
         tensors |= change.arrays()
         numbers["error_left"] = change.error_left.double()
-    return LayerRecord(
-        name=name,
-        columns=curves.columns,
-        budget=float(budget),
-        allocation=allocation,
-        score=score_name,
-        vectors=curves.vectors,
-        quality_measure=quality_measure,
-        search=None if search is None else search_record(curves, search),
-        tokens=tokens,
-        **_stored(numbers, tensors),
-    )
+    searches = [each.search for each in allocations if each.search is not None]
+    if searches:
+        paths = [each.trace.updates[each.learning_rate or each.trace.rates[0]] for each in searches]
+        tensors["search_row_sparsity"] = torch.cat(paths)
+    fields = _stored(numbers, tensors, curves.layers)
+    records = []
+    for place, (name, each, own) in enumerate(zip(names, curves.apart(), fields, strict=True)):
+        path = own.pop("search_row_sparsity", None)
+        records.append(
+            LayerRecord(
+                name=name,
+                columns=curves.columns,
+                budget=float(budgets[place]),
+                allocation=allocation,
+                score=score_name,
+                vectors=curves.vectors,
+                quality_measure=quality_measure,
+                search=_search_record(each, searches[place], path) if searches else None,
+                tokens=tokens[place],
+                **own,
+            )
+        )
+    return records
 
 
-def search_record(curves: RetentionCurves, search: SearchResult[Tensor]) -> SearchRecord:
-    """Return the record of a search on these curves."""
-    updates = torch.stack(list(search.trace.updates.values())).cpu()  # one copy instead of one for each rate
-    on_host = replace(search.trace, updates=dict(zip(search.trace.updates, updates, strict=True)))
-    result = replace(search, trace=on_host).converted(lambda values: values.cpu().numpy())
-    trace = result.trace
-    if result.learning_rate is None:
-        iteration, path = 0, trace.updates[trace.rates[0]][:1]
-    else:
-        iteration = trace.best_iteration(result.learning_rate)
-        path = trace.updates[result.learning_rate]
+def _search_record(curves: RetentionCurves, search: SearchResult[Tensor], path: np.ndarray) -> SearchRecord:
+    """Return the record of a search on these curves.
+
+    `path`: (K + 1, D) float32, x through the iterations of its rate, or of any where none was chosen.
+    """
+    trace, rate = search.trace, search.learning_rate
+    exact = trace.exact_quality
+    if exact is None:
+        result = search.converted(lambda values: values.cpu().numpy())
+        exact = torch.from_numpy(exact_qualities(curves, result))
     return SearchRecord(
-        learning_rate=result.learning_rate,
-        best_iteration=iteration,
-        tried=tuple(result.tried),
-        layer_quality=result.layer_quality,
-        uniform_quality=result.uniform_quality,
+        learning_rate=rate,
+        best_iteration=0 if rate is None else trace.best_iteration(rate),
+        tried=tuple(search.tried),
+        layer_quality=search.layer_quality,
+        uniform_quality=search.uniform_quality,
         rates=np.asarray(trace.rates, dtype=np.float64),
-        quality=_typed(trace.quality, "float64"),
-        row_variance=_typed(trace.row_variance, "float64"),
-        row_sparsity=_typed(path, "float32"),
-        exact_quality=exact_qualities(curves, result),
+        quality=_typed(trace.quality.numpy(), "float64"),
+        row_variance=_typed(trace.row_variance.numpy(), "float64"),
+        row_sparsity=path[:1].copy() if rate is None else path,
+        exact_quality=_typed(exact.numpy(), "float64"),
     )
 
 
@@ -299,8 +269,8 @@ def record_of_search(
     )
 
 
-def _stored(numbers: dict[str, Tensor], tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """Return fields of a record: numbers of one type as they are, arrays in the type that a record has them in.
+def _stored(numbers: dict[str, Tensor], tensors: dict[str, Tensor], layers: int = 1) -> list[dict[str, Any]]:
+    """Return fields of layers' records: numbers of one type as they are, arrays in the type that a record has them in.
 
     All copies from a GPU are under way before any is waited for.
     """
@@ -308,9 +278,11 @@ def _stored(numbers: dict[str, Tensor], tensors: dict[str, Tensor]) -> dict[str,
     copies = [values.detach().to("cpu", non_blocking=True) for values in given]
     for device in {values.device for values in given if values.is_cuda}:
         torch.cuda.current_stream(device).synchronize()
-    fields: dict[str, Any] = dict(zip(numbers, copies[0].tolist(), strict=True))
+    of_layers = copies[0].view(len(numbers), layers).T.tolist()
+    fields: list[dict[str, Any]] = [dict(zip(numbers, each, strict=True)) for each in of_layers]
     for key, values in zip(tensors, copies[1:], strict=True):
-        fields[key] = _typed(values.numpy(), ARRAYS[key][0])
+        for own, part in zip(fields, np.split(values.numpy(), layers), strict=True):
+            own[key] = _typed(part, ARRAYS[key][0])
     return fields
 
 

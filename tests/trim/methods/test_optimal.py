@@ -18,7 +18,7 @@ from trim.methods.optimal import (
     price_summary,
     shared_totals,
 )
-from trim.methods.retention import retention_curves
+from trim.methods.sweep import retention_curves
 
 DEVICES = [
     "cpu",

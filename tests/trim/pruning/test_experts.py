@@ -21,6 +21,7 @@ from trim.models.experts import Expert, Experts, Part, RoutedLinear
 from trim.models.joined_experts import split_experts
 from trim.models.loaded import Model
 from trim.models.streamed import StreamedModel
+from trim.pruning import layer as pruning
 from trim.pruning.events import BlockDone, Event
 
 UP = "0.mlp.experts.1.up_proj"
@@ -231,6 +232,26 @@ def test_experts_of_fewer_tokens_than_inputs_keep_their_weights(
             assert (record.allocation, record.kept_weights) == ("uniform", None)
         elif "allocation" in settings:
             assert record.allocation == "solved"
+
+
+@pytest.mark.parametrize(
+    "settings", [{"allocation": "trim"}, {"allocation": "optimal", "row_weights": "ones"}]
+)
+def test_experts_in_groups_are_pruned_as_each_alone(
+    settings: dict, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    source = folder_of(tmp_path / "model", module_of("qwen3_moe"))
+    options = {"tokens": TOKENS, "target": 0.5, "device": "cpu", "layers": ("0.*",), **settings}
+    alone = trim.prune(source, tmp_path / "alone", **options)
+    monkeypatch.setattr(pruning, "has_kernels", lambda device: True)
+    said: list[str] = []
+    together = trim.prune(
+        source, tmp_path / "together", progress=lambda event: said.append(event.what), **options
+    )
+    assert "Pruning 0.self_attn.k_proj and 5 more of its shape" in said  # experts have as many input vectors
+    assert (alone.path / "blocks/000.safetensors").read_bytes() == (
+        together.path / "blocks/000.safetensors"
+    ).read_bytes()
 
 
 def test_a_weight_that_is_nan_is_named(tmp_path: Path):
