@@ -12,8 +12,8 @@ from trim.calibration.calibration import Calibration
 from trim.calibration.layers import Heard, LastInputReached, require_called, stop
 from trim.calibration.products import ProductsRequest, ProductSums, outer_products
 from trim.calibration.residual import ResidualWriter
+from trim.calibration.statistics import as_columns, input_norms, size_of_inputs
 from trim.errors import ModelError, NonFiniteError
-from trim.matmul import at_least_float32
 from trim.methods.least_squares import TextProducts
 from trim.models.experts import Routing
 
@@ -77,7 +77,7 @@ class InputListener:
         self.products = products
         self.writer = writer
         self._groups: dict[str, list[str]] = {}  # by the first name of each
-        self._squares: dict[str, Tensor] = {}
+        self._squares: dict[str, list[Tensor]] = {}  # of each batch, by the first names
         self._vectors: dict[str, list[Tensor]] = {}
         self._sums: dict[tuple[str, bool], ProductSums] = {}  # by layer, and whether held out
         self._dense_vectors: dict[str, list[Tensor]] = {}
@@ -143,8 +143,7 @@ class InputListener:
                 f"{name} receives only part of the tokens, and nothing says which; choose layers without it"
             )
         values, places = self._real(heard)
-        squares = sums_of_squares(values)
-        self._squares[name] = self._squares[name] + squares if name in self._squares else squares
+        self._squares.setdefault(name, []).append(size_of_inputs(values))
         if heard.tokens is not None:
             self._tokens[name] = self._tokens.get(name, 0) + len(values)
         dense = None
@@ -258,7 +257,7 @@ class InputListener:
         """Continue what another listener gathered with the sequences that come next."""
         self._groups = self._groups or other._groups
         for name, squares in other._squares.items():
-            self._squares[name] = self._squares[name] + squares if name in self._squares else squares
+            self._squares.setdefault(name, []).extend(squares)
             self._vectors.setdefault(name, []).extend(other._vectors[name])
         for name, tokens in other._tokens.items():
             self._tokens[name] = self._tokens.get(name, 0) + tokens
@@ -279,10 +278,12 @@ class InputListener:
         wanted = set(asked)
         groups = [group for group in self.groups if not wanted.isdisjoint(group)]
         of = sequences or self.calibration.sequences
-        norms = [(self._squares[group[0]] / of).sqrt().float() for group in groups]
-        finite = torch.stack([torch.isfinite(norm).all() for norm in norms]).tolist() if norms else []
-        for group, norm, is_finite in zip(groups, norms, finite, strict=True):
-            inputs = _vectors(self._vectors[group[0]])
+        names = [group[0] for group in groups]
+        norms = input_norms({name: self._squares[name] for name in names}, of)
+        vectors = as_columns({name: self._vectors[name] for name in names})
+        dense_vectors = as_columns({name: self._dense_vectors[name] for name in names if self._dense_vectors})
+        for group in groups:
+            norm, is_finite = norms[group[0]]
             if not is_finite:
                 raise NonFiniteError(
                     f"{group[0]} receives NaN or infinite activations from the calibration text; check the checkpoint, "
@@ -292,22 +293,8 @@ class InputListener:
                 self._sums[group[0], apart].made(group[0]) if (group[0], apart) in self._sums else None
                 for apart in (False, True)
             )
-            dense = self._dense_vectors.get(group[0])
-            dense_inputs = None if dense is None else _vectors(dense)
-            tokens = self._tokens.get(group[0])
-            result |= dict.fromkeys(group, LayerInputs(inputs, norm, text, held_out, dense_inputs, tokens))
+            tokens, dense = self._tokens.get(group[0]), dense_vectors.get(group[0])
+            inputs = LayerInputs(vectors[group[0]], norm, text, held_out, dense, tokens)
+            result |= dict.fromkeys(group, inputs)
         require_called(asked, result)
         return result
-
-
-def sums_of_squares(vectors: Tensor) -> Tensor:
-    """Return Σ x_j² over vectors (L, N), (N,) float64; on a GPU in one pass, without a copy in a wider type."""
-    if vectors.device.type == "cuda":
-        norm: Tensor = torch.linalg.vector_norm(vectors, dim=0, dtype=at_least_float32(vectors))
-        return norm.double().square()
-    return vectors.to(at_least_float32(vectors)).square().sum(dim=0, dtype=torch.float64)
-
-
-def _vectors(parts: list[Tensor]) -> Tensor:
-    """Join parts (L', N) as columns, (N, L)."""
-    return torch.cat(parts).T.contiguous()

@@ -1,0 +1,54 @@
+"""Sums over what layers receive: one operation for all layers that are alike, since a block may have hundreds."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from trim.matmul import at_least_float32
+
+
+def size_of_inputs(vectors: Tensor) -> Tensor:
+    """Return Σ x_j² over vectors (L, N), (N,) float64; on a GPU its root, in one pass without a wider copy."""
+    if vectors.is_cuda:
+        norm: Tensor = torch.linalg.vector_norm(vectors, dim=0, dtype=at_least_float32(vectors))
+        return norm
+    return vectors.to(at_least_float32(vectors)).square().sum(dim=0, dtype=torch.float64)
+
+
+def input_norms(
+    batches: Mapping[str, Sequence[Tensor]], sequences: int
+) -> dict[str, tuple[Tensor, bool]]:
+    """Return √(Σ x_j² / sequences) of each layer, (N,) float32, and whether all of it is finite.
+
+    `batches`: what `size_of_inputs` returned for each batch.
+    """
+    alike: dict[tuple[int, int], list[str]] = {}
+    for name, parts in batches.items():
+        alike.setdefault((len(parts), len(parts[0])), []).append(name)
+    result: dict[str, tuple[Tensor, bool]] = {}
+    for (number, _), names in alike.items():
+        total = None
+        for batch in range(number):
+            squares = torch.stack([batches[name][batch] for name in names])
+            if squares.is_cuda:
+                squares = squares.double().square()
+            total = squares if total is None else total + squares
+        assert total is not None
+        norms = (total / sequences).sqrt().float()
+        finite = norms.isfinite().all(dim=1).tolist()
+        result |= {name: (norm, is_finite) for name, norm, is_finite in zip(names, norms, finite, strict=True)}
+    return result
+
+
+def as_columns(batches: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
+    """Join each layer's vectors (L', N) of several batches as columns, (N, L)."""
+    alike: dict[tuple[int, int], list[str]] = {}
+    for name, parts in batches.items():
+        alike.setdefault((parts[0].shape[1], sum(map(len, parts))), []).append(name)
+    result: dict[str, Tensor] = {}
+    for (columns, vectors), names in alike.items():
+        rows = torch.cat([part for name in names for part in batches[name]])
+        joined = rows.view(len(names), vectors, columns).transpose(1, 2).contiguous()
+        result |= dict(zip(names, joined, strict=True))
+    return result
