@@ -16,9 +16,7 @@ def size_of_inputs(vectors: Tensor) -> Tensor:
     return vectors.to(at_least_float32(vectors)).square().sum(dim=0, dtype=torch.float64)
 
 
-def input_norms(
-    batches: Mapping[str, Sequence[Tensor]], sequences: int
-) -> dict[str, tuple[Tensor, bool]]:
+def input_norms(batches: Mapping[str, Sequence[Tensor]], sequences: int) -> dict[str, tuple[Tensor, bool]]:
     """Return √(Σ x_j² / sequences) of each layer, (N,) float32, and whether all of it is finite.
 
     `batches`: what `size_of_inputs` returned for each batch.
@@ -37,7 +35,9 @@ def input_norms(
         assert total is not None
         norms = (total / sequences).sqrt().float()
         finite = norms.isfinite().all(dim=1).tolist()
-        result |= {name: (norm, is_finite) for name, norm, is_finite in zip(names, norms, finite, strict=True)}
+        result |= {
+            name: (norm, is_finite) for name, norm, is_finite in zip(names, norms, finite, strict=True)
+        }
     return result
 
 

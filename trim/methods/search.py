@@ -112,9 +112,9 @@ def _search_by_kernels(
         updates = dict(zip(rates, found.updates, strict=True))
         trace = SearchTrace(rates, found.quality, found.row_variance, updates, found.exact_quality)
         chosen = choose(own, dict(zip(rates, found.quality.tolist(), strict=True)).__getitem__)
-        place = rates.index(chosen.rate), chosen.iteration
-        counts = found.counts[place], found.counts[0, 0]
-        qualities = float(found.exact_quality[place]), float(found.exact_quality[0, 0])
+        place, exact = rates.index(chosen.rate), found.exact_quality.tolist()
+        counts = found.counts[place, chosen.iteration], found.counts[0, 0]
+        qualities = exact[place][chosen.iteration], exact[0][0]
         results.append(SearchResult.of(own, chosen, trace, counts, qualities, dead))
     return results
 

@@ -3,7 +3,7 @@
 import functools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import InitVar, dataclass, field
 from typing import cast
 
 import numpy as np
@@ -122,16 +122,13 @@ class LayerRecord:
     row_moved: np.ndarray | None = field(default=None, repr=False)
     kept_weights: np.ndarray | None = field(default=None, repr=False)
     tokens: int | None = None
+    checked: InitVar[bool] = False
 
-    def __post_init__(self) -> None:
-        arrays, numbers = to_parts(self)
-        for key, value in arrays.items():
-            check_array(self.name, key, value, numbers)
-        if self.packed_mask is not None:
-            mask = self.packed_mask if self.packed_mask.shape[1] % 8 else self.packed_mask.view(np.uint64)
-            kept = np.bitwise_count(mask).sum(axis=1, dtype=np.int64)
-            if (kept != self.columns - self.counts).any():
-                raise RunError(f"{self.name}: the mask keeps other numbers of weights than the counts say")
+    def __post_init__(self, checked: bool) -> None:
+        """Check all arrays, unless they are `checked` already: many layers' are faster together."""
+        if not checked:
+            arrays, numbers = to_parts(self)
+            check_arrays(self.name, arrays, numbers)
         if self.search is not None and not self.search.best_iteration < len(self.search.row_sparsity):
             raise RunError(f"{self.name}: the search kept an update that it did not make")
 
@@ -280,6 +277,22 @@ def from_parts(name: str, arrays: Mapping[str, np.ndarray], numbers: LayerNumber
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{name}: the record lacks or misstates {error}") from error
+
+
+def check_arrays(name: str, arrays: Mapping[str, np.ndarray], numbers: LayerNumbers) -> None:
+    """Compare arrays of a layer, or of several of as many columns one after the other, with what they must be.
+
+    Raises:
+        RunError: as `check_array`, or the mask keeps other numbers of weights than the counts say.
+    """
+    for key, value in arrays.items():
+        check_array(name, key, value, numbers)
+    if (mask := arrays.get("packed_mask")) is not None:
+        kept = np.bitwise_count(mask if mask.shape[1] % 8 else mask.view(np.uint64)).sum(
+            axis=1, dtype=np.int64
+        )
+        if (kept != numbers["columns"] - arrays["counts"]).any():
+            raise RunError(f"{name}: the mask keeps other numbers of weights than the counts say")
 
 
 def check_array(name: str, key: str, value: np.ndarray, numbers: LayerNumbers) -> None:

@@ -3,7 +3,7 @@
 import platform
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import cast
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ import transformers
 from torch import Tensor
 
 from trim.cache import text_sha256
+from trim.errors import RunError
 from trim.methods.allocations import Allocation, MaskRetained, ScoredLayer
 from trim.methods.choices import SOLVERS
 from trim.methods.counts import uniform_counts
@@ -20,9 +21,10 @@ from trim.methods.quality import layer_quality
 from trim.methods.retention import Retained, RetentionCurves, dense_curves
 from trim.methods.search import exact_qualities
 from trim.methods.search_types import SearchResult
-from trim.runs.record import ARRAYS, LayerRecord, SearchRecord, curve_counts
+from trim.runs.record import ARRAYS, LayerRecord, SearchRecord, check_arrays, curve_counts
 from trim.runs.run_record import Compute, ModelFacts, RunRecord, TextFacts
 from trim.runs.settings import PruneSettings
+from trim.runs.shapes import LayerNumbers
 from trim.runs.weight_changes import Change, weight_change
 
 
@@ -102,7 +104,8 @@ def with_weights(
         retained = MaskRetained(dense_curves(weight, inputs), keep, changed.float())
         tensors["cosine"] = retained.cosine
         numbers["realised_quality"] = layer_quality(retained, record.quality_measure)
-    return replace(record, **_stored(numbers, tensors)[0])
+    values, arrays = _stored(numbers, tensors)
+    return replace(record, **values[0], **arrays)
 
 
 def layer_record(
@@ -196,10 +199,13 @@ def layer_records(
     if searches:
         paths = [each.trace.updates[each.learning_rate or each.trace.rates[0]] for each in searches]
         tensors["search_row_sparsity"] = torch.cat(paths)
-    fields = _stored(numbers, tensors, curves.layers)
+    values, arrays = _stored(numbers, tensors, curves.layers)
+    checked = len(names) > 1 and _sound(arrays, curves.columns)
+    parts = {key: np.split(value, curves.layers) for key, value in arrays.items()}
+    paths_on_host = parts.pop("search_row_sparsity", [])
     records = []
-    for place, (name, each, own) in enumerate(zip(names, curves.apart(), fields, strict=True)):
-        path = own.pop("search_row_sparsity", None)
+    for place, (name, each) in enumerate(zip(names, curves.apart(), strict=True)):
+        search = _search_record(each, searches[place], paths_on_host[place]) if searches else None
         records.append(
             LayerRecord(
                 name=name,
@@ -209,12 +215,25 @@ def layer_records(
                 score=score_name,
                 vectors=curves.vectors,
                 quality_measure=quality_measure,
-                search=_search_record(each, searches[place], path) if searches else None,
+                search=search,
                 tokens=tokens[place],
-                **own,
+                checked=checked,
+                **values[place],
+                **{key: part[place] for key, part in parts.items()},
             )
         )
     return records
+
+
+def _sound(arrays: dict[str, np.ndarray], columns: int) -> bool:
+    """Check the arrays of several layers at once; where something is wrong, the check of each layer says what."""
+    own = {key: value for key, value in arrays.items() if not key.startswith("search_")}
+    numbers = cast(LayerNumbers, {"rows": len(arrays["counts"]), "columns": columns})
+    try:
+        check_arrays("some layers", own, numbers)
+    except RunError:
+        return False
+    return bool(np.isfinite(arrays.get("search_row_sparsity", 0)).all())
 
 
 def _search_record(curves: RetentionCurves, search: SearchResult[Tensor], path: np.ndarray) -> SearchRecord:
@@ -269,8 +288,10 @@ def record_of_search(
     )
 
 
-def _stored(numbers: dict[str, Tensor], tensors: dict[str, Tensor], layers: int = 1) -> list[dict[str, Any]]:
-    """Return fields of layers' records: numbers of one type as they are, arrays in the type that a record has them in.
+def _stored(
+    numbers: dict[str, Tensor], tensors: dict[str, Tensor], layers: int = 1
+) -> tuple[list[dict[str, float]], dict[str, np.ndarray]]:
+    """Return each layer's numbers, all of one type, and the arrays of all in the type that a record has them in.
 
     All copies from a GPU are under way before any is waited for.
     """
@@ -279,11 +300,11 @@ def _stored(numbers: dict[str, Tensor], tensors: dict[str, Tensor], layers: int 
     for device in {values.device for values in given if values.is_cuda}:
         torch.cuda.current_stream(device).synchronize()
     of_layers = copies[0].view(len(numbers), layers).T.tolist()
-    fields: list[dict[str, Any]] = [dict(zip(numbers, each, strict=True)) for each in of_layers]
-    for key, values in zip(tensors, copies[1:], strict=True):
-        for own, part in zip(fields, np.split(values.numpy(), layers), strict=True):
-            own[key] = _typed(part, ARRAYS[key][0])
-    return fields
+    arrays = zip(tensors, copies[1:], strict=True)
+    return (
+        [dict(zip(numbers, each, strict=True)) for each in of_layers],
+        {key: _typed(values.numpy(), ARRAYS[key][0]) for key, values in arrays},
+    )
 
 
 def _typed(values: np.ndarray, dtype: str) -> np.ndarray:

@@ -33,7 +33,7 @@ def llama(tmp_path: Path) -> Path:
 
 def failing_once(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception) -> None:
     """The first call of a function of the library fails."""
-    places = {"load_model": (FetchedModel, "load"), "retention_curves": (capture, "retention_curves")}
+    places = {"load_model": (FetchedModel, "load"), "curves_of_layers": (capture, "curves_of_layers")}
     place, name = places.get(name, (trim, name))
     function, calls = getattr(place, name), []
 
@@ -143,7 +143,7 @@ def test_cancel_ends_the_wait(own_laboratory):
         ("load_model", trim.ModelError("the file is damaged"), "the file is damaged"),
         ("load_corpus", trim.CorpusError("the text is too short"), "the text is too short"),
         ("capture", trim.NonFiniteError("1.fc1 receives NaN"), "1.fc1 receives NaN"),
-        ("retention_curves", trim.NonFiniteError("weights hold NaN"), "weights hold NaN"),
+        ("curves_of_layers", trim.NonFiniteError("weights hold NaN"), "weights hold NaN"),
         ("load_model", MemoryError(), "not enough memory"),
     ],
 )
@@ -177,7 +177,7 @@ def test_the_earlier_layer_stays_when_the_next_cannot_be(llama, monkeypatch):
 
 
 def test_an_error_nobody_foresaw_is_gone_after_a_reload(llama, monkeypatch):
-    failing_once(monkeypatch, "retention_curves", ZeroDivisionError())
+    failing_once(monkeypatch, "curves_of_layers", ZeroDivisionError())
     with pytest.raises(AssertionError, match="encountered an error"):
         LayerPage(model=str(llama), **SMALL_TEXT)
     assert len(LayerPage(model=str(llama), **SMALL_TEXT).charts) == 4

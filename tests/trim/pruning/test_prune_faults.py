@@ -312,7 +312,7 @@ def test_curves_that_do_not_fit(llama, tmp_path, monkeypatch):
     def full(*arguments, **options):
         raise MemoryError
 
-    monkeypatch.setattr("trim.calibration.capture.retention_curves", full)
+    monkeypatch.setattr("trim.calibration.capture.curves_of_layers", full)
     with pytest.raises(trim.NotEnoughMemoryError, match=r"0\.self_attn\.q_proj.*--vectors"):
         pruned(llama, tmp_path / "run")
 
