@@ -119,6 +119,21 @@ def test_gated_activations(shape, dtype):
     assert_gradients_alike(found, fused_blocks.plain_gated, [gate, up], arriving)
 
 
+@pytest.mark.parametrize("dtype", TYPES[:2])
+@pytest.mark.parametrize("wide_weight", [False, True])
+def test_outputs_of_experts_are_added_bitwise_the_same(dtype, wide_weight):
+    from trim.kernels import block as block_kernels
+
+    for tokens, width in ([0, 2, 3, 7], 48), ([5], 2048), ([0, 1, 1, 1, 9, 9], 3000):
+        result, output = normal(dtype, 10, width), normal(dtype, len(tokens), width, seed=1)
+        weight = normal(torch.float32 if wide_weight else dtype, len(tokens), seed=2)
+        expected = result.clone()
+        for place, token in enumerate(tokens):
+            expected[token] += (output[place] * weight[place : place + 1]).to(dtype)
+        block_kernels.add_weighed(result, torch.tensor(tokens, device=GPU), output, weight)
+        assert torch.equal(result, expected)
+
+
 def test_tensors_of_more_than_two_billion_numbers():
     from trim.kernels import block as block_kernels
 

@@ -13,6 +13,7 @@ from triton.language.extra import libdevice
 
 TILE = 4096  # numbers that a program of a norm or a rotation works on at once
 GATED_BLOCK = 2048
+ADDED_BLOCK = 2048
 
 
 def rms_norm(states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
@@ -110,6 +111,44 @@ def silu_product_back(gradient: Tensor, gate: Tensor, up: Tensor) -> tuple[Tenso
         gradient, gate, up, of_gate, of_up, gate.numel(), BLOCK=GATED_BLOCK, num_warps=4
     )
     return of_gate, of_up
+
+
+def add_weighed(result: Tensor, tokens: Tensor, output: Tensor, weight: Tensor) -> None:
+    """Add output · weight to some rows of a result, in place, as `index_add_` does: rounded after each of both.
+
+    Args:
+        result: (T, N) of a half type, contiguous.
+        tokens: (n,) int64, which rows; what goes to one row lies side by side.
+        output: (n, N) of the result's type, contiguous.
+        weight: (n,) of the result's type or float32.
+    """
+    rows, columns = output.shape
+    block = min(ADDED_BLOCK, triton.next_power_of_2(columns))
+    _add_weighed[(rows, triton.cdiv(columns, block))](
+        result, tokens, output, weight, rows, columns, BLOCK=block, num_warps=4
+    )
+
+
+@triton.jit(do_not_specialize=["rows"])
+def _add_weighed(result, tokens, output, weight, rows, columns, BLOCK: tl.constexpr):
+    """Add everything that goes to one row, if that begins at this program's."""
+    here = tl.program_id(0).to(tl.int64)
+    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = column < columns
+    token = tl.load(tokens + here)
+    before = tl.load(tokens + here - 1, mask=here > 0, other=-1)
+    if token != before:
+        place = result + token * columns + column
+        sums = tl.load(place, mask=inside, other=0.0)
+        following = token
+        while following == token:
+            scale = tl.load(weight + here).to(tl.float32)
+            added = tl.load(output + here * columns + column, mask=inside, other=0.0).to(tl.float32) * scale
+            added = added.to(sums.dtype)
+            sums = (sums.to(tl.float32) + added.to(tl.float32)).to(sums.dtype)
+            here += 1
+            following = tl.load(tokens + here, mask=here < rows, other=-1)
+        tl.store(place, sums, mask=inside)
 
 
 @triton.jit

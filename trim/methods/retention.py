@@ -98,13 +98,16 @@ class RetentionCurves:
         """Return the curves of each of several layers, as views."""
         if self.layers == 1:
             return [self]
-        rows = (self.dot, self.energy, self.error, self.sorted_columns, self.captured_weight)
-        weight_and_curves = zip(*(each.unflatten(0, (self.layers, -1)) for each in rows), strict=True)
-        tables = (
-            [None] * self.layers if self.side_by_side is None else np.split(self.side_by_side, self.layers)
-        )
-        others = zip(self.captured_inputs, self.output.unflatten(0, (self.layers, -1)), tables, strict=True)
-        return [RetentionCurves(*each, *other) for each, other in zip(weight_and_curves, others, strict=True)]
+        rows = (self.dot, self.energy, self.error, self.sorted_columns, self.captured_weight, self.output)
+        of_layers = zip(*(each.unflatten(0, (self.layers, -1)) for each in rows), strict=True)
+        table = self.side_by_side
+        tables = [None] * self.layers if table is None else np.split(table, self.layers)
+        return [
+            RetentionCurves(dot, energy, error, order, weight, inputs, output, own)
+            for (dot, energy, error, order, weight, output), inputs, own in zip(
+                of_layers, self.captured_inputs, tables, strict=True
+            )
+        ]
 
     @cached_property
     def output_energy(self) -> Tensor:

@@ -61,8 +61,8 @@ def search_layers(
     if has_kernels(curves.dot.device):
         return _search_by_kernels(curves, settings, totals)
     outcomes = [
-        search_tables(layer.tables, *each, complete=complete)
-        for layer, *each in zip(curves.apart(), settings, totals, strict=True)
+        search_tables(layer.tables, own, total, complete=complete)
+        for layer, own, total in zip(curves.apart(), settings, totals, strict=True)
     ]
     return [
         each.converted(lambda values: torch.from_numpy(values).to(curves.dot.device)) for each in outcomes

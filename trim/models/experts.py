@@ -153,9 +153,12 @@ class Experts(nn.Module):
         routed, shares = self._routed(index, weights)
         with self._receiving(routed):
             for expert, tokens, weight in zip(self.experts(), routed.by_expert, shares, strict=True):
-                output = self._run(expert, flat[tokens])
-                result.index_add_(0, tokens, (output * weight[:, None]).to(result.dtype))
+                self.add_weighed(result, tokens, self._run(expert, flat[tokens]), weight)
         return result.view(states.shape)
+
+    def add_weighed(self, result: Tensor, tokens: Tensor, output: Tensor, weight: Tensor) -> None:
+        """Add an expert's output (n, hidden), times the tokens' weights (n,), to the result, in place."""
+        result.index_add_(0, tokens, (output * weight[:, None]).to(result.dtype))
 
     def experts(self) -> list[Expert]:
         """Return the experts in order."""

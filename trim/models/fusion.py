@@ -23,6 +23,8 @@ from torch import Tensor, nn
 
 from trim.devices import DTYPES, has_kernels
 from trim.kernels import block_autograd as fused_gradients
+from trim.matmul import HALF
+from trim.models.experts import Experts
 
 ROTARY = "apply_rotary_pos_emb"  # its name in every modeling file of transformers
 
@@ -66,6 +68,8 @@ def fused(block: nn.Module, device: torch.device) -> Iterator[None]:
                 stack.enter_context(_forward(part, functools.partial(_norm, part, device)))
             elif is_gated(part):
                 stack.enter_context(_forward(part, functools.partial(_gated, part, device)))
+            elif isinstance(part, Experts):
+                stack.enter_context(_added(part, functools.partial(_add_weighed, part, device)))
         for names in rotary_places(block):
             stack.enter_context(_replaced(names, ROTARY, functools.partial(_rotary, names[ROTARY], device)))
         yield
@@ -78,6 +82,15 @@ def _forward(part: Part, forward: Callable[..., Tensor]) -> Iterator[None]:
         yield
     finally:
         part.__dict__.pop("forward", None)
+
+
+@contextlib.contextmanager
+def _added(part: Experts, add: Callable[..., None]) -> Iterator[None]:
+    part.add_weighed = add  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        part.__dict__.pop("add_weighed", None)
 
 
 @contextlib.contextmanager
@@ -117,6 +130,20 @@ def _gated(part: Gated, device: torch.device, *arguments: Tensor, **options: obj
         product = fused_gradients.silu_product(gate, up)
     del gate, up
     return part.down_proj(product)
+
+
+def _add_weighed(
+    part: Experts, device: torch.device, result: Tensor, tokens: Tensor, output: Tensor, weight: Tensor
+) -> None:
+    """Add experts' outputs; in float32, where products are not rounded, the plain code is as good."""
+    fits = result.dtype in HALF and _fit(device, result, output) and _frozen(result, output, weight)
+    if not fits or weight.dtype not in (result.dtype, torch.float32) or not weight.is_contiguous():
+        type(part).add_weighed(part, result, tokens, output, weight)
+    elif len(tokens):
+        from trim.kernels import block as block_kernels
+
+        with _on(device, result):
+            block_kernels.add_weighed(result, tokens, output, weight)
 
 
 def _rotary(

@@ -272,6 +272,7 @@ def from_parts(name: str, arrays: Mapping[str, np.ndarray], numbers: LayerNumber
             realised_quality=float(numbers["realised_quality"]),
             search=search,
             tokens=numbers.get("tokens"),
+            checked=False,
             error_left=float(numbers["error_left"]) if "error_left" in numbers else None,
             **{key: arrays[key] for key in (*_ALWAYS, *(key for key in _OPTIONAL if key in arrays))},
         )

@@ -3,7 +3,7 @@
 import platform
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -201,7 +201,7 @@ def layer_records(
         tensors["search_row_sparsity"] = torch.cat(paths)
     values, arrays = _stored(numbers, tensors, curves.layers)
     checked = len(names) > 1 and _sound(arrays, curves.columns)
-    parts = {key: np.split(value, curves.layers) for key, value in arrays.items()}
+    parts: dict[str, Any] = {key: np.split(value, curves.layers) for key, value in arrays.items()}
     paths_on_host = parts.pop("search_row_sparsity", [])
     records = []
     for place, (name, each) in enumerate(zip(names, curves.apart(), strict=True)):
@@ -290,7 +290,7 @@ def record_of_search(
 
 def _stored(
     numbers: dict[str, Tensor], tensors: dict[str, Tensor], layers: int = 1
-) -> tuple[list[dict[str, float]], dict[str, np.ndarray]]:
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Return each layer's numbers, all of one type, and the arrays of all in the type that a record has them in.
 
     All copies from a GPU are under way before any is waited for.
