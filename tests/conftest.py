@@ -32,14 +32,13 @@ settings.load_profile("everyday")
 LONG_TEXT = 100_000  # characters
 
 
-# Files whose tests fork processes, and those whose pages in the browser compute something.
+# Files whose tests fork processes.
 FORKING = (
     "tests/app/services/jobs/test_continuations.py",
     "tests/app/services/jobs/test_manager.py",
     "tests/trim/cli/test_cli.py",
     "tests/trim/pruning/test_loop.py",
 )
-COMPUTING = ("tests/browser/test_layer_page.py", "tests/browser/test_model_page.py")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -57,7 +56,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 def _lane(file: str) -> str:
     if file.startswith("tests/browser/"):
-        return "pages that compute" if file in COMPUTING else "pages"
+        return "pages"
     return "forks" if file in FORKING else file
 
 
@@ -83,9 +82,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _turn(item: pytest.Item) -> int:
-    """The longest come first; pages leave a processor idle now and then, so that not all processes begin with them."""
+    """The longest come first: the pages, all of one app and one browser, which start and load a model once."""
     lane = _lane(item.nodeid.partition("::")[0])
-    first = ("pages that compute", "forks", "pages")
+    first = ("pages", "forks")
     return first.index(lane) if lane in first else len(first) + ("slow" not in item.keywords)
 
 

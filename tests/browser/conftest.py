@@ -14,11 +14,9 @@ import pytest
 from playwright.sync_api import Browser, ConsoleMessage, Page, Request, expect, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
 
-from tests.browser.harness import AppServer, count_runs, find_browser, photograph, running_app
+from tests.browser.harness import WIDE, AppServer, count_runs, find_browser, photograph, running_app
 
 EMPTY = "/_stcore/health"  # a word of the app's own server
-WIDE = (1440, 900)
-NARROW = (420, 900)
 FLAGS = [
     "--headless",
     "--no-sandbox",  # CI runs as root, where Chromium's sandbox does not start; only our own page is opened

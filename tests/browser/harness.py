@@ -21,6 +21,7 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
 ROOT = Path(__file__).resolve().parents[2]
 ARTIFACTS = ROOT / "artifacts"
+WIDE, NARROW = (1440, 900), (420, 900)
 PICTURES = os.environ.get("TRIM_SCREENSHOTS") == "1"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 
@@ -149,6 +150,29 @@ def settled(page: Page, timeout_seconds: float = 120) -> None:
         page.wait_for_timeout(100)
         if page.evaluate(_SETTLED):
             return
+
+
+# True when every visible chart is as wide as its place.
+_FILLED = """() => [...document.querySelectorAll('[data-testid=stPlotlyChart]')]
+    .filter((chart) => chart.getClientRects().length)
+    .every((chart) => {
+        const drawn = chart.querySelector('.main-svg');
+        return drawn && Math.abs(drawn.getBoundingClientRect().width - chart.clientWidth) < 2;
+    })"""
+
+
+def resize(page: Page, size: tuple[int, int]) -> None:
+    """Make the window that wide and high, and wait until the charts follow."""
+    page.set_viewport_size({"width": size[0], "height": size[1]})
+    page.wait_for_timeout(100)
+    page.wait_for_function(_FILLED, polling=50)
+
+
+def both_widths(page: Page) -> Iterator[tuple[int, int]]:
+    """The window as wide as it is, and then the other width, in which it stays: what comes next is drawn in that."""
+    for size in sorted((WIDE, NARROW), key=lambda size: size[0] != page.viewport_size["width"]):
+        resize(page, size)
+        yield size
 
 
 def screenshot(what: Page | Locator, name: str) -> None:

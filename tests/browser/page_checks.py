@@ -1,6 +1,6 @@
 """What must hold on any page, at any width: nothing sticks out, no word of a chart is cut, nobody is kept out."""
 
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Page
 
 
@@ -35,9 +35,11 @@ def cut_labels(page: Page) -> list[str]:
 
 def kept_out(page: Page) -> list[str]:
     """What axe finds serious or critical for readers with a screen reader, a keyboard or weak eyes."""
+    if not page.evaluate("'axe' in window"):
+        page.evaluate(AXE_SCRIPT)
     return [
         f"{found['id']}: {node['html'][:120]}"
-        for found in Axe().run(page).response["violations"]
+        for found in page.evaluate("axe.run({resultTypes: ['violations']})")["violations"]
         if found["impact"] in ("serious", "critical")
         for node in found["nodes"]
     ]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.harness import redraw, screenshot, settled
+from tests.browser.harness import NARROW, WIDE, redraw, screenshot, settled
 from tests.browser.layer_page import box_over_bars, card, rows_field, traces
 from tests.browser.page_checks import cut_labels, kept_out, overflow
 
@@ -35,7 +35,7 @@ def opened(page: Page, address: str = "/compare") -> Page:
 
 @pytest.mark.parametrize(
     ("viewport", "colour_scheme", "address"),
-    [((1440, 900), "light", "/compare"), ((420, 900), "dark", f"/compare?{EIGHT}")],
+    [(WIDE, "light", "/compare"), (NARROW, "dark", f"/compare?{EIGHT}")],
 )
 def test_the_first_look_is_drawn_whole(page, viewport, colour_scheme, address):
     opened(page, address)

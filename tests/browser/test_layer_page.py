@@ -12,9 +12,13 @@ from playwright.sync_api import Page, expect
 
 import trim
 from tests.browser.harness import (
+    NARROW,
+    WIDE,
     AppServer,
+    both_widths,
     drag_slider,
     redraw,
+    resize,
     screenshot,
     settled,
     step_slider,
@@ -54,7 +58,6 @@ _PLACE = """(chart, [x, y]) => {
     const {xaxis, yaxis} = chart._fullLayout, frame = chart.getBoundingClientRect();
     return [frame.left + xaxis._offset + xaxis.d2p(x), frame.top + yaxis._offset + yaxis.d2p(y)];
 }"""
-WIDE, NARROW = (1440, 900), (420, 900)
 
 
 def changed(before: dict[str, dict], after: dict[str, dict]) -> set[str]:
@@ -84,8 +87,7 @@ def drawn_whole_in_its_colours(page: Page, colour_scheme: str) -> None:
 def test_first_visit(page, colour_scheme, app: AppServer, tmp_path: Path):
     opened(page)
     for size in ((1280, 720), WIDE):
-        page.set_viewport_size({"width": size[0], "height": size[1]})
-        page.wait_for_timeout(200)
+        resize(page, size)
         for name in FOUR_CHARTS:
             frame = chart(page, name).bounding_box()
             assert frame["y"] + frame["height"] <= size[1], f"{name} is below the fold at {size}"
@@ -218,13 +220,14 @@ def a_layer_is_kept(page: Page, app: AppServer) -> None:
 
 
 @pytest.mark.parametrize("colour_scheme", ["dark"])
-@pytest.mark.parametrize("viewport", [WIDE, NARROW], ids=["wide", "narrow"])
-def test_every_part(page, colour_scheme, viewport, tmp_path: Path):
+@pytest.mark.parametrize("viewport", [NARROW])
+def test_every_part_wide_and_narrow(page, colour_scheme, viewport, tmp_path: Path):
     opened(page, f"/?{ITS_ADDRESS}&rows=3,17,20-24&shown=Both")
-    drawn_whole_in_its_colours(page, colour_scheme)
-    screenshot(page, f"layer-{viewport[0]}-{colour_scheme}")
-    screens = page.evaluate("() => document.querySelector('[data-testid=stMain]').scrollHeight / innerHeight")
-    assert screens <= (3 if viewport == WIDE else 4)
+    for size in both_widths(page):
+        drawn_whole_in_its_colours(page, colour_scheme)
+        screenshot(page, f"layer-{size[0]}-{colour_scheme}")
+        height = page.evaluate("() => document.querySelector('[data-testid=stMain]').scrollHeight")
+        assert height <= size[1] * (3 if size == WIDE else 4)
     for name, shown in (
         ("Rows", ("row_scores", "row_path", "row_prices")),
         ("Masks", ("mask_uniform", "mask_optimal")),
@@ -232,9 +235,10 @@ def test_every_part(page, colour_scheme, viewport, tmp_path: Path):
         part(page, name)
         for each in shown:
             expect(card(page, each).locator(".main-svg").first).to_be_visible()
-        drawn_whole_in_its_colours(page, colour_scheme)
-        assert overlapping_cards(page) == []
-        screenshot(page, f"layer-{viewport[0]}-{colour_scheme}-{name}")
+        for size in both_widths(page):
+            drawn_whole_in_its_colours(page, colour_scheme)
+            assert overlapping_cards(page) == []
+            screenshot(page, f"layer-{size[0]}-{colour_scheme}-{name}")
     for name, drawn in PARTS.items():
         part(page, name)
         for index in range(views(page, drawn).count()):
@@ -242,19 +246,20 @@ def test_every_part(page, colour_scheme, viewport, tmp_path: Path):
             expect(views(page, drawn).nth(index)).to_be_checked()
             settled(page)
             expect(card(page, drawn).locator(".main-svg").first).to_be_visible()
-            assert cut_labels(page) == []
-            screenshot(card(page, drawn), f"view-{viewport[0]}-{drawn}-{index}")
-        menu(page, drawn, "Formula")
-        expect(page.get_by_test_id("stPopoverBody").locator(".katex-display").first).to_be_visible()
-        assert page.locator(".katex-error").count() == 0
-        assert page.locator(".katex-display").evaluate_all(
-            "(formulas) => formulas.every((formula) => formula.scrollWidth <= formula.clientWidth)"
-        )
-        page.keyboard.press("Escape")
-        expect(page.get_by_test_id("stPopoverBody")).to_have_count(0)
-    if viewport == WIDE:
-        part(page, "Sparsity")
-        files_hold_what_is_drawn(page, tmp_path)
+            for size in both_widths(page):
+                assert cut_labels(page) == []
+                screenshot(card(page, drawn), f"view-{size[0]}-{drawn}-{index}")
+        for _ in both_widths(page):
+            menu(page, drawn, "Formula")
+            expect(page.get_by_test_id("stPopoverBody").locator(".katex-display").first).to_be_visible()
+            assert page.locator(".katex-error").count() == 0
+            assert page.locator(".katex-display").evaluate_all(
+                "(formulas) => formulas.every((formula) => formula.scrollWidth <= formula.clientWidth)"
+            )
+            page.keyboard.press("Escape")
+            expect(page.get_by_test_id("stPopoverBody")).to_have_count(0)
+        if name == "Sparsity":
+            files_hold_what_is_drawn(page, tmp_path)
 
 
 def test_the_address_holds_the_view(page):

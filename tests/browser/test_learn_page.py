@@ -7,13 +7,12 @@ from playwright.sync_api import Locator, Page, expect
 
 from app.services.server.access import CODE
 from app.ui.learn.course import course
-from tests.browser.harness import running_app, screenshot, settled
+from tests.browser.harness import NARROW, WIDE, running_app, screenshot, settled
 from tests.browser.page_checks import kept_out, overflow
 
 pytestmark = pytest.mark.browser
 
 STEPS = course()
-WIDE, NARROW = (1440, 900), (420, 900)
 PROJECTORS = ((1280, 720), (1920, 1080), (1024, 768))
 
 # Words of a picture that stick out of it.

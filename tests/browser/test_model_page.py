@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 
 import trim
 from app.services.jobs.manager import RunJobs
-from tests.browser.harness import AppServer, screenshot, settled
+from tests.browser.harness import AppServer, both_widths, screenshot, settled
 from tests.browser.layer_page import card, chart
 from tests.browser.page_checks import cut_labels, overflow
 from tests.trim import rough
@@ -23,7 +23,6 @@ from trim.runs.json_files import settings_fingerprint
 
 pytestmark = pytest.mark.browser
 
-WIDE, NARROW = (1440, 900), (420, 900)
 MAPS = ("map_gini", "map_outcome", "map_gain", "map_variance")
 PATIENCE = 90_000  # milliseconds
 MAX_BYTES = 3_000_000
@@ -50,24 +49,27 @@ def cell(page: Page, name: str, block: float, row: float) -> tuple[float, float]
     return chart.evaluate(_CELL, [block, row])
 
 
-@pytest.mark.parametrize(("viewport", "colour_scheme"), [(WIDE, "light"), (NARROW, "dark")])
-def test_the_run_that_came_with_the_app(page, viewport, colour_scheme):
+def drawn_whole_wide_and_narrow(page: Page, name: str) -> None:
+    for size in both_widths(page):
+        assert overflow(page) == []
+        assert cut_labels(page) == []
+        screenshot(page, f"{name}-{size[0]}")
+
+
+@pytest.mark.parametrize("colour_scheme", ["dark"])
+def test_the_run_that_came_with_the_app(page, colour_scheme):
     received = []
     page.once("websocket", lambda socket: socket.on("framereceived", lambda data: received.append(len(data))))
     opened(page)
     assert "run=demo-trim-70" in page.url
     assert sum(received) < MAX_BYTES
-    assert overflow(page) == []
-    assert cut_labels(page) == []
-    screenshot(page, f"model-{viewport[0]}-{colour_scheme}")
+    drawn_whole_wide_and_narrow(page, "model")
     page.mouse.click(*cell(page, "map_gini", 10, 4))
     page.wait_for_url("**/stored?run=demo-trim-70&layer=10.mlp.gate_proj")
     expect(page.get_by_role("heading", name="10.mlp.gate_proj")).to_be_visible(timeout=PATIENCE)
     expect(chart(page, "rate").locator("svg.chart")).to_be_visible(timeout=PATIENCE)
     settled(page)
-    assert overflow(page) == []
-    assert cut_labels(page) == []
-    screenshot(page, f"stored-{viewport[0]}-{colour_scheme}")
+    drawn_whole_wide_and_narrow(page, "stored")
     expect(page.get_by_role("link", name="Open this layer live")).to_have_attribute(
         "href", re.compile(r"block=10.*layer=mlp\.gate_proj.*target=70")
     )

@@ -3,14 +3,14 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.harness import screenshot, settled
+from tests.browser.harness import NARROW, WIDE, screenshot, settled
 from tests.browser.layer_page import card
 from tests.browser.page_checks import cut_labels, kept_out, overflow
 
 pytestmark = pytest.mark.browser
 
 
-@pytest.mark.parametrize(("viewport", "colour_scheme"), [((1440, 900), "light"), ((420, 900), "dark")])
+@pytest.mark.parametrize(("viewport", "colour_scheme"), [(WIDE, "light"), (NARROW, "dark")])
 def test_all_figures_are_drawn_whole(page, viewport, colour_scheme):
     page.goto("/paper")
     expect(page.get_by_role("heading", name="Figure 4")).to_be_visible(timeout=60_000)
