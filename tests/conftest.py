@@ -1,5 +1,6 @@
 """For all tests: what is set before any of them loads torch, and who runs which where several processes test."""
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -86,6 +87,12 @@ def _turn(item: pytest.Item) -> int:
     lane = _lane(item.nodeid.partition("::")[0])
     first = ("pages", "forks")
     return first.index(lane) if lane in first else len(first) + ("slow" not in item.keywords)
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector pass over torch and all else that stays loaded."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

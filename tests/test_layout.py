@@ -1,11 +1,12 @@
 """The rooms keep apart: who may import what, what is loaded only when needed, what no committed file says."""
 
 import ast
+import functools
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -33,16 +34,26 @@ def modules(room: str) -> list[Path]:
     return found
 
 
-def imports(path: Path) -> Iterator[tuple[int, str]]:
-    """(line, absolute name) of everything the file imports, inside functions too."""
-    package = path.relative_to(ROOT).parts[:-1]
+@functools.cache
+def imports(path: Path, *, at_run_time: bool = False) -> list[tuple[int, str]]:
+    """(line, absolute name) of everything the file imports, inside functions too, maybe not for type checkers alone."""
+    if at_run_time:
+        return [each for each in imports(path) if each[0] not in _for_types[path]]
+    package, found, for_types = path.relative_to(ROOT).parts[:-1], [], set()
     for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
-        if isinstance(node, ast.Import):
-            yield from ((node.lineno, name.name) for name in node.names)
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
+            for_types.update(range(node.lineno, node.body[-1].end_lineno + 1))
+        elif isinstance(node, ast.Import):
+            found += [(node.lineno, name.name) for name in node.names]
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else ()
             module = ".".join((*above, *filter(None, [node.module])))
-            yield from ((node.lineno, f"{module}.{name.name}") for name in node.names)
+            found += [(node.lineno, f"{module}.{name.name}") for name in node.names]
+    _for_types[path] = for_types
+    return found
+
+
+_for_types: dict[Path, set[int]] = {}
 
 
 def top(name: str) -> str:
@@ -116,19 +127,6 @@ APP_FLOORS = (
 EAGER = ("torch", "transformers", "scipy", "datasets", "numba")
 
 
-def run_time_imports(path: Path) -> Iterator[tuple[int, str]]:
-    """`imports`, but not those that only type checkers follow."""
-    tree = ast.parse(path.read_bytes(), str(path))
-    for_types = {
-        inner.lineno
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
-        for inner in ast.walk(node)
-        if isinstance(inner, ast.Import | ast.ImportFrom)
-    }
-    return ((line, name) for line, name in imports(path) if line not in for_types)
-
-
 def offences_against(
     floors: tuple[set[str], ...], package: str, room_of: Callable[[str], str | None]
 ) -> list[str]:
@@ -137,7 +135,7 @@ def offences_against(
     found = []
     for path in modules(package):
         me = room_of(".".join(path.relative_to(ROOT / package).with_suffix("").parts))
-        for line, name in run_time_imports(path):
+        for line, name in imports(path, at_run_time=True):
             to = room_of(name.removeprefix(f"{package}.")) if name.startswith(f"{package}.") else None
             if me is not None and to not in (None, me) and floor_of[to] >= floor_of[me]:
                 found.append(place(path, line, name))

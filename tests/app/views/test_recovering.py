@@ -17,7 +17,7 @@ def wait_until(reached: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 120
     while not reached():
         assert time.monotonic() < deadline
-        time.sleep(0.005)
+        time.sleep(0.05)  # a job's state is read from many files
 
 
 @pytest.mark.usefixtures("forked_jobs")
