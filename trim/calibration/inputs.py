@@ -14,6 +14,7 @@ from trim.calibration.products import ProductsRequest, ProductSums, outer_produc
 from trim.calibration.residual import ResidualWriter
 from trim.calibration.statistics import as_columns, input_norms, size_of_inputs
 from trim.errors import ModelError, NonFiniteError
+from trim.matmul import full_product
 from trim.methods.least_squares import TextProducts
 from trim.models.experts import Routing
 
@@ -32,6 +33,8 @@ class LayerInputs:
         held_out: the same over the tokens that were held out; None: none were.
         dense_inputs: (N, L), what it would have received of the dense model where it received `inputs`; None: that was
             not asked for.
+        lost: (D, L) float32, what the residual stream that it writes to had lost there, in terms of its output; None:
+            it writes to none, or that was not asked for.
         tokens: how many real tokens it received, of which alone all of this is; None: all, since it is not an expert's.
     """
 
@@ -40,12 +43,18 @@ class LayerInputs:
     text: TextProducts | None = field(default=None, repr=False)
     held_out: TextProducts | None = field(default=None, repr=False)
     dense_inputs: Tensor | None = field(default=None, repr=False)
+    lost: Tensor | None = field(default=None, repr=False)
     tokens: int | None = None
 
     @property
     def too_few(self) -> bool:
         """Whether it is an expert's that received fewer than `MIN_TOKENS`."""
         return self.tokens is not None and self.tokens < MIN_TOKENS
+
+    def aim(self, weight: Tensor) -> Tensor:
+        """Return the outputs for `inputs` that changed weights aim at, (D, L) float32, of the dense weight (D, N)."""
+        outputs = full_product(weight, self.inputs if self.dense_inputs is None else self.dense_inputs)
+        return outputs if self.lost is None else outputs + self.lost
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +94,8 @@ class InputListener:
         self._part = slice(0)
         self._last: tuple[Tensor, list[str]] | None = None
         self._dense: DenseBatch | None = None
-        self._of_writer: tuple[Tensor, Tensor | None, Tensor | None] | None = None
+        self._of_writer: tuple[Tensor, Tensor | None, Tensor | None, Tensor] | None = None
+        self._lost: list[Tensor] = []
         self._chosen: tuple[Routing, tuple[Tensor, ...]] | None = None
 
     @property
@@ -126,9 +136,11 @@ class InputListener:
             or self._of_writer is None
         ):
             return
-        values, places, dense = self._of_writer
+        values, places, dense, kept = self._of_writer
         lost = (self._dense.stream - stream).flatten(0, -2)
-        self._add_products(self.writer.name, values, places, dense, lost if places is None else lost[places])
+        lost = lost if places is None else lost[places]
+        self._lost.append(lost[kept].float() / self.writer.scale)
+        self._add_products(self.writer.name, values, places, dense, lost)
 
     def _receive(self, name: str, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         inputs = arguments[0]
@@ -154,7 +166,7 @@ class InputListener:
         if dense is not None:
             self._dense_vectors.setdefault(name, []).append(dense[kept])
         if self.writer is not None:
-            self._of_writer = values, places, dense  # until the block returns the stream
+            self._of_writer = values, places, dense, kept  # until the block returns the stream
         elif self.products is not None:
             self._add_products(name, values, places, dense)
 
@@ -294,7 +306,8 @@ class InputListener:
                 for apart in (False, True)
             )
             tokens, dense = self._tokens.get(group[0]), dense_vectors.get(group[0])
-            inputs = LayerInputs(vectors[group[0]], norm, text, held_out, dense, tokens)
+            lost = torch.cat(self._lost).T.contiguous() if self._lost else None
+            inputs = LayerInputs(vectors[group[0]], norm, text, held_out, dense, lost, tokens)
             result |= dict.fromkeys(group, inputs)
         require_called(asked, result)
         return result

@@ -149,9 +149,7 @@ def prune_layers(
         if totals[first] and method.refit and solved is None:
             solved = _refit(first, weights[0], keep, inputs, method.tune, listener)
         if solved is not None:
-            vectors = samples[0].inputs
-            aimed_at = vectors if inputs.dense_inputs is None else inputs.dense_inputs
-            change = weight_change(weights[0], keep, solved, vectors, aimed_at)
+            change = weight_change(weights[0], keep, solved, samples[0].inputs, inputs.aim(weights[0]))
         records = layer_records(
             names,
             scored,

@@ -80,8 +80,8 @@ def tune_records(
         )
     for name, layer in linear_layers(block, index, tuned.weights).items():
         changed, vectors = as_stored(name, tuned.weights[name]), received[name]
-        aimed_at = vectors.inputs if vectors.dense_inputs is None else vectors.dense_inputs
-        records[name] = with_weights(records[name], dense.weight(layer), changed, vectors.inputs, aimed_at)
+        weight = dense.weight(layer)
+        records[name] = with_weights(records[name], weight, changed, vectors.inputs, vectors.aim(weight))
         apply_record(layer.weight, records[name])
     return {"tuned": [tuned.before, tuned.after]} if math.isfinite(tuned.before) else {}
 

@@ -83,8 +83,9 @@ class LayerRecord:
         packed_mask: (D, ceil(N / 8)) uint8, a set bit where a weight is kept, `numpy.packbits` order; None: not kept.
         error_left: where the kept weights were changed (`trim.methods.refit`, `trim.methods.solve`), which part of the
             mask's output error on the calibration vectors that leaves; None: they are as they were.
-        row_error_masked, row_error: (D,) float32, each row's output error on these vectors over the row's dense output,
+        row_error_masked, row_error: (D,) float32, each row's output error on these vectors over the outputs aimed at,
             of the mask alone and with the changed weights, both squared; NaN for a row without output; None: likewise.
+            Aimed at are the dense model's, and what the residual stream lost before, if a solved layer writes to it.
         row_moved: (D,) float32, how far the row's kept weights moved, ‖ŵ − w‖ / ‖w‖; NaN where they were all 0; None:
             likewise.
         kept_weights: (K,) float16, the changed weights, row by row; None: there are none, or they were not kept.

@@ -15,8 +15,8 @@ class Change:
 
     Attributes:
         weights: (K,) float16, the new ones, row by row.
-        error_masked, error: (D,) float32, each row's output error over its dense output, squared, on the kept vectors:
-            of the mask alone, and as changed; NaN for a row without output.
+        error_masked, error: (D,) float32, each row's output error over the outputs aimed at, squared, on the kept
+            vectors: of the mask alone, and as changed; NaN for a row without output.
         error_left: () which part of the layer's error the mask alone has is left.
         moved: (D,) float32, ‖ŵ − w‖ / ‖w‖ over the row's kept weights; NaN where ‖w‖ is 0.
     """
@@ -45,15 +45,14 @@ def weight_change(weight: Tensor, keep: Tensor, changed: Tensor, inputs: Tensor,
         keep: (D, N) bool, True where a weight is kept.
         changed: (D, N) float16, 0 where none is kept.
         inputs: (N, L), vectors that the layer receives.
-        aimed_at: (N, L), those that the dense layer would receive, whose outputs are aimed at.
+        aimed_at: (D, L) float32, the outputs of these that are aimed at.
     """
-    outputs = full_product(weight, aimed_at)
     masked = weight * keep
     bare, left = (
-        (outputs - full_product(each.to(weight.dtype), inputs)).square().sum(dim=1)
+        (aimed_at - full_product(each.to(weight.dtype), inputs)).square().sum(dim=1)
         for each in (masked, changed)
     )
-    energy = outputs.square().sum(dim=1)
+    energy = aimed_at.square().sum(dim=1)
     moved, norm = (
         torch.linalg.vector_norm(each.float(), dim=1) for each in (changed.float() - masked, masked)
     )

@@ -48,12 +48,15 @@ takes the $k$ with the least $f_i\, e_i(k) - \lambda k$. Row sparsity is $s_i = 
 
 SOLVED_FORMULA = r"""
 $$
-\min_{\hat W} \sum_i f_i \left( \lVert w_i X - \hat w_i \hat X \rVert^2 + \lambda \lVert w_i - \hat w_i \rVert^2 \right)
+\min_{\hat W} \sum_i f_i \left( \lVert w_i X + e_i - \hat w_i \hat X \rVert^2
++ \lambda \lVert w_i - \hat w_i \rVert^2 \right)
 \quad\text{with}\quad K \text{ entries of } \hat W \text{ that are not } 0
 $$
 
 $X$ is what the layer receives in the dense model, $\hat X$ in the pruned one; $f_i$ is what an error in row $i$ costs
-the loss. Mask and kept weights are found together, so row sparsities are an outcome: rows that matter keep more.
+the loss. Where the output is added to the residual stream, $e_i$ is what that stream has lost before, which the
+layer makes up for too; elsewhere it is 0. Mask and kept weights are found together, so row sparsities are an
+outcome: rows that matter keep more.
 """
 
 RATE_FORMULA = r"""

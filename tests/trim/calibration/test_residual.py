@@ -98,6 +98,9 @@ def test_what_a_stream_has_lost(llama, tmp_path):
         expected = lost[windows][real].T @ inputs[0][windows][real]
         torch.testing.assert_close(products.lost, expected, rtol=1e-4, atol=1e-5)
         assert products.drift(torch.zeros_like(expected)).equal(products.lost)
+    there = lost.gather(1, calibration.positions[..., None].expand(-1, -1, lost.shape[-1])).flatten(0, 1)
+    torch.testing.assert_close(received.lost.T, there, rtol=1e-4, atol=1e-5)
+    assert received.aim(torch.zeros(lost.shape[-1], len(received.inputs))).equal(received.lost)
 
 
 def _both(attended: list[Tensor], text: object, block: nn.Module) -> Tensor:
