@@ -112,6 +112,15 @@ def in_groups(
     return parts
 
 
+def go_two_at_once(groups: Sequence[Sequence[str]], layers: Mapping[str, nn.Linear]) -> bool:
+    """Return whether two groups at once are worth it: a GPU works at one while the host reads the other's outcome.
+
+    Larger layers keep a GPU busy by themselves, and their curves fill its memory.
+    """
+    together = any(len(group) > 1 for group in groups)
+    return together and all(len(group) * layers[group[0]].weight.numel() <= GROUP_WEIGHTS for group in groups)
+
+
 def prune_layers(
     layers: Mapping[str, nn.Linear],
     received: Mapping[str, LayerInputs],

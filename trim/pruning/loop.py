@@ -6,11 +6,14 @@ the budgets that each layer is given beforehand.
 """
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from trim.calibration.inputs import MIN_TOKENS, LayerInputs
@@ -21,12 +24,14 @@ from trim.models.experts import RoutedLinear
 from trim.names import block_of
 from trim.progress import Meter
 from trim.pruning.events import BlockDone, LayerPruned, Listener, Note
-from trim.pruning.layer import Method, in_groups, prune_layers
+from trim.pruning.layer import Method, go_two_at_once, in_groups, prune_layers
 from trim.pruning.tune import tune_records
 from trim.runs.folder import Run
 from trim.runs.record import LayerRecord
 from trim.runs.recording import apply_record
 from trim.runs.writer import RunWriter
+
+T = TypeVar("T")
 
 _PRODUCTS_BYTES = 2**32  # that the products of a block's experts may take at once
 
@@ -160,20 +165,20 @@ class _BlockPruner:
         require_finite({name: layer.weight for name, layer in layers.items()})
         few: list[str] = []
         for group, received in self._captured(index, block, layers):
-            totals = self.budgets.totals
-            for part in in_groups({name: layers[name] for name in group}, received, totals, self.method):
-                begin = time.perf_counter()
-                more = f" and {len(part) - 1} more of its shape" if len(part) > 1 else ""
-                self.meter.report(f"Pruning {part[0]}{more}", index + len(records) / len(layers))
-                chosen = {name: layers[name] for name in part}
-                made = prune_layers(chosen, received, totals, self.method, self.listener)
-                records |= made
-                seconds = (time.perf_counter() - begin) / len(part)
-                for name, record in made.items():
-                    if self.method.of(received[name]) is not self.method:
-                        few.append(name)
-                    vectors[name] = replace(received[name], text=None, held_out=None)
-                    self.listener(_layer_pruned(record, index, seconds))
+            chosen = {name: layers[name] for name in group}
+            parts = in_groups(chosen, received, self.budgets.totals, self.method)
+            with _under_way(2 if go_two_at_once(parts, chosen) else 1) as begin:
+                waiting = [begin(functools.partial(self._prune, part, chosen, received)) for part in parts]
+                for part, result in zip(parts, waiting, strict=True):
+                    more = f" and {len(part) - 1} more of its shape" if len(part) > 1 else ""
+                    self.meter.report(f"Pruning {part[0]}{more}", index + len(records) / len(layers))
+                    made, seconds = result()
+                    records |= made
+                    for name, record in made.items():
+                        if self.method.of(received[name]) is not self.method:
+                            few.append(name)
+                        vectors[name] = replace(received[name], text=None, held_out=None)
+                        self.listener(_layer_pruned(record, index, seconds / len(made)))
         if few:
             self.listener(
                 Note(
@@ -183,6 +188,15 @@ class _BlockPruner:
                 )
             )
         return records, vectors
+
+    @torch.inference_mode()
+    def _prune(
+        self, names: list[str], layers: dict[str, nn.Linear], received: dict[str, LayerInputs]
+    ) -> tuple[dict[str, LayerRecord], float]:
+        """Prune layers that go together; returns their records and the seconds that it took."""
+        begin, chosen = time.perf_counter(), {name: layers[name] for name in names}
+        made = prune_layers(chosen, received, self.budgets.totals, self.method, self.listener)
+        return made, time.perf_counter() - begin
 
     def _captured(
         self, index: int, block: nn.Module, layers: dict[str, nn.Linear]
@@ -214,6 +228,22 @@ class _BlockPruner:
             if norms:
                 received = {name: replace(received[name], input_norm=norms[name]) for name in group}
             yield group, received
+
+
+@contextlib.contextmanager
+def _under_way(threads: int) -> Iterator[Callable[[Callable[[], T]], Callable[[], T]]]:
+    """Yield a function that begins work in one of some threads and returns what waits for its outcome.
+
+    With one thread there is no other: work is done when it is waited for.
+    """
+    if threads == 1:
+        yield lambda work: work
+        return
+    with ThreadPoolExecutor(threads, thread_name_prefix="trim-prune") as pool:
+        try:
+            yield lambda work: pool.submit(work).result
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _layer_pruned(record: LayerRecord, block: int, seconds: float) -> LayerPruned:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import datetime
-import hashlib
 import json
 import re
 import shutil
@@ -12,13 +11,13 @@ from pathlib import Path
 from typing import Self, cast
 
 import numpy as np
-from safetensors.numpy import save
 
 from trim.errors import RunError
 from trim.files import FolderLock, is_locked, remedy, remove_temporary, write_atomically
 from trim.models.heads import HeadLayout
 from trim.names import one_line
 from trim.row_parts import Structure
+from trim.runs.array_files import write_arrays
 from trim.runs.folder import Run, block_file, open_run
 from trim.runs.json_files import SCHEMA, read_json, settings_fingerprint
 from trim.runs.listing import free_path
@@ -141,22 +140,22 @@ class RunWriter(FolderWriter):
             parts, numbers[record.name] = to_parts(record)
             arrays |= {f"{record.name}/{key}": value for key, value in parts.items()}
         # One key: the order of several in the file would change from one writing to the next.
-        content = save(arrays, metadata={"trim": json.dumps({"schema": SCHEMA, "layers": numbers})})
+        metadata = {"trim": json.dumps({"schema": SCHEMA, "layers": numbers})}
         entry = self.manifest["blocks"].get(str(index))
         before = None if entry is None else entry["file"]
         name = block_file(index, again=before == block_file(index))
-        write_atomically(self.path / name, content)
+        size, digest = write_arrays(self.path / name, arrays, metadata)
         own = {
             "file": name,
-            "bytes": len(content),
-            "sha256": hashlib.sha256(content).hexdigest(),
+            "bytes": size,
+            "sha256": digest,
             "layers": list(numbers),
         }
         self.manifest["blocks"][str(index)] = cast(BlockEntry, facts | own)
         self._write_manifest()
         if before is not None:
             (self.path / before).unlink(missing_ok=True)
-        return len(content)
+        return size
 
     def drop_blocks(self, indices: Iterable[int]) -> None:
         """Take blocks out of the manifest, so that they are made again."""

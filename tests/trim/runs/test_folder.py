@@ -1,6 +1,7 @@
 """The run folder: what is written is what is read, and whatever happens to it has a clear outcome."""
 
 import errno
+import hashlib
 import json
 import os
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors import safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save, save_file
 
 import trim
 from diagnostics import concentration, similarity
@@ -17,6 +18,7 @@ from trim.files import FolderLock, atomic_file, is_locked, write_atomically
 from trim.methods.allocations import ScoredLayer
 from trim.methods.gini import gini
 from trim.models.heads import HeadLayout
+from trim.runs.array_files import write_arrays
 from trim.runs.folder import list_runs, open_run
 from trim.runs.record import CURVE_POINTS, curve_counts
 from trim.runs.recording import layer_record, record_of_search, run_record
@@ -504,3 +506,21 @@ def test_an_unwritable_folder_says_so(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(trim.RunError, match="choose another folder"):
         RunWriter.create(tmp_path / "file" / "run", SETTINGS)
+
+
+def test_arrays_are_written_as_safetensors_writes_them(tmp_path):
+    arrays = {
+        "b/x": np.arange(6, dtype=np.int32).reshape(2, 3),
+        "a/é": np.ones((3, 5), np.float16)[:, ::2],
+        "z": np.array([True, False, True]),
+        "m": np.linspace(0, 1, 4),
+        "empty": np.zeros(0, np.float16),
+        "g": np.ones(3, np.float32),
+        "u": np.arange(7, dtype=np.uint8),
+    }
+    size, digest = write_arrays(tmp_path / "file", arrays, {"trim": '{"k": "é"}'})
+    content = save(
+        {name: np.ascontiguousarray(value) for name, value in arrays.items()}, metadata={"trim": '{"k": "é"}'}
+    )
+    assert (tmp_path / "file").read_bytes() == content
+    assert (size, digest) == (len(content), hashlib.sha256(content).hexdigest())
