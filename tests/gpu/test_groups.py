@@ -89,8 +89,9 @@ def test_together_as_alone(shape, allocation, monkeypatch):
         assert other.search is None or other.search.learning_rate == one.search.learning_rate
         arrays, others = to_parts(one)[0], to_parts(other)[0]
         assert arrays.keys() == others.keys()
-        for key in ("gini", "weight_norm", "dead_rows"):
-            np.testing.assert_array_equal(arrays[key], others[key])
+        for key in ("gini", "weight_norm"):
+            np.testing.assert_allclose(others[key], arrays[key], rtol=1e-6)
+        np.testing.assert_array_equal(arrays["dead_rows"], others["dead_rows"])
         np.testing.assert_allclose(others["cosine_uniform"], arrays["cosine_uniform"], atol=1e-5)
 
 
@@ -122,9 +123,7 @@ def test_exact_qualities_are_those_of_the_counts():
 
 
 @pytest.mark.parametrize("allocation", ["trim", "optimal", "uniform"])
-def test_a_mixture_of_experts(
-    allocation: str, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_mixture_of_experts(allocation: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     source = folder_of(tmp_path / "model", module_of("qwen3_moe"))
     options = {
         "tokens": TOKENS,
