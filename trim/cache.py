@@ -11,6 +11,7 @@ outgrows `TRIM_CACHE_LIMIT_BYTES`.
 import contextlib
 import hashlib
 import json
+import math
 import os
 import shutil
 import struct
@@ -35,6 +36,10 @@ DEFAULT_LIMIT_BYTES = 20 * 2**30
 # cannot be made again.
 KINDS = ("checksums", "shipped", "compiled", "captures", "budgets", "models", "texts")
 ABANDONED_SECONDS = 24 * 3600  # after this, a temporary file or folder is what a killed process left
+MEASURE_SECONDS = 60
+_room: dict[
+    tuple[Path, int], tuple[float, int]
+] = {}  # of a cache and its limit: when measured, bytes that fit
 _CHECK = struct.Struct("<I")  # at the end of every file: the CRC-32 of what comes before it
 
 T = TypeVar("T")
@@ -144,14 +149,15 @@ def load_entry(path: Path, parse: Callable[[bytes], T]) -> T | None:
 
 def store(files: Iterable[tuple[Path, bytes]]) -> None:
     """Put files of one entry into the cache. No result depends on it, so a full disk is a warning."""
-    path = None
+    path, size = None, 0
     try:
         for path, content in files:
             with new_file(path) as file:
                 file.write(content)
                 file.write(_CHECK.pack(zlib.crc32(content)))
+            size += len(content) + _CHECK.size
         if path is not None:
-            shrink_to_limit(keep=_entry(path))
+            _shrink_if_grown(size, keep=_entry(path))
     except OSError as error:
         warnings.warn(
             f"results cannot be kept in {cache_folder()} ({type(error).__name__}), so the next use makes them again; "
@@ -214,8 +220,18 @@ def clear() -> int:
     return freed - sum(usage_bytes().values())
 
 
-def shrink_to_limit(keep: Path | None = None) -> None:
-    """Remove the least recently used entries, but not `keep`, until the cache is under its limit.
+def _shrink_if_grown(size: int, keep: Path) -> None:
+    """Shrink the cache where that many new bytes may not fit; what fits is measured once a minute: it reads folders."""
+    which = cache_folder(), limit_bytes()
+    measured, room = _room.get(which, (-math.inf, 0))
+    if size > room or time.monotonic() - measured > MEASURE_SECONDS:
+        _room[which] = time.monotonic(), shrink_to_limit(keep)
+    else:
+        _room[which] = measured, room - size
+
+
+def shrink_to_limit(keep: Path | None = None) -> int:
+    """Remove the least recently used entries, but not `keep`, until the cache is under its limit; return what fits.
 
     Raises:
         SettingsError: `TRIM_CACHE_LIMIT_BYTES` is not a whole number.
@@ -227,6 +243,7 @@ def shrink_to_limit(keep: Path | None = None) -> None:
             if entry != keep and (excess > 0 or abandoned):
                 excess -= _size_bytes(entry)
                 _remove(entry)
+    return -excess
 
 
 def _least_recently_used(folder: Path) -> list[Path]:

@@ -62,6 +62,19 @@ def test_captures_go_before_models_and_old_before_new(monkeypatch: pytest.Monkey
     assert [path.exists() for path in (old, new, model, used)] == [False, False, False, True]
 
 
+def test_what_does_not_fit_makes_room_and_what_fits_is_not_measured_again(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("TRIM_CACHE_LIMIT_BYTES", "1500")
+    old = entry("captures", "old", 400, 3600)
+    paths = [cache.entry_path("budgets", {"a": number}) for number in range(3)]
+    cache.store([(paths[0], bytes(400))])
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "shrink_to_limit", lambda _: pytest.fail("measured again"))
+        cache.store([(paths[1], bytes(400))])
+    assert old.exists()
+    cache.store([(paths[2], bytes(400))])
+    assert [path.exists() for path in (old, *paths)] == [False, True, True, True]
+
+
 def test_clear_leaves_what_is_not_ours():
     entry("captures", "a", 1000, 0)
     entry("models", "b", 500, 0)

@@ -75,6 +75,7 @@ def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
     """
     check_config(config)
     name = (getattr(config, "architectures", None) or [config.model_type])[0]
+    tried = _key(config)
     try:
         with _few_parameters(name):
             with torch.device("meta"):
@@ -82,8 +83,9 @@ def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
                     config, trust_remote_code=False
                 )
             make_linear(module)
-            small = copy.deepcopy(module)
-            split_experts(small, alike=True)
+            if tried not in _TRIALS:
+                small = copy.deepcopy(module)
+                split_experts(small, alike=True)
             split_experts(module)
     except ModelError:
         raise
@@ -92,10 +94,8 @@ def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
     except Exception as error:  # as many kinds as there are architectures
         raise _cannot_build(name, "" if isinstance(error, ValueError) else one_line(str(error))) from error
     blocks = find_blocks(module.eval())
-    small.eval()
-    tried = _key(config)
     if tried not in _TRIALS:
-        trial = copy.deepcopy(small)
+        trial = copy.deepcopy(small.eval())
         with _silent(), FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
             _place(trial)
             found = try_blocks(trial, find_blocks(trial))
