@@ -10,6 +10,7 @@ from app.ui.common.address import store_asked
 from app.ui.common.early import import_first_page, prepare_first_move
 from app.ui.common.frame import frame
 from app.ui.common.open_figure import figure_closed
+from app.ui.common.parts import controls_in
 from app.ui.common.present import links_between, present, presenting
 from app.ui.common.seminar import seminar_bar
 
@@ -21,6 +22,7 @@ st.logo(str(ASSETS / "wordmark.svg"), size="large", icon_image=str(ASSETS / "ico
 with PAGES.turn():
     frame()
     figure_closed()  # as all of the page runs
+    controls_in(None)
     store_asked()
     seminar_bar()
     if presenting():

@@ -156,6 +156,18 @@ class RateSummary:
     chosen: bool
     exhaustive: bool
 
+    @property
+    def marked(self) -> str:
+        """What is said at the chosen rate, and at another that gains more; of others nothing."""
+        if self.chosen or not self.exhaustive:
+            return "chosen" if self.chosen else ""
+        return "gains more" if self.tried else "gains more, not tried"
+
+    @property
+    def drawn(self) -> bool:
+        """Whether it has a point: one that was tried, or would gain; an untried one that would not has none."""
+        return self.quality is not None and (self.tried or bool(self.iteration))
+
 
 def rate_summaries(trace: LearningRateTrace) -> tuple[RateSummary, ...]:
     """Return one line per rate, in the trace's order: the table next to the figures."""

@@ -81,7 +81,7 @@ def _rate_marks(
     trace: LearningRateTrace, place: dict[float, float], low: float, high: float, is_pinned: bool
 ) -> list[Mark]:
     marks = []
-    summaries = [each for each in rate_summaries(trace) if each.gain is not None]
+    summaries = [each for each in rate_summaries(trace) if each.drawn]
     for name, style, symbol in (
         ("positive", "gain", "triangle-up"),
         ("negative", "loss", "triangle-down"),
@@ -118,17 +118,17 @@ def _rate_marks(
             marks.append(
                 Mark("points", "ink", [x for x, _ in crosses], [y for _, y in crosses], symbol="cross")
             )
-    chosen = [each for each in summaries if each.chosen]
-    best = [each for each in summaries if each.exhaustive and not each.chosen]
-    for which, symbol in ((chosen, "ring"), (best, "box")):
-        for each in which:
-            text = "chosen" if each.chosen else "gains more, not tried" if not each.tried else "gains more"
-            x, y = place[each.rate], float(np.clip(each.gain or 0.0, low, high))
-            marks.append(Mark("points", "ink", [x], [y], pinned=is_pinned, symbol=symbol))
-            if not is_pinned:  # the word is above the cross of the published reading
-                crossed = -np.inf if each.published is None else each.published - trace.uniform_quality
-                above = max(y, crossed) if crossed <= high else y
-                marks.append(Mark("points", "ink", [x], [above], text=text))
+    for each in sorted(summaries, key=lambda each: not each.chosen):
+        if not each.marked:
+            continue
+        x, y = place[each.rate], float(np.clip(each.gain or 0.0, low, high))
+        marks.append(
+            Mark("points", "ink", [x], [y], pinned=is_pinned, symbol="ring" if each.chosen else "box")
+        )
+        if not is_pinned:  # the word is above the cross of the published reading
+            crossed = -np.inf if each.published is None else each.published - trace.uniform_quality
+            above = max(y, crossed) if crossed <= high else y
+            marks.append(Mark("points", "ink", [x], [above], text=each.marked))
     return marks
 
 

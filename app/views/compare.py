@@ -122,7 +122,8 @@ def views(compared: list[Compared]) -> None:
     left, right = st.columns([3, 2]) if several else (st.container(), st.container())
     rows = []
     if together := pairable(compared):
-        rows = choose_rows(compared[0].stored)
+        first = compared[0].stored
+        rows = choose_rows(first.rows, lambda: first)
     with left:
         distribution_card(compared, rows, quantity)
     pair = None

@@ -12,11 +12,11 @@ import streamlit as st
 import trim
 from app.services.layer.keys import DEVICES, FIRST_TARGET_PERCENT, ModelKey, SensitivityKey, StudyKey
 from app.services.layer.shipped import Gains, ShippedLayer, shipped_layer
-from app.services.layer.study import Study
+from app.services.layer.study import Outcome, Study
 from app.services.server.access import SEMINAR
 from app.ui.common.address import show_refused
 from app.ui.common.choose import TEXT_WORDS, choose_layer, choose_model, choose_text
-from app.ui.common.parts import ALL_LAYERS, OVERVIEW, choose_part
+from app.ui.common.parts import ALL_LAYERS, OVERVIEW, choose_part, controls_in
 from app.ui.common.search_options import (
     SearchOptions,
     choose_search_options,
@@ -42,15 +42,66 @@ from trim.names import format_bytes
 
 if TYPE_CHECKING:
     import numpy as np
+    from streamlit.delta_generator import DeltaGenerator
+
+CONTROLS = "controls"  # the fragment that holds the controls of the charts
 
 
-@st.fragment
+@st.fragment(key=CONTROLS)
 def explore(
     study: Study, options: SearchOptions, sensitivity: np.ndarray | None, pinned: Pinned | None
 ) -> None:
-    """Show the target slider and the charts; only this part runs again when a control in it is let go."""
+    """Show the controls of the charts, and the charts."""
+    controls_in(CONTROLS)
     left, middle, right = target_bar().columns([3.5, 2.35, 4.15], vertical_alignment="bottom")
-    target = left.slider(
+    with middle:
+        methods = choose_shown()
+    messages = st.container()
+
+    def seen() -> Outcome:
+        return study.outcome(st.session_state["last_explored"][1], sensitivity)
+
+    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="parts"):
+        part = choose_part(PARTS)
+        with st.popover(rows_label(), type="tertiary", icon=":material/checklist:"):
+            rows = choose_rows(
+                study.rows, lambda: seen().view.showing(methods), lambda: seen().view, messages
+            )
+    aim(left, study, options, sensitivity, pinned, methods, part, rows)
+    if st.session_state.get("last_explored", (None,))[0] != study.key:
+        return
+    outcome = seen()
+    shown = outcome.view.showing(methods)
+    with right, st.container(horizontal=True, horizontal_alignment="right", gap="xsmall", key="actions"):
+        with st.popover("Pin", type="tertiary", icon=":material/keep:"):
+            pin_controls(Pin(study.key, st.session_state["target"], options), pinned)
+            reset_controls()
+        with st.popover("Keep", type="tertiary", icon=":material/bookmark_add:"):
+            keep_controls(study, outcome, shown)
+        add_to_compare(
+            lambda: [
+                live_pick(*side, each.method)
+                for side in [(study, seen())] + ([] if pinned is None else [(pinned.study, pinned.outcome())])
+                for each in shown.learned
+            ],
+            "add_to_compare",
+            " and what is pinned" if pinned is not None else "",
+        )
+
+
+@st.fragment
+def aim(
+    bar: DeltaGenerator,
+    study: Study,
+    options: SearchOptions,
+    sensitivity: np.ndarray | None,
+    pinned: Pinned | None,
+    methods: frozenset[str],
+    part: str,
+    rows: list[int],
+) -> None:
+    """Show the target slider and the charts; only this part runs again when the slider is let go."""
+    target = bar.slider(
         "Layer sparsity target: share of weights pruned",
         1,
         99,
@@ -59,8 +110,6 @@ def explore(
         key="target",
         bind="query-params",
     )
-    with middle:
-        methods = choose_shown()
     messages = st.container()
     try:
         outcome = study.outcome(settings(target / 100, options), sensitivity)
@@ -78,24 +127,6 @@ def explore(
     shown = whole.showing(methods)
     layer_name = re.sub(r"\W+", "-", f"{study.origin.model.title}-{study.key.layer}")
     file_name = f"{layer_name}-{target}"
-    with st.container(horizontal=True, vertical_alignment="center", gap="small", key="parts"):
-        part = choose_part(PARTS)
-        with st.popover(rows_label(), type="tertiary", icon=":material/checklist:"):
-            rows = choose_rows(shown, whole, messages)
-    seen = Pin(study.key, target, options)
-    with right, st.container(horizontal=True, horizontal_alignment="right", gap="xsmall", key="actions"):
-        with st.popover("Pin", type="tertiary", icon=":material/keep:"):
-            pin_controls(seen, pinned)
-            reset_controls()
-        with st.popover("Keep", type="tertiary", icon=":material/bookmark_add:"):
-            keep_controls(study, outcome, shown)
-        sides = [(study, outcome)] + ([(pinned.study, pinned.outcome())] if pinned is not None else [])
-        add_to_compare(
-            lambda: [live_pick(*side, each.method) for side in sides for each in shown.learned],
-            "add_to_compare",
-            f"{'both' if shown.learned[1:] else shown.own.label} {target}%",
-            "what is pinned" if pinned is not None else "",
-        )
     figures_are_of(
         study.origin.model.title,
         f"layer {study.key.layer}",
@@ -108,7 +139,7 @@ def explore(
         whole,
         rows,
         pinned=None if pinned is None else pinned.outcome().view.showing(methods),
-        pinned_label="" if pinned is None else pinned.pin.differences(seen),
+        pinned_label="" if pinned is None else pinned.pin.differences(Pin(study.key, target, options)),
         charts=part == OVERVIEW,
         file_name=file_name,
         gains=_gains(study),
@@ -123,7 +154,6 @@ def explore(
         more_section(Seen(shown, whole, rows, file_name, live=(study, outcome)))
     else:
         open_part(part, shown, whole, rows, file_name)
-    about(study)
 
 
 def load(key: ModelKey) -> trim.Model:
@@ -229,5 +259,6 @@ with st.container():  # likewise
     pinned = pinned_layer(study)
     sensitivity = sensitivity_of(study) if fisher else None
 explore(study, options, sensitivity, pinned)
+about(study)
 with messages:
     show_refused()

@@ -97,7 +97,7 @@ def page() -> None:
     with target_bar(), st.container(horizontal=True, vertical_alignment="center", gap="small", key="parts"):
         part = choose_part([each for each in PARTS if each not in LIVE_PARTS])
         with st.popover(plain(rows_label()), type="tertiary", icon=":material/checklist:"):
-            rows = choose_rows(view, messages=messages)
+            rows = choose_rows(view.rows, lambda: view, messages=messages)
         live_link(
             run.request,
             record.name,

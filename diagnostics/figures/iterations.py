@@ -166,8 +166,8 @@ def landscape_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Fig
             },
         )
     for index, words, symbol in (
-        (trace.exhaustive, "best of the full grid", "square"),
-        (trace.chosen, "published choice", "circle"),
+        (trace.exhaustive, "gains most", "square"),
+        (trace.chosen, "chosen", "circle"),
     ):
         if index is None:
             continue

@@ -54,7 +54,7 @@ def rate_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Figure:
         ("tried, negative", -1, palette.loss, "triangle-down"),
     ):
         _points(figure, trace, [p for p, s in stems if s.rate * sign > 0], summaries, name, symbol, colour)
-    untried = [place for place, s in enumerate(summaries) if not s.tried and s.quality is not None]
+    untried = [place for place, s in enumerate(summaries) if s.drawn and not s.tried]
     _points(figure, trace, untried, summaries, "not tried", "circle-open", palette.faint)
     _published(figure, summaries, theme)
     uncomputed = [place for place, s in enumerate(summaries) if s.quality is None]
@@ -138,23 +138,18 @@ def published_marker(theme: Theme) -> dict[str, object]:
 
 
 def _choices(figure: go.Figure, summaries: list[RateSummary], theme: Theme) -> None:
-    """Draw a ring and a word around the published choice and the best of the full grid; one if they agree."""
+    """Draw a ring and a word around the rate that was chosen, and a box around another that gains more."""
     palette = PALETTES[theme]
     chosen = next((place for place, summary in enumerate(summaries) if summary.chosen), -1)
     for place, summary in enumerate(summaries):
-        words = []
-        if summary.chosen:
-            words.append("chosen")
-        if summary.exhaustive:
-            words.append("best of grid")
-        if not words:
+        if not summary.marked:
             continue
         figure.add_scatter(
             x=[place, place],
             # The words are above the cross of the published reading.
             y=[summary.quality, max(y for y in (summary.quality, summary.published) if y is not None)],
             mode="markers+text",
-            name=", ".join(words),
+            name=summary.marked,
             showlegend=False,
             hoverinfo="skip",
             marker={
@@ -164,7 +159,7 @@ def _choices(figure: go.Figure, summaries: list[RateSummary], theme: Theme) -> N
                 "color": palette.ink,
                 "line": {"width": 1.8},
             },
-            text=["", "<br>".join(words)],
+            text=["", summary.marked.replace(", ", "<br>")],
             textposition=_word_place(place, chosen, len(summaries)),
             cliponaxis=False,
             textfont={"color": palette.ink, "size": 12},
@@ -194,5 +189,5 @@ def _outcome_sentence(trace: LearningRateTrace) -> str:
         )
     if trace.exhaustive is not None and trace.exhaustive != trace.chosen:
         rate = rate_label(float(trace.rates[trace.exhaustive]))
-        sentence += f" Over the full grid {rate} is best."
+        sentence += f" Of all rates, {rate} gains most."
     return sentence

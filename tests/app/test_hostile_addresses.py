@@ -180,7 +180,7 @@ def controls() -> None:
     choose_shown()
     fisher_wanted()
     layer = LayerView.of(STORE.open("mine"), STORE.layer("mine", "0.mlp.gate_proj"))
-    choose_rows(layer)
+    choose_rows(layer.rows, lambda: layer)
     st.slider("target", 1, 99, 70, key="target", bind="query-params")
     choose_part(PARTS)
 

@@ -67,7 +67,7 @@ def test_a_layer_at_three_targets_and_under_the_optimum_becomes_a_figure(page):
 
     page.goto("/")
     expect(page.get_by_role("heading", name="29.self_attn.v_proj")).to_be_visible()
-    press(page.get_by_role("button", name="Add TRIM 70% to compare"))
+    press(page.get_by_role("button", name="Add to compare"))
     press(page.get_by_role("link", name="Compare it"))
     expect(page.get_by_role("heading", name="How do layers differ?")).to_be_visible()
     expect(page.locator(".st-key-heading").get_by_text("29.self_attn.v_proj")).to_be_visible()

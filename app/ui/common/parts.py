@@ -1,4 +1,4 @@
-"""The choice of a page's part."""
+"""The choice of a page's part, and charts that change controls outside their own part."""
 
 from collections.abc import Sequence
 
@@ -29,3 +29,18 @@ def go_to_layer(name: str) -> None:
     control, and would take the part from the address afterwards.
     """
     st.session_state["go_to_layer"], st.session_state["part"] = name, OVERVIEW
+
+
+def rerun_control(key: str) -> None:
+    """Run again, in a callback of a chart, the fragment with the control that it has changed."""
+    if (fragment := st.session_state.get("controls_in")) is not None:
+        st.session_state["control_changed"] = key
+        st.rerun(fragment)
+
+
+def controls_in(fragment: str | None) -> None:
+    """Begin the fragment that holds the controls, where the charts are in one of their own."""
+    st.session_state["controls_in"] = fragment
+    if (key := st.session_state.pop("control_changed", None)) in st.session_state:
+        # Streamlit changes the address only for what is set in the run that draws the control.
+        st.session_state[key] = st.session_state[key]

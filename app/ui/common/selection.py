@@ -14,6 +14,7 @@ import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
 from app.services.runs.layer import LayerView
+from app.ui.common.parts import rerun_control
 from app.ui.common.text import plain
 
 MAX_ROWS = 200
@@ -90,6 +91,7 @@ def select(rows: np.ndarray | list[int], source: SelectionSource | None) -> None
         st.toast(f"{len(chosen):,} rows selected; the first {MAX_ROWS} are shown.", icon=":material/info:")
     st.session_state["rows"] = format_rows(chosen[:MAX_ROWS])
     st.session_state["selected_in"] = source
+    rerun_control("rows")
 
 
 def on_chart(
@@ -135,12 +137,16 @@ def rows_label() -> str:
 
 
 def choose_rows(
-    view: LayerView, whole: LayerView | None = None, messages: DeltaGenerator | None = None
+    count: int,
+    view: Callable[[], LayerView],
+    whole: Callable[[], LayerView] | None = None,
+    messages: DeltaGenerator | None = None,
 ) -> list[int]:
     """Show the controls for selecting rows, and return the rows.
 
     Args:
-        view: the layer as it is shown.
+        count: of the layer's rows.
+        view: returns the layer as it is shown.
         whole: the same with all allocations, where rows can be picked by how far TRIM is from the optimum.
         messages: where to say what is wrong with typed rows; None: below them.
     """
@@ -151,9 +157,9 @@ def choose_rows(
     def picked() -> None:
         if pick := st.session_state["pick"]:
             if whole is not None and pick in GAP_PICKS:
-                values = GAP_PICKS[pick](whole)
+                values = GAP_PICKS[pick](whole())
             else:
-                values = PICKS[pick](view)
+                values = PICKS[pick](view())
             order = np.argsort(np.where(np.isfinite(values), values, np.inf), kind="stable")
             select(order[:PICKED_ROWS], None)
 
@@ -175,7 +181,7 @@ def choose_rows(
         placeholder="for example those hurt most",
     )
     try:
-        return parse_rows(text, view.rows)
+        return parse_rows(text, count)
     except RowsError as error:
         (messages or left).markdown(f":red[{plain(error)}]")
         return []

@@ -33,26 +33,25 @@ def set_slots(picks: Sequence[Pick]) -> None:
     st.session_state[_SLOTS] = [str(pick) for pick in picks[: len(LETTERS)]]
 
 
-def add_to_compare(make: Callable[[], Sequence[Pick]], key: str, what: str = "", too: str = "") -> None:
+def add_to_compare(make: Callable[[], Sequence[Pick]], key: str, too: str = "") -> None:
     """Show the button "Add to compare" and, once something was added, the way to the Compare page.
 
     Args:
         make: returns what to add, when the button is pressed.
         key: the button's key.
-        what: is added, where the page shows several things: "TRIM 70%".
-        too: is added with it.
+        too: what is added with that which is shown.
     """
     count = len(slots())
     with st.container(
         horizontal=True, vertical_alignment="center", gap="xsmall", width="content", key=f"{key}_box"
     ):
         st.button(
-            f"Add {what}" if what and count else f"Add {what} to compare".replace("  ", " "),
+            "Add to compare",
             icon=":material/add_chart:",
             key=key,
             type="tertiary",
             on_click=lambda: _add(make()),  # at once: what draws the page may be interrupted
-            help=f"{' and '.join(filter(None, (what, too))) or 'What is shown'}: a curve each on Compare, up to eight.",
+            help=f"What is shown{too}: a curve each on Compare, up to eight.",
         )
         if count:
             compare_link([], f"Compare {count}" if count > 1 else "Compare it")

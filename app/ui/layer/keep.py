@@ -27,13 +27,14 @@ def keep_controls(study: "Study", outcome: "Outcome", shown: LayerView) -> None:
         label = st.segmented_control(
             "Allocation to keep", list(labels), default=label, required=True, key="allocation_to_keep"
         )
-    name = st.text_input("Name", f"{study.key.layer} at {shown.target:.0%}, {label}", max_chars=80)
-    if st.button("Keep as a run", type="primary", disabled=not name.strip()):
+    name = st.text_input("Name", max_chars=80, placeholder="layer, target and method").strip()
+    if st.button("Keep as a run", type="primary"):
         from app.services.layer.keep import keep
 
         try:
             signal = laboratory().measured_signal(study.key, outcome.result.settings)
-            folder = keep(study, outcome, labels[label], name.strip(), signal)
+            name = name or f"{study.key.layer} at {shown.target:.0%}, {label}"
+            folder = keep(study, outcome, labels[label], name, signal)
         except (TrimError, OSError) as error:
             st.error(plain(error), icon=":material/error:")
         else:

@@ -90,6 +90,7 @@ class Linked {
       }
       this.charts.get(panel.name).show(panel);
     }
+    this.redraw();
     this.light(this.lit);
     const drawn = Object.fromEntries(content.panels.map((panel) => [panel.name, JSON.stringify(panel)]));
     const changed = Object.keys(drawn).filter((name) => drawn[name] !== this.drawn?.[name]);
@@ -113,19 +114,12 @@ class Linked {
       make("dd", {}, make("b", {}, value), note ? make("span", { class: "note" }, ` ${note}`) : ""));
     this.numbers.replaceChildren(...numbers.map(entry));
     if (pinned) this.numbers.append(make("div", {}, this.sample("ink", true), make("dt", {}, pinned)));
-    this.fitNumbers();
     this.meanings.replaceChildren(...this.terms(meanings));
     this.why.hidden = !why;
     if (!why) return;
     this.question.textContent = why.label;
     this.reasons.replaceChildren(make("dl", {}, ...this.terms(why.said)), ...why.ways.map(([kind, value, label]) =>
       make("button", { type: "button", onclick: () => { this.why.open = false; this.send(kind, value); } }, label)));
-  }
-
-  // Where the line of numbers would take a second line, what is said in brackets goes first.
-  fitNumbers() {
-    this.numbers.classList.remove("tight");
-    this.numbers.classList.toggle("tight", this.numbers.clientHeight > 1.6 * (this.numbers.firstChild?.clientHeight ?? 0));
   }
 
   terms(said) {
@@ -197,9 +191,14 @@ class Linked {
     this.redraw();
   }
 
+  // Sizes are read together before anything is written: each reading after a writing lays the page out anew.
+  // Where the line of numbers would take a second line, what is said in brackets goes first.
   redraw() {
-    this.fitNumbers();
-    for (const chart of this.charts.values()) chart.draw();
+    this.numbers.classList.remove("tight");
+    const isTight = this.numbers.clientHeight > 1.6 * (this.numbers.firstChild?.clientHeight ?? 0);
+    const charts = [...this.charts.values()].map((chart) => [chart, chart.plot.getBoundingClientRect()]);
+    this.numbers.classList.toggle("tight", isTight);
+    for (const [chart, box] of charts) chart.draw(box);
   }
 }
 
@@ -245,13 +244,11 @@ class Chart {
     this.axis.hidden = !panel.otherAxis;
     this.axis.textContent = panel.otherAxis ?? "";
     this.axis.setAttribute("aria-label", `${panel.otherAxis ?? ""} axis`);
-    this.draw();
   }
 
   // ------------------------------------------------------------------------------------------ drawing
 
-  draw() {
-    const box = this.plot.getBoundingClientRect();
+  draw(box) {
     if (!this.panel || box.width < 40 || box.height < 30) return;
     const { x, y, marks, note } = this.panel;
     const longest = Math.max(0, ...y.ticks.map(([, label]) => label.length));
@@ -616,7 +613,7 @@ class Chart {
   under(steps) {
     const [mark] = this.histograms;
     const order = mark ? mark.y.flatMap((height, bin) => (height ? [bin] : []))
-      : this.name === "cosine" ? null : this.linked.content.rateOrder.toSorted((one, other) => one - other);
+      : this.name === "cosine" ? null : this.linked.content.rateOrder.filter((at) => this.rateNear(at)).sort((one, other) => one - other);
     const size = order ? order.length : this.linked.content.rows;
     this.cursor = this.cursor < 0 ? 0 : Math.min(Math.max(this.cursor + steps, 0), size - 1);
     if (mark) return this.binLit(mark, order[this.cursor]);

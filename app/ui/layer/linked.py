@@ -16,7 +16,7 @@ import streamlit as st
 from app.services.layer.shipped import Gains
 from app.services.runs.layer import LayerView
 from app.services.server.lru import Shared
-from app.ui.common.parts import go_to_layer
+from app.ui.common.parts import go_to_layer, rerun_control
 from app.ui.common.selection import select
 from app.ui.common.studio import open_studio
 from app.ui.layer import linked_text
@@ -238,6 +238,7 @@ def _opened() -> None:
     """Open the part of the page that has more on a chart."""
     if (part := linked_text.PART_OF_CHART.get(st.session_state[KEY]["opened"])) is not None:
         st.session_state["part"] = part
+        rerun_control("part")
 
 
 def _other_layer() -> None:

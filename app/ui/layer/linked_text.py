@@ -25,7 +25,7 @@ _IN_A_FEW_WORDS = {
 _SYMBOLS = {
     "triangle-up": "η > 0",
     "triangle-down": "η < 0",
-    "circle-open": "gain if it were tried",
+    "circle-open": "would gain, not tried",
     "cross": "by rounded counts, as TRIM chooses",
 }
 

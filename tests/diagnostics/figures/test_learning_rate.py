@@ -37,13 +37,13 @@ def test_rates_that_were_never_computed_are_words_not_points():
 
 def test_both_choices_are_marked():
     figure = rate_figure(search_trace())
-    assert {trace.name for trace in figure.data} >= {"chosen", "best of grid"}
+    assert {trace.name for trace in figure.data} >= {"chosen", "gains more, not tried"}
     assert "chose η = +0.02 (positive" in subtitle(figure)
     best = search_trace().exhaustive
     assert best != 1
-    assert f"Over the full grid {RATES[best]:+g} is best." in subtitle(figure).replace("−", "-")
+    assert f"Of all rates, {RATES[best]:+g} gains most." in subtitle(figure).replace("−", "-")
     same = rate_figure(search_trace(chosen=best, tried=np.ones(9, bool)))
-    assert len(traces(same, "chosen, best of grid")) == 1
+    assert len(traces(same, "chosen")) == 1
 
 
 def test_the_published_reading_is_laid_over_the_exact_one():
