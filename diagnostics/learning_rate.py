@@ -76,7 +76,7 @@ class LearningRateTrace:
         if self.chosen is not None and not tried[self.chosen]:
             raise ValueError("the chosen rate must be one that was tried")
 
-    @property
+    @cached_property
     def uniform_quality(self) -> float:
         """Layer quality of the uniform allocation."""
         return float(self.quality[np.asarray(self.tried), 0][0])
@@ -88,7 +88,7 @@ class LearningRateTrace:
             return "none"
         return "positive" if self.rates[self.chosen] > 0 else "negative"
 
-    @property
+    @cached_property
     def computed(self) -> np.ndarray:
         """(R,) bool, whether it is known where the rate leads."""
         computed: np.ndarray = ~np.isnan(self.quality).any(axis=1)
@@ -101,25 +101,25 @@ class LearningRateTrace:
         kept: np.ndarray = np.where(np.isnan(reading), -np.inf, reading).argmax(axis=1)
         return kept
 
-    @property
+    @cached_property
     def kept_quality(self) -> np.ndarray:
         """The quality of each rate's kept iteration, (R,); NaN of one not computed."""
         quality = self.quality[np.arange(len(self.rates)), self.kept]
         return np.where(self.computed, quality, np.nan)
 
-    @property
+    @cached_property
     def kept_gain(self) -> np.ndarray:
         """The quality minus that of uniform sparsity, (R,); NaN where either is not finite."""
         gain = self.gain[np.arange(len(self.rates)), self.kept]
         return np.where(self.computed, gain, np.nan)
 
-    @property
+    @cached_property
     def exhaustive(self) -> int | None:
         """Index of the rate that is best over the full grid; None if not all were computed, or none beats uniform."""
         best = int(self.kept_quality.argmax())  # which is one not computed, if there is any
         return best if self.kept_quality[best] > self.uniform_quality else None
 
-    @property
+    @cached_property
     def gain(self) -> np.ndarray:
         """Quality minus uniform quality, (R, K + 1); NaN where the quality is not finite."""
         usable = np.isfinite(self.quality) & np.isfinite(self.uniform_quality)
