@@ -181,7 +181,8 @@ def _cosine_panel(
         counts = np.asarray(allocation.counts)
         arrays[f"count_{allocation.method}"] = counts.astype(np.min_scalar_type(max(256, allocation.columns)))
     for each in shown.cosines:
-        arrays[f"cosine_{each.method}"] = each.cosine.astype(np.float32)
+        bits = each.cosine.astype(np.float32).view(np.uint32)
+        arrays[f"cosine_{each.method}"] = (bits & 0xFFFFFFF0).view(np.float32)  # the rest is noise, which packs badly
     panel = Panel(
         "cosine",
         "How fast do rows lose their output?",

@@ -144,7 +144,6 @@ def aim(
         file_name=file_name,
         gains=_gains(study),
         live=True,
-        refining=study.refining,
     )
     if part == "Gap":
         open_gap(study, outcome, rows, layer_name, file_name)

@@ -11,18 +11,25 @@ export default function ({ data, parentElement, setTriggerValue }) {
   const root = parentElement.querySelector(".trim-linked");
   root.linked ??= new Linked(root);
   root.linked.send = setTriggerValue;
-  root.linked.show(decode(data));
+  root.linked.asked = data;
+  decode(data, (content) => { if (root.linked.asked === data) root.linked.show(content); });
   return () => { if (!root.isConnected) root.linked.end(); };
 }
 
-function decode(bytes) {
+// At once, or where the arrays are packed in a moment.
+function decode(bytes, show) {
   const { buffer } = bytes.slice();
   const length = new Uint32Array(buffer, 0, 1)[0];
   const content = JSON.parse(new TextDecoder().decode(new Uint8Array(buffer, 4, length)));
-  for (const [name, [type, offset, count]] of Object.entries(content.arrays)) {
-    content.arrays[name] = new TYPES[type](buffer, 4 + length + offset, count);
-  }
-  return content;
+  const unpacked = (from, start) => {
+    for (const [name, [type, offset, count]] of Object.entries(content.arrays)) {
+      content.arrays[name] = new TYPES[type](from, start + offset, count);
+    }
+    show(content);
+  };
+  if (!content.packed) return unpacked(buffer, 4 + length);
+  const stream = new Blob([new Uint8Array(buffer, 4 + length)]).stream().pipeThrough(new DecompressionStream("deflate"));
+  new Response(stream).arrayBuffer().then((from) => unpacked(from, 0));
 }
 
 function make(name, attributes = {}, ...children) {

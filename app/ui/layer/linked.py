@@ -6,6 +6,7 @@ Everything it needs goes to the browser in one message: what is drawn, and where
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from weakref import WeakKeyDictionary
@@ -37,7 +38,7 @@ _DASHES = {
     "longdashdot": "11 3 2 3",
 }
 PANELS_CACHE_SIZE = 8  # of one layer
-MOST_WHILE_REFINING = 200_000  # bytes of where each row is
+MOST_UNPACKED = 200_000  # bytes of where each row is
 # What was drawn of a layer goes when the layer does.
 _drawn: WeakKeyDictionary[LayerView, Shared[tuple, tuple[Panels, list[dict]]]] = WeakKeyDictionary()
 _mount = st.components.v2.component(
@@ -60,7 +61,6 @@ def linked_charts(
     file_name: str = "layer",
     gains: Gains | None = None,
     live: bool = False,
-    refining: bool = False,
 ) -> None:
     """Show the line of numbers and, unless another part of the page is open, the four charts.
 
@@ -74,8 +74,6 @@ def linked_charts(
         file_name: of what is saved, without its ending.
         gains: of all layers of the model, where they are known.
         live: whether another layer of the model can be opened from here.
-        refining: whether the same will be shown again in a moment, of more text: until then the rows of a layer of
-            thousands are not lit.
     """
     if "go_to_layer" in st.session_state:
         st.rerun()  # all of the page: the controls of the layer are not in this part
@@ -102,12 +100,9 @@ def linked_charts(
     if panels is not None:
         content["samples"], content["rateOrder"] = panels.samples, panels.rate_order
         content["units"] = panels.units
-    arrays = {} if panels is None else panels.arrays
-    if refining and sum(array.nbytes for array in arrays.values()) > MOST_WHILE_REFINING:
-        arrays = {}
     asked = _mount(
         key=KEY,
-        data=encode(content, arrays),
+        data=encode(content, {} if panels is None else panels.arrays),
         on_rows_change=_selected,
         on_opened_change=_opened,
         on_axis_change=_other_axis,
@@ -149,7 +144,7 @@ def _panels(
 
 
 def encode(content: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Return one message: the length of the JSON, the JSON padded to whole words, and the arrays."""
+    """Return one message: the length of the JSON, the JSON padded to whole words, and the arrays, packed if large."""
     places: dict[str, tuple[str, int, int]] = {}
     parts: list[bytes] = []
     offset = 0
@@ -159,19 +154,26 @@ def encode(content: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> b
         data += b"\0" * (-len(data) % 4)
         parts.append(data)
         offset += len(data)
+    is_packed = offset > MOST_UNPACKED
     header = json.dumps(
-        {**content, "arrays": places}, separators=(",", ":"), allow_nan=False, default=vars
+        {**content, "arrays": places, "packed": is_packed},
+        separators=(",", ":"),
+        allow_nan=False,
+        default=vars,
     ).encode()
     header += b" " * (-len(header) % 4)
-    return len(header).to_bytes(4, "little") + header + b"".join(parts)
+    body = b"".join(parts)
+    return len(header).to_bytes(4, "little") + header + (zlib.compress(body) if is_packed else body)
 
 
 def decode(message: bytes) -> tuple[dict, dict[str, np.ndarray]]:
     """Return what `encode` was given, as the browser reads it."""
     length = int.from_bytes(message[:4], "little")
-    content = json.loads(message[4 : 4 + length])
+    content, body = json.loads(message[4 : 4 + length]), message[4 + length :]
+    if content.pop("packed"):
+        body = zlib.decompress(body)
     arrays = {
-        name: np.frombuffer(message, dtype, count, 4 + length + offset)
+        name: np.frombuffer(body, dtype, count, offset)
         for name, (dtype, offset, count) in content.pop("arrays").items()
     }
     return content, arrays
