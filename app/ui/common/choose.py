@@ -44,7 +44,7 @@ def choose_model(devices: list[str]) -> ModelKey:
     """Let the user choose any model: the demo, a Hub id, a folder or a GGUF file."""
     with st.sidebar:
         source = model_box("model", bind="query-params")
-        with st.expander("Device and number type", icon=":material/memory:"):
+        with st.popover("Device and number type", icon=":material/memory:", width="stretch"):
             device = st.selectbox("Device", ["automatic", *devices], key="device")
             dtype = st.selectbox(
                 "Number type",
@@ -60,7 +60,7 @@ def choose_text() -> SampleKey:
     """Choose the text that the model reads, and how much of it."""
     with st.sidebar:
         corpus = text_box("text", bind="query-params")
-        with st.expander("Text options", icon=":material/article:"):
+        with st.popover("Text options", icon=":material/article:", width="stretch"):
             bring_text("text")
             with st.form("sample", border=False):
                 windows = st.number_input(

@@ -8,7 +8,7 @@ _STYLE = """
 <style>
 .st-key-back { display: none; }
 /* What is about to be drawn anew can be read meanwhile. */
-[data-stale=true] { opacity: 0.75 !important; }
+[data-stale=true] { opacity: 1 !important; }
 /* Pointed at, the accent would be on a fifth of itself: 3.9 : 1 in dark. */
 [data-variant=segmented_control][data-selected=true]:hover { background-color: transparent !important; }
 /* White on the accent would be 3.6 : 1 in dark. */

@@ -59,7 +59,7 @@ def as_rates(text: str) -> tuple[float, ...]:
 
 def choose_search_options() -> SearchOptions:
     """Show the side bar's search options, and return them as typed; `settings` makes sense of them."""
-    with st.sidebar.expander("Search options", icon=":material/tune:"):
+    with st.sidebar.popover("Search options", icon=":material/tune:", width="stretch"):
         options = search_fields(bind="query-params")
         cap = st.number_input(
             "Largest row sparsity, TRIM (%)",
@@ -88,7 +88,7 @@ def default_options() -> SearchOptions:
 
 def fisher_wanted() -> bool:
     """Choose in the side bar whether the optimum's row weights are the rows' sensitivities."""
-    with st.sidebar.expander("Optimal allocation", icon=":material/balance:"):
+    with st.sidebar.popover("Optimal allocation", icon=":material/balance:", width="stretch"):
         chosen = st.segmented_control(
             "Row weights of the optimum",
             list(ROW_WEIGHT_WORDS),
