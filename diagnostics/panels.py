@@ -182,7 +182,8 @@ def _cosine_panel(
         arrays[f"count_{allocation.method}"] = counts.astype(np.min_scalar_type(max(256, allocation.columns)))
     for each in shown.cosines:
         bits = each.cosine.astype(np.float32).view(np.uint32)
-        arrays[f"cosine_{each.method}"] = (bits & 0xFFFFFFF0).view(np.float32)  # the rest is noise, which packs badly
+        bits &= 0xFFFFFFF0  # the rest is noise, which packs badly
+        arrays[f"cosine_{each.method}"] = bits.view(np.float32)
     panel = Panel(
         "cosine",
         "How fast do rows lose their output?",

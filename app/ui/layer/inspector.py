@@ -13,8 +13,6 @@ from app.ui.common.text import plain
 from app.ui.layer import text
 from app.ui.layer.cards import paths_view, row_numbers
 from diagnostics.allocation import RowAllocation, pool_mask
-from diagnostics.concentration import lorenz_curves
-from diagnostics.figures.concentration import lorenz_figure
 from diagnostics.figures.mask import mask_figure
 from diagnostics.figures.row_detail import row_prices_figure, row_scores_figure
 from diagnostics.figures.similarity import cosine_figure
@@ -30,7 +28,7 @@ COLUMN_NAMES = {
     "x": "x of the search",
     "sensitivity": "sensitivity",
 }
-ALLOCATION_COLUMNS = {"count": "pruned", "row_sparsity": "row sparsity", "cosine": "cosine"}
+ALLOCATION_COLUMNS = {"row_sparsity": "pruned", "cosine": "cosine"}
 
 
 def row_table(view: LayerView, rows: list[int]) -> None:
@@ -51,7 +49,7 @@ def row_table(view: LayerView, rows: list[int]) -> None:
     named = {"Part": parts[rows]} if view.parts else {}
     share = st.column_config.NumberColumn(format="percent")
     st.dataframe(
-        named | {names[key]: values[rows] for key, values in numbers.items()},
+        named | {names[key]: values[rows] for key, values in numbers.items() if key in names},
         hide_index=True,
         height=min(38 + 35 * len(rows), 300),
         column_config={names[key]: share for key in numbers if key.endswith("_row_sparsity")},
@@ -59,14 +57,11 @@ def row_table(view: LayerView, rows: list[int]) -> None:
 
 
 def row_inspector(view: LayerView, rows: list[int], file_name: str) -> None:
-    """Show one row: its scores and their cut, its Lorenz curve, its cosine, and how its counts were reached."""
+    """Show one row: its scores and their cut, its cosine, and how its counts were reached."""
     row = st.selectbox("Row to look into", rows, key="inspected_row")
     cards: list[Callable[[], None]] = []
     if view.score is not None:
-        cards += [
-            partial(_scores_card, view, view.score, row, file_name),
-            partial(_lorenz_card, view.score, row, file_name),
-        ]
+        cards.append(partial(_scores_card, view, view.score, row, file_name))
     cards.append(partial(_cosine_card, view, row, file_name))
     shown = {each.method for each in view.allocations}
     if "trim" in shown:
@@ -95,21 +90,6 @@ def _scores_card(view: LayerView, score: np.ndarray, row: int, file_name: str) -
         )
 
     card("row_scores", {"Scores": drawn}, file_name=file_name, brief=True)
-
-
-def _lorenz_card(score: np.ndarray, row: int, file_name: str) -> None:
-    (curve,) = lorenz_curves(score, [row])
-
-    def drawn() -> View:
-        return View(
-            lorenz_figure([curve], theme()),
-            text.lorenz_seen(True),
-            explanations.LORENZ_FORMULA,
-            f"Lorenz curve of the scores of row {row}",
-            lambda: {"share_of_weights": curve.population, "share_of_score": curve.share},
-        )
-
-    card("row_lorenz", {"Lorenz": drawn}, file_name=file_name, brief=True)
 
 
 def _cosine_card(view: LayerView, row: int, file_name: str) -> None:
