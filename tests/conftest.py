@@ -37,6 +37,7 @@ LONG_TEXT = 100_000  # characters
 FORKING = (
     "tests/app/services/jobs/test_continuations.py",
     "tests/app/services/jobs/test_manager.py",
+    "tests/test_one_declaration.py",
     "tests/trim/cli/test_cli.py",
     "tests/trim/pruning/test_loop.py",
 )

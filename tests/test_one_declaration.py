@@ -1,15 +1,23 @@
 """An option is declared in one place, and every part of the product that speaks of options has it."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
-from tests.processes import python
+from tests import forks
 from trim.runs.options import Option, idle_options, options
 from trim.runs.settings import PruneSettings
 from trim.sweeps.settings import GRID, SHARED
 
 # The settings class with one more option, in place before anything reads it.
 DECLARED = """
-import dataclasses
+import dataclasses, sys
+
+# A fork has imported torch, and our own modules too: those are imported anew.
+for name in [name for name in sys.modules if name.partition(".")[0] in ("trim", "app", "diagnostics", "tests")]:
+    del sys.modules[name]
 from trim.runs import settings as module
 from trim.runs.options import option
 
@@ -112,7 +120,14 @@ new_run_form(["cpu"], STORE.runs())
 @pytest.mark.slow
 def test_an_option_added_in_one_place_is_seen_everywhere(tmp_path):
     runs = str(tmp_path / "runs")
-    printed = python(DECLARED + USED, runs, PAGE, TRIM_RUNS=runs, TRIM_CACHE=str(tmp_path))
+    process = forks.Popen(
+        [sys.executable, "-c", DECLARED + USED, runs, PAGE],
+        stdout=subprocess.PIPE,
+        env=os.environ | {"TRIM_RUNS": runs, "TRIM_CACHE": str(tmp_path)},
+    )
+    with process.stdout as output:
+        printed = output.read()
+    assert process.wait() == 0, printed
     assert printed.splitlines()[-1] == "seen everywhere"
 
 
