@@ -1,5 +1,6 @@
 """Layers that go through the kernels together, against each alone, on a CUDA device."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,19 @@ def test_together_as_alone(shape, allocation, monkeypatch):
             np.testing.assert_allclose(others[key], arrays[key], rtol=1e-6)
         np.testing.assert_array_equal(arrays["dead_rows"], others["dead_rows"])
         np.testing.assert_allclose(others["cosine_uniform"], arrays["cosine_uniform"], atol=1e-5)
+
+
+def test_experts_of_fewer_vectors_go_along(monkeypatch):
+    samples = samples_of(SHAPES[0])
+    fewer = [
+        dataclasses.replace(each, inputs=each.inputs[:, : 70 - place]) for place, each in enumerate(samples)
+    ]
+    alone = records(fewer, [30000] * 5, "trim")
+    monkeypatch.setattr(f"{__name__}.GROUPED", [True])
+    for one, other in zip(alone, records(fewer, [30000] * 5, "trim"), strict=True):
+        assert other.vectors == one.vectors
+        assert (one.keep() == other.keep()).mean() > 0.999
+        assert other.realised_quality == pytest.approx(one.realised_quality, rel=1e-5)
 
 
 def test_the_same_twice(monkeypatch):

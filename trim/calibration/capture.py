@@ -62,20 +62,23 @@ class LayerSample:
 def scored_layers(
     samples: Sequence[LayerSample], score: str, sensitivities: Sequence[Tensor] | None = None
 ) -> ScoredLayer:
-    """Sweep layers of one shape, with as many input vectors, together, as `LayerSample.scored` does.
+    """Sweep layers of one shape together, as `LayerSample.scored` does.
 
     Raises:
         NonFiniteError: a weight or an activation is NaN or infinite.
     """
-    scores, weight, inputs = map(
-        _in_one,
-        (
-            [SCORES[score](each.weight, each.input_norm) for each in samples],
-            [each.weight for each in samples],
-            [each.inputs for each in samples],
-        ),
+    scores = _in_one([SCORES[score](each.weight, each.input_norm) for each in samples])
+    weight = _in_one([each.weight for each in samples])
+    vectors = tuple(each.inputs.shape[1] for each in samples)
+    most = max(vectors)
+    inputs = _in_one(
+        [
+            each.inputs if number == most else nn.functional.pad(each.inputs, (0, most - number))
+            for each, number in zip(samples, vectors, strict=True)
+        ]
     )
-    curves = curves_of_layers(weight, inputs, scores, [each.name for each in samples])
+    names = [each.name for each in samples]
+    curves = curves_of_layers(weight, inputs, scores, names, vectors if min(vectors) < most else None)
     rows = scores.flatten(0, 1)
     of_rows = None if sensitivities is None else torch.cat(list(sensitivities)).to(rows.device)
     return ScoredLayer(curves, rows, of_rows)

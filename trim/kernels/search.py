@@ -75,7 +75,8 @@ def run(
     parts = _parts(rows, len(rates) * layers, device)
     # The zeros at the end count the arrivals at the barriers of each rate of each layer.
     parameters = torch.tensor(
-        (cap, *rates, *targets, *totals, *(0 for _ in range(layers * len(rates)))), dtype=torch.float64
+        (cap, *rates, *targets, *totals, *curves.vectors_of_layers, *(0 for _ in range(layers * len(rates)))),
+        dtype=torch.float64,
     ).to(device, non_blocking=True)
     updates = (layers, len(rates), steps)
     x, scratch, partials, sums, out, counts = (
@@ -95,13 +96,13 @@ def run(
     )  # fmt: skip
     _follow[(parts, len(rates), layers)](
         *looked_up, parameters, x, scratch, partials, sums,
-        rows, columns, curves.vectors, iterations, ROW_MEASURES[row_measure], with_ratio,
+        rows, columns, iterations, ROW_MEASURES[row_measure], with_ratio,
         PARTS=parts, PARTS_2=triton.next_power_of_2(parts), SUMS=SUMS, BLOCK=BLOCK,
         num_warps=WARPS, launch_cooperative_grid=parts > 1,
     )  # fmt: skip
     judge_updates[(len(rates) * steps, layers)](
         *looked_up, parameters[1 + len(rates) + layers :], x, sums, out, counts,
-        rows, columns, curves.vectors, limit, ROW_MEASURES[row_measure], LAYER_MEASURES[layer_measure], with_ratio,
+        rows, columns, limit, ROW_MEASURES[row_measure], LAYER_MEASURES[layer_measure], with_ratio,
         PARTS=parts, SUMS=SUMS, BLOCK=BLOCK, WIDE_BLOCK=WIDE_BLOCK, num_warps=WARPS,
     )  # fmt: skip
     return [Found(*each) for each in zip(*out.cpu(), x, counts, strict=True)]
@@ -134,10 +135,10 @@ def _await(counter, arrivals):
 
 
 # An argument that is 1 would be taken for a constant, which has no type.
-@triton.jit(do_not_specialize=["rows", "columns", "vectors", "iterations", "row_measure", "with_ratio"])
+@triton.jit(do_not_specialize=["rows", "columns", "iterations", "row_measure", "with_ratio"])
 def _follow(
     energy, error, output_energy, output_norm, output_peak, whole, parameters, x, scratch, partials, sums,
-    rows, columns, vectors, iterations, row_measure, with_ratio,
+    rows, columns, iterations, row_measure, with_ratio,
     PARTS: tl.constexpr, PARTS_2: tl.constexpr, SUMS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Follow a share of a layer's rows at one rate from uniform on: x after each update, the sums at floor counts."""
@@ -153,7 +154,8 @@ def _follow(
     cap = tl.load(parameters)
     step = 2 * tl.load(parameters + 1 + rate)
     target = tl.load(parameters + 1 + rates + layer)
-    counter = (parameters + 1 + rates + 2 * layers + path).to(tl.pointer_type(tl.int32))
+    vectors = tl.load(parameters + 1 + rates + 2 * layers + layer)
+    counter = (parameters + 1 + rates + 3 * layers + path).to(tl.pointer_type(tl.int32))
     energy, error, output_energy, output_norm, output_peak, whole = of_layer(
         energy, error, output_energy, output_norm, output_peak, whole, layer, rows, columns
     )

@@ -57,17 +57,21 @@ def of_layer(energy, error, output_energy, output_norm, output_peak, whole, laye
     )
 
 
-@triton.jit(do_not_specialize=["rows", "columns", "vectors", "limit", "with_ratio"])
+@triton.jit(do_not_specialize=["rows", "columns", "limit", "with_ratio"])
 def judge_updates(
     energy, error, output_energy, output_norm, output_peak, whole, totals, x, sums, out, counts,
-    rows, columns, vectors, limit, row_measure, layer_measure, with_ratio,
+    rows, columns, limit, row_measure, layer_measure, with_ratio,
     PARTS: tl.constexpr, SUMS: tl.constexpr, BLOCK: tl.constexpr, WIDE_BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Store an update's quality and variance at floor counts, its exact counts, and the quality of these."""
+    """Store an update's quality and variance at floor counts, its exact counts, and the quality of these.
+
+    `totals`: of each layer, and then how many input vectors it has.
+    """
     layer = tl.program_id(1)
     here = (layer * tl.num_programs(0) + tl.program_id(0)).to(tl.int64)
     all_updates = tl.num_programs(0) * tl.num_programs(1)
     total = tl.load(totals + layer).to(tl.int64)
+    vectors = tl.load(totals + tl.num_programs(1) + layer)
     energy, error, output_energy, output_norm, output_peak, whole = of_layer(
         energy, error, output_energy, output_norm, output_peak, whole, layer, rows, columns
     )

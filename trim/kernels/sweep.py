@@ -14,12 +14,9 @@ import triton.language as tl
 from torch import Tensor
 
 from trim.kernels.sort import sort_rows
-from trim.matmul import full_product
+from trim.matmul import LANE_BYTES, ROW_LANES, SLICE_VECTORS, full_product, padded_vectors
 
-LANE_BYTES = 16  # the widest load
-ROW_LANES = 8  # lanes that share a row: with 8 a warp reads whole cache lines, and sums need three shuffles
 CHUNK_COLUMNS = 8  # columns between two stores of the curves
-SLICE_VECTORS = 256  # calibration vectors in one sweep; more are swept in turn and added
 REGISTERS = 128  # of a thread, so that a processor holds 16 warps
 
 
@@ -44,7 +41,7 @@ def retention(
     invalid = weight.new_zeros(layers, dtype=torch.int32)
     order, sorted_weight = sort_rows(weight, score, invalid)
     # A copy, filled up with vectors that add nothing.
-    padded = inputs.new_zeros(layers, columns, _padded_vectors(vectors, inputs.dtype))
+    padded = inputs.new_zeros(layers, columns, padded_vectors(vectors, inputs.dtype))
     padded[..., :vectors] = inputs
     output = full_product(weight.view(layers, rows, columns), padded).flatten(0, 1)
     energy, error, dot = (weight.new_empty(len(weight), columns + 1, dtype=torch.float32) for _ in range(3))
@@ -58,14 +55,6 @@ def retention(
             ROWS=row_block, SEGMENTS=segments, WIDTH=width, CHUNK=CHUNK_COLUMNS, num_warps=1, maxnreg=REGISTERS,
         )  # fmt: skip
     return dot, energy, error, order[:, :columns], output[:, :vectors], invalid
-
-
-def _padded_vectors(vectors: int, dtype: torch.dtype) -> int:
-    """Round the number of calibration vectors up to what the sweep's tiles take; the added vectors are zero."""
-    width = ROW_LANES * LANE_BYTES // dtype.itemsize
-    if vectors >= SLICE_VECTORS:
-        return int(triton.cdiv(vectors, SLICE_VECTORS)) * SLICE_VECTORS
-    return max(int(triton.next_power_of_2(vectors)), width)
 
 
 def _tile(inputs: Tensor) -> tuple[int, int, int]:

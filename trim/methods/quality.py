@@ -50,12 +50,12 @@ def _decibel(peak: Tensor, noise: Tensor) -> Tensor:
 def _noise_power(retained: Retained) -> Tensor:
     """Compute the mean squared error over all D · L outputs, (...)."""
     curves = retained.curves
-    return curves.by_layer(retained.error).sum(dim=-1) / (curves.layer_rows * curves.vectors)
+    return curves.by_layer(retained.error).sum(dim=-1) / (curves.layer_rows * curves.layer_vectors)
 
 
 def row_psnr(retained: Retained) -> Tensor:
     """Compute `psnr` of each row, (..., D)."""
-    return _decibel(retained.curves.output_peak, retained.error / retained.curves.vectors)
+    return _decibel(retained.curves.output_peak, retained.error / retained.curves.row_vectors)
 
 
 def cosim_flat(retained: Retained) -> Tensor:
@@ -69,7 +69,7 @@ def snr(retained: Retained) -> Tensor:
     """Compute `snr`, (...)."""
     noise = _noise_power(retained)
     curves = retained.curves
-    signal = curves.by_layer(curves.output_energy).sum(dim=-1) / (curves.layer_rows * curves.vectors)
+    signal = curves.by_layer(curves.output_energy).sum(dim=-1) / (curves.layer_rows * curves.layer_vectors)
     return torch.where(noise < NOISE_FLOOR, torch.inf, _decibel(signal, noise))
 
 
@@ -119,7 +119,7 @@ def row_cosim(retained: Retained) -> Tensor:
 
 def row_mse(retained: Retained) -> Tensor:
     """Compute `mse` of each row, (..., D)."""
-    return -retained.error / retained.curves.vectors
+    return -retained.error / retained.curves.row_vectors
 
 
 def cosim_dim(retained: Retained) -> Tensor:

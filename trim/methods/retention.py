@@ -43,6 +43,7 @@ class RetentionCurves:
         output: (D, L) float32, the dense output Y.
         side_by_side: (D, N + 1, 4) float64, the three and the cosine in host memory, where they were computed there.
         layers: G.
+        own_vectors: L of each layer, where some have fewer vectors than others, and zeros after them; None: all alike.
     """
 
     dot: Tensor
@@ -54,6 +55,7 @@ class RetentionCurves:
     output: Tensor = field(repr=False)
     side_by_side: np.ndarray | None = field(default=None, repr=False)
     layers: int = 1
+    own_vectors: tuple[int, ...] | None = None
 
     @property
     def weight(self) -> Tensor:
@@ -81,9 +83,27 @@ class RetentionCurves:
         return self.captured_weight.shape[1]
 
     @property
+    def vectors_of_layers(self) -> tuple[int, ...]:
+        """L of each layer."""
+        return self.own_vectors or (self.vectors,) * self.layers
+
+    @property
     def vectors(self) -> int:
-        """L, the calibration vectors."""
+        """L, the calibration vectors; of layers with different numbers of them the most."""
         return self.captured_inputs.shape[-1]
+
+    @property
+    def layer_vectors(self) -> "int | Tensor":
+        """L, or (G,) where layers have different numbers of vectors."""
+        if self.own_vectors is None:
+            return self.vectors
+        return torch.tensor(self.own_vectors, device=self.dot.device)
+
+    @property
+    def row_vectors(self) -> "int | Tensor":
+        """L of each row's layer, (D,) where layers have different numbers of vectors."""
+        vectors = self.layer_vectors
+        return vectors if isinstance(vectors, int) else vectors.repeat_interleave(self.layer_rows)
 
     def by_layer(self, values: Tensor) -> Tensor:
         """View numbers of rows (..., D) as those of one layer, (..., D), or of each of G, (..., G, D / G)."""
@@ -103,9 +123,9 @@ class RetentionCurves:
         table = self.side_by_side
         tables = [None] * self.layers if table is None else np.split(table, self.layers)
         return [
-            RetentionCurves(dot, energy, error, order, weight, inputs, output, own)
-            for (dot, energy, error, order, weight, output), inputs, own in zip(
-                of_layers, self.captured_inputs, tables, strict=True
+            RetentionCurves(dot, energy, error, order, weight, inputs[:, :vectors], output[:, :vectors], own)
+            for (dot, energy, error, order, weight, output), inputs, own, vectors in zip(
+                of_layers, self.captured_inputs, tables, self.vectors_of_layers, strict=True
             )
         ]
 
@@ -153,7 +173,7 @@ class RetentionCurves:
                 torch.stack([self.dot, self.energy, self.error, self.cosine], dim=-1).double().cpu().numpy()
             )
         norm, peak = (values.cpu().numpy() for values in (self.output_norm, self.output_peak))
-        return Tables(curves, norm, peak, self.vectors)
+        return Tables(curves, norm, peak, self.vectors_of_layers[0])
 
     @cached_property
     def ranks(self) -> Tensor:

@@ -1,5 +1,6 @@
 """Sweep layers: their retention curves from weights, inputs and scores."""
 
+import dataclasses
 import math
 from collections.abc import Sequence
 
@@ -41,14 +42,21 @@ def retention_curves(
     return curves_of_layers(weight[None], inputs[None], score[None], [name])
 
 
-def curves_of_layers(weight: Tensor, inputs: Tensor, score: Tensor, names: Sequence[str]) -> RetentionCurves:
-    """Sweep G layers of one shape, with as many input vectors, as `retention_curves` does: on a GPU as one.
+def curves_of_layers(
+    weight: Tensor,
+    inputs: Tensor,
+    score: Tensor,
+    names: Sequence[str],
+    vectors: tuple[int, ...] | None = None,
+) -> RetentionCurves:
+    """Sweep G layers of one shape as `retention_curves` does: on a GPU as one.
 
     Args:
         weight: (G, D, N).
         inputs: (G, N, L).
         score: (G, D, N).
         names: what error messages call each.
+        vectors: how many of L input vectors each has, where zeros follow them; None: all.
     """
     weight, inputs, score = weight.detach(), inputs.detach(), score.detach()
     by_kernels = has_kernels(weight.device) and score.dtype != torch.float64
@@ -57,7 +65,7 @@ def curves_of_layers(weight: Tensor, inputs: Tensor, score: Tensor, names: Seque
         for layer in zip(weight, inputs, score, names, strict=True):
             _check_finite(*layer)
         _check_overflow(curves, names)
-    return curves
+    return curves if vectors is None else dataclasses.replace(curves, own_vectors=vectors)
 
 
 def _compiled_curves(weight: Tensor, inputs: Tensor, score: Tensor) -> tuple[RetentionCurves, bool]:

@@ -13,6 +13,7 @@ from trim.calibration.capture import LayerSample, scored_layers
 from trim.calibration.inputs import LayerInputs
 from trim.calibration.products import ProductsRequest
 from trim.devices import has_kernels, memory_errors_named
+from trim.matmul import padded_vectors
 from trim.methods.allocations import Allocation, MaskRetained, ScoredLayer, allocate_pattern, joined
 from trim.methods.choices import ALLOCATIONS, DIRECT_QUALITIES, OF_LAYERS, SOLVERS
 from trim.methods.least_squares import TextProducts
@@ -88,12 +89,12 @@ def in_groups(
 ) -> list[list[str]]:
     """Split layers into groups that `prune_layers` prunes together, in order of their first ones.
 
-    On a GPU, where small layers take as long as their launches, layers of one shape that are pruned alike and have as
-    many input vectors go together, of `GROUP_WEIGHTS` weights at most; elsewhere each goes alone.
+    On a GPU, where small layers take as long as their launches, layers of one shape that are pruned alike, and whose
+    input vectors are padded to as many, go together, of `GROUP_WEIGHTS` weights at most; elsewhere each goes alone.
     """
     groups: dict[object, list[str]] = {}
     for name, layer in layers.items():
-        own, shape, vectors = method.of(received[name]), layer.weight.shape, received[name].inputs.shape[1]
+        own, shape, inputs = method.of(received[name]), layer.weight.shape, received[name].inputs
         alone = (
             not has_kernels(layer.weight.device)
             or totals[name] == 0
@@ -102,7 +103,8 @@ def in_groups(
             or own.layer_quality in DIRECT_QUALITIES
             or received[name].text is not None
         )
-        key = name if alone else (own.allocation, own.score, shape, vectors)
+        padded = padded_vectors(inputs.shape[1], inputs.dtype) if inputs.shape[1] else 0
+        key = name if alone else (own.allocation, own.score, shape, padded)
         groups.setdefault(key, []).append(name)
     parts = []
     for group in groups.values():

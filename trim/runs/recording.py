@@ -213,7 +213,7 @@ def layer_records(
                 budget=float(budgets[place]),
                 allocation=allocation,
                 score=score_name,
-                vectors=curves.vectors,
+                vectors=curves.vectors_of_layers[place],
                 quality_measure=quality_measure,
                 search=search,
                 tokens=tokens[place],
