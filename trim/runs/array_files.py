@@ -37,10 +37,10 @@ def write_arrays(
     digest = hashlib.sha256()
     with atomic_file(path) as file:
         head = len(text).to_bytes(8, "little") + text
-        for part in (
-            head,
-            *(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8) for name in ordered),
-        ):
+        parts: list[bytes | memoryview] = [head]
+        for name in ordered:
+            parts.append(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data)
+        for part in parts:
             digest.update(part)
             file.write(part)
     return len(head) + end, digest.hexdigest()
