@@ -322,26 +322,14 @@ def percentile_bands(
         (0, 4, "90% of rows", palette.band[0]),
         (1, 3, "half of the rows", palette.band[1]),
     ):
-        lower = {"width": 0, "shape": "linear"}
-        figure.add_scatter(
-            x=drawn(x),
-            y=drawn(bands[low]),
-            mode="lines",
-            line=lower,
-            hoverinfo="skip",
-            showlegend=False,
-            name=f"{name}, lower edge",
-        )
-        figure.add_scatter(
-            x=drawn(x),
-            y=drawn(bands[high]),
-            mode="lines",
-            line=lower,
-            fill="tonexty",
-            fillcolor=colour,
-            hoverinfo="skip",
-            name=name,
-        )
+        for edge, look in (
+            (low, {"showlegend": False, "name": f"{name}, lower edge"}),
+            (high, {"fill": "tonexty", "fillcolor": colour, "name": name}),
+        ):
+            line = {"width": 0, "shape": "linear"}
+            figure.add_scatter(
+                x=drawn(x), y=drawn(bands[edge]), mode="lines", line=line, hoverinfo="skip", **look
+            )
     figure.add_scatter(
         x=drawn(x),
         y=drawn(bands[2]),

@@ -16,11 +16,10 @@ from app.services.runs.store import StoredRun
 from app.services.server.access import SEMINAR
 from app.ui.common.cards import fact, fact_columns
 from app.ui.common.continuations import continuations_card
-from app.ui.common.guard import guarded
 from app.ui.common.present import kept
 from app.ui.common.slots import add_to_compare
 from app.ui.common.text import plain
-from app.ui.runs.own import delete_it, name_and_note, offer_files
+from app.ui.runs.own import name_and_note, offer_files, show_entry
 from app.ui.runs.table import state_text
 from diagnostics.export import arrays_npz, table_csv
 from diagnostics.format import percent
@@ -34,15 +33,8 @@ MAX_LAYERS_IN_REPORT = 8
 
 def show_run(entry: StoredRun, facts: RunFacts) -> None:
     """Show everything below the table."""
-    st.subheader(plain(facts.name))
-    if facts.note:
-        st.markdown(plain(facts.note))
-    if entry.run is None:
-        st.error(plain(facts.problem), icon=":material/broken_image:")
-    else:
-        with guarded():
-            _show(entry, entry.run, facts)
-    delete_it(entry, facts)
+    run = entry.run
+    show_entry(entry, facts, None if run is None else lambda: _show(entry, run, facts))
 
 
 def _show(entry: StoredRun, run: Run, facts: RunFacts) -> None:

@@ -9,6 +9,7 @@ import streamlit as st
 from app.services.runs.facts import RunFacts
 from app.services.runs.files import delete, rename
 from app.services.runs.store import StoredRun
+from app.ui.common.guard import guarded
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
 from trim import TrimError
@@ -18,6 +19,19 @@ from trim.runs.shapes import MAX_NAME_LENGTH, MAX_NOTE_LENGTH
 _MAKING = threading.Lock()  # one file at a time for all readers
 # A file by what it holds: its ending, its type, and how it is made.
 Makers = Mapping[str, tuple[str, str, Callable[[], bytes]]]
+
+
+def show_entry(entry: StoredRun, facts: RunFacts, show: Callable[[], None] | None) -> None:
+    """Show everything below the table; `show` draws what a run or a recovery holds, None where it cannot be read."""
+    st.subheader(plain(facts.name))
+    if facts.note:
+        st.markdown(plain(facts.note))
+    if show is None:
+        st.error(plain(facts.problem), icon=":material/broken_image:")
+    else:
+        with guarded():
+            show()
+    delete_it(entry, facts)
 
 
 def name_and_note(entry: StoredRun, facts: RunFacts) -> None:

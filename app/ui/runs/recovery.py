@@ -15,11 +15,10 @@ from app.services.runs.recoveries import as_stored
 from app.services.runs.store import STORE
 from app.services.server.access import SEMINAR
 from app.ui.common.cards import fact, fact_columns
-from app.ui.common.guard import guarded
 from app.ui.common.present import kept
 from app.ui.common.recovery import recovery_views
 from app.ui.common.text import plain
-from app.ui.runs.own import Makers, delete_it, name_and_note, offer_files
+from app.ui.runs.own import Makers, name_and_note, offer_files, show_entry
 from diagnostics.export import arrays_npz
 from diagnostics.format import percent
 from trim.evaluation.entries import format_perplexity
@@ -29,16 +28,9 @@ from trim.runs.recovery import Recovery
 
 
 def show_recovery(entry: FolderEntry[Recovery], facts: RunFacts) -> None:
-    """Everything below the table."""
-    st.subheader(plain(facts.name))
-    if facts.note:
-        st.markdown(plain(facts.note))
-    if entry.opened is None:
-        st.error(plain(facts.problem), icon=":material/broken_image:")
-    else:
-        with guarded():
-            _show(entry, entry.opened, facts)
-    delete_it(as_stored(entry), facts)
+    """Show everything below the table."""
+    recovery = entry.opened
+    show_entry(as_stored(entry), facts, None if recovery is None else lambda: _show(entry, recovery, facts))
 
 
 def _show(entry: FolderEntry[Recovery], recovery: Recovery, facts: RunFacts) -> None:
