@@ -77,8 +77,9 @@ def test_parity(name, dtype):
 
 def moved(curves: trim.RetentionCurves) -> trim.RetentionCurves:
     """The very same curves on the CPU."""
-    fields = [each.name for each in dataclasses.fields(curves) if each.name != "side_by_side"]
-    return trim.RetentionCurves(*(getattr(curves, name).cpu() for name in fields))
+    fields = {each.name: getattr(curves, each.name) for each in dataclasses.fields(curves)}
+    tensors = {name: value.cpu() for name, value in fields.items() if isinstance(value, torch.Tensor)}
+    return dataclasses.replace(curves, **tensors, side_by_side=None)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])

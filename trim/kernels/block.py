@@ -125,7 +125,7 @@ def add_weighed(result: Tensor, tokens: Tensor, output: Tensor, weight: Tensor) 
     rows, columns = output.shape
     block = min(ADDED_BLOCK, triton.next_power_of_2(columns))
     _add_weighed[(rows, triton.cdiv(columns, block))](
-        result, tokens, output, weight, rows, columns, BLOCK=block, num_warps=4
+        result, tokens, output, weight, rows, columns, BLOCK=block, num_warps=4, enable_fp_fusion=False
     )
 
 
