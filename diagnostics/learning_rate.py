@@ -158,7 +158,7 @@ class RateSummary:
 
     @property
     def marked(self) -> str:
-        """What is said at the chosen rate, and at another that gains more; of others nothing."""
+        """The words at the chosen rate, and at another that gains more; others have none."""
         if self.chosen or not self.exhaustive:
             return "chosen" if self.chosen else ""
         return "gains more" if self.tried else "gains more, not tried"

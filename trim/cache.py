@@ -37,9 +37,8 @@ DEFAULT_LIMIT_BYTES = 20 * 2**30
 KINDS = ("checksums", "shipped", "compiled", "captures", "budgets", "models", "texts")
 ABANDONED_SECONDS = 24 * 3600  # after this, a temporary file or folder is what a killed process left
 MEASURE_SECONDS = 60
-_room: dict[
-    tuple[Path, int], tuple[float, int]
-] = {}  # of a cache and its limit: when measured, bytes that fit
+# Of a cache and its limit: when it was measured, and how many bytes still fit.
+_room: dict[tuple[Path, int], tuple[float, int]] = {}
 _CHECK = struct.Struct("<I")  # at the end of every file: the CRC-32 of what comes before it
 
 T = TypeVar("T")

@@ -5,13 +5,10 @@ from torch import Tensor
 
 HALF = (torch.float16, torch.bfloat16)
 LANE_BYTES = 16  # the widest load of a GPU's lane
-ROW_LANES = (
-    8  # lanes that share a row of a sweep: a warp then reads whole cache lines, and sums need three shuffles
-)
-_PIECE = 1024  # terms that tensor cores sum up by themselves
-
-
+# Lanes that share a row of a sweep: a warp then reads whole cache lines, and sums need three shuffles.
+ROW_LANES = 8
 SLICE_VECTORS = 256  # input vectors that a sweep takes at a time
+_PIECE = 1024  # terms that tensor cores sum up by themselves
 
 
 def padded_vectors(vectors: int, dtype: torch.dtype) -> int:

@@ -59,7 +59,7 @@ class LayerInputs:
 
 @dataclass(frozen=True, eq=False)
 class DenseBatch:
-    """What layers receive in the dense model in one batch.
+    """The inputs of layers in the dense model in one batch.
 
     Attributes:
         inputs: by layer.
@@ -95,7 +95,7 @@ class InputListener:
         self._last: tuple[Tensor, list[str]] | None = None
         self._dense: DenseBatch | None = None
         self._of_writer: tuple[Tensor, Tensor | None, Tensor | None, Tensor] | None = None
-        self._lost: list[Tensor] = []
+        self._lost: dict[str, list[Tensor]] = {}  # of the writer
         self._chosen: tuple[Routing, tuple[Tensor, ...]] | None = None
 
     @property
@@ -139,7 +139,7 @@ class InputListener:
         values, places, dense, kept = self._of_writer
         lost = (self._dense.stream - stream).flatten(0, -2)
         lost = lost if places is None else lost[places]
-        self._lost.append(lost[kept].float() / self.writer.scale)
+        self._lost.setdefault(self.writer.name, []).append(lost[kept].float() / self.writer.scale)
         self._add_products(self.writer.name, values, places, dense, lost)
 
     def _receive(self, name: str, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
@@ -294,6 +294,7 @@ class InputListener:
         norms = input_norms({name: self._squares[name] for name in names}, of)
         vectors = as_columns({name: self._vectors[name] for name in names})
         dense_vectors = as_columns({name: self._dense_vectors[name] for name in names if self._dense_vectors})
+        lost = as_columns(self._lost)
         for group in groups:
             norm, is_finite = norms[group[0]]
             if not is_finite:
@@ -306,8 +307,8 @@ class InputListener:
                 for apart in (False, True)
             )
             tokens, dense = self._tokens.get(group[0]), dense_vectors.get(group[0])
-            lost = torch.cat(self._lost).T.contiguous() if self._lost else None
-            inputs = LayerInputs(vectors[group[0]], norm, text, held_out, dense, lost, tokens)
+            own_lost = lost.get(group[0])
+            inputs = LayerInputs(vectors[group[0]], norm, text, held_out, dense, own_lost, tokens)
             result |= dict.fromkeys(group, inputs)
         require_called(asked, result)
         return result

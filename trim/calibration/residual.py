@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from trim.calibration.layers import linear_layers
+from trim.models.own_method import own_method
 
 _TOLERANCE = 0.02  # of the added entries' typical size, for the typical entry: half types round the stream
 
@@ -43,7 +44,7 @@ class ResidualWriter:
 
         with contextlib.ExitStack() as stack:
             for layer in self.silenced:
-                stack.enter_context(_replaced(layer, nothing))
+                stack.enter_context(own_method(layer, "forward", functools.partial(nothing, layer)))
             yield
 
 
@@ -69,7 +70,7 @@ def residual_writer(
     by_layer = {layer: each for each, layer in layers.items()}
     with contextlib.ExitStack() as stack:
         for layer in layers.values():
-            stack.enter_context(_replaced(layer, note))
+            stack.enter_context(own_method(layer, "forward", functools.partial(note, layer)))
         before = output()
     own = outputs.get(name, [])
     if len(own) != 1 or own[0].shape[-1] != before.shape[-1] or own[0].numel() != before.numel():
@@ -107,18 +108,11 @@ def _constant(moved: Tensor, added: Tensor) -> float | None:
 @contextlib.contextmanager
 def _repeating(outputs: Mapping[nn.Linear, Sequence[Tensor]]) -> Iterator[None]:
     """Let layers return these outputs, one after the other, inside the `with` block."""
-    left = {layer: iter(each) for layer, each in outputs.items()}
+
+    def repeat(left: Iterator[Tensor], inputs: Tensor) -> Tensor:
+        return next(left)
+
     with contextlib.ExitStack() as stack:
-        for layer in outputs:
-            stack.enter_context(_replaced(layer, lambda layer, inputs: next(left[layer])))
+        for layer, each in outputs.items():
+            stack.enter_context(own_method(layer, "forward", functools.partial(repeat, iter(each))))
         yield
-
-
-@contextlib.contextmanager
-def _replaced(layer: nn.Linear, forward: Callable[[nn.Linear, Tensor], Tensor]) -> Iterator[None]:
-    """Let a layer compute something else inside the `with` block."""
-    vars(layer)["forward"] = functools.partial(forward, layer)
-    try:
-        yield
-    finally:
-        del vars(layer)["forward"]

@@ -25,6 +25,7 @@ from trim.devices import DTYPES, has_kernels
 from trim.kernels import block_autograd as fused_gradients
 from trim.matmul import HALF
 from trim.models.experts import Experts
+from trim.models.own_method import own_method
 
 ROTARY = "apply_rotary_pos_emb"  # its name in every modeling file of transformers
 
@@ -65,32 +66,16 @@ def fused(block: nn.Module, device: torch.device) -> Iterator[None]:
             if "forward" in vars(part):
                 continue  # somebody else's
             if is_norm(part):
-                stack.enter_context(_forward(part, functools.partial(_norm, part, device)))
+                stack.enter_context(own_method(part, "forward", functools.partial(_norm, part, device)))
             elif is_gated(part):
-                stack.enter_context(_forward(part, functools.partial(_gated, part, device)))
+                stack.enter_context(own_method(part, "forward", functools.partial(_gated, part, device)))
             elif isinstance(part, Experts):
-                stack.enter_context(_added(part, functools.partial(_add_weighed, part, device)))
+                stack.enter_context(
+                    own_method(part, "add_weighed", functools.partial(_add_weighed, part, device))
+                )
         for names in rotary_places(block):
             stack.enter_context(_replaced(names, ROTARY, functools.partial(_rotary, names[ROTARY], device)))
         yield
-
-
-@contextlib.contextmanager
-def _forward(part: Part, forward: Callable[..., Tensor]) -> Iterator[None]:
-    part.forward = forward
-    try:
-        yield
-    finally:
-        part.__dict__.pop("forward", None)
-
-
-@contextlib.contextmanager
-def _added(part: Experts, add: Callable[..., None]) -> Iterator[None]:
-    part.add_weighed = add  # type: ignore[method-assign]
-    try:
-        yield
-    finally:
-        part.__dict__.pop("add_weighed", None)
 
 
 @contextlib.contextmanager

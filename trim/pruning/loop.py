@@ -234,7 +234,7 @@ class _BlockPruner:
 def _under_way(threads: int) -> Iterator[Callable[[Callable[[], T]], Callable[[], T]]]:
     """Yield a function that begins work in one of some threads and returns what waits for its outcome.
 
-    With one thread there is no other: work is done when it is waited for.
+    Where one is asked for, none is started: work is done when it is waited for.
     """
     if threads == 1:
         yield lambda work: work

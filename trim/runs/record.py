@@ -290,9 +290,8 @@ def check_arrays(name: str, arrays: Mapping[str, np.ndarray], numbers: LayerNumb
     for key, value in arrays.items():
         check_array(name, key, value, numbers)
     if (mask := arrays.get("packed_mask")) is not None:
-        kept = np.bitwise_count(mask if mask.shape[1] % 8 else mask.view(np.uint64)).sum(
-            axis=1, dtype=np.int64
-        )
+        words = mask if mask.shape[1] % 8 else mask.view(np.uint64)
+        kept = np.bitwise_count(words).sum(axis=1, dtype=np.int64)
         if (kept != numbers["columns"] - arrays["counts"]).any():
             raise RunError(f"{name}: the mask keeps other numbers of weights than the counts say")
 
@@ -334,9 +333,8 @@ def check_array(name: str, key: str, value: np.ndarray, numbers: LayerNumbers) -
 
 def _extremes(value: np.ndarray, may_hold_nan: bool) -> tuple[float, float]:
     """Return the smallest and the largest number of an array, NaN if it holds one; if it may, those of the others."""
-    if (
-        value.dtype == np.float16
-    ):  # NumPy takes long for halves; without their signs, their bits sort like them
+    if value.dtype == np.float16:
+        # NumPy takes long for halves; without their signs, their bits sort like them.
         largest = float((value.view(np.uint16) & 0x7FFF).max().view(np.float16))
         return -largest, largest
     lowest, highest = float(value.min()), float(value.max())
