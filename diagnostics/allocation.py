@@ -129,9 +129,9 @@ def ranked_rows(row_sparsity: np.ndarray) -> RankedRows:
 
 @dataclass(frozen=True, eq=False)
 class RowScatter:
-    """Row sparsity against another property of the same rows.
+    """Row sparsity, or what else is drawn upwards, against another property of the same rows.
 
-    quantity: which property ("gini", "weight_norm", "cosine", "row_error"). rows, values, row_sparsity: (M,), the drawn
+    quantity: which property ("gini", "weight_norm", "cosine", "row_error"). rows, values, heights: (M,), the drawn
     points, in row order. total_rows: rows with both numbers. correlation: over all of those, None if one of
     the two does not vary.
     """
@@ -140,7 +140,7 @@ class RowScatter:
     quantity: str
     rows: np.ndarray
     values: np.ndarray
-    row_sparsity: np.ndarray
+    heights: np.ndarray
     total_rows: int
     correlation: RankCorrelation | None
 
@@ -151,26 +151,23 @@ class RowScatter:
 
 
 def row_scatter(
-    allocation: RowAllocation, quantity: str, values: np.ndarray, selected_rows: Iterable[int] = ()
+    allocation: RowAllocation,
+    quantity: str,
+    values: np.ndarray,
+    selected_rows: Iterable[int] = (),
+    heights: np.ndarray | None = None,
 ) -> RowScatter:
-    """Pair row sparsities with `values` (D,), NaN where a row has none (a row of zeros has no Gini).
+    """Pair row sparsities, or other `heights` (D,), with `values` (D,), NaN where a row has none: of zeros no Gini.
 
     Above SCATTER_POINTS rows a fixed sample is kept, always with `selected_rows` and both axes' extremes.
     """
     values = real_array(quantity, values, 1, finite=False)
-    row_sparsity = allocation.row_sparsity
-    check_shape(quantity, values, row_sparsity.shape)
+    heights = allocation.row_sparsity if heights is None else heights
+    check_shape(quantity, values, heights.shape)
     selected = row_indices(selected_rows, len(values))
-    kept, total = thin_rows(values, row_sparsity, selected)
-    return RowScatter(
-        allocation,
-        quantity,
-        kept,
-        values[kept],
-        row_sparsity[kept],
-        total,
-        rank_correlation(values, row_sparsity),
-    )
+    kept, total = thin_rows(values, heights, selected)
+    correlation = rank_correlation(values, heights)
+    return RowScatter(allocation, quantity, kept, values[kept], heights[kept], total, correlation)
 
 
 def thin_rows(values: np.ndarray, others: np.ndarray, selected: np.ndarray) -> tuple[np.ndarray, int]:

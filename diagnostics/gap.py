@@ -1,14 +1,14 @@
 """How far an allocation stays behind the optimal one: in quality, and row by row."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from diagnostics.allocation import RowAllocation, thin_rows
+from diagnostics.allocation import RowAllocation
 from diagnostics.comparison import RowMove
-from diagnostics.numeric import RankCorrelation, check_shape, rank_correlation, real_array, row_indices
+from diagnostics.numeric import RankCorrelation, check_shape, rank_correlation, real_array
 
 
 def captured_share(uniform: float, reached: float, best: float) -> float | None:
@@ -128,35 +128,6 @@ def _correlation(name: str, excess: np.ndarray, values: np.ndarray | None) -> Ra
     values = real_array(name, values, 1, finite=False)
     check_shape(name, values, excess.shape)
     return rank_correlation(excess, values)
-
-
-@dataclass(frozen=True, eq=False)
-class GapScatter:
-    """The rows' excess against another property of them.
-
-    quantity: which property ("gini", "sensitivity", "output_norm"). rows, values, excess: (M,), the drawn points, in
-    row order. total_rows: rows with a value. correlation: over all of those; None if one of the two does not vary.
-    """
-
-    gap: AllocationGap
-    quantity: str
-    rows: np.ndarray
-    values: np.ndarray
-    excess: np.ndarray
-    total_rows: int
-    correlation: RankCorrelation | None
-
-
-def gap_scatter(
-    gap: AllocationGap, quantity: str, values: np.ndarray, selected_rows: Iterable[int] = ()
-) -> GapScatter:
-    """Pair the excess with `values` (D,), NaN where a row has none; thinned as `row_scatter` is."""
-    values = real_array(quantity, values, 1, finite=False)
-    check_shape(quantity, values, gap.excess.shape)
-    selected = row_indices(selected_rows, len(values))
-    kept, total = thin_rows(values, gap.excess, selected)
-    correlation = rank_correlation(values, gap.excess)
-    return GapScatter(gap, quantity, kept, values[kept], gap.excess[kept], total, correlation)
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,11 +5,12 @@ from collections.abc import Iterable
 import numpy as np
 import plotly.graph_objects as go
 
+from diagnostics.allocation import RowScatter
 from diagnostics.figures.frame import count_rows, drawn, frame, log_axis, signed
 from diagnostics.figures.lines import series_line
-from diagnostics.figures.marks import number_rows, ring_rows
+from diagnostics.figures.marks import number_rows, ring_rows, thinned_text
 from diagnostics.figures.theme import PALETTES, Theme, escape, series_styles
-from diagnostics.gap import GapCurve, GapScatter
+from diagnostics.gap import GapCurve
 from diagnostics.learning_rate import LAYER_UNITS
 from diagnostics.numeric import row_indices
 
@@ -102,18 +103,18 @@ def _over_targets(
 
 
 def gap_scatter_figure(
-    scatter: GapScatter, selected_rows: Iterable[int] = (), theme: Theme = "light"
+    scatter: RowScatter, selected_rows: Iterable[int] = (), theme: Theme = "light"
 ) -> go.Figure:
     """Draw a point for each row: above 0 the allocation prunes it more than the optimum does, below 0 less."""
     palette = PALETTES[theme]
     figure = go.Figure()
-    label = escape(scatter.gap.reached.label)
+    label = escape(scatter.allocation.label)
     axis, scale = _QUANTITIES[scatter.quantity]
-    points = 100 * scatter.excess
+    points = 100 * scatter.heights
     for name, side, colour, symbol in (
-        (f"{label} prunes too much", scatter.excess > 0, palette.loss, "triangle-up"),
-        (f"{label} prunes too little", scatter.excess < 0, palette.gain, "triangle-down"),
-        ("agree", scatter.excess == 0, palette.muted, "circle"),
+        (f"{label} prunes too much", scatter.heights > 0, palette.loss, "triangle-up"),
+        (f"{label} prunes too little", scatter.heights < 0, palette.gain, "triangle-down"),
+        ("agree", scatter.heights == 0, palette.muted, "circle"),
     ):
         if side.any():
             figure.add_scatter(
@@ -128,7 +129,7 @@ def gap_scatter_figure(
                     "<br>%{xaxis.title.text}: %{x:.4g}<extra></extra>"
                 ),
             )
-    shown = np.isin(scatter.rows, row_indices(selected_rows, len(scatter.gap.excess)))
+    shown = np.isin(scatter.rows, row_indices(selected_rows, len(scatter.allocation.counts)))
     if scale == "log":
         shown &= scatter.values > 0
     if shown.any():
@@ -152,11 +153,9 @@ def gap_scatter_figure(
     return figure
 
 
-def _sentence(scatter: GapScatter) -> str:
+def _sentence(scatter: RowScatter) -> str:
     correlation = scatter.correlation
     sentence = "Above 0 the row loses more weights than under the optimum, below 0 fewer."
     if correlation is not None:
         sentence += f" Spearman {signed(correlation.coefficient, '.2f')} over {count_rows(correlation.rows)}."
-    if len(scatter.rows) < scatter.total_rows:
-        sentence += f" {len(scatter.rows):,} of {count_rows(scatter.total_rows)} drawn, extremes among them."
-    return sentence
+    return sentence + thinned_text(scatter)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.allocation import Ecdf
-from diagnostics.figures.frame import drawn
+from diagnostics.allocation import Ecdf, RowScatter
+from diagnostics.figures.frame import count_rows, drawn
 from diagnostics.figures.theme import PALETTES, Style, Theme, escape, hatching
 from diagnostics.numeric import Histogram, histogram
 
@@ -338,3 +338,10 @@ def percentile_bands(
         name="median row",
         hovertemplate=median_hover,
     )
+
+
+def thinned_text(scatter: RowScatter) -> str:
+    """Write how many of the rows are drawn, as a sentence after others; nothing where all are."""
+    if not scatter.thinned:
+        return ""
+    return f" {len(scatter.rows):,} of {count_rows(scatter.total_rows)} drawn, extremes among them."

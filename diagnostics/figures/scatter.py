@@ -10,7 +10,7 @@ from diagnostics.allocation import RowScatter
 from diagnostics.comparison import AllocationComparison
 from diagnostics.figures.allocation import ROW_SPARSITY_UPRIGHT
 from diagnostics.figures.frame import PERCENT, count_rows, drawn, frame, note, short, signed
-from diagnostics.figures.marks import mark_rows, number_rows
+from diagnostics.figures.marks import mark_rows, number_rows, thinned_text
 from diagnostics.figures.theme import PALETTES, Style, Theme, escape, series_styles
 from diagnostics.numeric import row_indices, spread_indices
 
@@ -55,7 +55,7 @@ def row_scatter_figure(
         label = escape(scatter.allocation.label)
         figure.add_scatter(
             x=drawn(scatter.values),
-            y=drawn(scatter.row_sparsity),
+            y=drawn(scatter.heights),
             mode="markers",
             name=label,
             customdata=scatter.rows.astype(np.int32),
@@ -66,7 +66,7 @@ def row_scatter_figure(
             ),
         )
         shown = np.isin(scatter.rows, rows)
-        x, y = scatter.values[shown], scatter.row_sparsity[shown]
+        x, y = scatter.values[shown], scatter.heights[shown]
         mark_rows(figure, theme, scatter.rows[shown], x, y, style, label)
         number_rows(figure, theme, scatter.rows[shown], x, y)
     reference = first.allocation.layer_sparsity
@@ -103,8 +103,7 @@ def _scatter_sentence(scatter: RowScatter) -> str:
             f"Spearman rank correlation {signed(correlation.coefficient, '.2f')} "
             f"({p_value}, {count_rows(correlation.rows)})."
         )
-    if scatter.thinned:
-        sentence += f" {len(scatter.rows):,} of {count_rows(scatter.total_rows)} drawn, extremes among them."
+    sentence += thinned_text(scatter)
     left_out = len(scatter.allocation.counts) - scatter.total_rows
     if left_out:
         sentence += f" {count_rows(left_out)} without this number left out."

@@ -23,7 +23,7 @@ from diagnostics.figures.row_detail import row_paths_figure, row_prices_figure, 
 from diagnostics.figures.scatter import row_scatter_figure
 from diagnostics.figures.signal import rate_draws_figure, row_signal_figure
 from diagnostics.figures.similarity import cosine_figure
-from diagnostics.gap import GapCurve, allocation_gap, gap_scatter
+from diagnostics.gap import GapCurve, allocation_gap
 from diagnostics.learning_rate import LearningRateTrace
 from diagnostics.row_detail import row_paths, row_prices, row_scores
 from diagnostics.similarity import AllocatedCosine, cosine_statistics, sparsity_grid
@@ -78,7 +78,9 @@ def all_figures(rows, columns, selected=(), label="TRIM", theme="light"):
         "gap share": gap_share_figure(over_targets, theme),
         **{
             f"gap {quantity}": gap_scatter_figure(
-                gap_scatter(gap, quantity, 0.1 + rng.random(rows), selected), selected, theme
+                row_scatter(gap.reached, quantity, 0.1 + rng.random(rows), selected, gap.excess),
+                selected,
+                theme,
             )
             for quantity in ("output_norm", "gini", "sensitivity")
         },

@@ -111,7 +111,7 @@ def test_scatter_thins_wide_layers_the_same_way_each_time():
     assert len(scatter.rows) == SCATTER_POINTS
     assert scatter.thinned
     assert {*selected, int(values.argmin()), int(values.argmax())} <= set(scatter.rows.tolist())
-    assert {scatter.row_sparsity.min(), scatter.row_sparsity.max()} == {0, 1}
+    assert {scatter.heights.min(), scatter.heights.max()} == {0, 1}
     assert scatter.correlation.rows == 14_000
     np.testing.assert_array_equal(scatter.rows, row_scatter(wide, "gini", values, selected).rows)
     np.testing.assert_array_equal(values[scatter.rows], scatter.values)

@@ -5,9 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from diagnostics.allocation import row_scatter
 from diagnostics.figures.gap import gap_loss_figure, gap_quality_figure, gap_scatter_figure, gap_share_figure
 from diagnostics.figures.theme import METHOD_STYLES, PALETTES
-from diagnostics.gap import GapCurve, allocation_gap, captured_share, gap_scatter
+from diagnostics.gap import GapCurve, allocation_gap, captured_share
 from tests.diagnostics.figure_cases import allocation, subtitle, traces
 
 
@@ -99,7 +100,7 @@ def test_no_share_of_an_improvement_that_is_none():
 
 def scatter(quantity="gini", values=(0.1, 0.2, 0.9, math.nan), selected=()):
     found = gap([10, 30, 20, 40], [20, 30, 5, 45])
-    return gap_scatter(found, quantity, np.array(values), selected)
+    return row_scatter(found.reached, quantity, np.array(values), selected, found.excess)
 
 
 def test_rows_on_either_side():
@@ -128,7 +129,8 @@ def test_sizes_are_on_a_logarithmic_axis(quantity):
 def test_a_wide_layer_is_thinned():
     rows = 14_000
     counts = np.random.default_rng(0).integers(0, 51, rows)
-    found = gap_scatter(gap(counts, counts[::-1].copy()), "gini", np.linspace(0, 1, rows), [7, 9_999])
+    wide = gap(counts, counts[::-1].copy())
+    found = row_scatter(wide.reached, "gini", np.linspace(0, 1, rows), [7, 9_999], wide.excess)
     assert {7, 9_999} <= set(found.rows.tolist())
     figure = gap_scatter_figure(found, [7, 9_999])
     assert "4,000 of 14,000 rows drawn" in subtitle(figure)

@@ -10,9 +10,10 @@ import streamlit as st
 
 from app.ui.common.cards import View, card, theme
 from app.ui.common.selection import SelectionSource, on_chart, rows_for
+from diagnostics.allocation import RowScatter, row_scatter
 from diagnostics.figures.gap import gap_loss_figure, gap_quality_figure, gap_scatter_figure, gap_share_figure
 from diagnostics.format import change, number, percent
-from diagnostics.gap import AllocationGap, GapCurve, GapScatter, gap_scatter
+from diagnostics.gap import AllocationGap, GapCurve
 
 if TYPE_CHECKING:  # it computes, and imports torch
     from app.services.layer.study import Outcome, Study
@@ -87,7 +88,7 @@ def _rows_card(study: "Study", outcome: "Outcome", rows: list[int], file_name: s
     marked = rows_for(source, rows)
 
     def view(quantity: str, values: np.ndarray) -> View:
-        scatter = gap_scatter(gap, quantity, values, marked)
+        scatter = row_scatter(gap.reached, quantity, values, marked, gap.excess)
         return View(
             gap_scatter_figure(scatter, marked, theme()),
             gap_rows_seen(gap, scatter),
@@ -182,7 +183,7 @@ def captured_text(gap: AllocationGap, row_weights: str) -> str:
     return sentence
 
 
-def gap_rows_seen(gap: AllocationGap, scatter: GapScatter) -> str:
+def gap_rows_seen(gap: AllocationGap, scatter: RowScatter) -> str:
     """Describe which rows TRIM prunes too much or too little."""
     if not gap.over:
         return "TRIM and the optimum prune every row alike."

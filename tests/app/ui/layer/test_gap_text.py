@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from app.ui.layer.gap import captured_text, gap_curve_seen, gap_loss_seen, gap_rows_seen
-from diagnostics.allocation import RowAllocation
-from diagnostics.gap import AllocationGap, GapCurve, allocation_gap, gap_scatter
+from diagnostics.allocation import RowAllocation, RowScatter, row_scatter
+from diagnostics.gap import AllocationGap, GapCurve, allocation_gap
 
 
 def gap(uniform: float, reached: float, best: float, counts=(10, 30, 20, 40), **more) -> AllocationGap:
@@ -19,6 +19,10 @@ def gap(uniform: float, reached: float, best: float, counts=(10, 30, 20, 40), **
         best_quality=best,
         **more,
     )
+
+
+def scatter(found: AllocationGap, values: np.ndarray) -> RowScatter:
+    return row_scatter(found.reached, "gini", values, heights=found.excess)
 
 
 @pytest.mark.parametrize(
@@ -50,13 +54,13 @@ def test_captured_of_the_error():
 
 def test_rows():
     found = gap(0.5, 0.6, 0.9)
-    said = gap_rows_seen(found, gap_scatter(found, "gini", np.array([0.1, 0.2, 0.9, 0.15])))
+    said = gap_rows_seen(found, scatter(found, np.array([0.1, 0.2, 0.9, 0.15])))
     assert said.startswith("15.0% of the weights that TRIM prunes the optimum takes from other rows.")
     assert "Row 2 is pruned too much (40.0% row sparsity, optimally 10.0%)" in said
     assert "row 0 too little (20.0%, optimally 40.0%)" in said
     assert "pruned too much (Spearman +1)" in said
     same = gap(0.5, 0.6, 0.9, counts=(20, 30, 5, 45))
-    assert "every row alike" in gap_rows_seen(same, gap_scatter(same, "gini", np.arange(4.0)))
+    assert "every row alike" in gap_rows_seen(same, scatter(same, np.arange(4.0)))
 
 
 def test_targets():
