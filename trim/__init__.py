@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from trim.evaluation.layer_costs import LayerCost, LayerCosts, layer_costs
     from trim.evaluation.layer_diagnoses import diagnose_layers, run_samples
     from trim.evaluation.perplexity import Perplexity, perplexity, token_losses
-    from trim.evaluation.row_signal import recaptured, resampled, row_signal
+    from trim.evaluation.row_signal import resampled, row_signal
     from trim.evaluation.settings import EvaluationText, Sampling
     from trim.evaluation.solved_layer import SolvedLayer, solve_layer
     from trim.evaluation.workbench import Workbench
@@ -84,7 +84,7 @@ _NAMES_OF = {
     "evaluation.layer_costs": "LayerCost LayerCosts layer_costs",
     "evaluation.layer_diagnoses": "diagnose_layers run_samples",
     "evaluation.perplexity": "Perplexity perplexity token_losses",
-    "evaluation.row_signal": "recaptured resampled row_signal",
+    "evaluation.row_signal": "resampled row_signal",
     "evaluation.settings": "EvaluationText Sampling",
     "evaluation.solved_layer": "SolvedLayer solve_layer",
     "evaluation.workbench": "Workbench",

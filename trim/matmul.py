@@ -4,18 +4,7 @@ import torch
 from torch import Tensor
 
 HALF = (torch.float16, torch.bfloat16)
-LANE_BYTES = 16  # the widest load of a GPU's lane
-# Lanes that share a row of a sweep: a warp then reads whole cache lines, and sums need three shuffles.
-ROW_LANES = 8
-SLICE_VECTORS = 256  # input vectors that a sweep takes at a time
 _PIECE = 1024  # terms that tensor cores sum up by themselves
-
-
-def padded_vectors(vectors: int, dtype: torch.dtype) -> int:
-    """Round the number of a layer's input vectors up to what the kernels take of a type; the added ones are zero."""
-    if vectors >= SLICE_VECTORS:
-        return -(-vectors // SLICE_VECTORS) * SLICE_VECTORS
-    return max(1 << (vectors - 1).bit_length(), ROW_LANES * LANE_BYTES // dtype.itemsize)
 
 
 def at_least_float32(values: Tensor) -> torch.dtype:

@@ -68,7 +68,7 @@ def explore(
                 study.rows, lambda: seen().view.showing(methods), lambda: seen().view, messages
             )
     aim(left, study, options, sensitivity, pinned, methods, part, rows)
-    if st.session_state.get("last_explored", (None,))[0] != study.key:
+    if last_explored() != study.key:
         return
     outcome = seen()
     shown = outcome.view.showing(methods)
@@ -153,6 +153,12 @@ def aim(
         more_section(Seen(shown, whole, rows, file_name, live=(study, outcome)))
     else:
         open_part(part, shown, whole, rows, file_name)
+
+
+def last_explored() -> StudyKey | None:
+    """Return which layer was shown last in this session; None: none yet."""
+    key: StudyKey | None = st.session_state.get("last_explored", (None, None))[0]
+    return key
 
 
 def load(key: ModelKey) -> trim.Model:
@@ -244,9 +250,8 @@ messages = st.container()  # they come and go; what is below keeps its place and
 with messages:
     try:
         study = chosen_study() if SEMINAR.may() else open_study()
-        st.session_state["last_study"] = study.key
     except NothingToShow:
-        last = laboratory().finished_study(st.session_state.get("last_study"))
+        last = laboratory().finished_study(last_explored())
         if last is None:
             st.stop()
         study = last

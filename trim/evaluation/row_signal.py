@@ -6,13 +6,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from trim.calibration.capture import LayerSample, capture
+from trim.calibration.capture import LayerSample
 from trim.errors import SettingsError
 from trim.methods.gini import gini
 from trim.methods.search import search
 from trim.methods.search_settings import SearchSettings
 from trim.methods.signal import RowSignal
-from trim.models.loaded import Model
 from trim.progress import Meter, ProgressListener
 
 
@@ -31,8 +30,8 @@ def row_signal(
         signal.signal_share
 
     Args:
-        samples: of one layer, two or more: `resampled` vectors of one, or `recaptured` with other seeds, or captured
-            from other texts or with other numbers of vectors.
+        samples: of one layer, two or more: `resampled` vectors of one, or captured with other seeds, from other
+            texts or with other numbers of vectors.
         settings: of the search.
         score: by which weights are ordered.
         draws: how many samples come, for the progress; 0: not known.
@@ -70,25 +69,3 @@ def resampled(
         chosen = torch.randint(captured, (vectors or captured,), generator=generator)
         chosen = chosen.to(sample.inputs.device)
         yield replace(sample, inputs=sample.inputs[:, chosen].contiguous())
-
-
-def recaptured(
-    model: Model,
-    layer: str,
-    windows: Iterable[torch.Tensor],
-    *,
-    vectors_per_sequence: int = 2,
-    seed: int = 0,
-    progress: ProgressListener | None = None,
-) -> Iterator[LayerSample]:
-    """Yield what a layer of a dense model receives from one set of windows after another."""
-    for place, each in enumerate(windows):
-        found = capture(
-            model,
-            each,
-            [layer],
-            vectors_per_sequence=vectors_per_sequence,
-            seed=seed + place,
-            progress=progress,
-        )
-        yield found[layer]

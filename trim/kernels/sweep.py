@@ -13,8 +13,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from trim.kernels.padding import LANE_BYTES, ROW_LANES, SLICE_VECTORS, padded_vectors
 from trim.kernels.sort import sort_rows
-from trim.matmul import LANE_BYTES, ROW_LANES, SLICE_VECTORS, full_product, padded_vectors
+from trim.matmul import full_product
 
 CHUNK_COLUMNS = 8  # columns between two stores of the curves
 REGISTERS = 128  # of a thread, so that a processor holds 16 warps

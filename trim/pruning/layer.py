@@ -13,7 +13,7 @@ from trim.calibration.capture import LayerSample, scored_layers
 from trim.calibration.inputs import LayerInputs
 from trim.calibration.products import ProductsRequest
 from trim.devices import has_kernels, memory_errors_named
-from trim.matmul import padded_vectors
+from trim.kernels.padding import padded_vectors
 from trim.methods.allocations import Allocation, MaskRetained, ScoredLayer, allocate_pattern, joined
 from trim.methods.choices import ALLOCATIONS, DIRECT_QUALITIES, OF_LAYERS, SOLVERS
 from trim.methods.least_squares import TextProducts
