@@ -264,14 +264,6 @@ def _capture(
     return received
 
 
-class _LastBlockDone(Exception):  # noqa: N818 (no error)
-    """Ends a forward pass as soon as no chosen layer is left to come."""
-
-
-def _end_forward(module: nn.Module, arguments: tuple, output: object) -> None:
-    raise _LastBlockDone
-
-
 @torch.inference_mode()
 def _forward(
     model: Model,
@@ -291,8 +283,6 @@ def _forward(
         with (
             watch.at_each_block(meter, what, part.stop - start, last + 1),
             listener.listening(part),
-            contextlib.suppress(_LastBlockDone),
-            model.blocks[last].register_forward_hook(_end_forward),
         ):
             model.module(calibration.tokens[part].to(model.device), use_cache=False)
         meter.report(f"Reading the calibration text: {part.stop} of {sequences} windows", part.stop)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trim.calibration.calibration import Calibration
-from trim.calibration.layers import Heard, LastInputReached, require_called, stop
+from trim.calibration.layers import Heard, LastInputReached, require_called
 from trim.calibration.products import ProductsRequest, ProductSums, outer_products
 from trim.calibration.residual import ResidualWriter
 from trim.calibration.statistics import as_columns, input_norms, size_of_inputs
@@ -92,6 +92,8 @@ class InputListener:
         self._dense_vectors: dict[str, list[Tensor]] = {}
         self._tokens: dict[str, int] = {}  # of experts' layers
         self._part = slice(0)
+        self._to_come: set[str] = set()  # of those that are watched in this batch
+        self._stops = True
         self._last: tuple[Tensor, list[str]] | None = None
         self._dense: DenseBatch | None = None
         self._of_writer: tuple[Tensor, Tensor | None, Tensor | None, Tensor] | None = None
@@ -104,25 +106,30 @@ class InputListener:
         return list(self._groups.values())
 
     @contextlib.contextmanager
-    def listening(self, part: slice, dense: DenseBatch | None = None) -> Iterator[None]:
+    def listening(
+        self, part: slice, dense: DenseBatch | None = None, *, to_the_end: bool = False
+    ) -> Iterator[None]:
         """Watch the layers inside the `with` block, while the sequences of `part` go through.
 
-        `dense`: what they receive of the dense model for the same tokens; None: that is not asked for.
+        The block ends before the layer that is called last, whose output is not needed.
+
+        Args:
+            part: the sequences.
+            dense: what the layers receive of the dense model for the same tokens; None: that is not asked for.
+            to_the_end: whether the output is needed; so it is of a writer.
         """
         self._dense = dense
         first_batch = not self._groups
         self._part, self._last = part, None
+        self._to_come = {name for name in self.layers if first_batch or name in self._squares}
+        self._stops = not to_the_end and self.writer is None
         try:
             with contextlib.ExitStack() as hooks, contextlib.suppress(LastInputReached):
-                for name, layer in self.layers.items():
-                    if first_batch or name in self._squares:
-                        receive = functools.partial(self._receive, name)
-                        hooks.enter_context(layer.register_forward_pre_hook(receive))
+                for name in list(self._to_come):
+                    receive = functools.partial(self._receive, name)
+                    hooks.enter_context(self.layers[name].register_forward_pre_hook(receive))
                 if self.writer is not None:
                     hooks.enter_context(self.writer.apart())
-                elif not first_batch:  # nothing after the last input is needed
-                    last = self.layers[self.groups[-1][0]]
-                    hooks.enter_context(last.register_forward_pre_hook(stop))
                 yield
         finally:
             self._last = self._dense = self._chosen = self._of_writer = None
@@ -143,6 +150,12 @@ class InputListener:
         self._add_products(self.writer.name, values, places, dense, lost)
 
     def _receive(self, name: str, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        self._listen(name, module, arguments)
+        self._to_come.discard(name)
+        if self._stops and not self._to_come:
+            raise LastInputReached
+
+    def _listen(self, name: str, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         inputs = arguments[0]
         if self._last is not None and self._last[0] is inputs:
             if name not in self._last[1]:

@@ -169,7 +169,7 @@ class _Pass(BlockStates):
             entering = self.read(index, part).clone().requires_grad_()
             # One listener for each part: what a part that ran out of memory heard is forgotten with it.
             heard = InputListener(self.calibration, listener.layers)
-            with _listening(layers) as squares, heard.listening(part):
+            with _listening(layers) as squares, heard.listening(part, to_the_end=True):
                 leaving = self.replay(index, block, part, entering)
                 (gradient,) = torch.autograd.grad(leaving, entering, gradient)
             for name, layer_squares in squares.items():

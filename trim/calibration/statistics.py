@@ -9,11 +9,16 @@ from trim.matmul import at_least_float32
 
 
 def size_of_inputs(vectors: Tensor) -> Tensor:
-    """Return Σ x_j² over vectors (L, N), (N,) float64; on a GPU its root, in one pass without a wider copy."""
+    """Return Σ x_j² over vectors (L, N), (N,) float64; on a GPU its root. No wider copy is made of float32 or there."""
     if vectors.is_cuda:
         norm: Tensor = torch.linalg.vector_norm(vectors, dim=0, dtype=at_least_float32(vectors))
         return norm
-    return vectors.to(at_least_float32(vectors)).square().sum(dim=0, dtype=torch.float64)
+    wide = vectors.to(at_least_float32(vectors))
+    if wide.dtype == torch.float64 or wide.device.type != "cpu":
+        return wide.square().sum(dim=0, dtype=torch.float64)
+    from trim.compiled.squares import squares_of_columns
+
+    return torch.from_numpy(squares_of_columns(wide.numpy()))
 
 
 def input_norms(batches: Mapping[str, Sequence[Tensor]], sequences: int) -> dict[str, tuple[Tensor, bool]]:

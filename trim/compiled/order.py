@@ -1,4 +1,7 @@
-"""Each row's columns by ascending score: a radix sort, a byte at a time, so that equal scores keep column order."""
+"""Each row's columns by ascending score, and which of them are kept.
+
+Sorted by radix, a byte at a time, so that equal scores keep column order.
+"""
 
 import numpy as np
 
@@ -24,6 +27,37 @@ def order_rows(score: np.ndarray) -> tuple[np.ndarray, bool]:
     bits = np.ascontiguousarray(score).view(np.uint32)
     share_rows(_order_rows, len(score), _BLOCK_ROWS, bits, order, sound_rows)
     return order, bool(sound_rows.all())
+
+
+def kept_in_order(order: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Mark what each row keeps when it loses the first `counts[i]` columns of its order, (D, N) bool.
+
+    Args:
+        order: (D, N) int32.
+        counts: (D,) int64.
+    """
+    keep = np.empty(order.shape, np.bool_)
+    share_rows(
+        _kept_in_order,
+        len(order),
+        _BLOCK_ROWS,
+        np.ascontiguousarray(order),
+        np.ascontiguousarray(counts),
+        keep,
+    )
+    return keep
+
+
+@compiled("void(int64[::1], int64, int32[:, ::1], int64[::1], boolean[:, ::1])")
+def _kept_in_order(counter, block_rows, order, counts, keep):
+    rows, columns = order.shape
+    while True:
+        top = next_block(counter) * block_rows
+        if top >= rows:
+            return
+        for row in range(top, min(top + block_rows, rows)):
+            for k in range(columns):
+                keep[row, order[row, k]] = k >= counts[row]
 
 
 @compiled("void(int64[::1], int64, uint32[:, ::1], int32[:, ::1], boolean[::1])")

@@ -14,7 +14,6 @@ from trim.methods.agreement import iou
 from trim.methods.allocations import ScoredLayer
 from trim.methods.choices import ALLOCATIONS, METHODS, OPTIMAL_CAP, SCORES, SOLVERS
 from trim.methods.counts import total_count
-from trim.methods.masks import keep_mask
 from trim.methods.search_settings import SearchSettings
 from trim.models.loaded import Model
 from trim.models.source import locate, readable_files
@@ -163,7 +162,7 @@ def _agreement(sample: LayerSample, weight: Tensor) -> Agreement:
     total = int(row_zeros.sum())
     sparsity = total / kept.numel()
     settings = SearchSettings(sparsity, max_row_sparsity=max(SearchSettings.max_row_sparsity, sparsity))
-    masks = {"rows": keep_mask(layer.curves.ranks, row_zeros)}
+    masks = {"rows": layer.curves.keep_mask(row_zeros)}
     for method in ("uniform", "trim", "optimal"):
         with contextlib.suppress(SparsityError):
             masks[method] = allocated_mask(layer, method, total, settings)

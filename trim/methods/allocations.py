@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from trim.methods.counts import largest_count, uniform_counts
-from trim.methods.masks import keep_largest, keep_largest_of_groups, keep_mask
+from trim.methods.masks import keep_largest, keep_largest_of_groups
 from trim.methods.optimal import lower_hull, optimal_counts_of_layers
 from trim.methods.pattern import Pattern
 from trim.methods.retention import Retained, RetentionCurves, row_cosine
@@ -55,7 +55,7 @@ class Allocation:
 
     def mask(self, curves: RetentionCurves) -> Tensor:
         """Return which weights of the layer of these curves are kept, (D, N) bool."""
-        return keep_mask(curves.ranks, self.counts) if self.keep is None else self.keep
+        return curves.keep_mask(self.counts) if self.keep is None else self.keep
 
 
 def joined(allocations: Sequence[Allocation]) -> Allocation:

@@ -181,6 +181,14 @@ class RetentionCurves:
         parts = self.sorted_columns.split(COSINE_ROWS)
         return torch.cat([ranks_of(part.long()) for part in parts])
 
+    def keep_mask(self, counts: Tensor) -> Tensor:
+        """Return which weights are kept when row i loses its `counts[i]` lowest scores, (D, N) bool."""
+        if self.sorted_columns.device.type != "cpu":
+            return keep_mask(self.ranks, counts)
+        from trim.compiled.order import kept_in_order
+
+        return torch.from_numpy(kept_in_order(self.sorted_columns.int().numpy(), counts.long().numpy()))
+
     def at(self, counts: Tensor) -> "Retained":
         """Return what is retained when row i loses its `counts[..., i]` lowest-score weights.
 
@@ -206,6 +214,8 @@ class RetentionCurves:
 
     def cosine_at(self, counts: Tensor) -> Tensor:
         """Compute the cosine after some numbers of pruned weights only, counts (P,) int64: (D, P) float64."""
+        if self.side_by_side is not None:
+            return torch.from_numpy(self.side_by_side[:, counts.cpu().numpy(), 3]).to(self.dot.device)
         dot, energy = (curve.index_select(1, counts).double() for curve in (self.dot, self.energy))
         return row_cosine(dot, self.output_norm[:, None], energy)
 
@@ -271,6 +281,4 @@ class Retained:
                 arrays = (as_array(values) for values in (curves.weight, curves.inputs, curves.ranks, counts))
                 yield torch.from_numpy(kept_output(*arrays))
                 continue
-            yield full_product(
-                curves.captured_weight * keep_mask(curves.ranks, counts), curves.captured_inputs
-            )
+            yield full_product(curves.captured_weight * curves.keep_mask(counts), curves.captured_inputs)

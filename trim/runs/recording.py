@@ -16,7 +16,7 @@ from trim.methods.allocations import Allocation, MaskRetained, ScoredLayer
 from trim.methods.choices import SOLVERS
 from trim.methods.counts import uniform_counts
 from trim.methods.gini import gini
-from trim.methods.masks import apply_mask, keep_mask, pack_bits
+from trim.methods.masks import apply_mask, pack_bits
 from trim.methods.quality import layer_quality
 from trim.methods.retention import Retained, RetentionCurves, dense_curves
 from trim.methods.search import exact_qualities
@@ -284,7 +284,7 @@ def record_of_search(
         score_name=score_name,
         search=result,
         quality_measure=result.settings.layer_quality,
-        keep=keep_mask(layer.curves.ranks, result.counts) if with_mask else None,
+        keep=layer.curves.keep_mask(result.counts) if with_mask else None,
     )
 
 

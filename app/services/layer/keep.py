@@ -79,5 +79,5 @@ def _record(study: Study, outcome: Outcome, method: str) -> LayerRecord:
         allocation=method,
         score_name=key.score,
         quality_measure=settings.layer_quality,
-        keep=trim.keep_mask(layer.curves.ranks, counts),
+        keep=layer.curves.keep_mask(counts),
     )

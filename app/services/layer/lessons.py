@@ -77,7 +77,7 @@ def pruned_matrix(
         method,
         label,
         score.numpy(),
-        trim.keep_mask(curves.ranks, counts).numpy(),
+        curves.keep_mask(counts).numpy(),
         retained.cosine.numpy(),
         float(trim.layer_quality(retained, "cosim_flat")),
     )

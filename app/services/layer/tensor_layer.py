@@ -109,7 +109,7 @@ class TensorLayer:
 
     def keep_mask(self, counts: np.ndarray) -> np.ndarray:
         """Return which weights are kept, (D, N) bool."""
-        return as_numpy(trim.keep_mask(self.curves.ranks, self.counts(counts)))
+        return as_numpy(self.curves.keep_mask(self.counts(counts)))
 
     def allocated_mask(self, allocation: str, result: SearchResult[np.ndarray]) -> np.ndarray:
         """Return which weights one of `ALLOCATIONS` keeps, (D, N) bool, under the settings and total of a search."""

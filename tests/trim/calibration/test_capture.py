@@ -189,11 +189,15 @@ def test_a_half_type():
     assert torch.equal(again["0.mlp.up_proj"].inputs, samples["0.mlp.up_proj"].inputs)
 
 
-def test_the_forward_pass_ends_after_the_last_chosen_layer(toy: trim.Model):
-    seen = []
+def test_the_forward_pass_ends_before_the_last_chosen_layer(toy: trim.Model, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("trim.calibration.capture.CPU_PASS_TOKENS", 30)
+    seen, done = [], []
     toy.module.fail = lambda block, tokens: seen.append(block)
+    for name, layer in toy.layers.items():
+        layer.register_forward_hook(lambda *_, name=name: done.append(name))
     trim.capture(toy, toy_windows(), ["0.fc1", "1.fc2"])
-    assert set(seen) == {0, 1}
+    assert seen == [0, 1] * 2  # two batches, the first one too
+    assert done == ["0.fc1", "0.fc2", "1.fc1"] * 2
 
 
 def test_batches_follow_the_tokens(toy: trim.Model, monkeypatch: pytest.MonkeyPatch):

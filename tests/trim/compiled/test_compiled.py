@@ -15,8 +15,9 @@ from trim.compiled import compiler
 from trim.compiled.compiler import compiled
 from trim.compiled.gini import gini_of_rows
 from trim.compiled.hull import hull_edges
-from trim.compiled.order import order_rows
+from trim.compiled.order import kept_in_order, order_rows
 from trim.compiled.search import Tables, follow, judge
+from trim.compiled.squares import squares_of_columns
 from trim.compiled.sweep import kept_output, sweep
 
 
@@ -38,7 +39,7 @@ def everything(seed: int = 0, rows: int = 101, columns: int = 67, vectors: int =
     return [
         order, curves, output, paths.x, paths.quality, paths.row_variance,
         judge(tables, counts[None], "snr"), kept_output(weight, inputs, ranks, counts),
-        *hull_edges(curves[..., 2], columns - 1), gini_of_rows(score, order),
+        *hull_edges(curves[..., 2], columns - 1), gini_of_rows(score, order), kept_in_order(order, counts),
     ]  # fmt: skip
 
 
@@ -62,6 +63,22 @@ def test_eight_callers_at_once(monkeypatch):
         for _ in range(5):
             for found, alone in zip(pool.map(everything, range(8)), expected, strict=True):
                 assert_equal(found, alone)
+
+
+@pytest.mark.parametrize("number", [1, 4, 11])
+def test_squares_of_columns(number):
+    vectors = np.random.default_rng(2).standard_normal((number, 7)).astype(np.float32)
+    vectors[0, :2] = np.nan, np.inf
+    found = squares_of_columns(vectors)
+    assert np.isnan(found[0])
+    assert found[1] == np.inf
+    np.testing.assert_allclose(found[2:], np.square(vectors[:, 2:]).sum(axis=0, dtype=np.float64), rtol=1e-15)
+
+
+def test_what_is_kept_in_order():
+    order = np.array([[2, 0, 1], [1, 2, 0], [0, 1, 2]], np.int32)
+    keep = [[True, True, False], [True, True, True], [False, False, False]]
+    assert kept_in_order(order, np.array([1, 0, 3])).tolist() == keep
 
 
 def test_a_product_of_what_is_kept():
