@@ -161,12 +161,12 @@ class RateSummary:
         """The words at the chosen rate, and at another that gains more; others have none."""
         if self.chosen or not self.exhaustive:
             return "chosen" if self.chosen else ""
-        return "gains more" if self.tried else "gains more, not tried"
+        return "gains more"
 
     @property
     def drawn(self) -> bool:
         """Whether it has a point: one that was tried, or would gain; an untried one that would not has none."""
-        return self.quality is not None and (self.tried or bool(self.iteration))
+        return self.gain is not None and (self.tried or self.gain > 0)
 
 
 def rate_summaries(trace: LearningRateTrace) -> tuple[RateSummary, ...]:

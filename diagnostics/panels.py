@@ -124,9 +124,7 @@ def _gini_panel(shown: LayerNumbers, pinned: LayerNumbers | None, arrays: dict[s
     return Panel(
         "gini",
         "How concentrated is each row's score?",
-        number_axis(
-            "Gini of the row's scores", float(bins.edges[0]) - margin, float(bins.edges[-1]) + margin
-        ),
+        number_axis("Gini", float(bins.edges[0]) - margin, float(bins.edges[-1]) + margin),
         rows_axis(top, in_shares),
         tuple(marks),
         "" if np.isfinite(shown.gini).any() else "All scores are zero: no row has a Gini.",
@@ -243,7 +241,7 @@ def _sparsity_panel(shown: LayerNumbers, pinned: LayerNumbers | None, arrays: di
     return Panel(
         "row_sparsity",
         "How much of each row is pruned?",
-        share_axis("row sparsity: share of the row's weights pruned", low - margin, high + margin),
+        share_axis("row sparsity", low - margin, high + margin),
         rows_axis(top, in_shares),
         tuple(marks),
         in_shares=in_shares,

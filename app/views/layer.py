@@ -15,7 +15,7 @@ from app.services.layer.shipped import Gains, ShippedLayer, shipped_layer
 from app.services.layer.study import Outcome, Study
 from app.services.server.access import SEMINAR
 from app.ui.common.address import show_refused
-from app.ui.common.choose import TEXT_WORDS, choose_layer, choose_model, choose_text
+from app.ui.common.choose import choose_layer, choose_model, choose_text
 from app.ui.common.parts import ALL_LAYERS, OVERVIEW, choose_part, controls_in
 from app.ui.common.search_options import (
     SearchOptions,
@@ -239,10 +239,9 @@ def _gains(study: Study) -> Gains | None:
 
 def about(study: Study) -> None:
     """Say of which model the layer is, and what it received."""
-    text = TEXT_WORDS.get(study.key.sample.corpus) or Path(study.key.sample.corpus).name
     st.caption(
-        f"{plain(study.origin.model.title)} · {study.rows:,} rows (output dimensions) of {study.columns:,} weights · "
-        f"{study.vectors:,} calibration vectors from {plain(text)}"
+        f"{plain(study.origin.model.title)} · {study.rows:,} rows of {study.columns:,} weights · "
+        f"{study.vectors:,} calibration vectors ({plain(Path(study.key.sample.corpus).name)})"
     )
 
 

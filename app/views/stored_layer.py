@@ -37,7 +37,7 @@ def heading(run: Run, record: LayerRecord, label: str) -> None:
         else f" · kept weights {how}, which leaves {percent(record.error_left)} of the output error of the mask alone"
     )
     st.caption(
-        f"{plain(run.model.title)} · {record.rows:,} rows (output dimensions) of {record.columns:,} weights · "
+        f"{plain(run.model.title)} · {record.rows:,} rows of {record.columns:,} weights · "
         f"{record.vectors:,} calibration vectors · score {plain(record.score)} · allocation {plain(label)}"
         + refitted
     )

@@ -8,14 +8,8 @@ import plotly.graph_objects as go
 from diagnostics.allocation import RowSparsityStatistics
 from diagnostics.figures.frame import PERCENT, count_rows, drawn, frame
 from diagnostics.figures.lines import series_line
-from diagnostics.figures.marks import (
-    ecdf_steps,
-    histogram_bars,
-    mark_rows,
-    number_rows,
-    peak_label,
-    selected_ticks,
-)
+from diagnostics.figures.marks import ecdf_steps, histogram_bars, peak_label
+from diagnostics.figures.row_marks import mark_rows, number_rows, selected_ticks
 from diagnostics.figures.theme import PALETTES, Style, Theme, escape, series_styles
 from diagnostics.numeric import row_indices
 

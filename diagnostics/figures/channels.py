@@ -9,7 +9,7 @@ from diagnostics.allocation import thin_rows
 from diagnostics.channels import ChannelPair
 from diagnostics.figures.cells import colour_bar
 from diagnostics.figures.frame import PERCENT, drawn, frame
-from diagnostics.figures.marks import number_rows, ring_rows
+from diagnostics.figures.row_marks import number_rows, ring_rows
 from diagnostics.figures.theme import PALETTES, SEQUENTIAL, Theme
 from diagnostics.numeric import row_indices
 
@@ -70,8 +70,8 @@ def channels_figure(
         title="Are the same channels spared?",
         subtitle="Each point is a channel of the MLP; shares of its weights that are pruned."
         + (f" {len(kept):,} of {total:,} drawn." if len(kept) < total else ""),
-        x_title=f"{names[0]} (share pruned)",
-        y_title=f"{names[1]} (share pruned)",
+        x_title=f"{names[0]}, share pruned",
+        y_title=f"{names[1]}, share pruned",
         plot_height=340,
         right=8 if third is not None else 16,
     )

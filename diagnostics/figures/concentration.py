@@ -8,7 +8,8 @@ import plotly.graph_objects as go
 from diagnostics.concentration import GiniStatistics, LorenzCurve
 from diagnostics.figures.frame import count_rows, drawn, frame, note, spread_labels
 from diagnostics.figures.lines import reference_line
-from diagnostics.figures.marks import histogram_bars, median_lines, selected_ticks
+from diagnostics.figures.marks import histogram_bars, median_lines
+from diagnostics.figures.row_marks import selected_ticks
 from diagnostics.figures.theme import PALETTES, ROW_DASHES, Theme, escape, series_styles
 from diagnostics.numeric import row_indices
 
@@ -27,7 +28,7 @@ def gini_histogram(
     styles = series_styles(list(statistics.labels))
     medians = [summary.median for summary in statistics.summaries]
     top = histogram_bars(figure, theme, bins, statistics.labels, styles, "Gini")
-    lines = median_lines(figure, theme, top, statistics.labels, styles, medians)
+    lines = median_lines(figure, theme, bins, statistics.labels, styles, medians)
     rows = row_indices(selected_rows, len(statistics.coefficients[0]))
     selected_ticks(
         figure,
@@ -126,7 +127,7 @@ def lorenz_figure(curves: Sequence[LorenzCurve], theme: Theme = "light") -> go.F
         theme,
         title="How few weights hold a row's score?",
         subtitle=sentence,
-        x_title="share of the row's weights, lowest score first",
+        x_title="weights, lowest score first (share of the row's)",
         y_title="share of the row's score",
         right=108 if shown else 16,
     )

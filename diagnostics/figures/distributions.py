@@ -11,7 +11,8 @@ import plotly.graph_objects as go
 from diagnostics.allocation import ecdf
 from diagnostics.distributions import Distributions
 from diagnostics.figures.frame import PERCENT, drawn, frame, note, short
-from diagnostics.figures.marks import bin_texts, ecdf_steps, peak_label, selected_ticks
+from diagnostics.figures.marks import bin_texts, ecdf_steps, peak_label
+from diagnostics.figures.row_marks import selected_ticks
 from diagnostics.figures.theme import PALETTES, Theme, escape, faded, slot_style
 from diagnostics.numeric import row_indices
 
@@ -61,25 +62,25 @@ COSINE = RowQuantity(
 MASK_ERROR = RowQuantity(
     "mask's error",
     "How much of its output would each row lose by the mask alone?",
-    "output error of the mask alone, over the row's output, squared",
+    "output error of the mask alone (share of the output, squared)",
     ".3~f",
 )
 ERROR = RowQuantity(
     "error",
     "How much of its output does each row lose with its weights changed?",
-    "output error with changed weights, over the row's output, squared",
+    "output error with changed weights (share of the output, squared)",
     ".3~f",
 )
 ANY_ERROR = RowQuantity(
     "row error",
     "How much of its output does each row lose?",
-    "output error, over the row's output, squared",
+    "output error (share of the output, squared)",
     ".3~f",
 )
 MOVED = RowQuantity(
     "move",
     "How far did the kept weights of each row move?",
-    "how far the row's kept weights moved, in shares of their norm",
+    "move of the row's kept weights (share of their norm)",
     ".3~f",
 )
 

@@ -8,7 +8,8 @@ import plotly.graph_objects as go
 from diagnostics.allocation import RowScatter
 from diagnostics.figures.frame import count_rows, drawn, frame, log_axis, signed
 from diagnostics.figures.lines import series_line
-from diagnostics.figures.marks import number_rows, ring_rows, thinned_text
+from diagnostics.figures.marks import thinned_text
+from diagnostics.figures.row_marks import number_rows, ring_rows
 from diagnostics.figures.theme import PALETTES, Theme, escape, series_styles
 from diagnostics.gap import GapCurve
 from diagnostics.learning_rate import LAYER_UNITS
@@ -112,9 +113,9 @@ def gap_scatter_figure(
     axis, scale = _QUANTITIES[scatter.quantity]
     points = 100 * scatter.heights
     for name, side, colour, symbol in (
-        (f"{label} prunes too much", scatter.heights > 0, palette.loss, "triangle-up"),
-        (f"{label} prunes too little", scatter.heights < 0, palette.gain, "triangle-down"),
-        ("agree", scatter.heights == 0, palette.muted, "circle"),
+        ("too much", scatter.heights > 0, palette.loss, "triangle-up"),
+        ("too little", scatter.heights < 0, palette.gain, "triangle-down"),
+        ("alike", scatter.heights == 0, palette.muted, "circle"),
     ):
         if side.any():
             figure.add_scatter(
@@ -135,7 +136,7 @@ def gap_scatter_figure(
     if shown.any():
         rows, x, y = scatter.rows[shown], scatter.values[shown], points[shown]
         ring_rows(figure, theme, rows, x, y, "<b>row %{customdata}</b>: %{y:+.1f} percentage points")
-        number_rows(figure, theme, rows, np.log10(x) if scale == "log" else x, y)
+        number_rows(figure, theme, rows, x, y, log_x=scale == "log")
     figure.add_hline(y=0, line={"color": palette.ink, "width": 1}, layer="below")
     frame(
         figure,

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from diagnostics.allocation import thin_rows
 from diagnostics.figures.frame import PERCENT, drawn, frame, log_axis
 from diagnostics.figures.lines import series_line
-from diagnostics.figures.marks import number_rows
+from diagnostics.figures.row_marks import number_rows
 from diagnostics.figures.theme import OTHER_STYLES, Style, Theme, escape, series_styles
 from diagnostics.inputs import FeatureStatistics
 from diagnostics.numeric import spread_indices
@@ -29,7 +29,7 @@ def features_by_norm_figure(
         hover = f"%{{y:.1%}} kept<br>norm %{{x:.3g}}<extra>{label}</extra>"
         _points(figure, positive, each.share, outliers, style, label, hover)
     named = outliers[:8]
-    number_rows(figure, theme, named, np.log10(positive[named]), found[-1].share[named])
+    number_rows(figure, theme, named, positive[named], found[-1].share[named], log_x=True)
     frame(
         figure,
         theme,

@@ -1,4 +1,4 @@
-"""Parts that several figures draw: marked rows with their numbers, histogram bars, lines at medians."""
+"""Parts that several figures draw: histogram bars and outlines, steps, bands, lines at medians."""
 
 import itertools
 from collections.abc import Callable, Sequence
@@ -8,130 +8,10 @@ import plotly.graph_objects as go
 
 from diagnostics.allocation import Ecdf, RowScatter
 from diagnostics.figures.frame import count_rows, drawn
-from diagnostics.figures.theme import PALETTES, Style, Theme, escape, hatching
+from diagnostics.figures.theme import PALETTES, Style, Theme, escape
 from diagnostics.numeric import Histogram, histogram
 
-# In turn above, below and at the side: rows of one sparsity often lie side by side.
-_LABEL_SHIFTS = ((0, 15), (0, -15), (22, 0), (-22, 0))
-
-
-_MAX_LABELS = 8
 _SHARE_BINS = 50
-
-
-def mark_rows(
-    figure: go.Figure,
-    theme: Theme,
-    rows: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    style: Style,
-    label: str = "",
-) -> None:
-    """Draw selected rows on top, with a border in ink; `label`, as HTML, names one allocation of several."""
-    under = f" under {label}" if label else ""
-    marker = bordered_mark(style, PALETTES[theme].ink, 10, 2.0)
-    hover = f"<b>row %{{customdata}}</b>{under}<br>row sparsity %{{y:.2%}}"
-    _mark_selected(figure, rows, x, y, marker, hover, f"selected rows{under}")
-
-
-def bordered_mark(style: Style, border: str, size: int, width: float = 1.5) -> dict[str, object]:
-    """Return a method's mark with a border around it."""
-    line = {"width": width, "color": border}
-    return {"symbol": style.symbol, "size": size, "color": style.colour, "line": line}
-
-
-def ring_rows(
-    figure: go.Figure,
-    theme: Theme,
-    rows: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    hover: str,
-    name: str = "selected rows",
-) -> None:
-    """Draw rings in ink around selected points."""
-    marker = {"symbol": "circle-open", "size": 12, "color": PALETTES[theme].ink, "line": {"width": 2}}
-    _mark_selected(figure, rows, x, y, marker, hover, name)
-
-
-def _mark_selected(
-    figure: go.Figure,
-    rows: np.ndarray,
-    x: np.ndarray,
-    y: np.ndarray,
-    marker: dict[str, object],
-    hover: str,
-    name: str,
-) -> None:
-    if not len(rows):
-        return
-    figure.add_scatter(
-        x=drawn(x),
-        y=drawn(y),
-        mode="markers",
-        name=name,
-        showlegend=False,
-        customdata=rows.astype(np.int32),
-        marker=marker,
-        hovertemplate=f"{hover}<extra>selected</extra>",
-    )
-
-
-def selected_ticks(
-    figure: go.Figure,
-    rows: np.ndarray,
-    x: np.ndarray,
-    *,
-    position: int,
-    top: float,
-    colour: str,
-    hover: str,
-    label: str = "",
-) -> None:
-    """Draw selected rows as ticks below the bars or curves of a set, each set lower than the one before it.
-
-    Args:
-        figure: takes them.
-        rows: their indices; customdata.
-        x: where they lie.
-        position: the set's index.
-        top: how high the figure is.
-        colour: the set's colour.
-        hover: what is read out at a tick.
-        label: the set's label, as HTML; "": it is the only one.
-    """
-    if not len(rows):
-        return
-    figure.add_scatter(
-        x=drawn(x),
-        y=np.full(len(rows), -(0.05 + 0.07 * position) * top, dtype=np.float32),
-        mode="markers",
-        name="selected rows" + (f" under {label}" if label else ""),
-        showlegend=False,
-        customdata=rows.astype(np.int32),
-        marker={"symbol": "line-ns", "size": 10, "line": {"width": 2, "color": colour}},
-        hovertemplate=hover,
-    )
-
-
-def number_rows(figure: go.Figure, theme: Theme, rows: np.ndarray, x: np.ndarray, y: np.ndarray) -> None:
-    """Draw the selected rows' numbers next to their marks, while there are few enough to tell apart."""
-    if len(rows) > _MAX_LABELS:
-        return
-    for place, index in enumerate(np.argsort(x, kind="stable").tolist()):
-        x_shift, y_shift = _LABEL_SHIFTS[place % len(_LABEL_SHIFTS)]
-        figure.add_annotation(
-            x=float(x[index]),
-            y=float(y[index]),
-            text=str(rows[index]),
-            xshift=x_shift,
-            yshift=y_shift,
-            showarrow=False,
-            borderpad=1,
-            bgcolor=PALETTES[theme].veil,
-            font={"size": 11},
-        )
 
 
 def histogram_bars(
@@ -143,26 +23,39 @@ def histogram_bars(
     quantity: str,
     form: str = ".4g",
 ) -> int:
-    """Draw one set of bars per label; returns the height of the tallest. A bar's customdata is its bin's index."""
-    palette = PALETTES[theme]
+    """Draw one set of bars, or an outline per label; returns the height of the tallest. Customdata: the bin's index."""
     limits = bin_texts(bins, lambda edge: format(edge, form))
-    several = len(labels) > 1
-    for position, (label, style) in enumerate(zip(labels, styles, strict=True)):
-        figure.add_bar(
-            x=drawn(bins.centers),
-            y=bins.counts[position].astype(np.int32),
-            width=drawn(np.diff(bins.edges)),
-            name=escape(label),
-            customdata=np.arange(len(bins.centers), dtype=np.int32),
-            text=limits,
-            textposition="none",
-            marker={
-                "color": style.colour,
-                "opacity": 0.6 if several else 0.85,
-                "line": {"width": 0.5, "color": palette.surface},
-                "pattern": hatching(style, palette) if several else {"shape": ""},
-            },
-            hovertemplate=f"<b>%{{y:,}} rows</b> with {quantity} %{{text}}<extra>{escape(label)}</extra>",
+    places = np.arange(len(bins.centers), dtype=np.int32)
+    for counts, label, style in zip(bins.counts.astype(np.int32), labels, styles, strict=True):
+        common = {
+            "name": escape(label),
+            "hovertemplate": f"<b>%{{y:,}} rows</b> with {quantity} %{{text}}<extra>{escape(label)}</extra>",
+        }
+        if len(labels) == 1:
+            figure.add_bar(
+                x=drawn(bins.centers),
+                y=counts,
+                width=drawn(np.diff(bins.edges)),
+                customdata=places,
+                text=limits,
+                textposition="none",
+                marker={
+                    "color": style.colour,
+                    "opacity": 0.85,
+                    "line": {"width": 0.5, "color": PALETTES[theme].surface},
+                },
+                **common,
+            )
+            continue
+        # From edge to edge of each bin, and down to 0 at both ends: fills would hide each other.
+        figure.add_scatter(
+            x=drawn(np.repeat(bins.edges, 2)),
+            y=np.concatenate([[0], np.repeat(counts, 2), [0]]),
+            mode="lines",
+            line={"color": style.colour, "width": 2, "dash": style.dash},
+            customdata=np.concatenate([places[:1], np.repeat(places, 2), places[-1:]]),
+            text=[limits[0], *np.repeat(limits, 2).tolist(), limits[-1]],
+            **common,
         )
     return int(bins.counts.max())
 
@@ -231,36 +124,42 @@ def spread_band(
 def median_lines(
     figure: go.Figure,
     theme: Theme,
-    top: int,
+    bins: Histogram,
     labels: Sequence[str],
     styles: Sequence[Style],
     medians: Sequence[float],
 ) -> int:
-    """Mark the medians that are not NaN above bars of height `top`; returns how many there are."""
+    """Mark the medians that are not NaN above the bars or outlines of `bins`; returns how many there are."""
+    top = int(bins.counts.max())
     several = len(labels) > 1
     known = [
         (median, label, style)
         for median, label, style in zip(medians, labels, styles, strict=True)
         if not np.isnan(median)
     ]
-    # The leftmost line is the tallest, and labels are right of their lines: no line crosses a label.
-    for position, (median, label, style) in enumerate(sorted(known, key=lambda entry: entry[0])):
+    # Labels are on the side of their lines with more room, and the line at the other end is the tallest: no line
+    # crosses a label.
+    middle = (bins.edges[0] + bins.edges[-1]) / 2
+    leftwards = bool(sum(median - middle for median, _, _ in known) > 0)
+    ordered = sorted(known, key=lambda entry: entry[0], reverse=leftwards)
+    for position, (median, label, style) in enumerate(ordered):
         height = top * (1.1 + 0.1 * (len(known) - 1 - position))
+        colour, dash = (style.colour, style.dash) if several else (PALETTES[theme].ink, "solid")
         figure.add_shape(
             type="line",
             x0=median,
             x1=median,
             y0=0,
             y1=height,
-            line={"color": PALETTES[theme].ink, "width": 1.5, "dash": style.dash if several else "solid"},
+            line={"color": colour, "width": 1.5, "dash": dash},
         )
         figure.add_annotation(
             x=median,
             y=height,
-            text=f"{escape(label) + ': ' if several else ''}median {median:.3f}",
-            xanchor="left",
+            text=f"{escape(label) if several else 'median'} {median:.3f}",
+            xanchor="right" if leftwards else "left",
             yanchor="top",
-            xshift=4,
+            xshift=-4 if leftwards else 4,
             showarrow=False,
         )
     return len(known)

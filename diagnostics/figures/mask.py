@@ -35,11 +35,10 @@ def mask_figure(density: MaskDensity, selected_rows: Iterable[int] = (), theme: 
             else "row %{y}, column %{x}: %{z}% kept<extra></extra>"
         ),
         colorbar={
-            "title": {"text": "kept", "side": "top"},
             "thickness": 10,
             "outlinewidth": 0,
-            "ticksuffix": "%",
-            "nticks": 5,
+            "tickvals": [0, 50, 100],
+            "ticktext": ["0%", "50%", "100%<br>kept"],
             "tickfont": {"size": 11, "color": palette.muted},
             "len": 0.8,
             "x": 1.05,
@@ -69,6 +68,6 @@ def mask_figure(density: MaskDensity, selected_rows: Iterable[int] = (), theme: 
         y_title="row (index of the output dimension)",
         plot_height=380,
     )
-    figure.update_xaxes(range=[-0.5, density.columns - 0.5], nticks=6, tickformat=",d")
+    figure.update_xaxes(range=[-0.5, density.columns - 0.5], nticks=4, tickformat=",d")
     figure.update_yaxes(range=[density.rows - 0.5, -0.5], showgrid=False, nticks=8, tickformat=",d")
     return figure

@@ -6,7 +6,7 @@ import plotly.graph_objects as go
 from diagnostics.figures.frame import PERCENT, drawn, frame, note, spread_labels
 from diagnostics.figures.iterations import ITERATION
 from diagnostics.figures.lines import row_line, series_line
-from diagnostics.figures.marks import bordered_mark
+from diagnostics.figures.row_marks import bordered_mark
 from diagnostics.figures.theme import PALETTES, Theme, escape, series_styles
 from diagnostics.row_detail import RowPaths, RowPrices, RowScores
 
@@ -40,7 +40,7 @@ def row_scores_figure(scores: RowScores, theme: Theme = "light") -> go.Figure:
         figure.add_annotation(
             x=border.row_sparsity,
             y=height,
-            text=f"{label}: {border.row_sparsity:.1%} pruned",
+            text=f"{label} {border.row_sparsity:.1%}",
             showarrow=False,
             xanchor="right",
             yanchor="top",
@@ -51,8 +51,9 @@ def row_scores_figure(scores: RowScores, theme: Theme = "light") -> go.Figure:
         theme,
         title=f"Which weights does row {scores.row} lose?",
         subtitle=_border_sentence(scores),
-        x_title="share of the row's weights, lowest score first",
-        y_title="score of the weight (in units of the score)",
+        x_title="weights, lowest score first (share of the row's)",
+        y_title="score (in units of the score)",
+        plot_height=340,  # as the cosines, which are drawn alongside
     )
     figure.update_xaxes(range=[0, 1.005], tickformat=".0%", nticks=6)
     figure.update_yaxes(range=[0, 1.05 * top], nticks=6)
@@ -174,8 +175,8 @@ def row_prices_figure(prices: RowPrices, cost: str, theme: Theme = "light") -> g
         title=f"What does row {prices.row} ask for its weights?",
         subtitle=f"Every row of the layer loses weights up to one price (dashed). Row {prices.row} has "
         f"{sparsity:.1%} that cost no more (mark).",
-        x_title="share of the row's weights, lowest score first",
-        y_title=f"price of a weight ({cost})",
+        x_title="weights, lowest score first (share of the row's)",
+        y_title=f"price ({cost})",
     )
     figure.update_xaxes(range=[0, 1.005], tickformat=".0%", nticks=6)
     figure.update_yaxes(

@@ -10,7 +10,8 @@ from diagnostics.allocation import RowScatter
 from diagnostics.comparison import AllocationComparison
 from diagnostics.figures.allocation import ROW_SPARSITY_UPRIGHT
 from diagnostics.figures.frame import PERCENT, count_rows, drawn, frame, note, short, signed
-from diagnostics.figures.marks import mark_rows, number_rows, thinned_text
+from diagnostics.figures.marks import thinned_text
+from diagnostics.figures.row_marks import mark_rows, number_rows
 from diagnostics.figures.theme import PALETTES, Style, Theme, escape, series_styles
 from diagnostics.numeric import row_indices, spread_indices
 
@@ -29,15 +30,15 @@ _QUANTITIES = {
     ),
     "row_error_masked": (
         "Are rows that lose more by the mask pruned more?",
-        "output error of the mask alone, over the row's output, squared",
+        "output error of the mask alone (share of the output, squared)",
     ),
     "row_error": (
         "Are rows that lose more pruned more?",
-        "output error with changed weights, over the row's output, squared",
+        "output error with changed weights (share of the output, squared)",
     ),
     "row_moved": (
         "Do the kept weights of sparser rows move further?",
-        "how far the row's kept weights moved, in shares of their norm",
+        "move of the row's kept weights (share of their norm)",
     ),
 }
 
@@ -68,7 +69,8 @@ def row_scatter_figure(
         shown = np.isin(scatter.rows, rows)
         x, y = scatter.values[shown], scatter.heights[shown]
         mark_rows(figure, theme, scatter.rows[shown], x, y, style, label)
-        number_rows(figure, theme, scatter.rows[shown], x, y)
+    # Numbers on the last allocation only, as on the curves of sorted rows.
+    number_rows(figure, theme, scatter.rows[shown], x, y)
     reference = first.allocation.layer_sparsity
     figure.add_hline(
         y=reference, line={"color": PALETTES[theme].muted, "width": 1, "dash": "dot"}, layer="below"

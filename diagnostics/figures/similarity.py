@@ -5,7 +5,8 @@ import plotly.graph_objects as go
 
 from diagnostics.figures.frame import count_rows, drawn, frame, note, spread_labels
 from diagnostics.figures.lines import row_line
-from diagnostics.figures.marks import bordered_mark, histogram_bars, median_lines, percentile_bands
+from diagnostics.figures.marks import histogram_bars, median_lines, percentile_bands
+from diagnostics.figures.row_marks import bordered_mark
 from diagnostics.figures.theme import PALETTES, Theme, escape, series_styles
 from diagnostics.similarity import CosineDistribution, CosineStatistics
 
@@ -32,7 +33,7 @@ def cosine_figure(statistics: CosineStatistics, theme: Theme = "light") -> go.Fi
     )
     side = "right" if statistics.target > 0.5 else "left"
     above = {"x": statistics.target, "y": 1, "yref": "paper", "xanchor": side, "yanchor": "bottom"}
-    note(figure, theme, f"layer target T = {statistics.target:.0%}", **above)
+    note(figure, theme, f"layer target {statistics.target:.0%}", **above)
     sentence = "Cosine between a row's dense and pruned output; 1 = direction kept."
     if statistics.dead_rows:
         sentence += f" {count_rows(statistics.dead_rows)} without output left out of the bands."
@@ -66,7 +67,7 @@ def _marks(figure: go.Figure, statistics: CosineStatistics, theme: Theme) -> Non
             x=drawn([mark.row_sparsity for _, mark in marks]),
             y=drawn([mark.cosine for _, mark in marks]),
             mode="markers",
-            name=f"row under {escape(allocation.label)}",
+            name=escape(allocation.label),
             customdata=[row for row, _ in marks],
             marker=bordered_mark(style, PALETTES[theme].surface, 10),
             hovertemplate=(
@@ -103,7 +104,7 @@ def cosine_histogram(distribution: CosineDistribution, theme: Theme = "light") -
     bins, labels = distribution.histogram, distribution.labels
     styles = series_styles(list(distribution.methods))
     top = histogram_bars(figure, theme, bins, labels, styles, "cosine")
-    lines = median_lines(figure, theme, top, labels, styles, distribution.medians)
+    lines = median_lines(figure, theme, bins, labels, styles, distribution.medians)
     dead = f" {count_rows(distribution.dead_rows)} without output left out." if distribution.dead_rows else ""
     frame(
         figure,
@@ -114,6 +115,7 @@ def cosine_histogram(distribution: CosineDistribution, theme: Theme = "light") -
         y_title="rows (count)",
         legend=True,
     )
-    figure.update_xaxes(nticks=8)
+    margin = 0.04 * (bins.edges[-1] - bins.edges[0])
+    figure.update_xaxes(range=[bins.edges[0] - margin, bins.edges[-1] + margin], nticks=8)
     figure.update_yaxes(range=[0, top * (1.02 + 0.1 * lines)], tickformat=",d", nticks=6)
     return figure

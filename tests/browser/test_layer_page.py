@@ -292,10 +292,10 @@ def test_the_optimum_alongside_trim(page, tmp_path: Path):
     assert quality[2] > quality[1] > quality[0]
     before = traces(page, "gap_curve")
     # A click on the row that is pruned too much by most selects it.
-    over = trace(page, "gap_rows", "TRIM prunes too much")
+    over = trace(page, "gap_rows", "too much")
     row = int(over["customdata"][np.argmax(over["y"])])
     with redraw(page):
-        click_row(page, "gap_rows", "TRIM prunes too much", row)
+        click_row(page, "gap_rows", "too much", row)
     settled(page)
     assert f"rows={row}" in page.url
     with redraw(page):

@@ -105,13 +105,13 @@ def scatter(quantity="gini", values=(0.1, 0.2, 0.9, math.nan), selected=()):
 
 def test_rows_on_either_side():
     figure = gap_scatter_figure(scatter(), [0, 3])
-    (over,), (under,) = traces(figure, "trim prunes too much"), traces(figure, "trim prunes too little")
+    (over,), (under,) = traces(figure, "too much"), traces(figure, "too little")
     assert (list(over.customdata), list(under.customdata)) == ([2], [0])
     assert over.y[0] == pytest.approx(30)
     assert under.y[0] == pytest.approx(-20)
     assert over.marker.color != under.marker.color
     assert over.marker.symbol != under.marker.symbol
-    assert list(traces(figure, "agree")[0].customdata) == [1]
+    assert list(traces(figure, "alike")[0].customdata) == [1]
     assert list(traces(figure, "selected rows")[0].customdata) == [0], "row 3 has no Gini"
     assert "over 3 rows" in subtitle(figure)
     assert [note.text for note in figure.layout.annotations] == ["0"]

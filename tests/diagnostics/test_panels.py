@@ -81,7 +81,7 @@ def test_every_row_is_found_where_it_is_drawn():
     assert panels.rate_order == (1.0, 2.0, 0.0)
     (lost,) = [mark for mark in rate.marks if mark.style == "loss"]
     assert (lost.y[0], lost.labels[0]) == (0, "η = −0.01: no iteration beats uniform")
-    assert [mark.text for mark in rate.marks if mark.text] == ["uniform", "chosen", "gains more, not tried"]
+    assert [mark.text for mark in rate.marks if mark.text] == ["uniform", "chosen", "gains more"]
     steps = panels.arrays["rates"]
     assert (steps[:, 2] == 255).all(), "a rate that was not computed"
     x, (target,) = shown.rate_sparsity[0], panels.arrays["rate_target"]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 
@@ -29,6 +30,8 @@ _CONFIG = {
     "displayModeBar": "hover",
     "modeBarButtonsToRemove": ["toImage", "autoScale2d", "zoomIn2d", "zoomOut2d"],
 }
+# Of an axis what it is, in brackets after its name; a unit stays.
+_DEFINITION = re.compile(r"(<br>| )\((share|count|index|dimensionless|0 = |in units)[^)]*\)$")
 _drawn: Shared[Hashable, "_Drawn"] = Shared(DRAWN_CACHE_SIZE)
 
 
@@ -63,6 +66,7 @@ def card(
     missing: str | None = None,
     bind: Bind = None,
     brief: bool = False,
+    title: str | None = None,
 ) -> None:
     """Show a framed view; with several variants, a control says which.
 
@@ -77,7 +81,9 @@ def card(
         shared: everything that the views are made of, where several readers look at the same: they are drawn once.
         missing: which views there are not, and why.
         bind: "query-params" where the address holds which variant is seen.
-        brief: whether the finding below the chart is all that is said of it, without the figure's own subtitle.
+        brief: whether the finding below the chart is all that is said of it, without the figure's own subtitle, and
+            an axis is only named: the page defines its words once, and the figure that is saved by itself.
+        title: Markdown; None: the figure's own.
     """
     with st.container(border=True, height="stretch", key=f"card-{key}"):
         chosen = next(iter(variants))
@@ -94,11 +100,15 @@ def card(
 
         def draw() -> _Drawn:
             drag = None if chosen not in selectable else "pan" if clickable else "select"
-            return _draw(variants[chosen](), drag)
+            return _draw(variants[chosen](), drag, brief)
 
         drawn = draw() if shared is None else _shared((key, chosen, shared), draw)
         view, height = drawn.view, drawn.height
-        st.markdown(f"**{plain(drawn.title)}**")
+        with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"signs-{key}"):
+            st.markdown(f"**{plain(drawn.title)}**" if title is None else title)
+            with st.popover("Formula", type="tertiary", icon=":material/function:"):
+                st.markdown(view.formula)
+            save_button(variants[chosen], f"{file_name}-{key.removeprefix(f'{file_name}_')}", key)
         if drawn.subtitle and not brief:
             st.caption(plain(drawn.subtitle))
         selects = on_select if chosen in selectable else None
@@ -117,10 +127,6 @@ def card(
         st.caption(view.seen)
         if missing is not None:
             st.caption(missing)
-        with st.container(horizontal=True, gap="small"):
-            with st.popover("Formula", type="tertiary", icon=":material/function:"):
-                st.markdown(view.formula)
-            save_button(variants[chosen], f"{file_name}-{key.removeprefix(f'{file_name}_')}", key)
 
 
 @dataclass(frozen=True)
@@ -140,13 +146,16 @@ class _Drawn:
     height: int
 
 
-def _draw(view: View, drag: str | None) -> _Drawn:
+def _draw(view: View, drag: str | None, brief: bool) -> _Drawn:
     figure = enlarged(view.figure, LARGER) if presenting() else view.figure
     title = figure.layout.title
     words = from_figure(title.text), from_figure(title.subtitle.text or "")
     height = round(max(LEAST_HEIGHT, figure.layout.height - figure.layout.margin.t + TOP_MARGIN))
     layout = figure.layout
     layout.title, layout.margin.t, layout.height = None, TOP_MARGIN, height
+    if brief:
+        for axis in (*figure.select_xaxes(), *figure.select_yaxes()):
+            axis.title.text = _DEFINITION.sub("", axis.title.text or "")
     if drag is not None:
         # While a drag selects, Streamlit lets no click select.
         layout.dragmode, layout.selectdirection = drag, "any" if drag == "pan" else "h"

@@ -122,10 +122,10 @@ def scatter_seen(scatter: RowScatter, *, several: bool = False) -> str:
     coefficient = scatter.correlation.coefficient
     found = f"(Spearman {change(coefficient)})"
     if abs(coefficient) < 0.2:
-        return f"{name}The two hardly go together {found}."
-    words = "somewhat" if abs(coefficient) < 0.6 else "closely"
-    sign = "higher" if coefficient > 0 else "lower"
-    return f"{name}Rows with a higher {QUANTITY[scatter.quantity]} got {sign} sparsity, {words} so {found}."
+        return f"{name}the two hardly go together {found}."
+    words = "somewhat " if abs(coefficient) < 0.6 else ""
+    way = "more" if coefficient > 0 else "less"
+    return f"{name}rows of higher {QUANTITY[scatter.quantity]} are pruned {words}{way} {found}."
 
 
 _VARIANCE = r"""

@@ -15,6 +15,16 @@ _STYLE = """
 [data-testid=stMultiSelectTagsContainer] > span > span { background-color: transparent !important;
   box-shadow: inset 0 0 0 1px currentColor; }
 [data-testid=stMultiSelectTagsContainer] > span :is(span, button) { color: inherit !important; }
+/* A card's formula and figure are a sign each beside its title; what a sign is called is seen when it is pointed at. */
+[class*=st-key-signs-] { flex-wrap: nowrap; }
+[class*=st-key-signs-] > :first-child { flex: 1; min-width: 0; }
+[class*=st-key-signs-] > :not(:first-child) { flex: none; }
+[class*=st-key-signs-] button { position: relative; overflow: visible; }
+[class*=st-key-signs-] button [data-testid=stMarkdownContainer] { position: absolute; right: 0; bottom: 100%;
+  z-index: 1; padding: 0 0.4rem; border-radius: 4px; background: #3b4252; width: max-content; }
+[class*=st-key-signs-] button:not(:hover, :focus-visible) [data-testid=stMarkdownContainer] { clip-path: inset(50%); }
+[class*=st-key-signs-] button [data-testid=stMarkdownContainer] p { color: #fff; font-size: 0.8rem; }
+[class*=st-key-signs-] [data-testid=stPopoverButton] div[aria-hidden=true] { display: none; }
 @media (min-width: 900px) {
 [data-testid=stMainBlockContainer] { padding: 0.75rem 1.5rem 2rem; }
 [data-testid=stMainBlockContainer] h1 { font-size: 1.4rem; padding: 0; }

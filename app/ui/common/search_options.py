@@ -106,7 +106,7 @@ def fisher_wanted() -> bool:
 def choose_shown() -> frozenset[str]:
     """Choose the methods whose allocation the charts show: uniform, and TRIM or the optimum or both."""
     chosen = st.segmented_control(
-        "Shown beside uniform",
+        "Beside uniform",
         list(SHOWN),
         default="TRIM",
         required=True,

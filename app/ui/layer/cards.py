@@ -69,7 +69,7 @@ def _lorenz(view: LayerView, score: np.ndarray, rows: list[int]) -> View:
     curves = lorenz_curves(score, rows[:MAX_LINES] or _extremes(view.coefficients))
     return View(
         lorenz_figure(curves, theme()),
-        text.lorenz_seen(bool(rows)),
+        text.lorenz_seen(curves, bool(rows)),
         explanations.LORENZ_FORMULA,
         "Lorenz curves of the scores of single rows",
         lambda: (

@@ -175,11 +175,9 @@ def captured_text(gap: AllocationGap, row_weights: str) -> str:
             "this layer quality."
         )
     else:
-        sentence = (
-            f"TRIM captures {percent(gap.captured)} of the improvement over uniform that the optimum reaches."
-        )
+        sentence = f"TRIM makes {percent(gap.captured)} of the optimum's gain over uniform."
     if gap.loss_captured is not None:
-        sentence += f" Of {error} that the optimum saves, TRIM saves {percent(gap.loss_captured)}."
+        sentence += f" In {error}: {percent(gap.loss_captured)}."
     return sentence
 
 
@@ -189,16 +187,14 @@ def gap_rows_seen(gap: AllocationGap, scatter: RowScatter) -> str:
         return "TRIM and the optimum prune every row alike."
     over, under = gap.over[0], gap.under[0]
     sentence = (
-        f"{percent(gap.misplaced_share)} of the weights that TRIM prunes the optimum takes from other "
-        f"rows. Row {over.row} "
-        f"is pruned too much ({percent(over.second)} row sparsity, optimally {percent(over.first)}), "
-        f"row {under.row} too little "
-        f"({percent(under.second)}, optimally {percent(under.first)})."
+        f"The optimum takes {percent(gap.misplaced_share)} of the weights from other rows. Row {over.row}: "
+        f"{percent(over.second)}, optimally {percent(over.first)}; row {under.row}: {percent(under.second)}, optimally "
+        f"{percent(under.first)}."
     )
     found = scatter.correlation
     if found is not None and abs(found.coefficient) >= 0.2:
         side = "too much" if found.coefficient > 0 else "too little"
-        sentence += f" Rows further right tend to be pruned {side} (Spearman {change(found.coefficient)})."
+        sentence += f" Rows further right lose {side} (Spearman {change(found.coefficient)})."
     return sentence
 
 
@@ -211,26 +207,25 @@ def gap_curve_seen(curve: GapCurve) -> str:
     best = int(captured.argmax())
     below = int((captured < 0).sum())
     sentence = (
-        f"TRIM's share is largest at a layer target of {percent(targets[best], 0)}, with "
-        f"{percent(captured[best], 2)}, and "
-        f"{percent(np.median(captured), 2)} at the median of {len(captured)} targets."
+        f"TRIM's share: at most {percent(captured[best], 2)}, at a layer target of {percent(targets[best], 0)}; median "
+        f"of {len(captured)} targets {percent(np.median(captured), 2)}."
     )
     if len(captured) < len(known):
-        sentence += " At the others the optimum is not better than uniform in this layer quality."
+        sentence += " At the others the optimum does not gain."
     if below:
-        sentence += f" At {below} of them TRIM, at exact counts, is worse than uniform."
+        sentence += f" Worse than uniform: at {below}."
     return sentence
 
 
 def gap_loss_seen(curve: GapCurve) -> str:
     """Describe how much of uniform's error is left at several targets."""
     parts = [
-        f"{label} leaves between {percent(np.nanmin(shares))} and {percent(np.nanmax(shares))} of uniform's error"
-        for label, shares in (("The optimum", curve.best_loss), ("TRIM", curve.reached_loss))
+        f"{label} leaves {percent(np.nanmin(shares))} to {percent(np.nanmax(shares))}"
+        for label, shares in (("the optimum", curve.best_loss), ("TRIM", curve.reached_loss))
         if np.isfinite(shares).any()
     ]
     return (
-        "; ".join(parts) + "."
+        f"Of uniform's error {', '.join(parts)}."
         if parts
         else "Uniform makes no error at these targets, so none is left to save."
     )

@@ -58,7 +58,7 @@ def row_table(view: LayerView, rows: list[int]) -> None:
 
 def row_inspector(view: LayerView, rows: list[int], file_name: str) -> None:
     """Show one row: its scores and their cut, its cosine, and how its counts were reached."""
-    row = st.selectbox("Row to look into", rows, key="inspected_row")
+    row = st.selectbox("Row", rows, key="inspected_row")
     cards: list[Callable[[], None]] = []
     if view.score is not None:
         cards.append(partial(_scores_card, view, view.score, row, file_name))
@@ -141,16 +141,23 @@ def _price_card(view: LayerView, row: int, file_name: str) -> None:
 def mask_section(view: LayerView, rows: list[int], file_name: str) -> None:
     """Show which weights are kept, under each allocation with a mask, side by side."""
     masked = [each for each in view.allocations if each.method in view.masks]
+    st.markdown("**Which weights does the layer keep?**")
     for column, allocation in zip(st.columns(len(masked)), masked, strict=True):
         with column:
-            st.markdown(f"**{plain(allocation.label)}**")
             try:
                 keep = view.masks[allocation.method]()
             except RunError as error:
                 st.info(plain(error), icon=":material/info:")
                 continue
             drawn = partial(_mask, keep, allocation, rows)
-            card(f"mask_{allocation.method}", {"Mask": drawn}, file_name=file_name, brief=True)
+            label = plain(allocation.label)
+            card(
+                f"mask_{allocation.method}",
+                {"Mask": drawn},
+                file_name=file_name,
+                brief=True,
+                title=f"**{label}**",
+            )
     if len(masked) < len(view.allocations):
         st.caption(text.OWN_MASK)
 

@@ -49,6 +49,16 @@ function draw(parent, name, attributes, text) {
   return node;
 }
 
+// A sign on a button, which is named by its label.
+const SAVE = "M8 2v8M4.5 6.5L8 10l3.5-3.5M3 13h10";
+const GROW = "M9.5 2.5h4v4M13.5 2.5L9 7M6.5 13.5h-4v-4M2.5 13.5L7 9";
+function sign(path) {
+  const svg = document.createElementNS(SVG, "svg");
+  for (const [key, value] of Object.entries({ class: "sign", viewBox: "0 0 16 16", "aria-hidden": true })) svg.setAttribute(key, value);
+  draw(svg, "path", { d: path });
+  return svg;
+}
+
 const share = (value) => `${(100 * value).toFixed(1)}%`;
 
 class Linked {
@@ -192,7 +202,7 @@ class Linked {
     for (const [each, chart] of this.charts) {
       const grown = each === name && !chart.cell.classList.contains("grown");
       chart.cell.classList.toggle("grown", grown);
-      chart.full.textContent = grown ? "Close" : "Enlarge";
+      chart.full.replaceChildren(grown ? "Close" : sign(GROW));
       chart.full.setAttribute("aria-expanded", grown);
     }
     this.redraw();
@@ -217,8 +227,8 @@ class Chart {
     this.finding = make("div", { class: "finding" });
     this.legend = make("div", { class: "legend" });
     this.more = make("button", { type: "button", onclick: () => linked.send("opened", name) }, "More");
-    this.save = make("button", { type: "button", onclick: () => { linked.grow(null); linked.send("saved", name); } }, "Save");
-    this.full = make("button", { type: "button", "aria-expanded": "false", onclick: () => linked.grow(name) }, "Enlarge");
+    this.save = make("button", { type: "button", onclick: () => { linked.grow(null); linked.send("saved", name); } }, sign(SAVE));
+    this.full = make("button", { type: "button", "aria-expanded": "false", onclick: () => linked.grow(name) }, sign(GROW));
     this.svg = document.createElementNS(SVG, "svg");
     this.svg.setAttribute("class", "chart");
     this.svg.setAttribute("aria-hidden", "true");
@@ -242,9 +252,11 @@ class Chart {
     this.panel = panel;
     this.title.textContent = this.title.title = panel.title;
     this.more.setAttribute("aria-label", `More about: ${panel.title}`);
-    this.save.setAttribute("aria-label", `Save: ${panel.title}`);
+    for (const [button, what] of [[this.save, "Save"], [this.full, "Enlarge"]]) {
+      button.title = what;
+      button.setAttribute("aria-label", `${what}: ${panel.title}`);
+    }
     this.save.hidden = Boolean(panel.note);
-    this.full.setAttribute("aria-label", `Enlarge: ${panel.title}`);
     this.plot.setAttribute("aria-label", `${panel.title} ${panel.finding} Arrow keys move, Enter selects, Escape clears.`);
     this.note.textContent = panel.note;
     this.legend.replaceChildren(...panel.legend.map((entry) => this.entry(entry)));

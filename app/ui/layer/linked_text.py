@@ -18,9 +18,9 @@ QUALITY = "Quality: "
 LAYER_QUALITY, LEARNING_RATE = "Layer quality", "Learning rate η"  # of the words of the page
 # Below the finding of each linked chart: the words that it takes for granted.
 _IN_A_FEW_WORDS = {
-    "gini": "Gini of a row: 0 if all its weights score alike, near 1 if few hold the score.",
-    "cosine": "Cosine of a row's output before and after pruning: 1 unchanged, 0 lost.",
-    "row_sparsity": "A row is an output dimension of the layer: one line of its weight matrix.",
+    "gini": "Gini: 0 if a row's weights score alike, near 1 if few hold all.",
+    "cosine": "Cosine of the output before and after pruning: 1 unchanged, 0 lost.",
+    "row_sparsity": "Row: one output dimension of the layer.",
 }
 _SYMBOLS = {
     "triangle-up": "η > 0",

@@ -32,9 +32,7 @@ def which_is_seen(study: Study) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="seen"):
         if is_live(study):
             compute = study.origin.compute
-            st.caption(
-                f":material/bolt: Live: computed from the model in memory, on {compute.device} in {compute.dtype}."
-            )
+            st.caption(f":material/bolt: Live: computed on {compute.device} in {compute.dtype}.")
         else:
             st.fragment(partial(_coming, study.key), run_every=POLL_SECONDS)()
     if isinstance(shipped, str) and study.key.model.source == "demo":

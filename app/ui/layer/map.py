@@ -23,6 +23,10 @@ QUANTITIES: dict[str, MapQuantity] = {
     "Layer sparsity": "layer_sparsity",
 }
 KEY = "layer_map"
+_WHY_OTHER = """
+On the Layer page a layer receives what the dense model sends, in the run what the pruned blocks before it send: numbers
+differ a little.
+"""
 
 
 def layer_map(study: Study) -> None:
@@ -35,9 +39,7 @@ def layer_map(study: Study) -> None:
         )
         return
     names = distinct({key: entry.opened().name for key, entry in runs.items()})
-    chosen = st.selectbox(
-        "Run that colours the map", list(runs), format_func=names.__getitem__, key="map_run"
-    )
+    chosen = st.selectbox("Run", list(runs), format_func=names.__getitem__, key="map_run")
     shown = model_map(runs[chosen].opened())
     card(
         KEY,
@@ -48,10 +50,7 @@ def layer_map(study: Study) -> None:
         clickable=True,
         shared=shown,
         bind="query-params",
-    )
-    st.caption(
-        "The run pruned block after block, and each layer received what the pruned blocks before it send; here a layer "
-        "receives what the dense model sends, so its numbers differ a little."
+        brief=True,
     )
 
 
@@ -70,7 +69,7 @@ def _view(shown: ModelMap, quantity: MapQuantity) -> View:
     return View(
         model_map_figure(shown, quantity, theme()),
         f"{plain(seen)} Click a cell to open that layer.",
-        MAP_FORMULAS[quantity],
+        MAP_FORMULAS[quantity] + _WHY_OTHER,
         f"Heat map, block by layer type. {seen}",
         shown.columns,
     )

@@ -32,18 +32,15 @@ _FRAME = """
 [data-testid=stMainBlockContainer] [data-testid=stVerticalBlock] { gap: 0.45rem; }
 }
 :has(> .st-key-target-bar) { position: sticky; top: 0; z-index: 100; }
-.st-key-target-bar { background: BACKGROUND; padding-top: 0.2rem; }
+[data-testid=stApp] :has(.st-key-target-bar), .st-key-target-bar { background-color: inherit; }
+.st-key-target-bar { padding-top: 0.2rem; }
 </style>
 """
 
 
 def target_bar() -> DeltaGenerator:
     """Return the container that stays at the top while the page scrolls."""
-    st.html(
-        _FRAME.replace(
-            "BACKGROUND", st.get_option(f"theme.{st.context.theme.type or 'light'}.backgroundColor")
-        )
-    )
+    st.html(_FRAME)
     return st.container(key="target-bar")
 
 

@@ -132,17 +132,17 @@ def targets_seen(paths: TargetPaths) -> str:
     if widths[widest] == 0:
         return "At every target nine rows in ten lose the same share."
     sentence = (
-        f"Rows differ most at a layer target of {percent(paths.targets[widest], 0)}, where nine in ten lose between "
-        f"{percent(paths.bands[0][widest])} and {percent(paths.bands[4][widest])}."
+        f"Rows differ most at a layer target of {percent(paths.targets[widest], 0)}: nine in ten lose "
+        f"{percent(paths.bands[0][widest])} to {percent(paths.bands[4][widest])}."
     )
     if np.isfinite(paths.order[0]):
         sentence += (
-            f" Their order at {percent(paths.targets[0], 0)} and at {percent(paths.targets[-1], 0)} agrees by Spearman "
+            f" Their order at {percent(paths.targets[0], 0)} and {percent(paths.targets[-1], 0)}: Spearman "
             f"{change(float(paths.order[0]))}."
         )
     given = paths.given_back
     return sentence + (
-        " No row loses fewer weights at a higher target."
+        " No row loses less at a higher target."
         if given == 0
-        else f" {percent(given)} of the rows lose fewer weights at some higher target."
+        else f" {percent(given)} of the rows lose less at some higher target."
     )

@@ -1,10 +1,13 @@
 """Sentences of a layer's cards, computed from the numbers shown, and which of them a stored run did not keep."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from app.services.runs.layer import LayerView, SearchView
 from app.ui.common.explanations import OPTIMAL_FORMULA, ROW_SPARSITY_FORMULA, SOLVED_FORMULA
 from diagnostics.allocation import RowAllocation
+from diagnostics.concentration import LorenzCurve
 from diagnostics.format import number, percent, rate_label, rows
 from diagnostics.row_detail import RowPrices, RowScores
 from diagnostics.similarity import CosineDistribution
@@ -68,8 +71,8 @@ def kept_seen(view: LayerView) -> str:
     """Describe what the Ginis after pruning show."""
     others = " or ".join(each.label for each in view.learned)
     return (
-        "Pruning takes the lowest scores, so what is left is spread more evenly: every allocation is left of the "
-        f"unpruned layer. Where {others} is further left than uniform in a row, it kept fewer of its weights."
+        "Pruning takes the lowest scores: what is left is spread more evenly than before. A row further left under "
+        f"{others} than under uniform kept fewer weights."
     )
 
 
@@ -85,10 +88,21 @@ def gini_seen(view: LayerView) -> str:
     )
 
 
-def lorenz_seen(selected: bool) -> str:
-    """Describe what Lorenz curves show."""
-    which = "" if selected else " Shown: the rows with the lowest, middle and highest Gini."
-    return "The deeper a curve hangs, the fewer weights hold the row's score." + which
+def lorenz_seen(curves: Sequence[LorenzCurve], selected: bool) -> str:
+    """Describe what Lorenz curves show: what a tenth of the weights holds."""
+    zeros = [str(curve.row) for curve in curves if np.isnan(curve.gini)]
+    tops = [
+        1 - float(np.interp(0.9, curve.population, curve.share))
+        for curve in curves
+        if not np.isnan(curve.gini)
+    ]
+    parts = [] if selected or not curves else ["Shown: the rows with the lowest, middle and highest Gini."]
+    if tops:
+        several = f" to {percent(max(tops), 0)}" if len(tops) > 1 else ""
+        parts.insert(0, f"A tenth of the weights holds {percent(min(tops), 0)}{several} of a row's score.")
+    if zeros:
+        parts.append(f"All scores are zero in row {', '.join(zeros)}.")
+    return " ".join(parts) or "All scores are zero: no row has a curve."
 
 
 def cosine_seen(view: LayerView) -> str:
@@ -98,8 +112,8 @@ def cosine_seen(view: LayerView) -> str:
         return "No row has any output on this text."
     dead = f" {rows(int(view.dead_rows.sum()))} without output left out." if view.dead_rows.any() else ""
     if live.size == 1:
-        return f"With uniform sparsity the row keeps a cosine of {number(float(live[0]))}.{dead}"
-    return f"With uniform sparsity rows keep a cosine of {number(live.min(), 3)} to {number(live.max(), 3)}.{dead}"
+        return f"Under uniform the row keeps a cosine of {number(float(live[0]))}.{dead}"
+    return f"Under uniform rows keep a cosine of {number(live.min(), 3)} to {number(live.max(), 3)}.{dead}"
 
 
 def cosine_after_seen(distribution: CosineDistribution) -> str:
@@ -107,13 +121,15 @@ def cosine_after_seen(distribution: CosineDistribution) -> str:
     uniform, *others = distribution.medians
     if np.isnan(uniform):
         return "No row has any output on the calibration text."
-    parts = [f"The median row's cosine is {number(uniform)} under uniform"]
+    parts = [f"Median: uniform {number(uniform)}"]
     for label, median in zip(distribution.labels[1:], others, strict=True):
-        if median == uniform:
-            parts.append(f"{label} leaves it there")
-        else:
-            parts.append(f"{label} {'raises' if median > uniform else 'lowers'} it to {number(median)}")
-    return "; ".join([parts[0], ", ".join(parts[1:])] if others else parts) + "."
+        moved = (
+            "the same"
+            if median == uniform
+            else f"{'higher' if median > uniform else 'lower'}, {number(median)}"
+        )
+        parts.append(f"{label} {moved}")
+    return "; ".join(parts) + "."
 
 
 def row_sparsity_seen(view: LayerView) -> str:
@@ -124,7 +140,7 @@ def row_sparsity_seen(view: LayerView) -> str:
         if allocation.method == "trim" and view.search is not None and view.search.learning_rate is None:
             parts.append("No rate beats uniform: TRIM leaves all rows at the target.")
             continue
-        parts.append(f"{allocation.label}: {percent(sparsity.min())} to {percent(sparsity.max())} of a row.")
+        parts.append(f"{allocation.label}: {percent(sparsity.min())} to {percent(sparsity.max())}.")
     return " ".join(parts)
 
 
@@ -137,7 +153,7 @@ def rate_seen(search: SearchView) -> str:
         found = _rate(float(trace.rates[best]))
         if not trace.tried[best]:
             chosen = "TRIM stays uniform" if rate is None else f"TRIM chose {_rate(rate)}"
-            text = f"{chosen}; {found}, which it did not try, would gain more."
+            text = f"{chosen}; {found}, not tried, would gain more."
         else:
             chosen = "Uniform" if rate is None else _rate(rate)
             text = f"{chosen} wins by rounded counts (×), {found} by exact ones."
@@ -174,32 +190,23 @@ def paths_seen(search: SearchView) -> str:
 
 def row_scores_seen(scores: RowScores) -> str:
     """Describe what pruning takes from one row."""
-    parts = [
-        f"{border.label} prunes {border.pruned} of {scores.columns} weights, which hold "
-        f"{percent(border.score_share)} of "
-        "the row's score"
-        for border in scores.borders
-    ]
-    return "; ".join(parts) + "."
+    if all(np.isnan(border.score_share) for border in scores.borders):
+        return "All scores of this row are zero: its order is that of the columns."
+    first, *others = (f"{each.label} {percent(each.score_share)} ({each.pruned}" for each in scores.borders)
+    return f"Score pruned: {'), '.join([f'{first} weights', *others])})."
 
 
 def row_cosine_seen(view: LayerView, row: int) -> str:
     """Describe what the shown allocations leave of one row."""
-    parts = [
-        f"{each.label} leaves the row a cosine of {number(each.cosine[row])} at "
-        f"{percent(each.row_sparsity[row])} row sparsity"
-        for each in view.cosines
-    ]
-    return "; ".join(parts) + "."
+    return f"Cosine left: {', '.join(f'{each.label} {number(each.cosine[row])}' for each in view.cosines)}."
 
 
 def row_path_seen(view: LayerView, search: SearchView, row: int) -> str:
     """Describe how a row's count under TRIM was reached."""
     x, count = float(search.kept_x[row]), int(view.allocation("trim").counts[row])
     return (
-        f"Iteration {search.kept_iteration} was kept: x = {number(x)}, that is "
-        f"{number(x * view.columns, 5)} of {view.columns} "
-        f"weights; the exact projection makes it {count}."
+        f"Kept: iteration {search.kept_iteration}, x = {number(x)} or {number(x * view.columns, 5)} weights; "
+        f"exactly {count}."
     )
 
 
@@ -213,10 +220,10 @@ def row_stays_seen(view: LayerView, row: int) -> str:
 
 def row_prices_seen(prices: RowPrices) -> str:
     """Describe why the optimum takes so many weights of a row."""
-    gone = f"The layer's price is λ = {number(prices.common, 3)}, and {prices.pruned} of the row's weights cost no more"
+    gone = f"{prices.pruned} weights cost at most λ = {number(prices.common, 3)}"
     if np.isnan(prices.next_price):
         return gone + "; at the row cap it has none left to give."
-    return gone + f"; the next ones would cost {number(prices.next_price, 3)} each."
+    return gone + f"; the next ones {number(prices.next_price, 3)} each."
 
 
 def price_unit(view: LayerView) -> str:
@@ -227,8 +234,4 @@ def price_unit(view: LayerView) -> str:
 def mask_seen(allocation: RowAllocation) -> str:
     """Describe what the mask shows."""
     sparsity = allocation.row_sparsity
-    return (
-        f"{percent(allocation.layer_sparsity, 2)} of the layer's weights are pruned, between "
-        f"{percent(sparsity.min())} and "
-        f"{percent(sparsity.max())} of a row's."
-    )
+    return f"Row sparsity {percent(sparsity.min())} to {percent(sparsity.max())}."

@@ -245,9 +245,9 @@ def test_the_gap(page, curves):
     captured = (result.realised_quality - uniform) / (best - uniform)
     page.set("text_input", "rows", "3, 17")
     page.set("segmented_control", "part", "Gap")
-    assert any(f"TRIM captures {captured:.1%} of the improvement" in text for text in page.texts)
+    assert any(f"TRIM makes {captured:.1%} of the optimum's gain" in text for text in page.texts)
     scatter, excess = page.charts["gap_rows"], result.counts.numpy() - best_counts(curves, 0.7).numpy()
-    for name, side in (("TRIM prunes too much", excess > 0), ("TRIM prunes too little", excess < 0)):
+    for name, side in (("too much", excess > 0), ("too little", excess < 0)):
         drawn = trace(scatter, name)
         assert numbers(drawn["customdata"]).tolist() == np.flatnonzero(side).tolist()
         np.testing.assert_allclose(numbers(drawn["y"]), 100 * excess[side] / COLUMNS, rtol=1e-5)
@@ -513,7 +513,7 @@ def test_the_live_layer_takes_the_place_of_the_shipped_one():
     for _ in range(3):  # what the page's timer does: torch, the model, the layer
         laboratory().preparing(shipped.key)[1].result()
     page.run()
-    assert "Live: computed from the model in memory" in captions(page)
+    assert "Live: computed on cpu" in captions(page)
     assert page.metrics.keys() == metrics.keys()
     assert page.charts.keys() == charts.keys()
     assert page.test.slider(key="target").value == 64

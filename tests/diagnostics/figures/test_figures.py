@@ -64,9 +64,10 @@ def test_a_method_has_one_colour_and_a_cue_without_colour(figures):
                 METHOD_STYLES[method].colour,
                 METHOD_STYLES[method].dash,
             )
-    (bars,) = traces(figures["histogram"], "TRIM")
-    assert (bars.marker.color, bars.marker.pattern.shape) == (METHOD_STYLES["trim"].colour, "/")
-    assert traces(figures["cosine"], "row under TRIM")[0].marker.symbol == METHOD_STYLES["trim"].symbol
+    outlines = {each.name: (each.line.color, each.line.dash) for each in figures["histogram"].data[:2]}
+    expected = {"uniform": METHOD_STYLES["uniform"], "TRIM": METHOD_STYLES["trim"]}
+    assert outlines == {name: (style.colour, style.dash) for name, style in expected.items()}
+    assert traces(figures["cosine"], "TRIM")[0].marker.symbol == METHOD_STYLES["trim"].symbol
 
 
 def test_styles_differ_in_colour_and_cue():
@@ -84,9 +85,11 @@ def test_marks_that_are_rows_carry_their_row(figures):
         assert list(points.customdata) == list(range(60))
         assert list(selected.customdata) == [3, 50]
         assert selected.marker.line.color == PALETTES["light"].ink
-    for name in ("gini", "histogram"):
-        bars = figures[name].data[0]
-        assert list(bars.customdata) == list(range(len(bars.x)))
+    bars = figures["gini"].data[0]
+    assert list(bars.customdata) == list(range(len(bars.x)))
+    outline = figures["histogram"].data[0]
+    assert list(outline.customdata[1:-1:2]) == list(range(len(outline.x) // 2 - 1))
+    assert outline.y[1:-1:2].sum() == outline.y[2:-1:2].sum() == 60
     assert list(traces(figures["gini"], "selected rows")[0].customdata) == [3, 50]
     assert list(traces(figures["mask"], "selected rows")[0].customdata) == [3, 50]
 

@@ -37,7 +37,7 @@ def test_rates_that_were_never_computed_are_words_not_points():
 
 def test_both_choices_are_marked():
     figure = rate_figure(search_trace())
-    assert {trace.name for trace in figure.data} >= {"chosen", "gains more, not tried"}
+    assert {trace.name for trace in figure.data} >= {"chosen", "gains more"}
     assert "chose η = +0.02 (positive" in subtitle(figure)
     best = search_trace().exhaustive
     assert best != 1

@@ -52,7 +52,7 @@ def test_targets():
     paths = target_paths("trim", "TRIM", [0.3, 0.5], np.array([[2, 3, 4], [6, 2, 7]]), 10)
     said = targets_seen(paths)
     assert said.startswith("Rows differ most at a layer target of 50%")
-    assert said.endswith("33.3% of the rows lose fewer weights at some higher target.")
+    assert said.endswith("33.3% of the rows lose less at some higher target.")
     alike = target_paths("trim", "TRIM", [0.3], np.full((1, 3), 3), 10)
     assert targets_seen(alike) == "At every target nine rows in ten lose the same share."
 

@@ -27,7 +27,7 @@ def search(tried: list[bool], chosen: int | None, quality: np.ndarray = QUALITY)
         (search([True, True, False], 1), "η = +0.04 wins: rows that keep their output are pruned harder."),
         (
             search([True, False, True], 0),
-            "TRIM chose η = +0.02; η = +0.04, which it did not try, would gain more.",
+            "TRIM chose η = +0.02; η = +0.04, not tried, would gain more.",
         ),
         (
             search([True, True, True], 0),

@@ -1,0 +1,163 @@
+"""Selected rows in a figure: their marks, rings, ticks and numbers."""
+
+import numpy as np
+import plotly.graph_objects as go
+
+from diagnostics.figures.frame import drawn
+from diagnostics.figures.theme import PALETTES, Style, Theme
+
+_LABEL_SHIFTS = ((0, 15), (0, -15), (22, 0), (-22, 0))  # pixels: the first that is free
+_MARK_SIZE, _SMALL_CHART = 6, 270  # pixels: half a mark, and the plot of a chart on a narrow page
+_MAX_LABELS = 8
+
+
+def mark_rows(
+    figure: go.Figure,
+    theme: Theme,
+    rows: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    style: Style,
+    label: str = "",
+) -> None:
+    """Draw selected rows on top, with a border in ink; `label`, as HTML, names one allocation of several."""
+    under = f" under {label}" if label else ""
+    marker = bordered_mark(style, PALETTES[theme].ink, 10, 2.0)
+    hover = f"<b>row %{{customdata}}</b>{under}<br>row sparsity %{{y:.2%}}"
+    _mark_selected(figure, rows, x, y, marker, hover, f"selected rows{under}")
+
+
+def bordered_mark(style: Style, border: str, size: int, width: float = 1.5) -> dict[str, object]:
+    """Return a method's mark with a border around it."""
+    line = {"width": width, "color": border}
+    return {"symbol": style.symbol, "size": size, "color": style.colour, "line": line}
+
+
+def ring_rows(
+    figure: go.Figure,
+    theme: Theme,
+    rows: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    hover: str,
+    name: str = "selected rows",
+) -> None:
+    """Draw rings in ink around selected points."""
+    marker = {"symbol": "circle-open", "size": 12, "color": PALETTES[theme].ink, "line": {"width": 2}}
+    _mark_selected(figure, rows, x, y, marker, hover, name)
+
+
+def _mark_selected(
+    figure: go.Figure,
+    rows: np.ndarray,
+    x: np.ndarray,
+    y: np.ndarray,
+    marker: dict[str, object],
+    hover: str,
+    name: str,
+) -> None:
+    if not len(rows):
+        return
+    figure.add_scatter(
+        x=drawn(x),
+        y=drawn(y),
+        mode="markers",
+        name=name,
+        showlegend=False,
+        customdata=rows.astype(np.int32),
+        marker=marker,
+        hovertemplate=f"{hover}<extra>selected</extra>",
+    )
+
+
+def selected_ticks(
+    figure: go.Figure,
+    rows: np.ndarray,
+    x: np.ndarray,
+    *,
+    position: int,
+    top: float,
+    colour: str,
+    hover: str,
+    label: str = "",
+) -> None:
+    """Draw selected rows as ticks below the bars or curves of a set, each set lower than the one before it.
+
+    Args:
+        figure: takes them.
+        rows: their indices; customdata.
+        x: where they lie.
+        position: the set's index.
+        top: how high the figure is.
+        colour: the set's colour.
+        hover: what is read out at a tick.
+        label: the set's label, as HTML; "": it is the only one.
+    """
+    if not len(rows):
+        return
+    figure.add_scatter(
+        x=drawn(x),
+        y=np.full(len(rows), -(0.05 + 0.07 * position) * top, dtype=np.float32),
+        mode="markers",
+        name="selected rows" + (f" under {label}" if label else ""),
+        showlegend=False,
+        customdata=rows.astype(np.int32),
+        marker={"symbol": "line-ns", "size": 10, "line": {"width": 2, "color": colour}},
+        hovertemplate=hover,
+    )
+
+
+def number_rows(
+    figure: go.Figure, theme: Theme, rows: np.ndarray, x: np.ndarray, y: np.ndarray, *, log_x: bool = False
+) -> None:
+    """Draw the selected rows' numbers next to their marks, those that have room there, while there are few.
+
+    Args:
+        figure: has all points, by which it is known how far from each other two of them are.
+        theme: light or dark.
+        rows: the numbers.
+        x: where the marks are.
+        y: likewise.
+        log_x: whether the horizontal axis is logarithmic.
+    """
+    if len(rows) > _MAX_LABELS:
+        return
+    across = np.log10(x) if log_x else np.asarray(x, dtype=np.float64)
+    pixels = np.column_stack(
+        [_pixels(figure, "x", across, log_x), _pixels(figure, "y", np.asarray(y), False)]
+    )
+    taken = [(*mark, _MARK_SIZE, _MARK_SIZE) for mark in pixels.tolist()]
+    for index in np.argsort(across, kind="stable").tolist():
+        own = taken[index]
+        width, height = 3.5 * len(str(rows[index])) + 2, 8
+        for x_shift, y_shift in _LABEL_SHIFTS:
+            box = (pixels[index, 0] + x_shift, pixels[index, 1] + y_shift, width, height)
+            if not any(_overlap(box, other) for other in taken if other is not own):
+                break
+        else:
+            continue
+        taken.append(box)
+        figure.add_annotation(
+            x=float(across[index]),
+            y=float(y[index]),
+            text=str(rows[index]),
+            xshift=x_shift,
+            yshift=y_shift,
+            showarrow=False,
+            borderpad=1,
+            bgcolor=PALETTES[theme].veil,
+            font={"size": 11},
+        )
+
+
+def _pixels(figure: go.Figure, axis: str, values: np.ndarray, log: bool) -> np.ndarray:
+    """Return where values are along an axis of a small chart, in pixels from its first point."""
+    drawn_there = np.concatenate([np.asarray(trace[axis], dtype=np.float64) for trace in figure.data])
+    if log:
+        drawn_there = np.log10(drawn_there, where=drawn_there > 0, out=np.full_like(drawn_there, np.nan))
+    low, high = np.nanmin(drawn_there), np.nanmax(drawn_there)
+    return (values - low) / (high - low or 1.0) * _SMALL_CHART
+
+
+def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return abs(one[0] - other[0]) < one[2] + other[2] and abs(one[1] - other[1]) < one[3] + other[3]
