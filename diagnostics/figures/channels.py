@@ -37,14 +37,14 @@ def channels_figure(
     hover = f"<b>channel %{{customdata}}</b><br>{names[0]}: %{{x:.1%}} pruned<br>{names[1]}: %{{y:.1%}}"
     text = None
     if third is not None:
-        ticks = np.linspace(float(third[1].min()), float(third[1].max()), 3).tolist()
+        ticks, texts = _ticks(third[1])
         marker |= {
             "color": drawn(third[1][kept]),
             "colorscale": SEQUENTIAL,
             "colorbar": colour_bar(theme)
             | {
                 "tickvals": ticks,
-                "ticktext": [f"{tick:.0%}" for tick in ticks],
+                "ticktext": texts,
                 "title": {"text": third[0], "font": {"size": 11}},
             },
         }
@@ -78,3 +78,13 @@ def channels_figure(
     figure.update_xaxes(tickformat=PERCENT, nticks=7)
     figure.update_yaxes(tickformat=PERCENT, nticks=7)
     return figure
+
+
+def _ticks(values: np.ndarray) -> tuple[list[float], list[str]]:
+    """Return the least, the middle and the largest value, written so that they differ; one tick where they hardly do."""
+    ticks = np.linspace(float(values.min()), float(values.max()), 3).tolist()
+    for places in range(3):
+        texts = [f"{tick:.{places}%}" for tick in ticks]
+        if len(set(texts)) == len(texts):
+            return ticks, texts
+    return ticks[1:2], texts[1:2]

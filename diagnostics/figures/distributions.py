@@ -22,6 +22,7 @@ _POINT_MASS = 0.6  # a set of which a bin holds more is cut off where the others
 _LABEL = (26, 36)  # characters of a ridge's label in one line; more where they would take three lines
 _LINE = 17  # pixels of a line of it
 _RIDGE = 18  # pixels from one ridge's ground to the next, where not each has its label
+_MOST_PIXELS = 720  # of all ridges; more of them are closer to each other
 _HEIGHTS = (0.92, 1.8)  # of the tallest, in ridges: few have room of their own, many rise into each other
 _FEW = 8
 
@@ -230,6 +231,7 @@ def ridges_figure(
     tallest = _highest(shares, shares) or 1.0
     labels = [escape(each.label) for each in found.sets]
     few = len(labels) <= _FEW
+    close = min(_RIDGE, _MOST_PIXELS / max(1, len(labels)))
     heights = _HEIGHTS[not few] * np.minimum(shares, tallest) / tallest
     edges = np.repeat(bins.edges, 2)
     for place, (height, (_, middle, _)) in enumerate(zip(heights, found.quartiles, strict=True)):
@@ -258,7 +260,11 @@ def ridges_figure(
                 x=[middle],
                 y=[ground + 0.22],
                 mode="markers",
-                marker={"symbol": "line-ns", "size": 9, "line": {"width": 2, "color": palette.ink}},
+                marker={
+                    "symbol": "line-ns",
+                    "size": min(9, close),
+                    "line": {"width": 2, "color": palette.ink},
+                },
                 name=f"median of {labels[place]}",
                 hovertemplate=f"<b>{labels[place]}</b><br>median {quantity.format(middle)}<extra></extra>",
             )
@@ -271,7 +277,7 @@ def ridges_figure(
     x_title = quantity.axis.replace(" (", "<br>(")  # labels leave less room
     if max(map(len, lines), default=1) > 2:
         lines, x_title = [textwrap.wrap(each, _LABEL[1]) for each in said], quantity.name
-    ridge = max(44, 8 + _LINE * max(map(len, lines), default=1)) if few else _RIDGE
+    ridge = max(44, 8 + _LINE * max(map(len, lines), default=1)) if few else close
     frame(
         figure,
         theme,

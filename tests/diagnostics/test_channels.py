@@ -32,3 +32,15 @@ def test_the_third_part_is_the_colour():
     assert list(marked.customdata) == [2]
     (alone,) = channels_figure(pair, ("up row", "down column")).data
     assert alone.text is None
+
+
+def test_the_colours_ticks_differ():
+    pair = channel_pair(np.array([0.2, 0.8, 0.5]), np.array([0.1, 0.9, 0.4]))
+
+    def ticks(down):
+        figure = channels_figure(pair, ("gate row", "up row"), ("down column", np.array(down)))
+        return list(figure.data[0].marker.colorbar.ticktext)
+
+    assert ticks([0.3, 0.6, 0.9]) == ["30%", "60%", "90%"]
+    assert ticks([0.6, 0.601, 0.602]) == ["60.0%", "60.1%", "60.2%"]
+    assert ticks([0.6, 0.6, 0.6]) == ["60.00%"]

@@ -93,6 +93,12 @@ def test_ridges_stand_one_above_the_other(theme):
     )
 
 
+def test_a_hundred_experts_fit_a_screen():
+    rows = np.linspace(0.3, 0.9, 5)
+    found = distributions([RowNumbers(str(expert), rows, 0) for expert in range(128)])
+    assert ridges_figure(found, ROW_SPARSITY).layout.height < 900
+
+
 def test_long_labels_of_ridges_have_room_on_the_page_and_in_print():
     rows = np.linspace(0.3, 0.9, 40)
     words = "15.self_attn.q_proj Optimal 91%"

@@ -1,5 +1,6 @@
 """Figures as PDF, SVG and PNG, drawn by a browser of the server: one at a time, in the order asked for."""
 
+import re
 import time
 from collections.abc import Mapping
 from typing import Literal
@@ -82,6 +83,10 @@ class Pictures:
             raise PictureError(NO_BROWSER)
         import kaleido
 
+        page = kaleido.PageGenerator(mathjax=False)
+        # The title of the page becomes that of a PDF.
+        title = " ".join(re.sub(r"<[^>]*>", " ", figure.layout.title.text or "TRIM Lab").split())
+        page.header = page.header.replace("Kaleido-fier", title)
         scale = DOTS_PER_INCH / _PIXELS_PER_INCH if kind == "png" else 1
         layout = figure.layout
         options: Mapping[str, object] = {
@@ -95,7 +100,7 @@ class Pictures:
                 figure.to_plotly_json(),
                 opts=options,
                 # Nothing is fetched: the page is the package's own plotly.js, without MathJax.
-                kopts={"path": path, "mathjax": False, "timeout": MAX_DRAWING_SECONDS},
+                kopts={"path": path, "page_generator": page, "timeout": MAX_DRAWING_SECONDS},
             )
         except Exception as error:
             raise PictureError(

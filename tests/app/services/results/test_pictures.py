@@ -4,6 +4,7 @@ import tempfile
 import threading
 import time
 
+import kaleido
 import plotly.graph_objects as go
 import pytest
 
@@ -63,3 +64,17 @@ def test_a_browser_that_fails_is_named(monkeypatch, tmp_path):
     with pytest.raises(PictureError, match="could not draw"):
         Pictures().draw(go.Figure(layout={"width": 100, "height": 100}), "svg")
     assert list(tmp_path.iterdir()) == [broken], "its folder is gone with it"
+
+
+def test_a_pdf_is_called_as_its_figure(monkeypatch):
+    monkeypatch.setattr(pictures, "browser_path", lambda: "chromium")
+    monkeypatch.setattr(
+        kaleido,
+        "calc_fig_sync",
+        lambda figure, opts, kopts: kopts["page_generator"].generate_index().encode(),
+    )
+    for given, title in (("<b>Gini &lt; 1?</b><br>all", "Gini &lt; 1? all"), (None, "TRIM Lab")):
+        drawn = Pictures().draw(
+            go.Figure(layout={"width": 100, "height": 100, "title": {"text": given}}), "pdf"
+        )
+        assert f"<title>{title}</title>" in drawn.decode()

@@ -47,7 +47,7 @@ def test_what_became_of_changed_weights(runs):
     for key, values in view.changes.items():
         scatter = row_scatter(view.own, key, values)
         assert row_scatter_figure([scatter]).data
-        assert "sparsity" in scatter_seen(scatter)
+        assert " pruned " in scatter_seen(scatter)
 
 
 @pytest.mark.parametrize("allocation", ["uniform", "trim", "optimal"])
