@@ -81,7 +81,7 @@ def channels_figure(
 
 
 def _ticks(values: np.ndarray) -> tuple[list[float], list[str]]:
-    """Return the least, the middle and the largest value, written so that they differ; one tick where they hardly do."""
+    """Return the least, the middle and the largest value, written so that they differ; one tick where they do not."""
     ticks = np.linspace(float(values.min()), float(values.max()), 3).tolist()
     for places in range(3):
         texts = [f"{tick:.{places}%}" for tick in ticks]
