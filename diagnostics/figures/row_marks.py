@@ -156,7 +156,8 @@ def _pixels(figure: go.Figure, axis: str, values: np.ndarray, log: bool) -> np.n
     if log:
         drawn_there = np.log10(drawn_there, where=drawn_there > 0, out=np.full_like(drawn_there, np.nan))
     low, high = np.nanmin(drawn_there), np.nanmax(drawn_there)
-    return (values - low) / (high - low or 1.0) * _SMALL_CHART
+    placed: np.ndarray = (values - low) / (high - low or 1.0) * _SMALL_CHART
+    return placed
 
 
 def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
