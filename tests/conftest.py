@@ -4,6 +4,7 @@ import gc
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -22,8 +23,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 # Without bytecode every process that tests start compiles all modules anew, and so does each run of the tests.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
-# A cache of their own spares no test the half minute of compiling: what `make setup` compiled is used by all.
-os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder() / "compiled"))
+# Compiling takes half a minute: all tests use what `make setup` compiled, those with a cache of their own, too.
+COMPILED = Path(sys.prefix, "share", "trim-lab", "compiled")
+os.environ.setdefault("NUMBA_CACHE_DIR", str(COMPILED if COMPILED.is_dir() else cache_folder() / "compiled"))
 
 # On how many examples a property is tried: few every day, --hypothesis-profile=thorough before a release. What once
 # failed is written down as @example, which every profile tries.

@@ -241,7 +241,8 @@ def test_every_part_wide_and_narrow(page, colour_scheme, viewport, tmp_path: Pat
             screenshot(page, f"layer-{size[0]}-{colour_scheme}-{name}")
     for name, drawn in PARTS.items():
         part(page, name)
-        for index in range(views(page, drawn).count()):
+        count = views(page, drawn).count()
+        for index in range(count):
             views(page, drawn).nth(index).click()
             expect(views(page, drawn).nth(index)).to_be_checked()
             settled(page)
@@ -249,17 +250,21 @@ def test_every_part_wide_and_narrow(page, colour_scheme, viewport, tmp_path: Pat
             for size in both_widths(page):
                 assert cut_labels(page) == []
                 screenshot(card(page, drawn), f"view-{size[0]}-{drawn}-{index}")
-        for _ in both_widths(page):
-            menu(page, drawn, "Formula")
-            expect(page.get_by_test_id("stPopoverBody").locator(".katex-display").first).to_be_visible()
-            assert page.locator(".katex-error").count() == 0
-            assert page.locator(".katex-display").evaluate_all(
-                "(formulas) => formulas.every((formula) => formula.scrollWidth <= formula.clientWidth)"
-            )
-            page.keyboard.press("Escape")
-            expect(page.get_by_test_id("stPopoverBody")).to_have_count(0)
+                if index == count - 1:
+                    the_formula_fits(page, drawn)
         if name == "Sparsity":
             files_hold_what_is_drawn(page, tmp_path)
+
+
+def the_formula_fits(page: Page, name: str) -> None:
+    menu(page, name, "Formula")
+    expect(page.get_by_test_id("stPopoverBody").locator(".katex-display").first).to_be_visible()
+    assert page.locator(".katex-error").count() == 0
+    assert page.locator(".katex-display").evaluate_all(
+        "(formulas) => formulas.every((formula) => formula.scrollWidth <= formula.clientWidth)"
+    )
+    page.keyboard.press("Escape")
+    expect(page.get_by_test_id("stPopoverBody")).to_have_count(0)
 
 
 def test_the_address_holds_the_view(page):
