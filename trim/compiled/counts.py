@@ -54,30 +54,35 @@ def _common_shift(wanted, total, limit):
         shift = following
 
 
+@compiled("void(float64[::1], int64, int64, int64[::1])")
+def nearest(wanted, total, limit, counts):
+    """Write the counts nearest in shape to what is wanted of one candidate."""
+    rows = len(wanted)
+    remainders = np.empty(rows)
+    shift = _common_shift(wanted, total, limit)
+    missing = total
+    for i in range(rows):
+        exact = min(max(wanted[i] + shift, 0.0), float(limit))
+        counts[i] = np.int64(exact)
+        remainders[i] = exact - counts[i] if counts[i] < limit else -1.0
+        missing -= counts[i]
+    if missing == 0:
+        return
+    least = np.partition(remainders, rows - missing)[rows - missing]
+    for i in range(rows):
+        if remainders[i] > least:
+            counts[i] += 1
+            missing -= 1
+    for i in range(rows):
+        if missing > 0 and remainders[i] == least:
+            counts[i] += 1
+            missing -= 1
+
+
 @compiled("void(int64[::1], int64, float64[:, ::1], int64, int64, int64[:, ::1])")
 def _nearest_counts(counter, block_rows, wanted, total, limit, counts):
-    candidates, rows = wanted.shape
-    remainders = np.empty(rows)
     while True:
         candidate = next_block(counter)
-        if candidate >= candidates:
+        if candidate >= len(wanted):
             return
-        here = counts[candidate]
-        shift = _common_shift(wanted[candidate], total, limit)
-        missing = total
-        for i in range(rows):
-            exact = min(max(wanted[candidate, i] + shift, 0.0), float(limit))
-            here[i] = np.int64(exact)
-            remainders[i] = exact - here[i] if here[i] < limit else -1.0
-            missing -= here[i]
-        if missing == 0:
-            continue
-        least = np.partition(remainders, rows - missing)[rows - missing]
-        for i in range(rows):
-            if remainders[i] > least:
-                here[i] += 1
-                missing -= 1
-        for i in range(rows):
-            if missing > 0 and remainders[i] == least:
-                here[i] += 1
-                missing -= 1
+        nearest(wanted[candidate], total, limit, counts[candidate])

@@ -5,7 +5,7 @@ from functools import cached_property
 
 import numpy as np
 
-from trim.compiled.search_loops import follow_rates, judge_candidates, look_up
+from trim.compiled.search_loops import follow_rates, judge_candidates, look_up, round_and_judge
 from trim.measures import LAYER_MEASURES, ROW_MEASURES
 
 _ROW_SUM = {"cosim_dim": 0, "psnr_dim": 2}  # the row measure whose sum a layer measure needs
@@ -135,6 +135,22 @@ def follow(
     x = np.full((*shape, len(tables.norm)), target)
     x[..., rows.index] = moved
     return Paths(x, quality, row_variance, followed)
+
+
+def settle(
+    tables: Tables, x: np.ndarray, total: int, limit: int, layer_measure: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """Turn x (D,) into exact counts, as `nearest_counts` does.
+
+    Returns:
+        These and uniform ones, (2, D) int64; the quality of the layer at both, (2,), by one of `LAYER_MEASURES`.
+    """
+    rows, counts, quality = tables.all_rows, np.empty((2, len(x)), np.int64), np.empty(2)
+    round_and_judge(
+        tables.flat, rows.start, rows.norm, rows.peak, tables.whole, x, total, limit, tables.columns, tables.vectors,
+        _ROW_SUM.get(layer_measure, -1), LAYER_MEASURES[layer_measure], counts, quality,
+    )  # fmt: skip
+    return counts, quality
 
 
 def judge(tables: Tables, counts: np.ndarray, layer_measure: str) -> np.ndarray:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from trim.compiled.compiler import compiled, inlined, inlined_of_numbers
+from trim.compiled.counts import nearest
 from trim.measures import EPSILON, NOISE_FLOOR
 
 
@@ -179,6 +180,26 @@ def judge_candidates(table, start, norm, peak, whole, counts, columns, vectors, 
         sums = np.zeros(6)
         look_up(table, start, norm, peak, counts[candidate], 1.0, columns, vectors, -1, row_sum, each, sums)
         quality[candidate] = _layer_quality(measure, sums, whole)
+
+
+@compiled(
+    "void(float64[::1], int64[::1], float64[::1], float64[::1], UniTuple(float64, 5), float64[::1], int64, int64, "
+    "int64, int64, int64, int64, int64[:, ::1], float64[::1])"
+)
+def round_and_judge(
+    table, start, norm, peak, whole, x, total, limit, columns, vectors, row_sum, measure, counts, quality
+):
+    """Write the exact counts that x becomes, and uniform ones, and judge the layer at both."""
+    rows = len(x)
+    candidates = np.empty((2, rows))
+    for i in range(rows):
+        candidates[0, i] = x[i] * columns
+    nearest(candidates[0], total, limit, counts[0])
+    each, left_over = total // rows, total % rows
+    for i in range(rows):
+        counts[1, i] = each + (1 if i < left_over else 0)
+        candidates[0, i], candidates[1, i] = counts[0, i], counts[1, i]
+    judge_candidates(table, start, norm, peak, whole, candidates, columns, vectors, row_sum, measure, quality)
 
 
 @compiled(

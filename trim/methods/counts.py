@@ -83,14 +83,11 @@ def check_total(total: int, rows: int, limit: int) -> None:
         raise SparsityError(f"{rows} rows that may lose {limit} weights each cannot lose {total} together")
 
 
-def equal_counts(rows: int, total: int) -> np.ndarray:
-    """Share a total evenly, as plain Wanda does: (D,) int64, the first rows one more where it does not divide."""
-    each, left_over = divmod(total, rows)
-    return each + (np.arange(rows) < left_over)
-
-
 def uniform_counts(rows: int, total: int | Tensor) -> Tensor:
-    """Compute `equal_counts` as a tensor, (..., D); int64 totals (...) are not read back from their device."""
+    """Share a total evenly, as plain Wanda does: (..., D) int64, the first rows one more where it does not divide.
+
+    Totals (...) int64 are not read back from their device.
+    """
     import torch
 
     total = torch.as_tensor(total)[..., None]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trim.methods.counts import equal_counts, exact_counts, total_count
+from trim.methods.counts import check_total, exact_counts, largest_count, total_count
 from trim.methods.search_settings import SearchSettings
 from trim.methods.search_types import SearchResult, SearchTrace, choose
 
@@ -52,7 +52,7 @@ def search_tables(
     Raises:
         SparsityError: no counts under the row cap reach the target.
     """
-    from trim.compiled.search import follow, judge
+    from trim.compiled.search import follow, settle
 
     target, cap, measure = settings.target_sparsity, settings.max_row_sparsity, settings.layer_quality
     if total is None:
@@ -65,10 +65,15 @@ def search_tables(
     updates = {rate: x for rate, x, known in zip(rates, paths.x, paths.followed, strict=True) if known}
     qualities = dict(zip(rates, paths.quality.tolist(), strict=True))
     chosen = choose(settings, qualities.__getitem__)
-    counts = (
-        exact_counts(updates[chosen.rate][chosen.iteration], total, tables.columns, cap),
-        equal_counts(len(tables.norm), total),
+    limit = largest_count(tables.columns, cap)
+    check_total(total, len(tables.norm), limit)
+    x = updates[chosen.rate][chosen.iteration]
+    (counts, uniform), (realised, at_uniform) = settle(tables, x, total, limit, measure)
+    return SearchResult.of(
+        settings,
+        chosen,
+        SearchTrace(rates, paths.quality, paths.row_variance, updates),
+        (counts, uniform),
+        (float(realised), float(at_uniform)),
+        tables.norm == 0,
     )
-    realised, uniform = judge(tables, np.stack(counts), measure).tolist()
-    trace = SearchTrace(rates, paths.quality, paths.row_variance, updates)
-    return SearchResult.of(settings, chosen, trace, counts, (realised, uniform), tables.norm == 0)
