@@ -67,8 +67,11 @@ def scored_layers(
     Raises:
         NonFiniteError: a weight or an activation is NaN or infinite.
     """
-    scores = _in_one([SCORES[score](each.weight, each.input_norm) for each in samples])
-    weight = _in_one([each.weight for each in samples])
+    weight, norms = (
+        _in_one(each) for each in zip(*((one.weight, one.input_norm) for one in samples), strict=True)
+    )
+    measured = SCORES[score]
+    scores = measured(weight[0], norms[0])[None] if len(samples) == 1 else torch.vmap(measured)(weight, norms)
     vectors = tuple(each.inputs.shape[1] for each in samples)
     most = max(vectors)
     inputs = _in_one(
@@ -84,8 +87,8 @@ def scored_layers(
     return ScoredLayer(curves, rows, of_rows)
 
 
-def _in_one(values: list[Tensor]) -> Tensor:
-    return values[0][None] if len(values) == 1 else torch.stack(values)
+def _in_one(values: Sequence[Tensor]) -> Tensor:
+    return values[0][None] if len(values) == 1 else torch.stack(list(values))
 
 
 def capture(

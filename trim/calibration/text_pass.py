@@ -22,7 +22,7 @@ from trim.models.streamed import StreamedModel
 
 CPU_BATCH_TOKENS = 4096  # in one forward pass: enough to keep two cores busy
 GPU_BATCH_TOKENS = 32768
-EXPERTS_BATCHES = 4  # times as many where each of them reaches a few of many experts
+EXPERTS_BATCHES = 8  # times as many where each of them reaches a few of many experts
 
 T = TypeVar("T")
 
@@ -78,6 +78,7 @@ class TextPass:
         own = None if trial_of(model.module).shares else alongside
         self._calls: dict[tuple[int, int], list[BlockCall]] = {} if own is None else own._calls
         self._written: dict[tuple[int, int], list[Written]] = {}
+        model.prefetch(0)
         self._shrinking(lambda: self._embed(0, self.batch))
 
     def capture(

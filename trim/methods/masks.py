@@ -1,5 +1,7 @@
 """Make masks from counts, or by keeping the largest values."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -85,3 +87,18 @@ def apply_mask(weight: Tensor, keep: Tensor, kept: Tensor | None = None) -> None
         weight.masked_fill_(~keep, 0)
         if kept is not None:
             weight.masked_scatter_(keep, kept.to(weight.dtype))
+
+
+def apply_masks(weights: Sequence[Tensor], keep: Tensor, kept: Tensor | None = None) -> None:
+    """Set the pruned weights of G layers of one shape to zero, in place, as `apply_mask` does.
+
+    Args:
+        weights: (D, N) of each.
+        keep: (G, D, N) bool, True where a weight is kept.
+        kept: of a single layer, as for `apply_mask`.
+    """
+    if len(weights) == 1:
+        apply_mask(weights[0], keep[0], kept)
+        return
+    with torch.no_grad():
+        torch._foreach_copy_(list(weights), list(torch.stack(list(weights)).masked_fill_(~keep, 0)))

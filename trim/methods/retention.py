@@ -26,6 +26,7 @@ from trim.methods.scores import as_array, ranks_of
 if TYPE_CHECKING:
     from trim.compiled.search import Tables
 
+RANKED_WEIGHTS = 2**24  # at a time, so that int64 in between stays small
 COSINE_ROWS = 1024  # at a time, so that float64 in between stays small next to float32 curves
 
 
@@ -178,7 +179,7 @@ class RetentionCurves:
     @cached_property
     def ranks(self) -> Tensor:
         """How many columns row i loses before column j, (D, N) int32."""
-        parts = self.sorted_columns.split(COSINE_ROWS)
+        parts = self.sorted_columns.split(max(1, RANKED_WEIGHTS // self.columns))
         return torch.cat([ranks_of(part.long()) for part in parts])
 
     def keep_mask(self, counts: Tensor) -> Tensor:

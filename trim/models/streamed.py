@@ -128,9 +128,7 @@ class StreamedModel:
         self._last_block = index
         parts = self._parts(index)
         with self._filled(parts), fused(self.blocks[index], self.device):
-            if self.device.type == "cuda" and 0 <= ahead < len(self.blocks):
-                names = (name for *_, name in named_tensors(self._parts(ahead)))
-                self._prefetcher.ask([name for name in names if name not in self._kept])
+            self.prefetch(ahead)
             try:
                 yield self.blocks[index]
             except BaseException:
@@ -138,6 +136,12 @@ class StreamedModel:
                 raise
             if self._keeping and half_is_free(self.device):
                 self._kept |= {name: held[leaf].data for _, held, leaf, name in named_tensors(parts)}
+
+    def prefetch(self, index: int) -> None:
+        """Begin to read a block's weights, if there is such a block, and a GPU that computes meanwhile."""
+        if self.device.type == "cuda" and 0 <= index < len(self.blocks):
+            names = (name for *_, name in named_tensors(self._parts(index)))
+            self._prefetcher.ask([name for name in names if name not in self._kept])
 
     @contextlib.contextmanager
     def embedding(self) -> Iterator[nn.Module]:
@@ -215,7 +219,9 @@ class Prefetcher:
         self._coming: dict[str, Future[Tensor]] = {}
 
     def ask(self, names: list[str]) -> None:
-        """Begin to read; tensors asked for before are let go of."""
+        """Begin to read; tensors asked for before are let go of, unless they are the same."""
+        if names == list(self._coming):
+            return
         self.forget()
         self._coming = {name: self._reader.submit(self._read, name) for name in names}
 

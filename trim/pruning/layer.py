@@ -17,7 +17,7 @@ from trim.kernels.padding import padded_vectors
 from trim.methods.allocations import Allocation, MaskRetained, ScoredLayer, allocate_pattern, joined
 from trim.methods.choices import ALLOCATIONS, DIRECT_QUALITIES, OF_LAYERS, SOLVERS
 from trim.methods.least_squares import TextProducts
-from trim.methods.masks import apply_mask
+from trim.methods.masks import apply_masks
 from trim.methods.pattern import Pattern
 from trim.methods.refit import refit
 from trim.methods.search_settings import SearchSettings
@@ -173,8 +173,7 @@ def prune_layers(
             change=change,
             tokens=[received[name].tokens for name in names],
         )
-    for weight, own in zip(weights, keep.view(len(names), *weights[0].shape), strict=True):
-        apply_mask(weight, own, None if change is None else change.weights)
+    apply_masks(weights, keep.view(len(names), *weights[0].shape), None if change is None else change.weights)
     return dict(zip(names, records, strict=True))
 
 

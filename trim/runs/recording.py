@@ -293,18 +293,19 @@ def _stored(
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Return each layer's numbers, all of one type, and the arrays of all in the type that a record has them in.
 
-    All copies from a GPU are under way before any is waited for.
+    All copies from a GPU, which converts them, are under way before any is waited for.
     """
-    given = [torch.stack(list(numbers.values())), *tensors.values()]
-    copies = [values.detach().to("cpu", non_blocking=True) for values in given]
+    given = [torch.stack(list(numbers.values()))]
+    for key, values in tensors.items():
+        given.append(values.to(getattr(torch, ARRAYS[key][0])) if values.is_cuda else values)
+    copies = [values.detach().contiguous().to("cpu", non_blocking=True) for values in given]
     for device in {values.device for values in given if values.is_cuda}:
         torch.cuda.current_stream(device).synchronize()
     of_layers = copies[0].view(len(numbers), layers).T.tolist()
-    arrays = zip(tensors, copies[1:], strict=True)
-    return (
-        [dict(zip(numbers, each, strict=True)) for each in of_layers],
-        {key: _typed(values.numpy(), ARRAYS[key][0]) for key, values in arrays},
-    )
+    arrays = {}
+    for (key, values), copy in zip(tensors.items(), copies[1:], strict=True):
+        arrays[key] = copy.numpy() if values.is_cuda else _typed(copy.numpy(), ARRAYS[key][0])
+    return [dict(zip(numbers, each, strict=True)) for each in of_layers], arrays
 
 
 def _typed(values: np.ndarray, dtype: str) -> np.ndarray:

@@ -1,14 +1,15 @@
 """The run folder, written: each file complete or absent, each block committed by the manifest, one writer at a time."""
 
+import contextlib
 import dataclasses
 import datetime
 import json
 import re
 import shutil
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Self, cast
+from typing import Self, TextIO, cast
 
 import numpy as np
 
@@ -35,16 +36,21 @@ class FolderWriter:
     def __init__(self, path: Path, lock: FolderLock) -> None:
         self.path = path
         self._lock = lock
+        self._events: TextIO | None = None  # open from the first event on: experts make hundreds a second
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
+        if self._events is not None:
+            self._events.close()
         self._lock.release()
 
     def log(self, event: dict) -> None:
         """Add a line to `events.jsonl`, as `log_event` does."""
-        log_event(self.path, event)
+        with _log_named(self.path):
+            self._events = self._events or _open_log(self.path)
+            self._events.write(_line(event))
 
 
 class RunWriter(FolderWriter):
@@ -204,9 +210,23 @@ def log_event(path: Path, event: dict) -> None:
     Raises:
         RunError: the disk is full.
     """
+    with _log_named(path), _open_log(path) as file:
+        file.write(_line(event))
+
+
+def _open_log(path: Path) -> TextIO:
+    return (path / "events.jsonl").open("a", encoding="utf-8", buffering=1)  # each line at once
+
+
+def _line(event: dict) -> str:
+    return json.dumps({"time": now(), **event}) + "\n"
+
+
+@contextlib.contextmanager
+def _log_named(path: Path) -> Iterator[None]:
+    """Say what to do where a run's log cannot be written."""
     try:
-        with (path / "events.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"time": now(), **event}) + "\n")
+        yield
     except OSError as error:
         raise RunError(
             f"{path / 'events.jsonl'} cannot be written ({error.strerror}); {remedy(error)} and resume with: "
