@@ -26,6 +26,8 @@ from trim.models.towers import other_towers, output_head
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
+READERS = 4  # threads that prefetch: a GPU waits where one alone reads a block of many experts
+
 
 class StreamedModel:
     """A causal language model on disk.
@@ -215,7 +217,7 @@ class Prefetcher:
 
     def __init__(self, tensors: TensorFiles | ModelTensors) -> None:
         self._tensors = tensors
-        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trim-read")
+        self._reader = ThreadPoolExecutor(READERS, thread_name_prefix="trim-read")
         self._coming: dict[str, Future[Tensor]] = {}
 
     def ask(self, names: list[str]) -> None:

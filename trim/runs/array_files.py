@@ -1,8 +1,9 @@
 """Write named arrays into one file as safetensors does, without a second copy of them in memory."""
 
 import hashlib
+import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from trim.files import atomic_file
 
 # The types that runs hold, as safetensors names them, in the order in which it lays them: the widest first.
 _TYPES = {"float64": "F64", "float32": "F32", "int32": "I32", "float16": "F16", "uint8": "U8", "bool": "BOOL"}
+PIECE_BYTES = 2**22
 _PLACES = {name: place for place, name in enumerate(_TYPES)}
 
 
@@ -37,10 +39,21 @@ def write_arrays(
     digest = hashlib.sha256()
     with atomic_file(path) as file:
         head = len(text).to_bytes(8, "little") + text
-        parts: list[bytes | memoryview] = [head]
-        for name in ordered:
-            parts.append(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data)
-        for part in parts:
-            digest.update(part)
-            file.write(part)
+        flat = (np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data for name in ordered)
+        for piece in _pieces(itertools.chain([head], flat)):
+            digest.update(piece)
+            file.write(piece)
     return len(head) + end, digest.hexdigest()
+
+
+def _pieces(parts: Iterable[bytes | memoryview]) -> Iterator[bytes]:
+    """Join small parts: after each piece a thread waits for its turn, and experts have thousands of arrays."""
+    piece: list[bytes | memoryview] = []
+    size = 0
+    for part in parts:
+        piece.append(part)
+        size += len(part)
+        if size >= PIECE_BYTES:
+            yield b"".join(piece)
+            piece, size = [], 0
+    yield b"".join(piece)
