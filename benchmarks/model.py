@@ -30,7 +30,7 @@ from trim.calibration.calibration import Calibration
 from trim.calibration.text_pass import default_batch
 from trim.devices import choose_device
 from trim.models import streamed as streaming
-from trim.models.experts import reach_few_experts
+from trim.models.experts import experts_width
 from trim.models.loaded import model_folder
 from trim.models.replay import record_calls
 from trim.models.streamed import StreamedModel
@@ -179,8 +179,8 @@ def measure(arguments: argparse.Namespace) -> None:
     shape = (arguments.windows, arguments.length)
     windows = torch.randint(vocabulary, shape, generator=torch.Generator().manual_seed(0))
     blocks = min(arguments.blocks, len(model.blocks))
-    few = reach_few_experts(model.blocks)
-    batch = default_batch(Calibration.of(windows), model.device, few_experts=few)
+    width = experts_width(model.blocks)
+    batch = default_batch(Calibration.of(windows), model.device, experts_width=width)
     bare = bare_seconds(model, windows, blocks, batch)
 
     stages: dict[str, float] = {}

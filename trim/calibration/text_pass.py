@@ -22,7 +22,9 @@ from trim.models.streamed import StreamedModel
 
 CPU_BATCH_TOKENS = 4096  # in one forward pass: enough to keep two cores busy
 GPU_BATCH_TOKENS = 32768
-EXPERTS_BATCHES = 8  # times as many where each of them reaches a few of many experts
+GPU_EXPERTS_NUMBERS = (
+    2**29
+)  # in the hidden states of as many as go together where each reaches a few of many experts
 
 T = TypeVar("T")
 
@@ -35,7 +37,7 @@ def default_batch(
     device: torch.device,
     cpu_tokens: int = CPU_BATCH_TOKENS,
     *,
-    few_experts: bool = False,
+    experts_width: int = 0,
 ) -> int:
     """Return how many sequences go into one forward pass.
 
@@ -43,11 +45,14 @@ def default_batch(
         calibration: the text.
         device: where it goes through.
         cpu_tokens: how many tokens' worth where that is the CPU.
-        few_experts: whether a token reaches a few of many experts, so that a GPU has little to do for each.
+        experts_width: how wide the experts' inputs are where a token reaches a few of many, so that a GPU has little
+            to do for each of them; 0: it does not.
     """
-    tokens = (
-        cpu_tokens if device.type == "cpu" else GPU_BATCH_TOKENS * (EXPERTS_BATCHES if few_experts else 1)
-    )
+    tokens = GPU_BATCH_TOKENS
+    if device.type == "cpu":
+        tokens = cpu_tokens
+    elif experts_width:
+        tokens = max(tokens, GPU_EXPERTS_NUMBERS // experts_width)
     return max(1, min(calibration.sequences, tokens // calibration.length))
 
 

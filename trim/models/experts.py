@@ -264,9 +264,10 @@ class SortingRouter(nn.Module):
         return order, tokens, top.softmax(dim=1).to(states.dtype).flatten()[order], sizes, logits
 
 
-def reach_few_experts(blocks: Iterable[nn.Module]) -> bool:
-    """Return whether a token reaches a few experts of a block, and is held once for all of them."""
-    return any(type(part) is Experts for block in blocks for part in block.modules())
+def experts_width(blocks: Iterable[nn.Module]) -> int:
+    """Return how wide the inputs of experts are where a token reaches a few, and is held once for all; 0: nowhere."""
+    parts = (part for block in blocks for part in block.modules() if type(part) is Experts)
+    return next((part.experts()[0].up_proj.in_features for part in parts), 0)
 
 
 def routers(blocks: Iterable[nn.Module]) -> set[str]:

@@ -17,7 +17,7 @@ from trim.errors import RunError
 from trim.methods.budgets import Budgets
 from trim.methods.choices import BUDGETS
 from trim.methods.pattern import Pattern
-from trim.models.experts import reach_few_experts
+from trim.models.experts import experts_width
 from trim.models.row_parts import structure
 from trim.names import CORPORA, absolute
 from trim.progress import Progress, ProgressListener
@@ -89,7 +89,7 @@ def prune(
     source = RunSource.open(chosen, tokens, mask, progress)
     source.given = source.given and not tokens_of_corpus
     batch = chosen.batch or default_batch(
-        source.calibration, source.model.device, few_experts=reach_few_experts(source.model.blocks)
+        source.calibration, source.model.device, experts_width=experts_width(source.model.blocks)
     )
     record = source.record(min(batch, source.calibration.sequences), torch.get_num_threads())
     blocks = structure(source.model.blocks)
