@@ -12,9 +12,10 @@ from tests.app.small import layer_sample
 from trim.models.heads import HeadLayout
 from trim.progress import Progress
 from trim.pruning.events import to_json
+from trim.runs.facts import run_record
 from trim.runs.json_files import settings_fingerprint
 from trim.runs.record import LayerRecord
-from trim.runs.recording import layer_record, record_of_search, run_record
+from trim.runs.recording import layer_record, record_of_search
 from trim.runs.recover_settings import RecoverSettings
 from trim.runs.recovery import RecoveryRecord, RecoveryTextFacts
 from trim.runs.run_record import Compute, ModelFacts, TextFacts

@@ -23,10 +23,10 @@ from trim.methods.refit import refit
 from trim.methods.search_settings import SearchSettings
 from trim.pruning.events import Listener, Note
 from trim.runs.record import LayerRecord
-from trim.runs.recording import layer_records
+from trim.runs.recording import records_to_come
 from trim.runs.weight_changes import as_stored, weight_change
 
-GROUP_WEIGHTS = 2**25  # whose curves and order take 0.5 GB
+GROUP_WEIGHTS = 2**26  # whose curves and order take 1 GB
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,8 @@ def prune_layers(
     totals: Mapping[str, int],
     method: Method,
     listener: Listener,
-) -> dict[str, LayerRecord]:
-    """Prune one layer, or a group of `in_groups`, in place, and return what was done.
+) -> Callable[[], list[LayerRecord]]:
+    """Prune one layer, or a group of `in_groups`, in place.
 
     Args:
         layers: by names such as "15.mlp.gate_proj", with their dense weights, on the device.
@@ -138,6 +138,9 @@ def prune_layers(
         totals: how many of its weights each loses.
         method: how.
         listener: called with what a user should know of them.
+
+    Returns:
+        A function that makes the records of what was done, as that of `records_to_come`.
 
     Raises:
         NonFiniteError: a weight or activation is NaN or infinite.
@@ -161,7 +164,7 @@ def prune_layers(
             solved = _refit(first, weights[0], keep, inputs, method.tune, listener)
         if solved is not None:
             change = weight_change(weights[0], keep, solved, samples[0].inputs, inputs.aim(weights[0]))
-        records = layer_records(
+        records = records_to_come(
             names,
             scored,
             allocations,
@@ -174,7 +177,7 @@ def prune_layers(
             tokens=[received[name].tokens for name in names],
         )
     apply_masks(weights, keep.view(len(names), *weights[0].shape), None if change is None else change.weights)
-    return dict(zip(names, records, strict=True))
+    return records
 
 
 def _sample(name: str, weight: Tensor, received: LayerInputs) -> LayerSample:

@@ -9,7 +9,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TypeVar
 
@@ -65,8 +65,12 @@ def prune_blocks(
     last = max(block_of(name) for name in budgets.totals)  # after it everything stays dense
     model.forget(after=last)
     meter = Meter(listener, of=last + 1, done=len(run.blocks))
-    pruner = _BlockPruner(text, budgets, method, recalculate, dense, listener, meter)
-    with _writing(writer, last, listener, in_background=model.device.type == "cuda") as write:
+    in_background = model.device.type == "cuda"
+    with (
+        _workers(in_background) as workers,
+        _writing(writer, last, listener, in_background=in_background) as write,
+    ):
+        pruner = _BlockPruner(text, budgets, method, recalculate, dense, listener, meter, workers)
         for index in range(last + 1):
             block_begin, batch_before = time.perf_counter(), text.batch
             entry = run.manifest["blocks"].get(str(index))
@@ -87,13 +91,15 @@ def prune_blocks(
                             dense.propagate(index, block, entry["dense_propagated"])
                     continue
                 records, received = pruner.prune(index, block, layers)
+                if method.tune:
+                    records.take(wait=True)
                 facts: dict[str, object] = {"propagated": []}
                 if dense and (index < last or method.tune):
                     meter.report(f"Block {index}: passing the dense outputs on")
                     facts["dense_propagated"] = dense.propagate(index, block)
                 if dense and method.tune:
                     meter.report(f"Block {index}: tuning its kept weights")
-                    facts |= tune_records(index, block, records, received, text, dense, listener)
+                    facts |= tune_records(index, block, records.made, received, text, dense, listener)
                 if index < last:
                     meter.report(f"Block {index}: passing the pruned outputs on")
                     facts["propagated"] = text.propagate(index, block)
@@ -101,8 +107,9 @@ def prune_blocks(
                     listener(
                         Note(f"block {index}: memory ran out, from here on {text.batch} windows at once")
                     )
+            records.take(wait=True)
             meter.report(f"Block {index}: writing", index + 1)
-            write(index, [records[name] for name in layers], facts, block_begin)
+            write(index, [records.made[name] for name in layers], facts, block_begin)
 
 
 Write = Callable[[int, list[LayerRecord], dict[str, object], float], None]
@@ -137,6 +144,32 @@ def _writing(writer: RunWriter, last: int, listener: Listener, *, in_background:
         finish()
 
 
+class _Records:
+    """The records of a block's layers, which are made while the GPU goes on.
+
+    Attributes:
+        made: those that were taken, by layer.
+    """
+
+    def __init__(self, index: int, listener: Listener) -> None:
+        self.made: dict[str, LayerRecord] = {}
+        self._index, self._listener = index, listener
+        self._coming: list[tuple[Future[list[LayerRecord]], float]] = []
+
+    def add(self, coming: Future[list[LayerRecord]], seconds: float) -> None:
+        """Add records that are being made, of layers that took so long to prune."""
+        self._coming.append((coming, seconds))
+
+    def take(self, *, wait: bool) -> None:
+        """Take the records that are made, or `wait` for all, and report their layers."""
+        while self._coming and (wait or self._coming[0][0].done()):
+            coming, seconds = self._coming.pop(0)
+            records = coming.result()
+            for record in records:
+                self.made[record.name] = record
+                self._listener(_layer_pruned(record, self._index, seconds / len(records)))
+
+
 @dataclass(frozen=True)
 class _BlockPruner:
     """Prunes the layers of one block after the other.
@@ -144,6 +177,7 @@ class _BlockPruner:
     Attributes:
         text, budgets, method, recalculate, dense, listener: as for `prune_blocks`.
         meter: takes the progress.
+        workers: make records, and prune where two groups of layers go at once.
     """
 
     text: TextPass
@@ -153,32 +187,35 @@ class _BlockPruner:
     dense: DensePass | None
     listener: Listener
     meter: Meter
+    workers: Executor
 
     def prune(
         self, index: int, block: nn.Module, layers: dict[str, nn.Linear]
-    ) -> tuple[dict[str, LayerRecord], dict[str, LayerInputs]]:
-        """Prune layers in place; returns their records, and the vectors that they received."""
-        records: dict[str, LayerRecord] = {}
-        vectors: dict[str, LayerInputs] = {}
+    ) -> tuple[_Records, dict[str, LayerInputs]]:
+        """Prune layers in place; returns their records, and the vectors that they received if these are tuned."""
+        records, vectors = _Records(index, self.listener), dict[str, LayerInputs]()
         if not layers:
             return records, vectors
         require_finite({name: layer.weight for name, layer in layers.items()})
         few: list[str] = []
+        pruned = 0
         for group, received in self._captured(index, block, layers):
             chosen = {name: layers[name] for name in group}
             parts = in_groups(chosen, received, self.budgets.totals, self.method)
-            with _under_way(2 if go_two_at_once(parts, chosen) else 1) as begin:
-                waiting = [begin(functools.partial(self._prune, part, chosen, received)) for part in parts]
-                for part, result in zip(parts, waiting, strict=True):
-                    more = f" and {len(part) - 1} more of its shape" if len(part) > 1 else ""
-                    self.meter.report(f"Pruning {part[0]}{more}", index + len(records) / len(layers))
-                    made, seconds = result()
-                    records |= made
-                    for name, record in made.items():
-                        if self.method.of(received[name]) is not self.method:
-                            few.append(name)
-                        vectors[name] = replace(received[name], text=None, held_out=None)
-                        self.listener(_layer_pruned(record, index, seconds / len(made)))
+            work = [functools.partial(self._prune, part, chosen, received) for part in parts]
+            waiting = (
+                [self.workers.submit(each).result for each in work] if go_two_at_once(parts, chosen) else work
+            )
+            for part, result in zip(parts, waiting, strict=True):
+                more = f" and {len(part) - 1} more of its shape" if len(part) > 1 else ""
+                self.meter.report(f"Pruning {part[0]}{more}", index + pruned / len(layers))
+                make, seconds = result()
+                records.add(self.workers.submit(make), seconds)
+                records.take(wait=False)
+                pruned += len(part)
+                few += [name for name in part if self.method.of(received[name]) is not self.method]
+                if self.method.tune:
+                    vectors |= {name: replace(received[name], text=None, held_out=None) for name in part}
         if few:
             self.listener(
                 Note(
@@ -192,11 +229,11 @@ class _BlockPruner:
     @torch.inference_mode()
     def _prune(
         self, names: list[str], layers: dict[str, nn.Linear], received: dict[str, LayerInputs]
-    ) -> tuple[dict[str, LayerRecord], float]:
-        """Prune layers that go together; returns their records and the seconds that it took."""
+    ) -> tuple[Callable[[], list[LayerRecord]], float]:
+        """Prune layers that go together; returns what makes their records, and the seconds that it took."""
         begin, chosen = time.perf_counter(), {name: layers[name] for name in names}
-        made = prune_layers(chosen, received, self.budgets.totals, self.method, self.listener)
-        return made, time.perf_counter() - begin
+        make = prune_layers(chosen, received, self.budgets.totals, self.method, self.listener)
+        return make, time.perf_counter() - begin
 
     def _captured(
         self, index: int, block: nn.Module, layers: dict[str, nn.Linear]
@@ -230,18 +267,25 @@ class _BlockPruner:
             yield group, received
 
 
-@contextlib.contextmanager
-def _under_way(threads: int) -> Iterator[Callable[[Callable[[], T]], Callable[[], T]]]:
-    """Yield a function that begins work in one of some threads and returns what waits for its outcome.
+class _Now(Executor):
+    """Does what it is given at once, where no GPU works meanwhile."""
 
-    Where one is asked for, none is started: work is done when it is waited for.
-    """
-    if threads == 1:
-        yield lambda work: work
+    def submit(self, work: Callable[..., T], /, *arguments: object, **named: object) -> Future[T]:
+        """Do it, and return the outcome; what it raises is raised here."""
+        done: Future[T] = Future()
+        done.set_result(work(*arguments, **named))
+        return done
+
+
+@contextlib.contextmanager
+def _workers(in_background: bool) -> Iterator[Executor]:
+    """Yield what does work in two threads, or at once."""
+    if not in_background:
+        yield _Now()
         return
-    with ThreadPoolExecutor(threads, thread_name_prefix="trim-prune") as pool:
+    with ThreadPoolExecutor(2, thread_name_prefix="trim-prune") as pool:
         try:
-            yield lambda work: pool.submit(work).result
+            yield pool
         finally:
             pool.shutdown(cancel_futures=True)
 

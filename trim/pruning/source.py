@@ -19,7 +19,7 @@ from trim.models.loaded import model_folder
 from trim.models.streamed import StreamedModel
 from trim.progress import ProgressListener
 from trim.pruning.plan import chosen_layers
-from trim.runs.recording import compute_facts, run_record, text_facts
+from trim.runs.facts import compute_facts, run_record, text_facts
 from trim.runs.run_record import ModelFacts, RunRecord
 from trim.runs.settings import PruneSettings
 

@@ -22,10 +22,10 @@ from trim.recovery.pair import Pair, open_pair, recovery_dtype
 from trim.recovery.text import RecoveryText
 from trim.recovery.work import Settled, work
 from trim.runs import recovery as stored
+from trim.runs.facts import compute_facts, versions
 from trim.runs.folder import is_run
 from trim.runs.listing import free_path, runs_folder
 from trim.runs.options import settings_of
-from trim.runs.recording import compute_facts, versions
 from trim.runs.recover_settings import RecoverSettings
 from trim.runs.recovery import Recovery, RecoveryRecord, open_recovery
 from trim.runs.run_record import ModelFacts

@@ -1,16 +1,13 @@
 """Make the records of a run and of a layer from tensors, and apply them to the layer's weight."""
 
-import platform
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
 import numpy as np
 import torch
-import transformers
 from torch import Tensor
 
-from trim.cache import text_sha256
 from trim.errors import RunError
 from trim.methods.allocations import Allocation, MaskRetained, ScoredLayer
 from trim.methods.choices import SOLVERS
@@ -22,66 +19,8 @@ from trim.methods.retention import Retained, RetentionCurves, dense_curves
 from trim.methods.search import exact_qualities
 from trim.methods.search_types import SearchResult
 from trim.runs.record import ARRAYS, LayerRecord, SearchRecord, check_arrays, curve_counts
-from trim.runs.run_record import Compute, ModelFacts, RunRecord, TextFacts
-from trim.runs.settings import PruneSettings
 from trim.runs.shapes import LayerNumbers
 from trim.runs.weight_changes import Change, weight_change
-
-
-def run_record(
-    request: PruneSettings,
-    model: ModelFacts,
-    text: TextFacts,
-    compute: Compute,
-    budget_file: dict[str, float] | None = None,
-) -> RunRecord:
-    """Make the record of a run that begins now, of a whole model or of a layer that is kept.
-
-    Args:
-        request: what the user asked for.
-        model: what is pruned.
-        text: what it is calibrated on.
-        compute: the device and the type that compute the run.
-        budget_file: each layer's sparsity, where the request names a file of budgets.
-    """
-    return RunRecord(request, model, text, compute, versions(), budget_file)
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of Python and of the libraries whose arithmetic a result depends on."""
-    return {
-        "python": platform.python_version(),
-        "torch": str(torch.__version__),
-        "transformers": transformers.__version__,
-        "numpy": np.__version__,
-    }
-
-
-def text_facts(
-    tokens: Tensor, mask: Tensor | None = None, *, given: bool = False, bos_token: int | None = None
-) -> TextFacts:
-    """Describe a calibration text.
-
-    Args:
-        tokens: (sequences, length) int64.
-        mask: (sequences, length) bool, False where tokens are padding.
-        given: whether the caller gave the tokens, rather than the name of a corpus.
-        bos_token: the model's beginning-of-text token, if it has one.
-    """
-    return TextFacts(
-        tokens.numel() if mask is None else int(mask.sum()),
-        text_sha256(tokens, mask),
-        given,
-        bos_token is not None and bool((tokens[:, 0] == bos_token).all()),
-    )
-
-
-def compute_facts(
-    device: torch.device, dtype: torch.dtype, batch: int | None = None, threads: int | None = None
-) -> Compute:
-    """Describe what computes a run."""
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return Compute(device.type, name, str(dtype).removeprefix("torch."), batch, threads)
 
 
 def with_weights(
@@ -104,7 +43,7 @@ def with_weights(
         retained = MaskRetained(dense_curves(weight, inputs), keep, changed.float())
         tensors["cosine"] = retained.cosine
         numbers["realised_quality"] = layer_quality(retained, record.quality_measure)
-    values, arrays = _stored(numbers, tensors)
+    values, arrays = _stored(numbers, tensors)()
     return replace(record, **values[0], **arrays)
 
 
@@ -166,9 +105,42 @@ def layer_records(
     change: Change | None = None,
     tokens: Sequence[int | None],
 ) -> list[LayerRecord]:
-    """Return the records of layers that were swept together, each as `layer_record` makes it.
+    """Return the records of layers that were swept together, as `records_to_come` does."""
+    come = records_to_come(
+        names,
+        layers,
+        allocations,
+        budgets=budgets,
+        allocation=allocation,
+        score_name=score_name,
+        quality_measure=quality_measure,
+        keep=keep,
+        change=change,
+        tokens=tokens,
+    )
+    return come()
+
+
+def records_to_come(
+    names: Sequence[str],
+    layers: ScoredLayer,
+    allocations: Sequence[Allocation],
+    *,
+    budgets: Sequence[float],
+    allocation: str,
+    score_name: str,
+    quality_measure: str,
+    keep: Tensor | None,
+    change: Change | None,
+    tokens: Sequence[int | None],
+) -> Callable[[], list[LayerRecord]]:
+    """Compute what the records of layers hold that were swept together, each as `layer_record` makes it.
 
     What is retained in another way than by lowest scores, and a change of weights, are of a single layer.
+
+    Returns:
+        A function that makes the records. It waits for the copies from a GPU, holds no memory there, and may be called
+        in another thread while the GPU goes on.
     """
     curves = layers.curves
     counts = torch.cat([each.counts for each in allocations]).to(curves.dot.device)
@@ -199,30 +171,36 @@ def layer_records(
     if searches:
         paths = [each.trace.updates[each.learning_rate or each.trace.rates[0]] for each in searches]
         tensors["search_row_sparsity"] = torch.cat(paths)
-    values, arrays = _stored(numbers, tensors, curves.layers)
-    checked = len(names) > 1 and _sound(arrays, curves.columns)
-    parts: dict[str, Any] = {key: np.split(value, curves.layers) for key, value in arrays.items()}
-    paths_on_host = parts.pop("search_row_sparsity", [])
-    records = []
-    for place, (name, each) in enumerate(zip(names, curves.apart(), strict=True)):
-        search = _search_record(each, searches[place], paths_on_host[place]) if searches else None
-        records.append(
+    number, columns, vectors = curves.layers, curves.columns, curves.vectors_of_layers
+    searched_exactly = all(each.trace.exact_quality is not None for each in searches)
+    own_curves = [curves] * number if searched_exactly else curves.apart()
+    found = [_search_numbers(*each) for each in zip(searches, own_curves, strict=False)]
+    copies = _stored(numbers, tensors, number)
+
+    def make() -> list[LayerRecord]:
+        values, arrays = copies()
+        checked = number > 1 and _sound(arrays, columns)
+        parts: dict[str, Any] = {key: np.split(value, number) for key, value in arrays.items()}
+        paths_on_host = parts.pop("search_row_sparsity", [])
+        return [
             LayerRecord(
                 name=name,
-                columns=curves.columns,
+                columns=columns,
                 budget=float(budgets[place]),
                 allocation=allocation,
                 score=score_name,
-                vectors=curves.vectors_of_layers[place],
+                vectors=vectors[place],
                 quality_measure=quality_measure,
-                search=search,
+                search=_search_record(found[place], paths_on_host[place]) if found else None,
                 tokens=tokens[place],
                 checked=checked,
                 **values[place],
                 **{key: part[place] for key, part in parts.items()},
             )
-        )
-    return records
+            for place, name in enumerate(names)
+        ]
+
+    return make
 
 
 def _sound(arrays: dict[str, np.ndarray], columns: int) -> bool:
@@ -236,28 +214,29 @@ def _sound(arrays: dict[str, np.ndarray], columns: int) -> bool:
     return bool(np.isfinite(arrays.get("search_row_sparsity", 0)).all())
 
 
-def _search_record(curves: RetentionCurves, search: SearchResult[Tensor], path: np.ndarray) -> SearchRecord:
-    """Return the record of a search on these curves.
-
-    `path`: (K + 1, D) float32, x through the iterations of its rate, or of any where none was chosen.
-    """
+def _search_numbers(search: SearchResult[Tensor], curves: RetentionCurves) -> dict[str, Any]:
+    """Return what the record of a search on these curves holds, but for the row sparsities on the way."""
     trace, rate = search.trace, search.learning_rate
     exact = trace.exact_quality
     if exact is None:
         result = search.converted(lambda values: values.cpu().numpy())
         exact = torch.from_numpy(exact_qualities(curves, result))
-    return SearchRecord(
-        learning_rate=rate,
-        best_iteration=0 if rate is None else trace.best_iteration(rate),
-        tried=tuple(search.tried),
-        layer_quality=search.layer_quality,
-        uniform_quality=search.uniform_quality,
-        rates=np.asarray(trace.rates, dtype=np.float64),
-        quality=_typed(trace.quality.numpy(), "float64"),
-        row_variance=_typed(trace.row_variance.numpy(), "float64"),
-        row_sparsity=path[:1].copy() if rate is None else path,
-        exact_quality=_typed(exact.numpy(), "float64"),
-    )
+    return {
+        "learning_rate": rate,
+        "best_iteration": 0 if rate is None else trace.best_iteration(rate),
+        "tried": tuple(search.tried),
+        "layer_quality": search.layer_quality,
+        "uniform_quality": search.uniform_quality,
+        "rates": np.asarray(trace.rates, dtype=np.float64),
+        "quality": _typed(trace.quality.numpy(), "float64"),
+        "row_variance": _typed(trace.row_variance.numpy(), "float64"),
+        "exact_quality": _typed(exact.numpy(), "float64"),
+    }
+
+
+def _search_record(numbers: dict[str, Any], path: np.ndarray) -> SearchRecord:
+    """Return the record of a search; `path`: (K + 1, D) float32, x through the iterations of a rate, chosen or not."""
+    return SearchRecord(**numbers, row_sparsity=path[:1].copy() if numbers["learning_rate"] is None else path)
 
 
 def apply_record(weight: Tensor, record: LayerRecord) -> None:
@@ -290,22 +269,31 @@ def record_of_search(
 
 def _stored(
     numbers: dict[str, Tensor], tensors: dict[str, Tensor], layers: int = 1
-) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    """Return each layer's numbers, all of one type, and the arrays of all in the type that a record has them in.
+) -> Callable[[], tuple[list[dict[str, Any]], dict[str, Any]]]:
+    """Begin to copy numbers and arrays from a GPU, which converts them to the types that a record has them in.
 
-    All copies from a GPU, which converts them, are under way before any is waited for.
+    Returns:
+        A function that waits for the copies, and returns each layer's numbers, all of one type, and the arrays of all.
     """
+    types = {key: ARRAYS[key][0] for key in tensors}
     given = [torch.stack(list(numbers.values()))]
     for key, values in tensors.items():
-        given.append(values.to(getattr(torch, ARRAYS[key][0])) if values.is_cuda else values)
+        given.append(values.to(getattr(torch, types[key])) if values.is_cuda else values)
     copies = [values.detach().contiguous().to("cpu", non_blocking=True) for values in given]
-    for device in {values.device for values in given if values.is_cuda}:
-        torch.cuda.current_stream(device).synchronize()
-    of_layers = copies[0].view(len(numbers), layers).T.tolist()
-    arrays = {}
-    for (key, values), copy in zip(tensors.items(), copies[1:], strict=True):
-        arrays[key] = copy.numpy() if values.is_cuda else _typed(copy.numpy(), ARRAYS[key][0])
-    return [dict(zip(numbers, each, strict=True)) for each in of_layers], arrays
+    own = [not values.is_cuda for values in tensors.values()]
+    devices = {values.device for values in given if values.is_cuda}
+    copied = [torch.cuda.current_stream(device).record_event() for device in devices]
+
+    def wait() -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        for event in copied:
+            event.synchronize()
+        of_layers = copies[0].view(len(numbers), layers).T.tolist()
+        arrays = {}
+        for (key, dtype), copy, on_host in zip(types.items(), copies[1:], own, strict=True):
+            arrays[key] = _typed(copy.numpy(), dtype) if on_host else copy.numpy()
+        return [dict(zip(numbers, each, strict=True)) for each in of_layers], arrays
+
+    return wait
 
 
 def _typed(values: np.ndarray, dtype: str) -> np.ndarray:

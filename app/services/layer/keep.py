@@ -10,10 +10,11 @@ from app.services.layer.study import Outcome, Study
 from app.services.layer.tensor_layer import TensorLayer, as_tensor
 from app.services.server.access import SEMINAR
 from trim.errors import RunError
+from trim.runs.facts import run_record
 from trim.runs.layer_diagnoses import signal_facts, update_layer_diagnoses
 from trim.runs.listing import runs_folder
 from trim.runs.record import LayerRecord
-from trim.runs.recording import layer_record, record_of_search, run_record
+from trim.runs.recording import layer_record, record_of_search
 from trim.runs.writer import RunWriter, new_run_path
 
 

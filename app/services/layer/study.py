@@ -59,7 +59,7 @@ class Origin:
     def of(cls, model: trim.Model, windows: Tensor) -> Origin:
         """Return the origin of what `model` received from `windows`."""
         from trim.models.row_parts import structure
-        from trim.runs.recording import compute_facts, text_facts
+        from trim.runs.facts import compute_facts, text_facts
 
         return cls(
             ModelFacts(model.title, model.fingerprint),

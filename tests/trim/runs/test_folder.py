@@ -19,9 +19,10 @@ from trim.methods.allocations import ScoredLayer
 from trim.methods.gini import gini
 from trim.models.heads import HeadLayout
 from trim.runs.array_files import write_arrays
+from trim.runs.facts import run_record
 from trim.runs.folder import list_runs, open_run
 from trim.runs.record import CURVE_POINTS, curve_counts
-from trim.runs.recording import layer_record, record_of_search, run_record
+from trim.runs.recording import layer_record, record_of_search
 from trim.runs.run_record import Compute, ModelFacts, TextFacts
 from trim.runs.settings import PruneSettings
 from trim.runs.writer import RunWriter, new_run_path, update_metrics, write_notes

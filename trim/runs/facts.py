@@ -1,0 +1,68 @@
+"""Describe what a run's result depends on besides its settings: the text, the device, versions of libraries."""
+
+import platform
+
+import numpy as np
+import torch
+import transformers
+from torch import Tensor
+
+from trim.cache import text_sha256
+from trim.runs.run_record import Compute, ModelFacts, RunRecord, TextFacts
+from trim.runs.settings import PruneSettings
+
+
+def run_record(
+    request: PruneSettings,
+    model: ModelFacts,
+    text: TextFacts,
+    compute: Compute,
+    budget_file: dict[str, float] | None = None,
+) -> RunRecord:
+    """Make the record of a run that begins now, of a whole model or of a layer that is kept.
+
+    Args:
+        request: what the user asked for.
+        model: what is pruned.
+        text: what it is calibrated on.
+        compute: the device and the type that compute the run.
+        budget_file: each layer's sparsity, where the request names a file of budgets.
+    """
+    return RunRecord(request, model, text, compute, versions(), budget_file)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries whose arithmetic a result depends on."""
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "transformers": transformers.__version__,
+        "numpy": np.__version__,
+    }
+
+
+def text_facts(
+    tokens: Tensor, mask: Tensor | None = None, *, given: bool = False, bos_token: int | None = None
+) -> TextFacts:
+    """Describe a calibration text.
+
+    Args:
+        tokens: (sequences, length) int64.
+        mask: (sequences, length) bool, False where tokens are padding.
+        given: whether the caller gave the tokens, rather than the name of a corpus.
+        bos_token: the model's beginning-of-text token, if it has one.
+    """
+    return TextFacts(
+        tokens.numel() if mask is None else int(mask.sum()),
+        text_sha256(tokens, mask),
+        given,
+        bos_token is not None and bool((tokens[:, 0] == bos_token).all()),
+    )
+
+
+def compute_facts(
+    device: torch.device, dtype: torch.dtype, batch: int | None = None, threads: int | None = None
+) -> Compute:
+    """Describe what computes a run."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
+    return Compute(device.type, name, str(dtype).removeprefix("torch."), batch, threads)
