@@ -144,6 +144,10 @@ def _writing(writer: RunWriter, last: int, listener: Listener, *, in_background:
         finish()
 
 
+# What makes the records of layers that went together, and the seconds that pruning them took.
+Pruned = tuple[Callable[[], list[LayerRecord]], float]
+
+
 class _Records:
     """The records of a block's layers, which are made while the GPU goes on.
 
@@ -229,7 +233,7 @@ class _BlockPruner:
     @torch.inference_mode()
     def _prune(
         self, names: list[str], layers: dict[str, nn.Linear], received: dict[str, LayerInputs]
-    ) -> tuple[Callable[[], list[LayerRecord]], float]:
+    ) -> Pruned:
         """Prune layers that go together; returns what makes their records, and the seconds that it took."""
         begin, chosen = time.perf_counter(), {name: layers[name] for name in names}
         make = prune_layers(chosen, received, self.budgets.totals, self.method, self.listener)
