@@ -7,6 +7,7 @@ the budgets that each layer is given beforehand.
 
 import contextlib
 import functools
+import gc
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
@@ -206,10 +207,11 @@ class _BlockPruner:
         for group, received in self._captured(index, block, layers):
             chosen = {name: layers[name] for name in group}
             parts = in_groups(chosen, received, self.budgets.totals, self.method)
-            work = [functools.partial(self._prune, part, chosen, received) for part in parts]
-            waiting = (
-                [self.workers.submit(each).result for each in work] if go_two_at_once(parts, chosen) else work
-            )
+            together = go_two_at_once(parts, chosen)
+            waiting: list[Callable[[], Pruned]] = []
+            for part in parts:
+                work = functools.partial(self._prune, part, chosen, received)
+                waiting.append(self.workers.submit(work).result if together else work)
             for part, result in zip(parts, waiting, strict=True):
                 more = f" and {len(part) - 1} more of its shape" if len(part) > 1 else ""
                 self.meter.report(f"Pruning {part[0]}{more}", index + pruned / len(layers))
@@ -287,11 +289,14 @@ def _workers(in_background: bool) -> Iterator[Executor]:
     if not in_background:
         yield _Now()
         return
+    gc.collect()
+    gc.freeze()  # experts make many objects, and what is there already would be looked through again and again
     with ThreadPoolExecutor(2, thread_name_prefix="trim-prune") as pool:
         try:
             yield pool
         finally:
             pool.shutdown(cancel_futures=True)
+            gc.unfreeze()
 
 
 def _layer_pruned(record: LayerRecord, block: int, seconds: float) -> LayerPruned:
