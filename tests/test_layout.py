@@ -183,7 +183,7 @@ def test_the_lazy_table_and_the_imports_for_type_checkers_agree():
 
 @pytest.mark.slow
 def test_nothing_heavy_is_imported_before_it_computes(tmp_path):
-    """Not by the library, commands that only read, the imports of any page, or pages of stored runs."""
+    """Not by the library, commands that only read, the imports of any page, pages of stored runs, or the first page."""
     code = f"""
 import ast, contextlib, sys
 
@@ -210,6 +210,15 @@ for page, title in (("runs", "pruned here"), ("model", "whole model take")):
     assert not test.exception, test.exception
     assert title in test.title[0].value
     nothing_heavy(page)
+from app.ui.common import early
+from app.ui.layer.linked import decode
+early.prepare_first_move = lambda: None  # which loads the model once the page is drawn
+test = AppTest.from_file({str(ROOT / "app/main.py")!r}, default_timeout=60).run()
+assert not test.exception, test.exception
+content, _ = decode(test.get("bidi_component")[0].proto.bytes)
+assert len(content["panels"]) == 4
+assert ["Pruned", "70.00%", "", ""] in [line[:4] for line in content["numbers"]]
+nothing_heavy("the first page")
 """
     python(code, str(tmp_path), TRIM_CACHE=str(tmp_path))
 

@@ -10,7 +10,6 @@ from app.services.layer.array_layer import ArrayLayer
 from app.services.layer.keys import FIRST_LAYER, FIRST_TARGET_PERCENT, SampleKey
 from app.services.layer.prepared import FirstView, PreparedLayer
 from app.services.layer.shipped import FILE, SCORES, ShippedLayer
-from tests.processes import python
 from trim.errors import RunError
 from trim.methods.search_settings import SearchSettings
 
@@ -105,18 +104,3 @@ def test_a_file_for_another_text_is_refused(monkeypatch):
     monkeypatch.setattr(shipped, "SampleKey", lambda: SampleKey(windows=65))
     with pytest.raises(RunError, match="another layer or text"):
         ShippedLayer.read(FILE)
-
-
-def test_the_first_page_needs_neither_torch_nor_numba():
-    visit = (
-        "import sys; from streamlit.testing.v1 import AppTest\n"
-        "from app.ui.common import early; early.prepare_first_move = lambda: None\n"
-        "page = AppTest.from_file('app/main.py', default_timeout=120).run()\n"
-        "assert not page.exception, page.exception\n"
-        "from app.ui.layer.linked import decode\n"
-        "content, _ = decode(page.get('bidi_component')[0].proto.bytes)\n"
-        "assert len(content['panels']) == 4\n"
-        "assert ['Pruned', '70.00%', '', ''] in [line[:4] for line in content['numbers']]\n"
-        "print(sorted({'torch', 'transformers', 'safetensors.torch', 'numba'} & set(sys.modules)))"
-    )
-    assert python(visit).splitlines()[-1] == "[]"
