@@ -124,85 +124,65 @@ def _terms(inputs, output, terms):
             terms[3, j] += s3
 
 
-@inlined
-def _add_columns(x, order, weight, pruned, first, last, error):
-    """Add columns first to last − 1 to the pruned part P of one row's tile, and ‖P‖² to the error after each."""
-    width = len(pruned)
-    k = first
-    while k + 3 < last:
-        x0, x1, x2, x3 = x[order[k]], x[order[k + 1]], x[order[k + 2]], x[order[k + 3]]
-        w0, w1, w2, w3 = weight[k], weight[k + 1], weight[k + 2], weight[k + 3]
-        e0 = e1 = e2 = e3 = np.float32(0)
-        for v in range(width):
-            a = pruned[v] + w0 * x0[v]
-            b = a + w1 * x1[v]
-            c = b + w2 * x2[v]
-            d = c + w3 * x3[v]
-            e0 += a * a
-            e1 += b * b
-            e2 += c * c
-            e3 += d * d
-            pruned[v] = d
-        error[k + 1] += e0
-        error[k + 2] += e1
-        error[k + 3] += e2
-        error[k + 4] += e3
-        k += 4
-    while k < last:
-        x0, w0 = x[order[k]], weight[k]
-        e0 = np.float32(0)
-        for v in range(width):
-            a = pruned[v] + w0 * x0[v]
-            e0 += a * a
-            pruned[v] = a
-        error[k + 1] += e0
-        k += 1
+def _adding_columns(subtract):
+    """Make the function that adds columns; numba drops what is under `if subtract` where that is False."""
+
+    @inlined
+    def add(x, order, weight, dense, pruned, first, last, error, energy):
+        """Add columns first to last − 1 to the pruned part P of one row's tile Y; after each, ‖P‖² to the error.
+
+        If asked to subtract, add ‖Y − P‖² to the energy, too.
+        """
+        width = len(pruned)
+        k = first
+        while k + 3 < last:
+            x0, x1, x2, x3 = x[order[k]], x[order[k + 1]], x[order[k + 2]], x[order[k + 3]]
+            w0, w1, w2, w3 = weight[k], weight[k + 1], weight[k + 2], weight[k + 3]
+            e0 = e1 = e2 = e3 = f0 = f1 = f2 = f3 = np.float32(0)
+            for v in range(width):
+                a = pruned[v] + w0 * x0[v]
+                b = a + w1 * x1[v]
+                c = b + w2 * x2[v]
+                d = c + w3 * x3[v]
+                e0 += a * a
+                e1 += b * b
+                e2 += c * c
+                e3 += d * d
+                pruned[v] = d
+                if subtract:
+                    y = dense[v]
+                    f0 += (y - a) * (y - a)
+                    f1 += (y - b) * (y - b)
+                    f2 += (y - c) * (y - c)
+                    f3 += (y - d) * (y - d)
+            error[k + 1] += e0
+            error[k + 2] += e1
+            error[k + 3] += e2
+            error[k + 4] += e3
+            if subtract:
+                energy[k + 1] += f0
+                energy[k + 2] += f1
+                energy[k + 3] += f2
+                energy[k + 4] += f3
+            k += 4
+        while k < last:
+            x0, w0 = x[order[k]], weight[k]
+            e0 = f0 = np.float32(0)
+            for v in range(width):
+                a = pruned[v] + w0 * x0[v]
+                e0 += a * a
+                pruned[v] = a
+                if subtract:
+                    f0 += (dense[v] - a) * (dense[v] - a)
+            error[k + 1] += e0
+            if subtract:
+                energy[k + 1] += f0
+            k += 1
+
+    return add
 
 
-@inlined
-def _add_columns_and_subtract(x, order, weight, dense, pruned, first, last, error, energy):
-    """Add the columns and subtract them from the residual, and add ‖Y − P‖² to the energy."""
-    width = len(pruned)
-    k = first
-    while k + 3 < last:
-        x0, x1, x2, x3 = x[order[k]], x[order[k + 1]], x[order[k + 2]], x[order[k + 3]]
-        w0, w1, w2, w3 = weight[k], weight[k + 1], weight[k + 2], weight[k + 3]
-        e0 = e1 = e2 = e3 = f0 = f1 = f2 = f3 = np.float32(0)
-        for v in range(width):
-            a = pruned[v] + w0 * x0[v]
-            b = a + w1 * x1[v]
-            c = b + w2 * x2[v]
-            d = c + w3 * x3[v]
-            e0 += a * a
-            e1 += b * b
-            e2 += c * c
-            e3 += d * d
-            pruned[v] = d
-            y = dense[v]
-            f0 += (y - a) * (y - a)
-            f1 += (y - b) * (y - b)
-            f2 += (y - c) * (y - c)
-            f3 += (y - d) * (y - d)
-        error[k + 1] += e0
-        error[k + 2] += e1
-        error[k + 3] += e2
-        error[k + 4] += e3
-        energy[k + 1] += f0
-        energy[k + 2] += f1
-        energy[k + 3] += f2
-        energy[k + 4] += f3
-        k += 4
-    while k < last:
-        x0, w0 = x[order[k]], weight[k]
-        e0 = f0 = np.float32(0)
-        for v in range(width):
-            a = pruned[v] + w0 * x0[v]
-            e0 += a * a
-            pruned[v] = a
-            f0 += (dense[v] - a) * (dense[v] - a)
-        error[k + 1] += e0
-        energy[k + 1] += f0
-        k += 1
+_add_columns, _add_columns_and_subtract = _adding_columns(False), _adding_columns(True)
 
 
 @compiled(
@@ -255,9 +235,10 @@ def _sweep(counter, block_rows, weight, inputs, order, curves, output, finite):
             for tile in range(tiles):
                 pruned[:] = 0
                 x = inputs[tile]
-                _add_columns(x, columns_of, ascending, pruned, 0, by_sums, error)
+                own = dense[i, tile]
+                _add_columns(x, columns_of, ascending, own, pruned, 0, by_sums, error, energy)
                 _add_columns_and_subtract(
-                    x, columns_of, ascending, dense[i, tile], pruned, by_sums, columns, error, energy
+                    x, columns_of, ascending, own, pruned, by_sums, columns, error, energy
                 )
             for k in range(1, by_sums + 1):
                 energy[k] = error[k] - norm + 2 * dot[k]
