@@ -176,7 +176,9 @@ def prune_layers(
             change=change,
             tokens=[received[name].tokens for name in names],
         )
-    apply_masks(weights, keep.view(len(names), *weights[0].shape), None if change is None else change.weights)
+        apply_masks(
+            weights, keep.view(len(names), *weights[0].shape), None if change is None else change.weights
+        )
     return records
 
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from trim.calibration.inputs import MIN_TOKENS, LayerInputs
 from trim.calibration.layers import linear_layers, require_finite
 from trim.calibration.text_pass import DensePass, TextPass
+from trim.errors import NotEnoughMemoryError
 from trim.methods.budgets import Budgets
 from trim.models.experts import RoutedLinear
 from trim.names import block_of
@@ -236,10 +237,19 @@ class _BlockPruner:
     def _prune(
         self, names: list[str], layers: dict[str, nn.Linear], received: dict[str, LayerInputs]
     ) -> Pruned:
-        """Prune layers that go together; returns what makes their records, and the seconds that it took."""
+        """Prune layers that go together; in halves, as often as memory does not hold the curves of all."""
         begin, chosen = time.perf_counter(), {name: layers[name] for name in names}
-        make = prune_layers(chosen, received, self.budgets.totals, self.method, self.listener)
-        return make, time.perf_counter() - begin
+        try:
+            make = prune_layers(chosen, received, self.budgets.totals, self.method, self.listener)
+        except NotEnoughMemoryError:
+            if len(names) == 1:
+                raise
+        else:
+            return make, time.perf_counter() - begin
+        torch.cuda.empty_cache()  # outside of except: the traceback holds the tensors that filled the memory
+        half = len(names) // 2
+        makes = [self._prune(part, layers, received)[0] for part in (names[:half], names[half:])]
+        return lambda: [record for make in makes for record in make()], time.perf_counter() - begin
 
     def _captured(
         self, index: int, block: nn.Module, layers: dict[str, nn.Linear]

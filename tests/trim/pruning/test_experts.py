@@ -15,7 +15,9 @@ from benchmarks import architectures
 from tests.trim import tiny
 from trim import cli
 from trim.calibration.calibration import Calibration
+from trim.calibration.capture import LayerSample, scored_layers
 from trim.calibration.inputs import MIN_TOKENS, InputListener
+from trim.methods.allocations import ScoredLayer
 from trim.models.architecture import check_config
 from trim.models.experts import Expert, Experts, Part, RoutedLinear
 from trim.models.joined_experts import split_experts
@@ -259,6 +261,20 @@ def test_experts_in_groups_are_pruned_as_each_alone(
     assert "Pruning 0.self_attn.k_proj and 9 more of its shape" in said
     assert (alone.path / "blocks/000.safetensors").read_bytes() == (
         together.path / "blocks/000.safetensors"
+    ).read_bytes()
+    sizes: list[int] = []
+
+    def short_of_memory(samples: list[LayerSample], *rest: object) -> ScoredLayer:
+        sizes.append(len(samples))
+        if len(samples) > 3:
+            raise MemoryError
+        return scored_layers(samples, *rest)
+
+    monkeypatch.setattr(pruning, "scored_layers", short_of_memory)
+    halved = trim.prune(source, tmp_path / "halved", **options)
+    assert 10 in sizes
+    assert (alone.path / "blocks/000.safetensors").read_bytes() == (
+        halved.path / "blocks/000.safetensors"
     ).read_bytes()
 
 
