@@ -115,7 +115,7 @@ class PathLesson:
 class SignLesson:
     """Which sign wins where loud rows rest on few weights, or on many.
 
-    loud, quiet: (N,) scores of one row of each kind, descending. loud_gini, quiet_gini: their Gini.
+    loud, quiet: (N,) scores of one row of each kind, descending.
     target: T. pruned: the weights that every row has lost where the two kinds are compared, T · N rounded down.
     loud_cosine, quiet_cosine: what is then left of a row of each kind.
     loud_loss, quiet_loss: squared output that one more pruned weight costs it.
@@ -124,8 +124,6 @@ class SignLesson:
 
     loud: np.ndarray
     quiet: np.ndarray
-    loud_gini: float
-    quiet_gini: float
     target: float
     pruned: int
     loud_cosine: float

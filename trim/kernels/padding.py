@@ -1,4 +1,4 @@
-"""To how many input vectors the column sweep's kernel fills up a layer's; needs no Triton."""
+"""The number of input vectors to which the column sweep's kernel pads a layer. Imports no Triton."""
 
 import torch
 

@@ -34,7 +34,7 @@ class TextProducts:
         gram: (N, N) float32, Σ x̂ x̂ᵀ over the text's tokens.
         cross: (N, N) float32, Σ x x̂ᵀ; the same tensor as `gram` where outputs shall be those of the inputs x̂.
         damping: λ in shares of the mean of the Gram matrix's diagonal.
-        lost: (D, N) float32, Σ e x̂ᵀ, where outputs shall make up for errors e (D,) beside them too; None: for none.
+        lost: (D, N) float32, Σ e x̂ᵀ, where outputs shall make up for errors e (D,) of others too; None: for none.
     """
 
     gram: Tensor = field(repr=False)

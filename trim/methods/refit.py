@@ -1,11 +1,11 @@
-"""Weights that stay, refitted so that they make up for those that went.
+"""Refit the kept weights so that they make up for the pruned ones.
 
-A mask says which weights of a row stay; it need not say that they stay as they were. A least-squares problem for each
-row (Frantar and Alistarh, "Optimal Brain Compression", arXiv 2208.11580, section 3; `trim.methods.least_squares`) says
-how they make up best for what goes, and for layers before that have been pruned. All rows of a layer are solved at once
-by conjugate gradients on their masks (Meng et al., "ALPS", arXiv 2406.07831, section 3.3, refine a given mask so): an
-iteration is one product of the layer with the Gram matrix. The objective falls in every iteration, so however few there
-are, the layer's error is below that of the mask alone, or as good as it can be.
+A mask says which weights of a row are kept; it need not say that they keep their values. A least-squares problem for
+each row (Frantar and Alistarh, "Optimal Brain Compression", arXiv 2208.11580, section 3; `trim.methods.least_squares`)
+says which values make up best for the pruned weights, and for earlier layers that have been pruned. All rows of a layer
+are solved at once by conjugate gradients on their masks (Meng et al., "ALPS", arXiv 2406.07831, section 3.3, refine a
+given mask so): an iteration is one product of the layer with the Gram matrix. The objective falls in every iteration,
+so however few there are, the layer's error is below that of the mask alone, or as good as it can be.
 """
 
 from torch import Tensor

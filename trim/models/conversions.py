@@ -1,4 +1,4 @@
-"""Where the files hold what a model calls otherwise: in part of a tensor, in several, or made of others."""
+"""Find weights that files store under other names: as part of a tensor, as several, or made of others."""
 
 import copy
 import itertools

@@ -77,7 +77,7 @@ def _keep(layer: nn.Module, why: Why) -> None:
 
 
 def dense_parts(blocks: list[nn.Module]) -> list[str]:
-    """List what the blocks hold beside their layers, norms and biases, one line for each kind: it stays dense."""
+    """List what the blocks hold besides their layers, norms and biases, one line for each kind: it stays dense."""
     numbers: dict[str, int] = {}
     weights: set[int] = set()
     for block in blocks:

@@ -216,7 +216,7 @@ class ScaledExperts(Experts):
 
 
 class PassingExperts(Experts):
-    """Experts beside some that have no weights and return what they receive; these have the last numbers."""
+    """Experts, of which those with the last numbers have no weights and return what they receive."""
 
     def forward(self, states: Tensor, *routing: Tensor, **named: Tensor) -> Tensor:
         """Return the weighed sum of the chosen experts' outputs, as `Experts` does."""
@@ -271,7 +271,7 @@ def experts_width(blocks: Iterable[nn.Module]) -> int:
 
 
 def routers(blocks: Iterable[nn.Module]) -> set[str]:
-    """Name the linear layers that route tokens, or weigh what all tokens pass, beside a block's experts."""
+    """Name the linear layers that route tokens to a block's experts, or weigh what all tokens pass."""
     return {
         f"{index}.{path}.{name}" if path else f"{index}.{name}"
         for index, block in enumerate(blocks)

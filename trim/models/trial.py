@@ -53,7 +53,7 @@ def try_blocks(module: "PreTrainedModel", blocks: list[nn.Module]) -> Trial:
         # A text alone does not get to the blocks where other towers have to be asked first.
         reason = Reason.ENCODER if other_towers(module, blocks) else Reason.RECURRENT_STATE
         raise unsupported(name, reason, one_line(str(error))) from error
-    if states.ndim < 3 or states.shape[:2] != _TEXT:  # tokens beside the text's, or of another order
+    if states.ndim < 3 or states.shape[:2] != _TEXT:  # other tokens than the text's, or in another order
         raise unsupported(name, Reason.ENCODER, f"hidden states of the shape {tuple(states.shape)}")
     dense: dict[str, Why] = {}
     besides: list[Tensor] = []

@@ -1,7 +1,7 @@
 """Apply a run to a model: in memory, or into a folder that plain `transformers` loads.
 
 A folder is copied file by file and tensor by tensor, in the types of the original. Only pruned weights differ, and in a
-refitted run (`trim.methods.refit`) those that stay in the same layers.
+refitted run (`trim.methods.refit`) the kept ones of the same layers.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ _CHUNK_BYTES = 2**24
 
 
 def apply_run(run: Run | str | Path, model: Model) -> None:
-    """Set the pruned weights of a loaded model to zero, in place; a refitted run gives those that stay new values too.
+    """Set the pruned weights of a loaded model to zero, in place; a refitted run gives the kept ones new values too.
 
     Raises:
         RunError: the run has no masks, or is not complete, or refitted another model.

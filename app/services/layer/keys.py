@@ -84,7 +84,7 @@ class SolutionKey:
 
     Attributes:
         study: the layer.
-        settings: of the search, whose target it takes, and beside whose masks it is put.
+        settings: of the search, whose target it takes, and with whose masks it is compared.
         weighed: whether rows weigh as much as they are sensitive; otherwise all alike.
         solver: of `SOLVERS`.
     """
@@ -105,7 +105,7 @@ class SignalKey:
         drawn: what is drawn again: input vectors, windows of the text, or texts.
         draws: how many.
         vectors: how many input vectors are resampled each time.
-        texts: beside the own one, where texts are drawn.
+        texts: in addition to its own, where texts are drawn.
     """
 
     study: StudyKey

@@ -204,7 +204,6 @@ def sign(outliers: float) -> SignLesson:
     curves, score = curves_of(weight, torch.ones(WIDE_COLUMNS))
     result = search_curves(curves, trim.SearchSettings(TARGET), complete=True)
     ordered = np.sort(score.numpy(), axis=1)[:, ::-1]
-    coefficients = gini(score.numpy())
     # At equal counts: uniform gives what is left over to the first rows, which here are the loud ones.
     pruned = int(TARGET * WIDE_COLUMNS)
     at = torch.full((SIGN_ROWS,), pruned)
@@ -213,8 +212,6 @@ def sign(outliers: float) -> SignLesson:
     return SignLesson(
         loud=ordered[0],
         quiet=ordered[half],
-        loud_gini=float(coefficients[0]),
-        quiet_gini=float(coefficients[half]),
         target=TARGET,
         pruned=pruned,
         loud_cosine=float(cosine[0]),

@@ -102,7 +102,7 @@ def _ask_draws(captured: int | None) -> Draws:
     )
     if of == "texts":
         given = st.text_input(
-            "Texts beside its own",
+            "Texts besides its own",
             key="signal_texts",
             placeholder="wikitext2, /folder/text.txt",
             max_chars=2000,
