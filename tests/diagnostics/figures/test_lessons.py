@@ -56,7 +56,7 @@ def path():
 
 def sign(**changes):
     loud, quiet = np.sort(RNG.random((2, 10)))[:, ::-1]
-    return SignLesson(loud, quiet, 0.5, 0.4, 0.7, 7, 0.9, 0.8, 0.02, 0.01, search_trace(**changes))
+    return SignLesson(loud, quiet, 0.7, 7, 0.9, 0.8, 0.02, 0.01, search_trace(**changes))
 
 
 def rows(points=4):
