@@ -15,6 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.starlette import App
 
+from app.ui.common.early import import_ahead
+
 _FOLDER = str(Path(__file__).resolve().parent).encode()
 _HIDDEN = b"/app".rjust(len(_FOLDER), b"-")  # as long, for messages hold the lengths of their texts
 # What pages send: run again, stop, upload a file, download one, and a sign of life. Left out is what empties the caches
@@ -37,6 +39,8 @@ class Guarded:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a connection on."""
+        if scope["type"] == "http":
+            import_ahead()
         if scope["type"] != "websocket":
             await self._app(scope, receive, send)
             return

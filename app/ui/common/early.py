@@ -9,6 +9,18 @@ import streamlit as st
 
 _WAIT = 4.0  # seconds, for the browser to draw: it shares the cores
 _IMPORTED = ("app.ui.layer.linked", "app.services.layer.shipped")
+_FRAME = ("app.ui.common.seminar", "app.ui.common.present", "app.ui.common.slots")
+
+
+@functools.cache
+def import_ahead() -> None:
+    """Begin to import what the first page takes, once: the server is idle while the first browser loads its frame."""
+
+    def import_all() -> None:
+        for name in (*_FRAME, *_IMPORTED):
+            importlib.import_module(name)
+
+    threading.Thread(target=import_all, name="trim-import", daemon=True).start()
 
 
 def import_first_page() -> None:
