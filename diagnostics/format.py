@@ -49,6 +49,15 @@ def percent(share: float, places: int = 1) -> str:
     return f"{hundred:.{places}f}%".replace("-", MINUS)
 
 
+def between(low: str, high: str) -> str:
+    """Write a range; what is the same at both ends is written once.
+
+    >>> between("0.39", "0.42"), between("0.39", "0.39")
+    ('0.39 to 0.42', '0.39')
+    """
+    return low if low == high else f"{low} to {high}"
+
+
 def rate_label(rate: float) -> str:
     """Write a learning rate; its sign is always there.
 

@@ -16,6 +16,7 @@ from app.services.layer.study import Outcome, Study
 from app.services.server.access import SEMINAR
 from app.ui.common.address import show_refused
 from app.ui.common.choose import choose_layer, choose_model, choose_text
+from app.ui.common.guard import guarded
 from app.ui.common.parts import ALL_LAYERS, OVERVIEW, choose_part, controls_in
 from app.ui.common.search_options import (
     SearchOptions,
@@ -145,14 +146,15 @@ def aim(
         gains=_gains(study),
         live=True,
     )
-    if part == "Gap":
-        open_gap(study, outcome, rows, layer_name, file_name)
-    elif part == ALL_LAYERS:
-        open_map(study)
-    elif part == MORE:
-        more_section(Seen(shown, whole, rows, file_name, live=(study, outcome)))
-    else:
-        open_part(part, shown, whole, rows, file_name)
+    with guarded(unforeseen="This part cannot be shown"):
+        if part == "Gap":
+            open_gap(study, outcome, rows, layer_name, file_name)
+        elif part == ALL_LAYERS:
+            open_map(study)
+        elif part == MORE:
+            more_section(Seen(shown, whole, rows, file_name, live=(study, outcome)))
+        else:
+            open_part(part, shown, whole, rows, file_name)
 
 
 def last_explored() -> StudyKey | None:

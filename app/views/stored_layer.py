@@ -106,10 +106,11 @@ def page() -> None:
             rows=st.session_state.get("rows"),
         )
     linked_charts(view, view, rows, charts=part == OVERVIEW, file_name=file_name)
-    if part == MORE:
-        more_section(Seen(view, view, rows, file_name, run=run))
-    else:
-        open_part(part, view, view, rows, file_name)
+    with guarded(unforeseen="This part cannot be shown"):
+        if part == MORE:
+            more_section(Seen(view, view, rows, file_name, run=run))
+        else:
+            open_part(part, view, view, rows, file_name)
 
 
 try:

@@ -120,7 +120,7 @@ def number_rows(
         y: likewise.
         log_x: whether the horizontal axis is logarithmic.
     """
-    if len(rows) > _MAX_LABELS:
+    if not 0 < len(rows) <= _MAX_LABELS:
         return
     across = np.log10(x) if log_x else np.asarray(x, dtype=np.float64)
     pixels = np.column_stack(

@@ -48,11 +48,11 @@ def config(kind: str, **more: object) -> transformers.PretrainedConfig:
     return getattr(transformers, name)(**(settings | more))
 
 
-def module(kind: str, seed: int = 0) -> torch.nn.Module:
+def module(kind: str, seed: int = 0, **more: object) -> torch.nn.Module:
     """A tiny model with random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AutoModelForCausalLM.from_config(config(kind)).eval()
+        return AutoModelForCausalLM.from_config(config(kind, **more)).eval()
 
 
 @functools.cache
@@ -65,8 +65,10 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=made)
 
 
-def folder(path: Path, kind: str = "llama", seed: int = 0, dtype: torch.dtype = torch.float32) -> Path:
-    """A folder with a tiny model, as `save_pretrained` writes it."""
-    module(kind, seed).to(dtype).save_pretrained(path)
+def folder(
+    path: Path, kind: str = "llama", seed: int = 0, dtype: torch.dtype = torch.float32, **more: object
+) -> Path:
+    """A folder with a tiny model, as `save_pretrained` writes it; `more`: settings."""
+    module(kind, seed, **more).to(dtype).save_pretrained(path)
     tokenizer().save_pretrained(path)
     return path

@@ -44,7 +44,8 @@ class RowSignal:
         rows of their means less what the draws alone would make of it, V_draws / draws.
         """
         draws = float((self.uncertainty**2).mean())
-        rows = max(float(self.mean.var(ddof=1)) - draws / len(self.sparsity), 0.0)
+        varied = float(self.mean.var(ddof=1)) if len(self.mean) > 1 else 0.0
+        rows = max(varied - draws / len(self.sparsity), 0.0)
         return rows / (rows + draws) if rows + draws else float("nan")
 
     @property

@@ -8,9 +8,9 @@ from trim.names import one_line
 _log = logging.getLogger(__name__)
 
 
-def explain(error: Exception) -> str:
-    """Return an error as a message; one that is not meant for users goes to the log with its traceback."""
+def explain(error: Exception, unforeseen: str = "It is damaged, or was made by something else") -> str:
+    """Return an error as a message; one that is not meant for users goes to the log, and `unforeseen` is said of it."""
     if isinstance(error, TrimError):
         return str(error)
     _log.error("unexpected", exc_info=error)
-    return f"It is damaged, or was made by something else ({type(error).__name__}: {one_line(str(error))})."
+    return f"{unforeseen} ({type(error).__name__}: {one_line(str(error))})."

@@ -10,9 +10,9 @@ from app.ui.common.text import plain
 
 
 @contextlib.contextmanager
-def guarded(before: str = "") -> Iterator[None]:
-    """Show, in place of what fails inside, why; `before` stands before the reason."""
+def guarded(before: str = "", **words: str) -> Iterator[None]:
+    """Show, in place of what fails inside, why; `before` stands before the reason, `words` are those of `explain`."""
     try:
         yield
     except Exception as error:
-        st.error(before + plain(explain(error)), icon=":material/error:")
+        st.error(before + plain(explain(error, **words)), icon=":material/error:")

@@ -136,6 +136,8 @@ def solved_card(found: trim.SolvedLayer, outcome: Outcome, rows: list[int], file
 def solved_seen(found: trim.SolvedLayer, outcome: Outcome) -> str:
     """Say what the layer loses, before and after and beside other masks, which weights are kept, how far they moved."""
     label = METHOD_LABELS[found.method]
+    if not np.isfinite(found.of_layer(found.error)):
+        return "The layer has no output on this text: there is nothing to lose."
     others = " and ".join(
         f"{percent(found.of_layer(each))} by {METHOD_LABELS[name]}" for name, each in found.errors.items()
     )

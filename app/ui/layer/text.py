@@ -8,7 +8,7 @@ from app.services.runs.layer import LayerView, SearchView
 from app.ui.common.explanations import OPTIMAL_FORMULA, ROW_SPARSITY_FORMULA, SOLVED_FORMULA
 from diagnostics.allocation import RowAllocation
 from diagnostics.concentration import LorenzCurve
-from diagnostics.format import number, percent, rate_label, rows
+from diagnostics.format import between, number, percent, rate_label, rows
 from diagnostics.row_detail import RowPrices, RowScores
 from diagnostics.similarity import CosineDistribution
 
@@ -82,10 +82,11 @@ def gini_seen(view: LayerView) -> str:
     if summary.undefined == summary.rows:
         return "All scores are zero: no row has a Gini."
     low, high = np.nanmin(view.coefficients), np.nanmax(view.coefficients)
-    return (
-        f"Half of the rows: {number(summary.lower_quartile, 3)} to {number(summary.upper_quartile, 3)}; "
-        f"all: {number(low, 3)} to {number(high, 3)}."
-    )
+    everything = between(number(low, 3), number(high, 3))
+    if low == high:
+        return f"All rows: {everything}."
+    half = between(number(summary.lower_quartile, 3), number(summary.upper_quartile, 3))
+    return f"Half of the rows: {half}; all: {everything}."
 
 
 def lorenz_seen(curves: Sequence[LorenzCurve], selected: bool) -> str:
@@ -113,7 +114,9 @@ def cosine_seen(view: LayerView) -> str:
     dead = f" {rows(int(view.dead_rows.sum()))} without output left out." if view.dead_rows.any() else ""
     if live.size == 1:
         return f"Under uniform the row keeps a cosine of {number(float(live[0]))}.{dead}"
-    return f"Under uniform rows keep a cosine of {number(live.min(), 3)} to {number(live.max(), 3)}.{dead}"
+    return (
+        f"Under uniform rows keep a cosine of {between(number(live.min(), 3), number(live.max(), 3))}.{dead}"
+    )
 
 
 def cosine_after_seen(distribution: CosineDistribution) -> str:
@@ -140,7 +143,7 @@ def row_sparsity_seen(view: LayerView) -> str:
         if allocation.method == "trim" and view.search is not None and view.search.learning_rate is None:
             parts.append("No rate beats uniform: TRIM leaves all rows at the target.")
             continue
-        parts.append(f"{allocation.label}: {percent(sparsity.min())} to {percent(sparsity.max())}.")
+        parts.append(f"{allocation.label}: {between(percent(sparsity.min()), percent(sparsity.max()))}.")
     return " ".join(parts)
 
 
@@ -234,4 +237,4 @@ def price_unit(view: LayerView) -> str:
 def mask_seen(allocation: RowAllocation) -> str:
     """Describe what the mask shows."""
     sparsity = allocation.row_sparsity
-    return f"Row sparsity {percent(sparsity.min())} to {percent(sparsity.max())}."
+    return f"Row sparsity {between(percent(sparsity.min()), percent(sparsity.max()))}."

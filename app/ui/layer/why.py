@@ -4,7 +4,7 @@ import numpy as np
 
 from app.services.layer.shipped import Gains
 from app.services.runs.layer import LayerView
-from diagnostics.format import change, number, percent
+from diagnostics.format import between, change, number, percent
 from diagnostics.numeric import rank_correlation
 
 WEAK = 0.1  # a rank correlation below it is none to go by
@@ -54,14 +54,14 @@ def _rows(view: LayerView, rate: float | None) -> str:
     live = view.cosines[0].cosine[~view.dead_rows]
     if not live.size:
         return "No row has any output on this text."
-    kept = f"Pruned alike, they keep a cosine of {number(live.min(), 3)} to {number(live.max(), 3)}."
+    kept = f"Pruned alike, they keep a cosine of {between(number(live.min(), 3), number(live.max(), 3))}."
     if rate is None:
         return f"{kept} Neither pruning those harder that keep more (η > 0) nor those that keep less (η < 0) helps."
     sparsity = view.allocation("trim").row_sparsity
     which = "more (η > 0)" if rate > 0 else "less (η < 0)"
     return (
-        f"{kept} TRIM prunes those harder that keep {which}: rows lose {percent(sparsity.min())} to "
-        f"{percent(sparsity.max())} of their weights."
+        f"{kept} TRIM prunes those harder that keep {which}: rows lose "
+        f"{between(percent(sparsity.min()), percent(sparsity.max()))} of their weights."
     )
 
 
@@ -70,7 +70,9 @@ def _guide(view: LayerView, rate: float | None) -> tuple[str, str]:
     taken = view.allocation("optimal").counts - view.allocation("uniform").counts
     found = rank_correlation(view.cosines[0].cosine, taken)
     if found is None:
-        return "The optimum", "It prunes all rows alike."
+        if np.ptp(view.allocation("optimal").counts) <= 1:
+            return "The optimum", "It prunes all rows alike."
+        return "The optimum", "It cannot go by the cosine, in which no two rows differ."
     written = f"(rank correlation of cosine and pruned weights {change(found.coefficient)})"
     if abs(found.coefficient) < WEAK:
         return (

@@ -13,6 +13,7 @@ import trim
 from app.services.layer import study as studies
 from app.services.layer.background import Job, JobTable
 from app.services.layer.keys import StudyKey
+from app.ui.layer.more import MORE
 from tests.app.page import LayerPage, steps
 from tests.trim import tiny
 from trim.calibration import capture
@@ -81,6 +82,21 @@ def test_dead_rows_are_reported(tmp_path):
     table = page.test.dataframe[0].value
     assert np.isnan(table["Gini"][0])
     assert table["cosine, TRIM"][0] == 0
+
+
+def test_a_layer_of_one_dead_row_and_a_part_that_cannot_be_shown(tmp_path):
+    folder = tiny.folder(tmp_path / "one", intermediate_size=1)
+    model = trim.load_model(folder)
+    model.layers["1.mlp.up_proj"].weight.data[:] = 0
+    model.module.save_pretrained(folder)
+    page = LayerPage(model=str(folder), layer="mlp.up_proj", part="Sparsity", rows="0", **SMALL_TEXT)
+    assert "row_sparsity" in page.charts
+    assert not page.errors
+    page.set("segmented_control", "part", MORE)
+    page.set("segmented_control", "more", "Channels")  # down has one weight in each row
+    (error,) = page.errors
+    assert "cannot be reached" in error
+    assert page.metrics["TRIM"] == "0", "the rest of the page stays"
 
 
 # ------------------------------------------------------------------------------------------------ names

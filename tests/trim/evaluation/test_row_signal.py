@@ -40,6 +40,8 @@ def test_the_share_of_signal_is_that_of_its_definition():
     alike = RowSignal(np.full((3, 5), 0.5), np.zeros((3, 5)), (None,) * 3, ("",) * 3)
     assert np.isnan(alike.signal_share)
     assert alike.meant_share == 0
+    one_row = RowSignal(np.full((3, 1), 0.5), np.zeros((3, 1)), (None,) * 3, ("",) * 3)
+    assert np.isnan(one_row.signal_share)
 
 
 def test_one_draw_says_nothing():
