@@ -41,7 +41,7 @@ FORKING = (
     "tests/app/services/jobs/test_manager.py",
     "tests/test_one_declaration.py",
     "tests/trim/cli/test_cli.py",
-    "tests/trim/pruning/test_loop.py",
+    "tests/trim/pruning/test_loop_processes.py",
 )
 
 

@@ -1,64 +1,25 @@
 """The run folder: what is written is what is read, and whatever happens to it has a clear outcome."""
 
-import errno
 import hashlib
 import json
-import os
 
 import numpy as np
 import pytest
 import torch
-from safetensors import safe_open
-from safetensors.numpy import load_file, save, save_file
+from safetensors.numpy import save
 
 import trim
 from diagnostics import concentration, similarity
-from tests.processes import python
-from trim.files import FolderLock, atomic_file, is_locked, write_atomically
-from trim.methods.allocations import ScoredLayer
+from tests.trim.runs.conftest import SETTINGS, make_layer, make_record
 from trim.methods.gini import gini
 from trim.models.heads import HeadLayout
 from trim.runs.array_files import write_arrays
-from trim.runs.facts import run_record
 from trim.runs.folder import list_runs, open_run
 from trim.runs.record import CURVE_POINTS, curve_counts
-from trim.runs.recording import layer_record, record_of_search
+from trim.runs.recording import layer_record
 from trim.runs.run_record import Compute, ModelFacts, TextFacts
 from trim.runs.settings import PruneSettings
 from trim.runs.writer import RunWriter, new_run_path, update_metrics, write_notes
-
-SETTINGS = run_record(
-    PruneSettings("demo", 0.5),
-    ModelFacts("demo", "0"),
-    TextFacts(32, "0"),
-    Compute("cpu", "a processor", "float32", 2, 2),
-).to_json()
-
-
-def make_layer(rows=12, columns=40, vectors=9, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    weight = torch.randn(rows, columns, generator=generator)
-    weight[3] = 0
-    inputs = torch.randn(columns, vectors, generator=generator)
-    score = trim.wanda_score(weight, inputs.norm(dim=1))
-    return ScoredLayer(trim.retention_curves(weight, inputs, score), score)
-
-
-def make_record(name="2.mlp.up_proj", target=0.5, with_mask=True, **options):
-    layer = make_layer()
-    result = trim.search(layer.curves, trim.SearchSettings(target, **options))
-    record = record_of_search(name, layer, result, score_name="wanda", with_mask=with_mask)
-    return record, layer.curves, result
-
-
-@pytest.fixture
-def folder(tmp_path):
-    record, _, _ = make_record()
-    with RunWriter.create(tmp_path / "run", SETTINGS, kind="layer", name="a <b>name</b>") as writer:
-        writer.log({"event": "begun"})
-        writer.write_block(2, [record])
-        writer.finish({"sparsity": {"requested": 0.5, "realised": record.sparsity}})
-    return tmp_path / "run"
 
 
 def with_settings(path, settings):
@@ -256,169 +217,6 @@ def test_new_runs_get_folders_of_their_own(tmp_path):
     assert new_run_path(tmp_path, "日本").name.startswith("run-")
 
 
-PERPLEXITY = {"corpus": "demo", "tokens_sha256": "0", "windows": 2, "length": 16, "perplexity": 20.0}
-
-
-@pytest.mark.parametrize(
-    ("file", "text", "message"),
-    [
-        ("notes", '{"name": NaN}', "NaN is not a number"),
-        ("notes", '{"name": "%s"}' % ("x" * 121), "it.name must be between 0 and 120 characters"),
-        ("notes", '{"note": 1%s}' % ("0" * 400), "401 digits"),
-        ("notes", '{"note": 1e999}', "too large"),
-        ("notes", f'{{"other": {"[" * 30}{"]" * 30}}}', "nested too deeply"),
-        ("notes", '{"other": "%s"}' % ("x" * 100_001), "100,001 characters"),
-        ("budgets", '{"layers": {"2.mlp.up_proj": 7}}', "must be between 0 and 1, not 7"),
-        ("budgets", '{"layers": {"2.<b>": 0.5}}', "cannot be '2.<b>'"),
-        ("budgets", '{"layers": {}}', "lacks 2.mlp.up_proj"),
-        ("metrics", '{"sparsity": {"requested": 0.5, "realised": 7}}', "must be between 0 and 1"),
-        ("metrics", '{"sparsity": "all"}', "must be an object"),
-        ("metrics", '{"seconds": "long"}', "it.seconds must be float"),
-        ("metrics", json.dumps({"perplexities": [PERPLEXITY | {"windows": "<b>"}]}), "must be int"),
-        ("metrics", json.dumps({"perplexities": [PERPLEXITY | {"perplexity": 0}]}), "must be"),
-        ("metrics", '{"perplexities": [{"perplexity": 20}]}', "corpus is missing"),
-        ("metrics", '{"continuations": [{"prompt": 1, "texts": {}}]}', "prompt must be str"),
-    ],
-)
-def test_files_that_say_what_cannot_be(folder, file, text, message):
-    (folder / f"{file}.json").write_text(text)
-    with pytest.raises(trim.RunError, match=message):
-        getattr(open_run(folder), file)
-
-
-@pytest.mark.parametrize(
-    "block",
-    [
-        {"file": "../../x"},
-        {"layers": ["2.mlp.up_proj", "2.mlp.up_proj"]},
-        {"layers": ["3.mlp.up_proj"]},
-        {"layers": ["2.<b>"]},
-        {"bytes": -1},
-    ],
-)
-def test_blocks_that_cannot_be(folder, block):
-    path = folder / "manifest.json"
-    manifest = json.loads(path.read_text())
-    manifest["blocks"]["2"] |= block
-    path.write_text(json.dumps(manifest))
-    with pytest.raises(trim.RunError, match=r"manifest\.json is damaged"):
-        open_run(folder)
-
-
-def edit_config(folder, **changes):
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda run: edit_config(run, schema=99), "schema 99"),
-        (lambda run: edit_config(run, settings={"target": 0.9}), "was edited"),
-        (lambda run: edit_config(run, kind="sweep"), "it.kind must be 'model' or 'layer', not 'sweep'"),
-        (
-            lambda run: edit_config(run, created="9999-12-31T23:59:59-23:59"),
-            "it.created must be a time",
-        ),
-        (lambda run: (run / "config.json").write_text("[1]"), "must be an object"),
-        (lambda run: (run / "config.json").write_text("[" * 100_000), "nested too deeply"),
-        (lambda run: (run / "config.json").unlink(), "is not a run"),
-        (
-            lambda run: (run / "manifest.json").write_text('{"blocks": {"0": {}}, "complete": true}'),
-            "manifest.json",
-        ),
-        (lambda run: (run / "manifest.json").unlink(), "manifest.json is missing"),
-    ],
-)
-def test_damaged_folders_are_named(folder, damage, message):
-    damage(folder)
-    with pytest.raises(trim.RunError, match=message):
-        open_run(folder)
-
-
-def test_a_folder_that_is_none(tmp_path):
-    with pytest.raises(trim.RunError, match="not a folder"):
-        open_run(tmp_path / "missing")
-
-
-def test_truncated_and_altered_block_files(folder):
-    path = folder / "blocks" / "002.safetensors"
-    content = path.read_bytes()
-    path.write_bytes(content[:-10])
-    with pytest.raises(trim.RunError, match=r"002\.safetensors is damaged: it has"):
-        open_run(folder).layer("2.mlp.up_proj")
-    path.write_bytes(b"\xff" * len(content))
-    with pytest.raises(trim.RunError, match=r"002\.safetensors is damaged"):
-        open_run(folder).layer("2.mlp.up_proj")
-    path.unlink()
-    with pytest.raises(trim.RunError, match=r"002\.safetensors is damaged"):
-        open_run(folder).layer("2.mlp.up_proj")
-
-
-def rewrite(folder, arrays=lambda a: None, numbers=lambda n: None):
-    """Change what the run's only block holds, and enter its new size into the manifest."""
-    path = folder / "blocks" / "002.safetensors"
-    with safe_open(path, "np") as file:
-        facts = json.loads(file.metadata()["trim"])
-    found = load_file(path)
-    arrays(found)
-    numbers(facts["layers"]["2.mlp.up_proj"])
-    save_file(found, path, {"trim": json.dumps(facts)})
-    manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["blocks"]["2"]["bytes"] = path.stat().st_size
-    (folder / "manifest.json").write_text(json.dumps(manifest))
-
-
-L = "2.mlp.up_proj/"
-
-
-@pytest.mark.parametrize(
-    ("arrays", "message"),
-    [
-        (lambda a: a.update({L + "counts": a[L + "counts"][:-1]}), "counts is int32"),
-        (lambda a: a.update({L + "counts": a[L + "counts"].astype(np.int64)}), "counts is int64"),
-        (lambda a: a.update({L + "counts": a[L + "counts"] + 100}), "counts outside"),
-        (lambda a: a[L + "counts"].fill(0), "the mask keeps"),
-        (lambda a: a[L + "cosine"].fill(np.nan), "cosine holds NaN"),
-        (lambda a: a.update({L + "cosine": a[L + "cosine"][:-1]}), "cosine is"),
-        (lambda a: a[L + "gini"].fill(np.inf), "gini holds NaN or infinity"),
-        (lambda a: a[L + "gini"].fill(3), "gini outside"),
-        (lambda a: a[L + "cosine_curve"].fill(2), "cosine_curve outside"),
-        (lambda a: a[L + "weight_norm"].fill(-1), "weight_norm outside"),
-        (lambda a: a.pop(L + "cosine"), "lacks or misstates"),
-        (lambda a: a.update({L + "extra": np.zeros(3)}), "unknown array"),
-        (lambda a: a.update({"2.other/counts": np.zeros(3)}), "other layers than the run names"),
-        (lambda a: a.update({L + "search_quality": a[L + "search_quality"][:, :-1]}), "search_quality"),
-    ],
-)
-def test_arrays_that_break_their_promise(folder, arrays, message):
-    rewrite(folder, arrays)
-    with pytest.raises(trim.RunError, match=message):
-        open_run(folder).layer("2.mlp.up_proj")
-
-
-@pytest.mark.parametrize(
-    "numbers",
-    [
-        {"columns": 0},
-        {"columns": 41},
-        {"columns": "40"},
-        {"rows": 10**12},
-        {"allocation": "<script>"},
-        {"score": 5},
-        {"budget": 7},
-        {"vectors": None},
-        {"realised_quality": "nan"},
-        {"quality_measure": []},
-        {"search": {}},
-    ],
-)
-def test_numbers_that_cannot_be(folder, numbers):
-    rewrite(folder, numbers=lambda n: n.update(numbers))
-    with pytest.raises(trim.RunError, match=r"002\.safetensors is damaged"):
-        open_run(folder).layer("2.mlp.up_proj")
-
-
 def test_unknown_layers_and_blocks(folder):
     run = open_run(folder)
     with pytest.raises(trim.RunError, match=r"closest names: 2\.mlp\.up_proj"):
@@ -446,49 +244,6 @@ def test_half_a_line_of_events_is_passed_over(folder):
     with (folder / "events.jsonl").open("a") as file:
         file.write('{"event": "blo')
     assert [event["event"] for event in open_run(folder).events()] == ["begun"]
-
-
-def test_a_second_process_is_refused_and_a_dead_one_is_not(tmp_path):
-    held = FolderLock(tmp_path)
-    take = f"from trim.files import FolderLock; from pathlib import Path; FolderLock(Path({str(tmp_path)!r}))"
-    with pytest.raises(
-        AssertionError, match=rf"RunLockedError.* another process \(process id {os.getpid()}\)"
-    ):
-        python(take)
-    assert is_locked(tmp_path)
-    held.release()
-    assert not is_locked(tmp_path)
-    assert not is_locked(tmp_path / "nowhere")
-    with pytest.raises(AssertionError, match=r"^-9: "):
-        python(take + "; import os; os.kill(os.getpid(), 9)")
-    FolderLock(tmp_path).release()
-
-
-def test_a_full_disk_keeps_what_was_there(tmp_path, monkeypatch):
-    path = tmp_path / "manifest.json"
-    write_atomically(path, b"whole")
-
-    def full(descriptor):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(
-        trim.RunError, match=r"manifest\.json cannot be written \(No space left on device\).*resume"
-    ):
-        write_atomically(path, b"half")
-    assert path.read_bytes() == b"whole"
-    assert os.listdir(tmp_path) == ["manifest.json"]
-
-
-def test_an_interrupted_file_leaves_nothing(tmp_path):
-    def interrupted():
-        with atomic_file(tmp_path / "x") as file:
-            file.write(b"half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert os.listdir(tmp_path) == []
 
 
 def test_what_a_killed_process_left_is_removed(tmp_path):
