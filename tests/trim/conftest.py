@@ -1,9 +1,11 @@
 """Caches of their own for tests that fill them, and a Hub on this machine."""
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.trim import fake_hub, rough
 
@@ -19,6 +21,19 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny model that no test changes."""
     return rough.make_model("llama", tmp_path_factory.mktemp("models") / "llama")
+
+
+@pytest.fixture
+def own_llama(llama: Path, tmp_path: Path) -> Path:
+    """A copy of it that a test may change."""
+    return shutil.copytree(llama, tmp_path / "model")
+
+
+@pytest.fixture
+def inference() -> Iterator[None]:
+    """No gradients, as wherever models are only read."""
+    with torch.inference_mode():
+        yield
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig
 
 import trim
-from tests.trim import tiny
+from tests.trim import rough, tiny
 from trim import cache
 from trim.calibration.calibration import Calibration
 from trim.calibration.capture import stored_capture
@@ -91,10 +91,6 @@ def toy() -> trim.Model:
 
 def toy_windows(sequences: int = 6, length: int = 10) -> Tensor:
     return windows(sequences, length, VOCABULARY)
-
-
-def hooks_left(module: nn.Module) -> int:
-    return sum(len(part._forward_pre_hooks) + len(part._forward_hooks) for part in module.modules())
 
 
 def naive(model: trim.Model, tokens: Tensor) -> dict[str, np.ndarray]:
@@ -262,7 +258,7 @@ def test_cancelled_at_any_block_it_leaves_nothing_behind(
 
     with pytest.raises(KeyboardInterrupt):
         trim.capture(toy, toy_windows(7), ["1.fc1"], progress=stop)
-    assert hooks_left(toy.module) == 0
+    assert rough.hooks_left(toy.module) == 0
     assert stored_capture(toy, toy_windows(7), ["1.fc1"]) is None
 
 
@@ -276,7 +272,7 @@ def test_a_full_memory_makes_batches_smaller(toy: trim.Model):
 
     toy.module.fail = fill
     check(trim.capture(toy, tokens, ["*.fc?"]), expected)
-    assert hooks_left(toy.module) == 0
+    assert rough.hooks_left(toy.module) == 0
 
 
 def test_not_even_one_window_fits(toy: trim.Model):
@@ -289,7 +285,7 @@ def test_not_even_one_window_fits(toy: trim.Model):
     with pytest.raises(trim.NotEnoughMemoryError, match="one window of 10 tokens"):
         trim.capture(toy, toy_windows(), ["*.fc?"])
     assert toy.module.shapes[-1] == (1, 10)
-    assert hooks_left(toy.module) == 0
+    assert rough.hooks_left(toy.module) == 0
 
 
 def test_hooks_are_gone_after_a_failure(toy: trim.Model):
@@ -300,10 +296,10 @@ def test_hooks_are_gone_after_a_failure(toy: trim.Model):
     toy.module.fail = fail
     with pytest.raises(ZeroDivisionError):
         trim.capture(toy, toy_windows(), ["*.fc?"])
-    assert hooks_left(toy.module) == 0
+    assert rough.hooks_left(toy.module) == 0
     toy.module.fail = lambda block, part: None
     trim.capture(toy, toy_windows(), ["*.fc?"])
-    assert hooks_left(toy.module) == 0
+    assert rough.hooks_left(toy.module) == 0
 
 
 def test_a_layer_that_is_never_called(toy: trim.Model):

@@ -1,7 +1,5 @@
 """Layers that write to the residual stream: which they are, and what the stream has lost before them."""
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 import transformers
@@ -22,10 +20,7 @@ OPT = SIZES | {"ffn_dim": 48, "word_embed_proj_dim": 32, "max_position_embedding
 LLAMA = {"self_attn.o_proj": 1.0, "mlp.down_proj": 1.0}
 
 
-@pytest.fixture(autouse=True)
-def inference() -> Iterator[None]:
-    with torch.inference_mode():
-        yield
+pytestmark = pytest.mark.usefixtures("inference")
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

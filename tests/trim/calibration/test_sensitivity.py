@@ -101,7 +101,7 @@ def test_a_loaded_model_gives_the_same_and_keeps_no_gradient(
     assert [step.what.partition(": ")[2] for step in blocks] == PASSES
     assert [(step.done, step.of) for step in blocks] == [(done, 12) for done in (0, 1, 2, 3, 6, 9)]
     assert all(parameter.grad is None for parameter in model.module.parameters())
-    assert hooks_left(model.module) == 0
+    assert rough.hooks_left(model.module) == 0
 
 
 def test_a_float64_model_computes_in_float64(llama: Path, tmp_path: Path) -> None:
@@ -125,10 +125,6 @@ def test_a_float64_model_computes_in_float64(llama: Path, tmp_path: Path) -> Non
         assert values.dtype == torch.float32
         torch.testing.assert_close(values.double(), expected[name], rtol=1e-7, atol=0)
     assert received[layers[0]].inputs.dtype == torch.float64
-
-
-def hooks_left(module: nn.Module) -> int:
-    return sum(len(part._forward_hooks) + len(part._forward_pre_hooks) for part in module.modules())
 
 
 def test_a_full_memory_halves_the_batch(llama: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,7 +180,7 @@ def test_what_is_no_number_names_its_layer(llama: Path, tmp_path: Path, where: s
         model.module.get_submodule(where).weight[3] = torch.nan
     with pytest.raises(NonFiniteError, match=said):
         row_sensitivity(LoadedModel(model), Calibration.of(rough.random_tokens()), batch=4, folder=tmp_path)
-    assert hooks_left(model.module) == 0
+    assert rough.hooks_left(model.module) == 0
 
 
 def test_the_cache_knows_model_and_text(llama: Path, own_cache: Path) -> None:

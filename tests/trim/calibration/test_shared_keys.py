@@ -1,6 +1,5 @@
 """Blocks that read keys and values of earlier ones, as Gemma 4 has them: each pass of a text has its own."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -32,10 +31,7 @@ def calibration() -> Calibration:
     return Calibration.of(torch.randint(3, 250, (4, 8), generator=torch.Generator().manual_seed(0)))
 
 
-@pytest.fixture(autouse=True)
-def inference() -> Iterator[None]:
-    with torch.inference_mode():
-        yield
+pytestmark = pytest.mark.usefixtures("inference")
 
 
 def propagate(text: TextPass, index: int, factor: float = 1.0) -> None:

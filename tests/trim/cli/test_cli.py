@@ -17,11 +17,6 @@ FEW = ["--windows", "4", "--length", "32", "--device", "cpu"]
 
 
 @pytest.fixture
-def llama(tmp_path):
-    return rough.make_model("llama", tmp_path / "model")
-
-
-@pytest.fixture
 def text(tmp_path):
     return rough.write_text(tmp_path / "text.txt")
 
@@ -45,7 +40,7 @@ def test_prune_inspect_export_apply(llama, run, tmp_path, capsys):
     assert cli.main(["inspect", str(run), "--layer", "1.mlp.up_proj"]) == 0
     assert json.loads(capsys.readouterr().out)["rows"] == 48
     assert cli.main(["inspect", str(run.parent)]) == 0
-    assert "first: model trim 60%, model sparsity 0.6000" in capsys.readouterr().out
+    assert "first: llama trim 60%, model sparsity 0.6000" in capsys.readouterr().out
     assert cli.main(["export", str(run), str(tmp_path / "out")]) == 0
     assert cli.main(["apply", str(run), str(llama), str(tmp_path / "applied")]) == 0
     one, other = (rough.load(tmp_path / name) for name in ("out", "applied"))
@@ -72,7 +67,7 @@ def test_without_a_folder_the_run_gets_one(llama, text, tmp_path, monkeypatch, c
     assert "model sparsity 0.5000" in capsys.readouterr().out
 
 
-def test_relative_paths_stay_true_from_another_folder(llama, text, tmp_path, monkeypatch):
+def test_relative_paths_stay_true_from_another_folder(own_llama, text, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert cli.main(["prune", "model", "--target", "0.5", "--corpus", "text.txt", "--out", "run", *FEW]) == 0
     (tmp_path / "elsewhere").mkdir()

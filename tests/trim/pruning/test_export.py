@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import pytest
 import torch
 import transformers
 from safetensors.torch import load_file
@@ -27,17 +26,12 @@ def pruned(folder: Path, out: Path, target: float = 0.5, **more: object) -> trim
     )
 
 
-@pytest.fixture
-def llama(tmp_path: Path) -> Path:
-    return rough.make_model("llama", tmp_path / "model")
-
-
-def test_an_index_with_folders_keeps_its_layout(llama: Path, tmp_path: Path):
-    shards_in_folders(llama)
-    (llama / "model.safetensors").unlink()
-    run = pruned(llama, tmp_path / "run")
+def test_an_index_with_folders_keeps_its_layout(own_llama: Path, tmp_path: Path):
+    shards_in_folders(own_llama)
+    (own_llama / "model.safetensors").unlink()
+    run = pruned(own_llama, tmp_path / "run")
     out = trim.export(run, tmp_path / "out")
-    shards = [path.relative_to(llama) for path in llama.glob("part*/*")]
+    shards = [path.relative_to(own_llama) for path in own_llama.glob("part*/*")]
     assert {path.relative_to(out) for path in out.glob("part*/*")} == set(shards)
     assert len(shards) > 1
     result = transformers.AutoModelForCausalLM.from_pretrained(out)
@@ -45,30 +39,30 @@ def test_an_index_with_folders_keeps_its_layout(llama: Path, tmp_path: Path):
     assert zeros == run.metrics["weights"]["pruned"]
 
 
-def test_an_index_that_nobody_reads_is_left_out(llama: Path, tmp_path: Path):
-    transformers.AutoModelForCausalLM.from_pretrained(llama).save_pretrained(
+def test_an_index_that_nobody_reads_is_left_out(own_llama: Path, tmp_path: Path):
+    transformers.AutoModelForCausalLM.from_pretrained(own_llama).save_pretrained(
         tmp_path / "parts", max_shard_size="20KB"
     )
-    (llama / INDEX).write_bytes((tmp_path / "parts" / INDEX).read_bytes())
-    out = trim.export(pruned(llama, tmp_path / "run"), tmp_path / "out")
+    (own_llama / INDEX).write_bytes((tmp_path / "parts" / INDEX).read_bytes())
+    out = trim.export(pruned(own_llama, tmp_path / "run"), tmp_path / "out")
     assert sorted(path.name for path in out.glob("*safetensors*")) == ["model.safetensors"]
 
 
-def test_templates_licences_and_policies_go_along(llama: Path, tmp_path: Path):
-    tokenizer = transformers.AutoTokenizer.from_pretrained(llama)
+def test_templates_licences_and_policies_go_along(own_llama: Path, tmp_path: Path):
+    tokenizer = transformers.AutoTokenizer.from_pretrained(own_llama)
     tokenizer.chat_template = {"default": "A{{ messages }}", "tool_use": "B{{ messages }}"}
-    tokenizer.save_pretrained(llama)
+    tokenizer.save_pretrained(own_llama)
     legal = ["LICENSE.txt", "licence.md", "NOTICE", "USE_POLICY.md"]
     for name in [*legal, "notes.txt"]:
-        (llama / name).write_text(name)
-    out = trim.export(pruned(llama, tmp_path / "run"), tmp_path / "out")
+        (own_llama / name).write_text(name)
+    out = trim.export(pruned(own_llama, tmp_path / "run"), tmp_path / "out")
     assert transformers.AutoTokenizer.from_pretrained(out).chat_template == tokenizer.chat_template
     assert [(out / name).read_text() for name in legal] == legal
     assert not (out / "notes.txt").exists()
 
 
-def test_the_card_of_a_model_that_was_sparse_before(llama: Path, tmp_path: Path):
-    half = trim.export(pruned(llama, tmp_path / "first"), tmp_path / "half")
+def test_the_card_of_a_model_that_was_sparse_before(own_llama: Path, tmp_path: Path):
+    half = trim.export(pruned(own_llama, tmp_path / "first"), tmp_path / "half")
     run = pruned(half, tmp_path / "second", target=0.3)
     out = trim.export(run, tmp_path / "out")
 
@@ -91,9 +85,9 @@ def test_the_card_of_a_model_that_was_sparse_before(llama: Path, tmp_path: Path)
     assert f"({after / weights['of']:.6f})" in card
 
 
-def test_weights_keep_their_type(llama: Path, tmp_path: Path):
-    transformers.AutoModelForCausalLM.from_pretrained(llama).to(torch.bfloat16).save_pretrained(llama)
-    run = pruned(llama, tmp_path / "run")
+def test_weights_keep_their_type(own_llama: Path, tmp_path: Path):
+    transformers.AutoModelForCausalLM.from_pretrained(own_llama).to(torch.bfloat16).save_pretrained(own_llama)
+    run = pruned(own_llama, tmp_path / "run")
     assert run.compute.dtype == "float32"
     out = trim.export(run, tmp_path / "out")
     assert (out / "tokenizer.json").exists()

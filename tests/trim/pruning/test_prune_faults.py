@@ -23,11 +23,6 @@ from trim.runs import writer as run_writer
 from trim.runs.json_files import settings_fingerprint
 
 
-@pytest.fixture
-def llama(tmp_path):
-    return rough.make_model("llama", tmp_path / "model")
-
-
 @pytest.fixture(autouse=True)
 def streamed(monkeypatch):
     """Every model that a test streams; afterwards none holds hooks, weights or stand-ins."""
@@ -49,9 +44,9 @@ def streamed(monkeypatch):
 
 
 @pytest.fixture
-def stopped(llama, tmp_path):
+def stopped(own_llama, tmp_path):
     """A run that was stopped after its first block."""
-    rough.stopped(pruned, llama, tmp_path / "run")
+    rough.stopped(pruned, own_llama, tmp_path / "run")
     return tmp_path / "run"
 
 
@@ -62,28 +57,28 @@ def edit_weight(folder, name, change):
     save_file(tensors, path, metadata={"format": "pt"})
 
 
-def test_ctrl_c_keeps_what_is_done(llama, stopped, tmp_path):
+def test_ctrl_c_keeps_what_is_done(own_llama, stopped, tmp_path):
     run = trim.open_run(stopped)
     assert (run.blocks, run.complete) == ([0], False)
     assert list(run.events())[-1]["by"] == "KeyboardInterrupt"
     with pytest.raises(trim.RunError, match=r"not a complete run.*resume"):
         trim.export(stopped, tmp_path / "out")
     trim.resume(stopped)
-    pruned(llama, tmp_path / "whole")
+    pruned(own_llama, tmp_path / "whole")
     rough.assert_same_blocks(stopped, tmp_path / "whole")
     assert trim.resume(stopped).complete
     assert not (stopped / "calibration.safetensors").exists()
 
 
-def test_a_run_is_not_overwritten(llama, stopped):
+def test_a_run_is_not_overwritten(own_llama, stopped):
     with pytest.raises(trim.RunError, match=r"this very run, not complete.*resume"):
-        pruned(llama, stopped)
+        pruned(own_llama, stopped)
     with pytest.raises(trim.RunError, match=r"other settings \(request\.target\)"):
-        pruned(llama, stopped, target=0.6)
+        pruned(own_llama, stopped, target=0.6)
 
 
-def test_a_model_that_has_changed_is_refused(llama, stopped, tmp_path):
-    edit_weight(llama, "model.layers.2.mlp.up_proj.weight", lambda weight: weight * 1.01)
+def test_a_model_that_has_changed_is_refused(own_llama, stopped, tmp_path):
+    edit_weight(own_llama, "model.layers.2.mlp.up_proj.weight", lambda weight: weight * 1.01)
     with pytest.raises(trim.RunError, match="the model's files have changed since the run began"):
         trim.resume(stopped)
     assert trim.open_run(stopped).blocks == [0]
@@ -114,50 +109,50 @@ LAST = "model.layers.2.mlp.down_proj.weight"
         ),
     ],
 )
-def test_a_model_that_changes_during_the_run(llama, tmp_path, change, message):
+def test_a_model_that_changes_during_the_run(own_llama, tmp_path, change, message):
     def listener(event):
         if type(event).__name__ == "BlockDone" and event.block == 0:
-            change(llama)
+            change(own_llama)
 
     with pytest.raises(trim.ModelError, match=message):
-        pruned(llama, tmp_path / "run", listener=listener)
+        pruned(own_llama, tmp_path / "run", listener=listener)
     assert trim.open_run(tmp_path / "run").blocks == [0]
 
 
-def test_a_model_that_changes_where_its_fingerprint_does_not_look(llama, stopped, monkeypatch):
+def test_a_model_that_changes_where_its_fingerprint_does_not_look(own_llama, stopped, monkeypatch):
     monkeypatch.setattr("trim.models.tensor_files._SAMPLE_BYTES", 64)
     path = stopped / "config.json"
     config = json.loads(path.read_text())
-    config["settings"]["model"]["weights"] = TensorFiles(llama).fingerprint()
+    config["settings"]["model"]["weights"] = TensorFiles(own_llama).fingerprint()
     path.write_text(json.dumps(config | {"fingerprint": settings_fingerprint(config["settings"])}))
-    flip(llama, LAST, 0, 16)
+    flip(own_llama, LAST, 0, 16)
     with pytest.raises(trim.RunError, match=r"the weights in .* have changed since the run began"):
         trim.resume(stopped)
-    flip(llama, LAST, 0, 16)
+    flip(own_llama, LAST, 0, 16)
     assert trim.resume(stopped).complete
 
 
-def test_killed_before_the_checksums_of_the_model_are_written(llama, tmp_path, monkeypatch):
+def test_killed_before_the_checksums_of_the_model_are_written(own_llama, tmp_path, monkeypatch):
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(run_writer.RunWriter, "write_model_files", killed)
         with pytest.raises(KeyboardInterrupt):
-            pruned(llama, tmp_path / "run")
+            pruned(own_llama, tmp_path / "run")
     assert "model_files" not in trim.open_run(tmp_path / "run").manifest
     assert set(trim.resume(tmp_path / "run").manifest["model_files"]) == {"model.safetensors"}
 
 
-def test_export_of_a_model_that_has_changed(llama, tmp_path):
-    run = pruned(llama, tmp_path / "run")
-    edit_weight(llama, "model.layers.2.mlp.up_proj.weight", lambda weight: weight * 1.01)
+def test_export_of_a_model_that_has_changed(own_llama, tmp_path):
+    run = pruned(own_llama, tmp_path / "run")
+    edit_weight(own_llama, "model.layers.2.mlp.up_proj.weight", lambda weight: weight * 1.01)
     with pytest.raises(trim.ModelError, match=r"has changed.*trim apply"):
         trim.export(run, tmp_path / "out")
-    out = trim.export(run, tmp_path / "out", model=llama)
+    out = trim.export(run, tmp_path / "out", model=own_llama)
     weight = load_file(out / "model.safetensors")["model.layers.2.mlp.up_proj.weight"]
     keep = torch.from_numpy(run.layer("2.mlp.up_proj").keep())
-    original = load_file(llama / "model.safetensors")["model.layers.2.mlp.up_proj.weight"]
+    original = load_file(own_llama / "model.safetensors")["model.layers.2.mlp.up_proj.weight"]
     assert torch.equal(weight, original * keep)
 
 
@@ -175,8 +170,8 @@ def test_other_versions_and_devices_are_refused(stopped, monkeypatch):
 
 
 @pytest.mark.parametrize("damage", ["truncate", "alter", "remove"])
-def test_damaged_blocks_are_named_and_repaired(llama, tmp_path, damage):
-    run = pruned(llama, tmp_path / "run")
+def test_damaged_blocks_are_named_and_repaired(own_llama, tmp_path, damage):
+    run = pruned(own_llama, tmp_path / "run")
     shutil.copytree(tmp_path / "run", tmp_path / "whole")
     path = tmp_path / "run" / "blocks" / "001.safetensors"
     content = bytearray(path.read_bytes())
@@ -196,7 +191,7 @@ def test_damaged_blocks_are_named_and_repaired(llama, tmp_path, damage):
     rough.assert_same_blocks(run.path, tmp_path / "whole")
 
 
-def test_a_second_process_is_refused(llama, stopped):
+def test_a_second_process_is_refused(own_llama, stopped):
     with (
         run_writer.RunWriter.reopen(stopped),
         pytest.raises(trim.RunLockedError, match="in use by another process"),
@@ -205,7 +200,7 @@ def test_a_second_process_is_refused(llama, stopped):
     assert trim.resume(stopped).complete
 
 
-def test_a_full_disk(llama, tmp_path, monkeypatch):
+def test_a_full_disk(own_llama, tmp_path, monkeypatch):
     write, calls = os.fsync, []
 
     def full(descriptor):
@@ -216,15 +211,15 @@ def test_a_full_disk(llama, tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(trim.RunError, match=r"No space left on device.*python -m trim resume"):
-        pruned(llama, tmp_path / "run")
+        pruned(own_llama, tmp_path / "run")
     monkeypatch.setattr(os, "fsync", write)
     trim.resume(tmp_path / "run")
-    pruned(llama, tmp_path / "whole")
+    pruned(own_llama, tmp_path / "whole")
     rough.assert_same_blocks(tmp_path / "run", tmp_path / "whole")
 
 
-def test_a_full_disk_while_exporting(llama, tmp_path, monkeypatch):
-    run = pruned(llama, tmp_path / "run")
+def test_a_full_disk_while_exporting(own_llama, tmp_path, monkeypatch):
+    run = pruned(own_llama, tmp_path / "run")
 
     def full(descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -235,33 +230,35 @@ def test_a_full_disk_while_exporting(llama, tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "run"]
 
 
-def test_outputs_that_cannot_be_written(llama, tmp_path):
+def test_outputs_that_cannot_be_written(own_llama, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(trim.RunError, match="choose another folder"):
-        pruned(llama, tmp_path / "file" / "run")
-    run = pruned(llama, tmp_path / "run")
+        pruned(own_llama, tmp_path / "file" / "run")
+    run = pruned(own_llama, tmp_path / "run")
     with pytest.raises(trim.RunError, match="exists already"):
-        trim.export(run, llama)
+        trim.export(run, own_llama)
     with pytest.raises(trim.RunError, match="cannot be written"):
         trim.export(run, tmp_path / "file" / "out")
 
 
 @pytest.mark.parametrize("budget", ["uniform", "owl", "alphapruning", "optimal"])
-def test_nan_in_a_weight_names_the_layer(llama, tmp_path, own_cache, budget):
+def test_nan_in_a_weight_names_the_layer(own_llama, tmp_path, own_cache, budget):
     edit_weight(
-        llama,
+        own_llama,
         "model.layers.1.self_attn.v_proj.weight",
         lambda weight: weight.index_fill_(0, torch.tensor(3), torch.nan),
     )
     with pytest.raises(trim.NonFiniteError, match=r"1\.self_attn\.v_proj has a weight"):
-        pruned(llama, tmp_path / "run", budget=budget)
+        pruned(own_llama, tmp_path / "run", budget=budget)
     assert trim.open_run(tmp_path / "run").blocks == ([0] if budget == "uniform" else [])
 
 
-def test_nan_in_an_activation_names_the_layer(llama, tmp_path):
-    edit_weight(llama, "model.layers.1.post_attention_layernorm.weight", lambda weight: weight * torch.inf)
+def test_nan_in_an_activation_names_the_layer(own_llama, tmp_path):
+    edit_weight(
+        own_llama, "model.layers.1.post_attention_layernorm.weight", lambda weight: weight * torch.inf
+    )
     with pytest.raises(trim.NonFiniteError, match=r"1\.mlp\.gate_proj receives NaN or infinite"):
-        pruned(llama, tmp_path / "run")
+        pruned(own_llama, tmp_path / "run")
 
 
 def out_of_memory_above(limit, monkeypatch, only_after=0):
@@ -280,12 +277,15 @@ def out_of_memory_above(limit, monkeypatch, only_after=0):
 
 
 @pytest.mark.parametrize("only_after", [0, 3, 5])
-def test_memory_that_runs_out_makes_batches_smaller(llama, tmp_path, monkeypatch, only_after):
+def test_memory_that_runs_out_makes_batches_smaller(own_llama, tmp_path, monkeypatch, only_after):
     notes = []
     with monkeypatch.context() as patch:
         out_of_memory_above(2, patch, only_after)
         run = pruned(
-            llama, tmp_path / "run", batch=4, listener=lambda event: notes.append(getattr(event, "text", ""))
+            own_llama,
+            tmp_path / "run",
+            batch=4,
+            listener=lambda event: notes.append(getattr(event, "text", "")),
         )
     assert any("memory ran out" in note for note in notes)
     assert run.complete
@@ -302,49 +302,49 @@ def test_memory_that_runs_out_makes_batches_smaller(llama, tmp_path, monkeypatch
     rough.assert_same_blocks(run.path, tmp_path / "again")
 
 
-def test_one_window_that_does_not_fit(llama, tmp_path, monkeypatch):
+def test_one_window_that_does_not_fit(own_llama, tmp_path, monkeypatch):
     out_of_memory_above(0, monkeypatch)
     with pytest.raises(trim.NotEnoughMemoryError, match="--length"):
-        pruned(llama, tmp_path / "run", batch=4)
+        pruned(own_llama, tmp_path / "run", batch=4)
 
 
-def test_curves_that_do_not_fit(llama, tmp_path, monkeypatch):
+def test_curves_that_do_not_fit(own_llama, tmp_path, monkeypatch):
     def full(*arguments, **options):
         raise MemoryError
 
     monkeypatch.setattr("trim.calibration.capture.curves_of_layers", full)
     with pytest.raises(trim.NotEnoughMemoryError, match=r"0\.self_attn\.q_proj.*--vectors"):
-        pruned(llama, tmp_path / "run")
+        pruned(own_llama, tmp_path / "run")
 
 
-def test_activations_that_fit_nowhere(llama, tmp_path, monkeypatch):
+def test_activations_that_fit_nowhere(own_llama, tmp_path, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda folder: shutil._ntuple_diskusage(100, 100, 0))
     with pytest.raises(trim.SettingsError, match="fewer or shorter windows"):
-        pruned(llama, tmp_path / "run", activation_bytes=0)
+        pruned(own_llama, tmp_path / "run", activation_bytes=0)
 
 
-def test_a_crash_inside_a_hook(llama, tmp_path, monkeypatch):
+def test_a_crash_inside_a_hook(own_llama, tmp_path, monkeypatch):
     def crash(self, name, module, arguments):
         raise ZeroDivisionError
 
     monkeypatch.setattr(text_pass.InputListener, "_receive", crash)
     with pytest.raises(ZeroDivisionError):
-        pruned(llama, tmp_path / "run")
+        pruned(own_llama, tmp_path / "run")
 
 
-def test_texts_that_do_not_fit_the_model(llama, tmp_path):
+def test_texts_that_do_not_fit_the_model(own_llama, tmp_path):
     with pytest.raises(trim.CorpusError, match="at most 128 tokens"):
-        trim.prune(llama, tmp_path / "run", target=0.5, length=200, windows=2, device="cpu")
+        trim.prune(own_llama, tmp_path / "run", target=0.5, length=200, windows=2, device="cpu")
     with pytest.raises(trim.CorpusError, match="beyond the model's vocabulary"):
-        pruned(llama, tmp_path / "run", tokens=torch.full((2, 8), 5000))
+        pruned(own_llama, tmp_path / "run", tokens=torch.full((2, 8), 5000))
     with pytest.raises(trim.SettingsError, match="input vectors"):
-        pruned(llama, tmp_path / "run", vectors_per_sequence=17)
+        pruned(own_llama, tmp_path / "run", vectors_per_sequence=17)
     assert not (tmp_path / "run").exists()
 
 
-def test_masks_on_a_loaded_model(llama, tmp_path):
-    run = pruned(llama, tmp_path / "run")
-    model = trim.load_model(llama, device="cpu")
+def test_masks_on_a_loaded_model(own_llama, tmp_path):
+    run = pruned(own_llama, tmp_path / "run")
+    model = trim.load_model(own_llama, device="cpu")
     trim.apply_run(run.path, model)
     exported = rough.load(trim.export(run, tmp_path / "out"))
     for one, other in zip(model.module.parameters(), exported.parameters(), strict=True):
@@ -356,22 +356,22 @@ def test_masks_on_a_loaded_model(llama, tmp_path):
     assert torch.equal(other.layers["0.self_attn.q_proj"].weight, before)
 
 
-def test_blocks_that_cannot_be_replayed(llama, tmp_path, monkeypatch):
+def test_blocks_that_cannot_be_replayed(own_llama, tmp_path, monkeypatch):
     monkeypatch.setattr(
         "transformers.models.llama.modeling_llama.LlamaDecoderLayer.forward",
         lambda self, states, **more: {"states": states},
     )
     with pytest.raises(trim.ModelError, match="LlamaDecoderLayer returns dict"):
-        pruned(llama, tmp_path / "run")
+        pruned(own_llama, tmp_path / "run")
 
 
 @pytest.mark.parametrize("more", [{}, {"recalculate_inputs": True}, {"refit": True}], ids=str)
-def test_layers_that_are_never_called(llama, tmp_path, monkeypatch, more):
+def test_layers_that_are_never_called(own_llama, tmp_path, monkeypatch, more):
     monkeypatch.setattr(
         "transformers.models.llama.modeling_llama.LlamaMLP.forward", lambda self, states: states
     )
     with pytest.raises(trim.ModelError, match=r"0\.mlp\.gate_proj is never called; leave such layers out"):
-        pruned(llama, tmp_path / "run", **more)
+        pruned(own_llama, tmp_path / "run", **more)
 
 
 def test_resume_of_what_is_not_a_complete_model(tmp_path):
