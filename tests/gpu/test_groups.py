@@ -15,7 +15,7 @@ from trim.methods.allocations import joined
 from trim.methods.choices import OF_LAYERS
 from trim.pruning import layer as pruning
 from trim.runs.record import LayerRecord, to_parts
-from trim.runs.recording import layer_records
+from trim.runs.recording import records_to_come
 
 pytestmark = on_gpu
 
@@ -54,7 +54,7 @@ def records(samples: list[LayerSample], totals: list[int], allocation: str) -> l
         own = sensitivities[part] if sensitivities else None
         scored = scored_layers(samples[part], "wanda", own)
         allocations = OF_LAYERS[allocation](scored, totals[part], settings[part])
-        made += layer_records(
+        come = records_to_come(
             [each.name for each in samples[part]],
             scored,
             allocations,
@@ -63,8 +63,10 @@ def records(samples: list[LayerSample], totals: list[int], allocation: str) -> l
             score_name="wanda",
             quality_measure="cosim_flat",
             keep=joined(allocations).mask(scored.curves),
+            change=None,
             tokens=[None] * len(allocations),
         )
+        made += come()
     return made
 
 

@@ -78,7 +78,7 @@ def layer_record(
         change: the change of the kept weights; None: they are as they were.
         tokens: how many an expert received; None: it is not an expert's.
     """
-    return layer_records(
+    come = records_to_come(
         [name],
         layer,
         [Allocation(counts, search=search, retained=retained)],
@@ -89,36 +89,8 @@ def layer_record(
         keep=keep,
         change=change,
         tokens=[tokens],
-    )[0]
-
-
-def layer_records(
-    names: Sequence[str],
-    layers: ScoredLayer,
-    allocations: Sequence[Allocation],
-    *,
-    budgets: Sequence[float],
-    allocation: str,
-    score_name: str,
-    quality_measure: str,
-    keep: Tensor | None,
-    change: Change | None = None,
-    tokens: Sequence[int | None],
-) -> list[LayerRecord]:
-    """Return the records of layers that were swept together, as `records_to_come` does."""
-    come = records_to_come(
-        names,
-        layers,
-        allocations,
-        budgets=budgets,
-        allocation=allocation,
-        score_name=score_name,
-        quality_measure=quality_measure,
-        keep=keep,
-        change=change,
-        tokens=tokens,
     )
-    return come()
+    return come()[0]
 
 
 def records_to_come(

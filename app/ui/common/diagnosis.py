@@ -10,8 +10,8 @@ from app.services.jobs.diagnoses import WHAT, begin_diagnosis, diagnosing, diagn
 from app.services.jobs.manager import JOBS
 from app.ui.common.guard import guarded
 from app.ui.common.jobs import running_job
+from app.ui.common.live_link import prune_again
 from app.ui.common.open_figure import rerun_page
-from app.ui.common.present import kept
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
 from trim.errors import TrimError
@@ -86,12 +86,7 @@ def _without_masks(run: Run) -> None:
         icon=":material/visibility_off:",
     )
     if run.complete:
-        st.page_link(
-            "views/model.py",
-            label="Prune with these settings",
-            icon=":material/add:",
-            query_params={"run": run.id, "from": run.id, **kept()},
-        )
+        prune_again(run)
 
 
 def _ask(run: Run, of: Diagnosis) -> None:

@@ -1,9 +1,10 @@
-"""The way from a layer of a run to the same layer of the dense model."""
+"""The ways from a run to the dense model: to a layer of it, and to a new run with the same settings."""
 
 import streamlit as st
 
 from app.services.server.access import SEMINAR
 from app.ui.common.present import kept
+from trim.runs.folder import Run
 from trim.runs.settings import PruneSettings
 
 
@@ -51,4 +52,14 @@ def live_link(
             name: SEMINAR.without_paths(str(value)) for name, value in asked.items() if value is not None
         }
         | kept(),
+    )
+
+
+def prune_again(run: Run) -> None:
+    """Show the way to the form for a new run, filled with the settings of a run."""
+    st.page_link(
+        "views/model.py",
+        label="Prune with these settings",
+        icon=":material/add:",
+        query_params={"run": run.id, "from": run.id, **kept()},
     )

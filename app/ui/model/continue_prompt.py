@@ -8,8 +8,8 @@ import trim
 from app.services.jobs.continuations import begin, has_masks, writing_key, written
 from app.services.jobs.manager import JOBS
 from app.ui.common.continuations import continuations_card
+from app.ui.common.live_link import prune_again
 from app.ui.common.open_figure import rerun_page
-from app.ui.common.present import kept
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
 from trim.evaluation.settings import Sampling
@@ -36,21 +36,12 @@ def continue_prompt_views(runs: Sequence[Run], recovered: Sequence[Recovery]) ->
                 "model with the same settings, and the new run can.",
                 icon=":material/edit_note:",
             )
-            _prune_again(runs[0])
+            prune_again(runs[0])
             return
         _form([*able, *recovered])
         if unable:
             names = ", ".join(run.name for run in unable)
             st.caption(f"Without masks of this model, or incomplete, and so left out: {plain(names)}.")
-
-
-def _prune_again(run: Run) -> None:
-    st.page_link(
-        "views/model.py",
-        label="Prune with these settings",
-        icon=":material/add:",
-        query_params={"run": run.id, "from": run.id, **kept()},
-    )
 
 
 @st.fragment
