@@ -1,11 +1,11 @@
 """Every option of the search, in the side bar."""
 
-from typing import TypedDict
+from typing import TypedDict, cast
 
 import streamlit as st
 
 import trim
-from app.ui.common.address import Bind
+from app.ui.common.option_fields import as_rates, as_text, option_widget
 from trim.runs.options import options
 from trim.runs.settings import PruneSettings
 
@@ -19,48 +19,33 @@ ROW_WEIGHT_WORDS = {
 SHOWN = {"TRIM": ("trim",), "Optimal": ("optimal",), "Both": ("trim", "optimal")}
 
 
-class SearchFields(TypedDict):
-    """Options of the search as they were typed, apart from the row cap."""
+# What the address calls the options that are those of a run; the row cap here is TRIM's alone.
+_IN_ADDRESS = {
+    "layer_quality": "layer_quality",
+    "row_quality": "row_quality",
+    "iterations": "iterations",
+    "learning_rates": "rates",
+    "negative_learning_rates": "negative_rates",
+}
+
+
+class SearchOptions(TypedDict):
+    """Options of the search as they were typed."""
 
     layer_quality: str
     row_quality: str
     iterations: int
     learning_rates: str
     negative_learning_rates: str
-
-
-class SearchOptions(SearchFields):
-    """All of them."""
-
     max_row_sparsity: float
-
-
-def as_text(rates: tuple[float, ...]) -> str:
-    """Format learning rates as they are typed."""
-    return ", ".join(f"{rate:g}" for rate in rates)
-
-
-def as_rates(text: str) -> tuple[float, ...]:
-    """Parse typed learning rates.
-
-    Raises:
-        SettingsError: one of them is not a number.
-    """
-    rates = []
-    for part in filter(None, text.replace(";", ",").replace("−", "-").replace(" ", ",").split(",")):
-        try:
-            rates.append(float(part))
-        except ValueError:
-            raise trim.SettingsError(
-                f"Type learning rates as numbers with commas between them; “{part[:20]}” is not a number."
-            ) from None
-    return tuple(rates)
 
 
 def choose_search_options() -> SearchOptions:
     """Show the side bar's search options, and return them as typed; `settings` makes sense of them."""
     with st.sidebar.popover("Search options", icon=":material/tune:", width="stretch"):
-        options = search_fields(bind="query-params")
+        typed = {
+            name: option_widget(_OPTIONS[name], key, bind="query-params") for name, key in _IN_ADDRESS.items()
+        }
         cap = st.number_input(
             "Largest row sparsity, TRIM (%)",
             1,
@@ -71,7 +56,7 @@ def choose_search_options() -> SearchOptions:
             help="No row loses more than this share of its weights. The optimum has a cap of its own: 99%, or this one "
             "where it is higher.",
         )
-        return {**options, "max_row_sparsity": cap / 100}
+        return cast(SearchOptions, {**typed, "max_row_sparsity": cap / 100})
 
 
 def default_options() -> SearchOptions:
@@ -115,47 +100,6 @@ def choose_shown() -> frozenset[str]:
         help="Which allocation the charts, the inspector and the masks show. The table of rows always has all three.",
     )
     return frozenset(("uniform", *SHOWN[chosen or "TRIM"]))
-
-
-def search_fields(bind: Bind = None) -> SearchFields:
-    """Show the options of TRIM's search apart from the row cap, whose default is not everywhere the same.
-
-    Args:
-        bind: "query-params" where the address shall hold them.
-    """
-    return {
-        "layer_quality": st.selectbox(
-            _OPTIONS["layer_quality"].label,
-            list(trim.LAYER_QUALITIES),
-            key="layer_quality",
-            bind=bind,
-            help=_OPTIONS["layer_quality"].sentence,
-        ),
-        "row_quality": st.selectbox(
-            _OPTIONS["row_quality"].label,
-            list(trim.ROW_QUALITIES),
-            key="row_quality",
-            bind=bind,
-            help=_OPTIONS["row_quality"].sentence,
-        ),
-        "iterations": st.number_input(
-            _OPTIONS["iterations"].label, 1, 100, DEFAULTS.iterations, key="iterations", bind=bind
-        ),
-        "learning_rates": st.text_input(
-            _OPTIONS["learning_rates"].label,
-            as_text(DEFAULTS.learning_rates),
-            max_chars=200,
-            key="rates",
-            bind=bind,
-        ),
-        "negative_learning_rates": st.text_input(
-            _OPTIONS["negative_learning_rates"].label,
-            as_text(DEFAULTS.negative_learning_rates),
-            max_chars=200,
-            key="negative_rates",
-            bind=bind,
-        ),
-    }
 
 
 def settings(target_sparsity: float, options: SearchOptions) -> trim.SearchSettings:

@@ -12,9 +12,9 @@ from app.services.runs.estimate import seconds_of_the_like
 from app.services.runs.store import StoredRun
 from app.services.server.access import SEMINAR
 from app.ui.common.choose import DTYPES, bring_text, model_box, text_box
+from app.ui.common.option_fields import option_field
 from app.ui.common.text import distinct, plain
 from app.ui.common.waiting import laboratory, result_or_progress
-from app.ui.model.option_fields import option_field
 from app.ui.model.prefill import BUDGET_FILE, P, fill_as_published
 from trim.methods.choices import BUDGETS
 from trim.runs.method_settings import BUDGET_METHODS, OPTIMAL, MethodSettings

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from app.services.runs.store import STORE
-from app.ui.model.option_fields import to_widget
+from app.ui.common.option_fields import to_widget
 from trim.methods.choices import BUDGETS
 from trim.runs.options import Option, options
 from trim.runs.published import as_published

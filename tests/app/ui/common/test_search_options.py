@@ -1,8 +1,6 @@
-"""The side bar's search options: typed rates, and settings that fit together or say why not."""
+"""The side bar's search options: settings that fit together or say why not."""
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import trim
 from app.ui.common import search_options
@@ -16,32 +14,6 @@ OPTIONS = {
     "negative_learning_rates": "-0.01, -0.02, -0.04",
     "max_row_sparsity": 0.95,
 }
-
-
-@given(st.lists(st.integers(1, 99999).map(lambda number: number / 100000), max_size=12))
-def test_rates_survive_being_written(rates):
-    assert search_options.as_rates(search_options.as_text(tuple(rates))) == tuple(rates)
-
-
-@pytest.mark.parametrize(
-    ("text", "rates"),
-    [
-        ("", ()),
-        (" , ;", ()),
-        ("0.01; 0.02", (0.01, 0.02)),
-        (".01 .02", (0.01, 0.02)),
-        ("−0.04", (-0.04,)),
-        ("1e-2,", (0.01,)),
-    ],
-)
-def test_typed_rates(text, rates):
-    assert search_options.as_rates(text) == rates
-
-
-@pytest.mark.parametrize("text", ["fast", "0.01, <b>x</b>", "0,01 x", "1.2.3"])
-def test_what_is_no_rate_is_named(text):
-    with pytest.raises(trim.SettingsError, match=r"numbers with commas between them; “.+” is not a number"):
-        search_options.as_rates(text)
 
 
 def test_the_page_starts_with_the_librarys_own_settings():

@@ -2,7 +2,8 @@
 
 import streamlit as st
 
-from app.ui.common.search_options import as_rates, as_text
+from app.ui.common.address import Bind
+from trim.errors import SettingsError
 from trim.runs.options import Option
 
 AUTOMATIC = "automatic"  # in lists, of an option that may be left open
@@ -20,21 +21,37 @@ def option_field(each: Option, key: str, *, first: object = None, names: list[st
     Raises:
         SettingsError: what was typed is not such a value.
     """
+    shown = option_widget(each, key, first=first, names=names)
+    if names or each.choices:
+        return None if shown == AUTOMATIC else shown
+    if isinstance(shown, str):
+        return _typed(each, shown.strip())
+    return shown / 100 if isinstance(shown, float) and each.unit == "%" else shown
+
+
+def option_widget(
+    each: Option, key: str, *, first: object = None, names: list[str] | None = None, bind: Bind = None
+) -> str | bool | int | float | None:
+    """Show the widget of an option, and return what is in it; `bind` where the address shall hold that."""
     shown = to_widget(each, each.default if first is None else first, listed=names is not None)
     if each.kind is bool:
-        return st.checkbox(each.label, bool(shown), key=key, help=each.sentence)
+        return st.checkbox(each.label, bool(shown), key=key, help=each.sentence, bind=bind)
     listed = list(names or each.choices)
     if listed:
         listed = [AUTOMATIC, *listed] if each.default is None else listed
         place = listed.index(shown) if isinstance(shown, str) and shown in listed else 0
-        chosen = st.selectbox(each.label, listed, place, key=key, help=each.sentence)
-        return None if chosen == AUTOMATIC else chosen
+        return st.selectbox(each.label, listed, place, key=key, help=each.sentence, bind=bind)
     if each.several or each.kind is str:
-        text = st.text_input(
-            each.label, str(shown), max_chars=500, key=key, placeholder=each.unset or None, help=each.sentence
+        return st.text_input(
+            each.label,
+            str(shown),
+            max_chars=500,
+            key=key,
+            placeholder=each.unset,
+            help=each.sentence,
+            bind=bind,
         )
-        return _typed(each, text.strip())
-    return _number(each, shown, key)
+    return _number(each, shown, key, bind)
 
 
 def to_widget(each: Option, value: object, *, listed: bool = False) -> str | bool | int | float | None:
@@ -56,7 +73,7 @@ def _typed(each: Option, text: str) -> object:
     return tuple(text.split()) or each.default
 
 
-def _number(each: Option, shown: object, key: str) -> int | float | None:
+def _number(each: Option, shown: object, key: str, bind: Bind) -> int | float | None:
     first = shown if isinstance(shown, int | float) else None
     label = f"{each.label} (%)" if each.unit == "%" else each.label
     low, high = each.limits or (None, None)
@@ -68,8 +85,9 @@ def _number(each: Option, shown: object, key: str) -> int | float | None:
             None if first is None else int(first),
             int(each.step),
             key=key,
-            placeholder=each.unset or None,
+            placeholder=each.unset,
             help=each.sentence,
+            bind=bind,
         )
         return None if whole is None else int(whole)
     real: float | None = st.number_input(
@@ -80,7 +98,30 @@ def _number(each: Option, shown: object, key: str) -> int | float | None:
         float(each.step),
         format="%g",
         key=key,
-        placeholder=each.unset or None,
+        placeholder=each.unset,
         help=each.sentence,
+        bind=bind,
     )
-    return real / 100 if real is not None and each.unit == "%" else real
+    return real
+
+
+def as_text(rates: tuple[float, ...]) -> str:
+    """Format learning rates as they are typed."""
+    return ", ".join(f"{rate:g}" for rate in rates)
+
+
+def as_rates(text: str) -> tuple[float, ...]:
+    """Parse typed learning rates.
+
+    Raises:
+        SettingsError: one of them is not a number.
+    """
+    rates = []
+    for part in filter(None, text.replace(";", ",").replace("−", "-").replace(" ", ",").split(",")):
+        try:
+            rates.append(float(part))
+        except ValueError:
+            raise SettingsError(
+                f"Type learning rates as numbers with commas between them; “{part[:20]}” is not a number."
+            ) from None
+    return tuple(rates)
