@@ -125,10 +125,8 @@ def heading(run: Run, shown: ModelMap) -> None:
     fact(
         columns[3],
         "Rates + / − / none",
-        f"{counts['positive']} / {counts['negative']} / {counts['none']}"
-        if shown.searched
-        else "not searched",
-        "layers",
+        f"{counts['positive']} / {counts['negative']} / {counts['none']}" if shown.searched else "–",
+        "layers" if shown.searched else "not searched",
         help="Positive: rows that keep their output are pruned harder. Negative: rows that lose it are.",
     )
 

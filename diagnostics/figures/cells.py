@@ -25,6 +25,16 @@ def colour_bar(theme: Theme) -> dict[str, object]:
     }
 
 
+def percent_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
+    """Return the ends and the middle of a bar, written so that they differ; the middle alone where they do not."""
+    ticks = [low, (low + high) / 2, high]
+    for places in range(3):
+        texts = [f"{tick:.{places}%}" for tick in ticks]
+        if len(set(texts)) == len(texts):
+            return ticks, texts
+    return ticks[1:2], texts[1:2]
+
+
 def cells_height(kinds: Sequence[str]) -> int:
     """Return the height of a map of layers, in pixels."""
     return max(7 * _CELL, len(kinds) * cell_size(kinds)) + 60

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 
 from diagnostics.allocation import thin_rows
 from diagnostics.channels import ChannelPair
-from diagnostics.figures.cells import colour_bar
+from diagnostics.figures.cells import colour_bar, percent_ticks
 from diagnostics.figures.frame import PERCENT, drawn, frame
 from diagnostics.figures.row_marks import number_rows, ring_rows
 from diagnostics.figures.theme import PALETTES, SEQUENTIAL, Theme
@@ -37,7 +37,7 @@ def channels_figure(
     hover = f"<b>channel %{{customdata}}</b><br>{names[0]}: %{{x:.1%}} pruned<br>{names[1]}: %{{y:.1%}}"
     text = None
     if third is not None:
-        ticks, texts = _ticks(third[1])
+        ticks, texts = percent_ticks(float(third[1].min()), float(third[1].max()))
         marker |= {
             "color": drawn(third[1][kept]),
             "colorscale": SEQUENTIAL,
@@ -78,13 +78,3 @@ def channels_figure(
     figure.update_xaxes(tickformat=PERCENT, nticks=7)
     figure.update_yaxes(tickformat=PERCENT, nticks=7)
     return figure
-
-
-def _ticks(values: np.ndarray) -> tuple[list[float], list[str]]:
-    """Return the least, the middle and the largest value, written so that they differ; one tick where they do not."""
-    ticks = np.linspace(float(values.min()), float(values.max()), 3).tolist()
-    for places in range(3):
-        texts = [f"{tick:.{places}%}" for tick in ticks]
-        if len(set(texts)) == len(texts):
-            return ticks, texts
-    return ticks[1:2], texts[1:2]

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.cells import BLOCK, KIND, cell_axes, cell_size, cells_height, colour_bar
+from diagnostics.figures.cells import (
+    BLOCK,
+    KIND,
+    cell_axes,
+    cell_size,
+    cells_height,
+    colour_bar,
+    percent_ticks,
+)
 from diagnostics.figures.frame import drawn, frame
 from diagnostics.figures.theme import PALETTES, SEQUENTIAL, Theme, diverging, escape
 from diagnostics.format import change, number, rate_label
@@ -160,14 +168,15 @@ def _colours(shown: ModelMap, quantity: MapQuantity, values: np.ndarray, theme: 
         both = np.concatenate([shown.grid("row_variance_uniform"), shown.grid("row_variance")]).ravel()
         finite = np.log10(both[both > 0])
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    if quantity in ("layer_sparsity", "error_left", "weights_moved"):
+        ticks, words = percent_ticks(low, high)
+        if len(ticks) == 1:  # they differ by rounding alone
+            low, high = low - 0.5, high + 0.5
+        return _Colours(SEQUENTIAL, low, high, ticks, words)
     if high - low < 1e-9:
         low, high = low - 0.5, high + 0.5
     ticks = [low, (low + high) / 2, high]
-    if quantity in ("layer_sparsity", "error_left", "weights_moved"):
-        words = [f"{tick:.0%}" if 0 <= tick <= 1 else "" for tick in ticks]
-        if finite.size and finite.max() - finite.min() < 1e-9:
-            ticks, words = ticks[1:2], [f"{ticks[1]:.1%}"]
-    elif _is_log(quantity):
+    if _is_log(quantity):
         words = [number(10**tick, 1) for tick in ticks]
     elif quantity in ("loss_added", "loss_foreseen"):
         words = [change(tick, 1) for tick in ticks]

@@ -118,14 +118,16 @@ def scatter_seen(scatter: RowScatter, *, several: bool = False) -> str:
     """Describe whether row sparsity goes with another property of the rows; of several allocations, say of which."""
     name = f"{scatter.allocation.label}: " if several else ""
     if scatter.correlation is None:
-        return f"{name}One of the two is the same in every row, so no correlation is defined."
-    coefficient = scatter.correlation.coefficient
-    found = f"(Spearman {change(coefficient)})"
-    if abs(coefficient) < 0.2:
-        return f"{name}the two hardly go together {found}."
-    words = "somewhat " if abs(coefficient) < 0.6 else ""
-    way = "more" if coefficient > 0 else "less"
-    return f"{name}rows of higher {QUANTITY[scatter.quantity]} are pruned {words}{way} {found}."
+        said = "one of the two is the same in every row, so no correlation is defined."
+    else:
+        coefficient = scatter.correlation.coefficient
+        found = f"(Spearman {change(coefficient)})"
+        words = "somewhat " if abs(coefficient) < 0.6 else ""
+        way = "more" if coefficient > 0 else "less"
+        said = f"rows of higher {QUANTITY[scatter.quantity]} are pruned {words}{way} {found}."
+        if abs(coefficient) < 0.2:
+            said = f"the two hardly go together {found}."
+    return name + said if several else said[0].upper() + said[1:]
 
 
 _VARIANCE = r"""

@@ -30,9 +30,9 @@ def map_seen(shown: ModelMap, quantity: MapQuantity) -> str:
     values = np.array([shown.value(facts, quantity) for facts in shown.layers])
     if not np.isfinite(values).any():
         return "It is not defined for any layer here."
-    if np.ptp(values[np.isfinite(values)]) < 1e-12:
-        return f"The same in every layer: {_plain_text(shown, 0, quantity)}."
     low, high = int(np.nanargmin(values)), int(np.nanargmax(values))
+    if _plain_text(shown, low, quantity) == _plain_text(shown, high, quantity):
+        return f"The same in every layer: {_plain_text(shown, low, quantity)}."
     sentence = f"Lowest in {shown.layers[low].name} ({_plain_text(shown, low, quantity)}), highest in "
     sentence += f"{shown.layers[high].name} ({_plain_text(shown, high, quantity)})."
     if quantity == "quality_gain":
