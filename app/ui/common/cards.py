@@ -21,7 +21,6 @@ from app.ui.common.studio import save_button, theme
 from app.ui.common.text import from_figure, plain
 from diagnostics.figures.frame import enlarged
 
-LEAST_HEIGHT = 360  # pixels; charts side by side are mostly as high as each other
 TOP_MARGIN = 28
 DRAWN_CACHE_SIZE = 64
 _CONFIG = {
@@ -150,7 +149,7 @@ def _draw(view: View, drag: str | None, brief: bool) -> _Drawn:
     figure = enlarged(view.figure, LARGER) if presenting() else view.figure
     title = figure.layout.title
     words = from_figure(title.text), from_figure(title.subtitle.text or "")
-    height = round(max(LEAST_HEIGHT, figure.layout.height - figure.layout.margin.t + TOP_MARGIN))
+    height = round(figure.layout.height - figure.layout.margin.t + TOP_MARGIN)
     layout = figure.layout
     layout.title, layout.margin.t, layout.height = None, TOP_MARGIN, height
     if brief:

@@ -28,6 +28,8 @@ _STYLE = """
 @media (min-width: 900px) {
 [data-testid=stMainBlockContainer] { padding: 0.75rem 1.5rem 2rem; }
 [data-testid=stMainBlockContainer] h1 { font-size: 1.4rem; padding: 0; }
+:not(.st-key-heading) > [data-testid=stElementContainer] > [data-testid=stHeading] [data-testid=stMarkdownContainer] {
+  margin-bottom: 0; }
 [data-testid=stHeader] { background: transparent; pointer-events: none; }
 [data-testid=stHeader] * { pointer-events: none; }
 [data-testid=stHeader] :is(button, a, button *, a *) { pointer-events: auto; }

@@ -20,8 +20,6 @@ PARTS = (OVERVIEW, ALL_LAYERS, "Gini", "Cosine", "Sparsity", "Search", "Rows", "
 _FRAME = """
 <style>
 @media (min-width: 900px) {
-:not(.st-key-heading) > [data-testid=stElementContainer] > [data-testid=stHeading] [data-testid=stMarkdownContainer] {
-  margin-bottom: 0; }
 .st-key-heading { flex-wrap: nowrap; max-width: calc(100% - 3rem); }
 .st-key-heading > :last-child { flex: 1 1 0; min-width: 0; }
 .st-key-seen { flex-wrap: nowrap; height: 1.75rem; }
