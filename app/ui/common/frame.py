@@ -19,7 +19,7 @@ _STYLE = """
 [class*=st-key-signs-] { flex-wrap: nowrap; }
 [class*=st-key-signs-] > :first-child { flex: 1; min-width: 0; }
 [class*=st-key-signs-] > :not(:first-child) { flex: none; }
-[class*=st-key-signs-] button { position: relative; overflow: visible; }
+[class*=st-key-signs-] button { position: relative; overflow: visible; min-height: 1.75rem; padding: 0 0.25rem; }
 [class*=st-key-signs-] button [data-testid=stMarkdownContainer] { position: absolute; right: 0; bottom: 100%;
   z-index: 1; padding: 0 0.4rem; border-radius: 4px; background: #3b4252; width: max-content; }
 [class*=st-key-signs-] button:not(:hover, :focus-visible) [data-testid=stMarkdownContainer] { clip-path: inset(50%); }
@@ -29,7 +29,7 @@ _STYLE = """
 [data-testid=stMainBlockContainer] { padding: 0.75rem 1.5rem 2rem; }
 [data-testid=stMainBlockContainer] h1 { font-size: 1.4rem; padding: 0; }
 :not(.st-key-heading) > [data-testid=stElementContainer] > [data-testid=stHeading] [data-testid=stMarkdownContainer] {
-  margin-bottom: 0; }
+  margin-bottom: -0.5rem; }
 [data-testid=stHeader] { background: transparent; pointer-events: none; }
 [data-testid=stHeader] * { pointer-events: none; }
 [data-testid=stHeader] :is(button, a, button *, a *) { pointer-events: auto; }
