@@ -69,6 +69,7 @@ def test_find_name_take_along_bring_back_and_delete(page, runs, tmp_path, browse
     choose(page, "Export", "The run as a zip, complete")
     zipped = saved(page, tmp_path)
     page.get_by_role("button", name="Import a run").click()
+    settled(page)  # a file given while the page still runs would be lost
     page.get_by_test_id("stFileUploaderDropzoneInput").set_input_files(zipped)
     page.get_by_role("button", name="Import", exact=True).click()
     expect(page.get_by_text("Imported as")).to_be_visible(timeout=30_000)
