@@ -26,9 +26,8 @@ from tests.app.page import ROOT, said, visit
 from tests.app.small_runs import BLOCKS, PATHS, make_run, record
 from tests.processes import make
 from tests.trim import tiny
+from tests.waiting import wait_until
 from trim.runs.writer import RunWriter, write_json
-
-PATIENCE_SECONDS = 90
 
 
 @pytest.fixture
@@ -69,10 +68,9 @@ def test_the_app_is_killed_during_a_run(runs, tmp_path):
     app.wait()
     app.stdout.close()
     jobs = RunJobs(lambda: runs)
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while (state := jobs.state(run_id)).active:
-        assert time.monotonic() < deadline, jobs.output(run_id)
-        time.sleep(0.1)
+    state = wait_until(
+        lambda: None if (now := jobs.state(run_id)).active else now, lambda: jobs.output(run_id)
+    )
     assert state.status == "complete", jobs.output(run_id)
     assert "overnight" in said(visit("runs", run=run_id))
 

@@ -5,8 +5,7 @@ import contextlib
 import json
 import re
 import shutil
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -19,6 +18,7 @@ from tests.browser.harness import AppServer, both_widths, screenshot, settled
 from tests.browser.layer_page import card, chart
 from tests.browser.page_checks import cut_labels, overflow
 from tests.trim import rough
+from tests.waiting import wait_until
 from trim.runs.json_files import settings_fingerprint
 
 pytestmark = pytest.mark.browser
@@ -138,13 +138,6 @@ def tiny(app: AppServer, tmp_path: Path) -> Iterator[str]:
         shutil.rmtree(made)
 
 
-def waited(until: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE / 1000
-    while not until():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
 @contextlib.contextmanager
 def held(jobs: RunJobs) -> Iterator[str]:
     """The run that has just been started, paused once a block is done until the block ends; its id."""
@@ -154,7 +147,7 @@ def held(jobs: RunJobs) -> Iterator[str]:
         progress = job and jobs.state(job.id).progress
         return bool(progress) and (progress.now.fraction or 0) > 0.05
 
-    waited(begun)
+    wait_until(begun)
     job = jobs.running()
     process = psutil.Process(job.pid)
     process.suspend()
@@ -186,7 +179,7 @@ def test_start_watch_cancel_and_resume(page, app, tiny):
         page.get_by_role("button", name="Start").click()
         expect(page.get_by_test_id("stAlert").filter(has_text="one job at a time")).to_be_visible()
         progress.get_by_role("button", name="Cancel").click()
-        waited(lambda: jobs.begun(run_id).cancelled)
+        wait_until(lambda: jobs.begun(run_id).cancelled)
     expect(page.get_by_role("button", name="Resume")).to_be_visible(timeout=PATIENCE)
     expect(progress).to_contain_text("It was cancelled")
     settled(page)
@@ -204,4 +197,4 @@ def test_start_watch_cancel_and_resume(page, app, tiny):
     run = trim.open_run(app.log.parent / "runs" / run_id)
     assert run.complete
     assert run.name == "<b>mine</b>"
-    waited((app.log.parent / "runs" / ".jobs" / f"{run_id}.end").exists)
+    wait_until((app.log.parent / "runs" / ".jobs" / f"{run_id}.end").exists)

@@ -1,7 +1,5 @@
 """A run is recovered through its page: started, watched, cancelled, resumed, looked at, and its model asked."""
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -11,13 +9,7 @@ import trim
 from app.services.jobs.manager import JOBS, RunJobs
 from tests.app.page import charts, numbers, ran, said, visit
 from tests.trim import rough
-
-
-def wait_until(reached: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not reached():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)  # a job's state is read from many files
+from tests.waiting import wait_until
 
 
 @pytest.mark.usefixtures("forked_jobs")

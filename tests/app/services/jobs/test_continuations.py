@@ -1,7 +1,9 @@
 """A prompt continued in a subprocess by a tiny model and a run of it."""
 
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -18,9 +20,11 @@ from app.services.jobs.diagnoses import begin_diagnosis, diagnosing, diagnosis_k
 from app.services.jobs.manager import JobError, RunJobs
 from tests.app.small_runs import make_run
 from tests.trim import rough
+from tests.waiting import wait_until
 from trim.evaluation.settings import Sampling
 from trim.runs.layer_diagnoses import layer_diagnoses
 
+T = TypeVar("T")
 # Options with which a diagnosis takes long.
 LONG = {
     **{
@@ -50,24 +54,25 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> trim.Run:
     )
 
 
+def ended(state: Callable[[], T]) -> T:
+    """What a job's state is once it has ended."""
+    return wait_until(lambda: None if (now := state()).active else now)
+
+
 def test_the_dense_model_and_a_run_continue_a_prompt(run):
     jobs, prompt, sampling = RunJobs(lambda: run.path.parent), "-x <b>y</b>\n{", Sampling(new_tokens=8)
     key = begin(jobs, prompt, sampling, [run])
     assert key == writing_key(prompt, sampling, [run]) != writing_key("other", sampling, [run])
     with pytest.raises(JobError, match="a prompt"):
         begin(jobs, "other", sampling, [run])
-    deadline = time.monotonic() + 120
-    while (writing := written(jobs, key, [run])).active:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+    writing = ended(lambda: written(jobs, key, [run]))
     assert writing.message == "", jobs.output(key)
     model = trim.load_model(run.request.model, device="cpu")
     assert writing.texts["dense"] == trim.continue_prompt(model, prompt, sampling)
     assert set(writing.texts) == {"dense", "first"}
     # A prompt that leaves no room is refused in the library's own words.
     key = begin(jobs, "x" * 130, sampling, [run])
-    while (writing := written(jobs, key, [run])).active:
-        time.sleep(0.1)
+    writing = ended(lambda: written(jobs, key, [run]))
     assert "exceeds the 128 tokens" in writing.message
     assert "Traceback" not in writing.message
 
@@ -90,13 +95,11 @@ def test_a_diagnosis_is_made_by_a_job_and_kept_with_the_run(run):
     key = diagnosis_key(run, "blocks")
     assert diagnosing(jobs, key) is None
     assert begin_diagnosis(jobs, run, "blocks", ["--windows", "1", "--length", "8"]) == key
-    while (job := diagnosing(jobs, key)) is not None and job.active:
-        time.sleep(0.05)
+    job = ended(lambda: diagnosing(jobs, key))
     assert (job.message, job.progress.now.what) == ("", "Every block is measured")
     assert len(trim.open_run(run.path).diagnoses["blocks"]["blocks"]) == len(run.blocks)
     begin_diagnosis(jobs, run, "tokens", ["--windows", "1", "--length", "100000"])
-    while (job := diagnosing(jobs, diagnosis_key(run, "tokens"))) is not None and job.active:
-        time.sleep(0.05)
+    job = ended(lambda: diagnosing(jobs, diagnosis_key(run, "tokens")))
     assert "reads at most" in job.message
 
 
@@ -104,17 +107,13 @@ def test_a_diagnosis_is_made_by_a_job_and_kept_with_the_run(run):
 def test_a_cancelled_diagnosis_ends_at_once_and_loses_nothing(run, what):
     jobs = RunJobs(lambda: run.path.parent)
     key = begin_diagnosis(jobs, run, what, LONG[what])
-    deadline = time.monotonic() + 120
-    while (job := diagnosing(jobs, key)) is None or job.progress is None or job.progress.now.done < 1:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    while what == "layers" and "layers" not in trim.open_run(run.path).diagnoses:
-        time.sleep(0.1)
+    wait_until(lambda: (job := diagnosing(jobs, key)) and job.progress and job.progress.now.done >= 1)
+    if what == "layers":
+        wait_until(lambda: "layers" in trim.open_run(run.path).diagnoses)
     before = trim.open_run(run.path).diagnoses
     jobs.cancel(key)
     begun = time.monotonic()
-    while (job := diagnosing(jobs, key)) is not None and job.active:
-        time.sleep(0.05)
+    job = ended(lambda: diagnosing(jobs, key))
     assert time.monotonic() - begun < 10  # a second, on a machine with nothing else to do
     assert job.message == "It was stopped before it was done."
     if what == "layers":
@@ -126,6 +125,5 @@ def test_a_cancelled_diagnosis_ends_at_once_and_loses_nothing(run, what):
 def test_a_layer_is_measured_by_a_job(run):
     jobs, name = RunJobs(lambda: run.path.parent), run.layers[0]
     key = begin_diagnosis(jobs, run, "targets", layer=name)
-    while (job := diagnosing(jobs, key)) is not None and job.active:
-        time.sleep(0.05)
+    job = ended(lambda: diagnosing(jobs, key))
     assert (job.message, set(layer_diagnoses(run, name))) == ("", {"targets"})

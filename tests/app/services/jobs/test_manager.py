@@ -3,7 +3,6 @@
 import json
 import os
 import threading
-import time
 from pathlib import Path
 
 import psutil
@@ -15,6 +14,7 @@ from app.services.results.perplexities import dense_perplexities, on_one_text, p
 from app.services.runs.commands import arguments, format_command
 from tests.app import small_runs
 from tests.trim import rough
+from tests.waiting import wait_until
 from trim.cli import make_parser
 from trim.cli.options import chosen_fields
 from trim.cli.prune import OPTIONS
@@ -23,7 +23,6 @@ from trim.runs.settings import PruneSettings
 from trim.runs.writer import RunWriter
 
 pytestmark = pytest.mark.usefixtures("forked_jobs")
-PATIENCE_SECONDS = 120
 LONG = 24  # blocks: a run that is still going when a test looks
 
 
@@ -45,9 +44,9 @@ def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def jobs(tmp_path: Path):
     made = RunJobs(lambda: tmp_path / "runs")
     yield made
-    while (running := made.running()) is not None:
+    if (running := made.running()) is not None:
         made.cancel(running.id)
-        time.sleep(0.1)
+        wait_until(lambda: made.running() is None)
 
 
 @pytest.fixture
@@ -60,11 +59,9 @@ def command(models, text):
 
 
 def wait_for(jobs: RunJobs, run_id: str, reached) -> object:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not reached(state := jobs.state(run_id)):
-        assert time.monotonic() < deadline, (state, jobs.output(run_id))
-        time.sleep(0.05)
-    return state
+    return wait_until(
+        lambda: state if reached(state := jobs.state(run_id)) else None, lambda: jobs.output(run_id)
+    )
 
 
 def ended(state) -> bool:
