@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.allocation import RowSparsityStatistics
-from diagnostics.figures.frame import PERCENT, count_rows, drawn, frame
+from diagnostics.figures.frame import PERCENT, count_axis, count_rows, drawn, frame
 from diagnostics.figures.lines import series_line
 from diagnostics.figures.marks import ecdf_steps, histogram_bars, peak_label
 from diagnostics.figures.row_marks import mark_rows, number_rows, selected_ticks
@@ -63,7 +63,7 @@ def row_sparsity_histogram(
     )
     below = -(0.03 + 0.07 * len(statistics.allocations)) * top if selected else 0
     figure.update_yaxes(zeroline=True, zerolinecolor=palette.faint)
-    figure.update_yaxes(range=[below, top], tickformat=",d", nticks=6)
+    count_axis(figure, below, top)
     margin = 0.04 * (bins.edges[-1] - bins.edges[0])
     figure.update_xaxes(range=[bins.edges[0] - margin, bins.edges[-1] + margin], tickformat=PERCENT, nticks=8)
     return figure

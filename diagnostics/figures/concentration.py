@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.concentration import GiniStatistics, LorenzCurve
-from diagnostics.figures.frame import count_rows, drawn, frame, note, spread_labels
+from diagnostics.figures.frame import count_axis, count_rows, drawn, frame, note, spread_labels
 from diagnostics.figures.lines import reference_line
 from diagnostics.figures.marks import histogram_bars, median_lines
 from diagnostics.figures.row_marks import selected_ticks
@@ -15,20 +15,31 @@ from diagnostics.numeric import row_indices
 
 
 def gini_histogram(
-    statistics: GiniStatistics, selected_rows: Iterable[int] = (), theme: Theme = "light"
+    statistics: GiniStatistics,
+    selected_rows: Iterable[int] = (),
+    theme: Theme = "light",
+    *,
+    names: Sequence[str] | None = None,
+    title: str = "How concentrated is each row's score?",
 ) -> go.Figure:
-    """Draw a histogram of the rows' Gini coefficients, one set of bars per score, medians marked.
+    """Draw a histogram of the rows' Gini coefficients, one set of bars or an outline per score, medians marked.
 
-    `selected_rows` are rows of the first score and drawn as a rug under its bars.
+    Args:
+        statistics: of the scores; a label is a score, or the allocation that left it.
+        selected_rows: rows of the first score, drawn as a rug under its bars.
+        theme: light or dark.
+        names: what the labels are called; None: as they are.
+        title: what is asked.
     """
     palette = PALETTES[theme]
     figure = go.Figure()
     bins = statistics.histogram
-    several = len(statistics.labels) > 1
+    names = statistics.labels if names is None else names
+    several = len(names) > 1
     styles = series_styles(list(statistics.labels))
     medians = [summary.median for summary in statistics.summaries]
-    top = histogram_bars(figure, theme, bins, statistics.labels, styles, "Gini")
-    lines = median_lines(figure, theme, bins, statistics.labels, styles, medians)
+    top = histogram_bars(figure, theme, bins, names, styles, "Gini")
+    lines = median_lines(figure, theme, bins, names, styles, medians)
     rows = row_indices(selected_rows, len(statistics.coefficients[0]))
     selected_ticks(
         figure,
@@ -42,8 +53,8 @@ def gini_histogram(
     frame(
         figure,
         theme,
-        title="How concentrated is each row's score?",
-        subtitle=_gini_sentence(statistics, len(rows)),
+        title=title,
+        subtitle=_gini_sentence(statistics, names, len(rows)),
         x_title="Gini of the row's scores (0 = spread evenly)",
         y_title="rows (count)",
         legend=several,
@@ -51,15 +62,13 @@ def gini_histogram(
     margin = 0.04 * (bins.edges[-1] - bins.edges[0])
     figure.update_xaxes(range=[bins.edges[0] - margin, bins.edges[-1] + margin], nticks=8)
     figure.update_yaxes(zeroline=True, zerolinecolor=palette.faint)
-    figure.update_yaxes(
-        range=[-0.09 * top if len(rows) else 0, top * (1.02 + 0.1 * lines)], tickformat=",d", nticks=6
-    )
+    count_axis(figure, -0.09 * top if len(rows) else 0, top * (1.02 + 0.1 * lines))
     return figure
 
 
-def _gini_sentence(statistics: GiniStatistics, selected: int) -> str:
+def _gini_sentence(statistics: GiniStatistics, names: Sequence[str], selected: int) -> str:
     parts = []
-    for label, summary in zip(statistics.labels, statistics.summaries, strict=True):
+    for label, summary in zip(names, statistics.summaries, strict=True):
         if np.isnan(summary.median):
             parts.append(f"{escape(label)}: no row has a Gini, all scores are zero.")
             continue

@@ -76,6 +76,14 @@ def log_axis(figure: go.Figure, values: np.ndarray) -> None:
     figure.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
 
 
+def count_axis(figure: go.Figure, low: float, high: float) -> None:
+    """Make the upright axis one of counts from `low`, below 0 where ticks of rows are drawn there, to `high`."""
+    decade = 10.0 ** np.floor(np.log10(max(1.0, high / 5)))
+    step = max(1, int(decade * next(each for each in (1, 2, 5, 10) if each * decade >= high / 5)))
+    ticks = list(range(0, int(high) + 1, step))
+    figure.update_yaxes(range=[low, high], tickvals=ticks, ticktext=[f"{tick:,}" for tick in ticks])
+
+
 def clipped(label: str, characters: int) -> str:
     """Escape a label, and cut it after so many characters."""
     return escape(label if len(label) <= characters else f"{label[: characters - 1]}…")

@@ -56,7 +56,7 @@ def iteration_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Fig
     if trace.chosen is not None and trace.published is not None:
         published = trace.published[trace.chosen]
         readings.append(trace.published)
-        top = max(top, float(published.max()) + 0.1 * limit)
+        top = max(top, float(published.max()) + 0.4 * limit)
         figure.add_scatter(
             x=iterations,
             y=published,

@@ -3,7 +3,7 @@
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.frame import count_rows, drawn, frame, note, spread_labels
+from diagnostics.figures.frame import count_axis, count_rows, drawn, frame, note, spread_labels
 from diagnostics.figures.lines import row_line
 from diagnostics.figures.marks import histogram_bars, median_lines, percentile_bands
 from diagnostics.figures.row_marks import bordered_mark
@@ -117,5 +117,5 @@ def cosine_histogram(distribution: CosineDistribution, theme: Theme = "light") -
     )
     margin = 0.04 * (bins.edges[-1] - bins.edges[0])
     figure.update_xaxes(range=[bins.edges[0] - margin, bins.edges[-1] + margin], nticks=8)
-    figure.update_yaxes(range=[0, top * (1.02 + 0.1 * lines)], tickformat=",d", nticks=6)
+    count_axis(figure, 0, top * (1.02 + 0.1 * lines))
     return figure

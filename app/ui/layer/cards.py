@@ -88,7 +88,13 @@ def _extremes(coefficients: np.ndarray) -> list[int]:
 def _gini_after(view: LayerView, score: np.ndarray) -> View:
     left = {each.method: gini_of_kept(score, each.counts) for each in view.allocations}
     return View(
-        gini_histogram(gini_statistics(left), (), theme()),
+        gini_histogram(
+            gini_statistics(left),
+            (),
+            theme(),
+            names=[each.label for each in view.allocations],
+            title="How concentrated is the score that is kept?",
+        ),
         text.kept_seen(view),
         explanations.GINI_FORMULA,
         f"Histograms of the Gini coefficients of the scores that {_methods(view)} keep",

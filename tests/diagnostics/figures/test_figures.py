@@ -90,6 +90,10 @@ def test_marks_that_are_rows_carry_their_row(figures):
     outline = figures["histogram"].data[0]
     assert list(outline.customdata[1:-1:2]) == list(range(len(outline.x) // 2 - 1))
     assert outline.y[1:-1:2].sum() == outline.y[2:-1:2].sum() == 60
+    for name in ("gini", "histogram"):
+        assert figures[name].layout.yaxis.range[0] < min(figures[name].layout.yaxis.tickvals) == 0, (
+            "no count below 0"
+        )
     assert list(traces(figures["gini"], "selected rows")[0].customdata) == [3, 50]
     assert list(traces(figures["mask"], "selected rows")[0].customdata) == [3, 50]
 
