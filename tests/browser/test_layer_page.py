@@ -21,6 +21,7 @@ from tests.browser.harness import (
     resize,
     screenshot,
     settled,
+    slider,
     step_slider,
 )
 from tests.browser.layer_page import (
@@ -219,6 +220,16 @@ def a_layer_is_kept(page: Page, app: AppServer) -> None:
     expect(page.get_by_text("The layer as the run")).to_be_visible()
 
 
+def the_target_stays_at_the_top(page: Page) -> None:
+    page.get_by_test_id("stMain").evaluate("(main) => main.scrollTo(0, 500)")
+    shown = slider(page, TARGET).evaluate("""(input) => {
+        const {left, top} = input.parentElement.getBoundingClientRect();
+        return top < 150 && Boolean(document.elementFromPoint(left + 1, top + 1)?.closest('.st-key-target-bar'));
+    }""")
+    assert shown, "the slider is on the screen, and nothing is above it"
+    page.get_by_test_id("stMain").evaluate("(main) => main.scrollTo(0, 0)")
+
+
 @pytest.mark.parametrize("colour_scheme", ["dark"])
 @pytest.mark.parametrize("viewport", [NARROW])
 def test_every_part_wide_and_narrow(page, colour_scheme, viewport, tmp_path: Path):
@@ -228,6 +239,7 @@ def test_every_part_wide_and_narrow(page, colour_scheme, viewport, tmp_path: Pat
         screenshot(page, f"layer-{size[0]}-{colour_scheme}")
         height = page.evaluate("() => document.querySelector('[data-testid=stMain]').scrollHeight")
         assert height <= size[1] * (3 if size == WIDE else 4)
+        the_target_stays_at_the_top(page)
     for name, shown in (
         ("Rows", ("row_scores", "row_path", "row_prices")),
         ("Masks", ("mask_uniform", "mask_optimal")),

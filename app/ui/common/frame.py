@@ -21,9 +21,10 @@ _STYLE = """
 [class*=st-key-signs-] > :not(:first-child) { flex: none; }
 [class*=st-key-signs-] button { position: relative; overflow: visible; min-height: 1.75rem; padding: 0 0.25rem; }
 [class*=st-key-signs-] button [data-testid=stMarkdownContainer] { position: absolute; right: 0; bottom: 100%;
-  z-index: 1; padding: 0 0.4rem; border-radius: 4px; background: #3b4252; width: max-content; }
+  z-index: 1; padding: 0 0.4rem; border-radius: 4px; background: #3b4252; width: max-content !important;
+  max-width: none; }
 [class*=st-key-signs-] button:not(:hover, :focus-visible) [data-testid=stMarkdownContainer] { clip-path: inset(50%); }
-[class*=st-key-signs-] button [data-testid=stMarkdownContainer] p { color: #fff; font-size: 0.8rem; }
+[class*=st-key-signs-] button [data-testid=stMarkdownContainer] p { color: #fff; font-size: 0.8rem; overflow: visible; }
 [class*=st-key-signs-] [data-testid=stPopoverButton] div[aria-hidden=true] { display: none; }
 @media (min-width: 900px) {
 [data-testid=stMainBlockContainer] { padding: 0.75rem 1.5rem 2rem; }

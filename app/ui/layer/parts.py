@@ -32,6 +32,13 @@ _FRAME = """
 :has(> .st-key-target-bar) { position: sticky; top: 0; z-index: 100; }
 [data-testid=stApp] :has(.st-key-target-bar), .st-key-target-bar { background-color: inherit; }
 .st-key-target-bar { padding-top: 0.2rem; }
+/* On a narrow page, below Streamlit's header, and there the slider alone: the other controls are above it. */
+@media (max-width: 899px) { :has(> .st-key-target-bar) { top: 3.75rem; } }
+@media (max-width: 640px) {
+:has(> .st-key-target-bar) { top: -5rem; }
+.st-key-target-bar > [data-testid=stHorizontalBlock], .st-key-target-bar > * > [data-testid=stHorizontalBlock] {
+  flex-direction: column-reverse; }
+}
 </style>
 """
 
