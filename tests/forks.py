@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from multiprocessing import reduction
 from multiprocessing.context import ForkServerContext
+from types import ModuleType
 from typing import IO
 
 
@@ -78,7 +79,12 @@ class Popen:
             args=(command[1:], environment, _Descriptor(writing), start_new_session),
             daemon=True,
         )
-        self._process.start()
+        # Otherwise the fork would first run the page that AppTest has left as the main module.
+        main, sys.modules["__main__"] = sys.modules["__main__"], ModuleType("__main__")
+        try:
+            self._process.start()
+        finally:
+            sys.modules["__main__"] = main
         os.close(writing)
         self.pid = self._process.pid
         self.stdout = None if reading is None else os.fdopen(reading, encoding="utf-8")
