@@ -9,6 +9,7 @@ from app.services.jobs.manager import JOBS
 from app.services.layer.keys import DEVICES
 from app.services.results.perplexities import method_of, perplexities
 from app.services.results.tables import agreement_map, has_sensitivities, model_map
+from app.services.runs.layer import METHOD_LABELS
 from app.services.runs.recoveries import recoveries_of
 from app.services.runs.store import STORE, StoredRun
 from app.ui.common import block_errors, tokens
@@ -89,7 +90,7 @@ def heading(run: Run, shown: ModelMap) -> None:
     facts = [
         run.model.title,
         f"score {request.score}",
-        f"allocation {request.pattern or request.allocation}",
+        f"allocation {request.pattern or METHOD_LABELS.get(request.allocation, request.allocation)}",
         f"budgets {run.budgets.get('method', request.budget)}",
         *(["kept weights refitted"] if request.refit and not request.solves else []),
         *(["blocks tuned"] if request.tune else []),

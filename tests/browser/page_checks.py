@@ -43,3 +43,21 @@ def kept_out(page: Page) -> list[str]:
         if found["impact"] in ("serious", "critical")
         for node in found["nodes"]
     ]
+
+
+def words(page: Page) -> int:
+    """How many words are read on a page of which nothing is opened; icons and numbers are none."""
+    return page.evaluate(
+        """() => {
+            const main = document.querySelector('[data-testid=stMain]');
+            const walk = document.createTreeWalker(main, NodeFilter.SHOW_TEXT);
+            const unread = '[data-testid=stIconMaterial], style, script, details:not([open]) .box';
+            let count = 0;
+            while (walk.nextNode()) {
+                const {parentElement: parent, textContent: text} = walk.currentNode;
+                if (parent.closest(unread) || !parent.getClientRects().length) continue;
+                count += text.match(/\\p{L}[\\p{L}\\p{N}_'’-]*/gu)?.length ?? 0;
+            }
+            return count;
+        }"""
+    )

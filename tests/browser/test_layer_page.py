@@ -49,7 +49,7 @@ from tests.browser.layer_page import (
     traces,
     views,
 )
-from tests.browser.page_checks import cut_labels, kept_out, overflow
+from tests.browser.page_checks import cut_labels, kept_out, overflow, words
 
 pytestmark = pytest.mark.browser
 
@@ -96,6 +96,7 @@ def test_first_visit(page, colour_scheme, app: AppServer, tmp_path: Path):
         drawn_whole_in_its_colours(page, colour_scheme)
         screenshot(page, f"layer-{size[0]}-light")
     assert kept_out(page) == []
+    assert words(page) < 451 / 2, "half of what there once were"
     what_is_pointed_at_lights_up_everywhere(page)
     a_click_or_a_box_selects(page)
     a_chart_grows(page)
