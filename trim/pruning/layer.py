@@ -103,7 +103,7 @@ def in_groups(
             or own.layer_quality in DIRECT_QUALITIES
             or received[name].text is not None
         )
-        padded = padded_vectors(inputs.shape[1], inputs.dtype) if inputs.shape[1] else 0
+        padded = 0 if alone or not inputs.shape[1] else padded_vectors(inputs.shape[1], inputs.dtype)
         key = name if alone else (own.allocation, own.score, shape, padded)
         groups.setdefault(key, []).append(name)
     parts = []
