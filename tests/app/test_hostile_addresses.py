@@ -201,7 +201,7 @@ def test_every_bound_control_takes_any_address(laboratory, values):
 
 
 @pytest.mark.parametrize("page", PARAMETERS)
-def test_every_page_stands_any_address(laboratory, seminar, page):
+def test_every_page_survives_any_address(laboratory, seminar, page):
     names = PARAMETERS[page]
 
     @VISITS

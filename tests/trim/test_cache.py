@@ -184,7 +184,7 @@ def test_numbers_may_be_nan():
         assert numbers == [1.5, pytest.approx(float("nan"), nan_ok=True)]
 
 
-def test_a_limit_that_is_no_number_is_found_before_the_work(monkeypatch: pytest.MonkeyPatch):
+def test_a_limit_that_is_not_a_number_is_found_before_the_work(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("TRIM_CACHE_LIMIT_BYTES", "much")
     with pytest.raises(trim.SettingsError, match="whole number"):
         cache.cached_numbers({"a": 1}, lambda: pytest.fail("measured"))

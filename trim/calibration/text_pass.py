@@ -301,7 +301,7 @@ class DensePass:
 
     @contextlib.contextmanager
     def block(self, layers: Iterable[nn.Linear]) -> Iterator[None]:
-        """Remember the dense weights of a block's layers, for as long as they are being pruned."""
+        """Hold the dense weights of a block's layers, for as long as they are being pruned."""
         self._weights = [(layer, nn.Parameter(layer.weight.clone(), requires_grad=False)) for layer in layers]
         try:
             yield

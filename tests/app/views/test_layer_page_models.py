@@ -199,7 +199,7 @@ def test_an_error_nobody_foresaw_is_gone_after_a_reload(llama, monkeypatch):
     assert len(LayerPage(model=str(llama), **SMALL_TEXT).charts) == 4
 
 
-def test_a_timeout_inside_the_work_is_no_endless_progress(llama, monkeypatch):
+def test_a_timeout_inside_the_work_ends_the_progress(llama, monkeypatch):
     failing_once(monkeypatch, "describe_model", TimeoutError("the Hub is slow"))
     with pytest.raises(AssertionError, match="encountered an error"):
         LayerPage(model=str(llama), **SMALL_TEXT)
@@ -209,7 +209,7 @@ def test_a_timeout_inside_the_work_is_no_endless_progress(llama, monkeypatch):
 
 
 @pytest.mark.parametrize("content", ["nothing", "text", "broken"])
-def test_folders_and_files_that_are_no_model(tmp_path, content):
+def test_folders_and_files_that_are_not_models(tmp_path, content):
     path = tmp_path / "model"
     if content == "nothing":
         path.mkdir()

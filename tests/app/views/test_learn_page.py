@@ -250,7 +250,7 @@ def test_only_the_presenters_slides_turn_the_rooms(seminar, room):
      {"step": True, "frame": 0, "reveal": 0}, {"step": 1, "frame": 0.5, "reveal": 0},
      {"step": 1, "frame": 0, "reveal": 3}, {"step": "1", "frame": 0, "reveal": 0}],
 )  # fmt: skip
-def test_a_forged_place_is_none(forged):
+def test_a_forged_place_is_ignored(forged):
     pictures = [step.picture() if index < 2 else None for index, step in enumerate(STEPS)]
     assert pages.read_place(forged, STEPS, pictures, None) is None
     right = pages.read_place({"step": 1, "frame": 8, "reveal": 2, "at": 5}, STEPS, pictures, "mine")

@@ -229,7 +229,7 @@ def test_import(runs):
     assert page.table["Name"].count(NAME) == 2
 
 
-def test_import_of_what_is_no_run(runs):
+def test_import_of_what_is_not_a_run(runs):
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("../../evil.json", "{}")

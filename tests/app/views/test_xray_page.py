@@ -64,7 +64,7 @@ def test_what_was_done_to_a_checkpoint_and_whose_masks_they_are(folders):
     assert tokens["Added"].is_monotonic_decreasing
 
 
-def test_what_cannot_be_read_is_said_in_words(tmp_path):
+def test_what_cannot_be_read_is_explained(tmp_path):
     test = asked(tmp_path / "nothing")
     assert "there is no model" in test.error[0].value
     assert [button.label for button in test.button][-1] == "Try again"

@@ -242,7 +242,7 @@ def test_stretches(pieces: list[str], places: list[int], size: int, data: st.Dat
     assert text.stretches(places, size) == [part[place : place + size] for place in places]
 
 
-def test_a_byte_order_mark_is_no_text(tmp_path: Path):
+def test_a_byte_order_mark_is_not_text(tmp_path: Path):
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf" + b"word " * 100)
     (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + json_lines(["word " * 100]))
     for name in ("a.txt", "a.jsonl"):
@@ -353,7 +353,7 @@ def test_a_file_too_large_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert "13 bytes" in refusal(tmp_path / "a.txt")
 
 
-def test_places_that_are_no_file(tmp_path: Path):
+def test_places_that_are_not_files(tmp_path: Path):
     assert "no file" in refusal(tmp_path / "gone.txt")
     assert "no file" in refusal("gone.jsonl")
     assert "give one of" in refusal(tmp_path)

@@ -174,7 +174,7 @@ def test_a_full_memory_halves_the_batch(llama: Path, tmp_path: Path, monkeypatch
         ),  # no layer's own
     ],
 )
-def test_what_is_no_number_names_its_layer(llama: Path, tmp_path: Path, where: str, said: str) -> None:
+def test_nan_names_its_layer(llama: Path, tmp_path: Path, where: str, said: str) -> None:
     model = trim.load_model(str(llama), device="cpu", dtype="float32")
     with torch.no_grad():
         model.module.get_submodule(where).weight[3] = torch.nan

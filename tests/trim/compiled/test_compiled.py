@@ -146,7 +146,7 @@ def compiling(tmp_path, monkeypatch):
     return results
 
 
-def test_a_cache_that_cannot_be_written_is_told_once(compiling, tmp_path):
+def test_a_cache_that_cannot_be_written_is_reported_once(compiling, tmp_path):
     (tmp_path / "cache").touch()
     found, (message,) = compiling()
     assert found == [14, 21]
@@ -154,7 +154,7 @@ def test_a_cache_that_cannot_be_written_is_told_once(compiling, tmp_path):
     assert "set TRIM_CACHE to a folder that can be written" in message
 
 
-def test_a_damaged_cache_is_told_and_compiled_anew(compiling, tmp_path):
+def test_a_damaged_cache_is_reported_and_compiled_anew(compiling, tmp_path):
     assert compiling() == ([14, 21], [])
     files = list((tmp_path / "cache" / "compiled").rglob("*.nb?"))
     assert files

@@ -117,7 +117,7 @@ def test_windows_that_cannot_be_evaluated(model, windows, message):
         trim.perplexity(model, windows)
 
 
-def test_a_run_is_put_on_its_model_and_taken_off(folder, run, model):
+def test_a_run_is_applied_to_its_model_and_removed(folder, run, model):
     dense = {name: layer.weight.clone() for name, layer in model.layers.items()}
 
     def crash_inside() -> None:

@@ -69,7 +69,7 @@ def test_what_is_reachable_stays_as_it_was_asked_for():
     assert budgets.clipped == ()
 
 
-def test_a_budget_that_is_no_number():
+def test_a_budget_that_is_not_a_number():
     with pytest.raises(trim.SettingsError, match=r"0\.up"):
         project_budgets(
             {"0.q": 0.3, "0.up": math.nan, "1.q": 0.5, "1.up": 0.4}, SHAPES, 0.5, 0.95, method="test"

@@ -118,7 +118,7 @@ def test_a_target_at_the_cap_that_whole_weights_cannot_reach():
 
 
 @pytest.mark.parametrize("target", [-0.1, 1.1, float("nan"), float("inf")])
-def test_targets_that_are_no_sparsity(target):
+def test_targets_that_are_not_sparsities(target):
     with pytest.raises(trim.SparsityError, match="target"):
         trim.total_count(target, 4, 10, 1.0)
 

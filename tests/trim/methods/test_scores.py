@@ -97,7 +97,7 @@ def test_ranks_are_the_inverse_of_the_order(score):
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf"), -1e-3])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
-def test_scores_that_are_no_scores_are_refused(bad, dtype):
+def test_what_is_not_a_score_is_refused(bad, dtype):
     score = torch.ones(3, 4, dtype=dtype)
     score[1, 2] = bad
     with pytest.raises(trim.NonFiniteError, match="finite and at least 0"):

@@ -79,7 +79,7 @@ def test_transformers_does_not_read_the_file_again(
     assert modeling_gguf_pytorch_utils.load_gguf_checkpoint is reading, "transformers is left as it was"
 
 
-def test_damage_in_the_cache_is_mended(tmp_path: Path, own_cache: Path):
+def test_damage_in_the_cache_is_repaired(tmp_path: Path, own_cache: Path):
     path = tmp_path / "tiny.gguf"
     write(path)
     model = trim.load_model(path, device="cpu")
@@ -103,7 +103,7 @@ def test_no_room_for_the_dequantized_weights(
         trim.load_model(path, device="cpu")
 
 
-def test_files_that_are_no_gguf(tmp_path: Path, own_cache: Path):
+def test_files_that_are_not_gguf(tmp_path: Path, own_cache: Path):
     path = tmp_path / "model.gguf"
     for content in (b"", b"<html>Not found</html>", b"PK\x03\x04 a zip"):
         path.write_bytes(content)

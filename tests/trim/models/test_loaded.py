@@ -238,7 +238,7 @@ def test_damaged_configuration_and_tokenizer(damaged: Path):
 @pytest.mark.parametrize(
     "source", ["", "\0", "demos", "./nowhere/model", "model.gguf", "a/b/c/d", "org/na me"]
 )
-def test_what_is_no_model_at_all(source: str):
+def test_what_is_not_a_model_at_all(source: str):
     assert "folder" in refusal(source)
 
 

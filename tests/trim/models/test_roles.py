@@ -15,7 +15,7 @@ def test_layers_that_share_an_input_are_of_one_parent():
     assert sharing_input("1.self_attn.o_proj", LLAMA) == ["1.self_attn.o_proj"]
 
 
-def test_an_mlp_is_whole_or_none():
+def test_an_mlp_is_complete_or_none():
     whole = MlpLayers("1.mlp.gate_proj", "1.mlp.up_proj", "1.mlp.down_proj")
     assert {mlp_layers(name, LLAMA) for name in whole.names} == {whole}
     assert mlp_layers("1.mlp.up_proj", ["1.mlp.up_proj", "1.mlp.gate_proj"]) is None

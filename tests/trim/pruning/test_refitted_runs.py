@@ -85,7 +85,7 @@ def test_one_window_cannot_be_held_out_and_fitted(llama, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_stopped_and_gone_on_with(llama, tmp_path):
+def test_stopped_and_resumed(llama, tmp_path):
     whole = pruned(llama, tmp_path / "whole")
     rough.stopped(pruned, llama, tmp_path / "stopped")
     trim.resume(tmp_path / "stopped")

@@ -28,7 +28,7 @@ def with_settings(path, settings):
         return path
 
 
-def test_the_heads_of_the_model_are_kept_beside_the_settings(tmp_path):
+def test_the_heads_of_the_model_are_kept_alongside_the_settings(tmp_path):
     heads = HeadLayout(query=6, key_value=2, size=4)
     with RunWriter.create(tmp_path / "run", SETTINGS, heads=heads):
         assert open_run(tmp_path / "run").heads == heads

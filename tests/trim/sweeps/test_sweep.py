@@ -172,7 +172,7 @@ def test_a_cell_equals_the_run_made_by_hand(done, model, tmp_path):
     assert of_sweep.perplexities[0]["perplexity"] == measured.result.perplexity
 
 
-def test_paths_hold_wherever_one_stands(model, tmp_path, monkeypatch):
+def test_paths_hold_from_any_folder(model, tmp_path, monkeypatch):
     (tmp_path / "text.txt").write_text("we the people " * 200)
     (tmp_path / "model").symlink_to(model)
     monkeypatch.chdir(tmp_path)
@@ -248,7 +248,7 @@ class _Killed(BaseException):
     pass
 
 
-def test_stopped_anywhere_it_goes_on_and_ends_the_same(done, model, tmp_path, monkeypatch):
+def test_stopped_anywhere_it_is_resumed_and_ends_the_same(done, model, tmp_path, monkeypatch):
     """Stopped in the middle of a cell, after pruning, and while masks are dropped."""
     path, stops, prunings = tmp_path / "s", [], []
     real_prune = cell.prune

@@ -172,7 +172,7 @@ def test_a_run_that_a_command_line_is_writing(jobs, tmp_path):
 
 
 @pytest.mark.parametrize("bad", ["..", "../x", "/etc", "a/b", ".jobs", "", "a\\b", "x" * 300])
-def test_an_id_is_no_path(jobs, bad):
+def test_an_id_is_not_a_path(jobs, bad):
     for asked in (jobs.state, jobs.resume):
         with pytest.raises(trim.RunError, match="There is no run"):
             asked(bad)

@@ -175,7 +175,7 @@ def test_row_sparsities_are_learned_from_other_vectors_windows_or_texts(own_labo
     assert found.titles == (key.sample.corpus, str(other))
 
 
-def test_a_layer_is_solved_beside_trim_and_the_optimum(own_laboratory, key, monkeypatch):
+def test_a_layer_is_solved_alongside_trim_and_the_optimum(own_laboratory, key, monkeypatch):
     """From one pass of the text, at any target and by any solver; cancelled, and with too little text."""
     model = own_laboratory.model(key.model).result(PATIENCE_SECONDS)
     study = study_job(own_laboratory, key).result(PATIENCE_SECONDS)

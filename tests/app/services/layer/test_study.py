@@ -118,7 +118,7 @@ def test_a_direct_quality_evaluates_only_what_was_tried(studied):
     np.testing.assert_array_equal(known, outcome.view.search.trace.tried)
 
 
-def test_no_gain_is_no_chosen_rate():
+def test_without_gain_no_rate_is_chosen():
     flat = layer_sample()
     equal_rows = flat.weight[:1].expand(12, -1).contiguous()
     same = study(sample=trim.LayerSample(flat.name, equal_rows, flat.inputs, flat.input_norm))

@@ -57,7 +57,7 @@ def test_what_has_not_changed_is_not_read_again(store, folders):
     assert store.layer("first", "1.mlp.gate_proj") is not layer
 
 
-def test_a_run_that_goes_on_is_read_again(folders, store):
+def test_a_run_that_grows_is_read_again(folders, store):
     path = make_run(folders[0] / "stopped", blocks=1)
     assert store.open("stopped").blocks == [0]
     shutil.rmtree(path)
@@ -126,5 +126,5 @@ def test_sweeps(store, folders):
     assert "damaged" in store.sweeps()[0].problem
 
 
-def test_no_folder_is_no_run(tmp_path):
+def test_without_a_folder_there_are_no_runs(tmp_path):
     assert RunStore(lambda: tmp_path / "nowhere", lambda: tmp_path / "neither").runs() == []

@@ -29,6 +29,6 @@ def test_typed_rates(text, rates):
 
 
 @pytest.mark.parametrize("text", ["fast", "0.01, <b>x</b>", "0,01 x", "1.2.3"])
-def test_what_is_no_rate_is_named(text):
+def test_what_is_not_a_rate_is_named(text):
     with pytest.raises(trim.SettingsError, match=r"numbers with commas between them; “.+” is not a number"):
         as_rates(text)

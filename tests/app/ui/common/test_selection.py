@@ -64,7 +64,7 @@ def test_typed_rows(text, rows):
         ("999999999", "“999999999” is not"),
     ],
 )
-def test_what_is_no_row_is_named(text, named):
+def test_what_is_not_a_row_is_named(text, named):
     with pytest.raises(RowsError, match=named):
         parse_rows(text, 50)
 

@@ -14,7 +14,7 @@ def page() -> None:
     st.text(pick_run([RunChoice("mine", st.session_state["label"]), RunChoice("other", "Other")], "other"))
 
 
-def test_an_old_label_is_no_run(monkeypatch: pytest.MonkeyPatch):
+def test_an_old_label_is_not_a_run(monkeypatch: pytest.MonkeyPatch):
     test = AppTest.from_function(page)
     test.query_params["run"] = "mine"
     test.session_state["label"] = "Mine · running"
