@@ -1,5 +1,6 @@
 """For all tests: what is set before any of them loads torch, and who runs which where several processes test."""
 
+import functools
 import gc
 import os
 import sys
@@ -35,16 +36,6 @@ settings.load_profile("everyday")
 LONG_TEXT = 100_000  # characters
 
 
-# Files whose tests fork processes.
-FORKING = (
-    "tests/app/services/jobs/test_continuations.py",
-    "tests/app/services/jobs/test_manager.py",
-    "tests/test_one_declaration.py",
-    "tests/trim/cli/test_cli.py",
-    "tests/trim/pruning/test_loop_processes.py",
-)
-
-
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     """A process at a time takes a file, or a lane of files: each lane makes its browser and app, or its fork, once."""
@@ -61,7 +52,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 def _lane(file: str) -> str:
     if file.startswith("tests/browser/"):
         return "pages"
-    return "forks" if file in FORKING else file
+    return "forks" if _forks(file) else file
+
+
+@functools.cache
+def _forks(file: str) -> bool:
+    """Return whether the file's tests fork processes."""
+    text = (Path(__file__).parents[1] / file).read_text(encoding="utf-8")
+    return "from tests import forks" in text or "forked_jobs" in text
 
 
 # Whole runs, subprocesses and pages: left out of `make test-fast`.
