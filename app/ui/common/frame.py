@@ -1,4 +1,4 @@
-"""The frame of all pages: their looks, with little room above the first picture, and the browser's Back."""
+"""The frame of all pages: their looks, with little room above the first picture, the browser's Back, its theme."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ import streamlit as st
 
 _STYLE = """
 <style>
-.st-key-back { display: none; }
+.st-key-scripts { display: none; }
 /* What is about to be drawn anew can be read meanwhile. */
 [data-stale=true] { opacity: 1 !important; }
 /* Pointed at, the accent would be on a fifth of itself: 3.9 : 1 in dark. */
@@ -45,11 +45,14 @@ _STYLE = """
 """
 
 
-_BACK = f"<script>{(Path(__file__).parent / 'back.js').read_text(encoding='utf-8')}</script>"
+_SCRIPTS = "".join(
+    f"<script>{(Path(__file__).parent / name).read_text(encoding='utf-8')}</script>"
+    for name in ("back.js", "theme.js")
+)
 
 
 def frame() -> None:
-    """Give the page its looks and its Back; called once, before anything is drawn."""
+    """Give the page its looks, its Back and a run in each theme; called once, before anything is drawn."""
     st.html(_STYLE)
-    with st.container(key="back"):
-        st.html(_BACK, unsafe_allow_javascript=True)
+    with st.container(key="scripts"):
+        st.html(_SCRIPTS, unsafe_allow_javascript=True)

@@ -368,7 +368,7 @@ function slides(root, data, send) {
     b: () => setBlack(!black), ".": () => setBlack(!black), Escape: () => setBlack(false),
   };
   const onKey = (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (!event.isTrusted || event.ctrlKey || event.metaKey || event.altKey) return;  // theme.js presses r, too
     const target = event.composedPath()[0];
     if (event.key === " " && target.tagName === "BUTTON") return;
     const action = keys[event.key.length === 1 ? event.key.toLowerCase() : event.key];

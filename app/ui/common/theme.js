@@ -1,0 +1,17 @@
+// Charts are drawn in the theme in which the page ran: where a reader or the system changes it, the page runs again.
+(() => {
+  const app = document.querySelector("[data-testid=stApp]");
+  if (window.trimTheme || !app) return;
+  window.trimTheme = true;
+  const isDark = () => {
+    const [red, green, blue] = getComputedStyle(app).backgroundColor.match(/\d+/g).map(Number);
+    return red + green + blue < 3 * 128;
+  };
+  let was = isDark();
+  const look = () => {
+    if (isDark() === was) return;
+    was = !was;
+    document.dispatchEvent(new KeyboardEvent("keydown", { key: "r", code: "KeyR", bubbles: true }));  // Streamlit's "run again"
+  };
+  new MutationObserver(() => setTimeout(look, 100)).observe(app, { attributes: true, attributeFilter: ["class"] });
+})();
