@@ -16,6 +16,7 @@ from app.services.server.access import SEMINAR
 from app.services.server.lru import Shared
 from app.ui.common.address import Bind
 from app.ui.common.present import LARGER, presenting
+from app.ui.common.segments import segments
 from app.ui.common.selection import drawn_anew
 from app.ui.common.studio import save_button, theme
 from app.ui.common.text import from_figure, plain
@@ -87,15 +88,7 @@ def card(
     with st.container(border=True, height="stretch", key=f"card-{key}"):
         chosen = next(iter(variants))
         if len(variants) > 1:
-            chosen = st.segmented_control(
-                "View",
-                list(variants),
-                default=chosen,
-                required=True,
-                key=f"{key}_view",
-                bind=bind,
-                label_visibility="collapsed",
-            )
+            chosen = segments("View", variants, f"{key}_view", bind=bind)
 
         def draw() -> _Drawn:
             drag = None if chosen not in selectable else "pan" if clickable else "select"

@@ -10,6 +10,7 @@ import trim
 from app.services.layer.keys import FIRST_LAYER, ModelKey, SampleKey
 from app.services.runs.uploads import store_text
 from app.ui.common.address import Bind
+from app.ui.common.segments import segments
 from app.ui.common.text import plain
 from trim.names import block_of
 
@@ -160,15 +161,15 @@ def choose_layer(names: Sequence[str], source: str) -> tuple[str, str]:
         paths = layer_paths(names, block)
         first = paths.index(path) if path in paths else 0
         path = st.selectbox("Layer", paths, first, key="layer", bind="query-params")
-        score = st.segmented_control(
+        score = segments(
             "Score",
-            list(trim.SCORES),
+            trim.SCORES,
+            "score",
             default="wanda",
-            required=True,
-            key="score",
             bind="query-params",
+            labelled=True,
             help="How important a weight is; pruning begins with the lowest scores.",
         )
-        if words := SCORE_WORDS.get(score or "wanda"):
+        if words := SCORE_WORDS.get(score):
             st.caption(words)
-    return f"{block}.{path}", score or "wanda"
+    return f"{block}.{path}", score

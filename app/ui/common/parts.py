@@ -4,22 +4,15 @@ from collections.abc import Sequence
 
 import streamlit as st
 
+from app.ui.common.segments import segments
+
 OVERVIEW = "Overview"
 ALL_LAYERS = "All layers"  # of a model, to pick one
 
 
 def choose_part(parts: Sequence[str], key: str = "part") -> str:
     """Choose which part of the page is open; the address holds it under the key."""
-    part = st.segmented_control(
-        "Part of the page",
-        list(parts),
-        default=OVERVIEW,
-        required=True,
-        key=key,
-        bind="query-params",
-        label_visibility="collapsed",
-    )
-    return part or OVERVIEW
+    return segments("Part of the page", parts, key, default=OVERVIEW, bind="query-params")
 
 
 def go_to_layer(name: str) -> None:

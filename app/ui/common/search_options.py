@@ -6,6 +6,7 @@ import streamlit as st
 
 import trim
 from app.ui.common.option_fields import as_rates, as_text, option_widget
+from app.ui.common.segments import segments
 from trim.runs.options import options
 from trim.runs.settings import PruneSettings
 
@@ -74,13 +75,13 @@ def default_options() -> SearchOptions:
 def fisher_wanted() -> bool:
     """Choose in the side bar whether the optimum's row weights are the rows' sensitivities."""
     with st.sidebar.popover("Optimal allocation", icon=":material/balance:", width="stretch"):
-        chosen = st.segmented_control(
+        chosen = segments(
             "Row weights of the optimum",
-            list(ROW_WEIGHT_WORDS),
+            ROW_WEIGHT_WORDS,
+            "row_weights",
             default="all alike",
-            required=True,
-            key="row_weights",
             bind="query-params",
+            labelled=True,
             help="What an error in a row's output counts for."
             + "".join(f"\n- `{name}`: {meaning}" for name, meaning in ROW_WEIGHT_WORDS.items()),
         )
@@ -90,16 +91,16 @@ def fisher_wanted() -> bool:
 
 def choose_shown() -> frozenset[str]:
     """Choose the methods whose allocation the charts show: uniform, and TRIM or the optimum or both."""
-    chosen = st.segmented_control(
+    chosen = segments(
         "Beside uniform",
-        list(SHOWN),
+        SHOWN,
+        "shown",
         default="TRIM",
-        required=True,
-        key="shown",
         bind="query-params",
+        labelled=True,
         help="Which allocation the charts, the inspector and the masks show. The table of rows always has all three.",
     )
-    return frozenset(("uniform", *SHOWN[chosen or "TRIM"]))
+    return frozenset(("uniform", *SHOWN[chosen]))
 
 
 def settings(target_sparsity: float, options: SearchOptions) -> trim.SearchSettings:

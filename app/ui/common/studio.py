@@ -13,6 +13,7 @@ import streamlit as st
 
 from app.services.results.pictures import NO_BROWSER, PICTURES, PictureError, PictureFormat, browser_path
 from app.ui.common.open_figure import figure_closed, figure_opened
+from app.ui.common.segments import segments
 from app.ui.common.text import from_figure, from_markdown, plain
 from diagnostics.export import arrays_npz, table_csv
 from diagnostics.figures.printed import (
@@ -83,9 +84,7 @@ def open_studio(make: Callable[[], View], file_name: str) -> None:
 def _studio(view: View, file_name: str) -> None:
     left, right = st.columns([5, 4], gap="medium")
     with right:
-        name = st.segmented_control(
-            "Width", list(PAGES), default=next(iter(PAGES)), required=True, key="studio_page"
-        )
+        name = segments("Width", PAGES, "studio_page", labelled=True)
         page = PAGES[name]
         points = st.number_input(
             "Font size (points)", MIN_FONT_POINTS, 40, page.points, key=f"studio_points_{name}"

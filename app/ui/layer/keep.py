@@ -7,6 +7,7 @@ import streamlit as st
 from app.services.results.picks import Pick
 from app.services.runs.layer import LayerView
 from app.ui.common.present import kept
+from app.ui.common.segments import segments
 from app.ui.common.seminar import presenter_only
 from app.ui.common.slots import compare_link
 from app.ui.common.text import plain
@@ -24,9 +25,7 @@ def keep_controls(study: "Study", outcome: "Outcome", shown: LayerView) -> None:
     labels = {each.label: each.method for each in shown.learned}
     label = next(iter(labels))
     if len(labels) > 1:
-        label = st.segmented_control(
-            "Allocation to keep", list(labels), default=label, required=True, key="allocation_to_keep"
-        )
+        label = segments("Allocation to keep", labels, "allocation_to_keep", labelled=True)
     name = st.text_input("Name", max_chars=80, placeholder="layer, target and method").strip()
     if st.button("Keep as a run", type="primary"):
         from app.services.layer.keep import keep

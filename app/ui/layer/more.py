@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import streamlit as st
 
 from app.services.runs.layer import LayerView
+from app.ui.common.segments import segments
 from trim.models.roles import in_mlp
 from trim.names import expert_number
 from trim.runs.folder import Run
@@ -51,16 +52,7 @@ def more_section(seen: Seen) -> None:
     views = ({"Experts": _experts} if expert_number(seen.view.name) else {}) | VIEWS
     if seen.live is None:
         del views[SOLVED]  # what a run solved is among its rows
-    chosen = st.segmented_control(
-        "Further view",
-        list(views),
-        default=next(iter(views)),
-        required=True,
-        key="more",
-        bind="query-params",
-        label_visibility="collapsed",
-    )
-    views[chosen](seen)
+    views[segments("Further view", views, "more", bind="query-params")](seen)
 
 
 # Each imports its own parts: with them come Plotly and SciPy, which the other parts of the page do not wait for.

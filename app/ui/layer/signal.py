@@ -10,6 +10,7 @@ import streamlit as st
 from app.services.layer.keys import SignalKey
 from app.ui.common.cards import View, card, theme
 from app.ui.common.diagnosis import Diagnosis, diagnosis
+from app.ui.common.segments import segments
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
 from app.ui.common.waiting import NothingToShow, finished, laboratory
@@ -92,13 +93,13 @@ class Draws:
 
 def _ask_draws(captured: int | None) -> Draws:
     """Ask what is drawn again; `captured`: how many vectors there are, if that is known."""
-    of: Drawn = st.segmented_control(
+    of = segments(
         "Drawn again",
-        list(KINDS),
+        KINDS,
+        "signal_kind",
         default="vectors",
         format_func=KINDS.__getitem__,
-        required=True,
-        key="signal_kind",
+        labelled=True,
     )
     if of == "texts":
         given = st.text_input(

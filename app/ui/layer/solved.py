@@ -12,6 +12,7 @@ from app.services.layer.keys import SolutionKey
 from app.services.runs.layer import METHOD_LABELS
 from app.ui.common import explanations
 from app.ui.common.cards import View, card, theme
+from app.ui.common.segments import segments
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
 from app.ui.common.waiting import NothingToShow, finished, laboratory
@@ -76,16 +77,7 @@ def solved_section(seen: Seen) -> None:
     if not is_live(study):
         st.info("This is computed with the live model, which is being loaded.", icon=":material/bolt:")
         return
-    solver = st.segmented_control(
-        "Solver",
-        list(SOLVERS),
-        default=next(iter(SOLVERS)),
-        required=True,
-        format_func=METHOD_LABELS.__getitem__,
-        key="solver",
-        bind="query-params",
-        label_visibility="collapsed",
-    )
+    solver = segments("Solver", SOLVERS, "solver", format_func=METHOD_LABELS.__getitem__, bind="query-params")
     try:
         found = solution_of(study, outcome, solver)
     except NothingToShow:

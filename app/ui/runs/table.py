@@ -8,6 +8,7 @@ import streamlit as st
 from streamlit.elements.lib.column_types import ColumnConfig
 
 from app.services.runs.facts import RunFacts
+from app.ui.common.segments import segments
 from app.ui.common.text import plain
 
 KINDS = {"All": "", "Whole models": "model", "Single layers": "layer", "Recovered": "recovery"}
@@ -27,10 +28,8 @@ def choose_run(facts: Sequence[RunFacts]) -> str | None:
         max_chars=200,
         icon=":material/search:",
     )
-    kind = right.segmented_control(
-        "Kind", list(KINDS), default="All", required=True, key="kind", bind="query-params"
-    )
-    kind = kind or "All"  # nothing, where the address says nothing after the "="
+    with right:
+        kind = segments("Kind", KINDS, "kind", default="All", bind="query-params", labelled=True)
     found = [
         each
         for each in facts
