@@ -27,7 +27,10 @@ LETTERS = {
     "options", "default", "value", "code_text", "raw_values", "raw_value", "set_value", "query_params", "query_string",
     "placeholder", "page", "url", "file_name", "id", "data", "alt", "arrow_data",
 }  # fmt: skip
-OURS = f"<script>{(ROOT / 'app/ui/common/back.js').read_text(encoding='utf-8')}</script>"
+OURS = "".join(
+    f"<script>{(ROOT / 'app/ui/common' / name).read_text(encoding='utf-8')}</script>"
+    for name in ("back.js", "theme.js")
+)
 PAGES = {
     "model": {"run": "evil", "from": "evil"},
     "runs": {"run": "evil"},
