@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from trim import __version__
 from trim.cli.diagnose import add_diagnose
 from trim.cli.evaluate import add_evaluate, add_generate
 from trim.cli.prune import add_prune, add_resume
@@ -57,6 +58,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=started, description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--version", action="version", version=f"TRIM Lab {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     add_prune(commands)
     add_resume(commands)

@@ -119,6 +119,12 @@ def test_every_option_reaches_its_setting(llama, text, tmp_path, capsys):
     assert trim.open_run(out).name == "mine <b>"
 
 
+def test_the_version(capsys: pytest.CaptureFixture[str]):
+    with pytest.raises(SystemExit, match=r"^0$"):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"TRIM Lab {trim.__version__}\n"
+
+
 @pytest.mark.parametrize(
     "command", ["", "prune", "sweep", "resume", "apply", "export", "evaluate", "inspect", "cache"]
 )
