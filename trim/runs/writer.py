@@ -43,7 +43,8 @@ class FolderWriter:
 
     def __exit__(self, *exception: object) -> None:
         if self._events is not None:
-            self._events.close()
+            with contextlib.suppress(OSError):  # reported by `log` already
+                self._events.close()
         self._lock.release()
 
     def log(self, event: dict) -> None:

@@ -11,6 +11,7 @@ from safetensors.numpy import save
 import trim
 from diagnostics import concentration, similarity
 from tests.trim.runs.conftest import SETTINGS, make_layer, make_record
+from trim.files import is_locked
 from trim.methods.gini import gini
 from trim.models.heads import HeadLayout
 from trim.runs.array_files import write_arrays
@@ -26,6 +27,16 @@ def with_settings(path, settings):
     """A run whose config.json holds these settings, with their fingerprint."""
     with RunWriter.create(path, settings):
         return path
+
+
+def test_a_log_on_a_full_disk_says_how_to_resume_and_leaves_the_folder_free(tmp_path):
+    with (
+        pytest.raises(trim.RunError, match=r"events\.jsonl cannot be written \(No space left.*resume"),
+        RunWriter.create(tmp_path / "run", SETTINGS) as writer,
+    ):
+        (tmp_path / "run/events.jsonl").symlink_to("/dev/full")
+        writer.log({"event": "Note"})
+    assert not is_locked(tmp_path / "run")
 
 
 def test_the_heads_of_the_model_are_kept_alongside_the_settings(tmp_path):
