@@ -38,7 +38,7 @@ class BlockModel(Protocol):
         """Lend the model with the weights outside its blocks."""
 
     def forget(self) -> None:
-        """Let go of what memory holds for later."""
+        """Release cached weights."""
 
 
 class LoadedModel:
@@ -57,14 +57,14 @@ class LoadedModel:
         return contextlib.nullcontext(self.module)
 
     def forget(self) -> None:
-        """Release nothing: nothing is held for later."""
+        """Do nothing: all weights stay in memory."""
 
 
 class BlockStates:
-    """Hidden states of a text in several slots, and what each block is called with.
+    """Hidden states of a text in several slots, and the arguments of each block.
 
     Attributes:
-        model: block by block.
+        model: the model, block by block.
         calibration: the text.
         kept: (slots · sequences, length, …), slot after slot.
         batch: windows in one pass; halves when memory runs out.
@@ -73,10 +73,10 @@ class BlockStates:
     def __init__(
         self, model: BlockModel, calibration: Calibration, kept: Activations, batch: int, why: str
     ) -> None:
-        """Begin with empty slots; `why` says in an error what else a window takes memory for: "with its logits".
+        """Begin with empty slots; `why` tells in an error what else a window needs memory for, as in "with its logits".
 
         Raises:
-            ModelError: blocks read more than hidden states of others.
+            ModelError: a block reads more than the hidden states of the previous one.
         """
         if trial_of(model.module).shares:
             raise ModelError(
@@ -97,7 +97,7 @@ class BlockStates:
             self.in_batches(lambda part: self.write(0, part, self._record(module, part)))
 
     def propagate(self, index: int, block: nn.Module) -> None:
-        """Fill the slot after a block's with what the block makes of its own."""
+        """Fill the slot after a block's with the block's output."""
 
         def through(part: slice) -> None:
             self.write(index + 1, part, self.replay(index, block, part, self.read(index, part)))
@@ -105,11 +105,11 @@ class BlockStates:
         self.in_batches(through)
 
     def replay(self, index: int, block: nn.Module, part: slice, states: Tensor) -> Tensor:
-        """Return what a block makes of some windows' hidden states."""
+        """Return a block's output for some windows' hidden states."""
         return self.calls(part)[index].replay(block, states)
 
     def calls(self, part: slice) -> list[BlockCall]:
-        """Return what each block is called with on some windows."""
+        """Return the arguments of each block on some windows."""
         if (part.start, part.stop) not in self._calls:
             with self.model.outside() as module:
                 self._record(module, part)
@@ -129,7 +129,7 @@ class BlockStates:
         return None if mask is None else mask[part].to(self.model.device)
 
     def in_batches(self, work: Callable[[slice], None]) -> None:
-        """Work on part after part of the windows, with half the batch as often as memory runs out.
+        """Work on part after part of the windows, and halve the batch whenever memory runs out.
 
         Raises:
             NotEnoughMemoryError: not even one window fits.
@@ -152,7 +152,7 @@ class BlockStates:
             )
 
     def _record(self, module: nn.Module, part: slice) -> Tensor:
-        """Note what the blocks are called with; returns the embedded text. What is the same twice is kept once."""
+        """Record the arguments of the blocks, equal ones once, and return the embedded text."""
         tokens = self.calibration.tokens[part].to(self.model.device)
         states, calls = record_calls(module, self.model.blocks, tokens, self.mask(part))
         self._calls[part.start, part.stop] = shared(calls, next(iter(self._calls.values()), None))
@@ -174,10 +174,10 @@ def embedded_text(
     """Embed a text for a loaded model whose blocks are then run one by one, without gradients.
 
     Args:
-        model: on its device; hidden states that memory does not hold lie in the temporary folder.
+        model: on its device; hidden states that memory does not hold go to the temporary folder.
         calibration: the text.
-        slots: how many hidden states of it are kept at a time; the first is the embedded text's.
-        batch: windows in one pass; None: chosen by itself.
+        slots: how many hidden states of the text are kept at a time; the first is the embedded text's.
+        batch: windows in one pass; None: chosen automatically.
         why: as for `BlockStates`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The calibration text: its tokens, what is padding, and whose input vectors are kept."""
+"""The calibration text: its tokens, its padding, and the tokens whose input vectors are kept."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,9 +20,9 @@ class Calibration:
     Attributes:
         tokens: (sequences, length) int64.
         mask: (sequences, length) bool, False where there is padding; None: all tokens are real.
-        positions: (sequences, V) int64, ascending: whose input vectors are kept.
-        ranks: (sequences, length) int64, the order in which a window's tokens are chosen: `positions` are those of a
-            rank below V, and an expert's the V of lowest rank among its own.
+        positions: (sequences, V) int64, ascending: the tokens whose input vectors are kept.
+        ranks: (sequences, length) int64, the order in which a window's tokens are chosen. `positions` have a rank below
+            V; an expert keeps the V lowest ranks among its own tokens.
     """
 
     tokens: Tensor = field(repr=False)
@@ -43,7 +43,7 @@ class Calibration:
         """Choose distinct positions among the real tokens of each sequence: random ones, or the last.
 
         Raises:
-            SettingsError: a sequence has fewer real tokens than vectors are asked of it, or no such choice.
+            SettingsError: a sequence has fewer real tokens than `vectors_per_sequence`, or `input_vectors` is unknown.
         """
         if input_vectors not in INPUT_VECTORS:
             raise SettingsError(
@@ -85,7 +85,7 @@ class Calibration:
 
     @property
     def held_out(self) -> int:
-        """Return how many windows, the last ones, are held out where changed weights are judged."""
+        """Return how many windows, the last ones, are held out to judge changed weights."""
         return max(1, round(_HELD_OUT * self.sequences))
 
     @property
@@ -99,10 +99,10 @@ class Calibration:
         return self.tokens.numel() if self.mask is None else int(self.mask.sum())
 
     def require_tokens(self, shapes: Mapping[str, tuple[int, int]]) -> None:
-        """Refuse a text that does not say how the inputs of layers (D, N) depend on each other.
+        """Require enough tokens to tell how the inputs of layers (D, N) depend on each other.
 
         Raises:
-            SettingsError: it has fewer tokens than a layer has inputs.
+            SettingsError: the text has fewer tokens than a layer has inputs.
         """
         name, (_, columns) = max(shapes.items(), key=lambda item: item[1][1])
         if self.real_tokens < columns:

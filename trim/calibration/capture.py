@@ -27,21 +27,21 @@ from trim.models.loaded import Model
 from trim.names import block_of
 from trim.progress import Meter, ProgressListener
 
-# Tokens in one forward pass on the CPU: a pass of more takes as long for each of them, and answers later.
+# Tokens in one forward pass on the CPU: larger passes are not faster per token, and report progress less often.
 CPU_PASS_TOKENS = 1024
-FIRST_WINDOWS = 8  # that suffice for a first result
+FIRST_WINDOWS = 8  # windows that suffice for a first result
 
 
 @dataclass(frozen=True, eq=False)
 class LayerSample:
-    """One layer and what it received.
+    """One layer and its inputs.
 
     Attributes:
         name: such as "15.mlp.gate_proj".
         weight: (D, N).
         inputs: (N, L), L vectors of the calibration windows, at random positions or the last ones.
         input_norm: (N,) float32, √(Σ x_j² over all tokens / sequences).
-        text: the products of all tokens, which solvers need; None: not asked for.
+        text: the products of all tokens, which solvers need; None: not captured.
     """
 
     name: str
@@ -51,7 +51,7 @@ class LayerSample:
     text: TextProducts | None = field(default=None, repr=False)
 
     def scored(self, score: str, sensitivity: Tensor | None = None) -> ScoredLayer:
-        """Sweep the layer by one of `SCORES`; `sensitivity`: (D,), for what is optimal.
+        """Sweep the layer by one of `SCORES`; `sensitivity`: (D,), for optimal allocations.
 
         Raises:
             NonFiniteError: a weight or an activation is NaN or infinite.
@@ -70,8 +70,8 @@ def scored_layers(
     weight, norms = (
         _in_one(each) for each in zip(*((one.weight, one.input_norm) for one in samples), strict=True)
     )
-    measured = SCORES[score]
-    scores = measured(weight[0], norms[0])[None] if len(samples) == 1 else torch.vmap(measured)(weight, norms)
+    score_of = SCORES[score]
+    scores = score_of(weight[0], norms[0])[None] if len(samples) == 1 else torch.vmap(score_of)(weight, norms)
     vectors = tuple(each.inputs.shape[1] for each in samples)
     most = max(vectors)
     inputs = _in_one(
@@ -104,29 +104,27 @@ def capture(
     progress: ProgressListener | None = None,
     partial: Callable[[dict[str, LayerSample]], None] | None = None,
 ) -> dict[str, LayerSample]:
-    """Run the dense model over the windows once, and keep what the chosen layers received.
+    """Run the dense model over the windows once, and return the inputs of the chosen layers.
 
-    What was captured stays in the cache under a fingerprint of the model, the windows and the settings, so that a
-    layer captured before costs no forward pass. Where the cache cannot be written to, the result is complete all the
-    same, and a `CacheWarning` says so.
+    They are cached under a fingerprint of the model, the windows and the settings, so that a layer captured before
+    costs no forward pass. If the cache cannot be written, the result is still complete, and a `CacheWarning` says so.
 
     Args:
         model: from `load_model`.
         windows: (sequences, length) int64 tokens, from `load_corpus`; all of them are real, none is padding.
         layers: names or shell patterns.
         vectors_per_sequence: how many input vectors are kept of each window; L is this times the sequences.
-        input_vectors: which ones: "random", or "last", the last of each window, as the TRIM authors take.
-        seed: decides at which random positions.
-        also: further layers to put into the cache if a forward pass is needed anyway.
+        input_vectors: "random", or "last": those of the last tokens of each window, as the TRIM authors take.
+        seed: the seed of the random positions.
+        also: further layers to cache if a forward pass is needed anyway.
         products: whether to sum up the products of all tokens too, (N, N) of each layer; these are not cached.
         progress: called at each block of each forward pass.
-        partial: called with what the chosen layers have received so far: after 8 windows, 16, 32 and so on. What is
-            returned in the end is the same with and without.
+        partial: called with the samples so far after 8 windows, 16, 32 and so on; does not change the result.
 
     Raises:
         LayerNotFoundError: a pattern matches nothing.
-        SettingsError: tokens that the model does not know, more vectors asked for than a window has tokens, or fewer
-            tokens than a layer has inputs, where products are asked for.
+        SettingsError: tokens outside the vocabulary, more vectors than a window has tokens, or, with products, fewer
+            tokens than a layer has inputs.
         CorpusError: windows longer than the model reads at once.
         NonFiniteError: a layer receives NaN or infinity; the message names it.
         NotEnoughMemoryError: not even one window at a time fits into the device's memory.
@@ -137,9 +135,8 @@ def capture(
     )
     _check_windows(model, windows)
     if products:
-        asked_of = {name: model.layers[name] for name in names}
         calibration.require_tokens(
-            {name: (layer.out_features, layer.in_features) for name, layer in asked_of.items()}
+            {name: (model.layers[name].out_features, model.layers[name].in_features) for name in names}
         )
     folder = _cache_entry(model, windows, calibration.positions)
     files = {name: folder / f"{name}.safetensors" for name in model.layers}
@@ -164,7 +161,7 @@ def stored_capture(
     vectors_per_sequence: int = 2,
     seed: int = 0,
 ) -> dict[str, LayerSample] | None:
-    """Return what `capture` would return, if all of it is in the cache; None: a forward pass is needed."""
+    """Return the result of `capture` if it is cached completely; None: a forward pass is needed."""
     calibration = Calibration.of(windows, vectors_per_sequence=vectors_per_sequence, seed=seed)
     folder = _cache_entry(model, windows, calibration.positions)
     samples = {}
@@ -193,7 +190,7 @@ def _sample(model: Model, name: str, received: LayerInputs) -> LayerSample:
 
 @dataclass(frozen=True)
 class _Watch:
-    """Listeners to a forward pass of the text: to its progress, and to the inputs of some layers so far."""
+    """The listeners to a forward pass: to its progress, and to the inputs of some layers so far."""
 
     model: Model
     layers: list[str]
@@ -206,12 +203,12 @@ class _Watch:
             received = listener.received(self.layers, windows)
             if any(not each.inputs.shape[1] for each in received.values()):
                 return  # no token has been routed to an expert yet
-            with torch.inference_mode(False):  # the observer computes as elsewhere
+            with torch.inference_mode(False):  # the listener runs in the caller's mode
                 self.partial({name: _sample(self.model, name, received[name]) for name in self.layers})
 
     @contextlib.contextmanager
     def at_each_block(self, meter: Meter, what: str, size: int, blocks: int) -> Iterator[None]:
-        """Report the way of some windows through the blocks."""
+        """Report progress at each block that some windows enter."""
         done = meter.done
 
         def entered(index: int) -> None:
@@ -244,7 +241,7 @@ def _capture_with_spare(
     watch: _Watch,
     products: ProductsRequest | None,
 ) -> dict[str, LayerInputs]:
-    """Capture what the wanted layers receive, and the spare ones unless memory is short."""
+    """Capture the inputs of the wanted layers, and of the spare ones unless one of these overflows."""
     both = model.select({*wanted, *spare})
     try:
         return _capture(model, calibration, both, watch, products)
@@ -301,7 +298,7 @@ def _forward(
 
 
 def _cache_entry(model: Model, windows: Tensor, positions: Tensor) -> Path:
-    """Return the folder of these settings in the cache; its name holds everything that changes what is captured."""
+    """Return the cache folder of these settings; its name depends on everything that changes the result."""
     settings = {
         "model": [model.fingerprint, model.weights_key],
         "dtype": str(model.dtype),

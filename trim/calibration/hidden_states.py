@@ -18,7 +18,7 @@ from trim.errors import SettingsError
 if sys.platform != "win32":  # Windows has no such limits
     import resource
 
-# What activations may take of what is free: the rest is for a block, its curves and a batch in flight.
+# Shares of the free memory that activations may take; the rest is for a block, its curves and a batch in flight.
 _SHARE_OF_GPU = 0.4
 _SHARE_OF_RAM = 0.5
 
@@ -36,7 +36,7 @@ class Activations:
     storage: str
 
     def read(self, part: slice, device: torch.device) -> Tensor:
-        """Return a batch on the device; a copy, unless it is there already."""
+        """Return a batch on the device; a view if it is stored there."""
         return self.states[part].to(device)
 
     def write(self, part: slice, states: Tensor) -> None:
@@ -56,11 +56,11 @@ def activations(
     """Allocate room for hidden states in the fastest storage that holds them; freed when the `with` block ends.
 
     Args:
-        shape: (sequences, length, …), the last of a token.
+        shape: (sequences, length, …), with the shape of a token's state last.
         dtype: the type in which the model computes.
         device: where the model computes.
-        folder: where a file may be laid when memory does not suffice; the file is gone afterwards.
-        limit_bytes: the most that may be held in memory; None: part of what is free.
+        folder: where a temporary file is made when memory does not suffice.
+        limit_bytes: the most memory that hidden states may take; None: a share of the free memory.
 
     Raises:
         SettingsError: neither memory nor disk has room.
@@ -84,7 +84,7 @@ def activations(
     os.close(descriptor)
     try:
         os.truncate(name, size)
-        # A shared mapping: the system may write it back at any time, and no data limit counts it.
+        # The system may write a shared mapping back at any time, and does not count it towards a data limit.
         flat = torch.from_file(name, shared=True, size=torch.Size(shape).numel(), dtype=dtype)
         yield Activations(flat.view(shape), "disk")
     finally:
@@ -93,7 +93,7 @@ def activations(
 
 
 def _free_bytes(device: torch.device) -> int:
-    """Return the memory that is free now, also under a data limit of this process."""
+    """Return the free memory, within the data limit of this process."""
     free = available_bytes(device)
     if sys.platform != "win32" and device.type == "cpu":
         limit, _ = resource.getrlimit(resource.RLIMIT_DATA)

@@ -18,7 +18,7 @@ from trim.matmul import full_product
 from trim.methods.least_squares import TextProducts
 from trim.models.experts import Routing
 
-# Of fewer tokens an expert's norms say little, and it is pruned by the size of its weights alone.
+# The norms of fewer tokens say little, so an expert that receives fewer is pruned by magnitude.
 MIN_TOKENS = 32
 
 
@@ -27,15 +27,14 @@ class LayerInputs:
     """The input of one layer.
 
     Attributes:
-        inputs: (N, L), the kept input vectors; of an expert as many as there are, at most as of any other layer.
+        inputs: (N, L), the kept input vectors; an expert that receives few tokens has fewer than other layers.
         input_norm: (N,) float32, √(Σ x_j² over real tokens / sequences).
-        text: products over the real tokens, but those held out; None: they were not asked for.
-        held_out: the same over the tokens that were held out; None: none were.
-        dense_inputs: (N, L), what it would have received of the dense model where it received `inputs`; None: that was
-            not asked for.
-        lost: (D, L) float32, what the residual stream that it writes to had lost there, in terms of its output; None:
-            it writes to none, or that was not asked for.
-        tokens: how many real tokens it received, of which alone all of this is; None: all, since it is not an expert's.
+        text: products over the real tokens, except those held out; None: not captured.
+        held_out: the same over the tokens held out; None: no tokens were held out.
+        dense_inputs: (N, L), the layer's inputs in the dense model for the same tokens; None: not captured.
+        lost: (D, L) float32, the error of the residual stream that the layer writes to, in units of its output; None:
+            it writes to none, or the error was not captured.
+        tokens: how many real tokens an expert received, to which everything here is limited; None: not an expert's.
     """
 
     inputs: Tensor = field(repr=False)
@@ -48,11 +47,11 @@ class LayerInputs:
 
     @property
     def too_few(self) -> bool:
-        """Whether it is an expert's that received fewer than `MIN_TOKENS`."""
+        """Whether the layer is an expert's that received fewer than `MIN_TOKENS`."""
         return self.tokens is not None and self.tokens < MIN_TOKENS
 
     def aim(self, weight: Tensor) -> Tensor:
-        """Return the outputs for `inputs` that changed weights aim at, (D, L) float32, of the dense weight (D, N)."""
+        """Return the outputs for `inputs` at which changed weights aim, (D, L) float32; `weight` is dense, (D, N)."""
         outputs = full_product(weight, self.inputs if self.dense_inputs is None else self.dense_inputs)
         return outputs if self.lost is None else outputs + self.lost
 
@@ -63,7 +62,7 @@ class DenseBatch:
 
     Attributes:
         inputs: by layer.
-        stream: (batch, length, hidden), the residual stream that the one layer writes to; None: it writes to none.
+        stream: (batch, length, hidden), the residual stream that a single layer writes to; None: it writes to none.
     """
 
     inputs: Mapping[str, Heard]
@@ -71,7 +70,7 @@ class DenseBatch:
 
 
 class InputListener:
-    """Running statistics of some layers; layers called with the same tensor share one of them."""
+    """Running statistics of the inputs of some layers; layers called with the same tensor share theirs."""
 
     def __init__(
         self,
@@ -80,19 +79,27 @@ class InputListener:
         products: ProductsRequest | None = None,
         writer: ResidualWriter | None = None,
     ) -> None:
-        """Listen to some layers; sum up `products` too, None: none; of a `writer` alone also what its stream lost."""
+        """Listen to some layers.
+
+        Args:
+            calibration: the text.
+            layers: the layers by name.
+            products: the products to sum up; None: no products.
+            writer: the only layer, where the error of the residual stream that it writes to is wanted.
+        """
         self.calibration = calibration
         self.layers = layers
         self.products = products
         self.writer = writer
-        self._groups: dict[str, list[str]] = {}  # by the first name of each
-        self._squares: dict[str, list[Tensor]] = {}  # of each batch, by the first names
+        # A group is known by the name of its first layer.
+        self._groups: dict[str, list[str]] = {}
+        self._squares: dict[str, list[Tensor]] = {}  # one of each batch
         self._vectors: dict[str, list[Tensor]] = {}
         self._sums: dict[tuple[str, bool], ProductSums] = {}  # by layer, and whether held out
         self._dense_vectors: dict[str, list[Tensor]] = {}
         self._tokens: dict[str, int] = {}  # of experts' layers
         self._part = slice(0)
-        self._to_come: set[str] = set()  # of those that are watched in this batch
+        self._to_come: set[str] = set()  # layers of this batch that have not been called yet
         self._stops = True
         self._last: tuple[Tensor, list[str]] | None = None
         self._dense: DenseBatch | None = None
@@ -102,7 +109,7 @@ class InputListener:
 
     @property
     def groups(self) -> list[list[str]]:
-        """The layers in order of use; those of a group receive the same."""
+        """The layers in order of use; the layers of a group receive the same tensor."""
         return list(self._groups.values())
 
     @contextlib.contextmanager
@@ -111,12 +118,12 @@ class InputListener:
     ) -> Iterator[None]:
         """Watch the layers inside the `with` block, while the sequences of `part` go through.
 
-        The block ends before the layer that is called last, whose output is not needed.
+        The forward pass stops at the last of these layers, unless its output is needed.
 
         Args:
             part: the sequences.
-            dense: what the layers receive of the dense model for the same tokens; None: that is not asked for.
-            to_the_end: whether the output is needed; so it is of a writer.
+            dense: the inputs of the layers in the dense model for the same tokens; None: not captured.
+            to_the_end: whether the output is needed; with a writer it always is.
         """
         self._dense = dense
         first_batch = not self._groups
@@ -135,7 +142,7 @@ class InputListener:
             self._last = self._dense = self._chosen = self._of_writer = None
 
     def end(self, stream: Tensor) -> None:
-        """Receive what the block returned, (batch, length, hidden): the stream that the writer's output is added to."""
+        """Receive the block's output, (batch, length, hidden): the stream that the writer's output is added to."""
         if (
             self.writer is None
             or self._dense is None
@@ -190,7 +197,7 @@ class InputListener:
         return sequences * self.calibration.length
 
     def _real(self, heard: Heard) -> tuple[Tensor, Tensor | None]:
-        """Return the inputs of the real tokens, (n, N), and the places of these, ascending; None: all of the batch."""
+        """Return the inputs of the real tokens, (n, N), and their places in the batch, ascending; None: all places."""
         if self.calibration.mask is None:
             return heard.values, heard.tokens
         mask = self.calibration.mask[self._part].flatten().to(heard.values.device)
@@ -202,7 +209,7 @@ class InputListener:
     def _in_both(
         self, values: Tensor, places: Tensor | None, dense: Heard
     ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Return the inputs of tokens that reach the layer in the dense model too, their places, and those of it."""
+        """Return inputs, places and dense inputs of the tokens that reach the layer in both models."""
         if dense.tokens is None:
             return values, places, dense.values if places is None else dense.values[places]
         if places is None:
@@ -212,9 +219,9 @@ class InputListener:
         return values, places, dense.values[torch.searchsorted(dense.tokens, places)]
 
     def _kept(self, places: Tensor | None, routing: Routing | None, expert: int) -> Tensor:
-        """Find which of the tokens in these places give their input vectors, (vectors,): V of each window.
+        """Choose the tokens whose input vectors are kept, (vectors,): V of each window, as indices into `places`.
 
-        `routing`: where the places are all that it gives the expert, and all experts' are found at once; None: others.
+        `routing`: gives the expert exactly these places, so that all experts are handled at once; None: it does not.
         """
         if places is None:
             length, positions = self.calibration.length, self.calibration.positions[self._part]
@@ -230,8 +237,8 @@ class InputListener:
         """Find, for each expert, which of its tokens are the V of lowest rank in their window, ascending.
 
         Args:
-            places: (n,) of the experts' tokens, one expert's after the other's.
-            counts: how many tokens each has.
+            places: (n,) places of the experts' tokens, expert after expert.
+            counts: how many tokens each expert has.
         """
         length, vectors = self.calibration.length, self.calibration.positions.shape[1]
         ranks = self.calibration.ranks[self._part].flatten().to(places.device)

@@ -1,4 +1,4 @@
-"""The linear layers of a block: which there are, what each receives in a call, and checks of them."""
+"""The linear layers of a block, their inputs in a call, and checks of them."""
 
 import contextlib
 import functools
@@ -20,7 +20,7 @@ def linear_layers(block: nn.Module, index: int, chosen: Iterable[str] | None = N
 
 
 def require_finite(weights: Mapping[str, Tensor]) -> None:
-    """Look at weights before any text goes through them: NaN spreads, and would be found in some other layer.
+    """Require finite weights before a text goes through them: NaN spreads, and would be found in some other layer.
 
     Raises:
         NonFiniteError: a weight is NaN or infinite; the message names the layer.
@@ -29,12 +29,14 @@ def require_finite(weights: Mapping[str, Tensor]) -> None:
         return
     sizes = torch._foreach_norm(list(weights.values()))  # in few launches; not finite if one weight is not
     for name, finite in zip(weights, torch.stack(sizes).isfinite().tolist(), strict=True):
-        if not finite and not bool(weights[name].isfinite().all()):  # squares of huge weights overflow, too
+        if not finite and not bool(
+            weights[name].isfinite().all()
+        ):  # squares of huge finite weights overflow too
             raise NonFiniteError(f"{name} has a weight that is NaN or infinite; check the checkpoint")
 
 
 def require_called(layers: Iterable[str], called: Iterable[str]) -> None:
-    """Refuse layers that no text reaches.
+    """Require that the text reaches all layers.
 
     Raises:
         ModelError: a layer was never called.
@@ -51,7 +53,7 @@ class Heard:
     Attributes:
         values: (n, N).
         tokens: (n,) int64, ascending, which tokens of the batch these are; None: all of them.
-        routing: by which they came to an expert; None: it is not an expert's.
+        routing: the routing that sent them to an expert; None: the layer is not an expert's.
         expert: the expert's number.
     """
 
@@ -76,15 +78,15 @@ class LastInputReached(Exception):  # noqa: N818 (no error)
 
 @contextlib.contextmanager
 def inputs_of(layers: Mapping[str, nn.Linear], *, to_the_end: bool = False) -> Iterator[dict[str, Heard]]:
-    """Yield the inputs of some layers while a block runs, which ends with the last of them, or `to_the_end`."""
+    """Yield the inputs of some layers while a block runs; it stops at the last of them, unless `to_the_end`."""
     seen: dict[str, Heard] = {}
 
-    def look(name: str, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+    def note(name: str, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         seen[name] = Heard.of(module, arguments)
         if len(seen) == len(layers) and not to_the_end:
             raise LastInputReached
 
     with contextlib.ExitStack() as hooks, contextlib.suppress(LastInputReached):
         for name, layer in layers.items():
-            hooks.enter_context(layer.register_forward_pre_hook(functools.partial(look, name)))
+            hooks.enter_context(layer.register_forward_pre_hook(functools.partial(note, name)))
         yield seen

@@ -1,6 +1,6 @@
-"""Texts with a name, before they are tokens: the demo's speeches, and corpora from the Hub.
+"""The texts with a name: the demo's speeches, and corpora from the Hub.
 
-Each has two parts that share nothing, one for calibration and one for evaluation.
+Each has two disjoint parts, one for calibration and one for evaluation.
 """
 
 import contextlib

@@ -15,8 +15,8 @@ class ProductsRequest:
     """The products of a text with itself that a listener is to sum up.
 
     Attributes:
-        held_out: how many windows, the last ones, are summed up apart.
-        stream: whether layers that write to the residual stream are to make up for what it has lost.
+        held_out: how many windows, the last ones, are summed up separately.
+        stream: whether layers that write to the residual stream are to make up for its error.
     """
 
     held_out: int = 0
@@ -28,9 +28,10 @@ class ProductSums:
     """Sums of products over part of the text.
 
     Attributes:
-        gram: (N, N) float32, Σ x̂ x̂ᵀ, x̂ of the pruned model.
-        cross: (N, N) float32, Σ x x̂ᵀ, x of the dense one; None: there is none.
-        lost: (D, N) float32, Σ (r − r̂) x̂ᵀ, r of the residual stream; None: it is not asked for.
+        gram: (N, N) float32, Σ x̂ x̂ᵀ, with inputs x̂ of the pruned model.
+        cross: (N, N) float32, Σ x x̂ᵀ, with inputs x of the dense model; None: without a dense model.
+        lost: (D, N) float32, Σ (r − r̂) x̂ᵀ, with residual streams r of the dense and r̂ of the pruned model; None:
+            not wanted.
     """
 
     gram: Tensor
@@ -46,10 +47,10 @@ class ProductSums:
             self.lost.add_(other.lost)
 
     def made(self, name: str) -> TextProducts:
-        """Return what a layer of that name is solved from.
+        """Return the products from which the layer of this name is solved.
 
         Raises:
-            NonFiniteError: sums overflow.
+            NonFiniteError: the sums overflow.
         """
         try:
             return TextProducts(self.gram, self.gram if self.cross is None else self.cross, lost=self.lost)
@@ -60,10 +61,9 @@ class ProductSums:
 
 
 def outer_products(left: Tensor, right: Tensor) -> Tensor:
-    """Return Σ x yᵀ over vectors (L, N) and (L, N), (N, N) float32; of half types on a GPU without wider copies.
+    """Return Σ x yᵀ over vectors (L, N) and (L, N), (N, N) float32, without wider copies of half types on a GPU.
 
-    In sums as long as there are vectors, unlike `full_product`: what tensor cores round away so is far below what a
-    refit is damped by.
+    Unlike `full_product` it does not split the sum: the rounding of tensor cores is far below the damping of a refit.
     """
     if left.device.type == "cuda" and left.dtype in HALF:
         return torch.mm(left.T, right, out_dtype=torch.float32)

@@ -1,9 +1,9 @@
-"""The layers of a block whose outputs it adds to its hidden states, the residual stream, and what they are added to.
+"""The layers whose outputs a block adds to its residual stream, and the stream before that addition.
 
-What such a layer should give is not only its own dense output: where the stream that it is added to has already lost
-something, in earlier blocks or in this one, it can make up for that too. Which layers these are is found by a trial,
-not by names: one window goes through the block twice, the second time with something added to the layer's output while
-later layers repeat theirs. The block's output then moves by the same times a constant, or the layer is none of them.
+Such a layer can make up for errors that earlier layers have left in the stream, besides its own. A trial finds these
+layers, without their names: one window goes through the block twice, the second time with noise added to the layer's
+output, while later layers repeat their outputs. The layer writes to the stream if the block's output moves by a
+constant times the noise.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from trim.calibration.layers import linear_layers
 from trim.models.own_method import own_method
 
-_TOLERANCE = 0.02  # of the added entries' typical size, for the typical entry: half types round the stream
+_TOLERANCE = 0.02  # of the noise's median size, for the median deviation: half types round the stream
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +28,7 @@ class ResidualWriter:
     Attributes:
         name: the layer's.
         scale: the constant.
-        silenced: it and the layers that the block calls later.
+        silenced: the layer itself and those that the block calls later.
     """
 
     name: str
@@ -37,14 +37,14 @@ class ResidualWriter:
 
     @contextlib.contextmanager
     def apart(self) -> Iterator[None]:
-        """Let a block return the stream that the layer's output is added to, inside the `with` block."""
+        """Make a block return the stream before the layer's output is added, inside the `with` block."""
 
-        def nothing(layer: nn.Linear, inputs: Tensor) -> Tensor:
+        def zeros(layer: nn.Linear, inputs: Tensor) -> Tensor:
             return inputs.new_zeros(*inputs.shape[:-1], layer.out_features)
 
         with contextlib.ExitStack() as stack:
             for layer in self.silenced:
-                stack.enter_context(own_method(layer, "forward", functools.partial(nothing, layer)))
+                stack.enter_context(own_method(layer, "forward", functools.partial(zeros, layer)))
             yield
 
 
@@ -85,7 +85,7 @@ def residual_writer(
 
 
 def _added(stream: Tensor) -> Tensor:
-    """Make something as large as the stream to add to it, of another size for each token."""
+    """Make noise of the stream's size, scaled differently for each token."""
     device = stream.device
     generator = torch.Generator(device).manual_seed(0)
     sizes = torch.rand((*stream.shape[:-1], 1), generator=generator, device=device).add_(0.5)
@@ -94,7 +94,7 @@ def _added(stream: Tensor) -> Tensor:
 
 
 def _constant(moved: Tensor, added: Tensor) -> float | None:
-    """Return the constant by which one is the other, to three digits; None: there is none, or it is 0."""
+    """Return c with `moved` = c · `added`, to three digits; None: there is no such c, or it is 0."""
     constant = float((moved * added).sum() / added.square().sum())
     typical = abs(constant) * float(added.abs().median())
     if (
@@ -107,7 +107,7 @@ def _constant(moved: Tensor, added: Tensor) -> float | None:
 
 @contextlib.contextmanager
 def _repeating(outputs: Mapping[nn.Linear, Sequence[Tensor]]) -> Iterator[None]:
-    """Let layers return these outputs, one after the other, inside the `with` block."""
+    """Make layers return these outputs, one after the other, inside the `with` block."""
 
     def repeat(left: Iterator[Tensor], inputs: Tensor) -> Tensor:
         return next(left)

@@ -1,15 +1,14 @@
-"""How much a model's loss minds errors in each output row: the rows' empirical Fisher information.
+"""How sensitive a model's loss is to errors in each output row: the rows' empirical Fisher information.
 
 f_i = mean over tokens of (∂loss/∂y_i)², with the loss a window's sum of next-token cross-entropies. To second order an
 error δ in row i's output costs f_i · δ² / 2 on average (the diagonal of the empirical Fisher matrix in place of the
 Hessian, as in LeCun, Denker, Solla, "Optimal Brain Damage", NIPS 1989, and Singh and Alistarh, "WoodFisher",
 arXiv 2004.14340), so Σ f_i · error_i weighs errors of different rows and layers against each other.
 
-Block by block: the text goes forward once, and the hidden states between blocks are kept; then the gradient goes back
-through one block at a time, which is run again from what entered it. So one block of weights and the graph of one
-batch are in memory, and no weight has a gradient. `TextPass` cannot do this: it holds what enters one block, which the
-next overwrites, and the way back needs what entered each (`BlockStates`); and it begins a block again with half the
-batch when memory runs out, and here the sums over parts that are done must stay.
+The text goes forward once, and the hidden states between blocks are kept. Then the gradient goes back through one block
+at a time, which is run again from its inputs. So only one block of weights and the graph of one batch are in memory,
+and no weight has a gradient. `TextPass` cannot do this: it holds the inputs of one block only, and the way back needs
+those of each (`BlockStates`); and when memory runs out it begins a block again, while here finished sums must stay.
 """
 
 import contextlib
@@ -38,7 +37,7 @@ from trim.models.replay import run_after_blocks
 from trim.progress import Meter, ProgressListener
 
 _COST_OF_BACKWARD = 3  # times that of the forward pass
-# Is called with a layer's name, the layer, what it received, and its rows' sensitivity (D,) float32.
+# Called with a layer's name, the layer, its inputs, and its rows' sensitivity (D,) float32.
 Visitor = Callable[[str, nn.Linear, LayerInputs, Tensor], None]
 
 
@@ -56,14 +55,14 @@ def row_sensitivity(
     """Measure the empirical Fisher sensitivity of every row of every linear layer in the blocks.
 
     Args:
-        model: as it is now; pruned weights count as pruned.
+        model: the model, pruned or dense.
         calibration: the text; padding never counts. A few windows suffice.
         batch: windows in one pass; halves when memory runs out.
-        folder: where hidden states may be laid when memory does not hold them.
-        activation_bytes: the most of them that memory may hold; None: part of what is free.
+        folder: where hidden states may be stored when memory does not hold them.
+        activation_bytes: the most memory that hidden states may take; None: a share of the free memory.
         progress: called at each block, on the way forward and on the way back.
         visited: the layers to visit.
-        visit: is called for each of them while its block's weights are there, from the last block to the first.
+        visit: called for each of them while its block is in memory, from the last block to the first.
 
     Returns:
         (D,) float32 for each layer, in host memory, in the model's order.
@@ -74,7 +73,7 @@ def row_sensitivity(
         SettingsError: the hidden states fit neither into memory nor on the disk.
         ModelError: the architecture cannot be run block by block.
     """
-    with torch.inference_mode(False):  # whose tensors could not be part of a graph
+    with torch.inference_mode(False):  # its tensors could not be part of a graph
         shape = (
             (len(model.blocks) + 1) * calibration.sequences,
             calibration.length,
@@ -89,7 +88,7 @@ def row_sensitivity(
 
 
 class _Pass(BlockStates):
-    """The text's way forward and the gradient's way back; slot b of the states is what enters block b."""
+    """The text's way forward and the gradient's way back; slot b of the states holds the inputs of block b."""
 
     def __init__(
         self,
@@ -167,7 +166,7 @@ class _Pass(BlockStates):
         def back(part: slice) -> None:
             gradient = self.read(index + 1, part)
             entering = self.read(index, part).clone().requires_grad_()
-            # One listener for each part: what a part that ran out of memory heard is forgotten with it.
+            # Each part has its own listener, so a part that runs out of memory leaves nothing behind.
             heard = InputListener(self.calibration, listener.layers)
             with _listening(layers) as squares, heard.listening(part, to_the_end=True):
                 leaving = self.replay(index, block, part, entering)
@@ -187,7 +186,7 @@ class _Pass(BlockStates):
         return {name: (total / self.calibration.real_tokens).float().cpu() for name, total in sums.items()}
 
     def replay(self, index: int, block: nn.Module, part: slice, states: Tensor) -> Tensor:
-        """Return what a block makes of some windows' hidden states, with a graph where gradients are enabled."""
+        """Return a block's output for some windows' hidden states, with a graph where gradients are enabled."""
         return self.calls(part)[index].for_gradients().replay(block, states)
 
 
@@ -216,13 +215,13 @@ def _listening(layers: Mapping[str, nn.Linear]) -> Iterator[dict[str, Tensor]]:
 def cached_sensitivity(
     weights: object, model: BlockModel, calibration: Calibration, measure: Callable[[], dict[str, Tensor]]
 ) -> dict[str, Tensor]:
-    """Return the sensitivity of this model on this text from the cache, or measure it and put it there.
+    """Return the sensitivity of a model on a text from the cache, or measure and cache it.
 
     Args:
-        weights: changes whenever the weights may have changed, as plain JSON.
-        model: whose sensitivity.
-        calibration: the text it is measured on.
-        measure: does the work.
+        weights: plain JSON that changes whenever the weights may have changed.
+        model: the model.
+        calibration: the text.
+        measure: measures it.
     """
     return cached(_entry(weights, model, calibration), measure, parse=load, pack=save)
 
@@ -261,7 +260,7 @@ def sensitivity(
 
 
 def stored_sensitivity(model: Model, windows: Tensor) -> dict[str, Tensor] | None:
-    """Return what `sensitivity` would return, if it is in the cache; None: it has to be measured."""
+    """Return the result of `sensitivity` if it is cached; None: it has to be measured."""
     return load_entry(_entry(_loaded_key(model), LoadedModel(model), Calibration.of(windows)), load)
 
 

@@ -1,4 +1,4 @@
-"""Sums over what layers receive: one operation for all layers that are alike, since a block may have hundreds."""
+"""Sums over the inputs of layers, in one operation for all layers of one shape: a block may have hundreds."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,7 @@ from trim.matmul import at_least_float32
 
 
 def size_of_inputs(vectors: Tensor) -> Tensor:
-    """Return Σ x_j² over vectors (L, N), (N,) float64; on a GPU its root. No wider copy is made of float32 or there."""
+    """Return Σ x_j² over vectors (L, N), (N,) float64; on a GPU its root. Float32, or a GPU, needs no wider copy."""
     if vectors.is_cuda:
         norm: Tensor = torch.linalg.vector_norm(vectors, dim=0, dtype=at_least_float32(vectors))
         return norm
@@ -22,9 +22,9 @@ def size_of_inputs(vectors: Tensor) -> Tensor:
 
 
 def input_norms(batches: Mapping[str, Sequence[Tensor]], sequences: int) -> dict[str, tuple[Tensor, bool]]:
-    """Return √(Σ x_j² / sequences) of each layer, (N,) float32, and whether all of it is finite.
+    """Return √(Σ x_j² / sequences) of each layer, (N,) float32, and whether it is finite.
 
-    `batches`: what `size_of_inputs` returned for each batch.
+    `batches`: the result of `size_of_inputs` for each batch.
     """
     alike: dict[tuple[int, int], list[str]] = {}
     for name, parts in batches.items():

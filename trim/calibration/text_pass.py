@@ -22,13 +22,11 @@ from trim.models.streamed import StreamedModel
 
 CPU_BATCH_TOKENS = 4096  # in one forward pass: enough to keep two cores busy
 GPU_BATCH_TOKENS = 32768
-GPU_EXPERTS_NUMBERS = (
-    2**29
-)  # in the hidden states of as many as go together where each reaches a few of many experts
+GPU_EXPERTS_NUMBERS = 2**29  # in the hidden states of a batch, where each token reaches a few of many experts
 
 T = TypeVar("T")
 
-# From which sequence on which batch size was used; a shrink in the middle of a block adds an entry.
+# Pairs of a first sequence and the batch size used from there on; a shrink in the middle of a block adds a pair.
 Segments = list[list[int]]
 
 
@@ -43,10 +41,10 @@ def default_batch(
 
     Args:
         calibration: the text.
-        device: where it goes through.
-        cpu_tokens: how many tokens' worth where that is the CPU.
-        experts_width: how wide the experts' inputs are where a token reaches a few of many, so that a GPU has little
-            to do for each of them; 0: it does not.
+        device: where the model computes.
+        cpu_tokens: how many tokens the pass takes on the CPU.
+        experts_width: the width of the experts' inputs, where a token reaches a few of many experts, so that a GPU has
+            little to do for each; 0: there are no such experts.
     """
     tokens = GPU_BATCH_TOKENS
     if device.type == "cpu":
@@ -57,10 +55,10 @@ def default_batch(
 
 
 class TextPass:
-    """Holds the hidden states before the next block, and what each block is called with.
+    """Holds the hidden states before the next block, and the arguments of each block.
 
     Attributes:
-        model: on which the text goes through.
+        model: the model that the text goes through.
         calibration: the text.
         states: the hidden states.
         batch: sequences in one forward pass; halves when memory runs out.
@@ -79,7 +77,7 @@ class TextPass:
         self.calibration = calibration
         self.states = states
         self.batch = batch
-        # What blocks write for later ones, such as keys and values, belongs to one pass.
+        # Keys and values that blocks write for later blocks belong to one pass, so these calls are not shared.
         own = None if trial_of(model.module).shares else alongside
         self._calls: dict[tuple[int, int], list[BlockCall]] = {} if own is None else own._calls
         self._written: dict[tuple[int, int], list[Written]] = {}
@@ -101,9 +99,9 @@ class TextPass:
             index: the block's place.
             block: with its weights.
             layers: the block's layers.
-            products: to sum up too; None: none.
-            dense_batches: what the layers receive of the dense model, by windows.
-            writer: the only layer, with dense batches, where what its residual stream has lost is to be captured too.
+            products: the products to sum up; None: no products.
+            dense_batches: returns the inputs of the layers in the dense model on some windows.
+            writer: as for `InputListener`, with dense batches.
         """
 
         def forward() -> InputListener:
@@ -121,9 +119,9 @@ class TextPass:
         return residual_writer(name, index, block, lambda: self.output(index, block, slice(0, 1)))
 
     def input_groups(self, index: int, block: nn.Module, layers: dict[str, nn.Linear]) -> list[list[str]]:
-        """Return the layers in order of use, one group for each input, from one batch.
+        """Return the layers in order of use, in groups that share an input, found with one batch.
 
-        Experts do not depend on each other: their inputs of one kind are one group.
+        Experts do not depend on each other, so one layer of all experts is one group.
         """
 
         def look() -> list[list[str]]:
@@ -145,12 +143,12 @@ class TextPass:
         return list(joined.values())
 
     def propagate(self, index: int, block: nn.Module, segments: Segments | None = None) -> Segments:
-        """Replace the hidden states by what the block makes of them.
+        """Replace the hidden states by the block's outputs.
 
         Args:
             index: the block's place.
             block: with its weights, pruned or not.
-            segments: the batch sizes of an earlier pass that is to be repeated exactly.
+            segments: the batch sizes of an earlier pass, to repeat it exactly.
 
         Returns:
             The batch sizes that were used.
@@ -185,13 +183,13 @@ class TextPass:
         return self.call(index, part).replay(block, self.states.read(part, self.model.device))
 
     def call(self, index: int, part: slice) -> BlockCall:
-        """Return what a block is called with on some windows, besides the hidden states."""
+        """Return the arguments of a block on some windows, besides the hidden states."""
         if (part.start, part.stop) not in self._calls:
             self._embed(part.start, part.stop - part.start, keep_states=True)
         return self._calls[part.start, part.stop][index]
 
     def _embed(self, start: int, size: int, keep_states: bool = False) -> None:
-        """Record what the blocks are called with from a sequence on, and begin with the embedded text."""
+        """Record the arguments of the blocks from a sequence on, and store the embedded text."""
         mask = self.calibration.mask
         earlier = next(iter(self._calls.values()), None)
         with self.model.embedding() as module:
@@ -208,7 +206,7 @@ class TextPass:
                     self.states.write(part, states)
 
     def _hand_over(self, calls: list[BlockCall], part: slice) -> None:
-        """Give new calls what blocks have written for later ones on the same windows, in other batches."""
+        """Give new calls what earlier blocks wrote for later ones on the same windows, in batches of other sizes."""
         start_of_piece, pieces = part.start, []
         while start_of_piece < part.stop:
             batches = [each for each in reversed(self._written) if each[0] <= start_of_piece < each[1]]
@@ -231,7 +229,7 @@ class TextPass:
         self._written[part.start, part.stop] = own
 
     def _shrinking(self, work: Callable[[], T], advice: str = "") -> T:
-        """Do some work, with half the batch as often as memory runs out."""
+        """Do some work, and halve the batch whenever memory runs out."""
         result, _ = halving(
             lambda batch: work(),
             self.batch,
@@ -261,12 +259,12 @@ def text_pass(
     """Embed the text, and yield it before the first block.
 
     Args:
-        model: on which it goes through.
+        model: the model that the text goes through.
         calibration: the text.
         batch: sequences in one forward pass.
-        folder: where hidden states may be laid when memory does not hold them.
-        activation_bytes: the most of them that memory may hold; None: part of what is free.
-        alongside: another pass of the same text, with which blocks are called alike.
+        folder: where hidden states may be stored when memory does not hold them.
+        activation_bytes: the most memory that hidden states may take; None: a share of the free memory.
+        alongside: another pass of the same text, whose blocks have the same arguments.
 
     Raises:
         NotEnoughMemoryError: not even one window fits into memory.
@@ -279,7 +277,7 @@ def text_pass(
 
 @contextlib.contextmanager
 def fixed_threads(threads: int) -> Iterator[None]:
-    """Run torch with this many threads inside the `with` block: their number changes how sums round."""
+    """Run torch with a number of threads inside the `with` block; it changes how sums round."""
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
@@ -292,7 +290,7 @@ class DensePass:
     """The inputs of the layers, had nothing been pruned.
 
     Attributes:
-        text: the text before the same block as in the pruned model.
+        text: a pass through the dense model, at the same block as the pass through the pruned one.
     """
 
     def __init__(self, text: TextPass) -> None:
@@ -301,7 +299,7 @@ class DensePass:
 
     @contextlib.contextmanager
     def block(self, layers: Iterable[nn.Linear]) -> Iterator[None]:
-        """Hold the dense weights of a block's layers, for as long as they are being pruned."""
+        """Hold the dense weights of a block's layers inside the `with` block, while they are pruned."""
         self._weights = [(layer, nn.Parameter(layer.weight.clone(), requires_grad=False)) for layer in layers]
         try:
             yield
@@ -319,7 +317,7 @@ class DensePass:
         layers: Mapping[str, nn.Linear],
         writer: ResidualWriter | None = None,
     ) -> Callable[[slice], DenseBatch]:
-        """Return the inputs of some layers on some windows, and the residual stream that one writes to."""
+        """Return a function that captures the dense inputs of some layers, and the stream that a writer writes to."""
 
         def received(part: slice) -> DenseBatch:
             stream = None
@@ -332,7 +330,7 @@ class DensePass:
         return received
 
     def propagate(self, index: int, block: nn.Module, segments: Segments | None = None) -> Segments:
-        """Go on to the next block, as `TextPass.propagate` does."""
+        """Advance to the next block, as `TextPass.propagate` does."""
         with self._dense():
             return self.text.propagate(index, block, segments)
 

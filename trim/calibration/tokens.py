@@ -1,4 +1,4 @@
-"""The tokens of a text, cut piece by piece as if the whole text were cut at once."""
+"""Tokenize a text piece by piece, with the result of tokenizing it at once."""
 
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
@@ -39,17 +39,17 @@ def tokens_of(
     limit: int | None = None,
     step: Callable[[int, int], None] = lambda characters, tokens: None,
 ) -> Tensor:
-    """Return the tokens of a text, cut by pieces: a tokenizer needs a hundred times the memory of what it cuts.
+    """Tokenize a text piece by piece: a tokenizer needs a hundred times the memory of its text.
 
-    Each piece is cut together with a lead of the text before it, and its last tokens are left to the next piece, so
-    that the tokens are those of the whole text cut at once.
+    Each piece is tokenized together with some text before it, and its last tokens are left to the next piece, so that
+    the result is the same as for the whole text at once.
 
     Args:
-        text: to cut.
-        tokenizer: cuts it.
-        special: with the tokens that the tokenizer adds before and after a text.
+        text: the text.
+        tokenizer: the model's tokenizer.
+        special: whether to add the tokens that the tokenizer puts before and after a text.
         limit: how many tokens suffice; None: all are needed.
-        step: called after each piece with the characters that were read and the tokens that they gave.
+        step: called after each piece with the number of characters read, and of tokens found, so far.
     """
     before, after = _special(tokenizer) if special else ([], [])
     found, lead = [torch.tensor(before, dtype=torch.int64)], 0
@@ -57,7 +57,7 @@ def tokens_of(
     for piece, last in _blocks(text):
         waiting += piece
         characters += len(piece)
-        # verbose: it would warn that the text is longer than the model can read at once
+        # verbose=False: it would warn that the text is longer than the model can read at once
         coded = tokenizer(
             waiting, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast, verbose=False
         )
@@ -69,7 +69,7 @@ def tokens_of(
         if last:
             found.append(ids[first:])
             break
-        # A border between two tokens that is one between two characters too.
+        # Cut only between tokens that do not share a character.
         borders = (spans[:-1, 1] <= spans[1:, 0]).nonzero()[:, 0] + 1
         borders = borders[(borders > first) & (borders <= len(ids) - UNSETTLED_TOKENS)]
         if len(borders) == 0:

@@ -1,8 +1,7 @@
-"""Allocations: how many weights each row of a layer loses, given how many the layer loses; and the baselines.
+"""Allocations: how many weights each row of a layer loses, given how many the layer loses.
 
-Each takes the scored layer, its total, and the search's settings, of which most need only the row cap; `ALLOCATIONS` is
-their table. Those of `OF_LAYERS` take layers that were swept together, each with its own total and settings, which
-differ in the target alone; a single layer goes the same way.
+Each takes the scored layer, its total and the search's settings; `ALLOCATIONS` lists them. Those of `OF_LAYERS` take
+layers that were swept together, each with its own total, and with settings that differ only in the target.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,12 +23,12 @@ from trim.methods.search_types import SearchResult
 
 @dataclass(frozen=True, eq=False)
 class ScoredLayer:
-    """A layer, or some that were swept together, with all that an allocation goes by.
+    """A layer, or several that were swept together, with everything from which an allocation is made.
 
     Attributes:
         curves: the layer's retention curves, the lowest scores first.
         score: (D, N).
-        sensitivity: (D,) what an error in a row's output counts for where anything is optimal; None: all rows alike.
+        sensitivity: (D,) the rows' weights f in an optimal allocation; None: all rows weigh alike.
     """
 
     curves: RetentionCurves
@@ -59,7 +58,7 @@ class Allocation:
 
 
 def joined(allocations: Sequence[Allocation]) -> Allocation:
-    """Return the allocation of layers that were swept together, row after row; masks of one layer only are given."""
+    """Join the counts of layers that were swept together; a mask passes through for a single layer only."""
     if len(allocations) == 1:
         return allocations[0]
     return Allocation(torch.cat([each.counts for each in allocations]))
@@ -108,14 +107,14 @@ def optimal_of_layers(
 def allocate_variant(layer: ScoredLayer, total: int, settings: SearchSettings) -> Allocation:
     """Prune as Wanda's variant (appendix of arXiv 2306.11695): in each row the lowest scores that hold a share α.
 
-    One α for the layer, found by bisection: the largest that does not prune more than the total. Rows are not capped,
-    and the total is met only as nearly as thresholds allow.
+    α is the same for all rows of the layer: bisection finds the largest that does not prune more than the total. Rows
+    are not capped, and the total is met only as nearly as thresholds allow.
     """
     held = layer.score.gather(1, layer.curves.order).double().cumsum_(dim=1)
     totals = held[:, -1:].clone()
 
     def counts_at(share: float) -> Tensor:
-        # A row of zeros holds nothing at any share: it counts as the others do on average.
+        # A row of zeros has no share of scores: it loses the average number of weights.
         return torch.where(totals[:, 0] > 0, (held <= share * totals).sum(dim=1), round(total / len(held)))
 
     low, high = 0.0, 1.0
@@ -126,25 +125,26 @@ def allocate_variant(layer: ScoredLayer, total: int, settings: SearchSettings) -
 
 
 def allocate_layer(layer: ScoredLayer, total: int, settings: SearchSettings) -> Allocation:
-    """Prune the lowest scores of the layer, whatever their rows; of equal ones the first, row by row.
+    """Prune the lowest scores of the layer, whatever their rows; the first ones among equals, row by row.
 
-    So the published magnitude pruning ranks (in the code of Wanda, arXiv 2306.11695, and of TRIM). Rows are not capped.
+    The published magnitude pruning ranks this way (in the code of Wanda, arXiv 2306.11695, and TRIM). Rows are not
+    capped.
     """
     keep = keep_largest(layer.score.float(), layer.score.numel() - total)
     return Allocation((~keep).sum(dim=1), keep)
 
 
 def allocate_pattern(layer: ScoredLayer, pattern: Pattern) -> Allocation:
-    """Prune the lowest scores of each group of neighbours; of equal ones the first."""
+    """Prune the lowest scores of each group of neighbours; the first ones among equals."""
     curves, keep = layer.curves, keep_largest_of_groups(layer.score, pattern)
     counts = torch.full((curves.rows,), pattern.count(curves.columns), device=keep.device)
     return Allocation(counts, keep, retained=MaskRetained(curves, keep))
 
 
 class MaskRetained(Retained):
-    """The retained output under any mask, by one product instead of looking up.
+    """The retained output under any mask, from one product instead of the curves.
 
-    `weight`: (D, N) float32, the kept weights, 0 elsewhere; None: as they are.
+    `weight`: (D, N) float32, the changed weights, 0 where pruned; None: the kept weights are unchanged.
     """
 
     def __init__(self, curves: RetentionCurves, keep: Tensor, weight: Tensor | None = None) -> None:

@@ -4,7 +4,7 @@ OWL: Yin et al., "Outlier Weighed Layerwise Sparsity", arXiv 2310.05175, section
 AlphaPruning: Lu et al., "AlphaPruning: Using Heavy-Tailed Self Regularization Theory for Improved Layer-wise Pruning
 of Large Language Models", arXiv 2410.10912, section 3.
 
-A budget method is a function that gives each layer a sparsity. What it gives need not be reachable, nor add up.
+A budget method is a function that gives each layer a sparsity. These sparsities need not be reachable, nor add up.
 """
 
 import json
@@ -27,11 +27,11 @@ class Budgets:
     """How many weights each layer loses.
 
     Attributes:
-        method: who asked for them: "uniform", "owl", "alphapruning", or a file's name.
+        method: "uniform", "owl", "alphapruning", "optimal", "pattern", or a file's name.
         totals: whole numbers of weights; together round(T · all weights).
         shapes: (D, N) of each layer.
         requested: the sparsities that the method asked for, before the projection.
-        clipped: the layers that asked for less than 0 or more than their rows can lose under the cap.
+        clipped: the layers whose requested sparsity is below 0 or above what the row cap allows.
     """
 
     method: str
@@ -42,7 +42,7 @@ class Budgets:
 
     @classmethod
     def exact(cls, method: str, totals: dict[str, int], shapes: Shapes) -> "Budgets":
-        """Make budgets of a method that asks for whole numbers of weights, so that nothing is projected."""
+        """Make the budgets of a method that gives whole numbers of weights, which need no projection."""
         budgets = cls(method, totals, dict(shapes), {})
         return replace(budgets, requested=budgets.layers)
 
@@ -58,7 +58,7 @@ class Budgets:
 
     @property
     def asked(self) -> float:
-        """The model's sparsity that the requested ones add up to, before any rounding."""
+        """The model's sparsity that the requested sparsities add up to."""
         return (
             sum(self.requested[name] * math.prod(shape) for name, shape in self.shapes.items()) / self.weights
         )
@@ -83,17 +83,17 @@ class Budgets:
 def project_budgets(
     requested: Mapping[str, float], shapes: Shapes, target: float, max_row_sparsity: float, *, method: str
 ) -> Budgets:
-    """Find the budgets nearest to what was asked for that are possible and add up to the target.
+    """Find the possible budgets nearest to the requested ones that add up to the target.
 
-    Every layer moves by one common shift, which hands on what clipping takes or gives by parameter count; a layer
-    stays between 0 and what its rows can lose under the cap. Rounded to whole weights by largest remainder.
+    All layers are shifted by the same sparsity and clipped between 0 and what their rows can lose under the cap. The
+    results are rounded to whole weights by largest remainder.
 
     Args:
         requested: a sparsity for each layer, any finite number.
         shapes: (D, N) of the same layers.
         target: T, the model's sparsity over these layers.
         max_row_sparsity: the cap on a row's sparsity.
-        method: who asked.
+        method: the name of the method that requested them.
 
     Raises:
         SparsityError: the target is out of reach under the cap.
@@ -113,7 +113,7 @@ def project_budgets(
         )
     exact = np.clip((asked + _common_shift(asked, weights, limits, total)) * weights, 0, limits)
     totals = np.floor(exact + 1e-9).astype(np.int64)
-    # A hair of rounding may leave the sum a few weights off on either side.
+    # Rounding errors may leave the sum a few weights too high or too low.
     while (missing := total - int(totals.sum())) != 0:
         room = totals < limits if missing > 0 else totals > 0
         gain = np.where(room, (exact - totals) * np.sign(missing), -np.inf)
@@ -142,7 +142,7 @@ def uniform_budgets(shapes: Shapes, target: float) -> dict[str, float]:
 
 
 def _scaled(values: list[float], low: float, high: float) -> np.ndarray:
-    """Map values linearly so that the least becomes `low` and the largest `high`; all to the middle if equal."""
+    """Map values linearly from `low` (the smallest) to `high` (the largest); equal values all to the middle."""
     numbers = np.asarray(values, dtype=np.float64)
     finite = numbers[np.isfinite(numbers)]
     middle = np.full(len(numbers), (low + high) / 2)
@@ -170,7 +170,7 @@ def read_budgets(path: Path, shapes: Shapes) -> dict[str, float]:
     A run's `budgets.json` can be read too.
 
     Raises:
-        SettingsError: no such file, or no such content, or a layer without a budget.
+        SettingsError: the file cannot be read, holds something else, or gives a layer no budget.
         LayerNotFoundError: a name matches no layer.
     """
     try:

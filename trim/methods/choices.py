@@ -28,7 +28,7 @@ class Registry(MutableMapping[str, F], Generic[F]):
     """
 
     def __init__(self, module: str, **functions: str) -> None:
-        """Take the module, and for each name that of the function there, or below it: "alps.alps"."""
+        """Take a module or package, and each function's path in it by its name here: alps="alps.alps"."""
         self._module = module
         self._functions: dict[str, F | str] = {**functions}
 
@@ -69,7 +69,7 @@ ALLOCATIONS: "Registry[Callable[[ScoredLayer, int, SearchSettings], Allocation]]
     variant="allocate_variant",
     layer="allocate_layer",
 )
-# These of them take layers of one shape together, with lists of totals and settings.
+# The allocations that can take layers of one shape together, with lists of totals and settings.
 OF_LAYERS: "Registry[Callable[[ScoredLayer, Sequence[int], Sequence[SearchSettings]], list[Allocation]]]" = (
     Registry(
         "trim.methods.allocations",
@@ -78,12 +78,12 @@ OF_LAYERS: "Registry[Callable[[ScoredLayer, Sequence[int], Sequence[SearchSettin
         optimal="optimal_of_layers",
     )
 )
-# These choose a layer's mask and its kept weights at once. Each takes the weight (D, N), the text's products, how many
-# weights are pruned, and by name the rows' sensitivities (D,), an n:m pattern and a listener to progress, or None.
+# Solvers choose a layer's mask and its kept weights at once. Each takes the weight (D, N), the text's products, the
+# number of pruned weights, and by name the rows' sensitivities (D,), an n:m pattern and a progress listener, or None.
 SOLVERS: "Registry[Callable[..., Solution]]" = Registry(
     "trim.methods", solved="solve.solve", alps="alps.alps", sparsegpt="sparsegpt.sparsegpt"
 )
-# What a layer may be pruned by.
+# The methods by which a layer may be pruned.
 METHODS: "ChainMap[str, Callable[..., object]]" = ChainMap(SOLVERS, ALLOCATIONS)  # type: ignore[arg-type]
 ROW_QUALITIES: "Registry[Callable[[Retained], Tensor]]" = Registry(
     "trim.methods.quality", cosim="row_cosim", mse="row_mse", psnr="row_psnr"
@@ -118,7 +118,7 @@ ROW_QUALITY_MEANINGS = {
     "mse": "mean squared error",
     "psnr": "peak signal-to-noise ratio",
 }
-# These multiply masked weights for every candidate instead of looking the curves up.
+# Qualities that multiply masked weights for every candidate instead of looking up the curves.
 DIRECT_QUALITIES = frozenset({"cosim_sample", "mae", "psnr_sample"})
 
 BUDGETS = ("uniform", "owl", "alphapruning", "optimal")
@@ -127,5 +127,7 @@ ALPHA_WIDTH = 0.3  # ε
 ALPHA_FITS = ("alpha_peak", "alpha_mid")
 ROW_WEIGHTS = ("fisher", "ones")
 INPUT_VECTORS = ("random", "last")  # which tokens of a window
-RECALCULATIONS = ("all", "vectors")  # of what a layer receives: input norms and vectors, or vectors only
-OPTIMAL_CAP = 0.99  # which row can be spared is measured, so nearly all of one may go
+RECALCULATIONS = ("all", "vectors")  # within a block: input norms and input vectors, or input vectors only
+OPTIMAL_CAP = (
+    0.99  # the optimal methods measure each row's error, so a row may lose nearly all of its weights
+)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def largest_count(columns: int, max_row_sparsity: float) -> int:
     """Return how many weights a row of N columns may lose at most: floor(cap · N)."""
-    # 0.29 · 100 is 28.999999999999996 in float64: a hair of room keeps the floor of exact products exact.
+    # 0.29 · 100 is 28.999999999999996 in float64: 1e-9 keeps the floor of exact products exact.
     return min(columns, math.floor(max_row_sparsity * columns + 1e-9))
 
 
@@ -23,7 +23,7 @@ def total_count(target_sparsity: float, rows: int, columns: int, max_row_sparsit
     """Return how many weights a layer loses: round(T · D · N).
 
     Raises:
-        SparsityError: the target is not a share, or no rows under the cap can lose that many.
+        SparsityError: the target is not a share, or the row cap makes it unreachable.
     """
     if not 0 <= target_sparsity <= 1:
         raise SparsityError(f"the target sparsity of a layer is a share from 0 to 1, not {target_sparsity}")
@@ -41,12 +41,12 @@ def total_count(target_sparsity: float, rows: int, columns: int, max_row_sparsit
 def exact_counts(row_sparsity: np.ndarray, total: int, columns: int, max_row_sparsity: float) -> np.ndarray:
     """Find the exact counts nearest in shape to `row_sparsity`.
 
-    One common shift of all rows, clamped to [0, floor(cap · N)], so that the counts add up to the total; what rounding
-    down leaves over goes to the rows with the largest remainders, lower rows first among equals.
+    All rows are shifted by the same number and clamped to [0, floor(cap · N)], so that the counts add up to the total.
+    They are rounded by largest remainder, lower rows first among equals.
 
     Args:
         row_sparsity: (..., D) float64, the search's x; leading dimensions are candidates.
-        total: how many weights the layer loses; `total_count` makes it of a sparsity.
+        total: how many weights the layer loses; `total_count` computes it from a sparsity.
         columns: N.
         max_row_sparsity: the cap on a row's sparsity.
 
@@ -54,7 +54,7 @@ def exact_counts(row_sparsity: np.ndarray, total: int, columns: int, max_row_spa
         (..., D) int64.
 
     Raises:
-        SparsityError: the rows cannot lose that many under the cap.
+        SparsityError: the rows cannot lose `total` weights under the cap.
     """
     limit = largest_count(columns, max_row_sparsity)
     check_total(total, row_sparsity.shape[-1], limit)
@@ -64,30 +64,27 @@ def exact_counts(row_sparsity: np.ndarray, total: int, columns: int, max_row_spa
 
 
 def project_counts(row_sparsity: Tensor, total: int, columns: int, max_row_sparsity: float) -> Tensor:
-    """Compute `exact_counts` of a tensor, as a tensor on its device."""
+    """Compute `exact_counts` for a tensor, and return a tensor on its device."""
     import torch
 
-    # D numbers, and float64 all through: on the CPU, wherever the search ran.
+    # These are only D numbers, so the CPU computes them in float64 wherever the search ran.
     wanted: np.ndarray = row_sparsity.double().cpu().numpy()
     counts = exact_counts(wanted, total, columns, max_row_sparsity)
     return torch.from_numpy(counts).to(row_sparsity.device)
 
 
 def check_total(total: int, rows: int, limit: int) -> None:
-    """Check that rows which may lose `limit` weights each can lose `total` together.
+    """Require that rows which may lose `limit` weights each can lose `total` together.
 
     Raises:
-        SparsityError: they cannot.
+        SparsityError: the rows cannot lose `total` weights.
     """
     if not 0 <= total <= rows * limit:
         raise SparsityError(f"{rows} rows that may lose {limit} weights each cannot lose {total} together")
 
 
 def uniform_counts(rows: int, total: int | Tensor) -> Tensor:
-    """Share a total evenly, as plain Wanda does: (..., D) int64, the first rows one more where it does not divide.
-
-    Totals (...) int64 are not read back from their device.
-    """
+    """Share totals (...) evenly among rows, as plain Wanda does: (..., D) int64; the first rows take the remainder."""
     import torch
 
     total = torch.as_tensor(total)[..., None]

@@ -17,7 +17,7 @@ def gini(score: Tensor, order: Tensor | None = None) -> Tensor:
 
     Args:
         score: (D, N), finite and not negative.
-        order: (D, N) of any integer type, each row's columns by ascending score, where it is known already.
+        order: (D, N) of any integer type, each row's columns by ascending score; None: the rows are sorted here.
 
     Returns:
         (D,) float64, NaN for a row of zeros.

@@ -1,13 +1,12 @@
 """The least-squares problem of a layer's kept weights, and the descent that solves it on given entries.
 
-Of all ŵ with a row's mask, the one whose output in the pruned model is nearest to the row's output in the dense model
-minimises
+Among all ŵ with a row's mask, the one whose output in the pruned model is nearest to the dense model's output minimises
 
     ‖w X + e − ŵ X̂‖² + λ ‖w − ŵ‖²
 
-where X is what the layer receives in the dense model and X̂ what it receives after layers that have been pruned. e is 0,
-or what the residual stream that the output is added to has lost before, which the layer shall make up for too. All that
-it needs of the text are X̂ X̂ᵀ, X X̂ᵀ and E X̂ᵀ.
+where X are the layer's inputs in the dense model, and X̂ its inputs after earlier layers were pruned. e is 0, or the
+error of the residual stream that the output is added to, for which the layer is to make up as well. The text enters
+only through X̂ X̂ᵀ, X X̂ᵀ and E X̂ᵀ.
 """
 
 import contextlib
@@ -22,19 +21,19 @@ from torch import Tensor
 from trim.errors import NonFiniteError
 from trim.matmul import full_product
 
-DAMPING = 0.01  # λ in shares of the mean of X̂ X̂ᵀ's diagonal, as SparseGPT (arXiv 2301.00774) damps it
-_BLOCK_ENTRIES = 2**25  # of the layer at a time: six matrices as large are in memory
+DAMPING = 0.01  # λ as a share of the mean of X̂ X̂ᵀ's diagonal, as in SparseGPT (arXiv 2301.00774)
+_BLOCK_ENTRIES = 2**25  # entries of the layer solved at a time; six matrices of this size are in memory
 
 
 @dataclass(frozen=True, eq=False)
 class TextProducts:
-    """All that a least-squares problem needs of the text.
+    """The products of a text's inputs from which a layer is solved.
 
     Attributes:
         gram: (N, N) float32, Σ x̂ x̂ᵀ over the text's tokens.
-        cross: (N, N) float32, Σ x x̂ᵀ; the same tensor as `gram` where outputs shall be those of the inputs x̂.
-        damping: λ in shares of the mean of the Gram matrix's diagonal.
-        lost: (D, N) float32, Σ e x̂ᵀ, where outputs shall make up for errors e (D,) of others too; None: for none.
+        cross: (N, N) float32, Σ x x̂ᵀ; the same tensor as `gram` where the aim is the dense layer's output for x̂.
+        damping: λ as a share of the mean of the Gram matrix's diagonal.
+        lost: (D, N) float32, Σ e x̂ᵀ, with the errors e (D,) for which the layer is to make up; None: e is 0.
     """
 
     gram: Tensor = field(repr=False)
@@ -60,10 +59,10 @@ class TextProducts:
         return torch.where(scale > 0, scale, 1.0)
 
     def inverse(self, rho: float) -> Tensor:
-        """Return the inverse of X̂ X̂ᵀ + λI, with columns and rows scaled to 1, + ρI: (N, N) float32.
+        """Return (S + ρI)⁻¹, (N, N) float32, where S is X̂ X̂ᵀ + λI scaled to a diagonal of 1.
 
         Raises:
-            torch.linalg.LinAlgError: there is none.
+            torch.linalg.LinAlgError: the matrix is singular.
         """
         gram = self.gram / self.column_scale
         gram.div_(self.column_scale[:, None])
@@ -81,14 +80,14 @@ class TextProducts:
         return TextProducts(gram, cross, self.damping, lost)
 
     def drift(self, dense: Tensor) -> Tensor | None:
-        """Return (W (X − X̂) + E) X̂ᵀ of a layer (D, N) float32, its miss before anything is pruned; None: nothing."""
+        """Return (W (X − X̂) + E) X̂ᵀ, (D, N) float32: the error before the layer is pruned; None: it is 0."""
         if self.cross is self.gram:
             return self.lost
         drift = full_product(dense, self.cross - self.gram)
         return drift if self.lost is None else drift.add_(self.lost)
 
     def gradient(self, dense: Tensor, fitted: Tensor, drift: Tensor | None) -> Tensor:
-        """Return minus half the objective's gradient at some rows (D, N) float32: 0 where a solution may move.
+        """Return minus half the objective's gradient at some rows, (D, N) float32; a solution has 0 at kept weights.
 
         It is (W (X − X̂) + E) X̂ᵀ + (W − Ŵ) X̂ X̂ᵀ: near a solution both terms are small, so float32 cancels little.
         """
@@ -97,7 +96,7 @@ class TextProducts:
         return moved if drift is None else moved.add_(drift)
 
     def objective(self, dense: Tensor, fitted: Tensor, drift: Tensor | None) -> Tensor:
-        """Return ‖w X + e − ŵ X̂‖² + λ ‖w − ŵ‖² of each row (D, N) float32, less what ŵ = w has of it: (D,) float64."""
+        """Return ‖w X + e − ŵ X̂‖² + λ ‖w − ŵ‖² of each row, minus its value at ŵ = w: (D,) float64."""
         both = self.gradient(dense, fitted, drift)
         if drift is not None:
             both.add_(drift)
@@ -105,10 +104,10 @@ class TextProducts:
 
 
 def raise_inverse(inverse: Tensor, rho: float, more: float) -> None:
-    """Turn (A + ρI)⁻¹ into (A + (ρ + δ)I)⁻¹, in place, for A without negative eigenvalues: two products.
+    """Turn (A + ρI)⁻¹ into (A + (ρ + δ)I)⁻¹, in place, for A without negative eigenvalues, in two products.
 
-    With S the first, the second is S (I + δS)⁻¹, and δS has its eigenvalues between 0 and δ / ρ: there a cubic stands
-    for 1 / (1 + x), within 1e-4 where ρ grows by 1.3.
+    If S is the first inverse, the second is S (I + δS)⁻¹. The eigenvalues of δS lie between 0 and δ / ρ, where a cubic
+    approximates 1 / (1 + x), to 1e-4 if ρ grows by a factor of 1.3.
 
     Args:
         inverse: (N, N) float32.
@@ -133,16 +132,16 @@ def descend(
     rounds: int,
     iterations: int,
 ) -> Tensor:
-    """Solve for the kept weights, nearest to the dense outputs, by conjugate gradients; the others are 0.
+    """Solve for the kept weights by conjugate gradients; the others are 0.
 
     All rows are solved at once, with the diagonal as preconditioner. The objective falls in every iteration.
 
     Args:
         weight: (D, N), dense.
         keep: (D, N) bool, True where a weight is kept.
-        text: what the problem needs of the text.
+        text: the products of the calibration text.
         start: (D, N) float32, where to begin; None: at the dense weights.
-        drift: `text.drift(…)`, (D, N) float32; None: it is computed.
+        drift: `text.drift(…)`, (D, N) float32; None: computed here.
         rounds: how often the residual is computed from scratch.
         iterations: conjugate gradient iterations in a round.
 
@@ -166,7 +165,7 @@ def descend(
 
 
 def _conjugate_gradients(residual: Tensor, keep: Tensor, text: TextProducts, iterations: int) -> Tensor:
-    """Return what conjugate gradients add to rows with that residual, which they change; nothing where it is 0."""
+    """Return the step that conjugate gradients find for a residual, which is changed in place; 0 where it is 0."""
     gram, ridge = text.gram, text.ridge
     inverse_diagonal = 1 / (gram.diagonal() + ridge).clamp_min_(torch.finfo(torch.float32).tiny)
     x = torch.zeros_like(residual)
@@ -185,13 +184,13 @@ def _conjugate_gradients(residual: Tensor, keep: Tensor, text: TextProducts, ite
 
 
 def _share(part: Tensor, whole: Tensor) -> Tensor:
-    """Divide part by whole; 0 where there is no whole."""
+    """Divide part by whole; 0 where the whole is 0."""
     return torch.where(whole > 0, part / whole, 0.0)
 
 
 @contextlib.contextmanager
 def fast_products(device: torch.device) -> Iterator[None]:
-    """Allow TF32 on a GPU: what its rounding leaves, up to a third of the gain in rows, the next round takes up."""
+    """Allow TF32 on a GPU: its rounding costs up to a third of a row's gain, which the next round recovers."""
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if device.type == "cuda" else "highest")
     try:

@@ -14,8 +14,8 @@ def keep_mask(ranks: Tensor, counts: Tensor) -> Tensor:
     """Return which weights of a layer are kept when each row loses its lowest scores.
 
     Args:
-        ranks: (D, N), how many columns the row loses before each: `RetentionCurves.ranks`.
-        counts: (D,), how many it loses.
+        ranks: (D, N), how many columns the row loses before each column: `RetentionCurves.ranks`.
+        counts: (D,), how many columns each row loses.
 
     Returns:
         (D, N) bool, True where a weight is kept.
@@ -28,8 +28,8 @@ def keep_largest(values: Tensor, kept: int, *, exactly: bool = True) -> Tensor:
 
     Args:
         values: (D, N) float32, not negative and no NaN.
-        kept: how many, from 0 to D · N. Of equal values the last ones are kept, row by row.
-        exactly: otherwise all that equal the least kept one are kept, and a GPU is not waited for.
+        kept: how many, from 0 to D · N. Among equal values the last ones are kept, row by row.
+        exactly: keep exactly `kept`. False: keep every value equal to the smallest kept one, without waiting for a GPU.
     """
     pruned = values.numel() - kept
     if kept == 0 or pruned == 0:
@@ -48,7 +48,7 @@ def _kth_largest(values: Tensor, k: int) -> Tensor:
     if not values.is_cuda:
         place = values.numel() - k
         return torch.tensor(np.partition(as_array(values).ravel(), place)[place])
-    # The side with fewer values: what is found of it is copied.
+    # Search from the end with fewer values: topk copies them.
     largest = 2 * k <= values.numel()
     some = (
         values.flatten().topk(k if largest else values.numel() - k + 1, largest=largest, sorted=False).values
@@ -57,7 +57,7 @@ def _kth_largest(values: Tensor, k: int) -> Tensor:
 
 
 def keep_largest_of_groups(values: Tensor, pattern: Pattern) -> Tensor:
-    """Mark the values not among the lowest of their group of neighbours, of equal ones the first: (D, N) bool."""
+    """Mark the values to keep, (D, N) bool: each group loses its lowest ones, and the first ones among equals."""
     groups = values.view(values.shape[0], -1, pattern.group)
     lowest = groups.argsort(dim=2, stable=True)[..., : pattern.zeros]
     return torch.ones_like(groups, dtype=torch.bool).scatter_(2, lowest, False).view(values.shape)
@@ -81,7 +81,7 @@ def apply_mask(weight: Tensor, keep: Tensor, kept: Tensor | None = None) -> None
     Args:
         weight: (D, N).
         keep: (D, N) bool, True where a weight is kept.
-        kept: (K,) the new values of these weights, row by row; None: they stay as they are.
+        kept: (K,) new values of the kept weights, row by row; None: they stay as they are.
     """
     with torch.no_grad():
         weight.masked_fill_(~keep, 0)
@@ -95,7 +95,7 @@ def apply_masks(weights: Sequence[Tensor], keep: Tensor, kept: Tensor | None = N
     Args:
         weights: (D, N) of each.
         keep: (G, D, N) bool, True where a weight is kept.
-        kept: of a single layer, as for `apply_mask`.
+        kept: as for `apply_mask`; only with a single layer.
     """
     if len(weights) == 1:
         apply_mask(weights[0], keep[0], kept)

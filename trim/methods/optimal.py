@@ -1,11 +1,11 @@
 """The allocation that loses least: a layer's counts, and one price of a weight for any set of layers.
 
 Minimise Σ_i f_i · error_i(k_i) over the rows, with Σ k_i fixed and 0 ≤ k_i ≤ limit. For a price λ of a weight each row
-takes argmin_k f_i · error_i(k) − λ · k on its own, and a λ whose counts add up solves the whole (Everett, "Generalized
-Lagrange multiplier method", Operations Research 11, 1963; Shoham and Gersho, "Efficient bit allocation for an
-arbitrary set of quantizers", IEEE Trans. ASSP 36, 1988). A row's choice can only be a vertex of the lower convex hull
-of its curve. So all edges of all hulls in ascending order of their slope are the solutions for every total at once,
-each a prefix of that order. Exact wherever a prefix ends with an edge; elsewhere the last row stops within its edge.
+takes argmin_k f_i · error_i(k) − λ · k on its own, and a λ whose counts add up solves the problem (Everett,
+"Generalized Lagrange multiplier method", Operations Research 11, 1963; Shoham and Gersho, "Efficient bit allocation
+for an arbitrary set of quantizers", IEEE Trans. ASSP 36, 1988). A row's choice is a vertex of the lower convex hull of
+its curve. So sort all edges of all hulls by ascending price: the solution for a total is a prefix of that order. It is
+exact where the prefix ends with an edge; otherwise the last row stops within its edge.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,21 +20,21 @@ from trim.errors import NonFiniteError, SettingsError, ShapeError, SparsityError
 from trim.methods.counts import check_total
 from trim.methods.scores import as_array
 
-_KERNEL_ENTRIES = 2**26  # whose hulls the kernels find at a time: they take 8 bytes of each
-# Prices are summed up in bins of this many to the octave, 1.1% wide, when layers share one.
+_KERNEL_ENTRIES = 2**26  # curve entries that the kernels handle at a time, with 8 bytes of memory for each
+# Layers that share a price sum up their prices in bins: 64 to the octave are 1.1% wide.
 BINS_PER_OCTAVE = 64
-_FREE = -(2**30)  # the bin of everything that costs nothing, or less
+_FREE = -(2**30)  # the bin of all edges that cost 0 or less
 
 
 @dataclass(frozen=True, eq=False)
 class Hull:
-    """The edges of the lower convex hulls of a layer's error curves; row after row, in a row from k = 0 up to limit.
+    """The edges of the lower convex hulls of a layer's error curves, row after row, from k = 0 to the limit.
 
     Attributes:
         rows: D.
         limit: the most weights that a row may lose.
-        row: (E,) int64, whose edge it is.
-        length: (E,) int64, how many weights it spans.
+        row: (E,) int64, the row of each edge.
+        length: (E,) int64, how many weights each edge spans.
         slope: (E,) float64, error per weight; strictly ascending within a row.
     """
 
@@ -52,9 +52,9 @@ class Hull:
             sensitivity: (D,) the rows' weights f, finite and not negative; None: all alike.
 
         Raises:
-            ShapeError: not one number for each row.
-            NonFiniteError: one is NaN or infinite.
-            SettingsError: one is negative.
+            ShapeError: `sensitivity` does not hold one number for each row.
+            NonFiniteError: a row's weight is NaN or infinite.
+            SettingsError: a row's weight is negative.
         """
         if sensitivity is None:
             return self.slope
@@ -67,15 +67,15 @@ class Hull:
             raise NonFiniteError("a row's weight in the optimal allocation is NaN or infinite")
         if bool((weight < 0).any()):
             raise SettingsError("a row's weight in the optimal allocation is negative")
-        return weight[self.row] * self.slope + 0.0  # no −0, which a sort may put before 0
+        return weight[self.row] * self.slope + 0.0  # turns −0 into 0: a sort may order them
 
     def by_price(self, sensitivity: Tensor | None) -> Tensor:
-        """Sort the edges by ascending price, of equal prices the flatter first, of these the lower row: (E,) int64.
+        """Sort the edges by ascending price, then by slope, then by row: (E,) int64.
 
         On the CPU the last order is cached: another total under the same weights needs no sort.
 
         Args:
-            sensitivity: as of `price`.
+            sensitivity: as for `price`.
         """
         if self.slope.is_cuda:
             order = torch.sort(self.slope, stable=True).indices
@@ -103,7 +103,7 @@ def lower_hull(error: Tensor, limit: int) -> Hull:
         from trim.kernels import hull as kernels
 
         blocks = min(rows, -(-rows * (limit + 1) // _KERNEL_ENTRIES))
-        step = -(-rows // blocks)  # blocks of one size: a small last one would take as long as the others
+        step = -(-rows // blocks)  # blocks of equal size: a small last one would take as long as the others
         parts = [
             kernels.hull_edges(error[top : top + step, : limit + 1], top) for top in range(0, rows, step)
         ]
@@ -117,8 +117,8 @@ def lower_hull(error: Tensor, limit: int) -> Hull:
 def optimal_counts(hull: Hull, total: int, sensitivity: Tensor | None = None) -> Tensor:
     """Find the counts that lose least.
 
-    Edges are taken by ascending price; of equal prices the flatter edge first, which decides between rows of weight 0;
-    of these the lower row. What is left over for the edge that does not fit goes to its row.
+    Edges are taken in the order of `Hull.by_price`. The flatter edge goes first among equal prices, which decides
+    between rows of weight 0. The first edge that does not fit is taken in part.
 
     Args:
         hull: the lower hull of the layer's error curves.
@@ -129,18 +129,18 @@ def optimal_counts(hull: Hull, total: int, sensitivity: Tensor | None = None) ->
         (D,) int64, from 0 to the hull's limit.
 
     Raises:
-        SparsityError: the rows cannot lose that many.
-        ShapeError, NonFiniteError, SettingsError: `sensitivity` has another shape, is not finite, or is negative.
+        SparsityError: the rows cannot lose `total` weights.
+        ShapeError, NonFiniteError, SettingsError: as for `Hull.price`.
     """
     return optimal_counts_of_layers(hull, [total], sensitivity)[0]
 
 
 def optimal_counts_of_layers(hull: Hull, totals: Sequence[int], sensitivity: Tensor | None = None) -> Tensor:
-    """Find the counts of each of some layers that lose least, (G, D), as `optimal_counts` does.
+    """Find the counts that lose least for each of G layers, (G, D), as `optimal_counts` does.
 
     Args:
-        hull: of the rows of all, one layer's after the other's.
-        totals: how many weights each loses.
+        hull: the hull of the rows of all layers, layer after layer.
+        totals: how many weights each layer loses.
         sensitivity: (G · D,) the rows' weights; None: all alike.
     """
     rows = hull.rows // len(totals)
@@ -156,7 +156,7 @@ def optimal_counts_of_layers(hull: Hull, totals: Sequence[int], sensitivity: Ten
         order = order[torch.sort(hull.row[order] // rows, stable=True).indices]
     length, row = hull.length[order], hull.row[order]
     layer = row // rows
-    # The edges of a row span the limit, so those of all layers before it span as many times that.
+    # The edges of a row span the limit together, so those of the layers before span rows · limit each.
     before = torch.cumsum(length, dim=0) - length - layer * (rows * hull.limit)
     room = torch.tensor(totals, device=row.device)[layer] - before
     counts = torch.zeros(hull.rows, dtype=torch.int64, device=row.device)
@@ -164,12 +164,12 @@ def optimal_counts_of_layers(hull: Hull, totals: Sequence[int], sensitivity: Ten
 
 
 def last_price(hull: Hull, counts: Tensor, sensitivity: Tensor | None = None) -> float:
-    """Return λ, the highest price at which rows with these counts of `optimal_counts` lost a weight; 0 if none did.
+    """Return λ, the highest price at which a row lost a weight; 0 if no row lost any.
 
     Args:
-        hull: the hull from which the counts were made.
-        counts: (D,) int64.
-        sensitivity: (D,) the rows' weights f with which they were made; None: all alike.
+        hull: as for `optimal_counts`.
+        counts: (D,) int64, what `optimal_counts` returned.
+        sensitivity: as for `optimal_counts`.
     """
     before = torch.cumsum(hull.length, dim=0) - hull.length - hull.row * hull.limit  # in its row
     prices = hull.price(sensitivity)[before < counts[hull.row]]
@@ -178,11 +178,11 @@ def last_price(hull: Hull, counts: Tensor, sensitivity: Tensor | None = None) ->
 
 @dataclass(frozen=True, eq=False)
 class PriceSummary:
-    """How many of a layer's weights can go at which price: all that a shared price needs of it, a few kilobytes.
+    """A histogram of the prices of a layer's weights, a few kilobytes: enough to find a price that layers share.
 
     Attributes:
         bins: (B,) int64, ascending; floor(64 · log₂ price).
-        weights: (B,) int64, how many weights its edges in that bin span.
+        weights: (B,) int64, how many weights the edges of each bin span.
     """
 
     bins: np.ndarray
@@ -190,7 +190,7 @@ class PriceSummary:
 
 
 def price_summary(hull: Hull, sensitivity: Tensor | None = None) -> PriceSummary:
-    """Sum up what a layer asks for its weights.
+    """Make the histogram of the prices of a layer's weights.
 
     Args:
         hull: the layer's lower hull; its error curves must be sums over the same calibration vectors in every layer.
@@ -204,16 +204,16 @@ def price_summary(hull: Hull, sensitivity: Tensor | None = None) -> PriceSummary
 
 
 def shared_totals(summaries: Mapping[str, PriceSummary], total: int) -> dict[str, int]:
-    """Share a total among layers so that all of them ask the same price λ.
+    """Share a total among layers so that all of them have the same price λ.
 
-    Layers give everything below the bin of λ, and of that bin equal shares, rounded by largest remainder.
+    Layers lose all weights below the bin of λ, and equal shares of that bin, rounded by largest remainder.
 
     Args:
-        summaries: any layers' summaries: a block's, all of one kind, a model's.
-        total: how many weights they lose together.
+        summaries: the price histograms of any layers, by name.
+        total: how many weights the layers lose together.
 
     Raises:
-        SparsityError: they cannot lose that many.
+        SparsityError: the layers cannot lose `total` weights.
     """
     summaries = dict(summaries)
     room = sum(int(summary.weights.sum()) for summary in summaries.values())
@@ -238,14 +238,14 @@ def shared_totals(summaries: Mapping[str, PriceSummary], total: int) -> dict[str
 
 
 def halfway_totals(totals: Mapping[str, int], sizes: Mapping[str, int]) -> dict[str, int]:
-    """Return totals half-way to those at which all layers are equally sparse, adding up to as much.
+    """Return the mean of these totals and of uniform ones, with the same sum.
 
-    Prices are of masks alone. Where the kept weights are solved they make up for most of an error, and layers differ by
-    less than their prices say (docs/optimal.md).
+    Prices are computed from masks alone. Where the kept weights are solved, they make up for most of the error, and
+    layers differ by less than their prices (docs/optimal.md).
 
     Args:
         totals: how many weights each layer loses.
-        sizes: how many it has.
+        sizes: how many weights each layer has.
     """
     total = sum(totals.values())
     share = total / sum(sizes[name] for name in totals)

@@ -18,7 +18,7 @@ class Pattern:
         """Read "2:4".
 
         Raises:
-            SettingsError: no pattern.
+            SettingsError: the text is not a pattern.
         """
         match = re.fullmatch(r"(\d{1,4}):(\d{1,4})", text)
         if match is None or not 0 < int(match[1]) < int(match[2]):
@@ -37,5 +37,5 @@ class Pattern:
         return self.zeros / self.group
 
     def count(self, columns: int) -> int:
-        """Return how many weights a row of that many, in whole groups, loses."""
+        """Return how many weights a row of `columns` weights loses; groups divide it."""
         return columns // self.group * self.zeros

@@ -1,7 +1,7 @@
 """Quality of a pruned layer and of each of its rows: larger is always better.
 
-TRIM: Beck, Rudman, Eickhoff, arXiv 2505.16743, section 3, and the constants of the authors' code. A measure takes
-what is retained at some counts, (..., D), and judges all leading dimensions (candidates) at once.
+TRIM: Beck, Rudman, Eickhoff, arXiv 2505.16743, section 3, and the constants of the authors' code. A measure takes a
+`Retained` at counts (..., D), and judges all leading dimensions (candidates) at once.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ def row_quality(retained: Retained, name: str) -> Tensor:
 
 
 def layer_quality(retained: Retained, name: str) -> Tensor:
-    """Judge the layer, (...) float64, or each of those swept together, (..., G), by one of `LAYER_QUALITIES`.
+    """Judge a layer, (...) float64, or G layers swept together, (..., G), by one of `LAYER_QUALITIES`.
 
     Raises:
         SettingsError: no such measure.

@@ -1,11 +1,11 @@
-"""Retention curves: what each row keeps of its output for every number of pruned weights.
+"""Retention curves: how much of its output each row keeps for every number of pruned weights.
 
 Row i's dense output is Y_i = W_i X. With its k lowest-score weights removed it is Ŷ_i(k). One sweep over the
 sorted columns gives, for every k from 0 to N,
 
     dot_i(k) = ⟨Y_i, Ŷ_i(k)⟩      energy_i(k) = ‖Ŷ_i(k)‖²      error_i(k) = ‖Y_i − Ŷ_i(k)‖²
 
-and from then on any allocation of sparsity over the rows is judged by looking up D numbers.
+Afterwards any allocation of sparsity over the rows is judged by looking up D numbers.
 """
 
 import math
@@ -26,25 +26,25 @@ from trim.methods.scores import as_array, ranks_of
 if TYPE_CHECKING:
     from trim.compiled.search import Tables
 
-RANKED_WEIGHTS = 2**24  # at a time, so that int64 in between stays small
-COSINE_ROWS = 1024  # at a time, so that float64 in between stays small next to float32 curves
+RANKED_WEIGHTS = 2**24  # at a time, so that intermediate int64 stays small
+COSINE_ROWS = 1024  # at a time, so that intermediate float64 stays small compared with float32 curves
 
 
 @dataclass(frozen=True, eq=False)
 class RetentionCurves:
-    """The three curves of a layer, and what the direct qualities need to multiply masked weights.
+    """The three curves of a layer, with the weights and inputs that the direct qualities multiply.
 
-    On a CUDA device the curves are float32. G layers of one shape may be swept together: then D counts the rows of all,
-    one layer's after the other's, the inputs are (G, N, L), and numbers of the whole layer are (G,).
+    On a CUDA device the curves are float32. G layers of one shape may be swept together. Then D counts the rows of all
+    G layers, layer after layer; the inputs are (G, N, L), and numbers of a whole layer are (G,).
 
     Attributes:
         dot, energy, error: (D, N + 1) float64; column k belongs to k pruned weights in the row.
         sorted_columns: (D, N), `order` in an integer type that is large enough.
         captured_weight, captured_inputs: `weight` and `inputs` in the type in which the curves were computed.
         output: (D, L) float32, the dense output Y.
-        side_by_side: (D, N + 1, 4) float64, the three and the cosine in host memory, where they were computed there.
+        side_by_side: (D, N + 1, 4) float64, dot, energy, error and cosine in host memory; None: computed on a GPU.
         layers: G.
-        own_vectors: L of each layer, where some have fewer vectors than others, and zeros after them; None: all alike.
+        own_vectors: L of each layer, where some have fewer vectors and are padded with zeros; None: all have L.
     """
 
     dot: Tensor
@@ -90,24 +90,24 @@ class RetentionCurves:
 
     @property
     def vectors(self) -> int:
-        """L, the calibration vectors; of layers with different numbers of them the most."""
+        """L, the calibration vectors; the largest L where layers differ."""
         return self.captured_inputs.shape[-1]
 
     @property
     def layer_vectors(self) -> "int | Tensor":
-        """L, or (G,) where layers have different numbers of vectors."""
+        """L, or (G,) where layers differ."""
         if self.own_vectors is None:
             return self.vectors
         return torch.tensor(self.own_vectors, device=self.dot.device)
 
     @property
     def row_vectors(self) -> "int | Tensor":
-        """L of each row's layer, (D,) where layers have different numbers of vectors."""
+        """L of each row's layer: a number, or (D,) where layers differ."""
         vectors = self.layer_vectors
         return vectors if isinstance(vectors, int) else vectors.repeat_interleave(self.layer_rows)
 
     def by_layer(self, values: Tensor) -> Tensor:
-        """View numbers of rows (..., D) as those of one layer, (..., D), or of each of G, (..., G, D / G)."""
+        """View one number for each row, (..., D), layer by layer: (..., G, D / G), or unchanged for a single layer."""
         return values if self.layers == 1 else values.unflatten(-1, (self.layers, -1))
 
     @property
@@ -227,7 +227,7 @@ def row_cosine(dot: Tensor, output_norm: Tensor, energy: Tensor) -> Tensor:
 
 
 def dense_curves(weight: Tensor, inputs: Tensor) -> RetentionCurves:
-    """Return what curves say of no pruned weights: enough to judge a mask and weights that are given (`MaskRetained`).
+    """Return curves at k = 0 only, which are enough to judge a given mask and weights (`MaskRetained`).
 
     Args:
         weight: (D, N).

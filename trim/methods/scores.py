@@ -39,7 +39,7 @@ def magnitude_score(weight: Tensor) -> Tensor:
 
 
 def magnitude_score_alone(weight: Tensor, input_norm: Tensor) -> Tensor:
-    """Score by `magnitude_score`, called as every entry of `SCORES` is: the input norms (N,) do not count."""
+    """Score by `magnitude_score`, with the signature of every entry of `SCORES`; the input norms (N,) are not used."""
     return magnitude_score(weight)
 
 
@@ -64,20 +64,20 @@ def score_order(score: Tensor) -> Tensor:
 
 
 def as_array(values: Tensor) -> np.ndarray:
-    """View a tensor as an array in host memory, any type but float64 and integers as float32."""
+    """View a tensor as an array in host memory; half types become float32."""
     values = values.detach().cpu()
     array: np.ndarray = (values.float() if values.dtype in HALF else values).numpy()
     return array
 
 
 def check_score(score: Tensor) -> None:
-    """Check scores.
+    """Require finite scores of at least 0.
 
     Raises:
-        NonFiniteError: one is NaN, infinite or negative.
+        NonFiniteError: a score is NaN, infinite or negative.
     """
     low, high = torch.aminmax(score)
-    if not (low >= 0 and high < torch.inf):  # nor if they are NaN, as they are where one score is
+    if not (low >= 0 and high < torch.inf):  # both are NaN if a score is, and then neither comparison holds
         raise NonFiniteError("a score is NaN, infinite or negative; scores must be finite and at least 0")
 
 

@@ -29,13 +29,13 @@ def search(
 ) -> SearchResult[Tensor]:
     """Run TRIM on one layer.
 
-    On the CPU rates are evaluated as the publication comes to them; `full_trace` evaluates those it leaves untried.
+    On the CPU a rate is evaluated only when the published search tries it; `full_trace` evaluates all of them.
 
     Args:
         curves: the layer's retention curves.
         settings: the search's settings.
-        total: how many weights the layer loses, where that is known to the weight; None: round(T · D · N).
-        complete: have every rate of the grid in the trace, also those that the published search leaves untried.
+        total: how many weights the layer loses; None: round(T · D · N).
+        complete: evaluate every rate of the grid, including those that the published search does not try.
 
     Raises:
         SparsityError: no counts under the row cap reach the target.
@@ -52,7 +52,7 @@ def search_layers(
     *,
     complete: bool = False,
 ) -> list[SearchResult[Tensor]]:
-    """Run TRIM on each of some layers that were swept together; their settings differ in the target alone."""
+    """Run TRIM on each of several layers that were swept together; their settings differ only in the target."""
     if settings[0].layer_quality in DIRECT_QUALITIES:
         return [
             _search_directly(*each, complete=complete)
@@ -70,7 +70,7 @@ def search_layers(
 
 
 def full_trace(curves: RetentionCurves, settings: SearchSettings) -> SearchTrace[Tensor]:
-    """Evaluate every rate of the grid, also those that the published search would leave untried."""
+    """Evaluate every rate of the grid, including those that the published search does not try."""
     return search(curves, settings, complete=True).trace
 
 
@@ -122,7 +122,7 @@ def _search_by_kernels(
 def _search_directly(
     curves: RetentionCurves, settings: SearchSettings, total: int, *, complete: bool
 ) -> SearchResult[Tensor]:
-    """Search by a layer quality that takes masked products; where a rate leads does not depend on it."""
+    """Search by a layer quality that needs masked products; the updates of a rate do not depend on that quality."""
     followed = full_trace(curves, dataclasses.replace(settings, layer_quality=SearchSettings.layer_quality))
     quality, updates = torch.full_like(followed.quality, torch.nan), {}
 
@@ -151,7 +151,7 @@ def _search_directly(
 
 
 def _judge(curves: RetentionCurves, counts: Tensor, measure: str) -> Tensor:
-    """Judge the layer at each of some candidates' counts (..., D): (...) float64 on the CPU."""
+    """Judge the layer at the counts of several candidates, (..., D): (...) float64 on the CPU."""
     from trim.compiled.search import judge
 
     if measure in LAYER_MEASURES and not has_kernels(curves.dot.device):

@@ -1,4 +1,4 @@
-"""Which models can be pruned row by row, and where their blocks are: by structure, not by a list of names."""
+"""Find a model's blocks, and check that it can be pruned row by row: by structure, not by a list of names."""
 
 import contextlib
 import copy
@@ -29,12 +29,11 @@ if TYPE_CHECKING:
 
 UNBUILT = "transformers cannot make a causal language model of its config.json"
 _MAX_BUFFER_ELEMENTS = 2**28
-# By configurations that a text has gone through in this process: a run asks often.
-_TRIALS: dict[str, Trial] = {}
+_TRIALS: dict[str, Trial] = {}  # cached by configuration
 
 
 def check_config(config: "PretrainedConfig") -> None:
-    """Refuse a model that its configuration shows not to be a plain decoder, before any weight is read.
+    """Require the configuration of a plain decoder, before any weight is read.
 
     Raises:
         ModelError: an encoder, an encoder-decoder, or a quantized checkpoint.
@@ -68,7 +67,7 @@ def check_config(config: "PretrainedConfig") -> None:
 def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
     """Build the model of a configuration on torch's meta device: its structure and sizes, without memory for weights.
 
-    A text goes through it block by block, without numbers, so that what cannot be pruned is found here.
+    A trial runs fake tensors through its blocks, so that layers that cannot be pruned are found here.
 
     Raises:
         ModelError: the model cannot be pruned row by row.
@@ -91,7 +90,7 @@ def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
         raise
     except ImportError as error:
         raise unsupported(name, Reason.CODE, one_line(str(error))) from error
-    except Exception as error:  # as many kinds as there are architectures
+    except Exception as error:  # each architecture raises its own
         raise _cannot_build(name, "" if isinstance(error, ValueError) else one_line(str(error))) from error
     blocks = find_blocks(module.eval())
     if tried not in _TRIALS:
@@ -110,7 +109,7 @@ def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Keep torch from logging what a trial finds to be wrong: an error says it."""
+    """Keep torch from logging the problems that a trial finds: they are raised as errors."""
     logger = logging.getLogger("torch._subclasses.fake_tensor")
     before, logger.disabled = logger.disabled, True
     try:
@@ -120,21 +119,21 @@ def _silent() -> Iterator[None]:
 
 
 def prepare(module: "PreTrainedModel") -> None:
-    """Make the layers of a loaded model those that `blueprint` gives: what cannot be pruned is none of them."""
+    """Convert the layers of a loaded model as `blueprint` does: only those that can be pruned stay `nn.Linear`."""
     make_linear(module)
     split_experts(module)
     keep_dense(find_blocks(module), trial_of(module).dense)
 
 
 def trial_of(module: "PreTrainedModel") -> Trial:
-    """Return what a text without numbers has shown of a model."""
+    """Return the cached result of a model's trial, or run it."""
     if _key(module.config) not in _TRIALS:
         blueprint(module.config)
     return _TRIALS[_key(module.config)]
 
 
 def _key(config: "PretrainedConfig") -> str:
-    """Return what a configuration says of the structure."""
+    """Return the part of a configuration that decides the model's structure, as a cache key."""
 
     def structure(settings: dict[str, object]) -> dict[str, object]:
         return {
@@ -147,7 +146,7 @@ def _key(config: "PretrainedConfig") -> str:
 
 
 def _cannot_build(name: str, what: str = "") -> ModelError:
-    """Return the error of a configuration that asks for what cannot be built."""
+    """Return the error of a configuration from which no model can be built."""
     return ModelError(
         f"TRIM Lab cannot prune {name}: {UNBUILT}"
         f"{f' ({what})' if what else ''}; get it again, or choose another model: TRIM Lab prunes {SUPPORTED}"
@@ -156,7 +155,7 @@ def _cannot_build(name: str, what: str = "") -> ModelError:
 
 @contextlib.contextmanager
 def _few_parameters(name: str) -> Iterator[None]:
-    """Stop where a model of more tensors than any is built here: a configuration may ask for any number."""
+    """Stop building a model inside the `with` block when it has more tensors than any real one."""
     thread, counted = threading.get_ident(), itertools.count(1)
 
     def count(*_: object) -> None:
@@ -186,7 +185,9 @@ def find_blocks(module: nn.Module) -> list[nn.Module]:
     total = {parameter: parameter.numel() for block in blocks for parameter in block.parameters()}
     if 2 * sum(inside.values()) < sum(total.values()):
         share = sum(inside.values()) / sum(total.values())
-        raise unsupported(name, Reason.NO_LINEAR_LAYERS, f"only {share:.0%} of their weights are in such")
+        raise unsupported(
+            name, Reason.NO_LINEAR_LAYERS, f"only {share:.0%} of their weights are in linear layers"
+        )
     return blocks
 
 
@@ -204,19 +205,19 @@ def _owns_matrix(part: nn.Module) -> bool:
 def compute_buffers(module: "PreTrainedModel", device: torch.device) -> None:
     """Give a model on the meta device the buffers that no checkpoint holds, such as rotary tables.
 
-    Those of towers that a text goes past stay as they are. Their parameters take no memory, but are on the device: a
-    model says that it is where its first parameter is, and moves tokens there.
+    The buffers of towers that a text does not reach stay on the meta device. Their parameters move to the device
+    without taking memory: `transformers` sends tokens to the device of the first parameter.
 
     Raises:
-        ModelError: a module computes one in a way of its own.
+        ModelError: a module computes a buffer in a way of its own.
     """
-    past = other_towers(module, find_blocks(module))
-    for part in past:
+    unused = other_towers(module, find_blocks(module))
+    for part in unused:
         for leaf, tensor in part._parameters.items():
             if tensor is not None:
                 one = torch.empty((), dtype=tensor.dtype, device=device)
                 part._parameters[leaf] = nn.Parameter(one.expand(tensor.shape), requires_grad=False)
-    parts = {path: part for path, part in module.named_modules() if part not in past}
+    parts = {path: part for path, part in module.named_modules() if part not in unused}
     computed = {
         path: leaves
         for path, part in parts.items()
@@ -229,7 +230,7 @@ def compute_buffers(module: "PreTrainedModel", device: torch.device) -> None:
     for path, leaves in computed.items():
         part, above = parts[path], path
         _fill(parts, path)
-        # Some tables are filled by a module further up, for all those in it.
+        # Some tables are filled by a module further up.
         while above and any(bool(part.get_buffer(leaf).isnan().any()) for leaf in leaves):
             above = above.rpartition(".")[0]
             _fill(parts, above)
@@ -242,7 +243,7 @@ def compute_buffers(module: "PreTrainedModel", device: torch.device) -> None:
 
 
 def _fill(parts: dict[str, nn.Module], path: str) -> None:
-    """Fill what no checkpoint holds as transformers does, by the model around a part; what it cannot fill stays NaN."""
+    """Fill a part's buffers with the `_init_weights` of the model around it; those that it cannot fill stay NaN."""
     from transformers import PreTrainedModel
 
     above = path
@@ -259,7 +260,7 @@ def _own_table(module: nn.Module, part: nn.Module, leaf: str) -> ModelError:
 
 
 def _place(module: nn.Module) -> None:
-    """Let the tensors of a model on the meta device be where a forward pass expects them, still without numbers."""
+    """Replace the tensors of a model on the meta device by fake ones on the CPU, where a forward pass expects them."""
     for part in module.modules():
         held: dict[str, object]
         for held in (vars(part), vars(part)["_parameters"], vars(part)["_buffers"]):

@@ -25,7 +25,7 @@ T = TypeVar("T")
 
 MAX_BLOCKS = 500
 
-# Any one of these is enough to make a tokenizer of.
+# Any one of these is enough for a tokenizer.
 TOKENIZER_CORES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model", "tekken.json")
 TOKENIZER_FILES = (
     *TOKENIZER_CORES,
@@ -37,7 +37,7 @@ TOKENIZER_FILES = (
     "additional_chat_templates/*.jinja",
 )
 CONFIG_FILES = ("config.json", "generation_config.json", "*processor_config.json", "chat_template.json")
-# What a model may be used for goes with its weights wherever they go.
+# A model's terms of use go wherever its weights go.
 LEGAL_FILES = tuple(
     "".join(f"[{letter.upper()}{letter}]" if letter.isalpha() else letter for letter in name) + "*"
     for name in ("license", "licence", "notice", "copying", "use_policy", "acceptable_use")
@@ -45,11 +45,11 @@ LEGAL_FILES = tuple(
 
 
 def names_its_model(read: Callable[P, T]) -> Callable[P, T]:
-    """Let a function whose last positional argument is a model fail in words only, whatever is in the model's files.
+    """Turn every error of a function whose last positional argument is a model into a `TrimError` that names it.
 
     Raises:
-        ModelError: instead of any error that is not a `TrimError` already; it names the model.
-        NotEnoughMemoryError: memory filled up; it names the model.
+        ModelError: any error that is not a `TrimError` already.
+        NotEnoughMemoryError: memory filled up.
     """
 
     @functools.wraps(read)
@@ -90,15 +90,15 @@ def quiet() -> Iterator[None]:
 
 _OF_THREAD = (
     threading.local()
-)  # .report: receives the steps of the bars that transformers would draw in this thread
+)  # .report receives the steps of the bars that transformers would draw in this thread
 
 
 @contextlib.contextmanager
 def _reported_bars(report: Callable[[float], None]) -> Iterator[None]:
-    """Report how much is done, from 0 to 1, of what `transformers` would draw a bar of in this thread."""
+    """Report the progress, from 0 to 1, for which `transformers` would draw a bar in this thread."""
     from transformers.utils import logging
 
-    logging.set_tqdm_hook(_bar)  # for the whole process, so it stays
+    logging.set_tqdm_hook(_bar)  # stays set: it is one for the whole process
     _OF_THREAD.report = report
     try:
         yield
@@ -120,7 +120,7 @@ def _steps(items: Collection[T], report: Callable[[float], None]) -> Iterator[T]
 
 
 def read_config(folder: Path) -> "PretrainedConfig":
-    """Read the model's configuration, but for how it is to be loaded: that is for us to say.
+    """Read the model's configuration, except for how it is to be loaded, which the caller decides.
 
     Raises:
         ModelError: there is none, it is damaged, or it is of an architecture that `transformers` does not know.
@@ -136,7 +136,11 @@ def read_config(folder: Path) -> "PretrainedConfig":
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
         kind = settings.get("model_type")
-        many = [key for key, value in settings.items() if "layer" in key and _is_above(value, MAX_BLOCKS)]
+        many = [
+            key
+            for key, value in settings.items()
+            if "layer" in key and isinstance(value, int) and value > MAX_BLOCKS
+        ]
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise ModelError(f"{path} is damaged; get it again from where the model comes from") from error
     if many:
@@ -151,17 +155,13 @@ def read_config(folder: Path) -> "PretrainedConfig":
             # An implementation may be the name of a repository, whose code would be fetched and run.
             config._attn_implementation = config._experts_implementation = config.dtype = None
             return config
-    except Exception as error:  # as many kinds as there are architectures
+    except Exception as error:  # each architecture raises its own
         if "auto_map" in settings:
             reason = str(Reason.CODE)
         else:
             reason = "this version of transformers does not know it, or its config.json is damaged"
         architecture = (settings.get("architectures") or [kind])[0]
         raise ModelError(f"TRIM Lab cannot load {architecture}: {reason}; it prunes {SUPPORTED}") from error
-
-
-def _is_above(value: object, most: int) -> bool:
-    return isinstance(value, int) and value > most
 
 
 def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
@@ -182,7 +182,7 @@ def load_tokenizer(folder: Path) -> "PreTrainedTokenizerBase":
             tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
             )
-        tokenizer.model_max_length = sys.maxsize  # windows are of the length that was asked for
+        tokenizer.model_max_length = sys.maxsize  # the length of a window is checked elsewhere
         tokenizer("a")
         return tokenizer
     except Exception as error:  # the Rust library raises plain Exception
@@ -198,8 +198,8 @@ def load_weights(
 
     Args:
         folder: with `config.json` and safetensors.
-        dtype: in which type.
-        device: where to.
+        dtype: the type of the loaded weights.
+        device: the device of the loaded weights.
         report: called with how much is done, from 0 to 1.
 
     Raises:
@@ -219,7 +219,7 @@ def load_weights(
                 output_loading_info=True,
                 **placement,
             )
-            # With output_loading_info a pair comes back, which its annotation does not say.
+            # output_loading_info=True returns a pair, against the annotation.
             module, loaded = cast("tuple[PreTrainedModel, dict[str, list[str]]]", pair)
     except Exception as error:
         if is_out_of_memory(error):

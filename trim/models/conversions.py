@@ -101,7 +101,7 @@ class Conversion:
         return {name: made[0] if isinstance(made, list) else made for name, made in found.items()}
 
     def places(self, made: Mapping[str, Tensor], files: TensorFiles) -> dict[str, list[Stored]]:
-        """Find where the rows of what is made lie in the files; empty where they do not lie there as rows.
+        """Find the places of the made tensors' rows in the files; empty where the files do not hold them as rows.
 
         Args:
             made: the model's tensors, on the meta device, in the order of the rule.
@@ -139,7 +139,7 @@ class Conversion:
         }
 
     def expert_places(self, joined: str, part: Part, experts: Experts, files: TensorFiles) -> list[Stored]:
-        """Find each expert's part of the tensor `joined` in the files; none: it does not lie there as such."""
+        """Find each expert's part of the tensor `joined` in the files; empty where the files do not hold it as one."""
         steps, patterns = self._steps(), list(self.rule.source_patterns)
         targets = list(self.rule.target_patterns)
         if {step.partition(" ")[0] for step in steps} <= _JOINING:

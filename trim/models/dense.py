@@ -1,4 +1,4 @@
-"""Say which weights of a model's blocks stay dense whatever is pruned, and keep them so."""
+"""List the weights of a model's blocks that always stay dense, and keep them so."""
 
 from collections.abc import Mapping
 from enum import StrEnum
@@ -21,7 +21,7 @@ class Why(StrEnum):
 
 
 class DenseLinear(nn.Module):
-    """A linear layer that is not pruned, and is none of `nn.Linear` for all that looks for layers."""
+    """A linear layer that is not pruned, and not an `nn.Linear`, so that no search for layers finds it."""
 
     weight: Tensor
     bias: Tensor | None
@@ -33,11 +33,11 @@ class DenseLinear(nn.Module):
 
 
 def keep_dense(blocks: list[nn.Module], others: Mapping[str, Why]) -> None:
-    """Take from the layers of a model, in place, those that its blocks share, and others.
+    """Make layers that several blocks share, and `others`, a `DenseLinear`, in place.
 
     Args:
         blocks: the model's.
-        others: by names such as "0.mixer.dt_proj"; a layer of the first expert stands for those of all.
+        others: by names such as "0.mixer.dt_proj"; a layer of the first expert stands for the same layer of all.
     """
     seen: dict[int, int] = {}
     for index, block in enumerate(blocks):
@@ -61,7 +61,7 @@ def keep_dense(blocks: list[nn.Module], others: Mapping[str, Why]) -> None:
 
 
 def _of_all_experts(block: nn.Module, path: str) -> list[nn.Module]:
-    """Return the layer at a path, or that layer of all experts."""
+    """Return the layer at a path; for a layer of an expert, the same layer of all experts."""
     names = path.split(".")
     experts = block.get_submodule(".".join(names[:-2]))
     if isinstance(experts, Experts):
@@ -77,7 +77,7 @@ def _keep(layer: nn.Module, why: Why) -> None:
 
 
 def dense_parts(blocks: list[nn.Module]) -> list[str]:
-    """List what the blocks hold besides their layers, norms and biases, one line for each kind: it stays dense."""
+    """List the weights of the blocks besides their layers, norms and biases, which stay dense, a line for each kind."""
     numbers: dict[str, int] = {}
     weights: set[int] = set()
     for block in blocks:
@@ -94,7 +94,7 @@ def dense_parts(blocks: list[nn.Module]) -> list[str]:
 
 
 def stays_dense(module: nn.Module, blocks: list[nn.Module]) -> list[str]:
-    """List what is not pruned unless it is named: `dense_parts`, routers of experts, and what a text goes past."""
+    """List the parts that stay dense unless named: `dense_parts`, routers, and towers that no text goes through."""
     numbers: dict[str, int] = {}
     for name in sorted(routers(blocks)):
         index, _, path = name.partition(".")
@@ -102,9 +102,9 @@ def stays_dense(module: nn.Module, blocks: list[nn.Module]) -> list[str]:
         does = "routes tokens to experts" if len(weight) > 1 else "weighs a shared expert"
         kind = f"{path.rpartition('.')[2]}, {does}"
         numbers[kind] = numbers.get(kind, 0) + weight.numel()
-    past = other_towers(module, blocks)
+    unused = other_towers(module, blocks)
     for path, part in module.named_modules():
-        if part in past and module.get_submodule(path.rpartition(".")[0]) not in past:
+        if part in unused and module.get_submodule(path.rpartition(".")[0]) not in unused:
             numbers[f"{path}, which no text goes through"] = sum(each.numel() for each in part.parameters())
     return dense_parts(blocks) + [f"{kind}: {number:,} weights" for kind, number in numbers.items()]
 

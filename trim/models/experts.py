@@ -1,4 +1,4 @@
-"""Mixtures of experts, whose weights `transformers` holds in one tensor for all experts, as linear layers by name."""
+"""Mixtures of experts with a linear layer for each expert, where `transformers` has one tensor for all experts."""
 
 import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,12 +14,12 @@ POST_NORM = "post_expert_norm"
 
 @dataclass(frozen=True)
 class Part:
-    """The part of one expert's matrix, or vector, that a tensor of one of its layers is.
+    """The place of a layer's tensor in the tensor that joins all experts.
 
     Attributes:
-        joined: the name of the tensor that holds it for all experts.
-        transposed: whether the matrix is (N, D).
-        rows: rows of the matrix as (D, N).
+        joined: the name of the joined tensor.
+        transposed: whether an expert's matrix in it is (N, D).
+        rows: the layer's rows in the expert's matrix, as (D, N).
     """
 
     joined: str
@@ -29,17 +29,16 @@ class Part:
     def of(self, matrix: Tensor) -> Tensor:
         """View the part of one expert's matrix."""
         matrix = matrix.t() if self.transposed and matrix.ndim == 2 else matrix
-        return matrix if self.rows == slice(None) else matrix[self.rows]  # a number has no rows
+        return matrix if self.rows == slice(None) else matrix[self.rows]  # a scalar cannot be indexed
 
 
 class Routing:
     """Which tokens of a batch each expert of a block receives.
 
     Attributes:
-        tokens: (n,) int64, the places in the batch of the first expert's tokens, ascending, then those of the second's
-            and so on.
-        counts: how many tokens each receives.
-        by_expert: `tokens` by expert.
+        tokens: (n,) int64, the places of the tokens in the batch, expert after expert, ascending for each.
+        counts: how many tokens each expert receives.
+        by_expert: `tokens` of each expert.
     """
 
     def __init__(self, tokens: Tensor, counts: list[int]) -> None:
@@ -61,7 +60,7 @@ class RoutedLinear(nn.Linear):
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
-        """Make a layer of a weight (D, N) and a bias (D,), which may be views of what all experts share."""
+        """Make a layer of a weight (D, N) and a bias (D,), which may be views of joined tensors."""
         nn.Module.__init__(self)
         self.out_features, self.in_features = weight.shape
         self.weight = nn.Parameter(weight, requires_grad=False)
@@ -71,11 +70,11 @@ class RoutedLinear(nn.Linear):
 
     @property
     def routing(self) -> Routing | None:
-        """The tokens that the experts of its block receive now; None: nothing is running."""
+        """The tokens that the experts of its block receive now; None: no forward pass is running."""
         return self._running.routing
 
     def belong(self, number: int, running: _Running) -> None:
-        """Become one of the layers of an expert of a block."""
+        """Join the layers of the expert with this number."""
         self.number, self._running = number, running
 
 
@@ -117,10 +116,10 @@ class UngatedExpert(Expert):
 
 
 class Experts(nn.Module):
-    """The experts of a block, "0", "1" and so on; every one is called, also with no token at all.
+    """The experts of a block, "0", "1" and so on; each is called, even without tokens.
 
     Attributes:
-        parts: which part of a joined tensor each tensor of an expert is, by names such as "up_proj.weight".
+        parts: the place of each of an expert's tensors in a joined one, by names such as "up_proj.weight".
         joined: the joined tensors by name, on the meta device.
     """
 
@@ -142,8 +141,8 @@ class Experts(nn.Module):
 
         Args:
             states: (..., hidden).
-            routing: (tokens, k) which experts, (tokens, k) with which weight.
-            named: the same, where the block gives them by name.
+            routing: (tokens, k) the chosen experts, and (tokens, k) their weights.
+            named: the same as keyword arguments.
         """
         index, weights = (*routing, *named.values())
         flat = states.reshape(-1, states.shape[-1])
@@ -166,7 +165,7 @@ class Experts(nn.Module):
 
     @property
     def count(self) -> int:
-        """How many experts there are."""
+        """The number of experts."""
         return sum(name.isdecimal() for name in self._modules)
 
     @contextlib.contextmanager
@@ -183,13 +182,13 @@ class Experts(nn.Module):
         return output if norm is None else norm(output)
 
     def _without_numbers(self, flat: Tensor) -> Tensor:
-        """Call every expert with all tokens: there is nothing to choose by, and nobody reads the sum."""
+        """Call every expert with all tokens: fake tensors cannot be routed, and the sum is not used."""
         for expert in self.experts():
             expert(flat)
         return torch.empty_like(flat)
 
     def _routed(self, index: Tensor, weights: Tensor) -> tuple[Routing, tuple[Tensor, ...]]:
-        """Return each expert's tokens, those of a weight other than 0 in their order, and these weights."""
+        """Return each expert's tokens in their order, without those of weight 0, and their weights."""
         chosen, number = index.shape[-1], self.count
         experts = torch.where(weights != 0, index, number).flatten()
         order = experts.argsort(stable=True)
@@ -199,10 +198,10 @@ class Experts(nn.Module):
 
 
 class ScaledExperts(Experts):
-    """Experts that receive every token times its weight, for each expert anew; 0 where it is not routed to it."""
+    """Experts that receive every token multiplied by its weight for that expert, which is 0 if not routed there."""
 
     def forward(self, states: Tensor, *routing: Tensor, **named: Tensor) -> Tensor:
-        """Return each expert's output of its tokens (experts · tokens, hidden), 0 where it has none."""
+        """Return each expert's output, (experts · tokens, hidden), 0 for tokens not routed to it."""
         if isinstance(states, FakeTensor):
             return self._without_numbers(states)
         by_expert = states.view(self.count, -1, states.shape[-1])
@@ -216,7 +215,7 @@ class ScaledExperts(Experts):
 
 
 class PassingExperts(Experts):
-    """Experts, of which those with the last numbers have no weights and return what they receive."""
+    """Experts of which the last ones have no weights and return their input."""
 
     def forward(self, states: Tensor, *routing: Tensor, **named: Tensor) -> Tensor:
         """Return the weighed sum of the chosen experts' outputs, as `Experts` does."""
@@ -229,10 +228,10 @@ class PassingExperts(Experts):
 
 
 class SortedExperts(Experts):
-    """Linear maps, one for each expert, of tokens that their router has sorted by expert."""
+    """A linear map for each expert, applied to tokens that the router has sorted by expert."""
 
     def forward(self, states: Tensor, sizes: list[int]) -> Tensor:  # type: ignore[override]
-        """Return each token's output (n, D), in the order of the tokens, so many of each expert."""
+        """Return each token's output (n, D), in the order of the tokens; `sizes`: how many each expert has."""
         if isinstance(states, FakeTensor):
             output: Tensor = self.experts()[0](states)
             return output
@@ -241,7 +240,7 @@ class SortedExperts(Experts):
 
 
 class SortingRouter(nn.Module):
-    """A router that sorts tokens by the experts that they are for, and says to `experts` which these are."""
+    """A router that sorts tokens by expert, and gives `experts` the routing."""
 
     def __init__(self, router: nn.Module, experts: list[SortedExperts]) -> None:
         super().__init__()
@@ -265,13 +264,13 @@ class SortingRouter(nn.Module):
 
 
 def experts_width(blocks: Iterable[nn.Module]) -> int:
-    """Return how wide the inputs of experts are where a token reaches a few, and is held once for all; 0: nowhere."""
+    """Return the width of the inputs of routed experts; 0: the blocks have none."""
     parts = (part for block in blocks for part in block.modules() if type(part) is Experts)
     return next((part.experts()[0].up_proj.in_features for part in parts), 0)
 
 
 def routers(blocks: Iterable[nn.Module]) -> set[str]:
-    """Name the linear layers that route tokens to a block's experts, or weigh what all tokens pass."""
+    """Return the names of the linear layers that route tokens to experts, or weigh a shared expert."""
     return {
         f"{index}.{path}.{name}" if path else f"{index}.{name}"
         for index, block in enumerate(blocks)
@@ -286,5 +285,5 @@ def routers(blocks: Iterable[nn.Module]) -> set[str]:
 
 
 def matrix_of(joined: Tensor, number: int, place: int) -> Tensor:
-    """View one of `number` experts' matrix, or vector, in the tensor that holds all; that may hold more of them."""
+    """View the matrix, or vector, at a place of a tensor that joins those of `number` experts."""
     return joined[place] if joined.ndim == 3 else joined.unflatten(0, (number, -1))[place].squeeze(0)

@@ -152,7 +152,7 @@ def _float32(content: np.ndarray, tensor: GgufTensor) -> np.ndarray:
 
 
 def _end(tensor: GgufTensor) -> int:
-    """Return the byte after a tensor's last; of a type that nobody knows, its first."""
+    """Return the byte after a tensor's last one; for an unknown type, its first."""
     from gguf import GGML_QUANT_SIZES
 
     sizes = {int(kind): size for kind, size in GGML_QUANT_SIZES.items()}

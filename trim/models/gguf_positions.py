@@ -48,7 +48,7 @@ def position_settings(
 
 
 def _scaling(header: GgufHeader, fields: GgufFields) -> dict[str, object]:
-    """Make the settings that say how positions are scaled, but for base and number of dimensions.
+    """Make the settings of scaled positions, except for the base and the number of dimensions.
 
     A field that is taken counts as understood, so each is taken only on a way that computes with it or where it has no
     effect; `require_all_taken` refuses the rest.

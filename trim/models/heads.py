@@ -1,4 +1,4 @@
-"""The attention heads of a model, from its configuration: which rows or columns of a layer belong to which."""
+"""The attention heads of a model, from its configuration, and the rows or columns of a layer that each head owns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from trim.row_parts import RowPart
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-# What the architectures call the layers of attention, by the last part of their names.
+# The last parts of the names that architectures give to the layers of attention.
 KINDS = {
     "query": {"q_proj", "q_lin", "q", "query", "wq"},
     "key": {"k_proj", "k_lin", "k", "key", "wk"},
@@ -28,9 +28,9 @@ class HeadLayout:
     """The attention heads of a model.
 
     Attributes:
-        query: how many heads ask.
-        key_value: how many heads are asked; each answers `query / key_value` of the others.
-        size: rows of each.
+        query: the number of query heads.
+        key_value: the number of key heads and of value heads; each serves `query / key_value` query heads.
+        size: the rows of one head.
     """
 
     query: int
@@ -39,7 +39,7 @@ class HeadLayout:
 
     @classmethod
     def of(cls, config: PretrainedConfig) -> HeadLayout | None:
-        """Read it from a model's configuration; None where that does not say it."""
+        """Read the layout from a model's configuration; None where it does not say."""
         text = config.get_text_config()
 
         def number(*names: str) -> int | None:
@@ -51,25 +51,25 @@ class HeadLayout:
                 return None
             key_value = number("num_key_value_heads") or query
             size = number("head_dim") or (width // query if width % query == 0 else None)
-        except RuntimeError:  # its blocks have heads of several sizes
+        except RuntimeError:  # raised by transformers where heads differ between blocks
             return None
         return None if size is None else cls.checked(query, key_value, size)
 
     @classmethod
     def checked(cls, query: int, key_value: int, size: int) -> HeadLayout | None:
-        """Return the layout; None where the heads that are asked are not shared evenly."""
+        """Return the layout; None where the key heads do not divide the query heads."""
         return None if query % key_value else cls(query, key_value, size)
 
 
 @dataclass(frozen=True)
 class LayerHeads:
-    """The heads of one layer: `size` rows, or columns, that follow each other belong to each.
+    """The heads of one layer: each owns `size` consecutive rows, or columns.
 
     Attributes:
-        axis: "rows" of projections to heads, "columns" of the projection of their outputs.
+        axis: "rows" for query, key and value projections, "columns" for the output projection.
         size: rows or columns of one head.
         names: the heads' names in their order: "head 3", "key head 1 (of query heads 3 to 5)".
-        starts: the first row of each; empty: they follow each other.
+        starts: the first row of each head; empty: the heads follow each other.
     """
 
     axis: Literal["rows", "columns"]
@@ -95,10 +95,10 @@ def layer_heads(
         name: the layer's name, such as "15.self_attn.q_proj".
         shape: D and N.
         layout: the model's; None: not known.
-        parts: those of the layer, if it is a fused one.
+        parts: the parts of a fused layer.
 
     Returns:
-        None where the layer is not one of attention, or not divided as its name and the layout say.
+        None where the layer does not belong to attention, or its shape does not match its name and the layout.
     """
     joined = [part for part in parts if part.name in _NAMES]
     if layout is not None and joined and {part.rows for part in joined} == {layout.size}:

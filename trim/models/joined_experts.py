@@ -42,7 +42,7 @@ class _OwnGate(Protocol):
 
 
 class _JoinedExperts(Protocol):
-    """A class of experts that says of itself how it is to be read."""
+    """A class of experts whose attributes describe its layout."""
 
     has_gate: bool
     has_bias: bool
@@ -53,8 +53,8 @@ class _JoinedExperts(Protocol):
 def split_experts(module: nn.Module, *, alike: bool = False) -> None:
     """Replace every module that holds the weights of all experts in one tensor by `Experts`, in place.
 
-    The new weights are views of the old ones, but for layouts that are transposed or interleaved. `alike`: the first
-    expert stands for all and the others are left out, where only their structure counts.
+    The new weights are views of the old ones, except in transposed or interleaved layouts. `alike`: keep only the first
+    expert, where only the structure counts.
     """
     for part in list(module.modules()):
         for name, child in list(part.named_children()):

@@ -1,4 +1,4 @@
-"""Models, ready to be listened to and pruned, and what is known of them before they are loaded."""
+"""Load models for capturing and pruning, and describe models before they are loaded."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -31,13 +31,13 @@ class Model:
 
     Attributes:
         name: what the user asked for.
-        title: what a page calls it, one short line.
+        title: a short line that names it to users.
         fingerprint: the identity of the weights, as runs record it; changes when the weights change.
-        module: the `transformers` model, in eval mode; its `Conv1D`, if any, become the linear layers that they are.
+        module: the `transformers` model, in eval mode, with each `Conv1D` replaced by a linear layer.
         tokenizer: its tokenizer.
         weights_key: changes whenever the files of the weights may have changed; part of every cache key.
         blocks: the transformer blocks in order.
-        layers: every `nn.Linear` inside the blocks, by names such as "15.mlp.gate_proj"; each of an expert's too.
+        layers: every `nn.Linear` inside the blocks, including those of experts, by names such as "15.mlp.gate_proj".
     """
 
     name: str
@@ -76,7 +76,7 @@ class Model:
 
     @property
     def longest_window(self) -> int | None:
-        """How many tokens the model was made to read at once; None where its configuration does not say."""
+        """The most tokens that the model was made to read at once; None where its configuration does not say."""
         return getattr(self.module.config.get_text_config(), "max_position_embeddings", None)
 
     def select(self, patterns: Iterable[str]) -> list[str]:
@@ -105,16 +105,16 @@ class ModelDescription:
 
     Attributes:
         source: what the user asked for.
-        title: what a page calls it.
+        title: a short line that names it to users.
         kind: "demo", "Hub", "folder" or "GGUF file".
-        architecture: such as "LlamaForCausalLM"; of a GGUF file llama.cpp's name, such as "llama".
-        download_bytes: what loading would fetch from the network; 0 when everything is here.
-        parameters: how many numbers the model holds.
-        blocks: how many transformer blocks.
-        layers: how many linear layers they have.
-        expert_layers: how many of these are experts'.
-        dense: what is not pruned unless it is named, such as routers, convolutions and other towers, one line for each
-            kind.
+        architecture: such as "LlamaForCausalLM"; for a GGUF file llama.cpp's name, such as "llama".
+        download_bytes: the bytes that loading would download; 0 when all files are on this machine.
+        parameters: the number of parameters.
+        blocks: the number of transformer blocks.
+        layers: the number of linear layers in the blocks.
+        expert_layers: the number of these that belong to experts.
+        dense: the parts that stay dense unless they are named, such as routers, convolutions and other towers, one line
+            for each kind.
     """
 
     source: str
@@ -156,7 +156,7 @@ class ModelDescription:
 
     @property
     def layers_text(self) -> str:
-        """How many layers can be pruned, how many are experts', and what stays dense, in a sentence or two."""
+        """A sentence or two on how many layers can be pruned, how many are experts', and which parts stay dense."""
         experts = f", {self.expert_layers:,} of them experts'" if self.expert_layers else ""
         text = f"{self.layers:,} linear layers in {self.blocks} blocks{experts}."
         if self.dense:
@@ -174,8 +174,8 @@ def load_model(
 ) -> Model:
     """Load a model for pruning, in eval mode.
 
-    What is on this machine already is loaded without the network. No code of a repository is run, and no pickle is
-    opened.
+    A model that is already on this machine is loaded without the network. No code of a repository is run, and no pickle
+    is opened.
 
     Args:
         source: "demo"; "org/name" or "org/name@revision" on the Hub; a folder with safetensors; a GGUF file.
@@ -187,7 +187,7 @@ def load_model(
         ModelError: the model cannot be found, read or pruned; the message says what to do.
         NotEnoughMemoryError: it does not fit into the device's memory.
         SettingsError: no such device or type.
-        CacheError: the dequantized weights of a GGUF file cannot be kept.
+        CacheError: the dequantized weights of a GGUF file cannot be cached.
     """
     choose_dtype(dtype, torch.float32, choose_device(device))
     return fetch_model(source, progress=progress).load(device, dtype, progress)
@@ -199,7 +199,7 @@ class FetchedModel:
 
     Attributes:
         source: what the user asked for.
-        title: what a page calls it.
+        title: a short line that names it to users.
         folder: with its configuration, safetensors and tokenizer.
     """
 
@@ -236,8 +236,7 @@ def fetch_model(source: str | Path, *, progress: ProgressListener | None = None)
 def model_folder(source: str | Path, *, progress: ProgressListener | None = None) -> tuple[Path, str]:
     """Find the folder with a model's configuration, safetensors and tokenizer, and the model's title.
 
-    What `load_model` would load whole, for those who read it part by part. Downloaded or dequantized first
-    where needed.
+    The model is downloaded or dequantized first where needed.
 
     Raises:
         ModelError: the model cannot be found, read or pruned; the message says what to do.
@@ -248,7 +247,7 @@ def model_folder(source: str | Path, *, progress: ProgressListener | None = None
 
 @checkpoint.names_its_model
 def describe_model(source: str | Path) -> ModelDescription:
-    """Say what a model is and what loading it would download. Of a model on the Hub only its config.json is fetched.
+    """Describe a model and what loading it would download. For a model on the Hub only its config.json is fetched.
 
     Raises:
         ModelError: the model cannot be found, read or pruned; the message says what to do.
@@ -280,7 +279,7 @@ def _loaded(
     dtype: str | torch.dtype | None,
     progress: ProgressListener | None,
 ) -> "PreTrainedModel":
-    """Load the model of a folder into memory, after a look at what it will take there."""
+    """Load the model of a folder, after a check that memory suffices."""
     computed = choose_dtype(dtype, weights.main_dtype, device)
     advice = "choose a smaller model" + (
         ', or give dtype="bfloat16", which needs half' if computed == torch.float32 else ""

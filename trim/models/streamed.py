@@ -1,6 +1,6 @@
 """A model of which one block at a time is in memory: a skeleton without weights, filled from safetensors.
 
-What a whole model needs at once is only what lies outside its blocks, and only while the text is embedded.
+The weights outside its blocks are in memory only while the text is embedded.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from trim.models.towers import other_towers, output_head
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-READERS = 4  # threads that prefetch: a GPU waits where one alone reads a block of many experts
+READERS = 4  # threads that prefetch: a single one is too slow for a block of many experts
 
 
 class StreamedModel:
@@ -35,11 +35,11 @@ class StreamedModel:
     Attributes:
         folder: where its files are.
         files: its tensors.
-        module: the `transformers` model in eval mode; parameters without data, buffers with.
+        module: the `transformers` model in eval mode; its buffers hold data, its parameters do not.
         blocks: its transformer blocks, in order.
         layers: (D, N) of each linear layer inside the blocks, by names such as "15.mlp.gate_proj".
-        routers: the names of those that route tokens to experts.
-        device, dtype: where and in which type it computes.
+        routers: the names of the layers that route tokens to experts.
+        device, dtype: the device on which, and the type in which it computes.
     """
 
     @names_its_model
@@ -49,7 +49,7 @@ class StreamedModel:
         Args:
             folder: `config.json` and safetensors.
             device: where to compute.
-            dtype: in which type, by name; None: what `devices.choose_dtype` says.
+            dtype: the name of the type in which to compute; None: the choice of `devices.choose_dtype`.
 
         Raises:
             ModelError: damaged or missing files, or an architecture that cannot be pruned.
@@ -105,7 +105,7 @@ class StreamedModel:
     def keeping(self) -> Iterator[None]:
         """Cache on the GPU the weights of blocks used inside the `with` block, while half of its memory is free.
 
-        Inside it weights must not be changed. The next use of a block takes its weights out of the cache.
+        Weights must not be changed inside the `with` block. The next use of a block removes it from the cache.
         """
         self._keeping = self.device.type == "cuda"
         try:
@@ -114,7 +114,7 @@ class StreamedModel:
             self._keeping = False
 
     def forget(self, *, after: int = -1) -> None:
-        """Release kept weights: of the blocks after one of them, or of all."""
+        """Release cached weights: those of the blocks after block `after`, by default of all blocks."""
         for index in range(after + 1, len(self.blocks)):
             for *_, name in named_tensors(self._parts(index)):
                 self._kept.pop(name, None)
@@ -123,8 +123,8 @@ class StreamedModel:
     def block(self, index: int) -> Iterator[nn.Module]:
         """Hold a block's weights on the device inside the `with` block; `keeping` may cache them afterwards.
 
-        On a GPU the next block is prefetched: the one above, or below where blocks are asked for downwards.
-        The operations between its matrix products are fused there (`trim.models.fusion`).
+        On a GPU the next block is prefetched: the one after it, or before it where blocks are read backwards. The
+        operations between the block's matrix products are fused there (`trim.models.fusion`).
         """
         ahead = index + (1 if index >= self._last_block else -1)
         self._last_block = index
@@ -140,23 +140,24 @@ class StreamedModel:
                 self._kept |= {name: held[leaf].data for _, held, leaf, name in named_tensors(parts)}
 
     def prefetch(self, index: int) -> None:
-        """Begin to read a block's weights, if there is such a block, and a GPU that computes meanwhile."""
+        """Begin to read a block's weights, if the block exists and a GPU computes meanwhile."""
         if self.device.type == "cuda" and 0 <= index < len(self.blocks):
             names = (name for *_, name in named_tensors(self._parts(index)))
             self._prefetcher.ask([name for name in names if name not in self._kept])
 
     @contextlib.contextmanager
     def embedding(self) -> Iterator[nn.Module]:
-        """Hold everything outside the model's blocks, but for the output head that no text reaches here."""
-        with self._filled(self._outside_but_head()):
+        """Hold everything outside the model's blocks, except for the output head."""
+        head = output_head(self.module)
+        with self._filled([(name, part) for name, part in self._outside if part is not head]):
             yield self.module
 
     @contextlib.contextmanager
     def outside(self) -> Iterator[nn.Module]:
-        """Hold everything outside the model's blocks, the output head too."""
+        """Hold everything outside the model's blocks, including the output head."""
         head, table = cast(nn.Module, output_head(self.module)), self.module.get_input_embeddings()
         places = {id(part): name for name, part in self._outside}
-        # Where the files hold both, transformers gives the head its own, also if config.json says that they are tied.
+        # If the files hold both, transformers gives the head its own weight, even if config.json ties them.
         stored = [self._tensors.places(f"{places[id(part)]}.weight") for part in (head, table)]
         tied = head.weight is table.weight and stored[0] == stored[1]
         parts = [(name, part) for name, part in self._outside if part is head]
@@ -169,17 +170,13 @@ class StreamedModel:
             finally:
                 head.weight = empty
 
-    def _outside_but_head(self) -> list[tuple[str, nn.Module]]:
-        head = output_head(self.module)
-        return [(name, part) for name, part in self._outside if part is not head]
-
     def _parts(self, index: int) -> list[tuple[str, nn.Module]]:
         block, prefix = self.blocks[index], self._prefixes[index]
         return [(f"{prefix}.{path}" if path else prefix, part) for path, part in block.named_modules()]
 
     @contextlib.contextmanager
     def _filled(self, parts: list[tuple[str, nn.Module]], but: str = "") -> Iterator[None]:
-        """Load the modules' weights inside the `with` block, `but` for those of one name."""
+        """Load the modules' weights inside the `with` block, except those named `but`."""
         empty: list[tuple[dict, str, Tensor]] = []
         try:
             for part, held, leaf, name in named_tensors(parts):
@@ -210,9 +207,9 @@ def _skeleton(
 
 
 class Prefetcher:
-    """Holds the tensors that were asked for last, in pinned memory, from where they go to a GPU fastest.
+    """Reads tensors ahead into pinned memory, from which copies to a GPU are fastest.
 
-    Asking for others releases those that were not read, so that no more than one block's weights wait here.
+    A new request releases the tensors of the last one, so that at most one block's weights wait here.
     """
 
     def __init__(self, tensors: TensorFiles | ModelTensors) -> None:
@@ -221,14 +218,14 @@ class Prefetcher:
         self._coming: dict[str, Future[Tensor]] = {}
 
     def ask(self, names: list[str]) -> None:
-        """Begin to read; tensors asked for before are let go of, unless they are the same."""
+        """Begin to read; the tensors of the last request are released, unless they are the same."""
         if names == list(self._coming):
             return
         self.forget()
         self._coming = {name: self._reader.submit(self._read, name) for name in names}
 
     def take(self, name: str) -> Tensor:
-        """Read a tensor, in host memory and in the type of the file; read now where it was not asked for.
+        """Return a tensor, in host memory and in the type of the file; read it now if it was not requested.
 
         Raises:
             ModelError: as `ModelTensors.read`.
@@ -237,7 +234,7 @@ class Prefetcher:
         return self._tensors.read(name) if coming is None else coming.result()
 
     def forget(self) -> None:
-        """Let go of what was asked for."""
+        """Release the requested tensors."""
         for coming in self._coming.values():
             coming.cancel()
         self._coming = {}

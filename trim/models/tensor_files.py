@@ -234,8 +234,8 @@ class TensorFiles:
 
         Args:
             name: as in the files.
-            pinned: in memory that a GPU can copy from while both go on.
-            first: how many numbers are passed over.
+            pinned: whether to use memory from which a GPU copies asynchronously.
+            first: how many numbers are skipped.
             shape: the shape that is read; None: the tensor's.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The tensors of a model by its own names, from files that may name, split or join them otherwise."""
+"""The tensors of a model by its own names, from files that may name, split or join them differently."""
 
 import math
 from collections.abc import Iterator
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 
 class ModelTensors:
-    """The tensors that a model is made of, found in files as `transformers` finds them while it loads.
+    """The tensors of a model, found in files by the rules of `transformers`.
 
-    Checkpoints of the bare model leave out the prefix of its place in the causal model, some name their weights as an
-    older version or another library does, and of parameters that are tied, such as the embedding table and the output
-    head, some hold only one. Experts may be apart, or in one tensor for all of a block.
+    Checkpoints of the bare model lack the prefix of its place in the causal model. Some name their weights as an older
+    version or another library does. Some hold only one of several tied parameters, such as the embedding table and the
+    output head. Experts may be separate, or joined in one tensor for a block.
     """
 
     def __init__(self, module: "PreTrainedModel", files: TensorFiles) -> None:
@@ -40,16 +40,15 @@ class ModelTensors:
             for name, stored in names.items()
         }
         self._converted: dict[str, Conversion] = {}
-        self._parts: dict[
-            str, tuple[str, int, int, Part | None]
-        ] = {}  # what is converted, which expert, of how many
+        # The joined tensor, the number of the expert, how many experts there are, and the part.
+        self._parts: dict[str, tuple[str, int, int, Part | None]] = {}
         shapes: dict[str, tuple[int, ...]] = {}
         for conversion in conversions:
             places = (files.places[name] for name, _ in conversion.sources)
             empty = (torch.empty(place.shape, dtype=place.dtype, device="meta") for place in places)
             try:
                 made = conversion.convert(self._module, empty)
-            except Exception as error:  # as many kinds as there are conversions
+            except Exception as error:  # each conversion raises its own
                 raise self._misfit(conversion.target, "parts that do not fit each other") from error
             if stored := conversion.places(made, files):
                 self._stored |= stored
@@ -74,10 +73,10 @@ class ModelTensors:
                 raise self._misfit(name, f"the shape {found} instead of {shape}")
 
     def _split(self, path: str, experts: Experts, shapes: dict[str, tuple[int, ...]]) -> None:
-        """Find the tensors of a block's experts, where the files hold them joined or apart.
+        """Find the tensors of a block's experts, which the files hold joined or separately.
 
         Raises:
-            ModelError: a tensor of all experts has another shape than the configuration says.
+            ModelError: the shape of a joined tensor does not fit the configuration.
         """
         for name, empty in experts.joined.items():
             joined, own_shape = f"{path}.{name}", tuple(empty.shape)
@@ -101,7 +100,7 @@ class ModelTensors:
                     shapes[own] = tuple(part.of(torch.empty(shape, device="meta")).shape)
 
     def places(self, name: str) -> list[Stored]:
-        """Find where the files hold a tensor, or its rows; nowhere where it is made of others."""
+        """Find where the files hold a tensor, or its rows; empty where it is computed from other tensors."""
         return self._stored.get(self._held_as(name), [])
 
     def read(self, name: str, *, pinned: bool = False) -> Tensor:
@@ -109,7 +108,7 @@ class ModelTensors:
 
         Args:
             name: the model's.
-            pinned: in memory that a GPU can copy from while both go on.
+            pinned: whether to use memory from which a GPU copies asynchronously.
 
         Raises:
             ModelError: a file has become shorter.
@@ -140,7 +139,7 @@ class ModelTensors:
         return made.pin_memory() if pinned else made
 
     def _held_as(self, name: str) -> str:
-        """Return the name, of those of a tied tensor, under which the files hold it."""
+        """Return the name under which the files hold a tensor, which may be that of a tied one."""
         names = [name, *self._tied.get(name, [])]
         held = (self._stored, self._converted, self._parts)
         return next((own for own in names if any(own in each for each in held)), name)
@@ -153,7 +152,7 @@ class ModelTensors:
 
 
 class _Joined:
-    """A model as its class makes it, whose experts are in one tensor for all; `transformers` converts weights to it."""
+    """A model with joined experts, as its class makes it: the target of the conversions of `transformers`."""
 
     def __init__(self, module: "PreTrainedModel") -> None:
         self.config = module.config
@@ -172,7 +171,7 @@ class _Joined:
 
 
 def named_tensors(parts: list[tuple[str, nn.Module]]) -> Iterator[tuple[nn.Module, dict, str, str]]:
-    """Yield modules' parameters and stored buffers: module, the dict that holds it, key there, name in the model."""
+    """Yield parameters and stored buffers: their module, the dict that holds them, their key, and their full name."""
     for prefix, part in parts:
         for held in (part._parameters, part._buffers):
             for leaf, tensor in held.items():

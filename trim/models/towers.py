@@ -46,7 +46,7 @@ def text_config(config: "PretrainedConfig", name: str) -> "PretrainedConfig":
 
 
 def text_stacks(module: nn.Module) -> list[nn.ModuleList]:
-    """List the rows of modules in the text tower; of a model of one tower, all of them."""
+    """List the rows of modules in the text tower; in a model of one tower, all of them."""
     from transformers import PreTrainedModel
 
     config = getattr(module, "config", None)
@@ -73,7 +73,7 @@ def output_head(module: "PreTrainedModel") -> nn.Module | None:
 
 
 def other_towers(module: nn.Module, blocks: list[nn.Module]) -> set[nn.Module]:
-    """Return every module of the towers that hold none of the blocks: a text goes past them."""
+    """Return every module of the towers that hold none of the blocks: no text goes through them."""
     from transformers import PreTrainedModel
 
     within = {id(part) for block in blocks for part in block.modules()}

@@ -27,7 +27,7 @@ class Began:
 
 @dataclass(frozen=True)
 class LayerPruned:
-    """One layer has its mask. Qualities are of the layer at exact counts; no rates are tried where TRIM is not used."""
+    """One layer has its mask. Qualities are those of the layer at exact counts; only TRIM tries rates."""
 
     layer: str
     block: int
@@ -79,7 +79,7 @@ Listener = Callable[[Event], None]
 
 @contextlib.contextmanager
 def end_reported(tell: Callable[[Stopped], None]) -> Iterator[None]:
-    """Report in the last line of the log that a run or a recovery was stopped, and by what."""
+    """Report that a run or a recovery was stopped, and by which exception, in the last line of the log."""
     try:
         yield
     except BaseException as error:

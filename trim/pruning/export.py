@@ -1,7 +1,7 @@
 """Apply a run to a model: in memory, or into a folder that plain `transformers` loads.
 
-A folder is copied file by file and tensor by tensor, in the types of the original. Only pruned weights differ, and in a
-refitted run (`trim.methods.refit`) the kept ones of the same layers.
+A folder is copied file by file and tensor by tensor, in the types of the original. Only the pruned weights change, and
+in a refitted run (`trim.methods.refit`) the kept weights of the same layers.
 """
 
 import contextlib
@@ -35,11 +35,10 @@ _CHUNK_BYTES = 2**24
 
 
 def apply_run(run: Run | str | Path, model: Model) -> None:
-    """Set the pruned weights of a loaded model to zero, in place; a refitted run gives the kept ones new values too.
+    """Set the pruned weights of a loaded model to zero, in place; a refitted run also changes the kept ones.
 
     Raises:
-        RunError: the run has no masks, or is not complete, or refitted another model.
-        ModelError: the model lacks a layer of the run, or has it in another shape; nothing has been changed then.
+        RunError, ModelError: as for `require_fit`; the model is unchanged then.
     """
     run = run if isinstance(run, Run) else open_run(run)
     require_fit(run, model)
@@ -57,13 +56,13 @@ def export(
 ) -> Path:
     """Write the pruned model as a folder that plain `transformers` loads, with its sparsity in the model card.
 
-    Every tensor keeps the type of the original (of a GGUF file, float16), whatever type the run computed in. Licence,
-    notice and policy files go along.
+    Every tensor keeps its type in the original (float16 for a GGUF file), whatever type the run computed in. Licence,
+    notice and policy files are copied too.
 
     Args:
         run: a whole-model run, complete and with masks.
         out: the new folder.
-        model: another model of the same shape to apply the masks to; None: the one that the run pruned.
+        model: another model of the same shape; None: the one that the run pruned.
         progress: called before each file.
 
     Raises:
@@ -116,7 +115,7 @@ def export(
 
 
 def require_fit(run: Run, model: Model) -> None:
-    """Refuse a run that cannot be applied to a model.
+    """Require a run that can be applied to this model.
 
     Raises:
         RunError: the run has no masks, or is not complete, or refitted another model.
@@ -133,10 +132,10 @@ def require_fit(run: Run, model: Model) -> None:
 
 
 def require_masks(run: Run) -> None:
-    """Refuse a run that cannot be applied to a model.
+    """Require a run that can be applied to a model.
 
     Raises:
-        RunError: it has no masks, or is not complete.
+        RunError: the run has no masks, or is not complete.
     """
     if run.kind != "model" or not run.complete:
         raise RunError(
@@ -154,12 +153,12 @@ def require_masks(run: Run) -> None:
 
 
 def is_refitted(run: Run) -> bool:
-    """Return whether the kept weights are the run's own too."""
+    """Return whether the run changed the kept weights too."""
     return run.request.changes_weights
 
 
 def _require_refitted(run: Run, files: TensorFiles, title: str) -> None:
-    """Keep a refitted run off every model but its own, whose weights it would replace by those of another."""
+    """Refuse to apply a refitted run to another model than its own: it would replace the kept weights."""
     if files.fingerprint() != run.model.weights:
         raise RunError(
             f"{run.path} refitted the kept weights to {run.model.title}, and they would replace "
@@ -181,7 +180,7 @@ def _require_layers(run: Run, shapes: dict[str, tuple[int, int]], title: str) ->
 
 @contextlib.contextmanager
 def changed_part(file: BufferedRandom, place: TensorPlace, stored: Stored) -> Iterator[torch.Tensor]:
-    """Yield a tensor of the model from an open file that holds it, alone or in a larger one; changes are written."""
+    """Yield a tensor of the model from an open file, where it may be part of a larger one, and write changes back."""
     matrix = torch.empty(stored.shape, dtype=place.dtype)
     data = matrix.view(-1).view(torch.uint8).numpy().data
     start = place.start + stored.first * place.dtype.itemsize
@@ -204,8 +203,8 @@ def copy_model(
     Args:
         files: its weights.
         new: an empty folder.
-        changed: names of tensors in the files.
-        change: changes such a tensor in the copy of its file; receives its name, its place and the open file.
+        changed: the names of the tensors to change.
+        change: changes a tensor in the copy of its file; receives its name, its place and the open file.
         progress: called before and after each file.
     """
     meter = Meter(progress, of=sum(path.stat().st_size for path in files.files))
@@ -228,7 +227,7 @@ def copy_model(
 
 
 def _place_in(new: Path, path: Path, folder: Path) -> Path:
-    """Return the place of a folder's file in a copy of it; an index may name files in folders."""
+    """Return the path of a file in a copy of its folder, and make its parents: an index may name files in folders."""
     target = new / path.relative_to(folder)
     target.parent.mkdir(parents=True, exist_ok=True)
     return target
@@ -236,7 +235,7 @@ def _place_in(new: Path, path: Path, folder: Path) -> Path:
 
 @contextlib.contextmanager
 def disk_errors_named(out: Path) -> Iterator[None]:
-    """Name what could not be written."""
+    """Raise RunError with the path that cannot be written."""
     try:
         yield
     except OSError as error:
@@ -250,10 +249,10 @@ def disk_errors_named(out: Path) -> Iterator[None]:
 def _model_card(
     run: Run, source: str, title: str, zeros: list[int], dtype: str, parameters: int, loads: str
 ) -> str:
-    """Write README.md: what was pruned, how far and how; front matter as the Hub reads it.
+    """Return the README.md of a pruned model, with front matter for the Hub.
 
-    `zeros`: weights of the pruned layers that are zero before and after. `parameters`: how many the model has.
-    `loads`: the class that loads it.
+    `zeros`: how many weights of the pruned layers were zero before, and are after. `parameters`: how many the model
+    has. `loads`: the class that loads it.
     """
     request, sparsity, weights = run.request, run.metrics["sparsity"], run.metrics["weights"]
     before, after = zeros

@@ -1,4 +1,4 @@
-"""One layer, or some of one shape together, pruned: score, allocate or solve, refit, mask, and record what was done."""
+"""Prune one layer, or several of one shape together: score, allocate or solve, refit, mask, and record."""
 
 import contextlib
 import math
@@ -26,7 +26,7 @@ from trim.runs.record import LayerRecord
 from trim.runs.recording import records_to_come
 from trim.runs.weight_changes import as_stored, weight_change
 
-GROUP_WEIGHTS = 2**26  # whose curves and order take 1 GB
+GROUP_WEIGHTS = 2**26  # the most weights of a group; their curves and order take 1 GB
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class Method:
     Attributes:
         allocation: a name from `ALLOCATIONS` or `SOLVERS`.
         score: "wanda" or "magnitude".
-        pattern: n:m instead of an allocation by rows; None: none.
+        pattern: an n:m pattern instead of an allocation by rows; None: no pattern.
         layer_quality: which layer quality is recorded.
-        search_settings: a layer's sparsity to the settings of its search.
-        refit: whether the kept weights are refitted where the allocation leaves them as they are.
-        tune: whether those of a block are then tuned together.
-        sensitivity: each layer's row weights (D,) of the optimal allocation; None: all rows weigh alike.
+        search_settings: returns the search settings of a layer with a given sparsity.
+        refit: whether the kept weights are refitted, unless a solver computes them.
+        tune: whether the kept weights of a block are then tuned together.
+        sensitivity: each layer's row weights (D,), for optimal allocations; None: all rows weigh alike.
     """
 
     allocation: str
@@ -63,15 +63,15 @@ class Method:
 
     @property
     def recorded_allocation(self) -> str:
-        """Return what a record calls the allocation: a pattern leaves nothing to allocate but to solvers."""
+        """The name of the allocation in records: "pattern" for a pattern, unless a solver chooses within it."""
         return "pattern" if self.pattern and self.allocation not in SOLVERS else self.allocation
 
     def of(self, received: LayerInputs) -> "Method":
-        """Return how a layer is pruned that received this; another way only for an expert of too few tokens.
+        """Return how a layer with these inputs is pruned; only experts that received few tokens differ.
 
-        Fewer than `MIN_TOKENS` say little of its inputs: the smallest weights go, the same number from each row.
-        Kept weights are solved or refitted from as many tokens as the layer has inputs, at least; of an expert of fewer
-        they stay, and where a solver would choose the mask, the lowest scores go, the same number from each row.
+        With fewer than `MIN_TOKENS` tokens, each row loses the same number of its smallest weights. Solving and
+        refitting need at least as many tokens as the layer has inputs: with fewer, the kept weights stay, and in place
+        of a solver each row loses the same number of its lowest scores.
         """
         if received.too_few:
             return replace(self, score="magnitude", allocation="uniform", refit=False, sensitivity=None)
@@ -87,10 +87,10 @@ def in_groups(
     totals: Mapping[str, int],
     method: Method,
 ) -> list[list[str]]:
-    """Split layers into groups that `prune_layers` prunes together, in order of their first ones.
+    """Split layers into groups that `prune_layers` prunes together, in order of their first layers.
 
-    On a GPU, where small layers take as long as their launches, layers of one shape that are pruned alike, and whose
-    input vectors are padded to as many, go together, of `GROUP_WEIGHTS` weights at most; elsewhere each goes alone.
+    On a GPU, where launches take most of the time of a small layer, a group holds layers of one shape with the same
+    method and the same padded number of input vectors, up to `GROUP_WEIGHTS` weights. Elsewhere each layer is a group.
     """
     groups: dict[object, list[str]] = {}
     for name, layer in layers.items():
@@ -115,9 +115,9 @@ def in_groups(
 
 
 def go_two_at_once(groups: Sequence[Sequence[str]], layers: Mapping[str, nn.Linear]) -> bool:
-    """Return whether two groups at once are worth it: a GPU works at one while the host reads the other's outcome.
+    """Return whether to prune two groups at once: the GPU works on one while the host reads the other's results.
 
-    Larger layers keep a GPU busy by themselves, and their curves fill its memory.
+    Larger layers keep a GPU busy alone, and their curves fill its memory.
     """
     together = any(len(group) > 1 for group in groups)
     return together and all(len(group) * layers[group[0]].weight.numel() <= GROUP_WEIGHTS for group in groups)
@@ -134,13 +134,13 @@ def prune_layers(
 
     Args:
         layers: by names such as "15.mlp.gate_proj", with their dense weights, on the device.
-        received: what they received from the calibration text.
-        totals: how many of its weights each loses.
-        method: how.
-        listener: called with what a user should know of them.
+        received: their inputs on the calibration text.
+        totals: how many weights each layer loses.
+        method: how layers are pruned.
+        listener: called with notes for the user.
 
     Returns:
-        A function that makes the records of what was done, as that of `records_to_come`.
+        A function that makes the layers' records, as `records_to_come` returns it.
 
     Raises:
         NonFiniteError: a weight or activation is NaN or infinite.
@@ -184,7 +184,7 @@ def prune_layers(
 
 def _sample(name: str, weight: Tensor, received: LayerInputs) -> LayerSample:
     vectors = received.inputs
-    if not vectors.shape[1]:  # no token reaches it, and its rows have no output
+    if not vectors.shape[1]:  # an expert that receives no token: its rows have no output
         vectors = received.input_norm[:, None]
     return LayerSample(name, weight, vectors, received.input_norm)
 
@@ -207,19 +207,19 @@ def _solve(
 def _refit(
     name: str, weight: Tensor, keep: Tensor, received: LayerInputs, tune: bool, listener: Listener
 ) -> Tensor | None:
-    """Refit the kept weights, (D, N) float16; None where they lose less as they are, on the windows held out.
+    """Refit the kept weights, (D, N) float16; None where the refit has the larger error on the windows held out.
 
-    `tune`: those windows will judge once more, so the weights must not see them.
+    `tune`: tuning is judged on those windows too, so the refitted weights must not see them.
     """
     text, held_out = received.text, received.held_out
-    if text is None or held_out is None:  # no token of an expert is in the windows held out
+    if text is None or held_out is None:  # an expert may receive no token of the windows held out
         return None
     dense = weight.float()
     drift = held_out.drift(dense)
-    bare, fitted = (
+    masked, fitted = (
         held_out.objective(dense, each, drift).sum() for each in (dense * keep, refit(weight, keep, text))
     )
-    if not bool(fitted < bare):
+    if not bool(fitted < masked):
         listener(
             Note(f"{name}: refitted weights lose more on the windows held out; its weights stay as they are")
         )
@@ -230,7 +230,7 @@ def _refit(
 def memory_for_curves(
     name: str, weight: Tensor, received: LayerInputs
 ) -> contextlib.AbstractContextManager[None]:
-    """Say what to do where the curves of a layer do not fit into memory."""
+    """Raise NotEnoughMemoryError with advice if the curves of a layer do not fit into memory."""
     return memory_errors_named(
         f"{name} ({weight.shape[0]:,} × {weight.shape[1]:,}, {received.inputs.shape[1]:,} input vectors) does not fit "
         "into memory with its curves; keep fewer input vectors (--vectors, --windows) or use another --device"

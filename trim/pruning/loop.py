@@ -1,8 +1,8 @@
 """The one loop over blocks.
 
-With the previous blocks pruned and this block still dense, capture what its layers receive; prune them; hand the pruned
-outputs to the next block. Every method goes through here: they differ in how one layer is pruned (`layer.py`), and in
-the budgets that each layer is given beforehand.
+With the previous blocks pruned and this block still dense, capture the inputs of its layers, prune them, and pass the
+pruned outputs on to the next block. All methods use this loop: they differ in how one layer is pruned (`layer.py`), and
+in the budgets of the layers, which are planned before.
 """
 
 import contextlib
@@ -35,7 +35,7 @@ from trim.runs.writer import RunWriter
 
 T = TypeVar("T")
 
-_PRODUCTS_BYTES = 2**32  # that the products of a block's experts may take at once
+_PRODUCTS_BYTES = 2**32  # the most that the products of a block's experts may take at once
 
 
 def prune_blocks(
@@ -49,18 +49,18 @@ def prune_blocks(
     dense: DensePass | None,
     listener: Listener,
 ) -> None:
-    """Prune every block that the run does not hold yet; those that it holds are masked and passed through.
+    """Prune every block that the run does not hold yet; apply the masks of those that it holds.
 
     Args:
-        text: embedded, before the first block.
+        text: a pass through the pruned model, before the first block.
         budgets: how many weights each layer loses; layers without a budget stay dense.
         method: how a layer is pruned.
-        writer: takes each block as it is done.
-        run: as the run is now.
-        recalculate: what is captured again after each group of layers that share an input, of `RECALCULATIONS`; None:
-            nothing.
-        dense: the text before the first block of the dense model, where the kept weights are refitted to it;
-            inputs are recalculated then too.
+        writer: writes each block when it is done.
+        run: the run as it is on disk.
+        recalculate: one of `RECALCULATIONS`, which is captured again after each group of layers that share an input;
+            None: nothing is.
+        dense: a pass through the dense model, before the first block, where the kept weights are fitted to its outputs;
+            inputs are then always recalculated.
         listener: receives the progress.
     """
     model = text.model
@@ -119,11 +119,11 @@ Write = Callable[[int, list[LayerRecord], dict[str, object], float], None]
 
 @contextlib.contextmanager
 def _writing(writer: RunWriter, last: int, listener: Listener, *, in_background: bool) -> Iterator[Write]:
-    """Yield a function that writes a block; when the `with` block ends, what it was given is on disk.
+    """Yield a function that writes a block; when the `with` block ends, all blocks are on disk.
 
-    `in_background`: it returns before the block is on disk, and reports to the listener when the next one comes.
+    `in_background`: the function returns before the block is on disk, and the next call reports it to the listener.
     """
-    under_way: list[Future[BlockDone]] = []
+    pending: list[Future[BlockDone]] = []
 
     def commit(
         index: int, records: list[LayerRecord], facts: dict[str, object], block_begin: float
@@ -132,12 +132,12 @@ def _writing(writer: RunWriter, last: int, listener: Listener, *, in_background:
         return BlockDone(index, last + 1, size, time.perf_counter() - block_begin)
 
     def finish() -> None:
-        while under_way:
-            listener(under_way.pop().result())
+        while pending:
+            listener(pending.pop().result())
 
     def write(index: int, records: list[LayerRecord], facts: dict[str, object], block_begin: float) -> None:
         finish()
-        under_way.append(thread.submit(commit, index, records, facts, block_begin))
+        pending.append(thread.submit(commit, index, records, facts, block_begin))
         if not in_background:
             finish()
 
@@ -146,31 +146,31 @@ def _writing(writer: RunWriter, last: int, listener: Listener, *, in_background:
         finish()
 
 
-# What makes the records of layers that went together, and the seconds that pruning them took.
+# The function that makes the records of layers pruned together, and the seconds that pruning them took.
 Pruned = tuple[Callable[[], list[LayerRecord]], float]
 
 
 class _Records:
-    """The records of a block's layers, which are made while the GPU goes on.
+    """The records of a block's layers, which are made while the GPU works on.
 
     Attributes:
-        made: those that were taken, by layer.
+        made: the finished records by layer.
     """
 
     def __init__(self, index: int, listener: Listener) -> None:
         self.made: dict[str, LayerRecord] = {}
         self._index, self._listener = index, listener
-        self._coming: list[tuple[Future[list[LayerRecord]], float]] = []
+        self._pending: list[tuple[Future[list[LayerRecord]], float]] = []
 
-    def add(self, coming: Future[list[LayerRecord]], seconds: float) -> None:
-        """Add records that are being made, of layers that took so long to prune."""
-        self._coming.append((coming, seconds))
+    def add(self, pending: Future[list[LayerRecord]], seconds: float) -> None:
+        """Add records that are being made; `seconds`: how long it took to prune their layers."""
+        self._pending.append((pending, seconds))
 
     def take(self, *, wait: bool) -> None:
-        """Take the records that are made, or `wait` for all, and report their layers."""
-        while self._coming and (wait or self._coming[0][0].done()):
-            coming, seconds = self._coming.pop(0)
-            records = coming.result()
+        """Collect the finished records, or `wait` for all, and report their layers."""
+        while self._pending and (wait or self._pending[0][0].done()):
+            pending, seconds = self._pending.pop(0)
+            records = pending.result()
             for record in records:
                 self.made[record.name] = record
                 self._listener(_layer_pruned(record, self._index, seconds / len(records)))
@@ -182,8 +182,8 @@ class _BlockPruner:
 
     Attributes:
         text, budgets, method, recalculate, dense, listener: as for `prune_blocks`.
-        meter: takes the progress.
-        workers: make records, and prune where two groups of layers go at once.
+        meter: reports the progress.
+        workers: make records, and prune two groups of layers at once where that is faster.
     """
 
     text: TextPass
@@ -198,7 +198,7 @@ class _BlockPruner:
     def prune(
         self, index: int, block: nn.Module, layers: dict[str, nn.Linear]
     ) -> tuple[_Records, dict[str, LayerInputs]]:
-        """Prune layers in place; returns their records, and the vectors that they received if these are tuned."""
+        """Prune layers in place; return their records, and their input vectors if they are to be tuned."""
         records, vectors = _Records(index, self.listener), dict[str, LayerInputs]()
         if not layers:
             return records, vectors
@@ -237,7 +237,7 @@ class _BlockPruner:
     def _prune(
         self, names: list[str], layers: dict[str, nn.Linear], received: dict[str, LayerInputs]
     ) -> Pruned:
-        """Prune layers that go together; in halves, as often as memory does not hold the curves of all."""
+        """Prune layers together, and halve the group whenever memory does not hold its curves."""
         begin, chosen = time.perf_counter(), {name: layers[name] for name in names}
         try:
             make = prune_layers(chosen, received, self.budgets.totals, self.method, self.listener)
@@ -254,7 +254,7 @@ class _BlockPruner:
     def _captured(
         self, index: int, block: nn.Module, layers: dict[str, nn.Linear]
     ) -> Iterator[tuple[list[str], dict[str, LayerInputs]]]:
-        """Yield the layers that are pruned together, and what they receive once those before them are pruned."""
+        """Yield the layers that are pruned together, and their inputs after the previous ones were pruned."""
         text, dense, products = self.text, self.dense, self.method.products(self.text.calibration)
         with_experts = any(isinstance(layer, RoutedLinear) for layer in layers.values())
         by_group = self.recalculate is not None or dense is not None
@@ -262,13 +262,13 @@ class _BlockPruner:
         if products is not None:
             groups = [part for group in groups for part in _in_memory(group, layers)]
         received: dict[str, LayerInputs] = {}
-        norms: dict[str, Tensor] = {}  # of the dense block, where only input vectors are captured again
+        norms: dict[str, Tensor] = {}  # of the dense block, if only input vectors are captured again
         if self.recalculate == "vectors" and dense is None:
             self.meter.report(f"Block {index}: reading the calibration text")
             received = text.capture(index, block, layers, None if with_experts else products)
             norms = {name: inputs.input_norm for name, inputs in received.items()}
         for group in groups:
-            # Nothing of the block is pruned before its first group.
+            # The inputs of the first group are captured already: no layer of the block is pruned yet.
             if not norms or group != groups[0] or (with_experts and products is not None):
                 of_group = f" for {', '.join(group[:6])}{', …' * (len(group) > 6)}" if by_group else ""
                 self.meter.report(f"Block {index}: reading the calibration text{of_group}")
@@ -284,10 +284,10 @@ class _BlockPruner:
 
 
 class _Now(Executor):
-    """Does what it is given at once, where no GPU works meanwhile."""
+    """An executor that works in the caller's thread, where there is no GPU to keep busy."""
 
     def submit(self, work: Callable[..., T], /, *arguments: object, **named: object) -> Future[T]:
-        """Do it, and return the outcome; what it raises is raised here."""
+        """Do the work at once; its exceptions are raised here."""
         done: Future[T] = Future()
         done.set_result(work(*arguments, **named))
         return done
@@ -295,12 +295,12 @@ class _Now(Executor):
 
 @contextlib.contextmanager
 def _workers(in_background: bool) -> Iterator[Executor]:
-    """Yield what does work in two threads, or at once."""
+    """Yield an executor with two threads, or one that works in the caller's thread."""
     if not in_background:
         yield _Now()
         return
     gc.collect()
-    gc.freeze()  # experts make many objects, and what is there already would be looked through again and again
+    gc.freeze()  # experts make many objects, and each collection would traverse the existing ones again
     with ThreadPoolExecutor(2, thread_name_prefix="trim-prune") as pool:
         try:
             yield pool
@@ -324,7 +324,7 @@ def _layer_pruned(record: LayerRecord, block: int, seconds: float) -> LayerPrune
 
 
 def _in_memory(group: list[str], layers: dict[str, nn.Linear]) -> list[list[str]]:
-    """Split a group between experts where the products of all its inputs would take too much memory."""
+    """Split a group between experts if the products of all its inputs would take too much memory."""
     parts: list[list[str]] = [[]]
     taken, expert = 0, ""
     for name in group:

@@ -27,7 +27,7 @@ from trim.runs.settings import PruneSettings
 def chosen_layers(patterns: tuple[str, ...], model: StreamedModel) -> dict[str, tuple[int, int]]:
     """Return the layers that match any of some names or shell patterns, in the model's order.
 
-    Routers of experts are among them only where a pattern ends with their name, not with a star.
+    Routers of experts match only patterns that do not end with a star.
 
     Raises:
         LayerNotFoundError: a pattern matches nothing; the closest names are listed.
@@ -38,7 +38,7 @@ def chosen_layers(patterns: tuple[str, ...], model: StreamedModel) -> dict[str, 
 
 
 def asked_sparsity(settings: PruneSettings, shapes: Shapes) -> float:
-    """Return the model sparsity that was asked for: the target, or what the budget file adds up to.
+    """Return the requested sparsity of the model: the target, or the mean over the weights of the budget file.
 
     Raises:
         SettingsError: the budget file does not fit the layers.
@@ -53,7 +53,7 @@ def asked_sparsity(settings: PruneSettings, shapes: Shapes) -> float:
 def plan_budgets(inputs: PlanInputs, sensitivity: dict[str, Tensor] | None = None) -> Budgets:
     """Plan how many weights each layer loses.
 
-    `sensitivity` are the row weights of optimal budgets; None: all rows weigh alike.
+    `sensitivity`: each layer's row weights, for optimal budgets; None: all rows weigh alike.
 
     Raises:
         SettingsError: the target is out of reach, or a layer does not fit the pattern.
@@ -113,7 +113,7 @@ def _outlier_shares(inputs: PlanInputs) -> list[float]:
     shares = []
 
     def visit(layers: dict[str, nn.Linear], received: dict[str, LayerInputs]) -> None:
-        # OWL counts outliers of Wanda's score, whatever the weights are then pruned by.
+        # OWL counts outliers of Wanda's score, by whatever score the weights are pruned.
         scores = [
             SCORES["wanda"](layer.weight, received[name].input_norm)
             for name, layer in layers.items()

@@ -1,4 +1,4 @@
-"""The inputs that budgets are planned from: the dense model, the text, and what the run asks."""
+"""The inputs from which budgets are planned: the dense model, the text, and the run's settings."""
 
 import contextlib
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class PlanInputs:
     """A run before its first block.
 
     Attributes:
-        model: dense.
+        model: the dense model.
         calibration: the text.
         settings: the run's.
         shapes: (D, N) of the layers to prune.
@@ -43,7 +43,7 @@ class PlanInputs:
     listener: Listener
 
     def text(self, alongside: TextPass | None = None) -> contextlib.AbstractContextManager[TextPass]:
-        """Let the text through the model, as `text_pass` does."""
+        """Start a pass of the text through the model, as `text_pass` does."""
         return text_pass(
             self.model,
             self.calibration,
@@ -54,7 +54,7 @@ class PlanInputs:
         )
 
     def visit_blocks(self, visit: BlockVisitor) -> None:
-        """Call for each block with its layers that are to be pruned, while it has its weights, and what they receive.
+        """Call `visit` for each block, while its weights are in memory, with its layers to prune and their inputs.
 
         Raises:
             NonFiniteError: a weight or activation is NaN or infinite; the message names the layer.

@@ -1,4 +1,4 @@
-"""The needs of the optimal method before the block loop: sensitivities, and prices."""
+"""The sensitivities and prices that the optimal method needs before the block loop."""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -35,9 +35,9 @@ SENSITIVITY_FILE = "sensitivity.safetensors"  # in the run folder while the run 
 
 
 def load_sensitivity(file: Path) -> dict[str, Tensor] | None:
-    """Load the sensitivity that a run began with; None: a new run, or one that was stopped before.
+    """Load the sensitivity with which a run began; None: it was not saved yet.
 
-    A gradient need not come out the same to the last bit twice.
+    A resumed run must not measure it again: a gradient may differ in its last bit.
     """
     try:
         return load(file.read_bytes())
@@ -46,16 +46,16 @@ def load_sensitivity(file: Path) -> dict[str, Tensor] | None:
 
 
 def save_sensitivity(file: Path, sensitivity: Mapping[str, Tensor]) -> None:
-    """Keep the sensitivity with which a run begins."""
+    """Save the sensitivity with which a run begins."""
     write_atomically(file, save(dict(sensitivity)))
 
 
 def plan_sensitivity(inputs: PlanInputs) -> dict[str, Tensor]:
     """Measure each layer's row weights f, (D,) float32.
 
-    Where budgets will ask for prices too, they are made on the way, out of what the layers receive when the gradient's
-    blocks are run again, and cached: `optimal_budgets` then needs no pass of its own. Only the text's first
-    `settings.sensitivity_windows` windows are read.
+    For optimal budgets the prices are computed in the same pass, from the inputs of the blocks that the gradient runs
+    again, and cached: `optimal_budgets` then needs no pass of its own. Only the first `settings.sensitivity_windows`
+    windows of the text are read.
     """
     inputs = _first_windows(inputs)
     model = inputs.model
@@ -65,7 +65,7 @@ def plan_sensitivity(inputs: PlanInputs) -> dict[str, Tensor]:
         summaries[name] = _price(name, layer, received, inputs, weights)
 
     def measure() -> dict[str, Tensor]:
-        with model.keeping():  # the gradient's way back and the block loop read the same blocks again
+        with model.keeping():  # the backward pass and the block loop read the same blocks again
             return row_sensitivity(
                 model,
                 inputs.calibration,
@@ -84,17 +84,17 @@ def plan_sensitivity(inputs: PlanInputs) -> dict[str, Tensor]:
 
 
 def _first_windows(inputs: PlanInputs) -> PlanInputs:
-    """Read only the windows that sensitivities and prices are of."""
+    """Limit the text to the windows from which sensitivities and prices are computed."""
     return replace(inputs, calibration=inputs.calibration.first(inputs.settings.sensitivity_windows))
 
 
 def optimal_budgets(inputs: PlanInputs, target: float, sensitivity: Mapping[str, Tensor] | None) -> Budgets:
-    """Return how many weights each layer loses at one price of a weight for all of them, by the dense model's curves.
+    """Return how many weights each layer loses at one price for all layers, from the dense model's curves.
 
-    Half-way between those and uniform ones, where the kept weights are solved (`halfway_totals`).
+    Where the kept weights are solved, the budgets are half-way between these and uniform ones (`halfway_totals`).
 
     Args:
-        inputs: what is planned; of the text only the first `settings.sensitivity_windows` are read.
+        inputs: the run; only the first `settings.sensitivity_windows` windows of its text are read.
         target: the model's sparsity.
         sensitivity: the layers' row weights; None: all alike.
 
@@ -105,7 +105,7 @@ def optimal_budgets(inputs: PlanInputs, target: float, sensitivity: Mapping[str,
     inputs, shapes = _first_windows(inputs), inputs.shapes
     summaries = _cached_prices(_price_file(inputs, sensitivity), lambda: _prices(inputs, sensitivity))
     sizes = {name: rows * columns for name, (rows, columns) in shapes.items()}
-    # Experts of too few tokens have no price, and are as sparse as the model.
+    # Experts that received too few tokens have no price, and are as sparse as the model.
     few = {name: round(target * sizes[name]) for name in shapes if not len(summaries[name].bins)}
     total = round(target * sum(sizes.values())) - sum(few.values())
     totals = few | shared_totals({name: summaries[name] for name in shapes if name not in few}, total)
@@ -134,10 +134,10 @@ def _price(
     inputs: PlanInputs,
     sensitivity: Tensor | None,
 ) -> PriceSummary:
-    """Compute the prices of one layer from its input; an expert of too few tokens has none.
+    """Compute the prices of one layer from its input; an expert that received too few tokens has none.
 
-    An expert's errors are of fewer vectors than those of other layers, and weigh as much more; a sensitivity is a sum
-    over its own tokens already, and without one its errors weigh as much less as it receives fewer tokens.
+    The errors of an expert are sums over fewer vectors than those of other layers, so they are scaled up to as many. A
+    sensitivity is a sum over the expert's own tokens; without one, its errors are scaled by its share of the tokens.
     """
     if received.too_few:
         return PriceSummary(np.empty(0, np.int64), np.empty(0, np.int64))
@@ -155,10 +155,10 @@ def _price(
 
 
 def _price_file(inputs: PlanInputs, sensitivity: Mapping[str, Tensor] | None) -> Path:
-    """Return the place of the layers' prices in the cache.
+    """Return the cache file of the layers' prices.
 
-    On a GPU prices made on the gradient's way and those of a pass of their own may differ by rounding: where a gradient
-    is wanted, attention may run other kernels. Whichever came first is kept.
+    On a GPU, prices from the gradient's pass and from a pass of their own may differ by rounding, because attention may
+    run other kernels under gradients. The cache holds those that were computed first.
     """
     model, calibration, settings = inputs.model, inputs.calibration, inputs.settings
     key = {

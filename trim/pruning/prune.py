@@ -59,20 +59,20 @@ def prune(
 
     Args:
         model: a source that `load_model` knows.
-        out: the run folder; must not hold anything yet.
-        settings: every option; their own model is passed over for `model`.
+        out: the run folder; must be empty or missing.
+        settings: every option; `model` replaces their own model.
         tokens: (sequences, length) int64, a calibration text of your own instead of `corpus`.
         mask: (sequences, length) bool, False where `tokens` are padding.
-        tokens_of_corpus: `tokens` are what `corpus` yields, read beforehand because several runs share them.
-        name: what people call the run.
-        activation_bytes: the most hidden states that memory may hold, the rest of RAM and disk being for the others;
-            None: part of what is free. Has no influence on the result.
+        tokens_of_corpus: whether `tokens` were read from `corpus` before, because several runs share them.
+        name: the run's title.
+        activation_bytes: the most memory that hidden states may take; None: a share of the free memory. Does not change
+            the result.
         progress: called at each step.
-        listener: receives what was done (`trim.pruning.events`): each layer, each block, notes.
+        listener: receives events (`trim.pruning.events`): each layer, each block, notes.
         changes: options by their names in `PruneSettings`: target, allocation, budget, score, windows, …
 
     Raises:
-        SettingsError: settings that make no sense.
+        SettingsError: an option has a wrong value, or options contradict each other.
         ModelError, CorpusError: the model or text cannot be read.
         RunError: the folder is not empty, or cannot be written.
         NonFiniteError: NaN or infinity in a layer; the message names it.
@@ -82,7 +82,7 @@ def prune(
         PruneSettings,
         ({} if settings is None else vars(settings)) | changes | {"model": absolute(model, ("demo",))},
     )
-    # A run can be resumed from any folder.
+    # Paths are absolute, so that a run can be resumed from any folder.
     chosen = dataclasses.replace(
         chosen, corpus=absolute(chosen.corpus, CORPORA), budget=absolute(chosen.budget, BUDGETS)
     )
@@ -115,15 +115,15 @@ def resume(
 
     Args:
         path: the run folder.
-        tokens: the text of `prune` where it was given; only needed to repair a run that is complete.
+        tokens: the text that `prune` was given as tokens; only needed to repair a complete run.
         mask: the mask of that text.
         activation_bytes: as for `prune`.
-        repair: look at every block file first, and make damaged ones again, and all later blocks.
+        repair: make damaged blocks again, and all later ones.
         progress: called at each step.
         listener: as for `prune`.
 
     Raises:
-        RunError: no run, or the model, the text, the device or a version changed since it began.
+        RunError: the folder is not a run, or the model, the text, the device or a version changed since it began.
         The errors of `prune`.
     """
     run = open_run(path)
@@ -132,7 +132,7 @@ def resume(
     with RunWriter.reopen(path) as writer:
         damaged = _damaged_blocks(open_run(path))
         if damaged and not repair:
-            open_run(path).block(damaged[0])  # a file cut short says so itself
+            open_run(path).block(damaged[0])  # raises a more precise error if the file was cut short
             raise RunError(
                 f"{writer.path / run.manifest['blocks'][str(damaged[0])]['file']} is damaged: its content has changed. "
                 f"To make it again: python -m trim resume {path} --repair"
@@ -222,7 +222,7 @@ def _work(
 
 
 def _plan(run: Run, writer: RunWriter, inputs: PlanInputs) -> tuple[dict[str, Tensor] | None, Budgets]:
-    """Return the sensitivities (None: not needed) and the budgets that the run began with; a new run plans them."""
+    """Return the sensitivities (None: not needed) and budgets with which the run began, or plan them."""
     sensitivity = load_sensitivity(writer.path / SENSITIVITY_FILE)
     if sensitivity is None and inputs.settings.needs_sensitivity:
         sensitivity = plan_sensitivity(inputs)
@@ -248,10 +248,10 @@ def _method(settings: PruneSettings, sensitivity: dict[str, Tensor] | None) -> M
 
 
 def _batch_and_threads(run: Run) -> tuple[int, int]:
-    """Return the windows in one forward pass and the CPU threads that a run of a whole model began with.
+    """Return the windows in one forward pass and the CPU threads with which a run of a whole model began.
 
     Raises:
-        RunError: its config.json lacks them.
+        RunError: config.json lacks them.
     """
     if run.compute.batch is None or run.compute.threads is None:
         raise RunError(
@@ -262,7 +262,7 @@ def _batch_and_threads(run: Run) -> tuple[int, int]:
 
 
 def _saved_budgets(run: Run, shapes: dict[str, tuple[int, int]]) -> Budgets | None:
-    """Return the budgets that the run began with, exact to the weight."""
+    """Return the budgets with which the run began, exact to the weight; None: they were not saved yet."""
     if not run.budgets:
         return None
     try:
@@ -309,7 +309,7 @@ def _expert_facts(tokens: list[int]) -> dict[str, int]:
 
 
 def _damaged_blocks(run: Run) -> list[int]:
-    """Find the blocks whose file is missing or not as the manifest says."""
+    """Find the blocks whose file is missing or does not have the checksum of the manifest."""
     damaged = []
     for index in run.blocks:
         entry = run.manifest["blocks"][str(index)]

@@ -1,4 +1,4 @@
-"""The model and the calibration text of a run, and whether they are still what the run began with."""
+"""The model and the calibration text of a run, and the check that they have not changed since it began."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -40,7 +40,7 @@ def corpus_windows(
     """Draw the windows that a run with these settings is pruned on, (windows, length) int64.
 
     Args:
-        settings: of the run.
+        settings: the run's.
         tokenizer: the model's.
         progress: called at each step.
         corpus: another text; None: the run's.
@@ -65,10 +65,10 @@ class RunSource:
 
     Attributes:
         settings: what the user asked for.
-        title: what the model is called.
+        title: a short line that names the model to users.
         model: its skeleton and its files.
         calibration: the text.
-        given: whether the text was handed over as tokens instead of being a corpus.
+        given: whether the user gave the text as tokens instead of the name of a corpus.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class RunSource:
         """
         folder, title = model_folder(settings.model, progress=progress)
         model = StreamedModel(folder, device=choose_device(settings.device), dtype=settings.dtype)
-        chosen_layers(settings.layers, model)  # a pattern that matches nothing says so at once
+        chosen_layers(settings.layers, model)  # refuse a pattern without a match before anything slow
         config = model.module.config.get_text_config()
         given = tokens is not None
         if tokens is None:
@@ -157,7 +157,7 @@ class RunSource:
 
 
 def write_text(path: Path, calibration: Calibration) -> None:
-    """Keep the tokens until the run is complete, so that it can be resumed whatever becomes of their source."""
+    """Save the tokens until the run is complete, so that it can be resumed even if their source changes."""
     tensors = {"tokens": calibration.tokens.int()}
     if calibration.mask is not None:
         tensors["mask"] = calibration.mask
@@ -165,7 +165,7 @@ def write_text(path: Path, calibration: Calibration) -> None:
 
 
 def read_text(path: Path) -> tuple[Tensor | None, Tensor | None]:
-    """Read the kept tokens (sequences, length) int64 and their mask; (None, None) where they are gone or damaged."""
+    """Read the saved tokens (sequences, length) int64 and their mask; (None, None) if they are missing or damaged."""
     try:
         tensors = load(path.read_bytes())
         return tensors["tokens"].long(), tensors.get("mask")
@@ -173,7 +173,7 @@ def read_text(path: Path) -> tuple[Tensor | None, Tensor | None]:
         return None, None
 
 
-_SAID = {
+_REASONS = {
     "model": "the model's files have changed since the run began",
     "text": "the calibration text has changed since the run began",
     "budget_file": "the budget file has changed since the run began",
@@ -183,18 +183,18 @@ _SAID = {
 
 
 def require_same(path: str | Path, before: RunRecord, now: RunRecord) -> None:
-    """Refuse to resume where the end would not be that of an uninterrupted run.
+    """Require that a resumed run would end as an uninterrupted one.
 
     Raises:
-        RunError: something has changed since the run began; the message says what.
+        RunError: a part of the record has changed since the run began; the message says which.
     """
     old, new = before.to_json(), now.to_json()
-    for part, said in _SAID.items():
+    for part, reason in _REASONS.items():
         if old[part] != new[part]:
             was, is_now = old[part] or {}, new[part] or {}
             keys = [key for key in {**was, **is_now} if was.get(key) != is_now.get(key)][:3]
             changes = ", ".join(f"{key}: {was.get(key)} → {is_now.get(key)}" for key in keys)
             raise RunError(
-                f"{path} cannot be resumed: {said} ({changes}). Restore what it began with, or prune again into "
+                f"{path} cannot be resumed: {reason} ({changes}). Restore what it began with, or prune again into "
                 "another folder"
             )

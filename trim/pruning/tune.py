@@ -1,10 +1,10 @@
 """Tune the kept weights of a block together, against the output of the dense block.
 
-Solving makes up for what each layer loses by itself. What a block loses is less where its layers make up for each
-other: once all of them are solved, their kept weights move by gradient steps (Adam, arXiv 1412.6980) towards the dense
-block's output on the dense model's inputs, while the block receives those of the pruned model. Each token's error
-counts in shares of its dense output, so the few tokens with huge ones do not decide alone. The last windows of the text
-are held out: of all epochs the one whose weights lose least there is kept, so tuning never makes them worse there.
+Solving corrects the error of each layer alone; tuning lets the layers of a block correct each other's. After all of
+them are solved, gradient steps (Adam, arXiv 1412.6980) move their kept weights so that the block's output on the pruned
+model's inputs approaches the dense block's output on the dense model's inputs. Each token's error is divided by the
+size of its dense output, so that a few tokens with huge outputs do not dominate. The last windows of the text are held
+out, and the epoch with the smallest error there is kept, so tuning never makes it larger there.
 """
 
 import contextlib
@@ -26,10 +26,10 @@ from trim.runs.record import LayerRecord
 from trim.runs.recording import apply_record, with_weights
 from trim.runs.weight_changes import as_stored
 
-EPOCHS, PATIENCE = 8, 2  # at most, and how many in a row may gain nothing
-RATE = 0.02  # of Adam, in shares of a layer's typical kept weight; it falls to 0 in equal steps
-STEP_TOKENS = 4096  # at most of a step
-MIN_STEPS = 16  # of an epoch, where the text has as many windows
+EPOCHS, PATIENCE = 8, 2  # the most epochs, and how many in a row may bring no gain
+RATE = 0.02  # Adam's learning rate as a share of a layer's typical kept weight; it falls linearly to 0
+STEP_TOKENS = 4096  # the most tokens of a step
+MIN_STEPS = 16  # the fewest steps of an epoch, if the text has as many windows
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +37,8 @@ class Tuned:
     """A block that was tuned.
 
     Attributes:
-        weights: by layer, (D, N) float32, 0 where none is kept; empty: none is better than it was.
-        before, after: the squared error of its output over the dense output's, mean over the tokens held out.
+        weights: by layer, (D, N) float32, 0 where pruned; empty: tuning brought no gain.
+        before, after: the squared error of the block's output over the dense output's, mean over the tokens held out.
     """
 
     weights: dict[str, Tensor]
@@ -55,15 +55,15 @@ def tune_records(
     dense: DensePass,
     listener: Listener,
 ) -> dict[str, list[float]]:
-    """Tune a block in place, and its records with it; returns what its entry in the manifest says.
+    """Tune a block in place, update its records, and return the facts for its entry in the manifest.
 
     Args:
         index: the block's place.
         block: with the pruned weights of the records.
         records: its layers' records; those whose weights were changed are replaced.
-        received: the vectors that each of them received.
-        text: before the block.
-        dense: after it.
+        received: the input vectors of each layer.
+        text: the pass through the pruned model, before the block.
+        dense: the pass through the dense model, after the block.
         listener: receives the progress.
     """
     keep = {
@@ -97,15 +97,15 @@ def tune_block(
 
     Args:
         index: the block's place.
-        block: with its solved weights; it stays as it is.
+        block: with its solved weights; it is not changed.
         keep: by layer, (D, N) bool, True where a weight is kept.
-        text: before the block.
-        dense: after it.
+        text: as for `tune_records`.
+        dense: as for `tune_records`.
     """
     advice = f"block {index} does not fit into memory with the gradients of its weights; go without --tune, or use "
     with (
         memory_errors_named(f"{advice}shorter windows (--length) or another --device"),
-        torch.inference_mode(False),  # whose tensors could not be part of a graph
+        torch.inference_mode(False),  # its tensors could not be part of a graph
         _exact_gradients(),
         fast_products(text.model.device),
     ):
@@ -167,7 +167,7 @@ def _tune(
                 optimizer.zero_grad()
                 error(seen[place]).backward()
                 for name, weight in weights.items():
-                    if weight.grad is not None:  # None: no token came by
+                    if weight.grad is not None:  # None: the expert received no token
                         weight.grad.mul_(keep[name])
                 optimizer.step()
                 schedule.step()
@@ -187,7 +187,7 @@ def _parts(first: int, stop: int, size: int) -> list[slice]:
 
 @contextlib.contextmanager
 def _exact_gradients() -> Iterator[None]:
-    """Sum gradients up in one order, so that a run that was stopped ends as one that was not."""
+    """Use deterministic algorithms, so that a resumed run ends as an uninterrupted one."""
     before = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),

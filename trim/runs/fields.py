@@ -26,7 +26,7 @@ _SHOWN = 60  # characters of a wrong value in a message
 
 @dataclass(frozen=True)
 class Limits:
-    """Bounds in an `Annotated`: of a number itself, of the length of anything else."""
+    """Bounds in an `Annotated`, of a number, or of the length of a collection."""
 
     least: float = 0
     most: float = math.inf
@@ -43,7 +43,7 @@ def parse_json(text: str | bytes) -> object:
     """Parse JSON whose numbers are finite, and whose depth and strings have a limit.
 
     Raises:
-        ValueError: it is anything else.
+        ValueError: the text is not such JSON.
     """
     try:
         content = json.loads(text, parse_constant=_no_number, parse_int=_whole, parse_float=_finite)
@@ -84,10 +84,10 @@ def _check_size(content: object, depth: int) -> None:
 
 
 def read_fields(kind: type[D], content: Mapping[str, object], name: str) -> D:
-    """Make a dataclass of plain fields out of a JSON object; keys that it does not have are passed over.
+    """Make a dataclass of plain fields from a JSON object; unknown keys are ignored.
 
     Raises:
-        SettingsError: a field is missing, or not what its annotation says.
+        SettingsError: a field is missing, or does not match its annotation.
     """
     hints = _hints(kind)
     needed = {field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING}
@@ -112,11 +112,12 @@ def _read_keys(
 def read_value(value: object, hint: object, name: str) -> object:
     """Check a JSON value against an annotation.
 
-    It may be made of str, int, float, bool, None, literals, unions, tuples, lists, dictionaries, typed dictionaries,
-    dataclasses and, as `Annotated`, of what is allowed: `Limits`, another container, or a regular expression.
+    An annotation may consist of str, int, float, bool, None, literals, unions, tuples, lists, dictionaries, typed
+    dictionaries and dataclasses. `Annotated` restricts the values by `Limits`, another container, or a regular
+    expression.
 
     Raises:
-        SettingsError: it is something else.
+        SettingsError: the value does not match the annotation.
     """
     origin, inside = typing.get_origin(hint), typing.get_args(hint)
     if origin is typing.Annotated:

@@ -1,4 +1,4 @@
-"""The run folder, read: a record of one pruning that needs neither the model nor a GPU nor the writer.
+"""Read run folders: the record of one pruning, which needs neither the model nor a GPU.
 
 config.json         every setting that changes the result; the fingerprint is their hash
 manifest.json       which blocks are complete: the commit point
@@ -6,8 +6,8 @@ budgets.json        the sparsity asked of each layer (whole models)
 blocks/015.safetensors   arrays named LAYER/ARRAY (see `layer_record`), numbers in the metadata
 events.jsonl        progress, one event a line
 metrics.json        sparsities, times, perplexities
-diagnoses.json      what was measured of its layers, blocks and tokens afterwards
-diagnoses/          what was measured of single layers afterwards, a file for each (see `layer_diagnoses`)
+diagnoses.json      later measurements of its layers, blocks and tokens
+diagnoses/          later measurements of single layers, a file for each (see `layer_diagnoses`)
 notes.json          name and note, free to edit
 """
 
@@ -58,12 +58,12 @@ class Run(StoredFolder):
 
     @property
     def kind(self) -> str:
-        """Return "model", or "layer" for what was kept of an exploration."""
+        """Return "model", or "layer" for single layers kept from the app."""
         return self.config["kind"]
 
     @property
     def settings(self) -> dict:
-        """Everything that changes the result, as the JSON that the fingerprint is of; `record` is the same, read."""
+        """Everything that changes the result, as JSON; the fingerprint is its hash, and `record` its parsed form."""
         return self.config["settings"]
 
     @property
@@ -88,7 +88,7 @@ class Run(StoredFolder):
 
     @cached_property
     def structure(self) -> Structure:
-        """Return what the run recorded of the model's blocks; of a run of an older version nothing."""
+        """Return the recorded facts about the model's blocks; empty for a run of an older version."""
         content = self.config.get("structure")
         if content is None:
             return Structure()
@@ -100,7 +100,7 @@ class Run(StoredFolder):
 
     @property
     def heads(self) -> HeadLayout | None:
-        """Return the model's attention heads; None: the run does not say."""
+        """Return the model's attention heads; None: they are not recorded."""
         facts = self.config.get("heads")
         return (
             None if facts is None else HeadLayout.checked(facts["query"], facts["key_value"], facts["size"])
@@ -130,7 +130,7 @@ class Run(StoredFolder):
 
     @cached_property
     def diagnoses(self) -> Diagnoses:
-        """`diagnoses.json`; what was never measured is missing.
+        """`diagnoses.json`, without the keys that were never measured.
 
         Raises:
             RunError: it is damaged.
@@ -172,7 +172,7 @@ class Run(StoredFolder):
 
         Args:
             name: such as "15.mlp.gate_proj".
-            mask: whether to read its mask and its changed weights too, the largest part of it.
+            mask: whether to read its mask and its changed weights too, which are the largest part.
 
         Raises:
             RunError: no such layer in the run, or its file is damaged; the message names the file.
@@ -231,7 +231,7 @@ class Run(StoredFolder):
         return cached[block]
 
     def _block_file(self, path: Path) -> "_BlockFile":
-        """Open the file of a block; the last one stays open, since a block may have hundreds of layers."""
+        """Open the file of a block; the last one stays open, because a block may have hundreds of layers."""
         status = path.stat()
         stamp = path, status.st_ino, status.st_mtime_ns
         last: _BlockFile | None = self.__dict__.get("_last_file")
@@ -268,7 +268,7 @@ class _BlockFile:
     """An open file of a block.
 
     Attributes:
-        stamp: its path, and what changes when another takes its place.
+        stamp: its path, inode and time of change, which tell when the file was replaced.
         content: its tensors.
         arrays: the names of each layer's arrays.
     """
@@ -286,7 +286,7 @@ def open_run(path: str | Path) -> Run:
     """Open a run folder for reading.
 
     Raises:
-        RunError: no run folder, another schema, or a damaged file; the message names the file and what to do.
+        RunError: not a run folder, another schema, or a damaged file; the message names the file and a remedy.
     """
     path = Path(path)
     if not path.is_dir():
@@ -317,15 +317,15 @@ def open_run(path: str | Path) -> Run:
 
 
 def block_file(index: int, *, again: bool = False) -> str:
-    """Return the file of a block inside the run folder; written `again`, it has another name until the next time."""
+    """Return the file of a block inside the run folder; two names alternate each time that it is written `again`."""
     return f"blocks/{index:03d}{'.2' if again else ''}.safetensors"
 
 
 def list_runs(folder: str | Path | None = None) -> list[FolderEntry[Run]]:
-    """List the runs in a folder (default: `runs_folder()`), newest first; other folders are passed over."""
+    """List the runs in a folder (default: `runs_folder()`), newest first; other folders are ignored."""
     return list_folders(folder, "config.json", open_run)
 
 
 def is_run(target: str | Path) -> bool:
-    """Return whether the folder is a run's, and not a model's."""
+    """Return whether the folder is that of a run."""
     return (Path(target) / "manifest.json").is_file()

@@ -89,7 +89,7 @@ def damaged(path: Path, why: object) -> RunError:
 
 
 def read_events(path: Path) -> Iterator[dict]:
-    """Read the `events.jsonl` of a folder, in order; a line that a dying process left half written is passed over."""
+    """Read the `events.jsonl` of a folder, in order; a line that a killed process left incomplete is skipped."""
     try:
         with (path / "events.jsonl").open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - MAX_JSON_BYTES))

@@ -56,7 +56,7 @@ F = TypeVar("F", bound=StoredFolder, covariant=True)
 
 
 def free_path(path: Path) -> Path:
-    """Return the path, or where that is taken the first one with a number after it that is not."""
+    """Return the path, or if it is taken, the first free path with a number appended."""
     free, number = path, 2
     while free.exists():
         free, number = path.with_name(f"{path.name}-{number}"), number + 1
@@ -82,7 +82,7 @@ def list_folders(folder: str | Path | None, file: str, open_one: Callable[[Path]
 
     Args:
         folder: where they are.
-        file: what each of them holds.
+        file: the file that each of them holds.
         open_one: opens one of them; raises RunError if it is damaged.
     """
     folder = runs_folder() if folder is None else Path(folder)

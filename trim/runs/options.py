@@ -36,20 +36,20 @@ class OptionSpec:
         help: one phrase without a full stop; begins in lower case.
         label: what a form and a comparison call it.
         group: the heading above it.
-        choices: the names that it may have; may be a table that grows.
-        meanings: what each of them does.
-        others: what else it may be, apart from `choices`, such as "or a JSON file".
-        unset: what None means.
+        choices: the names that the value may have; may be a table that grows.
+        meanings: the meaning of each choice.
+        others: further values besides `choices`, such as "or a JSON file".
+        unset: the meaning of None.
         unit: "%": a form shows the share as percent.
         limits: the smallest and largest number in a form, in the form's unit.
         step: the step of the number in a form, in the form's unit.
         metavar: what the command line calls the value.
-        flag: the command line's option; "": the field's name.
-        short: in labels of curves, "λ {}"; of a switch, its label where it is on; "": made from the name.
-        mark: in names of cells where a switch is on; "": the flag.
-        idle: whether it cannot change what is left of the model, given all settings.
-        varies: whether a sweep may have several values of it.
-        takes_time: whether it may change how long a run takes.
+        flag: the name on the command line; "": the field's name.
+        short: the label in curves, "λ {}"; the label of a switch that is on; "": made from the name.
+        mark: the part of a cell's name when a switch is on; "": the flag.
+        idle: returns, for all settings, whether the option cannot change the pruned model.
+        varies: whether a sweep may have several values of the option.
+        takes_time: whether the option may change how long a run takes.
     """
 
     help: str
@@ -78,18 +78,18 @@ def _field_with(spec: Callable[P, OptionSpec]) -> Callable[Concatenate[T, P], T]
     return declare
 
 
-# option(default, help=…, label=…, …) declares a field of a frozen dataclass as an option of the user's.
+# option(default, help=…, label=…, …) declares a field of a frozen dataclass as an option for the user.
 option = _field_with(OptionSpec)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Option(OptionSpec):
-    """One option: its description, and what the dataclass declares of it.
+    """One option: its description, with the name, default and type of its field.
 
     Attributes:
         name, default: the field's.
-        kind: str, int, float or bool: the type of the value, or of each of several.
-        several: whether it holds a tuple.
+        kind: str, int, float or bool: the type of the value, or of each value of a tuple.
+        several: whether the value is a tuple.
     """
 
     name: str
@@ -98,7 +98,7 @@ class Option(OptionSpec):
     several: bool
 
     def text(self, value: object) -> str:
-        """Format a value: "70%", "yes", "0.01, 0.02", "-" where there is none."""
+        """Format a value: "70%", "yes", "0.01, 0.02", "–" for None."""
         if value is None:
             return self.unset or "–"
         if isinstance(value, bool):
@@ -118,10 +118,10 @@ class Option(OptionSpec):
 
 
 def settings_of(settings: type[S], fields: Mapping[str, object]) -> S:
-    """Make settings from fields by their names, as a call, a grid or a file gives them.
+    """Make settings from the fields that a call, a grid or a file gives by name.
 
     Raises:
-        SettingsError: a name is not an option, or as for the class itself.
+        SettingsError: a name is not an option, or the class refuses a value.
     """
     if unknown := [name for name in fields if name not in settings.__dataclass_fields__]:
         raise SettingsError(
@@ -154,5 +154,5 @@ def options(settings: "type[DataclassInstance]") -> Mapping[str, Option]:
 
 
 def idle_options(settings: "DataclassInstance") -> frozenset[str]:
-    """Return the options that cannot change what is left of the model, given the others."""
+    """Return the options that cannot change the pruned model, given the others."""
     return frozenset(name for name, each in options(type(settings)).items() if each.idle(settings))

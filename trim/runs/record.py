@@ -15,10 +15,10 @@ CURVE_POINTS = 33
 
 
 def curve_counts(columns: int) -> np.ndarray:
-    """Return the numbers of pruned weights at which a row's cosine is kept, (P,) int64, from 0 to N.
+    """Return the numbers of pruned weights at which a row's cosine is recorded, (P,) int64, from 0 to N.
 
-    P is 33, or N + 1 in rows of fewer than 33 weights. k / N = 1 − (1 − u)² at even u: a row's cosine stays near 1
-    for long and falls steeply towards sparsity 1, where the points are closest.
+    P is 33, or N + 1 in rows of fewer than 33 weights. The points are k / N = 1 − (1 − u)² at evenly spaced u: a row's
+    cosine falls steeply only towards sparsity 1, where the points are closest.
     """
     return np.array(_curve_counts(columns))
 
@@ -66,36 +66,36 @@ class LayerRecord:
         name: such as "15.mlp.gate_proj".
         columns: N.
         budget: the layer's sparsity as the budget asked for it.
-        allocation: who set the counts: "uniform", "trim", …
+        allocation: the method that set the counts: "uniform", "trim", …
         score: "wanda" or "magnitude".
-        vectors: L, the calibration vectors of every cosine.
-        quality_measure: which layer quality the next two are.
+        vectors: L, the number of calibration vectors from which every cosine is computed.
+        quality_measure: the layer quality of the next two numbers.
         uniform_quality, realised_quality: at the exact uniform counts, and at `counts` (the mask that was applied).
         counts: (D,) int32, pruned weights of each row.
         gini: (D,) float32 of the row's scores; NaN for a row of zeros.
         weight_norm: (D,) float32, ‖W_i‖.
-        cosine_uniform, cosine: (D,) float32, the row's cosine at the uniform counts, and as it was pruned.
+        cosine_uniform, cosine: (D,) float32, the row's cosine at the uniform counts, and after pruning.
         cosine_curve: (D, P) float16, the row's cosine at `curve_counts(N)` pruned weights, lowest scores first.
         dead_rows: (D,) bool, rows without output on the calibration text.
-        sensitivity: (D,) float32, what an error in the row's output costs the model's loss (`trim.sensitivity`); None
-            unless the optimal method asked for it.
+        sensitivity: (D,) float32, the cost of an error in the row's output for the model's loss (`trim.sensitivity`);
+            None unless the optimal method needed it.
         search: None unless TRIM searched.
-        packed_mask: (D, ceil(N / 8)) uint8, a set bit where a weight is kept, `numpy.packbits` order; None: not kept.
-        error_left: where the kept weights were changed (`trim.methods.refit`, `trim.methods.solve`), which part of the
-            mask's output error on the calibration vectors that leaves; None: they are as they were.
-        row_error_masked, row_error: (D,) float32, each row's output error on these vectors over the outputs aimed at,
-            of the mask alone and with the changed weights, both squared; NaN for a row without output; None: likewise.
-            Aimed at are the dense model's, and what the residual stream lost before, if a solved layer writes to it.
+        packed_mask: (D, ceil(N / 8)) uint8, a set bit where a weight is kept, `numpy.packbits` order; None: not stored.
+        error_left: the share of the mask's output error on the calibration vectors that is left after the kept weights
+            were changed (`trim.methods.refit`, `trim.methods.solve`); None: they were not changed.
+        row_error_masked, row_error: (D,) float32, each row's squared output error on these vectors over its squared
+            target, for the mask alone and with the changed weights; NaN for a row without output; None: not changed.
+            The target is the dense output, plus the residual stream's earlier error if a solved layer writes to it.
         row_moved: (D,) float32, how far the row's kept weights moved, ‖ŵ − w‖ / ‖w‖; NaN where they were all 0; None:
-            likewise.
-        kept_weights: (K,) float16, the changed weights, row by row; None: there are none, or they were not kept.
-        tokens: how many calibration tokens an expert received; None: it is not an expert's, and received all.
+            not changed.
+        kept_weights: (K,) float16, the changed weights, row by row; None: not changed, or not stored.
+        tokens: how many calibration tokens an expert received; None: the layer is not an expert's, and received all.
 
-    Where a solver chose the mask too, `cosine` and `realised_quality` are of the changed weights; after a refit they
-    are of the mask alone.
+    Where a solver chose the mask too, `cosine` and `realised_quality` are those of the changed weights; after a refit
+    they are those of the mask alone.
 
     Raises:
-        RunError: arrays that do not fit each other, or hold what they must not.
+        RunError: arrays do not fit each other, or hold invalid numbers.
     """
 
     name: str
@@ -126,7 +126,7 @@ class LayerRecord:
     checked: InitVar[bool] = False
 
     def __post_init__(self, checked: bool) -> None:
-        """Check all arrays, unless they are `checked` already: many layers' are faster together."""
+        """Check all arrays, unless they were `checked` before, together with those of other layers."""
         if not checked:
             arrays, numbers = to_parts(self)
             check_arrays(self.name, arrays, numbers)
@@ -173,8 +173,7 @@ class LayerRecord:
 
 
 # Name of each array: dtype, shape in terms of the layer's numbers, and whether it may hold NaN.
-# D rows, B bytes of a packed row, P curve points, R rates, K1 iterations and uniform, X updates kept, K weights that
-# stay.
+# D rows, B bytes of a packed row, P curve points, R rates, K1 iterations and uniform, X stored updates, K kept weights.
 ARRAYS: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "counts": ("int32", ("D",), False),
     "gini": ("float32", ("D",), True),
@@ -195,7 +194,7 @@ ARRAYS: dict[str, tuple[str, tuple[str, ...], bool]] = {
     "search_row_sparsity": ("float32", ("X", "D"), False),
     "search_exact_quality": ("float64", ("R", "K1"), True),
 }
-# What their numbers lie between, but for rounding.
+# The ranges of their numbers, with a margin for rounding.
 _ROUNDING = 1e-3
 _RANGES = {
     "gini": (-_ROUNDING, 1 + _ROUNDING),
@@ -206,9 +205,9 @@ _RANGES = {
     "row_moved": (0.0, math.inf),
 } | dict.fromkeys(("cosine_uniform", "cosine", "cosine_curve"), (-1 - _ROUNDING, 1 + _ROUNDING))
 _SEARCH = tuple(key for key in ARRAYS if key.startswith("search_"))
-# Applied to the model, and large.
+# The large arrays, which are applied to the model.
 MASK_ARRAYS = ("packed_mask", "kept_weights")
-# Of layers whose kept weights were changed.
+# The arrays of layers whose kept weights were changed.
 CHANGE_ARRAYS = ("row_error_masked", "row_error", "row_moved")
 _OPTIONAL = ("sensitivity", *CHANGE_ARRAYS, *MASK_ARRAYS)
 _ALWAYS = tuple(key for key in ARRAYS if key not in (*_SEARCH, *_OPTIONAL))
@@ -282,10 +281,10 @@ def from_parts(name: str, arrays: Mapping[str, np.ndarray], numbers: LayerNumber
 
 
 def check_arrays(name: str, arrays: Mapping[str, np.ndarray], numbers: LayerNumbers) -> None:
-    """Compare arrays of a layer, or of several of as many columns one after the other, with what they must be.
+    """Check the arrays of a layer, or of several layers of equal width, row after row.
 
     Raises:
-        RunError: as `check_array`, or the mask keeps other numbers of weights than the counts say.
+        RunError: as for `check_array`, or the mask keeps other numbers of weights than the counts say.
     """
     for key, value in arrays.items():
         check_array(name, key, value, numbers)
@@ -297,7 +296,7 @@ def check_arrays(name: str, arrays: Mapping[str, np.ndarray], numbers: LayerNumb
 
 
 def check_array(name: str, key: str, value: np.ndarray, numbers: LayerNumbers) -> None:
-    """Compare one array with what its name promises.
+    """Check the type, shape and range of one array.
 
     Raises:
         RunError: unknown name, another dtype or shape, NaN or infinity, or numbers out of range.
@@ -332,9 +331,9 @@ def check_array(name: str, key: str, value: np.ndarray, numbers: LayerNumbers) -
 
 
 def _extremes(value: np.ndarray, may_hold_nan: bool) -> tuple[float, float]:
-    """Return the smallest and the largest number of an array, NaN if it holds one; if it may, those of the others."""
+    """Return the smallest and the largest number of an array: NaN if it holds one, unless NaN is allowed."""
     if value.dtype == np.float16:
-        # NumPy takes long for halves; without their signs, their bits sort like them.
+        # NumPy is slow with halves; without their signs, their bits sort like them.
         largest = float((value.view(np.uint16) & 0x7FFF).max().view(np.float16))
         return -largest, largest
     lowest, highest = float(value.min()), float(value.max())
@@ -345,5 +344,5 @@ def _extremes(value: np.ndarray, may_hold_nan: bool) -> tuple[float, float]:
 
 
 def _finite_or_name(value: float) -> float | str:
-    """JSON has no infinity: Python's own name for it, which `float` reads again."""
+    """Return a number that JSON can hold, or Python's name for infinity or NaN, which `float` reads."""
     return value if math.isfinite(value) else str(value)

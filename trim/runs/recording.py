@@ -30,10 +30,10 @@ def with_weights(
 
     Args:
         record: with its mask.
-        weight: as for `weight_change`, with what follows.
-        changed: likewise.
-        inputs: likewise.
-        aimed_at: likewise.
+        weight: as for `weight_change`.
+        changed: as for `weight_change`.
+        inputs: as for `weight_change`.
+        aimed_at: as for `weight_change`.
     """
     keep = torch.from_numpy(record.keep()).to(weight.device)
     change = weight_change(weight, keep, changed, inputs, aimed_at)
@@ -66,19 +66,19 @@ def layer_record(
 
     Args:
         name: such as "15.mlp.gate_proj".
-        layer: its curves, in the order of which score, and the sensitivities that the optimal allocation went by.
+        layer: its curves, its score, and the sensitivities of an optimal allocation.
         counts: (D,) exact pruned weights of each row.
-        budget: the layer's sparsity as it was asked for.
+        budget: the requested sparsity of the layer.
         allocation: the method that set the counts.
         score_name: the name of the score.
         search: TRIM's result, where TRIM searched.
         quality_measure: which layer quality is recorded at the exact counts.
-        retained: what is retained; None: of `counts` lowest scores in each row.
-        keep: (D, N) bool, the mask to store; None: none is stored.
-        change: the change of the kept weights; None: they are as they were.
-        tokens: how many an expert received; None: it is not an expert's.
+        retained: what is retained; None: looked up in the curves at `counts`.
+        keep: (D, N) bool, the mask to store; None: the record has no mask.
+        change: the change of the kept weights; None: they were not changed.
+        tokens: how many tokens an expert received; None: the layer is not an expert's.
     """
-    come = records_to_come(
+    make = records_to_come(
         [name],
         layer,
         [Allocation(counts, search=search, retained=retained)],
@@ -90,7 +90,7 @@ def layer_record(
         change=change,
         tokens=[tokens],
     )
-    return come()[0]
+    return make()[0]
 
 
 def records_to_come(
@@ -106,13 +106,13 @@ def records_to_come(
     change: Change | None,
     tokens: Sequence[int | None],
 ) -> Callable[[], list[LayerRecord]]:
-    """Compute what the records of layers hold that were swept together, each as `layer_record` makes it.
+    """Compute the contents of the records of layers that were swept together, each as `layer_record` makes it.
 
-    What is retained in another way than by lowest scores, and a change of weights, are of a single layer.
+    An allocation with its own `retained`, and a `change`, are allowed for a single layer only.
 
     Returns:
         A function that makes the records. It waits for the copies from a GPU, holds no memory there, and may be called
-        in another thread while the GPU goes on.
+        in another thread while the GPU works on.
     """
     curves = layers.curves
     counts = torch.cat([each.counts for each in allocations]).to(curves.dot.device)
@@ -176,7 +176,7 @@ def records_to_come(
 
 
 def _sound(arrays: dict[str, np.ndarray], columns: int) -> bool:
-    """Check the arrays of several layers at once; where something is wrong, the check of each layer says what."""
+    """Check the arrays of several layers at once; if this fails, each layer is checked again for a precise error."""
     own = {key: value for key, value in arrays.items() if not key.startswith("search_")}
     numbers = cast(LayerNumbers, {"rows": len(arrays["counts"]), "columns": columns})
     try:
@@ -187,7 +187,7 @@ def _sound(arrays: dict[str, np.ndarray], columns: int) -> bool:
 
 
 def _search_numbers(search: SearchResult[Tensor], curves: RetentionCurves) -> dict[str, Any]:
-    """Return what the record of a search on these curves holds, but for the row sparsities on the way."""
+    """Return the fields of the record of a search on these curves, except for the row sparsities."""
     trace, rate = search.trace, search.learning_rate
     exact = trace.exact_quality
     if exact is None:
@@ -207,12 +207,12 @@ def _search_numbers(search: SearchResult[Tensor], curves: RetentionCurves) -> di
 
 
 def _search_record(numbers: dict[str, Any], path: np.ndarray) -> SearchRecord:
-    """Return the record of a search; `path`: (K + 1, D) float32, x through the iterations of a rate, chosen or not."""
+    """Return the record of a search; `path`: (K + 1, D) float32, x through the iterations of one rate."""
     return SearchRecord(**numbers, row_sparsity=path[:1].copy() if numbers["learning_rate"] is None else path)
 
 
 def apply_record(weight: Tensor, record: LayerRecord) -> None:
-    """Give a layer's weight (D, N), in place, the record's mask and, where it has them, its changed weights.
+    """Apply the record's mask and, where it has them, its changed weights to a layer's weight (D, N), in place.
 
     Raises:
         RunError: the run was kept without masks.
@@ -242,10 +242,10 @@ def record_of_search(
 def _stored(
     numbers: dict[str, Tensor], tensors: dict[str, Tensor], layers: int = 1
 ) -> Callable[[], tuple[list[dict[str, Any]], dict[str, Any]]]:
-    """Begin to copy numbers and arrays from a GPU, which converts them to the types that a record has them in.
+    """Begin to copy numbers and arrays from a GPU, in the types that a record holds.
 
     Returns:
-        A function that waits for the copies, and returns each layer's numbers, all of one type, and the arrays of all.
+        A function that waits for the copies, and returns each layer's numbers, and the arrays of all layers.
     """
     types = {key: ARRAYS[key][0] for key in tensors}
     given = [torch.stack(list(numbers.values()))]

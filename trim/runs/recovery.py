@@ -46,7 +46,7 @@ class RecoveryTextFacts:
 
 @dataclass(frozen=True)
 class RecoveryRecord:
-    """Everything that decides what a recovery makes of a model.
+    """Everything that decides the result of a recovery.
 
     Attributes:
         request: what the user asked for.

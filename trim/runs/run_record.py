@@ -1,4 +1,4 @@
-"""Everything that decides what a run makes of a model, as `config.json` holds it under "settings"."""
+"""Everything that decides the result of a run, as `config.json` holds it under "settings"."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ class TextFacts:
     """The calibration text.
 
     Attributes:
-        tokens: how many.
+        tokens: the number of tokens.
         sha256: hash of the tokens, and of the mask where there is one.
-        given: whether the caller gave them as tokens, rather than the name of a corpus.
+        given: whether the user gave the text as tokens instead of the name of a corpus.
         bos: whether each window begins with the model's beginning-of-text token.
     """
 
@@ -59,9 +59,9 @@ class RunRecord:
 
     Attributes:
         request: what the user asked for.
-        model, text: what was pruned, and on which text.
-        compute: where.
-        versions: those of Python and the libraries.
+        model, text: the pruned model, and the calibration text.
+        compute: the hardware and the arithmetic.
+        versions: the versions of Python and the libraries.
         budget_file: each layer's sparsity, where the request names a file of budgets.
     """
 

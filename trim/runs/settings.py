@@ -30,7 +30,7 @@ DEVICE = option(
     None, help="cpu, cuda or cuda:1", label="Device", group=MACHINE, unset="a GPU where there is one"
 )
 
-# Options that are gone, and the value with which runs that name them are as they would be now.
+# Removed options, and the value at which runs that name them mean the same as without them.
 _RETIRED = {"second_pass": False}
 
 
@@ -42,10 +42,10 @@ def _not_searched(settings: "PruneSettings") -> bool:
 class PruneSettings(MethodSettings):
     """The settings of a run: what to prune, how far, and by which method.
 
-    The words of each option are its help on the command line and in the app; `trim.runs.options` says what they mean.
+    The words of each option are its help on the command line and in the app; `trim.runs.options` explains the fields.
 
     Raises:
-        SettingsError: a value that makes no sense, or a combination that does not, with the reason.
+        SettingsError: a value or a combination of values is invalid; the message gives the reason.
     """
 
     corpus: str = option(
@@ -202,12 +202,12 @@ class PruneSettings(MethodSettings):
         if self.pattern is not None:
             self._check_pattern(Pattern.parse(self.pattern))
         elif self.target is None and not self.budget.endswith(".json"):
-            raise SettingsError("say how sparse the model shall be: target=0.7 (--target 0.7)")
+            raise SettingsError("give the sparsity of the model: target=0.7 (--target 0.7)")
         if self.target is not None and not 0 < self.target < 1:
             raise SettingsError(
                 f"the target sparsity of the model must be above 0 and below 1, not {self.target}"
             )
-        # A target above the row cap is refused here too, before anything slow starts.
+        # Refuse a target above the row cap before anything slow starts.
         self.search_settings(self.row_cap if self.pattern or self.target is None else self.target)
         if not 0 < self.owl_width < 0.5 or self.owl_multiple <= 0:
             raise SettingsError("OWL's width must lie between 0 and 0.5, and its multiple above 0")
@@ -236,7 +236,7 @@ class PruneSettings(MethodSettings):
 
     @property
     def row_cap(self) -> float:
-        """The cap on a row's sparsity that holds."""
+        """The cap on a row's sparsity: the user's, or the default of the method."""
         if self.max_row_sparsity is not None:
             return self.max_row_sparsity
         return OPTIMAL_CAP if self.is_optimal or self.solves else SearchSettings.max_row_sparsity
@@ -265,7 +265,7 @@ class PruneSettings(MethodSettings):
         """Read the settings of a run.
 
         Raises:
-            SettingsError: a value of the wrong type, or names that this version does not know.
+            SettingsError: a value has the wrong type, or this version does not know a name.
         """
         content = {key: value for key, value in content.items() if _RETIRED.get(key, ...) != value}
         if unknown := sorted(set(content) - set(cls.__dataclass_fields__)):

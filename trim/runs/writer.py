@@ -1,4 +1,4 @@
-"""The run folder, written: each file complete or absent, each block committed by the manifest, one writer at a time."""
+"""Write run folders: each file complete or absent, each block committed by the manifest, one writer at a time."""
 
 import contextlib
 import dataclasses
@@ -26,7 +26,7 @@ from trim.runs.record import LayerRecord, to_parts
 from trim.runs.recovery import open_stored
 from trim.runs.shapes import MAX_NAME_LENGTH, MAX_NOTE_LENGTH, BlockEntry, Diagnoses, LayerNumbers, Manifest
 
-# What a folder may hold before a run begins in it.
+# The files that a folder may hold before a run begins in it.
 _HARMLESS = {"lock", ".lock", "manifest.json", "notes.json", ".gitignore", ".DS_Store"}
 
 
@@ -36,7 +36,7 @@ class FolderWriter:
     def __init__(self, path: Path, lock: FolderLock) -> None:
         self.path = path
         self._lock = lock
-        self._events: TextIO | None = None  # open from the first event on: experts make hundreds a second
+        self._events: TextIO | None = None  # stays open: experts make hundreds of events a second
 
     def __enter__(self) -> Self:
         return self
@@ -76,14 +76,14 @@ class RunWriter(FolderWriter):
 
         Args:
             path: the folder; made if it is missing.
-            settings: everything that changes the result, as plain JSON, never a token.
-            kind: "model", or "layer" for an exploration that is kept.
-            name: what people call it.
+            settings: everything that changes the result, as plain JSON, without access tokens.
+            kind: "model", or "layer" for single layers kept from the app.
+            name: the run's title.
             heads: the model's attention heads; None: not known.
             structure: what is known of the model's blocks; None: nothing.
 
         Raises:
-            RunError: the folder holds a run already, or anything else, or cannot be written.
+            RunError: the folder is not empty, or cannot be written.
             RunLockedError: another process is writing there.
         """
         path = Path(path)
@@ -114,7 +114,7 @@ class RunWriter(FolderWriter):
         """Resume a run.
 
         Raises:
-            RunError: no run, or a damaged one.
+            RunError: the folder is not a run, or is damaged.
             RunLockedError: another process is writing there.
         """
         open_run(path)  # before the lock, which would make the folder
@@ -128,25 +128,25 @@ class RunWriter(FolderWriter):
             raise
 
     def write_block(self, index: int, records: Iterable[LayerRecord], **facts: object) -> int:
-        """Write a block and commit it; one that is there already stays until then.
+        """Write a block and commit it; an earlier file of the block stays until then.
 
         Args:
             index: the block's place in the model.
             records: its layers; each name begins with the index.
-            facts: what the manifest shall say about the block besides; of an entry that is copied, all of it.
+            facts: further entries about the block for the manifest.
 
         Returns:
             The size of its file in bytes.
 
         Raises:
-            RunError: it cannot be written; blocks committed before stay.
+            RunError: the block cannot be written; earlier blocks stay.
         """
         arrays: dict[str, np.ndarray] = {}
         numbers: dict[str, LayerNumbers] = {}
         for record in records:
             parts, numbers[record.name] = to_parts(record)
             arrays |= {f"{record.name}/{key}": value for key, value in parts.items()}
-        # One key: the order of several in the file would change from one writing to the next.
+        # A single key: the order of several keys in the file would change each time.
         metadata = {"trim": json.dumps({"schema": SCHEMA, "layers": numbers})}
         entry = self.manifest["blocks"].get(str(index))
         before = None if entry is None else entry["file"]
@@ -172,7 +172,7 @@ class RunWriter(FolderWriter):
         self._write_manifest()
 
     def write_model_files(self, checksums: dict[str, str]) -> None:
-        """Write down the sha256 of the model's files, with which alone the run can be resumed."""
+        """Record the sha256 of the model's files; the run can be resumed only with the same files."""
         self.manifest["model_files"] = checksums
         self._write_manifest()
 
@@ -196,10 +196,10 @@ def write_record(file: Path, name: str, fingerprint: str, settings: dict, **fact
 
     Args:
         file: in the folder, which is made if it is missing.
-        name: what people call it.
+        name: the title.
         fingerprint: the hash of the settings.
         settings: everything that changes the result.
-        facts: what else the file says.
+        facts: further entries.
     """
     head = {"schema": SCHEMA, "name": one_line(name, MAX_NAME_LENGTH), "created": now()}
     write_json(file, {**head, **facts, "fingerprint": fingerprint, "settings": settings})
@@ -225,7 +225,7 @@ def _line(event: dict) -> str:
 
 @contextlib.contextmanager
 def _log_named(path: Path) -> Iterator[None]:
-    """Say what to do where a run's log cannot be written."""
+    """Raise RunError with advice if a run's log cannot be written."""
     try:
         yield
     except OSError as error:
@@ -236,7 +236,7 @@ def _log_named(path: Path) -> Iterator[None]:
 
 
 def _remove_half_written(path: Path, manifest: Manifest | None = None) -> None:
-    """Remove what a killed process left: the lock is free, so no process writes it."""
+    """Remove the files that a killed process left incomplete; no other process may hold the lock."""
     remove_temporary(path)
     remove_temporary(path / "blocks")
     for leftover in path.glob(".activations-*"):
@@ -248,7 +248,7 @@ def _remove_half_written(path: Path, manifest: Manifest | None = None) -> None:
 
 
 def discard_unbegun(path: Path) -> None:
-    """Remove a run's folder whose process was killed before the run began; one that holds more stays."""
+    """Remove the folder of a run that was killed before it began, unless it holds other files."""
     if not path.is_dir() or (path / "config.json").exists() or is_locked(path):
         return
     _remove_half_written(path)
@@ -257,33 +257,33 @@ def discard_unbegun(path: Path) -> None:
 
 
 def update_metrics(path: Path, metrics: Mapping[str, object]) -> None:
-    """Add to a run's `metrics.json`, in which top-level keys are replaced."""
+    """Add to a run's `metrics.json`; top-level keys are replaced."""
     update_json(path / "metrics.json", metrics)
 
 
 def update_diagnoses(path: Path, diagnoses: Diagnoses) -> None:
-    """Add to a run's `diagnoses.json`, in which top-level keys are replaced.
+    """Add to a run's `diagnoses.json`; top-level keys are replaced.
 
     Raises:
-        RunError: it cannot be written.
+        RunError: the file cannot be written.
     """
     update_json(path / "diagnoses.json", diagnoses)
 
 
 def update_json(target: Path, content: Mapping[str, object]) -> None:
-    """Add to a JSON file, in which top-level keys are replaced.
+    """Add to a JSON file; top-level keys are replaced.
 
     Raises:
-        RunError: it is damaged, or cannot be written.
+        RunError: the file is damaged, or cannot be written.
     """
     write_json(target, {**read_json(target, dict, optional=True), **content})
 
 
 def write_notes(path: str | Path, *, name: str, note: str) -> None:
-    """Give a run or a recovery another name and a note, cut off where they are too long. Its record stays as it is.
+    """Set the name and the note of a run or a recovery, cut to their longest lengths; its record does not change.
 
     Raises:
-        RunError: neither, or its folder cannot be written.
+        RunError: the folder is neither a run nor a recovery, or cannot be written.
     """
     write_json(
         open_stored(path).path / "notes.json",
@@ -292,14 +292,14 @@ def write_notes(path: str | Path, *, name: str, note: str) -> None:
 
 
 def new_run_path(folder: Path, name: str) -> Path:
-    """Return a folder for a new run: the name in plain letters and the time, and a number where that is taken."""
+    """Return the path of a new run: its name in plain letters, the time, and a number if that path is taken."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     plain = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")[:60] or "run"
     return free_path(folder / f"{plain}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}")
 
 
 def write_json(path: Path, content: Mapping[str, object]) -> None:
-    """Write a complete JSON file; NaN and infinity are refused, no other program reads them."""
+    """Write a complete JSON file; NaN and infinity are refused, because other programs cannot read them."""
     write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
 
 
@@ -309,7 +309,7 @@ def now() -> str:
 
 
 def _in_the_way(path: Path, settings: dict) -> RunError:
-    """Explain why a new run cannot begin in an existing folder."""
+    """Return the error that explains why a new run cannot begin in the folder of another."""
     run = open_run(path)
     if run.fingerprint == settings_fingerprint(settings):
         state = "complete" if run.complete else "not complete"

@@ -95,15 +95,15 @@ class Sweep(StoredFolder):
 
     def outcome(self, cell: Cell) -> CellOutcome:
         """Return how far a cell is."""
-        nothing = (None,) * len(self.settings.texts)
+        unmeasured = (None,) * len(self.settings.texts)
         try:
             problem = read_json(self.problem_path(cell), Problem, optional=True).get("problem")
             if not (self.cell_path(cell) / "config.json").exists():
-                return CellOutcome(cell, None, nothing, problem)
+                return CellOutcome(cell, None, unmeasured, problem)
             run = open_run(self.cell_path(cell))
             entries = run.metrics.get("perplexities", [])
         except RunError as error:
-            return CellOutcome(cell, None, nothing, str(error))
+            return CellOutcome(cell, None, unmeasured, str(error))
         return CellOutcome(cell, run, tuple(entry_of(entries, text) for text in self.settings.texts), problem)
 
     def outcomes(self) -> list[CellOutcome]:
@@ -169,5 +169,5 @@ def open_sweep(path: str | Path) -> Sweep:
 
 
 def list_sweeps(folder: str | Path | None = None) -> list[FolderEntry[Sweep]]:
-    """List the sweeps in a folder (default: where runs live), newest first; other folders are passed over."""
+    """List the sweeps in a folder (default: `runs_folder()`), newest first; other folders are ignored."""
     return list_folders(folder, "sweep.json", open_sweep)

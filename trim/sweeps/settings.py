@@ -96,7 +96,7 @@ class SweepSettings:
                         f"{name!r} is not a setting; closest names: {closest_matches(name, known)}"
                     )
         if not self.grid.get("target") or None in self.grid["target"]:
-            raise SettingsError("say how sparse the model shall be: one or more targets (--targets 0.6 0.7)")
+            raise SettingsError("give the sparsity of the model: one or more targets (--targets 0.6 0.7)")
         if not self.texts:
             raise SettingsError("name at least one text to measure perplexity on")
         grid = {name: tuple(dict.fromkeys(self.grid[name])) for name in GRID if name in self.grid}

@@ -112,7 +112,7 @@ def test_no_patterns(text):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({}, "say how sparse"),
+        ({}, "give the sparsity of the model"),
         ({"target": 1.2}, "above 0 and below 1"),
         ({"target": 0.97}, "row cap"),
         ({"target": 0.7, "allocation": "best"}, "allocation must be one of"),

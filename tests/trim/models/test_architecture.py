@@ -110,7 +110,7 @@ def test_a_single_block(kind: str):
 def test_blocks_that_are_mostly_something_else_are_refused():
     block = nn.Module()
     block.small, block.large = nn.Linear(4, 4, bias=False), nn.Parameter(torch.ones(5, 4))
-    with pytest.raises(trim.ModelError, match="only 44% of their weights are in such"):
+    with pytest.raises(trim.ModelError, match="only 44% of their weights are in linear layers"):
         find_blocks(nn.Sequential(nn.ModuleList([block])))
     block.large = nn.Parameter(torch.ones(4, 4))
     assert find_blocks(nn.Sequential(nn.ModuleList([block]))) == [block]
