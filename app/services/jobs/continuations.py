@@ -1,4 +1,4 @@
-"""One prompt, continued by the dense model and by runs of it, in a subprocess that writes as it goes."""
+"""One prompt, continued by the dense model and by runs of it, in a subprocess that prints each text when it is done."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +20,8 @@ class Writing:
     """A prompt being continued.
 
     Attributes:
-        texts: what is written so far, by target: "dense", or the run's id.
-        active: whether more comes.
+        texts: the continuations so far, by target: "dense", or the run's id.
+        active: whether the job still runs.
         message: why it ended early; "" if it did not.
     """
 
@@ -47,10 +47,10 @@ def has_masks(run: Run) -> bool:
 
 
 def check_prompt(prompt: str) -> None:
-    """Refuse what no model here could continue, before anything is loaded.
+    """Refuse a prompt that no model can continue, before anything is loaded.
 
     Raises:
-        CorpusError: empty, or far too long.
+        CorpusError: the prompt is empty, or far too long.
     """
     if not prompt.strip():
         raise trim.CorpusError("The prompt is empty; give a few words to continue.")
@@ -69,11 +69,11 @@ def writing_key(prompt: str, sampling: Sampling, runs: Sequence[Run | Recovery])
 
 
 def begin(jobs: RunJobs, prompt: str, sampling: Sampling, runs: Sequence[Run | Recovery]) -> str:
-    """Let the dense model and the runs continue the prompt; the key under which `written` finds it.
+    """Let the dense model and the runs continue the prompt; return the key for `written`.
 
     Raises:
         CorpusError: the prompt cannot be continued.
-        ModelError: the model of the runs is not there any more.
+        ModelError: the model of the runs does not exist any more.
         JobError: another job runs, or the disk is full.
     """
     check_prompt(prompt)

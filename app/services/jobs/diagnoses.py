@@ -20,19 +20,19 @@ def diagnosis_key(run: Run, what: str, layer: str = "") -> str:
 def begin_diagnosis(
     jobs: RunJobs, run: Run, what: str, options: Sequence[str] = (), *, layer: str = ""
 ) -> str:
-    """Measure a run, or one layer of it; the key under which `diagnosing` finds it.
+    """Measure a run, or one layer of it; return the key for `diagnosing`.
 
     Args:
-        jobs: who does it.
-        run: which.
-        what: of `DIAGNOSES`, or of a layer of `LAYER_DIAGNOSES`.
-        options: of `python -m trim diagnose`.
-        layer: which; "": the run.
+        jobs: the queue that starts the job.
+        run: the run to measure.
+        what: one of `DIAGNOSES`, or for a layer one of `LAYER_DIAGNOSES`.
+        options: options of `python -m trim diagnose`.
+        layer: the layer to measure; "": the whole run.
 
     Raises:
-        ModelError: the model of the run is not there any more, or has changed.
+        ModelError: the model of the run does not exist any more, or has changed.
         JobError: another job runs, or the disk is full.
-        PresenterNeededError: it is a reader of a seminar who asks.
+        PresenterNeededError: the caller is a reader of a seminar.
     """
     SEMINAR.require(WHAT, run.request.model)
     from trim.evaluation.workbench import source_of  # imports torch
@@ -49,7 +49,7 @@ def begin_diagnosis(
 
 
 def diagnosing(jobs: RunJobs, key: str) -> JobState | None:
-    """Return how far the diagnosis of that key is; None: it was never asked for."""
+    """Return the state of the diagnosis of this key; None: it was never started."""
     if jobs.begun(key) is None:
         return None
     return jobs.outcome(key, read_progress(jobs.printed(key), datetime.datetime.now(datetime.UTC)))

@@ -1,6 +1,6 @@
 """Whole-model runs as subprocesses: start, watch, cancel and resume them, one at a time for the server.
 
-What is known of a job is on disk (`records`), the progress of a run in its own folder.
+The state of a job is on disk (`records`), the progress of a run in its own folder.
 """
 
 import contextlib
@@ -38,7 +38,7 @@ POLL_SECONDS = 0.2
 
 
 class JobError(TrimError):
-    """A job cannot be started, stopped or found; the message says why and what to do."""
+    """Raised when a job cannot be started, stopped or found; the message says why and what to do."""
 
 
 class RunJobs:
@@ -46,21 +46,21 @@ class RunJobs:
 
     def __init__(self, folder: Callable[[], Path] = runs_folder) -> None:
         self._disk = JobFolder(folder)
-        self._layer = Lane()  # of those who prepare a layer in a seminar
+        self._layer = Lane()  # in a seminar, layers are prepared one at a time
 
     # ------------------------------------------------------------------------------------ start and stop
 
     def start(self, command: list[str], title: str, measure: tuple[int, int] | None = None) -> str:
-        """Prune a model; returns the new run's id.
+        """Prune a model, and return the new run's id.
 
         Args:
-            command: what follows `python -m trim prune`, without --out.
-            title: what to call the run.
-            measure: windows and tokens per window of a perplexity to be measured afterwards; None: none.
+            command: arguments of `python -m trim prune`, without --out.
+            title: the run's name.
+            measure: windows and tokens per window of the perplexity to measure afterwards; None: do not measure.
 
         Raises:
             JobError: another job runs, or the disk is full.
-            PresenterNeededError: it is a reader of a seminar who asks; so for `resume`, `write` and `cancel`.
+            PresenterNeededError: the caller is a reader of a seminar. All methods that change a job raise it.
         """
         SEMINAR.require("Pruning a model", command[0])
         with self._starting():
@@ -71,12 +71,12 @@ class RunJobs:
         return path.name
 
     def recover(self, run: Run, minutes: float, measure: list[str] | None = None) -> str:
-        """Train a pruned model for some minutes; returns the new recovery's id.
+        """Train a pruned model for some minutes, and return the new recovery's id.
 
         Args:
-            run: what pruned it.
-            minutes: how long.
-            measure: options of `python -m trim evaluate`, for a measurement afterwards; None: none.
+            run: the run that pruned the model.
+            minutes: the time of training.
+            measure: options of `python -m trim evaluate` for a measurement afterwards; None: do not measure.
 
         Raises:
             JobError: another job runs, or the disk is full.
@@ -96,7 +96,7 @@ class RunJobs:
 
         Raises:
             JobError: another job runs, or the disk is full.
-            RunError: no such run.
+            RunError: the run does not exist.
         """
         path = self._disk.path(run_id)
         run = open_stored(path)
@@ -109,7 +109,7 @@ class RunJobs:
             self._launch(run_id, kind, run.name, [resume], before.after if before else [])
 
     def write(self, key: str, title: str, command: list[str], what: str = "Continuing a prompt") -> None:
-        """Run a command whose output is wanted; `output` returns it. `what` says in a seminar who may.
+        """Run a command whose output `output` returns. A seminar asks for the presenter's code to do `what`.
 
         Raises:
             JobError: another job runs, or the disk is full.
@@ -119,9 +119,9 @@ class RunJobs:
             self._launch(key, "write", title, [command], [])
 
     def cancel(self, job_id: str) -> None:
-        """Ask a job to stop at the end of what it is doing; asked again, it is stopped at once.
+        """Ask a job to stop after its current step; a second call stops it at once.
 
-        Finished blocks stay. Nothing happens to a job that has ended.
+        Finished blocks are kept. A job that has ended is not touched.
         """
         SEMINAR.require("Stopping a job")
         record = self._disk.record(job_id)
@@ -144,7 +144,7 @@ class RunJobs:
 
     @contextlib.contextmanager
     def _starting(self) -> Iterator[None]:
-        """Let one process at a time start a job, and only while none runs."""
+        """Let one process at a time start a job, and only if none runs."""
         folder = self._disk.folder() / ".jobs"
         deadline = time.monotonic() + 5
         while True:
@@ -180,7 +180,7 @@ class RunJobs:
         end, log = self._disk.file(job_id, "end"), self._disk.file(job_id, "log")
         end.unlink(missing_ok=True)
         self._disk.forget_old()
-        # A recovery does more the more it computes; both give way to the app, by their priority.
+        # A recovery gets all cores, as it trains more the faster it is. Priorities let both give way to the app.
         threads = str(max(1, (os.cpu_count() or 2) - (kind != "recover")))
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
@@ -189,7 +189,7 @@ class RunJobs:
             "OMP_WAIT_POLICY": "PASSIVE",
             "PYTHONUNBUFFERED": "1",
         }
-        for name in VARIABLES:  # a job needs no code, and should not hand it on
+        for name in VARIABLES:  # a job does not need the presenter's code, and must not pass it on
             environment.pop(name, None)
         worker = [sys.executable, "-m", "app.services.jobs.worker", str(end), json.dumps([*commands, *after])]
         record = JobRecord(job_id, kind, title, commands, after, 0, 0.0)
@@ -208,7 +208,7 @@ class RunJobs:
                 )
         except OSError as error:
             raise JobError(f"The run cannot be started ({error.strerror or error}).") from error
-        # The parent must ask how a child ended, or it stays in the system's list.
+        # Without a wait, the ended child would stay a zombie.
         threading.Thread(target=process.wait, daemon=True).start()
         started = psutil.Process(process.pid).create_time()
         self._disk.write(replace(record, pid=process.pid, process_started=started))
@@ -225,11 +225,11 @@ class RunJobs:
         return None
 
     def state(self, job_id: str, run: Run | Recovery | None = None) -> JobState:
-        """Return the state of a run or a recovery; of one that was never begun, "failed" with the reason.
+        """Return the state of a run or a recovery; if it was never begun, "failed" with the reason.
 
         Args:
-            job_id: its id.
-            run: what was opened just now; it may lie in another folder.
+            job_id: the id of the run or recovery.
+            run: the run or recovery if it is open already; it may lie in another folder.
         """
         path = self._disk.path(job_id) if run is None else run.path
         record = self._disk.record(job_id)
@@ -256,18 +256,18 @@ class RunJobs:
         return JobState("failed" if run is None else "stopped", message=message, progress=progress)
 
     def folder_of(self, job_id: str) -> Path:
-        """Return the folder of a job's run or recovery, whether or not it is there.
+        """Return the folder of a job's run or recovery, whether or not it exists.
 
         Raises:
-            RunError: nothing can have such a name.
+            RunError: the id is not a valid name.
         """
         return self._disk.path(job_id)
 
     def begun(self, job_id: str) -> JobRecord | None:
-        """Return the job of that id, if one was ever started.
+        """Return the job of this id, if one was ever started.
 
         Raises:
-            RunError: nothing can have such a name.
+            RunError: the id is not a valid name.
         """
         return self._disk.record(job_id)
 
@@ -276,18 +276,18 @@ class RunJobs:
         return self._disk.output(job_id)
 
     def printed(self, job_id: str) -> Iterator[dict]:
-        """Yield the JSON objects among the lines that a job has printed so far."""
+        """Yield the JSON objects that a job has printed so far."""
         for line in self.output(job_id).splitlines():
-            with contextlib.suppress(ValueError):  # half written yet, or for people
+            with contextlib.suppress(ValueError):  # an incomplete line, or text for people
                 if isinstance(content := parse_json(line), dict):
                     yield content
 
     def outcome(self, job_id: str, progress: RunProgress | None = None) -> JobState:
-        """Return the state of a job that writes no run of its own: "running", "stopping", "complete" or "failed".
+        """Return the state of a job that writes no run: "running", "stopping", "complete" or "failed".
 
         Args:
-            job_id: its id.
-            progress: how far it is.
+            job_id: the job's id.
+            progress: the job's progress, for the state.
         """
         record = self._disk.record(job_id)
         process = self._process(record)
@@ -299,7 +299,7 @@ class RunJobs:
         return JobState("failed", message=message or "It was stopped before it was done.", progress=progress)
 
     def _process(self, record: JobRecord | None) -> psutil.Process | None:
-        """Return the job's process if it is alive; a process that took over its number does not count."""
+        """Return the job's process if it is alive; another process with the same id does not count."""
         if record is None or record.pid == 0:
             return None
         try:

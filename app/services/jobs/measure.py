@@ -13,10 +13,10 @@ DENSE = "dense_perplexities"
 
 
 def measure(folder: Path, *, windows: int, length: int) -> None:
-    """Measure a run and its dense model on the evaluation part of its calibration text, and write both down.
+    """Measure a run and its dense model on the evaluation part of its calibration text, and store both.
 
     Raises:
-        TrimError: the text, the model or the run does not allow it.
+        TrimError: the text, the model or the run cannot be used.
     """
     from trim.evaluation.workbench import Workbench, source_of  # imports torch
 

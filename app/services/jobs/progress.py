@@ -14,9 +14,9 @@ class RunProgress:
     """The progress of a run.
 
     Attributes:
-        now: what is being done.
-        notes: what the user should know.
-        ended: "" while something is being done, "finished", or what stopped it.
+        now: the current step.
+        notes: notes for the user.
+        ended: "" while the run works, "finished", or the reason why it stopped.
     """
 
     now: Progress
@@ -25,7 +25,7 @@ class RunProgress:
 
 
 def read_progress(events: Iterable[dict], now: datetime.datetime) -> RunProgress:
-    """Read the progress from events at the time `now`, which has a time zone; senseless lines are passed over."""
+    """Read the progress from events at the time `now`, which has a time zone; skip malformed lines."""
     shown, said, ended = Progress("Starting"), "", ""
     notes: list[str] = []
     for event in events:
@@ -50,7 +50,7 @@ def read_progress(events: Iterable[dict], now: datetime.datetime) -> RunProgress
 
 
 def _aged(progress: Progress, said: str, now: datetime.datetime) -> Progress:
-    """Take the time since a progress was reported from its seconds left."""
+    """Subtract the time since the report from the seconds left."""
     if progress.seconds_left is None:
         return progress
     try:

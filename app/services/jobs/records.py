@@ -29,13 +29,13 @@ class JobRecord:
     """One job as it is written down.
 
     Attributes:
-        id: its run's id, which is also the name of the run's folder.
-        kind: "prune", "recover", or "write" for a job that continues a prompt or measures a run, and whose id is no
-            run's.
-        title: what it is called on pages.
+        id: the run's id, which is also the name of the run's folder.
+        kind: "prune", "recover", or "write" for a job that continues a prompt or measures a run; the id of a "write"
+            job is not a run's.
+        title: the job's title on pages.
         commands: argument lists of `python -m trim`.
-        after: those that follow the pruning, which a resumed run does too.
-        pid, process_started: the subprocess's, which together identify it for ever; 0 until there is one.
+        after: argument lists of the commands after pruning, which a resumed run executes too.
+        pid, process_started: the subprocess's id and start time, which identify it; 0 until it is started.
         cancelled: whether it was asked to stop.
     """
 
@@ -55,10 +55,10 @@ class JobState:
 
     Attributes:
         status: "running", "stopping", "complete", "stopped" (can be resumed) or "failed" (cannot).
-        ours: whether it was started here, so that it can be cancelled here.
-        message: why it stopped or failed; "" where there is nothing to report.
-        progress: how far it is; None where it has reported nothing yet.
-        memory_bytes: what its process holds now; None where it does not run.
+        ours: whether this app started it and can cancel it.
+        message: why it stopped or failed; "" if there is nothing to report.
+        progress: the run's progress; None before its first report.
+        memory_bytes: memory of its process; None if it does not run.
     """
 
     status: str
@@ -69,7 +69,7 @@ class JobState:
 
     @property
     def active(self) -> bool:
-        """Return whether a process works on it."""
+        """Return whether a process works on the run."""
         return self.status in ("running", "stopping")
 
 
@@ -80,7 +80,7 @@ class _End(TypedDict):
 
 
 def job_key(prefix: str, asked: Sequence[object]) -> str:
-    """Return the id of a job that writes no run of its own: the same for the same question."""
+    """Return the id of a job that writes no run; the same question gives the same id."""
     return f"{prefix}-" + hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:24]
 
 
@@ -95,10 +95,10 @@ class JobFolder:
         return self._runs().resolve()
 
     def path(self, job_id: str) -> Path:
-        """Return a run's folder, whether or not it is there.
+        """Return a run's folder, whether or not it exists.
 
         Raises:
-            RunError: nothing can have such a name; ids come from addresses.
+            RunError: the id is not a valid name; ids come from addresses.
         """
         if not _ID.fullmatch(job_id):
             raise RunError(f"There is no run {job_id[:60]!r}. Choose one on the Runs page.")
@@ -124,7 +124,7 @@ class JobFolder:
         write_json(self.file(record.id, "job"), asdict(record))
 
     def end(self, job_id: str) -> tuple[int | None, str]:
-        """Return the exit code of the job, None where it could not tell, and its last message."""
+        """Return the exit code of the job, None if it was not written, and its last message."""
         try:
             code = read_json(self.file(job_id, "end"), _End)["code"]
         except RunError:
@@ -141,7 +141,7 @@ class JobFolder:
         return code, (message or f"It ended with an error. {self.log_hint(job_id)}")[:_MAX_MESSAGE_CHARACTERS]
 
     def log_hint(self, job_id: str) -> str:
-        """Return a sentence that says where to look further."""
+        """Return a sentence that points to the job's log."""
         return f"What it printed is in {self.file(job_id, 'log')}."
 
     def forget_old(self) -> None:

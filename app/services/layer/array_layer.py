@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class ArrayLayer:
     """A `SweptLayer` of weights (D, N), input vectors (N, L) and scores (D, N), float32 each.
 
-    It knows the qualities that curves hold, and no row weights.
+    It supports the qualities that curves hold, and no row weights.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class ArrayLayer:
         """Run TRIM.
 
         Raises:
-            SettingsError: by a quality that needs masked products.
+            SettingsError: the quality needs masked products.
         """
         if settings.layer_quality in DIRECT_QUALITIES:
             raise SettingsError(
@@ -70,7 +70,7 @@ class ArrayLayer:
         return search_tables(self._tables, settings, complete=complete)
 
     def exact_qualities(self, result: SearchResult[np.ndarray]) -> np.ndarray:
-        """Judge every update of a search at exact counts, (R, K + 1)."""
+        """Return the quality of every update of a search at exact counts, (R, K + 1)."""
         from trim.compiled.search import judge
 
         measure = result.settings.layer_quality

@@ -19,7 +19,7 @@ _NO_MEMORY = (
 
 
 class Cancelled(Exception):  # noqa: N818, not an error: the user asked for it
-    """The result of a cancelled job; also raised inside its work where that looks whether it is still wanted."""
+    """Raised by the result of a cancelled job, and inside its work at the next report."""
 
 
 class Job(Generic[R]):
@@ -27,7 +27,7 @@ class Job(Generic[R]):
 
     Attributes:
         progress: what is being done now.
-        preview: what can be shown of the result before it is there; None: nothing yet.
+        preview: a preliminary result; None until there is one.
     """
 
     def __init__(self) -> None:
@@ -39,17 +39,17 @@ class Job(Generic[R]):
         self._error: BaseException | None = None
 
     def report(self, progress: Progress) -> None:
-        """Take note of what is being done; called from inside the work.
+        """Store the progress; called from inside the work.
 
         Raises:
-            Cancelled: the result is not wanted any more.
+            Cancelled: the job was cancelled.
         """
         if self.cancelled:
             raise Cancelled
         self.progress = progress
 
     def cancel(self) -> None:
-        """End the job at once for all that wait. Its thread ends where it next reports; its result is dropped."""
+        """End the job at once for all who wait. Its thread ends at its next report; its result is dropped."""
         self._end(None, Cancelled())
 
     def start(self, work: "Callable[[Job[R]], R]") -> None:
@@ -70,7 +70,7 @@ class Job(Generic[R]):
             _RUNNING.pop(threading.current_thread(), None)
 
     def _end(self, result: R | None, error: BaseException | None) -> None:
-        """End it, unless it has ended before."""
+        """End the job, unless it has already ended."""
         with self._lock:
             if not self.done:
                 self._result, self._error, self.preview = result, error, None
@@ -78,29 +78,29 @@ class Job(Generic[R]):
 
     @property
     def cancelled(self) -> bool:
-        """Return whether it was cancelled."""
+        """Return whether the job was cancelled."""
         return isinstance(self._error, Cancelled)
 
     @property
     def done(self) -> bool:
-        """Return whether there is a result or an error."""
+        """Return whether the job has a result or an error."""
         return self._ended.is_set()
 
     @property
     def failed(self) -> bool:
-        """Return whether it ended with an error or was cancelled."""
+        """Return whether the job ended with an error or was cancelled."""
         return self._error is not None
 
     def wait(self, timeout_seconds: float) -> bool:
-        """Wait for the end of the job, but no longer than this; whether it has ended."""
+        """Wait for the end of the job, but not longer than the timeout; return whether it has ended."""
         return self._ended.wait(timeout_seconds)
 
     def result(self, timeout_seconds: float | None = None) -> R:
         """Return the result.
 
         Raises:
-            Cancelled: it was cancelled.
-            TimeoutError: there is none yet.
+            Cancelled: the job was cancelled.
+            TimeoutError: the job has not ended.
             Exception: what the work raised.
         """
         if not self._ended.wait(timeout_seconds):
@@ -124,7 +124,7 @@ def _end_all() -> None:
 
 
 class JobTable(Generic[R]):
-    """Jobs of one kind by their keys, each in a thread of its own. Results that were used last are kept.
+    """Jobs of one kind by key, each in its own thread. The results used last are cached.
 
     It belongs to the process, not to a session or to Streamlit's caches, which any session can empty.
     """
@@ -133,15 +133,15 @@ class JobTable(Generic[R]):
         """Begin without jobs.
 
         Args:
-            most: how much is kept; of a single larger result the one that was asked for last.
-            size: how much a result counts, such as its bytes.
+            most: total size of the cached results. The latest result is kept even if it is larger.
+            size: returns the size of a result, such as its bytes.
         """
         self._most, self._size = most, size
         self._jobs: OrderedDict[Hashable, Job[R]] = OrderedDict()
         self._lock = threading.Lock()
 
     def job(self, key: Hashable, work: Callable[[Job[R]], R]) -> Job[R]:
-        """Return the job of that key: the one that there is, or a new one that does `work`.
+        """Return the job of this key: the existing one, or a new one that does `work`.
 
         A failed or cancelled job is returned again until `forget` is called for its key.
         """
@@ -155,7 +155,7 @@ class JobTable(Generic[R]):
             return job
 
     def get(self, key: Hashable) -> Job[R] | None:
-        """Return the job of that key, if there is one."""
+        """Return the job of this key, if there is one."""
         with self._lock:
             if key in self._jobs:
                 self._jobs.move_to_end(key)
@@ -173,17 +173,17 @@ class JobTable(Generic[R]):
                 del self._jobs[key]
 
     def unfinished(self) -> list[tuple[Hashable, Job[R]]]:
-        """Return the jobs that have neither ended nor been cancelled, with their keys, the oldest first."""
+        """Return the jobs that run or wait, with their keys, the oldest first."""
         with self._lock:
             return [(key, job) for key, job in self._jobs.items() if not job.done]
 
     def succeeded(self) -> list[tuple[Hashable, Job[R]]]:
-        """Return the kept jobs that have a result, with their keys, the one asked for last first."""
+        """Return the cached jobs that have a result, with their keys, the last used first."""
         with self._lock:
             return [(key, job) for key, job in reversed(self._jobs.items()) if job.done and not job.failed]
 
     def _shrink(self) -> None:
-        """Drop ended jobs, those that were asked for longest ago first; never the one asked for last."""
+        """Drop ended jobs, the least recently used first; never the last used."""
         ended = [(key, job) for key, job in self._jobs.items() if job.done]
         sizes = {key: 0 if job.failed else self._size(job.result()) for key, job in ended}
         total, last = sum(sizes.values()), next(reversed(self._jobs), None)

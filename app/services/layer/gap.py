@@ -49,8 +49,8 @@ class AllTargets:
     """A layer at all of `CURVE_TARGETS`, as far as TRIM's row cap lets its search go.
 
     Attributes:
-        curve: what TRIM and the optimum reach there.
-        counts: (P, D) int32 by method, how many weights each row loses.
+        curve: the qualities of TRIM and the optimum at each target.
+        counts: (P, D) int32 by method, the number of pruned weights of each row.
     """
 
     curve: GapCurve
@@ -62,7 +62,7 @@ def all_targets(layer: SweptLayer, settings: SearchSettings, sensitivity: np.nda
 
     Args:
         layer: with its curves.
-        settings: those of TRIM's search; their target does not matter.
+        settings: the settings of TRIM's search; their target does not matter.
         sensitivity: (D,) the rows' weights; None: all alike.
     """
     targets, qualities, losses = [], [], []

@@ -25,7 +25,7 @@ def keep(
     name: str,
     signal: tuple[SignalKey, trim.RowSignal] | None = None,
 ) -> Path:
-    """Write an allocation of the outcome as a run of one layer, with its mask; the folder it is in.
+    """Write an allocation of the outcome as a run of one layer, with its mask; return the run's folder.
 
     Args:
         study: the study that is explored.

@@ -1,4 +1,4 @@
-"""The names of what the server shares: which model, which text, which layer. Nothing here computes."""
+"""Keys of the objects that the server shares: model, text, layer. Nothing here computes."""
 
 from collections.abc import Hashable
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from trim.runs.shapes import Drawn
 
 SENSITIVITY_WINDOWS = 32  # as many as a run of the command line takes
 DEVICES = "devices"  # the key of the job that lists them
-# With which the page begins, and which is shipped: the layer of the demo model in which TRIM gains most there.
+# The layer that the page opens with and that is shipped: the one of the demo model in which TRIM gains most.
 FIRST_LAYER = "29.self_attn.v_proj"
 FIRST_TARGET_PERCENT = 70
 
 
 @dataclass(frozen=True)
 class ModelKey:
-    """Which model, where it computes and in which type; None: chosen by the library."""
+    """A model, its device and its dtype; None: chosen by the library."""
 
     source: str = "demo"
     device: str | None = None
@@ -24,7 +24,7 @@ class ModelKey:
 
 @dataclass(frozen=True)
 class SampleKey:
-    """Which text the model reads, and how much of it."""
+    """A calibration text, and how much of it the model reads."""
 
     corpus: str = "demo"
     windows: int = 64
@@ -44,7 +44,7 @@ class SensitivityKey:
 
 @dataclass(frozen=True)
 class StudyKey:
-    """Which layer of which model, judged by which score."""
+    """A layer of a model, and the score that ranks its weights."""
 
     model: ModelKey
     sample: SampleKey
@@ -54,7 +54,7 @@ class StudyKey:
 
 @dataclass(frozen=True)
 class XrayKey:
-    """Which checkpoint is X-rayed, and the model that it was made from; None: not named."""
+    """A checkpoint to X-ray, and the model that it was made from; None: not given."""
 
     checkpoint: str
     parent: str | None
@@ -62,7 +62,7 @@ class XrayKey:
 
 @dataclass(frozen=True)
 class AgreementKey:
-    """Which checkpoint is compared with the masks of its parent."""
+    """A checkpoint to compare with masks of its parent."""
 
     checkpoint: str
     parent: ModelKey
@@ -71,7 +71,7 @@ class AgreementKey:
 
 @dataclass(frozen=True)
 class TokensKey:
-    """The checkpoint whose loss of each token is compared with its parent's."""
+    """A checkpoint whose loss on each token is compared with its parent's."""
 
     checkpoint: str
     parent: ModelKey
@@ -80,12 +80,12 @@ class TokensKey:
 
 @dataclass(frozen=True)
 class SolutionKey:
-    """By which solver a layer is solved.
+    """A layer, and the solver that solves it.
 
     Attributes:
         study: the layer.
-        settings: of the search, whose target it takes, and with whose masks it is compared.
-        weighed: whether rows weigh as much as they are sensitive; otherwise all alike.
+        settings: the search's settings. The solver uses their target, and is compared with the search's masks.
+        weighed: whether rows are weighted by their sensitivities; otherwise all weigh the same.
         solver: of `SOLVERS`.
     """
 
@@ -97,15 +97,15 @@ class SolutionKey:
 
 @dataclass(frozen=True)
 class SignalKey:
-    """The draws, and their number, that show how certain the learned row sparsities of a layer are.
+    """The draws that show how certain the learned row sparsities of a layer are.
 
     Attributes:
         study: the layer.
         settings: the search's settings.
-        drawn: what is drawn again: input vectors, windows of the text, or texts.
-        draws: how many.
-        vectors: how many input vectors are resampled each time.
-        texts: in addition to its own, where texts are drawn.
+        drawn: what each draw varies: input vectors, windows of the text, or texts.
+        draws: number of draws.
+        vectors: number of input vectors that each draw resamples.
+        texts: texts in addition to the sample's own, if texts are drawn.
     """
 
     study: StudyKey
@@ -117,7 +117,7 @@ class SignalKey:
 
 
 def job_title(key: Hashable) -> str:
-    """Return what the job of a key does, for people."""
+    """Return the title of a key's job, to display."""
     match key:
         case ModelKey():
             return f"model {key.source}"

@@ -58,33 +58,35 @@ class Laboratory:
             **{kind: JobTable(4) for kind in (SensitivityKey, XrayKey, AgreementKey, TokensKey)},
         }
         self._loading = Lane()
-        # The hooks of two measurements on one model would mix: a cancelled one holds the lane until it ends.
+        # Hooks of two measurements on one model would mix, so a cancelled measurement holds the lane until it ends.
         self._measuring = Lane(to_the_end=True)
         self._samples = Samples()
         self._windows_of = self._samples.windows
 
     def description(self, source: str) -> Job[trim.ModelDescription]:
-        """Start a job that says what a model is, before anything large is downloaded.
+        """Start a job that describes a model, before anything large is downloaded.
 
         Raises:
-            PresenterNeededError: a reader of a seminar asks; so for `model`, `study`, `sensitivity` and `forget`.
+            PresenterNeededError: the caller is a reader of a seminar. All methods that start a job raise it.
         """
         return self._job(source, "Opening a model", source, lambda job: _describe(source, job))
 
     def devices(self) -> Job[list[str]]:
-        """Start a job that lists the devices for a model; the first takes the seconds that torch takes to load."""
+        """Start a job that lists the devices for a model; the first call loads torch, which takes seconds."""
         return self._tables[str].job(DEVICES, _devices)
 
     def known_devices(self) -> list[str]:
-        """Return the devices for a model, without waiting: until torch is loaded, only the CPU."""
+        """Return the devices for a model without waiting; only the CPU until torch is loaded."""
         job: Job[list[str]] | None = self._finished(DEVICES)
         return ["cpu"] if job is None else job.result()
 
     def preparing(self, key: StudyKey) -> tuple[Hashable, Job]:
-        """Start the job that is next on the way to a study, or that failed there; with the job's own key.
+        """Return the key and the job of the next step towards a study: devices, model, or the study itself.
+
+        A step that failed is returned again.
 
         Raises:
-            PresenterNeededError: as above.
+            PresenterNeededError: the caller is a reader of a seminar.
         """
         devices = self.devices()
         if not devices.done or devices.failed:
@@ -95,7 +97,7 @@ class Laboratory:
         return key, self.study(key, model.result())
 
     def started(self, key: Hashable) -> bool:
-        """Return whether the job of that key was started and is kept: it is done, or about to be."""
+        """Return whether the job of this key was started and is still cached."""
         return self._tables[type(key)].get(key) is not None
 
     def model(self, key: ModelKey) -> Job[trim.Model]:
@@ -103,13 +105,13 @@ class Laboratory:
         return self._job(key, "Loading a model", key.source, partial(self._model, key))
 
     def study(self, key: StudyKey, model: trim.Model) -> Job[Study]:
-        """Start a job whose result is the study of a layer of a loaded model."""
+        """Start a job that prepares the study of a layer of a loaded model."""
         return self._job(key, "Preparing a layer", key.model.source, partial(self._study, key, model))
 
     def sensitivity(self, key: SensitivityKey, model: trim.Model) -> Job[dict[str, Tensor]]:
-        """Start a job whose result is the sensitivity (D,) of the rows of every layer of a loaded model, by layer.
+        """Start a job that measures the sensitivity (D,) of the rows of every layer of a loaded model.
 
-        Studies wait for it, and it for them: both put hooks on the model.
+        It and studies wait for each other, because both put hooks on the model.
         """
         return self._job(
             key, "Measuring sensitivities", key.model.source, partial(self._sensitivity, key, model)
@@ -136,14 +138,14 @@ class Laboratory:
     def measured_signal(
         self, study: StudyKey, settings: SearchSettings
     ) -> tuple[SignalKey, trim.RowSignal] | None:
-        """Return the draws that were asked for last of a layer under these settings; None: none are kept."""
+        """Return the latest cached draws of a layer under these settings; None if there are none."""
         for key, job in self._tables[SignalKey].succeeded():
             if isinstance(key, SignalKey) and (key.study, key.settings) == (study, settings):
                 return key, job.result()
         return None
 
     def solution(self, key: SolutionKey, model: trim.Model, outcome: Outcome) -> Job[trim.SolvedLayer]:
-        """Start a job that solves a layer of a loaded model, beside the masks of an outcome of its study."""
+        """Start a job that solves a layer of a loaded model and compares it with the masks of an outcome."""
         return self._job(
             key,
             "Solving a layer",
@@ -152,16 +154,16 @@ class Laboratory:
         )
 
     def open_studies(self) -> list[Study]:
-        """Return the studies that are kept, the one asked for last first."""
+        """Return the cached studies, the last used first."""
         return [job.result() for _, job in self._tables[StudyKey].succeeded()]
 
     def unfinished(self) -> list[tuple[str, Job]]:
-        """Return the jobs that run or wait, each with a name for people."""
+        """Return the jobs that run or wait, each with a title to display."""
         tables = [table for kind, table in self._tables.items() if kind is not str]
         return [(job_title(key), job) for table in tables for key, job in table.unfinished()]
 
     def finished_study(self, key: StudyKey | None) -> Study | None:
-        """Return the study of that key if it is still kept."""
+        """Return the study of this key if it is still cached."""
         job: Job[Study] | None = None if key is None else self._finished(key)
         return None if job is None else job.result()
 
@@ -171,7 +173,7 @@ class Laboratory:
         self._tables[type(key)].forget(key)
 
     def _job(self, key: Hashable, what: str, source: str, work: Callable[[Job], R]) -> Job[R]:
-        """Start a job, or return the one that there is; `what` needs the presenter in a seminar."""
+        """Start a job, or return the existing one; in a seminar only the presenter may do `what`."""
         SEMINAR.require(what, source)
         return self._tables[type(key)].job(key, work)
 
@@ -180,7 +182,7 @@ class Laboratory:
         return job if job is not None and job.done and not job.failed else None
 
     def _model(self, key: ModelKey, job: Job) -> trim.Model:
-        """Download and unpack it where needed, alongside others; load one at a time."""
+        """Load a model; downloads run in parallel, only one model is loaded at a time."""
         from trim.models.loaded import fetch_model
 
         with JOBS.turn(job):
@@ -319,19 +321,19 @@ def _model_bytes(model: trim.Model) -> int:
 
 
 def _solution_bytes(solution: trim.SolvedLayer) -> int:
-    """Count its weights and its mask."""
+    """Return the size of the solved weights (float32) and of the mask."""
     return 5 * solution.keep.numel()
 
 
 def _study_bytes(study: Study) -> int:
-    """Count a study's weight, score, ranks and three curves, four bytes for each of their numbers."""
+    """Return the size of a study: weight, score, ranks and three curves, four bytes a number."""
     return 6 * 4 * study.rows * study.columns
 
 
 def _devices(job: Job) -> list[str]:
     job.report(Progress("Loading PyTorch"))
     import torch
-    import transformers  # noqa: F401, what loads models needs it
+    import transformers  # noqa: F401, needed to load models
 
     freeze_gc(now=True)
     return ["cpu", *(f"cuda:{index}" for index in range(torch.cuda.device_count()))]

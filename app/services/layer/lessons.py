@@ -1,4 +1,4 @@
-"""The numbers of the lessons: small layers, everything on them computed by the library when it is asked for."""
+"""The numbers of the lessons: small layers, on which the library computes everything on demand."""
 
 import functools
 
@@ -38,7 +38,7 @@ WEIGHT = torch.tensor(
 )
 NORM = torch.tensor([1.0, 2.0, 1.0, 3.0, 1.0, 2.0, 1.0, 1.0])
 ROWS, COLUMNS = WEIGHT.shape
-LOUD_FEATURE, EVEN_ROW, LARGEST = 3, 1, 4  # what the first and the third control change
+LOUD_FEATURE, EVEN_ROW, LARGEST = 3, 1, 4  # changed by the first and the third control
 
 # Layers of many rows, made of two kinds of weights: a bell curve, and a few outliers of equal size.
 WIDE_COLUMNS, OUTLIERS = 96, 4
@@ -84,7 +84,7 @@ def pruned_matrix(
 
 
 def scores(loudness: float) -> ScoreLesson:
-    """Return the small layer's scores with one feature as loud as `loudness`, half of each row pruned."""
+    """Return the small layer's scores with half of each row pruned; `loudness` is the norm of one feature."""
     norm = NORM.clone()
     norm[LOUD_FEATURE] = loudness
     curves, score = curves_of(WEIGHT, norm)
@@ -196,7 +196,7 @@ def path() -> PathLesson:
 
 
 def sign(outliers: float) -> SignLesson:
-    """Make a layer of which half the rows are louder, and hold `outliers` of their squared output in four weights."""
+    """Make a layer whose louder half of rows holds a share `outliers` of its squared output in four weights."""
     half = SIGN_ROWS // 2
     weight = wide_layer(
         (outliers,) * half + (OUTLIERS / WIDE_COLUMNS,) * half, (LOUDNESS,) * half + (1.0,) * half

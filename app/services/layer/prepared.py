@@ -1,4 +1,4 @@
-"""The view of a layer with which the page begins, computed when the layer was shipped. Imports no numba."""
+"""The first view of the shipped layer, computed when it was shipped. Imports no numba."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FIRST_SETTINGS = SearchSettings(FIRST_TARGET_PERCENT / 100)
 
 @dataclass(frozen=True, eq=False)
 class FirstView:
-    """The outcome of a layer at the first target, and what its charts take of its curves.
+    """The outcome of a layer at the first target, and the parts of its curves that its charts need.
 
     Attributes:
         numbers: the scalars of a `SearchResult` and an `Optimum`, by their names.
@@ -61,7 +61,7 @@ class FirstView:
 
     @cached_property
     def result(self) -> SearchResult[np.ndarray]:
-        """The search, complete."""
+        """The complete search."""
         numbers, arrays = self.numbers, self.arrays
         rates = tuple(numbers["rates"])
         return SearchResult(
@@ -86,7 +86,7 @@ class FirstView:
 
     @cached_property
     def optimum(self) -> Optimum:
-        """The optimum at the same target, all rows alike."""
+        """The optimum at the same target, with all rows weighing the same."""
         uniform, reached, best = self.numbers["losses"]
         return Optimum(
             self.arrays["best_counts"],
@@ -108,7 +108,7 @@ class PreparedLayer:
         input_norm: np.ndarray,
         first: FirstView,
     ) -> None:
-        """Take arrays as `ArrayLayer` does, and the view that was computed of it."""
+        """Take the arrays of an `ArrayLayer`, and its precomputed view."""
         self.score, self.input_norm = score, input_norm
         self.rows, self.columns, self.vectors = *weight.shape, inputs.shape[1]
         self.weight_norm, self.output_norm = first.arrays["weight_norm"], first.arrays["output_norm"]
@@ -144,7 +144,7 @@ class PreparedLayer:
         return self.swept.search(settings, complete=complete)
 
     def exact_qualities(self, result: SearchResult[np.ndarray]) -> np.ndarray:
-        """Judge every update of a search at exact counts, (R, K + 1)."""
+        """Return the quality of every update of a search at exact counts, (R, K + 1)."""
         if result is self._first.result:
             return self._first.arrays["exact"]
         return self.swept.exact_qualities(result)

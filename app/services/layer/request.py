@@ -1,4 +1,4 @@
-"""The settings of a run that would make what is explored: for a layer that is kept, and for one that is compared."""
+"""The settings of the run that an explored layer corresponds to, for keeping or comparing it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The inputs that layers receive of a text, shared by all jobs: its windows, and the products of all its tokens."""
+"""The inputs of layers, shared by all jobs: the windows of texts, and the products of inputs over all tokens."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ PRODUCT_CACHE_SIZE = 2  # layers, (N, N) float32 each
 
 
 class Samples:
-    """Keeps what was read last."""
+    """Caches the windows and products used last."""
 
     def __init__(self) -> None:
         self._windows: OrderedDict[tuple[str, SampleKey], Tensor] = OrderedDict()
@@ -28,7 +28,7 @@ class Samples:
         self._lock = threading.Lock()
 
     def windows(self, model: trim.Model, sample: SampleKey, job: Job) -> Tensor:
-        """Return the windows of a text, cut for a model."""
+        """Return the windows of a text, in a model's tokens."""
         key = (model.fingerprint, sample)
         with self._lock:
             windows = self._windows.get(key)
@@ -38,7 +38,7 @@ class Samples:
             return cached(self._windows, key, lambda: windows, WINDOW_CACHE_SIZE)
 
     def products(self, key: StudyKey, model: trim.Model, job: Job) -> trim.LayerSample:
-        """Return a layer captured with the products of its text; the caller lets nobody else hook the model."""
+        """Return a layer captured with the products of its text; the caller holds the lane of measurements."""
         key_of_products = (model.fingerprint, key.sample, key.layer)
         with self._lock:
             sample = self._products.get(key_of_products)
@@ -57,7 +57,7 @@ class Samples:
 
 
 def cut_windows(sample: SampleKey, model: trim.Model, progress: ProgressListener | None = None) -> Tensor:
-    """Cut a sample of its text for a model."""
+    """Cut the windows of a sample, in a model's tokens."""
     return trim.load_corpus(
         sample.corpus,
         model.tokenizer,

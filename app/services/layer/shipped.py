@@ -1,4 +1,4 @@
-"""The layer that comes with the app, drawn before any model is there. Imports no torch."""
+"""The layer that comes with the app, drawn before any model is loaded. Imports no torch."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ class LayerGain:
     """The gain of TRIM in one of the model's layers.
 
     Attributes:
-        layer: its name.
-        gain: in layer quality over uniform, at exact counts.
-        learning_rate: the chosen one; None: none beats uniform.
-        room: what the optimal allocation gains.
-        agreement: Spearman's correlation of the cosine that uniform sparsity leaves a row, which TRIM goes by, with how
-            many more weights the optimal allocation takes from it.
+        layer: the layer's name.
+        gain: TRIM's gain in layer quality over uniform, at exact counts.
+        learning_rate: the chosen rate; None: no rate beats uniform.
+        room: the gain of the optimal allocation.
+        agreement: Spearman correlation over rows between the cosine at uniform sparsity, which guides TRIM, and the
+            number of further weights that the optimal allocation prunes.
     """
 
     layer: str
@@ -52,12 +52,12 @@ class LayerGain:
 
 @dataclass(frozen=True)
 class Gains:
-    """The gains of TRIM in all layers of the model, each with what it receives in the dense model.
+    """The gains of TRIM in all layers of the model, each on its inputs in the dense model.
 
     Attributes:
         target: the layer sparsity.
-        layers: how many there are.
-        most, least: the layer that gains most; of those that stay uniform that of the weakest agreement.
+        layers: number of layers.
+        most, least: the layer that gains most, and of the layers that stay uniform the one of weakest agreement.
     """
 
     target: float
@@ -68,15 +68,15 @@ class Gains:
 
 @dataclass(frozen=True, eq=False)
 class ShippedLayer:
-    """A layer of the demo model, and what it receives of the text that the page chooses by itself.
+    """A layer of the demo model, and its inputs on the page's default text.
 
     Attributes:
         key: the key of its studies, with the score "wanda".
         origin: where it was captured.
-        names: all layers of the model.
-        gains: why it is this one.
-        weight, inputs, input_norm: as a live capture has them, (D, N), (N, L) and (N,) float32.
-        first: what the page shows of it first.
+        names: the names of all layers of the model.
+        gains: the gains of all layers, which decided that this layer is shipped.
+        weight, inputs, input_norm: (D, N), (N, L) and (N,) float32, as in a live capture.
+        first: the first view of the page.
     """
 
     key: StudyKey
@@ -91,7 +91,7 @@ class ShippedLayer:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def study(self, score: str) -> Study:
-        """Return the study by that score, one for all sessions."""
+        """Return the study under this score, shared by all sessions."""
         with self._lock:
             if score not in self._studies:
                 scores = SCORES[score](self.weight, self.input_norm)
@@ -104,7 +104,7 @@ class ShippedLayer:
             return self._studies[score]
 
     def prepare(self) -> None:
-        """Sweep the layer, which its first view does not need."""
+        """Sweep the layer; its first view does not need that."""
         layer = self.study(self.key.score).layer
         assert isinstance(layer, PreparedLayer)
         _ = layer.swept
@@ -194,7 +194,7 @@ def _checksum(arrays: dict[str, np.ndarray]) -> int:
 
 @functools.cache
 def shipped_layer() -> ShippedLayer | str:
-    """Return the layer that comes with the app, read once; where it cannot be read, why not."""
+    """Return the layer that comes with the app, read once, or the reason why it cannot be read."""
     try:
         return ShippedLayer.read(FILE)
     except RunError as error:

@@ -1,4 +1,4 @@
-"""One layer, ready to be explored: its curves, and what a search makes of them. Imports no torch by itself."""
+"""One layer, ready to be explored: its curves, and the results of searches. Imports no torch by itself."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ ALL_TARGETS_CACHE_SIZE = 4
 
 @dataclass(frozen=True)
 class Origin:
-    """The origin of a study, for its heading and for a run that is kept of it.
+    """The origin of a study, shown in its heading and stored with a kept run.
 
     Attributes:
-        model: that it was captured from.
+        model: the model that the layer was captured from.
         text: the calibration windows.
-        compute: what computed the forward pass.
+        compute: the device and dtype of the forward pass.
         heads: the attention heads of the model; None: not known.
-        structure: what is known of its blocks.
+        structure: the parts of the rows of its blocks, as far as they are known.
     """
 
     model: ModelFacts
@@ -57,7 +57,7 @@ class Origin:
 
     @classmethod
     def of(cls, model: trim.Model, windows: Tensor) -> Origin:
-        """Return the origin of what `model` received from `windows`."""
+        """Return the origin of a study of `model` on `windows`."""
         from trim.models.row_parts import structure
         from trim.runs.facts import compute_facts, text_facts
 
@@ -75,10 +75,10 @@ class Outcome:
     """One search of a study.
 
     Attributes:
-        result: what the search returned.
+        result: the search's result.
         optimum: the optimal allocation at the same target.
-        view: the layer under uniform, TRIM and the optimum, as charts take it. Its search has every rate of the grid,
-            also those left untried, where the curves hold the quality.
+        view: the layer under uniform, TRIM and the optimum, for charts. Its search has every rate of the grid, even
+            untried ones, if the curves hold the quality.
     """
 
     result: SearchResult[np.ndarray]
@@ -90,13 +90,13 @@ class Study:
     """A layer with its curves. Statistics that do not depend on the target are computed once."""
 
     def __init__(self, key: StudyKey, layer: SweptLayer, origin: Origin, *, refining: bool = False) -> None:
-        """Begin without an outcome; `refining`: more of the text is being read, and another study will follow."""
+        """Begin without an outcome; `refining`: a study of more of the text will replace this one."""
         self.refining = refining
         self.key = key
         self.layer = layer
         self.origin = origin
         self.rows, self.columns, self.vectors = layer.rows, layer.columns, layer.vectors
-        # In addition to the settings, whether the optimum took the rows' sensitivities.
+        # The bool: whether the optimum weighs rows by their sensitivities.
         self._outcomes: OrderedDict[tuple[SearchSettings, bool], Outcome] = OrderedDict()
         self._all_targets: OrderedDict[tuple[SearchSettings, bool], AllTargets] = OrderedDict()
         self._lock = threading.Lock()
@@ -123,21 +123,21 @@ class Study:
 
     @property
     def latest(self) -> Outcome | None:
-        """The outcome that was asked for last, if any."""
+        """The outcome used last, if any."""
         with self._lock:
             return next(reversed(self._outcomes.values()), None)
 
     def outcome(self, settings: SearchSettings, sensitivity: np.ndarray | None = None) -> Outcome:
-        """Search the curves, or return what an equal search found.
+        """Search the curves, or return the cached outcome of an equal search.
 
         Args:
-            settings: those of TRIM's search; the optimum takes their target and measure.
-            sensitivity: (D,) the sensitivities of this layer's rows, for the optimum; None: all rows weigh alike.
+            settings: the settings of TRIM's search; the optimum uses their target and measure.
+            sensitivity: (D,) row weights of the optimum; None: all rows weigh the same.
 
         Raises:
-            PresenterNeededError: a reader of a seminar asks for more than another target.
+            PresenterNeededError: a reader of a seminar changed more than the target.
         """
-        if not _only_a_target(settings):  # which costs milliseconds
+        if not _only_a_target(settings):  # another target costs milliseconds
             SEMINAR.require("A search with other options")
         with self._lock:
             return cached(
@@ -226,7 +226,7 @@ def _only_a_target(settings: SearchSettings) -> bool:
 
 
 def search_view(result: SearchResult[np.ndarray], exact: np.ndarray) -> SearchView:
-    """Return TRIM's search as charts take it; `exact` are its qualities at exact counts."""
+    """Convert TRIM's search for charts; `exact` holds its qualities at exact counts."""
     rate, trace = result.learning_rate, result.trace
     x = result.row_sparsity[None] if rate is None else trace.updates[rate]
     kept = 0 if rate is None else trace.best_iteration(rate)
@@ -238,7 +238,7 @@ def search_view(result: SearchResult[np.ndarray], exact: np.ndarray) -> SearchVi
 
 
 def learning_rate_trace(result: SearchResult[np.ndarray], exact: np.ndarray) -> LearningRateTrace:
-    """Return what the figures draw of a complete search; `exact` are its qualities at exact counts."""
+    """Convert a complete search for the figures; `exact` holds its qualities at exact counts."""
     trace = result.trace
     tried = {rate for rate, _ in result.tried}
     index_of: dict[float | None, int] = {rate: index for index, rate in enumerate(trace.rates)}

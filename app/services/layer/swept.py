@@ -1,4 +1,4 @@
-"""The questions of a study to a swept layer, answered in arrays by a live layer and by a shipped one."""
+"""The interface of a swept layer in NumPy arrays, which live and shipped layers implement."""
 
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -13,14 +13,14 @@ from trim.methods.search_types import SearchResult
 
 @dataclass(frozen=True, eq=False)
 class Optimum:
-    """The counts that lose least.
+    """The optimal counts of a layer.
 
     Attributes:
-        counts: (D,) int64, as many in all as TRIM prunes.
-        quality: the layer's, in the measure that TRIM searches by.
-        losses: Σ f_i · error_i under uniform, TRIM and these counts: what these minimise.
-        cap: the most of a row that could be pruned.
-        price: λ, what the dearest weight costs that was pruned.
+        counts: (D,) int64, with the same total as TRIM's.
+        quality: the layer quality, in the measure of TRIM's search.
+        losses: Σ f_i · error_i under uniform, TRIM and these counts, which minimise it.
+        cap: the largest row sparsity that was allowed.
+        price: λ, the cost of the most expensive pruned weight.
         sensitivity: (D,) the rows' weights f; None: all alike.
     """
 
@@ -87,7 +87,7 @@ class SweptLayer(Protocol):
         """Run TRIM; `complete`: the trace has every rate of the grid where the curves hold the quality."""
 
     def exact_qualities(self, result: SearchResult[np.ndarray]) -> np.ndarray:
-        """Judge every update of a search at exact counts, (R, K + 1)."""
+        """Return the quality of every update of a search at exact counts, (R, K + 1)."""
 
     def optimum(self, result: SearchResult[np.ndarray], sensitivity: np.ndarray | None) -> Optimum:
         """Return the optimal counts for the total and the measure of a search, with row weights (D,) if given."""

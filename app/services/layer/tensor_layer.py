@@ -19,7 +19,7 @@ from trim.methods.search_types import SearchResult
 
 
 class TensorLayer:
-    """A `SweptLayer` of what was captured of a model.
+    """A `SweptLayer` of a layer captured from a model.
 
     Attributes:
         scored: the layer's curves and the scores by which they are ordered.
@@ -28,7 +28,7 @@ class TensorLayer:
     """
 
     def __init__(self, sample: trim.LayerSample, score: str) -> None:
-        """Sweep the layer by the score of that name."""
+        """Sweep the layer, its weights ranked by this score."""
         self.scored = sample.scored(score)
         self.curves = self.scored.curves
         self.input_norm = as_numpy(sample.input_norm.float())
@@ -78,11 +78,11 @@ class TensorLayer:
         return as_numpy(self.curves.at(self.counts(counts)).cosine)
 
     def search(self, settings: trim.SearchSettings, *, complete: bool = False) -> SearchResult[np.ndarray]:
-        """Run TRIM; rates left untried are followed where the curves hold the quality and it costs next to nothing."""
+        """Run TRIM; follow untried rates too if the curves hold the quality, where they cost next to nothing."""
         return search_curves(self.curves, settings, complete=complete)
 
     def exact_qualities(self, result: SearchResult[np.ndarray]) -> np.ndarray:
-        """Judge every update of a search at exact counts, (R, K + 1)."""
+        """Return the quality of every update of a search at exact counts, (R, K + 1)."""
         return exact_qualities(self.curves, result)
 
     def optimum(self, result: SearchResult[np.ndarray], sensitivity: np.ndarray | None) -> Optimum:
@@ -112,16 +112,16 @@ class TensorLayer:
         return as_numpy(self.curves.keep_mask(self.counts(counts)))
 
     def allocated_mask(self, allocation: str, result: SearchResult[np.ndarray]) -> np.ndarray:
-        """Return which weights one of `ALLOCATIONS` keeps, (D, N) bool, under the settings and total of a search."""
+        """Return the mask (D, N) of one of `ALLOCATIONS` under the settings and total of a search."""
         total = int(result.counts.sum())
         return as_numpy(allocated_mask(self.scored, allocation, total, result.settings))
 
     def counts(self, counts: np.ndarray) -> Tensor:
-        """Return counts (D,) where the curves are."""
+        """Return counts (D,) on the device of the curves."""
         return torch.from_numpy(counts).to(self.curves.dot.device)
 
     def _hull(self, cap: float) -> Hull:
-        """Return the lower hulls of the error curves up to that row cap."""
+        """Return the lower hulls of the error curves up to this row cap."""
         limit = largest_count(self.columns, cap)
         if limit not in self._hulls:
             self._hulls[limit] = trim.lower_hull(self.curves.error, limit)
@@ -135,13 +135,13 @@ def as_numpy(values: Tensor) -> np.ndarray:
 
 
 def as_tensor(values: np.ndarray | None) -> Tensor | None:
-    """Return the same numbers as a tensor in host memory."""
+    """Return an array as a tensor in host memory."""
     return None if values is None else torch.from_numpy(values)
 
 
 def search_curves(
     curves: trim.RetentionCurves, settings: trim.SearchSettings, *, complete: bool = False
 ) -> SearchResult[np.ndarray]:
-    """Run TRIM; `complete`: also the rates left untried, where the curves hold the quality."""
+    """Run TRIM; `complete`: follow untried rates too if the curves hold the quality."""
     looked_up = settings.layer_quality not in trim.DIRECT_QUALITIES
     return trim.search(curves, settings, complete=complete and looked_up).converted(as_numpy)

@@ -1,4 +1,4 @@
-"""The Compare page's contents: up to eight slots, each what is picked of a run, or a layer seen live."""
+"""The contents of the Compare page: up to eight slots, each a pick of a run or of a live layer."""
 
 import dataclasses
 import re
@@ -24,10 +24,10 @@ from trim.runs.options import idle_options, options
 from trim.runs.run_record import ModelFacts
 from trim.runs.settings import PruneSettings
 
-LIVE = "live:"  # before the id of a layer that was seen and not kept; no folder can be called so
+LIVE = "live:"  # prefix of the id of a live layer; a folder cannot have this name
 MAX_LIVE_LAYERS = 64
 MAX_LIVE_MASK_WEIGHTS = 2**25
-NOT_USED = "not used"  # shown for an option that changes nothing, given the others
+NOT_USED = "not used"  # shown for an option that has no effect, given the others
 COMPARISON_CACHE_SIZE = 64
 _comparisons: Shared[Hashable, AllocationComparison] = Shared(COMPARISON_CACHE_SIZE)
 
@@ -38,10 +38,10 @@ class ComparedSource:
 
     Attributes:
         name: the run's name.
-        model, request: which model was pruned, and with which settings.
+        model, request: the pruned model, and the settings.
         tokens: number of calibration tokens.
-        run: the run; None: the layer was seen live.
-        live: of a layer seen live, what the page that added it computes another target from.
+        run: the run; None: a live layer.
+        live: for a live layer, the data from which its page computes another target.
     """
 
     name: str
@@ -53,22 +53,22 @@ class ComparedSource:
 
     @classmethod
     def of(cls, run: Run) -> "ComparedSource":
-        """Read it from a run."""
+        """Read the origin from a run."""
         return cls(run.name, run.model, run.request, run.text.tokens, run)
 
 
 class LiveLayers:
-    """Layers that were added while they were explored: the last MAX_LIVE_LAYERS of all readers, in memory."""
+    """Live layers that readers added to the comparison: the last MAX_LIVE_LAYERS of all readers, in memory."""
 
     def __init__(self) -> None:
-        """Begin without any layer."""
+        """Begin without layers."""
         self._layers: OrderedDict[str, tuple[ComparedSource, LayerView]] = OrderedDict()
         self._lock = threading.Lock()
 
     def add(self, view: LayerView, method: str, source: ComparedSource) -> Pick:
-        """Store one allocation of a view, and uniform; the same one again has the same pick.
+        """Store one allocation of a view, and uniform; the same allocation gets the same pick.
 
-        What computes or is large is left out: the score, the search, the prices. A mask is stored up to
+        Large and computed parts are left out: the score, the search, the prices. A mask is stored up to
         MAX_LIVE_MASK_WEIGHTS.
         """
         shown = view.showing({UNIFORM, method})
@@ -86,10 +86,10 @@ class LiveLayers:
         return Pick(name, view.name)
 
     def get(self, name: str) -> tuple[ComparedSource, LayerView]:
-        """Return one of them.
+        """Return a stored layer.
 
         Raises:
-            RunError: it was never added, or too long ago.
+            RunError: the layer was never added, or too long ago.
         """
         with self._lock:
             if name in self._layers:
@@ -110,10 +110,10 @@ class Compared:
 
     Attributes:
         slot: 0 for A.
-        pick: which layer of which run.
-        source: what it comes from.
-        views: the layer as it was pruned, or as uniform would have; of a kind, one for each block.
-        label: the slot's label in every legend: its letter and what differs.
+        pick: the run and the layer.
+        source: the origin of the layer.
+        views: the layer as it was pruned, or under uniform sparsity; for a kind of layers, one view for each block.
+        label: the slot's label in every legend: its letter, and what differs from the other slots.
     """
 
     slot: int
@@ -124,46 +124,46 @@ class Compared:
 
     @property
     def key(self) -> Hashable:
-        """Equal for two that are drawn alike."""
+        """A key that is equal for slots that look the same."""
         return self.slot, str(self.pick), self.label, tuple(view.key for view in self.views)
 
     @property
     def letter(self) -> str:
-        """A to H."""
+        """The slot's letter, A to H."""
         return LETTERS[self.slot]
 
     @property
     def single(self) -> LayerView | None:
-        """Return the only layer; None if the pick is a layer of every block."""
+        """Return the only layer; None if the pick holds several."""
         return self.views[0] if len(self.views) == 1 else None
 
     @property
     def stored(self) -> LayerView:
-        """Return the first layer."""
+        """Return the view of the first layer."""
         return self.views[0]
 
     @property
     def allocation(self) -> RowAllocation:
-        """Row sparsities of its first layer, under its label."""
+        """Row sparsities of the first layer, under the slot's label."""
         return dataclasses.replace(self.stored.own, label=self.label or self.letter)
 
     @property
     def rows_are(self) -> tuple:
-        """Equal for two whose rows are the same ones: the same layer of the same weights."""
+        """A key that is equal for slots with the same rows: the same layer of the same weights."""
         return self.source.model.weights, self.pick.layer
 
     @property
     def sparsity(self) -> float:
-        """Share of the weights that were pruned, of all its layers."""
+        """Share of pruned weights over all layers."""
         pruned = sum(view.pruned for view in self.views)
         return pruned / sum(view.rows * view.columns for view in self.views)
 
 
 def opened(store: RunStore, slot: int, pick: Pick) -> Compared:
-    """Read what a slot shows.
+    """Read the contents of a slot.
 
     Raises:
-        RunError: no such run or layer, or a damaged file.
+        RunError: the run or layer does not exist, or a file is damaged.
     """
     if pick.run_id.startswith(LIVE):
         source, view = LIVE_LAYERS.get(pick.run_id)
@@ -199,7 +199,7 @@ def labelled(compared: Sequence[Compared]) -> list[Compared]:
 
 
 def in_common(compared: Sequence[Compared]) -> str:
-    """Return what their labels leave out because all share it: layer, method, target and model; "": nothing."""
+    """Return what all slots share and their labels leave out: layer, method, target and model; "": nothing."""
     layers = [each.pick.layer for each in compared]
     if len(set(layers)) > 1:
         layers = [every_expert(layer) for layer in layers]
@@ -223,21 +223,21 @@ def _identity(compared: Sequence[Compared]) -> tuple[list[str], ...]:
 
 
 def _layer_names(layers: Sequence[str]) -> list[str]:
-    """Name what is picked; of the experts of one block by their numbers."""
+    """Name the picked layers; experts of one block by their numbers."""
     if len({every_expert(layer) for layer in layers}) == 1 and every_expert(layers[0]):
         return [f"expert {expert_number(layer)}" for layer in layers]
     return [re.sub(rf"^{re.escape(EVERY_BLOCK)}", "all ", layer).replace("*", "all") for layer in layers]
 
 
 def _method(compared: Compared) -> str:
-    """Name the method of a slot; of several layers that of the run, by which experts of few tokens are not pruned."""
+    """Name the method of a slot; for several layers the run's, which leaves experts of few tokens unpruned."""
     labels = [view.own.label for view in compared.views]
     own = METHOD_LABELS.get(compared.source.request.allocation, labels[0])
     return own if own in labels else labels[0]
 
 
 def _percents(shares: Sequence[float]) -> list[str]:
-    """Write shares with as many digits as tell apart those that differ by more than a thousandth."""
+    """Write shares with enough digits to tell apart those that differ by more than a thousandth."""
     distinct = len({round(share, 3) for share in shares})
     for digits in (0, 1):
         texts = [f"{share:.{digits}%}" for share in shares]
@@ -247,7 +247,7 @@ def _percents(shares: Sequence[float]) -> list[str]:
 
 
 def comparison(first: Compared, second: Compared) -> AllocationComparison:
-    """Return the distances of two slots; rows are paired only where they are the same rows."""
+    """Return the distances of two slots; rows are paired only if both slots have the same rows."""
     apart = None
     if first.rows_are != second.rows_are:
         what = "layers" if first.rows_are[0] == second.rows_are[0] else "models"
@@ -262,7 +262,7 @@ def masks_agree(first: Compared, second: Compared) -> MaskAgreement:
     """Compare the masks of two slots of one layer.
 
     Raises:
-        RunError: one of them has none, because it was kept without, or is what uniform would have pruned.
+        RunError: a slot has no mask, because the run was kept without masks or the slot shows uniform sparsity.
     """
     masks = []
     for each in (first, second):
@@ -277,19 +277,19 @@ def masks_agree(first: Compared, second: Compared) -> MaskAgreement:
 
 @dataclass(frozen=True)
 class Setting:
-    """A line of the table of settings: its name, a value for each of the compared, and whether they differ."""
+    """A line of the table of settings: its name, and a value for each slot."""
 
     name: str
     values: tuple[str, ...]
 
     @property
     def differs(self) -> bool:
-        """Return whether not all values are the same."""
+        """Return whether the values differ."""
         return len(set(self.values)) > 1
 
 
 def settings(compared: Sequence[Compared]) -> list[Setting]:
-    """List everything that made the compared layers what they are; what differs first."""
+    """List all settings of the compared layers, those that differ first."""
     lines = [
         Setting("run", tuple(each.source.name for each in compared)),
         Setting("model", tuple(each.source.model.title for each in compared)),

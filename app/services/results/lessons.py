@@ -29,14 +29,14 @@ def has_perplexity(run: Run) -> bool:
 
 
 def demo_run(fits: Callable[[Run], bool]) -> Run | None:
-    """Return a run of a whole model that fits; one that came with the app if there is one."""
+    """Return a run of a whole model that `fits` accepts, a shipped one if there is one."""
     stored = [entry for entry in STORE.runs() if entry.run is not None and entry.run.kind == "model"]
     stored.sort(key=lambda entry: not entry.shipped)
     for entry in stored:
         try:
             if entry.run is not None and entry.run.layers and fits(entry.run):
                 return entry.run
-        except RunError:  # its files are damaged; others may do
+        except RunError:  # its files are damaged; try the next
             continue
     return None
 

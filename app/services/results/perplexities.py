@@ -1,4 +1,4 @@
-"""Perplexities that runs keep: of the run, and of the dense model on the very same windows."""
+"""Perplexities stored with runs: of the run, and of the dense model on the very same windows."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from trim.runs.shapes import Metrics, PerplexityEntry
 
 @dataclass(frozen=True)
 class Measured:
-    """A perplexity in a run's metrics, and the text that it is of."""
+    """A perplexity in a run's metrics, and the text that it was measured on."""
 
     corpus: str
     windows: int
@@ -64,7 +64,7 @@ class OnOneText:
     Attributes:
         text: the description of the windows.
         tokens_sha256: hash of their tokens.
-        runs: each run that was measured on them, with its perplexity.
+        runs: the runs that were measured on the windows, each with its perplexity.
         dense: perplexity of the model that they pruned; None: not measured.
         uniform: perplexity of Wanda with uniform sparsity, where a run stores it and no such run is among `runs`.
     """
@@ -76,7 +76,7 @@ class OnOneText:
     uniform: float | None
 
     def bars(self) -> list[PerplexityBar]:
-        """Return the dense model, Wanda with uniform sparsity and each run, as the figure takes them."""
+        """Return bars for the dense model, Wanda with uniform sparsity and each run."""
         bars = [PerplexityBar(run.name, method_of(run), value) for run, value in self.runs]
         if self.uniform is not None:
             bars.insert(0, PerplexityBar("Wanda, uniform", "uniform", self.uniform))
@@ -86,7 +86,7 @@ class OnOneText:
 
 
 def on_one_text(runs: Iterable[Run]) -> OnOneText | None:
-    """Return the runs measured on the text of the first that was measured at all; None: none was."""
+    """Return the runs that share the text of the first measured one; None: no run was measured."""
     runs = list(runs)
     text = next((each for run in runs for each in perplexities(run)), None)
     if text is None:

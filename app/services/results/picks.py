@@ -1,4 +1,4 @@
-"""Picks of what is compared: a layer of a run, all layers of a kind, or all experts of a block."""
+"""Picks of layers to compare: a layer of a run, all layers of a kind, or all experts of a block."""
 
 import re
 from collections import Counter
@@ -23,7 +23,7 @@ UNIFORM = "uniform"
 
 @dataclass(frozen=True)
 class Pick:
-    """A layer of a run; with `uniform`, what uniform would have pruned of it at the same layer sparsity."""
+    """A layer of a run; with `uniform`, that layer under uniform sparsity at the same layer sparsity."""
 
     run_id: str
     layer: str
@@ -34,7 +34,7 @@ class Pick:
 
     @classmethod
     def parse(cls, text: str) -> "Pick":
-        """Parse what `str` of a pick returns.
+        """Parse the text that `str` of a pick returns.
 
         Raises:
             RunError: the text does not name a run and a layer.
@@ -65,7 +65,7 @@ def every_expert(layer: str) -> str:
 
 
 def layers_of(pick: Pick, layers: Sequence[str]) -> list[str]:
-    """Return which of a run's layers are picked; none: the run has no such layer."""
+    """Return the picked layers of a run; empty if it has no such layer."""
     if "*" not in pick.layer:
         return [name for name in layers if name == pick.layer]
     asked = pick.layer.split(".")

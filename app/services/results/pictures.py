@@ -1,4 +1,4 @@
-"""Figures as PDF, SVG and PNG, drawn by a browser of the server: one at a time, in the order asked for."""
+"""Figures as PDF, SVG and PNG, drawn by a browser on the server, one at a time in the order of the requests."""
 
 import re
 import time
@@ -28,7 +28,7 @@ class PictureError(TrimError):
 
 
 def browser_path() -> str | None:
-    """Return where the browser is that draws pictures; None: there is none."""
+    """Return the path of the browser that draws pictures; None: there is none."""
     from choreographer.browsers.chromium import Chromium  # takes time to import
 
     path = Chromium.find_browser(skip_local=False)
@@ -44,7 +44,7 @@ class _Ticket:
         self._until = time.monotonic() + MAX_WAIT_SECONDS
 
     def report(self, progress: Progress) -> None:
-        """Give up in the end."""
+        """Raise an error after MAX_WAIT_SECONDS."""
         if time.monotonic() > self._until:
             raise PictureError("Too many pictures are being made on this server. Ask again in a few minutes.")
 
@@ -53,13 +53,13 @@ class Pictures:
     """Draws figures, one browser at a time; each is closed with its picture."""
 
     def __init__(self) -> None:
-        """Begin with no one waiting."""
+        """Begin with an empty queue."""
         self._lane = Lane(to_the_end=True)
         self._asked = 0
 
     @property
     def asked(self) -> int:
-        """Return how many pictures are being made or waited for."""
+        """Return the number of pictures that are being made or wait."""
         return self._asked
 
     def draw(self, figure: go.Figure, kind: PictureFormat) -> bytes:
@@ -84,7 +84,7 @@ class Pictures:
         import kaleido
 
         page = kaleido.PageGenerator(mathjax=False)
-        # The title of the page becomes that of a PDF.
+        # The page's title becomes the PDF's.
         title = " ".join(re.sub(r"<[^>]*>", " ", figure.layout.title.text or "TRIM Lab").split())
         page.header = page.header.replace("Kaleido-fier", title)
         scale = DOTS_PER_INCH / _PIXELS_PER_INCH if kind == "png" else 1

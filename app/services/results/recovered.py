@@ -1,4 +1,4 @@
-"""A recovery in tables, curves and a report: what it moved, and its point among the sweeps."""
+"""A recovery in tables, curves and a report: how far weights moved, and its point among the sweeps."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator
@@ -26,7 +26,7 @@ class LayersMoved:
     """How far the layers of a recovery moved.
 
     Attributes:
-        medians: by layer, the median over its rows; layers that keep no weights are left out.
+        medians: the median over the rows of each layer, by name; layers without kept weights are left out.
     """
 
     medians: dict[str, float]
@@ -40,7 +40,7 @@ class LayersMoved:
 
     @property
     def text(self) -> str:
-        """Say which layer moved most."""
+        """Return a sentence on the layer that moved most."""
         if not self.medians:
             return "No layer keeps a weight."
         most = max(self.medians, key=self.medians.__getitem__)
@@ -50,7 +50,7 @@ class LayersMoved:
         )
 
     def figure(self, theme: Theme = "light") -> go.Figure:
-        """Draw them, block by layer type."""
+        """Draw the medians, block by layer type."""
         return checkpoint_map_figure(
             *layer_grid(self.medians),
             title="What did training move?",
@@ -63,7 +63,7 @@ class LayersMoved:
 def recovered_points(
     recoveries: Iterable[Recovery], measured_on: set[tuple[str, str]]
 ) -> list[PerplexityCurve]:
-    """Return a point for each recovery of these dense models on these tokens, as the figure of the sweeps takes it."""
+    """Return a point of the sweeps' figure for each recovery of these dense models on these tokens."""
     points = []
     for recovery in recoveries:
         sparsity, dense = recovery.metrics.get("sparsity"), recovery.record.dense.weights
@@ -75,7 +75,7 @@ def recovered_points(
 
 
 def recovery_report(recovery: Recovery) -> bytes:
-    """Write a recovery as one HTML file: its numbers, its curve, what it moved, its settings and versions.
+    """Write a recovery as one HTML file: numbers, curve, how far weights moved, settings and versions.
 
     Raises:
         RunError: a file of it is damaged or gone.

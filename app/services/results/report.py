@@ -1,4 +1,4 @@
-"""A run as one HTML file: what it is, every figure of it, its settings, versions and commands."""
+"""A run as one HTML file: summary, all figures, settings, versions and commands."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -42,7 +42,7 @@ FIRST_MAPS: tuple[MapQuantity, ...] = ("quality_gain", "median_gini")
 
 
 def run_report(run: Run, layers: Sequence[str]) -> bytes:
-    """Write the report; `layers` are those whose charts it holds, the others are in its tables and maps.
+    """Write the report, with charts of `layers`; tables and maps hold all layers.
 
     Raises:
         RunError: a file of the run is damaged or gone.
@@ -213,13 +213,13 @@ def _settings(run: Run) -> Iterator[Part]:
 
 
 def settings_table(kind: str, stored: StoredFolder, settings: dict) -> Table:
-    """Return the table of all that made a run or a recovery."""
+    """Return the table of all settings of a run or a recovery."""
     rows = [(kind, stored.id), ("fingerprint", stored.fingerprint), *_flat(settings)]
     return Table("Every setting, the machine and the versions", ("", ""), tuple(rows), folded=True)
 
 
 def _flat(settings: dict, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """List settings with their names, those inside others after these; without this machine's paths in a seminar."""
+    """List nested settings with their full names; in a seminar without paths of the server."""
     for key, value in settings.items():
         if isinstance(value, dict):
             yield from _flat(value, f"{prefix}{key}, ")

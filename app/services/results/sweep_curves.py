@@ -1,4 +1,4 @@
-"""Perplexity against sparsity of stored sweeps, as the figure takes it."""
+"""Perplexity against sparsity of stored sweeps, for the figure."""
 
 from collections.abc import Sequence
 from weakref import WeakKeyDictionary
@@ -13,12 +13,12 @@ from trim.sweeps.results import results
 
 
 def texts(sweeps: Sequence[Sweep]) -> list[str]:
-    """Return the texts that sweeps were measured on, each once, in words that tell them apart."""
+    """Return the texts that sweeps were measured on, each once, with distinct names."""
     return list(dict.fromkeys(_said(text) for sweep in sweeps for text in _results(sweep)["texts"]))
 
 
 def curves(sweeps: Sequence[Sweep], text: str) -> tuple[list[PerplexityCurve], float | None]:
-    """Return every method's curve on that text, and the dense model's perplexity where one was measured there."""
+    """Return every method's curve on a text, and the dense model's perplexity if it was measured."""
     lines, dense = [], None
     for sweep in sweeps:
         read = _results(sweep)
@@ -35,7 +35,7 @@ def curves(sweeps: Sequence[Sweep], text: str) -> tuple[list[PerplexityCurve], f
 
 
 def tokens_of(sweeps: Sequence[Sweep], text: str) -> set[tuple[str, str]]:
-    """Return fingerprints of the models that sweeps measured on that text, with the hashes of its tokens."""
+    """Return the fingerprints of the models measured on a text, with the hashes of its tokens."""
     return {
         (outcome.run.model.weights, entry["tokens_sha256"])
         for sweep in sweeps
@@ -47,7 +47,7 @@ def tokens_of(sweeps: Sequence[Sweep], text: str) -> set[tuple[str, str]]:
 
 _ALLOCATIONS = METHOD_LABELS | {"uniform": "Wanda", "variant": "Wanda's variant"}
 _BUDGETS = {"owl": "OWL", "alphapruning": "AlphaPruning"}
-# What a label says first, and what its curve runs over.
+# Settings that begin every label, or vary along a curve.
 _FIRST = ("allocation", "budget", "seed", "target")
 
 
@@ -79,7 +79,7 @@ _made: WeakKeyDictionary[Sweep, dict] = WeakKeyDictionary()
 
 
 def _results(sweep: Sweep) -> dict:
-    """Return all that a sweep of the store holds: it is another one as soon as a file of it changes."""
+    """Return the results of a stored sweep; the store makes a new object when one of its files changes."""
     content = _made.get(sweep)
     if content is None:
         content = _made[sweep] = results(sweep, sweep.outcomes())

@@ -1,4 +1,4 @@
-"""Read the numbers of runs' heat maps. A block that was read is cached."""
+"""Read the numbers for heat maps of runs. Blocks are cached once read."""
 
 from dataclasses import replace
 from functools import lru_cache
@@ -18,7 +18,7 @@ _maps: Shared[tuple[Run, str], ModelMap] = Shared(RUN_CACHE_SIZE)
 
 
 def model_map(run: Run, label: str = "") -> ModelMap:
-    """Return the map of a run as it was when it was opened, complete or not; `label` instead of its name.
+    """Return the map of a run as it was when it was opened, complete or not; `label` replaces its name.
 
     Raises:
         RunError: a file of it is damaged.
@@ -59,7 +59,7 @@ def _layer_facts(run: Run, name: str) -> LayerFacts:
 
 
 def agreement_map(run: Run, other: Run) -> ModelMap:
-    """Return the map of a run with how its rows' sparsities agree with those of another run of the same model.
+    """Return the map of a run, with the agreement of its row sparsities with those of another run of the model.
 
     Raises:
         RunError: a file of either is damaged.
@@ -79,7 +79,7 @@ _KEYS = ("counts", "gini", "weight_norm", "cosine_uniform", "cosine", "dead_rows
 
 
 def row_columns(run: Run) -> dict[str, np.ndarray]:
-    """Return a line per row of every layer that is done, in the model's order: its place and its numbers.
+    """Return a line for each row of every finished layer, in the model's order.
 
     Raises:
         RunError: a file of the run is damaged or gone.
@@ -103,7 +103,7 @@ def row_columns(run: Run) -> dict[str, np.ndarray]:
 
 @lru_cache(RUN_CACHE_SIZE)
 def has_sensitivities(run: Run) -> bool:
-    """Return whether the run kept what an error in each row's output costs the model's loss."""
+    """Return whether the run stored the sensitivities of its rows."""
     try:
         return bool(run.layers) and run.array(run.layers[0], "sensitivity").size > 0
     except RunError:
@@ -129,7 +129,7 @@ def sensitivity_rows(run: Run, measured: Run) -> list[LayerRows]:
 
 
 def masks_by_layer(run: Run, other: Run) -> dict[str, float]:
-    """Return the share of the weights that both runs keep, of those that either does, by the layers that both have.
+    """Return by layer the share of weights that both runs keep among those that either keeps.
 
     Raises:
         RunError: one of them was kept without masks, or a file of it is damaged.

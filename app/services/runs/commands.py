@@ -1,4 +1,4 @@
-"""A pruning or a recovery as the command line takes it."""
+"""The commands that reproduce a run or a recovery."""
 
 import shlex
 from collections.abc import Mapping
@@ -13,8 +13,8 @@ from trim.runs.shapes import PerplexityEntry
 
 
 def arguments(settings: PruneSettings) -> list[str]:
-    """Return the arguments of `python -m trim prune`, without --out: the model and settings other than the defaults."""
-    # What begins with a dash would be read as an option.
+    """Return the arguments of `python -m trim prune`, without --out and without defaults."""
+    # A name that begins with a dash would be read as an option.
     return [
         f"./{settings.model}" if settings.model.startswith("-") else settings.model,
         *_flags(settings, options(PruneSettings)),
@@ -61,7 +61,7 @@ def text_options(entry: PerplexityEntry) -> list[str]:
 
 
 def recover_again(recovery: Recovery) -> str:
-    """Return the commands that recover and measure as a recovery was made."""
+    """Return the commands that make a recovery again and measure it."""
     record = recovery.record
     of_run = [f"runs/{Path(record.sparse).name}"]
     models = of_run if record.run is not None else [record.sparse, "--parent", record.parent]
@@ -70,12 +70,12 @@ def recover_again(recovery: Recovery) -> str:
 
 
 def reproduce(run: Run) -> str:
-    """Return the commands that prune and measure as the run did, without values that are the default."""
+    """Return the commands that make a run again and measure it, without default values."""
     return _again(run, ["prune", *arguments(run.request)], given=run.text.given)
 
 
 def _again(stored: Run | Recovery, command: list[str], *, given: bool) -> str:
-    """Return a command and those that measure what it makes; `given`: on a text that was handed over as tokens."""
+    """Return a command and those that measure its result; `given`: its text was passed as tokens."""
     out = f"runs/{stored.id}-again"
     note = f"# with the text that was handed over as tokens: trim.{command[0]}(…, tokens=…)"
     lines = [note] if given else []

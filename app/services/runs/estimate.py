@@ -1,4 +1,4 @@
-"""How long a run may take: as long as the last one that differs from it in nothing that takes time."""
+"""Estimate the time of a run from the last run whose costly options were the same."""
 
 from collections.abc import Iterable
 
@@ -8,11 +8,11 @@ from trim.runs.settings import PruneSettings
 
 
 def seconds_of_the_like(settings: PruneSettings, runs: Iterable[StoredRun]) -> float | None:
-    """Return the seconds of the first complete run that takes as long on this machine; None: there is none.
+    """Return the seconds of the first complete run with the same costly options; None: there is none.
 
     Args:
-        settings: what is to be pruned.
-        runs: the newest first; those that came with the app were made elsewhere.
+        settings: the settings of the new run.
+        runs: stored runs, the newest first; shipped runs are skipped, as they were made on another machine.
     """
     wanted = _costly(settings)
     for entry in runs:

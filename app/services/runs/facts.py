@@ -1,4 +1,4 @@
-"""A run in one line of a table: what it is, how it was made, how it went. Nothing here raises for a bad run."""
+"""A run in one line of a table: kind, method, results. Nothing here raises for a damaged run."""
 
 import contextlib
 import os
@@ -22,19 +22,18 @@ class RunFacts:
     """One line of the table.
 
     Attributes:
-        id: addresses the run.
-        name, note: for people, to be escaped where they are shown.
-        kind: "model", "layer" for what was kept of an exploration, "recovery" for a pruned model that was trained; ""
-            where unknown.
-        model: what its model is called.
-        allocation, budget, score, pattern: the method; "" where unknown.
-        sparsity: realised, of the model or of the kept layer; as it was asked for where it is not finished.
-        dense_perplexity, perplexity: on the same text where both were measured; None: not measured.
-        created: ISO 8601 in UTC; "" where unknown.
-        state, problem: what it does; `problem` says what is wrong with a damaged one.
-        blocks_done, blocks: how many blocks are complete, of how many where that is known.
-        size_bytes: on the disk.
-        shipped: whether it came with the app.
+        id: the run's id.
+        name, note: texts of the user; escape them to display them.
+        kind: "model", "layer" for a kept exploration, "recovery" for a pruned model that was trained; "": unknown.
+        model: the title of its model.
+        allocation, budget, score, pattern: the method; "": unknown.
+        sparsity: realised sparsity of the model or the kept layer; the target while the run is not finished.
+        dense_perplexity, perplexity: on the same text if both were measured; None: not measured.
+        created: ISO 8601 in UTC; "": unknown.
+        state, problem: the run's state, and what is wrong with a damaged run.
+        blocks_done, blocks: the number of complete blocks, and of all blocks if it is known.
+        size_bytes: size on the disk.
+        shipped: whether the run came with the app.
     """
 
     id: str
@@ -82,7 +81,7 @@ _lines: WeakKeyDictionary[StoredRun, RunFacts] = WeakKeyDictionary()
 
 
 def run_facts(entry: StoredRun) -> RunFacts:
-    """Return the line of a stored run; it is made once, until a file of the run changes."""
+    """Return the line of a stored run, cached until a file of the run changes."""
     facts = _lines.get(entry)
     if facts is None:
         facts = _lines[entry] = _facts(entry)
@@ -122,9 +121,9 @@ def _facts(entry: StoredRun) -> RunFacts:
 
 
 def is_being_written(path: Path) -> bool:
-    """Return whether another living process took the folder's lock last; this one writes within a moment.
+    """Return whether another living process holds the folder's lock, by the lock file's content.
 
-    Only for people to see: code that writes takes the lock, which alone is certain.
+    Only for display: code that writes must take the lock.
     """
     try:
         writer = int((path / "lock").read_text().strip())
@@ -134,7 +133,7 @@ def is_being_written(path: Path) -> bool:
 
 
 def folder_bytes(path: Path) -> int:
-    """Return the size of a folder on the disk; files that vanish during the count are left out."""
+    """Return the size of a folder on the disk, without files that vanish meanwhile."""
     total = 0
     for folder, _, names in os.walk(path):
         for name in names:

@@ -21,7 +21,7 @@ from trim.runs.record import LayerRecord
 from trim.runs.recovery import MOVED, Recovery
 from trim.runs.writer import RunWriter, write_notes
 
-DELETED = ".deleted"  # in the folder of runs, on their way to be removed
+DELETED = ".deleted"  # a folder among the runs, for runs that are being removed
 # What belongs to a run, besides its blocks. The calibration text and the sensitivities of a run on its way are made
 # again where they are missing.
 SMALL_FILES = (
@@ -33,12 +33,12 @@ SMALL_FILES = (
     "notes.json",
     "events.jsonl",
 )
-# Of a recovery; its model has a folder of its own, which `trim export` copies.
+# The files of a recovery, without its model, which `trim export` copies.
 RECOVERY_FILES = (RECOVERY, "metrics.json", "notes.json", "events.jsonl", MOVED)
 
 
 def copy_run(run: Run, path: Path, change: Callable[[LayerRecord], LayerRecord]) -> None:
-    """Copy a run into a new folder, without its masks; `change` may take more away.
+    """Copy a run into a new folder, without its masks; `change` may remove more.
 
     Raises:
         RunError: the run is damaged, or the folder cannot be written.
@@ -61,7 +61,7 @@ def exported(run: Run, *, masks: bool) -> Iterator[IO[bytes]]:
     """Yield the run as a zip, an open temporary file; `importing` reads it.
 
     Raises:
-        RunError: the run is damaged, or there is no room for the zip.
+        RunError: the run is damaged, or the disk is full.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -84,7 +84,7 @@ def exported_recovery(recovery: Recovery) -> bytes:
     """Return a recovery as a zip without its model, which is as large as a model.
 
     Raises:
-        RunError: it cannot be read.
+        RunError: the recovery cannot be read.
     """
     file = io.BytesIO()
     try:
@@ -95,7 +95,7 @@ def exported_recovery(recovery: Recovery) -> bytes:
 
 
 def _zip(file: IO[bytes], source: Path, top: str, names: Sequence[str]) -> None:
-    # Files of any year: those that come with the app are of 1970, before the format's first.
+    # The app's own files have dates of 1970, before the first year that zips can store.
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, strict_timestamps=False) as archive:
         for name in names:
             if (source / name).exists():
@@ -103,7 +103,7 @@ def _zip(file: IO[bytes], source: Path, top: str, names: Sequence[str]) -> None:
 
 
 def rename(entry: StoredRun, name: str, note: str) -> None:
-    """Give a run or a recovery of the user's another name and note.
+    """Change the name and note of one of the user's runs or recoveries.
 
     Raises:
         RunError: the run came with the app, is gone, or cannot be written.
@@ -114,7 +114,7 @@ def rename(entry: StoredRun, name: str, note: str) -> None:
 
 
 def delete(entry: StoredRun) -> None:
-    """Remove a run of the user's from the disk.
+    """Delete one of the user's runs from the disk.
 
     Raises:
         RunLockedError: a process is writing it.
@@ -134,7 +134,7 @@ def delete(entry: StoredRun) -> None:
     gone = path.parent / DELETED / uuid.uuid4().hex
     try:
         gone.parent.mkdir(exist_ok=True)
-        path.rename(gone)  # in one step: whenever it is killed, the run is either complete or no run any more
+        path.rename(gone)  # atomic: if the process is killed, the run is either complete or deleted
     except OSError as error:
         raise RunError(f"{path} cannot be removed ({error.strerror or error}); {remedy(error)}") from error
     discard_deleted(path.parent)
@@ -143,7 +143,7 @@ def delete(entry: StoredRun) -> None:
 
 
 def discard_deleted(folder: Path) -> None:
-    """Remove what is left of deleted runs, also where the process that deleted one was killed."""
+    """Remove the rest of deleted runs, also if the deleting process was killed."""
     for gone in (folder / DELETED).glob("*"):
         shutil.rmtree(gone, ignore_errors=True)
     with contextlib.suppress(OSError):

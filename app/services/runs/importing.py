@@ -1,4 +1,4 @@
-"""Bring a run or a recovery in from a zip: every path and array is checked before it is among the runs."""
+"""Import a run or a recovery from a zip: every path and array is checked before it joins the runs."""
 
 import contextlib
 import hashlib
@@ -34,8 +34,7 @@ STAGING = ".importing-"  # in the runs' folder, where a rename is atomic; nothin
 
 _BLOCK = re.compile(r"blocks/[0-9]{3,4}(\.2)?\.safetensors")
 _MEASURED = re.compile(r"diagnoses/[0-9][\w.]{0,200}\.json")
-# What archivers and our own locks leave next to a run, what an unfinished run can make again, and the model of a
-# recovery: passed over.
+# Skipped: files of archivers, our own locks, files that an unfinished run can make again, a recovery's model.
 _LEFT_OUT = re.compile(
     r"(.*/)?(\.DS_Store|\.?lock|calibration\.safetensors|sensitivity\.safetensors)|__MACOSX/.*"
 )
@@ -47,15 +46,15 @@ def import_run(file: IO[bytes], folder: Path, taken: Callable[[str], bool], name
 
     Args:
         file: the zip, seekable.
-        folder: where the user's runs are.
-        taken: whether an id is in use already; then the run gets another.
-        name: the zip's own name, for a run that lies in it without a folder.
+        folder: the user's runs.
+        taken: returns whether an id is already in use; then the run gets another.
+        name: the zip's name, which names a run that lies in it without a folder.
 
     Returns:
         The folder of the new run.
 
     Raises:
-        RunError: it is not a run that can be trusted, or there is no room; the message says why. Nothing is left.
+        RunError: the run cannot be trusted, or the disk is full; the message says why. No file is left behind.
     """
     SEMINAR.require("Importing a run")
     try:
@@ -89,7 +88,7 @@ def import_run(file: IO[bytes], folder: Path, taken: Callable[[str], bool], name
 
 
 def _unpack(file: IO[bytes], path: Path) -> str:
-    """Write the files of a run below `path`; returns the name of the folder that held them, "" for none."""
+    """Extract the files of a run to `path`; return the name of their folder in the zip, "" if there is none."""
     with zipfile.ZipFile(file) as archive:
         members = archive.infolist()
         _check_sizes(members)
@@ -138,13 +137,13 @@ def _check_member(member: zipfile.ZipInfo) -> None:
     kind = stat.S_IFMT(member.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise _refusal(f"{one_line(name)!r} in it is a link or a device, not a file")
-    # Of ways to pack, the two that every archiver knows; others can be made to take any amount of memory.
+    # Only the two compressions that every archiver knows: others could use any amount of memory.
     if member.flag_bits & 0x1 or member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise _refusal(f"{one_line(name)!r} in it is packed in an unusual way, or with a password")
 
 
 def _top(files: Collection[str], record: str) -> str:
-    """Return the folder in which the run lies inside the zip, with its slash; "" if it lies at the top."""
+    """Return the run's folder inside the zip, with its slash; "" if the run lies at the top."""
     records = [name for name in files if name.rpartition("/")[2] == record]
     if not records:
         raise _refusal(f"it holds no {record}, so it is not a run")
@@ -154,7 +153,7 @@ def _top(files: Collection[str], record: str) -> str:
 
 
 def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, most: int) -> int:
-    """Write one file, counting what comes out rather than believing what the zip says; returns its bytes."""
+    """Extract one file and return its size, counted from the content instead of trusting the zip."""
     content = bytearray()
     with archive.open(member) as source:
         while chunk := source.read(CHUNK_BYTES):
@@ -167,7 +166,7 @@ def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, mo
 
 
 def _move_in(path: Path, folder: Path, title: str, taken: Callable[[str], bool]) -> Path:
-    """Move a run to where its own id is free and plain, otherwise to a new one; another import may be quicker."""
+    """Move a run to its own id if that is plain and free, else to a new id; another import may take the id first."""
     usable = re.fullmatch(r"\w[\w.-]{0,99}", title) and not taken(title)
     target = folder / title if usable else new_run_path(folder, title)
     while True:
@@ -187,7 +186,7 @@ def _refusal(why: str) -> RunError:
 
 
 def _discard_leftovers(folder: Path) -> None:
-    """Remove what imports left that were killed on the way: its lock is free, and was not taken within a minute."""
+    """Remove the files of killed imports: those whose lock is free, or was not taken within a minute."""
     for leftover in folder.glob(f"{STAGING}*"):
         with contextlib.suppress(OSError):
             locked = (leftover / "lock").exists()
@@ -198,10 +197,10 @@ def _discard_leftovers(folder: Path) -> None:
 
 
 def check_recovery(path: Path) -> None:
-    """Read all of the folder of a recovery that nobody trusts yet, as every page would.
+    """Read a whole untrusted recovery folder, as the pages would.
 
     Raises:
-        RunError: it is of another version, damaged, or not complete; the message says what.
+        RunError: the recovery is of another version, damaged, or not complete; the message says what.
     """
     try:
         recovery = open_recovery(path)
@@ -214,10 +213,10 @@ def check_recovery(path: Path) -> None:
 
 
 def check_run(path: Path) -> None:
-    """Read all of a run folder that is not trusted yet, as every page would.
+    """Read a whole untrusted run folder, as the pages would.
 
     Raises:
-        RunError: it is of another version, damaged, or contradicts itself; the message says what.
+        RunError: the run is of another version, damaged, or contradicts itself; the message says what.
     """
     try:
         run = open_run(path)

@@ -1,4 +1,4 @@
-"""One layer in the shapes that charts take: computed now, or read from a run without its model or a GPU."""
+"""The data that charts need of one layer: computed now, or read from a run without its model or a GPU."""
 
 import dataclasses
 from collections.abc import Callable, Container, Hashable, Mapping
@@ -60,18 +60,18 @@ class SearchView:
 
 @dataclass(frozen=True, eq=False)
 class LayerView:
-    """One layer of D rows and N columns with its allocations: all that cards, tables and pickers of rows read.
+    """One layer of D rows and N columns with its allocations: the data of cards, tables and row pickers.
 
-    What a run does not store is None, or missing from `masks`; only a layer computed now has everything.
+    Attributes that a run does not store are None, or missing from `masks`; only a layer computed now has all.
 
     Attributes:
-        layer_key: equal for views of one layer, whatever its allocations are.
-        key: equal for views that come from the same layer and the same settings.
+        layer_key: equal for views of one layer, whatever its allocations.
+        key: equal for views of the same layer under the same settings.
         name: such as "15.mlp.gate_proj".
         columns: N.
-        score_name: which score ranks the weights.
-        vectors: the calibration vectors that every cosine was measured on.
-        quality_measure: which layer quality `qualities` are.
+        score_name: the score that ranks the weights.
+        vectors: number of calibration vectors behind every cosine.
+        quality_measure: the measure of `qualities`.
         target: the layer's sparsity.
         gini: how concentrated the score is in each row.
         weight_norm: (D,), ‖W_i‖.
@@ -79,20 +79,20 @@ class LayerView:
         sparsity_grid, cosine_curves: (P,) row sparsities from 0 to 1, and (D, P) each row's cosine there.
         cosine_bands: (5, P), percentiles of the curves, as `similarity.cosine_bands` makes them.
         allocations: uniform, then the others; a layer pruned uniformly has one.
-        cosines: the cosines that the same allocations leave the rows.
+        cosines: the rows' cosines under the same allocations.
         qualities: the layer quality of each allocation at exact counts, by method.
         caps: the largest row sparsity that each method other than uniform was allowed, by method.
         search: TRIM's search; None where TRIM did not search.
-        sensitivity: (D,), what an error in each row's output costs; None: the optimum weighs all rows alike.
-        changes: of changed weights, (D,) each: `row_error_masked`, `row_error` and `row_moved`, as `LayerRecord`
-            has them; empty: they are as they were.
+        sensitivity: (D,), the cost of an error in each row's output; None: the optimum weighs all rows the same.
+        changes: for changed weights, `row_error_masked`, `row_error` and `row_moved` of `LayerRecord`, (D,) each;
+            empty: kept weights are unchanged.
         score: (D, N).
-        masks: by method, a function that returns which weights are kept, (D, N) bool; of a run the own method only. It
-            raises RunError where the run was kept without masks.
-        prices: returns what a row's weights cost the optimum.
-        input_norm: (N,), how large each input feature is.
-        heads: for a layer of attention: which of its rows or columns belong to which.
-        parts: for a fused layer: which rows are which part; empty where that is not known.
+        masks: by method, a function that returns the mask (D, N) bool, True where a weight is kept; a run has only
+            its own method's. It raises RunError if the run was kept without masks.
+        prices: returns the prices of a row's weights under the optimum.
+        input_norm: (N,), the norm of each input feature.
+        heads: for an attention layer, the head of each row or column.
+        parts: for a fused layer, the parts of its rows; empty if they are not known.
     """
 
     layer_key: Hashable
@@ -125,7 +125,7 @@ class LayerView:
 
     @classmethod
     def of(cls, run: Run, record: LayerRecord) -> "LayerView":
-        """Read the layer of an opened run: uniform at the same layer sparsity, and the run's own allocation.
+        """Build the view of a run's layer: uniform at the same layer sparsity, and the run's own allocation.
 
         Raises:
             RunError: the record contradicts itself.
@@ -182,7 +182,7 @@ class LayerView:
 
     @property
     def own(self) -> RowAllocation:
-        """The allocation that is of interest: a run's own, of several the last."""
+        """The allocation of interest: a run's own, or the last of several."""
         return self.allocations[-1]
 
     @property
@@ -192,7 +192,7 @@ class LayerView:
 
     @property
     def pruned(self) -> int:
-        """Return the number of pruned weights of the layer, under each allocation."""
+        """Return the number of pruned weights of the layer, which all allocations share."""
         return int(np.sum(self.own.counts, dtype=np.int64))
 
     @property
@@ -201,11 +201,11 @@ class LayerView:
         return self.gini.coefficients[0]
 
     def allocation(self, method: str) -> RowAllocation:
-        """Return the allocation of that method: "uniform", "trim", "optimal" and so on."""
+        """Return the allocation of a method: "uniform", "trim", "optimal" and so on."""
         return next(each for each in self.allocations if each.method == method)
 
     def showing(self, methods: Container[str]) -> "LayerView":
-        """Return a copy with the allocations of those methods only."""
+        """Return a copy with the allocations of these methods only."""
         return dataclasses.replace(
             self,
             allocations=tuple(each for each in self.allocations if each.method in methods),

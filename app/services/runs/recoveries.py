@@ -1,4 +1,4 @@
-"""Recoveries in the store: listed, described in a line of the table of runs, and deleted like runs."""
+"""Recoveries in the store: list them, describe them in the table of runs, delete them like runs."""
 
 import threading
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ _known: dict[Path, tuple[tuple, FolderEntry[Recovery]]] = {}
 
 
 def recoveries(folder: Path | None = None) -> list[FolderEntry[Recovery]]:
-    """List all recoveries, newest first; as long as no file of one changes, all readers get the same object."""
+    """List all recoveries, newest first; until a file changes, all readers get the same object."""
     entries = []
     with _lock:
         for entry in list_recoveries(folder or runs_folder()):
@@ -70,7 +70,7 @@ def recovery_facts(entry: FolderEntry[Recovery]) -> RunFacts:
 
 
 def recovered_bars(found: Sequence[Recovery], tokens_sha256: str) -> list[PerplexityBar]:
-    """Return the perplexity of each recovery that was measured on these tokens, as the figure takes it."""
+    """Return a bar of the perplexity figure for each recovery that was measured on these tokens."""
     return [
         PerplexityBar(recovery.name, "recovered", float(entry["perplexity"]))
         for recovery in found
@@ -80,5 +80,5 @@ def recovered_bars(found: Sequence[Recovery], tokens_sha256: str) -> list[Perple
 
 
 def as_stored(entry: FolderEntry[Recovery]) -> StoredRun:
-    """Return a recovery as the operations on stored folders take it."""
+    """Return a recovery as a stored run, for the operations on folders."""
     return StoredRun(entry.path.name, entry.path, False, None, entry.problem)

@@ -1,4 +1,4 @@
-"""The runs that come with the app: one archive, unpacked into the cache when it is first asked for."""
+"""The runs that come with the app: one archive, unpacked into the cache at first use."""
 
 import functools
 import hashlib
@@ -13,7 +13,7 @@ ARCHIVE = Path(__file__).parents[2] / "shipped" / "runs.tar.xz"
 
 
 def shipped_folder() -> Path:
-    """Return the folder with the shipped runs and sweeps; unpacked again where the cache was emptied.
+    """Return the folder with the shipped runs and sweeps; unpack it again if the cache was emptied.
 
     Raises:
         RunError: the cache cannot be written, or the archive is damaged.

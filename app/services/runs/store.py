@@ -21,7 +21,7 @@ from trim.sweeps.folder import Sweep, open_sweep
 
 LAYER_CACHE_SIZE = 64
 SWEEP_CACHE_SIZE = 64
-# What a run is read from, apart from its blocks; a change in any of them means that it is read again.
+# The files of a run apart from its blocks; after a change in any of them it is read again.
 _READ = ("config.json", "manifest.json", "metrics.json", "diagnoses.json", "notes.json", "budgets.json")
 _ID = re.compile(r"[^\s./\\:\0][^/\\:\0]{0,199}")
 
@@ -33,9 +33,9 @@ class StoredRun:
     Attributes:
         id: the name of its folder, which addresses and links use.
         path: the folder.
-        shipped: whether it came with the app; such runs are never written to.
-        run: None if it cannot be read.
-        problem: why not, and what to do; None: nothing is wrong.
+        shipped: whether it came with the app; shipped runs are read-only.
+        run: the run; None if it cannot be read.
+        problem: why it cannot be read, and what to do; None: nothing is wrong.
     """
 
     id: str
@@ -48,7 +48,7 @@ class StoredRun:
         """Return the run.
 
         Raises:
-            RunError: it cannot be read; the message is `problem`.
+            RunError: the run cannot be read; the message is `problem`.
         """
         if self.run is None:
             raise RunError(self.problem)
@@ -67,11 +67,10 @@ class StoredSweep:
 
 
 class RunStore:
-    """Lists and opens runs by id. What was read is kept until a file of the run changes; what is kept is bounded.
+    """Lists and opens runs by id. A bounded cache keeps each run until one of its files changes.
 
-    As long as nothing changes, all readers get the same objects: what is made of one is kept by it.
-
-    A run of the user's that has the id of a shipped one takes its place.
+    Until then all readers get the same object, so caches can use it as a key. A run of the user's hides a shipped run
+    of the same id.
     """
 
     def __init__(
@@ -85,7 +84,7 @@ class RunStore:
         self._lock = threading.Lock()
 
     def runs(self) -> list[StoredRun]:
-        """List all runs: the user's, newest first, then those that came with the app, the least sparse first."""
+        """List all runs: the user's, newest first, then the shipped ones, the least sparse first."""
         found: dict[str, StoredRun] = {}
         places: set[str] = set()
         for folder, shipped in self._folders():
@@ -113,10 +112,10 @@ class RunStore:
         return list(found.values())
 
     def find(self, run_id: str) -> StoredRun:
-        """Find a run, whatever state it is in.
+        """Find a run, in whatever state it is.
 
         Raises:
-            RunError: there is none of that id; it may have been deleted while it was on a page.
+            RunError: no run has this id; it may have been deleted while it was on a page.
         """
         if _ID.fullmatch(run_id):
             for folder, shipped in self._folders():
@@ -131,7 +130,7 @@ class RunStore:
         """Open a run.
 
         Raises:
-            RunError: there is none of that id, or it is damaged or of another version.
+            RunError: no run has this id, or it is damaged or of another version.
         """
         return self.find(run_id).opened()
 
@@ -139,7 +138,7 @@ class RunStore:
         """Read one layer of a run, without its mask.
 
         Raises:
-            RunError: no such run or layer, or a damaged file.
+            RunError: the run or layer does not exist, or a file is damaged.
         """
         run = self.open(run_id)
         key = (run.path, _stamp(str(run.path)), name)
@@ -150,16 +149,16 @@ class RunStore:
             raise
 
     def view(self, run: Run, name: str) -> LayerView:
-        """Return one layer of a run that `open` returned.
+        """Return the view of one layer of an opened run.
 
         Raises:
-            RunError: no such layer, or a damaged file.
+            RunError: the layer does not exist, or a file is damaged.
         """
         return self._views.get((run, name), lambda: LayerView.of(run, self.layer(run.id, name)))
 
     @property
     def shipped_problem(self) -> str | None:
-        """Return why the shipped runs are missing; None: they are there."""
+        """Return why the shipped runs are missing; None: they exist."""
         try:
             self._shipped()
         except RunError as error:
@@ -168,12 +167,12 @@ class RunStore:
 
     def _folders(self) -> list[tuple[Path, bool]]:
         folders = [(self._folder(), False)]
-        with contextlib.suppress(RunError):  # the user's own runs are there without the shipped ones
+        with contextlib.suppress(RunError):  # without the shipped runs, the user's own can still be listed
             folders.append((self._shipped(), True))
         return folders
 
     def _read(self, place: str, shipped: bool) -> StoredRun | None:
-        """Return the run in a folder, whatever is wrong with it; None where there is none."""
+        """Return the run in a folder, even a damaged one; None: there is no run."""
         stamp = _stamp(place)
         if stamp[0] is None:
             return None
@@ -185,7 +184,7 @@ class RunStore:
         try:
             run, problem = open_run(path), None
             _ = run.notes, run.metrics, run.budgets  # read now, so that a damaged one shows here
-        except Exception as error:  # no run stops the others
+        except Exception as error:  # a bad run must not hide the others
             run, problem = None, explain(error)
         entry = StoredRun(path.name, path, shipped, run, problem)
         with self._lock:
@@ -193,7 +192,7 @@ class RunStore:
         return entry
 
     def _read_sweep(self, place: str, shipped: bool) -> StoredSweep:
-        """Return the sweep in a folder, whatever is wrong with it; the same one until it or a cell of it changes."""
+        """Return the sweep in a folder, even a damaged one; the same object until it or one of its cells changes."""
 
         def read() -> StoredSweep:
             path = Path(place)
@@ -219,7 +218,7 @@ def _stamp(place: str) -> tuple:
 
 
 def changed(file: str) -> tuple[int, int, int] | None:
-    """Return what differs when a file was rewritten; None where there is none."""
+    """Return a stamp that changes when the file is rewritten; None if there is no file."""
     try:
         status = os.stat(file)
     except OSError:

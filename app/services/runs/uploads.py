@@ -1,4 +1,4 @@
-"""Texts that readers bring: kept in the cache under a name made of their content."""
+"""Uploaded texts, stored in the cache under a name made from their content."""
 
 import hashlib
 from pathlib import Path
@@ -9,7 +9,7 @@ from trim.files import new_file
 
 
 def store_text(name: str, content: bytes) -> Path:
-    """Keep a brought file; the same content is kept once. Of its name only the ending is used."""
+    """Store an uploaded file, once for equal content; only the suffix of its name is used."""
     SEMINAR.require("Bringing a text")
     digest = hashlib.sha256(content).hexdigest()[:32]
     path = cache_folder() / "texts" / digest / f"text{Path(name).suffix.lower()}"

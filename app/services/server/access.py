@@ -21,7 +21,7 @@ ON, CODE, MODELS = "TRIM_SEMINAR", "TRIM_PRESENTER_CODE", "TRIM_SEMINAR_MODELS"
 VARIABLES = (ON, CODE, MODELS)
 MIN_CODE_CHARACTERS = 8
 MAX_CODE_CHARACTERS = 200
-FREE_TRIES = 5  # wrong codes in a row, of the whole server, before it makes all wait
+FREE_TRIES = 5  # wrong codes in a row, over all sessions, before everybody has to wait
 FIRST_WAIT_SECONDS, MAX_WAIT_SECONDS = 10.0, 600.0
 FORGET_SECONDS = 3600.0  # after so long without a wrong code the count starts again
 MAX_PRESENTERS = 32
@@ -35,11 +35,11 @@ class PresenterNeededError(TrimError):
 
 
 class Seminar:
-    """A seminar: its presenter, and what readers may do. Outside of a seminar all may do everything.
+    """A seminar: its presenter, and what readers may do. Outside of a seminar everybody may do everything.
 
     Attributes:
         models: the only models that may be loaded or pruned in a seminar.
-        who: says which session asks, None where no session does; the pages set it.
+        who: returns the calling session, None outside of a session; the pages set it.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class Seminar:
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Begin a seminar that `code` opens to its presenter; None: there is no seminar.
+        """Begin a seminar whose presenter's code is `code`; None: there is no seminar.
 
         Raises:
-            ValueError: the code is too short to be one.
+            ValueError: the code is too short.
         """
         if code is not None and not MIN_CODE_CHARACTERS <= len(code.strip()) <= MAX_CODE_CHARACTERS:
             raise ValueError(
@@ -68,7 +68,7 @@ class Seminar:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> "Seminar":
-        """Return the seminar that `make seminar` sets up; none without TRIM_SEMINAR.
+        """Return the seminar that `make seminar` sets up; without TRIM_SEMINAR there is none.
 
         Raises:
             ValueError: the code is missing or too short.
@@ -84,7 +84,7 @@ class Seminar:
         return self._code is not None
 
     def may(self) -> bool:
-        """Return whether the session may compute and change things; in a seminar, code without a session may not."""
+        """Return whether the session may compute and change things; in a seminar, code outside a session may not."""
         if not self.on:
             return True
         session = self.who()
@@ -95,11 +95,11 @@ class Seminar:
             return True
 
     def require(self, what: str, model: object = None) -> None:
-        """Pass for the presenter, and for all outside of a seminar.
+        """Raise unless the session is the presenter's or there is no seminar.
 
         Args:
-            what: what is asked for, the subject of a sentence: "Deleting a run".
-            model: the model that it is to be done with, if any.
+            what: the action, as the subject of a sentence: "Deleting a run".
+            model: the model that the action uses, if any.
 
         Raises:
             PresenterNeededError: the code is needed, or the model is not one of this seminar's.
@@ -116,10 +116,10 @@ class Seminar:
             )
 
     def unlock(self, given: str) -> None:
-        """Make the session that asks the presenter's.
+        """Make the calling session the presenter's.
 
         Raises:
-            PresenterNeededError: the code is wrong, or too many were; the message says how long to wait.
+            PresenterNeededError: the code is wrong, or too many codes were; the message says how long to wait.
         """
         session = self.who()
         with self._lock:
@@ -142,12 +142,12 @@ class Seminar:
         raise PresenterNeededError(f"That is not the presenter's code.{after}")
 
     def lock(self) -> None:
-        """Make the session that asks a reader's again."""
+        """Make the calling session a reader's again."""
         with self._lock:
             self._presenters.pop(self.who() or "", None)
 
     def without_paths(self, text: str) -> str:
-        """Shorten paths on the server to their last part, for a text that a reader may see."""
+        """Shorten the server's paths in a text to their last part, so that readers may see it."""
         if ("/" not in text and "\\" not in text) or self.may():
             return text
         for folder in _folders():

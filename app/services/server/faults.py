@@ -9,7 +9,7 @@ _log = logging.getLogger(__name__)
 
 
 def explain(error: Exception, unforeseen: str = "It is damaged, or was made by something else") -> str:
-    """Return an error as a message; one that is not meant for users goes to the log, and `unforeseen` is said of it."""
+    """Return an error's message; an unexpected error goes to the log, and the message is `unforeseen`."""
     if isinstance(error, TrimError):
         return str(error)
     _log.error("unexpected", exc_info=error)

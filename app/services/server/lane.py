@@ -1,4 +1,4 @@
-"""Work of which one piece at a time is done, in the order in which it was asked for."""
+"""A queue for work that must run one piece at a time, in the order of the requests."""
 
 import threading
 from collections.abc import Iterator
@@ -15,17 +15,17 @@ class Waiting(Protocol):
 
     @property
     def cancelled(self) -> bool:
-        """Return whether its result is not wanted any more."""
+        """Return whether the job was cancelled."""
 
     def report(self, progress: Progress) -> None:
-        """Take note of what is being done; raises where it is cancelled."""
+        """Store the progress; raise if the job was cancelled."""
 
 
 class Lane:
     """Lets one thread at a time do its work. A waiting thread says so, and can be cancelled while it waits."""
 
     def __init__(self, *, to_the_end: bool = False) -> None:
-        """With `to_the_end` the turn of cancelled work lasts until its thread ends; else the next begins at once."""
+        """With `to_the_end`, cancelled work keeps its turn until its thread ends; otherwise the next begins at once."""
         self._to_the_end = to_the_end
         self._tickets: list[Waiting] = []
         self._changed = threading.Condition()

@@ -1,4 +1,4 @@
-"""Bounded caches: the entries used last stay, and are not made again."""
+"""Bounded caches that keep the entries used last."""
 
 import threading
 from collections import OrderedDict
@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 def cached(cache: OrderedDict[K, T], key: K, make: Callable[[], T], most: int) -> T:
-    """Return the entry of a key, made now if it is new; the `most` used last stay. The caller holds the lock."""
+    """Return the entry of a key, made if it is missing; keep the `most` used last. The caller holds the lock."""
     if key not in cache:
         cache[key] = make()
     cache.move_to_end(key)
@@ -26,7 +26,7 @@ class _Entry(Generic[T]):
 
 
 class Shared(Generic[K, T]):
-    """Entries shared by all readers: made once, by the first who asks; only those wait who ask for the same."""
+    """Entries shared by all readers. The first to ask makes an entry; only those who ask for the same one wait."""
 
     def __init__(self, most: int) -> None:
         """Keep the `most` entries that were used last."""
@@ -35,7 +35,7 @@ class Shared(Generic[K, T]):
         self._lock = threading.Lock()
 
     def get(self, key: K, make: Callable[[], T]) -> T:
-        """Return the entry of a key, made now if it is new; what raises is tried again by the next who asks."""
+        """Return the entry of a key, made if it is missing; after an exception the next caller tries again."""
         with self._lock:
             entry = self._entries.setdefault(key, _Entry())
             self._entries.move_to_end(key)

@@ -12,11 +12,11 @@ MAX_ANSWERS = 500  # to one question
 MIN_BROWSER_LENGTH, MAX_BROWSER_LENGTH = 16, 64  # characters of the random id that a browser gives itself
 AWAY_SECONDS = 8.0  # without a sign of the presenter's page
 
-PICTURE, QUESTION, ANSWER = 0, 1, 2  # what of a step is shown
+PICTURE, QUESTION, ANSWER = 0, 1, 2  # the part of a step that is shown
 
 
 class RoomError(TrimError):
-    """An answer does not count; the message says why."""
+    """Raised when an answer does not count; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Place:
 
 
 class Room:
-    """The presenter's place, and the answers of the room. One answer a browser and session counts for each question."""
+    """The presenter's place, and the room's answers. For each question one answer a browser and session counts."""
 
     def __init__(self, seminar: Seminar = SEMINAR, *, clock: Callable[[], float] = time.monotonic) -> None:
         """Make an empty room; `seminar` knows who is the presenter."""
@@ -52,12 +52,12 @@ class Room:
 
     @property
     def place(self) -> Place | None:
-        """Return what the presenter showed last; None: nothing yet."""
+        """Return the place that the presenter showed last; None: none yet."""
         return self._place
 
     @property
     def away(self) -> bool:
-        """Return whether nothing has been heard of the presenter's page for a while."""
+        """Return whether the presenter's page has been silent for a while."""
         return self._clock() - self._seen > AWAY_SECONDS
 
     def show(self, place: Place) -> None:
@@ -70,7 +70,7 @@ class Room:
         self._place, self._seen = place, self._clock()
 
     def leave(self) -> None:
-        """Release the room: nothing is shown.
+        """Stop showing a place to the room.
 
         Raises:
             PresenterNeededError: the session is a reader's.
@@ -79,7 +79,7 @@ class Room:
         self._place = None
 
     def heartbeat(self) -> None:
-        """Tell that the presenter's page is there; of a reader's it means nothing."""
+        """Report that the presenter's page is open; ignored from readers."""
         if self._seminar.may():
             self._seen = self._clock()
 
@@ -107,7 +107,7 @@ class Room:
             sessions.add(session)
 
     def answer_of(self, browser: str, step: int) -> int | None:
-        """Return what a browser answered; None: nothing."""
+        """Return a browser's answer; None: it has not answered."""
         return self._answers.get(step, {}).get(browser)
 
     def counts(self, step: int, choices: int) -> list[int]:

@@ -1,4 +1,4 @@
-"""Pages are drawn a few at a time, in the order in which they were asked for.
+"""Draw a few pages at a time, in the order of the requests.
 
 All pages share one interpreter. Where thirty are drawn at once each waits for all the others; one after the other, the
 first is there at once and the last no later.
